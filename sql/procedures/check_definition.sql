@@ -1,0 +1,140 @@
+IF OBJECT_ID(N'sqlkmeans.check_definition', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.check_definition AS RETURN 0;');
+GO
+-- Checks a definition against the catalogue. Adds a line to @problems for each thing wrong, and
+-- gives the key columns with their types, as CREATE TABLE writes them.
+ALTER PROCEDURE sqlkmeans.check_definition
+    @segmentation nvarchar(128),
+    @definition   nvarchar(max),
+    @problems     nvarchar(max) OUTPUT,
+    @key_columns  nvarchar(max) OUTPUT
+AS
+BEGIN
+    SET NOCOUNT ON;
+
+    DECLARE @line nchar(1) = NCHAR(10);
+    DECLARE @source nvarchar(max) = JSON_VALUE(@definition, '$.source');
+    DECLARE @target nvarchar(1000) = JSON_VALUE(@definition, '$.target');
+    DECLARE @key nvarchar(max) = JSON_QUERY(@definition, '$.key');
+    DECLARE @target_name nvarchar(1000) = sqlkmeans.quoted_name(@target, N'');
+    DECLARE @problem nvarchar(max);
+    DECLARE @name nvarchar(128);
+    DECLARE @type nvarchar(400);
+    DECLARE @position int = 0;
+    DECLARE @bytes int = 0;
+
+    SET @problems = COALESCE(@problems, N'');
+    SET @key_columns = N'';
+
+    -- JSON_VALUE gives NULL for a text of more than 4,000 characters.
+    IF @source IS NULL
+        SELECT @source = j.source FROM OPENJSON(@definition) WITH (source nvarchar(max) '$.source') AS j;
+
+    CREATE TABLE #source_column
+    (
+        position   int           NOT NULL,
+        name       nvarchar(128) COLLATE DATABASE_DEFAULT NOT NULL,
+        type       nvarchar(128) COLLATE DATABASE_DEFAULT NOT NULL,
+        max_length int           NOT NULL,
+        precision  int           NOT NULL,
+        scale      int           NOT NULL,
+        collation  nvarchar(128) COLLATE DATABASE_DEFAULT NULL
+    );
+    CREATE TABLE #target_column
+    (
+        name nvarchar(128) COLLATE DATABASE_DEFAULT NOT NULL,
+        type nvarchar(400) COLLATE DATABASE_DEFAULT NULL
+    );
+
+    EXECUTE sqlkmeans.describe_source @source = @source, @problem = @problem OUTPUT;
+    IF @problem IS NOT NULL
+        SET @problems = @problems + @problem + @line;
+
+    IF @target_name IS NULL OR PARSENAME(@target, 3) IS NOT NULL
+       OR sqlkmeans.quoted_name(@target, N'_history') IS NULL
+        SET @problems = @problems + N'target: ' + COALESCE(LEFT(@target, 200), N'NULL')
+            + N' given; allowed: table or schema.table in this database' + @line;
+    ELSE IF SCHEMA_ID(COALESCE(PARSENAME(@target, 2), N'dbo')) IS NULL
+        SET @problems = @problems + N'target: there is no schema '
+            + COALESCE(PARSENAME(@target, 2), N'dbo') + @line;
+    ELSE IF @target_name = sqlkmeans.quoted_name(@source, N'')
+        SET @problems = @problems + N'target: is the source itself' + @line;
+    ELSE IF COALESCE(PARSENAME(@target, 2), N'dbo') = N'sqlkmeans'
+        SET @problems = @problems + N'target: schema sqlkmeans is not for segment tables' + @line;
+
+    SELECT @problems = @problems + N'target: ' + @target_name + N' is the target of segmentation '
+        + MIN(g.name) + N'; each needs its own' + @line
+    FROM sqlkmeans.segmentation AS g
+    WHERE g.name <> @segmentation AND sqlkmeans.quoted_name(g.target, N'') = @target_name
+    HAVING COUNT(*) > 0;
+
+    -- As the owner: a table that the caller cannot see must not be taken for a free name.
+    DECLARE @statement nvarchar(max) = N'
+        INSERT INTO #target_column (name, type)
+        SELECT c.name,
+            sqlkmeans.type_text(t.name, c.max_length, c.precision, c.scale, c.collation_name)
+        FROM sys.columns AS c
+        INNER JOIN sys.types AS t ON t.user_type_id = c.system_type_id
+        WHERE c.object_id = OBJECT_ID(@text);';
+    IF @target_name IS NOT NULL
+        EXECUTE sqlkmeans.as_owner @statement = @statement, @text = @target_name;
+
+    IF @key IS NULL OR NOT EXISTS (SELECT 1 FROM OPENJSON(@key) AS j)
+        SET @problems = @problems + N'key: missing; allowed: one or more columns of the source'
+            + @line;
+
+    WHILE EXISTS (SELECT 1 FROM OPENJSON(@key) AS j WHERE CAST(j.[key] AS int) = @position)
+    BEGIN
+        SELECT @name = j.[value] FROM OPENJSON(@key) AS j WHERE CAST(j.[key] AS int) = @position;
+        SET @type = NULL;
+        SELECT @bytes = @bytes + c.max_length, @type = COALESCE(
+            sqlkmeans.type_text(c.type, c.max_length, c.precision, c.scale, c.collation), N'')
+        FROM #source_column AS c
+        WHERE c.name = @name;
+
+        IF LOWER(@name) IN (N'segment_id', N'segment_name', N'distance', N'run_id', N'assigned_at',
+                            N'valid_from', N'valid_to', N'cluster')
+            SET @problems = @problems + N'key: ' + @name
+                + N' is a column of the segment table itself; give it another name in a view' + @line;
+        ELSE IF @type IS NULL AND @problem IS NULL
+            SET @problems = @problems + N'key: the source has no column ' + @name + @line;
+        ELSE IF @type = N''
+            SET @problems = @problems + N'key: ' + @name + N' is of a type that cannot be a key; '
+                + N'CAST it in a view, text to nvarchar(450) at most' + @line;
+        ELSE IF EXISTS (SELECT 1 FROM #target_column AS t)
+             AND NOT EXISTS (SELECT 1 FROM #target_column AS t WHERE t.name = @name AND t.type = @type)
+            SET @problems = @problems + N'target: ' + @target_name
+                + N' is there already, without a column ' + @name + N' ' + @type
+                + N'; choose another target' + @line;
+
+        SET @key_columns = @key_columns + QUOTENAME(@name) + N' ' + COALESCE(@type, N'')
+            + N' NOT NULL, ';
+        SET @position = @position + 1;
+    END;
+
+    IF @bytes > 900
+        SET @problems = @problems + N'key: ' + CAST(@bytes AS nvarchar(10))
+            + N' bytes wide; allowed: 900, the widest that a clustered index takes' + @line;
+
+    IF EXISTS (SELECT 1 FROM #target_column AS t)
+       AND ((SELECT COUNT(*) FROM #target_column AS t) <> @position + 4
+            OR (SELECT COUNT(*) FROM #target_column AS t
+                WHERE t.name IN (N'segment_id', N'distance', N'run_id', N'assigned_at')) <> 4)
+        SET @problems = @problems + N'target: ' + @target_name + N' is there already and is no '
+            + N'segment table of this key; choose another target' + @line;
+
+    SELECT @problems = @problems + N'features: ' + COALESCE(f.[column], N'a feature without a column')
+        + CASE WHEN c.name IS NULL THEN N' is no column of the source'
+               ELSE N' is ' + c.type + N'; allowed: a number or a bit' END + @line
+    FROM OPENJSON(@definition, '$.features') WITH ([column] nvarchar(128) '$.column') AS f
+    LEFT JOIN #source_column AS c ON c.name = f.[column]
+    WHERE @problem IS NULL
+      AND (c.name IS NULL
+           OR c.type NOT IN (N'bigint', N'int', N'smallint', N'tinyint', N'bit', N'decimal',
+                             N'numeric', N'money', N'smallmoney', N'float', N'real'));
+
+    IF NOT EXISTS (SELECT 1 FROM OPENJSON(@definition, '$.features') AS j)
+        SET @problems = @problems + N'features: missing; allowed: one or more columns of the source'
+            + @line;
+END;
+GO

@@ -1,0 +1,30 @@
+IF OBJECT_ID(N'sqlkmeans.lock_segmentation', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.lock_segmentation AS RETURN 0;');
+GO
+-- Holds a segmentation for this session until unlock_segmentation, or the session's end.
+ALTER PROCEDURE sqlkmeans.lock_segmentation
+    @segmentation nvarchar(128) = NULL,
+    @help         bit           = 0
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    IF @help = 1
+    BEGIN
+        SELECT h.parameter, h.type, h.[default], h.meaning
+        FROM (VALUES
+            (1, N'@segmentation', N'nvarchar(128)', N'NULL',
+                N'The segmentation to hold; error 50005 at once if another session holds it.'),
+            (2, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+        ) AS h (position, parameter, type, [default], meaning)
+        ORDER BY h.position;
+        RETURN 0;
+    END;
+
+    IF COALESCE(@segmentation, N'') = N''
+        EXECUTE sqlkmeans.raise_problems @number = 50002,
+            @problems = N'@segmentation: missing; allowed: the name of a segmentation';
+
+    EXECUTE sqlkmeans.take_lock @segmentation = @segmentation;
+END;
+GO

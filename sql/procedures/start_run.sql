@@ -1,0 +1,113 @@
+IF OBJECT_ID(N'sqlkmeans.start_run', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.start_run AS RETURN 0;');
+GO
+-- Records a run as running, reclaims what a killed one left, and makes its staging table.
+ALTER PROCEDURE sqlkmeans.start_run
+    @segmentation     nvarchar(128) = NULL,
+    @definition       nvarchar(max) = NULL,
+    @kind             nvarchar(16)  = N'fit',
+    @engine           nvarchar(32)  = NULL,
+    @client_version   nvarchar(64)  = NULL,
+    @library_versions nvarchar(max) = NULL,
+    @client           nvarchar(400) = NULL,
+    @run_id           bigint        = NULL OUTPUT,
+    @help             bit           = 0
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    IF @help = 1
+    BEGIN
+        SELECT h.parameter, h.type, h.[default], h.meaning
+        FROM (VALUES
+            (1, N'@segmentation', N'nvarchar(128)', N'NULL', N'The name of the segmentation.'),
+            (2, N'@definition', N'nvarchar(max)', N'NULL',
+                N'Its definition as JSON; NULL takes the one that is recorded.'),
+            (3, N'@kind', N'nvarchar(16)', N'N''fit''',
+                N'fit trains a model, assign labels with the active one.'),
+            (4, N'@engine', N'nvarchar(32)', N'NULL',
+                N'Where the arithmetic happens; NULL takes the definition''s.'),
+            (5, N'@client_version', N'nvarchar(64)', N'NULL',
+                N'The version of sqlkmeans that runs; NULL takes the one installed here.'),
+            (6, N'@library_versions', N'nvarchar(max)', N'NULL', N'For the run''s row.'),
+            (7, N'@client', N'nvarchar(400)', N'NULL',
+                N'For the run''s row; NULL records login and program.'),
+            (8, N'@run_id', N'bigint OUTPUT', N'NULL', N'The run; its staging table is sqlkmeans.staging_<run_id>.'),
+            (9, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+        ) AS h (position, parameter, type, [default], meaning)
+        ORDER BY h.position;
+        RETURN 0;
+    END;
+
+    DECLARE @line nchar(1) = NCHAR(10);
+    DECLARE @problems nvarchar(max) = N'';
+    DECLARE @key_columns nvarchar(max);
+    DECLARE @key nvarchar(max);
+    DECLARE @now datetime2(6) = SYSUTCDATETIME();
+
+    IF @definition IS NULL
+        SELECT @definition = g.definition FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation;
+
+    IF COALESCE(@segmentation, N'') = N''
+        SET @problems = @problems + N'@segmentation: missing; allowed: the name of a segmentation'
+            + @line;
+    IF @kind NOT IN (N'fit', N'assign') OR @kind IS NULL
+        SET @problems = @problems + N'@kind: ' + COALESCE(@kind, N'NULL')
+            + N' given; allowed: fit, assign' + @line;
+    IF @definition IS NULL OR ISJSON(@definition) = 0
+        SET @problems = @problems + N'@definition: '
+            + CASE WHEN @definition IS NULL THEN N'missing, and none is recorded' ELSE N'not JSON' END
+            + N'; allowed: a definition as JSON' + @line;
+    ELSE
+    BEGIN
+        IF JSON_VALUE(@definition, '$.name') <> @segmentation
+            SET @problems = @problems + N'@definition: its name is '
+                + JSON_VALUE(@definition, '$.name') + N', not ' + @segmentation + @line;
+        SET @key = JSON_QUERY(@definition, '$.key');
+        EXECUTE sqlkmeans.check_definition
+            @segmentation = @segmentation, @definition = @definition,
+            @problems = @problems OUTPUT, @key_columns = @key_columns OUTPUT;
+    END;
+
+    EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
+    EXECUTE sqlkmeans.take_lock @segmentation = @segmentation;
+
+    BEGIN TRY
+        BEGIN TRANSACTION;
+
+        EXECUTE sqlkmeans.reclaim_runs @segmentation = @segmentation;
+
+        UPDATE sqlkmeans.segmentation
+        SET definition = @definition, target = JSON_VALUE(@definition, '$.target'), updated_at = @now
+        WHERE name = @segmentation;
+
+        IF NOT EXISTS (SELECT 1 FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation)
+            INSERT INTO sqlkmeans.segmentation
+                (name, definition, target, last_segment_id, created_at, updated_at)
+            VALUES
+                (@segmentation, @definition, JSON_VALUE(@definition, '$.target'), 0, @now, @now);
+
+        INSERT INTO sqlkmeans.run
+            (segmentation, kind, status, engine, definition, started_at, sqlkmeans_version,
+             library_versions, client)
+        VALUES
+            (@segmentation, @kind, N'running',
+             COALESCE(@engine, JSON_VALUE(@definition, '$.engine'), N'local'), @definition, @now,
+             COALESCE(@client_version, sqlkmeans.version()), @library_versions,
+             COALESCE(@client, ORIGINAL_LOGIN() + COALESCE(N', ' + APP_NAME(), N'')));
+        SET @run_id = SCOPE_IDENTITY();
+
+        EXECUTE sqlkmeans.create_staging
+            @run_id = @run_id, @key = @key, @key_columns = @key_columns;
+
+        COMMIT TRANSACTION;
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
+    END TRY
+    BEGIN CATCH
+        IF XACT_STATE() <> 0
+            ROLLBACK TRANSACTION;
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
+        THROW;
+    END CATCH;
+END;
+GO

@@ -1,0 +1,14 @@
+IF OBJECT_ID(N'sqlkmeans.model_feature', N'U') IS NULL
+    CREATE TABLE sqlkmeans.model_feature
+    (
+        run_id    bigint        NOT NULL,
+        position  int           NOT NULL,
+        feature   nvarchar(128) NOT NULL,
+        transform nvarchar(16)  NOT NULL,
+        weight    float         NOT NULL,
+        center    float         NOT NULL,
+        scale     float         NOT NULL,
+        fill      float         NULL,
+        CONSTRAINT pk_model_feature PRIMARY KEY CLUSTERED (run_id, position)
+    );
+GO

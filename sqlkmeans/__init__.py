@@ -1,0 +1,80 @@
+"""Customer segmentation inside SQL Server: K-Means with stable ids and atomic publishing.
+
+    >>> from sqlkmeans import Segmentation, open_database, run
+    >>> segmentation = Segmentation.create(
+    ...     name="customers", source="dbo.customer", key="customer_id",
+    ...     features=["income", "age"], k=5, target="dbo.customer_segment")
+    >>> with open_database("duckdb:///shop.duckdb") as database:
+    ...     result = run(segmentation, database)
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from sqlkmeans._version import __version__
+
+if TYPE_CHECKING:
+    from sqlkmeans.database import open_database
+    from sqlkmeans.definition import FeatureDefinition, Segmentation, load_definition
+    from sqlkmeans.errors import (
+        DatabaseError,
+        DataError,
+        DefinitionError,
+        LockedError,
+        SqlKMeansError,
+    )
+    from sqlkmeans.model import SegmentModel
+    from sqlkmeans.pipeline import assign, rename, rollback, run
+    from sqlkmeans.result import RunResult, SegmentResult
+
+# Loaded when first used: `sqlkmeans --help` must not wait for scikit-learn.
+_HOMES = {
+    "open_database": "database",
+    "FeatureDefinition": "definition",
+    "Segmentation": "definition",
+    "load_definition": "definition",
+    "DatabaseError": "errors",
+    "DataError": "errors",
+    "DefinitionError": "errors",
+    "LockedError": "errors",
+    "SqlKMeansError": "errors",
+    "SegmentModel": "model",
+    "assign": "pipeline",
+    "rename": "pipeline",
+    "rollback": "pipeline",
+    "run": "pipeline",
+    "RunResult": "result",
+    "SegmentResult": "result",
+}
+
+__all__ = [
+    "DataError",
+    "DatabaseError",
+    "DefinitionError",
+    "FeatureDefinition",
+    "LockedError",
+    "RunResult",
+    "SegmentModel",
+    "SegmentResult",
+    "Segmentation",
+    "SqlKMeansError",
+    "__version__",
+    "assign",
+    "load_definition",
+    "open_database",
+    "rename",
+    "rollback",
+    "run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"sqlkmeans.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'sqlkmeans' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,195 @@
+"""K-Means: scikit-learn's up to ``sample_rows``, above it restarts on a sample and exact passes.
+
+Above ``sample_rows`` the restarts run on a random sample of the rows and the best of them is
+carried to the end by Lloyd's passes over all rows. Restarts exist to find the right basin, for
+which a sample is enough; the passes that follow are exact, so the result is a K-Means solution
+of all rows (Bradley & Fayyad, 1998, "Refining initial points for K-Means clustering").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sqlkmeans.clustering.assignment import Assignment, Matrix, assign, map_blocks, squared_distances
+from sqlkmeans.errors import DataError
+
+SAMPLE_ROWS = 100_000
+MAX_ITER = 300
+TOLERANCE = 1e-4
+# Passes over all rows are few and settle the result, so they go on for longer than a restart.
+PASS_TOLERANCE_SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class KMeansFit:
+    """A fitted K-Means.
+
+    Attributes
+    ----------
+    centroids : ndarray of float64 of shape (k, n_features)
+        Largest cluster first; ties in the order of their coordinates.
+    assignment : Assignment
+        Every row's nearest centroid, as indices into ``centroids``.
+    n_iter : int
+        Lloyd iterations of the best start, the passes over all rows included.
+    """
+
+    centroids: Matrix
+    assignment: Assignment
+    n_iter: int
+
+
+def fit_kmeans(
+    matrix: Matrix,
+    k: int,
+    *,
+    n_init: int = 10,
+    seed: int = 0,
+    sample_rows: int = SAMPLE_ROWS,
+    max_iter: int = MAX_ITER,
+    tol: float = TOLERANCE,
+) -> KMeansFit:
+    """Cluster prepared rows.
+
+    Parameters
+    ----------
+    matrix : ndarray of shape (n_rows, n_features)
+        Prepared rows, in an order that does not depend on chance (the key's).
+    k : int
+        Number of clusters.
+    n_init : int, default=10
+        Number of k-means++ starts; the one with the lowest inertia wins.
+    seed : int, default=0
+    sample_rows : int, default=100_000
+        Up to this many rows the fit is scikit-learn's own.
+    max_iter : int, default=300
+    tol : float, default=1e-4
+        A start ends when its centroids move by less than this share of the features' mean
+        variance (scikit-learn's ``tol``); the passes over all rows end at a tenth of it.
+
+    Returns
+    -------
+    KMeansFit
+        The same for the same rows in the same order, whatever the number of threads.
+
+    Raises
+    ------
+    DataError
+        If the rows have fewer than ``k`` distinct values.
+    """
+    _require_distinct_rows(matrix, k)
+    if len(matrix) <= sample_rows:
+        centroids, n_iter = _restarts(matrix, k, n_init, seed, max_iter, tol)
+    else:
+        rng = np.random.default_rng(seed)
+        rows = np.sort(rng.choice(len(matrix), sample_rows, replace=False, shuffle=False))
+        sample = matrix[rows]
+        _require_distinct_rows(sample, k)
+        centroids, n_iter = _restarts(sample, k, n_init, seed, max_iter, tol)
+        threshold = PASS_TOLERANCE_SHARE * tol * float(sample.var(axis=0).mean())
+        centroids, passes = lloyd(matrix, centroids, max_iter=max_iter, threshold=threshold)
+        n_iter += passes
+    assignment = assign(matrix, centroids)
+    return _largest_first(KMeansFit(centroids, assignment, n_iter))
+
+
+def _restarts(
+    matrix: Matrix, k: int, n_init: int, seed: int, max_iter: int, tol: float
+) -> tuple[Matrix, int]:
+    from sklearn.cluster import KMeans
+    from threadpoolctl import threadpool_limits
+
+    # One OpenMP thread: several add their partial sums in the order in which they finish, which
+    # changes the last bits from run to run, and they spin when the machine has other work.
+    with threadpool_limits(limits=1, user_api="openmp"):
+        model = KMeans(k, n_init=n_init, random_state=seed, max_iter=max_iter, tol=tol).fit(matrix)
+    return model.cluster_centers_, int(model.n_iter_)
+
+
+def lloyd(
+    matrix: Matrix,
+    centroids: Matrix,
+    *,
+    max_iter: int,
+    threshold: float,
+    progress: Callable[[int], None] | None = None,
+) -> tuple[Matrix, int]:
+    """Lloyd's passes over all rows until the centroids rest (Lloyd, 1982).
+
+    Parameters
+    ----------
+    matrix : ndarray of shape (n_rows, n_features)
+    centroids : ndarray of shape (k, n_features)
+    max_iter : int
+    threshold : float
+        Ends when the sum of the squared moves of all centroids is at most this.
+    progress : callable, optional
+        Called with the number of passes done.
+
+    Returns
+    -------
+    centroids : ndarray of shape (k, n_features)
+    passes : int
+    """
+    for passes in range(1, max_iter + 1):
+        moved = _pass(matrix, centroids)
+        shift = float(((moved - centroids) ** 2).sum())
+        centroids = moved
+        if progress:
+            progress(passes)
+        if shift <= threshold:
+            break
+    return centroids, passes
+
+
+def _pass(matrix: Matrix, centroids: Matrix) -> Matrix:
+    """The mean of the rows nearest to each centroid; an empty cluster moves to a far row."""
+    k, n_features = centroids.shape
+
+    def accumulate(rows: slice) -> tuple[npt.NDArray[np.int64], Matrix, float, int]:
+        distances = squared_distances(matrix[rows], centroids)
+        labels = distances.argmin(axis=1)
+        nearest = distances.min(axis=1)
+        sums = np.empty((k, n_features))
+        for j in range(n_features):
+            sums[:, j] = np.bincount(labels, weights=matrix[rows, j], minlength=k)
+        far = int(nearest.argmax())
+        return np.bincount(labels, minlength=k), sums, float(nearest[far]), rows.start + far
+
+    blocks = map_blocks(len(matrix), accumulate)
+    counts = np.sum([block[0] for block in blocks], axis=0)
+    sums = np.sum([block[1] for block in blocks], axis=0)
+    moved = np.where(counts[:, None] > 0, sums / np.maximum(counts, 1)[:, None], centroids)
+    empty = np.flatnonzero(counts == 0)
+    farthest = sorted(blocks, key=lambda block: -block[2])[: len(empty)]
+    for index, (_, _, _, row) in zip(empty, farthest):
+        moved[index] = matrix[row]
+    return moved
+
+
+def _largest_first(fit: KMeansFit) -> KMeansFit:
+    k = len(fit.centroids)
+    sizes = fit.assignment.sizes(k)
+    order = sorted(range(k), key=lambda j: (-sizes[j], tuple(fit.centroids[j])))
+    rank = np.empty(k, dtype=np.int32)
+    rank[order] = np.arange(k, dtype=np.int32)
+    assignment = Assignment(rank[fit.assignment.labels], fit.assignment.squared_distances)
+    return KMeansFit(np.ascontiguousarray(fit.centroids[order]), assignment, fit.n_iter)
+
+
+def _require_distinct_rows(matrix: Matrix, k: int) -> None:
+    """Refuse fewer distinct rows than clusters; reads no further than needed to see k of them."""
+    distinct: set[bytes] = set()
+    for start in range(0, len(matrix), 4096):
+        # + 0.0 turns -0.0 into 0.0, which is equal but has other bytes.
+        distinct.update(row.tobytes() for row in matrix[start : start + 4096] + 0.0)
+        if len(distinct) >= k:
+            return
+    raise DataError(
+        f"k = {k} needs at least {k} customers that differ in their features, and there are "
+        f"{len(distinct)} among {len(matrix):,} rows; lower k or add features"
+    )

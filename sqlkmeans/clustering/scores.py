@@ -1,0 +1,108 @@
+"""How good a partition is: silhouette, Davies-Bouldin, Calinski-Harabasz."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sqlkmeans.clustering.assignment import Assignment, Matrix
+
+SILHOUETTE_ROWS = 4_000
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of a partition; None where a score is not defined (k = 1, or every row alone).
+
+    Attributes
+    ----------
+    silhouette : float or None
+        Mean silhouette coefficient (Rousseeuw, 1987), -1 to 1, higher is better. Above
+        4,000 rows, estimated on a sample drawn from every segment and weighted by its share.
+    davies_bouldin : float or None
+        Davies & Bouldin (1979), 0 or more, lower is better; over all rows.
+    calinski_harabasz : float or None
+        Calinski & Harabasz (1974), higher is better; over all rows.
+    """
+
+    silhouette: float | None
+    davies_bouldin: float | None
+    calinski_harabasz: float | None
+
+    def to_dict(self) -> dict[str, float | None]:
+        return asdict(self)
+
+
+def score(matrix: Matrix, centroids: Matrix, assignment: Assignment, *, seed: int = 0) -> Scores:
+    """Score a partition.
+
+    Parameters
+    ----------
+    matrix : ndarray of shape (n_rows, n_features)
+        Prepared rows.
+    centroids : ndarray of shape (k, n_features)
+    assignment : Assignment
+        Of the rows to the centroids.
+    seed : int, default=0
+        Draws the silhouette's sample.
+    """
+    n_rows, k = len(matrix), len(centroids)
+    sizes = assignment.sizes(k)
+    if k < 2 or n_rows <= k or not sizes.all():
+        return Scores(None, None, None)
+    return Scores(
+        silhouette=_silhouette(matrix, assignment.labels, sizes, seed),
+        davies_bouldin=_davies_bouldin(centroids, assignment, sizes),
+        calinski_harabasz=_calinski_harabasz(matrix, assignment, k),
+    )
+
+
+def _davies_bouldin(
+    centroids: Matrix, assignment: Assignment, sizes: npt.NDArray[np.int64]
+) -> float | None:
+    distances = np.sqrt(assignment.squared_distances)
+    spread = np.bincount(assignment.labels, weights=distances, minlength=len(sizes)) / sizes
+    apart = np.sqrt(((centroids[:, None, :] - centroids[None, :, :]) ** 2).sum(axis=2))
+    np.fill_diagonal(apart, np.inf)
+    if not apart.all():
+        return None
+    return float(((spread[:, None] + spread[None, :]) / apart).max(axis=1).mean())
+
+
+def _calinski_harabasz(matrix: Matrix, assignment: Assignment, k: int) -> float | None:
+    n_rows = len(matrix)
+    total = sum(n_rows * float(np.var(column)) for column in matrix.T)
+    within = assignment.inertia
+    if within == 0:
+        return None
+    return float((total - within) / (k - 1) / (within / (n_rows - k)))
+
+
+def _silhouette(
+    matrix: Matrix, labels: npt.NDArray[np.int32], sizes: npt.NDArray[np.int64], seed: int
+) -> float:
+    from sklearn.metrics import silhouette_samples
+
+    rows = _stratified_rows(labels, sizes, SILHOUETTE_ROWS, seed)
+    drawn = labels[rows]
+    values = silhouette_samples(matrix[rows], drawn)
+    means = np.bincount(drawn, weights=values, minlength=len(sizes)) / np.bincount(drawn)
+    return float((means * sizes).sum() / sizes.sum())
+
+
+def _stratified_rows(
+    labels: npt.NDArray[np.int32], sizes: npt.NDArray[np.int64], at_most: int, seed: int
+) -> npt.NDArray[np.int64]:
+    """Row numbers of a sample in which each segment has its share, and a small one all it has."""
+    if len(labels) <= at_most:
+        return np.arange(len(labels))
+    rng = np.random.default_rng(seed)
+    floor = max(2, at_most // (4 * len(sizes)))
+    wanted = np.minimum(sizes, np.maximum(floor, at_most * sizes // sizes.sum()))
+    drawn = [
+        rng.choice(np.flatnonzero(labels == segment), int(count), replace=False)
+        for segment, count in enumerate(wanted)
+    ]
+    return np.sort(np.concatenate(drawn))

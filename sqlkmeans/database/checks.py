@@ -1,0 +1,98 @@
+"""Does a segmentation fit the database: columns, types, and a target that may be written."""
+
+from __future__ import annotations
+
+import difflib
+
+from sqlkmeans.database.interface import Column, Database
+from sqlkmeans.definition import Segmentation
+from sqlkmeans.errors import DataError
+from sqlkmeans.sqltext import parse_name
+
+LABEL_COLUMNS = ("segment_id", "distance", "run_id", "assigned_at")
+
+_ADVICE = {
+    "text": "K-Means needs numbers",
+    "date": "make it a number in a SELECT, such as days since that date",
+    "other": "cast it to a number in a SELECT or a view",
+}
+
+
+def check_segmentation(database: Database, segmentation: Segmentation) -> None:
+    """Compare a definition with the database, before anything is read or written.
+
+    Raises
+    ------
+    DataError
+        With every column, type and target problem.
+    """
+    columns = {column.name: column for column in database.describe(segmentation.source)}
+    problems = _missing_columns(segmentation, columns)
+    for name in segmentation.columns:
+        column = columns.get(name)
+        if column is not None and column.kind not in ("number", "boolean"):
+            problems.append(
+                f"feature {name}: its type is {column.type}; allowed: numbers and booleans "
+                f"({_ADVICE[column.kind]})"
+            )
+    for name in segmentation.key:
+        column = columns.get(name)
+        if column is not None and not column.can_be_key:
+            problems.append(
+                f"key {name}: its type is {column.type}, which cannot be a key; "
+                "allowed: integers, decimals, text, uuid, dates, binary"
+            )
+    problems += _target_problems(database, segmentation, columns)
+    if problems:
+        raise DataError(problems)
+
+
+def _missing_columns(segmentation: Segmentation, columns: dict[str, Column]) -> list[str]:
+    problems = []
+    for role, names in (("key", segmentation.key), ("feature", segmentation.columns)):
+        for name in names:
+            if name not in columns:
+                close = difflib.get_close_matches(name, columns, n=1, cutoff=0.5) or [
+                    other for other in columns if other.lower() == name.lower()
+                ]
+                hint = f", did you mean {close[0]}?" if close else ""
+                problems.append(
+                    f"{role} {name}: no such column in {segmentation.source}{hint} "
+                    f"(it has {', '.join(columns)})"
+                )
+    return problems
+
+
+def _target_problems(
+    database: Database, segmentation: Segmentation, source: dict[str, Column]
+) -> list[str]:
+    target = segmentation.target
+    problems = []
+    if database.schema_version():
+        for row in database.catalog.segmentations():
+            same = _lower(row["target"]) == _lower(target)
+            if same and row["name"] != segmentation.name:
+                problems.append(f"target {target}: it belongs to segmentation {row['name']}")
+    existing = database.describe_table(target)
+    if existing is None:
+        return problems
+    wanted = [*segmentation.key, *LABEL_COLUMNS]
+    if [column.name for column in existing] != wanted:
+        problems.append(
+            f"target {target}: a table of that name exists and is not this segmentation's "
+            f"(it has {', '.join(c.name for c in existing)}; expected {', '.join(wanted)}); "
+            "name another target, or drop it"
+        )
+        return problems
+    for column in existing[: len(segmentation.key)]:
+        now = source.get(column.name)
+        if now is not None and now.type != column.type:
+            problems.append(
+                f"key {column.name}: {now.type} in the source and {column.type} in {target}; "
+                "name another target"
+            )
+    return problems
+
+
+def _lower(name: str) -> tuple[str, ...]:
+    return tuple(part.lower() for part in parse_name(name))

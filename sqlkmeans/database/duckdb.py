@@ -1,0 +1,462 @@
+"""DuckDB: the embedded database, one file, one process that writes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from importlib import resources
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import sqlalchemy as sa
+from duckdb_sqlalchemy import ConnectionWrapper
+from sqlalchemy.engine import URL
+from sqlalchemy.pool import StaticPool
+
+from sqlkmeans._version import __version__
+from sqlkmeans.database import tables
+from sqlkmeans.database.catalog import Catalog
+from sqlkmeans.database.duckdb_labels import KeyColumn, LabelTables, staging_name
+from sqlkmeans.database.interface import (
+    Batch,
+    Column,
+    Counts,
+    Database,
+    Finding,
+    Publication,
+    Row,
+    Source,
+)
+from sqlkmeans.definition import Segmentation
+from sqlkmeans.errors import DatabaseError, DataError, LockedError
+from sqlkmeans.sqltext import parse_name, parse_source, quote, quote_name
+
+BATCH_ROWS = 65536
+
+_NUMBERS = {
+    "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER",
+    "UBIGINT", "UHUGEINT", "FLOAT", "DOUBLE",
+}  # fmt: skip
+_INEXACT = {"FLOAT", "DOUBLE"}
+_DATES = {
+    "DATE", "TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS", "TIMESTAMP WITH TIME ZONE",
+}  # fmt: skip
+_OTHER_KEYS = {"UUID", "BLOB", "BOOLEAN"}
+
+# Segmentations being run in this process; other processes are kept out by DuckDB's file lock.
+_running: set[tuple[str, str]] = set()
+_running_guard = threading.Lock()
+
+
+class DuckDBDatabase(Database):
+    """One native connection, which SQLAlchemy uses too, so both are in the same transaction."""
+
+    installs_itself = True
+
+    def __init__(self, url: URL, *, create: bool = False, read_only: bool = False) -> None:
+        self._path = url.database or ":memory:"
+        self.safe_url = url.render_as_string(hide_password=True)
+        self._native = _connect(self._path, create=create, read_only=read_only)
+        self._engine = sa.create_engine(
+            "duckdb://", creator=lambda: ConnectionWrapper(self._native), poolclass=StaticPool
+        )
+        self.catalog = Catalog(self._engine)
+
+    def close(self) -> None:
+        self._engine.dispose()
+        self._native.close()
+
+    # The schema
+
+    def schema_version(self) -> int:
+        if not self._table_exists(("sqlkmeans", "schema_version")):
+            return 0
+        newest = sa.select(sa.func.max(tables.schema_version.c.version))
+        with self._engine.connect() as connection:
+            return connection.execute(newest).scalar() or 0
+
+    def install(self) -> int:
+        done = self.schema_version()
+        for number, script in _migrations():
+            if number <= done:
+                continue
+            with self._engine.begin() as connection:
+                if number == 1:
+                    self._native.execute("CREATE SCHEMA IF NOT EXISTS sqlkmeans")
+                    self._native.execute(
+                        "CREATE TABLE sqlkmeans.schema_version (version integer NOT NULL PRIMARY "
+                        "KEY, package_version varchar NOT NULL, applied_at timestamp NOT NULL)"
+                    )
+                self._native.execute(script)
+                connection.execute(
+                    sa.insert(tables.schema_version).values(
+                        version=number, package_version=__version__, applied_at=utc_now()
+                    )
+                )
+            done = number
+        return done
+
+    def uninstall(self, *, execute: bool) -> list[str]:
+        statements: list[str] = []
+        if self.schema_version():
+            for row in self.catalog.segmentations():
+                target = parse_name(row["target"])
+                statements += [
+                    f"DROP VIEW IF EXISTS {quote_name(_beside(target, '_named'))}",
+                    f"DROP TABLE IF EXISTS {quote_name(_beside(target, '_history'))}",
+                ]
+            statements.append("DROP SCHEMA sqlkmeans CASCADE")
+        if execute:
+            with self._engine.begin():
+                for statement in statements:
+                    self._native.execute(statement)
+        return statements
+
+    def doctor(self) -> list[Finding]:
+        version, newest = self.schema_version(), _migrations()[-1][0]
+        schema = f"version {version}" if version else "none yet; the first run makes it"
+        if 0 < version < newest:
+            schema += f"; `sqlkmeans install` brings it to {newest}"
+        return [
+            Finding("database", True, f"DuckDB {duckdb.__version__}, {self._path}"),
+            Finding("schema sqlkmeans", None if version == 0 else version == newest, schema),
+        ]
+
+    # A source
+
+    def describe(self, source: str) -> list[Column]:
+        try:
+            rows = self._native.execute(f"DESCRIBE SELECT * FROM {_relation(source)}").fetchall()
+        except (duckdb.CatalogException, duckdb.BinderException) as error:
+            raise DataError(f"source {source}: {_first_line(error)}") from None
+        except duckdb.Error as error:
+            raise DataError(f"source {source}: DuckDB cannot run it: {_first_line(error)}") from None
+        return [_column(str(row[0]), str(row[1])) for row in rows]
+
+    def describe_table(self, name: str) -> list[Column] | None:
+        if not self._table_exists(parse_name(name)):
+            return None
+        return self.describe(name)
+
+    @contextmanager
+    def open_source(
+        self, segmentation: Segmentation, features: Sequence[str]
+    ) -> Iterator[Source]:
+        relation = _relation(segmentation.source)
+        keys = ", ".join(quote(key) for key in segmentation.key)
+        values = ", ".join(f"CAST({quote(name)} AS double)" for name in features)
+        with self._engine.begin():
+            try:
+                counted = self._native.execute(f"SELECT COUNT(*) FROM {relation}").fetchone()
+                reader = self._native.execute(
+                    f"SELECT {keys}, {values} FROM {relation} ORDER BY {keys}"
+                ).to_arrow_reader(BATCH_ROWS)
+            except duckdb.Error as error:
+                raise DataError(f"source: {_first_line(error)}") from None
+            yield Source(counted[0] if counted else 0, self._batches(reader, len(segmentation.key)))
+
+    def _batches(self, reader: pa.RecordBatchReader, n_keys: int) -> Iterator[Batch]:
+        n_columns = len(reader.schema)
+        try:
+            for batch in reader:
+                yield Batch(
+                    batch.select(list(range(n_keys))), batch.select(list(range(n_keys, n_columns)))
+                )
+        except (duckdb.Error, pa.ArrowException, OSError) as error:
+            raise DataError(f"source: reading stopped: {_first_line(error)}") from None
+
+    # A run
+
+    @contextmanager
+    def lock(self, segmentation: str) -> Iterator[None]:
+        held = (str(Path(self._path).absolute()), segmentation)
+        with _running_guard:
+            if held in _running:
+                raise LockedError(f"{segmentation} is being run already; nothing was changed")
+            _running.add(held)
+        try:
+            yield
+        finally:
+            with _running_guard:
+                _running.discard(held)
+
+    def start_run(self, segmentation: Segmentation, run: Row) -> int:
+        now, name = utc_now(), segmentation.name
+        with self._engine.begin() as connection:
+            for run_id in self._reclaim(connection, name, now):
+                self._native.execute(f"DROP TABLE IF EXISTS {staging_name(run_id)}")
+            table = tables.segmentation
+            known = connection.execute(sa.select(table.c.name).where(table.c.name == name)).scalar()
+            row = {"definition": segmentation.to_json(), "target": segmentation.target,
+                   "updated_at": now}  # fmt: skip
+            if known is None:
+                connection.execute(
+                    sa.insert(table).values(name=name, created_at=now, last_segment_id=0, **row)
+                )
+            else:
+                connection.execute(sa.update(table).where(table.c.name == name).values(**row))
+            return self._insert_run(connection, segmentation, {**run, "started_at": now})
+
+    def _insert_run(
+        self, connection: sa.Connection, segmentation: Segmentation, run: Row
+    ) -> int:
+        values = {
+            "segmentation": segmentation.name,
+            "status": "running",
+            "definition": segmentation.to_json(),
+            "sqlkmeans_version": __version__,
+            **run,
+        }
+        insert = sa.insert(tables.run).values(**values).returning(tables.run.c.run_id)
+        return int(connection.execute(insert).scalar_one())
+
+    def _reclaim(self, connection: sa.Connection, name: str, now: datetime) -> list[int]:
+        """Close what killed runs left: the caller holds the lock, so none of them is alive."""
+        table = tables.run
+        left = sa.and_(table.c.segmentation == name, table.c.status == "running")
+        ids = list(connection.execute(sa.select(table.c.run_id).where(left)).scalars())
+        if ids:
+            connection.execute(
+                sa.update(table)
+                .where(left)
+                .values(status="failed", error="the process ended before it finished", finished_at=now)
+            )
+        return ids
+
+    def fail_run(self, run_id: int, error: str) -> None:
+        with self._engine.begin() as connection:
+            self._native.execute(f"DROP TABLE IF EXISTS {staging_name(run_id)}")
+            connection.execute(
+                sa.update(tables.run)
+                .where(tables.run.c.run_id == run_id)
+                .values(status="failed", error=error, finished_at=utc_now())
+            )
+
+    def stage(
+        self,
+        segmentation: Segmentation,
+        run_id: int,
+        keys: pa.Table,
+        clusters: npt.NDArray[np.int32],
+        distances: npt.NDArray[np.float64],
+    ) -> None:
+        labels = keys.append_column("cluster", pa.array(clusters)).append_column(
+            "distance", pa.array(distances)
+        )
+        typed = ", ".join(
+            f"CAST({quote(key.name)} AS {key.type}) AS {quote(key.name)}"
+            for key in self._key_columns(segmentation)
+        )
+        staging = staging_name(run_id)
+        with self._engine.begin():
+            self._native.register("sqlkmeans_labels", labels)
+            self._native.execute(
+                f"CREATE OR REPLACE TABLE {staging} AS "
+                f"SELECT {typed}, cluster, distance FROM sqlkmeans_labels"
+            )
+            self._native.unregister("sqlkmeans_labels")
+        staged = self._native.execute(f"SELECT COUNT(*) FROM {staging}").fetchone()
+        if staged is None or staged[0] != labels.num_rows:
+            raise DatabaseError(
+                f"{labels.num_rows:,} labels were sent and {staged and staged[0]} arrived; "
+                "nothing was published"
+            )
+
+    def overlap(self, segmentation: Segmentation, run_id: int) -> list[tuple[int, int, int]]:
+        return self._labels(segmentation).overlap(run_id)
+
+    def publish(self, segmentation: Segmentation, publication: Publication) -> Counts:
+        run_id = publication.run_id
+        labels = self._labels(segmentation)
+        with self._engine.begin() as connection:
+            now = self._publication_time(connection, segmentation.name)
+            labels.create()
+            counts = labels.apply_staged(
+                run_id, publication.segment_ids, now, publication.distance_tolerance
+            )
+            for name, rows in publication.tables.items():
+                if rows:
+                    values = [{"run_id": run_id, **row} for row in rows]
+                    connection.execute(sa.insert(tables.RESULT_TABLES[name]), values)
+            run = {**publication.run, "model_run_id": publication.model_run_id}
+            self._finish(connection, segmentation.name, run_id, run, counts, now)
+            connection.execute(
+                sa.update(tables.segmentation)
+                .where(tables.segmentation.c.name == segmentation.name)
+                .values(last_segment_id=publication.last_segment_id)
+            )
+            self._native.execute(f"DROP TABLE {staging_name(run_id)}")
+        return counts
+
+    def rollback(self, segmentation: Segmentation, run: Row, restored_run: Row) -> Counts:
+        labels = self._labels(segmentation)
+        with self._engine.begin() as connection:
+            now = self._publication_time(connection, segmentation.name)
+            row = {**run, "started_at": now, "restored_run_id": restored_run["run_id"]}
+            run_id = self._insert_run(connection, segmentation, row)
+            counts = labels.apply_as_of(run_id, restored_run["published_at"], now)
+            result = {"model_run_id": restored_run["model_run_id"]}
+            self._finish(connection, segmentation.name, run_id, result, counts, now)
+        return counts
+
+    def _finish(
+        self,
+        connection: sa.Connection,
+        name: str,
+        run_id: int,
+        run: Row,
+        counts: Counts,
+        now: datetime,
+    ) -> None:
+        started = connection.execute(
+            sa.select(tables.run.c.started_at).where(tables.run.c.run_id == run_id)
+        ).scalar_one()
+        finished = max(utc_now(), now)
+        total = (finished - started).total_seconds()
+        steps = sum(run.get(f"seconds_{step}", 0.0) for step in ("read", "fit", "assign"))
+        connection.execute(
+            sa.update(tables.run)
+            .where(tables.run.c.run_id == run_id)
+            .values(
+                **run,
+                seconds_publish=round(max(0.0, total - steps), 3),
+                seconds_total=round(total, 3),
+                status="published",
+                changed=counts.changed,
+                arrived=counts.arrived,
+                moved=counts.moved,
+                departed=counts.departed,
+                written=counts.written,
+                published_at=now,
+                finished_at=finished,
+            )
+        )
+        connection.execute(
+            sa.update(tables.segmentation)
+            .where(tables.segmentation.c.name == name)
+            .values(active_run_id=run["model_run_id"], updated_at=now)
+        )
+
+    def _publication_time(self, connection: sa.Connection, name: str) -> datetime:
+        """Now, but later than the last publication, so that "as of" tells the two apart."""
+        last = connection.execute(
+            sa.select(sa.func.max(tables.run.c.published_at)).where(
+                tables.run.c.segmentation == name
+            )
+        ).scalar()
+        return later_than(last)
+
+    def rename_segment(
+        self, segmentation: str, segment_id: int, name: str, description: str | None
+    ) -> None:
+        runs = sa.select(tables.run.c.run_id).where(tables.run.c.segmentation == segmentation)
+        values: Row = {"name": name, "name_source": "given"}
+        if description is not None:
+            values["description"] = description
+        with self._engine.begin() as connection:
+            connection.execute(
+                sa.update(tables.segment)
+                .where(tables.segment.c.run_id.in_(runs), tables.segment.c.segment_id == segment_id)
+                .values(**values)
+            )
+
+    # Names and types
+
+    def _labels(self, segmentation: Segmentation) -> LabelTables:
+        return LabelTables(
+            self._native, segmentation.name, parse_name(segmentation.target),
+            self._key_columns(segmentation),
+        )  # fmt: skip
+
+    def _key_columns(self, segmentation: Segmentation) -> list[KeyColumn]:
+        types = {column.name: column.type for column in self.describe(segmentation.source)}
+        return [KeyColumn(name, types[name]) for name in segmentation.key]
+
+    def _table_exists(self, parts: tuple[str, ...]) -> bool:
+        schema = parts[-2] if len(parts) > 1 else "main"
+        found = self._native.execute(
+            "SELECT 1 FROM information_schema.tables "
+            "WHERE lower(table_schema) = lower(?) AND lower(table_name) = lower(?)",
+            [schema, parts[-1]],
+        ).fetchone()
+        return found is not None
+
+
+def utc_now() -> datetime:
+    """The moment, in UTC, without a zone, as every table keeps it."""
+    return datetime.now(timezone.utc).replace(tzinfo=None)
+
+
+def later_than(last: datetime | None) -> datetime:
+    """Now, or a microsecond after ``last`` where the clock says it is not later yet."""
+    now = utc_now()
+    if last is None or now > last:
+        return now
+    from datetime import timedelta
+
+    return last + timedelta(microseconds=1)
+
+
+def _connect(path: str, *, create: bool, read_only: bool) -> duckdb.DuckDBPyConnection:
+    if path != ":memory:" and not create and not Path(path).exists():
+        raise DatabaseError(f"{path}: there is no such database file")
+    try:
+        return duckdb.connect(path, read_only=read_only and path != ":memory:")
+    except duckdb.IOException as error:
+        if "lock" in str(error).lower() or "being used by another process" in str(error):
+            raise LockedError(
+                f"{path}: another process has this database open, and DuckDB lets one process "
+                "write; try again when it has finished"
+            ) from None
+        raise DatabaseError(f"{path}: {_first_line(error)}") from None
+    except duckdb.Error as error:
+        raise DatabaseError(f"{path}: {_first_line(error)}") from None
+
+
+def _migrations() -> list[tuple[int, str]]:
+    folder = resources.files("sqlkmeans.database").joinpath("duckdb_migrations")
+    files = sorted(
+        (file for file in folder.iterdir() if file.name.endswith(".sql")), key=lambda f: f.name
+    )
+    return [(int(file.name[:4]), file.read_text(encoding="utf-8")) for file in files]
+
+
+def _relation(source: str) -> str:
+    parsed = parse_source(source)
+    if parsed.name is not None:
+        return quote_name(parsed.name)
+    query = str(parsed.query)
+    statements = duckdb.extract_statements(query)
+    if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+        raise DataError("source: allowed: a table, a view, or one SELECT")
+    # The line break ends a comment that the query may end with.
+    return f"({query}\n) AS source"
+
+
+def _beside(target: tuple[str, ...], suffix: str) -> tuple[str, ...]:
+    return (*target[:-1], target[-1] + suffix)
+
+
+def _column(name: str, type_name: str) -> Column:
+    base = type_name.split("(")[0]
+    if base in _NUMBERS or base == "DECIMAL":
+        kind = "number"
+    elif base == "BOOLEAN":
+        kind = "boolean"
+    elif base == "VARCHAR" or base.startswith("ENUM"):
+        kind = "text"
+    else:
+        kind = "date" if base in _DATES else "other"
+    exact = (base in _NUMBERS and base not in _INEXACT) or base == "DECIMAL"
+    return Column(
+        name, type_name, kind, exact or base == "VARCHAR" or base in _DATES | _OTHER_KEYS
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n")[0]

@@ -1,0 +1,207 @@
+"""The published tables on DuckDB: target, history and the view with names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import duckdb
+
+from sqlkmeans.database.interface import Counts
+from sqlkmeans.sqltext import Name, quote, quote_name
+
+
+@dataclass(frozen=True)
+class KeyColumn:
+    """A key column with the source's own type."""
+
+    name: str
+    type: str
+
+
+def staging_name(run_id: int) -> str:
+    """The table that holds a run's labels until they are published."""
+    return f"sqlkmeans.staging_{int(run_id)}"
+
+
+class LabelTables:
+    """Target, history and view of one segmentation; all its methods run in the caller's transaction.
+
+    Attributes
+    ----------
+    target, history, named : str
+        Quoted names.
+    """
+
+    def __init__(
+        self,
+        native: duckdb.DuckDBPyConnection,
+        segmentation: str,
+        target: Name,
+        keys: Sequence[KeyColumn],
+    ) -> None:
+        self._native = native
+        self._segmentation = segmentation
+        self._schema = target[:-1]
+        self._keys = keys
+        self.target = quote_name(target)
+        self.history = quote_name((*target[:-1], target[-1] + "_history"))
+        self.named = quote_name((*target[:-1], target[-1] + "_named"))
+        self._key_list = ", ".join(quote(key.name) for key in keys)
+
+    def _same_key(self, left: str, right: str) -> str:
+        return " AND ".join(
+            f"{left}.{quote(key.name)} = {right}.{quote(key.name)}" for key in self._keys
+        )
+
+    def _prefixed(self, alias: str) -> str:
+        return ", ".join(f"{alias}.{quote(key.name)}" for key in self._keys)
+
+    def create(self) -> None:
+        """Make the tables and the view where there are none."""
+        typed = ", ".join(f"{quote(key.name)} {key.type} NOT NULL" for key in self._keys)
+        if self._schema:
+            self._native.execute(f"CREATE SCHEMA IF NOT EXISTS {quote_name(self._schema)}")
+        self._native.execute(
+            f"CREATE TABLE IF NOT EXISTS {self.target} ({typed}, segment_id integer NOT NULL, "
+            "distance double NOT NULL, run_id bigint NOT NULL, assigned_at timestamp NOT NULL, "
+            f"PRIMARY KEY ({self._key_list}))"
+        )
+        self._native.execute(
+            f"CREATE TABLE IF NOT EXISTS {self.history} ({typed}, segment_id integer NOT NULL, "
+            "distance double NOT NULL, valid_from timestamp NOT NULL, valid_to timestamp, "
+            "run_id bigint NOT NULL)"
+        )
+        name = self._segmentation.replace("'", "''")
+        self._native.execute(
+            f"CREATE OR REPLACE VIEW {self.named} AS SELECT label.*, segment.name AS segment_name "
+            f"FROM {self.target} AS label "
+            f"JOIN sqlkmeans.segmentation AS segmentation ON segmentation.name = '{name}' "
+            "LEFT JOIN sqlkmeans.segment AS segment ON segment.run_id = segmentation.active_run_id "
+            "AND segment.segment_id = label.segment_id"
+        )
+
+    def exist(self) -> bool:
+        """Whether the target is there."""
+        try:
+            self._native.execute(f"SELECT 1 FROM {self.target} LIMIT 0")
+        except duckdb.CatalogException:
+            return False
+        return True
+
+    def overlap(self, run_id: int) -> list[tuple[int, int, int]]:
+        """Customers that each published segment shares with each staged cluster."""
+        if not self.exist():
+            return []
+        return self._native.execute(
+            f"SELECT label.segment_id, staged.cluster, COUNT(*) FROM {self.target} AS label "
+            f"JOIN {staging_name(run_id)} AS staged ON {self._same_key('label', 'staged')} "
+            "GROUP BY ALL ORDER BY ALL"
+        ).fetchall()
+
+    def apply_staged(
+        self, run_id: int, segment_ids: Sequence[int], now: datetime, tolerance: float
+    ) -> Counts:
+        """Bring the target to the staged labels."""
+        cases = " ".join(
+            f"WHEN {cluster} THEN {int(segment_id)}"
+            for cluster, segment_id in enumerate(segment_ids)
+        )
+        labels = (
+            f"(SELECT {self._key_list}, CAST(CASE cluster {cases} END AS integer) AS segment_id, "
+            f"distance FROM {staging_name(run_id)})"
+        )
+        return self._apply(labels, run_id, now, tolerance)
+
+    def apply_as_of(self, run_id: int, moment: datetime, now: datetime) -> Counts:
+        """Bring the target to the labels that were valid at a moment."""
+        self._native.execute(
+            f"CREATE TEMP TABLE sqlkmeans_as_of AS SELECT {self._key_list}, segment_id, distance "
+            f"FROM {self.history} WHERE valid_from <= $moment "
+            "AND (valid_to IS NULL OR valid_to > $moment)",
+            {"moment": moment},
+        )
+        counts = self._apply("sqlkmeans_as_of", run_id, now, 0.0)
+        self._native.execute("DROP TABLE sqlkmeans_as_of")
+        return counts
+
+    def _apply(self, labels: str, run_id: int, now: datetime, tolerance: float) -> Counts:
+        """One transaction's worth of changes: only rows that differ are written."""
+        if self._count(f"SELECT 1 FROM {self.target} LIMIT 1") == 0:
+            arrived = self._write(
+                f"INSERT INTO {self.target} SELECT {self._key_list}, segment_id, distance, "
+                f"$run, $now FROM {labels} AS new",
+                run=run_id, now=now,
+            )  # fmt: skip
+            self._open_history(f"{labels} AS new", run_id, now)
+            return Counts(arrived, 0, 0, arrived)
+        same = self._same_key("old", "new")
+        self._native.execute(
+            "CREATE TEMP TABLE sqlkmeans_change AS SELECT "
+            + ", ".join(
+                f"COALESCE(new.{quote(key.name)}, old.{quote(key.name)}) AS {quote(key.name)}"
+                for key in self._keys
+            )
+            + ", old.segment_id AS old_segment_id, new.segment_id, new.distance "
+            f"FROM {self.target} AS old FULL JOIN {labels} AS new ON {same} "
+            "WHERE old.segment_id IS DISTINCT FROM new.segment_id "
+            "OR ABS(old.distance - new.distance) > $tolerance",
+            {"tolerance": tolerance},
+        )
+        counts = self._apply_changes(run_id, now)
+        self._native.execute("DROP TABLE sqlkmeans_change")
+        return counts
+
+    def _apply_changes(self, run_id: int, now: datetime) -> Counts:
+        target, match = self.target, self._same_key("label", "change")
+        moved_or_gone = (
+            "change.old_segment_id IS NOT NULL "
+            "AND change.segment_id IS DISTINCT FROM change.old_segment_id"
+        )
+        self._write(
+            f"UPDATE {self.history} AS label SET valid_to = $now FROM sqlkmeans_change AS change "
+            f"WHERE {match} AND label.valid_to IS NULL AND {moved_or_gone}",
+            now=now,
+        )
+        self._open_history(
+            "(SELECT * FROM sqlkmeans_change WHERE segment_id IS NOT NULL "
+            "AND segment_id IS DISTINCT FROM old_segment_id) AS new",
+            run_id, now,
+        )  # fmt: skip
+        moved = self._write(
+            f"UPDATE {target} AS label SET segment_id = change.segment_id, "
+            "distance = change.distance, run_id = $run, assigned_at = $now "
+            f"FROM sqlkmeans_change AS change WHERE {match} AND {moved_or_gone} "
+            "AND change.segment_id IS NOT NULL",
+            run=run_id, now=now,
+        )  # fmt: skip
+        refreshed = self._write(
+            f"UPDATE {target} AS label SET distance = change.distance "
+            f"FROM sqlkmeans_change AS change WHERE {match} "
+            "AND change.segment_id = change.old_segment_id"
+        )
+        departed = self._write(
+            f"DELETE FROM {target} AS label USING sqlkmeans_change AS change "
+            f"WHERE {match} AND change.segment_id IS NULL"
+        )
+        arrived = self._write(
+            f"INSERT INTO {target} SELECT {self._key_list}, segment_id, distance, $run, $now "
+            "FROM sqlkmeans_change WHERE old_segment_id IS NULL",
+            run=run_id, now=now,
+        )  # fmt: skip
+        return Counts(arrived, moved, departed, arrived + moved + departed + refreshed)
+
+    def _open_history(self, labels: str, run_id: int, now: datetime) -> None:
+        self._write(
+            f"INSERT INTO {self.history} SELECT {self._key_list}, segment_id, distance, $now, "
+            f"NULL, $run FROM {labels}",
+            run=run_id, now=now,
+        )  # fmt: skip
+
+    def _write(self, statement: str, **values: object) -> int:
+        row = self._native.execute(statement, values or None).fetchone()
+        return int(row[0]) if row else 0
+
+    def _count(self, query: str) -> int:
+        return len(self._native.execute(query).fetchall())

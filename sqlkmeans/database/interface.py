@@ -1,0 +1,265 @@
+"""What the pipeline asks of a database. One subclass a database; one test suite for all of them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from sqlkmeans.database.catalog import Catalog
+from sqlkmeans.definition import Segmentation
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a source.
+
+    Attributes
+    ----------
+    name : str
+    type : str
+        The database's own name of the type.
+    kind : {"number", "boolean", "text", "date", "other"}
+        What can be done with it: only numbers and booleans are features.
+    can_be_key : bool
+        Whether its values can be compared for equality without doubt.
+    """
+
+    name: str
+    type: str
+    kind: str
+    can_be_key: bool
+
+
+@dataclass(frozen=True)
+class Publication:
+    """One run's result, ready to be made visible.
+
+    Attributes
+    ----------
+    run_id : int
+    segment_ids : sequence of int
+        The segment id of each staged cluster: ``segment_ids[cluster]``.
+    model_run_id : int
+        The run whose model made the labels: itself after a fit, an earlier one after `assign`.
+    run : dict
+        Columns of the run row to set: counts, scores, seconds, versions.
+    tables : dict of list of dict
+        Rows of ``model_feature``, ``centroid``, ``segment`` and ``segment_feature``, without
+        their run; `assign` publishes the last two only, because it makes no model.
+    last_segment_id : int
+        The highest id ever given, so that a retired id never returns.
+    distance_tolerance : float
+        A row whose segment stays is rewritten only when its distance moved by more than this.
+    """
+
+    run_id: int
+    segment_ids: Sequence[int]
+    model_run_id: int
+    run: Row
+    tables: dict[str, list[Row]]
+    last_segment_id: int
+    distance_tolerance: float
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a publish changed in the target.
+
+    Attributes
+    ----------
+    arrived, moved, departed : int
+        Customers that came, changed segment, left.
+    written : int
+        Rows inserted, updated or deleted in the target, refreshed distances included.
+    """
+
+    arrived: int
+    moved: int
+    departed: int
+    written: int
+
+    @property
+    def changed(self) -> int:
+        """Customers whose label is not what it was."""
+        return self.arrived + self.moved + self.departed
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of what `doctor` found.
+
+    Attributes
+    ----------
+    check : str
+    ok : bool or None
+        None where it is only information.
+    detail : str
+        What was found and, where not ok, what to do.
+    """
+
+    check: str
+    ok: bool | None
+    detail: str
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some rows of a source, in key order.
+
+    Attributes
+    ----------
+    keys : pyarrow.RecordBatch
+        The key columns.
+    features : pyarrow.RecordBatch
+        The feature columns as float64, NULL where missing.
+    """
+
+    keys: pa.RecordBatch
+    features: pa.RecordBatch
+
+
+@dataclass
+class Source:
+    """An open source: all that is read from it is of one moment.
+
+    Attributes
+    ----------
+    row_count : int
+    batches : iterator of Batch
+        In key order. Can be read once.
+    """
+
+    row_count: int
+    batches: Iterator[Batch] = field(repr=False)
+
+
+class Database(ABC):
+    """A database that holds customers, schema ``sqlkmeans`` and segment tables."""
+
+    #: The URL with its password hidden.
+    safe_url: str
+    #: Reads of schema ``sqlkmeans``.
+    catalog: Catalog
+    #: Whether the first run may make schema ``sqlkmeans`` by itself.
+    installs_itself: bool
+
+    @abstractmethod
+    def close(self) -> None:
+        """End all connections. May be called twice."""
+
+    def __enter__(self) -> Database:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # The schema
+
+    @abstractmethod
+    def schema_version(self) -> int:
+        """The number of the last migration applied; 0 where there is no schema."""
+
+    @abstractmethod
+    def install(self) -> int:
+        """Make or upgrade schema ``sqlkmeans``; returns the version it now has."""
+
+    @abstractmethod
+    def uninstall(self, *, execute: bool) -> list[str]:
+        """Drop schema ``sqlkmeans``, its views and histories; segment tables stay.
+
+        Returns the statements, which are run only when ``execute`` is true.
+        """
+
+    @abstractmethod
+    def doctor(self) -> list[Finding]:
+        """Look at what a run needs of this database."""
+
+    # A source
+
+    @abstractmethod
+    def describe(self, source: str) -> list[Column]:
+        """The columns of a table, view or SELECT.
+
+        Raises
+        ------
+        DataError
+            If there is no such table, or the database cannot run the SELECT.
+        """
+
+    @abstractmethod
+    def describe_table(self, name: str) -> list[Column] | None:
+        """The columns of a table; None where there is no such table."""
+
+    @abstractmethod
+    def open_source(
+        self, segmentation: Segmentation, features: Sequence[str]
+    ) -> AbstractContextManager[Source]:
+        """Open the source for reading the key and ``features`` in key order."""
+
+    # A run
+
+    @abstractmethod
+    def lock(self, segmentation: str) -> AbstractContextManager[None]:
+        """Hold a segmentation for one run.
+
+        Raises
+        ------
+        LockedError
+            At once, if another run holds it.
+        """
+
+    @abstractmethod
+    def start_run(self, segmentation: Segmentation, run: Row) -> int:
+        """Record a run as running, reclaim what a killed one left, and return the run's id."""
+
+    @abstractmethod
+    def fail_run(self, run_id: int, error: str) -> None:
+        """Record a run as failed and drop its staging table."""
+
+    @abstractmethod
+    def stage(
+        self,
+        segmentation: Segmentation,
+        run_id: int,
+        keys: pa.Table,
+        clusters: npt.NDArray[np.int32],
+        distances: npt.NDArray[np.float64],
+    ) -> None:
+        """Write labels to the run's staging table and commit it, counted.
+
+        Raises
+        ------
+        DatabaseError
+            If the table then holds another number of rows than was sent.
+        """
+
+    @abstractmethod
+    def overlap(self, segmentation: Segmentation, run_id: int) -> list[tuple[int, int, int]]:
+        """Shared customers: (published segment_id, staged cluster, customers), without zeros."""
+
+    @abstractmethod
+    def publish(self, segmentation: Segmentation, publication: Publication) -> Counts:
+        """Make a staged run visible, in one transaction of changes only."""
+
+    @abstractmethod
+    def rollback(self, segmentation: Segmentation, run: Row, restored_run: Row) -> Counts:
+        """Bring back labels and model as they were after an earlier run, in one transaction.
+
+        ``run`` holds columns of the run row that records the rollback; ``restored_run`` is the
+        earlier run's row.
+        """
+
+    @abstractmethod
+    def rename_segment(
+        self, segmentation: str, segment_id: int, name: str, description: str | None
+    ) -> None:
+        """Give a segment a name that later runs keep."""

@@ -1,0 +1,342 @@
+"""What to cluster and where the labels go: from TOML, from JSON, or as a Python object."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
+
+from sqlkmeans.clustering.preparation import Feature
+from sqlkmeans.errors import DefinitionError
+from sqlkmeans.sqltext import parse_name, parse_source
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+READ_ON = "docs/definition.md"
+
+#: Columns of the published tables, which a key column would collide with.
+PUBLISHED_COLUMNS = frozenset(
+    {"segment_id", "segment_name", "distance", "run_id", "assigned_at", "valid_from", "valid_to",
+     "cluster"}
+)  # fmt: skip
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def _as_feature(value: Any) -> Any:
+    return {"column": value} if isinstance(value, str) else value
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+ColumnName = Annotated[str, Field(min_length=1, max_length=128)]
+
+
+class FeatureDefinition(_Strict):
+    """One feature: a column name, or a table with these keys.
+
+    Parameters
+    ----------
+    column : str
+    transform : {"none", "log1p"}, default="none"
+    weight : float, default=1.0
+        Above 0.
+    """
+
+    column: ColumnName
+    transform: Literal["none", "log1p"] = "none"
+    weight: Annotated[float, Field(gt=0, strict=False)] = 1.0
+
+    def to_feature(self) -> Feature:
+        """The same, as `clustering` takes it."""
+        return Feature(self.column, self.transform, self.weight)
+
+
+class Segmentation(_Strict):
+    """What to cluster and where the labels go.
+
+    Parameters
+    ----------
+    name : str
+        Letters, digits and underscores; names the segmentation in every table and command.
+    source : str
+        A table, a view, or one SELECT.
+    key : str or list of str
+        The column or columns that identify a customer.
+    features : list of (str or FeatureDefinition)
+    k : int
+        Number of segments, 2 to 1,000.
+    target : str
+        The segment table. Made by the first run; has to be none, or one made so.
+    scaling : {"standard", "robust", "minmax", "none"}, default="standard"
+    missing : {"error", "skip", "mean", "median"}, default="error"
+    n_init : int, default=10
+        Number of k-means++ starts.
+    seed : int, default=0
+    engine : {"local"}, default="local"
+
+    Raises
+    ------
+    DefinitionError
+        From :meth:`create`, with all problems.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=100)]
+    source: Annotated[str, Field(min_length=1)]
+    key: Annotated[tuple[ColumnName, ...], BeforeValidator(_as_list), Field(min_length=1)]
+    features: Annotated[
+        tuple[Annotated[FeatureDefinition, BeforeValidator(_as_feature)], ...],
+        BeforeValidator(_as_list),
+        Field(min_length=1),
+    ]
+    k: Annotated[int, Field(strict=True, ge=2, le=1000)]
+    target: Annotated[str, Field(min_length=1)]
+    scaling: Literal["standard", "robust", "minmax", "none"] = "standard"
+    missing: Literal["error", "skip", "mean", "median"] = "error"
+    n_init: Annotated[int, Field(strict=True, ge=1, le=1000)] = 10
+    seed: Annotated[int, Field(strict=True, ge=0, lt=2**32)] = 0
+    engine: Literal["local"] = "local"
+
+    @field_validator("source")
+    @classmethod
+    def _check_source(cls, value: str) -> str:
+        parse_source(value)
+        return value
+
+    @field_validator("target")
+    @classmethod
+    def _check_target(cls, value: str) -> str:
+        parse_name(value)
+        return value
+
+    @field_validator("key")
+    @classmethod
+    def _check_key(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        _no_repeats(value)
+        taken = [column for column in value if column.lower() in PUBLISHED_COLUMNS]
+        if taken:
+            raise ValueError(
+                f"{', '.join(taken)} is a column of the segment table itself; "
+                "give the key another name in a SELECT or a view"
+            )
+        return value
+
+    @field_validator("features")
+    @classmethod
+    def _check_features(
+        cls, value: tuple[FeatureDefinition, ...]
+    ) -> tuple[FeatureDefinition, ...]:
+        _no_repeats(tuple(feature.column for feature in value))
+        return value
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Segmentation:
+        both = [f.column for f in self.features if f.column in self.key]
+        if both:
+            raise ValueError(
+                f"{', '.join(both)} is both key and feature; a key identifies, it does not measure"
+            )
+        source = parse_source(self.source)
+        if source.name is not None and source.name == parse_name(self.target):
+            raise ValueError(f"source and target are the same table, {self.target}")
+        return self
+
+    @property
+    def columns(self) -> list[str]:
+        """The feature columns, in order."""
+        return [feature.column for feature in self.features]
+
+    @classmethod
+    def create(cls, **values: Any) -> Segmentation:
+        """Build and check a segmentation; all problems come in one DefinitionError."""
+        problems: list[str] = []
+        result = _build(values, f"segmentation.{values.get('name', '?')}", problems)
+        if result is None:
+            raise DefinitionError(problems)
+        return result
+
+    @classmethod
+    def from_json(cls, text: str) -> Segmentation:
+        """Read what :meth:`to_json` wrote, as a registry row keeps it."""
+        try:
+            values = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise DefinitionError(f"the definition is not JSON: {error}") from None
+        if not isinstance(values, dict):
+            raise DefinitionError("the definition is not a JSON object")
+        return cls.create(**values)
+
+    def to_json(self) -> str:
+        """All keys, defaults included, as a JSON object."""
+        return self.model_dump_json()
+
+
+def _no_repeats(names: tuple[str, ...]) -> None:
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ValueError(f"named twice: {', '.join(repeated)}")
+
+
+class Definition(_Strict):
+    """A definition file.
+
+    Attributes
+    ----------
+    url : str or None
+        ``[database] url``, not shown in a repr because it can hold a password.
+    segmentations : dict of str to Segmentation
+        In the file's order.
+    """
+
+    url: Annotated[str | None, Field(repr=False)] = None
+    segmentations: dict[str, Segmentation]
+
+
+def load_definition(path: str | Path) -> Definition:
+    """Read a TOML or JSON definition file.
+
+    Raises
+    ------
+    DefinitionError
+        With every problem of the file, each with its key path.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise DefinitionError(f"{path}: there is no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DefinitionError(f"{path}: cannot be read as UTF-8 text: {error}") from None
+    try:
+        values = json.loads(text) if path.suffix.lower() == ".json" else tomllib.loads(text)
+    except (json.JSONDecodeError, tomllib.TOMLDecodeError) as error:
+        raise DefinitionError(f"{path}: {error}") from None
+    try:
+        return parse_definition(values)
+    except DefinitionError as error:
+        lines = [f"{path}: {problem}" for problem in error.problems]
+        raise DefinitionError(lines) from None
+
+
+def parse_definition(values: Any) -> Definition:
+    """Check the content of a definition file; see :func:`load_definition`."""
+    problems: list[str] = []
+    if not isinstance(values, Mapping):
+        raise DefinitionError("a definition is a table with [segmentation.<name>] in it")
+    problems += _unknown_keys(values, ("database", "segmentation"), "")
+    url = _database_url(values.get("database", {}), problems)
+    tables = values.get("segmentation")
+    if not isinstance(tables, Mapping) or not tables:
+        problems.append(f"segmentation: missing; write [segmentation.<name>] ({READ_ON})")
+        tables = {}
+    segmentations: dict[str, Segmentation] = {}
+    for name, table in tables.items():
+        path = f"segmentation.{name}"
+        if not isinstance(table, Mapping):
+            problems.append(f"{path}: {table!r} given; allowed: a table of keys ({READ_ON})")
+            continue
+        if "name" in table:
+            problems.append(f"{path}.name: given by the table's own name; remove it")
+        built = _build({**table, "name": name}, path, problems)
+        if built is not None:
+            segmentations[name] = built
+    problems += _shared_targets(segmentations)
+    if problems:
+        raise DefinitionError(problems)
+    return Definition(url=url, segmentations=segmentations)
+
+
+def _database_url(table: Any, problems: list[str]) -> str | None:
+    if not isinstance(table, Mapping):
+        problems.append("database: allowed: a table with the key url")
+        return None
+    problems += _unknown_keys(table, ("url",), "database.")
+    url = table.get("url")
+    if url is not None and not isinstance(url, str):
+        problems.append("database.url: allowed: a SQLAlchemy URL as text")
+        return None
+    return url
+
+
+def _unknown_keys(table: Mapping[str, Any], known: tuple[str, ...], path: str) -> list[str]:
+    return [
+        f"{path}{key}: unknown{_nearest(key, known)}; allowed: {', '.join(known)}"
+        for key in table
+        if key not in known
+    ]
+
+
+def _shared_targets(segmentations: Mapping[str, Segmentation]) -> list[str]:
+    owners: dict[tuple[str, ...], str] = {}
+    problems = []
+    for name, segmentation in segmentations.items():
+        target = parse_name(segmentation.target)
+        if target in owners:
+            problems.append(
+                f"segmentation.{name}.target: {segmentation.target} is also the target of "
+                f"segmentation.{owners[target]}; each needs its own"
+            )
+        owners.setdefault(target, name)
+    return problems
+
+
+def _build(values: Mapping[str, Any], path: str, problems: list[str]) -> Segmentation | None:
+    try:
+        return Segmentation(**values)
+    except ValidationError as error:
+        problems += [_problem(detail, path) for detail in error.errors(include_url=False)]
+        return None
+
+
+def _problem(detail: ErrorDetails, path: str) -> str:
+    """One line: where, what was given, what is allowed."""
+    where = ".".join([path, *(str(part) for part in detail["loc"])])
+    for index in (part for part in detail["loc"] if isinstance(part, int)):
+        where = where.replace(f".{index}", f"[{index}]", 1)
+    kind, context, given = detail["type"], detail.get("ctx", {}), detail["input"]
+    if kind == "extra_forbidden":
+        owner = FeatureDefinition if "features" in detail["loc"] else Segmentation
+        known = tuple(field for field in owner.model_fields if field != "name")
+        return f"{where}: unknown key{_nearest(str(detail['loc'][-1]), known)} ({READ_ON})"
+    if kind == "missing":
+        return f"{where}: missing, and there is no default ({READ_ON})"
+    if kind == "value_error":
+        return f"{where}: {context['error']}"
+    if kind == "literal_error":
+        allowed = str(context["expected"]).replace("'", '"')
+        options = tuple(part.strip('" ') for part in allowed.replace(" or ", ",").split(","))
+        return f"{where}: {_shown(given)}{_nearest(str(given), options)}; allowed: {allowed}"
+    if kind == "string_pattern_mismatch":
+        return f"{where}: {_shown(given)}; allowed: letters, digits and _, not starting with a digit"
+    return f"{where}: {_shown(given)}; {detail['msg'][0].lower()}{detail['msg'][1:]}"
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, default=str, ensure_ascii=False)
+    return f"{text[:60]}… given" if len(text) > 60 else f"{text} given"
+
+
+def _nearest(word: str, known: tuple[str, ...]) -> str:
+    close = difflib.get_close_matches(word.lower(), known, n=1)
+    return f", did you mean {close[0]}?" if close and close[0] != word else ""

@@ -1,0 +1,13 @@
+"""Where the arithmetic happens."""
+
+from sqlkmeans.engines.base import Engine, Fit
+
+
+def open_engine(name: str) -> Engine:
+    """The engine of that name, ready to read."""
+    from sqlkmeans.engines.local import LocalEngine
+
+    return {"local": LocalEngine}[name]()
+
+
+__all__ = ["Engine", "Fit", "open_engine"]

@@ -1,0 +1,91 @@
+"""What the pipeline asks of an engine."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sqlkmeans.clustering.preparation import Feature, Preparation
+from sqlkmeans.clustering.profile import SegmentProfile
+from sqlkmeans.clustering.scores import Scores
+from sqlkmeans.database.interface import Database, Source
+from sqlkmeans.definition import Segmentation
+from sqlkmeans.progress import Advance
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Clusters that have no segment ids yet, largest first.
+
+    Attributes
+    ----------
+    preparation : Preparation
+    centroids : ndarray of float64 of shape (k, n_features)
+        In the scaled space.
+    n_iter : int
+    """
+
+    preparation: Preparation
+    centroids: npt.NDArray[np.float64]
+    n_iter: int
+
+
+class Engine(ABC):
+    """Reads a source once, then fits or takes a model, then labels and describes the rows."""
+
+    #: Rows that were left out because a feature is missing.
+    skipped: int
+    #: Rows that have a label.
+    rows: int
+
+    @abstractmethod
+    def read(self, source: Source, keys: Sequence[str], advance: Advance) -> None:
+        """Take the rows of an open source.
+
+        Raises
+        ------
+        DataError
+            If there are none, or a key is NULL or not unique.
+        """
+
+    @abstractmethod
+    def fit(self, segmentation: Segmentation, features: Sequence[Feature]) -> Fit:
+        """Prepare and cluster the rows; labels them as well."""
+
+    @abstractmethod
+    def label(self, preparation: Preparation, centroids: npt.NDArray[np.float64]) -> None:
+        """Prepare the rows as an earlier run did and label them with its centroids."""
+
+    @property
+    @abstractmethod
+    def inertia(self) -> float:
+        """Sum of squared distances of the labelled rows to their centroid."""
+
+    @abstractmethod
+    def scores(self, seed: int) -> Scores:
+        """Score the labels."""
+
+    @abstractmethod
+    def profiles(self) -> list[SegmentProfile]:
+        """Everyone, then each cluster."""
+
+    def warnings(self, segment_ids: Sequence[int]) -> list[str]:
+        """What people should look at, in words."""
+        found = []
+        if self.skipped:
+            found.append(f"{self.skipped:,} rows were skipped because a feature is missing")
+        for segment_id, profile in zip(segment_ids, self.profiles()[1:]):
+            if profile.size == 1:
+                found.append(
+                    f"segment {segment_id} is one customer: look for wrong values, or try "
+                    'transform = "log1p" or scaling = "robust"'
+                )
+        return found
+
+    @abstractmethod
+    def stage(self, database: Database, segmentation: Segmentation, run_id: int) -> None:
+        """Write the labels to the run's staging table."""

@@ -1,0 +1,55 @@
+"""Every error that people are meant to see, each with all the problems found and an exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class SqlKMeansError(Exception):
+    """The job failed.
+
+    Parameters
+    ----------
+    problems : str or iterable of str
+        Everything that is wrong, one sentence each: what was given, what is allowed.
+
+    Attributes
+    ----------
+    problems : list of str
+    exit_code : int
+        What the command line exits with.
+    """
+
+    exit_code = 1
+
+    def __init__(self, problems: str | Iterable[str]) -> None:
+        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        super().__init__("\n".join(self.problems))
+
+    def to_json(self) -> dict[str, object]:
+        """The object that ``--json`` prints for a failure."""
+        return {"error": {"code": self.exit_code, "problems": self.problems}}
+
+
+class DefinitionError(SqlKMeansError):
+    """A definition or an argument is wrong."""
+
+    exit_code = 2
+
+
+class DataError(SqlKMeansError):
+    """The rows cannot be clustered as they are."""
+
+    exit_code = 3
+
+
+class DatabaseError(SqlKMeansError):
+    """The database cannot be reached, or refused what was asked."""
+
+    exit_code = 4
+
+
+class LockedError(SqlKMeansError):
+    """Another run holds the lock."""
+
+    exit_code = 5

@@ -1,0 +1,202 @@
+"""A fitted segmentation: preparation, centroids and names. Plain numbers, nothing pickled."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sqlkmeans.clustering.assignment import Assignment, assign, squared_distances
+from sqlkmeans.clustering.preparation import PreparedFeature, Preparation, preparation_to_rows
+from sqlkmeans.clustering.profile import tidy
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentModel:
+    """Labels new rows as the run that made it did.
+
+    Attributes
+    ----------
+    preparation : Preparation
+    centroids : ndarray of float64 of shape (k, n_features)
+        In the scaled space; read-only.
+    segment_ids : tuple of int of length k
+        The id of each centroid, ascending.
+    names : tuple of str of length k
+    """
+
+    preparation: Preparation
+    centroids: npt.NDArray[np.float64]
+    segment_ids: tuple[int, ...]
+    names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        centroids = np.array(self.centroids, dtype=np.float64)
+        order = np.argsort(self.segment_ids)
+        centroids = centroids[order]
+        centroids.setflags(write=False)
+        object.__setattr__(self, "centroids", centroids)
+        object.__setattr__(self, "segment_ids", tuple(int(self.segment_ids[i]) for i in order))
+        object.__setattr__(self, "names", tuple(str(self.names[i]) for i in order))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SegmentModel) and self.to_json() == other.to_json()
+
+    def __hash__(self) -> int:
+        return hash(self.to_json())
+
+    @property
+    def k(self) -> int:
+        return len(self.segment_ids)
+
+    @property
+    def columns(self) -> list[str]:
+        """The feature columns, in the order in which rows hold them."""
+        return self.preparation.columns
+
+    def predict(self, rows: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """The segment id of each row.
+
+        Parameters
+        ----------
+        rows : array-like of shape (n_rows, n_features)
+            Raw values in the columns' own units, in the order of :attr:`columns`; NaN where
+            missing. A data frame with these columns will do.
+
+        Returns
+        -------
+        ndarray of int64 of shape (n_rows,)
+            0 for a row that has a missing value which the model does not fill in.
+
+        Raises
+        ------
+        ValueError
+            If the rows have another number of columns.
+        """
+        raw = self._matrix(rows)
+        ids = np.zeros(len(raw), dtype=np.int64)
+        prepared = self.preparation.transform(raw)
+        known = np.isfinite(prepared).all(axis=1)
+        assignment = assign(prepared[known], self.centroids)
+        ids[known] = np.asarray(self.segment_ids)[assignment.labels]
+        return ids
+
+    def distances(self, rows: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Distance of each row to each centroid in the scaled space, of shape (n_rows, k)."""
+        prepared = self.preparation.transform(self._matrix(rows))
+        return np.sqrt(squared_distances(prepared, self.centroids))
+
+    def assign_prepared(self, matrix: npt.NDArray[np.float64]) -> Assignment:
+        """Label rows that are prepared already; labels are indices into ``segment_ids``."""
+        return assign(matrix, self.centroids)
+
+    def _matrix(self, rows: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        if hasattr(rows, "loc") and hasattr(rows, "columns"):
+            rows = rows[self.columns]
+        raw = np.asarray(rows, dtype=np.float64)
+        if raw.ndim != 2 or raw.shape[1] != len(self.columns):
+            raise ValueError(
+                f"rows of shape {raw.shape} given; allowed: (n_rows, {len(self.columns)}), "
+                f"the columns {', '.join(self.columns)}"
+            )
+        return raw
+
+    def own_units(self) -> npt.NDArray[np.float64]:
+        """The centroids in the columns' own units, of shape (k, n_features)."""
+        return self.preparation.inverse_transform(self.centroids)
+
+    # JSON
+
+    def to_json(self) -> str:
+        """Everything that :meth:`from_json` needs; floats to their last bit."""
+        return json.dumps(
+            {
+                "format": FORMAT,
+                "scaling": self.preparation.scaling,
+                "missing": self.preparation.missing,
+                "features": [asdict(feature) for feature in self.preparation.features],
+                "segments": [
+                    {"segment_id": segment_id, "name": name, "centroid": centroid.tolist()}
+                    for segment_id, name, centroid in zip(
+                        self.segment_ids, self.names, self.centroids
+                    )
+                ],
+            },
+            allow_nan=False,
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> SegmentModel:
+        """Read what :meth:`to_json` wrote.
+
+        Raises
+        ------
+        ValueError
+            If it is of a format that this version does not know.
+        """
+        values = json.loads(text)
+        if values.get("format") != FORMAT:
+            raise ValueError(f"model format {values.get('format')!r} given; allowed: {FORMAT}")
+        features = tuple(PreparedFeature(**feature) for feature in values["features"])
+        segments = values["segments"]
+        return cls(
+            Preparation(features, values["scaling"], values["missing"]),
+            np.array([segment["centroid"] for segment in segments], dtype=np.float64),
+            tuple(segment["segment_id"] for segment in segments),
+            tuple(segment["name"] for segment in segments),
+        )
+
+    # Tables
+
+    def to_rows(self) -> dict[str, list[dict[str, Any]]]:
+        """Rows of the tables ``model_feature`` and ``centroid``, without their run."""
+        own = self.own_units()
+        return {
+            "model_feature": preparation_to_rows(self.preparation),
+            "centroid": [
+                {
+                    "segment_id": segment_id,
+                    "position": position + 1,
+                    "feature": column,
+                    "value": tidy(own[index, position]),
+                    "scaled_value": float(self.centroids[index, position]),
+                }
+                for index, segment_id in enumerate(self.segment_ids)
+                for position, column in enumerate(self.columns)
+            ],
+        }
+
+    @classmethod
+    def from_rows(
+        cls,
+        model_feature: Iterable[Mapping[str, Any]],
+        centroid: Iterable[Mapping[str, Any]],
+        names: Mapping[int, str],
+        *,
+        scaling: str,
+        missing: str,
+    ) -> SegmentModel:
+        """Read what :meth:`to_rows` wrote; names by segment id."""
+        features = tuple(
+            PreparedFeature(
+                row["feature"], row["transform"], row["weight"], row["center"], row["scale"],
+                row["fill"],
+            )
+            for row in sorted(model_feature, key=lambda row: row["position"])
+        )  # fmt: skip
+        points: dict[int, dict[int, float]] = {}
+        for row in centroid:
+            points.setdefault(row["segment_id"], {})[row["position"]] = row["scaled_value"]
+        segment_ids: Sequence[int] = sorted(points)
+        return cls(
+            Preparation(features, scaling, missing),
+            np.array([[points[i][p] for p in sorted(points[i])] for i in segment_ids]),
+            tuple(segment_ids),
+            tuple(names.get(i, f"segment {i}") for i in segment_ids),
+        )

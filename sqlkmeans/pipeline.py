@@ -1,0 +1,293 @@
+"""The line from customer rows to a segment table: run, assign, rollback, rename."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from sqlkmeans.clustering.stable_ids import Previous, match_segments
+from sqlkmeans.database import Database, Publication
+from sqlkmeans.database.checks import check_segmentation
+from sqlkmeans.definition import Segmentation
+from sqlkmeans.engines import Engine, Fit, open_engine
+from sqlkmeans.errors import DatabaseError, DataError, DefinitionError, SqlKMeansError
+from sqlkmeans.model import SegmentModel
+from sqlkmeans.progress import Progress
+from sqlkmeans.registry import (
+    client_row,
+    load_model,
+    load_segmentation,
+    run_result,
+    segment_rows,
+)
+from sqlkmeans.result import RunResult
+
+#: A label that stays is rewritten when its distance moved by more than this share of the run's
+#: root mean square distance.
+DISTANCE_TOLERANCE = 0.01
+
+
+def run(
+    segmentation: Segmentation, database: Database, progress: Progress | None = None
+) -> RunResult:
+    """Read, cluster and publish a segmentation.
+
+    Raises
+    ------
+    SqlKMeansError
+        The published labels are then what they were before, and so they are after any other
+        end, a killed process among them.
+    """
+    progress = progress or Progress()
+    with _recorded_run(database, segmentation, "fit") as run_id:
+        engine = _read(database, segmentation, segmentation.columns, progress)
+        with progress.step("fit"):
+            fit = engine.fit(segmentation, [f.to_feature() for f in segmentation.features])
+        with progress.step("publish"):
+            engine.stage(database, segmentation, run_id)
+        with progress.step("assign"):
+            segment_ids = _stable_ids(database, segmentation, run_id, fit)
+            tables = _describe(database, segmentation, engine, segment_ids)
+            names = {row["segment_id"]: row["name"] for row in tables["segment"]}
+            model = SegmentModel(
+                fit.preparation, fit.centroids, tuple(segment_ids),
+                tuple(names[segment_id] for segment_id in segment_ids),
+            )  # fmt: skip
+            scores = engine.scores(segmentation.seed).to_dict()
+        with progress.step("publish"):
+            database.publish(
+                segmentation,
+                Publication(
+                    run_id=run_id,
+                    segment_ids=segment_ids,
+                    model_run_id=run_id,
+                    run={**_measured(engine, segment_ids, progress), **scores, "n_iter": fit.n_iter},
+                    tables={**model.to_rows(), **tables},
+                    last_segment_id=max(_last_segment_id(database, segmentation), *segment_ids),
+                    distance_tolerance=_distance_tolerance(engine),
+                ),
+            )
+    return run_result(database, run_id, progress.rounded())
+
+
+def assign(
+    segmentation: Segmentation, database: Database, progress: Progress | None = None
+) -> RunResult:
+    """Label new, changed and departed customers with the stored model; nothing is refitted.
+
+    Raises
+    ------
+    DefinitionError
+        If the features are not those of the model.
+    DataError
+        If there is no model yet.
+    """
+    progress = progress or Progress()
+    _require_schema(database)
+    model = load_model(database, segmentation.name)
+    if model is None:
+        raise DataError(f"{segmentation.name}: no model yet; `sqlkmeans run` makes one")
+    _require_same_features(segmentation, model)
+    with _recorded_run(database, segmentation, "assign") as run_id:
+        engine = _read(database, segmentation, model.columns, progress)
+        with progress.step("assign"):
+            engine.label(model.preparation, model.centroids)
+            segment_ids = list(model.segment_ids)
+            tables = _describe(database, segmentation, engine, segment_ids)
+        row = database.catalog.segmentation(segmentation.name) or {}
+        with progress.step("publish"):
+            engine.stage(database, segmentation, run_id)
+            database.publish(
+                segmentation,
+                Publication(
+                    run_id=run_id,
+                    segment_ids=segment_ids,
+                    model_run_id=row["active_run_id"],
+                    run=_measured(engine, segment_ids, progress),
+                    tables=tables,
+                    last_segment_id=_last_segment_id(database, segmentation),
+                    distance_tolerance=0.0,
+                ),
+            )
+    return run_result(database, run_id, progress.rounded())
+
+
+def rollback(
+    name: str, database: Database, to_run_id: int | None = None, progress: Progress | None = None
+) -> RunResult:
+    """Bring back the labels and the model of an earlier run, in one transaction.
+
+    Parameters
+    ----------
+    name : str
+        The segmentation.
+    database : Database
+    to_run_id : int, optional
+        The run to go back to; by default, the published one before the current.
+    """
+    progress = progress or Progress()
+    segmentation = load_segmentation(database, name)
+    with database.lock(name):
+        restored = _run_to_restore(database, segmentation, to_run_id)
+        row = {
+            "kind": "rollback",
+            **{column: restored[column] for column in ("engine", "k", "rows", "skipped")},
+            **client_row(),
+        }
+        with progress.step("publish"):
+            database.rollback(segmentation, row, restored)
+    newest = database.catalog.published_runs(name)[0]
+    return run_result(database, newest["run_id"], progress.rounded())
+
+
+def rename(
+    name: str, database: Database, segment_id: int, new_name: str, description: str | None = None
+) -> None:
+    """Give a segment a name that later runs keep.
+
+    Raises
+    ------
+    DefinitionError
+        If there is no such segment, or another one has that name.
+    """
+    load_segmentation(database, name)
+    model = load_model(database, name)
+    names = dict(zip(model.segment_ids, model.names)) if model else {}
+    problems = []
+    if segment_id not in names:
+        allowed = ", ".join(str(number) for number in names) or "none before the first run"
+        problems.append(f"segment {segment_id}: not in {name}; allowed: {allowed}")
+    if not new_name.strip() or len(new_name) > 128:
+        problems.append(f"name {new_name!r} given; allowed: 1 to 128 characters")
+    taken = [other for other, used in names.items() if used == new_name and other != segment_id]
+    if taken:
+        problems.append(f"name {new_name!r} given; segment {taken[0]} has it")
+    if problems:
+        raise DefinitionError(problems)
+    with database.lock(name):
+        database.rename_segment(name, segment_id, new_name, description)
+
+
+@contextmanager
+def _recorded_run(database: Database, segmentation: Segmentation, kind: str) -> Iterator[int]:
+    """Lock, check, and a run row that tells how it ended."""
+    _require_schema(database)
+    with database.lock(segmentation.name):
+        check_segmentation(database, segmentation)
+        row = {"kind": kind, "engine": segmentation.engine, "k": segmentation.k, **client_row()}
+        run_id = database.start_run(segmentation, row)
+        try:
+            yield run_id
+        except BaseException as error:
+            database.fail_run(run_id, _told(error))
+            raise
+
+
+def _told(error: BaseException) -> str:
+    if isinstance(error, SqlKMeansError):
+        return str(error)
+    return "interrupted" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}"
+
+
+def _require_schema(database: Database) -> None:
+    if database.installs_itself:
+        database.install()
+    elif not database.schema_version():
+        raise DatabaseError("schema sqlkmeans is not in this database; `sqlkmeans install` makes it")
+
+
+def _read(
+    database: Database, segmentation: Segmentation, columns: list[str], progress: Progress
+) -> Engine:
+    engine = open_engine(segmentation.engine)
+    with database.open_source(segmentation, columns) as source:
+        with progress.step("read", source.row_count) as advance:
+            engine.read(source, segmentation.key, advance)
+    return engine
+
+
+def _stable_ids(
+    database: Database, segmentation: Segmentation, run_id: int, fit: Fit
+) -> list[int]:
+    model = load_model(database, segmentation.name)
+    last = _last_segment_id(database, segmentation)
+    if model is None:
+        return match_segments(fit.centroids, Previous((), None, last))
+    comparable = model.columns == fit.preparation.columns
+    centroids = fit.preparation.transform(model.own_units()) if comparable else None
+    previous = Previous(model.segment_ids, centroids, last)
+    return match_segments(fit.centroids, previous, database.overlap(segmentation, run_id))
+
+
+def _describe(
+    database: Database, segmentation: Segmentation, engine: Engine, segment_ids: list[int]
+) -> dict[str, list[dict[str, Any]]]:
+    model = load_model(database, segmentation.name)
+    kept = dict(zip(model.segment_ids, model.names)) if model else {}
+    given = database.catalog.given_names(segmentation.name)
+    return segment_rows(engine.profiles(), segment_ids, given, kept)
+
+
+def _measured(engine: Engine, segment_ids: list[int], progress: Progress) -> dict[str, Any]:
+    seconds = progress.rounded()
+    return {
+        "k": len(segment_ids),
+        "rows": engine.rows,
+        "skipped": engine.skipped,
+        "inertia": engine.inertia,
+        "warnings": json.dumps(engine.warnings(segment_ids)),
+        **{f"seconds_{step}": seconds[step] for step in ("read", "fit", "assign")},
+    }
+
+
+def _last_segment_id(database: Database, segmentation: Segmentation) -> int:
+    row = database.catalog.segmentation(segmentation.name)
+    return int(row["last_segment_id"]) if row else 0
+
+
+def _distance_tolerance(engine: Engine) -> float:
+    return DISTANCE_TOLERANCE * float(np.sqrt(engine.inertia / engine.rows))
+
+
+def _require_same_features(segmentation: Segmentation, model: SegmentModel) -> None:
+    defined = [(f.column, f.transform, f.weight) for f in segmentation.features]
+    fitted = [(f.column, f.transform, f.weight) for f in model.preparation.features]
+    if defined != fitted:
+        raise DefinitionError(
+            f"{segmentation.name}: the features are not those of the stored model "
+            f"({', '.join(model.columns)}); `sqlkmeans run` fits a new one"
+        )
+
+
+def _run_to_restore(
+    database: Database, segmentation: Segmentation, to_run_id: int | None
+) -> dict[str, Any]:
+    """The run whose labels come back: the one named, or the one before the current."""
+    runs = database.catalog.published_runs(segmentation.name)
+    labelled = [row for row in runs if row["kind"] != "rollback"]
+    allowed = ", ".join(str(row["run_id"]) for row in labelled[:10]) or "none yet"
+    if to_run_id is None:
+        current = (runs[0]["restored_run_id"] or runs[0]["run_id"]) if runs else 0
+        earlier = [row for row in labelled if row["run_id"] < current]
+        if not earlier:
+            raise DefinitionError(f"{segmentation.name}: there is no earlier run to go back to")
+        chosen = earlier[0]
+    else:
+        found = [row for row in labelled if row["run_id"] == to_run_id]
+        if not found:
+            raise DefinitionError(
+                f"run {to_run_id}: not a published run of {segmentation.name}; allowed: {allowed}"
+            )
+        chosen = found[0]
+    then = Segmentation.from_json(chosen["definition"])
+    if (then.target, then.key) != (segmentation.target, segmentation.key):
+        raise DefinitionError(
+            f"run {chosen['run_id']} wrote {then.target} by {', '.join(then.key)}, and now "
+            f"{segmentation.name} writes {segmentation.target} by {', '.join(segmentation.key)}; "
+            "its labels cannot come back there"
+        )
+    return chosen

@@ -1,0 +1,150 @@
+"""Between the rows of schema ``sqlkmeans`` and the objects that the pipeline works with."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import platform
+from importlib import metadata
+from typing import Any
+
+from sqlkmeans.clustering.naming import describe_everyone, name_segments
+from sqlkmeans.clustering.profile import EVERYONE, SegmentProfile, profile_to_rows
+from sqlkmeans.database import Database
+from sqlkmeans.definition import Segmentation
+from sqlkmeans.errors import DataError, DefinitionError
+from sqlkmeans.model import SegmentModel
+from sqlkmeans.result import RunResult, SegmentResult
+
+Row = dict[str, Any]
+
+_LIBRARIES = ("numpy", "scikit-learn", "pyarrow", "sqlalchemy", "duckdb", "mssql-python", "pyodbc")
+
+
+def load_segmentation(database: Database, name: str) -> Segmentation:
+    """The registered definition of a segmentation.
+
+    Raises
+    ------
+    DefinitionError
+        If none of that name was ever run.
+    """
+    return Segmentation.from_json(_registered(database, name)["definition"])
+
+
+def _registered(database: Database, name: str) -> Row:
+    row = database.catalog.segmentation(name) if database.schema_version() else None
+    if row is None:
+        known = database.catalog.segmentations() if database.schema_version() else []
+        names = ", ".join(row["name"] for row in known) or "none yet; run a definition file first"
+        raise DefinitionError(f"segmentation {name}: not in this database (it has: {names})")
+    return row
+
+
+def load_model(database: Database, name: str) -> SegmentModel | None:
+    """The active model of a segmentation; None before its first published run."""
+    row = database.catalog.segmentation(name)
+    if row is None or row["active_run_id"] is None:
+        return None
+    return load_run_model(database, row["active_run_id"])
+
+
+def load_run_model(database: Database, run_id: int) -> SegmentModel:
+    """The model that a run made."""
+    catalog = database.catalog
+    run = catalog.run(run_id)
+    if run is None:
+        raise DataError(f"run {run_id}: no such run")
+    definition = json.loads(run["definition"])
+    names = {row["segment_id"]: row["name"] for row in catalog.result("segment", run_id)}
+    return SegmentModel.from_rows(
+        catalog.result("model_feature", run_id),
+        catalog.result("centroid", run_id),
+        names,
+        scaling=definition["scaling"],
+        missing=definition["missing"],
+    )
+
+
+def client_row() -> Row:
+    """Who runs, with which libraries: columns of the run row."""
+    versions = {"python": platform.python_version()}
+    for library in _LIBRARIES:
+        try:
+            versions[library] = metadata.version(library)
+        except metadata.PackageNotFoundError:
+            continue
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        user = "unknown"
+    return {"library_versions": json.dumps(versions), "client": f"{user}@{platform.node()}"}
+
+
+def segment_rows(
+    profiles: list[SegmentProfile], segment_ids: list[int], given: dict[int, str], kept: Row
+) -> dict[str, list[Row]]:
+    """Rows of ``segment`` and ``segment_feature`` for a run, row 0 for everyone.
+
+    Parameters
+    ----------
+    profiles : list of SegmentProfile
+        Everyone, then each cluster in the order of ``segment_ids``.
+    segment_ids : list of int
+    given : dict of int to str
+        Names that people gave.
+    kept : dict of int to str
+        Names that the segments have already, given or not.
+    """
+    names = name_segments(profiles, [given.get(i) or kept.get(i) for i in segment_ids])
+    described = [(EVERYONE, *describe_everyone(profiles[0]), profiles[0])] + [
+        (segment_id, name, description, profile)
+        for segment_id, (name, description), profile in zip(segment_ids, names, profiles[1:])
+    ]
+    segments: list[Row] = []
+    features: list[Row] = []
+    for segment_id, name, description, profile in sorted(described, key=lambda item: item[0]):
+        segments.append(
+            {
+                "segment_id": segment_id,
+                "name": name,
+                "name_source": "given" if segment_id in given else "generated",
+                "description": description,
+                "size": profile.size,
+                "share": profile.share,
+                "within_ss": profile.within_ss,
+            }
+        )
+        features += profile_to_rows(segment_id, profile)
+    return {"segment": segments, "segment_feature": features}
+
+
+def run_result(database: Database, run_id: int, seconds: dict[str, float]) -> RunResult:
+    """What a published run has to say, read back from its rows."""
+    run = database.catalog.run(run_id)
+    assert run is not None
+    described_by = run["restored_run_id"] or run_id
+    centroids: dict[int, dict[str, float]] = {}
+    for row in database.catalog.result("centroid", run["model_run_id"]):
+        centroids.setdefault(row["segment_id"], {})[row["feature"]] = row["value"]
+    segments = [
+        SegmentResult(
+            row["segment_id"], row["name"], row["description"], row["size"], row["share"],
+            centroids.get(row["segment_id"], {}),
+        )
+        for row in database.catalog.result("segment", described_by)
+        if row["segment_id"] != EVERYONE
+    ]  # fmt: skip
+    scores = ("silhouette", "davies_bouldin", "calinski_harabasz")
+    plain = ("kind", "engine", "k", "rows", "skipped", "changed", "arrived", "moved", "departed",
+             "written", "inertia", "n_iter")  # fmt: skip
+    return RunResult(
+        segmentation=run["segmentation"],
+        run_id=run_id,
+        **{name: run[name] for name in plain},
+        scores={name: run[name] for name in scores},
+        segments=segments,
+        target=json.loads(run["definition"])["target"],
+        seconds=seconds,
+        warnings=json.loads(run["warnings"] or "[]"),
+    )

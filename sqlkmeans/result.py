@@ -1,0 +1,108 @@
+"""What a finished job has to say, for programs and for people."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class SegmentResult:
+    """One published segment.
+
+    Attributes
+    ----------
+    segment_id : int
+    name, description : str
+    size : int
+    share : float
+        0 to 1.
+    centroid : dict of str to float
+        In the columns' own units.
+    """
+
+    segment_id: int
+    name: str
+    description: str
+    size: int
+    share: float
+    centroid: dict[str, float]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A published run; the same facts stand in ``run``, ``segment`` and ``centroid``.
+
+    Attributes
+    ----------
+    segmentation : str
+    run_id : int
+    kind : {"fit", "assign", "rollback"}
+    engine : str
+    k, rows, skipped, changed : int
+    arrived, moved, departed, written : int
+        ``changed`` is the sum of the first three; ``written`` counts rows of the target.
+    inertia : float or None
+        Sum of squared distances in the scaled space; None after a rollback.
+    n_iter : int or None
+        None where nothing was fitted.
+    scores : dict of str to (float or None)
+    segments : list of SegmentResult
+    target : str
+    seconds : dict of str to float
+    warnings : list of str
+    """
+
+    segmentation: str
+    run_id: int
+    kind: str
+    engine: str
+    k: int
+    rows: int
+    skipped: int
+    changed: int
+    arrived: int
+    moved: int
+    departed: int
+    written: int
+    inertia: float | None
+    n_iter: int | None
+    scores: dict[str, float | None]
+    segments: list[SegmentResult]
+    target: str
+    seconds: dict[str, float]
+    warnings: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that ``--json`` prints."""
+        return {
+            "segmentation": self.segmentation,
+            "run_id": self.run_id,
+            "kind": self.kind,
+            "engine": self.engine,
+            "status": "published",
+            "k": self.k,
+            "rows": self.rows,
+            "skipped": self.skipped,
+            "changed": self.changed,
+            "arrived": self.arrived,
+            "moved": self.moved,
+            "departed": self.departed,
+            "written": self.written,
+            "inertia": self.inertia,
+            "n_iter": self.n_iter,
+            "scores": self.scores,
+            "segments": [
+                {
+                    "segment_id": segment.segment_id,
+                    "name": segment.name,
+                    "size": segment.size,
+                    "share": segment.share,
+                    "centroid": segment.centroid,
+                }
+                for segment in self.segments
+            ],
+            "target": self.target,
+            "seconds": self.seconds,
+            "warnings": self.warnings,
+        }

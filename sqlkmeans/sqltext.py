@@ -1,0 +1,152 @@
+"""Reading the little SQL that a definition may hold: names of tables, and one SELECT."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+Name = tuple[str, ...]
+
+_TOKEN = re.compile(
+    r"""
+      (?P<space>\s+|--[^\n]*)
+    | (?P<comment>/\*)
+    | (?P<string>[nN]?'(?:[^']|'')*')
+    | (?P<quoted>"(?:[^"]|"")+"|\[(?:[^\]]|\]\])+\]|`(?:[^`]|``)+`)
+    | (?P<word>[^\W\d][\w$\#@]*)
+    | (?P<number>\d[\w.]*)
+    | (?P<unclosed>['"`\[])
+    | (?P<symbol>.)
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+
+# Words that change something, reach outside, or start a statement of their own: T-SQL needs no
+# semicolon between two statements, so the first of a second one has to be recognised.
+_REFUSED = frozenset(
+    """
+    alter attach backup begin bulk call checkpoint commit copy create dbcc declare delete deny
+    detach drop exec execute export go grant import insert install into kill load merge
+    openquery openrowset opendatasource pragma print reconfigure restore revoke rollback save
+    shutdown transaction truncate update use vacuum waitfor while
+    """.split()
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A source: a table or view by name, or one SELECT.
+
+    Attributes
+    ----------
+    name : tuple of str or None
+        The parts of the name, unquoted.
+    query : str or None
+    """
+
+    name: Name | None
+    query: str | None
+
+
+def parse_source(text: str) -> Source:
+    """Tell a table name from a SELECT.
+
+    Raises
+    ------
+    ValueError
+        For anything else: a second statement, DML, a semicolon, unbalanced parentheses.
+    """
+    words = list(_tokens(text))
+    if not words or words[0][1].lower() not in ("select", "with"):
+        return Source(parse_name(text), None)
+    if words[0][1].lower() == "with":
+        raise ValueError("WITH cannot stand inside another query on SQL Server; make it a view")
+    _check_select(words)
+    return Source(None, text.strip())
+
+
+def _check_select(tokens: list[tuple[str, str]]) -> None:
+    depth = 0
+    for kind, token in tokens:
+        if token == ";":
+            raise ValueError("a semicolon given; allowed: one SELECT, without one")
+        depth += {"(": 1, ")": -1}.get(token, 0)
+        if depth < 0:
+            raise ValueError("a closing parenthesis without its opening one")
+        if kind == "word" and token.lower() in _REFUSED:
+            raise ValueError(
+                f"{token} given; allowed: one SELECT that only reads "
+                "(quote it if it is the name of a column)"
+            )
+    if depth:
+        raise ValueError("an opening parenthesis is not closed")
+
+
+def _tokens(text: str) -> Iterator[tuple[str, str]]:
+    """Kind and text of each token; comments and white space are left out."""
+    position = 0
+    while position < len(text):
+        match = _TOKEN.match(text, position)
+        assert match is not None  # the last alternative takes any character
+        kind = str(match.lastgroup)
+        if kind == "unclosed":
+            raise ValueError(f"{match.group()} opens a name or a text that is not closed")
+        if kind == "comment":
+            position = _comment_end(text, position)
+            continue
+        if kind != "space":
+            yield kind, match.group()
+        position = match.end()
+
+
+def _comment_end(text: str, start: int) -> int:
+    """Block comments nest in T-SQL and in DuckDB."""
+    depth = 0
+    for match in re.finditer(r"/\*|\*/", text[start:]):
+        depth += 1 if match.group() == "/*" else -1
+        if depth == 0:
+            return start + match.end()
+    raise ValueError("a comment is not closed")
+
+
+def parse_name(text: str) -> Name:
+    """The parts of ``table``, ``schema.table`` or ``database.schema.table``, unquoted.
+
+    Raises
+    ------
+    ValueError
+        If it is not such a name. Brackets, double quotes and backticks quote, as in
+        ``dbo.[My Table]]x]``.
+    """
+    parts: list[str] = []
+    expect_part = True
+    for kind, token in _tokens(text):
+        if expect_part and kind == "word":
+            parts.append(token)
+        elif expect_part and kind == "quoted":
+            closing = token[-1]
+            parts.append(token[1:-1].replace(closing * 2, closing))
+        elif expect_part or token != ".":
+            raise ValueError(_not_a_name(text))
+        expect_part = not expect_part
+    if expect_part or not 1 <= len(parts) <= 3 or any(len(part) > 128 for part in parts):
+        raise ValueError(_not_a_name(text))
+    return tuple(parts)
+
+
+def _not_a_name(text: str) -> str:
+    return (
+        f"{text!r} given; allowed: table, schema.table or database.schema.table, "
+        "with odd names quoted as in dbo.[My Table]"
+    )
+
+
+def quote(name: str) -> str:
+    """An identifier in double quotes, the standard's way."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def quote_name(parts: Name) -> str:
+    """A name of several parts, each in double quotes."""
+    return ".".join(quote(part) for part in parts)
