@@ -170,6 +170,31 @@ class DuckDBDatabase(Database):
         except (duckdb.Error, pa.ArrowException, OSError) as error:
             raise DataError(f"source: reading stopped: {_first_line(error)}") from None
 
+    def count(self, source: str) -> int:
+        row = self._native.execute(f"SELECT COUNT(*) FROM {_relation(source)}").fetchone()
+        return int(row[0]) if row else 0
+
+    def create_table(self, name: str, rows: pa.Table, key: str) -> None:
+        parts = parse_name(name)
+        with self._engine.begin():
+            if len(parts) > 1:
+                self._native.execute(f"CREATE SCHEMA IF NOT EXISTS {quote_name(parts[:-1])}")
+            self._native.register("sqlkmeans_rows", rows)
+            self._native.execute(f"CREATE TABLE {quote_name(parts)} AS FROM sqlkmeans_rows")
+            self._native.execute(f"ALTER TABLE {quote_name(parts)} ADD PRIMARY KEY ({quote(key)})")
+            self._native.unregister("sqlkmeans_rows")
+
+    def labelled_sample(
+        self, segmentation: Segmentation, columns: Sequence[str], at_most: int
+    ) -> pa.Table:
+        values = ", ".join(f"CAST({quote(column)} AS double) AS {quote(column)}" for column in columns)
+        keys = ", ".join(quote(key) for key in segmentation.key)
+        return self._native.execute(
+            f"SELECT {values}, segment_id FROM {_relation(segmentation.source)} "
+            f"JOIN {quote_name(parse_name(segmentation.target))} USING ({keys}) "
+            f"ORDER BY hash({keys}), {keys} LIMIT {int(at_most)}"
+        ).to_arrow_table()
+
     # A run
 
     @contextmanager

@@ -205,6 +205,26 @@ class Database(ABC):
     ) -> AbstractContextManager[Source]:
         """Open the source for reading the key and ``features`` in key order."""
 
+    @abstractmethod
+    def count(self, source: str) -> int:
+        """Number of rows of a table, view or SELECT."""
+
+    @abstractmethod
+    def create_table(self, name: str, rows: pa.Table, key: str) -> None:
+        """Make a table of these rows, and its schema where there is none, in one transaction."""
+
+    @abstractmethod
+    def labelled_sample(
+        self, segmentation: Segmentation, columns: Sequence[str], at_most: int
+    ) -> pa.Table:
+        """A random sample of labelled rows, the same at each call while nothing changes.
+
+        Returns
+        -------
+        pyarrow.Table
+            ``columns`` as float64, and ``segment_id``.
+        """
+
     # A run
 
     @abstractmethod

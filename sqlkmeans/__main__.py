@@ -1,0 +1,5 @@
+"""``python -m sqlkmeans``."""
+
+from sqlkmeans.cli import main
+
+main()

@@ -1,0 +1,257 @@
+"""The commands. Heavy libraries are imported where a command needs them."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Optional
+
+import click
+import typer
+
+from sqlkmeans._version import __version__
+from sqlkmeans.errors import SqlKMeansError
+
+app = typer.Typer(
+    name="sqlkmeans",
+    help="Customer segmentation inside SQL Server: K-Means with segment ids that stay.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+DefinitionArgument = Annotated[
+    Optional[str],
+    typer.Argument(
+        metavar="[DEFINITION]",
+        help="A .toml or .json file, or the name of a segmentation that was run before. "
+        "Default: ./sqlkmeans.toml.",
+    ),
+]
+NameArgument = Annotated[
+    Optional[str],
+    typer.Argument(
+        metavar="[NAME]", help="A segmentation's name, or a definition file. Default: the only one."
+    ),
+]
+Names = Annotated[
+    Optional[list[str]],
+    typer.Option("--segmentation", "-s", help="One segmentation of the file; can be repeated."),
+]
+Url = Annotated[
+    Optional[str],
+    typer.Option("--url", help="Database URL. Default: SQLKMEANS_URL, then the definition file."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No words but errors.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Tell more, tracebacks included.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"sqlkmeans {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def demo(
+    database: Annotated[
+        str, typer.Option(help="File of the embedded database; made where there is none.")
+    ] = "sqlkmeans_demo.duckdb",
+    customers: Annotated[int, typer.Option(min=10, help="Number of customers to make.")] = 100_000,
+    clusters: Annotated[int, typer.Option(min=2, max=50, help="Number of clusters to make.")] = 5,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the random customers.")] = 7,
+    plot: Annotated[str, typer.Option(help="File of the picture.")] = "sqlkmeans_demo.png",
+    url: Annotated[
+        Optional[str], typer.Option("--url", help="Another database than the embedded one.")
+    ] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Make customers, segment them, and show what came out."""
+    from sqlkmeans.cli import demo as demonstration
+    from sqlkmeans.cli.output import Output
+
+    demonstration.show(
+        Output(as_json, quiet, verbose), database=database, url=url, customers=customers,
+        clusters=clusters, seed=seed, plot=plot,
+    )  # fmt: skip
+
+
+@app.command()
+def install(
+    definition: DefinitionArgument = None, url: Url = None, as_json: Json = False,
+    quiet: Quiet = False, verbose: Verbose = False,
+) -> None:  # fmt: skip
+    """Make or upgrade schema sqlkmeans in the database."""
+    from sqlkmeans.cli.output import Output
+    from sqlkmeans.cli.select import select
+
+    output = Output(as_json, quiet, verbose)
+    with select(definition, url).open(create=True) as database:
+        before, now = database.schema_version(), database.install()
+        if as_json:
+            output.result({"database": database.safe_url, "version_before": before, "version": now})
+        elif before == now:
+            output.say(f"Schema sqlkmeans is at version {now} already.")
+        else:
+            output.say(f"Schema sqlkmeans is now at version {now} (it was {before or 'not there'}).")
+
+
+@app.command()
+def run(
+    definition: DefinitionArgument = None, segmentation: Names = None, url: Url = None,
+    engine: Annotated[
+        Optional[str], typer.Option(help="Engine instead of the definition's.")
+    ] = None,
+    as_json: Json = False, quiet: Quiet = False, verbose: Verbose = False,
+) -> None:  # fmt: skip
+    """Read, cluster and publish: fit a new model and label every customer."""
+    from sqlkmeans import pipeline
+    from sqlkmeans.cli.jobs import each_segmentation
+
+    changes = {"engine": engine} if engine else {}
+    each_segmentation(
+        pipeline.run, definition, segmentation, url, changes, as_json, quiet, verbose
+    )
+
+
+@app.command()
+def assign(
+    definition: DefinitionArgument = None, segmentation: Names = None, url: Url = None,
+    as_json: Json = False, quiet: Quiet = False, verbose: Verbose = False,
+) -> None:  # fmt: skip
+    """Label new, changed and departed customers with the stored model; no refit."""
+    from sqlkmeans import pipeline
+    from sqlkmeans.cli.jobs import each_segmentation
+
+    each_segmentation(pipeline.assign, definition, segmentation, url, {}, as_json, quiet, verbose)
+
+
+@app.command()
+def runs(
+    name: NameArgument = None, url: Url = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, newest first.")] = 20,
+    as_json: Json = False, quiet: Quiet = False, verbose: Verbose = False,
+) -> None:  # fmt: skip
+    """List runs, newest first."""
+    from sqlkmeans.cli import jobs
+    from sqlkmeans.cli.output import Output
+
+    jobs.show_runs(Output(as_json, quiet, verbose), name, url, limit)
+
+
+@app.command()
+def rollback(
+    name: NameArgument = None,
+    to: Annotated[
+        Optional[int],
+        typer.Option("--to", help="Run to go back to. Default: the published one before."),
+    ] = None,
+    url: Url = None, as_json: Json = False, quiet: Quiet = False, verbose: Verbose = False,
+) -> None:  # fmt: skip
+    """Bring back the labels and the model of an earlier run."""
+    from sqlkmeans.cli import jobs
+    from sqlkmeans.cli.output import Output
+
+    jobs.roll_back(Output(as_json, quiet, verbose), name, url, to)
+
+
+@app.command()
+def rename(
+    name: Annotated[str, typer.Argument(help="A segmentation's name, or a definition file.")],
+    segment_id: Annotated[int, typer.Argument(help="The segment.")],
+    new_name: Annotated[str, typer.Argument(help="Its name from now on; later runs keep it.")],
+    description: Annotated[Optional[str], typer.Option(help="A sentence about it.")] = None,
+    url: Url = None, as_json: Json = False, quiet: Quiet = False, verbose: Verbose = False,
+) -> None:  # fmt: skip
+    """Give a segment a name."""
+    from sqlkmeans.cli import jobs
+    from sqlkmeans.cli.output import Output
+
+    jobs.give_name(
+        Output(as_json, quiet, verbose), name, url, segment_id, new_name, description
+    )
+
+
+@app.command()
+def doctor(
+    definition: DefinitionArgument = None, url: Url = None, as_json: Json = False,
+    quiet: Quiet = False, verbose: Verbose = False,
+) -> None:  # fmt: skip
+    """Check what a run needs, and say what to do where something is missing."""
+    from sqlkmeans.cli import jobs
+    from sqlkmeans.cli.output import Output
+
+    jobs.examine(Output(as_json, quiet, verbose), definition, url)
+
+
+@app.command()
+def uninstall(
+    definition: DefinitionArgument = None, url: Url = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Do it; without this, only print what would be dropped.")
+    ] = False,
+    as_json: Json = False, quiet: Quiet = False, verbose: Verbose = False,
+) -> None:  # fmt: skip
+    """Drop schema sqlkmeans with its history; segment tables stay."""
+    from sqlkmeans.cli import jobs
+    from sqlkmeans.cli.output import Output
+
+    jobs.remove(Output(as_json, quiet, verbose), definition, url, yes)
+
+
+def main() -> None:
+    """Run a command and exit with its code."""
+    sys.exit(run_command(sys.argv[1:]))
+
+
+def run_command(arguments: list[str]) -> int:
+    """Run a command line; errors go to standard error, or as JSON to standard output.
+
+    Returns
+    -------
+    int
+        The exit code.
+    """
+    as_json = "--json" in arguments
+    verbose = "--verbose" in arguments or "-v" in arguments
+    try:
+        code = app(arguments, prog_name="sqlkmeans", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return 2
+    except click.ClickException as error:
+        usage = getattr(error, "ctx", None)
+        hint = f" (see `{usage.command_path} --help`)" if usage else ""
+        return _fail([error.format_message() + hint], 2, as_json)
+    except (KeyboardInterrupt, click.Abort):
+        return _fail(["interrupted; nothing was published"], 1, as_json)
+    except SqlKMeansError as error:
+        if verbose:
+            import traceback
+
+            traceback.print_exc()
+        return _fail(error.problems, error.exit_code, as_json)
+
+
+def _fail(problems: list[str], code: int, as_json: bool) -> int:
+    if as_json:
+        import json
+
+        typer.echo(json.dumps({"error": {"code": code, "problems": problems}}, indent=2))
+    else:
+        for problem in problems:
+            typer.echo(f"Error: {problem}", err=True)
+    return code

@@ -1,0 +1,68 @@
+"""The demo: customers, segments, a picture, and what to try next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sqlkmeans import pipeline
+from sqlkmeans.cli.output import Output
+from sqlkmeans.database import Database, open_database
+from sqlkmeans.demo import definition_text, demo_segmentation, load_customers
+from sqlkmeans.definition import Segmentation
+from sqlkmeans.report.plots import SAMPLE_ROWS, scatter
+from sqlkmeans.result import RunResult
+
+DEFINITION_FILE = Path("demo.toml")
+
+
+def show(
+    output: Output,
+    *,
+    database: str,
+    url: str | None,
+    customers: int,
+    clusters: int,
+    seed: int,
+    plot: str,
+) -> None:
+    """Run the demo and print what came out."""
+    target_url = url or f"duckdb:///{Path(database).as_posix()}"
+    segmentation = demo_segmentation(clusters)
+    with open_database(target_url, create=True) as opened:
+        with output.progress().step("customers"):
+            made = load_customers(opened, customers, clusters, seed)
+        result = pipeline.run(segmentation, opened, output.progress())
+        picture = _draw(opened, segmentation, result, plot)
+    output.run(result)
+    if output.as_json:
+        return
+    output.say(f"{'Made' if made else 'Used'} {customers:,} customers in {url and 'the server' or database}.")
+    output.say(f"Picture: {picture}")
+    if url is None:
+        _suggest(output, database, target_url, clusters)
+
+
+def _draw(
+    database: Database, segmentation: Segmentation, result: RunResult, plot: str
+) -> Path:
+    sample = database.labelled_sample(segmentation, segmentation.columns, SAMPLE_ROWS)
+    shown = min(SAMPLE_ROWS, result.rows)
+    title = f"{result.rows:,} customers in {result.k} segments ({shown:,} shown)"
+    x, y = segmentation.columns
+    return scatter(sample, result.segments, x, y, plot, title=title)
+
+
+def _suggest(output: Output, database: str, url: str, clusters: int) -> None:
+    text = definition_text(url, clusters)
+    if not DEFINITION_FILE.exists():
+        DEFINITION_FILE.write_text(text, encoding="utf-8")
+    output.say()
+    output.say("Query it, in Python (pip has installed duckdb):")
+    output.say(f"    import duckdb; duckdb.connect({database!r}).sql(")
+    output.say('        "SELECT segment_name, COUNT(*), AVG(income) FROM dbo.customer "')
+    output.say('        "JOIN dbo.customer_segment_named USING (customer_id) GROUP BY ALL").show()')
+    if DEFINITION_FILE.read_text(encoding="utf-8") == text:
+        output.say("Try next:")
+        output.say(f"    sqlkmeans run {DEFINITION_FILE}      the same again: the ids stay")
+        output.say(f"    sqlkmeans runs {DEFINITION_FILE}     every run and how it went")
+        output.say(f'    sqlkmeans rename {DEFINITION_FILE} 1 "my best customers"')

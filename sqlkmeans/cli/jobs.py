@@ -1,0 +1,165 @@
+"""What the commands do, between the words typed and the package."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from sqlkmeans import pipeline
+from sqlkmeans.cli.output import Output
+from sqlkmeans.cli.select import Selection, select
+from sqlkmeans.database import Database
+from sqlkmeans.definition import Segmentation
+from sqlkmeans.errors import DefinitionError, SqlKMeansError
+from sqlkmeans.progress import Progress
+from sqlkmeans.result import RunResult
+
+Job = Callable[[Segmentation, Database, Progress], RunResult]
+
+
+def each_segmentation(
+    job: Job,
+    definition: str | None,
+    names: list[str] | None,
+    url: str | None,
+    changes: dict[str, Any],
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+) -> None:
+    """Run or assign one segmentation after the other; one that fails does not stop the next."""
+    output = Output(as_json, quiet, verbose)
+    selection = select(definition, url)
+    results: list[RunResult] = []
+    failures: list[SqlKMeansError] = []
+    with selection.open() as database:
+        wanted = selection.segmentations(database, names)
+        if changes:
+            wanted = [Segmentation.create(**{**s.model_dump(), **changes}) for s in wanted]
+        for segmentation in wanted:
+            try:
+                results.append(job(segmentation, database, output.progress()))
+            except SqlKMeansError as error:
+                if len(wanted) == 1:
+                    raise
+                error.problems = [f"{segmentation.name}: {text}" for text in error.problems]
+                failures.append(error)
+    _print_all(output, results, failures)
+    if failures:
+        problems = [problem for error in failures for problem in error.problems]
+        failed = SqlKMeansError(problems)
+        failed.exit_code = max(error.exit_code for error in failures)
+        raise failed
+
+
+def _print_all(output: Output, results: list[RunResult], failures: list[SqlKMeansError]) -> None:
+    if output.as_json and len(results) + len(failures) > 1:
+        if not failures:
+            output.result({"runs": [result.to_json() for result in results]})
+        return
+    for result in results:
+        output.run(result)
+
+
+def _one_name(selection: Selection, database: Database) -> str:
+    """The segmentation meant where a command works on one."""
+    if selection.name is not None:
+        return selection.name
+    if selection.definition is not None:
+        names = list(selection.definition.segmentations)
+    else:
+        known = database.catalog.segmentations() if database.schema_version() else []
+        names = [row["name"] for row in known]
+    if len(names) != 1:
+        raise DefinitionError(f"name one segmentation; allowed: {', '.join(names) or 'none yet'}")
+    return names[0]
+
+
+def show_runs(output: Output, name: str | None, url: str | None, limit: int) -> None:
+    """Print the run log."""
+    selection = select(name, url)
+    with selection.open(read_only=True) as database:
+        wanted = selection.name
+        rows = database.catalog.runs(wanted, limit) if database.schema_version() else []
+    if output.as_json:
+        output.result({"runs": rows})
+        return
+    columns = ["run_id", "segmentation", "kind", "status", "k", "rows", "changed", "silhouette",
+               "seconds_total", "started_at", "error"]  # fmt: skip
+    shown = [[_moment(row[column]) for column in columns] for row in rows]
+    output.table([column.replace("_", " ") for column in columns], shown)
+    if not rows:
+        output.say("No runs yet.")
+
+
+def _moment(value: Any) -> Any:
+    return value.isoformat(" ", "seconds") if hasattr(value, "isoformat") else value
+
+
+def roll_back(output: Output, name: str | None, url: str | None, to: int | None) -> None:
+    """Bring back an earlier run and print it."""
+    selection = select(name, url)
+    with selection.open() as database:
+        result = pipeline.rollback(
+            _one_name(selection, database), database, to, output.progress()
+        )
+    output.run(result)
+
+
+def give_name(
+    output: Output, name: str, url: str | None, segment_id: int, new_name: str,
+    description: str | None,
+) -> None:  # fmt: skip
+    """Rename a segment."""
+    selection = select(name, url)
+    with selection.open() as database:
+        segmentation = _one_name(selection, database)
+        pipeline.rename(segmentation, database, segment_id, new_name, description)
+    if output.as_json:
+        output.result({"segmentation": segmentation, "segment_id": segment_id, "name": new_name})
+    else:
+        output.say(f"Segment {segment_id} of {segmentation} is now {new_name!r}.")
+
+
+def examine(output: Output, definition: str | None, url: str | None) -> None:
+    """Print what doctor finds; exit 1 where something has to be done."""
+    from sqlkmeans.database.checks import check_segmentation
+
+    selection = select(definition, url)
+    with selection.open(read_only=True) as database:
+        found = [(f.check, f.ok, f.detail) for f in database.doctor()]
+        defined = selection.definition.segmentations if selection.definition else {}
+        for segmentation in defined.values():
+            try:
+                check_segmentation(database, segmentation)
+                found.append((f"segmentation {segmentation.name}", True, "fits the database"))
+            except SqlKMeansError as error:
+                found += [(f"segmentation {segmentation.name}", False, p) for p in error.problems]
+    if output.as_json:
+        keys = ("check", "ok", "detail")
+        output.result({"findings": [dict(zip(keys, row)) for row in found]})
+    else:
+        words = {True: "ok", False: "TO DO", None: "-"}
+        output.table(["check", "", "finding"], [[c, words[ok], detail] for c, ok, detail in found])
+    failed = [f"{check}: {detail}" for check, ok, detail in found if ok is False]
+    if failed and not output.as_json:
+        raise SqlKMeansError(f"{len(failed)} of {len(found)} checks need something to be done")
+    if failed:
+        raise SystemExit(1)
+
+
+def remove(output: Output, definition: str | None, url: str | None, yes: bool) -> None:
+    """Drop schema sqlkmeans, or print how."""
+    with select(definition, url).open() as database:
+        statements = database.uninstall(execute=yes)
+    if output.as_json:
+        output.result({"executed": yes, "statements": statements})
+        return
+    for statement in statements:
+        print(f"{statement};")
+    if not statements:
+        output.say("Schema sqlkmeans is not in this database.")
+    elif yes:
+        output.say("Done. Segment tables are left as they are.")
+    else:
+        output.say("Nothing was dropped; add --yes to do it. Segment tables would stay.")

@@ -1,0 +1,115 @@
+"""Results on standard output, everything else on standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress as RichProgress, SpinnerColumn, TextColumn
+from rich.progress import TimeElapsedColumn
+from rich.table import Table
+
+from sqlkmeans.progress import Advance, Progress
+from sqlkmeans.result import RunResult
+
+
+class Output:
+    """Where a command's words go.
+
+    Parameters
+    ----------
+    as_json : bool
+        Print one JSON object, and no table.
+    quiet : bool
+        Say nothing on standard error but errors.
+    verbose : bool
+        Say how long each step took.
+    """
+
+    def __init__(self, as_json: bool = False, quiet: bool = False, verbose: bool = False) -> None:
+        self.as_json, self.quiet, self.verbose = as_json, quiet, verbose
+        self._results = Console(highlight=False)
+        self._words = Console(stderr=True, highlight=False)
+
+    def say(self, text: str = "") -> None:
+        """Tell people something."""
+        if not self.quiet:
+            self._words.print(text, markup=False, soft_wrap=True)
+
+    def result(self, value: Mapping[str, Any]) -> None:
+        """Print the result for programs."""
+        json.dump(value, sys.stdout, indent=2, ensure_ascii=False, default=str)
+        sys.stdout.write("\n")
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = "") -> None:
+        """Print a table; columns whose values are numbers stand to the right."""
+        table = Table(title=title or None, title_justify="left", header_style="bold")
+        for position, column in enumerate(columns):
+            numbers = all(_is_number(row[position]) for row in rows) and bool(rows)
+            table.add_column(column, justify="right" if numbers else "left", overflow="fold")
+        for row in rows:
+            table.add_row(*(_shown(value) for value in row))
+        self._results.print(table)
+
+    def progress(self) -> Progress:
+        """Shows steps on a terminal, and only times them elsewhere."""
+        if self.quiet or self.as_json or not self._words.is_terminal:
+            return Progress()
+        return _TerminalProgress(self._words)
+
+    def run(self, result: RunResult) -> None:
+        """Print a run: its JSON, or a table of its segments and a few words."""
+        if self.as_json:
+            self.result(result.to_json())
+            return
+        features = list(result.segments[0].centroid) if result.segments else []
+        self.table(
+            ["segment", "name", "customers", "share", *features],
+            [
+                [s.segment_id, s.name, s.size, f"{s.share:.1%}", *s.centroid.values()]
+                for s in result.segments
+            ],
+            title=f"{result.segmentation}: {result.target}",
+        )
+        self.say(
+            f"Run {result.run_id}: {result.rows:,} customers, {result.changed:,} changed "
+            f"({result.arrived:,} arrived, {result.moved:,} moved, {result.departed:,} departed), "
+            f"{result.seconds['total']:.1f} s."
+        )
+        if result.scores.get("silhouette") is not None:
+            self.say(f"Silhouette {result.scores['silhouette']:.2f} (1 is clear-cut, 0 is none).")
+        for warning in result.warnings:
+            self.say(f"Warning: {warning}.")
+        if self.verbose:
+            self.say(", ".join(f"{step} {s:.3f} s" for step, s in result.seconds.items()))
+
+
+class _TerminalProgress(Progress):
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+
+    @contextmanager
+    def shown(self, name: str, total: int | None) -> Iterator[Advance]:
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+        with RichProgress(*columns, console=self._console, transient=True) as bar:
+            task = bar.add_task(name, total=total)
+            yield lambda done: bar.advance(task, done)
+
+
+def _is_number(value: object) -> bool:
+    if isinstance(value, str):
+        return value.endswith("%") and value[:-1].replace(".", "").isdigit()
+    return value is None or isinstance(value, (int, float))
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

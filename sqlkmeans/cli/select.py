@@ -1,0 +1,81 @@
+"""From what was typed to a database and the segmentations in it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlkmeans.database import Database, open_database
+from sqlkmeans.definition import Definition, Segmentation, load_definition
+from sqlkmeans.errors import DefinitionError
+from sqlkmeans.registry import load_segmentation
+
+URL_VARIABLE = "SQLKMEANS_URL"
+PROJECT_FILE = "sqlkmeans.toml"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a command works on.
+
+    Attributes
+    ----------
+    url : str
+        Not for showing: it can hold a password.
+    definition : Definition or None
+        The definition file, where one was given or found.
+    name : str or None
+        A segmentation's name, where one was given instead of a file.
+    """
+
+    url: str
+    definition: Definition | None
+    name: str | None
+
+    def open(self, *, create: bool = False, read_only: bool = False) -> Database:
+        """Open the database."""
+        return open_database(self.url, create=create, read_only=read_only)
+
+    def segmentations(self, database: Database, names: list[str] | None) -> list[Segmentation]:
+        """The segmentations meant: from the file, else from the database's registry."""
+        if self.name is not None and (
+            self.definition is None or self.name not in self.definition.segmentations
+        ):
+            return [load_segmentation(database, self.name)]
+        defined = self.definition.segmentations if self.definition else {}
+        wanted = [self.name] if self.name is not None else names or list(defined)
+        unknown = [name for name in wanted if name not in defined]
+        if unknown or not wanted:
+            raise DefinitionError(
+                [f"segmentation {name}: not in the file; allowed: {', '.join(defined)}"
+                 for name in unknown]
+                or f"name a definition file or a segmentation (there is no ./{PROJECT_FILE})"
+            )  # fmt: skip
+        return [defined[name] for name in wanted]
+
+
+def select(argument: str | None, url: str | None) -> Selection:
+    """Read a definition file or a name, and find the database's URL.
+
+    Parameters
+    ----------
+    argument : str or None
+        A ``.toml`` or ``.json`` file, a segmentation's name, or None for ``./sqlkmeans.toml``.
+    url : str or None
+        ``--url``; then the variable ``SQLKMEANS_URL``, then the definition file.
+    """
+    name, path = None, Path(PROJECT_FILE) if Path(PROJECT_FILE).exists() else None
+    if argument is not None:
+        if Path(argument).suffix.lower() in (".toml", ".json") or Path(argument).is_file():
+            path = Path(argument)
+        else:
+            name = argument
+    definition = load_definition(path) if path else None
+    chosen = url or os.environ.get(URL_VARIABLE) or (definition.url if definition else None)
+    if not chosen:
+        raise DefinitionError(
+            f"no database given; allowed: --url, the variable {URL_VARIABLE}, or [database] url in "
+            f"a definition file (such as ./{PROJECT_FILE})"
+        )
+    return Selection(chosen, definition, name)

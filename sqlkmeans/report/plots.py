@@ -1,0 +1,71 @@
+"""Pictures of segments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from sqlkmeans.result import SegmentResult
+
+#: Okabe and Ito's colours (2008), which people with any colour vision tell apart.
+COLOURS = (
+    "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000", "#F0E442",
+)  # fmt: skip
+_MARKERS = "os^Dvp*h"
+SAMPLE_ROWS = 10_000
+
+
+def scatter(
+    sample: pa.Table,
+    segments: Sequence[SegmentResult],
+    x: str,
+    y: str,
+    path: str | Path,
+    *,
+    title: str,
+) -> Path:
+    """Draw labelled customers and their centroids as a PNG.
+
+    Parameters
+    ----------
+    sample : pyarrow.Table
+        Columns ``x``, ``y`` and ``segment_id``.
+    segments : sequence of SegmentResult
+    x, y : str
+        Features on the axes.
+    path : path-like
+    title : str
+
+    Returns
+    -------
+    pathlib.Path
+    """
+    import numpy as np
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter
+
+    figure = Figure(figsize=(9, 5.5), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    labels = sample.column("segment_id").to_numpy()
+    xs, ys = sample.column(x).to_numpy(), sample.column(y).to_numpy()
+    for index, segment in enumerate(segments):
+        member = np.flatnonzero(labels == segment.segment_id)
+        style = {"color": COLOURS[index % len(COLOURS)], "marker": _MARKERS[index % len(_MARKERS)]}
+        axes.scatter(xs[member], ys[member], s=6, alpha=0.45, linewidths=0, **style)
+        axes.scatter(
+            segment.centroid[x], segment.centroid[y], s=130, edgecolors="white", linewidths=1.5,
+            label=f"{segment.segment_id}  {segment.name}  ({segment.share:.0%})", zorder=3, **style,
+        )  # fmt: skip
+    for axis, name in ((axes.xaxis, x), (axes.yaxis, y)):
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+        axis.set_label_text(name.replace("_", " "))
+    axes.set_title(title, loc="left")
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside right upper", title="segment", frameon=False, alignment="left")
+    figure.savefig(path)
+    return Path(path)
