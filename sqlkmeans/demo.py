@@ -14,7 +14,7 @@ COLUMNS = ["customer_id", "income", "age"]
 
 CUSTOMERS = 100_000
 CLUSTERS = 5
-SEED = 7
+SEED = 1
 
 INCOME_RANGE, INCOME_DEVIATION = (20_000, 200_000), 10_000
 AGE_RANGE, AGE_DEVIATION = (20, 70), 2
@@ -33,7 +33,7 @@ def make_customers(
     ----------
     customers : int, default=100_000
     clusters : int, default=5
-    seed : int, default=7
+    seed : int, default=1
 
     Returns
     -------

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from sqlkmeans.clustering.profile import SegmentProfile
 from sqlkmeans.clustering.stable_ids import Previous, match_segments
 from sqlkmeans.database import Database, Publication
 from sqlkmeans.database.checks import check_segmentation
@@ -47,25 +48,26 @@ def run(
         engine = _read(database, segmentation, segmentation.columns, progress)
         with progress.step("fit"):
             fit = engine.fit(segmentation, [f.to_feature() for f in segmentation.features])
+        with progress.step("assign"):
+            profiles = engine.profiles()
+            scores = engine.scores(segmentation.seed).to_dict()
         with progress.step("publish"):
             engine.stage(database, segmentation, run_id)
-        with progress.step("assign"):
             segment_ids = _stable_ids(database, segmentation, run_id, fit)
-            tables = _describe(database, segmentation, engine, segment_ids)
+            tables = _described(database, segmentation, profiles, segment_ids)
             names = {row["segment_id"]: row["name"] for row in tables["segment"]}
             model = SegmentModel(
                 fit.preparation, fit.centroids, tuple(segment_ids),
                 tuple(names[segment_id] for segment_id in segment_ids),
             )  # fmt: skip
-            scores = engine.scores(segmentation.seed).to_dict()
-        with progress.step("publish"):
+            measured = _measured(engine, segment_ids, profiles, progress)
             database.publish(
                 segmentation,
                 Publication(
                     run_id=run_id,
                     segment_ids=segment_ids,
                     model_run_id=run_id,
-                    run={**_measured(engine, segment_ids, progress), **scores, "n_iter": fit.n_iter},
+                    run={**measured, **scores, "n_iter": fit.n_iter},
                     tables={**model.to_rows(), **tables},
                     last_segment_id=max(_last_segment_id(database, segmentation), *segment_ids),
                     distance_tolerance=_distance_tolerance(engine),
@@ -96,9 +98,9 @@ def assign(
         engine = _read(database, segmentation, model.columns, progress)
         with progress.step("assign"):
             engine.label(model.preparation, model.centroids)
-            segment_ids = list(model.segment_ids)
-            tables = _describe(database, segmentation, engine, segment_ids)
+            profiles = engine.profiles()
         row = database.catalog.segmentation(segmentation.name) or {}
+        segment_ids = list(model.segment_ids)
         with progress.step("publish"):
             engine.stage(database, segmentation, run_id)
             database.publish(
@@ -107,8 +109,8 @@ def assign(
                     run_id=run_id,
                     segment_ids=segment_ids,
                     model_run_id=row["active_run_id"],
-                    run=_measured(engine, segment_ids, progress),
-                    tables=tables,
+                    run=_measured(engine, segment_ids, profiles, progress),
+                    tables=_described(database, segmentation, profiles, segment_ids),
                     last_segment_id=_last_segment_id(database, segmentation),
                     distance_tolerance=0.0,
                 ),
@@ -204,8 +206,8 @@ def _read(
     database: Database, segmentation: Segmentation, columns: list[str], progress: Progress
 ) -> Engine:
     engine = open_engine(segmentation.engine)
-    with database.open_source(segmentation, columns) as source:
-        with progress.step("read", source.row_count) as advance:
+    with progress.step("read", total=database.count(segmentation.source)) as advance:
+        with database.open_source(segmentation, columns) as source:
             engine.read(source, segmentation.key, advance)
     return engine
 
@@ -223,25 +225,46 @@ def _stable_ids(
     return match_segments(fit.centroids, previous, database.overlap(segmentation, run_id))
 
 
-def _describe(
-    database: Database, segmentation: Segmentation, engine: Engine, segment_ids: list[int]
+def _described(
+    database: Database,
+    segmentation: Segmentation,
+    profiles: list[SegmentProfile],
+    segment_ids: list[int],
 ) -> dict[str, list[dict[str, Any]]]:
     model = load_model(database, segmentation.name)
     kept = dict(zip(model.segment_ids, model.names)) if model else {}
     given = database.catalog.given_names(segmentation.name)
-    return segment_rows(engine.profiles(), segment_ids, given, kept)
+    return segment_rows(profiles, segment_ids, given, kept)
 
 
-def _measured(engine: Engine, segment_ids: list[int], progress: Progress) -> dict[str, Any]:
+def _measured(
+    engine: Engine, segment_ids: list[int], profiles: list[SegmentProfile], progress: Progress
+) -> dict[str, Any]:
     seconds = progress.rounded()
     return {
         "k": len(segment_ids),
         "rows": engine.rows,
         "skipped": engine.skipped,
         "inertia": engine.inertia,
-        "warnings": json.dumps(engine.warnings(segment_ids)),
+        "warnings": json.dumps(_warnings(engine, segment_ids, profiles)),
         **{f"seconds_{step}": seconds[step] for step in ("read", "fit", "assign")},
     }
+
+
+def _warnings(
+    engine: Engine, segment_ids: list[int], profiles: list[SegmentProfile]
+) -> list[str]:
+    """What people should look at, in words."""
+    found = []
+    if engine.skipped:
+        found.append(f"{engine.skipped:,} rows were skipped because a feature is missing")
+    for segment_id, profile in zip(segment_ids, profiles[1:]):
+        if profile.size == 1:
+            found.append(
+                f"segment {segment_id} is one customer: look for wrong values, or try "
+                'transform = "log1p" or scaling = "robust"'
+            )
+    return found
 
 
 def _last_segment_id(database: Database, segmentation: Segmentation) -> int:

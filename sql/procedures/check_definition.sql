@@ -36,7 +36,7 @@ BEGIN
         name       nvarchar(128) COLLATE DATABASE_DEFAULT NOT NULL,
         type       nvarchar(128) COLLATE DATABASE_DEFAULT NOT NULL,
         max_length int           NOT NULL,
-        precision  int           NOT NULL,
+        [precision] int           NOT NULL,
         scale      int           NOT NULL,
         collation  nvarchar(128) COLLATE DATABASE_DEFAULT NULL
     );
@@ -72,7 +72,7 @@ BEGIN
     DECLARE @statement nvarchar(max) = N'
         INSERT INTO #target_column (name, type)
         SELECT c.name,
-            sqlkmeans.type_text(t.name, c.max_length, c.precision, c.scale, c.collation_name)
+            sqlkmeans.type_text(t.name, c.max_length, c.[precision], c.scale, c.collation_name)
         FROM sys.columns AS c
         INNER JOIN sys.types AS t ON t.user_type_id = c.system_type_id
         WHERE c.object_id = OBJECT_ID(@text);';
@@ -88,7 +88,7 @@ BEGIN
         SELECT @name = j.[value] FROM OPENJSON(@key) AS j WHERE CAST(j.[key] AS int) = @position;
         SET @type = NULL;
         SELECT @bytes = @bytes + c.max_length, @type = COALESCE(
-            sqlkmeans.type_text(c.type, c.max_length, c.precision, c.scale, c.collation), N'')
+            sqlkmeans.type_text(c.type, c.max_length, c.[precision], c.scale, c.collation), N'')
         FROM #source_column AS c
         WHERE c.name = @name;
 

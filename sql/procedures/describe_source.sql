@@ -28,8 +28,8 @@ BEGIN
     END;
 
     SET @columns = N'
-        INSERT INTO #source_column (position, name, type, max_length, precision, scale, collation)
-        SELECT c.column_id, c.name, t.name, c.max_length, c.precision, c.scale, c.collation_name
+        INSERT INTO #source_column (position, name, type, max_length, [precision], scale, collation)
+        SELECT c.column_id, c.name, t.name, c.max_length, c.[precision], c.scale, c.collation_name
         FROM {catalog}sys.columns AS c
         INNER JOIN {catalog}sys.types AS t ON t.user_type_id = c.system_type_id
         WHERE c.object_id = OBJECT_ID(@text);';
@@ -40,7 +40,7 @@ BEGIN
             SET @statement = N'DROP VIEW IF EXISTS ' + @view + N';';
             EXECUTE sqlkmeans.as_owner @statement = @statement;
             SET @statement = N'CREATE VIEW ' + @view + N' AS SELECT * FROM ' + @relation;
-            EXECUTE sqlkmeans.as_owner @statement = @statement;
+            EXECUTE sqlkmeans.as_owner @statement = N'EXECUTE (@text);', @text = @statement;
             SET @statement = REPLACE(@columns, N'{catalog}', N'');
             EXECUTE sqlkmeans.as_owner @statement = @statement, @text = @view;
             SET @statement = N'DROP VIEW ' + @view + N';';

@@ -48,9 +48,9 @@ BEGIN
     IF @definition IS NULL
         SELECT @definition = g.definition FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation;
 
-    IF COALESCE(@segmentation, N'') = N''
-        SET @problems = @problems + N'@segmentation: missing; allowed: the name of a segmentation'
-            + @line;
+    IF sqlkmeans.is_plain_name(@segmentation) = 0 OR LEN(@segmentation) > 100
+        SET @problems = @problems + N'@segmentation: ' + COALESCE(@segmentation, N'NULL')
+            + N' given; allowed: letters, digits and underscores, 100 at most' + @line;
     IF @kind NOT IN (N'fit', N'assign') OR @kind IS NULL
         SET @problems = @problems + N'@kind: ' + COALESCE(@kind, N'NULL')
             + N' given; allowed: fit, assign' + @line;

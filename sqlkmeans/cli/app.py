@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from typing import Annotated, Optional
 
-import click
 import typer
 
 from sqlkmeans._version import __version__
@@ -14,7 +13,6 @@ from sqlkmeans.errors import SqlKMeansError
 app = typer.Typer(
     name="sqlkmeans",
     help="Customer segmentation inside SQL Server: K-Means with segment ids that stay.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -69,7 +67,7 @@ def demo(
     ] = "sqlkmeans_demo.duckdb",
     customers: Annotated[int, typer.Option(min=10, help="Number of customers to make.")] = 100_000,
     clusters: Annotated[int, typer.Option(min=2, max=50, help="Number of clusters to make.")] = 5,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the random customers.")] = 7,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the random customers.")] = 1,
     plot: Annotated[str, typer.Option(help="File of the picture.")] = "sqlkmeans_demo.png",
     url: Annotated[
         Optional[str], typer.Option("--url", help="Another database than the embedded one.")
@@ -227,23 +225,24 @@ def run_command(arguments: list[str]) -> int:
     as_json = "--json" in arguments
     verbose = "--verbose" in arguments or "-v" in arguments
     try:
-        code = app(arguments, prog_name="sqlkmeans", standalone_mode=False)
+        code = app(arguments or ["--help"], prog_name="sqlkmeans", standalone_mode=False)
         return code if isinstance(code, int) else 0
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        return 2
-    except click.ClickException as error:
-        usage = getattr(error, "ctx", None)
-        hint = f" (see `{usage.command_path} --help`)" if usage else ""
-        return _fail([error.format_message() + hint], 2, as_json)
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         return _fail(["interrupted; nothing was published"], 1, as_json)
-    except SqlKMeansError as error:
+    except Exception as error:
         if verbose:
             import traceback
 
             traceback.print_exc()
-        return _fail(error.problems, error.exit_code, as_json)
+        if isinstance(error, SqlKMeansError):
+            return _fail(error.problems, error.exit_code, as_json)
+        # Typer brings its own copy of Click, or Click's, by version: both kinds of usage error
+        # can say what they mean.
+        if hasattr(error, "format_message"):
+            context = getattr(error, "ctx", None)
+            hint = f" (see `{context.command_path} --help`)" if context else ""
+            return _fail([error.format_message() + hint], 2, as_json)
+        return _fail([f"{type(error).__name__}: {error} (--verbose shows where)"], 1, as_json)
 
 
 def _fail(problems: list[str], code: int, as_json: bool) -> int:

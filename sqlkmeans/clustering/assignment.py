@@ -17,6 +17,8 @@ T = TypeVar("T")
 
 # Rows at a time: small enough that a block and its distances stay in the processor's cache.
 BLOCK = 8192
+# Fewer blocks are done sooner by one thread than several are started.
+BLOCKS_WORTH_THREADS = 12
 
 
 @dataclass(frozen=True)
@@ -93,14 +95,14 @@ def map_blocks(n_rows: int, function: Callable[[slice], T], block: int = BLOCK) 
     over the results.
     """
     blocks = [slice(start, min(start + block, n_rows)) for start in range(0, n_rows, block)]
-    threads = min(_cores(), len(blocks))
-    if threads < 2:
+    if cores() < 2 or len(blocks) < BLOCKS_WORTH_THREADS:
         return [function(rows) for rows in blocks]
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         return list(pool.map(function, blocks))
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Processors that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

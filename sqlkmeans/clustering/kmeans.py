@@ -1,23 +1,25 @@
 """K-Means: scikit-learn's up to ``sample_rows``, above it restarts on a sample and exact passes.
 
-Above ``sample_rows`` the restarts run on a random sample of the rows and the best of them is
-carried to the end by Lloyd's passes over all rows. Restarts exist to find the right basin, for
-which a sample is enough; the passes that follow are exact, so the result is a K-Means solution
-of all rows (Bradley & Fayyad, 1998, "Refining initial points for K-Means clustering").
+Above ``sample_rows`` the restarts run on a small random sample, a larger one tells which of them
+is best, and Lloyd's passes over all rows carry that one to the end. Restarts exist to find the
+right basin, for which a sample is enough; the passes that follow are exact, so the result is a
+K-Means solution of all rows (Bradley & Fayyad, 1998, "Refining initial points for K-Means
+clustering").
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from sqlkmeans.clustering.assignment import Assignment, Matrix, assign, map_blocks, squared_distances
+from sqlkmeans.clustering.assignment import Assignment, Matrix, assign
+from sqlkmeans.clustering.lloyd import lloyd, seed_centroids
 from sqlkmeans.errors import DataError
 
 SAMPLE_ROWS = 100_000
+# Rows of the small sample, for each cluster and at least: enough to tell basins apart.
+START_ROWS_PER_CLUSTER, START_ROWS = 1_000, 20_000
 MAX_ITER = 300
 TOLERANCE = 1e-4
 # Passes over all rows are few and settle the result, so they go on for longer than a restart.
@@ -83,21 +85,14 @@ def fit_kmeans(
     """
     _require_distinct_rows(matrix, k)
     if len(matrix) <= sample_rows:
-        centroids, n_iter = _restarts(matrix, k, n_init, seed, max_iter, tol)
+        centroids, n_iter = _scikit_learn(matrix, k, n_init, seed, max_iter, tol)
     else:
-        rng = np.random.default_rng(seed)
-        rows = np.sort(rng.choice(len(matrix), sample_rows, replace=False, shuffle=False))
-        sample = matrix[rows]
-        _require_distinct_rows(sample, k)
-        centroids, n_iter = _restarts(sample, k, n_init, seed, max_iter, tol)
-        threshold = PASS_TOLERANCE_SHARE * tol * float(sample.var(axis=0).mean())
-        centroids, passes = lloyd(matrix, centroids, max_iter=max_iter, threshold=threshold)
-        n_iter += passes
+        centroids, n_iter = _sample_then_all(matrix, k, n_init, seed, sample_rows, max_iter, tol)
     assignment = assign(matrix, centroids)
     return _largest_first(KMeansFit(centroids, assignment, n_iter))
 
 
-def _restarts(
+def _scikit_learn(
     matrix: Matrix, k: int, n_init: int, seed: int, max_iter: int, tol: float
 ) -> tuple[Matrix, int]:
     from sklearn.cluster import KMeans
@@ -110,65 +105,27 @@ def _restarts(
     return model.cluster_centers_, int(model.n_iter_)
 
 
-def lloyd(
-    matrix: Matrix,
-    centroids: Matrix,
-    *,
-    max_iter: int,
-    threshold: float,
-    progress: Callable[[int], None] | None = None,
+def _sample_then_all(
+    matrix: Matrix, k: int, n_init: int, seed: int, sample_rows: int, max_iter: int, tol: float
 ) -> tuple[Matrix, int]:
-    """Lloyd's passes over all rows until the centroids rest (Lloyd, 1982).
+    for_sample, *for_starts = np.random.SeedSequence(seed).spawn(1 + n_init)
+    rng = np.random.default_rng(for_sample)
+    sample = matrix[rng.choice(len(matrix), sample_rows, replace=False)]
+    _require_distinct_rows(sample, k)
+    threshold = tol * float(sample.var(axis=0).mean())
+    small = sample[: max(START_ROWS, START_ROWS_PER_CLUSTER * k)]
 
-    Parameters
-    ----------
-    matrix : ndarray of shape (n_rows, n_features)
-    centroids : ndarray of shape (k, n_features)
-    max_iter : int
-    threshold : float
-        Ends when the sum of the squared moves of all centroids is at most this.
-    progress : callable, optional
-        Called with the number of passes done.
+    def start(sequence: np.random.SeedSequence) -> tuple[Matrix, int]:
+        seeds = seed_centroids(small, k, np.random.default_rng(sequence))
+        return lloyd(small, seeds, max_iter=max_iter, threshold=threshold)
 
-    Returns
-    -------
-    centroids : ndarray of shape (k, n_features)
-    passes : int
-    """
-    for passes in range(1, max_iter + 1):
-        moved = _pass(matrix, centroids)
-        shift = float(((moved - centroids) ** 2).sum())
-        centroids = moved
-        if progress:
-            progress(passes)
-        if shift <= threshold:
-            break
-    return centroids, passes
-
-
-def _pass(matrix: Matrix, centroids: Matrix) -> Matrix:
-    """The mean of the rows nearest to each centroid; an empty cluster moves to a far row."""
-    k, n_features = centroids.shape
-
-    def accumulate(rows: slice) -> tuple[npt.NDArray[np.int64], Matrix, float, int]:
-        distances = squared_distances(matrix[rows], centroids)
-        labels = distances.argmin(axis=1)
-        nearest = distances.min(axis=1)
-        sums = np.empty((k, n_features))
-        for j in range(n_features):
-            sums[:, j] = np.bincount(labels, weights=matrix[rows, j], minlength=k)
-        far = int(nearest.argmax())
-        return np.bincount(labels, minlength=k), sums, float(nearest[far]), rows.start + far
-
-    blocks = map_blocks(len(matrix), accumulate)
-    counts = np.sum([block[0] for block in blocks], axis=0)
-    sums = np.sum([block[1] for block in blocks], axis=0)
-    moved = np.where(counts[:, None] > 0, sums / np.maximum(counts, 1)[:, None], centroids)
-    empty = np.flatnonzero(counts == 0)
-    farthest = sorted(blocks, key=lambda block: -block[2])[: len(empty)]
-    for index, (_, _, _, row) in zip(empty, farthest):
-        moved[index] = matrix[row]
-    return moved
+    starts = [start(sequence) for sequence in for_starts]
+    inertias = [assign(sample, centroids).inertia for centroids, _ in starts]
+    centroids, n_iter = starts[int(np.argmin(inertias))]
+    centroids, passes = lloyd(sample, centroids, max_iter=max_iter, threshold=threshold)
+    rest = PASS_TOLERANCE_SHARE * threshold
+    centroids, all_passes = lloyd(matrix, centroids, max_iter=max_iter, threshold=rest)
+    return centroids, n_iter + passes + all_passes
 
 
 def _largest_first(fit: KMeansFit) -> KMeansFit:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from sqlkmeans.clustering.assignment import Assignment, Matrix
+from sqlkmeans.clustering.assignment import Assignment, Matrix, cores
 from sqlkmeans.clustering.preparation import Preparation
 
 #: Row 0 of every profile: all clustered customers.
@@ -83,21 +84,31 @@ def profile_segments(
     labels = assignment.labels
     sizes = assignment.sizes(k)
     within = np.bincount(labels, weights=assignment.squared_distances, minlength=k)
-    features: list[dict[str, FeatureProfile]] = [{} for _ in range(k + 1)]
-    members = [labels == cluster for cluster in range(k)]
-    for position, prepared in enumerate(preparation.features):
-        values = prepared.invert(np.ascontiguousarray(matrix[:, position]))
-        absent = missing[position]
+    # Rows of a segment side by side; a stable sort of 16-bit integers is a radix sort.
+    order = np.argsort(labels.astype(np.uint16), kind="stable")
+    ends = np.cumsum(sizes)
+    parts = [slice(end - size, end) for size, end in zip(sizes, ends)]
+
+    def profile(position: int) -> list[FeatureProfile]:
+        prepared = preparation.features[position]
+        values = prepared.invert(np.ascontiguousarray(matrix[:, position]))[order]
+        mask = missing[position]
+        absent = None if mask is None else mask[order]
         everyone = _feature_profile(values, absent, None)
-        features[0][prepared.column] = everyone
-        for cluster, rows in enumerate(members):
-            part = None if absent is None else absent[rows]
-            features[cluster + 1][prepared.column] = _feature_profile(values[rows], part, everyone)
-    sums = [float(within.sum()), *within.tolist()]
-    counts = [len(labels), *sizes.tolist()]
+        return [everyone] + [
+            _feature_profile(values[rows], None if absent is None else absent[rows], everyone)
+            for rows in parts
+        ]
+
+    columns = [feature.column for feature in preparation.features]
+    with ThreadPoolExecutor(cores()) as pool:
+        by_feature = dict(zip(columns, pool.map(profile, range(len(columns)))))
+    counts, sums = [len(labels), *sizes.tolist()], [float(within.sum()), *within.tolist()]
     return [
-        SegmentProfile(count, count / max(1, len(labels)), ss, columns)
-        for count, ss, columns in zip(counts, sums, features)
+        SegmentProfile(
+            count, count / max(1, len(labels)), ss, {c: by_feature[c][index] for c in columns}
+        )
+        for index, (count, ss) in enumerate(zip(counts, sums))
     ]
 
 

@@ -88,27 +88,36 @@ def _shared(
 
 
 def _by_customers(shared: npt.NDArray[np.int64]) -> dict[int, int]:
-    from scipy.optimize import linear_sum_assignment
-
     smaller = np.minimum(shared.sum(axis=1)[:, None], shared.sum(axis=0)[None, :])
-    pairs = zip(*linear_sum_assignment(shared, maximize=True))
     return {
-        int(old): int(new)
-        for old, new in pairs
+        old: new
+        for old, new in _best_pairs(-shared)
         if shared[old, new] > SHARED_PART * smaller[old, new]
     }
 
 
 def _by_centroid(old: Matrix, new: Matrix, matched: dict[int, int]) -> dict[int, int]:
-    from scipy.optimize import linear_sum_assignment
-
     distances = ((old[:, None, :] - new[None, :, :]) ** 2).sum(axis=2)
     free_old = [index for index in range(len(old)) if index not in matched]
     free_new = [index for index in range(len(new)) if index not in matched.values()]
-    pairs = zip(*linear_sum_assignment(distances[np.ix_(free_old, free_new)]))
+    pairs = _best_pairs(distances[np.ix_(free_old, free_new)])
     candidates = [(free_old[a], free_new[b]) for a, b in pairs]
     # Nearest among all, the matched ones too: a half of a split segment lies nearest to the
     # segment it came from, and must not take the id of one that has vanished elsewhere.
     return {
         a: b for a, b in candidates if distances[a].argmin() == b and distances[:, b].argmin() == a
     }
+
+
+def _best_pairs(cost: npt.NDArray[np.float64] | npt.NDArray[np.int64]) -> list[tuple[int, int]]:
+    """The pairs of rows and columns that cost least in sum (Hungarian assignment)."""
+    if not cost.size:
+        return []
+    best = cost.argmin(axis=1)
+    if len(set(best.tolist())) == len(best):
+        # Every row gets the column it likes best: nothing to solve, and SciPy need not be loaded.
+        return list(enumerate(best.tolist()))
+    from scipy.optimize import linear_sum_assignment
+
+    rows, columns = linear_sum_assignment(cost)
+    return list(zip(rows.tolist(), columns.tolist()))

@@ -66,6 +66,7 @@ class DuckDBDatabase(Database):
             "duckdb://", creator=lambda: ConnectionWrapper(self._native), poolclass=StaticPool
         )
         self.catalog = Catalog(self._engine)
+        self._staged_rows = 0
 
     def close(self) -> None:
         self._engine.dispose()
@@ -154,11 +155,13 @@ class DuckDBDatabase(Database):
             try:
                 counted = self._native.execute(f"SELECT COUNT(*) FROM {relation}").fetchone()
                 reader = self._native.execute(
-                    f"SELECT {keys}, {values} FROM {relation} ORDER BY {keys}"
+                    f"SELECT {keys}, {values} FROM {relation}"
                 ).to_arrow_reader(BATCH_ROWS)
             except duckdb.Error as error:
                 raise DataError(f"source: {_first_line(error)}") from None
-            yield Source(counted[0] if counted else 0, self._batches(reader, len(segmentation.key)))
+            batches = self._batches(reader, len(segmentation.key))
+            # Sorting here would hold every column once more; the reader sorts where it has to.
+            yield Source(counted[0] if counted else 0, batches, in_key_order=False)
 
     def _batches(self, reader: pa.RecordBatchReader, n_keys: int) -> Iterator[Batch]:
         n_columns = len(reader.schema)
@@ -213,8 +216,7 @@ class DuckDBDatabase(Database):
     def start_run(self, segmentation: Segmentation, run: Row) -> int:
         now, name = utc_now(), segmentation.name
         with self._engine.begin() as connection:
-            for run_id in self._reclaim(connection, name, now):
-                self._native.execute(f"DROP TABLE IF EXISTS {staging_name(run_id)}")
+            self._reclaim(connection, name, now)
             table = tables.segmentation
             known = connection.execute(sa.select(table.c.name).where(table.c.name == name)).scalar()
             row = {"definition": segmentation.to_json(), "target": segmentation.target,
@@ -240,22 +242,18 @@ class DuckDBDatabase(Database):
         insert = sa.insert(tables.run).values(**values).returning(tables.run.c.run_id)
         return int(connection.execute(insert).scalar_one())
 
-    def _reclaim(self, connection: sa.Connection, name: str, now: datetime) -> list[int]:
+    def _reclaim(self, connection: sa.Connection, name: str, now: datetime) -> None:
         """Close what killed runs left: the caller holds the lock, so none of them is alive."""
         table = tables.run
-        left = sa.and_(table.c.segmentation == name, table.c.status == "running")
-        ids = list(connection.execute(sa.select(table.c.run_id).where(left)).scalars())
-        if ids:
-            connection.execute(
-                sa.update(table)
-                .where(left)
-                .values(status="failed", error="the process ended before it finished", finished_at=now)
-            )
-        return ids
+        connection.execute(
+            sa.update(table)
+            .where(table.c.segmentation == name, table.c.status == "running")
+            .values(status="failed", error="the process ended before it finished", finished_at=now)
+        )
 
     def fail_run(self, run_id: int, error: str) -> None:
+        self._unstage(run_id)
         with self._engine.begin() as connection:
-            self._native.execute(f"DROP TABLE IF EXISTS {staging_name(run_id)}")
             connection.execute(
                 sa.update(tables.run)
                 .where(tables.run.c.run_id == run_id)
@@ -270,6 +268,8 @@ class DuckDBDatabase(Database):
         clusters: npt.NDArray[np.int32],
         distances: npt.NDArray[np.float64],
     ) -> None:
+        # DuckDB reads Arrow memory where it lies, inside the publishing transaction: a table
+        # would only be a second copy, and one to clean up after a crash.
         labels = keys.append_column("cluster", pa.array(clusters)).append_column(
             "distance", pa.array(distances)
         )
@@ -277,20 +277,12 @@ class DuckDBDatabase(Database):
             f"CAST({quote(key.name)} AS {key.type}) AS {quote(key.name)}"
             for key in self._key_columns(segmentation)
         )
-        staging = staging_name(run_id)
-        with self._engine.begin():
-            self._native.register("sqlkmeans_labels", labels)
-            self._native.execute(
-                f"CREATE OR REPLACE TABLE {staging} AS "
-                f"SELECT {typed}, cluster, distance FROM sqlkmeans_labels"
-            )
-            self._native.unregister("sqlkmeans_labels")
-        staged = self._native.execute(f"SELECT COUNT(*) FROM {staging}").fetchone()
-        if staged is None or staged[0] != labels.num_rows:
-            raise DatabaseError(
-                f"{labels.num_rows:,} labels were sent and {staged and staged[0]} arrived; "
-                "nothing was published"
-            )
+        self._native.register("sqlkmeans_labels", labels)
+        self._native.execute(
+            f"CREATE OR REPLACE TEMP VIEW {staging_name(run_id)} AS "
+            f"SELECT {typed}, cluster, distance FROM sqlkmeans_labels"
+        )
+        self._staged_rows = labels.num_rows
 
     def overlap(self, segmentation: Segmentation, run_id: int) -> list[tuple[int, int, int]]:
         return self._labels(segmentation).overlap(run_id)
@@ -300,10 +292,10 @@ class DuckDBDatabase(Database):
         labels = self._labels(segmentation)
         with self._engine.begin() as connection:
             now = self._publication_time(connection, segmentation.name)
-            labels.create()
             counts = labels.apply_staged(
                 run_id, publication.segment_ids, now, publication.distance_tolerance
             )
+            self._require_rows(labels)
             for name, rows in publication.tables.items():
                 if rows:
                     values = [{"run_id": run_id, **row} for row in rows]
@@ -315,8 +307,21 @@ class DuckDBDatabase(Database):
                 .where(tables.segmentation.c.name == segmentation.name)
                 .values(last_segment_id=publication.last_segment_id)
             )
-            self._native.execute(f"DROP TABLE {staging_name(run_id)}")
+        self._unstage(run_id)
         return counts
+
+    def _require_rows(self, labels: LabelTables) -> None:
+        """Count what was written, before it is committed."""
+        published = self.count(labels.target)
+        if published != self._staged_rows:
+            raise DatabaseError(
+                f"{self._staged_rows:,} labels were sent and {published:,} arrived; "
+                "nothing was published"
+            )
+
+    def _unstage(self, run_id: int) -> None:
+        self._native.execute(f"DROP VIEW IF EXISTS {staging_name(run_id)}")
+        self._native.unregister("sqlkmeans_labels")
 
     def rollback(self, segmentation: Segmentation, run: Row, restored_run: Row) -> Counts:
         labels = self._labels(segmentation)

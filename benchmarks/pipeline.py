@@ -1,0 +1,225 @@
+"""The whole job on DuckDB, as whole processes, beside what people would write themselves.
+
+    python benchmarks/pipeline.py [--rows 1000000] [--repeats 5]
+
+Three programs segment the same table of customers with 4 features into 5 segments:
+
+sqlkmeans
+    ``sqlkmeans run``: reads in key order, clusters, scores, profiles, keeps ids, publishes the
+    segment table with its primary key, its history and the model.
+pandas
+    What a user would write: pandas.read_sql, StandardScaler, KMeans(n_init=10), to_sql.
+expert
+    What an expert would write: DuckDB's own data frame out, the same fit, CREATE TABLE AS back.
+
+Each is a process of its own; the three take turns. Memory is the peak of the process, and that
+minus the peak of the same program on 1,000 rows: what the rows cost, without the interpreter and
+its libraries. Inertia is computed afterwards for all three alike, from the labels in the database,
+in float64.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+FEATURES = ["income", "age", "orders", "tenure"]
+K = 5
+CONTENDERS = ("sqlkmeans", "pandas", "expert")
+
+
+def make(path: Path, rows: int) -> None:
+    """Customers as they are: five groups that overlap, of unequal size, with long-tailed amounts."""
+    import duckdb
+    import numpy as np
+    import pyarrow as pa
+
+    rng = np.random.default_rng(0)
+    group = rng.choice(K, size=rows, p=[0.4, 0.25, 0.2, 0.1, 0.05])
+    noise = rng.normal(size=(rows, len(FEATURES)))
+    income = np.exp(np.array([10.3, 10.6, 11.0, 10.8, 11.6])[group] + 0.4 * noise[:, 0])
+    age = np.array([28.0, 45, 60, 35, 52])[group] + 8 * noise[:, 1]
+    orders = np.floor(np.exp(np.array([0.5, 1.5, 1.0, 2.5, 3.0])[group] + 0.7 * noise[:, 2]))
+    tenure = np.array([1.0, 6, 12, 3, 9])[group] + 2 * np.abs(noise[:, 3])
+    points = np.column_stack([income, age, orders, tenure])
+    customers = pa.table(
+        {"customer_id": np.arange(1, rows + 1)} | {f: points[:, j] for j, f in enumerate(FEATURES)}
+    )
+    connection = duckdb.connect(str(path))
+    connection.execute("CREATE SCHEMA dbo")
+    connection.execute("CREATE TABLE dbo.customer AS FROM customers")
+    connection.close()
+    path.with_suffix(".toml").write_text(
+        f'[database]\nurl = "duckdb:///{path.as_posix()}"\n\n[segmentation.customers]\n'
+        f'source = "dbo.customer"\nkey = "customer_id"\nfeatures = {json.dumps(FEATURES)}\n'
+        f'k = {K}\ntarget = "dbo.customer_segment"\n'
+    )
+
+
+class _NoPandas:
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        if name == "pandas":
+            raise ModuleNotFoundError(name)
+
+
+def contend_sqlkmeans(path: Path) -> None:
+    # DuckDB and scikit-learn load pandas wherever it is installed. The default install of
+    # sqlkmeans has none; only the peer beside it here needs it.
+    sys.meta_path.insert(0, _NoPandas())
+    from sqlkmeans.cli.app import run_command
+
+    code = run_command(["run", str(path.with_suffix(".toml")), "--json", "--quiet"])
+    assert code == 0
+
+
+def contend_pandas(path: Path) -> None:
+    import pandas as pd
+    from sklearn.cluster import KMeans
+    from sklearn.preprocessing import StandardScaler
+    from sqlalchemy import create_engine
+
+    engine = create_engine(f"duckdb:///{path}")
+    frame = pd.read_sql("SELECT * FROM dbo.customer", engine)
+    scaled = StandardScaler().fit_transform(frame[FEATURES])
+    frame["segment_id"] = KMeans(K, n_init=10, random_state=0).fit_predict(scaled)
+    frame[["customer_id", "segment_id"]].to_sql(
+        "customer_segment", engine, schema="dbo", if_exists="replace", index=False
+    )
+
+
+def contend_expert(path: Path) -> None:
+    import duckdb
+    from sklearn.cluster import KMeans
+    from sklearn.preprocessing import StandardScaler
+
+    connection = duckdb.connect(str(path))
+    frame = connection.execute("SELECT * FROM dbo.customer").df()
+    scaled = StandardScaler().fit_transform(frame[FEATURES])
+    frame["segment_id"] = KMeans(K, n_init=10, random_state=0).fit_predict(scaled)
+    connection.execute(
+        "CREATE TABLE dbo.customer_segment AS SELECT customer_id, segment_id FROM frame"
+    )
+
+
+def inertia(path: Path) -> float:
+    """Within-segment sum of squares of the standardised features, by the labels in the table."""
+    import duckdb
+
+    terms = " + ".join(
+        f"VAR_POP({f}) * COUNT(*) / ANY_VALUE(d_{f}) / ANY_VALUE(d_{f})" for f in FEATURES
+    )
+    deviations = ", ".join(f"STDDEV_POP({f}) AS d_{f}" for f in FEATURES)
+    with duckdb.connect(str(path), read_only=True) as connection:
+        row = connection.execute(
+            f"SELECT SUM(ss) FROM (SELECT {terms} AS ss FROM dbo.customer "
+            "JOIN dbo.customer_segment USING (customer_id) "
+            f"CROSS JOIN (SELECT {deviations} FROM dbo.customer) GROUP BY segment_id)"
+        ).fetchone()
+    return float(row[0])
+
+
+def measure(name: str, source: Path, scratch: Path) -> dict[str, float]:
+    """Run one contender on a fresh copy of the database, as a process of its own."""
+    path = scratch / source.name
+    for old in scratch.iterdir():
+        old.unlink()
+    shutil.copy(source, path)
+    path.with_suffix(".toml").write_text(
+        source.with_suffix(".toml").read_text().replace(source.as_posix(), path.as_posix())
+    )
+    started = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, __file__, "--contender", name, "--database", str(path)],
+        stdout=subprocess.DEVNULL, cwd=scratch,
+    )  # fmt: skip
+    _, status, usage = os.wait4(process.pid, 0)
+    wall = time.perf_counter() - started
+    if status != 0:
+        raise SystemExit(f"{name} failed")
+    return {
+        "wall": wall,
+        "cpu": usage.ru_utime + usage.ru_stime,
+        "peak": usage.ru_maxrss * 1024 / 1e6,
+        "inertia": inertia(path),
+    }
+
+
+def table(rows: int, repeats: int) -> str:
+    """Measure all contenders in turns and write a table."""
+    with tempfile.TemporaryDirectory() as folder:
+        home, scratch = Path(folder), Path(folder) / "scratch"
+        scratch.mkdir()
+        large, small = home / "large.duckdb", home / "small.duckdb"
+        make(large, rows)
+        make(small, 1_000)
+        idle = {name: measure(name, small, scratch)["peak"] for name in CONTENDERS}
+        runs: dict[str, list[dict[str, float]]] = {name: [] for name in CONTENDERS}
+        for turn in range(repeats):
+            for name in CONTENDERS:
+                runs[name].append(measure(name, large, scratch))
+                print(f"{turn + 1}/{repeats} {name}: {runs[name][-1]['wall']:.2f} s", file=sys.stderr)
+
+    def median(name: str, what: str) -> float:
+        return statistics.median(run[what] for run in runs[name])
+
+    matrix = rows * len(FEATURES) * 8 / 1e6
+    best = min(median(name, "inertia") for name in CONTENDERS)
+    lines = [
+        "# The whole job on DuckDB",
+        "",
+        f"{rows:,} customers x {len(FEATURES)} features, k = {K}; medians of {repeats} interleaved "
+        f"runs of whole processes; {describe_machine()}.",
+        "",
+        f"Command: `python benchmarks/pipeline.py --rows {rows} --repeats {repeats}`. "
+        "What is compared stands at the top of that file.",
+        "",
+        "| program | wall s | times sqlkmeans | CPU s | peak MB | of it for the rows MB | "
+        "times the float64 matrix | inertia over the best |",
+        "| --- | --: | --: | --: | --: | --: | --: | --: |",
+    ]
+    for name in CONTENDERS:
+        rows_mb = median(name, "peak") - idle[name]
+        lines.append(
+            f"| {name} | {median(name, 'wall'):.2f} | "
+            f"{median(name, 'wall') / median('sqlkmeans', 'wall'):.1f} | {median(name, 'cpu'):.2f} | "
+            f"{median(name, 'peak'):.0f} | {rows_mb:.0f} | {rows_mb / matrix:.1f} | "
+            f"{median(name, 'inertia') / best - 1:.1e} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def describe_machine() -> str:
+    """Python, libraries and cores."""
+    from importlib.metadata import version
+
+    libraries = ", ".join(f"{n} {version(n)}" for n in ("duckdb", "scikit-learn", "numpy", "pandas"))
+    return f"{os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}, {libraries}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--contender", choices=CONTENDERS, help=argparse.SUPPRESS)
+    parser.add_argument("--database", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.contender:
+        globals()[f"contend_{arguments.contender}"](arguments.database)
+        return
+    text = table(arguments.rows, arguments.repeats)
+    results = Path(__file__).parent / "results" / "pipeline.md"
+    results.write_text(text, encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

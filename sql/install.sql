@@ -1,0 +1,2307 @@
+/*
+sqlkmeans 0.1.0: installs or upgrades schema sqlkmeans in the current database.
+
+Made from the files that build_order.txt names; do not edit it. May be run again: data, segment
+tables and grants stay. Needs db_owner, on SQL Server 2016 SP1 or newer, and compatibility
+level 130 or higher for JSON.
+*/
+
+-- schema/sqlkmeans.sql
+-- Owned by dbo, so that an ownership chain leads from its procedures to its tables.
+IF SCHEMA_ID(N'sqlkmeans') IS NULL
+    EXECUTE (N'CREATE SCHEMA sqlkmeans AUTHORIZATION dbo;');
+GO
+
+-- tables/schema_version.sql
+IF OBJECT_ID(N'sqlkmeans.schema_version', N'U') IS NULL
+    CREATE TABLE sqlkmeans.schema_version
+    (
+        version         int          NOT NULL,
+        package_version nvarchar(64) NOT NULL,
+        applied_at      datetime2(6) NOT NULL
+            CONSTRAINT df_schema_version_applied_at DEFAULT (SYSUTCDATETIME()),
+        CONSTRAINT pk_schema_version PRIMARY KEY CLUSTERED (version)
+    );
+GO
+
+-- tables/segmentation.sql
+IF OBJECT_ID(N'sqlkmeans.segmentation', N'U') IS NULL
+    CREATE TABLE sqlkmeans.segmentation
+    (
+        name            nvarchar(128) NOT NULL,
+        definition      nvarchar(max) NOT NULL,
+        target          nvarchar(400) NOT NULL,
+        active_run_id   bigint        NULL,
+        last_segment_id int           NOT NULL
+            CONSTRAINT df_segmentation_last_segment_id DEFAULT (0),
+        created_at      datetime2(6)  NOT NULL,
+        updated_at      datetime2(6)  NOT NULL,
+        CONSTRAINT pk_segmentation PRIMARY KEY CLUSTERED (name)
+    );
+GO
+
+-- tables/run.sql
+IF OBJECT_ID(N'sqlkmeans.run', N'U') IS NULL
+    CREATE TABLE sqlkmeans.run
+    (
+        run_id            bigint        IDENTITY (1, 1) NOT NULL,
+        segmentation      nvarchar(128) NOT NULL,
+        kind              nvarchar(16)  NOT NULL,
+        status            nvarchar(16)  NOT NULL,
+        engine            nvarchar(32)  NOT NULL,
+        definition        nvarchar(max) NOT NULL,
+        model_run_id      bigint        NULL,
+        restored_run_id   bigint        NULL,
+        k                 int           NULL,
+        [rows]            bigint        NULL,
+        skipped           bigint        NULL,
+        changed           bigint        NULL,
+        arrived           bigint        NULL,
+        moved             bigint        NULL,
+        departed          bigint        NULL,
+        written           bigint        NULL,
+        inertia           float         NULL,
+        n_iter            int           NULL,
+        silhouette        float         NULL,
+        davies_bouldin    float         NULL,
+        calinski_harabasz float         NULL,
+        seconds_read      float         NULL,
+        seconds_fit       float         NULL,
+        seconds_assign    float         NULL,
+        seconds_publish   float         NULL,
+        seconds_total     float         NULL,
+        started_at        datetime2(6)  NOT NULL,
+        published_at      datetime2(6)  NULL,
+        finished_at       datetime2(6)  NULL,
+        sqlkmeans_version nvarchar(64)  NOT NULL,
+        library_versions  nvarchar(max) NULL,
+        client            nvarchar(400) NULL,
+        warnings          nvarchar(max) NULL,
+        error             nvarchar(max) NULL,
+        CONSTRAINT pk_run PRIMARY KEY CLUSTERED (run_id),
+        CONSTRAINT ck_run_kind CHECK (kind IN (N'fit', N'assign', N'rollback')),
+        CONSTRAINT ck_run_status CHECK (status IN (N'running', N'published', N'failed'))
+    );
+GO
+
+-- tables/model_feature.sql
+IF OBJECT_ID(N'sqlkmeans.model_feature', N'U') IS NULL
+    CREATE TABLE sqlkmeans.model_feature
+    (
+        run_id    bigint        NOT NULL,
+        position  int           NOT NULL,
+        feature   nvarchar(128) NOT NULL,
+        transform nvarchar(16)  NOT NULL,
+        weight    float         NOT NULL,
+        center    float         NOT NULL,
+        scale     float         NOT NULL,
+        fill      float         NULL,
+        CONSTRAINT pk_model_feature PRIMARY KEY CLUSTERED (run_id, position)
+    );
+GO
+
+-- tables/centroid.sql
+IF OBJECT_ID(N'sqlkmeans.centroid', N'U') IS NULL
+    CREATE TABLE sqlkmeans.centroid
+    (
+        run_id       bigint        NOT NULL,
+        segment_id   int           NOT NULL,
+        position     int           NOT NULL,
+        feature      nvarchar(128) NOT NULL,
+        value        float         NOT NULL,
+        scaled_value float         NOT NULL,
+        CONSTRAINT pk_centroid PRIMARY KEY CLUSTERED (run_id, segment_id, position)
+    );
+GO
+
+-- tables/segment.sql
+IF OBJECT_ID(N'sqlkmeans.segment', N'U') IS NULL
+    CREATE TABLE sqlkmeans.segment
+    (
+        run_id      bigint        NOT NULL,
+        segment_id  int           NOT NULL,
+        name        nvarchar(400) NOT NULL,
+        name_source nvarchar(16)  NOT NULL,
+        description nvarchar(max) NOT NULL,
+        size        bigint        NOT NULL,
+        share       float         NOT NULL,
+        within_ss   float         NOT NULL,
+        CONSTRAINT pk_segment PRIMARY KEY CLUSTERED (run_id, segment_id)
+    );
+GO
+
+-- tables/segment_feature.sql
+IF OBJECT_ID(N'sqlkmeans.segment_feature', N'U') IS NULL
+    CREATE TABLE sqlkmeans.segment_feature
+    (
+        run_id     bigint        NOT NULL,
+        segment_id int           NOT NULL,
+        position   int           NOT NULL,
+        feature    nvarchar(128) NOT NULL,
+        mean       float         NULL,
+        deviation  float         NULL,
+        [min]      float         NULL,
+        median     float         NULL,
+        [max]      float         NULL,
+        missing    bigint        NOT NULL,
+        importance float         NOT NULL,
+        CONSTRAINT pk_segment_feature PRIMARY KEY CLUSTERED (run_id, segment_id, position)
+    );
+GO
+
+-- migrations/0001_first_version.sql
+-- A migration changes tables that an earlier version made, keeps their data, runs once, and
+-- records itself here. Version 1 is what sql/tables makes.
+IF NOT EXISTS (SELECT 1 FROM sqlkmeans.schema_version AS v WHERE v.version = 1)
+    INSERT INTO sqlkmeans.schema_version (version, package_version)
+    VALUES (1, N'0.1.0');
+GO
+
+-- roles/sqlkmeans_reader.sql
+-- Reads segmentations, runs, models and segments; publishing adds the segment tables.
+IF DATABASE_PRINCIPAL_ID(N'sqlkmeans_reader') IS NULL
+    CREATE ROLE sqlkmeans_reader;
+GO
+
+-- roles/sqlkmeans_operator.sql
+-- Runs segmentations. Reads a source with the caller's own permissions.
+IF DATABASE_PRINCIPAL_ID(N'sqlkmeans_operator') IS NULL
+    CREATE ROLE sqlkmeans_operator;
+GO
+
+-- roles/sqlkmeans_admin.sql
+-- Defines, schedules and purges segmentations.
+IF DATABASE_PRINCIPAL_ID(N'sqlkmeans_admin') IS NULL
+    CREATE ROLE sqlkmeans_admin;
+GO
+
+-- functions/version.sql
+IF OBJECT_ID(N'sqlkmeans.version', N'FN') IS NULL
+    EXECUTE (N'CREATE FUNCTION sqlkmeans.version () RETURNS nvarchar(64) AS BEGIN RETURN N''''; END;');
+GO
+-- The version of the package that installed these objects.
+ALTER FUNCTION sqlkmeans.version ()
+RETURNS nvarchar(64)
+AS
+BEGIN
+    RETURN N'0.1.0';
+END;
+GO
+
+-- functions/is_plain_name.sql
+IF OBJECT_ID(N'sqlkmeans.is_plain_name', N'FN') IS NULL
+    EXECUTE (N'CREATE FUNCTION sqlkmeans.is_plain_name (@name nvarchar(128)) RETURNS bit
+        AS BEGIN RETURN 0; END;');
+GO
+-- Whether a name is a letter or underscore, then letters, digits and underscores, all of ASCII.
+-- By code, because a range such as a-z holds other letters too in most collations.
+ALTER FUNCTION sqlkmeans.is_plain_name (@name nvarchar(128))
+RETURNS bit
+AS
+BEGIN
+    DECLARE @position int = 0;
+    DECLARE @code int;
+
+    IF COALESCE(@name, N'') = N''
+        RETURN 0;
+
+    WHILE @position < LEN(@name + N'.') - 1
+    BEGIN
+        SET @position = @position + 1;
+        SET @code = UNICODE(SUBSTRING(@name, @position, 1));
+        IF NOT (@code BETWEEN 65 AND 90 OR @code BETWEEN 97 AND 122 OR @code = 95
+                OR (@code BETWEEN 48 AND 57 AND @position > 1))
+            RETURN 0;
+    END;
+
+    RETURN 1;
+END;
+GO
+
+-- functions/each_name.sql
+IF OBJECT_ID(N'sqlkmeans.each_name', N'FN') IS NULL
+    EXECUTE (N'CREATE FUNCTION sqlkmeans.each_name (@names nvarchar(max), @template nvarchar(max),
+        @separator nvarchar(40)) RETURNS nvarchar(max) AS BEGIN RETURN N''''; END;');
+GO
+-- For every name of a JSON list, in its order: the template with {} replaced by the quoted name.
+ALTER FUNCTION sqlkmeans.each_name
+(
+    @names     nvarchar(max),
+    @template  nvarchar(max),
+    @separator nvarchar(40)
+)
+RETURNS nvarchar(max)
+AS
+BEGIN
+    DECLARE @result nvarchar(max) = N'';
+    DECLARE @position int = 0;
+    DECLARE @name nvarchar(128);
+
+    WHILE 1 = 1
+    BEGIN
+        SET @name = NULL;
+        SELECT @name = j.[value]
+        FROM OPENJSON(@names) AS j
+        WHERE CAST(j.[key] AS int) = @position;
+
+        IF @name IS NULL
+            BREAK;
+
+        SET @result = @result
+            + CASE WHEN @position > 0 THEN @separator ELSE N'' END
+            + REPLACE(@template, N'{}', QUOTENAME(@name));
+        SET @position = @position + 1;
+    END;
+
+    RETURN @result;
+END;
+GO
+
+-- functions/quoted_name.sql
+IF OBJECT_ID(N'sqlkmeans.quoted_name', N'FN') IS NULL
+    EXECUTE (N'CREATE FUNCTION sqlkmeans.quoted_name (@name nvarchar(1000), @suffix nvarchar(20))
+        RETURNS nvarchar(1000) AS BEGIN RETURN N''''; END;');
+GO
+-- A name of one to three parts, each quoted; NULL if it is not such a name. One part alone is in
+-- schema dbo, whoever asks. The suffix is added to the last part.
+ALTER FUNCTION sqlkmeans.quoted_name
+(
+    @name   nvarchar(1000),
+    @suffix nvarchar(20)
+)
+RETURNS nvarchar(1000)
+AS
+BEGIN
+    IF PARSENAME(@name, 1) IS NULL OR PARSENAME(@name, 4) IS NOT NULL
+        RETURN NULL;
+
+    RETURN COALESCE(QUOTENAME(PARSENAME(@name, 3)) + N'.', N'')
+        + QUOTENAME(COALESCE(PARSENAME(@name, 2), N'dbo'))
+        + N'.' + QUOTENAME(PARSENAME(@name, 1) + @suffix);
+END;
+GO
+
+-- functions/relation.sql
+IF OBJECT_ID(N'sqlkmeans.relation', N'FN') IS NULL
+    EXECUTE (N'CREATE FUNCTION sqlkmeans.relation (@source nvarchar(max)) RETURNS nvarchar(max)
+        AS BEGIN RETURN N''''; END;');
+GO
+-- What stands after FROM for a source: a quoted name, or a SELECT in parentheses on lines of its
+-- own, so that a comment at its end ends with it. NULL for what is neither.
+ALTER FUNCTION sqlkmeans.relation (@source nvarchar(max))
+RETURNS nvarchar(max)
+AS
+BEGIN
+    DECLARE @text nvarchar(max) = @source;
+    DECLARE @blank nvarchar(10) = N' ' + NCHAR(9) + NCHAR(10) + NCHAR(13);
+
+    WHILE LEN(@text) > 0 AND CHARINDEX(LEFT(@text, 1), @blank) > 0
+        SET @text = SUBSTRING(@text, 2, LEN(@text));
+
+    IF LOWER(LEFT(@text, 6)) = N'select'
+       AND SUBSTRING(@text, 7, 1) NOT LIKE N'[a-zA-Z0-9_@#$.]'
+        RETURN N'(' + NCHAR(10) + @text + NCHAR(10) + N') AS s';
+
+    RETURN sqlkmeans.quoted_name(@text, N'') + N' AS s';
+END;
+GO
+
+-- functions/type_text.sql
+IF OBJECT_ID(N'sqlkmeans.type_text', N'FN') IS NULL
+    EXECUTE (N'CREATE FUNCTION sqlkmeans.type_text (@type nvarchar(128), @max_length int,
+        @precision int, @scale int, @collation nvarchar(128)) RETURNS nvarchar(400)
+        AS BEGIN RETURN N''''; END;');
+GO
+-- A column's type as CREATE TABLE writes it; NULL where it cannot be a key.
+ALTER FUNCTION sqlkmeans.type_text
+(
+    @type       nvarchar(128),
+    @max_length int,
+    @precision  int,
+    @scale      int,
+    @collation  nvarchar(128)
+)
+RETURNS nvarchar(400)
+AS
+BEGIN
+    IF @max_length = -1
+        RETURN NULL;
+
+    RETURN CASE
+        WHEN @type IN (N'bigint', N'int', N'smallint', N'tinyint', N'bit', N'money', N'smallmoney',
+                       N'date', N'datetime', N'smalldatetime', N'uniqueidentifier')
+            THEN @type
+        WHEN @type IN (N'decimal', N'numeric')
+            THEN @type + N'(' + CAST(@precision AS nvarchar(5)) + N', '
+                + CAST(@scale AS nvarchar(5)) + N')'
+        WHEN @type IN (N'datetime2', N'datetimeoffset', N'time')
+            THEN @type + N'(' + CAST(@scale AS nvarchar(5)) + N')'
+        WHEN @type IN (N'binary', N'varbinary')
+            THEN @type + N'(' + CAST(@max_length AS nvarchar(5)) + N')'
+        WHEN @type IN (N'char', N'varchar')
+            THEN @type + N'(' + CAST(@max_length AS nvarchar(5)) + N') COLLATE ' + @collation
+        WHEN @type IN (N'nchar', N'nvarchar')
+            THEN @type + N'(' + CAST(@max_length / 2 AS nvarchar(5)) + N') COLLATE ' + @collation
+    END;
+END;
+GO
+
+-- functions/publication_time.sql
+IF OBJECT_ID(N'sqlkmeans.publication_time', N'FN') IS NULL
+    EXECUTE (N'CREATE FUNCTION sqlkmeans.publication_time (@segmentation nvarchar(128))
+        RETURNS datetime2(6) AS BEGIN RETURN NULL; END;');
+GO
+-- Now, but later than the last publication, so that "as of" tells the two apart.
+ALTER FUNCTION sqlkmeans.publication_time (@segmentation nvarchar(128))
+RETURNS datetime2(6)
+AS
+BEGIN
+    DECLARE @now datetime2(6) = SYSUTCDATETIME();
+    DECLARE @last datetime2(6);
+
+    SELECT @last = MAX(r.published_at) FROM sqlkmeans.run AS r WHERE r.segmentation = @segmentation;
+
+    RETURN CASE WHEN @now <= @last THEN DATEADD(microsecond, 1, @last) ELSE @now END;
+END;
+GO
+
+-- functions/own_ids.sql
+IF OBJECT_ID(N'sqlkmeans.own_ids', N'FN') IS NULL
+    EXECUTE (N'CREATE FUNCTION sqlkmeans.own_ids (@last int) RETURNS nvarchar(max)
+        AS BEGIN RETURN N''''; END;');
+GO
+-- The JSON list 0, 1, 2 … @last: segment_ids for labels that are staged under their segment ids.
+ALTER FUNCTION sqlkmeans.own_ids (@last int)
+RETURNS nvarchar(max)
+AS
+BEGIN
+    DECLARE @list nvarchar(max) = N'[0';
+    DECLARE @id int = 0;
+
+    WHILE @id < @last
+    BEGIN
+        SET @id = @id + 1;
+        SET @list = @list + N',' + CAST(@id AS nvarchar(10));
+    END;
+
+    RETURN @list + N']';
+END;
+GO
+
+-- procedures/as_owner.sql
+-- The one door to more than the caller may do. Nobody is granted it: procedures of this schema
+-- reach it through their common owner, with statements built from quoted names and types only,
+-- never from text that a caller wrote. A server without the catalog of module parameters has no
+-- EXECUTE AS either; there the caller needs the permissions.
+IF OBJECT_ID(N'sqlkmeans.as_owner', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.as_owner AS RETURN 0;');
+GO
+DECLARE @context nvarchar(40) =
+    CASE WHEN OBJECT_ID(N'sys.parameters') IS NULL THEN N'' ELSE N'WITH EXECUTE AS OWNER ' END;
+
+DECLARE @procedure nvarchar(max) = N'ALTER PROCEDURE sqlkmeans.as_owner
+    @statement nvarchar(max),
+    @run_id    bigint        = NULL,
+    @text      nvarchar(max) = NULL,
+    @now       datetime2(6)  = NULL,
+    @then      datetime2(6)  = NULL,
+    @tolerance float         = NULL,
+    @arrived   bigint        = NULL OUTPUT,
+    @moved     bigint        = NULL OUTPUT,
+    @departed  bigint        = NULL OUTPUT,
+    @written   bigint        = NULL OUTPUT
+' + @context + N'AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    EXECUTE sys.sp_executesql
+        @statement,
+        N''@run_id bigint, @text nvarchar(max), @now datetime2(6), @then datetime2(6),
+          @tolerance float, @arrived bigint OUTPUT, @moved bigint OUTPUT,
+          @departed bigint OUTPUT, @written bigint OUTPUT'',
+        @run_id = @run_id, @text = @text, @now = @now, @then = @then, @tolerance = @tolerance,
+        @arrived = @arrived OUTPUT, @moved = @moved OUTPUT,
+        @departed = @departed OUTPUT, @written = @written OUTPUT;
+END;';
+
+EXECUTE (@procedure);
+GO
+
+-- procedures/raise_problems.sql
+IF OBJECT_ID(N'sqlkmeans.raise_problems', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.raise_problems AS RETURN 0;');
+GO
+-- One error with every problem, a line each. Does nothing where there is none.
+ALTER PROCEDURE sqlkmeans.raise_problems
+    @number   int,
+    @problems nvarchar(max)
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    IF COALESCE(@problems, N'') = N''
+        RETURN 0;
+
+    -- THROW takes 2,048 characters and reads %% as %.
+    DECLARE @message nvarchar(2048) = LEFT(REPLACE(@problems, N'%', N'%%'), 2040);
+
+    IF RIGHT(@message, 1) = NCHAR(10)
+        SET @message = LEFT(@message, LEN(@message) - 1);
+
+    THROW @number, @message, 1;
+END;
+GO
+
+-- procedures/take_lock.sql
+IF OBJECT_ID(N'sqlkmeans.take_lock', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.take_lock AS RETURN 0;');
+GO
+-- Takes or gives back a segmentation's application lock for this session. A session that holds it
+-- may take it again, and gives it back as often as it took it.
+ALTER PROCEDURE sqlkmeans.take_lock
+    @segmentation nvarchar(128),
+    @release      bit = 0
+AS
+BEGIN
+    SET NOCOUNT ON;
+
+    -- Lock names are compared byte by byte, whatever the collation of the names in the table.
+    DECLARE @resource nvarchar(255) = N'sqlkmeans:' + LOWER(@segmentation);
+    DECLARE @result int;
+
+    IF @release = 1
+    BEGIN
+        IF APPLOCK_MODE(N'public', @resource, N'Session') <> N'NoLock'
+            EXECUTE sys.sp_releaseapplock
+                @Resource = @resource, @LockOwner = N'Session', @DbPrincipal = N'public';
+        RETURN 0;
+    END;
+
+    EXECUTE @result = sys.sp_getapplock
+        @Resource = @resource, @LockMode = N'Exclusive', @LockOwner = N'Session',
+        @LockTimeout = 0, @DbPrincipal = N'public';
+
+    IF @result < 0
+    BEGIN
+        DECLARE @problem nvarchar(max) =
+            @segmentation + N' is being run already; nothing was changed';
+        EXECUTE sqlkmeans.raise_problems @number = 50005, @problems = @problem;
+    END;
+END;
+GO
+
+-- procedures/describe_source.sql
+IF OBJECT_ID(N'sqlkmeans.describe_source', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.describe_source AS RETURN 0;');
+GO
+-- Fills the caller's table #source_column with the columns of a source, or says in @problem why
+-- it has none. A SELECT is not run: it becomes a view for a moment, which the parser takes only
+-- if it is one single SELECT.
+ALTER PROCEDURE sqlkmeans.describe_source
+    @source  nvarchar(max),
+    @problem nvarchar(max) OUTPUT
+AS
+BEGIN
+    SET NOCOUNT ON;
+
+    DECLARE @relation nvarchar(max) = sqlkmeans.relation(@source);
+    DECLARE @columns nvarchar(max);
+    DECLARE @statement nvarchar(max);
+    DECLARE @view nvarchar(200) =
+        N'sqlkmeans.' + QUOTENAME(N'source_of_session_' + CAST(@@SPID AS nvarchar(10)));
+    DECLARE @catalog nvarchar(200) = N'';
+
+    SET @problem = NULL;
+
+    IF @relation IS NULL
+    BEGIN
+        SET @problem = N'source: ' + COALESCE(LEFT(@source, 200), N'NULL')
+            + N' given; allowed: a table, a view, or one SELECT';
+        RETURN 0;
+    END;
+
+    SET @columns = N'
+        INSERT INTO #source_column (position, name, type, max_length, [precision], scale, collation)
+        SELECT c.column_id, c.name, t.name, c.max_length, c.[precision], c.scale, c.collation_name
+        FROM {catalog}sys.columns AS c
+        INNER JOIN {catalog}sys.types AS t ON t.user_type_id = c.system_type_id
+        WHERE c.object_id = OBJECT_ID(@text);';
+
+    BEGIN TRY
+        IF LEFT(@relation, 1) = N'('
+        BEGIN
+            SET @statement = N'DROP VIEW IF EXISTS ' + @view + N';';
+            EXECUTE sqlkmeans.as_owner @statement = @statement;
+            SET @statement = N'CREATE VIEW ' + @view + N' AS SELECT * FROM ' + @relation;
+            EXECUTE sqlkmeans.as_owner @statement = N'EXECUTE (@text);', @text = @statement;
+            SET @statement = REPLACE(@columns, N'{catalog}', N'');
+            EXECUTE sqlkmeans.as_owner @statement = @statement, @text = @view;
+            SET @statement = N'DROP VIEW ' + @view + N';';
+            EXECUTE sqlkmeans.as_owner @statement = @statement;
+        END;
+        ELSE
+        BEGIN
+            -- As the caller: who may not see the table finds no columns.
+            SET @relation = sqlkmeans.quoted_name(@source, N'');
+            IF PARSENAME(@source, 3) IS NOT NULL
+                SET @catalog = QUOTENAME(PARSENAME(@source, 3)) + N'.';
+            SET @statement = REPLACE(@columns, N'{catalog}', @catalog);
+            EXECUTE sys.sp_executesql @statement, N'@text nvarchar(max)', @text = @relation;
+        END;
+    END TRY
+    BEGIN CATCH
+        SET @problem = N'source: ' + ERROR_MESSAGE();
+        RETURN 0;
+    END CATCH;
+
+    IF NOT EXISTS (SELECT 1 FROM #source_column AS c)
+        SET @problem = N'source: there is no table or view ' + @relation
+            + N', or you may not read it';
+END;
+GO
+
+-- procedures/describe_key.sql
+IF OBJECT_ID(N'sqlkmeans.describe_key', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.describe_key AS RETURN 0;');
+GO
+-- The key columns of a table of this database with their types, as CREATE TABLE writes them.
+ALTER PROCEDURE sqlkmeans.describe_key
+    @table       nvarchar(1000),
+    @key         nvarchar(max),
+    @key_columns nvarchar(max) OUTPUT
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @name nvarchar(128);
+    DECLARE @position int = 0;
+
+    CREATE TABLE #table_column
+    (
+        name nvarchar(128) COLLATE DATABASE_DEFAULT NOT NULL,
+        type nvarchar(400) COLLATE DATABASE_DEFAULT NULL
+    );
+    DECLARE @statement nvarchar(max) = N'
+        INSERT INTO #table_column (name, type)
+        SELECT c.name,
+            sqlkmeans.type_text(t.name, c.max_length, c.[precision], c.scale, c.collation_name)
+        FROM sys.columns AS c
+        INNER JOIN sys.types AS t ON t.user_type_id = c.system_type_id
+        WHERE c.object_id = OBJECT_ID(@text);';
+    EXECUTE sqlkmeans.as_owner @statement = @statement, @text = @table;
+
+    SET @key_columns = N'';
+    WHILE EXISTS (SELECT 1 FROM OPENJSON(@key) AS j WHERE CAST(j.[key] AS int) = @position)
+    BEGIN
+        SELECT @name = j.[value] FROM OPENJSON(@key) AS j WHERE CAST(j.[key] AS int) = @position;
+        SELECT @key_columns = @key_columns + QUOTENAME(@name) + N' ' + c.type + N' NOT NULL, '
+        FROM #table_column AS c
+        WHERE c.name = @name;
+        SET @position = @position + 1;
+    END;
+END;
+GO
+
+-- procedures/check_definition.sql
+IF OBJECT_ID(N'sqlkmeans.check_definition', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.check_definition AS RETURN 0;');
+GO
+-- Checks a definition against the catalogue. Adds a line to @problems for each thing wrong, and
+-- gives the key columns with their types, as CREATE TABLE writes them.
+ALTER PROCEDURE sqlkmeans.check_definition
+    @segmentation nvarchar(128),
+    @definition   nvarchar(max),
+    @problems     nvarchar(max) OUTPUT,
+    @key_columns  nvarchar(max) OUTPUT
+AS
+BEGIN
+    SET NOCOUNT ON;
+
+    DECLARE @line nchar(1) = NCHAR(10);
+    DECLARE @source nvarchar(max) = JSON_VALUE(@definition, '$.source');
+    DECLARE @target nvarchar(1000) = JSON_VALUE(@definition, '$.target');
+    DECLARE @key nvarchar(max) = JSON_QUERY(@definition, '$.key');
+    DECLARE @target_name nvarchar(1000) = sqlkmeans.quoted_name(@target, N'');
+    DECLARE @problem nvarchar(max);
+    DECLARE @name nvarchar(128);
+    DECLARE @type nvarchar(400);
+    DECLARE @position int = 0;
+    DECLARE @bytes int = 0;
+
+    SET @problems = COALESCE(@problems, N'');
+    SET @key_columns = N'';
+
+    -- JSON_VALUE gives NULL for a text of more than 4,000 characters.
+    IF @source IS NULL
+        SELECT @source = j.source FROM OPENJSON(@definition) WITH (source nvarchar(max) '$.source') AS j;
+
+    CREATE TABLE #source_column
+    (
+        position   int           NOT NULL,
+        name       nvarchar(128) COLLATE DATABASE_DEFAULT NOT NULL,
+        type       nvarchar(128) COLLATE DATABASE_DEFAULT NOT NULL,
+        max_length int           NOT NULL,
+        [precision] int           NOT NULL,
+        scale      int           NOT NULL,
+        collation  nvarchar(128) COLLATE DATABASE_DEFAULT NULL
+    );
+    CREATE TABLE #target_column
+    (
+        name nvarchar(128) COLLATE DATABASE_DEFAULT NOT NULL,
+        type nvarchar(400) COLLATE DATABASE_DEFAULT NULL
+    );
+
+    EXECUTE sqlkmeans.describe_source @source = @source, @problem = @problem OUTPUT;
+    IF @problem IS NOT NULL
+        SET @problems = @problems + @problem + @line;
+
+    IF @target_name IS NULL OR PARSENAME(@target, 3) IS NOT NULL
+       OR sqlkmeans.quoted_name(@target, N'_history') IS NULL
+        SET @problems = @problems + N'target: ' + COALESCE(LEFT(@target, 200), N'NULL')
+            + N' given; allowed: table or schema.table in this database' + @line;
+    ELSE IF SCHEMA_ID(COALESCE(PARSENAME(@target, 2), N'dbo')) IS NULL
+        SET @problems = @problems + N'target: there is no schema '
+            + COALESCE(PARSENAME(@target, 2), N'dbo') + @line;
+    ELSE IF @target_name = sqlkmeans.quoted_name(@source, N'')
+        SET @problems = @problems + N'target: is the source itself' + @line;
+    ELSE IF COALESCE(PARSENAME(@target, 2), N'dbo') = N'sqlkmeans'
+        SET @problems = @problems + N'target: schema sqlkmeans is not for segment tables' + @line;
+
+    SELECT @problems = @problems + N'target: ' + @target_name + N' is the target of segmentation '
+        + MIN(g.name) + N'; each needs its own' + @line
+    FROM sqlkmeans.segmentation AS g
+    WHERE g.name <> @segmentation AND sqlkmeans.quoted_name(g.target, N'') = @target_name
+    HAVING COUNT(*) > 0;
+
+    -- As the owner: a table that the caller cannot see must not be taken for a free name.
+    DECLARE @statement nvarchar(max) = N'
+        INSERT INTO #target_column (name, type)
+        SELECT c.name,
+            sqlkmeans.type_text(t.name, c.max_length, c.[precision], c.scale, c.collation_name)
+        FROM sys.columns AS c
+        INNER JOIN sys.types AS t ON t.user_type_id = c.system_type_id
+        WHERE c.object_id = OBJECT_ID(@text);';
+    IF @target_name IS NOT NULL
+        EXECUTE sqlkmeans.as_owner @statement = @statement, @text = @target_name;
+
+    IF @key IS NULL OR NOT EXISTS (SELECT 1 FROM OPENJSON(@key) AS j)
+        SET @problems = @problems + N'key: missing; allowed: one or more columns of the source'
+            + @line;
+
+    WHILE EXISTS (SELECT 1 FROM OPENJSON(@key) AS j WHERE CAST(j.[key] AS int) = @position)
+    BEGIN
+        SELECT @name = j.[value] FROM OPENJSON(@key) AS j WHERE CAST(j.[key] AS int) = @position;
+        SET @type = NULL;
+        SELECT @bytes = @bytes + c.max_length, @type = COALESCE(
+            sqlkmeans.type_text(c.type, c.max_length, c.[precision], c.scale, c.collation), N'')
+        FROM #source_column AS c
+        WHERE c.name = @name;
+
+        IF LOWER(@name) IN (N'segment_id', N'segment_name', N'distance', N'run_id', N'assigned_at',
+                            N'valid_from', N'valid_to', N'cluster')
+            SET @problems = @problems + N'key: ' + @name
+                + N' is a column of the segment table itself; give it another name in a view' + @line;
+        ELSE IF @type IS NULL AND @problem IS NULL
+            SET @problems = @problems + N'key: the source has no column ' + @name + @line;
+        ELSE IF @type = N''
+            SET @problems = @problems + N'key: ' + @name + N' is of a type that cannot be a key; '
+                + N'CAST it in a view, text to nvarchar(450) at most' + @line;
+        ELSE IF EXISTS (SELECT 1 FROM #target_column AS t)
+             AND NOT EXISTS (SELECT 1 FROM #target_column AS t WHERE t.name = @name AND t.type = @type)
+            SET @problems = @problems + N'target: ' + @target_name
+                + N' is there already, without a column ' + @name + N' ' + @type
+                + N'; choose another target' + @line;
+
+        SET @key_columns = @key_columns + QUOTENAME(@name) + N' ' + COALESCE(@type, N'')
+            + N' NOT NULL, ';
+        SET @position = @position + 1;
+    END;
+
+    IF @bytes > 900
+        SET @problems = @problems + N'key: ' + CAST(@bytes AS nvarchar(10))
+            + N' bytes wide; allowed: 900, the widest that a clustered index takes' + @line;
+
+    IF EXISTS (SELECT 1 FROM #target_column AS t)
+       AND ((SELECT COUNT(*) FROM #target_column AS t) <> @position + 4
+            OR (SELECT COUNT(*) FROM #target_column AS t
+                WHERE t.name IN (N'segment_id', N'distance', N'run_id', N'assigned_at')) <> 4)
+        SET @problems = @problems + N'target: ' + @target_name + N' is there already and is no '
+            + N'segment table of this key; choose another target' + @line;
+
+    SELECT @problems = @problems + N'features: ' + COALESCE(f.[column], N'a feature without a column')
+        + CASE WHEN c.name IS NULL THEN N' is no column of the source'
+               ELSE N' is ' + c.type + N'; allowed: a number or a bit' END + @line
+    FROM OPENJSON(@definition, '$.features') WITH ([column] nvarchar(128) '$.column') AS f
+    LEFT JOIN #source_column AS c ON c.name = f.[column]
+    WHERE @problem IS NULL
+      AND (c.name IS NULL
+           OR c.type NOT IN (N'bigint', N'int', N'smallint', N'tinyint', N'bit', N'decimal',
+                             N'numeric', N'money', N'smallmoney', N'float', N'real'));
+
+    IF NOT EXISTS (SELECT 1 FROM OPENJSON(@definition, '$.features') AS j)
+        SET @problems = @problems + N'features: missing; allowed: one or more columns of the source'
+            + @line;
+END;
+GO
+
+-- procedures/reclaim_runs.sql
+IF OBJECT_ID(N'sqlkmeans.reclaim_runs', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.reclaim_runs AS RETURN 0;');
+GO
+-- Closes what killed runs left. The caller holds the lock, so none of them is alive.
+ALTER PROCEDURE sqlkmeans.reclaim_runs
+    @segmentation nvarchar(128)
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @statement nvarchar(max);
+    DECLARE @run_id bigint;
+
+    WHILE 1 = 1
+    BEGIN
+        SET @run_id = NULL;
+        SELECT @run_id = MIN(r.run_id)
+        FROM sqlkmeans.run AS r
+        WHERE r.segmentation = @segmentation AND r.status = N'running';
+
+        IF @run_id IS NULL
+            BREAK;
+
+        SET @statement = N'DROP TABLE IF EXISTS sqlkmeans.'
+            + QUOTENAME(N'staging_' + CAST(@run_id AS nvarchar(20))) + N';';
+        EXECUTE sqlkmeans.as_owner @statement = @statement;
+
+        UPDATE sqlkmeans.run
+        SET status = N'failed',
+            error = N'interrupted: the process ended before it finished',
+            finished_at = SYSUTCDATETIME()
+        WHERE run_id = @run_id;
+    END;
+END;
+GO
+
+-- procedures/create_staging.sql
+IF OBJECT_ID(N'sqlkmeans.create_staging', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.create_staging AS RETURN 0;');
+GO
+-- A run's staging table, which operators may fill and read. Names and types in @key_columns are
+-- quoted by check_definition.
+ALTER PROCEDURE sqlkmeans.create_staging
+    @run_id      bigint,
+    @key         nvarchar(max),
+    @key_columns nvarchar(max)
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @staging nvarchar(200) =
+        N'sqlkmeans.' + QUOTENAME(N'staging_' + CAST(@run_id AS nvarchar(20)));
+    DECLARE @statement nvarchar(max) = N'CREATE TABLE ' + @staging + N' (' + @key_columns
+        + N'cluster int NOT NULL, distance float NOT NULL, PRIMARY KEY CLUSTERED ('
+        + sqlkmeans.each_name(@key, N'{}', N', ') + N'));';
+
+    EXECUTE sqlkmeans.as_owner @statement = @statement;
+    SET @statement = N'GRANT SELECT, INSERT ON ' + @staging + N' TO sqlkmeans_operator;';
+    EXECUTE sqlkmeans.as_owner @statement = @statement;
+END;
+GO
+
+-- procedures/create_segment_table.sql
+IF OBJECT_ID(N'sqlkmeans.create_segment_table', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.create_segment_table AS RETURN 0;');
+GO
+-- Makes what is missing of a segmentation's table, its history and its view with names. Where
+-- only one of table and history is there, the other is brought in line with it.
+ALTER PROCEDURE sqlkmeans.create_segment_table
+    @segmentation nvarchar(128),
+    @target       nvarchar(1000),
+    @key          nvarchar(max),
+    @staging      nvarchar(200),
+    @now          datetime2(6)
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @table nvarchar(1000) = sqlkmeans.quoted_name(@target, N'');
+    DECLARE @history nvarchar(1000) = sqlkmeans.quoted_name(@target, N'_history');
+    DECLARE @named nvarchar(1000) = sqlkmeans.quoted_name(@target, N'_named');
+    DECLARE @keys nvarchar(max) = sqlkmeans.each_name(@key, N'{}', N', ');
+    DECLARE @typed nvarchar(max);
+    DECLARE @statement nvarchar(max);
+    DECLARE @table_id bigint;
+    DECLARE @history_id bigint;
+    DECLARE @named_id bigint;
+
+    EXECUTE sqlkmeans.describe_key @table = @staging, @key = @key, @key_columns = @typed OUTPUT;
+
+    -- As the owner, who sees every object. OBJECT_ID is NULL where there is none.
+    EXECUTE sqlkmeans.as_owner
+        @statement = N'SET @arrived = OBJECT_ID(@text);', @text = @table,
+        @arrived = @table_id OUTPUT;
+    EXECUTE sqlkmeans.as_owner
+        @statement = N'SET @arrived = OBJECT_ID(@text);', @text = @history,
+        @arrived = @history_id OUTPUT;
+    EXECUTE sqlkmeans.as_owner
+        @statement = N'SET @arrived = OBJECT_ID(@text);', @text = @named,
+        @arrived = @named_id OUTPUT;
+
+    IF @history_id IS NULL
+    BEGIN
+        SET @statement = N'CREATE TABLE ' + @history + N' (' + @typed
+            + N'segment_id int NOT NULL, distance float NOT NULL, valid_from datetime2(6) NOT NULL, '
+            + N'valid_to datetime2(6) NULL, run_id bigint NOT NULL, PRIMARY KEY CLUSTERED ('
+            + @keys + N', valid_from));';
+        EXECUTE sqlkmeans.as_owner @statement = @statement;
+        SET @statement = N'GRANT SELECT ON ' + @history + N' TO sqlkmeans_reader;';
+        EXECUTE sqlkmeans.as_owner @statement = @statement;
+
+        IF @table_id IS NOT NULL
+        BEGIN
+            -- The table outlived its history: start the history from its labels.
+            SET @statement = N'INSERT INTO ' + @history + N' (' + @keys
+                + N', segment_id, distance, valid_from, valid_to, run_id) SELECT ' + @keys
+                + N', segment_id, distance, assigned_at, NULL, run_id FROM ' + @table + N';';
+            EXECUTE sqlkmeans.as_owner @statement = @statement;
+        END;
+    END;
+
+    IF @table_id IS NULL
+    BEGIN
+        SET @statement = N'UPDATE ' + @history + N' SET valid_to = @now WHERE valid_to IS NULL;';
+        EXECUTE sqlkmeans.as_owner @statement = @statement, @now = @now;
+        SET @statement = N'CREATE TABLE ' + @table + N' (' + @typed
+            + N'segment_id int NOT NULL, distance float NOT NULL, run_id bigint NOT NULL, '
+            + N'assigned_at datetime2(6) NOT NULL, PRIMARY KEY CLUSTERED (' + @keys + N'));';
+        EXECUTE sqlkmeans.as_owner @statement = @statement;
+        SET @statement = N'GRANT SELECT ON ' + @table + N' TO sqlkmeans_reader;';
+        EXECUTE sqlkmeans.as_owner @statement = @statement;
+    END;
+
+    IF @named_id IS NULL
+    BEGIN
+        SET @statement = N'CREATE VIEW ' + @named + N' AS SELECT '
+            + sqlkmeans.each_name(@key, N't.{}', N', ')
+            + N', t.segment_id, t.distance, t.run_id, t.assigned_at, s.name AS segment_name FROM '
+            + @table + N' AS t INNER JOIN sqlkmeans.segmentation AS g ON g.name = N'''
+            + REPLACE(@segmentation, N'''', N'''''')
+            + N''' LEFT JOIN sqlkmeans.segment AS s'
+            + N' ON s.run_id = g.active_run_id AND s.segment_id = t.segment_id;';
+        EXECUTE sqlkmeans.as_owner @statement = N'EXECUTE (@text);', @text = @statement;
+        SET @statement = N'GRANT SELECT ON ' + @named + N' TO sqlkmeans_reader;';
+        EXECUTE sqlkmeans.as_owner @statement = @statement;
+    END;
+END;
+GO
+
+-- procedures/apply_labels.sql
+IF OBJECT_ID(N'sqlkmeans.apply_labels', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.apply_labels AS RETURN 0;');
+GO
+-- Turns a run's staged labels into changes of the segment table and its history. Runs in the
+-- caller's transaction, under the segmentation's lock.
+ALTER PROCEDURE sqlkmeans.apply_labels
+    @segmentation nvarchar(128),
+    @target       nvarchar(1000),
+    @key          nvarchar(max),
+    @run_id       bigint,
+    @segment_ids  nvarchar(max),
+    @now          datetime2(6),
+    @tolerance    float,
+    @arrived      bigint OUTPUT,
+    @moved        bigint OUTPUT,
+    @departed     bigint OUTPUT,
+    @written      bigint OUTPUT
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @table nvarchar(1000) = sqlkmeans.quoted_name(@target, N'');
+    DECLARE @history nvarchar(1000) = sqlkmeans.quoted_name(@target, N'_history');
+    DECLARE @staging nvarchar(200) =
+        N'sqlkmeans.' + QUOTENAME(N'staging_' + CAST(@run_id AS nvarchar(20)));
+    DECLARE @keys nvarchar(max) = sqlkmeans.each_name(@key, N'{}', N', ');
+    DECLARE @staged_keys nvarchar(max) = sqlkmeans.each_name(@key, N's.{}', N', ');
+    DECLARE @published_keys nvarchar(max) = sqlkmeans.each_name(@key, N't.{}', N', ');
+    DECLARE @same nvarchar(max) = sqlkmeans.each_name(@key, N't.{} = s.{}', N' AND ');
+    DECLARE @changed nvarchar(max) = sqlkmeans.each_name(@key, N't.{} = c.{}', N' AND ');
+    DECLARE @change_keys nvarchar(max) = sqlkmeans.each_name(@key, N'c.{}', N', ');
+    DECLARE @statement nvarchar(max);
+    DECLARE @found bigint;
+
+    EXECUTE sqlkmeans.create_segment_table
+        @segmentation = @segmentation, @target = @target, @key = @key, @staging = @staging,
+        @now = @now;
+
+    -- A cluster without a segment would drop its customers from the result in silence.
+    SET @statement = N'SELECT @arrived = COUNT_BIG(*) FROM ' + @staging
+        + N' AS s WHERE NOT EXISTS (SELECT 1 FROM OPENJSON(@text) AS j WHERE CAST(j.[key] AS int) = s.cluster);';
+    EXECUTE sqlkmeans.as_owner
+        @statement = @statement, @text = @segment_ids, @arrived = @found OUTPUT;
+    IF @found > 0
+        EXECUTE sqlkmeans.raise_problems @number = 50002,
+            @problems = N'segment_ids: some staged clusters have no segment id';
+
+    SET @statement = N'SELECT @arrived = COUNT_BIG(*) FROM (SELECT TOP (1) 1 AS one FROM ' + @table
+        + N') AS t;';
+    EXECUTE sqlkmeans.as_owner @statement = @statement, @arrived = @found OUTPUT;
+
+    DECLARE @labels nvarchar(max) = N'
+SET NOCOUNT ON;
+CREATE TABLE #label (cluster int NOT NULL PRIMARY KEY, segment_id int NOT NULL);
+INSERT INTO #label (cluster, segment_id)
+SELECT CAST(j.[key] AS int), CAST(j.[value] AS int) FROM OPENJSON(@text) AS j;
+';
+
+    IF @found = 0
+        -- An empty table, loaded in key order under a table lock, is minimally logged where the
+        -- recovery model allows it.
+        SET @statement = @labels + N'
+INSERT INTO ' + @table + N' WITH (TABLOCK) (' + @keys + N', segment_id, distance, run_id, assigned_at)
+SELECT ' + @staged_keys + N', l.segment_id, s.distance, @run_id, @now
+FROM ' + @staging + N' AS s
+INNER JOIN #label AS l ON l.cluster = s.cluster
+ORDER BY ' + @staged_keys + N';
+SET @arrived = ROWCOUNT_BIG();
+INSERT INTO ' + @history + N' WITH (TABLOCK) (' + @keys
+            + N', segment_id, distance, valid_from, valid_to, run_id)
+SELECT ' + @published_keys + N', t.segment_id, t.distance, @now, NULL, @run_id
+FROM ' + @table + N' AS t
+ORDER BY ' + @published_keys + N';
+SET @moved = 0;
+SET @departed = 0;
+SET @written = @arrived;
+';
+    ELSE
+        SET @statement = @labels + N'
+SELECT ' + @staged_keys + N', l.segment_id, s.distance, t.segment_id AS [sqlkmeans previous]
+INTO #change
+FROM ' + @staging + N' AS s
+INNER JOIN #label AS l ON l.cluster = s.cluster
+LEFT JOIN ' + @table + N' AS t ON ' + @same + N'
+WHERE t.segment_id IS NULL
+   OR t.segment_id <> l.segment_id
+   OR ABS(t.distance - s.distance) > @tolerance;
+
+SELECT ' + @published_keys + N'
+INTO #departed
+FROM ' + @table + N' AS t
+WHERE NOT EXISTS (SELECT 1 FROM ' + @staging + N' AS s WHERE ' + @same + N');
+
+DECLARE @any int;
+DECLARE @changes bigint =
+    (SELECT COUNT_BIG(*) FROM #change) + (SELECT COUNT_BIG(*) FROM #departed);
+
+-- Under READ COMMITTED with locks, one statement could otherwise read some rows before and some
+-- after the change. Where READ_COMMITTED_SNAPSHOT is on, nobody waits.
+IF @changes > 0
+    SELECT TOP (1) @any = t.segment_id FROM ' + @table + N' AS t WITH (TABLOCKX, HOLDLOCK);
+
+UPDATE t
+SET valid_to = @now
+FROM ' + @history + N' AS t
+INNER JOIN #change AS c ON ' + @changed + N'
+WHERE t.valid_to IS NULL AND c.[sqlkmeans previous] <> c.segment_id;
+
+UPDATE t
+SET valid_to = @now
+FROM ' + @history + N' AS t
+INNER JOIN #departed AS c ON ' + @changed + N'
+WHERE t.valid_to IS NULL;
+
+UPDATE t
+SET segment_id = c.segment_id, distance = c.distance, run_id = @run_id, assigned_at = @now
+FROM ' + @table + N' AS t
+INNER JOIN #change AS c ON ' + @changed + N'
+WHERE c.[sqlkmeans previous] <> c.segment_id;
+SET @moved = ROWCOUNT_BIG();
+
+UPDATE t
+SET distance = c.distance
+FROM ' + @table + N' AS t
+INNER JOIN #change AS c ON ' + @changed + N'
+WHERE c.[sqlkmeans previous] = c.segment_id;
+SET @written = ROWCOUNT_BIG();
+
+DELETE t
+FROM ' + @table + N' AS t
+INNER JOIN #departed AS c ON ' + @changed + N';
+SET @departed = ROWCOUNT_BIG();
+
+INSERT INTO ' + @table + N' (' + @keys + N', segment_id, distance, run_id, assigned_at)
+SELECT ' + @change_keys + N', c.segment_id, c.distance, @run_id, @now
+FROM #change AS c
+WHERE c.[sqlkmeans previous] IS NULL;
+SET @arrived = ROWCOUNT_BIG();
+
+INSERT INTO ' + @history + N' (' + @keys + N', segment_id, distance, valid_from, valid_to, run_id)
+SELECT ' + @change_keys + N', c.segment_id, c.distance, @now, NULL, @run_id
+FROM #change AS c
+WHERE c.[sqlkmeans previous] IS NULL OR c.[sqlkmeans previous] <> c.segment_id;
+
+SET @written = @written + @moved + @departed + @arrived;
+DROP TABLE #change;
+DROP TABLE #departed;
+';
+
+    SET @statement = @statement + N'DROP TABLE #label;';
+    EXECUTE sqlkmeans.as_owner
+        @statement = @statement, @run_id = @run_id, @text = @segment_ids, @now = @now,
+        @tolerance = @tolerance, @arrived = @arrived OUTPUT, @moved = @moved OUTPUT,
+        @departed = @departed OUTPUT, @written = @written OUTPUT;
+END;
+GO
+
+-- procedures/store_result.sql
+IF OBJECT_ID(N'sqlkmeans.store_result', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.store_result AS RETURN 0;');
+GO
+-- Writes what a publication says of its run: the run's own columns, model and segments.
+ALTER PROCEDURE sqlkmeans.store_result
+    @run_id      bigint,
+    @publication nvarchar(max)
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    UPDATE r
+    SET k = COALESCE(j.k, r.k),
+        [rows] = COALESCE(j.[rows], r.[rows]),
+        skipped = COALESCE(j.skipped, r.skipped),
+        inertia = COALESCE(j.inertia, r.inertia),
+        n_iter = COALESCE(j.n_iter, r.n_iter),
+        silhouette = COALESCE(j.silhouette, r.silhouette),
+        davies_bouldin = COALESCE(j.davies_bouldin, r.davies_bouldin),
+        calinski_harabasz = COALESCE(j.calinski_harabasz, r.calinski_harabasz),
+        seconds_read = COALESCE(j.seconds_read, r.seconds_read),
+        seconds_fit = COALESCE(j.seconds_fit, r.seconds_fit),
+        seconds_assign = COALESCE(j.seconds_assign, r.seconds_assign),
+        seconds_publish = COALESCE(j.seconds_publish, r.seconds_publish),
+        seconds_total = COALESCE(j.seconds_total, r.seconds_total),
+        sqlkmeans_version = COALESCE(j.sqlkmeans_version, r.sqlkmeans_version),
+        library_versions = COALESCE(j.library_versions, r.library_versions),
+        client = COALESCE(j.client, r.client),
+        warnings = COALESCE(j.warnings, r.warnings)
+    FROM sqlkmeans.run AS r
+    CROSS JOIN OPENJSON(@publication, '$.run') WITH (
+        k                 int           '$.k',
+        [rows]            bigint        '$.rows',
+        skipped           bigint        '$.skipped',
+        inertia           float         '$.inertia',
+        n_iter            int           '$.n_iter',
+        silhouette        float         '$.silhouette',
+        davies_bouldin    float         '$.davies_bouldin',
+        calinski_harabasz float         '$.calinski_harabasz',
+        seconds_read      float         '$.seconds_read',
+        seconds_fit       float         '$.seconds_fit',
+        seconds_assign    float         '$.seconds_assign',
+        seconds_publish   float         '$.seconds_publish',
+        seconds_total     float         '$.seconds_total',
+        sqlkmeans_version nvarchar(64)  '$.sqlkmeans_version',
+        library_versions  nvarchar(max) '$.library_versions',
+        client            nvarchar(400) '$.client',
+        warnings          nvarchar(max) '$.warnings'
+    ) AS j
+    WHERE r.run_id = @run_id;
+
+    INSERT INTO sqlkmeans.model_feature
+        (run_id, position, feature, transform, weight, center, scale, fill)
+    SELECT @run_id, j.position, j.feature, j.transform, j.weight, j.center, j.scale, j.fill
+    FROM OPENJSON(@publication, '$.tables.model_feature') WITH (
+        position  int           '$.position',
+        feature   nvarchar(128) '$.feature',
+        transform nvarchar(16)  '$.transform',
+        weight    float         '$.weight',
+        center    float         '$.center',
+        scale     float         '$.scale',
+        fill      float         '$.fill'
+    ) AS j;
+
+    INSERT INTO sqlkmeans.centroid (run_id, segment_id, position, feature, value, scaled_value)
+    SELECT @run_id, j.segment_id, j.position, j.feature, j.value, j.scaled_value
+    FROM OPENJSON(@publication, '$.tables.centroid') WITH (
+        segment_id   int           '$.segment_id',
+        position     int           '$.position',
+        feature      nvarchar(128) '$.feature',
+        value        float         '$.value',
+        scaled_value float         '$.scaled_value'
+    ) AS j;
+
+    INSERT INTO sqlkmeans.segment
+        (run_id, segment_id, name, name_source, description, size, share, within_ss)
+    SELECT @run_id, j.segment_id, j.name, j.name_source, j.description, j.size, j.share, j.within_ss
+    FROM OPENJSON(@publication, '$.tables.segment') WITH (
+        segment_id  int           '$.segment_id',
+        name        nvarchar(400) '$.name',
+        name_source nvarchar(16)  '$.name_source',
+        description nvarchar(max) '$.description',
+        size        bigint        '$.size',
+        share       float         '$.share',
+        within_ss   float         '$.within_ss'
+    ) AS j;
+
+    INSERT INTO sqlkmeans.segment_feature
+        (run_id, segment_id, position, feature, mean, deviation, [min], median, [max], missing,
+         importance)
+    SELECT @run_id, j.segment_id, j.position, j.feature, j.mean, j.deviation, j.[min], j.median,
+        j.[max], j.missing, j.importance
+    FROM OPENJSON(@publication, '$.tables.segment_feature') WITH (
+        segment_id int           '$.segment_id',
+        position   int           '$.position',
+        feature    nvarchar(128) '$.feature',
+        mean       float         '$.mean',
+        deviation  float         '$.deviation',
+        [min]      float         '$.min',
+        median     float         '$.median',
+        [max]      float         '$.max',
+        missing    bigint        '$.missing',
+        importance float         '$.importance'
+    ) AS j;
+END;
+GO
+
+-- procedures/finish_run.sql
+IF OBJECT_ID(N'sqlkmeans.finish_run', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.finish_run AS RETURN 0;');
+GO
+-- Records a run as published, makes its model the active one and drops its staging table.
+ALTER PROCEDURE sqlkmeans.finish_run
+    @segmentation nvarchar(128),
+    @run_id       bigint,
+    @model_run_id bigint,
+    @now          datetime2(6),
+    @arrived      bigint,
+    @moved        bigint,
+    @departed     bigint,
+    @written      bigint
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @statement nvarchar(max) = N'DROP TABLE sqlkmeans.'
+        + QUOTENAME(N'staging_' + CAST(@run_id AS nvarchar(20))) + N';';
+
+    UPDATE sqlkmeans.run
+    SET status = N'published',
+        model_run_id = @model_run_id,
+        changed = @arrived + @moved + @departed,
+        arrived = @arrived,
+        moved = @moved,
+        departed = @departed,
+        written = @written,
+        published_at = @now,
+        finished_at = @now,
+        error = NULL
+    WHERE run_id = @run_id;
+
+    UPDATE sqlkmeans.segmentation
+    SET active_run_id = @model_run_id, updated_at = @now
+    WHERE name = @segmentation;
+
+    EXECUTE sqlkmeans.as_owner @statement = @statement;
+END;
+GO
+
+-- procedures/scoring_text.sql
+IF OBJECT_ID(N'sqlkmeans.scoring_text', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.scoring_text AS RETURN 0;');
+GO
+-- A query that scores one row with a stored model, as text: columns segment_id, segment_name,
+-- distance and runner_up_distance. Values come from parameters named after the features, or with
+-- @row = 1 from columns of the row s. The arithmetic is the one that training used, in the same
+-- order; the nearest centroid is found by squared distance, the lowest segment id wins a tie, and
+-- a missing value that the model does not fill in makes all of them NULL.
+ALTER PROCEDURE sqlkmeans.scoring_text
+    @run_id     bigint,
+    @row        bit,
+    @parameters nvarchar(max) OUTPUT,
+    @query      nvarchar(max) OUTPUT
+AS
+BEGIN
+    SET NOCOUNT ON;
+
+    DECLARE @line nchar(1) = NCHAR(10);
+    DECLARE @own nvarchar(max) = N'';
+    DECLARE @transformed nvarchar(max) = N'';
+    DECLARE @scaled nvarchar(max) = N'';
+    DECLARE @distances nvarchar(max) = N'';
+    DECLARE @nearest nvarchar(max) = N'';
+    DECLARE @others nvarchar(max) = N'';
+    DECLARE @ids nvarchar(max) = N'';
+    DECLARE @names nvarchar(max) = N'';
+    DECLARE @sum nvarchar(max);
+    DECLARE @value nvarchar(400);
+    DECLARE @x nvarchar(40);
+    DECLARE @z nvarchar(40);
+    DECLARE @position int = 0;
+    DECLARE @segment_id int = 0;
+    DECLARE @id nvarchar(20);
+    DECLARE @k int;
+    DECLARE @feature nvarchar(128);
+    DECLARE @transform nvarchar(16);
+    DECLARE @center nvarchar(40);
+    DECLARE @divisor nvarchar(40);
+    DECLARE @fill nvarchar(40);
+    DECLARE @name nvarchar(400);
+    DECLARE @comma nvarchar(10) = N'';
+    DECLARE @least nvarchar(100) = N'LEAST(';
+    DECLARE @least_end nvarchar(100) = N')';
+    DECLARE @item nvarchar(2) = N'';
+    DECLARE @item_end nvarchar(2) = N'';
+
+    SELECT @k = COUNT(DISTINCT c.segment_id) FROM sqlkmeans.centroid AS c WHERE c.run_id = @run_id;
+
+    -- LEAST is there from SQL Server 2022 and in Azure, and takes 254 values.
+    IF @k > 254
+       OR (COALESCE(TRY_CAST(SERVERPROPERTY('ProductMajorVersion') AS int), 0) < 16
+           AND COALESCE(TRY_CAST(SERVERPROPERTY('EngineEdition') AS int), 0) NOT IN (5, 8))
+    BEGIN
+        SET @least = N'(SELECT MIN(v.value) FROM (VALUES ';
+        SET @least_end = N') AS v (value))';
+        SET @item = N'(';
+        SET @item_end = N')';
+    END;
+
+    SET @parameters = N'';
+    WHILE 1 = 1
+    BEGIN
+        SET @feature = NULL;
+        SELECT TOP (1) @position = f.position, @feature = f.feature, @transform = f.transform,
+            @center = LTRIM(RTRIM(CONVERT(nvarchar(40), f.center, 3))),
+            @divisor = LTRIM(RTRIM(CONVERT(nvarchar(40), f.scale / f.weight, 3))),
+            @fill = LTRIM(RTRIM(CONVERT(nvarchar(40), f.fill, 3)))
+        FROM sqlkmeans.model_feature AS f
+        WHERE f.run_id = @run_id AND f.position > @position
+        ORDER BY f.position;
+        IF @feature IS NULL
+            BREAK;
+
+        SET @x = CAST(@position AS nvarchar(10));
+        -- A column that is no plain word, or differs from an earlier one in case only, becomes a
+        -- parameter by its position.
+        SET @value = CASE
+            WHEN @row = 1 THEN N'CAST(s.' + QUOTENAME(@feature) + N' AS float)'
+            WHEN sqlkmeans.is_plain_name(@feature) = 0
+                 OR EXISTS (SELECT 1 FROM sqlkmeans.model_feature AS f
+                            WHERE f.run_id = @run_id AND f.position < @position
+                              AND LOWER(f.feature) = LOWER(@feature))
+                THEN N'@feature_' + @x
+            ELSE N'@' + @feature
+        END;
+        SET @parameters = @parameters + @comma + @value + N' float';
+        SET @own = @own + @comma
+            + COALESCE(N'COALESCE(' + @value + N', ' + @fill + N')', @value) + N' AS x' + @x;
+        SET @transformed = @transformed + @comma
+            + CASE WHEN @transform = N'log1p'
+                   -- ln(1 + x) to the last digits near 0 too (Goldberg, 1991, theorem 4).
+                   THEN N'CASE WHEN 1e0 + x.x' + @x + N' = 1e0 THEN x.x' + @x
+                       + N' WHEN x.x' + @x + N' > -1e0 THEN LOG(1e0 + x.x' + @x + N') * (x.x' + @x
+                       + N' / ((1e0 + x.x' + @x + N') - 1e0)) END'
+                   ELSE N'x.x' + @x
+              END + N' AS t' + @x;
+        SET @scaled = @scaled + @comma + N'(t.t' + @x + N' - (' + @center + N')) / ' + @divisor
+            + N' AS z' + @x;
+        SET @comma = N', ';
+    END;
+
+    SET @comma = N'';
+    WHILE 1 = 1
+    BEGIN
+        SET @name = NULL;
+        SELECT TOP (1) @segment_id = c.segment_id,
+            @name = COALESCE(s.name, N'segment ' + CAST(c.segment_id AS nvarchar(20)))
+        FROM sqlkmeans.centroid AS c
+        LEFT JOIN sqlkmeans.segment AS s ON s.run_id = c.run_id AND s.segment_id = c.segment_id
+        WHERE c.run_id = @run_id AND c.segment_id > @segment_id
+        ORDER BY c.segment_id;
+        IF @name IS NULL
+            BREAK;
+
+        SET @id = CAST(@segment_id AS nvarchar(20));
+        SET @sum = N'';
+        SET @position = 0;
+        WHILE 1 = 1
+        BEGIN
+            SET @center = NULL;
+            SELECT TOP (1) @position = c.position,
+                @center = LTRIM(RTRIM(CONVERT(nvarchar(40), c.scaled_value, 3)))
+            FROM sqlkmeans.centroid AS c
+            WHERE c.run_id = @run_id AND c.segment_id = @segment_id AND c.position > @position
+            ORDER BY c.position;
+            IF @center IS NULL
+                BREAK;
+            SET @z = N'(z.z' + CAST(@position AS nvarchar(10)) + N' - (' + @center + N'))';
+            SET @sum = @sum + CASE WHEN @sum = N'' THEN N'' ELSE N' + ' END + @z + N' * ' + @z;
+        END;
+
+        SET @distances = @distances + @comma + @line + N'    ' + @sum + N' AS d' + @id;
+        SET @nearest = @nearest + @comma + @item + N'd.d' + @id + @item_end;
+        SET @others = @others + @comma + @item + N'CASE WHEN b.segment_id <> ' + @id
+            + N' THEN d.d' + @id + N' END' + @item_end;
+        SET @ids = @ids + N' WHEN d.d' + @id + N' THEN ' + @id;
+        SET @names = @names + N' WHEN ' + @id + N' THEN N''' + REPLACE(@name, N'''', N'''''') + N'''';
+        SET @comma = N', ';
+    END;
+
+    SET @query = N'SELECT b.segment_id, CASE b.segment_id' + @names + N' END AS segment_name,' + @line
+        + N'    SQRT(n.squared_distance) AS distance,' + @line
+        + N'    SQRT(' + @least + @others + @least_end + N') AS runner_up_distance' + @line
+        + N'FROM (SELECT ' + @own + N') AS x' + @line
+        + N'CROSS APPLY (SELECT ' + @transformed + N') AS t' + @line
+        + N'CROSS APPLY (SELECT ' + @scaled + N') AS z' + @line
+        + N'CROSS APPLY (SELECT ' + @distances + N') AS d' + @line
+        + N'CROSS APPLY (SELECT ' + @least + @nearest + @least_end + N' AS squared_distance) AS n' + @line
+        + N'CROSS APPLY (SELECT CASE n.squared_distance' + @ids + N' END AS segment_id) AS b';
+END;
+GO
+
+-- procedures/profile_text.sql
+IF OBJECT_ID(N'sqlkmeans.profile_text', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.profile_text AS RETURN 0;');
+GO
+-- The features of a row s as rows v (position, value), as text of a CROSS APPLY.
+ALTER PROCEDURE sqlkmeans.profile_text
+    @run_id    bigint,
+    @statement nvarchar(max) OUTPUT
+AS
+BEGIN
+    SET NOCOUNT ON;
+
+    DECLARE @position int = 0;
+    DECLARE @feature nvarchar(128);
+    DECLARE @comma nvarchar(2) = N'';
+
+    SET @statement = N'CROSS APPLY (VALUES ';
+    WHILE 1 = 1
+    BEGIN
+        SET @feature = NULL;
+        SELECT TOP (1) @position = f.position, @feature = f.feature
+        FROM sqlkmeans.model_feature AS f
+        WHERE f.run_id = @run_id AND f.position > @position
+        ORDER BY f.position;
+        IF @feature IS NULL
+            BREAK;
+        SET @statement = @statement + @comma + N'(' + CAST(@position AS nvarchar(10)) + N', CAST(s.'
+            + QUOTENAME(@feature) + N' AS float))';
+        SET @comma = N', ';
+    END;
+    SET @statement = @statement + N') AS v (position, value)';
+END;
+GO
+
+-- procedures/refresh_function.sql
+IF OBJECT_ID(N'sqlkmeans.refresh_function', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.refresh_function AS RETURN 0;');
+GO
+-- Makes the function assign_<segmentation> anew from the active model. Where that fails, the run
+-- stays published and gets a warning: labels matter more than the function.
+ALTER PROCEDURE sqlkmeans.refresh_function
+    @segmentation nvarchar(128),
+    @run_id       bigint
+AS
+BEGIN
+    SET NOCOUNT ON;
+
+    DECLARE @function nvarchar(300) = N'sqlkmeans.' + QUOTENAME(N'assign_' + @segmentation);
+    DECLARE @parameters nvarchar(max);
+    DECLARE @query nvarchar(max);
+    DECLARE @statement nvarchar(max);
+    DECLARE @active bigint;
+
+    SELECT @active = g.active_run_id FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation;
+    IF NOT EXISTS (SELECT 1 FROM sqlkmeans.centroid AS c WHERE c.run_id = @active)
+        RETURN 0;
+
+    BEGIN TRY
+        EXECUTE sqlkmeans.scoring_text
+            @run_id = @active, @row = 0, @parameters = @parameters OUTPUT, @query = @query OUTPUT;
+
+        SET @statement = CASE WHEN OBJECT_ID(@function, N'IF') IS NULL THEN N'CREATE' ELSE N'ALTER' END
+            + N' FUNCTION ' + @function + N' (' + @parameters + N')' + NCHAR(10)
+            + N'RETURNS TABLE' + NCHAR(10) + N'AS' + NCHAR(10) + N'RETURN (' + NCHAR(10) + @query
+            + NCHAR(10) + N');';
+        EXECUTE sqlkmeans.as_owner @statement = N'EXECUTE (@text);', @text = @statement;
+    END TRY
+    BEGIN CATCH
+        IF XACT_STATE() = -1
+            THROW;
+        SET @statement = N'the function ' + @function + N' was not made anew: ' + ERROR_MESSAGE();
+        UPDATE sqlkmeans.run
+        SET warnings = JSON_MODIFY(COALESCE(warnings, N'[]'), 'append $', @statement)
+        WHERE run_id = @run_id;
+    END CATCH;
+END;
+GO
+
+-- procedures/lock_segmentation.sql
+IF OBJECT_ID(N'sqlkmeans.lock_segmentation', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.lock_segmentation AS RETURN 0;');
+GO
+-- Holds a segmentation for this session until unlock_segmentation, or the session's end.
+ALTER PROCEDURE sqlkmeans.lock_segmentation
+    @segmentation nvarchar(128) = NULL,
+    @help         bit           = 0
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    IF @help = 1
+    BEGIN
+        SELECT h.parameter, h.type, h.[default], h.meaning
+        FROM (VALUES
+            (1, N'@segmentation', N'nvarchar(128)', N'NULL',
+                N'The segmentation to hold; error 50005 at once if another session holds it.'),
+            (2, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+        ) AS h (position, parameter, type, [default], meaning)
+        ORDER BY h.position;
+        RETURN 0;
+    END;
+
+    IF COALESCE(@segmentation, N'') = N''
+        EXECUTE sqlkmeans.raise_problems @number = 50002,
+            @problems = N'@segmentation: missing; allowed: the name of a segmentation';
+
+    EXECUTE sqlkmeans.take_lock @segmentation = @segmentation;
+END;
+GO
+
+-- procedures/unlock_segmentation.sql
+IF OBJECT_ID(N'sqlkmeans.unlock_segmentation', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.unlock_segmentation AS RETURN 0;');
+GO
+-- Gives back what lock_segmentation took; harmless where this session holds nothing.
+ALTER PROCEDURE sqlkmeans.unlock_segmentation
+    @segmentation nvarchar(128) = NULL,
+    @help         bit           = 0
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    IF @help = 1
+    BEGIN
+        SELECT h.parameter, h.type, h.[default], h.meaning
+        FROM (VALUES
+            (1, N'@segmentation', N'nvarchar(128)', N'NULL',
+                N'The segmentation to give back.'),
+            (2, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+        ) AS h (position, parameter, type, [default], meaning)
+        ORDER BY h.position;
+        RETURN 0;
+    END;
+
+    IF COALESCE(@segmentation, N'') = N''
+        EXECUTE sqlkmeans.raise_problems @number = 50002,
+            @problems = N'@segmentation: missing; allowed: the name of a segmentation';
+
+    EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
+END;
+GO
+
+-- procedures/start_run.sql
+IF OBJECT_ID(N'sqlkmeans.start_run', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.start_run AS RETURN 0;');
+GO
+-- Records a run as running, reclaims what a killed one left, and makes its staging table.
+ALTER PROCEDURE sqlkmeans.start_run
+    @segmentation     nvarchar(128) = NULL,
+    @definition       nvarchar(max) = NULL,
+    @kind             nvarchar(16)  = N'fit',
+    @engine           nvarchar(32)  = NULL,
+    @client_version   nvarchar(64)  = NULL,
+    @library_versions nvarchar(max) = NULL,
+    @client           nvarchar(400) = NULL,
+    @run_id           bigint        = NULL OUTPUT,
+    @help             bit           = 0
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    IF @help = 1
+    BEGIN
+        SELECT h.parameter, h.type, h.[default], h.meaning
+        FROM (VALUES
+            (1, N'@segmentation', N'nvarchar(128)', N'NULL', N'The name of the segmentation.'),
+            (2, N'@definition', N'nvarchar(max)', N'NULL',
+                N'Its definition as JSON; NULL takes the one that is recorded.'),
+            (3, N'@kind', N'nvarchar(16)', N'N''fit''',
+                N'fit trains a model, assign labels with the active one.'),
+            (4, N'@engine', N'nvarchar(32)', N'NULL',
+                N'Where the arithmetic happens; NULL takes the definition''s.'),
+            (5, N'@client_version', N'nvarchar(64)', N'NULL',
+                N'The version of sqlkmeans that runs; NULL takes the one installed here.'),
+            (6, N'@library_versions', N'nvarchar(max)', N'NULL', N'For the run''s row.'),
+            (7, N'@client', N'nvarchar(400)', N'NULL',
+                N'For the run''s row; NULL records login and program.'),
+            (8, N'@run_id', N'bigint OUTPUT', N'NULL', N'The run; its staging table is sqlkmeans.staging_<run_id>.'),
+            (9, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+        ) AS h (position, parameter, type, [default], meaning)
+        ORDER BY h.position;
+        RETURN 0;
+    END;
+
+    DECLARE @line nchar(1) = NCHAR(10);
+    DECLARE @problems nvarchar(max) = N'';
+    DECLARE @key_columns nvarchar(max);
+    DECLARE @key nvarchar(max);
+    DECLARE @now datetime2(6) = SYSUTCDATETIME();
+
+    IF @definition IS NULL
+        SELECT @definition = g.definition FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation;
+
+    IF sqlkmeans.is_plain_name(@segmentation) = 0 OR LEN(@segmentation) > 100
+        SET @problems = @problems + N'@segmentation: ' + COALESCE(@segmentation, N'NULL')
+            + N' given; allowed: letters, digits and underscores, 100 at most' + @line;
+    IF @kind NOT IN (N'fit', N'assign') OR @kind IS NULL
+        SET @problems = @problems + N'@kind: ' + COALESCE(@kind, N'NULL')
+            + N' given; allowed: fit, assign' + @line;
+    IF @definition IS NULL OR ISJSON(@definition) = 0
+        SET @problems = @problems + N'@definition: '
+            + CASE WHEN @definition IS NULL THEN N'missing, and none is recorded' ELSE N'not JSON' END
+            + N'; allowed: a definition as JSON' + @line;
+    ELSE
+    BEGIN
+        IF JSON_VALUE(@definition, '$.name') <> @segmentation
+            SET @problems = @problems + N'@definition: its name is '
+                + JSON_VALUE(@definition, '$.name') + N', not ' + @segmentation + @line;
+        SET @key = JSON_QUERY(@definition, '$.key');
+        EXECUTE sqlkmeans.check_definition
+            @segmentation = @segmentation, @definition = @definition,
+            @problems = @problems OUTPUT, @key_columns = @key_columns OUTPUT;
+    END;
+
+    EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
+    EXECUTE sqlkmeans.take_lock @segmentation = @segmentation;
+
+    BEGIN TRY
+        BEGIN TRANSACTION;
+
+        EXECUTE sqlkmeans.reclaim_runs @segmentation = @segmentation;
+
+        UPDATE sqlkmeans.segmentation
+        SET definition = @definition, target = JSON_VALUE(@definition, '$.target'), updated_at = @now
+        WHERE name = @segmentation;
+
+        IF NOT EXISTS (SELECT 1 FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation)
+            INSERT INTO sqlkmeans.segmentation
+                (name, definition, target, last_segment_id, created_at, updated_at)
+            VALUES
+                (@segmentation, @definition, JSON_VALUE(@definition, '$.target'), 0, @now, @now);
+
+        INSERT INTO sqlkmeans.run
+            (segmentation, kind, status, engine, definition, started_at, sqlkmeans_version,
+             library_versions, client)
+        VALUES
+            (@segmentation, @kind, N'running',
+             COALESCE(@engine, JSON_VALUE(@definition, '$.engine'), N'local'), @definition, @now,
+             COALESCE(@client_version, sqlkmeans.version()), @library_versions,
+             COALESCE(@client, ORIGINAL_LOGIN() + COALESCE(N', ' + APP_NAME(), N'')));
+        SET @run_id = SCOPE_IDENTITY();
+
+        EXECUTE sqlkmeans.create_staging
+            @run_id = @run_id, @key = @key, @key_columns = @key_columns;
+
+        COMMIT TRANSACTION;
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
+    END TRY
+    BEGIN CATCH
+        IF XACT_STATE() <> 0
+            ROLLBACK TRANSACTION;
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
+        THROW;
+    END CATCH;
+END;
+GO
+
+-- procedures/publish_staged.sql
+IF OBJECT_ID(N'sqlkmeans.publish_staged', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.publish_staged AS RETURN 0;');
+GO
+-- What publish_run does, without a result set, for procedures that publish as their last step.
+ALTER PROCEDURE sqlkmeans.publish_staged
+    @run_id      bigint,
+    @publication nvarchar(max),
+    @arrived     bigint = NULL OUTPUT,
+    @moved       bigint = NULL OUTPUT,
+    @departed    bigint = NULL OUTPUT,
+    @written     bigint = NULL OUTPUT
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @line nchar(1) = NCHAR(10);
+    DECLARE @problems nvarchar(max) = N'';
+    DECLARE @segmentation nvarchar(128);
+    DECLARE @definition nvarchar(max);
+    DECLARE @status nvarchar(16);
+    DECLARE @kind nvarchar(16);
+    DECLARE @run nvarchar(max);
+    DECLARE @model_run_id bigint;
+    DECLARE @last_segment_id int;
+    DECLARE @tolerance float;
+    DECLARE @target nvarchar(1000);
+    DECLARE @key nvarchar(max);
+    DECLARE @segment_ids nvarchar(max);
+    DECLARE @expected bigint;
+    DECLARE @staged bigint;
+    DECLARE @statement nvarchar(max);
+    DECLARE @now datetime2(6);
+    DECLARE @begun datetime2(6) = SYSUTCDATETIME();
+
+    SELECT @segmentation = r.segmentation, @definition = r.definition, @status = r.status,
+        @kind = r.kind
+    FROM sqlkmeans.run AS r
+    WHERE r.run_id = @run_id;
+
+    IF @segmentation IS NULL
+        SET @problems = @problems + N'@run_id: ' + COALESCE(CAST(@run_id AS nvarchar(20)), N'NULL')
+            + N' given; allowed: a run in sqlkmeans.run' + @line;
+    ELSE IF @status <> N'running'
+        SET @problems = @problems + N'@run_id: run ' + CAST(@run_id AS nvarchar(20)) + N' is '
+            + @status + N'; allowed: a running one' + @line;
+
+    IF @publication IS NULL OR ISJSON(@publication) = 0
+        SET @problems = @problems + N'@publication: '
+            + CASE WHEN @publication IS NULL THEN N'missing' ELSE N'not JSON' END
+            + N'; allowed: a JSON object' + @line;
+    ELSE
+    BEGIN
+        SELECT @run = j.run, @segment_ids = j.segment_ids, @model_run_id = j.model_run_id,
+            @last_segment_id = j.last_segment_id, @tolerance = j.distance_tolerance
+        FROM OPENJSON(@publication) WITH (
+            run                nvarchar(max) '$.run' AS JSON,
+            segment_ids        nvarchar(max) '$.segment_ids' AS JSON,
+            model_run_id       bigint        '$.model_run_id',
+            last_segment_id    int           '$.last_segment_id',
+            distance_tolerance float         '$.distance_tolerance'
+        ) AS j;
+        SET @expected = TRY_CAST(JSON_VALUE(@run, '$.rows') AS bigint);
+
+        IF @segment_ids IS NULL
+            SET @problems = @problems
+                + N'@publication: segment_ids is missing; allowed: a list of segment ids' + @line;
+        IF @model_run_id IS NULL
+            SET @problems = @problems + N'@publication: model_run_id is missing' + @line;
+        IF @last_segment_id IS NULL
+            SET @problems = @problems + N'@publication: last_segment_id is missing' + @line;
+        IF @expected IS NULL
+            SET @problems = @problems + N'@publication: run.rows is missing' + @line;
+    END;
+
+    EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
+
+    SET @target = JSON_VALUE(@definition, '$.target');
+    SET @key = JSON_QUERY(@definition, '$.key');
+    SET @statement = N'SELECT @arrived = COUNT_BIG(*) FROM sqlkmeans.'
+        + QUOTENAME(N'staging_' + CAST(@run_id AS nvarchar(20))) + N';';
+    EXECUTE sqlkmeans.take_lock @segmentation = @segmentation;
+
+    BEGIN TRY
+        BEGIN TRANSACTION;
+
+        EXECUTE sqlkmeans.as_owner @statement = @statement, @arrived = @staged OUTPUT;
+        IF @staged <> @expected
+        BEGIN
+            SET @problems = CAST(@expected AS nvarchar(20)) + N' labels were sent and '
+                + CAST(@staged AS nvarchar(20)) + N' arrived; nothing was published';
+            EXECUTE sqlkmeans.raise_problems @number = 50004, @problems = @problems;
+        END;
+
+        SET @now = sqlkmeans.publication_time(@segmentation);
+        EXECUTE sqlkmeans.apply_labels
+            @segmentation = @segmentation, @target = @target, @key = @key, @run_id = @run_id,
+            @segment_ids = @segment_ids, @now = @now, @tolerance = @tolerance,
+            @arrived = @arrived OUTPUT, @moved = @moved OUTPUT, @departed = @departed OUTPUT,
+            @written = @written OUTPUT;
+        EXECUTE sqlkmeans.store_result @run_id = @run_id, @publication = @publication;
+        EXECUTE sqlkmeans.finish_run
+            @segmentation = @segmentation, @run_id = @run_id, @model_run_id = @model_run_id,
+            @now = @now, @arrived = @arrived, @moved = @moved, @departed = @departed,
+            @written = @written;
+
+        UPDATE sqlkmeans.segmentation
+        SET last_segment_id = @last_segment_id
+        WHERE name = @segmentation;
+
+        UPDATE sqlkmeans.run
+        SET seconds_publish = DATEDIFF(microsecond, @begun, SYSUTCDATETIME()) / 1e6
+        WHERE run_id = @run_id AND seconds_publish IS NULL;
+
+        COMMIT TRANSACTION;
+
+        IF @kind = N'fit'
+            EXECUTE sqlkmeans.refresh_function @segmentation = @segmentation, @run_id = @run_id;
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
+    END TRY
+    BEGIN CATCH
+        IF XACT_STATE() <> 0
+            ROLLBACK TRANSACTION;
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
+        THROW;
+    END CATCH;
+END;
+GO
+
+-- procedures/publish_run.sql
+IF OBJECT_ID(N'sqlkmeans.publish_run', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.publish_run AS RETURN 0;');
+GO
+-- Makes a staged run visible in one transaction of changes only.
+ALTER PROCEDURE sqlkmeans.publish_run
+    @run_id      bigint        = NULL,
+    @publication nvarchar(max) = NULL,
+    @arrived     bigint        = NULL OUTPUT,
+    @moved       bigint        = NULL OUTPUT,
+    @departed    bigint        = NULL OUTPUT,
+    @written     bigint        = NULL OUTPUT,
+    @help        bit           = 0
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    IF @help = 1
+    BEGIN
+        SELECT h.parameter, h.type, h.[default], h.meaning
+        FROM (VALUES
+            (1, N'@run_id', N'bigint', N'NULL',
+                N'A run that start_run made and whose staging table holds a label for every customer.'),
+            (2, N'@publication', N'nvarchar(max)', N'NULL',
+                N'JSON: segment_ids, model_run_id, run, tables, last_segment_id, distance_tolerance.'),
+            (3, N'@arrived', N'bigint OUTPUT', N'NULL', N'Customers that came.'),
+            (4, N'@moved', N'bigint OUTPUT', N'NULL', N'Customers that changed segment.'),
+            (5, N'@departed', N'bigint OUTPUT', N'NULL', N'Customers that left.'),
+            (6, N'@written', N'bigint OUTPUT', N'NULL',
+                N'Rows inserted, updated or deleted in the segment table.'),
+            (7, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+        ) AS h (position, parameter, type, [default], meaning)
+        ORDER BY h.position;
+        RETURN 0;
+    END;
+
+    EXECUTE sqlkmeans.publish_staged
+        @run_id = @run_id, @publication = @publication, @arrived = @arrived OUTPUT,
+        @moved = @moved OUTPUT, @departed = @departed OUTPUT, @written = @written OUTPUT;
+
+    SELECT @arrived AS arrived, @moved AS moved, @departed AS departed, @written AS written;
+END;
+GO
+
+-- procedures/fail_run.sql
+IF OBJECT_ID(N'sqlkmeans.fail_run', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.fail_run AS RETURN 0;');
+GO
+-- Records a running run as failed and drops its staging table. A run that ended stays as it is.
+ALTER PROCEDURE sqlkmeans.fail_run
+    @run_id bigint        = NULL,
+    @error  nvarchar(max) = NULL,
+    @help   bit           = 0
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    IF @help = 1
+    BEGIN
+        SELECT h.parameter, h.type, h.[default], h.meaning
+        FROM (VALUES
+            (1, N'@run_id', N'bigint', N'NULL', N'The run that failed.'),
+            (2, N'@error', N'nvarchar(max)', N'NULL', N'Why, for the run''s row.'),
+            (3, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+        ) AS h (position, parameter, type, [default], meaning)
+        ORDER BY h.position;
+        RETURN 0;
+    END;
+
+    DECLARE @problem nvarchar(max) = N'@run_id: ' + COALESCE(CAST(@run_id AS nvarchar(20)), N'NULL')
+        + N' given; allowed: a run in sqlkmeans.run';
+    DECLARE @statement nvarchar(max) = N'DROP TABLE IF EXISTS sqlkmeans.'
+        + QUOTENAME(N'staging_' + CAST(@run_id AS nvarchar(20))) + N';';
+
+    IF NOT EXISTS (SELECT 1 FROM sqlkmeans.run AS r WHERE r.run_id = @run_id)
+        EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problem;
+
+    IF EXISTS (SELECT 1 FROM sqlkmeans.run AS r WHERE r.run_id = @run_id AND r.status = N'running')
+    BEGIN
+        EXECUTE sqlkmeans.as_owner @statement = @statement;
+
+        UPDATE sqlkmeans.run
+        SET status = N'failed', error = COALESCE(@error, N'failed'), finished_at = SYSUTCDATETIME()
+        WHERE run_id = @run_id AND status = N'running';
+    END;
+END;
+GO
+
+-- procedures/rollback_segmentation.sql
+IF OBJECT_ID(N'sqlkmeans.rollback_segmentation', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.rollback_segmentation AS RETURN 0;');
+GO
+-- Brings labels and model back as they were after an earlier run, as a run of its own.
+ALTER PROCEDURE sqlkmeans.rollback_segmentation
+    @segmentation     nvarchar(128) = NULL,
+    @run_id           bigint        = NULL,
+    @client_version   nvarchar(64)  = NULL,
+    @library_versions nvarchar(max) = NULL,
+    @client           nvarchar(400) = NULL,
+    @new_run_id       bigint        = NULL OUTPUT,
+    @help             bit           = 0
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    IF @help = 1
+    BEGIN
+        SELECT h.parameter, h.type, h.[default], h.meaning
+        FROM (VALUES
+            (1, N'@segmentation', N'nvarchar(128)', N'NULL', N'The name of the segmentation.'),
+            (2, N'@run_id', N'bigint', N'NULL',
+                N'The published run whose labels and model come back; NULL takes the one before the current one.'),
+            (3, N'@client_version', N'nvarchar(64)', N'NULL',
+                N'The version of sqlkmeans that runs; NULL takes the one installed here.'),
+            (4, N'@library_versions', N'nvarchar(max)', N'NULL', N'For the run''s row.'),
+            (5, N'@client', N'nvarchar(400)', N'NULL',
+                N'For the run''s row; NULL records login and program.'),
+            (6, N'@new_run_id', N'bigint OUTPUT', N'NULL', N'The run that records the rollback.'),
+            (7, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+        ) AS h (position, parameter, type, [default], meaning)
+        ORDER BY h.position;
+        RETURN 0;
+    END;
+
+    DECLARE @line nchar(1) = NCHAR(10);
+    DECLARE @problems nvarchar(max) = N'';
+    DECLARE @definition nvarchar(max);
+    DECLARE @restored nvarchar(max);
+    DECLARE @target nvarchar(1000);
+    DECLARE @key nvarchar(max);
+    DECLARE @engine nvarchar(32);
+    DECLARE @current bigint;
+    DECLARE @model_run_id bigint;
+    DECLARE @then datetime2(6);
+    DECLARE @now datetime2(6);
+    DECLARE @k int;
+    DECLARE @rows bigint;
+    DECLARE @skipped bigint;
+    DECLARE @segment_ids nvarchar(max);
+    DECLARE @key_columns nvarchar(max);
+    DECLARE @keys nvarchar(max);
+    DECLARE @history nvarchar(1000);
+    DECLARE @statement nvarchar(max);
+    DECLARE @arrived bigint;
+    DECLARE @moved bigint;
+    DECLARE @departed bigint;
+    DECLARE @written bigint;
+
+    SELECT @definition = g.definition FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation;
+
+    -- What stands now: the last published run or, after a rollback, the run that it restored.
+    SELECT TOP (1) @current = COALESCE(r.restored_run_id, r.run_id)
+    FROM sqlkmeans.run AS r
+    WHERE r.segmentation = @segmentation AND r.status = N'published'
+    ORDER BY r.published_at DESC;
+
+    IF @run_id IS NULL
+        SELECT @run_id = MAX(r.run_id)
+        FROM sqlkmeans.run AS r
+        WHERE r.segmentation = @segmentation AND r.status = N'published'
+          AND r.kind <> N'rollback' AND r.run_id < @current;
+
+    SELECT @restored = r.definition, @model_run_id = r.model_run_id, @then = r.published_at,
+        @engine = r.engine, @k = r.k, @skipped = r.skipped
+    FROM sqlkmeans.run AS r
+    WHERE r.run_id = @run_id AND r.segmentation = @segmentation AND r.status = N'published'
+      AND r.kind <> N'rollback';
+
+    IF @definition IS NULL
+        SET @problems = @problems + N'@segmentation: ' + COALESCE(@segmentation, N'NULL')
+            + N' given; allowed: the name of a segmentation in sqlkmeans.segmentation' + @line;
+    ELSE IF @run_id IS NULL
+        SET @problems = @problems + N'@run_id: there is no published run before the current one'
+            + @line;
+    ELSE IF @restored IS NULL
+        SET @problems = @problems + N'@run_id: ' + CAST(@run_id AS nvarchar(20))
+            + N' given; allowed: a published run, of kind fit or assign, of ' + @segmentation + @line;
+    ELSE
+    BEGIN
+        IF sqlkmeans.quoted_name(JSON_VALUE(@restored, '$.target'), N'')
+           <> sqlkmeans.quoted_name(JSON_VALUE(@definition, '$.target'), N'')
+            SET @problems = @problems + N'@run_id: that run wrote to '
+                + JSON_VALUE(@restored, '$.target') + N', and the target is now '
+                + JSON_VALUE(@definition, '$.target') + @line;
+        IF sqlkmeans.each_name(JSON_QUERY(@restored, '$.key'), N'{}', N', ')
+           <> sqlkmeans.each_name(JSON_QUERY(@definition, '$.key'), N'{}', N', ')
+            SET @problems = @problems + N'@run_id: that run had another key, '
+                + JSON_QUERY(@restored, '$.key') + @line;
+    END;
+
+    EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
+
+    SET @target = JSON_VALUE(@definition, '$.target');
+    SET @key = JSON_QUERY(@definition, '$.key');
+    SET @keys = sqlkmeans.each_name(@key, N'{}', N', ');
+    SET @history = sqlkmeans.quoted_name(@target, N'_history');
+    EXECUTE sqlkmeans.take_lock @segmentation = @segmentation;
+
+    BEGIN TRY
+        BEGIN TRANSACTION;
+
+        EXECUTE sqlkmeans.reclaim_runs @segmentation = @segmentation;
+        SET @now = sqlkmeans.publication_time(@segmentation);
+
+        INSERT INTO sqlkmeans.run
+            (segmentation, kind, status, engine, definition, restored_run_id, k, started_at,
+             sqlkmeans_version, library_versions, client)
+        VALUES
+            (@segmentation, N'rollback', N'running', @engine, @restored, @run_id, @k,
+             SYSUTCDATETIME(), COALESCE(@client_version, sqlkmeans.version()), @library_versions,
+             COALESCE(@client, ORIGINAL_LOGIN() + COALESCE(N', ' + APP_NAME(), N'')));
+        SET @new_run_id = SCOPE_IDENTITY();
+
+        EXECUTE sqlkmeans.describe_key
+            @table = @history, @key = @key, @key_columns = @key_columns OUTPUT;
+        EXECUTE sqlkmeans.create_staging
+            @run_id = @new_run_id, @key = @key, @key_columns = @key_columns;
+
+        -- Staged under their segment ids; own_ids then makes each id stand for itself.
+        SET @statement = N'INSERT INTO sqlkmeans.'
+            + QUOTENAME(N'staging_' + CAST(@new_run_id AS nvarchar(20))) + N' (' + @keys
+            + N', cluster, distance) SELECT ' + @keys + N', segment_id, distance FROM ' + @history
+            + N' WHERE valid_from <= @then AND (valid_to IS NULL OR valid_to > @then);'
+            + N' SET @arrived = ROWCOUNT_BIG();';
+        EXECUTE sqlkmeans.as_owner
+            @statement = @statement, @then = @then, @arrived = @rows OUTPUT;
+
+        SELECT @segment_ids = sqlkmeans.own_ids(g.last_segment_id)
+        FROM sqlkmeans.segmentation AS g
+        WHERE g.name = @segmentation;
+
+        EXECUTE sqlkmeans.apply_labels
+            @segmentation = @segmentation, @target = @target, @key = @key, @run_id = @new_run_id,
+            @segment_ids = @segment_ids, @now = @now, @tolerance = 0,
+            @arrived = @arrived OUTPUT, @moved = @moved OUTPUT, @departed = @departed OUTPUT,
+            @written = @written OUTPUT;
+
+        UPDATE sqlkmeans.run SET [rows] = @rows, skipped = @skipped WHERE run_id = @new_run_id;
+
+        EXECUTE sqlkmeans.finish_run
+            @segmentation = @segmentation, @run_id = @new_run_id, @model_run_id = @model_run_id,
+            @now = @now, @arrived = @arrived, @moved = @moved, @departed = @departed,
+            @written = @written;
+
+        COMMIT TRANSACTION;
+
+        EXECUTE sqlkmeans.refresh_function @segmentation = @segmentation, @run_id = @new_run_id;
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
+    END TRY
+    BEGIN CATCH
+        IF XACT_STATE() <> 0
+            ROLLBACK TRANSACTION;
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
+        THROW;
+    END CATCH;
+
+    SELECT @new_run_id AS run_id, @run_id AS restored_run_id, @arrived AS arrived,
+        @moved AS moved, @departed AS departed, @written AS written;
+END;
+GO
+
+-- procedures/rename_segment.sql
+IF OBJECT_ID(N'sqlkmeans.rename_segment', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.rename_segment AS RETURN 0;');
+GO
+-- Gives a segment a name, in all its runs, that later runs keep.
+ALTER PROCEDURE sqlkmeans.rename_segment
+    @segmentation nvarchar(128) = NULL,
+    @segment_id   int           = NULL,
+    @name         nvarchar(400) = NULL,
+    @description  nvarchar(max) = NULL,
+    @help         bit           = 0
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    IF @help = 1
+    BEGIN
+        SELECT h.parameter, h.type, h.[default], h.meaning
+        FROM (VALUES
+            (1, N'@segmentation', N'nvarchar(128)', N'NULL', N'The name of the segmentation.'),
+            (2, N'@segment_id', N'int', N'NULL', N'The segment, 1 or more.'),
+            (3, N'@name', N'nvarchar(400)', N'NULL',
+                N'The name; no other segment of the active model has it.'),
+            (4, N'@description', N'nvarchar(max)', N'NULL',
+                N'One sentence; NULL leaves the one that is there.'),
+            (5, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+        ) AS h (position, parameter, type, [default], meaning)
+        ORDER BY h.position;
+        RETURN 0;
+    END;
+
+    DECLARE @line nchar(1) = NCHAR(10);
+    DECLARE @problems nvarchar(max) = N'';
+    DECLARE @active bigint;
+    DECLARE @other int;
+
+    SET @name = LTRIM(RTRIM(@name));
+    SELECT @active = g.active_run_id FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation;
+    SELECT @other = MIN(s.segment_id)
+    FROM sqlkmeans.segment AS s
+    WHERE s.run_id = @active AND s.name = @name AND s.segment_id <> @segment_id;
+
+    IF NOT EXISTS (SELECT 1 FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation)
+        SET @problems = @problems + N'@segmentation: ' + COALESCE(@segmentation, N'NULL')
+            + N' given; allowed: the name of a segmentation in sqlkmeans.segmentation' + @line;
+    ELSE IF @segment_id IS NULL OR @segment_id < 1 OR NOT EXISTS
+        (SELECT 1 FROM sqlkmeans.segment AS s
+         INNER JOIN sqlkmeans.run AS r ON r.run_id = s.run_id
+         WHERE r.segmentation = @segmentation AND s.segment_id = @segment_id)
+        SET @problems = @problems + N'@segment_id: '
+            + COALESCE(CAST(@segment_id AS nvarchar(10)), N'NULL')
+            + N' given; allowed: a segment of ' + @segmentation + @line;
+    IF COALESCE(@name, N'') = N'' OR LEN(@name) > 128
+        SET @problems = @problems + N'@name: ' + COALESCE(@name, N'NULL')
+            + N' given; allowed: 1 to 128 characters' + @line;
+    ELSE IF @other IS NOT NULL
+        SET @problems = @problems + N'@name: ' + @name + N' is the name of segment '
+            + CAST(@other AS nvarchar(10)) + N'; each needs its own' + @line;
+
+    EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
+
+    BEGIN TRY
+        BEGIN TRANSACTION;
+
+        UPDATE s
+        SET name = @name, name_source = N'given', description = COALESCE(@description, s.description)
+        FROM sqlkmeans.segment AS s
+        INNER JOIN sqlkmeans.run AS r ON r.run_id = s.run_id
+        WHERE r.segmentation = @segmentation AND s.segment_id = @segment_id;
+
+        COMMIT TRANSACTION;
+    END TRY
+    BEGIN CATCH
+        IF XACT_STATE() <> 0
+            ROLLBACK TRANSACTION;
+        THROW;
+    END CATCH;
+
+    EXECUTE sqlkmeans.refresh_function @segmentation = @segmentation, @run_id = @active;
+END;
+GO
+
+-- procedures/assign_segments.sql
+IF OBJECT_ID(N'sqlkmeans.assign_segments', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.assign_segments AS RETURN 0;');
+GO
+-- Labels new, changed and departed customers with the stored model, in SQL alone, and publishes.
+ALTER PROCEDURE sqlkmeans.assign_segments
+    @segmentation nvarchar(128) = NULL,
+    @run_id       bigint        = NULL OUTPUT,
+    @help         bit           = 0
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    IF @help = 1
+    BEGIN
+        SELECT h.parameter, h.type, h.[default], h.meaning
+        FROM (VALUES
+            (1, N'@segmentation', N'nvarchar(128)', N'NULL',
+                N'A segmentation that has a model; the caller must be able to read its source.'),
+            (2, N'@run_id', N'bigint OUTPUT', N'NULL', N'The run that records the assignment.'),
+            (3, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+        ) AS h (position, parameter, type, [default], meaning)
+        ORDER BY h.position;
+        RETURN 0;
+    END;
+
+    DECLARE @problems nvarchar(max);
+    DECLARE @definition nvarchar(max);
+    DECLARE @source nvarchar(max);
+    DECLARE @relation nvarchar(max);
+    DECLARE @key nvarchar(max);
+    DECLARE @missing nvarchar(16);
+    DECLARE @active bigint;
+    DECLARE @last_segment_id int;
+    DECLARE @parameters nvarchar(max);
+    DECLARE @query nvarchar(max);
+    DECLARE @statement nvarchar(max);
+    DECLARE @staging nvarchar(200);
+    DECLARE @publication nvarchar(max);
+    DECLARE @tables nvarchar(max);
+    DECLARE @rows bigint;
+    DECLARE @total bigint;
+    DECLARE @inertia float;
+    DECLARE @k int;
+    DECLARE @arrived bigint;
+    DECLARE @moved bigint;
+    DECLARE @departed bigint;
+    DECLARE @written bigint;
+    DECLARE @error nvarchar(max);
+    DECLARE @begun datetime2(6) = SYSUTCDATETIME();
+
+    SELECT @definition = g.definition, @active = g.active_run_id, @last_segment_id = g.last_segment_id
+    FROM sqlkmeans.segmentation AS g
+    WHERE g.name = @segmentation;
+    SELECT @missing = JSON_VALUE(r.definition, '$.missing') FROM sqlkmeans.run AS r WHERE r.run_id = @active;
+    SELECT @k = COUNT(DISTINCT c.segment_id) FROM sqlkmeans.centroid AS c WHERE c.run_id = @active;
+
+    IF @definition IS NULL
+        SET @problems = N'@segmentation: ' + COALESCE(@segmentation, N'NULL')
+            + N' given; allowed: the name of a segmentation in sqlkmeans.segmentation';
+    ELSE IF @active IS NULL
+        SET @problems = @segmentation + N': no model yet; the first run makes it';
+    EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
+
+    IF EXISTS (
+        SELECT 1
+        FROM OPENJSON(@definition, '$.features') AS j
+        FULL JOIN (SELECT f.position, f.feature, f.transform, f.weight
+                   FROM sqlkmeans.model_feature AS f WHERE f.run_id = @active) AS f
+            ON f.position = CAST(j.[key] AS int) + 1
+           AND f.feature = JSON_VALUE(j.[value], '$.column')
+           AND f.transform = COALESCE(JSON_VALUE(j.[value], '$.transform'), N'none')
+           AND f.weight = COALESCE(CAST(JSON_VALUE(j.[value], '$.weight') AS float), 1)
+        WHERE f.position IS NULL OR j.[key] IS NULL)
+    BEGIN
+        SET @problems = @segmentation
+            + N': the features are not those of the stored model; a run fits a new one';
+        EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
+    END;
+
+    SELECT @source = j.source FROM OPENJSON(@definition) WITH (source nvarchar(max) '$.source') AS j;
+    SET @relation = sqlkmeans.relation(@source);
+    SET @key = JSON_QUERY(@definition, '$.key');
+
+    CREATE TABLE #size
+    (
+        segment_id int    NOT NULL,
+        size       bigint NOT NULL,
+        within_ss  float  NOT NULL
+    );
+    CREATE TABLE #profile
+    (
+        segment_id int    NOT NULL,
+        position   int    NOT NULL,
+        mean       float  NULL,
+        deviation  float  NULL,
+        lowest     float  NULL,
+        highest    float  NULL,
+        missing    bigint NOT NULL
+    );
+
+    EXECUTE sqlkmeans.take_lock @segmentation = @segmentation;
+
+    BEGIN TRY
+        EXECUTE sqlkmeans.start_run
+            @segmentation = @segmentation, @kind = N'assign', @engine = N'tsql',
+            @run_id = @run_id OUTPUT;
+        SET @staging = N'sqlkmeans.' + QUOTENAME(N'staging_' + CAST(@run_id AS nvarchar(20)));
+
+        -- Reads the source as the caller. Staged under the segment ids themselves.
+        EXECUTE sqlkmeans.scoring_text
+            @run_id = @active, @row = 1, @parameters = @parameters OUTPUT, @query = @query OUTPUT;
+        SET @statement = N'INSERT INTO ' + @staging + N' ('
+            + sqlkmeans.each_name(@key, N'{}', N', ') + N', cluster, distance) SELECT '
+            + sqlkmeans.each_name(@key, N's.{}', N', ') + N', f.segment_id, f.distance FROM '
+            + @relation + N' CROSS APPLY (' + @query + N') AS f WHERE f.segment_id IS NOT NULL;'
+            + N' SET @rows = ROWCOUNT_BIG();'
+            + N' SELECT @total = COUNT_BIG(*) FROM ' + @relation + N';'
+            + N' INSERT INTO #size (segment_id, size, within_ss)'
+            + N' SELECT l.cluster, COUNT_BIG(*), SUM(l.distance * l.distance) FROM ' + @staging
+            + N' AS l GROUP BY l.cluster;';
+        EXECUTE sys.sp_executesql
+            @statement, N'@rows bigint OUTPUT, @total bigint OUTPUT',
+            @rows = @rows OUTPUT, @total = @total OUTPUT;
+
+        IF @rows = 0
+            EXECUTE sqlkmeans.raise_problems @number = 50003,
+                @problems = N'source: no row that can be labelled; nothing was changed';
+        IF @rows < @total AND @missing = N'error'
+        BEGIN
+            SET @problems = N'source: ' + CAST(@total - @rows AS nvarchar(20))
+                + N' rows have a NULL, or a value that log1p does not take, in a feature, and '
+                + N'missing = "error"; correct the rows, or set missing to "skip", "mean" or "median"';
+            EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @problems;
+        END;
+
+        INSERT INTO #size (segment_id, size, within_ss)
+        SELECT 0, SUM(z.size), SUM(z.within_ss) FROM #size AS z;
+        SELECT @inertia = z.within_ss FROM #size AS z WHERE z.segment_id = 0;
+
+        EXECUTE sqlkmeans.profile_text @run_id = @active, @statement = @query OUTPUT;
+        SET @statement = N'INSERT INTO #profile'
+            + N' (segment_id, position, mean, deviation, lowest, highest, missing)'
+            + N' SELECT COALESCE(l.cluster, 0), v.position, AVG(v.value), STDEVP(v.value),'
+            + N' MIN(v.value), MAX(v.value), COUNT_BIG(*) - COUNT_BIG(v.value) FROM ' + @relation
+            + N' INNER JOIN ' + @staging + N' AS l ON '
+            + sqlkmeans.each_name(@key, N'l.{} = s.{}', N' AND ') + N' ' + @query
+            + N' GROUP BY GROUPING SETS ((l.cluster, v.position), (v.position));';
+        EXECUTE sys.sp_executesql @statement;
+
+        SET @tables = N'{"segment":' + (
+            SELECT s.segment_id, s.name, s.name_source, s.description, COALESCE(z.size, 0) AS size,
+                COALESCE(z.size, 0) / CAST(@rows AS float) AS share,
+                COALESCE(z.within_ss, 0e0) AS within_ss
+            FROM sqlkmeans.segment AS s
+            LEFT JOIN #size AS z ON z.segment_id = s.segment_id
+            WHERE s.run_id = @active
+            FOR JSON PATH
+        ) + N',"segment_feature":' + (
+            SELECT p.segment_id, p.position, f.feature, p.mean, p.deviation, p.lowest AS [min],
+                p.highest AS [max], p.missing,
+                CASE WHEN p.segment_id = 0 OR e.deviation = 0 THEN 0e0
+                     ELSE COALESCE((p.mean - e.mean) / e.deviation, 0e0) END AS importance
+            FROM #profile AS p
+            INNER JOIN #profile AS e ON e.segment_id = 0 AND e.position = p.position
+            INNER JOIN sqlkmeans.model_feature AS f
+                ON f.run_id = @active AND f.position = p.position
+            FOR JSON PATH
+        ) + N'}';
+        SET @publication = N'{"segment_ids":' + sqlkmeans.own_ids(@last_segment_id)
+            + N',"model_run_id":' + CAST(@active AS nvarchar(20))
+            + N',"last_segment_id":' + CAST(@last_segment_id AS nvarchar(10))
+            + N',"distance_tolerance":0,"run":{"rows":' + CAST(@rows AS nvarchar(20))
+            + N',"skipped":' + CAST(@total - @rows AS nvarchar(20))
+            + N',"k":' + CAST(@k AS nvarchar(10))
+            + N',"inertia":' + LTRIM(RTRIM(CONVERT(nvarchar(40), @inertia, 3)))
+            + N',"seconds_assign":'
+            + CAST(DATEDIFF(millisecond, @begun, SYSUTCDATETIME()) / 1000.0 AS nvarchar(40))
+            + N'},"tables":' + @tables + N'}';
+
+        EXECUTE sqlkmeans.publish_staged
+            @run_id = @run_id, @publication = @publication, @arrived = @arrived OUTPUT,
+            @moved = @moved OUTPUT, @departed = @departed OUTPUT, @written = @written OUTPUT;
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
+    END TRY
+    BEGIN CATCH
+        SET @error = ERROR_MESSAGE();
+        IF XACT_STATE() <> 0
+            ROLLBACK TRANSACTION;
+        IF EXISTS (SELECT 1 FROM sqlkmeans.run AS r WHERE r.run_id = @run_id)
+            EXECUTE sqlkmeans.fail_run @run_id = @run_id, @error = @error;
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
+        THROW;
+    END CATCH;
+
+    SELECT @run_id AS run_id, @rows AS [rows], @total - @rows AS skipped, @arrived AS arrived,
+        @moved AS moved, @departed AS departed, @written AS written;
+END;
+GO
+
+-- roles/grants.sql
+-- Last in the build order: views and functions that were made anew have lost their grants.
+-- Procedures that are not granted here are reached only from those that are.
+ALTER ROLE sqlkmeans_reader ADD MEMBER sqlkmeans_operator;
+GO
+ALTER ROLE sqlkmeans_operator ADD MEMBER sqlkmeans_admin;
+GO
+-- Tables, views and the functions that score a row.
+GRANT SELECT ON SCHEMA::sqlkmeans TO sqlkmeans_reader;
+GO
+GRANT EXECUTE ON sqlkmeans.version TO sqlkmeans_reader;
+GO
+GRANT EXECUTE ON sqlkmeans.lock_segmentation TO sqlkmeans_operator;
+GRANT EXECUTE ON sqlkmeans.unlock_segmentation TO sqlkmeans_operator;
+GRANT EXECUTE ON sqlkmeans.start_run TO sqlkmeans_operator;
+GRANT EXECUTE ON sqlkmeans.publish_run TO sqlkmeans_operator;
+GRANT EXECUTE ON sqlkmeans.fail_run TO sqlkmeans_operator;
+GRANT EXECUTE ON sqlkmeans.assign_segments TO sqlkmeans_operator;
+GRANT EXECUTE ON sqlkmeans.rollback_segmentation TO sqlkmeans_operator;
+GRANT EXECUTE ON sqlkmeans.rename_segment TO sqlkmeans_operator;
+GO

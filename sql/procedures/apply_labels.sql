@@ -1,0 +1,156 @@
+IF OBJECT_ID(N'sqlkmeans.apply_labels', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.apply_labels AS RETURN 0;');
+GO
+-- Turns a run's staged labels into changes of the segment table and its history. Runs in the
+-- caller's transaction, under the segmentation's lock.
+ALTER PROCEDURE sqlkmeans.apply_labels
+    @segmentation nvarchar(128),
+    @target       nvarchar(1000),
+    @key          nvarchar(max),
+    @run_id       bigint,
+    @segment_ids  nvarchar(max),
+    @now          datetime2(6),
+    @tolerance    float,
+    @arrived      bigint OUTPUT,
+    @moved        bigint OUTPUT,
+    @departed     bigint OUTPUT,
+    @written      bigint OUTPUT
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @table nvarchar(1000) = sqlkmeans.quoted_name(@target, N'');
+    DECLARE @history nvarchar(1000) = sqlkmeans.quoted_name(@target, N'_history');
+    DECLARE @staging nvarchar(200) =
+        N'sqlkmeans.' + QUOTENAME(N'staging_' + CAST(@run_id AS nvarchar(20)));
+    DECLARE @keys nvarchar(max) = sqlkmeans.each_name(@key, N'{}', N', ');
+    DECLARE @staged_keys nvarchar(max) = sqlkmeans.each_name(@key, N's.{}', N', ');
+    DECLARE @published_keys nvarchar(max) = sqlkmeans.each_name(@key, N't.{}', N', ');
+    DECLARE @same nvarchar(max) = sqlkmeans.each_name(@key, N't.{} = s.{}', N' AND ');
+    DECLARE @changed nvarchar(max) = sqlkmeans.each_name(@key, N't.{} = c.{}', N' AND ');
+    DECLARE @change_keys nvarchar(max) = sqlkmeans.each_name(@key, N'c.{}', N', ');
+    DECLARE @statement nvarchar(max);
+    DECLARE @found bigint;
+
+    EXECUTE sqlkmeans.create_segment_table
+        @segmentation = @segmentation, @target = @target, @key = @key, @staging = @staging,
+        @now = @now;
+
+    -- A cluster without a segment would drop its customers from the result in silence.
+    SET @statement = N'SELECT @arrived = COUNT_BIG(*) FROM ' + @staging
+        + N' AS s WHERE NOT EXISTS (SELECT 1 FROM OPENJSON(@text) AS j WHERE CAST(j.[key] AS int) = s.cluster);';
+    EXECUTE sqlkmeans.as_owner
+        @statement = @statement, @text = @segment_ids, @arrived = @found OUTPUT;
+    IF @found > 0
+        EXECUTE sqlkmeans.raise_problems @number = 50002,
+            @problems = N'segment_ids: some staged clusters have no segment id';
+
+    SET @statement = N'SELECT @arrived = COUNT_BIG(*) FROM (SELECT TOP (1) 1 AS one FROM ' + @table
+        + N') AS t;';
+    EXECUTE sqlkmeans.as_owner @statement = @statement, @arrived = @found OUTPUT;
+
+    DECLARE @labels nvarchar(max) = N'
+SET NOCOUNT ON;
+CREATE TABLE #label (cluster int NOT NULL PRIMARY KEY, segment_id int NOT NULL);
+INSERT INTO #label (cluster, segment_id)
+SELECT CAST(j.[key] AS int), CAST(j.[value] AS int) FROM OPENJSON(@text) AS j;
+';
+
+    IF @found = 0
+        -- An empty table, loaded in key order under a table lock, is minimally logged where the
+        -- recovery model allows it.
+        SET @statement = @labels + N'
+INSERT INTO ' + @table + N' WITH (TABLOCK) (' + @keys + N', segment_id, distance, run_id, assigned_at)
+SELECT ' + @staged_keys + N', l.segment_id, s.distance, @run_id, @now
+FROM ' + @staging + N' AS s
+INNER JOIN #label AS l ON l.cluster = s.cluster
+ORDER BY ' + @staged_keys + N';
+SET @arrived = ROWCOUNT_BIG();
+INSERT INTO ' + @history + N' WITH (TABLOCK) (' + @keys
+            + N', segment_id, distance, valid_from, valid_to, run_id)
+SELECT ' + @published_keys + N', t.segment_id, t.distance, @now, NULL, @run_id
+FROM ' + @table + N' AS t
+ORDER BY ' + @published_keys + N';
+SET @moved = 0;
+SET @departed = 0;
+SET @written = @arrived;
+';
+    ELSE
+        SET @statement = @labels + N'
+SELECT ' + @staged_keys + N', l.segment_id, s.distance, t.segment_id AS [sqlkmeans previous]
+INTO #change
+FROM ' + @staging + N' AS s
+INNER JOIN #label AS l ON l.cluster = s.cluster
+LEFT JOIN ' + @table + N' AS t ON ' + @same + N'
+WHERE t.segment_id IS NULL
+   OR t.segment_id <> l.segment_id
+   OR ABS(t.distance - s.distance) > @tolerance;
+
+SELECT ' + @published_keys + N'
+INTO #departed
+FROM ' + @table + N' AS t
+WHERE NOT EXISTS (SELECT 1 FROM ' + @staging + N' AS s WHERE ' + @same + N');
+
+DECLARE @any int;
+DECLARE @changes bigint =
+    (SELECT COUNT_BIG(*) FROM #change) + (SELECT COUNT_BIG(*) FROM #departed);
+
+-- Under READ COMMITTED with locks, one statement could otherwise read some rows before and some
+-- after the change. Where READ_COMMITTED_SNAPSHOT is on, nobody waits.
+IF @changes > 0
+    SELECT TOP (1) @any = t.segment_id FROM ' + @table + N' AS t WITH (TABLOCKX, HOLDLOCK);
+
+UPDATE t
+SET valid_to = @now
+FROM ' + @history + N' AS t
+INNER JOIN #change AS c ON ' + @changed + N'
+WHERE t.valid_to IS NULL AND c.[sqlkmeans previous] <> c.segment_id;
+
+UPDATE t
+SET valid_to = @now
+FROM ' + @history + N' AS t
+INNER JOIN #departed AS c ON ' + @changed + N'
+WHERE t.valid_to IS NULL;
+
+UPDATE t
+SET segment_id = c.segment_id, distance = c.distance, run_id = @run_id, assigned_at = @now
+FROM ' + @table + N' AS t
+INNER JOIN #change AS c ON ' + @changed + N'
+WHERE c.[sqlkmeans previous] <> c.segment_id;
+SET @moved = ROWCOUNT_BIG();
+
+UPDATE t
+SET distance = c.distance
+FROM ' + @table + N' AS t
+INNER JOIN #change AS c ON ' + @changed + N'
+WHERE c.[sqlkmeans previous] = c.segment_id;
+SET @written = ROWCOUNT_BIG();
+
+DELETE t
+FROM ' + @table + N' AS t
+INNER JOIN #departed AS c ON ' + @changed + N';
+SET @departed = ROWCOUNT_BIG();
+
+INSERT INTO ' + @table + N' (' + @keys + N', segment_id, distance, run_id, assigned_at)
+SELECT ' + @change_keys + N', c.segment_id, c.distance, @run_id, @now
+FROM #change AS c
+WHERE c.[sqlkmeans previous] IS NULL;
+SET @arrived = ROWCOUNT_BIG();
+
+INSERT INTO ' + @history + N' (' + @keys + N', segment_id, distance, valid_from, valid_to, run_id)
+SELECT ' + @change_keys + N', c.segment_id, c.distance, @now, NULL, @run_id
+FROM #change AS c
+WHERE c.[sqlkmeans previous] IS NULL OR c.[sqlkmeans previous] <> c.segment_id;
+
+SET @written = @written + @moved + @departed + @arrived;
+DROP TABLE #change;
+DROP TABLE #departed;
+';
+
+    SET @statement = @statement + N'DROP TABLE #label;';
+    EXECUTE sqlkmeans.as_owner
+        @statement = @statement, @run_id = @run_id, @text = @segment_ids, @now = @now,
+        @tolerance = @tolerance, @arrived = @arrived OUTPUT, @moved = @moved OUTPUT,
+        @departed = @departed OUTPUT, @written = @written OUTPUT;
+END;
+GO

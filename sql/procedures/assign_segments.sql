@@ -1,0 +1,198 @@
+IF OBJECT_ID(N'sqlkmeans.assign_segments', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.assign_segments AS RETURN 0;');
+GO
+-- Labels new, changed and departed customers with the stored model, in SQL alone, and publishes.
+ALTER PROCEDURE sqlkmeans.assign_segments
+    @segmentation nvarchar(128) = NULL,
+    @run_id       bigint        = NULL OUTPUT,
+    @help         bit           = 0
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    IF @help = 1
+    BEGIN
+        SELECT h.parameter, h.type, h.[default], h.meaning
+        FROM (VALUES
+            (1, N'@segmentation', N'nvarchar(128)', N'NULL',
+                N'A segmentation that has a model; the caller must be able to read its source.'),
+            (2, N'@run_id', N'bigint OUTPUT', N'NULL', N'The run that records the assignment.'),
+            (3, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+        ) AS h (position, parameter, type, [default], meaning)
+        ORDER BY h.position;
+        RETURN 0;
+    END;
+
+    DECLARE @problems nvarchar(max);
+    DECLARE @definition nvarchar(max);
+    DECLARE @source nvarchar(max);
+    DECLARE @relation nvarchar(max);
+    DECLARE @key nvarchar(max);
+    DECLARE @missing nvarchar(16);
+    DECLARE @active bigint;
+    DECLARE @last_segment_id int;
+    DECLARE @parameters nvarchar(max);
+    DECLARE @query nvarchar(max);
+    DECLARE @statement nvarchar(max);
+    DECLARE @staging nvarchar(200);
+    DECLARE @publication nvarchar(max);
+    DECLARE @tables nvarchar(max);
+    DECLARE @rows bigint;
+    DECLARE @total bigint;
+    DECLARE @inertia float;
+    DECLARE @k int;
+    DECLARE @arrived bigint;
+    DECLARE @moved bigint;
+    DECLARE @departed bigint;
+    DECLARE @written bigint;
+    DECLARE @error nvarchar(max);
+    DECLARE @begun datetime2(6) = SYSUTCDATETIME();
+
+    SELECT @definition = g.definition, @active = g.active_run_id, @last_segment_id = g.last_segment_id
+    FROM sqlkmeans.segmentation AS g
+    WHERE g.name = @segmentation;
+    SELECT @missing = JSON_VALUE(r.definition, '$.missing') FROM sqlkmeans.run AS r WHERE r.run_id = @active;
+    SELECT @k = COUNT(DISTINCT c.segment_id) FROM sqlkmeans.centroid AS c WHERE c.run_id = @active;
+
+    IF @definition IS NULL
+        SET @problems = N'@segmentation: ' + COALESCE(@segmentation, N'NULL')
+            + N' given; allowed: the name of a segmentation in sqlkmeans.segmentation';
+    ELSE IF @active IS NULL
+        SET @problems = @segmentation + N': no model yet; the first run makes it';
+    EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
+
+    IF EXISTS (
+        SELECT 1
+        FROM OPENJSON(@definition, '$.features') AS j
+        FULL JOIN (SELECT f.position, f.feature, f.transform, f.weight
+                   FROM sqlkmeans.model_feature AS f WHERE f.run_id = @active) AS f
+            ON f.position = CAST(j.[key] AS int) + 1
+           AND f.feature = JSON_VALUE(j.[value], '$.column')
+           AND f.transform = COALESCE(JSON_VALUE(j.[value], '$.transform'), N'none')
+           AND f.weight = COALESCE(CAST(JSON_VALUE(j.[value], '$.weight') AS float), 1)
+        WHERE f.position IS NULL OR j.[key] IS NULL)
+    BEGIN
+        SET @problems = @segmentation
+            + N': the features are not those of the stored model; a run fits a new one';
+        EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
+    END;
+
+    SELECT @source = j.source FROM OPENJSON(@definition) WITH (source nvarchar(max) '$.source') AS j;
+    SET @relation = sqlkmeans.relation(@source);
+    SET @key = JSON_QUERY(@definition, '$.key');
+
+    CREATE TABLE #size
+    (
+        segment_id int    NOT NULL,
+        size       bigint NOT NULL,
+        within_ss  float  NOT NULL
+    );
+    CREATE TABLE #profile
+    (
+        segment_id int    NOT NULL,
+        position   int    NOT NULL,
+        mean       float  NULL,
+        deviation  float  NULL,
+        lowest     float  NULL,
+        highest    float  NULL,
+        missing    bigint NOT NULL
+    );
+
+    EXECUTE sqlkmeans.take_lock @segmentation = @segmentation;
+
+    BEGIN TRY
+        EXECUTE sqlkmeans.start_run
+            @segmentation = @segmentation, @kind = N'assign', @engine = N'tsql',
+            @run_id = @run_id OUTPUT;
+        SET @staging = N'sqlkmeans.' + QUOTENAME(N'staging_' + CAST(@run_id AS nvarchar(20)));
+
+        -- Reads the source as the caller. Staged under the segment ids themselves.
+        EXECUTE sqlkmeans.scoring_text
+            @run_id = @active, @row = 1, @parameters = @parameters OUTPUT, @query = @query OUTPUT;
+        SET @statement = N'INSERT INTO ' + @staging + N' ('
+            + sqlkmeans.each_name(@key, N'{}', N', ') + N', cluster, distance) SELECT '
+            + sqlkmeans.each_name(@key, N's.{}', N', ') + N', f.segment_id, f.distance FROM '
+            + @relation + N' CROSS APPLY (' + @query + N') AS f WHERE f.segment_id IS NOT NULL;'
+            + N' SET @rows = ROWCOUNT_BIG();'
+            + N' SELECT @total = COUNT_BIG(*) FROM ' + @relation + N';'
+            + N' INSERT INTO #size (segment_id, size, within_ss)'
+            + N' SELECT l.cluster, COUNT_BIG(*), SUM(l.distance * l.distance) FROM ' + @staging
+            + N' AS l GROUP BY l.cluster;';
+        EXECUTE sys.sp_executesql
+            @statement, N'@rows bigint OUTPUT, @total bigint OUTPUT',
+            @rows = @rows OUTPUT, @total = @total OUTPUT;
+
+        IF @rows = 0
+            EXECUTE sqlkmeans.raise_problems @number = 50003,
+                @problems = N'source: no row that can be labelled; nothing was changed';
+        IF @rows < @total AND @missing = N'error'
+        BEGIN
+            SET @problems = N'source: ' + CAST(@total - @rows AS nvarchar(20))
+                + N' rows have a NULL, or a value that log1p does not take, in a feature, and '
+                + N'missing = "error"; correct the rows, or set missing to "skip", "mean" or "median"';
+            EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @problems;
+        END;
+
+        INSERT INTO #size (segment_id, size, within_ss)
+        SELECT 0, SUM(z.size), SUM(z.within_ss) FROM #size AS z;
+        SELECT @inertia = z.within_ss FROM #size AS z WHERE z.segment_id = 0;
+
+        EXECUTE sqlkmeans.profile_text @run_id = @active, @statement = @query OUTPUT;
+        SET @statement = N'INSERT INTO #profile'
+            + N' (segment_id, position, mean, deviation, lowest, highest, missing)'
+            + N' SELECT COALESCE(l.cluster, 0), v.position, AVG(v.value), STDEVP(v.value),'
+            + N' MIN(v.value), MAX(v.value), COUNT_BIG(*) - COUNT_BIG(v.value) FROM ' + @relation
+            + N' INNER JOIN ' + @staging + N' AS l ON '
+            + sqlkmeans.each_name(@key, N'l.{} = s.{}', N' AND ') + N' ' + @query
+            + N' GROUP BY GROUPING SETS ((l.cluster, v.position), (v.position));';
+        EXECUTE sys.sp_executesql @statement;
+
+        SET @tables = N'{"segment":' + (
+            SELECT s.segment_id, s.name, s.name_source, s.description, COALESCE(z.size, 0) AS size,
+                COALESCE(z.size, 0) / CAST(@rows AS float) AS share,
+                COALESCE(z.within_ss, 0e0) AS within_ss
+            FROM sqlkmeans.segment AS s
+            LEFT JOIN #size AS z ON z.segment_id = s.segment_id
+            WHERE s.run_id = @active
+            FOR JSON PATH
+        ) + N',"segment_feature":' + (
+            SELECT p.segment_id, p.position, f.feature, p.mean, p.deviation, p.lowest AS [min],
+                p.highest AS [max], p.missing,
+                CASE WHEN p.segment_id = 0 OR e.deviation = 0 THEN 0e0
+                     ELSE COALESCE((p.mean - e.mean) / e.deviation, 0e0) END AS importance
+            FROM #profile AS p
+            INNER JOIN #profile AS e ON e.segment_id = 0 AND e.position = p.position
+            INNER JOIN sqlkmeans.model_feature AS f
+                ON f.run_id = @active AND f.position = p.position
+            FOR JSON PATH
+        ) + N'}';
+        SET @publication = N'{"segment_ids":' + sqlkmeans.own_ids(@last_segment_id)
+            + N',"model_run_id":' + CAST(@active AS nvarchar(20))
+            + N',"last_segment_id":' + CAST(@last_segment_id AS nvarchar(10))
+            + N',"distance_tolerance":0,"run":{"rows":' + CAST(@rows AS nvarchar(20))
+            + N',"skipped":' + CAST(@total - @rows AS nvarchar(20))
+            + N',"k":' + CAST(@k AS nvarchar(10))
+            + N',"inertia":' + LTRIM(RTRIM(CONVERT(nvarchar(40), @inertia, 3)))
+            + N',"seconds_assign":'
+            + CAST(DATEDIFF(millisecond, @begun, SYSUTCDATETIME()) / 1000.0 AS nvarchar(40))
+            + N'},"tables":' + @tables + N'}';
+
+        EXECUTE sqlkmeans.publish_staged
+            @run_id = @run_id, @publication = @publication, @arrived = @arrived OUTPUT,
+            @moved = @moved OUTPUT, @departed = @departed OUTPUT, @written = @written OUTPUT;
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
+    END TRY
+    BEGIN CATCH
+        SET @error = ERROR_MESSAGE();
+        IF XACT_STATE() <> 0
+            ROLLBACK TRANSACTION;
+        IF EXISTS (SELECT 1 FROM sqlkmeans.run AS r WHERE r.run_id = @run_id)
+            EXECUTE sqlkmeans.fail_run @run_id = @run_id, @error = @error;
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
+        THROW;
+    END CATCH;
+
+    SELECT @run_id AS run_id, @rows AS [rows], @total - @rows AS skipped, @arrived AS arrived,
+        @moved AS moved, @departed AS departed, @written AS written;
+END;
+GO

@@ -1,0 +1,85 @@
+IF OBJECT_ID(N'sqlkmeans.create_segment_table', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.create_segment_table AS RETURN 0;');
+GO
+-- Makes what is missing of a segmentation's table, its history and its view with names. Where
+-- only one of table and history is there, the other is brought in line with it.
+ALTER PROCEDURE sqlkmeans.create_segment_table
+    @segmentation nvarchar(128),
+    @target       nvarchar(1000),
+    @key          nvarchar(max),
+    @staging      nvarchar(200),
+    @now          datetime2(6)
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @table nvarchar(1000) = sqlkmeans.quoted_name(@target, N'');
+    DECLARE @history nvarchar(1000) = sqlkmeans.quoted_name(@target, N'_history');
+    DECLARE @named nvarchar(1000) = sqlkmeans.quoted_name(@target, N'_named');
+    DECLARE @keys nvarchar(max) = sqlkmeans.each_name(@key, N'{}', N', ');
+    DECLARE @typed nvarchar(max);
+    DECLARE @statement nvarchar(max);
+    DECLARE @table_id bigint;
+    DECLARE @history_id bigint;
+    DECLARE @named_id bigint;
+
+    EXECUTE sqlkmeans.describe_key @table = @staging, @key = @key, @key_columns = @typed OUTPUT;
+
+    -- As the owner, who sees every object. OBJECT_ID is NULL where there is none.
+    EXECUTE sqlkmeans.as_owner
+        @statement = N'SET @arrived = OBJECT_ID(@text);', @text = @table,
+        @arrived = @table_id OUTPUT;
+    EXECUTE sqlkmeans.as_owner
+        @statement = N'SET @arrived = OBJECT_ID(@text);', @text = @history,
+        @arrived = @history_id OUTPUT;
+    EXECUTE sqlkmeans.as_owner
+        @statement = N'SET @arrived = OBJECT_ID(@text);', @text = @named,
+        @arrived = @named_id OUTPUT;
+
+    IF @history_id IS NULL
+    BEGIN
+        SET @statement = N'CREATE TABLE ' + @history + N' (' + @typed
+            + N'segment_id int NOT NULL, distance float NOT NULL, valid_from datetime2(6) NOT NULL, '
+            + N'valid_to datetime2(6) NULL, run_id bigint NOT NULL, PRIMARY KEY CLUSTERED ('
+            + @keys + N', valid_from));';
+        EXECUTE sqlkmeans.as_owner @statement = @statement;
+        SET @statement = N'GRANT SELECT ON ' + @history + N' TO sqlkmeans_reader;';
+        EXECUTE sqlkmeans.as_owner @statement = @statement;
+
+        IF @table_id IS NOT NULL
+        BEGIN
+            -- The table outlived its history: start the history from its labels.
+            SET @statement = N'INSERT INTO ' + @history + N' (' + @keys
+                + N', segment_id, distance, valid_from, valid_to, run_id) SELECT ' + @keys
+                + N', segment_id, distance, assigned_at, NULL, run_id FROM ' + @table + N';';
+            EXECUTE sqlkmeans.as_owner @statement = @statement;
+        END;
+    END;
+
+    IF @table_id IS NULL
+    BEGIN
+        SET @statement = N'UPDATE ' + @history + N' SET valid_to = @now WHERE valid_to IS NULL;';
+        EXECUTE sqlkmeans.as_owner @statement = @statement, @now = @now;
+        SET @statement = N'CREATE TABLE ' + @table + N' (' + @typed
+            + N'segment_id int NOT NULL, distance float NOT NULL, run_id bigint NOT NULL, '
+            + N'assigned_at datetime2(6) NOT NULL, PRIMARY KEY CLUSTERED (' + @keys + N'));';
+        EXECUTE sqlkmeans.as_owner @statement = @statement;
+        SET @statement = N'GRANT SELECT ON ' + @table + N' TO sqlkmeans_reader;';
+        EXECUTE sqlkmeans.as_owner @statement = @statement;
+    END;
+
+    IF @named_id IS NULL
+    BEGIN
+        SET @statement = N'CREATE VIEW ' + @named + N' AS SELECT '
+            + sqlkmeans.each_name(@key, N't.{}', N', ')
+            + N', t.segment_id, t.distance, t.run_id, t.assigned_at, s.name AS segment_name FROM '
+            + @table + N' AS t INNER JOIN sqlkmeans.segmentation AS g ON g.name = N'''
+            + REPLACE(@segmentation, N'''', N'''''')
+            + N''' LEFT JOIN sqlkmeans.segment AS s'
+            + N' ON s.run_id = g.active_run_id AND s.segment_id = t.segment_id;';
+        EXECUTE sqlkmeans.as_owner @statement = N'EXECUTE (@text);', @text = @statement;
+        SET @statement = N'GRANT SELECT ON ' + @named + N' TO sqlkmeans_reader;';
+        EXECUTE sqlkmeans.as_owner @statement = @statement;
+    END;
+END;
+GO

@@ -1,0 +1,42 @@
+IF OBJECT_ID(N'sqlkmeans.refresh_function', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.refresh_function AS RETURN 0;');
+GO
+-- Makes the function assign_<segmentation> anew from the active model. Where that fails, the run
+-- stays published and gets a warning: labels matter more than the function.
+ALTER PROCEDURE sqlkmeans.refresh_function
+    @segmentation nvarchar(128),
+    @run_id       bigint
+AS
+BEGIN
+    SET NOCOUNT ON;
+
+    DECLARE @function nvarchar(300) = N'sqlkmeans.' + QUOTENAME(N'assign_' + @segmentation);
+    DECLARE @parameters nvarchar(max);
+    DECLARE @query nvarchar(max);
+    DECLARE @statement nvarchar(max);
+    DECLARE @active bigint;
+
+    SELECT @active = g.active_run_id FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation;
+    IF NOT EXISTS (SELECT 1 FROM sqlkmeans.centroid AS c WHERE c.run_id = @active)
+        RETURN 0;
+
+    BEGIN TRY
+        EXECUTE sqlkmeans.scoring_text
+            @run_id = @active, @row = 0, @parameters = @parameters OUTPUT, @query = @query OUTPUT;
+
+        SET @statement = CASE WHEN OBJECT_ID(@function, N'IF') IS NULL THEN N'CREATE' ELSE N'ALTER' END
+            + N' FUNCTION ' + @function + N' (' + @parameters + N')' + NCHAR(10)
+            + N'RETURNS TABLE' + NCHAR(10) + N'AS' + NCHAR(10) + N'RETURN (' + NCHAR(10) + @query
+            + NCHAR(10) + N');';
+        EXECUTE sqlkmeans.as_owner @statement = N'EXECUTE (@text);', @text = @statement;
+    END TRY
+    BEGIN CATCH
+        IF XACT_STATE() = -1
+            THROW;
+        SET @statement = N'the function ' + @function + N' was not made anew: ' + ERROR_MESSAGE();
+        UPDATE sqlkmeans.run
+        SET warnings = JSON_MODIFY(COALESCE(warnings, N'[]'), 'append $', @statement)
+        WHERE run_id = @run_id;
+    END CATCH;
+END;
+GO

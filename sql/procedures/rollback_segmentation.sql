@@ -1,0 +1,171 @@
+IF OBJECT_ID(N'sqlkmeans.rollback_segmentation', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.rollback_segmentation AS RETURN 0;');
+GO
+-- Brings labels and model back as they were after an earlier run, as a run of its own.
+ALTER PROCEDURE sqlkmeans.rollback_segmentation
+    @segmentation     nvarchar(128) = NULL,
+    @run_id           bigint        = NULL,
+    @client_version   nvarchar(64)  = NULL,
+    @library_versions nvarchar(max) = NULL,
+    @client           nvarchar(400) = NULL,
+    @new_run_id       bigint        = NULL OUTPUT,
+    @help             bit           = 0
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    IF @help = 1
+    BEGIN
+        SELECT h.parameter, h.type, h.[default], h.meaning
+        FROM (VALUES
+            (1, N'@segmentation', N'nvarchar(128)', N'NULL', N'The name of the segmentation.'),
+            (2, N'@run_id', N'bigint', N'NULL',
+                N'The published run whose labels and model come back; NULL takes the one before the current one.'),
+            (3, N'@client_version', N'nvarchar(64)', N'NULL',
+                N'The version of sqlkmeans that runs; NULL takes the one installed here.'),
+            (4, N'@library_versions', N'nvarchar(max)', N'NULL', N'For the run''s row.'),
+            (5, N'@client', N'nvarchar(400)', N'NULL',
+                N'For the run''s row; NULL records login and program.'),
+            (6, N'@new_run_id', N'bigint OUTPUT', N'NULL', N'The run that records the rollback.'),
+            (7, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+        ) AS h (position, parameter, type, [default], meaning)
+        ORDER BY h.position;
+        RETURN 0;
+    END;
+
+    DECLARE @line nchar(1) = NCHAR(10);
+    DECLARE @problems nvarchar(max) = N'';
+    DECLARE @definition nvarchar(max);
+    DECLARE @restored nvarchar(max);
+    DECLARE @target nvarchar(1000);
+    DECLARE @key nvarchar(max);
+    DECLARE @engine nvarchar(32);
+    DECLARE @current bigint;
+    DECLARE @model_run_id bigint;
+    DECLARE @then datetime2(6);
+    DECLARE @now datetime2(6);
+    DECLARE @k int;
+    DECLARE @rows bigint;
+    DECLARE @skipped bigint;
+    DECLARE @segment_ids nvarchar(max);
+    DECLARE @key_columns nvarchar(max);
+    DECLARE @keys nvarchar(max);
+    DECLARE @history nvarchar(1000);
+    DECLARE @statement nvarchar(max);
+    DECLARE @arrived bigint;
+    DECLARE @moved bigint;
+    DECLARE @departed bigint;
+    DECLARE @written bigint;
+
+    SELECT @definition = g.definition FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation;
+
+    -- What stands now: the last published run or, after a rollback, the run that it restored.
+    SELECT TOP (1) @current = COALESCE(r.restored_run_id, r.run_id)
+    FROM sqlkmeans.run AS r
+    WHERE r.segmentation = @segmentation AND r.status = N'published'
+    ORDER BY r.published_at DESC;
+
+    IF @run_id IS NULL
+        SELECT @run_id = MAX(r.run_id)
+        FROM sqlkmeans.run AS r
+        WHERE r.segmentation = @segmentation AND r.status = N'published'
+          AND r.kind <> N'rollback' AND r.run_id < @current;
+
+    SELECT @restored = r.definition, @model_run_id = r.model_run_id, @then = r.published_at,
+        @engine = r.engine, @k = r.k, @skipped = r.skipped
+    FROM sqlkmeans.run AS r
+    WHERE r.run_id = @run_id AND r.segmentation = @segmentation AND r.status = N'published'
+      AND r.kind <> N'rollback';
+
+    IF @definition IS NULL
+        SET @problems = @problems + N'@segmentation: ' + COALESCE(@segmentation, N'NULL')
+            + N' given; allowed: the name of a segmentation in sqlkmeans.segmentation' + @line;
+    ELSE IF @run_id IS NULL
+        SET @problems = @problems + N'@run_id: there is no published run before the current one'
+            + @line;
+    ELSE IF @restored IS NULL
+        SET @problems = @problems + N'@run_id: ' + CAST(@run_id AS nvarchar(20))
+            + N' given; allowed: a published run, of kind fit or assign, of ' + @segmentation + @line;
+    ELSE
+    BEGIN
+        IF sqlkmeans.quoted_name(JSON_VALUE(@restored, '$.target'), N'')
+           <> sqlkmeans.quoted_name(JSON_VALUE(@definition, '$.target'), N'')
+            SET @problems = @problems + N'@run_id: that run wrote to '
+                + JSON_VALUE(@restored, '$.target') + N', and the target is now '
+                + JSON_VALUE(@definition, '$.target') + @line;
+        IF sqlkmeans.each_name(JSON_QUERY(@restored, '$.key'), N'{}', N', ')
+           <> sqlkmeans.each_name(JSON_QUERY(@definition, '$.key'), N'{}', N', ')
+            SET @problems = @problems + N'@run_id: that run had another key, '
+                + JSON_QUERY(@restored, '$.key') + @line;
+    END;
+
+    EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
+
+    SET @target = JSON_VALUE(@definition, '$.target');
+    SET @key = JSON_QUERY(@definition, '$.key');
+    SET @keys = sqlkmeans.each_name(@key, N'{}', N', ');
+    SET @history = sqlkmeans.quoted_name(@target, N'_history');
+    EXECUTE sqlkmeans.take_lock @segmentation = @segmentation;
+
+    BEGIN TRY
+        BEGIN TRANSACTION;
+
+        EXECUTE sqlkmeans.reclaim_runs @segmentation = @segmentation;
+        SET @now = sqlkmeans.publication_time(@segmentation);
+
+        INSERT INTO sqlkmeans.run
+            (segmentation, kind, status, engine, definition, restored_run_id, k, started_at,
+             sqlkmeans_version, library_versions, client)
+        VALUES
+            (@segmentation, N'rollback', N'running', @engine, @restored, @run_id, @k,
+             SYSUTCDATETIME(), COALESCE(@client_version, sqlkmeans.version()), @library_versions,
+             COALESCE(@client, ORIGINAL_LOGIN() + COALESCE(N', ' + APP_NAME(), N'')));
+        SET @new_run_id = SCOPE_IDENTITY();
+
+        EXECUTE sqlkmeans.describe_key
+            @table = @history, @key = @key, @key_columns = @key_columns OUTPUT;
+        EXECUTE sqlkmeans.create_staging
+            @run_id = @new_run_id, @key = @key, @key_columns = @key_columns;
+
+        -- Staged under their segment ids; own_ids then makes each id stand for itself.
+        SET @statement = N'INSERT INTO sqlkmeans.'
+            + QUOTENAME(N'staging_' + CAST(@new_run_id AS nvarchar(20))) + N' (' + @keys
+            + N', cluster, distance) SELECT ' + @keys + N', segment_id, distance FROM ' + @history
+            + N' WHERE valid_from <= @then AND (valid_to IS NULL OR valid_to > @then);'
+            + N' SET @arrived = ROWCOUNT_BIG();';
+        EXECUTE sqlkmeans.as_owner
+            @statement = @statement, @then = @then, @arrived = @rows OUTPUT;
+
+        SELECT @segment_ids = sqlkmeans.own_ids(g.last_segment_id)
+        FROM sqlkmeans.segmentation AS g
+        WHERE g.name = @segmentation;
+
+        EXECUTE sqlkmeans.apply_labels
+            @segmentation = @segmentation, @target = @target, @key = @key, @run_id = @new_run_id,
+            @segment_ids = @segment_ids, @now = @now, @tolerance = 0,
+            @arrived = @arrived OUTPUT, @moved = @moved OUTPUT, @departed = @departed OUTPUT,
+            @written = @written OUTPUT;
+
+        UPDATE sqlkmeans.run SET [rows] = @rows, skipped = @skipped WHERE run_id = @new_run_id;
+
+        EXECUTE sqlkmeans.finish_run
+            @segmentation = @segmentation, @run_id = @new_run_id, @model_run_id = @model_run_id,
+            @now = @now, @arrived = @arrived, @moved = @moved, @departed = @departed,
+            @written = @written;
+
+        COMMIT TRANSACTION;
+
+        EXECUTE sqlkmeans.refresh_function @segmentation = @segmentation, @run_id = @new_run_id;
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
+    END TRY
+    BEGIN CATCH
+        IF XACT_STATE() <> 0
+            ROLLBACK TRANSACTION;
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
+        THROW;
+    END CATCH;
+
+    SELECT @new_run_id AS run_id, @run_id AS restored_run_id, @arrived AS arrived,
+        @moved AS moved, @departed AS departed, @written AS written;
+END;
+GO

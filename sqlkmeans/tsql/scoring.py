@@ -1,0 +1,205 @@
+"""A fitted model as SQL: a function that scores one row inside any query.
+
+The text does what :meth:`SegmentModel.predict` does, in the same order: fill in, transform,
+subtract the centre and divide, add up squared differences a feature at a time, take the nearest
+centroid, the lowest segment id on a tie. Squared distances are compared, so that no root can
+round two of them to the same number. A missing value that the model does not fill in makes every
+column NULL, where ``predict`` says 0.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlkmeans._version import __version__
+from sqlkmeans.clustering.preparation import PreparedFeature
+from sqlkmeans.model import SegmentModel
+
+#: LEAST takes this many values on SQL Server.
+MOST_VALUES_OF_LEAST = 254
+#: Parameters of a function on SQL Server.
+MOST_PARAMETERS = 2_100
+
+_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """Where the two languages that run this text differ.
+
+    Attributes
+    ----------
+    apply : str
+        Joins a row to a query that reads its columns.
+    logarithm : str
+        The natural one.
+    text_prefix : str
+        What stands before the quote of a text.
+    least : bool
+        Whether there is a function LEAST; otherwise the least value is found by MIN.
+    """
+
+    apply: str
+    logarithm: str
+    text_prefix: str
+    least: bool
+
+
+#: Any SQL Server from 2016 on.
+TSQL = Dialect("CROSS APPLY", "LOG", "N", least=False)
+#: SQL Server 2022 and newer, and Azure: a form that batch mode can run.
+TSQL_LEAST = Dialect("CROSS APPLY", "LOG", "N", least=True)
+DUCKDB = Dialect("CROSS JOIN LATERAL", "LN", "", least=True)
+
+
+def scoring_script(name: str, model: SegmentModel, *, least: bool = False) -> str:
+    """A script that makes the function ``sqlkmeans.assign_<name>``, for any SQL Server database.
+
+    Parameters
+    ----------
+    name : str
+        The segmentation.
+    model : SegmentModel
+    least : bool, default=False
+        Write LEAST, which SQL Server has from 2022 on, instead of a form for all versions.
+    """
+    function = f"sqlkmeans.{bracket('assign_' + name)}"
+    literal = function.replace("'", "''")
+    dialect = TSQL_LEAST if least else TSQL
+    return (
+        f"-- Segments of {_one_line(name)}, written by sqlkmeans {__version__}. Use it so:\n"
+        f"-- SELECT c.*, f.segment_id, f.segment_name FROM <table> AS c\n"
+        f"-- CROSS APPLY {_one_line(function)}({', '.join(_shown(c) for c in model.columns)}) AS f;\n"
+        "IF SCHEMA_ID(N'sqlkmeans') IS NULL\n"
+        "    EXECUTE (N'CREATE SCHEMA sqlkmeans AUTHORIZATION dbo;');\n"
+        "GO\n"
+        f"IF OBJECT_ID(N'{literal}', N'IF') IS NOT NULL\n"
+        f"    DROP FUNCTION {function};\n"
+        "GO\n"
+        f"{scoring_function(function, model, dialect)}"
+        "GO\n"
+    )
+
+
+def scoring_function(function: str, model: SegmentModel, dialect: Dialect = TSQL) -> str:
+    """The CREATE FUNCTION statement alone; ``function`` is its quoted name."""
+    names = parameter_names(model.columns)
+    parameters = ",\n".join(f"    {name} float" for name in names)
+    query = scoring_query(model, names, dialect)
+    return (
+        f"CREATE FUNCTION {function}\n(\n{parameters}\n)\nRETURNS TABLE\nAS\nRETURN\n(\n"
+        + "\n".join("    " + line for line in query.splitlines())
+        + "\n);\n"
+    )
+
+
+def parameter_names(columns: Sequence[str]) -> list[str]:
+    """``@column`` for each feature; ``@feature_<position>`` where a column is no plain word."""
+    names: list[str] = []
+    for position, column in enumerate(columns, start=1):
+        name = f"@{column}" if _PLAIN.fullmatch(column) else f"@feature_{position}"
+        if name.lower() in (known.lower() for known in names):
+            name = f"@feature_{position}"
+        names.append(name)
+    return names
+
+
+def scoring_query(model: SegmentModel, values: Sequence[str], dialect: Dialect) -> str:
+    """The query of one row: segment_id, segment_name, distance, runner_up_distance.
+
+    Parameters
+    ----------
+    model : SegmentModel
+    values : sequence of str
+        An expression of type float for each feature, in the model's order.
+    dialect : Dialect
+    """
+    features = model.preparation.features
+    positions = range(1, len(features) + 1)
+    own = [_filled(f, value) for f, value in zip(features, values)]
+    transformed = [_transformed(f, f"x.x{p}", dialect) for p, f in zip(positions, features)]
+    scaled = [
+        f"(t.t{p} - ({number(f.center)})) / {number(f.divisor)}" for p, f in zip(positions, features)
+    ]
+    distances = [
+        " + ".join(
+            f"(z.z{p} - ({number(value)})) * (z.z{p} - ({number(value)}))"
+            for p, value in zip(positions, centroid)
+        )
+        for centroid in model.centroids.tolist()
+    ]
+    ids = model.segment_ids
+    nearest = _least([f"d.d{i}" for i in ids], dialect)
+    others = _least([f"CASE WHEN b.segment_id <> {i} THEN d.d{i} END" for i in ids], dialect)
+    named = " ".join(f"WHEN {i} THEN {_text(name, dialect)}" for i, name in zip(ids, model.names))
+    winner = " ".join(f"WHEN d.d{i} THEN {i}" for i in ids)
+    steps = [
+        ("x", [f"{text} AS x{p}" for p, text in zip(positions, own)]),
+        ("t", [f"{text} AS t{p}" for p, text in zip(positions, transformed)]),
+        ("z", [f"{text} AS z{p}" for p, text in zip(positions, scaled)]),
+        ("d", [f"{text} AS d{i}" for i, text in zip(ids, distances)]),
+        ("n", [f"{nearest} AS squared_distance"]),
+        ("b", [f"CASE n.squared_distance {winner} END AS segment_id"]),
+    ]
+    first, *rest = (f"(\n    SELECT\n        {_listed(columns)}\n) AS {name}" for name, columns in steps)
+    return (
+        "SELECT\n"
+        "    b.segment_id,\n"
+        f"    CASE b.segment_id {named} END AS segment_name,\n"
+        "    SQRT(n.squared_distance) AS distance,\n"
+        f"    SQRT({others}) AS runner_up_distance\n"
+        f"FROM {first}\n" + "\n".join(f"{dialect.apply} {step}" for step in rest)
+    )
+
+
+def _listed(columns: Sequence[str]) -> str:
+    return ",\n        ".join(columns)
+
+
+def _filled(feature: PreparedFeature, value: str) -> str:
+    return value if feature.fill is None else f"COALESCE({value}, {number(feature.fill)})"
+
+
+def _transformed(feature: PreparedFeature, x: str, dialect: Dialect) -> str:
+    if feature.transform != "log1p":
+        return x
+    # ln(1 + x) to the last digits near 0 too: the rounding of 1 + x cancels out (Goldberg, 1991,
+    # theorem 4). Outside its domain NULL, because the logarithm would end the whole query.
+    u = f"(1e0 + {x})"
+    return (
+        f"CASE WHEN {u} = 1e0 THEN {x} "
+        f"WHEN {x} > -1e0 THEN {dialect.logarithm}{u} * ({x} / ({u} - 1e0)) END"
+    )
+
+
+def _least(values: Sequence[str], dialect: Dialect) -> str:
+    if dialect.least and len(values) <= MOST_VALUES_OF_LEAST:
+        return f"LEAST({', '.join(values)})"
+    rows = ", ".join(f"({value})" for value in values)
+    return f"(SELECT MIN(v.value) FROM (VALUES {rows}) AS v (value))"
+
+
+def number(value: float) -> str:
+    """A float literal that reads back as the same float; without an exponent it were a decimal."""
+    text = repr(float(value))
+    return text if "e" in text else f"{text}e0"
+
+
+def bracket(name: str) -> str:
+    """An identifier in brackets."""
+    return "[" + name.replace("]", "]]") + "]"
+
+
+def _text(value: str, dialect: Dialect) -> str:
+    return f"{dialect.text_prefix}'" + value.replace("'", "''") + "'"
+
+
+def _shown(column: str) -> str:
+    return "c." + (column if _PLAIN.fullmatch(column) else bracket(_one_line(column)))
+
+
+def _one_line(text: str) -> str:
+    """For a comment, which a line break would end."""
+    return " ".join(text.split())

@@ -1,0 +1,75 @@
+"""Fixtures that more than one folder of tests uses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, settings
+
+from sqlkmeans.definition import Segmentation
+
+# The same examples at every run, and no complaint when a shared machine is slow.
+settings.register_profile(
+    "sqlkmeans",
+    derandomize=True,
+    deadline=None,
+    max_examples=60,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("sqlkmeans")
+
+#: Income and age of three groups that nobody could confuse, and the size of each.
+CENTRES = [(40_000.0, 25.0), (90_000.0, 45.0), (160_000.0, 62.0)]
+SIZES = [60, 40, 20]
+
+MakeCustomers = Callable[..., pa.Table]
+
+
+@pytest.fixture(autouse=True)
+def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database that the developer has in the environment is not the tests'."""
+    monkeypatch.delenv("SQLKMEANS_URL", raising=False)
+
+
+@pytest.fixture
+def duckdb_url(tmp_path: Path) -> str:
+    """The URL of a DuckDB file that does not exist yet."""
+    return f"duckdb:///{(tmp_path / 'shop.duckdb').as_posix()}"
+
+
+@pytest.fixture
+def make_customers() -> MakeCustomers:
+    """A function that makes customers around centres, in key order."""
+
+    def make(
+        sizes: Sequence[int] = SIZES,
+        centres: Sequence[tuple[float, float]] = CENTRES,
+        seed: int = 0,
+        first_id: int = 1,
+    ) -> pa.Table:
+        rng = np.random.default_rng(seed)
+        group = np.repeat(np.arange(len(sizes)), sizes)
+        points = np.asarray(centres)[group] + rng.normal(size=(len(group), 2)) * (3_000, 1.5)
+        points = points.round(2)
+        ids = np.arange(first_id, first_id + len(group), dtype=np.int64)
+        return pa.table({"customer_id": ids, "income": points[:, 0], "age": points[:, 1]})
+
+    return make
+
+
+@pytest.fixture
+def customers() -> Segmentation:
+    """Three segments of ``dbo.customer`` by income and age."""
+    return Segmentation.create(
+        name="customers",
+        source="dbo.customer",
+        key="customer_id",
+        features=["income", "age"],
+        k=3,
+        target="dbo.customer_segment",
+        n_init=3,
+    )
