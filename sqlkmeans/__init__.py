@@ -1,11 +1,11 @@
 """Customer segmentation inside SQL Server: K-Means with stable ids and atomic publishing.
 
-    >>> from sqlkmeans import Segmentation, open_database, run
-    >>> segmentation = Segmentation.create(
-    ...     name="customers", source="dbo.customer", key="customer_id",
-    ...     features=["income", "age"], k=5, target="dbo.customer_segment")
-    >>> with open_database("duckdb:///shop.duckdb") as database:
-    ...     result = run(segmentation, database)
+>>> from sqlkmeans import Segmentation, open_database, run
+>>> segmentation = Segmentation.create(
+...     name="customers", source="dbo.customer", key="customer_id",
+...     features=["income", "age"], k=5, target="dbo.customer_segment")
+>>> with open_database("duckdb:///shop.duckdb") as database:
+...     result = run(segmentation, database)
 """
 
 from __future__ import annotations

@@ -144,9 +144,7 @@ class Segmentation(_Strict):
 
     @field_validator("features")
     @classmethod
-    def _check_features(
-        cls, value: tuple[FeatureDefinition, ...]
-    ) -> tuple[FeatureDefinition, ...]:
+    def _check_features(cls, value: tuple[FeatureDefinition, ...]) -> tuple[FeatureDefinition, ...]:
         _no_repeats(tuple(feature.column for feature in value))
         return value
 
@@ -328,7 +326,9 @@ def _problem(detail: ErrorDetails, path: str) -> str:
         options = tuple(part.strip('" ') for part in allowed.replace(" or ", ",").split(","))
         return f"{where}: {_shown(given)}{_nearest(str(given), options)}; allowed: {allowed}"
     if kind == "string_pattern_mismatch":
-        return f"{where}: {_shown(given)}; allowed: letters, digits and _, not starting with a digit"
+        return (
+            f"{where}: {_shown(given)}; allowed: letters, digits and _, not starting with a digit"
+        )
     return f"{where}: {_shown(given)}; {detail['msg'][0].lower()}{detail['msg'][1:]}"
 
 

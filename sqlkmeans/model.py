@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sqlkmeans.clustering.assignment import Assignment, assign, squared_distances
-from sqlkmeans.clustering.preparation import PreparedFeature, Preparation, preparation_to_rows
+from sqlkmeans.clustering.preparation import Preparation, PreparedFeature, preparation_to_rows
 from sqlkmeans.clustering.profile import tidy
 
 FORMAT = 1
@@ -96,7 +96,7 @@ class SegmentModel:
         """Label rows that are prepared already; labels are indices into ``segment_ids``."""
         return assign(matrix, self.centroids)
 
-    def _matrix(self, rows: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    def _matrix(self, rows: Any) -> npt.NDArray[np.float64]:
         if hasattr(rows, "loc") and hasattr(rows, "columns"):
             rows = rows[self.columns]
         raw = np.asarray(rows, dtype=np.float64)

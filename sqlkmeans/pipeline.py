@@ -192,14 +192,20 @@ def _recorded_run(database: Database, segmentation: Segmentation, kind: str) -> 
 def _told(error: BaseException) -> str:
     if isinstance(error, SqlKMeansError):
         return str(error)
-    return "interrupted" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}"
+    return (
+        "interrupted"
+        if isinstance(error, KeyboardInterrupt)
+        else f"{type(error).__name__}: {error}"
+    )
 
 
 def _require_schema(database: Database) -> None:
     if database.installs_itself:
         database.install()
     elif not database.schema_version():
-        raise DatabaseError("schema sqlkmeans is not in this database; `sqlkmeans install` makes it")
+        raise DatabaseError(
+            "schema sqlkmeans is not in this database; `sqlkmeans install` makes it"
+        )
 
 
 def _read(
@@ -212,9 +218,7 @@ def _read(
     return engine
 
 
-def _stable_ids(
-    database: Database, segmentation: Segmentation, run_id: int, fit: Fit
-) -> list[int]:
+def _stable_ids(database: Database, segmentation: Segmentation, run_id: int, fit: Fit) -> list[int]:
     model = load_model(database, segmentation.name)
     last = _last_segment_id(database, segmentation)
     if model is None:
@@ -251,9 +255,7 @@ def _measured(
     }
 
 
-def _warnings(
-    engine: Engine, segment_ids: list[int], profiles: list[SegmentProfile]
-) -> list[str]:
+def _warnings(engine: Engine, segment_ids: list[int], profiles: list[SegmentProfile]) -> list[str]:
     """What people should look at, in words."""
     found = []
     if engine.skipped:

@@ -82,7 +82,10 @@ def client_row() -> Row:
 
 
 def segment_rows(
-    profiles: list[SegmentProfile], segment_ids: list[int], given: dict[int, str], kept: Row
+    profiles: list[SegmentProfile],
+    segment_ids: list[int],
+    given: dict[int, str],
+    kept: dict[int, str],
 ) -> dict[str, list[Row]]:
     """Rows of ``segment`` and ``segment_feature`` for a run, row 0 for everyone.
 

@@ -103,7 +103,9 @@ def install(
         elif before == now:
             output.say(f"Schema sqlkmeans is at version {now} already.")
         else:
-            output.say(f"Schema sqlkmeans is now at version {now} (it was {before or 'not there'}).")
+            output.say(
+                f"Schema sqlkmeans is now at version {now} (it was {before or 'not there'})."
+            )
 
 
 @app.command()
@@ -119,9 +121,7 @@ def run(
     from sqlkmeans.cli.jobs import each_segmentation
 
     changes = {"engine": engine} if engine else {}
-    each_segmentation(
-        pipeline.run, definition, segmentation, url, changes, as_json, quiet, verbose
-    )
+    each_segmentation(pipeline.run, definition, segmentation, url, changes, as_json, quiet, verbose)
 
 
 @app.command()
@@ -177,9 +177,7 @@ def rename(
     from sqlkmeans.cli import jobs
     from sqlkmeans.cli.output import Output
 
-    jobs.give_name(
-        Output(as_json, quiet, verbose), name, url, segment_id, new_name, description
-    )
+    jobs.give_name(Output(as_json, quiet, verbose), name, url, segment_id, new_name, description)
 
 
 @app.command()

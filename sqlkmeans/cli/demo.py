@@ -7,8 +7,8 @@ from pathlib import Path
 from sqlkmeans import pipeline
 from sqlkmeans.cli.output import Output
 from sqlkmeans.database import Database, open_database
-from sqlkmeans.demo import definition_text, demo_segmentation, load_customers
 from sqlkmeans.definition import Segmentation
+from sqlkmeans.demo import definition_text, demo_segmentation, load_customers
 from sqlkmeans.report.plots import SAMPLE_ROWS, scatter
 from sqlkmeans.result import RunResult
 
@@ -36,15 +36,14 @@ def show(
     output.run(result)
     if output.as_json:
         return
-    output.say(f"{'Made' if made else 'Used'} {customers:,} customers in {url and 'the server' or database}.")
+    where = database if url is None else opened.safe_url
+    output.say(f"{'Made' if made else 'Used'} {customers:,} customers in {where}.")
     output.say(f"Picture: {picture}")
     if url is None:
         _suggest(output, database, target_url, clusters)
 
 
-def _draw(
-    database: Database, segmentation: Segmentation, result: RunResult, plot: str
-) -> Path:
+def _draw(database: Database, segmentation: Segmentation, result: RunResult, plot: str) -> Path:
     sample = database.labelled_sample(segmentation, segmentation.columns, SAMPLE_ROWS)
     shown = min(SAMPLE_ROWS, result.rows)
     title = f"{result.rows:,} customers in {result.k} segments ({shown:,} shown)"

@@ -100,9 +100,7 @@ def roll_back(output: Output, name: str | None, url: str | None, to: int | None)
     """Bring back an earlier run and print it."""
     selection = select(name, url)
     with selection.open() as database:
-        result = pipeline.rollback(
-            _one_name(selection, database), database, to, output.progress()
-        )
+        result = pipeline.rollback(_one_name(selection, database), database, to, output.progress())
     output.run(result)
 
 

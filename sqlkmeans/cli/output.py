@@ -8,13 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress as RichProgress, SpinnerColumn, TextColumn
-from rich.progress import TimeElapsedColumn
-from rich.table import Table
-
 from sqlkmeans.progress import Advance, Progress
 from sqlkmeans.result import RunResult
+
+# Columns of a table that goes to a file or another program.
+PIPE_WIDTH = 160
 
 
 class Output:
@@ -32,34 +30,38 @@ class Output:
 
     def __init__(self, as_json: bool = False, quiet: bool = False, verbose: bool = False) -> None:
         self.as_json, self.quiet, self.verbose = as_json, quiet, verbose
-        self._results = Console(highlight=False)
-        self._words = Console(stderr=True, highlight=False)
 
     def say(self, text: str = "") -> None:
         """Tell people something."""
         if not self.quiet:
-            self._words.print(text, markup=False, soft_wrap=True)
+            print(text, file=sys.stderr)
 
     def result(self, value: Mapping[str, Any]) -> None:
         """Print the result for programs."""
         json.dump(value, sys.stdout, indent=2, ensure_ascii=False, default=str)
         sys.stdout.write("\n")
 
-    def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = "") -> None:
+    def table(
+        self, columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = ""
+    ) -> None:
         """Print a table; columns whose values are numbers stand to the right."""
+        from rich.console import Console
+        from rich.table import Table
+
         table = Table(title=title or None, title_justify="left", header_style="bold")
         for position, column in enumerate(columns):
-            numbers = all(_is_number(row[position]) for row in rows) and bool(rows)
+            numbers = bool(rows) and all(_is_number(row[position]) for row in rows)
             table.add_column(column, justify="right" if numbers else "left", overflow="fold")
         for row in rows:
             table.add_row(*(_shown(value) for value in row))
-        self._results.print(table)
+        terminal = sys.stdout.isatty()
+        Console(highlight=False, markup=False, width=None if terminal else PIPE_WIDTH).print(table)
 
     def progress(self) -> Progress:
         """Shows steps on a terminal, and only times them elsewhere."""
-        if self.quiet or self.as_json or not self._words.is_terminal:
+        if self.quiet or self.as_json or not sys.stderr.isatty():
             return Progress()
-        return _TerminalProgress(self._words)
+        return _TerminalProgress()
 
     def run(self, result: RunResult) -> None:
         """Print a run: its JSON, or a table of its segments and a few words."""
@@ -89,16 +91,17 @@ class Output:
 
 
 class _TerminalProgress(Progress):
-    def __init__(self, console: Console) -> None:
-        super().__init__()
-        self._console = console
-
     @contextmanager
     def shown(self, name: str, total: int | None) -> Iterator[Advance]:
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-        with RichProgress(*columns, console=self._console, transient=True) as bar:
-            task = bar.add_task(name, total=total)
-            yield lambda done: bar.advance(task, done)
+        from rich.console import Console
+        from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as Bars
+
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(),
+                   TimeElapsedColumn())  # fmt: skip
+        with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
+            task = bars.add_task(name, total=total)
+            yield lambda done: bars.advance(task, done)
 
 
 def _is_number(value: object) -> bool:

@@ -73,7 +73,7 @@ def _pass(matrix: Matrix, centroids: Matrix) -> Matrix:
             block_counts = member.sum(axis=1)
         counts += block_counts
         sums += member @ rows
-    moved = origin + sums / np.maximum(counts, 1)[:, None]
+    moved: Matrix = origin + sums / np.maximum(counts, 1)[:, None]
     empty = np.flatnonzero(counts == 0)
     if len(empty):
         nearest = assign(matrix, centroids).squared_distances

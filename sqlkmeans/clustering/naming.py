@@ -11,7 +11,12 @@ NOTABLE, STRONG = 0.5, 1.5
 #: At most this many features in a name.
 WORDS = 2
 
-_COMPARATIVES = {"age": ("older", "younger")}
+#: Better words than high and low, by the first word of a column's name:
+#: high, low, very high, very low.
+_WORDS = {
+    "age": ("older", "younger", "much older", "much younger"),
+    "recency": ("lapsed", "recent", "long lapsed", "very recent"),
+}
 
 
 def name_segments(
@@ -39,9 +44,7 @@ def name_segments(
         if names[index] is None:
             names[index] = _unused(_candidates(segment), taken)
             taken.add(str(names[index]))
-    return [
-        (str(name), _sentence(segment, everyone)) for name, segment in zip(names, segments)
-    ]
+    return [(str(name), _sentence(segment, everyone)) for name, segment in zip(names, segments)]
 
 
 def describe_everyone(profile: SegmentProfile) -> tuple[str, str]:
@@ -75,13 +78,10 @@ def _unused(candidates: Iterable[str], taken: set[str]) -> str:
 
 
 def _word(name: str, importance: float) -> str:
-    strong = abs(importance) >= STRONG
-    if name.lower() in _COMPARATIVES:
-        word = _COMPARATIVES[name.lower()][importance < 0]
-        return f"much {word}" if strong else word
-    level = "high" if importance > 0 else "low"
     plain = name.replace("_", " ")
-    return f"very {level} {plain}" if strong else f"{level} {plain}"
+    usual = (f"high {plain}", f"low {plain}", f"very high {plain}", f"very low {plain}")
+    words = _WORDS.get(plain.lower().split(" ")[0], usual)
+    return words[2 * (abs(importance) >= STRONG) + (importance < 0)]
 
 
 def _sentence(segment: SegmentProfile, everyone: SegmentProfile) -> str:

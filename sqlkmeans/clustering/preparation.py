@@ -65,11 +65,15 @@ class PreparedFeature:
         """Prepare one column; NaN becomes ``fill``, or stays NaN where there is none."""
         if self.fill is not None:
             values = np.where(np.isnan(values), self.fill, values)
-        return (forward(self.transform, values) - self.center) / self.divisor
+        prepared = forward(self.transform, values) - self.center
+        prepared /= self.divisor
+        return prepared
 
     def invert(self, prepared: Vector) -> Vector:
         """Back to the column's own units."""
-        return backward(self.transform, prepared * self.divisor + self.center)
+        own = prepared * self.divisor
+        own += self.center
+        return backward(self.transform, own)
 
 
 def forward(transform: str, values: Vector) -> Vector:
@@ -225,13 +229,13 @@ def _fit_feature(
     present = column[~absent] if absent.any() else column
     if not len(present):
         return [f"{feature.column}: every value is NULL, so there is nothing to cluster by"]
-    fill = {"mean": np.mean, "median": np.median}[missing](present) if missing in _FILLS else None
+    fill = _fill_value(present, missing)
     values = forward(feature.transform, present)
     low, high = float(values.min()), float(values.max())
     if low == high:
         return [
-            f"{feature.column}: constant ({_plain(float(present[0]))} in all {len(present):,} rows), "
-            "so it separates nobody; remove it from features"
+            f"{feature.column}: constant ({_plain(float(present[0]))} in all {len(present):,} "
+            "rows), so it separates nobody; remove it from features"
         ]
     if fill is not None and absent.any():
         # Scale on what K-Means will see: the filled column.
@@ -239,16 +243,19 @@ def _fit_feature(
     center, scale = _center_and_scale(values, scaling)
     if scale == 0:
         return [
-            f'{feature.column}: its interquartile range is 0, so scaling = "robust" cannot scale it; '
-            'use "standard" or "minmax"'
+            f'{feature.column}: its interquartile range is 0, so scaling = "robust" cannot '
+            'scale it; use "standard" or "minmax"'
         ]
     return PreparedFeature(
         feature.column, feature.transform, float(feature.weight), center, scale,
-        None if fill is None else float(fill),
+        fill,
     )  # fmt: skip
 
 
-_FILLS = ("mean", "median")
+def _fill_value(present: Vector, missing: str) -> float | None:
+    if missing == "mean":
+        return float(present.mean())
+    return float(np.median(present)) if missing == "median" else None
 
 
 def _center_and_scale(values: Vector, scaling: str) -> tuple[float, float]:

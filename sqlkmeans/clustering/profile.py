@@ -85,13 +85,13 @@ def profile_segments(
     sizes = assignment.sizes(k)
     within = np.bincount(labels, weights=assignment.squared_distances, minlength=k)
     # Rows of a segment side by side; a stable sort of 16-bit integers is a radix sort.
-    order = np.argsort(labels.astype(np.uint16), kind="stable")
+    order = np.argsort(labels.astype(np.uint16), kind="stable").astype(np.uint32)
     ends = np.cumsum(sizes)
     parts = [slice(end - size, end) for size, end in zip(sizes, ends)]
 
     def profile(position: int) -> list[FeatureProfile]:
         prepared = preparation.features[position]
-        values = prepared.invert(np.ascontiguousarray(matrix[:, position]))[order]
+        values = prepared.invert(matrix[order, position])
         mask = missing[position]
         absent = None if mask is None else mask[order]
         everyone = _feature_profile(values, absent, None)
@@ -136,9 +136,7 @@ def tidy(value: float) -> float:
     return float(f"{value:.12g}")
 
 
-def profile_to_rows(
-    segment_id: int, profile: SegmentProfile
-) -> list[dict[str, Any]]:
+def profile_to_rows(segment_id: int, profile: SegmentProfile) -> list[dict[str, Any]]:
     """One row a feature, as the table ``segment_feature`` keeps them."""
     return [
         {"segment_id": segment_id, "position": position, "feature": name, **asdict(feature)}

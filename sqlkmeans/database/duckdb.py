@@ -136,7 +136,9 @@ class DuckDBDatabase(Database):
         except (duckdb.CatalogException, duckdb.BinderException) as error:
             raise DataError(f"source {source}: {_first_line(error)}") from None
         except duckdb.Error as error:
-            raise DataError(f"source {source}: DuckDB cannot run it: {_first_line(error)}") from None
+            raise DataError(
+                f"source {source}: DuckDB cannot run it: {_first_line(error)}"
+            ) from None
         return [_column(str(row[0]), str(row[1])) for row in rows]
 
     def describe_table(self, name: str) -> list[Column] | None:
@@ -145,9 +147,7 @@ class DuckDBDatabase(Database):
         return self.describe(name)
 
     @contextmanager
-    def open_source(
-        self, segmentation: Segmentation, features: Sequence[str]
-    ) -> Iterator[Source]:
+    def open_source(self, segmentation: Segmentation, features: Sequence[str]) -> Iterator[Source]:
         relation = _relation(segmentation.source)
         keys = ", ".join(quote(key) for key in segmentation.key)
         values = ", ".join(f"CAST({quote(name)} AS double)" for name in features)
@@ -190,7 +190,9 @@ class DuckDBDatabase(Database):
     def labelled_sample(
         self, segmentation: Segmentation, columns: Sequence[str], at_most: int
     ) -> pa.Table:
-        values = ", ".join(f"CAST({quote(column)} AS double) AS {quote(column)}" for column in columns)
+        values = ", ".join(
+            f"CAST({quote(column)} AS double) AS {quote(column)}" for column in columns
+        )
         keys = ", ".join(quote(key) for key in segmentation.key)
         return self._native.execute(
             f"SELECT {values}, segment_id FROM {_relation(segmentation.source)} "
@@ -229,9 +231,7 @@ class DuckDBDatabase(Database):
                 connection.execute(sa.update(table).where(table.c.name == name).values(**row))
             return self._insert_run(connection, segmentation, {**run, "started_at": now})
 
-    def _insert_run(
-        self, connection: sa.Connection, segmentation: Segmentation, run: Row
-    ) -> int:
+    def _insert_run(self, connection: sa.Connection, segmentation: Segmentation, run: Row) -> int:
         values = {
             "segmentation": segmentation.name,
             "status": "running",
@@ -483,9 +483,7 @@ def _column(name: str, type_name: str) -> Column:
     else:
         kind = "date" if base in _DATES else "other"
     exact = (base in _NUMBERS and base not in _INEXACT) or base == "DECIMAL"
-    return Column(
-        name, type_name, kind, exact or base == "VARCHAR" or base in _DATES | _OTHER_KEYS
-    )
+    return Column(name, type_name, kind, exact or base == "VARCHAR" or base in _DATES | _OTHER_KEYS)
 
 
 def _first_line(error: BaseException) -> str:

@@ -26,7 +26,7 @@ def staging_name(run_id: int) -> str:
 
 
 class LabelTables:
-    """Target, history and view of one segmentation; all its methods run in the caller's transaction.
+    """Target, history and view of one segmentation; all runs in the caller's transaction.
 
     Attributes
     ----------
@@ -93,11 +93,12 @@ class LabelTables:
         """Customers that each published segment shares with each staged cluster."""
         if not self.exist():
             return []
-        return self._native.execute(
+        rows = self._native.execute(
             f"SELECT label.segment_id, staged.cluster, COUNT(*) FROM {self.target} AS label "
             f"JOIN {staging_name(run_id)} AS staged ON {self._same_key('label', 'staged')} "
             "GROUP BY ALL ORDER BY ALL"
         ).fetchall()
+        return [(int(segment_id), int(cluster), int(n)) for segment_id, cluster, n in rows]
 
     def apply_staged(
         self, run_id: int, segment_ids: Sequence[int], now: datetime, tolerance: float

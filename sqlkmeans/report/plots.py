@@ -54,11 +54,14 @@ def scatter(
     xs, ys = sample.column(x).to_numpy(), sample.column(y).to_numpy()
     for index, segment in enumerate(segments):
         member = np.flatnonzero(labels == segment.segment_id)
-        style = {"color": COLOURS[index % len(COLOURS)], "marker": _MARKERS[index % len(_MARKERS)]}
-        axes.scatter(xs[member], ys[member], s=6, alpha=0.45, linewidths=0, **style)
+        colour, marker = COLOURS[index % len(COLOURS)], _MARKERS[index % len(_MARKERS)]
+        axes.scatter(
+            xs[member], ys[member], s=6, alpha=0.45, linewidths=0, color=colour, marker=marker
+        )
         axes.scatter(
             segment.centroid[x], segment.centroid[y], s=130, edgecolors="white", linewidths=1.5,
-            label=f"{segment.segment_id}  {segment.name}  ({segment.share:.0%})", zorder=3, **style,
+            label=f"{segment.segment_id}  {segment.name}  ({segment.share:.0%})", zorder=3,
+            color=colour, marker=marker,
         )  # fmt: skip
     for axis, name in ((axes.xaxis, x), (axes.yaxis, y)):
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))

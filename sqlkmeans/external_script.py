@@ -1,0 +1,237 @@
+"""The door that ``sp_execute_external_script`` knocks at: a frame in, a frame and JSON out.
+
+Runs inside a database server, so it imports nothing but numpy, pandas and scikit-learn of a
+server's age. Keys never come here: a big integer would arrive rounded. Rows are known by a number
+that the database joins back.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from sqlkmeans._version import __version__
+from sqlkmeans.clustering.assignment import Assignment
+from sqlkmeans.clustering.kmeans import fit_kmeans
+from sqlkmeans.clustering.naming import describe_everyone, name_segments
+from sqlkmeans.clustering.preparation import Feature, Preparation, fit_preparation
+from sqlkmeans.clustering.profile import (
+    EVERYONE,
+    SegmentProfile,
+    profile_segments,
+    profile_to_rows,
+)
+from sqlkmeans.clustering.scores import score
+from sqlkmeans.clustering.stable_ids import Previous, match_segments
+from sqlkmeans.errors import DataError, SqlKMeansError
+from sqlkmeans.model import SegmentModel
+
+Row = dict[str, Any]
+Matrix = npt.NDArray[np.float64]
+
+DISTANCE_TOLERANCE = 0.01
+
+_LIBRARIES = ("numpy", "pandas", "scikit-learn")
+
+
+def run_segmentation(rows: pd.DataFrame, job: str) -> tuple[pd.DataFrame, str]:
+    """Fit, keep segment ids stable, and describe: one training run.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        ``InputDataSet``: a row number, the segment that the row has now (missing where none),
+        then the features in the definition's order. A column without a missing value comes as
+        its own integer type, with one as floats.
+    job : str
+        JSON: ``definition``, ``run_id``, ``last_segment_id`` and what is published now:
+        ``model_feature``, ``centroid`` and ``segment`` rows of the active model, and ``given``,
+        the names that people gave.
+
+    Returns
+    -------
+    labels : DataFrame
+        Row number, cluster (counted from 0), distance to its centroid. Empty after an error.
+    publication : str
+        What ``sqlkmeans.publish_run`` takes; or ``{"error": {"code": …, "problems": […]}}``,
+        because an exception would reach the caller as several unreadable messages.
+    """
+    try:
+        labels, publication = _run(rows, json.loads(job))
+        return labels, json.dumps(publication, allow_nan=False)
+    except SqlKMeansError as error:
+        return _no_labels(), json.dumps(error.to_json())
+    except Exception as error:
+        problem = f"{type(error).__name__}: {error}"
+        return _no_labels(), json.dumps(SqlKMeansError(problem).to_json())
+
+
+def _run(rows: pd.DataFrame, job: Row) -> tuple[pd.DataFrame, Row]:
+    begun = time.perf_counter()
+    definition = job["definition"]
+    features = [Feature(f["column"], f["transform"], f["weight"]) for f in definition["features"]]
+    numbers, now, matrix = _split(rows, len(features))
+    preparation = fit_preparation(
+        matrix, features, scaling=definition["scaling"], missing=definition["missing"]
+    )
+    absent = [_where_missing(matrix[:, j]) for j in range(len(features))]
+    kept = preparation.transform_in_place(matrix)
+    matrix = matrix[: int(kept.sum())]
+    absent = [None if mask is None else mask[kept] for mask in absent]
+    fit = fit_kmeans(matrix, definition["k"], n_init=definition["n_init"], seed=definition["seed"])
+    fitted = time.perf_counter()
+    profiles = profile_segments(matrix, absent, preparation, fit.assignment, len(fit.centroids))
+    segment_ids = _stable_ids(job, preparation, fit.centroids, now[kept], fit.assignment)
+    segments, segment_features = _segment_rows(profiles, segment_ids, job)
+    names = {row["segment_id"]: row["name"] for row in segments}
+    model = SegmentModel(
+        preparation, fit.centroids, tuple(segment_ids), tuple(names[i] for i in segment_ids)
+    )
+    scores = score(matrix, fit.centroids, fit.assignment, seed=definition["seed"])
+    labels = pd.DataFrame(
+        {
+            "row_number": numbers[kept],
+            "cluster": fit.assignment.labels.astype(np.int32),
+            "distance": np.sqrt(fit.assignment.squared_distances),
+        }
+    )
+    skipped = int((~kept).sum())
+    run = {
+        "k": len(segment_ids),
+        "rows": len(matrix),
+        "skipped": skipped,
+        "inertia": fit.assignment.inertia,
+        "n_iter": fit.n_iter,
+        **scores.to_dict(),
+        "seconds_fit": round(fitted - begun, 3),
+        "seconds_assign": round(time.perf_counter() - fitted, 3),
+        "sqlkmeans_version": __version__,
+        "library_versions": json.dumps(_library_versions()),
+        "warnings": json.dumps(_warnings(profiles, segment_ids, skipped)),
+    }
+    return labels, {
+        "segment_ids": segment_ids,
+        "model_run_id": job["run_id"],
+        "run": run,
+        "tables": {**model.to_rows(), "segment": segments, "segment_feature": segment_features},
+        "last_segment_id": max(job["last_segment_id"], *segment_ids),
+        "distance_tolerance": DISTANCE_TOLERANCE
+        * float(np.sqrt(fit.assignment.inertia / len(matrix))),
+    }
+
+
+def _split(
+    rows: pd.DataFrame, n_features: int
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64], Matrix]:
+    """Row numbers, present segments (0 for none) and features, in the order of the numbers."""
+    if rows.shape[1] != n_features + 2:
+        raise ValueError(
+            f"{rows.shape[1]} columns came; a row number, a segment and {n_features} features "
+            "were expected"
+        )
+    if not len(rows):
+        raise DataError("the source has no rows; nothing was changed")
+    numbers = rows.iloc[:, 0].to_numpy(dtype=np.int32)
+    order = np.argsort(numbers, kind="stable")
+    now = rows.iloc[:, 1].to_numpy(dtype=np.float64)
+    matrix = np.empty((len(rows), n_features))
+    for position in range(n_features):
+        matrix[:, position] = rows.iloc[:, position + 2].to_numpy(dtype=np.float64)[order]
+    return numbers[order], np.nan_to_num(now[order]).astype(np.int64), matrix
+
+
+def _where_missing(column: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_] | None:
+    absent = np.isnan(column)
+    return absent if absent.any() else None
+
+
+def _stable_ids(
+    job: Row,
+    preparation: Preparation,
+    centroids: Matrix,
+    now: npt.NDArray[np.int64],
+    assignment: Assignment,
+) -> list[int]:
+    last = job["last_segment_id"]
+    if not job["centroid"]:
+        return match_segments(centroids, Previous((), None, last))
+    model = SegmentModel.from_rows(
+        job["model_feature"], job["centroid"], {}, scaling="", missing=""
+    )
+    comparable = model.columns == preparation.columns
+    old = preparation.transform(model.own_units()) if comparable else None
+    labelled = now > 0
+    pairs, counts = np.unique(
+        np.column_stack([now[labelled], assignment.labels[labelled]]), axis=0, return_counts=True
+    )
+    overlap = [(int(a), int(b), int(count)) for (a, b), count in zip(pairs, counts)]
+    return match_segments(centroids, Previous(model.segment_ids, old, last), overlap)
+
+
+def _segment_rows(
+    profiles: list[SegmentProfile], segment_ids: list[int], job: Row
+) -> tuple[list[Row], list[Row]]:
+    """Rows of ``segment`` and ``segment_feature``, row 0 for everyone."""
+    given = {row["segment_id"]: row["name"] for row in job["given"]}
+    kept = {row["segment_id"]: row["name"] for row in job["segment"]}
+    names = name_segments(profiles, [given.get(i) or kept.get(i) for i in segment_ids])
+    described = [(EVERYONE, *describe_everyone(profiles[0]), profiles[0])] + [
+        (segment_id, name, description, profile)
+        for segment_id, (name, description), profile in zip(segment_ids, names, profiles[1:])
+    ]
+    segments: list[Row] = []
+    features: list[Row] = []
+    for segment_id, name, description, profile in sorted(described, key=lambda item: item[0]):
+        segments.append(
+            {
+                "segment_id": segment_id,
+                "name": name,
+                "name_source": "given" if segment_id in given else "generated",
+                "description": description,
+                "size": profile.size,
+                "share": profile.share,
+                "within_ss": profile.within_ss,
+            }
+        )
+        features += profile_to_rows(segment_id, profile)
+    return segments, features
+
+
+def _warnings(profiles: list[SegmentProfile], segment_ids: list[int], skipped: int) -> list[str]:
+    found = []
+    if skipped:
+        found.append(f"{skipped:,} rows were skipped because a feature is missing")
+    for segment_id, profile in zip(segment_ids, profiles[1:]):
+        if profile.size == 1:
+            found.append(
+                f"segment {segment_id} is one customer: look for wrong values, or try "
+                'transform = "log1p" or scaling = "robust"'
+            )
+    return found
+
+
+def _library_versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for library in _LIBRARIES:
+        try:
+            versions[library] = metadata.version(library)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _no_labels() -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "row_number": np.empty(0, dtype=np.int32),
+            "cluster": np.empty(0, dtype=np.int32),
+            "distance": np.empty(0, dtype=np.float64),
+        }
+    )
