@@ -257,6 +257,81 @@ BEGIN
 END;
 GO
 
+-- functions/json_text.sql
+IF OBJECT_ID(N'sqlkmeans.json_text', N'FN') IS NULL
+    EXECUTE (N'CREATE FUNCTION sqlkmeans.json_text (@text nvarchar(max)) RETURNS nvarchar(max)
+        AS BEGIN RETURN N''''; END;');
+GO
+-- A text as JSON writes it, quotes included; null for NULL. STRING_ESCAPE is not the same on every
+-- server for letters outside ASCII.
+ALTER FUNCTION sqlkmeans.json_text (@text nvarchar(max))
+RETURNS nvarchar(max)
+AS
+BEGIN
+    DECLARE @result nvarchar(max) = N'';
+    DECLARE @position int = 0;
+    DECLARE @letter nvarchar(2);
+    DECLARE @code int;
+
+    IF @text IS NULL
+        RETURN N'null';
+
+    -- A letter at a time and by code: what REPLACE takes for equal depends on the collation.
+    WHILE @position < LEN(@text + N'.') - 1
+    BEGIN
+        SET @position = @position + 1;
+        SET @letter = SUBSTRING(@text, @position, 1);
+        SET @code = UNICODE(@letter);
+        SET @result = @result + CASE
+            WHEN @code IN (34, 92) THEN N'\' + @letter
+            WHEN @code < 32 THEN N'\u00' + CASE WHEN @code > 15 THEN N'1' ELSE N'0' END
+                + SUBSTRING(N'0123456789abcdef', @code % 16 + 1, 1)
+            ELSE @letter
+        END;
+    END;
+
+    RETURN N'"' + @result + N'"';
+END;
+GO
+
+-- functions/name_list.sql
+IF OBJECT_ID(N'sqlkmeans.name_list', N'FN') IS NULL
+    EXECUTE (N'CREATE FUNCTION sqlkmeans.name_list (@list nvarchar(max)) RETURNS nvarchar(max)
+        AS BEGIN RETURN N''''; END;');
+GO
+-- A list as JSON: as it is where it is a JSON list, else from names with commas between them. A
+-- name may stand in brackets; one that holds a comma has to come as JSON. NULL for an empty list.
+ALTER FUNCTION sqlkmeans.name_list (@list nvarchar(max))
+RETURNS nvarchar(max)
+AS
+BEGIN
+    DECLARE @rest nvarchar(max) = LTRIM(RTRIM(@list));
+    DECLARE @result nvarchar(max) = N'';
+    DECLARE @name nvarchar(max);
+    DECLARE @comma int;
+
+    IF COALESCE(@rest, N'') = N''
+        RETURN NULL;
+    IF LEFT(@rest, 1) = N'[' AND ISJSON(@rest) = 1
+        RETURN @rest;
+
+    WHILE @rest IS NOT NULL
+    BEGIN
+        SET @comma = CHARINDEX(N',', @rest);
+        SET @name = LTRIM(RTRIM(CASE WHEN @comma > 0 THEN LEFT(@rest, @comma - 1) ELSE @rest END));
+        SET @rest = CASE WHEN @comma > 0 THEN SUBSTRING(@rest, @comma + 1, LEN(@rest)) END;
+        IF LEFT(@name, 1) = N'[' AND RIGHT(@name, 1) = N']' AND LEN(@name) > 2
+            SET @name = REPLACE(SUBSTRING(@name, 2, LEN(@name) - 2), N']]', N']');
+        IF @name = N''
+            RETURN NULL;
+        SET @result = @result + CASE WHEN @result = N'' THEN N'' ELSE N',' END
+            + sqlkmeans.json_text(@name);
+    END;
+
+    RETURN N'[' + @result + N']';
+END;
+GO
+
 -- functions/quoted_name.sql
 IF OBJECT_ID(N'sqlkmeans.quoted_name', N'FN') IS NULL
     EXECUTE (N'CREATE FUNCTION sqlkmeans.quoted_name (@name nvarchar(1000), @suffix nvarchar(20))
@@ -465,8 +540,9 @@ AS
 BEGIN
     SET NOCOUNT ON;
 
-    -- Lock names are compared byte by byte, whatever the collation of the names in the table.
-    DECLARE @resource nvarchar(255) = N'sqlkmeans:' + LOWER(@segmentation);
+    -- Lock names are compared byte by byte, whatever the collation of the names in the table. Not
+    -- every server keeps those of its databases apart.
+    DECLARE @resource nvarchar(255) = N'sqlkmeans:' + DB_NAME() + N':' + LOWER(@segmentation);
     DECLARE @result int;
 
     IF @release = 1
@@ -564,11 +640,14 @@ GO
 IF OBJECT_ID(N'sqlkmeans.describe_key', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.describe_key AS RETURN 0;');
 GO
--- The key columns of a table of this database with their types, as CREATE TABLE writes them.
+-- The key columns of a table of this database with their types, as CREATE TABLE writes them, or
+-- with other words before and after each.
 ALTER PROCEDURE sqlkmeans.describe_key
     @table       nvarchar(1000),
     @key         nvarchar(max),
-    @key_columns nvarchar(max) OUTPUT
+    @key_columns nvarchar(max) OUTPUT,
+    @before      nvarchar(100) = N'',
+    @after       nvarchar(100) = N', '
 AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
@@ -594,7 +673,8 @@ BEGIN
     WHILE EXISTS (SELECT 1 FROM OPENJSON(@key) AS j WHERE CAST(j.[key] AS int) = @position)
     BEGIN
         SELECT @name = j.[value] FROM OPENJSON(@key) AS j WHERE CAST(j.[key] AS int) = @position;
-        SELECT @key_columns = @key_columns + QUOTENAME(@name) + N' ' + c.type + N' NOT NULL, '
+        SELECT @key_columns = @key_columns + @before + QUOTENAME(@name) + N' ' + c.type
+            + N' NOT NULL' + @after
         FROM #table_column AS c
         WHERE c.name = @name;
         SET @position = @position + 1;
@@ -667,11 +747,12 @@ BEGIN
     ELSE IF COALESCE(PARSENAME(@target, 2), N'dbo') = N'sqlkmeans'
         SET @problems = @problems + N'target: schema sqlkmeans is not for segment tables' + @line;
 
-    SELECT @problems = @problems + N'target: ' + @target_name + N' is the target of segmentation '
-        + MIN(g.name) + N'; each needs its own' + @line
+    SELECT @name = MIN(g.name)
     FROM sqlkmeans.segmentation AS g
-    WHERE g.name <> @segmentation AND sqlkmeans.quoted_name(g.target, N'') = @target_name
-    HAVING COUNT(*) > 0;
+    WHERE g.name <> @segmentation AND sqlkmeans.quoted_name(g.target, N'') = @target_name;
+    IF @name IS NOT NULL
+        SET @problems = @problems + N'target: ' + @target_name
+            + N' is the target of segmentation ' + @name + N'; each needs its own' + @line;
 
     -- As the owner: a table that the caller cannot see must not be taken for a free name.
     DECLARE @statement nvarchar(max) = N'
@@ -728,15 +809,25 @@ BEGIN
         SET @problems = @problems + N'target: ' + @target_name + N' is there already and is no '
             + N'segment table of this key; choose another target' + @line;
 
-    SELECT @problems = @problems + N'features: ' + COALESCE(f.[column], N'a feature without a column')
-        + CASE WHEN c.name IS NULL THEN N' is no column of the source'
-               ELSE N' is ' + c.type + N'; allowed: a number or a bit' END + @line
-    FROM OPENJSON(@definition, '$.features') WITH ([column] nvarchar(128) '$.column') AS f
-    LEFT JOIN #source_column AS c ON c.name = f.[column]
-    WHERE @problem IS NULL
-      AND (c.name IS NULL
-           OR c.type NOT IN (N'bigint', N'int', N'smallint', N'tinyint', N'bit', N'decimal',
-                             N'numeric', N'money', N'smallmoney', N'float', N'real'));
+    SET @position = 0;
+    WHILE @problem IS NULL
+          AND EXISTS (SELECT 1 FROM OPENJSON(@definition, '$.features') AS j
+                      WHERE CAST(j.[key] AS int) = @position)
+    BEGIN
+        SELECT @name = COALESCE(JSON_VALUE(j.[value], '$.column'), N'')
+        FROM OPENJSON(@definition, '$.features') AS j
+        WHERE CAST(j.[key] AS int) = @position;
+        SET @type = NULL;
+        SELECT @type = c.type FROM #source_column AS c WHERE c.name = @name;
+        SET @position = @position + 1;
+
+        IF @type IS NULL
+            SET @problems = @problems + N'features: the source has no column ' + @name + @line;
+        ELSE IF @type NOT IN (N'bigint', N'int', N'smallint', N'tinyint', N'bit', N'decimal',
+                              N'numeric', N'money', N'smallmoney', N'float', N'real')
+            SET @problems = @problems + N'features: ' + @name + N' is ' + @type
+                + N'; allowed: a number or a bit' + @line;
+    END;
 
     IF NOT EXISTS (SELECT 1 FROM OPENJSON(@definition, '$.features') AS j)
         SET @problems = @problems + N'features: missing; allowed: one or more columns of the source'
@@ -1497,6 +1588,250 @@ BEGIN
 END;
 GO
 
+-- procedures/refresh_movement.sql
+IF OBJECT_ID(N'sqlkmeans.refresh_movement', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.refresh_movement AS RETURN 0;');
+GO
+-- Makes the view segment_movement anew: one SELECT for each segmentation that has a history.
+ALTER PROCEDURE sqlkmeans.refresh_movement
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @union nvarchar(max) = N'';
+    DECLARE @segmentation nvarchar(128) = N'';
+    DECLARE @definition nvarchar(max);
+    DECLARE @history nvarchar(1000);
+    DECLARE @history_id bigint;
+    DECLARE @statement nvarchar(max);
+
+    WHILE 1 = 1
+    BEGIN
+        SET @definition = NULL;
+        SELECT TOP (1) @segmentation = g.name, @definition = g.definition
+        FROM sqlkmeans.segmentation AS g
+        WHERE g.name > @segmentation AND g.active_run_id IS NOT NULL
+        ORDER BY g.name;
+        IF @definition IS NULL
+            BREAK;
+
+        SET @history = sqlkmeans.quoted_name(JSON_VALUE(@definition, '$.target'), N'_history');
+        EXECUTE sqlkmeans.as_owner
+            @statement = N'SET @arrived = OBJECT_ID(@text);', @text = @history,
+            @arrived = @history_id OUTPUT;
+
+        IF @history_id IS NOT NULL
+            SET @union = @union + CASE WHEN @union = N'' THEN N'' ELSE N'
+UNION ALL
+' END + N'SELECT a.segmentation, a.run_id AS from_run_id, b.run_id AS to_run_id,
+    m.from_segment_id, m.to_segment_id, m.customers
+FROM sqlkmeans.run AS a
+INNER JOIN sqlkmeans.run AS b ON b.segmentation = a.segmentation AND b.published_at > a.published_at
+CROSS APPLY (
+    SELECT c.from_segment_id, c.to_segment_id, COUNT_BIG(*) AS customers
+    FROM (
+        SELECT
+            MAX(CASE WHEN h.valid_from <= a.published_at
+                      AND (h.valid_to IS NULL OR h.valid_to > a.published_at)
+                     THEN h.segment_id END) AS from_segment_id,
+            MAX(CASE WHEN h.valid_from <= b.published_at
+                      AND (h.valid_to IS NULL OR h.valid_to > b.published_at)
+                     THEN h.segment_id END) AS to_segment_id
+        FROM ' + @history + N' AS h
+        GROUP BY ' + sqlkmeans.each_name(JSON_QUERY(@definition, '$.key'), N'h.{}', N', ') + N'
+    ) AS c
+    WHERE c.from_segment_id IS NOT NULL OR c.to_segment_id IS NOT NULL
+    GROUP BY c.from_segment_id, c.to_segment_id
+) AS m
+WHERE a.segmentation = N''' + REPLACE(@segmentation, N'''', N'''''')
+                + N''' AND a.status = N''published'' AND b.status = N''published''';
+    END;
+
+    IF @union = N''
+        SET @union = N'SELECT CAST(NULL AS nvarchar(128)) AS segmentation, '
+            + N'CAST(NULL AS bigint) AS from_run_id, CAST(NULL AS bigint) AS to_run_id, '
+            + N'CAST(NULL AS int) AS from_segment_id, CAST(NULL AS int) AS to_segment_id, '
+            + N'CAST(NULL AS bigint) AS customers WHERE 1 = 0';
+
+    EXECUTE sqlkmeans.as_owner @statement = N'DROP VIEW IF EXISTS sqlkmeans.segment_movement;';
+    SET @statement = N'CREATE VIEW sqlkmeans.segment_movement AS' + NCHAR(10) + @union + N';';
+    EXECUTE sqlkmeans.as_owner @statement = N'EXECUTE (@text);', @text = @statement;
+END;
+GO
+
+-- procedures/define_segmentation.sql
+IF OBJECT_ID(N'sqlkmeans.define_segmentation', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.define_segmentation AS RETURN 0;');
+GO
+-- Registers a segmentation, or changes the one of that name, after checking all of it.
+ALTER PROCEDURE sqlkmeans.define_segmentation
+    @segmentation nvarchar(128) = NULL,
+    @source       nvarchar(max) = NULL,
+    @key          nvarchar(max) = NULL,
+    @features     nvarchar(max) = NULL,
+    @k            int           = NULL,
+    @target       nvarchar(400) = NULL,
+    @scaling      nvarchar(16)  = N'standard',
+    @missing      nvarchar(16)  = N'error',
+    @n_init       int           = 10,
+    @seed         bigint        = 0,
+    @engine       nvarchar(32)  = N'local',
+    @execute      bit           = 1,
+    @help         bit           = 0
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    IF @help = 1
+    BEGIN
+        SELECT h.parameter, h.type, h.[default], h.meaning
+        FROM (VALUES
+            (1, N'@segmentation', N'nvarchar(128)', N'NULL',
+                N'Its name: letters, digits and underscores.'),
+            (2, N'@source', N'nvarchar(max)', N'NULL',
+                N'A table, a view, or one SELECT; a row for each customer.'),
+            (3, N'@key', N'nvarchar(max)', N'NULL',
+                N'The column that identifies a customer; several as a,b or as JSON ["a", "b"].'),
+            (4, N'@features', N'nvarchar(max)', N'NULL',
+                N'The columns to cluster by: a,b or JSON ["a", {"column": "b", "transform": "log1p", "weight": 2}].'),
+            (5, N'@k', N'int', N'NULL', N'The number of segments, 2 to 1,000.'),
+            (6, N'@target', N'nvarchar(400)', N'NULL',
+                N'The segment table, table or schema.table; the first run makes it.'),
+            (7, N'@scaling', N'nvarchar(16)', N'N''standard''', N'standard, robust, minmax or none.'),
+            (8, N'@missing', N'nvarchar(16)', N'N''error''', N'error, skip, mean or median.'),
+            (9, N'@n_init', N'int', N'10', N'Number of k-means++ starts, 1 to 1,000.'),
+            (10, N'@seed', N'bigint', N'0', N'Of the random numbers, 0 to 4,294,967,295.'),
+            (11, N'@engine', N'nvarchar(32)', N'N''local''',
+                N'Where a client trains: local, pushdown, spark or in_database.'),
+            (12, N'@execute', N'bit', N'1', N'0 shows what would be done and does nothing.'),
+            (13, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+        ) AS h (position, parameter, type, [default], meaning)
+        ORDER BY h.position;
+        RETURN 0;
+    END;
+
+    DECLARE @line nchar(1) = NCHAR(10);
+    DECLARE @problems nvarchar(max) = N'';
+    DECLARE @definition nvarchar(max);
+    DECLARE @key_columns nvarchar(max);
+    DECLARE @now datetime2(6) = SYSUTCDATETIME();
+
+    IF sqlkmeans.is_plain_name(@segmentation) = 0 OR LEN(@segmentation) > 100
+        SET @problems = @problems + N'@segmentation: ' + COALESCE(@segmentation, N'NULL')
+            + N' given; allowed: letters, digits and underscores, 100 at most' + @line;
+    IF @k IS NULL OR @k NOT BETWEEN 2 AND 1000
+        SET @problems = @problems + N'@k: ' + COALESCE(CAST(@k AS nvarchar(20)), N'NULL')
+            + N' given; allowed: 2 to 1,000' + @line;
+    IF @scaling IS NULL OR @scaling NOT IN (N'standard', N'robust', N'minmax', N'none')
+        SET @problems = @problems + N'@scaling: ' + COALESCE(@scaling, N'NULL')
+            + N' given; allowed: standard, robust, minmax, none' + @line;
+    IF @missing IS NULL OR @missing NOT IN (N'error', N'skip', N'mean', N'median')
+        SET @problems = @problems + N'@missing: ' + COALESCE(@missing, N'NULL')
+            + N' given; allowed: error, skip, mean, median' + @line;
+    IF @n_init IS NULL OR @n_init NOT BETWEEN 1 AND 1000
+        SET @problems = @problems + N'@n_init: ' + COALESCE(CAST(@n_init AS nvarchar(20)), N'NULL')
+            + N' given; allowed: 1 to 1,000' + @line;
+    IF @seed IS NULL OR @seed NOT BETWEEN 0 AND 4294967295
+        SET @problems = @problems + N'@seed: ' + COALESCE(CAST(@seed AS nvarchar(20)), N'NULL')
+            + N' given; allowed: 0 to 4,294,967,295' + @line;
+    IF @engine IS NULL OR @engine NOT IN (N'local', N'pushdown', N'spark', N'in_database')
+        SET @problems = @problems + N'@engine: ' + COALESCE(@engine, N'NULL')
+            + N' given; allowed: local, pushdown, spark, in_database' + @line;
+
+    SET @key = sqlkmeans.name_list(@key);
+    SET @features = sqlkmeans.name_list(@features);
+    IF @key IS NULL
+        SET @problems = @problems + N'@key: not a list; allowed: a,b or JSON ["a", "b"]' + @line;
+    IF @features IS NULL
+        SET @problems = @problems
+            + N'@features: not a list; allowed: a,b or JSON ["a", {"column": "b"}]' + @line;
+
+    -- Features as a definition holds them: every one an object with every key.
+    CREATE TABLE #feature
+    (
+        position  int           NOT NULL,
+        name      nvarchar(128) COLLATE DATABASE_DEFAULT NULL,
+        transform nvarchar(100) COLLATE DATABASE_DEFAULT NULL,
+        weight    nvarchar(100) COLLATE DATABASE_DEFAULT NULL
+    );
+    INSERT INTO #feature (position, name, transform, weight)
+    SELECT CAST(j.[key] AS int) + 1,
+        CASE j.[type] WHEN 1 THEN j.[value] WHEN 5 THEN JSON_VALUE(j.[value], '$.column') END,
+        COALESCE(CASE WHEN j.[type] = 5 THEN JSON_VALUE(j.[value], '$.transform') END, N'none'),
+        COALESCE(CASE WHEN j.[type] = 5 THEN JSON_VALUE(j.[value], '$.weight') END, N'1.0')
+    FROM OPENJSON(@features) AS j;
+
+    -- One row at a time: adding up texts over the rows of a SELECT is not the same on every server.
+    DECLARE @list nvarchar(max) = N'';
+    DECLARE @position int = 0;
+    DECLARE @name nvarchar(128);
+    DECLARE @transform nvarchar(100);
+    DECLARE @weight nvarchar(100);
+    WHILE @position < (SELECT COUNT(*) FROM #feature AS f)
+    BEGIN
+        SET @position = @position + 1;
+        SELECT @name = COALESCE(f.name, N''), @transform = f.transform, @weight = f.weight
+        FROM #feature AS f
+        WHERE f.position = @position;
+
+        IF @transform NOT IN (N'none', N'log1p')
+            SET @problems = @problems + N'@features: transform ' + @transform + N' of ' + @name
+                + N' given; allowed: none, log1p' + @line;
+        IF COALESCE(TRY_CAST(@weight AS float), 0) <= 0
+            SET @problems = @problems + N'@features: weight ' + @weight + N' of ' + @name
+                + N' given; allowed: a number above 0' + @line;
+        IF EXISTS (SELECT 1 FROM #feature AS f WHERE f.name = @name AND f.position < @position)
+            SET @problems = @problems + N'@features: ' + @name + N' is named twice' + @line;
+        IF EXISTS (SELECT 1 FROM OPENJSON(@key) AS j WHERE j.[value] = @name)
+            SET @problems = @problems + N'@features: ' + @name
+                + N' is the key too; a key identifies, it does not measure' + @line;
+
+        SET @list = @list + CASE WHEN @position > 1 THEN N',' ELSE N'' END
+            + N'{"column":' + sqlkmeans.json_text(@name) + N',"transform":'
+            + sqlkmeans.json_text(@transform) + N',"weight":'
+            + CASE WHEN TRY_CAST(@weight AS float) > 0 THEN @weight ELSE N'1.0' END + N'}';
+    END;
+
+    SET @definition = N'{"name":' + sqlkmeans.json_text(COALESCE(@segmentation, N''))
+        + N',"source":' + sqlkmeans.json_text(COALESCE(@source, N''))
+        + N',"key":' + COALESCE(@key, N'[]')
+        + N',"features":[' + @list
+        + N'],"k":' + CAST(COALESCE(@k, 0) AS nvarchar(20))
+        + N',"target":' + sqlkmeans.json_text(COALESCE(@target, N''))
+        + N',"scaling":' + sqlkmeans.json_text(COALESCE(@scaling, N''))
+        + N',"missing":' + sqlkmeans.json_text(COALESCE(@missing, N''))
+        + N',"n_init":' + CAST(COALESCE(@n_init, 0) AS nvarchar(20))
+        + N',"seed":' + CAST(COALESCE(@seed, 0) AS nvarchar(20))
+        + N',"engine":' + sqlkmeans.json_text(COALESCE(@engine, N'')) + N'}';
+
+    EXECUTE sqlkmeans.check_definition
+        @segmentation = @segmentation, @definition = @definition,
+        @problems = @problems OUTPUT, @key_columns = @key_columns OUTPUT;
+    EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
+
+    IF @execute = 1
+    BEGIN
+        UPDATE sqlkmeans.segmentation
+        SET definition = @definition, target = @target, updated_at = @now
+        WHERE name = @segmentation;
+
+        IF NOT EXISTS (SELECT 1 FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation)
+            INSERT INTO sqlkmeans.segmentation
+                (name, definition, target, last_segment_id, created_at, updated_at)
+            VALUES (@segmentation, @definition, @target, 0, @now, @now);
+    END;
+
+    SELECT @segmentation AS segmentation,
+        CASE WHEN @execute = 1 THEN N'registered' ELSE N'would be registered' END AS outcome,
+        N'a run makes ' + sqlkmeans.quoted_name(@target, N'') + N' (' + @key_columns
+            + N'segment_id int NOT NULL, distance float NOT NULL, run_id bigint NOT NULL, '
+            + N'assigned_at datetime2(6) NOT NULL), '
+            + sqlkmeans.quoted_name(@target, N'_history') + N' and '
+            + sqlkmeans.quoted_name(@target, N'_named') AS next_step,
+        @definition AS definition;
+END;
+GO
+
 -- procedures/start_run.sql
 IF OBJECT_ID(N'sqlkmeans.start_run', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.start_run AS RETURN 0;');
@@ -1729,7 +2064,10 @@ BEGIN
         COMMIT TRANSACTION;
 
         IF @kind = N'fit'
+        BEGIN
             EXECUTE sqlkmeans.refresh_function @segmentation = @segmentation, @run_id = @run_id;
+            EXECUTE sqlkmeans.refresh_movement;
+        END;
         EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
     END TRY
     BEGIN CATCH
@@ -2284,6 +2622,645 @@ BEGIN
 END;
 GO
 
+-- procedures/run_segmentation.sql
+IF OBJECT_ID(N'sqlkmeans.run_segmentation', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.run_segmentation AS RETURN 0;');
+GO
+-- Trains a segmentation inside the server and publishes it. Python gets row numbers instead of
+-- keys, because a bigint would reach it rounded and most other types not at all.
+ALTER PROCEDURE sqlkmeans.run_segmentation
+    @segmentation nvarchar(128) = NULL,
+    @run_id       bigint        = NULL OUTPUT,
+    @help         bit           = 0
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    IF @help = 1
+    BEGIN
+        SELECT h.parameter, h.type, h.[default], h.meaning
+        FROM (VALUES
+            (1, N'@segmentation', N'nvarchar(128)', N'NULL',
+                N'A registered segmentation; the caller must be able to read its source.'),
+            (2, N'@run_id', N'bigint OUTPUT', N'NULL', N'The run.'),
+            (3, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+        ) AS h (position, parameter, type, [default], meaning)
+        ORDER BY h.position;
+        RETURN 0;
+    END;
+
+    DECLARE @problems nvarchar(max);
+    DECLARE @definition nvarchar(max);
+    DECLARE @source nvarchar(max);
+    DECLARE @relation nvarchar(max);
+    DECLARE @key nvarchar(max);
+    DECLARE @key_columns nvarchar(max);
+    DECLARE @columns nvarchar(max) = N'';
+    DECLARE @added nvarchar(max) = N'';
+    DECLARE @values nvarchar(max) = N'';
+    DECLARE @target nvarchar(1000);
+    DECLARE @target_id bigint;
+    DECLARE @staging nvarchar(200);
+    DECLARE @statement nvarchar(max);
+    DECLARE @job nvarchar(max);
+    DECLARE @publication nvarchar(max);
+    DECLARE @active bigint;
+    DECLARE @last_segment_id int;
+    DECLARE @feature nvarchar(128);
+    DECLARE @position int = 0;
+    DECLARE @rows bigint;
+    DECLARE @total bigint;
+    DECLARE @code int;
+    DECLARE @arrived bigint;
+    DECLARE @moved bigint;
+    DECLARE @departed bigint;
+    DECLARE @written bigint;
+    DECLARE @error nvarchar(max);
+    DECLARE @begun datetime2(6) = SYSUTCDATETIME();
+    DECLARE @seconds_read nvarchar(40);
+
+    SELECT @definition = g.definition, @active = g.active_run_id, @last_segment_id = g.last_segment_id
+    FROM sqlkmeans.segmentation AS g
+    WHERE g.name = @segmentation;
+
+    IF @definition IS NULL
+    BEGIN
+        SET @problems = N'@segmentation: ' + COALESCE(@segmentation, N'NULL')
+            + N' given; allowed: a segmentation that define_segmentation has registered';
+        EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
+    END;
+    IF OBJECT_ID(N'sys.sp_execute_external_script') IS NULL
+        EXECUTE sqlkmeans.raise_problems @number = 50004,
+            @problems = N'this server runs no external scripts; train with the client: sqlkmeans run';
+
+    SELECT @source = j.source FROM OPENJSON(@definition) WITH (source nvarchar(max) '$.source') AS j;
+    SET @relation = sqlkmeans.relation(@source);
+    SET @key = JSON_QUERY(@definition, '$.key');
+    SET @target = sqlkmeans.quoted_name(JSON_VALUE(@definition, '$.target'), N'');
+
+    CREATE TABLE #input (row_number int NOT NULL PRIMARY KEY, previous_segment_id int NULL);
+    CREATE TABLE #label
+    (
+        row_number int   NOT NULL PRIMARY KEY,
+        cluster    int   NOT NULL,
+        distance   float NOT NULL
+    );
+    CREATE TABLE #publication (content nvarchar(max) NULL);
+
+    EXECUTE sqlkmeans.take_lock @segmentation = @segmentation;
+
+    BEGIN TRY
+        EXECUTE sqlkmeans.start_run
+            @segmentation = @segmentation, @kind = N'fit', @engine = N'in_database',
+            @run_id = @run_id OUTPUT;
+        SET @staging = N'sqlkmeans.' + QUOTENAME(N'staging_' + CAST(@run_id AS nvarchar(20)));
+
+        WHILE EXISTS (SELECT 1 FROM OPENJSON(@definition, '$.features') AS j
+                      WHERE CAST(j.[key] AS int) = @position)
+        BEGIN
+            SELECT @feature = JSON_VALUE(j.[value], '$.column')
+            FROM OPENJSON(@definition, '$.features') AS j
+            WHERE CAST(j.[key] AS int) = @position;
+            SET @position = @position + 1;
+            SET @columns = @columns + N', f' + CAST(@position AS nvarchar(10));
+            SET @added = @added + N'ALTER TABLE #input ADD f' + CAST(@position AS nvarchar(10))
+                + N' float NULL; ';
+            SET @values = @values + N', CAST(s.' + QUOTENAME(@feature) + N' AS float)';
+        END;
+
+        -- Columns that are added to a temporary table by a nested batch stay in it.
+        EXECUTE sqlkmeans.describe_key
+            @table = @staging, @key = @key, @key_columns = @key_columns OUTPUT,
+            @before = N'ALTER TABLE #input ADD ', @after = N'; ';
+        SET @statement = @key_columns + @added;
+        EXECUTE sys.sp_executesql @statement;
+
+        -- Reads the source as the caller, in key order: restarts depend on the order of rows.
+        EXECUTE sqlkmeans.as_owner
+            @statement = N'SET @arrived = OBJECT_ID(@text);', @text = @target,
+            @arrived = @target_id OUTPUT;
+        SET @statement = N'INSERT INTO #input (row_number, '
+            + sqlkmeans.each_name(@key, N'{}', N', ') + N', previous_segment_id' + @columns
+            + N') SELECT ROW_NUMBER() OVER (ORDER BY ' + sqlkmeans.each_name(@key, N's.{}', N', ')
+            + N'), ' + sqlkmeans.each_name(@key, N's.{}', N', ') + N', '
+            + CASE WHEN @target_id IS NULL THEN N'NULL' ELSE N'p.segment_id' END
+            + @values + N' FROM ' + @relation
+            + CASE WHEN @target_id IS NULL THEN N''
+                   ELSE N' LEFT JOIN ' + @target + N' AS p ON '
+                       + sqlkmeans.each_name(@key, N'p.{} = s.{}', N' AND ') END
+            + N'; SET @total = ROWCOUNT_BIG();';
+        EXECUTE sys.sp_executesql @statement, N'@total bigint OUTPUT', @total = @total OUTPUT;
+        SET @seconds_read =
+            CAST(DATEDIFF(millisecond, @begun, SYSUTCDATETIME()) / 1000.0 AS nvarchar(40));
+
+        SET @job = N'{"run_id":' + CAST(@run_id AS nvarchar(20))
+            + N',"last_segment_id":' + CAST(@last_segment_id AS nvarchar(10))
+            + N',"definition":' + @definition
+            + N',"model_feature":' + COALESCE((
+                SELECT f.position, f.feature, f.transform, f.weight, f.center, f.scale, f.fill
+                FROM sqlkmeans.model_feature AS f
+                WHERE f.run_id = @active
+                ORDER BY f.position
+                FOR JSON PATH, INCLUDE_NULL_VALUES), N'[]')
+            + N',"centroid":' + COALESCE((
+                SELECT c.segment_id, c.position, c.scaled_value
+                FROM sqlkmeans.centroid AS c
+                WHERE c.run_id = @active
+                FOR JSON PATH), N'[]')
+            + N',"segment":' + COALESCE((
+                SELECT s.segment_id, s.name
+                FROM sqlkmeans.segment AS s
+                WHERE s.run_id = @active AND s.segment_id > 0
+                FOR JSON PATH), N'[]')
+            + N',"given":' + COALESCE((
+                SELECT s.segment_id, MAX(s.name) AS name
+                FROM sqlkmeans.segment AS s
+                INNER JOIN sqlkmeans.run AS r ON r.run_id = s.run_id
+                WHERE r.segmentation = @segmentation AND s.name_source = N'given'
+                GROUP BY s.segment_id
+                FOR JSON PATH), N'[]')
+            + N'}';
+
+        -- As the owner, so that nobody has to be granted external scripts.
+        SET @statement = N'
+DECLARE @publication nvarchar(max);
+INSERT INTO #label (row_number, cluster, distance)
+EXECUTE sys.sp_execute_external_script
+    @language = N''Python'',
+    @script = N''
+from sqlkmeans.external_script import run_segmentation
+
+OutputDataSet, publication = run_segmentation(InputDataSet, job)
+'',
+    @input_data_1 = N''SELECT row_number, previous_segment_id' + @columns + N' FROM #input'',
+    @params = N''@job nvarchar(max), @publication nvarchar(max) OUTPUT'',
+    @job = @text,
+    @publication = @publication OUTPUT;
+INSERT INTO #publication (content) VALUES (@publication);
+';
+        EXECUTE sqlkmeans.as_owner @statement = @statement, @text = @job;
+        SELECT @publication = p.content FROM #publication AS p;
+
+        IF JSON_QUERY(@publication, '$.error') IS NOT NULL OR @publication IS NULL
+        BEGIN
+            SET @problems = N'';
+            SET @position = 0;
+            WHILE EXISTS (SELECT 1 FROM OPENJSON(@publication, '$.error.problems') AS j
+                          WHERE CAST(j.[key] AS int) = @position)
+            BEGIN
+                SELECT @problems = @problems + j.[value] + NCHAR(10)
+                FROM OPENJSON(@publication, '$.error.problems') AS j
+                WHERE CAST(j.[key] AS int) = @position;
+                SET @position = @position + 1;
+            END;
+            IF @problems = N''
+                SET @problems = N'Python gave no publication back';
+            SET @code = 50000 + COALESCE(TRY_CAST(JSON_VALUE(@publication, '$.error.code') AS int), 1);
+            EXECUTE sqlkmeans.raise_problems @number = @code, @problems = @problems;
+        END;
+
+        SET @statement = N'INSERT INTO ' + @staging + N' ('
+            + sqlkmeans.each_name(@key, N'{}', N', ') + N', cluster, distance) SELECT '
+            + sqlkmeans.each_name(@key, N'i.{}', N', ') + N', l.cluster, l.distance'
+            + N' FROM #input AS i INNER JOIN #label AS l ON l.row_number = i.row_number;'
+            + N' SET @rows = ROWCOUNT_BIG();';
+        EXECUTE sys.sp_executesql @statement, N'@rows bigint OUTPUT', @rows = @rows OUTPUT;
+
+        SET @publication = JSON_MODIFY(
+            @publication, '$.run.seconds_read', CAST(@seconds_read AS float));
+        EXECUTE sqlkmeans.publish_staged
+            @run_id = @run_id, @publication = @publication, @arrived = @arrived OUTPUT,
+            @moved = @moved OUTPUT, @departed = @departed OUTPUT, @written = @written OUTPUT;
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
+    END TRY
+    BEGIN CATCH
+        SET @error = ERROR_MESSAGE();
+        IF XACT_STATE() <> 0
+            ROLLBACK TRANSACTION;
+        -- 39004: Python ended with an exception before or outside sqlkmeans.
+        IF ERROR_NUMBER() = 39004
+            SET @error = N'Python could not run sqlkmeans (is the package installed for the '
+                + N'server''s Python? docs/deploy.md): ' + @error;
+        IF EXISTS (SELECT 1 FROM sqlkmeans.run AS r WHERE r.run_id = @run_id)
+            EXECUTE sqlkmeans.fail_run @run_id = @run_id, @error = @error;
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
+        IF ERROR_NUMBER() = 39004
+            EXECUTE sqlkmeans.raise_problems @number = 50001, @problems = @error;
+        THROW;
+    END CATCH;
+
+    SELECT @run_id AS run_id, @rows AS [rows], @total - @rows AS skipped, @arrived AS arrived,
+        @moved AS moved, @departed AS departed, @written AS written;
+END;
+GO
+
+-- procedures/purge.sql
+IF OBJECT_ID(N'sqlkmeans.purge', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.purge AS RETURN 0;');
+GO
+-- Deletes old runs with their models. What is published now, and the models that kept runs use,
+-- always stay.
+ALTER PROCEDURE sqlkmeans.purge
+    @segmentation nvarchar(128) = NULL,
+    @keep_days    int           = 365,
+    @history      bit           = 0,
+    @execute      bit           = 1,
+    @help         bit           = 0
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    IF @help = 1
+    BEGIN
+        SELECT h.parameter, h.type, h.[default], h.meaning
+        FROM (VALUES
+            (1, N'@segmentation', N'nvarchar(128)', N'NULL', N'One segmentation; NULL takes all.'),
+            (2, N'@keep_days', N'int', N'365', N'Runs that ended in so many days stay, 1 or more.'),
+            (3, N'@history', N'bit', N'0',
+                N'1 deletes labels from the history too that ended before then.'),
+            (4, N'@execute', N'bit', N'1', N'0 shows what would be deleted and deletes nothing.'),
+            (5, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+        ) AS h (position, parameter, type, [default], meaning)
+        ORDER BY h.position;
+        RETURN 0;
+    END;
+
+    DECLARE @line nchar(1) = NCHAR(10);
+    DECLARE @problems nvarchar(max) = N'';
+    DECLARE @before datetime2(6);
+    DECLARE @name nvarchar(128) = N'';
+    DECLARE @target nvarchar(400);
+    DECLARE @table nvarchar(1000);
+    DECLARE @statement nvarchar(max);
+    DECLARE @history_id bigint;
+    DECLARE @rows bigint;
+    DECLARE @history_rows bigint = 0;
+
+    IF @segmentation IS NOT NULL
+       AND NOT EXISTS (SELECT 1 FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation)
+        SET @problems = @problems + N'@segmentation: ' + @segmentation
+            + N' given; allowed: the name of a segmentation in sqlkmeans.segmentation' + @line;
+    IF @keep_days IS NULL OR @keep_days < 1
+        SET @problems = @problems + N'@keep_days: ' + COALESCE(CAST(@keep_days AS nvarchar(20)), N'NULL')
+            + N' given; allowed: 1 or more' + @line;
+    EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
+
+    SET @before = DATEADD(day, -@keep_days, SYSUTCDATETIME());
+
+    CREATE TABLE #old (run_id bigint NOT NULL PRIMARY KEY);
+    INSERT INTO #old (run_id)
+    SELECT r.run_id
+    FROM sqlkmeans.run AS r
+    INNER JOIN sqlkmeans.segmentation AS g ON g.name = r.segmentation
+    WHERE r.status <> N'running'
+      AND r.finished_at < @before
+      AND (@segmentation IS NULL OR g.name = @segmentation)
+      AND r.run_id <> COALESCE(g.active_run_id, 0)
+      AND (r.published_at IS NULL OR r.published_at <
+           (SELECT MAX(l.published_at) FROM sqlkmeans.run AS l WHERE l.segmentation = r.segmentation));
+
+    DELETE o
+    FROM #old AS o
+    INNER JOIN sqlkmeans.run AS r ON o.run_id = r.model_run_id OR o.run_id = r.restored_run_id
+    WHERE r.run_id <> o.run_id
+      AND NOT EXISTS (SELECT 1 FROM #old AS p WHERE p.run_id = r.run_id);
+
+    BEGIN TRY
+        BEGIN TRANSACTION;
+
+        IF @execute = 1
+        BEGIN
+            DELETE t FROM sqlkmeans.segment_feature AS t INNER JOIN #old AS o ON o.run_id = t.run_id;
+            DELETE t FROM sqlkmeans.segment AS t INNER JOIN #old AS o ON o.run_id = t.run_id;
+            DELETE t FROM sqlkmeans.centroid AS t INNER JOIN #old AS o ON o.run_id = t.run_id;
+            DELETE t FROM sqlkmeans.model_feature AS t INNER JOIN #old AS o ON o.run_id = t.run_id;
+            DELETE t FROM sqlkmeans.run AS t INNER JOIN #old AS o ON o.run_id = t.run_id;
+        END;
+
+        WHILE @history = 1
+        BEGIN
+            SET @target = NULL;
+            SELECT TOP (1) @name = g.name, @target = g.target
+            FROM sqlkmeans.segmentation AS g
+            WHERE g.name > @name AND (@segmentation IS NULL OR g.name = @segmentation)
+            ORDER BY g.name;
+            IF @target IS NULL
+                BREAK;
+
+            SET @table = sqlkmeans.quoted_name(@target, N'_history');
+            EXECUTE sqlkmeans.as_owner
+                @statement = N'SET @arrived = OBJECT_ID(@text);', @text = @table,
+                @arrived = @history_id OUTPUT;
+            IF @history_id IS NOT NULL
+            BEGIN
+                SET @statement = CASE WHEN @execute = 1
+                    THEN N'DELETE FROM ' + @table + N' WHERE valid_to < @then; SET @arrived = ROWCOUNT_BIG();'
+                    ELSE N'SELECT @arrived = COUNT_BIG(*) FROM ' + @table + N' WHERE valid_to < @then;' END;
+                EXECUTE sqlkmeans.as_owner
+                    @statement = @statement, @then = @before, @arrived = @rows OUTPUT;
+                SET @history_rows = @history_rows + @rows;
+            END;
+        END;
+
+        COMMIT TRANSACTION;
+    END TRY
+    BEGIN CATCH
+        IF XACT_STATE() <> 0
+            ROLLBACK TRANSACTION;
+        THROW;
+    END CATCH;
+
+    SELECT CASE WHEN @execute = 1 THEN N'deleted' ELSE N'would be deleted' END AS outcome,
+        (SELECT COUNT(*) FROM #old AS o) AS runs, @history_rows AS history_rows, @before AS before;
+END;
+GO
+
+-- procedures/create_agent_job.sql
+IF OBJECT_ID(N'sqlkmeans.create_agent_job', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.create_agent_job AS RETURN 0;');
+GO
+-- Makes or changes the SQL Server Agent job of a segmentation. Runs as the caller, who needs a
+-- role of msdb for it. A job that is there keeps its history.
+ALTER PROCEDURE sqlkmeans.create_agent_job
+    @segmentation     nvarchar(128)  = NULL,
+    @step             nvarchar(20)   = N'run',
+    @command          nvarchar(3000) = NULL,
+    @frequency        nvarchar(10)   = N'daily',
+    @day              int            = 1,
+    @at               nvarchar(5)    = N'02:00',
+    @notify_operator  nvarchar(128)  = NULL,
+    @retry_attempts   int            = 2,
+    @retry_minutes    int            = 5,
+    @owner            nvarchar(128)  = NULL,
+    @execute          bit            = 1,
+    @help             bit            = 0
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    IF @help = 1
+    BEGIN
+        SELECT h.parameter, h.type, h.[default], h.meaning
+        FROM (VALUES
+            (1, N'@segmentation', N'nvarchar(128)', N'NULL', N'A registered segmentation.'),
+            (2, N'@step', N'nvarchar(20)', N'N''run''',
+                N'run trains in the database, assign labels with the stored model, command_line runs @command.'),
+            (3, N'@command', N'nvarchar(3000)', N'NULL',
+                N'For command_line: what the operating system runs, such as sqlkmeans run C:\jobs\shop.toml.'),
+            (4, N'@frequency', N'nvarchar(10)', N'N''daily''', N'daily, weekly or monthly.'),
+            (5, N'@day', N'int', N'1',
+                N'weekly: 1 (Sunday) to 7; monthly: 1 to 31, skipped in months without it.'),
+            (6, N'@at', N'nvarchar(5)', N'N''02:00''', N'Time of day, hh:mm.'),
+            (7, N'@notify_operator', N'nvarchar(128)', N'NULL',
+                N'An operator of Agent who gets mail when the job fails.'),
+            (8, N'@retry_attempts', N'int', N'2', N'0 to 100.'),
+            (9, N'@retry_minutes', N'int', N'5', N'Between two attempts, 0 to 1,440.'),
+            (10, N'@owner', N'nvarchar(128)', N'NULL', N'The login that owns the job; NULL takes the caller.'),
+            (11, N'@execute', N'bit', N'1', N'0 shows what would be done and does nothing.'),
+            (12, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+        ) AS h (position, parameter, type, [default], meaning)
+        ORDER BY h.position;
+        RETURN 0;
+    END;
+
+    DECLARE @line nchar(1) = NCHAR(10);
+    DECLARE @problems nvarchar(max) = N'';
+    DECLARE @job nvarchar(128) = LEFT(N'sqlkmeans: ' + DB_NAME() + N'.' + @segmentation, 128);
+    DECLARE @category nvarchar(128) = N'sqlkmeans';
+    DECLARE @subsystem nvarchar(40) =
+        CASE WHEN @step = N'command_line' THEN N'CmdExec' ELSE N'TSQL' END;
+    DECLARE @database nvarchar(128) = CASE WHEN @step <> N'command_line' THEN DB_NAME() END;
+    DECLARE @time int;
+    DECLARE @type int;
+    DECLARE @interval int;
+    DECLARE @recurrence int = CASE WHEN @frequency = N'daily' THEN 0 ELSE 1 END;
+    DECLARE @now datetime2(0) = SYSDATETIME();
+    DECLARE @today int = YEAR(@now) * 10000 + MONTH(@now) * 100 + DAY(@now);
+    DECLARE @mail int = CASE WHEN @notify_operator IS NULL THEN 0 ELSE 2 END;
+    DECLARE @description nvarchar(512) =
+        N'Made by sqlkmeans.create_agent_job; results in sqlkmeans.run_log.';
+
+    SET @owner = COALESCE(@owner, SUSER_SNAME());
+
+    IF NOT EXISTS (SELECT 1 FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation)
+        SET @problems = @problems + N'@segmentation: ' + COALESCE(@segmentation, N'NULL')
+            + N' given; allowed: a segmentation that define_segmentation has registered' + @line;
+    IF @step IS NULL OR @step NOT IN (N'run', N'assign', N'command_line')
+        SET @problems = @problems + N'@step: ' + COALESCE(@step, N'NULL')
+            + N' given; allowed: run, assign, command_line' + @line;
+    IF @step = N'command_line' AND COALESCE(@command, N'') = N''
+        SET @problems = @problems + N'@command: missing; command_line needs one' + @line;
+    IF @step <> N'command_line' AND @command IS NOT NULL
+        SET @problems = @problems + N'@command: given, and only command_line takes one' + @line;
+    IF @frequency IS NULL OR @frequency NOT IN (N'daily', N'weekly', N'monthly')
+        SET @problems = @problems + N'@frequency: ' + COALESCE(@frequency, N'NULL')
+            + N' given; allowed: daily, weekly, monthly' + @line;
+    IF @day IS NULL OR @day < 1 OR @day > CASE @frequency WHEN N'weekly' THEN 7 ELSE 31 END
+        SET @problems = @problems + N'@day: ' + COALESCE(CAST(@day AS nvarchar(20)), N'NULL')
+            + N' given; allowed: 1 to 7 for weekly, 1 to 31 for monthly' + @line;
+    IF @at IS NULL OR @at NOT LIKE N'[0-2][0-9]:[0-5][0-9]' OR LEFT(@at, 2) > N'23'
+        SET @problems = @problems + N'@at: ' + COALESCE(@at, N'NULL')
+            + N' given; allowed: 00:00 to 23:59' + @line;
+    IF @retry_attempts IS NULL OR @retry_attempts NOT BETWEEN 0 AND 100
+        SET @problems = @problems + N'@retry_attempts: '
+            + COALESCE(CAST(@retry_attempts AS nvarchar(20)), N'NULL') + N' given; allowed: 0 to 100' + @line;
+    IF @retry_minutes IS NULL OR @retry_minutes NOT BETWEEN 0 AND 1440
+        SET @problems = @problems + N'@retry_minutes: '
+            + COALESCE(CAST(@retry_minutes AS nvarchar(20)), N'NULL') + N' given; allowed: 0 to 1,440' + @line;
+    EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
+
+    IF @step = N'run'
+        SET @command = N'EXECUTE sqlkmeans.run_segmentation @segmentation = N''' + @segmentation + N''';';
+    IF @step = N'assign'
+        SET @command = N'EXECUTE sqlkmeans.assign_segments @segmentation = N''' + @segmentation + N''';';
+    SET @time = CAST(REPLACE(@at, N':', N'') AS int) * 100;
+    SET @type = CASE @frequency WHEN N'daily' THEN 4 WHEN N'weekly' THEN 8 ELSE 16 END;
+    SET @interval = CASE @frequency WHEN N'daily' THEN 1 WHEN N'weekly' THEN POWER(2, @day - 1)
+                                    ELSE @day END;
+
+    IF @execute = 1
+    BEGIN
+        IF OBJECT_ID(N'msdb.dbo.sp_add_job', N'P') IS NULL
+            EXECUTE sqlkmeans.raise_problems @number = 50004,
+                @problems = N'this server has no SQL Server Agent, or you may not use it; schedule the client with the operating system (docs/schedule.md)';
+
+        -- As text, because a server without Agent could not take the procedure otherwise.
+        EXECUTE sys.sp_executesql N'
+DECLARE @job_id uniqueidentifier;
+
+IF NOT EXISTS (SELECT 1 FROM msdb.dbo.syscategories AS c WHERE c.name = @category AND c.category_class = 1)
+    EXECUTE msdb.dbo.sp_add_category @class = N''JOB'', @type = N''LOCAL'', @name = @category;
+
+SELECT @job_id = j.job_id FROM msdb.dbo.sysjobs AS j WHERE j.name = @job;
+
+IF @job_id IS NULL
+BEGIN
+    EXECUTE msdb.dbo.sp_add_job
+        @job_name = @job, @enabled = 1, @description = @description, @category_name = @category,
+        @owner_login_name = @owner, @notify_level_eventlog = 2, @notify_level_email = @mail,
+        @notify_email_operator_name = @notify_operator, @job_id = @job_id OUTPUT;
+    EXECUTE msdb.dbo.sp_add_jobserver @job_id = @job_id, @server_name = N''(local)'';
+END;
+ELSE
+BEGIN
+    EXECUTE msdb.dbo.sp_update_job
+        @job_id = @job_id, @enabled = 1, @description = @description, @category_name = @category,
+        @owner_login_name = @owner, @notify_level_eventlog = 2, @notify_level_email = @mail,
+        @notify_email_operator_name = @notify_operator;
+    EXECUTE msdb.dbo.sp_delete_jobstep @job_id = @job_id, @step_id = 0;
+    IF EXISTS (SELECT 1 FROM msdb.dbo.sysschedules AS s
+               INNER JOIN msdb.dbo.sysjobschedules AS x ON x.schedule_id = s.schedule_id
+               WHERE x.job_id = @job_id AND s.name = @job)
+        EXECUTE msdb.dbo.sp_delete_jobschedule @job_id = @job_id, @name = @job;
+END;
+
+EXECUTE msdb.dbo.sp_add_jobstep
+    @job_id = @job_id, @step_name = @step, @subsystem = @subsystem, @command = @command,
+    @database_name = @database, @retry_attempts = @retry_attempts,
+    @retry_interval = @retry_minutes, @on_success_action = 1, @on_fail_action = 2, @flags = 4;
+EXECUTE msdb.dbo.sp_add_jobschedule
+    @job_id = @job_id, @name = @job, @enabled = 1, @freq_type = @type, @freq_interval = @interval,
+    @freq_subday_type = 1, @freq_recurrence_factor = @recurrence, @active_start_date = @today,
+    @active_start_time = @time;
+',
+            N'@job nvarchar(128), @category nvarchar(128), @description nvarchar(512),
+              @owner nvarchar(128), @mail int, @notify_operator nvarchar(128), @step nvarchar(20),
+              @subsystem nvarchar(40), @command nvarchar(3000), @database nvarchar(128),
+              @retry_attempts int, @retry_minutes int, @type int, @interval int, @recurrence int,
+              @today int, @time int',
+            @job = @job, @category = @category, @description = @description, @owner = @owner,
+            @mail = @mail, @notify_operator = @notify_operator, @step = @step,
+            @subsystem = @subsystem, @command = @command, @database = @database,
+            @retry_attempts = @retry_attempts, @retry_minutes = @retry_minutes, @type = @type,
+            @interval = @interval, @recurrence = @recurrence, @today = @today, @time = @time;
+    END;
+
+    SELECT @job AS job, CASE WHEN @execute = 1 THEN N'scheduled' ELSE N'would be scheduled' END AS outcome,
+        @frequency AS frequency, CASE WHEN @frequency <> N'daily' THEN @day END AS [day], @at AS at_time,
+        @command AS command, @owner AS owner;
+END;
+GO
+
+-- procedures/drop_agent_job.sql
+IF OBJECT_ID(N'sqlkmeans.drop_agent_job', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.drop_agent_job AS RETURN 0;');
+GO
+-- Drops the job that create_agent_job made; harmless where there is none.
+ALTER PROCEDURE sqlkmeans.drop_agent_job
+    @segmentation nvarchar(128) = NULL,
+    @execute      bit           = 1,
+    @help         bit           = 0
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    IF @help = 1
+    BEGIN
+        SELECT h.parameter, h.type, h.[default], h.meaning
+        FROM (VALUES
+            (1, N'@segmentation', N'nvarchar(128)', N'NULL', N'The segmentation; it need not exist any more.'),
+            (2, N'@execute', N'bit', N'1', N'0 shows what would be dropped and drops nothing.'),
+            (3, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+        ) AS h (position, parameter, type, [default], meaning)
+        ORDER BY h.position;
+        RETURN 0;
+    END;
+
+    DECLARE @job nvarchar(128) = LEFT(N'sqlkmeans: ' + DB_NAME() + N'.' + @segmentation, 128);
+
+    IF COALESCE(@segmentation, N'') = N''
+        EXECUTE sqlkmeans.raise_problems @number = 50002,
+            @problems = N'@segmentation: missing; allowed: the name of a segmentation';
+
+    IF @execute = 1
+    BEGIN
+        IF OBJECT_ID(N'msdb.dbo.sp_delete_job', N'P') IS NULL
+            EXECUTE sqlkmeans.raise_problems @number = 50004,
+                @problems = N'this server has no SQL Server Agent, or you may not use it';
+
+        EXECUTE sys.sp_executesql N'
+IF EXISTS (SELECT 1 FROM msdb.dbo.sysjobs AS j WHERE j.name = @job)
+    EXECUTE msdb.dbo.sp_delete_job @job_name = @job, @delete_unused_schedule = 1;
+',
+            N'@job nvarchar(128)', @job = @job;
+    END;
+
+    SELECT @job AS job, CASE WHEN @execute = 1 THEN N'dropped' ELSE N'would be dropped' END AS outcome;
+END;
+GO
+
+-- views/run_log.sql
+DROP VIEW IF EXISTS sqlkmeans.run_log;
+GO
+-- One row a run, with what people ask first: did it end well, how long did it take, what changed.
+CREATE VIEW sqlkmeans.run_log
+AS
+SELECT
+    r.run_id,
+    r.segmentation,
+    r.kind,
+    r.status,
+    r.engine,
+    r.k,
+    r.[rows],
+    r.skipped,
+    r.changed,
+    r.arrived,
+    r.moved,
+    r.departed,
+    r.written,
+    r.inertia,
+    r.silhouette,
+    r.started_at,
+    r.published_at,
+    r.finished_at,
+    DATEDIFF(second, r.started_at, COALESCE(r.finished_at, SYSUTCDATETIME())) AS seconds,
+    r.model_run_id,
+    r.restored_run_id,
+    CASE WHEN r.run_id = g.active_run_id THEN 1 ELSE 0 END AS is_active_model,
+    r.sqlkmeans_version,
+    r.client,
+    r.warnings,
+    r.error
+FROM sqlkmeans.run AS r
+LEFT JOIN sqlkmeans.segmentation AS g ON g.name = r.segmentation;
+GO
+
+-- views/segment_summary.sql
+DROP VIEW IF EXISTS sqlkmeans.segment_summary;
+GO
+-- The segments of every segmentation as they are published now. Names come from the active model,
+-- sizes from the run that gave the labels.
+CREATE VIEW sqlkmeans.segment_summary
+AS
+SELECT
+    g.name AS segmentation,
+    m.segment_id,
+    m.name AS segment_name,
+    COALESCE(s.description, m.description) AS description,
+    COALESCE(s.size, m.size) AS size,
+    COALESCE(s.share, m.share) AS share,
+    COALESCE(s.within_ss, m.within_ss) AS within_ss,
+    l.run_id,
+    g.active_run_id AS model_run_id,
+    l.published_at
+FROM sqlkmeans.segmentation AS g
+INNER JOIN sqlkmeans.segment AS m ON m.run_id = g.active_run_id AND m.segment_id > 0
+INNER JOIN sqlkmeans.run AS l
+    ON l.segmentation = g.name
+   AND l.published_at = (SELECT MAX(r.published_at) FROM sqlkmeans.run AS r
+                         WHERE r.segmentation = g.name AND r.status = N'published')
+LEFT JOIN sqlkmeans.segment AS s
+    ON s.run_id = COALESCE(l.restored_run_id, l.run_id) AND s.segment_id = m.segment_id;
+GO
+
+-- views/segment_movement.sql
+-- How many customers went from one segment to another between any two published runs; made anew
+-- from the histories that there are, at each training run too. NULL as a segment: not there yet,
+-- or not any more.
+EXECUTE sqlkmeans.refresh_movement;
+GO
+
 -- roles/grants.sql
 -- Last in the build order: views and functions that were made anew have lost their grants.
 -- Procedures that are not granted here are reached only from those that are.
@@ -2302,6 +3279,12 @@ GRANT EXECUTE ON sqlkmeans.start_run TO sqlkmeans_operator;
 GRANT EXECUTE ON sqlkmeans.publish_run TO sqlkmeans_operator;
 GRANT EXECUTE ON sqlkmeans.fail_run TO sqlkmeans_operator;
 GRANT EXECUTE ON sqlkmeans.assign_segments TO sqlkmeans_operator;
+GRANT EXECUTE ON sqlkmeans.run_segmentation TO sqlkmeans_operator;
 GRANT EXECUTE ON sqlkmeans.rollback_segmentation TO sqlkmeans_operator;
 GRANT EXECUTE ON sqlkmeans.rename_segment TO sqlkmeans_operator;
+GO
+GRANT EXECUTE ON sqlkmeans.define_segmentation TO sqlkmeans_admin;
+GRANT EXECUTE ON sqlkmeans.purge TO sqlkmeans_admin;
+GRANT EXECUTE ON sqlkmeans.create_agent_job TO sqlkmeans_admin;
+GRANT EXECUTE ON sqlkmeans.drop_agent_job TO sqlkmeans_admin;
 GO

@@ -303,8 +303,26 @@ def _build(values: Mapping[str, Any], path: str, problems: list[str]) -> Segment
     try:
         return Segmentation(**values)
     except ValidationError as error:
-        problems += [_problem(detail, path) for detail in error.errors(include_url=False)]
+        details = error.errors(include_url=False)
+        meant = {(*d["loc"][:-1], _meant(d)) for d in details if d["type"] == "extra_forbidden"}
+        problems += [
+            _problem(detail, path)
+            for detail in details
+            # A key that is there with a typo is one mistake, not two.
+            if not (detail["type"] == "missing" and detail["loc"] in meant)
+        ]
         return None
+
+
+def _known_keys(detail: ErrorDetails) -> tuple[str, ...]:
+    owner = FeatureDefinition if "features" in detail["loc"] else Segmentation
+    return tuple(field for field in owner.model_fields if field != "name")
+
+
+def _meant(detail: ErrorDetails) -> str:
+    """The key that an unknown one is a typo of, or nothing."""
+    given = str(detail["loc"][-1]).lower()
+    return next(iter(difflib.get_close_matches(given, _known_keys(detail), n=1)), "")
 
 
 def _problem(detail: ErrorDetails, path: str) -> str:
@@ -314,9 +332,8 @@ def _problem(detail: ErrorDetails, path: str) -> str:
         where = where.replace(f".{index}", f"[{index}]", 1)
     kind, context, given = detail["type"], detail.get("ctx", {}), detail["input"]
     if kind == "extra_forbidden":
-        owner = FeatureDefinition if "features" in detail["loc"] else Segmentation
-        known = tuple(field for field in owner.model_fields if field != "name")
-        return f"{where}: unknown key{_nearest(str(detail['loc'][-1]), known)} ({READ_ON})"
+        hint = f", did you mean {_meant(detail)}?" if _meant(detail) else ""
+        return f"{where}: unknown key{hint} ({READ_ON})"
     if kind == "missing":
         return f"{where}: missing, and there is no default ({READ_ON})"
     if kind == "value_error":
@@ -329,7 +346,8 @@ def _problem(detail: ErrorDetails, path: str) -> str:
         return (
             f"{where}: {_shown(given)}; allowed: letters, digits and _, not starting with a digit"
         )
-    return f"{where}: {_shown(given)}; {detail['msg'][0].lower()}{detail['msg'][1:]}"
+    allowed = detail["msg"].removeprefix("Input should be ").removeprefix("Value should have ")
+    return f"{where}: {_shown(given)}; allowed: {allowed}"
 
 
 def _shown(value: Any) -> str:

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
-
+from sqlkmeans.clustering.describe import distance_tolerance, segment_rows, segment_warnings
 from sqlkmeans.clustering.profile import SegmentProfile
 from sqlkmeans.clustering.stable_ids import Previous, match_segments
 from sqlkmeans.database import Database, Publication
@@ -21,15 +20,11 @@ from sqlkmeans.progress import Progress
 from sqlkmeans.registry import (
     client_row,
     load_model,
+    load_run_model,
     load_segmentation,
     run_result,
-    segment_rows,
 )
 from sqlkmeans.result import RunResult
-
-#: A label that stays is rewritten when its distance moved by more than this share of the run's
-#: root mean square distance.
-DISTANCE_TOLERANCE = 0.01
 
 
 def run(
@@ -70,7 +65,7 @@ def run(
                     run={**measured, **scores, "n_iter": fit.n_iter},
                     tables={**model.to_rows(), **tables},
                     last_segment_id=max(_last_segment_id(database, segmentation), *segment_ids),
-                    distance_tolerance=_distance_tolerance(engine),
+                    distance_tolerance=distance_tolerance(engine.inertia, engine.rows),
                 ),
             )
     return run_result(database, run_id, progress.rounded())
@@ -90,16 +85,14 @@ def assign(
     """
     progress = progress or Progress()
     _require_schema(database)
-    model = load_model(database, segmentation.name)
-    if model is None:
-        raise DataError(f"{segmentation.name}: no model yet; `sqlkmeans run` makes one")
-    _require_same_features(segmentation, model)
+    _active_model(database, segmentation)
     with _recorded_run(database, segmentation, "assign") as run_id:
+        # Again, now that the lock keeps another run from publishing a new one.
+        model, model_run_id = _active_model(database, segmentation)
         engine = _read(database, segmentation, model.columns, progress)
         with progress.step("assign"):
             engine.label(model.preparation, model.centroids)
             profiles = engine.profiles()
-        row = database.catalog.segmentation(segmentation.name) or {}
         segment_ids = list(model.segment_ids)
         with progress.step("publish"):
             engine.stage(database, segmentation, run_id)
@@ -108,7 +101,7 @@ def assign(
                 Publication(
                     run_id=run_id,
                     segment_ids=segment_ids,
-                    model_run_id=row["active_run_id"],
+                    model_run_id=model_run_id,
                     run=_measured(engine, segment_ids, profiles, progress),
                     tables=_described(database, segmentation, profiles, segment_ids),
                     last_segment_id=_last_segment_id(database, segmentation),
@@ -250,23 +243,9 @@ def _measured(
         "rows": engine.rows,
         "skipped": engine.skipped,
         "inertia": engine.inertia,
-        "warnings": json.dumps(_warnings(engine, segment_ids, profiles)),
+        "warnings": json.dumps(segment_warnings(profiles, segment_ids, engine.skipped)),
         **{f"seconds_{step}": seconds[step] for step in ("read", "fit", "assign")},
     }
-
-
-def _warnings(engine: Engine, segment_ids: list[int], profiles: list[SegmentProfile]) -> list[str]:
-    """What people should look at, in words."""
-    found = []
-    if engine.skipped:
-        found.append(f"{engine.skipped:,} rows were skipped because a feature is missing")
-    for segment_id, profile in zip(segment_ids, profiles[1:]):
-        if profile.size == 1:
-            found.append(
-                f"segment {segment_id} is one customer: look for wrong values, or try "
-                'transform = "log1p" or scaling = "robust"'
-            )
-    return found
 
 
 def _last_segment_id(database: Database, segmentation: Segmentation) -> int:
@@ -274,11 +253,13 @@ def _last_segment_id(database: Database, segmentation: Segmentation) -> int:
     return int(row["last_segment_id"]) if row else 0
 
 
-def _distance_tolerance(engine: Engine) -> float:
-    return DISTANCE_TOLERANCE * float(np.sqrt(engine.inertia / engine.rows))
-
-
-def _require_same_features(segmentation: Segmentation, model: SegmentModel) -> None:
+def _active_model(database: Database, segmentation: Segmentation) -> tuple[SegmentModel, int]:
+    """The model in force and its run, if it is for the features of the definition."""
+    row = database.catalog.segmentation(segmentation.name) or {}
+    run_id = row.get("active_run_id")
+    if run_id is None:
+        raise DataError(f"{segmentation.name}: no model yet; `sqlkmeans run` makes one")
+    model = load_run_model(database, run_id)
     defined = [(f.column, f.transform, f.weight) for f in segmentation.features]
     fitted = [(f.column, f.transform, f.weight) for f in model.preparation.features]
     if defined != fitted:
@@ -286,6 +267,7 @@ def _require_same_features(segmentation: Segmentation, model: SegmentModel) -> N
             f"{segmentation.name}: the features are not those of the stored model "
             f"({', '.join(model.columns)}); `sqlkmeans run` fits a new one"
         )
+    return model, run_id
 
 
 def _run_to_restore(

@@ -8,8 +8,7 @@ import platform
 from importlib import metadata
 from typing import Any
 
-from sqlkmeans.clustering.naming import describe_everyone, name_segments
-from sqlkmeans.clustering.profile import EVERYONE, SegmentProfile, profile_to_rows
+from sqlkmeans.clustering.profile import EVERYONE
 from sqlkmeans.database import Database
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DataError, DefinitionError
@@ -79,47 +78,6 @@ def client_row() -> Row:
     except (KeyError, OSError, ImportError):
         user = "unknown"
     return {"library_versions": json.dumps(versions), "client": f"{user}@{platform.node()}"}
-
-
-def segment_rows(
-    profiles: list[SegmentProfile],
-    segment_ids: list[int],
-    given: dict[int, str],
-    kept: dict[int, str],
-) -> dict[str, list[Row]]:
-    """Rows of ``segment`` and ``segment_feature`` for a run, row 0 for everyone.
-
-    Parameters
-    ----------
-    profiles : list of SegmentProfile
-        Everyone, then each cluster in the order of ``segment_ids``.
-    segment_ids : list of int
-    given : dict of int to str
-        Names that people gave.
-    kept : dict of int to str
-        Names that the segments have already, given or not.
-    """
-    names = name_segments(profiles, [given.get(i) or kept.get(i) for i in segment_ids])
-    described = [(EVERYONE, *describe_everyone(profiles[0]), profiles[0])] + [
-        (segment_id, name, description, profile)
-        for segment_id, (name, description), profile in zip(segment_ids, names, profiles[1:])
-    ]
-    segments: list[Row] = []
-    features: list[Row] = []
-    for segment_id, name, description, profile in sorted(described, key=lambda item: item[0]):
-        segments.append(
-            {
-                "segment_id": segment_id,
-                "name": name,
-                "name_source": "given" if segment_id in given else "generated",
-                "description": description,
-                "size": profile.size,
-                "share": profile.share,
-                "within_ss": profile.within_ss,
-            }
-        )
-        features += profile_to_rows(segment_id, profile)
-    return {"segment": segments, "segment_feature": features}
 
 
 def run_result(database: Database, run_id: int, seconds: dict[str, float]) -> RunResult:

@@ -27,11 +27,15 @@ _TOKEN = re.compile(
 _REFUSED = frozenset(
     """
     alter attach backup begin bulk call checkpoint commit copy create dbcc declare delete deny
-    detach drop exec execute export go grant import insert install into kill load merge
-    openquery openrowset opendatasource pragma print reconfigure restore revoke rollback save
-    shutdown transaction truncate update use vacuum waitfor while
+    detach drop exec execute export go goto grant import insert install into kill load merge
+    openquery openrowset opendatasource pragma print raiserror reconfigure restore return revoke
+    rollback save set shutdown throw transaction truncate update use vacuum waitfor while
     """.split()
 )
+
+
+# What a SELECT that is part of another one stands after.
+_BEFORE_SELECT = frozenset({"(", "union", "all", "except", "intersect", "distinct", "name"})
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,11 @@ def parse_source(text: str) -> Source:
 
 def _check_select(tokens: list[tuple[str, str]]) -> None:
     depth = 0
+    before = "("
     for kind, token in tokens:
+        if kind == "word" and token.lower() == "select" and before not in _BEFORE_SELECT:
+            raise ValueError("a second SELECT given; allowed: one SELECT")
+        before = token.lower()
         if token == ";":
             raise ValueError("a semicolon given; allowed: one SELECT, without one")
         depth += {"(": 1, ")": -1}.get(token, 0)

@@ -62,11 +62,12 @@ BEGIN
     ELSE IF COALESCE(PARSENAME(@target, 2), N'dbo') = N'sqlkmeans'
         SET @problems = @problems + N'target: schema sqlkmeans is not for segment tables' + @line;
 
-    SELECT @problems = @problems + N'target: ' + @target_name + N' is the target of segmentation '
-        + MIN(g.name) + N'; each needs its own' + @line
+    SELECT @name = MIN(g.name)
     FROM sqlkmeans.segmentation AS g
-    WHERE g.name <> @segmentation AND sqlkmeans.quoted_name(g.target, N'') = @target_name
-    HAVING COUNT(*) > 0;
+    WHERE g.name <> @segmentation AND sqlkmeans.quoted_name(g.target, N'') = @target_name;
+    IF @name IS NOT NULL
+        SET @problems = @problems + N'target: ' + @target_name
+            + N' is the target of segmentation ' + @name + N'; each needs its own' + @line;
 
     -- As the owner: a table that the caller cannot see must not be taken for a free name.
     DECLARE @statement nvarchar(max) = N'
@@ -123,15 +124,25 @@ BEGIN
         SET @problems = @problems + N'target: ' + @target_name + N' is there already and is no '
             + N'segment table of this key; choose another target' + @line;
 
-    SELECT @problems = @problems + N'features: ' + COALESCE(f.[column], N'a feature without a column')
-        + CASE WHEN c.name IS NULL THEN N' is no column of the source'
-               ELSE N' is ' + c.type + N'; allowed: a number or a bit' END + @line
-    FROM OPENJSON(@definition, '$.features') WITH ([column] nvarchar(128) '$.column') AS f
-    LEFT JOIN #source_column AS c ON c.name = f.[column]
-    WHERE @problem IS NULL
-      AND (c.name IS NULL
-           OR c.type NOT IN (N'bigint', N'int', N'smallint', N'tinyint', N'bit', N'decimal',
-                             N'numeric', N'money', N'smallmoney', N'float', N'real'));
+    SET @position = 0;
+    WHILE @problem IS NULL
+          AND EXISTS (SELECT 1 FROM OPENJSON(@definition, '$.features') AS j
+                      WHERE CAST(j.[key] AS int) = @position)
+    BEGIN
+        SELECT @name = COALESCE(JSON_VALUE(j.[value], '$.column'), N'')
+        FROM OPENJSON(@definition, '$.features') AS j
+        WHERE CAST(j.[key] AS int) = @position;
+        SET @type = NULL;
+        SELECT @type = c.type FROM #source_column AS c WHERE c.name = @name;
+        SET @position = @position + 1;
+
+        IF @type IS NULL
+            SET @problems = @problems + N'features: the source has no column ' + @name + @line;
+        ELSE IF @type NOT IN (N'bigint', N'int', N'smallint', N'tinyint', N'bit', N'decimal',
+                              N'numeric', N'money', N'smallmoney', N'float', N'real')
+            SET @problems = @problems + N'features: ' + @name + N' is ' + @type
+                + N'; allowed: a number or a bit' + @line;
+    END;
 
     IF NOT EXISTS (SELECT 1 FROM OPENJSON(@definition, '$.features') AS j)
         SET @problems = @problems + N'features: missing; allowed: one or more columns of the source'

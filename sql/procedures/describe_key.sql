@@ -1,11 +1,14 @@
 IF OBJECT_ID(N'sqlkmeans.describe_key', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.describe_key AS RETURN 0;');
 GO
--- The key columns of a table of this database with their types, as CREATE TABLE writes them.
+-- The key columns of a table of this database with their types, as CREATE TABLE writes them, or
+-- with other words before and after each.
 ALTER PROCEDURE sqlkmeans.describe_key
     @table       nvarchar(1000),
     @key         nvarchar(max),
-    @key_columns nvarchar(max) OUTPUT
+    @key_columns nvarchar(max) OUTPUT,
+    @before      nvarchar(100) = N'',
+    @after       nvarchar(100) = N', '
 AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
@@ -31,7 +34,8 @@ BEGIN
     WHILE EXISTS (SELECT 1 FROM OPENJSON(@key) AS j WHERE CAST(j.[key] AS int) = @position)
     BEGIN
         SELECT @name = j.[value] FROM OPENJSON(@key) AS j WHERE CAST(j.[key] AS int) = @position;
-        SELECT @key_columns = @key_columns + QUOTENAME(@name) + N' ' + c.type + N' NOT NULL, '
+        SELECT @key_columns = @key_columns + @before + QUOTENAME(@name) + N' ' + c.type
+            + N' NOT NULL' + @after
         FROM #table_column AS c
         WHERE c.name = @name;
         SET @position = @position + 1;

@@ -114,7 +114,10 @@ BEGIN
         COMMIT TRANSACTION;
 
         IF @kind = N'fit'
+        BEGIN
             EXECUTE sqlkmeans.refresh_function @segmentation = @segmentation, @run_id = @run_id;
+            EXECUTE sqlkmeans.refresh_movement;
+        END;
         EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
     END TRY
     BEGIN CATCH

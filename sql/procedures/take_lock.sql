@@ -10,8 +10,9 @@ AS
 BEGIN
     SET NOCOUNT ON;
 
-    -- Lock names are compared byte by byte, whatever the collation of the names in the table.
-    DECLARE @resource nvarchar(255) = N'sqlkmeans:' + LOWER(@segmentation);
+    -- Lock names are compared byte by byte, whatever the collation of the names in the table. Not
+    -- every server keeps those of its databases apart.
+    DECLARE @resource nvarchar(255) = N'sqlkmeans:' + DB_NAME() + N':' + LOWER(@segmentation);
     DECLARE @result int;
 
     IF @release = 1

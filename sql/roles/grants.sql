@@ -15,6 +15,12 @@ GRANT EXECUTE ON sqlkmeans.start_run TO sqlkmeans_operator;
 GRANT EXECUTE ON sqlkmeans.publish_run TO sqlkmeans_operator;
 GRANT EXECUTE ON sqlkmeans.fail_run TO sqlkmeans_operator;
 GRANT EXECUTE ON sqlkmeans.assign_segments TO sqlkmeans_operator;
+GRANT EXECUTE ON sqlkmeans.run_segmentation TO sqlkmeans_operator;
 GRANT EXECUTE ON sqlkmeans.rollback_segmentation TO sqlkmeans_operator;
 GRANT EXECUTE ON sqlkmeans.rename_segment TO sqlkmeans_operator;
+GO
+GRANT EXECUTE ON sqlkmeans.define_segmentation TO sqlkmeans_admin;
+GRANT EXECUTE ON sqlkmeans.purge TO sqlkmeans_admin;
+GRANT EXECUTE ON sqlkmeans.create_agent_job TO sqlkmeans_admin;
+GRANT EXECUTE ON sqlkmeans.drop_agent_job TO sqlkmeans_admin;
 GO

@@ -32,6 +32,7 @@ NameArgument = Annotated[
         metavar="[NAME]", help="A segmentation's name, or a definition file. Default: the only one."
     ),
 ]
+ToFile = Annotated[Optional[str], typer.Option("--to-file", help="Write the script to this file.")]
 Names = Annotated[
     Optional[list[str]],
     typer.Option("--segmentation", "-s", help="One segmentation of the file; can be repeated."),
@@ -43,6 +44,10 @@ Url = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No words but errors.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Tell more, tracebacks included.")]
+
+
+#: What Typer returns after Ctrl-C.
+INTERRUPTED = 130
 
 
 def _version(wanted: bool) -> None:
@@ -180,6 +185,83 @@ def rename(
     jobs.give_name(Output(as_json, quiet, verbose), name, url, segment_id, new_name, description)
 
 
+@app.command("export-sql")
+def export_sql(
+    name: NameArgument = None, url: Url = None,
+    least: Annotated[
+        bool, typer.Option("--least", help="Use LEAST: SQL Server 2022 or newer, and Azure.")
+    ] = False,
+    to_file: ToFile = None, as_json: Json = False, quiet: Quiet = False, verbose: Verbose = False,
+) -> None:  # fmt: skip
+    """Print the T-SQL function that scores a row with the stored model."""
+    from sqlkmeans.cli import server
+    from sqlkmeans.cli.output import Output
+
+    server.export(Output(as_json, quiet, verbose), name, url, least=least, to_file=to_file)
+
+
+@app.command()
+def deploy(
+    database: Annotated[
+        Optional[str],
+        typer.Argument(metavar="[URL]", help="The SQL Server. Default: as in other commands."),
+    ] = None,
+    url: Url = None,
+    library: Annotated[
+        bool,
+        typer.Option("--library", help="Send this package too, for Python inside the server."),
+    ] = False,
+    to_file: ToFile = None, as_json: Json = False, quiet: Quiet = False, verbose: Verbose = False,
+) -> None:  # fmt: skip
+    """Install or upgrade everything in SQL Server, or write the script that does."""
+    from sqlkmeans.cli import server
+    from sqlkmeans.cli.output import Output
+
+    server.deploy(
+        Output(as_json, quiet, verbose), database or url, library=library, to_file=to_file
+    )
+
+
+@app.command()
+def schedule(
+    name: NameArgument = None, url: Url = None,
+    step: Annotated[
+        str, typer.Option(help="run, assign, or command_line (see --command).")
+    ] = "run",
+    command: Annotated[
+        Optional[str], typer.Option(help="What the operating system runs, for command_line.")
+    ] = None,
+    frequency: Annotated[str, typer.Option(help="daily, weekly or monthly.")] = "daily",
+    day: Annotated[
+        int, typer.Option(help="weekly: 1 (Sunday) to 7; monthly: 1 to 31.")
+    ] = 1,
+    at: Annotated[str, typer.Option("--at", help="Time of day, hh:mm.")] = "02:00",
+    notify_operator: Annotated[
+        Optional[str], typer.Option(help="An operator of Agent who gets mail when it fails.")
+    ] = None,
+    retry_attempts: Annotated[int, typer.Option(help="0 to 100.")] = 2,
+    retry_minutes: Annotated[int, typer.Option(help="Between two attempts.")] = 5,
+    owner: Annotated[
+        Optional[str], typer.Option(help="Login that owns the job. Default: yours.")
+    ] = None,
+    drop: Annotated[bool, typer.Option("--drop", help="Drop the job instead.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be scheduled.")
+    ] = False,
+    as_json: Json = False, quiet: Quiet = False, verbose: Verbose = False,
+) -> None:  # fmt: skip
+    """Make, change or drop the SQL Server Agent job of a segmentation."""
+    from sqlkmeans.cli import server
+    from sqlkmeans.cli.output import Output
+
+    options = {
+        "step": step, "command": command, "frequency": frequency, "day": day, "at": at,
+        "notify_operator": notify_operator, "retry_attempts": retry_attempts,
+        "retry_minutes": retry_minutes, "owner": owner, "execute": not dry_run,
+    }  # fmt: skip
+    server.schedule(Output(as_json, quiet, verbose), name, url, options, drop=drop)
+
+
 @app.command()
 def doctor(
     definition: DefinitionArgument = None, url: Url = None, as_json: Json = False,
@@ -224,7 +306,9 @@ def run_command(arguments: list[str]) -> int:
     verbose = "--verbose" in arguments or "-v" in arguments
     try:
         code = app(arguments or ["--help"], prog_name="sqlkmeans", standalone_mode=False)
-        return code if isinstance(code, int) else 0
+        if code != INTERRUPTED:
+            return code if isinstance(code, int) else 0
+        return _fail(["interrupted; nothing was published"], 1, as_json)
     except (KeyboardInterrupt, typer.Abort):
         return _fail(["interrupted; nothing was published"], 1, as_json)
     except Exception as error:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import typer
+
 from sqlkmeans import pipeline
 from sqlkmeans.cli.output import Output
 from sqlkmeans.cli.select import Selection, select
@@ -61,7 +63,7 @@ def _print_all(output: Output, results: list[RunResult], failures: list[SqlKMean
         output.run(result)
 
 
-def _one_name(selection: Selection, database: Database) -> str:
+def one_name(selection: Selection, database: Database) -> str:
     """The segmentation meant where a command works on one."""
     if selection.name is not None:
         return selection.name
@@ -100,7 +102,7 @@ def roll_back(output: Output, name: str | None, url: str | None, to: int | None)
     """Bring back an earlier run and print it."""
     selection = select(name, url)
     with selection.open() as database:
-        result = pipeline.rollback(_one_name(selection, database), database, to, output.progress())
+        result = pipeline.rollback(one_name(selection, database), database, to, output.progress())
     output.run(result)
 
 
@@ -111,7 +113,7 @@ def give_name(
     """Rename a segment."""
     selection = select(name, url)
     with selection.open() as database:
-        segmentation = _one_name(selection, database)
+        segmentation = one_name(selection, database)
         pipeline.rename(segmentation, database, segment_id, new_name, description)
     if output.as_json:
         output.result({"segmentation": segmentation, "segment_id": segment_id, "name": new_name})
@@ -143,7 +145,7 @@ def examine(output: Output, definition: str | None, url: str | None) -> None:
     if failed and not output.as_json:
         raise SqlKMeansError(f"{len(failed)} of {len(found)} checks need something to be done")
     if failed:
-        raise SystemExit(1)
+        raise typer.Exit(1)
 
 
 def remove(output: Output, definition: str | None, url: str | None, yes: bool) -> None:

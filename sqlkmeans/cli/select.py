@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sqlkmeans.database import Database, open_database
@@ -29,7 +29,7 @@ class Selection:
         A segmentation's name, where one was given instead of a file.
     """
 
-    url: str
+    url: str = field(repr=False)
     definition: Definition | None
     name: str | None
 

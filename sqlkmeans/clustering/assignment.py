@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 Matrix = npt.NDArray[np.float64]
+Vector = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int32]
 T = TypeVar("T")
 

@@ -7,7 +7,7 @@ from math import log
 
 import numpy as np
 
-from sqlkmeans.clustering.assignment import Matrix, assign, squared_distances
+from sqlkmeans.clustering.assignment import Matrix, Vector, assign, squared_distances
 
 
 def lloyd(
@@ -35,9 +35,12 @@ def lloyd(
     centroids : ndarray of shape (k, n_features)
     passes : int
     """
+    # The same in all passes, so that centroids at rest come out to the last bit; the median, so
+    # that one very far away does not cost the others their digits.
+    origin = np.sort(centroids, axis=0)[(len(centroids) - 1) // 2]
     passes = 0
     while passes < max_iter:
-        moved = _pass(matrix, centroids)
+        moved = _pass(matrix, centroids, origin)
         shift = float(((moved - centroids) ** 2).sum())
         centroids = moved
         passes += 1
@@ -48,15 +51,14 @@ def lloyd(
     return centroids, passes
 
 
-def _pass(matrix: Matrix, centroids: Matrix) -> Matrix:
+def _pass(matrix: Matrix, centroids: Matrix, origin: Vector) -> Matrix:
     """The mean of the rows nearest to each centroid; an empty cluster moves to a far row.
 
     Distances are ``|c|^2 - 2xc``, a matrix product, which leaves out the row's own norm. It is
-    several times faster than differences, and exact enough once both are taken relative to the
-    centroids' middle: a pass only has to say which centroid is nearer.
+    several times faster than differences, and exact enough once both are taken relative to an
+    origin among the centroids: a pass only has to say which centroid is nearer.
     """
     k, n_features = centroids.shape
-    origin = centroids.mean(axis=0)
     shifted = centroids - origin
     norms = (shifted**2).sum(axis=1)[:, None]
     counts, sums = np.zeros(k), np.zeros((k, n_features))

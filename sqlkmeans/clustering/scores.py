@@ -107,6 +107,7 @@ def silhouette_coefficients(
     member = np.zeros((len(points), k))
     member[np.arange(len(points)), labels] = 1
     sizes = member.sum(axis=0)
+    points = points - points.mean(axis=0)  # far from the origin, the squares would drown them
     norms = (points**2).sum(axis=1)
     result = np.empty(len(points))
     for start in range(0, len(points), 128):

@@ -7,9 +7,14 @@ import difflib
 from sqlkmeans.database.interface import Column, Database
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DataError
-from sqlkmeans.sqltext import parse_name
+from sqlkmeans.sqltext import parse_name, quote_name
 
 LABEL_COLUMNS = ("segment_id", "distance", "run_id", "assigned_at")
+#: What stands beside a target, by the end of its name, with the columns after the key.
+BESIDE = {
+    "_history": ("segment_id", "distance", "valid_from", "valid_to", "run_id"),
+    "_named": (*LABEL_COLUMNS, "segment_name"),
+}
 
 _ADVICE = {
     "text": "K-Means needs numbers",
@@ -73,16 +78,20 @@ def _target_problems(
             same = _lower(row["target"]) == _lower(target)
             if same and row["name"] != segmentation.name:
                 problems.append(f"target {target}: it belongs to segmentation {row['name']}")
+    parts = parse_name(target)
+    for suffix, columns in (("", LABEL_COLUMNS), *BESIDE.items()):
+        name = quote_name((*parts[:-1], parts[-1] + suffix))
+        found = database.describe_table(name)
+        wanted = [*segmentation.key, *columns]
+        if found is not None and [column.name for column in found] != wanted:
+            problems.append(
+                f"target {target}: {name if suffix else 'a table of that name'} exists and is not "
+                "this segmentation's "
+                f"(it has {', '.join(c.name for c in found)}; expected {', '.join(wanted)}); "
+                "name another target, or drop it"
+            )
     existing = database.describe_table(target)
-    if existing is None:
-        return problems
-    wanted = [*segmentation.key, *LABEL_COLUMNS]
-    if [column.name for column in existing] != wanted:
-        problems.append(
-            f"target {target}: a table of that name exists and is not this segmentation's "
-            f"(it has {', '.join(c.name for c in existing)}; expected {', '.join(wanted)}); "
-            "name another target, or drop it"
-        )
+    if problems or existing is None:
         return problems
     for column in existing[: len(segmentation.key)]:
         now = source.get(column.name)

@@ -37,12 +37,16 @@ def open_database(url: str, *, create: bool = False, read_only: bool = False) ->
         from sqlkmeans.database.duckdb import DuckDBDatabase
 
         return DuckDBDatabase(parsed, create=create, read_only=read_only)
+    if backend == "mssql":
+        from sqlkmeans.database.sqlserver import SQLServerDatabase
+
+        return SQLServerDatabase(parsed)
     raise DefinitionError(f"the URL's dialect {backend!r} given; allowed: {FORMS}")
 
 
 def _parse(url: str) -> URL:
     try:
         return make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         # The text is not shown: what cannot be parsed may hold a password anywhere.
         raise DefinitionError(f"the database URL cannot be read; allowed: {FORMS}") from None

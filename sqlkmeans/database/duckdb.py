@@ -34,7 +34,7 @@ from sqlkmeans.database.interface import (
 )
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DatabaseError, DataError, LockedError
-from sqlkmeans.sqltext import parse_name, parse_source, quote, quote_name
+from sqlkmeans.sqltext import Name, parse_name, parse_source, quote, quote_name
 
 BATCH_ROWS = 65536
 
@@ -61,6 +61,8 @@ class DuckDBDatabase(Database):
     def __init__(self, url: URL, *, create: bool = False, read_only: bool = False) -> None:
         self._path = url.database or ":memory:"
         self.safe_url = url.render_as_string(hide_password=True)
+        in_memory = self._path == ":memory:"
+        self._identity = str(id(self)) if in_memory else str(Path(self._path).resolve())
         self._native = _connect(self._path, create=create, read_only=read_only)
         self._engine = sa.create_engine(
             "duckdb://", creator=lambda: ConnectionWrapper(self._native), poolclass=StaticPool
@@ -75,7 +77,7 @@ class DuckDBDatabase(Database):
     # The schema
 
     def schema_version(self) -> int:
-        if not self._table_exists(("sqlkmeans", "schema_version")):
+        if self.describe_table("sqlkmeans.schema_version") is None:
             return 0
         newest = sa.select(sa.func.max(tables.schema_version.c.version))
         with self._engine.connect() as connection:
@@ -142,9 +144,14 @@ class DuckDBDatabase(Database):
         return [_column(str(row[0]), str(row[1])) for row in rows]
 
     def describe_table(self, name: str) -> list[Column] | None:
-        if not self._table_exists(parse_name(name)):
-            return None
-        return self.describe(name)
+        # From the catalogue, because a view can be there whose table is not any more.
+        rows = self._native.execute(
+            "SELECT column_name, data_type FROM information_schema.columns "
+            "WHERE lower(table_schema) = lower(?) AND lower(table_name) = lower(?) "
+            "ORDER BY ordinal_position",
+            _schema_and_table(parse_name(name)),
+        ).fetchall()
+        return [_column(str(row[0]), str(row[1])) for row in rows] or None
 
     @contextmanager
     def open_source(self, segmentation: Segmentation, features: Sequence[str]) -> Iterator[Source]:
@@ -204,7 +211,7 @@ class DuckDBDatabase(Database):
 
     @contextmanager
     def lock(self, segmentation: str) -> Iterator[None]:
-        held = (str(Path(self._path).absolute()), segmentation)
+        held = (self._identity, segmentation)
         with _running_guard:
             if held in _running:
                 raise LockedError(f"{segmentation} is being run already; nothing was changed")
@@ -221,14 +228,13 @@ class DuckDBDatabase(Database):
             self._reclaim(connection, name, now)
             table = tables.segmentation
             known = connection.execute(sa.select(table.c.name).where(table.c.name == name)).scalar()
-            row = {"definition": segmentation.to_json(), "target": segmentation.target,
-                   "updated_at": now}  # fmt: skip
             if known is None:
                 connection.execute(
-                    sa.insert(table).values(name=name, created_at=now, last_segment_id=0, **row)
-                )
-            else:
-                connection.execute(sa.update(table).where(table.c.name == name).values(**row))
+                    sa.insert(table).values(
+                        name=name, definition=segmentation.to_json(), target=segmentation.target,
+                        last_segment_id=0, created_at=now, updated_at=now,
+                    )
+                )  # fmt: skip
             return self._insert_run(connection, segmentation, {**run, "started_at": now})
 
     def _insert_run(self, connection: sa.Connection, segmentation: Segmentation, run: Row) -> int:
@@ -305,7 +311,11 @@ class DuckDBDatabase(Database):
             connection.execute(
                 sa.update(tables.segmentation)
                 .where(tables.segmentation.c.name == segmentation.name)
-                .values(last_segment_id=publication.last_segment_id)
+                .values(
+                    definition=segmentation.to_json(),
+                    target=segmentation.target,
+                    last_segment_id=publication.last_segment_id,
+                )
             )
         self._unstage(run_id)
         return counts
@@ -404,17 +414,10 @@ class DuckDBDatabase(Database):
         )  # fmt: skip
 
     def _key_columns(self, segmentation: Segmentation) -> list[KeyColumn]:
-        types = {column.name: column.type for column in self.describe(segmentation.source)}
+        # What is published says it as well, and is there when the source is not any more.
+        columns = self.describe_table(segmentation.target) or self.describe(segmentation.source)
+        types = {column.name: column.type for column in columns}
         return [KeyColumn(name, types[name]) for name in segmentation.key]
-
-    def _table_exists(self, parts: tuple[str, ...]) -> bool:
-        schema = parts[-2] if len(parts) > 1 else "main"
-        found = self._native.execute(
-            "SELECT 1 FROM information_schema.tables "
-            "WHERE lower(table_schema) = lower(?) AND lower(table_name) = lower(?)",
-            [schema, parts[-1]],
-        ).fetchone()
-        return found is not None
 
 
 def utc_now() -> datetime:
@@ -466,6 +469,10 @@ def _relation(source: str) -> str:
         raise DataError("source: allowed: a table, a view, or one SELECT")
     # The line break ends a comment that the query may end with.
     return f"({query}\n) AS source"
+
+
+def _schema_and_table(parts: Name) -> list[str]:
+    return [parts[-2] if len(parts) > 1 else "main", parts[-1]]
 
 
 def _beside(target: tuple[str, ...], suffix: str) -> tuple[str, ...]:

@@ -58,20 +58,27 @@ class LabelTables:
     def _prefixed(self, alias: str) -> str:
         return ", ".join(f"{alias}.{quote(key.name)}" for key in self._keys)
 
-    def _create(self) -> None:
-        """Make history and view, and the target as a table without its primary key yet."""
-        typed = ", ".join(f"{quote(key.name)} {key.type} NOT NULL" for key in self._keys)
+    def _create_target(self) -> None:
+        """Make the target, without its primary key yet."""
         if self._schema:
             self._native.execute(f"CREATE SCHEMA IF NOT EXISTS {quote_name(self._schema)}")
         self._native.execute(
-            f"CREATE TABLE {self.target} ({typed}, segment_id integer NOT NULL, "
+            f"CREATE TABLE {self.target} ({self._typed_keys()}, segment_id integer NOT NULL, "
             "distance double NOT NULL, run_id bigint NOT NULL, assigned_at timestamp NOT NULL)"
         )
-        self._native.execute(
-            f"CREATE TABLE IF NOT EXISTS {self.history} ({typed}, segment_id integer NOT NULL, "
-            "distance double NOT NULL, valid_from timestamp NOT NULL, valid_to timestamp, "
-            "run_id bigint NOT NULL)"
-        )
+
+    def _create_beside(self) -> None:
+        """Make history and view where they are missing; the history starts with what is there."""
+        if not self._exists(self.history):
+            self._native.execute(
+                f"CREATE TABLE {self.history} ({self._typed_keys()}, segment_id integer NOT NULL, "
+                "distance double NOT NULL, valid_from timestamp NOT NULL, valid_to timestamp, "
+                "run_id bigint NOT NULL)"
+            )
+            self._native.execute(
+                f"INSERT INTO {self.history} SELECT {self._key_list}, segment_id, distance, "
+                f"assigned_at, NULL, run_id FROM {self.target}"
+            )
         name = self._segmentation.replace("'", "''")
         self._native.execute(
             f"CREATE OR REPLACE VIEW {self.named} AS SELECT label.*, segment.name AS segment_name "
@@ -81,17 +88,19 @@ class LabelTables:
             "AND segment.segment_id = label.segment_id"
         )
 
-    def exist(self) -> bool:
-        """Whether the target is there."""
+    def _typed_keys(self) -> str:
+        return ", ".join(f"{quote(key.name)} {key.type} NOT NULL" for key in self._keys)
+
+    def _exists(self, name: str) -> bool:
         try:
-            self._native.execute(f"SELECT 1 FROM {self.target} LIMIT 0")
+            self._native.execute(f"SELECT 1 FROM {name} LIMIT 0")
         except duckdb.CatalogException:
             return False
         return True
 
     def overlap(self, run_id: int) -> list[tuple[int, int, int]]:
         """Customers that each published segment shares with each staged cluster."""
-        if not self.exist():
+        if not self._exists(self.target):
             return []
         rows = self._native.execute(
             f"SELECT label.segment_id, staged.cluster, COUNT(*) FROM {self.target} AS label "
@@ -128,8 +137,11 @@ class LabelTables:
 
     def _apply(self, labels: str, run_id: int, now: datetime, tolerance: float) -> Counts:
         """One transaction's worth of changes: only rows that differ are written."""
-        if not self.exist():
+        if not self._exists(self.target):
+            self._create_target()
+            self._create_beside()
             return self._first(labels, run_id, now)
+        self._create_beside()
         same = self._same_key("old", "new")
         self._native.execute(
             "CREATE TEMP TABLE sqlkmeans_change AS SELECT "
@@ -148,7 +160,6 @@ class LabelTables:
         return counts
 
     def _first(self, labels: str, run_id: int, now: datetime) -> Counts:
-        self._create()
         arrived = self._write(
             f"INSERT INTO {self.target} SELECT {self._key_list}, segment_id, distance, $run, $now "
             f"FROM {labels} AS new",
@@ -163,13 +174,10 @@ class LabelTables:
 
     def _apply_changes(self, run_id: int, now: datetime) -> Counts:
         target, match = self.target, self._same_key("label", "change")
-        moved_or_gone = (
-            "change.old_segment_id IS NOT NULL "
-            "AND change.segment_id IS DISTINCT FROM change.old_segment_id"
-        )
+        relabelled = "change.segment_id IS DISTINCT FROM change.old_segment_id"
         self._write(
             f"UPDATE {self.history} AS label SET valid_to = $now FROM sqlkmeans_change AS change "
-            f"WHERE {match} AND label.valid_to IS NULL AND {moved_or_gone}",
+            f"WHERE {match} AND label.valid_to IS NULL AND {relabelled}",
             now=now,
         )
         self._open_history(
@@ -180,7 +188,7 @@ class LabelTables:
         moved = self._write(
             f"UPDATE {target} AS label SET segment_id = change.segment_id, "
             "distance = change.distance, run_id = $run, assigned_at = $now "
-            f"FROM sqlkmeans_change AS change WHERE {match} AND {moved_or_gone} "
+            f"FROM sqlkmeans_change AS change WHERE {match} AND {relabelled} "
             "AND change.segment_id IS NOT NULL",
             run=run_id, now=now,
         )  # fmt: skip

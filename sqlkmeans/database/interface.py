@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from sqlkmeans.database.catalog import Catalog
 from sqlkmeans.definition import Segmentation
+from sqlkmeans.errors import DatabaseError
 
 Row = dict[str, Any]
 
@@ -186,6 +187,36 @@ class Database(ABC):
     @abstractmethod
     def doctor(self) -> list[Finding]:
         """Look at what a run needs of this database."""
+
+    def run_script(self, script: str) -> None:
+        """Run a T-SQL script, batch by batch.
+
+        Raises
+        ------
+        DatabaseError
+            If this is not SQL Server, or it refuses a batch.
+        """
+        raise DatabaseError(f"{self.safe_url}: only SQL Server runs T-SQL scripts")
+
+    def schedule(self, segmentation: str, options: Row) -> Row:
+        """Make or change the SQL Server Agent job of a segmentation.
+
+        Parameters
+        ----------
+        segmentation : str
+        options : dict
+            Parameters of the procedure ``sqlkmeans.create_agent_job``.
+
+        Returns
+        -------
+        dict
+            What is scheduled, as the procedure says it.
+        """
+        raise DatabaseError(f"{self.safe_url}: only SQL Server has an Agent; use cron or the like")
+
+    def unschedule(self, segmentation: str) -> None:
+        """Drop the job that :meth:`schedule` made."""
+        raise DatabaseError(f"{self.safe_url}: only SQL Server has an Agent")
 
     # A source
 

@@ -124,6 +124,4 @@ segment_feature = Table(
 )
 
 #: The tables that hold what a run found, one set of rows a run.
-RESULT_TABLES = {
-    table.name: table for table in (model_feature, centroid, segment, segment_feature)
-}
+RESULT_TABLES = {table.name: table for table in (model_feature, centroid, segment, segment_feature)}

@@ -6,23 +6,31 @@ every test, and what it can't do is said by an attribute, never by the name of t
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import duckdb
 import pyarrow as pa
+import pytest
 
 from sqlkmeans.database import Database, open_database
+from sqlkmeans.database.sqlserver_types import bracket, bracket_name, create_type
 from sqlkmeans.sqltext import parse_name, quote, quote_name
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "sqlserver"))
+
+import sqlserver_server
 
 
 class Backend(ABC):
     """An empty database of one kind, with a connection of its own to look at it from outside."""
 
     #: SQL type names: integer, bigint, text, uuid, date, float, decimal, boolean.
-    types: Mapping[str, str]
+    types: ClassVar[Mapping[str, str]]
     #: What a refused statement raises.
     error: type[Exception]
     #: An expression whose value is infinite; None where the database has no such number.
@@ -58,6 +66,9 @@ class Backend(ABC):
     def close(self) -> None:
         """Drop everything."""
 
+    def require_names(self, *, tables: Sequence[str] = (), columns: Sequence[str] = ()) -> None:
+        """Skip the test where the server cannot have a table or a column of such a name."""
+
     def tables(self, schema: str) -> set[str]:
         """Names of the tables and views of a schema."""
         query = "SELECT table_name FROM information_schema.tables WHERE table_schema = "
@@ -65,7 +76,7 @@ class Backend(ABC):
 
 
 class DuckDBBackend(Backend):
-    types = {
+    types: ClassVar[Mapping[str, str]] = {
         "integer": "INTEGER",
         "bigint": "BIGINT",
         "text": "VARCHAR",
@@ -119,5 +130,96 @@ class DuckDBBackend(Backend):
         self._outside.close()
 
 
+class SQLServerBackend(Backend):
+    """A database of a live server, emptied before each test; schema sqlkmeans stays installed."""
+
+    types: ClassVar[Mapping[str, str]] = {
+        "integer": "int",
+        "bigint": "bigint",
+        "text": "nvarchar(200)",
+        "uuid": "uniqueidentifier",
+        "date": "date",
+        "float": "float",
+        "decimal": "decimal(12, 2)",
+        "boolean": "bit",
+    }
+    infinity = None
+
+    def __init__(self, driver: str, folder: Path) -> None:
+        del folder
+        import mssql_python
+
+        self.error = mssql_python.Error
+        self.url = sqlserver_server.server_url(driver)
+        self._outside = sqlserver_server.connect(self.url)
+        sqlserver_server.empty(self._outside)
+
+    def open(self) -> Database:
+        database = open_database(self.url.render_as_string(hide_password=False))
+        if not database.schema_version():
+            database.install()
+        return database
+
+    def execute(self, sql: str) -> None:
+        sqlserver_server.rows(self._outside, sql)
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        return sqlserver_server.rows(self._outside, sql)
+
+    def make_table(
+        self,
+        name: str,
+        rows: pa.Table,
+        key: str | Sequence[str] | None,
+        types: Mapping[str, str] | None = None,
+    ) -> None:
+        parts = parse_name(name)
+        keys = [key] if isinstance(key, str) else list(key or [])
+        schema = parts[-2] if len(parts) > 1 else "dbo"
+        if schema != "dbo":
+            self.execute(f"IF SCHEMA_ID('{schema}') IS NULL EXECUTE ('CREATE SCHEMA {schema}')")
+        columns = [
+            f"{bracket(field.name)} {(types or {}).get(field.name) or create_type(field.type)}"
+            f"{' NOT NULL' if field.name in keys else ' NULL'}"
+            for field in rows.schema
+        ]
+        if keys:
+            columns.append(f"PRIMARY KEY ({', '.join(bracket(column) for column in keys)})")
+        self.execute(f"CREATE TABLE {bracket_name(parts)} ({', '.join(columns)})")
+        marks = ", ".join("?" for _ in rows.column_names)
+        self._outside.autocommit = False
+        cursor = self._outside.cursor()
+        cursor.executemany(
+            f"INSERT INTO {bracket_name(parts)} VALUES ({marks})",
+            [tuple(row.values()) for row in rows.to_pylist()],
+        )
+        cursor.close()
+        self._outside.commit()
+        self._outside.autocommit = True
+
+    def require_names(self, *, tables: Sequence[str] = (), columns: Sequence[str] = ()) -> None:
+        for name in (parse_name(table)[-1] for table in tables):
+            if not sqlserver_server.keeps_name(self._outside, name):
+                pytest.skip(f"this server cannot make, find and drop a table {name!r}")
+        for name in columns:
+            if not sqlserver_server.keeps_column(self._outside, name):
+                pytest.skip(f"this server cannot make and find a column {name!r}")
+
+    def close(self) -> None:
+        self._outside.close()
+
+    def tables(self, schema: str) -> set[str]:
+        query = "SELECT TABLE_NAME FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = "
+        return {row[0] for row in self.rows(f"{query}'{schema}'")}
+
+
 #: Name to a function from a folder for files to a Backend, or to a pytest.param of one.
-BACKENDS: dict[str, Any] = {"duckdb": DuckDBBackend}
+BACKENDS: dict[str, Any] = {
+    "duckdb": DuckDBBackend,
+    **{
+        f"sqlserver-{driver}": pytest.param(
+            partial(SQLServerBackend, driver), marks=pytest.mark.sqlserver
+        )
+        for driver in sqlserver_server.DRIVERS
+    },
+}

@@ -25,7 +25,7 @@ from sqlkmeans.errors import DataError, DefinitionError, LockedError, SqlKMeansE
 from sqlkmeans.model import SegmentModel
 from sqlkmeans.pipeline import assign, rename, rollback, run
 from sqlkmeans.progress import Progress
-from sqlkmeans.registry import load_model
+from sqlkmeans.registry import load_model, load_segmentation
 from sqlkmeans.result import RunResult
 from sqlkmeans.sqltext import parse_name, quote, quote_name
 
@@ -173,7 +173,9 @@ def test_a_run_records_its_times_and_its_versions(
         "FROM sqlkmeans.run"
     )
     assert started <= at <= finished
-    assert version and "scikit-learn" in libraries and "@" in client
+    assert version
+    assert "scikit-learn" in libraries
+    assert "@" in client
 
 
 def test_the_distance_is_that_to_the_own_centroid_in_the_scaled_space(
@@ -188,9 +190,9 @@ def test_row_0_of_the_segments_is_everyone(
     shop: Backend, database: Database, customers: Segmentation
 ) -> None:
     result = run(customers, database)
-    assert shop.rows(
-        "SELECT name, size, share FROM sqlkmeans.segment WHERE segment_id = 0"
-    ) == [("everyone", 120, 1.0)]
+    assert shop.rows("SELECT name, size, share FROM sqlkmeans.segment WHERE segment_id = 0") == [
+        ("everyone", 120, 1.0)
+    ]
     [(total,)] = shop.rows("SELECT SUM(within_ss) FROM sqlkmeans.segment WHERE segment_id > 0")
     assert total == pytest.approx(result.inertia)
     expected = shop.rows("SELECT AVG(income), MIN(income), MAX(income) FROM dbo.customer")[0]
@@ -214,17 +216,20 @@ def test_the_target_has_the_key_as_primary_key(
 # Keys
 
 
+AWKWARD_TEXTS = [
+    "O'Brien", 'a "quoted" one', "Zoë 漢字 🙂", "; DROP TABLE x --", "", " x", "\\", "line\nbreak",
+]  # fmt: skip
+
+
 def _key_values(kind: str, count: int) -> list[Any]:
-    values = {
+    values: Callable[[int], Any] = {
         "integer": lambda i: i - 5,
         "bigint": lambda i: 9_007_199_254_740_993 + 2 * i,
-        "text": lambda i: ["O'Brien", 'a "quoted" one', "Zoë 漢字 🙂", "; DROP TABLE x --", "", " x",
-                           "\\", "line\nbreak"][i] if i < 8 else f"customer {i}",
+        "text": lambda i: (AWKWARD_TEXTS + ["plain"] * 9)[i] + ("" if i < 8 else str(i)),
         "uuid": lambda i: UUID(int=(0xF0 << 120) + i * 7919),
         "date": lambda i: date.fromordinal(date(1899, 12, 28).toordinal() + i),
         "decimal": lambda i: Decimal(i) + Decimal("0.07"),
-        "boolean": lambda i: bool(i % 2),
-    }[kind]  # fmt: skip
+    }[kind]
     return [values(i) for i in range(count)]
 
 
@@ -272,7 +277,9 @@ def test_half_of_a_composite_key_may_repeat_but_not_all_of_it(
     rows = pa.table({"shop": [1, 1, 2, 2, 2], "number": [1, 2, 1, 2, 2], "x": [1.0, 2, 3, 4, 5]})
     backend.make_table("dbo.customer", rows, None)
     segmentation = changed(customers, key=["shop", "number"], features=["x"], k=2)
-    with pytest.raises(DataError, match=r"key shop, number: not unique; 1 row.*\(for example 2, 2\)"):
+    with pytest.raises(
+        DataError, match=r"key shop, number: not unique; 1 row.*\(for example 2, 2\)"
+    ):
         run(segmentation, database)
 
 
@@ -294,12 +301,11 @@ def test_awkward_table_names_work_in_every_job(
     customers: Segmentation,
     make_customers: MakeCustomers,
 ) -> None:
+    backend.require_names(tables=[source, target])
     backend.make_table(source, make_customers([20, 10]), "customer_id")
     segmentation = changed(customers, source=source, target=target, k=2)
     run(segmentation, database)
-    backend.execute(
-        f"DELETE FROM {quote_name(parse_name(source))} WHERE customer_id > 25"
-    )
+    backend.execute(f"DELETE FROM {quote_name(parse_name(source))} WHERE customer_id > 25")
     assert assign(segmentation, database).departed == 5
     assert len(labels(backend, target)) == 25
     assert rollback("customers", database).arrived == 5
@@ -323,6 +329,7 @@ def test_awkward_table_names_work_in_every_job(
 def test_awkward_column_names_work(
     key: str, feature: str, backend: Backend, database: Database, customers: Segmentation
 ) -> None:
+    backend.require_names(columns=[key, feature])
     rows = pa.table({key: list(range(10)), feature: [1.0, 2, 1, 2, 1, 52, 51, 52, 51, 50]})
     backend.make_table("dbo.customer", rows, key)
     segmentation = changed(customers, key=key, features=[feature], k=2)
@@ -350,7 +357,8 @@ def test_a_view_is_a_source(shop: Backend, database: Database, customers: Segmen
     [
         "SELECT customer_id, income, age FROM dbo.customer WHERE income > 60000 -- the rich",
         "select * from dbo.customer where income > 60000 /* ; DROP TABLE dbo.customer */",
-        "SELECT customer_id, income, age FROM dbo.customer WHERE ';)--/*' <> '''' AND income > 60000",
+        "SELECT customer_id, income, age FROM dbo.customer WHERE ';)--/*' <> '''' AND "
+        "income > 60000",
         "/* rich */ SELECT c.customer_id, c.income, c.age FROM dbo.customer AS c\n"
         "JOIN (SELECT customer_id FROM dbo.customer WHERE income > 60000) AS r\n"
         "ON r.customer_id = c.customer_id -- )",
@@ -425,7 +433,9 @@ def test_run_assign_and_predict_agree_on_every_customer(
     backend: Backend, database: Database, customers: Segmentation
 ) -> None:
     rng = np.random.default_rng(5)
-    matrix = np.column_stack([rng.lognormal(3, 2, 400), rng.integers(0, 9, 400), rng.normal(size=400)])
+    matrix = np.column_stack(
+        [rng.lognormal(3, 2, 400), rng.integers(0, 9, 400), rng.normal(size=400)]
+    )
     matrix[::37, 2] = np.nan
     rows = pa.table(
         {"customer_id": range(400), "spent": matrix[:, 0], "orders": matrix[:, 1],
@@ -462,9 +472,12 @@ def test_assign_labels_new_changed_and_departed_customers_without_a_refit(
     result = assign(customers, database)
     counts = (result.arrived, result.moved, result.departed, result.changed, result.written)
     assert counts == (1, 1, 1, 3, 3)
-    assert result.kind == "assign" and result.n_iter is None
+    assert result.kind == "assign"
+    assert result.n_iter is None
     found = labels(shop)
-    assert found[1] == 3 and found[500] == 2 and 2 not in found
+    assert found[1] == 3
+    assert found[500] == 2
+    assert 2 not in found
     assert [s.centroid for s in result.segments] == [s.centroid for s in first.segments]
     assert [s.size for s in result.segments] == [58, 41, 21]
     assert shop.rows("SELECT active_run_id FROM sqlkmeans.segmentation") == [(first.run_id,)]
@@ -527,7 +540,8 @@ def test_a_second_run_writes_only_what_changed(
     assert second.changed == 6
     assert 6 <= second.written < 120
     after = labels(shop)
-    assert {key: after.get(key) for key in set(before) | set(after) if after.get(key) != before.get(key)} == {
+    differ = {key for key in {*before, *after} if after.get(key) != before.get(key)}
+    assert {key: after.get(key) for key in differ} == {
         3: 3, 4: 3, 5: None, 6: None, 7: None, 900: 1,
     }  # fmt: skip
     touched = shop.rows(f"SELECT customer_id FROM {SEGMENT} WHERE run_id = {second.run_id}")
@@ -585,7 +599,8 @@ def test_a_customer_who_departs_and_returns_has_two_rows_of_history(
     shop.execute("INSERT INTO dbo.customer (customer_id, income, age) VALUES (5, 40000, 25)")
     assert assign(customers, database).arrived == 1
     rows = shop.rows(f"SELECT valid_to FROM {SEGMENT}_history WHERE customer_id = 5")
-    assert len(rows) == 2 and [row[0] for row in rows].count(None) == 1
+    assert len(rows) == 2
+    assert [row[0] for row in rows].count(None) == 1
 
 
 def test_the_history_has_a_row_for_everyone_when_it_starts_beside_an_existing_target(
@@ -619,10 +634,13 @@ def test_a_retired_id_never_comes_back(
     assert {s.segment_id for s in run(changed(customers, k=2), database).segments} < {1, 2, 3}
     # The three groups are found again, but the one that was gone has a new id.
     third = {s.segment_id for s in run(customers, database).segments}
-    assert len(third & {1, 2, 3}) == 2 and third - {1, 2, 3} == {4}
+    assert len(third & {1, 2, 3}) == 2
+    assert third - {1, 2, 3} == {4}
     # Other customers, elsewhere, in other features: nothing to match by.
     shop.execute("DROP TABLE dbo.customer")
-    rows = pa.table({"customer_id": range(1000, 1020), "visits": [i % 3 * 10 + i / 100 for i in range(20)]})
+    rows = pa.table(
+        {"customer_id": range(1000, 1020), "visits": [i % 3 * 10 + i / 100 for i in range(20)]}
+    )
     shop.make_table("dbo.customer", rows, "customer_id")
     result = run(changed(customers, features=["visits"]), database)
     assert {s.segment_id for s in result.segments} == {5, 6, 7}
@@ -701,12 +719,11 @@ def test_rename_changes_no_label_and_leaves_other_segmentations_alone(
 ) -> None:
     run(customers, database)
     run(changed(customers, name="other", target="dbo.other_segment"), database)
-    before = published(shop)
+    before, name = labels(shop), names(shop)[1]
     rename("customers", database, 1, "young")
-    assert published(shop)["target"] == before["target"]
-    assert shop.rows(
-        "SELECT DISTINCT segment_name FROM dbo.other_segment_named WHERE segment_id = 1"
-    ) == [(dict((r[1], r[-1]) for r in before["named"])[1],)]
+    assert labels(shop) == before
+    others = "SELECT DISTINCT segment_name FROM dbo.other_segment_named WHERE segment_id = 1"
+    assert shop.rows(others) == [(name,)]
 
 
 # Rollback
@@ -724,7 +741,9 @@ def test_rollback_brings_back_the_labels_and_the_model_of_the_run_before(
     result = rollback("customers", database)
     assert labels(shop) == before
     assert load_model(database, "customers") == model
-    assert result.kind == "rollback" and result.k == 3 and result.arrived == 1
+    assert result.kind == "rollback"
+    assert result.k == 3
+    assert result.arrived == 1
     assert [(s.segment_id, s.size) for s in result.segments] == [(1, 60), (2, 40), (3, 20)]
     assert shop.rows("SELECT active_run_id FROM sqlkmeans.segmentation") == [(first.run_id,)]
     assert shop.rows(
@@ -813,7 +832,9 @@ def test_rollback_refuses_a_run_that_is_not_a_published_one_of_this_segmentation
     failed = other.run_id + 1
     before = published(shop)
     for run_id in (other.run_id, failed, 999, 0, -1):
-        with pytest.raises(DefinitionError, match=f"run {run_id}: not a published run of customers"):
+        with pytest.raises(
+            DefinitionError, match=f"run {run_id}: not a published run of customers"
+        ):
             rollback("customers", database, run_id)
     assert published(shop) == before
 
@@ -971,12 +992,28 @@ def test_all_problems_of_columns_come_in_one_error(
 def test_all_problems_of_values_come_in_one_error(
     shop: Backend, database: Database, customers: Segmentation
 ) -> None:
-    source = (
-        "SELECT customer_id, NULLIF(income, income) AS income, 3 AS age FROM dbo.customer"
-    )
+    source = "SELECT customer_id, NULLIF(income, income) AS income, 3 AS age FROM dbo.customer"
     with pytest.raises(DataError) as raised:
         run(changed(customers, source=source), database)
     assert [problem.split(":")[0] for problem in raised.value.problems] == ["income", "age"]
+
+
+def test_a_run_that_fails_leaves_the_registered_definition_as_it_was(
+    shop: Backend, database: Database, customers: Segmentation
+) -> None:
+    first = run(customers, database)
+    before = labels(shop)
+    run(changed(customers, k=2), database)
+    nobody = "SELECT * FROM dbo.customer WHERE 1 = 0"
+    with pytest.raises(DataError, match="no rows"):
+        run(changed(customers, source=nobody, target="dbo.elsewhere"), database)
+    assert shop.rows("SELECT target FROM sqlkmeans.segmentation") == [(SEGMENT,)]
+    # By its name, it is still what was published: it can be assigned, and rolled back.
+    registered = load_segmentation(database, "customers")
+    assert registered == changed(customers, k=2)
+    assert assign(registered, database).changed == 0
+    rollback("customers", database, first.run_id)
+    assert labels(shop) == before
 
 
 def test_a_first_run_that_fails_makes_no_table(
@@ -1013,7 +1050,7 @@ def test_an_error_in_the_middle_of_publishing_undoes_all_of_it(
         return {**tables, "segment_feature": tables["segment_feature"] * 2}  # repeats its key
 
     monkeypatch.setattr(pipeline, "segment_rows", twice)
-    with pytest.raises(Exception, match="(?i)duplicate|unique|primary key"):
+    with pytest.raises(Exception, match=r"(?i)duplicate|unique|primary key"):
         run(changed(customers, k=4), database)
     assert published(shop) == before
     assert staging_tables(shop) == set()
@@ -1066,7 +1103,8 @@ def test_a_run_reclaims_what_a_killed_one_left(
     [(error, finished)] = shop.rows(
         f"SELECT error, finished_at FROM sqlkmeans.run WHERE run_id = {dead}"
     )
-    assert "ended before it finished" in error and finished is not None
+    assert "ended before it finished" in error
+    assert finished is not None
 
 
 def test_no_staging_table_remains_after_any_job(
@@ -1086,7 +1124,9 @@ def test_a_table_of_somebody_else_as_target_is_refused_and_untouched(
     shop: Backend, database: Database, customers: Segmentation
 ) -> None:
     shop.make_table(SEGMENT, pa.table({"customer_id": [1, 2], "note": ["a", "b"]}), "customer_id")
-    with pytest.raises(DataError, match="a table of that name exists and is not this segmentation's"):
+    with pytest.raises(
+        DataError, match="a table of that name exists and is not this segmentation's"
+    ):
         run(customers, database)
     assert sorted(shop.rows(f"SELECT * FROM {SEGMENT}")) == [(1, "a"), (2, "b")]
 
@@ -1158,7 +1198,7 @@ def test_a_key_whose_type_changed_is_refused(
     before = published(shop)
     text = shop.types["text"]
     source = f"SELECT CAST(customer_id AS {text}) AS customer_id, income, age FROM dbo.customer"
-    with pytest.raises(DataError, match="key customer_id: .* in the source and .* in dbo"):
+    with pytest.raises(DataError, match=r"key customer_id: .* in the source and .* in dbo"):
         run(changed(customers, source=source), database)
     assert published(shop) == before
 
@@ -1171,7 +1211,7 @@ def test_a_key_that_cannot_be_compared_exactly_is_refused(
         f"SELECT CAST(customer_id AS {shop.types[kind]}) AS customer_id, income, age "
         "FROM dbo.customer"
     )
-    with pytest.raises(DataError, match="key customer_id: its type is .*, which cannot be a key"):
+    with pytest.raises(DataError, match=r"key customer_id: its type is .*, which cannot be a key"):
         run(changed(customers, source=source), database)
 
 

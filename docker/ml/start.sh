@@ -1,0 +1,8 @@
+#!/bin/sh
+# The volume of the databases hides the configuration that the image was built with.
+set -eu
+if [ ! -f /var/opt/mssql/mssql.conf ]; then
+    mkdir -p /var/opt/mssql
+    cp /opt/mssql/mssql.conf.ml /var/opt/mssql/mssql.conf
+fi
+exec /usr/bin/supervisord -n -c /usr/local/etc/supervisord.conf

@@ -1,0 +1,164 @@
+IF OBJECT_ID(N'sqlkmeans.create_agent_job', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.create_agent_job AS RETURN 0;');
+GO
+-- Makes or changes the SQL Server Agent job of a segmentation. Runs as the caller, who needs a
+-- role of msdb for it. A job that is there keeps its history.
+ALTER PROCEDURE sqlkmeans.create_agent_job
+    @segmentation     nvarchar(128)  = NULL,
+    @step             nvarchar(20)   = N'run',
+    @command          nvarchar(3000) = NULL,
+    @frequency        nvarchar(10)   = N'daily',
+    @day              int            = 1,
+    @at               nvarchar(5)    = N'02:00',
+    @notify_operator  nvarchar(128)  = NULL,
+    @retry_attempts   int            = 2,
+    @retry_minutes    int            = 5,
+    @owner            nvarchar(128)  = NULL,
+    @execute          bit            = 1,
+    @help             bit            = 0
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    IF @help = 1
+    BEGIN
+        SELECT h.parameter, h.type, h.[default], h.meaning
+        FROM (VALUES
+            (1, N'@segmentation', N'nvarchar(128)', N'NULL', N'A registered segmentation.'),
+            (2, N'@step', N'nvarchar(20)', N'N''run''',
+                N'run trains in the database, assign labels with the stored model, command_line runs @command.'),
+            (3, N'@command', N'nvarchar(3000)', N'NULL',
+                N'For command_line: what the operating system runs, such as sqlkmeans run C:\jobs\shop.toml.'),
+            (4, N'@frequency', N'nvarchar(10)', N'N''daily''', N'daily, weekly or monthly.'),
+            (5, N'@day', N'int', N'1',
+                N'weekly: 1 (Sunday) to 7; monthly: 1 to 31, skipped in months without it.'),
+            (6, N'@at', N'nvarchar(5)', N'N''02:00''', N'Time of day, hh:mm.'),
+            (7, N'@notify_operator', N'nvarchar(128)', N'NULL',
+                N'An operator of Agent who gets mail when the job fails.'),
+            (8, N'@retry_attempts', N'int', N'2', N'0 to 100.'),
+            (9, N'@retry_minutes', N'int', N'5', N'Between two attempts, 0 to 1,440.'),
+            (10, N'@owner', N'nvarchar(128)', N'NULL', N'The login that owns the job; NULL takes the caller.'),
+            (11, N'@execute', N'bit', N'1', N'0 shows what would be done and does nothing.'),
+            (12, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+        ) AS h (position, parameter, type, [default], meaning)
+        ORDER BY h.position;
+        RETURN 0;
+    END;
+
+    DECLARE @line nchar(1) = NCHAR(10);
+    DECLARE @problems nvarchar(max) = N'';
+    DECLARE @job nvarchar(128) = LEFT(N'sqlkmeans: ' + DB_NAME() + N'.' + @segmentation, 128);
+    DECLARE @category nvarchar(128) = N'sqlkmeans';
+    DECLARE @subsystem nvarchar(40) =
+        CASE WHEN @step = N'command_line' THEN N'CmdExec' ELSE N'TSQL' END;
+    DECLARE @database nvarchar(128) = CASE WHEN @step <> N'command_line' THEN DB_NAME() END;
+    DECLARE @time int;
+    DECLARE @type int;
+    DECLARE @interval int;
+    DECLARE @recurrence int = CASE WHEN @frequency = N'daily' THEN 0 ELSE 1 END;
+    DECLARE @now datetime2(0) = SYSDATETIME();
+    DECLARE @today int = YEAR(@now) * 10000 + MONTH(@now) * 100 + DAY(@now);
+    DECLARE @mail int = CASE WHEN @notify_operator IS NULL THEN 0 ELSE 2 END;
+    DECLARE @description nvarchar(512) =
+        N'Made by sqlkmeans.create_agent_job; results in sqlkmeans.run_log.';
+
+    SET @owner = COALESCE(@owner, SUSER_SNAME());
+
+    IF NOT EXISTS (SELECT 1 FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation)
+        SET @problems = @problems + N'@segmentation: ' + COALESCE(@segmentation, N'NULL')
+            + N' given; allowed: a segmentation that define_segmentation has registered' + @line;
+    IF @step IS NULL OR @step NOT IN (N'run', N'assign', N'command_line')
+        SET @problems = @problems + N'@step: ' + COALESCE(@step, N'NULL')
+            + N' given; allowed: run, assign, command_line' + @line;
+    IF @step = N'command_line' AND COALESCE(@command, N'') = N''
+        SET @problems = @problems + N'@command: missing; command_line needs one' + @line;
+    IF @step <> N'command_line' AND @command IS NOT NULL
+        SET @problems = @problems + N'@command: given, and only command_line takes one' + @line;
+    IF @frequency IS NULL OR @frequency NOT IN (N'daily', N'weekly', N'monthly')
+        SET @problems = @problems + N'@frequency: ' + COALESCE(@frequency, N'NULL')
+            + N' given; allowed: daily, weekly, monthly' + @line;
+    IF @day IS NULL OR @day < 1 OR @day > CASE @frequency WHEN N'weekly' THEN 7 ELSE 31 END
+        SET @problems = @problems + N'@day: ' + COALESCE(CAST(@day AS nvarchar(20)), N'NULL')
+            + N' given; allowed: 1 to 7 for weekly, 1 to 31 for monthly' + @line;
+    IF @at IS NULL OR @at NOT LIKE N'[0-2][0-9]:[0-5][0-9]' OR LEFT(@at, 2) > N'23'
+        SET @problems = @problems + N'@at: ' + COALESCE(@at, N'NULL')
+            + N' given; allowed: 00:00 to 23:59' + @line;
+    IF @retry_attempts IS NULL OR @retry_attempts NOT BETWEEN 0 AND 100
+        SET @problems = @problems + N'@retry_attempts: '
+            + COALESCE(CAST(@retry_attempts AS nvarchar(20)), N'NULL') + N' given; allowed: 0 to 100' + @line;
+    IF @retry_minutes IS NULL OR @retry_minutes NOT BETWEEN 0 AND 1440
+        SET @problems = @problems + N'@retry_minutes: '
+            + COALESCE(CAST(@retry_minutes AS nvarchar(20)), N'NULL') + N' given; allowed: 0 to 1,440' + @line;
+    EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
+
+    IF @step = N'run'
+        SET @command = N'EXECUTE sqlkmeans.run_segmentation @segmentation = N''' + @segmentation + N''';';
+    IF @step = N'assign'
+        SET @command = N'EXECUTE sqlkmeans.assign_segments @segmentation = N''' + @segmentation + N''';';
+    SET @time = CAST(REPLACE(@at, N':', N'') AS int) * 100;
+    SET @type = CASE @frequency WHEN N'daily' THEN 4 WHEN N'weekly' THEN 8 ELSE 16 END;
+    SET @interval = CASE @frequency WHEN N'daily' THEN 1 WHEN N'weekly' THEN POWER(2, @day - 1)
+                                    ELSE @day END;
+
+    IF @execute = 1
+    BEGIN
+        IF OBJECT_ID(N'msdb.dbo.sp_add_job', N'P') IS NULL
+            EXECUTE sqlkmeans.raise_problems @number = 50004,
+                @problems = N'this server has no SQL Server Agent, or you may not use it; schedule the client with the operating system (docs/schedule.md)';
+
+        -- As text, because a server without Agent could not take the procedure otherwise.
+        EXECUTE sys.sp_executesql N'
+DECLARE @job_id uniqueidentifier;
+
+IF NOT EXISTS (SELECT 1 FROM msdb.dbo.syscategories AS c WHERE c.name = @category AND c.category_class = 1)
+    EXECUTE msdb.dbo.sp_add_category @class = N''JOB'', @type = N''LOCAL'', @name = @category;
+
+SELECT @job_id = j.job_id FROM msdb.dbo.sysjobs AS j WHERE j.name = @job;
+
+IF @job_id IS NULL
+BEGIN
+    EXECUTE msdb.dbo.sp_add_job
+        @job_name = @job, @enabled = 1, @description = @description, @category_name = @category,
+        @owner_login_name = @owner, @notify_level_eventlog = 2, @notify_level_email = @mail,
+        @notify_email_operator_name = @notify_operator, @job_id = @job_id OUTPUT;
+    EXECUTE msdb.dbo.sp_add_jobserver @job_id = @job_id, @server_name = N''(local)'';
+END;
+ELSE
+BEGIN
+    EXECUTE msdb.dbo.sp_update_job
+        @job_id = @job_id, @enabled = 1, @description = @description, @category_name = @category,
+        @owner_login_name = @owner, @notify_level_eventlog = 2, @notify_level_email = @mail,
+        @notify_email_operator_name = @notify_operator;
+    EXECUTE msdb.dbo.sp_delete_jobstep @job_id = @job_id, @step_id = 0;
+    IF EXISTS (SELECT 1 FROM msdb.dbo.sysschedules AS s
+               INNER JOIN msdb.dbo.sysjobschedules AS x ON x.schedule_id = s.schedule_id
+               WHERE x.job_id = @job_id AND s.name = @job)
+        EXECUTE msdb.dbo.sp_delete_jobschedule @job_id = @job_id, @name = @job;
+END;
+
+EXECUTE msdb.dbo.sp_add_jobstep
+    @job_id = @job_id, @step_name = @step, @subsystem = @subsystem, @command = @command,
+    @database_name = @database, @retry_attempts = @retry_attempts,
+    @retry_interval = @retry_minutes, @on_success_action = 1, @on_fail_action = 2, @flags = 4;
+EXECUTE msdb.dbo.sp_add_jobschedule
+    @job_id = @job_id, @name = @job, @enabled = 1, @freq_type = @type, @freq_interval = @interval,
+    @freq_subday_type = 1, @freq_recurrence_factor = @recurrence, @active_start_date = @today,
+    @active_start_time = @time;
+',
+            N'@job nvarchar(128), @category nvarchar(128), @description nvarchar(512),
+              @owner nvarchar(128), @mail int, @notify_operator nvarchar(128), @step nvarchar(20),
+              @subsystem nvarchar(40), @command nvarchar(3000), @database nvarchar(128),
+              @retry_attempts int, @retry_minutes int, @type int, @interval int, @recurrence int,
+              @today int, @time int',
+            @job = @job, @category = @category, @description = @description, @owner = @owner,
+            @mail = @mail, @notify_operator = @notify_operator, @step = @step,
+            @subsystem = @subsystem, @command = @command, @database = @database,
+            @retry_attempts = @retry_attempts, @retry_minutes = @retry_minutes, @type = @type,
+            @interval = @interval, @recurrence = @recurrence, @today = @today, @time = @time;
+    END;
+
+    SELECT @job AS job, CASE WHEN @execute = 1 THEN N'scheduled' ELSE N'would be scheduled' END AS outcome,
+        @frequency AS frequency, CASE WHEN @frequency <> N'daily' THEN @day END AS [day], @at AS at_time,
+        @command AS command, @owner AS owner;
+END;
+GO

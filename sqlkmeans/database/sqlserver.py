@@ -1,0 +1,467 @@
+"""SQL Server, Azure SQL Database and Managed Instance.
+
+What is published is published by the procedures of schema ``sqlkmeans``, so that a run from here
+and one inside the server do the same. This module reads, stages and calls them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import sqlalchemy as sa
+from sqlalchemy.engine import URL
+
+from sqlkmeans._version import __version__
+from sqlkmeans.database.catalog import Catalog
+from sqlkmeans.database.interface import (
+    Batch,
+    Column,
+    Counts,
+    Database,
+    Finding,
+    Publication,
+    Row,
+    Source,
+)
+from sqlkmeans.database.sqlserver_connection import Connector, Session
+from sqlkmeans.database.sqlserver_doctor import IS_OWNER, examine
+from sqlkmeans.database.sqlserver_errors import is_transient, read_problem, statement_error
+from sqlkmeans.database.sqlserver_reading import (
+    describe,
+    read_batches,
+    read_query,
+    snapshot_allowed,
+)
+from sqlkmeans.database.sqlserver_types import (
+    SqlColumn,
+    beside,
+    bracket,
+    bracket_name,
+    create_type,
+    relation,
+    text,
+)
+from sqlkmeans.database.sqlserver_writing import write_rows
+from sqlkmeans.definition import Segmentation
+from sqlkmeans.errors import DatabaseError, DataError, SqlKMeansError
+from sqlkmeans.sqltext import parse_name
+from sqlkmeans.tsql.script import batches, install_script, uninstall_script
+
+
+class SQLServerDatabase(Database):
+    """A pool for small reads, and a session of its own for each thing that lasts."""
+
+    installs_itself = False
+
+    def __init__(self, url: URL) -> None:
+        self._connector = Connector(url)
+        self.safe_url = self._connector.safe_url
+        self.catalog: Catalog = _SQLServerCatalog(self._connector)
+        self._holding: Session | None = None
+        # Whoever opens a database wants to know at once that it is not there.
+        self._connector.read("connecting", "SELECT 1;")
+
+    def close(self) -> None:
+        if self._holding is not None:
+            self._holding.close()
+        self._connector.close()
+
+    @contextmanager
+    def _session(self, doing: str) -> Iterator[Session]:
+        """A session for one thing; errors come as one sentence."""
+        session = self._connector.open()
+        try:
+            with self._connector.telling(doing):
+                yield session
+        finally:
+            session.close()
+
+    @contextmanager
+    def _locking_session(self, doing: str) -> Iterator[Session]:
+        """The session that holds the lock, for procedures that take it themselves."""
+        if self._holding is None:
+            with self._session(doing) as session:
+                yield session
+        else:
+            with self._connector.telling(doing):
+                yield self._holding
+
+    # The schema
+
+    def schema_version(self) -> int:
+        found = self._connector.read(
+            "looking for schema sqlkmeans",
+            "SELECT SCHEMA_ID(N'sqlkmeans'), OBJECT_ID(N'sqlkmeans.schema_version', N'U'), "
+            f"{IS_OWNER};",
+        )[0]
+        if found[0] is not None and found[1] is None and found[2] == 0:
+            raise DatabaseError(
+                "schema sqlkmeans is in this database, and this login may not see it; ask for the "
+                "role sqlkmeans_operator (docs/connect.md)"
+            )
+        if found[1] is None:
+            return 0
+        rows = self._connector.read(
+            "reading the version of schema sqlkmeans",
+            "SELECT MAX(v.version) FROM sqlkmeans.schema_version AS v;",
+        )
+        return int(rows[0][0] or 0)
+
+    def install(self) -> int:
+        with self._session("installing schema sqlkmeans") as session:
+            for batch in batches(install_script()):
+                session.rows(batch)
+        return self.schema_version()
+
+    def run_script(self, script: str) -> None:
+        with self._session("running the script") as session:
+            for batch in batches(script):
+                session.rows(batch)
+
+    def schedule(self, segmentation: str, options: Row) -> Row:
+        with self._session("scheduling") as session:
+            row = session.call("create_agent_job", segmentation=segmentation, **options)
+        columns = ("job", "outcome", "frequency", "day", "at", "command", "owner")
+        return dict(zip(columns, row))
+
+    def unschedule(self, segmentation: str) -> None:
+        with self._session("dropping the job") as session:
+            session.call("drop_agent_job", segmentation=segmentation)
+
+    def uninstall(self, *, execute: bool) -> list[str]:
+        with self._session("removing schema sqlkmeans") as session:
+            found: list[tuple[Any, ...]] = []
+            for batch in batches(uninstall_script(execute=execute)):
+                found += session.rows(batch)
+        return [str(row[0]).rstrip(";") for row in found]
+
+    def doctor(self) -> list[Finding]:
+        with self._session("examining the server") as session:
+            return examine(session, self._connector, self.schema_version())
+
+    # A source
+
+    def describe(self, source: str) -> list[Column]:
+        return [column.to_column() for column in self._columns(source)]
+
+    def _columns(self, source: str) -> list[SqlColumn]:
+        def once() -> list[SqlColumn]:
+            with self._connector.borrow() as session:
+                return describe(session, source)
+
+        try:
+            return self._connector.repeating(once)
+        except self._connector.errors as error:
+            raise self._source_error(error, f"source {source}") from None
+
+    def _source_error(self, error: BaseException, doing: str) -> SqlKMeansError:
+        """A source that is wrong is the data's fault; all else is the database's."""
+        problem = read_problem(error)
+        if problem.permission or problem.lost or problem.transient:
+            return statement_error(error, doing)
+        return DataError(f"{doing}: {problem.text}")
+
+    def describe_table(self, name: str) -> list[Column] | None:
+        return self.describe(name) if self._exists(name) else None
+
+    def _exists(self, name: str, suffix: str = "") -> bool:
+        table = beside(name, suffix)
+        rows = self._connector.read(
+            f"looking for {name}",
+            "SELECT COUNT(*) FROM (SELECT OBJECT_ID(?, N'U') AS id UNION ALL "
+            "SELECT OBJECT_ID(?, N'V')) AS found WHERE found.id IS NOT NULL;",
+            [table, table],
+        )
+        return bool(rows[0][0])
+
+    @contextmanager
+    def open_source(
+        self, segmentation: Segmentation, features: Sequence[str]
+    ) -> Iterator[Source]:
+        keys = self._key_columns(segmentation)
+        query = read_query(segmentation.source, keys, features)
+        session, rows = self._connector.repeating(lambda: self._begin_reading(segmentation.source))
+        try:
+            yield Source(
+                rows, self._batches(session, query, keys, features), in_key_order=True
+            )
+        finally:
+            session.close()
+
+    def _begin_reading(self, source: str) -> tuple[Session, int]:
+        """A session that sees one moment where the database allows it, and the rows it sees."""
+        session = self._connector.open()
+        count = f"SELECT COUNT_BIG(*) FROM {relation(source)}"
+        try:
+            if snapshot_allowed(session):
+                try:
+                    session.rows("SET TRANSACTION ISOLATION LEVEL SNAPSHOT")
+                    session.native.autocommit = False
+                    return session, int(session.rows(count)[0][0])
+                except self._connector.errors:
+                    # A source in another database that keeps no versions.
+                    session.close()
+                    session = self._connector.open()
+            return session, int(session.rows(count)[0][0])
+        except self._connector.errors as error:
+            session.close()
+            if is_transient(error):
+                raise
+            raise self._source_error(error, "source") from None
+
+    def _batches(
+        self,
+        session: Session,
+        query: str,
+        keys: Sequence[SqlColumn],
+        features: Sequence[str],
+    ) -> Iterator[Batch]:
+        try:
+            yield from read_batches(session, query, keys, features)
+        except (*self._connector.errors, pa.ArrowException) as error:
+            raise self._source_error(error, "source: reading stopped") from None
+
+    def _key_columns(self, segmentation: Segmentation) -> list[SqlColumn]:
+        columns = {column.name: column for column in self._columns(segmentation.source)}
+        return [columns[name] for name in segmentation.key]
+
+    def count(self, source: str) -> int:
+        rows = self._connector.read(
+            f"source {source}", f"SELECT COUNT_BIG(*) FROM {relation(source)};"
+        )
+        return int(rows[0][0])
+
+    def create_table(self, name: str, rows: pa.Table, key: str) -> None:
+        parts = parse_name(name)
+        schema = parts[-2] if len(parts) > 1 else "dbo"
+        loading = (*parts[:-1], parts[-1] + " (loading)")
+        typed = ", ".join(
+            f"{bracket(field.name)} {create_type(field.type)}"
+            f"{' NOT NULL' if field.name == key else ' NULL'}"
+            for field in rows.schema
+        )
+        with self._session(f"making {name}") as session:
+            create_schema = text(f"CREATE SCHEMA {bracket(schema)}")
+            session.rows(f"IF SCHEMA_ID({text(schema)}) IS NULL EXECUTE ({create_schema})")
+            session.rows(f"DROP TABLE IF EXISTS {bracket_name(loading)}")
+            session.rows(
+                f"CREATE TABLE {bracket_name(loading)} ({typed}, PRIMARY KEY ({bracket(key)}))"
+            )
+            columns = describe(session, bracket_name(loading))
+            write_rows(session, bracket_name(loading), columns, rows)
+            # A bulk copy is not part of a transaction; a table that is there under its name is
+            # whole all the same.
+            session.rows(
+                f"EXECUTE sys.sp_rename {text(bracket_name(loading))}, {text(parts[-1])}, N'OBJECT'"
+            )
+
+    def labelled_sample(
+        self, segmentation: Segmentation, columns: Sequence[str], at_most: int
+    ) -> pa.Table:
+        values = ", ".join(
+            f"CAST(source.{bracket(column)} AS float) AS {bracket(column)}" for column in columns
+        )
+        keys = ", ".join(f"source.{bracket(key)}" for key in segmentation.key)
+        same = " AND ".join(
+            f"label.{bracket(key)} = source.{bracket(key)}" for key in segmentation.key
+        )
+        rows = self._connector.read(
+            "reading a sample",
+            f"SELECT TOP ({int(at_most)}) {values}, label.segment_id "
+            f"FROM {relation(segmentation.source)} "
+            f"INNER JOIN {beside(segmentation.target, '')} AS label ON {same} "
+            f"ORDER BY HASHBYTES('MD5', CONCAT(N'', {keys})), {keys};",
+        )
+        kinds = [pa.float64()] * len(columns) + [pa.int32()]
+        names = [*columns, "segment_id"]
+        values_by_column = list(zip(*rows)) or [()] * len(names)
+        return pa.table(
+            [pa.array(given, kind) for given, kind in zip(values_by_column, kinds)], names=names
+        )
+
+    # A run
+
+    @contextmanager
+    def lock(self, segmentation: str) -> Iterator[None]:
+        before, session = self._holding, self._connector.open()
+        try:
+            with self._connector.telling(segmentation):
+                session.call("lock_segmentation", segmentation=segmentation)
+            self._holding = session
+            yield
+        finally:
+            self._holding = before
+            # The end of the session gives the lock back; saying so does it at once.
+            self._unlock(session, segmentation)
+            session.close()
+
+    def _unlock(self, session: Session, segmentation: str) -> None:
+        with suppress(*self._connector.errors):
+            session.call("unlock_segmentation", segmentation=segmentation)
+
+    def start_run(self, segmentation: Segmentation, run: Row) -> int:
+        with self._locking_session(segmentation.name) as session:
+            return int(
+                session.call(
+                    "start_run",
+                    output="run_id",
+                    segmentation=segmentation.name,
+                    definition=segmentation.to_json(),
+                    kind=run["kind"],
+                    engine=run.get("engine"),
+                    client_version=__version__,
+                    library_versions=run.get("library_versions"),
+                    client=run.get("client"),
+                )[0]
+            )
+
+    def fail_run(self, run_id: int, error: str) -> None:
+        try:
+            with self._session(f"run {run_id}") as session:
+                session.call("fail_run", run_id=run_id, error=error)
+        except DatabaseError:
+            # What made the run fail may be the server itself; the next run closes this one.
+            pass
+
+    def stage(
+        self,
+        segmentation: Segmentation,
+        run_id: int,
+        keys: pa.Table,
+        clusters: npt.NDArray[np.int32],
+        distances: npt.NDArray[np.float64],
+    ) -> None:
+        labels = keys.append_column("cluster", pa.array(clusters, pa.int32())).append_column(
+            "distance", pa.array(distances, pa.float64())
+        )
+        columns = self._columns(_staging(run_id))
+        with self._session("staging labels") as session:
+            try:
+                write_rows(session, _staging(run_id), columns, labels)
+            except self._connector.errors as error:
+                if read_problem(error).repeated_key:
+                    raise DataError(
+                        f"key {', '.join(segmentation.key)}: two rows of the source have the same "
+                        "one as its collation compares; nothing was published"
+                    ) from None
+                raise
+
+    def overlap(self, segmentation: Segmentation, run_id: int) -> list[tuple[int, int, int]]:
+        if not self._exists(segmentation.target):
+            return []
+        same = " AND ".join(
+            f"label.{bracket(key)} = staged.{bracket(key)}" for key in segmentation.key
+        )
+        rows = self._connector.read(
+            "comparing with the published labels",
+            f"SELECT label.segment_id, staged.cluster, COUNT_BIG(*) "
+            f"FROM {beside(segmentation.target, '')} AS label "
+            f"INNER JOIN {_staging(run_id)} AS staged ON {same} "
+            "GROUP BY label.segment_id, staged.cluster "
+            "ORDER BY label.segment_id, staged.cluster;",
+        )
+        return [(int(row[0]), int(row[1]), int(row[2])) for row in rows]
+
+    def publish(self, segmentation: Segmentation, publication: Publication) -> Counts:
+        document = json.dumps(
+            {
+                "segment_ids": [int(segment_id) for segment_id in publication.segment_ids],
+                "model_run_id": publication.model_run_id,
+                "run": _plain(publication.run),
+                "tables": {
+                    name: [_plain(row) for row in rows] for name, rows in publication.tables.items()
+                },
+                "last_segment_id": publication.last_segment_id,
+                "distance_tolerance": publication.distance_tolerance,
+            },
+            allow_nan=False,
+        )
+        run_id = publication.run_id
+        with self._locking_session(segmentation.name) as session:
+            try:
+                # All or nothing, so the victim of a deadlock may simply do it again.
+                row = self._connector.repeating(
+                    lambda: session.call("publish_run", run_id=run_id, publication=document)
+                )
+            except self._connector.errors as error:
+                if not read_problem(error).lost:
+                    raise
+                return self._published(run_id, error)
+        return Counts(*(int(value) for value in row[:4]))
+
+    def _published(self, run_id: int, error: BaseException) -> Counts:
+        """The connection was lost while publishing: what became of it stands in the run's row."""
+        row = self.catalog.run(run_id)
+        if row is None or row["status"] != "published":
+            raise statement_error(error, "publishing") from None
+        return Counts(row["arrived"], row["moved"], row["departed"], row["written"])
+
+    def rollback(self, segmentation: Segmentation, run: Row, restored_run: Row) -> Counts:
+        with self._locking_session(segmentation.name) as session:
+            row = self._connector.repeating(
+                lambda: session.call(
+                    "rollback_segmentation",
+                    segmentation=segmentation.name,
+                    run_id=restored_run["run_id"],
+                    client_version=__version__,
+                    library_versions=run.get("library_versions"),
+                    client=run.get("client"),
+                )
+            )
+        return Counts(*(int(value) for value in row[2:6]))
+
+    def rename_segment(
+        self, segmentation: str, segment_id: int, name: str, description: str | None
+    ) -> None:
+        with self._locking_session(segmentation) as session:
+            session.call(
+                "rename_segment",
+                segmentation=segmentation,
+                segment_id=segment_id,
+                name=name,
+                description=description,
+            )
+
+
+class _SQLServerCatalog(Catalog):
+    """Reads that are tried again, and whose errors are sentences."""
+
+    def __init__(self, connector: Connector) -> None:
+        super().__init__(connector.engine)
+        self._connector = connector
+
+    def _rows(self, query: sa.Select[Any]) -> list[Row]:
+        def once() -> list[Row]:
+            try:
+                return super(_SQLServerCatalog, self)._rows(query)
+            except sa.exc.DBAPIError as error:
+                if error.orig is None:
+                    raise
+                raise error.orig from None
+
+        with self._connector.telling("reading schema sqlkmeans"):
+            return self._connector.repeating(once)
+
+
+def _staging(run_id: int) -> str:
+    return f"[sqlkmeans].[staging_{int(run_id)}]"
+
+
+def _plain(row: Row) -> Row:
+    """Values as JSON has them: what is not a finite number is NULL."""
+    return {name: _plain_value(value) for name, value in row.items()}
+
+
+def _plain_value(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,85 @@
+"""Writing to SQL Server in bulk. The table is there, committed and empty; nobody reads it yet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from sqlkmeans.database.sqlserver_connection import Session
+from sqlkmeans.database.sqlserver_types import SqlColumn, bracket
+from sqlkmeans.errors import DatabaseError
+
+#: Rows of a bulk copy that are committed together: the log can be reused in between, and a
+#: columnstore takes 102,400 at once.
+BULK_ROWS = 102_400
+#: Seconds that one bulk copy may take; the driver's own limit is 30.
+BULK_SECONDS = 6 * 3600
+#: Rows of one parameter array; each is one message to the server.
+ARRAY_ROWS = 10_000
+
+
+def write_rows(
+    session: Session, table: str, columns: Sequence[SqlColumn], rows: pa.Table
+) -> None:
+    """Write rows and count them on the server.
+
+    mssql-python copies in bulk, on a connection of its own; so the table must be committed.
+    pyodbc sends arrays of parameters, as both do where a key travels as text.
+
+    Parameters
+    ----------
+    session : Session
+    table : str
+        Its quoted name.
+    columns : sequence of SqlColumn
+        Of the table, in its order, which is that of ``rows``.
+    rows : pyarrow.Table
+
+    Raises
+    ------
+    DatabaseError
+        If another number of rows arrived than was sent.
+    """
+    if session.driver == "mssqlpython" and not any(column.as_text for column in columns):
+        _copy(session, table, rows)
+    else:
+        _send_arrays(session, table, columns, rows)
+    arrived = session.rows(f"SELECT COUNT_BIG(*) FROM {table}")[0][0]
+    if arrived != rows.num_rows:
+        raise DatabaseError(
+            f"{rows.num_rows:,} rows were sent to {table} and {arrived:,} arrived; "
+            "nothing was published"
+        )
+
+
+def _copy(session: Session, table: str, rows: pa.Table) -> None:
+    cursor = session.native.cursor()
+    try:
+        cursor.bulkcopy_arrow(
+            table, rows, batch_size=BULK_ROWS, timeout=BULK_SECONDS, table_lock=True,
+            keep_nulls=True,
+        )  # fmt: skip
+    finally:
+        cursor.close()
+
+
+def _send_arrays(
+    session: Session, table: str, columns: Sequence[SqlColumn], rows: pa.Table
+) -> None:
+    names = ", ".join(bracket(column.name) for column in columns)
+    values = ", ".join(column.write_expression for column in columns)
+    statement = f"INSERT INTO {table} ({names}) VALUES ({values})"
+    # Else every row would be a transaction of its own. After an error, the session's end undoes.
+    session.native.autocommit = False
+    for start in range(0, rows.num_rows, ARRAY_ROWS):
+        part = rows.slice(start, ARRAY_ROWS)
+        cursor = session.native.cursor()
+        try:
+            if session.driver == "pyodbc":
+                cursor.fast_executemany = True
+            cursor.executemany(statement, list(zip(*(c.to_pylist() for c in part.columns))))
+        finally:
+            cursor.close()
+        session.native.commit()
+    session.native.autocommit = True

@@ -1,0 +1,732 @@
+"""The command line: JSON, exit codes, and which words go where."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pytest
+
+from sqlkmeans import demo, pipeline
+from sqlkmeans.cli import app as cli
+from sqlkmeans.cli.app import run_command
+from sqlkmeans.cli.select import Selection
+from sqlkmeans.errors import SqlKMeansError
+
+MakeCustomers = Callable[..., pa.Table]
+
+DEFINITION = """
+[database]
+url = "duckdb:///shop.duckdb"
+
+[segmentation.customers]
+source = "dbo.customer"
+key = "customer_id"
+features = ["income", "age"]
+k = 3
+n_init = 3
+target = "dbo.customer_segment"
+"""
+
+SECOND = """
+[segmentation.by_age]
+source = "dbo.customer"
+key = "customer_id"
+features = ["age"]
+k = 2
+n_init = 3
+target = "dbo.by_age"
+"""
+
+RUN_KEYS = [
+    "segmentation", "run_id", "engine", "status", "k", "rows", "skipped", "changed", "inertia",
+    "n_iter", "scores", "segments", "target", "seconds",
+]  # fmt: skip
+SCORES = ["silhouette", "davies_bouldin", "calinski_harabasz"]
+SEGMENT_KEYS = ["segment_id", "name", "size", "share", "centroid"]
+SECONDS = ["read", "fit", "assign", "publish", "total"]
+
+
+class Outcome:
+    """What a command printed and how it ended."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+    @property
+    def json(self) -> dict[str, Any]:
+        return json.loads(self.out)  # type: ignore[no-any-return]
+
+    @property
+    def problems(self) -> list[str]:
+        error = self.json["error"]
+        assert list(self.json) == ["error"]
+        assert error["code"] == self.code
+        return error["problems"]  # type: ignore[no-any-return]
+
+
+Command = Callable[..., Outcome]
+
+
+@pytest.fixture
+def command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Command:
+    """Runs a command in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> Outcome:
+        capsys.readouterr()
+        code = run_command([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return Outcome(code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def shop(tmp_path: Path, command: Command, make_customers: MakeCustomers) -> Path:
+    """A folder with a database of 120 customers and ``sqlkmeans.toml``."""
+    (tmp_path / "sqlkmeans.toml").write_text(DEFINITION, encoding="utf-8")
+    query(tmp_path, "CREATE SCHEMA dbo")
+    with duckdb.connect(tmp_path / "shop.duckdb") as connection:
+        connection.register("given", make_customers())
+        connection.execute("CREATE TABLE dbo.customer AS FROM given")
+    return tmp_path
+
+
+def query(folder: Path, sql: str) -> list[tuple[Any, ...]]:
+    with duckdb.connect(folder / "shop.duckdb") as connection:
+        return connection.execute(sql).fetchall()
+
+
+def labels(folder: Path) -> list[tuple[Any, ...]]:
+    return query(folder, "SELECT customer_id, segment_id FROM dbo.customer_segment ORDER BY ALL")
+
+
+# The JSON that programs rely on
+
+
+def test_run_prints_the_json_of_the_design(shop: Path, command: Command) -> None:
+    found = command("run", "--json")
+    assert (found.code, found.err) == (0, "")
+    result = found.json
+    assert [key for key in result if key in RUN_KEYS] == RUN_KEYS
+    assert result["segmentation"] == "customers"
+    assert result["target"] == "dbo.customer_segment"
+    assert (result["engine"], result["status"], result["k"]) == ("local", "published", 3)
+    assert (result["rows"], result["skipped"], result["changed"]) == (120, 0, 120)
+    assert list(result["scores"]) == SCORES
+    assert 0.8 < result["scores"]["silhouette"] <= 1
+    assert result["inertia"] > 0
+    assert result["n_iter"] >= 1
+    assert [list(segment) for segment in result["segments"]] == [SEGMENT_KEYS] * 3
+    assert [s["segment_id"] for s in result["segments"]] == [1, 2, 3]
+    assert [s["size"] for s in result["segments"]] == [60, 40, 20]
+    assert sum(s["share"] for s in result["segments"]) == pytest.approx(1)
+    assert list(result["segments"][0]["centroid"]) == ["income", "age"]
+    assert 35_000 < result["segments"][0]["centroid"]["income"] < 45_000
+    assert list(result["seconds"]) == SECONDS
+    assert result["seconds"]["total"] >= max(result["seconds"][step] for step in SECONDS[:-1])
+
+
+def test_the_json_of_a_run_is_what_the_tables_say(shop: Path, command: Command) -> None:
+    result = command("run", "--json").json
+    [row] = query(shop, 'SELECT run_id, inertia, n_iter, silhouette, "rows" FROM sqlkmeans.run')
+    assert row == (
+        result["run_id"], result["inertia"], result["n_iter"], result["scores"]["silhouette"], 120,
+    )  # fmt: skip
+    stored = query(shop, "SELECT segment_id, name, size, share FROM sqlkmeans.segment ORDER BY 1")
+    assert stored[1:] == [
+        (s["segment_id"], s["name"], s["size"], s["share"]) for s in result["segments"]
+    ]
+
+
+def test_a_second_run_changes_nothing(shop: Path, command: Command) -> None:
+    first, second = command("run", "--json").json, command("run", "--json").json
+    assert second["changed"] == 0
+    assert second["run_id"] == first["run_id"] + 1
+    assert second["segments"] == first["segments"]
+
+
+def test_assign_prints_the_same_keys_and_fits_nothing(shop: Path, command: Command) -> None:
+    command("run", "--json")
+    query(shop, "DELETE FROM dbo.customer WHERE customer_id = 1")
+    found = command("assign", "--json")
+    assert found.code == 0
+    result = found.json
+    assert [key for key in result if key in RUN_KEYS] == RUN_KEYS
+    assert (result["rows"], result["changed"], result["n_iter"]) == (119, 1, None)
+    assert list(result["scores"]) == SCORES
+
+
+def test_rollback_prints_the_run_that_brought_the_labels_back(shop: Path, command: Command) -> None:
+    first = command("run", "--json").json
+    before = labels(shop)
+    query(shop, "DELETE FROM dbo.customer WHERE customer_id <= 10")
+    second = command("run", "--json").json
+    result = command("rollback", "customers", "--url", "duckdb:///shop.duckdb", "--json").json
+    assert [key for key in result if key in RUN_KEYS] == RUN_KEYS
+    assert (result["changed"], result["status"], result["kind"]) == (10, "published", "rollback")
+    assert labels(shop) == before
+    again = command("rollback", "--to", second["run_id"], "--json")
+    assert again.json["changed"] == 10
+    back = command("rollback", "sqlkmeans.toml", "--to", first["run_id"], "--json")
+    assert back.code == 0
+    assert labels(shop) == before
+
+
+def test_runs_lists_the_runs_newest_first(shop: Path, command: Command) -> None:
+    assert command("runs", "--json").json == {"runs": []}
+    command("run", "--json")
+    command("assign", "--json")
+    query(shop, "UPDATE dbo.customer SET age = NULL WHERE customer_id = 1")
+    assert command("run", "--json").code == 3
+    runs = command("runs", "--json").json["runs"]
+    assert [row["run_id"] for row in runs] == [3, 2, 1]
+    assert [row["kind"] for row in runs] == ["fit", "assign", "fit"]
+    assert [row["status"] for row in runs] == ["failed", "published", "published"]
+    assert "age: 1 row is NULL" in runs[0]["error"]
+    assert len(command("runs", "--limit", 2, "--json").json["runs"]) == 2
+    named = command("runs", "customers", "--url", "duckdb:///shop.duckdb", "--json").json["runs"]
+    assert named == runs
+    table = command("runs")
+    assert table.code == 0
+    assert "assign" in table.out
+    assert "failed" in table.out
+
+
+def test_rename_names_a_segment_for_good(shop: Path, command: Command) -> None:
+    command("run", "--json")
+    found = command("rename", "sqlkmeans.toml", 2, "our middle", "--json")
+    assert found.json == {"segmentation": "customers", "segment_id": 2, "name": "our middle"}
+    again = command("run", "--json").json
+    assert [s["name"] for s in again["segments"] if s["segment_id"] == 2] == ["our middle"]
+    assert query(
+        shop, "SELECT DISTINCT segment_name FROM dbo.customer_segment_named WHERE segment_id = 2"
+    ) == [("our middle",)]
+
+
+def test_install_says_which_version_the_schema_has(shop: Path, command: Command) -> None:
+    first = command("install", "--json")
+    assert first.code == 0
+    assert first.json["version_before"] == 0
+    assert first.json["version"] >= 1
+    second = command("install", "--json").json
+    assert second["version_before"] == second["version"] == first.json["version"]
+    assert "already" in command("install").err
+
+
+def test_doctor_lists_its_findings(shop: Path, command: Command) -> None:
+    found = command("doctor", "--json")
+    assert found.code == 0
+    findings = found.json["findings"]
+    assert all(set(finding) == {"check", "ok", "detail"} for finding in findings)
+    assert all(finding["ok"] is not False for finding in findings)
+    assert any(finding["check"] == "segmentation customers" for finding in findings)
+    table = command("doctor")
+    assert table.code == 0
+    assert "segmentation customers" in table.out
+
+
+def test_doctor_exits_1_where_something_has_to_be_done(shop: Path, command: Command) -> None:
+    query(shop, "ALTER TABLE dbo.customer DROP COLUMN age")
+    table = command("doctor")
+    assert table.code == 1
+    assert "feature age: no such column" in " ".join(table.out.split())
+    found = command("doctor", "--json")
+    assert found.code == 1
+    assert [f["ok"] for f in found.json["findings"] if f["check"].startswith("segmentation")] == [
+        False
+    ]
+
+
+def test_uninstall_drops_nothing_without_yes(shop: Path, command: Command) -> None:
+    command("run", "--json")
+    planned = command("uninstall", "--json")
+    assert planned.code == 0
+    assert planned.json["executed"] is False
+    assert any("DROP SCHEMA" in statement for statement in planned.json["statements"])
+    assert len(query(shop, "SELECT * FROM sqlkmeans.run")) == 1
+    words = command("uninstall")
+    assert "Nothing was dropped" in words.err
+    assert "DROP SCHEMA" in words.out
+    done = command("uninstall", "--yes", "--json")
+    assert done.json == {"executed": True, "statements": planned.json["statements"]}
+    assert len(labels(shop)) == 120
+    assert command("uninstall", "--json").json == {"executed": False, "statements": []}
+
+
+def test_several_segmentations_run_one_after_the_other(shop: Path, command: Command) -> None:
+    (shop / "two.toml").write_text(DEFINITION + SECOND, encoding="utf-8")
+    both = command("run", "two.toml", "--json").json
+    assert [result["segmentation"] for result in both["runs"]] == ["customers", "by_age"]
+    one = command("run", "two.toml", "--segmentation", "by_age", "--json").json
+    assert one["segmentation"] == "by_age"
+    unknown = command("run", "two.toml", "-s", "by_agee", "--json")
+    assert unknown.code == 2
+    assert "by_agee" in unknown.problems[0]
+
+
+def test_a_segmentation_that_fails_does_not_stop_the_next(shop: Path, command: Command) -> None:
+    (shop / "two.toml").write_text(
+        DEFINITION.replace('"income"', '"incom"') + SECOND, encoding="utf-8"
+    )
+    found = command("run", "two.toml", "--json")
+    assert found.code == 3
+    assert found.problems[0].startswith("customers: feature incom: no such column")
+    assert query(shop, "SELECT COUNT(*) FROM dbo.by_age") == [(120,)]
+
+
+def test_a_segmentation_that_ran_before_is_known_by_its_name(shop: Path, command: Command) -> None:
+    command("run", "--json")
+    (shop / "sqlkmeans.toml").unlink()
+    found = command("run", "customers", "--url", "duckdb:///shop.duckdb", "--json")
+    assert found.code == 0
+    assert found.json["changed"] == 0
+    unknown = command("run", "clients", "--url", "duckdb:///shop.duckdb", "--json")
+    assert unknown.code == 2
+    assert unknown.problems == ["segmentation clients: not in this database (it has: customers)"]
+
+
+def test_the_url_of_the_environment_goes_before_that_of_the_file(
+    shop: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SQLKMEANS_URL", "duckdb:///nowhere.duckdb")
+    assert command("run", "--json").code == 4
+    assert command("run", "--url", "duckdb:///shop.duckdb", "--json").code == 0
+
+
+# Exit codes
+
+
+def test_exit_2_for_a_definition_with_six_mistakes_and_each_is_told(
+    shop: Path, command: Command
+) -> None:
+    (shop / "bad.toml").write_text(
+        """
+[segmentation.customers]
+source = "DELETE FROM x"
+features = []
+k = 1
+target = "my target"
+scaling = "std"
+engin = "local"
+""",
+        encoding="utf-8",
+    )
+    found = command("run", "bad.toml", "--json")
+    assert found.code == 2
+    assert len(found.problems) == 7
+    plain = command("run", "bad.toml")
+    assert plain.code == 2
+    assert plain.out == ""
+    assert plain.err.count("Error: ") == 7
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nonsense"],
+        ["run", "--nonsense"],
+        ["run", "none.toml"],
+        ["run", "--engine", "quantum"],
+        ["rename", "sqlkmeans.toml", "two", "x"],
+        ["rename", "sqlkmeans.toml"],
+        ["runs", "--limit", "0"],
+        ["demo", "--customers", "1"],
+        ["run", "--url", "nonsense"],
+        ["run", "--url", "mysql://host/db"],
+        ["rollback"],
+    ],
+)
+def test_exit_2_for_bad_usage(arguments: list[str], shop: Path, command: Command) -> None:
+    plain = command(*arguments)
+    assert plain.code == 2
+    assert plain.out == ""
+    assert plain.err.startswith("Error: ")
+    assert "Traceback" not in plain.err
+    found = command(*arguments, "--json")
+    assert found.code == 2
+    assert found.problems
+
+
+def test_exit_2_without_any_database(command: Command) -> None:
+    found = command("runs", "--json")
+    assert found.code == 2
+    assert "--url" in found.problems[0]
+    assert "SQLKMEANS_URL" in found.problems[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("UPDATE dbo.customer SET age = NULL WHERE customer_id < 4", "age: 3 rows are NULL"),
+        ("INSERT INTO dbo.customer FROM dbo.customer LIMIT 1", "not unique"),
+        ("ALTER TABLE dbo.customer ALTER age TYPE varchar", "feature age: its type is VARCHAR"),
+        ("DROP TABLE dbo.customer", "source dbo.customer"),
+        ("DELETE FROM dbo.customer", "no rows"),
+    ],
+)
+def test_exit_3_for_bad_data_and_the_labels_stay(
+    change: str, says: str, shop: Path, command: Command
+) -> None:
+    command("run", "--json")
+    before = labels(shop)
+    query(shop, change)
+    found = command("run", "--json")
+    assert found.code == 3
+    assert found.err == ""
+    assert any(says in problem for problem in found.problems)
+    plain = command("run")
+    assert (plain.code, plain.out) == (3, "")
+    assert plain.err.startswith("Error: ")
+    assert "Traceback" not in plain.err
+    assert labels(shop) == before
+
+
+def test_exit_4_for_a_database_that_is_not_there(shop: Path, command: Command) -> None:
+    for arguments in (["run"], ["runs"], ["doctor"], ["assign"], ["rollback"], ["uninstall"]):
+        found = command(*arguments, "--url", "duckdb:///none.duckdb", "--json")
+        assert found.code == 4
+        assert found.problems == ["none.duckdb: there is no such database file"]
+    assert not (shop / "none.duckdb").exists()
+
+
+def test_exit_4_for_a_file_that_is_no_database(shop: Path, command: Command) -> None:
+    (shop / "text.duckdb").write_text("not a database" * 1000, encoding="utf-8")
+    found = command("run", "--url", "duckdb:///text.duckdb", "--json")
+    assert found.code == 4
+    assert "text.duckdb" in found.problems[0]
+
+
+def test_exit_5_when_another_process_has_the_database(shop: Path, command: Command) -> None:
+    command("run", "--json")
+    before = labels(shop)
+    holder = subprocess.Popen(
+        [sys.executable, "-c",
+         "import duckdb, sys; c = duckdb.connect('shop.duckdb'); print('open', flush=True); "
+         "sys.stdin.read()"],
+        cwd=shop, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "open\n"
+        found = command("run", "--json")
+        assert found.code == 5
+        assert "another process has this database open" in found.problems[0]
+    finally:
+        holder.communicate()
+    assert labels(shop) == before
+
+
+def test_exit_5_when_another_run_holds_the_lock(
+    shop: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sqlkmeans.database import open_database
+
+    with open_database("duckdb:///shop.duckdb") as other, other.lock("customers"):
+        found = command("run", "--json")
+    assert found.code == 5
+    assert "is being run already; nothing was changed" in found.problems[0]
+
+
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+def test_exit_1_for_what_nobody_expected(
+    flags: list[str], shop: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise ZeroDivisionError("surprise")
+
+    monkeypatch.setattr(pipeline, "run", fails)
+    found = command("run", *flags)
+    assert found.code == 1
+    told = found.problems[0] if flags else found.err
+    assert "surprise" in told
+    assert "Traceback" not in found.err
+    assert "Traceback" in command("run", "--verbose", *flags).err
+
+
+def test_an_interrupt_says_that_nothing_was_published(
+    shop: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "run", interrupted)
+    found = command("run", "--json")
+    assert found.code == 1
+    assert "nothing was published" in found.problems[0]
+
+
+def test_every_error_class_has_an_exit_code_of_its_own() -> None:
+    codes = {error.__name__: error.exit_code for error in SqlKMeansError.__subclasses__()}
+    assert codes == {
+        "DefinitionError": 2, "DataError": 3, "DatabaseError": 4, "LockedError": 5,
+    }  # fmt: skip
+    assert SqlKMeansError("x").exit_code == 1
+    assert SqlKMeansError(["a", "b"]).to_json() == {"error": {"code": 1, "problems": ["a", "b"]}}
+    assert str(SqlKMeansError(["a", "b"])) == "a\nb"
+
+
+# Words
+
+
+def test_results_go_to_standard_output_and_words_to_standard_error(
+    shop: Path, command: Command
+) -> None:
+    found = command("run")
+    assert found.code == 0
+    assert "customer_segment" in found.out
+    assert "60" in found.out
+    assert "Run 1: 120 customers, 120 changed" in found.err
+    assert "Run 1" not in found.out
+
+
+def test_quiet_says_nothing_but_the_result(shop: Path, command: Command) -> None:
+    found = command("run", "--quiet")
+    assert found.code == 0
+    assert found.err == ""
+    assert found.out
+    for arguments in (["install"], ["uninstall"], ["doctor"], ["rename", "sqlkmeans.toml", 1, "x"]):
+        assert command(*arguments, "--quiet").err == ""
+    failing = command("run", "none.toml", "--quiet")
+    assert failing.code == 2
+    assert failing.err.startswith("Error: ")
+
+
+def test_verbose_tells_the_time_of_each_step(shop: Path, command: Command) -> None:
+    err = command("run", "--verbose").err
+    assert all(f"{step} 0." in err or f"{step} 1." in err for step in SECONDS)
+
+
+def test_a_run_with_warnings_shows_them(shop: Path, command: Command) -> None:
+    (shop / "skip.toml").write_text(DEFINITION + 'missing = "skip"\n', encoding="utf-8")
+    query(shop, "UPDATE dbo.customer SET age = NULL WHERE customer_id = 1")
+    assert "Warning: 1 row" in command("run", "skip.toml").err
+    result = command("run", "skip.toml", "--json").json
+    assert result["skipped"] == 1
+    assert len(result["warnings"]) == 1
+
+
+def test_names_with_brackets_are_printed_as_they_are(shop: Path, command: Command) -> None:
+    command("run", "--json")
+    command("rename", "sqlkmeans.toml", 1, "[bold]best[/bold]", "--json")
+    assert "[bold]best" in command("run").out
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"]])
+def test_help_lists_every_command(arguments: list[str], command: Command) -> None:
+    found = command(*arguments)
+    words = found.out + found.err
+    for name in ("demo", "install", "run", "assign", "runs", "rollback", "rename", "doctor",
+                 "uninstall"):  # fmt: skip
+        assert f" {name} " in words
+
+
+def test_version_prints_the_version(command: Command) -> None:
+    from sqlkmeans import __version__
+
+    assert command("--version").out == f"sqlkmeans {__version__}\n"
+
+
+# Secrets
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mssql+oracle://sa:S3cretPass@host/shop",
+        "postgresql://sa:S3cretPass@host/shop",
+        "mysql://sa:S3cretPass@host:99/shop",
+        "mssql+pyodbc//sa:S3cretPass@host/shop",
+        "sa:S3cretPass@host",
+        "mssql+pyodbc://sa@host:S3cretPass/shop",
+        "mssql+pyodbc://sa:p@ss:S3cretPass/shop",
+        "://:S3cretPass",
+        "Server=host;UID=sa;PWD=S3cretPass",
+        "duckdb:///none.duckdb?password=S3cretPass",
+    ],
+)
+@pytest.mark.parametrize("flags", [[], ["--json"], ["--verbose"]])
+def test_no_password_of_a_url_is_ever_printed(
+    url: str, flags: list[str], shop: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (shop / "url.toml").write_text(
+        DEFINITION.replace("duckdb:///shop.duckdb", url), encoding="utf-8"
+    )
+    for arguments in (["run", "--url", url], ["run", "url.toml"], ["runs", "url.toml"]):
+        found = command(*arguments, *flags)
+        assert found.code in (2, 4)
+        assert "S3cretPass" not in found.out + found.err
+    monkeypatch.setenv("SQLKMEANS_URL", url)
+    found = command("doctor", *flags)
+    assert found.code in (2, 4)
+    assert "S3cretPass" not in found.out + found.err
+
+
+def test_a_selection_does_not_show_its_url_in_a_repr() -> None:
+    assert "S3cret" not in repr(Selection("mssql+pyodbc://sa:S3cret@host/shop", None, None))
+
+
+# The demo
+
+
+@pytest.fixture
+def small_demo(command: Command) -> Command:
+    def run(*arguments: object) -> Outcome:
+        return command("demo", "--customers", 400, "--clusters", 3, *arguments)
+
+    return run
+
+
+def test_the_demo_segments_and_draws_and_a_second_one_changes_nothing(
+    small_demo: Command, tmp_path: Path
+) -> None:
+    first = small_demo("--json")
+    assert (first.code, first.err) == (0, "")
+    assert [key for key in first.json if key in RUN_KEYS] == RUN_KEYS
+    assert (first.json["rows"], first.json["k"], first.json["changed"]) == (400, 3, 400)
+    assert (tmp_path / "sqlkmeans_demo.duckdb").exists()
+    assert (tmp_path / "sqlkmeans_demo.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    second = small_demo("--json").json
+    assert second["changed"] == 0
+    ids = [[(s["segment_id"], s["size"]) for s in r["segments"]] for r in (first.json, second)]
+    assert ids[0] == ids[1]
+
+
+def test_the_demo_says_what_to_try_next_and_that_works(
+    small_demo: Command, command: Command, tmp_path: Path
+) -> None:
+    found = small_demo()
+    assert found.code == 0
+    assert "dbo.customer_segment" in found.out
+    assert "sqlkmeans_demo.png" in found.err
+    assert "duckdb.connect" in found.err
+    again = command("run", "demo.toml", "--json")
+    assert again.code == 0
+    assert again.json["changed"] == 0
+    # The query that it prints runs as printed.
+    lines = [line.strip() for line in found.err.splitlines()]
+    start = next(i for i, line in enumerate(lines) if line.startswith("import duckdb"))
+    code = "\n".join(lines[start : start + 3])
+    shown = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert shown.returncode == 0, shown.stderr
+    assert "segment_name" in shown.stdout
+
+
+def test_the_demo_never_overwrites_a_table_that_is_not_its_own(
+    small_demo: Command, command: Command, tmp_path: Path
+) -> None:
+    small_demo("--json")
+    other = command("demo", "--customers", 500, "--json")
+    assert other.code == 2
+    assert "with 400 customers and not 500" in other.problems[0]
+    with duckdb.connect(tmp_path / "mine.duckdb") as mine:
+        mine.execute("CREATE SCHEMA dbo; CREATE TABLE dbo.customer AS SELECT 1 AS id")
+    refused = small_demo("--database", "mine.duckdb", "--json")
+    assert refused.code == 2
+    assert "is not the demo's" in refused.problems[0]
+    with duckdb.connect(tmp_path / "mine.duckdb") as mine:
+        assert mine.execute("FROM dbo.customer").fetchall() == [(1,)]
+
+
+def test_the_demo_leaves_a_definition_file_of_that_name_alone(
+    small_demo: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "demo.toml").write_text("mine", encoding="utf-8")
+    assert small_demo().code == 0
+    assert (tmp_path / "demo.toml").read_text(encoding="utf-8") == "mine"
+
+
+def test_the_demo_writes_where_it_is_told(small_demo: Command, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    found = small_demo("--database", "out/d.duckdb", "--plot", "out/p.png", "--json")
+    assert found.code == 0
+    assert {p.name for p in (tmp_path / "out").iterdir()} >= {"d.duckdb", "p.png"}
+    assert not (tmp_path / "sqlkmeans_demo.duckdb").exists()
+    assert not (tmp_path / "sqlkmeans_demo.png").exists()
+
+
+def test_the_defaults_of_the_demo_are_those_of_the_package() -> None:
+    defaults = {
+        name: parameter.default
+        for name, parameter in inspect.signature(cli.demo).parameters.items()
+    }
+    assert (defaults["customers"], defaults["clusters"], defaults["seed"]) == (
+        demo.CUSTOMERS, demo.CLUSTERS, demo.SEED,
+    )  # fmt: skip
+    assert (demo.CUSTOMERS, demo.CLUSTERS) == (100_000, 5)
+    assert defaults["database"] == "sqlkmeans_demo.duckdb"
+
+
+def test_the_customers_of_the_demo_are_natural_clusters_and_the_same_for_a_seed() -> None:
+    customers = demo.make_customers(20_000, 4, seed=3)
+    assert customers.equals(demo.make_customers(20_000, 4, seed=3))
+    assert not customers.equals(demo.make_customers(20_000, 4, seed=4))
+    assert customers.column("customer_id").to_pylist() == list(range(1, 20_001))
+    from sqlkmeans.clustering.kmeans import fit_kmeans
+
+    points = customers.select(["income", "age"]).to_pandas().to_numpy()
+    scaled = (points - points.mean(axis=0)) / points.std(axis=0)
+    fit = fit_kmeans(scaled, 4, n_init=5)
+    for cluster in range(4):
+        members = points[fit.assignment.labels == cluster]
+        assert 7_000 < members[:, 0].std() < 13_000
+        assert 1.2 < members[:, 1].std() < 3
+    centres = [points[fit.assignment.labels == cluster].mean(axis=0) for cluster in range(4)]
+    assert all(20_000 < income < 200_000 and 20 < age < 70 for income, age in centres)
+
+
+# Start
+
+
+def test_help_in_a_process_of_its_own_loads_nothing_heavy() -> None:
+    code = (
+        "import sys\n"
+        "from sqlkmeans.cli.app import run_command\n"
+        "assert run_command(['--help']) == 0\n"
+        "heavy = {'sklearn', 'scipy', 'pandas', 'matplotlib', 'sqlalchemy', 'duckdb', 'numpy',\n"
+        "         'pyarrow', 'pydantic', 'pyodbc', 'mssql_python'}\n"
+        "print(sorted(heavy & set(sys.modules)), file=sys.stderr)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "[]\n")
+    assert "demo" in done.stdout
+
+
+def test_python_m_sqlkmeans_is_the_command(tmp_path: Path) -> None:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "sqlkmeans", *arguments],
+            cwd=tmp_path, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    shown = run("--help")
+    assert shown.returncode == 0
+    assert "Usage: sqlkmeans" in shown.stdout
+    failed = run("run", "--url", "duckdb:///none.duckdb", "--json")
+    assert failed.returncode == 4
+    assert json.loads(failed.stdout)["error"]["code"] == 4
+
+
+def test_the_package_offers_its_names_without_loading_them() -> None:
+    code = (
+        "import sys, sqlkmeans\n"
+        "assert 'sqlkmeans.pipeline' not in sys.modules\n"
+        "for name in sqlkmeans.__all__: getattr(sqlkmeans, name)\n"
+        "assert set(dir(sqlkmeans)) == set(sqlkmeans.__all__)\n"
+        "try: sqlkmeans.nothing\n"
+        "except AttributeError as error: print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "module 'sqlkmeans' has no attribute 'nothing'\n", done.stderr

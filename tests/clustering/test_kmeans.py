@@ -1,0 +1,179 @@
+"""K-Means against scikit-learn's, and the same result however the work is done."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.cluster import KMeans
+from sklearn.datasets import make_blobs
+from threadpoolctl import threadpool_limits
+
+from sqlkmeans.clustering import assignment, kmeans
+from sqlkmeans.clustering.assignment import assign
+from sqlkmeans.clustering.kmeans import fit_kmeans
+from sqlkmeans.clustering.lloyd import lloyd, seed_centroids
+from sqlkmeans.errors import DataError
+
+
+@pytest.fixture
+def cloud() -> np.ndarray:
+    """Rows without structure: the hardest to get the same result on."""
+    return np.random.default_rng(4).normal(size=(3_000, 3))
+
+
+def test_up_to_sample_rows_the_fit_is_that_of_scikit_learn(cloud: np.ndarray) -> None:
+    fit = fit_kmeans(cloud, 6, n_init=4, seed=11)
+    expected = KMeans(6, n_init=4, random_state=11).fit(cloud)
+    assert fit.assignment.inertia == pytest.approx(expected.inertia_, rel=1e-10)
+    assert fit.n_iter == expected.n_iter_
+    # The same centroids, largest first.
+    order = np.argsort(-np.bincount(expected.labels_), kind="stable")
+    np.testing.assert_allclose(fit.centroids, expected.cluster_centers_[order], rtol=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("max_iter", [1, 2, 5, 300])
+def test_lloyd_makes_the_same_steps_as_scikit_learn(
+    seed: int, max_iter: int, cloud: np.ndarray
+) -> None:
+    start = cloud[np.random.default_rng(seed).choice(len(cloud), 5, replace=False)]
+    centroids, passes = lloyd(cloud, start, max_iter=max_iter, threshold=0.0)
+    model = KMeans(5, init=start, n_init=1, max_iter=max_iter, tol=0, algorithm="lloyd").fit(cloud)
+    np.testing.assert_allclose(centroids, model.cluster_centers_, rtol=1e-9, atol=1e-12)
+    np.testing.assert_array_equal(assign(cloud, centroids).labels, model.labels_)
+    assert passes <= max_iter
+
+
+def test_lloyd_stops_at_its_threshold_and_tells_its_passes(cloud: np.ndarray) -> None:
+    told: list[int] = []
+    start = cloud[:5]
+    _, passes = lloyd(cloud, start, max_iter=300, threshold=1e-2, progress=told.append)
+    _, to_the_end = lloyd(cloud, start, max_iter=300, threshold=0.0)
+    assert told == list(range(1, passes + 1))
+    assert passes < to_the_end
+
+
+def test_lloyd_at_rest_stays_at_rest(cloud: np.ndarray) -> None:
+    rest, passes = lloyd(cloud, cloud[:5], max_iter=300, threshold=0.0)
+    assert passes < 300
+    again, passes = lloyd(cloud, rest, max_iter=300, threshold=0.0)
+    assert passes <= 2
+    np.testing.assert_allclose(again, rest, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("lost", [1, 2, 3])
+def test_no_cluster_stays_empty(lost: int) -> None:
+    matrix, truth = make_blobs([60] * 4, random_state=2, centers=None, cluster_std=0.2)
+    start = np.array([matrix[truth == j].mean(axis=0) for j in range(4)])
+    start[:lost] = [[1e6 + j, 1e6] for j in range(lost)]
+    centroids, _ = lloyd(matrix, start, max_iter=300, threshold=0.0)
+    found = assign(matrix, centroids)
+    assert found.sizes(4).min() > 0
+    if lost == 1:  # the rows of the lost one are the farthest
+        assert found.sizes(4).tolist() == [60] * 4
+
+
+def test_a_segment_very_far_away_does_not_blur_the_others() -> None:
+    # As scaling = "robust" leaves an outlier: distances between the others are tiny beside it.
+    rng = np.random.default_rng(0)
+    near = np.concatenate([rng.normal(-2, 0.5, (500, 2)), rng.normal(2, 0.5, (500, 2))])
+    matrix = np.concatenate([near, [[1e9, 1e9]]])
+    start = np.array([[-1.0, -1.0], [3.0, 0.0], [1e9, 1e9]])
+    centroids, _ = lloyd(matrix, start, max_iter=300, threshold=0.0)
+    np.testing.assert_allclose(
+        centroids, [near[:500].mean(axis=0), near[500:].mean(axis=0), [1e9, 1e9]], rtol=1e-6
+    )
+
+
+def test_two_equal_centroids_give_every_row_to_the_first() -> None:
+    matrix = np.array([[0.0], [0.0], [8.0], [9.0]])
+    centroids, _ = lloyd(matrix, np.array([[0.0], [8.5], [8.5]]), max_iter=1, threshold=0.0)
+    # The empty one then moves to the row that is farthest from its centroid.
+    assert centroids[:2].tolist() == [[0.0], [8.5]]
+    assert centroids[2, 0] in (8.0, 9.0)
+
+
+@pytest.mark.parametrize("sample_rows", [10_000, 200_000])
+def test_a_fit_does_not_depend_on_the_number_of_threads(
+    sample_rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    matrix = np.random.default_rng(0).normal(size=(110_000, 3))
+    found = []
+    for threads in (1, 2):
+        monkeypatch.setattr(assignment, "cores", lambda n=threads: n)
+        monkeypatch.setattr(kmeans, "cores", lambda n=threads: n, raising=False)
+        with threadpool_limits(threads):
+            found.append(fit_kmeans(matrix, 4, n_init=2, sample_rows=sample_rows, max_iter=20))
+    np.testing.assert_array_equal(found[0].centroids, found[1].centroids)
+    np.testing.assert_array_equal(found[0].assignment.labels, found[1].assignment.labels)
+    assert found[0].assignment.inertia == found[1].assignment.inertia
+
+
+def test_above_sample_rows_the_inertia_is_that_of_scikit_learn_over_all_rows() -> None:
+    matrix, _ = make_blobs(60_000, centers=6, n_features=3, cluster_std=2.0, random_state=3)
+    fit = fit_kmeans(matrix, 6, sample_rows=5_000)
+    expected = KMeans(6, n_init=3, random_state=0).fit(matrix)
+    assert fit.assignment.inertia <= expected.inertia_ * (1 + 1e-4)
+    assert fit.assignment.sizes(6).sum() == 60_000
+
+
+def test_above_sample_rows_a_cloud_without_structure_is_clustered_about_as_well() -> None:
+    matrix = np.random.default_rng(8).normal(size=(40_000, 2))
+    fit = fit_kmeans(matrix, 5, sample_rows=5_000)
+    expected = KMeans(5, n_init=5, random_state=0).fit(matrix)
+    assert fit.assignment.inertia == pytest.approx(expected.inertia_, rel=5e-3)
+
+
+@pytest.mark.parametrize("sample_rows", [500, 100_000])
+def test_the_same_rows_and_seed_give_the_same_fit(sample_rows: int, cloud: np.ndarray) -> None:
+    one, two = (fit_kmeans(cloud, 5, n_init=3, seed=1, sample_rows=sample_rows) for _ in range(2))
+    np.testing.assert_array_equal(one.centroids, two.centroids)
+    np.testing.assert_array_equal(one.assignment.labels, two.assignment.labels)
+    assert one.assignment.inertia == two.assignment.inertia
+    other = fit_kmeans(cloud, 5, n_init=1, seed=2, sample_rows=sample_rows)
+    assert not np.array_equal(one.centroids, other.centroids)
+
+
+def test_clusters_come_largest_first() -> None:
+    matrix, _ = make_blobs([10, 50, 30, 20], random_state=1, cluster_std=0.1)
+    fit = fit_kmeans(matrix, 4)
+    assert fit.assignment.sizes(4).tolist() == [50, 30, 20, 10]
+    np.testing.assert_allclose(
+        fit.centroids, [matrix[fit.assignment.labels == j].mean(axis=0) for j in range(4)]
+    )
+
+
+def test_clusters_of_one_size_come_in_the_order_of_their_coordinates() -> None:
+    matrix = np.array([[9.0], [9.1], [1.0], [1.1], [5.0], [5.1]])
+    for seed in range(5):
+        fit = fit_kmeans(matrix, 3, seed=seed)
+        np.testing.assert_allclose(fit.centroids[:, 0], [1.05, 5.05, 9.05])
+
+
+@pytest.mark.parametrize("sample_rows", [50, 100_000])
+def test_fewer_distinct_rows_than_clusters_are_refused(sample_rows: int) -> None:
+    matrix = np.array([[0.0, 1.0], [-0.0, 1.0], [2.0, 3.0]] * 100)
+    with pytest.raises(DataError) as raised:
+        fit_kmeans(matrix, 3, sample_rows=sample_rows)
+    assert raised.value.problems == [
+        "k = 3 needs at least 3 customers that differ in their features, and there are 2 among "
+        "300 rows; lower k or add features"
+    ]
+
+
+def test_as_many_clusters_as_distinct_rows_have_an_inertia_of_0() -> None:
+    matrix = np.array([[0.0], [5.0], [9.0]] * 4)
+    fit = fit_kmeans(matrix, 3)
+    assert fit.assignment.inertia == pytest.approx(0)
+    assert fit.assignment.sizes(3).tolist() == [4, 4, 4]
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 8))
+def test_the_starts_are_different_rows_of_the_matrix(seed: int, k: int) -> None:
+    matrix = np.repeat(np.arange(8.0), 5).reshape(-1, 1)
+    found = seed_centroids(matrix, k, np.random.default_rng(seed))
+    assert found.shape == (k, 1)
+    assert set(found[:, 0]) <= set(matrix[:, 0])
+    assert len(set(found[:, 0])) == k

@@ -1,0 +1,176 @@
+"""SegmentModel: nothing is lost on the way through JSON and tables."""
+
+from __future__ import annotations
+
+import json
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sqlkmeans.clustering.preparation import Preparation, PreparedFeature
+from sqlkmeans.model import SegmentModel
+
+numbers = st.floats(allow_nan=False, allow_infinity=False)
+positive = st.floats(min_value=1e-300, allow_infinity=False)
+
+
+@st.composite
+def models(draw: st.DrawFn) -> SegmentModel:
+    n_features, k = draw(st.integers(1, 4)), draw(st.integers(1, 5))
+    features = tuple(
+        PreparedFeature(
+            draw(st.text(min_size=1, max_size=8)),
+            draw(st.sampled_from(["none", "log1p"])),
+            draw(positive), draw(numbers), draw(positive), draw(st.none() | numbers),
+        )
+        for _ in range(n_features)
+    )  # fmt: skip
+    row = st.lists(numbers, min_size=n_features, max_size=n_features)
+    return SegmentModel(
+        Preparation(
+            features,
+            draw(st.sampled_from(["standard", "robust", "minmax", "none"])),
+            draw(st.sampled_from(["error", "skip", "mean", "median"])),
+        ),
+        np.array(draw(st.lists(row, min_size=k, max_size=k))),
+        tuple(draw(st.lists(st.integers(1, 10**6), min_size=k, max_size=k, unique=True))),
+        tuple(draw(st.lists(st.text(max_size=10), min_size=k, max_size=k))),
+    )
+
+
+def bits(model: SegmentModel) -> tuple[object, ...]:
+    """Everything a model is, floats as their bytes."""
+    values = [[f.weight, f.center, f.scale, f.fill] for f in model.preparation.features]
+    return (
+        model.centroids.tobytes(), model.segment_ids, model.names, model.preparation.scaling,
+        model.preparation.missing, [(f.column, f.transform) for f in model.preparation.features],
+        [None if v is None else np.float64(v).tobytes() for row in values for v in row],
+    )  # fmt: skip
+
+
+@given(models())
+def test_json_keeps_every_bit(model: SegmentModel) -> None:
+    again = SegmentModel.from_json(model.to_json())
+    assert bits(again) == bits(model)
+    assert again == model
+    assert hash(again) == hash(model)
+
+
+@given(models())
+def test_tables_keep_every_bit(model: SegmentModel) -> None:
+    with np.errstate(all="ignore"):
+        rows = model.to_rows()
+    names = dict(zip(model.segment_ids, model.names))
+    again = SegmentModel.from_rows(
+        rows["model_feature"][::-1], rows["centroid"][::-1], names,
+        scaling=model.preparation.scaling, missing=model.preparation.missing,
+    )  # fmt: skip
+    assert bits(again) == bits(model)
+
+
+@given(models(), st.data())
+def test_a_model_predicts_the_same_after_json(model: SegmentModel, data: st.DataObject) -> None:
+    width = len(model.columns)
+    value = numbers | st.just(float("nan"))
+    row = st.lists(value, min_size=width, max_size=width)
+    rows = np.array(data.draw(st.lists(row, min_size=1, max_size=8)))
+    with np.errstate(all="ignore"):
+        expected = model.predict(rows)
+        found = SegmentModel.from_json(model.to_json()).predict(rows)
+    assert found.tolist() == expected.tolist()
+    assert set(found) <= {0, *model.segment_ids}
+
+
+def simple(missing: str = "error", fill: float | None = None) -> SegmentModel:
+    features = (
+        PreparedFeature("income", "none", 1.0, 50.0, 10.0, fill),
+        PreparedFeature("age", "none", 2.0, 40.0, 5.0, fill),
+    )
+    centroids = np.array([[2.0, 0.0], [-2.0, 0.0], [0.0, 4.0]])
+    return SegmentModel(
+        Preparation(features, "standard", missing), centroids, (7, 2, 4), ("rich", "poor", "old")
+    )
+
+
+def test_segments_stand_in_the_order_of_their_ids() -> None:
+    model = simple()
+    assert model.segment_ids == (2, 4, 7)
+    assert model.names == ("poor", "old", "rich")
+    assert model.centroids.tolist() == [[-2.0, 0.0], [0.0, 4.0], [2.0, 0.0]]
+    assert model.k == 3
+    assert model.columns == ["income", "age"]
+
+
+def test_predict_gives_segment_ids() -> None:
+    assert simple().predict([[72, 40], [28, 40], [50, 52]]).tolist() == [7, 2, 4]
+
+
+def test_a_data_frame_may_hold_its_columns_in_any_order() -> None:
+    frame = pd.DataFrame({"age": [40, 52], "other": ["x", "y"], "income": [72, 50]})
+    assert simple().predict(frame).tolist() == [7, 4]
+
+
+def test_a_row_with_a_missing_value_has_segment_0_unless_the_model_fills_it_in() -> None:
+    assert simple().predict([[np.nan, 40]]).tolist() == [0]
+    assert simple("mean", 52.0).predict([[50.0, np.nan]]).tolist() == [4]
+    assert simple().predict([[np.inf, 40]]).tolist() == [0]
+
+
+def test_no_rows_have_no_segments() -> None:
+    assert simple().predict(np.empty((0, 2))).tolist() == []
+
+
+@pytest.mark.parametrize("rows", [[1.0, 2.0], [[1.0]], [[1.0, 2.0, 3.0]]])
+def test_rows_of_another_shape_are_refused(rows: object) -> None:
+    with pytest.raises(ValueError, match=r"the columns income, age"):
+        simple().predict(rows)  # type: ignore[arg-type]
+
+
+def test_distances_are_those_of_the_scaled_space() -> None:
+    np.testing.assert_allclose(simple().distances([[50.0, 40.0]]), [[2.0, 4.0, 2.0]])
+
+
+def test_own_units_undo_the_preparation() -> None:
+    np.testing.assert_allclose(simple().own_units(), [[30, 40], [50, 50], [70, 40]])
+
+
+def test_a_model_cannot_be_changed() -> None:
+    model = simple()
+    with pytest.raises(AttributeError):
+        model.names = ()  # type: ignore[misc]
+    with pytest.raises(ValueError, match="read-only"):
+        model.centroids[0, 0] = 1.0
+
+
+def test_the_caller_s_array_is_left_alone() -> None:
+    centroids = np.array([[1.0], [0.0]])
+    feature = PreparedFeature("a", "none", 1.0, 0.0, 1.0, None)
+    model = SegmentModel(Preparation((feature,), "none", "error"), centroids, (1, 2), ("x", "y"))
+    centroids[0, 0] = 99.0
+    assert model.centroids.tolist() == [[1.0], [0.0]]
+
+
+def test_json_of_another_format_is_refused() -> None:
+    values = {**json.loads(simple().to_json()), "format": 99}
+    with pytest.raises(ValueError, match="format 99 given; allowed: 1"):
+        SegmentModel.from_json(json.dumps(values))
+
+
+def test_json_is_text_that_any_language_reads() -> None:
+    values = json.loads(simple().to_json())
+    assert values["features"][0] == {
+        "column": "income", "transform": "none", "weight": 1.0, "center": 50.0, "scale": 10.0,
+        "fill": None,
+    }  # fmt: skip
+    assert values["segments"][0] == {"segment_id": 2, "name": "poor", "centroid": [-2.0, 0.0]}
+
+
+def test_nothing_in_the_model_or_its_json_is_pickled() -> None:
+    assert pickle.dumps(0)[:1] not in simple().to_json().encode()
+    rows = simple().to_rows()
+    kinds = {type(value) for table in rows.values() for row in table for value in row.values()}
+    assert kinds <= {int, float, str, type(None)}

@@ -1,0 +1,228 @@
+"""What only DuckDB can do, or could get wrong."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from sqlkmeans.database import Database, open_database
+from sqlkmeans.database import tables as sqlalchemy_tables
+from sqlkmeans.definition import Segmentation
+from sqlkmeans.errors import DatabaseError, DataError, DefinitionError, LockedError, SqlKMeansError
+from sqlkmeans.pipeline import run
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A database file with six customers in two groups."""
+    path = tmp_path / "shop.duckdb"
+    with duckdb.connect(path) as connection:
+        connection.execute(
+            "CREATE TABLE customer AS SELECT i AS id, i % 2 * 50 + i AS x FROM range(6) AS t(i)"
+        )
+    return path
+
+
+@pytest.fixture
+def database(path: Path) -> Database:
+    return open_database(f"duckdb:///{path}")
+
+
+def segmentation(**values: object) -> Segmentation:
+    given = {"name": "customers", "source": "customer", "key": "id", "features": ["x"], "k": 2,
+             "target": "segment", "n_init": 1}  # fmt: skip
+    return Segmentation.create(**{**given, **values})
+
+
+def rows(path: Path, sql: str) -> list[tuple[object, ...]]:
+    with duckdb.connect(path) as connection:
+        return connection.execute(sql).fetchall()
+
+
+def test_names_without_a_schema_are_those_of_main(path: Path, database: Database) -> None:
+    with database:
+        assert run(segmentation(), database).rows == 6
+    assert len(rows(path, "FROM main.segment")) == 6
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "SELECT $$ ' $$ AS t, id, x FROM customer; DROP TABLE customer --'",
+        "SELECT $$ ' $$ AS t, id, x FROM customer) AS s; DROP TABLE customer --'",
+        "SELECT $a$ ' $a$ AS t, id, x FROM customer; DROP TABLE customer; SELECT '",
+        "SELECT id, x FROM customer WHERE x = [1; DROP TABLE customer; ]",
+        "SELECT e'\\'' AS t, id, x FROM customer; DROP TABLE customer --'",
+    ],
+)
+def test_strings_of_duckdb_that_t_sql_does_not_know_hide_no_second_statement(
+    source: str, path: Path, database: Database
+) -> None:
+    with database, pytest.raises(SqlKMeansError) as raised:
+        run(segmentation(source=source), database)
+    assert raised.value.exit_code in (2, 3)
+    assert rows(path, "SELECT COUNT(*) FROM customer") == [(6,)]
+
+
+def test_a_key_of_38_digits_is_carried_exactly(path: Path, database: Database) -> None:
+    big = 10**37
+    source = f"SELECT CAST(id AS hugeint) + {big} AS id, x FROM customer"
+    with database:
+        run(segmentation(source=source), database)
+        assert run(segmentation(source=source), database).changed == 0
+    found = rows(path, "SELECT id FROM segment ORDER BY id")
+    assert found == [(big + i,) for i in range(6)]
+
+
+def test_a_moment_to_the_microsecond_is_a_key(path: Path, database: Database) -> None:
+    source = (
+        "SELECT TIMESTAMP '2020-01-01 00:00:00.000001' + INTERVAL (id) MICROSECOND AS id, x "
+        "FROM customer"
+    )
+    with database:
+        run(segmentation(source=source), database)
+    assert rows(path, "SELECT COUNT(DISTINCT id), MIN(microsecond(id)) FROM segment") == [(6, 1)]
+
+
+@pytest.mark.parametrize(
+    ("expression", "type_name"),
+    [
+        ("CAST(x AS varchar)", "VARCHAR"),
+        ("[x]", r"INTEGER\[\]|BIGINT\[\]"),
+        ("INTERVAL (x) DAY", "INTERVAL"),
+        ("TIME '10:00'", "TIME"),
+        ("CAST('a' AS enum('a', 'b'))", "ENUM"),
+        ("{'a': x}", "STRUCT"),
+    ],
+)
+def test_a_feature_that_is_no_number_is_refused_by_its_type(
+    expression: str, type_name: str, database: Database
+) -> None:
+    source = f"SELECT id, {expression} AS x FROM customer"
+    with database, pytest.raises(DataError, match=f"feature x: its type is ({type_name})"):
+        run(segmentation(source=source), database)
+
+
+def test_nan_counts_as_missing(database: Database) -> None:
+    source = "SELECT id, CASE WHEN id = 0 THEN CAST('nan' AS double) ELSE x END AS x FROM customer"
+    with database:
+        with pytest.raises(DataError, match='x: 1 row is NULL and missing = "error"'):
+            run(segmentation(source=source), database)
+        assert run(segmentation(source=source, missing="skip"), database).skipped == 1
+
+
+def test_a_dropped_target_is_made_again_with_the_same_ids(path: Path, database: Database) -> None:
+    with database:
+        run(segmentation(), database)
+    before = rows(path, "SELECT id, segment_id FROM segment ORDER BY id")
+    rows(path, "DROP TABLE segment")
+    with open_database(f"duckdb:///{path}") as again:
+        assert run(segmentation(), again).arrived == 6
+    assert rows(path, "SELECT id, segment_id FROM segment ORDER BY id") == before
+    assert rows(path, "SELECT COUNT(*) FROM segment_history WHERE valid_to IS NULL") == [(6,)]
+    assert len(rows(path, "FROM segment_named")) == 6
+
+
+@pytest.mark.parametrize("where", ["id = 3", "id >= 0"])
+def test_rows_deleted_from_the_target_by_hand_come_back_with_one_open_row_of_history(
+    where: str, path: Path, database: Database
+) -> None:
+    with database:
+        run(segmentation(), database)
+    rows(path, f"DELETE FROM segment WHERE {where}")
+    with open_database(f"duckdb:///{path}") as again:
+        run(segmentation(), again)
+    assert len(rows(path, "FROM segment")) == 6
+    assert rows(path, "SELECT id FROM segment_history WHERE valid_to IS NULL ORDER BY id") == [
+        (i,) for i in range(6)
+    ]
+
+
+def test_a_database_that_is_not_there_is_made_only_when_told(tmp_path: Path) -> None:
+    url = f"duckdb:///{tmp_path / 'none.duckdb'}"
+    with pytest.raises(DatabaseError, match="there is no such database file"):
+        open_database(url)
+    assert not (tmp_path / "none.duckdb").exists()
+    with open_database(url, create=True) as made:
+        assert made.schema_version() == 0
+        assert made.describe_table("dbo.nothing") is None
+
+
+def test_a_database_in_memory_is_its_own() -> None:
+    with open_database("duckdb://") as one, open_database("duckdb:///:memory:") as two:
+        one.install()
+        assert (one.schema_version() > 0, two.schema_version()) == (True, 0)
+        with one.lock("customers"), two.lock("customers"):
+            assert one.install() == two.install()
+
+
+def test_a_folder_that_is_not_there_is_a_database_error(tmp_path: Path) -> None:
+    with pytest.raises(DatabaseError):
+        open_database(f"duckdb:///{tmp_path / 'no' / 'such' / 'x.duckdb'}", create=True)
+
+
+def test_a_file_that_another_process_has_is_locked(path: Path) -> None:
+    holder = subprocess.Popen(
+        [sys.executable, "-c",
+         "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('open', flush=True); "
+         "sys.stdin.read()", str(path)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "open\n"
+        with pytest.raises(LockedError, match="another process has this database open"):
+            open_database(f"duckdb:///{path}")
+    finally:
+        holder.communicate()
+
+
+def test_read_only_reads_and_does_not_write(path: Path, database: Database) -> None:
+    with database:
+        run(segmentation(), database)
+    with open_database(f"duckdb:///{path}", read_only=True) as reader:
+        assert len(reader.catalog.runs()) == 1
+        assert [finding for finding in reader.doctor() if finding.ok is False] == []
+        with pytest.raises(Exception, match=r"(?i)read-only"):
+            run(segmentation(), reader)
+
+
+def test_a_closed_database_can_be_closed_again(database: Database) -> None:
+    database.close()
+    database.close()
+    with pytest.raises(Exception, match=r"(?i)closed"):
+        database.count("customer")
+
+
+def test_the_tables_that_migrations_make_are_those_that_are_read(
+    path: Path, database: Database
+) -> None:
+    with database:
+        database.install()
+    found = rows(
+        path,
+        "SELECT table_name, column_name FROM information_schema.columns "
+        "WHERE table_schema = 'sqlkmeans' ORDER BY table_name, ordinal_position",
+    )
+    made: dict[str, list[str]] = {}
+    for table, column in found:
+        made.setdefault(str(table), []).append(str(column))
+    assert made == {
+        table.name: [column.name for column in table.columns]
+        for table in sqlalchemy_tables.metadata.tables.values()
+    }
+
+
+@pytest.mark.parametrize("url", ["", "duckdb", "sqlite:///x.db", "oracle://x", "mssql+nothing://x"])
+def test_a_url_of_another_form_is_refused_with_the_forms_allowed(url: str) -> None:
+    with pytest.raises(DefinitionError, match="allowed: "):
+        open_database(url)
+
+
+def test_the_safe_url_hides_the_password(tmp_path: Path) -> None:
+    with open_database("duckdb://user:S3cret@/:memory:", create=True) as database:
+        assert "S3cret" not in database.safe_url

@@ -1,0 +1,164 @@
+"""The server that the tests of SQL Server run against, and why there is none.
+
+``SQLKMEANS_TEST_URL`` is the URL of a database that the tests may empty; its name has to have
+``test`` in it, so that a slip of the keyboard costs nothing. Without it, a container is started
+where Docker answers and Testcontainers is installed.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from functools import cache
+from typing import Any
+
+import mssql_python
+import pytest
+from sqlalchemy.engine import URL, make_url
+
+VARIABLE = "SQLKMEANS_TEST_URL"
+IMAGE = "mcr.microsoft.com/mssql/server:2022-latest"
+DRIVERS = ("mssqlpython", "pyodbc")
+
+_containers: list[Any] = []
+
+
+@cache
+def _found() -> tuple[URL | None, str]:
+    """A database to test with, or why there is none."""
+    given = os.environ.get(VARIABLE)
+    if given:
+        url = make_url(given)
+        if "test" not in (url.database or "").lower():
+            return None, f"{VARIABLE} names a database without 'test' in its name"
+        return url, ""
+    try:
+        from testcontainers.community.mssql import SqlServerContainer
+    except ImportError:
+        return None, f"{VARIABLE} is not set, and testcontainers is not installed"
+    try:
+        container = SqlServerContainer(IMAGE, dialect="mssql+mssqlpython").start()
+    except Exception as error:  # whatever Docker has to say
+        return None, f"{VARIABLE} is not set, and no container starts: {str(error)[:200]}"
+    _containers.append(container)
+    url = make_url(container.get_connection_url()).update_query_dict(
+        {"TrustServerCertificate": "yes"}
+    )
+    made = _make_database(url.set(database="master"), "sqlkmeans_test")
+    return made, ""
+
+
+def _make_database(master: URL, name: str) -> URL:
+    connection = connect(master)
+    connection.cursor().execute(f"CREATE DATABASE [{name}]")
+    connection.close()
+    return master.set(database=name)
+
+
+def stop_containers() -> None:
+    """End what was started."""
+    while _containers:
+        _containers.pop().stop()
+
+
+def server_url(driver: str) -> URL:
+    """The URL for one driver; skips the test where there is no server."""
+    url, why = _found()
+    if url is None:
+        pytest.skip(why)
+    assert driver in DRIVERS
+    return url.set(drivername=f"mssql+{driver}")
+
+
+def connect(url: URL) -> Any:
+    """A connection of the tests' own, which commits each statement."""
+    options = {key: str(value) for key, value in url.query.items()}
+    text = f"Server={url.host},{url.port or 1433};Database={url.database};Encrypt=yes"
+    if url.username:
+        password = (url.password or os.environ.get("SQLKMEANS_PASSWORD", "")).replace("}", "}}")
+        text += f";UID={url.username};PWD={{{password}}}"
+    for key, value in options.items():
+        if key.lower() not in ("driver", "encrypt", "connect_timeout"):
+            text += f";{key}={value}"
+    return mssql_python.connect(text, autocommit=True, timeout=15)
+
+
+def rows(connection: Any, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
+    """Run a statement; its rows where it has any."""
+    cursor = connection.cursor()
+    try:
+        cursor.execute(sql, *([parameters] if parameters else []))
+        found: list[tuple[Any, ...]] = []
+        while True:
+            if cursor.description:
+                found = [tuple(row) for row in cursor.fetchall()]
+            if not cursor.nextset():
+                return found
+    finally:
+        cursor.close()
+
+
+def empty(connection: Any) -> None:
+    """Drop all that tests made, but schema sqlkmeans, whose tables are only emptied."""
+    _empty_schema(connection)
+    made = rows(
+        connection,
+        "SELECT s.name, o.name, RTRIM(o.type) FROM sys.objects AS o "
+        "INNER JOIN sys.schemas AS s ON s.schema_id = o.schema_id "
+        "WHERE RTRIM(o.type) IN ('U', 'V', 'IF', 'FN', 'P', 'SN') AND s.name <> 'sqlkmeans' "
+        "AND s.name NOT IN ('sys', 'INFORMATION_SCHEMA', 'information_schema_tsql') "
+        "AND o.is_ms_shipped = 0 ORDER BY CASE RTRIM(o.type) WHEN 'V' THEN 0 ELSE 1 END;",
+    )
+    kinds = {"U": "TABLE", "V": "VIEW", "P": "PROCEDURE", "SN": "SYNONYM"}
+    for schema, name, kind in made:
+        quoted = f"{quote(schema)}.{quote(name)}"
+        # What is left behind can only have a name that this server makes, but cannot drop.
+        with suppress(mssql_python.Error):
+            rows(connection, f"DROP {kinds.get(kind, 'FUNCTION')} IF EXISTS {quoted};")
+
+
+def keeps_name(connection: Any, name: str) -> bool:
+    """Whether the server can make, find and drop a table of a name."""
+    table = f"dbo.{quote(name)}"
+    try:
+        rows(connection, f"CREATE TABLE {table} (a int);")
+        found = rows(connection, "SELECT COUNT(*) FROM sys.tables WHERE name = ?;", name)
+        rows(connection, f"DROP TABLE {table};")
+    except mssql_python.Error:
+        return False
+    return found == [(1,)]
+
+
+def keeps_column(connection: Any, name: str) -> bool:
+    """Whether the server can make and find a column of a name."""
+    try:
+        rows(connection, f"CREATE TABLE dbo.sqlkmeans_try ({quote(name)} int);")
+        found = rows(connection, "SELECT COUNT(*) FROM sys.columns WHERE name = ?;", name)
+        rows(connection, "DROP TABLE dbo.sqlkmeans_try;")
+    except mssql_python.Error:
+        return False
+    return found[0][0] > 0
+
+
+def _empty_schema(connection: Any) -> None:
+    left = rows(
+        connection,
+        "SELECT o.name, RTRIM(o.type) FROM sys.objects AS o "
+        "WHERE o.schema_id = SCHEMA_ID('sqlkmeans') AND (RTRIM(o.type) = 'U' "
+        "OR (RTRIM(o.type) = 'IF' AND o.name LIKE 'assign[_]%'));",
+    )
+    for name, kind in left:
+        if kind == "IF":
+            rows(connection, f"DROP FUNCTION sqlkmeans.{quote(name)};")
+        elif name.startswith("staging_"):
+            rows(connection, f"DROP TABLE sqlkmeans.{quote(name)};")
+        elif name != "schema_version":
+            rows(connection, f"DELETE FROM sqlkmeans.{quote(name)};")
+    if rows(connection, "SELECT OBJECT_ID('sqlkmeans.refresh_movement', 'P');")[0][0] is not None:
+        # Its view names the history of every segmentation.
+        rows(connection, "EXECUTE sqlkmeans.refresh_movement;")
+
+
+def quote(name: str) -> str:
+    """A name in brackets."""
+    return "[" + name.replace("]", "]]") + "]"

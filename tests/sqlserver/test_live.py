@@ -1,0 +1,424 @@
+"""What only a live SQL Server can show, in both drivers."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import sqlserver_server
+from backends import SQLServerBackend
+from sqlalchemy.engine import URL
+
+from sqlkmeans import pipeline
+from sqlkmeans.cli.app import run_command
+from sqlkmeans.database import Database, open_database
+from sqlkmeans.database import sqlserver as sqlserver_module
+from sqlkmeans.database.sqlserver_connection import Session
+from sqlkmeans.database.sqlserver_errors import ServerError
+from sqlkmeans.definition import Segmentation
+from sqlkmeans.errors import DatabaseError, DataError
+
+pytestmark = pytest.mark.sqlserver
+
+SEGMENT = "dbo.customer_segment"
+
+
+def text(url: URL) -> str:
+    return url.render_as_string(hide_password=False)
+
+
+def password(url: URL) -> str:
+    return url.password or os.environ.get("SQLKMEANS_PASSWORD", "")
+
+
+@pytest.fixture
+def shop(server: SQLServerBackend, make_customers: Any) -> SQLServerBackend:
+    """120 customers in three groups of 60, 40 and 20."""
+    server.make_table("dbo.customer", make_customers(), "customer_id")
+    return server
+
+
+# Keys
+
+
+NATIVE_KEYS = {
+    "a_big": "bigint", "a_small": "smallint", "a_tiny": "tinyint", "a_bit": "bit",
+    "a_guid": "uniqueidentifier", "a_day": "date", "a_moment": "datetime",
+    "a_minute": "smalldatetime", "a_micro": "datetime2(6)", "a_binary": "binary(16)",
+    "a_bytes": "varbinary(20)", "a_text": "nvarchar(40)", "a_char": "nchar(5)",
+    "a_latin": "varchar(40)",
+}  # fmt: skip
+TEXT_KEYS = {
+    "a_fine": "datetime2(7)", "a_zone": "datetimeoffset(7)", "a_time": "time(7)",
+    "a_decimal": "decimal(38, 10)", "a_money": "money", "a_change": "smallmoney",
+    "a_text": "nvarchar(40)",
+}  # fmt: skip
+VALUES = {
+    "a_big": "9007199254740993 + {i}", "a_small": "-5 - {i}", "a_tiny": "255 - {i}",
+    "a_bit": "{i} % 2",
+    "a_guid": "CAST('0E984725-C51C-4BF4-9960-E1C80E27AB' + RIGHT('0' + CAST({i} AS varchar(2)), 2) "
+              "AS uniqueidentifier)",
+    "a_day": "DATEADD(day, -{i}, CAST('9999-12-31' AS date))",
+    "a_moment": "DATEADD(millisecond, {i} * 10, CAST('2020-02-29T12:34:56.003' AS datetime))",
+    "a_minute": "DATEADD(minute, {i}, CAST('2020-02-29T12:34:00' AS smalldatetime))",
+    "a_micro": "DATEADD(microsecond, {i}, CAST('1802-03-04 00:00:00.000001' AS datetime2(6)))",
+    "a_binary": "CAST(0x00112233445566778899AABBCCDDEE00 AS binary(16))",
+    "a_bytes": "CAST(0x00FF00 AS varbinary(20))",
+    "a_text": "N'Zoë 漢字 🙂 ''' + CAST({i} AS nvarchar(5))",
+    "a_char": "N'ab' + CAST({i} AS nvarchar(5))",
+    "a_latin": "'caf' + NCHAR(233) + CAST({i} AS varchar(5))",
+    "a_fine": "DATEADD(microsecond, {i}, CAST('2020-02-29 12:34:56.1234567' AS datetime2(7)))",
+    "a_zone": "CAST('2020-02-29 12:34:56.1234567 +05:30' AS datetimeoffset(7))",
+    "a_time": "CAST('12:34:56.1234567' AS time(7))",
+    "a_decimal": "CAST('1234567890123456789012345678.0123456789' AS decimal(38, 10)) + {i}",
+    "a_money": "CAST('-922337203685477.5807' AS money) + {i}",
+    "a_change": "CAST('-12.5807' AS smallmoney) + {i}",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("types", [NATIVE_KEYS, TEXT_KEYS], ids=["native", "as_text"])
+def test_keys_of_every_type_are_carried_exactly(
+    types: dict[str, str], server: SQLServerBackend, database: Database
+) -> None:
+    columns = ", ".join(f"{name} {kind} NOT NULL" for name, kind in types.items())
+    server.execute(f"CREATE TABLE dbo.customer ({columns}, x float)")
+    for i in range(10):
+        values = ", ".join(VALUES[name].format(i=i) for name in types)
+        server.execute(f"INSERT INTO dbo.customer VALUES ({values}, {i % 2 * 50 + i})")
+    segmentation = Segmentation.create(
+        name="customers", source="dbo.customer", key=list(types), features=["x"], k=2,
+        target=SEGMENT, n_init=2,
+    )  # fmt: skip
+    assert pipeline.run(segmentation, database).changed == 10
+    same = " AND ".join(f"t.{name} = s.{name}" for name in types)
+    joined = f"SELECT COUNT(*) FROM dbo.customer AS s INNER JOIN {SEGMENT} AS t ON {same}"
+    assert server.rows(joined) == [(10,)]
+    if "a_zone" in types:
+        zones = server.rows(f"SELECT DISTINCT CONVERT(varchar(40), a_zone, 121) FROM {SEGMENT}")
+        assert zones == server.rows(
+            "SELECT DISTINCT CONVERT(varchar(40), a_zone, 121) FROM dbo.customer"
+        )
+    source = {c.name: c.type for c in database.describe("dbo.customer")}
+    assert {c.name: c.type for c in database.describe(SEGMENT) if c.name in types} == {
+        name: source[name] for name in types
+    }
+
+
+def test_a_key_without_bounds_is_refused_before_anything_is_read(
+    server: SQLServerBackend, database: Database, customers: Segmentation
+) -> None:
+    server.execute("CREATE TABLE dbo.customer (customer_id nvarchar(max), income float, age float)")
+    with pytest.raises(DataError, match=r"nvarchar\(max\).*cannot be a key"):
+        pipeline.run(customers, database)
+
+
+def test_keys_that_only_a_collation_finds_equal_are_told(
+    server: SQLServerBackend, database: Database, customers: Segmentation
+) -> None:
+    equal = server.rows("SELECT CASE WHEN N'a' = N'A' THEN 1 ELSE 0 END")
+    if equal == [(0,)]:
+        pytest.skip("this database tells small letters from capitals")
+    server.execute("CREATE TABLE dbo.customer (customer_id nvarchar(20), income float, age float)")
+    for key in ("a", "A", "b", "c", "d"):
+        server.execute(f"INSERT INTO dbo.customer VALUES (N'{key}', {ord(key)}, {ord(key) % 7})")
+    with pytest.raises(DataError, match=r"same one as its collation compares|not unique"):
+        pipeline.run(customers, database)
+    assert SEGMENT.split(".")[1] not in server.tables("dbo")
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"password": "wrong-Pa55word"}, "check the user and the password"),
+        ({"database": "no_such_test_database"}, "name another database"),
+        ({"host": "no-such-host.invalid"}, "no host of that name|no answer within"),
+        ({"host": "127.0.0.1", "port": 1}, "no answer within"),
+    ],
+    ids=["password", "database", "host", "port"],
+)
+def test_a_wrong_address_or_password_is_one_sentence_in_time(
+    change: dict[str, Any],
+    words: str,
+    server: SQLServerBackend,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    secret = change.get("password", password(server.url))
+    url = server.url.set(password=secret).set(**change)
+    monkeypatch.delenv("SQLKMEANS_PASSWORD", raising=False)
+    started = time.monotonic()
+    code = run_command(["runs", "--url", text(url.update_query_dict({"connect_timeout": "3"}))])
+    assert time.monotonic() - started < 10
+    told = capsys.readouterr()
+    assert code == 4
+    assert told.out == ""
+    assert len(told.err.strip().split("\n")) == 1
+    assert re.search(words, told.err)
+    assert secret not in told.err
+    assert "Traceback" not in told.err
+
+
+def test_a_failure_as_json_has_the_code_and_no_password(
+    server: SQLServerBackend, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = server.url.set(password="wrong-Pa55word")
+    assert run_command(["runs", "--json", "--url", text(url)]) == 4
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["code"] == 4
+    assert "wrong-Pa55word" not in json.dumps(error)
+
+
+def test_without_the_schema_a_run_says_how_to_get_it(
+    shop: SQLServerBackend, customers: Segmentation
+) -> None:
+    with shop.open() as opened:
+        opened.uninstall(execute=True)
+        with pytest.raises(DatabaseError, match="sqlkmeans install"):
+            pipeline.run(customers, opened)
+        assert any(f.ok is False and "install" in f.detail for f in opened.doctor())
+        opened.install()
+
+
+# Staging and publishing
+
+
+def test_labels_that_were_lost_on_the_way_are_never_published(
+    shop: SQLServerBackend, database: Database, customers: Segmentation
+) -> None:
+    real = database.stage
+
+    def losing(segmentation: Segmentation, run_id: int, *labels: Any) -> None:
+        real(segmentation, run_id, *labels)
+        shop.execute(f"DELETE FROM sqlkmeans.staging_{run_id} WHERE customer_id = 7")
+
+    database.stage = losing  # type: ignore[method-assign]
+    with pytest.raises(DatabaseError, match="120 labels were sent and 119 arrived"):
+        pipeline.run(customers, database)
+    assert "customer_segment" not in shop.tables("dbo")
+    assert not any(name.startswith("staging") for name in shop.tables("sqlkmeans"))
+
+
+def test_rows_are_counted_on_the_server_after_every_write(
+    shop: SQLServerBackend, database: Database, customers: Segmentation,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    real = sqlserver_module.write_rows
+
+    def losing(session: Session, table: str, columns: Any, rows: pa.Table) -> None:
+        class Liar:  # a table that claims one row more
+            num_rows = rows.num_rows + 1
+            columns = rows.columns
+
+            def slice(self, start: int, length: int) -> pa.Table:
+                return rows.slice(start, length)
+
+            def __arrow_c_stream__(self, schema: Any = None) -> Any:
+                return rows.__arrow_c_stream__(schema)
+
+        real(session, table, columns, Liar())
+
+    monkeypatch.setattr(sqlserver_module, "write_rows", losing)
+    with pytest.raises(DatabaseError, match=r"121 rows were sent .* and 120 arrived"):
+        pipeline.run(customers, database)
+
+
+def test_the_victim_of_a_deadlock_publishes_at_the_second_attempt(
+    shop: SQLServerBackend, database: Database, customers: Segmentation,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    real, attempts = Session.call, []
+
+    def victim(self: Session, procedure: str, *args: Any, **kwargs: Any) -> Any:
+        if procedure == "publish_run":
+            attempts.append(procedure)
+            if len(attempts) == 1:
+                raise ServerError(1205, "chosen as the deadlock victim")
+        return real(self, procedure, *args, **kwargs)
+
+    monkeypatch.setattr(Session, "call", victim)
+    assert pipeline.run(customers, database).changed == 120
+    assert len(attempts) == 2
+
+
+@pytest.mark.parametrize("published", [True, False])
+def test_a_connection_lost_while_publishing_is_looked_into(
+    published: bool, shop: SQLServerBackend, database: Database, customers: Segmentation,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    import mssql_python
+    import pyodbc
+
+    real = Session.call
+
+    def lost(self: Session, procedure: str, *args: Any, **kwargs: Any) -> Any:
+        if procedure != "publish_run":
+            return real(self, procedure, *args, **kwargs)
+        if published:
+            real(self, procedure, *args, **kwargs)
+        if self.driver == "pyodbc":
+            raise pyodbc.OperationalError("08003", "[08003] gone (0) (SQLExecDirectW)")
+        raise mssql_python.OperationalError("Connection not open", "gone")
+
+    monkeypatch.setattr(Session, "call", lost)
+    if published:
+        assert pipeline.run(customers, database).changed == 120
+    else:
+        with pytest.raises(DatabaseError, match="the connection was lost"):
+            pipeline.run(customers, database)
+    assert ("customer_segment" in shop.tables("dbo")) is published
+
+
+KILLED = """
+    import os, sys
+    from sqlkmeans import pipeline
+    from sqlkmeans.database import open_database
+    from sqlkmeans.definition import Segmentation
+
+    database = open_database(os.environ["TEST_URL"])
+    segmentation = Segmentation.from_json(sys.argv[1])
+    database.publish = lambda *_: os._exit(9)
+    pipeline.run(segmentation, database)
+"""
+
+
+def test_a_process_killed_before_publishing_holds_up_nobody(
+    shop: SQLServerBackend, database: Database, customers: Segmentation
+) -> None:
+    killed = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(KILLED), customers.to_json()],
+        env={**os.environ, "TEST_URL": text(shop.url)},
+        capture_output=True,
+        timeout=200,
+        check=False,
+    )
+    assert killed.returncode == 9, killed.stderr
+    assert [n for n in shop.tables("sqlkmeans") if n.startswith("staging_")]
+    assert "customer_segment" not in shop.tables("dbo")
+    # The server notices within a moment that the session is gone.
+    for _ in range(20):
+        try:
+            result = pipeline.run(customers, database)
+            break
+        except Exception:
+            time.sleep(0.5)
+    assert result.changed == 120
+    assert not [n for n in shop.tables("sqlkmeans") if n.startswith("staging_")]
+    assert sorted(s for (s,) in shop.rows("SELECT status FROM sqlkmeans.run"))[0] == "failed"
+
+
+# The demo
+
+
+def test_the_demo_gives_every_customer_the_segment_it_has_on_duckdb(
+    server: SQLServerBackend, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import duckdb
+
+    monkeypatch.chdir(tmp_path)
+    with server.open():
+        pass
+    arguments = ["demo", "--customers", "3000", "--quiet", "--json"]
+    assert run_command(arguments) == 0
+    assert run_command([*arguments, "--url", text(server.url)]) == 0
+    query = f"SELECT customer_id, segment_id, distance FROM {SEGMENT} ORDER BY customer_id"
+    embedded = duckdb.connect("sqlkmeans_demo.duckdb", read_only=True).execute(query).fetchall()
+    live = server.rows(query)
+    assert [row[:2] for row in live] == [row[:2] for row in embedded]
+    np.testing.assert_allclose([row[2] for row in live], [row[2] for row in embedded], rtol=1e-9)
+
+
+# Least privilege
+
+
+@pytest.fixture
+def operator(shop: SQLServerBackend, database: Database) -> Iterator[URL]:
+    """The URL of a login that may read dbo.customer and has the operator role, no more."""
+    if shop.rows("SELECT OBJECT_ID('sys.parameters')") == [(None,)]:
+        pytest.skip("this server has no procedures that run as their owner")
+    secret = "Op-3rator-Pa55word"
+    try:
+        shop.execute(f"CREATE LOGIN sqlkmeans_test_operator WITH PASSWORD = '{secret}'")
+        shop.execute("CREATE USER sqlkmeans_test_operator FOR LOGIN sqlkmeans_test_operator")
+    except shop.error as error:
+        pytest.skip(f"no login can be made here: {error}")
+    try:
+        shop.execute("ALTER ROLE sqlkmeans_operator ADD MEMBER sqlkmeans_test_operator")
+        shop.execute("GRANT SELECT ON dbo.customer TO sqlkmeans_test_operator")
+        shop.execute("CREATE TABLE dbo.salary (employee int, amount money)")
+        yield shop.url.set(username="sqlkmeans_test_operator", password=secret)
+    finally:
+        shop.execute("DROP USER sqlkmeans_test_operator")
+        shop.execute("DROP LOGIN sqlkmeans_test_operator")
+
+
+def test_the_operator_role_runs_everything_and_touches_nothing_else(
+    operator: URL, shop: SQLServerBackend, customers: Segmentation
+) -> None:
+    with open_database(text(operator)) as database:
+        assert [f for f in database.doctor() if f.ok is False] == []
+        assert pipeline.run(customers, database).changed == 120
+        shop.execute("DELETE FROM dbo.customer WHERE customer_id <= 10")
+        assert pipeline.assign(customers, database).departed == 10
+        pipeline.rename("customers", database, 1, "best")
+        assert pipeline.rollback("customers", database).arrived == 10
+        other = Segmentation.create(**{**customers.model_dump(), "source": "dbo.salary",
+                                       "key": "employee", "features": ["amount"],
+                                       "name": "spy", "target": "dbo.spied"})  # fmt: skip
+        with pytest.raises((DatabaseError, DataError)):
+            pipeline.run(other, database)
+    connection = sqlserver_server.connect(operator)
+    for forbidden in (
+        "SELECT * FROM dbo.salary",
+        "DROP TABLE dbo.customer",
+        f"DROP TABLE {SEGMENT}",
+        f"DELETE FROM {SEGMENT}",
+        "DELETE FROM sqlkmeans.run",
+        "EXECUTE sqlkmeans.as_owner @statement = N'SELECT 1'",
+        "CREATE TABLE dbo.mine (a int)",
+    ):
+        with pytest.raises(shop.error):
+            sqlserver_server.rows(connection, forbidden)
+    connection.close()
+
+
+# Case-sensitive databases
+
+
+def test_a_case_sensitive_database_works_like_any_other(
+    server: SQLServerBackend, customers: Segmentation, make_customers: Any
+) -> None:
+    name = f"{server.url.database}_cs"
+    try:
+        server.execute(f"IF DB_ID('{name}') IS NULL "
+                       f"CREATE DATABASE [{name}] COLLATE Latin1_General_100_BIN2")  # fmt: skip
+    except server.error as error:
+        pytest.skip(f"no case-sensitive database can be made here: {error}")
+    sensitive = SQLServerBackend(server.url.get_driver_name(), None)  # type: ignore[arg-type]
+    sensitive.close()
+    sensitive.url = server.url.set(database=name)
+    sensitive._outside = sqlserver_server.connect(sensitive.url)
+    try:
+        sqlserver_server.empty(sensitive._outside)
+        sensitive.make_table("dbo.Customer", make_customers(), "customer_id")
+        sensitive.make_table("dbo.customer", make_customers([5, 5]), "customer_id")
+        with sensitive.open() as database:
+            segmentation = Segmentation.create(
+                **{**customers.model_dump(), "source": "dbo.Customer", "target": "dbo.Segment"}
+            )
+            assert pipeline.run(segmentation, database).rows == 120
+            assert pipeline.run(segmentation, database).changed == 0
+    finally:
+        sensitive.close()

@@ -1,0 +1,89 @@
+"""Types: as CREATE TABLE writes them, and how keys of them travel."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+
+from sqlkmeans.database.sqlserver_types import (
+    SqlColumn,
+    beside,
+    bracket_name,
+    relation,
+)
+
+
+def column(base: str, length: int = 8, precision: int = 0, scale: int = 0) -> SqlColumn:
+    collation = "Latin1_General_CS_AS" if "char" in base else None
+    return SqlColumn("a]b", base, length, precision, scale, collation)
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        (column("int", 4, 10), "int"),
+        (column("nvarchar", 80), "nvarchar(40) COLLATE Latin1_General_CS_AS"),
+        (column("varchar", -1), "varchar(max) COLLATE Latin1_General_CS_AS"),
+        (column("decimal", 17, 38, 10), "decimal(38, 10)"),
+        (column("datetime2", 8, 27, 7), "datetime2(7)"),
+        (column("binary", 16), "binary(16)"),
+        (column("varbinary", -1), "varbinary(max)"),
+        (column("time", 5, 16, 7), "time(7)"),
+    ],
+)
+def test_a_type_reads_as_create_table_writes_it(given: SqlColumn, text: str) -> None:
+    assert given.type == text
+
+
+@pytest.mark.parametrize("base", ["int", "bigint", "uniqueidentifier", "nvarchar", "date", "money",
+                                  "datetimeoffset", "binary", "bit", "decimal"])  # fmt: skip
+def test_exact_types_can_be_keys(base: str) -> None:
+    assert column(base).to_column().can_be_key
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        column("float"), column("real"), column("xml", -1), column("nvarchar", -1),
+        column("varbinary", -1), column("sql_variant", 8016), column("text", 16),
+        column("geography", -1), column("timestamp"), column("nvarchar", 2000),
+    ],
+)  # fmt: skip
+def test_inexact_and_unbounded_types_cannot_be_keys(given: SqlColumn) -> None:
+    assert not given.to_column().can_be_key
+
+
+@pytest.mark.parametrize(
+    ("given", "read", "write"),
+    [
+        (column("bigint"), "[a]]b]", "?"),
+        (column("datetime2", scale=6), "[a]]b]", "?"),
+        (column("datetime2", scale=7), "CONVERT(varchar(64), [a]]b], 121) AS [a]]b]",
+         "CONVERT(datetime2(7), ?, 121)"),
+        (column("decimal", 9, 12, 2), "CONVERT(varchar(64), [a]]b]) AS [a]]b]",
+         "CONVERT(decimal(12, 2), ?)"),
+        (column("money"), "CONVERT(varchar(64), CAST([a]]b] AS decimal(19, 4))) AS [a]]b]",
+         "CAST(CONVERT(decimal(19, 4), ?) AS money)"),
+        (column("uniqueidentifier"), "CONVERT(char(36), [a]]b]) AS [a]]b]", "?"),
+    ],
+)  # fmt: skip
+def test_what_no_driver_carries_exactly_travels_as_text(
+    given: SqlColumn, read: str, write: str
+) -> None:
+    assert (given.read_expression, given.write_expression) == (read, write)
+    assert given.arrow == (pa.large_string() if "CONVERT" in read else given.arrow)
+
+
+@pytest.mark.parametrize(
+    ("base", "kind"),
+    [("int", "number"), ("bit", "boolean"), ("ntext", "text"), ("time", "date"), ("xml", "other")],
+)
+def test_the_kind_says_what_can_be_done_with_it(base: str, kind: str) -> None:
+    assert column(base).to_column().kind == kind
+
+
+def test_names_are_quoted_and_one_part_is_in_schema_dbo() -> None:
+    assert bracket_name(("a]b",)) == "[dbo].[a]]b]"
+    assert beside("x.[y]]z]", "_history") == "[x].[y]]z_history]"
+    assert relation("customer") == "[dbo].[customer] AS source"
+    assert relation("SELECT 1 AS a -- x") == "(SELECT 1 AS a -- x\n) AS source"

@@ -1,0 +1,141 @@
+"""A stand-in for the server side of ``sp_execute_external_script``.
+
+Keeps its contract where it matters: the frame as SQL Server would give it, only types that it
+gives, parameters as variables without ``@``, an output frame of plain types whose column names do
+not count. The script runs in a clean process in which only numpy, pandas and scikit-learn (and
+what they bring) can be imported.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from tsql_files import read
+
+ROOT = Path(__file__).parents[2]
+#: Name a Python 3.10 with numpy 1.22, pandas 1.5 and scikit-learn 1.2 here to test with a server's.
+PYTHON = os.environ.get("SQLKMEANS_SERVER_PYTHON", sys.executable)
+
+_RUNNER = '''
+import json, sys
+
+REFUSED = {"pyarrow", "pydantic", "sqlalchemy", "duckdb", "mssql_python", "pyodbc", "matplotlib",
+           "rich", "typer", "tomli"}
+
+
+class OnlyWhatAServerHas:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in REFUSED:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        return None
+
+
+sys.meta_path.insert(0, OnlyWhatAServerHas())
+folder = sys.argv[1]
+with open(folder + "/job.json", encoding="utf-8") as file:
+    given = json.load(file)
+import pandas as pd
+import numpy as np
+
+arrays = np.load(folder + "/input.npz")
+InputDataSet = pd.DataFrame({name: arrays[str(i)] for i, name in enumerate(given["columns"])})
+variables = {"InputDataSet": InputDataSet, "OutputDataSet": pd.DataFrame(), **given["parameters"]}
+exec(compile(given["script"], "embedded", "exec"), variables)
+output = variables["OutputDataSet"]
+assert type(output) is pd.DataFrame, "OutputDataSet must be a data frame"
+for column in output:
+    assert output[column].dtype in (np.dtype("int32"), np.dtype("float64")), output.dtypes
+result = {name: variables[name] for name in given["outputs"]}
+assert all(isinstance(value, str) for value in result.values())
+np.savez(folder + "/output.npz", *(output[column].to_numpy() for column in output))
+with open(folder + "/result.json", "w", encoding="utf-8") as file:
+    json.dump({"outputs": result, "modules": sorted({m.split(".")[0] for m in sys.modules})}, file)
+'''
+
+
+@dataclass(frozen=True)
+class ExternalScript:
+    """One call of ``sp_execute_external_script`` in a procedure's text."""
+
+    language: str
+    script: str
+    input_query: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+def external_script(name: str) -> ExternalScript:
+    """The call that a procedure's file holds."""
+    text = read(name).replace("''", "'")
+    call = text[text.index("EXECUTE sys.sp_execute_external_script") :]
+
+    def argument(parameter: str) -> str:
+        match = re.search(rf"@{parameter} = N'(.*?)'(?:,|;)", call, re.DOTALL)
+        assert match, parameter
+        return match.group(1)
+
+    parameters = re.findall(r"@(\w+) ([\w()]+)( OUTPUT)?", argument("params"))
+    assert all(kind == "nvarchar(max)" for _, kind, _ in parameters)
+    return ExternalScript(
+        argument("language"),
+        argument("script"),
+        argument("input_data_1"),
+        tuple(name for name, _, output in parameters if not output),
+        tuple(name for name, _, output in parameters if output),
+    )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a script gave back."""
+
+    labels: pd.DataFrame
+    outputs: dict[str, Any]
+    modules: set[str]
+
+
+def as_the_server_sends_it(rows: pd.DataFrame) -> list[npt.NDArray[Any]]:
+    """Integer columns with a NULL come as floats with NaN; the others as int32, never int64."""
+    arrays = [rows[name].to_numpy() for name in rows]
+    assert all(array.dtype in (np.dtype("int32"), np.dtype("float64")) for array in arrays)
+    return arrays
+
+
+def run(call: ExternalScript, rows: pd.DataFrame, **parameters: str) -> Outcome:
+    """Run a script as the server would."""
+    assert set(parameters) == set(call.inputs)
+    with tempfile.TemporaryDirectory() as folder:
+        arrays = as_the_server_sends_it(rows)
+        np.savez(f"{folder}/input.npz", **{str(i): array for i, array in enumerate(arrays)})
+        job = {
+            "script": call.script,
+            "parameters": parameters,
+            "outputs": call.outputs,
+            "columns": list(rows.columns),
+        }
+        Path(folder, "job.json").write_text(json.dumps(job), encoding="utf-8")
+        done = subprocess.run(
+            [PYTHON, "-c", _RUNNER, folder],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        assert done.returncode == 0, done.stderr
+        result = json.loads(Path(folder, "result.json").read_text(encoding="utf-8"))
+        found = np.load(f"{folder}/output.npz")
+        labels = pd.DataFrame({f"column{i}": found[name] for i, name in enumerate(found)})
+    outputs = {name: json.loads(text) for name, text in result["outputs"].items()}
+    return Outcome(labels, outputs, set(result["modules"]))

@@ -1,0 +1,188 @@
+"""The Python that runs inside the server, run as the server runs it."""
+
+from __future__ import annotations
+
+import ast
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from embedded import Outcome, external_script, run
+
+from sqlkmeans import Segmentation, open_database
+from sqlkmeans import run as run_client
+from sqlkmeans.database.interface import Database
+
+CALL = external_script("procedures/run_segmentation.sql")
+
+
+def make_job(**changes: Any) -> dict[str, Any]:
+    definition = {
+        "name": "customers",
+        "features": [
+            {"column": "income", "transform": "none", "weight": 1.0},
+            {"column": "age", "transform": "none", "weight": 1.0},
+        ],
+        "k": 3,
+        "scaling": "standard",
+        "missing": "error",
+        "n_init": 10,
+        "seed": 0,
+    }
+    job: dict[str, Any] = {"run_id": 5, "last_segment_id": 0, "model_feature": [], "centroid": [],
+                           "segment": [], "given": []}  # fmt: skip
+    return {**job, "definition": {**definition, **changes}}
+
+
+def make_rows(seed: int = 0) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    group = np.repeat([0, 1, 2], [60, 40, 20])
+    return pd.DataFrame(
+        {
+            "row_number": np.arange(1, 121, dtype=np.int32),
+            "previous_segment_id": np.full(120, np.nan),
+            "f1": np.array([40_000.0, 90_000.0, 160_000.0])[group] + rng.normal(size=120) * 3_000,
+            "f2": np.array([25, 45, 62], dtype=np.int32)[group],
+        }
+    )
+
+
+def run_job(rows: pd.DataFrame, job: dict[str, Any]) -> Outcome:
+    return run(CALL, rows, job=json.dumps(job))
+
+
+@pytest.fixture(scope="module")
+def first() -> Outcome:
+    return run_job(make_rows(), make_job())
+
+
+def test_the_script_is_three_lines_of_python_that_the_package_answers() -> None:
+    assert CALL.language == "Python"
+    lines = [line for line in CALL.script.splitlines() if line.strip()]
+    assert len(lines) <= 3
+    tree = ast.parse(CALL.script)
+    assert any(isinstance(node, ast.ImportFrom) and node.module == "sqlkmeans.external_script"
+               for node in ast.walk(tree))  # fmt: skip
+    assert CALL.inputs == ("job",)
+    assert CALL.outputs == ("publication",)
+
+
+def test_no_key_is_sent_to_python() -> None:
+    assert CALL.input_query.startswith("SELECT row_number, previous_segment_id")
+
+
+def test_labels_come_back_by_row_number_with_types_that_the_server_takes(first: Outcome) -> None:
+    assert list(first.labels.dtypes) == [np.dtype("int32"), np.dtype("int32"), np.dtype("float64")]
+    assert sorted(first.labels.iloc[:, 0]) == list(range(1, 121))
+    assert first.labels.iloc[:, 1].value_counts().sort_index().tolist() == [60, 40, 20]
+
+
+def test_nothing_is_imported_that_a_server_does_not_have(first: Outcome) -> None:
+    assert not first.modules & {"pyarrow", "pydantic", "sqlalchemy", "duckdb", "mssql_python"}
+
+
+def test_the_publication_has_what_publish_run_asks_for(first: Outcome) -> None:
+    publication = first.outputs["publication"]
+    assert publication["segment_ids"] == [1, 2, 3]
+    assert publication["model_run_id"] == 5
+    assert publication["last_segment_id"] == 3
+    assert publication["run"]["rows"] == 120
+    assert publication["distance_tolerance"] > 0
+    assert [row["segment_id"] for row in publication["tables"]["segment"]] == [0, 1, 2, 3]
+    assert len(publication["tables"]["centroid"]) == 6
+
+
+def test_the_labels_and_the_model_are_those_of_the_client(first: Outcome, duckdb_url: str) -> None:
+    rows = make_rows()
+    with open_database(duckdb_url, create=True) as database:
+        _load(database, rows)
+        result = run_client(
+            Segmentation.create(
+                name="customers", source="dbo.customer", key="id", features=["income", "age"],
+                k=3, target="dbo.segment",
+            ),
+            database,
+        )  # fmt: skip
+        centroid = database.catalog.result("centroid", result.run_id)
+    publication = first.outputs["publication"]
+    assert publication["run"]["inertia"] == pytest.approx(result.inertia, rel=1e-12)
+    assert [row["scaled_value"] for row in publication["tables"]["centroid"]] == [
+        row["scaled_value"] for row in centroid
+    ]
+    assert [row["name"] for row in publication["tables"]["segment"][1:]] == [
+        segment.name for segment in result.segments
+    ]
+
+
+def _load(database: Database, rows: pd.DataFrame) -> None:
+    import pyarrow as pa
+
+    table = pa.table({"id": rows["row_number"], "income": rows["f1"], "age": rows["f2"]})
+    database.create_table("dbo.customer", table, "id")
+
+
+def test_ids_and_names_stay_with_their_customers_when_rows_come_in_another_order(
+    first: Outcome,
+) -> None:
+    before = first.outputs["publication"]
+    rows = make_rows()
+    ids = np.asarray(before["segment_ids"], dtype=np.int32)
+    labels = first.labels.sort_values("column0")["column1"].to_numpy()
+    rows["previous_segment_id"] = ids[labels]
+    rows = rows.iloc[40:].sample(frac=1, random_state=0)
+    job = make_job()
+    job.update(
+        run_id=6,
+        last_segment_id=before["last_segment_id"],
+        model_feature=before["tables"]["model_feature"],
+        centroid=before["tables"]["centroid"],
+        segment=[{k: row[k] for k in ("segment_id", "name")} for row in before["tables"]["segment"]],
+        given=[{"segment_id": 2, "name": "the middle"}],
+    )
+    after = run_job(rows, job).outputs["publication"]
+    # The first segment is now the smallest but one; its id is what it was.
+    sizes = {row["segment_id"]: row["size"] for row in after["tables"]["segment"]}
+    assert sizes == {0: 80, 1: 20, 2: 40, 3: 20}
+    named = {row["segment_id"]: (row["name"], row["name_source"]) for row in after["tables"]["segment"]}
+    assert named[2] == ("the middle", "given")
+    assert named[1][0] == before["tables"]["segment"][1]["name"]
+    assert after["last_segment_id"] == 3
+
+
+@pytest.mark.parametrize("missing", ["skip", "mean"])
+def test_a_column_with_a_null_comes_as_floats_and_is_prepared(missing: str) -> None:
+    rows = make_rows()
+    rows["f2"] = rows["f2"].astype("float64")
+    rows.loc[3, "f2"] = np.nan
+    outcome = run_job(rows, make_job(missing=missing))
+    left_out = 1 if missing == "skip" else 0
+    assert len(outcome.labels) == 120 - left_out
+    assert outcome.outputs["publication"]["run"]["skipped"] == left_out
+    assert (4 in outcome.labels.iloc[:, 0].tolist()) == (missing == "mean")
+
+
+def test_bad_data_comes_back_as_every_problem_and_a_code_instead_of_a_traceback() -> None:
+    rows = make_rows()
+    rows["f1"] = 7.0
+    rows["f2"] = rows["f2"].astype("float64")
+    rows.loc[3, "f2"] = np.nan
+    outcome = run_job(rows, make_job())
+    error = outcome.outputs["publication"]["error"]
+    assert error["code"] == 3
+    assert [problem.split(":")[0] for problem in error["problems"]] == ["income", "age"]
+    assert not len(outcome.labels)
+    assert outcome.labels.shape[1] == 3
+
+
+def test_a_mistake_of_ours_comes_back_as_one_sentence() -> None:
+    outcome = run_job(make_rows().iloc[:, :3], make_job())
+    error = outcome.outputs["publication"]["error"]
+    assert error["code"] == 1
+    assert error["problems"][0].startswith("ValueError: 3 columns came")
+
+
+def test_no_rows_are_an_error_and_not_an_empty_publication() -> None:
+    error = run_job(make_rows().iloc[:0], make_job()).outputs["publication"]["error"]
+    assert error == {"code": 3, "problems": ["the source has no rows; nothing was changed"]}

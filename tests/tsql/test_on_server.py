@@ -1,0 +1,635 @@
+"""The T-SQL product on a live server, with nothing but a SQL client."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import sqlserver_server
+import tsql_files
+from tsql_files import read
+
+from sqlkmeans.clustering.preparation import PreparedFeature, Preparation
+from sqlkmeans.external_script import run_segmentation
+from sqlkmeans.model import SegmentModel
+from sqlkmeans.tsql.script import batches, install_script, uninstall_script
+
+pytestmark = pytest.mark.sqlserver
+
+Rows = list[tuple[Any, ...]]
+
+_installed: list[bool] = []
+
+
+class Server:
+    """A connection, and what a test asks of it."""
+
+    def __init__(self) -> None:
+        self.url = sqlserver_server.server_url("mssqlpython")
+        self.connection = sqlserver_server.connect(self.url)
+
+    def rows(self, sql: str, *parameters: Any) -> Rows:
+        return sqlserver_server.rows(self.connection, sql, *parameters)
+
+    def value(self, sql: str, *parameters: Any) -> Any:
+        return self.rows(sql, *parameters)[0][0]
+
+    def script(self, text: str) -> list[Rows]:
+        return [self.rows(batch) for batch in batches(text)]
+
+    def has(self, system_object: str) -> bool:
+        return self.value(f"SELECT OBJECT_ID(N'{system_object}');") is not None
+
+    def error(self, sql: str, *parameters: Any) -> str:
+        with pytest.raises(Exception, match=".") as caught:
+            self.rows(sql, *parameters)
+        return str(caught.value)
+
+    def run(self, number: int) -> int:
+        """The id of the first, second … run of this test."""
+        runs = self.rows("SELECT run_id FROM sqlkmeans.run ORDER BY run_id;")
+        return int(runs[number - 1][0])
+
+    def objects(self) -> set[str]:
+        return {row[0] for row in self.rows(
+            "SELECT o.name FROM sys.objects AS o WHERE o.schema_id = SCHEMA_ID('sqlkmeans') "
+            "AND RTRIM(o.type) IN ('P', 'V', 'U', 'FN', 'IF');")}  # fmt: skip
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """A database with schema sqlkmeans and nothing else in it."""
+    server = Server()
+    sqlserver_server.empty(server.connection)
+    # Installing takes seconds: once a session, and after a test that removed something.
+    if not _installed or not server.has("sqlkmeans.purge"):
+        server.script(uninstall_script())
+        server.script(install_script())
+        _installed.append(True)
+    yield server
+    server.connection.close()
+
+
+def train(server: Server, name: str) -> int:
+    """Train as the client does: Python here, staging and publication there."""
+    row = server.rows(
+        "SELECT definition, active_run_id, last_segment_id FROM sqlkmeans.segmentation "
+        "WHERE name = ?;", name)[0]  # fmt: skip
+    definition, active, last = json.loads(row[0]), row[1], row[2]
+    server.rows("EXECUTE sqlkmeans.lock_segmentation @segmentation = ?;", name)
+    run_id = server.value(
+        "SET NOCOUNT ON; DECLARE @r bigint; EXECUTE sqlkmeans.start_run @segmentation = ?, "
+        "@run_id = @r OUTPUT; SELECT @r;", name)  # fmt: skip
+    key = definition["key"][0]
+    features = ", ".join(f"CAST([{f['column']}] AS float)" for f in definition["features"])
+    found = server.rows(f"SELECT [{key}], {features} FROM {definition['source']} ORDER BY [{key}];")
+    frame = pd.DataFrame([row[1:] for row in found], dtype="float64")
+    target = definition["target"]
+    now = {}
+    if active is not None:
+        now = dict(server.rows(f"SELECT [{key}], segment_id FROM {target};"))
+    frame.insert(0, "now", [now.get(row[0], np.nan) for row in found])
+    frame.insert(0, "n", np.arange(len(found), dtype=np.int32))
+    labels, publication = run_segmentation(frame, json.dumps(make_job(server, name, run_id, last)))
+    assert "error" not in json.loads(publication), publication
+    values = [
+        f"({found[n][0]}, {cluster}, {distance!r})"
+        for n, cluster, distance in zip(
+            labels["row_number"].tolist(), labels["cluster"].tolist(), labels["distance"].tolist()
+        )
+    ]
+    for start in range(0, len(values), 1000):
+        server.rows(f"INSERT INTO sqlkmeans.staging_{run_id} VALUES "
+                    f"{', '.join(values[start : start + 1000])};")  # fmt: skip
+    server.rows("EXECUTE sqlkmeans.publish_run @run_id = ?, @publication = ?;", run_id, publication)
+    server.rows("EXECUTE sqlkmeans.unlock_segmentation @segmentation = ?;", name)
+    return int(run_id)
+
+
+def make_job(server: Server, name: str, run_id: int, last: int) -> dict[str, Any]:
+    definition, active = server.rows(
+        "SELECT definition, active_run_id FROM sqlkmeans.segmentation WHERE name = ?;", name)[0]
+
+    def result(columns: str, table: str, where: str = "") -> list[dict[str, Any]]:
+        rows = server.rows(
+            f"SELECT {columns} FROM sqlkmeans.{table} WHERE run_id = {active or 0} {where};")
+        return [dict(zip(columns.split(", "), row)) for row in rows]
+
+    return {
+        "run_id": run_id,
+        "last_segment_id": last,
+        "definition": json.loads(definition),
+        "model_feature": result(
+            "position, feature, transform, weight, center, scale, fill", "model_feature"),
+        "centroid": result("segment_id, position, scaled_value", "centroid"),
+        "segment": result("segment_id, name", "segment", "AND segment_id > 0"),
+        "given": result("segment_id, name", "segment", "AND name_source = N'given'"),
+    }  # fmt: skip
+
+
+def make_customers(server: Server, rows: int = 120) -> None:
+    """Three groups that nobody could confuse, and a NULL."""
+    server.rows("CREATE TABLE dbo.customer (customer_id bigint NOT NULL PRIMARY KEY, "
+                "income float NULL, age int NULL);")  # fmt: skip
+    rng = np.random.default_rng(0)
+    group = np.arange(rows) * 6 // rows
+    group = np.array([0, 0, 0, 1, 1, 2])[group]
+    income = np.array([40_000, 90_000, 160_000])[group] + rng.normal(size=rows) * 3_000
+    age = np.array([25, 45, 62])[group]
+    # Beyond 2^53: a key that passes through a float anywhere loses its last digit.
+    values = ", ".join(
+        f"({9007199254740993 + i}, {x!r}, {a})" for i, (x, a) in enumerate(zip(income.tolist(), age))
+    )
+    server.rows(f"INSERT INTO dbo.customer VALUES {values};")
+
+
+DEFINE = """EXECUTE sqlkmeans.define_segmentation @segmentation = N'customers',
+@source = N'dbo.customer', @key = N'customer_id', @k = 3, @target = N'dbo.customer_segment',
+@features = N'["income", {"column": "age", "transform": "log1p", "weight": 2}]',
+@missing = N'mean';"""
+
+
+@pytest.fixture
+def trained(server: Server) -> Server:
+    """The same with a segmentation that has been trained once."""
+    make_customers(server)
+    server.rows(DEFINE)
+    train(server, "customers")
+    return server
+
+
+def load_model(server: Server, name: str) -> SegmentModel:
+    job = make_job(server, name, 0, 0)
+    features = tuple(
+        PreparedFeature(**{k: row[k] for k in row if k not in ("position", "feature")},
+                        column=row["feature"])
+        for row in sorted(job["model_feature"], key=lambda row: row["position"])
+    )  # fmt: skip
+    return SegmentModel.from_rows(
+        job["model_feature"], job["centroid"],
+        {row["segment_id"]: row["name"] for row in job["segment"]},
+        scaling="", missing="",
+    ) if features else SegmentModel(Preparation((), "", ""), np.empty((0, 0)), (), ())  # fmt: skip
+
+
+def test_installing_again_keeps_data_and_grants(trained: Server) -> None:
+    before = trained.rows("SELECT run_id, status, [rows] FROM sqlkmeans.run;")
+    trained.rows("GRANT EXECUTE ON sqlkmeans.purge TO sqlkmeans_operator;")
+    objects = trained.objects()
+    trained.script(install_script())
+    assert trained.rows("SELECT run_id, status, [rows] FROM sqlkmeans.run;") == before
+    assert trained.objects() == objects
+    assert trained.value("SELECT COUNT(*) FROM sqlkmeans.segment_summary;") == 3
+
+
+def test_every_object_of_the_build_order_is_there(server: Server) -> None:
+    named = {
+        tsql_files.object_name(name)
+        for name in tsql_files.installed_order()
+        if name.split("/")[0] in ("tables", "functions", "procedures", "views")
+    }
+    assert named <= server.objects()
+
+
+@pytest.mark.parametrize("name", tsql_files.public_procedures())
+def test_help_shows_the_signature_and_does_nothing(server: Server, name: str) -> None:
+    made = tsql_files.object_name(name)
+    shown = server.rows(f"EXECUTE sqlkmeans.{made} @help = 1;")
+    assert [(row[0], row[1], row[2]) for row in shown] == [
+        (p.name, p.type, p.default) for p in tsql_files.signature(name)
+    ]
+    assert all(row[3] for row in shown)
+    assert server.value("SELECT COUNT(*) FROM sqlkmeans.run;") == 0
+
+
+@pytest.mark.parametrize("name", tsql_files.public_procedures())
+def test_a_call_without_what_it_needs_is_one_error_that_names_it(server: Server, name: str) -> None:
+    made = tsql_files.object_name(name)
+    if made == "purge":
+        message = server.error("EXECUTE sqlkmeans.purge @segmentation = N'nobody', @keep_days = 0;")
+        assert "@segmentation: nobody" in message
+        assert "@keep_days: 0" in message
+    else:
+        message = server.error(f"EXECUTE sqlkmeans.{made};")
+        assert re.search(r"@\w+: ", message), message
+
+
+def test_all_problems_of_a_definition_come_at_once_and_nothing_is_dropped(server: Server) -> None:
+    make_customers(server)
+    server.rows("CREATE TABLE dbo.y (id int NOT NULL PRIMARY KEY);")
+    message = server.error(
+        "EXECUTE sqlkmeans.define_segmentation @segmentation = N'a b', @k = 1, "
+        "@source = N'x]; DROP TABLE dbo.y--', @key = N'distance', @features = N'[5]', "
+        "@target = N'a.b.c.d.e', @scaling = N'big', @missing = N'y', @n_init = 0, @seed = -1, "
+        "@engine = N'steam';"
+    )
+    for problem in ("@segmentation: a b", "@k: 1", "@scaling: big", "@missing: y", "@n_init: 0",
+                    "@seed: -1", "@engine: steam", "source: x]; DROP TABLE dbo.y--",
+                    "target: a.b.c.d.e", "key: distance"):  # fmt: skip
+        assert problem in message
+    assert server.value("SELECT COUNT(*) FROM sqlkmeans.segmentation;") == 0
+    assert server.value("SELECT COUNT(*) FROM dbo.y;") == 0
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "x]; DROP TABLE dbo.y--",
+        "dbo.customer; DROP TABLE dbo.y",
+        "dbo.customer AS s; DROP TABLE dbo.y --",
+        "SELECT customer_id, income, age FROM dbo.customer) AS s; DROP TABLE dbo.y --",
+        "SELECT customer_id, income, age FROM dbo.customer; DROP TABLE dbo.y",
+        "SELECT customer_id, income, age INTO dbo.z FROM dbo.customer",
+        "DROP TABLE dbo.y",
+        "'; DROP TABLE dbo.y --",
+    ],
+)
+def test_a_source_that_is_more_than_one_relation_is_refused(server: Server, source: str) -> None:
+    make_customers(server)
+    server.rows("CREATE TABLE dbo.y (id int NOT NULL PRIMARY KEY);")
+    server.error(
+        "EXECUTE sqlkmeans.define_segmentation @segmentation = N'customers', @source = ?, "
+        "@key = N'customer_id', @features = N'income, age', @k = 3, "
+        "@target = N'dbo.customer_segment';", source)  # fmt: skip
+    assert server.value("SELECT COUNT(*) FROM dbo.y;") == 0
+    assert server.value("SELECT OBJECT_ID(N'dbo.z');") is None
+
+
+def test_defining_without_executing_shows_and_changes_nothing(server: Server) -> None:
+    make_customers(server)
+    shown = server.rows(DEFINE.replace(";", ", @execute = 0;"))
+    assert shown[0][1] == "would be registered"
+    assert "[dbo].[customer_segment]" in shown[0][2]
+    assert server.value("SELECT COUNT(*) FROM sqlkmeans.segmentation;") == 0
+
+
+def test_a_first_run_labels_every_customer_under_its_own_key(trained: Server) -> None:
+    assert trained.value("SELECT COUNT(*) FROM dbo.customer_segment;") == 120
+    assert trained.value(
+        "SELECT COUNT(*) FROM dbo.customer_segment AS t "
+        "INNER JOIN dbo.customer AS c ON c.customer_id = t.customer_id;") == 120  # fmt: skip
+    sizes = trained.rows(
+        "SELECT segment_id, size FROM sqlkmeans.segment_summary ORDER BY segment_id;")
+    assert sizes == [(1, 60), (2, 40), (3, 20)]
+    assert trained.rows("SELECT status, changed, arrived, written FROM sqlkmeans.run;") == [
+        ("published", 120, 120, 120)]  # fmt: skip
+
+
+def test_training_again_writes_nothing(trained: Server) -> None:
+    train(trained, "customers")
+    assert trained.rows(
+        "SELECT changed, written FROM sqlkmeans.run ORDER BY run_id;") == [(120, 120), (0, 0)]
+    assert trained.value("SELECT COUNT(*) FROM dbo.customer_segment_history;") == 120
+
+
+def test_the_function_gives_pythons_answer_for_every_row(trained: Server) -> None:
+    trained.rows("INSERT INTO dbo.customer VALUES (1, NULL, 30), (2, 100000, NULL), (3, 1e9, 0);")
+    found = trained.rows(
+        "SELECT c.income, c.age, f.segment_id, f.segment_name, f.distance, f.runner_up_distance "
+        "FROM dbo.customer AS c CROSS APPLY sqlkmeans.assign_customers(c.income, c.age) AS f;")
+    model = load_model(trained, "customers")
+    raw = np.array([[np.nan if v is None else v for v in row[:2]] for row in found], dtype=float)
+    assert [row[2] for row in found] == model.predict(raw).tolist()
+    names = dict(zip(model.segment_ids, model.names))
+    assert [row[3] for row in found] == [names[row[2]] for row in found]
+    distances = np.sort(model.distances(raw), axis=1)
+    np.testing.assert_allclose([row[4] for row in found], distances[:, 0], rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose([row[5] for row in found], distances[:, 1], rtol=1e-9)
+
+
+def test_assigning_labels_new_changed_and_departed_customers(trained: Server) -> None:
+    trained.rows("INSERT INTO dbo.customer VALUES (7, 161000, 61);")
+    trained.rows("UPDATE dbo.customer SET income = 160000, age = 62 WHERE customer_id = 9007199254740993;")
+    trained.rows("DELETE FROM dbo.customer WHERE customer_id = 9007199254740994;")
+    run = trained.rows("EXECUTE sqlkmeans.assign_segments @segmentation = N'customers';")[0]
+    assert run[1:6] == (120, 0, 1, 1, 1)
+    assert trained.rows(
+        "SELECT customer_id, segment_id FROM dbo.customer_segment WHERE customer_id IN "
+        "(7, 9007199254740993, 9007199254740994) ORDER BY customer_id;"
+    ) == [(7, 3), (9007199254740993, 3)]
+    history = trained.rows(
+        "SELECT segment_id, CASE WHEN valid_to IS NULL THEN 1 ELSE 0 END "
+        "FROM dbo.customer_segment_history WHERE customer_id = 9007199254740993 ORDER BY valid_from;")
+    assert history == [(1, 0), (3, 1)]
+    moved = trained.rows(
+        "SELECT from_segment_id, to_segment_id, customers FROM sqlkmeans.segment_movement "
+        "WHERE segmentation = N'customers' AND from_run_id = ? AND to_run_id = ?;",
+        trained.run(1), trained.run(2))
+    assert set(moved) == {(1, 1, 58), (2, 2, 40), (3, 3, 20), (1, 3, 1), (1, None, 1), (None, 3, 1)}
+    assert sum(row[2] for row in moved) == 121
+
+
+def test_assigning_again_changes_nothing(trained: Server) -> None:
+    trained.rows("EXECUTE sqlkmeans.assign_segments @segmentation = N'customers';")
+    run = trained.rows("EXECUTE sqlkmeans.assign_segments @segmentation = N'customers';")[0]
+    assert run[3:] == (0, 0, 0, 0)
+
+
+def test_rolling_back_brings_back_labels_and_is_a_run_of_its_own(trained: Server) -> None:
+    before = trained.rows("SELECT customer_id, segment_id FROM dbo.customer_segment ORDER BY 1;")
+    trained.rows("UPDATE dbo.customer SET income = 160000, age = 62 WHERE income < 60000;")
+    trained.rows("EXECUTE sqlkmeans.assign_segments @segmentation = N'customers';")
+    assert trained.rows("SELECT customer_id, segment_id FROM dbo.customer_segment ORDER BY 1;") != before
+    run = trained.rows("EXECUTE sqlkmeans.rollback_segmentation @segmentation = N'customers';")[0]
+    assert run[:4] == (trained.run(3), trained.run(1), 0, 60)
+    assert trained.rows("SELECT customer_id, segment_id FROM dbo.customer_segment ORDER BY 1;") == before
+    message = trained.error("EXECUTE sqlkmeans.rollback_segmentation @segmentation = N'customers';")
+    assert "no published run before" in message
+
+
+def test_a_name_that_is_given_reaches_views_function_and_later_runs(trained: Server) -> None:
+    trained.rows("EXECUTE sqlkmeans.rename_segment @segmentation = N'customers', @segment_id = 3, "
+                 "@name = N'Größte O''Hara';")  # fmt: skip
+    train(trained, "customers")
+    assert trained.value("SELECT f.segment_name FROM sqlkmeans.assign_customers(160000, 62) AS f;"
+                         ) == "Größte O'Hara"  # fmt: skip
+    assert trained.value("SELECT COUNT(*) FROM dbo.customer_segment_named "
+                         "WHERE segment_name = N'Größte O''Hara';") == 20  # fmt: skip
+    assert "segment 3" in trained.error(
+        "EXECUTE sqlkmeans.rename_segment @segmentation = N'customers', @segment_id = 1, "
+        "@name = N'Größte O''Hara';")  # fmt: skip
+
+
+def test_a_second_session_is_kept_out_at_once(trained: Server) -> None:
+    other = sqlserver_server.connect(trained.url)
+    sqlserver_server.rows(other, "EXECUTE sqlkmeans.lock_segmentation @segmentation = N'customers';")
+    message = trained.error("EXECUTE sqlkmeans.assign_segments @segmentation = N'customers';")
+    assert "is being run already; nothing was changed" in message
+    sqlserver_server.rows(other, "EXECUTE sqlkmeans.unlock_segmentation @segmentation = N'customers';")
+    trained.rows("EXECUTE sqlkmeans.assign_segments @segmentation = N'customers';")
+    other.close()
+
+
+def test_a_run_that_failed_says_why_and_leaves_no_staging_and_no_lock(trained: Server) -> None:
+    trained.rows("UPDATE sqlkmeans.run SET definition = REPLACE(definition, N'\"missing\":\"mean\"', "
+                 "N'\"missing\":\"error\"');")  # fmt: skip
+    trained.rows("UPDATE sqlkmeans.model_feature SET fill = NULL;")
+    trained.rows("INSERT INTO dbo.customer VALUES (1, NULL, 30);")
+    assert "1 rows have a NULL" in trained.error(
+        "EXECUTE sqlkmeans.assign_segments @segmentation = N'customers';")
+    row = trained.rows("SELECT status, error FROM sqlkmeans.run_log WHERE run_id = ?;",
+                       trained.run(2))[0]
+    assert row[0] == "failed"
+    assert "NULL" in row[1]
+    assert not [name for name in trained.objects() if name.startswith("staging_")]
+    assert trained.value(
+        "SELECT COUNT(*) FROM dbo.customer_segment;") == 120
+    other = sqlserver_server.connect(trained.url)
+    sqlserver_server.rows(other, "EXECUTE sqlkmeans.lock_segmentation @segmentation = N'customers';")
+    other.close()
+
+
+def test_labels_that_did_not_all_arrive_are_not_published(trained: Server) -> None:
+    run_id = trained.value(
+        "SET NOCOUNT ON; DECLARE @r bigint; EXECUTE sqlkmeans.start_run "
+        "@segmentation = N'customers', @kind = N'assign', @run_id = @r OUTPUT; SELECT @r;")
+    trained.rows(f"INSERT INTO sqlkmeans.staging_{run_id} VALUES (1, 0, 0.5);")
+    message = trained.error(
+        "EXECUTE sqlkmeans.publish_run @run_id = ?, @publication = ?;",
+        run_id,
+        json.dumps({"segment_ids": [1], "model_run_id": run_id, "last_segment_id": 3,
+                    "distance_tolerance": 0, "run": {"rows": 2}}),
+    )  # fmt: skip
+    assert "2 labels were sent and 1 arrived" in message
+    assert trained.value("SELECT COUNT(*) FROM dbo.customer_segment;") == 120
+    train(trained, "customers")
+    assert trained.value("SELECT error FROM sqlkmeans.run WHERE run_id = ?;", run_id).startswith(
+        "interrupted")  # fmt: skip
+
+
+def test_a_table_that_is_no_segment_table_is_never_taken_for_one(server: Server) -> None:
+    make_customers(server)
+    server.rows("CREATE TABLE dbo.customer_segment (customer_id bigint NOT NULL PRIMARY KEY, a int);")
+    assert "choose another target" in server.error(DEFINE)
+
+
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [
+        pytest.param("Kunden Tabelle %", "Größe in cm", id="unicode"),
+        pytest.param("My Table]x", "it's [a] column", id="brackets"),
+    ],
+)
+def test_source_key_and_feature_names_may_be_awkward(
+    server: Server, table: str, column: str
+) -> None:
+    if "]" in table:
+        try:
+            assert server.value("SELECT QUOTENAME(N'a''b') AS [a]]b];") == "[a'b]"
+        except Exception:
+            pytest.skip("this server does not quote brackets")
+    source, feature = f"dbo.{sqlserver_server.quote(table)}", sqlserver_server.quote(column)
+    target = f"dbo.{sqlserver_server.quote(table + ' Ziel')}"
+    server.rows(f"CREATE TABLE {source} ([select] nvarchar(20) NOT NULL PRIMARY KEY, "
+                f"{feature} float NULL, [GO] int NULL);")  # fmt: skip
+    server.rows(f"INSERT INTO {source} VALUES (N'ä', 1, 1), (N'ö', 2, 1), (N'ü', 9, 9), "
+                "(N'ß', 9, 8);")  # fmt: skip
+    server.rows(
+        "EXECUTE sqlkmeans.define_segmentation @segmentation = N'customers', @source = ?, "
+        "@key = N'select', @k = 2, @features = ?, @target = ?;",
+        source, json.dumps([column, "GO"], ensure_ascii=False), target)  # fmt: skip
+    run_id = server.value(
+        "SET NOCOUNT ON; DECLARE @r bigint; EXECUTE sqlkmeans.start_run "
+        "@segmentation = N'customers', @run_id = @r OUTPUT; SELECT @r;")
+    frame = pd.DataFrame({"n": np.arange(4, dtype=np.int32), "now": np.nan,
+                          "a": [1.0, 2.0, 9.0, 9.0], "b": [1.0, 1.0, 9.0, 8.0]})  # fmt: skip
+    labels, publication = run_segmentation(
+        frame, json.dumps(make_job(server, "customers", run_id, 0)))
+    for n, key in enumerate("äöüß"):
+        cluster = labels["cluster"][n]
+        server.rows(f"INSERT INTO sqlkmeans.staging_{run_id} VALUES (N'{key}', {cluster}, 0.5);")
+    server.rows("EXECUTE sqlkmeans.publish_run @run_id = ?, @publication = ?;", run_id, publication)
+    named = f"dbo.{sqlserver_server.quote(table + ' Ziel_named')}"
+    assert server.value(f"SELECT COUNT(*) FROM {named};") == 4
+    run = server.rows("EXECUTE sqlkmeans.assign_segments @segmentation = N'customers';")[0]
+    assert run[1:6] == (4, 0, 0, 0, 0)
+    assert server.value(f"SELECT COUNT(*) FROM {source} AS c CROSS APPLY "
+                        f"sqlkmeans.assign_customers(c.{feature}, c.[GO]) AS f;") == 4  # fmt: skip
+
+
+def test_a_select_is_a_source(server: Server) -> None:
+    make_customers(server)
+    server.rows(DEFINE.replace(
+        "N'dbo.customer'", "N'SELECT customer_id, income, age FROM dbo.customer -- all of them'"))
+    train_source = "SELECT definition FROM sqlkmeans.segmentation;"
+    definition = json.loads(server.value(train_source))
+    assert definition["source"].endswith("-- all of them")
+    server.rows("UPDATE sqlkmeans.segmentation SET definition = REPLACE(definition, "
+                "N' -- all of them', N'');")  # fmt: skip
+    definition = json.loads(server.value(train_source))
+    server.rows("UPDATE sqlkmeans.segmentation SET definition = REPLACE(definition, ?, ?);",
+                f'"source":"{definition["source"]}"', '"source":"dbo.customer"')  # fmt: skip
+    train(server, "customers")
+    server.rows("UPDATE sqlkmeans.segmentation SET definition = REPLACE(definition, ?, ?);",
+                '"source":"dbo.customer"',
+                '"source":"SELECT customer_id, income, age FROM dbo.customer -- all of them"')  # fmt: skip
+    run = server.rows("EXECUTE sqlkmeans.assign_segments @segmentation = N'customers';")[0]
+    assert run[1:6] == (120, 0, 0, 0, 0)
+
+
+def test_the_demo_and_its_ten_reports_return_rows(server: Server) -> None:
+    for name in ("01_demo_customers", "02_rfm_view", "03_define"):
+        server.script(read(f"examples/{name}.sql"))
+    train(server, "customers")
+    train(server, "rfm")
+    assert all(server.script(read("examples/04_assign.sql"))[1:])
+    reports = server.script(read("examples/05_report_queries.sql"))
+    assert len(reports) == 10
+    assert all(reports)
+
+
+def test_training_in_the_database_stages_and_publishes_what_python_gave(trained: Server) -> None:
+    """Where the server runs no Python, a procedure with the same contract answers in its place."""
+    text = read("procedures/run_segmentation.sql")
+    if not trained.has("sys.sp_execute_external_script"):
+        trained.rows("CREATE TABLE dbo.stand_in_label (row_number int, cluster int, distance float);")
+        trained.rows("CREATE TABLE dbo.stand_in (content nvarchar(max), job nvarchar(max), "
+                     "query nvarchar(max));")  # fmt: skip
+        trained.rows("INSERT INTO dbo.stand_in (content) VALUES (NULL);")
+        trained.rows(
+            "CREATE PROCEDURE dbo.stand_in_for_python @language nvarchar(20), "
+            "@script nvarchar(max), @input_data_1 nvarchar(max), @params nvarchar(max), "
+            "@job nvarchar(max), @publication nvarchar(max) OUTPUT AS BEGIN "
+            "UPDATE dbo.stand_in SET job = @job, query = @input_data_1; "
+            "SELECT @publication = s.content FROM dbo.stand_in AS s; "
+            "SELECT l.row_number, l.cluster, l.distance FROM dbo.stand_in_label AS l; END;")
+        text = text.replace("sys.sp_execute_external_script", "dbo.stand_in_for_python")
+        # Not every server hands OUTPUT parameters through INSERT … EXECUTE.
+        text = text.replace("INSERT INTO #publication (content) VALUES (@publication);",
+                            "INSERT INTO #publication (content) SELECT s.content "
+                            "FROM dbo.stand_in AS s;")  # fmt: skip
+        trained.script(text)
+        _answer(trained)
+    run = trained.rows("EXECUTE sqlkmeans.run_segmentation @segmentation = N'customers';")[0]
+    assert run == (trained.run(2), 120, 0, 0, 0, 0, 0)
+    assert trained.rows("SELECT engine, status, [rows] FROM sqlkmeans.run WHERE run_id = ?;",
+                        run[0]) == [("in_database", "published", 120)]  # fmt: skip
+    if trained.value("SELECT OBJECT_ID(N'dbo.stand_in');") is not None:
+        query, job = trained.rows("SELECT query, job FROM dbo.stand_in;")[0]
+        assert query == "SELECT row_number, previous_segment_id, f1, f2 FROM #input"
+        assert json.loads(job)["run_id"] == run[0]
+        trained.rows("UPDATE dbo.stand_in SET content = N'{\"error\": {\"code\": 3, "
+                     "\"problems\": [\"income: constant\", \"age: constant\"]}}';")  # fmt: skip
+        message = trained.error("EXECUTE sqlkmeans.run_segmentation @segmentation = N'customers';")
+        assert "income: constant\nage: constant" in message
+        assert trained.value("SELECT status FROM sqlkmeans.run WHERE run_id = ?;",
+                             trained.run(3)) == "failed"  # fmt: skip
+        trained.script(read("procedures/run_segmentation.sql"))
+
+
+def _answer(server: Server) -> None:
+    """What Python will have said: the second run's publication, and its labels."""
+    found = server.rows("SELECT income, age FROM dbo.customer ORDER BY customer_id;")
+    frame = pd.DataFrame(found, columns=["a", "b"], dtype="float64")
+    frame.insert(0, "now", [
+        float(row[0]) for row in server.rows(
+            "SELECT segment_id FROM dbo.customer_segment ORDER BY customer_id;")])  # fmt: skip
+    frame.insert(0, "n", np.arange(1, len(found) + 1, dtype=np.int32))
+    labels, publication = run_segmentation(
+        frame, json.dumps(make_job(server, "customers", server.run(1) + 1, 3)))
+    server.rows("UPDATE dbo.stand_in SET content = ?;", publication)
+    values = ", ".join(f"({n}, {c}, {d!r})" for n, c, d in zip(
+        labels["row_number"].tolist(), labels["cluster"].tolist(), labels["distance"].tolist()))
+    server.rows(f"INSERT INTO dbo.stand_in_label VALUES {values};")
+
+
+def test_purging_keeps_what_is_published_now(trained: Server) -> None:
+    first = trained.run(1)
+    train(trained, "customers")
+    trained.rows("EXECUTE sqlkmeans.assign_segments @segmentation = N'customers';")
+    trained.rows("UPDATE sqlkmeans.run SET finished_at = DATEADD(day, -400, finished_at);")
+    assert trained.rows("EXECUTE sqlkmeans.purge @execute = 0;")[0][:2] == ("would be deleted", 1)
+    assert trained.rows("EXECUTE sqlkmeans.purge;")[0][:2] == ("deleted", 1)
+    assert trained.rows("SELECT run_id FROM sqlkmeans.run ORDER BY run_id;") == [
+        (first + 1,), (first + 2,)]  # fmt: skip
+    assert trained.value("SELECT MIN(run_id) FROM sqlkmeans.centroid;") == first + 1
+
+
+def test_an_agent_job_can_be_shown_anywhere_and_made_where_agent_is(trained: Server) -> None:
+    shown = trained.rows("EXECUTE sqlkmeans.create_agent_job @segmentation = N'customers', "
+                         "@frequency = N'weekly', @day = 2, @execute = 0;")[0]  # fmt: skip
+    assert shown[1] == "would be scheduled"
+    if not trained.has("msdb.dbo.sp_add_job"):
+        assert "no SQL Server Agent" in trained.error(
+            "EXECUTE sqlkmeans.create_agent_job @segmentation = N'customers';")
+        return
+    for _ in range(2):
+        trained.rows("EXECUTE sqlkmeans.create_agent_job @segmentation = N'customers';")
+    jobs = f"SELECT COUNT(*) FROM msdb.dbo.sysjobs WHERE name = N'{shown[0]}';"
+    assert trained.value(jobs) == 1
+    trained.rows("EXECUTE sqlkmeans.drop_agent_job @segmentation = N'customers';")
+    assert trained.value(jobs) == 0
+
+
+def test_uninstalling_leaves_the_segment_table_and_nothing_else(trained: Server) -> None:
+    shown = [row[0] for row in trained.script(uninstall_script(execute=False))[0]]
+    assert "DROP SCHEMA sqlkmeans;" in shown
+    assert trained.value("SELECT COUNT(*) FROM sqlkmeans.run;") == 1
+    trained.script(uninstall_script())
+    assert trained.objects() == set()
+    assert trained.value("SELECT SCHEMA_ID(N'sqlkmeans');") is None
+    assert trained.rows("SELECT name FROM sys.database_principals WHERE name LIKE N'sqlkmeans%';") == []
+    assert trained.rows("SELECT o.name FROM sys.objects AS o WHERE o.name LIKE N'customer[_]%' "
+                        "AND RTRIM(o.type) IN ('U', 'V');") == [("customer_segment",)]  # fmt: skip
+    assert trained.script(uninstall_script())[0] == []
+
+
+def test_a_segment_table_that_outlived_its_schema_is_taken_up_again(trained: Server) -> None:
+    trained.script(uninstall_script())
+    trained.script(install_script())
+    trained.rows(DEFINE)
+    train(trained, "customers")
+    assert trained.rows("SELECT arrived, departed FROM sqlkmeans.run;") == [(0, 0)]
+    assert trained.value("SELECT COUNT(*) FROM dbo.customer_segment_history "
+                         "WHERE valid_to IS NULL;") == 120  # fmt: skip
+
+
+@pytest.fixture
+def people(trained: Server) -> Iterator[Server]:
+    """Users without a login, one a role."""
+    if not trained.has("sys.parameters"):
+        pytest.skip("this server has no EXECUTE AS")
+    for role in ("reader", "operator", "admin"):
+        trained.rows(f"CREATE USER person_{role} WITHOUT LOGIN;")
+        trained.rows(f"ALTER ROLE sqlkmeans_{role} ADD MEMBER person_{role};")
+    yield trained
+    for role in ("reader", "operator", "admin"):
+        trained.rows(f"DROP USER person_{role};")
+
+
+def _as(server: Server, person: str, sql: str) -> Rows:
+    server.rows(f"EXECUTE AS USER = N'person_{person}';")
+    try:
+        return server.rows(sql)
+    finally:
+        server.rows("REVERT;")
+
+
+def test_a_reader_reads_labels_and_cannot_run(people: Server) -> None:
+    assert _as(people, "reader", "SELECT COUNT(*) FROM dbo.customer_segment_named;") == [(120,)]
+    assert _as(people, "reader", "SELECT COUNT(*) FROM sqlkmeans.segment_summary;") == [(3,)]
+    for refused in ("EXECUTE sqlkmeans.assign_segments @segmentation = N'customers';",
+                    "SELECT COUNT(*) FROM dbo.customer;",
+                    "DELETE FROM sqlkmeans.run;"):  # fmt: skip
+        with pytest.raises(Exception, match="(?i)permission"):
+            _as(people, "reader", refused)
+
+
+def test_an_operator_runs_with_select_on_the_source_and_can_drop_nothing(people: Server) -> None:
+    run = "EXECUTE sqlkmeans.assign_segments @segmentation = N'customers';"
+    with pytest.raises(Exception, match=r"(?i)permission|may not read"):
+        _as(people, "operator", run)
+    people.rows("GRANT SELECT ON dbo.customer TO person_operator;")
+    assert _as(people, "operator", run)[0][1] == 120
+    for refused in ("EXECUTE sqlkmeans.as_owner @statement = N'DROP TABLE dbo.customer;';",
+                    "DROP TABLE dbo.customer_segment;",
+                    "DELETE FROM dbo.customer_segment;",
+                    "DELETE FROM sqlkmeans.run;",
+                    "EXECUTE sqlkmeans.purge;"):  # fmt: skip
+        with pytest.raises(Exception, match="(?i)permission"):
+            _as(people, "operator", refused)
