@@ -2,9 +2,14 @@
 sqlkmeans 0.1.0: installs or upgrades schema sqlkmeans in the current database.
 
 Made from the files that build_order.txt names; do not edit it. May be run again: data, segment
-tables and grants stay. Needs db_owner, on SQL Server 2016 SP1 or newer, and compatibility
-level 130 or higher for JSON.
+tables and grants on procedures stay. Needs db_owner, SQL Server 2016 SP1 or newer, and
+compatibility level 130 or higher for JSON.
 */
+-- Procedures keep these settings of the session that makes them, and some clients have others.
+SET ANSI_NULLS ON;
+GO
+SET QUOTED_IDENTIFIER ON;
+GO
 
 -- schema/sqlkmeans.sql
 -- Owned by dbo, so that an ownership chain leads from its procedures to its tables.
@@ -1025,8 +1030,9 @@ BEGIN
         @now = @now;
 
     -- A cluster without a segment would drop its customers from the result in silence.
-    SET @statement = N'SELECT @arrived = COUNT_BIG(*) FROM ' + @staging
-        + N' AS s WHERE NOT EXISTS (SELECT 1 FROM OPENJSON(@text) AS j WHERE CAST(j.[key] AS int) = s.cluster);';
+    SET @statement = N'SELECT @arrived = COUNT_BIG(*) FROM (SELECT DISTINCT l.cluster FROM '
+        + @staging + N' AS l) AS s WHERE NOT EXISTS '
+        + N'(SELECT 1 FROM OPENJSON(@text) AS j WHERE CAST(j.[key] AS int) = s.cluster);';
     EXECUTE sqlkmeans.as_owner
         @statement = @statement, @text = @segment_ids, @arrived = @found OUTPUT;
     IF @found > 0
@@ -1170,9 +1176,9 @@ BEGIN
         seconds_publish = COALESCE(j.seconds_publish, r.seconds_publish),
         seconds_total = COALESCE(j.seconds_total, r.seconds_total),
         sqlkmeans_version = COALESCE(j.sqlkmeans_version, r.sqlkmeans_version),
-        library_versions = COALESCE(j.library_versions, r.library_versions),
+        library_versions = COALESCE(j.library_object, j.library_versions, r.library_versions),
         client = COALESCE(j.client, r.client),
-        warnings = COALESCE(j.warnings, r.warnings)
+        warnings = COALESCE(j.warning_list, j.warnings, r.warnings)
     FROM sqlkmeans.run AS r
     CROSS JOIN OPENJSON(@publication, '$.run') WITH (
         k                 int           '$.k',
@@ -1189,8 +1195,11 @@ BEGIN
         seconds_publish   float         '$.seconds_publish',
         seconds_total     float         '$.seconds_total',
         sqlkmeans_version nvarchar(64)  '$.sqlkmeans_version',
+        -- As JSON, or as a text that holds JSON.
+        library_object    nvarchar(max) '$.library_versions' AS JSON,
         library_versions  nvarchar(max) '$.library_versions',
         client            nvarchar(400) '$.client',
+        warning_list      nvarchar(max) '$.warnings' AS JSON,
         warnings          nvarchar(max) '$.warnings'
     ) AS j
     WHERE r.run_id = @run_id;
@@ -2058,7 +2067,7 @@ BEGIN
         WHERE name = @segmentation;
 
         UPDATE sqlkmeans.run
-        SET seconds_publish = DATEDIFF(microsecond, @begun, SYSUTCDATETIME()) / 1e6
+        SET seconds_publish = DATEDIFF(millisecond, @begun, SYSUTCDATETIME()) / 1e3
         WHERE run_id = @run_id AND seconds_publish IS NULL;
 
         COMMIT TRANSACTION;
@@ -2600,6 +2609,10 @@ BEGIN
             + N',"inertia":' + LTRIM(RTRIM(CONVERT(nvarchar(40), @inertia, 3)))
             + N',"seconds_assign":'
             + CAST(DATEDIFF(millisecond, @begun, SYSUTCDATETIME()) / 1000.0 AS nvarchar(40))
+            + CASE WHEN @total > @rows
+                   THEN N',"warnings":["' + CAST(@total - @rows AS nvarchar(20))
+                       + N' rows were skipped because a feature is missing"]'
+                   ELSE N'' END
             + N'},"tables":' + @tables + N'}';
 
         EXECUTE sqlkmeans.publish_staged
@@ -3088,6 +3101,10 @@ BEGIN
         EXECUTE sys.sp_executesql N'
 DECLARE @job_id uniqueidentifier;
 
+-- Inside TRY, because procedures of Agent tell a failure by RAISERROR, which ends nothing else.
+BEGIN TRY
+BEGIN TRANSACTION;
+
 IF NOT EXISTS (SELECT 1 FROM msdb.dbo.syscategories AS c WHERE c.name = @category AND c.category_class = 1)
     EXECUTE msdb.dbo.sp_add_category @class = N''JOB'', @type = N''LOCAL'', @name = @category;
 
@@ -3122,6 +3139,14 @@ EXECUTE msdb.dbo.sp_add_jobschedule
     @job_id = @job_id, @name = @job, @enabled = 1, @freq_type = @type, @freq_interval = @interval,
     @freq_subday_type = 1, @freq_recurrence_factor = @recurrence, @active_start_date = @today,
     @active_start_time = @time;
+
+COMMIT TRANSACTION;
+END TRY
+BEGIN CATCH
+    IF XACT_STATE() <> 0
+        ROLLBACK TRANSACTION;
+    THROW;
+END CATCH;
 ',
             N'@job nvarchar(128), @category nvarchar(128), @description nvarchar(512),
               @owner nvarchar(128), @mail int, @notify_operator nvarchar(128), @step nvarchar(20),

@@ -113,8 +113,8 @@ def _run(rows: pd.DataFrame, job: Row) -> tuple[pd.DataFrame, Row]:
         "seconds_fit": round(fitted - begun, 3),
         "seconds_assign": round(time.perf_counter() - fitted, 3),
         "sqlkmeans_version": __version__,
-        "library_versions": json.dumps(_library_versions()),
-        "warnings": json.dumps(_warnings(profiles, segment_ids, skipped)),
+        "library_versions": _library_versions(),
+        "warnings": _warnings(profiles, segment_ids, skipped),
     }
     return labels, {
         "segment_ids": segment_ids,

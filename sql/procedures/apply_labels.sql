@@ -37,8 +37,9 @@ BEGIN
         @now = @now;
 
     -- A cluster without a segment would drop its customers from the result in silence.
-    SET @statement = N'SELECT @arrived = COUNT_BIG(*) FROM ' + @staging
-        + N' AS s WHERE NOT EXISTS (SELECT 1 FROM OPENJSON(@text) AS j WHERE CAST(j.[key] AS int) = s.cluster);';
+    SET @statement = N'SELECT @arrived = COUNT_BIG(*) FROM (SELECT DISTINCT l.cluster FROM '
+        + @staging + N' AS l) AS s WHERE NOT EXISTS '
+        + N'(SELECT 1 FROM OPENJSON(@text) AS j WHERE CAST(j.[key] AS int) = s.cluster);';
     EXECUTE sqlkmeans.as_owner
         @statement = @statement, @text = @segment_ids, @arrived = @found OUTPUT;
     IF @found > 0

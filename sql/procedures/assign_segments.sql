@@ -175,6 +175,10 @@ BEGIN
             + N',"inertia":' + LTRIM(RTRIM(CONVERT(nvarchar(40), @inertia, 3)))
             + N',"seconds_assign":'
             + CAST(DATEDIFF(millisecond, @begun, SYSUTCDATETIME()) / 1000.0 AS nvarchar(40))
+            + CASE WHEN @total > @rows
+                   THEN N',"warnings":["' + CAST(@total - @rows AS nvarchar(20))
+                       + N' rows were skipped because a feature is missing"]'
+                   ELSE N'' END
             + N'},"tables":' + @tables + N'}';
 
         EXECUTE sqlkmeans.publish_staged

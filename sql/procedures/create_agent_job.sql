@@ -110,6 +110,10 @@ BEGIN
         EXECUTE sys.sp_executesql N'
 DECLARE @job_id uniqueidentifier;
 
+-- Inside TRY, because procedures of Agent tell a failure by RAISERROR, which ends nothing else.
+BEGIN TRY
+BEGIN TRANSACTION;
+
 IF NOT EXISTS (SELECT 1 FROM msdb.dbo.syscategories AS c WHERE c.name = @category AND c.category_class = 1)
     EXECUTE msdb.dbo.sp_add_category @class = N''JOB'', @type = N''LOCAL'', @name = @category;
 
@@ -144,6 +148,14 @@ EXECUTE msdb.dbo.sp_add_jobschedule
     @job_id = @job_id, @name = @job, @enabled = 1, @freq_type = @type, @freq_interval = @interval,
     @freq_subday_type = 1, @freq_recurrence_factor = @recurrence, @active_start_date = @today,
     @active_start_time = @time;
+
+COMMIT TRANSACTION;
+END TRY
+BEGIN CATCH
+    IF XACT_STATE() <> 0
+        ROLLBACK TRANSACTION;
+    THROW;
+END CATCH;
 ',
             N'@job nvarchar(128), @category nvarchar(128), @description nvarchar(512),
               @owner nvarchar(128), @mail int, @notify_operator nvarchar(128), @step nvarchar(20),

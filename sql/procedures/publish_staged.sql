@@ -108,7 +108,7 @@ BEGIN
         WHERE name = @segmentation;
 
         UPDATE sqlkmeans.run
-        SET seconds_publish = DATEDIFF(microsecond, @begun, SYSUTCDATETIME()) / 1e6
+        SET seconds_publish = DATEDIFF(millisecond, @begun, SYSUTCDATETIME()) / 1e3
         WHERE run_id = @run_id AND seconds_publish IS NULL;
 
         COMMIT TRANSACTION;

@@ -24,9 +24,9 @@ BEGIN
         seconds_publish = COALESCE(j.seconds_publish, r.seconds_publish),
         seconds_total = COALESCE(j.seconds_total, r.seconds_total),
         sqlkmeans_version = COALESCE(j.sqlkmeans_version, r.sqlkmeans_version),
-        library_versions = COALESCE(j.library_versions, r.library_versions),
+        library_versions = COALESCE(j.library_object, j.library_versions, r.library_versions),
         client = COALESCE(j.client, r.client),
-        warnings = COALESCE(j.warnings, r.warnings)
+        warnings = COALESCE(j.warning_list, j.warnings, r.warnings)
     FROM sqlkmeans.run AS r
     CROSS JOIN OPENJSON(@publication, '$.run') WITH (
         k                 int           '$.k',
@@ -43,8 +43,11 @@ BEGIN
         seconds_publish   float         '$.seconds_publish',
         seconds_total     float         '$.seconds_total',
         sqlkmeans_version nvarchar(64)  '$.sqlkmeans_version',
+        -- As JSON, or as a text that holds JSON.
+        library_object    nvarchar(max) '$.library_versions' AS JSON,
         library_versions  nvarchar(max) '$.library_versions',
         client            nvarchar(400) '$.client',
+        warning_list      nvarchar(max) '$.warnings' AS JSON,
         warnings          nvarchar(max) '$.warnings'
     ) AS j
     WHERE r.run_id = @run_id;

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,6 +9,8 @@ from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
+
+from sqlkmeans.clustering.threads import cores
 
 Matrix = npt.NDArray[np.float64]
 Vector = npt.NDArray[np.float64]
@@ -100,10 +101,3 @@ def map_blocks(n_rows: int, function: Callable[[slice], T], block: int = BLOCK) 
         return [function(rows) for rows in blocks]
     with ThreadPoolExecutor(cores()) as pool:
         return list(pool.map(function, blocks))
-
-
-def cores() -> int:
-    """Processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

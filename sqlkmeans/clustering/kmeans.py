@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from sqlkmeans.clustering.assignment import Assignment, Matrix, assign
-from sqlkmeans.clustering.lloyd import lloyd, seed_centroids
+from sqlkmeans.clustering.lloyd import lloyd, potential, seed_centroids
+from sqlkmeans.clustering.threads import one_library_thread
 from sqlkmeans.errors import DataError
 
 SAMPLE_ROWS = 100_000
@@ -87,7 +88,10 @@ def fit_kmeans(
     if len(matrix) <= sample_rows:
         centroids, n_iter = _scikit_learn(matrix, k, n_init, seed, max_iter, tol)
     else:
-        centroids, n_iter = _sample_then_all(matrix, k, n_init, seed, sample_rows, max_iter, tol)
+        with one_library_thread():
+            centroids, n_iter = _sample_then_all(
+                matrix, k, n_init, seed, sample_rows, max_iter, tol
+            )
     assignment = assign(matrix, centroids)
     return _largest_first(KMeansFit(centroids, assignment, n_iter))
 
@@ -96,11 +100,8 @@ def _scikit_learn(
     matrix: Matrix, k: int, n_init: int, seed: int, max_iter: int, tol: float
 ) -> tuple[Matrix, int]:
     from sklearn.cluster import KMeans
-    from threadpoolctl import threadpool_limits
 
-    # One OpenMP thread: several add their partial sums in the order in which they finish, which
-    # changes the last bits from run to run, and they spin when the machine has other work.
-    with threadpool_limits(limits=1, user_api="openmp"):
+    with one_library_thread():
         model = KMeans(k, n_init=n_init, random_state=seed, max_iter=max_iter, tol=tol).fit(matrix)
     return model.cluster_centers_, int(model.n_iter_)
 
@@ -120,7 +121,7 @@ def _sample_then_all(
         return lloyd(small, seeds, max_iter=max_iter, threshold=threshold)
 
     starts = [start(sequence) for sequence in for_starts]
-    inertias = [assign(sample, centroids).inertia for centroids, _ in starts]
+    inertias = [potential(sample, centroids) for centroids, _ in starts]
     centroids, n_iter = starts[int(np.argmin(inertias))]
     centroids, passes = lloyd(sample, centroids, max_iter=max_iter, threshold=threshold)
     rest = PASS_TOLERANCE_SHARE * threshold

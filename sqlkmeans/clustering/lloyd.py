@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from math import log
 
 import numpy as np
@@ -52,21 +52,10 @@ def lloyd(
 
 
 def _pass(matrix: Matrix, centroids: Matrix, origin: Vector) -> Matrix:
-    """The mean of the rows nearest to each centroid; an empty cluster moves to a far row.
-
-    Distances are ``|c|^2 - 2xc``, a matrix product, which leaves out the row's own norm. It is
-    several times faster than differences, and exact enough once both are taken relative to an
-    origin among the centroids: a pass only has to say which centroid is nearer.
-    """
+    """The mean of the rows nearest to each centroid; an empty cluster moves to a far row."""
     k, n_features = centroids.shape
-    shifted = centroids - origin
-    norms = (shifted**2).sum(axis=1)[:, None]
     counts, sums = np.zeros(k), np.zeros((k, n_features))
-    for start in range(0, len(matrix), _block_rows(k)):
-        rows = matrix[start : start + _block_rows(k)] - origin
-        distances = shifted @ rows.T
-        distances *= -2
-        distances += norms
+    for rows, distances in _blocks(matrix, centroids, origin):
         member = np.asarray(distances == distances.min(axis=0), dtype=np.float64)
         block_counts = member.sum(axis=1)
         if block_counts.sum() > len(rows):  # a tie: the first of the nearest has the row
@@ -81,6 +70,30 @@ def _pass(matrix: Matrix, centroids: Matrix, origin: Vector) -> Matrix:
         nearest = assign(matrix, centroids).squared_distances
         moved[empty] = matrix[np.argpartition(-nearest, len(empty) - 1)[: len(empty)]]
     return moved
+
+
+def _blocks(matrix: Matrix, centroids: Matrix, origin: Vector) -> Iterator[tuple[Matrix, Matrix]]:
+    """Rows relative to an origin, and ``|c|^2 - 2xc``, of shape (k, n_rows), block by block.
+
+    That is the squared distance but for the row's own norm. As a matrix product it is several
+    times faster than differences, and exact enough relative to an origin among the centroids,
+    where it only has to say which centroid is nearer.
+    """
+    shifted = centroids - origin
+    norms = (shifted**2).sum(axis=1)[:, None]
+    step = _block_rows(len(centroids))
+    for start in range(0, len(matrix), step):
+        rows = matrix[start : start + step] - origin
+        distances = shifted @ rows.T
+        distances *= -2
+        distances += norms
+        yield rows, distances
+
+
+def potential(matrix: Matrix, centroids: Matrix) -> float:
+    """Inertia, but for a constant that depends on the rows alone: enough to compare starts."""
+    origin = matrix.mean(axis=0)
+    return sum(float(d.min(axis=0).sum()) for _, d in _blocks(matrix, centroids, origin))
 
 
 def _block_rows(k: int) -> int:

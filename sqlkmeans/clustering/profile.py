@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sqlkmeans.clustering.assignment import Assignment, Matrix, cores
+from sqlkmeans.clustering.assignment import Assignment, Matrix
 from sqlkmeans.clustering.preparation import Preparation
+from sqlkmeans.clustering.threads import cores
 
 #: Row 0 of every profile: all clustered customers.
 EVERYONE = 0

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sqlkmeans.clustering.assignment import Assignment, Matrix
+from sqlkmeans.clustering.threads import one_library_thread
 
 SILHOUETTE_ROWS = 2_000
 
@@ -52,8 +53,10 @@ def score(matrix: Matrix, centroids: Matrix, assignment: Assignment, *, seed: in
     sizes = assignment.sizes(k)
     if k < 2 or n_rows <= k or not sizes.all():
         return Scores(None, None, None)
+    with one_library_thread():
+        silhouette = _silhouette(matrix, assignment.labels, sizes, seed)
     return Scores(
-        silhouette=_silhouette(matrix, assignment.labels, sizes, seed),
+        silhouette=silhouette,
         davies_bouldin=_davies_bouldin(centroids, assignment, sizes),
         calinski_harabasz=_calinski_harabasz(matrix, assignment, k),
     )

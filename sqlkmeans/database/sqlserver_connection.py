@@ -92,7 +92,7 @@ class Connector:
         self._dbapi: Any = self.engine.dialect.loaded_dbapi
         # SQLAlchemy reads the version from a banner whose words differ between products.
         dialect: Any = self.engine.dialect
-        dialect._get_server_version_info = _product_version
+        dialect._get_server_version_info = product_version
         arguments, _ = self.engine.dialect.create_connect_args(url)
         self._connection_string = str(arguments[0])
 
@@ -274,7 +274,8 @@ def _size(value: Any) -> tuple[int, int, int] | None:
     return (pyodbc.SQL_WVARCHAR, 0, 0) if isinstance(value, str) and len(value) > 2000 else None
 
 
-def _product_version(connection: sa.Connection) -> tuple[int, ...]:
+def product_version(connection: sa.Connection) -> tuple[int, ...]:
+    """The server's version, from its property and not from the words of its banner."""
     text = connection.exec_driver_sql(
         "SELECT CAST(SERVERPROPERTY('ProductVersion') AS nvarchar(128))"
     ).scalar()

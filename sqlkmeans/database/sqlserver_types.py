@@ -32,6 +32,19 @@ _PLAIN_ARROW: dict[str, pa.DataType] = {
     "binary": pa.large_binary(),
     "varbinary": pa.large_binary(),
 }
+# The parameter of a type in ODBC's terms: name, size, digits.
+_PLAIN_BINDING = {
+    "bigint": ("SQL_BIGINT", 0, 0),
+    "int": ("SQL_INTEGER", 0, 0),
+    "smallint": ("SQL_SMALLINT", 0, 0),
+    "tinyint": ("SQL_TINYINT", 0, 0),
+    "bit": ("SQL_BIT", 0, 0),
+    "float": ("SQL_DOUBLE", 0, 0),
+    "date": ("SQL_TYPE_DATE", 10, 0),
+    "datetime": ("SQL_TYPE_TIMESTAMP", 23, 3),
+    "smalldatetime": ("SQL_TYPE_TIMESTAMP", 23, 3),
+    "datetime2": ("SQL_TYPE_TIMESTAMP", 26, 6),
+}
 # CONVERT's style that writes every digit, and reads it back whatever the session's language.
 _TEXT_STYLE = {"datetime2": 121, "datetimeoffset": 121, "time": 121}
 # Money as text has two digits or is rounded on the way; as a decimal it has all four.
@@ -117,6 +130,15 @@ class SqlColumn:
         if self.base in _AS_DECIMAL:
             return f"CAST(CONVERT({_AS_DECIMAL[self.base]}, ?) AS {self.type})"
         return f"CONVERT({self.type}, ?{self._style})"
+
+    @property
+    def binding(self) -> tuple[str, int, int]:
+        """ODBC's name of the parameter's type, its size and its digits."""
+        if not self.as_text and self.base in _PLAIN_BINDING:
+            return _PLAIN_BINDING[self.base]
+        if self.base in ("binary", "varbinary"):
+            return "SQL_VARBINARY", self.max_length, 0
+        return "SQL_WVARCHAR", max(64, self.max_length), 0
 
     @property
     def _style(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 
 import pyarrow as pa
 
@@ -78,8 +79,18 @@ def _send_arrays(
         try:
             if session.driver == "pyodbc":
                 cursor.fast_executemany = True
+            # Left to itself, mssql-python takes the type of a column of texts from the longest
+            # one, and letters that this one's code page lacks become question marks; pyodbc asks
+            # a server that need not know.
+            cursor.setinputsizes([_binding(session.driver, column) for column in columns])
             cursor.executemany(statement, list(zip(*(c.to_pylist() for c in part.columns))))
         finally:
             cursor.close()
         session.native.commit()
     session.native.autocommit = True
+
+
+def _binding(driver: str, column: SqlColumn) -> tuple[int, int, int]:
+    constants = import_module({"pyodbc": "pyodbc", "mssqlpython": "mssql_python"}[driver])
+    name, size, digits = column.binding
+    return int(getattr(constants, name)), size, digits

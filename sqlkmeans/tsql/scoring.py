@@ -68,10 +68,11 @@ def scoring_script(name: str, model: SegmentModel, *, least: bool = False) -> st
     function = f"sqlkmeans.{bracket('assign_' + name)}"
     literal = function.replace("'", "''")
     dialect = TSQL_LEAST if least else TSQL
+    columns = ", ".join(_shown(column) for column in model.columns)
     return (
         f"-- Segments of {_one_line(name)}, written by sqlkmeans {__version__}. Use it so:\n"
         f"-- SELECT c.*, f.segment_id, f.segment_name FROM <table> AS c\n"
-        f"-- CROSS APPLY {_one_line(function)}({', '.join(_shown(c) for c in model.columns)}) AS f;\n"
+        f"-- CROSS APPLY {_one_line(function)}({columns}) AS f;\n"
         "IF SCHEMA_ID(N'sqlkmeans') IS NULL\n"
         "    EXECUTE (N'CREATE SCHEMA sqlkmeans AUTHORIZATION dbo;');\n"
         "GO\n"
@@ -121,7 +122,8 @@ def scoring_query(model: SegmentModel, values: Sequence[str], dialect: Dialect) 
     own = [_filled(f, value) for f, value in zip(features, values)]
     transformed = [_transformed(f, f"x.x{p}", dialect) for p, f in zip(positions, features)]
     scaled = [
-        f"(t.t{p} - ({number(f.center)})) / {number(f.divisor)}" for p, f in zip(positions, features)
+        f"(t.t{p} - ({number(f.center)})) / {number(f.divisor)}"
+        for p, f in zip(positions, features)
     ]
     distances = [
         " + ".join(
@@ -143,7 +145,9 @@ def scoring_query(model: SegmentModel, values: Sequence[str], dialect: Dialect) 
         ("n", [f"{nearest} AS squared_distance"]),
         ("b", [f"CASE n.squared_distance {winner} END AS segment_id"]),
     ]
-    first, *rest = (f"(\n    SELECT\n        {_listed(columns)}\n) AS {name}" for name, columns in steps)
+    first, *rest = (
+        f"(\n    SELECT\n        {_listed(columns)}\n) AS {name}" for name, columns in steps
+    )
     return (
         "SELECT\n"
         "    b.segment_id,\n"

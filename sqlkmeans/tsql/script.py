@@ -25,9 +25,14 @@ _HEADER = """\
 sqlkmeans {version}: installs or upgrades schema sqlkmeans in the current database.
 
 Made from the files that build_order.txt names; do not edit it. May be run again: data, segment
-tables and grants stay. Needs db_owner, on SQL Server 2016 SP1 or newer, and compatibility
-level 130 or higher for JSON.
+tables and grants on procedures stay. Needs db_owner, SQL Server 2016 SP1 or newer, and
+compatibility level 130 or higher for JSON.
 */
+-- Procedures keep these settings of the session that makes them, and some clients have others.
+SET ANSI_NULLS ON;
+GO
+SET QUOTED_IDENTIFIER ON;
+GO
 """
 
 

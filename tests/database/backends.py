@@ -189,10 +189,9 @@ class SQLServerBackend(Backend):
         marks = ", ".join("?" for _ in rows.column_names)
         self._outside.autocommit = False
         cursor = self._outside.cursor()
-        cursor.executemany(
-            f"INSERT INTO {bracket_name(parts)} VALUES ({marks})",
-            [tuple(row.values()) for row in rows.to_pylist()],
-        )
+        # One by one: executemany takes the type of a column of texts from the longest of them.
+        for row in rows.to_pylist():
+            cursor.execute(f"INSERT INTO {bracket_name(parts)} VALUES ({marks})", *row.values())
         cursor.close()
         self._outside.commit()
         self._outside.autocommit = True

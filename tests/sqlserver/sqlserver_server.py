@@ -7,6 +7,7 @@ where Docker answers and Testcontainers is installed.
 
 from __future__ import annotations
 
+import json
 import os
 from contextlib import suppress
 from functools import cache
@@ -118,26 +119,36 @@ def empty(connection: Any) -> None:
 
 
 def keeps_name(connection: Any, name: str) -> bool:
-    """Whether the server can make, find and drop a table of a name."""
+    """Whether the server can make, find, read in both ways of quoting, and drop such a table."""
     table = f"dbo.{quote(name)}"
+    double = name.replace('"', '""')
     try:
         rows(connection, f"CREATE TABLE {table} (a int);")
-        found = rows(connection, "SELECT COUNT(*) FROM sys.tables WHERE name = ?;", name)
+        found = rows(connection, "SELECT name FROM sys.tables;")
+        rows(connection, f'SELECT * FROM dbo."{double}";')
         rows(connection, f"DROP TABLE {table};")
     except mssql_python.Error:
         return False
-    return found == [(1,)]
+    return name.lower() in {str(row[0]).lower() for row in found} and _keeps_json(connection, name)
 
 
 def keeps_column(connection: Any, name: str) -> bool:
     """Whether the server can make and find a column of a name."""
     try:
+        rows(connection, "DROP TABLE IF EXISTS dbo.sqlkmeans_try;")
         rows(connection, f"CREATE TABLE dbo.sqlkmeans_try ({quote(name)} int);")
-        found = rows(connection, "SELECT COUNT(*) FROM sys.columns WHERE name = ?;", name)
+        found = rows(connection, "EXECUTE sys.sp_describe_first_result_set "
+                                 "N'SELECT * FROM dbo.sqlkmeans_try';")  # fmt: skip
         rows(connection, "DROP TABLE dbo.sqlkmeans_try;")
     except mssql_python.Error:
         return False
-    return found[0][0] > 0
+    return found[0][2] == name and _keeps_json(connection, name)
+
+
+def _keeps_json(connection: Any, name: str) -> bool:
+    """Whether a text comes out of JSON as it went in."""
+    document = json.dumps({"name": name})
+    return rows(connection, "SELECT JSON_VALUE(?, '$.name');", document) == [(name,)]
 
 
 def _empty_schema(connection: Any) -> None:

@@ -61,7 +61,9 @@ NATIVE_KEYS = {
 TEXT_KEYS = {
     "a_fine": "datetime2(7)", "a_zone": "datetimeoffset(7)", "a_time": "time(7)",
     "a_decimal": "decimal(38, 10)", "a_money": "money", "a_change": "smallmoney",
-    "a_text": "nvarchar(40)",
+    "a_text": "nvarchar(40)", "a_big": "bigint", "a_day": "date", "a_micro": "datetime2(6)",
+    "a_bit": "bit", "a_bytes": "varbinary(20)", "a_guid": "uniqueidentifier", "a_tiny": "tinyint",
+    "a_moment": "datetime",
 }  # fmt: skip
 VALUES = {
     "a_big": "9007199254740993 + {i}", "a_small": "-5 - {i}", "a_tiny": "255 - {i}",
@@ -74,7 +76,8 @@ VALUES = {
     "a_micro": "DATEADD(microsecond, {i}, CAST('1802-03-04 00:00:00.000001' AS datetime2(6)))",
     "a_binary": "CAST(0x00112233445566778899AABBCCDDEE00 AS binary(16))",
     "a_bytes": "CAST(0x00FF00 AS varbinary(20))",
-    "a_text": "N'Zoë 漢字 🙂 ''' + CAST({i} AS nvarchar(5))",
+    "a_text": "CASE {i} WHEN 0 THEN N'the longest of these texts is plain' "
+              "ELSE N'Zoë 漢字 🙂 ''' + CAST({i} AS nvarchar(5)) END",
     "a_char": "N'ab' + CAST({i} AS nvarchar(5))",
     "a_latin": "'caf' + NCHAR(233) + CAST({i} AS varchar(5))",
     "a_fine": "DATEADD(microsecond, {i}, CAST('2020-02-29 12:34:56.1234567' AS datetime2(7)))",

@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 #: Name a Python 3.10 with numpy 1.22, pandas 1.5 and scikit-learn 1.2 here to test with a server's.
 PYTHON = os.environ.get("SQLKMEANS_SERVER_PYTHON", sys.executable)
 
-_RUNNER = '''
+_RUNNER = """
 import json, sys
 
 REFUSED = {"pyarrow", "pydantic", "sqlalchemy", "duckdb", "mssql_python", "pyodbc", "matplotlib",
@@ -61,7 +61,7 @@ assert all(isinstance(value, str) for value in result.values())
 np.savez(folder + "/output.npz", *(output[column].to_numpy() for column in output))
 with open(folder + "/result.json", "w", encoding="utf-8") as file:
     json.dump({"outputs": result, "modules": sorted({m.split(".")[0] for m in sys.modules})}, file)
-'''
+"""
 
 
 @dataclass(frozen=True)

@@ -138,14 +138,18 @@ def test_ids_and_names_stay_with_their_customers_when_rows_come_in_another_order
         last_segment_id=before["last_segment_id"],
         model_feature=before["tables"]["model_feature"],
         centroid=before["tables"]["centroid"],
-        segment=[{k: row[k] for k in ("segment_id", "name")} for row in before["tables"]["segment"]],
+        segment=[
+            {k: row[k] for k in ("segment_id", "name")} for row in before["tables"]["segment"]
+        ],
         given=[{"segment_id": 2, "name": "the middle"}],
     )
     after = run_job(rows, job).outputs["publication"]
     # The first segment is now the smallest but one; its id is what it was.
     sizes = {row["segment_id"]: row["size"] for row in after["tables"]["segment"]}
     assert sizes == {0: 80, 1: 20, 2: 40, 3: 20}
-    named = {row["segment_id"]: (row["name"], row["name_source"]) for row in after["tables"]["segment"]}
+    named = {
+        row["segment_id"]: (row["name"], row["name_source"]) for row in after["tables"]["segment"]
+    }
     assert named[2] == ("the middle", "given")
     assert named[1][0] == before["tables"]["segment"][1]["name"]
     assert after["last_segment_id"] == 3

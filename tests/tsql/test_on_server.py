@@ -14,7 +14,8 @@ import sqlserver_server
 import tsql_files
 from tsql_files import read
 
-from sqlkmeans.clustering.preparation import PreparedFeature, Preparation
+from sqlkmeans import Segmentation
+from sqlkmeans.clustering.preparation import Preparation, PreparedFeature
 from sqlkmeans.external_script import run_segmentation
 from sqlkmeans.model import SegmentModel
 from sqlkmeans.tsql.script import batches, install_script, uninstall_script
@@ -46,7 +47,7 @@ class Server:
         return self.value(f"SELECT OBJECT_ID(N'{system_object}');") is not None
 
     def error(self, sql: str, *parameters: Any) -> str:
-        with pytest.raises(Exception, match=".") as caught:
+        with pytest.raises(Exception, match=r".") as caught:
             self.rows(sql, *parameters)
         return str(caught.value)
 
@@ -113,11 +114,13 @@ def train(server: Server, name: str) -> int:
 
 def make_job(server: Server, name: str, run_id: int, last: int) -> dict[str, Any]:
     definition, active = server.rows(
-        "SELECT definition, active_run_id FROM sqlkmeans.segmentation WHERE name = ?;", name)[0]
+        "SELECT definition, active_run_id FROM sqlkmeans.segmentation WHERE name = ?;", name
+    )[0]
 
     def result(columns: str, table: str, where: str = "") -> list[dict[str, Any]]:
         rows = server.rows(
-            f"SELECT {columns} FROM sqlkmeans.{table} WHERE run_id = {active or 0} {where};")
+            f"SELECT {columns} FROM sqlkmeans.{table} WHERE run_id = {active or 0} {where};"
+        )
         return [dict(zip(columns.split(", "), row)) for row in rows]
 
     return {
@@ -143,7 +146,8 @@ def make_customers(server: Server, rows: int = 120) -> None:
     age = np.array([25, 45, 62])[group]
     # Beyond 2^53: a key that passes through a float anywhere loses its last digit.
     values = ", ".join(
-        f"({9007199254740993 + i}, {x!r}, {a})" for i, (x, a) in enumerate(zip(income.tolist(), age))
+        f"({9007199254740993 + i}, {x!r}, {a})"
+        for i, (x, a) in enumerate(zip(income.tolist(), age))
     )
     server.rows(f"INSERT INTO dbo.customer VALUES {values};")
 
@@ -268,13 +272,37 @@ def test_defining_without_executing_shows_and_changes_nothing(server: Server) ->
     assert server.value("SELECT COUNT(*) FROM sqlkmeans.segmentation;") == 0
 
 
+def test_the_client_reads_what_was_defined_in_sql(server: Server) -> None:
+    make_customers(server)
+    server.rows(DEFINE)
+    found = Segmentation.from_json(server.value("SELECT definition FROM sqlkmeans.segmentation;"))
+    assert found == Segmentation.create(
+        name="customers", source="dbo.customer", key="customer_id", k=3,
+        features=["income", {"column": "age", "transform": "log1p", "weight": 2}],
+        target="dbo.customer_segment", missing="mean",
+    )  # fmt: skip
+
+
+def test_skipped_rows_have_no_label_and_a_warning(trained: Server) -> None:
+    trained.rows("UPDATE sqlkmeans.run SET definition = REPLACE(definition, ?, ?);",
+                 '"missing":"mean"', '"missing":"skip"')  # fmt: skip
+    trained.rows("UPDATE sqlkmeans.model_feature SET fill = NULL;")
+    trained.rows("UPDATE dbo.customer SET age = NULL WHERE customer_id = 9007199254740993;")
+    run = trained.rows("EXECUTE sqlkmeans.assign_segments @segmentation = N'customers';")[0]
+    assert run[1:6] == (119, 1, 0, 0, 1)
+    assert json.loads(trained.value("SELECT warnings FROM sqlkmeans.run WHERE run_id = ?;",
+                                    run[0])) == [
+        "1 rows were skipped because a feature is missing"]  # fmt: skip
+
+
 def test_a_first_run_labels_every_customer_under_its_own_key(trained: Server) -> None:
     assert trained.value("SELECT COUNT(*) FROM dbo.customer_segment;") == 120
     assert trained.value(
         "SELECT COUNT(*) FROM dbo.customer_segment AS t "
         "INNER JOIN dbo.customer AS c ON c.customer_id = t.customer_id;") == 120  # fmt: skip
     sizes = trained.rows(
-        "SELECT segment_id, size FROM sqlkmeans.segment_summary ORDER BY segment_id;")
+        "SELECT segment_id, size FROM sqlkmeans.segment_summary ORDER BY segment_id;"
+    )
     assert sizes == [(1, 60), (2, 40), (3, 20)]
     assert trained.rows("SELECT status, changed, arrived, written FROM sqlkmeans.run;") == [
         ("published", 120, 120, 120)]  # fmt: skip
@@ -282,8 +310,10 @@ def test_a_first_run_labels_every_customer_under_its_own_key(trained: Server) ->
 
 def test_training_again_writes_nothing(trained: Server) -> None:
     train(trained, "customers")
-    assert trained.rows(
-        "SELECT changed, written FROM sqlkmeans.run ORDER BY run_id;") == [(120, 120), (0, 0)]
+    assert trained.rows("SELECT changed, written FROM sqlkmeans.run ORDER BY run_id;") == [
+        (120, 120),
+        (0, 0),
+    ]
     assert trained.value("SELECT COUNT(*) FROM dbo.customer_segment_history;") == 120
 
 
@@ -291,7 +321,8 @@ def test_the_function_gives_pythons_answer_for_every_row(trained: Server) -> Non
     trained.rows("INSERT INTO dbo.customer VALUES (1, NULL, 30), (2, 100000, NULL), (3, 1e9, 0);")
     found = trained.rows(
         "SELECT c.income, c.age, f.segment_id, f.segment_name, f.distance, f.runner_up_distance "
-        "FROM dbo.customer AS c CROSS APPLY sqlkmeans.assign_customers(c.income, c.age) AS f;")
+        "FROM dbo.customer AS c CROSS APPLY sqlkmeans.assign_customers(c.income, c.age) AS f;"
+    )
     model = load_model(trained, "customers")
     raw = np.array([[np.nan if v is None else v for v in row[:2]] for row in found], dtype=float)
     assert [row[2] for row in found] == model.predict(raw).tolist()
@@ -304,7 +335,9 @@ def test_the_function_gives_pythons_answer_for_every_row(trained: Server) -> Non
 
 def test_assigning_labels_new_changed_and_departed_customers(trained: Server) -> None:
     trained.rows("INSERT INTO dbo.customer VALUES (7, 161000, 61);")
-    trained.rows("UPDATE dbo.customer SET income = 160000, age = 62 WHERE customer_id = 9007199254740993;")
+    trained.rows(
+        "UPDATE dbo.customer SET income = 160000, age = 62 WHERE customer_id = 9007199254740993;"
+    )
     trained.rows("DELETE FROM dbo.customer WHERE customer_id = 9007199254740994;")
     run = trained.rows("EXECUTE sqlkmeans.assign_segments @segmentation = N'customers';")[0]
     assert run[1:6] == (120, 0, 1, 1, 1)
@@ -314,12 +347,16 @@ def test_assigning_labels_new_changed_and_departed_customers(trained: Server) ->
     ) == [(7, 3), (9007199254740993, 3)]
     history = trained.rows(
         "SELECT segment_id, CASE WHEN valid_to IS NULL THEN 1 ELSE 0 END "
-        "FROM dbo.customer_segment_history WHERE customer_id = 9007199254740993 ORDER BY valid_from;")
+        "FROM dbo.customer_segment_history WHERE customer_id = 9007199254740993 "
+        "ORDER BY valid_from;"
+    )
     assert history == [(1, 0), (3, 1)]
     moved = trained.rows(
         "SELECT from_segment_id, to_segment_id, customers FROM sqlkmeans.segment_movement "
         "WHERE segmentation = N'customers' AND from_run_id = ? AND to_run_id = ?;",
-        trained.run(1), trained.run(2))
+        trained.run(1),
+        trained.run(2),
+    )
     assert set(moved) == {(1, 1, 58), (2, 2, 40), (3, 3, 20), (1, 3, 1), (1, None, 1), (None, 3, 1)}
     assert sum(row[2] for row in moved) == 121
 
@@ -334,10 +371,16 @@ def test_rolling_back_brings_back_labels_and_is_a_run_of_its_own(trained: Server
     before = trained.rows("SELECT customer_id, segment_id FROM dbo.customer_segment ORDER BY 1;")
     trained.rows("UPDATE dbo.customer SET income = 160000, age = 62 WHERE income < 60000;")
     trained.rows("EXECUTE sqlkmeans.assign_segments @segmentation = N'customers';")
-    assert trained.rows("SELECT customer_id, segment_id FROM dbo.customer_segment ORDER BY 1;") != before
+    assert (
+        trained.rows("SELECT customer_id, segment_id FROM dbo.customer_segment ORDER BY 1;")
+        != before
+    )
     run = trained.rows("EXECUTE sqlkmeans.rollback_segmentation @segmentation = N'customers';")[0]
     assert run[:4] == (trained.run(3), trained.run(1), 0, 60)
-    assert trained.rows("SELECT customer_id, segment_id FROM dbo.customer_segment ORDER BY 1;") == before
+    assert (
+        trained.rows("SELECT customer_id, segment_id FROM dbo.customer_segment ORDER BY 1;")
+        == before
+    )
     message = trained.error("EXECUTE sqlkmeans.rollback_segmentation @segmentation = N'customers';")
     assert "no published run before" in message
 
@@ -357,37 +400,46 @@ def test_a_name_that_is_given_reaches_views_function_and_later_runs(trained: Ser
 
 def test_a_second_session_is_kept_out_at_once(trained: Server) -> None:
     other = sqlserver_server.connect(trained.url)
-    sqlserver_server.rows(other, "EXECUTE sqlkmeans.lock_segmentation @segmentation = N'customers';")
+    sqlserver_server.rows(
+        other, "EXECUTE sqlkmeans.lock_segmentation @segmentation = N'customers';"
+    )
     message = trained.error("EXECUTE sqlkmeans.assign_segments @segmentation = N'customers';")
     assert "is being run already; nothing was changed" in message
-    sqlserver_server.rows(other, "EXECUTE sqlkmeans.unlock_segmentation @segmentation = N'customers';")
+    sqlserver_server.rows(
+        other, "EXECUTE sqlkmeans.unlock_segmentation @segmentation = N'customers';"
+    )
     trained.rows("EXECUTE sqlkmeans.assign_segments @segmentation = N'customers';")
     other.close()
 
 
 def test_a_run_that_failed_says_why_and_leaves_no_staging_and_no_lock(trained: Server) -> None:
-    trained.rows("UPDATE sqlkmeans.run SET definition = REPLACE(definition, N'\"missing\":\"mean\"', "
-                 "N'\"missing\":\"error\"');")  # fmt: skip
+    trained.rows(
+        "UPDATE sqlkmeans.run SET definition = REPLACE(definition, ?, ?);",
+        '"missing":"mean"', '"missing":"error"')  # fmt: skip
     trained.rows("UPDATE sqlkmeans.model_feature SET fill = NULL;")
     trained.rows("INSERT INTO dbo.customer VALUES (1, NULL, 30);")
     assert "1 rows have a NULL" in trained.error(
-        "EXECUTE sqlkmeans.assign_segments @segmentation = N'customers';")
-    row = trained.rows("SELECT status, error FROM sqlkmeans.run_log WHERE run_id = ?;",
-                       trained.run(2))[0]
+        "EXECUTE sqlkmeans.assign_segments @segmentation = N'customers';"
+    )
+    row = trained.rows(
+        "SELECT status, error FROM sqlkmeans.run_log WHERE run_id = ?;", trained.run(2)
+    )[0]
     assert row[0] == "failed"
     assert "NULL" in row[1]
     assert not [name for name in trained.objects() if name.startswith("staging_")]
-    assert trained.value(
-        "SELECT COUNT(*) FROM dbo.customer_segment;") == 120
+    assert trained.value("SELECT COUNT(*) FROM dbo.customer_segment;") == 120
     other = sqlserver_server.connect(trained.url)
-    sqlserver_server.rows(other, "EXECUTE sqlkmeans.lock_segmentation @segmentation = N'customers';")
+    sqlserver_server.rows(
+        other, "EXECUTE sqlkmeans.lock_segmentation @segmentation = N'customers';"
+    )
     other.close()
 
 
 def test_labels_that_did_not_all_arrive_are_not_published(trained: Server) -> None:
     run_id = trained.value(
         "SET NOCOUNT ON; DECLARE @r bigint; EXECUTE sqlkmeans.start_run "
-        "@segmentation = N'customers', @kind = N'assign', @run_id = @r OUTPUT; SELECT @r;")
+        "@segmentation = N'customers', @kind = N'assign', @run_id = @r OUTPUT; SELECT @r;"
+    )
     trained.rows(f"INSERT INTO sqlkmeans.staging_{run_id} VALUES (1, 0, 0.5);")
     message = trained.error(
         "EXECUTE sqlkmeans.publish_run @run_id = ?, @publication = ?;",
@@ -404,7 +456,9 @@ def test_labels_that_did_not_all_arrive_are_not_published(trained: Server) -> No
 
 def test_a_table_that_is_no_segment_table_is_never_taken_for_one(server: Server) -> None:
     make_customers(server)
-    server.rows("CREATE TABLE dbo.customer_segment (customer_id bigint NOT NULL PRIMARY KEY, a int);")
+    server.rows(
+        "CREATE TABLE dbo.customer_segment (customer_id bigint NOT NULL PRIMARY KEY, a int);"
+    )
     assert "choose another target" in server.error(DEFINE)
 
 
@@ -435,11 +489,13 @@ def test_source_key_and_feature_names_may_be_awkward(
         source, json.dumps([column, "GO"], ensure_ascii=False), target)  # fmt: skip
     run_id = server.value(
         "SET NOCOUNT ON; DECLARE @r bigint; EXECUTE sqlkmeans.start_run "
-        "@segmentation = N'customers', @run_id = @r OUTPUT; SELECT @r;")
+        "@segmentation = N'customers', @run_id = @r OUTPUT; SELECT @r;"
+    )
     frame = pd.DataFrame({"n": np.arange(4, dtype=np.int32), "now": np.nan,
                           "a": [1.0, 2.0, 9.0, 9.0], "b": [1.0, 1.0, 9.0, 8.0]})  # fmt: skip
     labels, publication = run_segmentation(
-        frame, json.dumps(make_job(server, "customers", run_id, 0)))
+        frame, json.dumps(make_job(server, "customers", run_id, 0))
+    )
     for n, key in enumerate("äöüß"):
         cluster = labels["cluster"][n]
         server.rows(f"INSERT INTO sqlkmeans.staging_{run_id} VALUES (N'{key}', {cluster}, 0.5);")
@@ -454,8 +510,8 @@ def test_source_key_and_feature_names_may_be_awkward(
 
 def test_a_select_is_a_source(server: Server) -> None:
     make_customers(server)
-    server.rows(DEFINE.replace(
-        "N'dbo.customer'", "N'SELECT customer_id, income, age FROM dbo.customer -- all of them'"))
+    select = "SELECT customer_id, income, age FROM dbo.customer"
+    server.rows(DEFINE.replace("N'dbo.customer'", f"N'{select} -- all of them'"))
     train_source = "SELECT definition FROM sqlkmeans.segmentation;"
     definition = json.loads(server.value(train_source))
     assert definition["source"].endswith("-- all of them")
@@ -467,7 +523,7 @@ def test_a_select_is_a_source(server: Server) -> None:
     train(server, "customers")
     server.rows("UPDATE sqlkmeans.segmentation SET definition = REPLACE(definition, ?, ?);",
                 '"source":"dbo.customer"',
-                '"source":"SELECT customer_id, income, age FROM dbo.customer -- all of them"')  # fmt: skip
+                f'"source":"{select} -- all of them"')  # fmt: skip
     run = server.rows("EXECUTE sqlkmeans.assign_segments @segmentation = N'customers';")[0]
     assert run[1:6] == (120, 0, 0, 0, 0)
 
@@ -487,7 +543,9 @@ def test_training_in_the_database_stages_and_publishes_what_python_gave(trained:
     """Where the server runs no Python, a procedure with the same contract answers in its place."""
     text = read("procedures/run_segmentation.sql")
     if not trained.has("sys.sp_execute_external_script"):
-        trained.rows("CREATE TABLE dbo.stand_in_label (row_number int, cluster int, distance float);")
+        trained.rows(
+            "CREATE TABLE dbo.stand_in_label (row_number int, cluster int, distance float);"
+        )
         trained.rows("CREATE TABLE dbo.stand_in (content nvarchar(max), job nvarchar(max), "
                      "query nvarchar(max));")  # fmt: skip
         trained.rows("INSERT INTO dbo.stand_in (content) VALUES (NULL);")
@@ -497,7 +555,8 @@ def test_training_in_the_database_stages_and_publishes_what_python_gave(trained:
             "@job nvarchar(max), @publication nvarchar(max) OUTPUT AS BEGIN "
             "UPDATE dbo.stand_in SET job = @job, query = @input_data_1; "
             "SELECT @publication = s.content FROM dbo.stand_in AS s; "
-            "SELECT l.row_number, l.cluster, l.distance FROM dbo.stand_in_label AS l; END;")
+            "SELECT l.row_number, l.cluster, l.distance FROM dbo.stand_in_label AS l; END;"
+        )
         text = text.replace("sys.sp_execute_external_script", "dbo.stand_in_for_python")
         # Not every server hands OUTPUT parameters through INSERT … EXECUTE.
         text = text.replace("INSERT INTO #publication (content) VALUES (@publication);",
@@ -531,10 +590,15 @@ def _answer(server: Server) -> None:
             "SELECT segment_id FROM dbo.customer_segment ORDER BY customer_id;")])  # fmt: skip
     frame.insert(0, "n", np.arange(1, len(found) + 1, dtype=np.int32))
     labels, publication = run_segmentation(
-        frame, json.dumps(make_job(server, "customers", server.run(1) + 1, 3)))
+        frame, json.dumps(make_job(server, "customers", server.run(1) + 1, 3))
+    )
     server.rows("UPDATE dbo.stand_in SET content = ?;", publication)
-    values = ", ".join(f"({n}, {c}, {d!r})" for n, c, d in zip(
-        labels["row_number"].tolist(), labels["cluster"].tolist(), labels["distance"].tolist()))
+    values = ", ".join(
+        f"({n}, {c}, {d!r})"
+        for n, c, d in zip(
+            labels["row_number"].tolist(), labels["cluster"].tolist(), labels["distance"].tolist()
+        )
+    )
     server.rows(f"INSERT INTO dbo.stand_in_label VALUES {values};")
 
 
@@ -556,7 +620,8 @@ def test_an_agent_job_can_be_shown_anywhere_and_made_where_agent_is(trained: Ser
     assert shown[1] == "would be scheduled"
     if not trained.has("msdb.dbo.sp_add_job"):
         assert "no SQL Server Agent" in trained.error(
-            "EXECUTE sqlkmeans.create_agent_job @segmentation = N'customers';")
+            "EXECUTE sqlkmeans.create_agent_job @segmentation = N'customers';"
+        )
         return
     for _ in range(2):
         trained.rows("EXECUTE sqlkmeans.create_agent_job @segmentation = N'customers';")
@@ -573,7 +638,10 @@ def test_uninstalling_leaves_the_segment_table_and_nothing_else(trained: Server)
     trained.script(uninstall_script())
     assert trained.objects() == set()
     assert trained.value("SELECT SCHEMA_ID(N'sqlkmeans');") is None
-    assert trained.rows("SELECT name FROM sys.database_principals WHERE name LIKE N'sqlkmeans%';") == []
+    assert (
+        trained.rows("SELECT name FROM sys.database_principals WHERE name LIKE N'sqlkmeans%';")
+        == []
+    )
     assert trained.rows("SELECT o.name FROM sys.objects AS o WHERE o.name LIKE N'customer[_]%' "
                         "AND RTRIM(o.type) IN ('U', 'V');") == [("customer_segment",)]  # fmt: skip
     assert trained.script(uninstall_script())[0] == []
@@ -616,7 +684,7 @@ def test_a_reader_reads_labels_and_cannot_run(people: Server) -> None:
     for refused in ("EXECUTE sqlkmeans.assign_segments @segmentation = N'customers';",
                     "SELECT COUNT(*) FROM dbo.customer;",
                     "DELETE FROM sqlkmeans.run;"):  # fmt: skip
-        with pytest.raises(Exception, match="(?i)permission"):
+        with pytest.raises(Exception, match=r"(?i)permission"):
             _as(people, "reader", refused)
 
 
@@ -631,5 +699,5 @@ def test_an_operator_runs_with_select_on_the_source_and_can_drop_nothing(people:
                     "DELETE FROM dbo.customer_segment;",
                     "DELETE FROM sqlkmeans.run;",
                     "EXECUTE sqlkmeans.purge;"):  # fmt: skip
-        with pytest.raises(Exception, match="(?i)permission"):
+        with pytest.raises(Exception, match=r"(?i)permission"):
             _as(people, "operator", refused)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tsql_files import GRAMMARS, check
 
-from sqlkmeans.clustering.preparation import PreparedFeature, Preparation
+from sqlkmeans.clustering.preparation import Preparation, PreparedFeature
 from sqlkmeans.model import SegmentModel
 from sqlkmeans.sqltext import quote
 from sqlkmeans.tsql.scoring import (
@@ -90,9 +90,7 @@ def test_scoring_gives_pythons_labels_and_distances_on_100_000_rows() -> None:
     assert clear.sum() > 99_990
     assert np.array_equal(found["segment_id"][clear], model.predict(rows)[clear])
     np.testing.assert_allclose(found["distance"], distances[:, 0], rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose(
-        found["runner_up_distance"], distances[:, 1], rtol=1e-12, atol=1e-12
-    )
+    np.testing.assert_allclose(found["runner_up_distance"], distances[:, 1], rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("missing", ["skip", "error"])
@@ -118,7 +116,9 @@ def test_the_lowest_segment_id_wins_a_tie() -> None:
     assert model.predict([[0.0], [1.0]]).tolist() == [2, 2]
 
 
-@pytest.mark.parametrize("x", [1e-300, 1e-17, 1e-16, 3e-16, 1e-12, 1e-9, 1e-5, 0.5, 1e6, 1e15, 1e300])
+@pytest.mark.parametrize(
+    "x", [1e-300, 1e-17, 1e-16, 3e-16, 1e-12, 1e-9, 1e-5, 0.5, 1e6, 1e15, 1e300]
+)
 def test_the_logarithm_keeps_its_digits_near_zero(x: float) -> None:
     features = (PreparedFeature("a", "log1p", 1.0, 0.0, 1.0, None),)
     model = SegmentModel(
@@ -144,8 +144,17 @@ def test_any_row_gets_pythons_segment(row: list[float], k: int) -> None:
 
 
 def test_parameters_are_named_after_the_columns_where_that_is_possible() -> None:
-    names = parameter_names(["income", "Income", "total spend", "größe", "2nd", "x]; DROP TABLE y--"])
-    assert names == ["@income", "@feature_2", "@feature_3", "@feature_4", "@feature_5", "@feature_6"]
+    names = parameter_names(
+        ["income", "Income", "total spend", "größe", "2nd", "x]; DROP TABLE y--"]
+    )
+    assert names == [
+        "@income",
+        "@feature_2",
+        "@feature_3",
+        "@feature_4",
+        "@feature_5",
+        "@feature_6",
+    ]
 
 
 @pytest.mark.parametrize("grammar", GRAMMARS)

@@ -119,7 +119,9 @@ def test_calls_pass_every_parameter_that_the_called_procedure_has_no_default_for
 def test_system_procedures_are_called_with_parameters_that_they_have(name: str) -> None:
     # Texts too: some calls stand in statements that a procedure builds.
     text = read(name).replace("''", "'")
-    pattern = r"EXECUTE (?:@\w+ = )?(?:sys\.|msdb\.dbo\.)(sp_\w+)((?:\s+@\w+ = (?:N?'[^']*'|[^,;']+),?)*)"
+    pattern = (
+        r"EXECUTE (?:@\w+ = )?(?:sys\.|msdb\.dbo\.)(sp_\w+)((?:\s+@\w+ = (?:N?'[^']*'|[^,;']+),?)*)"
+    )
     for called, arguments in re.findall(pattern, text):
         if called == "sp_executesql":
             continue
@@ -128,6 +130,18 @@ def test_system_procedures_are_called_with_parameters_that_they_have(name: str) 
         assert passed, called
         own = {"@job", "@publication"} if called == "sp_execute_external_script" else set()
         assert set(passed) - own <= set(known), called
+
+
+@pytest.mark.parametrize("grammar", GRAMMARS)
+def test_statements_that_stand_whole_in_a_procedure_are_sql(grammar: str) -> None:
+    """What is put together from parts is recorded on a server: test_generated_statements."""
+    found = [
+        match.replace("''", "'")
+        for name in PROCEDURES
+        for match in re.findall(r"sp_executesql N'((?:[^']|'')*)'", read(name))
+    ]
+    assert len(found) == 2
+    assert not [text for text in found if check(text, grammar)]
 
 
 def test_the_tables_are_those_that_the_client_reads() -> None:
@@ -166,6 +180,15 @@ def test_names_enter_a_statement_only_through_variables_that_hold_quoted_ones() 
             seen += 1
             assert entered in quoted, (name, entered)
     assert seen > 20
+
+
+@pytest.mark.parametrize("page", ["tsql", "queries", "schedule", "deploy"])
+def test_the_sql_in_the_documentation_is_sql(page: str) -> None:
+    text = (DOCS / f"{page}.md").read_text(encoding="utf-8")
+    examples = re.findall(r"```sql\n(.*?)```", text, re.DOTALL)
+    assert examples
+    for example in examples:
+        assert not check(example, "2022"), example
 
 
 def test_examples_are_not_part_of_the_installer() -> None:

@@ -1,0 +1,27 @@
+"""How many threads do the arithmetic."""
+
+from __future__ import annotations
+
+import os
+from contextlib import AbstractContextManager
+from typing import Any
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def one_library_thread() -> AbstractContextManager[Any]:
+    """Keep OpenMP and BLAS to one thread each.
+
+    Several OpenMP threads add their partial sums in the order in which they finish, which changes
+    the last bits from run to run. And both kinds wait for each other by spinning, which costs more
+    than it gains on matrices as narrow as these, and most on a machine that has other work.
+    """
+    from threadpoolctl import threadpool_limits
+
+    limits: AbstractContextManager[Any] = threadpool_limits(limits=1)
+    return limits
