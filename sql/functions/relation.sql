@@ -11,8 +11,19 @@ BEGIN
     DECLARE @text nvarchar(max) = @source;
     DECLARE @blank nvarchar(10) = N' ' + NCHAR(9) + NCHAR(10) + NCHAR(13);
 
-    WHILE LEN(@text) > 0 AND CHARINDEX(LEFT(@text, 1), @blank) > 0
-        SET @text = SUBSTRING(@text, 2, LEN(@text));
+    -- Comments may stand before the SELECT.
+    WHILE 1 = 1
+    BEGIN
+        WHILE LEN(@text) > 0 AND CHARINDEX(LEFT(@text, 1), @blank) > 0
+            SET @text = SUBSTRING(@text, 2, LEN(@text));
+
+        IF LEFT(@text, 2) = N'--' AND CHARINDEX(NCHAR(10), @text) > 0
+            SET @text = SUBSTRING(@text, CHARINDEX(NCHAR(10), @text) + 1, LEN(@text));
+        ELSE IF LEFT(@text, 2) = N'/*' AND CHARINDEX(N'*/', @text) > 0
+            SET @text = SUBSTRING(@text, CHARINDEX(N'*/', @text) + 2, LEN(@text));
+        ELSE
+            BREAK;
+    END;
 
     IF LOWER(LEFT(@text, 6)) = N'select'
        AND SUBSTRING(@text, 7, 1) NOT LIKE N'[a-zA-Z0-9_@#$.]'

@@ -37,7 +37,6 @@ from sqlkmeans.database.sqlserver_reading import (
     describe,
     read_batches,
     read_query,
-    snapshot_allowed,
 )
 from sqlkmeans.database.sqlserver_types import (
     SqlColumn,
@@ -182,25 +181,35 @@ class SQLServerDatabase(Database):
         return bool(rows[0][0])
 
     @contextmanager
-    def open_source(
-        self, segmentation: Segmentation, features: Sequence[str]
-    ) -> Iterator[Source]:
-        keys = self._key_columns(segmentation)
-        query = read_query(segmentation.source, keys, features)
-        session, rows = self._connector.repeating(lambda: self._begin_reading(segmentation.source))
+    def open_source(self, segmentation: Segmentation, features: Sequence[str]) -> Iterator[Source]:
+        columns = {column.name: column for column in self._columns(segmentation.source)}
+        keys = [columns[name] for name in segmentation.key]
+        values = [columns[name] for name in features]
+        query = read_query(segmentation.source, keys, values)
+        snapshot = self._snapshot_allowed()
+        session, rows = self._connector.repeating(
+            lambda: self._begin_reading(segmentation.source, snapshot)
+        )
         try:
-            yield Source(
-                rows, self._batches(session, query, keys, features), in_key_order=True
-            )
+            yield Source(rows, self._batches(session, query, keys, values), in_key_order=True)
         finally:
             session.close()
 
-    def _begin_reading(self, source: str) -> tuple[Session, int]:
+    def _snapshot_allowed(self) -> bool:
+        """Whether the database keeps row versions, so that a transaction can see one moment."""
+        rows = self._connector.read(
+            "looking for snapshot isolation",
+            "SELECT d.snapshot_isolation_state FROM sys.databases AS d "
+            "WHERE d.database_id = DB_ID();",
+        )
+        return bool(rows) and rows[0][0] == 1
+
+    def _begin_reading(self, source: str, snapshot: bool) -> tuple[Session, int]:
         """A session that sees one moment where the database allows it, and the rows it sees."""
         session = self._connector.open()
         count = f"SELECT COUNT_BIG(*) FROM {relation(source)}"
         try:
-            if snapshot_allowed(session):
+            if snapshot:
                 try:
                     session.rows("SET TRANSACTION ISOLATION LEVEL SNAPSHOT")
                     session.native.autocommit = False
@@ -221,16 +230,12 @@ class SQLServerDatabase(Database):
         session: Session,
         query: str,
         keys: Sequence[SqlColumn],
-        features: Sequence[str],
+        features: Sequence[SqlColumn],
     ) -> Iterator[Batch]:
         try:
             yield from read_batches(session, query, keys, features)
         except (*self._connector.errors, pa.ArrowException) as error:
             raise self._source_error(error, "source: reading stopped") from None
-
-    def _key_columns(self, segmentation: Segmentation) -> list[SqlColumn]:
-        columns = {column.name: column for column in self._columns(segmentation.source)}
-        return [columns[name] for name in segmentation.key]
 
     def count(self, source: str) -> int:
         rows = self._connector.read(
@@ -265,9 +270,8 @@ class SQLServerDatabase(Database):
     def labelled_sample(
         self, segmentation: Segmentation, columns: Sequence[str], at_most: int
     ) -> pa.Table:
-        values = ", ".join(
-            f"CAST(source.{bracket(column)} AS float) AS {bracket(column)}" for column in columns
-        )
+        described = {column.name: column for column in self._columns(segmentation.source)}
+        values = ", ".join(described[column].as_feature("source.") for column in columns)
         keys = ", ".join(f"source.{bracket(key)}" for key in segmentation.key)
         same = " AND ".join(
             f"label.{bracket(key)} = source.{bracket(key)}" for key in segmentation.key
@@ -374,7 +378,7 @@ class SQLServerDatabase(Database):
             {
                 "segment_ids": [int(segment_id) for segment_id in publication.segment_ids],
                 "model_run_id": publication.model_run_id,
-                "run": _plain(publication.run),
+                "run": {**_plain(publication.run), **_warnings(publication.run)},
                 "tables": {
                     name: [_plain(row) for row in rows] for name, rows in publication.tables.items()
                 },
@@ -452,6 +456,11 @@ class _SQLServerCatalog(Catalog):
 
 def _staging(run_id: int) -> str:
     return f"[sqlkmeans].[staging_{int(run_id)}]"
+
+
+def _warnings(run: Row) -> Row:
+    """The warnings as the list that they are, not as JSON inside of JSON."""
+    return {"warnings": json.loads(run["warnings"])} if run.get("warnings") else {}
 
 
 def _plain(row: Row) -> Row:

@@ -160,6 +160,11 @@ def connect_error(error: BaseException, place: str, driver: str, seconds: int) -
     if type(error).__name__ == "ConnectionStringParseError":
         lines = [line.strip() for line in str(error).split("\n")[1:]]
         return DefinitionError([f"the database URL: {line} ({READ_ON})" for line in lines])
+    if problem.state in ("IM002", "IM003"):
+        return DatabaseError(
+            f"{place}: no DSN or ODBC driver of that name is registered on this machine ({text}); "
+            f"mssql+mssqlpython:// needs neither ({READ_ON})"
+        )
     if missing_library(error):
         return missing_driver(driver, text)
     if problem.number == 18456 or problem.state == "28000":
@@ -191,9 +196,8 @@ def missing_library(error: BaseException) -> bool:
     text = str(error)
     return isinstance(error, (ImportError, OSError)) or any(
         sign in text
-        for sign in ("Failed to load the driver", "Can't open lib", "cannot open shared object",
-                     "IM002", "IM003", "Data source name not found")
-    )  # fmt: skip
+        for sign in ("Failed to load the driver", "Can't open lib", "cannot open shared object")
+    )
 
 
 def missing_driver(driver: str, text: str) -> DatabaseError:

@@ -40,17 +40,18 @@ def _column(row: Sequence[object]) -> SqlColumn:
     return SqlColumn(str(row[_NAME]), base.lower(), max_length, precision, scale, collation)
 
 
-def read_query(source: str, keys: Sequence[SqlColumn], features: Sequence[str]) -> str:
+def read_query(source: str, keys: Sequence[SqlColumn], features: Sequence[SqlColumn]) -> str:
     """The SELECT that reads keys and features in key order."""
-    values = [f"CAST({bracket(name)} AS float) AS {bracket(name)}" for name in features]
-    columns = ", ".join([key.read_expression for key in keys] + values)
+    columns = ", ".join(
+        [key.read_expression for key in keys] + [feature.as_feature() for feature in features]
+    )
     # By the columns themselves: the text of a key that travels as text sorts otherwise.
     order = ", ".join(f"source.{bracket(key.name)}" for key in keys)
     return f"SELECT {columns} FROM {relation(source)} ORDER BY {order}"
 
 
 def read_batches(
-    session: Session, query: str, keys: Sequence[SqlColumn], features: Sequence[str]
+    session: Session, query: str, keys: Sequence[SqlColumn], features: Sequence[SqlColumn]
 ) -> Iterator[Batch]:
     """Rows of a query in its order, as the driver gives them fastest."""
     cursor = session.native.cursor()
@@ -61,7 +62,7 @@ def read_batches(
             yield from (_split(batch, len(keys)) for batch in reader)
         else:
             types = [key.arrow for key in keys] + [pa.float64()] * len(features)
-            names = [key.name for key in keys] + list(features)
+            names = [column.name for column in (*keys, *features)]
             while rows := cursor.fetchmany(FETCH_ROWS):
                 arrays = [pa.array(values, kind) for values, kind in zip(zip(*rows), types)]
                 yield _split(pa.RecordBatch.from_arrays(arrays, names=names), len(keys))
@@ -73,11 +74,3 @@ def _split(batch: pa.RecordBatch, n_keys: int) -> Batch:
     return Batch(
         batch.select(list(range(n_keys))), batch.select(list(range(n_keys, batch.num_columns)))
     )
-
-
-def snapshot_allowed(session: Session) -> bool:
-    """Whether the database keeps row versions, so that a transaction can see one moment."""
-    rows = session.rows(
-        "SELECT snapshot_isolation_state FROM sys.databases WHERE database_id = DB_ID()"
-    )
-    return bool(rows) and rows[0][0] == 1

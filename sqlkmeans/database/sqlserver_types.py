@@ -122,6 +122,14 @@ class SqlColumn:
         value = f"CAST({name} AS {_AS_DECIMAL[self.base]})" if self.base in _AS_DECIMAL else name
         return f"CONVERT(varchar(64), {value}{self._style}) AS {name}"
 
+    def as_feature(self, prefix: str = "") -> str:
+        """How a query reads the column as a number."""
+        value = prefix + bracket(self.name)
+        if self.base == "bit":
+            # Not every server casts a bit to float in one step.
+            value = f"CAST({value} AS tinyint)"
+        return f"CAST({value} AS float) AS {bracket(self.name)}"
+
     @property
     def write_expression(self) -> str:
         """How a statement takes a value of the column as its parameter."""

@@ -20,9 +20,7 @@ BULK_SECONDS = 6 * 3600
 ARRAY_ROWS = 10_000
 
 
-def write_rows(
-    session: Session, table: str, columns: Sequence[SqlColumn], rows: pa.Table
-) -> None:
+def write_rows(session: Session, table: str, columns: Sequence[SqlColumn], rows: pa.Table) -> None:
     """Write rows and count them on the server.
 
     mssql-python copies in bulk, on a connection of its own; so the table must be committed.

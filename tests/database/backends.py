@@ -66,8 +66,14 @@ class Backend(ABC):
     def close(self) -> None:
         """Drop everything."""
 
-    def require_names(self, *, tables: Sequence[str] = (), columns: Sequence[str] = ()) -> None:
-        """Skip the test where the server cannot have a table or a column of such a name."""
+    def require_names(  # noqa: B027
+        self,
+        *,
+        tables: Sequence[str] = (),
+        columns: Sequence[str] = (),
+        texts: Sequence[str] = (),
+    ) -> None:
+        """Skip the test where the server cannot have such a name, or such a text in JSON."""
 
     def tables(self, schema: str) -> set[str]:
         """Names of the tables and views of a schema."""
@@ -196,7 +202,16 @@ class SQLServerBackend(Backend):
         self._outside.commit()
         self._outside.autocommit = True
 
-    def require_names(self, *, tables: Sequence[str] = (), columns: Sequence[str] = ()) -> None:
+    def require_names(
+        self,
+        *,
+        tables: Sequence[str] = (),
+        columns: Sequence[str] = (),
+        texts: Sequence[str] = (),
+    ) -> None:
+        for text in texts:
+            if not sqlserver_server.keeps_json(self._outside, text):
+                pytest.skip(f"this server does not read the escapes of JSON, as in {text!r}")
         for name in (parse_name(table)[-1] for table in tables):
             if not sqlserver_server.keeps_name(self._outside, name):
                 pytest.skip(f"this server cannot make, find and drop a table {name!r}")

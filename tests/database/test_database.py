@@ -367,6 +367,7 @@ def test_a_view_is_a_source(shop: Backend, database: Database, customers: Segmen
 def test_a_select_is_a_source(
     source: str, shop: Backend, database: Database, customers: Segmentation
 ) -> None:
+    shop.require_names(texts=[source])
     assert run(changed(customers, source=source, k=2), database).rows == 60
     assert shop.rows("SELECT COUNT(*) FROM dbo.customer") == [(120,)]
 

@@ -129,7 +129,9 @@ def keeps_name(connection: Any, name: str) -> bool:
         rows(connection, f"DROP TABLE {table};")
     except mssql_python.Error:
         return False
-    return name.lower() in {str(row[0]).lower() for row in found} and _keeps_json(connection, name)
+    same = rows(connection, "SELECT QUOTENAME(?);", name) == [(quote(name),)]
+    listed = name.lower() in {str(row[0]).lower() for row in found}
+    return same and listed and keeps_json(connection, name)
 
 
 def keeps_column(connection: Any, name: str) -> bool:
@@ -142,10 +144,10 @@ def keeps_column(connection: Any, name: str) -> bool:
         rows(connection, "DROP TABLE dbo.sqlkmeans_try;")
     except mssql_python.Error:
         return False
-    return found[0][2] == name and _keeps_json(connection, name)
+    return found[0][2] == name and keeps_json(connection, name)
 
 
-def _keeps_json(connection: Any, name: str) -> bool:
+def keeps_json(connection: Any, name: str) -> bool:
     """Whether a text comes out of JSON as it went in."""
     document = json.dumps({"name": name})
     return rows(connection, "SELECT JSON_VALUE(?, '$.name');", document) == [(name,)]

@@ -61,6 +61,7 @@ def test_number_state_and_text_are_read_from_both_drivers(error: Exception) -> N
         (native("Client unable to establish connection",
                 "SSL Provider: [certificate verify failed:self-signed certificate]"),
          "TrustServerCertificate=yes"),
+        (odbc("IM002", "Data source name not found", 0), "no DSN or ODBC driver of that name"),
         (RuntimeError("Failed to load the driver. Please read"), "apt-get install libltdl7"),
     ],
 )  # fmt: skip

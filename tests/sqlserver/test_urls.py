@@ -11,7 +11,7 @@ from sqlalchemy.engine import make_url
 from sqlkmeans.database import open_database
 from sqlkmeans.database import sqlserver_connection as connection
 from sqlkmeans.database.sqlserver_connection import Connector, bundled_driver
-from sqlkmeans.errors import DefinitionError
+from sqlkmeans.errors import DatabaseError, DefinitionError
 
 SECRET = "se;cr}et"
 SERVER = "sa:se%3Bcr%7Det@db.example.com:1444/shop"
@@ -123,6 +123,20 @@ def test_what_is_wrong_in_a_url_is_told_without_the_password(url: str, message: 
     with pytest.raises(DefinitionError, match=message) as caught:
         open_database(url)
     assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize("module", ["mssql_python", "pyodbc"])
+def test_a_driver_that_cannot_be_loaded_is_exit_4_with_what_to_install(
+    module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(DatabaseError, match=r"cannot load its libraries .* apt-get install"):
+        open_database(f"mssql+{module.replace('_', '')}://{SERVER}")
+
+
+def test_an_odbc_driver_that_is_not_there_is_exit_4_with_what_to_do() -> None:
+    with pytest.raises(DatabaseError, match=r"apt-get install unixodbc|is registered"):
+        open_database(f"mssql+pyodbc://{SERVER}?driver=/nowhere/libmsodbcsql.so")
 
 
 def test_an_unknown_option_is_named() -> None:
