@@ -2,6 +2,7 @@
 
     SQLKMEANS_TEST_URL=mssql+mssqlpython://… python benchmarks/sqlserver.py
         [--rows 200000 1000000] [--repeats 5] [--pandas-repeats 3]
+        [--only read write job again] [--leave-out "to_sql, mssqlpython"]
 
 The database of that URL is filled and emptied; its name has to have ``test`` in it. On the same
 table of customers (bigint key, 4 features) each contender of a group does one thing; they take
@@ -26,6 +27,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import shlex
 import statistics
 import sys
 import time
@@ -318,12 +320,13 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--pandas-repeats", type=int, default=3)
     parser.add_argument("--only", nargs="+", default=["read", "write", "job", "again"])
+    parser.add_argument("--leave-out", nargs="+", default=[], help="contenders, by part of name")
     options = parser.parse_args()
     url = os.environ.get("SQLKMEANS_TEST_URL")
     if not url:
         raise SystemExit("set SQLKMEANS_TEST_URL to the URL of a database that may be emptied")
     server = Server(make_url(url))
-    command = "python benchmarks/sqlserver.py " + " ".join(sys.argv[1:])
+    command = "python benchmarks/sqlserver.py " + shlex.join(sys.argv[1:])
     with report(command.strip(), server) as lines:
         for rows in options.rows:
             server.execute("DROP TABLE IF EXISTS dbo.customer")
@@ -331,12 +334,19 @@ def main() -> None:
             with server.open("mssqlpython") as database:
                 database.create_table("dbo.customer", make(rows), "customer_id")
             counts = (rows, options.repeats, options.pandas_repeats)
+
+            def wanted(contenders: dict[str, Contender]) -> dict[str, Contender]:
+                left_out = options.leave_out
+                return {n: c for n, c in contenders.items() if not any(t in n for t in left_out)}
+
             if "read" in options.only:
-                lines += table("Reading", compare(read(server, rows), *counts), rows)
+                medians = compare(wanted(read(server, rows)), *counts)
+                lines += table("Reading", medians, rows)
             if "write" in options.only:
-                lines += table("Writing", compare(write(server, rows), *counts), rows)
+                medians = compare(wanted(write(server, rows)), *counts)
+                lines += table("Writing", medians, rows)
             if "job" in options.only:
-                medians = compare(job(server), rows, min(3, options.repeats), 3)
+                medians = compare(wanted(job(server)), rows, min(3, options.repeats), 3)
                 lines += table("The whole job", medians, rows)
             if "again" in options.only:
                 lines += [f"### A second run, {rows:,} rows", "", *again(server, rows), ""]

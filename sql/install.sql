@@ -1109,7 +1109,8 @@ UPDATE t
 SET valid_to = @now
 FROM ' + @history + N' AS t
 INNER JOIN #change AS c ON ' + @changed + N'
-WHERE t.valid_to IS NULL AND c.[sqlkmeans previous] <> c.segment_id;
+WHERE t.valid_to IS NULL
+  AND (c.[sqlkmeans previous] IS NULL OR c.[sqlkmeans previous] <> c.segment_id);
 
 UPDATE t
 SET valid_to = @now
@@ -1722,7 +1723,7 @@ BEGIN
             (9, N'@n_init', N'int', N'10', N'Number of k-means++ starts, 1 to 1,000.'),
             (10, N'@seed', N'bigint', N'0', N'Of the random numbers, 0 to 4,294,967,295.'),
             (11, N'@engine', N'nvarchar(32)', N'N''local''',
-                N'Where a client trains: local, pushdown, spark or in_database.'),
+                N'Where sqlkmeans run trains: local, or in_database.'),
             (12, N'@execute', N'bit', N'1', N'0 shows what would be done and does nothing.'),
             (13, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
@@ -1754,9 +1755,9 @@ BEGIN
     IF @seed IS NULL OR @seed NOT BETWEEN 0 AND 4294967295
         SET @problems = @problems + N'@seed: ' + COALESCE(CAST(@seed AS nvarchar(20)), N'NULL')
             + N' given; allowed: 0 to 4,294,967,295' + @line;
-    IF @engine IS NULL OR @engine NOT IN (N'local', N'pushdown', N'spark', N'in_database')
+    IF @engine IS NULL OR @engine NOT IN (N'local', N'in_database')
         SET @problems = @problems + N'@engine: ' + COALESCE(@engine, N'NULL')
-            + N' given; allowed: local, pushdown, spark, in_database' + @line;
+            + N' given; allowed: local, in_database' + @line;
 
     SET @key = sqlkmeans.name_list(@key);
     SET @features = sqlkmeans.name_list(@features);
@@ -1932,10 +1933,7 @@ BEGIN
 
         EXECUTE sqlkmeans.reclaim_runs @segmentation = @segmentation;
 
-        UPDATE sqlkmeans.segmentation
-        SET definition = @definition, target = JSON_VALUE(@definition, '$.target'), updated_at = @now
-        WHERE name = @segmentation;
-
+        -- A known segmentation takes its new definition when the run is published, not before.
         IF NOT EXISTS (SELECT 1 FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation)
             INSERT INTO sqlkmeans.segmentation
                 (name, definition, target, last_segment_id, created_at, updated_at)
@@ -2074,7 +2072,7 @@ BEGIN
             @written = @written;
 
         UPDATE sqlkmeans.segmentation
-        SET last_segment_id = @last_segment_id
+        SET definition = @definition, target = @target, last_segment_id = @last_segment_id
         WHERE name = @segmentation;
 
         UPDATE sqlkmeans.run
@@ -2654,6 +2652,7 @@ GO
 -- keys, because a bigint would reach it rounded and most other types not at all.
 ALTER PROCEDURE sqlkmeans.run_segmentation
     @segmentation nvarchar(128) = NULL,
+    @definition   nvarchar(max) = NULL,
     @run_id       bigint        = NULL OUTPUT,
     @help         bit           = 0
 AS
@@ -2666,15 +2665,16 @@ BEGIN
         FROM (VALUES
             (1, N'@segmentation', N'nvarchar(128)', N'NULL',
                 N'A registered segmentation; the caller must be able to read its source.'),
-            (2, N'@run_id', N'bigint OUTPUT', N'NULL', N'The run.'),
-            (3, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+            (2, N'@definition', N'nvarchar(max)', N'NULL',
+                N'Its definition as JSON; NULL takes the one that is recorded.'),
+            (3, N'@run_id', N'bigint OUTPUT', N'NULL', N'The run.'),
+            (4, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
         ORDER BY h.position;
         RETURN 0;
     END;
 
     DECLARE @problems nvarchar(max);
-    DECLARE @definition nvarchar(max);
     DECLARE @source nvarchar(max);
     DECLARE @relation nvarchar(max);
     DECLARE @key nvarchar(max);
@@ -2703,11 +2703,12 @@ BEGIN
     DECLARE @begun datetime2(6) = SYSUTCDATETIME();
     DECLARE @seconds_read nvarchar(40);
 
-    SELECT @definition = g.definition, @active = g.active_run_id, @last_segment_id = g.last_segment_id
+    SELECT @definition = COALESCE(@definition, g.definition), @active = g.active_run_id,
+        @last_segment_id = g.last_segment_id
     FROM sqlkmeans.segmentation AS g
     WHERE g.name = @segmentation;
 
-    IF @definition IS NULL
+    IF @definition IS NULL OR ISJSON(@definition) = 0
     BEGIN
         SET @problems = N'@segmentation: ' + COALESCE(@segmentation, N'NULL')
             + N' given; allowed: a segmentation that define_segmentation has registered';
@@ -2735,7 +2736,8 @@ BEGIN
 
     BEGIN TRY
         EXECUTE sqlkmeans.start_run
-            @segmentation = @segmentation, @kind = N'fit', @engine = N'in_database',
+            @segmentation = @segmentation, @definition = @definition, @kind = N'fit',
+            @engine = N'in_database',
             @run_id = @run_id OUTPUT;
         SET @staging = N'sqlkmeans.' + QUOTENAME(N'staging_' + CAST(@run_id AS nvarchar(20)));
 
@@ -2778,7 +2780,7 @@ BEGIN
             CAST(DATEDIFF(millisecond, @begun, SYSUTCDATETIME()) / 1000.0 AS nvarchar(40));
 
         SET @job = N'{"run_id":' + CAST(@run_id AS nvarchar(20))
-            + N',"last_segment_id":' + CAST(@last_segment_id AS nvarchar(10))
+            + N',"last_segment_id":' + CAST(COALESCE(@last_segment_id, 0) AS nvarchar(10))
             + N',"definition":' + @definition
             + N',"model_feature":' + COALESCE((
                 SELECT f.position, f.feature, f.transform, f.weight, f.center, f.scale, f.fill

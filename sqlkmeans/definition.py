@@ -94,7 +94,8 @@ class Segmentation(_Strict):
     n_init : int, default=10
         Number of k-means++ starts.
     seed : int, default=0
-    engine : {"local"}, default="local"
+    engine : {"local", "in_database"}, default="local"
+        ``local`` in this process, ``in_database`` by Python inside SQL Server.
 
     Raises
     ------
@@ -116,7 +117,7 @@ class Segmentation(_Strict):
     missing: Literal["error", "skip", "mean", "median"] = "error"
     n_init: Annotated[int, Field(strict=True, ge=1, le=1000)] = 10
     seed: Annotated[int, Field(strict=True, ge=0, lt=2**32)] = 0
-    engine: Literal["local"] = "local"
+    engine: Literal["local", "in_database"] = "local"
 
     @field_validator("source")
     @classmethod

@@ -19,15 +19,10 @@ import pandas as pd
 
 from sqlkmeans._version import __version__
 from sqlkmeans.clustering.assignment import Assignment
+from sqlkmeans.clustering.describe import distance_tolerance, segment_rows, segment_warnings
 from sqlkmeans.clustering.kmeans import fit_kmeans
-from sqlkmeans.clustering.naming import describe_everyone, name_segments
 from sqlkmeans.clustering.preparation import Feature, Preparation, fit_preparation
-from sqlkmeans.clustering.profile import (
-    EVERYONE,
-    SegmentProfile,
-    profile_segments,
-    profile_to_rows,
-)
+from sqlkmeans.clustering.profile import profile_segments
 from sqlkmeans.clustering.scores import score
 from sqlkmeans.clustering.stable_ids import Previous, match_segments
 from sqlkmeans.errors import DataError, SqlKMeansError
@@ -35,8 +30,6 @@ from sqlkmeans.model import SegmentModel
 
 Row = dict[str, Any]
 Matrix = npt.NDArray[np.float64]
-
-DISTANCE_TOLERANCE = 0.01
 
 _LIBRARIES = ("numpy", "pandas", "scikit-learn")
 
@@ -89,8 +82,8 @@ def _run(rows: pd.DataFrame, job: Row) -> tuple[pd.DataFrame, Row]:
     fitted = time.perf_counter()
     profiles = profile_segments(matrix, absent, preparation, fit.assignment, len(fit.centroids))
     segment_ids = _stable_ids(job, preparation, fit.centroids, now[kept], fit.assignment)
-    segments, segment_features = _segment_rows(profiles, segment_ids, job)
-    names = {row["segment_id"]: row["name"] for row in segments}
+    tables = segment_rows(profiles, segment_ids, _names(job["given"]), _names(job["segment"]))
+    names = {row["segment_id"]: row["name"] for row in tables["segment"]}
     model = SegmentModel(
         preparation, fit.centroids, tuple(segment_ids), tuple(names[i] for i in segment_ids)
     )
@@ -114,16 +107,15 @@ def _run(rows: pd.DataFrame, job: Row) -> tuple[pd.DataFrame, Row]:
         "seconds_assign": round(time.perf_counter() - fitted, 3),
         "sqlkmeans_version": __version__,
         "library_versions": _library_versions(),
-        "warnings": _warnings(profiles, segment_ids, skipped),
+        "warnings": segment_warnings(profiles, segment_ids, skipped),
     }
     return labels, {
         "segment_ids": segment_ids,
         "model_run_id": job["run_id"],
         "run": run,
-        "tables": {**model.to_rows(), "segment": segments, "segment_feature": segment_features},
+        "tables": {**model.to_rows(), **tables},
         "last_segment_id": max(job["last_segment_id"], *segment_ids),
-        "distance_tolerance": DISTANCE_TOLERANCE
-        * float(np.sqrt(fit.assignment.inertia / len(matrix))),
+        "distance_tolerance": distance_tolerance(fit.assignment.inertia, len(matrix)),
     }
 
 
@@ -175,46 +167,8 @@ def _stable_ids(
     return match_segments(centroids, Previous(model.segment_ids, old, last), overlap)
 
 
-def _segment_rows(
-    profiles: list[SegmentProfile], segment_ids: list[int], job: Row
-) -> tuple[list[Row], list[Row]]:
-    """Rows of ``segment`` and ``segment_feature``, row 0 for everyone."""
-    given = {row["segment_id"]: row["name"] for row in job["given"]}
-    kept = {row["segment_id"]: row["name"] for row in job["segment"]}
-    names = name_segments(profiles, [given.get(i) or kept.get(i) for i in segment_ids])
-    described = [(EVERYONE, *describe_everyone(profiles[0]), profiles[0])] + [
-        (segment_id, name, description, profile)
-        for segment_id, (name, description), profile in zip(segment_ids, names, profiles[1:])
-    ]
-    segments: list[Row] = []
-    features: list[Row] = []
-    for segment_id, name, description, profile in sorted(described, key=lambda item: item[0]):
-        segments.append(
-            {
-                "segment_id": segment_id,
-                "name": name,
-                "name_source": "given" if segment_id in given else "generated",
-                "description": description,
-                "size": profile.size,
-                "share": profile.share,
-                "within_ss": profile.within_ss,
-            }
-        )
-        features += profile_to_rows(segment_id, profile)
-    return segments, features
-
-
-def _warnings(profiles: list[SegmentProfile], segment_ids: list[int], skipped: int) -> list[str]:
-    found = []
-    if skipped:
-        found.append(f"{skipped:,} rows were skipped because a feature is missing")
-    for segment_id, profile in zip(segment_ids, profiles[1:]):
-        if profile.size == 1:
-            found.append(
-                f"segment {segment_id} is one customer: look for wrong values, or try "
-                'transform = "log1p" or scaling = "robust"'
-            )
-    return found
+def _names(rows: list[Row]) -> dict[int, str]:
+    return {row["segment_id"]: row["name"] for row in rows}
 
 
 def _library_versions() -> dict[str, str]:

@@ -39,6 +39,8 @@ def run(
         end, a killed process among them.
     """
     progress = progress or Progress()
+    if segmentation.engine == "in_database":
+        return _run_inside(database, segmentation, "fit", progress)
     with _recorded_run(database, segmentation, "fit") as run_id:
         engine = _read(database, segmentation, segmentation.columns, progress)
         with progress.step("fit"):
@@ -86,6 +88,8 @@ def assign(
     progress = progress or Progress()
     _require_schema(database)
     _active_model(database, segmentation)
+    if segmentation.engine == "in_database":
+        return _run_inside(database, segmentation, "assign", progress)
     with _recorded_run(database, segmentation, "assign") as run_id:
         # Again, now that the lock keeps another run from publishing a new one.
         model, model_run_id = _active_model(database, segmentation)
@@ -180,6 +184,17 @@ def _recorded_run(database: Database, segmentation: Segmentation, kind: str) -> 
         except BaseException as error:
             database.fail_run(run_id, _told(error))
             raise
+
+
+def _run_inside(
+    database: Database, segmentation: Segmentation, kind: str, progress: Progress
+) -> RunResult:
+    """A run that the server does by itself, its lock and its run row included."""
+    _require_schema(database)
+    check_segmentation(database, segmentation)
+    with progress.step("publish"):
+        run_id = database.run_inside(segmentation, kind)
+    return run_result(database, run_id, progress.rounded())
 
 
 def _told(error: BaseException) -> str:

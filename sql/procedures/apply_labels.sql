@@ -105,7 +105,8 @@ UPDATE t
 SET valid_to = @now
 FROM ' + @history + N' AS t
 INNER JOIN #change AS c ON ' + @changed + N'
-WHERE t.valid_to IS NULL AND c.[sqlkmeans previous] <> c.segment_id;
+WHERE t.valid_to IS NULL
+  AND (c.[sqlkmeans previous] IS NULL OR c.[sqlkmeans previous] <> c.segment_id);
 
 UPDATE t
 SET valid_to = @now

@@ -40,7 +40,7 @@ BEGIN
             (9, N'@n_init', N'int', N'10', N'Number of k-means++ starts, 1 to 1,000.'),
             (10, N'@seed', N'bigint', N'0', N'Of the random numbers, 0 to 4,294,967,295.'),
             (11, N'@engine', N'nvarchar(32)', N'N''local''',
-                N'Where a client trains: local, pushdown, spark or in_database.'),
+                N'Where sqlkmeans run trains: local, or in_database.'),
             (12, N'@execute', N'bit', N'1', N'0 shows what would be done and does nothing.'),
             (13, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
@@ -72,9 +72,9 @@ BEGIN
     IF @seed IS NULL OR @seed NOT BETWEEN 0 AND 4294967295
         SET @problems = @problems + N'@seed: ' + COALESCE(CAST(@seed AS nvarchar(20)), N'NULL')
             + N' given; allowed: 0 to 4,294,967,295' + @line;
-    IF @engine IS NULL OR @engine NOT IN (N'local', N'pushdown', N'spark', N'in_database')
+    IF @engine IS NULL OR @engine NOT IN (N'local', N'in_database')
         SET @problems = @problems + N'@engine: ' + COALESCE(@engine, N'NULL')
-            + N' given; allowed: local, pushdown, spark, in_database' + @line;
+            + N' given; allowed: local, in_database' + @line;
 
     SET @key = sqlkmeans.name_list(@key);
     SET @features = sqlkmeans.name_list(@features);

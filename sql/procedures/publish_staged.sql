@@ -104,7 +104,7 @@ BEGIN
             @written = @written;
 
         UPDATE sqlkmeans.segmentation
-        SET last_segment_id = @last_segment_id
+        SET definition = @definition, target = @target, last_segment_id = @last_segment_id
         WHERE name = @segmentation;
 
         UPDATE sqlkmeans.run

@@ -5,6 +5,7 @@ GO
 -- keys, because a bigint would reach it rounded and most other types not at all.
 ALTER PROCEDURE sqlkmeans.run_segmentation
     @segmentation nvarchar(128) = NULL,
+    @definition   nvarchar(max) = NULL,
     @run_id       bigint        = NULL OUTPUT,
     @help         bit           = 0
 AS
@@ -17,15 +18,16 @@ BEGIN
         FROM (VALUES
             (1, N'@segmentation', N'nvarchar(128)', N'NULL',
                 N'A registered segmentation; the caller must be able to read its source.'),
-            (2, N'@run_id', N'bigint OUTPUT', N'NULL', N'The run.'),
-            (3, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+            (2, N'@definition', N'nvarchar(max)', N'NULL',
+                N'Its definition as JSON; NULL takes the one that is recorded.'),
+            (3, N'@run_id', N'bigint OUTPUT', N'NULL', N'The run.'),
+            (4, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
         ORDER BY h.position;
         RETURN 0;
     END;
 
     DECLARE @problems nvarchar(max);
-    DECLARE @definition nvarchar(max);
     DECLARE @source nvarchar(max);
     DECLARE @relation nvarchar(max);
     DECLARE @key nvarchar(max);
@@ -54,11 +56,12 @@ BEGIN
     DECLARE @begun datetime2(6) = SYSUTCDATETIME();
     DECLARE @seconds_read nvarchar(40);
 
-    SELECT @definition = g.definition, @active = g.active_run_id, @last_segment_id = g.last_segment_id
+    SELECT @definition = COALESCE(@definition, g.definition), @active = g.active_run_id,
+        @last_segment_id = g.last_segment_id
     FROM sqlkmeans.segmentation AS g
     WHERE g.name = @segmentation;
 
-    IF @definition IS NULL
+    IF @definition IS NULL OR ISJSON(@definition) = 0
     BEGIN
         SET @problems = N'@segmentation: ' + COALESCE(@segmentation, N'NULL')
             + N' given; allowed: a segmentation that define_segmentation has registered';
@@ -86,7 +89,8 @@ BEGIN
 
     BEGIN TRY
         EXECUTE sqlkmeans.start_run
-            @segmentation = @segmentation, @kind = N'fit', @engine = N'in_database',
+            @segmentation = @segmentation, @definition = @definition, @kind = N'fit',
+            @engine = N'in_database',
             @run_id = @run_id OUTPUT;
         SET @staging = N'sqlkmeans.' + QUOTENAME(N'staging_' + CAST(@run_id AS nvarchar(20)));
 
@@ -129,7 +133,7 @@ BEGIN
             CAST(DATEDIFF(millisecond, @begun, SYSUTCDATETIME()) / 1000.0 AS nvarchar(40));
 
         SET @job = N'{"run_id":' + CAST(@run_id AS nvarchar(20))
-            + N',"last_segment_id":' + CAST(@last_segment_id AS nvarchar(10))
+            + N',"last_segment_id":' + CAST(COALESCE(@last_segment_id, 0) AS nvarchar(10))
             + N',"definition":' + @definition
             + N',"model_feature":' + COALESCE((
                 SELECT f.position, f.feature, f.transform, f.weight, f.center, f.scale, f.fill

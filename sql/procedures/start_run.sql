@@ -77,10 +77,7 @@ BEGIN
 
         EXECUTE sqlkmeans.reclaim_runs @segmentation = @segmentation;
 
-        UPDATE sqlkmeans.segmentation
-        SET definition = @definition, target = JSON_VALUE(@definition, '$.target'), updated_at = @now
-        WHERE name = @segmentation;
-
+        -- A known segmentation takes its new definition when the run is published, not before.
         IF NOT EXISTS (SELECT 1 FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation)
             INSERT INTO sqlkmeans.segmentation
                 (name, definition, target, last_segment_id, created_at, updated_at)

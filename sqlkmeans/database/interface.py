@@ -198,6 +198,12 @@ class Database(ABC):
         """
         raise DatabaseError(f"{self.safe_url}: only SQL Server runs T-SQL scripts")
 
+    def run_inside(self, segmentation: Segmentation, kind: str) -> int:
+        """Let the server itself do a whole run, ``fit`` or ``assign``; returns the run's id."""
+        raise DatabaseError(
+            f'{self.safe_url}: engine = "in_database" needs SQL Server; use "local"'
+        )
+
     def schedule(self, segmentation: str, options: Row) -> Row:
         """Make or change the SQL Server Agent job of a segmentation.
 

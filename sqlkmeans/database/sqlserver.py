@@ -124,6 +124,18 @@ class SQLServerDatabase(Database):
             for batch in batches(script):
                 session.rows(batch)
 
+    def run_inside(self, segmentation: Segmentation, kind: str) -> int:
+        with self._session("running in the database") as session:
+            if kind == "assign":
+                row = session.call("assign_segments", segmentation=segmentation.name)
+            else:
+                row = session.call(
+                    "run_segmentation",
+                    segmentation=segmentation.name,
+                    definition=segmentation.to_json(),
+                )
+        return int(row[0])
+
     def schedule(self, segmentation: str, options: Row) -> Row:
         with self._session("scheduling") as session:
             row = session.call("create_agent_job", segmentation=segmentation, **options)
@@ -214,7 +226,9 @@ class SQLServerDatabase(Database):
                     session.rows("SET TRANSACTION ISOLATION LEVEL SNAPSHOT")
                     session.native.autocommit = False
                     return session, int(session.rows(count)[0][0])
-                except self._connector.errors:
+                except self._connector.errors as error:
+                    if is_transient(error):
+                        raise
                     # A source in another database that keeps no versions.
                     session.close()
                     session = self._connector.open()

@@ -7,6 +7,7 @@ where Docker answers and Testcontainers is installed.
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 from contextlib import suppress
@@ -20,8 +21,6 @@ from sqlalchemy.engine import URL, make_url
 VARIABLE = "SQLKMEANS_TEST_URL"
 IMAGE = "mcr.microsoft.com/mssql/server:2022-latest"
 DRIVERS = ("mssqlpython", "pyodbc")
-
-_containers: list[Any] = []
 
 
 @cache
@@ -41,7 +40,7 @@ def _found() -> tuple[URL | None, str]:
         container = SqlServerContainer(IMAGE, dialect="mssql+mssqlpython").start()
     except Exception as error:  # whatever Docker has to say
         return None, f"{VARIABLE} is not set, and no container starts: {str(error)[:200]}"
-    _containers.append(container)
+    atexit.register(container.stop)
     url = make_url(container.get_connection_url()).update_query_dict(
         {"TrustServerCertificate": "yes"}
     )
@@ -54,12 +53,6 @@ def _make_database(master: URL, name: str) -> URL:
     connection.cursor().execute(f"CREATE DATABASE [{name}]")
     connection.close()
     return master.set(database=name)
-
-
-def stop_containers() -> None:
-    """End what was started."""
-    while _containers:
-        _containers.pop().stop()
 
 
 def server_url(driver: str) -> URL:

@@ -87,3 +87,8 @@ def test_names_are_quoted_and_one_part_is_in_schema_dbo() -> None:
     assert beside("x.[y]]z]", "_history") == "[x].[y]]z_history]"
     assert relation("customer") == "[dbo].[customer] AS source"
     assert relation("SELECT 1 AS a -- x") == "(SELECT 1 AS a -- x\n) AS source"
+
+
+def test_a_feature_is_cast_to_float_and_a_bit_by_way_of_a_number() -> None:
+    assert column("decimal").as_feature() == "CAST([a]]b] AS float) AS [a]]b]"
+    assert column("bit").as_feature("s.") == "CAST(CAST(s.[a]]b] AS tinyint) AS float) AS [a]]b]"
