@@ -3006,7 +3006,8 @@ IF OBJECT_ID(N'sqlkmeans.create_agent_job', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.create_agent_job AS RETURN 0;');
 GO
 -- Makes or changes the SQL Server Agent job of a segmentation. Runs as the caller, who needs a
--- role of msdb for it. A job that is there keeps its history.
+-- role of msdb for it: SQLAgentUserRole reads the views of msdb, not its tables, and may not name an
+-- owner or make a category. A job that is there keeps its history and its owner.
 ALTER PROCEDURE sqlkmeans.create_agent_job
     @segmentation     nvarchar(128)  = NULL,
     @step             nvarchar(20)   = N'run',
@@ -3041,7 +3042,8 @@ BEGIN
                 N'An operator of Agent who gets mail when the job fails.'),
             (8, N'@retry_attempts', N'int', N'2', N'0 to 100.'),
             (9, N'@retry_minutes', N'int', N'5', N'Between two attempts, 0 to 1,440.'),
-            (10, N'@owner', N'nvarchar(128)', N'NULL', N'The login that owns the job; NULL takes the caller.'),
+            (10, N'@owner', N'nvarchar(128)', N'NULL',
+                N'The login that owns the job; NULL keeps its owner, a new job takes the caller.'),
             (11, N'@execute', N'bit', N'1', N'0 shows what would be done and does nothing.'),
             (12, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
@@ -3056,17 +3058,20 @@ BEGIN
     DECLARE @subsystem nvarchar(40) =
         CASE WHEN @step = N'command_line' THEN N'CmdExec' ELSE N'TSQL' END;
     DECLARE @database nvarchar(128) = CASE WHEN @step <> N'command_line' THEN DB_NAME() END;
+    -- What a step writes goes into the job's history: 4 is for T-SQL only.
+    DECLARE @flags int = CASE WHEN @step = N'command_line' THEN 32 ELSE 4 END;
     DECLARE @time int;
     DECLARE @type int;
     DECLARE @interval int;
     DECLARE @recurrence int = CASE WHEN @frequency = N'daily' THEN 0 ELSE 1 END;
     DECLARE @now datetime2(0) = SYSDATETIME();
     DECLARE @today int = YEAR(@now) * 10000 + MONTH(@now) * 100 + DAY(@now);
-    DECLARE @mail int = CASE WHEN @notify_operator IS NULL THEN 0 ELSE 2 END;
+    DECLARE @mail int = CASE WHEN @notify_operator > N'' THEN 2 ELSE 0 END;
     DECLARE @description nvarchar(512) =
         N'Made by sqlkmeans.create_agent_job; results in sqlkmeans.run_log.';
 
-    SET @owner = COALESCE(@owner, SUSER_SNAME());
+    -- Empty takes away the operator that a job has; NULL would leave it.
+    SET @notify_operator = COALESCE(@notify_operator, N'');
 
     IF NOT EXISTS (SELECT 1 FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation)
         SET @problems = @problems + N'@segmentation: ' + COALESCE(@segmentation, N'NULL')
@@ -3106,7 +3111,9 @@ BEGIN
 
     IF @execute = 1
     BEGIN
+        -- Express has the procedures too, but nothing that runs a job.
         IF OBJECT_ID(N'msdb.dbo.sp_add_job', N'P') IS NULL
+            OR CAST(SERVERPROPERTY('EngineEdition') AS int) = 4
             EXECUTE sqlkmeans.raise_problems @number = 50004,
                 @problems = N'this server has no SQL Server Agent, or you may not use it; schedule the client with the operating system (docs/schedule.md)';
 
@@ -3119,9 +3126,14 @@ BEGIN TRY
 BEGIN TRANSACTION;
 
 IF NOT EXISTS (SELECT 1 FROM msdb.dbo.syscategories AS c WHERE c.name = @category AND c.category_class = 1)
-    EXECUTE msdb.dbo.sp_add_category @class = N''JOB'', @type = N''LOCAL'', @name = @category;
+BEGIN
+    IF IS_SRVROLEMEMBER(N''sysadmin'') = 1
+        EXECUTE msdb.dbo.sp_add_category @class = N''JOB'', @type = N''LOCAL'', @name = @category;
+    ELSE
+        SET @category = NULL;
+END;
 
-SELECT @job_id = j.job_id FROM msdb.dbo.sysjobs AS j WHERE j.name = @job;
+SELECT @job_id = j.job_id FROM msdb.dbo.sysjobs_view AS j WHERE j.name = @job;
 
 IF @job_id IS NULL
 BEGIN
@@ -3134,24 +3146,23 @@ END;
 ELSE
 BEGIN
     EXECUTE msdb.dbo.sp_update_job
-        @job_id = @job_id, @enabled = 1, @description = @description, @category_name = @category,
-        @owner_login_name = @owner, @notify_level_eventlog = 2, @notify_level_email = @mail,
-        @notify_email_operator_name = @notify_operator;
+        @job_id = @job_id, @enabled = 1, @description = @description, @start_step_id = 1,
+        @category_name = @category, @owner_login_name = @owner, @notify_level_eventlog = 2,
+        @notify_level_email = @mail, @notify_email_operator_name = @notify_operator;
     EXECUTE msdb.dbo.sp_delete_jobstep @job_id = @job_id, @step_id = 0;
-    IF EXISTS (SELECT 1 FROM msdb.dbo.sysschedules AS s
-               INNER JOIN msdb.dbo.sysjobschedules AS x ON x.schedule_id = s.schedule_id
-               WHERE x.job_id = @job_id AND s.name = @job)
+    IF EXISTS (SELECT 1 FROM msdb.dbo.sysschedules_localserver_view AS s WHERE s.name = @job)
         EXECUTE msdb.dbo.sp_delete_jobschedule @job_id = @job_id, @name = @job;
 END;
 
 EXECUTE msdb.dbo.sp_add_jobstep
     @job_id = @job_id, @step_name = @step, @subsystem = @subsystem, @command = @command,
     @database_name = @database, @retry_attempts = @retry_attempts,
-    @retry_interval = @retry_minutes, @on_success_action = 1, @on_fail_action = 2, @flags = 4;
+    @retry_interval = @retry_minutes, @on_success_action = 1, @on_fail_action = 2, @flags = @flags;
 EXECUTE msdb.dbo.sp_add_jobschedule
     @job_id = @job_id, @name = @job, @enabled = 1, @freq_type = @type, @freq_interval = @interval,
     @freq_subday_type = 1, @freq_recurrence_factor = @recurrence, @active_start_date = @today,
     @active_start_time = @time;
+SELECT @owner = SUSER_SNAME(j.owner_sid) FROM msdb.dbo.sysjobs_view AS j WHERE j.job_id = @job_id;
 
 COMMIT TRANSACTION;
 END TRY
@@ -3162,20 +3173,20 @@ BEGIN CATCH
 END CATCH;
 ',
             N'@job nvarchar(128), @category nvarchar(128), @description nvarchar(512),
-              @owner nvarchar(128), @mail int, @notify_operator nvarchar(128), @step nvarchar(20),
-              @subsystem nvarchar(40), @command nvarchar(3000), @database nvarchar(128),
-              @retry_attempts int, @retry_minutes int, @type int, @interval int, @recurrence int,
+              @owner nvarchar(128) OUTPUT, @mail int, @notify_operator nvarchar(128),
+              @step nvarchar(20), @subsystem nvarchar(40), @command nvarchar(3000), @database nvarchar(128),
+              @flags int, @retry_attempts int, @retry_minutes int, @type int, @interval int, @recurrence int,
               @today int, @time int',
-            @job = @job, @category = @category, @description = @description, @owner = @owner,
+            @job = @job, @category = @category, @description = @description, @owner = @owner OUTPUT,
             @mail = @mail, @notify_operator = @notify_operator, @step = @step,
-            @subsystem = @subsystem, @command = @command, @database = @database,
+            @subsystem = @subsystem, @command = @command, @database = @database, @flags = @flags,
             @retry_attempts = @retry_attempts, @retry_minutes = @retry_minutes, @type = @type,
             @interval = @interval, @recurrence = @recurrence, @today = @today, @time = @time;
     END;
 
     SELECT @job AS job, CASE WHEN @execute = 1 THEN N'scheduled' ELSE N'would be scheduled' END AS outcome,
         @frequency AS frequency, CASE WHEN @frequency <> N'daily' THEN @day END AS [day], @at AS at_time,
-        @command AS command, @owner AS owner;
+        @command AS command, COALESCE(@owner, SUSER_SNAME()) AS owner;
 END;
 GO
 
@@ -3217,7 +3228,7 @@ BEGIN
                 @problems = N'this server has no SQL Server Agent, or you may not use it';
 
         EXECUTE sys.sp_executesql N'
-IF EXISTS (SELECT 1 FROM msdb.dbo.sysjobs AS j WHERE j.name = @job)
+IF EXISTS (SELECT 1 FROM msdb.dbo.sysjobs_view AS j WHERE j.name = @job)
     EXECUTE msdb.dbo.sp_delete_job @job_name = @job, @delete_unused_schedule = 1;
 ',
             N'@job nvarchar(128)', @job = @job;

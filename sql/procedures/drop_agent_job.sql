@@ -35,7 +35,7 @@ BEGIN
                 @problems = N'this server has no SQL Server Agent, or you may not use it';
 
         EXECUTE sys.sp_executesql N'
-IF EXISTS (SELECT 1 FROM msdb.dbo.sysjobs AS j WHERE j.name = @job)
+IF EXISTS (SELECT 1 FROM msdb.dbo.sysjobs_view AS j WHERE j.name = @job)
     EXECUTE msdb.dbo.sp_delete_job @job_name = @job, @delete_unused_schedule = 1;
 ',
             N'@job nvarchar(128)', @job = @job;
