@@ -290,7 +290,7 @@ def report(command: str, server: Server) -> Iterator[list[str]]:
     """Write the lines that are collected, even when a later part fails."""
     lines = [
         "# SQL Server", "",
-        "Medians of runs that took turns, on an otherwise quiet machine unless it says so.", "",
+        f"Medians of runs that took turns. Load of the machine at the start: {_load()}.", "",
         f"    {command}", "",
         f"Server: {server.version()}, on the same machine as the client. "
         f"{platform.system()}, Python {platform.python_version()}, {os.cpu_count()} cores; "
@@ -305,6 +305,10 @@ def report(command: str, server: Server) -> Iterator[list[str]]:
     finally:
         RESULTS.parent.mkdir(exist_ok=True)
         RESULTS.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+
+
+def _load() -> str:
+    return f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
 
 
 def _version(distribution: str) -> str:
