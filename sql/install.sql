@@ -481,8 +481,9 @@ GO
 
 -- procedures/as_owner.sql
 -- The one door to more than the caller may do. Nobody is granted it: procedures of this schema
--- reach it through their common owner, with statements built from quoted names and types only,
--- never from text that a caller wrote. A server without the catalog of module parameters has no
+-- reach it through their common owner, with statements built from quoted names and types. The only
+-- text of a caller that comes here is a SELECT source, which is made a view for a moment to learn
+-- its columns and is not executed. A server without the catalog of module parameters has no
 -- EXECUTE AS either; there the caller needs the permissions.
 IF OBJECT_ID(N'sqlkmeans.as_owner', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.as_owner AS RETURN 0;');
@@ -1065,6 +1066,7 @@ SELECT CAST(j.[key] AS int), CAST(j.[value] AS int) FROM OPENJSON(@text) AS j;
         -- An empty table, loaded in key order under a table lock, is minimally logged where the
         -- recovery model allows it.
         SET @statement = @labels + N'
+UPDATE ' + @history + N' SET valid_to = @now WHERE valid_to IS NULL;
 INSERT INTO ' + @table + N' WITH (TABLOCK) (' + @keys + N', segment_id, distance, run_id, assigned_at)
 SELECT ' + @staged_keys + N', l.segment_id, s.distance, @run_id, @now
 FROM ' + @staging + N' AS s
@@ -1389,11 +1391,12 @@ BEGIN
             BREAK;
 
         SET @x = CAST(@position AS nvarchar(10));
-        -- A column that is no plain word, or differs from an earlier one in case only, becomes a
-        -- parameter by its position.
+        -- A column that is no plain word, differs from an earlier one in case only, or looks like
+        -- such a parameter itself, becomes a parameter by its position.
         SET @value = CASE
             WHEN @row = 1 THEN N'CAST(s.' + QUOTENAME(@feature) + N' AS float)'
             WHEN sqlkmeans.is_plain_name(@feature) = 0
+                 OR LOWER(@feature) LIKE N'feature[_]%'
                  OR EXISTS (SELECT 1 FROM sqlkmeans.model_feature AS f
                             WHERE f.run_id = @run_id AND f.position < @position
                               AND LOWER(f.feature) = LOWER(@feature))
@@ -1613,8 +1616,10 @@ GO
 IF OBJECT_ID(N'sqlkmeans.refresh_movement', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.refresh_movement AS RETURN 0;');
 GO
--- Makes the view segment_movement anew: one SELECT for each segmentation that has a history.
+-- Makes the view segment_movement anew: one SELECT for each segmentation that has a history. Where
+-- that fails, the run stays published and gets a warning.
 ALTER PROCEDURE sqlkmeans.refresh_movement
+    @run_id bigint = NULL
 AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
@@ -1674,9 +1679,23 @@ WHERE a.segmentation = N''' + REPLACE(@segmentation, N'''', N'''''')
             + N'CAST(NULL AS int) AS from_segment_id, CAST(NULL AS int) AS to_segment_id, '
             + N'CAST(NULL AS bigint) AS customers WHERE 1 = 0';
 
-    EXECUTE sqlkmeans.as_owner @statement = N'DROP VIEW IF EXISTS sqlkmeans.segment_movement;';
     SET @statement = N'CREATE VIEW sqlkmeans.segment_movement AS' + NCHAR(10) + @union + N';';
-    EXECUTE sqlkmeans.as_owner @statement = N'EXECUTE (@text);', @text = @statement;
+    BEGIN TRY
+        -- One transaction: two segmentations may be published at the same time.
+        BEGIN TRANSACTION;
+        EXECUTE sqlkmeans.as_owner
+            @statement = N'DROP VIEW IF EXISTS sqlkmeans.segment_movement;';
+        EXECUTE sqlkmeans.as_owner @statement = N'EXECUTE (@text);', @text = @statement;
+        COMMIT TRANSACTION;
+    END TRY
+    BEGIN CATCH
+        SET @statement = N'the view segment_movement was not made anew: ' + ERROR_MESSAGE();
+        IF XACT_STATE() <> 0
+            ROLLBACK TRANSACTION;
+        UPDATE sqlkmeans.run
+        SET warnings = JSON_MODIFY(COALESCE(warnings, N'[]'), 'append $', @statement)
+        WHERE run_id = @run_id;
+    END CATCH;
 END;
 GO
 
@@ -1740,6 +1759,11 @@ BEGIN
     IF sqlkmeans.is_plain_name(@segmentation) = 0 OR LEN(@segmentation) > 100
         SET @problems = @problems + N'@segmentation: ' + COALESCE(@segmentation, N'NULL')
             + N' given; allowed: letters, digits and underscores, 100 at most' + @line;
+    -- A server may not tell cases apart, and the definition is read by one that does.
+    SET @scaling = LOWER(@scaling);
+    SET @missing = LOWER(@missing);
+    SET @engine = LOWER(@engine);
+
     IF @k IS NULL OR @k NOT BETWEEN 2 AND 1000
         SET @problems = @problems + N'@k: ' + COALESCE(CAST(@k AS nvarchar(20)), N'NULL')
             + N' given; allowed: 2 to 1,000' + @line;
@@ -1778,9 +1802,18 @@ BEGIN
     INSERT INTO #feature (position, name, transform, weight)
     SELECT CAST(j.[key] AS int) + 1,
         CASE j.[type] WHEN 1 THEN j.[value] WHEN 5 THEN JSON_VALUE(j.[value], '$.column') END,
-        COALESCE(CASE WHEN j.[type] = 5 THEN JSON_VALUE(j.[value], '$.transform') END, N'none'),
+        LOWER(COALESCE(CASE WHEN j.[type] = 5 THEN JSON_VALUE(j.[value], '$.transform') END, N'none')),
         COALESCE(CASE WHEN j.[type] = 5 THEN JSON_VALUE(j.[value], '$.weight') END, N'1.0')
     FROM OPENJSON(@features) AS j;
+
+    DECLARE @unknown nvarchar(4000);
+    SELECT @unknown = MIN(k.[key])
+    FROM OPENJSON(@features) AS j
+    CROSS APPLY OPENJSON(CASE WHEN j.[type] = 5 THEN j.[value] ELSE N'{}' END) AS k
+    WHERE k.[key] NOT IN (N'column', N'transform', N'weight');
+    IF @unknown IS NOT NULL
+        SET @problems = @problems + N'@features: unknown key ' + @unknown
+            + N'; allowed: column, transform, weight' + @line;
 
     -- One row at a time: adding up texts over the rows of a SELECT is not the same on every server.
     DECLARE @list nvarchar(max) = N'';
@@ -1810,7 +1843,10 @@ BEGIN
         SET @list = @list + CASE WHEN @position > 1 THEN N',' ELSE N'' END
             + N'{"column":' + sqlkmeans.json_text(@name) + N',"transform":'
             + sqlkmeans.json_text(@transform) + N',"weight":'
-            + CASE WHEN TRY_CAST(@weight AS float) > 0 THEN @weight ELSE N'1.0' END + N'}';
+            -- As it came where that is a JSON number, which .5 and +2 are not.
+            + CASE WHEN ISJSON(N'[' + @weight + N']') = 1 THEN @weight
+                   ELSE COALESCE(CONVERT(nvarchar(40), TRY_CAST(@weight AS float), 3), N'1.0') END
+            + N'}';
     END;
 
     SET @definition = N'{"name":' + sqlkmeans.json_text(COALESCE(@segmentation, N''))
@@ -2076,15 +2112,18 @@ BEGIN
         WHERE name = @segmentation;
 
         UPDATE sqlkmeans.run
-        SET seconds_publish = DATEDIFF(millisecond, @begun, SYSUTCDATETIME()) / 1e3
-        WHERE run_id = @run_id AND seconds_publish IS NULL;
+        SET seconds_publish = COALESCE(
+                seconds_publish, DATEDIFF(millisecond, @begun, SYSUTCDATETIME()) / 1e3),
+            seconds_total = COALESCE(
+                seconds_total, DATEDIFF(millisecond, started_at, SYSUTCDATETIME()) / 1e3)
+        WHERE run_id = @run_id;
 
         COMMIT TRANSACTION;
 
         IF @kind = N'fit'
         BEGIN
             EXECUTE sqlkmeans.refresh_function @segmentation = @segmentation, @run_id = @run_id;
-            EXECUTE sqlkmeans.refresh_movement;
+            EXECUTE sqlkmeans.refresh_movement @run_id = @run_id;
         END;
         EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
     END TRY
@@ -2234,6 +2273,7 @@ BEGIN
     DECLARE @now datetime2(6);
     DECLARE @k int;
     DECLARE @rows bigint;
+    DECLARE @expected bigint;
     DECLARE @skipped bigint;
     DECLARE @segment_ids nvarchar(max);
     DECLARE @key_columns nvarchar(max);
@@ -2246,6 +2286,9 @@ BEGIN
     DECLARE @written bigint;
 
     SELECT @definition = g.definition FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation;
+    -- Held from here on, so that no run or purge changes what is chosen now.
+    IF @definition IS NOT NULL
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation;
 
     -- What stands now: the last published run or, after a rollback, the run that it restored.
     SELECT TOP (1) @current = COALESCE(r.restored_run_id, r.run_id)
@@ -2260,7 +2303,7 @@ BEGIN
           AND r.kind <> N'rollback' AND r.run_id < @current;
 
     SELECT @restored = r.definition, @model_run_id = r.model_run_id, @then = r.published_at,
-        @engine = r.engine, @k = r.k, @skipped = r.skipped
+        @engine = r.engine, @k = r.k, @skipped = r.skipped, @expected = r.[rows]
     FROM sqlkmeans.run AS r
     WHERE r.run_id = @run_id AND r.segmentation = @segmentation AND r.status = N'published'
       AND r.kind <> N'rollback';
@@ -2287,13 +2330,14 @@ BEGIN
                 + JSON_QUERY(@restored, '$.key') + @line;
     END;
 
+    IF @problems <> N'' AND @definition IS NOT NULL
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
     EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
 
     SET @target = JSON_VALUE(@definition, '$.target');
     SET @key = JSON_QUERY(@definition, '$.key');
     SET @keys = sqlkmeans.each_name(@key, N'{}', N', ');
     SET @history = sqlkmeans.quoted_name(@target, N'_history');
-    EXECUTE sqlkmeans.take_lock @segmentation = @segmentation;
 
     BEGIN TRY
         BEGIN TRANSACTION;
@@ -2323,6 +2367,13 @@ BEGIN
             + N' SET @arrived = ROWCOUNT_BIG();';
         EXECUTE sqlkmeans.as_owner
             @statement = @statement, @then = @then, @arrived = @rows OUTPUT;
+        IF @rows <> @expected
+        BEGIN
+            SET @problems = N'run ' + CAST(@run_id AS nvarchar(20)) + N': it published '
+                + CAST(@expected AS nvarchar(20)) + N' labels and the history still holds '
+                + CAST(@rows AS nvarchar(20)) + N' of them, so it cannot come back';
+            EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @problems;
+        END;
 
         SELECT @segment_ids = sqlkmeans.own_ids(g.last_segment_id)
         FROM sqlkmeans.segmentation AS g
@@ -2398,7 +2449,8 @@ BEGIN
     SELECT @active = g.active_run_id FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation;
     SELECT @other = MIN(s.segment_id)
     FROM sqlkmeans.segment AS s
-    WHERE s.run_id = @active AND s.name = @name AND s.segment_id <> @segment_id;
+    INNER JOIN sqlkmeans.run AS r ON r.run_id = s.run_id
+    WHERE r.segmentation = @segmentation AND s.name = @name AND s.segment_id <> @segment_id;
 
     IF NOT EXISTS (SELECT 1 FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation)
         SET @problems = @problems + N'@segmentation: ' + COALESCE(@segmentation, N'NULL')
@@ -2414,7 +2466,7 @@ BEGIN
         SET @problems = @problems + N'@name: ' + COALESCE(@name, N'NULL')
             + N' given; allowed: 1 to 128 characters' + @line;
     ELSE IF @other IS NOT NULL
-        SET @problems = @problems + N'@name: ' + @name + N' is the name of segment '
+        SET @problems = @problems + N'@name: ' + @name + N' is or was the name of segment '
             + CAST(@other AS nvarchar(10)) + N'; each needs its own' + @line;
 
     EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
@@ -2552,12 +2604,17 @@ BEGIN
         -- Reads the source as the caller. Staged under the segment ids themselves.
         EXECUTE sqlkmeans.scoring_text
             @run_id = @active, @row = 1, @parameters = @parameters OUTPUT, @query = @query OUTPUT;
-        SET @statement = N'INSERT INTO ' + @staging + N' ('
+        -- Read once, so that the rows with and without a label are of the same moment.
+        SET @statement = N'SELECT ' + sqlkmeans.each_name(@key, N's.{}', N', ')
+            + N', f.segment_id AS [sqlkmeans cluster], f.distance AS [sqlkmeans distance]'
+            + N' INTO #scored FROM ' + @relation + N' CROSS APPLY (' + @query + N') AS f;'
+            + N' SET @total = ROWCOUNT_BIG();'
+            + N' INSERT INTO ' + @staging + N' ('
             + sqlkmeans.each_name(@key, N'{}', N', ') + N', cluster, distance) SELECT '
-            + sqlkmeans.each_name(@key, N's.{}', N', ') + N', f.segment_id, f.distance FROM '
-            + @relation + N' CROSS APPLY (' + @query + N') AS f WHERE f.segment_id IS NOT NULL;'
+            + sqlkmeans.each_name(@key, N's.{}', N', ')
+            + N', s.[sqlkmeans cluster], s.[sqlkmeans distance] FROM #scored AS s'
+            + N' WHERE s.[sqlkmeans cluster] IS NOT NULL;'
             + N' SET @rows = ROWCOUNT_BIG();'
-            + N' SELECT @total = COUNT_BIG(*) FROM ' + @relation + N';'
             + N' INSERT INTO #size (segment_id, size, within_ss)'
             + N' SELECT l.cluster, COUNT_BIG(*), SUM(l.distance * l.distance) FROM ' + @staging
             + N' AS l GROUP BY l.cluster;';

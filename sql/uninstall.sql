@@ -28,14 +28,16 @@ IF OBJECT_ID(N'sqlkmeans.segmentation', N'U') IS NOT NULL
     EXECUTE (N'
         INSERT INTO #uninstall (statement)
         SELECT N''DROP VIEW IF EXISTS '' + sqlkmeans.quoted_name(g.target, N''_named'') + N'';''
-        FROM sqlkmeans.segmentation AS g
+        FROM (SELECT k.target FROM sqlkmeans.segmentation AS k
+              UNION SELECT JSON_VALUE(r.definition, ''$.target'') FROM sqlkmeans.run AS r) AS g
         WHERE sqlkmeans.quoted_name(g.target, N''_named'') IS NOT NULL
-        ORDER BY g.name;
+        ORDER BY g.target;
         INSERT INTO #uninstall (statement)
         SELECT N''DROP TABLE IF EXISTS '' + sqlkmeans.quoted_name(g.target, N''_history'') + N'';''
-        FROM sqlkmeans.segmentation AS g
+        FROM (SELECT k.target FROM sqlkmeans.segmentation AS k
+              UNION SELECT JSON_VALUE(r.definition, ''$.target'') FROM sqlkmeans.run AS r) AS g
         WHERE sqlkmeans.quoted_name(g.target, N''_history'') IS NOT NULL
-        ORDER BY g.name;
+        ORDER BY g.target;
         INSERT INTO #uninstall (statement)
         SELECT N''REVOKE SELECT ON '' + sqlkmeans.quoted_name(g.target, N'''')
             + N'' FROM sqlkmeans_reader;''

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sqlkmeans.clustering.assignment import Assignment, assign, squared_distances
+from sqlkmeans.clustering.assignment import assign, squared_distances
 from sqlkmeans.clustering.preparation import Preparation, PreparedFeature, preparation_to_rows
 from sqlkmeans.clustering.profile import tidy
 
@@ -92,10 +92,6 @@ class SegmentModel:
         prepared = self.preparation.transform(self._matrix(rows))
         return np.sqrt(squared_distances(prepared, self.centroids))
 
-    def assign_prepared(self, matrix: npt.NDArray[np.float64]) -> Assignment:
-        """Label rows that are prepared already; labels are indices into ``segment_ids``."""
-        return assign(matrix, self.centroids)
-
     def _matrix(self, rows: Any) -> npt.NDArray[np.float64]:
         if hasattr(rows, "loc") and hasattr(rows, "columns"):
             rows = rows[self.columns]
@@ -157,6 +153,9 @@ class SegmentModel:
     def to_rows(self) -> dict[str, list[dict[str, Any]]]:
         """Rows of the tables ``model_feature`` and ``centroid``, without their run."""
         own = self.own_units()
+        for position, feature in enumerate(self.preparation.features):
+            # What the way there and back leaves of 0.
+            own[np.abs(own[:, position]) < 1e-12 * feature.scale, position] = 0
         return {
             "model_feature": preparation_to_rows(self.preparation),
             "centroid": [

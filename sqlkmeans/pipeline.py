@@ -25,6 +25,7 @@ from sqlkmeans.registry import (
     run_result,
 )
 from sqlkmeans.result import RunResult
+from sqlkmeans.sqltext import parse_name
 
 
 def run(
@@ -162,9 +163,13 @@ def rename(
         problems.append(f"segment {segment_id}: not in {name}; allowed: {allowed}")
     if not new_name.strip() or len(new_name) > 128:
         problems.append(f"name {new_name!r} given; allowed: 1 to 128 characters")
-    taken = [other for other, used in names.items() if used == new_name and other != segment_id]
+    taken = [
+        other
+        for other, used in database.catalog.names(name)
+        if used == new_name and other != segment_id
+    ]
     if taken:
-        problems.append(f"name {new_name!r} given; segment {taken[0]} has it")
+        problems.append(f"name {new_name!r} given; segment {taken[0]} has or had it")
     if problems:
         raise DefinitionError(problems)
     with database.lock(name):
@@ -282,6 +287,13 @@ def _active_model(database: Database, segmentation: Segmentation) -> tuple[Segme
             f"{segmentation.name}: the features are not those of the stored model "
             f"({', '.join(model.columns)}); `sqlkmeans run` fits a new one"
         )
+    for key in ("scaling", "missing"):
+        now, then = getattr(segmentation, key), getattr(model.preparation, key)
+        if now != then:
+            raise DefinitionError(
+                f"{segmentation.name}: {key} is {now!r} and the stored model has {then!r}; "
+                "`sqlkmeans run` fits a new one"
+            )
     return model, run_id
 
 
@@ -306,7 +318,7 @@ def _run_to_restore(
             )
         chosen = found[0]
     then = Segmentation.from_json(chosen["definition"])
-    if (then.target, then.key) != (segmentation.target, segmentation.key):
+    if (parse_name(then.target), then.key) != (parse_name(segmentation.target), segmentation.key):
         raise DefinitionError(
             f"run {chosen['run_id']} wrote {then.target} by {', '.join(then.key)}, and now "
             f"{segmentation.name} writes {segmentation.target} by {', '.join(segmentation.key)}; "

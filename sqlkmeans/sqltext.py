@@ -35,7 +35,7 @@ _REFUSED = frozenset(
 
 
 # What a SELECT that is part of another one stands after.
-_BEFORE_SELECT = frozenset({"(", "union", "all", "except", "intersect", "distinct", "name"})
+_BEFORE_SELECT = frozenset({"(", "union", "all", "except", "intersect", "distinct"})
 
 
 @dataclass(frozen=True)

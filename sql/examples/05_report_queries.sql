@@ -33,8 +33,14 @@ SELECT n.customer_id, b.name AS segment_before, n.segment_name AS segment_now, n
 FROM dbo.customer_segment_named AS n
 INNER JOIN dbo.customer_segment_history AS h
     ON h.customer_id = n.customer_id AND h.valid_to = n.assigned_at
-INNER JOIN sqlkmeans.segmentation AS g ON g.name = N'customers'
-INNER JOIN sqlkmeans.segment AS b ON b.run_id = g.active_run_id AND b.segment_id = h.segment_id
+CROSS APPLY (
+    -- The newest name: a segment that is gone has none in the active model.
+    SELECT TOP (1) s.name
+    FROM sqlkmeans.segment AS s
+    INNER JOIN sqlkmeans.run AS r ON r.run_id = s.run_id
+    WHERE r.segmentation = N'customers' AND s.segment_id = h.segment_id
+    ORDER BY s.run_id DESC
+) AS b
 WHERE n.assigned_at >= DATEADD(month, -1, SYSUTCDATETIME())
 ORDER BY n.customer_id;
 GO

@@ -61,6 +61,7 @@ SELECT CAST(j.[key] AS int), CAST(j.[value] AS int) FROM OPENJSON(@text) AS j;
         -- An empty table, loaded in key order under a table lock, is minimally logged where the
         -- recovery model allows it.
         SET @statement = @labels + N'
+UPDATE ' + @history + N' SET valid_to = @now WHERE valid_to IS NULL;
 INSERT INTO ' + @table + N' WITH (TABLOCK) (' + @keys + N', segment_id, distance, run_id, assigned_at)
 SELECT ' + @staged_keys + N', l.segment_id, s.distance, @run_id, @now
 FROM ' + @staging + N' AS s

@@ -1,6 +1,7 @@
 -- The one door to more than the caller may do. Nobody is granted it: procedures of this schema
--- reach it through their common owner, with statements built from quoted names and types only,
--- never from text that a caller wrote. A server without the catalog of module parameters has no
+-- reach it through their common owner, with statements built from quoted names and types. The only
+-- text of a caller that comes here is a SELECT source, which is made a view for a moment to learn
+-- its columns and is not executed. A server without the catalog of module parameters has no
 -- EXECUTE AS either; there the caller needs the permissions.
 IF OBJECT_ID(N'sqlkmeans.as_owner', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.as_owner AS RETURN 0;');

@@ -109,12 +109,17 @@ BEGIN
         -- Reads the source as the caller. Staged under the segment ids themselves.
         EXECUTE sqlkmeans.scoring_text
             @run_id = @active, @row = 1, @parameters = @parameters OUTPUT, @query = @query OUTPUT;
-        SET @statement = N'INSERT INTO ' + @staging + N' ('
+        -- Read once, so that the rows with and without a label are of the same moment.
+        SET @statement = N'SELECT ' + sqlkmeans.each_name(@key, N's.{}', N', ')
+            + N', f.segment_id AS [sqlkmeans cluster], f.distance AS [sqlkmeans distance]'
+            + N' INTO #scored FROM ' + @relation + N' CROSS APPLY (' + @query + N') AS f;'
+            + N' SET @total = ROWCOUNT_BIG();'
+            + N' INSERT INTO ' + @staging + N' ('
             + sqlkmeans.each_name(@key, N'{}', N', ') + N', cluster, distance) SELECT '
-            + sqlkmeans.each_name(@key, N's.{}', N', ') + N', f.segment_id, f.distance FROM '
-            + @relation + N' CROSS APPLY (' + @query + N') AS f WHERE f.segment_id IS NOT NULL;'
+            + sqlkmeans.each_name(@key, N's.{}', N', ')
+            + N', s.[sqlkmeans cluster], s.[sqlkmeans distance] FROM #scored AS s'
+            + N' WHERE s.[sqlkmeans cluster] IS NOT NULL;'
             + N' SET @rows = ROWCOUNT_BIG();'
-            + N' SELECT @total = COUNT_BIG(*) FROM ' + @relation + N';'
             + N' INSERT INTO #size (segment_id, size, within_ss)'
             + N' SELECT l.cluster, COUNT_BIG(*), SUM(l.distance * l.distance) FROM ' + @staging
             + N' AS l GROUP BY l.cluster;';

@@ -57,6 +57,11 @@ BEGIN
     IF sqlkmeans.is_plain_name(@segmentation) = 0 OR LEN(@segmentation) > 100
         SET @problems = @problems + N'@segmentation: ' + COALESCE(@segmentation, N'NULL')
             + N' given; allowed: letters, digits and underscores, 100 at most' + @line;
+    -- A server may not tell cases apart, and the definition is read by one that does.
+    SET @scaling = LOWER(@scaling);
+    SET @missing = LOWER(@missing);
+    SET @engine = LOWER(@engine);
+
     IF @k IS NULL OR @k NOT BETWEEN 2 AND 1000
         SET @problems = @problems + N'@k: ' + COALESCE(CAST(@k AS nvarchar(20)), N'NULL')
             + N' given; allowed: 2 to 1,000' + @line;
@@ -95,9 +100,18 @@ BEGIN
     INSERT INTO #feature (position, name, transform, weight)
     SELECT CAST(j.[key] AS int) + 1,
         CASE j.[type] WHEN 1 THEN j.[value] WHEN 5 THEN JSON_VALUE(j.[value], '$.column') END,
-        COALESCE(CASE WHEN j.[type] = 5 THEN JSON_VALUE(j.[value], '$.transform') END, N'none'),
+        LOWER(COALESCE(CASE WHEN j.[type] = 5 THEN JSON_VALUE(j.[value], '$.transform') END, N'none')),
         COALESCE(CASE WHEN j.[type] = 5 THEN JSON_VALUE(j.[value], '$.weight') END, N'1.0')
     FROM OPENJSON(@features) AS j;
+
+    DECLARE @unknown nvarchar(4000);
+    SELECT @unknown = MIN(k.[key])
+    FROM OPENJSON(@features) AS j
+    CROSS APPLY OPENJSON(CASE WHEN j.[type] = 5 THEN j.[value] ELSE N'{}' END) AS k
+    WHERE k.[key] NOT IN (N'column', N'transform', N'weight');
+    IF @unknown IS NOT NULL
+        SET @problems = @problems + N'@features: unknown key ' + @unknown
+            + N'; allowed: column, transform, weight' + @line;
 
     -- One row at a time: adding up texts over the rows of a SELECT is not the same on every server.
     DECLARE @list nvarchar(max) = N'';
@@ -127,7 +141,10 @@ BEGIN
         SET @list = @list + CASE WHEN @position > 1 THEN N',' ELSE N'' END
             + N'{"column":' + sqlkmeans.json_text(@name) + N',"transform":'
             + sqlkmeans.json_text(@transform) + N',"weight":'
-            + CASE WHEN TRY_CAST(@weight AS float) > 0 THEN @weight ELSE N'1.0' END + N'}';
+            -- As it came where that is a JSON number, which .5 and +2 are not.
+            + CASE WHEN ISJSON(N'[' + @weight + N']') = 1 THEN @weight
+                   ELSE COALESCE(CONVERT(nvarchar(40), TRY_CAST(@weight AS float), 3), N'1.0') END
+            + N'}';
     END;
 
     SET @definition = N'{"name":' + sqlkmeans.json_text(COALESCE(@segmentation, N''))

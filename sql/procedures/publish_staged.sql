@@ -108,15 +108,18 @@ BEGIN
         WHERE name = @segmentation;
 
         UPDATE sqlkmeans.run
-        SET seconds_publish = DATEDIFF(millisecond, @begun, SYSUTCDATETIME()) / 1e3
-        WHERE run_id = @run_id AND seconds_publish IS NULL;
+        SET seconds_publish = COALESCE(
+                seconds_publish, DATEDIFF(millisecond, @begun, SYSUTCDATETIME()) / 1e3),
+            seconds_total = COALESCE(
+                seconds_total, DATEDIFF(millisecond, started_at, SYSUTCDATETIME()) / 1e3)
+        WHERE run_id = @run_id;
 
         COMMIT TRANSACTION;
 
         IF @kind = N'fit'
         BEGIN
             EXECUTE sqlkmeans.refresh_function @segmentation = @segmentation, @run_id = @run_id;
-            EXECUTE sqlkmeans.refresh_movement;
+            EXECUTE sqlkmeans.refresh_movement @run_id = @run_id;
         END;
         EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
     END TRY

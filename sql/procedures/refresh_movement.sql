@@ -1,8 +1,10 @@
 IF OBJECT_ID(N'sqlkmeans.refresh_movement', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.refresh_movement AS RETURN 0;');
 GO
--- Makes the view segment_movement anew: one SELECT for each segmentation that has a history.
+-- Makes the view segment_movement anew: one SELECT for each segmentation that has a history. Where
+-- that fails, the run stays published and gets a warning.
 ALTER PROCEDURE sqlkmeans.refresh_movement
+    @run_id bigint = NULL
 AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
@@ -62,8 +64,22 @@ WHERE a.segmentation = N''' + REPLACE(@segmentation, N'''', N'''''')
             + N'CAST(NULL AS int) AS from_segment_id, CAST(NULL AS int) AS to_segment_id, '
             + N'CAST(NULL AS bigint) AS customers WHERE 1 = 0';
 
-    EXECUTE sqlkmeans.as_owner @statement = N'DROP VIEW IF EXISTS sqlkmeans.segment_movement;';
     SET @statement = N'CREATE VIEW sqlkmeans.segment_movement AS' + NCHAR(10) + @union + N';';
-    EXECUTE sqlkmeans.as_owner @statement = N'EXECUTE (@text);', @text = @statement;
+    BEGIN TRY
+        -- One transaction: two segmentations may be published at the same time.
+        BEGIN TRANSACTION;
+        EXECUTE sqlkmeans.as_owner
+            @statement = N'DROP VIEW IF EXISTS sqlkmeans.segment_movement;';
+        EXECUTE sqlkmeans.as_owner @statement = N'EXECUTE (@text);', @text = @statement;
+        COMMIT TRANSACTION;
+    END TRY
+    BEGIN CATCH
+        SET @statement = N'the view segment_movement was not made anew: ' + ERROR_MESSAGE();
+        IF XACT_STATE() <> 0
+            ROLLBACK TRANSACTION;
+        UPDATE sqlkmeans.run
+        SET warnings = JSON_MODIFY(COALESCE(warnings, N'[]'), 'append $', @statement)
+        WHERE run_id = @run_id;
+    END CATCH;
 END;
 GO

@@ -37,7 +37,8 @@ BEGIN
     SELECT @active = g.active_run_id FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation;
     SELECT @other = MIN(s.segment_id)
     FROM sqlkmeans.segment AS s
-    WHERE s.run_id = @active AND s.name = @name AND s.segment_id <> @segment_id;
+    INNER JOIN sqlkmeans.run AS r ON r.run_id = s.run_id
+    WHERE r.segmentation = @segmentation AND s.name = @name AND s.segment_id <> @segment_id;
 
     IF NOT EXISTS (SELECT 1 FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation)
         SET @problems = @problems + N'@segmentation: ' + COALESCE(@segmentation, N'NULL')
@@ -53,7 +54,7 @@ BEGIN
         SET @problems = @problems + N'@name: ' + COALESCE(@name, N'NULL')
             + N' given; allowed: 1 to 128 characters' + @line;
     ELSE IF @other IS NOT NULL
-        SET @problems = @problems + N'@name: ' + @name + N' is the name of segment '
+        SET @problems = @problems + N'@name: ' + @name + N' is or was the name of segment '
             + CAST(@other AS nvarchar(10)) + N'; each needs its own' + @line;
 
     EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;

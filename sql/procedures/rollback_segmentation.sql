@@ -46,6 +46,7 @@ BEGIN
     DECLARE @now datetime2(6);
     DECLARE @k int;
     DECLARE @rows bigint;
+    DECLARE @expected bigint;
     DECLARE @skipped bigint;
     DECLARE @segment_ids nvarchar(max);
     DECLARE @key_columns nvarchar(max);
@@ -58,6 +59,9 @@ BEGIN
     DECLARE @written bigint;
 
     SELECT @definition = g.definition FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation;
+    -- Held from here on, so that no run or purge changes what is chosen now.
+    IF @definition IS NOT NULL
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation;
 
     -- What stands now: the last published run or, after a rollback, the run that it restored.
     SELECT TOP (1) @current = COALESCE(r.restored_run_id, r.run_id)
@@ -72,7 +76,7 @@ BEGIN
           AND r.kind <> N'rollback' AND r.run_id < @current;
 
     SELECT @restored = r.definition, @model_run_id = r.model_run_id, @then = r.published_at,
-        @engine = r.engine, @k = r.k, @skipped = r.skipped
+        @engine = r.engine, @k = r.k, @skipped = r.skipped, @expected = r.[rows]
     FROM sqlkmeans.run AS r
     WHERE r.run_id = @run_id AND r.segmentation = @segmentation AND r.status = N'published'
       AND r.kind <> N'rollback';
@@ -99,13 +103,14 @@ BEGIN
                 + JSON_QUERY(@restored, '$.key') + @line;
     END;
 
+    IF @problems <> N'' AND @definition IS NOT NULL
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
     EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
 
     SET @target = JSON_VALUE(@definition, '$.target');
     SET @key = JSON_QUERY(@definition, '$.key');
     SET @keys = sqlkmeans.each_name(@key, N'{}', N', ');
     SET @history = sqlkmeans.quoted_name(@target, N'_history');
-    EXECUTE sqlkmeans.take_lock @segmentation = @segmentation;
 
     BEGIN TRY
         BEGIN TRANSACTION;
@@ -135,6 +140,13 @@ BEGIN
             + N' SET @arrived = ROWCOUNT_BIG();';
         EXECUTE sqlkmeans.as_owner
             @statement = @statement, @then = @then, @arrived = @rows OUTPUT;
+        IF @rows <> @expected
+        BEGIN
+            SET @problems = N'run ' + CAST(@run_id AS nvarchar(20)) + N': it published '
+                + CAST(@expected AS nvarchar(20)) + N' labels and the history still holds '
+                + CAST(@rows AS nvarchar(20)) + N' of them, so it cannot come back';
+            EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @problems;
+        END;
 
         SELECT @segment_ids = sqlkmeans.own_ids(g.last_segment_id)
         FROM sqlkmeans.segmentation AS g

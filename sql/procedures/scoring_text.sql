@@ -72,11 +72,12 @@ BEGIN
             BREAK;
 
         SET @x = CAST(@position AS nvarchar(10));
-        -- A column that is no plain word, or differs from an earlier one in case only, becomes a
-        -- parameter by its position.
+        -- A column that is no plain word, differs from an earlier one in case only, or looks like
+        -- such a parameter itself, becomes a parameter by its position.
         SET @value = CASE
             WHEN @row = 1 THEN N'CAST(s.' + QUOTENAME(@feature) + N' AS float)'
             WHEN sqlkmeans.is_plain_name(@feature) = 0
+                 OR LOWER(@feature) LIKE N'feature[_]%'
                  OR EXISTS (SELECT 1 FROM sqlkmeans.model_feature AS f
                             WHERE f.run_id = @run_id AND f.position < @position
                               AND LOWER(f.feature) = LOWER(@feature))

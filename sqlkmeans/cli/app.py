@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 from typing import Annotated, Optional
 
@@ -48,6 +50,7 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Tell more, trace
 
 #: What Typer returns after Ctrl-C.
 INTERRUPTED = 130
+INTERRUPTED_WORDS = "interrupted; nothing was published unless `sqlkmeans runs` says so"
 
 
 def _version(wanted: bool) -> None:
@@ -291,7 +294,17 @@ def uninstall(
 
 def main() -> None:
     """Run a command and exit with its code."""
-    sys.exit(run_command(sys.argv[1:]))
+    for stream in (sys.stdout, sys.stderr):
+        # A segment's name may have letters that a console or a redirect on Windows has not.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    code = run_command(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except OSError:
+        # Whoever reads has left; what was to be done is done.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
 
 
 def run_command(arguments: list[str]) -> int:
@@ -308,9 +321,11 @@ def run_command(arguments: list[str]) -> int:
         code = app(arguments or ["--help"], prog_name="sqlkmeans", standalone_mode=False)
         if code != INTERRUPTED:
             return code if isinstance(code, int) else 0
-        return _fail(["interrupted; nothing was published"], 1, as_json)
+        return _fail([INTERRUPTED_WORDS], 1, as_json)
     except (KeyboardInterrupt, typer.Abort):
-        return _fail(["interrupted; nothing was published"], 1, as_json)
+        return _fail([INTERRUPTED_WORDS], 1, as_json)
+    except BrokenPipeError:
+        return 0  # whoever reads has left; what was to be done is done
     except Exception as error:
         if verbose:
             import traceback

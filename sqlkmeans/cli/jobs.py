@@ -47,20 +47,24 @@ def each_segmentation(
                 error.problems = [f"{segmentation.name}: {text}" for text in error.problems]
                 failures.append(error)
     _print_all(output, results, failures)
-    if failures:
-        problems = [problem for error in failures for problem in error.problems]
-        failed = SqlKMeansError(problems)
-        failed.exit_code = max(error.exit_code for error in failures)
-        raise failed
 
 
 def _print_all(output: Output, results: list[RunResult], failures: list[SqlKMeansError]) -> None:
-    if output.as_json and len(results) + len(failures) > 1:
-        if not failures:
-            output.result({"runs": [result.to_json() for result in results]})
+    """Print what was published, and raise what failed."""
+    if not failures and (len(results) == 1 or not output.as_json):
+        for result in results:
+            output.run(result)
         return
+    problems = [problem for error in failures for problem in error.problems]
+    failed = SqlKMeansError(problems)
+    failed.exit_code = max((error.exit_code for error in failures), default=0)
+    if output.as_json:
+        runs = {"runs": [result.to_json() for result in results]}
+        output.result({**runs, **failed.to_json()} if failures else runs)
+        raise typer.Exit(failed.exit_code)
     for result in results:
         output.run(result)
+    raise failed
 
 
 def one_name(selection: Selection, database: Database) -> str:

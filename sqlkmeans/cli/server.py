@@ -37,7 +37,8 @@ def deploy(output: Output, url: str | None, *, library: bool, to_file: str | Non
     if to_file is not None:
         _hand_over(output, deploy_script(), to_file)
         return
-    with select(None, url).open() as database:
+    is_file = url is not None and "://" not in url
+    with select(url if is_file else None, None if is_file else url).open() as database:
         before, now = database.schema_version(), database.install()
         if library:
             database.run_script(external_library_script())

@@ -84,13 +84,13 @@ def fit_kmeans(
     DataError
         If the rows have fewer than ``k`` distinct values.
     """
-    _require_distinct_rows(matrix, k)
+    distinct = _distinct_rows(matrix, k)
     if len(matrix) <= sample_rows:
         centroids, n_iter = _scikit_learn(matrix, k, n_init, seed, max_iter, tol)
     else:
         with one_library_thread():
             centroids, n_iter = _sample_then_all(
-                matrix, k, n_init, seed, sample_rows, max_iter, tol
+                matrix, distinct, n_init, seed, sample_rows, max_iter, tol
             )
     assignment = assign(matrix, centroids)
     return _largest_first(KMeansFit(centroids, assignment, n_iter))
@@ -107,12 +107,15 @@ def _scikit_learn(
 
 
 def _sample_then_all(
-    matrix: Matrix, k: int, n_init: int, seed: int, sample_rows: int, max_iter: int, tol: float
-) -> tuple[Matrix, int]:
+    matrix: Matrix, distinct: Matrix, n_init: int, seed: int, sample_rows: int, max_iter: int,
+    tol: float,
+) -> tuple[Matrix, int]:  # fmt: skip
+    k = len(distinct)
     for_sample, *for_starts = np.random.SeedSequence(seed).spawn(1 + n_init)
     rng = np.random.default_rng(for_sample)
-    sample = matrix[rng.choice(len(matrix), sample_rows, replace=False)]
-    _require_distinct_rows(sample, k)
+    drawn = rng.choice(len(matrix), sample_rows - k, replace=False)
+    # Rows that repeat often could crowd out the rare ones: k rows that differ are always in.
+    sample = np.concatenate([distinct, matrix[drawn]])
     threshold = tol * float(sample.var(axis=0).mean())
     small = sample[: max(START_ROWS, START_ROWS_PER_CLUSTER * k)]
 
@@ -139,15 +142,22 @@ def _largest_first(fit: KMeansFit) -> KMeansFit:
     return KMeansFit(np.ascontiguousarray(fit.centroids[order]), assignment, fit.n_iter)
 
 
-def _require_distinct_rows(matrix: Matrix, k: int) -> None:
-    """Refuse fewer distinct rows than clusters; reads no further than needed to see k of them."""
-    distinct: set[bytes] = set()
+def _distinct_rows(matrix: Matrix, k: int) -> Matrix:
+    """The first k rows that differ; reads no further than needed to see them.
+
+    Raises
+    ------
+    DataError
+        If there are fewer.
+    """
+    found: dict[bytes, int] = {}
     for start in range(0, len(matrix), 4096):
         # + 0.0 turns -0.0 into 0.0, which is equal but has other bytes.
-        distinct.update(row.tobytes() for row in matrix[start : start + 4096] + 0.0)
-        if len(distinct) >= k:
-            return
+        for number, row in enumerate(matrix[start : start + 4096] + 0.0, start):
+            found.setdefault(row.tobytes(), number)
+        if len(found) >= k:
+            return matrix[list(found.values())[:k]]
     raise DataError(
         f"k = {k} needs at least {k} customers that differ in their features, and there are "
-        f"{len(distinct)} among {len(matrix):,} rows; lower k or add features"
+        f"{len(found)} among {len(matrix):,} rows; lower k or add features"
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from math import log
 
 import numpy as np
@@ -16,7 +16,6 @@ def lloyd(
     *,
     max_iter: int,
     threshold: float,
-    progress: Callable[[int], None] | None = None,
 ) -> tuple[Matrix, int]:
     """Passes over all rows until the centroids rest (Lloyd, 1982).
 
@@ -27,8 +26,6 @@ def lloyd(
     max_iter : int
     threshold : float
         Ends when the sum of the squared moves of all centroids is at most this.
-    progress : callable, optional
-        Called with the number of passes done.
 
     Returns
     -------
@@ -44,8 +41,6 @@ def lloyd(
         shift = float(((moved - centroids) ** 2).sum())
         centroids = moved
         passes += 1
-        if progress:
-            progress(passes)
         if shift <= threshold:
             break
     return centroids, passes

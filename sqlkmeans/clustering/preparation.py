@@ -241,10 +241,15 @@ def _fit_feature(
         # Scale on what K-Means will see: the filled column.
         values = forward(feature.transform, np.where(absent, fill, column))
     center, scale = _center_and_scale(values, scaling)
-    if scale == 0:
+    if scale == 0 and scaling == "robust":
         return [
             f'{feature.column}: its interquartile range is 0, so scaling = "robust" cannot '
             'scale it; use "standard" or "minmax"'
+        ]
+    if not (np.isfinite(center) and np.isfinite(scale) and scale > 0):
+        return [
+            f"{feature.column}: from {_plain(low)} to {_plain(high)}, which scaling = "
+            f'"{scaling}" cannot compute with; change its unit'
         ]
     return PreparedFeature(
         feature.column, feature.transform, float(feature.weight), center, scale,

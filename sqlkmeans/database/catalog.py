@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from sqlalchemy import Engine, Select, Table, func, select
@@ -58,6 +59,23 @@ class Catalog:
         return self._rows(
             select(table).where(table.c.run_id == run_id).order_by(*table.primary_key.columns)
         )
+
+    def targets(self) -> list[str]:
+        """Every target that a segmentation has or had."""
+        runs = self._rows(select(tables.run.c.definition))
+        current = [row["target"] for row in self.segmentations()]
+        return sorted({*current, *(json.loads(row["definition"])["target"] for row in runs)})
+
+    def names(self, segmentation: str) -> list[tuple[int, str]]:
+        """Every name that a segment has or had in any run."""
+        segment, run = tables.segment, tables.run
+        rows = self._rows(
+            select(segment.c.segment_id, segment.c.name)
+            .distinct()
+            .join(run, run.c.run_id == segment.c.run_id)
+            .where(run.c.segmentation == segmentation)
+        )
+        return [(row["segment_id"], row["name"]) for row in rows]
 
     def given_names(self, segmentation: str) -> dict[int, str]:
         """Names that people gave, by segment id."""

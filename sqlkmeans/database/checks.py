@@ -45,7 +45,7 @@ def check_segmentation(database: Database, segmentation: Segmentation) -> None:
         if column is not None and not column.can_be_key:
             problems.append(
                 f"key {name}: its type is {column.type}, which cannot be a key; "
-                "allowed: integers, decimals, text, uuid, dates, binary"
+                "allowed: integers, decimals, booleans, text, uuid, dates, binary"
             )
     problems += _target_problems(database, segmentation, columns)
     if problems:

@@ -107,11 +107,11 @@ class DuckDBDatabase(Database):
     def uninstall(self, *, execute: bool) -> list[str]:
         statements: list[str] = []
         if self.schema_version():
-            for row in self.catalog.segmentations():
-                target = parse_name(row["target"])
+            for target in self.catalog.targets():
+                parts = parse_name(target)
                 statements += [
-                    f"DROP VIEW IF EXISTS {quote_name(_beside(target, '_named'))}",
-                    f"DROP TABLE IF EXISTS {quote_name(_beside(target, '_history'))}",
+                    f"DROP VIEW IF EXISTS {quote_name(_beside(parts, '_named'))}",
+                    f"DROP TABLE IF EXISTS {quote_name(_beside(parts, '_history'))}",
                 ]
             statements.append("DROP SCHEMA sqlkmeans CASCADE")
         if execute:
@@ -262,7 +262,8 @@ class DuckDBDatabase(Database):
         with self._engine.begin() as connection:
             connection.execute(
                 sa.update(tables.run)
-                .where(tables.run.c.run_id == run_id)
+                # Not one that was published before it was interrupted.
+                .where(tables.run.c.run_id == run_id, tables.run.c.status == "running")
                 .values(status="failed", error=error, finished_at=utc_now())
             )
 
@@ -339,7 +340,9 @@ class DuckDBDatabase(Database):
             now = self._publication_time(connection, segmentation.name)
             row = {**run, "started_at": now, "restored_run_id": restored_run["run_id"]}
             run_id = self._insert_run(connection, segmentation, row)
-            counts = labels.apply_as_of(run_id, restored_run["published_at"], now)
+            counts = labels.apply_as_of(
+                run_id, restored_run["published_at"], restored_run["rows"], now
+            )
             result = {"model_run_id": restored_run["model_run_id"]}
             self._finish(connection, segmentation.name, run_id, result, counts, now)
         return counts

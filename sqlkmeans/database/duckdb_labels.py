@@ -9,7 +9,11 @@ from datetime import datetime
 import duckdb
 
 from sqlkmeans.database.interface import Counts
+from sqlkmeans.errors import DataError
 from sqlkmeans.sqltext import Name, quote, quote_name
+
+# No key column has a name like this one.
+PREVIOUS = '"sqlkmeans previous"'
 
 
 @dataclass(frozen=True)
@@ -123,14 +127,22 @@ class LabelTables:
         )
         return self._apply(labels, run_id, now, tolerance)
 
-    def apply_as_of(self, run_id: int, moment: datetime, now: datetime) -> Counts:
-        """Bring the target to the labels that were valid at a moment."""
+    def apply_as_of(self, run_id: int, moment: datetime, expected: int, now: datetime) -> Counts:
+        """Bring the target to the labels that were valid at a moment, if all of them are there."""
+        if not self._exists(self.history):
+            raise DataError(f"{self.history}: the history is not there, so no run can come back")
         self._native.execute(
             f"CREATE TEMP TABLE sqlkmeans_as_of AS SELECT {self._key_list}, segment_id, distance "
             f"FROM {self.history} WHERE valid_from <= $moment "
             "AND (valid_to IS NULL OR valid_to > $moment)",
             {"moment": moment},
         )
+        held = self._native.execute("SELECT COUNT(*) FROM sqlkmeans_as_of").fetchone()
+        if held is None or held[0] != expected:
+            raise DataError(
+                f"it published {expected:,} labels and the history still holds "
+                f"{held[0] if held else 0:,} of them, so the run cannot come back"
+            )
         counts = self._apply("sqlkmeans_as_of", run_id, now, 0.0)
         self._native.execute("DROP TABLE sqlkmeans_as_of")
         return counts
@@ -149,7 +161,7 @@ class LabelTables:
                 f"COALESCE(new.{quote(key.name)}, old.{quote(key.name)}) AS {quote(key.name)}"
                 for key in self._keys
             )
-            + ", old.segment_id AS old_segment_id, new.segment_id, new.distance "
+            + f", old.segment_id AS {PREVIOUS}, new.segment_id, new.distance "
             f"FROM {self.target} AS old FULL JOIN {labels} AS new ON {same} "
             "WHERE old.segment_id IS DISTINCT FROM new.segment_id "
             "OR ABS(old.distance - new.distance) > $tolerance",
@@ -174,7 +186,7 @@ class LabelTables:
 
     def _apply_changes(self, run_id: int, now: datetime) -> Counts:
         target, match = self.target, self._same_key("label", "change")
-        relabelled = "change.segment_id IS DISTINCT FROM change.old_segment_id"
+        relabelled = f"change.segment_id IS DISTINCT FROM change.{PREVIOUS}"
         self._write(
             f"UPDATE {self.history} AS label SET valid_to = $now FROM sqlkmeans_change AS change "
             f"WHERE {match} AND label.valid_to IS NULL AND {relabelled}",
@@ -182,7 +194,7 @@ class LabelTables:
         )
         self._open_history(
             "(SELECT * FROM sqlkmeans_change WHERE segment_id IS NOT NULL "
-            "AND segment_id IS DISTINCT FROM old_segment_id) AS new",
+            f"AND segment_id IS DISTINCT FROM {PREVIOUS}) AS new",
             run_id, now,
         )  # fmt: skip
         moved = self._write(
@@ -195,7 +207,7 @@ class LabelTables:
         refreshed = self._write(
             f"UPDATE {target} AS label SET distance = change.distance "
             f"FROM sqlkmeans_change AS change WHERE {match} "
-            "AND change.segment_id = change.old_segment_id"
+            f"AND change.segment_id = change.{PREVIOUS}"
         )
         departed = self._write(
             f"DELETE FROM {target} AS label USING sqlkmeans_change AS change "
@@ -203,7 +215,7 @@ class LabelTables:
         )
         arrived = self._write(
             f"INSERT INTO {target} SELECT {self._key_list}, segment_id, distance, $run, $now "
-            "FROM sqlkmeans_change WHERE old_segment_id IS NULL",
+            f"FROM sqlkmeans_change WHERE {PREVIOUS} IS NULL",
             run=run_id, now=now,
         )  # fmt: skip
         return Counts(arrived, moved, departed, arrived + moved + departed + refreshed)

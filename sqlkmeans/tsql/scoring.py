@@ -97,10 +97,11 @@ def scoring_function(function: str, model: SegmentModel, dialect: Dialect = TSQL
 
 
 def parameter_names(columns: Sequence[str]) -> list[str]:
-    """``@column`` for each feature; ``@feature_<position>`` where a column is no plain word."""
+    """``@column`` for each feature; ``@feature_<position>`` where that will not do."""
     names: list[str] = []
     for position, column in enumerate(columns, start=1):
-        name = f"@{column}" if _PLAIN.fullmatch(column) else f"@feature_{position}"
+        own = _PLAIN.fullmatch(column) and not column.lower().startswith("feature_")
+        name = f"@{column}" if own else f"@feature_{position}"
         if name.lower() in (known.lower() for known in names):
             name = f"@feature_{position}"
         names.append(name)

@@ -281,7 +281,10 @@ def test_a_segmentation_that_fails_does_not_stop_the_next(shop: Path, command: C
     )
     found = command("run", "two.toml", "--json")
     assert found.code == 3
-    assert found.problems[0].startswith("customers: feature incom: no such column")
+    assert list(found.json) == ["runs", "error"]
+    assert [run["segmentation"] for run in found.json["runs"]] == ["by_age"]
+    problems = found.json["error"]["problems"]
+    assert problems[0].startswith("customers: feature incom: no such column")
     assert query(shop, "SELECT COUNT(*) FROM dbo.by_age") == [(120,)]
 
 

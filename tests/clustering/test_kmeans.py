@@ -46,13 +46,20 @@ def test_lloyd_makes_the_same_steps_as_scikit_learn(
     assert passes <= max_iter
 
 
-def test_lloyd_stops_at_its_threshold_and_tells_its_passes(cloud: np.ndarray) -> None:
-    told: list[int] = []
+def test_lloyd_stops_at_its_threshold_and_at_its_limit(cloud: np.ndarray) -> None:
     start = cloud[:5]
-    _, passes = lloyd(cloud, start, max_iter=300, threshold=1e-2, progress=told.append)
+    _, passes = lloyd(cloud, start, max_iter=300, threshold=1e-2)
     _, to_the_end = lloyd(cloud, start, max_iter=300, threshold=0.0)
-    assert told == list(range(1, passes + 1))
-    assert passes < to_the_end
+    assert 1 < passes < to_the_end
+    assert lloyd(cloud, start, max_iter=2, threshold=0.0)[1] == 2
+
+
+def test_rare_rows_among_many_that_repeat_are_found_above_the_sample_size() -> None:
+    matrix = np.zeros((20_000, 2))
+    matrix[:8] = [[j, j * j] for j in range(1, 9)]
+    fit = fit_kmeans(matrix, 5, sample_rows=1_000)
+    assert len({tuple(centroid) for centroid in fit.centroids}) == 5
+    assert fit.assignment.sizes(5).min() > 0
 
 
 def test_lloyd_at_rest_stays_at_rest(cloud: np.ndarray) -> None:

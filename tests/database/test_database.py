@@ -706,7 +706,7 @@ def test_rename_refuses_an_unknown_segment_an_empty_name_and_a_taken_one_all_at_
         rename("customers", database, 9, " ")
     assert len(unknown.value.problems) == 2
     assert "allowed: 1, 2, 3" in unknown.value.problems[0]
-    with pytest.raises(DefinitionError, match="segment 1 has it"):
+    with pytest.raises(DefinitionError, match="segment 1 has or had it"):
         rename("customers", database, 2, "young")
     with pytest.raises(DefinitionError, match="1 to 128 characters"):
         rename("customers", database, 2, "x" * 129)

@@ -13,7 +13,7 @@ from sqlkmeans.database import Database, open_database
 from sqlkmeans.database import tables as sqlalchemy_tables
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DatabaseError, DataError, DefinitionError, LockedError, SqlKMeansError
-from sqlkmeans.pipeline import run
+from sqlkmeans.pipeline import assign, rollback, run
 
 
 @pytest.fixture
@@ -226,3 +226,62 @@ def test_a_url_of_another_form_is_refused_with_the_forms_allowed(url: str) -> No
 def test_the_safe_url_hides_the_password(tmp_path: Path) -> None:
     with open_database("duckdb://user:S3cret@/:memory:", create=True) as database:
         assert "S3cret" not in database.safe_url
+
+
+def test_a_run_whose_history_is_not_whole_any_more_cannot_come_back(
+    path: Path, database: Database
+) -> None:
+    with database:
+        first = run(segmentation(), database)
+    rows(path, "UPDATE customer SET x = x + 50 WHERE id = 1")
+    with open_database(f"duckdb:///{path}") as again:
+        run(segmentation(k=3), again)
+    before = rows(path, "FROM segment ORDER BY id")
+    rows(path, "DELETE FROM segment_history WHERE id = 0")
+    with open_database(f"duckdb:///{path}") as again:
+        with pytest.raises(DataError, match="the history still holds 5 of them"):
+            rollback("customers", again, first.run_id)
+    rows(path, "DROP TABLE segment_history")
+    with open_database(f"duckdb:///{path}") as again:
+        with pytest.raises(DataError, match="the history is not there"):
+            rollback("customers", again, first.run_id)
+    assert rows(path, "FROM segment ORDER BY id") == before
+
+
+def test_an_interrupt_after_the_commit_does_not_make_a_published_run_a_failed_one(
+    path: Path, database: Database
+) -> None:
+    with database:
+        done = run(segmentation(), database)
+        database.fail_run(done.run_id, "interrupted")
+    assert rows(path, "SELECT status, error FROM sqlkmeans.run") == [("published", None)]
+
+
+def test_a_key_may_have_any_name_that_is_not_published(path: Path, database: Database) -> None:
+    source = "SELECT id AS old_segment_id, x FROM customer"
+    with database:
+        run(segmentation(source=source, key="old_segment_id"), database)
+    rows(path, "UPDATE customer SET x = 100 - x")
+    with open_database(f"duckdb:///{path}") as again:
+        run(segmentation(source=source, key="old_segment_id", k=3), again)
+    assert len(rows(path, "FROM segment")) == 6
+
+
+def test_uninstall_drops_what_stands_beside_an_earlier_target_too(
+    path: Path, database: Database
+) -> None:
+    with database:
+        run(segmentation(), database)
+        run(segmentation(target="other"), database)
+        database.uninstall(execute=True)
+    left = {row[0] for row in rows(path, "SELECT table_name FROM information_schema.tables")}
+    assert left == {"customer", "segment", "other"}
+
+
+def test_assign_refuses_a_definition_that_prepares_otherwise_than_the_model(
+    path: Path, database: Database
+) -> None:
+    with database:
+        run(segmentation(), database)
+        with pytest.raises(DefinitionError, match="scaling is 'minmax' and the stored model has"):
+            assign(segmentation(scaling="minmax"), database)

@@ -191,3 +191,8 @@ def test_the_text_is_the_one_that_was_reviewed(golden: str, least: bool) -> None
         path.write_text(text, encoding="utf-8", newline="\n")
         pytest.fail(f"{path.name} was missing and has been written; review it")
     assert text == path.read_text(encoding="utf-8")
+
+
+def test_parameters_of_the_function_never_share_a_name() -> None:
+    names = parameter_names(["feature_2", "a b", "Income", "income", "feature_9"])
+    assert len({name.lower() for name in names}) == 5
