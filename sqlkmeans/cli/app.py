@@ -324,8 +324,10 @@ def run_command(arguments: list[str]) -> int:
         return _fail([INTERRUPTED_WORDS], 1, as_json)
     except (KeyboardInterrupt, typer.Abort):
         return _fail([INTERRUPTED_WORDS], 1, as_json)
-    except BrokenPipeError:
-        return 0  # whoever reads has left; what was to be done is done
+    except (BrokenPipeError, SystemExit):
+        # Whoever reads has left, as `head` does; what was to be done is done. Typer turns the
+        # first into the second, and has no other use for it here.
+        return 0
     except Exception as error:
         if verbose:
             import traceback

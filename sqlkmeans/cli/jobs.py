@@ -90,16 +90,19 @@ def show_runs(output: Output, name: str | None, url: str | None, limit: int) -> 
     if output.as_json:
         output.result({"runs": rows})
         return
-    columns = ["run_id", "segmentation", "kind", "status", "k", "rows", "changed", "silhouette",
-               "seconds_total", "started_at", "error"]  # fmt: skip
-    shown = [[_moment(row[column]) for column in columns] for row in rows]
-    output.table([column.replace("_", " ") for column in columns], shown)
+    columns = ["run", "segmentation", "kind", "status", "k", "rows", "changed", "seconds",
+               "started"]  # fmt: skip
+    shown = [
+        [row["run_id"], row["segmentation"], row["kind"], row["status"], row["k"], row["rows"],
+         row["changed"], row["seconds_total"], f"{row['started_at']:%Y-%m-%d %H:%M}"]
+        for row in rows
+    ]  # fmt: skip
+    output.table(columns, shown)
+    for row in rows:
+        if row["error"]:
+            output.say(f"Run {row['run_id']} failed: {row['error']}")
     if not rows:
         output.say("No runs yet.")
-
-
-def _moment(value: Any) -> Any:
-    return value.isoformat(" ", "seconds") if hasattr(value, "isoformat") else value
 
 
 def roll_back(output: Output, name: str | None, url: str | None, to: int | None) -> None:

@@ -54,8 +54,12 @@ class Output:
             table.add_column(column, justify="right" if numbers else "left", overflow="fold")
         for row in rows:
             table.add_row(*(_shown(value) for value in row))
-        terminal = sys.stdout.isatty()
-        Console(highlight=False, markup=False, width=None if terminal else PIPE_WIDTH).print(table)
+        width = None if sys.stdout.isatty() else PIPE_WIDTH
+        console = Console(highlight=False, markup=False, width=width)
+        # Written here and not by Rich, which exits with 1 when a reader such as `head` has left.
+        with console.capture() as capture:
+            console.print(table)
+        sys.stdout.write(capture.get())
 
     def progress(self) -> Progress:
         """Shows steps on a terminal, and only times them elsewhere."""

@@ -733,3 +733,16 @@ def test_the_package_offers_its_names_without_loading_them() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout == "module 'sqlkmeans' has no attribute 'nothing'\n", done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes end otherwise there")
+def test_a_reader_that_leaves_early_does_not_make_a_published_run_a_failed_one(shop: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sqlkmeans", "run", "--json"],
+        cwd=shop, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    process.stdout.close()
+    _, words = process.communicate(timeout=60)
+    assert (process.returncode, words) == (0, b"")
+    assert len(labels(shop)) == 120
