@@ -83,9 +83,14 @@ IF OBJECT_ID(N'sqlkmeans.run', N'U') IS NULL
         client            nvarchar(400) NULL,
         warnings          nvarchar(max) NULL,
         error             nvarchar(max) NULL,
+        compared_run_id   bigint        NULL,
+        psi               float         NULL,
+        centroid_shift    float         NULL,
+        mean_distance     float         NULL,
+        recommendation    nvarchar(max) NULL,
         CONSTRAINT pk_run PRIMARY KEY CLUSTERED (run_id),
-        CONSTRAINT ck_run_kind CHECK (kind IN (N'fit', N'assign', N'rollback')),
-        CONSTRAINT ck_run_status CHECK (status IN (N'running', N'published', N'failed'))
+        CONSTRAINT ck_run_kind CHECK (kind IN (N'fit', N'assign', N'rollback', N'choose_k')),
+        CONSTRAINT ck_run_status CHECK (status IN (N'running', N'published', N'failed', N'finished'))
     );
 GO
 
@@ -93,14 +98,21 @@ GO
 IF OBJECT_ID(N'sqlkmeans.model_feature', N'U') IS NULL
     CREATE TABLE sqlkmeans.model_feature
     (
-        run_id    bigint        NOT NULL,
-        position  int           NOT NULL,
-        feature   nvarchar(128) NOT NULL,
-        transform nvarchar(16)  NOT NULL,
-        weight    float         NOT NULL,
-        center    float         NOT NULL,
-        scale     float         NOT NULL,
-        fill      float         NULL,
+        run_id         bigint        NOT NULL,
+        position       int           NOT NULL,
+        feature        nvarchar(400) NOT NULL,
+        transform      nvarchar(16)  NOT NULL,
+        weight         float         NOT NULL,
+        center         float         NOT NULL,
+        scale          float         NOT NULL,
+        fill           float         NULL,
+        source_column  nvarchar(128) NULL,
+        type           nvarchar(16)  NOT NULL
+            CONSTRAINT df_model_feature_type DEFAULT (N'number'),
+        level          nvarchar(400) NULL,
+        low            float         NULL,
+        high           float         NULL,
+        reference_date date          NULL,
         CONSTRAINT pk_model_feature PRIMARY KEY CLUSTERED (run_id, position)
     );
 GO
@@ -112,7 +124,7 @@ IF OBJECT_ID(N'sqlkmeans.centroid', N'U') IS NULL
         run_id       bigint        NOT NULL,
         segment_id   int           NOT NULL,
         position     int           NOT NULL,
-        feature      nvarchar(128) NOT NULL,
+        feature      nvarchar(400) NOT NULL,
         value        float         NOT NULL,
         scaled_value float         NOT NULL,
         CONSTRAINT pk_centroid PRIMARY KEY CLUSTERED (run_id, segment_id, position)
@@ -123,14 +135,19 @@ GO
 IF OBJECT_ID(N'sqlkmeans.segment', N'U') IS NULL
     CREATE TABLE sqlkmeans.segment
     (
-        run_id      bigint        NOT NULL,
-        segment_id  int           NOT NULL,
-        name        nvarchar(400) NOT NULL,
-        name_source nvarchar(16)  NOT NULL,
-        description nvarchar(max) NOT NULL,
-        size        bigint        NOT NULL,
-        share       float         NOT NULL,
-        within_ss   float         NOT NULL,
+        run_id         bigint        NOT NULL,
+        segment_id     int           NOT NULL,
+        name           nvarchar(400) NOT NULL,
+        name_source    nvarchar(16)  NOT NULL,
+        description    nvarchar(max) NOT NULL,
+        size           bigint        NOT NULL,
+        share          float         NOT NULL,
+        within_ss      float         NOT NULL,
+        [rule]         nvarchar(max) NULL,
+        rule_precision float         NULL,
+        rule_coverage  float         NULL,
+        silhouette     float         NULL,
+        centroid_shift float         NULL,
         CONSTRAINT pk_segment PRIMARY KEY CLUSTERED (run_id, segment_id)
     );
 GO
@@ -142,7 +159,7 @@ IF OBJECT_ID(N'sqlkmeans.segment_feature', N'U') IS NULL
         run_id     bigint        NOT NULL,
         segment_id int           NOT NULL,
         position   int           NOT NULL,
-        feature    nvarchar(128) NOT NULL,
+        feature    nvarchar(400) NOT NULL,
         mean       float         NULL,
         deviation  float         NULL,
         [min]      float         NULL,
@@ -154,12 +171,130 @@ IF OBJECT_ID(N'sqlkmeans.segment_feature', N'U') IS NULL
     );
 GO
 
+-- tables/typical_customer.sql
+IF OBJECT_ID(N'sqlkmeans.typical_customer', N'U') IS NULL
+    CREATE TABLE sqlkmeans.typical_customer
+    (
+        run_id     bigint        NOT NULL,
+        segment_id int           NOT NULL,
+        [rank]     int           NOT NULL,
+        customer   nvarchar(max) NOT NULL,
+        distance   float         NOT NULL,
+        CONSTRAINT pk_typical_customer PRIMARY KEY CLUSTERED (run_id, segment_id, [rank])
+    );
+GO
+
+-- tables/feature_bin.sql
+IF OBJECT_ID(N'sqlkmeans.feature_bin', N'U') IS NULL
+    CREATE TABLE sqlkmeans.feature_bin
+    (
+        run_id    bigint        NOT NULL,
+        position  int           NOT NULL,
+        bin       int           NOT NULL,
+        feature   nvarchar(400) NOT NULL,
+        label     nvarchar(400) NOT NULL,
+        upper     float         NULL,
+        customers bigint        NOT NULL,
+        CONSTRAINT pk_feature_bin PRIMARY KEY CLUSTERED (run_id, position, bin)
+    );
+GO
+
+-- tables/feature_drift.sql
+IF OBJECT_ID(N'sqlkmeans.feature_drift', N'U') IS NULL
+    CREATE TABLE sqlkmeans.feature_drift
+    (
+        run_id                 bigint        NOT NULL,
+        position               int           NOT NULL,
+        feature                nvarchar(400) NOT NULL,
+        psi                    float         NOT NULL,
+        mean                   float         NULL,
+        previous_mean          float         NULL,
+        missing_share          float         NOT NULL,
+        previous_missing_share float         NOT NULL,
+        CONSTRAINT pk_feature_drift PRIMARY KEY CLUSTERED (run_id, position)
+    );
+GO
+
+-- tables/k_score.sql
+IF OBJECT_ID(N'sqlkmeans.k_score', N'U') IS NULL
+    CREATE TABLE sqlkmeans.k_score
+    (
+        run_id                bigint NOT NULL,
+        k                     int    NOT NULL,
+        inertia               float  NOT NULL,
+        silhouette            float  NULL,
+        simplified_silhouette float  NULL,
+        davies_bouldin        float  NULL,
+        calinski_harabasz     float  NULL,
+        gap                   float  NULL,
+        gap_error             float  NULL,
+        stability             float  NULL,
+        smallest_share        float  NULL,
+        recommended           bit    NOT NULL,
+        CONSTRAINT pk_k_score PRIMARY KEY CLUSTERED (run_id, k)
+    );
+GO
+
 -- migrations/0001_first_version.sql
 -- A migration changes tables that an earlier version made, keeps their data, runs once, and
--- records itself here. Version 1 is what sql/tables makes.
+-- records itself here. sql/tables makes the newest shape, so on a new database there is nothing
+-- to change. Version 1 made the first seven tables.
 IF NOT EXISTS (SELECT 1 FROM sqlkmeans.schema_version AS v WHERE v.version = 1)
     INSERT INTO sqlkmeans.schema_version (version, package_version)
     VALUES (1, N'0.1.0');
+GO
+
+-- migrations/0002_explain_and_watch.sql
+-- Version 2: preparation of categories and dates, explanations, comparison with the run before.
+IF COL_LENGTH(N'sqlkmeans.run', N'compared_run_id') IS NULL
+    ALTER TABLE sqlkmeans.run ADD compared_run_id bigint NULL;
+IF COL_LENGTH(N'sqlkmeans.run', N'psi') IS NULL
+    ALTER TABLE sqlkmeans.run ADD psi float NULL;
+IF COL_LENGTH(N'sqlkmeans.run', N'centroid_shift') IS NULL
+    ALTER TABLE sqlkmeans.run ADD centroid_shift float NULL;
+IF COL_LENGTH(N'sqlkmeans.run', N'mean_distance') IS NULL
+    ALTER TABLE sqlkmeans.run ADD mean_distance float NULL;
+IF COL_LENGTH(N'sqlkmeans.run', N'recommendation') IS NULL
+    ALTER TABLE sqlkmeans.run ADD recommendation nvarchar(max) NULL;
+IF COL_LENGTH(N'sqlkmeans.model_feature', N'source_column') IS NULL
+    ALTER TABLE sqlkmeans.model_feature ADD source_column nvarchar(128) NULL;
+IF COL_LENGTH(N'sqlkmeans.model_feature', N'level') IS NULL
+    ALTER TABLE sqlkmeans.model_feature ADD level nvarchar(400) NULL;
+IF COL_LENGTH(N'sqlkmeans.model_feature', N'low') IS NULL
+    ALTER TABLE sqlkmeans.model_feature ADD low float NULL;
+IF COL_LENGTH(N'sqlkmeans.model_feature', N'high') IS NULL
+    ALTER TABLE sqlkmeans.model_feature ADD high float NULL;
+IF COL_LENGTH(N'sqlkmeans.model_feature', N'reference_date') IS NULL
+    ALTER TABLE sqlkmeans.model_feature ADD reference_date date NULL;
+IF COL_LENGTH(N'sqlkmeans.segment', N'rule') IS NULL
+    ALTER TABLE sqlkmeans.segment ADD [rule] nvarchar(max) NULL;
+IF COL_LENGTH(N'sqlkmeans.segment', N'rule_precision') IS NULL
+    ALTER TABLE sqlkmeans.segment ADD rule_precision float NULL;
+IF COL_LENGTH(N'sqlkmeans.segment', N'rule_coverage') IS NULL
+    ALTER TABLE sqlkmeans.segment ADD rule_coverage float NULL;
+IF COL_LENGTH(N'sqlkmeans.segment', N'silhouette') IS NULL
+    ALTER TABLE sqlkmeans.segment ADD silhouette float NULL;
+IF COL_LENGTH(N'sqlkmeans.segment', N'centroid_shift') IS NULL
+    ALTER TABLE sqlkmeans.segment ADD centroid_shift float NULL;
+IF COL_LENGTH(N'sqlkmeans.model_feature', N'type') IS NULL
+    ALTER TABLE sqlkmeans.model_feature
+        ADD type nvarchar(16) NOT NULL CONSTRAINT df_model_feature_type DEFAULT (N'number');
+GO
+IF NOT EXISTS (SELECT 1 FROM sqlkmeans.schema_version AS v WHERE v.version = 2)
+BEGIN
+    UPDATE sqlkmeans.model_feature SET source_column = feature WHERE source_column IS NULL;
+    ALTER TABLE sqlkmeans.model_feature ALTER COLUMN feature nvarchar(400) NOT NULL;
+    ALTER TABLE sqlkmeans.centroid ALTER COLUMN feature nvarchar(400) NOT NULL;
+    ALTER TABLE sqlkmeans.segment_feature ALTER COLUMN feature nvarchar(400) NOT NULL;
+    ALTER TABLE sqlkmeans.run DROP CONSTRAINT ck_run_kind;
+    ALTER TABLE sqlkmeans.run
+        ADD CONSTRAINT ck_run_kind CHECK (kind IN (N'fit', N'assign', N'rollback', N'choose_k'));
+    ALTER TABLE sqlkmeans.run DROP CONSTRAINT ck_run_status;
+    ALTER TABLE sqlkmeans.run ADD CONSTRAINT ck_run_status
+        CHECK (status IN (N'running', N'published', N'failed', N'finished'));
+    INSERT INTO sqlkmeans.schema_version (version, package_version)
+    VALUES (2, N'0.1.0');
+END;
 GO
 
 -- roles/sqlkmeans_reader.sql
@@ -1192,7 +1327,12 @@ BEGIN
         sqlkmeans_version = COALESCE(j.sqlkmeans_version, r.sqlkmeans_version),
         library_versions = COALESCE(j.library_object, j.library_versions, r.library_versions),
         client = COALESCE(j.client, r.client),
-        warnings = COALESCE(j.warning_list, j.warnings, r.warnings)
+        warnings = COALESCE(j.warning_list, j.warnings, r.warnings),
+        compared_run_id = COALESCE(j.compared_run_id, r.compared_run_id),
+        psi = COALESCE(j.psi, r.psi),
+        centroid_shift = COALESCE(j.centroid_shift, r.centroid_shift),
+        mean_distance = COALESCE(j.mean_distance, r.mean_distance),
+        recommendation = COALESCE(j.recommendation_object, j.recommendation, r.recommendation)
     FROM sqlkmeans.run AS r
     CROSS JOIN OPENJSON(@publication, '$.run') WITH (
         k                 int           '$.k',
@@ -1214,21 +1354,36 @@ BEGIN
         library_versions  nvarchar(max) '$.library_versions',
         client            nvarchar(400) '$.client',
         warning_list      nvarchar(max) '$.warnings' AS JSON,
-        warnings          nvarchar(max) '$.warnings'
+        warnings          nvarchar(max) '$.warnings',
+        compared_run_id   bigint        '$.compared_run_id',
+        psi               float         '$.psi',
+        centroid_shift    float         '$.centroid_shift',
+        mean_distance     float         '$.mean_distance',
+        recommendation_object nvarchar(max) '$.recommendation' AS JSON,
+        recommendation    nvarchar(max) '$.recommendation'
     ) AS j
     WHERE r.run_id = @run_id;
 
     INSERT INTO sqlkmeans.model_feature
-        (run_id, position, feature, transform, weight, center, scale, fill)
-    SELECT @run_id, j.position, j.feature, j.transform, j.weight, j.center, j.scale, j.fill
+        (run_id, position, feature, transform, weight, center, scale, fill, source_column, type,
+         level, low, high, reference_date)
+    SELECT @run_id, j.position, j.feature, j.transform, j.weight, j.center, j.scale, j.fill,
+        COALESCE(j.source_column, j.feature), COALESCE(j.type, N'number'), j.level, j.low, j.high,
+        j.reference_date
     FROM OPENJSON(@publication, '$.tables.model_feature') WITH (
-        position  int           '$.position',
-        feature   nvarchar(128) '$.feature',
-        transform nvarchar(16)  '$.transform',
-        weight    float         '$.weight',
-        center    float         '$.center',
-        scale     float         '$.scale',
-        fill      float         '$.fill'
+        position       int           '$.position',
+        feature        nvarchar(400) '$.feature',
+        transform      nvarchar(16)  '$.transform',
+        weight         float         '$.weight',
+        center         float         '$.center',
+        scale          float         '$.scale',
+        fill           float         '$.fill',
+        source_column  nvarchar(128) '$.source_column',
+        type           nvarchar(16)  '$.type',
+        level          nvarchar(400) '$.level',
+        low            float         '$.low',
+        high           float         '$.high',
+        reference_date date          '$.reference_date'
     ) AS j;
 
     INSERT INTO sqlkmeans.centroid (run_id, segment_id, position, feature, value, scaled_value)
@@ -1236,22 +1391,29 @@ BEGIN
     FROM OPENJSON(@publication, '$.tables.centroid') WITH (
         segment_id   int           '$.segment_id',
         position     int           '$.position',
-        feature      nvarchar(128) '$.feature',
+        feature      nvarchar(400) '$.feature',
         value        float         '$.value',
         scaled_value float         '$.scaled_value'
     ) AS j;
 
     INSERT INTO sqlkmeans.segment
-        (run_id, segment_id, name, name_source, description, size, share, within_ss)
-    SELECT @run_id, j.segment_id, j.name, j.name_source, j.description, j.size, j.share, j.within_ss
+        (run_id, segment_id, name, name_source, description, size, share, within_ss, [rule],
+         rule_precision, rule_coverage, silhouette, centroid_shift)
+    SELECT @run_id, j.segment_id, j.name, j.name_source, j.description, j.size, j.share,
+        j.within_ss, j.[rule], j.rule_precision, j.rule_coverage, j.silhouette, j.centroid_shift
     FROM OPENJSON(@publication, '$.tables.segment') WITH (
-        segment_id  int           '$.segment_id',
-        name        nvarchar(400) '$.name',
-        name_source nvarchar(16)  '$.name_source',
-        description nvarchar(max) '$.description',
-        size        bigint        '$.size',
-        share       float         '$.share',
-        within_ss   float         '$.within_ss'
+        segment_id     int           '$.segment_id',
+        name           nvarchar(400) '$.name',
+        name_source    nvarchar(16)  '$.name_source',
+        description    nvarchar(max) '$.description',
+        size           bigint        '$.size',
+        share          float         '$.share',
+        within_ss      float         '$.within_ss',
+        [rule]         nvarchar(max) '$.rule',
+        rule_precision float         '$.rule_precision',
+        rule_coverage  float         '$.rule_coverage',
+        silhouette     float         '$.silhouette',
+        centroid_shift float         '$.centroid_shift'
     ) AS j;
 
     INSERT INTO sqlkmeans.segment_feature
@@ -1262,7 +1424,7 @@ BEGIN
     FROM OPENJSON(@publication, '$.tables.segment_feature') WITH (
         segment_id int           '$.segment_id',
         position   int           '$.position',
-        feature    nvarchar(128) '$.feature',
+        feature    nvarchar(400) '$.feature',
         mean       float         '$.mean',
         deviation  float         '$.deviation',
         [min]      float         '$.min',
@@ -1270,6 +1432,63 @@ BEGIN
         [max]      float         '$.max',
         missing    bigint        '$.missing',
         importance float         '$.importance'
+    ) AS j;
+
+    INSERT INTO sqlkmeans.typical_customer
+        (run_id, segment_id, [rank], customer, distance)
+    SELECT @run_id, j.segment_id, j.[rank], j.customer, j.distance
+    FROM OPENJSON(@publication, '$.tables.typical_customer') WITH (
+        segment_id int           '$.segment_id',
+        [rank]     int           '$.rank',
+        customer   nvarchar(max) '$.customer',
+        distance   float         '$.distance'
+    ) AS j;
+
+    INSERT INTO sqlkmeans.feature_bin
+        (run_id, position, bin, feature, label, upper, customers)
+    SELECT @run_id, j.position, j.bin, j.feature, j.label, j.upper, j.customers
+    FROM OPENJSON(@publication, '$.tables.feature_bin') WITH (
+        position  int           '$.position',
+        bin       int           '$.bin',
+        feature   nvarchar(400) '$.feature',
+        label     nvarchar(400) '$.label',
+        upper     float         '$.upper',
+        customers bigint        '$.customers'
+    ) AS j;
+
+    INSERT INTO sqlkmeans.feature_drift
+        (run_id, position, feature, psi, mean, previous_mean, missing_share,
+         previous_missing_share)
+    SELECT @run_id, j.position, j.feature, j.psi, j.mean, j.previous_mean, j.missing_share,
+        j.previous_missing_share
+    FROM OPENJSON(@publication, '$.tables.feature_drift') WITH (
+        position               int           '$.position',
+        feature                nvarchar(400) '$.feature',
+        psi                    float         '$.psi',
+        mean                   float         '$.mean',
+        previous_mean          float         '$.previous_mean',
+        missing_share          float         '$.missing_share',
+        previous_missing_share float         '$.previous_missing_share'
+    ) AS j;
+
+    INSERT INTO sqlkmeans.k_score
+        (run_id, k, inertia, silhouette, simplified_silhouette, davies_bouldin,
+         calinski_harabasz, gap, gap_error, stability, smallest_share, recommended)
+    SELECT @run_id, j.k, j.inertia, j.silhouette, j.simplified_silhouette, j.davies_bouldin,
+        j.calinski_harabasz, j.gap, j.gap_error, j.stability, j.smallest_share,
+        j.recommended
+    FROM OPENJSON(@publication, '$.tables.k_score') WITH (
+        k                     int   '$.k',
+        inertia               float '$.inertia',
+        silhouette            float '$.silhouette',
+        simplified_silhouette float '$.simplified_silhouette',
+        davies_bouldin        float '$.davies_bouldin',
+        calinski_harabasz     float '$.calinski_harabasz',
+        gap                   float '$.gap',
+        gap_error             float '$.gap_error',
+        stability             float '$.stability',
+        smallest_share        float '$.smallest_share',
+        recommended           bit   '$.recommended'
     ) AS j;
 END;
 GO
@@ -2840,7 +3059,8 @@ BEGIN
             + N',"last_segment_id":' + CAST(COALESCE(@last_segment_id, 0) AS nvarchar(10))
             + N',"definition":' + @definition
             + N',"model_feature":' + COALESCE((
-                SELECT f.position, f.feature, f.transform, f.weight, f.center, f.scale, f.fill
+                SELECT f.position, f.feature, f.transform, f.weight, f.center, f.scale, f.fill,
+                    f.source_column, f.type, f.level, f.low, f.high, f.reference_date
                 FROM sqlkmeans.model_feature AS f
                 WHERE f.run_id = @active
                 ORDER BY f.position
@@ -3013,6 +3233,10 @@ BEGIN
 
         IF @execute = 1
         BEGIN
+            DELETE t FROM sqlkmeans.k_score AS t INNER JOIN #old AS o ON o.run_id = t.run_id;
+            DELETE t FROM sqlkmeans.feature_drift AS t INNER JOIN #old AS o ON o.run_id = t.run_id;
+            DELETE t FROM sqlkmeans.feature_bin AS t INNER JOIN #old AS o ON o.run_id = t.run_id;
+            DELETE t FROM sqlkmeans.typical_customer AS t INNER JOIN #old AS o ON o.run_id = t.run_id;
             DELETE t FROM sqlkmeans.segment_feature AS t INNER JOIN #old AS o ON o.run_id = t.run_id;
             DELETE t FROM sqlkmeans.segment AS t INNER JOIN #old AS o ON o.run_id = t.run_id;
             DELETE t FROM sqlkmeans.centroid AS t INNER JOIN #old AS o ON o.run_id = t.run_id;

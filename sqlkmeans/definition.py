@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainValidator,
     ValidationError,
     field_validator,
     model_validator,
@@ -51,6 +53,24 @@ class _Strict(BaseModel):
 
 
 ColumnName = Annotated[str, Field(min_length=1, max_length=128)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+def _check_quantiles(value: tuple[float, float]) -> tuple[float, float]:
+    low, high = value
+    if not 0 <= low < high <= 1:
+        raise ValueError(f"[{low:g}, {high:g}] given; allowed: two quantiles, such as [0.01, 0.99]")
+    return value
+
+
+def _check_k(value: Any) -> Any:
+    number = isinstance(value, int) and not isinstance(value, bool)
+    if value == "auto" or (number and 2 <= value <= 1000):
+        return value
+    raise ValueError(f'{_shown(value)}; allowed: 2 to 1000, or "auto"')
+
+
+Quantiles = Annotated[tuple[float, float], AfterValidator(_check_quantiles)]
 
 
 class FeatureDefinition(_Strict):
@@ -59,18 +79,60 @@ class FeatureDefinition(_Strict):
     Parameters
     ----------
     column : str
+    type : {"number", "category", "date"}, default="number"
+        ``category`` makes one 0/1 feature a level, ``date`` the age in days at the fit.
     transform : {"none", "log1p"}, default="none"
     weight : float, default=1.0
         Above 0.
+    winsorize : (float, float), optional
+        Quantiles; values outside are pulled in to them. By default the segmentation's.
+    min_frequency : float, default=0.01
+        A category's levels with a smaller share of the rows are grouped.
+    max_categories : int, default=20
+        At most so many levels, the most frequent; the rest is grouped.
     """
 
     column: ColumnName
+    type: Literal["number", "category", "date"] = "number"
     transform: Literal["none", "log1p"] = "none"
     weight: Annotated[float, Field(gt=0, strict=False)] = 1.0
+    winsorize: Quantiles | None = None
+    min_frequency: Share = 0.01
+    max_categories: Annotated[int, Field(strict=True, ge=2, le=100)] = 20
 
     def to_feature(self) -> Feature:
         """The same, as `clustering` takes it."""
-        return Feature(self.column, self.transform, self.weight)
+        return Feature(**self.model_dump())
+
+
+class Guard(_Strict):
+    """How much a run may differ from the one before.
+
+    Parameters
+    ----------
+    action : {"warn", "refuse"}, default="warn"
+        ``refuse`` leaves the published labels as they are, and the run fails with exit code 3.
+    rows : float, default=0.5
+        Change of the number of customers, as a share of the run before.
+    moved : float, default=0.5
+        Share of the customers in both runs that changed segment.
+    psi : float, default=0.25
+        Population stability index of any feature.
+    centroid_shift : float, default=1.0
+        Distance that any segment's centroid moved, in the scaled space.
+    distance : float, default=0.5
+        Growth of the customers' mean distance to their centroid, as a share.
+    silhouette : float, default=0.2
+        Fall of the silhouette.
+    """
+
+    action: Literal["warn", "refuse"] = "warn"
+    rows: Annotated[float, Field(gt=0)] = 0.5
+    moved: Annotated[float, Field(gt=0)] = 0.5
+    psi: Annotated[float, Field(gt=0)] = 0.25
+    centroid_shift: Annotated[float, Field(gt=0)] = 1.0
+    distance: Annotated[float, Field(gt=0)] = 0.5
+    silhouette: Annotated[float, Field(gt=0)] = 0.2
 
 
 class Segmentation(_Strict):
@@ -85,8 +147,12 @@ class Segmentation(_Strict):
     key : str or list of str
         The column or columns that identify a customer.
     features : list of (str or FeatureDefinition)
-    k : int
-        Number of segments, 2 to 1,000.
+    k : int or "auto"
+        Number of segments, 2 to 1,000; ``auto`` takes the one that `choose-k` recommends.
+    k_min, k_max : int, default=2 and 10
+        What ``auto`` and `choose-k` compare.
+    min_share : float, default=0.0
+        Refuses a k with a segment that has a smaller share of the customers.
     target : str
         The segment table. Made by the first run; has to be none, or one made so.
     scaling : {"standard", "robust", "minmax", "none"}, default="standard"
@@ -94,6 +160,11 @@ class Segmentation(_Strict):
     n_init : int, default=10
         Number of k-means++ starts.
     seed : int, default=0
+    winsorize : (float, float), optional
+        For the features that do not say otherwise; see FeatureDefinition.
+    sample_weight : str, optional
+        A column of the source: how much a customer counts in the fit.
+    guard : Guard
     engine : {"local", "in_database"}, default="local"
         ``local`` in this process, ``in_database`` by Python inside SQL Server.
 
@@ -111,12 +182,18 @@ class Segmentation(_Strict):
         BeforeValidator(_as_list),
         Field(min_length=1),
     ]
-    k: Annotated[int, Field(strict=True, ge=2, le=1000)]
+    k: Annotated[int | Literal["auto"], PlainValidator(_check_k)]
+    k_min: Annotated[int, Field(strict=True, ge=2, le=1000)] = 2
+    k_max: Annotated[int, Field(strict=True, ge=2, le=1000)] = 10
+    min_share: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
     target: Annotated[str, Field(min_length=1)]
     scaling: Literal["standard", "robust", "minmax", "none"] = "standard"
     missing: Literal["error", "skip", "mean", "median"] = "error"
     n_init: Annotated[int, Field(strict=True, ge=1, le=1000)] = 10
     seed: Annotated[int, Field(strict=True, ge=0, lt=2**32)] = 0
+    winsorize: Quantiles | None = None
+    sample_weight: ColumnName | None = None
+    guard: Guard = Guard()
     engine: Literal["local", "in_database"] = "local"
 
     @field_validator("source")
@@ -159,6 +236,10 @@ class Segmentation(_Strict):
         source = parse_source(self.source)
         if source.name is not None and source.name == parse_name(self.target):
             raise ValueError(f"source and target are the same table, {self.target}")
+        if self.k_min > self.k_max:
+            raise ValueError(
+                f"k_min is {self.k_min} and k_max {self.k_max}; allowed: k_min <= k_max"
+            )
         return self
 
     @property
@@ -316,7 +397,8 @@ def _build(values: Mapping[str, Any], path: str, problems: list[str]) -> Segment
 
 
 def _known_keys(detail: ErrorDetails) -> tuple[str, ...]:
-    owner = FeatureDefinition if "features" in detail["loc"] else Segmentation
+    owners: dict[str, type[_Strict]] = {"features": FeatureDefinition, "guard": Guard}
+    owner = owners.get(str(detail["loc"][0]), Segmentation)
     return tuple(field for field in owner.model_fields if field != "name")
 
 

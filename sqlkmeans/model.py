@@ -11,7 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from sqlkmeans.clustering.assignment import assign, squared_distances
-from sqlkmeans.clustering.preparation import Preparation, PreparedFeature, preparation_to_rows
+from sqlkmeans.clustering.preparation import (
+    Preparation,
+    PreparedFeature,
+    preparation_from_rows,
+    preparation_to_rows,
+)
 from sqlkmeans.clustering.profile import tidy
 
 FORMAT = 1
@@ -182,19 +187,13 @@ class SegmentModel:
         missing: str,
     ) -> SegmentModel:
         """Read what :meth:`to_rows` wrote; names by segment id."""
-        features = tuple(
-            PreparedFeature(
-                row["feature"], row["transform"], row["weight"], row["center"], row["scale"],
-                row["fill"],
-            )
-            for row in sorted(model_feature, key=lambda row: row["position"])
-        )  # fmt: skip
+        preparation = preparation_from_rows(model_feature, scaling=scaling, missing=missing)
         points: dict[int, dict[int, float]] = {}
         for row in centroid:
             points.setdefault(row["segment_id"], {})[row["position"]] = row["scaled_value"]
         segment_ids: Sequence[int] = sorted(points)
         return cls(
-            Preparation(features, scaling, missing),
+            preparation,
             np.array([[points[i][p] for p in sorted(points[i])] for i in segment_ids]),
             tuple(segment_ids),
             tuple(names.get(i, f"segment {i}") for i in segment_ids),

@@ -12,7 +12,7 @@ import typer.main
 from sqlkmeans.cli.app import app
 from sqlkmeans.clustering.preparation import MISSING, SCALINGS, TRANSFORMS
 from sqlkmeans.database import tables
-from sqlkmeans.definition import FeatureDefinition, Segmentation, parse_definition
+from sqlkmeans.definition import FeatureDefinition, Guard, Segmentation, parse_definition
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -59,7 +59,9 @@ def test_every_column_of_every_table_is_documented(table: object) -> None:
 def test_every_key_of_a_definition_is_documented_with_its_values() -> None:
     text = page("definition.md")
     for field in Segmentation.model_fields:
-        assert f"| `{field}` |" in text or field == "name", field
+        assert f"`{field}`" in text or field == "name", field
+    for field in Guard.model_fields:
+        assert f"| `{field}` |" in section(text, "## `guard`"), field
     for field in FeatureDefinition.model_fields:
         assert f"| `{field}` |" in section(text, "## A feature"), field
     for value in (*TRANSFORMS, *SCALINGS, *MISSING):

@@ -73,6 +73,10 @@ BEGIN
 
         IF @execute = 1
         BEGIN
+            DELETE t FROM sqlkmeans.k_score AS t INNER JOIN #old AS o ON o.run_id = t.run_id;
+            DELETE t FROM sqlkmeans.feature_drift AS t INNER JOIN #old AS o ON o.run_id = t.run_id;
+            DELETE t FROM sqlkmeans.feature_bin AS t INNER JOIN #old AS o ON o.run_id = t.run_id;
+            DELETE t FROM sqlkmeans.typical_customer AS t INNER JOIN #old AS o ON o.run_id = t.run_id;
             DELETE t FROM sqlkmeans.segment_feature AS t INNER JOIN #old AS o ON o.run_id = t.run_id;
             DELETE t FROM sqlkmeans.segment AS t INNER JOIN #old AS o ON o.run_id = t.run_id;
             DELETE t FROM sqlkmeans.centroid AS t INNER JOIN #old AS o ON o.run_id = t.run_id;

@@ -136,7 +136,8 @@ BEGIN
             + N',"last_segment_id":' + CAST(COALESCE(@last_segment_id, 0) AS nvarchar(10))
             + N',"definition":' + @definition
             + N',"model_feature":' + COALESCE((
-                SELECT f.position, f.feature, f.transform, f.weight, f.center, f.scale, f.fill
+                SELECT f.position, f.feature, f.transform, f.weight, f.center, f.scale, f.fill,
+                    f.source_column, f.type, f.level, f.low, f.high, f.reference_date
                 FROM sqlkmeans.model_feature AS f
                 WHERE f.run_id = @active
                 ORDER BY f.position

@@ -26,7 +26,12 @@ BEGIN
         sqlkmeans_version = COALESCE(j.sqlkmeans_version, r.sqlkmeans_version),
         library_versions = COALESCE(j.library_object, j.library_versions, r.library_versions),
         client = COALESCE(j.client, r.client),
-        warnings = COALESCE(j.warning_list, j.warnings, r.warnings)
+        warnings = COALESCE(j.warning_list, j.warnings, r.warnings),
+        compared_run_id = COALESCE(j.compared_run_id, r.compared_run_id),
+        psi = COALESCE(j.psi, r.psi),
+        centroid_shift = COALESCE(j.centroid_shift, r.centroid_shift),
+        mean_distance = COALESCE(j.mean_distance, r.mean_distance),
+        recommendation = COALESCE(j.recommendation_object, j.recommendation, r.recommendation)
     FROM sqlkmeans.run AS r
     CROSS JOIN OPENJSON(@publication, '$.run') WITH (
         k                 int           '$.k',
@@ -48,21 +53,36 @@ BEGIN
         library_versions  nvarchar(max) '$.library_versions',
         client            nvarchar(400) '$.client',
         warning_list      nvarchar(max) '$.warnings' AS JSON,
-        warnings          nvarchar(max) '$.warnings'
+        warnings          nvarchar(max) '$.warnings',
+        compared_run_id   bigint        '$.compared_run_id',
+        psi               float         '$.psi',
+        centroid_shift    float         '$.centroid_shift',
+        mean_distance     float         '$.mean_distance',
+        recommendation_object nvarchar(max) '$.recommendation' AS JSON,
+        recommendation    nvarchar(max) '$.recommendation'
     ) AS j
     WHERE r.run_id = @run_id;
 
     INSERT INTO sqlkmeans.model_feature
-        (run_id, position, feature, transform, weight, center, scale, fill)
-    SELECT @run_id, j.position, j.feature, j.transform, j.weight, j.center, j.scale, j.fill
+        (run_id, position, feature, transform, weight, center, scale, fill, source_column, type,
+         level, low, high, reference_date)
+    SELECT @run_id, j.position, j.feature, j.transform, j.weight, j.center, j.scale, j.fill,
+        COALESCE(j.source_column, j.feature), COALESCE(j.type, N'number'), j.level, j.low, j.high,
+        j.reference_date
     FROM OPENJSON(@publication, '$.tables.model_feature') WITH (
-        position  int           '$.position',
-        feature   nvarchar(128) '$.feature',
-        transform nvarchar(16)  '$.transform',
-        weight    float         '$.weight',
-        center    float         '$.center',
-        scale     float         '$.scale',
-        fill      float         '$.fill'
+        position       int           '$.position',
+        feature        nvarchar(400) '$.feature',
+        transform      nvarchar(16)  '$.transform',
+        weight         float         '$.weight',
+        center         float         '$.center',
+        scale          float         '$.scale',
+        fill           float         '$.fill',
+        source_column  nvarchar(128) '$.source_column',
+        type           nvarchar(16)  '$.type',
+        level          nvarchar(400) '$.level',
+        low            float         '$.low',
+        high           float         '$.high',
+        reference_date date          '$.reference_date'
     ) AS j;
 
     INSERT INTO sqlkmeans.centroid (run_id, segment_id, position, feature, value, scaled_value)
@@ -70,22 +90,29 @@ BEGIN
     FROM OPENJSON(@publication, '$.tables.centroid') WITH (
         segment_id   int           '$.segment_id',
         position     int           '$.position',
-        feature      nvarchar(128) '$.feature',
+        feature      nvarchar(400) '$.feature',
         value        float         '$.value',
         scaled_value float         '$.scaled_value'
     ) AS j;
 
     INSERT INTO sqlkmeans.segment
-        (run_id, segment_id, name, name_source, description, size, share, within_ss)
-    SELECT @run_id, j.segment_id, j.name, j.name_source, j.description, j.size, j.share, j.within_ss
+        (run_id, segment_id, name, name_source, description, size, share, within_ss, [rule],
+         rule_precision, rule_coverage, silhouette, centroid_shift)
+    SELECT @run_id, j.segment_id, j.name, j.name_source, j.description, j.size, j.share,
+        j.within_ss, j.[rule], j.rule_precision, j.rule_coverage, j.silhouette, j.centroid_shift
     FROM OPENJSON(@publication, '$.tables.segment') WITH (
-        segment_id  int           '$.segment_id',
-        name        nvarchar(400) '$.name',
-        name_source nvarchar(16)  '$.name_source',
-        description nvarchar(max) '$.description',
-        size        bigint        '$.size',
-        share       float         '$.share',
-        within_ss   float         '$.within_ss'
+        segment_id     int           '$.segment_id',
+        name           nvarchar(400) '$.name',
+        name_source    nvarchar(16)  '$.name_source',
+        description    nvarchar(max) '$.description',
+        size           bigint        '$.size',
+        share          float         '$.share',
+        within_ss      float         '$.within_ss',
+        [rule]         nvarchar(max) '$.rule',
+        rule_precision float         '$.rule_precision',
+        rule_coverage  float         '$.rule_coverage',
+        silhouette     float         '$.silhouette',
+        centroid_shift float         '$.centroid_shift'
     ) AS j;
 
     INSERT INTO sqlkmeans.segment_feature
@@ -96,7 +123,7 @@ BEGIN
     FROM OPENJSON(@publication, '$.tables.segment_feature') WITH (
         segment_id int           '$.segment_id',
         position   int           '$.position',
-        feature    nvarchar(128) '$.feature',
+        feature    nvarchar(400) '$.feature',
         mean       float         '$.mean',
         deviation  float         '$.deviation',
         [min]      float         '$.min',
@@ -104,6 +131,63 @@ BEGIN
         [max]      float         '$.max',
         missing    bigint        '$.missing',
         importance float         '$.importance'
+    ) AS j;
+
+    INSERT INTO sqlkmeans.typical_customer
+        (run_id, segment_id, [rank], customer, distance)
+    SELECT @run_id, j.segment_id, j.[rank], j.customer, j.distance
+    FROM OPENJSON(@publication, '$.tables.typical_customer') WITH (
+        segment_id int           '$.segment_id',
+        [rank]     int           '$.rank',
+        customer   nvarchar(max) '$.customer',
+        distance   float         '$.distance'
+    ) AS j;
+
+    INSERT INTO sqlkmeans.feature_bin
+        (run_id, position, bin, feature, label, upper, customers)
+    SELECT @run_id, j.position, j.bin, j.feature, j.label, j.upper, j.customers
+    FROM OPENJSON(@publication, '$.tables.feature_bin') WITH (
+        position  int           '$.position',
+        bin       int           '$.bin',
+        feature   nvarchar(400) '$.feature',
+        label     nvarchar(400) '$.label',
+        upper     float         '$.upper',
+        customers bigint        '$.customers'
+    ) AS j;
+
+    INSERT INTO sqlkmeans.feature_drift
+        (run_id, position, feature, psi, mean, previous_mean, missing_share,
+         previous_missing_share)
+    SELECT @run_id, j.position, j.feature, j.psi, j.mean, j.previous_mean, j.missing_share,
+        j.previous_missing_share
+    FROM OPENJSON(@publication, '$.tables.feature_drift') WITH (
+        position               int           '$.position',
+        feature                nvarchar(400) '$.feature',
+        psi                    float         '$.psi',
+        mean                   float         '$.mean',
+        previous_mean          float         '$.previous_mean',
+        missing_share          float         '$.missing_share',
+        previous_missing_share float         '$.previous_missing_share'
+    ) AS j;
+
+    INSERT INTO sqlkmeans.k_score
+        (run_id, k, inertia, silhouette, simplified_silhouette, davies_bouldin,
+         calinski_harabasz, gap, gap_error, stability, smallest_share, recommended)
+    SELECT @run_id, j.k, j.inertia, j.silhouette, j.simplified_silhouette, j.davies_bouldin,
+        j.calinski_harabasz, j.gap, j.gap_error, j.stability, j.smallest_share,
+        j.recommended
+    FROM OPENJSON(@publication, '$.tables.k_score') WITH (
+        k                     int   '$.k',
+        inertia               float '$.inertia',
+        silhouette            float '$.silhouette',
+        simplified_silhouette float '$.simplified_silhouette',
+        davies_bouldin        float '$.davies_bouldin',
+        calinski_harabasz     float '$.calinski_harabasz',
+        gap                   float '$.gap',
+        gap_error             float '$.gap_error',
+        stability             float '$.stability',
+        smallest_share        float '$.smallest_share',
+        recommended           bit   '$.recommended'
     ) AS j;
 END;
 GO

@@ -35,8 +35,13 @@ IF OBJECT_ID(N'sqlkmeans.run', N'U') IS NULL
         client            nvarchar(400) NULL,
         warnings          nvarchar(max) NULL,
         error             nvarchar(max) NULL,
+        compared_run_id   bigint        NULL,
+        psi               float         NULL,
+        centroid_shift    float         NULL,
+        mean_distance     float         NULL,
+        recommendation    nvarchar(max) NULL,
         CONSTRAINT pk_run PRIMARY KEY CLUSTERED (run_id),
-        CONSTRAINT ck_run_kind CHECK (kind IN (N'fit', N'assign', N'rollback')),
-        CONSTRAINT ck_run_status CHECK (status IN (N'running', N'published', N'failed'))
+        CONSTRAINT ck_run_kind CHECK (kind IN (N'fit', N'assign', N'rollback', N'choose_k')),
+        CONSTRAINT ck_run_status CHECK (status IN (N'running', N'published', N'failed', N'finished'))
     );
 GO

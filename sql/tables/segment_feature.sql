@@ -4,7 +4,7 @@ IF OBJECT_ID(N'sqlkmeans.segment_feature', N'U') IS NULL
         run_id     bigint        NOT NULL,
         segment_id int           NOT NULL,
         position   int           NOT NULL,
-        feature    nvarchar(128) NOT NULL,
+        feature    nvarchar(400) NOT NULL,
         mean       float         NULL,
         deviation  float         NULL,
         [min]      float         NULL,

@@ -7,7 +7,7 @@ writes the same expression, so that a query and this module give the same answer
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,16 +38,46 @@ class Feature:
     weight : float, default=1.0
         The scaled column is multiplied by it, so a weight of 2 counts four times in a
         squared distance. Positive.
+    type : {"number", "category", "date"}, default="number"
+    winsorize : (float, float), optional
+        Quantiles that values outside are pulled in to.
+    min_frequency : float, default=0.01
+        A category's levels with a smaller share of the rows are grouped.
+    max_categories : int, default=20
+        At most so many levels, the most frequent; the rest is grouped.
     """
 
     column: str
     transform: str = "none"
     weight: float = 1.0
+    type: str = "number"
+    winsorize: tuple[float, float] | None = None
+    min_frequency: float = 0.01
+    max_categories: int = 20
 
 
 @dataclass(frozen=True)
 class PreparedFeature:
-    """How one feature is prepared; all that the scoring SQL needs to know of it."""
+    """How one feature is prepared; all that the scoring SQL needs to know of it.
+
+    Attributes
+    ----------
+    column : str
+        The source column.
+    transform : {"none", "log1p"}
+    weight, center, scale : float
+    fill : float or None
+        Stands for a missing value, in the column's own units.
+    type : {"number", "category", "date"}
+        A category's column has one feature a level, 1 where the row has it and 0 elsewhere; a
+        date's value is its age in days at ``reference_date``.
+    level : str or None
+        Of a category; None stands for every level that has no feature of its own.
+    low, high : float or None
+        Values outside are pulled in to them, in the column's own units.
+    reference_date : str or None
+        ``YYYY-MM-DD``.
+    """
 
     column: str
     transform: str
@@ -55,6 +85,18 @@ class PreparedFeature:
     center: float
     scale: float
     fill: float | None
+    type: str = "number"
+    level: str | None = None
+    low: float | None = None
+    high: float | None = None
+    reference_date: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The column, and the level of a category: ``city = Oslo``."""
+        if self.type != "category":
+            return self.column
+        return f"{self.column} = {'(other)' if self.level is None else self.level}"
 
     @property
     def divisor(self) -> float:
@@ -307,17 +349,38 @@ def _plain(value: float) -> str:
     return f"{value:.12g}"
 
 
+def preparation_from_rows(
+    rows: Iterable[Mapping[str, Any]], *, scaling: str, missing: str
+) -> Preparation:
+    """Read what :func:`preparation_to_rows` wrote; a date may come as one or as text."""
+    features = tuple(
+        PreparedFeature(
+            row["source_column"] or row["feature"], row["transform"], row["weight"],
+            row["center"], row["scale"], row["fill"], row["type"], row["level"], row["low"],
+            row["high"], None if row["reference_date"] is None else str(row["reference_date"]),
+        )
+        for row in sorted(rows, key=lambda row: row["position"])
+    )  # fmt: skip
+    return Preparation(features, scaling, missing)
+
+
 def preparation_to_rows(preparation: Preparation) -> list[dict[str, Any]]:
     """One row a feature, as the table ``model_feature`` keeps them."""
     return [
         {
             "position": position,
-            "feature": feature.column,
+            "feature": feature.name,
             "transform": feature.transform,
             "weight": feature.weight,
             "center": feature.center,
             "scale": feature.scale,
             "fill": feature.fill,
+            "source_column": feature.column,
+            "type": feature.type,
+            "level": feature.level,
+            "low": feature.low,
+            "high": feature.high,
+            "reference_date": feature.reference_date,
         }
         for position, feature in enumerate(preparation.features, start=1)
     ]

@@ -5,7 +5,18 @@ The tables are made by migrations (DuckDB) and by ``sql/`` (SQL Server); a test 
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, DateTime, Float, Integer, MetaData, String, Table
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Date,
+    DateTime,
+    Float,
+    Integer,
+    MetaData,
+    String,
+    Table,
+)
 
 SCHEMA = "sqlkmeans"
 
@@ -68,6 +79,11 @@ run = Table(
     Column("client", String),
     Column("warnings", String),
     Column("error", String),
+    Column("compared_run_id", BigInteger),
+    Column("psi", Float),
+    Column("centroid_shift", Float),
+    Column("mean_distance", Float),
+    Column("recommendation", String),
 )
 
 model_feature = Table(
@@ -81,6 +97,12 @@ model_feature = Table(
     Column("center", Float),
     Column("scale", Float),
     Column("fill", Float),
+    Column("source_column", String),
+    Column("type", String),
+    Column("level", String),
+    Column("low", Float),
+    Column("high", Float),
+    Column("reference_date", Date),
 )
 
 centroid = Table(
@@ -105,6 +127,11 @@ segment = Table(
     Column("size", BigInteger),
     Column("share", Float),
     Column("within_ss", Float),
+    Column("rule", String),
+    Column("rule_precision", Float),
+    Column("rule_coverage", Float),
+    Column("silhouette", Float),
+    Column("centroid_shift", Float),
 )
 
 segment_feature = Table(
@@ -123,5 +150,69 @@ segment_feature = Table(
     Column("importance", Float),
 )
 
+typical_customer = Table(
+    "typical_customer",
+    metadata,
+    Column("run_id", BigInteger, primary_key=True),
+    Column("segment_id", Integer, primary_key=True),
+    Column("rank", Integer, primary_key=True),
+    Column("customer", String),
+    Column("distance", Float),
+)
+
+feature_bin = Table(
+    "feature_bin",
+    metadata,
+    Column("run_id", BigInteger, primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("bin", Integer, primary_key=True),
+    Column("feature", String),
+    Column("label", String),
+    Column("upper", Float),
+    Column("customers", BigInteger),
+)
+
+feature_drift = Table(
+    "feature_drift",
+    metadata,
+    Column("run_id", BigInteger, primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("feature", String),
+    Column("psi", Float),
+    Column("mean", Float),
+    Column("previous_mean", Float),
+    Column("missing_share", Float),
+    Column("previous_missing_share", Float),
+)
+
+k_score = Table(
+    "k_score",
+    metadata,
+    Column("run_id", BigInteger, primary_key=True),
+    Column("k", Integer, primary_key=True),
+    Column("inertia", Float),
+    Column("silhouette", Float),
+    Column("simplified_silhouette", Float),
+    Column("davies_bouldin", Float),
+    Column("calinski_harabasz", Float),
+    Column("gap", Float),
+    Column("gap_error", Float),
+    Column("stability", Float),
+    Column("smallest_share", Float),
+    Column("recommended", Boolean),
+)
+
 #: The tables that hold what a run found, one set of rows a run.
-RESULT_TABLES = {table.name: table for table in (model_feature, centroid, segment, segment_feature)}
+RESULT_TABLES = {
+    table.name: table
+    for table in (
+        model_feature,
+        centroid,
+        segment,
+        segment_feature,
+        typical_customer,
+        feature_bin,
+        feature_drift,
+        k_score,
+    )
+}

@@ -60,6 +60,7 @@ class LocalEngine(Engine):
             self._matrix, features, scaling=segmentation.scaling, missing=segmentation.missing
         )
         self._prepare(preparation)
+        assert segmentation.k != "auto"
         fit = fit_kmeans(
             self._matrix, segmentation.k, n_init=segmentation.n_init, seed=segmentation.seed
         )

@@ -164,7 +164,8 @@ def test_json_is_text_that_any_language_reads() -> None:
     values = json.loads(simple().to_json())
     assert values["features"][0] == {
         "column": "income", "transform": "none", "weight": 1.0, "center": 50.0, "scale": 10.0,
-        "fill": None,
+        "fill": None, "type": "number", "level": None, "low": None, "high": None,
+        "reference_date": None,
     }  # fmt: skip
     assert values["segments"][0] == {"segment_id": 2, "name": "poor", "centroid": [-2.0, 0.0]}
 
