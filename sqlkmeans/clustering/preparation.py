@@ -147,7 +147,12 @@ class Preparation:
 
     @property
     def columns(self) -> list[str]:
-        return [feature.column for feature in self.features]
+        """The source columns, in the order in which raw rows hold them."""
+        return list(dict.fromkeys(feature.column for feature in self.features))
+
+    def levels(self, column: str) -> list[str]:
+        """The levels of a category that have a feature of their own."""
+        return [f.level for f in self.features if f.column == column and f.level is not None]
 
     def transform_in_place(self, matrix: Matrix) -> Mask:
         """Prepare raw rows where they lie.

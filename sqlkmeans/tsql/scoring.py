@@ -1,57 +1,38 @@
 """A fitted model as SQL: a function that scores one row inside any query.
 
-The text does what :meth:`SegmentModel.predict` does, in the same order: fill in, transform,
-subtract the centre and divide, add up squared differences a feature at a time, take the nearest
-centroid, the lowest segment id on a tie. Squared distances are compared, so that no root can
-round two of them to the same number. A missing value that the model does not fill in makes every
-column NULL, where ``predict`` says 0.
+The text does what :meth:`SegmentModel.predict` does, in the same order: prepare
+(:mod:`sqlkmeans.tsql.expressions`), add up squared differences a feature at a time, take the
+nearest centroid, the lowest segment id on a tie. Squared distances are compared, so that no root
+can round two of them to the same number. A missing value that the model does not fill in makes
+every column NULL, where ``predict`` says 0.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from sqlkmeans._version import __version__
-from sqlkmeans.clustering.preparation import PreparedFeature
 from sqlkmeans.model import SegmentModel
+from sqlkmeans.tsql.expressions import (
+    TSQL,
+    TSQL_LEAST,
+    Dialect,
+    number,
+    own_expression,
+    scaled_expression,
+    text,
+    transformed_expression,
+)
 
 #: LEAST takes this many values on SQL Server.
 MOST_VALUES_OF_LEAST = 254
 #: Parameters of a function on SQL Server.
 MOST_PARAMETERS = 2_100
+#: Of a parameter, by the type of its feature. A text may be longer than any level.
+PARAMETER_TYPES = {"number": "float", "category": "nvarchar(4000)", "date": "date"}
 
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-
-
-@dataclass(frozen=True)
-class Dialect:
-    """Where the two languages that run this text differ.
-
-    Attributes
-    ----------
-    apply : str
-        Joins a row to a query that reads its columns.
-    logarithm : str
-        The natural one.
-    text_prefix : str
-        What stands before the quote of a text.
-    least : bool
-        Whether there is a function LEAST; otherwise the least value is found by MIN.
-    """
-
-    apply: str
-    logarithm: str
-    text_prefix: str
-    least: bool
-
-
-#: Any SQL Server from 2016 on.
-TSQL = Dialect("CROSS APPLY", "LOG", "N", least=False)
-#: SQL Server 2022 and newer, and Azure: a form that batch mode can run.
-TSQL_LEAST = Dialect("CROSS APPLY", "LOG", "N", least=True)
-DUCKDB = Dialect("CROSS JOIN LATERAL", "LN", "", least=True)
 
 
 def scoring_script(name: str, model: SegmentModel, *, least: bool = False) -> str:
@@ -87,7 +68,8 @@ def scoring_script(name: str, model: SegmentModel, *, least: bool = False) -> st
 def scoring_function(function: str, model: SegmentModel, dialect: Dialect = TSQL) -> str:
     """The CREATE FUNCTION statement alone; ``function`` is its quoted name."""
     names = parameter_names(model.columns)
-    parameters = ",\n".join(f"    {name} float" for name in names)
+    types = {f.column: PARAMETER_TYPES[f.type] for f in model.preparation.features}
+    parameters = ",\n".join(f"    {n} {types[c]}" for n, c in zip(names, model.columns))
     query = scoring_query(model, names, dialect)
     return (
         f"CREATE FUNCTION {function}\n(\n{parameters}\n)\nRETURNS TABLE\nAS\nRETURN\n(\n"
@@ -97,7 +79,7 @@ def scoring_function(function: str, model: SegmentModel, dialect: Dialect = TSQL
 
 
 def parameter_names(columns: Sequence[str]) -> list[str]:
-    """``@column`` for each feature; ``@feature_<position>`` where that will not do."""
+    """``@column`` for each column; ``@feature_<position>`` where that will not do."""
     names: list[str] = []
     for position, column in enumerate(columns, start=1):
         own = _PLAIN.fullmatch(column) and not column.lower().startswith("feature_")
@@ -115,17 +97,21 @@ def scoring_query(model: SegmentModel, values: Sequence[str], dialect: Dialect) 
     ----------
     model : SegmentModel
     values : sequence of str
-        An expression of type float for each feature, in the model's order.
+        An expression for each of the model's columns, in its order: of type float for a number,
+        date for a date, nvarchar (varchar on DuckDB) for a category.
     dialect : Dialect
     """
     features = model.preparation.features
     positions = range(1, len(features) + 1)
-    own = [_filled(f, value) for f, value in zip(features, values)]
-    transformed = [_transformed(f, f"x.x{p}", dialect) for p, f in zip(positions, features)]
-    scaled = [
-        f"(t.t{p} - ({number(f.center)})) / {number(f.divisor)}"
-        for p, f in zip(positions, features)
+    given = dict(zip(model.columns, values))
+    own = [
+        own_expression(f, given[f.column], dialect, levels=model.preparation.levels(f.column))
+        for f in features
     ]
+    transformed = [
+        transformed_expression(f, f"x.x{p}", dialect) for p, f in zip(positions, features)
+    ]
+    scaled = [scaled_expression(f, f"t.t{p}") for p, f in zip(positions, features)]
     distances = [
         " + ".join(
             f"(z.z{p} - ({number(value)})) * (z.z{p} - ({number(value)}))"
@@ -136,13 +122,13 @@ def scoring_query(model: SegmentModel, values: Sequence[str], dialect: Dialect) 
     ids = model.segment_ids
     nearest = _least([f"d.d{i}" for i in ids], dialect)
     others = _least([f"CASE WHEN b.segment_id <> {i} THEN d.d{i} END" for i in ids], dialect)
-    named = " ".join(f"WHEN {i} THEN {_text(name, dialect)}" for i, name in zip(ids, model.names))
+    named = " ".join(f"WHEN {i} THEN {text(name, dialect)}" for i, name in zip(ids, model.names))
     winner = " ".join(f"WHEN d.d{i} THEN {i}" for i in ids)
     steps = [
-        ("x", [f"{text} AS x{p}" for p, text in zip(positions, own)]),
-        ("t", [f"{text} AS t{p}" for p, text in zip(positions, transformed)]),
-        ("z", [f"{text} AS z{p}" for p, text in zip(positions, scaled)]),
-        ("d", [f"{text} AS d{i}" for i, text in zip(ids, distances)]),
+        ("x", [f"{value} AS x{p}" for p, value in zip(positions, own)]),
+        ("t", [f"{value} AS t{p}" for p, value in zip(positions, transformed)]),
+        ("z", [f"{value} AS z{p}" for p, value in zip(positions, scaled)]),
+        ("d", [f"{value} AS d{i}" for i, value in zip(ids, distances)]),
         ("n", [f"{nearest} AS squared_distance"]),
         ("b", [f"CASE n.squared_distance {winner} END AS segment_id"]),
     ]
@@ -163,22 +149,6 @@ def _listed(columns: Sequence[str]) -> str:
     return ",\n        ".join(columns)
 
 
-def _filled(feature: PreparedFeature, value: str) -> str:
-    return value if feature.fill is None else f"COALESCE({value}, {number(feature.fill)})"
-
-
-def _transformed(feature: PreparedFeature, x: str, dialect: Dialect) -> str:
-    if feature.transform != "log1p":
-        return x
-    # ln(1 + x) to the last digits near 0 too: the rounding of 1 + x cancels out (Goldberg, 1991,
-    # theorem 4). Outside its domain NULL, because the logarithm would end the whole query.
-    u = f"(1e0 + {x})"
-    return (
-        f"CASE WHEN {u} = 1e0 THEN {x} "
-        f"WHEN {x} > -1e0 THEN {dialect.logarithm}{u} * ({x} / ({u} - 1e0)) END"
-    )
-
-
 def _least(values: Sequence[str], dialect: Dialect) -> str:
     if dialect.least and len(values) <= MOST_VALUES_OF_LEAST:
         return f"LEAST({', '.join(values)})"
@@ -186,25 +156,15 @@ def _least(values: Sequence[str], dialect: Dialect) -> str:
     return f"(SELECT MIN(v.value) FROM (VALUES {rows}) AS v (value))"
 
 
-def number(value: float) -> str:
-    """A float literal that reads back as the same float; without an exponent it were a decimal."""
-    text = repr(float(value))
-    return text if "e" in text else f"{text}e0"
-
-
 def bracket(name: str) -> str:
     """An identifier in brackets."""
     return "[" + name.replace("]", "]]") + "]"
-
-
-def _text(value: str, dialect: Dialect) -> str:
-    return f"{dialect.text_prefix}'" + value.replace("'", "''") + "'"
 
 
 def _shown(column: str) -> str:
     return "c." + (column if _PLAIN.fullmatch(column) else bracket(_one_line(column)))
 
 
-def _one_line(text: str) -> str:
+def _one_line(words: str) -> str:
     """For a comment, which a line break would end."""
-    return " ".join(text.split())
+    return " ".join(words.split())

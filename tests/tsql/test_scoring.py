@@ -16,11 +16,8 @@ from tsql_files import GRAMMARS, check
 from sqlkmeans.clustering.preparation import Preparation, PreparedFeature
 from sqlkmeans.model import SegmentModel
 from sqlkmeans.sqltext import quote
+from sqlkmeans.tsql.expressions import DUCKDB, TSQL, TSQL_LEAST, number
 from sqlkmeans.tsql.scoring import (
-    DUCKDB,
-    TSQL,
-    TSQL_LEAST,
-    number,
     parameter_names,
     scoring_function,
     scoring_query,

@@ -1,0 +1,163 @@
+"""The preparation of a row as SQL expressions, for T-SQL and for DuckDB.
+
+Each does what :class:`~sqlkmeans.clustering.preparation.Preparation` does, in the same order:
+fill in, pull in what is outside the quantiles, transform, subtract the centre, divide. What has
+no value is NULL.
+
+A level of a category is compared byte for byte, trailing blanks included, as Python compares it.
+T-SQL needs two things for that: a binary collation, because the database's own may take ``oslo``
+for ``Oslo``, and a character after the value, because ``=`` fills the shorter text up with blanks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlkmeans.clustering.preparation import Preparation, PreparedFeature
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """Where the two languages that run this text differ.
+
+    Attributes
+    ----------
+    apply : str
+        Joins a row to a query that reads its columns.
+    logarithm : str
+        The natural one.
+    text_prefix : str
+        What stands before the quote of a text.
+    least : bool
+        Whether there is a function LEAST; otherwise the least value is found by MIN.
+    age : str
+        Days from ``{value}`` to the constant ``{date}``, written as YYYY-MM-DD.
+    exact_text, exact_suffix : str
+        ``{value}`` as it has to be written where ``=`` compares it with a level, and what then
+        stands at the end of the level.
+    """
+
+    apply: str
+    logarithm: str
+    text_prefix: str
+    least: bool
+    age: str
+    exact_text: str
+    exact_suffix: str
+
+
+#: Any SQL Server from 2016 on.
+TSQL = Dialect(
+    apply="CROSS APPLY",
+    logarithm="LOG",
+    text_prefix="N",
+    least=False,
+    age="DATEDIFF(day, {value}, CAST('{date}' AS date))",
+    exact_text="({value} + N'.') COLLATE Latin1_General_100_BIN2",
+    exact_suffix=".",
+)
+#: SQL Server 2022 and newer, and Azure: a form that batch mode can run.
+TSQL_LEAST = Dialect(**{**TSQL.__dict__, "least": True})
+DUCKDB = Dialect(
+    apply="CROSS JOIN LATERAL",
+    logarithm="LN",
+    text_prefix="",
+    least=True,
+    age="date_diff('day', {value}, DATE '{date}')",
+    exact_text="{value}",
+    exact_suffix="",
+)
+
+
+def prepared_expressions(
+    preparation: Preparation, values: Mapping[str, str], dialect: Dialect
+) -> list[str]:
+    """The prepared value of each feature, in the model's order.
+
+    Parameters
+    ----------
+    preparation : Preparation
+    values : mapping of str to str
+        For each source column an expression of its value: of type float for a number, date for
+        a date, nvarchar (varchar on DuckDB) for a category.
+    dialect : Dialect
+    """
+    return [
+        prepared_expression(f, values[f.column], dialect, levels=preparation.levels(f.column))
+        for f in preparation.features
+    ]
+
+
+def prepared_expression(
+    feature: PreparedFeature, value: str, dialect: Dialect, *, levels: Sequence[str] = ()
+) -> str:
+    """The prepared value of one feature, from an expression of its column's value.
+
+    ``levels`` are those of the column that have a feature of their own; only the feature of all
+    the others needs them. The text repeats ``value``, so let it be a column or a parameter.
+    """
+    own = own_expression(feature, value, dialect, levels=levels)
+    return scaled_expression(feature, transformed_expression(feature, f"({own})", dialect))
+
+
+def own_expression(
+    feature: PreparedFeature, value: str, dialect: Dialect, *, levels: Sequence[str] = ()
+) -> str:
+    """The value in the feature's own units: filled in, and pulled in to its quantiles."""
+    if feature.type == "category":
+        return _indicator(feature, value, dialect, levels)
+    if feature.type == "date":
+        age = dialect.age.format(value=value, date=feature.reference_date)
+        value = f"CAST({age} AS {'float' if dialect.text_prefix else 'double'})"
+    if feature.fill is not None:
+        value = f"COALESCE({value}, {number(feature.fill)})"
+    if feature.low is None or feature.high is None:
+        return value
+    low, high = number(feature.low), number(feature.high)
+    return (
+        f"CASE WHEN {value} < {low} THEN {low} WHEN {value} > {high} THEN {high} ELSE {value} END"
+    )
+
+
+def _indicator(
+    feature: PreparedFeature, value: str, dialect: Dialect, levels: Sequence[str]
+) -> str:
+    """1 where the row has the level, or none of the levels that have a feature of their own."""
+    asked = levels if feature.level is None else [feature.level]
+    listed = ", ".join(text(level + dialect.exact_suffix, dialect) for level in asked)
+    found, not_found = ("0e0", "1e0") if feature.level is None else ("1e0", "0e0")
+    missing = "NULL" if feature.fill is None else number(feature.fill)
+    known = f"WHEN {dialect.exact_text.format(value=value)} IN ({listed}) THEN {found} "
+    return f"CASE WHEN {value} IS NULL THEN {missing} {known if asked else ''}ELSE {not_found} END"
+
+
+def transformed_expression(feature: PreparedFeature, x: str, dialect: Dialect) -> str:
+    """The transform of a value in own units; it repeats ``x``."""
+    if feature.transform != "log1p":
+        return x
+    # ln(1 + x) to the last digits near 0 too: the rounding of 1 + x cancels out (Goldberg, 1991,
+    # theorem 4). Outside its domain NULL, because the logarithm would end the whole query.
+    u = f"(1e0 + {x})"
+    return (
+        f"CASE WHEN {u} = 1e0 THEN {x} "
+        f"WHEN {x} > -1e0 THEN {dialect.logarithm}{u} * ({x} / ({u} - 1e0)) END"
+    )
+
+
+def scaled_expression(feature: PreparedFeature, transformed: str) -> str:
+    """A transformed value, centred and divided by its scale over its weight."""
+    if " " in transformed:
+        transformed = f"({transformed})"
+    return f"({transformed} - ({number(feature.center)})) / {number(feature.divisor)}"
+
+
+def number(value: float) -> str:
+    """A float literal that reads back as the same float; without an exponent it were a decimal."""
+    text = repr(float(value))
+    return text if "e" in text else f"{text}e0"
+
+
+def text(value: str, dialect: Dialect) -> str:
+    """A text literal."""
+    return f"{dialect.text_prefix}'" + value.replace("'", "''") + "'"
