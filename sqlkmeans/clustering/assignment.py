@@ -33,18 +33,23 @@ class Assignment:
         Index of the nearest centroid; the lowest index on a tie.
     squared_distances : ndarray of float64 of shape (n_rows,)
         Squared Euclidean distance to it, in the scaled space.
+    sample_weight : ndarray of float64 of shape (n_rows,), optional
+        How much each row counts in the inertia; by default 1.
     """
 
     labels: Labels
     squared_distances: npt.NDArray[np.float64]
+    sample_weight: Vector | None = None
 
     @property
     def inertia(self) -> float:
-        """Sum of the squared distances, accumulated in float64."""
-        return float(self.squared_distances.sum())
+        """Sum of the squared distances by their weights, accumulated in float64."""
+        if self.sample_weight is None:
+            return float(self.squared_distances.sum())
+        return float((self.squared_distances * self.sample_weight).sum())
 
     def sizes(self, k: int) -> npt.NDArray[np.int64]:
-        """Rows a centroid, of shape (k,)."""
+        """Rows a centroid, of shape (k,), whatever their weights."""
         return np.bincount(self.labels, minlength=k)
 
 
@@ -68,7 +73,7 @@ def squared_distances(points: npt.ArrayLike, centroids: Matrix) -> Matrix:
     return result.T
 
 
-def assign(matrix: Matrix, centroids: Matrix) -> Assignment:
+def assign(matrix: Matrix, centroids: Matrix, sample_weight: Vector | None = None) -> Assignment:
     """Label every row with its nearest centroid.
 
     Parameters
@@ -77,6 +82,8 @@ def assign(matrix: Matrix, centroids: Matrix) -> Assignment:
         Prepared rows.
     centroids : ndarray of shape (k, n_features)
         In the same scaled space.
+    sample_weight : ndarray of float64 of shape (n_rows,), optional
+        Kept for the inertia; labels do not depend on it.
     """
     labels = np.empty(len(matrix), dtype=np.int32)
     nearest = np.empty(len(matrix))
@@ -87,7 +94,7 @@ def assign(matrix: Matrix, centroids: Matrix) -> Assignment:
         nearest[rows] = distances.min(axis=1)
 
     map_blocks(len(matrix), label)
-    return Assignment(labels, nearest)
+    return Assignment(labels, nearest, sample_weight)
 
 
 def map_blocks(n_rows: int, function: Callable[[slice], T], block: int = BLOCK) -> list[T]:

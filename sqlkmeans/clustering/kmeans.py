@@ -9,14 +9,17 @@ clustering").
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
-from sqlkmeans.clustering.assignment import Assignment, Matrix, assign
+from sqlkmeans.clustering.assignment import Assignment, Matrix, Vector, assign
 from sqlkmeans.clustering.lloyd import lloyd, potential, seed_centroids
 from sqlkmeans.clustering.threads import one_library_thread
 from sqlkmeans.errors import DataError
+
+Rows = npt.NDArray[np.int64]
 
 SAMPLE_ROWS = 100_000
 # Rows of the small sample, for each cluster and at least: enough to tell basins apart.
@@ -50,6 +53,7 @@ def fit_kmeans(
     matrix: Matrix,
     k: int,
     *,
+    sample_weight: Vector | None = None,
     n_init: int = 10,
     seed: int = 0,
     sample_rows: int = SAMPLE_ROWS,
@@ -64,6 +68,9 @@ def fit_kmeans(
         Prepared rows, in an order that does not depend on chance (the key's).
     k : int
         Number of clusters.
+    sample_weight : ndarray of float64 of shape (n_rows,), optional
+        How much each row counts, finite and 0 or more; by default each counts 1. A row of
+        weight 0 is labelled and moves no centroid.
     n_init : int, default=10
         Number of k-means++ starts; the one with the lowest inertia wins.
     seed : int, default=0
@@ -82,53 +89,67 @@ def fit_kmeans(
     Raises
     ------
     DataError
-        If the rows have fewer than ``k`` distinct values.
+        If the rows that have a weight have fewer than ``k`` distinct values.
     """
-    distinct = _distinct_rows(matrix, k)
+    distinct = _distinct_rows(matrix, k, sample_weight)
     if len(matrix) <= sample_rows:
-        centroids, n_iter = _scikit_learn(matrix, k, n_init, seed, max_iter, tol)
+        centroids, n_iter = _scikit_learn(matrix, sample_weight, k, n_init, seed, max_iter, tol)
     else:
         with one_library_thread():
             centroids, n_iter = _sample_then_all(
-                matrix, distinct, n_init, seed, sample_rows, max_iter, tol
+                matrix, sample_weight, distinct, n_init, seed, sample_rows, max_iter, tol
             )
-    assignment = assign(matrix, centroids)
+    assignment = assign(matrix, centroids, sample_weight)
     return _largest_first(KMeansFit(centroids, assignment, n_iter))
 
 
 def _scikit_learn(
-    matrix: Matrix, k: int, n_init: int, seed: int, max_iter: int, tol: float
-) -> tuple[Matrix, int]:
+    matrix: Matrix, sample_weight: Vector | None, k: int, n_init: int, seed: int, max_iter: int,
+    tol: float,
+) -> tuple[Matrix, int]:  # fmt: skip
     from sklearn.cluster import KMeans
 
+    if sample_weight is not None:
+        # scikit-learn may start from a row of weight 0, and such a cluster could stay empty.
+        counts = sample_weight > 0
+        matrix, sample_weight = matrix[counts], sample_weight[counts]
+    model = KMeans(k, n_init=n_init, random_state=seed, max_iter=max_iter, tol=tol)
     with one_library_thread():
-        model = KMeans(k, n_init=n_init, random_state=seed, max_iter=max_iter, tol=tol).fit(matrix)
+        model.fit(matrix, sample_weight=sample_weight)
     return model.cluster_centers_, int(model.n_iter_)
 
 
 def _sample_then_all(
-    matrix: Matrix, distinct: Matrix, n_init: int, seed: int, sample_rows: int, max_iter: int,
-    tol: float,
+    matrix: Matrix, sample_weight: Vector | None, distinct: Rows, n_init: int, seed: int,
+    sample_rows: int, max_iter: int, tol: float,
 ) -> tuple[Matrix, int]:  # fmt: skip
     k = len(distinct)
     for_sample, *for_starts = np.random.SeedSequence(seed).spawn(1 + n_init)
     rng = np.random.default_rng(for_sample)
-    drawn = rng.choice(len(matrix), sample_rows - k, replace=False)
+    if sample_weight is None:
+        drawn = rng.choice(len(matrix), sample_rows - k, replace=False)
+    else:
+        counting = np.flatnonzero(sample_weight > 0)
+        drawn = rng.choice(counting, min(sample_rows - k, len(counting)), replace=False)
     # Rows that repeat often could crowd out the rare ones: k rows that differ are always in.
-    sample = np.concatenate([distinct, matrix[drawn]])
+    rows = np.concatenate([distinct, drawn])
+    sample, weight = matrix[rows], None if sample_weight is None else sample_weight[rows]
     threshold = tol * float(sample.var(axis=0).mean())
-    small = sample[: max(START_ROWS, START_ROWS_PER_CLUSTER * k)]
+    start_rows = slice(max(START_ROWS, START_ROWS_PER_CLUSTER * k))
+    small, small_weight = sample[start_rows], None if weight is None else weight[start_rows]
 
     def start(sequence: np.random.SeedSequence) -> tuple[Matrix, int]:
-        seeds = seed_centroids(small, k, np.random.default_rng(sequence))
-        return lloyd(small, seeds, max_iter=max_iter, threshold=threshold)
+        seeds = seed_centroids(small, k, np.random.default_rng(sequence), small_weight)
+        return lloyd(small, seeds, small_weight, max_iter=max_iter, threshold=threshold)
 
     starts = [start(sequence) for sequence in for_starts]
-    inertias = [potential(sample, centroids) for centroids, _ in starts]
+    inertias = [potential(sample, centroids, weight) for centroids, _ in starts]
     centroids, n_iter = starts[int(np.argmin(inertias))]
-    centroids, passes = lloyd(sample, centroids, max_iter=max_iter, threshold=threshold)
+    centroids, passes = lloyd(sample, centroids, weight, max_iter=max_iter, threshold=threshold)
     rest = PASS_TOLERANCE_SHARE * threshold
-    centroids, all_passes = lloyd(matrix, centroids, max_iter=max_iter, threshold=rest)
+    centroids, all_passes = lloyd(
+        matrix, centroids, sample_weight, max_iter=max_iter, threshold=rest
+    )
     return centroids, n_iter + passes + all_passes
 
 
@@ -138,12 +159,12 @@ def _largest_first(fit: KMeansFit) -> KMeansFit:
     order = sorted(range(k), key=lambda j: (-sizes[j], tuple(fit.centroids[j])))
     rank = np.empty(k, dtype=np.int32)
     rank[order] = np.arange(k, dtype=np.int32)
-    assignment = Assignment(rank[fit.assignment.labels], fit.assignment.squared_distances)
+    assignment = replace(fit.assignment, labels=rank[fit.assignment.labels])
     return KMeansFit(np.ascontiguousarray(fit.centroids[order]), assignment, fit.n_iter)
 
 
-def _distinct_rows(matrix: Matrix, k: int) -> Matrix:
-    """The first k rows that differ; reads no further than needed to see them.
+def _distinct_rows(matrix: Matrix, k: int, sample_weight: Vector | None) -> Rows:
+    """Numbers of the first k rows that differ and count; reads no further than needed.
 
     Raises
     ------
@@ -152,11 +173,13 @@ def _distinct_rows(matrix: Matrix, k: int) -> Matrix:
     """
     found: dict[bytes, int] = {}
     for start in range(0, len(matrix), 4096):
+        block = slice(start, start + 4096)
         # + 0.0 turns -0.0 into 0.0, which is equal but has other bytes.
-        for number, row in enumerate(matrix[start : start + 4096] + 0.0, start):
-            found.setdefault(row.tobytes(), number)
+        for number, row in enumerate(matrix[block] + 0.0, start):
+            if sample_weight is None or sample_weight[number] > 0:
+                found.setdefault(row.tobytes(), number)
         if len(found) >= k:
-            return matrix[list(found.values())[:k]]
+            return np.array(list(found.values())[:k])
     raise DataError(
         f"k = {k} needs at least {k} customers that differ in their features, and there are "
         f"{len(found)} among {len(matrix):,} rows; lower k or add features"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.cluster import KMeans
 from sklearn.datasets import make_blobs
@@ -184,3 +184,48 @@ def test_the_starts_are_different_rows_of_the_matrix(seed: int, k: int) -> None:
     assert found.shape == (k, 1)
     assert set(found[:, 0]) <= set(matrix[:, 0])
     assert len(set(found[:, 0])) == k
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([1_000, 150]))
+@settings(deadline=None, max_examples=15)
+def test_a_weight_counts_like_a_repeated_row(seed: int, sample_rows: int) -> None:
+    rng = np.random.default_rng(seed)
+    matrix, weight = rng.normal(size=(400, 2)), rng.integers(0, 4, 400)
+    repeated = np.repeat(matrix, weight, axis=0)
+    start = matrix[np.flatnonzero(weight)[:4]]
+    weighted, _ = lloyd(matrix, start, weight.astype(float), max_iter=50, threshold=0.0)
+    expected, _ = lloyd(repeated, start, max_iter=50, threshold=0.0)
+    np.testing.assert_allclose(weighted, expected, rtol=1e-9, atol=1e-12)
+    fit = fit_kmeans(matrix, 4, sample_weight=weight.astype(float), sample_rows=sample_rows)
+    labels = np.repeat(fit.assignment.labels, weight)
+    within = assign(repeated, fit.centroids)
+    np.testing.assert_array_equal(labels, within.labels)
+    assert fit.assignment.inertia == pytest.approx(within.inertia, rel=1e-12)
+    assert within.inertia <= fit_kmeans(repeated, 4).assignment.inertia * 1.05
+    assert len(fit.assignment.labels) == 400
+
+
+@pytest.mark.parametrize("sample_rows", [100, 1_000])
+def test_rows_of_weight_0_are_labelled_and_move_nothing(sample_rows: int) -> None:
+    matrix, _ = make_blobs([100, 100], centers=[[0, 0], [9, 9]], random_state=5)
+    far = np.full((20, 2), 1e6) + np.arange(20)[:, None]
+    rows, weight = np.concatenate([far, matrix]), np.repeat([0.0, 1.0], [20, 200])
+    fit = fit_kmeans(rows, 2, sample_weight=weight, sample_rows=sample_rows)
+    assert np.abs(fit.centroids).max() < 100
+    assert sorted(fit.assignment.sizes(2)) == [100, 120]
+    alone = fit_kmeans(matrix, 2, sample_rows=sample_rows)
+    assert fit.assignment.inertia == pytest.approx(alone.assignment.inertia)
+
+
+def test_clusters_need_rows_that_have_a_weight() -> None:
+    matrix = np.arange(6.0).reshape(-1, 1)
+    with pytest.raises(DataError, match="there are 2 among 6 rows"):
+        fit_kmeans(matrix, 3, sample_weight=np.array([0, 1, 0, 0, 2, 0.0]))
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_no_start_has_a_weight_of_0(seed: int) -> None:
+    matrix = np.arange(12.0).reshape(-1, 1)
+    weight = np.where(np.arange(12) % 3 == 0, 0.25, 0.0)
+    found = seed_centroids(matrix, 4, np.random.default_rng(seed), weight)
+    assert sorted(found[:, 0]) == [0.0, 3.0, 6.0, 9.0]
