@@ -36,9 +36,13 @@ GO
 IF NOT EXISTS (SELECT 1 FROM sqlkmeans.schema_version AS v WHERE v.version = 2)
 BEGIN
     UPDATE sqlkmeans.model_feature SET source_column = feature WHERE source_column IS NULL;
-    ALTER TABLE sqlkmeans.model_feature ALTER COLUMN feature nvarchar(400) NOT NULL;
-    ALTER TABLE sqlkmeans.centroid ALTER COLUMN feature nvarchar(400) NOT NULL;
-    ALTER TABLE sqlkmeans.segment_feature ALTER COLUMN feature nvarchar(400) NOT NULL;
+    -- Only where they are narrower: a server that cannot alter a column's width can still install.
+    IF COL_LENGTH(N'sqlkmeans.model_feature', N'feature') < 800
+        EXECUTE (N'ALTER TABLE sqlkmeans.model_feature ALTER COLUMN feature nvarchar(400) NOT NULL;');
+    IF COL_LENGTH(N'sqlkmeans.centroid', N'feature') < 800
+        EXECUTE (N'ALTER TABLE sqlkmeans.centroid ALTER COLUMN feature nvarchar(400) NOT NULL;');
+    IF COL_LENGTH(N'sqlkmeans.segment_feature', N'feature') < 800
+        EXECUTE (N'ALTER TABLE sqlkmeans.segment_feature ALTER COLUMN feature nvarchar(400) NOT NULL;');
     ALTER TABLE sqlkmeans.run DROP CONSTRAINT ck_run_kind;
     ALTER TABLE sqlkmeans.run
         ADD CONSTRAINT ck_run_kind CHECK (kind IN (N'fit', N'assign', N'rollback', N'choose_k'));
