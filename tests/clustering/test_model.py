@@ -20,14 +20,16 @@ positive = st.floats(min_value=1e-300, allow_infinity=False)
 
 @st.composite
 def models(draw: st.DrawFn) -> SegmentModel:
-    n_features, k = draw(st.integers(1, 4)), draw(st.integers(1, 5))
+    name = st.text(min_size=1, max_size=8)
+    columns = draw(st.lists(name, min_size=1, max_size=4, unique=True))
+    n_features, k = len(columns), draw(st.integers(1, 5))
     features = tuple(
         PreparedFeature(
-            draw(st.text(min_size=1, max_size=8)),
+            column,
             draw(st.sampled_from(["none", "log1p"])),
             draw(positive), draw(numbers), draw(positive), draw(st.none() | numbers),
         )
-        for _ in range(n_features)
+        for column in columns
     )  # fmt: skip
     row = st.lists(numbers, min_size=n_features, max_size=n_features)
     return SegmentModel(
