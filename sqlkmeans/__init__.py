@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     )
     from sqlkmeans.model import SegmentModel
     from sqlkmeans.pipeline import assign, rename, rollback, run
+    from sqlkmeans.report.page import write_report
     from sqlkmeans.result import RunResult, SegmentResult
 
 # Loaded when first used: `sqlkmeans --help` must not wait for scikit-learn.
@@ -47,6 +48,7 @@ _HOMES = {
     "run": "pipeline",
     "RunResult": "result",
     "SegmentResult": "result",
+    "write_report": "report.page",
 }
 
 __all__ = [
@@ -67,6 +69,7 @@ __all__ = [
     "rename",
     "rollback",
     "run",
+    "write_report",
 ]
 
 

@@ -188,6 +188,29 @@ def rename(
     jobs.give_name(Output(as_json, quiet, verbose), name, url, segment_id, new_name, description)
 
 
+@app.command()
+def report(
+    name: NameArgument = None, url: Url = None,
+    output: Annotated[
+        Optional[str], typer.Option("--output", help="File of the page. Default: <name>.html.")
+    ] = None,
+    no_samples: Annotated[
+        bool, typer.Option("--no-samples", help="No single customer on the page, aggregates only.")
+    ] = False,
+    open_it: Annotated[
+        bool, typer.Option("--open", help="Open the page in the web browser.")
+    ] = False,
+    as_json: Json = False, quiet: Quiet = False, verbose: Verbose = False,
+) -> None:  # fmt: skip
+    """Write an HTML page about a segmentation as it is published now."""
+    from sqlkmeans.cli import jobs
+    from sqlkmeans.cli.output import Output
+
+    jobs.report(
+        Output(as_json, quiet, verbose), name, url, output, samples=not no_samples, show=open_it
+    )
+
+
 @app.command("export-sql")
 def export_sql(
     name: NameArgument = None, url: Url = None,

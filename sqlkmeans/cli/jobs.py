@@ -128,6 +128,35 @@ def give_name(
         output.say(f"Segment {segment_id} of {segmentation} is now {new_name!r}.")
 
 
+def report(
+    output: Output, name: str | None, url: str | None, to_file: str | None, *,
+    samples: bool, show: bool,
+) -> None:  # fmt: skip
+    """Write a segmentation's page and say where it is."""
+    from sqlkmeans.report.page import write_report
+
+    selection = select(name, url)
+    with selection.open(read_only=True) as database:
+        with output.progress().step("report"):
+            written = write_report(
+                database, one_name(selection, database), to_file, samples=samples
+            )
+    if output.as_json:
+        output.result(
+            {
+                "file": str(written.file),
+                "segmentation": written.segmentation,
+                "run_id": written.run_id,
+            }
+        )
+    else:
+        output.say(f"Written: {written.file}")
+    if show:
+        import webbrowser
+
+        webbrowser.open(written.file.resolve().as_uri())
+
+
 def examine(output: Output, definition: str | None, url: str | None) -> None:
     """Print what doctor finds; exit 1 where something has to be done."""
     from sqlkmeans.database.checks import check_segmentation

@@ -207,6 +207,11 @@ class DuckDBDatabase(Database):
             f"ORDER BY hash({keys}), {keys} LIMIT {int(at_most)}"
         ).to_arrow_table()
 
+    def movement(
+        self, segmentation: Segmentation, from_run_id: int, to_run_id: int
+    ) -> list[tuple[int | None, int | None, int]]:
+        return self._labels(segmentation).movement(from_run_id, to_run_id)
+
     # A run
 
     @contextmanager

@@ -113,6 +113,26 @@ class LabelTables:
         ).fetchall()
         return [(int(segment_id), int(cluster), int(n)) for segment_id, cluster, n in rows]
 
+    def movement(
+        self, from_run_id: int, to_run_id: int
+    ) -> list[tuple[int | None, int | None, int]]:
+        """Customers by their segments right after two runs."""
+        if not self._exists(self.history):
+            raise DataError(f"{self.history}: the history is not there")
+        valid = "valid_from <= {0} AND (valid_to IS NULL OR valid_to > {0})"
+        moment = "(SELECT published_at FROM sqlkmeans.run WHERE run_id = $run_{0})"
+        before, after = (valid.format(moment.format(which)) for which in ("from", "to"))
+        flows: list[tuple[int | None, int | None, int]] = self._native.execute(
+            "SELECT from_segment_id, to_segment_id, COUNT(*) FROM ("
+            f"SELECT MAX(CASE WHEN {before} THEN segment_id END) AS from_segment_id, "
+            f"MAX(CASE WHEN {after} THEN segment_id END) AS to_segment_id "
+            f"FROM {self.history} GROUP BY {self._key_list}) AS customer "
+            "WHERE from_segment_id IS NOT NULL OR to_segment_id IS NOT NULL GROUP BY ALL "
+            "ORDER BY from_segment_id NULLS FIRST, to_segment_id NULLS LAST",
+            {"run_from": from_run_id, "run_to": to_run_id},
+        ).fetchall()
+        return flows
+
     def apply_staged(
         self, run_id: int, segment_ids: Sequence[int], now: datetime, tolerance: float
     ) -> Counts:

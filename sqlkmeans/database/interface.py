@@ -266,6 +266,29 @@ class Database(ABC):
             ``columns`` as float64, and ``segment_id``.
         """
 
+    @abstractmethod
+    def movement(
+        self, segmentation: Segmentation, from_run_id: int, to_run_id: int
+    ) -> list[tuple[int | None, int | None, int]]:
+        """How many customers went from which segment to which, between two published runs.
+
+        Parameters
+        ----------
+        segmentation : Segmentation
+        from_run_id, to_run_id : int
+
+        Returns
+        -------
+        list of (from segment_id, to segment_id, customers)
+            By id; those who stayed are in it. None as a segment: not there yet (these come
+            first), or not any more (these come last).
+
+        Raises
+        ------
+        DataError
+            If the history is not there.
+        """
+
     # A run
 
     @abstractmethod

@@ -304,6 +304,32 @@ class SQLServerDatabase(Database):
             [pa.array(given, kind) for given, kind in zip(values_by_column, kinds)], names=names
         )
 
+    def movement(
+        self, segmentation: Segmentation, from_run_id: int, to_run_id: int
+    ) -> list[tuple[int | None, int | None, int]]:
+        history = beside(segmentation.target, "_history")
+        if not self._exists(segmentation.target, "_history"):
+            raise DataError(f"{history}: the history is not there")
+        # Not from the view segment_movement: that is made anew at each training run only.
+        valid = (
+            "h.valid_from <= {0}.published_at "
+            "AND (h.valid_to IS NULL OR h.valid_to > {0}.published_at)"
+        )
+        keys = ", ".join(f"h.{bracket(key)}" for key in segmentation.key)
+        rows = self._connector.read(
+            "counting who moved",
+            "SELECT c.from_segment_id, c.to_segment_id, COUNT_BIG(*) FROM (SELECT "
+            f"MAX(CASE WHEN {valid.format('a')} THEN h.segment_id END) AS from_segment_id, "
+            f"MAX(CASE WHEN {valid.format('b')} THEN h.segment_id END) AS to_segment_id "
+            f"FROM {history} AS h CROSS JOIN sqlkmeans.run AS a CROSS JOIN sqlkmeans.run AS b "
+            f"WHERE a.run_id = ? AND b.run_id = ? GROUP BY {keys}) AS c "
+            "WHERE c.from_segment_id IS NOT NULL OR c.to_segment_id IS NOT NULL "
+            "GROUP BY c.from_segment_id, c.to_segment_id;",
+            [from_run_id, to_run_id],
+        )
+        flows = [(row[0], row[1], int(row[2])) for row in rows]
+        return sorted(flows, key=lambda flow: (flow[0] or 0, flow[1] or float("inf")))
+
     # A run
 
     @contextmanager

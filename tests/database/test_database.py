@@ -1415,6 +1415,33 @@ def test_a_labelled_sample_is_of_labelled_customers_and_the_same_each_time(
     assert all(by_label[row["income"], row["age"]] == row["segment_id"] for row in found)
 
 
+def test_movement_between_two_runs_counts_who_stayed_moved_came_and_left(
+    shop: Backend, database: Database, customers: Segmentation
+) -> None:
+    first = run(customers, database)
+    shop.execute("UPDATE dbo.customer SET income = 160000, age = 62 WHERE customer_id <= 5")
+    shop.execute("DELETE FROM dbo.customer WHERE customer_id = 61")
+    shop.execute("INSERT INTO dbo.customer (customer_id, income, age) VALUES (999, 40000, 25)")
+    second = assign(customers, database)
+    assert database.movement(customers, first.run_id, second.run_id) == [
+        (None, 1, 1), (1, 1, 55), (1, 3, 5), (2, 2, 39), (2, None, 1), (3, 3, 20),
+    ]  # fmt: skip
+    back = rollback("customers", database)
+    assert database.movement(customers, first.run_id, back.run_id) == [
+        (1, 1, 60), (2, 2, 40), (3, 3, 20),
+    ]  # fmt: skip
+
+
+def test_movement_without_a_history_is_an_error(
+    shop: Backend, database: Database, customers: Segmentation
+) -> None:
+    first = run(customers, database)
+    second = assign(customers, database)
+    shop.execute(f"DROP TABLE {SEGMENT}_history")
+    with pytest.raises(DataError, match="history is not there"):
+        database.movement(customers, first.run_id, second.run_id)
+
+
 def test_the_catalog_lists_runs_newest_first(
     shop: Backend, database: Database, customers: Segmentation
 ) -> None:

@@ -1,0 +1,155 @@
+"""How the customers of each segment spread over each feature."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from sqlkmeans.clustering.profile import EVERYONE
+from sqlkmeans.report.facts import Facts, Row
+from sqlkmeans.report.scales import Axis, Tick
+
+Vector = npt.NDArray[np.float64]
+
+#: In the picture's own units: where a strip starts and ends, and its height.
+LEFT, RIGHT, STRIP = 30.0, 290.0, 27.0
+_BINS, _HIGHEST = 40, 21.0
+#: Values of the sample outside of these quantiles are counted in the outermost bins.
+QUANTILES = (0.005, 0.995)
+
+
+@dataclass(frozen=True)
+class Strip:
+    """One segment's row of a picture; segment 0 is everyone.
+
+    Attributes
+    ----------
+    profile : dict
+        The row of ``segment_feature``.
+    path : str
+        The histogram's outline, or empty.
+    line, band : (float, float) or None
+        From the least value to the greatest, and a deviation to both sides of the mean.
+    mark : float or None
+        Where the median stands, or a share's bar ends.
+    """
+
+    profile: Row
+    path: str = ""
+    line: tuple[float, float] | None = None
+    band: tuple[float, float] | None = None
+    mark: float | None = None
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """One feature's picture.
+
+    Attributes
+    ----------
+    feature : dict
+        The row of ``model_feature``.
+    kind : {"histogram", "range", "share"}
+    ticks : list of Tick
+        ``at`` in the picture's own units.
+    strips : list of Strip
+    """
+
+    feature: Row
+    kind: str
+    ticks: list[Tick]
+    strips: list[Strip]
+
+    @property
+    def baseline(self) -> float:
+        """Where the axis lies."""
+        return STRIP * len(self.strips) + 4
+
+    @property
+    def height(self) -> float:
+        return self.baseline + 22
+
+
+def distributions(facts: Facts) -> list[Distribution]:
+    """A picture for each feature: from the sample where there is one, else from the profiles.
+
+    A level of a category is 0 or 1, so its share of the segment says all.
+    """
+    pictures = []
+    for feature in facts.features:
+        profiles = [
+            profile
+            for segment_id in (EVERYONE, *(row["segment_id"] for row in facts.segments))
+            if (profile := facts.profiles.get((segment_id, feature["position"]))) is not None
+        ]
+        column = feature["source_column"] or feature["feature"]
+        if feature["type"] == "category":
+            pictures.append(_shares(feature, profiles))
+        elif facts.sample.rows is not None and column in facts.sample.rows.column_names:
+            pictures.append(_histograms(feature, profiles, facts.sample.rows, column))
+        else:
+            pictures.append(_ranges(feature, profiles))
+    return pictures
+
+
+def _x(place: float) -> float:
+    return round(LEFT + place * (RIGHT - LEFT), 1)
+
+
+def _ticks(axis: Axis) -> list[Tick]:
+    return [Tick(_x(tick.at), tick.label) for tick in axis.ticks()]
+
+
+def _shares(feature: Row, profiles: list[Row]) -> Distribution:
+    ticks = [Tick(_x(share), f"{share:.0%}") for share in (0.0, 0.5, 1.0)]
+    strips = [Strip(p, mark=None if p["mean"] is None else _x(p["mean"])) for p in profiles]
+    return Distribution(feature, "share", ticks, strips)
+
+
+def _ranges(feature: Row, profiles: list[Row]) -> Distribution:
+    known = [p for p in profiles if p["mean"] is not None]
+    low = min((p["min"] for p in known), default=0.0)
+    high = max((p["max"] for p in known), default=1.0)
+    axis = Axis(feature["feature"], low, high, feature["transform"])
+    strips = [_range(axis, p) if p["mean"] is not None else Strip(p) for p in profiles]
+    return Distribution(feature, "range", _ticks(axis), strips)
+
+
+def _range(axis: Axis, p: Row) -> Strip:
+    def x(value: float) -> float:
+        return _x(axis.place(min(max(value, p["min"]), p["max"])))
+
+    band = (x(p["mean"] - p["deviation"]), x(p["mean"] + p["deviation"]))
+    return Strip(p, line=(x(p["min"]), x(p["max"])), band=band, mark=x(p["median"]))
+
+
+def _histograms(feature: Row, profiles: list[Row], sample: pa.Table, column: str) -> Distribution:
+    values = sample.column(column).to_numpy().astype(np.float64)
+    labels = sample.column("segment_id").to_numpy()
+    known = np.isfinite(values)
+    if not known.any():
+        return _ranges(feature, profiles)
+    low, high = np.quantile(values[known], QUANTILES)
+    axis = Axis(feature["feature"], float(low), float(high), feature["transform"])
+    places = axis.places(values)
+    strips = []
+    for profile in profiles:
+        of = known if profile["segment_id"] == EVERYONE else known & (
+            labels == profile["segment_id"]
+        )  # fmt: skip
+        mark = None if profile["median"] is None else _x(axis.place(profile["median"]))
+        strips.append(Strip(profile, path=_outline(places[of]), mark=mark))
+    return Distribution(feature, "histogram", _ticks(axis), strips)
+
+
+def _outline(places: Vector) -> str:
+    """Steps over the baseline, the tallest as high as a strip allows."""
+    counts, edges = np.histogram(places, bins=_BINS, range=(0, 1))
+    if not counts.any():
+        return ""
+    heights = counts / counts.max() * _HIGHEST
+    steps = "".join(f"V{-height:.1f}H{_x(right):g}" for height, right in zip(heights, edges[1:]))
+    return f"M{LEFT:g},0{steps}V0z"

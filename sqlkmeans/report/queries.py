@@ -1,0 +1,73 @@
+"""The SQL that a reader of the page starts from; it runs on SQL Server and on DuckDB."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlkmeans.report.facts import Facts
+from sqlkmeans.sqltext import Name, parse_name, parse_source, quote, quote_name
+
+
+@dataclass(frozen=True)
+class Query:
+    """A question and its SQL."""
+
+    question: str
+    sql: str
+
+
+def queries(facts: Facts) -> list[Query]:
+    """Queries on this segmentation's own tables."""
+    segmentation = facts.segmentation
+    target = parse_name(segmentation.target)
+    keys = segmentation.key
+    named, history = (quote_name(_beside(target, s)) for s in ("_named", "_history"))
+    run_id, described = facts.run["run_id"], facts.described["run_id"]
+    return [
+        Query(
+            "Customers with their segment",
+            f"SELECT customer.*, label.segment_id, label.segment_name\n"
+            f"FROM {_source(segmentation.source)} AS customer\n"
+            f"JOIN {named} AS label ON {_same(keys, 'label', 'customer')};",
+        ),
+        Query(
+            "Customers of each segment",
+            f"SELECT segment_id, segment_name, COUNT(*) AS customers\nFROM {named}\n"
+            "GROUP BY segment_id, segment_name\nORDER BY segment_id;",
+        ),
+        Query(
+            f"Who moved in run {run_id}, from where to where",
+            f"SELECT {_listed(keys, 'label')}, earlier.segment_id AS from_segment_id, "
+            f"label.segment_id AS to_segment_id\nFROM {history} AS label\n"
+            f"JOIN {history} AS earlier ON {_same(keys, 'earlier', 'label')}\n"
+            "    AND earlier.valid_to = label.valid_from\n"
+            f"WHERE label.run_id = {run_id};",
+        ),
+        Query(
+            "What sets the segments apart, as on this page",
+            "SELECT s.segment_id, s.name, f.feature, f.mean, f.median, f.importance\n"
+            "FROM sqlkmeans.segment AS s\n"
+            "JOIN sqlkmeans.segment_feature AS f ON f.run_id = s.run_id "
+            "AND f.segment_id = s.segment_id\n"
+            f"WHERE s.run_id = {described}\nORDER BY s.segment_id, f.position;",
+        ),
+    ]
+
+
+def _beside(name: Name, suffix: str) -> Name:
+    return (*name[:-1], name[-1] + suffix)
+
+
+def _source(source: str) -> str:
+    parsed = parse_source(source)
+    # The line break ends a comment that a query may end with.
+    return quote_name(parsed.name) if parsed.name is not None else f"(\n{parsed.query}\n)"
+
+
+def _same(keys: Sequence[str], left: str, right: str) -> str:
+    return " AND ".join(f"{left}.{quote(key)} = {right}.{quote(key)}" for key in keys)
+
+
+def _listed(keys: Sequence[str], alias: str) -> str:
+    return ", ".join(f"{alias}.{quote(key)}" for key in keys)
