@@ -22,7 +22,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from sqlkmeans.clustering.preparation import Feature
+from sqlkmeans.clustering.preparation import Feature, features_from_definition
 from sqlkmeans.errors import DefinitionError
 from sqlkmeans.sqltext import parse_name, parse_source
 
@@ -100,9 +100,15 @@ class FeatureDefinition(_Strict):
     min_frequency: Share = 0.01
     max_categories: Annotated[int, Field(strict=True, ge=2, le=100)] = 20
 
-    def to_feature(self) -> Feature:
-        """The same, as `clustering` takes it."""
-        return Feature(**self.model_dump())
+    @model_validator(mode="after")
+    def _check_category(self) -> FeatureDefinition:
+        given = {"transform": self.transform != "none", "winsorize": self.winsorize is not None}
+        unfit = [key for key, is_given in given.items() if is_given]
+        if self.type == "category" and unfit:
+            raise ValueError(
+                f'{" and ".join(unfit)} given; allowed for type = "number" and "date" only'
+            )
+        return self
 
 
 class Guard(_Strict):
@@ -233,6 +239,11 @@ class Segmentation(_Strict):
             raise ValueError(
                 f"{', '.join(both)} is both key and feature; a key identifies, it does not measure"
             )
+        if self.sample_weight in (*self.key, *self.columns):
+            role = "key" if self.sample_weight in self.key else "a feature"
+            raise ValueError(
+                f"sample_weight {self.sample_weight} is {role} too; allowed: a column of its own"
+            )
         source = parse_source(self.source)
         if source.name is not None and source.name == parse_name(self.target):
             raise ValueError(f"source and target are the same table, {self.target}")
@@ -246,6 +257,15 @@ class Segmentation(_Strict):
     def columns(self) -> list[str]:
         """The feature columns, in order."""
         return [feature.column for feature in self.features]
+
+    @property
+    def feature_types(self) -> dict[str, str]:
+        """The type of each feature column."""
+        return {feature.column: feature.type for feature in self.features}
+
+    def to_features(self) -> list[Feature]:
+        """The features as `clustering` takes them, the segmentation's ``winsorize`` in each."""
+        return features_from_definition(self.model_dump())
 
     @classmethod
     def create(cls, **values: Any) -> Segmentation:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import platform
 import time
+from datetime import datetime, timezone
 from importlib import metadata
 from typing import Any
 
@@ -20,9 +21,12 @@ import pandas as pd
 from sqlkmeans._version import __version__
 from sqlkmeans.clustering.assignment import Assignment
 from sqlkmeans.clustering.describe import distance_tolerance, segment_rows, segment_warnings
+from sqlkmeans.clustering.findings import feature_findings
+from sqlkmeans.clustering.fitting import fit_preparation
 from sqlkmeans.clustering.kmeans import fit_kmeans
-from sqlkmeans.clustering.preparation import Feature, Preparation, fit_preparation
+from sqlkmeans.clustering.preparation import Feature, Preparation, features_from_definition
 from sqlkmeans.clustering.profile import profile_segments
+from sqlkmeans.clustering.rows import raw_rows
 from sqlkmeans.clustering.scores import score
 from sqlkmeans.clustering.stable_ids import Previous, match_segments
 from sqlkmeans.errors import DataError, SqlKMeansError
@@ -30,6 +34,7 @@ from sqlkmeans.model import SegmentModel
 
 Row = dict[str, Any]
 Matrix = npt.NDArray[np.float64]
+Vector = npt.NDArray[np.float64]
 
 _LIBRARIES = ("numpy", "pandas", "scikit-learn")
 
@@ -41,12 +46,14 @@ def run_segmentation(rows: pd.DataFrame, job: str) -> tuple[pd.DataFrame, str]:
     ----------
     rows : DataFrame
         ``InputDataSet``: a row number, the segment that the row has now (missing where none),
-        then the features in the definition's order. A column without a missing value comes as
-        its own integer type, with one as floats.
+        then the features in the definition's order (a category as text, a date as days since
+        1970-01-01), then the sample weight where the definition names one. A column without a
+        missing value comes as its own integer type, with one as floats.
     job : str
         JSON: ``definition``, ``run_id``, ``last_segment_id`` and what is published now:
         ``model_feature``, ``centroid`` and ``segment`` rows of the active model, and ``given``,
-        the names that people gave.
+        the names that people gave; ``reference_date``, the day on which dates are aged
+        (YYYY-MM-DD), by default today's in UTC.
 
     Returns
     -------
@@ -69,16 +76,30 @@ def run_segmentation(rows: pd.DataFrame, job: str) -> tuple[pd.DataFrame, str]:
 def _run(rows: pd.DataFrame, job: Row) -> tuple[pd.DataFrame, Row]:
     begun = time.perf_counter()
     definition = job["definition"]
-    features = [Feature(f["column"], f["transform"], f["weight"]) for f in definition["features"]]
-    numbers, now, matrix = _split(rows, len(features))
+    features = features_from_definition(definition)
+    weighted = bool(definition.get("sample_weight"))
+    numbers, now, matrix, texts, weights = _split(rows, features, weighted)
     preparation = fit_preparation(
-        matrix, features, scaling=definition["scaling"], missing=definition["missing"]
+        matrix,
+        features,
+        scaling=definition["scaling"],
+        missing=definition["missing"],
+        texts=texts,
+        sample_weight=weights,
+        reference_date=job.get("reference_date") or _today(),
     )
-    absent = [_where_missing(matrix[:, j]) for j in range(len(features))]
-    kept = preparation.transform_in_place(matrix)
-    matrix = matrix[: int(kept.sum())]
-    absent = [None if mask is None else mask[kept] for mask in absent]
-    fit = fit_kmeans(matrix, definition["k"], n_init=definition["n_init"], seed=definition["seed"])
+    by_column = [_where_missing(matrix[:, j]) for j in range(len(features))]
+    matrix, kept = preparation.prepare(matrix, texts)
+    by_column = [None if mask is None else mask[kept] for mask in by_column]
+    absent = preparation.of_columns(by_column)
+    weights = None if weights is None else weights[kept]
+    fit = fit_kmeans(
+        matrix,
+        definition["k"],
+        sample_weight=weights,
+        n_init=definition["n_init"],
+        seed=definition["seed"],
+    )
     fitted = time.perf_counter()
     profiles = profile_segments(matrix, absent, preparation, fit.assignment, len(fit.centroids))
     segment_ids = _stable_ids(job, preparation, fit.centroids, now[kept], fit.assignment)
@@ -107,7 +128,8 @@ def _run(rows: pd.DataFrame, job: Row) -> tuple[pd.DataFrame, Row]:
         "seconds_assign": round(time.perf_counter() - fitted, 3),
         "sqlkmeans_version": __version__,
         "library_versions": _library_versions(),
-        "warnings": segment_warnings(profiles, segment_ids, skipped),
+        "warnings": segment_warnings(profiles, segment_ids, skipped)
+        + feature_findings(matrix, preparation),
     }
     return labels, {
         "segment_ids": segment_ids,
@@ -115,28 +137,43 @@ def _run(rows: pd.DataFrame, job: Row) -> tuple[pd.DataFrame, Row]:
         "run": run,
         "tables": {**model.to_rows(), **tables},
         "last_segment_id": max(job["last_segment_id"], *segment_ids),
-        "distance_tolerance": distance_tolerance(fit.assignment.inertia, len(matrix)),
+        "distance_tolerance": distance_tolerance(
+            fit.assignment.inertia, len(matrix) if weights is None else float(weights.sum())
+        ),
     }
 
 
 def _split(
-    rows: pd.DataFrame, n_features: int
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64], Matrix]:
-    """Row numbers, present segments (0 for none) and features, in the order of the numbers."""
-    if rows.shape[1] != n_features + 2:
+    rows: pd.DataFrame, features: list[Feature], weighted: bool
+) -> tuple[
+    npt.NDArray[np.int32], npt.NDArray[np.int64], Matrix, dict[str, list[str]], Vector | None
+]:
+    """Row numbers, present segments (0 for none), features, levels and weights.
+
+    In the order of the numbers.
+    """
+    expected = len(features) + 2 + weighted
+    if rows.shape[1] != expected:
         raise ValueError(
-            f"{rows.shape[1]} columns came; a row number, a segment and {n_features} features "
-            "were expected"
+            f"{rows.shape[1]} columns came; a row number, a segment, {len(features)} features "
+            f"and {int(weighted)} sample weight were expected"
         )
     if not len(rows):
         raise DataError("the source has no rows; nothing was changed")
     numbers = rows.iloc[:, 0].to_numpy(dtype=np.int32)
     order = np.argsort(numbers, kind="stable")
     now = rows.iloc[:, 1].to_numpy(dtype=np.float64)
-    matrix = np.empty((len(rows), n_features))
-    for position in range(n_features):
-        matrix[:, position] = rows.iloc[:, position + 2].to_numpy(dtype=np.float64)[order]
-    return numbers[order], np.nan_to_num(now[order]).astype(np.int64), matrix
+    types = {feature.column: feature.type for feature in features}
+    columns = {name: rows.iloc[:, position] for position, name in enumerate(types, start=2)}
+    matrix, texts = raw_rows(columns, types)
+    for position in range(len(features)):
+        matrix[:, position] = matrix[order, position]
+    weights = rows.iloc[:, -1].to_numpy(dtype=np.float64)[order] if weighted else None
+    return numbers[order], np.nan_to_num(now[order]).astype(np.int64), matrix, texts, weights
+
+
+def _today() -> str:
+    return datetime.now(timezone.utc).date().isoformat()
 
 
 def _where_missing(column: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_] | None:
@@ -157,8 +194,7 @@ def _stable_ids(
     model = SegmentModel.from_rows(
         job["model_feature"], job["centroid"], {}, scaling="", missing=""
     )
-    comparable = model.columns == preparation.columns
-    old = preparation.transform(model.own_units()) if comparable else None
+    old = model.centroids_in(preparation)
     labelled = now > 0
     pairs, counts = np.unique(
         np.column_stack([now[labelled], assignment.labels[labelled]]), axis=0, return_counts=True

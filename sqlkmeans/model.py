@@ -18,6 +18,7 @@ from sqlkmeans.clustering.preparation import (
     preparation_to_rows,
 )
 from sqlkmeans.clustering.profile import tidy
+from sqlkmeans.clustering.rows import raw_rows
 
 FORMAT = 1
 
@@ -62,17 +63,18 @@ class SegmentModel:
 
     @property
     def columns(self) -> list[str]:
-        """The feature columns, in the order in which rows hold them."""
+        """The source columns, in the order in which rows hold them."""
         return self.preparation.columns
 
-    def predict(self, rows: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    def predict(self, rows: Any) -> npt.NDArray[np.int64]:
         """The segment id of each row.
 
         Parameters
         ----------
-        rows : array-like of shape (n_rows, n_features)
-            Raw values in the columns' own units, in the order of :attr:`columns`; NaN where
-            missing. A data frame with these columns will do.
+        rows : data frame, or array-like of shape (n_rows, n_columns)
+            Raw values: a data frame, or anything with :attr:`columns` by name, or an array in
+            their order. Missing is NaN, None or NULL; a date is one, or days since 1970-01-01; a
+            category is a text, or what the database writes as the same text.
 
         Returns
         -------
@@ -84,33 +86,47 @@ class SegmentModel:
         ValueError
             If the rows have another number of columns.
         """
-        raw = self._matrix(rows)
-        ids = np.zeros(len(raw), dtype=np.int64)
-        prepared = self.preparation.transform(raw)
+        prepared = self._prepared(rows)
+        ids = np.zeros(len(prepared), dtype=np.int64)
         known = np.isfinite(prepared).all(axis=1)
         assignment = assign(prepared[known], self.centroids)
         ids[known] = np.asarray(self.segment_ids)[assignment.labels]
         return ids
 
-    def distances(self, rows: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    def distances(self, rows: Any) -> npt.NDArray[np.float64]:
         """Distance of each row to each centroid in the scaled space, of shape (n_rows, k)."""
-        prepared = self.preparation.transform(self._matrix(rows))
-        return np.sqrt(squared_distances(prepared, self.centroids))
+        return np.sqrt(squared_distances(self._prepared(rows), self.centroids))
 
-    def _matrix(self, rows: Any) -> npt.NDArray[np.float64]:
-        if hasattr(rows, "loc") and hasattr(rows, "columns"):
-            rows = rows[self.columns]
-        raw = np.asarray(rows, dtype=np.float64)
-        if raw.ndim != 2 or raw.shape[1] != len(self.columns):
-            raise ValueError(
-                f"rows of shape {raw.shape} given; allowed: (n_rows, {len(self.columns)}), "
-                f"the columns {', '.join(self.columns)}"
-            )
-        return raw
+    def _prepared(self, rows: Any) -> npt.NDArray[np.float64]:
+        return self.preparation.transform(*raw_rows(rows, self.preparation.types))
 
     def own_units(self) -> npt.NDArray[np.float64]:
-        """The centroids in the columns' own units, of shape (k, n_features)."""
+        """The centroids in the features' own units, of shape (k, n_features).
+
+        A date's is an age in days, a level's the share of customers that have it.
+        """
         return self.preparation.inverse_transform(self.centroids)
+
+    def centroids_in(self, preparation: Preparation) -> npt.NDArray[np.float64] | None:
+        """The centroids in the scaled space of another run, to compare the two.
+
+        Returns
+        -------
+        ndarray of shape (k, n_features) or None
+            None where the other run has other columns. A level that this model has no feature for
+            has the share 0.
+        """
+        if preparation.types != self.preparation.types or preparation.columns != self.columns:
+            return None
+        place = {name: position for position, name in enumerate(self.preparation.names)}
+        own = self.own_units()
+        columns = [
+            own[:, place[name]] if name in place else np.zeros(len(own))
+            for name in preparation.names
+        ]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            points = preparation.from_own_units(np.column_stack(columns))
+        return points if np.isfinite(points).all() else None
 
     # JSON
 
@@ -167,12 +183,12 @@ class SegmentModel:
                 {
                     "segment_id": segment_id,
                     "position": position + 1,
-                    "feature": column,
+                    "feature": name,
                     "value": tidy(own[index, position]),
                     "scaled_value": float(self.centroids[index, position]),
                 }
                 for index, segment_id in enumerate(self.segment_ids)
-                for position, column in enumerate(self.columns)
+                for position, name in enumerate(self.preparation.names)
             ],
         }
 

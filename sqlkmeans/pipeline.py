@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime, timezone
 from typing import Any
 
 from sqlkmeans.clustering.describe import distance_tolerance, segment_rows, segment_warnings
+from sqlkmeans.clustering.preparation import features_from_definition
 from sqlkmeans.clustering.profile import SegmentProfile
 from sqlkmeans.clustering.stable_ids import Previous, match_segments
 from sqlkmeans.database import Database, Publication
@@ -40,12 +42,14 @@ def run(
         end, a killed process among them.
     """
     progress = progress or Progress()
+    # The day on which dates are aged, from the start: a run may go past midnight.
+    today = datetime.now(timezone.utc).date()
     if segmentation.engine == "in_database":
         return _run_inside(database, segmentation, "fit", progress)
     with _recorded_run(database, segmentation, "fit") as run_id:
         engine = _read(database, segmentation, segmentation.columns, progress)
         with progress.step("fit"):
-            fit = engine.fit(segmentation, [f.to_feature() for f in segmentation.features])
+            fit = engine.fit(segmentation, segmentation.to_features(), today)
         with progress.step("assign"):
             profiles = engine.profiles()
             scores = engine.scores(segmentation.seed).to_dict()
@@ -58,7 +62,7 @@ def run(
                 fit.preparation, fit.centroids, tuple(segment_ids),
                 tuple(names[segment_id] for segment_id in segment_ids),
             )  # fmt: skip
-            measured = _measured(engine, segment_ids, profiles, progress)
+            measured = _measured(engine, segment_ids, profiles, progress, fit.findings)
             database.publish(
                 segmentation,
                 Publication(
@@ -68,7 +72,7 @@ def run(
                     run={**measured, **scores, "n_iter": fit.n_iter},
                     tables={**model.to_rows(), **tables},
                     last_segment_id=max(_last_segment_id(database, segmentation), *segment_ids),
-                    distance_tolerance=distance_tolerance(engine.inertia, engine.rows),
+                    distance_tolerance=distance_tolerance(engine.inertia, engine.weight),
                 ),
             )
     return run_result(database, run_id, progress.rounded())
@@ -236,9 +240,7 @@ def _stable_ids(database: Database, segmentation: Segmentation, run_id: int, fit
     last = _last_segment_id(database, segmentation)
     if model is None:
         return match_segments(fit.centroids, Previous((), None, last))
-    comparable = model.columns == fit.preparation.columns
-    centroids = fit.preparation.transform(model.own_units()) if comparable else None
-    previous = Previous(model.segment_ids, centroids, last)
+    previous = Previous(model.segment_ids, model.centroids_in(fit.preparation), last)
     return match_segments(fit.centroids, previous, database.overlap(segmentation, run_id))
 
 
@@ -255,7 +257,11 @@ def _described(
 
 
 def _measured(
-    engine: Engine, segment_ids: list[int], profiles: list[SegmentProfile], progress: Progress
+    engine: Engine,
+    segment_ids: list[int],
+    profiles: list[SegmentProfile],
+    progress: Progress,
+    findings: Sequence[str] = (),
 ) -> dict[str, Any]:
     seconds = progress.rounded()
     return {
@@ -263,7 +269,9 @@ def _measured(
         "rows": engine.rows,
         "skipped": engine.skipped,
         "inertia": engine.inertia,
-        "warnings": json.dumps(segment_warnings(profiles, segment_ids, engine.skipped)),
+        "warnings": json.dumps(
+            [*segment_warnings(profiles, segment_ids, engine.skipped), *findings]
+        ),
         **{f"seconds_{step}": seconds[step] for step in ("read", "fit", "assign")},
     }
 
@@ -280,12 +288,12 @@ def _active_model(database: Database, segmentation: Segmentation) -> tuple[Segme
     if run_id is None:
         raise DataError(f"{segmentation.name}: no model yet; `sqlkmeans run` makes one")
     model = load_run_model(database, run_id)
-    defined = [(f.column, f.transform, f.weight) for f in segmentation.features]
-    fitted = [(f.column, f.transform, f.weight) for f in model.preparation.features]
-    if defined != fitted:
+    fitted = database.catalog.run(run_id)
+    assert fitted is not None  # its model has just been read
+    if segmentation.to_features() != features_from_definition(json.loads(fitted["definition"])):
         raise DefinitionError(
-            f"{segmentation.name}: the features are not those of the stored model "
-            f"({', '.join(model.columns)}); `sqlkmeans run` fits a new one"
+            f"{segmentation.name}: the features are not those of the stored model, or not "
+            f"prepared as there ({', '.join(model.columns)}); `sqlkmeans run` fits a new one"
         )
     for key in ("scaling", "missing"):
         now, then = getattr(segmentation, key), getattr(model.preparation, key)

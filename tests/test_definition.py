@@ -415,3 +415,29 @@ def test_no_value_makes_anything_but_a_segmentation_or_a_definition_error(
     except DefinitionError as error:
         problems = error.problems or ["an error without a problem"]
     assert all(problem.startswith("segmentation.") for problem in problems)
+
+
+@pytest.mark.parametrize(
+    ("feature", "unfit"),
+    [
+        ({"transform": "log1p"}, "transform"),
+        ({"winsorize": [0.01, 0.99]}, "winsorize"),
+        ({"transform": "log1p", "winsorize": [0, 0.9]}, "transform and winsorize"),
+    ],
+)
+def test_a_category_has_no_logarithm_and_no_quantiles(
+    feature: dict[str, object], unfit: str
+) -> None:
+    problems = problems_of(features=[{"column": "city", "type": "category", **feature}])
+    assert problems == [
+        f'segmentation.customers.features[0]: {unfit} given; allowed for type = "number" and '
+        '"date" only'
+    ]
+
+
+@pytest.mark.parametrize(
+    ("column", "role"), [("customer_id", "key too"), ("income", "a feature too")]
+)
+def test_a_weight_is_neither_key_nor_feature(column: str, role: str) -> None:
+    (problem,) = problems_of(sample_weight=column)
+    assert f"sample_weight {column} is {role}; allowed: a column of its own" in problem

@@ -73,6 +73,9 @@ def segment_warnings(
     return found
 
 
-def distance_tolerance(inertia: float, rows: int) -> float:
-    """How far a distance may be off before its row is rewritten, in the scaled space."""
-    return DISTANCE_TOLERANCE * sqrt(inertia / rows)
+def distance_tolerance(inertia: float, weight: float) -> float:
+    """How far a distance may be off before its row is rewritten, in the scaled space.
+
+    ``weight`` is the sum of the rows' weights: their number, where each counts 1.
+    """
+    return DISTANCE_TOLERANCE * sqrt(inertia / weight)

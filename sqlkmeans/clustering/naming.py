@@ -18,6 +18,9 @@ _WORDS = {
     "recency": ("lapsed", "recent", "long lapsed", "very recent"),
 }
 
+#: The same of a date, by its age.
+_AGO = ("long ago", "recently", "very long ago", "very recently")
+
 
 def name_segments(
     profiles: Sequence[SegmentProfile], kept: Sequence[str | None] | None = None
@@ -49,12 +52,19 @@ def name_segments(
 
 def describe_everyone(profile: SegmentProfile) -> tuple[str, str]:
     """Name and sentence of row 0."""
-    means = ", ".join(f"{name} {_number(f.mean)}" for name, f in profile.features.items())
+    means = ", ".join(_mean(name, f) for name, f in profile.features.items() if _told(f, profile))
     return "everyone", f"All {profile.size:,} customers; on average {means}."
 
 
 def _ranked(segment: SegmentProfile) -> list[tuple[str, FeatureProfile]]:
-    return sorted(segment.features.items(), key=lambda item: -abs(item[1].importance))
+    """Features by importance; of a category the level that counts most, and rather one it has."""
+    ranked: dict[str, tuple[str, FeatureProfile]] = {}
+    for name, feature in sorted(
+        segment.features.items(),
+        key=lambda item: (-round(abs(item[1].importance), 9), item[1].importance < 0),
+    ):
+        ranked.setdefault(name if feature.level is None else feature.level[0], (name, feature))
+    return list(ranked.values())
 
 
 def _candidates(segment: SegmentProfile) -> Iterator[str]:
@@ -62,8 +72,8 @@ def _candidates(segment: SegmentProfile) -> Iterator[str]:
     ranked = _ranked(segment)
     notable = [(name, f) for name, f in ranked if abs(f.importance) >= NOTABLE]
     for count in range(min(WORDS, len(notable)), len(notable) + 1):
-        yield ", ".join(_word(name, f.importance) for name, f in notable[:count]) or "average"
-    yield ", ".join(f"{name} {_number(f.mean)}" for name, f in ranked[:WORDS])
+        yield ", ".join(_word(name, f) for name, f in notable[:count]) or "average"
+    yield ", ".join(_mean(name, f) for name, f in ranked[:WORDS])
 
 
 def _unused(candidates: Iterable[str], taken: set[str]) -> str:
@@ -77,22 +87,59 @@ def _unused(candidates: Iterable[str], taken: set[str]) -> str:
     return f"{last} ({number})"
 
 
-def _word(name: str, importance: float) -> str:
+def _word(name: str, feature: FeatureProfile) -> str:
+    if feature.level is not None:
+        return _level_word(feature)
+    importance = feature.importance
     plain = name.replace("_", " ")
-    usual = (f"high {plain}", f"low {plain}", f"very high {plain}", f"very low {plain}")
+    usual = [f"{much} {plain}" for much in ("high", "low", "very high", "very low")]
+    if feature.type == "date":
+        usual = [f"{plain} {ago}" for ago in _AGO]
     words = _WORDS.get(plain.lower().split(" ")[0], usual)
     return words[2 * (abs(importance) >= STRONG) + (importance < 0)]
+
+
+def _level_word(feature: FeatureProfile) -> str:
+    assert feature.level is not None
+    column, level = feature.level
+    share = feature.mean or 0.0
+    if feature.importance > 0:
+        often = "mostly" if share >= 0.5 else "more often"
+    else:
+        often = "hardly ever" if share < 0.05 else "less often"
+    return f"{column.replace('_', ' ')} {often} {level}"
+
+
+def _mean(name: str, feature: FeatureProfile) -> str:
+    if feature.type == "date":
+        return f"{name} {_number(feature.mean)} days ago"
+    if feature.level is None:
+        return f"{name} {_number(feature.mean)}"
+    return f"{feature.level[0]} is {feature.level[1]} for {_share(feature.mean)}"
+
+
+def _told(feature: FeatureProfile, profile: SegmentProfile) -> bool:
+    """Of a category, its most frequent level alone."""
+    if feature.level is None:
+        return True
+    column = feature.level[0]
+    of_column = [f for f in profile.features.values() if f.level and f.level[0] == column]
+    return feature is max(of_column, key=lambda f: f.mean or 0.0)
+
+
+def _against(name: str, segment: FeatureProfile, everyone: FeatureProfile) -> str:
+    of_all = _number(everyone.mean) if segment.level is None else _share(everyone.mean)
+    return f"{_mean(name, segment)} against {of_all}"
 
 
 def _sentence(segment: SegmentProfile, everyone: SegmentProfile) -> str:
     notable = [item for item in _ranked(segment) if abs(item[1].importance) >= NOTABLE]
     if not notable:
         return "Near everyone's average in every feature."
-    parts = [
-        f"{name} {_number(f.mean)} against {_number(everyone.features[name].mean)}"
-        for name, f in notable[: WORDS + 1]
-    ]
-    return f"{'; '.join(parts)} on average."
+    told = notable[: WORDS + 1]
+    parts = [_against(name, feature, everyone.features[name]) for name, feature in told]
+    averaged = any(feature.level is None for _, feature in told)
+    return f"{'; '.join(parts)}{' on average' if averaged else ''}."
 
 
 def _number(value: float | None) -> str:
@@ -101,3 +148,7 @@ def _number(value: float | None) -> str:
     if abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:.3g}"
+
+
+def _share(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.0%}".replace("%", " %")

@@ -1,24 +1,31 @@
 """From raw columns to the scaled space that K-Means measures distances in.
 
-A prepared value is ``(t(x) - center) / (scale / weight)``, where ``t`` is the transform and a
-missing ``x`` is first replaced by ``fill``, both in the column's own units. The scoring SQL
-writes the same expression, so that a query and this module give the same answer.
+Raw rows are numbers: a number as it is, a date as days since 1970-01-01, a category as a code, an
+index into the texts of its column. In a feature's own units a date is its age in days and a
+category is 0 or 1 for each level. A prepared value is ``(t(x) - center) / (scale / weight)``,
+where ``t`` is the transform and ``x`` the value in own units, in which ``fill`` stands for what
+is missing and what is outside ``low`` and ``high`` is pulled in. The scoring SQL writes the same
+expression, so that a query and this module give the same answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import date
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from sqlkmeans.clustering.problems import missing_problems, value_problems
 from sqlkmeans.errors import DataError
 
 Matrix = npt.NDArray[np.float64]
 Vector = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
+#: For each column that is a category, what its codes stand for.
+Texts = Mapping[str, Sequence[str]]
 
 TRANSFORMS = ("none", "log1p")
 SCALINGS = ("standard", "robust", "minmax", "none")
@@ -54,6 +61,19 @@ class Feature:
     winsorize: tuple[float, float] | None = None
     min_frequency: float = 0.01
     max_categories: int = 20
+
+
+def features_from_definition(definition: Mapping[str, Any]) -> list[Feature]:
+    """The features of a definition as JSON has it; ``winsorize`` holds for those without one."""
+    known = {field.name for field in fields(Feature)}
+    features = []
+    for given in definition["features"]:
+        values = {name: value for name, value in given.items() if name in known}
+        quantiles = values.get("winsorize") or definition.get("winsorize")
+        category = values.get("type") == "category"
+        values["winsorize"] = None if category or quantiles is None else tuple(quantiles)
+        features.append(Feature(**values))
+    return features
 
 
 @dataclass(frozen=True)
@@ -103,16 +123,32 @@ class PreparedFeature:
         """What a centred value is divided by."""
         return self.scale / self.weight
 
-    def apply(self, values: Vector) -> Vector:
-        """Prepare one column; NaN becomes ``fill``, or stays NaN where there is none."""
+    def from_raw(self, values: Vector) -> Vector:
+        """A number or a date in own units: a date as its age."""
+        if self.reference_date is None:
+            return values
+        return days_since_1970(self.reference_date) - values
+
+    def within(self, own: Vector) -> Vector:
+        """Fill in what is missing, then pull in what is outside ``low`` and ``high``."""
         if self.fill is not None:
-            values = np.where(np.isnan(values), self.fill, values)
-        prepared = forward(self.transform, values) - self.center
+            own = np.where(np.isnan(own), self.fill, own)
+        if self.low is None or self.high is None:
+            return own
+        return np.clip(own, self.low, self.high)
+
+    def scaled(self, own: Vector) -> Vector:
+        """Transform and scale values in own units that :meth:`within` has seen."""
+        prepared = forward(self.transform, own) - self.center
         prepared /= self.divisor
         return prepared
 
+    def apply(self, own: Vector) -> Vector:
+        """Prepare values in own units; NaN becomes ``fill``, or stays NaN where there is none."""
+        return self.scaled(self.within(own))
+
     def invert(self, prepared: Vector) -> Vector:
-        """Back to the column's own units."""
+        """Back to the feature's own units."""
         own = prepared * self.divisor
         own += self.center
         return backward(self.transform, own)
@@ -126,6 +162,38 @@ def forward(transform: str, values: Vector) -> Vector:
 def backward(transform: str, values: Vector) -> Vector:
     """Undo :func:`forward`."""
     return np.expm1(values) if transform == "log1p" else values
+
+
+def days_since_1970(text: str) -> int:
+    """Of a date written as YYYY-MM-DD."""
+    return date.fromisoformat(text).toordinal() - date(1970, 1, 1).toordinal()
+
+
+def indicators(
+    codes: Vector, texts: Sequence[str], levels: Sequence[str | None]
+) -> Iterator[Vector]:
+    """For each level 1 where a row has it and 0 elsewhere; NaN where the row has none.
+
+    Parameters
+    ----------
+    codes : ndarray of shape (n_rows,)
+        Indices into ``texts``, NaN where missing.
+    texts : sequence of str
+    levels : sequence of (str or None)
+        None stands for every text that is not among the others.
+    """
+    place = {level: position for position, level in enumerate(levels) if level is not None}
+    other = levels.index(None) if None in levels else -1
+    absent = np.isnan(codes)
+    if len(texts):
+        places = np.array([place.get(text, other) for text in texts], dtype=np.int16)
+        found = places[np.where(absent, 0, codes).astype(np.int64)]
+    else:
+        found = np.full(len(codes), -1, dtype=np.int16)
+    for position in range(len(levels)):
+        own = (found == position).astype(np.float64)
+        own[absent] = np.nan
+        yield own
 
 
 @dataclass(frozen=True)
@@ -150,21 +218,50 @@ class Preparation:
         """The source columns, in the order in which raw rows hold them."""
         return list(dict.fromkeys(feature.column for feature in self.features))
 
+    @property
+    def names(self) -> list[str]:
+        """One a feature: the column, or the column and the level."""
+        return [feature.name for feature in self.features]
+
+    @property
+    def types(self) -> dict[str, str]:
+        """The type of each source column."""
+        return {feature.column: feature.type for feature in self.features}
+
     def levels(self, column: str) -> list[str]:
         """The levels of a category that have a feature of their own."""
         return [f.level for f in self.features if f.column == column and f.level is not None]
 
-    def transform_in_place(self, matrix: Matrix) -> Mask:
-        """Prepare raw rows where they lie.
+    def of_columns(self, by_column: Sequence[Any]) -> list[Any]:
+        """What is given for each source column, for each feature."""
+        given = dict(zip(self.columns, by_column))
+        return [given[feature.column] for feature in self.features]
+
+    def _own(self, matrix: Matrix, texts: Texts) -> Iterator[tuple[int, Vector, PreparedFeature]]:
+        """The source column's position and the values in own units, feature by feature."""
+        for position, column in enumerate(self.columns):
+            of_column = [feature for feature in self.features if feature.column == column]
+            raw = np.ascontiguousarray(matrix[:, position])
+            if of_column[0].type == "category":
+                levels = [feature.level for feature in of_column]
+                for own, feature in zip(indicators(raw, texts[column], levels), of_column):
+                    yield position, own, feature
+            else:
+                yield position, of_column[0].from_raw(raw), of_column[0]
+
+    def prepare(self, matrix: Matrix, texts: Texts | None = None) -> tuple[Matrix, Mask]:
+        """Prepare raw rows; where they lie, unless a category makes several columns of one.
 
         Parameters
         ----------
-        matrix : ndarray of shape (n_rows, n_features)
-            Raw values, NaN where missing. Overwritten; the rows to keep come first, so use
-            ``matrix[:kept.sum()]``.
+        matrix : ndarray of shape (n_rows, n_columns)
+            Raw values, NaN where missing. Overwritten where no column is a category.
+        texts : dict of str to (sequence of str), optional
+            What the codes of each category stand for.
 
         Returns
         -------
+        prepared : ndarray of shape (n_kept, n_features)
         kept : ndarray of bool of shape (n_rows,)
             False for the rows that ``missing="skip"`` leaves out.
 
@@ -176,29 +273,40 @@ class Preparation:
         """
         problems: list[str] = []
         missing = np.zeros(len(matrix), dtype=bool)
-        for position, feature in enumerate(self.features):
-            column = np.ascontiguousarray(matrix[:, position])
-            absent = np.isnan(column)
-            problems += _value_problems(column, absent, feature.column, feature.transform)
-            if self.missing == "error":
-                problems += _missing_problems(absent, feature.column)
-            if not problems:
-                if self.missing == "skip":
+        in_place = len(self.features) == matrix.shape[1]
+        prepared = matrix if in_place else np.empty((len(matrix), len(self.features)))
+        seen = -1
+        for target, (position, own, feature) in enumerate(self._own(matrix, texts or {})):
+            within = feature.within(own)
+            problems += value_problems(own, within, feature.column, feature.transform)
+            if position > seen:  # the levels of a category are missing together
+                seen, absent = position, np.isnan(own)
+                if self.missing == "error":
+                    problems += missing_problems(absent, feature.column)
+                elif self.missing == "skip":
                     missing |= absent
-                matrix[:, position] = feature.apply(column)
+            if not problems:
+                prepared[:, target] = feature.scaled(within)
         if problems:
             raise DataError(problems)
         kept = ~missing
-        compact_rows(matrix, kept)
-        return kept
+        compact_rows(prepared, kept)
+        return prepared[: int(kept.sum())], kept
 
-    def transform(self, matrix: npt.ArrayLike) -> Matrix:
+    def transform(self, matrix: npt.ArrayLike, texts: Texts | None = None) -> Matrix:
         """Prepare a copy of raw rows; a row that has a missing value and no fill is NaN."""
         raw = np.asarray(matrix, dtype=np.float64)
-        return np.column_stack([f.apply(raw[:, j]) for j, f in enumerate(self.features)])
+        return np.column_stack(
+            [feature.apply(own) for _, own, feature in self._own(raw, texts or {})]
+        )
+
+    def from_own_units(self, own: npt.ArrayLike) -> Matrix:
+        """Undo :meth:`inverse_transform`."""
+        points = np.asarray(own, dtype=np.float64)
+        return np.column_stack([f.scaled(points[:, j]) for j, f in enumerate(self.features)])
 
     def inverse_transform(self, prepared: npt.ArrayLike) -> Matrix:
-        """Prepared rows or centroids, of shape (n, n_features), in the columns' own units."""
+        """Prepared rows or centroids, of shape (n, n_features), in the features' own units."""
         points = np.asarray(prepared, dtype=np.float64)
         return np.column_stack([f.invert(points[:, j]) for j, f in enumerate(self.features)])
 
@@ -212,146 +320,6 @@ def compact_rows(matrix: Matrix, kept: Mask) -> None:
         rows = matrix[start : start + block][kept[start : start + block]]
         matrix[end : end + len(rows)] = rows
         end += len(rows)
-
-
-def fit_preparation(
-    matrix: Matrix, features: Sequence[Feature], *, scaling: str, missing: str
-) -> Preparation:
-    """Learn centres, scales and fill values from raw rows.
-
-    Parameters
-    ----------
-    matrix : ndarray of shape (n_rows, n_features)
-        Raw values in the columns' own units, NaN where missing. Not changed.
-    features : sequence of Feature
-    scaling : {"standard", "robust", "minmax", "none"}
-        ``standard`` subtracts the mean and divides by the population deviation, ``robust``
-        uses the median and the interquartile range, ``minmax`` maps to 0..1: scikit-learn's
-        StandardScaler, RobustScaler and MinMaxScaler.
-    missing : {"error", "skip", "mean", "median"}
-
-    Returns
-    -------
-    Preparation
-
-    Raises
-    ------
-    DataError
-        For columns that cannot be used: infinite, constant, empty, out of a transform's
-        domain, missing where that is an error; all problems of all columns at once.
-    """
-    usable = np.ones(len(matrix), dtype=bool)
-    if missing == "skip":
-        for position in range(matrix.shape[1]):
-            usable &= ~np.isnan(matrix[:, position])
-        if len(matrix) and not usable.any():
-            raise DataError(
-                f'missing = "skip" leaves no row: each of the {len(matrix):,} rows has a NULL in '
-                f"{', '.join(f.column for f in features)}"
-            )
-    everything = bool(usable.all())
-    problems: list[str] = []
-    prepared: list[PreparedFeature] = []
-    for position, feature in enumerate(features):
-        column = np.ascontiguousarray(matrix[:, position])
-        result = _fit_feature(column if everything else column[usable], feature, scaling, missing)
-        if isinstance(result, PreparedFeature):
-            prepared.append(result)
-        else:
-            problems += result
-    if problems:
-        raise DataError(problems)
-    return Preparation(tuple(prepared), scaling, missing)
-
-
-def _fit_feature(
-    column: Vector, feature: Feature, scaling: str, missing: str
-) -> PreparedFeature | list[str]:
-    absent = np.isnan(column)
-    problems = _value_problems(column, absent, feature.column, feature.transform)
-    if missing == "error":
-        problems += _missing_problems(absent, feature.column)
-    if problems:
-        return problems
-    present = column[~absent] if absent.any() else column
-    if not len(present):
-        return [f"{feature.column}: every value is NULL, so there is nothing to cluster by"]
-    fill = _fill_value(present, missing)
-    values = forward(feature.transform, present)
-    low, high = float(values.min()), float(values.max())
-    if low == high:
-        return [
-            f"{feature.column}: constant ({_plain(float(present[0]))} in all {len(present):,} "
-            "rows), so it separates nobody; remove it from features"
-        ]
-    if fill is not None and absent.any():
-        # Scale on what K-Means will see: the filled column.
-        values = forward(feature.transform, np.where(absent, fill, column))
-    center, scale = _center_and_scale(values, scaling)
-    if scale == 0 and scaling == "robust":
-        return [
-            f'{feature.column}: its interquartile range is 0, so scaling = "robust" cannot '
-            'scale it; use "standard" or "minmax"'
-        ]
-    if not (np.isfinite(center) and np.isfinite(scale) and scale > 0):
-        return [
-            f"{feature.column}: from {_plain(low)} to {_plain(high)}, which scaling = "
-            f'"{scaling}" cannot compute with; change its unit'
-        ]
-    return PreparedFeature(
-        feature.column, feature.transform, float(feature.weight), center, scale,
-        fill,
-    )  # fmt: skip
-
-
-def _fill_value(present: Vector, missing: str) -> float | None:
-    if missing == "mean":
-        return float(present.mean())
-    return float(np.median(present)) if missing == "median" else None
-
-
-def _center_and_scale(values: Vector, scaling: str) -> tuple[float, float]:
-    if scaling == "standard":
-        return float(values.mean()), float(values.std())
-    if scaling == "robust":
-        low, middle, high = np.percentile(values, [25, 50, 75])
-        return float(middle), float(high - low)
-    if scaling == "minmax":
-        low, high = values.min(), values.max()
-        return float(low), float(high - low)
-    return 0.0, 1.0
-
-
-def _value_problems(column: Vector, absent: Mask, name: str, transform: str) -> list[str]:
-    infinite = int(np.isinf(column).sum())
-    if infinite:
-        return [f"{name}: {_rows(infinite)} infinite; every value must be a finite number or NULL"]
-    if transform == "log1p":
-        outside = int((column[~absent] <= -1).sum())
-        if outside:
-            return [
-                f"{name}: {_rows(outside)} -1 or less, where log1p has no value; "
-                'use transform = "none" or correct the rows'
-            ]
-    return []
-
-
-def _missing_problems(absent: Mask, name: str) -> list[str]:
-    count = int(absent.sum())
-    if not count:
-        return []
-    return [
-        f'{name}: {_rows(count)} NULL and missing = "error"; '
-        'correct the rows, or set missing to "skip", "mean" or "median"'
-    ]
-
-
-def _rows(count: int) -> str:
-    return f"{count:,} row is" if count == 1 else f"{count:,} rows are"
-
-
-def _plain(value: float) -> str:
-    return f"{value:.12g}"
 
 
 def preparation_from_rows(

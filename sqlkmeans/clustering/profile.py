@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ EVERYONE = 0
 
 @dataclass(frozen=True)
 class FeatureProfile:
-    """One feature in one segment, in the column's own units, over its known values.
+    """One feature in one segment, in its own units, over its known values.
 
     Attributes
     ----------
@@ -31,6 +31,10 @@ class FeatureProfile:
     importance : float
         Difference of the segment's mean from everyone's in everyone's deviations, with its
         sign; 0 for everyone.
+    type : {"number", "category", "date"}
+        A date's values are ages in days; of a category, ``mean`` is the share that has the level.
+    level : (str, str) or None
+        Column and level of a category.
     """
 
     mean: float | None
@@ -40,6 +44,8 @@ class FeatureProfile:
     max: float | None
     missing: int
     importance: float
+    type: str = "number"
+    level: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,7 @@ class SegmentProfile:
     within_ss : float
         Sum of squared distances to the centroid, in the scaled space.
     features : dict of str to FeatureProfile
-        In feature order.
+        In feature order, by the feature's name: a column, or a column and a level.
     """
 
     size: int
@@ -96,12 +102,16 @@ def profile_segments(
         mask = missing[position]
         absent = None if mask is None else mask[order]
         everyone = _feature_profile(values, absent, None)
-        return [everyone] + [
+        found = [everyone] + [
             _feature_profile(values[rows], None if absent is None else absent[rows], everyone)
             for rows in parts
         ]
+        level = None
+        if prepared.type == "category":
+            level = (prepared.column, "other" if prepared.level is None else prepared.level)
+        return [replace(profile, type=prepared.type, level=level) for profile in found]
 
-    columns = [feature.column for feature in preparation.features]
+    columns = preparation.names
     with ThreadPoolExecutor(cores()) as pool:
         by_feature = dict(zip(columns, pool.map(profile, range(len(columns)))))
     counts, sums = [len(labels), *sizes.tolist()], [float(within.sum()), *within.tolist()]
@@ -139,7 +149,10 @@ def tidy(value: float) -> float:
 
 def profile_to_rows(segment_id: int, profile: SegmentProfile) -> list[dict[str, Any]]:
     """One row a feature, as the table ``segment_feature`` keeps them."""
-    return [
+    rows = [
         {"segment_id": segment_id, "position": position, "feature": name, **asdict(feature)}
         for position, (name, feature) in enumerate(profile.features.items(), start=1)
     ]
+    for row in rows:
+        del row["type"], row["level"]
+    return rows

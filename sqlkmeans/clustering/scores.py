@@ -77,7 +77,8 @@ def _davies_bouldin(
 def _calinski_harabasz(matrix: Matrix, assignment: Assignment, k: int) -> float | None:
     n_rows = len(matrix)
     total = sum(n_rows * float(np.var(column)) for column in matrix.T)
-    within = assignment.inertia
+    # Rows count alike here, whatever they weigh in the inertia.
+    within = float(assignment.squared_distances.sum())
     if within == 0:
         return None
     return float((total - within) / (k - 1) / (within / (n_rows - k)))

@@ -16,12 +16,6 @@ BESIDE = {
     "_named": (*LABEL_COLUMNS, "segment_name"),
 }
 
-_ADVICE = {
-    "text": "K-Means needs numbers",
-    "date": "make it a number in a SELECT, such as days since that date",
-    "other": "cast it to a number in a SELECT or a view",
-}
-
 
 def check_segmentation(database: Database, segmentation: Segmentation) -> None:
     """Compare a definition with the database, before anything is read or written.
@@ -33,13 +27,12 @@ def check_segmentation(database: Database, segmentation: Segmentation) -> None:
     """
     columns = {column.name: column for column in database.describe(segmentation.source)}
     problems = _missing_columns(segmentation, columns)
-    for name in segmentation.columns:
-        column = columns.get(name)
-        if column is not None and column.kind not in ("number", "boolean"):
-            problems.append(
-                f"feature {name}: its type is {column.type}; allowed: numbers and booleans "
-                f"({_ADVICE[column.kind]})"
-            )
+    for feature in segmentation.features:
+        if feature.column in columns:
+            problems += _feature_problems(columns[feature.column], feature.type)
+    weight = columns.get(segmentation.sample_weight or "")
+    if weight is not None and weight.kind != "number":
+        problems.append(f"sample_weight {weight.name}: its type is {weight.type}; allowed: numbers")
     for name in segmentation.key:
         column = columns.get(name)
         if column is not None and not column.can_be_key:
@@ -52,9 +45,38 @@ def check_segmentation(database: Database, segmentation: Segmentation) -> None:
         raise DataError(problems)
 
 
+def _feature_problems(column: Column, feature_type: str) -> list[str]:
+    """A column whose type does not suit the feature's, and what to write instead."""
+    as_category = f'{{ column = "{column.name}", type = "category" }}'
+    as_date = f'{{ column = "{column.name}", type = "date" }}'
+    if feature_type == "number":
+        suits, allowed = column.kind in ("number", "boolean"), "numbers and booleans"
+        advice = "cast it to a number in a SELECT or a view"
+    elif feature_type == "category":
+        suits, allowed = column.can_be_category, "text, uuid, booleans and integers"
+        advice = "make it one of them in a SELECT or a view"
+    else:
+        suits, allowed = column.kind == "date", "dates, with or without a time"
+        advice = "cast it to a date in a SELECT or a view"
+    if suits:
+        return []
+    if column.kind == "date":
+        advice = f"write {as_date}"
+    elif column.can_be_category and column.kind != "number" and feature_type == "number":
+        advice = f"write {as_category}"
+    elif column.kind == "number" and feature_type == "category":
+        advice = "leave its type at number, or cut it into ranges in a SELECT"
+    return [
+        f"feature {column.name}: its type is {column.type}; "
+        f'allowed for type = "{feature_type}": {allowed} ({advice})'
+    ]
+
+
 def _missing_columns(segmentation: Segmentation, columns: dict[str, Column]) -> list[str]:
     problems = []
-    for role, names in (("key", segmentation.key), ("feature", segmentation.columns)):
+    weight = [segmentation.sample_weight] if segmentation.sample_weight else []
+    wanted = {"key": segmentation.key, "feature": segmentation.columns, "sample_weight": weight}
+    for role, names in wanted.items():
         for name in names:
             if name not in columns:
                 close = difflib.get_close_matches(name, columns, n=1, cutoff=0.5) or [

@@ -31,6 +31,7 @@ from sqlkmeans.database.interface import (
     Publication,
     Row,
     Source,
+    split_batch,
 )
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DatabaseError, DataError, LockedError
@@ -157,26 +158,36 @@ class DuckDBDatabase(Database):
     def open_source(self, segmentation: Segmentation, features: Sequence[str]) -> Iterator[Source]:
         relation = _relation(segmentation.source)
         keys = ", ".join(quote(key) for key in segmentation.key)
-        values = ", ".join(f"CAST({quote(name)} AS double)" for name in features)
+        values = self._feature_values(segmentation, features)
+        if segmentation.sample_weight is not None:
+            values.append(f"CAST({quote(segmentation.sample_weight)} AS double)")
         with self._engine.begin():
             try:
                 counted = self._native.execute(f"SELECT COUNT(*) FROM {relation}").fetchone()
                 reader = self._native.execute(
-                    f"SELECT {keys}, {values} FROM {relation}"
+                    f"SELECT {keys}, {', '.join(values)} FROM {relation}"
                 ).to_arrow_reader(BATCH_ROWS)
             except duckdb.Error as error:
                 raise DataError(f"source: {_first_line(error)}") from None
-            batches = self._batches(reader, len(segmentation.key))
+            batches = self._batches(reader, len(segmentation.key), len(features))
             # Sorting here would hold every column once more; the reader sorts where it has to.
             yield Source(counted[0] if counted else 0, batches, in_key_order=False)
 
-    def _batches(self, reader: pa.RecordBatchReader, n_keys: int) -> Iterator[Batch]:
-        n_columns = len(reader.schema)
+    def _feature_values(self, segmentation: Segmentation, features: Sequence[str]) -> list[str]:
+        """How a query reads each feature, as :class:`Batch` says."""
+        columns = {column.name: column for column in self.describe(segmentation.source)}
+        types = segmentation.feature_types
+        return [
+            f"{_feature_value(columns[name], types.get(name, 'number'))} AS {quote(name)}"
+            for name in features
+        ]
+
+    def _batches(
+        self, reader: pa.RecordBatchReader, n_keys: int, n_features: int
+    ) -> Iterator[Batch]:
         try:
             for batch in reader:
-                yield Batch(
-                    batch.select(list(range(n_keys))), batch.select(list(range(n_keys, n_columns)))
-                )
+                yield split_batch(batch, n_keys, n_features)
         except (duckdb.Error, pa.ArrowException, OSError) as error:
             raise DataError(f"source: reading stopped: {_first_line(error)}") from None
 
@@ -197,9 +208,7 @@ class DuckDBDatabase(Database):
     def labelled_sample(
         self, segmentation: Segmentation, columns: Sequence[str], at_most: int
     ) -> pa.Table:
-        values = ", ".join(
-            f"CAST({quote(column)} AS double) AS {quote(column)}" for column in columns
-        )
+        values = ", ".join(self._feature_values(segmentation, columns))
         keys = ", ".join(quote(key) for key in segmentation.key)
         return self._native.execute(
             f"SELECT {values}, segment_id FROM {_relation(segmentation.source)} "
@@ -498,7 +507,24 @@ def _column(name: str, type_name: str) -> Column:
     else:
         kind = "date" if base in _DATES else "other"
     exact = (base in _NUMBERS and base not in _INEXACT) or base == "DECIMAL"
-    return Column(name, type_name, kind, exact or base == "VARCHAR" or base in _DATES | _OTHER_KEYS)
+    category = kind in ("text", "boolean") or base == "UUID" or (base in _NUMBERS - _INEXACT)
+    can_be_key = exact or base == "VARCHAR" or base in _DATES | _OTHER_KEYS
+    return Column(name, type_name, kind, can_be_key, category)
+
+
+def _feature_value(column: Column, feature_type: str) -> str:
+    name = quote(column.name)
+    if feature_type == "category":
+        # A boolean as on SQL Server, whose bit is 1 or 0 as text too.
+        value = f"CAST({name} AS integer)" if column.kind == "boolean" else name
+        return f"CAST({value} AS varchar)"
+    if feature_type == "date":
+        # The day in UTC, whatever the session's zone.
+        zoned = column.type == "TIMESTAMP WITH TIME ZONE"
+        value = f"({name} AT TIME ZONE 'UTC')" if zoned else name
+        days = f"date_diff('day', DATE '1970-01-01', CAST({value} AS date))"
+        return f"CAST({days} AS double)"
+    return f"CAST({name} AS double)"
 
 
 def _first_line(error: BaseException) -> str:

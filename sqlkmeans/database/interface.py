@@ -29,15 +29,18 @@ class Column:
     type : str
         The database's own name of the type.
     kind : {"number", "boolean", "text", "date", "other"}
-        What can be done with it: only numbers and booleans are features.
+        What can be done with it: which type of feature it can be.
     can_be_key : bool
         Whether its values can be compared for equality without doubt.
+    can_be_category : bool
+        Whether its values are texts, or as good as texts.
     """
 
     name: str
     type: str
     kind: str
     can_be_key: bool
+    can_be_category: bool = False
 
 
 @dataclass(frozen=True)
@@ -121,11 +124,25 @@ class Batch:
     keys : pyarrow.RecordBatch
         The key columns.
     features : pyarrow.RecordBatch
-        The feature columns as float64, NULL where missing.
+        The feature columns, NULL where missing: numbers as float64, dates as days since
+        1970-01-01 in float64, categories as text.
+    sample_weight : pyarrow.Array or None
+        As float64, where the segmentation names such a column.
     """
 
     keys: pa.RecordBatch
     features: pa.RecordBatch
+    sample_weight: pa.Array | None = None
+
+
+def split_batch(batch: pa.RecordBatch, n_keys: int, n_features: int) -> Batch:
+    """Rows of a query that names the keys, the features and then the weight, if there is one."""
+    end = n_keys + n_features
+    return Batch(
+        batch.select(list(range(n_keys))),
+        batch.select(list(range(n_keys, end))),
+        batch.column(end) if batch.num_columns > end else None,
+    )
 
 
 @dataclass
@@ -244,7 +261,10 @@ class Database(ABC):
     def open_source(
         self, segmentation: Segmentation, features: Sequence[str]
     ) -> AbstractContextManager[Source]:
-        """Open the source for reading the key and ``features``."""
+        """Open the source for reading the key, ``features`` and the sample weight.
+
+        The definition's features say as what each column is read.
+        """
 
     @abstractmethod
     def count(self, source: str) -> int:
@@ -263,7 +283,8 @@ class Database(ABC):
         Returns
         -------
         pyarrow.Table
-            ``columns`` as float64, and ``segment_id``.
+            ``columns`` as a run reads them (as float64 where the definition does not name them),
+            and ``segment_id``.
         """
 
     @abstractmethod

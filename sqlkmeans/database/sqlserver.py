@@ -44,6 +44,7 @@ from sqlkmeans.database.sqlserver_types import (
     bracket,
     bracket_name,
     create_type,
+    feature_arrow,
     relation,
     text,
 )
@@ -196,14 +197,17 @@ class SQLServerDatabase(Database):
     def open_source(self, segmentation: Segmentation, features: Sequence[str]) -> Iterator[Source]:
         columns = {column.name: column for column in self._columns(segmentation.source)}
         keys = [columns[name] for name in segmentation.key]
-        values = [columns[name] for name in features]
-        query = read_query(segmentation.source, keys, values)
+        types = segmentation.feature_types
+        values = [(columns[name], types.get(name, "number")) for name in features]
+        weight = columns[segmentation.sample_weight] if segmentation.sample_weight else None
+        query = read_query(segmentation.source, keys, values, weight)
         snapshot = self._snapshot_allowed()
         session, rows = self._connector.repeating(
             lambda: self._begin_reading(segmentation.source, snapshot)
         )
         try:
-            yield Source(rows, self._batches(session, query, keys, values), in_key_order=True)
+            batches = self._batches(session, query, keys, values, weight)
+            yield Source(rows, batches, in_key_order=True)
         finally:
             session.close()
 
@@ -244,10 +248,11 @@ class SQLServerDatabase(Database):
         session: Session,
         query: str,
         keys: Sequence[SqlColumn],
-        features: Sequence[SqlColumn],
+        features: Sequence[tuple[SqlColumn, str]],
+        weight: SqlColumn | None,
     ) -> Iterator[Batch]:
         try:
-            yield from read_batches(session, query, keys, features)
+            yield from read_batches(session, query, keys, features, weight)
         except (*self._connector.errors, pa.ArrowException) as error:
             raise self._source_error(error, "source: reading stopped") from None
 
@@ -285,7 +290,11 @@ class SQLServerDatabase(Database):
         self, segmentation: Segmentation, columns: Sequence[str], at_most: int
     ) -> pa.Table:
         described = {column.name: column for column in self._columns(segmentation.source)}
-        values = ", ".join(described[column].as_feature("source.") for column in columns)
+        types = segmentation.feature_types
+        read_as = [types.get(column, "number") for column in columns]
+        values = ", ".join(
+            described[column].as_feature(kind, "source.") for column, kind in zip(columns, read_as)
+        )
         keys = ", ".join(f"source.{bracket(key)}" for key in segmentation.key)
         same = " AND ".join(
             f"label.{bracket(key)} = source.{bracket(key)}" for key in segmentation.key
@@ -297,7 +306,7 @@ class SQLServerDatabase(Database):
             f"INNER JOIN {beside(segmentation.target, '')} AS label ON {same} "
             f"ORDER BY HASHBYTES('MD5', CONCAT(N'', {keys})), {keys};",
         )
-        kinds = [pa.float64()] * len(columns) + [pa.int32()]
+        kinds = [feature_arrow(kind) for kind in read_as] + [pa.int32()]
         names = [*columns, "segment_id"]
         values_by_column = list(zip(*rows)) or [()] * len(names)
         return pa.table(

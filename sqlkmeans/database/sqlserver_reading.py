@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
-from sqlkmeans.database.interface import Batch
+from sqlkmeans.database.interface import Batch, split_batch
 from sqlkmeans.database.sqlserver_connection import Session
-from sqlkmeans.database.sqlserver_types import SqlColumn, bracket, relation
+from sqlkmeans.database.sqlserver_types import SqlColumn, bracket, feature_arrow, relation
 
 #: Rows of an Arrow batch: at 65,536 a copy into the matrix costs a tenth of what it does at 8,192.
 BATCH_ROWS = 65_536
@@ -40,10 +40,17 @@ def _column(row: Sequence[object]) -> SqlColumn:
     return SqlColumn(str(row[_NAME]), base.lower(), max_length, precision, scale, collation)
 
 
-def read_query(source: str, keys: Sequence[SqlColumn], features: Sequence[SqlColumn]) -> str:
-    """The SELECT that reads keys and features in key order."""
+def read_query(
+    source: str,
+    keys: Sequence[SqlColumn],
+    features: Sequence[tuple[SqlColumn, str]],
+    weight: SqlColumn | None = None,
+) -> str:
+    """The SELECT that reads keys, features (each with its type) and a weight in key order."""
     columns = ", ".join(
-        [key.read_expression for key in keys] + [feature.as_feature() for feature in features]
+        [key.read_expression for key in keys]
+        + [column.as_feature(feature_type) for column, feature_type in features]
+        + ([] if weight is None else [weight.as_feature()])
     )
     # By the columns themselves: the text of a key that travels as text sorts otherwise.
     order = ", ".join(f"source.{bracket(key.name)}" for key in keys)
@@ -51,26 +58,28 @@ def read_query(source: str, keys: Sequence[SqlColumn], features: Sequence[SqlCol
 
 
 def read_batches(
-    session: Session, query: str, keys: Sequence[SqlColumn], features: Sequence[SqlColumn]
+    session: Session,
+    query: str,
+    keys: Sequence[SqlColumn],
+    features: Sequence[tuple[SqlColumn, str]],
+    weight: SqlColumn | None = None,
 ) -> Iterator[Batch]:
-    """Rows of a query in its order, as the driver gives them fastest."""
+    """Rows of :func:`read_query` in its order, as the driver gives them fastest."""
     cursor = session.native.cursor()
     try:
         cursor.execute(query)
         if session.driver == "mssqlpython":
             reader = cursor.arrow_reader(batch_size=BATCH_ROWS)
-            yield from (_split(batch, len(keys)) for batch in reader)
+            yield from (split_batch(batch, len(keys), len(features)) for batch in reader)
         else:
-            types = [key.arrow for key in keys] + [pa.float64()] * len(features)
-            names = [column.name for column in (*keys, *features)]
+            types = [key.arrow for key in keys]
+            types += [feature_arrow(feature_type) for _, feature_type in features]
+            names = [column.name for column in (*keys, *(column for column, _ in features))]
+            if weight is not None:
+                types, names = [*types, pa.float64()], [*names, weight.name]
             while rows := cursor.fetchmany(FETCH_ROWS):
                 arrays = [pa.array(values, kind) for values, kind in zip(zip(*rows), types)]
-                yield _split(pa.RecordBatch.from_arrays(arrays, names=names), len(keys))
+                batch = pa.RecordBatch.from_arrays(arrays, names=names)
+                yield split_batch(batch, len(keys), len(features))
     finally:
         cursor.close()
-
-
-def _split(batch: pa.RecordBatch, n_keys: int) -> Batch:
-    return Batch(
-        batch.select(list(range(n_keys))), batch.select(list(range(n_keys, batch.num_columns)))
-    )

@@ -14,11 +14,12 @@ _NUMBERS = frozenset(
      "real"}
 )  # fmt: skip
 _TEXTS = frozenset({"char", "varchar", "nchar", "nvarchar", "text", "ntext"})
-_DATES = frozenset({"date", "datetime", "smalldatetime", "datetime2", "datetimeoffset", "time"})
+_DATES = frozenset({"date", "datetime", "smalldatetime", "datetime2", "datetimeoffset"})
 _KEYS = frozenset(
     {"bigint", "int", "smallint", "tinyint", "bit", "decimal", "numeric", "money", "smallmoney",
-     "char", "varchar", "nchar", "nvarchar", "uniqueidentifier", "binary", "varbinary"}
+     "char", "varchar", "nchar", "nvarchar", "uniqueidentifier", "binary", "varbinary", "time"}
 ) | _DATES  # fmt: skip
+_CATEGORIES = _TEXTS | {"bigint", "int", "smallint", "tinyint", "bit", "uniqueidentifier"}
 _PLAIN_ARROW: dict[str, pa.DataType] = {
     "bigint": pa.int64(),
     "int": pa.int32(),
@@ -52,6 +53,8 @@ _AS_DECIMAL = {"money": "decimal(19, 4)", "smallmoney": "decimal(10, 4)"}
 
 #: The widest key of a clustered index, in bytes.
 MAX_KEY_BYTES = 900
+#: Characters of a category's longest level.
+MAX_LEVEL_LENGTH = 100
 
 
 @dataclass(frozen=True)
@@ -122,9 +125,14 @@ class SqlColumn:
         value = f"CAST({name} AS {_AS_DECIMAL[self.base]})" if self.base in _AS_DECIMAL else name
         return f"CONVERT(varchar(64), {value}{self._style}) AS {name}"
 
-    def as_feature(self, prefix: str = "") -> str:
-        """How a query reads the column as a number."""
+    def as_feature(self, feature_type: str = "number", prefix: str = "") -> str:
+        """How a query reads the column as a feature: a float, or the text of a category."""
         value = prefix + bracket(self.name)
+        if feature_type == "category":
+            # One character more than a level may have, so that one too long is noticed.
+            return f"CAST({value} AS nvarchar({MAX_LEVEL_LENGTH + 1})) AS {bracket(self.name)}"
+        if feature_type == "date":
+            value = f"DATEDIFF(day, CAST('1970-01-01' AS date), CAST({value} AS date))"
         if self.base == "bit":
             # Not every server casts a bit to float in one step.
             value = f"CAST({value} AS tinyint)"
@@ -169,7 +177,7 @@ class SqlColumn:
             kind = "text"
         else:
             kind = "date" if self.base in _DATES else "other"
-        return Column(self.name, self.type, kind, self.can_be_key)
+        return Column(self.name, self.type, kind, self.can_be_key, self.base in _CATEGORIES)
 
 
 def bracket(name: str) -> str:
@@ -200,6 +208,11 @@ def beside(target: str, suffix: str) -> str:
     """The quoted name of a table that belongs to a target."""
     parts = parse_name(target)
     return bracket_name((*parts[:-1], parts[-1] + suffix))
+
+
+def feature_arrow(feature_type: str) -> pa.DataType:
+    """The Arrow type of a column that is read as a feature."""
+    return pa.large_string() if feature_type == "category" else pa.float64()
 
 
 def create_type(arrow: pa.DataType) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import date
 
 import numpy as np
 import numpy.typing as npt
@@ -27,11 +28,14 @@ class Fit:
     centroids : ndarray of float64 of shape (k, n_features)
         In the scaled space.
     n_iter : int
+    findings : list of str
+        What the rows suggest about the features, in words.
     """
 
     preparation: Preparation
     centroids: npt.NDArray[np.float64]
     n_iter: int
+    findings: list[str] = field(default_factory=list)
 
 
 class Engine(ABC):
@@ -41,8 +45,11 @@ class Engine(ABC):
     skipped: int
     #: Rows that have a label.
     rows: int
-    #: Sum of squared distances of the labelled rows to their centroid, in the scaled space.
+    #: Sum of squared distances of the labelled rows to their centroid, by their weights, in the
+    #: scaled space.
     inertia: float
+    #: Sum of the weights of the labelled rows: their number, where each counts 1.
+    weight: float
 
     @abstractmethod
     def read(self, source: Source, keys: Sequence[str], advance: Advance) -> None:
@@ -55,8 +62,13 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    def fit(self, segmentation: Segmentation, features: Sequence[Feature]) -> Fit:
-        """Prepare and cluster the rows; labels them as well."""
+    def fit(
+        self, segmentation: Segmentation, features: Sequence[Feature], reference_date: date
+    ) -> Fit:
+        """Prepare and cluster the rows; labels them as well.
+
+        Dates are aged on ``reference_date``.
+        """
 
     @abstractmethod
     def label(self, preparation: Preparation, centroids: npt.NDArray[np.float64]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import date
 
 import numpy as np
 import numpy.typing as npt
@@ -10,8 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sqlkmeans.clustering.assignment import Assignment, assign
+from sqlkmeans.clustering.findings import feature_findings
+from sqlkmeans.clustering.fitting import fit_preparation
 from sqlkmeans.clustering.kmeans import fit_kmeans
-from sqlkmeans.clustering.preparation import Feature, Preparation, fit_preparation
+from sqlkmeans.clustering.preparation import Feature, Preparation
+from sqlkmeans.clustering.problems import weight_problems
 from sqlkmeans.clustering.profile import SegmentProfile, profile_segments
 from sqlkmeans.clustering.scores import Scores, score
 from sqlkmeans.database.interface import Batch, Database, Source
@@ -29,6 +33,8 @@ class LocalEngine(Engine):
 
     _keys: pa.Table
     _matrix: Matrix
+    _texts: dict[str, list[str]]
+    _weights: npt.NDArray[np.float64] | None
     _missing: list[npt.NDArray[np.bool_] | None]
     _preparation: Preparation
     _centroids: Matrix
@@ -37,55 +43,80 @@ class LocalEngine(Engine):
     def read(self, source: Source, keys: Sequence[str], advance: Advance) -> None:
         collected = KeyCollector(keys)
         matrix = np.empty((source.row_count, 0))
+        weights: list[npt.NDArray[np.float64]] = []
+        codes: dict[str, dict[str, int]] = {}
         end = 0
         for batch in source.batches:
+            rows = slice(end, end + batch.keys.num_rows)
             if not end:
                 matrix = np.empty((source.row_count, batch.features.num_columns))
-            matrix = _room(matrix, end + batch.keys.num_rows)
-            _fill(matrix[end : end + batch.keys.num_rows], batch)
+            matrix = _room(matrix, rows.stop)
+            _fill(matrix[rows], batch, codes)
+            if batch.sample_weight is not None:
+                weights.append(_numbers(batch.sample_weight))
             collected.add(batch.keys)
-            end += batch.keys.num_rows
+            end = rows.stop
             advance(batch.keys.num_rows)
         if not end:
             raise DataError("the source has no rows; nothing was changed")
         self._matrix = matrix[:end]
+        self._texts = {column: list(known) for column, known in codes.items()}
+        self._weights = np.concatenate(weights) if weights else None
         order = collected.finish(sort=not source.in_key_order)
         self._keys = collected.keys
         if order is not None:
             for position in range(self._matrix.shape[1]):
                 self._matrix[:, position] = self._matrix[order, position]
+            if self._weights is not None:
+                self._weights = self._weights[order]
 
-    def fit(self, segmentation: Segmentation, features: Sequence[Feature]) -> Fit:
+    def fit(
+        self, segmentation: Segmentation, features: Sequence[Feature], reference_date: date
+    ) -> Fit:
         preparation = fit_preparation(
-            self._matrix, features, scaling=segmentation.scaling, missing=segmentation.missing
+            self._matrix,
+            features,
+            scaling=segmentation.scaling,
+            missing=segmentation.missing,
+            texts=self._texts,
+            sample_weight=self._weights,
+            reference_date=reference_date.isoformat(),
         )
         self._prepare(preparation)
         assert segmentation.k != "auto"
         fit = fit_kmeans(
-            self._matrix, segmentation.k, n_init=segmentation.n_init, seed=segmentation.seed
+            self._matrix,
+            segmentation.k,
+            sample_weight=self._weights,
+            n_init=segmentation.n_init,
+            seed=segmentation.seed,
         )
         self._take(fit.centroids, fit.assignment)
-        return Fit(preparation, fit.centroids, fit.n_iter)
+        findings = feature_findings(self._matrix, preparation)
+        return Fit(preparation, fit.centroids, fit.n_iter, findings)
 
     def label(self, preparation: Preparation, centroids: Matrix) -> None:
+        if self._weights is not None and (problems := weight_problems(self._weights)):
+            raise DataError(problems)
         self._prepare(preparation)
-        self._take(centroids, assign(self._matrix, centroids))
+        self._take(centroids, assign(self._matrix, centroids, self._weights))
 
     def _take(self, centroids: Matrix, assignment: Assignment) -> None:
         self._centroids, self._assignment = centroids, assignment
         self.inertia = assignment.inertia
+        self.weight = float(self.rows if self._weights is None else self._weights.sum())
 
     def _prepare(self, preparation: Preparation) -> None:
         absent = [_where_missing(self._matrix[:, j]) for j in range(self._matrix.shape[1])]
-        kept = preparation.transform_in_place(self._matrix)
+        self._matrix, kept = preparation.prepare(self._matrix, self._texts)
         self.rows, self.skipped = int(kept.sum()), int((~kept).sum())
         if not self.rows:
             raise DataError('missing = "skip" leaves no row; nothing was changed')
         if self.skipped:
-            self._matrix = self._matrix[: self.rows]
             self._keys = self._keys.filter(pa.array(kept))
             absent = [None if mask is None else mask[kept] for mask in absent]
-        self._missing = absent
+            self._weights = None if self._weights is None else self._weights[kept]
+        self._missing = preparation.of_columns(absent)
         self._preparation = preparation
 
     def scores(self, seed: int) -> Scores:
@@ -99,7 +130,7 @@ class LocalEngine(Engine):
     def stage(self, database: Database, segmentation: Segmentation, run_id: int) -> None:
         labels, squared = self._assignment.labels, self._assignment.squared_distances
         # The rows are not needed any more, and publishing wants memory of its own.
-        del self._matrix, self._missing, self._assignment
+        del self._matrix, self._missing, self._assignment, self._weights
         database.stage(segmentation, run_id, self._keys, labels, np.sqrt(squared, out=squared))
         del self._keys
 
@@ -111,10 +142,35 @@ def _room(matrix: Matrix, rows: int) -> Matrix:
     return np.concatenate([matrix, np.empty((max(rows - len(matrix), 65536), matrix.shape[1]))])
 
 
-def _fill(rows: Matrix, batch: Batch) -> None:
-    for position, column in enumerate(batch.features.columns):
-        values = column if column.null_count == 0 else pc.fill_null(column, np.nan)
-        rows[:, position] = values.to_numpy(zero_copy_only=False)
+def _fill(rows: Matrix, batch: Batch, codes: dict[str, dict[str, int]]) -> None:
+    for position, (name, column) in enumerate(
+        zip(batch.features.schema.names, batch.features.columns)
+    ):
+        if pa.types.is_floating(column.type):
+            rows[:, position] = _numbers(column)
+        else:
+            rows[:, position] = _codes(column, codes.setdefault(name, {}))
+
+
+def _numbers(column: pa.Array) -> npt.NDArray[np.float64]:
+    values = column if column.null_count == 0 else pc.fill_null(column, np.nan)
+    return np.asarray(values.to_numpy(zero_copy_only=False))
+
+
+def _codes(column: pa.Array, known: dict[str, int]) -> npt.NDArray[np.float64]:
+    """A code for each text, the same in all batches; NaN where there is none."""
+    encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    of_batch = np.array(
+        [known.setdefault(text, len(known)) for text in encoded.dictionary.to_pylist()],
+        dtype=np.float64,
+    )
+    indices = _numbers(encoded.indices.cast(pa.float64()))
+    absent = np.isnan(indices)
+    if not absent.any():
+        return of_batch[indices.astype(np.int64)]
+    result = np.full(len(indices), np.nan)
+    result[~absent] = of_batch[indices[~absent].astype(np.int64)]
+    return result
 
 
 def _where_missing(column: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_] | None:

@@ -12,7 +12,7 @@ for ``Oslo``, and a character after the value, because ``=`` fills the shorter t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlkmeans.clustering.preparation import Preparation, PreparedFeature
 
@@ -58,7 +58,7 @@ TSQL = Dialect(
     exact_suffix=".",
 )
 #: SQL Server 2022 and newer, and Azure: a form that batch mode can run.
-TSQL_LEAST = Dialect(**{**TSQL.__dict__, "least": True})
+TSQL_LEAST = replace(TSQL, least=True)
 DUCKDB = Dialect(
     apply="CROSS JOIN LATERAL",
     logarithm="LN",

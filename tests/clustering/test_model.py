@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import pickle
+from dataclasses import replace
+from datetime import date
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -177,3 +180,78 @@ def test_nothing_in_the_model_or_its_json_is_pickled() -> None:
     rows = simple().to_rows()
     kinds = {type(value) for table in rows.values() for row in table for value in row.values()}
     assert kinds <= {int, float, str, type(None)}
+
+
+# Categories and dates
+
+
+def mixed() -> SegmentModel:
+    features = (
+        PreparedFeature("income", "none", 1.0, 50.0, 10.0, None, low=0.0, high=90.0),
+        PreparedFeature("city", "none", 1.0, 0.5, 0.8, None, "category", "Oslo"),
+        PreparedFeature("city", "none", 1.0, 0.2, 0.8, None, "category", None),
+        PreparedFeature("day", "none", 1.0, 30.0, 5.0, None, "date", reference_date="2026-11-23"),
+    )
+    centroids = np.array([[0.0, 0.625, -0.25, 0.0], [1.0, -0.625, 1.0, 4.0]])
+    return SegmentModel(Preparation(features, "standard", "skip"), centroids, (1, 2), ("a", "b"))
+
+
+ROWS = {
+    "income": [50.0, 60.0, None],
+    "city": ["Oslo", "Bergen", "Oslo"],
+    "day": [date(2026, 10, 24), date(2026, 10, 4), date(2026, 1, 1)],
+}
+
+
+def test_columns_are_the_sources_and_features_have_names_of_their_own() -> None:
+    assert mixed().columns == ["income", "city", "day"]
+    assert mixed().preparation.names == ["income", "city = Oslo", "city = (other)", "day"]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        ROWS,
+        pd.DataFrame(ROWS),
+        pd.DataFrame(ROWS)[["day", "city", "income"]].assign(more=1),
+        pd.DataFrame(ROWS).astype({"city": "category"}),
+        pa.table(ROWS),
+        np.array(list(zip(*ROWS.values())), dtype=object),
+    ],
+)
+def test_rows_with_texts_and_dates_come_in_many_forms(rows: object) -> None:
+    assert mixed().predict(rows).tolist() == [1, 2, 0]
+    distances = mixed().distances(rows)
+    assert distances[0, 0] == pytest.approx(0)
+    assert distances[1, 1] == pytest.approx(0)
+    assert np.isnan(distances[2]).all()
+
+
+def test_own_units_of_a_category_are_shares_and_of_a_date_days() -> None:
+    np.testing.assert_allclose(mixed().own_units(), [[50, 1, 0, 30], [60, 0, 1, 50]], atol=1e-12)
+
+
+def test_a_model_of_categories_and_dates_survives_json_and_tables() -> None:
+    model = mixed()
+    assert SegmentModel.from_json(model.to_json()) == model
+    rows = model.to_rows()
+    assert [row["feature"] for row in rows["centroid"][:4]] == model.preparation.names
+    again = SegmentModel.from_rows(
+        rows["model_feature"], rows["centroid"], {1: "a", 2: "b"}, scaling="standard",
+        missing="skip",
+    )  # fmt: skip
+    assert again == model
+
+
+def test_centroids_are_compared_in_the_space_of_another_run() -> None:
+    old, features = mixed(), list(mixed().preparation.features)
+    np.testing.assert_allclose(old.centroids_in(old.preparation), old.centroids, atol=1e-12)
+    # A level that is new has the share 0 in the old model, and one that is gone is left out.
+    features[2] = replace(features[2], level="Bergen")
+    found = old.centroids_in(Preparation(tuple(features), "standard", "skip"))
+    assert found is not None
+    np.testing.assert_allclose(found[:, 2], [-0.25, -0.25])
+    np.testing.assert_allclose(found[:, [0, 1, 3]], old.centroids[:, [0, 1, 3]], atol=1e-12)
+    assert old.centroids_in(Preparation(tuple(features[:3]), "standard", "skip")) is None
+    features[3] = replace(features[3], type="number", reference_date=None)
+    assert old.centroids_in(Preparation(tuple(features), "standard", "skip")) is None

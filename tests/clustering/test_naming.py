@@ -87,3 +87,57 @@ def test_names_are_never_empty_and_never_the_same(
     assert all(names)
     assert len(set(names)) == len(names)
     assert all(was is None or was == now for was, now in zip(kept, names))
+
+
+# Categories and dates
+
+
+def level(name: str, share: float, importance: float) -> FeatureProfile:
+    return FeatureProfile(
+        share, 0.4, 0.0, 0.0, 1.0, 0, importance, type="category", level=("home_city", name)
+    )
+
+
+def mixed(oslo: float, bergen: float, days: float, *importance: float) -> SegmentProfile:
+    date = FeatureProfile(days, 9.0, 0.0, days, 99.0, 0, importance[2], type="date")
+    features = {
+        "home_city = Oslo": level("Oslo", oslo, importance[0]),
+        "home_city = Bergen": level("Bergen", bergen, importance[1]),
+        "last_order": date,
+    }
+    return SegmentProfile(10, 0.5, 1.0, features)
+
+
+def test_categories_and_dates_are_told_in_words_that_read_well() -> None:
+    everyone = mixed(0.2, 0.8, 300, 0, 0, 0)
+    segments = [
+        mixed(0.62, 0.38, 295, 1.05, -1.05, 0.0),
+        mixed(0.35, 0.65, 30, 0.6, -0.5, -2.0),
+        mixed(0.0, 1.0, 320, -0.9, 0.8, 0.6),
+        mixed(0.2, 0.8, 300, 0.0, 0.0, 0.0),
+    ]
+    assert name_segments([everyone, *segments]) == [
+        ("home city mostly Oslo", "home_city is Oslo for 62 % against 20 %."),
+        (
+            "last order very recently, home city more often Oslo",
+            "last_order 30 days ago against 300; home_city is Oslo for 35 % against 20 % "
+            "on average.",
+        ),
+        (
+            "home city hardly ever Oslo, last order long ago",
+            "home_city is Oslo for 0 % against 20 %; last_order 320 days ago against 300 "
+            "on average.",
+        ),
+        ("average", "Near everyone's average in every feature."),
+    ]
+    assert describe_everyone(everyone)[1] == (
+        "All 10 customers; on average home_city is Bergen for 80 %, last_order 300 days ago."
+    )
+
+
+def test_of_two_levels_that_say_the_same_the_one_that_customers_have_is_told() -> None:
+    everyone = mixed(0.3, 0.7, 300, 0, 0, 0)
+    few = mixed(0.9, 0.1, 300, 1.3, -1.3, 0.0)
+    many = mixed(0.1, 0.9, 300, -1.3, 1.3, 0.0)
+    names = [name for name, _ in name_segments([everyone, few, many])]
+    assert names == ["home city mostly Oslo", "home city mostly Bergen"]

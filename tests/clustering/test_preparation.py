@@ -13,11 +13,11 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, RobustScaler, StandardScaler
 
+from sqlkmeans.clustering.fitting import fit_preparation
 from sqlkmeans.clustering.preparation import (
     SCALINGS,
     Feature,
     compact_rows,
-    fit_preparation,
     preparation_to_rows,
 )
 from sqlkmeans.errors import DataError
@@ -82,11 +82,9 @@ def test_skip_fits_on_the_complete_rows_only(with_holes: np.ndarray) -> None:
     np.testing.assert_allclose([f.center for f in preparation.features], scaler.mean_, rtol=1e-13)
     np.testing.assert_allclose([f.scale for f in preparation.features], scaler.scale_, rtol=1e-13)
     matrix = with_holes.copy()
-    kept = preparation.transform_in_place(matrix)
+    prepared, kept = preparation.prepare(matrix)
     assert np.flatnonzero(~kept).tolist() == [3, 10, 11]
-    np.testing.assert_allclose(
-        matrix[: kept.sum()], scaler.transform(complete), rtol=1e-12, atol=1e-12
-    )
+    np.testing.assert_allclose(prepared, scaler.transform(complete), rtol=1e-12, atol=1e-12)
 
 
 def test_a_fill_learned_without_holes_fills_holes_that_come_later(raw: np.ndarray) -> None:
@@ -205,7 +203,7 @@ def test_later_rows_are_checked_too_and_left_as_they_are(raw: np.ndarray) -> Non
     preparation = fit_preparation(raw, features, scaling="standard", missing="error")
     later = np.array([[np.inf, 1, 0], [1, -3, 0], [1, 1, np.nan]])
     with pytest.raises(DataError) as raised:
-        preparation.transform_in_place(later.copy())
+        preparation.prepare(later.copy())
     assert [problem.split(":")[0] for problem in raised.value.problems] == ["a", "b", "c"]
 
 
@@ -253,16 +251,17 @@ def test_inverse_transform_undoes_transform(
 
 
 @given(prepared_rows())
-def test_transform_in_place_is_transform_without_the_skipped_rows(
+def test_prepare_is_transform_in_place_without_the_skipped_rows(
     given_rows: tuple[np.ndarray, list[Feature], str, str],
 ) -> None:
     preparation = fitted(given_rows)
     matrix = given_rows[0]
     expected = preparation.transform(matrix)
     in_place = matrix.copy()
-    kept = preparation.transform_in_place(in_place)
+    prepared, kept = preparation.prepare(in_place)
     assert kept.tolist() == (~np.isnan(expected).any(axis=1)).tolist()
-    np.testing.assert_array_equal(in_place[: kept.sum()], expected[kept])
+    np.testing.assert_array_equal(prepared, expected[kept])
+    assert np.shares_memory(prepared, in_place) or not kept.any()
 
 
 @given(prepared_rows(), st.randoms(use_true_random=False))

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sqlkmeans.clustering.fitting import fit_preparation
 from sqlkmeans.clustering.kmeans import fit_kmeans
-from sqlkmeans.clustering.preparation import Feature, fit_preparation
+from sqlkmeans.clustering.preparation import Feature
 from sqlkmeans.clustering.profile import SegmentProfile, profile_segments, profile_to_rows, tidy
 
 COLUMNS = ["income", "orders", "age"]
@@ -29,7 +30,7 @@ def described() -> tuple[pd.DataFrame, np.ndarray, list[SegmentProfile], np.ndar
     features = [Feature("income"), Feature("orders", "log1p", 2.0), Feature("age")]
     preparation = fit_preparation(matrix, features, scaling="standard", missing="median")
     missing = [None, None, np.isnan(matrix[:, 2])]
-    preparation.transform_in_place(matrix)
+    preparation.prepare(matrix)
     fit = fit_kmeans(matrix, 4, n_init=2)
     profiles = profile_segments(matrix, missing, preparation, fit.assignment, 4)
     return frame, fit.assignment.labels, profiles, fit.assignment.squared_distances

@@ -5,7 +5,10 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
+from sqlkmeans.clustering import categories
+from sqlkmeans.database.sqlserver_reading import read_query
 from sqlkmeans.database.sqlserver_types import (
+    MAX_LEVEL_LENGTH,
     SqlColumn,
     beside,
     bracket_name,
@@ -76,7 +79,14 @@ def test_what_no_driver_carries_exactly_travels_as_text(
 
 @pytest.mark.parametrize(
     ("base", "kind"),
-    [("int", "number"), ("bit", "boolean"), ("ntext", "text"), ("time", "date"), ("xml", "other")],
+    [
+        ("int", "number"),
+        ("bit", "boolean"),
+        ("ntext", "text"),
+        ("time", "other"),
+        ("xml", "other"),
+        ("datetimeoffset", "date"),
+    ],
 )
 def test_the_kind_says_what_can_be_done_with_it(base: str, kind: str) -> None:
     assert column(base).to_column().kind == kind
@@ -89,6 +99,47 @@ def test_names_are_quoted_and_one_part_is_in_schema_dbo() -> None:
     assert relation("SELECT 1 AS a -- x") == "(SELECT 1 AS a -- x\n) AS source"
 
 
+@pytest.mark.parametrize(
+    ("base", "can"),
+    [("int", True), ("bit", True), ("char", True), ("ntext", True), ("uniqueidentifier", True),
+     ("float", False), ("money", False), ("date", False), ("binary", False), ("xml", False)],
+)  # fmt: skip
+def test_texts_uuids_booleans_and_integers_can_be_categories(base: str, can: bool) -> None:
+    assert column(base).to_column().can_be_category == can
+
+
+def test_a_category_is_read_as_text_with_room_to_notice_that_it_is_too_long() -> None:
+    expected = "CAST([a]]b] AS nvarchar(101)) AS [a]]b]"
+    assert column("varchar", -1).as_feature("category") == expected
+    assert MAX_LEVEL_LENGTH == categories.MAX_LEVEL_LENGTH
+
+
+@pytest.mark.parametrize("base", ["date", "datetime", "datetime2", "datetimeoffset"])
+def test_a_date_is_read_as_days_since_1970(base: str) -> None:
+    days = "DATEDIFF(day, CAST('1970-01-01' AS date), CAST([a]]b] AS date))"
+    assert column(base).as_feature("date") == f"CAST({days} AS float) AS [a]]b]"
+
+
+def test_the_query_names_keys_features_and_the_weight_last() -> None:
+    query = read_query(
+        "dbo.customer",
+        [SqlColumn("id", "int", 4, 10, 0, None)],
+        [
+            (SqlColumn("income", "float", 8, 53, 0, None), "number"),
+            (SqlColumn("city", "nvarchar", 400, 0, 0, "Latin1_General_CI_AS"), "category"),
+        ],
+        SqlColumn("w", "decimal", 5, 9, 2, None),
+    )
+    assert query == (
+        "SELECT [id], CAST([income] AS float) AS [income], "
+        "CAST([city] AS nvarchar(101)) AS [city], CAST([w] AS float) AS [w] "
+        "FROM [dbo].[customer] AS source ORDER BY source.[id]"
+    )
+
+
 def test_a_feature_is_cast_to_float_and_a_bit_by_way_of_a_number() -> None:
     assert column("decimal").as_feature() == "CAST([a]]b] AS float) AS [a]]b]"
-    assert column("bit").as_feature("s.") == "CAST(CAST(s.[a]]b] AS tinyint) AS float) AS [a]]b]"
+    assert (
+        column("bit").as_feature(prefix="s.")
+        == "CAST(CAST(s.[a]]b] AS tinyint) AS float) AS [a]]b]"
+    )

@@ -48,7 +48,7 @@ with open(folder + "/job.json", encoding="utf-8") as file:
 import pandas as pd
 import numpy as np
 
-arrays = np.load(folder + "/input.npz")
+arrays = {**np.load(folder + "/input.npz"), **given["texts"]}
 InputDataSet = pd.DataFrame({name: arrays[str(i)] for i, name in enumerate(given["columns"])})
 variables = {"InputDataSet": InputDataSet, "OutputDataSet": pd.DataFrame(), **given["parameters"]}
 exec(compile(given["script"], "embedded", "exec"), variables)
@@ -106,9 +106,19 @@ class Outcome:
 
 
 def as_the_server_sends_it(rows: pd.DataFrame) -> list[npt.NDArray[Any]]:
-    """Integer columns with a NULL come as floats with NaN; the others as int32, never int64."""
+    """Integer columns with a NULL come as floats with NaN; the others as int32, never int64.
+
+    Texts come as objects, None where NULL.
+    """
     arrays = [rows[name].to_numpy() for name in rows]
-    assert all(array.dtype in (np.dtype("int32"), np.dtype("float64")) for array in arrays)
+    arrays = [
+        np.array([None if pd.isna(value) else str(value) for value in array], dtype=object)
+        if array.dtype.kind not in "if"
+        else array
+        for array in arrays
+    ]
+    known = (np.dtype("int32"), np.dtype("float64"), np.dtype("O"))
+    assert all(array.dtype in known for array in arrays)
     return arrays
 
 
@@ -117,12 +127,15 @@ def run(call: ExternalScript, rows: pd.DataFrame, **parameters: str) -> Outcome:
     assert set(parameters) == set(call.inputs)
     with tempfile.TemporaryDirectory() as folder:
         arrays = as_the_server_sends_it(rows)
-        np.savez(f"{folder}/input.npz", **{str(i): array for i, array in enumerate(arrays)})
+        columns = {str(i): array for i, array in enumerate(arrays)}
+        texts = {i: columns.pop(i).tolist() for i in list(columns) if columns[i].dtype.kind == "O"}
+        np.savez(f"{folder}/input.npz", **columns)
         job = {
             "script": call.script,
             "parameters": parameters,
             "outputs": call.outputs,
             "columns": list(rows.columns),
+            "texts": texts,
         }
         Path(folder, "job.json").write_text(json.dumps(job), encoding="utf-8")
         done = subprocess.run(

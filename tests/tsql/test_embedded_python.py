@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+from datetime import date, datetime, timedelta, timezone
 from typing import Any
 
 import numpy as np
@@ -190,3 +191,84 @@ def test_a_mistake_of_ours_comes_back_as_one_sentence() -> None:
 def test_no_rows_are_an_error_and_not_an_empty_publication() -> None:
     error = run_job(make_rows().iloc[:0], make_job()).outputs["publication"]["error"]
     assert error == {"code": 3, "problems": ["the source has no rows; nothing was changed"]}
+
+
+# Categories, dates and weights
+
+
+def make_mixed_job(**changes: Any) -> dict[str, Any]:
+    """Every key of a definition, as the registry keeps it."""
+    features = [
+        # So heavy that every start of every scikit-learn finds the same three groups.
+        {"column": "income", "weight": 8.0},
+        {"column": "city", "type": "category", "min_frequency": 0.1},
+        {"column": "last_order", "type": "date", "transform": "log1p", "winsorize": [0.0, 1.0]},
+    ]
+    segmentation = Segmentation.create(
+        name="customers", source="dbo.customer", key="id", features=features, k=3,
+        target="dbo.segment", missing="mean", winsorize=[0.02, 0.98], sample_weight="visits",
+        **changes,
+    )  # fmt: skip
+    return {**make_job(), "definition": json.loads(segmentation.to_json())}
+
+
+def make_mixed_rows() -> pd.DataFrame:
+    rng = np.random.default_rng(3)
+    rows = make_rows()
+    rows["f2"] = rng.choice(["Oslo", "oslo", "Bergen ", "rare"], 120, p=[0.5, 0.3, 0.17, 0.03])
+    rows["f3"] = 20_000.0 + rng.integers(0, 700, 120)
+    rows.loc[5, "f2"] = None
+    rows.loc[6, "f3"] = np.nan
+    rows["sample_weight"] = rng.integers(0, 4, 120).astype(np.int32)
+    return rows
+
+
+def test_categories_dates_and_weights_give_what_the_client_gives(duckdb_url: str) -> None:
+    import pyarrow as pa
+
+    rows = make_mixed_rows()
+    today = datetime.now(timezone.utc).date().isoformat()
+    outcome = run_job(rows, {**make_mixed_job(), "reference_date": today})
+    publication = outcome.outputs["publication"]
+    epoch = date(1970, 1, 1)
+    days = [None if np.isnan(d) else epoch + timedelta(int(d)) for d in rows["f3"]]
+    table = pa.table(
+        {
+            "id": rows["row_number"], "income": rows["f1"], "city": pa.array(rows["f2"]),
+            "last_order": pa.array(days, pa.date32()), "visits": rows["sample_weight"],
+        }
+    )  # fmt: skip
+    with open_database(duckdb_url, create=True) as database:
+        database.create_table("dbo.customer", table, "id")
+        definition = json.dumps(make_mixed_job()["definition"])
+        result = run_client(Segmentation.from_json(definition), database)
+        centroid = database.catalog.result("centroid", result.run_id)
+        model_feature = database.catalog.result("model_feature", result.run_id)
+    assert publication["run"]["inertia"] == pytest.approx(result.inertia, rel=1e-12)
+    assert publication["run"]["warnings"] == result.warnings
+    tables = publication["tables"]
+    assert [row["feature"] for row in tables["model_feature"]] == [
+        "income", "city = Oslo", "city = oslo", "city = Bergen ", "city = (other)", "last_order",
+    ]  # fmt: skip
+    assert [row["reference_date"] for row in tables["model_feature"]] == [*[None] * 5, today]
+    for ours, theirs in zip(model_feature, tables["model_feature"]):
+        assert {**ours, "run_id": None, "reference_date": None} == {
+            **theirs, "run_id": None, "reference_date": None,
+        }  # fmt: skip
+    assert [row["scaled_value"] for row in tables["centroid"]] == pytest.approx(
+        [row["scaled_value"] for row in centroid], rel=1e-12
+    )
+
+
+def test_dates_are_aged_on_todays_day_in_utc_unless_the_job_says_another() -> None:
+    before = datetime.now(timezone.utc).date().isoformat()
+    outcome = run_job(make_mixed_rows(), make_mixed_job())
+    after = datetime.now(timezone.utc).date().isoformat()
+    rows = outcome.outputs["publication"]["tables"]["model_feature"]
+    assert before <= rows[-1]["reference_date"] <= after
+
+
+def test_a_weight_column_that_is_missing_is_one_sentence() -> None:
+    outcome = run_job(make_mixed_rows().iloc[:, :-1], make_mixed_job())
+    error = outcome.outputs["publication"]["error"]
+    assert "1 sample weight were expected" in error["problems"][0]

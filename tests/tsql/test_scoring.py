@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -14,9 +16,17 @@ from hypothesis import strategies as st
 from tsql_files import GRAMMARS, check
 
 from sqlkmeans.clustering.preparation import Preparation, PreparedFeature
+from sqlkmeans.clustering.rows import raw_rows
 from sqlkmeans.model import SegmentModel
 from sqlkmeans.sqltext import quote
-from sqlkmeans.tsql.expressions import DUCKDB, TSQL, TSQL_LEAST, number
+from sqlkmeans.tsql.expressions import (
+    DUCKDB,
+    TSQL,
+    TSQL_LEAST,
+    number,
+    own_expression,
+    prepared_expressions,
+)
 from sqlkmeans.tsql.scoring import (
     parameter_names,
     scoring_function,
@@ -61,8 +71,13 @@ def score(model: SegmentModel, rows: npt.NDArray[np.float64]) -> dict[str, npt.N
     table = pa.table(
         {name: pa.array(rows[:, j], from_pandas=True) for j, name in enumerate(model.columns)}
     )
+    return score_table(model, table)
+
+
+def score_table(model: SegmentModel, table: pa.Table) -> dict[str, npt.NDArray[np.float64]]:
+    """The same of a table of the model's columns."""
     with duckdb.connect() as connection:
-        connection.register("customer", table.append_column("n", pa.array(range(len(rows)))))
+        connection.register("customer", table.append_column("n", pa.array(range(table.num_rows))))
         query = scoring_query(model, [f"s.{quote(name)}" for name in model.columns], DUCKDB)
         found = connection.execute(
             f"SELECT f.* FROM customer AS s {DUCKDB.apply} ({query}) AS f ORDER BY s.n"
@@ -124,6 +139,162 @@ def test_the_logarithm_keeps_its_digits_near_zero(x: float) -> None:
     assert score(model, np.array([[x]]))["distance"][0] == pytest.approx(np.log1p(x), rel=1e-14)
 
 
+# Categories, dates and quantiles
+
+LEVELS = ["Oslo", "oslo", "Oslo ", "x'y", "", " ", "Tromsø", "東京", "a]b", "🚲", "1"]
+TEXTS = [*LEVELS, "unseen", "OSLO", "Oslo  ", "Oslo.", None]
+DAYS = st.dates(date(1900, 1, 1), date(2100, 12, 31))
+
+
+def mixed_model(missing: str, *, other: bool, seed: int = 0, own_levels: int = 11) -> SegmentModel:
+    """A number with quantiles, two dates (one with a logarithm) and a category."""
+    rng = np.random.default_rng(seed)
+    filled = missing in ("mean", "median")
+    number_fill, age_fill = (900.0, 31.5) if filled else (None, None)
+    levels: list[str | None] = [*LEVELS[:own_levels], *([None] if other else [])]
+    features = (
+        PreparedFeature("spend", "log1p", 2.0, 3.0, 1.5, number_fill, low=-0.5, high=700.25),
+        PreparedFeature("last order", "none", 1.0, 300.0, 120.0, age_fill, "date",
+                        reference_date="2026-11-23"),
+        PreparedFeature("born", "log1p", 1.0, 9.0, 0.5, age_fill, "date",
+                        low=0.0, high=30000.0, reference_date="2026-11-23"),
+        *(
+            PreparedFeature("city", "none", 1.5, 0.1, 0.9, float(not j) if filled else None,
+                            "category", level)
+            for j, level in enumerate(levels)
+        ),
+    )  # fmt: skip
+    return SegmentModel(
+        Preparation(features, "standard", missing),
+        rng.normal(size=(4, len(features))),
+        (1, 2, 3, 5),
+        ("a", "b", "c", "d"),
+    )
+
+
+def mixed_table(rows: list[tuple[float | None, date | None, date | None, str | None]]) -> pa.Table:
+    spend, last, born, city = zip(*rows)
+    return pa.table(
+        {
+            "spend": pa.array(spend, pa.float64()),
+            "last order": pa.array(last, pa.date32()),
+            "born": pa.array(born, pa.date32()),
+            "city": pa.array(city, pa.string()),
+        }
+    )
+
+
+def agree(model: SegmentModel, table: pa.Table) -> None:
+    """The text and predict say the same of every row."""
+    found = score_table(model, table)
+    frame = table.to_pandas()
+    distances = np.sort(model.distances(frame), axis=1)
+    np.testing.assert_allclose(found["distance"], distances[:, 0], rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(found["runner_up_distance"], distances[:, 1], rtol=1e-12, atol=1e-12)
+    clear = np.isnan(distances[:, 0]) | (distances[:, 1] - distances[:, 0] > 1e-9)
+    assert clear.mean() > 0.9 or len(clear) < 50
+    said = np.nan_to_num(found["segment_id"])
+    assert np.array_equal(said[clear], model.predict(frame)[clear])
+
+
+@pytest.mark.parametrize("missing", ["error", "skip", "mean", "median"])
+@pytest.mark.parametrize("other", [False, True])
+def test_categories_dates_and_quantiles_are_prepared_as_in_python(
+    missing: str, other: bool
+) -> None:
+    rng = np.random.default_rng(2)
+    spends = [None, -0.5, -0.7, -40.0, 0.0, 700.25, 700.26, 1e9, 12.5]
+    days = [None, *(date(2026, 11, 23) + timedelta(int(d)) for d in rng.integers(-30_000, 900, 40))]
+    rows = [
+        (
+            spends[rng.integers(len(spends))], days[rng.integers(len(days))],
+            days[rng.integers(len(days))], TEXTS[rng.integers(len(TEXTS))],
+        )
+        for _ in range(4_000)
+    ]  # fmt: skip
+    agree(mixed_model(missing, other=other), mixed_table(rows))
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.none() | st.floats(-1e6, 1e12),
+            st.none() | DAYS,
+            st.none() | DAYS,
+            st.none() | st.sampled_from(TEXTS) | st.text(st.characters(exclude_characters="\0")),
+        ),
+        min_size=1,
+        max_size=20,
+    ),
+    st.sampled_from(["skip", "mean"]),
+    st.booleans(),
+)
+def test_any_mixed_row_gets_pythons_segment(rows: Any, missing: str, other: bool) -> None:
+    model = mixed_model(missing, other=other, own_levels=5)
+    agree(model, mixed_table(rows))
+
+
+def test_an_unseen_level_counts_as_other_and_is_all_zeros_where_there_is_no_other() -> None:
+    row = (1.0, date(2026, 1, 1), date(1980, 1, 1), "unseen")
+    for other, expected in ((True, 1.0), (False, 0.0)):
+        model = mixed_model("error", other=other)
+        prepared = model.preparation.transform(
+            *raw_rows(mixed_table([row]).to_pandas(), model.preparation.types)
+        )
+        assert model.preparation.inverse_transform(prepared)[0, -1] == pytest.approx(expected)
+        agree(model, mixed_table([row]))
+
+
+def test_one_expression_of_a_feature_is_the_steps_of_the_scoring_text() -> None:
+    model = mixed_model("mean", other=True)
+    rows = [(float(i), date(2026, 1, 1 + i), date(1990, 1, 1), TEXTS[i]) for i in range(12)]
+    table = mixed_table([*rows, (None, None, None, None)])
+    values = {name: f"s.{quote(name)}" for name in model.columns}
+    expressions = prepared_expressions(model.preparation, values, DUCKDB)
+    with duckdb.connect() as connection:
+        connection.register("customer", table.append_column("n", pa.array(range(13))))
+        found = connection.execute(
+            f"SELECT {', '.join(expressions)} FROM customer AS s ORDER BY s.n"
+        ).fetchall()
+    expected = model.preparation.transform(*raw_rows(table.to_pandas(), model.preparation.types))
+    np.testing.assert_allclose(np.array(found, dtype=float), expected, rtol=1e-13, atol=1e-13)
+
+
+def test_t_sql_compares_a_level_by_its_characters_trailing_blanks_included() -> None:
+    level = PreparedFeature("city", "none", 1.0, 0.0, 1.0, None, "category", "it's ")
+    assert own_expression(level, "@city", TSQL) == (
+        "CASE WHEN @city IS NULL THEN NULL "
+        "WHEN (@city + N'.') COLLATE Latin1_General_100_BIN2 IN (N'it''s .') THEN 1e0 ELSE 0e0 END"
+    )
+    rest = PreparedFeature("city", "none", 1.0, 0.0, 1.0, 0.0, "category", None)
+    assert own_expression(rest, "@city", TSQL, levels=["a", "b"]) == (
+        "CASE WHEN @city IS NULL THEN 0.0e0 "
+        "WHEN (@city + N'.') COLLATE Latin1_General_100_BIN2 IN (N'a.', N'b.') "
+        "THEN 0e0 ELSE 1e0 END"
+    )
+
+
+def test_t_sql_ages_a_date_to_the_day_of_the_fit() -> None:
+    born = PreparedFeature("born", "none", 1.0, 0.0, 1.0, 7.0, "date", reference_date="2026-11-23")
+    assert own_expression(born, "@born", TSQL) == (
+        "COALESCE(CAST(DATEDIFF(day, @born, CAST('2026-11-23' AS date)) AS float), 7.0e0)"
+    )
+
+
+@pytest.mark.parametrize("grammar", GRAMMARS)
+@pytest.mark.parametrize("least", [False, True])
+def test_the_script_of_mixed_features_has_one_typed_parameter_a_column(
+    least: bool, grammar: str
+) -> None:
+    model = mixed_model("mean", other=True)
+    text = scoring_script("customers", model, least=least)
+    assert not check(text, grammar)
+    head = text[text.index("CREATE FUNCTION") : text.index("RETURNS TABLE")]
+    assert [line.strip(" ,") for line in head.splitlines()[2:-1]] == [
+        "@spend float", "@feature_2 date", "@born date", "@city nvarchar(4000)",
+    ]  # fmt: skip
+
+
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_a_number_reads_back_as_the_same_float(value: float) -> None:
     text = number(value)
@@ -181,6 +352,30 @@ def test_the_text_is_the_one_that_was_reviewed(golden: str, least: bool) -> None
         np.array([[0.5, -1.25], [-0.125, 1e-7], [2.0, 3.0]]),
         (1, 2, 4),
         ("high income", "it's average", "older"),
+    )
+    text = scoring_function("sqlkmeans.[assign_customers]", model, TSQL_LEAST if least else TSQL)
+    path = GOLDEN / f"{golden}.sql"
+    if not path.exists():
+        path.write_text(text, encoding="utf-8", newline="\n")
+        pytest.fail(f"{path.name} was missing and has been written; review it")
+    assert text == path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("golden", "least"), [("mixed_2016", False), ("mixed_2022", True)])
+def test_the_text_of_mixed_features_is_the_one_that_was_reviewed(golden: str, least: bool) -> None:
+    features = (
+        PreparedFeature("spend", "log1p", 1.0, 3.5, 0.75, 12.5, low=0.5, high=900.0),
+        PreparedFeature("city", "none", 1.0, 0.625, 0.5, 1.0, "category", "Oslo"),
+        PreparedFeature("city", "none", 1.0, 0.25, 0.5, 0.0, "category", "it's"),
+        PreparedFeature("city", "none", 1.0, 0.125, 0.5, 0.0, "category", None),
+        PreparedFeature("last order", "none", 2.0, 180.0, 90.0, 150.0, "date", low=0.0,
+                        high=720.0, reference_date="2026-11-23"),
+    )  # fmt: skip
+    model = SegmentModel(
+        Preparation(features, "standard", "median"),
+        np.array([[0.5, -1.25, 1.0, 0.0, 2.0], [-0.125, 1e-7, 0.5, -1.0, 0.25]]),
+        (1, 2),
+        ("lapsed", "home city mostly Oslo"),
     )
     text = scoring_function("sqlkmeans.[assign_customers]", model, TSQL_LEAST if least else TSQL)
     path = GOLDEN / f"{golden}.sql"
