@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from sqlkmeans.clustering.threads import cores
+from sqlkmeans.clustering import kernel_numpy
+from sqlkmeans.clustering.kernel import kernel
+from sqlkmeans.clustering.kernel_numpy import squared_differences
+from sqlkmeans.clustering.threads import in_threads, one_library_thread
 
 Matrix = npt.NDArray[np.float64]
 Vector = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int32]
 T = TypeVar("T")
 
-# Rows at a time: small enough that a block and its distances stay in the processor's cache.
-BLOCK = 8192
-# Fewer blocks are done sooner by one thread than several are started.
-BLOCKS_WORTH_THREADS = 12
+# Rows at a time: few enough that all threads have work, many enough that starting one is nothing.
+CHUNK = 65536
 
 
 @dataclass(frozen=True)
@@ -61,16 +62,7 @@ def squared_distances(points: npt.ArrayLike, centroids: Matrix) -> Matrix:
     the origin.
     """
     columns = np.ascontiguousarray(np.asarray(points, dtype=np.float64).T)
-    n_rows = columns.shape[1]
-    result = np.empty((len(centroids), n_rows))
-    difference = np.empty(n_rows)
-    for total, centroid in zip(result, centroids):
-        total[:] = 0
-        for column, value in zip(columns, centroid):
-            np.subtract(column, value, out=difference)
-            np.multiply(difference, difference, out=difference)
-            total += difference
-    return result.T
+    return squared_differences(columns, centroids).T
 
 
 def assign(matrix: Matrix, centroids: Matrix, sample_weight: Vector | None = None) -> Assignment:
@@ -87,24 +79,22 @@ def assign(matrix: Matrix, centroids: Matrix, sample_weight: Vector | None = Non
     """
     labels = np.empty(len(matrix), dtype=np.int32)
     nearest = np.empty(len(matrix))
+    loops = kernel(matrix.size)
 
-    def label(rows: slice) -> None:
-        distances = squared_distances(matrix[rows], centroids)
-        labels[rows] = distances.argmin(axis=1)
-        nearest[rows] = distances.min(axis=1)
+    def label(start: int, stop: int) -> None:
+        loops.label_rows(matrix, start, stop, centroids, labels, nearest)
 
-    map_blocks(len(matrix), label)
+    by_blas = loops is kernel_numpy and len(matrix) > CHUNK
+    with one_library_thread() if by_blas else nullcontext():
+        map_chunks(len(matrix), label)
     return Assignment(labels, nearest, sample_weight)
 
 
-def map_blocks(n_rows: int, function: Callable[[slice], T], block: int = BLOCK) -> list[T]:
-    """Call ``function`` for each block of rows, on all cores, and return the results in row order.
+def map_chunks(n_rows: int, function: Callable[[int, int], T], chunk: int = CHUNK) -> list[T]:
+    """Call ``function(start, stop)`` for each chunk of rows, on all cores; results in row order.
 
-    The blocks do not depend on the number of threads, so neither does anything that is summed
+    The chunks do not depend on the number of threads, so neither does anything that is summed
     over the results.
     """
-    blocks = [slice(start, min(start + block, n_rows)) for start in range(0, n_rows, block)]
-    if cores() < 2 or len(blocks) < BLOCKS_WORTH_THREADS:
-        return [function(rows) for rows in blocks]
-    with ThreadPoolExecutor(cores()) as pool:
-        return list(pool.map(function, blocks))
+    starts = range(0, n_rows, chunk)
+    return in_threads(lambda start: function(start, min(start + chunk, n_rows)), starts)

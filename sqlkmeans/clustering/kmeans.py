@@ -9,14 +9,16 @@ clustering").
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from sqlkmeans.clustering.assignment import Assignment, Matrix, Vector, assign
-from sqlkmeans.clustering.lloyd import lloyd, potential, seed_centroids
-from sqlkmeans.clustering.threads import one_library_thread
+from sqlkmeans.clustering.kernel import kernel
+from sqlkmeans.clustering.lloyd import lloyd, seed_centroids
+from sqlkmeans.clustering.threads import in_threads, one_library_thread
 from sqlkmeans.errors import DataError
 
 Rows = npt.NDArray[np.int64]
@@ -64,8 +66,9 @@ def fit_kmeans(
 
     Parameters
     ----------
-    matrix : ndarray of shape (n_rows, n_features)
-        Prepared rows, in an order that does not depend on chance (the key's).
+    matrix : ndarray of float64 or float32 of shape (n_rows, n_features)
+        Prepared rows, in an order that does not depend on chance (the key's). All arithmetic is
+        in float64.
     k : int
         Number of clusters.
     sample_weight : ndarray of float64 of shape (n_rows,), optional
@@ -84,73 +87,151 @@ def fit_kmeans(
     Returns
     -------
     KMeansFit
-        The same for the same rows in the same order, whatever the number of threads.
+        The same for the same rows in the same order, whatever the number of threads, and with
+        numba or without.
 
     Raises
     ------
     DataError
         If the rows that have a weight have fewer than ``k`` distinct values.
     """
-    distinct = _distinct_rows(matrix, k, sample_weight)
-    if len(matrix) <= sample_rows:
-        centroids, n_iter = _scikit_learn(matrix, sample_weight, k, n_init, seed, max_iter, tol)
-    else:
-        with one_library_thread():
-            centroids, n_iter = _sample_then_all(
-                matrix, sample_weight, distinct, n_init, seed, sample_rows, max_iter, tol
-            )
-    assignment = assign(matrix, centroids, sample_weight)
-    return _largest_first(KMeansFit(centroids, assignment, n_iter))
+    ((_, fit),) = fit_many(
+        matrix, [k], sample_weight=sample_weight, n_init=n_init, seed=seed,
+        sample_rows=sample_rows, max_iter=max_iter, tol=tol,
+    )  # fmt: skip
+    return fit
+
+
+def fit_many(
+    matrix: Matrix,
+    ks: Sequence[int],
+    *,
+    sample_weight: Vector | None = None,
+    n_init: int = 10,
+    seed: int = 0,
+    sample_rows: int = SAMPLE_ROWS,
+    max_iter: int = MAX_ITER,
+    tol: float = TOLERANCE,
+) -> Iterator[tuple[int, KMeansFit]]:
+    """Cluster the same rows for several numbers of clusters.
+
+    Above ``sample_rows`` all of them share the samples, and each ``k`` after the first has one
+    start more: the centroids of the ``k`` before, and rows far from them.
+
+    Parameters
+    ----------
+    ks : sequence of int
+        Ascending.
+
+    Other parameters and errors are those of :func:`fit_kmeans`.
+
+    Yields
+    ------
+    (int, KMeansFit)
+        One at a time: the labels of all of them could be more than the rows.
+    """
+    options = _Options(n_init, seed, max_iter, tol)
+    distinct = _distinct_rows(matrix, max(ks), sample_weight)
+    samples = None
+    if len(matrix) > sample_rows:
+        kernel(matrix.size)  # loads it now, so that the starts have it too
+        samples = _Samples.draw(matrix, sample_weight, distinct, seed, sample_rows)
+    before: Matrix | None = None
+    for k in ks:
+        if samples is None:
+            centroids, n_iter = _scikit_learn(matrix, sample_weight, k, options)
+        else:
+            with one_library_thread():
+                before, n_iter = _best_start(samples, k, before, options)
+                centroids, passes = lloyd(
+                    matrix, before, sample_weight, max_iter=max_iter,
+                    threshold=PASS_TOLERANCE_SHARE * samples.threshold(tol),
+                )  # fmt: skip
+                n_iter += passes
+        assignment = assign(matrix, centroids, sample_weight)
+        yield k, _largest_first(KMeansFit(centroids, assignment, n_iter))
+
+
+@dataclass(frozen=True)
+class _Options:
+    n_init: int
+    seed: int
+    max_iter: int
+    tol: float
+
+
+@dataclass(frozen=True)
+class _Samples:
+    """The rows that starts run on: all of the sample, and the first of it for each start."""
+
+    rows: Matrix
+    weight: Vector | None
+
+    @classmethod
+    def draw(
+        cls, matrix: Matrix, sample_weight: Vector | None, distinct: Rows, seed: int, n_rows: int
+    ) -> _Samples:
+        rng = np.random.default_rng(np.random.SeedSequence(seed).spawn(1)[0])
+        n_rows -= len(distinct)
+        if sample_weight is None:
+            drawn = rng.choice(len(matrix), n_rows, replace=False)
+        else:
+            counting = np.flatnonzero(sample_weight > 0)
+            drawn = rng.choice(counting, min(n_rows, len(counting)), replace=False)
+        # Rows that repeat often could crowd out the rare ones: k rows that differ are always in.
+        rows = np.concatenate([distinct, drawn])
+        weight = None if sample_weight is None else sample_weight[rows]
+        return cls(matrix[rows].astype(np.float64), weight)
+
+    def small(self, k: int) -> _Samples:
+        rows = slice(max(START_ROWS, START_ROWS_PER_CLUSTER * k))
+        return _Samples(self.rows[rows], None if self.weight is None else self.weight[rows])
+
+    def threshold(self, tol: float) -> float:
+        return tol * float(self.rows.var(axis=0).mean())
+
+
+def _best_start(
+    samples: _Samples, k: int, before: Matrix | None, options: _Options
+) -> tuple[Matrix, int]:
+    """Restarts on the small sample; the best of them by the sample, carried to its end there."""
+    small, threshold = samples.small(k), samples.threshold(options.tol)
+
+    def start(sequence: np.random.SeedSequence) -> tuple[Matrix, int, float]:
+        rng = np.random.default_rng(sequence)
+        given = before if sequence is warm else None
+        seeds = seed_centroids(small.rows, k, rng, small.weight, given)
+        centroids, n_iter = lloyd(
+            small.rows, seeds, small.weight, max_iter=options.max_iter, threshold=threshold
+        )
+        return centroids, n_iter, assign(samples.rows, centroids, samples.weight).inertia
+
+    _, *sequences = np.random.SeedSequence(options.seed).spawn(2 + options.n_init)
+    warm = sequences[-1]
+    starts = in_threads(start, sequences if before is not None else sequences[:-1])
+    centroids, n_iter, _ = min(starts, key=lambda found: found[2])
+    centroids, passes = lloyd(
+        samples.rows, centroids, samples.weight, max_iter=options.max_iter, threshold=threshold
+    )
+    return centroids, n_iter + passes
 
 
 def _scikit_learn(
-    matrix: Matrix, sample_weight: Vector | None, k: int, n_init: int, seed: int, max_iter: int,
-    tol: float,
-) -> tuple[Matrix, int]:  # fmt: skip
+    matrix: Matrix, sample_weight: Vector | None, k: int, options: _Options
+) -> tuple[Matrix, int]:
     from sklearn.cluster import KMeans
 
     if sample_weight is not None:
         # scikit-learn may start from a row of weight 0, and such a cluster could stay empty.
         counts = sample_weight > 0
         matrix, sample_weight = matrix[counts], sample_weight[counts]
-    model = KMeans(k, n_init=n_init, random_state=seed, max_iter=max_iter, tol=tol)
+    model = KMeans(
+        k, n_init=options.n_init, random_state=options.seed, max_iter=options.max_iter,
+        tol=options.tol,
+    )  # fmt: skip
     with one_library_thread():
         model.fit(matrix, sample_weight=sample_weight)
-    return model.cluster_centers_, int(model.n_iter_)
-
-
-def _sample_then_all(
-    matrix: Matrix, sample_weight: Vector | None, distinct: Rows, n_init: int, seed: int,
-    sample_rows: int, max_iter: int, tol: float,
-) -> tuple[Matrix, int]:  # fmt: skip
-    k = len(distinct)
-    for_sample, *for_starts = np.random.SeedSequence(seed).spawn(1 + n_init)
-    rng = np.random.default_rng(for_sample)
-    if sample_weight is None:
-        drawn = rng.choice(len(matrix), sample_rows - k, replace=False)
-    else:
-        counting = np.flatnonzero(sample_weight > 0)
-        drawn = rng.choice(counting, min(sample_rows - k, len(counting)), replace=False)
-    # Rows that repeat often could crowd out the rare ones: k rows that differ are always in.
-    rows = np.concatenate([distinct, drawn])
-    sample, weight = matrix[rows], None if sample_weight is None else sample_weight[rows]
-    threshold = tol * float(sample.var(axis=0).mean())
-    start_rows = slice(max(START_ROWS, START_ROWS_PER_CLUSTER * k))
-    small, small_weight = sample[start_rows], None if weight is None else weight[start_rows]
-
-    def start(sequence: np.random.SeedSequence) -> tuple[Matrix, int]:
-        seeds = seed_centroids(small, k, np.random.default_rng(sequence), small_weight)
-        return lloyd(small, seeds, small_weight, max_iter=max_iter, threshold=threshold)
-
-    starts = [start(sequence) for sequence in for_starts]
-    inertias = [potential(sample, centroids, weight) for centroids, _ in starts]
-    centroids, n_iter = starts[int(np.argmin(inertias))]
-    centroids, passes = lloyd(sample, centroids, weight, max_iter=max_iter, threshold=threshold)
-    rest = PASS_TOLERANCE_SHARE * threshold
-    centroids, all_passes = lloyd(
-        matrix, centroids, sample_weight, max_iter=max_iter, threshold=rest
-    )
-    return centroids, n_iter + passes + all_passes
+    return np.asarray(model.cluster_centers_, dtype=np.float64), int(model.n_iter_)
 
 
 def _largest_first(fit: KMeansFit) -> KMeansFit:

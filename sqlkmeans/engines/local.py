@@ -1,4 +1,4 @@
-"""The rows come to this process, and scikit-learn clusters them here."""
+"""The rows come to this process, and are clustered here."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sqlkmeans.clustering import kernel
 from sqlkmeans.clustering.assignment import Assignment, assign
 from sqlkmeans.clustering.findings import feature_findings
 from sqlkmeans.clustering.fitting import fit_preparation
@@ -29,7 +30,12 @@ Matrix = npt.NDArray[np.float64]
 
 
 class LocalEngine(Engine):
-    """One preallocated matrix of float64, filled from Arrow batches and prepared where it lies."""
+    """One preallocated matrix of float64, filled from Arrow batches and prepared where it lies.
+
+    Not of float32, which would be half as large: labels and distances are what
+    ``SegmentModel.predict`` and the scoring SQL compute from the columns' own values, for rows
+    that are all but halfway between two centroids too.
+    """
 
     _keys: pa.Table
     _matrix: Matrix
@@ -92,7 +98,7 @@ class LocalEngine(Engine):
             seed=segmentation.seed,
         )
         self._take(fit.centroids, fit.assignment)
-        findings = feature_findings(self._matrix, preparation)
+        findings = feature_findings(self._matrix, preparation) + kernel.advice(self._matrix.size)
         return Fit(preparation, fit.centroids, fit.n_iter, findings)
 
     def label(self, preparation: Preparation, centroids: Matrix) -> None:

@@ -18,6 +18,7 @@ from sqlkmeans import demo, pipeline
 from sqlkmeans.cli import app as cli
 from sqlkmeans.cli.app import run_command
 from sqlkmeans.cli.select import Selection
+from sqlkmeans.clustering import kernel
 from sqlkmeans.errors import SqlKMeansError
 
 MakeCustomers = Callable[..., pa.Table]
@@ -231,6 +232,7 @@ def test_doctor_lists_its_findings(shop: Path, command: Command) -> None:
     assert all(set(finding) == {"check", "ok", "detail"} for finding in findings)
     assert all(finding["ok"] is not False for finding in findings)
     assert any(finding["check"] == "segmentation customers" for finding in findings)
+    assert any("NumPy" in f["detail"] for f in findings if f["check"] == "fit")
     table = command("doctor")
     assert table.code == 0
     assert "segmentation customers" in table.out
@@ -746,3 +748,12 @@ def test_a_reader_that_leaves_early_does_not_make_a_published_run_a_failed_one(s
     _, words = process.communicate(timeout=60)
     assert (process.returncode, words) == (0, b"")
     assert len(labels(shop)) == 120
+
+
+def test_a_large_run_without_numba_recommends_it(
+    shop: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernel, "WORTH_INSTALLING", 100)
+    monkeypatch.setattr(kernel, "find_spec", lambda name: None)
+    (warning,) = command("run", "--json").json["warnings"]
+    assert 'pip install "sqlkmeans[fast]"' in warning

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from sqlkmeans.clustering import assignment
-from sqlkmeans.clustering.assignment import assign, map_blocks, squared_distances
+from sqlkmeans.clustering import assignment, threads
+from sqlkmeans.clustering.assignment import assign, map_chunks, squared_distances
 
 small = st.integers(-5, 5).map(float)
 
@@ -40,35 +40,35 @@ def test_distances_keep_their_digits_far_from_the_origin() -> None:
     assert found.tolist() == [[1.0]]
 
 
-def test_labels_do_not_depend_on_blocks_or_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_labels_do_not_depend_on_chunks_or_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     matrix, centroids = rng.normal(size=(20_011, 3)), rng.normal(size=(7, 3))
     whole = assign(matrix, centroids)
-    for block in (1_000, 4_096, 20_010, 50_000):
-        for threads in (1, 4):
-            monkeypatch.setattr(assignment, "cores", lambda n=threads: n)
-            monkeypatch.setattr(assignment, "map_blocks", partial(map_blocks, block=block))
+    for chunk in (1_000, 4_096, 20_010, 50_000):
+        for count in (1, 4):
+            monkeypatch.setattr(threads, "cores", lambda n=count: n)
+            monkeypatch.setattr(assignment, "map_chunks", partial(map_chunks, chunk=chunk))
             cut = assign(matrix, centroids)
             np.testing.assert_array_equal(cut.labels, whole.labels)
             np.testing.assert_array_equal(cut.squared_distances, whole.squared_distances)
 
 
-@pytest.mark.parametrize("threads", [1, 4])
+@pytest.mark.parametrize("count", [1, 4])
 @pytest.mark.parametrize("n_rows", [0, 1, 99, 100, 101, 5_000])
-def test_blocks_cover_every_row_once_and_come_back_in_order(
-    threads: int, n_rows: int, monkeypatch: pytest.MonkeyPatch
+def test_chunks_cover_every_row_once_and_come_back_in_order(
+    count: int, n_rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(assignment, "cores", lambda: threads)
-    found = map_blocks(n_rows, lambda rows: list(range(n_rows))[rows], block=100)
-    assert [row for block in found for row in block] == list(range(n_rows))
+    monkeypatch.setattr(threads, "cores", lambda: count)
+    found = map_chunks(n_rows, lambda start, stop: list(range(n_rows))[start:stop], chunk=100)
+    assert [row for chunk in found for row in chunk] == list(range(n_rows))
 
 
-def test_an_error_in_a_block_comes_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(assignment, "cores", lambda: 4)
+def test_an_error_in_a_chunk_comes_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "cores", lambda: 4)
 
-    def fails(rows: slice) -> None:
-        if rows.start == 1_500:
+    def fails(start: int, stop: int) -> None:
+        if start == 1_500:
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        map_blocks(2_000, fails, block=100)
+        map_chunks(2_000, fails, chunk=100)

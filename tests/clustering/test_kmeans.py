@@ -10,9 +10,9 @@ from sklearn.cluster import KMeans
 from sklearn.datasets import make_blobs
 from threadpoolctl import threadpool_limits
 
-from sqlkmeans.clustering import assignment, kmeans
+from sqlkmeans.clustering import threads
 from sqlkmeans.clustering.assignment import assign
-from sqlkmeans.clustering.kmeans import fit_kmeans
+from sqlkmeans.clustering.kmeans import fit_kmeans, fit_many
 from sqlkmeans.clustering.lloyd import lloyd, seed_centroids
 from sqlkmeans.errors import DataError
 
@@ -108,10 +108,9 @@ def test_a_fit_does_not_depend_on_the_number_of_threads(
 ) -> None:
     matrix = np.random.default_rng(0).normal(size=(110_000, 3))
     found = []
-    for threads in (1, 2):
-        monkeypatch.setattr(assignment, "cores", lambda n=threads: n)
-        monkeypatch.setattr(kmeans, "cores", lambda n=threads: n, raising=False)
-        with threadpool_limits(threads):
+    for count in (1, 2):
+        monkeypatch.setattr(threads, "cores", lambda n=count: n)
+        with threadpool_limits(count):
             found.append(fit_kmeans(matrix, 4, n_init=2, sample_rows=sample_rows, max_iter=20))
     np.testing.assert_array_equal(found[0].centroids, found[1].centroids)
     np.testing.assert_array_equal(found[0].assignment.labels, found[1].assignment.labels)
@@ -229,3 +228,21 @@ def test_no_start_has_a_weight_of_0(seed: int) -> None:
     weight = np.where(np.arange(12) % 3 == 0, 0.25, 0.0)
     found = seed_centroids(matrix, 4, np.random.default_rng(seed), weight)
     assert sorted(found[:, 0]) == [0.0, 3.0, 6.0, 9.0]
+
+
+@pytest.mark.parametrize("sample_rows", [2_000, 100_000])
+def test_fits_for_many_k_are_as_good_as_fits_for_each(sample_rows: int) -> None:
+    matrix, _ = make_blobs(20_000, centers=5, n_features=3, cluster_std=2.0, random_state=3)
+    inertia = []
+    for k, fit in fit_many(matrix, range(1, 8), n_init=5, sample_rows=sample_rows):
+        assert fit.centroids.shape == (k, 3)
+        assert fit.assignment.sizes(k).min() > 0
+        alone = fit_kmeans(matrix, k, n_init=5, sample_rows=sample_rows)
+        assert fit.assignment.inertia <= alone.assignment.inertia * (1 + 1e-3)
+        inertia.append(fit.assignment.inertia)
+    assert inertia == sorted(inertia, reverse=True)
+
+
+def test_many_fits_need_as_many_distinct_rows_as_the_largest_k() -> None:
+    with pytest.raises(DataError, match="k = 5 needs at least 5"):
+        list(fit_many(np.array([[1.0], [2.0], [3.0]] * 5), [2, 5]))

@@ -1,0 +1,85 @@
+"""The two loops over all rows, and who runs them: NumPy, or numba where it is worth it.
+
+Both compare the same numbers, squared differences added in feature order, give a tie to the
+first centroid, and add up the rows of a chunk in their order. So they agree to the last bit, and
+which of them runs changes nothing but the time.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import cache
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from sqlkmeans.clustering import kernel_numpy
+
+Vector = npt.NDArray[np.float64]
+Labels = npt.NDArray[np.int32]
+Matrix = npt.NDArray[np.float64]
+
+# Values (rows x features) above which the half second that numba takes to load is won back.
+WORTH_LOADING = 6_000_000
+# From so many values on, a run without numba recommends it.
+WORTH_INSTALLING = 20_000_000
+INSTALL = 'pip install "sqlkmeans[fast]"'
+
+#: For tests: True takes the compiled loops always, False never.
+forced: bool | None = None
+
+
+class Kernel(Protocol):
+    """What both modules offer, for the rows from ``start`` to ``stop`` of a matrix.
+
+    The matrix is of float64 or float32; all arithmetic is in float64.
+    """
+
+    def label_rows(
+        self, matrix: Matrix, start: int, stop: int, centroids: Matrix, labels: Labels,
+        squared_distances: Vector,
+    ) -> None:  # fmt: skip
+        """Write the nearest centroid of each row, and the squared distance to it."""
+
+    def add_rows(
+        self, matrix: Matrix, start: int, stop: int, sample_weight: Vector | None,
+        centroids: Matrix, sums: Matrix, counts: Vector,
+    ) -> None:  # fmt: skip
+        """Add each row to the sum and the count of its nearest centroid, which start at 0."""
+
+
+def kernel(values: int) -> Kernel:
+    """The loops to use for so many values; once numba is loaded, always its."""
+    if forced is False or (forced is None and values < WORTH_LOADING and not _loaded()):
+        return kernel_numpy
+    return _compiled() or kernel_numpy
+
+
+def advice(values: int) -> list[str]:
+    """What to tell after a fit of so many values: nothing, or that numba would do it sooner."""
+    if values < WORTH_INSTALLING or find_spec("numba"):
+        return []
+    return [f"the fit of {values:,} values ran in NumPy; {INSTALL} makes it several times faster"]
+
+
+def describe() -> str:
+    """Who runs the loops here, for `doctor`."""
+    if find_spec("numba"):
+        return f"numba, from {WORTH_LOADING:,} values (rows x features) on; below, NumPy"
+    return f"NumPy; worth having from {WORTH_INSTALLING:,} values (rows x features) on: {INSTALL}"
+
+
+def _loaded() -> bool:
+    return "sqlkmeans.clustering.kernel_numba" in sys.modules
+
+
+@cache
+def _compiled() -> ModuleType | None:
+    try:
+        from sqlkmeans.clustering import kernel_numba
+    except ImportError:  # not installed, or not for this NumPy
+        return None
+    return kernel_numba

@@ -1,0 +1,184 @@
+"""The loops over all rows: exact, and the same to the last bit in NumPy and compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sqlkmeans.clustering import kernel, kernel_numpy, threads
+from sqlkmeans.clustering.assignment import assign
+from sqlkmeans.clustering.kernel import Kernel
+from sqlkmeans.clustering.kmeans import fit_kmeans
+from sqlkmeans.clustering.lloyd import lloyd
+
+
+@pytest.fixture
+def compiled() -> Kernel:
+    pytest.importorskip("numba", reason="extra `fast` is not installed")
+    from sqlkmeans.clustering import kernel_numba
+
+    return kernel_numba
+
+
+@pytest.fixture
+def unforced() -> Iterator[None]:
+    yield
+    kernel.forced = None
+
+
+def rows_and_centroids(kind: str, seed: int, k: int, n_features: int) -> tuple[np.ndarray, ...]:
+    """Rows, centroids and weights that make it hard to say which centroid is nearest."""
+    rng = np.random.default_rng(seed)
+    n_rows = int(rng.integers(1, 700))
+    if kind == "lattice":  # many rows exactly between two centroids
+        matrix = rng.integers(-3, 4, (n_rows, n_features)).astype(float)
+        centroids = rng.integers(-3, 4, (k, n_features)).astype(float)
+        scale = rng.choice([1.0, 3.0, 0.1])
+        matrix, centroids = matrix / scale, centroids / scale
+    else:
+        matrix = rng.normal(size=(n_rows, n_features))
+        centroids = matrix[rng.integers(n_rows, size=k)] + rng.choice([0, 1e-9, 1.0])
+        if kind == "far":
+            matrix, centroids = matrix + 1e8, centroids + 1e8
+        if kind == "outlier":
+            matrix[0], centroids[0] = 1e9, 1e9
+        if kind == "tiny":
+            matrix, centroids = matrix * 1e-170, centroids * 1e-170
+        if kind == "huge":
+            matrix, centroids = matrix * 1e160, centroids * 1e160
+    return matrix, centroids, rng.integers(0, 4, n_rows) / 2
+
+
+hard = st.tuples(
+    st.sampled_from(["cloud", "lattice", "far", "outlier", "tiny", "huge"]),
+    st.integers(0, 2**32 - 1), st.integers(1, 9), st.sampled_from([1, 2, 5]),
+)  # fmt: skip
+
+
+@given(hard)
+@settings(deadline=None)
+@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")
+def test_labels_of_the_matrix_product_are_those_of_the_differences(
+    case: tuple[str, int, int, int],
+) -> None:
+    matrix, centroids, _ = rows_and_centroids(*case)
+    labels, distances = np.empty(len(matrix), np.int32), np.empty(len(matrix))
+    kernel_numpy.label_rows(matrix, 0, len(matrix), centroids, labels, distances)
+    expected = np.zeros((len(matrix), len(centroids)))
+    for column, values in zip(matrix.T, centroids.T):
+        expected += (column[:, None] - values) ** 2
+    np.testing.assert_array_equal(labels, expected.argmin(axis=1))
+    np.testing.assert_array_equal(distances, expected.min(axis=1))
+
+
+@given(
+    case=hard, weighted=st.booleans(), order=st.sampled_from("CF"),
+    dtype=st.sampled_from([np.float64, np.float32]),
+)  # fmt: skip
+@settings(deadline=None)
+@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")
+def test_numpy_and_compiled_loops_agree_to_the_last_bit(
+    case: tuple[str, int, int, int], weighted: bool, order: str, dtype: type
+) -> None:
+    pytest.importorskip("numba", reason="extra `fast` is not installed")
+    from sqlkmeans.clustering import kernel_numba
+
+    matrix, centroids, weight = rows_and_centroids(*case)
+    matrix = np.asarray(matrix, dtype=dtype, order=order)
+    found = []
+    for loops in (kernel_numpy, kernel_numba):
+        labels, distances = np.empty(len(matrix), np.int32), np.empty(len(matrix))
+        sums, counts = np.zeros(centroids.shape), np.zeros(len(centroids))
+        loops.label_rows(matrix, 0, len(matrix), centroids, labels, distances)
+        loops.add_rows(
+            matrix, 0, len(matrix), weight if weighted else None, centroids, sums, counts
+        )
+        found.append((labels, distances, sums, counts))
+    for one, other in zip(*found):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_part_of_the_rows_is_part_of_the_result(compiled: Kernel) -> None:
+    rng = np.random.default_rng(0)
+    matrix, centroids = rng.normal(size=(1_000, 3)), rng.normal(size=(4, 3))
+    whole = assign(matrix, centroids)
+    for loops in (kernel_numpy, compiled):
+        labels, distances = np.full(1_000, -1, np.int32), np.full(1_000, -1.0)
+        loops.label_rows(matrix, 130, 777, centroids, labels, distances)
+        np.testing.assert_array_equal(labels[130:777], whole.labels[130:777])
+        np.testing.assert_array_equal(distances[130:777], whole.squared_distances[130:777])
+        assert set(labels[:130]) == set(labels[777:]) == {-1}
+
+
+@pytest.mark.usefixtures("compiled", "unforced")
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("rows", ["cloud", "integers"])
+def test_a_fit_is_the_same_with_numba_and_without(
+    rows: str, weighted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(3)
+    matrix = rng.normal(size=(150_000, 3))
+    if rows == "integers":
+        matrix = np.round(matrix * 2)
+    weight = rng.integers(0, 3, len(matrix)) / 1.0 if weighted else None
+    found = []
+    for forced in (False, True):
+        for count in (1, 2, 3):
+            monkeypatch.setattr(threads, "cores", lambda n=count: n)
+            kernel.forced = forced
+            found.append(fit_kmeans(matrix, 6, sample_weight=weight, n_init=3, sample_rows=9_000))
+    for other in found[1:]:
+        np.testing.assert_array_equal(other.centroids, found[0].centroids)
+        np.testing.assert_array_equal(other.assignment.labels, found[0].assignment.labels)
+        assert other.assignment.inertia == found[0].assignment.inertia
+        assert other.n_iter == found[0].n_iter
+
+
+@pytest.mark.usefixtures("unforced")
+def test_without_numba_large_matrices_are_done_in_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel, "_compiled", lambda: None)
+    assert kernel.kernel(10**9) is kernel_numpy
+
+
+def test_numba_is_recommended_where_it_would_help_and_is_not_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(kernel, "find_spec", lambda name: None)
+    assert kernel.advice(10**6) == []
+    assert kernel.advice(10**9) == [
+        "the fit of 1,000,000,000 values ran in NumPy; "
+        'pip install "sqlkmeans[fast]" makes it several times faster'
+    ]
+    assert 'pip install "sqlkmeans[fast]"' in kernel.describe()
+    monkeypatch.setattr(kernel, "find_spec", lambda name: "there")
+    assert kernel.advice(10**9) == []
+    assert kernel.describe().startswith("numba")
+
+
+@pytest.mark.usefixtures("compiled", "unforced")
+def test_small_matrices_do_not_load_numba(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel, "_loaded", lambda: False)
+    assert kernel.kernel(1_000) is kernel_numpy
+    assert kernel.kernel(kernel.WORTH_LOADING) is not kernel_numpy
+    kernel.forced = False
+    assert kernel.kernel(10**9) is kernel_numpy
+    kernel.forced = True
+    assert kernel.kernel(1) is not kernel_numpy
+
+
+@pytest.mark.usefixtures("unforced")
+@pytest.mark.parametrize("forced", [False, True])
+def test_float32_rows_are_added_in_float64(forced: bool) -> None:
+    if forced:
+        pytest.importorskip("numba", reason="extra `fast` is not installed")
+    kernel.forced = forced
+    # In float32 a sum stops growing at 2**24.
+    matrix = np.ones((2**24 + 2**20, 1), dtype=np.float32)
+    centroids, _ = lloyd(matrix, np.array([[0.5]]), max_iter=1, threshold=0.0)
+    assert centroids.tolist() == [[1.0]]
+    found = assign(matrix, np.array([[0.0]]))
+    assert found.inertia == len(matrix)
