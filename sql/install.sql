@@ -438,6 +438,71 @@ BEGIN
 END;
 GO
 
+-- functions/json_number.sql
+IF OBJECT_ID(N'sqlkmeans.json_number', N'FN') IS NULL
+    EXECUTE (N'CREATE FUNCTION sqlkmeans.json_number (@text nvarchar(100)) RETURNS nvarchar(100)
+        AS BEGIN RETURN N''''; END;');
+GO
+-- A number as JSON writes it: as it came where that is JSON, which .5 and +2 are not. NULL for what
+-- is no number.
+ALTER FUNCTION sqlkmeans.json_number (@text nvarchar(100))
+RETURNS nvarchar(100)
+AS
+BEGIN
+    IF COALESCE(LTRIM(@text), N'') = N'' OR TRY_CAST(@text AS float) IS NULL
+        RETURN NULL;
+    IF ISJSON(N'[' + @text + N']') = 1
+        RETURN @text;
+    RETURN LTRIM(RTRIM(CONVERT(nvarchar(40), CAST(@text AS float), 3)));
+END;
+GO
+
+-- functions/text_literal.sql
+IF OBJECT_ID(N'sqlkmeans.text_literal', N'FN') IS NULL
+    EXECUTE (N'CREATE FUNCTION sqlkmeans.text_literal (@text nvarchar(max)) RETURNS nvarchar(max)
+        AS BEGIN RETURN N''''; END;');
+GO
+-- A text as a statement writes it. By code, because some collations take other signs for a quote.
+ALTER FUNCTION sqlkmeans.text_literal (@text nvarchar(max))
+RETURNS nvarchar(max)
+AS
+BEGIN
+    RETURN N'N''' + REPLACE(@text COLLATE Latin1_General_100_BIN2, N'''', N'''''') + N'''';
+END;
+GO
+
+-- functions/quantiles.sql
+IF OBJECT_ID(N'sqlkmeans.quantiles', N'FN') IS NULL
+    EXECUTE (N'CREATE FUNCTION sqlkmeans.quantiles (@list nvarchar(max)) RETURNS nvarchar(max)
+        AS BEGIN RETURN N''''; END;');
+GO
+-- A JSON list of two quantiles, the lower first; NULL for what is not one.
+ALTER FUNCTION sqlkmeans.quantiles (@list nvarchar(max))
+RETURNS nvarchar(max)
+AS
+BEGIN
+    DECLARE @numbers int;
+    DECLARE @others int;
+    DECLARE @low nvarchar(100);
+    DECLARE @high nvarchar(100);
+
+    IF @list IS NULL OR LEFT(LTRIM(@list), 1) <> N'[' OR ISJSON(@list) = 0
+        RETURN NULL;
+
+    SELECT @numbers = COUNT(CASE WHEN j.[type] = 2 THEN 1 END),
+        @others = COUNT(CASE WHEN j.[type] <> 2 THEN 1 END),
+        @low = MAX(CASE WHEN j.[key] = N'0' THEN LEFT(j.[value], 100) END),
+        @high = MAX(CASE WHEN j.[key] = N'1' THEN LEFT(j.[value], 100) END)
+    FROM OPENJSON(@list) AS j;
+
+    IF @numbers <> 2 OR @others <> 0 OR TRY_CAST(@low AS float) < 0
+       OR TRY_CAST(@high AS float) > 1 OR TRY_CAST(@low AS float) >= TRY_CAST(@high AS float)
+        RETURN NULL;
+
+    RETURN N'[' + @low + N',' + @high + N']';
+END;
+GO
+
 -- functions/name_list.sql
 IF OBJECT_ID(N'sqlkmeans.name_list', N'FN') IS NULL
     EXECUTE (N'CREATE FUNCTION sqlkmeans.name_list (@list nvarchar(max)) RETURNS nvarchar(max)
@@ -615,6 +680,72 @@ BEGIN
     END;
 
     RETURN @list + N']';
+END;
+GO
+
+-- functions/own_value.sql
+IF OBJECT_ID(N'sqlkmeans.own_value', N'FN') IS NULL
+    EXECUTE (N'CREATE FUNCTION sqlkmeans.own_value (@run_id bigint, @position int,
+        @value nvarchar(400)) RETURNS nvarchar(max) AS BEGIN RETURN N''''; END;');
+GO
+-- A feature of a model in its own units, as an expression over @value, the text of its column: a
+-- number, a date's age in days, 1 or 0 for a category's level; pulled in to the feature's limits,
+-- and NULL where the column is.
+ALTER FUNCTION sqlkmeans.own_value
+(
+    @run_id   bigint,
+    @position int,
+    @value    nvarchar(400)
+)
+RETURNS nvarchar(max)
+AS
+BEGIN
+    DECLARE @type nvarchar(16);
+    DECLARE @column nvarchar(400);
+    DECLARE @level nvarchar(400);
+    DECLARE @levels nvarchar(max) = N'';
+    DECLARE @low nvarchar(40);
+    DECLARE @high nvarchar(40);
+    DECLARE @date nvarchar(10);
+    DECLARE @own nvarchar(max) = @value;
+    DECLARE @other int = 0;
+
+    SELECT @type = f.type, @column = f.source_column, @level = f.level,
+        @low = LTRIM(RTRIM(CONVERT(nvarchar(40), f.low, 3))),
+        @high = LTRIM(RTRIM(CONVERT(nvarchar(40), f.high, 3))),
+        @date = CONVERT(nvarchar(10), f.reference_date, 112)
+    FROM sqlkmeans.model_feature AS f
+    WHERE f.run_id = @run_id AND f.position = @position;
+
+    IF @type = N'category'
+    BEGIN
+        -- The level itself or, for all the rest, the levels that have a feature of their own.
+        WHILE @level IS NULL AND @other IS NOT NULL
+        BEGIN
+            SELECT @other = MIN(f.position)
+            FROM sqlkmeans.model_feature AS f
+            WHERE f.run_id = @run_id AND f.position > @other AND f.source_column = @column
+              AND f.level IS NOT NULL;
+            SELECT @levels = @levels + CASE WHEN @levels = N'' THEN N'' ELSE N', ' END
+                + sqlkmeans.text_literal(f.level + N'.')
+            FROM sqlkmeans.model_feature AS f
+            WHERE f.run_id = @run_id AND f.position = @other;
+        END;
+        IF @level IS NOT NULL
+            SET @levels = sqlkmeans.text_literal(@level + N'.');
+
+        -- With a full stop behind both, blanks at the end count too.
+        RETURN N'CASE WHEN ' + @value + N' IS NULL THEN NULL WHEN (' + @value
+            + N' + N''.'') COLLATE Latin1_General_100_BIN2 IN (' + @levels + N') THEN '
+            + CASE WHEN @level IS NULL THEN N'0e0 ELSE 1e0 END' ELSE N'1e0 ELSE 0e0 END' END;
+    END;
+
+    IF @type = N'date'
+        SET @own = N'CAST(DATEDIFF(day, ' + @value + N', ''' + @date + N''') AS float)';
+
+    RETURN CASE WHEN @low IS NULL THEN N'' ELSE N'CASE WHEN ' + @own + N' < ' + @low + N' THEN '
+               + @low + N' WHEN ' + @own + N' > ' + @high + N' THEN ' + @high + N' ELSE ' END
+        + @own + CASE WHEN @low IS NULL THEN N'' ELSE N' END' END;
 END;
 GO
 
@@ -861,6 +992,8 @@ BEGIN
     DECLARE @problem nvarchar(max);
     DECLARE @name nvarchar(128);
     DECLARE @type nvarchar(400);
+    DECLARE @kind nvarchar(16);
+    DECLARE @sample_weight nvarchar(128);
     DECLARE @position int = 0;
     DECLARE @bytes int = 0;
 
@@ -868,8 +1001,9 @@ BEGIN
     SET @key_columns = N'';
 
     -- JSON_VALUE gives NULL for a text of more than 4,000 characters.
-    IF @source IS NULL
-        SELECT @source = j.source FROM OPENJSON(@definition) WITH (source nvarchar(max) '$.source') AS j;
+    SELECT @source = COALESCE(@source, j.source), @sample_weight = j.sample_weight
+    FROM OPENJSON(@definition) WITH (
+        source nvarchar(max) '$.source', sample_weight nvarchar(max) '$.sample_weight') AS j;
 
     CREATE TABLE #source_column
     (
@@ -970,7 +1104,8 @@ BEGIN
           AND EXISTS (SELECT 1 FROM OPENJSON(@definition, '$.features') AS j
                       WHERE CAST(j.[key] AS int) = @position)
     BEGIN
-        SELECT @name = COALESCE(JSON_VALUE(j.[value], '$.column'), N'')
+        SELECT @name = COALESCE(JSON_VALUE(j.[value], '$.column'), N''),
+            @kind = COALESCE(JSON_VALUE(j.[value], '$.type'), N'number')
         FROM OPENJSON(@definition, '$.features') AS j
         WHERE CAST(j.[key] AS int) = @position;
         SET @type = NULL;
@@ -979,15 +1114,229 @@ BEGIN
 
         IF @type IS NULL
             SET @problems = @problems + N'features: the source has no column ' + @name + @line;
-        ELSE IF @type NOT IN (N'bigint', N'int', N'smallint', N'tinyint', N'bit', N'decimal',
-                              N'numeric', N'money', N'smallmoney', N'float', N'real')
+        ELSE IF @kind = N'number' AND @type NOT IN
+            (N'bigint', N'int', N'smallint', N'tinyint', N'bit', N'decimal', N'numeric', N'money',
+             N'smallmoney', N'float', N'real')
             SET @problems = @problems + N'features: ' + @name + N' is ' + @type
-                + N'; allowed: a number or a bit' + @line;
+                + N'; allowed: a number or a bit'
+                + CASE WHEN @type IN (N'char', N'varchar', N'nchar', N'nvarchar', N'uniqueidentifier')
+                       THEN N', or {"column": ' + sqlkmeans.json_text(@name) + N', "type": "category"}'
+                       WHEN @type IN (N'date', N'datetime', N'datetime2', N'smalldatetime',
+                                      N'datetimeoffset')
+                       THEN N', or {"column": ' + sqlkmeans.json_text(@name) + N', "type": "date"}'
+                       ELSE N'' END + @line;
+        ELSE IF @kind = N'category' AND @type NOT IN
+            (N'char', N'varchar', N'nchar', N'nvarchar', N'uniqueidentifier', N'bit', N'tinyint',
+             N'smallint', N'int', N'bigint')
+            SET @problems = @problems + N'features: ' + @name + N' is ' + @type
+                + N'; allowed for a category: text, uniqueidentifier, a bit or an integer' + @line;
+        ELSE IF @kind = N'date' AND @type NOT IN
+            (N'date', N'datetime', N'datetime2', N'smalldatetime', N'datetimeoffset')
+            SET @problems = @problems + N'features: ' + @name + N' is ' + @type
+                + N'; allowed for a date: date, datetime, datetime2, smalldatetime, datetimeoffset'
+                + @line;
+        IF @name = @sample_weight
+            SET @problems = @problems + N'sample_weight: ' + @name
+                + N' is a feature too; a weight counts customers, it does not measure them' + @line;
     END;
 
     IF NOT EXISTS (SELECT 1 FROM OPENJSON(@definition, '$.features') AS j)
         SET @problems = @problems + N'features: missing; allowed: one or more columns of the source'
             + @line;
+
+    SET @type = NULL;
+    SELECT @type = c.type FROM #source_column AS c WHERE c.name = @sample_weight;
+    IF @sample_weight IS NOT NULL AND @problem IS NULL
+    BEGIN
+        IF @type IS NULL
+            SET @problems = @problems + N'sample_weight: the source has no column '
+                + @sample_weight + @line;
+        ELSE IF @type NOT IN (N'bigint', N'int', N'smallint', N'tinyint', N'bit', N'decimal',
+                              N'numeric', N'money', N'smallmoney', N'float', N'real')
+            SET @problems = @problems + N'sample_weight: ' + @sample_weight + N' is ' + @type
+                + N'; allowed: a number or a bit' + @line;
+        IF EXISTS (SELECT 1 FROM OPENJSON(@key) AS j WHERE j.[value] = @sample_weight)
+            SET @problems = @problems + N'sample_weight: ' + @sample_weight
+                + N' is the key too; a key identifies, it does not count' + @line;
+    END;
+END;
+GO
+
+-- procedures/complete_features.sql
+IF OBJECT_ID(N'sqlkmeans.complete_features', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.complete_features AS RETURN 0;');
+GO
+-- Features as a definition holds them: a JSON list of objects, each with every key. Adds a line to
+-- @problems for each thing wrong.
+ALTER PROCEDURE sqlkmeans.complete_features
+    @key      nvarchar(max),
+    @features nvarchar(max) OUTPUT,
+    @problems nvarchar(max) OUTPUT
+AS
+BEGIN
+    SET NOCOUNT ON;
+
+    DECLARE @line nchar(1) = NCHAR(10);
+    DECLARE @given nvarchar(max) = sqlkmeans.name_list(@features);
+    DECLARE @list nvarchar(max) = N'';
+    DECLARE @position int = 0;
+    DECLARE @item nvarchar(max);
+    DECLARE @name nvarchar(128);
+    DECLARE @type nvarchar(100);
+    DECLARE @transform nvarchar(100);
+    DECLARE @weight nvarchar(100);
+    DECLARE @winsorize nvarchar(max);
+    DECLARE @min_frequency nvarchar(100);
+    DECLARE @max_categories nvarchar(100);
+    DECLARE @unknown nvarchar(4000);
+
+    IF @given IS NULL
+        SET @problems = @problems
+            + N'@features: not a list; allowed: a,b or JSON ["a", {"column": "b"}]' + @line;
+
+    -- One at a time: adding up texts over the rows of a SELECT is not the same on every server.
+    WHILE EXISTS (SELECT 1 FROM OPENJSON(@given) AS j WHERE CAST(j.[key] AS int) = @position)
+    BEGIN
+        SELECT @item = CASE j.[type] WHEN 1 THEN N'{"column":' + sqlkmeans.json_text(j.[value]) + N'}'
+                                     WHEN 5 THEN j.[value] ELSE N'{}' END
+        FROM OPENJSON(@given) AS j
+        WHERE CAST(j.[key] AS int) = @position;
+        SET @position = @position + 1;
+
+        SELECT @name = COALESCE(j.[column], N''),
+            @type = LOWER(COALESCE(j.type, N'number')),
+            @transform = LOWER(COALESCE(j.transform, N'none')),
+            @weight = COALESCE(j.weight, N'1.0'),
+            @winsorize = COALESCE(j.quantiles, j.winsorize),
+            @min_frequency = COALESCE(j.min_frequency, N'0.01'),
+            @max_categories = COALESCE(j.max_categories, N'20')
+        FROM OPENJSON(@item) WITH (
+            [column]       nvarchar(max) '$.column',
+            type           nvarchar(max) '$.type',
+            transform      nvarchar(max) '$.transform',
+            weight         nvarchar(max) '$.weight',
+            quantiles      nvarchar(max) '$.winsorize' AS JSON,
+            winsorize      nvarchar(max) '$.winsorize',
+            min_frequency  nvarchar(max) '$.min_frequency',
+            max_categories nvarchar(max) '$.max_categories'
+        ) AS j;
+
+        SELECT @unknown = MIN(k.[key])
+        FROM OPENJSON(@item) AS k
+        WHERE k.[key] NOT IN (N'column', N'type', N'transform', N'weight', N'winsorize',
+                              N'min_frequency', N'max_categories');
+        IF @unknown IS NOT NULL
+            SET @problems = @problems + N'@features: unknown key ' + LEFT(@unknown, 200)
+                + N'; allowed: column, type, transform, weight, winsorize, min_frequency, '
+                + N'max_categories' + @line;
+        IF @type NOT IN (N'number', N'category', N'date')
+            SET @problems = @problems + N'@features: type ' + @type + N' of ' + @name
+                + N' given; allowed: number, category, date' + @line;
+        IF @transform NOT IN (N'none', N'log1p')
+            SET @problems = @problems + N'@features: transform ' + @transform + N' of ' + @name
+                + N' given; allowed: none, log1p' + @line;
+        IF COALESCE(TRY_CAST(sqlkmeans.json_number(@weight) AS float), 0) <= 0
+            SET @problems = @problems + N'@features: weight ' + @weight + N' of ' + @name
+                + N' given; allowed: a number above 0' + @line;
+        IF @winsorize IS NOT NULL AND sqlkmeans.quantiles(@winsorize) IS NULL
+            SET @problems = @problems + N'@features: winsorize ' + LEFT(@winsorize, 100) + N' of '
+                + @name + N' given; allowed: two quantiles, such as [0.01, 0.99]' + @line;
+        IF @type = N'category' AND (@transform <> N'none' OR @winsorize IS NOT NULL)
+            SET @problems = @problems + N'@features: transform or winsorize of ' + @name
+                + N' given; allowed for number and date only' + @line;
+        IF COALESCE(TRY_CAST(sqlkmeans.json_number(@min_frequency) AS float), -1) NOT BETWEEN 0 AND 1
+            SET @problems = @problems + N'@features: min_frequency ' + @min_frequency + N' of '
+                + @name + N' given; allowed: 0 to 1' + @line;
+        IF COALESCE(TRY_CAST(@max_categories AS int), 0) NOT BETWEEN 2 AND 100
+            SET @problems = @problems + N'@features: max_categories ' + @max_categories + N' of '
+                + @name + N' given; allowed: 2 to 100' + @line;
+        IF EXISTS (SELECT 1 FROM OPENJSON(N'[' + @list + N']') AS d
+                   WHERE JSON_VALUE(d.[value], '$.column') = @name)
+            SET @problems = @problems + N'@features: ' + @name + N' is named twice' + @line;
+        IF EXISTS (SELECT 1 FROM OPENJSON(@key) AS j WHERE j.[value] = @name)
+            SET @problems = @problems + N'@features: ' + @name
+                + N' is the key too; a key identifies, it does not measure' + @line;
+
+        SET @list = @list + CASE WHEN @position > 1 THEN N',' ELSE N'' END
+            + N'{"column":' + sqlkmeans.json_text(@name)
+            + N',"type":' + sqlkmeans.json_text(@type)
+            + N',"transform":' + sqlkmeans.json_text(@transform)
+            + N',"weight":' + COALESCE(sqlkmeans.json_number(@weight), N'1.0')
+            + N',"winsorize":' + COALESCE(sqlkmeans.quantiles(@winsorize), N'null')
+            + N',"min_frequency":' + COALESCE(sqlkmeans.json_number(@min_frequency), N'0.01')
+            + N',"max_categories":'
+            + COALESCE(CAST(TRY_CAST(@max_categories AS int) AS nvarchar(20)), N'20') + N'}';
+    END;
+    SET @features = N'[' + @list + N']';
+END;
+GO
+
+-- procedures/complete_guard.sql
+IF OBJECT_ID(N'sqlkmeans.complete_guard', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.complete_guard AS RETURN 0;');
+GO
+-- A guard as a definition holds it, with every key. Adds a line to @problems for each thing wrong.
+ALTER PROCEDURE sqlkmeans.complete_guard
+    @guard    nvarchar(max) OUTPUT,
+    @problems nvarchar(max) OUTPUT
+AS
+BEGIN
+    SET NOCOUNT ON;
+
+    DECLARE @line nchar(1) = NCHAR(10);
+    DECLARE @given nvarchar(max) = COALESCE(@guard, N'{}');
+    DECLARE @unknown nvarchar(4000);
+    DECLARE @position int = 0;
+    DECLARE @name nvarchar(40);
+    DECLARE @default nvarchar(40);
+    DECLARE @value nvarchar(100);
+    DECLARE @type int;
+
+    IF ISJSON(@given) = 0 OR LEFT(LTRIM(@given), 1) <> N'{'
+    BEGIN
+        SET @problems = @problems + N'@guard: ' + LEFT(@given, 200)
+            + N' given; allowed: a JSON object, such as {"action": "refuse", "psi": 0.5}' + @line;
+        SET @given = N'{}';
+    END;
+
+    SELECT @unknown = MIN(j.[key])
+    FROM OPENJSON(@given) AS j
+    WHERE j.[key] NOT IN (N'action', N'rows', N'moved', N'psi', N'centroid_shift', N'distance',
+                          N'silhouette');
+    IF @unknown IS NOT NULL
+        SET @problems = @problems + N'@guard: unknown key ' + LEFT(@unknown, 200) + N'; allowed: '
+            + N'action, rows, moved, psi, centroid_shift, distance, silhouette' + @line;
+
+    SET @guard = N'';
+    WHILE @position < 7
+    BEGIN
+        SET @position = @position + 1;
+        SELECT @name = k.name, @default = k.[default]
+        FROM (VALUES (1, N'action', N'warn'), (2, N'rows', N'0.5'), (3, N'moved', N'0.5'),
+                     (4, N'psi', N'0.25'), (5, N'centroid_shift', N'1.0'), (6, N'distance', N'0.5'),
+                     (7, N'silhouette', N'0.2')) AS k (position, name, [default])
+        WHERE k.position = @position;
+        SET @type = NULL;
+        SELECT @type = j.[type], @value = COALESCE(LEFT(j.[value], 100), N'null')
+        FROM OPENJSON(@given) AS j
+        WHERE j.[key] = @name;
+
+        IF @type IS NULL
+            SET @value = @default;
+        ELSE IF @name = N'action' AND (@type <> 1 OR LOWER(@value) NOT IN (N'warn', N'refuse'))
+            SET @problems = @problems + N'@guard: action ' + @value
+                + N' given; allowed: warn, refuse' + @line;
+        ELSE IF @name <> N'action'
+                AND (@type <> 2 OR COALESCE(TRY_CAST(@value AS float), 0) <= 0)
+            SET @problems = @problems + N'@guard: ' + @name + N' ' + @value
+                + N' given; allowed: a number above 0' + @line;
+
+        SET @guard = @guard + CASE WHEN @position > 1 THEN N',' ELSE N'' END
+            + sqlkmeans.json_text(@name) + N':'
+            + CASE WHEN @name = N'action' THEN sqlkmeans.json_text(LOWER(@value))
+                   ELSE COALESCE(sqlkmeans.json_number(@value), @default) END;
+    END;
+    SET @guard = N'{' + @guard + N'}';
 END;
 GO
 
@@ -1544,21 +1893,23 @@ IF OBJECT_ID(N'sqlkmeans.scoring_text', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.scoring_text AS RETURN 0;');
 GO
 -- A query that scores one row with a stored model, as text: columns segment_id, segment_name,
--- distance and runner_up_distance. Values come from parameters named after the features, or with
--- @row = 1 from columns of the row s. The arithmetic is the one that training used, in the same
+-- distance and runner_up_distance. Values come from parameters named after the source's columns.
+-- With @row = 1 they come from the row s: @values are the features in its own units, o1, o2 …, and
+-- the query reads them from a row o. The arithmetic is the one that training used, in the same
 -- order; the nearest centroid is found by squared distance, the lowest segment id wins a tie, and
 -- a missing value that the model does not fill in makes all of them NULL.
 ALTER PROCEDURE sqlkmeans.scoring_text
     @run_id     bigint,
     @row        bit,
     @parameters nvarchar(max) OUTPUT,
+    @values     nvarchar(max) OUTPUT,
     @query      nvarchar(max) OUTPUT
 AS
 BEGIN
     SET NOCOUNT ON;
 
     DECLARE @line nchar(1) = NCHAR(10);
-    DECLARE @own nvarchar(max) = N'';
+    DECLARE @filled nvarchar(max) = N'';
     DECLARE @transformed nvarchar(max) = N'';
     DECLARE @scaled nvarchar(max) = N'';
     DECLARE @distances nvarchar(max) = N'';
@@ -1568,13 +1919,17 @@ BEGIN
     DECLARE @names nvarchar(max) = N'';
     DECLARE @sum nvarchar(max);
     DECLARE @value nvarchar(400);
+    DECLARE @own nvarchar(max);
     DECLARE @x nvarchar(40);
     DECLARE @z nvarchar(40);
     DECLARE @position int = 0;
     DECLARE @segment_id int = 0;
     DECLARE @id nvarchar(20);
     DECLARE @k int;
-    DECLARE @feature nvarchar(128);
+    DECLARE @column nvarchar(400);
+    DECLARE @columns int = 0;
+    DECLARE @first int;
+    DECLARE @type nvarchar(16);
     DECLARE @transform nvarchar(16);
     DECLARE @center nvarchar(40);
     DECLARE @divisor nvarchar(40);
@@ -1600,35 +1955,54 @@ BEGIN
     END;
 
     SET @parameters = N'';
+    SET @values = N'';
     WHILE 1 = 1
     BEGIN
-        SET @feature = NULL;
-        SELECT TOP (1) @position = f.position, @feature = f.feature, @transform = f.transform,
+        SET @column = NULL;
+        SELECT TOP (1) @position = f.position, @column = f.source_column, @type = f.type,
+            @transform = f.transform,
             @center = LTRIM(RTRIM(CONVERT(nvarchar(40), f.center, 3))),
             @divisor = LTRIM(RTRIM(CONVERT(nvarchar(40), f.scale / f.weight, 3))),
-            @fill = LTRIM(RTRIM(CONVERT(nvarchar(40), f.fill, 3)))
+            @fill = LTRIM(RTRIM(CONVERT(nvarchar(40), CASE WHEN f.fill < f.low THEN f.low
+                                                           WHEN f.fill > f.high THEN f.high
+                                                           ELSE f.fill END, 3)))
         FROM sqlkmeans.model_feature AS f
         WHERE f.run_id = @run_id AND f.position > @position
         ORDER BY f.position;
-        IF @feature IS NULL
+        IF @column IS NULL
             BREAK;
 
         SET @x = CAST(@position AS nvarchar(10));
-        -- A column that is no plain word, differs from an earlier one in case only, or looks like
-        -- such a parameter itself, becomes a parameter by its position.
-        SET @value = CASE
-            WHEN @row = 1 THEN N'CAST(s.' + QUOTENAME(@feature) + N' AS float)'
-            WHEN sqlkmeans.is_plain_name(@feature) = 0
-                 OR LOWER(@feature) LIKE N'feature[_]%'
-                 OR EXISTS (SELECT 1 FROM sqlkmeans.model_feature AS f
-                            WHERE f.run_id = @run_id AND f.position < @position
-                              AND LOWER(f.feature) = LOWER(@feature))
-                THEN N'@feature_' + @x
-            ELSE N'@' + @feature
+        SELECT @first = MIN(f.position)
+        FROM sqlkmeans.model_feature AS f
+        WHERE f.run_id = @run_id AND f.source_column = @column;
+        IF @first = @position
+        BEGIN
+            SET @columns = @columns + 1;
+            -- A column that is no plain word, differs from an earlier one in case only, or looks
+            -- like such a parameter itself, becomes a parameter by its position.
+            SET @value = CASE
+                WHEN @row = 1 THEN N'CAST(s.' + QUOTENAME(@column) + N' AS '
+                    + CASE @type WHEN N'category' THEN N'nvarchar(4000)' WHEN N'date' THEN N'date'
+                                 ELSE N'float' END + N')'
+                WHEN sqlkmeans.is_plain_name(@column) = 0
+                     OR LOWER(@column) LIKE N'feature[_]%'
+                     OR EXISTS (SELECT 1 FROM sqlkmeans.model_feature AS f
+                                WHERE f.run_id = @run_id AND f.position < @position
+                                  AND LOWER(f.source_column) = LOWER(@column))
+                    THEN N'@feature_' + CAST(@columns AS nvarchar(10))
+                ELSE N'@' + @column
+            END;
+            SET @parameters = @parameters + @comma + @value + CASE @type
+                WHEN N'category' THEN N' nvarchar(4000)' WHEN N'date' THEN N' date' ELSE N' float' END;
         END;
-        SET @parameters = @parameters + @comma + @value + N' float';
-        SET @own = @own + @comma
-            + COALESCE(N'COALESCE(' + @value + N', ' + @fill + N')', @value) + N' AS x' + @x;
+
+        SET @own = sqlkmeans.own_value(@run_id, @position, @value);
+        SET @values = @values + @comma + @own + N' AS o' + @x;
+        IF @row = 1
+            SET @own = N'o.o' + @x;
+        SET @filled = @filled + @comma + COALESCE(N'COALESCE(' + @own + N', ' + @fill + N')', @own)
+            + N' AS x' + @x;
         SET @transformed = @transformed + @comma
             + CASE WHEN @transform = N'log1p'
                    -- ln(1 + x) to the last digits near 0 too (Goldberg, 1991, theorem 4).
@@ -1677,14 +2051,14 @@ BEGIN
         SET @others = @others + @comma + @item + N'CASE WHEN b.segment_id <> ' + @id
             + N' THEN d.d' + @id + N' END' + @item_end;
         SET @ids = @ids + N' WHEN d.d' + @id + N' THEN ' + @id;
-        SET @names = @names + N' WHEN ' + @id + N' THEN N''' + REPLACE(@name, N'''', N'''''') + N'''';
+        SET @names = @names + N' WHEN ' + @id + N' THEN ' + sqlkmeans.text_literal(@name);
         SET @comma = N', ';
     END;
 
     SET @query = N'SELECT b.segment_id, CASE b.segment_id' + @names + N' END AS segment_name,' + @line
         + N'    SQRT(n.squared_distance) AS distance,' + @line
         + N'    SQRT(' + @least + @others + @least_end + N') AS runner_up_distance' + @line
-        + N'FROM (SELECT ' + @own + N') AS x' + @line
+        + N'FROM (SELECT ' + @filled + N') AS x' + @line
         + N'CROSS APPLY (SELECT ' + @transformed + N') AS t' + @line
         + N'CROSS APPLY (SELECT ' + @scaled + N') AS z' + @line
         + N'CROSS APPLY (SELECT ' + @distances + N') AS d' + @line
@@ -1697,33 +2071,250 @@ GO
 IF OBJECT_ID(N'sqlkmeans.profile_text', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.profile_text AS RETURN 0;');
 GO
--- The features of a row s as rows v (position, value), as text of a CROSS APPLY.
+-- Parts of the statement that profiles labelled rows: @kept takes the features in their own units
+-- from a row o into #scored, and @each makes of a row s of #scored the rows v (position, value).
 ALTER PROCEDURE sqlkmeans.profile_text
-    @run_id    bigint,
-    @statement nvarchar(max) OUTPUT
+    @run_id bigint,
+    @kept   nvarchar(max) OUTPUT,
+    @each   nvarchar(max) OUTPUT
 AS
 BEGIN
     SET NOCOUNT ON;
 
     DECLARE @position int = 0;
-    DECLARE @feature nvarchar(128);
+    DECLARE @x nvarchar(10);
     DECLARE @comma nvarchar(2) = N'';
 
-    SET @statement = N'CROSS APPLY (VALUES ';
+    SET @kept = N'';
+    SET @each = N'CROSS APPLY (VALUES ';
     WHILE 1 = 1
     BEGIN
-        SET @feature = NULL;
-        SELECT TOP (1) @position = f.position, @feature = f.feature
+        SELECT @position = MIN(f.position)
         FROM sqlkmeans.model_feature AS f
-        WHERE f.run_id = @run_id AND f.position > @position
-        ORDER BY f.position;
-        IF @feature IS NULL
+        WHERE f.run_id = @run_id AND f.position > @position;
+        IF @position IS NULL
             BREAK;
-        SET @statement = @statement + @comma + N'(' + CAST(@position AS nvarchar(10)) + N', CAST(s.'
-            + QUOTENAME(@feature) + N' AS float))';
+        SET @x = CAST(@position AS nvarchar(10));
+        SET @kept = @kept + N', o.o' + @x + N' AS [sqlkmeans o' + @x + N']';
+        SET @each = @each + @comma + N'(' + @x + N', s.[sqlkmeans o' + @x + N'])';
         SET @comma = N', ';
     END;
-    SET @statement = @statement + N') AS v (position, value)';
+    SET @each = @each + N') AS v (position, value)';
+END;
+GO
+
+-- procedures/bins_text.sql
+IF OBJECT_ID(N'sqlkmeans.bins_text', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.bins_text AS RETURN 0;');
+GO
+-- Makes of a row s of #scored the rows v (position, bin): in which bin of a fit the row is, for each
+-- column of the source, 0 where its value is missing. NULL where the fit has no bins.
+ALTER PROCEDURE sqlkmeans.bins_text
+    @run_id bigint,
+    @each   nvarchar(max) OUTPUT
+AS
+BEGIN
+    SET NOCOUNT ON;
+
+    DECLARE @column nvarchar(400);
+    DECLARE @type nvarchar(16);
+    DECLARE @position int = 0;
+    DECLARE @feature int;
+    DECLARE @bin int;
+    DECLARE @last int;
+    DECLARE @upper nvarchar(40);
+    DECLARE @o nvarchar(40);
+    DECLARE @case nvarchar(max);
+    DECLARE @list nvarchar(max) = N'';
+
+    CREATE TABLE #column
+    (
+        position int           NOT NULL,
+        feature  int           NOT NULL,
+        name     nvarchar(128) COLLATE DATABASE_DEFAULT NOT NULL,
+        type     nvarchar(16)  COLLATE DATABASE_DEFAULT NOT NULL
+    );
+    INSERT INTO #column (position, feature, name, type)
+    SELECT ROW_NUMBER() OVER (ORDER BY MIN(f.position)), MIN(f.position), f.source_column, f.type
+    FROM sqlkmeans.model_feature AS f
+    WHERE f.run_id = @run_id
+    GROUP BY f.source_column, f.type;
+
+    WHILE 1 = 1
+    BEGIN
+        SET @column = NULL;
+        SELECT TOP (1) @position = c.position, @feature = c.feature, @column = c.name, @type = c.type
+        FROM #column AS c
+        WHERE c.position > @position
+        ORDER BY c.position;
+        IF @column IS NULL
+            BREAK;
+
+        -- The last bin takes what is above all others; of a category, the levels without a bin.
+        SELECT @last = COALESCE(MAX(CASE WHEN b.label = N'(other)' AND @type = N'category'
+                                         THEN b.bin END), MAX(b.bin))
+        FROM sqlkmeans.feature_bin AS b
+        WHERE b.run_id = @run_id AND b.position = @position AND b.feature = @column;
+        IF @last IS NULL
+            CONTINUE;
+
+        SET @o = N's.[sqlkmeans o' + CAST(@feature AS nvarchar(10)) + N']';
+        SET @case = N'CASE WHEN ' + @o + N' IS NULL THEN 0';
+        SET @bin = 0;
+        WHILE @type <> N'category' AND @bin IS NOT NULL
+        BEGIN
+            SELECT @bin = MIN(b.bin)
+            FROM sqlkmeans.feature_bin AS b
+            WHERE b.run_id = @run_id AND b.position = @position AND b.bin > @bin
+              AND b.upper IS NOT NULL;
+            SELECT @case = @case + N' WHEN ' + @o + N' <= '
+                + LTRIM(RTRIM(CONVERT(nvarchar(40), b.upper, 3))) + N' THEN '
+                + CAST(@bin AS nvarchar(10))
+            FROM sqlkmeans.feature_bin AS b
+            WHERE b.run_id = @run_id AND b.position = @position AND b.bin = @bin;
+        END;
+        WHILE @type = N'category' AND @feature IS NOT NULL
+        BEGIN
+            SELECT @case = @case + N' WHEN s.[sqlkmeans o' + CAST(@feature AS nvarchar(10))
+                + N'] = 1e0 THEN ' + CAST(b.bin AS nvarchar(10))
+            FROM sqlkmeans.model_feature AS f
+            INNER JOIN sqlkmeans.feature_bin AS b
+                ON b.run_id = f.run_id AND b.position = @position AND b.bin > 0
+               AND (b.label + N'.') COLLATE Latin1_General_100_BIN2 = f.level + N'.'
+            WHERE f.run_id = @run_id AND f.position = @feature;
+            SELECT @feature = MIN(f.position)
+            FROM sqlkmeans.model_feature AS f
+            WHERE f.run_id = @run_id AND f.source_column = @column AND f.position > @feature;
+        END;
+
+        SET @list = @list + CASE WHEN @list = N'' THEN N'' ELSE N', ' END + N'('
+            + CAST(@position AS nvarchar(10)) + N', ' + @case + N' ELSE '
+            + CAST(@last AS nvarchar(10)) + N' END)';
+    END;
+
+    SET @each = CASE WHEN @list <> N'' THEN N'CROSS APPLY (VALUES ' + @list
+        + N') AS v (position, bin)' END;
+END;
+GO
+
+-- procedures/watch_labels.sql
+IF OBJECT_ID(N'sqlkmeans.watch_labels', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.watch_labels AS RETURN 0;');
+GO
+-- Compares labels that a stored model gave with the run that fitted it, from the caller's tables
+-- #bin and #profile: fills its table #drift, and says in @warnings, a line each, what is beyond a
+-- threshold of the guard. Raises these where the guard refuses.
+ALTER PROCEDURE sqlkmeans.watch_labels
+    @model_run_id  bigint,
+    @definition    nvarchar(max),
+    @rows          bigint,
+    @mean_distance float,
+    @warnings      nvarchar(max) OUTPUT
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @line nchar(1) = NCHAR(10);
+    DECLARE @run nvarchar(20) = CAST(@model_run_id AS nvarchar(20));
+    DECLARE @allowed_rows float =
+        COALESCE(TRY_CAST(JSON_VALUE(@definition, '$.guard.rows') AS float), 0.5);
+    DECLARE @allowed_psi float =
+        COALESCE(TRY_CAST(JSON_VALUE(@definition, '$.guard.psi') AS float), 0.25);
+    DECLARE @allowed_distance float =
+        COALESCE(TRY_CAST(JSON_VALUE(@definition, '$.guard.distance') AS float), 0.5);
+    DECLARE @rows_then bigint;
+    DECLARE @distance_then float;
+    DECLARE @position int = 0;
+    DECLARE @psi float;
+
+    SET @warnings = N'';
+    SELECT @rows_then = r.[rows], @distance_then = r.mean_distance
+    FROM sqlkmeans.run AS r
+    WHERE r.run_id = @model_run_id;
+
+    -- Shares of each bin then and now; what is below 0.0001 counts as that, because a logarithm of
+    -- 0 is none. The index is Siddiqi's (Credit Risk Scorecards, 2006).
+    CREATE TABLE #share
+    (
+        position int   NOT NULL,
+        bin      int   NOT NULL,
+        earlier  float NOT NULL,
+        present  float NOT NULL
+    );
+    INSERT INTO #share (position, bin, earlier, present)
+    SELECT b.position, b.bin, b.customers / CAST(t.customers AS float),
+        COALESCE(n.customers, 0) / CAST(@rows AS float)
+    FROM sqlkmeans.feature_bin AS b
+    INNER JOIN (SELECT f.position, SUM(f.customers) AS customers
+                FROM sqlkmeans.feature_bin AS f
+                WHERE f.run_id = @model_run_id
+                GROUP BY f.position) AS t
+        ON t.position = b.position
+    LEFT JOIN #bin AS n ON n.position = b.position AND n.bin = b.bin
+    WHERE b.run_id = @model_run_id AND t.customers > 0
+      AND EXISTS (SELECT 1 FROM #bin AS o WHERE o.position = b.position);
+
+    INSERT INTO #drift (position, feature, psi, missing_share, previous_missing_share)
+    SELECT h.position, MIN(b.feature), SUM((p.present - p.earlier) * LOG(p.present / p.earlier)),
+        SUM(CASE WHEN h.bin = 0 THEN h.present ELSE 0e0 END),
+        SUM(CASE WHEN h.bin = 0 THEN h.earlier ELSE 0e0 END)
+    FROM #share AS h
+    CROSS APPLY (SELECT CASE WHEN h.earlier < 0.0001 THEN 0.0001 ELSE h.earlier END AS earlier,
+                        CASE WHEN h.present < 0.0001 THEN 0.0001 ELSE h.present END AS present) AS p
+    INNER JOIN sqlkmeans.feature_bin AS b
+        ON b.run_id = @model_run_id AND b.position = h.position AND b.bin = h.bin
+    GROUP BY h.position;
+
+    -- A category has no mean of its own.
+    UPDATE d
+    SET mean = p.mean, previous_mean = e.mean
+    FROM #drift AS d
+    INNER JOIN sqlkmeans.model_feature AS f
+        ON f.run_id = @model_run_id AND f.source_column = d.feature AND f.type <> N'category'
+    INNER JOIN #profile AS p ON p.segment_id = 0 AND p.position = f.position
+    LEFT JOIN sqlkmeans.segment_feature AS e
+        ON e.run_id = @model_run_id AND e.segment_id = 0 AND e.position = f.position;
+
+    IF ABS(@rows / NULLIF(CAST(@rows_then AS float), 0) - 1) > @allowed_rows
+        SET @warnings = @warnings + N'customers: ' + CAST(@rows AS nvarchar(20)) + N', and '
+            + CAST(@rows_then AS nvarchar(20)) + N' in run ' + @run + N' (allowed change '
+            + CAST(@allowed_rows AS nvarchar(40)) + N')' + @line;
+
+    WHILE 1 = 1
+    BEGIN
+        SET @psi = NULL;
+        SELECT TOP (1) @position = d.position, @psi = d.psi
+        FROM #drift AS d
+        WHERE d.position > @position
+        ORDER BY d.position;
+        IF @psi IS NULL
+            BREAK;
+        IF @psi > @allowed_psi
+            SELECT TOP (1) @warnings = @warnings + b.feature + N': drifted since run ' + @run
+                + N' (PSI ' + CAST(CAST(@psi AS decimal(9, 2)) AS nvarchar(20)) + N', allowed '
+                + CAST(@allowed_psi AS nvarchar(40)) + N'): '
+                + CAST(CAST(100 * h.present AS decimal(5, 0)) AS nvarchar(20)) + N'% are ' + b.label
+                + N', and ' + CAST(CAST(100 * h.earlier AS decimal(5, 0)) AS nvarchar(20))
+                + N'% were' + @line
+            FROM #share AS h
+            INNER JOIN sqlkmeans.feature_bin AS b
+                ON b.run_id = @model_run_id AND b.position = h.position AND b.bin = h.bin
+            WHERE h.position = @position
+            ORDER BY ABS(h.present - h.earlier) DESC, h.bin;
+    END;
+
+    IF @mean_distance > @distance_then * (1 + @allowed_distance)
+        SET @warnings = @warnings + N'distance: ' + CAST(@mean_distance AS nvarchar(40))
+            + N' to the centroid on average, was ' + CAST(@distance_then AS nvarchar(40))
+            + N' in run ' + @run + N' (allowed growth ' + CAST(@allowed_distance AS nvarchar(40))
+            + N')' + @line;
+
+    IF @warnings <> N'' AND JSON_VALUE(@definition, '$.guard.action') = N'refuse'
+    BEGIN
+        SET @warnings = @warnings + N'nothing was published, because guard.action is "refuse"; '
+            + N'correct the source, or define a higher threshold or "warn" (docs/operate.md)';
+        EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @warnings;
+    END;
 END;
 GO
 
@@ -1742,6 +2333,7 @@ BEGIN
 
     DECLARE @function nvarchar(300) = N'sqlkmeans.' + QUOTENAME(N'assign_' + @segmentation);
     DECLARE @parameters nvarchar(max);
+    DECLARE @values nvarchar(max);
     DECLARE @query nvarchar(max);
     DECLARE @statement nvarchar(max);
     DECLARE @active bigint;
@@ -1752,7 +2344,8 @@ BEGIN
 
     BEGIN TRY
         EXECUTE sqlkmeans.scoring_text
-            @run_id = @active, @row = 0, @parameters = @parameters OUTPUT, @query = @query OUTPUT;
+            @run_id = @active, @row = 0, @parameters = @parameters OUTPUT,
+            @values = @values OUTPUT, @query = @query OUTPUT;
 
         SET @statement = CASE WHEN OBJECT_ID(@function, N'IF') IS NULL THEN N'CREATE' ELSE N'ALTER' END
             + N' FUNCTION ' + @function + N' (' + @parameters + N')' + NCHAR(10)
@@ -1928,19 +2521,25 @@ IF OBJECT_ID(N'sqlkmeans.define_segmentation', N'P') IS NULL
 GO
 -- Registers a segmentation, or changes the one of that name, after checking all of it.
 ALTER PROCEDURE sqlkmeans.define_segmentation
-    @segmentation nvarchar(128) = NULL,
-    @source       nvarchar(max) = NULL,
-    @key          nvarchar(max) = NULL,
-    @features     nvarchar(max) = NULL,
-    @k            int           = NULL,
-    @target       nvarchar(400) = NULL,
-    @scaling      nvarchar(16)  = N'standard',
-    @missing      nvarchar(16)  = N'error',
-    @n_init       int           = 10,
-    @seed         bigint        = 0,
-    @engine       nvarchar(32)  = N'local',
-    @execute      bit           = 1,
-    @help         bit           = 0
+    @segmentation  nvarchar(128) = NULL,
+    @source        nvarchar(max) = NULL,
+    @key           nvarchar(max) = NULL,
+    @features      nvarchar(max) = NULL,
+    @k             int           = NULL,
+    @k_min         int           = NULL,
+    @k_max         int           = NULL,
+    @min_share     float         = 0,
+    @target        nvarchar(400) = NULL,
+    @scaling       nvarchar(16)  = N'standard',
+    @missing       nvarchar(16)  = N'error',
+    @n_init        int           = 10,
+    @seed          bigint        = 0,
+    @winsorize     nvarchar(100) = NULL,
+    @sample_weight nvarchar(128) = NULL,
+    @guard         nvarchar(max) = NULL,
+    @engine        nvarchar(32)  = N'local',
+    @execute       bit           = 1,
+    @help          bit           = 0
 AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
@@ -1956,18 +2555,29 @@ BEGIN
             (3, N'@key', N'nvarchar(max)', N'NULL',
                 N'The column that identifies a customer; several as a,b or as JSON ["a", "b"].'),
             (4, N'@features', N'nvarchar(max)', N'NULL',
-                N'The columns to cluster by: a,b or JSON ["a", {"column": "b", "transform": "log1p", "weight": 2}].'),
+                N'The columns to cluster by: a,b or JSON ["a", {"column": "b", "type": "category"}].'),
             (5, N'@k', N'int', N'NULL', N'The number of segments, 2 to 1,000.'),
-            (6, N'@target', N'nvarchar(400)', N'NULL',
+            (6, N'@k_min', N'int', N'NULL',
+                N'Instead of @k, with @k_max: the fewest segments that a run compares, 2 to 1,000.'),
+            (7, N'@k_max', N'int', N'NULL', N'The most segments that a run compares, 2 to 1,000.'),
+            (8, N'@min_share', N'float', N'0',
+                N'Refuses a number of segments with a smaller segment than this share, 0 to below 0.5.'),
+            (9, N'@target', N'nvarchar(400)', N'NULL',
                 N'The segment table, table or schema.table; the first run makes it.'),
-            (7, N'@scaling', N'nvarchar(16)', N'N''standard''', N'standard, robust, minmax or none.'),
-            (8, N'@missing', N'nvarchar(16)', N'N''error''', N'error, skip, mean or median.'),
-            (9, N'@n_init', N'int', N'10', N'Number of k-means++ starts, 1 to 1,000.'),
-            (10, N'@seed', N'bigint', N'0', N'Of the random numbers, 0 to 4,294,967,295.'),
-            (11, N'@engine', N'nvarchar(32)', N'N''local''',
+            (10, N'@scaling', N'nvarchar(16)', N'N''standard''', N'standard, robust, minmax or none.'),
+            (11, N'@missing', N'nvarchar(16)', N'N''error''', N'error, skip, mean or median.'),
+            (12, N'@n_init', N'int', N'10', N'Number of k-means++ starts, 1 to 1,000.'),
+            (13, N'@seed', N'bigint', N'0', N'Of the random numbers, 0 to 4,294,967,295.'),
+            (14, N'@winsorize', N'nvarchar(100)', N'NULL',
+                N'Two quantiles, such as [0.01, 0.99], that values outside are pulled in to.'),
+            (15, N'@sample_weight', N'nvarchar(128)', N'NULL',
+                N'A column of the source: how much a customer counts in the fit.'),
+            (16, N'@guard', N'nvarchar(max)', N'NULL',
+                N'How much a run may differ from the one before: JSON {"action": "refuse", "psi": 0.5}.'),
+            (17, N'@engine', N'nvarchar(32)', N'N''local''',
                 N'Where sqlkmeans run trains: local, or in_database.'),
-            (12, N'@execute', N'bit', N'1', N'0 shows what would be done and does nothing.'),
-            (13, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+            (18, N'@execute', N'bit', N'1', N'0 shows what would be done and does nothing.'),
+            (19, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
         ORDER BY h.position;
         RETURN 0;
@@ -1987,9 +2597,26 @@ BEGIN
     SET @missing = LOWER(@missing);
     SET @engine = LOWER(@engine);
 
-    IF @k IS NULL OR @k NOT BETWEEN 2 AND 1000
-        SET @problems = @problems + N'@k: ' + COALESCE(CAST(@k AS nvarchar(20)), N'NULL')
-            + N' given; allowed: 2 to 1,000' + @line;
+    IF @k IS NOT NULL AND (@k_min IS NOT NULL OR @k_max IS NOT NULL)
+        SET @problems = @problems + N'@k: ' + CAST(@k AS nvarchar(20))
+            + N' given beside @k_min or @k_max; allowed: either @k, or @k_min and @k_max' + @line;
+    ELSE IF @k_min IS NULL AND @k_max IS NULL
+    BEGIN
+        IF @k IS NULL OR @k NOT BETWEEN 2 AND 1000
+            SET @problems = @problems + N'@k: ' + COALESCE(CAST(@k AS nvarchar(20)), N'NULL')
+                + N' given; allowed: 2 to 1,000, or @k_min and @k_max instead' + @line;
+    END;
+    ELSE IF @k_min IS NULL OR @k_max IS NULL OR @k_min < 2 OR @k_max > 1000 OR @k_min > @k_max
+        SET @problems = @problems + N'@k_min: ' + COALESCE(CAST(@k_min AS nvarchar(20)), N'NULL')
+            + N' and @k_max: ' + COALESCE(CAST(@k_max AS nvarchar(20)), N'NULL')
+            + N' given; allowed: both, 2 to 1,000, @k_min not above @k_max' + @line;
+    IF @min_share IS NULL OR @min_share < 0 OR @min_share >= 0.5
+        SET @problems = @problems + N'@min_share: '
+            + COALESCE(CAST(@min_share AS nvarchar(40)), N'NULL')
+            + N' given; allowed: 0 to below 0.5' + @line;
+    IF @winsorize IS NOT NULL AND sqlkmeans.quantiles(@winsorize) IS NULL
+        SET @problems = @problems + N'@winsorize: ' + @winsorize
+            + N' given; allowed: two quantiles, such as [0.01, 0.99]' + @line;
     IF @scaling IS NULL OR @scaling NOT IN (N'standard', N'robust', N'minmax', N'none')
         SET @problems = @problems + N'@scaling: ' + COALESCE(@scaling, N'NULL')
             + N' given; allowed: standard, robust, minmax, none' + @line;
@@ -2007,81 +2634,28 @@ BEGIN
             + N' given; allowed: local, in_database' + @line;
 
     SET @key = sqlkmeans.name_list(@key);
-    SET @features = sqlkmeans.name_list(@features);
     IF @key IS NULL
         SET @problems = @problems + N'@key: not a list; allowed: a,b or JSON ["a", "b"]' + @line;
-    IF @features IS NULL
-        SET @problems = @problems
-            + N'@features: not a list; allowed: a,b or JSON ["a", {"column": "b"}]' + @line;
-
-    -- Features as a definition holds them: every one an object with every key.
-    CREATE TABLE #feature
-    (
-        position  int           NOT NULL,
-        name      nvarchar(128) COLLATE DATABASE_DEFAULT NULL,
-        transform nvarchar(100) COLLATE DATABASE_DEFAULT NULL,
-        weight    nvarchar(100) COLLATE DATABASE_DEFAULT NULL
-    );
-    INSERT INTO #feature (position, name, transform, weight)
-    SELECT CAST(j.[key] AS int) + 1,
-        CASE j.[type] WHEN 1 THEN j.[value] WHEN 5 THEN JSON_VALUE(j.[value], '$.column') END,
-        LOWER(COALESCE(CASE WHEN j.[type] = 5 THEN JSON_VALUE(j.[value], '$.transform') END, N'none')),
-        COALESCE(CASE WHEN j.[type] = 5 THEN JSON_VALUE(j.[value], '$.weight') END, N'1.0')
-    FROM OPENJSON(@features) AS j;
-
-    DECLARE @unknown nvarchar(4000);
-    SELECT @unknown = MIN(k.[key])
-    FROM OPENJSON(@features) AS j
-    CROSS APPLY OPENJSON(CASE WHEN j.[type] = 5 THEN j.[value] ELSE N'{}' END) AS k
-    WHERE k.[key] NOT IN (N'column', N'transform', N'weight');
-    IF @unknown IS NOT NULL
-        SET @problems = @problems + N'@features: unknown key ' + @unknown
-            + N'; allowed: column, transform, weight' + @line;
-
-    -- One row at a time: adding up texts over the rows of a SELECT is not the same on every server.
-    DECLARE @list nvarchar(max) = N'';
-    DECLARE @position int = 0;
-    DECLARE @name nvarchar(128);
-    DECLARE @transform nvarchar(100);
-    DECLARE @weight nvarchar(100);
-    WHILE @position < (SELECT COUNT(*) FROM #feature AS f)
-    BEGIN
-        SET @position = @position + 1;
-        SELECT @name = COALESCE(f.name, N''), @transform = f.transform, @weight = f.weight
-        FROM #feature AS f
-        WHERE f.position = @position;
-
-        IF @transform NOT IN (N'none', N'log1p')
-            SET @problems = @problems + N'@features: transform ' + @transform + N' of ' + @name
-                + N' given; allowed: none, log1p' + @line;
-        IF COALESCE(TRY_CAST(@weight AS float), 0) <= 0
-            SET @problems = @problems + N'@features: weight ' + @weight + N' of ' + @name
-                + N' given; allowed: a number above 0' + @line;
-        IF EXISTS (SELECT 1 FROM #feature AS f WHERE f.name = @name AND f.position < @position)
-            SET @problems = @problems + N'@features: ' + @name + N' is named twice' + @line;
-        IF EXISTS (SELECT 1 FROM OPENJSON(@key) AS j WHERE j.[value] = @name)
-            SET @problems = @problems + N'@features: ' + @name
-                + N' is the key too; a key identifies, it does not measure' + @line;
-
-        SET @list = @list + CASE WHEN @position > 1 THEN N',' ELSE N'' END
-            + N'{"column":' + sqlkmeans.json_text(@name) + N',"transform":'
-            + sqlkmeans.json_text(@transform) + N',"weight":'
-            -- As it came where that is a JSON number, which .5 and +2 are not.
-            + CASE WHEN ISJSON(N'[' + @weight + N']') = 1 THEN @weight
-                   ELSE COALESCE(CONVERT(nvarchar(40), TRY_CAST(@weight AS float), 3), N'1.0') END
-            + N'}';
-    END;
+    EXECUTE sqlkmeans.complete_features
+        @key = @key, @features = @features OUTPUT, @problems = @problems OUTPUT;
+    EXECUTE sqlkmeans.complete_guard @guard = @guard OUTPUT, @problems = @problems OUTPUT;
 
     SET @definition = N'{"name":' + sqlkmeans.json_text(COALESCE(@segmentation, N''))
         + N',"source":' + sqlkmeans.json_text(COALESCE(@source, N''))
         + N',"key":' + COALESCE(@key, N'[]')
-        + N',"features":[' + @list
-        + N'],"k":' + CAST(COALESCE(@k, 0) AS nvarchar(20))
+        + N',"features":' + @features
+        + N',"k":' + COALESCE(CAST(@k AS nvarchar(20)), N'"auto"')
+        + N',"k_min":' + CAST(COALESCE(@k_min, 2) AS nvarchar(20))
+        + N',"k_max":' + CAST(COALESCE(@k_max, 10) AS nvarchar(20))
+        + N',"min_share":' + LTRIM(RTRIM(CONVERT(nvarchar(40), COALESCE(@min_share, 0), 3)))
         + N',"target":' + sqlkmeans.json_text(COALESCE(@target, N''))
         + N',"scaling":' + sqlkmeans.json_text(COALESCE(@scaling, N''))
         + N',"missing":' + sqlkmeans.json_text(COALESCE(@missing, N''))
         + N',"n_init":' + CAST(COALESCE(@n_init, 0) AS nvarchar(20))
         + N',"seed":' + CAST(COALESCE(@seed, 0) AS nvarchar(20))
+        + N',"winsorize":' + COALESCE(sqlkmeans.quantiles(@winsorize), N'null')
+        + N',"sample_weight":' + sqlkmeans.json_text(@sample_weight)
+        + N',"guard":' + @guard
         + N',"engine":' + sqlkmeans.json_text(COALESCE(@engine, N'')) + N'}';
 
     EXECUTE sqlkmeans.check_definition
@@ -2750,7 +3324,15 @@ BEGIN
     DECLARE @active bigint;
     DECLARE @last_segment_id int;
     DECLARE @parameters nvarchar(max);
+    DECLARE @values nvarchar(max);
     DECLARE @query nvarchar(max);
+    DECLARE @kept nvarchar(max);
+    DECLARE @each nvarchar(max);
+    DECLARE @bins nvarchar(max);
+    DECLARE @warnings nvarchar(max);
+    DECLARE @list nvarchar(max) = N'';
+    DECLARE @psi float;
+    DECLARE @mean_distance float;
     DECLARE @statement nvarchar(max);
     DECLARE @staging nvarchar(200);
     DECLARE @publication nvarchar(max);
@@ -2779,13 +3361,18 @@ BEGIN
         SET @problems = @segmentation + N': no model yet; the first run makes it';
     EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
 
+    -- A category has several features, one after the other.
     IF EXISTS (
         SELECT 1
         FROM OPENJSON(@definition, '$.features') AS j
-        FULL JOIN (SELECT f.position, f.feature, f.transform, f.weight
-                   FROM sqlkmeans.model_feature AS f WHERE f.run_id = @active) AS f
+        FULL JOIN (SELECT ROW_NUMBER() OVER (ORDER BY MIN(m.position)) AS position, m.source_column,
+                       m.type, m.transform, m.weight
+                   FROM sqlkmeans.model_feature AS m
+                   WHERE m.run_id = @active
+                   GROUP BY m.source_column, m.type, m.transform, m.weight) AS f
             ON f.position = CAST(j.[key] AS int) + 1
-           AND f.feature = JSON_VALUE(j.[value], '$.column')
+           AND f.source_column = JSON_VALUE(j.[value], '$.column')
+           AND f.type = COALESCE(JSON_VALUE(j.[value], '$.type'), N'number')
            AND f.transform = COALESCE(JSON_VALUE(j.[value], '$.transform'), N'none')
            AND f.weight = COALESCE(CAST(JSON_VALUE(j.[value], '$.weight') AS float), 1)
         WHERE f.position IS NULL OR j.[key] IS NULL)
@@ -2812,8 +3399,21 @@ BEGIN
         mean       float  NULL,
         deviation  float  NULL,
         lowest     float  NULL,
+        median     float  NULL,
         highest    float  NULL,
+        known      bigint NOT NULL,
         missing    bigint NOT NULL
+    );
+    CREATE TABLE #bin (position int NOT NULL, bin int NOT NULL, customers bigint NOT NULL);
+    CREATE TABLE #drift
+    (
+        position               int           NOT NULL,
+        feature                nvarchar(400) COLLATE DATABASE_DEFAULT NOT NULL,
+        psi                    float         NOT NULL,
+        mean                   float         NULL,
+        previous_mean          float         NULL,
+        missing_share          float         NOT NULL,
+        previous_missing_share float         NOT NULL
     );
 
     EXECUTE sqlkmeans.take_lock @segmentation = @segmentation;
@@ -2826,24 +3426,63 @@ BEGIN
 
         -- Reads the source as the caller. Staged under the segment ids themselves.
         EXECUTE sqlkmeans.scoring_text
-            @run_id = @active, @row = 1, @parameters = @parameters OUTPUT, @query = @query OUTPUT;
-        -- Read once, so that the rows with and without a label are of the same moment.
+            @run_id = @active, @row = 1, @parameters = @parameters OUTPUT,
+            @values = @values OUTPUT, @query = @query OUTPUT;
+        EXECUTE sqlkmeans.profile_text
+            @run_id = @active, @kept = @kept OUTPUT, @each = @each OUTPUT;
+        EXECUTE sqlkmeans.bins_text @run_id = @active, @each = @bins OUTPUT;
+        -- Read once, so that labels and profile are of the same moment. The median is the middle
+        -- value, or the mean of the two in the middle; PERCENTILE_CONT is not on every server.
         SET @statement = N'SELECT ' + sqlkmeans.each_name(@key, N's.{}', N', ')
-            + N', f.segment_id AS [sqlkmeans cluster], f.distance AS [sqlkmeans distance]'
-            + N' INTO #scored FROM ' + @relation + N' CROSS APPLY (' + @query + N') AS f;'
-            + N' SET @total = ROWCOUNT_BIG();'
-            + N' INSERT INTO ' + @staging + N' ('
-            + sqlkmeans.each_name(@key, N'{}', N', ') + N', cluster, distance) SELECT '
-            + sqlkmeans.each_name(@key, N's.{}', N', ')
-            + N', s.[sqlkmeans cluster], s.[sqlkmeans distance] FROM #scored AS s'
-            + N' WHERE s.[sqlkmeans cluster] IS NOT NULL;'
-            + N' SET @rows = ROWCOUNT_BIG();'
-            + N' INSERT INTO #size (segment_id, size, within_ss)'
-            + N' SELECT l.cluster, COUNT_BIG(*), SUM(l.distance * l.distance) FROM ' + @staging
-            + N' AS l GROUP BY l.cluster;';
+            + N', f.segment_id AS [sqlkmeans cluster], f.distance AS [sqlkmeans distance]' + @kept
+            + N' INTO #scored FROM ' + @relation + N' CROSS APPLY (SELECT ' + @values
+            + N') AS o CROSS APPLY (' + @query + N') AS f;
+SET @total = ROWCOUNT_BIG();
+INSERT INTO ' + @staging + N' (' + sqlkmeans.each_name(@key, N'{}', N', ')
+            + N', cluster, distance) SELECT ' + sqlkmeans.each_name(@key, N's.{}', N', ')
+            + N', s.[sqlkmeans cluster], s.[sqlkmeans distance] FROM #scored AS s
+WHERE s.[sqlkmeans cluster] IS NOT NULL;
+SET @rows = ROWCOUNT_BIG();
+INSERT INTO #size (segment_id, size, within_ss)
+SELECT l.cluster, COUNT_BIG(*), SUM(l.distance * l.distance) FROM ' + @staging
+            + N' AS l GROUP BY l.cluster;
+INSERT INTO #profile
+    (segment_id, position, mean, deviation, lowest, highest, known, missing)
+SELECT COALESCE(s.[sqlkmeans cluster], 0), v.position, AVG(v.value), STDEVP(v.value),
+    MIN(v.value), MAX(v.value), COUNT_BIG(v.value), COUNT_BIG(*) - COUNT_BIG(v.value)
+FROM #scored AS s
+' + @each + N'
+WHERE s.[sqlkmeans cluster] IS NOT NULL
+GROUP BY GROUPING SETS ((s.[sqlkmeans cluster], v.position), (v.position));
+UPDATE p
+SET median = m.median
+FROM #profile AS p
+INNER JOIN (
+    SELECT r.segment_id, r.position, AVG(r.value) AS median
+    FROM (
+        SELECT g.segment_id, v.position, v.value,
+            ROW_NUMBER() OVER (PARTITION BY g.segment_id, v.position ORDER BY v.value) AS n
+        FROM #scored AS s
+        ' + @each + N'
+        CROSS APPLY (VALUES (0), (s.[sqlkmeans cluster])) AS g (segment_id)
+        WHERE s.[sqlkmeans cluster] IS NOT NULL AND v.value IS NOT NULL
+    ) AS r
+    INNER JOIN #profile AS k ON k.segment_id = r.segment_id AND k.position = r.position
+    WHERE r.n IN ((k.known + 1) / 2, (k.known + 2) / 2)
+    GROUP BY r.segment_id, r.position
+) AS m ON m.segment_id = p.segment_id AND m.position = p.position;
+SELECT @mean_distance = AVG(l.distance) FROM ' + @staging + N' AS l;
+' + COALESCE(N'INSERT INTO #bin (position, bin, customers)
+SELECT v.position, v.bin, COUNT_BIG(*)
+FROM #scored AS s
+' + @bins + N'
+WHERE s.[sqlkmeans cluster] IS NOT NULL
+GROUP BY v.position, v.bin;
+', N'');
         EXECUTE sys.sp_executesql
-            @statement, N'@rows bigint OUTPUT, @total bigint OUTPUT',
-            @rows = @rows OUTPUT, @total = @total OUTPUT;
+            @statement,
+            N'@rows bigint OUTPUT, @total bigint OUTPUT, @mean_distance float OUTPUT',
+            @rows = @rows OUTPUT, @total = @total OUTPUT, @mean_distance = @mean_distance OUTPUT;
 
         IF @rows = 0
             EXECUTE sqlkmeans.raise_problems @number = 50003,
@@ -2856,19 +3495,24 @@ BEGIN
             EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @problems;
         END;
 
+        EXECUTE sqlkmeans.watch_labels
+            @model_run_id = @active, @definition = @definition, @rows = @rows,
+            @mean_distance = @mean_distance, @warnings = @warnings OUTPUT;
+        SELECT @psi = MAX(d.psi) FROM #drift AS d;
+        IF @total > @rows
+            SET @list = sqlkmeans.json_text(CAST(@total - @rows AS nvarchar(20))
+                + N' rows were skipped because a feature is missing');
+        WHILE CHARINDEX(NCHAR(10), @warnings) > 0
+        BEGIN
+            SET @list = @list + CASE WHEN @list = N'' THEN N'' ELSE N',' END
+                + sqlkmeans.json_text(N'a refit is due: '
+                    + LEFT(@warnings, CHARINDEX(NCHAR(10), @warnings) - 1));
+            SET @warnings = SUBSTRING(@warnings, CHARINDEX(NCHAR(10), @warnings) + 1, LEN(@warnings));
+        END;
+
         INSERT INTO #size (segment_id, size, within_ss)
         SELECT 0, SUM(z.size), SUM(z.within_ss) FROM #size AS z;
         SELECT @inertia = z.within_ss FROM #size AS z WHERE z.segment_id = 0;
-
-        EXECUTE sqlkmeans.profile_text @run_id = @active, @statement = @query OUTPUT;
-        SET @statement = N'INSERT INTO #profile'
-            + N' (segment_id, position, mean, deviation, lowest, highest, missing)'
-            + N' SELECT COALESCE(l.cluster, 0), v.position, AVG(v.value), STDEVP(v.value),'
-            + N' MIN(v.value), MAX(v.value), COUNT_BIG(*) - COUNT_BIG(v.value) FROM ' + @relation
-            + N' INNER JOIN ' + @staging + N' AS l ON '
-            + sqlkmeans.each_name(@key, N'l.{} = s.{}', N' AND ') + N' ' + @query
-            + N' GROUP BY GROUPING SETS ((l.cluster, v.position), (v.position));';
-        EXECUTE sys.sp_executesql @statement;
 
         SET @tables = N'{"segment":' + (
             SELECT s.segment_id, s.name, s.name_source, s.description, COALESCE(z.size, 0) AS size,
@@ -2880,7 +3524,7 @@ BEGIN
             FOR JSON PATH
         ) + N',"segment_feature":' + (
             SELECT p.segment_id, p.position, f.feature, p.mean, p.deviation, p.lowest AS [min],
-                p.highest AS [max], p.missing,
+                p.median, p.highest AS [max], p.missing,
                 CASE WHEN p.segment_id = 0 OR e.deviation = 0 THEN 0e0
                      ELSE COALESCE((p.mean - e.mean) / e.deviation, 0e0) END AS importance
             FROM #profile AS p
@@ -2888,7 +3532,19 @@ BEGIN
             INNER JOIN sqlkmeans.model_feature AS f
                 ON f.run_id = @active AND f.position = p.position
             FOR JSON PATH
-        ) + N'}';
+        ) + COALESCE(N',"feature_bin":' + (
+            SELECT b.position, b.bin, b.feature, b.label, b.upper,
+                COALESCE(n.customers, 0) AS customers
+            FROM sqlkmeans.feature_bin AS b
+            LEFT JOIN #bin AS n ON n.position = b.position AND n.bin = b.bin
+            WHERE b.run_id = @active
+            FOR JSON PATH
+        ), N'') + COALESCE(N',"feature_drift":' + (
+            SELECT d.position, d.feature, d.psi, d.mean, d.previous_mean, d.missing_share,
+                d.previous_missing_share
+            FROM #drift AS d
+            FOR JSON PATH
+        ), N'') + N'}';
         SET @publication = N'{"segment_ids":' + sqlkmeans.own_ids(@last_segment_id)
             + N',"model_run_id":' + CAST(@active AS nvarchar(20))
             + N',"last_segment_id":' + CAST(@last_segment_id AS nvarchar(10))
@@ -2898,11 +3554,10 @@ BEGIN
             + N',"inertia":' + LTRIM(RTRIM(CONVERT(nvarchar(40), @inertia, 3)))
             + N',"seconds_assign":'
             + CAST(DATEDIFF(millisecond, @begun, SYSUTCDATETIME()) / 1000.0 AS nvarchar(40))
-            + CASE WHEN @total > @rows
-                   THEN N',"warnings":["' + CAST(@total - @rows AS nvarchar(20))
-                       + N' rows were skipped because a feature is missing"]'
-                   ELSE N'' END
-            + N'},"tables":' + @tables + N'}';
+            + N',"compared_run_id":' + CAST(@active AS nvarchar(20))
+            + N',"mean_distance":' + LTRIM(RTRIM(CONVERT(nvarchar(40), @mean_distance, 3)))
+            + COALESCE(N',"psi":' + LTRIM(RTRIM(CONVERT(nvarchar(40), @psi, 3))), N'')
+            + N',"warnings":[' + @list + N']},"tables":' + @tables + N'}';
 
         EXECUTE sqlkmeans.publish_staged
             @run_id = @run_id, @publication = @publication, @arrived = @arrived OUTPUT,
@@ -2971,6 +3626,9 @@ BEGIN
     DECLARE @active bigint;
     DECLARE @last_segment_id int;
     DECLARE @feature nvarchar(128);
+    DECLARE @type nvarchar(16);
+    DECLARE @f nvarchar(20);
+    DECLARE @sample_weight nvarchar(128);
     DECLARE @position int = 0;
     DECLARE @rows bigint;
     DECLARE @total bigint;
@@ -2998,7 +3656,9 @@ BEGIN
         EXECUTE sqlkmeans.raise_problems @number = 50004,
             @problems = N'this server runs no external scripts; train with the client: sqlkmeans run';
 
-    SELECT @source = j.source FROM OPENJSON(@definition) WITH (source nvarchar(max) '$.source') AS j;
+    SELECT @source = j.source, @sample_weight = j.sample_weight
+    FROM OPENJSON(@definition) WITH (
+        source nvarchar(max) '$.source', sample_weight nvarchar(max) '$.sample_weight') AS j;
     SET @relation = sqlkmeans.relation(@source);
     SET @key = JSON_QUERY(@definition, '$.key');
     SET @target = sqlkmeans.quoted_name(JSON_VALUE(@definition, '$.target'), N'');
@@ -3024,14 +3684,28 @@ BEGIN
         WHILE EXISTS (SELECT 1 FROM OPENJSON(@definition, '$.features') AS j
                       WHERE CAST(j.[key] AS int) = @position)
         BEGIN
-            SELECT @feature = JSON_VALUE(j.[value], '$.column')
+            SELECT @feature = JSON_VALUE(j.[value], '$.column'),
+                @type = COALESCE(JSON_VALUE(j.[value], '$.type'), N'number')
             FROM OPENJSON(@definition, '$.features') AS j
             WHERE CAST(j.[key] AS int) = @position;
             SET @position = @position + 1;
-            SET @columns = @columns + N', f' + CAST(@position AS nvarchar(10));
-            SET @added = @added + N'ALTER TABLE #input ADD f' + CAST(@position AS nvarchar(10))
-                + N' float NULL; ';
-            SET @values = @values + N', CAST(s.' + QUOTENAME(@feature) + N' AS float)';
+            SET @f = N'f' + CAST(@position AS nvarchar(10));
+            SET @columns = @columns + N', ' + @f;
+            -- A category with one letter more than a level may have, so that Python sees a text
+            -- that is too long; a date as days since 1970.
+            SET @added = @added + N'ALTER TABLE #input ADD ' + @f
+                + CASE @type WHEN N'category' THEN N' nvarchar(101) NULL; ' ELSE N' float NULL; ' END;
+            SET @values = @values + N', ' + CASE @type
+                WHEN N'category' THEN N'CAST(s.' + QUOTENAME(@feature) + N' AS nvarchar(101))'
+                WHEN N'date' THEN N'CAST(DATEDIFF(day, ''19700101'', CAST(s.' + QUOTENAME(@feature)
+                    + N' AS date)) AS float)'
+                ELSE N'CAST(s.' + QUOTENAME(@feature) + N' AS float)' END;
+        END;
+        IF @sample_weight IS NOT NULL
+        BEGIN
+            SET @columns = @columns + N', sample_weight';
+            SET @added = @added + N'ALTER TABLE #input ADD sample_weight float NULL; ';
+            SET @values = @values + N', CAST(s.' + QUOTENAME(@sample_weight) + N' AS float)';
         END;
 
         -- Columns that are added to a temporary table by a nested batch stay in it.
@@ -3061,7 +3735,8 @@ BEGIN
 
         SET @job = N'{"run_id":' + CAST(@run_id AS nvarchar(20))
             + N',"last_segment_id":' + CAST(COALESCE(@last_segment_id, 0) AS nvarchar(10))
-            + N',"definition":' + @definition
+            + N',"reference_date":"' + CONVERT(nvarchar(10), CAST(@begun AS date), 23)
+            + N'","definition":' + @definition
             + N',"model_feature":' + COALESCE((
                 SELECT f.position, f.feature, f.transform, f.weight, f.center, f.scale, f.fill,
                     f.source_column, f.type, f.level, f.low, f.high, f.reference_date

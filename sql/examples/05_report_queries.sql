@@ -102,8 +102,10 @@ CROSS APPLY sqlkmeans.assign_customers(c.income, c.age) AS f
 WHERE f.distance > 0.8 * f.runner_up_distance
 ORDER BY f.distance / f.runner_up_distance DESC;
 GO
--- 10. Is it time to train again? Distances grow as customers drift from what the model saw.
-SELECT r.run_id, r.kind, r.published_at, r.[rows], SQRT(r.inertia / r.[rows]) AS root_mean_square_distance
+-- 10. Is it time to train again? Distances grow and features drift away from what the model saw;
+-- the warnings of an assignment say so where it is beyond the guard's thresholds.
+SELECT r.run_id, r.kind, r.published_at, r.[rows],
+    SQRT(r.inertia / r.[rows]) AS root_mean_square_distance, r.psi, r.warnings
 FROM sqlkmeans.run AS r
 WHERE r.segmentation = N'customers' AND r.status = N'published' AND r.inertia IS NOT NULL
 ORDER BY r.published_at;

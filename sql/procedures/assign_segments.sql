@@ -32,7 +32,15 @@ BEGIN
     DECLARE @active bigint;
     DECLARE @last_segment_id int;
     DECLARE @parameters nvarchar(max);
+    DECLARE @values nvarchar(max);
     DECLARE @query nvarchar(max);
+    DECLARE @kept nvarchar(max);
+    DECLARE @each nvarchar(max);
+    DECLARE @bins nvarchar(max);
+    DECLARE @warnings nvarchar(max);
+    DECLARE @list nvarchar(max) = N'';
+    DECLARE @psi float;
+    DECLARE @mean_distance float;
     DECLARE @statement nvarchar(max);
     DECLARE @staging nvarchar(200);
     DECLARE @publication nvarchar(max);
@@ -61,13 +69,18 @@ BEGIN
         SET @problems = @segmentation + N': no model yet; the first run makes it';
     EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
 
+    -- A category has several features, one after the other.
     IF EXISTS (
         SELECT 1
         FROM OPENJSON(@definition, '$.features') AS j
-        FULL JOIN (SELECT f.position, f.feature, f.transform, f.weight
-                   FROM sqlkmeans.model_feature AS f WHERE f.run_id = @active) AS f
+        FULL JOIN (SELECT ROW_NUMBER() OVER (ORDER BY MIN(m.position)) AS position, m.source_column,
+                       m.type, m.transform, m.weight
+                   FROM sqlkmeans.model_feature AS m
+                   WHERE m.run_id = @active
+                   GROUP BY m.source_column, m.type, m.transform, m.weight) AS f
             ON f.position = CAST(j.[key] AS int) + 1
-           AND f.feature = JSON_VALUE(j.[value], '$.column')
+           AND f.source_column = JSON_VALUE(j.[value], '$.column')
+           AND f.type = COALESCE(JSON_VALUE(j.[value], '$.type'), N'number')
            AND f.transform = COALESCE(JSON_VALUE(j.[value], '$.transform'), N'none')
            AND f.weight = COALESCE(CAST(JSON_VALUE(j.[value], '$.weight') AS float), 1)
         WHERE f.position IS NULL OR j.[key] IS NULL)
@@ -94,8 +107,21 @@ BEGIN
         mean       float  NULL,
         deviation  float  NULL,
         lowest     float  NULL,
+        median     float  NULL,
         highest    float  NULL,
+        known      bigint NOT NULL,
         missing    bigint NOT NULL
+    );
+    CREATE TABLE #bin (position int NOT NULL, bin int NOT NULL, customers bigint NOT NULL);
+    CREATE TABLE #drift
+    (
+        position               int           NOT NULL,
+        feature                nvarchar(400) COLLATE DATABASE_DEFAULT NOT NULL,
+        psi                    float         NOT NULL,
+        mean                   float         NULL,
+        previous_mean          float         NULL,
+        missing_share          float         NOT NULL,
+        previous_missing_share float         NOT NULL
     );
 
     EXECUTE sqlkmeans.take_lock @segmentation = @segmentation;
@@ -108,24 +134,63 @@ BEGIN
 
         -- Reads the source as the caller. Staged under the segment ids themselves.
         EXECUTE sqlkmeans.scoring_text
-            @run_id = @active, @row = 1, @parameters = @parameters OUTPUT, @query = @query OUTPUT;
-        -- Read once, so that the rows with and without a label are of the same moment.
+            @run_id = @active, @row = 1, @parameters = @parameters OUTPUT,
+            @values = @values OUTPUT, @query = @query OUTPUT;
+        EXECUTE sqlkmeans.profile_text
+            @run_id = @active, @kept = @kept OUTPUT, @each = @each OUTPUT;
+        EXECUTE sqlkmeans.bins_text @run_id = @active, @each = @bins OUTPUT;
+        -- Read once, so that labels and profile are of the same moment. The median is the middle
+        -- value, or the mean of the two in the middle; PERCENTILE_CONT is not on every server.
         SET @statement = N'SELECT ' + sqlkmeans.each_name(@key, N's.{}', N', ')
-            + N', f.segment_id AS [sqlkmeans cluster], f.distance AS [sqlkmeans distance]'
-            + N' INTO #scored FROM ' + @relation + N' CROSS APPLY (' + @query + N') AS f;'
-            + N' SET @total = ROWCOUNT_BIG();'
-            + N' INSERT INTO ' + @staging + N' ('
-            + sqlkmeans.each_name(@key, N'{}', N', ') + N', cluster, distance) SELECT '
-            + sqlkmeans.each_name(@key, N's.{}', N', ')
-            + N', s.[sqlkmeans cluster], s.[sqlkmeans distance] FROM #scored AS s'
-            + N' WHERE s.[sqlkmeans cluster] IS NOT NULL;'
-            + N' SET @rows = ROWCOUNT_BIG();'
-            + N' INSERT INTO #size (segment_id, size, within_ss)'
-            + N' SELECT l.cluster, COUNT_BIG(*), SUM(l.distance * l.distance) FROM ' + @staging
-            + N' AS l GROUP BY l.cluster;';
+            + N', f.segment_id AS [sqlkmeans cluster], f.distance AS [sqlkmeans distance]' + @kept
+            + N' INTO #scored FROM ' + @relation + N' CROSS APPLY (SELECT ' + @values
+            + N') AS o CROSS APPLY (' + @query + N') AS f;
+SET @total = ROWCOUNT_BIG();
+INSERT INTO ' + @staging + N' (' + sqlkmeans.each_name(@key, N'{}', N', ')
+            + N', cluster, distance) SELECT ' + sqlkmeans.each_name(@key, N's.{}', N', ')
+            + N', s.[sqlkmeans cluster], s.[sqlkmeans distance] FROM #scored AS s
+WHERE s.[sqlkmeans cluster] IS NOT NULL;
+SET @rows = ROWCOUNT_BIG();
+INSERT INTO #size (segment_id, size, within_ss)
+SELECT l.cluster, COUNT_BIG(*), SUM(l.distance * l.distance) FROM ' + @staging
+            + N' AS l GROUP BY l.cluster;
+INSERT INTO #profile
+    (segment_id, position, mean, deviation, lowest, highest, known, missing)
+SELECT COALESCE(s.[sqlkmeans cluster], 0), v.position, AVG(v.value), STDEVP(v.value),
+    MIN(v.value), MAX(v.value), COUNT_BIG(v.value), COUNT_BIG(*) - COUNT_BIG(v.value)
+FROM #scored AS s
+' + @each + N'
+WHERE s.[sqlkmeans cluster] IS NOT NULL
+GROUP BY GROUPING SETS ((s.[sqlkmeans cluster], v.position), (v.position));
+UPDATE p
+SET median = m.median
+FROM #profile AS p
+INNER JOIN (
+    SELECT r.segment_id, r.position, AVG(r.value) AS median
+    FROM (
+        SELECT g.segment_id, v.position, v.value,
+            ROW_NUMBER() OVER (PARTITION BY g.segment_id, v.position ORDER BY v.value) AS n
+        FROM #scored AS s
+        ' + @each + N'
+        CROSS APPLY (VALUES (0), (s.[sqlkmeans cluster])) AS g (segment_id)
+        WHERE s.[sqlkmeans cluster] IS NOT NULL AND v.value IS NOT NULL
+    ) AS r
+    INNER JOIN #profile AS k ON k.segment_id = r.segment_id AND k.position = r.position
+    WHERE r.n IN ((k.known + 1) / 2, (k.known + 2) / 2)
+    GROUP BY r.segment_id, r.position
+) AS m ON m.segment_id = p.segment_id AND m.position = p.position;
+SELECT @mean_distance = AVG(l.distance) FROM ' + @staging + N' AS l;
+' + COALESCE(N'INSERT INTO #bin (position, bin, customers)
+SELECT v.position, v.bin, COUNT_BIG(*)
+FROM #scored AS s
+' + @bins + N'
+WHERE s.[sqlkmeans cluster] IS NOT NULL
+GROUP BY v.position, v.bin;
+', N'');
         EXECUTE sys.sp_executesql
-            @statement, N'@rows bigint OUTPUT, @total bigint OUTPUT',
-            @rows = @rows OUTPUT, @total = @total OUTPUT;
+            @statement,
+            N'@rows bigint OUTPUT, @total bigint OUTPUT, @mean_distance float OUTPUT',
+            @rows = @rows OUTPUT, @total = @total OUTPUT, @mean_distance = @mean_distance OUTPUT;
 
         IF @rows = 0
             EXECUTE sqlkmeans.raise_problems @number = 50003,
@@ -138,19 +203,24 @@ BEGIN
             EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @problems;
         END;
 
+        EXECUTE sqlkmeans.watch_labels
+            @model_run_id = @active, @definition = @definition, @rows = @rows,
+            @mean_distance = @mean_distance, @warnings = @warnings OUTPUT;
+        SELECT @psi = MAX(d.psi) FROM #drift AS d;
+        IF @total > @rows
+            SET @list = sqlkmeans.json_text(CAST(@total - @rows AS nvarchar(20))
+                + N' rows were skipped because a feature is missing');
+        WHILE CHARINDEX(NCHAR(10), @warnings) > 0
+        BEGIN
+            SET @list = @list + CASE WHEN @list = N'' THEN N'' ELSE N',' END
+                + sqlkmeans.json_text(N'a refit is due: '
+                    + LEFT(@warnings, CHARINDEX(NCHAR(10), @warnings) - 1));
+            SET @warnings = SUBSTRING(@warnings, CHARINDEX(NCHAR(10), @warnings) + 1, LEN(@warnings));
+        END;
+
         INSERT INTO #size (segment_id, size, within_ss)
         SELECT 0, SUM(z.size), SUM(z.within_ss) FROM #size AS z;
         SELECT @inertia = z.within_ss FROM #size AS z WHERE z.segment_id = 0;
-
-        EXECUTE sqlkmeans.profile_text @run_id = @active, @statement = @query OUTPUT;
-        SET @statement = N'INSERT INTO #profile'
-            + N' (segment_id, position, mean, deviation, lowest, highest, missing)'
-            + N' SELECT COALESCE(l.cluster, 0), v.position, AVG(v.value), STDEVP(v.value),'
-            + N' MIN(v.value), MAX(v.value), COUNT_BIG(*) - COUNT_BIG(v.value) FROM ' + @relation
-            + N' INNER JOIN ' + @staging + N' AS l ON '
-            + sqlkmeans.each_name(@key, N'l.{} = s.{}', N' AND ') + N' ' + @query
-            + N' GROUP BY GROUPING SETS ((l.cluster, v.position), (v.position));';
-        EXECUTE sys.sp_executesql @statement;
 
         SET @tables = N'{"segment":' + (
             SELECT s.segment_id, s.name, s.name_source, s.description, COALESCE(z.size, 0) AS size,
@@ -162,7 +232,7 @@ BEGIN
             FOR JSON PATH
         ) + N',"segment_feature":' + (
             SELECT p.segment_id, p.position, f.feature, p.mean, p.deviation, p.lowest AS [min],
-                p.highest AS [max], p.missing,
+                p.median, p.highest AS [max], p.missing,
                 CASE WHEN p.segment_id = 0 OR e.deviation = 0 THEN 0e0
                      ELSE COALESCE((p.mean - e.mean) / e.deviation, 0e0) END AS importance
             FROM #profile AS p
@@ -170,7 +240,19 @@ BEGIN
             INNER JOIN sqlkmeans.model_feature AS f
                 ON f.run_id = @active AND f.position = p.position
             FOR JSON PATH
-        ) + N'}';
+        ) + COALESCE(N',"feature_bin":' + (
+            SELECT b.position, b.bin, b.feature, b.label, b.upper,
+                COALESCE(n.customers, 0) AS customers
+            FROM sqlkmeans.feature_bin AS b
+            LEFT JOIN #bin AS n ON n.position = b.position AND n.bin = b.bin
+            WHERE b.run_id = @active
+            FOR JSON PATH
+        ), N'') + COALESCE(N',"feature_drift":' + (
+            SELECT d.position, d.feature, d.psi, d.mean, d.previous_mean, d.missing_share,
+                d.previous_missing_share
+            FROM #drift AS d
+            FOR JSON PATH
+        ), N'') + N'}';
         SET @publication = N'{"segment_ids":' + sqlkmeans.own_ids(@last_segment_id)
             + N',"model_run_id":' + CAST(@active AS nvarchar(20))
             + N',"last_segment_id":' + CAST(@last_segment_id AS nvarchar(10))
@@ -180,11 +262,10 @@ BEGIN
             + N',"inertia":' + LTRIM(RTRIM(CONVERT(nvarchar(40), @inertia, 3)))
             + N',"seconds_assign":'
             + CAST(DATEDIFF(millisecond, @begun, SYSUTCDATETIME()) / 1000.0 AS nvarchar(40))
-            + CASE WHEN @total > @rows
-                   THEN N',"warnings":["' + CAST(@total - @rows AS nvarchar(20))
-                       + N' rows were skipped because a feature is missing"]'
-                   ELSE N'' END
-            + N'},"tables":' + @tables + N'}';
+            + N',"compared_run_id":' + CAST(@active AS nvarchar(20))
+            + N',"mean_distance":' + LTRIM(RTRIM(CONVERT(nvarchar(40), @mean_distance, 3)))
+            + COALESCE(N',"psi":' + LTRIM(RTRIM(CONVERT(nvarchar(40), @psi, 3))), N'')
+            + N',"warnings":[' + @list + N']},"tables":' + @tables + N'}';
 
         EXECUTE sqlkmeans.publish_staged
             @run_id = @run_id, @publication = @publication, @arrived = @arrived OUTPUT,

@@ -20,6 +20,8 @@ BEGIN
     DECLARE @problem nvarchar(max);
     DECLARE @name nvarchar(128);
     DECLARE @type nvarchar(400);
+    DECLARE @kind nvarchar(16);
+    DECLARE @sample_weight nvarchar(128);
     DECLARE @position int = 0;
     DECLARE @bytes int = 0;
 
@@ -27,8 +29,9 @@ BEGIN
     SET @key_columns = N'';
 
     -- JSON_VALUE gives NULL for a text of more than 4,000 characters.
-    IF @source IS NULL
-        SELECT @source = j.source FROM OPENJSON(@definition) WITH (source nvarchar(max) '$.source') AS j;
+    SELECT @source = COALESCE(@source, j.source), @sample_weight = j.sample_weight
+    FROM OPENJSON(@definition) WITH (
+        source nvarchar(max) '$.source', sample_weight nvarchar(max) '$.sample_weight') AS j;
 
     CREATE TABLE #source_column
     (
@@ -129,7 +132,8 @@ BEGIN
           AND EXISTS (SELECT 1 FROM OPENJSON(@definition, '$.features') AS j
                       WHERE CAST(j.[key] AS int) = @position)
     BEGIN
-        SELECT @name = COALESCE(JSON_VALUE(j.[value], '$.column'), N'')
+        SELECT @name = COALESCE(JSON_VALUE(j.[value], '$.column'), N''),
+            @kind = COALESCE(JSON_VALUE(j.[value], '$.type'), N'number')
         FROM OPENJSON(@definition, '$.features') AS j
         WHERE CAST(j.[key] AS int) = @position;
         SET @type = NULL;
@@ -138,14 +142,50 @@ BEGIN
 
         IF @type IS NULL
             SET @problems = @problems + N'features: the source has no column ' + @name + @line;
-        ELSE IF @type NOT IN (N'bigint', N'int', N'smallint', N'tinyint', N'bit', N'decimal',
-                              N'numeric', N'money', N'smallmoney', N'float', N'real')
+        ELSE IF @kind = N'number' AND @type NOT IN
+            (N'bigint', N'int', N'smallint', N'tinyint', N'bit', N'decimal', N'numeric', N'money',
+             N'smallmoney', N'float', N'real')
             SET @problems = @problems + N'features: ' + @name + N' is ' + @type
-                + N'; allowed: a number or a bit' + @line;
+                + N'; allowed: a number or a bit'
+                + CASE WHEN @type IN (N'char', N'varchar', N'nchar', N'nvarchar', N'uniqueidentifier')
+                       THEN N', or {"column": ' + sqlkmeans.json_text(@name) + N', "type": "category"}'
+                       WHEN @type IN (N'date', N'datetime', N'datetime2', N'smalldatetime',
+                                      N'datetimeoffset')
+                       THEN N', or {"column": ' + sqlkmeans.json_text(@name) + N', "type": "date"}'
+                       ELSE N'' END + @line;
+        ELSE IF @kind = N'category' AND @type NOT IN
+            (N'char', N'varchar', N'nchar', N'nvarchar', N'uniqueidentifier', N'bit', N'tinyint',
+             N'smallint', N'int', N'bigint')
+            SET @problems = @problems + N'features: ' + @name + N' is ' + @type
+                + N'; allowed for a category: text, uniqueidentifier, a bit or an integer' + @line;
+        ELSE IF @kind = N'date' AND @type NOT IN
+            (N'date', N'datetime', N'datetime2', N'smalldatetime', N'datetimeoffset')
+            SET @problems = @problems + N'features: ' + @name + N' is ' + @type
+                + N'; allowed for a date: date, datetime, datetime2, smalldatetime, datetimeoffset'
+                + @line;
+        IF @name = @sample_weight
+            SET @problems = @problems + N'sample_weight: ' + @name
+                + N' is a feature too; a weight counts customers, it does not measure them' + @line;
     END;
 
     IF NOT EXISTS (SELECT 1 FROM OPENJSON(@definition, '$.features') AS j)
         SET @problems = @problems + N'features: missing; allowed: one or more columns of the source'
             + @line;
+
+    SET @type = NULL;
+    SELECT @type = c.type FROM #source_column AS c WHERE c.name = @sample_weight;
+    IF @sample_weight IS NOT NULL AND @problem IS NULL
+    BEGIN
+        IF @type IS NULL
+            SET @problems = @problems + N'sample_weight: the source has no column '
+                + @sample_weight + @line;
+        ELSE IF @type NOT IN (N'bigint', N'int', N'smallint', N'tinyint', N'bit', N'decimal',
+                              N'numeric', N'money', N'smallmoney', N'float', N'real')
+            SET @problems = @problems + N'sample_weight: ' + @sample_weight + N' is ' + @type
+                + N'; allowed: a number or a bit' + @line;
+        IF EXISTS (SELECT 1 FROM OPENJSON(@key) AS j WHERE j.[value] = @sample_weight)
+            SET @problems = @problems + N'sample_weight: ' + @sample_weight
+                + N' is the key too; a key identifies, it does not count' + @line;
+    END;
 END;
 GO

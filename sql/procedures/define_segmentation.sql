@@ -3,19 +3,25 @@ IF OBJECT_ID(N'sqlkmeans.define_segmentation', N'P') IS NULL
 GO
 -- Registers a segmentation, or changes the one of that name, after checking all of it.
 ALTER PROCEDURE sqlkmeans.define_segmentation
-    @segmentation nvarchar(128) = NULL,
-    @source       nvarchar(max) = NULL,
-    @key          nvarchar(max) = NULL,
-    @features     nvarchar(max) = NULL,
-    @k            int           = NULL,
-    @target       nvarchar(400) = NULL,
-    @scaling      nvarchar(16)  = N'standard',
-    @missing      nvarchar(16)  = N'error',
-    @n_init       int           = 10,
-    @seed         bigint        = 0,
-    @engine       nvarchar(32)  = N'local',
-    @execute      bit           = 1,
-    @help         bit           = 0
+    @segmentation  nvarchar(128) = NULL,
+    @source        nvarchar(max) = NULL,
+    @key           nvarchar(max) = NULL,
+    @features      nvarchar(max) = NULL,
+    @k             int           = NULL,
+    @k_min         int           = NULL,
+    @k_max         int           = NULL,
+    @min_share     float         = 0,
+    @target        nvarchar(400) = NULL,
+    @scaling       nvarchar(16)  = N'standard',
+    @missing       nvarchar(16)  = N'error',
+    @n_init        int           = 10,
+    @seed          bigint        = 0,
+    @winsorize     nvarchar(100) = NULL,
+    @sample_weight nvarchar(128) = NULL,
+    @guard         nvarchar(max) = NULL,
+    @engine        nvarchar(32)  = N'local',
+    @execute       bit           = 1,
+    @help          bit           = 0
 AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
@@ -31,18 +37,29 @@ BEGIN
             (3, N'@key', N'nvarchar(max)', N'NULL',
                 N'The column that identifies a customer; several as a,b or as JSON ["a", "b"].'),
             (4, N'@features', N'nvarchar(max)', N'NULL',
-                N'The columns to cluster by: a,b or JSON ["a", {"column": "b", "transform": "log1p", "weight": 2}].'),
+                N'The columns to cluster by: a,b or JSON ["a", {"column": "b", "type": "category"}].'),
             (5, N'@k', N'int', N'NULL', N'The number of segments, 2 to 1,000.'),
-            (6, N'@target', N'nvarchar(400)', N'NULL',
+            (6, N'@k_min', N'int', N'NULL',
+                N'Instead of @k, with @k_max: the fewest segments that a run compares, 2 to 1,000.'),
+            (7, N'@k_max', N'int', N'NULL', N'The most segments that a run compares, 2 to 1,000.'),
+            (8, N'@min_share', N'float', N'0',
+                N'Refuses a number of segments with a smaller segment than this share, 0 to below 0.5.'),
+            (9, N'@target', N'nvarchar(400)', N'NULL',
                 N'The segment table, table or schema.table; the first run makes it.'),
-            (7, N'@scaling', N'nvarchar(16)', N'N''standard''', N'standard, robust, minmax or none.'),
-            (8, N'@missing', N'nvarchar(16)', N'N''error''', N'error, skip, mean or median.'),
-            (9, N'@n_init', N'int', N'10', N'Number of k-means++ starts, 1 to 1,000.'),
-            (10, N'@seed', N'bigint', N'0', N'Of the random numbers, 0 to 4,294,967,295.'),
-            (11, N'@engine', N'nvarchar(32)', N'N''local''',
+            (10, N'@scaling', N'nvarchar(16)', N'N''standard''', N'standard, robust, minmax or none.'),
+            (11, N'@missing', N'nvarchar(16)', N'N''error''', N'error, skip, mean or median.'),
+            (12, N'@n_init', N'int', N'10', N'Number of k-means++ starts, 1 to 1,000.'),
+            (13, N'@seed', N'bigint', N'0', N'Of the random numbers, 0 to 4,294,967,295.'),
+            (14, N'@winsorize', N'nvarchar(100)', N'NULL',
+                N'Two quantiles, such as [0.01, 0.99], that values outside are pulled in to.'),
+            (15, N'@sample_weight', N'nvarchar(128)', N'NULL',
+                N'A column of the source: how much a customer counts in the fit.'),
+            (16, N'@guard', N'nvarchar(max)', N'NULL',
+                N'How much a run may differ from the one before: JSON {"action": "refuse", "psi": 0.5}.'),
+            (17, N'@engine', N'nvarchar(32)', N'N''local''',
                 N'Where sqlkmeans run trains: local, or in_database.'),
-            (12, N'@execute', N'bit', N'1', N'0 shows what would be done and does nothing.'),
-            (13, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+            (18, N'@execute', N'bit', N'1', N'0 shows what would be done and does nothing.'),
+            (19, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
         ORDER BY h.position;
         RETURN 0;
@@ -62,9 +79,26 @@ BEGIN
     SET @missing = LOWER(@missing);
     SET @engine = LOWER(@engine);
 
-    IF @k IS NULL OR @k NOT BETWEEN 2 AND 1000
-        SET @problems = @problems + N'@k: ' + COALESCE(CAST(@k AS nvarchar(20)), N'NULL')
-            + N' given; allowed: 2 to 1,000' + @line;
+    IF @k IS NOT NULL AND (@k_min IS NOT NULL OR @k_max IS NOT NULL)
+        SET @problems = @problems + N'@k: ' + CAST(@k AS nvarchar(20))
+            + N' given beside @k_min or @k_max; allowed: either @k, or @k_min and @k_max' + @line;
+    ELSE IF @k_min IS NULL AND @k_max IS NULL
+    BEGIN
+        IF @k IS NULL OR @k NOT BETWEEN 2 AND 1000
+            SET @problems = @problems + N'@k: ' + COALESCE(CAST(@k AS nvarchar(20)), N'NULL')
+                + N' given; allowed: 2 to 1,000, or @k_min and @k_max instead' + @line;
+    END;
+    ELSE IF @k_min IS NULL OR @k_max IS NULL OR @k_min < 2 OR @k_max > 1000 OR @k_min > @k_max
+        SET @problems = @problems + N'@k_min: ' + COALESCE(CAST(@k_min AS nvarchar(20)), N'NULL')
+            + N' and @k_max: ' + COALESCE(CAST(@k_max AS nvarchar(20)), N'NULL')
+            + N' given; allowed: both, 2 to 1,000, @k_min not above @k_max' + @line;
+    IF @min_share IS NULL OR @min_share < 0 OR @min_share >= 0.5
+        SET @problems = @problems + N'@min_share: '
+            + COALESCE(CAST(@min_share AS nvarchar(40)), N'NULL')
+            + N' given; allowed: 0 to below 0.5' + @line;
+    IF @winsorize IS NOT NULL AND sqlkmeans.quantiles(@winsorize) IS NULL
+        SET @problems = @problems + N'@winsorize: ' + @winsorize
+            + N' given; allowed: two quantiles, such as [0.01, 0.99]' + @line;
     IF @scaling IS NULL OR @scaling NOT IN (N'standard', N'robust', N'minmax', N'none')
         SET @problems = @problems + N'@scaling: ' + COALESCE(@scaling, N'NULL')
             + N' given; allowed: standard, robust, minmax, none' + @line;
@@ -82,81 +116,28 @@ BEGIN
             + N' given; allowed: local, in_database' + @line;
 
     SET @key = sqlkmeans.name_list(@key);
-    SET @features = sqlkmeans.name_list(@features);
     IF @key IS NULL
         SET @problems = @problems + N'@key: not a list; allowed: a,b or JSON ["a", "b"]' + @line;
-    IF @features IS NULL
-        SET @problems = @problems
-            + N'@features: not a list; allowed: a,b or JSON ["a", {"column": "b"}]' + @line;
-
-    -- Features as a definition holds them: every one an object with every key.
-    CREATE TABLE #feature
-    (
-        position  int           NOT NULL,
-        name      nvarchar(128) COLLATE DATABASE_DEFAULT NULL,
-        transform nvarchar(100) COLLATE DATABASE_DEFAULT NULL,
-        weight    nvarchar(100) COLLATE DATABASE_DEFAULT NULL
-    );
-    INSERT INTO #feature (position, name, transform, weight)
-    SELECT CAST(j.[key] AS int) + 1,
-        CASE j.[type] WHEN 1 THEN j.[value] WHEN 5 THEN JSON_VALUE(j.[value], '$.column') END,
-        LOWER(COALESCE(CASE WHEN j.[type] = 5 THEN JSON_VALUE(j.[value], '$.transform') END, N'none')),
-        COALESCE(CASE WHEN j.[type] = 5 THEN JSON_VALUE(j.[value], '$.weight') END, N'1.0')
-    FROM OPENJSON(@features) AS j;
-
-    DECLARE @unknown nvarchar(4000);
-    SELECT @unknown = MIN(k.[key])
-    FROM OPENJSON(@features) AS j
-    CROSS APPLY OPENJSON(CASE WHEN j.[type] = 5 THEN j.[value] ELSE N'{}' END) AS k
-    WHERE k.[key] NOT IN (N'column', N'transform', N'weight');
-    IF @unknown IS NOT NULL
-        SET @problems = @problems + N'@features: unknown key ' + @unknown
-            + N'; allowed: column, transform, weight' + @line;
-
-    -- One row at a time: adding up texts over the rows of a SELECT is not the same on every server.
-    DECLARE @list nvarchar(max) = N'';
-    DECLARE @position int = 0;
-    DECLARE @name nvarchar(128);
-    DECLARE @transform nvarchar(100);
-    DECLARE @weight nvarchar(100);
-    WHILE @position < (SELECT COUNT(*) FROM #feature AS f)
-    BEGIN
-        SET @position = @position + 1;
-        SELECT @name = COALESCE(f.name, N''), @transform = f.transform, @weight = f.weight
-        FROM #feature AS f
-        WHERE f.position = @position;
-
-        IF @transform NOT IN (N'none', N'log1p')
-            SET @problems = @problems + N'@features: transform ' + @transform + N' of ' + @name
-                + N' given; allowed: none, log1p' + @line;
-        IF COALESCE(TRY_CAST(@weight AS float), 0) <= 0
-            SET @problems = @problems + N'@features: weight ' + @weight + N' of ' + @name
-                + N' given; allowed: a number above 0' + @line;
-        IF EXISTS (SELECT 1 FROM #feature AS f WHERE f.name = @name AND f.position < @position)
-            SET @problems = @problems + N'@features: ' + @name + N' is named twice' + @line;
-        IF EXISTS (SELECT 1 FROM OPENJSON(@key) AS j WHERE j.[value] = @name)
-            SET @problems = @problems + N'@features: ' + @name
-                + N' is the key too; a key identifies, it does not measure' + @line;
-
-        SET @list = @list + CASE WHEN @position > 1 THEN N',' ELSE N'' END
-            + N'{"column":' + sqlkmeans.json_text(@name) + N',"transform":'
-            + sqlkmeans.json_text(@transform) + N',"weight":'
-            -- As it came where that is a JSON number, which .5 and +2 are not.
-            + CASE WHEN ISJSON(N'[' + @weight + N']') = 1 THEN @weight
-                   ELSE COALESCE(CONVERT(nvarchar(40), TRY_CAST(@weight AS float), 3), N'1.0') END
-            + N'}';
-    END;
+    EXECUTE sqlkmeans.complete_features
+        @key = @key, @features = @features OUTPUT, @problems = @problems OUTPUT;
+    EXECUTE sqlkmeans.complete_guard @guard = @guard OUTPUT, @problems = @problems OUTPUT;
 
     SET @definition = N'{"name":' + sqlkmeans.json_text(COALESCE(@segmentation, N''))
         + N',"source":' + sqlkmeans.json_text(COALESCE(@source, N''))
         + N',"key":' + COALESCE(@key, N'[]')
-        + N',"features":[' + @list
-        + N'],"k":' + CAST(COALESCE(@k, 0) AS nvarchar(20))
+        + N',"features":' + @features
+        + N',"k":' + COALESCE(CAST(@k AS nvarchar(20)), N'"auto"')
+        + N',"k_min":' + CAST(COALESCE(@k_min, 2) AS nvarchar(20))
+        + N',"k_max":' + CAST(COALESCE(@k_max, 10) AS nvarchar(20))
+        + N',"min_share":' + LTRIM(RTRIM(CONVERT(nvarchar(40), COALESCE(@min_share, 0), 3)))
         + N',"target":' + sqlkmeans.json_text(COALESCE(@target, N''))
         + N',"scaling":' + sqlkmeans.json_text(COALESCE(@scaling, N''))
         + N',"missing":' + sqlkmeans.json_text(COALESCE(@missing, N''))
         + N',"n_init":' + CAST(COALESCE(@n_init, 0) AS nvarchar(20))
         + N',"seed":' + CAST(COALESCE(@seed, 0) AS nvarchar(20))
+        + N',"winsorize":' + COALESCE(sqlkmeans.quantiles(@winsorize), N'null')
+        + N',"sample_weight":' + sqlkmeans.json_text(@sample_weight)
+        + N',"guard":' + @guard
         + N',"engine":' + sqlkmeans.json_text(COALESCE(@engine, N'')) + N'}';
 
     EXECUTE sqlkmeans.check_definition

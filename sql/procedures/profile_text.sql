@@ -1,32 +1,34 @@
 IF OBJECT_ID(N'sqlkmeans.profile_text', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.profile_text AS RETURN 0;');
 GO
--- The features of a row s as rows v (position, value), as text of a CROSS APPLY.
+-- Parts of the statement that profiles labelled rows: @kept takes the features in their own units
+-- from a row o into #scored, and @each makes of a row s of #scored the rows v (position, value).
 ALTER PROCEDURE sqlkmeans.profile_text
-    @run_id    bigint,
-    @statement nvarchar(max) OUTPUT
+    @run_id bigint,
+    @kept   nvarchar(max) OUTPUT,
+    @each   nvarchar(max) OUTPUT
 AS
 BEGIN
     SET NOCOUNT ON;
 
     DECLARE @position int = 0;
-    DECLARE @feature nvarchar(128);
+    DECLARE @x nvarchar(10);
     DECLARE @comma nvarchar(2) = N'';
 
-    SET @statement = N'CROSS APPLY (VALUES ';
+    SET @kept = N'';
+    SET @each = N'CROSS APPLY (VALUES ';
     WHILE 1 = 1
     BEGIN
-        SET @feature = NULL;
-        SELECT TOP (1) @position = f.position, @feature = f.feature
+        SELECT @position = MIN(f.position)
         FROM sqlkmeans.model_feature AS f
-        WHERE f.run_id = @run_id AND f.position > @position
-        ORDER BY f.position;
-        IF @feature IS NULL
+        WHERE f.run_id = @run_id AND f.position > @position;
+        IF @position IS NULL
             BREAK;
-        SET @statement = @statement + @comma + N'(' + CAST(@position AS nvarchar(10)) + N', CAST(s.'
-            + QUOTENAME(@feature) + N' AS float))';
+        SET @x = CAST(@position AS nvarchar(10));
+        SET @kept = @kept + N', o.o' + @x + N' AS [sqlkmeans o' + @x + N']';
+        SET @each = @each + @comma + N'(' + @x + N', s.[sqlkmeans o' + @x + N'])';
         SET @comma = N', ';
     END;
-    SET @statement = @statement + N') AS v (position, value)';
+    SET @each = @each + N') AS v (position, value)';
 END;
 GO

@@ -12,6 +12,7 @@ BEGIN
 
     DECLARE @function nvarchar(300) = N'sqlkmeans.' + QUOTENAME(N'assign_' + @segmentation);
     DECLARE @parameters nvarchar(max);
+    DECLARE @values nvarchar(max);
     DECLARE @query nvarchar(max);
     DECLARE @statement nvarchar(max);
     DECLARE @active bigint;
@@ -22,7 +23,8 @@ BEGIN
 
     BEGIN TRY
         EXECUTE sqlkmeans.scoring_text
-            @run_id = @active, @row = 0, @parameters = @parameters OUTPUT, @query = @query OUTPUT;
+            @run_id = @active, @row = 0, @parameters = @parameters OUTPUT,
+            @values = @values OUTPUT, @query = @query OUTPUT;
 
         SET @statement = CASE WHEN OBJECT_ID(@function, N'IF') IS NULL THEN N'CREATE' ELSE N'ALTER' END
             + N' FUNCTION ' + @function + N' (' + @parameters + N')' + NCHAR(10)

@@ -44,6 +44,9 @@ BEGIN
     DECLARE @active bigint;
     DECLARE @last_segment_id int;
     DECLARE @feature nvarchar(128);
+    DECLARE @type nvarchar(16);
+    DECLARE @f nvarchar(20);
+    DECLARE @sample_weight nvarchar(128);
     DECLARE @position int = 0;
     DECLARE @rows bigint;
     DECLARE @total bigint;
@@ -71,7 +74,9 @@ BEGIN
         EXECUTE sqlkmeans.raise_problems @number = 50004,
             @problems = N'this server runs no external scripts; train with the client: sqlkmeans run';
 
-    SELECT @source = j.source FROM OPENJSON(@definition) WITH (source nvarchar(max) '$.source') AS j;
+    SELECT @source = j.source, @sample_weight = j.sample_weight
+    FROM OPENJSON(@definition) WITH (
+        source nvarchar(max) '$.source', sample_weight nvarchar(max) '$.sample_weight') AS j;
     SET @relation = sqlkmeans.relation(@source);
     SET @key = JSON_QUERY(@definition, '$.key');
     SET @target = sqlkmeans.quoted_name(JSON_VALUE(@definition, '$.target'), N'');
@@ -97,14 +102,28 @@ BEGIN
         WHILE EXISTS (SELECT 1 FROM OPENJSON(@definition, '$.features') AS j
                       WHERE CAST(j.[key] AS int) = @position)
         BEGIN
-            SELECT @feature = JSON_VALUE(j.[value], '$.column')
+            SELECT @feature = JSON_VALUE(j.[value], '$.column'),
+                @type = COALESCE(JSON_VALUE(j.[value], '$.type'), N'number')
             FROM OPENJSON(@definition, '$.features') AS j
             WHERE CAST(j.[key] AS int) = @position;
             SET @position = @position + 1;
-            SET @columns = @columns + N', f' + CAST(@position AS nvarchar(10));
-            SET @added = @added + N'ALTER TABLE #input ADD f' + CAST(@position AS nvarchar(10))
-                + N' float NULL; ';
-            SET @values = @values + N', CAST(s.' + QUOTENAME(@feature) + N' AS float)';
+            SET @f = N'f' + CAST(@position AS nvarchar(10));
+            SET @columns = @columns + N', ' + @f;
+            -- A category with one letter more than a level may have, so that Python sees a text
+            -- that is too long; a date as days since 1970.
+            SET @added = @added + N'ALTER TABLE #input ADD ' + @f
+                + CASE @type WHEN N'category' THEN N' nvarchar(101) NULL; ' ELSE N' float NULL; ' END;
+            SET @values = @values + N', ' + CASE @type
+                WHEN N'category' THEN N'CAST(s.' + QUOTENAME(@feature) + N' AS nvarchar(101))'
+                WHEN N'date' THEN N'CAST(DATEDIFF(day, ''19700101'', CAST(s.' + QUOTENAME(@feature)
+                    + N' AS date)) AS float)'
+                ELSE N'CAST(s.' + QUOTENAME(@feature) + N' AS float)' END;
+        END;
+        IF @sample_weight IS NOT NULL
+        BEGIN
+            SET @columns = @columns + N', sample_weight';
+            SET @added = @added + N'ALTER TABLE #input ADD sample_weight float NULL; ';
+            SET @values = @values + N', CAST(s.' + QUOTENAME(@sample_weight) + N' AS float)';
         END;
 
         -- Columns that are added to a temporary table by a nested batch stay in it.
@@ -134,7 +153,8 @@ BEGIN
 
         SET @job = N'{"run_id":' + CAST(@run_id AS nvarchar(20))
             + N',"last_segment_id":' + CAST(COALESCE(@last_segment_id, 0) AS nvarchar(10))
-            + N',"definition":' + @definition
+            + N',"reference_date":"' + CONVERT(nvarchar(10), CAST(@begun AS date), 23)
+            + N'","definition":' + @definition
             + N',"model_feature":' + COALESCE((
                 SELECT f.position, f.feature, f.transform, f.weight, f.center, f.scale, f.fill,
                     f.source_column, f.type, f.level, f.low, f.high, f.reference_date

@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 
 import pytest
+from people import make_people, publish
 from test_on_server import DEFINE, Server, make_customers, server, train
 from tsql_files import GRAMMARS, check, read
 
@@ -37,7 +38,9 @@ def test_every_recorded_statement_is_sql(grammar: str) -> None:
      "[dbo].[customer_segment] ", "CREATE TABLE [dbo].[customer_segment_history]", "CREATE VIEW "
      "[dbo].[customer_segment_named]", "WITH (TABLOCK)", "WITH (TABLOCKX, HOLDLOCK)",
      "FUNCTION sqlkmeans.[assign_customers]", "CREATE VIEW sqlkmeans.segment_movement",
-     "GROUPING SETS", "ROW_NUMBER() OVER", "sp_execute_external_script"],
+     "GROUPING SETS", "ROW_NUMBER() OVER", "sp_execute_external_script", "nvarchar(4000), @joined "
+     "date", "COLLATE Latin1_General_100_BIN2 IN (N'Oslo.', N'São Paulo.', N'it''s.')",
+     "CAST(s.[home city] AS nvarchar(101))", "f4, sample_weight FROM #input"],
 )  # fmt: skip
 def test_what_matters_was_recorded(part: str) -> None:
     """So that "no mistake found" can't come from nothing looked at."""
@@ -54,7 +57,10 @@ def test_procedures_still_build_the_statements_that_were_reviewed(server: Server
 
 
 def record(server: Server) -> list[str]:
-    """All statements of a life: define, train, assign, train inside, roll back, rename, purge."""
+    """All statements of a life: define, train, assign, train inside, roll back, rename, purge.
+
+    Then of one with categories, dates and row weights.
+    """
     server.rows("CREATE TABLE dbo.statement_log (n int IDENTITY (1, 1) NOT NULL PRIMARY KEY, "
                 "statement nvarchar(max) NOT NULL);")  # fmt: skip
     changed = ["as_owner", "describe_source", "assign_segments", "run_segmentation"]
@@ -97,6 +103,9 @@ def record(server: Server) -> list[str]:
                     "@segment_id = 1, @name = N'it''s';")  # fmt: skip
         server.rows("EXECUTE sqlkmeans.purge @history = 1, @execute = 0;")
         server.rows("EXECUTE sqlkmeans.purge @history = 1;")
+        publish(server, make_people(server))
+        server.rows("EXECUTE sqlkmeans.assign_segments @segmentation = N'people';")
+        server.error("EXECUTE sqlkmeans.run_segmentation @segmentation = N'people';")
         rows = server.rows("SELECT statement FROM dbo.statement_log ORDER BY n;")
     finally:
         for name in changed:

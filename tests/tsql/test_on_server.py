@@ -15,7 +15,6 @@ import tsql_files
 from tsql_files import read
 
 from sqlkmeans import Segmentation
-from sqlkmeans.clustering.preparation import Preparation, PreparedFeature
 from sqlkmeans.external_script import run_segmentation
 from sqlkmeans.model import SegmentModel
 from sqlkmeans.tsql.script import batches, install_script, uninstall_script
@@ -128,7 +127,8 @@ def make_job(server: Server, name: str, run_id: int, last: int) -> dict[str, Any
         "last_segment_id": last,
         "definition": json.loads(definition),
         "model_feature": result(
-            "position, feature, transform, weight, center, scale, fill", "model_feature"),
+            "position, feature, transform, weight, center, scale, fill, source_column, type, "
+            "level, low, high, reference_date", "model_feature"),
         "centroid": result("segment_id, position, scaled_value", "centroid"),
         "segment": result("segment_id, name", "segment", "AND segment_id > 0"),
         "given": result("segment_id, name", "segment", "AND name_source = N'given'"),
@@ -169,16 +169,10 @@ def trained(server: Server) -> Server:
 
 def load_model(server: Server, name: str) -> SegmentModel:
     job = make_job(server, name, 0, 0)
-    features = tuple(
-        PreparedFeature(**{k: row[k] for k in row if k not in ("position", "feature")},
-                        column=row["feature"])
-        for row in sorted(job["model_feature"], key=lambda row: row["position"])
-    )  # fmt: skip
+    names = {row["segment_id"]: row["name"] for row in job["segment"]}
     return SegmentModel.from_rows(
-        job["model_feature"], job["centroid"],
-        {row["segment_id"]: row["name"] for row in job["segment"]},
-        scaling="", missing="",
-    ) if features else SegmentModel(Preparation((), "", ""), np.empty((0, 0)), (), ())  # fmt: skip
+        job["model_feature"], job["centroid"], names, scaling="", missing=""
+    )
 
 
 def test_installing_again_keeps_data_and_grants(trained: Server) -> None:

@@ -12,6 +12,7 @@ from tsql_files import FILES, GRAMMARS, PROCEDURES, SQL, check, public_procedure
 
 from sqlkmeans._version import __version__
 from sqlkmeans.database import tables
+from sqlkmeans.definition import FeatureDefinition, Guard, Segmentation
 from sqlkmeans.tsql.script import build_install_script, build_order, install_script
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -142,6 +143,20 @@ def test_statements_that_stand_whole_in_a_procedure_are_sql(grammar: str) -> Non
     ]
     assert len(found) == 2
     assert not [text for text in found if check(text, grammar)]
+
+
+def test_a_definition_made_in_sql_has_every_key_that_python_writes() -> None:
+    written = {
+        "procedures/define_segmentation.sql": Segmentation.model_fields,
+        "procedures/complete_features.sql": FeatureDefinition.model_fields,
+    }
+    for name, fields in written.items():
+        missing = [key for key in fields if f'"{key}":' not in read(name)]
+        assert not missing, name
+    guard = read("procedures/complete_guard.sql")
+    assert not [key for key in Guard.model_fields if f"N'{key}', N'" not in guard]
+    for key, field in Guard.model_fields.items():
+        assert f"N'{key}', N'{field.default}')" in guard
 
 
 def test_the_tables_are_those_that_the_client_reads() -> None:

@@ -56,6 +56,7 @@ SET NOCOUNT ON;
 CREATE TABLE #label (cluster int NOT NULL PRIMARY KEY, segment_id int NOT NULL);
 INSERT INTO #label (cluster, segment_id)
 SELECT CAST(j.[key] AS int), CAST(j.[value] AS int) FROM OPENJSON(@text) AS j;
+UPDATE [dbo].[customer_segment_history] SET valid_to = @now WHERE valid_to IS NULL;
 INSERT INTO [dbo].[customer_segment] WITH (TABLOCK) ([customer_id], segment_id, distance, run_id, assigned_at)
 SELECT s.[customer_id], l.segment_id, s.distance, @run_id, @now
 FROM sqlkmeans.[staging_1] AS s
@@ -116,10 +117,10 @@ CROSS APPLY (
 ) AS m
 WHERE a.segmentation = N'customers' AND a.status = N'published' AND b.status = N'published';
 GO
-INSERT INTO sqlkmeans.[staging_1] ([customer_id], cluster, distance) SELECT s.[customer_id], f.segment_id, f.distance FROM [dbo].[customer] AS s CROSS APPLY (SELECT b.segment_id, CASE b.segment_id WHEN 1 THEN N'younger, low income' WHEN 2 THEN N'older' WHEN 3 THEN N'very high income, much older' END AS segment_name,
+SELECT s.[customer_id], f.segment_id AS [sqlkmeans cluster], f.distance AS [sqlkmeans distance], o.o1 AS [sqlkmeans o1], o.o2 AS [sqlkmeans o2] INTO #scored FROM [dbo].[customer] AS s CROSS APPLY (SELECT CAST(s.[income] AS float) AS o1, CAST(s.[age] AS float) AS o2) AS o CROSS APPLY (SELECT b.segment_id, CASE b.segment_id WHEN 1 THEN N'younger, low income' WHEN 2 THEN N'older' WHEN 3 THEN N'very high income, much older' END AS segment_name,
     SQRT(n.squared_distance) AS distance,
     SQRT((SELECT MIN(v.value) FROM (VALUES (CASE WHEN b.segment_id <> 1 THEN d.d1 END), (CASE WHEN b.segment_id <> 2 THEN d.d2 END), (CASE WHEN b.segment_id <> 3 THEN d.d3 END)) AS v (value))) AS runner_up_distance
-FROM (SELECT COALESCE(CAST(s.[income] AS float), 0.5e0) AS x1, COALESCE(CAST(s.[age] AS float), 0.5e0) AS x2) AS x
+FROM (SELECT COALESCE(o.o1, 0.5e0) AS x1, COALESCE(o.o2, 0.5e0) AS x2) AS x
 CROSS APPLY (SELECT x.x1 AS t1, CASE WHEN 1e0 + x.x2 = 1e0 THEN x.x2 WHEN x.x2 > -1e0 THEN LOG(1e0 + x.x2) * (x.x2 / ((1e0 + x.x2) - 1e0)) END AS t2) AS t
 CROSS APPLY (SELECT (t.t1 - (0.5e0)) / 0.5e0 AS z1, (t.t2 - (0.5e0)) / 0.5e0 AS z2) AS z
 CROSS APPLY (SELECT
@@ -127,9 +128,39 @@ CROSS APPLY (SELECT
     (z.z1 - (0.5e0)) * (z.z1 - (0.5e0)) + (z.z2 - (0.5e0)) * (z.z2 - (0.5e0)) AS d2,
     (z.z1 - (0.5e0)) * (z.z1 - (0.5e0)) + (z.z2 - (0.5e0)) * (z.z2 - (0.5e0)) AS d3) AS d
 CROSS APPLY (SELECT (SELECT MIN(v.value) FROM (VALUES (d.d1), (d.d2), (d.d3)) AS v (value)) AS squared_distance) AS n
-CROSS APPLY (SELECT CASE n.squared_distance WHEN d.d1 THEN 1 WHEN d.d2 THEN 2 WHEN d.d3 THEN 3 END AS segment_id) AS b) AS f WHERE f.segment_id IS NOT NULL; SET @rows = ROWCOUNT_BIG(); SELECT @total = COUNT_BIG(*) FROM [dbo].[customer] AS s; INSERT INTO #size (segment_id, size, within_ss) SELECT l.cluster, COUNT_BIG(*), SUM(l.distance * l.distance) FROM sqlkmeans.[staging_1] AS l GROUP BY l.cluster;
-GO
-INSERT INTO #profile (segment_id, position, mean, deviation, lowest, highest, missing) SELECT COALESCE(l.cluster, 0), v.position, AVG(v.value), STDEVP(v.value), MIN(v.value), MAX(v.value), COUNT_BIG(*) - COUNT_BIG(v.value) FROM [dbo].[customer] AS s INNER JOIN sqlkmeans.[staging_1] AS l ON l.[customer_id] = s.[customer_id] CROSS APPLY (VALUES (1, CAST(s.[income] AS float)), (2, CAST(s.[age] AS float))) AS v (position, value) GROUP BY GROUPING SETS ((l.cluster, v.position), (v.position));
+CROSS APPLY (SELECT CASE n.squared_distance WHEN d.d1 THEN 1 WHEN d.d2 THEN 2 WHEN d.d3 THEN 3 END AS segment_id) AS b) AS f;
+SET @total = ROWCOUNT_BIG();
+INSERT INTO sqlkmeans.[staging_1] ([customer_id], cluster, distance) SELECT s.[customer_id], s.[sqlkmeans cluster], s.[sqlkmeans distance] FROM #scored AS s
+WHERE s.[sqlkmeans cluster] IS NOT NULL;
+SET @rows = ROWCOUNT_BIG();
+INSERT INTO #size (segment_id, size, within_ss)
+SELECT l.cluster, COUNT_BIG(*), SUM(l.distance * l.distance) FROM sqlkmeans.[staging_1] AS l GROUP BY l.cluster;
+INSERT INTO #profile
+    (segment_id, position, mean, deviation, lowest, highest, known, missing)
+SELECT COALESCE(s.[sqlkmeans cluster], 0), v.position, AVG(v.value), STDEVP(v.value),
+    MIN(v.value), MAX(v.value), COUNT_BIG(v.value), COUNT_BIG(*) - COUNT_BIG(v.value)
+FROM #scored AS s
+CROSS APPLY (VALUES (1, s.[sqlkmeans o1]), (2, s.[sqlkmeans o2])) AS v (position, value)
+WHERE s.[sqlkmeans cluster] IS NOT NULL
+GROUP BY GROUPING SETS ((s.[sqlkmeans cluster], v.position), (v.position));
+UPDATE p
+SET median = m.median
+FROM #profile AS p
+INNER JOIN (
+    SELECT r.segment_id, r.position, AVG(r.value) AS median
+    FROM (
+        SELECT g.segment_id, v.position, v.value,
+            ROW_NUMBER() OVER (PARTITION BY g.segment_id, v.position ORDER BY v.value) AS n
+        FROM #scored AS s
+        CROSS APPLY (VALUES (1, s.[sqlkmeans o1]), (2, s.[sqlkmeans o2])) AS v (position, value)
+        CROSS APPLY (VALUES (0), (s.[sqlkmeans cluster])) AS g (segment_id)
+        WHERE s.[sqlkmeans cluster] IS NOT NULL AND v.value IS NOT NULL
+    ) AS r
+    INNER JOIN #profile AS k ON k.segment_id = r.segment_id AND k.position = r.position
+    WHERE r.n IN ((k.known + 1) / 2, (k.known + 2) / 2)
+    GROUP BY r.segment_id, r.position
+) AS m ON m.segment_id = p.segment_id AND m.position = p.position;
+SELECT @mean_distance = AVG(l.distance) FROM sqlkmeans.[staging_1] AS l;
 GO
 SET NOCOUNT ON;
 CREATE TABLE #label (cluster int NOT NULL PRIMARY KEY, segment_id int NOT NULL);
@@ -158,7 +189,8 @@ UPDATE t
 SET valid_to = @now
 FROM [dbo].[customer_segment_history] AS t
 INNER JOIN #change AS c ON t.[customer_id] = c.[customer_id]
-WHERE t.valid_to IS NULL AND c.[sqlkmeans previous] <> c.segment_id;
+WHERE t.valid_to IS NULL
+  AND (c.[sqlkmeans previous] IS NULL OR c.[sqlkmeans previous] <> c.segment_id);
 UPDATE t
 SET valid_to = @now
 FROM [dbo].[customer_segment_history] AS t
@@ -255,4 +287,240 @@ GO
 SELECT @arrived = COUNT_BIG(*) FROM [dbo].[customer_segment_history] WHERE valid_to < @then;
 GO
 DELETE FROM [dbo].[customer_segment_history] WHERE valid_to < @then; SET @arrived = ROWCOUNT_BIG();
+GO
+CREATE TABLE sqlkmeans.[staging_1] ([person_id] bigint NOT NULL, cluster int NOT NULL, distance float NOT NULL, PRIMARY KEY CLUSTERED ([person_id]));
+GO
+CREATE TABLE [dbo].[person_segment_history] ([person_id] bigint NOT NULL, segment_id int NOT NULL, distance float NOT NULL, valid_from datetime2(6) NOT NULL, valid_to datetime2(6) NULL, run_id bigint NOT NULL, PRIMARY KEY CLUSTERED ([person_id], valid_from));
+GO
+GRANT SELECT ON [dbo].[person_segment_history] TO sqlkmeans_reader;
+GO
+UPDATE [dbo].[person_segment_history] SET valid_to = @now WHERE valid_to IS NULL;
+GO
+CREATE TABLE [dbo].[person_segment] ([person_id] bigint NOT NULL, segment_id int NOT NULL, distance float NOT NULL, run_id bigint NOT NULL, assigned_at datetime2(6) NOT NULL, PRIMARY KEY CLUSTERED ([person_id]));
+GO
+GRANT SELECT ON [dbo].[person_segment] TO sqlkmeans_reader;
+GO
+CREATE VIEW [dbo].[person_segment_named] AS SELECT t.[person_id], t.segment_id, t.distance, t.run_id, t.assigned_at, s.name AS segment_name FROM [dbo].[person_segment] AS t INNER JOIN sqlkmeans.segmentation AS g ON g.name = N'people' LEFT JOIN sqlkmeans.segment AS s ON s.run_id = g.active_run_id AND s.segment_id = t.segment_id;
+GO
+GRANT SELECT ON [dbo].[person_segment_named] TO sqlkmeans_reader;
+GO
+SELECT @arrived = COUNT_BIG(*) FROM (SELECT TOP (1) 1 AS one FROM [dbo].[person_segment]) AS t;
+GO
+SET NOCOUNT ON;
+CREATE TABLE #label (cluster int NOT NULL PRIMARY KEY, segment_id int NOT NULL);
+INSERT INTO #label (cluster, segment_id)
+SELECT CAST(j.[key] AS int), CAST(j.[value] AS int) FROM OPENJSON(@text) AS j;
+UPDATE [dbo].[person_segment_history] SET valid_to = @now WHERE valid_to IS NULL;
+INSERT INTO [dbo].[person_segment] WITH (TABLOCK) ([person_id], segment_id, distance, run_id, assigned_at)
+SELECT s.[person_id], l.segment_id, s.distance, @run_id, @now
+FROM sqlkmeans.[staging_1] AS s
+INNER JOIN #label AS l ON l.cluster = s.cluster
+ORDER BY s.[person_id];
+SET @arrived = ROWCOUNT_BIG();
+INSERT INTO [dbo].[person_segment_history] WITH (TABLOCK) ([person_id], segment_id, distance, valid_from, valid_to, run_id)
+SELECT t.[person_id], t.segment_id, t.distance, @now, NULL, @run_id
+FROM [dbo].[person_segment] AS t
+ORDER BY t.[person_id];
+SET @moved = 0;
+SET @departed = 0;
+SET @written = @arrived;
+DROP TABLE #label;
+GO
+CREATE FUNCTION sqlkmeans.[assign_people] (@income float, @feature_2 nvarchar(4000), @joined date, @plan_code nvarchar(4000))
+RETURNS TABLE
+AS
+RETURN (
+SELECT b.segment_id, CASE b.segment_id WHEN 1 THEN N'name 1' WHEN 2 THEN N'name 2' WHEN 3 THEN N'name 3' WHEN 4 THEN N'name 4' END AS segment_name,
+    SQRT(n.squared_distance) AS distance,
+    SQRT((SELECT MIN(v.value) FROM (VALUES (CASE WHEN b.segment_id <> 1 THEN d.d1 END), (CASE WHEN b.segment_id <> 2 THEN d.d2 END), (CASE WHEN b.segment_id <> 3 THEN d.d3 END), (CASE WHEN b.segment_id <> 4 THEN d.d4 END)) AS v (value))) AS runner_up_distance
+FROM (SELECT COALESCE(CASE WHEN @income < 0.5e0 THEN 0.5e0 WHEN @income > 0.5e0 THEN 0.5e0 ELSE @income END, 0.5e0) AS x1, COALESCE(CASE WHEN @feature_2 IS NULL THEN NULL WHEN (@feature_2 + N'.') COLLATE Latin1_General_100_BIN2 IN (N'Oslo.') THEN 1e0 ELSE 0e0 END, 0.5e0) AS x2, COALESCE(CASE WHEN @feature_2 IS NULL THEN NULL WHEN (@feature_2 + N'.') COLLATE Latin1_General_100_BIN2 IN (N'São Paulo.') THEN 1e0 ELSE 0e0 END, 0.5e0) AS x3, COALESCE(CASE WHEN @feature_2 IS NULL THEN NULL WHEN (@feature_2 + N'.') COLLATE Latin1_General_100_BIN2 IN (N'it''s.') THEN 1e0 ELSE 0e0 END, 0.5e0) AS x4, COALESCE(CASE WHEN @feature_2 IS NULL THEN NULL WHEN (@feature_2 + N'.') COLLATE Latin1_General_100_BIN2 IN (N'Oslo.', N'São Paulo.', N'it''s.') THEN 0e0 ELSE 1e0 END, 0.5e0) AS x5, COALESCE(CASE WHEN CAST(DATEDIFF(day, @joined, '20260101') AS float) < 0.5e0 THEN 0.5e0 WHEN CAST(DATEDIFF(day, @joined, '20260101') AS float) > 0.5e0 THEN 0.5e0 ELSE CAST(DATEDIFF(day, @joined, '20260101') AS float) END, 0.5e0) AS x6, COALESCE(CASE WHEN @plan_code IS NULL THEN NULL WHEN (@plan_code + N'.') COLLATE Latin1_General_100_BIN2 IN (N'1.') THEN 1e0 ELSE 0e0 END, 0.5e0) AS x7, COALESCE(CASE WHEN @plan_code IS NULL THEN NULL WHEN (@plan_code + N'.') COLLATE Latin1_General_100_BIN2 IN (N'1.') THEN 0e0 ELSE 1e0 END, 0.5e0) AS x8) AS x
+CROSS APPLY (SELECT CASE WHEN 1e0 + x.x1 = 1e0 THEN x.x1 WHEN x.x1 > -1e0 THEN LOG(1e0 + x.x1) * (x.x1 / ((1e0 + x.x1) - 1e0)) END AS t1, x.x2 AS t2, x.x3 AS t3, x.x4 AS t4, x.x5 AS t5, CASE WHEN 1e0 + x.x6 = 1e0 THEN x.x6 WHEN x.x6 > -1e0 THEN LOG(1e0 + x.x6) * (x.x6 / ((1e0 + x.x6) - 1e0)) END AS t6, x.x7 AS t7, x.x8 AS t8) AS t
+CROSS APPLY (SELECT (t.t1 - (0.5e0)) / 0.5e0 AS z1, (t.t2 - (0.5e0)) / 0.5e0 AS z2, (t.t3 - (0.5e0)) / 0.5e0 AS z3, (t.t4 - (0.5e0)) / 0.5e0 AS z4, (t.t5 - (0.5e0)) / 0.5e0 AS z5, (t.t6 - (0.5e0)) / 0.5e0 AS z6, (t.t7 - (0.5e0)) / 0.5e0 AS z7, (t.t8 - (0.5e0)) / 0.5e0 AS z8) AS z
+CROSS APPLY (SELECT
+    (z.z1 - (0.5e0)) * (z.z1 - (0.5e0)) + (z.z2 - (0.5e0)) * (z.z2 - (0.5e0)) + (z.z3 - (0.5e0)) * (z.z3 - (0.5e0)) + (z.z4 - (0.5e0)) * (z.z4 - (0.5e0)) + (z.z5 - (0.5e0)) * (z.z5 - (0.5e0)) + (z.z6 - (0.5e0)) * (z.z6 - (0.5e0)) + (z.z7 - (0.5e0)) * (z.z7 - (0.5e0)) + (z.z8 - (0.5e0)) * (z.z8 - (0.5e0)) AS d1,
+    (z.z1 - (0.5e0)) * (z.z1 - (0.5e0)) + (z.z2 - (0.5e0)) * (z.z2 - (0.5e0)) + (z.z3 - (0.5e0)) * (z.z3 - (0.5e0)) + (z.z4 - (0.5e0)) * (z.z4 - (0.5e0)) + (z.z5 - (0.5e0)) * (z.z5 - (0.5e0)) + (z.z6 - (0.5e0)) * (z.z6 - (0.5e0)) + (z.z7 - (0.5e0)) * (z.z7 - (0.5e0)) + (z.z8 - (0.5e0)) * (z.z8 - (0.5e0)) AS d2,
+    (z.z1 - (0.5e0)) * (z.z1 - (0.5e0)) + (z.z2 - (0.5e0)) * (z.z2 - (0.5e0)) + (z.z3 - (0.5e0)) * (z.z3 - (0.5e0)) + (z.z4 - (0.5e0)) * (z.z4 - (0.5e0)) + (z.z5 - (0.5e0)) * (z.z5 - (0.5e0)) + (z.z6 - (0.5e0)) * (z.z6 - (0.5e0)) + (z.z7 - (0.5e0)) * (z.z7 - (0.5e0)) + (z.z8 - (0.5e0)) * (z.z8 - (0.5e0)) AS d3,
+    (z.z1 - (0.5e0)) * (z.z1 - (0.5e0)) + (z.z2 - (0.5e0)) * (z.z2 - (0.5e0)) + (z.z3 - (0.5e0)) * (z.z3 - (0.5e0)) + (z.z4 - (0.5e0)) * (z.z4 - (0.5e0)) + (z.z5 - (0.5e0)) * (z.z5 - (0.5e0)) + (z.z6 - (0.5e0)) * (z.z6 - (0.5e0)) + (z.z7 - (0.5e0)) * (z.z7 - (0.5e0)) + (z.z8 - (0.5e0)) * (z.z8 - (0.5e0)) AS d4) AS d
+CROSS APPLY (SELECT (SELECT MIN(v.value) FROM (VALUES (d.d1), (d.d2), (d.d3), (d.d4)) AS v (value)) AS squared_distance) AS n
+CROSS APPLY (SELECT CASE n.squared_distance WHEN d.d1 THEN 1 WHEN d.d2 THEN 2 WHEN d.d3 THEN 3 WHEN d.d4 THEN 4 END AS segment_id) AS b
+);
+GO
+CREATE VIEW sqlkmeans.segment_movement AS
+SELECT a.segmentation, a.run_id AS from_run_id, b.run_id AS to_run_id,
+    m.from_segment_id, m.to_segment_id, m.customers
+FROM sqlkmeans.run AS a
+INNER JOIN sqlkmeans.run AS b ON b.segmentation = a.segmentation AND b.published_at > a.published_at
+CROSS APPLY (
+    SELECT c.from_segment_id, c.to_segment_id, COUNT_BIG(*) AS customers
+    FROM (
+        SELECT
+            MAX(CASE WHEN h.valid_from <= a.published_at
+                      AND (h.valid_to IS NULL OR h.valid_to > a.published_at)
+                     THEN h.segment_id END) AS from_segment_id,
+            MAX(CASE WHEN h.valid_from <= b.published_at
+                      AND (h.valid_to IS NULL OR h.valid_to > b.published_at)
+                     THEN h.segment_id END) AS to_segment_id
+        FROM [dbo].[customer_segment_history] AS h
+        GROUP BY h.[customer_id]
+    ) AS c
+    WHERE c.from_segment_id IS NOT NULL OR c.to_segment_id IS NOT NULL
+    GROUP BY c.from_segment_id, c.to_segment_id
+) AS m
+WHERE a.segmentation = N'customers' AND a.status = N'published' AND b.status = N'published'
+UNION ALL
+SELECT a.segmentation, a.run_id AS from_run_id, b.run_id AS to_run_id,
+    m.from_segment_id, m.to_segment_id, m.customers
+FROM sqlkmeans.run AS a
+INNER JOIN sqlkmeans.run AS b ON b.segmentation = a.segmentation AND b.published_at > a.published_at
+CROSS APPLY (
+    SELECT c.from_segment_id, c.to_segment_id, COUNT_BIG(*) AS customers
+    FROM (
+        SELECT
+            MAX(CASE WHEN h.valid_from <= a.published_at
+                      AND (h.valid_to IS NULL OR h.valid_to > a.published_at)
+                     THEN h.segment_id END) AS from_segment_id,
+            MAX(CASE WHEN h.valid_from <= b.published_at
+                      AND (h.valid_to IS NULL OR h.valid_to > b.published_at)
+                     THEN h.segment_id END) AS to_segment_id
+        FROM [dbo].[person_segment_history] AS h
+        GROUP BY h.[person_id]
+    ) AS c
+    WHERE c.from_segment_id IS NOT NULL OR c.to_segment_id IS NOT NULL
+    GROUP BY c.from_segment_id, c.to_segment_id
+) AS m
+WHERE a.segmentation = N'people' AND a.status = N'published' AND b.status = N'published';
+GO
+SELECT s.[person_id], f.segment_id AS [sqlkmeans cluster], f.distance AS [sqlkmeans distance], o.o1 AS [sqlkmeans o1], o.o2 AS [sqlkmeans o2], o.o3 AS [sqlkmeans o3], o.o4 AS [sqlkmeans o4], o.o5 AS [sqlkmeans o5], o.o6 AS [sqlkmeans o6], o.o7 AS [sqlkmeans o7], o.o8 AS [sqlkmeans o8] INTO #scored FROM [dbo].[person] AS s CROSS APPLY (SELECT CASE WHEN CAST(s.[income] AS float) < 0.5e0 THEN 0.5e0 WHEN CAST(s.[income] AS float) > 0.5e0 THEN 0.5e0 ELSE CAST(s.[income] AS float) END AS o1, CASE WHEN CAST(s.[home city] AS nvarchar(4000)) IS NULL THEN NULL WHEN (CAST(s.[home city] AS nvarchar(4000)) + N'.') COLLATE Latin1_General_100_BIN2 IN (N'Oslo.') THEN 1e0 ELSE 0e0 END AS o2, CASE WHEN CAST(s.[home city] AS nvarchar(4000)) IS NULL THEN NULL WHEN (CAST(s.[home city] AS nvarchar(4000)) + N'.') COLLATE Latin1_General_100_BIN2 IN (N'São Paulo.') THEN 1e0 ELSE 0e0 END AS o3, CASE WHEN CAST(s.[home city] AS nvarchar(4000)) IS NULL THEN NULL WHEN (CAST(s.[home city] AS nvarchar(4000)) + N'.') COLLATE Latin1_General_100_BIN2 IN (N'it''s.') THEN 1e0 ELSE 0e0 END AS o4, CASE WHEN CAST(s.[home city] AS nvarchar(4000)) IS NULL THEN NULL WHEN (CAST(s.[home city] AS nvarchar(4000)) + N'.') COLLATE Latin1_General_100_BIN2 IN (N'Oslo.', N'São Paulo.', N'it''s.') THEN 0e0 ELSE 1e0 END AS o5, CASE WHEN CAST(DATEDIFF(day, CAST(s.[joined] AS date), '20260101') AS float) < 0.5e0 THEN 0.5e0 WHEN CAST(DATEDIFF(day, CAST(s.[joined] AS date), '20260101') AS float) > 0.5e0 THEN 0.5e0 ELSE CAST(DATEDIFF(day, CAST(s.[joined] AS date), '20260101') AS float) END AS o6, CASE WHEN CAST(s.[plan_code] AS nvarchar(4000)) IS NULL THEN NULL WHEN (CAST(s.[plan_code] AS nvarchar(4000)) + N'.') COLLATE Latin1_General_100_BIN2 IN (N'1.') THEN 1e0 ELSE 0e0 END AS o7, CASE WHEN CAST(s.[plan_code] AS nvarchar(4000)) IS NULL THEN NULL WHEN (CAST(s.[plan_code] AS nvarchar(4000)) + N'.') COLLATE Latin1_General_100_BIN2 IN (N'1.') THEN 0e0 ELSE 1e0 END AS o8) AS o CROSS APPLY (SELECT b.segment_id, CASE b.segment_id WHEN 1 THEN N'name 1' WHEN 2 THEN N'name 2' WHEN 3 THEN N'name 3' WHEN 4 THEN N'name 4' END AS segment_name,
+    SQRT(n.squared_distance) AS distance,
+    SQRT((SELECT MIN(v.value) FROM (VALUES (CASE WHEN b.segment_id <> 1 THEN d.d1 END), (CASE WHEN b.segment_id <> 2 THEN d.d2 END), (CASE WHEN b.segment_id <> 3 THEN d.d3 END), (CASE WHEN b.segment_id <> 4 THEN d.d4 END)) AS v (value))) AS runner_up_distance
+FROM (SELECT COALESCE(o.o1, 0.5e0) AS x1, COALESCE(o.o2, 0.5e0) AS x2, COALESCE(o.o3, 0.5e0) AS x3, COALESCE(o.o4, 0.5e0) AS x4, COALESCE(o.o5, 0.5e0) AS x5, COALESCE(o.o6, 0.5e0) AS x6, COALESCE(o.o7, 0.5e0) AS x7, COALESCE(o.o8, 0.5e0) AS x8) AS x
+CROSS APPLY (SELECT CASE WHEN 1e0 + x.x1 = 1e0 THEN x.x1 WHEN x.x1 > -1e0 THEN LOG(1e0 + x.x1) * (x.x1 / ((1e0 + x.x1) - 1e0)) END AS t1, x.x2 AS t2, x.x3 AS t3, x.x4 AS t4, x.x5 AS t5, CASE WHEN 1e0 + x.x6 = 1e0 THEN x.x6 WHEN x.x6 > -1e0 THEN LOG(1e0 + x.x6) * (x.x6 / ((1e0 + x.x6) - 1e0)) END AS t6, x.x7 AS t7, x.x8 AS t8) AS t
+CROSS APPLY (SELECT (t.t1 - (0.5e0)) / 0.5e0 AS z1, (t.t2 - (0.5e0)) / 0.5e0 AS z2, (t.t3 - (0.5e0)) / 0.5e0 AS z3, (t.t4 - (0.5e0)) / 0.5e0 AS z4, (t.t5 - (0.5e0)) / 0.5e0 AS z5, (t.t6 - (0.5e0)) / 0.5e0 AS z6, (t.t7 - (0.5e0)) / 0.5e0 AS z7, (t.t8 - (0.5e0)) / 0.5e0 AS z8) AS z
+CROSS APPLY (SELECT
+    (z.z1 - (0.5e0)) * (z.z1 - (0.5e0)) + (z.z2 - (0.5e0)) * (z.z2 - (0.5e0)) + (z.z3 - (0.5e0)) * (z.z3 - (0.5e0)) + (z.z4 - (0.5e0)) * (z.z4 - (0.5e0)) + (z.z5 - (0.5e0)) * (z.z5 - (0.5e0)) + (z.z6 - (0.5e0)) * (z.z6 - (0.5e0)) + (z.z7 - (0.5e0)) * (z.z7 - (0.5e0)) + (z.z8 - (0.5e0)) * (z.z8 - (0.5e0)) AS d1,
+    (z.z1 - (0.5e0)) * (z.z1 - (0.5e0)) + (z.z2 - (0.5e0)) * (z.z2 - (0.5e0)) + (z.z3 - (0.5e0)) * (z.z3 - (0.5e0)) + (z.z4 - (0.5e0)) * (z.z4 - (0.5e0)) + (z.z5 - (0.5e0)) * (z.z5 - (0.5e0)) + (z.z6 - (0.5e0)) * (z.z6 - (0.5e0)) + (z.z7 - (0.5e0)) * (z.z7 - (0.5e0)) + (z.z8 - (0.5e0)) * (z.z8 - (0.5e0)) AS d2,
+    (z.z1 - (0.5e0)) * (z.z1 - (0.5e0)) + (z.z2 - (0.5e0)) * (z.z2 - (0.5e0)) + (z.z3 - (0.5e0)) * (z.z3 - (0.5e0)) + (z.z4 - (0.5e0)) * (z.z4 - (0.5e0)) + (z.z5 - (0.5e0)) * (z.z5 - (0.5e0)) + (z.z6 - (0.5e0)) * (z.z6 - (0.5e0)) + (z.z7 - (0.5e0)) * (z.z7 - (0.5e0)) + (z.z8 - (0.5e0)) * (z.z8 - (0.5e0)) AS d3,
+    (z.z1 - (0.5e0)) * (z.z1 - (0.5e0)) + (z.z2 - (0.5e0)) * (z.z2 - (0.5e0)) + (z.z3 - (0.5e0)) * (z.z3 - (0.5e0)) + (z.z4 - (0.5e0)) * (z.z4 - (0.5e0)) + (z.z5 - (0.5e0)) * (z.z5 - (0.5e0)) + (z.z6 - (0.5e0)) * (z.z6 - (0.5e0)) + (z.z7 - (0.5e0)) * (z.z7 - (0.5e0)) + (z.z8 - (0.5e0)) * (z.z8 - (0.5e0)) AS d4) AS d
+CROSS APPLY (SELECT (SELECT MIN(v.value) FROM (VALUES (d.d1), (d.d2), (d.d3), (d.d4)) AS v (value)) AS squared_distance) AS n
+CROSS APPLY (SELECT CASE n.squared_distance WHEN d.d1 THEN 1 WHEN d.d2 THEN 2 WHEN d.d3 THEN 3 WHEN d.d4 THEN 4 END AS segment_id) AS b) AS f;
+SET @total = ROWCOUNT_BIG();
+INSERT INTO sqlkmeans.[staging_1] ([person_id], cluster, distance) SELECT s.[person_id], s.[sqlkmeans cluster], s.[sqlkmeans distance] FROM #scored AS s
+WHERE s.[sqlkmeans cluster] IS NOT NULL;
+SET @rows = ROWCOUNT_BIG();
+INSERT INTO #size (segment_id, size, within_ss)
+SELECT l.cluster, COUNT_BIG(*), SUM(l.distance * l.distance) FROM sqlkmeans.[staging_1] AS l GROUP BY l.cluster;
+INSERT INTO #profile
+    (segment_id, position, mean, deviation, lowest, highest, known, missing)
+SELECT COALESCE(s.[sqlkmeans cluster], 0), v.position, AVG(v.value), STDEVP(v.value),
+    MIN(v.value), MAX(v.value), COUNT_BIG(v.value), COUNT_BIG(*) - COUNT_BIG(v.value)
+FROM #scored AS s
+CROSS APPLY (VALUES (1, s.[sqlkmeans o1]), (2, s.[sqlkmeans o2]), (3, s.[sqlkmeans o3]), (4, s.[sqlkmeans o4]), (5, s.[sqlkmeans o5]), (6, s.[sqlkmeans o6]), (7, s.[sqlkmeans o7]), (8, s.[sqlkmeans o8])) AS v (position, value)
+WHERE s.[sqlkmeans cluster] IS NOT NULL
+GROUP BY GROUPING SETS ((s.[sqlkmeans cluster], v.position), (v.position));
+UPDATE p
+SET median = m.median
+FROM #profile AS p
+INNER JOIN (
+    SELECT r.segment_id, r.position, AVG(r.value) AS median
+    FROM (
+        SELECT g.segment_id, v.position, v.value,
+            ROW_NUMBER() OVER (PARTITION BY g.segment_id, v.position ORDER BY v.value) AS n
+        FROM #scored AS s
+        CROSS APPLY (VALUES (1, s.[sqlkmeans o1]), (2, s.[sqlkmeans o2]), (3, s.[sqlkmeans o3]), (4, s.[sqlkmeans o4]), (5, s.[sqlkmeans o5]), (6, s.[sqlkmeans o6]), (7, s.[sqlkmeans o7]), (8, s.[sqlkmeans o8])) AS v (position, value)
+        CROSS APPLY (VALUES (0), (s.[sqlkmeans cluster])) AS g (segment_id)
+        WHERE s.[sqlkmeans cluster] IS NOT NULL AND v.value IS NOT NULL
+    ) AS r
+    INNER JOIN #profile AS k ON k.segment_id = r.segment_id AND k.position = r.position
+    WHERE r.n IN ((k.known + 1) / 2, (k.known + 2) / 2)
+    GROUP BY r.segment_id, r.position
+) AS m ON m.segment_id = p.segment_id AND m.position = p.position;
+SELECT @mean_distance = AVG(l.distance) FROM sqlkmeans.[staging_1] AS l;
+INSERT INTO #bin (position, bin, customers)
+SELECT v.position, v.bin, COUNT_BIG(*)
+FROM #scored AS s
+CROSS APPLY (VALUES (1, CASE WHEN s.[sqlkmeans o1] IS NULL THEN 0 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 1 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 2 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 3 ELSE 4 END), (2, CASE WHEN s.[sqlkmeans o2] IS NULL THEN 0 WHEN s.[sqlkmeans o2] = 1e0 THEN 2 WHEN s.[sqlkmeans o3] = 1e0 THEN 1 WHEN s.[sqlkmeans o4] = 1e0 THEN 3 ELSE 4 END), (3, CASE WHEN s.[sqlkmeans o6] IS NULL THEN 0 WHEN s.[sqlkmeans o6] <= 0.5e0 THEN 1 WHEN s.[sqlkmeans o6] <= 0.5e0 THEN 2 WHEN s.[sqlkmeans o6] <= 0.5e0 THEN 3 ELSE 4 END), (4, CASE WHEN s.[sqlkmeans o7] IS NULL THEN 0 WHEN s.[sqlkmeans o7] = 1e0 THEN 1 ELSE 2 END)) AS v (position, bin)
+WHERE s.[sqlkmeans cluster] IS NOT NULL
+GROUP BY v.position, v.bin;
+GO
+SET NOCOUNT ON;
+CREATE TABLE #label (cluster int NOT NULL PRIMARY KEY, segment_id int NOT NULL);
+INSERT INTO #label (cluster, segment_id)
+SELECT CAST(j.[key] AS int), CAST(j.[value] AS int) FROM OPENJSON(@text) AS j;
+SELECT s.[person_id], l.segment_id, s.distance, t.segment_id AS [sqlkmeans previous]
+INTO #change
+FROM sqlkmeans.[staging_1] AS s
+INNER JOIN #label AS l ON l.cluster = s.cluster
+LEFT JOIN [dbo].[person_segment] AS t ON t.[person_id] = s.[person_id]
+WHERE t.segment_id IS NULL
+   OR t.segment_id <> l.segment_id
+   OR ABS(t.distance - s.distance) > @tolerance;
+SELECT t.[person_id]
+INTO #departed
+FROM [dbo].[person_segment] AS t
+WHERE NOT EXISTS (SELECT 1 FROM sqlkmeans.[staging_1] AS s WHERE t.[person_id] = s.[person_id]);
+DECLARE @any int;
+DECLARE @changes bigint =
+    (SELECT COUNT_BIG(*) FROM #change) + (SELECT COUNT_BIG(*) FROM #departed);
+-- Under READ COMMITTED with locks, one statement could otherwise read some rows before and some
+-- after the change. Where READ_COMMITTED_SNAPSHOT is on, nobody waits.
+IF @changes > 0
+    SELECT TOP (1) @any = t.segment_id FROM [dbo].[person_segment] AS t WITH (TABLOCKX, HOLDLOCK);
+UPDATE t
+SET valid_to = @now
+FROM [dbo].[person_segment_history] AS t
+INNER JOIN #change AS c ON t.[person_id] = c.[person_id]
+WHERE t.valid_to IS NULL
+  AND (c.[sqlkmeans previous] IS NULL OR c.[sqlkmeans previous] <> c.segment_id);
+UPDATE t
+SET valid_to = @now
+FROM [dbo].[person_segment_history] AS t
+INNER JOIN #departed AS c ON t.[person_id] = c.[person_id]
+WHERE t.valid_to IS NULL;
+UPDATE t
+SET segment_id = c.segment_id, distance = c.distance, run_id = @run_id, assigned_at = @now
+FROM [dbo].[person_segment] AS t
+INNER JOIN #change AS c ON t.[person_id] = c.[person_id]
+WHERE c.[sqlkmeans previous] <> c.segment_id;
+SET @moved = ROWCOUNT_BIG();
+UPDATE t
+SET distance = c.distance
+FROM [dbo].[person_segment] AS t
+INNER JOIN #change AS c ON t.[person_id] = c.[person_id]
+WHERE c.[sqlkmeans previous] = c.segment_id;
+SET @written = ROWCOUNT_BIG();
+DELETE t
+FROM [dbo].[person_segment] AS t
+INNER JOIN #departed AS c ON t.[person_id] = c.[person_id];
+SET @departed = ROWCOUNT_BIG();
+INSERT INTO [dbo].[person_segment] ([person_id], segment_id, distance, run_id, assigned_at)
+SELECT c.[person_id], c.segment_id, c.distance, @run_id, @now
+FROM #change AS c
+WHERE c.[sqlkmeans previous] IS NULL;
+SET @arrived = ROWCOUNT_BIG();
+INSERT INTO [dbo].[person_segment_history] ([person_id], segment_id, distance, valid_from, valid_to, run_id)
+SELECT c.[person_id], c.segment_id, c.distance, @now, NULL, @run_id
+FROM #change AS c
+WHERE c.[sqlkmeans previous] IS NULL OR c.[sqlkmeans previous] <> c.segment_id;
+SET @written = @written + @moved + @departed + @arrived;
+DROP TABLE #change;
+DROP TABLE #departed;
+DROP TABLE #label;
+GO
+ALTER TABLE #input ADD [person_id] bigint NOT NULL; ALTER TABLE #input ADD f1 float NULL; ALTER TABLE #input ADD f2 nvarchar(101) NULL; ALTER TABLE #input ADD f3 float NULL; ALTER TABLE #input ADD f4 nvarchar(101) NULL; ALTER TABLE #input ADD sample_weight float NULL;
+GO
+INSERT INTO #input (row_number, [person_id], previous_segment_id, f1, f2, f3, f4, sample_weight) SELECT ROW_NUMBER() OVER (ORDER BY s.[person_id]), s.[person_id], p.segment_id, CAST(s.[income] AS float), CAST(s.[home city] AS nvarchar(101)), CAST(DATEDIFF(day, '19700101', CAST(s.[joined] AS date)) AS float), CAST(s.[plan_code] AS nvarchar(101)), CAST(s.[orders] AS float) FROM [dbo].[person] AS s LEFT JOIN [dbo].[person_segment] AS p ON p.[person_id] = s.[person_id]; SET @total = ROWCOUNT_BIG();
+GO
+DECLARE @publication nvarchar(max);
+INSERT INTO #label (row_number, cluster, distance)
+EXECUTE sys.sp_execute_external_script
+    @language = N'Python',
+    @script = N'
+from sqlkmeans.external_script import run_segmentation
+OutputDataSet, publication = run_segmentation(InputDataSet, job)
+',
+    @input_data_1 = N'SELECT row_number, previous_segment_id, f1, f2, f3, f4, sample_weight FROM #input',
+    @params = N'@job nvarchar(max), @publication nvarchar(max) OUTPUT',
+    @job = @text,
+    @publication = @publication OUTPUT;
+INSERT INTO #publication (content) VALUES (@publication);
 GO

@@ -1,0 +1,119 @@
+IF OBJECT_ID(N'sqlkmeans.watch_labels', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.watch_labels AS RETURN 0;');
+GO
+-- Compares labels that a stored model gave with the run that fitted it, from the caller's tables
+-- #bin and #profile: fills its table #drift, and says in @warnings, a line each, what is beyond a
+-- threshold of the guard. Raises these where the guard refuses.
+ALTER PROCEDURE sqlkmeans.watch_labels
+    @model_run_id  bigint,
+    @definition    nvarchar(max),
+    @rows          bigint,
+    @mean_distance float,
+    @warnings      nvarchar(max) OUTPUT
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @line nchar(1) = NCHAR(10);
+    DECLARE @run nvarchar(20) = CAST(@model_run_id AS nvarchar(20));
+    DECLARE @allowed_rows float =
+        COALESCE(TRY_CAST(JSON_VALUE(@definition, '$.guard.rows') AS float), 0.5);
+    DECLARE @allowed_psi float =
+        COALESCE(TRY_CAST(JSON_VALUE(@definition, '$.guard.psi') AS float), 0.25);
+    DECLARE @allowed_distance float =
+        COALESCE(TRY_CAST(JSON_VALUE(@definition, '$.guard.distance') AS float), 0.5);
+    DECLARE @rows_then bigint;
+    DECLARE @distance_then float;
+    DECLARE @position int = 0;
+    DECLARE @psi float;
+
+    SET @warnings = N'';
+    SELECT @rows_then = r.[rows], @distance_then = r.mean_distance
+    FROM sqlkmeans.run AS r
+    WHERE r.run_id = @model_run_id;
+
+    -- Shares of each bin then and now; what is below 0.0001 counts as that, because a logarithm of
+    -- 0 is none. The index is Siddiqi's (Credit Risk Scorecards, 2006).
+    CREATE TABLE #share
+    (
+        position int   NOT NULL,
+        bin      int   NOT NULL,
+        earlier  float NOT NULL,
+        present  float NOT NULL
+    );
+    INSERT INTO #share (position, bin, earlier, present)
+    SELECT b.position, b.bin, b.customers / CAST(t.customers AS float),
+        COALESCE(n.customers, 0) / CAST(@rows AS float)
+    FROM sqlkmeans.feature_bin AS b
+    INNER JOIN (SELECT f.position, SUM(f.customers) AS customers
+                FROM sqlkmeans.feature_bin AS f
+                WHERE f.run_id = @model_run_id
+                GROUP BY f.position) AS t
+        ON t.position = b.position
+    LEFT JOIN #bin AS n ON n.position = b.position AND n.bin = b.bin
+    WHERE b.run_id = @model_run_id AND t.customers > 0
+      AND EXISTS (SELECT 1 FROM #bin AS o WHERE o.position = b.position);
+
+    INSERT INTO #drift (position, feature, psi, missing_share, previous_missing_share)
+    SELECT h.position, MIN(b.feature), SUM((p.present - p.earlier) * LOG(p.present / p.earlier)),
+        SUM(CASE WHEN h.bin = 0 THEN h.present ELSE 0e0 END),
+        SUM(CASE WHEN h.bin = 0 THEN h.earlier ELSE 0e0 END)
+    FROM #share AS h
+    CROSS APPLY (SELECT CASE WHEN h.earlier < 0.0001 THEN 0.0001 ELSE h.earlier END AS earlier,
+                        CASE WHEN h.present < 0.0001 THEN 0.0001 ELSE h.present END AS present) AS p
+    INNER JOIN sqlkmeans.feature_bin AS b
+        ON b.run_id = @model_run_id AND b.position = h.position AND b.bin = h.bin
+    GROUP BY h.position;
+
+    -- A category has no mean of its own.
+    UPDATE d
+    SET mean = p.mean, previous_mean = e.mean
+    FROM #drift AS d
+    INNER JOIN sqlkmeans.model_feature AS f
+        ON f.run_id = @model_run_id AND f.source_column = d.feature AND f.type <> N'category'
+    INNER JOIN #profile AS p ON p.segment_id = 0 AND p.position = f.position
+    LEFT JOIN sqlkmeans.segment_feature AS e
+        ON e.run_id = @model_run_id AND e.segment_id = 0 AND e.position = f.position;
+
+    IF ABS(@rows / NULLIF(CAST(@rows_then AS float), 0) - 1) > @allowed_rows
+        SET @warnings = @warnings + N'customers: ' + CAST(@rows AS nvarchar(20)) + N', and '
+            + CAST(@rows_then AS nvarchar(20)) + N' in run ' + @run + N' (allowed change '
+            + CAST(@allowed_rows AS nvarchar(40)) + N')' + @line;
+
+    WHILE 1 = 1
+    BEGIN
+        SET @psi = NULL;
+        SELECT TOP (1) @position = d.position, @psi = d.psi
+        FROM #drift AS d
+        WHERE d.position > @position
+        ORDER BY d.position;
+        IF @psi IS NULL
+            BREAK;
+        IF @psi > @allowed_psi
+            SELECT TOP (1) @warnings = @warnings + b.feature + N': drifted since run ' + @run
+                + N' (PSI ' + CAST(CAST(@psi AS decimal(9, 2)) AS nvarchar(20)) + N', allowed '
+                + CAST(@allowed_psi AS nvarchar(40)) + N'): '
+                + CAST(CAST(100 * h.present AS decimal(5, 0)) AS nvarchar(20)) + N'% are ' + b.label
+                + N', and ' + CAST(CAST(100 * h.earlier AS decimal(5, 0)) AS nvarchar(20))
+                + N'% were' + @line
+            FROM #share AS h
+            INNER JOIN sqlkmeans.feature_bin AS b
+                ON b.run_id = @model_run_id AND b.position = h.position AND b.bin = h.bin
+            WHERE h.position = @position
+            ORDER BY ABS(h.present - h.earlier) DESC, h.bin;
+    END;
+
+    IF @mean_distance > @distance_then * (1 + @allowed_distance)
+        SET @warnings = @warnings + N'distance: ' + CAST(@mean_distance AS nvarchar(40))
+            + N' to the centroid on average, was ' + CAST(@distance_then AS nvarchar(40))
+            + N' in run ' + @run + N' (allowed growth ' + CAST(@allowed_distance AS nvarchar(40))
+            + N')' + @line;
+
+    IF @warnings <> N'' AND JSON_VALUE(@definition, '$.guard.action') = N'refuse'
+    BEGIN
+        SET @warnings = @warnings + N'nothing was published, because guard.action is "refuse"; '
+            + N'correct the source, or define a higher threshold or "warn" (docs/operate.md)';
+        EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @warnings;
+    END;
+END;
+GO
