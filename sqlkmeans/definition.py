@@ -430,9 +430,8 @@ def _meant(detail: ErrorDetails) -> str:
 
 def _problem(detail: ErrorDetails, path: str) -> str:
     """One line: where, what was given, what is allowed."""
-    where = ".".join([path, *(str(part) for part in detail["loc"])])
-    for index in (part for part in detail["loc"] if isinstance(part, int)):
-        where = where.replace(f".{index}", f"[{index}]", 1)
+    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in detail["loc"])
+    where = path + "".join(parts)
     kind, context, given = detail["type"], detail.get("ctx", {}), detail["input"]
     if kind == "extra_forbidden":
         hint = f", did you mean {_meant(detail)}?" if _meant(detail) else ""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sqlkmeans.definition import (
@@ -405,6 +405,7 @@ json_values = st.recursive(
 keys = st.sampled_from([*Segmentation.model_fields, "column", "extra"])
 
 
+@example({"name": 0, "key": [None]})
 @given(st.dictionaries(keys, json_values, max_size=8))
 def test_no_value_makes_anything_but_a_segmentation_or_a_definition_error(
     values: dict[str, Any],
