@@ -1651,6 +1651,25 @@ def test_a_labelled_sample_is_of_labelled_customers_and_the_same_each_time(
     assert all(by_label[row["income"], row["age"]] == row["segment_id"] for row in found)
 
 
+def test_a_labelled_sample_has_texts_days_and_columns_that_are_no_features(
+    mixed_shop: Backend, database: Database
+) -> None:
+    mixed_shop.require_names(columns=["last order"])
+    run(mixed_segmentation(), database)
+    sample = database.labelled_sample(
+        mixed_segmentation(), ["city", "last order", "member", "visits"], 20
+    )
+    types = dict(zip(sample.column_names, sample.schema.types))
+    assert types.pop("city") in (pa.string(), pa.large_string())
+    assert types.pop("member") in (pa.string(), pa.large_string())
+    assert types == {
+        "last order": pa.float64(), "visits": pa.float64(), "segment_id": pa.int32(),
+    }  # fmt: skip
+    days = {None if d is None else (d - date(1970, 1, 1)).days for _, _, d, _ in
+            mixed_rows(mixed_shop).values()}  # fmt: skip
+    assert set(sample["last order"].to_pylist()) <= days
+
+
 def test_movement_between_two_runs_counts_who_stayed_moved_came_and_left(
     shop: Backend, database: Database, customers: Segmentation
 ) -> None:
