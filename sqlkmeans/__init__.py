@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         LockedError,
         SqlKMeansError,
     )
+    from sqlkmeans.explanation import CustomerExplanation, explain
     from sqlkmeans.model import SegmentModel
     from sqlkmeans.pipeline import assign, rename, rollback, run
     from sqlkmeans.report.page import write_report
@@ -41,6 +42,8 @@ _HOMES = {
     "DefinitionError": "errors",
     "LockedError": "errors",
     "SqlKMeansError": "errors",
+    "CustomerExplanation": "explanation",
+    "explain": "explanation",
     "SegmentModel": "model",
     "assign": "pipeline",
     "rename": "pipeline",
@@ -52,6 +55,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "CustomerExplanation",
     "DataError",
     "DatabaseError",
     "DefinitionError",
@@ -64,6 +68,7 @@ __all__ = [
     "SqlKMeansError",
     "__version__",
     "assign",
+    "explain",
     "load_definition",
     "open_database",
     "rename",

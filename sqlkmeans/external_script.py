@@ -20,13 +20,29 @@ import pandas as pd
 
 from sqlkmeans._version import __version__
 from sqlkmeans.clustering.assignment import Assignment
-from sqlkmeans.clustering.describe import distance_tolerance, segment_rows, segment_warnings
+from sqlkmeans.clustering.compare import Comparison, Movement, RunFacts, compare, movement
+from sqlkmeans.clustering.describe import (
+    distance_tolerance,
+    explain_rows,
+    segment_rows,
+    segment_warnings,
+)
+from sqlkmeans.clustering.drift import (
+    FeatureBins,
+    bin_features,
+    bins_from_rows,
+    bins_to_rows,
+    count_in,
+    skipped_missing,
+    with_skipped,
+)
 from sqlkmeans.clustering.findings import feature_findings
 from sqlkmeans.clustering.fitting import fit_preparation
 from sqlkmeans.clustering.kmeans import fit_kmeans
 from sqlkmeans.clustering.preparation import Feature, Preparation, features_from_definition
-from sqlkmeans.clustering.profile import profile_segments
+from sqlkmeans.clustering.profile import EVERYONE, SegmentProfile, profile_segments
 from sqlkmeans.clustering.rows import raw_rows
+from sqlkmeans.clustering.rules import find_rules
 from sqlkmeans.clustering.scores import score
 from sqlkmeans.clustering.stable_ids import Previous, match_segments
 from sqlkmeans.errors import DataError, SqlKMeansError
@@ -53,7 +69,9 @@ def run_segmentation(rows: pd.DataFrame, job: str) -> tuple[pd.DataFrame, str]:
         JSON: ``definition``, ``run_id``, ``last_segment_id`` and what is published now:
         ``model_feature``, ``centroid`` and ``segment`` rows of the active model, and ``given``,
         the names that people gave; ``reference_date``, the day on which dates are aged
-        (YYYY-MM-DD), by default today's in UTC.
+        (YYYY-MM-DD), by default today's in UTC. To compare with the run before, also
+        ``compared_run`` (its ``run_id``, ``rows``, ``k``, ``silhouette``, ``mean_distance`` and
+        ``definition``), its ``feature_bin`` rows, and its ``segment_feature`` rows of segment 0.
 
     Returns
     -------
@@ -90,6 +108,7 @@ def _run(rows: pd.DataFrame, job: Row) -> tuple[pd.DataFrame, Row]:
     )
     by_column = [_where_missing(matrix[:, j]) for j in range(len(features))]
     matrix, kept = preparation.prepare(matrix, texts)
+    left_out = skipped_missing(by_column, kept, preparation)
     by_column = [None if mask is None else mask[kept] for mask in by_column]
     absent = preparation.of_columns(by_column)
     weights = None if weights is None else weights[kept]
@@ -102,13 +121,22 @@ def _run(rows: pd.DataFrame, job: Row) -> tuple[pd.DataFrame, Row]:
     )
     fitted = time.perf_counter()
     profiles = profile_segments(matrix, absent, preparation, fit.assignment, len(fit.centroids))
-    segment_ids = _stable_ids(job, preparation, fit.centroids, now[kept], fit.assignment)
+    rules = find_rules(
+        matrix, preparation, fit.assignment.labels, len(fit.centroids), seed=definition["seed"]
+    )
+    segment_ids, moves = _follow(job, preparation, fit.centroids, now[kept], fit.assignment)
+    scores = score(matrix, fit.centroids, fit.assignment, seed=definition["seed"])
+    mean_distance = float(np.sqrt(fit.assignment.squared_distances).mean())
+    earlier = bins_from_rows(job.get("feature_bin", []))
+    counted = with_skipped(count_in(earlier, matrix, absent, preparation), left_out)
+    compared = _compared(job, scores.silhouette, mean_distance, counted, profiles, moves)
     tables = segment_rows(profiles, segment_ids, _names(job["given"]), _names(job["segment"]))
+    explain_rows(tables["segment"], segment_ids, rules, scores.segment_silhouettes, moves.shifts)
     names = {row["segment_id"]: row["name"] for row in tables["segment"]}
     model = SegmentModel(
         preparation, fit.centroids, tuple(segment_ids), tuple(names[i] for i in segment_ids)
     )
-    scores = score(matrix, fit.centroids, fit.assignment, seed=definition["seed"])
+    bins = with_skipped(bin_features(matrix, absent, preparation), left_out)
     labels = pd.DataFrame(
         {
             "row_number": numbers[kept],
@@ -124,18 +152,26 @@ def _run(rows: pd.DataFrame, job: Row) -> tuple[pd.DataFrame, Row]:
         "inertia": fit.assignment.inertia,
         "n_iter": fit.n_iter,
         **scores.to_dict(),
+        "mean_distance": mean_distance,
+        **(compared.run if compared else {}),
         "seconds_fit": round(fitted - begun, 3),
         "seconds_assign": round(time.perf_counter() - fitted, 3),
         "sqlkmeans_version": __version__,
         "library_versions": _library_versions(),
         "warnings": segment_warnings(profiles, segment_ids, skipped)
-        + feature_findings(matrix, preparation),
+        + feature_findings(matrix, preparation)
+        + (compared.alarms + compared.notes if compared else []),
     }
     return labels, {
         "segment_ids": segment_ids,
         "model_run_id": job["run_id"],
         "run": run,
-        "tables": {**model.to_rows(), **tables},
+        "tables": {
+            **model.to_rows(),
+            **tables,
+            "feature_bin": bins_to_rows(bins),
+            "feature_drift": compared.drift if compared else [],
+        },
         "last_segment_id": max(job["last_segment_id"], *segment_ids),
         "distance_tolerance": distance_tolerance(
             fit.assignment.inertia, len(matrix) if weights is None else float(weights.sum())
@@ -181,16 +217,17 @@ def _where_missing(column: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_] | N
     return absent if absent.any() else None
 
 
-def _stable_ids(
+def _follow(
     job: Row,
     preparation: Preparation,
     centroids: Matrix,
     now: npt.NDArray[np.int64],
     assignment: Assignment,
-) -> list[int]:
+) -> tuple[list[int], Movement]:
+    """The segment id of each new cluster, and who moved."""
     last = job["last_segment_id"]
     if not job["centroid"]:
-        return match_segments(centroids, Previous((), None, last))
+        return match_segments(centroids, Previous((), None, last)), Movement(0, 0)
     model = SegmentModel.from_rows(
         job["model_feature"], job["centroid"], {}, scaling="", missing=""
     )
@@ -200,7 +237,41 @@ def _stable_ids(
         np.column_stack([now[labelled], assignment.labels[labelled]]), axis=0, return_counts=True
     )
     overlap = [(int(a), int(b), int(count)) for (a, b), count in zip(pairs, counts)]
-    return match_segments(centroids, Previous(model.segment_ids, old, last), overlap)
+    segment_ids = match_segments(centroids, Previous(model.segment_ids, old, last), overlap)
+    return segment_ids, movement(overlap, segment_ids, centroids, model.segment_ids, old)
+
+
+def _compared(
+    job: Row,
+    silhouette: float | None,
+    mean_distance: float,
+    counted: list[FeatureBins],
+    profiles: list[SegmentProfile],
+    moves: Movement,
+) -> Comparison | None:
+    """This run beside the one before; None where there is none.
+
+    Raises
+    ------
+    DataError
+        If the guard refuses it.
+    """
+    before = job.get("compared_run")
+    if not before:
+        return None
+    means = {row["feature"]: row.get("mean") for row in job.get("segment_feature", [])}
+    then = RunFacts(
+        before["run_id"], before["rows"], before["k"], before.get("silhouette"),
+        before.get("mean_distance"), before["definition"],
+        bins_from_rows(job.get("feature_bin", [])), means,
+    )  # fmt: skip
+    everyone = profiles[EVERYONE]
+    now = RunFacts(
+        job["run_id"], everyone.size, len(profiles) - 1, silhouette, mean_distance,
+        job["definition"], counted,
+        {name: feature.mean for name, feature in everyone.features.items()},
+    )  # fmt: skip
+    return compare(now, then, moves, job["definition"].get("guard") or {})
 
 
 def _names(rows: list[Row]) -> dict[int, str]:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from typing import Any
 
-from sqlkmeans.clustering.describe import distance_tolerance, segment_rows, segment_warnings
+from sqlkmeans.clustering.compare import Movement, movement
+from sqlkmeans.clustering.describe import distance_tolerance
 from sqlkmeans.clustering.preparation import features_from_definition
-from sqlkmeans.clustering.profile import SegmentProfile
 from sqlkmeans.clustering.stable_ids import Previous, match_segments
 from sqlkmeans.database import Database, Publication
 from sqlkmeans.database.checks import check_segmentation
 from sqlkmeans.definition import Segmentation
+from sqlkmeans.description import describe
 from sqlkmeans.engines import Engine, Fit, open_engine
 from sqlkmeans.errors import DatabaseError, DataError, DefinitionError, SqlKMeansError
 from sqlkmeans.model import SegmentModel
@@ -28,6 +29,7 @@ from sqlkmeans.registry import (
 )
 from sqlkmeans.result import RunResult
 from sqlkmeans.sqltext import parse_name
+from sqlkmeans.watch import last_run, run_facts, watch, watch_labels
 
 
 def run(
@@ -51,30 +53,32 @@ def run(
         with progress.step("fit"):
             fit = engine.fit(segmentation, segmentation.to_features(), today)
         with progress.step("assign"):
-            profiles = engine.profiles()
-            scores = engine.scores(segmentation.seed).to_dict()
+            before = last_run(database, segmentation.name)
+            found = describe(engine, segmentation, before, new_bins=True)
         with progress.step("publish"):
             engine.stage(database, segmentation, run_id)
-            segment_ids = _stable_ids(database, segmentation, run_id, fit)
-            tables = _described(database, segmentation, profiles, segment_ids)
+            segment_ids, moves = _follow(database, segmentation, run_id, fit)
+            watched = watch(segmentation, found.facts(run_id, segmentation), before, moves)
+            tables = found.tables(database, segmentation, segment_ids, moves.shifts)
             names = {row["segment_id"]: row["name"] for row in tables["segment"]}
             model = SegmentModel(
                 fit.preparation, fit.centroids, tuple(segment_ids),
                 tuple(names[segment_id] for segment_id in segment_ids),
             )  # fmt: skip
-            measured = _measured(engine, segment_ids, profiles, progress, fit.findings)
+            warnings = found.warnings(segment_ids) + fit.findings + watched.warnings
             database.publish(
                 segmentation,
                 Publication(
                     run_id=run_id,
                     segment_ids=segment_ids,
                     model_run_id=run_id,
-                    run={**measured, **scores, "n_iter": fit.n_iter},
-                    tables={**model.to_rows(), **tables},
+                    run={**found.run_row(), **watched.run, "n_iter": fit.n_iter,
+                         "warnings": json.dumps(warnings), **_seconds(progress)},
+                    tables={**model.to_rows(), **tables, "feature_drift": watched.drift},
                     last_segment_id=max(_last_segment_id(database, segmentation), *segment_ids),
                     distance_tolerance=distance_tolerance(engine.inertia, engine.weight),
                 ),
-            )
+            )  # fmt: skip
     return run_result(database, run_id, progress.rounded())
 
 
@@ -101,22 +105,33 @@ def assign(
         engine = _read(database, segmentation, model.columns, progress)
         with progress.step("assign"):
             engine.label(model.preparation, model.centroids)
-            profiles = engine.profiles()
+            fit = run_facts(database, model_run_id)
+            assert fit is not None
+            found = describe(engine, segmentation, fit, new_bins=False)
         segment_ids = list(model.segment_ids)
         with progress.step("publish"):
             engine.stage(database, segmentation, run_id)
+            overlap = database.overlap(segmentation, run_id)
+            moves = movement(overlap, segment_ids, model.centroids, segment_ids, None)
+            watched = watch_labels(
+                segmentation, found.facts(run_id, segmentation), fit, moves,
+                _arrived_since(database, segmentation, model_run_id),
+            )  # fmt: skip
+            warnings = found.warnings(segment_ids) + watched.warnings
             database.publish(
                 segmentation,
                 Publication(
                     run_id=run_id,
                     segment_ids=segment_ids,
                     model_run_id=model_run_id,
-                    run=_measured(engine, segment_ids, profiles, progress),
-                    tables=_described(database, segmentation, profiles, segment_ids),
+                    run={**found.run_row(), **watched.run, "warnings": json.dumps(warnings),
+                         **_seconds(progress)},
+                    tables={**found.tables(database, segmentation, segment_ids, {}),
+                            "feature_drift": watched.drift},
                     last_segment_id=_last_segment_id(database, segmentation),
                     distance_tolerance=0.0,
                 ),
-            )
+            )  # fmt: skip
     return run_result(database, run_id, progress.rounded())
 
 
@@ -235,45 +250,31 @@ def _read(
     return engine
 
 
-def _stable_ids(database: Database, segmentation: Segmentation, run_id: int, fit: Fit) -> list[int]:
+def _follow(
+    database: Database, segmentation: Segmentation, run_id: int, fit: Fit
+) -> tuple[list[int], Movement]:
+    """The segment id of each new cluster, and who moved since the run before."""
     model = load_model(database, segmentation.name)
     last = _last_segment_id(database, segmentation)
     if model is None:
-        return match_segments(fit.centroids, Previous((), None, last))
-    previous = Previous(model.segment_ids, model.centroids_in(fit.preparation), last)
-    return match_segments(fit.centroids, previous, database.overlap(segmentation, run_id))
+        return match_segments(fit.centroids, Previous((), None, last)), Movement(0, 0)
+    centroids = model.centroids_in(fit.preparation)
+    previous = Previous(model.segment_ids, centroids, last)
+    overlap = database.overlap(segmentation, run_id)
+    segment_ids = match_segments(fit.centroids, previous, overlap)
+    moves = movement(overlap, segment_ids, fit.centroids, model.segment_ids, centroids)
+    return segment_ids, moves
 
 
-def _described(
-    database: Database,
-    segmentation: Segmentation,
-    profiles: list[SegmentProfile],
-    segment_ids: list[int],
-) -> dict[str, list[dict[str, Any]]]:
-    model = load_model(database, segmentation.name)
-    kept = dict(zip(model.segment_ids, model.names)) if model else {}
-    given = database.catalog.given_names(segmentation.name)
-    return segment_rows(profiles, segment_ids, given, kept)
+def _arrived_since(database: Database, segmentation: Segmentation, run_id: int) -> int:
+    """Customers that came with the runs published after one."""
+    later = database.catalog.published_runs(segmentation.name)
+    return sum(row["arrived"] or 0 for row in later if row["run_id"] > run_id)
 
 
-def _measured(
-    engine: Engine,
-    segment_ids: list[int],
-    profiles: list[SegmentProfile],
-    progress: Progress,
-    findings: Sequence[str] = (),
-) -> dict[str, Any]:
+def _seconds(progress: Progress) -> dict[str, float]:
     seconds = progress.rounded()
-    return {
-        "k": len(segment_ids),
-        "rows": engine.rows,
-        "skipped": engine.skipped,
-        "inertia": engine.inertia,
-        "warnings": json.dumps(
-            [*segment_warnings(profiles, segment_ids, engine.skipped), *findings]
-        ),
-        **{f"seconds_{step}": seconds[step] for step in ("read", "fit", "assign")},
-    }
+    return {f"seconds_{step}": seconds[step] for step in ("read", "fit", "assign")}
 
 
 def _last_segment_id(database: Database, segmentation: Segmentation) -> int:
@@ -288,9 +289,8 @@ def _active_model(database: Database, segmentation: Segmentation) -> tuple[Segme
     if run_id is None:
         raise DataError(f"{segmentation.name}: no model yet; `sqlkmeans run` makes one")
     model = load_run_model(database, run_id)
-    fitted = database.catalog.run(run_id)
-    assert fitted is not None  # its model has just been read
-    if segmentation.to_features() != features_from_definition(json.loads(fitted["definition"])):
+    fitted = json.loads((database.catalog.run(run_id) or {})["definition"])
+    if segmentation.to_features() != features_from_definition(fitted):
         raise DefinitionError(
             f"{segmentation.name}: the features are not those of the stored model, or not "
             f"prepared as there ({', '.join(model.columns)}); `sqlkmeans run` fits a new one"

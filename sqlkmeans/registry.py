@@ -98,7 +98,12 @@ def run_result(database: Database, run_id: int, seconds: dict[str, float]) -> Ru
     ]  # fmt: skip
     scores = ("silhouette", "davies_bouldin", "calinski_harabasz")
     plain = ("kind", "engine", "k", "rows", "skipped", "changed", "arrived", "moved", "departed",
-             "written", "inertia", "n_iter")  # fmt: skip
+             "written", "inertia", "n_iter", "compared_run_id", "mean_distance",
+             "centroid_shift")  # fmt: skip
+    drift = [
+        {name: value for name, value in row.items() if name not in ("run_id", "position")}
+        for row in database.catalog.result("feature_drift", run_id)
+    ]
     return RunResult(
         segmentation=run["segmentation"],
         run_id=run_id,
@@ -108,4 +113,5 @@ def run_result(database: Database, run_id: int, seconds: dict[str, float]) -> Ru
         target=json.loads(run["definition"])["target"],
         seconds=seconds,
         warnings=json.loads(run["warnings"] or "[]"),
+        drift=drift,
     )

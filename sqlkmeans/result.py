@@ -51,6 +51,14 @@ class RunResult:
     target : str
     seconds : dict of str to float
     warnings : list of str
+    compared_run_id : int or None
+        The run that this one is compared with; None for the first, and after a rollback.
+    mean_distance : float or None
+        The customers' mean distance to their centroid, in the scaled space.
+    centroid_shift : float or None
+        How far the centroid that moved most has moved since that run.
+    drift : list of dict
+        Rows of ``feature_drift``: how each feature differs from that run.
     """
 
     segmentation: str
@@ -72,6 +80,10 @@ class RunResult:
     target: str
     seconds: dict[str, float]
     warnings: list[str] = field(default_factory=list)
+    compared_run_id: int | None = None
+    mean_distance: float | None = None
+    centroid_shift: float | None = None
+    drift: list[dict[str, Any]] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """The object that ``--json`` prints."""
@@ -105,4 +117,8 @@ class RunResult:
             "target": self.target,
             "seconds": self.seconds,
             "warnings": self.warnings,
+            "compared_run_id": self.compared_run_id,
+            "mean_distance": self.mean_distance,
+            "centroid_shift": self.centroid_shift,
+            "drift": self.drift,
         }

@@ -189,6 +189,21 @@ def rename(
 
 
 @app.command()
+def explain(
+    name: Annotated[str, typer.Argument(help="A segmentation's name, or a definition file.")],
+    key: Annotated[
+        list[str], typer.Argument(help="The customer: one value for each column of the key.")
+    ],
+    url: Url = None, as_json: Json = False, quiet: Quiet = False, verbose: Verbose = False,
+) -> None:  # fmt: skip
+    """Say why a customer is in a segment, and how sure that is."""
+    from sqlkmeans.cli import jobs
+    from sqlkmeans.cli.output import Output
+
+    jobs.explain_customer(Output(as_json, quiet, verbose), name, url, key)
+
+
+@app.command()
 def report(
     name: NameArgument = None, url: Url = None,
     output: Annotated[

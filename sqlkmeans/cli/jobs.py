@@ -128,6 +128,20 @@ def give_name(
         output.say(f"Segment {segment_id} of {segmentation} is now {new_name!r}.")
 
 
+def explain_customer(output: Output, name: str, url: str | None, key: list[str]) -> None:
+    """Print why a customer is in a segment."""
+    from sqlkmeans.explanation import explain
+
+    selection = select(name, url)
+    with selection.open(read_only=True) as database:
+        found = explain(one_name(selection, database), database, key)
+    if output.as_json:
+        output.result(found.to_json())
+        return
+    for line in found.lines():
+        print(line)
+
+
 def report(
     output: Output, name: str | None, url: str | None, to_file: str | None, *,
     samples: bool, show: bool,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import sqrt
 from typing import Any
 
 from sqlkmeans.clustering.naming import describe_everyone, name_segments
 from sqlkmeans.clustering.profile import EVERYONE, SegmentProfile, profile_to_rows
+from sqlkmeans.clustering.rules import Rule
 
 Row = dict[str, Any]
 
@@ -55,6 +56,38 @@ def segment_rows(
         )
         features += profile_to_rows(segment_id, profile)
     return {"segment": segments, "segment_feature": features}
+
+
+def explain_rows(
+    segments: Sequence[Row],
+    segment_ids: Sequence[int],
+    rules: Sequence[Rule | None],
+    silhouettes: Sequence[float],
+    shifts: Mapping[int, float],
+) -> None:
+    """Complete rows of ``segment`` with what explains them; None where something is not known.
+
+    Parameters
+    ----------
+    segments : sequence of dict
+        As :func:`segment_rows` makes them.
+    segment_ids : sequence of int
+        Of the clusters, in the order of ``rules`` and ``silhouettes``, which may be empty.
+    rules : sequence of (Rule or None)
+    silhouettes : sequence of float
+    shifts : mapping of int to float
+        How far the centroid moved, by segment id.
+    """
+    rule_of = dict(zip(segment_ids, rules))
+    silhouette_of = dict(zip(segment_ids, silhouettes))
+    for row in segments:
+        segment_id = row["segment_id"]
+        rule = rule_of.get(segment_id)
+        row["rule"] = None if rule is None else rule.text
+        row["rule_precision"] = None if rule is None else rule.precision
+        row["rule_coverage"] = None if rule is None else rule.coverage
+        row["silhouette"] = silhouette_of.get(segment_id)
+        row["centroid_shift"] = shifts.get(segment_id)
 
 
 def segment_warnings(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from sqlkmeans.clustering.assignment import Assignment, Matrix
+from sqlkmeans.clustering.sampling import stratified_rows
 from sqlkmeans.clustering.threads import one_library_thread
 
 SILHOUETTE_ROWS = 2_000
@@ -26,14 +27,22 @@ class Scores:
         Davies & Bouldin (1979), 0 or more, lower is better; over all rows.
     calinski_harabasz : float or None
         Calinski & Harabasz (1974), higher is better; over all rows.
+    segment_silhouettes : tuple of float of length k, or empty
+        The mean of each cluster's rows.
     """
 
     silhouette: float | None
     davies_bouldin: float | None
     calinski_harabasz: float | None
+    segment_silhouettes: tuple[float, ...] = ()
 
     def to_dict(self) -> dict[str, float | None]:
-        return asdict(self)
+        """The scores of the partition as a whole, as the run's row keeps them."""
+        return {
+            "silhouette": self.silhouette,
+            "davies_bouldin": self.davies_bouldin,
+            "calinski_harabasz": self.calinski_harabasz,
+        }
 
 
 def score(matrix: Matrix, centroids: Matrix, assignment: Assignment, *, seed: int = 0) -> Scores:
@@ -54,11 +63,12 @@ def score(matrix: Matrix, centroids: Matrix, assignment: Assignment, *, seed: in
     if k < 2 or n_rows <= k or not sizes.all():
         return Scores(None, None, None)
     with one_library_thread():
-        silhouette = _silhouette(matrix, assignment.labels, sizes, seed)
+        by_segment = _silhouettes(matrix, assignment.labels, sizes, seed)
     return Scores(
-        silhouette=silhouette,
+        silhouette=float((by_segment * sizes).sum() / sizes.sum()),
         davies_bouldin=_davies_bouldin(centroids, assignment, sizes),
         calinski_harabasz=_calinski_harabasz(matrix, assignment, k),
+        segment_silhouettes=tuple(by_segment.tolist()),
     )
 
 
@@ -84,14 +94,14 @@ def _calinski_harabasz(matrix: Matrix, assignment: Assignment, k: int) -> float 
     return float((total - within) / (k - 1) / (within / (n_rows - k)))
 
 
-def _silhouette(
+def _silhouettes(
     matrix: Matrix, labels: npt.NDArray[np.int32], sizes: npt.NDArray[np.int64], seed: int
-) -> float:
-    rows = _stratified_rows(labels, sizes, SILHOUETTE_ROWS, seed)
+) -> npt.NDArray[np.float64]:
+    """The mean silhouette coefficient of each segment."""
+    rows = stratified_rows(labels, sizes, SILHOUETTE_ROWS, seed)
     drawn = labels[rows]
     values = silhouette_coefficients(matrix[rows], drawn, len(sizes))
-    means = np.bincount(drawn, weights=values, minlength=len(sizes)) / np.bincount(drawn)
-    return float((means * sizes).sum() / sizes.sum())
+    return np.bincount(drawn, weights=values, minlength=len(sizes)) / np.bincount(drawn)
 
 
 def silhouette_coefficients(
@@ -129,19 +139,3 @@ def silhouette_coefficients(
         alone = (sizes[labels[rows]] == 1) | (larger == 0)
         result[rows] = np.where(alone, 0.0, (nearest - within) / np.where(alone, 1, larger))
     return result
-
-
-def _stratified_rows(
-    labels: npt.NDArray[np.int32], sizes: npt.NDArray[np.int64], at_most: int, seed: int
-) -> npt.NDArray[np.int64]:
-    """Row numbers of a sample in which each segment has its share, and a small one all it has."""
-    if len(labels) <= at_most:
-        return np.arange(len(labels))
-    rng = np.random.default_rng(seed)
-    floor = max(2, at_most // (4 * len(sizes)))
-    wanted = np.minimum(sizes, np.maximum(floor, at_most * sizes // sizes.sum()))
-    drawn = [
-        rng.choice(np.flatnonzero(labels == segment), int(count), replace=False)
-        for segment, count in enumerate(wanted)
-    ]
-    return np.sort(np.concatenate(drawn))

@@ -44,6 +44,7 @@ _NUMBERS = {
     "UBIGINT", "UHUGEINT", "FLOAT", "DOUBLE",
 }  # fmt: skip
 _INEXACT = {"FLOAT", "DOUBLE"}
+_WHOLE_NUMBERS = _NUMBERS - _INEXACT
 _DATES = {
     "DATE", "TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS", "TIMESTAMP WITH TIME ZONE",
 }  # fmt: skip
@@ -155,17 +156,27 @@ class DuckDBDatabase(Database):
         return [_column(str(row[0]), str(row[1])) for row in rows] or None
 
     @contextmanager
-    def open_source(self, segmentation: Segmentation, features: Sequence[str]) -> Iterator[Source]:
-        relation = _relation(segmentation.source)
+    def open_source(
+        self,
+        segmentation: Segmentation,
+        features: Sequence[str],
+        customer: Sequence[str] | None = None,
+    ) -> Iterator[Source]:
+        relation, parameters = _relation(segmentation.source), None
+        if customer is not None:
+            condition = _same_customer(self.describe(segmentation.source), segmentation, customer)
+            relation, parameters = f"{relation} WHERE {condition}", list(customer)
         keys = ", ".join(quote(key) for key in segmentation.key)
         values = self._feature_values(segmentation, features)
         if segmentation.sample_weight is not None:
             values.append(f"CAST({quote(segmentation.sample_weight)} AS double)")
         with self._engine.begin():
             try:
-                counted = self._native.execute(f"SELECT COUNT(*) FROM {relation}").fetchone()
+                counted = self._native.execute(
+                    f"SELECT COUNT(*) FROM {relation}", parameters
+                ).fetchone()
                 reader = self._native.execute(
-                    f"SELECT {keys}, {', '.join(values)} FROM {relation}"
+                    f"SELECT {keys}, {', '.join(values)} FROM {relation}", parameters
                 ).to_arrow_reader(BATCH_ROWS)
             except duckdb.Error as error:
                 raise DataError(f"source: {_first_line(error)}") from None
@@ -190,6 +201,17 @@ class DuckDBDatabase(Database):
                 yield split_batch(batch, n_keys, n_features)
         except (duckdb.Error, pa.ArrowException, OSError) as error:
             raise DataError(f"source: reading stopped: {_first_line(error)}") from None
+
+    def published_label(self, segmentation: Segmentation, customer: Sequence[str]) -> int | None:
+        columns = self.describe_table(segmentation.target)
+        if columns is None:
+            return None
+        condition = _same_customer(columns, segmentation, customer)
+        target = quote_name(parse_name(segmentation.target))
+        row = self._native.execute(
+            f"SELECT segment_id FROM {target} WHERE {condition}", list(customer)
+        ).fetchone()
+        return int(row[0]) if row else None
 
     def count(self, source: str) -> int:
         row = self._native.execute(f"SELECT COUNT(*) FROM {_relation(source)}").fetchone()
@@ -486,6 +508,22 @@ def _relation(source: str) -> str:
         raise DataError("source: allowed: a table, a view, or one SELECT")
     # The line break ends a comment that the query may end with.
     return f"({query}\n) AS source"
+
+
+def _same_customer(
+    columns: Sequence[Column], segmentation: Segmentation, customer: Sequence[str]
+) -> str:
+    """The condition that finds a customer by the key's values as text, one parameter each."""
+    types = {column.name: column.type for column in columns}
+    conditions = []
+    for key, value in zip(segmentation.key, customer):
+        kind = types[key]
+        # DuckDB would round 41.7 to the customer 42.
+        if kind in _WHOLE_NUMBERS and not value.strip().lstrip("+-").isdecimal():
+            raise DataError(f"key {key}: {value!r} given; allowed: a whole number")
+        text = "unhex(substr(?, 3))" if kind == "BLOB" else f"CAST(? AS {kind})"
+        conditions.append(f"{quote(key)} = {text}")
+    return " AND ".join(conditions)
 
 
 def _schema_and_table(parts: Name) -> list[str]:

@@ -259,12 +259,31 @@ class Database(ABC):
 
     @abstractmethod
     def open_source(
-        self, segmentation: Segmentation, features: Sequence[str]
+        self,
+        segmentation: Segmentation,
+        features: Sequence[str],
+        customer: Sequence[str] | None = None,
     ) -> AbstractContextManager[Source]:
         """Open the source for reading the key, ``features`` and the sample weight.
 
         The definition's features say as what each column is read.
+
+        Parameters
+        ----------
+        segmentation : Segmentation
+        features : sequence of str
+        customer : sequence of str, optional
+            The values of a key as text: only this customer is read, who need not be there.
+
+        Raises
+        ------
+        DataError
+            If the database cannot run the SELECT, or cannot read the text as a key.
         """
+
+    @abstractmethod
+    def published_label(self, segmentation: Segmentation, customer: Sequence[str]) -> int | None:
+        """The segment that a customer, by the key's values as text, has in the target; or None."""
 
     @abstractmethod
     def count(self, source: str) -> int:

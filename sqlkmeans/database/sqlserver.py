@@ -37,6 +37,7 @@ from sqlkmeans.database.sqlserver_reading import (
     describe,
     read_batches,
     read_query,
+    same_customer,
 )
 from sqlkmeans.database.sqlserver_types import (
     SqlColumn,
@@ -194,20 +195,27 @@ class SQLServerDatabase(Database):
         return bool(rows[0][0])
 
     @contextmanager
-    def open_source(self, segmentation: Segmentation, features: Sequence[str]) -> Iterator[Source]:
+    def open_source(
+        self,
+        segmentation: Segmentation,
+        features: Sequence[str],
+        customer: Sequence[str] | None = None,
+    ) -> Iterator[Source]:
         columns = {column.name: column for column in self._columns(segmentation.source)}
         keys = [columns[name] for name in segmentation.key]
         types = segmentation.feature_types
         values = [(columns[name], types.get(name, "number")) for name in features]
         weight = columns[segmentation.sample_weight] if segmentation.sample_weight else None
-        query = read_query(segmentation.source, keys, values, weight)
+        query = read_query(
+            segmentation.source, keys, values, weight, one_customer=customer is not None
+        )
         snapshot = self._snapshot_allowed()
         session, rows = self._connector.repeating(
             lambda: self._begin_reading(segmentation.source, snapshot)
         )
         try:
-            batches = self._batches(session, query, keys, values, weight)
-            yield Source(rows, batches, in_key_order=True)
+            batches = self._batches(session, query, keys, values, weight, customer or ())
+            yield Source(1 if customer else rows, batches, in_key_order=True)
         finally:
             session.close()
 
@@ -250,11 +258,25 @@ class SQLServerDatabase(Database):
         keys: Sequence[SqlColumn],
         features: Sequence[tuple[SqlColumn, str]],
         weight: SqlColumn | None,
+        parameters: Sequence[str],
     ) -> Iterator[Batch]:
         try:
-            yield from read_batches(session, query, keys, features, weight)
+            yield from read_batches(session, query, keys, features, weight, parameters)
         except (*self._connector.errors, pa.ArrowException) as error:
             raise self._source_error(error, "source: reading stopped") from None
+
+    def published_label(self, segmentation: Segmentation, customer: Sequence[str]) -> int | None:
+        if not self._exists(segmentation.target):
+            return None
+        columns = {column.name: column for column in self._columns(segmentation.target)}
+        keys = [columns[name] for name in segmentation.key]
+        rows = self._connector.read(
+            "looking for the customer's label",
+            f"SELECT label.segment_id FROM {beside(segmentation.target, '')} AS label "
+            f"WHERE {same_customer('label', keys)};",
+            list(customer),
+        )
+        return int(rows[0][0]) if rows else None
 
     def count(self, source: str) -> int:
         rows = self._connector.read(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pyarrow as pa
 
@@ -40,13 +41,23 @@ def _column(row: Sequence[object]) -> SqlColumn:
     return SqlColumn(str(row[_NAME]), base.lower(), max_length, precision, scale, collation)
 
 
+def same_customer(alias: str, keys: Sequence[SqlColumn]) -> str:
+    """The condition that finds a customer by the key's values as text, one parameter each."""
+    return " AND ".join(f"{alias}.{bracket(key.name)} = {key.from_text}" for key in keys)
+
+
 def read_query(
     source: str,
     keys: Sequence[SqlColumn],
     features: Sequence[tuple[SqlColumn, str]],
     weight: SqlColumn | None = None,
+    *,
+    one_customer: bool = False,
 ) -> str:
-    """The SELECT that reads keys, features (each with its type) and a weight in key order."""
+    """The SELECT that reads keys, features (each with its type) and a weight in key order.
+
+    Of all customers, or of one, whose key is then the parameters.
+    """
     columns = ", ".join(
         [key.read_expression for key in keys]
         + [column.as_feature(feature_type) for column, feature_type in features]
@@ -54,7 +65,8 @@ def read_query(
     )
     # By the columns themselves: the text of a key that travels as text sorts otherwise.
     order = ", ".join(f"source.{bracket(key.name)}" for key in keys)
-    return f"SELECT {columns} FROM {relation(source)} ORDER BY {order}"
+    condition = f" WHERE {same_customer('source', keys)}" if one_customer else ""
+    return f"SELECT {columns} FROM {relation(source)}{condition} ORDER BY {order}"
 
 
 def read_batches(
@@ -63,11 +75,12 @@ def read_batches(
     keys: Sequence[SqlColumn],
     features: Sequence[tuple[SqlColumn, str]],
     weight: SqlColumn | None = None,
+    parameters: Sequence[Any] = (),
 ) -> Iterator[Batch]:
     """Rows of :func:`read_query` in its order, as the driver gives them fastest."""
     cursor = session.native.cursor()
     try:
-        cursor.execute(query)
+        cursor.execute(query, *([tuple(parameters)] if parameters else []))
         if session.driver == "mssqlpython":
             reader = cursor.arrow_reader(batch_size=BATCH_ROWS)
             yield from (split_batch(batch, len(keys), len(features)) for batch in reader)

@@ -148,6 +148,22 @@ class SqlColumn:
         return f"CONVERT({self.type}, ?{self._style})"
 
     @property
+    def from_text(self) -> str:
+        """How a statement takes a value of the column as a text that people can write."""
+        if self.base in ("datetime", "smalldatetime"):
+            # They do not read microseconds themselves.
+            return f"CAST(CONVERT(datetime2, ?, 121) AS {self.base})"
+        if self.base == "date":
+            return "CONVERT(date, ?, 23)"
+        if self.base == "datetime2":
+            return f"CONVERT({self.type}, ?, 121)"
+        if self.base in ("binary", "varbinary"):
+            return f"CONVERT({self.type}, CAST(? AS varchar(2000)), 1)"
+        if self.as_text:
+            return self.write_expression
+        return "?" if self.base in _TEXTS else f"CONVERT({self.type}, ?)"
+
+    @property
     def binding(self) -> tuple[str, int, int]:
         """ODBC's name of the parameter's type, its size and its digits."""
         if not self.as_text and self.base in _PLAIN_BINDING:

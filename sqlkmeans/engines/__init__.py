@@ -1,6 +1,6 @@
 """Where the arithmetic happens."""
 
-from sqlkmeans.engines.base import Engine, Fit
+from sqlkmeans.engines.base import Engine, Explanation, Fit
 
 
 def open_engine(name: str) -> Engine:
@@ -10,4 +10,4 @@ def open_engine(name: str) -> Engine:
     return {"local": LocalEngine}[name]()
 
 
-__all__ = ["Engine", "Fit", "open_engine"]
+__all__ = ["Engine", "Explanation", "Fit", "open_engine"]

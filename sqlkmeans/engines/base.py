@@ -10,8 +10,10 @@ from datetime import date
 import numpy as np
 import numpy.typing as npt
 
+from sqlkmeans.clustering.drift import FeatureBins
 from sqlkmeans.clustering.preparation import Feature, Preparation
 from sqlkmeans.clustering.profile import SegmentProfile
+from sqlkmeans.clustering.rules import Rule
 from sqlkmeans.clustering.scores import Scores
 from sqlkmeans.database.interface import Database, Source
 from sqlkmeans.definition import Segmentation
@@ -38,6 +40,37 @@ class Fit:
     findings: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class TypicalCustomer:
+    """A customer near the centroid.
+
+    Attributes
+    ----------
+    customer : str
+        The key's values as a JSON list of texts.
+    distance : float
+        To the centroid, in the scaled space.
+    """
+
+    customer: str
+    distance: float
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What makes clusters understandable, one item a cluster; empty where not known.
+
+    Attributes
+    ----------
+    rules : list of (Rule or None)
+    typical : list of list of TypicalCustomer
+        The nearest first.
+    """
+
+    rules: list[Rule | None] = field(default_factory=list)
+    typical: list[list[TypicalCustomer]] = field(default_factory=list)
+
+
 class Engine(ABC):
     """Reads a source once, then fits or takes a model, then labels and describes the rows."""
 
@@ -48,6 +81,8 @@ class Engine(ABC):
     #: Sum of squared distances of the labelled rows to their centroid, by their weights, in the
     #: scaled space.
     inertia: float
+    #: Their mean distance to their centroid, in the scaled space; None where not known.
+    mean_distance: float | None = None
     #: Sum of the weights of the labelled rows: their number, where each counts 1.
     weight: float
 
@@ -81,6 +116,14 @@ class Engine(ABC):
     @abstractmethod
     def profiles(self) -> list[SegmentProfile]:
         """Everyone, then each cluster."""
+
+    def explain(self, seed: int) -> Explanation:
+        """A rule and typical customers for each cluster; none where no rows are at hand."""
+        return Explanation()
+
+    def bins(self, earlier: Sequence[FeatureBins] | None = None) -> list[FeatureBins]:
+        """How the rows spread over each column; in the bins of an earlier run, or in their own."""
+        return []
 
     @abstractmethod
     def stage(self, database: Database, segmentation: Segmentation, run_id: int) -> None:

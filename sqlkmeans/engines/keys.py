@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 import numpy as np
@@ -108,3 +109,17 @@ def _strictly_increasing(keys: pa.RecordBatch) -> bool:
         else:
             greater = pc.or_(pc.less(before, after), pc.and_(pc.equal(before, after), greater))
     return bool(pc.all(greater).as_py())
+
+
+def key_texts(keys: pa.Table, rows: npt.NDArray[np.int64]) -> list[str]:
+    """The keys of some rows, each a JSON list of texts that say every value exactly."""
+    columns = [_texts(column) for column in keys.take(pa.array(rows)).columns]
+    return [json.dumps(values, ensure_ascii=False) for values in zip(*columns)]
+
+
+def _texts(column: pa.ChunkedArray) -> list[str]:
+    if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
+        return ["0x" + value.hex() for value in column.to_pylist()]
+    if pa.types.is_date(column.type) or pa.types.is_string(column.type):
+        return [str(value) for value in column.to_pylist()]
+    return [str(value) for value in pc.cast(column, pa.string()).to_pylist()]

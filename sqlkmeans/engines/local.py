@@ -12,17 +12,26 @@ import pyarrow.compute as pc
 
 from sqlkmeans.clustering import kernel
 from sqlkmeans.clustering.assignment import Assignment, assign
+from sqlkmeans.clustering.drift import (
+    FeatureBins,
+    bin_features,
+    count_in,
+    skipped_missing,
+    with_skipped,
+)
 from sqlkmeans.clustering.findings import feature_findings
 from sqlkmeans.clustering.fitting import fit_preparation
 from sqlkmeans.clustering.kmeans import fit_kmeans
 from sqlkmeans.clustering.preparation import Feature, Preparation
 from sqlkmeans.clustering.problems import weight_problems
 from sqlkmeans.clustering.profile import SegmentProfile, profile_segments
+from sqlkmeans.clustering.rules import find_rules
 from sqlkmeans.clustering.scores import Scores, score
+from sqlkmeans.clustering.typical import typical_rows
 from sqlkmeans.database.interface import Batch, Database, Source
 from sqlkmeans.definition import Segmentation
-from sqlkmeans.engines.base import Engine, Fit
-from sqlkmeans.engines.keys import KeyCollector
+from sqlkmeans.engines.base import Engine, Explanation, Fit, TypicalCustomer
+from sqlkmeans.engines.keys import KeyCollector, key_texts
 from sqlkmeans.errors import DataError
 from sqlkmeans.progress import Advance
 
@@ -42,6 +51,7 @@ class LocalEngine(Engine):
     _texts: dict[str, list[str]]
     _weights: npt.NDArray[np.float64] | None
     _missing: list[npt.NDArray[np.bool_] | None]
+    _skipped_missing: dict[str, int]
     _preparation: Preparation
     _centroids: Matrix
     _assignment: Assignment
@@ -110,6 +120,7 @@ class LocalEngine(Engine):
     def _take(self, centroids: Matrix, assignment: Assignment) -> None:
         self._centroids, self._assignment = centroids, assignment
         self.inertia = assignment.inertia
+        self.mean_distance = float(np.sqrt(assignment.squared_distances).mean())
         self.weight = float(self.rows if self._weights is None else self._weights.sum())
 
     def _prepare(self, preparation: Preparation) -> None:
@@ -118,6 +129,7 @@ class LocalEngine(Engine):
         self.rows, self.skipped = int(kept.sum()), int((~kept).sum())
         if not self.rows:
             raise DataError('missing = "skip" leaves no row; nothing was changed')
+        self._skipped_missing = skipped_missing(absent, kept, preparation)
         if self.skipped:
             self._keys = self._keys.filter(pa.array(kept))
             absent = [None if mask is None else mask[kept] for mask in absent]
@@ -132,6 +144,29 @@ class LocalEngine(Engine):
         return profile_segments(
             self._matrix, self._missing, self._preparation, self._assignment, len(self._centroids)
         )
+
+    def explain(self, seed: int) -> Explanation:
+        k = len(self._centroids)
+        distances = self._assignment.squared_distances
+        return Explanation(
+            find_rules(self._matrix, self._preparation, self._assignment.labels, k, seed=seed),
+            [
+                [
+                    TypicalCustomer(text, float(np.sqrt(distances[row])))
+                    for text, row in zip(key_texts(self._keys, rows), rows)
+                ]
+                for rows in typical_rows(self._assignment, k)
+            ],
+        )
+
+    def bins(self, earlier: Sequence[FeatureBins] | None = None) -> list[FeatureBins]:
+        of_rows = (self._matrix, self._missing, self._preparation)
+        found = bin_features(*of_rows) if earlier is None else count_in(earlier, *of_rows)
+        return with_skipped(found, self._skipped_missing)
+
+    def points(self) -> Matrix:
+        """The labelled rows in the scaled space, of shape (rows, n_features)."""
+        return self._matrix
 
     def stage(self, database: Database, segmentation: Segmentation, run_id: int) -> None:
         labels, squared = self._assignment.labels, self._assignment.squared_distances

@@ -112,6 +112,63 @@ def labels(folder: Path) -> list[tuple[Any, ...]]:
     return query(folder, "SELECT customer_id, segment_id FROM dbo.customer_segment ORDER BY ALL")
 
 
+# Explanations, and the guard
+
+
+def test_explain_prints_the_reason_in_four_lines(shop: Path, command: Command) -> None:
+    command("run")
+    found = command("explain", "customers", 42)
+    assert (found.code, found.err) == (0, "")
+    lines = found.out.splitlines()
+    assert len(lines) == 4
+    assert lines[0].startswith("Customer 42 is in segment 1 (")
+    assert lines[2].startswith("Decided by ")
+
+
+def test_explain_prints_the_same_as_json(shop: Path, command: Command) -> None:
+    command("run")
+    found = command("explain", "customers", 42, "--json").json
+    assert list(found) == [
+        "segmentation", "customer", "segment", "runner_up", "margin", "certainty", "features",
+        "published_segment_id", "changed", "reason",
+    ]  # fmt: skip
+    assert found["reason"] == command("explain", "customers", 42).out.splitlines()
+    [(distance,)] = query(shop, "SELECT distance FROM dbo.customer_segment WHERE customer_id = 42")
+    assert found["segment"]["distance"] == pytest.approx(distance)
+
+
+def test_explaining_an_unknown_customer_exits_with_3(shop: Path, command: Command) -> None:
+    command("run")
+    found = command("explain", "customers", 4711, "--json")
+    assert found.code == 3
+    assert found.problems[0].startswith("customer 4711: not in dbo.customer; customer_id looks")
+
+
+def test_a_load_with_half_the_incomes_zero_is_stopped_by_the_guard(
+    shop: Path, command: Command
+) -> None:
+    guarded = DEFINITION + 'guard = { action = "refuse" }\n'
+    (shop / "sqlkmeans.toml").write_text(guarded, encoding="utf-8")
+    assert command("run").code == 0
+    before = labels(shop)
+    query(shop, "UPDATE dbo.customer SET income = 0 WHERE customer_id % 2 = 0")
+    found = command("run", "--json")
+    assert found.code == 3
+    assert found.problems[0].startswith("income: drifted since run 1 (PSI ")
+    assert labels(shop) == before
+    assert [row["status"] for row in command("runs", "--json").json["runs"]] == [
+        "failed", "published",
+    ]  # fmt: skip
+
+
+def test_run_tells_people_what_drifted(shop: Path, command: Command) -> None:
+    command("run")
+    query(shop, "UPDATE dbo.customer SET income = 0 WHERE customer_id % 2 = 0")
+    found = command("run")
+    assert found.code == 0
+    assert "Warning: income: drifted since run 1 (PSI " in found.err
+
+
 # The JSON that programs rely on
 
 

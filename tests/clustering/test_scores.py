@@ -100,7 +100,7 @@ def test_clusters_without_any_spread_have_no_calinski_harabasz() -> None:
     matrix = np.array([[0.0], [0.0], [9.0], [9.0]])
     centroids = np.array([[0.0], [9.0]])
     found = score(matrix, centroids, assign(matrix, centroids))
-    assert found == Scores(1.0, 0.0, None)
+    assert found == Scores(1.0, 0.0, None, (1.0, 1.0))
     assert found.to_dict() == {
         "silhouette": 1.0, "davies_bouldin": 0.0, "calinski_harabasz": None,
     }  # fmt: skip

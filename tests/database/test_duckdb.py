@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from sqlkmeans.database import Database, open_database
 from sqlkmeans.database import tables as sqlalchemy_tables
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DatabaseError, DataError, DefinitionError, LockedError, SqlKMeansError
+from sqlkmeans.explanation import explain
 from sqlkmeans.pipeline import assign, rollback, run
 
 
@@ -285,3 +287,33 @@ def test_assign_refuses_a_definition_that_prepares_otherwise_than_the_model(
         run(segmentation(), database)
         with pytest.raises(DefinitionError, match="scaling is 'minmax' and the stored model has"):
             assign(segmentation(scaling="minmax"), database)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ("TIMESTAMP", "TIMESTAMP '2024-01-01 10:00:00.123456' + INTERVAL (i) DAY"),
+        ("TIMESTAMP_NS", "TIMESTAMP_NS '2024-01-01 10:00:00.123456789' + INTERVAL (i) DAY"),
+        ("TIMESTAMPTZ", "TIMESTAMPTZ '2024-01-01 10:00:00.5+02' + INTERVAL (i) DAY"),
+        ("BLOB", "encode('k''' || chr(233) || i)"),
+        ("HUGEINT", "(i::HUGEINT + 1) * 100000000000000000000"),
+        ("DECIMAL(20, 3)", "i * 0.125"),
+    ],
+)
+def test_the_key_of_a_typical_customer_finds_the_customer_again(
+    kind: str, value: str, duckdb_url: str
+) -> None:
+    with duckdb.connect(duckdb_url.removeprefix("duckdb:///")) as connection:
+        connection.execute("CREATE SCHEMA dbo")
+        connection.execute(
+            f"CREATE TABLE dbo.customer AS SELECT CAST({value} AS {kind}) AS id, "
+            "CAST(i % 2 * 100 + i AS double) AS x FROM range(12) AS r (i)"
+        )
+    with open_database(duckdb_url) as database:
+        run(segmentation(source="dbo.customer", target="dbo.segment"), database)
+        typical = database.catalog.result("typical_customer", 1)
+        assert len(typical) == 6
+        for row in typical:
+            found = explain("customers", database, json.loads(row["customer"]))
+            assert found.published_segment_id == row["segment_id"]
+            assert found.segment.distance == pytest.approx(row["distance"])

@@ -88,7 +88,7 @@ def opened(shop: Path) -> Database:
 
 
 def fill_newer_tables(shop: Path, run_id: int, segment_ids: list[int], features: list[str]) -> None:
-    """What explanations, watching and a choice of k store, made up."""
+    """What a choice of k stores, made up; and what a run says of itself, in known numbers."""
     with duckdb.connect(str(shop)) as connection:
         definition = connection.execute(
             "UPDATE sqlkmeans.run SET compared_run_id = 1, psi = 0.281, centroid_shift = 0.43, "
@@ -101,6 +101,8 @@ def fill_newer_tables(shop: Path, run_id: int, segment_ids: list[int], features:
             "WHERE run_id = ? AND segment_id > 0",
             [run_id],
         )
+        for table in ("typical_customer", "feature_drift"):
+            connection.execute(f"DELETE FROM sqlkmeans.{table} WHERE run_id = ?", [run_id])
         for segment_id in segment_ids:
             connection.execute(
                 "INSERT INTO sqlkmeans.typical_customer VALUES (?, ?, 1, ?, 0.0317)",

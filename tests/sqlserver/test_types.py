@@ -78,6 +78,41 @@ def test_what_no_driver_carries_exactly_travels_as_text(
 
 
 @pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        (column("bigint"), "CONVERT(bigint, ?)"),
+        (column("uniqueidentifier"), "CONVERT(uniqueidentifier, ?)"),
+        (column("nvarchar", 80), "?"),
+        (column("decimal", 9, 12, 2), "CONVERT(decimal(12, 2), ?)"),
+        (column("money"), "CAST(CONVERT(decimal(19, 4), ?) AS money)"),
+        (column("date"), "CONVERT(date, ?, 23)"),
+        (column("datetime"), "CAST(CONVERT(datetime2, ?, 121) AS datetime)"),
+        (column("datetime2", scale=7), "CONVERT(datetime2(7), ?, 121)"),
+        (column("datetime2", scale=3), "CONVERT(datetime2(3), ?, 121)"),
+        (column("varbinary", 16), "CONVERT(varbinary(16), CAST(? AS varchar(2000)), 1)"),
+    ],
+)
+def test_a_key_that_people_write_is_read_whatever_the_language_of_the_session(
+    given: SqlColumn, text: str
+) -> None:
+    assert given.from_text == text
+
+
+def test_one_customer_is_read_by_parameters() -> None:
+    query = read_query(
+        "dbo.customer",
+        [column("bigint"), column("date")],
+        [(column("float"), "number")],
+        one_customer=True,
+    )
+    assert query == (
+        "SELECT [a]]b], [a]]b], CAST([a]]b] AS float) AS [a]]b] FROM [dbo].[customer] AS source "
+        "WHERE source.[a]]b] = CONVERT(bigint, ?) AND source.[a]]b] = CONVERT(date, ?, 23) "
+        "ORDER BY source.[a]]b], source.[a]]b]"
+    )
+
+
+@pytest.mark.parametrize(
     ("base", "kind"),
     [
         ("int", "number"),

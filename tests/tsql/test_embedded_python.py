@@ -272,3 +272,61 @@ def test_a_weight_column_that_is_missing_is_one_sentence() -> None:
     outcome = run_job(make_mixed_rows().iloc[:, :-1], make_mixed_job())
     error = outcome.outputs["publication"]["error"]
     assert "1 sample weight were expected" in error["problems"][0]
+
+
+# The run before
+
+
+def _with_compared_run(first: Outcome, **changes: Any) -> dict[str, Any]:
+    """The job of the run after the first one, as the server has it in its tables."""
+    publication = first.outputs["publication"]
+    tables = publication["tables"]
+    job = make_job(**changes)
+    names = ("run_id", "rows", "k", "silhouette", "mean_distance")
+    return {
+        **job,
+        "run_id": 6,
+        "last_segment_id": 3,
+        **{name: tables[name] for name in ("model_feature", "centroid", "segment", "feature_bin")},
+        "segment": [row for row in tables["segment"] if row["segment_id"]],
+        "segment_feature": [row for row in tables["segment_feature"] if not row["segment_id"]],
+        "compared_run": {
+            **{name: {**publication["run"], "run_id": 5}[name] for name in names},
+            "definition": make_job()["definition"],
+        },
+    }
+
+
+def _half_zero(first: Outcome) -> pd.DataFrame:
+    rows = make_rows()
+    rows["previous_segment_id"] = first.labels.sort_values(first.labels.columns[0]).iloc[:, 1] + 1.0
+    rows.loc[::2, "f1"] = 0.0
+    return rows
+
+
+def test_rules_bins_and_silhouettes_come_with_the_publication(first: Outcome) -> None:
+    tables = first.outputs["publication"]["tables"]
+    rules = [row["rule"] for row in tables["segment"]]
+    assert rules[0] is None
+    assert all(rules[1:])
+    assert [row["rule_coverage"] for row in tables["segment"][1:]] == [1.0, 1.0, 1.0]
+    assert sum(row["customers"] for row in tables["feature_bin"] if row["feature"] == "age") == 120
+    assert tables["feature_drift"] == []
+    assert first.outputs["publication"]["run"]["mean_distance"] > 0
+
+
+def test_a_run_is_compared_with_the_one_before(first: Outcome) -> None:
+    publication = run_job(_half_zero(first), _with_compared_run(first)).outputs["publication"]
+    run = publication["run"]
+    assert run["compared_run_id"] == 5
+    assert any(text.startswith("income: drifted since run 5 (PSI") for text in run["warnings"])
+    drift = {row["feature"]: row["psi"] for row in publication["tables"]["feature_drift"]}
+    assert drift["income"] == run["psi"] > 0.25
+    assert drift["age"] == 0
+
+
+def test_the_guard_refuses_inside_the_server_as_well(first: Outcome) -> None:
+    job = _with_compared_run(first, guard={"action": "refuse"})
+    error = run_job(_half_zero(first), job).outputs["publication"]["error"]
+    assert error["code"] == 3
+    assert error["problems"][0].startswith("income: drifted since run 5")

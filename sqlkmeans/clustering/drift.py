@@ -1,0 +1,266 @@
+"""How customers spread over each feature, and how far that differs from an earlier run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sqlkmeans.clustering.assignment import Matrix
+from sqlkmeans.clustering.preparation import Preparation, PreparedFeature
+from sqlkmeans.clustering.sampling import number_text, own_values, short_number
+from sqlkmeans.clustering.threads import in_threads
+
+Vector = npt.NDArray[np.float64]
+Masks = Sequence["npt.NDArray[np.bool_] | None"]
+
+BINS = 10
+SAMPLE_ROWS = 20_000
+#: An empty bin counts as this share, because a logarithm of 0 is none.
+LEAST_SHARE = 1e-4
+MISSING = "missing"
+OTHER = "(other)"
+
+
+@dataclass(frozen=True)
+class FeatureBins:
+    """One column of the source, cut into bins.
+
+    Attributes
+    ----------
+    feature : str
+        The column.
+    labels : tuple of str
+        Each bin in words; first the one for missing values.
+    uppers : tuple of (float or None)
+        The upper end of each bin, which belongs to it, in the column's own units. None for
+        missing values, for the last bin, and for a category.
+    customers : tuple of int
+        In each bin.
+    """
+
+    feature: str
+    labels: tuple[str, ...]
+    uppers: tuple[float | None, ...]
+    customers: tuple[int, ...]
+
+    @property
+    def shares(self) -> Vector:
+        """The part of the customers that each bin has."""
+        counts = np.asarray(self.customers, dtype=np.float64)
+        return np.asarray(counts / max(1.0, float(counts.sum())))
+
+
+def bin_features(matrix: Matrix, missing: Masks, preparation: Preparation) -> list[FeatureBins]:
+    """Cut each column of the source into about ten bins of equal size; a category by its levels.
+
+    Parameters
+    ----------
+    matrix : ndarray of shape (n_rows, n_features)
+        Prepared rows. The ends of the bins are short numbers near the deciles of up to 20,000 of
+        them; the counts are of all.
+    missing : sequence of (ndarray of bool of shape (n_rows,) or None)
+        For each feature, where its value was missing; None where none was.
+    preparation : Preparation
+    """
+
+    def bin_column(positions: list[int]) -> FeatureBins:
+        first = preparation.features[positions[0]]
+        if first.type == "category":
+            levels = [_level(preparation.features[p]) for p in positions]
+            labels = [*levels, *([] if OTHER in levels else [OTHER])]
+            return _count_levels(labels, positions, matrix, missing, preparation)
+        known = _known(matrix, missing, positions[0])
+        return _count_ranges(_edges(known, first), known, len(matrix), first)
+
+    return _each_column(preparation, bin_column)
+
+
+def count_in(
+    earlier: Sequence[FeatureBins], matrix: Matrix, missing: Masks, preparation: Preparation
+) -> list[FeatureBins]:
+    """Count these rows in the bins of an earlier run, for the columns that both have.
+
+    Parameters are those of :func:`bin_features`, and the earlier run's bins.
+    """
+    by_feature = {bins.feature: bins for bins in earlier}
+
+    def count(positions: list[int]) -> FeatureBins | None:
+        first = preparation.features[positions[0]]
+        bins = by_feature.get(first.column)
+        if bins is None:
+            return None
+        if first.type == "category":
+            labels = list(bins.labels[1:])
+            if OTHER not in labels:
+                return None  # it was a number then
+            return _count_levels(labels, positions, matrix, missing, preparation)
+        if OTHER in bins.labels:
+            return None
+        edges = [upper for upper in bins.uppers if upper is not None]
+        return _count_ranges(edges, _known(matrix, missing, positions[0]), len(matrix), first)
+
+    return [bins for bins in _each_column(preparation, count) if bins is not None]
+
+
+def _each_column(preparation: Preparation, function: Any) -> list[Any]:
+    """Call a function with the positions of each source column's features, on all cores."""
+    positions: dict[str, list[int]] = {}
+    for position, feature in enumerate(preparation.features):
+        positions.setdefault(feature.column, []).append(position)
+    return in_threads(function, list(positions.values()))
+
+
+def _known(matrix: Matrix, missing: Masks, position: int) -> Vector:
+    mask = missing[position]
+    column = matrix[:, position]
+    return np.ascontiguousarray(column if mask is None else column[~mask])
+
+
+def _edges(known: Vector, feature: PreparedFeature) -> list[float]:
+    """Short numbers near the deciles, ascending, each below the highest value."""
+    sample = known[:: max(1, len(known) // SAMPLE_ROWS)]
+    if not len(sample):
+        return []
+    values = np.sort(own_values(feature, sample))
+    at = (np.arange(1, BINS) * (len(values) - 1)) // BINS
+    edges = {short_number(float(value), values) for value in values[at]}
+    return sorted(edge for edge in edges if edge < values[-1])
+
+
+def _count_ranges(
+    edges: Sequence[float], known: Vector, n_rows: int, feature: PreparedFeature
+) -> FeatureBins:
+    scaled = feature.scaled(np.asarray(edges, dtype=np.float64))
+    within = [int(np.count_nonzero(known <= edge)) for edge in scaled]
+    counts = np.diff([0, *within, len(known)]).tolist()
+    labels, unit = [], " days" if feature.type == "date" else ""
+    for number in range(len(edges) + 1):
+        if not edges:
+            labels.append("known")
+        elif number == 0:
+            labels.append(f"<= {number_text(edges[0])}{unit}")
+        elif number == len(edges):
+            labels.append(f"> {number_text(edges[-1])}{unit}")
+        else:
+            labels.append(f"{number_text(edges[number - 1])} to {number_text(edges[number])}{unit}")
+    return FeatureBins(
+        feature.column,
+        (MISSING, *labels),
+        (None, *edges, None),
+        (n_rows - len(known), *counts),
+    )
+
+
+def _count_levels(
+    labels: Sequence[str],
+    positions: Sequence[int],
+    matrix: Matrix,
+    missing: Masks,
+    preparation: Preparation,
+) -> FeatureBins:
+    counts = dict.fromkeys(labels, 0)
+    for position in positions:
+        feature = preparation.features[position]
+        known = _known(matrix, missing, position)
+        found = int(np.count_nonzero(known > feature.scaled(np.array([0.5]))))
+        label = _level(feature)
+        counts[label if label in counts else OTHER] += found
+    mask = missing[positions[0]]
+    absent = 0 if mask is None else int(np.count_nonzero(mask))
+    rest = len(matrix) - absent - sum(counts.values())
+    counts[OTHER] += max(0, rest)
+    return FeatureBins(
+        preparation.features[positions[0]].column,
+        (MISSING, *counts),
+        (None,) * (len(counts) + 1),
+        (absent, *counts.values()),
+    )
+
+
+def _level(feature: PreparedFeature) -> str:
+    return OTHER if feature.level is None else feature.level
+
+
+def skipped_missing(
+    missing: Masks, kept: npt.NDArray[np.bool_], preparation: Preparation
+) -> dict[str, int]:
+    """Missing values of the rows that were left out, by source column.
+
+    Parameters
+    ----------
+    missing : sequence of (ndarray of bool of shape (n_rows,) or None)
+        For each column of the source, of all rows.
+    kept : ndarray of bool of shape (n_rows,)
+    preparation : Preparation
+    """
+    if kept.all():
+        return {}
+    return {
+        column: int(np.count_nonzero(mask[~kept]))
+        for column, mask in zip(preparation.columns, missing)
+        if mask is not None
+    }
+
+
+def with_skipped(bins: Iterable[FeatureBins], skipped: Mapping[str, int]) -> list[FeatureBins]:
+    """Count the missing values of rows that were left out as well: a broken load has most."""
+    return [
+        replace(b, customers=(b.customers[0] + skipped.get(b.feature, 0), *b.customers[1:]))
+        for b in bins
+    ]
+
+
+def population_stability(before: FeatureBins, now: FeatureBins) -> float:
+    """The population stability index of two counts over the same bins.
+
+    The sum of (a - e) ln(a / e) over the bins' shares, e before and a now, each at least 0.0001;
+    0 where nothing changed. Siddiqi, Credit Risk Scorecards, 2006, calls 0.1 to 0.25 a small
+    change and more a large one; Yurdakul (2018) gives its distribution.
+    """
+    expected = np.maximum(before.shares, LEAST_SHARE)
+    actual = np.maximum(now.shares, LEAST_SHARE)
+    return float(((actual - expected) * np.log(actual / expected)).sum())
+
+
+def largest_change(before: FeatureBins, now: FeatureBins) -> tuple[str, float, float]:
+    """The bin whose share changed most: its label, its share now and before."""
+    number = int(np.abs(now.shares - before.shares).argmax())
+    return before.labels[number], float(now.shares[number]), float(before.shares[number])
+
+
+def bins_to_rows(bins: Iterable[FeatureBins]) -> list[dict[str, Any]]:
+    """One row a bin, as the table ``feature_bin`` keeps them, without their run."""
+    return [
+        {
+            "position": position,
+            "bin": number,
+            "feature": feature.feature,
+            "label": label,
+            "upper": upper,
+            "customers": customers,
+        }
+        for position, feature in enumerate(bins, start=1)
+        for number, (label, upper, customers) in enumerate(
+            zip(feature.labels, feature.uppers, feature.customers)
+        )
+    ]
+
+
+def bins_from_rows(rows: Iterable[Mapping[str, Any]]) -> list[FeatureBins]:
+    """Read what :func:`bins_to_rows` wrote."""
+    by_position: dict[int, list[Mapping[str, Any]]] = {}
+    for row in sorted(rows, key=lambda row: (row["position"], row["bin"])):
+        by_position.setdefault(row["position"], []).append(row)
+    return [
+        FeatureBins(
+            part[0]["feature"],
+            tuple(row["label"] for row in part),
+            tuple(row.get("upper") for row in part),
+            tuple(int(row["customers"]) for row in part),
+        )
+        for part in by_position.values()
+    ]

@@ -1,0 +1,240 @@
+"""Why one customer is in a segment, as numbers and in four lines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sqlkmeans.clustering.margin import Margin, margin_of
+from sqlkmeans.clustering.sampling import number_text, own_values
+from sqlkmeans.database import Database
+from sqlkmeans.database.interface import Source
+from sqlkmeans.definition import Segmentation
+from sqlkmeans.engines.local import LocalEngine
+from sqlkmeans.errors import DataError, DefinitionError
+from sqlkmeans.model import SegmentModel
+from sqlkmeans.registry import load_model, load_segmentation
+
+#: At most so many features are named in words, and only those that contribute this much.
+NAMED, NOTABLE = 3, 0.05
+
+
+@dataclass(frozen=True)
+class SegmentDistance:
+    """A segment, and how far the customer is from its centroid in the scaled space."""
+
+    segment_id: int
+    name: str
+    distance: float
+
+
+@dataclass(frozen=True)
+class FeatureReason:
+    """What one feature says.
+
+    Attributes
+    ----------
+    feature : str
+    value, segment_value, runner_up_value : float
+        The customer's value and the two centroids', in the column's own units. A missing value
+        is what it was filled with.
+    contribution : float
+        Part of the difference of the squared distances; all add up to 1, and a negative one
+        speaks for the runner-up.
+    """
+
+    feature: str
+    value: float
+    segment_value: float
+    runner_up_value: float
+    contribution: float
+
+
+@dataclass(frozen=True)
+class CustomerExplanation:
+    """Why a customer is in a segment.
+
+    Attributes
+    ----------
+    segmentation : str
+    customer : tuple of str
+        The key's values.
+    segment, runner_up : SegmentDistance
+        The nearest segment by the customer's row as it is now, and the next.
+    margin : float
+        1 - distance / distance to the runner-up: 0 (between the two) to 1 (at the centroid).
+    certainty : {"sure", "fairly sure", "borderline"}
+        From a margin of 0.5, from 0.2, and below.
+    features : tuple of FeatureReason
+        The one that decides most first.
+    published_segment_id : int or None
+        The customer's label; None where there is none yet.
+    """
+
+    segmentation: str
+    customer: tuple[str, ...]
+    segment: SegmentDistance
+    runner_up: SegmentDistance
+    margin: float
+    certainty: str
+    features: tuple[FeatureReason, ...]
+    published_segment_id: int | None
+
+    @property
+    def changed(self) -> bool:
+        """Whether the row says another segment now than when it was labelled."""
+        return self.published_segment_id not in (None, self.segment.segment_id)
+
+    def lines(self) -> list[str]:
+        """The reason in four lines."""
+        return [self._where(), self._distances(), self._features(), self._how_sure()]
+
+    def _where(self) -> str:
+        who, name = f"Customer {', '.join(self.customer)}", self.segmentation
+        segment = f"segment {self.segment.segment_id} ({self.segment.name})"
+        if self.published_segment_id is None:
+            return f"{who} has no label yet and is nearest to {segment}; `assign {name}` gives it."
+        if self.changed:
+            return (
+                f"{who} has changed since it was labelled segment {self.published_segment_id} and "
+                f"is now nearest to {segment}; `assign {name}` moves it."
+            )
+        return f"{who} is in {segment}."
+
+    def _distances(self) -> str:
+        return (
+            f"Distance {self.segment.distance:.3g} to its centroid, {self.runner_up.distance:.3g} "
+            f"to the runner-up, segment {self.runner_up.segment_id} ({self.runner_up.name})."
+        )
+
+    def _features(self) -> str:
+        parts = [
+            f"{reason.feature} {_short(reason.value)} ({_short(reason.segment_value)} in the "
+            f"segment, {_short(reason.runner_up_value)} in the runner-up; "
+            f"{reason.contribution:.0%})"
+            for rank, reason in enumerate(self.features[:NAMED])
+            if rank == 0 or abs(reason.contribution) >= NOTABLE
+        ]
+        return f"Decided by {', '.join(parts)}."
+
+    def _how_sure(self) -> str:
+        times = self.runner_up.distance / self.segment.distance if self.segment.distance else np.inf
+        far = f"{times:.3g} times as far away" if np.isfinite(times) else "elsewhere"
+        return f"{self.certainty.capitalize()}: the runner-up is {far} (margin {self.margin:.2f})."
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that ``--json`` prints."""
+        return {
+            "segmentation": self.segmentation,
+            "customer": list(self.customer),
+            "segment": asdict(self.segment),
+            "runner_up": asdict(self.runner_up),
+            "margin": self.margin,
+            "certainty": self.certainty,
+            "features": [asdict(reason) for reason in self.features],
+            "published_segment_id": self.published_segment_id,
+            "changed": self.changed,
+            "reason": self.lines(),
+        }
+
+
+def explain(name: str, database: Database, customer: Sequence[str]) -> CustomerExplanation:
+    """Why a customer is in a segment, by the model in force and the row as it is now.
+
+    Parameters
+    ----------
+    name : str
+        The segmentation.
+    database : Database
+    customer : sequence of str
+        The key's values, as text.
+
+    Raises
+    ------
+    DefinitionError
+        If there is no such segmentation, or the key has another number of columns.
+    DataError
+        If there is no model yet, no such customer, or its row cannot be labelled.
+    """
+    segmentation = load_segmentation(database, name)
+    model = load_model(database, name)
+    if model is None:
+        raise DataError(f"{name}: no model yet; `sqlkmeans run` makes one")
+    if len(customer) != len(segmentation.key):
+        raise DefinitionError(
+            f"{len(customer)} values of the key given; allowed: {len(segmentation.key)} "
+            f"({', '.join(segmentation.key)})"
+        )
+    point = _prepared(database, segmentation, model, customer)
+    found = margin_of(point, model.centroids)
+    return CustomerExplanation(
+        segmentation=name,
+        customer=tuple(customer),
+        segment=_segment(model, found.own, found.distance),
+        runner_up=_segment(model, found.runner_up, found.runner_up_distance),
+        margin=found.margin,
+        certainty=found.certainty,
+        features=_reasons(model, point, found),
+        published_segment_id=database.published_label(segmentation, customer),
+    )
+
+
+def _prepared(
+    database: Database, segmentation: Segmentation, model: SegmentModel, customer: Sequence[str]
+) -> npt.NDArray[np.float64]:
+    """The customer's row in the scaled space, read and prepared as a run does."""
+    engine = LocalEngine()
+    with database.open_source(segmentation, model.columns, customer) as source:
+        batches = list(source.batches)
+    rows = sum(batch.keys.num_rows for batch in batches)
+    if not rows:
+        raise DataError(_unknown(database, segmentation, customer))
+    engine.read(Source(rows, iter(batches), in_key_order=True), segmentation.key, lambda _: None)
+    try:
+        engine.label(model.preparation, model.centroids)
+    except DataError as error:
+        who = f"customer {', '.join(customer)} has no segment"
+        raise DataError([f"{who}: {problem}" for problem in error.problems]) from None
+    return np.asarray(engine.points()[0])
+
+
+def _unknown(database: Database, segmentation: Segmentation, customer: Sequence[str]) -> str:
+    who = f"customer {', '.join(customer)}: not in {segmentation.source}"
+    published = database.published_label(segmentation, customer)
+    if published is not None:
+        return (
+            f"{who} any more; the label, segment {published}, goes with the next "
+            f"`sqlkmeans assign {segmentation.name}`"
+        )
+    row = database.catalog.segmentation(segmentation.name) or {}
+    typical = database.catalog.result("typical_customer", row.get("active_run_id") or 0)
+    known = [" ".join(json.loads(found["customer"])) for found in typical[:3]]
+    columns = ", ".join(segmentation.key)
+    return f"{who}; {columns} looks like {' or '.join(known)}" if known else f"{who} ({columns})"
+
+
+def _segment(model: SegmentModel, index: int, distance: float) -> SegmentDistance:
+    return SegmentDistance(model.segment_ids[index], model.names[index], distance)
+
+
+def _reasons(
+    model: SegmentModel, point: npt.NDArray[np.float64], found: Margin
+) -> tuple[FeatureReason, ...]:
+    """Each feature's part, the largest first."""
+    points = np.vstack([point, model.centroids[found.own], model.centroids[found.runner_up]])
+    total = float(found.contributions.sum())
+    reasons = []
+    for position, feature in enumerate(model.preparation.features):
+        value, segment_value, runner_up_value = own_values(feature, points[:, position]).tolist()
+        part = float(found.contributions[position]) / total if total > 0 else 0.0
+        reasons.append(FeatureReason(feature.name, value, segment_value, runner_up_value, part))
+    return tuple(sorted(reasons, key=lambda reason: -abs(reason.contribution)))
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else number_text(float(f"{value:.3g}"))
