@@ -478,7 +478,10 @@ def _connect(path: str, *, create: bool, read_only: bool) -> duckdb.DuckDBPyConn
     if path != ":memory:" and not create and not Path(path).exists():
         raise DatabaseError(f"{path}: there is no such database file")
     try:
-        return duckdb.connect(path, read_only=read_only and path != ":memory:")
+        connection = duckdb.connect(path, read_only=read_only and path != ":memory:")
+        # It would go to standard output, where results are.
+        connection.execute("SET enable_progress_bar = false")
+        return connection
     except duckdb.IOException as error:
         if "lock" in str(error).lower() or "being used by another process" in str(error):
             raise LockedError(
