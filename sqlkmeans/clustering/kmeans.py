@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from sqlkmeans.clustering.assignment import Assignment, Matrix, Vector, assign
+from sqlkmeans.clustering.assignment import Assignment, Matrix, Vector, assign, squared_distances
 from sqlkmeans.clustering.kernel import kernel
 from sqlkmeans.clustering.lloyd import lloyd, seed_centroids
 from sqlkmeans.clustering.threads import in_threads, one_library_thread
@@ -30,6 +30,10 @@ MAX_ITER = 300
 TOLERANCE = 1e-4
 # Passes over all rows are few and settle the result, so they go on for longer than a restart.
 PASS_TOLERANCE_SHARE = 0.1
+# The inertia on a sample is off by its heaviest tails: starts this close are compared on all rows.
+RIVAL_SHARE, MOST_RIVALS = 0.005, 3
+# Starts whose centroids are so near, in the features' mean variance, have found the same basin.
+SAME_SHARE = 0.01
 
 
 @dataclass(frozen=True)
@@ -142,7 +146,7 @@ def fit_many(
             centroids, n_iter = _scikit_learn(matrix, sample_weight, k, options)
         else:
             with one_library_thread():
-                before, n_iter = _best_start(samples, k, before, options)
+                before, n_iter = _best_start(matrix, sample_weight, samples, k, before, options)
                 centroids, passes = lloyd(
                     matrix, before, sample_weight, max_iter=max_iter,
                     threshold=PASS_TOLERANCE_SHARE * samples.threshold(tol),
@@ -192,28 +196,46 @@ class _Samples:
 
 
 def _best_start(
-    samples: _Samples, k: int, before: Matrix | None, options: _Options
-) -> tuple[Matrix, int]:
-    """Restarts on the small sample; the best of them by the sample, carried to its end there."""
+    matrix: Matrix, sample_weight: Vector | None, samples: _Samples, k: int,
+    before: Matrix | None, options: _Options,
+) -> tuple[Matrix, int]:  # fmt: skip
+    """Restarts on the small sample; the best of them, carried to its end on the sample."""
     small, threshold = samples.small(k), samples.threshold(options.tol)
 
-    def start(sequence: np.random.SeedSequence) -> tuple[Matrix, int, float]:
+    def start(sequence: np.random.SeedSequence) -> tuple[float, Matrix, int]:
         rng = np.random.default_rng(sequence)
         given = before if sequence is warm else None
         seeds = seed_centroids(small.rows, k, rng, small.weight, given)
         centroids, n_iter = lloyd(
             small.rows, seeds, small.weight, max_iter=options.max_iter, threshold=threshold
         )
-        return centroids, n_iter, assign(samples.rows, centroids, samples.weight).inertia
+        return assign(samples.rows, centroids, samples.weight).inertia, centroids, n_iter
 
     _, *sequences = np.random.SeedSequence(options.seed).spawn(2 + options.n_init)
     warm = sequences[-1]
     starts = in_threads(start, sequences if before is not None else sequences[:-1])
-    centroids, n_iter, _ = min(starts, key=lambda found: found[2])
-    centroids, passes = lloyd(
-        samples.rows, centroids, samples.weight, max_iter=options.max_iter, threshold=threshold
-    )
-    return centroids, n_iter + passes
+    carried = []
+    for centroids, n_iter in _rivals(starts, samples.threshold(SAME_SHARE)):
+        centroids, passes = lloyd(
+            samples.rows, centroids, samples.weight, max_iter=options.max_iter, threshold=threshold
+        )
+        carried.append((centroids, n_iter + passes))
+    if len(carried) == 1:
+        return carried[0]
+    return min(carried, key=lambda found: assign(matrix, found[0], sample_weight).inertia)
+
+
+def _rivals(starts: list[tuple[float, Matrix, int]], same: float) -> list[tuple[Matrix, int]]:
+    """The best start, and others that differ from it and that a sample cannot tell from it."""
+    starts = sorted(starts, key=lambda found: found[0])
+    rivals: list[tuple[Matrix, int]] = []
+    for inertia, centroids, n_iter in starts:
+        apart = [
+            float(squared_distances(centroids, other).min(axis=1).sum()) for other, _ in rivals
+        ]
+        if inertia <= starts[0][0] * (1 + RIVAL_SHARE) and min(apart, default=np.inf) > same:
+            rivals.append((centroids, n_iter))
+    return rivals[:MOST_RIVALS]
 
 
 def _scikit_learn(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -182,3 +183,22 @@ def test_float32_rows_are_added_in_float64(forced: bool) -> None:
     assert centroids.tolist() == [[1.0]]
     found = assign(matrix, np.array([[0.0]]))
     assert found.inertia == len(matrix)
+
+
+@pytest.mark.usefixtures("compiled")
+def test_compiled_code_that_can_be_kept_nowhere_is_compiled_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import numba
+
+    from sqlkmeans.clustering import kernel_numba
+
+    njit = numba.njit
+
+    def read_only(function: Any, *, cache: bool = False, **options: Any) -> Any:
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return njit(function, **options)
+
+    monkeypatch.setattr(numba, "njit", read_only)
+    assert kernel_numba._compiled(lambda x: x + 1)(1) == 2
