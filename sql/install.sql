@@ -228,6 +228,7 @@ IF OBJECT_ID(N'sqlkmeans.k_score', N'U') IS NULL
         calinski_harabasz     float  NULL,
         gap                   float  NULL,
         gap_error             float  NULL,
+        separation            float  NULL,
         stability             float  NULL,
         smallest_share        float  NULL,
         recommended           bit    NOT NULL,
@@ -1826,9 +1827,9 @@ BEGIN
 
     INSERT INTO sqlkmeans.k_score
         (run_id, k, inertia, silhouette, simplified_silhouette, davies_bouldin,
-         calinski_harabasz, gap, gap_error, stability, smallest_share, recommended)
+         calinski_harabasz, gap, gap_error, separation, stability, smallest_share, recommended)
     SELECT @run_id, j.k, j.inertia, j.silhouette, j.simplified_silhouette, j.davies_bouldin,
-        j.calinski_harabasz, j.gap, j.gap_error, j.stability, j.smallest_share,
+        j.calinski_harabasz, j.gap, j.gap_error, j.separation, j.stability, j.smallest_share,
         j.recommended
     FROM OPENJSON(@publication, '$.tables.k_score') WITH (
         k                     int   '$.k',
@@ -1839,6 +1840,7 @@ BEGIN
         calinski_harabasz     float '$.calinski_harabasz',
         gap                   float '$.gap',
         gap_error             float '$.gap_error',
+        separation            float '$.separation',
         stability             float '$.stability',
         smallest_share        float '$.smallest_share',
         recommended           bit   '$.recommended'
@@ -1885,6 +1887,74 @@ BEGIN
     WHERE name = @segmentation;
 
     EXECUTE sqlkmeans.as_owner @statement = @statement;
+END;
+GO
+
+-- procedures/finish_choice.sql
+IF OBJECT_ID(N'sqlkmeans.finish_choice', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.finish_choice AS RETURN 0;');
+GO
+-- Records a choice of k as finished, with its scores. Labels, model and definition stay as they are.
+ALTER PROCEDURE sqlkmeans.finish_choice
+    @run_id      bigint        = NULL,
+    @publication nvarchar(max) = NULL,
+    @help        bit           = 0
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    IF @help = 1
+    BEGIN
+        SELECT h.parameter, h.type, h.[default], h.meaning
+        FROM (VALUES
+            (1, N'@run_id', N'bigint', N'NULL', N'A run of kind choose_k that start_run made.'),
+            (2, N'@publication', N'nvarchar(max)', N'NULL',
+                N'JSON: run, and tables with the rows of k_score.'),
+            (3, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+        ) AS h (position, parameter, type, [default], meaning)
+        ORDER BY h.position;
+        RETURN 0;
+    END;
+
+    DECLARE @line nchar(1) = NCHAR(10);
+    DECLARE @problems nvarchar(max) = N'';
+    DECLARE @status nvarchar(16);
+    DECLARE @kind nvarchar(16);
+    DECLARE @now datetime2(6) = SYSUTCDATETIME();
+
+    SELECT @status = r.status, @kind = r.kind FROM sqlkmeans.run AS r WHERE r.run_id = @run_id;
+
+    IF @status IS NULL
+        SET @problems = @problems + N'@run_id: ' + COALESCE(CAST(@run_id AS nvarchar(20)), N'NULL')
+            + N' given; allowed: a run in sqlkmeans.run' + @line;
+    ELSE IF @status <> N'running' OR @kind <> N'choose_k'
+        SET @problems = @problems + N'@run_id: run ' + CAST(@run_id AS nvarchar(20)) + N' is a '
+            + @kind + N' that is ' + @status + N'; allowed: a running choose_k' + @line;
+    IF @publication IS NULL OR ISJSON(@publication) = 0
+        SET @problems = @problems + N'@publication: '
+            + CASE WHEN @publication IS NULL THEN N'missing' ELSE N'not JSON' END
+            + N'; allowed: a JSON object' + @line;
+
+    EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
+
+    BEGIN TRY
+        BEGIN TRANSACTION;
+
+        EXECUTE sqlkmeans.store_result @run_id = @run_id, @publication = @publication;
+
+        UPDATE sqlkmeans.run
+        SET status = N'finished',
+            finished_at = @now,
+            seconds_total = DATEDIFF(millisecond, started_at, @now) / 1e3
+        WHERE run_id = @run_id;
+
+        COMMIT TRANSACTION;
+    END TRY
+    BEGIN CATCH
+        IF XACT_STATE() <> 0
+            ROLLBACK TRANSACTION;
+        THROW;
+    END CATCH;
 END;
 GO
 
@@ -2690,7 +2760,7 @@ GO
 IF OBJECT_ID(N'sqlkmeans.start_run', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.start_run AS RETURN 0;');
 GO
--- Records a run as running, reclaims what a killed one left, and makes its staging table.
+-- Records a run as running, reclaims what a killed one left, and makes its staging table if it needs one.
 ALTER PROCEDURE sqlkmeans.start_run
     @segmentation     nvarchar(128) = NULL,
     @definition       nvarchar(max) = NULL,
@@ -2713,7 +2783,7 @@ BEGIN
             (2, N'@definition', N'nvarchar(max)', N'NULL',
                 N'Its definition as JSON; NULL takes the one that is recorded.'),
             (3, N'@kind', N'nvarchar(16)', N'N''fit''',
-                N'fit trains a model, assign labels with the active one.'),
+                N'fit trains a model, assign labels with the active one, choose_k scores numbers of segments.'),
             (4, N'@engine', N'nvarchar(32)', N'NULL',
                 N'Where the arithmetic happens; NULL takes the definition''s.'),
             (5, N'@client_version', N'nvarchar(64)', N'NULL',
@@ -2740,9 +2810,9 @@ BEGIN
     IF sqlkmeans.is_plain_name(@segmentation) = 0 OR LEN(@segmentation) > 100
         SET @problems = @problems + N'@segmentation: ' + COALESCE(@segmentation, N'NULL')
             + N' given; allowed: letters, digits and underscores, 100 at most' + @line;
-    IF @kind NOT IN (N'fit', N'assign') OR @kind IS NULL
+    IF @kind NOT IN (N'fit', N'assign', N'choose_k') OR @kind IS NULL
         SET @problems = @problems + N'@kind: ' + COALESCE(@kind, N'NULL')
-            + N' given; allowed: fit, assign' + @line;
+            + N' given; allowed: fit, assign, choose_k' + @line;
     IF @definition IS NULL OR ISJSON(@definition) = 0
         SET @problems = @problems + N'@definition: '
             + CASE WHEN @definition IS NULL THEN N'missing, and none is recorded' ELSE N'not JSON' END
@@ -2783,8 +2853,10 @@ BEGIN
              COALESCE(@client, ORIGINAL_LOGIN() + COALESCE(N', ' + APP_NAME(), N'')));
         SET @run_id = SCOPE_IDENTITY();
 
-        EXECUTE sqlkmeans.create_staging
-            @run_id = @run_id, @key = @key, @key_columns = @key_columns;
+        -- A choice of k publishes no labels.
+        IF @kind <> N'choose_k'
+            EXECUTE sqlkmeans.create_staging
+                @run_id = @run_id, @key = @key, @key_columns = @key_columns;
 
         COMMIT TRANSACTION;
         EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
@@ -4286,6 +4358,7 @@ GRANT EXECUTE ON sqlkmeans.lock_segmentation TO sqlkmeans_operator;
 GRANT EXECUTE ON sqlkmeans.unlock_segmentation TO sqlkmeans_operator;
 GRANT EXECUTE ON sqlkmeans.start_run TO sqlkmeans_operator;
 GRANT EXECUTE ON sqlkmeans.publish_run TO sqlkmeans_operator;
+GRANT EXECUTE ON sqlkmeans.finish_choice TO sqlkmeans_operator;
 GRANT EXECUTE ON sqlkmeans.fail_run TO sqlkmeans_operator;
 GRANT EXECUTE ON sqlkmeans.assign_segments TO sqlkmeans_operator;
 GRANT EXECUTE ON sqlkmeans.run_segmentation TO sqlkmeans_operator;

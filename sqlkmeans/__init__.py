@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     )
     from sqlkmeans.explanation import CustomerExplanation, explain
     from sqlkmeans.model import SegmentModel
-    from sqlkmeans.pipeline import assign, rename, rollback, run
+    from sqlkmeans.pipeline import assign, choose_k, rename, rollback, run
     from sqlkmeans.report.page import write_report
-    from sqlkmeans.result import RunResult, SegmentResult
+    from sqlkmeans.result import ChoiceResult, RunResult, SegmentResult
 
 # Loaded when first used: `sqlkmeans --help` must not wait for scikit-learn.
 _HOMES = {
@@ -46,15 +46,18 @@ _HOMES = {
     "explain": "explanation",
     "SegmentModel": "model",
     "assign": "pipeline",
+    "choose_k": "pipeline",
     "rename": "pipeline",
     "rollback": "pipeline",
     "run": "pipeline",
+    "ChoiceResult": "result",
     "RunResult": "result",
     "SegmentResult": "result",
     "write_report": "report.page",
 }
 
 __all__ = [
+    "ChoiceResult",
     "CustomerExplanation",
     "DataError",
     "DatabaseError",
@@ -68,6 +71,7 @@ __all__ = [
     "SqlKMeansError",
     "__version__",
     "assign",
+    "choose_k",
     "explain",
     "load_definition",
     "open_database",

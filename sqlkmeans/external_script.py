@@ -20,6 +20,7 @@ import pandas as pd
 
 from sqlkmeans._version import __version__
 from sqlkmeans.clustering.assignment import Assignment
+from sqlkmeans.clustering.choose_k import KChoice, choose_k, require_share
 from sqlkmeans.clustering.compare import Comparison, Movement, RunFacts, compare, movement
 from sqlkmeans.clustering.describe import (
     distance_tolerance,
@@ -38,7 +39,7 @@ from sqlkmeans.clustering.drift import (
 )
 from sqlkmeans.clustering.findings import feature_findings
 from sqlkmeans.clustering.fitting import fit_preparation
-from sqlkmeans.clustering.kmeans import fit_kmeans
+from sqlkmeans.clustering.kmeans import KMeansFit, fit_kmeans
 from sqlkmeans.clustering.preparation import Feature, Preparation, features_from_definition
 from sqlkmeans.clustering.profile import EVERYONE, SegmentProfile, profile_segments
 from sqlkmeans.clustering.rows import raw_rows
@@ -112,13 +113,7 @@ def _run(rows: pd.DataFrame, job: Row) -> tuple[pd.DataFrame, Row]:
     by_column = [None if mask is None else mask[kept] for mask in by_column]
     absent = preparation.of_columns(by_column)
     weights = None if weights is None else weights[kept]
-    fit = fit_kmeans(
-        matrix,
-        definition["k"],
-        sample_weight=weights,
-        n_init=definition["n_init"],
-        seed=definition["seed"],
-    )
+    fit, choice = _fit(matrix, weights, definition)
     fitted = time.perf_counter()
     profiles = profile_segments(matrix, absent, preparation, fit.assignment, len(fit.centroids))
     rules = find_rules(
@@ -160,8 +155,12 @@ def _run(rows: pd.DataFrame, job: Row) -> tuple[pd.DataFrame, Row]:
         "library_versions": _library_versions(),
         "warnings": segment_warnings(profiles, segment_ids, skipped)
         + feature_findings(matrix, preparation)
+        + (choice.warnings() if choice else [])
         + (compared.alarms + compared.notes if compared else []),
     }
+    if choice:
+        tables["k_score"] = choice.to_rows()
+        run["recommendation"] = choice.recommendation.to_dict()
     return labels, {
         "segment_ids": segment_ids,
         "model_run_id": job["run_id"],
@@ -177,6 +176,22 @@ def _run(rows: pd.DataFrame, job: Row) -> tuple[pd.DataFrame, Row]:
             fit.assignment.inertia, len(matrix) if weights is None else float(weights.sum())
         ),
     }
+
+
+def _fit(
+    matrix: Matrix, weights: Vector | None, definition: Row
+) -> tuple[KMeansFit, KChoice | None]:
+    """Fit k segments, or as many as the scores speak for."""
+    # A definition of an earlier version has none of the keys that have a default here.
+    min_share = definition.get("min_share", 0.0)
+    starts = {"n_init": definition["n_init"], "seed": definition["seed"]}
+    if definition["k"] != "auto":
+        fit = fit_kmeans(matrix, definition["k"], sample_weight=weights, **starts)
+        require_share(fit, min_share)
+        return fit, None
+    k_min, k_max = definition.get("k_min", 2), definition.get("k_max", 10)
+    choice = choose_k(matrix, k_min, k_max, sample_weight=weights, min_share=min_share, **starts)
+    return choice.fit(matrix, weights), choice
 
 
 def _split(

@@ -1,4 +1,4 @@
-"""The line from customer rows to a segment table: run, assign, rollback, rename."""
+"""The line from customer rows to a segment table: run, assign, choose_k, rollback, rename."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from datetime import datetime, timezone
 from typing import Any
 
+from sqlkmeans.clustering.choose_k import KChoice
 from sqlkmeans.clustering.compare import Movement, movement
 from sqlkmeans.clustering.describe import distance_tolerance
 from sqlkmeans.clustering.preparation import features_from_definition
@@ -27,7 +28,7 @@ from sqlkmeans.registry import (
     load_segmentation,
     run_result,
 )
-from sqlkmeans.result import RunResult
+from sqlkmeans.result import ChoiceResult, RunResult
 from sqlkmeans.sqltext import parse_name
 from sqlkmeans.watch import last_run, run_facts, watch, watch_labels
 
@@ -48,7 +49,8 @@ def run(
     today = datetime.now(timezone.utc).date()
     if segmentation.engine == "in_database":
         return _run_inside(database, segmentation, "fit", progress)
-    with _recorded_run(database, segmentation, "fit") as run_id:
+    asked = None if segmentation.k == "auto" else segmentation.k
+    with _recorded_run(database, segmentation, "fit", k=asked) as run_id:
         engine = _read(database, segmentation, segmentation.columns, progress)
         with progress.step("fit"):
             fit = engine.fit(segmentation, segmentation.to_features(), today)
@@ -73,8 +75,10 @@ def run(
                     segment_ids=segment_ids,
                     model_run_id=run_id,
                     run={**found.run_row(), **watched.run, "n_iter": fit.n_iter,
-                         "warnings": json.dumps(warnings), **_seconds(progress)},
-                    tables={**model.to_rows(), **tables, "feature_drift": watched.drift},
+                         "warnings": json.dumps(warnings), **_recommendation(fit.choice),
+                         **_seconds(progress)},
+                    tables={**model.to_rows(), **tables, "feature_drift": watched.drift,
+                            "k_score": fit.choice.to_rows() if fit.choice else []},
                     last_segment_id=max(_last_segment_id(database, segmentation), *segment_ids),
                     distance_tolerance=distance_tolerance(engine.inertia, engine.weight),
                 ),
@@ -133,6 +137,38 @@ def assign(
                 ),
             )  # fmt: skip
     return run_result(database, run_id, progress.rounded())
+
+
+def choose_k(
+    segmentation: Segmentation, database: Database, progress: Progress | None = None
+) -> ChoiceResult:
+    """Compare numbers of segments and recommend one; nothing is published.
+
+    The scores are kept as a run of kind ``choose_k``. Labels, model and the recorded definition
+    stay as they are. The rows come to this process, whatever the definition's engine.
+    """
+    progress = progress or Progress()
+    today = datetime.now(timezone.utc).date()
+    with _recorded_run(database, segmentation, "choose_k", engine="local") as run_id:
+        here = segmentation.model_copy(update={"engine": "local"})
+        engine = _read(database, here, segmentation.columns, progress)
+        with progress.step("fit"):
+            choice = engine.choose_k(segmentation, segmentation.to_features(), today)
+        seconds = progress.rounded()
+        row = {
+            "k": choice.recommendation.recommended_k,
+            "rows": engine.rows,
+            "skipped": engine.skipped,
+            **_recommendation(choice),
+            "seconds_read": seconds["read"],
+            "seconds_fit": seconds["fit"],
+        }
+        database.finish_choice(segmentation, run_id, row, choice.to_rows())
+    return ChoiceResult(
+        segmentation=segmentation.name, run_id=run_id, **choice.recommendation.to_dict(),
+        scores=choice.to_rows(), rows=engine.rows, skipped=engine.skipped,
+        seconds=progress.rounded(),
+    )  # fmt: skip
 
 
 def rollback(
@@ -196,12 +232,14 @@ def rename(
 
 
 @contextmanager
-def _recorded_run(database: Database, segmentation: Segmentation, kind: str) -> Iterator[int]:
+def _recorded_run(
+    database: Database, segmentation: Segmentation, kind: str, **row: Any
+) -> Iterator[int]:
     """Lock, check, and a run row that tells how it ended."""
     _require_schema(database)
     with database.lock(segmentation.name):
         check_segmentation(database, segmentation)
-        row = {"kind": kind, "engine": segmentation.engine, "k": segmentation.k, **client_row()}
+        row = {"kind": kind, "engine": segmentation.engine, **row, **client_row()}
         run_id = database.start_run(segmentation, row)
         try:
             yield run_id
@@ -275,6 +313,11 @@ def _arrived_since(database: Database, segmentation: Segmentation, run_id: int) 
 def _seconds(progress: Progress) -> dict[str, float]:
     seconds = progress.rounded()
     return {f"seconds_{step}": seconds[step] for step in ("read", "fit", "assign")}
+
+
+def _recommendation(choice: KChoice | None) -> dict[str, Any]:
+    """What the run row keeps of a choice of k."""
+    return {"recommendation": json.dumps(choice.recommendation.to_dict())} if choice else {}
 
 
 def _last_segment_id(database: Database, segmentation: Segmentation) -> int:

@@ -113,5 +113,6 @@ def run_result(database: Database, run_id: int, seconds: dict[str, float]) -> Ru
         target=json.loads(run["definition"])["target"],
         seconds=seconds,
         warnings=json.loads(run["warnings"] or "[]"),
+        recommendation=json.loads(run["recommendation"] or "null"),
         drift=drift,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
@@ -59,6 +59,9 @@ class RunResult:
         How far the centroid that moved most has moved since that run.
     drift : list of dict
         Rows of ``feature_drift``: how each feature differs from that run.
+    recommendation : dict or None
+        How k was chosen, where the definition says "auto": ``structure``, ``recommended_k`` and
+        ``reason``.
     """
 
     segmentation: str
@@ -84,6 +87,7 @@ class RunResult:
     mean_distance: float | None = None
     centroid_shift: float | None = None
     drift: list[dict[str, Any]] = field(default_factory=list)
+    recommendation: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The object that ``--json`` prints."""
@@ -121,4 +125,40 @@ class RunResult:
             "mean_distance": self.mean_distance,
             "centroid_shift": self.centroid_shift,
             "drift": self.drift,
+            **({"recommendation": self.recommendation} if self.recommendation else {}),
         }
+
+
+@dataclass(frozen=True)
+class ChoiceResult:
+    """A finished choice of k; the same facts stand in ``run`` and ``k_score``.
+
+    Attributes
+    ----------
+    segmentation : str
+    run_id : int
+    structure : bool
+        Whether the customers fall into groups at all.
+    recommended_k : int or None
+        None where there is no structure, or ``min_share`` refuses every k.
+    reason : str
+        In words.
+    scores : list of dict
+        One for each k, with the columns of ``k_score``.
+    rows, skipped : int
+    seconds : dict of str to float
+    """
+
+    segmentation: str
+    run_id: int
+    structure: bool
+    recommended_k: int | None
+    reason: str
+    scores: list[dict[str, Any]]
+    rows: int
+    skipped: int
+    seconds: dict[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that ``--json`` prints."""
+        return asdict(self)

@@ -1,7 +1,7 @@
 IF OBJECT_ID(N'sqlkmeans.start_run', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.start_run AS RETURN 0;');
 GO
--- Records a run as running, reclaims what a killed one left, and makes its staging table.
+-- Records a run as running, reclaims what a killed one left, and makes its staging table if it needs one.
 ALTER PROCEDURE sqlkmeans.start_run
     @segmentation     nvarchar(128) = NULL,
     @definition       nvarchar(max) = NULL,
@@ -24,7 +24,7 @@ BEGIN
             (2, N'@definition', N'nvarchar(max)', N'NULL',
                 N'Its definition as JSON; NULL takes the one that is recorded.'),
             (3, N'@kind', N'nvarchar(16)', N'N''fit''',
-                N'fit trains a model, assign labels with the active one.'),
+                N'fit trains a model, assign labels with the active one, choose_k scores numbers of segments.'),
             (4, N'@engine', N'nvarchar(32)', N'NULL',
                 N'Where the arithmetic happens; NULL takes the definition''s.'),
             (5, N'@client_version', N'nvarchar(64)', N'NULL',
@@ -51,9 +51,9 @@ BEGIN
     IF sqlkmeans.is_plain_name(@segmentation) = 0 OR LEN(@segmentation) > 100
         SET @problems = @problems + N'@segmentation: ' + COALESCE(@segmentation, N'NULL')
             + N' given; allowed: letters, digits and underscores, 100 at most' + @line;
-    IF @kind NOT IN (N'fit', N'assign') OR @kind IS NULL
+    IF @kind NOT IN (N'fit', N'assign', N'choose_k') OR @kind IS NULL
         SET @problems = @problems + N'@kind: ' + COALESCE(@kind, N'NULL')
-            + N' given; allowed: fit, assign' + @line;
+            + N' given; allowed: fit, assign, choose_k' + @line;
     IF @definition IS NULL OR ISJSON(@definition) = 0
         SET @problems = @problems + N'@definition: '
             + CASE WHEN @definition IS NULL THEN N'missing, and none is recorded' ELSE N'not JSON' END
@@ -94,8 +94,10 @@ BEGIN
              COALESCE(@client, ORIGINAL_LOGIN() + COALESCE(N', ' + APP_NAME(), N'')));
         SET @run_id = SCOPE_IDENTITY();
 
-        EXECUTE sqlkmeans.create_staging
-            @run_id = @run_id, @key = @key, @key_columns = @key_columns;
+        -- A choice of k publishes no labels.
+        IF @kind <> N'choose_k'
+            EXECUTE sqlkmeans.create_staging
+                @run_id = @run_id, @key = @key, @key_columns = @key_columns;
 
         COMMIT TRANSACTION;
         EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;

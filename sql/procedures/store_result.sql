@@ -172,9 +172,9 @@ BEGIN
 
     INSERT INTO sqlkmeans.k_score
         (run_id, k, inertia, silhouette, simplified_silhouette, davies_bouldin,
-         calinski_harabasz, gap, gap_error, stability, smallest_share, recommended)
+         calinski_harabasz, gap, gap_error, separation, stability, smallest_share, recommended)
     SELECT @run_id, j.k, j.inertia, j.silhouette, j.simplified_silhouette, j.davies_bouldin,
-        j.calinski_harabasz, j.gap, j.gap_error, j.stability, j.smallest_share,
+        j.calinski_harabasz, j.gap, j.gap_error, j.separation, j.stability, j.smallest_share,
         j.recommended
     FROM OPENJSON(@publication, '$.tables.k_score') WITH (
         k                     int   '$.k',
@@ -185,6 +185,7 @@ BEGIN
         calinski_harabasz     float '$.calinski_harabasz',
         gap                   float '$.gap',
         gap_error             float '$.gap_error',
+        separation            float '$.separation',
         stability             float '$.stability',
         smallest_share        float '$.smallest_share',
         recommended           bit   '$.recommended'

@@ -13,6 +13,7 @@ GRANT EXECUTE ON sqlkmeans.lock_segmentation TO sqlkmeans_operator;
 GRANT EXECUTE ON sqlkmeans.unlock_segmentation TO sqlkmeans_operator;
 GRANT EXECUTE ON sqlkmeans.start_run TO sqlkmeans_operator;
 GRANT EXECUTE ON sqlkmeans.publish_run TO sqlkmeans_operator;
+GRANT EXECUTE ON sqlkmeans.finish_choice TO sqlkmeans_operator;
 GRANT EXECUTE ON sqlkmeans.fail_run TO sqlkmeans_operator;
 GRANT EXECUTE ON sqlkmeans.assign_segments TO sqlkmeans_operator;
 GRANT EXECUTE ON sqlkmeans.run_segmentation TO sqlkmeans_operator;

@@ -10,6 +10,7 @@ IF OBJECT_ID(N'sqlkmeans.k_score', N'U') IS NULL
         calinski_harabasz     float  NULL,
         gap                   float  NULL,
         gap_error             float  NULL,
+        separation            float  NULL,
         stability             float  NULL,
         smallest_share        float  NULL,
         recommended           bit    NOT NULL,

@@ -127,9 +127,12 @@ def run(
     """Read, cluster and publish: fit a new model and label every customer."""
     from sqlkmeans import pipeline
     from sqlkmeans.cli.jobs import each_segmentation
+    from sqlkmeans.cli.output import Output
 
     changes = {"engine": engine} if engine else {}
-    each_segmentation(pipeline.run, definition, segmentation, url, changes, as_json, quiet, verbose)
+    each_segmentation(
+        pipeline.run, Output.run, definition, segmentation, url, changes, as_json, quiet, verbose
+    )
 
 
 @app.command()
@@ -140,8 +143,37 @@ def assign(
     """Label new, changed and departed customers with the stored model; no refit."""
     from sqlkmeans import pipeline
     from sqlkmeans.cli.jobs import each_segmentation
+    from sqlkmeans.cli.output import Output
 
-    each_segmentation(pipeline.assign, definition, segmentation, url, {}, as_json, quiet, verbose)
+    each_segmentation(
+        pipeline.assign, Output.run, definition, segmentation, url, {}, as_json, quiet, verbose
+    )
+
+
+@app.command("choose-k")
+def choose_k(
+    definition: DefinitionArgument = None, segmentation: Names = None, url: Url = None,
+    k_min: Annotated[
+        Optional[int], typer.Option(help="Fewest segments. Default: the definition's.")
+    ] = None,
+    k_max: Annotated[
+        Optional[int], typer.Option(help="Most segments. Default: the definition's.")
+    ] = None,
+    plot: Annotated[
+        Optional[str], typer.Option(help="Draw the scores as a PNG in this file.")
+    ] = None,
+    as_json: Json = False, quiet: Quiet = False, verbose: Verbose = False,
+) -> None:  # fmt: skip
+    """Compare numbers of segments and recommend one; nothing is published."""
+    from sqlkmeans.cli import choose_k as choosing
+    from sqlkmeans.cli.jobs import each_segmentation
+
+    asked = {"k_min": k_min, "k_max": k_max}
+    changes = {name: value for name, value in asked.items() if value is not None}
+    each_segmentation(
+        choosing.job(plot), choosing.show, definition, segmentation, url, changes, as_json, quiet,
+        verbose, only_one="--plot" if plot else None,
+    )  # fmt: skip
 
 
 @app.command()

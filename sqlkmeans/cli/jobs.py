@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import typer
 
@@ -14,13 +14,16 @@ from sqlkmeans.database import Database
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DefinitionError, SqlKMeansError
 from sqlkmeans.progress import Progress
-from sqlkmeans.result import RunResult
+from sqlkmeans.result import ChoiceResult, RunResult
 
-Job = Callable[[Segmentation, Database, Progress], RunResult]
+Result = TypeVar("Result", RunResult, ChoiceResult)
+Job = Callable[[Segmentation, Database, Progress], Result]
+Show = Callable[[Output, Result], None]
 
 
 def each_segmentation(
-    job: Job,
+    job: Job[Result],
+    show: Show[Result],
     definition: str | None,
     names: list[str] | None,
     url: str | None,
@@ -28,14 +31,23 @@ def each_segmentation(
     as_json: bool,
     quiet: bool,
     verbose: bool,
+    only_one: str | None = None,
 ) -> None:
-    """Run or assign one segmentation after the other; one that fails does not stop the next."""
+    """Do a job for one segmentation after the other; one that fails does not stop the next.
+
+    ``only_one`` names an option that allows no more than one.
+    """
     output = Output(as_json, quiet, verbose)
     selection = select(definition, url)
-    results: list[RunResult] = []
+    results: list[Result] = []
     failures: list[SqlKMeansError] = []
     with selection.open() as database:
         wanted = selection.segmentations(database, names)
+        if only_one and len(wanted) > 1:
+            raise DefinitionError(
+                f"{only_one} is for one segmentation; name it with --segmentation; allowed: "
+                f"{', '.join(s.name for s in wanted)}"
+            )
         if changes:
             wanted = [Segmentation.create(**{**s.model_dump(), **changes}) for s in wanted]
         for segmentation in wanted:
@@ -46,14 +58,16 @@ def each_segmentation(
                     raise
                 error.problems = [f"{segmentation.name}: {text}" for text in error.problems]
                 failures.append(error)
-    _print_all(output, results, failures)
+    _print_all(output, show, results, failures)
 
 
-def _print_all(output: Output, results: list[RunResult], failures: list[SqlKMeansError]) -> None:
-    """Print what was published, and raise what failed."""
+def _print_all(
+    output: Output, show: Show[Result], results: list[Result], failures: list[SqlKMeansError]
+) -> None:
+    """Print what was done, and raise what failed."""
     if not failures and (len(results) == 1 or not output.as_json):
         for result in results:
-            output.run(result)
+            show(output, result)
         return
     problems = [problem for error in failures for problem in error.problems]
     failed = SqlKMeansError(problems)
@@ -63,7 +77,7 @@ def _print_all(output: Output, results: list[RunResult], failures: list[SqlKMean
         output.result({**runs, **failed.to_json()} if failures else runs)
         raise typer.Exit(failed.exit_code)
     for result in results:
-        output.run(result)
+        show(output, result)
     raise failed
 
 

@@ -88,6 +88,8 @@ class Output:
         )
         if result.scores.get("silhouette") is not None:
             self.say(f"Silhouette {result.scores['silhouette']:.2f} (1 is clear-cut, 0 is none).")
+        if result.recommendation:
+            self.say(f"{result.recommendation['reason']}.")
         for warning in result.warnings:
             self.say(f"Warning: {warning}.")
         if self.verbose:

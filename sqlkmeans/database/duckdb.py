@@ -370,6 +370,23 @@ class DuckDBDatabase(Database):
         self._native.execute(f"DROP VIEW IF EXISTS {staging_name(run_id)}")
         self._native.unregister("sqlkmeans_labels")
 
+    def finish_choice(
+        self, segmentation: Segmentation, run_id: int, run: Row, k_score: list[Row]
+    ) -> None:
+        now = utc_now()
+        with self._engine.begin() as connection:
+            connection.execute(
+                sa.insert(tables.k_score), [{"run_id": run_id, **row} for row in k_score]
+            )
+            of_run = tables.run.c.run_id == run_id
+            started = connection.execute(sa.select(tables.run.c.started_at).where(of_run)).scalar()
+            total = round((now - started).total_seconds(), 3) if started else None
+            connection.execute(
+                sa.update(tables.run)
+                .where(of_run)
+                .values(**run, status="finished", seconds_total=total, finished_at=now)
+            )
+
     def rollback(self, segmentation: Segmentation, run: Row, restored_run: Row) -> Counts:
         labels = self._labels(segmentation)
         with self._engine.begin() as connection:

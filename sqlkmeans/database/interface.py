@@ -377,6 +377,16 @@ class Database(ABC):
         """Make a staged run visible, in one transaction of changes only."""
 
     @abstractmethod
+    def finish_choice(
+        self, segmentation: Segmentation, run_id: int, run: Row, k_score: list[Row]
+    ) -> None:
+        """Record a choice of k as finished, in one transaction; nothing is published.
+
+        ``run`` holds columns of the run row to set, ``k_score`` rows of that table without their
+        run.
+        """
+
+    @abstractmethod
     def rollback(self, segmentation: Segmentation, run: Row, restored_run: Row) -> Counts:
         """Bring back labels and model as they were after an earlier run, in one transaction.
 

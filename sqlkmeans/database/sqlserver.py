@@ -449,7 +449,7 @@ class SQLServerDatabase(Database):
             {
                 "segment_ids": [int(segment_id) for segment_id in publication.segment_ids],
                 "model_run_id": publication.model_run_id,
-                "run": {**_plain(publication.run), **_warnings(publication.run)},
+                "run": {**_plain(publication.run), **_json_columns(publication.run)},
                 "tables": {
                     name: [_plain(row) for row in rows] for name, rows in publication.tables.items()
                 },
@@ -470,6 +470,18 @@ class SQLServerDatabase(Database):
                     raise
                 return self._published(run_id, error)
         return Counts(*(int(value) for value in row[:4]))
+
+    def finish_choice(
+        self, segmentation: Segmentation, run_id: int, run: Row, k_score: list[Row]
+    ) -> None:
+        document = {
+            "run": {**_plain(run), **_json_columns(run)},
+            "tables": {"k_score": [_plain(row) for row in k_score]},
+        }
+        with self._locking_session(segmentation.name) as session:
+            session.call(
+                "finish_choice", run_id=run_id, publication=json.dumps(document, allow_nan=False)
+            )
 
     def _published(self, run_id: int, error: BaseException) -> Counts:
         """The connection was lost while publishing: what became of it stands in the run's row."""
@@ -529,9 +541,10 @@ def _staging(run_id: int) -> str:
     return f"[sqlkmeans].[staging_{int(run_id)}]"
 
 
-def _warnings(run: Row) -> Row:
-    """The warnings as the list that they are, not as JSON inside of JSON."""
-    return {"warnings": json.loads(run["warnings"])} if run.get("warnings") else {}
+def _json_columns(run: Row) -> Row:
+    """What a run row holds as JSON, as the object that it is, not as JSON inside of JSON."""
+    found = {name: run.get(name) for name in ("warnings", "recommendation")}
+    return {name: json.loads(value) for name, value in found.items() if value}
 
 
 def _plain(row: Row) -> Row:

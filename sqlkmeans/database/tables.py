@@ -197,6 +197,7 @@ k_score = Table(
     Column("calinski_harabasz", Float),
     Column("gap", Float),
     Column("gap_error", Float),
+    Column("separation", Float),
     Column("stability", Float),
     Column("smallest_share", Float),
     Column("recommended", Boolean),

@@ -10,6 +10,7 @@ from datetime import date
 import numpy as np
 import numpy.typing as npt
 
+from sqlkmeans.clustering.choose_k import KChoice
 from sqlkmeans.clustering.drift import FeatureBins
 from sqlkmeans.clustering.preparation import Feature, Preparation
 from sqlkmeans.clustering.profile import SegmentProfile
@@ -17,6 +18,7 @@ from sqlkmeans.clustering.rules import Rule
 from sqlkmeans.clustering.scores import Scores
 from sqlkmeans.database.interface import Database, Source
 from sqlkmeans.definition import Segmentation
+from sqlkmeans.errors import DefinitionError
 from sqlkmeans.progress import Advance
 
 
@@ -31,13 +33,16 @@ class Fit:
         In the scaled space.
     n_iter : int
     findings : list of str
-        What the rows suggest about the features, in words.
+        What the rows suggest about the features and the number of segments, in words.
+    choice : KChoice or None
+        How k was chosen, where the definition says "auto".
     """
 
     preparation: Preparation
     centroids: npt.NDArray[np.float64]
     n_iter: int
     findings: list[str] = field(default_factory=list)
+    choice: KChoice | None = None
 
 
 @dataclass(frozen=True)
@@ -103,7 +108,24 @@ class Engine(ABC):
         """Prepare and cluster the rows; labels them as well.
 
         Dates are aged on ``reference_date``.
+
+        Raises
+        ------
+        DataError
+            If a segment is smaller than ``min_share`` allows.
         """
+
+    def choose_k(
+        self, segmentation: Segmentation, features: Sequence[Feature], reference_date: date
+    ) -> KChoice:
+        """Prepare the rows and compare numbers of segments, ``k_min`` to ``k_max``.
+
+        Raises
+        ------
+        DefinitionError
+            If the engine has no rows at hand to do so.
+        """
+        raise DefinitionError('this engine does not choose k; use engine = "local", or name k')
 
     @abstractmethod
     def label(self, preparation: Preparation, centroids: npt.NDArray[np.float64]) -> None:

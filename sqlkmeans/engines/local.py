@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from sqlkmeans.clustering import kernel
 from sqlkmeans.clustering.assignment import Assignment, assign
+from sqlkmeans.clustering.choose_k import KChoice, choose_k, require_share
 from sqlkmeans.clustering.drift import (
     FeatureBins,
     bin_features,
@@ -89,6 +90,45 @@ class LocalEngine(Engine):
     def fit(
         self, segmentation: Segmentation, features: Sequence[Feature], reference_date: date
     ) -> Fit:
+        self._fit_preparation(segmentation, features, reference_date)
+        if segmentation.k == "auto":
+            choice = self._choose(segmentation)
+            fit = choice.fit(self._matrix, self._weights)
+        else:
+            choice = None
+            fit = fit_kmeans(
+                self._matrix,
+                segmentation.k,
+                sample_weight=self._weights,
+                n_init=segmentation.n_init,
+                seed=segmentation.seed,
+            )
+            require_share(fit, segmentation.min_share)
+        self._take(fit.centroids, fit.assignment)
+        findings = feature_findings(self._matrix, self._preparation)
+        findings += kernel.advice(self._matrix.size) + (choice.warnings() if choice else [])
+        return Fit(self._preparation, fit.centroids, fit.n_iter, findings, choice)
+
+    def choose_k(
+        self, segmentation: Segmentation, features: Sequence[Feature], reference_date: date
+    ) -> KChoice:
+        self._fit_preparation(segmentation, features, reference_date)
+        return self._choose(segmentation)
+
+    def _choose(self, segmentation: Segmentation) -> KChoice:
+        return choose_k(
+            self._matrix,
+            segmentation.k_min,
+            segmentation.k_max,
+            sample_weight=self._weights,
+            min_share=segmentation.min_share,
+            n_init=segmentation.n_init,
+            seed=segmentation.seed,
+        )
+
+    def _fit_preparation(
+        self, segmentation: Segmentation, features: Sequence[Feature], reference_date: date
+    ) -> None:
         preparation = fit_preparation(
             self._matrix,
             features,
@@ -99,17 +139,6 @@ class LocalEngine(Engine):
             reference_date=reference_date.isoformat(),
         )
         self._prepare(preparation)
-        assert segmentation.k != "auto"
-        fit = fit_kmeans(
-            self._matrix,
-            segmentation.k,
-            sample_weight=self._weights,
-            n_init=segmentation.n_init,
-            seed=segmentation.seed,
-        )
-        self._take(fit.centroids, fit.assignment)
-        findings = feature_findings(self._matrix, preparation) + kernel.advice(self._matrix.size)
-        return Fit(preparation, fit.centroids, fit.n_iter, findings)
 
     def label(self, preparation: Preparation, centroids: Matrix) -> None:
         if self._weights is not None and (problems := weight_problems(self._weights)):

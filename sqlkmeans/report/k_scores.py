@@ -17,6 +17,7 @@ SCORES = (
     ("davies_bouldin", "Davies–Bouldin", "lower is better"),
     ("calinski_harabasz", "Calinski–Harabasz", "higher is better"),
     ("gap", "Gap", "higher is better; the line shows its error"),
+    ("separation", "Separation", "1: borders are empty; 0: as full as beside them"),
     ("stability", "Stability", "higher is better"),
     ("smallest_share", "Smallest segment", "share of the customers"),
     ("inertia", "Inertia", "falls always; a bend counts"),

@@ -814,3 +814,82 @@ def test_a_large_run_without_numba_recommends_it(
     monkeypatch.setattr(kernel, "find_spec", lambda name: None)
     warnings = command("run", "--json").json["warnings"]
     assert sum('pip install "sqlkmeans[fast]"' in warning for warning in warnings) == 1
+
+
+# Choosing k
+
+
+def test_choose_k_prints_the_json_of_the_design_and_publishes_nothing(
+    shop: Path, command: Command
+) -> None:
+    found = command("choose-k", "--json", "--k-max", 5)
+    assert (found.code, found.err) == (0, "")
+    result = found.json
+    assert next(iter(result)) == "segmentation"
+    assert [result[key] for key in ("segmentation", "structure", "recommended_k")] == [
+        "customers", True, 3,
+    ]  # fmt: skip
+    assert result["reason"].startswith("3 segments: best by ")
+    assert [row["k"] for row in result["scores"]] == [2, 3, 4, 5]
+    assert {"inertia", "silhouette", "gap", "stability"} <= set(result["scores"][0])
+    assert query(shop, "SELECT COUNT(*) FROM sqlkmeans.k_score") == [(4,)]
+    tables = query(shop, "SELECT table_name FROM information_schema.tables "
+                         "WHERE table_schema = 'dbo'")  # fmt: skip
+    assert tables == [("customer",)]
+
+
+def test_choose_k_shows_every_score_marks_one_k_and_gives_the_reason(
+    shop: Path, command: Command
+) -> None:
+    found = command("choose-k", "--k-max", 4, "--verbose")
+    assert found.code == 0
+    assert found.out.count("recommended") == 1
+    assert "│ 3 │" in next(line for line in found.out.splitlines() if "recommended" in line)
+    for heading in ("inertia", "Davies-Bouldin", "separation", "stability", "smallest"):
+        assert heading in found.out
+    assert found.out.rstrip().splitlines()[-1].startswith("3 segments: best by ")
+    assert "fit " in found.err
+
+
+def test_choose_k_draws_its_scores(shop: Path, command: Command) -> None:
+    assert command("choose-k", "--k-max", 4, "--plot", "scores.png").code == 0
+    assert (shop / "scores.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_choose_k_says_that_noise_has_no_structure(shop: Path, command: Command) -> None:
+    query(
+        shop,
+        "CREATE OR REPLACE TABLE dbo.customer AS SELECT i AS customer_id, "
+        "hash(i) / 1e19 AS income, hash(i + 1000) / 1e19 AS age FROM range(500) AS r (i)",
+    )
+    result = command("choose-k", "--json", "--k-max", 5).json
+    assert (result["structure"], result["recommended_k"]) == (False, None)
+    assert not any(row["recommended"] for row in result["scores"])
+    words = command("choose-k", "--k-max", 5).out
+    assert "No cluster structure" in words
+
+
+def test_choose_k_takes_several_segmentations_but_draws_one(shop: Path, command: Command) -> None:
+    with (shop / "sqlkmeans.toml").open("a", encoding="utf-8") as file:
+        file.write(SECOND)
+    refused = command("choose-k", "--plot", "scores.png", "--json")
+    assert refused.code == 2
+    assert "allowed: customers, by_age" in refused.problems[0]
+    both = command("choose-k", "--k-max", 3, "--json").json
+    assert [run["segmentation"] for run in both["runs"]] == ["customers", "by_age"]
+    assert command("choose-k", "-s", "by_age", "--k-max", 3, "--plot", "scores.png").code == 0
+
+
+def test_a_range_without_a_k_is_refused(shop: Path, command: Command) -> None:
+    refused = command("choose-k", "--k-min", 8, "--k-max", 4, "--json")
+    assert refused.code == 2
+    assert "k_min is 8 and k_max 4" in refused.problems[0]
+
+
+def test_run_with_k_auto_prints_the_recommendation(shop: Path, command: Command) -> None:
+    text = DEFINITION.replace("k = 3", 'k = "auto"\nk_max = 4')
+    (shop / "sqlkmeans.toml").write_text(text, encoding="utf-8")
+    result = command("run", "--json").json
+    assert result["k"] == 3
+    assert result["recommendation"]["recommended_k"] == 3
+    assert "3 segments: best by" in command("run").err

@@ -330,3 +330,18 @@ def test_the_guard_refuses_inside_the_server_as_well(first: Outcome) -> None:
     error = run_job(_half_zero(first), job).outputs["publication"]["error"]
     assert error["code"] == 3
     assert error["problems"][0].startswith("income: drifted since run 5")
+
+
+def test_k_auto_is_chosen_inside_the_server_as_outside() -> None:
+    publication = run_job(make_rows(), make_job(k="auto", k_max=4)).outputs["publication"]
+    assert publication["run"]["k"] == 3
+    assert publication["run"]["recommendation"]["recommended_k"] == 3
+    assert [(row["k"], row["recommended"]) for row in publication["tables"]["k_score"]] == [
+        (2, False), (3, True), (4, False),
+    ]  # fmt: skip
+
+
+def test_a_segment_smaller_than_min_share_is_an_error_inside_the_server_too() -> None:
+    error = run_job(make_rows(), make_job(min_share=0.3)).outputs["publication"]["error"]
+    assert error["code"] == 3
+    assert error["problems"][0].startswith("min_share = 0.3: with k = 3, a segment has 20 of 120")

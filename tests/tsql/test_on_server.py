@@ -596,6 +596,41 @@ def _answer(server: Server) -> None:
     server.rows(f"INSERT INTO dbo.stand_in_label VALUES {values};")
 
 
+def test_a_choice_of_k_is_kept_and_publishes_nothing(trained: Server) -> None:
+    before = trained.rows("SELECT * FROM dbo.customer_segment ORDER BY customer_id;")
+    run_id = trained.value(
+        "SET NOCOUNT ON; DECLARE @r bigint; EXECUTE sqlkmeans.start_run "
+        "@segmentation = N'customers', @kind = N'choose_k', @run_id = @r OUTPUT; SELECT @r;"
+    )
+    assert not trained.has(f"sqlkmeans.staging_{run_id}")
+    publication = {
+        "run": {"k": 4, "rows": 120, "skipped": 0,
+                "recommendation": {"structure": True, "recommended_k": 4, "reason": "it's four"}},
+        "tables": {"k_score": [{"k": k, "inertia": 9.0 - k, "gap": None, "separation": 0.5,
+                                "recommended": k == 4} for k in (3, 4)]},
+    }  # fmt: skip
+    finish = "EXECUTE sqlkmeans.finish_choice @run_id = ?, @publication = ?;"
+    trained.rows(finish, run_id, json.dumps(publication))
+    row = trained.rows(
+        "SELECT kind, status, k, published_at, recommendation FROM sqlkmeans.run WHERE run_id = ?;",
+        run_id,
+    )[0]
+    assert tuple(row)[:4] == ("choose_k", "finished", 4, None)
+    assert json.loads(row[4]) == publication["run"]["recommendation"]
+    stored = trained.rows(
+        "SELECT k, inertia, gap, separation, recommended FROM sqlkmeans.k_score "
+        "WHERE run_id = ? ORDER BY k;",
+        run_id,
+    )
+    assert [tuple(r) for r in stored] == [(3, 6.0, None, 0.5, False), (4, 5.0, None, 0.5, True)]
+    assert trained.rows("SELECT * FROM dbo.customer_segment ORDER BY customer_id;") == before
+    again = trained.error(finish, run_id, json.dumps(publication))
+    assert "is a choose_k that is finished; allowed: a running choose_k" in again
+    assert "there is no published run before" in trained.error(
+        "EXECUTE sqlkmeans.rollback_segmentation @segmentation = N'customers';"
+    )
+
+
 def test_purging_keeps_what_is_published_now(trained: Server) -> None:
     first = trained.run(1)
     train(trained, "customers")

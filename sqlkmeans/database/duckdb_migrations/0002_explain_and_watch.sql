@@ -61,6 +61,7 @@ CREATE TABLE sqlkmeans.k_score (
     calinski_harabasz      double,
     gap                    double,
     gap_error              double,
+    separation             double,
     stability              double,
     smallest_share         double,
     recommended            boolean NOT NULL,

