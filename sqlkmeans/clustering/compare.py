@@ -190,8 +190,11 @@ def movement(
     shifts = {}
     if earlier_centroids is not None:
         places = {segment_id: place for place, segment_id in enumerate(earlier_ids)}
+        # Rounded, because what the way through own units leaves of 0 is no movement.
         shifts = {
-            segment_id: float(np.linalg.norm(centroid - earlier_centroids[places[segment_id]]))
+            segment_id: round(
+                float(np.linalg.norm(centroid - earlier_centroids[places[segment_id]])), 9
+            )
             for segment_id, centroid in zip(segment_ids, centroids)
             if segment_id in places
         }
