@@ -171,8 +171,14 @@ class Segmentation(_Strict):
     sample_weight : str, optional
         A column of the source: how much a customer counts in the fit.
     guard : Guard
-    engine : {"local", "in_database"}, default="local"
-        ``local`` in this process, ``in_database`` by Python inside SQL Server.
+    engine : {"local", "pushdown", "in_database"}, default="local"
+        ``local`` in this process, ``pushdown`` by aggregate queries where the rows are,
+        ``in_database`` by Python inside SQL Server.
+    sample_rows : int, default=100_000
+        Above so many rows, the starts run on a random sample of so many. They are all that
+        ``pushdown`` reads; 0 lets it read none.
+    min_group : int, default=10
+        With ``sample_rows=0``, nothing about fewer customers leaves the database.
 
     Raises
     ------
@@ -200,7 +206,9 @@ class Segmentation(_Strict):
     winsorize: Quantiles | None = None
     sample_weight: ColumnName | None = None
     guard: Guard = Guard()
-    engine: Literal["local", "in_database"] = "local"
+    engine: Literal["local", "pushdown", "in_database"] = "local"
+    sample_rows: Annotated[int, Field(strict=True, ge=0, le=10_000_000)] = 100_000
+    min_group: Annotated[int, Field(strict=True, ge=2, le=100_000)] = 10
 
     @field_validator("source")
     @classmethod
@@ -247,11 +255,27 @@ class Segmentation(_Strict):
         source = parse_source(self.source)
         if source.name is not None and source.name == parse_name(self.target):
             raise ValueError(f"source and target are the same table, {self.target}")
+        if self.sample_rows == 0 and self.engine == "local":
+            raise ValueError(
+                'sample_rows = 0 lets no row leave the database, and engine = "local" reads all '
+                'of them; use "pushdown"'
+            )
+        if self.engine == "pushdown" and self.sample_rows == 0 and self.scaling == "minmax":
+            raise ValueError(
+                'scaling = "minmax" needs the least and the greatest value, which are single '
+                'customers\' and stay in the database with sample_rows = 0; use "standard" or '
+                '"robust", or give sample_rows'
+            )
         if self.k_min > self.k_max:
             raise ValueError(
                 f"k_min is {self.k_min} and k_max {self.k_max}; allowed: k_min <= k_max"
             )
         return self
+
+    @property
+    def smallest_group(self) -> int:
+        """How many customers anything that leaves the database has to be about."""
+        return self.min_group if self.engine == "pushdown" and self.sample_rows == 0 else 1
 
     @property
     def columns(self) -> list[str]:

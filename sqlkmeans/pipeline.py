@@ -50,8 +50,10 @@ def run(
     if segmentation.engine == "in_database":
         return _run_inside(database, segmentation, "fit", progress)
     asked = None if segmentation.k == "auto" else segmentation.k
-    with _recorded_run(database, segmentation, "fit", k=asked) as run_id:
-        engine = _read(database, segmentation, segmentation.columns, progress)
+    with (
+        _recorded_run(database, segmentation, "fit", k=asked) as run_id,
+        _opened(database, segmentation, segmentation.columns, progress) as engine,
+    ):
         with progress.step("fit"):
             fit = engine.fit(segmentation, segmentation.to_features(), today)
         with progress.step("assign"):
@@ -106,36 +108,36 @@ def assign(
     with _recorded_run(database, segmentation, "assign") as run_id:
         # Again, now that the lock keeps another run from publishing a new one.
         model, model_run_id = _active_model(database, segmentation)
-        engine = _read(database, segmentation, model.columns, progress)
-        with progress.step("assign"):
-            engine.label(model.preparation, model.centroids)
-            fit = run_facts(database, model_run_id)
-            assert fit is not None
-            found = describe(engine, segmentation, fit, new_bins=False)
-        segment_ids = list(model.segment_ids)
-        with progress.step("publish"):
-            engine.stage(database, segmentation, run_id)
-            overlap = database.overlap(segmentation, run_id)
-            moves = movement(overlap, segment_ids, model.centroids, segment_ids, None)
-            watched = watch_labels(
-                segmentation, found.facts(run_id, segmentation), fit, moves,
-                _arrived_since(database, segmentation, model_run_id),
-            )  # fmt: skip
-            warnings = found.warnings(segment_ids) + watched.warnings
-            database.publish(
-                segmentation,
-                Publication(
-                    run_id=run_id,
-                    segment_ids=segment_ids,
-                    model_run_id=model_run_id,
-                    run={**found.run_row(), **watched.run, "warnings": json.dumps(warnings),
-                         **_seconds(progress)},
-                    tables={**found.tables(database, segmentation, segment_ids, {}),
-                            "feature_drift": watched.drift},
-                    last_segment_id=_last_segment_id(database, segmentation),
-                    distance_tolerance=0.0,
-                ),
-            )  # fmt: skip
+        with _opened(database, segmentation, model.columns, progress) as engine:
+            with progress.step("assign"):
+                engine.label(model.preparation, model.centroids)
+                fit = run_facts(database, model_run_id)
+                assert fit is not None
+                found = describe(engine, segmentation, fit, new_bins=False)
+            segment_ids = list(model.segment_ids)
+            with progress.step("publish"):
+                engine.stage(database, segmentation, run_id)
+                overlap = database.overlap(segmentation, run_id)
+                moves = movement(overlap, segment_ids, model.centroids, segment_ids, None)
+                watched = watch_labels(
+                    segmentation, found.facts(run_id, segmentation), fit, moves,
+                    _arrived_since(database, segmentation, model_run_id),
+                )  # fmt: skip
+                warnings = found.warnings(segment_ids) + watched.warnings
+                database.publish(
+                    segmentation,
+                    Publication(
+                        run_id=run_id,
+                        segment_ids=segment_ids,
+                        model_run_id=model_run_id,
+                        run={**found.run_row(), **watched.run, "warnings": json.dumps(warnings),
+                             **_seconds(progress)},
+                        tables={**found.tables(database, segmentation, segment_ids, {}),
+                                "feature_drift": watched.drift},
+                        last_segment_id=_last_segment_id(database, segmentation),
+                        distance_tolerance=0.0,
+                    ),
+                )  # fmt: skip
     return run_result(database, run_id, progress.rounded())
 
 
@@ -149,9 +151,11 @@ def choose_k(
     """
     progress = progress or Progress()
     today = datetime.now(timezone.utc).date()
-    with _recorded_run(database, segmentation, "choose_k", engine="local") as run_id:
-        here = segmentation.model_copy(update={"engine": "local"})
-        engine = _read(database, here, segmentation.columns, progress)
+    here = segmentation.model_copy(update={"engine": "local"})
+    with (
+        _recorded_run(database, segmentation, "choose_k", engine="local") as run_id,
+        _opened(database, here, segmentation.columns, progress) as engine,
+    ):
         with progress.step("fit"):
             choice = engine.choose_k(segmentation, segmentation.to_features(), today)
         seconds = progress.rounded()
@@ -278,14 +282,17 @@ def _require_schema(database: Database) -> None:
         )
 
 
-def _read(
+@contextmanager
+def _opened(
     database: Database, segmentation: Segmentation, columns: list[str], progress: Progress
-) -> Engine:
+) -> Iterator[Engine]:
     engine = open_engine(segmentation.engine)
-    with progress.step("read", total=database.count(segmentation.source)) as advance:
-        with database.open_source(segmentation, columns) as source:
-            engine.read(source, segmentation.key, advance)
-    return engine
+    try:
+        with progress.step("read", total=database.count(segmentation.source)) as advance:
+            engine.open(database, segmentation, columns, advance)
+        yield engine
+    finally:
+        engine.close()
 
 
 def _follow(

@@ -20,6 +20,8 @@ ALTER PROCEDURE sqlkmeans.define_segmentation
     @sample_weight nvarchar(128) = NULL,
     @guard         nvarchar(max) = NULL,
     @engine        nvarchar(32)  = N'local',
+    @sample_rows   int           = 100000,
+    @min_group     int           = 10,
     @execute       bit           = 1,
     @help          bit           = 0
 AS
@@ -57,9 +59,13 @@ BEGIN
             (16, N'@guard', N'nvarchar(max)', N'NULL',
                 N'How much a run may differ from the one before: JSON {"action": "refuse", "psi": 0.5}.'),
             (17, N'@engine', N'nvarchar(32)', N'N''local''',
-                N'Where sqlkmeans run trains: local, or in_database.'),
-            (18, N'@execute', N'bit', N'1', N'0 shows what would be done and does nothing.'),
-            (19, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+                N'Where sqlkmeans run trains: local, pushdown or in_database.'),
+            (18, N'@sample_rows', N'int', N'100000',
+                N'Starts run on so many rows at most, 0 to 10,000,000; with pushdown, 0 reads none.'),
+            (19, N'@min_group', N'int', N'10',
+                N'With @sample_rows 0, nothing about fewer customers leaves the database, 2 to 100,000.'),
+            (20, N'@execute', N'bit', N'1', N'0 shows what would be done and does nothing.'),
+            (21, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
         ORDER BY h.position;
         RETURN 0;
@@ -111,9 +117,23 @@ BEGIN
     IF @seed IS NULL OR @seed NOT BETWEEN 0 AND 4294967295
         SET @problems = @problems + N'@seed: ' + COALESCE(CAST(@seed AS nvarchar(20)), N'NULL')
             + N' given; allowed: 0 to 4,294,967,295' + @line;
-    IF @engine IS NULL OR @engine NOT IN (N'local', N'in_database')
+    IF @engine IS NULL OR @engine NOT IN (N'local', N'pushdown', N'in_database')
         SET @problems = @problems + N'@engine: ' + COALESCE(@engine, N'NULL')
-            + N' given; allowed: local, in_database' + @line;
+            + N' given; allowed: local, pushdown, in_database' + @line;
+    IF @sample_rows IS NULL OR @sample_rows NOT BETWEEN 0 AND 10000000
+        SET @problems = @problems + N'@sample_rows: '
+            + COALESCE(CAST(@sample_rows AS nvarchar(20)), N'NULL')
+            + N' given; allowed: 0 to 10,000,000' + @line;
+    ELSE IF @sample_rows = 0 AND @engine = N'local'
+        SET @problems = @problems + N'@sample_rows: 0 lets no row leave the database, and engine '
+            + N'local reads all of them; use pushdown' + @line;
+    ELSE IF @sample_rows = 0 AND @engine = N'pushdown' AND @scaling = N'minmax'
+        SET @problems = @problems + N'@scaling: minmax needs the least and the greatest value, which '
+            + N'stay in the database with @sample_rows 0; use standard or robust' + @line;
+    IF @min_group IS NULL OR @min_group NOT BETWEEN 2 AND 100000
+        SET @problems = @problems + N'@min_group: '
+            + COALESCE(CAST(@min_group AS nvarchar(20)), N'NULL')
+            + N' given; allowed: 2 to 100,000' + @line;
 
     SET @key = sqlkmeans.name_list(@key);
     IF @key IS NULL
@@ -138,7 +158,9 @@ BEGIN
         + N',"winsorize":' + COALESCE(sqlkmeans.quantiles(@winsorize), N'null')
         + N',"sample_weight":' + sqlkmeans.json_text(@sample_weight)
         + N',"guard":' + @guard
-        + N',"engine":' + sqlkmeans.json_text(COALESCE(@engine, N'')) + N'}';
+        + N',"engine":' + sqlkmeans.json_text(COALESCE(@engine, N''))
+        + N',"sample_rows":' + CAST(COALESCE(@sample_rows, 0) AS nvarchar(20))
+        + N',"min_group":' + CAST(COALESCE(@min_group, 0) AS nvarchar(20)) + N'}';
 
     EXECUTE sqlkmeans.check_definition
         @segmentation = @segmentation, @definition = @definition,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import sqrt
 
 import numpy as np
@@ -65,32 +65,67 @@ def fit_category(
         raise DataError(problems)
     heavy = None if weights is None else weights[~absent]
     counts = np.bincount(known, weights=heavy, minlength=len(texts)).astype(np.float64)
-    ranked = sorted(present, key=lambda code: (-counts[code], texts[code]))
-    total = float(counts.sum())
-    kept = [code for code in ranked if counts[code] >= feature.min_frequency * total]
+    levels = {texts[code]: float(counts[code]) for code in present}
+    lacking = absent if weights is None else weights[absent]
+    return category_features(
+        feature, levels, scaling, missing,
+        n_levels=len(present), total=float(counts.sum()), lacking=float(lacking.sum()),
+    )  # fmt: skip
+
+
+def category_features(
+    feature: Feature,
+    levels: Mapping[str, float],
+    scaling: str,
+    missing: str,
+    *,
+    n_levels: int,
+    total: float,
+    lacking: float,
+) -> list[PreparedFeature]:
+    """The same from the levels' counts.
+
+    Parameters
+    ----------
+    feature : Feature
+    levels : dict of str to float
+        Rows, or the sum of their weights; at least of the ``max_categories`` most frequent.
+    scaling, missing : str
+    n_levels : int
+        How many there are.
+    total, lacking : float
+        Of the rows that have a level, and of those that have none.
+
+    Raises
+    ------
+    DataError
+        If no level is frequent enough.
+    """
+    name = feature.column
+    ranked = sorted(levels, key=lambda level: (-levels[level], level))
+    kept = [level for level in ranked if levels[level] >= feature.min_frequency * total]
     kept = kept[: feature.max_categories]
     if not kept:
         raise DataError(
-            f"{name}: each of its {len(ranked):,} levels has a smaller share than min_frequency "
+            f"{name}: each of its {n_levels:,} levels has a smaller share than min_frequency "
             f"{feature.min_frequency:g}; lower it, or remove the column from features"
         )
-    levels: list[str | None] = [texts[code] for code in kept]
-    sums = [float(counts[code]) for code in kept]
-    if len(kept) < len(ranked):
-        levels.append(None)
-        sums.append(float(counts[ranked].sum() - counts[kept].sum()))
-    fills: list[float | None] = [None] * len(levels)
+    named: list[str | None] = [*kept]
+    sums = [levels[level] for level in kept]
+    if len(kept) < n_levels:
+        named.append(None)
+        sums.append(total - sum(sums))
+    fills: list[float | None] = [None] * len(named)
     if missing in ("mean", "median"):
         # The most frequent level is ranked first, and so is its feature.
-        fills = [float(position == 0) for position in range(len(levels))]
-        lacking = absent if weights is None else weights[absent]
-        sums[0] += float(lacking.sum())
+        fills = [1.0, *[0.0] * (len(named) - 1)]
+        sums[0] += lacking
     shares = [value / sum(sums) for value in sums]
-    centers = shares if scaling in ("standard", "robust") else [0.0] * len(shares)
+    centers: list[float] = shares if scaling in ("standard", "robust") else [0.0] * len(shares)
     scale = _scale(scaling, shares)
     return [
         PreparedFeature(name, "none", float(feature.weight), center, scale, fill, "category", level)
-        for level, center, fill in zip(levels, centers, fills)
+        for level, center, fill in zip(named, centers, fills)
     ]
 
 
@@ -104,19 +139,37 @@ def _scale(scaling: str, shares: Sequence[float]) -> float:
 
 def _level_problems(name: str, levels: Sequence[str], rows: int) -> list[str]:
     if len(levels) == 1:
-        return [
-            f"{name}: constant ({levels[0]} in all {rows:,} rows), so it separates nobody; "
-            "remove it from features"
-        ]
-    if rows >= KEY_LIKE_ROWS and len(levels) > KEY_LIKE_SHARE * rows:
-        return [
-            f"{name}: like a key ({len(levels):,} levels in {rows:,} rows), so it identifies and "
-            "does not group; remove it from features, or group it in a SELECT"
-        ]
+        return [constant_level(name, levels[0], rows)]
+    if is_key_like(len(levels), rows):
+        return [key_like_levels(name, len(levels), rows)]
     long = [level for level in levels if len(level.encode("utf-16-le")) > 2 * MAX_LEVEL_LENGTH]
-    if long:
-        return [
-            f"{name}: {len(long):,} levels have more than {MAX_LEVEL_LENGTH} characters "
-            f"(one begins {min(long)[:30]!r}); shorten or group them in a SELECT"
-        ]
-    return []
+    return [long_levels(name, len(long), f" (one begins {min(long)[:30]!r})")] if long else []
+
+
+def constant_level(name: str, level: str, rows: int) -> str:
+    """A category of one level, in words."""
+    return (
+        f"{name}: constant ({level} in all {rows:,} rows), so it separates nobody; "
+        "remove it from features"
+    )
+
+
+def is_key_like(levels: int, rows: int) -> bool:
+    """Whether there are so many levels that the column rather identifies than groups."""
+    return rows >= KEY_LIKE_ROWS and levels > KEY_LIKE_SHARE * rows
+
+
+def key_like_levels(name: str, levels: int, rows: int) -> str:
+    """The same in words."""
+    return (
+        f"{name}: like a key ({levels:,} levels in {rows:,} rows), so it identifies and "
+        "does not group; remove it from features, or group it in a SELECT"
+    )
+
+
+def long_levels(name: str, count: int, example: str = "") -> str:
+    """Levels that are too long, in words."""
+    return (
+        f"{name}: {count:,} levels have more than {MAX_LEVEL_LENGTH} characters"
+        f"{example}; shorten or group them in a SELECT"
+    )

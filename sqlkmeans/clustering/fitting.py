@@ -21,9 +21,12 @@ from sqlkmeans.clustering.problems import (
     Mask,
     Vector,
     almost_missing_problems,
+    constant,
+    empty,
     key_like_problems,
     missing_problems,
     plain,
+    scale_problems,
     value_problems,
     weight_problems,
 )
@@ -92,7 +95,7 @@ def fit_preparation(
             )  # fmt: skip
         except DataError as error:
             problems += error.problems
-    problems += _repeated_names(prepared)
+    problems += repeated_names(prepared)
     if problems:
         raise DataError(problems)
     return Preparation(tuple(prepared), scaling, missing)
@@ -121,7 +124,8 @@ def _usable(
     return usable, problems
 
 
-def _repeated_names(prepared: Sequence[PreparedFeature]) -> Iterator[str]:
+def repeated_names(prepared: Sequence[PreparedFeature]) -> Iterator[str]:
+    """Features that would have the same name, in words."""
     names = [feature.name for feature in prepared]
     for name in sorted({name for name in names if names.count(name) > 1}):
         yield f"{name}: two features would have this name; rename the column or the level"
@@ -173,7 +177,7 @@ def _fit_number(
     _require(value_problems(present, within, name, transform)
              + (missing_problems(absent, name) if missing == "error" else []))  # fmt: skip
     if not len(present):
-        raise DataError(f"{name}: every value is NULL, so there is nothing to cluster by")
+        raise DataError(empty(name))
     lowest, highest = float(within.min()), float(within.max())
     _require(_constant_problems(present, within, name))
     if feature.type == "number":
@@ -184,16 +188,8 @@ def _fit_number(
         filled = np.where(absent, fill, own)
         within, known = (filled if low is None else np.clip(filled, low, high)), weights
     center, scale = statistics.center_and_scale(forward(transform, within), known, scaling)
-    if scale == 0 and scaling == "robust":
-        raise DataError(
-            f'{name}: its interquartile range is 0, so scaling = "robust" cannot '
-            'scale it; use "standard" or "minmax"'
-        )
-    if not (np.isfinite(center) and np.isfinite(scale) and scale > 0):
-        raise DataError(
-            f"{name}: from {plain(lowest)} to {plain(highest)}, which scaling = "
-            f'"{scaling}" cannot compute with; change its unit'
-        )
+    limits = f"from {plain(lowest)} to {plain(highest)}"
+    _require(scale_problems(center, scale, name, scaling, limits))
     return PreparedFeature(
         name, transform, float(feature.weight), center, scale, fill, feature.type,
         low=low, high=high, reference_date=reference_date,
@@ -210,18 +206,10 @@ def _quantiles(
 
 
 def _constant_problems(present: Vector, within: Vector, name: str) -> list[str]:
-    value = plain(float(within[0]))
     if within.min() < within.max():
         return []
-    if present.min() < present.max():
-        return [
-            f"{name}: winsorize pulls every value in to {value}; "
-            "use quantiles that lie further out, or none"
-        ]
-    return [
-        f"{name}: constant ({value} in all {len(present):,} rows), so it separates nobody; "
-        "remove it from features"
-    ]
+    winsorized = bool(present.min() < present.max())
+    return [constant(name, float(within[0]), len(present), winsorized=winsorized)]
 
 
 def _require(problems: list[str]) -> None:

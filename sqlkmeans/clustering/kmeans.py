@@ -283,7 +283,12 @@ def _distinct_rows(matrix: Matrix, k: int, sample_weight: Vector | None) -> Rows
                 found.setdefault(row.tobytes(), number)
         if len(found) >= k:
             return np.array(list(found.values())[:k])
-    raise DataError(
+    raise too_few_distinct(k, len(found), len(matrix))
+
+
+def too_few_distinct(k: int, found: int, rows: int) -> DataError:
+    """Fewer than k customers differ, in words."""
+    return DataError(
         f"k = {k} needs at least {k} customers that differ in their features, and there are "
-        f"{len(found)} among {len(matrix):,} rows; lower k or add features"
+        f"{found} among {rows:,} rows; lower k or add features"
     )

@@ -77,6 +77,11 @@ def _davies_bouldin(
 ) -> float | None:
     distances = np.sqrt(assignment.squared_distances)
     spread = np.bincount(assignment.labels, weights=distances, minlength=len(sizes)) / sizes
+    return davies_bouldin_of(centroids, spread)
+
+
+def davies_bouldin_of(centroids: Matrix, spread: npt.NDArray[np.float64]) -> float | None:
+    """The score from each cluster's mean distance to its centroid."""
     apart = np.sqrt(((centroids[:, None, :] - centroids[None, :, :]) ** 2).sum(axis=2))
     np.fill_diagonal(apart, np.inf)
     if not apart.all():
@@ -89,6 +94,11 @@ def _calinski_harabasz(matrix: Matrix, assignment: Assignment, k: int) -> float 
     total = sum(n_rows * float(np.var(column)) for column in matrix.T)
     # Rows count alike here, whatever they weigh in the inertia.
     within = float(assignment.squared_distances.sum())
+    return calinski_harabasz_of(total, within, n_rows, k)
+
+
+def calinski_harabasz_of(total: float, within: float, n_rows: int, k: int) -> float | None:
+    """The score from sums of squared distances: to everyone's mean, and to the centroids."""
     if within == 0:
         return None
     return float((total - within) / (k - 1) / (within / (n_rows - k)))

@@ -22,6 +22,7 @@ from sqlkmeans._version import __version__
 from sqlkmeans.database import tables
 from sqlkmeans.database.catalog import Catalog
 from sqlkmeans.database.duckdb_labels import KeyColumn, LabelTables, staging_name
+from sqlkmeans.database.duckdb_workspace import DuckDBWorkspace
 from sqlkmeans.database.interface import (
     Batch,
     Column,
@@ -31,6 +32,7 @@ from sqlkmeans.database.interface import (
     Publication,
     Row,
     Source,
+    Workspace,
     split_batch,
 )
 from sqlkmeans.definition import Segmentation
@@ -327,8 +329,23 @@ class DuckDBDatabase(Database):
         )
         self._staged_rows = labels.num_rows
 
+    @contextmanager
+    def open_workspace(self, segmentation: Segmentation) -> Iterator[Workspace]:
+        types = {column.name: column.type for column in self.describe(segmentation.source)}
+        workspace = DuckDBWorkspace(self._native, _relation(segmentation.source), types)
+        try:
+            yield workspace
+        finally:
+            workspace.drop_temporary()
+
+    def stage_query(
+        self, segmentation: Segmentation, run_id: int, workspace: Workspace, query: str, rows: int
+    ) -> None:
+        self._native.execute(f"CREATE OR REPLACE TEMP VIEW {staging_name(run_id)} AS {query}")
+        self._staged_rows = rows
+
     def overlap(self, segmentation: Segmentation, run_id: int) -> list[tuple[int, int, int]]:
-        return self._labels(segmentation).overlap(run_id)
+        return self._labels(segmentation).overlap(run_id, segmentation.smallest_group)
 
     def publish(self, segmentation: Segmentation, publication: Publication) -> Counts:
         run_id = publication.run_id

@@ -102,14 +102,14 @@ class LabelTables:
             return False
         return True
 
-    def overlap(self, run_id: int) -> list[tuple[int, int, int]]:
+    def overlap(self, run_id: int, at_least: int = 1) -> list[tuple[int, int, int]]:
         """Customers that each published segment shares with each staged cluster."""
         if not self._exists(self.target):
             return []
         rows = self._native.execute(
             f"SELECT label.segment_id, staged.cluster, COUNT(*) FROM {self.target} AS label "
             f"JOIN {staging_name(run_id)} AS staged ON {self._same_key('label', 'staged')} "
-            "GROUP BY ALL ORDER BY ALL"
+            f"GROUP BY ALL HAVING COUNT(*) >= {int(at_least)} ORDER BY ALL"
         ).fetchall()
         return [(int(segment_id), int(cluster), int(n)) for segment_id, cluster, n in rows]
 

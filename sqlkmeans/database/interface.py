@@ -15,6 +15,7 @@ import pyarrow as pa
 from sqlkmeans.database.catalog import Catalog
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DatabaseError
+from sqlkmeans.tsql.training_dialect import TrainingDialect
 
 Row = dict[str, Any]
 
@@ -162,6 +163,47 @@ class Source:
     row_count: int
     batches: Iterator[Batch] = field(repr=False)
     in_key_order: bool
+
+
+class Workspace(ABC):
+    """A connection on which a run makes temporary tables of its source and asks for aggregates.
+
+    Attributes
+    ----------
+    dialect : TrainingDialect
+    source : str
+        What stands after FROM.
+    """
+
+    dialect: TrainingDialect
+    source: str
+
+    @abstractmethod
+    def key(self, name: str) -> tuple[str, str]:
+        """A key column of the source: its expression, and its type in a temporary table."""
+
+    @abstractmethod
+    def value(self, name: str, kind: str) -> tuple[str, str]:
+        """A column that is a ``number``, a ``category`` or a ``date``: expression and type."""
+
+    @abstractmethod
+    def execute(self, statement: str) -> None:
+        """Run a statement that gives no rows.
+
+        Raises
+        ------
+        DataError
+            If the source is the reason.
+        DatabaseError
+        """
+
+    @abstractmethod
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        """The few rows of a query."""
+
+    @abstractmethod
+    def matrix(self, query: str) -> npt.NDArray[np.float64]:
+        """The rows of a query of numbers, of shape (n_rows, n_columns)."""
 
 
 class Database(ABC):
@@ -369,8 +411,33 @@ class Database(ABC):
         """
 
     @abstractmethod
+    def open_workspace(self, segmentation: Segmentation) -> AbstractContextManager[Workspace]:
+        """Open a connection for work on the source where it is."""
+
+    @abstractmethod
+    def stage_query(
+        self, segmentation: Segmentation, run_id: int, workspace: Workspace, query: str, rows: int
+    ) -> None:
+        """The same as :meth:`stage` for labels that are in the database already.
+
+        Parameters
+        ----------
+        segmentation : Segmentation
+        run_id : int
+        workspace : Workspace
+            Stays open until the labels are published.
+        query : str
+            Key columns by their names, ``cluster``, ``distance``.
+        rows : int
+            How many there are.
+        """
+
+    @abstractmethod
     def overlap(self, segmentation: Segmentation, run_id: int) -> list[tuple[int, int, int]]:
-        """Shared customers: (published segment_id, staged cluster, customers), without zeros."""
+        """Shared customers: (published segment_id, staged cluster, customers), without zeros.
+
+        Numbers below the segmentation's smallest group count as zero.
+        """
 
     @abstractmethod
     def publish(self, segmentation: Segmentation, publication: Publication) -> Counts:

@@ -29,6 +29,7 @@ from sqlkmeans.database.interface import (
     Publication,
     Row,
     Source,
+    Workspace,
 )
 from sqlkmeans.database.sqlserver_connection import Connector, Session
 from sqlkmeans.database.sqlserver_doctor import IS_OWNER, examine
@@ -49,6 +50,7 @@ from sqlkmeans.database.sqlserver_types import (
     relation,
     text,
 )
+from sqlkmeans.database.sqlserver_workspace import SQLServerWorkspace, open_dialect
 from sqlkmeans.database.sqlserver_writing import write_rows
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DatabaseError, DataError, SqlKMeansError
@@ -418,15 +420,41 @@ class SQLServerDatabase(Database):
         )
         columns = self._columns(_staging(run_id))
         with self._session("staging labels") as session:
-            try:
+            with self._telling_of_repeats(segmentation):
                 write_rows(session, _staging(run_id), columns, labels)
-            except self._connector.errors as error:
-                if read_problem(error).repeated_key:
-                    raise DataError(
-                        f"key {', '.join(segmentation.key)}: two rows of the source have the same "
-                        "one as its collation compares; nothing was published"
-                    ) from None
-                raise
+
+    @contextmanager
+    def _telling_of_repeats(self, segmentation: Segmentation) -> Iterator[None]:
+        try:
+            yield
+        except self._connector.errors as error:
+            if read_problem(error).repeated_key:
+                raise DataError(
+                    f"key {', '.join(segmentation.key)}: two rows of the source have the same "
+                    "one as its collation compares; nothing was published"
+                ) from None
+            raise
+
+    @contextmanager
+    def open_workspace(self, segmentation: Segmentation) -> Iterator[Workspace]:
+        columns = {column.name: column for column in self._columns(segmentation.source)}
+        with self._session("training in the database") as session:
+            yield SQLServerWorkspace(
+                session, relation(segmentation.source), columns, open_dialect(session)
+            )
+
+    def stage_query(
+        self, segmentation: Segmentation, run_id: int, workspace: Workspace, query: str, rows: int
+    ) -> None:
+        names = ", ".join([*(bracket(key) for key in segmentation.key), "cluster", "distance"])
+        with self._telling_of_repeats(segmentation):
+            workspace.execute(f"INSERT INTO {_staging(run_id)} WITH (TABLOCK) ({names})\n{query};")
+        arrived = workspace.rows(f"SELECT COUNT_BIG(*) FROM {_staging(run_id)};")[0][0]
+        if arrived != rows:
+            raise DatabaseError(
+                f"{rows:,} rows have a label and {arrived:,} arrived in {_staging(run_id)}; "
+                "nothing was published"
+            )
 
     def overlap(self, segmentation: Segmentation, run_id: int) -> list[tuple[int, int, int]]:
         if not self._exists(segmentation.target):
@@ -440,6 +468,7 @@ class SQLServerDatabase(Database):
             f"FROM {beside(segmentation.target, '')} AS label "
             f"INNER JOIN {_staging(run_id)} AS staged ON {same} "
             "GROUP BY label.segment_id, staged.cluster "
+            f"HAVING COUNT_BIG(*) >= {segmentation.smallest_group} "
             "ORDER BY label.segment_id, staged.cluster;",
         )
         return [(int(row[0]), int(row[1]), int(row[2])) for row in rows]

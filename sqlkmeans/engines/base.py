@@ -16,7 +16,7 @@ from sqlkmeans.clustering.preparation import Feature, Preparation
 from sqlkmeans.clustering.profile import SegmentProfile
 from sqlkmeans.clustering.rules import Rule
 from sqlkmeans.clustering.scores import Scores
-from sqlkmeans.database.interface import Database, Source
+from sqlkmeans.database.interface import Database
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DefinitionError
 from sqlkmeans.progress import Advance
@@ -77,7 +77,7 @@ class Explanation:
 
 
 class Engine(ABC):
-    """Reads a source once, then fits or takes a model, then labels and describes the rows."""
+    """Takes a source once, then fits or takes a model, then labels and describes the rows."""
 
     #: Rows that were left out because a feature is missing.
     skipped: int
@@ -92,14 +92,23 @@ class Engine(ABC):
     weight: float
 
     @abstractmethod
-    def read(self, source: Source, keys: Sequence[str], advance: Advance) -> None:
-        """Take the rows of an open source.
+    def open(
+        self,
+        database: Database,
+        segmentation: Segmentation,
+        columns: Sequence[str],
+        advance: Advance,
+    ) -> None:
+        """Take the rows of a segmentation's source, with these feature columns.
 
         Raises
         ------
         DataError
             If there are none, or a key is NULL or not unique.
         """
+
+    def close(self) -> None:  # noqa: B027
+        """Let go of what :meth:`open` took. May be called twice, and when it failed."""
 
     @abstractmethod
     def fit(
@@ -149,4 +158,4 @@ class Engine(ABC):
 
     @abstractmethod
     def stage(self, database: Database, segmentation: Segmentation, run_id: int) -> None:
-        """Hand the labels to the database, and let go of the rows."""
+        """Hand the labels to the database. Close the engine when they are published."""

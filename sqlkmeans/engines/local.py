@@ -57,7 +57,18 @@ class LocalEngine(Engine):
     _centroids: Matrix
     _assignment: Assignment
 
+    def open(
+        self,
+        database: Database,
+        segmentation: Segmentation,
+        columns: Sequence[str],
+        advance: Advance,
+    ) -> None:
+        with database.open_source(segmentation, columns) as source:
+            self.read(source, segmentation.key, advance)
+
     def read(self, source: Source, keys: Sequence[str], advance: Advance) -> None:
+        """Take the rows of an open source."""
         collected = KeyCollector(keys)
         matrix = np.empty((source.row_count, 0))
         weights: list[npt.NDArray[np.float64]] = []
@@ -102,6 +113,7 @@ class LocalEngine(Engine):
                 sample_weight=self._weights,
                 n_init=segmentation.n_init,
                 seed=segmentation.seed,
+                sample_rows=segmentation.sample_rows,
             )
             require_share(fit, segmentation.min_share)
         self._take(fit.centroids, fit.assignment)

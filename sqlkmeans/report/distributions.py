@@ -111,19 +111,33 @@ def _shares(feature: Row, profiles: list[Row]) -> Distribution:
 
 def _ranges(feature: Row, profiles: list[Row]) -> Distribution:
     known = [p for p in profiles if p["mean"] is not None]
-    low = min((p["min"] for p in known), default=0.0)
-    high = max((p["max"] for p in known), default=1.0)
+    ends = [_ends(p, feature["transform"]) for p in known]
+    low = min((end for end, _ in ends), default=0.0)
+    high = max((end for _, end in ends), default=1.0)
     axis = Axis(feature["feature"], low, high, feature["transform"])
-    strips = [_range(axis, p) if p["mean"] is not None else Strip(p) for p in profiles]
+    strips = [
+        _range(axis, p, _ends(p, feature["transform"])) if p["mean"] is not None else Strip(p)
+        for p in profiles
+    ]
     return Distribution(feature, "range", _ticks(axis), strips)
 
 
-def _range(axis: Axis, p: Row) -> Strip:
+def _ends(p: Row, transform: str) -> tuple[float, float]:
+    """From where to where values go; two deviations where the extremes are not to be known."""
+    if p["min"] is not None and p["max"] is not None:
+        return p["min"], p["max"]
+    low, high = p["mean"] - 2 * p["deviation"], p["mean"] + 2 * p["deviation"]
+    return (max(low, min(0.0, p["mean"])) if transform == "log1p" else low), high
+
+
+def _range(axis: Axis, p: Row, ends: tuple[float, float]) -> Strip:
     def x(value: float) -> float:
-        return _x(axis.place(min(max(value, p["min"]), p["max"])))
+        return _x(axis.place(min(max(value, ends[0]), ends[1])))
 
     band = (x(p["mean"] - p["deviation"]), x(p["mean"] + p["deviation"]))
-    return Strip(p, line=(x(p["min"]), x(p["max"])), band=band, mark=x(p["median"]))
+    line = None if p["min"] is None else (x(ends[0]), x(ends[1]))
+    mark = None if p["median"] is None else x(p["median"])
+    return Strip(p, line=line, band=band, mark=mark)
 
 
 def _histograms(feature: Row, profiles: list[Row], sample: pa.Table, column: str) -> Distribution:

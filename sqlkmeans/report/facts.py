@@ -130,7 +130,8 @@ def read_facts(database: Database, name: str, *, samples: bool) -> Facts:
     database : Database
     name : str
     samples : bool
-        Whether single customers may be read; without them, only aggregates are.
+        Whether single customers may be read; without them, only aggregates are. Never where
+        the definition has ``sample_rows = 0``.
 
     Raises
     ------
@@ -148,6 +149,8 @@ def read_facts(database: Database, name: str, *, samples: bool) -> Facts:
     described = catalog.run(run["restored_run_id"] or run["run_id"]) or run
     run_id = described["run_id"]
     segmentation = Segmentation.from_json(described["definition"])
+    # Where the definition lets no row leave the database, the page does not either.
+    samples = samples and segmentation.smallest_group == 1
     features = catalog.result("model_feature", run["model_run_id"])
     segments = {row["segment_id"]: row for row in catalog.result("segment", run_id)}
     typical: dict[int, list[Row]] = {}

@@ -1,0 +1,217 @@
+"""Engines beside each other on DuckDB: the whole job, as whole processes.
+
+    python benchmarks/engines.py [--rows 1000000 10000000] [--features 4 8] [--repeats 3]
+
+``sqlkmeans run`` segments the same table into 5 segments with each engine: ``local`` reads all
+rows, ``pushdown`` reads its sample and asks DuckDB for sums, and so does ``pushdown`` with
+``sample_rows = 0``, which reads no row.
+
+Time is that of the process. DuckDB is a library in the same process, so the process's peak memory
+has both: the client's (NumPy's and Python's objects as tracemalloc counts them, and Arrow's pool)
+is measured in a run of its own, and bytes read are those of the values that come out of DuckDB.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+K = 5
+ENGINES = {"local": "local", "pushdown": "pushdown", "pushdown, no rows": "pushdown"}
+
+
+def make(path: Path, rows: int, n_features: int) -> None:
+    """Overlapping groups of unequal size, amounts with long tails; a million rows at a time."""
+    import duckdb
+    import numpy as np
+    import pyarrow as pa
+
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(K, n_features)) * 1.8
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("CREATE SCHEMA dbo")
+        for start in range(0, rows, 1_000_000):
+            count = min(1_000_000, rows - start)
+            group = rng.choice(K, size=count, p=[0.4, 0.25, 0.2, 0.1, 0.05])
+            points = centres[group] + rng.normal(size=(count, n_features))
+            points[:, 0] = np.exp(10 + 0.3 * points[:, 0])
+            columns = {"customer_id": np.arange(start + 1, start + count + 1)}
+            part = pa.table(columns | {f"f{j}": points[:, j] for j in range(n_features)})
+            connection.register("part", part)
+            into = "INSERT INTO dbo.customer" if start else "CREATE TABLE dbo.customer AS"
+            connection.execute(f"{into} FROM part")
+            connection.unregister("part")
+
+
+def run(path: Path, engine: str, n_features: int, measured: bool) -> dict[str, Any]:
+    """One run in this process; with ``measured``, what the client held and read."""
+    import tracemalloc
+
+    import pyarrow as pa
+
+    from sqlkmeans import pipeline
+    from sqlkmeans.database import duckdb as database_module
+    from sqlkmeans.database import open_database
+    from sqlkmeans.database.duckdb_workspace import DuckDBWorkspace
+    from sqlkmeans.definition import Segmentation
+
+    read = 0
+
+    def counted(function: Any, size: Any) -> Any:
+        def wrapper(*arguments: Any) -> Any:
+            nonlocal read
+            found = function(*arguments)
+            read += size(found)
+            return found
+
+        return wrapper
+
+    def counted_batches(self: Any, *arguments: Any) -> Any:
+        nonlocal read
+        for batch in batches(self, *arguments):
+            read += batch.keys.nbytes + batch.features.nbytes
+            yield batch
+
+    if measured:
+        batches = database_module.DuckDBDatabase._batches
+        database_module.DuckDBDatabase._batches = counted_batches  # type: ignore[method-assign]
+        for name, size in (
+            ("rows", lambda rows: 8 * sum(len(row) for row in rows)),
+            ("matrix", lambda matrix: matrix.nbytes),
+        ):
+            setattr(DuckDBWorkspace, name, counted(getattr(DuckDBWorkspace, name), size))
+        tracemalloc.start()
+    segmentation = Segmentation.create(
+        name="customers", source="dbo.customer", key="customer_id",
+        features=[f"f{j}" for j in range(n_features)], k=K,
+        target=f"dbo.segment_{'_'.join(engine.replace(',', '').split())}",
+        engine=ENGINES[engine], **({"sample_rows": 0} if engine.endswith("no rows") else {}),
+    )  # fmt: skip
+    with open_database(f"duckdb:///{path}") as database:
+        result = pipeline.run(segmentation, database)
+    found: dict[str, Any] = {"inertia": result.inertia, "seconds": result.seconds}
+    if measured:
+        python = tracemalloc.get_traced_memory()[1]
+        found |= {"client": python + (pa.default_memory_pool().max_memory() or 0), "read": read}
+    return found
+
+
+def measure(source: Path, engine: str, n_features: int, *, measured: bool) -> dict[str, Any]:
+    """One run as a process of its own, on a fresh copy of the database."""
+    with tempfile.TemporaryDirectory(dir=source.parent) as folder:
+        path = Path(folder) / "shop.duckdb"
+        subprocess.run(["cp", str(source), str(path)], check=True)
+        started = time.perf_counter()
+        process = subprocess.Popen(
+            [sys.executable, __file__, "--engine", engine, "--database", str(path),
+             "--features", str(n_features), *(["--measured"] if measured else [])],
+            stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert process.stdout is not None
+        output = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        if status != 0:
+            raise SystemExit(f"{engine} failed")
+    return {
+        **json.loads(output),
+        "wall": time.perf_counter() - started,
+        "peak": usage.ru_maxrss * 1024,
+    }
+
+
+def table(sizes: list[int], features: list[int], repeats: int, command: str) -> str:
+    """Measure all engines in turns and write a table."""
+    lines = [
+        "# Engines",
+        "",
+        f"`sqlkmeans run` on DuckDB, k = {K}; medians of {repeats} interleaved runs of whole "
+        f"processes; {describe_machine()}; {date.today().isoformat()}.",
+        "",
+        f"Command: `{command}`. What is compared and how stands at the top of that file.",
+        "",
+        "| rows | features | engine | wall s | times local | read MB | client MB | "
+        "process peak MB (with DuckDB) | inertia over local |",
+        "| --: | --: | --- | --: | --: | --: | --: | --: | --: |",
+    ]
+    for rows in sizes:
+        for n_features in features:
+            lines += _block(rows, n_features, repeats)
+    return "\n".join(lines) + "\n"
+
+
+def _block(rows: int, n_features: int, repeats: int) -> list[str]:
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "source.duckdb"
+        # In a process of its own: a child's peak memory counts its parent's.
+        subprocess.run(
+            [sys.executable, __file__, "--make", str(source), "--rows", str(rows),
+             "--features", str(n_features)], check=True,
+        )  # fmt: skip
+        held = {e: measure(source, e, n_features, measured=True) for e in ENGINES}
+        runs: dict[str, list[dict[str, Any]]] = {engine: [] for engine in ENGINES}
+        for turn in range(repeats):
+            for engine in ENGINES:
+                runs[engine].append(measure(source, engine, n_features, measured=False))
+                found = runs[engine][-1]
+                print(
+                    f"{rows:,} x {n_features}, {turn + 1}/{repeats} {engine}: "
+                    f"{found['wall']:.2f} s {found['seconds']}",
+                    file=sys.stderr,
+                )
+
+    def median(engine: str, what: str) -> float:
+        return statistics.median(found[what] for found in runs[engine])
+
+    return [
+        f"| {rows:,} | {n_features} | {engine} | {median(engine, 'wall'):.2f} | "
+        f"{median(engine, 'wall') / median('local', 'wall'):.2f} | "
+        f"{held[engine]['read'] / 1e6:.2f} | {held[engine]['client'] / 1e6:.0f} | "
+        f"{median(engine, 'peak') / 1e6:.0f} | "
+        f"{median(engine, 'inertia') / median('local', 'inertia') - 1:+.1e} |"
+        for engine in ENGINES
+    ]
+
+
+def describe_machine() -> str:
+    """Python, libraries and cores."""
+    from importlib.metadata import version
+
+    libraries = ", ".join(f"{n} {version(n)}" for n in ("duckdb", "scikit-learn", "numpy"))
+    python = f"Python {platform.python_version()}"
+    return f"{os.cpu_count()} cores, {platform.system()}, {python}, {libraries}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--rows", type=int, nargs="+", default=[1_000_000, 10_000_000])
+    parser.add_argument("--features", type=int, nargs="+", default=[4, 8])
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--engine", choices=ENGINES, help=argparse.SUPPRESS)
+    parser.add_argument("--database", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--make", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--measured", action="store_true", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.make:
+        make(given.make, given.rows[0], given.features[0])
+    elif given.engine:
+        print(json.dumps(run(given.database, given.engine, given.features[0], given.measured)))
+    else:
+        command = " ".join(["python benchmarks/engines.py", *sys.argv[1:]])
+        text = table(given.rows, given.features, given.repeats, command)
+        results = Path(__file__).parent / "results" / "engines.md"
+        results.write_text(text, encoding="utf-8")
+        print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""Work on a source inside SQL Server, in a session of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sqlkmeans.database.interface import Workspace
+from sqlkmeans.database.sqlserver_connection import Session
+from sqlkmeans.database.sqlserver_types import MAX_LEVEL_LENGTH, SqlColumn, bracket
+from sqlkmeans.tsql.training_dialect import SQLServerDialect
+
+# SERVERPROPERTY('EngineEdition').
+_AZURE_SQL_DATABASE, _MANAGED_INSTANCE, _FABRIC = 5, 8, 11
+#: The first versions with columnstore for every edition and with LEAST.
+_WITH_COLUMNSTORE, _WITH_LEAST = 13, 16
+
+
+class SQLServerWorkspace(Workspace):
+    """Temporary tables of one session, which end with it."""
+
+    def __init__(
+        self,
+        session: Session,
+        source: str,
+        columns: Mapping[str, SqlColumn],
+        dialect: SQLServerDialect,
+    ) -> None:
+        self._session = session
+        self._columns = columns
+        self.source = source
+        self.dialect = dialect
+
+    def key(self, name: str) -> tuple[str, str]:
+        return f"source.{bracket(name)}", self._columns[name].type
+
+    def value(self, name: str, kind: str) -> tuple[str, str]:
+        column = f"source.{bracket(name)}"
+        if kind == "category":
+            # One character more than a level may have, so that one too long is noticed.
+            kind = f"nvarchar({MAX_LEVEL_LENGTH + 1})"
+            return f"CAST({column} AS {kind})", f"{kind} COLLATE DATABASE_DEFAULT"
+        if kind == "date":
+            return f"CAST({column} AS date)", "date"
+        if self._columns[name].base == "bit":
+            # Not every server casts a bit to float in one step.
+            column = f"CAST({column} AS tinyint)"
+        return f"CAST({column} AS float)", "float"
+
+    def execute(self, statement: str) -> None:
+        self._session.rows(statement)
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        return self._session.rows(query)
+
+    def matrix(self, query: str) -> npt.NDArray[np.float64]:
+        rows = self._session.rows(query)
+        return np.array([tuple(row) for row in rows], dtype=np.float64)
+
+
+def open_dialect(session: Session) -> SQLServerDialect:
+    """What the server at the other end has."""
+    row = session.rows(
+        "SELECT CAST(SERVERPROPERTY('EngineEdition') AS int), "
+        "CAST(SERVERPROPERTY('ProductVersion') AS nvarchar(128));"
+    )[0]
+    edition, version = int(row[0]), int(str(row[1]).split(".")[0])
+    hosted = edition in (_AZURE_SQL_DATABASE, _MANAGED_INSTANCE)
+    return SQLServerDialect(
+        least=hosted or edition == _FABRIC or version >= _WITH_LEAST,
+        columnstore=edition != _FABRIC and (hosted or version >= _WITH_COLUMNSTORE),
+    )

@@ -1,0 +1,178 @@
+"""K-Means where the rows are: starts on a sample or on small groups, then passes as aggregates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import sqrt
+
+import numpy as np
+import numpy.typing as npt
+
+from sqlkmeans.clustering.kmeans import (
+    MAX_ITER,
+    PASS_TOLERANCE_SHARE,
+    START_ROWS,
+    START_ROWS_PER_CLUSTER,
+    TOLERANCE,
+    fit_kmeans,
+    too_few_distinct,
+)
+from sqlkmeans.clustering.preparation import PreparedFeature
+from sqlkmeans.definition import Segmentation
+from sqlkmeans.engines.pushdown_rows import Rows, too_small
+from sqlkmeans.errors import DataError
+from sqlkmeans.tsql import training, training_seeds, training_statistics
+
+Matrix = npt.NDArray[np.float64]
+
+#: Rows that are grouped into cells where none may leave the database, and the most cells.
+CELL_ROWS, MOST_CELLS = 100_000, 2_048
+
+
+@dataclass(frozen=True)
+class PushdownFit:
+    """Centroids of all rows, in no order yet.
+
+    Attributes
+    ----------
+    centroids : ndarray of shape (k, n_features)
+    n_iter : int
+    sample : ndarray of shape (n_sample, n_features) or None
+        The rows that were read; None where none may be.
+    """
+
+    centroids: Matrix
+    n_iter: int
+    sample: Matrix | None
+
+
+def fit_pushdown(
+    rows: Rows, features: Sequence[PreparedFeature], segmentation: Segmentation, k: int
+) -> PushdownFit:
+    """Find the best of ``n_init`` starts on few points, and carry it to the end on all rows.
+
+    Where the sample has every row, it is at its end already.
+
+    Raises
+    ------
+    DataError
+        If fewer than k customers differ, or a segment stays smaller than the smallest group.
+    """
+    sample: Matrix | None = None
+    if segmentation.sample_rows:
+        points, weights = _sample(rows, features, segmentation, k)
+        sample = points
+    else:
+        points, weights = _cells(rows, features, segmentation, k)
+    everyone = sample is not None and len(points) == rows.fitted
+    few = max(START_ROWS, START_ROWS_PER_CLUSTER * k)
+    fit = fit_kmeans(
+        points, k, sample_weight=weights, n_init=segmentation.n_init, seed=segmentation.seed,
+        sample_rows=segmentation.sample_rows if everyone else few,
+    )  # fmt: skip
+    if everyone:
+        return PushdownFit(fit.centroids, fit.n_iter, sample)
+    threshold = PASS_TOLERANCE_SHARE * TOLERANCE * float(points.var(axis=0).mean())
+    centroids, passes = lloyd(rows, features, fit.centroids, threshold)
+    return PushdownFit(centroids, fit.n_iter + passes, sample)
+
+
+def lloyd(
+    rows: Rows, features: Sequence[PreparedFeature], centroids: Matrix, threshold: float
+) -> tuple[Matrix, int]:
+    """Passes over all rows until the centroids rest; as `clustering.lloyd.lloyd`.
+
+    A centroid that no row is nearest to (or too few are for anything about them to leave) moves
+    to the mean of the farthest rows: of one, or of the smallest group.
+    """
+    layout = rows.layout
+    # The same in all passes, so that centroids at rest come out to the last bit.
+    origin = np.sort(centroids, axis=0)[(len(centroids) - 1) // 2]
+    passes = moves = 0
+    while passes < MAX_ITER:
+        moved = np.full_like(centroids, np.nan)
+        for _, cluster, *means in rows.ask(
+            training.pass_query(layout, features, centroids, origin)
+        ):
+            moved[cluster] = origin + np.array(means, dtype=np.float64)
+        for cluster in np.flatnonzero(np.isnan(moved[:, 0])):
+            moves += 1
+            if moves > len(centroids):
+                raise too_small(rows, len(centroids))
+            # Each of several has to find another place.
+            now = np.where(np.isnan(moved), centroids, moved)
+            query = training.far_query(layout, features, now, layout.at_least)
+            moved[cluster] = rows.one(query)
+        shift = float(((moved - centroids) ** 2).sum())
+        centroids = moved
+        passes += 1
+        if shift <= threshold:
+            break
+    return centroids, passes
+
+
+def _share(rows: Rows, wanted: int) -> float:
+    """Of the rows to look at, so that hardly ever fewer than wanted are found."""
+    return min(1.0, (wanted + 6 * sqrt(wanted) + 10) / max(rows.fitted, 1))
+
+
+def _sample(
+    rows: Rows, features: Sequence[PreparedFeature], segmentation: Segmentation, k: int
+) -> tuple[Matrix, npt.NDArray[np.float64] | None]:
+    wanted = segmentation.sample_rows
+    share = _share(rows, wanted) if rows.fitted > wanted else 1.0
+    drawn = rows.workspace.matrix(
+        training_seeds.sample_query(rows.layout, features, wanted, share, segmentation.seed)
+    )
+    if len(drawn) < rows.fitted and len(np.unique(drawn, axis=0)) < k:
+        drawn = _with_rare(rows, features, drawn, k)
+    if not rows.layout.weighted:
+        return drawn, None
+    return np.ascontiguousarray(drawn[:, 1:]), np.ascontiguousarray(drawn[:, 0])
+
+
+def _with_rare(rows: Rows, features: Sequence[PreparedFeature], drawn: Matrix, k: int) -> Matrix:
+    """Rows that repeat often have crowded out the rare ones: k that differ are always in."""
+    query = training_seeds.some_distinct_query(rows.layout, features, k)
+    rare = rows.workspace.matrix(query)
+    if len(rare) < k:
+        raise too_few_distinct(k, len(rare), rows.count)
+    if rows.layout.weighted:
+        rare = np.column_stack([np.ones(len(rare)), rare])
+    return np.concatenate([rare, drawn[: max(0, len(drawn) - k)]])
+
+
+def _cells(
+    rows: Rows, features: Sequence[PreparedFeature], segmentation: Segmentation, k: int
+) -> tuple[Matrix, npt.NDArray[np.float64]]:
+    """Means of small groups of like rows, and their weights; no row leaves the database.
+
+    Raises
+    ------
+    DataError
+        If there are fewer than k such groups that differ.
+    """
+    layout = rows.layout
+    n_rows = min(rows.fitted, CELL_ROWS)
+    levels = 0
+    while 2 ** (levels + 1) <= MOST_CELLS and n_rows // 2 ** (levels + 1) >= layout.at_least:
+        levels += 1
+    share = _share(rows, CELL_ROWS) if rows.fitted > CELL_ROWS else 1.0
+    rows.execute(training_seeds.first_cell(layout, features, CELL_ROWS, share, segmentation.seed))
+    for level in range(levels):
+        rows.execute(training_seeds.split_cells(layout, features, level))
+    found = rows.ask(training_seeds.cell_query(layout, features, levels))
+    rows.execute([training.drop(layout, name) for name in training_seeds.CELLS])
+    facts = np.array([row[1:] for row in found], dtype=np.float64)
+    weights, means = np.ascontiguousarray(facts[:, 0]), np.ascontiguousarray(facts[:, 1:])
+    if len(means) < k or len(np.unique(means, axis=0)) < k:
+        differ = int(rows.one(training_statistics.distinct_query(layout, features))[0])
+        if differ < k:
+            raise too_few_distinct(k, differ, rows.count)
+        raise DataError(
+            f"k = {k} needs at least {k} groups of min_group = {layout.at_least} customers that "
+            f"differ, and {rows.count:,} rows have {len(np.unique(means, axis=0))}; lower k or "
+            "min_group, or give sample_rows"
+        )
+    return means, weights

@@ -1,0 +1,322 @@
+"""The same suite for every engine: what one finds, the others find."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from shops import labels_of
+from sklearn.metrics import (
+    adjusted_rand_score,
+    calinski_harabasz_score,
+    davies_bouldin_score,
+)
+
+from sqlkmeans import pipeline
+from sqlkmeans.clustering.assignment import squared_distances
+from sqlkmeans.clustering.kmeans import fit_kmeans
+from sqlkmeans.clustering.preparation import PreparedFeature
+from sqlkmeans.database import Database, open_database
+from sqlkmeans.definition import Segmentation
+from sqlkmeans.engines.pushdown_fit import lloyd
+from sqlkmeans.engines.pushdown_profile import scores_by_k
+from sqlkmeans.engines.pushdown_rows import Rows
+from sqlkmeans.errors import DataError
+
+#: Engine and sample: where all rows are the sample, where few are, and where none leaves.
+ENGINES = {
+    "local": {"engine": "local"},
+    "local on a sample": {"engine": "local", "sample_rows": 1_000},
+    "pushdown with all rows as sample": {"engine": "pushdown"},
+    "pushdown on a sample": {"engine": "pushdown", "sample_rows": 1_000},
+    "pushdown without rows": {"engine": "pushdown", "sample_rows": 0},
+}
+
+PREPARATIONS: dict[str, dict[str, Any]] = {
+    "means for what is missing": {"missing": "mean"},
+    "medians for what is missing": {"missing": "median"},
+    "rows with missing values left out": {"missing": "skip"},
+    "robust": {"scaling": "robust"},
+    "minmax": {"scaling": "minmax"},
+    "unscaled": {"scaling": "none"},
+    "logarithm and weight": {
+        "features": ["age", {"column": "orders", "transform": "log1p", "weight": 2.0}]
+    },
+    "winsorised": {"winsorize": [0.02, 0.95]},
+    "category": {"features": ["income", {"column": "city", "type": "category"}]},
+    "date": {"features": ["age", {"column": "joined", "type": "date"}]},
+    "weighted rows": {"sample_weight": "importance"},
+    "weighted medians and quantiles": {
+        "sample_weight": "importance", "missing": "median", "scaling": "robust",
+        "winsorize": [0.05, 0.9],
+    },
+    "everything": {
+        "features": [
+            "income", "age", {"column": "orders", "transform": "log1p"},
+            {"column": "city", "type": "category"}, {"column": "joined", "type": "date"},
+        ],
+        "sample_weight": "importance", "winsorize": [0.01, 0.99],
+    },
+}  # fmt: skip
+
+
+#: An engine without rows at hand finds no rules.
+ELSEWHERE = {"run_id", "rule", "rule_precision", "rule_coverage"}
+
+
+def near(found: list[dict[str, Any]], expected: list[dict[str, Any]], rel: float = 1e-9) -> None:
+    """The same rows of a result table, but for the run, its rules, and rounding."""
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected):
+        for column, value in other.items():
+            if column in ELSEWHERE:
+                continue
+            if isinstance(value, float):
+                assert one[column] == pytest.approx(value, rel=rel, abs=1e-9), (column, other)
+            else:
+                assert one[column] == value, (column, other)
+
+
+@pytest.mark.parametrize("preparation", PREPARATIONS)
+def test_pushdown_finds_what_local_finds(
+    preparation: str, run_engine: Callable[..., dict[str, Any]]
+) -> None:
+    definition = PREPARATIONS[preparation]
+    local, pushdown = run_engine("local", **definition), run_engine("pushdown", **definition)
+    assert local["labels"]["segment_id"].equals(pushdown["labels"]["segment_id"])
+    np.testing.assert_allclose(
+        pushdown["labels"]["distance"], local["labels"]["distance"], rtol=1e-9, atol=1e-9
+    )
+    for table in ("model_feature", "centroid", "segment", "segment_feature"):
+        near(pushdown[table], local[table])
+    assert pushdown["inertia"] == pytest.approx(local["inertia"], rel=1e-12)
+    assert pushdown["skipped"] == local["skipped"]
+    assert pushdown["warnings"] == local["warnings"]
+    for score in ("davies_bouldin", "calinski_harabasz"):
+        assert pushdown["scores"][score] == pytest.approx(local["scores"][score], rel=1e-9)
+
+
+def shop_with(rows: pa.Table) -> Database:
+    database = open_database("duckdb:///:memory:", create=True)
+    database.create_table("dbo.points", rows, "id")
+    return database
+
+
+def points(kind: str, rows: int, seed: int) -> pa.Table:
+    """Five groups in three dimensions: far apart, or in each other, of unequal sizes."""
+    rng = np.random.default_rng(seed)
+    centres = np.array([[0, 0, 0], [1, 1, 0], [-1, 1, 1], [0, -1, 1], [1, -1, -1]])
+    group = rng.choice(5, size=rows, p=[0.3, 0.25, 0.2, 0.15, 0.1])
+    apart = {"separated": 12.0, "overlapping": 2.2}[kind]
+    values = centres[group] * apart + rng.normal(size=(rows, 3))
+    ids = rng.permutation(rows)
+    return pa.table({"id": ids} | {f"x{j}": values[:, j] for j in range(3)})
+
+
+def fit(database: Database, name: str, seed: int, **definition: Any) -> tuple[float, Any]:
+    """Inertia and labels in key order."""
+    segmentation = Segmentation.create(
+        name=name, source="dbo.points", key="id", features=["x0", "x1", "x2"], k=5,
+        target=f"dbo.{name}", seed=seed, **definition,
+    )  # fmt: skip
+    result = pipeline.run(segmentation, database)
+    labels = labels_of(database, f"dbo.{name}", "id")["segment_id"]
+    return result.inertia, labels.to_numpy()
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("kind", ["separated", "overlapping"])
+def test_every_engine_finds_the_same_partition_whatever_the_seed(kind: str, seed: int) -> None:
+    # Up to sample_rows the fit is scikit-learn's own, which ends a little earlier.
+    names = ["local on a sample", "pushdown on a sample", "pushdown without rows"]
+    with shop_with(points(kind, 4_000, seed)) as database:
+        found = [fit(database, f"t{j}", seed, **ENGINES[name]) for j, name in enumerate(names)]
+    inertia, labels = found[0]
+    for other, other_labels in found[1:]:
+        assert other == pytest.approx(inertia, rel=1e-4)
+        if kind == "separated":
+            assert adjusted_rand_score(labels, other_labels) >= 0.999
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_the_result_does_not_depend_on_the_order_of_the_rows(name: str) -> None:
+    rows = points("overlapping", 3_000, 1)
+    found = []
+    for order in (np.arange(3_000), np.random.default_rng(5).permutation(3_000)):
+        with shop_with(rows.take(order)) as database:
+            found.append(fit(database, "t", 0, **ENGINES[name]))
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-9)
+    assert (found[0][1] == found[1][1]).all()
+
+
+BAD: dict[str, tuple[dict[str, Any], dict[str, list[Any]], str]] = {
+    "missing": ({"missing": "error"}, {"b": [None, *range(199)]}, "1 row is NULL and missing"),
+    "infinite": ({}, {"b": [float("inf"), *range(199)]}, "b: 1 row is infinite"),
+    "no logarithm": (
+        {"features": ["a", {"column": "b", "transform": "log1p"}]},
+        {"b": [-1.0, -2.5, *range(198)]},
+        "b: 2 rows are -1 or less",
+    ),
+    "constant": ({}, {"b": [5.0] * 200}, r"b: constant \(5 in all 200 rows\)"),
+    "empty": ({"missing": "mean"}, {"b": [None] * 200}, "b: every value is NULL"),
+    "almost empty": ({"missing": "mean"}, {"b": [1.0, 2.0] + [None] * 198}, "198 of 200 rows"),
+    "like a key": ({}, {"b": list(range(200))}, "b: like a key"),
+    "no quartiles": ({"scaling": "robust"}, {"b": [0.0] * 190 + [1.5] * 10}, "interquartile"),
+    "winsorised away": (
+        {"winsorize": [0.1, 0.9]}, {"b": [0.0] * 195 + [1.5] * 5}, "winsorize pulls every value"
+    ),
+    "huge": ({}, {"b": [1e300, -1e300] * 100}, 'scaling = "standard" cannot compute'),
+    "both": ({}, {"a": [1.0] * 200, "b": [2.0] * 200}, "a: constant(.|\n)*b: constant"),
+    "too few that differ": (
+        {"k": 5}, {"a": [1.0, 2.0] * 100, "b": [1.0, 2.0] * 100}, "k = 5 needs at least 5"
+    ),
+    "repeated key": ({}, {"id": [1, 1, *range(2, 200)]}, "key id: not unique; 1 rows repeat"),
+    "key NULL": ({}, {"id": [None, *range(1, 200)]}, "key id: 1 NULL"),
+    "constant category": (
+        {"features": ["a", {"column": "c", "type": "category"}]},
+        {"c": ["x"] * 200}, r"c: constant \(x in all 200 rows\)",
+    ),
+    "category like a key": (
+        {"features": ["a", {"column": "c", "type": "category"}]},
+        {"c": [str(n) for n in range(200)]}, "c: like a key",
+    ),
+    "level too long": (
+        {"features": ["a", {"column": "c", "type": "category"}]},
+        {"c": ["x" * 101, "y"] * 100}, "have more than 100 characters",
+    ),
+    "negative weight": (
+        {"sample_weight": "b"}, {"b": [-1.0] + [1.0] * 199}, "1 row is negative"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("engine", ["local", "pushdown"])
+@pytest.mark.parametrize("name", BAD)
+def test_bad_rows_get_the_same_words_from_every_engine(name: str, engine: str) -> None:
+    definition, columns, words = BAD[name]
+    rng = np.random.default_rng(0)
+    rows: dict[str, Any] = {
+        "id": list(range(200)), "a": rng.normal(size=200), "b": rng.normal(size=200),
+        "c": ["x", "y"] * 100, **columns,
+    }  # fmt: skip
+    values = {
+        "name": "bad", "source": "dbo.points", "key": "id", "target": "dbo.bad", "k": 2,
+        "features": ["a"] if "sample_weight" in definition else ["a", "b"], "engine": engine,
+        **definition,
+    }  # fmt: skip
+    with open_database("duckdb:///:memory:", create=True) as database:
+        native = database._native  # type: ignore[attr-defined]
+        native.execute("CREATE SCHEMA dbo")
+        native.register("given", pa.table(rows))
+        native.execute("CREATE TABLE dbo.points AS FROM given")
+        with pytest.raises(DataError, match=words):
+            pipeline.run(Segmentation.create(**values), database)
+        assert database.describe_table("dbo.bad") is None
+
+
+def test_nothing_stays_behind_in_the_database(
+    run_engine: Callable[..., dict[str, Any]], database: Database
+) -> None:
+    run_engine("pushdown")
+    with pytest.raises(DataError):
+        run_engine("pushdown", missing="error")
+    temporary = database._native.execute(  # type: ignore[attr-defined]
+        "SELECT table_name FROM duckdb_tables() WHERE temporary"
+    ).fetchall()
+    assert temporary == []
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_a_second_run_and_assign_keep_the_segments(
+    name: str, run_engine: Callable[..., dict[str, Any]], database: Database
+) -> None:
+    definition = dict(ENGINES[name])
+    engine = str(definition.pop("engine"))
+    first = run_engine(engine, **definition)
+    second = run_engine(engine, **definition)
+    assert second["changed"] == 0
+    assert first["labels"]["segment_id"].equals(second["labels"]["segment_id"])
+    segmentation = Segmentation.from_json(
+        str((database.catalog.segmentation(f"shop_{engine}") or {})["definition"])
+    )
+    native = database._native  # type: ignore[attr-defined]
+    native.execute("DELETE FROM dbo.shop WHERE customer_id % 7 = 0")
+    assigned = pipeline.assign(segmentation, database)
+    left = labels_of(database, f"dbo.shop_{engine}")
+    assert assigned.changed == len(first["labels"]) - len(left)
+    before = dict(zip(first["labels"]["customer_id"].to_pylist(),
+                      first["labels"]["segment_id"].to_pylist()))  # fmt: skip
+    after = zip(left["customer_id"].to_pylist(), left["segment_id"].to_pylist())
+    assert all(before[key] == segment_id for key, segment_id in after)
+
+
+def test_an_empty_cluster_moves_to_the_farthest_rows() -> None:
+    values = np.concatenate([np.linspace(0, 1, 50), np.linspace(10, 11, 50), [40.0, 41.0]])
+    rows = pa.table({"id": np.arange(102), "x": values})
+    segmentation = Segmentation.create(
+        name="t", source="dbo.points", key="id", features=["x"], k=3, target="dbo.t",
+        engine="pushdown",
+    )  # fmt: skip
+    with shop_with(rows) as database, database.open_workspace(segmentation) as workspace:
+        feature = PreparedFeature("x", "none", 1.0, 0.0, 1.0, None)
+        start = np.array([[0.5], [20.0], [1e6]])
+        centroids, _ = lloyd(Rows(workspace, segmentation, ["x"]), [feature], start, 1e-12)
+    np.testing.assert_allclose(np.sort(centroids[:, 0]), [0.5, 10.5, 40.5])
+
+
+def test_scores_of_several_k_are_those_of_scikit_learn() -> None:
+    table = points("overlapping", 2_000, 3)
+    values = np.column_stack([table[f"x{j}"].to_numpy() for j in range(3)])
+    segmentation = Segmentation.create(
+        name="t", source="dbo.points", key="id", features=["x0", "x1", "x2"], k=3,
+        target="dbo.t", engine="pushdown",
+    )  # fmt: skip
+    features = [PreparedFeature(f"x{j}", "none", 1.0, 0.0, 1.0, None) for j in range(3)]
+    fits = [fit_kmeans(values, k, n_init=2) for k in (2, 3, 5)]
+    with shop_with(table) as database, database.open_workspace(segmentation) as workspace:
+        rows = Rows(workspace, segmentation, segmentation.columns)
+        found = scores_by_k(rows, features, [fit.centroids for fit in fits])
+    for one, fitted in zip(found, fits):
+        labels = fitted.assignment.labels
+        means = np.array([values[labels == j].mean(axis=0) for j in range(one.k)])
+        distances = np.sort(np.sqrt(squared_distances(values, fitted.centroids)), axis=1)
+        assert one.inertia == pytest.approx(fitted.assignment.inertia)
+        assert one.smallest_share == np.bincount(labels).min() / 2_000
+        assert one.simplified_silhouette == pytest.approx(
+            (1 - distances[:, 0] / distances[:, 1]).mean()
+        )
+        # scikit-learn measures to the means of the labels, from which centroids hardly differ.
+        assert np.abs(means - fitted.centroids).max() < 0.02
+        assert one.davies_bouldin == pytest.approx(davies_bouldin_score(values, labels), rel=0.02)
+        assert one.calinski_harabasz == pytest.approx(
+            calinski_harabasz_score(values, labels), rel=0.001
+        )
+
+
+def test_a_name_that_needs_quotes_and_a_key_of_two_columns() -> None:
+    rng = np.random.default_rng(0)
+    rows = pa.table({
+        "shop id": ["a", "b"] * 100, 'nr "x"': np.repeat(np.arange(100), 2),
+        "Größe in cm": rng.normal(size=200), "select": rng.normal(size=200),
+    })  # fmt: skip
+    found = []
+    for engine in ("local", "pushdown"):
+        with open_database("duckdb:///:memory:", create=True) as database:
+            native = database._native  # type: ignore[attr-defined]
+            native.execute("CREATE SCHEMA dbo")
+            native.register("given", rows)
+            native.execute('CREATE TABLE dbo."odd table" AS FROM given')
+            segmentation = Segmentation.create(
+                name="odd", source='SELECT * FROM dbo."odd table" -- all', engine=engine,
+                key=["shop id", 'nr "x"'], features=["Größe in cm", "select"], k=3,
+                target="dbo.[odd segments]",
+            )  # fmt: skip
+            pipeline.run(segmentation, database)
+            found.append(native.execute(
+                'SELECT * EXCLUDE (distance, assigned_at) FROM dbo."odd segments" ORDER BY ALL'
+            ).fetchall())  # fmt: skip
+    assert found[0] == found[1]
+    assert len(found[0]) == 200

@@ -1,0 +1,269 @@
+"""With sample_rows = 0 only aggregates over min_group customers leave the database.
+
+Every result set that the client fetches, over whatever connection, is listened to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from shops import make_shop
+
+from sqlkmeans import pipeline
+from sqlkmeans.database import Database, open_database
+from sqlkmeans.definition import Segmentation
+from sqlkmeans.errors import DataError, DefinitionError
+from sqlkmeans.report.page import write_report
+
+MIN_GROUP = 25
+
+
+@dataclass
+class Heard:
+    """One result set: the statement, the names of its columns, its rows."""
+
+    statement: str
+    columns: list[str]
+    rows: list[tuple[Any, ...]]
+
+
+@dataclass
+class Listener:
+    """Stands in for DuckDB's connection and remembers everything that is fetched over it."""
+
+    native: Any
+    heard: list[Heard] = field(default_factory=list)
+    statement: str = ""
+
+    def execute(self, statement: str, *arguments: Any) -> Listener:
+        self.statement = statement
+        self.native.execute(statement, *arguments)
+        return self
+
+    def sql(self, *_: Any) -> None:
+        raise AssertionError("a way to fetch that nobody listens to")
+
+    query = from_query = sql
+
+    @property
+    def description(self) -> Any:
+        return self.native.description
+
+    def _remember(self, rows: list[tuple[Any, ...]]) -> None:
+        columns = [column[0] for column in self.native.description or []]
+        self.heard.append(Heard(self.statement, columns, rows))
+
+    def fetchall(self) -> list[tuple[Any, ...]]:
+        rows: list[tuple[Any, ...]] = self.native.fetchall()
+        self._remember(rows)
+        return rows
+
+    def fetchone(self) -> Any:
+        row = self.native.fetchone()
+        self._remember([] if row is None else [row])
+        return row
+
+    def fetchmany(self, *arguments: Any) -> list[tuple[Any, ...]]:
+        rows: list[tuple[Any, ...]] = self.native.fetchmany(*arguments)
+        self._remember(rows)
+        return rows
+
+    def fetchnumpy(self) -> dict[str, Any]:
+        columns: dict[str, Any] = self.native.fetchnumpy()
+        self._remember(list(zip(*(values.tolist() for values in columns.values()))))
+        return columns
+
+    def _table(self, *arguments: Any) -> pa.Table:
+        table = self.native.to_arrow_table(*arguments)
+        self._remember([tuple(row.values()) for row in table.to_pylist()])
+        return table
+
+    to_arrow_table = fetch_arrow_table = arrow = _table
+
+    def to_arrow_reader(self, *arguments: Any) -> pa.RecordBatchReader:
+        return self._table().to_reader()
+
+    fetch_record_batch = to_arrow_reader
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith(("fetch", "to_", "df", "pl", "arrow", "torch", "tf")):
+            raise AssertionError(f"a way to fetch that nobody listens to: {name}")
+        return getattr(self.native, name)
+
+
+@pytest.fixture
+def shop() -> pa.Table:
+    """Three customers of a city of their own, and weights that tell who is who."""
+    table = make_shop(2_500)
+    rng = np.random.default_rng(1)
+    cities = table["city"].to_pylist()
+    cities[:3] = ["Hidden"] * 3
+    weights = pa.array(rng.uniform(0.5, 1.5, len(table)))
+    table = table.set_column(table.column_names.index("city"), "city", pa.array(cities))
+    return table.set_column(table.column_names.index("importance"), "importance", weights)
+
+
+@pytest.fixture
+def listened(shop: pa.Table) -> Iterator[tuple[Database, Listener]]:
+    with open_database("duckdb:///:memory:", create=True) as database:
+        # Before SQLAlchemy takes the connection, so that it is listened to as well.
+        listener = Listener(database._native)  # type: ignore[attr-defined]
+        database._native = listener  # type: ignore[attr-defined]
+        database.create_table("dbo.shop", shop, "customer_id")
+        database.install()
+        listener.heard.clear()
+        yield database, listener
+        database._native = listener.native  # type: ignore[attr-defined]
+
+
+def definition(**changes: Any) -> Segmentation:
+    values: dict[str, Any] = {
+        "name": "shop", "source": "dbo.shop", "key": "customer_id", "target": "dbo.shop_segment",
+        "features": ["income", {"column": "orders", "transform": "log1p"}, "age"], "k": 4,
+        "missing": "median", "n_init": 3, "engine": "pushdown", "sample_rows": 0,
+        "min_group": MIN_GROUP, **changes,
+    }  # fmt: skip
+    return Segmentation.create(**values)
+
+
+CASES: dict[str, dict[str, Any]] = {
+    "standard scaling, medians for what is missing": {},
+    "robust scaling, rows with missing values left out": {"scaling": "robust", "missing": "skip"},
+    "winsorised": {"winsorize": [0.02, 0.98], "missing": "mean"},
+    "weighted, robust": {"sample_weight": "importance", "scaling": "robust"},
+    "weighted, winsorised to the extremes": {"sample_weight": "importance", "winsorize": [0, 1]},
+    "categories and dates": {
+        "features": ["income", {"column": "city", "type": "category", "min_frequency": 0.0},
+                     {"column": "joined", "type": "date"}],
+        "missing": "mean",
+    },
+}  # fmt: skip
+
+#: Tables of the temporary kind, which every query about customers asks.
+OURS = ("sqlkmeans_rows", "sqlkmeans_labelled", "sqlkmeans_cells")
+
+
+def secrets(shop: pa.Table) -> set[Any]:
+    """Values that tell who a customer is: keys and measurements that nobody shares."""
+    values: set[Any] = set(shop["customer_id"].to_pylist())
+    for column in ("income", "orders", "age", "importance"):
+        values |= set(shop[column].drop_null().to_pylist())
+    return values | {"Hidden"}
+
+
+def leaks(heard: list[Heard], secret: set[Any]) -> list[Heard]:
+    """Result sets with a customer's own key or measurement in them."""
+    return [h for h in heard if any(value in secret for row in h.rows for value in row)]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_no_customers_row_leaves_only_aggregates_over_min_group(
+    case: str, listened: tuple[Database, Listener], shop: pa.Table
+) -> None:
+    database, listener = listened
+    segmentation = definition(**CASES[case])
+    pipeline.run(segmentation, database)
+    pipeline.run(segmentation, database)  # again, to compare with what is published
+    pipeline.assign(segmentation, database)
+    assert not leaks(listener.heard, secrets(shop))
+    about_customers = [h for h in listener.heard if any(name in h.statement for name in OURS)]
+    answered = [h for h in about_customers if h.columns != ["Count"] and h.rows]
+    assert len(answered) > 20
+    for heard in answered:
+        assert heard.columns[0] == "customers", heard.statement
+        assert all(row[0] >= MIN_GROUP for row in heard.rows), heard
+    only_counts_leave(listener.heard)
+    # What SQLAlchemy fetches is heard as well.
+    assert any("FROM sqlkmeans.segmentation" in h.statement for h in listener.heard)
+
+
+def only_counts_leave(heard: list[Heard]) -> None:
+    """Of the source, the labels and the segment table."""
+    tables = ("dbo.shop", '"dbo"."shop', "sqlkmeans_staging", "sqlkmeans_change")
+    about = [
+        h for h in heard
+        if h.rows and any(name in h.statement for name in tables)
+        and not any(name in h.statement for name in OURS)
+        and not h.statement.startswith("DESCRIBE")
+    ]  # fmt: skip
+    assert about
+    for one in about:
+        if "GROUP BY" in one.statement:  # the overlap: segment, cluster, customers
+            assert all(row[2] >= MIN_GROUP for row in one.rows), one
+        else:  # the number of rows that there are or that were written
+            assert all(len(row) == 1 and isinstance(row[0], int) for row in one.rows), one
+
+
+def test_with_a_sample_the_listener_hears_the_rows_of_the_sample(
+    listened: tuple[Database, Listener], shop: pa.Table
+) -> None:
+    database, listener = listened
+    features = ["income", "orders"]
+    pipeline.run(
+        definition(sample_rows=500, scaling="none", features=features, missing="error"), database
+    )
+    found = leaks(listener.heard, secrets(shop))
+    rows = [h for h in found if h.columns == ["z1", "z2"]]
+    assert [len(h.rows) for h in rows] == [500]
+    assert all(h.columns[0] == "customers" for h in found if h not in rows)
+
+
+def test_what_is_stored_has_no_single_customers_value(
+    listened: tuple[Database, Listener], shop: pa.Table
+) -> None:
+    database, _ = listened
+    result = pipeline.run(definition(), database)
+    for row in database.catalog.result("segment_feature", result.run_id):
+        assert row["min"] is None
+        assert row["max"] is None
+        assert row["median"] is not None
+    tables = ("model_feature", "centroid", "segment", "segment_feature", "typical_customer")
+    stored = [
+        tuple(row.values()) for t in tables for row in database.catalog.result(t, result.run_id)
+    ]
+    assert not leaks([Heard("", [], stored)], secrets(shop))
+
+
+def test_a_report_reads_no_customer_either(
+    listened: tuple[Database, Listener], shop: pa.Table, tmp_path: Path
+) -> None:
+    database, listener = listened
+    pipeline.run(definition(), database)
+    write_report(database, "shop", tmp_path / "report.html")
+    assert not leaks(listener.heard, secrets(shop))
+    assert "without samples" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_segment_smaller_than_min_group_is_refused() -> None:
+    rng = np.random.default_rng(0)
+    far = np.array([1e6, 1.1e6, 1.2e6])
+    income = np.concatenate([rng.normal(10, 1, 200), rng.normal(20, 1, 200), far])
+    rows = pa.table({"id": np.arange(403), "income": income})
+    with open_database("duckdb:///:memory:", create=True) as database:
+        database.create_table("dbo.shop", rows, "id")
+        with pytest.raises(DataError, match="fewer customers than min_group = 25"):
+            pipeline.run(definition(key="id", features=["income"], k=3), database)
+        assert database.describe_table("dbo.shop_segment") is None
+
+
+def test_too_few_rows_and_too_few_groups_are_refused() -> None:
+    rows = pa.table({"id": np.arange(60), "income": np.random.default_rng(0).normal(size=60)})
+    with open_database("duckdb:///:memory:", create=True) as database:
+        database.create_table("dbo.shop", rows, "id")
+        with pytest.raises(DataError, match="k = 4 needs at least 4 groups of min_group = 25"):
+            pipeline.run(definition(key="id", features=["income"]), database)
+        with pytest.raises(DataError, match="fewer than min_group = 100"):
+            pipeline.run(definition(key="id", features=["income"], min_group=100), database)
+
+
+def test_definitions_that_would_let_a_customers_value_out_are_refused() -> None:
+    with pytest.raises(DefinitionError, match="single customers' and stay in the database"):
+        definition(scaling="minmax")
+    with pytest.raises(DefinitionError, match='engine = "local" reads all of them'):
+        definition(engine="local")
