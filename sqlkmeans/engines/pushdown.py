@@ -110,20 +110,21 @@ class PushdownEngine(Engine):
         self._centroids = np.ascontiguousarray(centroids[self._order])
 
     def scores(self, seed: int) -> Scores:
-        """Davies-Bouldin and Calinski-Harabasz of all rows; the silhouette of the sample."""
+        """Davies-Bouldin and Calinski-Harabasz of all rows; silhouettes of the sample."""
         k = len(self._centroids)
         if k < 2 or self.rows <= k or not self._sizes.rows.all():
             return Scores(None, None, None)
         in_table_order = self._centroids[np.argsort(self._order)]
         total = total_ss(self._rows, self._preparation.features)
-        silhouette = None
+        of_sample = Scores(None, None, None)
         if self._sample is not None:
             labelled = assign(self._sample, self._centroids)
-            silhouette = score(self._sample, self._centroids, labelled, seed=seed).silhouette
+            of_sample = score(self._sample, self._centroids, labelled, seed=seed)
         return Scores(
-            silhouette,
+            of_sample.silhouette,
             davies_bouldin(in_table_order, self._sizes),
             calinski_harabasz(total, self._sizes),
+            of_sample.segment_silhouettes,
         )
 
     def profiles(self) -> list[SegmentProfile]:
