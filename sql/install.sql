@@ -88,6 +88,7 @@ IF OBJECT_ID(N'sqlkmeans.run', N'U') IS NULL
         centroid_shift    float         NULL,
         mean_distance     float         NULL,
         recommendation    nvarchar(max) NULL,
+        high_water        nvarchar(100) NULL,
         CONSTRAINT pk_run PRIMARY KEY CLUSTERED (run_id),
         CONSTRAINT ck_run_kind CHECK (kind IN (N'fit', N'assign', N'rollback', N'choose_k')),
         CONSTRAINT ck_run_status CHECK (status IN (N'running', N'published', N'failed', N'finished'))
@@ -300,6 +301,16 @@ BEGIN
     INSERT INTO sqlkmeans.schema_version (version, package_version)
     VALUES (2, N'0.1.0');
 END;
+GO
+
+-- migrations/0003_high_water.sql
+-- Version 3: up to where a run has seen changes of its source.
+IF COL_LENGTH(N'sqlkmeans.run', N'high_water') IS NULL
+    ALTER TABLE sqlkmeans.run ADD high_water nvarchar(100) NULL;
+GO
+IF NOT EXISTS (SELECT 1 FROM sqlkmeans.schema_version AS v WHERE v.version = 3)
+    INSERT INTO sqlkmeans.schema_version (version, package_version)
+    VALUES (3, N'0.1.0');
 GO
 
 -- roles/sqlkmeans_reader.sql
@@ -995,6 +1006,7 @@ BEGIN
     DECLARE @type nvarchar(400);
     DECLARE @kind nvarchar(16);
     DECLARE @sample_weight nvarchar(128);
+    DECLARE @changed_by nvarchar(128);
     DECLARE @position int = 0;
     DECLARE @bytes int = 0;
 
@@ -1002,9 +1014,11 @@ BEGIN
     SET @key_columns = N'';
 
     -- JSON_VALUE gives NULL for a text of more than 4,000 characters.
-    SELECT @source = COALESCE(@source, j.source), @sample_weight = j.sample_weight
+    SELECT @source = COALESCE(@source, j.source), @sample_weight = j.sample_weight,
+        @changed_by = j.changed_by
     FROM OPENJSON(@definition) WITH (
-        source nvarchar(max) '$.source', sample_weight nvarchar(max) '$.sample_weight') AS j;
+        source nvarchar(max) '$.source', sample_weight nvarchar(max) '$.sample_weight',
+        changed_by nvarchar(max) '$.changed_by') AS j;
 
     CREATE TABLE #source_column
     (
@@ -1070,7 +1084,7 @@ BEGIN
         WHERE c.name = @name;
 
         IF LOWER(@name) IN (N'segment_id', N'segment_name', N'distance', N'run_id', N'assigned_at',
-                            N'valid_from', N'valid_to', N'cluster')
+                            N'valid_from', N'valid_to', N'cluster', N'departed')
             SET @problems = @problems + N'key: ' + @name
                 + N' is a column of the segment table itself; give it another name in a view' + @line;
         ELSE IF @type IS NULL AND @problem IS NULL
@@ -1146,6 +1160,10 @@ BEGIN
             + @line;
 
     SET @type = NULL;
+    IF @changed_by IS NOT NULL AND @problem IS NULL
+       AND NOT EXISTS (SELECT 1 FROM #source_column AS c WHERE c.name = @changed_by)
+        SET @problems = @problems + N'changed_by: the source has no column ' + @changed_by + @line;
+
     SELECT @type = c.type FROM #source_column AS c WHERE c.name = @sample_weight;
     IF @sample_weight IS NOT NULL AND @problem IS NULL
     BEGIN
@@ -1383,7 +1401,8 @@ IF OBJECT_ID(N'sqlkmeans.create_staging', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.create_staging AS RETURN 0;');
 GO
 -- A run's staging table, which operators may fill and read. Names and types in @key_columns are
--- quoted by check_definition.
+-- quoted by check_definition. A customer may be in it twice: as departed under the key that is
+-- published, and under one that differs only where the collation does not look.
 ALTER PROCEDURE sqlkmeans.create_staging
     @run_id      bigint,
     @key         nvarchar(max),
@@ -1395,8 +1414,8 @@ BEGIN
     DECLARE @staging nvarchar(200) =
         N'sqlkmeans.' + QUOTENAME(N'staging_' + CAST(@run_id AS nvarchar(20)));
     DECLARE @statement nvarchar(max) = N'CREATE TABLE ' + @staging + N' (' + @key_columns
-        + N'cluster int NOT NULL, distance float NOT NULL, PRIMARY KEY CLUSTERED ('
-        + sqlkmeans.each_name(@key, N'{}', N', ') + N'));';
+        + N'cluster int NOT NULL, distance float NOT NULL, departed bit NOT NULL DEFAULT (0), '
+        + N'PRIMARY KEY CLUSTERED (' + sqlkmeans.each_name(@key, N'{}', N', ') + N', departed));';
 
     EXECUTE sqlkmeans.as_owner @statement = @statement;
     SET @statement = N'GRANT SELECT, INSERT ON ' + @staging + N' TO sqlkmeans_operator;';
@@ -1496,7 +1515,8 @@ IF OBJECT_ID(N'sqlkmeans.apply_labels', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.apply_labels AS RETURN 0;');
 GO
 -- Turns a run's staged labels into changes of the segment table and its history. Runs in the
--- caller's transaction, under the segmentation's lock.
+-- caller's transaction, under the segmentation's lock. Where only changes were staged, customers
+-- departed who are staged as departed; else those departed who are not staged.
 ALTER PROCEDURE sqlkmeans.apply_labels
     @segmentation nvarchar(128),
     @target       nvarchar(1000),
@@ -1505,6 +1525,7 @@ ALTER PROCEDURE sqlkmeans.apply_labels
     @segment_ids  nvarchar(max),
     @now          datetime2(6),
     @tolerance    float,
+    @changes_only bit = 0,
     @arrived      bigint OUTPUT,
     @moved        bigint OUTPUT,
     @departed     bigint OUTPUT,
@@ -1532,7 +1553,7 @@ BEGIN
 
     -- A cluster without a segment would drop its customers from the result in silence.
     SET @statement = N'SELECT @arrived = COUNT_BIG(*) FROM (SELECT DISTINCT l.cluster FROM '
-        + @staging + N' AS l) AS s WHERE NOT EXISTS '
+        + @staging + N' AS l WHERE l.departed = 0) AS s WHERE NOT EXISTS '
         + N'(SELECT 1 FROM OPENJSON(@text) AS j WHERE CAST(j.[key] AS int) = s.cluster);';
     EXECUTE sqlkmeans.as_owner
         @statement = @statement, @text = @segment_ids, @arrived = @found OUTPUT;
@@ -1560,6 +1581,7 @@ INSERT INTO ' + @table + N' WITH (TABLOCK) (' + @keys + N', segment_id, distance
 SELECT ' + @staged_keys + N', l.segment_id, s.distance, @run_id, @now
 FROM ' + @staging + N' AS s
 INNER JOIN #label AS l ON l.cluster = s.cluster
+WHERE s.departed = 0
 ORDER BY ' + @staged_keys + N';
 SET @arrived = ROWCOUNT_BIG();
 INSERT INTO ' + @history + N' WITH (TABLOCK) (' + @keys
@@ -1578,23 +1600,19 @@ INTO #change
 FROM ' + @staging + N' AS s
 INNER JOIN #label AS l ON l.cluster = s.cluster
 LEFT JOIN ' + @table + N' AS t ON ' + @same + N'
-WHERE t.segment_id IS NULL
-   OR t.segment_id <> l.segment_id
-   OR ABS(t.distance - s.distance) > @tolerance;
+WHERE s.departed = 0
+  AND (t.segment_id IS NULL
+       OR t.segment_id <> l.segment_id
+       OR ABS(t.distance - s.distance) > @tolerance);
 
 SELECT ' + @published_keys + N'
 INTO #departed
 FROM ' + @table + N' AS t
-WHERE NOT EXISTS (SELECT 1 FROM ' + @staging + N' AS s WHERE ' + @same + N');
-
-DECLARE @any int;
-DECLARE @changes bigint =
-    (SELECT COUNT_BIG(*) FROM #change) + (SELECT COUNT_BIG(*) FROM #departed);
-
--- Under READ COMMITTED with locks, one statement could otherwise read some rows before and some
--- after the change. Where READ_COMMITTED_SNAPSHOT is on, nobody waits.
-IF @changes > 0
-    SELECT TOP (1) @any = t.segment_id FROM ' + @table + N' AS t WITH (TABLOCKX, HOLDLOCK);
+WHERE ' + CASE WHEN @changes_only = 1
+            THEN N'EXISTS (SELECT 1 FROM ' + @staging + N' AS s WHERE ' + @same
+                + N' AND s.departed = 1)
+  AND ' ELSE N'' END + N'NOT EXISTS (SELECT 1 FROM ' + @staging + N' AS s WHERE ' + @same
+            + N' AND s.departed = 0);
 
 UPDATE t
 SET valid_to = @now
@@ -1608,6 +1626,21 @@ SET valid_to = @now
 FROM ' + @history + N' AS t
 INNER JOIN #departed AS c ON ' + @changed + N'
 WHERE t.valid_to IS NULL;
+
+INSERT INTO ' + @history + N' (' + @keys + N', segment_id, distance, valid_from, valid_to, run_id)
+SELECT ' + @change_keys + N', c.segment_id, c.distance, @now, NULL, @run_id
+FROM #change AS c
+WHERE c.[sqlkmeans previous] IS NULL OR c.[sqlkmeans previous] <> c.segment_id;
+
+DECLARE @any int;
+DECLARE @changes bigint =
+    (SELECT COUNT_BIG(*) FROM #change) + (SELECT COUNT_BIG(*) FROM #departed);
+
+-- Under READ COMMITTED with locks, one statement could otherwise read some rows before and some
+-- after the change. Where READ_COMMITTED_SNAPSHOT is on, nobody waits; where not, readers wait from
+-- here on, so the history is written before.
+IF @changes > 0
+    SELECT TOP (1) @any = t.segment_id FROM ' + @table + N' AS t WITH (TABLOCKX, HOLDLOCK);
 
 UPDATE t
 SET segment_id = c.segment_id, distance = c.distance, run_id = @run_id, assigned_at = @now
@@ -1634,11 +1667,6 @@ FROM #change AS c
 WHERE c.[sqlkmeans previous] IS NULL;
 SET @arrived = ROWCOUNT_BIG();
 
-INSERT INTO ' + @history + N' (' + @keys + N', segment_id, distance, valid_from, valid_to, run_id)
-SELECT ' + @change_keys + N', c.segment_id, c.distance, @now, NULL, @run_id
-FROM #change AS c
-WHERE c.[sqlkmeans previous] IS NULL OR c.[sqlkmeans previous] <> c.segment_id;
-
 SET @written = @written + @moved + @departed + @arrived;
 DROP TABLE #change;
 DROP TABLE #departed;
@@ -1649,6 +1677,41 @@ DROP TABLE #departed;
         @statement = @statement, @run_id = @run_id, @text = @segment_ids, @now = @now,
         @tolerance = @tolerance, @arrived = @arrived OUTPUT, @moved = @moved OUTPUT,
         @departed = @departed OUTPUT, @written = @written OUTPUT;
+END;
+GO
+
+-- procedures/check_sizes.sql
+IF OBJECT_ID(N'sqlkmeans.check_sizes', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.check_sizes AS RETURN 0;');
+GO
+-- Refuses a publication of changes after which the segments are not as large as the run counted
+-- them: somebody else changed the table since the run compared it with its labels.
+ALTER PROCEDURE sqlkmeans.check_sizes
+    @target      nvarchar(1000),
+    @publication nvarchar(max)
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @segments nvarchar(max) = JSON_QUERY(@publication, '$.tables.segment');
+    DECLARE @differences bigint;
+    DECLARE @problems nvarchar(max);
+    DECLARE @statement nvarchar(max) = N'SELECT @arrived = COUNT_BIG(*) FROM ('
+        + N'SELECT t.segment_id, COUNT_BIG(*) AS size FROM ' + sqlkmeans.quoted_name(@target, N'')
+        + N' AS t GROUP BY t.segment_id) AS p FULL JOIN ('
+        + N'SELECT j.segment_id, j.size FROM OPENJSON(@text) WITH ('
+        + N'segment_id int ''$.segment_id'', size bigint ''$.size'') AS j'
+        + N' WHERE j.segment_id > 0) AS e ON e.segment_id = p.segment_id'
+        + N' WHERE COALESCE(p.size, 0) <> COALESCE(e.size, 0);';
+
+    EXECUTE sqlkmeans.as_owner
+        @statement = @statement, @text = @segments, @arrived = @differences OUTPUT;
+    IF @differences > 0
+    BEGIN
+        SET @problems = @target + N' was changed by somebody else while this run went on; '
+            + N'nothing was published; run again';
+        EXECUTE sqlkmeans.raise_problems @number = 50004, @problems = @problems;
+    END;
 END;
 GO
 
@@ -1686,7 +1749,8 @@ BEGIN
         psi = COALESCE(j.psi, r.psi),
         centroid_shift = COALESCE(j.centroid_shift, r.centroid_shift),
         mean_distance = COALESCE(j.mean_distance, r.mean_distance),
-        recommendation = COALESCE(j.recommendation_object, j.recommendation, r.recommendation)
+        recommendation = COALESCE(j.recommendation_object, j.recommendation, r.recommendation),
+        high_water = COALESCE(j.high_water, r.high_water)
     FROM sqlkmeans.run AS r
     CROSS JOIN OPENJSON(@publication, '$.run') WITH (
         k                 int           '$.k',
@@ -1714,7 +1778,8 @@ BEGIN
         centroid_shift    float         '$.centroid_shift',
         mean_distance     float         '$.mean_distance',
         recommendation_object nvarchar(max) '$.recommendation' AS JSON,
-        recommendation    nvarchar(max) '$.recommendation'
+        recommendation    nvarchar(max) '$.recommendation',
+        high_water        nvarchar(100) '$.high_water'
     ) AS j
     WHERE r.run_id = @run_id;
 
@@ -2607,6 +2672,7 @@ ALTER PROCEDURE sqlkmeans.define_segmentation
     @winsorize     nvarchar(100) = NULL,
     @sample_weight nvarchar(128) = NULL,
     @guard         nvarchar(max) = NULL,
+    @changed_by    nvarchar(128) = NULL,
     @engine        nvarchar(32)  = N'local',
     @sample_rows   int           = 100000,
     @min_group     int           = 10,
@@ -2646,14 +2712,16 @@ BEGIN
                 N'A column of the source: how much a customer counts in the fit.'),
             (16, N'@guard', N'nvarchar(max)', N'NULL',
                 N'How much a run may differ from the one before: JSON {"action": "refuse", "psi": 0.5}.'),
-            (17, N'@engine', N'nvarchar(32)', N'N''local''',
+            (17, N'@changed_by', N'nvarchar(128)', N'NULL',
+                N'A column that grows when a row changes; sqlkmeans assign reads only such rows.'),
+            (18, N'@engine', N'nvarchar(32)', N'N''local''',
                 N'Where sqlkmeans run trains: local, pushdown or in_database.'),
-            (18, N'@sample_rows', N'int', N'100000',
+            (19, N'@sample_rows', N'int', N'100000',
                 N'Starts run on so many rows at most, 0 to 10,000,000; with pushdown, 0 reads none.'),
-            (19, N'@min_group', N'int', N'10',
+            (20, N'@min_group', N'int', N'10',
                 N'With @sample_rows 0, nothing about fewer customers leaves the database, 2 to 100,000.'),
-            (20, N'@execute', N'bit', N'1', N'0 shows what would be done and does nothing.'),
-            (21, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+            (21, N'@execute', N'bit', N'1', N'0 shows what would be done and does nothing.'),
+            (22, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
         ORDER BY h.position;
         RETURN 0;
@@ -2746,6 +2814,7 @@ BEGIN
         + N',"winsorize":' + COALESCE(sqlkmeans.quantiles(@winsorize), N'null')
         + N',"sample_weight":' + sqlkmeans.json_text(@sample_weight)
         + N',"guard":' + @guard
+        + N',"changed_by":' + sqlkmeans.json_text(@changed_by)
         + N',"engine":' + sqlkmeans.json_text(COALESCE(@engine, N''))
         + N',"sample_rows":' + CAST(COALESCE(@sample_rows, 0) AS nvarchar(20))
         + N',"min_group":' + CAST(COALESCE(@min_group, 0) AS nvarchar(20)) + N'}';
@@ -2923,6 +2992,7 @@ BEGIN
     DECLARE @segment_ids nvarchar(max);
     DECLARE @expected bigint;
     DECLARE @staged bigint;
+    DECLARE @changes_only bit;
     DECLARE @statement nvarchar(max);
     DECLARE @now datetime2(6);
     DECLARE @begun datetime2(6) = SYSUTCDATETIME();
@@ -2946,15 +3016,19 @@ BEGIN
     ELSE
     BEGIN
         SELECT @run = j.run, @segment_ids = j.segment_ids, @model_run_id = j.model_run_id,
-            @last_segment_id = j.last_segment_id, @tolerance = j.distance_tolerance
+            @last_segment_id = j.last_segment_id, @tolerance = j.distance_tolerance,
+            @expected = j.staged_rows, @changes_only = COALESCE(j.changes_only, 0)
         FROM OPENJSON(@publication) WITH (
             run                nvarchar(max) '$.run' AS JSON,
             segment_ids        nvarchar(max) '$.segment_ids' AS JSON,
             model_run_id       bigint        '$.model_run_id',
             last_segment_id    int           '$.last_segment_id',
-            distance_tolerance float         '$.distance_tolerance'
+            distance_tolerance float         '$.distance_tolerance',
+            staged_rows        bigint        '$.staged_rows',
+            changes_only       bit           '$.changes_only'
         ) AS j;
-        SET @expected = TRY_CAST(JSON_VALUE(@run, '$.rows') AS bigint);
+        IF @expected IS NULL AND @changes_only = 0
+            SET @expected = TRY_CAST(JSON_VALUE(@run, '$.rows') AS bigint);
 
         IF @segment_ids IS NULL
             SET @problems = @problems
@@ -2964,7 +3038,12 @@ BEGIN
         IF @last_segment_id IS NULL
             SET @problems = @problems + N'@publication: last_segment_id is missing' + @line;
         IF @expected IS NULL
-            SET @problems = @problems + N'@publication: run.rows is missing' + @line;
+            SET @problems = @problems + N'@publication: '
+                + CASE WHEN @changes_only = 1 THEN N'staged_rows' ELSE N'run.rows' END
+                + N' is missing' + @line;
+        IF @changes_only = 1 AND JSON_QUERY(@publication, '$.tables.segment') IS NULL
+            SET @problems = @problems + N'@publication: tables.segment is missing; the sizes of '
+                + N'the segments tell whether the changes were all' + @line;
     END;
 
     EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
@@ -2990,8 +3069,10 @@ BEGIN
         EXECUTE sqlkmeans.apply_labels
             @segmentation = @segmentation, @target = @target, @key = @key, @run_id = @run_id,
             @segment_ids = @segment_ids, @now = @now, @tolerance = @tolerance,
-            @arrived = @arrived OUTPUT, @moved = @moved OUTPUT, @departed = @departed OUTPUT,
-            @written = @written OUTPUT;
+            @changes_only = @changes_only, @arrived = @arrived OUTPUT, @moved = @moved OUTPUT,
+            @departed = @departed OUTPUT, @written = @written OUTPUT;
+        IF @changes_only = 1
+            EXECUTE sqlkmeans.check_sizes @target = @target, @publication = @publication;
         EXECUTE sqlkmeans.store_result @run_id = @run_id, @publication = @publication;
         EXECUTE sqlkmeans.finish_run
             @segmentation = @segmentation, @run_id = @run_id, @model_run_id = @model_run_id,
@@ -3049,9 +3130,9 @@ BEGIN
         SELECT h.parameter, h.type, h.[default], h.meaning
         FROM (VALUES
             (1, N'@run_id', N'bigint', N'NULL',
-                N'A run that start_run made and whose staging table holds a label for every customer.'),
+                N'A run that start_run made and whose staging table holds its labels, all or only the changes.'),
             (2, N'@publication', N'nvarchar(max)', N'NULL',
-                N'JSON: segment_ids, model_run_id, run, tables, last_segment_id, distance_tolerance.'),
+                N'JSON: segment_ids, model_run_id, run, tables, last_segment_id, distance_tolerance, staged_rows, changes_only.'),
             (3, N'@arrived', N'bigint OUTPUT', N'NULL', N'Customers that came.'),
             (4, N'@moved', N'bigint OUTPUT', N'NULL', N'Customers that changed segment.'),
             (5, N'@departed', N'bigint OUTPUT', N'NULL', N'Customers that left.'),

@@ -33,10 +33,10 @@ else:
 
 READ_ON = "docs/definition.md"
 
-#: Columns of the published tables, which a key column would collide with.
+#: Columns of the published tables and of staging, which a key column would collide with.
 PUBLISHED_COLUMNS = frozenset(
     {"segment_id", "segment_name", "distance", "run_id", "assigned_at", "valid_from", "valid_to",
-     "cluster"}
+     "cluster", "departed"}
 )  # fmt: skip
 
 
@@ -171,6 +171,9 @@ class Segmentation(_Strict):
     sample_weight : str, optional
         A column of the source: how much a customer counts in the fit.
     guard : Guard
+    changed_by : str, optional
+        A column of the source that grows whenever a row changes; `assign` then reads only rows
+        that changed since the run before.
     engine : {"local", "pushdown", "in_database"}, default="local"
         ``local`` in this process, ``pushdown`` by aggregate queries where the rows are,
         ``in_database`` by Python inside SQL Server.
@@ -206,6 +209,7 @@ class Segmentation(_Strict):
     winsorize: Quantiles | None = None
     sample_weight: ColumnName | None = None
     guard: Guard = Guard()
+    changed_by: ColumnName | None = None
     engine: Literal["local", "pushdown", "in_database"] = "local"
     sample_rows: Annotated[int, Field(strict=True, ge=0, le=10_000_000)] = 100_000
     min_group: Annotated[int, Field(strict=True, ge=2, le=100_000)] = 10

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
@@ -19,6 +20,7 @@ from sqlkmeans.definition import Segmentation
 from sqlkmeans.description import describe
 from sqlkmeans.engines import Engine, Fit, open_engine
 from sqlkmeans.errors import DatabaseError, DataError, DefinitionError, SqlKMeansError
+from sqlkmeans.incremental import Seen, assign_changes, last_seen
 from sqlkmeans.model import SegmentModel
 from sqlkmeans.progress import Progress
 from sqlkmeans.registry import (
@@ -50,10 +52,12 @@ def run(
     if segmentation.engine == "in_database":
         return _run_inside(database, segmentation, "fit", progress)
     asked = None if segmentation.k == "auto" else segmentation.k
-    with (
-        _recorded_run(database, segmentation, "fit", k=asked) as run_id,
-        _opened(database, segmentation, segmentation.columns, progress) as engine,
-    ):
+    with ExitStack() as stack:
+        run_id = stack.enter_context(_recorded_run(database, segmentation, "fit", k=asked))
+        seen = _high_water(database, segmentation)
+        engine = stack.enter_context(
+            _opened(database, segmentation, segmentation.columns, progress)
+        )
         with progress.step("fit"):
             fit = engine.fit(segmentation, segmentation.to_features(), today)
         with progress.step("assign"):
@@ -76,7 +80,7 @@ def run(
                     run_id=run_id,
                     segment_ids=segment_ids,
                     model_run_id=run_id,
-                    run={**found.run_row(), **watched.run, "n_iter": fit.n_iter,
+                    run={**found.run_row(), **watched.run, **seen, "n_iter": fit.n_iter,
                          "warnings": json.dumps(warnings), **_recommendation(fit.choice),
                          **_seconds(progress)},
                     tables={**model.to_rows(), **tables, "feature_drift": watched.drift,
@@ -108,6 +112,18 @@ def assign(
     with _recorded_run(database, segmentation, "assign") as run_id:
         # Again, now that the lock keeps another run from publishing a new one.
         model, model_run_id = _active_model(database, segmentation)
+        seen = _high_water(database, segmentation)
+        before = last_seen(database, segmentation, model_run_id) if seen else None
+        if isinstance(before, Seen):
+            changes = assign_changes(
+                database, segmentation, model, model_run_id, run_id, before, progress
+            )
+            with progress.step("publish"):
+                last = _last_segment_id(database, segmentation)
+                changes = replace(changes, run={**changes.run, **seen}, last_segment_id=last)
+                database.publish(segmentation, changes)
+            return run_result(database, run_id, progress.rounded())
+        read_all = [f"all rows were read: {before}"] if before else []
         with _opened(database, segmentation, model.columns, progress) as engine:
             with progress.step("assign"):
                 engine.label(model.preparation, model.centroids)
@@ -130,8 +146,8 @@ def assign(
                         run_id=run_id,
                         segment_ids=segment_ids,
                         model_run_id=model_run_id,
-                        run={**found.run_row(), **watched.run, "warnings": json.dumps(warnings),
-                             **_seconds(progress)},
+                        run={**found.run_row(), **watched.run, **seen,
+                             "warnings": json.dumps([*warnings, *read_all]), **_seconds(progress)},
                         tables={**found.tables(database, segmentation, segment_ids, {}),
                                 "feature_drift": watched.drift},
                         last_segment_id=_last_segment_id(database, segmentation),
@@ -325,6 +341,13 @@ def _seconds(progress: Progress) -> dict[str, float]:
 def _recommendation(choice: KChoice | None) -> dict[str, Any]:
     """What the run row keeps of a choice of k."""
     return {"recommendation": json.dumps(choice.recommendation.to_dict())} if choice else {}
+
+
+def _high_water(database: Database, segmentation: Segmentation) -> dict[str, Any]:
+    """What the run's row keeps of the changes that it is about to see; before it reads."""
+    if segmentation.changed_by is None:
+        return {}
+    return {"high_water": database.high_water(segmentation)}
 
 
 def _last_segment_id(database: Database, segmentation: Segmentation) -> int:

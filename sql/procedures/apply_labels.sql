@@ -2,7 +2,8 @@ IF OBJECT_ID(N'sqlkmeans.apply_labels', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.apply_labels AS RETURN 0;');
 GO
 -- Turns a run's staged labels into changes of the segment table and its history. Runs in the
--- caller's transaction, under the segmentation's lock.
+-- caller's transaction, under the segmentation's lock. Where only changes were staged, customers
+-- departed who are staged as departed; else those departed who are not staged.
 ALTER PROCEDURE sqlkmeans.apply_labels
     @segmentation nvarchar(128),
     @target       nvarchar(1000),
@@ -11,6 +12,7 @@ ALTER PROCEDURE sqlkmeans.apply_labels
     @segment_ids  nvarchar(max),
     @now          datetime2(6),
     @tolerance    float,
+    @changes_only bit = 0,
     @arrived      bigint OUTPUT,
     @moved        bigint OUTPUT,
     @departed     bigint OUTPUT,
@@ -38,7 +40,7 @@ BEGIN
 
     -- A cluster without a segment would drop its customers from the result in silence.
     SET @statement = N'SELECT @arrived = COUNT_BIG(*) FROM (SELECT DISTINCT l.cluster FROM '
-        + @staging + N' AS l) AS s WHERE NOT EXISTS '
+        + @staging + N' AS l WHERE l.departed = 0) AS s WHERE NOT EXISTS '
         + N'(SELECT 1 FROM OPENJSON(@text) AS j WHERE CAST(j.[key] AS int) = s.cluster);';
     EXECUTE sqlkmeans.as_owner
         @statement = @statement, @text = @segment_ids, @arrived = @found OUTPUT;
@@ -66,6 +68,7 @@ INSERT INTO ' + @table + N' WITH (TABLOCK) (' + @keys + N', segment_id, distance
 SELECT ' + @staged_keys + N', l.segment_id, s.distance, @run_id, @now
 FROM ' + @staging + N' AS s
 INNER JOIN #label AS l ON l.cluster = s.cluster
+WHERE s.departed = 0
 ORDER BY ' + @staged_keys + N';
 SET @arrived = ROWCOUNT_BIG();
 INSERT INTO ' + @history + N' WITH (TABLOCK) (' + @keys
@@ -84,23 +87,19 @@ INTO #change
 FROM ' + @staging + N' AS s
 INNER JOIN #label AS l ON l.cluster = s.cluster
 LEFT JOIN ' + @table + N' AS t ON ' + @same + N'
-WHERE t.segment_id IS NULL
-   OR t.segment_id <> l.segment_id
-   OR ABS(t.distance - s.distance) > @tolerance;
+WHERE s.departed = 0
+  AND (t.segment_id IS NULL
+       OR t.segment_id <> l.segment_id
+       OR ABS(t.distance - s.distance) > @tolerance);
 
 SELECT ' + @published_keys + N'
 INTO #departed
 FROM ' + @table + N' AS t
-WHERE NOT EXISTS (SELECT 1 FROM ' + @staging + N' AS s WHERE ' + @same + N');
-
-DECLARE @any int;
-DECLARE @changes bigint =
-    (SELECT COUNT_BIG(*) FROM #change) + (SELECT COUNT_BIG(*) FROM #departed);
-
--- Under READ COMMITTED with locks, one statement could otherwise read some rows before and some
--- after the change. Where READ_COMMITTED_SNAPSHOT is on, nobody waits.
-IF @changes > 0
-    SELECT TOP (1) @any = t.segment_id FROM ' + @table + N' AS t WITH (TABLOCKX, HOLDLOCK);
+WHERE ' + CASE WHEN @changes_only = 1
+            THEN N'EXISTS (SELECT 1 FROM ' + @staging + N' AS s WHERE ' + @same
+                + N' AND s.departed = 1)
+  AND ' ELSE N'' END + N'NOT EXISTS (SELECT 1 FROM ' + @staging + N' AS s WHERE ' + @same
+            + N' AND s.departed = 0);
 
 UPDATE t
 SET valid_to = @now
@@ -114,6 +113,21 @@ SET valid_to = @now
 FROM ' + @history + N' AS t
 INNER JOIN #departed AS c ON ' + @changed + N'
 WHERE t.valid_to IS NULL;
+
+INSERT INTO ' + @history + N' (' + @keys + N', segment_id, distance, valid_from, valid_to, run_id)
+SELECT ' + @change_keys + N', c.segment_id, c.distance, @now, NULL, @run_id
+FROM #change AS c
+WHERE c.[sqlkmeans previous] IS NULL OR c.[sqlkmeans previous] <> c.segment_id;
+
+DECLARE @any int;
+DECLARE @changes bigint =
+    (SELECT COUNT_BIG(*) FROM #change) + (SELECT COUNT_BIG(*) FROM #departed);
+
+-- Under READ COMMITTED with locks, one statement could otherwise read some rows before and some
+-- after the change. Where READ_COMMITTED_SNAPSHOT is on, nobody waits; where not, readers wait from
+-- here on, so the history is written before.
+IF @changes > 0
+    SELECT TOP (1) @any = t.segment_id FROM ' + @table + N' AS t WITH (TABLOCKX, HOLDLOCK);
 
 UPDATE t
 SET segment_id = c.segment_id, distance = c.distance, run_id = @run_id, assigned_at = @now
@@ -139,11 +153,6 @@ SELECT ' + @change_keys + N', c.segment_id, c.distance, @run_id, @now
 FROM #change AS c
 WHERE c.[sqlkmeans previous] IS NULL;
 SET @arrived = ROWCOUNT_BIG();
-
-INSERT INTO ' + @history + N' (' + @keys + N', segment_id, distance, valid_from, valid_to, run_id)
-SELECT ' + @change_keys + N', c.segment_id, c.distance, @now, NULL, @run_id
-FROM #change AS c
-WHERE c.[sqlkmeans previous] IS NULL OR c.[sqlkmeans previous] <> c.segment_id;
 
 SET @written = @written + @moved + @departed + @arrived;
 DROP TABLE #change;

@@ -22,6 +22,7 @@ BEGIN
     DECLARE @type nvarchar(400);
     DECLARE @kind nvarchar(16);
     DECLARE @sample_weight nvarchar(128);
+    DECLARE @changed_by nvarchar(128);
     DECLARE @position int = 0;
     DECLARE @bytes int = 0;
 
@@ -29,9 +30,11 @@ BEGIN
     SET @key_columns = N'';
 
     -- JSON_VALUE gives NULL for a text of more than 4,000 characters.
-    SELECT @source = COALESCE(@source, j.source), @sample_weight = j.sample_weight
+    SELECT @source = COALESCE(@source, j.source), @sample_weight = j.sample_weight,
+        @changed_by = j.changed_by
     FROM OPENJSON(@definition) WITH (
-        source nvarchar(max) '$.source', sample_weight nvarchar(max) '$.sample_weight') AS j;
+        source nvarchar(max) '$.source', sample_weight nvarchar(max) '$.sample_weight',
+        changed_by nvarchar(max) '$.changed_by') AS j;
 
     CREATE TABLE #source_column
     (
@@ -97,7 +100,7 @@ BEGIN
         WHERE c.name = @name;
 
         IF LOWER(@name) IN (N'segment_id', N'segment_name', N'distance', N'run_id', N'assigned_at',
-                            N'valid_from', N'valid_to', N'cluster')
+                            N'valid_from', N'valid_to', N'cluster', N'departed')
             SET @problems = @problems + N'key: ' + @name
                 + N' is a column of the segment table itself; give it another name in a view' + @line;
         ELSE IF @type IS NULL AND @problem IS NULL
@@ -173,6 +176,10 @@ BEGIN
             + @line;
 
     SET @type = NULL;
+    IF @changed_by IS NOT NULL AND @problem IS NULL
+       AND NOT EXISTS (SELECT 1 FROM #source_column AS c WHERE c.name = @changed_by)
+        SET @problems = @problems + N'changed_by: the source has no column ' + @changed_by + @line;
+
     SELECT @type = c.type FROM #source_column AS c WHERE c.name = @sample_weight;
     IF @sample_weight IS NOT NULL AND @problem IS NULL
     BEGIN

@@ -19,6 +19,7 @@ ALTER PROCEDURE sqlkmeans.define_segmentation
     @winsorize     nvarchar(100) = NULL,
     @sample_weight nvarchar(128) = NULL,
     @guard         nvarchar(max) = NULL,
+    @changed_by    nvarchar(128) = NULL,
     @engine        nvarchar(32)  = N'local',
     @sample_rows   int           = 100000,
     @min_group     int           = 10,
@@ -58,14 +59,16 @@ BEGIN
                 N'A column of the source: how much a customer counts in the fit.'),
             (16, N'@guard', N'nvarchar(max)', N'NULL',
                 N'How much a run may differ from the one before: JSON {"action": "refuse", "psi": 0.5}.'),
-            (17, N'@engine', N'nvarchar(32)', N'N''local''',
+            (17, N'@changed_by', N'nvarchar(128)', N'NULL',
+                N'A column that grows when a row changes; sqlkmeans assign reads only such rows.'),
+            (18, N'@engine', N'nvarchar(32)', N'N''local''',
                 N'Where sqlkmeans run trains: local, pushdown or in_database.'),
-            (18, N'@sample_rows', N'int', N'100000',
+            (19, N'@sample_rows', N'int', N'100000',
                 N'Starts run on so many rows at most, 0 to 10,000,000; with pushdown, 0 reads none.'),
-            (19, N'@min_group', N'int', N'10',
+            (20, N'@min_group', N'int', N'10',
                 N'With @sample_rows 0, nothing about fewer customers leaves the database, 2 to 100,000.'),
-            (20, N'@execute', N'bit', N'1', N'0 shows what would be done and does nothing.'),
-            (21, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+            (21, N'@execute', N'bit', N'1', N'0 shows what would be done and does nothing.'),
+            (22, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
         ORDER BY h.position;
         RETURN 0;
@@ -158,6 +161,7 @@ BEGIN
         + N',"winsorize":' + COALESCE(sqlkmeans.quantiles(@winsorize), N'null')
         + N',"sample_weight":' + sqlkmeans.json_text(@sample_weight)
         + N',"guard":' + @guard
+        + N',"changed_by":' + sqlkmeans.json_text(@changed_by)
         + N',"engine":' + sqlkmeans.json_text(COALESCE(@engine, N''))
         + N',"sample_rows":' + CAST(COALESCE(@sample_rows, 0) AS nvarchar(20))
         + N',"min_group":' + CAST(COALESCE(@min_group, 0) AS nvarchar(20)) + N'}';

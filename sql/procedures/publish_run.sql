@@ -19,9 +19,9 @@ BEGIN
         SELECT h.parameter, h.type, h.[default], h.meaning
         FROM (VALUES
             (1, N'@run_id', N'bigint', N'NULL',
-                N'A run that start_run made and whose staging table holds a label for every customer.'),
+                N'A run that start_run made and whose staging table holds its labels, all or only the changes.'),
             (2, N'@publication', N'nvarchar(max)', N'NULL',
-                N'JSON: segment_ids, model_run_id, run, tables, last_segment_id, distance_tolerance.'),
+                N'JSON: segment_ids, model_run_id, run, tables, last_segment_id, distance_tolerance, staged_rows, changes_only.'),
             (3, N'@arrived', N'bigint OUTPUT', N'NULL', N'Customers that came.'),
             (4, N'@moved', N'bigint OUTPUT', N'NULL', N'Customers that changed segment.'),
             (5, N'@departed', N'bigint OUTPUT', N'NULL', N'Customers that left.'),

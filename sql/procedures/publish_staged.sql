@@ -28,6 +28,7 @@ BEGIN
     DECLARE @segment_ids nvarchar(max);
     DECLARE @expected bigint;
     DECLARE @staged bigint;
+    DECLARE @changes_only bit;
     DECLARE @statement nvarchar(max);
     DECLARE @now datetime2(6);
     DECLARE @begun datetime2(6) = SYSUTCDATETIME();
@@ -51,15 +52,19 @@ BEGIN
     ELSE
     BEGIN
         SELECT @run = j.run, @segment_ids = j.segment_ids, @model_run_id = j.model_run_id,
-            @last_segment_id = j.last_segment_id, @tolerance = j.distance_tolerance
+            @last_segment_id = j.last_segment_id, @tolerance = j.distance_tolerance,
+            @expected = j.staged_rows, @changes_only = COALESCE(j.changes_only, 0)
         FROM OPENJSON(@publication) WITH (
             run                nvarchar(max) '$.run' AS JSON,
             segment_ids        nvarchar(max) '$.segment_ids' AS JSON,
             model_run_id       bigint        '$.model_run_id',
             last_segment_id    int           '$.last_segment_id',
-            distance_tolerance float         '$.distance_tolerance'
+            distance_tolerance float         '$.distance_tolerance',
+            staged_rows        bigint        '$.staged_rows',
+            changes_only       bit           '$.changes_only'
         ) AS j;
-        SET @expected = TRY_CAST(JSON_VALUE(@run, '$.rows') AS bigint);
+        IF @expected IS NULL AND @changes_only = 0
+            SET @expected = TRY_CAST(JSON_VALUE(@run, '$.rows') AS bigint);
 
         IF @segment_ids IS NULL
             SET @problems = @problems
@@ -69,7 +74,12 @@ BEGIN
         IF @last_segment_id IS NULL
             SET @problems = @problems + N'@publication: last_segment_id is missing' + @line;
         IF @expected IS NULL
-            SET @problems = @problems + N'@publication: run.rows is missing' + @line;
+            SET @problems = @problems + N'@publication: '
+                + CASE WHEN @changes_only = 1 THEN N'staged_rows' ELSE N'run.rows' END
+                + N' is missing' + @line;
+        IF @changes_only = 1 AND JSON_QUERY(@publication, '$.tables.segment') IS NULL
+            SET @problems = @problems + N'@publication: tables.segment is missing; the sizes of '
+                + N'the segments tell whether the changes were all' + @line;
     END;
 
     EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
@@ -95,8 +105,10 @@ BEGIN
         EXECUTE sqlkmeans.apply_labels
             @segmentation = @segmentation, @target = @target, @key = @key, @run_id = @run_id,
             @segment_ids = @segment_ids, @now = @now, @tolerance = @tolerance,
-            @arrived = @arrived OUTPUT, @moved = @moved OUTPUT, @departed = @departed OUTPUT,
-            @written = @written OUTPUT;
+            @changes_only = @changes_only, @arrived = @arrived OUTPUT, @moved = @moved OUTPUT,
+            @departed = @departed OUTPUT, @written = @written OUTPUT;
+        IF @changes_only = 1
+            EXECUTE sqlkmeans.check_sizes @target = @target, @publication = @publication;
         EXECUTE sqlkmeans.store_result @run_id = @run_id, @publication = @publication;
         EXECUTE sqlkmeans.finish_run
             @segmentation = @segmentation, @run_id = @run_id, @model_run_id = @model_run_id,

@@ -31,7 +31,8 @@ BEGIN
         psi = COALESCE(j.psi, r.psi),
         centroid_shift = COALESCE(j.centroid_shift, r.centroid_shift),
         mean_distance = COALESCE(j.mean_distance, r.mean_distance),
-        recommendation = COALESCE(j.recommendation_object, j.recommendation, r.recommendation)
+        recommendation = COALESCE(j.recommendation_object, j.recommendation, r.recommendation),
+        high_water = COALESCE(j.high_water, r.high_water)
     FROM sqlkmeans.run AS r
     CROSS JOIN OPENJSON(@publication, '$.run') WITH (
         k                 int           '$.k',
@@ -59,7 +60,8 @@ BEGIN
         centroid_shift    float         '$.centroid_shift',
         mean_distance     float         '$.mean_distance',
         recommendation_object nvarchar(max) '$.recommendation' AS JSON,
-        recommendation    nvarchar(max) '$.recommendation'
+        recommendation    nvarchar(max) '$.recommendation',
+        high_water        nvarchar(100) '$.high_water'
     ) AS j
     WHERE r.run_id = @run_id;
 

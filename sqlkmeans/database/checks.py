@@ -75,7 +75,13 @@ def _feature_problems(column: Column, feature_type: str) -> list[str]:
 def _missing_columns(segmentation: Segmentation, columns: dict[str, Column]) -> list[str]:
     problems = []
     weight = [segmentation.sample_weight] if segmentation.sample_weight else []
-    wanted = {"key": segmentation.key, "feature": segmentation.columns, "sample_weight": weight}
+    changed_by = [segmentation.changed_by] if segmentation.changed_by else []
+    wanted = {
+        "key": segmentation.key,
+        "feature": segmentation.columns,
+        "sample_weight": weight,
+        "changed_by": changed_by,
+    }
     for role, names in wanted.items():
         for name in names:
             if name not in columns:

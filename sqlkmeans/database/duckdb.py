@@ -19,9 +19,9 @@ from sqlalchemy.engine import URL
 from sqlalchemy.pool import StaticPool
 
 from sqlkmeans._version import __version__
-from sqlkmeans.database import tables
+from sqlkmeans.database import duckdb_changes, tables
 from sqlkmeans.database.catalog import Catalog
-from sqlkmeans.database.duckdb_labels import KeyColumn, LabelTables, staging_name
+from sqlkmeans.database.duckdb_labels import UNCHANGED, KeyColumn, LabelTables, staging_name
 from sqlkmeans.database.duckdb_workspace import DuckDBWorkspace
 from sqlkmeans.database.interface import (
     Batch,
@@ -245,6 +245,22 @@ class DuckDBDatabase(Database):
     ) -> list[tuple[int | None, int | None, int]]:
         return self._labels(segmentation).movement(from_run_id, to_run_id)
 
+    # Changes of a source
+
+    def high_water(self, segmentation: Segmentation) -> str | None:
+        name = str(segmentation.changed_by)
+        types = {column.name: column.type for column in self.describe(segmentation.source)}
+        newest = duckdb_changes.newest(name, types[name])
+        row = self._native.execute(
+            f"SELECT CAST({newest} AS varchar) FROM {_relation(segmentation.source)}"
+        ).fetchone()
+        return row[0] if row else None
+
+    def changed_source(self, segmentation: Segmentation, since: str) -> str:
+        return duckdb_changes.changed_rows(
+            segmentation, since, _relation(segmentation.source), self._labels(segmentation).target
+        )
+
     # A run
 
     @contextmanager
@@ -344,6 +360,15 @@ class DuckDBDatabase(Database):
         self._native.execute(f"CREATE OR REPLACE TEMP VIEW {staging_name(run_id)} AS {query}")
         self._staged_rows = rows
 
+    def stage_unchanged(
+        self, segmentation: Segmentation, run_id: int, segment_ids: Sequence[int]
+    ) -> list[tuple[int, int, float]]:
+        clusters = self._labels(segmentation).stage_unchanged(
+            run_id, _relation(segmentation.source), segment_ids
+        )
+        self._staged_rows = sum(size for _, size, _ in clusters)
+        return clusters
+
     def overlap(self, segmentation: Segmentation, run_id: int) -> list[tuple[int, int, int]]:
         return self._labels(segmentation).overlap(run_id, segmentation.smallest_group)
 
@@ -385,6 +410,7 @@ class DuckDBDatabase(Database):
 
     def _unstage(self, run_id: int) -> None:
         self._native.execute(f"DROP VIEW IF EXISTS {staging_name(run_id)}")
+        self._native.execute(f"DROP TABLE IF EXISTS {UNCHANGED}")
         self._native.unregister("sqlkmeans_labels")
 
     def finish_choice(

@@ -14,6 +14,8 @@ from sqlkmeans.sqltext import Name, quote, quote_name
 
 # No key column has a name like this one.
 PREVIOUS = '"sqlkmeans previous"'
+#: The temporary table of labels that stay though their rows were not read.
+UNCHANGED = "sqlkmeans_unchanged"
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,35 @@ class LabelTables:
         ).fetchall()
         return flows
 
+    def stage_unchanged(
+        self, run_id: int, relation: str, segment_ids: Sequence[int]
+    ) -> list[tuple[int, int, float]]:
+        """Stage the published labels of customers of the source who have no staged one.
+
+        Returns cluster, customers and sum of squared distances of all that is then staged.
+        """
+        staged, cases = staging_name(run_id), _cases("label.segment_id", segment_ids)
+        self._native.execute(
+            f"CREATE OR REPLACE TEMP TABLE {UNCHANGED} AS "
+            f"SELECT {self._prefixed('label')}, {cases} AS cluster, label.distance "
+            f"FROM {self.target} AS label "
+            f"WHERE EXISTS (SELECT 1 FROM (SELECT * FROM {relation}) AS source "
+            f"WHERE {self._same_key('label', 'source')}) "
+            f"AND NOT EXISTS (SELECT 1 FROM {staged} WHERE {self._same_key('label', staged)})"
+        )
+        typed = ", ".join(
+            f"CAST({quote(k.name)} AS {k.type}) AS {quote(k.name)}" for k in self._keys
+        )
+        self._native.execute(
+            f"CREATE OR REPLACE TEMP VIEW {staged} AS "
+            f"SELECT {typed}, cluster, distance FROM sqlkmeans_labels "
+            f"UNION ALL SELECT * FROM {UNCHANGED}"
+        )
+        rows = self._native.execute(
+            f"SELECT cluster, COUNT(*), SUM(distance * distance) FROM {staged} GROUP BY ALL"
+        ).fetchall()
+        return [(int(cluster), int(size), float(within)) for cluster, size, within in rows]
+
     def apply_staged(
         self, run_id: int, segment_ids: Sequence[int], now: datetime, tolerance: float
     ) -> Counts:
@@ -250,3 +281,11 @@ class LabelTables:
     def _write(self, statement: str, **values: object) -> int:
         row = self._native.execute(statement, values or None).fetchone()
         return int(row[0]) if row else 0
+
+
+def _cases(column: str, segment_ids: Sequence[int]) -> str:
+    """The cluster of each segment id."""
+    cases = " ".join(
+        f"WHEN {int(segment_id)} THEN {cluster}" for cluster, segment_id in enumerate(segment_ids)
+    )
+    return f"CASE {column} {cases} END"

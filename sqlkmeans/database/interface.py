@@ -371,6 +371,24 @@ class Database(ABC):
             If the history is not there.
         """
 
+    # Changes of a source
+
+    @abstractmethod
+    def high_water(self, segmentation: Segmentation) -> str | None:
+        """A value that ``changed_by`` reaches in every row that changes from now on.
+
+        None where the column has no value yet.
+
+        Raises
+        ------
+        DataError
+            If the column is of a type that says nothing of the order of changes.
+        """
+
+    @abstractmethod
+    def changed_source(self, segmentation: Segmentation, since: str) -> str:
+        """A SELECT of the source's rows that changed since a high-water mark or have no label."""
+
     # A run
 
     @abstractmethod
@@ -430,6 +448,18 @@ class Database(ABC):
             Key columns by their names, ``cluster``, ``distance``.
         rows : int
             How many there are.
+        """
+
+    @abstractmethod
+    def stage_unchanged(
+        self, segmentation: Segmentation, run_id: int, segment_ids: Sequence[int]
+    ) -> list[tuple[int, int, float]]:
+        """Let customers of the source who were not staged keep their labels; the rest departs.
+
+        Returns
+        -------
+        list of (int, int, float)
+            Cluster, customers and sum of squared distances, as they will be published.
         """
 
     @abstractmethod

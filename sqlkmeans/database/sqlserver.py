@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -31,12 +32,20 @@ from sqlkmeans.database.interface import (
     Source,
     Workspace,
 )
+from sqlkmeans.database.label_changes import LabelChanges, all_to_stage
+from sqlkmeans.database.sqlserver_changes import (
+    changed_rows,
+    clusters_query,
+    high_water_query,
+    stage_departed,
+)
 from sqlkmeans.database.sqlserver_connection import Connector, Session
 from sqlkmeans.database.sqlserver_doctor import IS_OWNER, examine
 from sqlkmeans.database.sqlserver_errors import is_transient, read_problem, statement_error
 from sqlkmeans.database.sqlserver_reading import (
     describe,
     read_batches,
+    read_labels,
     read_query,
     same_customer,
 )
@@ -58,6 +67,25 @@ from sqlkmeans.sqltext import parse_name
 from sqlkmeans.tsql.script import batches, install_script, uninstall_script
 
 
+@dataclass
+class _Staged:
+    """What a run has handed over and is not on the server yet, and how to publish what is.
+
+    Attributes
+    ----------
+    labels : (keys, clusters, distances), optional
+        Before they are compared with the published ones.
+    changes : LabelChanges, optional
+        After it.
+    told : dict
+        Keys of the publication that say what was staged.
+    """
+
+    labels: tuple[pa.Table, npt.NDArray[np.int32], npt.NDArray[np.float64]] | None = None
+    changes: LabelChanges | None = None
+    told: Row = field(default_factory=dict)
+
+
 class SQLServerDatabase(Database):
     """A pool for small reads, and a session of its own for each thing that lasts."""
 
@@ -68,6 +96,7 @@ class SQLServerDatabase(Database):
         self.safe_url = self._connector.safe_url
         self.catalog: Catalog = _SQLServerCatalog(self._connector)
         self._holding: Session | None = None
+        self._staged = _Staged()
         # Whoever opens a database wants to know at once that it is not there.
         self._connector.read("connecting", "SELECT 1;")
 
@@ -363,6 +392,20 @@ class SQLServerDatabase(Database):
         flows = [(row[0], row[1], int(row[2])) for row in rows]
         return sorted(flows, key=lambda flow: (flow[0] or 0, flow[1] or float("inf")))
 
+    # Changes of a source
+
+    def high_water(self, segmentation: Segmentation) -> str | None:
+        query = high_water_query(self._changed_by(segmentation), segmentation.source)
+        value = self._connector.read("looking for changes", query)[0][0]
+        return None if value is None else str(value)
+
+    def changed_source(self, segmentation: Segmentation, since: str) -> str:
+        return changed_rows(segmentation, self._changed_by(segmentation), since)
+
+    def _changed_by(self, segmentation: Segmentation) -> SqlColumn:
+        columns = {column.name: column for column in self._columns(segmentation.source)}
+        return columns[str(segmentation.changed_by)]
+
     # A run
 
     @contextmanager
@@ -400,6 +443,7 @@ class SQLServerDatabase(Database):
             )
 
     def fail_run(self, run_id: int, error: str) -> None:
+        self._staged = _Staged()
         try:
             with self._session(f"run {run_id}") as session:
                 session.call("fail_run", run_id=run_id, error=error)
@@ -415,9 +459,42 @@ class SQLServerDatabase(Database):
         clusters: npt.NDArray[np.int32],
         distances: npt.NDArray[np.float64],
     ) -> None:
-        labels = keys.append_column("cluster", pa.array(clusters, pa.int32())).append_column(
-            "distance", pa.array(distances, pa.float64())
-        )
+        self._staged = _Staged()
+        if not self._exists(segmentation.target):
+            self._write_labels(segmentation, run_id, all_to_stage(keys, clusters, distances))
+        else:
+            # What has to travel is known when clusters have their segment ids: in `publish`.
+            self._staged.labels = (keys, clusters, distances)
+
+    def _compare(self, segmentation: Segmentation) -> LabelChanges | None:
+        """The labels that wait beside the published ones, read once; None where none wait."""
+        staged = self._staged
+        if staged.labels is not None:
+            changes = LabelChanges(*staged.labels)
+            staged.labels = None
+            with self._session("comparing with the published labels") as session:
+                for batch in read_labels(session, segmentation):
+                    changes.add(*batch)
+            changes.finish()
+            staged.changes = changes
+        return staged.changes
+
+    def stage_unchanged(
+        self, segmentation: Segmentation, run_id: int, segment_ids: Sequence[int]
+    ) -> list[tuple[int, int, float]]:
+        staging = _staging(run_id)
+        if self._staged.labels is not None:
+            labels = all_to_stage(*self._staged.labels)
+            if labels.num_rows:
+                self._write_labels(segmentation, run_id, labels)
+        with self._session("staging who departed") as session:
+            session.rows(stage_departed(segmentation, staging))
+            rows = session.rows(f"SELECT COUNT_BIG(*) FROM {staging};")
+            clusters = session.rows(clusters_query(segmentation, staging, segment_ids))
+        self._staged = _Staged(told={"staged_rows": int(rows[0][0]), "changes_only": True})
+        return [(int(row[0]), int(row[1]), float(row[2])) for row in clusters]
+
+    def _write_labels(self, segmentation: Segmentation, run_id: int, labels: pa.Table) -> None:
         columns = self._columns(_staging(run_id))
         with self._session("staging labels") as session:
             with self._telling_of_repeats(segmentation):
@@ -446,6 +523,7 @@ class SQLServerDatabase(Database):
     def stage_query(
         self, segmentation: Segmentation, run_id: int, workspace: Workspace, query: str, rows: int
     ) -> None:
+        self._staged = _Staged()
         names = ", ".join([*(bracket(key) for key in segmentation.key), "cluster", "distance"])
         with self._telling_of_repeats(segmentation):
             workspace.execute(f"INSERT INTO {_staging(run_id)} WITH (TABLOCK) ({names})\n{query};")
@@ -457,6 +535,9 @@ class SQLServerDatabase(Database):
             )
 
     def overlap(self, segmentation: Segmentation, run_id: int) -> list[tuple[int, int, int]]:
+        changes = self._compare(segmentation)
+        if changes is not None:
+            return changes.overlap()
         if not self._exists(segmentation.target):
             return []
         same = " AND ".join(
@@ -476,6 +557,7 @@ class SQLServerDatabase(Database):
     def publish(self, segmentation: Segmentation, publication: Publication) -> Counts:
         document = json.dumps(
             {
+                **self._stage_changes(segmentation, publication),
                 "segment_ids": [int(segment_id) for segment_id in publication.segment_ids],
                 "model_run_id": publication.model_run_id,
                 "run": {**_plain(publication.run), **_json_columns(publication.run)},
@@ -511,6 +593,18 @@ class SQLServerDatabase(Database):
             session.call(
                 "finish_choice", run_id=run_id, publication=json.dumps(document, allow_nan=False)
             )
+
+    def _stage_changes(self, segmentation: Segmentation, publication: Publication) -> Row:
+        """Stage what changed, where that was left for now; returns what to publish it with."""
+        changes, told = self._compare(segmentation), self._staged.told
+        self._staged = _Staged()
+        if changes is None:
+            return told
+        labels, changes_only = changes.to_stage(
+            publication.segment_ids, publication.distance_tolerance
+        )
+        self._write_labels(segmentation, publication.run_id, labels)
+        return {"staged_rows": labels.num_rows, "changes_only": changes_only}
 
     def _published(self, run_id: int, error: BaseException) -> Counts:
         """The connection was lost while publishing: what became of it stands in the run's row."""

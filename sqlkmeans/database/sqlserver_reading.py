@@ -5,11 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from sqlkmeans.database.interface import Batch, split_batch
 from sqlkmeans.database.sqlserver_connection import Session
-from sqlkmeans.database.sqlserver_types import SqlColumn, bracket, feature_arrow, relation
+from sqlkmeans.database.sqlserver_types import (
+    SqlColumn,
+    beside,
+    bracket,
+    feature_arrow,
+    relation,
+)
+from sqlkmeans.definition import Segmentation
+
+PublishedLabels = tuple[pa.RecordBatch, npt.NDArray[np.int32], npt.NDArray[np.float64]]
 
 #: Rows of an Arrow batch: at 65,536 a copy into the matrix costs a tenth of what it does at 8,192.
 BATCH_ROWS = 65_536
@@ -63,10 +74,14 @@ def read_query(
         + [column.as_feature(feature_type) for column, feature_type in features]
         + ([] if weight is None else [weight.as_feature()])
     )
-    # By the columns themselves: the text of a key that travels as text sorts otherwise.
-    order = ", ".join(f"source.{bracket(key.name)}" for key in keys)
     condition = f" WHERE {same_customer('source', keys)}" if one_customer else ""
-    return f"SELECT {columns} FROM {relation(source)}{condition} ORDER BY {order}"
+    return f"SELECT {columns} FROM {relation(source)}{condition} ORDER BY {key_order(keys)}"
+
+
+def key_order(keys: Sequence[SqlColumn]) -> str:
+    """The key as ORDER BY takes it, of a relation named ``source``."""
+    # By the columns themselves: the text of a key that travels as text sorts otherwise.
+    return ", ".join(f"source.{bracket(key.name)}" for key in keys)
 
 
 def read_batches(
@@ -96,3 +111,18 @@ def read_batches(
                 yield split_batch(batch, len(keys), len(features))
     finally:
         cursor.close()
+
+
+def read_labels(session: Session, segmentation: Segmentation) -> Iterator[PublishedLabels]:
+    """Published labels in key order: keys, segment ids, distances."""
+    target = beside(segmentation.target, "")
+    columns = {column.name: column for column in describe(session, target)}
+    keys = [columns[name] for name in segmentation.key]
+    labels = [(columns["segment_id"], "number"), (columns["distance"], "number")]
+    query = (
+        f"SELECT {', '.join(key.read_expression for key in keys)}, segment_id, distance "
+        f"FROM {target} AS source ORDER BY {key_order(keys)}"
+    )
+    for batch in read_batches(session, query, keys, labels):
+        segment_ids, distances = batch.features.columns
+        yield batch.keys, segment_ids.to_numpy().astype(np.int32), distances.to_numpy()

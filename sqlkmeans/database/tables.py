@@ -84,6 +84,7 @@ run = Table(
     Column("centroid_shift", Float),
     Column("mean_distance", Float),
     Column("recommendation", String),
+    Column("high_water", String),
 )
 
 model_feature = Table(

@@ -238,6 +238,124 @@ def test_rows_are_counted_on_the_server_after_every_write(
         pipeline.run(customers, database)
 
 
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many rows each bulk write has sent."""
+    real, counts = sqlserver_module.write_rows, []
+
+    def counting(session: Session, table: str, columns: Any, rows: pa.Table) -> None:
+        counts.append(rows.num_rows)
+        real(session, table, columns, rows)
+
+    monkeypatch.setattr(sqlserver_module, "write_rows", counting)
+    return counts
+
+
+def labels_of(shop: SQLServerBackend) -> list[tuple[Any, ...]]:
+    return shop.rows(f"SELECT customer_id, segment_id FROM {SEGMENT} ORDER BY customer_id")
+
+
+def test_only_changes_travel_once_labels_are_published(
+    shop: SQLServerBackend, database: Database, customers: Segmentation, sent: list[int]
+) -> None:
+    """2 of 120 customers move, 2 leave and 1 comes; then a third of them leaves."""
+    pipeline.run(customers, database)
+    shop.execute("UPDATE dbo.customer SET income = 160000, age = 62 WHERE customer_id <= 2")
+    shop.execute("DELETE FROM dbo.customer WHERE customer_id IN (3, 120)")
+    shop.execute("INSERT INTO dbo.customer VALUES (1000, 40000, 25)")
+    result = pipeline.assign(customers, database)
+    assert sent == [120, 5]
+    assert (result.arrived, result.moved, result.departed) == (1, 2, 2)
+    labels = labels_of(shop)
+    assert len(labels) == 119
+    current = shop.rows(f"SELECT customer_id, segment_id FROM {SEGMENT}_history "
+                        "WHERE valid_to IS NULL ORDER BY customer_id")  # fmt: skip
+    assert current == labels
+    assert pipeline.assign(customers, database).written == 0
+    assert sent == [120, 5, 0]
+    shop.execute("DELETE FROM dbo.customer WHERE customer_id <= 40")
+    assert pipeline.assign(customers, database).departed == 39
+    assert sent == [120, 5, 0, 80]
+
+
+def test_the_same_fit_again_sends_nothing_and_another_one_its_changes(
+    shop: SQLServerBackend, database: Database, customers: Segmentation, sent: list[int]
+) -> None:
+    pipeline.run(customers, database)
+    assert pipeline.run(customers, database).written == 0
+    assert sent == [120, 0]
+    shop.execute("UPDATE dbo.customer SET income = 160000, age = 62 WHERE customer_id <= 2")
+    result = pipeline.run(customers, database)
+    assert (result.arrived, result.moved, result.departed) == (0, 2, 0)
+
+
+def test_a_customer_whose_key_changed_only_in_case_stays_the_same_customer(
+    server: SQLServerBackend, database: Database, customers: Segmentation, sent: list[int]
+) -> None:
+    if server.rows("SELECT CASE WHEN N'a' = N'A' THEN 1 ELSE 0 END") == [(0,)]:
+        pytest.skip("this database tells small letters from capitals")
+    server.execute("CREATE TABLE dbo.customer (customer_id nvarchar(20) NOT NULL PRIMARY KEY, "
+                   "income float, age float)")  # fmt: skip
+    for i in range(30):
+        server.execute(f"INSERT INTO dbo.customer VALUES (N'key{i}', {i % 3 * 100 + i}, {i % 7})")
+    pipeline.run(customers, database)
+    server.execute("UPDATE dbo.customer SET customer_id = N'KEY7' WHERE customer_id = N'key7'")
+    result = pipeline.assign(customers, database)
+    assert sent == [30, 2]
+    assert (result.arrived, result.moved, result.departed) == (0, 0, 0)
+    assert server.rows(f"SELECT COUNT(*) FROM {SEGMENT}") == [(30,)]
+
+
+def test_changes_are_not_put_upon_labels_that_somebody_else_changed(
+    shop: SQLServerBackend, database: Database, customers: Segmentation,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    pipeline.run(customers, database)
+    shop.execute("UPDATE dbo.customer SET income = 160000, age = 62 WHERE customer_id <= 2")
+    real = sqlserver_module.write_rows
+
+    def meddling(*arguments: Any) -> None:
+        real(*arguments)
+        shop.execute(f"DELETE FROM {SEGMENT} WHERE customer_id = 50")
+
+    monkeypatch.setattr(sqlserver_module, "write_rows", meddling)
+    with pytest.raises(DatabaseError, match=r"somebody else .* nothing was published"):
+        pipeline.assign(customers, database)
+    assert len(labels_of(shop)) == 119
+    monkeypatch.setattr(sqlserver_module, "write_rows", real)
+    assert pipeline.assign(customers, database).arrived == 1
+
+
+def test_a_rowversion_tells_what_changed_and_waits_for_open_transactions(
+    shop: SQLServerBackend, database: Database, customers: Segmentation
+) -> None:
+    try:
+        shop.execute("ALTER TABLE dbo.customer ADD version rowversion")
+        shop.rows("SELECT MIN_ACTIVE_ROWVERSION()")
+    except shop.error as error:
+        pytest.skip(f"no rowversion here: {error}")
+    versioned = Segmentation.create(**{**customers.model_dump(), "changed_by": "version"})
+    far = "UPDATE dbo.customer SET income = 160000, age = 62 WHERE customer_id = "
+    pipeline.run(versioned, database)
+    assert database.catalog.runs("customers", 1)[0]["high_water"].startswith("0x")
+    shop.execute(f"{far} 1")
+    result = pipeline.assign(versioned, database)
+    assert result.moved == 1
+    assert any("1 of 120 rows were read" in warning for warning in result.warnings)
+
+    # A change that is committed after a run, and after later ones that the run has seen.
+    late = sqlserver_server.connect(shop.url)
+    late.autocommit = False
+    late.cursor().execute(f"{far} 2")
+    shop.execute(f"{far} 3")
+    seen = database.high_water(versioned)
+    late.commit()
+    late.close()
+    changed = database.changed_source(versioned, str(seen))
+    ids = {row[0] for row in shop.rows(f"SELECT c.customer_id FROM ({changed}) AS c")}
+    assert {2, 3} <= ids
+
+
 def test_the_victim_of_a_deadlock_publishes_at_the_second_attempt(
     shop: SQLServerBackend, database: Database, customers: Segmentation,
     monkeypatch: pytest.MonkeyPatch,

@@ -12,7 +12,15 @@ from pathlib import Path
 
 import pytest
 from people import make_people, publish
-from test_on_server import DEFINE, Server, make_customers, server, train
+from test_on_server import (
+    DEFINE,
+    SIZES_AFTER,
+    Server,
+    make_customers,
+    publish_changes,
+    server,
+    train,
+)
 from tsql_files import GRAMMARS, check, read
 
 from sqlkmeans.tsql.script import batches
@@ -38,6 +46,7 @@ def test_every_recorded_statement_is_sql(grammar: str) -> None:
      "[dbo].[customer_segment] ", "CREATE TABLE [dbo].[customer_segment_history]", "CREATE VIEW "
      "[dbo].[customer_segment_named]", "WITH (TABLOCK)", "WITH (TABLOCKX, HOLDLOCK)",
      "FUNCTION sqlkmeans.[assign_customers]", "CREATE VIEW sqlkmeans.segment_movement",
+     "AND s.departed = 1", "FULL JOIN (SELECT j.segment_id, j.size FROM OPENJSON",
      "GROUPING SETS", "ROW_NUMBER() OVER", "sp_execute_external_script", "nvarchar(4000), @joined "
      "date", "COLLATE Latin1_General_100_BIN2 IN (N'Oslo.', N'São Paulo.', N'it''s.')",
      "CAST(s.[home city] AS nvarchar(101))", "f4, sample_weight FROM #input"],
@@ -59,7 +68,8 @@ def test_procedures_still_build_the_statements_that_were_reviewed(server: Server
 def record(server: Server) -> list[str]:
     """All statements of a life: define, train, assign, train inside, roll back, rename, purge.
 
-    Then of one with categories, dates and row weights.
+    Those that publish staged changes alone, as the client does, are among them. Then all of one
+    with categories, dates and row weights.
     """
     server.rows("CREATE TABLE dbo.statement_log (n int IDENTITY (1, 1) NOT NULL PRIMARY KEY, "
                 "statement nvarchar(max) NOT NULL);")  # fmt: skip
@@ -95,6 +105,7 @@ def record(server: Server) -> list[str]:
         )
         server.rows(DEFINE)
         train(server, "customers")
+        assert publish_changes(server, SIZES_AFTER, "(9007199254740993, 1, 0.5, 0)") is None
         server.rows("UPDATE dbo.customer SET income = 160000, age = 62 WHERE income < 60000;")
         server.rows("EXECUTE sqlkmeans.assign_segments @segmentation = N'customers';")
         server.error("EXECUTE sqlkmeans.run_segmentation @segmentation = N'customers';")

@@ -104,7 +104,7 @@ def train(server: Server, name: str) -> int:
         )
     ]
     for start in range(0, len(values), 1000):
-        server.rows(f"INSERT INTO sqlkmeans.staging_{run_id} VALUES "
+        server.rows(f"INSERT INTO sqlkmeans.staging_{run_id} ([{key}], cluster, distance) VALUES "
                     f"{', '.join(values[start : start + 1000])};")  # fmt: skip
     server.rows("EXECUTE sqlkmeans.publish_run @run_id = ?, @publication = ?;", run_id, publication)
     server.rows("EXECUTE sqlkmeans.unlock_segmentation @segmentation = ?;", name)
@@ -434,7 +434,7 @@ def test_labels_that_did_not_all_arrive_are_not_published(trained: Server) -> No
         "SET NOCOUNT ON; DECLARE @r bigint; EXECUTE sqlkmeans.start_run "
         "@segmentation = N'customers', @kind = N'assign', @run_id = @r OUTPUT; SELECT @r;"
     )
-    trained.rows(f"INSERT INTO sqlkmeans.staging_{run_id} VALUES (1, 0, 0.5);")
+    trained.rows(f"INSERT INTO sqlkmeans.staging_{run_id} VALUES (1, 0, 0.5, 0);")
     message = trained.error(
         "EXECUTE sqlkmeans.publish_run @run_id = ?, @publication = ?;",
         run_id,
@@ -446,6 +446,74 @@ def test_labels_that_did_not_all_arrive_are_not_published(trained: Server) -> No
     train(trained, "customers")
     assert trained.value("SELECT error FROM sqlkmeans.run WHERE run_id = ?;", run_id).startswith(
         "interrupted")  # fmt: skip
+
+
+def publish_changes(server: Server, segments: list[dict[str, int]], *rows: str) -> str | None:
+    """Stage a few changes of 120 trained customers and publish them; the error, if any."""
+    run_id = server.value(
+        "SET NOCOUNT ON; DECLARE @r bigint; EXECUTE sqlkmeans.start_run "
+        "@segmentation = N'customers', @kind = N'assign', @run_id = @r OUTPUT; SELECT @r;"
+    )
+    server.rows(f"INSERT INTO sqlkmeans.staging_{run_id} VALUES {', '.join(rows)};")
+    model_run_id = server.value("SELECT active_run_id FROM sqlkmeans.segmentation;")
+    publication = {
+        "segment_ids": [1, 2, 3], "model_run_id": model_run_id, "last_segment_id": 3,
+        "distance_tolerance": 0, "staged_rows": len(rows), "changes_only": True,
+        "run": {"rows": sum(segment["size"] for segment in segments)},
+        "tables": {"segment": [{"name": str(s["segment_id"]), "name_source": "generated",
+                                "description": "", "share": 0, "within_ss": 0, **s}
+                               for s in segments]},
+    }  # fmt: skip
+    try:
+        server.rows("EXECUTE sqlkmeans.publish_run @run_id = ?, @publication = ?;", run_id,
+                    json.dumps(publication))  # fmt: skip
+    except sqlserver_server.mssql_python.Error as error:
+        return str(error)
+    return None
+
+
+SIZES_AFTER = [{"segment_id": 1, "size": 59}, {"segment_id": 2, "size": 41},
+               {"segment_id": 3, "size": 20}]  # fmt: skip
+
+
+def test_changes_alone_can_be_staged(trained: Server) -> None:
+    """One customer moves, one comes, one leaves; nobody else is staged, and nobody else leaves."""
+    before = dict(trained.rows("SELECT customer_id, segment_id FROM dbo.customer_segment;"))
+    sizes = [list(before.values()).count(segment_id) for segment_id in (1, 2, 3)]
+    assert sizes == [60, 40, 20]
+    of = {segment: [c for c, s in before.items() if s == segment] for segment in (1, 2, 3)}
+    error = publish_changes(
+        trained, SIZES_AFTER, f"({of[1][0]}, 1, 0.5, 0)", "(9999, 2, 0.25, 0)",
+        f"({of[3][0]}, 0, 0, 1)",
+    )  # fmt: skip
+    assert error is None
+    expected = {**before, of[1][0]: 2, 9999: 3}
+    del expected[of[3][0]]
+    labels = "SELECT customer_id, segment_id FROM dbo.customer_segment"
+    assert dict(trained.rows(labels + ";")) == expected
+    assert dict(trained.rows(f"{labels}_history WHERE valid_to IS NULL;")) == expected
+    assert trained.rows(
+        "SELECT TOP (1) arrived, moved, departed, written FROM sqlkmeans.run ORDER BY run_id DESC;"
+    ) == [(1, 1, 1, 3)]
+
+
+@pytest.mark.parametrize(
+    "meanwhile",
+    ["DELETE FROM dbo.customer_segment WHERE customer_id = 9007199254740995;",
+     "UPDATE dbo.customer_segment SET segment_id = 3 WHERE customer_id = 9007199254740995;"],
+    ids=["deleted", "changed"],
+)  # fmt: skip
+def test_changes_of_a_table_that_somebody_else_changed_are_not_published(
+    meanwhile: str, trained: Server
+) -> None:
+    moved = trained.value("SELECT MIN(customer_id) FROM dbo.customer_segment WHERE segment_id = 1;")
+    trained.rows(meanwhile)
+    before = trained.rows("SELECT * FROM dbo.customer_segment ORDER BY customer_id;")
+    assert before
+    error = publish_changes(trained, SIZES_AFTER, f"({moved}, 1, 0.5, 0)")
+    assert error is not None
+    assert "somebody else" in error
+    assert trained.rows("SELECT * FROM dbo.customer_segment ORDER BY customer_id;") == before
 
 
 def test_a_table_that_is_no_segment_table_is_never_taken_for_one(server: Server) -> None:
@@ -492,7 +560,7 @@ def test_source_key_and_feature_names_may_be_awkward(
     )
     for n, key in enumerate("äöüß"):
         cluster = labels["cluster"][n]
-        server.rows(f"INSERT INTO sqlkmeans.staging_{run_id} VALUES (N'{key}', {cluster}, 0.5);")
+        server.rows(f"INSERT INTO sqlkmeans.staging_{run_id} VALUES (N'{key}', {cluster}, 0.5, 0);")
     server.rows("EXECUTE sqlkmeans.publish_run @run_id = ?, @publication = ?;", run_id, publication)
     named = f"dbo.{sqlserver_server.quote(table + ' Ziel_named')}"
     assert server.value(f"SELECT COUNT(*) FROM {named};") == 4

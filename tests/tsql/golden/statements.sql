@@ -19,7 +19,7 @@ INSERT INTO #target_column (name, type)
         INNER JOIN sys.types AS t ON t.user_type_id = c.system_type_id
         WHERE c.object_id = OBJECT_ID(@text);
 GO
-CREATE TABLE sqlkmeans.[staging_1] ([customer_id] bigint NOT NULL, cluster int NOT NULL, distance float NOT NULL, PRIMARY KEY CLUSTERED ([customer_id]));
+CREATE TABLE sqlkmeans.[staging_1] ([customer_id] bigint NOT NULL, cluster int NOT NULL, distance float NOT NULL, departed bit NOT NULL DEFAULT (0), PRIMARY KEY CLUSTERED ([customer_id], departed));
 GO
 GRANT SELECT, INSERT ON sqlkmeans.[staging_1] TO sqlkmeans_operator;
 GO
@@ -48,7 +48,7 @@ CREATE VIEW [dbo].[customer_segment_named] AS SELECT t.[customer_id], t.segment_
 GO
 GRANT SELECT ON [dbo].[customer_segment_named] TO sqlkmeans_reader;
 GO
-SELECT @arrived = COUNT_BIG(*) FROM (SELECT DISTINCT l.cluster FROM sqlkmeans.[staging_1] AS l) AS s WHERE NOT EXISTS (SELECT 1 FROM OPENJSON(@text) AS j WHERE CAST(j.[key] AS int) = s.cluster);
+SELECT @arrived = COUNT_BIG(*) FROM (SELECT DISTINCT l.cluster FROM sqlkmeans.[staging_1] AS l WHERE l.departed = 0) AS s WHERE NOT EXISTS (SELECT 1 FROM OPENJSON(@text) AS j WHERE CAST(j.[key] AS int) = s.cluster);
 GO
 SELECT @arrived = COUNT_BIG(*) FROM (SELECT TOP (1) 1 AS one FROM [dbo].[customer_segment]) AS t;
 GO
@@ -61,6 +61,7 @@ INSERT INTO [dbo].[customer_segment] WITH (TABLOCK) ([customer_id], segment_id, 
 SELECT s.[customer_id], l.segment_id, s.distance, @run_id, @now
 FROM sqlkmeans.[staging_1] AS s
 INNER JOIN #label AS l ON l.cluster = s.cluster
+WHERE s.departed = 0
 ORDER BY s.[customer_id];
 SET @arrived = ROWCOUNT_BIG();
 INSERT INTO [dbo].[customer_segment_history] WITH (TABLOCK) ([customer_id], segment_id, distance, valid_from, valid_to, run_id)
@@ -117,6 +118,75 @@ CROSS APPLY (
 ) AS m
 WHERE a.segmentation = N'customers' AND a.status = N'published' AND b.status = N'published';
 GO
+SET NOCOUNT ON;
+CREATE TABLE #label (cluster int NOT NULL PRIMARY KEY, segment_id int NOT NULL);
+INSERT INTO #label (cluster, segment_id)
+SELECT CAST(j.[key] AS int), CAST(j.[value] AS int) FROM OPENJSON(@text) AS j;
+SELECT s.[customer_id], l.segment_id, s.distance, t.segment_id AS [sqlkmeans previous]
+INTO #change
+FROM sqlkmeans.[staging_1] AS s
+INNER JOIN #label AS l ON l.cluster = s.cluster
+LEFT JOIN [dbo].[customer_segment] AS t ON t.[customer_id] = s.[customer_id]
+WHERE s.departed = 0
+  AND (t.segment_id IS NULL
+       OR t.segment_id <> l.segment_id
+       OR ABS(t.distance - s.distance) > @tolerance);
+SELECT t.[customer_id]
+INTO #departed
+FROM [dbo].[customer_segment] AS t
+WHERE EXISTS (SELECT 1 FROM sqlkmeans.[staging_1] AS s WHERE t.[customer_id] = s.[customer_id] AND s.departed = 1)
+  AND NOT EXISTS (SELECT 1 FROM sqlkmeans.[staging_1] AS s WHERE t.[customer_id] = s.[customer_id] AND s.departed = 0);
+UPDATE t
+SET valid_to = @now
+FROM [dbo].[customer_segment_history] AS t
+INNER JOIN #change AS c ON t.[customer_id] = c.[customer_id]
+WHERE t.valid_to IS NULL
+  AND (c.[sqlkmeans previous] IS NULL OR c.[sqlkmeans previous] <> c.segment_id);
+UPDATE t
+SET valid_to = @now
+FROM [dbo].[customer_segment_history] AS t
+INNER JOIN #departed AS c ON t.[customer_id] = c.[customer_id]
+WHERE t.valid_to IS NULL;
+INSERT INTO [dbo].[customer_segment_history] ([customer_id], segment_id, distance, valid_from, valid_to, run_id)
+SELECT c.[customer_id], c.segment_id, c.distance, @now, NULL, @run_id
+FROM #change AS c
+WHERE c.[sqlkmeans previous] IS NULL OR c.[sqlkmeans previous] <> c.segment_id;
+DECLARE @any int;
+DECLARE @changes bigint =
+    (SELECT COUNT_BIG(*) FROM #change) + (SELECT COUNT_BIG(*) FROM #departed);
+-- Under READ COMMITTED with locks, one statement could otherwise read some rows before and some
+-- after the change. Where READ_COMMITTED_SNAPSHOT is on, nobody waits; where not, readers wait from
+-- here on, so the history is written before.
+IF @changes > 0
+    SELECT TOP (1) @any = t.segment_id FROM [dbo].[customer_segment] AS t WITH (TABLOCKX, HOLDLOCK);
+UPDATE t
+SET segment_id = c.segment_id, distance = c.distance, run_id = @run_id, assigned_at = @now
+FROM [dbo].[customer_segment] AS t
+INNER JOIN #change AS c ON t.[customer_id] = c.[customer_id]
+WHERE c.[sqlkmeans previous] <> c.segment_id;
+SET @moved = ROWCOUNT_BIG();
+UPDATE t
+SET distance = c.distance
+FROM [dbo].[customer_segment] AS t
+INNER JOIN #change AS c ON t.[customer_id] = c.[customer_id]
+WHERE c.[sqlkmeans previous] = c.segment_id;
+SET @written = ROWCOUNT_BIG();
+DELETE t
+FROM [dbo].[customer_segment] AS t
+INNER JOIN #departed AS c ON t.[customer_id] = c.[customer_id];
+SET @departed = ROWCOUNT_BIG();
+INSERT INTO [dbo].[customer_segment] ([customer_id], segment_id, distance, run_id, assigned_at)
+SELECT c.[customer_id], c.segment_id, c.distance, @run_id, @now
+FROM #change AS c
+WHERE c.[sqlkmeans previous] IS NULL;
+SET @arrived = ROWCOUNT_BIG();
+SET @written = @written + @moved + @departed + @arrived;
+DROP TABLE #change;
+DROP TABLE #departed;
+DROP TABLE #label;
+GO
+SELECT @arrived = COUNT_BIG(*) FROM (SELECT t.segment_id, COUNT_BIG(*) AS size FROM [dbo].[customer_segment] AS t GROUP BY t.segment_id) AS p FULL JOIN (SELECT j.segment_id, j.size FROM OPENJSON(@text) WITH (segment_id int '$.segment_id', size bigint '$.size') AS j WHERE j.segment_id > 0) AS e ON e.segment_id = p.segment_id WHERE COALESCE(p.size, 0) <> COALESCE(e.size, 0);
+GO
 SELECT s.[customer_id], f.segment_id AS [sqlkmeans cluster], f.distance AS [sqlkmeans distance], o.o1 AS [sqlkmeans o1], o.o2 AS [sqlkmeans o2] INTO #scored FROM [dbo].[customer] AS s CROSS APPLY (SELECT CAST(s.[income] AS float) AS o1, CAST(s.[age] AS float) AS o2) AS o CROSS APPLY (SELECT b.segment_id, CASE b.segment_id WHEN 1 THEN N'younger, low income' WHEN 2 THEN N'older' WHEN 3 THEN N'very high income, much older' END AS segment_name,
     SQRT(n.squared_distance) AS distance,
     SQRT((SELECT MIN(v.value) FROM (VALUES (CASE WHEN b.segment_id <> 1 THEN d.d1 END), (CASE WHEN b.segment_id <> 2 THEN d.d2 END), (CASE WHEN b.segment_id <> 3 THEN d.d3 END)) AS v (value))) AS runner_up_distance
@@ -171,20 +241,14 @@ INTO #change
 FROM sqlkmeans.[staging_1] AS s
 INNER JOIN #label AS l ON l.cluster = s.cluster
 LEFT JOIN [dbo].[customer_segment] AS t ON t.[customer_id] = s.[customer_id]
-WHERE t.segment_id IS NULL
-   OR t.segment_id <> l.segment_id
-   OR ABS(t.distance - s.distance) > @tolerance;
+WHERE s.departed = 0
+  AND (t.segment_id IS NULL
+       OR t.segment_id <> l.segment_id
+       OR ABS(t.distance - s.distance) > @tolerance);
 SELECT t.[customer_id]
 INTO #departed
 FROM [dbo].[customer_segment] AS t
-WHERE NOT EXISTS (SELECT 1 FROM sqlkmeans.[staging_1] AS s WHERE t.[customer_id] = s.[customer_id]);
-DECLARE @any int;
-DECLARE @changes bigint =
-    (SELECT COUNT_BIG(*) FROM #change) + (SELECT COUNT_BIG(*) FROM #departed);
--- Under READ COMMITTED with locks, one statement could otherwise read some rows before and some
--- after the change. Where READ_COMMITTED_SNAPSHOT is on, nobody waits.
-IF @changes > 0
-    SELECT TOP (1) @any = t.segment_id FROM [dbo].[customer_segment] AS t WITH (TABLOCKX, HOLDLOCK);
+WHERE NOT EXISTS (SELECT 1 FROM sqlkmeans.[staging_1] AS s WHERE t.[customer_id] = s.[customer_id] AND s.departed = 0);
 UPDATE t
 SET valid_to = @now
 FROM [dbo].[customer_segment_history] AS t
@@ -196,6 +260,18 @@ SET valid_to = @now
 FROM [dbo].[customer_segment_history] AS t
 INNER JOIN #departed AS c ON t.[customer_id] = c.[customer_id]
 WHERE t.valid_to IS NULL;
+INSERT INTO [dbo].[customer_segment_history] ([customer_id], segment_id, distance, valid_from, valid_to, run_id)
+SELECT c.[customer_id], c.segment_id, c.distance, @now, NULL, @run_id
+FROM #change AS c
+WHERE c.[sqlkmeans previous] IS NULL OR c.[sqlkmeans previous] <> c.segment_id;
+DECLARE @any int;
+DECLARE @changes bigint =
+    (SELECT COUNT_BIG(*) FROM #change) + (SELECT COUNT_BIG(*) FROM #departed);
+-- Under READ COMMITTED with locks, one statement could otherwise read some rows before and some
+-- after the change. Where READ_COMMITTED_SNAPSHOT is on, nobody waits; where not, readers wait from
+-- here on, so the history is written before.
+IF @changes > 0
+    SELECT TOP (1) @any = t.segment_id FROM [dbo].[customer_segment] AS t WITH (TABLOCKX, HOLDLOCK);
 UPDATE t
 SET segment_id = c.segment_id, distance = c.distance, run_id = @run_id, assigned_at = @now
 FROM [dbo].[customer_segment] AS t
@@ -217,10 +293,6 @@ SELECT c.[customer_id], c.segment_id, c.distance, @run_id, @now
 FROM #change AS c
 WHERE c.[sqlkmeans previous] IS NULL;
 SET @arrived = ROWCOUNT_BIG();
-INSERT INTO [dbo].[customer_segment_history] ([customer_id], segment_id, distance, valid_from, valid_to, run_id)
-SELECT c.[customer_id], c.segment_id, c.distance, @now, NULL, @run_id
-FROM #change AS c
-WHERE c.[sqlkmeans previous] IS NULL OR c.[sqlkmeans previous] <> c.segment_id;
 SET @written = @written + @moved + @departed + @arrived;
 DROP TABLE #change;
 DROP TABLE #departed;
@@ -288,7 +360,7 @@ SELECT @arrived = COUNT_BIG(*) FROM [dbo].[customer_segment_history] WHERE valid
 GO
 DELETE FROM [dbo].[customer_segment_history] WHERE valid_to < @then; SET @arrived = ROWCOUNT_BIG();
 GO
-CREATE TABLE sqlkmeans.[staging_1] ([person_id] bigint NOT NULL, cluster int NOT NULL, distance float NOT NULL, PRIMARY KEY CLUSTERED ([person_id]));
+CREATE TABLE sqlkmeans.[staging_1] ([person_id] bigint NOT NULL, cluster int NOT NULL, distance float NOT NULL, departed bit NOT NULL DEFAULT (0), PRIMARY KEY CLUSTERED ([person_id], departed));
 GO
 CREATE TABLE [dbo].[person_segment_history] ([person_id] bigint NOT NULL, segment_id int NOT NULL, distance float NOT NULL, valid_from datetime2(6) NOT NULL, valid_to datetime2(6) NULL, run_id bigint NOT NULL, PRIMARY KEY CLUSTERED ([person_id], valid_from));
 GO
@@ -315,6 +387,7 @@ INSERT INTO [dbo].[person_segment] WITH (TABLOCK) ([person_id], segment_id, dist
 SELECT s.[person_id], l.segment_id, s.distance, @run_id, @now
 FROM sqlkmeans.[staging_1] AS s
 INNER JOIN #label AS l ON l.cluster = s.cluster
+WHERE s.departed = 0
 ORDER BY s.[person_id];
 SET @arrived = ROWCOUNT_BIG();
 INSERT INTO [dbo].[person_segment_history] WITH (TABLOCK) ([person_id], segment_id, distance, valid_from, valid_to, run_id)
@@ -451,20 +524,14 @@ INTO #change
 FROM sqlkmeans.[staging_1] AS s
 INNER JOIN #label AS l ON l.cluster = s.cluster
 LEFT JOIN [dbo].[person_segment] AS t ON t.[person_id] = s.[person_id]
-WHERE t.segment_id IS NULL
-   OR t.segment_id <> l.segment_id
-   OR ABS(t.distance - s.distance) > @tolerance;
+WHERE s.departed = 0
+  AND (t.segment_id IS NULL
+       OR t.segment_id <> l.segment_id
+       OR ABS(t.distance - s.distance) > @tolerance);
 SELECT t.[person_id]
 INTO #departed
 FROM [dbo].[person_segment] AS t
-WHERE NOT EXISTS (SELECT 1 FROM sqlkmeans.[staging_1] AS s WHERE t.[person_id] = s.[person_id]);
-DECLARE @any int;
-DECLARE @changes bigint =
-    (SELECT COUNT_BIG(*) FROM #change) + (SELECT COUNT_BIG(*) FROM #departed);
--- Under READ COMMITTED with locks, one statement could otherwise read some rows before and some
--- after the change. Where READ_COMMITTED_SNAPSHOT is on, nobody waits.
-IF @changes > 0
-    SELECT TOP (1) @any = t.segment_id FROM [dbo].[person_segment] AS t WITH (TABLOCKX, HOLDLOCK);
+WHERE NOT EXISTS (SELECT 1 FROM sqlkmeans.[staging_1] AS s WHERE t.[person_id] = s.[person_id] AND s.departed = 0);
 UPDATE t
 SET valid_to = @now
 FROM [dbo].[person_segment_history] AS t
@@ -476,6 +543,18 @@ SET valid_to = @now
 FROM [dbo].[person_segment_history] AS t
 INNER JOIN #departed AS c ON t.[person_id] = c.[person_id]
 WHERE t.valid_to IS NULL;
+INSERT INTO [dbo].[person_segment_history] ([person_id], segment_id, distance, valid_from, valid_to, run_id)
+SELECT c.[person_id], c.segment_id, c.distance, @now, NULL, @run_id
+FROM #change AS c
+WHERE c.[sqlkmeans previous] IS NULL OR c.[sqlkmeans previous] <> c.segment_id;
+DECLARE @any int;
+DECLARE @changes bigint =
+    (SELECT COUNT_BIG(*) FROM #change) + (SELECT COUNT_BIG(*) FROM #departed);
+-- Under READ COMMITTED with locks, one statement could otherwise read some rows before and some
+-- after the change. Where READ_COMMITTED_SNAPSHOT is on, nobody waits; where not, readers wait from
+-- here on, so the history is written before.
+IF @changes > 0
+    SELECT TOP (1) @any = t.segment_id FROM [dbo].[person_segment] AS t WITH (TABLOCKX, HOLDLOCK);
 UPDATE t
 SET segment_id = c.segment_id, distance = c.distance, run_id = @run_id, assigned_at = @now
 FROM [dbo].[person_segment] AS t
@@ -497,10 +576,6 @@ SELECT c.[person_id], c.segment_id, c.distance, @run_id, @now
 FROM #change AS c
 WHERE c.[sqlkmeans previous] IS NULL;
 SET @arrived = ROWCOUNT_BIG();
-INSERT INTO [dbo].[person_segment_history] ([person_id], segment_id, distance, valid_from, valid_to, run_id)
-SELECT c.[person_id], c.segment_id, c.distance, @now, NULL, @run_id
-FROM #change AS c
-WHERE c.[sqlkmeans previous] IS NULL OR c.[sqlkmeans previous] <> c.segment_id;
 SET @written = @written + @moved + @departed + @arrived;
 DROP TABLE #change;
 DROP TABLE #departed;

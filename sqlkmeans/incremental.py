@@ -1,0 +1,133 @@
+"""Labels for the customers that changed since the last run; everybody else keeps theirs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from sqlkmeans.clustering.profile import EVERYONE
+from sqlkmeans.database import Database, Publication
+from sqlkmeans.database.interface import Row
+from sqlkmeans.definition import Segmentation
+from sqlkmeans.engines.local import LocalEngine
+from sqlkmeans.model import SegmentModel
+from sqlkmeans.progress import Progress
+
+# What has to be as it was, so that labels of the run before are still right for rows that stayed.
+_SAME = ("source", "key", "target", "changed_by")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The run whose labels are published, and up to where it has seen changes.
+
+    Attributes
+    ----------
+    run_id : int
+    high_water : str
+        As :meth:`Database.high_water` gave it.
+    """
+
+    run_id: int
+    high_water: str
+
+
+def last_seen(database: Database, segmentation: Segmentation, model_run_id: int) -> Seen | str:
+    """The run to go on from; else, why all rows have to be read."""
+    if segmentation.engine != "local":
+        return f'engine = "{segmentation.engine}" looks at all of them'
+    if segmentation.guard.action == "refuse":
+        return "the guard compares all of them"
+    if segmentation.sample_weight is not None:
+        return "sample_weight counts in every sum"
+    if segmentation.missing == "skip":
+        return 'missing = "skip" has to see who lost a feature'
+    if database.describe_table(segmentation.target) is None:
+        return f"{segmentation.target} is not there"
+    newest = database.catalog.published_runs(segmentation.name)[0]
+    if newest["kind"] == "rollback":
+        return "the run before was a rollback"
+    if newest["high_water"] is None:
+        return f"run {newest['run_id']} did not record which changes it has seen"
+    if newest["model_run_id"] != model_run_id:
+        return f"run {newest['run_id']} had another model"
+    then = Segmentation.from_json(newest["definition"])
+    for name in _SAME:
+        if getattr(then, name) != getattr(segmentation, name):
+            return f"run {newest['run_id']} had another {name}"
+    return Seen(newest["run_id"], newest["high_water"])
+
+
+def assign_changes(
+    database: Database,
+    segmentation: Segmentation,
+    model: SegmentModel,
+    model_run_id: int,
+    run_id: int,
+    seen: Seen,
+    progress: Progress,
+) -> Publication:
+    """Label what changed and stage it; the sizes of the segments are counted, not their means.
+
+    Raises
+    ------
+    DataError
+        As a run over all rows does, for the rows that changed.
+    """
+    source = database.changed_source(segmentation, seen.high_water)
+    changed = segmentation.model_copy(update={"source": source})
+    engine = LocalEngine()
+    with progress.step("read") as advance:
+        with database.open_source(changed, model.columns) as rows:
+            read = rows.row_count
+            if read:
+                engine.read(rows, segmentation.key, advance)
+    if read:
+        with progress.step("assign"):
+            engine.label(model.preparation, model.centroids)
+    with progress.step("publish"):
+        if read:
+            engine.stage(database, segmentation, run_id)
+        else:
+            nobody = pa.table({name: pa.nulls(0) for name in segmentation.key})
+            database.stage(segmentation, run_id, nobody, np.zeros(0, np.int32), np.zeros(0))
+        clusters = database.stage_unchanged(segmentation, run_id, model.segment_ids)
+    held = {model.segment_ids[cluster]: (size, within) for cluster, size, within in clusters}
+    total = sum(size for size, _ in held.values())
+    inertia = float(sum(within for _, within in held.values()))
+    told = (
+        f"{read:,} of {total:,} rows were read: those that changed since run {seen.run_id}; "
+        "what segment_feature says is that run's"
+    )
+    seconds = progress.rounded()
+    return Publication(
+        run_id=run_id,
+        segment_ids=list(model.segment_ids),
+        model_run_id=model_run_id,
+        run={
+            "k": len(model.segment_ids), "rows": total, "skipped": 0, "inertia": inertia,
+            "warnings": json.dumps([told]),
+            **{f"seconds_{step}": seconds[step] for step in ("read", "fit", "assign")},
+        },
+        tables=_carried_over(database, seen.run_id, {**held, EVERYONE: (total, inertia)}),
+        last_segment_id=max(model.segment_ids),
+        distance_tolerance=0.0,
+    )  # fmt: skip
+
+
+def _carried_over(
+    database: Database, run_id: int, held: dict[int, tuple[int, float]]
+) -> dict[str, list[Row]]:
+    """What the run before said of its segments, with the sizes of now."""
+    tables: dict[str, list[Row]] = {}
+    total = held[EVERYONE][0]
+    for name in ("segment", "segment_feature"):
+        rows = database.catalog.result(name, run_id)
+        tables[name] = [{k: v for k, v in row.items() if k != "run_id"} for row in rows]
+    for row in tables["segment"]:
+        row["size"], row["within_ss"] = held.get(row["segment_id"], (0, 0.0))
+        row["share"] = row["size"] / total if total else 0.0
+    return tables
