@@ -174,10 +174,11 @@ BEGIN
 
     INSERT INTO sqlkmeans.k_score
         (run_id, k, inertia, silhouette, simplified_silhouette, davies_bouldin,
-         calinski_harabasz, gap, gap_error, separation, stability, smallest_share, recommended)
+         calinski_harabasz, gap, gap_error, separation, separation_error, stability,
+         smallest_share, recommended)
     SELECT @run_id, j.k, j.inertia, j.silhouette, j.simplified_silhouette, j.davies_bouldin,
-        j.calinski_harabasz, j.gap, j.gap_error, j.separation, j.stability, j.smallest_share,
-        j.recommended
+        j.calinski_harabasz, j.gap, j.gap_error, j.separation, j.separation_error, j.stability,
+        j.smallest_share, j.recommended
     FROM OPENJSON(@publication, '$.tables.k_score') WITH (
         k                     int   '$.k',
         inertia               float '$.inertia',
@@ -188,6 +189,7 @@ BEGIN
         gap                   float '$.gap',
         gap_error             float '$.gap_error',
         separation            float '$.separation',
+        separation_error      float '$.separation_error',
         stability             float '$.stability',
         smallest_share        float '$.smallest_share',
         recommended           bit   '$.recommended'

@@ -11,6 +11,7 @@ IF OBJECT_ID(N'sqlkmeans.k_score', N'U') IS NULL
         gap                   float  NULL,
         gap_error             float  NULL,
         separation            float  NULL,
+        separation_error      float  NULL,
         stability             float  NULL,
         smallest_share        float  NULL,
         recommended           bit    NOT NULL,

@@ -23,6 +23,7 @@ _COLUMNS = {
     "gap": "gap",
     "gap_error": "gap error",
     "separation": "separation",
+    "separation_error": "separation error",
     "stability": "stability",
     "smallest_share": "smallest",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
@@ -15,14 +16,29 @@ STRIP = 0.15
 _CENTRES = np.arange(STRIP, 1.1, STRIP / 4) + STRIP
 #: A border fuller than this says no more.
 FULL = 2.0
-#: Standard errors that are allowed for chance.
-ERRORS = 1.0
+
+
+@dataclass(frozen=True)
+class Separation:
+    """How empty the fullest border between two segments is.
+
+    Attributes
+    ----------
+    value : float
+        1 where every border is empty, 0 or less where one is as full as the segments beside it.
+    error : float
+        By how much less it is if one standard error is allowed for chance on either side: few
+        rows prove nothing.
+    """
+
+    value: float
+    error: float
 
 
 def separation(
     points: Matrix, labels: npt.NDArray[np.int32], centroids: Matrix, weights: Vector
-) -> float:
-    """How empty the fullest border between two segments is.
+) -> Separation:
+    """Look at the border between every two segments.
 
     The rows of two segments are put in order along the line through the two centroids. In the
     middle of it lies the border: between two crowds the rows are fewest there, and where the
@@ -41,24 +57,25 @@ def separation(
 
     Returns
     -------
-    float
-        1 where every border is empty, 0 or less where one is as full as the segments beside it:
+    Separation
         1 less the rows in the strip along the border, over those in the fullest such strip of the
-        emptier side; of all pairs the least. As few rows prove nothing, the first are taken for
-        one standard error more than they are, and the second for one less.
+        emptier side; of all pairs the least.
     """
     squared = squared_distances(points, centroids)
-    fullest = 0.0
+    fullest, at_most = 0.0, 0.0
     for a, b in combinations(range(len(centroids)), 2):
         pair = (labels == a) | (labels == b)
         apart = ((centroids[a] - centroids[b]) ** 2).sum()
         # -1 at the one centroid, 0 at the border, 1 at the other.
         along = (squared[pair, a] - squared[pair, b]) / apart
-        fullest = max(fullest, _fullness(along, weights[pair] / weights[pair].mean()))
-    return 1.0 - fullest
+        middle, beside = _strips(along, weights[pair] / weights[pair].mean())
+        fullest = max(fullest, _ratio(middle, beside))
+        at_most = max(at_most, _ratio(middle + (middle + 1) ** 0.5, beside - beside**0.5))
+    return Separation(1.0 - fullest, at_most - fullest)
 
 
-def _fullness(along: Vector, weights: Vector) -> float:
+def _strips(along: Vector, weights: Vector) -> tuple[float, float]:
+    """Rows in the strip along the border, and in the fullest of the side that has fewer."""
     order = np.argsort(along, kind="stable")
     along, summed = along[order], np.concatenate([[0.0], np.cumsum(weights[order])])
 
@@ -66,8 +83,8 @@ def _fullness(along: Vector, weights: Vector) -> float:
         low, high = (np.searchsorted(along, np.add(centres, side)) for side in (-STRIP, STRIP))
         return np.asarray(summed[high] - summed[low])
 
-    middle = float(inside(0.0))
-    beside = min(float(inside(_CENTRES).max()), float(inside(-_CENTRES).max()))
-    most = middle + ERRORS * (middle + 1) ** 0.5
-    least = beside - ERRORS * beside**0.5
-    return min(most / least, FULL) if least > 0 else FULL
+    return float(inside(0.0)), min(float(inside(_CENTRES).max()), float(inside(-_CENTRES).max()))
+
+
+def _ratio(middle: float, beside: float) -> float:
+    return min(middle / beside, FULL) if beside > 0 else FULL

@@ -109,9 +109,10 @@ def choose_k(
     DataError
         If fewer than ``k_min`` rows differ.
     """
-    draw = np.random.default_rng(seed).permutation(len(matrix))
-    reference = GapStatistic(matrix[np.sort(draw[: gap.ROWS])], seed)
-    halves = matrix[np.sort(draw[: stability.ROWS])]
+    size = min(len(matrix), stability.ROWS)
+    drawn = np.random.default_rng(seed).choice(len(matrix), size, replace=False)
+    reference = GapStatistic(matrix[np.sort(drawn[: gap.ROWS])], seed)
+    halves = matrix[np.sort(drawn)]
     scores, centroids, n_iter = [], {}, {}
     counting = matrix if sample_weight is None else matrix[sample_weight > 0]
     ks = range(k_min, max(k_min, distinct(counting, k_max)) + 1)
@@ -153,6 +154,7 @@ def _score(
     rows = stratified_rows(labels, sizes, SAMPLE_ROWS, seed)
     points, drawn = matrix[rows], labels[rows]
     weights = (sizes / np.bincount(drawn, minlength=k))[drawn]
+    apart = separation(points, drawn, fit.centroids, weights)
     return KScore(
         k=k,
         inertia=fit.assignment.inertia,
@@ -162,7 +164,8 @@ def _score(
         calinski_harabasz=scores.calinski_harabasz,
         gap=gap.value if gap else None,
         gap_error=gap.error if gap else None,
-        separation=separation(points, drawn, fit.centroids, weights),
+        separation=apart.value,
+        separation_error=apart.error,
         stability=stable,
         smallest_share=float(sizes.min() / sizes.sum()),
     )

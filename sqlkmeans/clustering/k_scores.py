@@ -27,8 +27,9 @@ class KScore:
         Calinski & Harabasz (1974), higher is better; over all rows.
     gap, gap_error : float or None
         The gap statistic and its error, see :func:`sqlkmeans.clustering.gap.gaps`.
-    separation : float
-        How empty the fullest border is, see :func:`sqlkmeans.clustering.borders.separation`.
+    separation, separation_error : float
+        How empty the fullest border is, and the error to allow for, see
+        :class:`sqlkmeans.clustering.borders.Separation`.
     stability : float or None
         See :func:`sqlkmeans.clustering.stability.stability`.
     smallest_share : float
@@ -44,6 +45,7 @@ class KScore:
     gap: float | None
     gap_error: float | None
     separation: float
+    separation_error: float
     stability: float | None
     smallest_share: float
 

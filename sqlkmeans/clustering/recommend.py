@@ -14,8 +14,8 @@ from sqlkmeans.clustering.k_scores import KScore, Recommendation
 GAP_RISE = 0.05
 #: Borders so empty show structure whatever the gap statistic says, which long tails mislead.
 CLEAR_SEPARATION = 0.7
-#: A k counts whose separation is above such a part of the highest.
-SEPARATION_SHARE = 0.25
+#: A k counts whose separation is above such a part of what some k reaches, its error allowed for.
+SEPARATION_SHARE = 0.5
 #: Two k whose merits differ by no more are about equal.
 ABOUT_EQUAL = 0.02
 
@@ -25,9 +25,9 @@ def recommend(scores: Sequence[KScore], gap_of_one: Gap | None, min_share: float
 
     There is structure if no border of some k cuts through a crowd (its separation is above 0) and
     some partition is tighter than one of rows without structure (the gap statistic rises from
-    k = 1); borders that are nearly empty show it by themselves. Of the k that ``min_share``
-    allows, those count whose borders are not much fuller than they could be (all, if every k cuts
-    through a crowd), and the best of them has the highest :func:`merit`.
+    k = 1), errors allowed for; borders that are nearly empty show it by themselves. Of the k that
+    ``min_share`` allows, those count whose separation is at least half of the best (all, if every
+    k cuts through a crowd), and the best of them has the highest :func:`merit`.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def recommend(scores: Sequence[KScore], gap_of_one: Gap | None, min_share: float
         refusal = f"Every {span} leaves a segment smaller than min_share = {min_share:g}"
         return Recommendation(structure, None, refusal, None)
     merits = merit(allowed)
-    enough = SEPARATION_SHARE * max(score.separation for score in allowed)
+    enough = SEPARATION_SHARE * _surest_separation(allowed)
     whole = [score for score in allowed if score.separation > max(enough, 0)] or allowed
     best = max(whole, key=lambda score: (merits[score.k], -score.k))
     if not structure:
@@ -89,10 +89,14 @@ def knee(scores: Sequence[KScore]) -> list[int]:
 
 
 def _has_structure(scores: Sequence[KScore], gap_of_one: Gap | None) -> bool:
-    separation = max(score.separation for score in scores)
+    separation = _surest_separation(scores)
     gaps = [s.gap - s.gap_error for s in scores if s.gap is not None and s.gap_error is not None]
     rises = bool(gaps) and gap_of_one is not None and max(gaps) - gap_of_one.value > GAP_RISE
     return separation > CLEAR_SEPARATION or (rises and separation > 0)
+
+
+def _surest_separation(scores: Sequence[KScore]) -> float:
+    return max(score.separation - score.separation_error for score in scores)
 
 
 def _no_structure(span: str, best: KScore) -> str:

@@ -199,6 +199,7 @@ k_score = Table(
     Column("gap", Float),
     Column("gap_error", Float),
     Column("separation", Float),
+    Column("separation_error", Float),
     Column("stability", Float),
     Column("smallest_share", Float),
     Column("recommended", Boolean),

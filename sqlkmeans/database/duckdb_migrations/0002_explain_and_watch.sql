@@ -62,6 +62,7 @@ CREATE TABLE sqlkmeans.k_score (
     gap                    double,
     gap_error              double,
     separation             double,
+    separation_error       double,
     stability              double,
     smallest_share         double,
     recommended            boolean NOT NULL,
