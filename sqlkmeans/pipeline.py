@@ -14,6 +14,7 @@ from sqlkmeans.clustering.compare import Movement, movement
 from sqlkmeans.clustering.describe import distance_tolerance
 from sqlkmeans.clustering.preparation import features_from_definition
 from sqlkmeans.clustering.stable_ids import Previous, match_segments
+from sqlkmeans.corrections import rename, rollback
 from sqlkmeans.database import Database, Publication
 from sqlkmeans.database.checks import check_segmentation
 from sqlkmeans.definition import Segmentation
@@ -27,12 +28,12 @@ from sqlkmeans.registry import (
     client_row,
     load_model,
     load_run_model,
-    load_segmentation,
     run_result,
 )
 from sqlkmeans.result import ChoiceResult, RunResult
-from sqlkmeans.sqltext import parse_name
 from sqlkmeans.watch import last_run, run_facts, watch, watch_labels
+
+__all__ = ["assign", "choose_k", "rename", "rollback", "run"]
 
 
 def run(
@@ -191,66 +192,6 @@ def choose_k(
     )  # fmt: skip
 
 
-def rollback(
-    name: str, database: Database, to_run_id: int | None = None, progress: Progress | None = None
-) -> RunResult:
-    """Bring back the labels and the model of an earlier run, in one transaction.
-
-    Parameters
-    ----------
-    name : str
-        The segmentation.
-    database : Database
-    to_run_id : int, optional
-        The run to go back to; by default, the published one before the current.
-    """
-    progress = progress or Progress()
-    segmentation = load_segmentation(database, name)
-    with database.lock(name):
-        restored = _run_to_restore(database, segmentation, to_run_id)
-        row = {
-            "kind": "rollback",
-            **{column: restored[column] for column in ("engine", "k", "rows", "skipped")},
-            **client_row(),
-        }
-        with progress.step("publish"):
-            database.rollback(segmentation, row, restored)
-    newest = database.catalog.published_runs(name)[0]
-    return run_result(database, newest["run_id"], progress.rounded())
-
-
-def rename(
-    name: str, database: Database, segment_id: int, new_name: str, description: str | None = None
-) -> None:
-    """Give a segment a name that later runs keep.
-
-    Raises
-    ------
-    DefinitionError
-        If there is no such segment, or another one has that name.
-    """
-    load_segmentation(database, name)
-    model = load_model(database, name)
-    names = dict(zip(model.segment_ids, model.names)) if model else {}
-    problems = []
-    if segment_id not in names:
-        allowed = ", ".join(str(number) for number in names) or "none before the first run"
-        problems.append(f"segment {segment_id}: not in {name}; allowed: {allowed}")
-    if not new_name.strip() or len(new_name) > 128:
-        problems.append(f"name {new_name!r} given; allowed: 1 to 128 characters")
-    taken = [
-        other
-        for other, used in database.catalog.names(name)
-        if used == new_name and other != segment_id
-    ]
-    if taken:
-        problems.append(f"name {new_name!r} given; segment {taken[0]} has or had it")
-    if problems:
-        raise DefinitionError(problems)
-    with database.lock(name):
-        database.rename_segment(name, segment_id, new_name, description)
-
-
 @contextmanager
 def _recorded_run(
     database: Database, segmentation: Segmentation, kind: str, **row: Any
@@ -376,33 +317,3 @@ def _active_model(database: Database, segmentation: Segmentation) -> tuple[Segme
                 "`sqlkmeans run` fits a new one"
             )
     return model, run_id
-
-
-def _run_to_restore(
-    database: Database, segmentation: Segmentation, to_run_id: int | None
-) -> dict[str, Any]:
-    """The run whose labels come back: the one named, or the one before the current."""
-    runs = database.catalog.published_runs(segmentation.name)
-    labelled = [row for row in runs if row["kind"] != "rollback"]
-    allowed = ", ".join(str(row["run_id"]) for row in labelled[:10]) or "none yet"
-    if to_run_id is None:
-        current = (runs[0]["restored_run_id"] or runs[0]["run_id"]) if runs else 0
-        earlier = [row for row in labelled if row["run_id"] < current]
-        if not earlier:
-            raise DefinitionError(f"{segmentation.name}: there is no earlier run to go back to")
-        chosen = earlier[0]
-    else:
-        found = [row for row in labelled if row["run_id"] == to_run_id]
-        if not found:
-            raise DefinitionError(
-                f"run {to_run_id}: not a published run of {segmentation.name}; allowed: {allowed}"
-            )
-        chosen = found[0]
-    then = Segmentation.from_json(chosen["definition"])
-    if (parse_name(then.target), then.key) != (parse_name(segmentation.target), segmentation.key):
-        raise DefinitionError(
-            f"run {chosen['run_id']} wrote {then.target} by {', '.join(then.key)}, and now "
-            f"{segmentation.name} writes {segmentation.target} by {', '.join(segmentation.key)}; "
-            "its labels cannot come back there"
-        )
-    return chosen
