@@ -21,9 +21,7 @@ _COLUMNS = {
     "davies_bouldin": "Davies-Bouldin",
     "calinski_harabasz": "Calinski-Harabasz",
     "gap": "gap",
-    "gap_error": "gap error",
     "separation": "separation",
-    "separation_error": "separation error",
     "stability": "stability",
     "smallest_share": "smallest",
 }
@@ -50,7 +48,7 @@ def show(output: Output, result: ChoiceResult) -> None:
         return
     output.table(
         [*_COLUMNS.values(), ""],
-        [[*(_shown(name, row[name]) for name in _COLUMNS), _mark(row)] for row in result.scores],
+        [[*(_shown(name, row) for name in _COLUMNS), _mark(row)] for row in result.scores],
         title=f"{result.segmentation}: {result.rows:,} customers",
     )
     print(f"{result.reason}.")
@@ -58,10 +56,13 @@ def show(output: Output, result: ChoiceResult) -> None:
         output.say(", ".join(f"{step} {s:.3f} s" for step, s in result.seconds.items() if s))
 
 
-def _shown(name: str, value: float | None) -> object:
-    if name == "smallest_share" and value is not None:
+def _shown(name: str, row: Mapping[str, Any]) -> object:
+    value, error = row[name], row.get(f"{name}_error")
+    if value is None:
+        return None
+    if name == "smallest_share":
         return f"{value:.1%}"
-    return None if value is None else round(value, 3)
+    return round(value, 3) if error is None else f"{value:.3f} ± {error:.3f}"
 
 
 def _mark(row: Mapping[str, Any]) -> str:
