@@ -126,7 +126,8 @@ def fill_newer_tables(shop: Path, run_id: int, segment_ids: list[int], features:
         ).fetchone()[0]
         for k in range(2, 7):
             connection.execute(
-                "INSERT INTO sqlkmeans.k_score VALUES (?, ?, ?, ?, ?, NULL, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO sqlkmeans.k_score "
+                "VALUES (?, ?, ?, ?, ?, NULL, ?, ?, ?, NULL, NULL, ?, ?, ?)",
                 [choice, k, 900 / k, 0.6 - 0.04 * abs(k - 3), 0.61, 400.0 - k, 0.31 * k, 0.013,
                  0.97, 0.5 / k, k == 3],
             )  # fmt: skip
