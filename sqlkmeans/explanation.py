@@ -157,11 +157,18 @@ def explain(name: str, database: Database, customer: Sequence[str]) -> CustomerE
     Raises
     ------
     DefinitionError
-        If there is no such segmentation, or the key has another number of columns.
+        If there is no such segmentation, the key has another number of columns, or no row may
+        leave the database.
     DataError
         If there is no model yet, no such customer, or its row cannot be labelled.
     """
     segmentation = load_segmentation(database, name)
+    if segmentation.sample_rows == 0:
+        raise DefinitionError(
+            f"{name}: sample_rows = 0 lets no row leave the database, and to explain a customer's "
+            "segment is to read that customer's row; the function assign_… that `export-sql` "
+            "writes scores a row where it is, and segment_feature has what sets each segment apart"
+        )
     model = load_model(database, name)
     if model is None:
         raise DataError(f"{name}: no model yet; `sqlkmeans run` makes one")

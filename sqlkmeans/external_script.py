@@ -187,7 +187,7 @@ def _fit(
     starts = {"n_init": definition["n_init"], "seed": definition["seed"]}
     if definition["k"] != "auto":
         fit = fit_kmeans(matrix, definition["k"], sample_weight=weights, **starts)
-        require_share(fit, min_share)
+        require_share(fit.assignment.sizes(len(fit.centroids)), min_share)
         return fit, None
     k_min, k_max = definition.get("k_min", 2), definition.get("k_max", 10)
     choice = choose_k(matrix, k_min, k_max, sample_weight=weights, min_share=min_share, **starts)

@@ -164,13 +164,26 @@ def choose_k(
     """Compare numbers of segments and recommend one; nothing is published.
 
     The scores are kept as a run of kind ``choose_k``. Labels, model and the recorded definition
-    stay as they are. The rows come to this process, whatever the definition's engine.
+    stay as they are. With ``engine = "pushdown"`` the rows stay in the database as in a run;
+    otherwise they come to this process.
+
+    Raises
+    ------
+    DefinitionError
+        If they would have to, and ``sample_rows = 0`` lets no row leave the database.
     """
     progress = progress or Progress()
     today = datetime.now(timezone.utc).date()
-    here = segmentation.model_copy(update={"engine": "local"})
+    name = "pushdown" if segmentation.engine == "pushdown" else "local"
+    if name == "local" and segmentation.sample_rows == 0:
+        raise DefinitionError(
+            f'choose-k with engine = "{segmentation.engine}" reads the rows here, and '
+            'sample_rows = 0 lets none leave the database; use engine = "pushdown", or give '
+            "sample_rows"
+        )
+    here = segmentation.model_copy(update={"engine": name})
     with (
-        _recorded_run(database, segmentation, "choose_k", engine="local") as run_id,
+        _recorded_run(database, segmentation, "choose_k", engine=name) as run_id,
         _opened(database, here, segmentation.columns, progress) as engine,
     ):
         with progress.step("fit"):

@@ -137,8 +137,8 @@ class ChoiceResult:
     ----------
     segmentation : str
     run_id : int
-    structure : bool
-        Whether the customers fall into groups at all.
+    structure : bool or None
+        Whether the customers fall into groups at all; None where no row may be looked at.
     recommended_k : int or None
         None where there is no structure, or ``min_share`` refuses every k.
     reason : str
@@ -151,7 +151,7 @@ class ChoiceResult:
 
     segmentation: str
     run_id: int
-    structure: bool
+    structure: bool | None
     recommended_k: int | None
     reason: str
     scores: list[dict[str, Any]]

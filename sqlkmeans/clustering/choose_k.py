@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from sqlkmeans.clustering import gap, stability
 from sqlkmeans.clustering.assignment import Assignment, Matrix, Vector, assign, squared_distances
@@ -55,11 +56,21 @@ class KChoice:
         DataError
             If ``min_share`` refuses every k.
         """
-        k = self.recommendation.best_k
-        if k is None:
-            raise DataError(f"{self.recommendation.reason}; nothing was changed")
+        k = self.best_k()
         assignment = assign(matrix, self.centroids[k], sample_weight)
         return KMeansFit(self.centroids[k], assignment, self.n_iter[k])
+
+    def best_k(self) -> int:
+        """The k that a run takes.
+
+        Raises
+        ------
+        DataError
+            If ``min_share`` refuses every k.
+        """
+        if self.recommendation.best_k is None:
+            raise DataError(f"{self.recommendation.reason}; nothing was changed")
+        return self.recommendation.best_k
 
     def to_rows(self) -> list[dict[str, Any]]:
         """Rows of ``k_score``, without their run."""
@@ -68,7 +79,7 @@ class KChoice:
 
     def warnings(self) -> list[str]:
         """What people should look at after a run with the best k."""
-        if self.recommendation.structure:
+        if self.recommendation.structure is not False:
             return []
         return [f"no cluster structure: the {self.recommendation.best_k} segments cut a continuum"]
 
@@ -126,18 +137,22 @@ def choose_k(
     return KChoice(recommendation, tuple(scores), gap_of_one, centroids, n_iter)
 
 
-def require_share(fit: KMeansFit, min_share: float) -> None:
-    """Refuse a fit with a segment that has a smaller share of the rows.
+def require_share(sizes: npt.NDArray[np.int64], min_share: float) -> None:
+    """Refuse segments of which one has a smaller share of the rows.
+
+    Parameters
+    ----------
+    sizes : ndarray of int of shape (k,)
+        Rows in each segment.
+    min_share : float
 
     Raises
     ------
     DataError
     """
-    k = len(fit.centroids)
-    sizes = fit.assignment.sizes(k)
     if sizes.min() < min_share * sizes.sum():
         raise DataError(
-            f"min_share = {min_share:g}: with k = {k}, a segment has {sizes.min():,} of "
+            f"min_share = {min_share:g}: with k = {len(sizes)}, a segment has {sizes.min():,} of "
             f"{sizes.sum():,} customers ({sizes.min() / sizes.sum():.2%}); lower k or min_share, "
             "or winsorize outliers; nothing was changed"
         )

@@ -48,6 +48,16 @@ class FeatureBins:
     customers: tuple[int, ...]
 
     @property
+    def edges(self) -> list[float]:
+        """Where one bin ends and the next begins, ascending."""
+        return [upper for upper in self.uppers if upper is not None]
+
+    @property
+    def of_category(self) -> bool:
+        """Whether the bins are levels."""
+        return OTHER in self.labels
+
+    @property
     def shares(self) -> Vector:
         """The part of the customers that each bin has."""
         counts = np.asarray(self.customers, dtype=np.float64)
@@ -70,11 +80,9 @@ def bin_features(matrix: Matrix, missing: Masks, preparation: Preparation) -> li
     def bin_column(positions: list[int]) -> FeatureBins:
         first = preparation.features[positions[0]]
         if first.type == "category":
-            levels = [_level(preparation.features[p]) for p in positions]
-            labels = [*levels, *([] if OTHER in levels else [OTHER])]
-            return _count_levels(labels, positions, matrix, missing, preparation)
+            return _count_levels(None, positions, matrix, missing, preparation)
         known = _known(matrix, missing, positions[0])
-        return _count_ranges(_edges(known, first), known, len(matrix), first)
+        return _count_ranges(short_edges(known, first), known, len(matrix), first)
 
     return _each_column(preparation, bin_column)
 
@@ -91,17 +99,12 @@ def count_in(
     def count(positions: list[int]) -> FeatureBins | None:
         first = preparation.features[positions[0]]
         bins = by_feature.get(first.column)
-        if bins is None:
+        if bins is None or bins.of_category != (first.type == "category"):
             return None
-        if first.type == "category":
-            labels = list(bins.labels[1:])
-            if OTHER not in labels:
-                return None  # it was a number then
-            return _count_levels(labels, positions, matrix, missing, preparation)
-        if OTHER in bins.labels:
-            return None
-        edges = [upper for upper in bins.uppers if upper is not None]
-        return _count_ranges(edges, _known(matrix, missing, positions[0]), len(matrix), first)
+        if bins.of_category:
+            return _count_levels(bins, positions, matrix, missing, preparation)
+        known = _known(matrix, missing, positions[0])
+        return _count_ranges(bins.edges, known, len(matrix), first)
 
     return [bins for bins in _each_column(preparation, count) if bins is not None]
 
@@ -120,8 +123,9 @@ def _known(matrix: Matrix, missing: Masks, position: int) -> Vector:
     return np.ascontiguousarray(column if mask is None else column[~mask])
 
 
-def _edges(known: Vector, feature: PreparedFeature) -> list[float]:
-    """Short numbers near the deciles, ascending, each below the highest value."""
+def short_edges(known: Vector, feature: PreparedFeature) -> list[float]:
+    """Short numbers near the deciles of prepared values, in own units, ascending, each below the
+    highest value."""
     sample = known[:: max(1, len(known) // SAMPLE_ROWS)]
     if not len(sample):
         return []
@@ -137,6 +141,24 @@ def _count_ranges(
     scaled = feature.scaled(np.asarray(edges, dtype=np.float64))
     within = [int(np.count_nonzero(known <= edge)) for edge in scaled]
     counts = np.diff([0, *within, len(known)]).tolist()
+    return range_bins(feature, edges, n_rows - len(known), counts)
+
+
+def range_bins(
+    feature: PreparedFeature, edges: Sequence[float], absent: int, counts: Sequence[int]
+) -> FeatureBins:
+    """The bins of a number or an age.
+
+    Parameters
+    ----------
+    feature : PreparedFeature
+    edges : sequence of float
+        Ascending, in own units; each belongs to the bin that it ends.
+    absent : int
+        Missing values.
+    counts : sequence of int
+        One more than the edges.
+    """
     labels, unit = [], " days" if feature.type == "date" else ""
     for number in range(len(edges) + 1):
         if not edges:
@@ -151,33 +173,64 @@ def _count_ranges(
         feature.column,
         (MISSING, *labels),
         (None, *edges, None),
-        (n_rows - len(known), *counts),
+        (absent, *counts),
     )
 
 
 def _count_levels(
-    labels: Sequence[str],
+    earlier: FeatureBins | None,
     positions: Sequence[int],
     matrix: Matrix,
     missing: Masks,
     preparation: Preparation,
 ) -> FeatureBins:
-    counts = dict.fromkeys(labels, 0)
-    for position in positions:
-        feature = preparation.features[position]
-        known = _known(matrix, missing, position)
-        found = int(np.count_nonzero(known > feature.scaled(np.array([0.5]))))
-        label = _level(feature)
-        counts[label if label in counts else OTHER] += found
+    features = [preparation.features[position] for position in positions]
+    counts = [
+        int(np.count_nonzero(_known(matrix, missing, p) > feature.scaled(np.array([0.5]))))
+        for p, feature in zip(positions, features)
+    ]
     mask = missing[positions[0]]
     absent = 0 if mask is None else int(np.count_nonzero(mask))
-    rest = len(matrix) - absent - sum(counts.values())
-    counts[OTHER] += max(0, rest)
+    return level_bins(features, absent, counts, len(matrix) - absent, earlier)
+
+
+def level_bins(
+    features: Sequence[PreparedFeature],
+    absent: int,
+    counts: Sequence[int],
+    known: int,
+    earlier: FeatureBins | None = None,
+) -> FeatureBins:
+    """The bins of a category.
+
+    Parameters
+    ----------
+    features : sequence of PreparedFeature
+        Of its levels.
+    absent : int
+        Missing values.
+    counts : sequence of int
+        Customers of each level.
+    known : int
+        Customers that have any level.
+    earlier : FeatureBins, optional
+        Whose bins to keep to: customers of other levels are among the others.
+    """
+    if earlier is None:
+        levels = [_level(feature) for feature in features]
+        labels = [*levels, *([] if OTHER in levels else [OTHER])]
+    else:
+        labels = list(earlier.labels[1:])
+    found = dict.fromkeys(labels, 0)
+    for feature, count in zip(features, counts):
+        label = _level(feature)
+        found[label if label in found else OTHER] += count
+    found[OTHER] += max(0, known - sum(found.values()))
     return FeatureBins(
-        preparation.features[positions[0]].column,
-        (MISSING, *counts),
-        (None,) * (len(counts) + 1),
-        (absent, *counts.values()),
+        features[0].column,
+        (MISSING, *found),
+        (None,) * (len(found) + 1),
+        (absent, *found.values()),
     )
 
 

@@ -27,9 +27,9 @@ class KScore:
         Calinski & Harabasz (1974), higher is better; over all rows.
     gap, gap_error : float or None
         The gap statistic and its error, see :func:`sqlkmeans.clustering.gap.gaps`.
-    separation, separation_error : float
+    separation, separation_error : float or None
         How empty the fullest border is, and the error to allow for, see
-        :class:`sqlkmeans.clustering.borders.Separation`.
+        :class:`sqlkmeans.clustering.borders.Separation`. None where no row may be looked at.
     stability : float or None
         See :func:`sqlkmeans.clustering.stability.stability`.
     smallest_share : float
@@ -44,8 +44,8 @@ class KScore:
     calinski_harabasz: float | None
     gap: float | None
     gap_error: float | None
-    separation: float
-    separation_error: float
+    separation: float | None
+    separation_error: float | None
     stability: float | None
     smallest_share: float
 
@@ -56,8 +56,8 @@ class Recommendation:
 
     Attributes
     ----------
-    structure : bool
-        Whether the rows fall into groups at all.
+    structure : bool or None
+        Whether the rows fall into groups at all; None where no row may be looked at.
     recommended_k : int or None
         None where there is no structure, or ``min_share`` refuses every k.
     reason : str
@@ -67,7 +67,7 @@ class Recommendation:
         cuts the rows best; None where ``min_share`` refuses every k.
     """
 
-    structure: bool
+    structure: bool | None
     recommended_k: int | None
     reason: str
     best_k: int | None

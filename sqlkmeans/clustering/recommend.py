@@ -40,19 +40,36 @@ def recommend(scores: Sequence[KScore], gap_of_one: Gap | None, min_share: float
     """
     structure = _has_structure(scores, gap_of_one)
     allowed = [score for score in scores if score.smallest_share >= min_share]
-    span = f"k = {scores[0].k}" if len(scores) == 1 else f"k from {scores[0].k} to {scores[-1].k}"
     if not allowed:
-        refusal = f"Every {span} leaves a segment smaller than min_share = {min_share:g}"
-        return Recommendation(structure, None, refusal, None)
+        return Recommendation(structure, None, _all_refused(scores, min_share), None)
     merits = merit(allowed)
     enough = SEPARATION_SHARE * _surest_separation(allowed)
-    whole = [score for score in allowed if score.separation > max(enough, 0)] or allowed
+    whole = [score for score in allowed if (score.separation or 0) > max(enough, 0)] or allowed
     best = max(whole, key=lambda score: (merits[score.k], -score.k))
     if not structure:
-        return Recommendation(False, None, _no_structure(span, best), best.k)
+        return Recommendation(False, None, _no_structure(_span(scores), best), best.k)
     equals = [s.k for s in whole if s is not best and merits[best.k] - merits[s.k] <= ABOUT_EQUAL]
     reason = [_why(best, allowed), *_equals(equals), *_refused(scores, min_share)]
     return Recommendation(True, best.k, ". ".join(reason), best.k)
+
+
+def recommend_untested(scores: Sequence[KScore], min_share: float) -> Recommendation:
+    """The k of the highest simplified silhouette, where no row may be looked at.
+
+    Whether there is structure is not known then, and so not said.
+
+    Parameters are those of :func:`recommend`.
+    """
+    allowed = [score for score in scores if score.smallest_share >= min_share]
+    if not allowed:
+        return Recommendation(None, None, _all_refused(scores, min_share), None)
+    best = max(allowed, key=lambda score: (score.simplified_silhouette, -score.k))
+    reason = [
+        f"{best.k} segments: best by simplified silhouette",
+        "No row may be read, so whether there is any cluster structure is not tested",
+        *_refused(scores, min_share),
+    ]
+    return Recommendation(None, best.k, ". ".join(reason), best.k)
 
 
 def merit(scores: Sequence[KScore]) -> dict[int, float]:
@@ -96,7 +113,16 @@ def _has_structure(scores: Sequence[KScore], gap_of_one: Gap | None) -> bool:
 
 
 def _surest_separation(scores: Sequence[KScore]) -> float:
-    return max(score.separation - score.separation_error for score in scores)
+    return max((score.separation or 0) - (score.separation_error or 0) for score in scores)
+
+
+def _span(scores: Sequence[KScore]) -> str:
+    first, last = scores[0].k, scores[-1].k
+    return f"k = {first}" if first == last else f"k from {first} to {last}"
+
+
+def _all_refused(scores: Sequence[KScore], min_share: float) -> str:
+    return f"Every {_span(scores)} leaves a segment smaller than min_share = {min_share:g}"
 
 
 def _no_structure(span: str, best: KScore) -> str:
@@ -125,7 +151,7 @@ def _why(best: KScore, allowed: Sequence[KScore]) -> str:
     text = f"{best.k} segments: "
     text += f"best by {_listed(agreeing)}" if agreeing else "the best compromise"
     text += "".join(f"; {_listed(names)} would take {k}" for k, names in sorted(others.items()))
-    if best.separation > 0:
+    if best.separation is not None and best.separation > 0:
         text += f". The fullest border is {best.separation:.0%} emptier than what lies beside it"
     else:
         text += ". Some border runs through a crowd"

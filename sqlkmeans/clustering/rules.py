@@ -43,11 +43,30 @@ class Rule:
 
 
 @dataclass(frozen=True)
-class _Interval:
+class Interval:
     """``low < value <= high``, in the column's own units."""
 
     low: float
     high: float
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A rule that is not counted yet.
+
+    Attributes
+    ----------
+    text : str
+    intervals : dict of int to Interval
+        By the position of the feature; all of them have to be met.
+    """
+
+    text: str
+    intervals: dict[int, Interval]
+
+    def counted(self, meeting: int, inside: int, size: int) -> Rule:
+        """The rule, met by so many customers, of whom so many are in a segment of that size."""
+        return Rule(self.text, inside / max(1, meeting), inside / max(1, size))
 
 
 def find_rules(
@@ -74,6 +93,19 @@ def find_rules(
         None where no condition tells the cluster from the rest.
     """
     sizes = np.bincount(labels, minlength=k)
+    found = find_conditions(matrix, preparation, labels, k, seed=seed)
+    counts = _count(matrix, preparation, labels, found)
+    return [
+        None if condition is None else condition.counted(meeting, inside, size)
+        for condition, (meeting, inside), size in zip(found, counts.tolist(), sizes.tolist())
+    ]
+
+
+def find_conditions(
+    matrix: Matrix, preparation: Preparation, labels: Labels, k: int, *, seed: int = 0
+) -> list[Condition | None]:
+    """The conditions of the rules of :func:`find_rules`, whose parameters they have."""
+    sizes = np.bincount(labels, minlength=k)
     rows = stratified_rows(labels, sizes, SAMPLE_ROWS, seed)
     drawn = labels[rows]
     sample = matrix[rows]
@@ -83,34 +115,30 @@ def find_rules(
     weights = (sizes / np.maximum(1, np.bincount(drawn, minlength=k)))[drawn]
     grid = Grid(values)
     ordered = np.sort(values, axis=0)
-    found: list[dict[int, _Interval]] = []
+    found: list[Condition | None] = []
     for cluster in range(k):
         node = best_node(grow(grid, drawn == cluster, weights, MAX_DEPTH))
-        found.append({} if node is None else _intervals(node, ordered))
-    counts = _count(matrix, preparation, labels, found)
-    return [
-        Rule(_text(intervals, preparation, ordered), met / max(1, fit), met / max(1, size))
-        if intervals
-        else None
-        for intervals, (fit, met), size in zip(found, counts.tolist(), sizes.tolist())
-    ]
+        intervals = {} if node is None else _intervals(node, ordered)
+        text = _text(intervals, preparation, ordered)
+        found.append(Condition(text, intervals) if intervals else None)
+    return found
 
 
-def _intervals(node: Node, ordered: Matrix) -> dict[int, _Interval]:
+def _intervals(node: Node, ordered: Matrix) -> dict[int, Interval]:
     """The conditions of a path by column, the first condition's column first."""
-    found: dict[int, _Interval] = {}
-    exact: dict[int, _Interval] = {}
+    found: dict[int, Interval] = {}
+    exact: dict[int, Interval] = {}
     for split in node.path:
         column = ordered[:, split.position]
         for intervals, value in (
             (found, short_number(split.threshold, column)),
             (exact, split.threshold),
         ):
-            known = intervals.get(split.position, _Interval(-inf, inf))
+            known = intervals.get(split.position, Interval(-inf, inf))
             intervals[split.position] = (
-                _Interval(max(known.low, value), known.high)
+                Interval(max(known.low, value), known.high)
                 if split.above
-                else _Interval(known.low, min(known.high, value))
+                else Interval(known.low, min(known.high, value))
             )
     # Two thresholds so near each other that rounding leaves nothing between them stay exact.
     return {p: i if i.low < i.high else exact[p] for p, i in found.items()}
@@ -120,17 +148,17 @@ def _count(
     matrix: Matrix,
     preparation: Preparation,
     labels: Labels,
-    rules: Sequence[dict[int, _Interval]],
+    conditions: Sequence[Condition | None],
 ) -> npt.NDArray[np.int64]:
     """Rows that meet each rule, and of them the segment's own; of shape (k, 2)."""
     scaled = [
         [
             (position, preparation.features[position].scaled(np.array([bound])), above)
-            for position, interval in rule.items()
+            for position, interval in (condition.intervals if condition else {}).items()
             for bound, above in ((interval.low, True), (interval.high, False))
             if abs(bound) != inf
         ]
-        for rule in rules
+        for condition in conditions
     ]
     used = sorted({position for rule in scaled for position, _, _ in rule})
 
@@ -153,14 +181,14 @@ def _count(
     return np.asarray(np.array(counts, dtype=np.int64).sum(axis=0))
 
 
-def _text(rule: dict[int, _Interval], preparation: Preparation, ordered: Matrix) -> str:
+def _text(rule: dict[int, Interval], preparation: Preparation, ordered: Matrix) -> str:
     return " and ".join(
         _condition(preparation.features[position], interval, ordered[:, position])
         for position, interval in rule.items()
     )
 
 
-def _condition(feature: PreparedFeature, interval: _Interval, ordered: Matrix) -> str:
+def _condition(feature: PreparedFeature, interval: Interval, ordered: Matrix) -> str:
     above = interval.low != -inf
     if feature.type == "category":
         level = "(other)" if feature.level is None else feature.level

@@ -59,8 +59,11 @@ class DuckDBWorkspace(Workspace):
 
     def matrix(self, query: str) -> npt.NDArray[np.float64]:
         self.execute(query)
-        columns = self._native.fetchnumpy().values()
-        return np.column_stack([np.asarray(column, dtype=np.float64) for column in columns])
+        # Masked where a column has NULL.
+        columns = [
+            np.ma.asarray(column, np.float64) for column in self._native.fetchnumpy().values()
+        ]
+        return np.column_stack([column.filled(np.nan) for column in columns])
 
     def drop_temporary(self) -> None:
         """Drop what the run made; the connection lives on."""

@@ -203,7 +203,7 @@ class Workspace(ABC):
 
     @abstractmethod
     def matrix(self, query: str) -> npt.NDArray[np.float64]:
-        """The rows of a query of numbers, of shape (n_rows, n_columns)."""
+        """The rows of a query of numbers, of shape (n_rows, n_columns); NaN for NULL."""
 
 
 class Database(ABC):

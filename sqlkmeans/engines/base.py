@@ -18,7 +18,6 @@ from sqlkmeans.clustering.rules import Rule
 from sqlkmeans.clustering.scores import Scores
 from sqlkmeans.database.interface import Database
 from sqlkmeans.definition import Segmentation
-from sqlkmeans.errors import DefinitionError
 from sqlkmeans.progress import Advance
 
 
@@ -124,17 +123,11 @@ class Engine(ABC):
             If a segment is smaller than ``min_share`` allows.
         """
 
+    @abstractmethod
     def choose_k(
         self, segmentation: Segmentation, features: Sequence[Feature], reference_date: date
     ) -> KChoice:
-        """Prepare the rows and compare numbers of segments, ``k_min`` to ``k_max``.
-
-        Raises
-        ------
-        DefinitionError
-            If the engine has no rows at hand to do so.
-        """
-        raise DefinitionError('this engine does not choose k; use engine = "local", or name k')
+        """Prepare the rows and compare numbers of segments, ``k_min`` to ``k_max``."""
 
     @abstractmethod
     def label(self, preparation: Preparation, centroids: npt.NDArray[np.float64]) -> None:

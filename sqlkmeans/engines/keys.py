@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -113,7 +114,27 @@ def _strictly_increasing(keys: pa.RecordBatch) -> bool:
 
 def key_texts(keys: pa.Table, rows: npt.NDArray[np.int64]) -> list[str]:
     """The keys of some rows, each a JSON list of texts that say every value exactly."""
-    columns = [_texts(column) for column in keys.take(pa.array(rows)).columns]
+    return _json_lists(keys.take(pa.array(rows)))
+
+
+def key_texts_of(rows: Sequence[Sequence[Any]]) -> list[str]:
+    """The same of keys that came as Python's values, one sequence a row."""
+    columns = [pa.chunked_array([_array(values)]) for values in zip(*rows)]
+    return _json_lists(pa.table(columns, names=[str(n) for n in range(len(columns))]))
+
+
+def _array(values: Sequence[Any]) -> pa.Array:
+    try:
+        array = pa.array(values)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+        array = None
+    if array is None or isinstance(array.type, pa.BaseExtensionType):  # as UUIDs are
+        return pa.array([str(value) for value in values])
+    return array
+
+
+def _json_lists(keys: pa.Table) -> list[str]:
+    columns = [_texts(column) for column in keys.columns]
     return [json.dumps(values, ensure_ascii=False) for values in zip(*columns)]
 
 

@@ -115,7 +115,7 @@ class LocalEngine(Engine):
                 seed=segmentation.seed,
                 sample_rows=segmentation.sample_rows,
             )
-            require_share(fit, segmentation.min_share)
+            require_share(fit.assignment.sizes(segmentation.k), segmentation.min_share)
         self._take(fit.centroids, fit.assignment)
         findings = feature_findings(self._matrix, self._preparation)
         findings += kernel.advice(self._matrix.size) + (choice.warnings() if choice else [])

@@ -9,14 +9,18 @@ from datetime import date
 import numpy as np
 import numpy.typing as npt
 
-from sqlkmeans.clustering.assignment import assign
+from sqlkmeans.clustering.choose_k import KChoice, require_share
+from sqlkmeans.clustering.drift import FeatureBins, with_skipped
 from sqlkmeans.clustering.findings import feature_findings
 from sqlkmeans.clustering.preparation import Feature, Preparation
 from sqlkmeans.clustering.profile import SegmentProfile
 from sqlkmeans.clustering.scores import Scores, score
 from sqlkmeans.database.interface import Database
 from sqlkmeans.definition import Segmentation
-from sqlkmeans.engines.base import Engine, Fit
+from sqlkmeans.engines.base import Engine, Explanation, Fit
+from sqlkmeans.engines.pushdown_bins import count_bins, cut_bins
+from sqlkmeans.engines.pushdown_choice import choose_pushdown
+from sqlkmeans.engines.pushdown_explanation import count_rules, read_typical
 from sqlkmeans.engines.pushdown_fit import fit_pushdown
 from sqlkmeans.engines.pushdown_preparation import check_preparation, fit_preparation
 from sqlkmeans.engines.pushdown_profile import (
@@ -28,7 +32,7 @@ from sqlkmeans.engines.pushdown_profile import (
     total_ss,
 )
 from sqlkmeans.engines.pushdown_rows import Rows, too_small
-from sqlkmeans.errors import DefinitionError
+from sqlkmeans.engines.pushdown_sample import LabelledSample, draw_labelled
 from sqlkmeans.progress import Advance
 from sqlkmeans.tsql import training
 
@@ -39,10 +43,11 @@ class PushdownEngine(Engine):
     """Temporary tables in the database; here only the sample, the sums and the model."""
 
     _rows: Rows
+    _segmentation: Segmentation
     _preparation: Preparation
     _centroids: Matrix
-    _sample: Matrix | None = None
     _sizes: Sizes
+    _drawn: LabelledSample | None = None
 
     def __init__(self) -> None:
         self._open = ExitStack()
@@ -56,7 +61,7 @@ class PushdownEngine(Engine):
     ) -> None:
         workspace = self._open.enter_context(database.open_workspace(segmentation))
         self._rows = Rows(workspace, segmentation, columns)
-        self._all_rows = self._rows.count
+        self._segmentation, self._all_rows = segmentation, self._rows.count
         advance(self._all_rows)
 
     def close(self) -> None:
@@ -65,25 +70,42 @@ class PushdownEngine(Engine):
     def fit(
         self, segmentation: Segmentation, features: Sequence[Feature], reference_date: date
     ) -> Fit:
+        preparation = self._fit_preparation(segmentation, features, reference_date)
+        choice = None
         if segmentation.k == "auto":
-            raise DefinitionError(
-                'k = "auto" with engine = "pushdown"; allowed: a number (docs/definition.md)'
-            )
-        preparation = fit_preparation(
+            choice, sample = choose_pushdown(self._rows, preparation.features, segmentation)
+            k = choice.best_k()
+            centroids, n_iter = choice.centroids[k], choice.n_iter[k]
+        else:
+            k = segmentation.k
+            found = fit_pushdown(self._rows, preparation.features, segmentation, k)
+            centroids, n_iter, sample = found.centroids, found.n_iter, found.sample
+        self._label(preparation, centroids)
+        if not self._sizes.rows.all():
+            raise too_small(self._rows, k)
+        require_share(self._sizes.rows, segmentation.min_share)
+        self._largest_first()
+        findings = [] if sample is None else feature_findings(sample, preparation)
+        findings += choice.warnings() if choice else []
+        return Fit(preparation, self._centroids, n_iter, findings, choice)
+
+    def choose_k(
+        self, segmentation: Segmentation, features: Sequence[Feature], reference_date: date
+    ) -> KChoice:
+        preparation = self._fit_preparation(segmentation, features, reference_date)
+        self.rows, self.skipped = self._rows.count, self._all_rows - self._rows.count
+        return choose_pushdown(self._rows, preparation.features, segmentation)[0]
+
+    def _fit_preparation(
+        self, segmentation: Segmentation, features: Sequence[Feature], reference_date: date
+    ) -> Preparation:
+        return fit_preparation(
             self._rows,
             features,
             scaling=segmentation.scaling,
             missing=segmentation.missing,
             reference_date=reference_date.isoformat(),
         )
-        found = fit_pushdown(self._rows, preparation.features, segmentation, segmentation.k)
-        self._sample = found.sample
-        self._label(preparation, found.centroids)
-        if not self._sizes.rows.all():
-            raise too_small(self._rows, segmentation.k)
-        self._largest_first()
-        findings = [] if found.sample is None else feature_findings(found.sample, preparation)
-        return Fit(preparation, self._centroids, found.n_iter, findings)
 
     def label(self, preparation: Preparation, centroids: Matrix) -> None:
         check_preparation(self._rows, preparation)
@@ -117,9 +139,8 @@ class PushdownEngine(Engine):
         in_table_order = self._centroids[np.argsort(self._order)]
         total = total_ss(self._rows, self._preparation.features)
         of_sample = Scores(None, None, None)
-        if self._sample is not None:
-            labelled = assign(self._sample, self._centroids)
-            of_sample = score(self._sample, self._centroids, labelled, seed=seed)
+        if (sample := self._sample()) is not None:
+            of_sample = score(sample.matrix, self._centroids, sample.assignment, seed=seed)
         return Scores(
             of_sample.silhouette,
             davies_bouldin(in_table_order, self._sizes),
@@ -130,6 +151,31 @@ class PushdownEngine(Engine):
     def profiles(self) -> list[SegmentProfile]:
         everyone, *found = read_profiles(self._rows, self._preparation.features, self._sizes)
         return [everyone, *(found[j] for j in self._order)]
+
+    def explain(self, seed: int) -> Explanation:
+        """Rules that the sample suggests, counted on all rows; and the nearest of all rows."""
+        sample = self._sample()
+        if sample is None:
+            return Explanation()
+        return Explanation(
+            count_rules(self._rows, sample, self._order, self._sizes.rows, seed),
+            read_typical(self._rows, self._order),
+        )
+
+    def bins(self, earlier: Sequence[FeatureBins] | None = None) -> list[FeatureBins]:
+        if earlier is None:
+            found = cut_bins(self._rows, self._preparation, self._sample())
+        else:
+            found = count_bins(self._rows, self._preparation, earlier)
+        return with_skipped(found, self._rows.skipped_missing)
+
+    def _sample(self) -> LabelledSample | None:
+        """Drawn once; None where no row may leave."""
+        if self._drawn is None and self._segmentation.sample_rows:
+            self._drawn = draw_labelled(
+                self._rows, self._preparation, self._centroids, self._segmentation
+            )
+        return self._drawn
 
     def stage(self, database: Database, segmentation: Segmentation, run_id: int) -> None:
         rows = self._rows

@@ -59,23 +59,65 @@ def fit_pushdown(
     DataError
         If fewer than k customers differ, or a segment stays smaller than the smallest group.
     """
-    sample: Matrix | None = None
-    if segmentation.sample_rows:
-        points, weights = _sample(rows, features, segmentation, k)
-        sample = points
-    else:
-        points, weights = _cells(rows, features, segmentation, k)
-    everyone = sample is not None and len(points) == rows.fitted
+    points = starting_points(rows, features, segmentation, k)
     few = max(START_ROWS, START_ROWS_PER_CLUSTER * k)
     fit = fit_kmeans(
-        points, k, sample_weight=weights, n_init=segmentation.n_init, seed=segmentation.seed,
-        sample_rows=segmentation.sample_rows if everyone else few,
+        points.values, k, sample_weight=points.weights, n_init=segmentation.n_init,
+        seed=segmentation.seed, sample_rows=segmentation.sample_rows if points.everyone else few,
     )  # fmt: skip
-    if everyone:
-        return PushdownFit(fit.centroids, fit.n_iter, sample)
-    threshold = PASS_TOLERANCE_SHARE * TOLERANCE * float(points.var(axis=0).mean())
-    centroids, passes = lloyd(rows, features, fit.centroids, threshold)
-    return PushdownFit(centroids, fit.n_iter + passes, sample)
+    centroids, passes = carry_on(rows, features, points, fit.centroids)
+    return PushdownFit(centroids, fit.n_iter + passes, points.sample)
+
+
+@dataclass(frozen=True)
+class Points:
+    """What starts run on.
+
+    Attributes
+    ----------
+    values : ndarray of shape (n_points, n_features)
+        Rows, or means of small groups of them.
+    weights : ndarray of shape (n_points,) or None
+    are_rows : bool
+    everyone : bool
+        Whether they are all rows that count in the fit.
+    """
+
+    values: Matrix
+    weights: npt.NDArray[np.float64] | None
+    are_rows: bool
+    everyone: bool
+
+    @property
+    def sample(self) -> Matrix | None:
+        """The rows that were read; None where none may be."""
+        return self.values if self.are_rows else None
+
+
+def starting_points(
+    rows: Rows, features: Sequence[PreparedFeature], segmentation: Segmentation, k: int
+) -> Points:
+    """A sample of the rows, or where none may leave the means of small groups of them.
+
+    Raises
+    ------
+    DataError
+        If fewer than k of them differ.
+    """
+    if segmentation.sample_rows:
+        values, weights = _sample(rows, features, segmentation, k)
+        return Points(values, weights, are_rows=True, everyone=len(values) == rows.fitted)
+    return Points(*_cells(rows, features, segmentation, k), are_rows=False, everyone=False)
+
+
+def carry_on(
+    rows: Rows, features: Sequence[PreparedFeature], points: Points, centroids: Matrix
+) -> tuple[Matrix, int]:
+    """Carry centroids of some points to the end on all rows, in so many passes."""
+    if points.everyone:
+        return centroids, 0
+    threshold = PASS_TOLERANCE_SHARE * TOLERANCE * float(points.values.var(axis=0).mean())
+    return lloyd(rows, features, centroids, threshold)
 
 
 def lloyd(
@@ -112,16 +154,16 @@ def lloyd(
     return centroids, passes
 
 
-def _share(rows: Rows, wanted: int) -> float:
+def share_of(wanted: int, there: int) -> float:
     """Of the rows to look at, so that hardly ever fewer than wanted are found."""
-    return min(1.0, (wanted + 6 * sqrt(wanted) + 10) / max(rows.fitted, 1))
+    return 1.0 if there <= wanted else min(1.0, (wanted + 6 * sqrt(wanted) + 10) / there)
 
 
 def _sample(
     rows: Rows, features: Sequence[PreparedFeature], segmentation: Segmentation, k: int
 ) -> tuple[Matrix, npt.NDArray[np.float64] | None]:
     wanted = segmentation.sample_rows
-    share = _share(rows, wanted) if rows.fitted > wanted else 1.0
+    share = share_of(wanted, rows.fitted)
     drawn = rows.workspace.matrix(
         training_seeds.sample_query(rows.layout, features, wanted, share, segmentation.seed)
     )
@@ -158,7 +200,7 @@ def _cells(
     levels = 0
     while 2 ** (levels + 1) <= MOST_CELLS and n_rows // 2 ** (levels + 1) >= layout.at_least:
         levels += 1
-    share = _share(rows, CELL_ROWS) if rows.fitted > CELL_ROWS else 1.0
+    share = share_of(CELL_ROWS, rows.fitted)
     rows.execute(training_seeds.first_cell(layout, features, CELL_ROWS, share, segmentation.seed))
     for level in range(levels):
         rows.execute(training_seeds.split_cells(layout, features, level))

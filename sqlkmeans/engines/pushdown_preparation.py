@@ -122,6 +122,9 @@ def _skip(rows: Rows, checked: _Checked, columns: Sequence[str]) -> None:
         return
     rows.execute([statistics.skip_rows(rows.layout)])
     before = rows.count
+    absent = {column: before - known for column, known in checked.known.items()}
+    enough = rows.layout.at_least
+    rows.skipped_missing = {column: n for column, n in absent.items() if n >= enough}
     rows.recount()
     if not rows.count:
         raise DataError(

@@ -15,7 +15,7 @@ from sqlkmeans.clustering.profile import FeatureProfile, SegmentProfile, tidy
 from sqlkmeans.clustering.scores import calinski_harabasz_of, davies_bouldin_of
 from sqlkmeans.engines.pushdown_rows import Rows, too_small
 from sqlkmeans.tsql import training_profile, training_statistics
-from sqlkmeans.tsql.training import LABELLED, ROWS
+from sqlkmeans.tsql.training import LABELLED
 
 Matrix = npt.NDArray[np.float64]
 
@@ -66,6 +66,7 @@ class PartitionScores:
     ----------
     k : int
     inertia : float
+        By their weights.
     simplified_silhouette : float
         With distances to centroids instead of rows (Hruschka, de Castro & Campello, 2004).
     davies_bouldin, calinski_harabasz : float or None
@@ -81,43 +82,38 @@ class PartitionScores:
     smallest_share: float
 
 
-def scores_by_k(
-    rows: Rows, features: Sequence[PreparedFeature], partitions: Sequence[Matrix]
-) -> list[PartitionScores]:
-    """Score partitions of rows that have no labels yet, one query each.
+def score_partition(
+    rows: Rows, features: Sequence[PreparedFeature], centroids: Matrix, total: float
+) -> PartitionScores:
+    """Score a partition of rows that have no labels yet, by one query.
 
     Parameters
     ----------
     rows : Rows
     features : sequence of PreparedFeature
-    partitions : sequence of ndarray of shape (k, n_features)
-        The centroids of each.
+    centroids : ndarray of shape (k, n_features)
+    total : float
+        The rows' :func:`total_ss`.
 
     Raises
     ------
-    DataError
+    TooSmall
         If a segment is empty, or has too few customers for anything about it to leave.
     """
-    total = total_ss(rows, features, ROWS)
-    scores = []
-    for centroids in partitions:
-        k = len(centroids)
-        facts = np.zeros((4, k))
-        query = training_profile.silhouette_query(rows.layout, features, centroids)
-        for customers, cluster, *found in rows.ask(query):
-            facts[:, cluster] = customers, *found
-        counts, within, distances, silhouettes = facts
-        if not counts.all():
-            raise too_small(rows, k)
-        sizes = Sizes(counts.astype(np.int64), within, distances, float(within.sum()), rows.count)
-        scores.append(
-            PartitionScores(
-                k, sizes.inertia, float((silhouettes * counts).sum() / counts.sum()),
-                davies_bouldin(centroids, sizes), calinski_harabasz(total, sizes),
-                float(counts.min() / counts.sum()),
-            )
-        )  # fmt: skip
-    return scores
+    k = len(centroids)
+    facts = np.zeros((5, k))
+    query = training_profile.silhouette_query(rows.layout, features, centroids)
+    for customers, cluster, *found in rows.ask(query):
+        facts[:, cluster] = customers, *found
+    counts, within, distances, weighted, silhouettes = facts
+    if not counts.all():
+        raise too_small(rows, k)
+    sizes = Sizes(counts.astype(np.int64), within, distances, float(weighted.sum()), rows.count)
+    return PartitionScores(
+        k, sizes.inertia, float((silhouettes * counts).sum() / counts.sum()),
+        davies_bouldin(centroids, sizes), calinski_harabasz(total, sizes),
+        float(counts.min() / counts.sum()),
+    )  # fmt: skip
 
 
 def total_ss(rows: Rows, features: Sequence[PreparedFeature], table: str = LABELLED) -> float:

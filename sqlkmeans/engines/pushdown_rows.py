@@ -23,6 +23,8 @@ class Rows:
         How many rows there are.
     fitted : int
         How many of them count in the fit: those that have a weight.
+    skipped_missing : dict of str to int
+        Missing values of the rows that were left out, by column.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Rows:
         selected = [text for text, _ in (*keys, *values, *weights)]
         self.execute(training.take_rows(self.layout, workspace.source, selected))
         self.count = self.fitted = self._check(segmentation)
+        self.skipped_missing: dict[str, int] = {}
 
     def _check(self, segmentation: Segmentation) -> int:
         """Count the rows and check the keys.
@@ -109,11 +112,15 @@ class Rows:
         return found[0][1:]
 
 
-def too_small(rows: Rows, k: int) -> DataError:
-    """A segment that may not be told of."""
+class TooSmall(DataError):
+    """A segment that may not be told of, or that nobody is in."""
+
+
+def too_small(rows: Rows, k: int) -> TooSmall:
+    """What is wrong with such a segment, in words."""
     if rows.layout.at_least == 1:
-        return DataError(f"k = {k}: a segment stays empty; lower k or add features")
-    return DataError(
+        return TooSmall(f"k = {k}: a segment stays empty; lower k or add features")
+    return TooSmall(
         f"k = {k} makes a segment of fewer customers than min_group = {rows.layout.at_least}, "
         "and sample_rows = 0 lets nothing about it leave the database; lower k, winsorize, or "
         "give sample_rows"

@@ -150,7 +150,7 @@ def read_facts(database: Database, name: str, *, samples: bool) -> Facts:
     run_id = described["run_id"]
     segmentation = Segmentation.from_json(described["definition"])
     # Where the definition lets no row leave the database, the page does not either.
-    samples = samples and segmentation.smallest_group == 1
+    samples = samples and segmentation.sample_rows > 0
     features = catalog.result("model_feature", run["model_run_id"])
     segments = {row["segment_id"]: row for row in catalog.result("segment", run_id)}
     typical: dict[int, list[Row]] = {}

@@ -85,14 +85,17 @@ def profile_query(
 def silhouette_query(
     layout: Layout, features: Sequence[PreparedFeature], centroids: Matrix, table: str = ROWS
 ) -> str:
-    """Customers, cluster, sum of squared distances, sum of distances, and the mean simplified
-    silhouette: ``(b - a) / b`` with the distances to the nearest and second nearest centroid."""
-    inner = prepared_rows(layout, features, table=table, fitted=False)
-    nearest = nearest_rows(layout.dialect, inner, centroids, [], runner_up=True)
+    """Customers, cluster, sums: squared distances, distances, squared distances by their weights;
+    and the mean simplified silhouette: ``(b - a) / b`` with the distances to the nearest and
+    second nearest centroid."""
+    carry = layout.weights
+    inner = prepared_rows(layout, features, carry, table=table, fitted=False)
+    nearest = nearest_rows(layout.dialect, inner, centroids, carry, runner_up=True)
+    weighted = f"SUM(squared * {carry[0]})" if carry else "SUM(squared)"
     silhouette = "CASE WHEN runner_up > 0e0 THEN 1e0 - SQRT(squared / runner_up) ELSE 0e0 END"
     return (
         f"SELECT {layout.dialect.count} AS customers, cluster, SUM(squared), SUM(SQRT(squared)), "
-        f"AVG({silhouette})\nFROM ({nearest}) AS n\nGROUP BY cluster{layout.having}"
+        f"{weighted}, AVG({silhouette})\nFROM ({nearest}) AS n\nGROUP BY cluster{layout.having}"
     )
 
 

@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sqlkmeans.clustering.preparation import PreparedFeature
-from sqlkmeans.tsql.training import Layout, names_of, prepared_rows
+from sqlkmeans.tsql.training import ROWS, Layout, names_of, prepared_rows
 
 #: Which of the two tables of cells holds the newest.
 CELLS = ("cells_0", "cells_1")
 
 
 def sample_query(
-    layout: Layout, features: Sequence[PreparedFeature], rows: int, share: float, seed: int
+    layout: Layout,
+    features: Sequence[PreparedFeature],
+    rows: int,
+    share: float,
+    seed: int,
+    table: str = ROWS,
 ) -> str:
     """A random sample of prepared rows (and weights) in key order.
 
@@ -27,10 +32,12 @@ def sample_query(
     share : float
         Of the rows that are looked at; a little more than wanted, so that few have to be sorted.
     seed : int
+    table : str, default="rows"
+        Of the labelled table, also rows that do not count in the fit, and no weights.
     """
-    columns = [*layout.weights, *names_of(features)]
+    columns = [*(layout.weights if table == ROWS else []), *names_of(features)]
     keys = ", ".join(layout.keys)
-    drawn = _drawn(layout, features, rows, share, seed, [*layout.keys, *columns])
+    drawn = _drawn(layout, features, rows, share, seed, [*layout.keys, *columns], table)
     return f"SELECT {', '.join(columns)}\nFROM ({drawn}) AS r\nORDER BY {keys}"
 
 
@@ -41,8 +48,10 @@ def _drawn(
     share: float,
     seed: int,
     columns: Sequence[str],
+    table: str = ROWS,
 ) -> str:
-    prepared = prepared_rows(layout, features, [*layout.keys, *layout.weights])
+    carry = [*layout.keys, *layout.weights]
+    prepared = prepared_rows(layout, features, carry, table=table, fitted=table == ROWS)
     listed = ", ".join([*layout.keys, *layout.weights, *names_of(features)])
     random = layout.dialect.random(layout.keys, seed)
     where = f"\nWHERE u < {float(share)!r}" if share < 1 else ""

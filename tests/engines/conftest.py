@@ -10,6 +10,7 @@ from shops import labels_of, make_shop
 
 from sqlkmeans import pipeline
 from sqlkmeans.database import Database, open_database
+from sqlkmeans.database.tables import RESULT_TABLES
 from sqlkmeans.definition import Segmentation
 
 RunEngine = Callable[..., dict[str, Any]]
@@ -36,7 +37,7 @@ def run_engine(database: Database) -> RunEngine:
             "n_init": 3, "engine": engine, **definition,
         }  # fmt: skip
         result = pipeline.run(Segmentation.create(**values), database).to_json()
-        for table in ("segment", "segment_feature", "model_feature", "centroid"):
+        for table in RESULT_TABLES:
             result[table] = database.catalog.result(table, result["run_id"])
         result["labels"] = labels_of(database, f"dbo.{name}")
         return result

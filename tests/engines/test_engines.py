@@ -22,9 +22,10 @@ from sqlkmeans.clustering.preparation import PreparedFeature
 from sqlkmeans.database import Database, open_database
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.engines.pushdown_fit import lloyd
-from sqlkmeans.engines.pushdown_profile import scores_by_k
+from sqlkmeans.engines.pushdown_profile import score_partition, total_ss
 from sqlkmeans.engines.pushdown_rows import Rows
 from sqlkmeans.errors import DataError
+from sqlkmeans.tsql.training import ROWS
 
 #: Engine and sample: where all rows are the sample, where few are, and where none leaves.
 ENGINES = {
@@ -34,6 +35,11 @@ ENGINES = {
     "pushdown on a sample": {"engine": "pushdown", "sample_rows": 1_000},
     "pushdown without rows": {"engine": "pushdown", "sample_rows": 0},
 }
+
+#: What a run says of its segments.
+TABLES = (
+    "model_feature", "centroid", "segment", "segment_feature", "typical_customer", "feature_bin",
+)  # fmt: skip
 
 PREPARATIONS: dict[str, dict[str, Any]] = {
     "means for what is missing": {"missing": "mean"},
@@ -63,16 +69,12 @@ PREPARATIONS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-#: An engine without rows at hand finds no rules.
-ELSEWHERE = {"run_id", "rule", "rule_precision", "rule_coverage"}
-
-
 def near(found: list[dict[str, Any]], expected: list[dict[str, Any]], rel: float = 1e-9) -> None:
-    """The same rows of a result table, but for the run, its rules, and rounding."""
+    """The same rows of a result table, but for the run and rounding."""
     assert len(found) == len(expected)
     for one, other in zip(found, expected):
         for column, value in other.items():
-            if column in ELSEWHERE:
+            if column == "run_id":
                 continue
             if isinstance(value, float):
                 assert one[column] == pytest.approx(value, rel=rel, abs=1e-9), (column, other)
@@ -90,16 +92,12 @@ def test_pushdown_finds_what_local_finds(
     np.testing.assert_allclose(
         pushdown["labels"]["distance"], local["labels"]["distance"], rtol=1e-9, atol=1e-9
     )
-    for table in ("model_feature", "centroid", "segment", "segment_feature"):
-        if "sample_weight" in definition and table == "segment":
-            # Rows of weight 0 are not in the sample, which the silhouettes are of.
-            for row in (*pushdown[table], *local[table]):
-                del row["silhouette"]
+    for table in TABLES:
         near(pushdown[table], local[table])
     assert pushdown["inertia"] == pytest.approx(local["inertia"], rel=1e-12)
     assert pushdown["skipped"] == local["skipped"]
     assert pushdown["warnings"] == local["warnings"]
-    for score in ("davies_bouldin", "calinski_harabasz"):
+    for score in ("silhouette", "davies_bouldin", "calinski_harabasz"):
         assert pushdown["scores"][score] == pytest.approx(local["scores"][score], rel=1e-9)
 
 
@@ -282,7 +280,8 @@ def test_scores_of_several_k_are_those_of_scikit_learn() -> None:
     fits = [fit_kmeans(values, k, n_init=2) for k in (2, 3, 5)]
     with shop_with(table) as database, database.open_workspace(segmentation) as workspace:
         rows = Rows(workspace, segmentation, segmentation.columns)
-        found = scores_by_k(rows, features, [fit.centroids for fit in fits])
+        total = total_ss(rows, features, ROWS)
+        found = [score_partition(rows, features, fit.centroids, total) for fit in fits]
     for one, fitted in zip(found, fits):
         labels = fitted.assignment.labels
         means = np.array([values[labels == j].mean(axis=0) for j in range(one.k)])

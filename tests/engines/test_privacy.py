@@ -17,8 +17,10 @@ from shops import make_shop
 
 from sqlkmeans import pipeline
 from sqlkmeans.database import Database, open_database
+from sqlkmeans.database.tables import RESULT_TABLES
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DataError, DefinitionError
+from sqlkmeans.explanation import explain
 from sqlkmeans.report.page import write_report
 
 MIN_GROUP = 25
@@ -171,16 +173,41 @@ def test_no_customers_row_leaves_only_aggregates_over_min_group(
     pipeline.run(segmentation, database)
     pipeline.run(segmentation, database)  # again, to compare with what is published
     pipeline.assign(segmentation, database)
-    assert not leaks(listener.heard, secrets(shop))
-    about_customers = [h for h in listener.heard if any(name in h.statement for name in OURS)]
+    pipeline.choose_k(segmentation, database)
+    pipeline.run(definition(**CASES[case], k="auto", k_max=5, min_share=0.03), database)
+    only_aggregates_leave(listener.heard, shop)
+
+
+def test_a_guard_that_refuses_reads_no_customer_either(
+    listened: tuple[Database, Listener], shop: pa.Table
+) -> None:
+    database, listener = listened
+    guarded = definition(guard={"action": "refuse"})
+    pipeline.run(guarded, database)
+    listener.native.execute("UPDATE dbo.shop SET income = income / 10 WHERE customer_id % 3 = 0")
+    for job in (pipeline.run, pipeline.assign):
+        with pytest.raises(DataError, match="income: drifted"):
+            job(guarded, database)
+    only_aggregates_leave(listener.heard, shop)
+
+
+def only_aggregates_leave(listened_to: list[Heard], shop: pa.Table) -> None:
+    """Over min_group customers, of the tables of a run; of other tables only counts."""
+    assert not leaks(listened_to, secrets(shop))
+    about_customers = [h for h in listened_to if any(name in h.statement for name in OURS)]
     answered = [h for h in about_customers if h.columns != ["Count"] and h.rows]
     assert len(answered) > 20
     for heard in answered:
         assert heard.columns[0] == "customers", heard.statement
         assert all(row[0] >= MIN_GROUP for row in heard.rows), heard
-    only_counts_leave(listener.heard)
+    # A bin or a level that has customers has enough of them.
+    for heard in answered:
+        if "SUM(CASE WHEN o1 IS NULL THEN 1" in heard.statement:
+            counts = [value for row in heard.rows for value in row if value is not None]
+            assert min(counts) >= MIN_GROUP, heard
+    only_counts_leave(listened_to)
     # What SQLAlchemy fetches is heard as well.
-    assert any("FROM sqlkmeans.segmentation" in h.statement for h in listener.heard)
+    assert any("FROM sqlkmeans.segmentation" in h.statement for h in listened_to)
 
 
 def only_counts_leave(heard: list[Heard]) -> None:
@@ -210,8 +237,12 @@ def test_with_a_sample_the_listener_hears_the_rows_of_the_sample(
     )
     found = leaks(listener.heard, secrets(shop))
     rows = [h for h in found if h.columns == ["z1", "z2"]]
-    assert [len(h.rows) for h in rows] == [500]
-    assert all(h.columns[0] == "customers" for h in found if h not in rows)
+    # To start on, and to describe segments by: the same customers.
+    assert [len(h.rows) for h in rows] == [500, 500]
+    assert rows[0].rows == rows[1].rows
+    typical = [h for h in found if h.columns == ["k1", "cluster", "distance"]]
+    assert [len(h.rows) for h in typical] == [12]
+    assert all(h.columns[0] == "customers" for h in found if h not in [*rows, *typical])
 
 
 def test_what_is_stored_has_no_single_customers_value(
@@ -223,9 +254,13 @@ def test_what_is_stored_has_no_single_customers_value(
         assert row["min"] is None
         assert row["max"] is None
         assert row["median"] is not None
-    tables = ("model_feature", "centroid", "segment", "segment_feature", "typical_customer")
+    for row in database.catalog.result("feature_bin", result.run_id):
+        assert row["customers"] == 0 or row["customers"] >= MIN_GROUP
+    assert database.catalog.result("typical_customer", result.run_id) == []
     stored = [
-        tuple(row.values()) for t in tables for row in database.catalog.result(t, result.run_id)
+        tuple(row.values())
+        for table in RESULT_TABLES
+        for row in database.catalog.result(table, result.run_id)
     ]
     assert not leaks([Heard("", [], stored)], secrets(shop))
 
@@ -267,3 +302,15 @@ def test_definitions_that_would_let_a_customers_value_out_are_refused() -> None:
         definition(scaling="minmax")
     with pytest.raises(DefinitionError, match='engine = "local" reads all of them'):
         definition(engine="local")
+
+
+def test_choosing_k_and_explaining_a_customer_read_no_row_where_none_may_leave(
+    listened: tuple[Database, Listener], shop: pa.Table
+) -> None:
+    database, listener = listened
+    pipeline.run(definition(), database)
+    with pytest.raises(DefinitionError, match="read that customer's row"):
+        explain("shop", database, [str(shop["customer_id"][0])])
+    with pytest.raises(DefinitionError, match="sample_rows = 0 lets none leave the database"):
+        pipeline.choose_k(definition(engine="in_database"), database)
+    assert not leaks(listener.heard, secrets(shop))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import inf
 
 import duckdb
 import numpy as np
@@ -13,7 +14,14 @@ from tsql_files import GRAMMARS, check
 
 from sqlkmeans.clustering.assignment import assign
 from sqlkmeans.clustering.preparation import PreparedFeature
-from sqlkmeans.tsql import training, training_profile, training_seeds, training_statistics
+from sqlkmeans.clustering.rules import Interval
+from sqlkmeans.tsql import (
+    training,
+    training_description,
+    training_profile,
+    training_seeds,
+    training_statistics,
+)
 from sqlkmeans.tsql.training import Layout
 from sqlkmeans.tsql.training_dialect import (
     MOST_TERMS,
@@ -86,6 +94,14 @@ def statements(layout: Layout) -> Iterator[str]:
         )
     for table in (training.ROWS, training.LABELLED):
         yield training_profile.silhouette_query(layout, FEATURES, CENTROIDS, table)
+    yield training_seeds.sample_query(layout, FEATURES, 1000, 0.02, 7, table=training.LABELLED)
+    for edges in ([], [18.5], [18.0, 1e-7, 65.0]):
+        yield training_description.range_count_query(layout, numbers[1], edges)
+    yield training_description.level_count_query(layout, FEATURES[2:4])
+    yield training_description.group_query(layout, numbers[0], 20)
+    rules = {0: {0: Interval(3.5, inf)}, 2: {2: Interval(0.5, inf), 1: Interval(18.0, 1e22)}}
+    yield training_description.rule_query(layout, FEATURES, rules)
+    yield training_description.typical_query(layout, 3)
     yield training.drop(layout, training.ROWS)
 
 
