@@ -762,6 +762,123 @@ BEGIN
 END;
 GO
 
+-- functions/each_number.sql
+IF OBJECT_ID(N'sqlkmeans.each_number', N'FN') IS NULL
+    EXECUTE (N'CREATE FUNCTION sqlkmeans.each_number (@last int, @template nvarchar(400),
+        @separator nvarchar(40)) RETURNS nvarchar(max) AS BEGIN RETURN N''''; END;');
+GO
+-- For every number from 1 to the last: the template with {} replaced by it.
+ALTER FUNCTION sqlkmeans.each_number
+(
+    @last      int,
+    @template  nvarchar(400),
+    @separator nvarchar(40)
+)
+RETURNS nvarchar(max)
+AS
+BEGIN
+    DECLARE @result nvarchar(max) = N'';
+    DECLARE @number int = 0;
+
+    WHILE @number < @last
+    BEGIN
+        SET @number = @number + 1;
+        SET @result = @result
+            + CASE WHEN @number > 1 THEN @separator ELSE N'' END
+            + REPLACE(@template, N'{}', CAST(@number AS nvarchar(10)));
+    END;
+
+    RETURN @result;
+END;
+GO
+
+-- functions/float_literal.sql
+IF OBJECT_ID(N'sqlkmeans.float_literal', N'FN') IS NULL
+    EXECUTE (N'CREATE FUNCTION sqlkmeans.float_literal (@value float) RETURNS nvarchar(40)
+        AS BEGIN RETURN N''''; END;');
+GO
+-- A number as a statement writes it, to its last bit.
+ALTER FUNCTION sqlkmeans.float_literal (@value float)
+RETURNS nvarchar(40)
+AS
+BEGIN
+    RETURN LTRIM(RTRIM(CONVERT(nvarchar(40), @value, 3)));
+END;
+GO
+
+-- functions/number_text.sql
+IF OBJECT_ID(N'sqlkmeans.number_text', N'FN') IS NULL
+    EXECUTE (N'CREATE FUNCTION sqlkmeans.number_text (@value float) RETURNS nvarchar(60)
+        AS BEGIN RETURN N''''; END;');
+GO
+-- A number as people read it: whole and with commas from 1,000 on, else three digits.
+ALTER FUNCTION sqlkmeans.number_text (@value float)
+RETURNS nvarchar(60)
+AS
+BEGIN
+    DECLARE @text nvarchar(60);
+
+    IF @value IS NULL
+        RETURN N'unknown';
+    IF @value = 0
+        RETURN N'0';
+    IF ABS(@value) >= 9e14 OR ABS(@value) < 1e-4
+        RETURN LTRIM(RTRIM(CONVERT(nvarchar(60), @value)));
+    IF ABS(@value) >= 1000
+    BEGIN
+        SET @text = CONVERT(nvarchar(60), CAST(ROUND(@value, 0) AS money), 1);
+        RETURN LEFT(@text, LEN(@text) - 3);
+    END;
+
+    SET @text = CAST(CAST(ROUND(@value, 2 - CAST(FLOOR(LOG10(ABS(@value))) AS int))
+        AS decimal(19, 8)) AS nvarchar(60));
+    WHILE RIGHT(@text, 1) = N'0'
+        SET @text = LEFT(@text, LEN(@text) - 1);
+    IF RIGHT(@text, 1) = N'.'
+        SET @text = LEFT(@text, LEN(@text) - 1);
+    RETURN @text;
+END;
+GO
+
+-- functions/random_number.sql
+IF OBJECT_ID(N'sqlkmeans.random_number', N'FN') IS NULL
+    EXECUTE (N'CREATE FUNCTION sqlkmeans.random_number (@text nvarchar(100)) RETURNS float
+        AS BEGIN RETURN 0e0; END;');
+GO
+-- A number from 0 to below 1 that depends on the text alone: 48 bits of its hash, which a float
+-- holds exactly. RAND repeats itself within a statement and differs between servers.
+ALTER FUNCTION sqlkmeans.random_number (@text nvarchar(100))
+RETURNS float
+AS
+BEGIN
+    RETURN CAST(CAST(SUBSTRING(HASHBYTES('SHA2_256', @text), 1, 6) AS bigint) AS float)
+        / 281474976710656e0;
+END;
+GO
+
+-- functions/transformed.sql
+IF OBJECT_ID(N'sqlkmeans.transformed', N'FN') IS NULL
+    EXECUTE (N'CREATE FUNCTION sqlkmeans.transformed (@value nvarchar(400), @transform nvarchar(16))
+        RETURNS nvarchar(max) AS BEGIN RETURN N''''; END;');
+GO
+-- The expression of a transformed value: ln(1 + x) to the last digits near 0 too (Goldberg, 1991,
+-- theorem 4), or the value itself.
+ALTER FUNCTION sqlkmeans.transformed
+(
+    @value     nvarchar(400),
+    @transform nvarchar(16)
+)
+RETURNS nvarchar(max)
+AS
+BEGIN
+    IF @transform <> N'log1p'
+        RETURN @value;
+
+    RETURN REPLACE(N'CASE WHEN 1e0 + {} = 1e0 THEN {} WHEN {} > -1e0 THEN LOG(1e0 + {}) * ({} '
+        + N'/ ((1e0 + {}) - 1e0)) END', N'{}', @value);
+END;
+GO
+
 -- procedures/as_owner.sql
 -- The one door to more than the caller may do. Nobody is granted it: procedures of this schema
 -- reach it through their common owner, with statements built from quoted names and types. The only
@@ -1360,6 +1477,23 @@ BEGIN
 END;
 GO
 
+-- procedures/forget_model.sql
+IF OBJECT_ID(N'sqlkmeans.forget_model', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.forget_model AS RETURN 0;');
+GO
+-- Deletes what a run that was not published has learnt so far.
+ALTER PROCEDURE sqlkmeans.forget_model
+    @run_id bigint
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DELETE FROM sqlkmeans.model_feature WHERE run_id = @run_id;
+    DELETE FROM sqlkmeans.centroid WHERE run_id = @run_id;
+    DELETE FROM sqlkmeans.feature_bin WHERE run_id = @run_id;
+END;
+GO
+
 -- procedures/reclaim_runs.sql
 IF OBJECT_ID(N'sqlkmeans.reclaim_runs', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.reclaim_runs AS RETURN 0;');
@@ -1387,6 +1521,7 @@ BEGIN
         SET @statement = N'DROP TABLE IF EXISTS sqlkmeans.'
             + QUOTENAME(N'staging_' + CAST(@run_id AS nvarchar(20))) + N';';
         EXECUTE sqlkmeans.as_owner @statement = @statement;
+        EXECUTE sqlkmeans.forget_model @run_id = @run_id;
 
         UPDATE sqlkmeans.run
         SET status = N'failed',
@@ -2142,13 +2277,7 @@ BEGIN
         SET @filled = @filled + @comma + COALESCE(N'COALESCE(' + @own + N', ' + @fill + N')', @own)
             + N' AS x' + @x;
         SET @transformed = @transformed + @comma
-            + CASE WHEN @transform = N'log1p'
-                   -- ln(1 + x) to the last digits near 0 too (Goldberg, 1991, theorem 4).
-                   THEN N'CASE WHEN 1e0 + x.x' + @x + N' = 1e0 THEN x.x' + @x
-                       + N' WHEN x.x' + @x + N' > -1e0 THEN LOG(1e0 + x.x' + @x + N') * (x.x' + @x
-                       + N' / ((1e0 + x.x' + @x + N') - 1e0)) END'
-                   ELSE N'x.x' + @x
-              END + N' AS t' + @x;
+            + sqlkmeans.transformed(N'x.x' + @x, @transform) + N' AS t' + @x;
         SET @scaled = @scaled + @comma + N'(t.t' + @x + N' - (' + @center + N')) / ' + @divisor
             + N' AS z' + @x;
         SET @comma = N', ';
@@ -2209,12 +2338,13 @@ GO
 IF OBJECT_ID(N'sqlkmeans.profile_text', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.profile_text AS RETURN 0;');
 GO
--- Parts of the statement that profiles labelled rows: @kept takes the features in their own units
--- from a row o into #scored, and @each makes of a row s of #scored the rows v (position, value).
+-- How labelled rows are profiled: @kept takes the features in their own units from a row o into
+-- #scored, and @statement fills #profile from there. The median is the middle value, or the mean of
+-- the two in the middle; PERCENTILE_CONT is not on every server.
 ALTER PROCEDURE sqlkmeans.profile_text
-    @run_id bigint,
-    @kept   nvarchar(max) OUTPUT,
-    @each   nvarchar(max) OUTPUT
+    @run_id    bigint,
+    @kept      nvarchar(max) OUTPUT,
+    @statement nvarchar(max) OUTPUT
 AS
 BEGIN
     SET NOCOUNT ON;
@@ -2222,9 +2352,9 @@ BEGIN
     DECLARE @position int = 0;
     DECLARE @x nvarchar(10);
     DECLARE @comma nvarchar(2) = N'';
+    DECLARE @each nvarchar(max) = N'CROSS APPLY (VALUES ';
 
     SET @kept = N'';
-    SET @each = N'CROSS APPLY (VALUES ';
     WHILE 1 = 1
     BEGIN
         SELECT @position = MIN(f.position)
@@ -2238,6 +2368,33 @@ BEGIN
         SET @comma = N', ';
     END;
     SET @each = @each + N') AS v (position, value)';
+
+    SET @statement = N'INSERT INTO #profile
+    (segment_id, position, mean, deviation, lowest, highest, known, missing)
+SELECT COALESCE(s.[sqlkmeans cluster], 0), v.position, AVG(v.value), STDEVP(v.value),
+    MIN(v.value), MAX(v.value), COUNT_BIG(v.value), COUNT_BIG(*) - COUNT_BIG(v.value)
+FROM #scored AS s
+' + @each + N'
+WHERE s.[sqlkmeans cluster] IS NOT NULL
+GROUP BY GROUPING SETS ((s.[sqlkmeans cluster], v.position), (v.position));
+UPDATE p
+SET median = m.median
+FROM #profile AS p
+INNER JOIN (
+    SELECT r.segment_id, r.position, AVG(r.value) AS median
+    FROM (
+        SELECT g.segment_id, v.position, v.value,
+            ROW_NUMBER() OVER (PARTITION BY g.segment_id, v.position ORDER BY v.value) AS n
+        FROM #scored AS s
+        ' + @each + N'
+        CROSS APPLY (VALUES (0), (s.[sqlkmeans cluster])) AS g (segment_id)
+        WHERE s.[sqlkmeans cluster] IS NOT NULL AND v.value IS NOT NULL
+    ) AS r
+    INNER JOIN #profile AS k ON k.segment_id = r.segment_id AND k.position = r.position
+    WHERE r.n IN ((k.known + 1) / 2, (k.known + 2) / 2)
+    GROUP BY r.segment_id, r.position
+) AS m ON m.segment_id = p.segment_id AND m.position = p.position;
+';
 END;
 GO
 
@@ -2365,7 +2522,8 @@ BEGIN
     DECLARE @position int = 0;
     DECLARE @psi float;
 
-    SET @warnings = N'';
+    -- The caller may have found some already.
+    SET @warnings = COALESCE(@warnings, N'');
     SELECT @rows_then = r.[rows], @distance_then = r.mean_distance
     FROM sqlkmeans.run AS r
     WHERE r.run_id = @model_run_id;
@@ -2381,16 +2539,17 @@ BEGIN
     );
     INSERT INTO #share (position, bin, earlier, present)
     SELECT b.position, b.bin, b.customers / CAST(t.customers AS float),
-        COALESCE(n.customers, 0) / CAST(@rows AS float)
+        COALESCE(n.customers, 0) / CAST(o.customers AS float)
     FROM sqlkmeans.feature_bin AS b
     INNER JOIN (SELECT f.position, SUM(f.customers) AS customers
                 FROM sqlkmeans.feature_bin AS f
                 WHERE f.run_id = @model_run_id
                 GROUP BY f.position) AS t
         ON t.position = b.position
+    INNER JOIN (SELECT c.position, SUM(c.customers) AS customers FROM #bin AS c GROUP BY c.position)
+        AS o ON o.position = b.position
     LEFT JOIN #bin AS n ON n.position = b.position AND n.bin = b.bin
-    WHERE b.run_id = @model_run_id AND t.customers > 0
-      AND EXISTS (SELECT 1 FROM #bin AS o WHERE o.position = b.position);
+    WHERE b.run_id = @model_run_id AND t.customers > 0;
 
     INSERT INTO #drift (position, feature, psi, missing_share, previous_missing_share)
     SELECT h.position, MIN(b.feature), SUM((p.present - p.earlier) * LOG(p.present / p.earlier)),
@@ -2718,7 +2877,7 @@ BEGIN
             (17, N'@changed_by', N'nvarchar(128)', N'NULL',
                 N'A column that grows when a row changes; sqlkmeans assign reads only such rows.'),
             (18, N'@engine', N'nvarchar(32)', N'N''local''',
-                N'Where sqlkmeans run trains: local, pushdown or in_database.'),
+                N'Where sqlkmeans run trains: local, pushdown, in_database or tsql.'),
             (19, N'@sample_rows', N'int', N'100000',
                 N'Starts run on so many rows at most, 0 to 10,000,000; with pushdown, 0 reads none.'),
             (20, N'@min_group', N'int', N'10',
@@ -2776,9 +2935,9 @@ BEGIN
     IF @seed IS NULL OR @seed NOT BETWEEN 0 AND 4294967295
         SET @problems = @problems + N'@seed: ' + COALESCE(CAST(@seed AS nvarchar(20)), N'NULL')
             + N' given; allowed: 0 to 4,294,967,295' + @line;
-    IF @engine IS NULL OR @engine NOT IN (N'local', N'pushdown', N'in_database')
+    IF @engine IS NULL OR @engine NOT IN (N'local', N'pushdown', N'in_database', N'tsql')
         SET @problems = @problems + N'@engine: ' + COALESCE(@engine, N'NULL')
-            + N' given; allowed: local, pushdown, in_database' + @line;
+            + N' given; allowed: local, pushdown, in_database, tsql' + @line;
     IF @sample_rows IS NULL OR @sample_rows NOT BETWEEN 0 AND 10000000
         SET @problems = @problems + N'@sample_rows: '
             + COALESCE(CAST(@sample_rows AS nvarchar(20)), N'NULL')
@@ -3191,6 +3350,7 @@ BEGIN
     IF EXISTS (SELECT 1 FROM sqlkmeans.run AS r WHERE r.run_id = @run_id AND r.status = N'running')
     BEGIN
         EXECUTE sqlkmeans.as_owner @statement = @statement;
+        EXECUTE sqlkmeans.forget_model @run_id = @run_id;
 
         UPDATE sqlkmeans.run
         SET status = N'failed', error = COALESCE(@error, N'failed'), finished_at = SYSUTCDATETIME()
@@ -3505,7 +3665,7 @@ BEGIN
     DECLARE @values nvarchar(max);
     DECLARE @query nvarchar(max);
     DECLARE @kept nvarchar(max);
-    DECLARE @each nvarchar(max);
+    DECLARE @profile nvarchar(max);
     DECLARE @bins nvarchar(max);
     DECLARE @warnings nvarchar(max);
     DECLARE @list nvarchar(max) = N'';
@@ -3607,10 +3767,9 @@ BEGIN
             @run_id = @active, @row = 1, @parameters = @parameters OUTPUT,
             @values = @values OUTPUT, @query = @query OUTPUT;
         EXECUTE sqlkmeans.profile_text
-            @run_id = @active, @kept = @kept OUTPUT, @each = @each OUTPUT;
+            @run_id = @active, @kept = @kept OUTPUT, @statement = @profile OUTPUT;
         EXECUTE sqlkmeans.bins_text @run_id = @active, @each = @bins OUTPUT;
-        -- Read once, so that labels and profile are of the same moment. The median is the middle
-        -- value, or the mean of the two in the middle; PERCENTILE_CONT is not on every server.
+        -- Read once, so that labels and profile are of the same moment.
         SET @statement = N'SELECT ' + sqlkmeans.each_name(@key, N's.{}', N', ')
             + N', f.segment_id AS [sqlkmeans cluster], f.distance AS [sqlkmeans distance]' + @kept
             + N' INTO #scored FROM ' + @relation + N' CROSS APPLY (SELECT ' + @values
@@ -3624,32 +3783,7 @@ SET @rows = ROWCOUNT_BIG();
 INSERT INTO #size (segment_id, size, within_ss)
 SELECT l.cluster, COUNT_BIG(*), SUM(l.distance * l.distance) FROM ' + @staging
             + N' AS l GROUP BY l.cluster;
-INSERT INTO #profile
-    (segment_id, position, mean, deviation, lowest, highest, known, missing)
-SELECT COALESCE(s.[sqlkmeans cluster], 0), v.position, AVG(v.value), STDEVP(v.value),
-    MIN(v.value), MAX(v.value), COUNT_BIG(v.value), COUNT_BIG(*) - COUNT_BIG(v.value)
-FROM #scored AS s
-' + @each + N'
-WHERE s.[sqlkmeans cluster] IS NOT NULL
-GROUP BY GROUPING SETS ((s.[sqlkmeans cluster], v.position), (v.position));
-UPDATE p
-SET median = m.median
-FROM #profile AS p
-INNER JOIN (
-    SELECT r.segment_id, r.position, AVG(r.value) AS median
-    FROM (
-        SELECT g.segment_id, v.position, v.value,
-            ROW_NUMBER() OVER (PARTITION BY g.segment_id, v.position ORDER BY v.value) AS n
-        FROM #scored AS s
-        ' + @each + N'
-        CROSS APPLY (VALUES (0), (s.[sqlkmeans cluster])) AS g (segment_id)
-        WHERE s.[sqlkmeans cluster] IS NOT NULL AND v.value IS NOT NULL
-    ) AS r
-    INNER JOIN #profile AS k ON k.segment_id = r.segment_id AND k.position = r.position
-    WHERE r.n IN ((k.known + 1) / 2, (k.known + 2) / 2)
-    GROUP BY r.segment_id, r.position
-) AS m ON m.segment_id = p.segment_id AND m.position = p.position;
-SELECT @mean_distance = AVG(l.distance) FROM ' + @staging + N' AS l;
+' + @profile + N'SELECT @mean_distance = AVG(l.distance) FROM ' + @staging + N' AS l;
 ' + COALESCE(N'INSERT INTO #bin (position, bin, customers)
 SELECT v.position, v.bin, COUNT_BIG(*)
 FROM #scored AS s
@@ -3757,15 +3891,1883 @@ GROUP BY v.position, v.bin;
 END;
 GO
 
+-- procedures/read_source.sql
+IF OBJECT_ID(N'sqlkmeans.read_source', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.read_source AS RETURN 0;');
+GO
+-- Reads a source as the caller into the caller's table #input, which has row_number and
+-- previous_segment_id already and gets the key, the features f1, f2 … and the sample weight.
+ALTER PROCEDURE sqlkmeans.read_source
+    @definition nvarchar(max),
+    @staging    nvarchar(200),
+    @columns    nvarchar(max) OUTPUT,
+    @total      bigint OUTPUT
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @relation nvarchar(max);
+    DECLARE @sample_weight nvarchar(128);
+    DECLARE @key nvarchar(max) = JSON_QUERY(@definition, '$.key');
+    DECLARE @target nvarchar(1000) =
+        sqlkmeans.quoted_name(JSON_VALUE(@definition, '$.target'), N'');
+    DECLARE @target_id bigint;
+    DECLARE @key_columns nvarchar(max);
+    DECLARE @added nvarchar(max) = N'';
+    DECLARE @values nvarchar(max) = N'';
+    DECLARE @statement nvarchar(max);
+    DECLARE @feature nvarchar(128);
+    DECLARE @type nvarchar(16);
+    DECLARE @f nvarchar(20);
+    DECLARE @position int = 0;
+
+    SELECT @relation = sqlkmeans.relation(j.source), @sample_weight = j.sample_weight
+    FROM OPENJSON(@definition) WITH (
+        source nvarchar(max) '$.source', sample_weight nvarchar(max) '$.sample_weight') AS j;
+
+    SET @columns = N'';
+    WHILE EXISTS (SELECT 1 FROM OPENJSON(@definition, '$.features') AS j
+                  WHERE CAST(j.[key] AS int) = @position)
+    BEGIN
+        SELECT @feature = JSON_VALUE(j.[value], '$.column'),
+            @type = COALESCE(JSON_VALUE(j.[value], '$.type'), N'number')
+        FROM OPENJSON(@definition, '$.features') AS j
+        WHERE CAST(j.[key] AS int) = @position;
+        SET @position = @position + 1;
+        SET @f = N'f' + CAST(@position AS nvarchar(10));
+        SET @columns = @columns + N', ' + @f;
+        -- A category with one letter more than a level may have, so that a text that is too long
+        -- is seen; a date as days since 1970.
+        SET @added = @added + N'ALTER TABLE #input ADD ' + @f
+            + CASE @type WHEN N'category' THEN N' nvarchar(101) NULL; ' ELSE N' float NULL; ' END;
+        SET @values = @values + N', ' + CASE @type
+            WHEN N'category' THEN N'CAST(s.' + QUOTENAME(@feature) + N' AS nvarchar(101))'
+            WHEN N'date' THEN N'CAST(DATEDIFF(day, ''19700101'', CAST(s.' + QUOTENAME(@feature)
+                + N' AS date)) AS float)'
+            ELSE N'CAST(s.' + QUOTENAME(@feature) + N' AS float)' END;
+    END;
+    IF @sample_weight IS NOT NULL
+    BEGIN
+        SET @columns = @columns + N', sample_weight';
+        SET @added = @added + N'ALTER TABLE #input ADD sample_weight float NULL; ';
+        SET @values = @values + N', CAST(s.' + QUOTENAME(@sample_weight) + N' AS float)';
+    END;
+
+    -- Columns that are added to a temporary table by a nested batch stay in it.
+    EXECUTE sqlkmeans.describe_key
+        @table = @staging, @key = @key, @key_columns = @key_columns OUTPUT,
+        @before = N'ALTER TABLE #input ADD ', @after = N'; ';
+    SET @statement = @key_columns + @added;
+    EXECUTE sys.sp_executesql @statement;
+
+    -- In key order: restarts depend on the order of rows.
+    EXECUTE sqlkmeans.as_owner
+        @statement = N'SET @arrived = OBJECT_ID(@text);', @text = @target,
+        @arrived = @target_id OUTPUT;
+    SET @statement = N'INSERT INTO #input (row_number, '
+        + sqlkmeans.each_name(@key, N'{}', N', ') + N', previous_segment_id' + @columns
+        + N') SELECT ROW_NUMBER() OVER (ORDER BY ' + sqlkmeans.each_name(@key, N's.{}', N', ')
+        + N'), ' + sqlkmeans.each_name(@key, N's.{}', N', ') + N', '
+        + CASE WHEN @target_id IS NULL THEN N'NULL' ELSE N'p.segment_id' END
+        + @values + N' FROM ' + @relation
+        + CASE WHEN @target_id IS NULL THEN N''
+               ELSE N' LEFT JOIN ' + @target + N' AS p ON '
+                   + sqlkmeans.each_name(@key, N'p.{} = s.{}', N' AND ') END
+        + N'; SET @total = ROWCOUNT_BIG();';
+    EXECUTE sys.sp_executesql @statement, N'@total bigint OUTPUT', @total = @total OUTPUT;
+END;
+GO
+
+-- procedures/job_text.sql
+IF OBJECT_ID(N'sqlkmeans.job_text', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.job_text AS RETURN 0;');
+GO
+-- What Python is told of a run beside its rows, as JSON: the definition, and what is published now.
+ALTER PROCEDURE sqlkmeans.job_text
+    @run_id         bigint,
+    @reference_date date,
+    @job            nvarchar(max) OUTPUT
+AS
+BEGIN
+    SET NOCOUNT ON;
+
+    DECLARE @segmentation nvarchar(128);
+    DECLARE @definition nvarchar(max);
+    DECLARE @active bigint;
+    DECLARE @last_segment_id int;
+    DECLARE @compared bigint;
+    DECLARE @compared_definition nvarchar(max);
+
+    SELECT @segmentation = r.segmentation, @definition = r.definition, @active = g.active_run_id,
+        @last_segment_id = g.last_segment_id
+    FROM sqlkmeans.run AS r
+    INNER JOIN sqlkmeans.segmentation AS g ON g.name = r.segmentation
+    WHERE r.run_id = @run_id;
+
+    SELECT TOP (1) @compared = COALESCE(r.restored_run_id, r.run_id)
+    FROM sqlkmeans.run AS r
+    WHERE r.segmentation = @segmentation AND r.status = N'published'
+    ORDER BY r.run_id DESC;
+    SELECT @compared_definition = r.definition FROM sqlkmeans.run AS r WHERE r.run_id = @compared;
+
+    SET @job = N'{"run_id":' + CAST(@run_id AS nvarchar(20))
+        + N',"last_segment_id":' + CAST(COALESCE(@last_segment_id, 0) AS nvarchar(10))
+        + N',"reference_date":"' + CONVERT(nvarchar(10), @reference_date, 23)
+        + N'","definition":' + @definition
+        + N',"model_feature":' + COALESCE((
+            SELECT f.position, f.feature, f.transform, f.weight, f.center, f.scale, f.fill,
+                f.source_column, f.type, f.level, f.low, f.high, f.reference_date
+            FROM sqlkmeans.model_feature AS f
+            WHERE f.run_id = @active
+            ORDER BY f.position
+            FOR JSON PATH, INCLUDE_NULL_VALUES), N'[]')
+        + N',"centroid":' + COALESCE((
+            SELECT c.segment_id, c.position, c.scaled_value
+            FROM sqlkmeans.centroid AS c
+            WHERE c.run_id = @active
+            FOR JSON PATH), N'[]')
+        + N',"segment":' + COALESCE((
+            SELECT s.segment_id, s.name
+            FROM sqlkmeans.segment AS s
+            WHERE s.run_id = @active AND s.segment_id > 0
+            FOR JSON PATH), N'[]')
+        + N',"given":' + COALESCE((
+            SELECT s.segment_id, MAX(s.name) AS name
+            FROM sqlkmeans.segment AS s
+            INNER JOIN sqlkmeans.run AS r ON r.run_id = s.run_id
+            WHERE r.segmentation = @segmentation AND s.name_source = N'given'
+            GROUP BY s.segment_id
+            FOR JSON PATH), N'[]')
+        -- The run whose labels are published now, to compare with. Its definition is JSON,
+        -- which not every server nests as such.
+        + COALESCE(N',"compared_run":{"definition":' + @compared_definition + N',' + STUFF((
+            SELECT r.run_id, r.[rows], r.k, r.silhouette, r.mean_distance
+            FROM sqlkmeans.run AS r
+            WHERE r.run_id = @compared
+            FOR JSON PATH, WITHOUT_ARRAY_WRAPPER), 1, 1, N''), N'')
+        + N',"feature_bin":' + COALESCE((
+            SELECT b.position, b.bin, b.feature, b.label, b.upper, b.customers
+            FROM sqlkmeans.feature_bin AS b
+            WHERE b.run_id = @compared
+            FOR JSON PATH), N'[]')
+        + N',"segment_feature":' + COALESCE((
+            SELECT e.feature, e.mean
+            FROM sqlkmeans.segment_feature AS e
+            WHERE e.run_id = @compared AND e.segment_id = 0
+            FOR JSON PATH), N'[]')
+        + N'}';
+END;
+GO
+
+-- procedures/train_quantile.sql
+IF OBJECT_ID(N'sqlkmeans.train_quantile', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_quantile AS RETURN 0;');
+GO
+-- A quantile of the values v of a query, interpolated between two neighbours (type 7 of Hyndman and
+-- Fan, 1996). With weights, the mean over a window of the cumulated weight that is as wide as one
+-- of the effective number of rows (Akinshin, 2023). PERCENTILE_CONT is not on every server.
+ALTER PROCEDURE sqlkmeans.train_quantile
+    @query    nvarchar(max),
+    @share    float,
+    @weighted bit,
+    @result   float OUTPUT
+AS
+BEGIN
+    SET NOCOUNT ON;
+
+    DECLARE @statement nvarchar(max) = CASE @weighted WHEN 0 THEN N'
+SELECT @result = MIN(p.v) + (MAX(p.v) - MIN(p.v)) * MAX(p.middle - FLOOR(p.middle))
+FROM (SELECT x.v, ROW_NUMBER() OVER (ORDER BY x.v) - 1 AS place,
+          (COUNT_BIG(*) OVER () - 1) * @share AS middle
+      FROM (' + @query + N') AS x) AS p
+WHERE p.place BETWEEN FLOOR(p.middle) AND CEILING(p.middle);'
+    ELSE N'
+SELECT @result = COALESCE(SUM(i.v * i.part) / NULLIF(SUM(i.part), 0e0),
+    MIN(CASE WHEN i.last >= i.low THEN i.v END))
+FROM (
+    SELECT p.v, p.last, p.low, CASE WHEN p.last <= p.low OR p.first >= p.high THEN 0e0
+        ELSE CASE WHEN p.last < p.high THEN p.last ELSE p.high END
+           - CASE WHEN p.first > p.low THEN p.first ELSE p.low END END AS part
+    FROM (
+        SELECT e.v, e.first, e.last, @share * (1e0 - e.width) AS low,
+            @share * (1e0 - e.width) + e.width AS high
+        FROM (
+            SELECT c.v, (c.upto - c.w) / c.total AS first, c.upto / c.total AS last,
+                c.squares / (c.total * c.total) AS width
+            FROM (
+                SELECT x.v, x.w, SUM(x.w * x.w) OVER () AS squares, SUM(x.w) OVER () AS total,
+                    SUM(x.w) OVER (ORDER BY x.v, x.row_number ROWS UNBOUNDED PRECEDING) AS upto
+                FROM (' + @query + N') AS x
+            ) AS c
+        ) AS e
+    ) AS p
+) AS i;' END;
+
+    EXECUTE sys.sp_executesql @statement, N'@share float, @result float OUTPUT',
+        @share = @share, @result = @result OUTPUT;
+END;
+GO
+
+-- procedures/train_number.sql
+IF OBJECT_ID(N'sqlkmeans.train_number', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_number AS RETURN 0;');
+GO
+-- Learns how a number, or a date's age, is prepared: quantiles, fill, centre and scale, from column
+-- @f of the caller's #input, whose values it pulls in to the quantiles. Adds the run's row of
+-- model_feature, or lines to @problems.
+ALTER PROCEDURE sqlkmeans.train_number
+    @run_id         bigint,
+    @f              nvarchar(20),
+    @feature        nvarchar(max),
+    @winsorize      nvarchar(max),
+    @scaling        nvarchar(16),
+    @missing        nvarchar(16),
+    @weighted       bit,
+    @reference_date date,
+    @problems       nvarchar(max) OUTPUT
+AS
+BEGIN
+    SET NOCOUNT ON;
+
+    DECLARE @line nchar(1) = NCHAR(10);
+    DECLARE @name nvarchar(128) = JSON_VALUE(@feature, '$.column');
+    DECLARE @type nvarchar(16) = COALESCE(JSON_VALUE(@feature, '$.type'), N'number');
+    DECLARE @transform nvarchar(16) = COALESCE(JSON_VALUE(@feature, '$.transform'), N'none');
+    DECLARE @known nvarchar(max) = N'SELECT i.row_number, i.' + @f + N' AS v, i.weight AS w '
+        + N'FROM #input AS i WHERE i.weight > 0e0 AND i.' + @f + N' IS NOT NULL';
+    DECLARE @filled nvarchar(max);
+    DECLARE @statement nvarchar(max);
+    DECLARE @rows bigint;
+    DECLARE @differing bigint;
+    DECLARE @fractions bigint;
+    DECLARE @least float;
+    DECLARE @greatest float;
+    DECLARE @mean float;
+    DECLARE @low float;
+    DECLARE @high float;
+    DECLARE @fill float;
+    DECLARE @center float;
+    DECLARE @scale float;
+    DECLARE @rest float;
+    DECLARE @share float;
+
+    SET @statement = N'SELECT @rows = COUNT_BIG(*), @least = MIN(x.v), @greatest = MAX(x.v),
+    @fractions = SUM(CASE WHEN x.v <> FLOOR(x.v) THEN 1 ELSE 0 END),
+    @mean = SUM(x.w * x.v) / SUM(x.w)
+FROM (' + @known + N') AS x;';
+    EXECUTE sys.sp_executesql
+        @statement, N'@rows bigint OUTPUT, @least float OUTPUT, @greatest float OUTPUT,
+            @fractions bigint OUTPUT, @mean float OUTPUT',
+        @rows = @rows OUTPUT, @least = @least OUTPUT, @greatest = @greatest OUTPUT,
+        @fractions = @fractions OUTPUT, @mean = @mean OUTPUT;
+
+    IF @rows = 0
+    BEGIN
+        SET @problems = @problems + @name + N': every value is NULL, so there is nothing to '
+            + N'cluster by' + @line;
+        RETURN 0;
+    END;
+    IF @least = @greatest
+    BEGIN
+        SET @problems = @problems + @name + N': constant (' + sqlkmeans.number_text(@least)
+            + N' in all ' + CAST(@rows AS nvarchar(20)) + N' rows), so it separates nobody; '
+            + N'remove it from features' + @line;
+        RETURN 0;
+    END;
+    -- A column with so few numbers cannot hold as many different ones.
+    IF @type = N'number' AND @rows >= 100 AND @fractions = 0
+       AND @greatest - @least >= @rows - 1 AND @greatest - @least < 2 * @rows
+    BEGIN
+        SET @statement = N'SELECT @differing = COUNT_BIG(DISTINCT x.v) FROM (' + @known + N') AS x;';
+        EXECUTE sys.sp_executesql
+            @statement, N'@differing bigint OUTPUT', @differing = @differing OUTPUT;
+        IF @differing = @rows
+        BEGIN
+            SET @problems = @problems + @name + N': like a key (' + CAST(@rows AS nvarchar(20))
+                + N' whole numbers, all different), so it identifies and does not measure; '
+                + N'remove it from features' + @line;
+            RETURN 0;
+        END;
+    END;
+
+    IF @missing = N'mean'
+        SET @fill = @mean;
+    IF @missing = N'median'
+        EXECUTE sqlkmeans.train_quantile
+            @query = @known, @share = 0.5, @weighted = @weighted, @result = @fill OUTPUT;
+
+    SET @share = CAST(JSON_VALUE(@winsorize, '$[0]') AS float);
+    IF @share IS NOT NULL
+    BEGIN
+        EXECUTE sqlkmeans.train_quantile
+            @query = @known, @share = @share, @weighted = @weighted, @result = @low OUTPUT;
+        SET @share = CAST(JSON_VALUE(@winsorize, '$[1]') AS float);
+        EXECUTE sqlkmeans.train_quantile
+            @query = @known, @share = @share, @weighted = @weighted, @result = @high OUTPUT;
+        IF @low = @high
+        BEGIN
+            SET @problems = @problems + @name + N': winsorize pulls every value in to '
+                + sqlkmeans.number_text(@low) + N'; use quantiles that lie further out, or none'
+                + @line;
+            RETURN 0;
+        END;
+        SET @statement = N'UPDATE #input SET ' + @f + N' = CASE WHEN ' + @f + N' < @low THEN @low '
+            + N'ELSE @high END WHERE ' + @f + N' < @low OR ' + @f + N' > @high;';
+        EXECUTE sys.sp_executesql
+            @statement, N'@low float, @high float', @low = @low, @high = @high;
+    END;
+    IF @transform = N'log1p' AND COALESCE(@low, @least) <= -1
+    BEGIN
+        SET @statement = N'SELECT @rows = COUNT_BIG(*) FROM #input AS i WHERE i.' + @f + N' <= -1e0;';
+        EXECUTE sys.sp_executesql @statement, N'@rows bigint OUTPUT', @rows = @rows OUTPUT;
+        SET @problems = @problems + @name + N': ' + CAST(@rows AS nvarchar(20))
+            + N' rows are -1 or less, where log1p has no value; use transform = "none" or correct '
+            + N'the rows' + @line;
+        RETURN 0;
+    END;
+
+    -- What K-Means will see: filled in, pulled in and transformed.
+    SET @filled = N'SELECT y.row_number, y.w, ' + sqlkmeans.transformed(N'y.x', @transform)
+        + N' AS v FROM (SELECT i.row_number, i.weight AS w, '
+        + COALESCE(N'COALESCE(i.' + @f + N', ' + sqlkmeans.float_literal(
+            CASE WHEN @fill < @low THEN @low WHEN @fill > @high THEN @high ELSE @fill END) + N')',
+            N'i.' + @f)
+        + N' AS x FROM #input AS i WHERE i.weight > 0e0) AS y';
+    SELECT @center = 0, @scale = 1;
+    IF @scaling = N'robust'
+    BEGIN
+        EXECUTE sqlkmeans.train_quantile
+            @query = @filled, @share = 0.5, @weighted = @weighted, @result = @center OUTPUT;
+        EXECUTE sqlkmeans.train_quantile
+            @query = @filled, @share = 0.25, @weighted = @weighted, @result = @rest OUTPUT;
+        EXECUTE sqlkmeans.train_quantile
+            @query = @filled, @share = 0.75, @weighted = @weighted, @result = @scale OUTPUT;
+        SET @scale = @scale - @rest;
+    END;
+    IF @scaling = N'minmax'
+    BEGIN
+        SET @statement = N'SELECT @center = MIN(x.v), @scale = MAX(x.v) - MIN(x.v) FROM ('
+            + @filled + N') AS x;';
+        EXECUTE sys.sp_executesql
+            @statement, N'@center float OUTPUT, @scale float OUTPUT',
+            @center = @center OUTPUT, @scale = @scale OUTPUT;
+    END;
+    IF @scaling = N'standard'
+    BEGIN
+        SET @statement = N'SELECT @center = SUM(x.w * x.v) / SUM(x.w) FROM (' + @filled + N') AS x;';
+        EXECUTE sys.sp_executesql
+            @statement, N'@center float OUTPUT', @center = @center OUTPUT;
+        -- About the mean: the difference of two large squares would have no digits.
+        SET @statement = N'SELECT @rest = SUM(x.w * (x.v - @center)) / SUM(x.w),
+    @scale = SUM(x.w * (x.v - @center) * (x.v - @center)) / SUM(x.w)
+FROM (' + @filled + N') AS x;';
+        EXECUTE sys.sp_executesql
+            @statement, N'@center float, @rest float OUTPUT, @scale float OUTPUT',
+            @center = @center, @rest = @rest OUTPUT, @scale = @scale OUTPUT;
+        SET @center = @center + @rest;
+        SET @scale = CASE WHEN @scale > @rest * @rest THEN SQRT(@scale - @rest * @rest) ELSE 0 END;
+    END;
+
+    IF COALESCE(@scale, 0) <= 0
+    BEGIN
+        SET @problems = @problems + @name + N': scaling = "' + @scaling + N'" cannot scale it, '
+            + N'because its ' + CASE @scaling WHEN N'robust' THEN N'interquartile range'
+                                              ELSE N'deviation' END
+            + N' is 0; use another scaling' + @line;
+        RETURN 0;
+    END;
+
+    INSERT INTO sqlkmeans.model_feature
+        (run_id, position, feature, transform, weight, center, scale, fill, source_column, type,
+         low, high, reference_date)
+    SELECT @run_id, COALESCE(MAX(f.position), 0) + 1, @name, @transform,
+        COALESCE(CAST(JSON_VALUE(@feature, '$.weight') AS float), 1), @center, @scale, @fill, @name,
+        @type, @low, @high, CASE @type WHEN N'date' THEN @reference_date END
+    FROM sqlkmeans.model_feature AS f
+    WHERE f.run_id = @run_id;
+END;
+GO
+
+-- procedures/train_category.sql
+IF OBJECT_ID(N'sqlkmeans.train_category', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_category AS RETURN 0;');
+GO
+-- Learns the levels of a category from column @f of the caller's #input: a row of model_feature for
+-- each that is frequent enough, most frequent first, and one for the rest. They share a scale, so
+-- that a category weighs as much as one number.
+ALTER PROCEDURE sqlkmeans.train_category
+    @run_id   bigint,
+    @f        nvarchar(20),
+    @feature  nvarchar(max),
+    @scaling  nvarchar(16),
+    @missing  nvarchar(16),
+    @problems nvarchar(max) OUTPUT
+AS
+BEGIN
+    SET NOCOUNT ON;
+
+    DECLARE @line nchar(1) = NCHAR(10);
+    DECLARE @name nvarchar(128) = JSON_VALUE(@feature, '$.column');
+    DECLARE @statement nvarchar(max);
+    DECLARE @position int;
+    DECLARE @levels bigint;
+    DECLARE @rows bigint;
+    DECLARE @total float;
+    DECLARE @kept int;
+    DECLARE @lacking float;
+    DECLARE @scale float;
+    DECLARE @problem nvarchar(max);
+
+    -- With a full stop behind, blanks at the end count too.
+    CREATE TABLE #level
+    (
+        level     nvarchar(102) COLLATE Latin1_General_100_BIN2 NULL,
+        customers bigint        NOT NULL,
+        total     float         NOT NULL,
+        place     int           NOT NULL
+    );
+    SET @statement = N'INSERT INTO #level (level, customers, total, place)
+SELECT g.level, g.customers, g.total, ROW_NUMBER() OVER (ORDER BY g.total DESC, g.level)
+FROM (SELECT x.level, COUNT_BIG(*) AS customers, SUM(x.weight) AS total
+      FROM (SELECT (i.' + @f + N' + N''.'') COLLATE Latin1_General_100_BIN2 AS level, i.weight
+            FROM #input AS i
+            WHERE i.weight > 0e0 AND i.' + @f + N' IS NOT NULL) AS x
+      GROUP BY x.level) AS g;
+SELECT @lacking = COALESCE(SUM(i.weight), 0e0) FROM #input AS i WHERE i.' + @f + N' IS NULL;';
+    EXECUTE sys.sp_executesql @statement, N'@lacking float OUTPUT', @lacking = @lacking OUTPUT;
+
+    SELECT @levels = COUNT_BIG(*), @rows = SUM(l.customers), @total = SUM(l.total) FROM #level AS l;
+    SELECT @kept = COUNT(*)
+    FROM #level AS l
+    WHERE l.total >= COALESCE(CAST(JSON_VALUE(@feature, '$.min_frequency') AS float), 0.01) * @total
+      AND l.place <= COALESCE(CAST(JSON_VALUE(@feature, '$.max_categories') AS int), 20);
+
+    SET @problem = CASE
+        WHEN @levels = 0 THEN N'every value is NULL, so there is nothing to cluster by'
+        WHEN @levels = 1 THEN N'constant in all ' + CAST(@rows AS nvarchar(20))
+            + N' rows, so it separates nobody; remove it from features'
+        WHEN @rows >= 100 AND @levels > 0.5 * @rows THEN N'like a key ('
+            + CAST(@levels AS nvarchar(20)) + N' levels in ' + CAST(@rows AS nvarchar(20))
+            + N' rows), so it identifies and does not group; remove it from features, or group it '
+            + N'in a SELECT'
+        WHEN EXISTS (SELECT 1 FROM #level AS l WHERE LEN(l.level) > 101)
+            THEN N'levels have more than 100 characters; shorten or group them in a SELECT'
+        WHEN @kept = 0 THEN N'each of its ' + CAST(@levels AS nvarchar(20))
+            + N' levels has a smaller share than min_frequency; lower it, or remove the column from '
+            + N'features'
+    END;
+    IF @problem IS NOT NULL
+    BEGIN
+        SET @problems = @problems + @name + N': ' + @problem + @line;
+        RETURN 0;
+    END;
+
+    SELECT @position = COALESCE(MAX(f.position), 0)
+    FROM sqlkmeans.model_feature AS f
+    WHERE f.run_id = @run_id;
+
+    -- A missing value is filled in with the most frequent level.
+    IF @missing IN (N'mean', N'median')
+        UPDATE #level SET total = total + @lacking WHERE place = 1;
+    INSERT INTO #level (level, customers, total, place)
+    SELECT NULL, SUM(l.customers), SUM(l.total), @kept + 1
+    FROM #level AS l
+    WHERE l.place > @kept
+    HAVING COUNT(*) > 0;
+    DELETE FROM #level WHERE place > @kept AND level IS NOT NULL;
+    SELECT @total = SUM(l.total) FROM #level AS l;
+    SELECT @scale = CASE @scaling
+            WHEN N'minmax' THEN SQRT(2e0)
+            WHEN N'none' THEN 1e0
+            ELSE SQRT(SUM(l.total / @total * (1e0 - l.total / @total))) END
+    FROM #level AS l;
+
+    INSERT INTO sqlkmeans.model_feature
+        (run_id, position, feature, transform, weight, center, scale, fill, source_column, type,
+         level)
+    SELECT @run_id, @position + l.place,
+        @name + N' = ' + COALESCE(LEFT(l.level, LEN(l.level) - 1), N'(other)'), N'none',
+        COALESCE(CAST(JSON_VALUE(@feature, '$.weight') AS float), 1),
+        CASE WHEN @scaling IN (N'standard', N'robust') THEN l.total / @total ELSE 0e0 END, @scale,
+        CASE WHEN @missing IN (N'mean', N'median')
+             THEN CASE l.place WHEN 1 THEN 1e0 ELSE 0e0 END END,
+        @name, N'category', LEFT(l.level, LEN(l.level) - 1)
+    FROM #level AS l;
+END;
+GO
+
+-- procedures/train_prepare.sql
+IF OBJECT_ID(N'sqlkmeans.train_prepare', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_prepare AS RETURN 0;');
+GO
+-- Learns from the caller's #input how each feature is prepared, as the run's rows of model_feature.
+-- Leaves out the rows that "skip" skips. Raises every problem of all columns at once.
+ALTER PROCEDURE sqlkmeans.train_prepare
+    @run_id         bigint,
+    @definition     nvarchar(max),
+    @reference_date date
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @line nchar(1) = NCHAR(10);
+    DECLARE @problems nvarchar(max) = N'';
+    DECLARE @scaling nvarchar(16) = JSON_VALUE(@definition, '$.scaling');
+    DECLARE @missing nvarchar(16) = JSON_VALUE(@definition, '$.missing');
+    DECLARE @weighted bit;
+    DECLARE @winsorize nvarchar(max);
+    DECLARE @own_winsorize nvarchar(max);
+    DECLARE @feature nvarchar(max);
+    DECLARE @name nvarchar(128);
+    DECLARE @type nvarchar(16);
+    DECLARE @f nvarchar(20);
+    DECLARE @statement nvarchar(max);
+    DECLARE @nulls nvarchar(max) = N'';
+    DECLARE @total bigint;
+    DECLARE @absent bigint;
+    DECLARE @position int = 0;
+
+    SELECT @weighted = CASE WHEN j.sample_weight IS NULL THEN 0 ELSE 1 END,
+        @winsorize = sqlkmeans.quantiles(j.winsorize)
+    FROM OPENJSON(@definition) WITH (
+        sample_weight nvarchar(max) '$.sample_weight', winsorize nvarchar(max) '$.winsorize' AS JSON
+    ) AS j;
+    SELECT @total = COUNT_BIG(*) FROM #input AS i;
+    IF @total = 0
+        EXECUTE sqlkmeans.raise_problems @number = 50003,
+            @problems = N'the source has no rows; nothing was changed';
+
+    SET @statement = N'UPDATE #input SET weight = '
+        + CASE @weighted WHEN 1 THEN N'sample_weight;' ELSE N'1e0;' END;
+    EXECUTE sys.sp_executesql @statement;
+    SELECT @absent = COUNT_BIG(*) FROM #input AS i WHERE i.weight IS NULL OR i.weight < 0;
+    IF @absent > 0
+        SET @problems = N'sample_weight: ' + CAST(@absent AS nvarchar(20))
+            + N' rows are NULL or negative; every weight must be a number, 0 or more' + @line;
+    ELSE IF NOT EXISTS (SELECT 1 FROM #input AS i WHERE i.weight > 0)
+        SET @problems = N'sample_weight: no row has a weight above 0' + @line;
+
+    CREATE TABLE #absent (position int NOT NULL PRIMARY KEY, usable bit NOT NULL);
+    WHILE EXISTS (SELECT 1 FROM OPENJSON(@definition, '$.features') AS j
+                  WHERE CAST(j.[key] AS int) = @position)
+    BEGIN
+        SELECT @name = JSON_VALUE(j.[value], '$.column'),
+            @type = COALESCE(JSON_VALUE(j.[value], '$.type'), N'number')
+        FROM OPENJSON(@definition, '$.features') AS j
+        WHERE CAST(j.[key] AS int) = @position;
+        SET @position = @position + 1;
+        SET @f = N'f' + CAST(@position AS nvarchar(10));
+        SET @nulls = @nulls + CASE WHEN @nulls = N'' THEN N'' ELSE N' OR ' END + @f + N' IS NULL';
+
+        SET @statement = N'SELECT @absent = COUNT_BIG(*) FROM #input AS i WHERE i.' + @f
+            + N' IS NULL;' + CASE @type WHEN N'date' THEN N' UPDATE #input SET ' + @f
+            + N' = DATEDIFF(day, ''19700101'', @reference_date) - ' + @f + N';' ELSE N'' END;
+        EXECUTE sys.sp_executesql
+            @statement, N'@reference_date date, @absent bigint OUTPUT',
+            @reference_date = @reference_date, @absent = @absent OUTPUT;
+        INSERT INTO #absent (position, usable)
+        SELECT @position, CASE WHEN @missing <> N'error' AND @total >= 20 AND @absent < @total
+                                    AND @absent > 0.95 * @total THEN 0 ELSE 1 END;
+        -- They count in the bins although their rows are skipped: a broken load has most.
+        IF @missing = N'skip'
+            INSERT INTO #skipped (name, customers) VALUES (@name, @absent);
+        IF @absent > 0 AND @missing = N'error'
+            SET @problems = @problems + @name + N': ' + CAST(@absent AS nvarchar(20))
+                + CASE @absent WHEN 1 THEN N' row is' ELSE N' rows are' END
+                + N' NULL and missing = "error"; correct the rows, or set missing to "skip", '
+                + N'"mean" or "median"' + @line;
+        ELSE IF EXISTS (SELECT 1 FROM #absent AS a WHERE a.position = @position AND a.usable = 0)
+            SET @problems = @problems + @name + N': ' + CAST(@absent AS nvarchar(20)) + N' of '
+                + CAST(@total AS nvarchar(20))
+                + N' rows are NULL, more than 95%; remove it from features' + @line;
+    END;
+
+    IF @missing = N'skip'
+    BEGIN
+        SET @statement = N'DELETE FROM #input WHERE ' + @nulls + N';';
+        EXECUTE sys.sp_executesql @statement;
+        IF NOT EXISTS (SELECT 1 FROM #input AS i)
+            SET @problems = @problems + N'missing = "skip" leaves no row: each of the '
+                + CAST(@total AS nvarchar(20)) + N' rows has a NULL in a feature' + @line;
+    END;
+    -- Weights that cannot be used, or no row: nothing can be learnt.
+    IF NOT EXISTS (SELECT 1 FROM #input AS i WHERE i.weight > 0)
+        EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @problems;
+
+    SET @position = 0;
+    WHILE EXISTS (SELECT 1 FROM #absent AS a WHERE a.position > @position)
+    BEGIN
+        SET @position = @position + 1;
+        SET @f = N'f' + CAST(@position AS nvarchar(10));
+        SELECT @feature = j.[value], @type = COALESCE(JSON_VALUE(j.[value], '$.type'), N'number')
+        FROM OPENJSON(@definition, '$.features') AS j
+        WHERE CAST(j.[key] AS int) = @position - 1;
+        IF EXISTS (SELECT 1 FROM #absent AS a WHERE a.position = @position AND a.usable = 0)
+            CONTINUE;
+
+        IF @type = N'category'
+            EXECUTE sqlkmeans.train_category
+                @run_id = @run_id, @f = @f, @feature = @feature, @scaling = @scaling,
+                @missing = @missing, @problems = @problems OUTPUT;
+        ELSE
+        BEGIN
+            SELECT @own_winsorize = COALESCE(sqlkmeans.quantiles(j.winsorize), @winsorize)
+            FROM OPENJSON(@feature) WITH (winsorize nvarchar(max) '$.winsorize' AS JSON) AS j;
+            EXECUTE sqlkmeans.train_number
+                @run_id = @run_id, @f = @f, @feature = @feature, @winsorize = @own_winsorize,
+                @scaling = @scaling, @missing = @missing, @weighted = @weighted, @reference_date = @reference_date,
+                @problems = @problems OUTPUT;
+        END;
+    END;
+
+    SELECT @problems = @problems + MIN(f.feature)
+        + N': two features would have this name; rename the column or the level' + @line
+    FROM sqlkmeans.model_feature AS f
+    WHERE f.run_id = @run_id
+    GROUP BY f.feature COLLATE Latin1_General_100_BIN2
+    HAVING COUNT(*) > 1;
+    EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @problems;
+END;
+GO
+
+-- procedures/train_rows.sql
+IF OBJECT_ID(N'sqlkmeans.train_rows', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_rows AS RETURN 0;');
+GO
+-- Fills the caller's #scored from its #input: each feature in its own units, [sqlkmeans o1] …, and
+-- prepared, z1 …; and gives the tables that hold rows or centroids their columns z1 ….
+ALTER PROCEDURE sqlkmeans.train_rows
+    @run_id     bigint,
+    @definition nvarchar(max),
+    @features   int OUTPUT
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @position int = 0;
+    DECLARE @column nvarchar(128);
+    DECLARE @type nvarchar(16);
+    DECLARE @transform nvarchar(16);
+    DECLARE @f nvarchar(20);
+    DECLARE @x nvarchar(10);
+    DECLARE @fill nvarchar(40);
+    DECLARE @center nvarchar(40);
+    DECLARE @divisor nvarchar(40);
+    DECLARE @own nvarchar(max) = N'';
+    DECLARE @filled nvarchar(max) = N'';
+    DECLARE @scaled nvarchar(max) = N'';
+    DECLARE @statement nvarchar(max);
+
+    WHILE 1 = 1
+    BEGIN
+        SET @column = NULL;
+        SELECT TOP (1) @position = f.position, @column = f.source_column, @type = f.type,
+            @transform = f.transform,
+            @center = sqlkmeans.float_literal(f.center),
+            @divisor = sqlkmeans.float_literal(f.scale / f.weight),
+            @fill = sqlkmeans.float_literal(CASE WHEN f.fill < f.low THEN f.low
+                                                 WHEN f.fill > f.high THEN f.high ELSE f.fill END)
+        FROM sqlkmeans.model_feature AS f
+        WHERE f.run_id = @run_id AND f.position > @position
+        ORDER BY f.position;
+        IF @column IS NULL
+            BREAK;
+
+        SELECT @f = N'i.f' + CAST(CAST(j.[key] AS int) + 1 AS nvarchar(10))
+        FROM OPENJSON(@definition, '$.features') AS j
+        WHERE JSON_VALUE(j.[value], '$.column') = @column;
+        SET @features = @position;
+        SET @x = CAST(@position AS nvarchar(10));
+        -- Numbers and ages are pulled in to their limits already.
+        SET @own = @own + N', ' + CASE @type
+            WHEN N'category' THEN sqlkmeans.own_value(@run_id, @position, @f) ELSE @f END
+            + N' AS o' + @x;
+        SET @filled = @filled + CASE WHEN @position > 1 THEN N', ' ELSE N'' END
+            + COALESCE(N'COALESCE(o.o' + @x + N', ' + @fill + N')', N'o.o' + @x) + N' AS x' + @x;
+        SET @scaled = @scaled + N', (' + sqlkmeans.transformed(N'x.x' + @x, @transform) + N' - ('
+            + @center + N')) / ' + @divisor;
+    END;
+
+    -- Columns that are added to a temporary table by a nested batch stay in it.
+    SET @statement = sqlkmeans.each_number(@features,
+            N'ALTER TABLE #scored ADD [sqlkmeans o{}] float NULL; '
+            + N'ALTER TABLE #scored ADD z{} float NULL;', N' ')
+        + sqlkmeans.each_number(@features,
+            N'ALTER TABLE #sample ADD z{} float NULL; ALTER TABLE #centroid ADD z{} float NULL; '
+            + N'ALTER TABLE #moved ADD z{} float NULL; ALTER TABLE #best ADD z{} float NULL; '
+            + N'ALTER TABLE #candidate ADD z{} float NULL;', N' ');
+    EXECUTE sys.sp_executesql @statement;
+
+    SET @statement = N'INSERT INTO #scored (row_number, weight, '
+        + sqlkmeans.each_number(@features, N'[sqlkmeans o{}]', N', ') + N', '
+        + sqlkmeans.each_number(@features, N'z{}', N', ') + N')
+SELECT o.row_number, o.weight, ' + sqlkmeans.each_number(@features, N'o.o{}', N', ') + @scaled + N'
+FROM (SELECT i.row_number, i.weight' + @own + N' FROM #input AS i) AS o
+CROSS APPLY (SELECT ' + @filled + N') AS x;';
+    EXECUTE sys.sp_executesql @statement;
+END;
+GO
+
+-- procedures/train_pass.sql
+IF OBJECT_ID(N'sqlkmeans.train_pass', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_pass AS RETURN 0;');
+GO
+-- One pass of Lloyd's algorithm (1982) as one aggregate: every row of the caller's #scored, or its
+-- #sample, goes to its nearest centroid, and each centroid of the caller's #centroid to the mean of
+-- its rows. One without a row moves to the row that is farthest from its own. Gives the sum of the
+-- squared moves, and the inertia of the centroids as they were.
+ALTER PROCEDURE sqlkmeans.train_pass
+    @sample   bit,
+    @features int,
+    @shift    float OUTPUT,
+    @inertia  float OUTPUT
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @z nvarchar(max) = sqlkmeans.each_number(@features, N'z{}', N', ');
+    DECLARE @squared nvarchar(max) = sqlkmeans.each_number(
+        @features, N'(r.z{} - c.z{}) * (r.z{} - c.z{})', N' + ');
+    -- Centroids are rows, not literals: the statement stays linear in the features, and the same
+    -- from pass to pass.
+    DECLARE @nearest nvarchar(max) = CASE @sample WHEN 1 THEN N'FROM #sample AS r'
+                                                ELSE N'FROM #scored AS r' END + N'
+CROSS APPLY (SELECT TOP (1) c.cluster, ' + @squared + N' AS squared
+             FROM #centroid AS c ORDER BY squared, c.cluster) AS n
+WHERE r.weight > 0e0';
+    DECLARE @statement nvarchar(max) = N'
+INSERT INTO #moved (cluster, inertia, ' + @z + N')
+SELECT n.cluster, SUM(r.weight * n.squared), '
+        + sqlkmeans.each_number(@features, N'SUM(r.weight * r.z{}) / SUM(r.weight)', N', ') + N'
+' + @nearest + N'
+GROUP BY n.cluster;';
+
+    DELETE FROM #moved;
+    EXECUTE sys.sp_executesql @statement;
+    SELECT @inertia = SUM(m.inertia) FROM #moved AS m;
+
+    IF EXISTS (SELECT 1 FROM #centroid AS c
+               WHERE NOT EXISTS (SELECT 1 FROM #moved AS m WHERE m.cluster = c.cluster))
+    BEGIN
+        SET @statement = N'
+INSERT INTO #moved (cluster, inertia, ' + @z + N')
+SELECT e.cluster, 0e0, ' + sqlkmeans.each_number(@features, N'f.z{}', N', ') + N'
+FROM (SELECT c.cluster, ROW_NUMBER() OVER (ORDER BY c.cluster) AS place
+      FROM #centroid AS c
+      WHERE NOT EXISTS (SELECT 1 FROM #moved AS m WHERE m.cluster = c.cluster)) AS e
+INNER JOIN (SELECT ' + sqlkmeans.each_number(@features, N'r.z{}', N', ') + N',
+                ROW_NUMBER() OVER (ORDER BY n.squared DESC, r.row_number) AS place
+            ' + @nearest + N') AS f
+    ON f.place = e.place;';
+        EXECUTE sys.sp_executesql @statement;
+    END;
+
+    SET @statement = N'SELECT @shift = SUM(' + sqlkmeans.each_number(
+            @features, N'(m.z{} - c.z{}) * (m.z{} - c.z{})', N' + ') + N')
+FROM #centroid AS c INNER JOIN #moved AS m ON m.cluster = c.cluster;
+UPDATE c SET ' + sqlkmeans.each_number(@features, N'z{} = m.z{}', N', ') + N'
+FROM #centroid AS c INNER JOIN #moved AS m ON m.cluster = c.cluster;';
+    EXECUTE sys.sp_executesql @statement, N'@shift float OUTPUT', @shift = @shift OUTPUT;
+END;
+GO
+
+-- procedures/train_start.sql
+IF OBJECT_ID(N'sqlkmeans.train_start', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_start AS RETURN 0;');
+GO
+-- Fills the caller's #centroid with k rows of its #sample: greedy k-means++ (Arthur and
+-- Vassilvitskii, 2007), the best of a few candidates each time. A candidate is drawn in proportion
+-- to its squared distance from the centroids so far.
+ALTER PROCEDURE sqlkmeans.train_start
+    @k        int,
+    @features int,
+    @seed     bigint,
+    @start    int
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @z nvarchar(max) = sqlkmeans.each_number(@features, N'z{}', N', ');
+    DECLARE @of_sample nvarchar(max) = sqlkmeans.each_number(@features, N's.z{}', N', ');
+    DECLARE @squared nvarchar(max) = sqlkmeans.each_number(
+        @features, N'(s.z{} - c.z{}) * (s.z{} - c.z{})', N' + ');
+    DECLARE @draw nvarchar(max) = N'
+INSERT INTO #candidate (trial, ' + @z + N')
+SELECT d.trial, ' + @of_sample + N'
+FROM (SELECT t.trial, t.number * g.total AS place
+      FROM #draw AS t
+      CROSS JOIN (SELECT SUM(s.weight * s.closest) AS total FROM #sample AS s) AS g) AS d
+INNER JOIN (SELECT ' + @of_sample + N', s.weight * s.closest AS chance,
+                SUM(s.weight * s.closest) OVER (ORDER BY s.row_number ROWS UNBOUNDED PRECEDING)
+                    AS upto
+            FROM #sample AS s) AS s
+    ON s.upto > d.place AND s.upto - s.chance <= d.place AND s.chance > 0e0;';
+    -- Rounding can lead past the last row, or to two rows.
+    DECLARE @farthest nvarchar(max) = N'
+INSERT INTO #candidate (trial, ' + @z + N')
+SELECT TOP (1) 1, ' + @of_sample + N' FROM #sample AS s WHERE s.weight > 0e0
+ORDER BY s.closest DESC, s.row_number;';
+    DECLARE @best nvarchar(max) = N'
+SELECT TOP (1) @trial = g.trial
+FROM (SELECT c.trial, SUM(s.weight * CASE WHEN ' + @squared + N' < s.closest
+                                          THEN ' + @squared + N' ELSE s.closest END) AS potential
+      FROM #sample AS s
+      CROSS JOIN #candidate AS c
+      GROUP BY c.trial) AS g
+ORDER BY g.potential, g.trial;';
+    DECLARE @take nvarchar(max) = N'
+INSERT INTO #centroid (cluster, ' + @z + N')
+SELECT TOP (1) @cluster, ' + @z + N' FROM #candidate WHERE trial = @trial ORDER BY ' + @z + N';
+UPDATE s
+SET closest = ' + @squared + N'
+FROM #sample AS s
+INNER JOIN #centroid AS c ON c.cluster = @cluster
+WHERE s.closest > ' + @squared + N' OR @cluster = 0;';
+    DECLARE @trials int = 2 + FLOOR(LOG(@k));
+    DECLARE @cluster int = 0;
+    DECLARE @trial int;
+
+    CREATE TABLE #draw (trial int NOT NULL PRIMARY KEY, number float NOT NULL);
+    DELETE FROM #centroid;
+    UPDATE #sample SET closest = 1e0;
+
+    WHILE @cluster < @k
+    BEGIN
+        DELETE FROM #draw;
+        DELETE FROM #candidate;
+        SET @trial = 0;
+        WHILE @trial < CASE @cluster WHEN 0 THEN 1 ELSE @trials END
+        BEGIN
+            SET @trial = @trial + 1;
+            INSERT INTO #draw (trial, number)
+            SELECT @trial, sqlkmeans.random_number(CAST(@seed AS nvarchar(20)) + N'|'
+                + CAST(@start AS nvarchar(10)) + N'|' + CAST(@cluster AS nvarchar(10)) + N'|'
+                + CAST(@trial AS nvarchar(10)));
+        END;
+
+        EXECUTE sys.sp_executesql @draw;
+        IF NOT EXISTS (SELECT 1 FROM #candidate AS c)
+            EXECUTE sys.sp_executesql @farthest;
+        SET @trial = 1;
+        IF @cluster > 0
+            EXECUTE sys.sp_executesql @best, N'@trial int OUTPUT', @trial = @trial OUTPUT;
+        EXECUTE sys.sp_executesql
+            @take, N'@cluster int, @trial int', @cluster = @cluster, @trial = @trial;
+        SET @cluster = @cluster + 1;
+    END;
+END;
+GO
+
+-- procedures/train_seed.sql
+IF OBJECT_ID(N'sqlkmeans.train_seed', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_seed AS RETURN 0;');
+GO
+-- Finds where the passes over all rows start: the best of n_init starts on a sample of the caller's
+-- #scored, carried to its end there (Bradley and Fayyad, 1998), left in its #centroid.
+ALTER PROCEDURE sqlkmeans.train_seed
+    @run_id    bigint,
+    @k         int,
+    @features  int,
+    @n_init    int,
+    @seed      bigint,
+    @threshold float OUTPUT,
+    @n_iter    int   OUTPUT
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @z nvarchar(max) = sqlkmeans.each_number(@features, N'z{}', N', ');
+    DECLARE @sample_rows int = CASE WHEN 500 * @k > 5000 THEN 500 * @k ELSE 5000 END;
+    DECLARE @problem nvarchar(max);
+    DECLARE @message nvarchar(400);
+    DECLARE @statement nvarchar(max);
+    DECLARE @fitted bigint;
+    DECLARE @differing int;
+    DECLARE @start int = 0;
+    DECLARE @passes int;
+    DECLARE @shift float;
+    DECLARE @inertia float;
+    DECLARE @least float;
+
+    -- Which rows are drawn depends on their order by key and on the seed alone.
+    SELECT @fitted = COUNT_BIG(*) FROM #scored AS r WHERE r.weight > 0;
+    SET @statement = N'INSERT INTO #sample (row_number, weight, closest, ' + @z + N')
+SELECT TOP (@sample_rows) r.row_number, r.weight, 1e0, ' + @z + N'
+FROM #scored AS r
+WHERE r.weight > 0e0
+ORDER BY ' + CASE WHEN @fitted <= @sample_rows THEN N'r.row_number;'
+                  ELSE N'HASHBYTES(''SHA2_256'', CAST(@seed AS nvarchar(20)) + N''|'' '
+                      + N'+ CAST(r.row_number AS nvarchar(20)));' END;
+    EXECUTE sys.sp_executesql @statement, N'@sample_rows int, @seed bigint',
+        @sample_rows = @sample_rows, @seed = @seed;
+
+    -- Rows that repeat often can crowd out the rare ones: k that differ are always in.
+    SET @statement = N'SELECT @differing = COUNT(*) FROM (SELECT DISTINCT TOP (@k) ' + @z
+        + N' FROM #sample) AS d;';
+    EXECUTE sys.sp_executesql @statement, N'@k int, @differing int OUTPUT',
+        @k = @k, @differing = @differing OUTPUT;
+    IF @differing < @k
+    BEGIN
+        SET @statement = N'INSERT INTO #sample (row_number, weight, closest, ' + @z + N')
+SELECT TOP (@k) -ROW_NUMBER() OVER (ORDER BY MIN(r.row_number)), 1e0, 1e0, ' + @z + N'
+FROM #scored AS r
+WHERE r.weight > 0e0
+GROUP BY ' + @z + N'
+ORDER BY MIN(r.row_number);
+SET @differing = ROWCOUNT_BIG();';
+        EXECUTE sys.sp_executesql @statement, N'@k int, @differing int OUTPUT',
+            @k = @k, @differing = @differing OUTPUT;
+    END;
+    IF @differing < @k
+    BEGIN
+        SET @problem = N'k = ' + CAST(@k AS nvarchar(10)) + N' needs at least '
+            + CAST(@k AS nvarchar(10)) + N' customers that differ in their features, and there are '
+            + CAST(@differing AS nvarchar(10)) + N' among ' + CAST(@fitted AS nvarchar(20))
+            + N' rows; lower k or add features';
+        EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @problem;
+    END;
+
+    SET @statement = N'SELECT @threshold = 1e-4 * ('
+        + sqlkmeans.each_number(@features, N'VARP(s.z{})', N' + ') + N') / '
+        + CAST(@features AS nvarchar(10)) + N' FROM #sample AS s;';
+    EXECUTE sys.sp_executesql @statement, N'@threshold float OUTPUT', @threshold = @threshold OUTPUT;
+
+    WHILE @start < @n_init
+    BEGIN
+        SET @start = @start + 1;
+        EXECUTE sqlkmeans.train_start
+            @k = @k, @features = @features, @seed = @seed, @start = @start;
+        SELECT @passes = 0, @shift = NULL;
+        WHILE @passes < 300 AND (@shift IS NULL OR @shift > @threshold)
+        BEGIN
+            EXECUTE sqlkmeans.train_pass
+                @sample = 1, @features = @features, @shift = @shift OUTPUT,
+                @inertia = @inertia OUTPUT;
+            SET @passes = @passes + 1;
+        END;
+        IF @least IS NULL OR @inertia < @least
+        BEGIN
+            SELECT @least = @inertia, @n_iter = @passes;
+            SET @statement = N'DELETE FROM #best; INSERT INTO #best (cluster, ' + @z
+                + N') SELECT cluster, ' + @z + N' FROM #centroid;';
+            EXECUTE sys.sp_executesql @statement;
+        END;
+        SET @message = N'run ' + CAST(@run_id AS nvarchar(20)) + N': start '
+            + CAST(@start AS nvarchar(10)) + N' of ' + CAST(@n_init AS nvarchar(10)) + N', '
+            + CAST(@passes AS nvarchar(10)) + N' passes over the sample';
+        RAISERROR (@message, 0, 1) WITH NOWAIT;
+    END;
+
+    SET @statement = N'DELETE FROM #centroid; INSERT INTO #centroid (cluster, ' + @z
+        + N') SELECT cluster, ' + @z + N' FROM #best;';
+    EXECUTE sys.sp_executesql @statement;
+END;
+GO
+
+-- procedures/train_passes.sql
+IF OBJECT_ID(N'sqlkmeans.train_passes', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_passes AS RETURN 0;');
+GO
+-- Passes over all rows until the centroids rest, 300 at most. Each counts in the run's row, outside
+-- any transaction, so that others see how far it is.
+ALTER PROCEDURE sqlkmeans.train_passes
+    @run_id    bigint,
+    @features  int,
+    @threshold float,
+    @n_iter    int OUTPUT
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @passes int = 0;
+    DECLARE @shift float;
+    DECLARE @inertia float;
+    DECLARE @message nvarchar(400);
+
+    WHILE @passes < 300 AND (@shift IS NULL OR @shift > @threshold)
+    BEGIN
+        EXECUTE sqlkmeans.train_pass
+            @sample = 0, @features = @features, @shift = @shift OUTPUT,
+            @inertia = @inertia OUTPUT;
+        SET @passes = @passes + 1;
+        SET @n_iter = @n_iter + 1;
+
+        UPDATE sqlkmeans.run
+        SET n_iter = @n_iter, inertia = @inertia
+        WHERE run_id = @run_id;
+        SET @message = N'run ' + CAST(@run_id AS nvarchar(20)) + N': pass '
+            + CAST(@passes AS nvarchar(10)) + N' over all rows, inertia '
+            + sqlkmeans.number_text(@inertia);
+        RAISERROR (@message, 0, 1) WITH NOWAIT;
+    END;
+END;
+GO
+
+-- procedures/train_match.sql
+IF OBJECT_ID(N'sqlkmeans.train_match', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_match AS RETURN 0;');
+GO
+-- Gives each cluster of the caller's #cluster its segment id. The pair that shares most customers
+-- comes first, as long as it shares more than half of the smaller of the two; then, among what is
+-- left, a pair in which each centroid is the other's nearest of all; what is left then is new.
+ALTER PROCEDURE sqlkmeans.train_match
+    @run_id          bigint,
+    @active          bigint,
+    @last_segment_id int
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @segment_id int;
+    DECLARE @cluster int;
+
+    CREATE TABLE #shared
+    (
+        segment_id int    NOT NULL,
+        cluster    int    NOT NULL,
+        customers  bigint NOT NULL
+    );
+    CREATE TABLE #apart (segment_id int NOT NULL, cluster int NOT NULL, squared float NOT NULL);
+
+    INSERT INTO #shared (segment_id, cluster, customers)
+    SELECT i.previous_segment_id, l.cluster, COUNT_BIG(*)
+    FROM #input AS i
+    INNER JOIN #label AS l ON l.row_number = i.row_number
+    INNER JOIN (SELECT DISTINCT c.segment_id FROM sqlkmeans.centroid AS c WHERE c.run_id = @active)
+        AS p ON p.segment_id = i.previous_segment_id
+    GROUP BY i.previous_segment_id, l.cluster;
+
+    WHILE 1 = 1
+    BEGIN
+        SET @segment_id = NULL;
+        SELECT TOP (1) @segment_id = h.segment_id, @cluster = h.cluster
+        FROM #shared AS h
+        INNER JOIN (SELECT a.segment_id, SUM(a.customers) AS customers
+                    FROM #shared AS a GROUP BY a.segment_id) AS o
+            ON o.segment_id = h.segment_id
+        INNER JOIN (SELECT b.cluster, SUM(b.customers) AS customers
+                    FROM #shared AS b GROUP BY b.cluster) AS n
+            ON n.cluster = h.cluster
+        WHERE 2 * h.customers > CASE WHEN o.customers < n.customers THEN o.customers
+                                     ELSE n.customers END
+          AND NOT EXISTS (SELECT 1 FROM #cluster AS c
+                          WHERE c.segment_id = h.segment_id
+                             OR (c.cluster = h.cluster AND c.segment_id IS NOT NULL))
+        ORDER BY h.customers DESC, h.segment_id, h.cluster;
+        IF @segment_id IS NULL
+            BREAK;
+        UPDATE #cluster SET segment_id = @segment_id WHERE cluster = @cluster;
+    END;
+
+    -- The earlier centroids in the new scaled space, where the columns are the same. A level that
+    -- had no feature has the share 0.
+    IF NOT EXISTS (
+        SELECT 1
+        FROM (SELECT DISTINCT f.source_column, f.type FROM sqlkmeans.model_feature AS f
+              WHERE f.run_id = @run_id) AS n
+        FULL JOIN (SELECT DISTINCT f.source_column, f.type FROM sqlkmeans.model_feature AS f
+                   WHERE f.run_id = @active) AS o
+            ON o.source_column = n.source_column AND o.type = n.type
+        WHERE n.type IS NULL OR o.type IS NULL)
+    BEGIN
+        INSERT INTO #apart (segment_id, cluster, squared)
+        SELECT g.segment_id, g.cluster, SUM(g.difference * g.difference)
+        FROM (SELECT e.segment_id, p.cluster, p.scaled_value - (
+                  CASE f.transform WHEN N'log1p' THEN LOG(1e0 + COALESCE(c.value, 0e0))
+                                   ELSE COALESCE(c.value, 0e0) END - f.center)
+                  * f.weight / f.scale AS difference
+              FROM (SELECT DISTINCT x.segment_id FROM sqlkmeans.centroid AS x
+                    WHERE x.run_id = @active) AS e
+              INNER JOIN sqlkmeans.model_feature AS f ON f.run_id = @run_id
+              INNER JOIN #point AS p ON p.position = f.position
+              LEFT JOIN sqlkmeans.centroid AS c
+                  ON c.run_id = @active AND c.segment_id = e.segment_id
+                 AND c.feature = f.feature) AS g
+        GROUP BY g.segment_id, g.cluster;
+
+        UPDATE c
+        SET segment_id = a.segment_id
+        FROM #cluster AS c
+        INNER JOIN #apart AS a ON a.cluster = c.cluster
+        WHERE c.segment_id IS NULL
+          AND NOT EXISTS (SELECT 1 FROM #cluster AS t WHERE t.segment_id = a.segment_id)
+          AND NOT EXISTS (SELECT 1 FROM #apart AS b
+                          WHERE b.cluster = a.cluster AND b.squared < a.squared)
+          AND NOT EXISTS (SELECT 1 FROM #apart AS b
+                          WHERE b.segment_id = a.segment_id AND b.squared < a.squared);
+    END;
+
+    -- Largest first.
+    UPDATE c
+    SET segment_id = @last_segment_id + n.place
+    FROM #cluster AS c
+    INNER JOIN (SELECT r.cluster, ROW_NUMBER() OVER (ORDER BY r.size DESC, r.cluster) AS place
+                FROM #cluster AS r
+                WHERE r.segment_id IS NULL) AS n
+        ON n.cluster = c.cluster;
+
+    UPDATE c
+    SET centroid_shift = SQRT(a.squared)
+    FROM #cluster AS c
+    INNER JOIN #apart AS a ON a.cluster = c.cluster AND a.segment_id = c.segment_id;
+END;
+GO
+
+-- procedures/train_names.sql
+IF OBJECT_ID(N'sqlkmeans.train_names', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_names AS RETURN 0;');
+GO
+-- Fills the caller's #named from its #cluster and #profile: a name and a sentence for everyone and
+-- each segment, from what sets it apart. A name that a segment has already stays.
+ALTER PROCEDURE sqlkmeans.train_names
+    @run_id       bigint,
+    @active       bigint,
+    @segmentation nvarchar(128)
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @segment_id int = -1;
+    DECLARE @name nvarchar(400);
+    DECLARE @source nvarchar(16);
+    DECLARE @description nvarchar(max);
+    DECLARE @part nvarchar(1000);
+    DECLARE @place int;
+    DECLARE @count int;
+    DECLARE @notable int;
+    DECLARE @number int;
+
+    -- What a feature is in a segment, in words: high, low, very high, very low.
+    CREATE TABLE #word
+    (
+        segment_id int            NOT NULL,
+        place      int            NOT NULL,
+        importance float          NOT NULL,
+        is_level   bit            NOT NULL,
+        word       nvarchar(400)  NOT NULL,
+        mean       nvarchar(1000) NOT NULL,
+        of_all     nvarchar(100)  NOT NULL
+    );
+    INSERT INTO #word (segment_id, place, importance, is_level, word, mean, of_all)
+    SELECT b.segment_id,
+        ROW_NUMBER() OVER (PARTITION BY b.segment_id
+                           ORDER BY CASE b.segment_id WHEN 0 THEN 0e0 ELSE b.strength END DESC,
+                               b.is_low, b.position),
+        b.importance, CASE b.type WHEN N'category' THEN 1 ELSE 0 END,
+        CASE WHEN b.type = N'category'
+            THEN b.plain + CASE WHEN b.importance > 0 AND b.mean >= 0.5 THEN N' mostly '
+                                WHEN b.importance > 0 THEN N' more often '
+                                WHEN b.mean < 0.05 THEN N' hardly ever '
+                                ELSE N' less often ' END + b.level
+        WHEN LOWER(b.plain) = N'age' OR LOWER(b.plain) LIKE N'age %'
+            THEN CASE WHEN b.strength >= 1.5 THEN N'much ' ELSE N'' END
+                + CASE b.is_low WHEN 1 THEN N'younger' ELSE N'older' END
+        WHEN LOWER(b.plain) = N'recency' OR LOWER(b.plain) LIKE N'recency %'
+            THEN CASE WHEN b.strength < 1.5 THEN N'' WHEN b.is_low = 1 THEN N'very '
+                      ELSE N'long ' END
+                + CASE b.is_low WHEN 1 THEN N'recent' ELSE N'lapsed' END
+        WHEN b.type = N'date'
+            THEN b.plain + CASE WHEN b.strength >= 1.5 THEN N' very' ELSE N'' END
+                + CASE b.is_low WHEN 1 THEN N' recently' ELSE N' long ago' END
+        ELSE CASE WHEN b.strength >= 1.5 THEN N'very ' ELSE N'' END
+                + CASE b.is_low WHEN 1 THEN N'low ' ELSE N'high ' END + b.plain END,
+        CASE b.type
+            WHEN N'category' THEN b.source_column + N' is ' + b.level + N' for '
+                + COALESCE(CAST(CAST(ROUND(100 * b.mean, 0) AS int) AS nvarchar(10)) + N' %', N'unknown')
+            WHEN N'date' THEN b.source_column + N' ' + sqlkmeans.number_text(b.mean) + N' days ago'
+            ELSE b.source_column + N' ' + sqlkmeans.number_text(b.mean) END,
+        CASE b.type
+            WHEN N'category' THEN COALESCE(
+                CAST(CAST(ROUND(100 * b.of_all, 0) AS int) AS nvarchar(10)) + N' %', N'unknown')
+            ELSE sqlkmeans.number_text(b.of_all) END
+    FROM (SELECT a.*, ROW_NUMBER() OVER (PARTITION BY a.segment_id, a.source_column
+                                         ORDER BY a.strength DESC, a.is_low, a.position) AS n
+          FROM (SELECT p.segment_id, p.position, f.source_column, f.type,
+                    REPLACE(f.source_column, N'_', N' ') AS plain,
+                    COALESCE(f.level, N'other') AS level, p.mean, e.mean AS of_all, d.importance,
+                    -- Of everyone, a category's most frequent level.
+                    CASE WHEN p.segment_id > 0 THEN ROUND(ABS(d.importance), 9)
+                         WHEN f.type = N'category' THEN p.mean ELSE 0e0 END AS strength,
+                    CASE WHEN d.importance < 0 THEN 1 ELSE 0 END AS is_low
+                FROM #profile AS p
+                INNER JOIN #profile AS e ON e.segment_id = 0 AND e.position = p.position
+                INNER JOIN sqlkmeans.model_feature AS f
+                    ON f.run_id = @run_id AND f.position = p.position
+                CROSS APPLY (SELECT CASE WHEN p.segment_id = 0 OR e.deviation = 0 THEN 0e0
+                        ELSE COALESCE((p.mean - e.mean) / e.deviation, 0e0) END AS importance) AS d
+               ) AS a) AS b
+    WHERE b.n = 1;
+    INSERT INTO #named (segment_id, name, name_source, description)
+    SELECT c.segment_id, COALESCE(MAX(g.name), MAX(k.name), N''),
+        CASE WHEN MAX(g.name) IS NULL THEN N'generated' ELSE N'given' END, N''
+    FROM #cluster AS c
+    LEFT JOIN (SELECT s.segment_id, MAX(s.name) AS name
+               FROM sqlkmeans.segment AS s
+               INNER JOIN sqlkmeans.run AS r ON r.run_id = s.run_id
+               WHERE r.segmentation = @segmentation AND s.name_source = N'given'
+               GROUP BY s.segment_id) AS g
+        ON g.segment_id = c.segment_id
+    LEFT JOIN sqlkmeans.segment AS k ON k.run_id = @active AND k.segment_id = c.segment_id
+    GROUP BY c.segment_id;
+
+    WHILE 1 = 1
+    BEGIN
+        -- Largest first, as the ids of a first run.
+        SET @segment_id = NULL;
+        SELECT TOP (1) @segment_id = n.segment_id, @name = n.name
+        FROM #named AS n
+        INNER JOIN #cluster AS c ON c.segment_id = n.segment_id
+        WHERE n.description = N''
+        ORDER BY c.size DESC, c.segment_id;
+        IF @segment_id IS NULL
+            BREAK;
+        SELECT @notable = COUNT(*)
+        FROM #word AS w
+        WHERE w.segment_id = @segment_id AND ABS(w.importance) >= 0.5;
+
+        -- From short to long: a longer one tells two segments apart that share the short one.
+        SET @count = CASE WHEN @notable < 2 THEN @notable ELSE 2 END;
+        WHILE @name = N'' AND @count <= @notable + 1
+        BEGIN
+            SET @place = 0;
+            WHILE @place < CASE WHEN @count <= @notable THEN @count ELSE 2 END
+            BEGIN
+                SET @place = @place + 1;
+                SELECT @name = LEFT(@name + CASE WHEN @name = N'' THEN N'' ELSE N', ' END
+                    + CASE WHEN @count <= @notable THEN w.word ELSE w.mean END, 390)
+                FROM #word AS w
+                WHERE w.segment_id = @segment_id AND w.place = @place;
+            END;
+            IF @name = N''
+                SET @name = N'average';
+            SET @count = @count + 1;
+            IF @count <= @notable + 1 AND EXISTS (SELECT 1 FROM #named AS n WHERE n.name = @name)
+                SET @name = N'';
+        END;
+        SELECT @part = @name, @number = 1;
+        WHILE EXISTS (SELECT 1 FROM #named AS n
+                      WHERE n.name = @name AND n.segment_id <> @segment_id)
+        BEGIN
+            SET @number = @number + 1;
+            SET @name = @part + N' (' + CAST(@number AS nvarchar(10)) + N')';
+        END;
+
+        SELECT @description = N'', @place = 0;
+        WHILE @place < CASE WHEN @notable < 3 THEN @notable ELSE 3 END
+        BEGIN
+            SET @place = @place + 1;
+            SELECT @description = @description + CASE @place WHEN 1 THEN N'' ELSE N'; ' END
+                + w.mean + N' against ' + w.of_all
+            FROM #word AS w
+            WHERE w.segment_id = @segment_id AND w.place = @place;
+        END;
+        SET @description = CASE
+            WHEN @notable = 0 THEN N'Near everyone''s average in every feature.'
+            WHEN EXISTS (SELECT 1 FROM #word AS w WHERE w.segment_id = @segment_id
+                         AND w.place <= @place AND w.is_level = 0)
+                THEN @description + N' on average.'
+            ELSE @description + N'.' END;
+        UPDATE #named SET name = @name, description = @description WHERE segment_id = @segment_id;
+    END;
+
+    SELECT @description = N'All ' + sqlkmeans.number_text(SUM(c.size)) + N' customers; on average '
+    FROM #cluster AS c;
+    SET @place = 0;
+    WHILE EXISTS (SELECT 1 FROM #word AS w WHERE w.segment_id = 0 AND w.place > @place)
+    BEGIN
+        SET @place = @place + 1;
+        SELECT @description = @description + CASE @place WHEN 1 THEN N'' ELSE N', ' END + w.mean
+        FROM #word AS w
+        WHERE w.segment_id = 0 AND w.place = @place;
+    END;
+    INSERT INTO #named (segment_id, name, name_source, description)
+    VALUES (0, N'everyone', N'generated', @description + N'.');
+END;
+GO
+
+-- procedures/train_bins.sql
+IF OBJECT_ID(N'sqlkmeans.train_bins', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_bins AS RETURN 0;');
+GO
+-- Cuts each column of a run into about ten bins of equal size, a category into its levels, and
+-- counts the rows of the caller's #scored in them, as the run's rows of feature_bin.
+ALTER PROCEDURE sqlkmeans.train_bins
+    @run_id bigint
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @position int = 0;
+    DECLARE @feature int;
+    DECLARE @column nvarchar(128);
+    DECLARE @type nvarchar(16);
+    DECLARE @unit nvarchar(10);
+    DECLARE @each nvarchar(max);
+    DECLARE @statement nvarchar(max);
+
+    CREATE TABLE #column
+    (
+        position int           NOT NULL,
+        feature  int           NOT NULL,
+        name     nvarchar(128) COLLATE DATABASE_DEFAULT NOT NULL,
+        type     nvarchar(16)  COLLATE DATABASE_DEFAULT NOT NULL
+    );
+    CREATE TABLE #edge (bin int NOT NULL, upper float NULL, label nvarchar(60) NULL);
+    CREATE TABLE #count (position int NOT NULL, bin int NOT NULL, customers bigint NOT NULL);
+    INSERT INTO #column (position, feature, name, type)
+    SELECT ROW_NUMBER() OVER (ORDER BY MIN(f.position)), MIN(f.position), f.source_column, f.type
+    FROM sqlkmeans.model_feature AS f
+    WHERE f.run_id = @run_id
+    GROUP BY f.source_column, f.type;
+
+    INSERT INTO sqlkmeans.feature_bin (run_id, position, bin, feature, label, upper, customers)
+    SELECT @run_id, c.position, 0, c.name, N'missing', NULL, 0
+    FROM #column AS c;
+    INSERT INTO sqlkmeans.feature_bin (run_id, position, bin, feature, label, upper, customers)
+    SELECT @run_id, c.position, l.bin, c.name, COALESCE(l.level, N'(other)'), NULL, 0
+    FROM #column AS c
+    INNER JOIN (SELECT f.source_column, f.level,
+                    ROW_NUMBER() OVER (PARTITION BY f.source_column ORDER BY f.position) AS bin
+                FROM sqlkmeans.model_feature AS f
+                WHERE f.run_id = @run_id AND f.type = N'category') AS l
+        ON l.source_column = c.name;
+    -- What a later run has and this one has not.
+    INSERT INTO sqlkmeans.feature_bin (run_id, position, bin, feature, label, upper, customers)
+    SELECT @run_id, c.position, MAX(b.bin) + 1, c.name, N'(other)', NULL, 0
+    FROM #column AS c
+    INNER JOIN sqlkmeans.feature_bin AS b ON b.run_id = @run_id AND b.position = c.position
+    WHERE c.type = N'category'
+      AND NOT EXISTS (SELECT 1 FROM sqlkmeans.model_feature AS f
+                      WHERE f.run_id = @run_id AND f.source_column = c.name AND f.level IS NULL)
+    GROUP BY c.position, c.name;
+
+    WHILE 1 = 1
+    BEGIN
+        SET @column = NULL;
+        SELECT TOP (1) @position = c.position, @feature = c.feature, @column = c.name,
+            @unit = CASE c.type WHEN N'date' THEN N' days' ELSE N'' END
+        FROM #column AS c
+        WHERE c.position > @position AND c.type <> N'category'
+        ORDER BY c.position;
+        IF @column IS NULL
+            BREAK;
+
+        DELETE FROM #edge;
+        -- Deciles, to three digits of the range; only those that part the rows.
+        SET @statement = N'INSERT INTO #edge (bin, upper)
+SELECT ROW_NUMBER() OVER (ORDER BY e.upper), e.upper
+FROM (SELECT DISTINCT ROUND(p.v, 2 - CAST(FLOOR(LOG10(p.greatest - p.least)) AS int)) AS upper,
+          p.greatest
+      FROM (SELECT x.v, ROW_NUMBER() OVER (ORDER BY x.v) - 1 AS place,
+                COUNT_BIG(*) OVER () AS n, MIN(x.v) OVER () AS least, MAX(x.v) OVER () AS greatest
+            FROM (SELECT s.[sqlkmeans o' + CAST(@feature AS nvarchar(10)) + N'] AS v
+                  FROM #scored AS s) AS x
+            WHERE x.v IS NOT NULL) AS p
+      INNER JOIN (VALUES (1), (2), (3), (4), (5), (6), (7), (8), (9)) AS d (number)
+          ON p.place = d.number * (p.n - 1) / 10
+      WHERE p.greatest > p.least) AS e
+WHERE e.upper < e.greatest;';
+        EXECUTE sys.sp_executesql @statement;
+        UPDATE #edge
+        SET label = sqlkmeans.number_text(upper);
+        INSERT INTO #edge (bin, upper, label) SELECT COUNT(*) + 1, NULL, NULL FROM #edge AS e;
+
+        INSERT INTO sqlkmeans.feature_bin (run_id, position, bin, feature, label, upper, customers)
+        SELECT @run_id, @position, e.bin, @column,
+            CASE WHEN b.bin IS NULL AND e.upper IS NULL THEN N'known'
+                 WHEN b.bin IS NULL THEN N'<= ' + e.label + @unit
+                 WHEN e.upper IS NULL THEN N'> ' + b.label + @unit
+                 ELSE b.label + N' to ' + e.label + @unit END, e.upper, 0
+        FROM #edge AS e
+        LEFT JOIN #edge AS b ON b.bin = e.bin - 1;
+    END;
+
+    EXECUTE sqlkmeans.bins_text @run_id = @run_id, @each = @each OUTPUT;
+    SET @statement = N'INSERT INTO #count (position, bin, customers)
+SELECT v.position, v.bin, COUNT_BIG(*) FROM #scored AS s
+' + @each + N'
+GROUP BY v.position, v.bin;';
+    EXECUTE sys.sp_executesql @statement;
+    UPDATE b
+    SET customers = COALESCE(n.customers, 0)
+        + CASE b.bin WHEN 0 THEN COALESCE(k.customers, 0) ELSE 0 END
+    FROM sqlkmeans.feature_bin AS b
+    INNER JOIN #column AS c ON c.position = b.position
+    LEFT JOIN #count AS n ON n.position = b.position AND n.bin = b.bin
+    LEFT JOIN #skipped AS k ON k.name = c.name
+    WHERE b.run_id = @run_id;
+END;
+GO
+
+-- procedures/train_compare.sql
+IF OBJECT_ID(N'sqlkmeans.train_compare', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_compare AS RETURN 0;');
+GO
+-- Compares a run with the model that is published: fills the caller's #drift, and says in @warnings,
+-- a line each, what is beyond a threshold of the guard. Raises these where the guard refuses.
+ALTER PROCEDURE sqlkmeans.train_compare
+    @run_id        bigint,
+    @active        bigint,
+    @definition    nvarchar(max),
+    @rows          bigint,
+    @mean_distance float,
+    @warnings      nvarchar(max) OUTPUT
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @line nchar(1) = NCHAR(10);
+    DECLARE @run nvarchar(20) = CAST(@active AS nvarchar(20));
+    DECLARE @allowed_moved float =
+        COALESCE(TRY_CAST(JSON_VALUE(@definition, '$.guard.moved') AS float), 0.5);
+    DECLARE @allowed_shift float =
+        COALESCE(TRY_CAST(JSON_VALUE(@definition, '$.guard.centroid_shift') AS float), 1);
+    DECLARE @notes nvarchar(max) = N'';
+    DECLARE @each nvarchar(max);
+    DECLARE @statement nvarchar(max);
+    DECLARE @segment_id int = 0;
+    DECLARE @shift float;
+    DECLARE @stayed float;
+    DECLARE @moved float;
+
+    SET @warnings = N'';
+    -- With other features or another k, customers have to move.
+    IF EXISTS (
+        SELECT 1
+        FROM (SELECT f.position, f.feature, f.transform, f.weight FROM sqlkmeans.model_feature AS f
+              WHERE f.run_id = @run_id) AS n
+        FULL JOIN (SELECT f.position, f.feature, f.transform, f.weight
+                   FROM sqlkmeans.model_feature AS f WHERE f.run_id = @active) AS o
+            ON o.position = n.position AND o.feature = n.feature AND o.transform = n.transform
+           AND o.weight = n.weight
+        WHERE n.position IS NULL OR o.position IS NULL)
+       OR EXISTS (
+        SELECT 1 FROM sqlkmeans.run AS r
+        WHERE r.run_id = @active
+          AND (r.k <> (SELECT COUNT(*) FROM #cluster AS c)
+               OR JSON_VALUE(r.definition, '$.scaling') <> JSON_VALUE(@definition, '$.scaling')
+               OR JSON_VALUE(r.definition, '$.missing') <> JSON_VALUE(@definition, '$.missing')
+               OR COALESCE(JSON_VALUE(r.definition, '$.sample_weight'), N'null')
+                   <> COALESCE(JSON_VALUE(@definition, '$.sample_weight'), N'null')))
+    BEGIN
+        SET @mean_distance = NULL;
+        SET @notes = N'features, k, scaling, missing or sample_weight changed since run ' + @run
+            + N': moved customers, centroids and distances are not compared with it' + @line;
+    END;
+    ELSE
+    BEGIN
+        SELECT @stayed = SUM(CASE WHEN i.previous_segment_id = c.segment_id THEN 1 ELSE 0 END),
+            @moved = SUM(CASE WHEN i.previous_segment_id <> c.segment_id THEN 1 ELSE 0 END)
+        FROM #input AS i
+        INNER JOIN #label AS l ON l.row_number = i.row_number
+        INNER JOIN #cluster AS c ON c.cluster = l.cluster
+        WHERE i.previous_segment_id > 0;
+        IF @moved / NULLIF(@moved + @stayed, 0) > @allowed_moved
+            SET @warnings = N'moved: ' + CAST(CAST(@moved AS bigint) AS nvarchar(20)) + N' of '
+                + CAST(CAST(@moved + @stayed AS bigint) AS nvarchar(20))
+                + N' customers changed segment (allowed ' + CAST(@allowed_moved AS nvarchar(40))
+                + N')' + @line;
+        WHILE 1 = 1
+        BEGIN
+            SET @shift = NULL;
+            SELECT TOP (1) @segment_id = c.segment_id, @shift = c.centroid_shift
+            FROM #cluster AS c
+            WHERE c.segment_id > @segment_id AND c.centroid_shift > @allowed_shift
+            ORDER BY c.segment_id;
+            IF @shift IS NULL
+                BREAK;
+            SET @warnings = @warnings + N'segment ' + CAST(@segment_id AS nvarchar(10))
+                + N': its centroid moved by ' + CAST(CAST(@shift AS decimal(9, 2)) AS nvarchar(20))
+                + N' since run ' + @run + N' (allowed ' + CAST(@allowed_shift AS nvarchar(40))
+                + N', in the scaled space)' + @line;
+        END;
+    END;
+
+    -- Bins are of columns; they compare where the features stand in the same places.
+    IF NOT EXISTS (
+        SELECT 1
+        FROM (SELECT f.position, f.feature, f.type FROM sqlkmeans.model_feature AS f
+              WHERE f.run_id = @run_id) AS n
+        FULL JOIN (SELECT f.position, f.feature, f.type FROM sqlkmeans.model_feature AS f
+                   WHERE f.run_id = @active) AS o
+            ON o.position = n.position AND o.feature = n.feature AND o.type = n.type
+        WHERE n.position IS NULL OR o.position IS NULL)
+    BEGIN
+        EXECUTE sqlkmeans.bins_text @run_id = @active, @each = @each OUTPUT;
+        IF @each IS NOT NULL
+        BEGIN
+            SET @statement = N'INSERT INTO #bin (position, bin, customers)
+SELECT v.position, v.bin, COUNT_BIG(*) FROM #scored AS s
+' + @each + N'
+GROUP BY v.position, v.bin;';
+            EXECUTE sys.sp_executesql @statement;
+            INSERT INTO #bin (position, bin, customers)
+            SELECT b.position, -1, k.customers
+            FROM sqlkmeans.feature_bin AS b
+            INNER JOIN #skipped AS k ON k.name = b.feature
+            WHERE b.run_id = @active AND b.bin = 0 AND k.customers > 0
+              AND EXISTS (SELECT 1 FROM #bin AS o WHERE o.position = b.position);
+            UPDATE b
+            SET customers = b.customers + k.customers
+            FROM #bin AS b
+            INNER JOIN #bin AS k ON k.position = b.position AND k.bin = -1
+            WHERE b.bin = 0;
+            DELETE b
+            FROM #bin AS b
+            WHERE b.bin = -1
+              AND EXISTS (SELECT 1 FROM #bin AS o WHERE o.position = b.position AND o.bin = 0);
+            UPDATE #bin SET bin = 0 WHERE bin = -1;
+        END;
+    END;
+    EXECUTE sqlkmeans.watch_labels
+        @model_run_id = @active, @definition = @definition, @rows = @rows,
+        @mean_distance = @mean_distance, @warnings = @warnings OUTPUT;
+    SET @warnings = @warnings + @notes;
+END;
+GO
+
+-- procedures/train_publication.sql
+IF OBJECT_ID(N'sqlkmeans.train_publication', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_publication AS RETURN 0;');
+GO
+-- What a run that trained in T-SQL publishes, from the tables of train_segmentation: scores,
+-- warnings, segments and profiles as JSON; the centroids go to their table.
+ALTER PROCEDURE sqlkmeans.train_publication
+    @run_id          bigint,
+    @definition      nvarchar(max),
+    @active          bigint,
+    @last_segment_id int,
+    @rows            bigint,
+    @skipped         bigint,
+    @total_ss        float,
+    @n_iter          int,
+    @begun           datetime2(6),
+    @fitted          datetime2(6),
+    @publication     nvarchar(max) OUTPUT
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @k int;
+    DECLARE @within_ss float;
+    DECLARE @inertia float;
+    DECLARE @weight float;
+    DECLARE @mean_distance float;
+    DECLARE @davies_bouldin float;
+    DECLARE @warnings nvarchar(max) = N'';
+    DECLARE @list nvarchar(max) = N'';
+    DECLARE @ids nvarchar(max) = N'';
+    DECLARE @cluster int = -1;
+    DECLARE @segment_id int;
+
+    SELECT @k = COUNT(*), @within_ss = SUM(c.within_ss), @inertia = SUM(c.inertia),
+        @weight = SUM(c.weight), @mean_distance = SUM(c.size * c.distance) / @rows,
+        @last_segment_id = CASE WHEN MAX(c.segment_id) > @last_segment_id THEN MAX(c.segment_id)
+                                ELSE @last_segment_id END
+    FROM #cluster AS c;
+
+    -- exp(x) - 1 to the last digits near 0 (Kahan; Higham, Accuracy and Stability, 2002, 1.14.1).
+    INSERT INTO sqlkmeans.centroid (run_id, segment_id, position, feature, value, scaled_value)
+    SELECT @run_id, c.segment_id, f.position, f.feature,
+        CASE WHEN f.transform <> N'log1p' THEN t.value
+             WHEN EXP(t.value) = 1e0 THEN t.value
+             WHEN EXP(t.value) - 1e0 = -1e0 THEN -1e0
+             ELSE (EXP(t.value) - 1e0) * (t.value / LOG(EXP(t.value))) END,
+        p.scaled_value
+    FROM #cluster AS c
+    INNER JOIN #point AS p ON p.cluster = c.cluster
+    INNER JOIN sqlkmeans.model_feature AS f ON f.run_id = @run_id AND f.position = p.position
+    CROSS APPLY (SELECT p.scaled_value * (f.scale / f.weight) + f.center AS value) AS t;
+
+    -- Davies and Bouldin (1979) from mean distances; none where two centroids are the same.
+    SELECT @davies_bouldin = CASE WHEN MIN(g.apart) > 0 THEN SUM(g.worst) / @k END
+    FROM (SELECT a.cluster, MIN(d.squared) AS apart,
+              MAX((a.distance + b.distance) / NULLIF(SQRT(d.squared), 0)) AS worst
+          FROM (SELECT x.cluster AS one, y.cluster AS other,
+                    SUM((x.scaled_value - y.scaled_value) * (x.scaled_value - y.scaled_value))
+                        AS squared
+                FROM #point AS x
+                INNER JOIN #point AS y ON y.position = x.position AND y.cluster <> x.cluster
+                GROUP BY x.cluster, y.cluster) AS d
+          INNER JOIN #cluster AS a ON a.cluster = d.one
+          INNER JOIN #cluster AS b ON b.cluster = d.other
+          GROUP BY a.cluster) AS g;
+
+    IF @skipped > 0
+        SET @list = sqlkmeans.json_text(CAST(@skipped AS nvarchar(20))
+            + N' rows were skipped because a feature is missing');
+    WHILE 1 = 1
+    BEGIN
+        SET @segment_id = NULL;
+        SELECT TOP (1) @cluster = c.cluster, @segment_id = c.segment_id,
+            @warnings = CASE c.size WHEN 1 THEN N'segment ' + CAST(c.segment_id AS nvarchar(10))
+                + N' is one customer: look for wrong values, or try transform = "log1p" or '
+                + N'scaling = "robust"' END
+        FROM #cluster AS c
+        WHERE c.cluster > @cluster
+        ORDER BY c.cluster;
+        IF @segment_id IS NULL
+            BREAK;
+        SET @ids = @ids + CASE WHEN @ids = N'' THEN N'' ELSE N',' END
+            + CAST(@segment_id AS nvarchar(10));
+        IF @warnings IS NOT NULL
+            SET @list = @list + CASE WHEN @list = N'' THEN N'' ELSE N',' END
+                + sqlkmeans.json_text(@warnings);
+    END;
+
+    SET @warnings = N'';
+    IF @active IS NOT NULL
+        EXECUTE sqlkmeans.train_compare
+            @run_id = @run_id, @active = @active, @definition = @definition, @rows = @rows,
+            @mean_distance = @mean_distance, @warnings = @warnings OUTPUT;
+    WHILE CHARINDEX(NCHAR(10), @warnings) > 0
+    BEGIN
+        SET @list = @list + CASE WHEN @list = N'' THEN N'' ELSE N',' END
+            + sqlkmeans.json_text(LEFT(@warnings, CHARINDEX(NCHAR(10), @warnings) - 1));
+        SET @warnings = SUBSTRING(@warnings, CHARINDEX(NCHAR(10), @warnings) + 1, LEN(@warnings));
+    END;
+
+    SET @publication = N'{"segment_ids":[' + @ids + N'],"model_run_id":'
+        + CAST(@run_id AS nvarchar(20))
+        + N',"last_segment_id":' + CAST(@last_segment_id AS nvarchar(10))
+        + N',"distance_tolerance":' + sqlkmeans.float_literal(0.01 * SQRT(@inertia / @weight))
+        + N',"run":{"k":' + CAST(@k AS nvarchar(10))
+        + N',"rows":' + CAST(@rows AS nvarchar(20))
+        + N',"skipped":' + CAST(@skipped AS nvarchar(20))
+        + N',"inertia":' + sqlkmeans.float_literal(@inertia)
+        + N',"n_iter":' + CAST(@n_iter AS nvarchar(10))
+        + N',"mean_distance":' + sqlkmeans.float_literal(@mean_distance)
+        + COALESCE(N',"davies_bouldin":' + sqlkmeans.float_literal(@davies_bouldin), N'')
+        + COALESCE(N',"calinski_harabasz":' + sqlkmeans.float_literal(
+            CASE WHEN @rows > @k THEN (@total_ss - @within_ss) / (@k - 1)
+                / NULLIF(@within_ss / (@rows - @k), 0) END), N'')
+        + COALESCE(N',"compared_run_id":' + CAST(@active AS nvarchar(20)), N'')
+        + COALESCE(N',"psi":' + (SELECT sqlkmeans.float_literal(MAX(d.psi)) FROM #drift AS d), N'')
+        + COALESCE(N',"centroid_shift":' + (
+            SELECT sqlkmeans.float_literal(MAX(c.centroid_shift)) FROM #cluster AS c), N'')
+        + N',"seconds_fit":'
+        + CAST(DATEDIFF(millisecond, @begun, @fitted) / 1000.0 AS nvarchar(40))
+        + N',"seconds_assign":'
+        + CAST(DATEDIFF(millisecond, @fitted, SYSUTCDATETIME()) / 1000.0 AS nvarchar(40))
+        + N',"warnings":[' + @list + N']},"tables":{"segment":' + (
+            SELECT n.segment_id, n.name, n.name_source, n.description,
+                COALESCE(c.size, @rows) AS size,
+                COALESCE(c.size, @rows) / CAST(@rows AS float) AS share,
+                COALESCE(c.within_ss, @within_ss) AS within_ss, c.centroid_shift
+            FROM #named AS n
+            LEFT JOIN #cluster AS c ON c.segment_id = n.segment_id
+            ORDER BY n.segment_id
+            FOR JSON PATH
+        ) + N',"segment_feature":' + (
+            SELECT p.segment_id, p.position, f.feature, p.mean, p.deviation, p.lowest AS [min],
+                p.median, p.highest AS [max], p.missing,
+                CASE WHEN p.segment_id = 0 OR e.deviation = 0 THEN 0e0
+                     ELSE COALESCE((p.mean - e.mean) / e.deviation, 0e0) END AS importance
+            FROM #profile AS p
+            INNER JOIN #profile AS e ON e.segment_id = 0 AND e.position = p.position
+            INNER JOIN sqlkmeans.model_feature AS f
+                ON f.run_id = @run_id AND f.position = p.position
+            FOR JSON PATH
+        ) + COALESCE(N',"feature_drift":' + (
+            SELECT d.position, d.feature, d.psi, d.mean, d.previous_mean, d.missing_share,
+                d.previous_missing_share
+            FROM #drift AS d
+            FOR JSON PATH
+        ), N'') + N'}}';
+END;
+GO
+
+-- procedures/train_segmentation.sql
+IF OBJECT_ID(N'sqlkmeans.train_segmentation', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_segmentation AS RETURN 0;');
+GO
+-- Trains on the rows of the caller's #input in T-SQL alone: fills its #label and gives the
+-- publication. What the run has learnt stands in model_feature, centroid and feature_bin before it
+-- is published; a run that fails forgets it.
+ALTER PROCEDURE sqlkmeans.train_segmentation
+    @run_id      bigint,
+    @total       bigint,
+    @publication nvarchar(max) OUTPUT
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @segmentation nvarchar(128);
+    DECLARE @definition nvarchar(max);
+    DECLARE @active bigint;
+    DECLARE @last_segment_id int;
+    DECLARE @k int;
+    DECLARE @n_init int;
+    DECLARE @seed bigint;
+    DECLARE @features int;
+    DECLARE @threshold float;
+    DECLARE @n_iter int;
+    DECLARE @statement nvarchar(max);
+    DECLARE @kept nvarchar(max);
+    DECLARE @problems nvarchar(max);
+    DECLARE @rows bigint;
+    DECLARE @total_ss float;
+    DECLARE @begun datetime2(6) = SYSUTCDATETIME();
+    DECLARE @fitted datetime2(6);
+    DECLARE @skipped bigint;
+
+    SELECT @segmentation = r.segmentation, @definition = r.definition, @active = g.active_run_id,
+        @last_segment_id = g.last_segment_id,
+        @k = TRY_CAST(JSON_VALUE(r.definition, '$.k') AS int),
+        @n_init = CAST(JSON_VALUE(r.definition, '$.n_init') AS int),
+        @seed = CAST(JSON_VALUE(r.definition, '$.seed') AS bigint)
+    FROM sqlkmeans.run AS r
+    INNER JOIN sqlkmeans.segmentation AS g ON g.name = r.segmentation
+    WHERE r.run_id = @run_id;
+
+    IF @k IS NULL
+    BEGIN
+        SET @problems = N'k: ' + COALESCE(JSON_VALUE(@definition, '$.k'), N'NULL')
+            + N' given; allowed with @engine = N''tsql'': a number, such as sqlkmeans choose-k '
+            + N'recommends';
+        EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
+    END;
+
+    CREATE TABLE #skipped
+    (
+        name      nvarchar(128) COLLATE DATABASE_DEFAULT NOT NULL,
+        customers bigint        NOT NULL
+    );
+    CREATE TABLE #scored
+    (
+        row_number          int   NOT NULL PRIMARY KEY,
+        weight              float NOT NULL,
+        [sqlkmeans cluster] int   NULL
+    );
+    CREATE TABLE #sample
+    (
+        row_number int   NOT NULL PRIMARY KEY,
+        weight     float NOT NULL,
+        closest    float NOT NULL
+    );
+    CREATE TABLE #candidate (trial int NOT NULL);
+    CREATE TABLE #centroid (cluster int NOT NULL PRIMARY KEY);
+    CREATE TABLE #best (cluster int NOT NULL PRIMARY KEY);
+    CREATE TABLE #moved (cluster int NOT NULL PRIMARY KEY, inertia float NOT NULL);
+    CREATE TABLE #point (cluster int NOT NULL, position int NOT NULL, scaled_value float NOT NULL);
+    CREATE TABLE #cluster
+    (
+        cluster        int    NOT NULL PRIMARY KEY,
+        segment_id     int    NULL,
+        size           bigint NOT NULL,
+        within_ss      float  NOT NULL,
+        inertia        float  NOT NULL,
+        weight         float  NOT NULL,
+        distance       float  NOT NULL,
+        centroid_shift float  NULL
+    );
+    CREATE TABLE #profile
+    (
+        segment_id int    NOT NULL,
+        position   int    NOT NULL,
+        mean       float  NULL,
+        deviation  float  NULL,
+        lowest     float  NULL,
+        median     float  NULL,
+        highest    float  NULL,
+        known      bigint NOT NULL,
+        missing    bigint NOT NULL
+    );
+    CREATE TABLE #named
+    (
+        segment_id  int           NOT NULL PRIMARY KEY,
+        name        nvarchar(400) COLLATE DATABASE_DEFAULT NOT NULL,
+        name_source nvarchar(16)  COLLATE DATABASE_DEFAULT NOT NULL,
+        description nvarchar(max) COLLATE DATABASE_DEFAULT NOT NULL
+    );
+    CREATE TABLE #bin (position int NOT NULL, bin int NOT NULL, customers bigint NOT NULL);
+    CREATE TABLE #drift
+    (
+        position               int           NOT NULL,
+        feature                nvarchar(400) COLLATE DATABASE_DEFAULT NOT NULL,
+        psi                    float         NOT NULL,
+        mean                   float         NULL,
+        previous_mean          float         NULL,
+        missing_share          float         NOT NULL,
+        previous_missing_share float         NOT NULL
+    );
+
+    EXECUTE sqlkmeans.train_prepare
+        @run_id = @run_id, @definition = @definition, @reference_date = @begun;
+    EXECUTE sqlkmeans.train_rows
+        @run_id = @run_id, @definition = @definition, @features = @features OUTPUT;
+    EXECUTE sqlkmeans.train_seed
+        @run_id = @run_id, @k = @k, @features = @features, @n_init = @n_init, @seed = @seed,
+        @threshold = @threshold OUTPUT, @n_iter = @n_iter OUTPUT;
+    -- Passes over all rows are few and settle the result, so they go on for longer.
+    SET @threshold = 0.1 * @threshold;
+    EXECUTE sqlkmeans.train_passes
+        @run_id = @run_id, @features = @features, @threshold = @threshold,
+        @n_iter = @n_iter OUTPUT;
+    SET @fitted = SYSUTCDATETIME();
+
+    SET @statement = N'
+INSERT INTO #label (row_number, cluster, distance)
+SELECT r.row_number, n.cluster, SQRT(n.squared)
+FROM #scored AS r
+CROSS APPLY (SELECT TOP (1) c.cluster, '
+        + sqlkmeans.each_number(@features, N'(r.z{} - c.z{}) * (r.z{} - c.z{})', N' + ')
+        + N' AS squared FROM #centroid AS c ORDER BY squared, c.cluster) AS n;
+INSERT INTO #point (cluster, position, scaled_value)
+SELECT c.cluster, v.position, v.value FROM #centroid AS c
+CROSS APPLY (VALUES ' + sqlkmeans.each_number(@features, N'({}, c.z{})', N', ')
+        + N') AS v (position, value);
+SELECT @rows = COUNT_BIG(*), @total_ss = COUNT_BIG(*) * ('
+        + sqlkmeans.each_number(@features, N'VARP(s.z{})', N' + ') + N') FROM #scored AS s;';
+    EXECUTE sys.sp_executesql
+        @statement, N'@rows bigint OUTPUT, @total_ss float OUTPUT',
+        @rows = @rows OUTPUT, @total_ss = @total_ss OUTPUT;
+    INSERT INTO #cluster (cluster, size, within_ss, inertia, weight, distance)
+    SELECT l.cluster, COUNT_BIG(*), SUM(l.distance * l.distance),
+        SUM(s.weight * l.distance * l.distance), SUM(s.weight), AVG(l.distance)
+    FROM #label AS l
+    INNER JOIN #scored AS s ON s.row_number = l.row_number
+    GROUP BY l.cluster;
+    IF (SELECT COUNT(*) FROM #cluster AS c) < @k
+    BEGIN
+        SET @problems = N'k = ' + CAST(@k AS nvarchar(10))
+            + N': a segment stays empty; lower k or add features';
+        EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @problems;
+    END;
+
+    EXECUTE sqlkmeans.train_match
+        @run_id = @run_id, @active = @active, @last_segment_id = @last_segment_id;
+    UPDATE s
+    SET [sqlkmeans cluster] = c.segment_id
+    FROM #scored AS s
+    INNER JOIN #label AS l ON l.row_number = s.row_number
+    INNER JOIN #cluster AS c ON c.cluster = l.cluster;
+    EXECUTE sqlkmeans.profile_text
+        @run_id = @run_id, @kept = @kept OUTPUT, @statement = @statement OUTPUT;
+    EXECUTE sys.sp_executesql @statement;
+    EXECUTE sqlkmeans.train_names
+        @run_id = @run_id, @active = @active, @segmentation = @segmentation;
+    EXECUTE sqlkmeans.train_bins @run_id = @run_id;
+    SET @skipped = @total - @rows;
+    EXECUTE sqlkmeans.train_publication
+        @run_id = @run_id, @definition = @definition, @active = @active,
+        @last_segment_id = @last_segment_id, @rows = @rows, @skipped = @skipped,
+        @total_ss = @total_ss, @n_iter = @n_iter, @begun = @begun, @fitted = @fitted,
+        @publication = @publication OUTPUT;
+END;
+GO
+
 -- procedures/run_segmentation.sql
 IF OBJECT_ID(N'sqlkmeans.run_segmentation', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.run_segmentation AS RETURN 0;');
 GO
--- Trains a segmentation inside the server and publishes it. Python gets row numbers instead of
--- keys, because a bigint would reach it rounded and most other types not at all.
+-- Trains a segmentation inside the server, with Python or without, and publishes it. Python gets
+-- row numbers instead of keys, because a bigint would reach it rounded and most other types not at
+-- all.
 ALTER PROCEDURE sqlkmeans.run_segmentation
     @segmentation nvarchar(128) = NULL,
     @definition   nvarchar(max) = NULL,
+    @engine       nvarchar(32)  = NULL,
     @run_id       bigint        = NULL OUTPUT,
     @help         bit           = 0
 AS
@@ -3780,33 +5782,22 @@ BEGIN
                 N'A registered segmentation; the caller must be able to read its source.'),
             (2, N'@definition', N'nvarchar(max)', N'NULL',
                 N'Its definition as JSON; NULL takes the one that is recorded.'),
-            (3, N'@run_id', N'bigint OUTPUT', N'NULL', N'The run.'),
-            (4, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+            (3, N'@engine', N'nvarchar(32)', N'NULL',
+                N'in_database trains with Python in the server, tsql in T-SQL alone; NULL: the definition''s, or in_database.'),
+            (4, N'@run_id', N'bigint OUTPUT', N'NULL', N'The run.'),
+            (5, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
         ORDER BY h.position;
         RETURN 0;
     END;
 
     DECLARE @problems nvarchar(max);
-    DECLARE @source nvarchar(max);
-    DECLARE @relation nvarchar(max);
     DECLARE @key nvarchar(max);
-    DECLARE @key_columns nvarchar(max);
-    DECLARE @columns nvarchar(max) = N'';
-    DECLARE @added nvarchar(max) = N'';
-    DECLARE @values nvarchar(max) = N'';
-    DECLARE @target nvarchar(1000);
-    DECLARE @target_id bigint;
+    DECLARE @columns nvarchar(max);
     DECLARE @staging nvarchar(200);
     DECLARE @statement nvarchar(max);
     DECLARE @job nvarchar(max);
     DECLARE @publication nvarchar(max);
-    DECLARE @active bigint;
-    DECLARE @last_segment_id int;
-    DECLARE @feature nvarchar(128);
-    DECLARE @type nvarchar(16);
-    DECLARE @f nvarchar(20);
-    DECLARE @sample_weight nvarchar(128);
     DECLARE @position int = 0;
     DECLARE @rows bigint;
     DECLARE @total bigint;
@@ -3819,8 +5810,7 @@ BEGIN
     DECLARE @begun datetime2(6) = SYSUTCDATETIME();
     DECLARE @seconds_read nvarchar(40);
 
-    SELECT @definition = COALESCE(@definition, g.definition), @active = g.active_run_id,
-        @last_segment_id = g.last_segment_id
+    SELECT @definition = COALESCE(@definition, g.definition)
     FROM sqlkmeans.segmentation AS g
     WHERE g.name = @segmentation;
 
@@ -3830,18 +5820,24 @@ BEGIN
             + N' given; allowed: a segmentation that define_segmentation has registered';
         EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
     END;
-    IF OBJECT_ID(N'sys.sp_execute_external_script') IS NULL
+    SET @engine = LOWER(COALESCE(@engine, CASE JSON_VALUE(@definition, '$.engine')
+                                              WHEN N'tsql' THEN N'tsql' ELSE N'in_database' END));
+    IF @engine NOT IN (N'in_database', N'tsql')
+    BEGIN
+        SET @problems = N'@engine: ' + @engine + N' given; allowed: in_database, tsql';
+        EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
+    END;
+    IF @engine = N'in_database' AND OBJECT_ID(N'sys.sp_execute_external_script') IS NULL
         EXECUTE sqlkmeans.raise_problems @number = 50004,
-            @problems = N'this server runs no external scripts; train with the client: sqlkmeans run';
-
-    SELECT @source = j.source, @sample_weight = j.sample_weight
-    FROM OPENJSON(@definition) WITH (
-        source nvarchar(max) '$.source', sample_weight nvarchar(max) '$.sample_weight') AS j;
-    SET @relation = sqlkmeans.relation(@source);
+            @problems = N'this server runs no external scripts; train with @engine = N''tsql'', or with the client: sqlkmeans run';
     SET @key = JSON_QUERY(@definition, '$.key');
-    SET @target = sqlkmeans.quoted_name(JSON_VALUE(@definition, '$.target'), N'');
 
-    CREATE TABLE #input (row_number int NOT NULL PRIMARY KEY, previous_segment_id int NULL);
+    CREATE TABLE #input
+    (
+        row_number          int   NOT NULL PRIMARY KEY,
+        previous_segment_id int   NULL,
+        weight              float NULL
+    );
     CREATE TABLE #label
     (
         row_number int   NOT NULL PRIMARY KEY,
@@ -3855,94 +5851,26 @@ BEGIN
     BEGIN TRY
         EXECUTE sqlkmeans.start_run
             @segmentation = @segmentation, @definition = @definition, @kind = N'fit',
-            @engine = N'in_database',
+            @engine = @engine,
             @run_id = @run_id OUTPUT;
         SET @staging = N'sqlkmeans.' + QUOTENAME(N'staging_' + CAST(@run_id AS nvarchar(20)));
 
-        WHILE EXISTS (SELECT 1 FROM OPENJSON(@definition, '$.features') AS j
-                      WHERE CAST(j.[key] AS int) = @position)
-        BEGIN
-            SELECT @feature = JSON_VALUE(j.[value], '$.column'),
-                @type = COALESCE(JSON_VALUE(j.[value], '$.type'), N'number')
-            FROM OPENJSON(@definition, '$.features') AS j
-            WHERE CAST(j.[key] AS int) = @position;
-            SET @position = @position + 1;
-            SET @f = N'f' + CAST(@position AS nvarchar(10));
-            SET @columns = @columns + N', ' + @f;
-            -- A category with one letter more than a level may have, so that Python sees a text
-            -- that is too long; a date as days since 1970.
-            SET @added = @added + N'ALTER TABLE #input ADD ' + @f
-                + CASE @type WHEN N'category' THEN N' nvarchar(101) NULL; ' ELSE N' float NULL; ' END;
-            SET @values = @values + N', ' + CASE @type
-                WHEN N'category' THEN N'CAST(s.' + QUOTENAME(@feature) + N' AS nvarchar(101))'
-                WHEN N'date' THEN N'CAST(DATEDIFF(day, ''19700101'', CAST(s.' + QUOTENAME(@feature)
-                    + N' AS date)) AS float)'
-                ELSE N'CAST(s.' + QUOTENAME(@feature) + N' AS float)' END;
-        END;
-        IF @sample_weight IS NOT NULL
-        BEGIN
-            SET @columns = @columns + N', sample_weight';
-            SET @added = @added + N'ALTER TABLE #input ADD sample_weight float NULL; ';
-            SET @values = @values + N', CAST(s.' + QUOTENAME(@sample_weight) + N' AS float)';
-        END;
-
-        -- Columns that are added to a temporary table by a nested batch stay in it.
-        EXECUTE sqlkmeans.describe_key
-            @table = @staging, @key = @key, @key_columns = @key_columns OUTPUT,
-            @before = N'ALTER TABLE #input ADD ', @after = N'; ';
-        SET @statement = @key_columns + @added;
-        EXECUTE sys.sp_executesql @statement;
-
-        -- Reads the source as the caller, in key order: restarts depend on the order of rows.
-        EXECUTE sqlkmeans.as_owner
-            @statement = N'SET @arrived = OBJECT_ID(@text);', @text = @target,
-            @arrived = @target_id OUTPUT;
-        SET @statement = N'INSERT INTO #input (row_number, '
-            + sqlkmeans.each_name(@key, N'{}', N', ') + N', previous_segment_id' + @columns
-            + N') SELECT ROW_NUMBER() OVER (ORDER BY ' + sqlkmeans.each_name(@key, N's.{}', N', ')
-            + N'), ' + sqlkmeans.each_name(@key, N's.{}', N', ') + N', '
-            + CASE WHEN @target_id IS NULL THEN N'NULL' ELSE N'p.segment_id' END
-            + @values + N' FROM ' + @relation
-            + CASE WHEN @target_id IS NULL THEN N''
-                   ELSE N' LEFT JOIN ' + @target + N' AS p ON '
-                       + sqlkmeans.each_name(@key, N'p.{} = s.{}', N' AND ') END
-            + N'; SET @total = ROWCOUNT_BIG();';
-        EXECUTE sys.sp_executesql @statement, N'@total bigint OUTPUT', @total = @total OUTPUT;
+        EXECUTE sqlkmeans.read_source
+            @definition = @definition, @staging = @staging, @columns = @columns OUTPUT,
+            @total = @total OUTPUT;
         SET @seconds_read =
             CAST(DATEDIFF(millisecond, @begun, SYSUTCDATETIME()) / 1000.0 AS nvarchar(40));
 
-        SET @job = N'{"run_id":' + CAST(@run_id AS nvarchar(20))
-            + N',"last_segment_id":' + CAST(COALESCE(@last_segment_id, 0) AS nvarchar(10))
-            + N',"reference_date":"' + CONVERT(nvarchar(10), CAST(@begun AS date), 23)
-            + N'","definition":' + @definition
-            + N',"model_feature":' + COALESCE((
-                SELECT f.position, f.feature, f.transform, f.weight, f.center, f.scale, f.fill,
-                    f.source_column, f.type, f.level, f.low, f.high, f.reference_date
-                FROM sqlkmeans.model_feature AS f
-                WHERE f.run_id = @active
-                ORDER BY f.position
-                FOR JSON PATH, INCLUDE_NULL_VALUES), N'[]')
-            + N',"centroid":' + COALESCE((
-                SELECT c.segment_id, c.position, c.scaled_value
-                FROM sqlkmeans.centroid AS c
-                WHERE c.run_id = @active
-                FOR JSON PATH), N'[]')
-            + N',"segment":' + COALESCE((
-                SELECT s.segment_id, s.name
-                FROM sqlkmeans.segment AS s
-                WHERE s.run_id = @active AND s.segment_id > 0
-                FOR JSON PATH), N'[]')
-            + N',"given":' + COALESCE((
-                SELECT s.segment_id, MAX(s.name) AS name
-                FROM sqlkmeans.segment AS s
-                INNER JOIN sqlkmeans.run AS r ON r.run_id = s.run_id
-                WHERE r.segmentation = @segmentation AND s.name_source = N'given'
-                GROUP BY s.segment_id
-                FOR JSON PATH), N'[]')
-            + N'}';
+        IF @engine = N'tsql'
+            EXECUTE sqlkmeans.train_segmentation
+                @run_id = @run_id, @total = @total, @publication = @publication OUTPUT;
+        ELSE
+        BEGIN
+            EXECUTE sqlkmeans.job_text
+                @run_id = @run_id, @reference_date = @begun, @job = @job OUTPUT;
 
-        -- As the owner, so that nobody has to be granted external scripts.
-        SET @statement = N'
+            -- As the owner, so that nobody has to be granted external scripts.
+            SET @statement = N'
 DECLARE @publication nvarchar(max);
 INSERT INTO #label (row_number, cluster, distance)
 EXECUTE sys.sp_execute_external_script
@@ -3958,8 +5886,9 @@ OutputDataSet, publication = run_segmentation(InputDataSet, job)
     @publication = @publication OUTPUT;
 INSERT INTO #publication (content) VALUES (@publication);
 ';
-        EXECUTE sqlkmeans.as_owner @statement = @statement, @text = @job;
-        SELECT @publication = p.content FROM #publication AS p;
+            EXECUTE sqlkmeans.as_owner @statement = @statement, @text = @job;
+            SELECT @publication = p.content FROM #publication AS p;
+        END;
 
         IF JSON_QUERY(@publication, '$.error') IS NOT NULL OR @publication IS NULL
         BEGIN

@@ -174,9 +174,9 @@ class Segmentation(_Strict):
     changed_by : str, optional
         A column of the source that grows whenever a row changes; `assign` then reads only rows
         that changed since the run before.
-    engine : {"local", "pushdown", "in_database"}, default="local"
+    engine : {"local", "pushdown", "in_database", "tsql"}, default="local"
         ``local`` in this process, ``pushdown`` by aggregate queries where the rows are,
-        ``in_database`` by Python inside SQL Server.
+        ``in_database`` by Python inside SQL Server, ``tsql`` there in T-SQL alone.
     sample_rows : int, default=100_000
         Above so many rows, the starts run on a random sample of so many. They are all that
         ``pushdown`` reads; 0 lets it read none.
@@ -210,7 +210,7 @@ class Segmentation(_Strict):
     sample_weight: ColumnName | None = None
     guard: Guard = Guard()
     changed_by: ColumnName | None = None
-    engine: Literal["local", "pushdown", "in_database"] = "local"
+    engine: Literal["local", "pushdown", "in_database", "tsql"] = "local"
     sample_rows: Annotated[int, Field(strict=True, ge=0, le=10_000_000)] = 100_000
     min_group: Annotated[int, Field(strict=True, ge=2, le=100_000)] = 10
 

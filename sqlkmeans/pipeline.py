@@ -35,6 +35,9 @@ from sqlkmeans.watch import last_run, run_facts, watch, watch_labels
 
 __all__ = ["assign", "choose_k", "rename", "rollback", "run"]
 
+#: Engines that are the server itself.
+INSIDE = ("in_database", "tsql")
+
 
 def run(
     segmentation: Segmentation, database: Database, progress: Progress | None = None
@@ -50,7 +53,7 @@ def run(
     progress = progress or Progress()
     # The day on which dates are aged, from the start: a run may go past midnight.
     today = datetime.now(timezone.utc).date()
-    if segmentation.engine == "in_database":
+    if segmentation.engine in INSIDE:
         return _run_inside(database, segmentation, "fit", progress)
     asked = None if segmentation.k == "auto" else segmentation.k
     with ExitStack() as stack:
@@ -108,7 +111,7 @@ def assign(
     progress = progress or Progress()
     _require_schema(database)
     _active_model(database, segmentation)
-    if segmentation.engine == "in_database":
+    if segmentation.engine in INSIDE:
         return _run_inside(database, segmentation, "assign", progress)
     with _recorded_run(database, segmentation, "assign") as run_id:
         # Again, now that the lock keeps another run from publishing a new one.

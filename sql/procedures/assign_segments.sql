@@ -35,7 +35,7 @@ BEGIN
     DECLARE @values nvarchar(max);
     DECLARE @query nvarchar(max);
     DECLARE @kept nvarchar(max);
-    DECLARE @each nvarchar(max);
+    DECLARE @profile nvarchar(max);
     DECLARE @bins nvarchar(max);
     DECLARE @warnings nvarchar(max);
     DECLARE @list nvarchar(max) = N'';
@@ -137,10 +137,9 @@ BEGIN
             @run_id = @active, @row = 1, @parameters = @parameters OUTPUT,
             @values = @values OUTPUT, @query = @query OUTPUT;
         EXECUTE sqlkmeans.profile_text
-            @run_id = @active, @kept = @kept OUTPUT, @each = @each OUTPUT;
+            @run_id = @active, @kept = @kept OUTPUT, @statement = @profile OUTPUT;
         EXECUTE sqlkmeans.bins_text @run_id = @active, @each = @bins OUTPUT;
-        -- Read once, so that labels and profile are of the same moment. The median is the middle
-        -- value, or the mean of the two in the middle; PERCENTILE_CONT is not on every server.
+        -- Read once, so that labels and profile are of the same moment.
         SET @statement = N'SELECT ' + sqlkmeans.each_name(@key, N's.{}', N', ')
             + N', f.segment_id AS [sqlkmeans cluster], f.distance AS [sqlkmeans distance]' + @kept
             + N' INTO #scored FROM ' + @relation + N' CROSS APPLY (SELECT ' + @values
@@ -154,32 +153,7 @@ SET @rows = ROWCOUNT_BIG();
 INSERT INTO #size (segment_id, size, within_ss)
 SELECT l.cluster, COUNT_BIG(*), SUM(l.distance * l.distance) FROM ' + @staging
             + N' AS l GROUP BY l.cluster;
-INSERT INTO #profile
-    (segment_id, position, mean, deviation, lowest, highest, known, missing)
-SELECT COALESCE(s.[sqlkmeans cluster], 0), v.position, AVG(v.value), STDEVP(v.value),
-    MIN(v.value), MAX(v.value), COUNT_BIG(v.value), COUNT_BIG(*) - COUNT_BIG(v.value)
-FROM #scored AS s
-' + @each + N'
-WHERE s.[sqlkmeans cluster] IS NOT NULL
-GROUP BY GROUPING SETS ((s.[sqlkmeans cluster], v.position), (v.position));
-UPDATE p
-SET median = m.median
-FROM #profile AS p
-INNER JOIN (
-    SELECT r.segment_id, r.position, AVG(r.value) AS median
-    FROM (
-        SELECT g.segment_id, v.position, v.value,
-            ROW_NUMBER() OVER (PARTITION BY g.segment_id, v.position ORDER BY v.value) AS n
-        FROM #scored AS s
-        ' + @each + N'
-        CROSS APPLY (VALUES (0), (s.[sqlkmeans cluster])) AS g (segment_id)
-        WHERE s.[sqlkmeans cluster] IS NOT NULL AND v.value IS NOT NULL
-    ) AS r
-    INNER JOIN #profile AS k ON k.segment_id = r.segment_id AND k.position = r.position
-    WHERE r.n IN ((k.known + 1) / 2, (k.known + 2) / 2)
-    GROUP BY r.segment_id, r.position
-) AS m ON m.segment_id = p.segment_id AND m.position = p.position;
-SELECT @mean_distance = AVG(l.distance) FROM ' + @staging + N' AS l;
+' + @profile + N'SELECT @mean_distance = AVG(l.distance) FROM ' + @staging + N' AS l;
 ' + COALESCE(N'INSERT INTO #bin (position, bin, customers)
 SELECT v.position, v.bin, COUNT_BIG(*)
 FROM #scored AS s

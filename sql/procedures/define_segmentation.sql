@@ -62,7 +62,7 @@ BEGIN
             (17, N'@changed_by', N'nvarchar(128)', N'NULL',
                 N'A column that grows when a row changes; sqlkmeans assign reads only such rows.'),
             (18, N'@engine', N'nvarchar(32)', N'N''local''',
-                N'Where sqlkmeans run trains: local, pushdown or in_database.'),
+                N'Where sqlkmeans run trains: local, pushdown, in_database or tsql.'),
             (19, N'@sample_rows', N'int', N'100000',
                 N'Starts run on so many rows at most, 0 to 10,000,000; with pushdown, 0 reads none.'),
             (20, N'@min_group', N'int', N'10',
@@ -120,9 +120,9 @@ BEGIN
     IF @seed IS NULL OR @seed NOT BETWEEN 0 AND 4294967295
         SET @problems = @problems + N'@seed: ' + COALESCE(CAST(@seed AS nvarchar(20)), N'NULL')
             + N' given; allowed: 0 to 4,294,967,295' + @line;
-    IF @engine IS NULL OR @engine NOT IN (N'local', N'pushdown', N'in_database')
+    IF @engine IS NULL OR @engine NOT IN (N'local', N'pushdown', N'in_database', N'tsql')
         SET @problems = @problems + N'@engine: ' + COALESCE(@engine, N'NULL')
-            + N' given; allowed: local, pushdown, in_database' + @line;
+            + N' given; allowed: local, pushdown, in_database, tsql' + @line;
     IF @sample_rows IS NULL OR @sample_rows NOT BETWEEN 0 AND 10000000
         SET @problems = @problems + N'@sample_rows: '
             + COALESCE(CAST(@sample_rows AS nvarchar(20)), N'NULL')

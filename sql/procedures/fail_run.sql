@@ -33,6 +33,7 @@ BEGIN
     IF EXISTS (SELECT 1 FROM sqlkmeans.run AS r WHERE r.run_id = @run_id AND r.status = N'running')
     BEGIN
         EXECUTE sqlkmeans.as_owner @statement = @statement;
+        EXECUTE sqlkmeans.forget_model @run_id = @run_id;
 
         UPDATE sqlkmeans.run
         SET status = N'failed', error = COALESCE(@error, N'failed'), finished_at = SYSUTCDATETIME()

@@ -1,12 +1,13 @@
 IF OBJECT_ID(N'sqlkmeans.profile_text', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.profile_text AS RETURN 0;');
 GO
--- Parts of the statement that profiles labelled rows: @kept takes the features in their own units
--- from a row o into #scored, and @each makes of a row s of #scored the rows v (position, value).
+-- How labelled rows are profiled: @kept takes the features in their own units from a row o into
+-- #scored, and @statement fills #profile from there. The median is the middle value, or the mean of
+-- the two in the middle; PERCENTILE_CONT is not on every server.
 ALTER PROCEDURE sqlkmeans.profile_text
-    @run_id bigint,
-    @kept   nvarchar(max) OUTPUT,
-    @each   nvarchar(max) OUTPUT
+    @run_id    bigint,
+    @kept      nvarchar(max) OUTPUT,
+    @statement nvarchar(max) OUTPUT
 AS
 BEGIN
     SET NOCOUNT ON;
@@ -14,9 +15,9 @@ BEGIN
     DECLARE @position int = 0;
     DECLARE @x nvarchar(10);
     DECLARE @comma nvarchar(2) = N'';
+    DECLARE @each nvarchar(max) = N'CROSS APPLY (VALUES ';
 
     SET @kept = N'';
-    SET @each = N'CROSS APPLY (VALUES ';
     WHILE 1 = 1
     BEGIN
         SELECT @position = MIN(f.position)
@@ -30,5 +31,32 @@ BEGIN
         SET @comma = N', ';
     END;
     SET @each = @each + N') AS v (position, value)';
+
+    SET @statement = N'INSERT INTO #profile
+    (segment_id, position, mean, deviation, lowest, highest, known, missing)
+SELECT COALESCE(s.[sqlkmeans cluster], 0), v.position, AVG(v.value), STDEVP(v.value),
+    MIN(v.value), MAX(v.value), COUNT_BIG(v.value), COUNT_BIG(*) - COUNT_BIG(v.value)
+FROM #scored AS s
+' + @each + N'
+WHERE s.[sqlkmeans cluster] IS NOT NULL
+GROUP BY GROUPING SETS ((s.[sqlkmeans cluster], v.position), (v.position));
+UPDATE p
+SET median = m.median
+FROM #profile AS p
+INNER JOIN (
+    SELECT r.segment_id, r.position, AVG(r.value) AS median
+    FROM (
+        SELECT g.segment_id, v.position, v.value,
+            ROW_NUMBER() OVER (PARTITION BY g.segment_id, v.position ORDER BY v.value) AS n
+        FROM #scored AS s
+        ' + @each + N'
+        CROSS APPLY (VALUES (0), (s.[sqlkmeans cluster])) AS g (segment_id)
+        WHERE s.[sqlkmeans cluster] IS NOT NULL AND v.value IS NOT NULL
+    ) AS r
+    INNER JOIN #profile AS k ON k.segment_id = r.segment_id AND k.position = r.position
+    WHERE r.n IN ((k.known + 1) / 2, (k.known + 2) / 2)
+    GROUP BY r.segment_id, r.position
+) AS m ON m.segment_id = p.segment_id AND m.position = p.position;
+';
 END;
 GO

@@ -24,6 +24,7 @@ BEGIN
         SET @statement = N'DROP TABLE IF EXISTS sqlkmeans.'
             + QUOTENAME(N'staging_' + CAST(@run_id AS nvarchar(20))) + N';';
         EXECUTE sqlkmeans.as_owner @statement = @statement;
+        EXECUTE sqlkmeans.forget_model @run_id = @run_id;
 
         UPDATE sqlkmeans.run
         SET status = N'failed',

@@ -113,13 +113,7 @@ BEGIN
         SET @filled = @filled + @comma + COALESCE(N'COALESCE(' + @own + N', ' + @fill + N')', @own)
             + N' AS x' + @x;
         SET @transformed = @transformed + @comma
-            + CASE WHEN @transform = N'log1p'
-                   -- ln(1 + x) to the last digits near 0 too (Goldberg, 1991, theorem 4).
-                   THEN N'CASE WHEN 1e0 + x.x' + @x + N' = 1e0 THEN x.x' + @x
-                       + N' WHEN x.x' + @x + N' > -1e0 THEN LOG(1e0 + x.x' + @x + N') * (x.x' + @x
-                       + N' / ((1e0 + x.x' + @x + N') - 1e0)) END'
-                   ELSE N'x.x' + @x
-              END + N' AS t' + @x;
+            + sqlkmeans.transformed(N'x.x' + @x, @transform) + N' AS t' + @x;
         SET @scaled = @scaled + @comma + N'(t.t' + @x + N' - (' + @center + N')) / ' + @divisor
             + N' AS z' + @x;
         SET @comma = N', ';

@@ -27,7 +27,8 @@ BEGIN
     DECLARE @position int = 0;
     DECLARE @psi float;
 
-    SET @warnings = N'';
+    -- The caller may have found some already.
+    SET @warnings = COALESCE(@warnings, N'');
     SELECT @rows_then = r.[rows], @distance_then = r.mean_distance
     FROM sqlkmeans.run AS r
     WHERE r.run_id = @model_run_id;
@@ -43,16 +44,17 @@ BEGIN
     );
     INSERT INTO #share (position, bin, earlier, present)
     SELECT b.position, b.bin, b.customers / CAST(t.customers AS float),
-        COALESCE(n.customers, 0) / CAST(@rows AS float)
+        COALESCE(n.customers, 0) / CAST(o.customers AS float)
     FROM sqlkmeans.feature_bin AS b
     INNER JOIN (SELECT f.position, SUM(f.customers) AS customers
                 FROM sqlkmeans.feature_bin AS f
                 WHERE f.run_id = @model_run_id
                 GROUP BY f.position) AS t
         ON t.position = b.position
+    INNER JOIN (SELECT c.position, SUM(c.customers) AS customers FROM #bin AS c GROUP BY c.position)
+        AS o ON o.position = b.position
     LEFT JOIN #bin AS n ON n.position = b.position AND n.bin = b.bin
-    WHERE b.run_id = @model_run_id AND t.customers > 0
-      AND EXISTS (SELECT 1 FROM #bin AS o WHERE o.position = b.position);
+    WHERE b.run_id = @model_run_id AND t.customers > 0;
 
     INSERT INTO #drift (position, feature, psi, missing_share, previous_missing_share)
     SELECT h.position, MIN(b.feature), SUM((p.present - p.earlier) * LOG(p.present / p.earlier)),

@@ -260,7 +260,7 @@ class Database(ABC):
     def run_inside(self, segmentation: Segmentation, kind: str) -> int:
         """Let the server itself do a whole run, ``fit`` or ``assign``; returns the run's id."""
         raise DatabaseError(
-            f'{self.safe_url}: engine = "in_database" needs SQL Server; use "local"'
+            f'{self.safe_url}: engine = "{segmentation.engine}" needs SQL Server; use "local"'
         )
 
     def schedule(self, segmentation: str, options: Row) -> Row:

@@ -166,6 +166,7 @@ class SQLServerDatabase(Database):
                     "run_segmentation",
                     segmentation=segmentation.name,
                     definition=segmentation.to_json(),
+                    engine=segmentation.engine,
                 )
         return int(row[0])
 

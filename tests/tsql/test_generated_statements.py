@@ -73,7 +73,7 @@ def record(server: Server) -> list[str]:
     """
     server.rows("CREATE TABLE dbo.statement_log (n int IDENTITY (1, 1) NOT NULL PRIMARY KEY, "
                 "statement nvarchar(max) NOT NULL);")  # fmt: skip
-    changed = ["as_owner", "describe_source", "assign_segments", "run_segmentation"]
+    changed = ["as_owner", "describe_source", "assign_segments", "read_source", "run_segmentation"]
     log = "INSERT INTO dbo.statement_log (statement) VALUES ({}); "
     try:
         for name in changed:

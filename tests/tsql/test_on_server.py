@@ -633,7 +633,23 @@ def test_training_in_the_database_stages_and_publishes_what_python_gave(trained:
     if trained.value("SELECT OBJECT_ID(N'dbo.stand_in');") is not None:
         query, job = trained.rows("SELECT query, job FROM dbo.stand_in;")[0]
         assert query == "SELECT row_number, previous_segment_id, f1, f2 FROM #input"
-        assert json.loads(job)["run_id"] == run[0]
+        sent = json.loads(job)
+        assert sent["run_id"] == run[0]
+        before = sent["compared_run"]
+        assert (before["run_id"], before["rows"], before["k"]) == (trained.run(1), 120, 3)
+        assert before["definition"]["key"] == ["customer_id"]
+        assert before["mean_distance"] > 0
+        assert {row["feature"] for row in sent["segment_feature"]} == {"income", "age"}
+        assert sum(row["customers"] for row in sent["feature_bin"]) == 2 * 120
+        compared = json.loads(run_segmentation(_frame(trained), job)[1])
+        assert compared["run"]["compared_run_id"] == trained.run(1)
+        assert compared["run"]["psi"] == 0
+        definition = sent["definition"] | {"guard": {"action": "refuse"}}
+        guarded = json.dumps(sent | {"definition": definition})
+        poor = run_segmentation(_frame(trained).iloc[::4], guarded)
+        error = json.loads(poor[1])["error"]
+        assert error["code"] == 3
+        assert error["problems"][0].startswith(f"customers: 30, and 120 in run {trained.run(1)}")
         trained.rows("UPDATE dbo.stand_in SET content = N'{\"error\": {\"code\": 3, "
                      "\"problems\": [\"income: constant\", \"age: constant\"]}}';")  # fmt: skip
         message = trained.error("EXECUTE sqlkmeans.run_segmentation @segmentation = N'customers';")
@@ -643,14 +659,20 @@ def test_training_in_the_database_stages_and_publishes_what_python_gave(trained:
         trained.script(read("procedures/run_segmentation.sql"))
 
 
-def _answer(server: Server) -> None:
-    """What Python will have said: the second run's publication, and its labels."""
+def _frame(server: Server) -> pd.DataFrame:
+    """The rows as they reach Python, with the segments that are published."""
     found = server.rows("SELECT income, age FROM dbo.customer ORDER BY customer_id;")
     frame = pd.DataFrame(found, columns=["a", "b"], dtype="float64")
     frame.insert(0, "now", [
         float(row[0]) for row in server.rows(
             "SELECT segment_id FROM dbo.customer_segment ORDER BY customer_id;")])  # fmt: skip
     frame.insert(0, "n", np.arange(1, len(found) + 1, dtype=np.int32))
+    return frame
+
+
+def _answer(server: Server) -> None:
+    """What Python will have said: the second run's publication, and its labels."""
+    frame = _frame(server)
     labels, publication = run_segmentation(
         frame, json.dumps(make_job(server, "customers", server.run(1) + 1, 3))
     )

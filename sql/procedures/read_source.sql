@@ -1,0 +1,85 @@
+IF OBJECT_ID(N'sqlkmeans.read_source', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.read_source AS RETURN 0;');
+GO
+-- Reads a source as the caller into the caller's table #input, which has row_number and
+-- previous_segment_id already and gets the key, the features f1, f2 … and the sample weight.
+ALTER PROCEDURE sqlkmeans.read_source
+    @definition nvarchar(max),
+    @staging    nvarchar(200),
+    @columns    nvarchar(max) OUTPUT,
+    @total      bigint OUTPUT
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @relation nvarchar(max);
+    DECLARE @sample_weight nvarchar(128);
+    DECLARE @key nvarchar(max) = JSON_QUERY(@definition, '$.key');
+    DECLARE @target nvarchar(1000) =
+        sqlkmeans.quoted_name(JSON_VALUE(@definition, '$.target'), N'');
+    DECLARE @target_id bigint;
+    DECLARE @key_columns nvarchar(max);
+    DECLARE @added nvarchar(max) = N'';
+    DECLARE @values nvarchar(max) = N'';
+    DECLARE @statement nvarchar(max);
+    DECLARE @feature nvarchar(128);
+    DECLARE @type nvarchar(16);
+    DECLARE @f nvarchar(20);
+    DECLARE @position int = 0;
+
+    SELECT @relation = sqlkmeans.relation(j.source), @sample_weight = j.sample_weight
+    FROM OPENJSON(@definition) WITH (
+        source nvarchar(max) '$.source', sample_weight nvarchar(max) '$.sample_weight') AS j;
+
+    SET @columns = N'';
+    WHILE EXISTS (SELECT 1 FROM OPENJSON(@definition, '$.features') AS j
+                  WHERE CAST(j.[key] AS int) = @position)
+    BEGIN
+        SELECT @feature = JSON_VALUE(j.[value], '$.column'),
+            @type = COALESCE(JSON_VALUE(j.[value], '$.type'), N'number')
+        FROM OPENJSON(@definition, '$.features') AS j
+        WHERE CAST(j.[key] AS int) = @position;
+        SET @position = @position + 1;
+        SET @f = N'f' + CAST(@position AS nvarchar(10));
+        SET @columns = @columns + N', ' + @f;
+        -- A category with one letter more than a level may have, so that a text that is too long
+        -- is seen; a date as days since 1970.
+        SET @added = @added + N'ALTER TABLE #input ADD ' + @f
+            + CASE @type WHEN N'category' THEN N' nvarchar(101) NULL; ' ELSE N' float NULL; ' END;
+        SET @values = @values + N', ' + CASE @type
+            WHEN N'category' THEN N'CAST(s.' + QUOTENAME(@feature) + N' AS nvarchar(101))'
+            WHEN N'date' THEN N'CAST(DATEDIFF(day, ''19700101'', CAST(s.' + QUOTENAME(@feature)
+                + N' AS date)) AS float)'
+            ELSE N'CAST(s.' + QUOTENAME(@feature) + N' AS float)' END;
+    END;
+    IF @sample_weight IS NOT NULL
+    BEGIN
+        SET @columns = @columns + N', sample_weight';
+        SET @added = @added + N'ALTER TABLE #input ADD sample_weight float NULL; ';
+        SET @values = @values + N', CAST(s.' + QUOTENAME(@sample_weight) + N' AS float)';
+    END;
+
+    -- Columns that are added to a temporary table by a nested batch stay in it.
+    EXECUTE sqlkmeans.describe_key
+        @table = @staging, @key = @key, @key_columns = @key_columns OUTPUT,
+        @before = N'ALTER TABLE #input ADD ', @after = N'; ';
+    SET @statement = @key_columns + @added;
+    EXECUTE sys.sp_executesql @statement;
+
+    -- In key order: restarts depend on the order of rows.
+    EXECUTE sqlkmeans.as_owner
+        @statement = N'SET @arrived = OBJECT_ID(@text);', @text = @target,
+        @arrived = @target_id OUTPUT;
+    SET @statement = N'INSERT INTO #input (row_number, '
+        + sqlkmeans.each_name(@key, N'{}', N', ') + N', previous_segment_id' + @columns
+        + N') SELECT ROW_NUMBER() OVER (ORDER BY ' + sqlkmeans.each_name(@key, N's.{}', N', ')
+        + N'), ' + sqlkmeans.each_name(@key, N's.{}', N', ') + N', '
+        + CASE WHEN @target_id IS NULL THEN N'NULL' ELSE N'p.segment_id' END
+        + @values + N' FROM ' + @relation
+        + CASE WHEN @target_id IS NULL THEN N''
+               ELSE N' LEFT JOIN ' + @target + N' AS p ON '
+                   + sqlkmeans.each_name(@key, N'p.{} = s.{}', N' AND ') END
+        + N'; SET @total = ROWCOUNT_BIG();';
+    EXECUTE sys.sp_executesql @statement, N'@total bigint OUTPUT', @total = @total OUTPUT;
+END;
+GO

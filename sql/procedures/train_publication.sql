@@ -1,0 +1,149 @@
+IF OBJECT_ID(N'sqlkmeans.train_publication', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_publication AS RETURN 0;');
+GO
+-- What a run that trained in T-SQL publishes, from the tables of train_segmentation: scores,
+-- warnings, segments and profiles as JSON; the centroids go to their table.
+ALTER PROCEDURE sqlkmeans.train_publication
+    @run_id          bigint,
+    @definition      nvarchar(max),
+    @active          bigint,
+    @last_segment_id int,
+    @rows            bigint,
+    @skipped         bigint,
+    @total_ss        float,
+    @n_iter          int,
+    @begun           datetime2(6),
+    @fitted          datetime2(6),
+    @publication     nvarchar(max) OUTPUT
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @k int;
+    DECLARE @within_ss float;
+    DECLARE @inertia float;
+    DECLARE @weight float;
+    DECLARE @mean_distance float;
+    DECLARE @davies_bouldin float;
+    DECLARE @warnings nvarchar(max) = N'';
+    DECLARE @list nvarchar(max) = N'';
+    DECLARE @ids nvarchar(max) = N'';
+    DECLARE @cluster int = -1;
+    DECLARE @segment_id int;
+
+    SELECT @k = COUNT(*), @within_ss = SUM(c.within_ss), @inertia = SUM(c.inertia),
+        @weight = SUM(c.weight), @mean_distance = SUM(c.size * c.distance) / @rows,
+        @last_segment_id = CASE WHEN MAX(c.segment_id) > @last_segment_id THEN MAX(c.segment_id)
+                                ELSE @last_segment_id END
+    FROM #cluster AS c;
+
+    -- exp(x) - 1 to the last digits near 0 (Kahan; Higham, Accuracy and Stability, 2002, 1.14.1).
+    INSERT INTO sqlkmeans.centroid (run_id, segment_id, position, feature, value, scaled_value)
+    SELECT @run_id, c.segment_id, f.position, f.feature,
+        CASE WHEN f.transform <> N'log1p' THEN t.value
+             WHEN EXP(t.value) = 1e0 THEN t.value
+             WHEN EXP(t.value) - 1e0 = -1e0 THEN -1e0
+             ELSE (EXP(t.value) - 1e0) * (t.value / LOG(EXP(t.value))) END,
+        p.scaled_value
+    FROM #cluster AS c
+    INNER JOIN #point AS p ON p.cluster = c.cluster
+    INNER JOIN sqlkmeans.model_feature AS f ON f.run_id = @run_id AND f.position = p.position
+    CROSS APPLY (SELECT p.scaled_value * (f.scale / f.weight) + f.center AS value) AS t;
+
+    -- Davies and Bouldin (1979) from mean distances; none where two centroids are the same.
+    SELECT @davies_bouldin = CASE WHEN MIN(g.apart) > 0 THEN SUM(g.worst) / @k END
+    FROM (SELECT a.cluster, MIN(d.squared) AS apart,
+              MAX((a.distance + b.distance) / NULLIF(SQRT(d.squared), 0)) AS worst
+          FROM (SELECT x.cluster AS one, y.cluster AS other,
+                    SUM((x.scaled_value - y.scaled_value) * (x.scaled_value - y.scaled_value))
+                        AS squared
+                FROM #point AS x
+                INNER JOIN #point AS y ON y.position = x.position AND y.cluster <> x.cluster
+                GROUP BY x.cluster, y.cluster) AS d
+          INNER JOIN #cluster AS a ON a.cluster = d.one
+          INNER JOIN #cluster AS b ON b.cluster = d.other
+          GROUP BY a.cluster) AS g;
+
+    IF @skipped > 0
+        SET @list = sqlkmeans.json_text(CAST(@skipped AS nvarchar(20))
+            + N' rows were skipped because a feature is missing');
+    WHILE 1 = 1
+    BEGIN
+        SET @segment_id = NULL;
+        SELECT TOP (1) @cluster = c.cluster, @segment_id = c.segment_id,
+            @warnings = CASE c.size WHEN 1 THEN N'segment ' + CAST(c.segment_id AS nvarchar(10))
+                + N' is one customer: look for wrong values, or try transform = "log1p" or '
+                + N'scaling = "robust"' END
+        FROM #cluster AS c
+        WHERE c.cluster > @cluster
+        ORDER BY c.cluster;
+        IF @segment_id IS NULL
+            BREAK;
+        SET @ids = @ids + CASE WHEN @ids = N'' THEN N'' ELSE N',' END
+            + CAST(@segment_id AS nvarchar(10));
+        IF @warnings IS NOT NULL
+            SET @list = @list + CASE WHEN @list = N'' THEN N'' ELSE N',' END
+                + sqlkmeans.json_text(@warnings);
+    END;
+
+    SET @warnings = N'';
+    IF @active IS NOT NULL
+        EXECUTE sqlkmeans.train_compare
+            @run_id = @run_id, @active = @active, @definition = @definition, @rows = @rows,
+            @mean_distance = @mean_distance, @warnings = @warnings OUTPUT;
+    WHILE CHARINDEX(NCHAR(10), @warnings) > 0
+    BEGIN
+        SET @list = @list + CASE WHEN @list = N'' THEN N'' ELSE N',' END
+            + sqlkmeans.json_text(LEFT(@warnings, CHARINDEX(NCHAR(10), @warnings) - 1));
+        SET @warnings = SUBSTRING(@warnings, CHARINDEX(NCHAR(10), @warnings) + 1, LEN(@warnings));
+    END;
+
+    SET @publication = N'{"segment_ids":[' + @ids + N'],"model_run_id":'
+        + CAST(@run_id AS nvarchar(20))
+        + N',"last_segment_id":' + CAST(@last_segment_id AS nvarchar(10))
+        + N',"distance_tolerance":' + sqlkmeans.float_literal(0.01 * SQRT(@inertia / @weight))
+        + N',"run":{"k":' + CAST(@k AS nvarchar(10))
+        + N',"rows":' + CAST(@rows AS nvarchar(20))
+        + N',"skipped":' + CAST(@skipped AS nvarchar(20))
+        + N',"inertia":' + sqlkmeans.float_literal(@inertia)
+        + N',"n_iter":' + CAST(@n_iter AS nvarchar(10))
+        + N',"mean_distance":' + sqlkmeans.float_literal(@mean_distance)
+        + COALESCE(N',"davies_bouldin":' + sqlkmeans.float_literal(@davies_bouldin), N'')
+        + COALESCE(N',"calinski_harabasz":' + sqlkmeans.float_literal(
+            CASE WHEN @rows > @k THEN (@total_ss - @within_ss) / (@k - 1)
+                / NULLIF(@within_ss / (@rows - @k), 0) END), N'')
+        + COALESCE(N',"compared_run_id":' + CAST(@active AS nvarchar(20)), N'')
+        + COALESCE(N',"psi":' + (SELECT sqlkmeans.float_literal(MAX(d.psi)) FROM #drift AS d), N'')
+        + COALESCE(N',"centroid_shift":' + (
+            SELECT sqlkmeans.float_literal(MAX(c.centroid_shift)) FROM #cluster AS c), N'')
+        + N',"seconds_fit":'
+        + CAST(DATEDIFF(millisecond, @begun, @fitted) / 1000.0 AS nvarchar(40))
+        + N',"seconds_assign":'
+        + CAST(DATEDIFF(millisecond, @fitted, SYSUTCDATETIME()) / 1000.0 AS nvarchar(40))
+        + N',"warnings":[' + @list + N']},"tables":{"segment":' + (
+            SELECT n.segment_id, n.name, n.name_source, n.description,
+                COALESCE(c.size, @rows) AS size,
+                COALESCE(c.size, @rows) / CAST(@rows AS float) AS share,
+                COALESCE(c.within_ss, @within_ss) AS within_ss, c.centroid_shift
+            FROM #named AS n
+            LEFT JOIN #cluster AS c ON c.segment_id = n.segment_id
+            ORDER BY n.segment_id
+            FOR JSON PATH
+        ) + N',"segment_feature":' + (
+            SELECT p.segment_id, p.position, f.feature, p.mean, p.deviation, p.lowest AS [min],
+                p.median, p.highest AS [max], p.missing,
+                CASE WHEN p.segment_id = 0 OR e.deviation = 0 THEN 0e0
+                     ELSE COALESCE((p.mean - e.mean) / e.deviation, 0e0) END AS importance
+            FROM #profile AS p
+            INNER JOIN #profile AS e ON e.segment_id = 0 AND e.position = p.position
+            INNER JOIN sqlkmeans.model_feature AS f
+                ON f.run_id = @run_id AND f.position = p.position
+            FOR JSON PATH
+        ) + COALESCE(N',"feature_drift":' + (
+            SELECT d.position, d.feature, d.psi, d.mean, d.previous_mean, d.missing_share,
+                d.previous_missing_share
+            FROM #drift AS d
+            FOR JSON PATH
+        ), N'') + N'}}';
+END;
+GO

@@ -1,0 +1,386 @@
+"""Training in T-SQL alone on a live server, beside what Python makes of the same rows."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from test_on_server import Server, make_customers, make_job, server, train
+from tsql_files import read
+
+from sqlkmeans import Segmentation, run
+from sqlkmeans.database import open_database
+from sqlkmeans.demo import make_customers as demo_customers
+from sqlkmeans.errors import DatabaseError
+from sqlkmeans.external_script import run_segmentation
+
+__all__ = ["server"]
+live = pytest.mark.sqlserver
+
+RUN = "EXECUTE sqlkmeans.run_segmentation @segmentation = N'{}', @engine = N'tsql';"
+
+
+def define(server: Server, name: str = "customers", **values: Any) -> None:
+    given = {
+        "@segmentation": name, "@source": "dbo.customer", "@key": "customer_id",
+        "@features": "income, age", "@k": 3, "@n_init": 2, "@target": f"dbo.{name}_segment",
+        **{f"@{key}": value for key, value in values.items()},
+    }  # fmt: skip
+    parameters = ", ".join(f"{key} = ?" for key in given)
+    server.rows(f"EXECUTE sqlkmeans.define_segmentation {parameters};", *given.values())
+
+
+def same(ours: Any, theirs: Any, rel: float = 1e-9) -> bool:
+    """Rows of texts, numbers and None, equal to rounding."""
+    return len(ours) == len(theirs) and all(
+        a == (pytest.approx(b, rel=rel) if isinstance(b, (int, float)) else b)
+        for a, b in zip(ours, theirs)
+    )
+
+
+def result(server: Server, table: str, columns: str, name: str) -> list[tuple[Any, ...]]:
+    return server.rows(
+        f"SELECT {columns} FROM sqlkmeans.{table} WHERE run_id = (SELECT g.active_run_id "
+        f"FROM sqlkmeans.segmentation AS g WHERE g.name = ?) ORDER BY {columns};", name
+    )  # fmt: skip
+
+
+# The same as the client
+
+
+@live
+def test_it_publishes_the_segments_that_the_client_publishes(server: Server) -> None:
+    url = server.url.render_as_string(hide_password=False)
+    demo = demo_customers(3_000)
+    with open_database(url) as database:
+        database.create_table("dbo.customer", demo, "customer_id")
+        for name in ("here", "there"):
+            define(server, name, k=5, n_init=10)
+        done = server.rows(RUN.format("here"))[0]
+        client = run(
+            Segmentation.create(
+                name="there", source="dbo.customer", key="customer_id", features=["income", "age"],
+                k=5, target="dbo.there_segment",
+            ),
+            database,
+        )  # fmt: skip
+    assert done[1:] == (3_000, 0, 3_000, 0, 0, 3_000)
+    differing = server.rows(
+        "SELECT COUNT(*), SUM(CASE WHEN a.segment_id = b.segment_id THEN 0 ELSE 1 END), "
+        "MAX(ABS(a.distance - b.distance)) FROM dbo.here_segment AS a "
+        "INNER JOIN dbo.there_segment AS b ON b.customer_id = a.customer_id;"
+    )[0]
+    assert differing[:2] == (3_000, 0)
+    assert differing[2] < 1e-9
+    for table, columns in {
+        "centroid": "segment_id, position, feature, value, scaled_value",
+        "model_feature": "position, feature, source_column, type, weight, center, scale",
+        "segment": "segment_id, name, name_source, description, size, share, within_ss",
+        "segment_feature": "segment_id, position, mean, deviation, min, median, max, missing, "
+                           "importance",
+    }.items():  # fmt: skip
+        if table == "segment_feature":
+            columns = columns.replace("min", "[min]").replace("max", "[max]")
+        ours, theirs = (result(server, table, columns, name) for name in ("here", "there"))
+        assert len(ours) == len(theirs) > 0
+        for a, b in zip(ours, theirs, strict=True):
+            assert same(a, b), (table, a, b)
+    scores = "inertia, davies_bouldin, calinski_harabasz, mean_distance, [rows], k"
+    facts = server.rows(f"SELECT {scores} FROM sqlkmeans.run ORDER BY run_id;")
+    assert facts[0] == pytest.approx(facts[1], rel=1e-9)
+    assert client.inertia == pytest.approx(facts[0][0], rel=1e-9)
+    engine = server.rows("SELECT engine, silhouette FROM sqlkmeans.run ORDER BY run_id;")[0]
+    assert engine == ("tsql", None)
+    bins = server.rows(
+        "SELECT b.feature, SUM(b.customers), COUNT(*) FROM sqlkmeans.feature_bin AS b "
+        "WHERE b.run_id = ? GROUP BY b.feature ORDER BY b.feature;", done[0]
+    )  # fmt: skip
+    assert [row[:2] for row in bins] == [("age", 3_000), ("income", 3_000)]
+    assert all(9 <= row[2] <= 11 for row in bins)
+
+
+# Every way of preparation
+
+FEATURES = [
+    # So heavy that every start finds the same three groups.
+    {"column": "income", "weight": 40.0, "winsorize": [0.0, 0.97]},
+    {"column": "visits", "transform": "log1p"},
+    {"column": "city", "type": "category", "min_frequency": 0.1, "max_categories": 2},
+    {"column": "joined", "type": "date"},
+]
+
+
+def make_mixed(server: Server) -> pd.DataFrame:
+    rng = np.random.default_rng(5)
+    n = 240
+    group = np.arange(n) * 6 // n
+    frame = pd.DataFrame({
+        "income": np.array([40, 40, 40, 90, 90, 160])[group] * 1000.0 + rng.normal(size=n) * 500,
+        "visits": rng.integers(0, 40, n).astype(float),
+        "city": rng.choice(["Oslo", "oslo", "Oslo ", "it's", "São Paulo"], n,
+                           p=[0.3, 0.25, 0.2, 0.15, 0.1]),
+        "joined": 19_000 + rng.integers(0, 1_500, n),
+        "weight": rng.integers(0, 5, n) / 2,
+    })  # fmt: skip
+    frame.loc[[3, 70, 200], "visits"] = np.nan
+    frame.loc[[3, 90], "city"] = None
+    server.rows("CREATE TABLE dbo.mixed (id bigint NOT NULL PRIMARY KEY, income float NULL, "
+                "visits float NULL, city nvarchar(40) NULL, joined date NULL, "
+                "weight float NULL);")  # fmt: skip
+    for i, row in enumerate(frame.itertuples(index=False), 1):
+        visits = None if np.isnan(row.visits) else row.visits
+        city = None if pd.isna(row.city) else row.city
+        server.rows("INSERT INTO dbo.mixed VALUES (?, ?, ?, ?, "
+                    "DATEADD(day, CAST(? AS int), CAST('19700101' AS date)), ?);",
+                    i, row.income, visits, city, int(row.joined), row.weight)  # fmt: skip
+    return frame
+
+
+@live
+@pytest.mark.parametrize(
+    ("scaling", "missing", "weight"),
+    [
+        ("standard", "mean", "weight"), ("robust", "median", None), ("robust", "median", "weight"),
+        ("minmax", "skip", None), ("none", "mean", "weight"), ("standard", "median", None),
+    ],
+)  # fmt: skip
+def test_it_prepares_as_python_does(
+    server: Server, scaling: str, missing: str, weight: str | None
+) -> None:
+    frame = make_mixed(server)
+    features = FEATURES
+    if scaling == "none":
+        # What nothing scales decides by its range alone.
+        features = [{**f, "weight": 1.0 if f["column"] == "income" else 1e-3} for f in FEATURES]
+    define(
+        server, "mixed", source="dbo.mixed", key="id", features=json.dumps(features),
+        scaling=scaling, missing=missing, sample_weight=weight, winsorize="[0.02, 0.98]",
+    )  # fmt: skip
+    done = server.rows(RUN.format("mixed"))[0]
+    day = server.value(
+        "SELECT CONVERT(nvarchar(10), MAX(reference_date), 23) FROM sqlkmeans.model_feature;"
+    )
+    job = make_job(server, "mixed", 1, 0)
+    job.update(reference_date=day, model_feature=[], centroid=[], segment=[], given=[])
+    given = frame if weight else frame.drop(columns="weight")
+    given = pd.concat([
+        pd.DataFrame({"row_number": np.arange(1, len(frame) + 1, dtype=np.int32),
+                      "previous": np.nan}), given], axis=1)  # fmt: skip
+    labels, text = run_segmentation(given, json.dumps(job))
+    publication = json.loads(text)
+    assert "error" not in publication, publication
+    assert done[1:3] == (len(labels), len(frame) - len(labels))
+    names = "position, feature, transform, type, level, weight, center, scale, fill, low, high"
+    ours = result(server, "model_feature", names, "mixed")
+    wanted = publication["tables"]["model_feature"]
+    assert len(ours) == len(wanted)
+    for row, by_name in zip(ours, wanted):
+        assert same(row, [by_name[n] for n in names.split(", ")]), (row, by_name)
+    published = server.rows("SELECT id, segment_id, distance FROM dbo.mixed_segment ORDER BY id;")
+    ids = np.array(publication["segment_ids"])
+    assert [row[0] for row in published] == labels.iloc[:, 0].tolist()
+    assert [row[1] for row in published] == ids[labels.iloc[:, 1]].tolist()
+    assert [row[2] for row in published] == pytest.approx(labels.iloc[:, 2].tolist(), rel=1e-6)
+    assert server.value("SELECT inertia FROM sqlkmeans.run;") == pytest.approx(
+        publication["run"]["inertia"], rel=1e-9
+    )
+    size = "segment_id, size, within_ss"
+    assert result(server, "segment", size, "mixed") == [
+        pytest.approx((s["segment_id"], s["size"], s["within_ss"]), rel=1e-9)
+        for s in sorted(publication["tables"]["segment"], key=lambda s: s["segment_id"])
+    ]
+    missing_bins = "position, bin, customers"
+    counted = [row for row in result(server, "feature_bin", missing_bins, "mixed") if not row[1]]
+    assert [row[2] for row in counted] == [0, 3, 2, 0]
+
+
+# From run to run
+
+
+@live
+def test_ids_and_names_stay_and_the_run_is_compared(server: Server) -> None:
+    make_customers(server)
+    define(server)
+    server.rows(RUN.format("customers"))
+    names = dict(result(server, "segment", "segment_id, name", "customers"))
+    server.rows("EXECUTE sqlkmeans.rename_segment @segmentation = N'customers', "
+                "@segment_id = 2, @name = N'the middle';")  # fmt: skip
+    # The largest segment becomes the smallest, and a new group takes the place of none.
+    server.rows("DELETE FROM dbo.customer WHERE income < 60000 "
+                "AND customer_id % 6 <> 0;")  # fmt: skip
+    server.rows(RUN.format("customers"))
+    after = dict(result(server, "segment", "segment_id, name", "customers"))
+    assert after == {**names, 2: "the middle"}
+    assert server.rows("SELECT moved, departed FROM sqlkmeans.run ORDER BY run_id DESC;")[0] == (
+        0, 50)  # fmt: skip
+    facts = server.rows("SELECT compared_run_id, psi, centroid_shift, warnings FROM sqlkmeans.run "
+                        "ORDER BY run_id DESC;")[0]  # fmt: skip
+    assert facts[0] == server.run(1)
+    assert facts[1] > 0.25
+    assert facts[2] > 0
+    warnings = json.loads(facts[3])
+    assert any(text.startswith("age: drifted since run") for text in warnings), warnings
+
+
+@live
+def test_a_new_group_gets_a_new_id_and_a_retired_id_does_not_return(server: Server) -> None:
+    make_customers(server)
+    define(server)
+    server.rows(RUN.format("customers"))
+    server.rows("DELETE FROM dbo.customer WHERE income < 60000;")
+    values = ", ".join(f"({n}, {400_000 + 10 * n}, {n % 5 + 80})" for n in range(1, 31))
+    server.rows(f"INSERT INTO dbo.customer VALUES {values};")
+    server.rows(RUN.format("customers"))
+    assert [row[0] for row in result(server, "segment", "segment_id", "customers")] == [0, 2, 3, 4]
+    assert server.value("SELECT last_segment_id FROM sqlkmeans.segmentation;") == 4
+    assert server.value("SELECT COUNT(*) FROM dbo.customers_segment WHERE segment_id = 4;") == 30
+
+
+@live
+def test_it_goes_on_where_the_client_trained(server: Server) -> None:
+    make_customers(server)
+    define(server)
+    train(server, "customers")
+    row = server.rows(RUN.format("customers"))[0]
+    assert row[1:] == (120, 0, 0, 0, 0, 0)
+    assert server.value("SELECT psi FROM sqlkmeans.run WHERE run_id = ?;", row[0]) == 0
+
+
+@live
+def test_the_guard_refuses_and_nothing_changes(server: Server) -> None:
+    make_customers(server)
+    define(server, guard='{"action": "refuse"}')
+    server.rows(RUN.format("customers"))
+    before = server.rows("SELECT * FROM dbo.customers_segment ORDER BY customer_id;")
+    server.rows("DELETE FROM dbo.customer WHERE customer_id % 4 <> 0;")
+    message = server.error(RUN.format("customers"))
+    assert "customers: 30, and 120 in run" in message
+    assert server.rows("SELECT * FROM dbo.customers_segment ORDER BY customer_id;") == before
+    _expect_nothing_left(server, 2)
+
+
+# What goes wrong
+
+
+@live
+def test_bad_data_is_one_error_with_every_problem(server: Server) -> None:
+    make_customers(server)
+    server.rows("UPDATE dbo.customer SET age = 40, income = NULL WHERE customer_id % 2 = 0;")
+    server.rows("UPDATE dbo.customer SET age = 40;")
+    define(server)
+    message = server.error(RUN.format("customers"))
+    assert 'income: 60 rows are NULL and missing = "error"' in message
+    assert "age: constant (40 in all 120 rows)" in message
+    assert server.value("SELECT error FROM sqlkmeans.run;") in message
+    _expect_nothing_left(server, 1)
+    define(server, features="customer_number", source=(
+        "SELECT c.customer_id, ROW_NUMBER() OVER (ORDER BY c.customer_id) AS customer_number "
+        "FROM dbo.customer AS c"))  # fmt: skip
+    assert "customer_number: like a key" in server.error(RUN.format("customers"))
+
+
+@live
+def test_k_has_to_be_a_number_that_the_rows_allow(server: Server) -> None:
+    make_customers(server)
+    define(server, k=None, k_min=2, k_max=4)
+    assert "k: auto given; allowed with @engine = N'tsql': a number" in server.error(
+        RUN.format("customers")
+    )
+    server.rows("UPDATE dbo.customer SET income = CASE WHEN customer_id % 2 = 0 THEN 1 ELSE 2 END;")
+    define(server, features="income")
+    assert "k = 3 needs at least 3 customers that differ" in server.error(RUN.format("customers"))
+
+
+@live
+def test_an_engine_that_is_none_is_refused_before_anything_happens(server: Server) -> None:
+    make_customers(server)
+    define(server)
+    message = server.error(RUN.format("customers").replace("'tsql'", "'steam'"))
+    assert "@engine: steam given; allowed: in_database, tsql" in message
+    assert server.value("SELECT COUNT(*) FROM sqlkmeans.run;") == 0
+
+
+@live
+def test_what_a_killed_run_has_learnt_is_forgotten_by_the_next(server: Server) -> None:
+    make_customers(server)
+    define(server)
+    server.rows("DECLARE @r bigint; EXECUTE sqlkmeans.start_run @segmentation = N'customers', "
+                "@run_id = @r OUTPUT;")  # fmt: skip
+    server.rows("INSERT INTO sqlkmeans.model_feature (run_id, position, feature, transform, "
+                "weight, center, scale, source_column, type) VALUES "
+                "(?, 1, N'income', N'none', 1, 0, 1, N'income', N'number');",
+                server.run(1))  # fmt: skip
+    server.rows(RUN.format("customers"))
+    assert [row[0] for row in server.rows("SELECT status FROM sqlkmeans.run ORDER BY run_id;")] == [
+        "failed", "published"]  # fmt: skip
+    # The scoring function computes the same distances, to the last bit.
+    scored = server.rows("EXECUTE sqlkmeans.assign_segments @segmentation = N'customers';")[0]
+    assert scored[1:] == (120, 0, 0, 0, 0, 0)
+    _expect_nothing_left(server, 1)
+
+
+@live
+def test_rows_that_repeat_do_not_crowd_out_the_rare_ones(server: Server) -> None:
+    server.rows("CREATE TABLE dbo.customer (customer_id int NOT NULL PRIMARY KEY, income float);")
+    values = [f"({n}, {1 if n < 5990 else n % 2 + 2})" for n in range(6000)]
+    for start in range(0, 6000, 1000):
+        server.rows(f"INSERT INTO dbo.customer VALUES {', '.join(values[start : start + 1000])};")
+    define(server, features="income")
+    server.rows(RUN.format("customers"))
+    assert result(server, "segment", "segment_id, size", "customers") == [
+        (0, 6000), (1, 5990), (2, 5), (3, 5)]  # fmt: skip
+    assert server.value("SELECT inertia FROM sqlkmeans.run;") == pytest.approx(0, abs=1e-12)
+
+
+def _expect_nothing_left(server: Server, number: int) -> None:
+    """Of a run that failed."""
+    run_id = server.run(number)
+    for table in ("model_feature", "centroid", "feature_bin", "segment", "segment_feature"):
+        count = f"SELECT COUNT(*) FROM sqlkmeans.{table} WHERE run_id = ?;"
+        assert server.value(count, run_id) == 0, table
+    assert server.value("SELECT status FROM sqlkmeans.run WHERE run_id = ?;", run_id) == "failed"
+    assert server.value(f"SELECT OBJECT_ID(N'sqlkmeans.staging_{run_id}');") is None
+
+
+# Through the client
+
+
+@live
+def test_the_client_runs_it_and_says_what_it_made(server: Server) -> None:
+    make_customers(server)
+    segmentation = Segmentation.create(
+        name="customers", source="dbo.customer", key="customer_id", features=["income", "age"],
+        k=3, n_init=2, target="dbo.customer_segment", engine="tsql",
+    )  # fmt: skip
+    with open_database(server.url.render_as_string(hide_password=False)) as database:
+        database.catalog  # noqa: B018
+        found = run(segmentation, database)
+    assert (found.engine, found.rows, found.k) == ("tsql", 120, 3)
+    assert [segment.size for segment in found.segments] == [60, 40, 20]
+    definition = server.value("SELECT definition FROM sqlkmeans.segmentation;")
+    assert json.loads(definition)["engine"] == "tsql"
+    # The definition says so: no parameter is needed.
+    row = server.rows("EXECUTE sqlkmeans.run_segmentation @segmentation = N'customers';")[0]
+    assert row[1:] == (120, 0, 0, 0, 0, 0)
+
+
+def test_an_embedded_database_says_that_it_has_no_t_sql(duckdb_url: str) -> None:
+    segmentation = Segmentation.create(
+        name="customers", source="dbo.customer", key="customer_id", features=["income", "age"],
+        k=3, target="dbo.customer_segment", engine="tsql",
+    )  # fmt: skip
+    with open_database(duckdb_url, create=True) as database:
+        database.create_table("dbo.customer", demo_customers(100), "customer_id")
+        with pytest.raises(DatabaseError, match='engine = "tsql" needs SQL Server; use "local"'):
+            run(segmentation, database)
+
+
+def test_training_holds_no_transaction_and_tells_how_far_it_is() -> None:
+    passes = read("procedures/train_passes.sql")
+    assert "WITH NOWAIT" in passes
+    assert "SET n_iter = @n_iter" in passes
+    for name in ("segmentation", "prepare", "rows", "seed", "start", "pass", "passes"):
+        assert "BEGIN TRANSACTION" not in read(f"procedures/train_{name}.sql")
