@@ -961,7 +961,9 @@ def test_the_tables_hold_all_of_the_preparation(mixed_shop: Backend, database: D
     assert by_name["city = (other)"]["fill"] == 0
     assert by_name["last order"]["type"] == "date"
     assert before <= date.fromisoformat(str(by_name["last order"]["reference_date"])) <= after
-    assert {row["feature"] for row in database.catalog.result("segment_feature", 1)} == set(by_name)
+    assert {
+        row["feature"] for row in database.catalog.result("segment_feature", result.run_id)
+    } == set(by_name)
     # An indicator's mean is the share of customers that have the level.
     (share,) = mixed_shop.rows(
         "SELECT SUM(CASE WHEN city = 'Tromsø' THEN 1e0 ELSE 0e0 END) / COUNT(city) "
@@ -969,7 +971,7 @@ def test_the_tables_hold_all_of_the_preparation(mixed_shop: Backend, database: D
     )[0]
     everyone = {
         row["feature"]: row
-        for row in database.catalog.result("segment_feature", 1)
+        for row in database.catalog.result("segment_feature", result.run_id)
         if row["segment_id"] == 0
     }
     assert everyone["city = Tromsø"]["mean"] == pytest.approx(float(share))

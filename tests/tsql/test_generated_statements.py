@@ -89,7 +89,7 @@ def record(server: Server) -> list[str]:
                 )  # fmt: skip
             else:
                 text = text.replace(
-                    "IF OBJECT_ID(N'sys.sp_execute_external_script') IS NULL", "IF 1 = 0"
+                    "OBJECT_ID(N'sys.sp_execute_external_script') IS NULL", "1 = 0"
                 )
                 text = re.sub(
                     r"( +)(EXECUTE sys\.sp_executesql\s+@statement)",

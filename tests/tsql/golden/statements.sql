@@ -231,6 +231,12 @@ INNER JOIN (
     GROUP BY r.segment_id, r.position
 ) AS m ON m.segment_id = p.segment_id AND m.position = p.position;
 SELECT @mean_distance = AVG(l.distance) FROM sqlkmeans.[staging_1] AS l;
+INSERT INTO #bin (position, bin, customers)
+SELECT v.position, v.bin, COUNT_BIG(*)
+FROM #scored AS s
+CROSS APPLY (VALUES (1, CASE WHEN s.[sqlkmeans o1] IS NULL THEN 0 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 1 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 2 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 3 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 4 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 5 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 6 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 7 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 8 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 9 ELSE 10 END), (2, CASE WHEN s.[sqlkmeans o2] IS NULL THEN 0 WHEN s.[sqlkmeans o2] <= 0.5e0 THEN 1 WHEN s.[sqlkmeans o2] <= 0.5e0 THEN 2 ELSE 3 END)) AS v (position, bin)
+WHERE s.[sqlkmeans cluster] IS NOT NULL
+GROUP BY v.position, v.bin;
 GO
 SET NOCOUNT ON;
 CREATE TABLE #label (cluster int NOT NULL PRIMARY KEY, segment_id int NOT NULL);
