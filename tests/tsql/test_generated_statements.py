@@ -88,9 +88,7 @@ def record(server: Server) -> list[str]:
                     "EXECUTE sys.sp_executesql\n        @statement,",
                 )  # fmt: skip
             else:
-                text = text.replace(
-                    "OBJECT_ID(N'sys.sp_execute_external_script') IS NULL", "1 = 0"
-                )
+                text = text.replace("OBJECT_ID(N'sys.sp_execute_external_script') IS NULL", "1 = 0")
                 text = re.sub(
                     r"( +)(EXECUTE sys\.sp_executesql\s+@statement)",
                     lambda match: f"{match[1]}{log.format('@statement')}\n{match[1]}{match[2]}",
