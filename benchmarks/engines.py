@@ -28,6 +28,8 @@ from typing import Any
 
 K = 5
 ENGINES = {"local": "local", "pushdown": "pushdown", "pushdown, no rows": "pushdown"}
+#: Above so many rows it takes many minutes, and is left out unless asked for.
+NO_ROWS_UP_TO = 1_000_000
 
 
 def make(path: Path, rows: int, n_features: int) -> None:
@@ -129,7 +131,7 @@ def measure(source: Path, engine: str, n_features: int, *, measured: bool) -> di
     }
 
 
-def table(sizes: list[int], features: list[int], repeats: int, command: str) -> str:
+def table(sizes: list[int], features: list[int], repeats: int, command: str, full: bool) -> str:
     """Measure all engines in turns and write a table."""
     lines = [
         "# Engines",
@@ -145,11 +147,12 @@ def table(sizes: list[int], features: list[int], repeats: int, command: str) -> 
     ]
     for rows in sizes:
         for n_features in features:
-            lines += _block(rows, n_features, repeats)
+            lines += _block(rows, n_features, repeats, full)
     return "\n".join(lines) + "\n"
 
 
-def _block(rows: int, n_features: int, repeats: int) -> list[str]:
+def _block(rows: int, n_features: int, repeats: int, full: bool) -> list[str]:
+    engines = [e for e in ENGINES if full or rows <= NO_ROWS_UP_TO or e != "pushdown, no rows"]
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "source.duckdb"
         # In a process of its own: a child's peak memory counts its parent's.
@@ -157,10 +160,10 @@ def _block(rows: int, n_features: int, repeats: int) -> list[str]:
             [sys.executable, __file__, "--make", str(source), "--rows", str(rows),
              "--features", str(n_features)], check=True,
         )  # fmt: skip
-        held = {e: measure(source, e, n_features, measured=True) for e in ENGINES}
-        runs: dict[str, list[dict[str, Any]]] = {engine: [] for engine in ENGINES}
+        held = {e: measure(source, e, n_features, measured=True) for e in engines}
+        runs: dict[str, list[dict[str, Any]]] = {engine: [] for engine in engines}
         for turn in range(repeats):
-            for engine in ENGINES:
+            for engine in engines:
                 runs[engine].append(measure(source, engine, n_features, measured=False))
                 found = runs[engine][-1]
                 print(
@@ -178,7 +181,7 @@ def _block(rows: int, n_features: int, repeats: int) -> list[str]:
         f"{held[engine]['read'] / 1e6:.2f} | {held[engine]['client'] / 1e6:.0f} | "
         f"{median(engine, 'peak') / 1e6:.0f} | "
         f"{median(engine, 'inertia') / median('local', 'inertia') - 1:+.1e} |"
-        for engine in ENGINES
+        for engine in engines
     ]
 
 
@@ -196,6 +199,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[1_000_000, 10_000_000])
     parser.add_argument("--features", type=int, nargs="+", default=[4, 8])
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--full", action="store_true", help="no rows read at every size")
     parser.add_argument("--engine", choices=ENGINES, help=argparse.SUPPRESS)
     parser.add_argument("--database", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--make", type=Path, help=argparse.SUPPRESS)
@@ -207,7 +211,7 @@ def main() -> None:
         print(json.dumps(run(given.database, given.engine, given.features[0], given.measured)))
     else:
         command = " ".join(["python benchmarks/engines.py", *sys.argv[1:]])
-        text = table(given.rows, given.features, given.repeats, command)
+        text = table(given.rows, given.features, given.repeats, command, given.full)
         results = Path(__file__).parent / "results" / "engines.md"
         results.write_text(text, encoding="utf-8")
         print(text)

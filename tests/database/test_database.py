@@ -1844,3 +1844,16 @@ def test_a_choice_of_k_that_fails_says_so_in_its_run(
     rows = shop.rows("SELECT kind, status FROM sqlkmeans.run")
     assert rows == [("choose_k", "failed")]
     assert shop.rows("SELECT * FROM sqlkmeans.k_score") == []
+
+
+@pytest.mark.parametrize("sample_rows", [100_000, 0])
+def test_training_in_the_database_publishes_what_training_here_does(
+    shop: Backend, database: Database, customers: Segmentation, sample_rows: int
+) -> None:
+    here = run(customers, database)
+    there = run(changed(customers, engine="pushdown", sample_rows=sample_rows), database)
+    assert (there.engine, there.changed) == ("pushdown", 0)
+    assert there.inertia == pytest.approx(here.inertia, rel=1e-6)
+    for one, other in zip(here.segments, there.segments):
+        assert other.size == one.size
+        assert other.centroid == pytest.approx(one.centroid, rel=1e-6)
