@@ -11,6 +11,7 @@ import duckdb
 import pytest
 
 from sqlkmeans.database import Database, open_database
+from sqlkmeans.database import duckdb as duckdb_module
 from sqlkmeans.database import tables as sqlalchemy_tables
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DatabaseError, DataError, DefinitionError, LockedError, SqlKMeansError
@@ -317,3 +318,24 @@ def test_the_key_of_a_typical_customer_finds_the_customer_again(
             found = explain("customers", database, json.loads(row["customer"]))
             assert found.published_segment_id == row["segment_id"]
             assert found.segment.distance == pytest.approx(row["distance"])
+
+
+def test_an_earlier_schema_is_upgraded_and_keeps_its_rows(
+    database: Database, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    migrations = duckdb_module._migrations()
+    with database:
+        monkeypatch.setattr(duckdb_module, "_migrations", lambda: migrations[:1])
+        assert database.install() == 1
+        monkeypatch.undo()
+        with database._engine.begin() as connection:  # type: ignore[attr-defined]
+            connection.exec_driver_sql(
+                "INSERT INTO sqlkmeans.model_feature "
+                "(run_id, position, feature, transform, weight, center, scale) "
+                "VALUES (7, 1, 'x', 'log1p', 2, 3, 4)"
+            )
+        assert database.install() == migrations[-1][0] > 1
+        (row,) = database.catalog.result("model_feature", 7)
+        assert (row["feature"], row["transform"], row["scale"]) == ("x", "log1p", 4)
+        assert (row["source_column"], row["type"], row["level"]) == ("x", "number", None)
+        assert run(segmentation(), database).changed == 6
