@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sqlkmeans.clustering.margin import Margin, margin_of
-from sqlkmeans.clustering.sampling import number_text, own_values
+from sqlkmeans.clustering.numbers import brief_number, own_values
 from sqlkmeans.database import Database
 from sqlkmeans.database.interface import Source
 from sqlkmeans.definition import Segmentation
@@ -114,9 +114,9 @@ class CustomerExplanation:
 
     def _features(self) -> str:
         parts = [
-            f"{reason.feature} {_short(reason.value)} ({_short(reason.segment_value)} in the "
-            f"segment, {_short(reason.runner_up_value)} in the runner-up; "
-            f"{reason.contribution:.0%})"
+            f"{reason.feature} {brief_number(reason.value)} "
+            f"({brief_number(reason.segment_value)} in the segment, "
+            f"{brief_number(reason.runner_up_value)} in the runner-up; {reason.contribution:.0%})"
             for rank, reason in enumerate(self.features[:NAMED])
             if rank == 0 or abs(reason.contribution) >= NOTABLE
         ]
@@ -241,7 +241,3 @@ def _reasons(
         part = float(found.contributions[position]) / total if total > 0 else 0.0
         reasons.append(FeatureReason(feature.name, value, segment_value, runner_up_value, part))
     return tuple(sorted(reasons, key=lambda reason: -abs(reason.contribution)))
-
-
-def _short(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1000 else number_text(float(f"{value:.3g}"))

@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from sqlkmeans.clustering.assignment import assign, squared_distances
+from sqlkmeans.clustering.numbers import tidy
 from sqlkmeans.clustering.preparation import (
     Preparation,
     PreparedFeature,
     preparation_from_rows,
     preparation_to_rows,
 )
-from sqlkmeans.clustering.profile import tidy
 from sqlkmeans.clustering.rows import raw_rows
 
 FORMAT = 1

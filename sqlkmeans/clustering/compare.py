@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sqlkmeans.clustering.drift import FeatureBins, largest_change, population_stability
-from sqlkmeans.clustering.sampling import number_text
+from sqlkmeans.clustering.numbers import brief_number
 from sqlkmeans.errors import DataError
 
 Row = dict[str, Any]
@@ -247,7 +247,7 @@ def _drift(now: RunFacts, before: RunFacts, allowed: float) -> tuple[list[Row], 
             means = (
                 ""
                 if mean is None or previous is None
-                else f"mean {_short(mean)}, was {_short(previous)}; "
+                else f"mean {_mean(mean)}, was {_mean(previous)}; "
             )
             alarms.append(
                 f"{bins.feature}: drifted since run {before.run_id} (PSI {psi:.2f}, allowed "
@@ -302,6 +302,5 @@ def _score_alarms(now: RunFacts, before: RunFacts, guard: Mapping[str, Any]) -> 
     return alarms
 
 
-def _short(value: float) -> str:
-    """Four digits are enough to see what changed."""
-    return f"{value:,.0f}" if abs(value) >= 1000 else number_text(float(f"{value:.4g}"))
+def _mean(value: float) -> str:
+    return brief_number(value, digits=4)  # enough to see what changed

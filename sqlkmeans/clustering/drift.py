@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sqlkmeans.clustering.assignment import Matrix
+from sqlkmeans.clustering.numbers import number_text, own_values, short_number
 from sqlkmeans.clustering.preparation import Preparation, PreparedFeature
-from sqlkmeans.clustering.sampling import number_text, own_values, short_number
 from sqlkmeans.clustering.threads import in_threads
 
 Vector = npt.NDArray[np.float64]

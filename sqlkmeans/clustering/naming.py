@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from sqlkmeans.clustering.numbers import brief_number
 from sqlkmeans.clustering.profile import FeatureProfile, SegmentProfile
 
 # Differences from everyone's mean, in everyone's deviations, that earn a word.
@@ -143,11 +144,7 @@ def _sentence(segment: SegmentProfile, everyone: SegmentProfile) -> str:
 
 
 def _number(value: float | None) -> str:
-    if value is None:
-        return "unknown"
-    if abs(value) >= 1000:
-        return f"{value:,.0f}"
-    return f"{value:.3g}"
+    return "unknown" if value is None else brief_number(value)
 
 
 def _share(value: float | None) -> str:

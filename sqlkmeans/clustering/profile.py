@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sqlkmeans.clustering.assignment import Assignment, Matrix
+from sqlkmeans.clustering.numbers import tidy
 from sqlkmeans.clustering.preparation import Preparation
 from sqlkmeans.clustering.threads import cores
 
@@ -140,11 +141,6 @@ def _feature_profile(
         tidy(mean), tidy(deviation), tidy(known.min()), tidy(np.median(known)), tidy(known.max()),
         missing, tidy(importance),
     )  # fmt: skip
-
-
-def tidy(value: float) -> float:
-    """Twelve significant digits: scaling there and back must not turn 18 into 17.9999999999999."""
-    return float(f"{value:.12g}")
 
 
 def profile_to_rows(segment_id: int, profile: SegmentProfile) -> list[dict[str, Any]]:

@@ -10,13 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sqlkmeans.clustering.assignment import Labels, Matrix, map_chunks
+from sqlkmeans.clustering.numbers import number_text, own_values, short_number
 from sqlkmeans.clustering.preparation import Preparation, PreparedFeature
-from sqlkmeans.clustering.sampling import (
-    number_text,
-    own_values,
-    short_number,
-    stratified_rows,
-)
+from sqlkmeans.clustering.sampling import stratified_rows
 from sqlkmeans.clustering.tree import Grid, Node, best_node, grow
 
 SAMPLE_ROWS = 20_000

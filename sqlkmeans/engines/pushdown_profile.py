@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sqlkmeans.clustering.numbers import tidy
 from sqlkmeans.clustering.preparation import PreparedFeature
-from sqlkmeans.clustering.profile import FeatureProfile, SegmentProfile, tidy
+from sqlkmeans.clustering.profile import FeatureProfile, SegmentProfile
 from sqlkmeans.clustering.scores import calinski_harabasz_of, davies_bouldin_of
 from sqlkmeans.engines.pushdown_rows import Rows, too_small
 from sqlkmeans.tsql import training_profile, training_statistics

@@ -11,10 +11,10 @@ for ``Oslo``, and a character after the value, because ``=`` fills the shorter t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from sqlkmeans.clustering.preparation import Preparation, PreparedFeature
+from sqlkmeans.clustering.preparation import PreparedFeature
 
 
 @dataclass(frozen=True)
@@ -68,37 +68,6 @@ DUCKDB = Dialect(
     exact_text="{value}",
     exact_suffix="",
 )
-
-
-def prepared_expressions(
-    preparation: Preparation, values: Mapping[str, str], dialect: Dialect
-) -> list[str]:
-    """The prepared value of each feature, in the model's order.
-
-    Parameters
-    ----------
-    preparation : Preparation
-    values : mapping of str to str
-        For each source column an expression of its value: of type float for a number, date for
-        a date, nvarchar (varchar on DuckDB) for a category.
-    dialect : Dialect
-    """
-    return [
-        prepared_expression(f, values[f.column], dialect, levels=preparation.levels(f.column))
-        for f in preparation.features
-    ]
-
-
-def prepared_expression(
-    feature: PreparedFeature, value: str, dialect: Dialect, *, levels: Sequence[str] = ()
-) -> str:
-    """The prepared value of one feature, from an expression of its column's value.
-
-    ``levels`` are those of the column that have a feature of their own; only the feature of all
-    the others needs them. The text repeats ``value``, so let it be a column or a parameter.
-    """
-    own = own_expression(feature, value, dialect, levels=levels)
-    return scaled_expression(feature, transformed_expression(feature, f"({own})", dialect))
 
 
 def own_expression(

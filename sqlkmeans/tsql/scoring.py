@@ -27,8 +27,6 @@ from sqlkmeans.tsql.expressions import (
 
 #: LEAST takes this many values on SQL Server.
 MOST_VALUES_OF_LEAST = 254
-#: Parameters of a function on SQL Server.
-MOST_PARAMETERS = 2_100
 #: Of a parameter, by the type of its feature. A text may be longer than any level.
 PARAMETER_TYPES = {"number": "float", "category": "nvarchar(4000)", "date": "date"}
 

@@ -8,8 +8,9 @@ import pytest
 
 from sqlkmeans.clustering.fitting import fit_preparation
 from sqlkmeans.clustering.kmeans import fit_kmeans
+from sqlkmeans.clustering.numbers import tidy
 from sqlkmeans.clustering.preparation import Feature
-from sqlkmeans.clustering.profile import SegmentProfile, profile_segments, profile_to_rows, tidy
+from sqlkmeans.clustering.profile import SegmentProfile, profile_segments, profile_to_rows
 
 COLUMNS = ["income", "orders", "age"]
 

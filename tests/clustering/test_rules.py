@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from sqlkmeans.clustering.assignment import Assignment
 from sqlkmeans.clustering.fitting import fit_preparation
+from sqlkmeans.clustering.numbers import short_number
 from sqlkmeans.clustering.preparation import (
     Feature,
     Preparation,
     PreparedFeature,
 )
 from sqlkmeans.clustering.rules import Rule, find_rules
-from sqlkmeans.clustering.sampling import short_number
 from sqlkmeans.clustering.typical import typical_rows
 
 

@@ -25,7 +25,6 @@ from sqlkmeans.tsql.expressions import (
     TSQL_LEAST,
     number,
     own_expression,
-    prepared_expressions,
 )
 from sqlkmeans.tsql.scoring import (
     parameter_names,
@@ -243,21 +242,6 @@ def test_an_unseen_level_counts_as_other_and_is_all_zeros_where_there_is_no_othe
         )
         assert model.preparation.inverse_transform(prepared)[0, -1] == pytest.approx(expected)
         agree(model, mixed_table([row]))
-
-
-def test_one_expression_of_a_feature_is_the_steps_of_the_scoring_text() -> None:
-    model = mixed_model("mean", other=True)
-    rows = [(float(i), date(2026, 1, 1 + i), date(1990, 1, 1), TEXTS[i]) for i in range(12)]
-    table = mixed_table([*rows, (None, None, None, None)])
-    values = {name: f"s.{quote(name)}" for name in model.columns}
-    expressions = prepared_expressions(model.preparation, values, DUCKDB)
-    with duckdb.connect() as connection:
-        connection.register("customer", table.append_column("n", pa.array(range(13))))
-        found = connection.execute(
-            f"SELECT {', '.join(expressions)} FROM customer AS s ORDER BY s.n"
-        ).fetchall()
-    expected = model.preparation.transform(*raw_rows(table.to_pandas(), model.preparation.types))
-    np.testing.assert_allclose(np.array(found, dtype=float), expected, rtol=1e-13, atol=1e-13)
 
 
 def test_t_sql_compares_a_level_by_its_characters_trailing_blanks_included() -> None:
