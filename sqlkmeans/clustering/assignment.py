@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TypeVar
+from math import fsum
 
 import numpy as np
 import numpy.typing as npt
 
 from sqlkmeans.clustering import kernel_numpy
+from sqlkmeans.clustering.chunks import CHUNK, Empty, label_counts, map_chunks
 from sqlkmeans.clustering.kernel import kernel
 from sqlkmeans.clustering.kernel_numpy import squared_differences
-from sqlkmeans.clustering.threads import in_threads, one_library_thread
+from sqlkmeans.clustering.threads import one_library_thread
 
 Matrix = npt.NDArray[np.float64]
 Vector = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int32]
-T = TypeVar("T")
-
-# Rows at a time: few enough that all threads have work, many enough that starting one is nothing.
-CHUNK = 65536
 
 
 @dataclass(frozen=True)
@@ -47,11 +43,25 @@ class Assignment:
         """Sum of the squared distances by their weights, accumulated in float64."""
         if self.sample_weight is None:
             return float(self.squared_distances.sum())
-        return float((self.squared_distances * self.sample_weight).sum())
+        weights = self.sample_weight
+
+        def add(start: int, stop: int) -> float:
+            return float((self.squared_distances[start:stop] * weights[start:stop]).sum())
+
+        return fsum(map_chunks(len(weights), add))
+
+    @property
+    def mean_distance(self) -> float:
+        """Of all rows, whatever their weights."""
+
+        def add(start: int, stop: int) -> float:
+            return float(np.sqrt(self.squared_distances[start:stop]).sum())
+
+        return fsum(map_chunks(len(self.labels), add)) / max(1, len(self.labels))
 
     def sizes(self, k: int) -> npt.NDArray[np.int64]:
         """Rows a centroid, of shape (k,), whatever their weights."""
-        return np.bincount(self.labels, minlength=k)
+        return label_counts(self.labels, k)
 
 
 def squared_distances(points: npt.ArrayLike, centroids: Matrix) -> Matrix:
@@ -65,7 +75,12 @@ def squared_distances(points: npt.ArrayLike, centroids: Matrix) -> Matrix:
     return squared_differences(columns, centroids).T
 
 
-def assign(matrix: Matrix, centroids: Matrix, sample_weight: Vector | None = None) -> Assignment:
+def assign(
+    matrix: Matrix,
+    centroids: Matrix,
+    sample_weight: Vector | None = None,
+    empty: Empty = np.empty,
+) -> Assignment:
     """Label every row with its nearest centroid.
 
     Parameters
@@ -76,9 +91,11 @@ def assign(matrix: Matrix, centroids: Matrix, sample_weight: Vector | None = Non
         In the same scaled space.
     sample_weight : ndarray of float64 of shape (n_rows,), optional
         Kept for the inertia; labels do not depend on it.
+    empty : callable, default=numpy.empty
+        Makes the arrays of the result.
     """
-    labels = np.empty(len(matrix), dtype=np.int32)
-    nearest = np.empty(len(matrix))
+    labels = empty((len(matrix),), np.int32)
+    nearest = empty((len(matrix),), np.float64)
     loops = kernel(matrix.size)
 
     def label(start: int, stop: int) -> None:
@@ -88,13 +105,3 @@ def assign(matrix: Matrix, centroids: Matrix, sample_weight: Vector | None = Non
     with one_library_thread() if by_blas else nullcontext():
         map_chunks(len(matrix), label)
     return Assignment(labels, nearest, sample_weight)
-
-
-def map_chunks(n_rows: int, function: Callable[[int, int], T], chunk: int = CHUNK) -> list[T]:
-    """Call ``function(start, stop)`` for each chunk of rows, on all cores; results in row order.
-
-    The chunks do not depend on the number of threads, so neither does anything that is summed
-    over the results.
-    """
-    starts = range(0, n_rows, chunk)
-    return in_threads(lambda start: function(start, min(start + chunk, n_rows)), starts)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import sqrt
+from math import fsum, sqrt
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from sqlkmeans.clustering.preparation import Feature, PreparedFeature
-from sqlkmeans.clustering.problems import missing_problems
+from sqlkmeans.clustering.problems import counted_missing_problems
+from sqlkmeans.clustering.statistics import Values
 from sqlkmeans.errors import DataError
 
 Vector = npt.NDArray[np.float64]
@@ -21,12 +23,11 @@ KEY_LIKE_ROWS, KEY_LIKE_SHARE = 100, 0.5
 
 
 def fit_category(
-    codes: Vector,
+    codes: Values,
     feature: Feature,
     texts: Sequence[str],
     scaling: str,
     missing: str,
-    weights: Vector | None,
 ) -> list[PreparedFeature]:
     """One feature a level, most frequent first, and one for the rest where there is a rest.
 
@@ -37,12 +38,11 @@ def fit_category(
 
     Parameters
     ----------
-    codes : ndarray of shape (n_rows,)
+    codes : Values
         Indices into ``texts``, NaN where missing.
     feature : Feature
     texts : sequence of str
     scaling, missing : str
-    weights : ndarray of shape (n_rows,), optional
 
     Raises
     ------
@@ -50,26 +50,34 @@ def fit_category(
         If the column is empty, constant, like a key, has levels that are too long, or missing
         values where that is an error.
     """
-    absent = np.isnan(codes)
-    known = codes[~absent].astype(np.int64)
     name = feature.column
-    problems = missing_problems(absent, name) if missing == "error" else []
-    if not len(known):
+
+    def count(values: Vector, weights: Vector | None) -> tuple[Any, Any, float, int]:
+        absent = np.isnan(values)
+        known, heavy = values[~absent].astype(np.int64), None
+        if weights is not None:
+            heavy = weights[~absent]
+        rows = np.bincount(known, minlength=len(texts))
+        counts = rows if heavy is None else np.bincount(known, heavy, minlength=len(texts))
+        lacking = absent.sum() if weights is None else weights[absent].sum()
+        return rows, counts, float(lacking), int(absent.sum())
+
+    parts = list(zip(*codes.map(count)))
+    rows, counts = np.sum(parts[0], axis=0), np.sum(parts[1], axis=0).astype(np.float64)
+    lacking, known = fsum(parts[2]), int(rows.sum())
+    problems = counted_missing_problems(sum(parts[3]), name) if missing == "error" else []
+    if not known:
         raise DataError(
             problems or f"{name}: every value is NULL, so there is nothing to cluster by"
         )
-    rows = np.bincount(known, minlength=len(texts))
     present: list[int] = np.flatnonzero(rows).tolist()
-    problems += _level_problems(name, [texts[code] for code in present], len(known))
+    problems += _level_problems(name, [texts[code] for code in present], known)
     if problems:
         raise DataError(problems)
-    heavy = None if weights is None else weights[~absent]
-    counts = np.bincount(known, weights=heavy, minlength=len(texts)).astype(np.float64)
     levels = {texts[code]: float(counts[code]) for code in present}
-    lacking = absent if weights is None else weights[absent]
     return category_features(
         feature, levels, scaling, missing,
-        n_levels=len(present), total=float(counts.sum()), lacking=float(lacking.sum()),
+        n_levels=len(present), total=float(counts.sum()), lacking=lacking,
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from sqlkmeans.clustering import gap, stability
 from sqlkmeans.clustering.assignment import Assignment, Matrix, Vector, assign, squared_distances
 from sqlkmeans.clustering.borders import separation
+from sqlkmeans.clustering.chunks import Empty
 from sqlkmeans.clustering.gap import Gap, GapStatistic
 from sqlkmeans.clustering.k_scores import KScore, Recommendation
 from sqlkmeans.clustering.kmeans import KMeansFit, fit_many
@@ -48,8 +49,12 @@ class KChoice:
     centroids: dict[int, Matrix]
     n_iter: dict[int, int]
 
-    def fit(self, matrix: Matrix, sample_weight: Vector | None = None) -> KMeansFit:
+    def fit(
+        self, matrix: Matrix, sample_weight: Vector | None = None, empty: Empty = np.empty
+    ) -> KMeansFit:
         """The fit of the best k to the rows and weights that it was chosen for.
+
+        ``empty`` makes the arrays of labels and distances.
 
         Raises
         ------
@@ -57,7 +62,7 @@ class KChoice:
             If ``min_share`` refuses every k.
         """
         k = self.best_k()
-        assignment = assign(matrix, self.centroids[k], sample_weight)
+        assignment = assign(matrix, self.centroids[k], sample_weight, empty)
         return KMeansFit(self.centroids[k], assignment, self.n_iter[k])
 
     def best_k(self) -> int:
@@ -93,6 +98,7 @@ def choose_k(
     min_share: float = 0.0,
     n_init: int = 10,
     seed: int = 0,
+    empty: Empty = np.empty,
 ) -> KChoice:
     """Score the partitions into ``k_min`` to ``k_max`` segments and recommend one.
 
@@ -109,6 +115,8 @@ def choose_k(
     n_init : int, default=10
         Number of k-means++ starts of each fit.
     seed : int, default=0
+    empty : callable, default=numpy.empty
+        Makes arrays of labels and distances.
 
     Returns
     -------
@@ -125,9 +133,10 @@ def choose_k(
     reference = GapStatistic(matrix[np.sort(drawn[: gap.ROWS])], seed)
     halves = matrix[np.sort(drawn)]
     scores, centroids, n_iter = [], {}, {}
-    counting = matrix if sample_weight is None else matrix[sample_weight > 0]
-    ks = range(k_min, max(k_min, distinct(counting, k_max)) + 1)
-    for k, fit in fit_many(matrix, ks, sample_weight=sample_weight, n_init=n_init, seed=seed):
+    ks = range(k_min, max(k_min, distinct(matrix, k_max, sample_weight)) + 1)
+    for k, fit in fit_many(
+        matrix, ks, sample_weight=sample_weight, n_init=n_init, seed=seed, empty=empty
+    ):
         centroids[k], n_iter[k] = fit.centroids, fit.n_iter
         with one_library_thread():
             found, stable = reference.of(k), stability.stability(halves, k, seed)

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sqlkmeans.clustering.assignment import Matrix
+from sqlkmeans.clustering.chunks import map_chunks, rows_where
 from sqlkmeans.clustering.numbers import number_text, own_values, short_number
 from sqlkmeans.clustering.preparation import Preparation, PreparedFeature
-from sqlkmeans.clustering.threads import in_threads
 
 Vector = npt.NDArray[np.float64]
 Masks = Sequence["npt.NDArray[np.bool_] | None"]
@@ -77,14 +77,12 @@ def bin_features(matrix: Matrix, missing: Masks, preparation: Preparation) -> li
     preparation : Preparation
     """
 
-    def bin_column(positions: list[int]) -> FeatureBins:
-        first = preparation.features[positions[0]]
-        if first.type == "category":
-            return _count_levels(None, positions, matrix, missing, preparation)
-        known = _known(matrix, missing, positions[0])
-        return _count_ranges(short_edges(known, first), known, len(matrix), first)
-
-    return _each_column(preparation, bin_column)
+    edges = {
+        feature.column: short_edges(_sample(matrix, missing, position), feature)
+        for position, feature in enumerate(preparation.features)
+        if feature.type != "category"
+    }
+    return _count(matrix, missing, preparation, edges, {})
 
 
 def count_in(
@@ -94,33 +92,83 @@ def count_in(
 
     Parameters are those of :func:`bin_features`, and the earlier run's bins.
     """
-    by_feature = {bins.feature: bins for bins in earlier}
-
-    def count(positions: list[int]) -> FeatureBins | None:
-        first = preparation.features[positions[0]]
-        bins = by_feature.get(first.column)
-        if bins is None or bins.of_category != (first.type == "category"):
-            return None
-        if bins.of_category:
-            return _count_levels(bins, positions, matrix, missing, preparation)
-        known = _known(matrix, missing, positions[0])
-        return _count_ranges(bins.edges, known, len(matrix), first)
-
-    return [bins for bins in _each_column(preparation, count) if bins is not None]
+    types = preparation.types
+    same = [b for b in earlier if b.of_category == (types.get(b.feature) == "category")]
+    edges = {bins.feature: bins.edges for bins in same if not bins.of_category}
+    levels = {bins.feature: bins for bins in same if bins.of_category}
+    found = _count(matrix, missing, preparation, edges, levels)
+    known = {*edges, *levels}
+    return [bins for bins in found if bins.feature in known]
 
 
-def _each_column(preparation: Preparation, function: Any) -> list[Any]:
-    """Call a function with the positions of each source column's features, on all cores."""
+def _count(
+    matrix: Matrix,
+    missing: Masks,
+    preparation: Preparation,
+    edges: Mapping[str, Sequence[float]],
+    levels: Mapping[str, FeatureBins],
+) -> list[FeatureBins]:
+    """Count all rows in one pass.
+
+    Parameters
+    ----------
+    edges : dict of str to sequence of float
+        Of the columns that are no category, in own units.
+    levels : dict of str to FeatureBins
+        Bins to keep to, of columns that are.
+    """
+    bounds = [
+        feature.scaled(np.asarray(_bounds(feature, edges), dtype=np.float64))
+        for feature in preparation.features
+    ]
+    below = _at_or_below(matrix, missing, bounds)
     positions: dict[str, list[int]] = {}
     for position, feature in enumerate(preparation.features):
         positions.setdefault(feature.column, []).append(position)
-    return in_threads(function, list(positions.values()))
+    bins = []
+    for column, own in positions.items():
+        features = [preparation.features[position] for position in own]
+        known = int(below[own[0]][-1])
+        absent = len(matrix) - known
+        if features[0].type == "category":
+            counts = [known - int(below[position][0]) for position in own]
+            bins.append(level_bins(features, absent, counts, known, levels.get(column)))
+        else:
+            counts = np.diff([0, *below[own[0]]]).tolist()
+            bins.append(range_bins(features[0], edges.get(column, ()), absent, counts))
+    return bins
 
 
-def _known(matrix: Matrix, missing: Masks, position: int) -> Vector:
-    mask = missing[position]
-    column = matrix[:, position]
-    return np.ascontiguousarray(column if mask is None else column[~mask])
+def _bounds(feature: PreparedFeature, edges: Mapping[str, Sequence[float]]) -> Sequence[float]:
+    return [0.5] if feature.type == "category" else edges.get(feature.column, ())
+
+
+def _at_or_below(
+    matrix: Matrix, missing: Masks, bounds: Sequence[Vector]
+) -> list[npt.NDArray[np.int64]]:
+    """For each feature: known values at or below each bound, then all known values."""
+
+    def count(start: int, stop: int) -> list[npt.NDArray[np.int64]]:
+        part = np.ascontiguousarray(matrix[start:stop].T)
+        counts = []
+        for column, mask, of_column in zip(part, missing, bounds):
+            known = column if mask is None else column[~mask[start:stop]]
+            within = [np.count_nonzero(known <= bound) for bound in of_column]
+            counts.append(np.array([*within, len(known)], dtype=np.int64))
+        return counts
+
+    return [np.sum(parts, axis=0) for parts in zip(*map_chunks(len(matrix), count))]
+
+
+def _sample(matrix: Matrix, missing: Masks, position: int) -> Vector:
+    """About SAMPLE_ROWS of the known values, evenly spaced."""
+    mask, n_rows = missing[position], len(matrix)
+    if mask is None:
+        return np.ascontiguousarray(matrix[:: max(1, n_rows // SAMPLE_ROWS), position])
+    known = n_rows - int(np.count_nonzero(mask))
+    ranks = np.arange(0, known, max(1, known // SAMPLE_ROWS))
+    rows = rows_where(n_rows, ranks, lambda start, stop: ~mask[start:stop])
+    return np.asarray(matrix[rows, position])
 
 
 def short_edges(known: Vector, feature: PreparedFeature) -> list[float]:
@@ -133,15 +181,6 @@ def short_edges(known: Vector, feature: PreparedFeature) -> list[float]:
     at = (np.arange(1, BINS) * (len(values) - 1)) // BINS
     edges = {short_number(float(value), values) for value in values[at]}
     return sorted(edge for edge in edges if edge < values[-1])
-
-
-def _count_ranges(
-    edges: Sequence[float], known: Vector, n_rows: int, feature: PreparedFeature
-) -> FeatureBins:
-    scaled = feature.scaled(np.asarray(edges, dtype=np.float64))
-    within = [int(np.count_nonzero(known <= edge)) for edge in scaled]
-    counts = np.diff([0, *within, len(known)]).tolist()
-    return range_bins(feature, edges, n_rows - len(known), counts)
 
 
 def range_bins(
@@ -175,23 +214,6 @@ def range_bins(
         (None, *edges, None),
         (absent, *counts),
     )
-
-
-def _count_levels(
-    earlier: FeatureBins | None,
-    positions: Sequence[int],
-    matrix: Matrix,
-    missing: Masks,
-    preparation: Preparation,
-) -> FeatureBins:
-    features = [preparation.features[position] for position in positions]
-    counts = [
-        int(np.count_nonzero(_known(matrix, missing, p) > feature.scaled(np.array([0.5]))))
-        for p, feature in zip(positions, features)
-    ]
-    mask = missing[positions[0]]
-    absent = 0 if mask is None else int(np.count_nonzero(mask))
-    return level_bins(features, absent, counts, len(matrix) - absent, earlier)
 
 
 def level_bins(
@@ -252,9 +274,18 @@ def skipped_missing(
     """
     if kept.all():
         return {}
+
+    def count(start: int, stop: int) -> list[int]:
+        gone = ~kept[start:stop]
+        return [
+            0 if mask is None else int(np.count_nonzero(mask[start:stop] & gone))
+            for mask in missing
+        ]
+
+    counts = np.sum(map_chunks(len(kept), count), axis=0).tolist()
     return {
-        column: int(np.count_nonzero(mask[~kept]))
-        for column, mask in zip(preparation.columns, missing)
+        column: number
+        for column, mask, number in zip(preparation.columns, missing, counts)
         if mask is not None
     }
 

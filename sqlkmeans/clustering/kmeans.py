@@ -10,12 +10,13 @@ clustering").
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from sqlkmeans.clustering.assignment import Assignment, Matrix, Vector, assign, squared_distances
+from sqlkmeans.clustering.chunks import Empty, map_chunks, rows_where
 from sqlkmeans.clustering.kernel import kernel
 from sqlkmeans.clustering.lloyd import lloyd, seed_centroids
 from sqlkmeans.clustering.threads import in_threads, one_library_thread
@@ -65,6 +66,7 @@ def fit_kmeans(
     sample_rows: int = SAMPLE_ROWS,
     max_iter: int = MAX_ITER,
     tol: float = TOLERANCE,
+    empty: Empty = np.empty,
 ) -> KMeansFit:
     """Cluster prepared rows.
 
@@ -87,6 +89,8 @@ def fit_kmeans(
     tol : float, default=1e-4
         A start ends when its centroids move by less than this share of the features' mean
         variance (scikit-learn's ``tol``); the passes over all rows end at a tenth of it.
+    empty : callable, default=numpy.empty
+        Makes the arrays of labels and distances.
 
     Returns
     -------
@@ -101,7 +105,7 @@ def fit_kmeans(
     """
     ((_, fit),) = fit_many(
         matrix, [k], sample_weight=sample_weight, n_init=n_init, seed=seed,
-        sample_rows=sample_rows, max_iter=max_iter, tol=tol,
+        sample_rows=sample_rows, max_iter=max_iter, tol=tol, empty=empty,
     )  # fmt: skip
     return fit
 
@@ -116,6 +120,7 @@ def fit_many(
     sample_rows: int = SAMPLE_ROWS,
     max_iter: int = MAX_ITER,
     tol: float = TOLERANCE,
+    empty: Empty = np.empty,
 ) -> Iterator[tuple[int, KMeansFit]]:
     """Cluster the same rows for several numbers of clusters.
 
@@ -152,7 +157,7 @@ def fit_many(
                     threshold=PASS_TOLERANCE_SHARE * samples.threshold(tol),
                 )  # fmt: skip
                 n_iter += passes
-        assignment = assign(matrix, centroids, sample_weight)
+        assignment = assign(matrix, centroids, sample_weight, empty)
         yield k, _largest_first(KMeansFit(centroids, assignment, n_iter))
 
 
@@ -180,12 +185,18 @@ class _Samples:
         if sample_weight is None:
             drawn = rng.choice(len(matrix), n_rows, replace=False)
         else:
-            counting = np.flatnonzero(sample_weight > 0)
-            drawn = rng.choice(counting, min(n_rows, len(counting)), replace=False)
+            weight = sample_weight
+
+            def counts(start: int, stop: int) -> npt.NDArray[np.bool_]:
+                return np.asarray(weight[start:stop] > 0)
+
+            counting = sum(map_chunks(len(matrix), lambda *ends: int(counts(*ends).sum())))
+            ranks = rng.choice(counting, min(n_rows, counting), replace=False)
+            drawn = rows_where(len(matrix), ranks, counts)
         # Rows that repeat often could crowd out the rare ones: k rows that differ are always in.
         rows = np.concatenate([distinct, drawn])
-        weight = None if sample_weight is None else sample_weight[rows]
-        return cls(matrix[rows].astype(np.float64), weight)
+        of_rows = None if sample_weight is None else sample_weight[rows]
+        return cls(np.asarray(matrix[rows], dtype=np.float64), of_rows)
 
     def small(self, k: int) -> _Samples:
         rows = slice(max(START_ROWS, START_ROWS_PER_CLUSTER * k))
@@ -262,8 +273,13 @@ def _largest_first(fit: KMeansFit) -> KMeansFit:
     order = sorted(range(k), key=lambda j: (-sizes[j], tuple(fit.centroids[j])))
     rank = np.empty(k, dtype=np.int32)
     rank[order] = np.arange(k, dtype=np.int32)
-    assignment = replace(fit.assignment, labels=rank[fit.assignment.labels])
-    return KMeansFit(np.ascontiguousarray(fit.centroids[order]), assignment, fit.n_iter)
+    labels = fit.assignment.labels
+
+    def relabel(start: int, stop: int) -> None:
+        labels[start:stop] = rank[labels[start:stop]]
+
+    map_chunks(len(labels), relabel)
+    return KMeansFit(np.ascontiguousarray(fit.centroids[order]), fit.assignment, fit.n_iter)
 
 
 def _distinct_rows(matrix: Matrix, k: int, sample_weight: Vector | None) -> Rows:

@@ -7,13 +7,8 @@ from math import log
 import numpy as np
 import numpy.typing as npt
 
-from sqlkmeans.clustering.assignment import (
-    Matrix,
-    Vector,
-    assign,
-    map_chunks,
-    squared_distances,
-)
+from sqlkmeans.clustering.assignment import Matrix, Vector, assign, squared_distances
+from sqlkmeans.clustering.chunks import map_chunks
 from sqlkmeans.clustering.kernel import kernel
 
 Rows = npt.NDArray[np.int64]
@@ -72,11 +67,22 @@ def _pass(matrix: Matrix, centroids: Matrix, sample_weight: Vector | None) -> Ma
     counts[empty] = 1
     moved: Matrix = sums / counts[:, None]
     if len(empty):
-        nearest = assign(matrix, centroids).squared_distances
-        if sample_weight is not None:
-            nearest *= sample_weight > 0
-        moved[empty] = matrix[np.argpartition(-nearest, len(empty) - 1)[: len(empty)]]
+        moved[empty] = matrix[_farthest(matrix, centroids, sample_weight, len(empty))]
     return moved
+
+
+def _farthest(matrix: Matrix, centroids: Matrix, sample_weight: Vector | None, count: int) -> Rows:
+    """Row numbers of the rows that count and are farthest from their centroid."""
+
+    def find(start: int, stop: int) -> tuple[Rows, Vector]:
+        distances = assign(matrix[start:stop], centroids).squared_distances
+        if sample_weight is not None:
+            distances *= sample_weight[start:stop] > 0
+        rows = np.argsort(-distances, kind="stable")[:count]
+        return start + rows, distances[rows]
+
+    rows, distances = (np.concatenate(part) for part in zip(*map_chunks(len(matrix), find)))
+    return np.asarray(rows[np.argsort(-distances, kind="stable")[:count]])
 
 
 def seed_centroids(

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sqlkmeans.clustering.problems import missing_problems, value_problems
+from sqlkmeans.clustering.chunks import Empty, map_chunks
+from sqlkmeans.clustering.problems import counted_missing_problems, counted_value_problems
 from sqlkmeans.errors import DataError
 
 Matrix = npt.NDArray[np.float64]
@@ -237,19 +238,20 @@ class Preparation:
         given = dict(zip(self.columns, by_column))
         return [given[feature.column] for feature in self.features]
 
-    def _own(self, matrix: Matrix, texts: Texts) -> Iterator[tuple[int, Vector, PreparedFeature]]:
-        """The source column's position and the values in own units, feature by feature."""
+    def _own(self, matrix: Matrix, texts: Texts) -> Iterator[tuple[Vector, PreparedFeature]]:
+        """The values in own units, feature by feature."""
         for position, column in enumerate(self.columns):
             of_column = [feature for feature in self.features if feature.column == column]
             raw = np.ascontiguousarray(matrix[:, position])
             if of_column[0].type == "category":
                 levels = [feature.level for feature in of_column]
-                for own, feature in zip(indicators(raw, texts[column], levels), of_column):
-                    yield position, own, feature
+                yield from zip(indicators(raw, texts[column], levels), of_column)
             else:
-                yield position, of_column[0].from_raw(raw), of_column[0]
+                yield of_column[0].from_raw(raw), of_column[0]
 
-    def prepare(self, matrix: Matrix, texts: Texts | None = None) -> tuple[Matrix, Mask]:
+    def prepare(
+        self, matrix: Matrix, texts: Texts | None = None, empty: Empty = np.empty
+    ) -> tuple[Matrix, Mask]:
         """Prepare raw rows; where they lie, unless a category makes several columns of one.
 
         Parameters
@@ -258,6 +260,8 @@ class Preparation:
             Raw values, NaN where missing. Overwritten where no column is a category.
         texts : dict of str to (sequence of str), optional
             What the codes of each category stand for.
+        empty : callable, default=numpy.empty
+            Makes arrays as long as the rows.
 
         Returns
         -------
@@ -271,34 +275,48 @@ class Preparation:
             For infinite values, values outside a transform's domain, or missing values
             where ``missing="error"``; all columns' problems at once.
         """
-        problems: list[str] = []
-        missing = np.zeros(len(matrix), dtype=bool)
-        in_place = len(self.features) == matrix.shape[1]
-        prepared = matrix if in_place else np.empty((len(matrix), len(self.features)))
-        seen = -1
-        for target, (position, own, feature) in enumerate(self._own(matrix, texts or {})):
-            within = feature.within(own)
-            problems += value_problems(own, within, feature.column, feature.transform)
-            if position > seen:  # the levels of a category are missing together
-                seen, absent = position, np.isnan(own)
-                if self.missing == "error":
-                    problems += missing_problems(absent, feature.column)
-                elif self.missing == "skip":
-                    missing |= absent
-            if not problems:
-                prepared[:, target] = feature.scaled(within)
-        if problems:
+        n_rows, n_features = len(matrix), len(self.features)
+        in_place = n_features == matrix.shape[1]
+        prepared = matrix if in_place else empty((n_rows, n_features), np.float64)
+        kept = empty((n_rows,), np.bool_)
+
+        def prepare_chunk(start: int, stop: int) -> npt.NDArray[np.int64]:
+            rows = slice(start, stop)
+            counts = np.zeros((n_features, 3), dtype=np.int64)
+            missing = np.zeros(stop - start, dtype=bool)
+            for target, (own, feature) in enumerate(self._own(matrix[rows], texts or {})):
+                within = feature.within(own)
+                absent = np.isnan(own)
+                outside = within <= -1 if feature.transform == "log1p" else ()
+                counts[target] = [np.count_nonzero(c) for c in (np.isinf(own), outside, absent)]
+                missing |= absent
+                if not counts[target, :2].any():
+                    prepared[rows, target] = feature.scaled(within)
+            kept[rows] = True if self.missing != "skip" else ~missing
+            return counts
+
+        counts = np.sum(map_chunks(n_rows, prepare_chunk), axis=0) if n_rows else ()
+        if problems := self._problems(counts):
             raise DataError(problems)
-        kept = ~missing
         compact_rows(prepared, kept)
-        return prepared[: int(kept.sum())], kept
+        return prepared[: int(np.count_nonzero(kept))], kept
+
+    def _problems(self, counts: Sequence[Sequence[int]]) -> list[str]:
+        """What is wrong with the rows, from each feature's infinite, undefined, missing values."""
+        problems: list[str] = []
+        columns: list[str] = []
+        for feature, (infinite, outside, absent) in zip(self.features, counts):
+            problems += counted_value_problems(int(infinite), int(outside), feature.column)
+            # The levels of a category are missing together.
+            if self.missing == "error" and feature.column not in columns:
+                problems += counted_missing_problems(int(absent), feature.column)
+            columns.append(feature.column)
+        return problems
 
     def transform(self, matrix: npt.ArrayLike, texts: Texts | None = None) -> Matrix:
         """Prepare a copy of raw rows; a row that has a missing value and no fill is NaN."""
         raw = np.asarray(matrix, dtype=np.float64)
-        return np.column_stack(
-            [feature.apply(own) for _, own, feature in self._own(raw, texts or {})]
-        )
+        return np.column_stack([feature.apply(own) for own, feature in self._own(raw, texts or {})])
 
     def from_own_units(self, own: npt.ArrayLike) -> Matrix:
         """Undo :meth:`inverse_transform`."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from sqlkmeans.clustering.chunks import map_chunks
+from sqlkmeans.clustering.statistics import Values
+
 Vector = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
@@ -14,24 +17,8 @@ ALMOST_MISSING_ROWS, ALMOST_MISSING = 20, 0.95
 KEY_LIKE_ROWS = 100
 
 
-def value_problems(own: Vector, within: Vector, name: str, transform: str) -> list[str]:
-    """Infinite values, and values that the transform is not defined for.
-
-    Parameters
-    ----------
-    own, within : ndarray of shape (n_rows,)
-        Before and after what is outside the quantiles was pulled in.
-    name : str
-        The column.
-    transform : {"none", "log1p"}
-    """
-    infinite = int(np.isinf(own).sum())
-    outside = int((within <= -1).sum()) if transform == "log1p" else 0
-    return counted_value_problems(infinite, outside, name)
-
-
 def counted_value_problems(infinite: int, outside: int, name: str) -> list[str]:
-    """The same from counts; ``outside`` are those that log1p is not defined for."""
+    """Infinite values, and values ``outside`` of what log1p is defined for, by their numbers."""
     if infinite:
         return [f"{name}: {_rows(infinite)} infinite; every value must be a finite number or NULL"]
     if outside:
@@ -42,13 +29,8 @@ def counted_value_problems(infinite: int, outside: int, name: str) -> list[str]:
     return []
 
 
-def missing_problems(absent: Mask, name: str) -> list[str]:
-    """Missing values, where ``missing = "error"``."""
-    return counted_missing_problems(int(absent.sum()), name)
-
-
 def counted_missing_problems(count: int, name: str) -> list[str]:
-    """The same from their number."""
+    """Missing values, where ``missing = "error"``, by their number."""
     if not count:
         return []
     return [
@@ -66,13 +48,8 @@ def plain(value: float) -> str:
     return f"{value:.12g}"
 
 
-def almost_missing_problems(absent: Mask, name: str) -> list[str]:
-    """A column that is known of hardly any row: what fills it in would be all there is."""
-    return counted_almost_missing_problems(int(absent.sum()), len(absent), name)
-
-
 def counted_almost_missing_problems(count: int, rows: int, name: str) -> list[str]:
-    """The same from the number of missing values and of rows."""
+    """A column that is known of hardly any row: what fills it in would be all there is."""
     if rows < ALMOST_MISSING_ROWS or not ALMOST_MISSING < count / rows < 1:
         return []
     return [
@@ -81,16 +58,23 @@ def counted_almost_missing_problems(count: int, rows: int, name: str) -> list[st
     ]
 
 
-def key_like_problems(present: Vector, name: str) -> list[str]:
+def key_like_problems(
+    present: Values, rows: int, extremes: tuple[float, float], name: str
+) -> list[str]:
     """Whole numbers, all different and close together: a number given to each customer."""
-    rows = len(present)
-    low, high = float(present.min()), float(present.max())
+    low, high = extremes
     # Fewer numbers than rows cannot all be different, so most columns end here.
     if rows < KEY_LIKE_ROWS or not rows - 1 <= high - low < 2 * rows:
         return []
-    if (present != np.floor(present)).any():
+    if not all(present.map(lambda values, _: bool((values == np.floor(values)).all()))):
         return []
-    if np.bincount((present - low).astype(np.int64)).max() > 1:
+    seen = np.zeros(int(high - low) + 1, dtype=bool)
+
+    def mark(values: Vector, _: object) -> None:
+        seen[(values - low).astype(np.int64)] = True
+
+    present.map(mark)
+    if int(seen.sum()) < rows:
         return []
     return [key_like(name, rows, f" from {plain(low)} to {plain(high)}")]
 
@@ -137,8 +121,13 @@ def scale_problems(center: float, scale: float, name: str, scaling: str, limits:
 
 def weight_problems(weights: Vector) -> list[str]:
     """Row weights that cannot be used."""
-    missing, infinite = int(np.isnan(weights).sum()), int(np.isinf(weights).sum())
-    negative, positive = int((weights < 0).sum()), int((weights > 0).sum())
+
+    def count(start: int, stop: int) -> list[int]:
+        part = weights[start:stop]
+        kinds = (np.isnan(part), np.isinf(part), part < 0, part > 0)
+        return [int(np.count_nonzero(kind)) for kind in kinds]
+
+    missing, infinite, negative, positive = map(sum, zip([0] * 4, *map_chunks(len(weights), count)))
     return counted_weight_problems(missing, infinite, negative, positive)
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from sqlkmeans.clustering.assignment import Assignment, Matrix
+from sqlkmeans.clustering.chunks import label_counts
+from sqlkmeans.clustering.grouped import GroupedValues, Summary, summarise
 from sqlkmeans.clustering.numbers import tidy
 from sqlkmeans.clustering.preparation import Preparation
-from sqlkmeans.clustering.threads import cores
+
+Mask = npt.NDArray[np.bool_]
 
 #: Row 0 of every profile: all clustered customers.
 EVERYONE = 0
@@ -72,7 +74,7 @@ class SegmentProfile:
 
 def profile_segments(
     matrix: Matrix,
-    missing: Sequence[npt.NDArray[np.bool_] | None],
+    missing: Sequence[Mask | None],
     preparation: Preparation,
     assignment: Assignment,
     k: int,
@@ -82,7 +84,7 @@ def profile_segments(
     Parameters
     ----------
     matrix : ndarray of shape (n_rows, n_features)
-        Prepared rows; own units are computed back a column at a time.
+        Prepared rows; own units are computed back a chunk at a time.
     missing : sequence of (ndarray of bool of shape (n_rows,) or None)
         For each feature, where its value was missing; None where none was.
     preparation : Preparation
@@ -91,55 +93,39 @@ def profile_segments(
     """
     labels = assignment.labels
     sizes = assignment.sizes(k)
-    within = np.bincount(labels, weights=assignment.squared_distances, minlength=k)
-    # Rows of a segment side by side; a stable sort of 16-bit integers is a radix sort.
-    order = np.argsort(labels.astype(np.uint16), kind="stable").astype(np.uint32)
-    ends = np.cumsum(sizes)
-    parts = [slice(end - size, end) for size, end in zip(sizes, ends)]
-
-    def profile(position: int) -> list[FeatureProfile]:
-        prepared = preparation.features[position]
-        values = prepared.invert(matrix[order, position])
-        mask = missing[position]
-        absent = None if mask is None else mask[order]
-        everyone = _feature_profile(values, absent, None)
-        found = [everyone] + [
-            _feature_profile(values[rows], None if absent is None else absent[rows], everyone)
-            for rows in parts
-        ]
+    within = label_counts(labels, k, assignment.squared_distances)
+    groups = GroupedValues(matrix, missing, preparation, labels, k)
+    found = summarise(groups)
+    by_feature: dict[str, list[FeatureProfile]] = {}
+    for prepared, summaries in zip(preparation.features, found):
         level = None
         if prepared.type == "category":
             level = (prepared.column, "other" if prepared.level is None else prepared.level)
-        return [replace(profile, type=prepared.type, level=level) for profile in found]
-
-    columns = preparation.names
-    with ThreadPoolExecutor(cores()) as pool:
-        by_feature = dict(zip(columns, pool.map(profile, range(len(columns)))))
+        by_feature[prepared.name] = [
+            _feature_profile(summary, summaries[EVERYONE], prepared.type, level)
+            for summary in summaries
+        ]
     counts, sums = [len(labels), *sizes.tolist()], [float(within.sum()), *within.tolist()]
     return [
         SegmentProfile(
-            count, count / max(1, len(labels)), ss, {c: by_feature[c][index] for c in columns}
+            count, count / max(1, len(labels)), ss,
+            {name: profiles[index] for name, profiles in by_feature.items()},
         )
         for index, (count, ss) in enumerate(zip(counts, sums))
-    ]
+    ]  # fmt: skip
 
 
 def _feature_profile(
-    values: npt.NDArray[np.float64],
-    absent: npt.NDArray[np.bool_] | None,
-    everyone: FeatureProfile | None,
+    summary: Summary, everyone: Summary, kind: str, level: tuple[str, str] | None
 ) -> FeatureProfile:
-    missing = 0 if absent is None else int(absent.sum())
-    known = values if absent is None else values[~absent]
-    if not len(known):
-        return FeatureProfile(None, None, None, None, None, missing, 0.0)
-    mean, deviation = float(known.mean()), float(known.std())
+    if not summary.count:
+        return FeatureProfile(None, None, None, None, None, summary.missing, 0.0, kind, level)
     importance = 0.0
-    if everyone is not None and everyone.mean is not None and everyone.deviation:
-        importance = (mean - everyone.mean) / everyone.deviation
+    if summary is not everyone and everyone.deviation:
+        importance = (summary.mean - everyone.mean) / everyone.deviation
     return FeatureProfile(
-        tidy(mean), tidy(deviation), tidy(known.min()), tidy(np.median(known)), tidy(known.max()),
-        missing, tidy(importance),
+        tidy(summary.mean), tidy(summary.deviation), tidy(summary.min), tidy(summary.median),
+        tidy(summary.max), summary.missing, tidy(importance), kind, level,
     )  # fmt: skip
 
 

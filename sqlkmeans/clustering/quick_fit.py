@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sqlkmeans.clustering.assignment import Matrix, assign
+from sqlkmeans.clustering.assignment import Matrix, Vector, assign
 from sqlkmeans.clustering.kmeans import MAX_ITER, TOLERANCE
 from sqlkmeans.clustering.lloyd import lloyd, seed_centroids
 
@@ -34,10 +34,15 @@ def quick_centroids(rows: Matrix, k: int, seed: int) -> Matrix:
     return min(found, key=lambda centroids: assign(rows, centroids).inertia)
 
 
-def distinct(rows: Matrix, at_most: int) -> int:
-    """How many rows differ; reads no further than needed to see that ``at_most`` do."""
+def distinct(rows: Matrix, at_most: int, sample_weight: Vector | None = None) -> int:
+    """How many rows differ; reads no further than needed to see that ``at_most`` do.
+
+    With weights, a row of weight 0 does not count.
+    """
     found: set[bytes] = set()
-    for row in rows:
+    for number, row in enumerate(rows):
+        if sample_weight is not None and not sample_weight[number] > 0:
+            continue
         # + 0.0 turns -0.0 into 0.0, which is equal but has other bytes.
         found.add((row + 0.0).tobytes())
         if len(found) == at_most:

@@ -9,7 +9,8 @@ from math import inf
 import numpy as np
 import numpy.typing as npt
 
-from sqlkmeans.clustering.assignment import Labels, Matrix, map_chunks
+from sqlkmeans.clustering.assignment import Labels, Matrix
+from sqlkmeans.clustering.chunks import label_counts, map_chunks
 from sqlkmeans.clustering.numbers import number_text, own_values, short_number
 from sqlkmeans.clustering.preparation import Preparation, PreparedFeature
 from sqlkmeans.clustering.sampling import stratified_rows
@@ -88,7 +89,7 @@ def find_rules(
     list of (Rule or None) of length k
         None where no condition tells the cluster from the rest.
     """
-    sizes = np.bincount(labels, minlength=k)
+    sizes = label_counts(labels, k)
     found = find_conditions(matrix, preparation, labels, k, seed=seed)
     counts = _count(matrix, preparation, labels, found)
     return [
@@ -101,7 +102,7 @@ def find_conditions(
     matrix: Matrix, preparation: Preparation, labels: Labels, k: int, *, seed: int = 0
 ) -> list[Condition | None]:
     """The conditions of the rules of :func:`find_rules`, whose parameters they have."""
-    sizes = np.bincount(labels, minlength=k)
+    sizes = label_counts(labels, k)
     rows = stratified_rows(labels, sizes, SAMPLE_ROWS, seed)
     drawn = labels[rows]
     sample = matrix[rows]

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import numpy.typing as npt
+
+from sqlkmeans.clustering.chunks import rows_where
 
 
 def stratified_rows(
@@ -25,8 +29,14 @@ def stratified_rows(
     rng = np.random.default_rng(seed)
     floor = max(2, at_most // (4 * len(sizes)))
     wanted = np.minimum(sizes, np.maximum(floor, at_most * sizes // sizes.sum()))
-    drawn = [
-        rng.choice(np.flatnonzero(labels == segment), int(count), replace=False)
-        for segment, count in enumerate(wanted)
-    ]
+    drawn = []
+    for segment, (size, count) in enumerate(zip(sizes, wanted)):
+        ranks = rng.choice(int(size), int(count), replace=False)
+        drawn.append(rows_where(len(labels), ranks, partial(_has_label, labels, segment)))
     return np.sort(np.concatenate(drawn))
+
+
+def _has_label(
+    labels: npt.NDArray[np.int32], label: int, start: int, stop: int
+) -> npt.NDArray[np.bool_]:
+    return np.asarray(labels[start:stop] == label)

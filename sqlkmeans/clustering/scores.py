@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import fsum
 
 import numpy as np
 import numpy.typing as npt
 
 from sqlkmeans.clustering.assignment import Assignment, Matrix
+from sqlkmeans.clustering.chunks import map_chunks
 from sqlkmeans.clustering.sampling import stratified_rows
 from sqlkmeans.clustering.threads import one_library_thread
 
@@ -75,9 +77,14 @@ def score(matrix: Matrix, centroids: Matrix, assignment: Assignment, *, seed: in
 def _davies_bouldin(
     centroids: Matrix, assignment: Assignment, sizes: npt.NDArray[np.int64]
 ) -> float | None:
-    distances = np.sqrt(assignment.squared_distances)
-    spread = np.bincount(assignment.labels, weights=distances, minlength=len(sizes)) / sizes
-    return davies_bouldin_of(centroids, spread)
+    labels, squared = assignment.labels, assignment.squared_distances
+
+    def add(start: int, stop: int) -> Matrix:
+        distances = np.sqrt(squared[start:stop])
+        of_chunk = np.bincount(labels[start:stop], weights=distances, minlength=len(sizes))
+        return np.asarray(of_chunk, dtype=np.float64)
+
+    return davies_bouldin_of(centroids, np.sum(map_chunks(len(labels), add), axis=0) / sizes)
 
 
 def davies_bouldin_of(centroids: Matrix, spread: npt.NDArray[np.float64]) -> float | None:
@@ -91,7 +98,14 @@ def davies_bouldin_of(centroids: Matrix, spread: npt.NDArray[np.float64]) -> flo
 
 def _calinski_harabasz(matrix: Matrix, assignment: Assignment, k: int) -> float | None:
     n_rows = len(matrix)
-    total = sum(n_rows * float(np.var(column)) for column in matrix.T)
+    mean = np.sum(map_chunks(n_rows, lambda *ends: matrix[slice(*ends)].sum(axis=0)), axis=0)
+    mean /= n_rows
+
+    def add(start: int, stop: int) -> float:
+        difference = matrix[start:stop] - mean
+        return float(np.einsum("ij,ij->", difference, difference))
+
+    total = fsum(map_chunks(n_rows, add))
     # Rows count alike here, whatever they weigh in the inertia.
     within = float(assignment.squared_distances.sum())
     return calinski_harabasz_of(total, within, n_rows, k)

@@ -6,6 +6,10 @@ import numpy as np
 import numpy.typing as npt
 
 from sqlkmeans.clustering.assignment import Assignment
+from sqlkmeans.clustering.chunks import map_chunks
+
+Rows = npt.NDArray[np.int64]
+Vector = npt.NDArray[np.float64]
 
 #: Typical customers a segment.
 COUNT = 3
@@ -27,14 +31,28 @@ def typical_rows(assignment: Assignment, k: int, count: int = COUNT) -> list[npt
         Of rows equally near, the first ones: those with the lowest keys.
     """
     labels, distances = assignment.labels, assignment.squared_distances
-    order = np.argsort(labels.astype(np.uint16), kind="stable")
-    sizes = assignment.sizes(k)
+
+    def nearest(start: int, stop: int) -> list[tuple[Rows, Vector]]:
+        # Rows of a segment side by side; a stable sort of 16-bit integers is a radix sort.
+        order = np.argsort(labels[start:stop].astype(np.uint16), kind="stable")
+        sizes = np.bincount(labels[start:stop], minlength=k)
+        found = []
+        for end, size in zip(np.cumsum(sizes), sizes):
+            rows = start + order[end - size : end]
+            found.append(_first(rows, distances[rows], count))
+        return found
+
     found = []
-    for end, size in zip(np.cumsum(sizes), sizes):
-        rows = order[end - size : end]
-        own = distances[rows]
-        if size > count:
-            near = np.flatnonzero(own <= np.partition(own, count - 1)[count - 1])
-            rows, own = rows[near], own[near]
-        found.append(rows[np.argsort(own, kind="stable")][:count])
+    for of_segment in zip(*map_chunks(len(labels), nearest)):
+        rows, near = (np.concatenate(part) for part in zip(*of_segment))
+        found.append(_first(rows, near, count)[0])
     return found
+
+
+def _first(rows: Rows, distances: Vector, count: int) -> tuple[Rows, Vector]:
+    """The nearest of some rows, which are ascending where they are equally near."""
+    if len(rows) > count:
+        near = np.flatnonzero(distances <= np.partition(distances, count - 1)[count - 1])
+        rows, distances = rows[near], distances[near]
+    order = np.argsort(distances, kind="stable")[:count]
+    return rows[order], distances[order]

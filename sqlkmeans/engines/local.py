@@ -161,7 +161,7 @@ class LocalEngine(Engine):
     def _take(self, centroids: Matrix, assignment: Assignment) -> None:
         self._centroids, self._assignment = centroids, assignment
         self.inertia = assignment.inertia
-        self.mean_distance = float(np.sqrt(assignment.squared_distances).mean())
+        self.mean_distance = assignment.mean_distance
         self.weight = float(self.rows if self._weights is None else self._weights.sum())
 
     def _prepare(self, preparation: Preparation) -> None:

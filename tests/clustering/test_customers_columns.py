@@ -345,13 +345,13 @@ def test_a_whole_weight_is_as_good_as_repeated_rows(
 @given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=50), st.floats(0, 1))
 def test_a_quantile_of_equal_weights_is_numpys(values: list[float], at: float) -> None:
     column = np.array(values)
-    (found,) = statistics.quantiles(column, [at], np.full(len(values), 2.5))
+    (found,) = statistics.weighted_quantiles(column, [at], np.full(len(values), 2.5))
     assert found == pytest.approx(np.quantile(column, at), rel=1e-6, abs=1e-6)
 
 
 def test_a_weighted_median_lies_where_the_weight_lies() -> None:
     column, weights = np.array([1.0, 2.0, 3.0, 10.0]), np.array([1.0, 1.0, 1.0, 97.0])
-    (median,) = statistics.quantiles(column, [0.5], weights)
+    (median,) = statistics.weighted_quantiles(column, [0.5], weights)
     assert 9 < median <= 10
 
 
