@@ -673,6 +673,107 @@ BEGIN
 END;
 GO
 
+-- functions/switch_obstacle.sql
+IF OBJECT_ID(N'sqlkmeans.switch_obstacle', N'FN') IS NULL
+    EXECUTE (N'CREATE FUNCTION sqlkmeans.switch_obstacle (@definition nvarchar(max))
+        RETURNS nvarchar(400) AS BEGIN RETURN N''''; END;');
+GO
+-- Why a publication changes the segment table of a definition in place, however many labels are
+-- new: the first reason of those below. NULL where the labels may come through a side table and
+-- ALTER TABLE … SWITCH. Knows what the caller may see, so it is asked as the owner.
+ALTER FUNCTION sqlkmeans.switch_obstacle (@definition nvarchar(max))
+RETURNS nvarchar(400)
+AS
+BEGIN
+    DECLARE @target nvarchar(1000) = JSON_VALUE(@definition, '$.target');
+    DECLARE @id int = OBJECT_ID(sqlkmeans.quoted_name(@target, N''), N'U');
+    DECLARE @keys int;
+
+    IF @id IS NULL OR PARSENAME(@target, 3) <> DB_NAME()
+        RETURN N'the segment table is not in this database';
+
+    IF EXISTS (SELECT 1 FROM sys.databases AS d
+               WHERE d.database_id = DB_ID() AND d.is_read_committed_snapshot_on = 1)
+        RETURN N'READ_COMMITTED_SNAPSHOT is on: readers do not wait';
+    -- A transaction in snapshot isolation that began before a switch, and reads the table after
+    -- it, fails with error 3961.
+    IF EXISTS (SELECT 1 FROM sys.databases AS d
+               WHERE d.database_id = DB_ID() AND d.snapshot_isolation_state <> 0)
+        RETURN N'ALLOW_SNAPSHOT_ISOLATION is on: a switch would make transactions in that isolation fail';
+
+    IF EXISTS (SELECT 1 FROM sys.tables AS t
+               WHERE t.object_id = @id
+                 AND (t.is_memory_optimized = 1 OR t.temporal_type <> 0 OR t.is_filetable = 1
+                      OR t.is_external = 1 OR t.uses_ansi_nulls = 0))
+        RETURN N'the segment table is not an ordinary table';
+    IF EXISTS (SELECT 1 FROM sys.tables AS t
+               WHERE t.object_id = @id
+                 AND (t.is_replicated = 1 OR t.is_merge_published = 1 OR t.is_tracked_by_cdc = 1))
+       OR EXISTS (SELECT 1 FROM sys.change_tracking_tables AS k WHERE k.object_id = @id)
+        RETURN N'the segment table is replicated, or its changes are captured or tracked';
+
+    -- Key columns in their order, then those that create_segment_table adds, and none dropped.
+    SELECT @keys = COUNT(*) FROM OPENJSON(@definition, '$.key') AS j;
+    IF @keys <> (SELECT COUNT(*)
+                 FROM OPENJSON(@definition, '$.key') AS j
+                 INNER JOIN sys.columns AS c
+                     ON c.object_id = @id AND c.column_id = CAST(j.[key] AS int) + 1
+                    AND c.name = j.[value] COLLATE DATABASE_DEFAULT)
+       OR 4 <> (SELECT COUNT(*)
+                FROM sys.columns AS c
+                INNER JOIN sys.types AS t ON t.user_type_id = c.user_type_id
+                INNER JOIN (VALUES
+                    (1, N'segment_id', N'int', 0),
+                    (2, N'distance', N'float', 0),
+                    (3, N'run_id', N'bigint', 0),
+                    (4, N'assigned_at', N'datetime2', 6)
+                ) AS m (position, name, type, scale)
+                    ON m.position = c.column_id - @keys
+                   AND m.name = c.name COLLATE DATABASE_DEFAULT
+                   AND m.type = t.name COLLATE DATABASE_DEFAULT
+                WHERE c.object_id = @id AND c.scale = m.scale)
+       OR EXISTS (SELECT 1 FROM sys.columns AS c
+                  WHERE c.object_id = @id
+                    AND (c.column_id > @keys + 4 OR c.user_type_id <> c.system_type_id
+                         OR c.is_nullable = 1 OR c.is_identity = 1 OR c.is_computed = 1
+                         OR c.is_sparse = 1 OR c.is_rowguidcol = 1 OR c.is_masked = 1
+                         OR c.generated_always_type <> 0 OR c.encryption_type IS NOT NULL))
+        RETURN N'the columns of the segment table are not those that a first run makes';
+
+    IF EXISTS (SELECT 1 FROM sys.indexes AS i
+               WHERE i.object_id = @id
+                 AND (i.type <> 1 OR i.is_primary_key = 0 OR i.is_disabled = 1
+                      OR i.ignore_dup_key = 1))
+       OR EXISTS (SELECT 1 FROM sys.fulltext_indexes AS f WHERE f.object_id = @id)
+        RETURN N'the segment table has an index other than a clustered primary key';
+    IF EXISTS (SELECT 1 FROM sys.index_columns AS x
+               WHERE x.object_id = @id AND x.index_id = 1
+                 AND (x.column_id <> x.key_ordinal OR x.is_descending_key = 1))
+       OR @keys <> (SELECT COUNT(*) FROM sys.index_columns AS x
+                    WHERE x.object_id = @id AND x.index_id = 1)
+        RETURN N'the primary key of the segment table is not the key of the definition';
+    IF EXISTS (SELECT 1
+               FROM sys.indexes AS i
+               INNER JOIN sys.data_spaces AS s ON s.data_space_id = i.data_space_id
+               WHERE i.object_id = @id AND s.type <> N'FG')
+        RETURN N'the segment table is partitioned';
+
+    IF EXISTS (SELECT 1 FROM sys.triggers AS t WHERE t.parent_id = @id)
+        RETURN N'the segment table has a trigger, which a switch would not fire';
+    IF EXISTS (SELECT 1 FROM sys.foreign_keys AS f
+               WHERE f.parent_object_id = @id OR f.referenced_object_id = @id)
+       OR EXISTS (SELECT 1 FROM sys.check_constraints AS c WHERE c.parent_object_id = @id)
+        RETURN N'the segment table has a check constraint, or a foreign key from or to it';
+    IF EXISTS (SELECT 1 FROM sys.security_predicates AS p WHERE p.target_object_id = @id)
+        RETURN N'the segment table has a security policy';
+    IF EXISTS (SELECT 1 FROM sys.sql_expression_dependencies AS d
+               WHERE d.referenced_id = @id AND d.is_schema_bound_reference = 1)
+        RETURN N'a view or function is bound to the schema of the segment table';
+
+    RETURN NULL;
+END;
+GO
+
 -- functions/own_ids.sql
 IF OBJECT_ID(N'sqlkmeans.own_ids', N'FN') IS NULL
     EXECUTE (N'CREATE FUNCTION sqlkmeans.own_ids (@last int) RETURNS nvarchar(max)
@@ -901,7 +1002,8 @@ DECLARE @procedure nvarchar(max) = N'ALTER PROCEDURE sqlkmeans.as_owner
     @arrived   bigint        = NULL OUTPUT,
     @moved     bigint        = NULL OUTPUT,
     @departed  bigint        = NULL OUTPUT,
-    @written   bigint        = NULL OUTPUT
+    @written   bigint        = NULL OUTPUT,
+    @switched  bit           = NULL OUTPUT
 ' + @context + N'AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
@@ -910,10 +1012,10 @@ BEGIN
         @statement,
         N''@run_id bigint, @text nvarchar(max), @now datetime2(6), @then datetime2(6),
           @tolerance float, @arrived bigint OUTPUT, @moved bigint OUTPUT,
-          @departed bigint OUTPUT, @written bigint OUTPUT'',
+          @departed bigint OUTPUT, @written bigint OUTPUT, @switched bit OUTPUT'',
         @run_id = @run_id, @text = @text, @now = @now, @then = @then, @tolerance = @tolerance,
         @arrived = @arrived OUTPUT, @moved = @moved OUTPUT,
-        @departed = @departed OUTPUT, @written = @written OUTPUT;
+        @departed = @departed OUTPUT, @written = @written OUTPUT, @switched = @switched OUTPUT;
 END;';
 
 EXECUTE (@procedure);
@@ -1494,6 +1596,26 @@ BEGIN
 END;
 GO
 
+-- procedures/drop_staging.sql
+IF OBJECT_ID(N'sqlkmeans.drop_staging', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.drop_staging AS RETURN 0;');
+GO
+-- Drops a run's staging table, and its side tables where there are any.
+ALTER PROCEDURE sqlkmeans.drop_staging
+    @run_id bigint
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @staging nvarchar(100) = N'staging_' + CAST(@run_id AS nvarchar(20));
+    DECLARE @statement nvarchar(max) = N'DROP TABLE IF EXISTS sqlkmeans.' + QUOTENAME(@staging)
+        + N', sqlkmeans.' + QUOTENAME(@staging + N'_new')
+        + N', sqlkmeans.' + QUOTENAME(@staging + N'_old') + N';';
+
+    EXECUTE sqlkmeans.as_owner @statement = @statement;
+END;
+GO
+
 -- procedures/reclaim_runs.sql
 IF OBJECT_ID(N'sqlkmeans.reclaim_runs', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.reclaim_runs AS RETURN 0;');
@@ -1505,7 +1627,6 @@ AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
 
-    DECLARE @statement nvarchar(max);
     DECLARE @run_id bigint;
 
     WHILE 1 = 1
@@ -1518,9 +1639,7 @@ BEGIN
         IF @run_id IS NULL
             BREAK;
 
-        SET @statement = N'DROP TABLE IF EXISTS sqlkmeans.'
-            + QUOTENAME(N'staging_' + CAST(@run_id AS nvarchar(20))) + N';';
-        EXECUTE sqlkmeans.as_owner @statement = @statement;
+        EXECUTE sqlkmeans.drop_staging @run_id = @run_id;
         EXECUTE sqlkmeans.forget_model @run_id = @run_id;
 
         UPDATE sqlkmeans.run
@@ -1646,13 +1765,74 @@ BEGIN
 END;
 GO
 
+-- procedures/create_side_tables.sql
+IF OBJECT_ID(N'sqlkmeans.create_side_tables', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.create_side_tables AS RETURN 0;');
+GO
+-- Two empty tables that the segment table can be switched with, beside a run's staging table: _new
+-- takes the new labels, _old the earlier ones. @made is 0 where the table cannot be switched.
+ALTER PROCEDURE sqlkmeans.create_side_tables
+    @run_id     bigint,
+    @definition nvarchar(max),
+    @made       bit OUTPUT
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @table nvarchar(1000) =
+        sqlkmeans.quoted_name(JSON_VALUE(@definition, '$.target'), N'');
+    DECLARE @key nvarchar(max) = JSON_QUERY(@definition, '$.key');
+    DECLARE @staging nvarchar(100) = N'staging_' + CAST(@run_id AS nvarchar(20));
+    DECLARE @new nvarchar(200) = N'sqlkmeans.' + QUOTENAME(@staging + N'_new');
+    DECLARE @old nvarchar(200) = N'sqlkmeans.' + QUOTENAME(@staging + N'_old');
+    DECLARE @typed nvarchar(max);
+    DECLARE @columns nvarchar(max);
+    DECLARE @statement nvarchar(max);
+    DECLARE @free bigint;
+
+    EXECUTE sqlkmeans.as_owner
+        @statement = N'SET @arrived = CASE WHEN sqlkmeans.switch_obstacle(@text) IS NULL THEN 1 ELSE 0 END;',
+        @text = @definition, @arrived = @free OUTPUT;
+    SET @made = @free;
+    IF @made = 0
+        RETURN 0;
+
+    -- In the same filegroup and compressed alike, or the switch is refused.
+    CREATE TABLE #place (storage nvarchar(400) COLLATE DATABASE_DEFAULT NOT NULL);
+    EXECUTE sqlkmeans.as_owner
+        @statement = N'
+INSERT INTO #place (storage)
+SELECT CASE p.data_compression WHEN 1 THEN N'' WITH (DATA_COMPRESSION = ROW)''
+        WHEN 2 THEN N'' WITH (DATA_COMPRESSION = PAGE)'' ELSE N'''' END
+    + N'') ON '' + QUOTENAME(s.name)
+FROM sys.indexes AS i
+INNER JOIN sys.partitions AS p ON p.object_id = i.object_id AND p.index_id = i.index_id
+INNER JOIN sys.data_spaces AS s ON s.data_space_id = i.data_space_id
+WHERE i.object_id = OBJECT_ID(@text) AND i.index_id = 1;',
+        @text = @table;
+    EXECUTE sqlkmeans.describe_key @table = @table, @key = @key, @key_columns = @typed OUTPUT;
+
+    SELECT @columns = N' (' + @typed
+        + N'segment_id int NOT NULL, distance float NOT NULL, run_id bigint NOT NULL, '
+        + N'assigned_at datetime2(6) NOT NULL, PRIMARY KEY CLUSTERED ('
+        + sqlkmeans.each_name(@key, N'{}', N', ') + N')' + p.storage + N';'
+    FROM #place AS p;
+    -- A publication that is tried again finds those of its first attempt.
+    SET @statement = N'DROP TABLE IF EXISTS ' + @new + N', ' + @old + N';' + NCHAR(10)
+        + N'CREATE TABLE ' + @new + @columns + NCHAR(10) + N'CREATE TABLE ' + @old + @columns;
+    EXECUTE sqlkmeans.as_owner @statement = @statement;
+END;
+GO
+
 -- procedures/apply_labels.sql
 IF OBJECT_ID(N'sqlkmeans.apply_labels', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.apply_labels AS RETURN 0;');
 GO
 -- Turns a run's staged labels into changes of the segment table and its history. Runs in the
 -- caller's transaction, under the segmentation's lock. Where only changes were staged, customers
--- departed who are staged as departed; else those departed who are not staged.
+-- departed who are staged as departed; else those departed who are not staged. With @switch, the
+-- run has side tables: where more than a fifth of the labels change, all of them go there instead,
+-- and @switched tells the caller to switch the tables.
 ALTER PROCEDURE sqlkmeans.apply_labels
     @segmentation nvarchar(128),
     @target       nvarchar(1000),
@@ -1662,10 +1842,12 @@ ALTER PROCEDURE sqlkmeans.apply_labels
     @now          datetime2(6),
     @tolerance    float,
     @changes_only bit = 0,
+    @switch       bit = 0,
     @arrived      bigint OUTPUT,
     @moved        bigint OUTPUT,
     @departed     bigint OUTPUT,
-    @written      bigint OUTPUT
+    @written      bigint OUTPUT,
+    @switched     bit = NULL OUTPUT
 AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
@@ -1674,6 +1856,8 @@ BEGIN
     DECLARE @history nvarchar(1000) = sqlkmeans.quoted_name(@target, N'_history');
     DECLARE @staging nvarchar(200) =
         N'sqlkmeans.' + QUOTENAME(N'staging_' + CAST(@run_id AS nvarchar(20)));
+    DECLARE @new nvarchar(200) =
+        N'sqlkmeans.' + QUOTENAME(N'staging_' + CAST(@run_id AS nvarchar(20)) + N'_new');
     DECLARE @keys nvarchar(max) = sqlkmeans.each_name(@key, N'{}', N', ');
     DECLARE @staged_keys nvarchar(max) = sqlkmeans.each_name(@key, N's.{}', N', ');
     DECLARE @published_keys nvarchar(max) = sqlkmeans.each_name(@key, N't.{}', N', ');
@@ -1697,8 +1881,10 @@ BEGIN
         EXECUTE sqlkmeans.raise_problems @number = 50002,
             @problems = N'segment_ids: some staged clusters have no segment id';
 
+    -- Before a switch, other writers wait from here on, so that what is compared still stands when
+    -- the tables are switched. Readers do not.
     SET @statement = N'SELECT @arrived = COUNT_BIG(*) FROM (SELECT TOP (1) 1 AS one FROM ' + @table
-        + N') AS t;';
+        + CASE WHEN @switch = 1 THEN N' WITH (TABLOCK, HOLDLOCK)' ELSE N'' END + N') AS t;';
     EXECUTE sqlkmeans.as_owner @statement = @statement, @arrived = @found OUTPUT;
 
     DECLARE @labels nvarchar(max) = N'
@@ -1708,6 +1894,37 @@ INSERT INTO #label (cluster, segment_id)
 SELECT CAST(j.[key] AS int), CAST(j.[value] AS int) FROM OPENJSON(@text) AS j;
 ';
 
+    -- The same labels as the changes in place leave: a row that stays keeps its run and time, and its
+    -- distance unless that moved beyond the tolerance.
+    DECLARE @aside nvarchar(max) = N'IF @changes > 0.2 * (SELECT COUNT_BIG(*) FROM ' + @staging
+        + N' AS s WHERE s.departed = 0)
+BEGIN
+INSERT INTO ' + @new + N' WITH (TABLOCK) (' + @keys
+        + N', segment_id, distance, run_id, assigned_at)
+SELECT ' + @published_keys + N', COALESCE(c.segment_id, t.segment_id),
+    COALESCE(c.distance, t.distance),
+    CASE WHEN c.segment_id <> t.segment_id THEN @run_id ELSE t.run_id END,
+    CASE WHEN c.segment_id <> t.segment_id THEN @now ELSE t.assigned_at END
+FROM ' + @table + N' AS t
+LEFT JOIN #change AS c ON ' + @changed + N'
+WHERE NOT EXISTS (SELECT 1 FROM #departed AS s WHERE ' + @same + N')
+UNION ALL
+SELECT ' + @change_keys + N', c.segment_id, c.distance, @run_id, @now
+FROM #change AS c
+WHERE c.[sqlkmeans previous] IS NULL
+ORDER BY ' + @keys + N';
+SET @switched = 1;
+SET @arrived =
+    (SELECT COUNT_BIG(*) FROM #change AS c WHERE c.[sqlkmeans previous] IS NULL);
+SET @moved =
+    (SELECT COUNT_BIG(*) FROM #change AS c WHERE c.[sqlkmeans previous] <> c.segment_id);
+SET @departed = (SELECT COUNT_BIG(*) FROM #departed);
+SET @written = @changes;
+END;
+ELSE
+';
+
+    SET @switched = 0;
     IF @found = 0
         -- An empty table, loaded in key order under a table lock, is minimally logged where the
         -- recovery model allows it.
@@ -1772,6 +1989,7 @@ DECLARE @any int;
 DECLARE @changes bigint =
     (SELECT COUNT_BIG(*) FROM #change) + (SELECT COUNT_BIG(*) FROM #departed);
 
+' + CASE WHEN @switch = 1 THEN @aside ELSE N'' END + N'BEGIN
 -- Under READ COMMITTED with locks, one statement could otherwise read some rows before and some
 -- after the change. Where READ_COMMITTED_SNAPSHOT is on, nobody waits; where not, readers wait from
 -- here on, so the history is written before.
@@ -1804,6 +2022,7 @@ WHERE c.[sqlkmeans previous] IS NULL;
 SET @arrived = ROWCOUNT_BIG();
 
 SET @written = @written + @moved + @departed + @arrived;
+END;
 DROP TABLE #change;
 DROP TABLE #departed;
 ';
@@ -1812,7 +2031,33 @@ DROP TABLE #departed;
     EXECUTE sqlkmeans.as_owner
         @statement = @statement, @run_id = @run_id, @text = @segment_ids, @now = @now,
         @tolerance = @tolerance, @arrived = @arrived OUTPUT, @moved = @moved OUTPUT,
-        @departed = @departed OUTPUT, @written = @written OUTPUT;
+        @departed = @departed OUTPUT, @written = @written OUTPUT, @switched = @switched OUTPUT;
+END;
+GO
+
+-- procedures/switch_labels.sql
+IF OBJECT_ID(N'sqlkmeans.switch_labels', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.switch_labels AS RETURN 0;');
+GO
+-- Puts a run's new labels in place of the earlier ones without moving a row. Readers of the segment
+-- table wait from here to the commit. Those that were there before are waited for: a minute in
+-- which others may still pass, and then as any writer waits.
+ALTER PROCEDURE sqlkmeans.switch_labels
+    @run_id bigint,
+    @target nvarchar(1000)
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @table nvarchar(1000) = sqlkmeans.quoted_name(@target, N'');
+    DECLARE @staging nvarchar(100) = N'staging_' + CAST(@run_id AS nvarchar(20));
+    DECLARE @statement nvarchar(max) = N'ALTER TABLE ' + @table
+        + N' SWITCH TO sqlkmeans.' + QUOTENAME(@staging + N'_old')
+        + N' WITH (WAIT_AT_LOW_PRIORITY (MAX_DURATION = 1 MINUTES, ABORT_AFTER_WAIT = NONE));'
+        + NCHAR(10) + N'ALTER TABLE sqlkmeans.' + QUOTENAME(@staging + N'_new')
+        + N' SWITCH TO ' + @table + N';';
+
+    EXECUTE sqlkmeans.as_owner @statement = @statement;
 END;
 GO
 
@@ -2055,7 +2300,7 @@ GO
 IF OBJECT_ID(N'sqlkmeans.finish_run', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.finish_run AS RETURN 0;');
 GO
--- Records a run as published, makes its model the active one and drops its staging table.
+-- Records a run as published, makes its model the active one and drops what it staged.
 ALTER PROCEDURE sqlkmeans.finish_run
     @segmentation nvarchar(128),
     @run_id       bigint,
@@ -2068,9 +2313,6 @@ ALTER PROCEDURE sqlkmeans.finish_run
 AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
-
-    DECLARE @statement nvarchar(max) = N'DROP TABLE sqlkmeans.'
-        + QUOTENAME(N'staging_' + CAST(@run_id AS nvarchar(20))) + N';';
 
     UPDATE sqlkmeans.run
     SET status = N'published',
@@ -2089,7 +2331,7 @@ BEGIN
     SET active_run_id = @model_run_id, updated_at = @now
     WHERE name = @segmentation;
 
-    EXECUTE sqlkmeans.as_owner @statement = @statement;
+    EXECUTE sqlkmeans.drop_staging @run_id = @run_id;
 END;
 GO
 
@@ -2812,6 +3054,36 @@ WHERE a.segmentation = N''' + REPLACE(@segmentation, N'''', N'''''')
 END;
 GO
 
+-- procedures/refresh_statistics.sql
+IF OBJECT_ID(N'sqlkmeans.refresh_statistics', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.refresh_statistics AS RETURN 0;');
+GO
+-- A switch counts as no change of a row, so the optimizer would plan by the statistics of the
+-- earlier labels. Where this fails, the run stays published and gets a warning.
+ALTER PROCEDURE sqlkmeans.refresh_statistics
+    @run_id bigint,
+    @target nvarchar(1000)
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @statement nvarchar(max) =
+        N'UPDATE STATISTICS ' + sqlkmeans.quoted_name(@target, N'') + N';';
+
+    BEGIN TRY
+        EXECUTE sqlkmeans.as_owner @statement = @statement;
+    END TRY
+    BEGIN CATCH
+        SET @statement = N'the statistics of the segment table were not updated: ' + ERROR_MESSAGE();
+        IF XACT_STATE() <> 0
+            ROLLBACK TRANSACTION;
+        UPDATE sqlkmeans.run
+        SET warnings = JSON_MODIFY(COALESCE(warnings, N'[]'), 'append $', @statement)
+        WHERE run_id = @run_id;
+    END CATCH;
+END;
+GO
+
 -- procedures/define_segmentation.sql
 IF OBJECT_ID(N'sqlkmeans.define_segmentation', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.define_segmentation AS RETURN 0;');
@@ -3158,6 +3430,9 @@ BEGIN
     DECLARE @statement nvarchar(max);
     DECLARE @now datetime2(6);
     DECLARE @begun datetime2(6) = SYSUTCDATETIME();
+    DECLARE @switch bit = 0;
+    DECLARE @switched bit;
+    DECLARE @failure nvarchar(max);
 
     SELECT @segmentation = r.segmentation, @definition = r.definition, @status = r.status,
         @kind = r.kind
@@ -3216,49 +3491,90 @@ BEGIN
         + QUOTENAME(N'staging_' + CAST(@run_id AS nvarchar(20))) + N';';
     EXECUTE sqlkmeans.take_lock @segmentation = @segmentation;
 
+    -- Side tables are for a publication that brings all labels. In a caller's transaction they
+    -- could not be taken back alone.
+    IF @changes_only = 0 AND @@TRANCOUNT = 0
+        SET @switch = 1;
+
+    -- Once, or a second time without a switch.
+    WHILE 1 = 1
+    BEGIN
+        BEGIN TRY
+            IF @switch = 1
+                EXECUTE sqlkmeans.create_side_tables
+                    @run_id = @run_id, @definition = @definition, @made = @switch OUTPUT;
+
+            BEGIN TRANSACTION;
+
+            EXECUTE sqlkmeans.as_owner @statement = @statement, @arrived = @staged OUTPUT;
+            IF @staged <> @expected
+            BEGIN
+                SET @problems = CAST(@expected AS nvarchar(20)) + N' labels were sent and '
+                    + CAST(@staged AS nvarchar(20)) + N' arrived; nothing was published';
+                EXECUTE sqlkmeans.raise_problems @number = 50004, @problems = @problems;
+            END;
+
+            SET @now = sqlkmeans.publication_time(@segmentation);
+            EXECUTE sqlkmeans.apply_labels
+                @segmentation = @segmentation, @target = @target, @key = @key, @run_id = @run_id,
+                @segment_ids = @segment_ids, @now = @now, @tolerance = @tolerance,
+                @changes_only = @changes_only, @switch = @switch, @arrived = @arrived OUTPUT,
+                @moved = @moved OUTPUT, @departed = @departed OUTPUT, @written = @written OUTPUT,
+                @switched = @switched OUTPUT;
+            IF @changes_only = 1
+                EXECUTE sqlkmeans.check_sizes @target = @target, @publication = @publication;
+            EXECUTE sqlkmeans.store_result @run_id = @run_id, @publication = @publication;
+
+            UPDATE sqlkmeans.segmentation
+            SET definition = @definition, target = @target, last_segment_id = @last_segment_id
+            WHERE name = @segmentation;
+
+            IF @failure IS NOT NULL
+                UPDATE sqlkmeans.run
+                SET warnings = JSON_MODIFY(COALESCE(warnings, N'[]'), 'append $', @failure)
+                WHERE run_id = @run_id;
+
+            -- As late as can be: what follows only writes to rows that this transaction holds.
+            IF @switched = 1
+                EXECUTE sqlkmeans.switch_labels @run_id = @run_id, @target = @target;
+            EXECUTE sqlkmeans.finish_run
+                @segmentation = @segmentation, @run_id = @run_id, @model_run_id = @model_run_id,
+                @now = @now, @arrived = @arrived, @moved = @moved, @departed = @departed,
+                @written = @written;
+
+            UPDATE sqlkmeans.run
+            SET seconds_publish = COALESCE(
+                    seconds_publish, DATEDIFF(millisecond, @begun, SYSUTCDATETIME()) / 1e3),
+                seconds_total = COALESCE(
+                    seconds_total, DATEDIFF(millisecond, started_at, SYSUTCDATETIME()) / 1e3)
+            WHERE run_id = @run_id;
+
+            COMMIT TRANSACTION;
+            BREAK;
+        END TRY
+        BEGIN CATCH
+            SET @failure = ERROR_MESSAGE();
+            IF XACT_STATE() <> 0
+                ROLLBACK TRANSACTION;
+            IF @switch = 0
+            BEGIN
+                EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
+                THROW;
+            END;
+            SET @switch = 0;
+            SET @failure = N'the labels were changed in place, because the switch of tables failed: '
+                + @failure;
+        END CATCH;
+    END;
+
     BEGIN TRY
-        BEGIN TRANSACTION;
-
-        EXECUTE sqlkmeans.as_owner @statement = @statement, @arrived = @staged OUTPUT;
-        IF @staged <> @expected
-        BEGIN
-            SET @problems = CAST(@expected AS nvarchar(20)) + N' labels were sent and '
-                + CAST(@staged AS nvarchar(20)) + N' arrived; nothing was published';
-            EXECUTE sqlkmeans.raise_problems @number = 50004, @problems = @problems;
-        END;
-
-        SET @now = sqlkmeans.publication_time(@segmentation);
-        EXECUTE sqlkmeans.apply_labels
-            @segmentation = @segmentation, @target = @target, @key = @key, @run_id = @run_id,
-            @segment_ids = @segment_ids, @now = @now, @tolerance = @tolerance,
-            @changes_only = @changes_only, @arrived = @arrived OUTPUT, @moved = @moved OUTPUT,
-            @departed = @departed OUTPUT, @written = @written OUTPUT;
-        IF @changes_only = 1
-            EXECUTE sqlkmeans.check_sizes @target = @target, @publication = @publication;
-        EXECUTE sqlkmeans.store_result @run_id = @run_id, @publication = @publication;
-        EXECUTE sqlkmeans.finish_run
-            @segmentation = @segmentation, @run_id = @run_id, @model_run_id = @model_run_id,
-            @now = @now, @arrived = @arrived, @moved = @moved, @departed = @departed,
-            @written = @written;
-
-        UPDATE sqlkmeans.segmentation
-        SET definition = @definition, target = @target, last_segment_id = @last_segment_id
-        WHERE name = @segmentation;
-
-        UPDATE sqlkmeans.run
-        SET seconds_publish = COALESCE(
-                seconds_publish, DATEDIFF(millisecond, @begun, SYSUTCDATETIME()) / 1e3),
-            seconds_total = COALESCE(
-                seconds_total, DATEDIFF(millisecond, started_at, SYSUTCDATETIME()) / 1e3)
-        WHERE run_id = @run_id;
-
-        COMMIT TRANSACTION;
-
         IF @kind = N'fit'
         BEGIN
             EXECUTE sqlkmeans.refresh_function @segmentation = @segmentation, @run_id = @run_id;
             EXECUTE sqlkmeans.refresh_movement @run_id = @run_id;
         END;
+        IF @switched = 1
+            EXECUTE sqlkmeans.refresh_statistics @run_id = @run_id, @target = @target;
         EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
     END TRY
     BEGIN CATCH
@@ -3341,15 +3657,13 @@ BEGIN
 
     DECLARE @problem nvarchar(max) = N'@run_id: ' + COALESCE(CAST(@run_id AS nvarchar(20)), N'NULL')
         + N' given; allowed: a run in sqlkmeans.run';
-    DECLARE @statement nvarchar(max) = N'DROP TABLE IF EXISTS sqlkmeans.'
-        + QUOTENAME(N'staging_' + CAST(@run_id AS nvarchar(20))) + N';';
 
     IF NOT EXISTS (SELECT 1 FROM sqlkmeans.run AS r WHERE r.run_id = @run_id)
         EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problem;
 
     IF EXISTS (SELECT 1 FROM sqlkmeans.run AS r WHERE r.run_id = @run_id AND r.status = N'running')
     BEGIN
-        EXECUTE sqlkmeans.as_owner @statement = @statement;
+        EXECUTE sqlkmeans.drop_staging @run_id = @run_id;
         EXECUTE sqlkmeans.forget_model @run_id = @run_id;
 
         UPDATE sqlkmeans.run

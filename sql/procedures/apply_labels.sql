@@ -3,7 +3,9 @@ IF OBJECT_ID(N'sqlkmeans.apply_labels', N'P') IS NULL
 GO
 -- Turns a run's staged labels into changes of the segment table and its history. Runs in the
 -- caller's transaction, under the segmentation's lock. Where only changes were staged, customers
--- departed who are staged as departed; else those departed who are not staged.
+-- departed who are staged as departed; else those departed who are not staged. With @switch, the
+-- run has side tables: where more than a fifth of the labels change, all of them go there instead,
+-- and @switched tells the caller to switch the tables.
 ALTER PROCEDURE sqlkmeans.apply_labels
     @segmentation nvarchar(128),
     @target       nvarchar(1000),
@@ -13,10 +15,12 @@ ALTER PROCEDURE sqlkmeans.apply_labels
     @now          datetime2(6),
     @tolerance    float,
     @changes_only bit = 0,
+    @switch       bit = 0,
     @arrived      bigint OUTPUT,
     @moved        bigint OUTPUT,
     @departed     bigint OUTPUT,
-    @written      bigint OUTPUT
+    @written      bigint OUTPUT,
+    @switched     bit = NULL OUTPUT
 AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
@@ -25,6 +29,8 @@ BEGIN
     DECLARE @history nvarchar(1000) = sqlkmeans.quoted_name(@target, N'_history');
     DECLARE @staging nvarchar(200) =
         N'sqlkmeans.' + QUOTENAME(N'staging_' + CAST(@run_id AS nvarchar(20)));
+    DECLARE @new nvarchar(200) =
+        N'sqlkmeans.' + QUOTENAME(N'staging_' + CAST(@run_id AS nvarchar(20)) + N'_new');
     DECLARE @keys nvarchar(max) = sqlkmeans.each_name(@key, N'{}', N', ');
     DECLARE @staged_keys nvarchar(max) = sqlkmeans.each_name(@key, N's.{}', N', ');
     DECLARE @published_keys nvarchar(max) = sqlkmeans.each_name(@key, N't.{}', N', ');
@@ -48,8 +54,10 @@ BEGIN
         EXECUTE sqlkmeans.raise_problems @number = 50002,
             @problems = N'segment_ids: some staged clusters have no segment id';
 
+    -- Before a switch, other writers wait from here on, so that what is compared still stands when
+    -- the tables are switched. Readers do not.
     SET @statement = N'SELECT @arrived = COUNT_BIG(*) FROM (SELECT TOP (1) 1 AS one FROM ' + @table
-        + N') AS t;';
+        + CASE WHEN @switch = 1 THEN N' WITH (TABLOCK, HOLDLOCK)' ELSE N'' END + N') AS t;';
     EXECUTE sqlkmeans.as_owner @statement = @statement, @arrived = @found OUTPUT;
 
     DECLARE @labels nvarchar(max) = N'
@@ -59,6 +67,37 @@ INSERT INTO #label (cluster, segment_id)
 SELECT CAST(j.[key] AS int), CAST(j.[value] AS int) FROM OPENJSON(@text) AS j;
 ';
 
+    -- The same labels as the changes in place leave: a row that stays keeps its run and time, and its
+    -- distance unless that moved beyond the tolerance.
+    DECLARE @aside nvarchar(max) = N'IF @changes > 0.2 * (SELECT COUNT_BIG(*) FROM ' + @staging
+        + N' AS s WHERE s.departed = 0)
+BEGIN
+INSERT INTO ' + @new + N' WITH (TABLOCK) (' + @keys
+        + N', segment_id, distance, run_id, assigned_at)
+SELECT ' + @published_keys + N', COALESCE(c.segment_id, t.segment_id),
+    COALESCE(c.distance, t.distance),
+    CASE WHEN c.segment_id <> t.segment_id THEN @run_id ELSE t.run_id END,
+    CASE WHEN c.segment_id <> t.segment_id THEN @now ELSE t.assigned_at END
+FROM ' + @table + N' AS t
+LEFT JOIN #change AS c ON ' + @changed + N'
+WHERE NOT EXISTS (SELECT 1 FROM #departed AS s WHERE ' + @same + N')
+UNION ALL
+SELECT ' + @change_keys + N', c.segment_id, c.distance, @run_id, @now
+FROM #change AS c
+WHERE c.[sqlkmeans previous] IS NULL
+ORDER BY ' + @keys + N';
+SET @switched = 1;
+SET @arrived =
+    (SELECT COUNT_BIG(*) FROM #change AS c WHERE c.[sqlkmeans previous] IS NULL);
+SET @moved =
+    (SELECT COUNT_BIG(*) FROM #change AS c WHERE c.[sqlkmeans previous] <> c.segment_id);
+SET @departed = (SELECT COUNT_BIG(*) FROM #departed);
+SET @written = @changes;
+END;
+ELSE
+';
+
+    SET @switched = 0;
     IF @found = 0
         -- An empty table, loaded in key order under a table lock, is minimally logged where the
         -- recovery model allows it.
@@ -123,6 +162,7 @@ DECLARE @any int;
 DECLARE @changes bigint =
     (SELECT COUNT_BIG(*) FROM #change) + (SELECT COUNT_BIG(*) FROM #departed);
 
+' + CASE WHEN @switch = 1 THEN @aside ELSE N'' END + N'BEGIN
 -- Under READ COMMITTED with locks, one statement could otherwise read some rows before and some
 -- after the change. Where READ_COMMITTED_SNAPSHOT is on, nobody waits; where not, readers wait from
 -- here on, so the history is written before.
@@ -155,6 +195,7 @@ WHERE c.[sqlkmeans previous] IS NULL;
 SET @arrived = ROWCOUNT_BIG();
 
 SET @written = @written + @moved + @departed + @arrived;
+END;
 DROP TABLE #change;
 DROP TABLE #departed;
 ';
@@ -163,6 +204,6 @@ DROP TABLE #departed;
     EXECUTE sqlkmeans.as_owner
         @statement = @statement, @run_id = @run_id, @text = @segment_ids, @now = @now,
         @tolerance = @tolerance, @arrived = @arrived OUTPUT, @moved = @moved OUTPUT,
-        @departed = @departed OUTPUT, @written = @written OUTPUT;
+        @departed = @departed OUTPUT, @written = @written OUTPUT, @switched = @switched OUTPUT;
 END;
 GO

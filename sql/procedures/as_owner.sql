@@ -19,7 +19,8 @@ DECLARE @procedure nvarchar(max) = N'ALTER PROCEDURE sqlkmeans.as_owner
     @arrived   bigint        = NULL OUTPUT,
     @moved     bigint        = NULL OUTPUT,
     @departed  bigint        = NULL OUTPUT,
-    @written   bigint        = NULL OUTPUT
+    @written   bigint        = NULL OUTPUT,
+    @switched  bit           = NULL OUTPUT
 ' + @context + N'AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
@@ -28,10 +29,10 @@ BEGIN
         @statement,
         N''@run_id bigint, @text nvarchar(max), @now datetime2(6), @then datetime2(6),
           @tolerance float, @arrived bigint OUTPUT, @moved bigint OUTPUT,
-          @departed bigint OUTPUT, @written bigint OUTPUT'',
+          @departed bigint OUTPUT, @written bigint OUTPUT, @switched bit OUTPUT'',
         @run_id = @run_id, @text = @text, @now = @now, @then = @then, @tolerance = @tolerance,
         @arrived = @arrived OUTPUT, @moved = @moved OUTPUT,
-        @departed = @departed OUTPUT, @written = @written OUTPUT;
+        @departed = @departed OUTPUT, @written = @written OUTPUT, @switched = @switched OUTPUT;
 END;';
 
 EXECUTE (@procedure);

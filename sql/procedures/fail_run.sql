@@ -24,15 +24,13 @@ BEGIN
 
     DECLARE @problem nvarchar(max) = N'@run_id: ' + COALESCE(CAST(@run_id AS nvarchar(20)), N'NULL')
         + N' given; allowed: a run in sqlkmeans.run';
-    DECLARE @statement nvarchar(max) = N'DROP TABLE IF EXISTS sqlkmeans.'
-        + QUOTENAME(N'staging_' + CAST(@run_id AS nvarchar(20))) + N';';
 
     IF NOT EXISTS (SELECT 1 FROM sqlkmeans.run AS r WHERE r.run_id = @run_id)
         EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problem;
 
     IF EXISTS (SELECT 1 FROM sqlkmeans.run AS r WHERE r.run_id = @run_id AND r.status = N'running')
     BEGIN
-        EXECUTE sqlkmeans.as_owner @statement = @statement;
+        EXECUTE sqlkmeans.drop_staging @run_id = @run_id;
         EXECUTE sqlkmeans.forget_model @run_id = @run_id;
 
         UPDATE sqlkmeans.run

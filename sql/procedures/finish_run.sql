@@ -1,7 +1,7 @@
 IF OBJECT_ID(N'sqlkmeans.finish_run', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.finish_run AS RETURN 0;');
 GO
--- Records a run as published, makes its model the active one and drops its staging table.
+-- Records a run as published, makes its model the active one and drops what it staged.
 ALTER PROCEDURE sqlkmeans.finish_run
     @segmentation nvarchar(128),
     @run_id       bigint,
@@ -14,9 +14,6 @@ ALTER PROCEDURE sqlkmeans.finish_run
 AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
-
-    DECLARE @statement nvarchar(max) = N'DROP TABLE sqlkmeans.'
-        + QUOTENAME(N'staging_' + CAST(@run_id AS nvarchar(20))) + N';';
 
     UPDATE sqlkmeans.run
     SET status = N'published',
@@ -35,6 +32,6 @@ BEGIN
     SET active_run_id = @model_run_id, updated_at = @now
     WHERE name = @segmentation;
 
-    EXECUTE sqlkmeans.as_owner @statement = @statement;
+    EXECUTE sqlkmeans.drop_staging @run_id = @run_id;
 END;
 GO

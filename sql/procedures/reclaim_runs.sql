@@ -8,7 +8,6 @@ AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
 
-    DECLARE @statement nvarchar(max);
     DECLARE @run_id bigint;
 
     WHILE 1 = 1
@@ -21,9 +20,7 @@ BEGIN
         IF @run_id IS NULL
             BREAK;
 
-        SET @statement = N'DROP TABLE IF EXISTS sqlkmeans.'
-            + QUOTENAME(N'staging_' + CAST(@run_id AS nvarchar(20))) + N';';
-        EXECUTE sqlkmeans.as_owner @statement = @statement;
+        EXECUTE sqlkmeans.drop_staging @run_id = @run_id;
         EXECUTE sqlkmeans.forget_model @run_id = @run_id;
 
         UPDATE sqlkmeans.run
