@@ -1085,6 +1085,27 @@ BEGIN
 END;
 GO
 
+-- procedures/add_warning.sql
+IF OBJECT_ID(N'sqlkmeans.add_warning', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.add_warning AS RETURN 0;');
+GO
+-- Adds a sentence to the list of a run's warnings. Without JSON_MODIFY, whose path 'append $' not
+-- every server knows.
+ALTER PROCEDURE sqlkmeans.add_warning
+    @run_id  bigint,
+    @warning nvarchar(max)
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    UPDATE sqlkmeans.run
+    SET warnings = CASE WHEN COALESCE(warnings, N'[]') = N'[]' THEN N'['
+                        ELSE LEFT(warnings, LEN(warnings) - 1) + N', ' END
+        + sqlkmeans.json_text(@warning) + N']'
+    WHERE run_id = @run_id;
+END;
+GO
+
 -- procedures/describe_source.sql
 IF OBJECT_ID(N'sqlkmeans.describe_source', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.describe_source AS RETURN 0;');
@@ -1808,7 +1829,7 @@ SELECT CASE p.data_compression WHEN 1 THEN N'' WITH (DATA_COMPRESSION = ROW)''
 FROM sys.indexes AS i
 INNER JOIN sys.partitions AS p ON p.object_id = i.object_id AND p.index_id = i.index_id
 INNER JOIN sys.data_spaces AS s ON s.data_space_id = i.data_space_id
-WHERE i.object_id = OBJECT_ID(@text) AND i.index_id = 1;',
+WHERE i.object_id = OBJECT_ID(@text) AND i.index_id <= 1;',
         @text = @table;
     EXECUTE sqlkmeans.describe_key @table = @table, @key = @key, @key_columns = @typed OUTPUT;
 
@@ -1920,7 +1941,7 @@ SET @moved =
     (SELECT COUNT_BIG(*) FROM #change AS c WHERE c.[sqlkmeans previous] <> c.segment_id);
 SET @departed = (SELECT COUNT_BIG(*) FROM #departed);
 SET @written = @changes;
-END;
+END
 ELSE
 ';
 
@@ -2896,9 +2917,7 @@ BEGIN
         IF XACT_STATE() = -1
             THROW;
         SET @statement = N'the function ' + @function + N' was not made anew: ' + ERROR_MESSAGE();
-        UPDATE sqlkmeans.run
-        SET warnings = JSON_MODIFY(COALESCE(warnings, N'[]'), 'append $', @statement)
-        WHERE run_id = @run_id;
+        EXECUTE sqlkmeans.add_warning @run_id = @run_id, @warning = @statement;
     END CATCH;
 END;
 GO
@@ -3047,9 +3066,7 @@ WHERE a.segmentation = N''' + REPLACE(@segmentation, N'''', N'''''')
         SET @statement = N'the view segment_movement was not made anew: ' + ERROR_MESSAGE();
         IF XACT_STATE() <> 0
             ROLLBACK TRANSACTION;
-        UPDATE sqlkmeans.run
-        SET warnings = JSON_MODIFY(COALESCE(warnings, N'[]'), 'append $', @statement)
-        WHERE run_id = @run_id;
+        EXECUTE sqlkmeans.add_warning @run_id = @run_id, @warning = @statement;
     END CATCH;
 END;
 GO
@@ -3077,9 +3094,7 @@ BEGIN
         SET @statement = N'the statistics of the segment table were not updated: ' + ERROR_MESSAGE();
         IF XACT_STATE() <> 0
             ROLLBACK TRANSACTION;
-        UPDATE sqlkmeans.run
-        SET warnings = JSON_MODIFY(COALESCE(warnings, N'[]'), 'append $', @statement)
-        WHERE run_id = @run_id;
+        EXECUTE sqlkmeans.add_warning @run_id = @run_id, @warning = @statement;
     END CATCH;
 END;
 GO
@@ -3530,9 +3545,7 @@ BEGIN
             WHERE name = @segmentation;
 
             IF @failure IS NOT NULL
-                UPDATE sqlkmeans.run
-                SET warnings = JSON_MODIFY(COALESCE(warnings, N'[]'), 'append $', @failure)
-                WHERE run_id = @run_id;
+                EXECUTE sqlkmeans.add_warning @run_id = @run_id, @warning = @failure;
 
             -- As late as can be: what follows only writes to rows that this transaction holds.
             IF @switched = 1

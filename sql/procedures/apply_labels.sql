@@ -93,7 +93,7 @@ SET @moved =
     (SELECT COUNT_BIG(*) FROM #change AS c WHERE c.[sqlkmeans previous] <> c.segment_id);
 SET @departed = (SELECT COUNT_BIG(*) FROM #departed);
 SET @written = @changes;
-END;
+END
 ELSE
 ';
 

@@ -40,7 +40,7 @@ SELECT CASE p.data_compression WHEN 1 THEN N'' WITH (DATA_COMPRESSION = ROW)''
 FROM sys.indexes AS i
 INNER JOIN sys.partitions AS p ON p.object_id = i.object_id AND p.index_id = i.index_id
 INNER JOIN sys.data_spaces AS s ON s.data_space_id = i.data_space_id
-WHERE i.object_id = OBJECT_ID(@text) AND i.index_id = 1;',
+WHERE i.object_id = OBJECT_ID(@text) AND i.index_id <= 1;',
         @text = @table;
     EXECUTE sqlkmeans.describe_key @table = @table, @key = @key, @key_columns = @typed OUTPUT;
 

@@ -132,9 +132,7 @@ BEGIN
             WHERE name = @segmentation;
 
             IF @failure IS NOT NULL
-                UPDATE sqlkmeans.run
-                SET warnings = JSON_MODIFY(COALESCE(warnings, N'[]'), 'append $', @failure)
-                WHERE run_id = @run_id;
+                EXECUTE sqlkmeans.add_warning @run_id = @run_id, @warning = @failure;
 
             -- As late as can be: what follows only writes to rows that this transaction holds.
             IF @switched = 1

@@ -36,9 +36,7 @@ BEGIN
         IF XACT_STATE() = -1
             THROW;
         SET @statement = N'the function ' + @function + N' was not made anew: ' + ERROR_MESSAGE();
-        UPDATE sqlkmeans.run
-        SET warnings = JSON_MODIFY(COALESCE(warnings, N'[]'), 'append $', @statement)
-        WHERE run_id = @run_id;
+        EXECUTE sqlkmeans.add_warning @run_id = @run_id, @warning = @statement;
     END CATCH;
 END;
 GO

@@ -77,9 +77,7 @@ WHERE a.segmentation = N''' + REPLACE(@segmentation, N'''', N'''''')
         SET @statement = N'the view segment_movement was not made anew: ' + ERROR_MESSAGE();
         IF XACT_STATE() <> 0
             ROLLBACK TRANSACTION;
-        UPDATE sqlkmeans.run
-        SET warnings = JSON_MODIFY(COALESCE(warnings, N'[]'), 'append $', @statement)
-        WHERE run_id = @run_id;
+        EXECUTE sqlkmeans.add_warning @run_id = @run_id, @warning = @statement;
     END CATCH;
 END;
 GO

@@ -20,9 +20,7 @@ BEGIN
         SET @statement = N'the statistics of the segment table were not updated: ' + ERROR_MESSAGE();
         IF XACT_STATE() <> 0
             ROLLBACK TRANSACTION;
-        UPDATE sqlkmeans.run
-        SET warnings = JSON_MODIFY(COALESCE(warnings, N'[]'), 'append $', @statement)
-        WHERE run_id = @run_id;
+        EXECUTE sqlkmeans.add_warning @run_id = @run_id, @warning = @statement;
     END CATCH;
 END;
 GO

@@ -187,8 +187,8 @@ def test_the_reference_names_every_error_number() -> None:
 
 
 def test_names_enter_a_statement_only_through_variables_that_hold_quoted_ones() -> None:
-    quoted = {"@table", "@history", "@named", "@staging", "@view", "@relation", "@target",
-              "sqlkmeans", "QUOTENAME"}  # fmt: skip
+    quoted = {"@table", "@history", "@named", "@staging", "@new", "@old", "@view", "@relation",
+              "@target", "sqlkmeans", "QUOTENAME"}  # fmt: skip
     seen = 0
     for name in PROCEDURES:
         for entered in re.findall(r"\b(?:FROM|INTO|TABLE|VIEW|JOIN)\s' \+ (@?\w+)", read(name)):

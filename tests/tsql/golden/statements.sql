@@ -23,6 +23,8 @@ CREATE TABLE sqlkmeans.[staging_1] ([customer_id] bigint NOT NULL, cluster int N
 GO
 GRANT SELECT, INSERT ON sqlkmeans.[staging_1] TO sqlkmeans_operator;
 GO
+SET @arrived = CASE WHEN sqlkmeans.switch_obstacle(@text) IS NULL THEN 1 ELSE 0 END;
+GO
 SELECT @arrived = COUNT_BIG(*) FROM sqlkmeans.[staging_1];
 GO
 INSERT INTO #table_column (name, type)
@@ -73,7 +75,7 @@ SET @departed = 0;
 SET @written = @arrived;
 DROP TABLE #label;
 GO
-DROP TABLE sqlkmeans.[staging_1];
+DROP TABLE IF EXISTS sqlkmeans.[staging_1], sqlkmeans.[staging_1_new], sqlkmeans.[staging_1_old];
 GO
 CREATE FUNCTION sqlkmeans.[assign_customers] (@income float, @age float)
 RETURNS TABLE
@@ -154,6 +156,7 @@ WHERE c.[sqlkmeans previous] IS NULL OR c.[sqlkmeans previous] <> c.segment_id;
 DECLARE @any int;
 DECLARE @changes bigint =
     (SELECT COUNT_BIG(*) FROM #change) + (SELECT COUNT_BIG(*) FROM #departed);
+BEGIN
 -- Under READ COMMITTED with locks, one statement could otherwise read some rows before and some
 -- after the change. Where READ_COMMITTED_SNAPSHOT is on, nobody waits; where not, readers wait from
 -- here on, so the history is written before.
@@ -181,6 +184,7 @@ FROM #change AS c
 WHERE c.[sqlkmeans previous] IS NULL;
 SET @arrived = ROWCOUNT_BIG();
 SET @written = @written + @moved + @departed + @arrived;
+END;
 DROP TABLE #change;
 DROP TABLE #departed;
 DROP TABLE #label;
@@ -273,6 +277,7 @@ WHERE c.[sqlkmeans previous] IS NULL OR c.[sqlkmeans previous] <> c.segment_id;
 DECLARE @any int;
 DECLARE @changes bigint =
     (SELECT COUNT_BIG(*) FROM #change) + (SELECT COUNT_BIG(*) FROM #departed);
+BEGIN
 -- Under READ COMMITTED with locks, one statement could otherwise read some rows before and some
 -- after the change. Where READ_COMMITTED_SNAPSHOT is on, nobody waits; where not, readers wait from
 -- here on, so the history is written before.
@@ -300,6 +305,7 @@ FROM #change AS c
 WHERE c.[sqlkmeans previous] IS NULL;
 SET @arrived = ROWCOUNT_BIG();
 SET @written = @written + @moved + @departed + @arrived;
+END;
 DROP TABLE #change;
 DROP TABLE #departed;
 DROP TABLE #label;
@@ -321,8 +327,6 @@ OutputDataSet, publication = run_segmentation(InputDataSet, job)
     @job = @text,
     @publication = @publication OUTPUT;
 INSERT INTO #publication (content) VALUES (@publication);
-GO
-DROP TABLE IF EXISTS sqlkmeans.[staging_1];
 GO
 INSERT INTO sqlkmeans.[staging_1] ([customer_id], cluster, distance) SELECT [customer_id], segment_id, distance FROM [dbo].[customer_segment_history] WHERE valid_from <= @then AND (valid_to IS NULL OR valid_to > @then); SET @arrived = ROWCOUNT_BIG();
 GO
@@ -556,6 +560,7 @@ WHERE c.[sqlkmeans previous] IS NULL OR c.[sqlkmeans previous] <> c.segment_id;
 DECLARE @any int;
 DECLARE @changes bigint =
     (SELECT COUNT_BIG(*) FROM #change) + (SELECT COUNT_BIG(*) FROM #departed);
+BEGIN
 -- Under READ COMMITTED with locks, one statement could otherwise read some rows before and some
 -- after the change. Where READ_COMMITTED_SNAPSHOT is on, nobody waits; where not, readers wait from
 -- here on, so the history is written before.
@@ -583,6 +588,7 @@ FROM #change AS c
 WHERE c.[sqlkmeans previous] IS NULL;
 SET @arrived = ROWCOUNT_BIG();
 SET @written = @written + @moved + @departed + @arrived;
+END;
 DROP TABLE #change;
 DROP TABLE #departed;
 DROP TABLE #label;
@@ -604,4 +610,167 @@ OutputDataSet, publication = run_segmentation(InputDataSet, job)
     @job = @text,
     @publication = @publication OUTPUT;
 INSERT INTO #publication (content) VALUES (@publication);
+GO
+SELECT s.[customer_id], f.segment_id AS [sqlkmeans cluster], f.distance AS [sqlkmeans distance], o.o1 AS [sqlkmeans o1], o.o2 AS [sqlkmeans o2] INTO #scored FROM [dbo].[customer] AS s CROSS APPLY (SELECT CAST(s.[income] AS float) AS o1, CAST(s.[age] AS float) AS o2) AS o CROSS APPLY (SELECT b.segment_id, CASE b.segment_id WHEN 1 THEN N'it''s' WHEN 2 THEN N'older' WHEN 3 THEN N'very high income, much older' END AS segment_name,
+    SQRT(n.squared_distance) AS distance,
+    SQRT((SELECT MIN(v.value) FROM (VALUES (CASE WHEN b.segment_id <> 1 THEN d.d1 END), (CASE WHEN b.segment_id <> 2 THEN d.d2 END), (CASE WHEN b.segment_id <> 3 THEN d.d3 END)) AS v (value))) AS runner_up_distance
+FROM (SELECT COALESCE(o.o1, 0.5e0) AS x1, COALESCE(o.o2, 0.5e0) AS x2) AS x
+CROSS APPLY (SELECT x.x1 AS t1, CASE WHEN 1e0 + x.x2 = 1e0 THEN x.x2 WHEN x.x2 > -1e0 THEN LOG(1e0 + x.x2) * (x.x2 / ((1e0 + x.x2) - 1e0)) END AS t2) AS t
+CROSS APPLY (SELECT (t.t1 - (0.5e0)) / 0.5e0 AS z1, (t.t2 - (0.5e0)) / 0.5e0 AS z2) AS z
+CROSS APPLY (SELECT
+    (z.z1 - (0.5e0)) * (z.z1 - (0.5e0)) + (z.z2 - (0.5e0)) * (z.z2 - (0.5e0)) AS d1,
+    (z.z1 - (0.5e0)) * (z.z1 - (0.5e0)) + (z.z2 - (0.5e0)) * (z.z2 - (0.5e0)) AS d2,
+    (z.z1 - (0.5e0)) * (z.z1 - (0.5e0)) + (z.z2 - (0.5e0)) * (z.z2 - (0.5e0)) AS d3) AS d
+CROSS APPLY (SELECT (SELECT MIN(v.value) FROM (VALUES (d.d1), (d.d2), (d.d3)) AS v (value)) AS squared_distance) AS n
+CROSS APPLY (SELECT CASE n.squared_distance WHEN d.d1 THEN 1 WHEN d.d2 THEN 2 WHEN d.d3 THEN 3 END AS segment_id) AS b) AS f;
+SET @total = ROWCOUNT_BIG();
+INSERT INTO sqlkmeans.[staging_1] ([customer_id], cluster, distance) SELECT s.[customer_id], s.[sqlkmeans cluster], s.[sqlkmeans distance] FROM #scored AS s
+WHERE s.[sqlkmeans cluster] IS NOT NULL;
+SET @rows = ROWCOUNT_BIG();
+INSERT INTO #size (segment_id, size, within_ss)
+SELECT l.cluster, COUNT_BIG(*), SUM(l.distance * l.distance) FROM sqlkmeans.[staging_1] AS l GROUP BY l.cluster;
+INSERT INTO #profile
+    (segment_id, position, mean, deviation, lowest, highest, known, missing)
+SELECT COALESCE(s.[sqlkmeans cluster], 0), v.position, AVG(v.value), STDEVP(v.value),
+    MIN(v.value), MAX(v.value), COUNT_BIG(v.value), COUNT_BIG(*) - COUNT_BIG(v.value)
+FROM #scored AS s
+CROSS APPLY (VALUES (1, s.[sqlkmeans o1]), (2, s.[sqlkmeans o2])) AS v (position, value)
+WHERE s.[sqlkmeans cluster] IS NOT NULL
+GROUP BY GROUPING SETS ((s.[sqlkmeans cluster], v.position), (v.position));
+UPDATE p
+SET median = m.median
+FROM #profile AS p
+INNER JOIN (
+    SELECT r.segment_id, r.position, AVG(r.value) AS median
+    FROM (
+        SELECT g.segment_id, v.position, v.value,
+            ROW_NUMBER() OVER (PARTITION BY g.segment_id, v.position ORDER BY v.value) AS n
+        FROM #scored AS s
+        CROSS APPLY (VALUES (1, s.[sqlkmeans o1]), (2, s.[sqlkmeans o2])) AS v (position, value)
+        CROSS APPLY (VALUES (0), (s.[sqlkmeans cluster])) AS g (segment_id)
+        WHERE s.[sqlkmeans cluster] IS NOT NULL AND v.value IS NOT NULL
+    ) AS r
+    INNER JOIN #profile AS k ON k.segment_id = r.segment_id AND k.position = r.position
+    WHERE r.n IN ((k.known + 1) / 2, (k.known + 2) / 2)
+    GROUP BY r.segment_id, r.position
+) AS m ON m.segment_id = p.segment_id AND m.position = p.position;
+SELECT @mean_distance = AVG(l.distance) FROM sqlkmeans.[staging_1] AS l;
+INSERT INTO #bin (position, bin, customers)
+SELECT v.position, v.bin, COUNT_BIG(*)
+FROM #scored AS s
+CROSS APPLY (VALUES (1, CASE WHEN s.[sqlkmeans o1] IS NULL THEN 0 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 1 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 2 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 3 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 4 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 5 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 6 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 7 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 8 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 9 ELSE 10 END), (2, CASE WHEN s.[sqlkmeans o2] IS NULL THEN 0 WHEN s.[sqlkmeans o2] <= 0.5e0 THEN 1 WHEN s.[sqlkmeans o2] <= 0.5e0 THEN 2 ELSE 3 END)) AS v (position, bin)
+WHERE s.[sqlkmeans cluster] IS NOT NULL
+GROUP BY v.position, v.bin;
+GO
+INSERT INTO #place (storage)
+SELECT CASE p.data_compression WHEN 1 THEN N' WITH (DATA_COMPRESSION = ROW)'
+        WHEN 2 THEN N' WITH (DATA_COMPRESSION = PAGE)' ELSE N'' END
+    + N') ON ' + QUOTENAME(s.name)
+FROM sys.indexes AS i
+INNER JOIN sys.partitions AS p ON p.object_id = i.object_id AND p.index_id = i.index_id
+INNER JOIN sys.data_spaces AS s ON s.data_space_id = i.data_space_id
+WHERE i.object_id = OBJECT_ID(@text) AND i.index_id <= 1;
+GO
+DROP TABLE IF EXISTS sqlkmeans.[staging_1_new], sqlkmeans.[staging_1_old];
+CREATE TABLE sqlkmeans.[staging_1_new] ([customer_id] bigint NOT NULL, segment_id int NOT NULL, distance float NOT NULL, run_id bigint NOT NULL, assigned_at datetime2(6) NOT NULL, PRIMARY KEY CLUSTERED ([customer_id])) ON [PRIMARY];
+CREATE TABLE sqlkmeans.[staging_1_old] ([customer_id] bigint NOT NULL, segment_id int NOT NULL, distance float NOT NULL, run_id bigint NOT NULL, assigned_at datetime2(6) NOT NULL, PRIMARY KEY CLUSTERED ([customer_id])) ON [PRIMARY];
+GO
+SELECT @arrived = COUNT_BIG(*) FROM (SELECT TOP (1) 1 AS one FROM [dbo].[customer_segment] WITH (TABLOCK, HOLDLOCK)) AS t;
+GO
+SET NOCOUNT ON;
+CREATE TABLE #label (cluster int NOT NULL PRIMARY KEY, segment_id int NOT NULL);
+INSERT INTO #label (cluster, segment_id)
+SELECT CAST(j.[key] AS int), CAST(j.[value] AS int) FROM OPENJSON(@text) AS j;
+SELECT s.[customer_id], l.segment_id, s.distance, t.segment_id AS [sqlkmeans previous]
+INTO #change
+FROM sqlkmeans.[staging_1] AS s
+INNER JOIN #label AS l ON l.cluster = s.cluster
+LEFT JOIN [dbo].[customer_segment] AS t ON t.[customer_id] = s.[customer_id]
+WHERE s.departed = 0
+  AND (t.segment_id IS NULL
+       OR t.segment_id <> l.segment_id
+       OR ABS(t.distance - s.distance) > @tolerance);
+SELECT t.[customer_id]
+INTO #departed
+FROM [dbo].[customer_segment] AS t
+WHERE NOT EXISTS (SELECT 1 FROM sqlkmeans.[staging_1] AS s WHERE t.[customer_id] = s.[customer_id] AND s.departed = 0);
+UPDATE t
+SET valid_to = @now
+FROM [dbo].[customer_segment_history] AS t
+INNER JOIN #change AS c ON t.[customer_id] = c.[customer_id]
+WHERE t.valid_to IS NULL
+  AND (c.[sqlkmeans previous] IS NULL OR c.[sqlkmeans previous] <> c.segment_id);
+UPDATE t
+SET valid_to = @now
+FROM [dbo].[customer_segment_history] AS t
+INNER JOIN #departed AS c ON t.[customer_id] = c.[customer_id]
+WHERE t.valid_to IS NULL;
+INSERT INTO [dbo].[customer_segment_history] ([customer_id], segment_id, distance, valid_from, valid_to, run_id)
+SELECT c.[customer_id], c.segment_id, c.distance, @now, NULL, @run_id
+FROM #change AS c
+WHERE c.[sqlkmeans previous] IS NULL OR c.[sqlkmeans previous] <> c.segment_id;
+DECLARE @any int;
+DECLARE @changes bigint =
+    (SELECT COUNT_BIG(*) FROM #change) + (SELECT COUNT_BIG(*) FROM #departed);
+IF @changes > 0.2 * (SELECT COUNT_BIG(*) FROM sqlkmeans.[staging_1] AS s WHERE s.departed = 0)
+BEGIN
+INSERT INTO sqlkmeans.[staging_1_new] WITH (TABLOCK) ([customer_id], segment_id, distance, run_id, assigned_at)
+SELECT t.[customer_id], COALESCE(c.segment_id, t.segment_id),
+    COALESCE(c.distance, t.distance),
+    CASE WHEN c.segment_id <> t.segment_id THEN @run_id ELSE t.run_id END,
+    CASE WHEN c.segment_id <> t.segment_id THEN @now ELSE t.assigned_at END
+FROM [dbo].[customer_segment] AS t
+LEFT JOIN #change AS c ON t.[customer_id] = c.[customer_id]
+WHERE NOT EXISTS (SELECT 1 FROM #departed AS s WHERE t.[customer_id] = s.[customer_id])
+UNION ALL
+SELECT c.[customer_id], c.segment_id, c.distance, @run_id, @now
+FROM #change AS c
+WHERE c.[sqlkmeans previous] IS NULL
+ORDER BY [customer_id];
+SET @switched = 1;
+SET @arrived =
+    (SELECT COUNT_BIG(*) FROM #change AS c WHERE c.[sqlkmeans previous] IS NULL);
+SET @moved =
+    (SELECT COUNT_BIG(*) FROM #change AS c WHERE c.[sqlkmeans previous] <> c.segment_id);
+SET @departed = (SELECT COUNT_BIG(*) FROM #departed);
+SET @written = @changes;
+END
+ELSE
+BEGIN
+-- Under READ COMMITTED with locks, one statement could otherwise read some rows before and some
+-- after the change. Where READ_COMMITTED_SNAPSHOT is on, nobody waits; where not, readers wait from
+-- here on, so the history is written before.
+IF @changes > 0
+    SELECT TOP (1) @any = t.segment_id FROM [dbo].[customer_segment] AS t WITH (TABLOCKX, HOLDLOCK);
+UPDATE t
+SET segment_id = c.segment_id, distance = c.distance, run_id = @run_id, assigned_at = @now
+FROM [dbo].[customer_segment] AS t
+INNER JOIN #change AS c ON t.[customer_id] = c.[customer_id]
+WHERE c.[sqlkmeans previous] <> c.segment_id;
+SET @moved = ROWCOUNT_BIG();
+UPDATE t
+SET distance = c.distance
+FROM [dbo].[customer_segment] AS t
+INNER JOIN #change AS c ON t.[customer_id] = c.[customer_id]
+WHERE c.[sqlkmeans previous] = c.segment_id;
+SET @written = ROWCOUNT_BIG();
+DELETE t
+FROM [dbo].[customer_segment] AS t
+INNER JOIN #departed AS c ON t.[customer_id] = c.[customer_id];
+SET @departed = ROWCOUNT_BIG();
+INSERT INTO [dbo].[customer_segment] ([customer_id], segment_id, distance, run_id, assigned_at)
+SELECT c.[customer_id], c.segment_id, c.distance, @run_id, @now
+FROM #change AS c
+WHERE c.[sqlkmeans previous] IS NULL;
+SET @arrived = ROWCOUNT_BIG();
+SET @written = @written + @moved + @departed + @arrived;
+END;
+DROP TABLE #change;
+DROP TABLE #departed;
+DROP TABLE #label;
+GO
+ALTER TABLE [dbo].[customer_segment] SWITCH TO sqlkmeans.[staging_1_old] WITH (WAIT_AT_LOW_PRIORITY (MAX_DURATION = 1 MINUTES, ABORT_AFTER_WAIT = NONE));
+ALTER TABLE sqlkmeans.[staging_1_new] SWITCH TO [dbo].[customer_segment];
+GO
+UPDATE STATISTICS [dbo].[customer_segment];
 GO
