@@ -200,6 +200,56 @@ def test_a_publication_that_is_refused_is_not_published_in_place_either(switchin
     assert left_over(switching) == []
 
 
+@pytest.mark.parametrize(
+    ("change", "obstacle"),
+    [
+        ("ALTER TABLE {} ADD remark int NULL;", "the columns of the segment table are not those"),
+        ("ALTER TABLE {} ADD CHECK (distance >= 0);", "a check constraint, or a foreign key"),
+        ("CREATE TABLE dbo.buyer_note (buyer nvarchar(20) NOT NULL PRIMARY KEY "
+         "REFERENCES {} ([Schlüssel]));", "a check constraint, or a foreign key"),
+        ("CREATE TRIGGER dbo.buyer_moved ON {} AFTER UPDATE AS SELECT 1;", "has a trigger"),
+        ("CREATE INDEX by_segment ON {} (segment_id);", "an index other than"),
+    ],
+    ids=["column", "check", "foreign key", "trigger", "index"],
+)  # fmt: skip
+def test_what_somebody_put_on_the_table_is_an_obstacle(
+    server: Server, change: str, obstacle: str
+) -> None:
+    define(server, "switched")
+    publish_all(server, "switched", FIRST)
+    ask = "SELECT sqlkmeans.switch_obstacle(definition) FROM sqlkmeans.segmentation;"
+    try:
+        look_at_the_table_only(server, indexes="INDEX" in change)
+        if "INDEX" not in change:
+            assert server.value(ask) is None
+        server.rows(change.format(TARGETS["switched"]))
+        assert obstacle in server.value(ask)
+    finally:
+        server.script(read("functions/switch_obstacle.sql"))
+        server.rows("DROP TABLE IF EXISTS dbo.buyer_note;")
+
+
+def look_at_the_table_only(server: Server, *, indexes: bool) -> None:
+    """Have the function ask nothing of the database, nor what this server's catalog lacks."""
+    text = read("functions/switch_obstacle.sql")
+    gone = [
+        ("    IF EXISTS (SELECT 1 FROM sys.databases", "    IF EXISTS (SELECT 1 FROM sys.tables")
+    ]
+    if not server.has("sys.security_predicates"):
+        gone += [("    IF EXISTS (SELECT 1 FROM sys.security_predicates", "    RETURN NULL;")]
+    clustered = server.value(
+        "SELECT COUNT(*) FROM sys.indexes AS i "
+        "WHERE i.object_id = OBJECT_ID(N'sqlkmeans.run') AND i.index_id = 1;"
+    )
+    if not clustered and not indexes:
+        gone += [("    IF EXISTS (SELECT 1 FROM sys.indexes",
+                  "    IF EXISTS (SELECT 1 FROM sys.triggers")]  # fmt: skip
+    for first, following in gone:
+        start = text.index(first)
+        text = text[:start] + text[text.index(following, start) :]
+    server.script(text)
+
+
 def test_where_readers_do_not_wait_nothing_is_switched(server: Server) -> None:
     define(server, "switched")
     obstacle = "SELECT sqlkmeans.switch_obstacle(definition) FROM sqlkmeans.segmentation;"
