@@ -24,6 +24,10 @@ BEGIN
     IF EXISTS (SELECT 1 FROM sys.databases AS d
                WHERE d.database_id = DB_ID() AND d.snapshot_isolation_state <> 0)
         RETURN N'ALLOW_SNAPSHOT_ISOLATION is on: a switch would make transactions in that isolation fail';
+    -- There the lock of a switch waits for every query, and all later changes wait behind it.
+    IF EXISTS (SELECT 1 FROM sys.databases AS d
+               WHERE d.database_id = DB_ID() AND d.replica_id IS NOT NULL)
+        RETURN N'the database is in an availability group: a switch could hold up a readable replica';
 
     IF EXISTS (SELECT 1 FROM sys.tables AS t
                WHERE t.object_id = @id

@@ -145,7 +145,9 @@ def left_over(server: Server) -> list[str]:
 def publish_both(server: Server, name: str) -> tuple[Any, ...]:
     define(server, name)
     assert publish_all(server, name, FIRST) == (7, 0, 0, 7)
-    return publish_all(server, name, SECOND)
+    # The same customer, unless the collation tells the letters apart.
+    d = server.value("SELECT CASE WHEN N'D' = N'd' THEN N'D' ELSE N'd' END;")
+    return publish_all(server, name, [(d if row[0] == "D" else row[0], *row[1:]) for row in SECOND])
 
 
 def test_a_switch_leaves_what_changes_in_place_leave(switching: Server) -> None:
