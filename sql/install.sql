@@ -3270,7 +3270,9 @@ BEGIN
         + N',"changed_by":' + sqlkmeans.json_text(@changed_by)
         + N',"engine":' + sqlkmeans.json_text(COALESCE(@engine, N''))
         + N',"sample_rows":' + CAST(COALESCE(@sample_rows, 0) AS nvarchar(20))
-        + N',"min_group":' + CAST(COALESCE(@min_group, 0) AS nvarchar(20)) + N'}';
+        + N',"min_group":' + CAST(COALESCE(@min_group, 0) AS nvarchar(20))
+        -- The client's own: a definition file has it.
+        + N',"memory_limit":null}';
 
     EXECUTE sqlkmeans.check_definition
         @segmentation = @segmentation, @definition = @definition,

@@ -24,6 +24,7 @@ from pydantic_core import ErrorDetails
 
 from sqlkmeans.clustering.preparation import Feature, features_from_definition
 from sqlkmeans.errors import DefinitionError
+from sqlkmeans.memory import check_memory_limit
 from sqlkmeans.sqltext import parse_name, parse_source
 
 if sys.version_info >= (3, 11):
@@ -71,6 +72,9 @@ def _check_k(value: Any) -> Any:
 
 
 Quantiles = Annotated[tuple[float, float], AfterValidator(_check_quantiles)]
+
+
+MemoryLimit = Annotated[int, PlainValidator(check_memory_limit)]
 
 
 class FeatureDefinition(_Strict):
@@ -182,6 +186,9 @@ class Segmentation(_Strict):
         ``pushdown`` reads; 0 lets it read none.
     min_group : int, default=10
         With ``sample_rows=0``, nothing about fewer customers leaves the database.
+    memory_limit : int or str, optional
+        What a run with ``engine="local"`` may take: bytes, or text such as ``1GiB``. Rows that
+        need more are kept in files. By default they may take half of what is free.
 
     Raises
     ------
@@ -213,6 +220,7 @@ class Segmentation(_Strict):
     engine: Literal["local", "pushdown", "in_database", "tsql"] = "local"
     sample_rows: Annotated[int, Field(strict=True, ge=0, le=10_000_000)] = 100_000
     min_group: Annotated[int, Field(strict=True, ge=2, le=100_000)] = 10
+    memory_limit: MemoryLimit | None = None
 
     @field_validator("source")
     @classmethod

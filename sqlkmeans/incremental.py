@@ -12,7 +12,7 @@ from sqlkmeans.clustering.profile import EVERYONE
 from sqlkmeans.database import Database, Publication
 from sqlkmeans.database.interface import Row
 from sqlkmeans.definition import Segmentation
-from sqlkmeans.engines.local import LocalEngine
+from sqlkmeans.engines import Engine, NoRows
 from sqlkmeans.model import SegmentModel
 from sqlkmeans.progress import Progress
 
@@ -68,6 +68,7 @@ def assign_changes(
     model_run_id: int,
     run_id: int,
     seen: Seen,
+    engine: Engine,
     progress: Progress,
 ) -> Publication:
     """Label what changed and stage it; the sizes of the segments are counted, not their means.
@@ -79,15 +80,16 @@ def assign_changes(
     """
     source = database.changed_source(segmentation, seen.high_water)
     changed = segmentation.model_copy(update={"source": source})
-    engine = LocalEngine()
+    none = False
     with progress.step("read") as advance:
-        with database.open_source(changed, model.columns) as rows:
-            read = rows.row_count
-            if read:
-                engine.read(rows, segmentation.key, advance)
-    if read:
+        try:
+            engine.open(database, changed, model.columns, advance)
+        except NoRows:
+            none = True
+    if not none:
         with progress.step("assign"):
             engine.label(model.preparation, model.centroids)
+    read = 0 if none else engine.rows
     with progress.step("publish"):
         if read:
             engine.stage(database, segmentation, run_id)
@@ -109,7 +111,7 @@ def assign_changes(
         model_run_id=model_run_id,
         run={
             "k": len(model.segment_ids), "rows": total, "skipped": 0, "inertia": inertia,
-            "warnings": json.dumps([told]),
+            "warnings": json.dumps([told, *engine.notes]),
             **{f"seconds_{step}": seconds[step] for step in ("read", "fit", "assign")},
         },
         tables=_carried_over(database, seen.run_id, {**held, EVERYONE: (total, inertia)}),

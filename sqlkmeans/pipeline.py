@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
@@ -78,6 +78,7 @@ def run(
                 tuple(names[segment_id] for segment_id in segment_ids),
             )  # fmt: skip
             warnings = found.warnings(segment_ids) + fit.findings + watched.warnings
+            warnings += [*engine.notes, *database.publish_notes(segmentation, engine.rows)]
             database.publish(
                 segmentation,
                 Publication(
@@ -119,13 +120,14 @@ def assign(
         seen = _high_water(database, segmentation)
         before = last_seen(database, segmentation, model_run_id) if seen else None
         if isinstance(before, Seen):
-            changes = assign_changes(
-                database, segmentation, model, model_run_id, run_id, before, progress
-            )
-            with progress.step("publish"):
-                last = _last_segment_id(database, segmentation)
-                changes = replace(changes, run={**changes.run, **seen}, last_segment_id=last)
-                database.publish(segmentation, changes)
+            with closing(open_engine(segmentation.engine)) as engine:
+                changes = assign_changes(
+                    database, segmentation, model, model_run_id, run_id, before, engine, progress
+                )
+                with progress.step("publish"):
+                    last = _last_segment_id(database, segmentation)
+                    changes = replace(changes, run={**changes.run, **seen}, last_segment_id=last)
+                    database.publish(segmentation, changes)
             return run_result(database, run_id, progress.rounded())
         read_all = [f"all rows were read: {before}"] if before else []
         with _opened(database, segmentation, model.columns, progress) as engine:
@@ -143,7 +145,8 @@ def assign(
                     segmentation, found.facts(run_id, segmentation), fit, moves,
                     _arrived_since(database, segmentation, model_run_id),
                 )  # fmt: skip
-                warnings = found.warnings(segment_ids) + watched.warnings
+                warnings = [*found.warnings(segment_ids), *watched.warnings, *engine.notes]
+                warnings += database.publish_notes(segmentation, engine.rows)
                 database.publish(
                     segmentation,
                     Publication(

@@ -43,6 +43,10 @@ Url = Annotated[
     Optional[str],
     typer.Option("--url", help="Database URL. Default: SQLKMEANS_URL, then the definition file."),
 ]
+MemoryLimit = Annotated[
+    Optional[str],
+    typer.Option(help="What the process may take, such as 1GiB, instead of the definition's."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No words but errors.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Tell more, tracebacks included.")]
@@ -57,6 +61,11 @@ def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"sqlkmeans {__version__}")
         raise typer.Exit
+
+
+def _given(**options: object) -> dict[str, object]:
+    """What was given of the options that stand for a key of the definition."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 @app.callback()
@@ -122,6 +131,7 @@ def run(
     engine: Annotated[
         Optional[str], typer.Option(help="Engine instead of the definition's.")
     ] = None,
+    memory_limit: MemoryLimit = None,
     as_json: Json = False, quiet: Quiet = False, verbose: Verbose = False,
 ) -> None:  # fmt: skip
     """Read, cluster and publish: fit a new model and label every customer."""
@@ -129,7 +139,7 @@ def run(
     from sqlkmeans.cli.jobs import each_segmentation
     from sqlkmeans.cli.output import Output
 
-    changes = {"engine": engine} if engine else {}
+    changes = _given(engine=engine, memory_limit=memory_limit)
     each_segmentation(
         pipeline.run, Output.run, definition, segmentation, url, changes, as_json, quiet, verbose
     )
@@ -138,6 +148,7 @@ def run(
 @app.command()
 def assign(
     definition: DefinitionArgument = None, segmentation: Names = None, url: Url = None,
+    memory_limit: MemoryLimit = None,
     as_json: Json = False, quiet: Quiet = False, verbose: Verbose = False,
 ) -> None:  # fmt: skip
     """Label new, changed and departed customers with the stored model; no refit."""
@@ -146,8 +157,9 @@ def assign(
     from sqlkmeans.cli.output import Output
 
     each_segmentation(
-        pipeline.assign, Output.run, definition, segmentation, url, {}, as_json, quiet, verbose
-    )
+        pipeline.assign, Output.run, definition, segmentation, url,
+        _given(memory_limit=memory_limit), as_json, quiet, verbose,
+    )  # fmt: skip
 
 
 @app.command("choose-k")
@@ -159,6 +171,7 @@ def choose_k(
     k_max: Annotated[
         Optional[int], typer.Option(help="Most segments. Default: the definition's.")
     ] = None,
+    memory_limit: MemoryLimit = None,
     plot: Annotated[
         Optional[str], typer.Option(help="Draw the scores as a PNG in this file.")
     ] = None,
@@ -168,8 +181,7 @@ def choose_k(
     from sqlkmeans.cli import choose_k as choosing
     from sqlkmeans.cli.jobs import each_segmentation
 
-    asked = {"k_min": k_min, "k_max": k_max}
-    changes = {name: value for name, value in asked.items() if value is not None}
+    changes = _given(k_min=k_min, k_max=k_max, memory_limit=memory_limit)
     each_segmentation(
         choosing.job(plot), choosing.show, definition, segmentation, url, changes, as_json, quiet,
         verbose, only_one="--plot" if plot else None,

@@ -100,11 +100,26 @@ class _TerminalProgress(Progress):
     @contextmanager
     def shown(self, name: str, total: int | None) -> Iterator[Advance]:
         from rich.console import Console
-        from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            SpinnerColumn,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
         from rich.progress import Progress as Bars
 
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(),
-                   TimeElapsedColumn())  # fmt: skip
+        columns = [SpinnerColumn(), TextColumn("{task.description}"), BarColumn()]
+        if total is None:
+            columns.append(TimeElapsedColumn())
+        else:
+            columns += [
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TextColumn("of"),
+                TimeRemainingColumn(),
+            ]
         with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
             task = bars.add_task(name, total=total)
             yield lambda done: bars.advance(task, done)

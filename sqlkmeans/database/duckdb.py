@@ -19,7 +19,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.pool import StaticPool
 
 from sqlkmeans._version import __version__
-from sqlkmeans.database import duckdb_changes, tables
+from sqlkmeans.database import duckdb_changes, duckdb_settings, tables
 from sqlkmeans.database.catalog import Catalog
 from sqlkmeans.database.duckdb_labels import UNCHANGED, KeyColumn, LabelTables, staging_name
 from sqlkmeans.database.duckdb_workspace import DuckDBWorkspace
@@ -134,6 +134,26 @@ class DuckDBDatabase(Database):
             Finding("schema sqlkmeans", None if version == 0 else version == newest, schema),
         ]
 
+    @contextmanager
+    def limited_memory(self, limit: int) -> Iterator[None]:
+        # By another connection to the same database: a query's result may be open on this one.
+        with self._native.cursor() as other:
+            before = duckdb_settings.lower(other, limit)
+            try:
+                yield
+            finally:
+                duckdb_settings.restore(other, before)
+
+    def publish_notes(self, segmentation: Segmentation, rows: int) -> list[str]:
+        if self.describe_table(segmentation.target) or duckdb_settings.index_fits(
+            self._native, rows
+        ):
+            return []
+        return [
+            f"{segmentation.target} has no primary key: DuckDB keeps its index in memory, and "
+            f"memory_limit is too low for one of {rows:,} keys; the run found every key once"
+        ]
+
     # A source
 
     def describe(self, source: str) -> list[Column]:
@@ -163,6 +183,8 @@ class DuckDBDatabase(Database):
         segmentation: Segmentation,
         features: Sequence[str],
         customer: Sequence[str] | None = None,
+        *,
+        in_order: bool = False,
     ) -> Iterator[Source]:
         relation, parameters = _relation(segmentation.source), None
         if customer is not None:
@@ -172,19 +194,20 @@ class DuckDBDatabase(Database):
         values = self._feature_values(segmentation, features)
         if segmentation.sample_weight is not None:
             values.append(f"CAST({quote(segmentation.sample_weight)} AS double)")
+        order = f" ORDER BY {keys}" if in_order else ""
         with self._engine.begin():
             try:
                 counted = self._native.execute(
                     f"SELECT COUNT(*) FROM {relation}", parameters
                 ).fetchone()
                 reader = self._native.execute(
-                    f"SELECT {keys}, {', '.join(values)} FROM {relation}", parameters
+                    f"SELECT {keys}, {', '.join(values)} FROM {relation}{order}", parameters
                 ).to_arrow_reader(BATCH_ROWS)
             except duckdb.Error as error:
                 raise DataError(f"source: {_first_line(error)}") from None
             batches = self._batches(reader, len(segmentation.key), len(features))
-            # Sorting here would hold every column once more; the reader sorts where it has to.
-            yield Source(counted[0] if counted else 0, batches, in_key_order=False)
+            # Sorting here would hold every column once more; the reader sorts where it can.
+            yield Source(counted[0] if counted else 0, batches, in_key_order=in_order)
 
     def _feature_values(self, segmentation: Segmentation, features: Sequence[str]) -> list[str]:
         """How a query reads each feature, as :class:`Batch` says."""

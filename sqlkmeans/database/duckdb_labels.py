@@ -8,6 +8,7 @@ from datetime import datetime
 
 import duckdb
 
+from sqlkmeans.database.duckdb_settings import index_fits
 from sqlkmeans.database.interface import Counts
 from sqlkmeans.errors import DataError
 from sqlkmeans.sqltext import Name, quote, quote_name
@@ -228,8 +229,9 @@ class LabelTables:
             f"FROM {labels} AS new",
             run=run_id, now=now,
         )  # fmt: skip
-        # The index is built in one go: twice as fast as row by row during the insert.
-        self._native.execute(f"ALTER TABLE {self.target} ADD PRIMARY KEY ({self._key_list})")
+        if index_fits(self._native, arrived):
+            # In one go: twice as fast as row by row during the insert.
+            self._native.execute(f"ALTER TABLE {self.target} ADD PRIMARY KEY ({self._key_list})")
         # A history that outlived its target goes on from here.
         self._write(f"UPDATE {self.history} SET valid_to = $now WHERE valid_to IS NULL", now=now)
         self._open_history(f"{labels} AS new", run_id, now)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -283,6 +283,14 @@ class Database(ABC):
         """Drop the job that :meth:`schedule` made."""
         raise DatabaseError(f"{self.safe_url}: only SQL Server has an Agent")
 
+    def limited_memory(self, limit: int) -> AbstractContextManager[object]:
+        """Let the database take at most so many bytes of this process's memory."""
+        return nullcontext()
+
+    def publish_notes(self, segmentation: Segmentation, rows: int) -> list[str]:
+        """What publishing so many labels will do otherwise than people expect, in words."""
+        return []
+
     # A source
 
     @abstractmethod
@@ -305,6 +313,8 @@ class Database(ABC):
         segmentation: Segmentation,
         features: Sequence[str],
         customer: Sequence[str] | None = None,
+        *,
+        in_order: bool = False,
     ) -> AbstractContextManager[Source]:
         """Open the source for reading the key, ``features`` and the sample weight.
 
@@ -316,6 +326,8 @@ class Database(ABC):
         features : sequence of str
         customer : sequence of str, optional
             The values of a key as text: only this customer is read, who need not be there.
+        in_order : bool, default=False
+            Let the database sort the rows by key, also where it would leave that to the reader.
 
         Raises
         ------

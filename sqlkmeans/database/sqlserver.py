@@ -232,6 +232,8 @@ class SQLServerDatabase(Database):
         segmentation: Segmentation,
         features: Sequence[str],
         customer: Sequence[str] | None = None,
+        *,
+        in_order: bool = False,
     ) -> Iterator[Source]:
         columns = {column.name: column for column in self._columns(segmentation.source)}
         keys = [columns[name] for name in segmentation.key]

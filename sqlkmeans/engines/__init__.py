@@ -1,6 +1,6 @@
 """Where the arithmetic happens."""
 
-from sqlkmeans.engines.base import Engine, Explanation, Fit
+from sqlkmeans.engines.base import Engine, Explanation, Fit, NoRows
 
 
 def open_engine(name: str) -> Engine:
@@ -17,4 +17,4 @@ def open_engine(name: str) -> Engine:
     raise ValueError(f"engine {name!r} given; allowed here: local, pushdown")
 
 
-__all__ = ["Engine", "Explanation", "Fit", "open_engine"]
+__all__ = ["Engine", "Explanation", "Fit", "NoRows", "open_engine"]

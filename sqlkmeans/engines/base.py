@@ -18,6 +18,7 @@ from sqlkmeans.clustering.rules import Rule
 from sqlkmeans.clustering.scores import Scores
 from sqlkmeans.database.interface import Database
 from sqlkmeans.definition import Segmentation
+from sqlkmeans.errors import DataError
 from sqlkmeans.progress import Advance
 
 
@@ -75,6 +76,10 @@ class Explanation:
     typical: list[list[TypicalCustomer]] = field(default_factory=list)
 
 
+class NoRows(DataError):
+    """The source has none."""
+
+
 class Engine(ABC):
     """Takes a source once, then fits or takes a model, then labels and describes the rows."""
 
@@ -89,6 +94,8 @@ class Engine(ABC):
     mean_distance: float | None = None
     #: Sum of the weights of the labelled rows: their number, where each counts 1.
     weight: float
+    #: What people should know of how the rows were kept, in words.
+    notes: Sequence[str] = ()
 
     @abstractmethod
     def open(
@@ -102,8 +109,10 @@ class Engine(ABC):
 
         Raises
         ------
+        NoRows
+            If there are none.
         DataError
-            If there are none, or a key is NULL or not unique.
+            If a key is NULL or not unique.
         """
 
     def close(self) -> None:  # noqa: B027

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sqlkmeans.engines.storage import CHUNK, Batches
 from sqlkmeans.errors import DataError
 
 
@@ -21,31 +22,27 @@ class KeyCollector:
     ----------
     names : sequence of str
         The key columns.
+    kept : Batches
+        Where they are kept.
     """
 
-    def __init__(self, names: Sequence[str]) -> None:
+    def __init__(self, names: Sequence[str], kept: Batches) -> None:
         self._name = ", ".join(names)
-        self._batches: list[pa.RecordBatch] = []
-        self._increasing = True
+        self._kept = kept
+        self._last: pa.RecordBatch | None = None
+        #: Whether each key was greater than the one before.
+        self.ascending = True
         self._nulls = 0
         self.keys = pa.table({})
 
     def add(self, keys: pa.RecordBatch) -> None:
-        """Take the keys of the next rows."""
-        if not keys.num_rows:
-            return
+        """Take the keys of the next rows, of one or more."""
         self._nulls += sum(column.null_count for column in keys.columns)
-        # A column of an imported batch keeps all of the batch alive, features too; a copy of the
-        # keys lets the rest go.
-        copied = [pa.concat_arrays([column, column.slice(0, 0)]) for column in keys.columns]
-        batch = pa.RecordBatch.from_arrays(copied, names=keys.schema.names)
-        if self._increasing and not self._nulls:
-            if self._batches:
-                last = self._batches[-1]
-                pair = _joined(last.slice(last.num_rows - 1), batch.slice(0, 1))
-                self._increasing = _strictly_increasing(pair)
-            self._increasing = self._increasing and _strictly_increasing(batch)
-        self._batches.append(batch)
+        if self.ascending and not self._nulls:
+            between = self._last is None or _strictly_increasing(_joined(self._last, keys[:1]))
+            self.ascending = between and _strictly_increasing(keys)
+        self._last = _copied(keys[-1:])
+        self._kept.add(keys)
 
     def finish(self, *, sort: bool) -> npt.NDArray[np.int64] | None:
         """Check the keys, and set ``keys`` to all of them.
@@ -65,11 +62,10 @@ class KeyCollector:
         DataError
             If a key is NULL or not unique.
         """
-        self.keys = pa.Table.from_batches(self._batches)
-        self._batches = []
+        self.keys = self._kept.table()
         if self._nulls:
             raise DataError(f"key {self._name}: {self._nulls:,} NULL; a key identifies a customer")
-        if self._increasing:
+        if self.ascending:
             return None
         order = None
         if sort:
@@ -80,24 +76,41 @@ class KeyCollector:
         return None if order is None else order.to_numpy().astype(np.int64)
 
     def _refuse_repeats(self) -> None:
-        keys = self.keys.combine_chunks()
-        same: pa.ChunkedArray | None = None
-        for column in keys.columns:
-            equal = pc.equal(column.slice(1), column.slice(0, len(column) - 1))
-            same = equal if same is None else pc.and_(same, equal)
-        repeats = pc.sum(same).as_py() or 0
+        repeats, example = 0, ""
+        last: pa.RecordBatch | None = None
+        for batch in self.keys.to_batches(max_chunksize=CHUNK):
+            rows = batch if last is None else _joined(last, batch)
+            same = _equals_the_one_before(rows)
+            found = pc.sum(same).as_py() or 0
+            if found and not repeats:
+                row = rows.slice(pc.index(same, True).as_py(), 1).to_pylist()[0]
+                example = ", ".join(str(value) for value in row.values())
+            repeats += found
+            last = batch[-1:]
         if repeats:
-            row = keys.slice(pc.index(same, True).as_py(), 1).to_pylist()[0]
-            example = ", ".join(str(value) for value in row.values())
             raise DataError(
                 f"key {self._name}: not unique; {repeats:,} rows repeat the key of another "
                 f"(for example {example}); aggregate in the source, or add a key column"
             )
 
 
+def _copied(keys: pa.RecordBatch) -> pa.RecordBatch:
+    """The same rows in memory of their own, which keep no others alive."""
+    return _joined(keys, keys[:0])
+
+
 def _joined(first: pa.RecordBatch, second: pa.RecordBatch) -> pa.RecordBatch:
     columns = [pa.concat_arrays(pair) for pair in zip(first.columns, second.columns)]
     return pa.RecordBatch.from_arrays(columns, names=first.schema.names)
+
+
+def _equals_the_one_before(keys: pa.RecordBatch) -> pa.Array:
+    """Whether each row's key, from the second on, is that of the row before."""
+    same: pa.Array | None = None
+    for column in keys.columns:
+        equal = pc.equal(column.slice(1), column.slice(0, len(column) - 1))
+        same = equal if same is None else pc.and_(same, equal)
+    return same
 
 
 def _strictly_increasing(keys: pa.RecordBatch) -> bool:
@@ -114,7 +127,8 @@ def _strictly_increasing(keys: pa.RecordBatch) -> bool:
 
 def key_texts(keys: pa.Table, rows: npt.NDArray[np.int64]) -> list[str]:
     """The keys of some rows, each a JSON list of texts that say every value exactly."""
-    return _json_lists(keys.take(pa.array(rows)))
+    # Not by take(), which would join all chunks first.
+    return _json_lists(pa.concat_tables([keys[:0], *(keys.slice(row, 1) for row in rows)]))
 
 
 def key_texts_of(rows: Sequence[Sequence[Any]]) -> list[str]:
