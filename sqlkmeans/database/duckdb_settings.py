@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import duckdb
 
 from sqlkmeans.memory import parse_bytes
@@ -19,7 +21,9 @@ def lower(connection: duckdb.DuckDBPyConnection, limit: int) -> Settings:
     """Set a memory limit, where there is none that is lower; returns what was set before."""
     before = {name: _value(connection, name) for name in ("memory_limit", "threads")}
     if limit < parse_bytes(before["memory_limit"]):
-        connection.execute(f"SET GLOBAL memory_limit = '{int(limit)}B'")
+        # A database in memory can hold more than that already.
+        with suppress(duckdb.OutOfMemoryException):
+            connection.execute(f"SET GLOBAL memory_limit = '{int(limit)}B'")
     threads = max(1, min(int(before["threads"]), limit // THREAD_BYTES))
     connection.execute(f"SET GLOBAL threads = {threads}")
     return before

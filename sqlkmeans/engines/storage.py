@@ -26,8 +26,8 @@ from sqlkmeans.memory import free_memory, in_words
 # Of a memory_limit that is given, what rows may take before they are spilled, and what the
 # database may take that runs in this process. The rest is for everything else.
 ROWS_SHARE, DATABASE_SHARE = 0.25, 0.5
-# Of what is free, what rows may take where no memory_limit is given.
-FREE_SHARE = 0.5
+# Of what is free, the same two where no memory_limit is given.
+FREE_ROWS_SHARE, FREE_DATABASE_SHARE = 0.5, 0.25
 #: Rows that are worked on at once.
 CHUNK = 65536
 
@@ -57,8 +57,11 @@ class Storage:
         self.spilled_bytes = 0
         self.folder = tempfile.gettempdir()
         if memory_limit is None:
-            self._room = FREE_SHARE * free_memory()
-            self.database_share = int(DATABASE_SHARE * self._room)
+            free = free_memory()
+            self._room, self.database_share = (
+                FREE_ROWS_SHARE * free,
+                int(FREE_DATABASE_SHARE * free),
+            )
         else:
             self._room = ROWS_SHARE * memory_limit
             self.database_share = int(DATABASE_SHARE * memory_limit)
