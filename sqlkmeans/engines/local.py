@@ -156,8 +156,8 @@ class LocalEngine(Engine):
         if self._rows.weights is not None and (problems := weight_problems(self._rows.weights)):
             raise DataError(problems)
         self._prepare(preparation)
-        rows, into = self._rows, _into(self._storage.empty)
-        self._take(centroids, assign(rows.matrix, centroids, rows.weights, **into))
+        rows, empty = self._rows, self._storage.empty
+        self._take(centroids, assign(rows.matrix, centroids, rows.weights, empty))
 
     def _take(self, centroids: Matrix, assignment: Assignment) -> None:
         self._centroids, self._assignment = centroids, assignment
