@@ -189,11 +189,13 @@ def examine(output: Output, definition: str | None, url: str | None) -> None:
     """Print what doctor finds; exit 1 where something has to be done."""
     from sqlkmeans.clustering import kernel
     from sqlkmeans.database.checks import check_segmentation
+    from sqlkmeans.engines import storage
 
     selection = select(definition, url)
     with selection.open(read_only=True) as database:
         found = [(f.check, f.ok, f.detail) for f in database.doctor()]
         found.append(("fit", None, kernel.describe()))
+        found.append(("memory", None, storage.describe()))
         defined = selection.definition.segmentations if selection.definition else {}
         for segmentation in defined.values():
             try:

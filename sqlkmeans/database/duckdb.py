@@ -28,6 +28,7 @@ from sqlkmeans.database.interface import (
     Column,
     Counts,
     Database,
+    Empty,
     Finding,
     Publication,
     Row,
@@ -351,6 +352,7 @@ class DuckDBDatabase(Database):
         keys: pa.Table,
         clusters: npt.NDArray[np.int32],
         distances: npt.NDArray[np.float64],
+        empty: Empty = np.empty,
     ) -> None:
         # DuckDB reads Arrow memory where it lies, inside the publishing transaction: a table
         # would only be a second copy, and one to clean up after a crash.

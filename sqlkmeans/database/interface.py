@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +18,8 @@ from sqlkmeans.errors import DatabaseError
 from sqlkmeans.tsql.training_dialect import TrainingDialect
 
 Row = dict[str, Any]
+#: Makes an array from its shape and type, as ``numpy.empty`` does.
+Empty = Callable[[Any, Any], npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -429,10 +431,12 @@ class Database(ABC):
         keys: pa.Table,
         clusters: npt.NDArray[np.int32],
         distances: npt.NDArray[np.float64],
+        empty: Empty = np.empty,
     ) -> None:
         """Hand labels over for publishing, as the database can take them fastest.
 
         Nothing is visible yet. Here or in :meth:`publish`, the rows that arrived are counted.
+        What is needed beside them and is as long as they are is made by ``empty``.
 
         Raises
         ------

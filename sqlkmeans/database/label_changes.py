@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +16,7 @@ MOST_CHANGES = 0.2
 # New rows that a batch of published ones may lie behind before they are sought among all.
 _SLACK = 8_192
 _NO_SEGMENT = 0  # segment ids begin at 1
+_CHUNK = 65_536
 
 
 class LabelChanges:
@@ -25,15 +28,23 @@ class LabelChanges:
         The key columns, each key once; fastest in the order in which the published ones come.
     clusters : ndarray of int32 of shape (n,)
     distances : ndarray of float64 of shape (n,)
+    empty : callable, default=numpy.empty
+        Makes the two arrays of length n that are held beside these.
     """
 
     def __init__(
-        self, keys: pa.Table, clusters: npt.NDArray[np.int32], distances: npt.NDArray[np.float64]
+        self,
+        keys: pa.Table,
+        clusters: npt.NDArray[np.int32],
+        distances: npt.NDArray[np.float64],
+        empty: Callable[[Any, Any], npt.NDArray[Any]] = np.empty,
     ) -> None:
-        self._keys = keys.combine_chunks()
+        self._keys = keys
         self._clusters, self._distances = clusters, distances
-        self._published = np.full(len(clusters), _NO_SEGMENT, dtype=np.int32)
-        self._published_distances = np.zeros(len(clusters))
+        self._published = empty((len(clusters),), np.int32)
+        self._published.fill(_NO_SEGMENT)
+        self._published_distances = empty((len(clusters),), np.float64)
+        self._published_distances.fill(0)
         self._departed = self._keys.slice(0, 0)
         self._next = 0
         self._elsewhere: list[pa.Table] = []
@@ -73,9 +84,10 @@ class LabelChanges:
             return
         rest = pa.concat_tables(self._elsewhere)
         self._elsewhere = []
-        free = np.flatnonzero(self._published == _NO_SEGMENT)
+        is_free = self._published == _NO_SEGMENT
+        free = np.flatnonzero(is_free)
         keys = rest.select(self._keys.column_names)
-        rows = _positions(keys, self._keys.take(pa.array(free)))
+        rows = _positions(keys, self._keys.filter(pa.array(is_free)))
         found = rows >= 0
         self._take(
             free[rows[found]],
@@ -95,14 +107,20 @@ class LabelChanges:
 
     def overlap(self) -> list[tuple[int, int, int]]:
         """Shared customers: (published segment_id, cluster, customers), without zeros."""
-        known = self._published != _NO_SEGMENT
         width = int(self._clusters.max(initial=0)) + 1
-        pairs = self._published[known].astype(np.int64) * width + self._clusters[known]
-        found, counts = np.unique(pairs, return_counts=True)
-        return [
-            (int(pair // width), int(pair % width), int(count))
-            for pair, count in zip(found, counts)
-        ]
+        shared: Counter[int] = Counter()
+        for rows in self._chunks():
+            published = self._published[rows]
+            known = published != _NO_SEGMENT
+            pairs = published[known].astype(np.int64) * width + self._clusters[rows][known]
+            found, counts = np.unique(pairs, return_counts=True)
+            shared.update(dict(zip(found.tolist(), counts.tolist())))
+        return [(pair // width, pair % width, count) for pair, count in sorted(shared.items())]
+
+    def _chunks(self) -> Iterator[slice]:
+        """All rows, some at a time: arrays may be files, so nothing as long is made here."""
+        rows = len(self._clusters)
+        return (slice(start, min(start + _CHUNK, rows)) for start in range(0, rows, _CHUNK))
 
     def to_stage(self, segment_ids: Sequence[int], tolerance: float) -> tuple[pa.Table, bool]:
         """The rows of the staging table.
@@ -122,20 +140,28 @@ class LabelChanges:
         changes_only : bool
             False where so much changed that all labels are among the rows.
         """
-        now = np.asarray(segment_ids, dtype=np.int32)[self._clusters]
-        changed = self._published != now
-        changed |= np.abs(self._published_distances - self._distances) > tolerance
-        n_changes = int(changed.sum()) + self._departed.num_rows
-        if n_changes > MOST_CHANGES * len(changed):
+        ids = np.asarray(segment_ids, dtype=np.int32)
+
+        def changed(rows: slice) -> npt.NDArray[np.bool_]:
+            moved = self._published[rows] != ids[self._clusters[rows]]
+            apart = np.abs(self._published_distances[rows] - self._distances[rows])
+            return np.asarray(moved | (apart > tolerance))
+
+        n_changes = sum(int(changed(rows).sum()) for rows in self._chunks())
+        if n_changes + self._departed.num_rows > MOST_CHANGES * len(self._clusters):
             return all_to_stage(self._keys, self._clusters, self._distances), False
-        rows = all_to_stage(
-            self._keys.filter(pa.array(changed)), self._clusters[changed], self._distances[changed]
-        )
+        parts = []
+        for rows in self._chunks():
+            which = changed(rows)
+            keys = self._keys.slice(rows.start, len(which)).filter(pa.array(which))
+            parts.append(
+                all_to_stage(keys, self._clusters[rows][which], self._distances[rows][which])
+            )
         gone = self._departed.num_rows
         departed = _staged(
             self._departed, np.zeros(gone, np.int32), np.zeros(gone), np.ones(gone, bool)
         )
-        return pa.concat_tables([rows, departed]), True
+        return pa.concat_tables([*parts, departed]), True
 
 
 def all_to_stage(

@@ -26,6 +26,7 @@ from sqlkmeans.database.interface import (
     Column,
     Counts,
     Database,
+    Empty,
     Finding,
     Publication,
     Row,
@@ -77,12 +78,15 @@ class _Staged:
         Before they are compared with the published ones.
     changes : LabelChanges, optional
         After it.
+    empty : callable
+        Makes what is as long as the labels.
     told : dict
         Keys of the publication that say what was staged.
     """
 
     labels: tuple[pa.Table, npt.NDArray[np.int32], npt.NDArray[np.float64]] | None = None
     changes: LabelChanges | None = None
+    empty: Empty = np.empty
     told: Row = field(default_factory=dict)
 
 
@@ -461,6 +465,7 @@ class SQLServerDatabase(Database):
         keys: pa.Table,
         clusters: npt.NDArray[np.int32],
         distances: npt.NDArray[np.float64],
+        empty: Empty = np.empty,
     ) -> None:
         self._staged = _Staged()
         if not self._exists(segmentation.target):
@@ -468,12 +473,13 @@ class SQLServerDatabase(Database):
         else:
             # What has to travel is known when clusters have their segment ids: in `publish`.
             self._staged.labels = (keys, clusters, distances)
+            self._staged.empty = empty
 
     def _compare(self, segmentation: Segmentation) -> LabelChanges | None:
         """The labels that wait beside the published ones, read once; None where none wait."""
         staged = self._staged
         if staged.labels is not None:
-            changes = LabelChanges(*staged.labels)
+            changes = LabelChanges(*staged.labels, staged.empty)
             staged.labels = None
             with self._session("comparing with the published labels") as session:
                 for batch in read_labels(session, segmentation):

@@ -94,8 +94,6 @@ class Engine(ABC):
     mean_distance: float | None = None
     #: Sum of the weights of the labelled rows: their number, where each counts 1.
     weight: float
-    #: What people should know of how the rows were kept, in words.
-    notes: Sequence[str] = ()
 
     @abstractmethod
     def open(
@@ -117,6 +115,11 @@ class Engine(ABC):
 
     def close(self) -> None:  # noqa: B027
         """Let go of what :meth:`open` took. May be called twice, and when it failed."""
+
+    @property
+    def notes(self) -> list[str]:
+        """What people should know of how the rows were kept, in words."""
+        return []
 
     @abstractmethod
     def fit(

@@ -88,7 +88,10 @@ class LocalEngine(Engine):
     def read(self, source: Source, keys: Sequence[str], advance: Advance) -> None:
         """Take the rows of an open source."""
         self._rows = read_rows(source, keys, self._storage, advance)
-        self.notes = self._storage.notes()
+
+    @property
+    def notes(self) -> list[str]:
+        return self._storage.notes()
 
     def close(self) -> None:
         self._open.close()
@@ -220,4 +223,5 @@ class LocalEngine(Engine):
         keys = self._rows.keys
         # The rows are not needed any more, and publishing wants memory of its own.
         del self._rows, self._missing, self._assignment
-        database.stage(segmentation, run_id, keys, labels, np.sqrt(squared, out=squared))
+        distances = np.sqrt(squared, out=squared)
+        database.stage(segmentation, run_id, keys, labels, distances, self._storage.empty)

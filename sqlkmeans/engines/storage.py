@@ -213,3 +213,13 @@ def kept_rows(
         result[end : end + len(part)] = part
         end += len(part)
     return result
+
+
+def describe() -> str:
+    """How much can be kept where, for `doctor`."""
+    free, folder = free_memory(), tempfile.gettempdir()
+    disk = shutil.disk_usage(folder).free
+    return (
+        f"{in_words(free)} free; rows that need more than {in_words(FREE_ROWS_SHARE * free)}, or "
+        f"than memory_limit allows, go to files in {folder}, where {in_words(disk)} are free"
+    )
