@@ -201,12 +201,13 @@ def table(found: list[Measured], base: Measured, command: str) -> str:
     ]  # fmt: skip
     for m in found:
         millions = m.rows / 1e6
+        memory = (m.anonymous - base.anonymous) / mib / millions
         steps = ", ".join(f"{m.steps[name]:.1f}" for name in ("read", "fit", "assign", "publish"))
         group = "" if m.group is None else f"{m.group / mib:,.0f} MiB"
         lines.append(
             f"| {m.rows:,} | {m.seconds:.1f} | {m.seconds / millions:.2f} | {steps} | "
-            f"{m.anonymous / mib:,.0f} MiB | {(m.anonymous - base.anonymous) / mib / millions:,.0f} "
-            f"MiB | {m.resident / mib:,.0f} MiB | {group} | "
+            f"{m.anonymous / mib:,.0f} MiB | {memory:,.0f} MiB | "
+            f"{m.resident / mib:,.0f} MiB | {group} | "
             f"{'files' if m.spilled else 'memory'} | {m.inertia / m.rows:.5f} |"
         )
     lines += ["", f"Seconds grow with rows to the power {slope(found):.2f}"]

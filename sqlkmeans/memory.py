@@ -13,6 +13,7 @@ _AMOUNT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
 #: What the interpreter, its libraries and a chunk's worth of work take, and something to spare.
 LEAST_LIMIT = 256 * 2**20
 
+_OWN_GROUPS = Path("/proc/self/cgroup")
 _CGROUPS = Path("/sys/fs/cgroup")
 #: Where each version of cgroups keeps a group, its limit, and what of its use cannot be dropped.
 _VERSIONS = {
@@ -72,7 +73,7 @@ def free_memory() -> int:
 
     free = [int(psutil.virtual_memory().available)]
     try:
-        groups = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+        groups = _OWN_GROUPS.read_text(encoding="utf-8").splitlines()
     except OSError:  # not Linux
         groups = []
     for line in groups:

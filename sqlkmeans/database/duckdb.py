@@ -138,12 +138,8 @@ class DuckDBDatabase(Database):
     @contextmanager
     def limited_memory(self, limit: int) -> Iterator[None]:
         # By another connection to the same database: a query's result may be open on this one.
-        with self._native.cursor() as other:
-            before = duckdb_settings.lower(other, limit)
-            try:
-                yield
-            finally:
-                duckdb_settings.restore(other, before)
+        with self._native.cursor() as other, duckdb_settings.limited(other, limit):
+            yield
 
     def publish_notes(self, segmentation: Segmentation, rows: int) -> list[str]:
         if self.describe_table(segmentation.target) or duckdb_settings.index_fits(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import duckdb
 
@@ -14,25 +15,21 @@ INDEX_BYTES = 64
 #: Memory that one of DuckDB's threads needs to work in.
 THREAD_BYTES = 128 * 2**20
 
-Settings = dict[str, str]
 
-
-def lower(connection: duckdb.DuckDBPyConnection, limit: int) -> Settings:
-    """Set a memory limit, where there is none that is lower; returns what was set before."""
-    before = {name: _value(connection, name) for name in ("memory_limit", "threads")}
-    if limit < parse_bytes(before["memory_limit"]):
+@contextmanager
+def limited(connection: duckdb.DuckDBPyConnection, limit: int) -> Iterator[None]:
+    """Let DuckDB take at most so many bytes meanwhile; nobody else sets these settings here."""
+    threads = int(_value(connection, "threads"))
+    if limit < parse_bytes(_value(connection, "memory_limit")):
         # A database in memory can hold more than that already.
         with suppress(duckdb.OutOfMemoryException):
             connection.execute(f"SET GLOBAL memory_limit = '{int(limit)}B'")
-    threads = max(1, min(int(before["threads"]), limit // THREAD_BYTES))
-    connection.execute(f"SET GLOBAL threads = {threads}")
-    return before
-
-
-def restore(connection: duckdb.DuckDBPyConnection, settings: Settings) -> None:
-    """Set what was set before."""
-    for name, value in settings.items():
-        connection.execute(f"SET GLOBAL {name} = '{value}'")
+    connection.execute(f"SET GLOBAL threads = {max(1, min(threads, limit // THREAD_BYTES))}")
+    try:
+        yield
+    finally:
+        connection.execute("RESET GLOBAL memory_limit")
+        connection.execute("RESET GLOBAL threads")
 
 
 def index_fits(connection: duckdb.DuckDBPyConnection, keys: int) -> bool:

@@ -61,6 +61,7 @@ class LocalEngine(Engine):
     def __init__(self) -> None:
         self._open = ExitStack()
         self._storage = Storage()
+        self._limited = False
 
     def open(
         self,
@@ -79,11 +80,14 @@ class LocalEngine(Engine):
             self._limit(database)
             with database.open_source(segmentation, columns, in_order=True) as source:
                 self.read(source, segmentation.key, advance)
-        if self._storage.spilled and segmentation.memory_limit is None:
+        if self._storage.spilled:
             self._limit(database)
 
     def _limit(self, database: Database) -> None:
-        self._open.enter_context(database.limited_memory(self._storage.database_share))
+        """Keep the database from taking what is meant for the rows, from now on."""
+        if not self._limited:
+            self._limited = True
+            self._open.enter_context(database.limited_memory(self._storage.database_share))
 
     def read(self, source: Source, keys: Sequence[str], advance: Advance) -> None:
         """Take the rows of an open source."""
