@@ -141,6 +141,9 @@ class DuckDBDatabase(Database):
         with self._native.cursor() as other, duckdb_settings.limited(other, limit):
             yield
 
+    def release_memory(self) -> None:
+        duckdb_settings.release(self._native)
+
     def publish_notes(self, segmentation: Segmentation, rows: int) -> list[str]:
         if self.describe_table(segmentation.target) or duckdb_settings.index_fits(
             self._native, rows

@@ -14,6 +14,7 @@ from sqlkmeans.memory import parse_bytes
 INDEX_BYTES = 64
 #: Memory that one of DuckDB's threads needs to work in.
 THREAD_BYTES = 128 * 2**20
+LEAST_BYTES = 16 * 2**20
 
 
 @contextmanager
@@ -30,6 +31,15 @@ def limited(connection: duckdb.DuckDBPyConnection, limit: int) -> Iterator[None]
     finally:
         connection.execute("RESET GLOBAL memory_limit")
         connection.execute("RESET GLOBAL threads")
+
+
+def release(connection: duckdb.DuckDBPyConnection) -> None:
+    """Make DuckDB drop the blocks that it keeps of tables it has read."""
+    before = _value(connection, "memory_limit")
+    # What cannot be dropped stays.
+    with suppress(duckdb.OutOfMemoryException):
+        connection.execute(f"SET GLOBAL memory_limit = '{LEAST_BYTES}B'")
+    connection.execute(f"SET GLOBAL memory_limit = '{before}'")
 
 
 def index_fits(connection: duckdb.DuckDBPyConnection, keys: int) -> bool:

@@ -82,6 +82,7 @@ class LocalEngine(Engine):
                 self.read(source, segmentation.key, advance)
         if self._storage.spilled:
             self._limit(database)
+            database.release_memory()
 
     def _limit(self, database: Database) -> None:
         """Keep the database from taking what is meant for the rows, from now on."""
