@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from sqlkmeans.cli import app as cli
 from sqlkmeans.cli.app import run_command
 from sqlkmeans.cli.select import Selection
 from sqlkmeans.clustering import kernel
+from sqlkmeans.database import duckdb as database_module
 from sqlkmeans.errors import SqlKMeansError
 
 MakeCustomers = Callable[..., pa.Table]
@@ -280,6 +282,38 @@ def test_install_says_which_version_the_schema_has(shop: Path, command: Command)
     second = command("install", "--json").json
     assert second["version_before"] == second["version"] == first.json["version"]
     assert "already" in command("install").err
+
+
+@pytest.mark.parametrize("name", ["run", "assign", "choose-k"])
+def test_a_memory_limit_of_the_command_line_beats_the_definition(
+    shop: Path, command: Command, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Path("sqlkmeans.toml").open("a") as file:
+        file.write('memory_limit = "2GiB"\n')
+    assert command("run", "--json").code == 0
+    limits = []
+    bound = database_module.DuckDBDatabase.limited_memory
+
+    def limited(self: Any, limit: int) -> Any:
+        limits.append(limit)
+        return bound(self, limit)
+
+    monkeypatch.setattr(database_module.DuckDBDatabase, "limited_memory", limited)
+    assert command(name, "--json").code == 0
+    assert command(name, "--json", "--memory-limit", "512MiB").code == 0
+    assert limits == [2**30, 2**28]
+    refused = command(name, "--json", "--memory-limit", "12MiB")
+    assert refused.code == 2
+    assert refused.problems == [
+        'segmentation.customers.memory_limit: "12MiB" given; allowed: an amount of memory such as '
+        '"1GiB" or "800 MB", or a number of bytes; 256 MiB or more'
+    ]
+
+
+def test_doctor_says_how_much_memory_is_free(shop: Path, command: Command) -> None:
+    found = {row["check"]: row for row in command("doctor", "--json").json["findings"]}
+    assert found["memory"]["ok"] is None
+    assert re.match(r"[\d.,]+ [KMG]iB free; rows that need more than", found["memory"]["detail"])
 
 
 def test_doctor_lists_its_findings(shop: Path, command: Command) -> None:

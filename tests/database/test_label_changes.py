@@ -48,6 +48,12 @@ def compare(
     return changes
 
 
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several of them also where there are few labels."""
+    monkeypatch.setattr(label_changes, "_CHUNK", 4)
+
+
 def staged(rows: pa.Table, names: tuple[str, ...] = ("id",)) -> dict[Any, Any]:
     """Key to (cluster, distance), or to None for who departed."""
     found = {}
