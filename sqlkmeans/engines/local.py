@@ -73,16 +73,29 @@ class LocalEngine(Engine):
         self._storage = Storage(segmentation.memory_limit)
         if segmentation.memory_limit is not None:
             self._limit(database)
-        try:
-            with database.open_source(segmentation, columns) as source:
-                self.read(source, segmentation.key, advance)
-        except OutOfOrder:
+        if not self._read_source(database, segmentation, columns, advance, in_order=False):
             self._limit(database)
-            with database.open_source(segmentation, columns, in_order=True) as source:
-                self.read(source, segmentation.key, advance)
+            self._read_source(database, segmentation, columns, advance, in_order=True)
         if self._storage.spilled:
             self._limit(database)
             database.release_memory()
+
+    def _read_source(
+        self,
+        database: Database,
+        segmentation: Segmentation,
+        columns: Sequence[str],
+        advance: Advance,
+        *,
+        in_order: bool,
+    ) -> bool:
+        """Take the rows, unless the database has to sort them."""
+        with database.open_source(segmentation, columns, in_order=in_order) as source:
+            try:
+                self.read(source, segmentation.key, advance)
+            except OutOfOrder:
+                return False
+        return True
 
     def _limit(self, database: Database) -> None:
         """Keep the database from taking what is meant for the rows, from now on."""

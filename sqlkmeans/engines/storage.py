@@ -74,6 +74,7 @@ class Storage:
         SqlKMeansError
             If it has to be files, and the disk has no room for them.
         """
+        self.spilled_bytes = 0
         if needed <= self._room:
             return
         free = shutil.disk_usage(self.folder).free
