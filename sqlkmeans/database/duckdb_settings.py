@@ -9,8 +9,8 @@ import duckdb
 
 from sqlkmeans.memory import parse_bytes
 
-#: What a key takes in the index of a primary key, which DuckDB cannot move to the disk: measured
-#: at 40 to 50 bytes for bigint keys while it is built.
+#: Room for each key in the index of a primary key, which DuckDB holds in memory. It built one of
+#: 5,000,000 ascending bigint keys in 32 bytes each, one of texts of 22 characters in 64.
 INDEX_BYTES = 64
 #: Memory that one of DuckDB's threads needs to work in.
 THREAD_BYTES = 128 * 2**20
