@@ -10,8 +10,8 @@ _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
           "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}  # fmt: skip
 _AMOUNT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
 
-#: What the interpreter, its libraries and a chunk's worth of work take, and something to spare.
-LEAST_LIMIT = 256 * 2**20
+#: The interpreter, its libraries and a chunk's worth of work take half of it.
+LEAST_LIMIT = 512 * 2**20
 
 _OWN_GROUPS = Path("/proc/self/cgroup")
 _CGROUPS = Path("/sys/fs/cgroup")

@@ -23,7 +23,7 @@ def test_an_amount_is_what_it_says(text: str, amount: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "given", ["", "1 GiBs", "one GiB", "-1GiB", "255MiB", "1e9", 1000, -1, 1.5, True, [], "1 GiB 2"]
+    "given", ["", "1 GiBs", "one GiB", "-1GiB", "511MiB", "1e9", 1000, -1, 1.5, True, [], "1 GiB 2"]
 )
 def test_what_is_no_memory_limit_is_refused_with_what_is_allowed(given: object) -> None:
     with pytest.raises(DefinitionError) as error:
@@ -33,7 +33,7 @@ def test_what_is_no_memory_limit_is_refused_with_what_is_allowed(given: object) 
     (problem,) = error.value.problems
     assert problem.startswith("segmentation.a.memory_limit: ")
     assert "given; allowed: an amount of memory such as " in problem
-    assert "256 MiB or more" in problem
+    assert "512 MiB or more" in problem
 
 
 def test_a_definition_keeps_its_memory_limit() -> None:

@@ -306,7 +306,7 @@ def test_a_memory_limit_of_the_command_line_beats_the_definition(
     assert refused.code == 2
     assert refused.problems == [
         'segmentation.customers.memory_limit: "12MiB" given; allowed: an amount of memory such as '
-        '"1GiB" or "800 MB", or a number of bytes; 256 MiB or more'
+        '"1GiB" or "800 MB", or a number of bytes; 512 MiB or more'
     ]
 
 

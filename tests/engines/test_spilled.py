@@ -269,7 +269,7 @@ def test_duckdb_has_its_settings_back_after_a_run(shop: Database) -> None:
 def test_a_target_whose_index_does_not_fit_has_no_primary_key(
     shop: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    segmentation = definition("keyless", features=FEATURES["numbers"], memory_limit="256MiB")
+    segmentation = definition("keyless", features=FEATURES["numbers"], memory_limit="512MiB")
     monkeypatch.setattr("sqlkmeans.database.duckdb_settings.INDEX_BYTES", 10**6)
     told = [w for w in pipeline.run(segmentation, shop).warnings if "has no primary key" in w]
     assert len(told) == 1
