@@ -196,7 +196,10 @@ class _Samples:
         # Rows that repeat often could crowd out the rare ones: k rows that differ are always in.
         rows = np.concatenate([distinct, drawn])
         of_rows = None if sample_weight is None else sample_weight[rows]
-        return cls(np.asarray(matrix[rows], dtype=np.float64), of_rows)
+        # Read in the order in which they lie: out of it, a file is read many times over.
+        points, order = np.empty((len(rows), matrix.shape[1])), np.argsort(rows)
+        points[order] = matrix[rows[order]]
+        return cls(points, of_rows)
 
     def small(self, k: int) -> _Samples:
         rows = slice(max(START_ROWS, START_ROWS_PER_CLUSTER * k))
