@@ -171,11 +171,10 @@ def _medians(
         for (low, high, _), (known, _), values in zip(*of_feature)
     ]
 
-    def cut_all(asked: Sequence[tuple[int, Bracket]]) -> list[list[Cut]]:
+    def cut_all(asked: Sequence[tuple[int, Bracket]]) -> Iterator[list[Cut]]:
         by_feature: dict[int, list[tuple[int, Bracket]]] = {}
         for number, bracket in asked:
             by_feature.setdefault(number // width, []).append((number % width, bracket))
-        cuts = []
         for positions in _turns(list(by_feature), len(groups.labels)):
             brackets = [by_feature[position] for position in positions]
 
@@ -190,8 +189,8 @@ def _medians(
                     for group, bracket in of_feature
                 ]
 
-            cuts += [list(part) for part in zip(*map_chunks(len(groups.labels), cut))]
-        return cuts
+            # Not all features' at once: what is kept of one is let go before the next.
+            yield from map(list, zip(*map_chunks(len(groups.labels), cut)))
 
     found = iter(order_statistics(wanted, cut_all))
     medians: list[list[float]] = []

@@ -195,10 +195,13 @@ class _Samples:
             drawn = rows_where(len(matrix), ranks, counts)
         # Rows that repeat often could crowd out the rare ones: k rows that differ are always in.
         rows = np.concatenate([distinct, drawn])
-        of_rows = None if sample_weight is None else sample_weight[rows]
         # Read in the order in which they lie: out of it, a file is read many times over.
-        points, order = np.empty((len(rows), matrix.shape[1])), np.argsort(rows)
+        order = np.argsort(rows)
+        points, of_rows = np.empty((len(rows), matrix.shape[1])), None
         points[order] = matrix[rows[order]]
+        if sample_weight is not None:
+            of_rows = np.empty(len(rows))
+            of_rows[order] = sample_weight[rows[order]]
         return cls(points, of_rows)
 
     def small(self, k: int) -> _Samples:

@@ -8,7 +8,7 @@ the values pass once more: the answer is exact, only the time is a matter of luc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import inf, sqrt
 
@@ -106,7 +106,7 @@ class Wanted:
 
 def order_statistics(
     wanted: Sequence[Wanted],
-    cut_all: Callable[[Sequence[tuple[int, Bracket]]], Sequence[Sequence[Cut]]],
+    cut_all: Callable[[Sequence[tuple[int, Bracket]]], Iterable[Sequence[Cut]]],
 ) -> list[list[float]]:
     """The wanted order statistics, each of its own set of values.
 
