@@ -107,9 +107,10 @@ class GroupedValues:
     def sample(self) -> list[list[Vector]]:
         """Of each feature and group some values, sorted; not every group need have one."""
         n_rows, positions = len(self.labels), range(len(self.preparation.features))
-        rows = np.arange(n_rows)
         if n_rows > SAMPLE_ROWS:
             rows = np.sort(np.random.default_rng(0).choice(n_rows, SAMPLE_ROWS, replace=False))
+        else:
+            rows = np.arange(n_rows)
         return [[np.sort(v) for v in groups] for groups in self.rows(rows, positions)]
 
 
