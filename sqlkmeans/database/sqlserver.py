@@ -461,8 +461,9 @@ class SQLServerDatabase(Database):
         if staged.labels is not None:
             changes = LabelChanges(*staged.labels)
             staged.labels = None
+            columns = self._columns(segmentation.target)
             with self._session("comparing with the published labels") as session:
-                for batch in read_labels(session, segmentation):
+                for batch in read_labels(session, segmentation, columns):
                     changes.add(*batch)
             changes.finish()
             staged.changes = changes

@@ -125,10 +125,12 @@ def _parts(cursor: Any, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         yield pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
-def read_labels(session: Session, segmentation: Segmentation) -> Iterator[PublishedLabels]:
+def read_labels(
+    session: Session, segmentation: Segmentation, described: Sequence[SqlColumn]
+) -> Iterator[PublishedLabels]:
     """Published labels in key order: keys, segment ids, distances."""
     target = beside(segmentation.target, "")
-    columns = {column.name: column for column in describe(session, target)}
+    columns = {column.name: column for column in described}
     keys = [columns[name] for name in segmentation.key]
     labels = [(columns["segment_id"], "number"), (columns["distance"], "number")]
     query = (
