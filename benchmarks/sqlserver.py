@@ -1,8 +1,8 @@
 """Reading, writing and the whole job on a SQL Server, beside what people would write themselves.
 
     SQLKMEANS_TEST_URL=mssql+mssqlpython://… python benchmarks/sqlserver.py
-        [--rows 200000 1000000] [--repeats 5] [--pandas-repeats 3]
-        [--only read write job again] [--leave-out "to_sql, mssqlpython"]
+        [--rows 200000 1000000] [--repeats 5] [--pandas-repeats 3] [--long-repeats 3]
+        [--only read write job again] [--leave-out "to_sql, mssqlpython"] [--slow-rows 200000]
         [--results benchmarks/results/sqlserver.md]
 
 The database of that URL is filled and emptied; its name has to have ``test`` in it. On the same
@@ -11,7 +11,8 @@ turns, and the medians are compared.
 
 read
     The rows in key order into a matrix of float64: sqlkmeans with each driver, and
-    ``pandas.read_sql`` with each driver.
+    ``pandas.read_sql`` with each driver. Both open a connection; sqlkmeans also describes the
+    source and counts its rows.
 write
     A label for every customer, key, segment and distance, into a table with a primary key:
     sqlkmeans staging with each driver, ``DataFrame.to_sql`` with pyodbc as it is, with
@@ -19,8 +20,10 @@ write
 job
     ``sqlkmeans.run`` with each driver; and read_sql, StandardScaler, KMeans(n_init=10) and to_sql.
 again
-    A first run, and a second where 1 % of the customers changed, with each driver: what they send
-    and write, and what staging and publishing take.
+    The same customers' labels published again: all changed, 1 % changed, nothing changed. What
+    travels and is written; seconds of staging and of the publishing transaction, which write, and
+    of the whole, from labels to a published table, the comparison with the published ones
+    included.
 
 Server, drivers, machine, load, date and command stand in the report's first lines.
 """
@@ -37,28 +40,35 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import sqlalchemy as sa
 from sklearn.cluster import KMeans
 from sklearn.preprocessing import StandardScaler
 from sqlalchemy.engine import URL, make_url
+from sqlalchemy.pool import NullPool
 
 from sqlkmeans import pipeline
 from sqlkmeans.database import Database, open_database
 from sqlkmeans.database import sqlserver as sqlserver_module
-from sqlkmeans.database.sqlserver_connection import Connector, product_version
+from sqlkmeans.database.interface import Publication
+from sqlkmeans.database.sqlserver_connection import Connector, Session, product_version
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.engines import open_engine
 
 FEATURES = ["income", "age", "orders", "tenure"]
 K = 5
 DRIVERS = ("mssqlpython", "pyodbc")
+PUBLISHING = ("sent", "written", "staging", "publishing", "writing", "whole")
+#: Contenders that send a row at a time.
+SLOW = ("DataFrame.to_sql, pyodbc", "DataFrame.to_sql, mssqlpython")
 RESULTS = Path(__file__).parent / "results" / "sqlserver.md"
 LOAD_LINE = 3  # of the report
 
@@ -150,13 +160,14 @@ def read(server: Server, rows: int) -> dict[str, Contender]:
 
     def pandas(driver: str) -> object:
         query = f"SELECT customer_id, {', '.join(FEATURES)} FROM dbo.customer ORDER BY customer_id"
-        engine = server.engine(driver)
-        with engine.connect() as connection:  # connecting is not counted, as it is not above
-            connection.rollback()
-            started = time.perf_counter()
+        engine = server.engine(driver, poolclass=NullPool)
+        with engine.connect():  # what SQLAlchemy asks a server when it meets it
+            pass
+        started = time.perf_counter()
+        with engine.connect() as connection:
             frame = pd.read_sql(query, connection)
             matrix = frame[FEATURES].to_numpy(np.float64)
-            seconds = time.perf_counter() - started
+        seconds = time.perf_counter() - started
         engine.dispose()
         assert len(matrix) == rows
         return seconds
@@ -245,57 +256,139 @@ def forget(server: Server) -> None:
     server.execute("DROP TABLE IF EXISTS dbo.customer_segment")
 
 
-CHANGE = "UPDATE dbo.customer SET income = income {0} 400000, age = age {0} 60 "
-ONE_PERCENT = "WHERE customer_id % 100 = 0"
+@dataclass
+class Publishing:
+    """What one publication took: rows sent and written, and seconds by step.
 
-
-def again(server: Server, driver: str) -> list[tuple[str, int, int, float]]:
-    """A first run and one after 1 % changed: name, rows sent, rows written, seconds to publish.
-
-    The seconds are all between labels and a published table: the comparison with the published
-    labels, staging, and the transaction.
+    ``staging`` and ``publishing`` write: the rows that travel, and the transaction that makes them
+    labels. ``whole`` is all between labels and a published table, and so has the comparison with
+    the published labels in it.
     """
-    forget(server)
-    sent: list[int] = []
-    real = sqlserver_module.write_rows
 
-    def counting(session: Any, table: str, columns: Any, labels: pa.Table) -> None:
-        sent.append(labels.num_rows)
-        real(session, table, columns, labels)
+    sent: int = 0
+    written: int = 0
+    staging: float = 0.0
+    publishing: float = 0.0
+    whole: float = 0.0
 
-    sqlserver_module.write_rows = counting
+    @property
+    def writing(self) -> float:
+        """Seconds that something was written."""
+        return self.staging + self.publishing
+
+
+@contextmanager
+def timed_writing() -> Iterator[Publishing]:
+    """Times what writes while a publication goes on."""
+    found = Publishing()
+    write_rows, call = sqlserver_module.write_rows, Session.call
+
+    def staging(session: Session, table: str, columns: Any, labels: pa.Table) -> None:
+        started = time.perf_counter()
+        write_rows(session, table, columns, labels)
+        found.staging += time.perf_counter() - started
+        found.sent += labels.num_rows
+
+    def publishing(session: Session, procedure: str, *args: Any, **given: Any) -> Any:
+        started = time.perf_counter()
+        row = call(session, procedure, *args, **given)
+        if procedure == "publish_run":
+            found.publishing += time.perf_counter() - started
+        return row
+
+    sqlserver_module.write_rows, Session.call = staging, publishing  # type: ignore[method-assign]
     try:
-        with server.open(driver) as database:
-            first = pipeline.run(segmentation(), database)
-            # As far as the farthest group, so that these customers move.
-            server.execute(CHANGE.format("+") + ONE_PERCENT)
-            second = pipeline.assign(segmentation(), database)
+        yield found
     finally:
-        sqlserver_module.write_rows = real
-    server.execute(CHANGE.format("-") + ONE_PERCENT)
-    return [
-        (f"{name}, {driver}", rows, result.written, result.seconds["publish"])
-        for name, rows, result in zip(("first run", "second run"), sent, (first, second))
-    ]
+        sqlserver_module.write_rows, Session.call = write_rows, call  # type: ignore[method-assign]
 
 
-def again_table(server: Server, rows: int) -> list[str]:
-    """One table of the report: first and second run with each driver."""
+def publish(database: Database, clusters: npt.NDArray[np.int32], model_run_id: int) -> Publishing:
+    """Publish labels as ``assign`` does, or as a first run where there is no model's run yet."""
+    rows, sizes = len(clusters), np.bincount(clusters, minlength=K)
+    keys = pa.table({"customer_id": np.arange(1, rows + 1, dtype=np.int64)})
+    kind = "assign" if model_run_id else "fit"
+    with database.lock("customers"):
+        run_id = database.start_run(segmentation(), {"kind": kind, "engine": "local"})
+        segments = [
+            {"segment_id": i, "name": str(i), "name_source": "generated", "description": "",
+             "size": int(size), "share": float(size / rows), "within_ss": 0.0}
+            for i, size in enumerate([rows, *sizes])
+        ]  # fmt: skip
+        with timed_writing() as found:
+            started = time.perf_counter()
+            database.stage(segmentation(), run_id, keys, clusters, np.arange(rows) / rows)
+            database.overlap(segmentation(), run_id)
+            counts = database.publish(
+                segmentation(),
+                Publication(
+                    run_id=run_id, segment_ids=list(range(1, K + 1)),
+                    model_run_id=model_run_id or run_id, run={"rows": rows},
+                    tables={"segment": segments}, last_segment_id=K, distance_tolerance=0.0,
+                ),
+            )  # fmt: skip
+            found.whole = time.perf_counter() - started
+    found.written = counts.written
+    return found
+
+
+def again(server: Server, rows: int, driver: str, repeats: int) -> dict[str, list[Publishing]]:
+    """The same labels published again: all changed, 1 % changed, nothing changed, in turn."""
+    forget(server)
+    clusters = (np.arange(rows) % K).astype(np.int32)
+    one_percent = np.arange(0, rows, 100)
+    found: dict[str, list[Publishing]] = {}
+    with server.open(driver) as database:
+        found["first run"] = [publish(database, clusters, 0)]
+        model_run_id = database.catalog.published_runs("customers")[0]["run_id"]
+        for _ in range(repeats):
+            for name, changed in (
+                ("all changed", slice(None)), ("1 % changed", one_percent),
+                ("nothing changed", slice(0)),
+            ):  # fmt: skip
+                clusters[changed] = (clusters[changed] + 1) % K
+                found.setdefault(name, []).append(publish(database, clusters, model_run_id))
+                print(f"{rows:>9,}  {name}, {driver}: {found[name][-1]}", file=sys.stderr)
+    return found
+
+
+def again_table(server: Server, rows: int, repeats: int) -> list[str]:
+    """One table of the report: the same labels published again with each driver."""
     lines = [
-        f"### A second run after 1 % changed, {rows:,} rows", "",
-        "| | rows sent | rows written | seconds from labels to a published table |",
-        "| --- | ---: | ---: | ---: |",
+        f"### Publishing again, {rows:,} rows", "",
+        "| | rows sent | rows written | staging, s | publishing, s | both, s | whole, s |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]  # fmt: skip
     ratios = []
     for driver in DRIVERS:
-        first, second = again(server, driver)
-        for name, sent, written, seconds in (first, second):
-            lines.append(f"| {name} | {sent:,} | {written:,} | {seconds:.2f} |")
+        found = again(server, rows, driver, repeats)
+        writing, whole = {}, {}
+        for name, times in found.items():
+            of = {f: statistics.median(getattr(t, f) for t in times) for f in PUBLISHING}
+            writing[name], whole[name] = of["writing"], of["whole"]
+            lines.append(
+                f"| {name}, {driver} | {of['sent']:,.0f} | {of['written']:,.0f} | "
+                + " | ".join(f"{of[field]:.2f}" for field in PUBLISHING[2:])
+                + " |"
+            )
+        few, none = "1 % changed", "nothing changed"
         ratios.append(
-            f"{driver} sends {first[1] / max(second[1], 1):,.0f} times fewer rows and takes "
-            f"{first[3] / second[3]:.1f} times less time"
+            f"With {driver}, a full rewrite writes "
+            f"{writing['all changed'] / writing[few]:.1f} times as long as 1 % does and takes "
+            f"{whole['all changed'] / whole[few]:.1f} times as long as a whole; "
+            f"{writing[none]:.2f} s of writing and {whole[none]:.2f} s of the whole go where "
+            "nothing changed."
         )
-    return [*lines, "", f"The second run: {'; '.join(ratios)}.", ""]
+    return [*lines, "", *ratios, ""]
+
+
+def wanted(
+    contenders: dict[str, Contender], rows: int, options: argparse.Namespace
+) -> dict[str, Contender]:
+    """Without those that are left out by name, or too slow for so many rows."""
+    left_out = [name for name in contenders if any(part in name for part in options.leave_out)]
+    left_out += SLOW if rows > options.slow_rows else ()
+    return {name: contender for name, contender in contenders.items() if name not in left_out}
 
 
 def compare(
@@ -371,6 +464,11 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[200_000, 1_000_000])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--pandas-repeats", type=int, default=3)
+    parser.add_argument("--long-repeats", type=int, default=3, help="of job and again")
+    parser.add_argument(
+        "--slow-rows", type=int, default=200_000,
+        help="the most rows that to_sql without fast_executemany has to write",
+    )  # fmt: skip
     parser.add_argument("--only", nargs="+", default=["read", "write", "job", "again"])
     parser.add_argument("--leave-out", nargs="+", default=[], help="contenders, by part of name")
     parser.add_argument("--results", type=Path, default=RESULTS, help="the file to write")
@@ -388,21 +486,22 @@ def main() -> None:
                 database.create_table("dbo.customer", make(rows), "customer_id")
             counts = (rows, options.repeats, options.pandas_repeats)
 
-            def wanted(contenders: dict[str, Contender]) -> dict[str, Contender]:
-                left_out = options.leave_out
-                return {n: c for n, c in contenders.items() if not any(t in n for t in left_out)}
-
             if "read" in options.only:
-                medians = compare(wanted(read(server, rows)), *counts)
+                medians = compare(wanted(read(server, rows), rows, options), *counts)
                 lines += table("Reading", medians, rows)
             if "write" in options.only:
-                medians = compare(wanted(write(server, rows)), *counts)
+                medians = compare(wanted(write(server, rows), rows, options), *counts)
                 lines += table("Writing", medians, rows)
             if "job" in options.only:
-                medians = compare(wanted(job(server)), rows, min(3, options.repeats), 3)
+                medians = compare(
+                    wanted(job(server), rows, options),
+                    rows,
+                    options.long_repeats,
+                    options.pandas_repeats,
+                )
                 lines += table("The whole job", medians, rows)
             if "again" in options.only:
-                lines += again_table(server, rows)
+                lines += again_table(server, rows, options.long_repeats)
             lines[LOAD_LINE] = f"{lines[LOAD_LINE].split('; ')[0]}; now, at the end: {_load()}."
     print(options.results.read_text(encoding="utf-8"))
 

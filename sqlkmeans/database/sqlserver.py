@@ -247,41 +247,29 @@ class SQLServerDatabase(Database):
         query = read_query(
             segmentation.source, keys, values, weight, one_customer=customer is not None
         )
-        snapshot = self._snapshot_allowed()
-        session, rows = self._connector.repeating(
-            lambda: self._begin_reading(segmentation.source, snapshot)
-        )
+        session, rows = self._connector.repeating(lambda: self._begin_reading(segmentation.source))
         try:
             batches = self._batches(session, query, keys, values, weight, customer or ())
             yield Source(1 if customer else rows, batches, in_key_order=True)
         finally:
             session.close()
 
-    def _snapshot_allowed(self) -> bool:
-        """Whether the database keeps row versions, so that a transaction can see one moment."""
-        rows = self._connector.read(
-            "looking for snapshot isolation",
-            "SELECT d.snapshot_isolation_state FROM sys.databases AS d "
-            "WHERE d.database_id = DB_ID();",
-        )
-        return bool(rows) and rows[0][0] == 1
-
-    def _begin_reading(self, source: str, snapshot: bool) -> tuple[Session, int]:
+    def _begin_reading(self, source: str) -> tuple[Session, int]:
         """A session that sees one moment where the database allows it, and the rows it sees."""
-        session = self._connector.open()
         count = f"SELECT COUNT_BIG(*) FROM {relation(source)}"
+        session = self._connector.open()
         try:
-            if snapshot:
-                try:
-                    session.rows("SET TRANSACTION ISOLATION LEVEL SNAPSHOT")
-                    session.native.autocommit = False
-                    return session, int(session.rows(count)[0][0])
-                except self._connector.errors as error:
-                    if is_transient(error):
-                        raise
-                    # A source in another database that keeps no versions.
-                    session.close()
-                    session = self._connector.open()
+            session.rows("SET TRANSACTION ISOLATION LEVEL SNAPSHOT")
+            session.native.autocommit = False
+            return session, int(session.rows(count)[0][0])
+        except self._connector.errors as error:
+            session.close()
+            if is_transient(error):
+                raise
+        # The database of the source keeps no versions; that shows when rows are asked for. Or
+        # the source is wrong, which shows again.
+        session = self._connector.open()
+        try:
             return session, int(session.rows(count)[0][0])
         except self._connector.errors as error:
             session.close()
@@ -481,8 +469,9 @@ class SQLServerDatabase(Database):
         if staged.labels is not None:
             changes = LabelChanges(*staged.labels, staged.empty)
             staged.labels = None
+            columns = self._columns(segmentation.target)
             with self._session("comparing with the published labels") as session:
-                for batch in read_labels(session, segmentation):
+                for batch in read_labels(session, segmentation, columns):
                     changes.add(*batch)
             changes.finish()
             staged.changes = changes

@@ -18,13 +18,15 @@ BULK_ROWS = 102_400
 BULK_SECONDS = 6 * 3600
 #: Rows of one parameter array; each is one message to the server.
 ARRAY_ROWS = 10_000
+#: Up to this many rows an array of parameters is there before a bulk copy has its connection.
+FEW_ROWS = 10_000
 
 
 def write_rows(session: Session, table: str, columns: Sequence[SqlColumn], rows: pa.Table) -> None:
     """Write rows and count them on the server.
 
     mssql-python copies in bulk, on a connection of its own; so the table must be committed.
-    pyodbc sends arrays of parameters, as both do where a key travels as text.
+    pyodbc sends arrays of parameters, as both do for few rows and where a key travels as text.
 
     Parameters
     ----------
@@ -40,7 +42,8 @@ def write_rows(session: Session, table: str, columns: Sequence[SqlColumn], rows:
     DatabaseError
         If another number of rows arrived than was sent.
     """
-    if session.driver == "mssqlpython" and not any(column.as_text for column in columns):
+    many = rows.num_rows > FEW_ROWS
+    if many and session.driver == "mssqlpython" and not any(column.as_text for column in columns):
         _copy(session, table, rows)
     else:
         _send_arrays(session, table, columns, rows)

@@ -21,7 +21,7 @@ from sqlalchemy.engine import URL
 
 from sqlkmeans import pipeline
 from sqlkmeans.cli.app import run_command
-from sqlkmeans.database import Database, open_database
+from sqlkmeans.database import Database, open_database, sqlserver_writing
 from sqlkmeans.database import sqlserver as sqlserver_module
 from sqlkmeans.database.sqlserver_connection import Session
 from sqlkmeans.database.sqlserver_errors import ServerError
@@ -89,10 +89,19 @@ VALUES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("types", [NATIVE_KEYS, TEXT_KEYS], ids=["native", "as_text"])
+@pytest.mark.parametrize(
+    ("types", "few_rows"),
+    [(NATIVE_KEYS, 10_000), (NATIVE_KEYS, 0), (TEXT_KEYS, 10_000)],
+    ids=["native", "copied in bulk", "as_text"],
+)
 def test_keys_of_every_type_are_carried_exactly(
-    types: dict[str, str], server: SQLServerBackend, database: Database
+    types: dict[str, str],
+    few_rows: int,
+    server: SQLServerBackend,
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(sqlserver_writing, "FEW_ROWS", few_rows)
     columns = ", ".join(f"{name} {kind} NOT NULL" for name, kind in types.items())
     server.execute(f"CREATE TABLE dbo.customer ({columns}, x float)")
     for i in range(10):
