@@ -150,13 +150,27 @@ class DuckDBDatabase(Database):
         return [_column(str(row[0]), str(row[1])) for row in rows]
 
     def describe_table(self, name: str) -> list[Column] | None:
-        # From the catalogue, because a view can be there whose table is not any more.
-        rows = self._native.execute(
-            "SELECT column_name, data_type FROM duckdb_columns() "
-            "WHERE lower(schema_name) = lower(?) AND lower(table_name) = lower(?) "
-            "ORDER BY column_index",
-            _schema_and_table(parse_name(name)),
-        ).fetchall()
+        place = _schema_and_table(parse_name(name))
+        there = self._native.execute(
+            "SELECT 1 FROM duckdb_tables() "
+            "WHERE lower(schema_name) = lower($1) AND lower(table_name) = lower($2) "
+            "UNION ALL SELECT 1 FROM duckdb_views() "
+            "WHERE lower(schema_name) = lower($1) AND lower(view_name) = lower($2)",
+            place,
+        ).fetchone()
+        if there is None:
+            return None
+        try:
+            rows = self._native.execute(f"DESCRIBE {quote_name(place)}").fetchall()
+        except duckdb.Error:
+            # A view whose table is not there any more. This takes longer: the catalogue of all
+            # columns has those of a hundred views of DuckDB's own.
+            rows = self._native.execute(
+                "SELECT column_name, data_type FROM duckdb_columns() "
+                "WHERE lower(schema_name) = lower(?) AND lower(table_name) = lower(?) "
+                "ORDER BY column_index",
+                place,
+            ).fetchall()
         return [_column(str(row[0]), str(row[1])) for row in rows] or None
 
     @contextmanager
@@ -554,6 +568,8 @@ def _connect(path: str, *, create: bool, read_only: bool) -> duckdb.DuckDBPyConn
         connection = duckdb.connect(path, read_only=read_only and path != ":memory:")
         # It would go to standard output, where results are.
         connection.execute("SET enable_progress_bar = false")
+        # A table that is not there is not to be looked for among the variables of Python.
+        connection.execute("SET python_enable_replacements = false")
         return connection
     except duckdb.IOException as error:
         if "lock" in str(error).lower() or "being used by another process" in str(error):
@@ -602,8 +618,8 @@ def _same_customer(
     return " AND ".join(conditions)
 
 
-def _schema_and_table(parts: Name) -> list[str]:
-    return [parts[-2] if len(parts) > 1 else "main", parts[-1]]
+def _schema_and_table(parts: Name) -> tuple[str, str]:
+    return (parts[-2] if len(parts) > 1 else "main", parts[-1])
 
 
 def _beside(target: tuple[str, ...], suffix: str) -> tuple[str, ...]:
