@@ -40,7 +40,9 @@ from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DatabaseError, DataError, LockedError
 from sqlkmeans.sqltext import Name, parse_name, parse_source, quote, quote_name
 
-BATCH_ROWS = 65536
+#: Rows of one of DuckDB's row groups. A batch of just so many is written as it comes; others are
+#: first put together and taken apart, at twice the time for the whole insert.
+BATCH_ROWS = 122_880
 
 _NUMBERS = {
     "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER",
@@ -168,13 +170,27 @@ class DuckDBDatabase(Database):
         return [_column(str(row[0]), str(row[1])) for row in rows]
 
     def describe_table(self, name: str) -> list[Column] | None:
-        # From the catalogue, because a view can be there whose table is not any more.
-        rows = self._native.execute(
-            "SELECT column_name, data_type FROM information_schema.columns "
-            "WHERE lower(table_schema) = lower(?) AND lower(table_name) = lower(?) "
-            "ORDER BY ordinal_position",
-            _schema_and_table(parse_name(name)),
-        ).fetchall()
+        place = _schema_and_table(parse_name(name))
+        there = self._native.execute(
+            "SELECT 1 FROM duckdb_tables() "
+            "WHERE lower(schema_name) = lower($1) AND lower(table_name) = lower($2) "
+            "UNION ALL SELECT 1 FROM duckdb_views() "
+            "WHERE lower(schema_name) = lower($1) AND lower(view_name) = lower($2)",
+            place,
+        ).fetchone()
+        if there is None:
+            return None
+        try:
+            rows = self._native.execute(f"DESCRIBE {quote_name(place)}").fetchall()
+        except duckdb.Error:
+            # A view whose table is not there any more. This takes longer: the catalogue of all
+            # columns has those of a hundred views of DuckDB's own.
+            rows = self._native.execute(
+                "SELECT column_name, data_type FROM duckdb_columns() "
+                "WHERE lower(schema_name) = lower(?) AND lower(table_name) = lower(?) "
+                "ORDER BY column_index",
+                place,
+            ).fetchall()
         return [_column(str(row[0]), str(row[1])) for row in rows] or None
 
     @contextmanager
@@ -362,7 +378,8 @@ class DuckDBDatabase(Database):
             f"CAST({quote(key.name)} AS {key.type}) AS {quote(key.name)}"
             for key in self._key_columns(segmentation)
         )
-        self._native.register("sqlkmeans_labels", labels)
+        batches = labels.to_batches(BATCH_ROWS)
+        self._native.register("sqlkmeans_labels", pa.Table.from_batches(batches, labels.schema))
         self._native.execute(
             f"CREATE OR REPLACE TEMP VIEW {staging_name(run_id)} AS "
             f"SELECT {typed}, cluster, distance FROM sqlkmeans_labels"
@@ -407,8 +424,7 @@ class DuckDBDatabase(Database):
             self._require_rows(labels)
             for name, rows in publication.tables.items():
                 if rows:
-                    values = [{"run_id": run_id, **row} for row in rows]
-                    connection.execute(sa.insert(tables.RESULT_TABLES[name]), values)
+                    self._insert_result(name, [{"run_id": run_id, **row} for row in rows])
             run = {**publication.run, "model_run_id": publication.model_run_id}
             self._finish(connection, segmentation.name, run_id, run, counts, now)
             connection.execute(
@@ -422,6 +438,17 @@ class DuckDBDatabase(Database):
             )
         self._unstage(run_id)
         return counts
+
+    def _insert_result(self, name: str, rows: list[Row]) -> None:
+        """Insert rows, which have the same columns, as Arrow.
+
+        As parameters they would take longer: DuckDB looks for pandas at each of them.
+        """
+        columns = {column: pa.array([row[column] for row in rows]) for column in rows[0]}
+        self._native.register("sqlkmeans_rows", pa.table(columns))
+        table = quote_name((tables.SCHEMA, name))
+        self._native.execute(f"INSERT INTO {table} BY NAME SELECT * FROM sqlkmeans_rows")
+        self._native.unregister("sqlkmeans_rows")
 
     def _require_rows(self, labels: LabelTables) -> None:
         """Count what was written, before it is committed."""
@@ -565,6 +592,8 @@ def _connect(path: str, *, create: bool, read_only: bool) -> duckdb.DuckDBPyConn
         connection = duckdb.connect(path, read_only=read_only and path != ":memory:")
         # It would go to standard output, where results are.
         connection.execute("SET enable_progress_bar = false")
+        # A table that is not there is not to be looked for among the variables of Python.
+        connection.execute("SET python_enable_replacements = false")
         return connection
     except duckdb.IOException as error:
         if "lock" in str(error).lower() or "being used by another process" in str(error):
@@ -613,8 +642,8 @@ def _same_customer(
     return " AND ".join(conditions)
 
 
-def _schema_and_table(parts: Name) -> list[str]:
-    return [parts[-2] if len(parts) > 1 else "main", parts[-1]]
+def _schema_and_table(parts: Name) -> tuple[str, str]:
+    return (parts[-2] if len(parts) > 1 else "main", parts[-1])
 
 
 def _beside(target: tuple[str, ...], suffix: str) -> tuple[str, ...]:

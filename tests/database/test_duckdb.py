@@ -52,6 +52,35 @@ def test_names_without_a_schema_are_those_of_main(path: Path, database: Database
     assert len(rows(path, "FROM main.segment")) == 6
 
 
+@pytest.mark.parametrize("name", ["self", "name", "database"])
+def test_a_name_that_a_variable_of_python_has_is_a_tables(
+    name: str, path: Path, database: Database
+) -> None:
+    with database:
+        with pytest.raises(DataError, match=f"source {name}: Catalog Error"):
+            run(segmentation(source=name), database)
+        assert run(segmentation(target=name), database).changed == 6
+    assert len(rows(path, f"FROM main.{name}")) == 6
+
+
+def test_a_view_is_described_though_its_table_is_not_there_any_more(
+    path: Path, database: Database
+) -> None:
+    with database:
+        run(segmentation(), database)
+    described = [("id", "BIGINT"), ("segment_id", "INTEGER"), ("distance", "DOUBLE"),
+                 ("run_id", "BIGINT"), ("assigned_at", "TIMESTAMP"),
+                 ("segment_name", "VARCHAR")]  # fmt: skip
+    for left_over in (False, True):
+        if left_over:
+            rows(path, "DROP TABLE segment")
+        with open_database(f"duckdb:///{path}") as again:
+            columns = again.describe_table("Segment_Named") or []
+            assert [(column.name, column.type) for column in columns] == described
+            assert (again.describe_table("segment") is None) == left_over
+            assert again.describe_table("self") is None
+
+
 @pytest.mark.parametrize(
     "source",
     [
