@@ -247,29 +247,44 @@ class SQLServerDatabase(Database):
         query = read_query(
             segmentation.source, keys, values, weight, one_customer=customer is not None
         )
-        session, rows = self._connector.repeating(lambda: self._begin_reading(segmentation.source))
+        snapshot = self._snapshot_allowed()
+        session, rows = self._connector.repeating(
+            lambda: self._begin_reading(segmentation.source, snapshot)
+        )
         try:
             batches = self._batches(session, query, keys, values, weight, customer or ())
             yield Source(1 if customer else rows, batches, in_key_order=True)
         finally:
             session.close()
 
-    def _begin_reading(self, source: str) -> tuple[Session, int]:
+    def _snapshot_allowed(self) -> bool:
+        """Whether the database keeps row versions, so that a transaction can see one moment.
+
+        Asked, and not tried: where it keeps none, the server would log an error at every run.
+        """
+        rows = self._connector.read(
+            "looking for snapshot isolation",
+            "SELECT d.snapshot_isolation_state FROM sys.databases AS d "
+            "WHERE d.database_id = DB_ID();",
+        )
+        return bool(rows) and rows[0][0] == 1
+
+    def _begin_reading(self, source: str, snapshot: bool) -> tuple[Session, int]:
         """A session that sees one moment where the database allows it, and the rows it sees."""
+        session = self._connector.open()
         count = f"SELECT COUNT_BIG(*) FROM {relation(source)}"
-        session = self._connector.open()
         try:
-            session.rows("SET TRANSACTION ISOLATION LEVEL SNAPSHOT")
-            session.native.autocommit = False
-            return session, int(session.rows(count)[0][0])
-        except self._connector.errors as error:
-            session.close()
-            if is_transient(error):
-                raise
-        # The database of the source keeps no versions; that shows when rows are asked for. Or
-        # the source is wrong, which shows again.
-        session = self._connector.open()
-        try:
+            if snapshot:
+                try:
+                    session.rows("SET TRANSACTION ISOLATION LEVEL SNAPSHOT")
+                    session.native.autocommit = False
+                    return session, int(session.rows(count)[0][0])
+                except self._connector.errors as error:
+                    if is_transient(error):
+                        raise
+                    # A source in another database that keeps no versions.
+                    session.close()
+                    session = self._connector.open()
             return session, int(session.rows(count)[0][0])
         except self._connector.errors as error:
             session.close()

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sqlkmeans.clustering import selection
+from sqlkmeans.clustering import kernel, selection
 from sqlkmeans.clustering.assignment import assign
 from sqlkmeans.clustering.chunks import CHUNK, label_counts, rows_where
 from sqlkmeans.clustering.drift import bin_features
@@ -119,7 +119,10 @@ class _Files:
         return np.memmap(path, dtype=dtype, mode="w+", shape=tuple(np.atleast_1d(shape)))
 
 
-def test_a_run_over_rows_in_a_file_holds_none_of_them(tmp_path: Path) -> None:
+def test_a_run_over_rows_in_a_file_holds_none_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernel, "forced", False)  # loading numba would count
     n_rows, n_features, k = 4_000_000, 3, 4
     files = _Files(tmp_path)
     matrix = files.empty((n_rows, n_features), np.float64)
