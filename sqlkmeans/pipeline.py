@@ -62,7 +62,7 @@ def run(
         engine = stack.enter_context(
             _opened(database, segmentation, segmentation.columns, progress)
         )
-        with progress.step("fit"):
+        with progress.step("fit") as engine.passed:
             fit = engine.fit(segmentation, segmentation.to_features(), today)
         with progress.step("assign"):
             before = last_run(database, segmentation.name)
@@ -192,7 +192,7 @@ def choose_k(
         _recorded_run(database, segmentation, "choose_k", engine=name) as run_id,
         _opened(database, here, segmentation.columns, progress) as engine,
     ):
-        with progress.step("fit"):
+        with progress.step("fit") as engine.passed:
             choice = engine.choose_k(segmentation, segmentation.to_features(), today)
         seconds = progress.rounded()
         row = {

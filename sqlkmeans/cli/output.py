@@ -112,7 +112,7 @@ class _TerminalProgress(Progress):
 
         columns = [SpinnerColumn(), TextColumn("{task.description}"), BarColumn()]
         if total is None:
-            columns.append(TimeElapsedColumn())
+            columns += [TimeElapsedColumn(), TextColumn("{task.fields[passes]}")]
         else:
             columns += [
                 MofNCompleteColumn(),
@@ -121,8 +121,14 @@ class _TerminalProgress(Progress):
                 TimeRemainingColumn(),
             ]
         with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
-            task = bars.add_task(name, total=total)
-            yield lambda done: bars.advance(task, done)
+            task = bars.add_task(name, total=total, passes="")
+
+            def advance(done: int) -> None:
+                bars.advance(task, done)
+                if total is None:
+                    bars.update(task, passes=f"{bars.tasks[0].completed:.0f} passes")
+
+            yield advance
 
 
 def _is_number(value: object) -> bool:

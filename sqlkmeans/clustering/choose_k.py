@@ -15,6 +15,7 @@ from sqlkmeans.clustering.chunks import Empty
 from sqlkmeans.clustering.gap import Gap, GapStatistic
 from sqlkmeans.clustering.k_scores import KScore, Recommendation
 from sqlkmeans.clustering.kmeans import KMeansFit, fit_many
+from sqlkmeans.clustering.lloyd import Passed, uncounted
 from sqlkmeans.clustering.quick_fit import distinct
 from sqlkmeans.clustering.recommend import recommend
 from sqlkmeans.clustering.sampling import stratified_rows
@@ -99,6 +100,7 @@ def choose_k(
     n_init: int = 10,
     seed: int = 0,
     empty: Empty = np.empty,
+    passed: Passed = uncounted,
 ) -> KChoice:
     """Score the partitions into ``k_min`` to ``k_max`` segments and recommend one.
 
@@ -117,6 +119,8 @@ def choose_k(
     seed : int, default=0
     empty : callable, default=numpy.empty
         Makes arrays of labels and distances.
+    passed : callable, optional
+        Called with 1 after each pass over all rows, where there are more than 100,000.
 
     Returns
     -------
@@ -135,7 +139,13 @@ def choose_k(
     scores, centroids, n_iter = [], {}, {}
     ks = range(k_min, max(k_min, distinct(matrix, k_max, sample_weight)) + 1)
     for k, fit in fit_many(
-        matrix, ks, sample_weight=sample_weight, n_init=n_init, seed=seed, empty=empty
+        matrix,
+        ks,
+        sample_weight=sample_weight,
+        n_init=n_init,
+        seed=seed,
+        empty=empty,
+        passed=passed,
     ):
         centroids[k], n_iter[k] = fit.centroids, fit.n_iter
         with one_library_thread():

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from sqlkmeans.clustering.assignment import Assignment, Matrix, Vector, assign, squared_distances
 from sqlkmeans.clustering.chunks import Empty, map_chunks, rows_where
 from sqlkmeans.clustering.kernel import kernel
-from sqlkmeans.clustering.lloyd import lloyd, seed_centroids
+from sqlkmeans.clustering.lloyd import Passed, lloyd, seed_centroids, uncounted
 from sqlkmeans.clustering.threads import in_threads, one_library_thread
 from sqlkmeans.errors import DataError
 
@@ -67,6 +67,7 @@ def fit_kmeans(
     max_iter: int = MAX_ITER,
     tol: float = TOLERANCE,
     empty: Empty = np.empty,
+    passed: Passed = uncounted,
 ) -> KMeansFit:
     """Cluster prepared rows.
 
@@ -91,6 +92,8 @@ def fit_kmeans(
         variance (scikit-learn's ``tol``); the passes over all rows end at a tenth of it.
     empty : callable, default=numpy.empty
         Makes the arrays of labels and distances.
+    passed : callable, optional
+        Called with 1 after each pass over all rows, where there are more than ``sample_rows``.
 
     Returns
     -------
@@ -105,7 +108,7 @@ def fit_kmeans(
     """
     ((_, fit),) = fit_many(
         matrix, [k], sample_weight=sample_weight, n_init=n_init, seed=seed,
-        sample_rows=sample_rows, max_iter=max_iter, tol=tol, empty=empty,
+        sample_rows=sample_rows, max_iter=max_iter, tol=tol, empty=empty, passed=passed,
     )  # fmt: skip
     return fit
 
@@ -121,6 +124,7 @@ def fit_many(
     max_iter: int = MAX_ITER,
     tol: float = TOLERANCE,
     empty: Empty = np.empty,
+    passed: Passed = uncounted,
 ) -> Iterator[tuple[int, KMeansFit]]:
     """Cluster the same rows for several numbers of clusters.
 
@@ -154,7 +158,7 @@ def fit_many(
                 before, n_iter = _best_start(matrix, sample_weight, samples, k, before, options)
                 centroids, passes = lloyd(
                     matrix, before, sample_weight, max_iter=max_iter,
-                    threshold=PASS_TOLERANCE_SHARE * samples.threshold(tol),
+                    threshold=PASS_TOLERANCE_SHARE * samples.threshold(tol), passed=passed,
                 )  # fmt: skip
                 n_iter += passes
         assignment = assign(matrix, centroids, sample_weight, empty)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import log
 
 import numpy as np
@@ -12,6 +13,12 @@ from sqlkmeans.clustering.chunks import map_chunks
 from sqlkmeans.clustering.kernel import kernel
 
 Rows = npt.NDArray[np.int64]
+#: Hears of passes over all rows.
+Passed = Callable[[int], object]
+
+
+def uncounted(passes: int) -> None:
+    """Nobody wants to know."""
 
 
 def lloyd(
@@ -21,6 +28,7 @@ def lloyd(
     *,
     max_iter: int,
     threshold: float,
+    passed: Passed = uncounted,
 ) -> tuple[Matrix, int]:
     """Passes over all rows until the centroids rest (Lloyd, 1982).
 
@@ -33,6 +41,8 @@ def lloyd(
     max_iter : int
     threshold : float
         Ends when the sum of the squared moves of all centroids is at most this.
+    passed : callable, optional
+        Called with 1 after each pass.
 
     Returns
     -------
@@ -45,6 +55,7 @@ def lloyd(
         shift = float(((moved - centroids) ** 2).sum())
         centroids = moved
         passes += 1
+        passed(1)
         if shift <= threshold:
             break
     return centroids, passes

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from sqlkmeans.clustering.choose_k import KChoice
 from sqlkmeans.clustering.drift import FeatureBins
+from sqlkmeans.clustering.lloyd import uncounted
 from sqlkmeans.clustering.preparation import Feature, Preparation
 from sqlkmeans.clustering.profile import SegmentProfile
 from sqlkmeans.clustering.rules import Rule
@@ -92,6 +93,8 @@ class Engine(ABC):
     inertia: float
     #: Their mean distance to their centroid, in the scaled space; None where not known.
     mean_distance: float | None = None
+    #: Hears of passes over all rows, 1 at a time; the pipeline sets it.
+    passed: Advance = staticmethod(uncounted)
     #: Sum of the weights of the labelled rows: their number, where each counts 1.
     weight: float
 

@@ -134,6 +134,7 @@ class LocalEngine(Engine):
                 seed=segmentation.seed,
                 sample_rows=segmentation.sample_rows,
                 empty=self._storage.empty,
+                passed=self.passed,
             )
             require_share(fit.assignment.sizes(segmentation.k), segmentation.min_share)
         self._take(fit.centroids, fit.assignment)
@@ -157,6 +158,7 @@ class LocalEngine(Engine):
             n_init=segmentation.n_init,
             seed=segmentation.seed,
             empty=self._storage.empty,
+            passed=self.passed,
         )
 
     def _fit_preparation(

@@ -99,6 +99,7 @@ class PushdownEngine(Engine):
     def _fit_preparation(
         self, segmentation: Segmentation, features: Sequence[Feature], reference_date: date
     ) -> Preparation:
+        self._rows.passed = self.passed
         return fit_preparation(
             self._rows,
             features,

@@ -149,6 +149,7 @@ def lloyd(
         shift = float(((moved - centroids) ** 2).sum())
         centroids = moved
         passes += 1
+        rows.passed(1)
         if shift <= threshold:
             break
     return centroids, passes

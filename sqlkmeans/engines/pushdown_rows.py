@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from sqlkmeans.clustering.lloyd import uncounted
 from sqlkmeans.database.interface import Workspace
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DataError
+from sqlkmeans.progress import Advance
 from sqlkmeans.tsql import training, training_statistics
 from sqlkmeans.tsql.training import Layout
 
@@ -23,6 +25,8 @@ class Rows:
         How many rows there are.
     fitted : int
         How many of them count in the fit: those that have a weight.
+    passed : callable
+        Hears of passes over all rows.
     skipped_missing : dict of str to int
         Missing values of the rows that were left out, by column.
     """
@@ -31,6 +35,7 @@ class Rows:
         self, workspace: Workspace, segmentation: Segmentation, columns: Sequence[str]
     ) -> None:
         self.workspace = workspace
+        self.passed: Advance = uncounted
         types = segmentation.feature_types
         keys = [workspace.key(name) for name in segmentation.key]
         values = [workspace.value(name, types[name]) for name in columns]

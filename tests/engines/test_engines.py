@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from sqlkmeans.engines.pushdown_fit import lloyd
 from sqlkmeans.engines.pushdown_profile import score_partition, total_ss
 from sqlkmeans.engines.pushdown_rows import Rows
 from sqlkmeans.errors import DataError
+from sqlkmeans.progress import Advance, Progress
 from sqlkmeans.tsql.training import ROWS
 
 #: Engine and sample: where all rows are the sample, where few are, and where none leaves.
@@ -141,6 +143,35 @@ def test_every_engine_finds_the_same_partition_whatever_the_seed(kind: str, seed
         assert other == pytest.approx(inertia, rel=1e-4)
         if kind == "separated":
             assert adjusted_rand_score(labels, other_labels) >= 0.999
+
+
+class Heard(Progress):
+    """Adds up what each step tells."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.done: dict[str, int] = {}
+
+    @contextmanager
+    def shown(self, name: str, total: int | None) -> Iterator[Advance]:
+        def advance(done: int) -> None:
+            self.done[name] = self.done.get(name, 0) + done
+
+        yield advance
+
+
+@pytest.mark.parametrize("engine", ["local", "pushdown"])
+def test_a_fit_tells_of_its_passes_over_all_rows(engine: str) -> None:
+    heard = Heard()
+    with shop_with(points("overlapping", 3000, 1)) as database:
+        segmentation = Segmentation.create(
+            name="points", source="dbo.points", key="id", features=["x0", "x1", "x2"], k=5,
+            target="dbo.point_segment", engine=engine, sample_rows=1000,
+        )  # fmt: skip
+        result = pipeline.run(segmentation, database, heard)
+    assert heard.done["read"] == 3000
+    # The iterations of the best start on the sample are counted in n_iter as well.
+    assert 0 < heard.done["fit"] < (result.n_iter or 0)
 
 
 @pytest.mark.parametrize("name", ENGINES)
