@@ -379,6 +379,12 @@ def _version(name: str) -> str | None:
         return None
 
 
+def write(lines: list[str]) -> None:
+    """Keep what is there so far: a run that is interrupted has what it finished."""
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--sizes", nargs="+", default=["1000000x4", "1000000x8", "10000000x8"])
@@ -393,14 +399,14 @@ def main() -> None:
     found, absent = contenders(options.full)
     found = [c for c in found if any(part in c.name for part in options.only)]
     lines = heading([shlex.quote(a) for a in sys.argv[1:] if a != "--inside"], absent)
+    if "1000000x8" in options.sizes and options.only == [""]:
+        lines += choosing_k(1_000_000, 8)
+        write(lines)
     for size in options.sizes:
         n_rows, n_features = (int(number) for number in size.split("x"))
         for kind in KINDS:
             lines += compare(kind, n_rows, n_features, found, options.full)
-    if "1000000x8" in options.sizes and options.only == [""]:
-        lines += choosing_k(1_000_000, 8)
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+            write(lines)
     print(RESULTS.read_text(encoding="utf-8"))
 
 

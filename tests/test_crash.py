@@ -81,6 +81,7 @@ def labels(path: Path) -> list[tuple[int, int]]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # on a busy machine its 120 runs take minutes
 def test_a_process_killed_at_any_moment_leaves_the_old_or_the_new_labels(tmp_path: Path) -> None:
     methods = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
