@@ -1,6 +1,7 @@
 """The fit alone, beside other K-Means, on the same rows in the same process.
 
     python benchmarks/kmeans.py [--full] [--sizes 1000000x4 1000000x8 10000000x8]
+        [--only sqlkmeans faiss] [--results benchmarks/results/kmeans.md]
 
 Contenders take turns; each turn has a seed of its own. Measured are wall and CPU seconds, and the
 inertia of the centroids over all rows in float64, beside the best that any contender reached on
@@ -59,8 +60,12 @@ def peers_python() -> str:
     python = home / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     if not python.exists():
         venv.create(home, with_pip=True)
-        here = [path for path in sys.path if path.endswith("site-packages")]
-        (Path(_purelib(python)) / "here.pth").write_text("\n".join(here))
+    import sqlkmeans
+
+    # An editable install is in none of the folders of packages.
+    here = [str(Path(sqlkmeans.__file__).parents[1])]
+    here += [path for path in sys.path if path.endswith("site-packages")]
+    (Path(_purelib(python)) / "here.pth").write_text("\n".join(here))
     for peer in PEERS:
         command = [str(python), "-m", "pip", "install", "--quiet", peer]
         if subprocess.run(command, stdout=sys.stderr).returncode:
@@ -190,7 +195,7 @@ def contenders(full: bool) -> tuple[list[Contender], list[str]]:
     add("scikit-learn-intelex, n_init=10", lambda: intelex(10), **ten)
     add("scikit-learn-intelex, n_init=1", lambda: intelex(1), slow=True)
     add("faiss", with_faiss, slow=True)
-    add("MiniBatchKMeans, n_init=10", lambda: mini_batch)
+    add("MiniBatchKMeans, n_init=10", lambda: mini_batch, **ten)
     return found, absent
 
 
@@ -379,10 +384,10 @@ def _version(name: str) -> str | None:
         return None
 
 
-def write(lines: list[str]) -> None:
+def write(lines: list[str], results: Path) -> None:
     """Keep what is there so far: a run that is interrupted has what it finished."""
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+    results.parent.mkdir(exist_ok=True)
+    results.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
 
 
 def main() -> None:
@@ -390,6 +395,7 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", default=["1000000x4", "1000000x8", "10000000x8"])
     parser.add_argument("--full", action="store_true", help="all contenders, 5 turns each")
     parser.add_argument("--only", nargs="+", default=[""], help="contenders, by part of name")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="the file to write")
     parser.add_argument("--no-peers", action="store_true", help="install nothing")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -401,13 +407,13 @@ def main() -> None:
     lines = heading([shlex.quote(a) for a in sys.argv[1:] if a != "--inside"], absent)
     if "1000000x8" in options.sizes and options.only == [""]:
         lines += choosing_k(1_000_000, 8)
-        write(lines)
+        write(lines, options.results)
     for size in options.sizes:
         n_rows, n_features = (int(number) for number in size.split("x"))
         for kind in KINDS:
             lines += compare(kind, n_rows, n_features, found, options.full)
-            write(lines)
-    print(RESULTS.read_text(encoding="utf-8"))
+            write(lines, options.results)
+    print(options.results.read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":
