@@ -966,7 +966,7 @@ def test_the_tables_hold_all_of_the_preparation(mixed_shop: Backend, database: D
     } == set(by_name)
     # An indicator's mean is the share of customers that have the level.
     (share,) = mixed_shop.rows(
-        "SELECT SUM(CASE WHEN city = 'Tromsø' THEN 1e0 ELSE 0e0 END) / COUNT(city) "
+        "SELECT CAST(SUM(CASE WHEN city = 'Tromsø' THEN 1 ELSE 0 END) AS float) / COUNT(city) "
         "FROM dbo.customer"
     )[0]
     everyone = {
