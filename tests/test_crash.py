@@ -170,3 +170,31 @@ def test_of_two_runs_at_once_one_publishes_and_the_other_exits_5(tmp_path: Path)
         process.communicate()
     assert codes in ([0, 5], [0, 0])  # 0 and 0 where one had ended before the other began
     assert len(labels(path)) == CUSTOMERS
+
+
+@pytest.mark.parametrize("checkpoint", ["as it is", "killed before it"])
+def test_a_first_run_that_is_killed_leaves_a_database_that_opens(
+    tmp_path: Path, checkpoint: str
+) -> None:
+    path = tmp_path / "shop.duckdb"
+    make_customers(path)
+    code = (
+        "import os\n"
+        "from sqlkmeans import Segmentation, open_database\n"
+        f"database = open_database('duckdb:///{path.as_posix()}')\n"
+        "class Native:\n"
+        "    def __getattr__(self, name): return getattr(native, name)\n"
+        "    def execute(self, query, *given):\n"
+        "        return None if query == 'CHECKPOINT' else native.execute(query, *given)\n"
+        "native = database._native\n"
+        f"if {checkpoint == 'killed before it'}: database._native = Native()\n"
+        "database.install()\n"
+        f"segmentation = Segmentation.create(**{SEGMENTATION!r})\n"
+        "database.start_run(segmentation, {'kind': 'fit', 'engine': 'local'})\n"
+        "os._exit(9)\n"  # nothing is closed, as by a kill
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 9
+    with open_database(f"duckdb:///{path.as_posix()}") as database:
+        result = run(Segmentation.create(**SEGMENTATION), database)
+    assert result.run_id > 1
+    assert result.changed == CUSTOMERS

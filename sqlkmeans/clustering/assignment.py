@@ -105,3 +105,13 @@ def assign(
     with one_library_thread() if by_blas else nullcontext():
         map_chunks(len(matrix), label)
     return Assignment(labels, nearest, sample_weight)
+
+
+def inertia_of(matrix: Matrix, centroids: Matrix, sample_weight: Vector | None = None) -> float:
+    """The inertia of :func:`assign`, without keeping a label or a distance of any row."""
+
+    def add(start: int, stop: int) -> float:
+        weights = None if sample_weight is None else sample_weight[start:stop]
+        return assign(matrix[start:stop], centroids, weights).inertia
+
+    return fsum(map_chunks(len(matrix), add))

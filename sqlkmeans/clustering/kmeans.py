@@ -15,7 +15,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sqlkmeans.clustering.assignment import Assignment, Matrix, Vector, assign, squared_distances
+from sqlkmeans.clustering.assignment import (
+    Assignment,
+    Matrix,
+    Vector,
+    assign,
+    inertia_of,
+    squared_distances,
+)
 from sqlkmeans.clustering.chunks import Empty, map_chunks, rows_where
 from sqlkmeans.clustering.kernel import kernel
 from sqlkmeans.clustering.lloyd import Passed, lloyd, seed_centroids, uncounted
@@ -243,7 +250,7 @@ def _best_start(
         carried.append((centroids, n_iter + passes))
     if len(carried) == 1:
         return carried[0]
-    return min(carried, key=lambda found: assign(matrix, found[0], sample_weight).inertia)
+    return min(carried, key=lambda found: inertia_of(matrix, found[0], sample_weight))
 
 
 def _rivals(starts: list[tuple[float, Matrix, int]], same: float) -> list[tuple[Matrix, int]]:

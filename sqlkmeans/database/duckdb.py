@@ -108,6 +108,8 @@ class DuckDBDatabase(Database):
                         version=number, package_version=__version__, applied_at=utc_now()
                     )
                 )
+            # DuckDB cannot replay every change of a table after a kill.
+            self._native.execute("CHECKPOINT")
             done = number
         return done
 
@@ -331,15 +333,18 @@ class DuckDBDatabase(Database):
             return self._insert_run(connection, segmentation, {**run, "started_at": now})
 
     def _insert_run(self, connection: sa.Connection, segmentation: Segmentation, run: Row) -> int:
+        # Not as a default of the column: DuckDB fails to replay later changes of such a table.
+        next_id = sa.select(sa.func.nextval("sqlkmeans.run_id"))
         values = {
+            "run_id": int(connection.execute(next_id).scalar_one()),
             "segmentation": segmentation.name,
             "status": "running",
             "definition": segmentation.to_json(),
             "sqlkmeans_version": __version__,
             **run,
         }
-        insert = sa.insert(tables.run).values(**values).returning(tables.run.c.run_id)
-        return int(connection.execute(insert).scalar_one())
+        connection.execute(sa.insert(tables.run).values(**values))
+        return int(values["run_id"])
 
     def _reclaim(self, connection: sa.Connection, name: str, now: datetime) -> None:
         """Close what killed runs left: the caller holds the lock, so none of them is alive."""

@@ -25,7 +25,7 @@ from sqlkmeans.memory import free_memory, in_words
 
 # Of a memory_limit that is given, what rows may take before they are spilled, and what the
 # database may take that runs in this process. The rest is for everything else.
-ROWS_SHARE, DATABASE_SHARE = 0.25, 0.5
+ROWS_SHARE, DATABASE_SHARE = 0.25, 0.375
 # Of what is free, the same two where no memory_limit is given.
 FREE_ROWS_SHARE, FREE_DATABASE_SHARE = 0.5, 0.25
 #: Rows that are worked on at once.

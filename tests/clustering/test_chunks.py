@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sqlkmeans.clustering import kernel, selection
-from sqlkmeans.clustering.assignment import assign
+from sqlkmeans.clustering.assignment import assign, inertia_of
 from sqlkmeans.clustering.chunks import CHUNK, label_counts, rows_where
 from sqlkmeans.clustering.drift import bin_features
 from sqlkmeans.clustering.fitting import fit_preparation
@@ -105,6 +105,29 @@ def test_label_counts() -> None:
     assert label_counts(labels, 7).tolist() == np.bincount(labels, minlength=7).tolist()
     by_weight = label_counts(labels, 7, weights)
     assert by_weight == pytest.approx(np.bincount(labels, weights, minlength=7), rel=1e-12)
+
+
+def test_starts_that_a_sample_cannot_tell_apart_are_compared_without_keeping_rows() -> None:
+    rng = np.random.default_rng(7)
+    rows, centroids = rng.normal(size=(5 * CHUNK, 2)), rng.normal(size=(4, 2))
+    weights = rng.random(len(rows))
+    assert inertia_of(rows, centroids) == pytest.approx(assign(rows, centroids).inertia, rel=1e-12)
+    weighted = assign(rows, centroids, weights).inertia
+    assert inertia_of(rows, centroids, weights) == pytest.approx(weighted, rel=1e-12)
+    # Rows without groups: the starts end in several places that are about as good.
+    made = []
+
+    def empty(shape: Any, dtype: Any) -> np.ndarray[Any, Any]:
+        made.append(shape)
+        return np.empty(shape, dtype)
+
+    tracemalloc.start()
+    fit_kmeans(rows, 5, sample_rows=2_000, n_init=5, empty=empty)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert made == [(len(rows),)] * 2
+    # One labelling of all rows, which is the result, takes 12 bytes a row; two would take 24.
+    assert peak < 20 * len(rows) + 10_000_000
 
 
 class _Files:

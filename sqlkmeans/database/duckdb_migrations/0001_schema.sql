@@ -12,7 +12,7 @@ CREATE TABLE sqlkmeans.segmentation (
 );
 
 CREATE TABLE sqlkmeans.run (
-    run_id             bigint    NOT NULL PRIMARY KEY DEFAULT nextval('sqlkmeans.run_id'),
+    run_id             bigint    NOT NULL PRIMARY KEY,
     segmentation       varchar   NOT NULL,
     kind               varchar   NOT NULL,
     status             varchar   NOT NULL,
