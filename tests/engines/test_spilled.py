@@ -263,7 +263,7 @@ def test_duckdb_has_its_settings_back_after_a_run(shop: Database) -> None:
     limited = definition("limited", features=FEATURES["numbers"], memory_limit="512MiB")
     pipeline.run(limited, shop, Asked())
     assert settings() == before
-    assert set(during) == {"256.0 MiB"}
+    assert set(during) == {"192.0 MiB"}
 
 
 def test_a_target_whose_index_does_not_fit_has_no_primary_key(
