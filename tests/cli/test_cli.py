@@ -301,7 +301,8 @@ def test_a_memory_limit_of_the_command_line_beats_the_definition(
     monkeypatch.setattr(database_module.DuckDBDatabase, "limited_memory", limited)
     assert command(name, "--json").code == 0
     assert command(name, "--json", "--memory-limit", "512MiB").code == 0
-    assert limits == [2**30, 2**28]
+    # DuckDB's three eighths of 2 GiB, then of 512 MiB.
+    assert limits == [3 * 2**28, 3 * 2**26]
     refused = command(name, "--json", "--memory-limit", "12MiB")
     assert refused.code == 2
     assert refused.problems == [
