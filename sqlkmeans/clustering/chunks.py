@@ -7,7 +7,7 @@ is NumPy's or puts them into a file as well.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import numpy as np
@@ -23,14 +23,18 @@ Empty = Callable[[Any, Any], npt.NDArray[Any]]
 CHUNK = 65536
 
 
-def map_chunks(n_rows: int, function: Callable[[int, int], T], chunk: int = CHUNK) -> list[T]:
+def map_chunks(n_rows: int, function: Callable[[int, int], T]) -> list[T]:
     """Call ``function(start, stop)`` for each chunk of rows, on all cores; results in row order.
 
     The chunks do not depend on the number of threads, so neither does anything that is summed
     over the results.
     """
-    starts = range(0, n_rows, chunk)
-    return in_threads(lambda start: function(start, min(start + chunk, n_rows)), starts)
+    return in_threads(lambda rows: function(rows.start, rows.stop), list(chunks(n_rows)))
+
+
+def chunks(n_rows: int) -> Iterator[slice]:
+    """The rows from the first on, a chunk at a time."""
+    return (slice(start, min(start + CHUNK, n_rows)) for start in range(0, n_rows, CHUNK))
 
 
 def label_counts(

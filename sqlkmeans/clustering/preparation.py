@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sqlkmeans.clustering.chunks import Empty, map_chunks
+from sqlkmeans.clustering.chunks import Empty, chunks, map_chunks
 from sqlkmeans.clustering.problems import counted_missing_problems, counted_value_problems
 from sqlkmeans.errors import DataError
 
@@ -333,9 +333,9 @@ def compact_rows(matrix: Matrix, kept: Mask) -> None:
     """Move the kept rows to the front, a block at a time, so that no second matrix is made."""
     if kept.all():
         return
-    block, end = 65536, 0
-    for start in range(0, len(matrix), block):
-        rows = matrix[start : start + block][kept[start : start + block]]
+    end = 0
+    for chunk in chunks(len(matrix)):
+        rows = matrix[chunk][kept[chunk]]
         matrix[end : end + len(rows)] = rows
         end += len(rows)
 

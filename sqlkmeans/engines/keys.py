@@ -11,7 +11,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sqlkmeans.engines.storage import CHUNK, Batches
+from sqlkmeans.clustering.chunks import CHUNK
+from sqlkmeans.engines.storage import Batches
 from sqlkmeans.errors import DataError
 
 

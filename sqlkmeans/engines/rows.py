@@ -11,11 +11,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sqlkmeans.clustering.chunks import Empty
+from sqlkmeans.clustering.chunks import CHUNK, Empty, chunks
 from sqlkmeans.database.interface import Batch, Source
 from sqlkmeans.engines.base import NoRows
 from sqlkmeans.engines.keys import KeyCollector
-from sqlkmeans.engines.storage import CHUNK, Batches, Storage, chunks, kept_rows
+from sqlkmeans.engines.storage import Batches, Storage, kept_rows
 from sqlkmeans.progress import Advance
 
 Matrix = npt.NDArray[np.float64]

@@ -12,14 +12,14 @@ import mmap
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable
+from functools import cached_property
 from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from sqlkmeans.clustering.chunks import Empty
+from sqlkmeans.clustering.chunks import Empty, chunks
 from sqlkmeans.errors import SqlKMeansError
 from sqlkmeans.memory import free_memory, in_words
 
@@ -28,8 +28,6 @@ from sqlkmeans.memory import free_memory, in_words
 ROWS_SHARE, DATABASE_SHARE = 0.25, 0.375
 # Of what is free, the same two where no memory_limit is given.
 FREE_ROWS_SHARE, FREE_DATABASE_SHARE = 0.5, 0.25
-#: Rows that are worked on at once.
-CHUNK = 65536
 
 
 class Storage:
@@ -46,8 +44,6 @@ class Storage:
         Whether new arrays are files.
     spilled_bytes : int
         How large these files are together.
-    database_share : int
-        Bytes that a database in this process may take.
     folder : str
         Where the files are: the temporary folder, which the variable TMPDIR names.
     """
@@ -56,15 +52,27 @@ class Storage:
         self.spilled = False
         self.spilled_bytes = 0
         self.folder = tempfile.gettempdir()
-        if memory_limit is None:
-            free = free_memory()
-            self._room, self.database_share = (
-                FREE_ROWS_SHARE * free,
-                int(FREE_DATABASE_SHARE * free),
-            )
+        self._limit = memory_limit
+
+    @cached_property
+    def _shares(self) -> tuple[float, int]:
+        # Looked up when the first rows come: it takes a library and some files of the system.
+        rows, database, amount = FREE_ROWS_SHARE, FREE_DATABASE_SHARE, self._limit
+        if amount is None:
+            amount = free_memory()
         else:
-            self._room = ROWS_SHARE * memory_limit
-            self.database_share = int(DATABASE_SHARE * memory_limit)
+            rows, database = ROWS_SHARE, DATABASE_SHARE
+        return rows * amount, int(database * amount)
+
+    @property
+    def _room(self) -> float:
+        """Bytes that rows may take in memory."""
+        return self._shares[0]
+
+    @property
+    def database_share(self) -> int:
+        """Bytes that a database in this process may take."""
+        return self._shares[1]
 
     def expect(self, needed: int) -> None:
         """Decide where so many bytes are to be kept, before the first of them is.
@@ -197,11 +205,6 @@ class SpilledBatches(Batches):
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self._storage.spilled_bytes += len(mapped)
         return pa.ipc.open_file(pa.BufferReader(pa.py_buffer(mapped))).read_all()
-
-
-def chunks(rows: int) -> Iterable[slice]:
-    """The rows from 0 on, some at a time."""
-    return (slice(start, min(start + CHUNK, rows)) for start in range(0, rows, CHUNK))
 
 
 def kept_rows(

@@ -19,6 +19,7 @@ import pytest
 from shops import labels_of, make_shop
 
 from sqlkmeans import pipeline
+from sqlkmeans.clustering import chunks
 from sqlkmeans.database import Database
 from sqlkmeans.database.tables import RESULT_TABLES
 from sqlkmeans.definition import Segmentation
@@ -61,7 +62,7 @@ def spill(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Spill:
         monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
     # Several of each, in memory too: sums are added chunk by chunk.
-    monkeypatch.setattr(storage, "CHUNK", 500)
+    monkeypatch.setattr(chunks, "CHUNK", 500)
     monkeypatch.setattr("sqlkmeans.database.duckdb.BATCH_ROWS", 700)
     return spill
 
