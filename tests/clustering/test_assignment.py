@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from sqlkmeans.clustering import assignment, threads
-from sqlkmeans.clustering.assignment import assign, map_chunks, squared_distances
+from sqlkmeans.clustering import chunks, threads
+from sqlkmeans.clustering.assignment import assign, squared_distances
+from sqlkmeans.clustering.chunks import map_chunks
 
 small = st.integers(-5, 5).map(float)
 
@@ -47,7 +46,7 @@ def test_labels_do_not_depend_on_chunks_or_threads(monkeypatch: pytest.MonkeyPat
     for chunk in (1_000, 4_096, 20_010, 50_000):
         for count in (1, 4):
             monkeypatch.setattr(threads, "cores", lambda n=count: n)
-            monkeypatch.setattr(assignment, "map_chunks", partial(map_chunks, chunk=chunk))
+            monkeypatch.setattr(chunks, "CHUNK", chunk)
             cut = assign(matrix, centroids)
             np.testing.assert_array_equal(cut.labels, whole.labels)
             np.testing.assert_array_equal(cut.squared_distances, whole.squared_distances)
@@ -59,16 +58,18 @@ def test_chunks_cover_every_row_once_and_come_back_in_order(
     count: int, n_rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(threads, "cores", lambda: count)
-    found = map_chunks(n_rows, lambda start, stop: list(range(n_rows))[start:stop], chunk=100)
+    monkeypatch.setattr(chunks, "CHUNK", 100)
+    found = map_chunks(n_rows, lambda start, stop: list(range(n_rows))[start:stop])
     assert [row for chunk in found for row in chunk] == list(range(n_rows))
 
 
 def test_an_error_in_a_chunk_comes_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "cores", lambda: 4)
+    monkeypatch.setattr(chunks, "CHUNK", 100)
 
     def fails(start: int, stop: int) -> None:
         if start == 1_500:
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        map_chunks(2_000, fails, chunk=100)
+        map_chunks(2_000, fails)

@@ -114,10 +114,10 @@ def fill_newer_tables(shop: Path, run_id: int, segment_ids: list[int], features:
                 [run_id, position, feature, 0.281 / position],
             )
         choice = connection.execute(
-            "INSERT INTO sqlkmeans.run (segmentation, kind, status, engine, definition, "
-            "recommendation, started_at, sqlkmeans_version) SELECT segmentation, 'choose_k', "
-            "'finished', engine, ?, ?, started_at, sqlkmeans_version FROM sqlkmeans.run "
-            "WHERE run_id = ? RETURNING run_id",
+            "INSERT INTO sqlkmeans.run (run_id, segmentation, kind, status, engine, definition, "
+            "recommendation, started_at, sqlkmeans_version) SELECT (SELECT max(run_id) + 1 FROM "
+            "sqlkmeans.run), segmentation, 'choose_k', 'finished', engine, ?, ?, started_at, "
+            "sqlkmeans_version FROM sqlkmeans.run WHERE run_id = ? RETURNING run_id",
             [
                 definition,
                 json.dumps({"structure": True, "recommended_k": 3, "reason": "3 is best."}),
