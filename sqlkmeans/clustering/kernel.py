@@ -1,4 +1,4 @@
-"""The two loops over all rows, and who runs them: NumPy, or numba where it is worth it.
+"""The loops over all rows, and who runs them: NumPy, or numba where it is worth it.
 
 Both compare the same numbers, squared differences added in feature order, give a tie to the
 first centroid, and add up the rows of a chunk in their order. So they agree to the last bit, and
@@ -46,9 +46,26 @@ class Kernel(Protocol):
 
     def add_rows(
         self, matrix: Matrix, start: int, stop: int, sample_weight: Vector | None,
-        centroids: Matrix, sums: Matrix, counts: Vector,
+        centroids: Matrix, labels: Labels, margins: Vector, sums: Matrix, counts: Vector,
     ) -> None:  # fmt: skip
-        """Add each row to the sum and the count of its nearest centroid, which start at 0."""
+        """Write the nearest centroid of each row, and how much farther the second nearest is, at
+        least (in distance; 0 where that is not known); add each row to the sum and the count of
+        its centroid, which start at 0."""
+
+    def move_rows(
+        self, matrix: Matrix, start: int, stop: int, sample_weight: Vector | None,
+        centroids: Matrix, travelled: float, labels: Labels, margins: Vector,
+        gained: tuple[Matrix, Vector], lost: tuple[Matrix, Vector],
+    ) -> None:  # fmt: skip
+        """Label the rows again whose margin is not above ``travelled``, and make it how much
+        farther the second nearest is, plus ``travelled``; add each row that moves to the sums and
+        counts of the centroid that gains it and of the one that loses it, which start at 0."""
+
+    def measure_rows(
+        self, matrix: Matrix, start: int, stop: int, centroids: Matrix, labels: Labels,
+        squared_distances: Vector,
+    ) -> None:  # fmt: skip
+        """Write the squared distance of each row to the centroid that its label says."""
 
 
 def kernel(values: int) -> Kernel:

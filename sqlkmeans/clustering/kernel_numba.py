@@ -21,6 +21,7 @@ Features = tuple[int, ...]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 TILE = 128
+EPS = float(np.finfo(np.float64).eps)
 
 
 def _compiled(function: Function) -> Function:
@@ -53,12 +54,48 @@ def add_rows(
     stop: int,
     sample_weight: Vector | None,
     centroids: Matrix,
+    labels: Labels,
+    margins: Vector,
     sums: Matrix,
     counts: Vector,
 ) -> None:
     """See :class:`sqlkmeans.clustering.kernel.Kernel`."""
     _add_rows(
-        matrix, start, stop, sample_weight, centroids, sums, counts, _features(matrix)
+        matrix, start, stop, sample_weight, centroids, labels, margins, sums, counts,
+        _features(matrix),
+    )  # fmt: skip
+
+
+def move_rows(
+    matrix: Matrix,
+    start: int,
+    stop: int,
+    sample_weight: Vector | None,
+    centroids: Matrix,
+    travelled: float,
+    labels: Labels,
+    margins: Vector,
+    gained: tuple[Matrix, Vector],
+    lost: tuple[Matrix, Vector],
+) -> None:
+    """See :class:`sqlkmeans.clustering.kernel.Kernel`."""
+    _move_rows(
+        matrix, start, stop, sample_weight, centroids, travelled, labels, margins, *gained, *lost,
+        _features(matrix),
+    )  # fmt: skip
+
+
+def measure_rows(
+    matrix: Matrix,
+    start: int,
+    stop: int,
+    centroids: Matrix,
+    labels: Labels,
+    squared_distances: Vector,
+) -> None:
+    """See :class:`sqlkmeans.clustering.kernel.Kernel`."""
+    _measure_rows(
+        matrix, start, stop, centroids, labels, squared_distances, _features(matrix)
     )  # fmt: skip
 
 
@@ -107,25 +144,98 @@ def _label_rows(
 
 
 @_compiled
+def _margins(
+    tile: Matrix, n_rows: int, centroids: Matrix, labels: Labels, closest: Vector,
+    second: Vector, features: Features,
+) -> None:  # fmt: skip
+    """As _nearest, and in ``second`` how much farther the second nearest is, at least."""
+    labels[:n_rows] = 0
+    closest[:n_rows] = np.inf
+    second[:n_rows] = np.inf
+    for j in range(len(centroids)):
+        for i in range(n_rows):
+            total = 0.0
+            for f in range(len(features)):
+                difference = tile[f, i] - centroids[j, f]
+                total += difference * difference
+            second[i] = min(second[i], max(total, closest[i]))
+            if total < closest[i]:
+                closest[i] = total
+                labels[i] = j
+    error = 8 * (len(features) + 4) * EPS
+    for i in range(n_rows):
+        margin = np.sqrt(second[i]) * (1 - error) - np.sqrt(closest[i]) * (1 + error)
+        second[i] = margin if np.isfinite(margin) else 0.0
+
+
+@_compiled
+def _add(
+    tile: Matrix, i: int, weight: float, j: int, sums: Matrix, counts: Vector, features: Features
+) -> None:
+    counts[j] += weight
+    for f in range(len(features)):
+        sums[j, f] += weight * tile[f, i]
+
+
+@_compiled
 def _add_rows(
     matrix: Matrix, start: int, stop: int, sample_weight: Vector | None, centroids: Matrix,
-    sums: Matrix, counts: Vector, features: Features,
+    labels: Labels, margins: Vector, sums: Matrix, counts: Vector, features: Features,
 ) -> None:  # fmt: skip
     tile = np.empty((len(features), TILE))
-    labels = np.empty(TILE, np.int32)
     closest = np.empty(TILE)
     for first in range(start, stop, TILE):
-        n_rows = min(TILE, stop - first)
-        _fill(tile, matrix, first, n_rows, features)
-        _nearest(tile, n_rows, centroids, labels, closest, features)
-        for i in range(n_rows):
-            j = labels[i]
-            if sample_weight is None:
-                counts[j] += 1.0
-                for f in range(len(features)):
-                    sums[j, f] += tile[f, i]
-            else:
-                weight = sample_weight[first + i]
-                counts[j] += weight
-                for f in range(len(features)):
-                    sums[j, f] += weight * tile[f, i]
+        last = min(first + TILE, stop)
+        _fill(tile, matrix, first, last - first, features)
+        _margins(
+            tile, last - first, centroids, labels[first:last], closest, margins[first:last],
+            features,
+        )  # fmt: skip
+        for i in range(last - first):
+            weight = 1.0 if sample_weight is None else sample_weight[first + i]
+            _add(tile, i, weight, labels[first + i], sums, counts, features)
+
+
+@_compiled
+def _move_rows(
+    matrix: Matrix, start: int, stop: int, sample_weight: Vector | None, centroids: Matrix,
+    travelled: float, labels: Labels, margins: Vector, gained: Matrix, gained_counts: Vector,
+    lost: Matrix, lost_counts: Vector, features: Features,
+) -> None:  # fmt: skip
+    tile = np.empty((len(features), TILE))
+    rows = np.empty(TILE, np.int64)
+    found = np.empty(TILE, np.int32)
+    closest = np.empty(TILE)
+    second = np.empty(TILE)
+    n_rows = 0
+    for row in range(start, stop):
+        # Not "<=": what is not a number tells nothing either.
+        if not margins[row] > travelled:
+            rows[n_rows] = row
+            for f in range(len(features)):
+                tile[f, n_rows] = matrix[row, f]
+            n_rows += 1
+        if n_rows == TILE or (row == stop - 1 and n_rows):
+            _margins(tile, n_rows, centroids, found, closest, second, features)
+            for i in range(n_rows):
+                margins[rows[i]] = second[i] + travelled
+                before = labels[rows[i]]
+                if found[i] != before:
+                    labels[rows[i]] = found[i]
+                    weight = 1.0 if sample_weight is None else sample_weight[rows[i]]
+                    _add(tile, i, weight, found[i], gained, gained_counts, features)
+                    _add(tile, i, weight, before, lost, lost_counts, features)
+            n_rows = 0
+
+
+@_compiled
+def _measure_rows(
+    matrix: Matrix, start: int, stop: int, centroids: Matrix, labels: Labels, total: Vector,
+    features: Features,
+) -> None:  # fmt: skip
+    for row in range(start, stop):
+        distance = 0.0
+        for f in range(len(features)):
+            difference = matrix[row, f] - centroids[labels[row], f]
+            distance += difference * difference
+        total[row] = distance

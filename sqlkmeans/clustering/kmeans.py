@@ -160,15 +160,16 @@ def fit_many(
     for k in ks:
         if samples is None:
             centroids, n_iter = _scikit_learn(matrix, sample_weight, k, options)
+            assignment = assign(matrix, centroids, sample_weight, empty)
         else:
             with one_library_thread():
                 before, n_iter = _best_start(matrix, sample_weight, samples, k, before, options)
-                centroids, passes = lloyd(
-                    matrix, before, sample_weight, max_iter=max_iter,
+                found = lloyd(
+                    matrix, before, sample_weight, max_iter=max_iter, empty=empty,
                     threshold=PASS_TOLERANCE_SHARE * samples.threshold(tol), passed=passed,
                 )  # fmt: skip
-                n_iter += passes
-        assignment = assign(matrix, centroids, sample_weight, empty)
+                centroids, assignment = found.centroids, found.assignment()
+                n_iter += found.n_iter
         yield k, _largest_first(KMeansFit(centroids, assignment, n_iter))
 
 
@@ -234,20 +235,21 @@ def _best_start(
         rng = np.random.default_rng(sequence)
         given = before if sequence is warm else None
         seeds = seed_centroids(small.rows, k, rng, small.weight, given)
-        centroids, n_iter = lloyd(
+        found = lloyd(
             small.rows, seeds, small.weight, max_iter=options.max_iter, threshold=threshold
         )
-        return assign(samples.rows, centroids, samples.weight).inertia, centroids, n_iter
+        inertia = assign(samples.rows, found.centroids, samples.weight).inertia
+        return inertia, found.centroids, found.n_iter
 
     _, *sequences = np.random.SeedSequence(options.seed).spawn(2 + options.n_init)
     warm = sequences[-1]
     starts = in_threads(start, sequences if before is not None else sequences[:-1])
     carried = []
     for centroids, n_iter in _rivals(starts, samples.threshold(SAME_SHARE)):
-        centroids, passes = lloyd(
+        found = lloyd(
             samples.rows, centroids, samples.weight, max_iter=options.max_iter, threshold=threshold
         )
-        carried.append((centroids, n_iter + passes))
+        carried.append((found.centroids, n_iter + found.n_iter))
     if len(carried) == 1:
         return carried[0]
     return min(carried, key=lambda found: inertia_of(matrix, found[0], sample_weight))

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from math import log
 
 import numpy as np
 import numpy.typing as npt
 
-from sqlkmeans.clustering.assignment import Matrix, Vector, assign, squared_distances
-from sqlkmeans.clustering.chunks import map_chunks
-from sqlkmeans.clustering.kernel import kernel
+from sqlkmeans.clustering.assignment import (
+    Assignment,
+    Matrix,
+    Vector,
+    assign,
+    squared_distances,
+)
+from sqlkmeans.clustering.chunks import Empty
+from sqlkmeans.clustering.members import Members
 
 Rows = npt.NDArray[np.int64]
 #: Hears of passes over all rows.
@@ -21,6 +28,26 @@ def uncounted(passes: int) -> None:
     """Nobody wants to know."""
 
 
+@dataclass(frozen=True)
+class Clusters:
+    """Where Lloyd's passes ended.
+
+    Attributes
+    ----------
+    centroids : ndarray of shape (k, n_features)
+    n_iter : int
+        Passes.
+    """
+
+    centroids: Matrix
+    n_iter: int
+    _members: Members
+
+    def assignment(self) -> Assignment:
+        """Every row's nearest centroid, as :func:`assign` finds it; to be called once."""
+        return self._members.assignment(self.centroids)
+
+
 def lloyd(
     matrix: Matrix,
     centroids: Matrix,
@@ -28,8 +55,9 @@ def lloyd(
     *,
     max_iter: int,
     threshold: float,
+    empty: Empty = np.empty,
     passed: Passed = uncounted,
-) -> tuple[Matrix, int]:
+) -> Clusters:
     """Passes over all rows until the centroids rest (Lloyd, 1982).
 
     Parameters
@@ -41,59 +69,26 @@ def lloyd(
     max_iter : int
     threshold : float
         Ends when the sum of the squared moves of all centroids is at most this.
+    empty : callable, default=numpy.empty
+        Makes arrays as long as the rows.
     passed : callable, optional
         Called with 1 after each pass.
 
     Returns
     -------
-    centroids : ndarray of shape (k, n_features)
-    passes : int
+    Clusters
     """
+    members = Members(matrix, sample_weight, empty)
     passes = 0
     while passes < max_iter:
-        moved = _pass(matrix, centroids, sample_weight)
+        moved = members.means(centroids)
         shift = float(((moved - centroids) ** 2).sum())
         centroids = moved
         passes += 1
         passed(1)
         if shift <= threshold:
             break
-    return centroids, passes
-
-
-def _pass(matrix: Matrix, centroids: Matrix, sample_weight: Vector | None) -> Matrix:
-    """The mean of the rows nearest to each centroid; an empty cluster moves to a far row."""
-    add_rows = kernel(matrix.size).add_rows
-
-    def add(start: int, stop: int) -> tuple[Matrix, Vector]:
-        sums, counts = np.zeros(centroids.shape), np.zeros(len(centroids))
-        add_rows(matrix, start, stop, sample_weight, centroids, sums, counts)
-        return sums, counts
-
-    sums, counts = np.zeros(centroids.shape), np.zeros(len(centroids))
-    for chunk_sums, chunk_counts in map_chunks(len(matrix), add):
-        sums += chunk_sums
-        counts += chunk_counts
-    empty = np.flatnonzero(counts == 0)
-    counts[empty] = 1
-    moved: Matrix = sums / counts[:, None]
-    if len(empty):
-        moved[empty] = matrix[_farthest(matrix, centroids, sample_weight, len(empty))]
-    return moved
-
-
-def _farthest(matrix: Matrix, centroids: Matrix, sample_weight: Vector | None, count: int) -> Rows:
-    """Row numbers of the rows that count and are farthest from their centroid."""
-
-    def find(start: int, stop: int) -> tuple[Rows, Vector]:
-        distances = assign(matrix[start:stop], centroids).squared_distances
-        if sample_weight is not None:
-            distances *= sample_weight[start:stop] > 0
-        rows = np.argsort(-distances, kind="stable")[:count]
-        return start + rows, distances[rows]
-
-    rows, distances = (np.concatenate(part) for part in zip(*map_chunks(len(matrix), find)))
-    return np.asarray(rows[np.argsort(-distances, kind="stable")[:count]])
+    return Clusters(centroids, passes, members)
 
 
 def seed_centroids(

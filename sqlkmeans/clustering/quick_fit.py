@@ -30,7 +30,7 @@ def quick_centroids(rows: Matrix, k: int, seed: int) -> Matrix:
     found = []
     for start in range(N_INIT):
         seeds = seed_centroids(rows, k, np.random.default_rng([seed, k, start]))
-        found.append(lloyd(rows, seeds, max_iter=MAX_ITER, threshold=threshold)[0])
+        found.append(lloyd(rows, seeds, max_iter=MAX_ITER, threshold=threshold).centroids)
     return min(found, key=lambda centroids: assign(rows, centroids).inertia)
 
 

@@ -92,13 +92,22 @@ def test_numpy_and_compiled_loops_agree_to_the_last_bit(
     matrix = np.asarray(matrix, dtype=dtype, order=order)
     found = []
     for loops in (kernel_numpy, kernel_numba):
+        rows, of_rows = (matrix, 0, len(matrix)), weight if weighted else None
         labels, distances = np.empty(len(matrix), np.int32), np.empty(len(matrix))
         sums, counts = np.zeros(centroids.shape), np.zeros(len(centroids))
-        loops.label_rows(matrix, 0, len(matrix), centroids, labels, distances)
-        loops.add_rows(
-            matrix, 0, len(matrix), weight if weighted else None, centroids, sums, counts
-        )
-        found.append((labels, distances, sums, counts))
+        gained = np.zeros(centroids.shape), np.zeros(len(centroids))
+        lost = np.zeros(centroids.shape), np.zeros(len(centroids))
+        loops.label_rows(*rows, centroids, labels, distances)
+        again, margins = np.empty(len(matrix), np.int32), np.empty(len(matrix))
+        loops.add_rows(*rows, of_rows, centroids, again, margins, sums, counts)
+        np.testing.assert_array_equal(again, labels)
+        loops.measure_rows(*rows, centroids, labels, margins)
+        np.testing.assert_array_equal(margins, distances)
+        # All rows are looked at, and go to where the last centroid is the first.
+        margins[:] = 0
+        other = np.ascontiguousarray(centroids[::-1]) * 1.25
+        loops.move_rows(*rows, of_rows, other, 0.5, again, margins, gained, lost)
+        found.append((labels, distances, sums, counts, again, *gained, *lost))
     for one, other in zip(*found):
         np.testing.assert_array_equal(one, other)
 
@@ -179,7 +188,7 @@ def test_float32_rows_are_added_in_float64(forced: bool) -> None:
     kernel.forced = forced
     # In float32 a sum stops growing at 2**24.
     matrix = np.ones((2**24 + 2**20, 1), dtype=np.float32)
-    centroids, _ = lloyd(matrix, np.array([[0.5]]), max_iter=1, threshold=0.0)
+    centroids = lloyd(matrix, np.array([[0.5]]), max_iter=1, threshold=0.0).centroids
     assert centroids.tolist() == [[1.0]]
     found = assign(matrix, np.array([[0.0]]))
     assert found.inertia == len(matrix)

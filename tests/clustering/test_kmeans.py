@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,8 +15,15 @@ from threadpoolctl import threadpool_limits
 from sqlkmeans.clustering import kmeans, threads
 from sqlkmeans.clustering.assignment import assign
 from sqlkmeans.clustering.kmeans import fit_kmeans, fit_many
-from sqlkmeans.clustering.lloyd import lloyd, seed_centroids
+from sqlkmeans.clustering.lloyd import lloyd as clusters_of
+from sqlkmeans.clustering.lloyd import seed_centroids
 from sqlkmeans.errors import DataError
+
+
+def lloyd(*arguments: Any, **options: Any) -> tuple[np.ndarray, int]:
+    """The centroids, and the number of passes."""
+    found = clusters_of(*arguments, **options)
+    return found.centroids, found.n_iter
 
 
 @pytest.fixture
