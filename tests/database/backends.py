@@ -75,6 +75,9 @@ class Backend(ABC):
     ) -> None:
         """Skip the test where the server cannot have such a name, or such a text in JSON."""
 
+    def require_drop(self) -> None:  # noqa: B027
+        """Skip the test where a table cannot be dropped that a view reads."""
+
     def tables(self, schema: str) -> set[str]:
         """Names of the tables and views of a schema."""
         query = "SELECT table_name FROM information_schema.tables WHERE table_schema = "
@@ -201,6 +204,10 @@ class SQLServerBackend(Backend):
         cursor.close()
         self._outside.commit()
         self._outside.autocommit = True
+
+    def require_drop(self) -> None:
+        if not sqlserver_server.drops_what_views_read(self._outside):
+            pytest.skip("this server cannot drop a table that a view reads")
 
     def require_names(
         self,

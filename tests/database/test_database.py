@@ -1693,6 +1693,7 @@ def test_movement_between_two_runs_counts_who_stayed_moved_came_and_left(
 def test_movement_without_a_history_is_an_error(
     shop: Backend, database: Database, customers: Segmentation
 ) -> None:
+    shop.require_drop()
     first = run(customers, database)
     second = assign(customers, database)
     shop.execute(f"DROP TABLE {SEGMENT}_history")

@@ -72,6 +72,7 @@ def test_typical_customers_are_the_three_nearest_their_centroid(
     shop: Backend, database: Database, customers: Segmentation
 ) -> None:
     run(customers, database)
+    shop.require_names(texts=['["1"]'])
     rows = shop.rows(
         'SELECT segment_id, "rank", customer, distance FROM sqlkmeans.typical_customer '
         'ORDER BY segment_id, "rank"'
@@ -110,6 +111,7 @@ KEYS: dict[str, Callable[[int], Any]] = {
 def test_a_typical_customer_can_be_explained_by_the_key_that_is_stored(
     kind: str, backend: Backend, database: Database, customers: Segmentation
 ) -> None:
+    backend.require_names(texts=['["1"]'])
     values = [KEYS[kind](i) for i in range(12)]
     given = [str(value) if kind == "uuid" else value for value in values]
     rows = pa.table({"id": given, "x": [float(i % 2 * 100 + i) for i in range(12)]})
@@ -194,6 +196,7 @@ def test_a_customer_without_a_label_is_told_where_it_will_go(
 def test_an_unknown_customer_is_an_error_that_shows_what_keys_look_like(
     shop: Backend, database: Database, customers: Segmentation
 ) -> None:
+    shop.require_names(texts=['["1"]'])
     run(customers, database)
     with pytest.raises(DataError, match=r"customer 4711: not in dbo.customer; customer_id looks "):
         explain("customers", database, ["4711"])
@@ -272,19 +275,20 @@ def test_a_load_with_half_the_incomes_zero_is_stopped_and_the_message_names_them
     job: Callable[..., Any], shop: Backend, database: Database, customers: Segmentation
 ) -> None:
     guarded = changed(customers, guard={"action": "refuse"})
-    run(guarded, database)
+    first = run(guarded, database).run_id
     before = labels(shop)
     halve_incomes(shop)
-    with pytest.raises(DataError, match=r"income: drifted since run 1 \(PSI .*mean .*, was ") as no:
+    told = rf"income: drifted since run {first} \(PSI .*mean .*, was "
+    with pytest.raises(DataError, match=told) as no:
         job(guarded, database)
     assert no.value.exit_code == 3
     assert "age" not in no.value.problems[0]
     assert 'guard.action is "refuse"' in no.value.problems[-1]
     assert labels(shop) == before
-    [(status, error)] = shop.rows("SELECT status, error FROM sqlkmeans.run WHERE run_id > 1")
+    [(status, error)] = shop.rows(f"SELECT status, error FROM sqlkmeans.run WHERE run_id > {first}")
     assert status == "failed"
     assert "income: drifted" in error
-    assert shop.rows("SELECT active_run_id FROM sqlkmeans.segmentation") == [(1,)]
+    assert shop.rows("SELECT active_run_id FROM sqlkmeans.segmentation") == [(first,)]
     shop.execute("DELETE FROM dbo.customer WHERE income = 0")
     job(changed(guarded, guard={"psi": 9, "rows": 9}), database)
 
@@ -292,10 +296,10 @@ def test_a_load_with_half_the_incomes_zero_is_stopped_and_the_message_names_them
 def test_without_refusal_the_same_load_is_published_with_warnings_in_the_run_row(
     shop: Backend, database: Database, customers: Segmentation
 ) -> None:
-    run(customers, database)
+    first = run(customers, database).run_id
     halve_incomes(shop)
     result = run(customers, database)
-    assert any(text.startswith("income: drifted since run 1") for text in result.warnings)
+    assert any(text.startswith(f"income: drifted since run {first} ") for text in result.warnings)
     [(warnings, psi)] = shop.rows(
         f"SELECT warnings, psi FROM sqlkmeans.run WHERE run_id = {result.run_id}"
     )
@@ -315,11 +319,12 @@ def test_without_refusal_the_same_load_is_published_with_warnings_in_the_run_row
 def test_assign_says_when_a_refit_is_due(
     shop: Backend, database: Database, customers: Segmentation
 ) -> None:
-    run(customers, database)
+    first = run(customers, database).run_id
     assert not any("refit" in text for text in assign(customers, database).warnings)
     halve_incomes(shop)
     warnings = assign(customers, database).warnings
-    assert any(text.startswith("a refit is due: income: drifted since run 1") for text in warnings)
+    told = f"a refit is due: income: drifted since run {first} "
+    assert any(text.startswith(told) for text in warnings)
     # The next fit is compared with what is published now, and nothing has drifted since.
     assert not any("drifted" in text for text in run(customers, database).warnings)
 
@@ -327,11 +332,11 @@ def test_assign_says_when_a_refit_is_due(
 def test_assign_keeps_to_the_bins_of_its_fit(
     shop: Backend, database: Database, customers: Segmentation
 ) -> None:
-    run(customers, database)
+    first = run(customers, database).run_id
     halve_incomes(shop)
     run_id = assign(customers, database).run_id
     query = "SELECT bin, label, upper FROM sqlkmeans.feature_bin WHERE feature = 'income' "
-    assert sorted(shop.rows(f"{query} AND run_id = 1"), key=str) == sorted(
+    assert sorted(shop.rows(f"{query} AND run_id = {first}"), key=str) == sorted(
         shop.rows(f"{query} AND run_id = {run_id}"), key=str
     )
 
@@ -339,12 +344,12 @@ def test_assign_keeps_to_the_bins_of_its_fit(
 def test_many_arrivals_since_the_fit_make_a_refit_due(
     shop: Backend, database: Database, customers: Segmentation, make_customers: MakeCustomers
 ) -> None:
-    run(customers, database)
+    first = run(customers, database).run_id
     extra = make_customers([150, 100, 50], seed=5, first_id=1000).to_pylist()
     values = ", ".join(f"({r['customer_id']}, {r['income']}, {r['age']})" for r in extra)
     shop.execute(f"INSERT INTO dbo.customer (customer_id, income, age) VALUES {values}")
     warnings = assign(customers, database).warnings
-    assert any("300 customers arrived since run 1, and 420 are there" in w for w in warnings)
+    assert any(f"300 customers arrived since run {first}, and 420 are there" in w for w in warnings)
     assert any("300 customers arrived" in text for text in assign(customers, database).warnings)
 
 
@@ -364,11 +369,11 @@ def test_segments_born_and_gone_are_told(
 def test_after_another_k_customers_and_features_are_compared_and_the_rest_is_not(
     shop: Backend, database: Database, customers: Segmentation
 ) -> None:
-    run(customers, database)
+    first = run(customers, database).run_id
     strict = {"action": "refuse", "moved": 0.01, "centroid_shift": 0.01, "distance": 0.01}
     result = run(changed(customers, k=2, guard=strict), database)
     assert any(
-        text.startswith("k changed since run 1: moved customers, centroids")
+        text.startswith(f"k changed since run {first}: moved customers, centroids")
         for text in result.warnings
     )
     assert [row["psi"] for row in result.drift] == [0, 0]
@@ -380,10 +385,11 @@ def test_after_another_k_customers_and_features_are_compared_and_the_rest_is_not
 def test_after_other_features_only_the_common_ones_are_compared(
     shop: Backend, database: Database, customers: Segmentation
 ) -> None:
-    run(customers, database)
+    first = run(customers, database).run_id
     result = run(changed(customers, features=["age"], k=2), database)
     assert [row["feature"] for row in result.drift] == ["age"]
-    assert any(text.startswith("features and k changed since run 1") for text in result.warnings)
+    told = f"features and k changed since run {first}:"
+    assert any(text.startswith(told) for text in result.warnings)
     assert result.centroid_shift is None
 
 

@@ -146,6 +146,22 @@ def keeps_json(connection: Any, name: str) -> bool:
     return rows(connection, "SELECT JSON_VALUE(?, '$.name');", document) == [(name,)]
 
 
+def drops_what_views_read(connection: Any) -> bool:
+    """Whether a table can be dropped that a view still reads, as SQL Server lets one."""
+    rows(connection, "DROP VIEW IF EXISTS dbo.sqlkmeans_try_view;")
+    rows(connection, "DROP TABLE IF EXISTS dbo.sqlkmeans_try;")
+    rows(connection, "CREATE TABLE dbo.sqlkmeans_try (a int);")
+    rows(connection, "CREATE VIEW dbo.sqlkmeans_try_view AS SELECT a FROM dbo.sqlkmeans_try;")
+    try:
+        rows(connection, "DROP TABLE dbo.sqlkmeans_try;")
+    except mssql_python.Error:
+        return False
+    finally:
+        rows(connection, "DROP VIEW dbo.sqlkmeans_try_view;")
+        rows(connection, "DROP TABLE IF EXISTS dbo.sqlkmeans_try;")
+    return True
+
+
 def _empty_schema(connection: Any) -> None:
     left = rows(
         connection,
