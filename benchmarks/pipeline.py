@@ -1,8 +1,9 @@
 """The whole job on DuckDB, as whole processes, beside what people would write themselves.
 
-    python benchmarks/pipeline.py [--rows 1000000] [--repeats 5]
+    python benchmarks/pipeline.py [--rows 1000000] [--features 4] [--repeats 5]
+        [--leave-out expert] [--results pipeline.md]
 
-Three programs segment the same table of customers with 4 features into 5 segments:
+Three programs segment the same table of customers into 5 segments:
 
 sqlkmeans
     ``sqlkmeans run``: reads in key order, clusters, scores, profiles, keeps ids, publishes the
@@ -24,20 +25,23 @@ import argparse
 import json
 import os
 import platform
+import shlex
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
-FEATURES = ["income", "age", "orders", "tenure"]
+FEATURES = ["income", "age", "orders", "tenure", "visits", "basket", "returns", "discount"]
 K = 5
 CONTENDERS = ("sqlkmeans", "pandas", "expert")
 
 
-def make(path: Path, rows: int) -> None:
+def make(path: Path, rows: int, n_features: int) -> None:
     """Customers as they are: overlapping groups of unequal size, amounts with long tails."""
     import duckdb
     import numpy as np
@@ -50,9 +54,16 @@ def make(path: Path, rows: int) -> None:
     age = np.array([28.0, 45, 60, 35, 52])[group] + 8 * noise[:, 1]
     orders = np.floor(np.exp(np.array([0.5, 1.5, 1.0, 2.5, 3.0])[group] + 0.7 * noise[:, 2]))
     tenure = np.array([1.0, 6, 12, 3, 9])[group] + 2 * np.abs(noise[:, 3])
-    points = np.column_stack([income, age, orders, tenure])
+    values = [income, age, orders, tenure]
+    if n_features > len(values):
+        noise = rng.normal(size=(rows, 4))
+        values.append(np.floor(np.exp(np.array([1.0, 2.0, 1.5, 3.0, 3.5])[group] + noise[:, 0])))
+        values.append(np.exp(np.array([3.0, 3.5, 4.0, 3.2, 4.5])[group] + 0.5 * noise[:, 1]))
+        values.append(np.floor(np.abs(np.array([0, 1, 2, 0, 3])[group] + noise[:, 2])))
+        values.append(np.array([0.05, 0.1, 0.02, 0.2, 0.1])[group] + 0.03 * noise[:, 3])
+    features = FEATURES[:n_features]
     customers = pa.table(
-        {"customer_id": np.arange(1, rows + 1)} | {f: points[:, j] for j, f in enumerate(FEATURES)}
+        {"customer_id": np.arange(1, rows + 1)} | dict(zip(features, values, strict=False))
     )
     connection = duckdb.connect(str(path))
     connection.execute("CREATE SCHEMA dbo")
@@ -61,7 +72,7 @@ def make(path: Path, rows: int) -> None:
     connection.close()
     path.with_suffix(".toml").write_text(
         f'[database]\nurl = "duckdb:///{path.as_posix()}"\n\n[segmentation.customers]\n'
-        f'source = "dbo.customer"\nkey = "customer_id"\nfeatures = {json.dumps(FEATURES)}\n'
+        f'source = "dbo.customer"\nkey = "customer_id"\nfeatures = {json.dumps(features)}\n'
         f'k = {K}\ntarget = "dbo.customer_segment"\n'
     )
 
@@ -96,7 +107,7 @@ def contend_pandas(path: Path) -> None:
 
     engine = create_engine(f"duckdb:///{path}")
     frame = pd.read_sql("SELECT * FROM dbo.customer", engine)
-    scaled = StandardScaler().fit_transform(frame[FEATURES])
+    scaled = StandardScaler().fit_transform(frame.drop(columns="customer_id"))
     frame["segment_id"] = KMeans(K, n_init=10, random_state=0).fit_predict(scaled)
     frame[["customer_id", "segment_id"]].to_sql(
         "customer_segment", engine, schema="dbo", if_exists="replace", index=False
@@ -110,7 +121,7 @@ def contend_expert(path: Path) -> None:
 
     connection = duckdb.connect(str(path))
     frame = connection.execute("SELECT * FROM dbo.customer").df()
-    scaled = StandardScaler().fit_transform(frame[FEATURES])
+    scaled = StandardScaler().fit_transform(frame.drop(columns="customer_id"))
     frame["segment_id"] = KMeans(K, n_init=10, random_state=0).fit_predict(scaled)
     connection.execute(
         "CREATE TABLE dbo.customer_segment AS SELECT customer_id, segment_id FROM frame"
@@ -121,11 +132,12 @@ def inertia(path: Path) -> float:
     """Within-segment sum of squares of the standardised features, by the labels in the table."""
     import duckdb
 
-    terms = " + ".join(
-        f"VAR_POP({f}) * COUNT(*) / ANY_VALUE(d_{f}) / ANY_VALUE(d_{f})" for f in FEATURES
-    )
-    deviations = ", ".join(f"STDDEV_POP({f}) AS d_{f}" for f in FEATURES)
     with duckdb.connect(str(path), read_only=True) as connection:
+        _, *features = connection.sql("FROM dbo.customer").columns
+        terms = " + ".join(
+            f"VAR_POP({f}) * COUNT(*) / ANY_VALUE(d_{f}) / ANY_VALUE(d_{f})" for f in features
+        )
+        deviations = ", ".join(f"STDDEV_POP({f}) AS d_{f}" for f in features)
         row = connection.execute(
             f"SELECT SUM(ss) FROM (SELECT {terms} AS ss FROM dbo.customer "
             "JOIN dbo.customer_segment USING (customer_id) "
@@ -179,18 +191,18 @@ def measure(name: str, source: Path, scratch: Path) -> dict[str, float]:
     }
 
 
-def table(rows: int, repeats: int) -> str:
-    """Measure all contenders in turns and write a table."""
+def table(rows: int, n_features: int, repeats: int, contenders: Sequence[str]) -> str:
+    """Measure the contenders in turns and write a table."""
     with tempfile.TemporaryDirectory() as folder:
         home, scratch = Path(folder), Path(folder) / "scratch"
         scratch.mkdir()
         large, small = home / "large.duckdb", home / "small.duckdb"
-        in_a_process("make", path_text(large), str(rows))
-        in_a_process("make", path_text(small), "1000")
-        idle = {name: measure(name, small, scratch)["peak"] for name in CONTENDERS}
-        runs: dict[str, list[dict[str, float]]] = {name: [] for name in CONTENDERS}
+        in_a_process("make", path_text(large), str(rows), str(n_features))
+        in_a_process("make", path_text(small), "1000", str(n_features))
+        idle = {name: measure(name, small, scratch)["peak"] for name in contenders}
+        runs: dict[str, list[dict[str, float]]] = {name: [] for name in contenders}
         for turn in range(repeats):
-            for name in CONTENDERS:
+            for name in contenders:
                 runs[name].append(measure(name, large, scratch))
                 print(
                     f"{turn + 1}/{repeats} {name}: {runs[name][-1]['wall']:.2f} s", file=sys.stderr
@@ -199,28 +211,29 @@ def table(rows: int, repeats: int) -> str:
     def median(name: str, what: str) -> float:
         return statistics.median(run[what] for run in runs[name])
 
-    matrix = rows * len(FEATURES) * 8 / 1e6
-    best = min(median(name, "inertia") for name in CONTENDERS)
+    matrix, narrow = rows * n_features * 8 / 1e6, rows * (n_features * 4 + 8) / 1e6
+    best = min(median(name, "inertia") for name in contenders)
     lines = [
         "# The whole job on DuckDB",
         "",
-        f"{rows:,} customers x {len(FEATURES)} features, k = {K}; medians of {repeats} interleaved "
+        f"{rows:,} customers x {n_features} features, k = {K}; medians of {repeats} interleaved "
         f"runs of whole processes; {describe_machine()}.",
         "",
-        f"Command: `python benchmarks/pipeline.py --rows {rows} --repeats {repeats}`. "
+        f"Command: `python benchmarks/pipeline.py {shlex.join(sys.argv[1:])}`. "
         "What is compared stands at the top of that file.",
         "",
         "| program | wall s | times sqlkmeans | CPU s | peak MB | of it for the rows MB | "
-        "times the float64 matrix | inertia over the best |",
-        "| --- | --: | --: | --: | --: | --: | --: | --: |",
+        "times the float64 matrix | times 4-byte values and keys | inertia over the best |",
+        "| --- | --: | --: | --: | --: | --: | --: | --: | --: |",
     ]
-    for name in CONTENDERS:
+    for name in contenders:
         rows_mb = median(name, "peak") - idle[name]
         lines.append(
             f"| {name} | {median(name, 'wall'):.2f} | "
             f"{median(name, 'wall') / median('sqlkmeans', 'wall'):.1f} | "
             f"{median(name, 'cpu'):.2f} | "
             f"{median(name, 'peak'):.0f} | {rows_mb:.0f} | {rows_mb / matrix:.1f} | "
+            f"{rows_mb / narrow:.1f} | "
             f"{median(name, 'inertia') / best - 1:.1e} |"
         )
     return "\n".join(lines) + "\n"
@@ -230,9 +243,10 @@ def describe_machine() -> str:
     """Python, libraries and cores."""
     from importlib.metadata import version
 
-    libraries = ", ".join(
-        f"{n} {version(n)}" for n in ("duckdb", "scikit-learn", "numpy", "pandas")
-    )
+    names = ["duckdb", "scikit-learn", "numpy", "pandas"]
+    if find_spec("numba"):
+        names.append("numba")
+    libraries = ", ".join(f"{name} {version(name)}" for name in names)
     python = f"Python {platform.python_version()}"
     return f"{os.cpu_count()} cores, {platform.system()}, {python}, {libraries}"
 
@@ -240,15 +254,19 @@ def describe_machine() -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--features", type=int, choices=(4, 8), default=4)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--leave-out", choices=CONTENDERS[1:], help="one that takes too long")
+    parser.add_argument("--results", default="pipeline.md", help="the table's file in results/")
     parser.add_argument("--contender", choices=CONTENDERS, help=argparse.SUPPRESS)
     parser.add_argument("--database", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.contender:
         globals()[f"contend_{arguments.contender}"](arguments.database)
         return
-    text = table(arguments.rows, arguments.repeats)
-    results = Path(__file__).parent / "results" / "pipeline.md"
+    contenders = [name for name in CONTENDERS if name != arguments.leave_out]
+    text = table(arguments.rows, arguments.features, arguments.repeats, contenders)
+    results = Path(__file__).parent / "results" / arguments.results
     results.write_text(text, encoding="utf-8")
     print(text)
 
