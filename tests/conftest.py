@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -27,6 +29,13 @@ CENTRES = [(40_000.0, 25.0), (90_000.0, 45.0), (160_000.0, 62.0)]
 SIZES = [60, 40, 20]
 
 MakeCustomers = Callable[..., pa.Table]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int | None:
+    """No processes beside this one where a SQL Server is at hand: all tests share its database."""
+    live = "SQLKMEANS_TEST_URL" in os.environ or importlib.util.find_spec("testcontainers")
+    return 0 if live else None
 
 
 @pytest.fixture(autouse=True)
