@@ -31,9 +31,8 @@ SIZES = [60, 40, 20]
 MakeCustomers = Callable[..., pa.Table]
 
 
-@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int | None:
-    """No processes beside this one where a SQL Server is at hand: all tests share its database."""
+    """None but this process where a SQL Server is at hand: its tests share a database."""
     live = "SQLKMEANS_TEST_URL" in os.environ or importlib.util.find_spec("testcontainers")
     return 0 if live else None
 

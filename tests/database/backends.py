@@ -101,6 +101,8 @@ class DuckDBBackend(Backend):
     def __init__(self, folder: Path) -> None:
         self._path = folder / "suite.duckdb"
         self._outside = duckdb.connect(str(self._path))
+        # This connection is the last to close, and nobody opens the file again.
+        self._outside.execute("PRAGMA disable_checkpoint_on_shutdown")
 
     def open(self) -> Database:
         return open_database(f"duckdb:///{self._path.as_posix()}", create=True)

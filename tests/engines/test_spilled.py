@@ -62,7 +62,7 @@ def spill(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Spill:
         monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
     # Several of each, in memory too: sums are added chunk by chunk.
-    monkeypatch.setattr(chunks, "CHUNK", 500)
+    monkeypatch.setattr(chunks, "CHUNK", 1_000)
     monkeypatch.setattr("sqlkmeans.database.duckdb.BATCH_ROWS", 700)
     return spill
 
