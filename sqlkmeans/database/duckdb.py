@@ -599,6 +599,8 @@ def _connect(path: str, *, create: bool, read_only: bool) -> duckdb.DuckDBPyConn
         connection.execute("SET enable_progress_bar = false")
         # A table that is not there is not to be looked for among the variables of Python.
         connection.execute("SET python_enable_replacements = false")
+        if path == ":memory:":
+            duckdb_settings.spill_apart(connection)
         return connection
     except duckdb.IOException as error:
         if "lock" in str(error).lower() or "being used by another process" in str(error):

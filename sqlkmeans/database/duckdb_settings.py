@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
+from uuid import uuid4
 
 import duckdb
 
@@ -31,6 +34,16 @@ def limited(connection: duckdb.DuckDBPyConnection, limit: int) -> Iterator[None]
     finally:
         connection.execute("RESET GLOBAL memory_limit")
         connection.execute("RESET GLOBAL threads")
+
+
+def spill_apart(connection: duckdb.DuckDBPyConnection) -> None:
+    """Give a database in memory a temporary folder of its own, made when it is needed.
+
+    By default it is `.tmp` in the working folder, where two such databases, of one process or of
+    two, write over each other's rows.
+    """
+    folder = Path(tempfile.gettempdir(), f"sqlkmeans_{uuid4().hex}").as_posix()
+    connection.execute("SET temp_directory = '{}'".format(folder.replace("'", "''")))
 
 
 def release(connection: duckdb.DuckDBPyConnection) -> None:

@@ -368,3 +368,22 @@ def test_an_earlier_schema_is_upgraded_and_keeps_its_rows(
         assert (row["feature"], row["transform"], row["scale"]) == ("x", "log1p", 4)
         assert (row["source_column"], row["type"], row["level"]) == ("x", "number", None)
         assert run(segmentation(), database).changed == 6
+
+
+def test_databases_in_memory_keep_out_of_each_others_way_when_they_spill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    opened = [open_database("duckdb:///:memory:", create=True) for _ in range(2)]
+    total = "SELECT SUM(value) FROM shop"
+    for number, database in enumerate(opened):
+        # 24 MB that do not compress: more than is left to a database that releases memory.
+        query = f"SELECT hash(range + {number} * 3_000_000) AS value FROM range(3_000_000)"
+        database._native.execute(f"CREATE TABLE shop AS {query}")
+    before = [database._native.execute(total).fetchone() for database in opened]
+    for database in opened:
+        database.release_memory()
+    assert [database._native.execute(total).fetchone() for database in opened] == before
+    assert list(tmp_path.iterdir()) == []
+    for database in opened:
+        database.close()
