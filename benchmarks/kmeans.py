@@ -221,26 +221,28 @@ def true_inertia(rows: Any, centroids: Any) -> float:
 
 def bandwidth_limit(rows: Any, repeats: int = 9) -> tuple[float, str]:
     """Least seconds in which all cores add up the values, and how."""
-    from sqlkmeans.clustering.assignment import map_chunks
+    import numpy as np
+
+    from sqlkmeans.clustering.threads import in_threads
 
     values = rows.reshape(-1)
-    how, add = "NumPy", lambda start, stop: values[start:stop].sum()
+    how, add = "NumPy", lambda part: part.sum()
     try:
         import numba
 
         @numba.njit(nogil=True, fastmath=True)
-        def compiled(values: Any, start: int, stop: int) -> float:
+        def compiled(values: Any) -> float:
             total = 0.0
-            for i in range(start, stop):
-                total += values[i]
+            for value in values:
+                total += value
             return total
 
-        how, add = "numba", lambda start, stop: compiled(values, start, stop)
+        how, add = "numba", compiled
     except ImportError:
         pass
-    add(0, 10)
-    chunk = -(-len(values) // (4 * (os.cpu_count() or 1)))
-    return min(timed(lambda: map_chunks(len(values), add, chunk))[1] for _ in range(repeats)), how
+    add(values[:10])
+    parts = np.array_split(values, 4 * (os.cpu_count() or 1))
+    return min(timed(lambda: in_threads(add, parts))[1] for _ in range(repeats)), how
 
 
 def full_pass(rows: Any, k: int, compiled: bool, repeats: int = 9) -> float:
