@@ -1,6 +1,6 @@
 """K-Means: scikit-learn's up to ``sample_rows``, above it restarts on a sample and exact passes.
 
-Above ``sample_rows`` the restarts run on a small random sample, a larger one tells which of them
+Above ``sample_rows`` the restarts run on parts of a random sample, all of it tells which of them
 is best, and Lloyd's passes over all rows carry that one to the end. Restarts exist to find the
 right basin, for which a sample is enough; the passes that follow are exact, so the result is a
 K-Means solution of all rows (Bradley & Fayyad, 1998, "Refining initial points for K-Means
@@ -32,7 +32,7 @@ from sqlkmeans.errors import DataError
 Rows = npt.NDArray[np.int64]
 
 SAMPLE_ROWS = 100_000
-# Rows of the small sample, for each cluster and at least: enough to tell basins apart.
+# Rows of a start's part, for each cluster and at least: enough to tell basins apart.
 START_ROWS_PER_CLUSTER, START_ROWS = 1_000, 20_000
 MAX_ITER = 300
 TOLERANCE = 1e-4
@@ -183,10 +183,11 @@ class _Options:
 
 @dataclass(frozen=True)
 class _Samples:
-    """The rows that starts run on: all of the sample, and the first of it for each start."""
+    """The rows that starts run on; the first ``n_distinct`` of them differ."""
 
     rows: Matrix
     weight: Vector | None
+    n_distinct: int
 
     @classmethod
     def draw(
@@ -214,11 +215,20 @@ class _Samples:
         if sample_weight is not None:
             of_rows = np.empty(len(rows))
             of_rows[order] = sample_weight[rows[order]]
-        return cls(points, of_rows)
+        return cls(points, of_rows, len(distinct))
 
-    def small(self, k: int) -> _Samples:
-        rows = slice(max(START_ROWS, START_ROWS_PER_CLUSTER * k))
-        return _Samples(self.rows[rows], None if self.weight is None else self.weight[rows])
+    def part(self, k: int, turn: int) -> _Samples:
+        """The rows of one start: those that differ, and a part of the others, each in turn.
+
+        Starts that all saw the same few rows would all miss what these do not show.
+        """
+        others = len(self.rows) - self.n_distinct
+        size = max(START_ROWS, START_ROWS_PER_CLUSTER * k, self.n_distinct) - self.n_distinct
+        size = min(size, others)
+        first = self.n_distinct + turn % max(1, others // max(1, size)) * size
+        rows = np.r_[: self.n_distinct, first : first + size]
+        weight = None if self.weight is None else self.weight[rows]
+        return _Samples(self.rows[rows], weight, self.n_distinct)
 
     def threshold(self, tol: float) -> float:
         return tol * float(self.rows.var(axis=0).mean())
@@ -228,12 +238,12 @@ def _best_start(
     matrix: Matrix, sample_weight: Vector | None, samples: _Samples, k: int,
     before: Matrix | None, options: _Options,
 ) -> tuple[Matrix, int]:  # fmt: skip
-    """Restarts on the small sample; the best of them, carried to its end on the sample."""
-    small, threshold = samples.small(k), samples.threshold(options.tol)
+    """Restarts on parts of the sample; the best of them, carried to its end on the sample."""
+    threshold = samples.threshold(options.tol)
 
-    def start(sequence: np.random.SeedSequence) -> tuple[float, Matrix, int]:
-        rng = np.random.default_rng(sequence)
-        given = before if sequence is warm else None
+    def start(turn: int) -> tuple[float, Matrix, int]:
+        small, rng = samples.part(k, turn), np.random.default_rng(sequences[turn])
+        given = before if turn == options.n_init else None
         seeds = seed_centroids(small.rows, k, rng, small.weight, given)
         found = lloyd(
             small.rows, seeds, small.weight, max_iter=options.max_iter, threshold=threshold
@@ -242,8 +252,7 @@ def _best_start(
         return inertia, found.centroids, found.n_iter
 
     _, *sequences = np.random.SeedSequence(options.seed).spawn(2 + options.n_init)
-    warm = sequences[-1]
-    starts = in_threads(start, sequences if before is not None else sequences[:-1])
+    starts = in_threads(start, range(options.n_init + (before is not None)))
     carried = []
     for centroids, n_iter in _rivals(starts, samples.threshold(SAME_SHARE)):
         found = lloyd(

@@ -253,6 +253,22 @@ def test_fits_for_many_k_are_as_good_as_scikit_learn_for_each(sample_rows: int) 
     assert inertia == sorted(inertia, reverse=True)
 
 
+def test_each_start_has_the_rows_that_differ_and_its_own_part_of_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(kmeans, "START_ROWS", 20)
+    monkeypatch.setattr(kmeans, "START_ROWS_PER_CLUSTER", 2)
+    rows = np.arange(59.0)[:, None]
+    samples = kmeans._Samples(rows, rows[:, 0] + 100, 3)
+    parts = [samples.part(4, turn) for turn in range(5)]
+    for turn, part in enumerate(parts):
+        first = 3 + turn % 3 * 17
+        assert part.rows[:, 0].tolist() == [0, 1, 2, *range(first, first + 17)]
+        assert part.weight.tolist() == (part.rows[:, 0] + 100).tolist()
+    everything = samples.part(40, 7)
+    assert everything.rows.tolist() == rows.tolist()
+
+
 def test_starts_that_a_sample_cannot_tell_apart_are_rivals_once_each() -> None:
     one, other = np.array([[0.0], [9.0]]), np.array([[0.0], [3.0]])
     near, far = one[::-1] + 0.01, one + 50
