@@ -253,12 +253,15 @@ def _best_start(
 
     _, *sequences = np.random.SeedSequence(options.seed).spawn(2 + options.n_init)
     starts = in_threads(start, range(options.n_init + (before is not None)))
-    carried = []
-    for centroids, n_iter in _rivals(starts, samples.threshold(SAME_SHARE)):
+    same = samples.threshold(SAME_SHARE)
+    carried: list[tuple[Matrix, int]] = []
+    for centroids, n_iter in _rivals(starts, same):
         found = lloyd(
             samples.rows, centroids, samples.weight, max_iter=options.max_iter, threshold=threshold
         )
-        carried.append((found.centroids, n_iter + found.n_iter))
+        # Parts of the sample put the same basin's centroids a little apart; all of it does not.
+        if _apart(found.centroids, carried) > same:
+            carried.append((found.centroids, n_iter + found.n_iter))
     if len(carried) == 1:
         return carried[0]
     return min(carried, key=lambda found: inertia_of(matrix, found[0], sample_weight))
@@ -269,12 +272,17 @@ def _rivals(starts: list[tuple[float, Matrix, int]], same: float) -> list[tuple[
     starts = sorted(starts, key=lambda found: found[0])
     rivals: list[tuple[Matrix, int]] = []
     for inertia, centroids, n_iter in starts:
-        apart = [
-            float(squared_distances(centroids, other).min(axis=1).sum()) for other, _ in rivals
-        ]
-        if inertia <= starts[0][0] * (1 + RIVAL_SHARE) and min(apart, default=np.inf) > same:
+        if inertia <= starts[0][0] * (1 + RIVAL_SHARE) and _apart(centroids, rivals) > same:
             rivals.append((centroids, n_iter))
     return rivals[:MOST_RIVALS]
+
+
+def _apart(centroids: Matrix, others: list[tuple[Matrix, int]]) -> float:
+    """How far they are from the most similar of others, as a sum of squared distances."""
+    return min(
+        (float(squared_distances(centroids, other).min(axis=1).sum()) for other, _ in others),
+        default=float("inf"),
+    )
 
 
 def _scikit_learn(
