@@ -133,6 +133,8 @@ def inertia(path: Path) -> float:
     import duckdb
 
     with duckdb.connect(str(path), read_only=True) as connection:
+        # A query that takes a while draws its progress into the standard output.
+        connection.execute("SET enable_progress_bar = false")
         _, *features = connection.sql("FROM dbo.customer").columns
         terms = " + ".join(
             f"VAR_POP({f}) * COUNT(*) / ANY_VALUE(d_{f}) / ANY_VALUE(d_{f})" for f in features

@@ -20,7 +20,16 @@ T = TypeVar("T")
 Empty = Callable[[Any, Any], npt.NDArray[Any]]
 
 # Rows at a time: few enough that all threads have work, many enough that starting one is nothing.
-CHUNK = 65536
+CHUNK = 131072
+
+
+def empty_columns(empty: Empty, n_rows: int, n_columns: int) -> npt.NDArray[np.float64]:
+    """A matrix of shape (n_rows, n_columns) of any content, each of its columns in one piece.
+
+    Columns come one at a time from the database, are scaled one at a time, and distances add up
+    one feature after the other.
+    """
+    return empty((n_columns, n_rows), np.float64).T
 
 
 def map_chunks(n_rows: int, function: Callable[[int, int], T]) -> list[T]:

@@ -23,7 +23,7 @@ from sqlkmeans.clustering.assignment import (
     inertia_of,
     squared_distances,
 )
-from sqlkmeans.clustering.chunks import Empty, map_chunks, rows_where
+from sqlkmeans.clustering.chunks import Empty, empty_columns, map_chunks, rows_where
 from sqlkmeans.clustering.kernel import kernel
 from sqlkmeans.clustering.lloyd import Passed, lloyd, seed_centroids, uncounted
 from sqlkmeans.clustering.threads import in_threads, one_library_thread
@@ -34,10 +34,17 @@ Rows = npt.NDArray[np.int64]
 SAMPLE_ROWS = 100_000
 # Rows of a start's part, for each cluster and at least: enough to tell basins apart.
 START_ROWS_PER_CLUSTER, START_ROWS = 1_000, 20_000
+# Candidates for each seed, times scikit-learn's: on a part they cost less than the iterations
+# that they save, and more starts find the best basin.
+MORE_TRIALS = 2
+# Starts from the centroids of the k before: most of them are right, and one is to be added.
+STARTS_FROM_BEFORE = 5
 MAX_ITER = 300
 TOLERANCE = 1e-4
 # Passes over all rows are few and settle the result, so they go on for longer than a restart.
 PASS_TOLERANCE_SHARE = 0.1
+# A start on a part may be this much above the best where its basin is the better one.
+CARRIED_SHARE, MOST_CARRIED = 0.02, 6
 # The inertia on a sample is off by its heaviest tails: starts this close are compared on all rows.
 RIVAL_SHARE, MOST_RIVALS = 0.005, 3
 # Starts whose centroids are so near, in the features' mean variance, have found the same basin.
@@ -135,8 +142,8 @@ def fit_many(
 ) -> Iterator[tuple[int, KMeansFit]]:
     """Cluster the same rows for several numbers of clusters.
 
-    Above ``sample_rows`` all of them share the samples, and each ``k`` after the first has one
-    start more: the centroids of the ``k`` before, and rows far from them.
+    Above ``sample_rows`` all of them share the samples, and each ``k`` after the first has five
+    starts more: the centroids of the ``k`` before, and rows far from them.
 
     Parameters
     ----------
@@ -210,8 +217,9 @@ class _Samples:
         rows = np.concatenate([distinct, drawn])
         # Read in the order in which they lie: out of it, a file is read many times over.
         order = np.argsort(rows)
-        points, of_rows = np.empty((len(rows), matrix.shape[1])), None
-        points[order] = matrix[rows[order]]
+        points, of_rows = empty_columns(np.empty, len(rows), matrix.shape[1]), None
+        for drawn_values, values in zip(points.T, matrix.T):
+            drawn_values[order] = values[rows[order]]
         if sample_weight is not None:
             of_rows = np.empty(len(rows))
             of_rows[order] = sample_weight[rows[order]]
@@ -228,7 +236,7 @@ class _Samples:
         first = self.n_distinct + turn % max(1, others // max(1, size)) * size
         rows = np.r_[: self.n_distinct, first : first + size]
         weight = None if self.weight is None else self.weight[rows]
-        return _Samples(self.rows[rows], weight, self.n_distinct)
+        return _Samples(self.rows.T[:, rows].T, weight, self.n_distinct)
 
     def threshold(self, tol: float) -> float:
         return tol * float(self.rows.var(axis=0).mean())
@@ -238,49 +246,67 @@ def _best_start(
     matrix: Matrix, sample_weight: Vector | None, samples: _Samples, k: int,
     before: Matrix | None, options: _Options,
 ) -> tuple[Matrix, int]:  # fmt: skip
-    """Restarts on parts of the sample; the best of them, carried to its end on the sample."""
-    threshold = samples.threshold(options.tol)
+    """Restarts on parts of the sample, the best of them carried to their ends on all of it, and
+    the best of these on all rows."""
+    threshold, same = samples.threshold(options.tol), samples.threshold(SAME_SHARE)
 
-    def start(turn: int) -> tuple[float, Matrix, int]:
+    def start(turn: int) -> _Start:
         small, rng = samples.part(k, turn), np.random.default_rng(sequences[turn])
-        given = before if turn == options.n_init else None
-        seeds = seed_centroids(small.rows, k, rng, small.weight, given)
+        given = before if turn >= options.n_init else None
+        seeds = seed_centroids(small.rows, k, rng, small.weight, given, MORE_TRIALS)
         found = lloyd(
             small.rows, seeds, small.weight, max_iter=options.max_iter, threshold=threshold
         )
         inertia = assign(samples.rows, found.centroids, samples.weight).inertia
-        return inertia, found.centroids, found.n_iter
+        return _Start(inertia, found.centroids, found.n_iter)
 
-    _, *sequences = np.random.SeedSequence(options.seed).spawn(2 + options.n_init)
-    starts = in_threads(start, range(options.n_init + (before is not None)))
-    same = samples.threshold(SAME_SHARE)
-    carried: list[tuple[Matrix, int]] = []
-    for centroids, n_iter in _rivals(starts, same):
+    def carry(started: _Start) -> _Start:
         found = lloyd(
-            samples.rows, centroids, samples.weight, max_iter=options.max_iter, threshold=threshold
-        )
-        # Parts of the sample put the same basin's centroids a little apart; all of it does not.
-        if _apart(found.centroids, carried) > same:
-            carried.append((found.centroids, n_iter + found.n_iter))
-    if len(carried) == 1:
-        return carried[0]
-    return min(carried, key=lambda found: inertia_of(matrix, found[0], sample_weight))
+            samples.rows, started.centroids, samples.weight, max_iter=options.max_iter,
+            threshold=threshold,
+        )  # fmt: skip
+        inertia = found.assignment().inertia
+        return _Start(inertia, found.centroids, started.n_iter + found.n_iter)
+
+    n_starts = options.n_init + (0 if before is None else STARTS_FROM_BEFORE)
+    _, *sequences = np.random.SeedSequence(options.seed).spawn(1 + n_starts)
+    starts = in_threads(start, range(n_starts))
+    # Parts of the sample put the same basin's centroids a little apart; all of it does not.
+    carried = in_threads(carry, _rivals(starts, same, CARRIED_SHARE, MOST_CARRIED))
+    best = rivals = _rivals(carried, same, RIVAL_SHARE, MOST_RIVALS)
+    if len(rivals) > 1:
+        best = sorted(rivals, key=lambda s: inertia_of(matrix, s.centroids, sample_weight))
+    return best[0].centroids, best[0].n_iter
 
 
-def _rivals(starts: list[tuple[float, Matrix, int]], same: float) -> list[tuple[Matrix, int]]:
-    """The best start, and others that differ from it and that a sample cannot tell from it."""
-    starts = sorted(starts, key=lambda found: found[0])
-    rivals: list[tuple[Matrix, int]] = []
-    for inertia, centroids, n_iter in starts:
-        if inertia <= starts[0][0] * (1 + RIVAL_SHARE) and _apart(centroids, rivals) > same:
-            rivals.append((centroids, n_iter))
-    return rivals[:MOST_RIVALS]
+@dataclass(frozen=True)
+class _Start:
+    """Where a start has come to, with its inertia on the sample."""
+
+    inertia: float
+    centroids: Matrix
+    n_iter: int
 
 
-def _apart(centroids: Matrix, others: list[tuple[Matrix, int]]) -> float:
+def _rivals(starts: list[_Start], same: float, share: float, most: int) -> list[_Start]:
+    """The best start, and others that differ from it and are not much worse."""
+    starts = sorted(starts, key=lambda start: start.inertia)
+    rivals: list[_Start] = []
+    for start in starts:
+        if start.inertia > starts[0].inertia * (1 + share) or len(rivals) == most:
+            break
+        if _apart(start.centroids, rivals) > same:
+            rivals.append(start)
+    return rivals
+
+
+def _apart(centroids: Matrix, others: list[_Start]) -> float:
     """How far they are from the most similar of others, as a sum of squared distances."""
     return min(
-        (float(squared_distances(centroids, other).min(axis=1).sum()) for other, _ in others),
+        (
+            float(squared_distances(centroids, other.centroids).min(axis=1).sum())
+            for other in others
+        ),
         default=float("inf"),
     )
 

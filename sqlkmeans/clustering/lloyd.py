@@ -97,6 +97,7 @@ def seed_centroids(
     rng: np.random.Generator,
     sample_weight: Vector | None = None,
     given: Matrix | None = None,
+    more_trials: int = 1,
 ) -> Matrix:
     """Greedy k-means++ (Arthur & Vassilvitskii, 2007): the best of a few candidates each time.
 
@@ -110,6 +111,8 @@ def seed_centroids(
         A row is drawn in proportion to it, and never where it is 0; by default 1.
     given : ndarray of shape (at most k, n_features), optional
         Centroids to add to.
+    more_trials : int, default=1
+        How many times as many candidates as scikit-learn has, which are 2 + log(k).
 
     Returns
     -------
@@ -129,7 +132,7 @@ def seed_centroids(
         chance = np.ones(len(matrix)) if sample_weight is None else sample_weight
         given = matrix[draw(chance, 1)]
     chosen = list(given)
-    trials = 2 + int(log(k))
+    trials = more_trials * (2 + int(log(k)))
     closest = assign(matrix, given).squared_distances[:, None]
     while len(chosen) < k:
         candidates = draw(weighted(closest)[:, 0], trials)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sqlkmeans.clustering.chunks import Empty, chunks, map_chunks
+from sqlkmeans.clustering.chunks import Empty, chunks, empty_columns, map_chunks
 from sqlkmeans.clustering.problems import counted_missing_problems, counted_value_problems
 from sqlkmeans.errors import DataError
 
@@ -277,7 +277,7 @@ class Preparation:
         """
         n_rows, n_features = len(matrix), len(self.features)
         in_place = n_features == matrix.shape[1]
-        prepared = matrix if in_place else empty((n_rows, n_features), np.float64)
+        prepared = matrix if in_place else empty_columns(empty, n_rows, n_features)
         kept = empty((n_rows,), np.bool_)
 
         def prepare_chunk(start: int, stop: int) -> npt.NDArray[np.int64]:

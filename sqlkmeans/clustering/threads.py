@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from functools import cache
+from threading import local
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
@@ -22,12 +24,35 @@ def cores() -> int:
 def in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
     """Call ``function`` with each item, on all cores, and return the results in the items' order.
 
-    NumPy and compiled code let go of the interpreter while they work.
+    NumPy and compiled code let go of the interpreter while they work. A call from within another
+    has no threads of its own: all cores are at work already.
     """
-    if cores() < 2 or len(items) < 2:
+    if cores() < 2 or len(items) < 2 or hasattr(_at_work, "here"):
         return [function(item) for item in items]
-    with ThreadPoolExecutor(min(cores(), len(items))) as pool:
-        return list(pool.map(function, items))
+
+    def work(item: Item) -> Result:
+        _at_work.here = True
+        try:
+            return function(item)
+        finally:
+            del _at_work.here
+
+    return list(_workers(cores()).map(work, items))
+
+
+_at_work = local()
+
+
+@cache
+def _workers(count: int) -> ThreadPoolExecutor:
+    # Kept, because a run has some hundred calls, and starting threads takes as long as the
+    # arithmetic on 100,000 rows.
+    return ThreadPoolExecutor(count, thread_name_prefix="sqlkmeans")
+
+
+if hasattr(os, "register_at_fork"):
+    # A child has none of its parent's threads.
+    os.register_at_fork(after_in_child=_workers.cache_clear)
 
 
 def one_library_thread() -> AbstractContextManager[Any]:

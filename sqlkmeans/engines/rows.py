@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 
@@ -11,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sqlkmeans.clustering.chunks import CHUNK, Empty, chunks
+from sqlkmeans.clustering.chunks import CHUNK, Empty, chunks, empty_columns
 from sqlkmeans.database.interface import Batch, Source
 from sqlkmeans.engines.base import NoRows
 from sqlkmeans.engines.keys import KeyCollector
@@ -74,14 +75,30 @@ def read_rows(source: Source, keys: Sequence[str], storage: Storage, advance: Ad
     OutOfOrder
         If the database has to sort them; progress is then taken back.
     """
-    batches = (batch for batch in source.batches if batch.keys.num_rows)
+    with ThreadPoolExecutor(max_workers=1) as reader:
+        return _take(_ahead(source.batches, reader), source, keys, storage, advance)
+
+
+def _ahead(batches: Iterator[Batch], reader: ThreadPoolExecutor) -> Iterator[Batch]:
+    """The batches that have rows; the next one comes while one is worked on."""
+    coming = reader.submit(next, batches, None)
+    while (batch := coming.result()) is not None:
+        coming = reader.submit(next, batches, None)
+        if batch.keys.num_rows:
+            yield batch
+
+
+def _take(
+    batches: Iterator[Batch], source: Source, keys: Sequence[str], storage: Storage,
+    advance: Advance,
+) -> Rows:  # fmt: skip
     first = next(batches, None)
     if first is None:
         raise NoRows("the source has no rows; nothing was changed")
     storage.expect(source.row_count * _bytes_a_row(first, in_order=source.in_key_order))
     in_order = source.in_key_order
     collected = KeyCollector(keys, storage.batches())
-    matrix = storage.empty((source.row_count, first.features.num_columns))
+    matrix = empty_columns(storage.empty, source.row_count, first.features.num_columns)
     weights = None if first.sample_weight is None else storage.empty((source.row_count,))
     codes: dict[str, dict[str, int]] = {}
     end = 0
@@ -126,7 +143,8 @@ def _room(array: Matrix, rows: int, empty: Empty) -> Matrix:
     """More rows came than were counted: only where the database cannot hold one moment still."""
     if rows <= len(array):
         return array
-    larger = empty((max(rows, len(array) + len(array) // 8), *array.shape[1:]), np.float64)
+    shape = (max(rows, len(array) + len(array) // 8), *array.shape[1:])
+    larger = empty(shape[::-1], np.float64).T
     larger[: len(array)] = array
     return larger
 

@@ -109,7 +109,7 @@ def test_label_counts() -> None:
 
 def test_starts_that_a_sample_cannot_tell_apart_are_compared_without_keeping_rows() -> None:
     rng = np.random.default_rng(7)
-    rows, centroids = rng.normal(size=(5 * CHUNK, 2)), rng.normal(size=(4, 2))
+    rows, centroids = rng.normal(size=(20 * CHUNK, 2)), rng.normal(size=(4, 2))
     weights = rng.random(len(rows))
     assert inertia_of(rows, centroids) == pytest.approx(assign(rows, centroids).inertia, rel=1e-12)
     weighted = assign(rows, centroids, weights).inertia

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -272,9 +273,43 @@ def test_each_start_has_the_rows_that_differ_and_its_own_part_of_the_others(
 def test_starts_that_a_sample_cannot_tell_apart_are_rivals_once_each() -> None:
     one, other = np.array([[0.0], [9.0]]), np.array([[0.0], [3.0]])
     near, far = one[::-1] + 0.01, one + 50
-    starts = [(1.0, one, 5), (1.001, near, 6), (1.002, other, 7), (2.0, far, 8)]
-    found = kmeans._rivals(starts[::-1], same=0.1)
-    assert [n_iter for _, n_iter in found] == [5, 7]
+    starts = [
+        kmeans._Start(inertia, centroids, n_iter)
+        for inertia, centroids, n_iter in
+        [(1.0, one, 5), (1.001, near, 6), (1.002, other, 7), (2.0, far, 8)]
+    ]  # fmt: skip
+
+    def found(share: float, most: int) -> list[int]:
+        return [start.n_iter for start in kmeans._rivals(starts[::-1], 0.1, share, most)]
+
+    assert found(0.005, 3) == [5, 7]
+    assert found(0.005, 1) == [5]
+    assert found(0.001, 3) == [5]
+    assert found(1.0, 3) == [5, 7, 8]
+
+
+def test_starts_that_end_alike_do_not_crowd_out_another_basin(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # The sample likes 0 better than 10, all rows do not; iterations end at the nearest ten.
+    sample, rows = np.linspace(-6, 15, 100)[:, None], np.linspace(-2, 18, 1000)[:, None]
+
+    def ended(given: Any, centroids: Any, *_: object, **__: object) -> SimpleNamespace:
+        ends = np.round(centroids, -1) if len(given) == len(sample) else centroids
+        return SimpleNamespace(centroids=ends, n_iter=1, assignment=lambda: assign(given, ends))
+
+    seeds = iter([[[1.0]], [[2.0]], [[3.0]], [[-1.0]], [[12.0]]])
+    monkeypatch.setattr(kmeans, "seed_centroids", lambda *_: np.array(next(seeds)))
+    monkeypatch.setattr(kmeans, "lloyd", ended)
+    for name, value in {
+        "START_ROWS": 20, "START_ROWS_PER_CLUSTER": 1, "SAME_SHARE": 1e-9, "MOST_RIVALS": 2,
+        "CARRIED_SHARE": 9, "RIVAL_SHARE": 9,
+    }.items():  # fmt: skip
+        monkeypatch.setattr(kmeans, name, value)
+    samples = kmeans._Samples(sample, None, 1)
+    options = kmeans._Options(n_init=5, seed=0, max_iter=300, tol=1e-4)
+    centroids, n_iter = kmeans._best_start(rows, None, samples, 1, None, options)
+    assert (centroids.tolist(), n_iter) == ([[10.0]], 2)
 
 
 def test_many_fits_need_as_many_distinct_rows_as_the_largest_k() -> None:

@@ -1,0 +1,55 @@
+"""Work on all cores."""
+
+from __future__ import annotations
+
+import os
+import signal
+from threading import current_thread
+
+import pytest
+
+from sqlkmeans.clustering import threads
+from sqlkmeans.clustering.threads import in_threads
+
+
+@pytest.fixture(autouse=True)
+def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "cores", lambda: 2)
+
+
+def test_results_come_in_the_order_of_the_items() -> None:
+    assert in_threads(lambda item: item * 2, range(100)) == list(range(0, 200, 2))
+
+
+def test_a_call_within_a_call_does_its_work_itself() -> None:
+    def inner(_: int) -> str:
+        return current_thread().name
+
+    def outer(_: int) -> tuple[str, list[str]]:
+        return current_thread().name, in_threads(inner, range(3))
+
+    for here, within in in_threads(outer, range(8)):
+        assert here != current_thread().name
+        assert within == [here] * 3
+
+
+def test_an_error_comes_out_and_the_threads_serve_on() -> None:
+    def divide(item: int) -> float:
+        return 1 / item
+
+    for _ in range(3):
+        with pytest.raises(ZeroDivisionError):
+            in_threads(divide, range(4))
+    assert in_threads(divide, [1, 2, 4]) == [1, 0.5, 0.25]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_child_process_has_threads_of_its_own() -> None:
+    assert in_threads(abs, [-1, -2]) == [1, 2]
+    child = os.fork()
+    if child == 0:
+        if hasattr(signal, "alarm"):
+            signal.alarm(20)  # a child that waits for its parent's threads would do so for ever
+        os._exit(0 if in_threads(abs, [-3, -4]) == [3, 4] else 1)
+    assert os.waitpid(child, 0)[1] == 0
