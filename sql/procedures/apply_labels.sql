@@ -69,7 +69,7 @@ SELECT CAST(j.[key] AS int), CAST(j.[value] AS int) FROM OPENJSON(@text) AS j;
 
     -- The same labels as the changes in place leave: a row that stays keeps its run and time, and its
     -- distance unless that moved beyond the tolerance.
-    DECLARE @aside nvarchar(max) = N'IF @changes > 0.2 * (SELECT COUNT_BIG(*) FROM ' + @staging
+    DECLARE @aside nvarchar(max) = N'IF @written > 0.2 * (SELECT COUNT_BIG(*) FROM ' + @staging
         + N' AS s WHERE s.departed = 0)
 BEGIN
 INSERT INTO ' + @new + N' WITH (TABLOCK) (' + @keys
@@ -87,12 +87,6 @@ FROM #change AS c
 WHERE c.[sqlkmeans previous] IS NULL
 ORDER BY ' + @keys + N';
 SET @switched = 1;
-SET @arrived =
-    (SELECT COUNT_BIG(*) FROM #change AS c WHERE c.[sqlkmeans previous] IS NULL);
-SET @moved =
-    (SELECT COUNT_BIG(*) FROM #change AS c WHERE c.[sqlkmeans previous] <> c.segment_id);
-SET @departed = (SELECT COUNT_BIG(*) FROM #departed);
-SET @written = @changes;
 END
 ELSE
 ';
@@ -140,6 +134,15 @@ WHERE ' + CASE WHEN @changes_only = 1
   AND ' ELSE N'' END + N'NOT EXISTS (SELECT 1 FROM ' + @staging + N' AS s WHERE ' + @same
             + N' AND s.departed = 0);
 
+SET @arrived = (SELECT COUNT_BIG(*) FROM #change AS c WHERE c.[sqlkmeans previous] IS NULL);
+SET @moved =
+    (SELECT COUNT_BIG(*) FROM #change AS c WHERE c.[sqlkmeans previous] <> c.segment_id);
+SET @departed = (SELECT COUNT_BIG(*) FROM #departed);
+SET @written = @departed + (SELECT COUNT_BIG(*) FROM #change);
+
+-- A statement without rows could read a table to its end to find that out.
+IF @arrived + @moved > 0
+BEGIN
 UPDATE t
 SET valid_to = @now
 FROM ' + @history + N' AS t
@@ -147,54 +150,51 @@ INNER JOIN #change AS c ON ' + @changed + N'
 WHERE t.valid_to IS NULL
   AND (c.[sqlkmeans previous] IS NULL OR c.[sqlkmeans previous] <> c.segment_id);
 
+INSERT INTO ' + @history + N' (' + @keys + N', segment_id, distance, valid_from, valid_to, run_id)
+SELECT ' + @change_keys + N', c.segment_id, c.distance, @now, NULL, @run_id
+FROM #change AS c
+WHERE c.[sqlkmeans previous] IS NULL OR c.[sqlkmeans previous] <> c.segment_id;
+END;
+
+IF @departed > 0
 UPDATE t
 SET valid_to = @now
 FROM ' + @history + N' AS t
 INNER JOIN #departed AS c ON ' + @changed + N'
 WHERE t.valid_to IS NULL;
 
-INSERT INTO ' + @history + N' (' + @keys + N', segment_id, distance, valid_from, valid_to, run_id)
-SELECT ' + @change_keys + N', c.segment_id, c.distance, @now, NULL, @run_id
-FROM #change AS c
-WHERE c.[sqlkmeans previous] IS NULL OR c.[sqlkmeans previous] <> c.segment_id;
-
-DECLARE @any int;
-DECLARE @changes bigint =
-    (SELECT COUNT_BIG(*) FROM #change) + (SELECT COUNT_BIG(*) FROM #departed);
-
-' + CASE WHEN @switch = 1 THEN @aside ELSE N'' END + N'BEGIN
+' + CASE WHEN @switch = 1 THEN @aside ELSE N'' END + N'IF @written > 0
+BEGIN
 -- Under READ COMMITTED with locks, one statement could otherwise read some rows before and some
 -- after the change. Where READ_COMMITTED_SNAPSHOT is on, nobody waits; where not, readers wait from
 -- here on, so the history is written before.
-IF @changes > 0
-    SELECT TOP (1) @any = t.segment_id FROM ' + @table + N' AS t WITH (TABLOCKX, HOLDLOCK);
+DECLARE @any int;
+SELECT TOP (1) @any = t.segment_id FROM ' + @table + N' AS t WITH (TABLOCKX, HOLDLOCK);
 
+IF @moved > 0
 UPDATE t
 SET segment_id = c.segment_id, distance = c.distance, run_id = @run_id, assigned_at = @now
 FROM ' + @table + N' AS t
 INNER JOIN #change AS c ON ' + @changed + N'
 WHERE c.[sqlkmeans previous] <> c.segment_id;
-SET @moved = ROWCOUNT_BIG();
 
+IF @written > @arrived + @moved + @departed
 UPDATE t
 SET distance = c.distance
 FROM ' + @table + N' AS t
 INNER JOIN #change AS c ON ' + @changed + N'
 WHERE c.[sqlkmeans previous] = c.segment_id;
-SET @written = ROWCOUNT_BIG();
 
+IF @departed > 0
 DELETE t
 FROM ' + @table + N' AS t
 INNER JOIN #departed AS c ON ' + @changed + N';
-SET @departed = ROWCOUNT_BIG();
 
+IF @arrived > 0
 INSERT INTO ' + @table + N' (' + @keys + N', segment_id, distance, run_id, assigned_at)
 SELECT ' + @change_keys + N', c.segment_id, c.distance, @run_id, @now
 FROM #change AS c
 WHERE c.[sqlkmeans previous] IS NULL;
-SET @arrived = ROWCOUNT_BIG();
-
-SET @written = @written + @moved + @departed + @arrived;
 END;
 DROP TABLE #change;
 DROP TABLE #departed;
