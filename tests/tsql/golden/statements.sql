@@ -138,52 +138,59 @@ INTO #departed
 FROM [dbo].[customer_segment] AS t
 WHERE EXISTS (SELECT 1 FROM sqlkmeans.[staging_1] AS s WHERE t.[customer_id] = s.[customer_id] AND s.departed = 1)
   AND NOT EXISTS (SELECT 1 FROM sqlkmeans.[staging_1] AS s WHERE t.[customer_id] = s.[customer_id] AND s.departed = 0);
+SET @arrived = (SELECT COUNT_BIG(*) FROM #change AS c WHERE c.[sqlkmeans previous] IS NULL);
+SET @moved =
+    (SELECT COUNT_BIG(*) FROM #change AS c WHERE c.[sqlkmeans previous] <> c.segment_id);
+SET @departed = (SELECT COUNT_BIG(*) FROM #departed);
+SET @written = @departed + (SELECT COUNT_BIG(*) FROM #change);
+-- A statement without rows could read a table to its end to find that out.
+IF @arrived + @moved > 0
+BEGIN
 UPDATE t
 SET valid_to = @now
 FROM [dbo].[customer_segment_history] AS t
 INNER JOIN #change AS c ON t.[customer_id] = c.[customer_id]
 WHERE t.valid_to IS NULL
   AND (c.[sqlkmeans previous] IS NULL OR c.[sqlkmeans previous] <> c.segment_id);
+INSERT INTO [dbo].[customer_segment_history] ([customer_id], segment_id, distance, valid_from, valid_to, run_id)
+SELECT c.[customer_id], c.segment_id, c.distance, @now, NULL, @run_id
+FROM #change AS c
+WHERE c.[sqlkmeans previous] IS NULL OR c.[sqlkmeans previous] <> c.segment_id;
+END;
+IF @departed > 0
 UPDATE t
 SET valid_to = @now
 FROM [dbo].[customer_segment_history] AS t
 INNER JOIN #departed AS c ON t.[customer_id] = c.[customer_id]
 WHERE t.valid_to IS NULL;
-INSERT INTO [dbo].[customer_segment_history] ([customer_id], segment_id, distance, valid_from, valid_to, run_id)
-SELECT c.[customer_id], c.segment_id, c.distance, @now, NULL, @run_id
-FROM #change AS c
-WHERE c.[sqlkmeans previous] IS NULL OR c.[sqlkmeans previous] <> c.segment_id;
-DECLARE @any int;
-DECLARE @changes bigint =
-    (SELECT COUNT_BIG(*) FROM #change) + (SELECT COUNT_BIG(*) FROM #departed);
+IF @written > 0
 BEGIN
 -- Under READ COMMITTED with locks, one statement could otherwise read some rows before and some
 -- after the change. Where READ_COMMITTED_SNAPSHOT is on, nobody waits; where not, readers wait from
 -- here on, so the history is written before.
-IF @changes > 0
-    SELECT TOP (1) @any = t.segment_id FROM [dbo].[customer_segment] AS t WITH (TABLOCKX, HOLDLOCK);
+DECLARE @any int;
+SELECT TOP (1) @any = t.segment_id FROM [dbo].[customer_segment] AS t WITH (TABLOCKX, HOLDLOCK);
+IF @moved > 0
 UPDATE t
 SET segment_id = c.segment_id, distance = c.distance, run_id = @run_id, assigned_at = @now
 FROM [dbo].[customer_segment] AS t
 INNER JOIN #change AS c ON t.[customer_id] = c.[customer_id]
 WHERE c.[sqlkmeans previous] <> c.segment_id;
-SET @moved = ROWCOUNT_BIG();
+IF @written > @arrived + @moved + @departed
 UPDATE t
 SET distance = c.distance
 FROM [dbo].[customer_segment] AS t
 INNER JOIN #change AS c ON t.[customer_id] = c.[customer_id]
 WHERE c.[sqlkmeans previous] = c.segment_id;
-SET @written = ROWCOUNT_BIG();
+IF @departed > 0
 DELETE t
 FROM [dbo].[customer_segment] AS t
 INNER JOIN #departed AS c ON t.[customer_id] = c.[customer_id];
-SET @departed = ROWCOUNT_BIG();
+IF @arrived > 0
 INSERT INTO [dbo].[customer_segment] ([customer_id], segment_id, distance, run_id, assigned_at)
 SELECT c.[customer_id], c.segment_id, c.distance, @run_id, @now
 FROM #change AS c
 WHERE c.[sqlkmeans previous] IS NULL;
-SET @arrived = ROWCOUNT_BIG();
-SET @written = @written + @moved + @departed + @arrived;
 END;
 DROP TABLE #change;
 DROP TABLE #departed;
@@ -259,52 +266,59 @@ SELECT t.[customer_id]
 INTO #departed
 FROM [dbo].[customer_segment] AS t
 WHERE NOT EXISTS (SELECT 1 FROM sqlkmeans.[staging_1] AS s WHERE t.[customer_id] = s.[customer_id] AND s.departed = 0);
+SET @arrived = (SELECT COUNT_BIG(*) FROM #change AS c WHERE c.[sqlkmeans previous] IS NULL);
+SET @moved =
+    (SELECT COUNT_BIG(*) FROM #change AS c WHERE c.[sqlkmeans previous] <> c.segment_id);
+SET @departed = (SELECT COUNT_BIG(*) FROM #departed);
+SET @written = @departed + (SELECT COUNT_BIG(*) FROM #change);
+-- A statement without rows could read a table to its end to find that out.
+IF @arrived + @moved > 0
+BEGIN
 UPDATE t
 SET valid_to = @now
 FROM [dbo].[customer_segment_history] AS t
 INNER JOIN #change AS c ON t.[customer_id] = c.[customer_id]
 WHERE t.valid_to IS NULL
   AND (c.[sqlkmeans previous] IS NULL OR c.[sqlkmeans previous] <> c.segment_id);
+INSERT INTO [dbo].[customer_segment_history] ([customer_id], segment_id, distance, valid_from, valid_to, run_id)
+SELECT c.[customer_id], c.segment_id, c.distance, @now, NULL, @run_id
+FROM #change AS c
+WHERE c.[sqlkmeans previous] IS NULL OR c.[sqlkmeans previous] <> c.segment_id;
+END;
+IF @departed > 0
 UPDATE t
 SET valid_to = @now
 FROM [dbo].[customer_segment_history] AS t
 INNER JOIN #departed AS c ON t.[customer_id] = c.[customer_id]
 WHERE t.valid_to IS NULL;
-INSERT INTO [dbo].[customer_segment_history] ([customer_id], segment_id, distance, valid_from, valid_to, run_id)
-SELECT c.[customer_id], c.segment_id, c.distance, @now, NULL, @run_id
-FROM #change AS c
-WHERE c.[sqlkmeans previous] IS NULL OR c.[sqlkmeans previous] <> c.segment_id;
-DECLARE @any int;
-DECLARE @changes bigint =
-    (SELECT COUNT_BIG(*) FROM #change) + (SELECT COUNT_BIG(*) FROM #departed);
+IF @written > 0
 BEGIN
 -- Under READ COMMITTED with locks, one statement could otherwise read some rows before and some
 -- after the change. Where READ_COMMITTED_SNAPSHOT is on, nobody waits; where not, readers wait from
 -- here on, so the history is written before.
-IF @changes > 0
-    SELECT TOP (1) @any = t.segment_id FROM [dbo].[customer_segment] AS t WITH (TABLOCKX, HOLDLOCK);
+DECLARE @any int;
+SELECT TOP (1) @any = t.segment_id FROM [dbo].[customer_segment] AS t WITH (TABLOCKX, HOLDLOCK);
+IF @moved > 0
 UPDATE t
 SET segment_id = c.segment_id, distance = c.distance, run_id = @run_id, assigned_at = @now
 FROM [dbo].[customer_segment] AS t
 INNER JOIN #change AS c ON t.[customer_id] = c.[customer_id]
 WHERE c.[sqlkmeans previous] <> c.segment_id;
-SET @moved = ROWCOUNT_BIG();
+IF @written > @arrived + @moved + @departed
 UPDATE t
 SET distance = c.distance
 FROM [dbo].[customer_segment] AS t
 INNER JOIN #change AS c ON t.[customer_id] = c.[customer_id]
 WHERE c.[sqlkmeans previous] = c.segment_id;
-SET @written = ROWCOUNT_BIG();
+IF @departed > 0
 DELETE t
 FROM [dbo].[customer_segment] AS t
 INNER JOIN #departed AS c ON t.[customer_id] = c.[customer_id];
-SET @departed = ROWCOUNT_BIG();
+IF @arrived > 0
 INSERT INTO [dbo].[customer_segment] ([customer_id], segment_id, distance, run_id, assigned_at)
 SELECT c.[customer_id], c.segment_id, c.distance, @run_id, @now
 FROM #change AS c
 WHERE c.[sqlkmeans previous] IS NULL;
-SET @arrived = ROWCOUNT_BIG();
-SET @written = @written + @moved + @departed + @arrived;
 END;
 DROP TABLE #change;
 DROP TABLE #departed;
@@ -542,52 +556,59 @@ SELECT t.[person_id]
 INTO #departed
 FROM [dbo].[person_segment] AS t
 WHERE NOT EXISTS (SELECT 1 FROM sqlkmeans.[staging_1] AS s WHERE t.[person_id] = s.[person_id] AND s.departed = 0);
+SET @arrived = (SELECT COUNT_BIG(*) FROM #change AS c WHERE c.[sqlkmeans previous] IS NULL);
+SET @moved =
+    (SELECT COUNT_BIG(*) FROM #change AS c WHERE c.[sqlkmeans previous] <> c.segment_id);
+SET @departed = (SELECT COUNT_BIG(*) FROM #departed);
+SET @written = @departed + (SELECT COUNT_BIG(*) FROM #change);
+-- A statement without rows could read a table to its end to find that out.
+IF @arrived + @moved > 0
+BEGIN
 UPDATE t
 SET valid_to = @now
 FROM [dbo].[person_segment_history] AS t
 INNER JOIN #change AS c ON t.[person_id] = c.[person_id]
 WHERE t.valid_to IS NULL
   AND (c.[sqlkmeans previous] IS NULL OR c.[sqlkmeans previous] <> c.segment_id);
+INSERT INTO [dbo].[person_segment_history] ([person_id], segment_id, distance, valid_from, valid_to, run_id)
+SELECT c.[person_id], c.segment_id, c.distance, @now, NULL, @run_id
+FROM #change AS c
+WHERE c.[sqlkmeans previous] IS NULL OR c.[sqlkmeans previous] <> c.segment_id;
+END;
+IF @departed > 0
 UPDATE t
 SET valid_to = @now
 FROM [dbo].[person_segment_history] AS t
 INNER JOIN #departed AS c ON t.[person_id] = c.[person_id]
 WHERE t.valid_to IS NULL;
-INSERT INTO [dbo].[person_segment_history] ([person_id], segment_id, distance, valid_from, valid_to, run_id)
-SELECT c.[person_id], c.segment_id, c.distance, @now, NULL, @run_id
-FROM #change AS c
-WHERE c.[sqlkmeans previous] IS NULL OR c.[sqlkmeans previous] <> c.segment_id;
-DECLARE @any int;
-DECLARE @changes bigint =
-    (SELECT COUNT_BIG(*) FROM #change) + (SELECT COUNT_BIG(*) FROM #departed);
+IF @written > 0
 BEGIN
 -- Under READ COMMITTED with locks, one statement could otherwise read some rows before and some
 -- after the change. Where READ_COMMITTED_SNAPSHOT is on, nobody waits; where not, readers wait from
 -- here on, so the history is written before.
-IF @changes > 0
-    SELECT TOP (1) @any = t.segment_id FROM [dbo].[person_segment] AS t WITH (TABLOCKX, HOLDLOCK);
+DECLARE @any int;
+SELECT TOP (1) @any = t.segment_id FROM [dbo].[person_segment] AS t WITH (TABLOCKX, HOLDLOCK);
+IF @moved > 0
 UPDATE t
 SET segment_id = c.segment_id, distance = c.distance, run_id = @run_id, assigned_at = @now
 FROM [dbo].[person_segment] AS t
 INNER JOIN #change AS c ON t.[person_id] = c.[person_id]
 WHERE c.[sqlkmeans previous] <> c.segment_id;
-SET @moved = ROWCOUNT_BIG();
+IF @written > @arrived + @moved + @departed
 UPDATE t
 SET distance = c.distance
 FROM [dbo].[person_segment] AS t
 INNER JOIN #change AS c ON t.[person_id] = c.[person_id]
 WHERE c.[sqlkmeans previous] = c.segment_id;
-SET @written = ROWCOUNT_BIG();
+IF @departed > 0
 DELETE t
 FROM [dbo].[person_segment] AS t
 INNER JOIN #departed AS c ON t.[person_id] = c.[person_id];
-SET @departed = ROWCOUNT_BIG();
+IF @arrived > 0
 INSERT INTO [dbo].[person_segment] ([person_id], segment_id, distance, run_id, assigned_at)
 SELECT c.[person_id], c.segment_id, c.distance, @run_id, @now
 FROM #change AS c
 WHERE c.[sqlkmeans previous] IS NULL;
-SET @arrived = ROWCOUNT_BIG();
-SET @written = @written + @moved + @departed + @arrived;
 END;
 DROP TABLE #change;
 DROP TABLE #departed;
@@ -694,25 +715,32 @@ SELECT t.[customer_id]
 INTO #departed
 FROM [dbo].[customer_segment] AS t
 WHERE NOT EXISTS (SELECT 1 FROM sqlkmeans.[staging_1] AS s WHERE t.[customer_id] = s.[customer_id] AND s.departed = 0);
+SET @arrived = (SELECT COUNT_BIG(*) FROM #change AS c WHERE c.[sqlkmeans previous] IS NULL);
+SET @moved =
+    (SELECT COUNT_BIG(*) FROM #change AS c WHERE c.[sqlkmeans previous] <> c.segment_id);
+SET @departed = (SELECT COUNT_BIG(*) FROM #departed);
+SET @written = @departed + (SELECT COUNT_BIG(*) FROM #change);
+-- A statement without rows could read a table to its end to find that out.
+IF @arrived + @moved > 0
+BEGIN
 UPDATE t
 SET valid_to = @now
 FROM [dbo].[customer_segment_history] AS t
 INNER JOIN #change AS c ON t.[customer_id] = c.[customer_id]
 WHERE t.valid_to IS NULL
   AND (c.[sqlkmeans previous] IS NULL OR c.[sqlkmeans previous] <> c.segment_id);
+INSERT INTO [dbo].[customer_segment_history] ([customer_id], segment_id, distance, valid_from, valid_to, run_id)
+SELECT c.[customer_id], c.segment_id, c.distance, @now, NULL, @run_id
+FROM #change AS c
+WHERE c.[sqlkmeans previous] IS NULL OR c.[sqlkmeans previous] <> c.segment_id;
+END;
+IF @departed > 0
 UPDATE t
 SET valid_to = @now
 FROM [dbo].[customer_segment_history] AS t
 INNER JOIN #departed AS c ON t.[customer_id] = c.[customer_id]
 WHERE t.valid_to IS NULL;
-INSERT INTO [dbo].[customer_segment_history] ([customer_id], segment_id, distance, valid_from, valid_to, run_id)
-SELECT c.[customer_id], c.segment_id, c.distance, @now, NULL, @run_id
-FROM #change AS c
-WHERE c.[sqlkmeans previous] IS NULL OR c.[sqlkmeans previous] <> c.segment_id;
-DECLARE @any int;
-DECLARE @changes bigint =
-    (SELECT COUNT_BIG(*) FROM #change) + (SELECT COUNT_BIG(*) FROM #departed);
-IF @changes > 0.2 * (SELECT COUNT_BIG(*) FROM sqlkmeans.[staging_1] AS s WHERE s.departed = 0)
+IF @written > 0.2 * (SELECT COUNT_BIG(*) FROM sqlkmeans.[staging_1] AS s WHERE s.departed = 0)
 BEGIN
 INSERT INTO sqlkmeans.[staging_1_new] WITH (TABLOCK) ([customer_id], segment_id, distance, run_id, assigned_at)
 SELECT t.[customer_id], COALESCE(c.segment_id, t.segment_id),
@@ -728,42 +756,36 @@ FROM #change AS c
 WHERE c.[sqlkmeans previous] IS NULL
 ORDER BY [customer_id];
 SET @switched = 1;
-SET @arrived =
-    (SELECT COUNT_BIG(*) FROM #change AS c WHERE c.[sqlkmeans previous] IS NULL);
-SET @moved =
-    (SELECT COUNT_BIG(*) FROM #change AS c WHERE c.[sqlkmeans previous] <> c.segment_id);
-SET @departed = (SELECT COUNT_BIG(*) FROM #departed);
-SET @written = @changes;
 END
 ELSE
+IF @written > 0
 BEGIN
 -- Under READ COMMITTED with locks, one statement could otherwise read some rows before and some
 -- after the change. Where READ_COMMITTED_SNAPSHOT is on, nobody waits; where not, readers wait from
 -- here on, so the history is written before.
-IF @changes > 0
-    SELECT TOP (1) @any = t.segment_id FROM [dbo].[customer_segment] AS t WITH (TABLOCKX, HOLDLOCK);
+DECLARE @any int;
+SELECT TOP (1) @any = t.segment_id FROM [dbo].[customer_segment] AS t WITH (TABLOCKX, HOLDLOCK);
+IF @moved > 0
 UPDATE t
 SET segment_id = c.segment_id, distance = c.distance, run_id = @run_id, assigned_at = @now
 FROM [dbo].[customer_segment] AS t
 INNER JOIN #change AS c ON t.[customer_id] = c.[customer_id]
 WHERE c.[sqlkmeans previous] <> c.segment_id;
-SET @moved = ROWCOUNT_BIG();
+IF @written > @arrived + @moved + @departed
 UPDATE t
 SET distance = c.distance
 FROM [dbo].[customer_segment] AS t
 INNER JOIN #change AS c ON t.[customer_id] = c.[customer_id]
 WHERE c.[sqlkmeans previous] = c.segment_id;
-SET @written = ROWCOUNT_BIG();
+IF @departed > 0
 DELETE t
 FROM [dbo].[customer_segment] AS t
 INNER JOIN #departed AS c ON t.[customer_id] = c.[customer_id];
-SET @departed = ROWCOUNT_BIG();
+IF @arrived > 0
 INSERT INTO [dbo].[customer_segment] ([customer_id], segment_id, distance, run_id, assigned_at)
 SELECT c.[customer_id], c.segment_id, c.distance, @run_id, @now
 FROM #change AS c
 WHERE c.[sqlkmeans previous] IS NULL;
-SET @arrived = ROWCOUNT_BIG();
-SET @written = @written + @moved + @departed + @arrived;
 END;
 DROP TABLE #change;
 DROP TABLE #departed;
