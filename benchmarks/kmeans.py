@@ -102,9 +102,22 @@ def make(kind: str, n_rows: int, n_features: int, k: int) -> Any:
     return matrix
 
 
-# The contenders: rows of float64, the same in float32, k, seed -> centroids
+class Made:
+    """The same values as contenders take them: a row or a column in one piece.
 
-Fit = Callable[[Any, Any, int, int], Any]
+    sqlkmeans reads columns from a database; the others would copy them first.
+    """
+
+    def __init__(self, rows: Any) -> None:
+        import numpy as np
+
+        self.rows, self.columns = rows, np.asfortranarray(rows)
+        self.rows32, self.columns32 = rows.astype(np.float32), self.columns.astype(np.float32)
+
+
+# The contenders: values, k, seed -> centroids
+
+Fit = Callable[[Made, int, int], Any]
 
 
 @dataclass
@@ -125,35 +138,35 @@ def own(compiled: bool) -> Fit:
     from sqlkmeans.clustering import kernel
     from sqlkmeans.clustering.kmeans import fit_kmeans
 
-    def fit(rows: Any, rows32: Any, k: int, seed: int) -> Any:
+    def fit(made: Made, k: int, seed: int) -> Any:
         kernel.forced = compiled
-        return fit_kmeans(rows, k, seed=seed).centroids
+        return fit_kmeans(made.columns, k, seed=seed).centroids
 
     return fit
 
 
 def scikit_learn(n_init: int, float32: bool) -> Fit:
-    def fit(rows: Any, rows32: Any, k: int, seed: int) -> Any:
+    def fit(made: Made, k: int, seed: int) -> Any:
         from sklearn.cluster import KMeans
 
         model = KMeans(k, n_init=n_init, random_state=seed)
-        return model.fit(rows32 if float32 else rows).cluster_centers_
+        return model.fit(made.rows32 if float32 else made.rows).cluster_centers_
 
     return fit
 
 
-def mini_batch(rows: Any, rows32: Any, k: int, seed: int) -> Any:
+def mini_batch(made: Made, k: int, seed: int) -> Any:
     from sklearn.cluster import MiniBatchKMeans
 
     model = MiniBatchKMeans(k, n_init=10, batch_size=4096, random_state=seed)
-    return model.fit(rows).cluster_centers_
+    return model.fit(made.rows).cluster_centers_
 
 
 def intelex(n_init: int) -> Fit:
     from sklearnex.cluster import KMeans
 
-    def fit(rows: Any, rows32: Any, k: int, seed: int) -> Any:
-        return KMeans(k, n_init=n_init, random_state=seed).fit(rows).cluster_centers_
+    def fit(made: Made, k: int, seed: int) -> Any:
+        return KMeans(k, n_init=n_init, random_state=seed).fit(made.rows).cluster_centers_
 
     return fit
 
@@ -161,9 +174,10 @@ def intelex(n_init: int) -> Fit:
 def with_faiss() -> Fit:
     import faiss
 
-    def fit(rows: Any, rows32: Any, k: int, seed: int) -> Any:
-        model = faiss.Kmeans(rows.shape[1], k, seed=seed, max_points_per_centroid=len(rows))
-        model.train(rows32)
+    def fit(made: Made, k: int, seed: int) -> Any:
+        n_rows, n_features = made.rows32.shape
+        model = faiss.Kmeans(n_features, k, seed=seed, max_points_per_centroid=n_rows)
+        model.train(made.rows32)
         return model.centroids
 
     return fit
@@ -225,7 +239,7 @@ def bandwidth_limit(rows: Any, repeats: int = 9) -> tuple[float, str]:
 
     from sqlkmeans.clustering.threads import in_threads
 
-    values = rows.reshape(-1)
+    values = rows.reshape(-1, order="F")  # as it lies
     how, add = "NumPy", lambda part: part.sum()
     try:
         import numba
@@ -260,11 +274,11 @@ def full_pass(rows: Any, k: int, compiled: bool, repeats: int = 9) -> float:
     return min(step)
 
 
-def pass_table(rows: Any, rows32: Any, k: int) -> list[str]:
+def pass_table(made: Made, k: int) -> list[str]:
     has_numba = _version("numba") is not None
     lines = ["| rows | limit ms | pass, numba ms | times the limit | pass, NumPy ms | times |"]
     lines.append("| --- | --: | --: | --: | --: | --: |")
-    for name, matrix in (("float64", rows), ("float32", rows32)):
+    for name, matrix in (("float64", made.columns), ("float32", made.columns32)):
         limit, how = bandwidth_limit(matrix)
         cells = [f"{name}, limit by {how}", f"{limit * 1e3:.1f}"]
         for compiled in (True, False):
@@ -281,31 +295,29 @@ def compare(
     kind: str, n_rows: int, n_features: int, field_: list[Contender], full: bool
 ) -> list[str]:
     """Measure all on one set of rows."""
-    import numpy as np
-
     k = n_features if n_features > 4 else 5
-    rows = make(kind, n_rows, n_features, k)
-    rows32 = rows.astype(np.float32)
+    made = Made(make(kind, n_rows, n_features, k))
+    few = Made(made.rows[:120_000])
     taking_part = [c for c in field_ if n_rows <= c.most_rows]
     for contender in taking_part:
         contender.wall, contender.cpu, contender.inertia = [], [], []
         # Compiled, and libraries loaded, before the clock starts.
-        contender.fit(rows[:120_000], rows32[:120_000], k, 99)
+        contender.fit(few, k, 99)
     for seed in range(SEEDS):
         for contender in taking_part:
             if contender.slow and seed >= SLOW_TURNS and not full:
                 continue
             fit = contender.fit
-            centroids, wall, cpu = timed(lambda f=fit, s=seed: f(rows, rows32, k, s))
+            centroids, wall, cpu = timed(lambda f=fit, s=seed: f(made, k, s))
             contender.wall.append(wall)
             contender.cpu.append(cpu)
-            contender.inertia.append(true_inertia(rows, centroids))
+            contender.inertia.append(true_inertia(made.columns, centroids))
             print(f"{kind} {n_rows} {contender.name}: {wall:.2f} s", file=sys.stderr, flush=True)
     best = min(min(contender.inertia) for contender in taking_part)
     fastest = statistics.median(taking_part[0].wall)
     lines = [
         f"## {kind}, {n_rows:,} x {n_features}, k = {k}", "",
-        *pass_table(rows, rows32, k),
+        *pass_table(made, k),
         "| fit | turns | wall s | times the first | CPU s | inertia over the best seen, median | "
         "worst |",
         "| --- | --: | --: | --: | --: | --: | --: |",
@@ -329,24 +341,27 @@ def choosing_k(n_rows: int, n_features: int) -> list[str]:
     from sqlkmeans.clustering import kernel
     from sqlkmeans.clustering.kmeans import fit_many
 
-    rows = make("blobs", n_rows, n_features, 6)
+    made = Made(make("blobs", n_rows, n_features, 6))
+    few = Made(made.rows[:120_000])
     taken: dict[str, tuple[float, list[float]]] = {}
 
-    def many(compiled: bool) -> list[Any]:
+    def many(compiled: bool, made: Made = made) -> list[Any]:
         kernel.forced = compiled
-        return [fit.centroids for _, fit in fit_many(rows, CHOICES)]
+        return [fit.centroids for _, fit in fit_many(made.columns, CHOICES)]
 
     loop = scikit_learn(10, False)
     ways: dict[str, Callable[[], list[Any]]] = {
         "sqlkmeans fit_many, numba": lambda: many(True),
         "sqlkmeans fit_many, NumPy": lambda: many(False),
-        "scikit-learn f64 in a loop, n_init=10": lambda: [loop(rows, rows, k, 0) for k in CHOICES],
+        "scikit-learn f64 in a loop, n_init=10": lambda: [loop(made, k, 0) for k in CHOICES],
     }
     if _version("numba") is None:
         del ways["sqlkmeans fit_many, numba"]
+    else:
+        many(True, few)  # compiled before the clock starts
     for name, way in ways.items():
         centroids, wall, _ = timed(way)
-        taken[name] = wall, [true_inertia(rows, c) for c in centroids]
+        taken[name] = wall, [true_inertia(made.columns, c) for c in centroids]
         print(f"k = 2..10 {name}: {wall:.2f} s", file=sys.stderr, flush=True)
     best = [min(values) for values in zip(*(inertia for _, inertia in taken.values()))]
     fastest = next(iter(taken.values()))[0]

@@ -32,7 +32,7 @@ MakeCustomers = Callable[..., pa.Table]
 
 
 def pytest_xdist_auto_num_workers() -> int | None:
-    """None but this process where a SQL Server is at hand: its tests share a database."""
+    """None but this process where a SQL Server may be at hand: its tests share a database."""
     live = "SQLKMEANS_TEST_URL" in os.environ or importlib.util.find_spec("testcontainers")
     return 0 if live else None
 

@@ -108,7 +108,10 @@ def assign(
 
 
 def inertia_of(matrix: Matrix, centroids: Matrix, sample_weight: Vector | None = None) -> float:
-    """The inertia of :func:`assign`, without keeping a label or a distance of any row."""
+    """The inertia of :func:`assign`, without keeping a label or a distance of any row.
+
+    Parameters and result are those of ``assign(...).inertia``, up to rounding.
+    """
 
     def add(start: int, stop: int) -> float:
         weights = None if sample_weight is None else sample_weight[start:stop]

@@ -50,7 +50,11 @@ class Kernel(Protocol):
     ) -> None:  # fmt: skip
         """Write the nearest centroid of each row, and how much farther the second nearest is, at
         least (in distance; 0 where that is not known); add each row to the sum and the count of
-        its centroid, which start at 0."""
+        its centroid, which start at 0.
+
+        ``matrix``, ``sample_weight``, ``labels`` and ``margins`` have all rows; ``centroids`` and
+        ``sums`` are of shape (k, n_features), ``counts`` is of shape (k,).
+        """
 
     def move_rows(
         self, matrix: Matrix, start: int, stop: int, sample_weight: Vector | None,
@@ -59,7 +63,10 @@ class Kernel(Protocol):
     ) -> None:  # fmt: skip
         """Label the rows again whose margin is not above ``travelled``, and make it how much
         farther the second nearest is, plus ``travelled``; add each row that moves to the sums and
-        counts of the centroid that gains it and of the one that loses it, which start at 0."""
+        counts of the centroid that gains it and of the one that loses it, which start at 0.
+
+        ``travelled`` is a distance; ``gained`` and ``lost`` are (sums, counts) as of `add_rows`.
+        """
 
     def measure_rows(
         self, matrix: Matrix, start: int, stop: int, centroids: Matrix, labels: Labels,

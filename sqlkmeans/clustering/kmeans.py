@@ -143,7 +143,7 @@ def fit_many(
     """Cluster the same rows for several numbers of clusters.
 
     Above ``sample_rows`` all of them share the samples, and each ``k`` after the first has five
-    starts more: the centroids of the ``k`` before, and rows far from them.
+    starts more: the centroids of the ``k`` before, and a row drawn as k-means++ draws.
 
     Parameters
     ----------

@@ -48,8 +48,22 @@ class Members:
         self._centroids: Matrix | None = None
 
     def means(self, centroids: Matrix) -> Matrix:
-        """The mean of the rows nearest to each centroid; an empty cluster moves to a far row."""
+        """The mean of the rows nearest to each centroid; an empty cluster moves to a far row.
+
+        Parameters
+        ----------
+        centroids : ndarray of float64 of shape (k, n_features)
+            The same k in every call.
+
+        Returns
+        -------
+        ndarray of float64 of shape (k, n_features)
+        """
         self._follow(centroids)
+        # What remains of much has the rounding of much, and 0 has to be 0.
+        if (self._counts < self._most / 2).any():
+            self._label_all(centroids)
+        self._most = np.maximum(self._most, self._counts)
         lost = np.flatnonzero(self._counts == 0)
         means: Matrix = self._sums / np.where(self._counts == 0, 1, self._counts)[:, None]
         if len(lost):
@@ -57,7 +71,10 @@ class Members:
         return means
 
     def assignment(self, centroids: Matrix) -> Assignment:
-        """As of :func:`assign`; to be called once, at the end."""
+        """The assignment of :func:`assign` to ``centroids``, as in :meth:`means`.
+
+        To be called once, at the end: it writes the distances over the margins.
+        """
         self._follow(centroids)
         # Nobody needs the margins any more.
         labels, distances = self._labels, self._margins
@@ -69,18 +86,15 @@ class Members:
         return Assignment(labels, distances, self._weight)
 
     def _follow(self, centroids: Matrix) -> None:
-        """Label the rows by these centroids, and add them up."""
+        """Label the rows by these centroids, and keep sums and counts up to date."""
         if self._centroids is None:
             self._label_all(centroids)
         else:
             moves = np.sqrt(((centroids - self._centroids) ** 2).sum(axis=1))
-            # As if the own centroid had gone away by that much, and all others come nearer.
-            self._travelled += 2 * float(moves.max()) * SLACK
+            # As if the own centroid had gone away by that much, and all others come nearer. All of
+            # it has slack: a small step after a long way has the rounding of the long way.
+            self._travelled = (self._travelled + 2 * float(moves.max())) * SLACK
             self._label_some(centroids)
-            # What remains of much has the rounding of much, and 0 has to be 0.
-            if (self._counts < self._most / 2).any():
-                self._label_all(centroids)
-        self._most = np.maximum(self._most, self._counts)
         self._centroids = centroids
 
     def _label_all(self, centroids: Matrix) -> None:

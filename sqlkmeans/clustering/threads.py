@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from functools import cache
 from threading import local
@@ -37,7 +37,19 @@ def in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> lis
         finally:
             del _at_work.here
 
-    return list(_workers(cores()).map(work, items))
+    futures = [_workers(cores()).submit(work, item) for item in items]
+    results: list[Result] = []
+    try:
+        for future in futures:
+            results.append(future.result())
+    finally:
+        # After an error or an interrupt too, nobody works on when the caller goes on.
+        for future in futures:
+            future.cancel()
+        wait(futures)
+        # An error and what it came from here would keep each other alive.
+        del future, futures
+    return results
 
 
 _at_work = local()

@@ -75,17 +75,33 @@ def read_rows(source: Source, keys: Sequence[str], storage: Storage, advance: Ad
     OutOfOrder
         If the database has to sort them; progress is then taken back.
     """
-    with ThreadPoolExecutor(max_workers=1) as reader:
+    reader = ThreadPoolExecutor(max_workers=1)
+    try:
         return _take(_ahead(source.batches, reader), source, keys, storage, advance)
+    finally:
+        _let_finish(reader)
 
 
 def _ahead(batches: Iterator[Batch], reader: ThreadPoolExecutor) -> Iterator[Batch]:
-    """The batches that have rows; the next one comes while one is worked on."""
+    """The batches that have rows; ``reader`` fetches the next one while one is worked on."""
     coming = reader.submit(next, batches, None)
-    while (batch := coming.result()) is not None:
-        coming = reader.submit(next, batches, None)
-        if batch.keys.num_rows:
-            yield batch
+    try:
+        while (batch := coming.result()) is not None:
+            coming = reader.submit(next, batches, None)
+            if batch.keys.num_rows:
+                yield batch
+    finally:
+        # It would hold an error of the reader, and that the matrix by way of its traceback.
+        del coming
+
+
+def _let_finish(reader: ThreadPoolExecutor) -> None:
+    """Wait for the last fetch: its connection must not be closed under it, by Ctrl-C twice."""
+    while True:
+        try:
+            return reader.shutdown()
+        except KeyboardInterrupt:
+            continue
 
 
 def _take(

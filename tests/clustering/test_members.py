@@ -66,6 +66,24 @@ def test_a_margin_is_never_more_than_what_there_is(
     assert (margins <= distances[:, 1] - distances[:, 0]).all()
 
 
+@pytest.mark.parametrize("far", [1e4, 1e6])
+def test_small_steps_after_a_long_way_lose_no_row(far: float) -> None:
+    # Rows about half-way between two centroids, and one centroid that jumps far away once.
+    middle = 0.5 + np.linspace(-1, 1, 10_001) * far * 4e-16
+    matrix = np.concatenate([middle, [0.0, 1.0, far]])[:, None]
+    members = Members(matrix)
+    centroids = np.array([[0.0], [1.0], [far / 3]])
+    members.means(centroids)
+    centroids = np.array([[0.0], [1.0], [far]])
+    members.means(centroids)
+    for _ in range(4):  # each less than the last digit of that way
+        centroids = np.add(centroids, [[far * 5e-17], [far * 5e-17], [0.0]])
+        members.means(centroids)
+    np.testing.assert_array_equal(
+        members.assignment(centroids).labels, assign(matrix, centroids).labels
+    )
+
+
 def test_settled_centroids_make_a_pass_look_at_few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     looked_at: list[int] = []
     nearest = kernel_numpy._nearest

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from threading import current_thread
+from time import sleep
 
 import pytest
 
@@ -41,6 +42,23 @@ def test_an_error_comes_out_and_the_threads_serve_on() -> None:
         with pytest.raises(ZeroDivisionError):
             in_threads(divide, range(4))
     assert in_threads(divide, [1, 2, 4]) == [1, 0.5, 0.25]
+
+
+def test_after_an_error_nobody_works_on() -> None:
+    begun: list[int] = []
+    ended: list[int] = []
+
+    def work(item: int) -> None:
+        begun.append(item)
+        if item == 0:
+            raise MemoryError
+        sleep(0.05)
+        ended.append(item)
+
+    with pytest.raises(MemoryError):
+        in_threads(work, range(20))
+    assert sorted(begun) == [0, *sorted(ended)]
+    assert len(begun) < 20
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
