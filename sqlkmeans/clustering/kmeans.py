@@ -273,10 +273,10 @@ def _best_start(
     starts = in_threads(start, range(n_starts))
     # Parts of the sample put the same basin's centroids a little apart; all of it does not.
     carried = in_threads(carry, _rivals(starts, same, CARRIED_SHARE, MOST_CARRIED))
-    best = rivals = _rivals(carried, same, RIVAL_SHARE, MOST_RIVALS)
-    if len(rivals) > 1:
-        best = sorted(rivals, key=lambda s: inertia_of(matrix, s.centroids, sample_weight))
-    return best[0].centroids, best[0].n_iter
+    best, *others = rivals = _rivals(carried, same, RIVAL_SHARE, MOST_RIVALS)
+    if others:
+        best = min(rivals, key=lambda rival: inertia_of(matrix, rival.centroids, sample_weight))
+    return best.centroids, best.n_iter
 
 
 @dataclass(frozen=True)
