@@ -1245,6 +1245,7 @@ BEGIN
     DECLARE @source nvarchar(max) = JSON_VALUE(@definition, '$.source');
     DECLARE @target nvarchar(1000) = JSON_VALUE(@definition, '$.target');
     DECLARE @key nvarchar(max) = JSON_QUERY(@definition, '$.key');
+    DECLARE @table nvarchar(1000) = sqlkmeans.quoted_name(@source, N'');
     DECLARE @target_name nvarchar(1000) = sqlkmeans.quoted_name(@target, N'');
     DECLARE @problem nvarchar(max);
     DECLARE @name nvarchar(128);
@@ -1407,7 +1408,22 @@ BEGIN
     SET @type = NULL;
     IF @changed_by IS NOT NULL AND @problem IS NULL
        AND NOT EXISTS (SELECT 1 FROM #source_column AS c WHERE c.name = @changed_by)
-        SET @problems = @problems + N'changed_by: the source has no column ' + @changed_by + @line;
+    BEGIN
+        IF @changed_by <> N'SYS_CHANGE_VERSION' COLLATE Latin1_General_100_BIN2
+            SET @problems = @problems + N'changed_by: the source has no column ' + @changed_by
+                + @line;
+        ELSE IF OBJECT_ID(@table, N'U') IS NULL
+             OR COALESCE(DB_ID(PARSENAME(@source, 3)), DB_ID()) <> DB_ID()
+            SET @problems = @problems + N'changed_by: SYS_CHANGE_VERSION is Change Tracking of the '
+                + N'source, which then has to be a table of this database' + @line;
+        -- Looked at by itself, because not every server has that view.
+        ELSE IF NOT EXISTS (SELECT 1 FROM sys.change_tracking_tables AS k
+                            WHERE k.object_id = OBJECT_ID(@table, N'U'))
+            SET @problems = @problems + N'changed_by: Change Tracking is off for ' + @table
+                + N'; ALTER DATABASE CURRENT SET CHANGE_TRACKING = ON (CHANGE_RETENTION = 7 DAYS, '
+                + N'AUTO_CLEANUP = ON) turns it on for the database, and then ALTER TABLE ' + @table
+                + N' ENABLE CHANGE_TRACKING for the table' + @line;
+    END;
 
     SELECT @type = c.type FROM #source_column AS c WHERE c.name = @sample_weight;
     IF @sample_weight IS NOT NULL AND @problem IS NULL
@@ -3166,7 +3182,7 @@ BEGIN
             (16, N'@guard', N'nvarchar(max)', N'NULL',
                 N'How much a run may differ from the one before: JSON {"action": "refuse", "psi": 0.5}.'),
             (17, N'@changed_by', N'nvarchar(128)', N'NULL',
-                N'A column that grows when a row changes; sqlkmeans assign reads only such rows.'),
+                N'A column that grows when a row changes, or SYS_CHANGE_VERSION; assign reads only such rows.'),
             (18, N'@engine', N'nvarchar(32)', N'N''local''',
                 N'Where sqlkmeans run trains: local, pushdown, in_database or tsql.'),
             (19, N'@sample_rows', N'int', N'100000',

@@ -60,7 +60,7 @@ BEGIN
             (16, N'@guard', N'nvarchar(max)', N'NULL',
                 N'How much a run may differ from the one before: JSON {"action": "refuse", "psi": 0.5}.'),
             (17, N'@changed_by', N'nvarchar(128)', N'NULL',
-                N'A column that grows when a row changes; sqlkmeans assign reads only such rows.'),
+                N'A column that grows when a row changes, or SYS_CHANGE_VERSION; assign reads only such rows.'),
             (18, N'@engine', N'nvarchar(32)', N'N''local''',
                 N'Where sqlkmeans run trains: local, pushdown, in_database or tsql.'),
             (19, N'@sample_rows', N'int', N'100000',

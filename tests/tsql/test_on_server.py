@@ -258,6 +258,36 @@ def test_a_source_that_is_more_than_one_relation_is_refused(server: Server, sour
     assert server.value("SELECT OBJECT_ID(N'dbo.z');") is None
 
 
+@pytest.mark.parametrize(
+    ("changed_by", "problem"),
+    [("version", "changed_by: the source has no column version"),
+     ("SYS_CHANGE_VERSION", "changed_by: SYS_CHANGE_VERSION is Change Tracking of the source")],
+)  # fmt: skip
+def test_what_cannot_tell_changes_is_refused(server: Server, changed_by: str, problem: str) -> None:
+    make_customers(server)
+    define = DEFINE.replace("N'dbo.customer'", "N'SELECT * FROM dbo.customer'")
+    assert problem in server.error(define.replace(";", f", @changed_by = N'{changed_by}';"))
+    assert server.value("SELECT COUNT(*) FROM sqlkmeans.segmentation;") == 0
+
+
+def test_change_tracking_is_taken_where_it_is_on_for_the_table(server: Server) -> None:
+    if not server.has("sys.change_tracking_tables"):
+        pytest.skip("this server has no Change Tracking")
+    make_customers(server)
+    define = DEFINE.replace(";", ", @changed_by = N'SYS_CHANGE_VERSION';")
+    message = server.error(define)
+    assert "Change Tracking is off for [dbo].[customer]" in message
+    turn_on = (
+        "IF CHANGE_TRACKING_CURRENT_VERSION() IS NULL "
+        + re.findall(r"ALTER DATABASE .*?\)", message)[0]
+    )
+    server.rows(turn_on)
+    server.rows(re.findall(r"ALTER TABLE .* ENABLE CHANGE_TRACKING", message)[0])
+    server.rows(define)
+    stored = json.loads(server.value("SELECT definition FROM sqlkmeans.segmentation;"))
+    assert stored["changed_by"] == "SYS_CHANGE_VERSION"
+
+
 def test_defining_without_executing_shows_and_changes_nothing(server: Server) -> None:
     make_customers(server)
     shown = server.rows(DEFINE.replace(";", ", @execute = 0;"))
