@@ -177,7 +177,8 @@ class Segmentation(_Strict):
     guard : Guard
     changed_by : str, optional
         A column of the source that grows whenever a row changes; `assign` then reads only rows
-        that changed since the run before.
+        that changed since the run before. ``SYS_CHANGE_VERSION``, where the source has no such
+        column, is SQL Server's Change Tracking of the source.
     engine : {"local", "pushdown", "in_database", "tsql"}, default="local"
         ``local`` in this process, ``pushdown`` by aggregate queries where the rows are,
         ``in_database`` by Python inside SQL Server, ``tsql`` there in T-SQL alone.

@@ -13,6 +13,7 @@ from sqlkmeans.database import Database, Publication
 from sqlkmeans.database.interface import Row
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.engines import Engine, NoRows
+from sqlkmeans.errors import DatabaseError
 from sqlkmeans.model import SegmentModel
 from sqlkmeans.progress import Progress
 
@@ -58,7 +59,8 @@ def last_seen(database: Database, segmentation: Segmentation, model_run_id: int)
     for name in _SAME:
         if getattr(then, name) != getattr(segmentation, name):
             return f"run {newest['run_id']} had another {name}"
-    return Seen(newest["run_id"], newest["high_water"])
+    unknown = database.changes_unknown_since(segmentation, newest["high_water"])
+    return unknown or Seen(newest["run_id"], newest["high_water"])
 
 
 def assign_changes(
@@ -77,6 +79,8 @@ def assign_changes(
     ------
     DataError
         As a run over all rows does, for the rows that changed.
+    DatabaseError
+        If changes were forgotten while they were read.
     """
     source = database.changed_source(segmentation, seen.high_water)
     changed = segmentation.model_copy(update={"source": source})
@@ -89,6 +93,13 @@ def assign_changes(
     if not none:
         with progress.step("assign"):
             engine.label(model.preparation, model.centroids)
+    # What a clean-up took away meanwhile would be missing now, and would never be read again.
+    unknown = database.changes_unknown_since(segmentation, seen.high_water)
+    if unknown:
+        raise DatabaseError(
+            f"{unknown}; that came while the changes were read, and nothing was published: "
+            "`sqlkmeans assign` again reads all rows"
+        )
     read = 0 if none else engine.rows
     with progress.step("publish"):
         if read:

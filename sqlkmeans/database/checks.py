@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 
-from sqlkmeans.database.interface import Column, Database
+from sqlkmeans.database.interface import CHANGE_TRACKING, Column, Database
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DataError
 from sqlkmeans.sqltext import parse_name, quote_name
@@ -27,6 +27,8 @@ def check_segmentation(database: Database, segmentation: Segmentation) -> None:
     """
     columns = {column.name: column for column in database.describe(segmentation.source)}
     problems = _missing_columns(segmentation, columns)
+    if segmentation.changed_by == CHANGE_TRACKING and CHANGE_TRACKING not in columns:
+        problems += database.change_tracking_problems(segmentation.source)
     for feature in segmentation.features:
         if feature.column in columns:
             problems += _feature_problems(columns[feature.column], feature.type)
@@ -75,7 +77,7 @@ def _feature_problems(column: Column, feature_type: str) -> list[str]:
 def _missing_columns(segmentation: Segmentation, columns: dict[str, Column]) -> list[str]:
     problems = []
     weight = [segmentation.sample_weight] if segmentation.sample_weight else []
-    changed_by = [segmentation.changed_by] if segmentation.changed_by else []
+    changed_by = [name for name in [segmentation.changed_by] if name and name != CHANGE_TRACKING]
     wanted = {
         "key": segmentation.key,
         "feature": segmentation.columns,

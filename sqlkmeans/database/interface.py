@@ -18,6 +18,8 @@ from sqlkmeans.errors import DatabaseError
 from sqlkmeans.tsql.training_dialect import TrainingDialect
 
 Row = dict[str, Any]
+#: As ``changed_by``, where the source has no such column: the database's own record of changes.
+CHANGE_TRACKING = "SYS_CHANGE_VERSION"
 #: Makes an array from its shape and type, as ``numpy.empty`` does.
 Empty = Callable[[Any, Any], npt.NDArray[Any]]
 
@@ -390,6 +392,13 @@ class Database(ABC):
 
     # Changes of a source
 
+    def change_tracking_problems(self, source: str) -> list[str]:
+        """Why the database keeps no record of a source's changes; empty where it does."""
+        return [
+            f"changed_by {CHANGE_TRACKING}: Change Tracking is only on SQL Server; name a column "
+            "of the source"
+        ]
+
     @abstractmethod
     def high_water(self, segmentation: Segmentation) -> str | None:
         """A value that ``changed_by`` reaches in every row that changes from now on.
@@ -405,6 +414,10 @@ class Database(ABC):
     @abstractmethod
     def changed_source(self, segmentation: Segmentation, since: str) -> str:
         """A SELECT of the source's rows that changed since a high-water mark or have no label."""
+
+    def changes_unknown_since(self, segmentation: Segmentation, since: str) -> str | None:
+        """Why not all changes since a high-water mark are known any more; None where they are."""
+        return None
 
     # A run
 

@@ -34,10 +34,11 @@ from sqlkmeans.database.interface import (
     Workspace,
 )
 from sqlkmeans.database.label_changes import LabelChanges, all_to_stage
+from sqlkmeans.database.sqlserver_change_tracking import TrackedChanges, tracking_problems
 from sqlkmeans.database.sqlserver_changes import (
-    changed_rows,
+    Changes,
+    ColumnChanges,
     clusters_query,
-    high_water_query,
     stage_departed,
 )
 from sqlkmeans.database.sqlserver_connection import Connector, Session
@@ -404,17 +405,25 @@ class SQLServerDatabase(Database):
 
     # Changes of a source
 
+    def change_tracking_problems(self, source: str) -> list[str]:
+        return tracking_problems(self._connector, source)
+
     def high_water(self, segmentation: Segmentation) -> str | None:
-        query = high_water_query(self._changed_by(segmentation), segmentation.source)
+        query = self._changes(segmentation).high_water_query()
         value = self._connector.read("looking for changes", query)[0][0]
         return None if value is None else str(value)
 
     def changed_source(self, segmentation: Segmentation, since: str) -> str:
-        return changed_rows(segmentation, self._changed_by(segmentation), since)
+        return self._changes(segmentation).rows_since(since)
 
-    def _changed_by(self, segmentation: Segmentation) -> SqlColumn:
-        columns = {column.name: column for column in self._columns(segmentation.source)}
-        return columns[str(segmentation.changed_by)]
+    def changes_unknown_since(self, segmentation: Segmentation, since: str) -> str | None:
+        return self._changes(segmentation).unknown_since(since)
+
+    def _changes(self, segmentation: Segmentation) -> Changes:
+        for column in self._columns(segmentation.source):
+            if column.name == segmentation.changed_by:
+                return ColumnChanges(segmentation, column)
+        return TrackedChanges(segmentation, self._connector)
 
     # A run
 

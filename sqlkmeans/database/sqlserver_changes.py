@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from sqlkmeans.database.sqlserver_types import SqlColumn, beside, bracket, relation, text
@@ -14,6 +15,64 @@ _TIMES = frozenset({"datetime", "datetime2", "smalldatetime", "datetimeoffset"})
 _NUMBERS = frozenset({"bigint", "int"})
 
 
+class Changes(ABC):
+    """How the changes of a segmentation's source are known."""
+
+    @abstractmethod
+    def high_water_query(self) -> str:
+        """A query for the high-water mark as text.
+
+        Raises
+        ------
+        DataError
+            If the source says nothing of the order of changes.
+        """
+
+    @abstractmethod
+    def rows_since(self, mark: str) -> str:
+        """A SELECT of rows that changed since a mark, or are not known not to, or have no label."""
+
+    def unknown_since(self, mark: str) -> str | None:
+        """Why not all changes since a mark are known any more; None where they are."""
+        return None
+
+
+class ColumnChanges(Changes):
+    """By a column that grows whenever a row changes."""
+
+    def __init__(self, segmentation: Segmentation, column: SqlColumn) -> None:
+        self._segmentation = segmentation
+        self._column = column
+        self._name = f"source.{bracket(column.name)}"
+
+    def high_water_query(self) -> str:
+        column = self._column
+        if _is_rowversion(column):
+            # Above every committed row and not above any that is still to be committed, which the
+            # highest value of the column is not.
+            return "SELECT CONVERT(varchar(40), CAST(MIN_ACTIVE_ROWVERSION() AS binary(8)), 1);"
+        if column.base in _TIMES:
+            newest = f"CONVERT(varchar(40), DATEADD(hour, -1, MAX({self._name})), 121)"
+        elif column.base in _NUMBERS:
+            newest = f"CONVERT(varchar(40), MAX({self._name}))"
+        else:
+            raise DataError(
+                f"changed_by {column.name}: its type is {column.type}; allowed: rowversion, "
+                "datetime2, datetime, datetimeoffset, and integers that grow with every change"
+            )
+        return f"SELECT {newest} FROM {relation(self._segmentation.source)};"
+
+    def rows_since(self, mark: str) -> str:
+        since = f"CAST({text(mark)} AS bigint)"
+        if _is_rowversion(self._column):
+            since = f"CONVERT(binary(8), {text(mark)}, 1)"
+        elif self._column.base in _TIMES:
+            since = f"CONVERT({self._column.type}, {text(mark)}, 121)"
+        return changed_or_unlabelled(
+            self._segmentation, f"{self._name} >= {since} OR {self._name} IS NULL"
+        )
+
+
 def _is_rowversion(column: SqlColumn) -> bool:
     # A view may have cast it.
     return column.base in ("timestamp", "rowversion") or (
@@ -21,45 +80,12 @@ def _is_rowversion(column: SqlColumn) -> bool:
     )
 
 
-def high_water_query(column: SqlColumn, source: str) -> str:
-    """A query for the high-water mark as text.
-
-    MIN_ACTIVE_ROWVERSION() is above every committed row and not above any that is still to be
-    committed, which the highest value of the column is not.
-
-    Raises
-    ------
-    DataError
-        If the type says nothing of the order of changes.
-    """
-    if _is_rowversion(column):
-        return "SELECT CONVERT(varchar(40), CAST(MIN_ACTIVE_ROWVERSION() AS binary(8)), 1);"
-    name = f"source.{bracket(column.name)}"
-    if column.base in _TIMES:
-        newest = f"CONVERT(varchar(40), DATEADD(hour, -1, MAX({name})), 121)"
-    elif column.base in _NUMBERS:
-        newest = f"CONVERT(varchar(40), MAX({name}))"
-    else:
-        raise DataError(
-            f"changed_by {column.name}: its type is {column.type}; allowed: rowversion, datetime2, "
-            "datetime, datetimeoffset, and integers that grow with every change"
-        )
-    return f"SELECT {newest} FROM {relation(source)};"
-
-
-def changed_rows(segmentation: Segmentation, column: SqlColumn, since: str) -> str:
-    """A SELECT of rows that are not older than a mark, or not known to be, or have no label."""
-    name = f"source.{bracket(column.name)}"
-    mark = f"CAST({text(since)} AS bigint)"
-    if _is_rowversion(column):
-        mark = f"CONVERT(binary(8), {text(since)}, 1)"
-    elif column.base in _TIMES:
-        mark = f"CONVERT({column.type}, {text(since)}, 121)"
+def changed_or_unlabelled(segmentation: Segmentation, changed: str, joined: str = "") -> str:
+    """A SELECT of the source's rows for which a condition holds, or which have no label."""
     same = _same(segmentation, "label", "source")
     return (
-        f"SELECT source.* FROM {relation(segmentation.source)} "
-        f"WHERE {name} >= {mark} OR {name} IS NULL OR NOT EXISTS "
-        f"(SELECT 1 FROM {beside(segmentation.target, '')} AS label WHERE {same})"
+        f"SELECT source.* FROM {relation(segmentation.source)}{joined} WHERE {changed} OR NOT "
+        f"EXISTS (SELECT 1 FROM {beside(segmentation.target, '')} AS label WHERE {same})"
     )
 
 

@@ -370,6 +370,16 @@ def test_an_earlier_schema_is_upgraded_and_keeps_its_rows(
         assert run(segmentation(), database).changed == 6
 
 
+def test_change_tracking_is_refused_with_the_other_problems(database: Database) -> None:
+    tracked = segmentation(changed_by="SYS_CHANGE_VERSION", sample_weight="visits")
+    with database, pytest.raises(DataError) as caught:
+        run(tracked, database)
+    assert [problem.partition(";")[0] for problem in caught.value.problems] == [
+        "sample_weight visits: no such column in customer (it has id, x)",
+        "changed_by SYS_CHANGE_VERSION: Change Tracking is only on SQL Server",
+    ]
+
+
 def test_databases_in_memory_keep_out_of_each_others_way_when_they_spill(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

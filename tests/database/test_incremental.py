@@ -11,7 +11,7 @@ from backends import Backend
 
 from sqlkmeans.database import Database
 from sqlkmeans.definition import Segmentation
-from sqlkmeans.errors import DataError
+from sqlkmeans.errors import DatabaseError, DataError
 from sqlkmeans.pipeline import assign, rollback, run
 
 NOON = datetime(2024, 5, 1, 12)
@@ -154,6 +154,46 @@ def test_where_it_cannot_tell_all_rows_are_read_and_the_run_says_why(
     result = assign(stamped, database)
     assert result.moved == 1
     assert [w for w in result.warnings if w.startswith("all rows were read: ") and why in w]
+
+
+def test_a_column_may_have_the_name_of_change_tracking(
+    shop: Backend, database: Database, customers: Segmentation
+) -> None:
+    shop.require_names(columns=["SYS_CHANGE_VERSION"])
+    shop.execute('CREATE VIEW dbo.tracked AS SELECT customer_id, income, age, '
+                 'version AS "SYS_CHANGE_VERSION" FROM dbo.customer')  # fmt: skip
+    named = with_keys(customers, source="dbo.tracked", changed_by="SYS_CHANGE_VERSION")
+    run(named, database)
+    shop.execute(f"UPDATE dbo.customer SET {FAR}, version = 121 WHERE customer_id = 1")
+    shop.execute(f"UPDATE dbo.customer SET {FAR} WHERE customer_id = 2")
+    assert assign(named, database).moved == 1
+
+
+def test_changes_that_are_not_known_any_more_need_all_rows(
+    shop: Backend, database: Database, stamped: Segmentation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(stamped, database)
+    seen = database.catalog.runs("customers", 1)[0]["high_water"]
+    monkeypatch.setattr(database, "changes_unknown_since", lambda s, mark: f"{mark} is long past")
+    shop.execute(f"UPDATE dbo.customer SET {FAR} WHERE customer_id = 2")
+    result = assign(stamped, database)
+    assert (result.rows, result.moved) == (120, 1)
+    assert f"all rows were read: {seen} is long past" in result.warnings
+
+
+def test_changes_that_are_forgotten_while_they_are_read_are_not_taken_for_all(
+    shop: Backend, database: Database, stamped: Segmentation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(stamped, database)
+    before = labels(shop)
+    answers = iter([None, "the clean-up came"])
+    monkeypatch.setattr(database, "changes_unknown_since", lambda s, mark: next(answers))
+    shop.execute(f"UPDATE dbo.customer SET {FAR}, updated_at = {LATER} WHERE customer_id = 1")
+    with pytest.raises(DatabaseError, match=r"the clean-up came; .* nothing was published"):
+        assign(stamped, database)
+    assert labels(shop) == before
+    monkeypatch.undo()
+    assert assign(stamped, database).moved == 1
 
 
 def test_skipped_customers_need_all_rows(

@@ -10,6 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent.parent / "database"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "tsql"))
 
 import sqlserver_server
 from backends import SQLServerBackend

@@ -365,6 +365,102 @@ def test_a_rowversion_tells_what_changed_and_waits_for_open_transactions(
     assert {2, 3} <= ids
 
 
+@pytest.fixture
+def trackable(shop: SQLServerBackend) -> SQLServerBackend:
+    """A shop whose database tracks changes, and its customers not yet."""
+    turn_on = "ALTER DATABASE CURRENT SET CHANGE_TRACKING = ON (CHANGE_RETENTION = 7 DAYS)"
+    try:
+        if shop.rows("SELECT CHANGE_TRACKING_CURRENT_VERSION()") == [(None,)]:
+            shop.execute(turn_on)
+    except shop.error as error:
+        pytest.skip(f"no Change Tracking here: {error}")
+    return shop
+
+
+@pytest.fixture
+def tracked(trackable: SQLServerBackend, customers: Segmentation) -> Segmentation:
+    """Its customers are tracked from now on."""
+    trackable.execute("ALTER TABLE dbo.customer ENABLE CHANGE_TRACKING")
+    return Segmentation.create(**{**customers.model_dump(), "changed_by": "SYS_CHANGE_VERSION"})
+
+
+def test_change_tracking_tells_what_changed(
+    shop: SQLServerBackend, tracked: Segmentation, database: Database
+) -> None:
+    far = "UPDATE dbo.customer SET income = 160000, age = 62 WHERE customer_id = "
+    pipeline.run(tracked, database)
+    assert database.catalog.runs("customers", 1)[0]["high_water"].isdigit()
+    shop.execute(f"{far} 1")
+    shop.execute("DELETE FROM dbo.customer WHERE customer_id = 3")
+    shop.execute("INSERT INTO dbo.customer VALUES (500, 160000, 62)")
+    shop.execute("UPDATE dbo.customer SET customer_id = 600 WHERE customer_id = 4")
+    result = pipeline.assign(tracked, database)
+    assert (result.moved, result.arrived, result.departed) == (1, 2, 2)
+    assert any("3 of 120 rows were read" in warning for warning in result.warnings)
+    result = pipeline.assign(tracked, database)
+    assert (result.rows, result.written) == (120, 0)
+    assert any("0 of 120 rows were read" in warning for warning in result.warnings)
+
+    # A change that is committed after a mark was taken, and after another that the mark has seen.
+    late = sqlserver_server.connect(shop.url)
+    late.autocommit = False
+    late.cursor().execute(f"{far} 2")
+    shop.execute(f"{far} 5")
+    seen = database.high_water(tracked)
+    late.commit()
+    late.close()
+    changed = database.changed_source(tracked, str(seen))
+    assert shop.rows(f"SELECT c.customer_id FROM ({changed}) AS c") == [(2,)]
+
+
+def test_changes_that_change_tracking_has_forgotten_need_all_rows(
+    shop: SQLServerBackend, tracked: Segmentation, database: Database
+) -> None:
+    pipeline.run(tracked, database)
+    shop.execute("UPDATE dbo.customer SET age = age + 1 WHERE customer_id = 20")
+    shop.execute("SELECT * INTO dbo.kept FROM dbo.customer")
+    shop.execute("TRUNCATE TABLE dbo.customer")
+    shop.execute("INSERT INTO dbo.customer SELECT * FROM dbo.kept WHERE customer_id > 10")
+    result = pipeline.assign(tracked, database)
+    assert (result.rows, result.departed) == (110, 10)
+    assert any("goes back to version" in warning for warning in result.warnings)
+    again = pipeline.assign(tracked, database)
+    assert any("0 of 110 rows were read" in warning for warning in again.warnings)
+
+
+def test_change_tracking_knows_rows_by_the_primary_key_of_a_table_of_any_name(
+    trackable: SQLServerBackend, customers: Segmentation, database: Database, make_customers: Any
+) -> None:
+    name = "[My Table]]x é]"
+    trackable.make_table(f"dbo.{name}", make_customers(), "customer_id")
+    trackable.execute(f"ALTER TABLE dbo.{name} ADD email AS (CONCAT('c', customer_id))")
+    trackable.execute(f"ALTER TABLE dbo.{name} ENABLE CHANGE_TRACKING")
+    source = f"[{trackable.url.database}].dbo.{name}"
+    emails = Segmentation.create(
+        **{**customers.model_dump(), "changed_by": "SYS_CHANGE_VERSION", "key": "email",
+           "source": source},
+    )  # fmt: skip
+    pipeline.run(emails, database)
+    trackable.execute(f"UPDATE dbo.{name} SET income = 160000, age = 62 WHERE customer_id = 1")
+    result = pipeline.assign(emails, database)
+    assert result.moved == 1
+    assert any("1 of 120 rows were read" in warning for warning in result.warnings)
+
+
+def test_what_has_no_change_tracking_is_refused_before_anything_is_read(
+    trackable: SQLServerBackend, customers: Segmentation, database: Database
+) -> None:
+    trackable.execute("CREATE VIEW dbo.buyer AS SELECT * FROM dbo.customer")
+    asked = {**customers.model_dump(), "changed_by": "SYS_CHANGE_VERSION"}
+    with pytest.raises(DataError, match=r"off for dbo.customer; turn it on \(ALTER TABLE"):
+        pipeline.run(Segmentation.create(**asked), database)
+    with pytest.raises(DataError, match=r"the source is dbo\.buyer, no table"):
+        pipeline.run(Segmentation.create(**{**asked, "source": "dbo.buyer"}), database)
+    other = {**asked, "source": "master.dbo.spt_monitor", "key": "lastrun"}
+    with pytest.raises(DataError, match="the source is in database master"):
+        pipeline.run(Segmentation.create(**other), database)
+
+
 def test_the_victim_of_a_deadlock_publishes_at_the_second_attempt(
     shop: SQLServerBackend, database: Database, customers: Segmentation,
     monkeypatch: pytest.MonkeyPatch,
@@ -522,6 +618,18 @@ def test_the_operator_role_runs_everything_and_touches_nothing_else(
         with pytest.raises(shop.error):
             sqlserver_server.rows(connection, forbidden)
     connection.close()
+
+
+def test_change_tracking_needs_a_permission_of_its_own(
+    operator: URL, shop: SQLServerBackend, tracked: Segmentation
+) -> None:
+    with open_database(text(operator)) as database:
+        pipeline.run(tracked, database)
+        result = pipeline.assign(tracked, database)
+        assert any("GRANT VIEW CHANGE TRACKING" in warning for warning in result.warnings)
+        shop.execute("GRANT VIEW CHANGE TRACKING ON dbo.customer TO sqlkmeans_test_operator")
+        result = pipeline.assign(tracked, database)
+        assert any("0 of 120 rows were read" in warning for warning in result.warnings)
 
 
 # Case-sensitive databases
