@@ -33,10 +33,13 @@ Rows = npt.NDArray[np.int64]
 
 SAMPLE_ROWS = 100_000
 # Rows of a start's part, for each cluster and at least: enough to tell basins apart.
-START_ROWS_PER_CLUSTER, START_ROWS = 1_000, 20_000
+START_ROWS_PER_CLUSTER, START_ROWS = 500, 10_000
 # Candidates for each seed, times scikit-learn's: on a part they cost less than the iterations
 # that they save, and more starts find the best basin.
-MORE_TRIALS = 2
+MORE_TRIALS = 4
+# Starts from the best centroids so far, one of which is to be found anew: where two share what one
+# could hold, and one holds what two should, no Lloyd iteration gets out of it.
+SWAPS = 4
 # Starts from the centroids of the k before: most of them are right, and one is to be added.
 STARTS_FROM_BEFORE = 5
 MAX_ITER = 300
@@ -252,8 +255,7 @@ def _best_start(
 
     def start(turn: int) -> _Start:
         small, rng = samples.part(k, turn), np.random.default_rng(sequences[turn])
-        given = before if turn >= options.n_init else None
-        seeds = seed_centroids(small.rows, k, rng, small.weight, given, MORE_TRIALS)
+        seeds = seed_centroids(small.rows, k, rng, small.weight, given[turn], MORE_TRIALS)
         found = lloyd(
             small.rows, seeds, small.weight, max_iter=options.max_iter, threshold=threshold
         )
@@ -268,9 +270,11 @@ def _best_start(
         inertia = found.assignment().inertia
         return _Start(inertia, found.centroids, started.n_iter + found.n_iter)
 
-    n_starts = options.n_init + (0 if before is None else STARTS_FROM_BEFORE)
-    _, *sequences = np.random.SeedSequence(options.seed).spawn(1 + n_starts)
-    starts = in_threads(start, range(n_starts))
+    given = [None] * options.n_init + [before] * (0 if before is None else STARTS_FROM_BEFORE)
+    _, *sequences = np.random.SeedSequence(options.seed).spawn(1 + len(given) + SWAPS)
+    starts = in_threads(start, range(len(given)))
+    given += _all_but_one(samples.part(k, 0), min(starts, key=_inertia).centroids)[:SWAPS]
+    starts += in_threads(start, range(len(starts), len(given)))
     # Parts of the sample put the same basin's centroids a little apart; all of it does not.
     carried = in_threads(carry, _rivals(starts, same, CARRIED_SHARE, MOST_CARRIED))
     best, *others = rivals = _rivals(carried, same, RIVAL_SHARE, MOST_RIVALS)
@@ -288,9 +292,24 @@ class _Start:
     n_iter: int
 
 
+def _inertia(start: _Start) -> float:
+    return start.inertia
+
+
+def _all_but_one(samples: _Samples, centroids: Matrix) -> list[Matrix]:
+    """The centroids without each in turn, the one first whose loss costs the inertia least."""
+    if len(centroids) == 1:
+        return []
+    distances = squared_distances(samples.rows, centroids)
+    nearest, second = np.partition(distances, 1, axis=1)[:, :2].T
+    loss = second - nearest if samples.weight is None else (second - nearest) * samples.weight
+    costs = np.bincount(distances.argmin(axis=1), loss, len(centroids))
+    return [np.delete(centroids, one, axis=0) for one in np.argsort(costs, kind="stable")]
+
+
 def _rivals(starts: list[_Start], same: float, share: float, most: int) -> list[_Start]:
     """The best start, and others that differ from it and are not much worse."""
-    starts = sorted(starts, key=lambda start: start.inertia)
+    starts = sorted(starts, key=_inertia)
     rivals: list[_Start] = []
     for start in starts:
         if start.inertia > starts[0].inertia * (1 + share) or len(rivals) == most:

@@ -9,12 +9,18 @@ import numpy as np
 
 from sqlkmeans.clustering.choose_k import KChoice, choose_k
 from sqlkmeans.clustering.k_scores import KScore, Recommendation
-from sqlkmeans.clustering.kmeans import START_ROWS, fit_many
+from sqlkmeans.clustering.kmeans import fit_many
 from sqlkmeans.clustering.preparation import PreparedFeature
 from sqlkmeans.clustering.quick_fit import distinct
 from sqlkmeans.clustering.recommend import recommend, recommend_untested
 from sqlkmeans.definition import Segmentation
-from sqlkmeans.engines.pushdown_fit import Matrix, Points, carry_on, starting_points
+from sqlkmeans.engines.pushdown_fit import (
+    FEW_POINTS,
+    Matrix,
+    Points,
+    carry_on,
+    starting_points,
+)
 from sqlkmeans.engines.pushdown_profile import score_partition, total_ss
 from sqlkmeans.engines.pushdown_rows import Rows, TooSmall
 from sqlkmeans.tsql.training import ROWS
@@ -91,7 +97,7 @@ def _starts(points: Points, segmentation: Segmentation) -> Iterator[tuple[KScore
     most = max(segmentation.k_min, distinct(points.values, segmentation.k_max))
     fits = fit_many(
         points.values, range(segmentation.k_min, most + 1), sample_weight=points.weights,
-        n_init=segmentation.n_init, seed=segmentation.seed, sample_rows=START_ROWS,
+        n_init=segmentation.n_init, seed=segmentation.seed, sample_rows=FEW_POINTS,
     )  # fmt: skip
     for k, fit in fits:
         unknown = KScore(k, np.nan, None, np.nan, None, None, None, None, None, None, None, 0.0)

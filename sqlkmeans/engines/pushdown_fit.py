@@ -12,8 +12,6 @@ import numpy.typing as npt
 from sqlkmeans.clustering.kmeans import (
     MAX_ITER,
     PASS_TOLERANCE_SHARE,
-    START_ROWS,
-    START_ROWS_PER_CLUSTER,
     TOLERANCE,
     fit_kmeans,
     too_few_distinct,
@@ -26,6 +24,8 @@ from sqlkmeans.tsql import training, training_seeds, training_statistics
 
 Matrix = npt.NDArray[np.float64]
 
+#: Points that tell which start is best, for each cluster and at least.
+FEW_POINTS_PER_CLUSTER, FEW_POINTS = 1_000, 20_000
 #: Rows that are grouped into cells where none may leave the database, and the most cells.
 CELL_ROWS, MOST_CELLS = 100_000, 2_048
 
@@ -60,7 +60,7 @@ def fit_pushdown(
         If fewer than k customers differ, or a segment stays smaller than the smallest group.
     """
     points = starting_points(rows, features, segmentation, k)
-    few = max(START_ROWS, START_ROWS_PER_CLUSTER * k)
+    few = max(FEW_POINTS, FEW_POINTS_PER_CLUSTER * k)
     fit = fit_kmeans(
         points.values, k, sample_weight=points.weights, n_init=segmentation.n_init,
         seed=segmentation.seed, sample_rows=segmentation.sample_rows if points.everyone else few,

@@ -312,6 +312,38 @@ def test_starts_that_end_alike_do_not_crowd_out_another_basin(
     assert (centroids.tolist(), n_iter) == ([[10.0]], 2)
 
 
+def test_centroids_are_left_out_in_the_order_in_which_they_are_missed_least() -> None:
+    centroids = np.array([[0.0], [1.0], [9.0], [20.0]])
+    rows = np.repeat(centroids, [30, 10, 10, 20], axis=0)
+
+    def left_out(weight: Any = None) -> list[float]:
+        rest = kmeans._all_but_one(kmeans._Samples(rows, weight, 4), centroids)
+        return [float(centroids.sum() - some.sum()) for some in rest]
+
+    assert left_out() == [1, 0, 9, 20]
+    # As if the rows at 0 were 3, and those at 9 were 2 thirds of one.
+    assert left_out(np.repeat([0.1, 1, 0.001, 1], [30, 10, 10, 20])) == [9, 0, 1, 20]
+    assert kmeans._all_but_one(kmeans._Samples(rows, None, 1), centroids[:1]) == []
+
+
+def test_a_centroid_gets_from_where_two_are_too_many_to_where_one_is_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    centres = np.array([[0.0, 0.0], [100.0, 0.0], [0.0, 100.0], [100.0, 100.0]])
+    matrix, _ = make_blobs(30_000, centers=centres, cluster_std=1.0, random_state=0)
+    stuck = np.array([[-1.0, 0.0], [1.0, 0.0], [50.0, 100.0], [100.0, 0.0]])
+    seed = kmeans.seed_centroids
+
+    def badly(rows: Any, k: int, rng: Any, weight: Any, given: Any, *rest: Any) -> Any:
+        return stuck if given is None else seed(rows, k, rng, weight, given, *rest)
+
+    monkeypatch.setattr(kmeans, "seed_centroids", badly)
+    found = kmeans.fit_kmeans(matrix, 4, n_init=2, sample_rows=20_000).centroids
+    assert np.abs(found[np.lexsort(found.round().T)] - centres).max() < 0.1
+    monkeypatch.setattr(kmeans, "SWAPS", 0)
+    assert kmeans.fit_kmeans(matrix, 4, n_init=2, sample_rows=20_000).centroids[:, 0].min() < -0.5
+
+
 def test_many_fits_need_as_many_distinct_rows_as_the_largest_k() -> None:
     with pytest.raises(DataError, match="k = 5 needs at least 5"):
         list(fit_many(np.array([[1.0], [2.0], [3.0]] * 5), [2, 5]))
