@@ -1413,7 +1413,7 @@ BEGIN
             SET @problems = @problems + N'changed_by: the source has no column ' + @changed_by
                 + @line;
         ELSE IF OBJECT_ID(@table, N'U') IS NULL
-             OR COALESCE(DB_ID(PARSENAME(@source, 3)), DB_ID()) <> DB_ID()
+             OR DB_ID(COALESCE(PARSENAME(@source, 3), DB_NAME())) <> DB_ID()
             SET @problems = @problems + N'changed_by: SYS_CHANGE_VERSION is Change Tracking of the '
                 + N'source, which then has to be a table of this database' + @line;
         -- Looked at by itself, because not every server has that view.

@@ -281,7 +281,10 @@ def test_change_tracking_is_taken_where_it_is_on_for_the_table(server: Server) -
         "IF CHANGE_TRACKING_CURRENT_VERSION() IS NULL "
         + re.findall(r"ALTER DATABASE .*?\)", message)[0]
     )
-    server.rows(turn_on)
+    try:
+        server.rows(turn_on)
+    except Exception as error:
+        pytest.skip(f"no Change Tracking here: {error}")
     server.rows(re.findall(r"ALTER TABLE .* ENABLE CHANGE_TRACKING", message)[0])
     server.rows(define)
     stored = json.loads(server.value("SELECT definition FROM sqlkmeans.segmentation;"))
