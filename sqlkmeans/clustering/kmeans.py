@@ -47,7 +47,8 @@ TOLERANCE = 1e-4
 # Passes over all rows are few and settle the result, so they go on for longer than a restart.
 PASS_TOLERANCE_SHARE = 0.1
 # A start on a part may be this much above the best where its basin is the better one.
-CARRIED_SHARE, MOST_CARRIED = 0.02, 6
+# Starts of one basin can look as if they differed there, and must not take all places.
+CARRIED_SHARE, MOST_CARRIED = 0.02, 14
 # The inertia on a sample is off by its heaviest tails: starts this close are compared on all rows.
 RIVAL_SHARE, MOST_RIVALS = 0.005, 3
 # Starts whose centroids are so near, in the features' mean variance, have found the same basin.
