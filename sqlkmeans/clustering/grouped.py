@@ -117,53 +117,79 @@ class GroupedValues:
 def summarise(groups: GroupedValues) -> list[list[Summary]]:
     """A summary of each feature in each group."""
     counts, sample = groups.all_counts(), groups.sample()
-    moments = _moments(groups, sample)
-    medians = _medians(groups, counts, sample)
+    moments = _Moments(sample)
+    medians = _medians(groups, counts, sample, moments)
     return [
         [
             Summary(known, gone, *moment[:3], median, moment[3]) if known else Summary(0, gone)
             for (known, gone), moment, median in zip(*of_feature)
         ]
-        for of_feature in zip(counts, moments, medians)
+        for of_feature in zip(counts, moments.found(), medians)
     ]
 
 
-def _moments(
-    groups: GroupedValues, sample: Sequence[Sequence[Vector]]
-) -> list[list[tuple[float, float, float, float]]]:
+class _Moments:
     """Mean, deviation, least and greatest value of each feature in each group."""
-    positions = range(len(sample))
-    # Sums of squares about a value that is there keep their digits, and are 0 where all are it.
-    about = np.array([[v[len(v) // 2] if len(v) else 0.0 for v in g] for g in sample])
 
-    def add(start: int, stop: int) -> npt.NDArray[np.float64]:
-        found = np.empty((5, *about.shape))
-        for position, values in enumerate(groups.rows(slice(start, stop), positions)):
-            for group, own in enumerate(values):
-                shifted = own - about[position, group]
-                total = shifted.sum()
-                shifted *= shifted
-                found[:, position, group] = (
-                    len(own), total, shifted.sum(),
-                    own.min(initial=np.inf), own.max(initial=-np.inf),
-                )  # fmt: skip
+    def __init__(self, sample: Sequence[Sequence[Vector]]) -> None:
+        # Sums of squares about a value that is there keep their digits, and are 0 where all are
+        # it.
+        self._about = np.array([[v[len(v) // 2] if len(v) else 0.0 for v in g] for g in sample])
+        self._added: dict[int, npt.NDArray[np.float64]] = {}
+
+    def has(self, position: int) -> bool:
+        """Whether all values of a feature have been added."""
+        return position in self._added
+
+    def of_chunk(self, position: int, values: Sequence[Vector]) -> npt.NDArray[np.float64]:
+        """What a chunk's values of a feature say; everyone's come first, then each segment's."""
+        found = np.empty((5, len(values) - 1))
+        for group, own in enumerate(values[1:]):
+            shifted = own - self._about[position, group + 1]
+            total = shifted.sum()
+            shifted *= shifted
+            found[:, group] = (
+                len(own), total, shifted.sum(),
+                own.min(initial=np.inf), own.max(initial=-np.inf),
+            )  # fmt: skip
         return found
 
-    parts = np.array(map_chunks(len(groups.labels), add))
-    counts, sums, squares = parts[:, :3].sum(axis=0)
-    counts = np.maximum(counts, 1)
-    shift = sums / counts
-    deviations = np.sqrt(np.maximum(squares / counts - shift**2, 0))
-    lows, highs = parts[:, 3].min(axis=0), parts[:, 4].max(axis=0)
-    found = np.stack([about + shift, deviations, lows, highs], axis=-1)
-    return [[tuple(group) for group in feature] for feature in found.tolist()]
+    def add(self, position: int, parts: Sequence[npt.NDArray[np.float64]]) -> None:
+        """Take what all chunks say of a feature."""
+        stacked = np.array(parts)
+        self._added[position] = np.vstack(
+            [stacked[:, :3].sum(axis=0), stacked[:, 3:4].min(axis=0), stacked[:, 4:].max(axis=0)]
+        )
+
+    def found(self) -> list[list[tuple[float, float, float, float]]]:
+        """All of them, of each feature in each group; any numbers where there is no value."""
+        none = np.zeros((5, self._about.shape[1] - 1))
+        added = np.array([self._added.get(p, none) for p in range(len(self._about))])
+        counts, sums, squares, lows, highs = np.moveaxis(added, 1, 0)
+        shift = sums / np.maximum(counts, 1)
+        squares = np.maximum(squares - counts * shift**2, 0)
+        means = self._about[:, 1:] + shift
+        # Everyone is all segments together (Chan, Golub & LeVeque, 1983, "Algorithms for
+        # computing the sample variance").
+        about = self._about[:, :1]
+        total = np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        apart = (counts * (means - about)).sum(axis=1, keepdims=True) / total
+        around = np.sum(squares + counts * (means - about - apart) ** 2, axis=1, keepdims=True)
+        means = np.hstack([about + apart, means])
+        deviations = np.sqrt(np.hstack([around / total, squares / np.maximum(counts, 1)]))
+        lows = np.hstack([lows.min(axis=1, keepdims=True), lows])
+        highs = np.hstack([highs.max(axis=1, keepdims=True), highs])
+        found = np.stack([means, deviations, lows, highs], axis=-1)
+        return [[tuple(group) for group in feature] for feature in found.tolist()]
 
 
 def _medians(
     groups: GroupedValues,
     counts: Sequence[Sequence[tuple[int, int]]],
     sample: Sequence[Sequence[Vector]],
+    moments: _Moments,
 ) -> list[list[float]]:
+    """The medians; the moments are taken from the same pass."""
     ranks = [[linear_ranks(known, 0.5) for known, _ in of_feature] for of_feature in counts]
     width = groups.k + 1
     wanted = [
@@ -177,21 +203,7 @@ def _medians(
         for number, bracket in asked:
             by_feature.setdefault(number // width, []).append((number % width, bracket))
         for positions in _turns(list(by_feature), len(groups.labels)):
-            brackets = [by_feature[position] for position in positions]
-
-            def cut(
-                start: int, stop: int, positions: list[int] = positions,
-                brackets: list[list[tuple[int, Bracket]]] = brackets,
-            ) -> list[Cut]:  # fmt: skip
-                rows = groups.rows(slice(start, stop), positions)
-                return [
-                    bracket.cut(values[group])
-                    for values, of_feature in zip(rows, brackets)
-                    for group, bracket in of_feature
-                ]
-
-            # Not all features' at once: what is kept of one is let go before the next.
-            yield from map(list, zip(*map_chunks(len(groups.labels), cut)))
+            yield from _cut_features(groups, {p: by_feature[p] for p in positions}, moments)
 
     found = iter(order_statistics(wanted, cut_all))
     medians: list[list[float]] = []
@@ -200,6 +212,28 @@ def _medians(
         for (_, _, part), (low, high) in zip(of_feature, found):
             medians[-1].append(between(low, high, part))
     return medians
+
+
+def _cut_features(
+    groups: GroupedValues, asked: dict[int, list[tuple[int, Bracket]]], moments: _Moments
+) -> Iterator[list[Cut]]:
+    """One pass: what each group's bracket keeps of all chunks, and moments not had yet."""
+    positions = list(asked)
+    new = [position for position in positions if not moments.has(position)]
+
+    def look(start: int, stop: int) -> tuple[list[Cut], list[npt.NDArray[np.float64]]]:
+        cuts, found = [], []
+        for position, values in zip(positions, groups.rows(slice(start, stop), positions)):
+            cuts += [bracket.cut(values[group]) for group, bracket in asked[position]]
+            if position in new:
+                found.append(moments.of_chunk(position, values))
+        return cuts, found
+
+    cuts, found = zip(*map_chunks(len(groups.labels), look))
+    for position, parts in zip(new, zip(*found)):
+        moments.add(position, parts)
+    # Not all features' at once: what is kept of one is let go before the next.
+    yield from map(list, zip(*cuts))
 
 
 def _turns(positions: list[int], n_rows: int) -> Iterator[list[int]]:
