@@ -8,8 +8,10 @@ which of them runs changes nothing but the time.
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from functools import cache
 from importlib.util import find_spec
+from threading import Thread
 from types import ModuleType
 from typing import Protocol
 
@@ -82,6 +84,18 @@ def kernel(values: int) -> Kernel:
     return _compiled() or kernel_numpy
 
 
+def load_ahead(n_rows: int, n_features: int, *, weighted: bool) -> Thread | None:
+    """Begin to load numba, in a thread, where so many rows will want it.
+
+    It takes half a second, which passes while the rows are still coming.
+    """
+    if forced is not None or n_rows * n_features < WORTH_LOADING or not find_spec("numba"):
+        return None
+    thread = Thread(target=_warm, args=(n_features, weighted), name="sqlkmeans numba")
+    thread.start()
+    return thread
+
+
 def advice(values: int) -> list[str]:
     """What to tell after a fit of so many values: nothing, or that numba would do it sooner."""
     if values < WORTH_INSTALLING or find_spec("numba"):
@@ -98,6 +112,19 @@ def describe() -> str:
 
 def _loaded() -> bool:
     return "sqlkmeans.clustering.kernel_numba" in sys.modules
+
+
+def _warm(n_features: int, weighted: bool) -> None:
+    """Call the compiled loop that a fit calls first; numba gets ready at its first call."""
+    # What fails here fails again where it is needed, and is reported there.
+    with suppress(Exception):
+        if loops := _compiled():
+            # Two rows, because numba tells apart columns in one piece from rows in one piece.
+            loops.add_rows(
+                np.zeros((n_features, 2)).T, 0, 2, np.ones(2) if weighted else None,
+                np.zeros((2, n_features)), np.zeros(2, np.int32), np.zeros(2),
+                np.zeros((2, n_features)), np.zeros(2),
+            )  # fmt: skip
 
 
 @cache

@@ -180,6 +180,32 @@ def test_small_matrices_do_not_load_numba(monkeypatch: pytest.MonkeyPatch) -> No
     assert kernel.kernel(1) is not kernel_numpy
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+def test_numba_gets_ready_while_rows_are_read(compiled: Any, weighted: bool) -> None:
+    assert kernel.load_ahead(1_000, 7, weighted=weighted) is None
+    thread = kernel.load_ahead(kernel.WORTH_LOADING, 7, weighted=weighted)
+    assert thread is not None
+    thread.join()
+    ready = len(compiled._add_rows.signatures)
+    rows = np.asfortranarray(np.arange(70.0).reshape(10, 7))
+    lloyd(rows, rows[:3].copy(), np.ones(10) if weighted else None, max_iter=1, threshold=0.0)
+    assert kernel.kernel(1) is compiled
+    assert len(compiled._add_rows.signatures) == ready
+
+
+def test_what_numba_fails_at_stays_for_the_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise OSError("no disk")
+
+    monkeypatch.setattr(kernel, "find_spec", lambda name: "there")
+    monkeypatch.setattr(kernel, "_compiled", fail)
+    thread = kernel.load_ahead(kernel.WORTH_LOADING, 7, weighted=False)
+    assert thread is not None
+    thread.join()
+    monkeypatch.setattr(kernel, "find_spec", lambda name: None)
+    assert kernel.load_ahead(10**9, 7, weighted=False) is None
+
+
 @pytest.mark.usefixtures("unforced")
 @pytest.mark.parametrize("forced", [False, True])
 def test_float32_rows_are_added_in_float64(forced: bool) -> None:
