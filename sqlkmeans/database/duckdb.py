@@ -423,9 +423,9 @@ class DuckDBDatabase(Database):
         labels = self._labels(segmentation)
         with self._engine.begin() as connection:
             now = self._publication_time(connection, segmentation.name)
-            counts = labels.apply_staged(
-                run_id, publication.segment_ids, now, publication.distance_tolerance
-            )
+        segment_ids = publication.segment_ids
+        with labels.loaded(run_id, segment_ids, now), self._engine.begin() as connection:
+            counts = labels.apply_staged(run_id, segment_ids, now, publication.distance_tolerance)
             self._require_rows(labels)
             for name, rows in publication.tables.items():
                 if rows:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -33,7 +34,9 @@ def staging_name(run_id: int) -> str:
 
 
 class LabelTables:
-    """Target, history and view of one segmentation; all runs in the caller's transaction.
+    """Target, history and view of one segmentation.
+
+    All but :meth:`loaded` runs in the caller's transaction.
 
     Attributes
     ----------
@@ -55,6 +58,9 @@ class LabelTables:
         self.target = quote_name(target)
         self.history = quote_name((*target[:-1], target[-1] + "_history"))
         self.named = quote_name((*target[:-1], target[-1] + "_named"))
+        self._aside = quote_name((*target[:-1], f"sqlkmeans loading {target[-1]}"))
+        self._loaded: int | None = None
+        self._target_name = quote(target[-1])
         self._key_list = ", ".join(quote(key.name) for key in keys)
 
     def _same_key(self, left: str, right: str) -> str:
@@ -65,14 +71,43 @@ class LabelTables:
     def _prefixed(self, alias: str) -> str:
         return ", ".join(f"{alias}.{quote(key.name)}" for key in self._keys)
 
-    def _create_target(self) -> None:
-        """Make the target, without its primary key yet."""
+    @contextmanager
+    def loaded(self, run_id: int, segment_ids: Sequence[int], now: datetime) -> Iterator[None]:
+        """Write a first load to a table aside; the transaction inside gives it its name.
+
+        A primary key that is made in the transaction which wrote the rows is built by one thread
+        when that commits; one of rows that are committed takes two thirds of the time.
+        """
+        if self._exists(self.target):
+            yield
+            return
+        # A run that was killed may have left one.
+        self._native.execute(f"DROP TABLE IF EXISTS {self._aside}")
+        try:
+            self._loaded = self._fill(self._aside, self._staged(run_id, segment_ids), run_id, now)
+            yield
+        except BaseException:
+            with suppress(duckdb.Error):
+                self._native.execute(f"DROP TABLE IF EXISTS {self._aside}")
+            raise
+
+    def _fill(self, table: str, labels: str, run_id: int, now: datetime) -> int:
+        """Make a table of labels, with its primary key where that fits into memory."""
         if self._schema:
             self._native.execute(f"CREATE SCHEMA IF NOT EXISTS {quote_name(self._schema)}")
         self._native.execute(
-            f"CREATE TABLE {self.target} ({self._typed_keys()}, segment_id integer NOT NULL, "
+            f"CREATE TABLE {table} ({self._typed_keys()}, segment_id integer NOT NULL, "
             "distance double NOT NULL, run_id bigint NOT NULL, assigned_at timestamp NOT NULL)"
         )
+        rows = self._write(
+            f"INSERT INTO {table} SELECT {self._key_list}, segment_id, distance, $run, $now "
+            f"FROM {labels} AS new",
+            run=run_id, now=now,
+        )  # fmt: skip
+        if index_fits(self._native, rows):
+            # In one go: twice as fast as row by row during the insert.
+            self._native.execute(f"ALTER TABLE {table} ADD PRIMARY KEY ({self._key_list})")
+        return rows
 
     def _create_beside(self) -> None:
         """Make history and view where they are missing; the history starts with what is there."""
@@ -169,15 +204,17 @@ class LabelTables:
         self, run_id: int, segment_ids: Sequence[int], now: datetime, tolerance: float
     ) -> Counts:
         """Bring the target to the staged labels."""
+        return self._apply(self._staged(run_id, segment_ids), run_id, now, tolerance)
+
+    def _staged(self, run_id: int, segment_ids: Sequence[int]) -> str:
         cases = " ".join(
             f"WHEN {cluster} THEN {int(segment_id)}"
             for cluster, segment_id in enumerate(segment_ids)
         )
-        labels = (
+        return (
             f"(SELECT {self._key_list}, CAST(CASE cluster {cases} END AS integer) AS segment_id, "
             f"distance FROM {staging_name(run_id)})"
         )
-        return self._apply(labels, run_id, now, tolerance)
 
     def apply_as_of(self, run_id: int, moment: datetime, expected: int, now: datetime) -> Counts:
         """Bring the target to the labels that were valid at a moment, if all of them are there."""
@@ -202,8 +239,6 @@ class LabelTables:
     def _apply(self, labels: str, run_id: int, now: datetime, tolerance: float) -> Counts:
         """One transaction's worth of changes: only rows that differ are written."""
         if not self._exists(self.target):
-            self._create_target()
-            self._create_beside()
             return self._first(labels, run_id, now)
         self._create_beside()
         same = self._same_key("old", "new")
@@ -224,17 +259,19 @@ class LabelTables:
         return counts
 
     def _first(self, labels: str, run_id: int, now: datetime) -> Counts:
-        arrived = self._write(
-            f"INSERT INTO {self.target} SELECT {self._key_list}, segment_id, distance, $run, $now "
-            f"FROM {labels} AS new",
-            run=run_id, now=now,
-        )  # fmt: skip
-        if index_fits(self._native, arrived):
-            # In one go: twice as fast as row by row during the insert.
-            self._native.execute(f"ALTER TABLE {self.target} ADD PRIMARY KEY ({self._key_list})")
-        # A history that outlived its target goes on from here.
-        self._write(f"UPDATE {self.history} SET valid_to = $now WHERE valid_to IS NULL", now=now)
-        self._open_history(f"{labels} AS new", run_id, now)
+        arrived = self._loaded
+        if arrived is None:
+            arrived = self._fill(self.target, labels, run_id, now)
+        else:
+            self._native.execute(f"ALTER TABLE {self._aside} RENAME TO {self._target_name}")
+        outlived = self._exists(self.history)
+        self._create_beside()
+        if outlived:
+            # A history that outlived its target goes on from here.
+            self._write(
+                f"UPDATE {self.history} SET valid_to = $now WHERE valid_to IS NULL", now=now
+            )
+            self._open_history(f"{self.target} AS new", run_id, now)
         return Counts(arrived, 0, 0, arrived)
 
     def _apply_changes(self, run_id: int, now: datetime) -> Counts:

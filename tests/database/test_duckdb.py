@@ -159,6 +159,60 @@ def test_a_dropped_target_is_made_again_with_the_same_ids(path: Path, database: 
     assert len(rows(path, "FROM segment_named")) == 6
 
 
+def tables_of_labels(path: Path) -> list[tuple[object, ...]]:
+    return rows(
+        path,
+        "SELECT table_name FROM information_schema.tables "
+        "WHERE table_schema <> 'sqlkmeans' AND table_name <> 'customer' ORDER BY ALL",
+    )
+
+
+@pytest.mark.parametrize("target", ["segment", "report.segment"])
+def test_a_first_load_has_its_primary_key_and_leaves_nothing_beside_it(
+    target: str, path: Path, database: Database
+) -> None:
+    with database:
+        run(segmentation(target=target), database)
+    assert tables_of_labels(path) == [("segment",), ("segment_history",), ("segment_named",)]
+    assert rows(
+        path,
+        "SELECT table_name, constraint_column_names FROM duckdb_constraints() "
+        "WHERE constraint_type = 'PRIMARY KEY' AND schema_name <> 'sqlkmeans'",
+    ) == [("segment", ["id"])]
+    joined = (
+        f"FROM {target} AS label JOIN {target}_history AS history "
+        "ON history.id = label.id AND history.segment_id = label.segment_id "
+        "AND history.distance = label.distance AND history.run_id = label.run_id "
+        "AND history.valid_from = label.assigned_at AND history.valid_to IS NULL"
+    )
+    assert rows(path, f"SELECT COUNT(*) {joined}") == [(6,)]
+    assert rows(path, f"SELECT COUNT(*) FROM {target}_history") == [(6,)]
+
+
+def test_a_first_load_that_fails_leaves_no_table(
+    path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failed(*_: object) -> None:
+        raise DatabaseError("the disk is full")
+
+    with database:
+        with monkeypatch.context() as patch:
+            patch.setattr(duckdb_module.DuckDBDatabase, "_require_rows", failed)
+            with pytest.raises(DatabaseError, match="the disk is full"):
+                run(segmentation(), database)
+        assert [row["status"] for row in database.catalog.runs()] == ["failed"]
+    assert tables_of_labels(path) == []
+    with open_database(f"duckdb:///{path}") as again:
+        assert run(segmentation(), again).arrived == 6
+
+
+def test_a_table_that_a_killed_first_load_left_is_replaced(path: Path, database: Database) -> None:
+    rows(path, 'CREATE TABLE "sqlkmeans loading segment" (something_else integer)')
+    with database:
+        assert run(segmentation(), database).arrived == 6
+    assert tables_of_labels(path) == [("segment",), ("segment_history",), ("segment_named",)]
+
+
 @pytest.mark.parametrize("where", ["id = 3", "id >= 0"])
 def test_rows_deleted_from_the_target_by_hand_come_back_with_one_open_row_of_history(
     where: str, path: Path, database: Database
