@@ -13,6 +13,18 @@ from sqlkmeans.database import sqlserver_connection as connection
 from sqlkmeans.database.sqlserver_connection import Connector, bundled_driver
 from sqlkmeans.errors import DatabaseError, DefinitionError
 
+try:
+    import pyodbc
+except ImportError as missing:
+    pyodbc, why_missing = None, str(missing)
+else:
+    why_missing = ""
+
+requires_pyodbc = pytest.mark.skipif(
+    pyodbc is None, reason=f"pyodbc cannot load its libraries (unixODBC): {why_missing}"
+)
+BOTH_DRIVERS = ["mssqlpython", pytest.param("pyodbc", marks=requires_pyodbc)]
+
 SECRET = "se;cr}et"
 SERVER = "sa:se%3Bcr%7Det@db.example.com:1444/shop"
 
@@ -26,7 +38,7 @@ def string(url: str) -> str:
     return Connector(make_url(url))._connection_string
 
 
-@pytest.mark.parametrize("driver", ["mssqlpython", "pyodbc"])
+@pytest.mark.parametrize("driver", BOTH_DRIVERS)
 def test_encryption_is_on_unless_the_url_says_otherwise(driver: str) -> None:
     assert "Encrypt=yes" in string(f"mssql+{driver}://{SERVER}")
     for given in ("Encrypt=no", "encrypt=strict"):
@@ -35,6 +47,7 @@ def test_encryption_is_on_unless_the_url_says_otherwise(driver: str) -> None:
         assert text.lower().count("encrypt=") == 1
 
 
+@requires_pyodbc
 def test_encryption_is_on_for_odbc_connect_and_a_dsn_too() -> None:
     assert string("mssql+pyodbc:///?odbc_connect=DSN%3Dshop").endswith(";Encrypt=yes")
     assert string("mssql+pyodbc:///?odbc_connect=DSN%3Dshop%3BEncrypt%3Dno").endswith("Encrypt=no")
@@ -48,7 +61,7 @@ def test_without_a_driver_in_the_url_mssql_python_is_used() -> None:
     assert Connector(make_url(f"mssql://{SERVER}")).driver == "mssqlpython"
 
 
-@pytest.mark.parametrize("driver", ["mssqlpython", "pyodbc"])
+@pytest.mark.parametrize("driver", BOTH_DRIVERS)
 def test_the_password_is_in_no_text_that_people_see(driver: str) -> None:
     connector = Connector(make_url(f"mssql+{driver}://{SERVER}"))
     assert connector.safe_url == f"mssql+{driver}://sa:***@db.example.com:1444/shop"
@@ -56,6 +69,7 @@ def test_the_password_is_in_no_text_that_people_see(driver: str) -> None:
     assert SECRET not in connector._scrub(f"Login failed, PWD={SECRET}")
 
 
+@requires_pyodbc
 def test_passwords_in_options_are_masked_too() -> None:
     for option in ("PWD=hush", "odbc_connect=DSN%3Dshop%3BPWD%3Dhush"):
         connector = Connector(make_url(f"mssql+pyodbc:///?{option}"))
@@ -94,7 +108,7 @@ def test_a_user_of_entra_needs_no_password(method: str) -> None:
     assert "PWD" not in text
 
 
-@pytest.mark.parametrize("driver", ["mssqlpython", "pyodbc"])
+@pytest.mark.parametrize("driver", BOTH_DRIVERS)
 def test_without_a_user_windows_or_kerberos_says_who_it_is(driver: str) -> None:
     text = string(f"mssql+{driver}://db/shop").lower()
     assert text.count("trusted_connection=yes") == 1
@@ -144,9 +158,8 @@ def test_an_unknown_option_is_named() -> None:
         open_database(f"mssql+mssqlpython://{SERVER}?colour=blue")
 
 
+@requires_pyodbc
 def test_pyodbc_takes_the_newest_registered_driver(monkeypatch: pytest.MonkeyPatch) -> None:
-    import pyodbc
-
     known = ["SQLite3", "ODBC Driver 17 for SQL Server", "ODBC Driver 18 for SQL Server"]
     monkeypatch.setattr(pyodbc, "drivers", lambda: known)
     assert "DRIVER={ODBC Driver 18 for SQL Server}" in string(f"mssql+pyodbc://{SERVER}")
@@ -154,12 +167,11 @@ def test_pyodbc_takes_the_newest_registered_driver(monkeypatch: pytest.MonkeyPat
     assert "DRIVER={FreeTDS}" in named
 
 
+@requires_pyodbc
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows loads registered drivers only")
 def test_pyodbc_takes_the_driver_of_the_wheel_where_none_is_registered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    import pyodbc
-
     monkeypatch.setattr(pyodbc, "drivers", list)
     driver = bundled_driver()
     assert driver is not None
