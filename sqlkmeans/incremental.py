@@ -104,6 +104,7 @@ def assign_changes(
     with progress.step("publish"):
         if read:
             engine.stage(database, segmentation, run_id)
+            engine.let_go()
         else:
             nobody = pa.table({name: pa.nulls(0) for name in segmentation.key})
             database.stage(segmentation, run_id, nobody, np.zeros(0, np.int32), np.zeros(0))

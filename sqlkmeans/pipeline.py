@@ -66,10 +66,13 @@ def run(
             fit = engine.fit(segmentation, segmentation.to_features(), today)
         with progress.step("assign"):
             before = last_run(database, segmentation.name)
-            found = describe(engine, segmentation, before, new_bins=True)
-        with progress.step("publish"):
             engine.stage(database, segmentation, run_id)
             segment_ids, moves = _follow(database, segmentation, run_id, fit)
+            stack.enter_context(database.loading(segmentation, run_id, segment_ids))
+            found = describe(engine, segmentation, before, new_bins=True)
+            # Publishing wants memory of its own.
+            engine.let_go()
+        with progress.step("publish"):
             watched = watch(segmentation, found.facts(run_id, segmentation), before, moves)
             tables = found.tables(database, segmentation, segment_ids, moves.shifts)
             names = {row["segment_id"]: row["name"] for row in tables["segment"]}
@@ -135,10 +138,11 @@ def assign(
                 engine.label(model.preparation, model.centroids)
                 fit = run_facts(database, model_run_id)
                 assert fit is not None
+                engine.stage(database, segmentation, run_id)
                 found = describe(engine, segmentation, fit, new_bins=False)
+                engine.let_go()
             segment_ids = list(model.segment_ids)
             with progress.step("publish"):
-                engine.stage(database, segmentation, run_id)
                 overlap = database.overlap(segmentation, run_id)
                 moves = movement(overlap, segment_ids, model.centroids, segment_ids, None)
                 watched = watch_labels(

@@ -59,6 +59,16 @@ class Assignment:
 
         return fsum(map_chunks(len(self.labels), add)) / max(1, len(self.labels))
 
+    def distances(self, empty: Empty = np.empty) -> Vector:
+        """Each row's distance to its centroid, in an array that ``empty`` makes."""
+        distances = empty((len(self.labels),), np.float64)
+
+        def take_root(start: int, stop: int) -> None:
+            np.sqrt(self.squared_distances[start:stop], out=distances[start:stop])
+
+        map_chunks(len(distances), take_root)
+        return distances
+
     def sizes(self, k: int) -> npt.NDArray[np.int64]:
         """Rows a centroid, of shape (k,), whatever their weights."""
         return label_counts(self.labels, k)

@@ -14,9 +14,9 @@ from sqlkmeans.clustering.assignment import (
     Matrix,
     Vector,
     assign,
-    squared_distances,
 )
 from sqlkmeans.clustering.chunks import Empty
+from sqlkmeans.clustering.kernel_numpy import squared_differences
 from sqlkmeans.clustering.members import Members
 
 Rows = npt.NDArray[np.int64]
@@ -125,21 +125,26 @@ def seed_centroids(
         drawn: Rows = np.searchsorted(cumulated, rng.random(size) * cumulated[-1], side="right")
         return drawn
 
-    def weighted(distances: Matrix) -> Matrix:
-        return distances if sample_weight is None else distances * sample_weight[:, None]
-
+    weight = np.ones(len(matrix)) if sample_weight is None else sample_weight
     if given is None:
-        chance = np.ones(len(matrix)) if sample_weight is None else sample_weight
-        given = matrix[draw(chance, 1)]
+        given = matrix[draw(weight, 1)]
     chosen = list(given)
     trials = more_trials * (2 + int(log(k)))
-    closest = assign(matrix, given).squared_distances[:, None]
+    columns = np.ascontiguousarray(matrix.T, dtype=np.float64)
+    # Products of what is far from the origin would drown the distances.
+    relative = columns - columns.mean(axis=1, keepdims=True)
+    norms = np.einsum("ij,ij->j", relative, relative)
+    closest = assign(matrix, given).squared_distances
     while len(chosen) < k:
-        candidates = draw(weighted(closest)[:, 0], trials)
+        candidates = draw(closest * weight, trials)
         # Rounding can lead one past the end.
         np.minimum(candidates, len(matrix) - 1, out=candidates)
-        distances = np.minimum(closest, squared_distances(matrix, matrix[candidates]))
-        best = int(weighted(distances).sum(axis=0).argmin())
-        chosen.append(matrix[candidates[best]])
-        closest = distances[:, best : best + 1]
+        distances = (-2 * relative[:, candidates].T) @ relative
+        distances += norms
+        distances += norms[candidates, None]
+        np.minimum(distances, closest, out=distances)
+        best = matrix[candidates[int((distances @ weight).argmin())]]
+        chosen.append(best)
+        # By differences: a row that equals a centroid must not be drawn again.
+        np.minimum(closest, squared_differences(columns, best[None, :])[0], out=closest)
     return np.array(chosen)

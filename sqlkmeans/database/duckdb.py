@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib import resources
 from pathlib import Path
@@ -19,6 +21,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.pool import StaticPool
 
 from sqlkmeans._version import __version__
+from sqlkmeans.background import one_thread
 from sqlkmeans.database import duckdb_changes, duckdb_settings, tables
 from sqlkmeans.database.catalog import Catalog
 from sqlkmeans.database.duckdb_labels import UNCHANGED, KeyColumn, LabelTables, staging_name
@@ -60,6 +63,14 @@ _running: set[tuple[str, str]] = set()
 _running_guard = threading.Lock()
 
 
+@dataclass(frozen=True)
+class _Load:
+    """Labels on their way into tables aside."""
+
+    written: Future[int]
+    now: datetime
+
+
 class DuckDBDatabase(Database):
     """One native connection, which SQLAlchemy uses too, so both are in the same transaction."""
 
@@ -76,6 +87,8 @@ class DuckDBDatabase(Database):
         )
         self.catalog = Catalog(self._engine)
         self._staged_rows = 0
+        self._staged_labels: pa.Table | None = None
+        self._load: _Load | None = None
 
     def close(self) -> None:
         self._engine.dispose()
@@ -379,17 +392,47 @@ class DuckDBDatabase(Database):
         labels = keys.append_column("cluster", pa.array(clusters)).append_column(
             "distance", pa.array(distances)
         )
+        batches = labels.to_batches(BATCH_ROWS)
+        self._staged_labels = pa.Table.from_batches(batches, labels.schema)
+        self._staged_rows = labels.num_rows
+        self._show_staged(self._native, segmentation, run_id)
+
+    def _show_staged(
+        self, native: duckdb.DuckDBPyConnection, segmentation: Segmentation, run_id: int
+    ) -> None:
+        """Let a connection see the staged labels: each has names of its own for them."""
         typed = ", ".join(
             f"CAST({quote(key.name)} AS {key.type}) AS {quote(key.name)}"
             for key in self._key_columns(segmentation)
         )
-        batches = labels.to_batches(BATCH_ROWS)
-        self._native.register("sqlkmeans_labels", pa.Table.from_batches(batches, labels.schema))
-        self._native.execute(
+        native.register("sqlkmeans_labels", self._staged_labels)
+        native.execute(
             f"CREATE OR REPLACE TEMP VIEW {staging_name(run_id)} AS "
             f"SELECT {typed}, cluster, distance FROM sqlkmeans_labels"
         )
-        self._staged_rows = labels.num_rows
+
+    @contextmanager
+    def loading(
+        self, segmentation: Segmentation, run_id: int, segment_ids: Sequence[int]
+    ) -> Iterator[None]:
+        if self._staged_labels is None or self._labels(segmentation).published:
+            yield
+            return
+        with self._engine.begin() as connection:
+            now = self._publication_time(connection, segmentation.name)
+        with self._native.cursor() as native, one_thread() as thread:
+            self._show_staged(native, segmentation, run_id)
+            labels = self._labels(segmentation, native)
+            written = thread.submit(labels.write_aside, run_id, segment_ids, now)
+            self._load = _Load(written, now)
+            try:
+                yield
+            finally:
+                self._load = None
+                if not written.done():
+                    native.interrupt()
+                # After what is being done.
+                thread.submit(labels.drop_aside)
 
     @contextmanager
     def open_workspace(self, segmentation: Segmentation) -> Iterator[Workspace]:
@@ -419,13 +462,14 @@ class DuckDBDatabase(Database):
         return self._labels(segmentation).overlap(run_id, segmentation.smallest_group)
 
     def publish(self, segmentation: Segmentation, publication: Publication) -> Counts:
-        run_id = publication.run_id
-        labels = self._labels(segmentation)
-        with self._engine.begin() as connection:
-            now = self._publication_time(connection, segmentation.name)
-        segment_ids = publication.segment_ids
-        with labels.loaded(run_id, segment_ids, now), self._engine.begin() as connection:
-            counts = labels.apply_staged(run_id, segment_ids, now, publication.distance_tolerance)
+        run_id, labels = publication.run_id, self._labels(segmentation)
+        with (
+            self._aside(segmentation, publication) as (now, aside),
+            self._engine.begin() as connection,
+        ):
+            counts = labels.apply_staged(
+                run_id, publication.segment_ids, now, publication.distance_tolerance, aside
+            )
             self._require_rows(labels)
             for name, rows in publication.tables.items():
                 if rows:
@@ -443,6 +487,30 @@ class DuckDBDatabase(Database):
             )
         self._unstage(run_id)
         return counts
+
+    @contextmanager
+    def _aside(
+        self, segmentation: Segmentation, publication: Publication
+    ) -> Iterator[tuple[datetime, int | None]]:
+        """When the labels are published, and how many of them wait aside for that."""
+        labels, rows = self._labels(segmentation), None
+        if self._load is None:
+            with self._engine.begin() as connection:
+                now = self._publication_time(connection, segmentation.name)
+        else:
+            now = self._load.now
+        try:
+            if self._load is not None:
+                rows = self._load.written.result()
+            elif not labels.published:
+                rows = labels.write_aside(publication.run_id, publication.segment_ids, now)
+            if rows is not None:
+                labels.index_aside(rows)
+            yield now, rows
+        except BaseException:
+            with suppress(duckdb.Error):
+                labels.drop_aside()
+            raise
 
     def _insert_result(self, name: str, rows: list[Row]) -> None:
         """Insert rows, which have the same columns, as Arrow.
@@ -468,6 +536,7 @@ class DuckDBDatabase(Database):
         self._native.execute(f"DROP VIEW IF EXISTS {staging_name(run_id)}")
         self._native.execute(f"DROP TABLE IF EXISTS {UNCHANGED}")
         self._native.unregister("sqlkmeans_labels")
+        self._staged_labels = None
 
     def finish_choice(
         self, segmentation: Segmentation, run_id: int, run: Row, k_score: list[Row]
@@ -562,9 +631,11 @@ class DuckDBDatabase(Database):
 
     # Names and types
 
-    def _labels(self, segmentation: Segmentation) -> LabelTables:
+    def _labels(
+        self, segmentation: Segmentation, native: duckdb.DuckDBPyConnection | None = None
+    ) -> LabelTables:
         return LabelTables(
-            self._native, segmentation.name, parse_name(segmentation.target),
+            native or self._native, segmentation.name, parse_name(segmentation.target),
             self._key_columns(segmentation),
         )  # fmt: skip
 

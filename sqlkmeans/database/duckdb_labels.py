@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -16,6 +15,8 @@ from sqlkmeans.sqltext import Name, quote, quote_name
 
 # No key column has a name like this one.
 PREVIOUS = '"sqlkmeans previous"'
+#: Nothing makes distances smaller, and to look for what could takes a third of a first load.
+DISTANCE = "distance double NOT NULL USING COMPRESSION uncompressed"
 #: The temporary table of labels that stay though their rows were not read.
 UNCHANGED = "sqlkmeans_unchanged"
 
@@ -36,7 +37,8 @@ def staging_name(run_id: int) -> str:
 class LabelTables:
     """Target, history and view of one segmentation.
 
-    All but :meth:`loaded` runs in the caller's transaction.
+    All runs in the caller's transaction. A first load can be written aside before it, in others:
+    only the names are given in the one that publishes.
 
     Attributes
     ----------
@@ -58,9 +60,11 @@ class LabelTables:
         self.target = quote_name(target)
         self.history = quote_name((*target[:-1], target[-1] + "_history"))
         self.named = quote_name((*target[:-1], target[-1] + "_named"))
-        self._aside = quote_name((*target[:-1], f"sqlkmeans loading {target[-1]}"))
-        self._loaded: int | None = None
-        self._target_name = quote(target[-1])
+        self._aside, self._history_aside = (
+            quote_name((*target[:-1], f"sqlkmeans loading {target[-1]}{suffix}"))
+            for suffix in ("", "_history")
+        )
+        self._own_names = [quote(target[-1] + suffix) for suffix in ("", "_history")]
         self._key_list = ", ".join(quote(key.name) for key in keys)
 
     def _same_key(self, left: str, right: str) -> str:
@@ -71,56 +75,70 @@ class LabelTables:
     def _prefixed(self, alias: str) -> str:
         return ", ".join(f"{alias}.{quote(key.name)}" for key in self._keys)
 
-    @contextmanager
-    def loaded(self, run_id: int, segment_ids: Sequence[int], now: datetime) -> Iterator[None]:
-        """Write a first load to a table aside; the transaction inside gives it its name.
+    @property
+    def published(self) -> bool:
+        """Whether the target is there."""
+        return self._exists(self.target)
 
-        A primary key that is made in the transaction which wrote the rows is built by one thread
-        when that commits; one of rows that are committed takes two thirds of the time.
+    def write_aside(self, run_id: int, segment_ids: Sequence[int], now: datetime) -> int:
+        """Write the staged labels of a first load, and their history, to tables aside.
+
+        :meth:`apply_staged` gives them their names. Returns the rows written.
         """
-        if self._exists(self.target):
-            yield
-            return
-        # A run that was killed may have left one.
-        self._native.execute(f"DROP TABLE IF EXISTS {self._aside}")
-        try:
-            self._loaded = self._fill(self._aside, self._staged(run_id, segment_ids), run_id, now)
-            yield
-        except BaseException:
-            with suppress(duckdb.Error):
-                self._native.execute(f"DROP TABLE IF EXISTS {self._aside}")
-            raise
+        self.drop_aside()  # a run that was killed may have left them
+        rows = self._fill(self._aside, self._staged(run_id, segment_ids), run_id, now)
+        if not self._exists(self.history):
+            self._begin_history(self._history_aside, self._aside)
+        return rows
+
+    def index_aside(self, rows: int) -> None:
+        """Make the primary key of what was written aside.
+
+        One that is made in the transaction which wrote the rows is built by one thread when that
+        commits; one of rows that are committed takes two thirds of the time.
+        """
+        self._add_primary_key(self._aside, rows)
+
+    def drop_aside(self) -> None:
+        """Drop what was written aside and has no name of its own yet."""
+        for table in (self._aside, self._history_aside):
+            self._native.execute(f"DROP TABLE IF EXISTS {table}")
 
     def _fill(self, table: str, labels: str, run_id: int, now: datetime) -> int:
-        """Make a table of labels, with its primary key where that fits into memory."""
+        """Make a table of labels that has no primary key yet."""
         if self._schema:
             self._native.execute(f"CREATE SCHEMA IF NOT EXISTS {quote_name(self._schema)}")
         self._native.execute(
             f"CREATE TABLE {table} ({self._typed_keys()}, segment_id integer NOT NULL, "
-            "distance double NOT NULL, run_id bigint NOT NULL, assigned_at timestamp NOT NULL)"
+            f"{DISTANCE}, run_id bigint NOT NULL, assigned_at timestamp NOT NULL)"
         )
-        rows = self._write(
+        return self._write(
             f"INSERT INTO {table} SELECT {self._key_list}, segment_id, distance, $run, $now "
             f"FROM {labels} AS new",
             run=run_id, now=now,
         )  # fmt: skip
+
+    def _add_primary_key(self, table: str, rows: int) -> None:
         if index_fits(self._native, rows):
             # In one go: twice as fast as row by row during the insert.
             self._native.execute(f"ALTER TABLE {table} ADD PRIMARY KEY ({self._key_list})")
-        return rows
+
+    def _begin_history(self, history: str, target: str) -> None:
+        """Make a history that starts with what is there."""
+        self._native.execute(
+            f"CREATE TABLE {history} ({self._typed_keys()}, segment_id integer NOT NULL, "
+            f"{DISTANCE}, valid_from timestamp NOT NULL, valid_to timestamp, "
+            "run_id bigint NOT NULL)"
+        )
+        self._native.execute(
+            f"INSERT INTO {history} SELECT {self._key_list}, segment_id, distance, "
+            f"assigned_at, NULL, run_id FROM {target}"
+        )
 
     def _create_beside(self) -> None:
-        """Make history and view where they are missing; the history starts with what is there."""
+        """Make history and view where they are missing."""
         if not self._exists(self.history):
-            self._native.execute(
-                f"CREATE TABLE {self.history} ({self._typed_keys()}, segment_id integer NOT NULL, "
-                "distance double NOT NULL, valid_from timestamp NOT NULL, valid_to timestamp, "
-                "run_id bigint NOT NULL)"
-            )
-            self._native.execute(
-                f"INSERT INTO {self.history} SELECT {self._key_list}, segment_id, distance, "
-                f"assigned_at, NULL, run_id FROM {self.target}"
-            )
+            self._begin_history(self.history, self.target)
         name = self._segmentation.replace("'", "''")
         self._native.execute(
             f"CREATE OR REPLACE VIEW {self.named} AS SELECT label.*, segment.name AS segment_name "
@@ -201,10 +219,11 @@ class LabelTables:
         return [(int(cluster), int(size), float(within)) for cluster, size, within in rows]
 
     def apply_staged(
-        self, run_id: int, segment_ids: Sequence[int], now: datetime, tolerance: float
-    ) -> Counts:
-        """Bring the target to the staged labels."""
-        return self._apply(self._staged(run_id, segment_ids), run_id, now, tolerance)
+        self, run_id: int, segment_ids: Sequence[int], now: datetime, tolerance: float,
+        aside: int | None,
+    ) -> Counts:  # fmt: skip
+        """Bring the target to the staged labels, of which ``aside`` were written aside."""
+        return self._apply(self._staged(run_id, segment_ids), run_id, now, tolerance, aside)
 
     def _staged(self, run_id: int, segment_ids: Sequence[int]) -> str:
         cases = " ".join(
@@ -236,10 +255,12 @@ class LabelTables:
         self._native.execute("DROP TABLE sqlkmeans_as_of")
         return counts
 
-    def _apply(self, labels: str, run_id: int, now: datetime, tolerance: float) -> Counts:
+    def _apply(
+        self, labels: str, run_id: int, now: datetime, tolerance: float, aside: int | None = None
+    ) -> Counts:
         """One transaction's worth of changes: only rows that differ are written."""
-        if not self._exists(self.target):
-            return self._first(labels, run_id, now)
+        if not self.published:
+            return self._first(labels, run_id, now, aside)
         self._create_beside()
         same = self._same_key("old", "new")
         self._native.execute(
@@ -258,13 +279,16 @@ class LabelTables:
         self._native.execute("DROP TABLE sqlkmeans_change")
         return counts
 
-    def _first(self, labels: str, run_id: int, now: datetime) -> Counts:
-        arrived = self._loaded
-        if arrived is None:
-            arrived = self._fill(self.target, labels, run_id, now)
-        else:
-            self._native.execute(f"ALTER TABLE {self._aside} RENAME TO {self._target_name}")
+    def _first(self, labels: str, run_id: int, now: datetime, aside: int | None) -> Counts:
         outlived = self._exists(self.history)
+        if aside is None:
+            arrived = self._fill(self.target, labels, run_id, now)
+            self._add_primary_key(self.target, arrived)
+        else:
+            arrived = aside
+            for table, own_name in zip((self._aside, self._history_aside), self._own_names):
+                if self._exists(table):
+                    self._native.execute(f"ALTER TABLE {table} RENAME TO {own_name}")
         self._create_beside()
         if outlived:
             # A history that outlived its target goes on from here.

@@ -501,6 +501,16 @@ class Database(ABC):
         Numbers below the segmentation's smallest group count as zero.
         """
 
+    def loading(
+        self, segmentation: Segmentation, run_id: int, segment_ids: Sequence[int]
+    ) -> AbstractContextManager[object]:
+        """Write staged labels where nobody sees them, while their rows are described.
+
+        Only where it makes publishing shorter; :meth:`publish`, inside, waits for it. What is not
+        published when this is left is dropped.
+        """
+        return nullcontext()
+
     @abstractmethod
     def publish(self, segmentation: Segmentation, publication: Publication) -> Counts:
         """Make a staged run visible, in one transaction of changes only."""

@@ -167,3 +167,6 @@ class Engine(ABC):
     @abstractmethod
     def stage(self, database: Database, segmentation: Segmentation, run_id: int) -> None:
         """Hand the labels to the database. Close the engine when they are published."""
+
+    def let_go(self) -> None:  # noqa: B027
+        """Forget the rows, which are labelled, staged and described."""

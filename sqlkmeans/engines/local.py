@@ -115,9 +115,7 @@ class LocalEngine(Engine):
 
     def close(self) -> None:
         self._open.close()
-        # Arrays may be files, which go with them.
-        for name in ("_rows", "_missing", "_assignment"):
-            self.__dict__.pop(name, None)
+        self.let_go()
 
     def fit(
         self, segmentation: Segmentation, features: Sequence[Feature], reference_date: date
@@ -241,9 +239,11 @@ class LocalEngine(Engine):
         return self._rows.matrix
 
     def stage(self, database: Database, segmentation: Segmentation, run_id: int) -> None:
-        labels, squared = self._assignment.labels, self._assignment.squared_distances
-        keys = self._rows.keys
-        # The rows are not needed any more, and publishing wants memory of its own.
-        del self._rows, self._missing, self._assignment
-        distances = np.sqrt(squared, out=squared)
-        database.stage(segmentation, run_id, keys, labels, distances, self._storage.empty)
+        labels, empty = self._assignment.labels, self._storage.empty
+        distances = self._assignment.distances(empty)
+        database.stage(segmentation, run_id, self._rows.keys, labels, distances, empty)
+
+    def let_go(self) -> None:
+        # Arrays may be files, which go with them.
+        for name in ("_rows", "_missing", "_assignment"):
+            self.__dict__.pop(name, None)

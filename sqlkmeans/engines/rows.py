@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sqlkmeans.background import one_thread
 from sqlkmeans.clustering.chunks import CHUNK, Empty, chunks, empty_columns
 from sqlkmeans.database.interface import Batch, Source
 from sqlkmeans.engines.base import NoRows
@@ -75,11 +76,8 @@ def read_rows(source: Source, keys: Sequence[str], storage: Storage, advance: Ad
     OutOfOrder
         If the database has to sort them; progress is then taken back.
     """
-    reader = ThreadPoolExecutor(max_workers=1)
-    try:
+    with one_thread() as reader:
         return _take(_ahead(source.batches, reader), source, keys, storage, advance)
-    finally:
-        _let_finish(reader)
 
 
 def _ahead(batches: Iterator[Batch], reader: ThreadPoolExecutor) -> Iterator[Batch]:
@@ -93,15 +91,6 @@ def _ahead(batches: Iterator[Batch], reader: ThreadPoolExecutor) -> Iterator[Bat
     finally:
         # It would hold an error of the reader, and that the matrix by way of its traceback.
         del coming
-
-
-def _let_finish(reader: ThreadPoolExecutor) -> None:
-    """Wait for the last fetch: its connection must not be closed under it, by Ctrl-C twice."""
-    while True:
-        try:
-            return reader.shutdown()
-        except KeyboardInterrupt:
-            continue
 
 
 def _take(

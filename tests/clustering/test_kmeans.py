@@ -135,11 +135,11 @@ def test_above_sample_rows_the_inertia_is_that_of_scikit_learn_over_all_rows() -
     assert fit.assignment.sizes(6).sum() == 60_000
 
 
-def test_above_sample_rows_a_cloud_without_structure_is_clustered_about_as_well() -> None:
+def test_above_sample_rows_a_cloud_without_structure_is_clustered_as_well_or_better() -> None:
     matrix = np.random.default_rng(8).normal(size=(40_000, 2))
     fit = fit_kmeans(matrix, 5, sample_rows=5_000)
     expected = KMeans(5, n_init=5, random_state=0).fit(matrix)
-    assert fit.assignment.inertia == pytest.approx(expected.inertia_, rel=5e-3)
+    assert fit.assignment.inertia <= expected.inertia_ * (1 + 5e-3)
 
 
 @pytest.mark.parametrize("sample_rows", [500, 100_000])

@@ -74,17 +74,3 @@ def test_an_error_of_the_source_comes_out_and_keeps_no_rows() -> None:
         assert [array() for array in made] == [None]
     finally:
         gc.enable()
-
-
-def test_a_second_interrupt_waits_for_the_last_fetch_too() -> None:
-    class Reader:
-        interrupts = 2
-
-        def shutdown(self) -> None:
-            if self.interrupts:
-                self.interrupts -= 1
-                raise KeyboardInterrupt
-
-    reader = Reader()
-    rows._let_finish(reader)  # type: ignore[arg-type]
-    assert reader.interrupts == 0
