@@ -3,87 +3,84 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Engine, Select, Table, func, select
-
 from sqlkmeans.database import tables
+from sqlkmeans.database.tables import Table
+from sqlkmeans.sqltext import quote
 
 Row = dict[str, Any]
 
+_NAMES = (
+    "FROM sqlkmeans.segment AS s INNER JOIN sqlkmeans.run AS r ON r.run_id = s.run_id "
+    "WHERE r.segmentation = ?"
+)
 
-class Catalog:
+
+class Catalog(ABC):
     """Segmentations, runs and their results, as plain rows."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    @abstractmethod
+    def select(self, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """The rows of a query, which has a ``?`` for each parameter."""
 
-    def _rows(self, query: Select[Any]) -> list[Row]:
-        with self._engine.connect() as connection:
-            return [dict(row) for row in connection.execute(query).mappings()]
+    def _rows(self, table: Table, rest: str, *parameters: Any) -> list[Row]:
+        columns = ", ".join(quote(column) for column in table.columns)
+        query = f"SELECT {columns} FROM {tables.SCHEMA}.{table.name} {rest}"
+        return [dict(zip(table.columns, row)) for row in self.select(query, parameters)]
 
     def segmentations(self) -> list[Row]:
         """All segmentations by name."""
-        return self._rows(select(tables.segmentation).order_by(tables.segmentation.c.name))
+        return self._rows(tables.segmentation, "ORDER BY name")
 
     def segmentation(self, name: str) -> Row | None:
         """One segmentation's row."""
-        table = tables.segmentation
-        return next(iter(self._rows(select(table).where(table.c.name == name))), None)
+        return next(iter(self._rows(tables.segmentation, "WHERE name = ?", name)), None)
 
     def run(self, run_id: int) -> Row | None:
         """One run's row."""
-        table = tables.run
-        return next(iter(self._rows(select(table).where(table.c.run_id == run_id))), None)
+        return next(iter(self._rows(tables.run, "WHERE run_id = ?", run_id)), None)
 
     def runs(self, segmentation: str | None = None, limit: int = 20) -> list[Row]:
         """The newest runs, newest first."""
-        table = tables.run
-        query = select(table).order_by(table.c.run_id.desc()).limit(limit)
-        if segmentation is not None:
-            query = query.where(table.c.segmentation == segmentation)
-        return self._rows(query)
+        newest = f"ORDER BY run_id DESC OFFSET 0 ROWS FETCH NEXT {int(limit)} ROWS ONLY"
+        if segmentation is None:
+            return self._rows(tables.run, newest)
+        return self._rows(tables.run, f"WHERE segmentation = ? {newest}", segmentation)
 
     def published_runs(self, segmentation: str) -> list[Row]:
         """Every published run, newest first."""
-        table = tables.run
         return self._rows(
-            select(table)
-            .where(table.c.segmentation == segmentation, table.c.status == "published")
-            .order_by(table.c.run_id.desc())
+            tables.run,
+            "WHERE segmentation = ? AND status = ? ORDER BY run_id DESC",
+            segmentation,
+            "published",
         )
 
     def result(self, table_name: str, run_id: int) -> list[Row]:
         """A run's rows of one result table, in the order of its key."""
-        table: Table = tables.RESULT_TABLES[table_name]
-        return self._rows(
-            select(table).where(table.c.run_id == run_id).order_by(*table.primary_key.columns)
-        )
+        table = tables.RESULT_TABLES[table_name]
+        key = ", ".join(quote(column) for column in table.key)
+        return self._rows(table, f"WHERE run_id = ? ORDER BY {key}", run_id)
 
     def targets(self) -> list[str]:
         """Every target that a segmentation has or had."""
-        runs = self._rows(select(tables.run.c.definition))
+        runs = self.select("SELECT definition FROM sqlkmeans.run")
         current = [row["target"] for row in self.segmentations()]
-        return sorted({*current, *(json.loads(row["definition"])["target"] for row in runs)})
+        return sorted({*current, *(json.loads(row[0])["target"] for row in runs)})
 
     def names(self, segmentation: str) -> list[tuple[int, str]]:
         """Every name that a segment has or had in any run."""
-        segment, run = tables.segment, tables.run
-        rows = self._rows(
-            select(segment.c.segment_id, segment.c.name)
-            .distinct()
-            .join(run, run.c.run_id == segment.c.run_id)
-            .where(run.c.segmentation == segmentation)
-        )
-        return [(row["segment_id"], row["name"]) for row in rows]
+        rows = self.select(f"SELECT DISTINCT s.segment_id, s.name {_NAMES}", [segmentation])
+        return [(row[0], row[1]) for row in rows]
 
     def given_names(self, segmentation: str) -> dict[int, str]:
         """Names that people gave, by segment id."""
-        segment, run = tables.segment, tables.run
-        rows = self._rows(
-            select(segment.c.segment_id, func.max(segment.c.name).label("name"))
-            .join(run, run.c.run_id == segment.c.run_id)
-            .where(run.c.segmentation == segmentation, segment.c.name_source == "given")
-            .group_by(segment.c.segment_id)
+        rows = self.select(
+            f"SELECT s.segment_id, MAX(s.name) {_NAMES} AND s.name_source = ? "
+            "GROUP BY s.segment_id",
+            [segmentation, "given"],
         )
-        return {row["segment_id"]: row["name"] for row in rows}
+        return {row[0]: row[1] for row in rows}

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError
+import re
+from typing import TYPE_CHECKING
 
 from sqlkmeans.database.interface import Database
 from sqlkmeans.errors import DefinitionError
 
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
+
 FORMS = "duckdb:///file.duckdb, mssql+mssqlpython://…, mssql+pyodbc://…"
+#: DuckDB's name for a database that is in no file.
+MEMORY = ":memory:"
+_DUCKDB = re.compile(r"duckdb(?:\+\w+)?://[^/?]*(?:/(?P<path>[^?]*))?(?:\?.*)?")
 
 
 def open_database(url: str, *, create: bool = False, read_only: bool = False) -> Database:
@@ -31,12 +37,14 @@ def open_database(url: str, *, create: bool = False, read_only: bool = False) ->
     LockedError
         If another process has the embedded database's file.
     """
-    parsed = _parse(url)
-    backend = parsed.get_backend_name()
-    if backend == "duckdb":
+    # Read here: to load SQLAlchemy, which DuckDB has no other use for, takes longer than most
+    # commands work.
+    if (embedded := _DUCKDB.fullmatch(url)) is not None:
         from sqlkmeans.database.duckdb import DuckDBDatabase
 
-        return DuckDBDatabase(parsed, create=create, read_only=read_only)
+        return DuckDBDatabase(embedded["path"] or MEMORY, create=create, read_only=read_only)
+    parsed = _parse(url)
+    backend = parsed.get_backend_name()
     if backend == "mssql":
         from sqlkmeans.database.sqlserver import SQLServerDatabase
 
@@ -45,6 +53,9 @@ def open_database(url: str, *, create: bool = False, read_only: bool = False) ->
 
 
 def _parse(url: str) -> URL:
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
     try:
         return make_url(url)
     except (ArgumentError, ValueError):

@@ -15,16 +15,12 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import sqlalchemy as sa
-from duckdb_sqlalchemy import ConnectionWrapper
-from sqlalchemy.engine import URL
-from sqlalchemy.pool import StaticPool
 
 from sqlkmeans._version import __version__
 from sqlkmeans.background import one_thread
 from sqlkmeans.database import duckdb_changes, duckdb_settings, tables
-from sqlkmeans.database.catalog import Catalog
 from sqlkmeans.database.duckdb_labels import UNCHANGED, KeyColumn, LabelTables, staging_name
+from sqlkmeans.database.duckdb_statements import DuckDBCatalog, insert, transaction, update
 from sqlkmeans.database.duckdb_workspace import DuckDBWorkspace
 from sqlkmeans.database.interface import (
     Batch,
@@ -72,26 +68,22 @@ class _Load:
 
 
 class DuckDBDatabase(Database):
-    """One native connection, which SQLAlchemy uses too, so both are in the same transaction."""
+    """One connection for all, so that all is in the same transaction."""
 
     installs_itself = True
 
-    def __init__(self, url: URL, *, create: bool = False, read_only: bool = False) -> None:
-        self._path = url.database or ":memory:"
-        self.safe_url = url.render_as_string(hide_password=True)
+    def __init__(self, path: str, *, create: bool = False, read_only: bool = False) -> None:
+        self._path = path
+        self.safe_url = f"duckdb:///{path}"
         in_memory = self._path == ":memory:"
         self._identity = str(id(self)) if in_memory else str(Path(self._path).resolve())
         self._native = _connect(self._path, create=create, read_only=read_only)
-        self._engine = sa.create_engine(
-            "duckdb://", creator=lambda: ConnectionWrapper(self._native), poolclass=StaticPool
-        )
-        self.catalog = Catalog(self._engine)
+        self.catalog = DuckDBCatalog(self._native)
         self._staged_rows = 0
         self._staged_labels: pa.Table | None = None
         self._load: _Load | None = None
 
     def close(self) -> None:
-        self._engine.dispose()
         self._native.close()
 
     # The schema
@@ -99,16 +91,15 @@ class DuckDBDatabase(Database):
     def schema_version(self) -> int:
         if self.describe_table("sqlkmeans.schema_version") is None:
             return 0
-        newest = sa.select(sa.func.max(tables.schema_version.c.version))
-        with self._engine.connect() as connection:
-            return connection.execute(newest).scalar() or 0
+        ((newest,),) = self.catalog.select("SELECT MAX(version) FROM sqlkmeans.schema_version")
+        return newest or 0
 
     def install(self) -> int:
         done = self.schema_version()
         for number, script in _migrations():
             if number <= done:
                 continue
-            with self._engine.begin() as connection:
+            with transaction(self._native):
                 if number == 1:
                     self._native.execute("CREATE SCHEMA IF NOT EXISTS sqlkmeans")
                     self._native.execute(
@@ -116,11 +107,8 @@ class DuckDBDatabase(Database):
                         "KEY, package_version varchar NOT NULL, applied_at timestamp NOT NULL)"
                     )
                 self._native.execute(script)
-                connection.execute(
-                    sa.insert(tables.schema_version).values(
-                        version=number, package_version=__version__, applied_at=utc_now()
-                    )
-                )
+                row = {"version": number, "package_version": __version__, "applied_at": utc_now()}
+                insert(self._native, tables.schema_version, row)
             # DuckDB cannot replay every change of a table after a kill.
             self._native.execute("CHECKPOINT")
             done = number
@@ -137,7 +125,7 @@ class DuckDBDatabase(Database):
                 ]
             statements.append("DROP SCHEMA sqlkmeans CASCADE")
         if execute:
-            with self._engine.begin():
+            with transaction(self._native):
                 for statement in statements:
                     self._native.execute(statement)
         return statements
@@ -226,7 +214,7 @@ class DuckDBDatabase(Database):
         if segmentation.sample_weight is not None:
             values.append(f"CAST({quote(segmentation.sample_weight)} AS double)")
         order = f" ORDER BY {keys}" if in_order else ""
-        with self._engine.begin():
+        with transaction(self._native):
             try:
                 counted = self._native.execute(
                     f"SELECT COUNT(*) FROM {relation}", parameters
@@ -275,7 +263,7 @@ class DuckDBDatabase(Database):
 
     def create_table(self, name: str, rows: pa.Table, key: str) -> None:
         parts = parse_name(name)
-        with self._engine.begin():
+        with transaction(self._native):
             if len(parts) > 1:
                 self._native.execute(f"CREATE SCHEMA IF NOT EXISTS {quote_name(parts[:-1])}")
             self._native.register("sqlkmeans_rows", rows)
@@ -332,51 +320,42 @@ class DuckDBDatabase(Database):
 
     def start_run(self, segmentation: Segmentation, run: Row) -> int:
         now, name = utc_now(), segmentation.name
-        with self._engine.begin() as connection:
-            self._reclaim(connection, name, now)
-            table = tables.segmentation
-            known = connection.execute(sa.select(table.c.name).where(table.c.name == name)).scalar()
-            if known is None:
-                connection.execute(
-                    sa.insert(table).values(
-                        name=name, definition=segmentation.to_json(), target=segmentation.target,
-                        last_segment_id=0, created_at=now, updated_at=now,
-                    )
-                )  # fmt: skip
-            return self._insert_run(connection, segmentation, {**run, "started_at": now})
+        with transaction(self._native):
+            self._reclaim(name, now)
+            if self.catalog.segmentation(name) is None:
+                row = {
+                    "name": name, "definition": segmentation.to_json(),
+                    "target": segmentation.target, "last_segment_id": 0,
+                    "created_at": now, "updated_at": now,
+                }  # fmt: skip
+                insert(self._native, tables.segmentation, row)
+            return self._insert_run(segmentation, {**run, "started_at": now})
 
-    def _insert_run(self, connection: sa.Connection, segmentation: Segmentation, run: Row) -> int:
+    def _insert_run(self, segmentation: Segmentation, run: Row) -> int:
         # Not as a default of the column: DuckDB fails to replay later changes of such a table.
-        next_id = sa.select(sa.func.nextval("sqlkmeans.run_id"))
+        ((next_id,),) = self.catalog.select("SELECT nextval('sqlkmeans.run_id')")
         values = {
-            "run_id": int(connection.execute(next_id).scalar_one()),
+            "run_id": int(next_id),
             "segmentation": segmentation.name,
             "status": "running",
             "definition": segmentation.to_json(),
             "sqlkmeans_version": __version__,
             **run,
         }
-        connection.execute(sa.insert(tables.run).values(**values))
+        insert(self._native, tables.run, values)
         return int(values["run_id"])
 
-    def _reclaim(self, connection: sa.Connection, name: str, now: datetime) -> None:
+    def _reclaim(self, name: str, now: datetime) -> None:
         """Close what killed runs left: the caller holds the lock, so none of them is alive."""
-        table = tables.run
-        connection.execute(
-            sa.update(table)
-            .where(table.c.segmentation == name, table.c.status == "running")
-            .values(status="failed", error="the process ended before it finished", finished_at=now)
-        )
+        error = "the process ended before it finished"
+        ended = {"status": "failed", "error": error, "finished_at": now}
+        update(self._native, tables.run, ended, segmentation=name, status="running")
 
     def fail_run(self, run_id: int, error: str) -> None:
         self._unstage(run_id)
-        with self._engine.begin() as connection:
-            connection.execute(
-                sa.update(tables.run)
-                # Not one that was published before it was interrupted.
-                .where(tables.run.c.run_id == run_id, tables.run.c.status == "running")
-                .values(status="failed", error=error, finished_at=utc_now())
-            )
+        failed = {"status": "failed", "error": error, "finished_at": utc_now()}
+        # Not one that was published before it was interrupted.
+        update(self._native, tables.run, failed, run_id=run_id, status="running")
 
     def stage(
         self,
@@ -418,8 +397,7 @@ class DuckDBDatabase(Database):
         if self._staged_labels is None or self._labels(segmentation).published:
             yield
             return
-        with self._engine.begin() as connection:
-            now = self._publication_time(connection, segmentation.name)
+        now = self._publication_time(segmentation.name)
         with self._native.cursor() as native, one_thread() as thread:
             self._show_staged(native, segmentation, run_id)
             labels = self._labels(segmentation, native)
@@ -463,10 +441,7 @@ class DuckDBDatabase(Database):
 
     def publish(self, segmentation: Segmentation, publication: Publication) -> Counts:
         run_id, labels = publication.run_id, self._labels(segmentation)
-        with (
-            self._aside(segmentation, publication) as (now, aside),
-            self._engine.begin() as connection,
-        ):
+        with self._aside(segmentation, publication) as (now, aside), transaction(self._native):
             counts = labels.apply_staged(
                 run_id, publication.segment_ids, now, publication.distance_tolerance, aside
             )
@@ -475,16 +450,13 @@ class DuckDBDatabase(Database):
                 if rows:
                     self._insert_result(name, [{"run_id": run_id, **row} for row in rows])
             run = {**publication.run, "model_run_id": publication.model_run_id}
-            self._finish(connection, segmentation.name, run_id, run, counts, now)
-            connection.execute(
-                sa.update(tables.segmentation)
-                .where(tables.segmentation.c.name == segmentation.name)
-                .values(
-                    definition=segmentation.to_json(),
-                    target=segmentation.target,
-                    last_segment_id=publication.last_segment_id,
-                )
-            )
+            self._finish(segmentation.name, run_id, run, counts, now)
+            defined = {
+                "definition": segmentation.to_json(),
+                "target": segmentation.target,
+                "last_segment_id": publication.last_segment_id,
+            }
+            update(self._native, tables.segmentation, defined, name=segmentation.name)
         self._unstage(run_id)
         return counts
 
@@ -494,11 +466,7 @@ class DuckDBDatabase(Database):
     ) -> Iterator[tuple[datetime, int | None]]:
         """When the labels are published, and how many of them wait aside for that."""
         labels, rows = self._labels(segmentation), None
-        if self._load is None:
-            with self._engine.begin() as connection:
-                now = self._publication_time(connection, segmentation.name)
-        else:
-            now = self._load.now
+        now = self._load.now if self._load else self._publication_time(segmentation.name)
         try:
             if self._load is not None:
                 rows = self._load.written.result()
@@ -542,92 +510,69 @@ class DuckDBDatabase(Database):
         self, segmentation: Segmentation, run_id: int, run: Row, k_score: list[Row]
     ) -> None:
         now = utc_now()
-        with self._engine.begin() as connection:
-            connection.execute(
-                sa.insert(tables.k_score), [{"run_id": run_id, **row} for row in k_score]
-            )
-            of_run = tables.run.c.run_id == run_id
-            started = connection.execute(sa.select(tables.run.c.started_at).where(of_run)).scalar()
-            total = round((now - started).total_seconds(), 3) if started else None
-            connection.execute(
-                sa.update(tables.run)
-                .where(of_run)
-                .values(**run, status="finished", seconds_total=total, finished_at=now)
-            )
+        with transaction(self._native):
+            for row in k_score:
+                insert(self._native, tables.k_score, {"run_id": run_id, **row})
+            total = round((now - self._started(run_id)).total_seconds(), 3)
+            finished = {"status": "finished", "seconds_total": total, "finished_at": now}
+            update(self._native, tables.run, {**run, **finished}, run_id=run_id)
+
+    def _started(self, run_id: int) -> datetime:
+        query = "SELECT started_at FROM sqlkmeans.run WHERE run_id = ?"
+        ((started,),) = self.catalog.select(query, [run_id])
+        assert isinstance(started, datetime)
+        return started
 
     def rollback(self, segmentation: Segmentation, run: Row, restored_run: Row) -> Counts:
         labels = self._labels(segmentation)
-        with self._engine.begin() as connection:
-            now = self._publication_time(connection, segmentation.name)
+        with transaction(self._native):
+            now = self._publication_time(segmentation.name)
             row = {**run, "started_at": now, "restored_run_id": restored_run["run_id"]}
-            run_id = self._insert_run(connection, segmentation, row)
+            run_id = self._insert_run(segmentation, row)
             counts = labels.apply_as_of(
                 run_id, restored_run["published_at"], restored_run["rows"], now
             )
             result = {"model_run_id": restored_run["model_run_id"]}
-            self._finish(connection, segmentation.name, run_id, result, counts, now)
+            self._finish(segmentation.name, run_id, result, counts, now)
         return counts
 
-    def _finish(
-        self,
-        connection: sa.Connection,
-        name: str,
-        run_id: int,
-        run: Row,
-        counts: Counts,
-        now: datetime,
-    ) -> None:
-        started = connection.execute(
-            sa.select(tables.run.c.started_at).where(tables.run.c.run_id == run_id)
-        ).scalar_one()
+    def _finish(self, name: str, run_id: int, run: Row, counts: Counts, now: datetime) -> None:
         finished = max(utc_now(), now)
-        total = (finished - started).total_seconds()
+        total = (finished - self._started(run_id)).total_seconds()
         steps = sum(run.get(f"seconds_{step}", 0.0) for step in ("read", "fit", "assign"))
-        connection.execute(
-            sa.update(tables.run)
-            .where(tables.run.c.run_id == run_id)
-            .values(
-                **run,
-                seconds_publish=round(max(0.0, total - steps), 3),
-                seconds_total=round(total, 3),
-                status="published",
-                changed=counts.changed,
-                arrived=counts.arrived,
-                moved=counts.moved,
-                departed=counts.departed,
-                written=counts.written,
-                published_at=now,
-                finished_at=finished,
-            )
-        )
-        connection.execute(
-            sa.update(tables.segmentation)
-            .where(tables.segmentation.c.name == name)
-            .values(active_run_id=run["model_run_id"], updated_at=now)
-        )
+        result = {
+            **run,
+            "seconds_publish": round(max(0.0, total - steps), 3),
+            "seconds_total": round(total, 3),
+            "status": "published",
+            "changed": counts.changed,
+            "arrived": counts.arrived,
+            "moved": counts.moved,
+            "departed": counts.departed,
+            "written": counts.written,
+            "published_at": now,
+            "finished_at": finished,
+        }
+        update(self._native, tables.run, result, run_id=run_id)
+        active = {"active_run_id": run["model_run_id"], "updated_at": now}
+        update(self._native, tables.segmentation, active, name=name)
 
-    def _publication_time(self, connection: sa.Connection, name: str) -> datetime:
+    def _publication_time(self, name: str) -> datetime:
         """Now, but later than the last publication, so that "as of" tells the two apart."""
-        last = connection.execute(
-            sa.select(sa.func.max(tables.run.c.published_at)).where(
-                tables.run.c.segmentation == name
-            )
-        ).scalar()
+        query = "SELECT MAX(published_at) FROM sqlkmeans.run WHERE segmentation = ?"
+        ((last,),) = self.catalog.select(query, [name])
         return later_than(last)
 
     def rename_segment(
         self, segmentation: str, segment_id: int, name: str, description: str | None
     ) -> None:
-        runs = sa.select(tables.run.c.run_id).where(tables.run.c.segmentation == segmentation)
         values: Row = {"name": name, "name_source": "given"}
         if description is not None:
             values["description"] = description
-        with self._engine.begin() as connection:
-            connection.execute(
-                sa.update(tables.segment)
-                .where(tables.segment.c.run_id.in_(runs), tables.segment.c.segment_id == segment_id)
-                .values(**values)
-            )
+        runs = "SELECT run_id FROM sqlkmeans.run WHERE segmentation = ?"
+        with transaction(self._native):
+            for (run_id,) in self.catalog.select(runs, [segmentation]):
+                update(self._native, tables.segment, values, run_id=run_id, segment_id=segment_id)
 
     # Names and types
 

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import sqlalchemy as sa
 from sqlalchemy.engine import URL
 
 from sqlkmeans._version import __version__
@@ -666,20 +665,10 @@ class _SQLServerCatalog(Catalog):
     """Reads that are tried again, and whose errors are sentences."""
 
     def __init__(self, connector: Connector) -> None:
-        super().__init__(connector.engine)
         self._connector = connector
 
-    def _rows(self, query: sa.Select[Any]) -> list[Row]:
-        def once() -> list[Row]:
-            try:
-                return super(_SQLServerCatalog, self)._rows(query)
-            except sa.exc.DBAPIError as error:
-                if error.orig is None:
-                    raise
-                raise error.orig from None
-
-        with self._connector.telling("reading schema sqlkmeans"):
-            return self._connector.repeating(once)
+    def select(self, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        return self._connector.read("reading schema sqlkmeans", f"{query};", parameters)
 
 
 def _staging(run_id: int) -> str:

@@ -1,208 +1,102 @@
-"""Schema ``sqlkmeans`` as SQLAlchemy sees it, for reading and small writes.
+"""The tables of schema ``sqlkmeans`` and their columns.
 
 The tables are made by migrations (DuckDB) and by ``sql/`` (SQL Server); a test compares them.
 """
 
 from __future__ import annotations
 
-from sqlalchemy import (
-    BigInteger,
-    Boolean,
-    Column,
-    Date,
-    DateTime,
-    Float,
-    Integer,
-    MetaData,
-    String,
-    Table,
-)
+from dataclasses import dataclass
 
 SCHEMA = "sqlkmeans"
 
-metadata = MetaData(schema=SCHEMA)
 
-schema_version = Table(
-    "schema_version",
-    metadata,
-    Column("version", Integer, primary_key=True),
-    Column("package_version", String),
-    Column("applied_at", DateTime),
-)
+@dataclass(frozen=True)
+class Table:
+    """A table.
 
-segmentation = Table(
+    Attributes
+    ----------
+    name : str
+    key : tuple of str
+        The columns of the primary key.
+    columns : tuple of str
+        All columns, the key's first.
+    """
+
+    name: str
+    key: tuple[str, ...]
+    columns: tuple[str, ...]
+
+
+def _table(name: str, key: str, others: str) -> Table:
+    return Table(name, tuple(key.split()), tuple(f"{key} {others}".split()))
+
+
+schema_version = _table("schema_version", "version", "package_version applied_at")
+
+segmentation = _table(
     "segmentation",
-    metadata,
-    Column("name", String, primary_key=True),
-    Column("definition", String),
-    Column("target", String),
-    Column("active_run_id", BigInteger),
-    Column("last_segment_id", Integer),
-    Column("created_at", DateTime),
-    Column("updated_at", DateTime),
+    "name",
+    "definition target active_run_id last_segment_id created_at updated_at",
 )
 
-run = Table(
+run = _table(
     "run",
-    metadata,
-    Column("run_id", BigInteger, primary_key=True),
-    Column("segmentation", String),
-    Column("kind", String),
-    Column("status", String),
-    Column("engine", String),
-    Column("definition", String),
-    Column("model_run_id", BigInteger),
-    Column("restored_run_id", BigInteger),
-    Column("k", Integer),
-    Column("rows", BigInteger, quote=True),
-    Column("skipped", BigInteger),
-    Column("changed", BigInteger),
-    Column("arrived", BigInteger),
-    Column("moved", BigInteger),
-    Column("departed", BigInteger),
-    Column("written", BigInteger),
-    Column("inertia", Float),
-    Column("n_iter", Integer),
-    Column("silhouette", Float),
-    Column("davies_bouldin", Float),
-    Column("calinski_harabasz", Float),
-    Column("seconds_read", Float),
-    Column("seconds_fit", Float),
-    Column("seconds_assign", Float),
-    Column("seconds_publish", Float),
-    Column("seconds_total", Float),
-    Column("started_at", DateTime),
-    Column("published_at", DateTime),
-    Column("finished_at", DateTime),
-    Column("sqlkmeans_version", String),
-    Column("library_versions", String),
-    Column("client", String),
-    Column("warnings", String),
-    Column("error", String),
-    Column("compared_run_id", BigInteger),
-    Column("psi", Float),
-    Column("centroid_shift", Float),
-    Column("mean_distance", Float),
-    Column("recommendation", String),
-    Column("high_water", String),
+    "run_id",
+    """
+    segmentation kind status engine definition model_run_id restored_run_id
+    k rows skipped changed arrived moved departed written
+    inertia n_iter silhouette davies_bouldin calinski_harabasz
+    seconds_read seconds_fit seconds_assign seconds_publish seconds_total
+    started_at published_at finished_at
+    sqlkmeans_version library_versions client warnings error
+    compared_run_id psi centroid_shift mean_distance recommendation high_water
+    """,
 )
 
-model_feature = Table(
+model_feature = _table(
     "model_feature",
-    metadata,
-    Column("run_id", BigInteger, primary_key=True),
-    Column("position", Integer, primary_key=True),
-    Column("feature", String),
-    Column("transform", String),
-    Column("weight", Float),
-    Column("center", Float),
-    Column("scale", Float),
-    Column("fill", Float),
-    Column("source_column", String),
-    Column("type", String),
-    Column("level", String),
-    Column("low", Float),
-    Column("high", Float),
-    Column("reference_date", Date),
+    "run_id position",
+    """
+    feature transform weight center scale fill source_column type level low high
+    reference_date
+    """,
 )
 
-centroid = Table(
-    "centroid",
-    metadata,
-    Column("run_id", BigInteger, primary_key=True),
-    Column("segment_id", Integer, primary_key=True),
-    Column("position", Integer, primary_key=True),
-    Column("feature", String),
-    Column("value", Float),
-    Column("scaled_value", Float),
-)
+centroid = _table("centroid", "run_id segment_id position", "feature value scaled_value")
 
-segment = Table(
+segment = _table(
     "segment",
-    metadata,
-    Column("run_id", BigInteger, primary_key=True),
-    Column("segment_id", Integer, primary_key=True),
-    Column("name", String),
-    Column("name_source", String),
-    Column("description", String),
-    Column("size", BigInteger),
-    Column("share", Float),
-    Column("within_ss", Float),
-    Column("rule", String),
-    Column("rule_precision", Float),
-    Column("rule_coverage", Float),
-    Column("silhouette", Float),
-    Column("centroid_shift", Float),
+    "run_id segment_id",
+    """
+    name name_source description size share within_ss rule rule_precision rule_coverage
+    silhouette centroid_shift
+    """,
 )
 
-segment_feature = Table(
+segment_feature = _table(
     "segment_feature",
-    metadata,
-    Column("run_id", BigInteger, primary_key=True),
-    Column("segment_id", Integer, primary_key=True),
-    Column("position", Integer, primary_key=True),
-    Column("feature", String),
-    Column("mean", Float),
-    Column("deviation", Float),
-    Column("min", Float, quote=True),
-    Column("median", Float),
-    Column("max", Float, quote=True),
-    Column("missing", BigInteger),
-    Column("importance", Float),
+    "run_id segment_id position",
+    "feature mean deviation min median max missing importance",
 )
 
-typical_customer = Table(
-    "typical_customer",
-    metadata,
-    Column("run_id", BigInteger, primary_key=True),
-    Column("segment_id", Integer, primary_key=True),
-    Column("rank", Integer, primary_key=True),
-    Column("customer", String),
-    Column("distance", Float),
-)
+typical_customer = _table("typical_customer", "run_id segment_id rank", "customer distance")
 
-feature_bin = Table(
-    "feature_bin",
-    metadata,
-    Column("run_id", BigInteger, primary_key=True),
-    Column("position", Integer, primary_key=True),
-    Column("bin", Integer, primary_key=True),
-    Column("feature", String),
-    Column("label", String),
-    Column("upper", Float),
-    Column("customers", BigInteger),
-)
+feature_bin = _table("feature_bin", "run_id position bin", "feature label upper customers")
 
-feature_drift = Table(
+feature_drift = _table(
     "feature_drift",
-    metadata,
-    Column("run_id", BigInteger, primary_key=True),
-    Column("position", Integer, primary_key=True),
-    Column("feature", String),
-    Column("psi", Float),
-    Column("mean", Float),
-    Column("previous_mean", Float),
-    Column("missing_share", Float),
-    Column("previous_missing_share", Float),
+    "run_id position",
+    "feature psi mean previous_mean missing_share previous_missing_share",
 )
 
-k_score = Table(
+k_score = _table(
     "k_score",
-    metadata,
-    Column("run_id", BigInteger, primary_key=True),
-    Column("k", Integer, primary_key=True),
-    Column("inertia", Float),
-    Column("silhouette", Float),
-    Column("simplified_silhouette", Float),
-    Column("davies_bouldin", Float),
-    Column("calinski_harabasz", Float),
-    Column("gap", Float),
-    Column("gap_error", Float),
-    Column("separation", Float),
-    Column("separation_error", Float),
-    Column("stability", Float),
-    Column("smallest_share", Float),
-    Column("recommended", Boolean),
+    "run_id k",
+    """
+    inertia silhouette simplified_silhouette davies_bouldin calinski_harabasz gap gap_error
+    separation separation_error stability smallest_share recommended
+    """,
 )
 
 #: The tables that hold what a run found, one set of rows a run.
@@ -219,3 +113,5 @@ RESULT_TABLES = {
         k_score,
     )
 }
+
+TABLES = {table.name: table for table in (schema_version, segmentation, run)} | RESULT_TABLES

@@ -165,8 +165,7 @@ def _shipped(name: str) -> str:
 
 def cited(row: Row, table: str, column: str) -> Markup:
     """Attributes that name the column and the row of a number: ``segment.size 1 2``."""
-    keys = tables.metadata.tables[f"{tables.SCHEMA}.{table}"].primary_key.columns
-    source = f"{table}.{column} {' '.join(str(row[key.name]) for key in keys)}"
+    source = f"{table}.{column} {' '.join(str(row[key]) for key in tables.TABLES[table].key)}"
     return Markup('data-value="{}" data-q="{}"').format(row[column], source)
 
 

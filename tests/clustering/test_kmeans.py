@@ -13,7 +13,7 @@ from sklearn.cluster import KMeans
 from sklearn.datasets import make_blobs
 from threadpoolctl import threadpool_limits
 
-from sqlkmeans.clustering import kmeans, threads
+from sqlkmeans.clustering import kmeans, starts, threads
 from sqlkmeans.clustering.assignment import assign
 from sqlkmeans.clustering.kmeans import fit_kmeans, fit_many
 from sqlkmeans.clustering.lloyd import lloyd as clusters_of
@@ -257,10 +257,10 @@ def test_fits_for_many_k_are_as_good_as_scikit_learn_for_each(sample_rows: int) 
 def test_each_start_has_the_rows_that_differ_and_its_own_part_of_the_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(kmeans, "START_ROWS", 20)
-    monkeypatch.setattr(kmeans, "START_ROWS_PER_CLUSTER", 2)
+    monkeypatch.setattr(starts, "START_ROWS", 20)
+    monkeypatch.setattr(starts, "START_ROWS_PER_CLUSTER", 2)
     rows = np.arange(59.0)[:, None]
-    samples = kmeans._Samples(rows, rows[:, 0] + 100, 3)
+    samples = starts.Samples(rows, rows[:, 0] + 100, 3)
     parts = [samples.part(4, turn) for turn in range(5)]
     for turn, part in enumerate(parts):
         first = 3 + turn % 3 * 17
@@ -273,14 +273,14 @@ def test_each_start_has_the_rows_that_differ_and_its_own_part_of_the_others(
 def test_starts_that_a_sample_cannot_tell_apart_are_rivals_once_each() -> None:
     one, other = np.array([[0.0], [9.0]]), np.array([[0.0], [3.0]])
     near, far = one[::-1] + 0.01, one + 50
-    starts = [
-        kmeans._Start(inertia, centroids, n_iter)
+    given = [
+        starts.Start(inertia, centroids, n_iter)
         for inertia, centroids, n_iter in
         [(1.0, one, 5), (1.001, near, 6), (1.002, other, 7), (2.0, far, 8)]
     ]  # fmt: skip
 
     def found(share: float, most: int) -> list[int]:
-        return [start.n_iter for start in kmeans._rivals(starts[::-1], 0.1, share, most)]
+        return [start.n_iter for start in starts._rivals(given[::-1], 0.1, share, most)]
 
     assert found(0.005, 3) == [5, 7]
     assert found(0.005, 1) == [5]
@@ -298,18 +298,46 @@ def test_starts_that_end_alike_do_not_crowd_out_another_basin(
         ends = np.round(centroids, -1) if len(given) == len(sample) else centroids
         return SimpleNamespace(centroids=ends, n_iter=1, assignment=lambda: assign(given, ends))
 
-    seeds = iter([[[1.0]], [[2.0]], [[3.0]], [[-1.0]], [[12.0]]])
-    monkeypatch.setattr(kmeans, "seed_centroids", lambda *_: np.array(next(seeds)))
-    monkeypatch.setattr(kmeans, "lloyd", ended)
+    seeds = iter([[[1.0]], [[2.0]], [[3.0]], [[-1.0]], [[12.0]]] * 2)
+    monkeypatch.setattr(starts, "seed_centroids", lambda *_: np.array(next(seeds)))
+    monkeypatch.setattr(starts, "lloyd", ended)
     for name, value in {
         "START_ROWS": 20, "START_ROWS_PER_CLUSTER": 1, "SAME_SHARE": 1e-9, "MOST_RIVALS": 2,
         "CARRIED_SHARE": 9, "RIVAL_SHARE": 9,
     }.items():  # fmt: skip
-        monkeypatch.setattr(kmeans, name, value)
-    samples = kmeans._Samples(sample, None, 1)
-    options = kmeans._Options(n_init=5, seed=0, max_iter=300, tol=1e-4)
-    centroids, n_iter = kmeans._best_start(rows, None, samples, 1, None, options)
-    assert (centroids.tolist(), n_iter) == ([[10.0]], 2)
+        monkeypatch.setattr(starts, name, value)
+    samples = starts.Samples(sample, None, 1)
+    options = starts.Options(n_init=5, seed=0, max_iter=300, tol=1e-4)
+    best = starts.best_start(rows, None, samples, 1, None, options)
+    assert (best.centroids.tolist(), best.n_iter) == ([[10.0]], 2)
+
+
+@pytest.mark.parametrize(("apart", "batches"), [(0.0, 1), (1.0, 2)])
+def test_starts_that_end_differently_are_followed_by_as_many(
+    apart: float, batches: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Iterations leave the seeds where they are, or bring all of them to one place.
+    matrix = np.random.default_rng(0).normal(size=(20_000, 2)) * [5, 1]
+    turns: list[int] = []
+    part = starts.Samples.part
+
+    def seen(self: starts.Samples, k: int, turn: int) -> starts.Samples:
+        turns.append(turn)
+        return part(self, k, turn)
+
+    def ended(given: Any, centroids: Any, *_: object, **__: object) -> SimpleNamespace:
+        ends = centroids * apart
+        return SimpleNamespace(centroids=ends, n_iter=1, assignment=lambda: assign(given, ends))
+
+    monkeypatch.setattr(starts.Samples, "part", seen)
+    monkeypatch.setattr(starts, "lloyd", ended)
+    monkeypatch.setattr(starts, "CARRIED_SHARE", 9)
+    monkeypatch.setattr(starts, "SWAPS", 0)
+    samples = starts.Samples(matrix[:1000], None, 2)
+    options = starts.Options(n_init=3, seed=0, max_iter=300, tol=1e-4)
+    starts.best_start(matrix, None, samples, 2, None, options)
+    # The one more is where a centroid is looked for that can be left out.
+    assert sorted(turns) == [0, *range(3 * batches)]
 
 
 def test_centroids_are_left_out_in_the_order_in_which_they_are_missed_least() -> None:
@@ -317,13 +345,13 @@ def test_centroids_are_left_out_in_the_order_in_which_they_are_missed_least() ->
     rows = np.repeat(centroids, [30, 10, 10, 20], axis=0)
 
     def left_out(weight: Any = None) -> list[float]:
-        rest = kmeans._all_but_one(kmeans._Samples(rows, weight, 4), centroids)
+        rest = starts._all_but_one(starts.Samples(rows, weight, 4), centroids)
         return [float(centroids.sum() - some.sum()) for some in rest]
 
     assert left_out() == [1, 0, 9, 20]
     # As if the rows at 0 were 3, and those at 9 were 2 thirds of one.
     assert left_out(np.repeat([0.1, 1, 0.001, 1], [30, 10, 10, 20])) == [9, 0, 1, 20]
-    assert kmeans._all_but_one(kmeans._Samples(rows, None, 1), centroids[:1]) == []
+    assert starts._all_but_one(starts.Samples(rows, None, 1), centroids[:1]) == []
 
 
 def test_a_centroid_gets_from_where_two_are_too_many_to_where_one_is_missing(
@@ -332,15 +360,15 @@ def test_a_centroid_gets_from_where_two_are_too_many_to_where_one_is_missing(
     centres = np.array([[0.0, 0.0], [100.0, 0.0], [0.0, 100.0], [100.0, 100.0]])
     matrix, _ = make_blobs(30_000, centers=centres, cluster_std=1.0, random_state=0)
     stuck = np.array([[-1.0, 0.0], [1.0, 0.0], [50.0, 100.0], [100.0, 0.0]])
-    seed = kmeans.seed_centroids
+    seed = starts.seed_centroids
 
     def badly(rows: Any, k: int, rng: Any, weight: Any, given: Any, *rest: Any) -> Any:
         return stuck if given is None else seed(rows, k, rng, weight, given, *rest)
 
-    monkeypatch.setattr(kmeans, "seed_centroids", badly)
+    monkeypatch.setattr(starts, "seed_centroids", badly)
     found = kmeans.fit_kmeans(matrix, 4, n_init=2, sample_rows=20_000).centroids
     assert np.abs(found[np.lexsort(found.round().T)] - centres).max() < 0.1
-    monkeypatch.setattr(kmeans, "SWAPS", 0)
+    monkeypatch.setattr(starts, "SWAPS", 0)
     assert kmeans.fit_kmeans(matrix, 4, n_init=2, sample_rows=20_000).centroids[:, 0].min() < -0.5
 
 

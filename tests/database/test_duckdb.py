@@ -12,7 +12,7 @@ import pytest
 
 from sqlkmeans.database import Database, open_database
 from sqlkmeans.database import duckdb as duckdb_module
-from sqlkmeans.database import tables as sqlalchemy_tables
+from sqlkmeans.database.tables import TABLES
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DatabaseError, DataError, DefinitionError, LockedError, SqlKMeansError
 from sqlkmeans.explanation import explain
@@ -297,10 +297,7 @@ def test_the_tables_that_migrations_make_are_those_that_are_read(
     made: dict[str, list[str]] = {}
     for table, column in found:
         made.setdefault(str(table), []).append(str(column))
-    assert made == {
-        table.name: [column.name for column in table.columns]
-        for table in sqlalchemy_tables.metadata.tables.values()
-    }
+    assert made == {table.name: list(table.columns) for table in TABLES.values()}
 
 
 @pytest.mark.parametrize("url", ["", "duckdb", "sqlite:///x.db", "oracle://x", "mssql+nothing://x"])
@@ -411,12 +408,11 @@ def test_an_earlier_schema_is_upgraded_and_keeps_its_rows(
         monkeypatch.setattr(duckdb_module, "_migrations", lambda: migrations[:1])
         assert database.install() == 1
         monkeypatch.undo()
-        with database._engine.begin() as connection:  # type: ignore[attr-defined]
-            connection.exec_driver_sql(
-                "INSERT INTO sqlkmeans.model_feature "
-                "(run_id, position, feature, transform, weight, center, scale) "
-                "VALUES (7, 1, 'x', 'log1p', 2, 3, 4)"
-            )
+        database._native.execute(  # type: ignore[attr-defined]
+            "INSERT INTO sqlkmeans.model_feature "
+            "(run_id, position, feature, transform, weight, center, scale) "
+            "VALUES (7, 1, 'x', 'log1p', 2, 3, 4)"
+        )
         assert database.install() == migrations[-1][0] > 1
         (row,) = database.catalog.result("model_feature", 7)
         assert (row["feature"], row["transform"], row["scale"]) == ("x", "log1p", 4)

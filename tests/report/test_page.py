@@ -24,8 +24,8 @@ def look_up(connection: duckdb.DuckDBPyConnection, source: str) -> object:
     """The value of ``table.column key …`` by a query on the table."""
     column, *key = source.split(" ")
     table, name = column.split(".")
-    keys = tables.metadata.tables[f"sqlkmeans.{table}"].primary_key.columns
-    where = " AND ".join(f'"{k.name}" = ?' for k in keys)
+    keys = tables.TABLES[table].key
+    where = " AND ".join(f'"{k}" = ?' for k in keys)
     assert len(key) == len(keys)
     row = connection.execute(
         f'SELECT "{name}" FROM sqlkmeans.{table} WHERE {where}', key

@@ -1,0 +1,59 @@
+"""Small statements on DuckDB's own connection."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import duckdb
+
+from sqlkmeans.database.catalog import Catalog
+from sqlkmeans.database.tables import SCHEMA, Table
+from sqlkmeans.sqltext import quote
+
+
+class DuckDBCatalog(Catalog):
+    """Reads on the one connection, in whatever transaction it is in."""
+
+    def __init__(self, native: duckdb.DuckDBPyConnection) -> None:
+        self._native = native
+
+    def select(self, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        rows: list[tuple[Any, ...]] = self._native.execute(query, list(parameters)).fetchall()
+        return rows
+
+
+@contextmanager
+def transaction(native: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """All that is done inside, or after an error nothing of it."""
+    native.execute("BEGIN TRANSACTION")
+    try:
+        yield
+        native.execute("COMMIT")
+    except BaseException:
+        # A commit that fails has undone all itself.
+        with suppress(duckdb.Error):
+            native.execute("ROLLBACK")
+        raise
+
+
+def insert(native: duckdb.DuckDBPyConnection, table: Table, row: Mapping[str, Any]) -> None:
+    """Insert one row of a table of schema ``sqlkmeans``."""
+    columns, marks = ", ".join(map(quote, row)), ", ".join("?" * len(row))
+    native.execute(
+        f"INSERT INTO {SCHEMA}.{table.name} ({columns}) VALUES ({marks})", list(row.values())
+    )
+
+
+def update(
+    native: duckdb.DuckDBPyConnection, table: Table, values: Mapping[str, Any],
+    **where: Any,
+) -> None:  # fmt: skip
+    """Set columns of the rows whose columns are as ``where`` says."""
+    columns = ", ".join(f"{quote(column)} = ?" for column in values)
+    same = " AND ".join(f"{quote(column)} = ?" for column in where)
+    native.execute(
+        f"UPDATE {SCHEMA}.{table.name} SET {columns} WHERE {same}",
+        [*values.values(), *where.values()],
+    )
