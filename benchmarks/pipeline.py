@@ -39,6 +39,11 @@ from pathlib import Path
 FEATURES = ["income", "age", "orders", "tenure", "visits", "basket", "returns", "discount"]
 K = 5
 CONTENDERS = ("sqlkmeans", "pandas", "expert")
+#: What they do; a file of its own, so that they load nothing that is needed only here.
+PROGRAMS = Path(__file__).with_name("pipeline_programs.py")
+#: The small table takes the large one's way, which does not load scikit-learn: the libraries
+#: loaded in both must be the same for the difference to be the rows.
+SMALL_ROWS, SMALL_SAMPLE = 1000, 500
 
 
 def make(path: Path, rows: int, n_features: int) -> None:
@@ -74,57 +79,7 @@ def make(path: Path, rows: int, n_features: int) -> None:
         f'[database]\nurl = "duckdb:///{path.as_posix()}"\n\n[segmentation.customers]\n'
         f'source = "dbo.customer"\nkey = "customer_id"\nfeatures = {json.dumps(features)}\n'
         f'k = {K}\ntarget = "dbo.customer_segment"\n'
-    )
-
-
-class _NoPandas:
-    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
-        if name == "pandas":
-            raise ModuleNotFoundError(name)
-
-
-def contend_sqlkmeans(path: Path) -> None:
-    # DuckDB and scikit-learn load pandas wherever it is installed. The default install of
-    # sqlkmeans has none; only the peer beside it here needs it.
-    sys.meta_path.insert(0, _NoPandas())
-    if os.environ.get("BENCHMARK_SMALL"):
-        # The small table takes the large one's way, which does not load scikit-learn: the
-        # libraries loaded in both must be the same for the difference to be the rows.
-        from sqlkmeans.clustering import kmeans
-
-        kmeans.fit_kmeans.__kwdefaults__["sample_rows"] = 500
-    from sqlkmeans.cli import main
-
-    sys.argv = ["sqlkmeans", "run", str(path.with_suffix(".toml")), "--json", "--quiet"]
-    main()
-
-
-def contend_pandas(path: Path) -> None:
-    import pandas as pd
-    from sklearn.cluster import KMeans
-    from sklearn.preprocessing import StandardScaler
-    from sqlalchemy import create_engine
-
-    engine = create_engine(f"duckdb:///{path}")
-    frame = pd.read_sql("SELECT * FROM dbo.customer", engine)
-    scaled = StandardScaler().fit_transform(frame.drop(columns="customer_id"))
-    frame["segment_id"] = KMeans(K, n_init=10, random_state=0).fit_predict(scaled)
-    frame[["customer_id", "segment_id"]].to_sql(
-        "customer_segment", engine, schema="dbo", if_exists="replace", index=False
-    )
-
-
-def contend_expert(path: Path) -> None:
-    import duckdb
-    from sklearn.cluster import KMeans
-    from sklearn.preprocessing import StandardScaler
-
-    connection = duckdb.connect(str(path))
-    frame = connection.execute("SELECT * FROM dbo.customer").df()
-    scaled = StandardScaler().fit_transform(frame.drop(columns="customer_id"))
-    frame["segment_id"] = KMeans(K, n_init=10, random_state=0).fit_predict(scaled)
-    connection.execute(
-        "CREATE TABLE dbo.customer_segment AS SELECT customer_id, segment_id FROM frame"
+        + (f"sample_rows = {SMALL_SAMPLE}\n" if rows == SMALL_ROWS else "")
     )
 
 
@@ -175,10 +130,9 @@ def measure(name: str, source: Path, scratch: Path) -> dict[str, float]:
     )
     # What pip installs is compiled to bytecode. A checkout is by its first run, if Python may.
     environment = {n: v for n, v in os.environ.items() if n != "PYTHONDONTWRITEBYTECODE"}
-    environment["BENCHMARK_SMALL"] = "1" if source.stem == "small" else ""
     started = time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, __file__, "--contender", name, "--database", str(path)],
+        [sys.executable, str(PROGRAMS), name, str(path)],
         stdout=subprocess.DEVNULL, cwd=scratch, env=environment,
     )  # fmt: skip
     _, status, usage = os.wait4(process.pid, 0)
@@ -200,7 +154,7 @@ def table(rows: int, n_features: int, repeats: int, contenders: Sequence[str]) -
         scratch.mkdir()
         large, small = home / "large.duckdb", home / "small.duckdb"
         in_a_process("make", path_text(large), str(rows), str(n_features))
-        in_a_process("make", path_text(small), "1000", str(n_features))
+        in_a_process("make", path_text(small), str(SMALL_ROWS), str(n_features))
         idle = {name: measure(name, small, scratch)["peak"] for name in contenders}
         runs: dict[str, list[dict[str, float]]] = {name: [] for name in contenders}
         for turn in range(repeats):
@@ -260,12 +214,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--leave-out", choices=CONTENDERS[1:], help="one that takes too long")
     parser.add_argument("--results", default="pipeline.md", help="the table's file in results/")
-    parser.add_argument("--contender", choices=CONTENDERS, help=argparse.SUPPRESS)
-    parser.add_argument("--database", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.contender:
-        globals()[f"contend_{arguments.contender}"](arguments.database)
-        return
     contenders = [name for name in CONTENDERS if name != arguments.leave_out]
     text = table(arguments.rows, arguments.features, arguments.repeats, contenders)
     results = Path(__file__).parent / "results" / arguments.results

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from sqlkmeans.clustering.chunks import CHUNK
 from sqlkmeans.engines.storage import Batches
@@ -70,6 +69,8 @@ class KeyCollector:
             return None
         order = None
         if sort:
+            import pyarrow.compute as pc
+
             by = [(name, "ascending") for name in self.keys.column_names]
             order = pc.sort_indices(self.keys, sort_keys=by)
             self.keys = self.keys.take(order)
@@ -77,6 +78,8 @@ class KeyCollector:
         return None if order is None else order.to_numpy().astype(np.int64)
 
     def _refuse_repeats(self) -> None:
+        import pyarrow.compute as pc
+
         repeats, example = 0, ""
         last: pa.RecordBatch | None = None
         for batch in self.keys.to_batches(max_chunksize=CHUNK):
@@ -107,6 +110,8 @@ def _joined(first: pa.RecordBatch, second: pa.RecordBatch) -> pa.RecordBatch:
 
 def _equals_the_one_before(keys: pa.RecordBatch) -> pa.Array:
     """Whether each row's key, from the second on, is that of the row before."""
+    import pyarrow.compute as pc
+
     same: pa.Array | None = None
     for column in keys.columns:
         equal = pc.equal(column.slice(1), column.slice(0, len(column) - 1))
@@ -116,6 +121,12 @@ def _equals_the_one_before(keys: pa.RecordBatch) -> pa.Array:
 
 def _strictly_increasing(keys: pa.RecordBatch) -> bool:
     """Whether each row's key is greater than the one before, the first column counting most."""
+    if keys.num_columns == 1 and pa.types.is_integer(keys.schema.types[0]):
+        # As most keys are. Arrow's functions for the others take a while to load.
+        values = keys.column(0).to_numpy(zero_copy_only=False)
+        return bool((values[:-1] < values[1:]).all())
+    import pyarrow.compute as pc
+
     greater: pa.Array | None = None
     for column in reversed(keys.columns):
         before, after = column.slice(0, len(column) - 1), column.slice(1)
@@ -158,4 +169,4 @@ def _texts(column: pa.ChunkedArray) -> list[str]:
         return ["0x" + value.hex() for value in column.to_pylist()]
     if pa.types.is_date(column.type) or pa.types.is_string(column.type):
         return [str(value) for value in column.to_pylist()]
-    return [str(value) for value in pc.cast(column, pa.string()).to_pylist()]
+    return [str(value) for value in column.cast(pa.string()).to_pylist()]

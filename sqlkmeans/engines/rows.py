@@ -10,7 +10,6 @@ from itertools import chain
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from sqlkmeans.background import one_thread
 from sqlkmeans.clustering.chunks import CHUNK, Empty, chunks, empty_columns
@@ -135,7 +134,7 @@ def _bytes_a_row(batch: Batch, *, in_order: bool) -> int:
     """What a row takes until it is published, judged by some."""
     columns = batch.features.columns
     # A category has its code, and a column for each level.
-    levels = [min(MOST_LEVELS, pc.count_distinct(column).as_py())
+    levels = [min(MOST_LEVELS, len(column.unique()))
               for column in columns if not pa.types.is_floating(column.type)]  # fmt: skip
     values = 8 * (len(columns) + sum(levels))
     keys = -(-batch.keys.nbytes // batch.keys.num_rows)
@@ -165,7 +164,7 @@ def _fill(rows: Matrix, batch: Batch, codes: dict[str, dict[str, int]]) -> None:
 
 
 def _numbers(column: pa.Array) -> Vector:
-    values = column if column.null_count == 0 else pc.fill_null(column, np.nan)
+    values = column if column.null_count == 0 else column.fill_null(np.nan)
     return np.asarray(values.to_numpy(zero_copy_only=False))
 
 

@@ -28,6 +28,8 @@ from sqlkmeans.memory import free_memory, in_words
 ROWS_SHARE, DATABASE_SHARE = 0.25, 0.375
 # Of what is free, the same two where no memory_limit is given.
 FREE_ROWS_SHARE, FREE_DATABASE_SHARE = 0.5, 0.25
+#: Bytes of rows that nobody has to make room for.
+LITTLE = 64 * 2**20
 
 
 class Storage:
@@ -83,7 +85,8 @@ class Storage:
             If it has to be files, and the disk has no room for them.
         """
         self.spilled_bytes = 0
-        if needed <= self._room:
+        # To ask what is free takes a library; the others take more than a little already.
+        if (needed <= LITTLE and self._limit is None) or needed <= self._room:
             return
         free = shutil.disk_usage(self.folder).free
         if needed > free:

@@ -801,6 +801,29 @@ def test_help_in_a_process_of_its_own_loads_nothing_heavy() -> None:
     assert "demo" in done.stdout
 
 
+def test_a_run_on_duckdb_loads_no_library_that_only_others_need(tmp_path: Path) -> None:
+    with duckdb.connect(tmp_path / "shop.duckdb") as connection:
+        connection.execute(
+            "CREATE TABLE customer AS SELECT i AS id, i % 7 AS x FROM range(900) t(i)"
+        )
+    (tmp_path / "shop.toml").write_text(
+        '[database]\nurl = "duckdb:///shop.duckdb"\n\n[segmentation.customers]\n'
+        'source = "customer"\nkey = "id"\nfeatures = ["x"]\nk = 3\ntarget = "segment"\n'
+        "sample_rows = 500\n"
+    )
+    code = (
+        "import sys\n"
+        "from sqlkmeans.cli.app import run_command\n"
+        "assert run_command(['run', 'shop.toml', '--quiet']) == 0\n"
+        "others = {'sklearn', 'scipy', 'matplotlib', 'sqlalchemy', 'pyodbc', 'mssql_python'}\n"
+        "print(sorted(others & set(sys.modules)), file=sys.stderr)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert (done.returncode, done.stderr) == (0, "[]\n")
+
+
 def test_python_m_sqlkmeans_is_the_command(tmp_path: Path) -> None:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

@@ -10,6 +10,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from sqlkmeans import pipeline
 from sqlkmeans.database import Database, open_database
 from sqlkmeans.database import duckdb as duckdb_module
 from sqlkmeans.database.tables import TABLES
@@ -207,8 +208,72 @@ def test_a_first_load_that_fails_leaves_no_table(
 
 
 def test_a_table_that_a_killed_first_load_left_is_replaced(path: Path, database: Database) -> None:
-    rows(path, 'CREATE TABLE "sqlkmeans loading segment" (something_else integer)')
+    for suffix in ("", "_history"):
+        rows(path, f'CREATE TABLE "sqlkmeans loading segment{suffix}" (something_else integer)')
     with database:
+        assert run(segmentation(), database).arrived == 6
+    assert tables_of_labels(path) == [("segment",), ("segment_history",), ("segment_named",)]
+
+
+def test_a_first_load_is_written_while_rows_are_described_and_not_seen_before(
+    path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[list[tuple[object, ...]]] = []
+
+    def describe(*arguments: object, **options: object) -> object:
+        load = database._load  # type: ignore[attr-defined]
+        assert load.written.result(timeout=60) == 6
+        with database._native.cursor() as reader:  # type: ignore[attr-defined]
+            named = "SELECT table_name FROM duckdb_tables() WHERE contains(table_name, 'segment')"
+            seen.append(reader.execute(f"{named} AND schema_name = 'main' ORDER BY ALL").fetchall())
+        return real(*arguments, **options)
+
+    real = pipeline.describe
+    monkeypatch.setattr(pipeline, "describe", describe)
+    with database:
+        done = run(segmentation(), database)
+        moment = database.catalog.run(done.run_id)
+    assert seen == [[("sqlkmeans loading segment",), ("sqlkmeans loading segment_history",)]]
+    assert tables_of_labels(path) == [("segment",), ("segment_history",), ("segment_named",)]
+    assert moment is not None
+    published = (moment["published_at"], done.run_id)
+    assert set(rows(path, "SELECT assigned_at, run_id FROM segment")) == {published}
+    assert set(rows(path, "SELECT valid_from, run_id FROM segment_history")) == {published}
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, DataError("what is described is wrong")])
+def test_a_first_load_is_dropped_when_what_is_done_meanwhile_fails(
+    error: BaseException, path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def describe(*_: object, **__: object) -> object:
+        raise error
+
+    with database:
+        with monkeypatch.context() as patch:
+            patch.setattr(pipeline, "describe", describe)
+            with pytest.raises((KeyboardInterrupt, DataError)):
+                run(segmentation(), database)
+        assert [row["status"] for row in database.catalog.runs()] == ["failed"]
+        left = database._native.execute(  # type: ignore[attr-defined]
+            "SELECT table_name FROM duckdb_tables() WHERE contains(table_name, 'segment') "
+            "AND schema_name = 'main'"
+        ).fetchall()
+        assert left == []
+        assert run(segmentation(), database).arrived == 6
+
+
+def test_a_first_load_that_fails_fails_the_run(
+    path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failed(*_: object) -> int:
+        raise DatabaseError("the disk is full")
+
+    with database:
+        with monkeypatch.context() as patch:
+            patch.setattr(duckdb_module.LabelTables, "write_aside", failed)
+            with pytest.raises(DatabaseError, match="the disk is full"):
+                run(segmentation(), database)
+        assert [row["status"] for row in database.catalog.runs()] == ["failed"]
         assert run(segmentation(), database).arrived == 6
     assert tables_of_labels(path) == [("segment",), ("segment_history",), ("segment_named",)]
 
