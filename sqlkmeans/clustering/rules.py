@@ -169,9 +169,9 @@ def _count(
             for position, bound, above in rule:
                 column = columns[position]
                 meets &= column > bound if above else column <= bound
-            counts.append(
-                (int(np.count_nonzero(meets)), int(np.count_nonzero(own[meets] == cluster)))
-            )
+            meeting = int(np.count_nonzero(meets))
+            meets &= own == cluster
+            counts.append((meeting, int(np.count_nonzero(meets))))
         return counts
 
     counts = map_chunks(len(labels), count)

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sqlkmeans.clustering.assignment import Assignment
-from sqlkmeans.clustering.chunks import map_chunks
+from sqlkmeans.clustering.chunks import CHUNK, map_chunks
 
 Rows = npt.NDArray[np.int64]
 Vector = npt.NDArray[np.float64]
@@ -32,18 +32,25 @@ def typical_rows(assignment: Assignment, k: int, count: int = COUNT) -> list[npt
     """
     labels, distances = assignment.labels, assignment.squared_distances
 
-    def nearest(start: int, stop: int) -> list[tuple[Rows, Vector]]:
+    def nearest(rows: Rows) -> list[tuple[Rows, Vector]]:
         # Rows of a segment side by side; a stable sort of 16-bit integers is a radix sort.
-        order = np.argsort(labels[start:stop].astype(np.uint16), kind="stable")
-        sizes = np.bincount(labels[start:stop], minlength=k)
-        found = []
-        for end, size in zip(np.cumsum(sizes), sizes):
-            rows = start + order[end - size : end]
-            found.append(_first(rows, distances[rows], count))
-        return found
+        rows = rows[np.argsort(labels[rows].astype(np.uint16), kind="stable")]
+        ends = np.cumsum(np.bincount(labels[rows], minlength=k))
+        parts = (rows[start:end] for start, end in zip([0, *ends], ends))
+        return [_first(part, distances[part], count) for part in parts]
+
+    # Some rows show how near the others have to be to count at all.
+    bounds = np.full(k, np.inf)
+    for segment, (_, near) in enumerate(nearest(np.arange(min(len(labels), CHUNK)))):
+        if len(near) == count:
+            bounds[segment] = near[-1]
+
+    def look(start: int, stop: int) -> list[tuple[Rows, Vector]]:
+        near = distances[start:stop] <= bounds[labels[start:stop]]
+        return nearest(start + np.flatnonzero(near))
 
     found = []
-    for of_segment in zip(*map_chunks(len(labels), nearest)):
+    for of_segment in zip(*map_chunks(len(labels), look)):
         rows, near = (np.concatenate(part) for part in zip(*of_segment))
         found.append(_first(rows, near, count)[0])
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib import resources
@@ -82,6 +82,7 @@ class DuckDBDatabase(Database):
         self._staged_rows = 0
         self._staged_labels: pa.Table | None = None
         self._load: _Load | None = None
+        self._limit: int | None = None
 
     def close(self) -> None:
         self._native.close()
@@ -140,11 +141,20 @@ class DuckDBDatabase(Database):
             Finding("schema sqlkmeans", None if version == 0 else version == newest, schema),
         ]
 
+    def limited_memory(self, limit: int) -> AbstractContextManager[None]:
+        return self._limited(limit)
+
     @contextmanager
-    def limited_memory(self, limit: int) -> Iterator[None]:
+    def _limited(self, limit: int = duckdb_settings.PASSING_BYTES) -> Iterator[None]:
         # By another connection to the same database: a query's result may be open on this one.
-        with self._native.cursor() as other, duckdb_settings.limited(other, limit):
-            yield
+        with self._native.cursor() as other:
+            before, self._limit = self._limit, min(limit, self._limit or limit)
+            duckdb_settings.limit_to(other, self._limit)
+            try:
+                yield
+            finally:
+                self._limit = before
+                duckdb_settings.limit_to(other, before)
 
     def release_memory(self) -> None:
         duckdb_settings.release(self._native)
@@ -214,7 +224,10 @@ class DuckDBDatabase(Database):
         if segmentation.sample_weight is not None:
             values.append(f"CAST({quote(segmentation.sample_weight)} AS double)")
         order = f" ORDER BY {keys}" if in_order else ""
-        with transaction(self._native):
+        with ExitStack() as stack:
+            if not in_order and self._is_table(segmentation.source):
+                stack.enter_context(self._limited())
+            stack.enter_context(transaction(self._native))
             try:
                 counted = self._native.execute(
                     f"SELECT COUNT(*) FROM {relation}", parameters
@@ -227,6 +240,17 @@ class DuckDBDatabase(Database):
             batches = self._batches(reader, len(segmentation.key), len(features))
             # Sorting here would hold every column once more; the reader sorts where it can.
             yield Source(counted[0] if counted else 0, batches, in_key_order=in_order)
+
+    def _is_table(self, source: str) -> bool:
+        """Whether a source is read as it lies, and nothing has to be computed for it."""
+        name = parse_source(source).name
+        return name is not None and bool(
+            self._native.execute(
+                "SELECT 1 FROM duckdb_tables() "
+                "WHERE lower(schema_name) = lower(?) AND lower(table_name) = lower(?)",
+                _schema_and_table(name),
+            ).fetchall()
+        )
 
     def _feature_values(self, segmentation: Segmentation, features: Sequence[str]) -> list[str]:
         """How a query reads each feature, as :class:`Batch` says."""
@@ -401,7 +425,12 @@ class DuckDBDatabase(Database):
         with self._native.cursor() as native, one_thread() as thread:
             self._show_staged(native, segmentation, run_id)
             labels = self._labels(segmentation, native)
-            written = thread.submit(labels.write_aside, run_id, segment_ids, now)
+
+            def write() -> int:
+                with self._limited():
+                    return labels.write_aside(run_id, segment_ids, now)
+
+            written = thread.submit(write)
             self._load = _Load(written, now)
             try:
                 yield

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -18,22 +17,23 @@ INDEX_BYTES = 64
 #: Memory that one of DuckDB's threads needs to work in.
 THREAD_BYTES = 128 * 2**20
 LEAST_BYTES = 16 * 2**20
+#: What DuckDB gets while rows only pass through it: from a table, or into one. With more it would
+#: keep blocks that nobody asks for again, and memory that is touched first costs time as well.
+PASSING_BYTES = 2 * THREAD_BYTES
 
 
-@contextmanager
-def limited(connection: duckdb.DuckDBPyConnection, limit: int) -> Iterator[None]:
-    """Let DuckDB take at most so many bytes meanwhile; nobody else sets these settings here."""
-    threads = int(_value(connection, "threads"))
+def limit_to(connection: duckdb.DuckDBPyConnection, limit: int | None) -> None:
+    """Let DuckDB take at most so many bytes from now on; None: as much as it does by itself."""
+    connection.execute("RESET GLOBAL memory_limit")
+    connection.execute("RESET GLOBAL threads")
+    if limit is None:
+        return
     if limit < parse_bytes(_value(connection, "memory_limit")):
         # A database in memory can hold more than that already.
         with suppress(duckdb.OutOfMemoryException):
             connection.execute(f"SET GLOBAL memory_limit = '{int(limit)}B'")
+    threads = int(_value(connection, "threads"))
     connection.execute(f"SET GLOBAL threads = {max(1, min(threads, limit // THREAD_BYTES))}")
-    try:
-        yield
-    finally:
-        connection.execute("RESET GLOBAL memory_limit")
-        connection.execute("RESET GLOBAL threads")
 
 
 def spill_apart(connection: duckdb.DuckDBPyConnection) -> None:

@@ -17,6 +17,7 @@ from shops import make_shop
 
 from sqlkmeans import pipeline
 from sqlkmeans.database import Database, open_database
+from sqlkmeans.database.duckdb_statements import DuckDBCatalog
 from sqlkmeans.database.tables import RESULT_TABLES
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DataError, DefinitionError
@@ -114,9 +115,9 @@ def shop() -> pa.Table:
 @pytest.fixture
 def listened(shop: pa.Table) -> Iterator[tuple[Database, Listener]]:
     with open_database("duckdb:///:memory:", create=True) as database:
-        # Before SQLAlchemy takes the connection, so that it is listened to as well.
         listener = Listener(database._native)  # type: ignore[attr-defined]
         database._native = listener  # type: ignore[attr-defined]
+        database.catalog = DuckDBCatalog(listener)  # type: ignore[arg-type]
         database.create_table("dbo.shop", shop, "customer_id")
         database.install()
         listener.heard.clear()

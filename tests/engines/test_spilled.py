@@ -59,6 +59,7 @@ def spill(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Spill:
     def spill() -> None:
         monkeypatch.setattr(storage, "FREE_ROWS_SHARE", 0.0)
         monkeypatch.setattr(storage, "ROWS_SHARE", 0.0)
+        monkeypatch.setattr(storage, "LITTLE", 0)
         monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
     # Several of each, in memory too: sums are added chunk by chunk.
