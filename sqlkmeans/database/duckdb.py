@@ -42,6 +42,9 @@ from sqlkmeans.sqltext import Name, parse_name, parse_source, quote, quote_name
 #: Rows of one of DuckDB's row groups. A batch of just so many is written as it comes; others are
 #: first put together and taken apart, at twice the time for the whole insert.
 BATCH_ROWS = 122_880
+#: Rows that are read at a time. The buffers of twice as many are so large that the system takes
+#: them back after each batch, and clears them for the next.
+READ_ROWS = 61_440
 
 _NUMBERS = {
     "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER",
@@ -234,7 +237,7 @@ class DuckDBDatabase(Database):
                 ).fetchone()
                 reader = self._native.execute(
                     f"SELECT {keys}, {', '.join(values)} FROM {relation}{order}", parameters
-                ).to_arrow_reader(BATCH_ROWS)
+                ).to_arrow_reader(READ_ROWS)
             except duckdb.Error as error:
                 raise DataError(f"source: {_first_line(error)}") from None
             batches = self._batches(reader, len(segmentation.key), len(features))

@@ -65,6 +65,7 @@ def spill(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Spill:
     # Several of each, in memory too: sums are added chunk by chunk.
     monkeypatch.setattr(chunks, "CHUNK", 1_000)
     monkeypatch.setattr("sqlkmeans.database.duckdb.BATCH_ROWS", 700)
+    monkeypatch.setattr("sqlkmeans.database.duckdb.READ_ROWS", 700)
     return spill
 
 
