@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.cluster import KMeans
 
-from sqlkmeans.clustering import kernel_numpy, threads
+from sqlkmeans.clustering import kernel, kernel_numpy, threads
 from sqlkmeans.clustering.assignment import assign, squared_distances
 from sqlkmeans.clustering.lloyd import lloyd
 from sqlkmeans.clustering.members import Members
@@ -93,6 +93,7 @@ def test_settled_centroids_make_a_pass_look_at_few_rows(monkeypatch: pytest.Monk
         return nearest(columns, *rest)
 
     monkeypatch.setattr(kernel_numpy, "_nearest", counted)
+    monkeypatch.setattr(kernel, "forced", False)  # another test may have loaded numba
     monkeypatch.setattr(threads, "cores", lambda: 1)
     matrix = np.random.default_rng(0).normal(size=(50_000, 3))
     start = lloyd(matrix[:5_000], matrix[:5], max_iter=300, threshold=1e-6).centroids
