@@ -426,6 +426,7 @@ class DuckDBDatabase(Database):
             return
         now = self._publication_time(segmentation.name)
         with self._native.cursor() as native, one_thread() as thread:
+            duckdb_settings.settle(native)
             self._show_staged(native, segmentation, run_id)
             labels = self._labels(segmentation, native)
 
@@ -643,10 +644,7 @@ def _connect(path: str, *, create: bool, read_only: bool) -> duckdb.DuckDBPyConn
         raise DatabaseError(f"{path}: there is no such database file")
     try:
         connection = duckdb.connect(path, read_only=read_only and path != ":memory:")
-        # It would go to standard output, where results are.
-        connection.execute("SET enable_progress_bar = false")
-        # A table that is not there is not to be looked for among the variables of Python.
-        connection.execute("SET python_enable_replacements = false")
+        duckdb_settings.settle(connection)
         if path == ":memory:":
             duckdb_settings.spill_apart(connection)
         return connection

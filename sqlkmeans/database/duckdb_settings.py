@@ -22,6 +22,14 @@ LEAST_BYTES = 16 * 2**20
 PASSING_BYTES = 2 * THREAD_BYTES
 
 
+def settle(connection: duckdb.DuckDBPyConnection) -> None:
+    """Make a new connection quiet and exact; each has settings of its own for that."""
+    # It would go to standard output, where results are.
+    connection.execute("SET enable_progress_bar = false")
+    # A table that is not there is not to be looked for among the variables of Python.
+    connection.execute("SET python_enable_replacements = false")
+
+
 def limit_to(connection: duckdb.DuckDBPyConnection, limit: int | None) -> None:
     """Let DuckDB take at most so many bytes from now on; None: as much as it does by itself."""
     connection.execute("RESET GLOBAL memory_limit")
