@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,6 +43,7 @@ from sqlkmeans.database.sqlserver_changes import (
 from sqlkmeans.database.sqlserver_connection import Connector, Session
 from sqlkmeans.database.sqlserver_doctor import IS_OWNER, examine
 from sqlkmeans.database.sqlserver_errors import is_transient, read_problem, statement_error
+from sqlkmeans.database.sqlserver_ranges import begin_together
 from sqlkmeans.database.sqlserver_reading import (
     describe,
     read_batches,
@@ -244,16 +245,29 @@ class SQLServerDatabase(Database):
         types = segmentation.feature_types
         values = [(columns[name], types.get(name, "number")) for name in features]
         weight = columns[segmentation.sample_weight] if segmentation.sample_weight else None
-        query = read_query(
-            segmentation.source, keys, values, weight, one_customer=customer is not None
-        )
-        snapshot = self._snapshot_allowed()
+
+        def read(
+            session: Session, condition: str | None, parameters: Sequence[str | int]
+        ) -> Generator[Batch, None, None]:
+            query = read_query(segmentation.source, keys, values, weight, condition=condition)
+            return self._batches(session, query, keys, values, weight, parameters)
+
+        snapshot, together = self._snapshot_allowed(), None
+        if snapshot and customer is None:
+            together = begin_together(self._connector, segmentation.source, keys[0])
+        if together is not None:
+            with closing(together), closing(together.batches(read)) as batches:
+                yield Source(together.row_count, batches, in_key_order=True)
+            return
         session, rows = self._connector.repeating(
             lambda: self._begin_reading(segmentation.source, snapshot)
         )
         try:
-            batches = self._batches(session, query, keys, values, weight, customer or ())
-            yield Source(1 if customer else rows, batches, in_key_order=True)
+            if customer is None:
+                yield Source(rows, read(session, None, ()), in_key_order=True)
+            else:
+                same = same_customer("source", keys)
+                yield Source(1, read(session, same, customer), in_key_order=True)
         finally:
             session.close()
 
@@ -299,8 +313,8 @@ class SQLServerDatabase(Database):
         keys: Sequence[SqlColumn],
         features: Sequence[tuple[SqlColumn, str]],
         weight: SqlColumn | None,
-        parameters: Sequence[str],
-    ) -> Iterator[Batch]:
+        parameters: Sequence[str | int],
+    ) -> Generator[Batch, None, None]:
         try:
             yield from read_batches(session, query, keys, features, weight, parameters)
         except (*self._connector.errors, pa.ArrowException) as error:

@@ -37,6 +37,8 @@ from sqlkmeans.errors import DefinitionError
 
 PASSWORD_VARIABLE = "SQLKMEANS_PASSWORD"
 CONNECT_TIMEOUT = 15
+#: As many as read_connections may ask for.
+MOST_READ_CONNECTIONS = 16
 
 _DRIVERS = ("mssqlpython", "pyodbc")
 _REGISTERED_DRIVER = re.compile(r"^ODBC Driver (\d+) for SQL Server$")
@@ -62,6 +64,8 @@ class Connector:
         For metadata and small reads, each a transaction of its own.
     options : dict of str to str
         The URL's options by their names in small letters, defaults included.
+    read_connections : int
+        How many may read a large table together.
 
     Raises
     ------
@@ -74,7 +78,8 @@ class Connector:
     def __init__(self, url: URL) -> None:
         self.driver = _driver(url)
         self.safe_url = _safe(url)
-        url, self._timeout = _take_timeout(url)
+        url, self._timeout = _take_number(url, "connect_timeout", CONNECT_TIMEOUT, 3600, " seconds")
+        url, self.read_connections = _take_number(url, "read_connections", 1, MOST_READ_CONNECTIONS)
         self._password = url.password
         url = _with_password(_with_defaults(url, self.driver))
         self._password = url.password
@@ -304,13 +309,14 @@ def _option(url: URL, name: str) -> str | None:
     return None
 
 
-def _take_timeout(url: URL) -> tuple[URL, int]:
-    given = _option(url, "connect_timeout")
+def _take_number(url: URL, name: str, default: int, most: int, unit: str = "") -> tuple[URL, int]:
+    """An option that is ours and no driver's, and the URL without it."""
+    given = _option(url, name)
     if given is None:
-        return url, CONNECT_TIMEOUT
-    if not given.isdigit() or not 1 <= int(given) <= 3600:
-        raise DefinitionError(f"connect_timeout={given} in the URL; allowed: 1 to 3600 seconds")
-    names = [key for key in url.query if key.lower() == "connect_timeout"]
+        return url, default
+    if not given.isdecimal() or not 1 <= int(given) <= most:
+        raise DefinitionError(f"{name}={given} in the URL; allowed: 1 to {most}{unit}")
+    names = [key for key in url.query if key.lower() == name]
     return url.difference_update_query(names), int(given)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -65,19 +65,19 @@ def read_query(
     features: Sequence[tuple[SqlColumn, str]],
     weight: SqlColumn | None = None,
     *,
-    one_customer: bool = False,
+    condition: str | None = None,
 ) -> str:
     """The SELECT that reads keys, features (each with its type) and a weight in key order.
 
-    Of all customers, or of one, whose key is then the parameters.
+    Of all customers, or of those for whom a condition on ``source`` holds.
     """
     columns = ", ".join(
         [key.read_expression for key in keys]
         + [column.as_feature(feature_type) for column, feature_type in features]
         + ([] if weight is None else [weight.as_feature()])
     )
-    condition = f" WHERE {same_customer('source', keys)}" if one_customer else ""
-    return f"SELECT {columns} FROM {relation(source)}{condition} ORDER BY {key_order(keys)}"
+    where = "" if condition is None else f" WHERE {condition}"
+    return f"SELECT {columns} FROM {relation(source)}{where} ORDER BY {key_order(keys)}"
 
 
 def key_order(keys: Sequence[SqlColumn]) -> str:
@@ -93,7 +93,7 @@ def read_batches(
     features: Sequence[tuple[SqlColumn, str]],
     weight: SqlColumn | None = None,
     parameters: Sequence[Any] = (),
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Rows of :func:`read_query` in its order, as the driver gives them fastest."""
     cursor = session.native.cursor()
     try:

@@ -72,7 +72,7 @@ def connect(url: URL) -> Any:
         password = (url.password or os.environ.get("SQLKMEANS_PASSWORD", "")).replace("}", "}}")
         text += f";UID={url.username};PWD={{{password}}}"
     for key, value in options.items():
-        if key.lower() not in ("driver", "encrypt", "connect_timeout"):
+        if key.lower() not in ("driver", "encrypt", "connect_timeout", "read_connections"):
             text += f";{key}={value}"
     return mssql_python.connect(text, autocommit=True, timeout=15)
 

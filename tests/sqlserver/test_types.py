@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from sqlkmeans.clustering import categories
-from sqlkmeans.database.sqlserver_reading import read_query
+from sqlkmeans.database.sqlserver_reading import read_query, same_customer
 from sqlkmeans.database.sqlserver_types import (
     MAX_LEVEL_LENGTH,
     SqlColumn,
@@ -99,11 +99,12 @@ def test_a_key_that_people_write_is_read_whatever_the_language_of_the_session(
 
 
 def test_one_customer_is_read_by_parameters() -> None:
+    keys = [column("bigint"), column("date")]
     query = read_query(
         "dbo.customer",
-        [column("bigint"), column("date")],
+        keys,
         [(column("float"), "number")],
-        one_customer=True,
+        condition=same_customer("source", keys),
     )
     assert query == (
         "SELECT [a]]b], [a]]b], CAST([a]]b] AS float) AS [a]]b] FROM [dbo].[customer] AS source "

@@ -125,6 +125,22 @@ def test_the_connect_timeout_is_an_option_of_the_url() -> None:
         Connector(make_url(f"mssql+mssqlpython://{SERVER}?connect_timeout=soon"))
 
 
+@pytest.mark.parametrize("driver", BOTH_DRIVERS)
+def test_how_many_connections_read_is_an_option_of_the_url(driver: str) -> None:
+    url = f"mssql+{driver}://{SERVER}"
+    connector = Connector(make_url(f"{url}?Read_Connections=16"))
+    assert connector.read_connections == 16
+    assert "read_connections" not in connector._connection_string.lower()
+    assert "read_connections" not in connector.options
+    assert Connector(make_url(url)).read_connections == 1
+
+
+@pytest.mark.parametrize("given", ["0", "17", "-1", "four", "2.5", "²"])
+def test_a_number_of_connections_that_cannot_be_is_told_with_what_can(given: str) -> None:
+    with pytest.raises(DefinitionError, match=f"read_connections={given} .*allowed: 1 to 16$"):
+        Connector(make_url(f"mssql+mssqlpython://{SERVER}?read_connections={given}"))
+
+
 @pytest.mark.parametrize(
     ("url", "message"),
     [
