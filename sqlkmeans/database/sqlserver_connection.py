@@ -41,6 +41,8 @@ CONNECT_TIMEOUT = 15
 _DRIVERS = ("mssqlpython", "pyodbc")
 _REGISTERED_DRIVER = re.compile(r"^ODBC Driver (\d+) for SQL Server$")
 _NEEDS_PASSWORD = ("sqlpassword", "activedirectorypassword", "activedirectoryserviceprincipal")
+# Sessions that are kept open: one for small reads, and the one that holds a run's lock.
+_POOLED = 2
 _SECRET_KEYS = ("pwd", "password", "odbc_connect")
 
 T = TypeVar("T")
@@ -84,8 +86,8 @@ class Connector:
             if self.driver == "pyodbc":
                 url = _with_odbc_driver(url)
             self.engine = sa.create_engine(
-                url, creator=self._native, poolclass=QueuePool, pool_size=1, pool_pre_ping=True,
-                pool_recycle=600, isolation_level="AUTOCOMMIT",
+                url, creator=self._native, poolclass=QueuePool, pool_size=_POOLED,
+                pool_pre_ping=True, pool_recycle=600, isolation_level="AUTOCOMMIT",
             )  # fmt: skip
         except (ImportError, OSError, RuntimeError) as error:
             raise missing_driver(self.driver, self._scrub(str(error))) from None
@@ -187,17 +189,46 @@ class Connector:
         finally:
             pooled.close()
 
+    @contextmanager
+    def keep(self) -> Iterator[Session]:
+        """A session of the pool for something that lasts.
+
+        It goes back where all went well, so that the next run of this process need not connect and
+        log in again. After an error, or once its ``spoiled`` is true, it ends with all it holds.
+        """
+        pooled = self.engine.raw_connection()
+        session = Session(pooled.driver_connection, self.driver)
+        try:
+            yield session
+        except BaseException:
+            session.spoiled = True
+            raise
+        finally:
+            if session.spoiled:
+                pooled.invalidate()
+            pooled.close()
+
     def close(self) -> None:
         """End the pool's connections."""
         self.engine.dispose()
 
 
 class Session:
-    """One connection. What goes wrong comes as the driver's own error or ServerError."""
+    """One connection. What goes wrong comes as the driver's own error or ServerError.
+
+    Attributes
+    ----------
+    native : object
+        The driver's connection.
+    driver : str
+    spoiled : bool
+        Whether nobody should use it again.
+    """
 
     def __init__(self, native: Any, driver: str) -> None:
         self.native = native
         self.driver = driver
+        self.spoiled = False
 
     def rows(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Run statements; the rows of the last result set there is."""

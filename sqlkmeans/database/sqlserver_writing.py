@@ -19,7 +19,7 @@ BULK_SECONDS = 6 * 3600
 #: Rows of one parameter array; each is one message to the server.
 ARRAY_ROWS = 10_000
 #: Up to this many rows an array of parameters is there before a bulk copy has its connection.
-FEW_ROWS = 10_000
+FEW_ROWS = 5_000
 
 
 def write_rows(session: Session, table: str, columns: Sequence[SqlColumn], rows: pa.Table) -> None:
@@ -60,7 +60,7 @@ def _copy(session: Session, table: str, rows: pa.Table) -> None:
     try:
         cursor.bulkcopy_arrow(
             table, rows, batch_size=BULK_ROWS, timeout=BULK_SECONDS, table_lock=True,
-            keep_nulls=True,
+            keep_nulls=True, column_mappings=rows.column_names,
         )  # fmt: skip
     finally:
         cursor.close()
