@@ -579,12 +579,17 @@ class SQLServerDatabase(Database):
         return [(int(row[0]), int(row[1]), int(row[2])) for row in rows]
 
     def publish(self, segmentation: Segmentation, publication: Publication) -> Counts:
+        staged = self._stage_changes(segmentation, publication)
+        run = {**_plain(publication.run), **_json_columns(publication.run)}
+        notes = self._connector.copier.notes()
+        if notes:
+            run["warnings"] = [*(run.get("warnings") or ()), *notes]
         document = json.dumps(
             {
-                **self._stage_changes(segmentation, publication),
+                **staged,
                 "segment_ids": [int(segment_id) for segment_id in publication.segment_ids],
                 "model_run_id": publication.model_run_id,
-                "run": {**_plain(publication.run), **_json_columns(publication.run)},
+                "run": run,
                 "tables": {
                     name: [_plain(row) for row in rows] for name, rows in publication.tables.items()
                 },

@@ -25,6 +25,7 @@ from tenacity import (
     wait_random,
 )
 
+from sqlkmeans.database.sqlserver_copying import Copier
 from sqlkmeans.database.sqlserver_errors import (
     ServerError,
     connect_error,
@@ -41,8 +42,6 @@ CONNECT_TIMEOUT = 15
 _DRIVERS = ("mssqlpython", "pyodbc")
 _REGISTERED_DRIVER = re.compile(r"^ODBC Driver (\d+) for SQL Server$")
 _NEEDS_PASSWORD = ("sqlpassword", "activedirectorypassword", "activedirectoryserviceprincipal")
-# Sessions that are kept open: one for small reads, and the one that holds a run's lock.
-_POOLED = 2
 _SECRET_KEYS = ("pwd", "password", "odbc_connect")
 
 T = TypeVar("T")
@@ -64,6 +63,8 @@ class Connector:
         For metadata and small reads, each a transaction of its own.
     options : dict of str to str
         The URL's options by their names in small letters, defaults included.
+    copier : Copier
+        Opens sessions for bulk copies.
 
     Raises
     ------
@@ -76,21 +77,25 @@ class Connector:
     def __init__(self, url: URL) -> None:
         self.driver = _driver(url)
         self.safe_url = _safe(url)
+        given = url
         url, self._timeout = _take_timeout(url)
         self._password = url.password
         url = _with_password(_with_defaults(url, self.driver))
         self._password = url.password
+        self.copier = Copier(given.set(password=url.password), Connector)
         self.options = {key.lower(): str(value) for key, value in url.query.items()}
         self._place = f"{url.host or 'the server'}, database {url.database or 'of the login'}"
         try:
             if self.driver == "pyodbc":
                 url = _with_odbc_driver(url)
             self.engine = sa.create_engine(
-                url, creator=self._native, poolclass=QueuePool, pool_size=_POOLED,
-                pool_pre_ping=True, pool_recycle=600, isolation_level="AUTOCOMMIT",
+                url, creator=self._native, poolclass=QueuePool, pool_size=1, pool_pre_ping=True,
+                pool_recycle=600, isolation_level="AUTOCOMMIT",
             )  # fmt: skip
         except (ImportError, OSError, RuntimeError) as error:
             raise missing_driver(self.driver, self._scrub(str(error))) from None
+        # Not the sessions of small reads: those know nothing of what lasts.
+        self._lasting = self.engine.pool.recreate()
         self._dbapi: Any = self.engine.dialect.loaded_dbapi
         # SQLAlchemy reads the version from a banner whose words differ between products.
         dialect: Any = self.engine.dialect
@@ -101,7 +106,7 @@ class Connector:
     @property
     def errors(self) -> tuple[type[Exception], ...]:
         """What the driver raises; its bulk copy and its native layer raise RuntimeError."""
-        return (self._dbapi.Error, ServerError, RuntimeError)
+        return (self._dbapi.Error, ServerError, RuntimeError, *self.copier.errors)
 
     @property
     def _connect_errors(self) -> tuple[type[Exception], ...]:
@@ -116,7 +121,7 @@ class Connector:
         DatabaseError
             Within the connect timeout.
         """
-        return Session(self._native(), self.driver)
+        return Session(self._native(), self.driver, self.copier)
 
     def _native(self) -> Any:
         attempts = Retrying(
@@ -181,7 +186,7 @@ class Connector:
         """A session of the pool, for a small read."""
         pooled = self.engine.raw_connection()
         try:
-            yield Session(pooled.driver_connection, self.driver)
+            yield Session(pooled.driver_connection, self.driver, self.copier)
         except self.errors as error:
             if read_problem(error).lost:
                 pooled.invalidate(error)
@@ -191,13 +196,13 @@ class Connector:
 
     @contextmanager
     def keep(self) -> Iterator[Session]:
-        """A session of the pool for something that lasts.
+        """A session for something that lasts, such as a lock.
 
-        It goes back where all went well, so that the next run of this process need not connect and
+        Where all went well it is kept, so that the next run of this process need not connect and
         log in again. After an error, or once its ``spoiled`` is true, it ends with all it holds.
         """
-        pooled = self.engine.raw_connection()
-        session = Session(pooled.driver_connection, self.driver)
+        pooled = self._lasting.connect()
+        session = Session(pooled.driver_connection, self.driver, self.copier)
         try:
             yield session
         except BaseException:
@@ -209,7 +214,9 @@ class Connector:
             pooled.close()
 
     def close(self) -> None:
-        """End the pool's connections."""
+        """End the connections that are kept."""
+        self.copier.close()
+        self._lasting.dispose()
         self.engine.dispose()
 
 
@@ -221,13 +228,15 @@ class Session:
     native : object
         The driver's connection.
     driver : str
+    copier : Copier
     spoiled : bool
         Whether nobody should use it again.
     """
 
-    def __init__(self, native: Any, driver: str) -> None:
+    def __init__(self, native: Any, driver: str, copier: Copier) -> None:
         self.native = native
         self.driver = driver
+        self.copier = copier
         self.spoiled = False
 
     def rows(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:

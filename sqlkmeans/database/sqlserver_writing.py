@@ -25,8 +25,9 @@ FEW_ROWS = 5_000
 def write_rows(session: Session, table: str, columns: Sequence[SqlColumn], rows: pa.Table) -> None:
     """Write rows and count them on the server.
 
-    mssql-python copies in bulk, on a connection of its own; so the table must be committed.
-    pyodbc sends arrays of parameters, as both do for few rows and where a key travels as text.
+    mssql-python writes wherever it may log in: many rows by a bulk copy, few as an array of
+    parameters. Both go on connections of their own; so the table must be committed. Where it may
+    not, and for keys that travel as text, the session itself sends arrays.
 
     Parameters
     ----------
@@ -42,12 +43,10 @@ def write_rows(session: Session, table: str, columns: Sequence[SqlColumn], rows:
     DatabaseError
         If another number of rows arrived than was sent.
     """
-    many = rows.num_rows > FEW_ROWS
-    if many and session.driver == "mssqlpython" and not any(column.as_text for column in columns):
-        _copy(session, table, rows)
-    else:
+    as_text = any(column.as_text for column in columns)
+    if as_text or not _written_beside(session, table, columns, rows):
         _send_arrays(session, table, columns, rows)
-    arrived = session.rows(f"SELECT COUNT_BIG(*) FROM {table}")[0][0]
+    arrived = _count(session, table)
     if arrived != rows.num_rows:
         raise DatabaseError(
             f"{rows.num_rows:,} rows were sent to {table} and {arrived:,} arrived; "
@@ -55,12 +54,39 @@ def write_rows(session: Session, table: str, columns: Sequence[SqlColumn], rows:
         )
 
 
-def _copy(session: Session, table: str, rows: pa.Table) -> None:
+def _count(session: Session, table: str) -> int:
+    return int(session.rows(f"SELECT COUNT_BIG(*) FROM {table}")[0][0])
+
+
+def _written_beside(
+    session: Session, table: str, columns: Sequence[SqlColumn], rows: pa.Table
+) -> bool:
+    """Whether a session of mssql-python wrote the rows. A copy that failed at once wrote none."""
+    with session.copier.open(session) as copying:
+        if copying is None:
+            return False
+        if rows.num_rows <= FEW_ROWS:
+            # pyodbc would ask the server for the types of the parameters first.
+            _send_arrays(copying, table, columns, rows)
+            return True
+        try:
+            _copy(copying, table, columns, rows)
+        except Exception as error:
+            # The copy's Rust core opens one more connection, and raises errors of any kind.
+            if _count(session, table):
+                raise
+            session.copier.refuse(error)
+            return False
+    return True
+
+
+def _copy(session: Session, table: str, columns: Sequence[SqlColumn], rows: pa.Table) -> None:
     cursor = session.native.cursor()
     try:
+        # By name, so that it does not matter in which order the server lists the columns.
         cursor.bulkcopy_arrow(
-            table, rows, batch_size=BULK_ROWS, timeout=BULK_SECONDS, table_lock=True,
-            keep_nulls=True, column_mappings=rows.column_names,
+            table, rows, column_mappings=[column.name for column in columns],
+            batch_size=BULK_ROWS, timeout=BULK_SECONDS, table_lock=True, keep_nulls=True,
         )  # fmt: skip
     finally:
         cursor.close()
