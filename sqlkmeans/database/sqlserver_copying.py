@@ -21,6 +21,13 @@ _CARRIED = frozenset(
         "keepaliveinterval", "connectretrycount", "connectretryinterval", "connect_timeout",
     }
 )  # fmt: skip
+# What an option can put in the place of what stands before the question mark.
+_OVERRIDING = frozenset(
+    {
+        "server", "addr", "address", "host", "port", "database", "uid", "user", "username", "pwd",
+        "password",
+    }
+)  # fmt: skip
 _SQL_LOGIN = "sqlpassword"  # a value of Authentication; also what is meant where there is none
 
 
@@ -117,6 +124,8 @@ def obstacle(url: URL) -> str | None:
         return "the URL has an ODBC connection string"
     if "dsn" in options or not url.host or not url.database:
         return "the URL names a DSN"
+    if not _OVERRIDING.isdisjoint(options):
+        return "the URL names server or login among its options"
     is_sql_login = options.get("authentication", _SQL_LOGIN) == _SQL_LOGIN
     if not (url.username and url.password and is_sql_login):
         return "the login is not a SQL login"

@@ -37,6 +37,7 @@ def test_a_sql_login_of_pyodbc_is_one_of_mssql_python_too(options: str) -> None:
         ("mssql+pyodbc://db.example.com/shop", "SQL login"),
         ("mssql+pyodbc://db.example.com/shop?Trusted_Connection=yes", "SQL login"),
         (LOGIN + "?Trusted_Connection=yes", "SQL login"),
+        (LOGIN + "?database=another", "among its options"),
         (LOGIN + "?authentication=ActiveDirectoryPassword", "SQL login"),
     ],
 )
