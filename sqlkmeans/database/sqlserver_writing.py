@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib import import_module
+from itertools import chain
+from typing import Any
 
 import pyarrow as pa
 
@@ -18,6 +20,9 @@ BULK_ROWS = 102_400
 BULK_SECONDS = 6 * 3600
 #: Rows of one parameter array; each is one message to the server.
 ARRAY_ROWS = 10_000
+#: Rows that one execution of the statement takes: the server plans and answers each execution. More
+#: of them cost pyodbc more than they save, because it asks the server for every parameter's type.
+ROWS_TOGETHER = {"mssqlpython": 10, "pyodbc": 5}
 #: Up to this many rows an array of parameters is there before a bulk copy has its connection.
 FEW_ROWS = 5_000
 
@@ -95,26 +100,45 @@ def _copy(session: Session, table: str, columns: Sequence[SqlColumn], rows: pa.T
 def _send_arrays(
     session: Session, table: str, columns: Sequence[SqlColumn], rows: pa.Table
 ) -> None:
-    names = ", ".join(bracket(column.name) for column in columns)
-    values = ", ".join(column.write_expression for column in columns)
-    statement = f"INSERT INTO {table} ({names}) VALUES ({values})"
+    together = ROWS_TOGETHER[session.driver]
     # Else every row would be a transaction of its own. After an error, the session's end undoes.
     session.native.autocommit = False
     for start in range(0, rows.num_rows, ARRAY_ROWS):
-        part = rows.slice(start, ARRAY_ROWS)
-        cursor = session.native.cursor()
-        try:
-            if session.driver == "pyodbc":
-                cursor.fast_executemany = True
-            # Left to itself, mssql-python takes the type of a column of texts from the longest
-            # one, and letters that this one's code page lacks become question marks; pyodbc asks
-            # a server that need not know.
-            cursor.setinputsizes([_binding(session.driver, column) for column in columns])
-            cursor.executemany(statement, list(zip(*(c.to_pylist() for c in part.columns))))
-        finally:
-            cursor.close()
+        part = list(zip(*(c.to_pylist() for c in rows.slice(start, ARRAY_ROWS).columns)))
+        whole = len(part) - len(part) % together
+        _send_array(session, table, columns, part[:whole], together)
+        _send_array(session, table, columns, part[whole:], 1)
         session.native.commit()
     session.native.autocommit = True
+
+
+def _send_array(
+    session: Session,
+    table: str,
+    columns: Sequence[SqlColumn],
+    rows: list[tuple[Any, ...]],
+    together: int,
+) -> None:
+    if not rows:
+        return
+    names = ", ".join(bracket(column.name) for column in columns)
+    row = "(" + ", ".join(column.write_expression for column in columns) + ")"
+    statement = f"INSERT INTO {table} ({names}) VALUES {', '.join([row] * together)}"
+    parameters = [
+        tuple(chain.from_iterable(rows[start : start + together]))
+        for start in range(0, len(rows), together)
+    ]
+    cursor = session.native.cursor()
+    try:
+        if session.driver == "pyodbc":
+            cursor.fast_executemany = True
+        # Left to itself, mssql-python takes the type of a column of texts from the longest one,
+        # and letters that this one's code page lacks become question marks; pyodbc asks a server
+        # that need not know.
+        cursor.setinputsizes([_binding(session.driver, column) for column in columns] * together)
+        cursor.executemany(statement, parameters)
+    finally:
+        cursor.close()
 
 
 def _binding(driver: str, column: SqlColumn) -> tuple[int, int, int]:
