@@ -34,6 +34,7 @@ import argparse
 import math
 import os
 import platform
+import re
 import shlex
 import statistics
 import sys
@@ -142,7 +143,8 @@ class Server:
             "CAST(SERVERPROPERTY('ProductVersion') AS nvarchar(128))"
         )[0]
         session.close()
-        if not str(banner).startswith("Microsoft"):
+        # Compatible servers begin with the same words, because drivers look for them.
+        if not re.match(r"Microsoft SQL (Server 20\d\d|Azure)", str(banner)):
             return "one that speaks SQL Server's protocol and T-SQL but is not SQL Server"
         return f"Microsoft SQL Server, {edition} {version}"
 

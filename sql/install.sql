@@ -1745,18 +1745,17 @@ BEGIN
     DECLARE @history_id bigint;
     DECLARE @named_id bigint;
 
-    EXECUTE sqlkmeans.describe_key @table = @staging, @key = @key, @key_columns = @typed OUTPUT;
-
     -- As the owner, who sees every object. OBJECT_ID is NULL where there is none.
+    SET @statement = N'SELECT @arrived = OBJECT_ID(N''' + REPLACE(@table, N'''', N'''''')
+        + N'''), @moved = OBJECT_ID(N''' + REPLACE(@history, N'''', N'''''')
+        + N'''), @departed = OBJECT_ID(N''' + REPLACE(@named, N'''', N'''''') + N''');';
     EXECUTE sqlkmeans.as_owner
-        @statement = N'SET @arrived = OBJECT_ID(@text);', @text = @table,
-        @arrived = @table_id OUTPUT;
-    EXECUTE sqlkmeans.as_owner
-        @statement = N'SET @arrived = OBJECT_ID(@text);', @text = @history,
-        @arrived = @history_id OUTPUT;
-    EXECUTE sqlkmeans.as_owner
-        @statement = N'SET @arrived = OBJECT_ID(@text);', @text = @named,
-        @arrived = @named_id OUTPUT;
+        @statement = @statement, @arrived = @table_id OUTPUT, @moved = @history_id OUTPUT,
+        @departed = @named_id OUTPUT;
+
+    IF @table_id IS NULL OR @history_id IS NULL
+        EXECUTE sqlkmeans.describe_key
+            @table = @staging, @key = @key, @key_columns = @typed OUTPUT;
 
     IF @history_id IS NULL
     BEGIN
@@ -1907,26 +1906,27 @@ BEGIN
     DECLARE @change_keys nvarchar(max) = sqlkmeans.each_name(@key, N'c.{}', N', ');
     DECLARE @statement nvarchar(max);
     DECLARE @found bigint;
+    DECLARE @nameless bigint;
 
     EXECUTE sqlkmeans.create_segment_table
         @segmentation = @segmentation, @target = @target, @key = @key, @staging = @staging,
         @now = @now;
 
-    -- A cluster without a segment would drop its customers from the result in silence.
-    SET @statement = N'SELECT @arrived = COUNT_BIG(*) FROM (SELECT DISTINCT l.cluster FROM '
-        + @staging + N' AS l WHERE l.departed = 0) AS s WHERE NOT EXISTS '
-        + N'(SELECT 1 FROM OPENJSON(@text) AS j WHERE CAST(j.[key] AS int) = s.cluster);';
-    EXECUTE sqlkmeans.as_owner
-        @statement = @statement, @text = @segment_ids, @arrived = @found OUTPUT;
-    IF @found > 0
-        EXECUTE sqlkmeans.raise_problems @number = 50002,
-            @problems = N'segment_ids: some staged clusters have no segment id';
-
+    -- A cluster without a segment would drop its customers from the result in silence. The table is
+    -- asked for a row in the same breath: each text with a run's number in it is compiled anew.
     -- Before a switch, other writers wait from here on, so that what is compared still stands when
     -- the tables are switched. Readers do not.
-    SET @statement = N'SELECT @arrived = COUNT_BIG(*) FROM (SELECT TOP (1) 1 AS one FROM ' + @table
+    SET @statement = N'SELECT @moved = COUNT_BIG(*) FROM (SELECT DISTINCT l.cluster FROM '
+        + @staging + N' AS l WHERE l.departed = 0) AS s WHERE NOT EXISTS '
+        + N'(SELECT 1 FROM OPENJSON(@text) AS j WHERE CAST(j.[key] AS int) = s.cluster);
+SELECT @arrived = COUNT_BIG(*) FROM (SELECT TOP (1) 1 AS one FROM ' + @table
         + CASE WHEN @switch = 1 THEN N' WITH (TABLOCK, HOLDLOCK)' ELSE N'' END + N') AS t;';
-    EXECUTE sqlkmeans.as_owner @statement = @statement, @arrived = @found OUTPUT;
+    EXECUTE sqlkmeans.as_owner
+        @statement = @statement, @text = @segment_ids, @arrived = @found OUTPUT,
+        @moved = @nameless OUTPUT;
+    IF @nameless > 0
+        EXECUTE sqlkmeans.raise_problems @number = 50002,
+            @problems = N'segment_ids: some staged clusters have no segment id';
 
     DECLARE @labels nvarchar(max) = N'
 SET NOCOUNT ON;
@@ -1948,11 +1948,11 @@ SELECT ' + @published_keys + N', COALESCE(c.segment_id, t.segment_id),
     CASE WHEN c.segment_id <> t.segment_id THEN @now ELSE t.assigned_at END
 FROM ' + @table + N' AS t
 LEFT JOIN #change AS c ON ' + @changed + N'
-WHERE NOT EXISTS (SELECT 1 FROM #departed AS s WHERE ' + @same + N')
+WHERE c.[sqlkmeans change] IS NULL OR c.[sqlkmeans change] <> 3
 UNION ALL
 SELECT ' + @change_keys + N', c.segment_id, c.distance, @run_id, @now
 FROM #change AS c
-WHERE c.[sqlkmeans previous] IS NULL
+WHERE c.[sqlkmeans change] = 1
 ORDER BY ' + @keys + N';
 SET @switched = 1;
 END
@@ -1983,7 +1983,10 @@ SET @written = @arrived;
 ';
     ELSE
         SET @statement = @labels + N'
-SELECT ' + @staged_keys + N', l.segment_id, s.distance, t.segment_id AS [sqlkmeans previous]
+-- What becomes of a customer: 0 another distance alone, 1 arrives, 2 moves, 3 departs.
+SELECT ' + @staged_keys + N', l.segment_id, s.distance,
+    CASE WHEN t.segment_id IS NULL THEN 1 WHEN t.segment_id <> l.segment_id THEN 2 ELSE 0 END
+        AS [sqlkmeans change], t.assigned_at AS [sqlkmeans since]
 INTO #change
 FROM ' + @staging + N' AS s
 INNER JOIN #label AS l ON l.cluster = s.cluster
@@ -1993,8 +1996,8 @@ WHERE s.departed = 0
        OR t.segment_id <> l.segment_id
        OR ABS(t.distance - s.distance) > @tolerance);
 
-SELECT ' + @published_keys + N'
-INTO #departed
+INSERT INTO #change (' + @keys + N', segment_id, distance, [sqlkmeans change], [sqlkmeans since])
+SELECT ' + @published_keys + N', 0, 0, 3, t.assigned_at
 FROM ' + @table + N' AS t
 WHERE ' + CASE WHEN @changes_only = 1
             THEN N'EXISTS (SELECT 1 FROM ' + @staging + N' AS s WHERE ' + @same
@@ -2002,34 +2005,42 @@ WHERE ' + CASE WHEN @changes_only = 1
   AND ' ELSE N'' END + N'NOT EXISTS (SELECT 1 FROM ' + @staging + N' AS s WHERE ' + @same
             + N' AND s.departed = 0);
 
-SET @arrived = (SELECT COUNT_BIG(*) FROM #change AS c WHERE c.[sqlkmeans previous] IS NULL);
-SET @moved =
-    (SELECT COUNT_BIG(*) FROM #change AS c WHERE c.[sqlkmeans previous] <> c.segment_id);
-SET @departed = (SELECT COUNT_BIG(*) FROM #departed);
-SET @written = @departed + (SELECT COUNT_BIG(*) FROM #change);
+SELECT @arrived = COALESCE(SUM(CASE WHEN n.change = 1 THEN n.customers ELSE 0 END), 0),
+    @moved = COALESCE(SUM(CASE WHEN n.change = 2 THEN n.customers ELSE 0 END), 0),
+    @departed = COALESCE(SUM(CASE WHEN n.change = 3 THEN n.customers ELSE 0 END), 0),
+    @written = COALESCE(SUM(n.customers), 0)
+FROM (SELECT c.[sqlkmeans change] AS change, COUNT_BIG(*) AS customers
+      FROM #change AS c
+      GROUP BY c.[sqlkmeans change]) AS n;
 
 -- A statement without rows could read a table to its end to find that out.
-IF @arrived + @moved > 0
+-- A label and its row of the history begin at the same time, and the history is ordered by key and
+-- time: so the row is found at once, however many a customer has.
+DECLARE @closed bigint = 0;
+IF @moved + @departed > 0
 BEGIN
 UPDATE t
 SET valid_to = @now
 FROM ' + @history + N' AS t
-INNER JOIN #change AS c ON ' + @changed + N'
-WHERE t.valid_to IS NULL
-  AND (c.[sqlkmeans previous] IS NULL OR c.[sqlkmeans previous] <> c.segment_id);
-
-INSERT INTO ' + @history + N' (' + @keys + N', segment_id, distance, valid_from, valid_to, run_id)
-SELECT ' + @change_keys + N', c.segment_id, c.distance, @now, NULL, @run_id
-FROM #change AS c
-WHERE c.[sqlkmeans previous] IS NULL OR c.[sqlkmeans previous] <> c.segment_id;
+INNER JOIN #change AS c ON ' + @changed + N' AND t.valid_from = c.[sqlkmeans since]
+WHERE t.valid_to IS NULL AND c.[sqlkmeans change] IN (2, 3);
+SET @closed = ROWCOUNT_BIG();
 END;
 
-IF @departed > 0
+-- Who arrives may have a row from before somebody deleted the label, and somebody may have changed
+-- a time.
+IF @arrived > 0 OR @closed < @moved + @departed
 UPDATE t
 SET valid_to = @now
 FROM ' + @history + N' AS t
-INNER JOIN #departed AS c ON ' + @changed + N'
-WHERE t.valid_to IS NULL;
+INNER JOIN #change AS c ON ' + @changed + N'
+WHERE t.valid_to IS NULL AND c.[sqlkmeans change] IN (1, 2, 3);
+
+IF @arrived + @moved > 0
+INSERT INTO ' + @history + N' (' + @keys + N', segment_id, distance, valid_from, valid_to, run_id)
+SELECT ' + @change_keys + N', c.segment_id, c.distance, @now, NULL, @run_id
+FROM #change AS c
+WHERE c.[sqlkmeans change] IN (1, 2);
 
 ' + CASE WHEN @switch = 1 THEN @aside ELSE N'' END + N'IF @written > 0
 BEGIN
@@ -2044,28 +2055,28 @@ UPDATE t
 SET segment_id = c.segment_id, distance = c.distance, run_id = @run_id, assigned_at = @now
 FROM ' + @table + N' AS t
 INNER JOIN #change AS c ON ' + @changed + N'
-WHERE c.[sqlkmeans previous] <> c.segment_id;
+WHERE c.[sqlkmeans change] = 2;
 
 IF @written > @arrived + @moved + @departed
 UPDATE t
 SET distance = c.distance
 FROM ' + @table + N' AS t
 INNER JOIN #change AS c ON ' + @changed + N'
-WHERE c.[sqlkmeans previous] = c.segment_id;
+WHERE c.[sqlkmeans change] = 0;
 
 IF @departed > 0
 DELETE t
 FROM ' + @table + N' AS t
-INNER JOIN #departed AS c ON ' + @changed + N';
+INNER JOIN #change AS c ON ' + @changed + N'
+WHERE c.[sqlkmeans change] = 3;
 
 IF @arrived > 0
 INSERT INTO ' + @table + N' (' + @keys + N', segment_id, distance, run_id, assigned_at)
 SELECT ' + @change_keys + N', c.segment_id, c.distance, @run_id, @now
 FROM #change AS c
-WHERE c.[sqlkmeans previous] IS NULL;
+WHERE c.[sqlkmeans change] = 1;
 END;
 DROP TABLE #change;
-DROP TABLE #departed;
 ';
 
     SET @statement = @statement + N'DROP TABLE #label;';
@@ -2118,16 +2129,24 @@ BEGIN
     DECLARE @segments nvarchar(max) = JSON_QUERY(@publication, '$.tables.segment');
     DECLARE @differences bigint;
     DECLARE @problems nvarchar(max);
-    DECLARE @statement nvarchar(max) = N'SELECT @arrived = COUNT_BIG(*) FROM ('
-        + N'SELECT t.segment_id, COUNT_BIG(*) AS size FROM ' + sqlkmeans.quoted_name(@target, N'')
-        + N' AS t GROUP BY t.segment_id) AS p FULL JOIN ('
-        + N'SELECT j.segment_id, j.size FROM OPENJSON(@text) WITH ('
-        + N'segment_id int ''$.segment_id'', size bigint ''$.size'') AS j'
-        + N' WHERE j.segment_id > 0) AS e ON e.segment_id = p.segment_id'
-        + N' WHERE COALESCE(p.size, 0) <> COALESCE(e.size, 0);';
+    DECLARE @statement nvarchar(max) = N'INSERT INTO #held (segment_id, size) '
+        + N'SELECT t.segment_id, COUNT_BIG(*) FROM ' + sqlkmeans.quoted_name(@target, N'')
+        + N' AS t GROUP BY t.segment_id;';
 
-    EXECUTE sqlkmeans.as_owner
-        @statement = @statement, @text = @segments, @arrived = @differences OUTPUT;
+    -- Counted on its own, the plan of a large table does not depend on a guess about the JSON.
+    CREATE TABLE #held (segment_id int NOT NULL PRIMARY KEY, size bigint NOT NULL);
+    EXECUTE sqlkmeans.as_owner @statement = @statement;
+
+    SELECT @differences = COUNT_BIG(*)
+    FROM #held AS h
+    FULL JOIN (SELECT j.segment_id, j.size
+               FROM OPENJSON(@segments) WITH (
+                   segment_id int    '$.segment_id',
+                   size       bigint '$.size'
+               ) AS j
+               WHERE j.segment_id > 0) AS e
+        ON e.segment_id = h.segment_id
+    WHERE COALESCE(h.size, 0) <> COALESCE(e.size, 0);
     IF @differences > 0
     BEGIN
         SET @problems = @target + N' was changed by somebody else while this run went on; '

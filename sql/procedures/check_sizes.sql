@@ -13,16 +13,24 @@ BEGIN
     DECLARE @segments nvarchar(max) = JSON_QUERY(@publication, '$.tables.segment');
     DECLARE @differences bigint;
     DECLARE @problems nvarchar(max);
-    DECLARE @statement nvarchar(max) = N'SELECT @arrived = COUNT_BIG(*) FROM ('
-        + N'SELECT t.segment_id, COUNT_BIG(*) AS size FROM ' + sqlkmeans.quoted_name(@target, N'')
-        + N' AS t GROUP BY t.segment_id) AS p FULL JOIN ('
-        + N'SELECT j.segment_id, j.size FROM OPENJSON(@text) WITH ('
-        + N'segment_id int ''$.segment_id'', size bigint ''$.size'') AS j'
-        + N' WHERE j.segment_id > 0) AS e ON e.segment_id = p.segment_id'
-        + N' WHERE COALESCE(p.size, 0) <> COALESCE(e.size, 0);';
+    DECLARE @statement nvarchar(max) = N'INSERT INTO #held (segment_id, size) '
+        + N'SELECT t.segment_id, COUNT_BIG(*) FROM ' + sqlkmeans.quoted_name(@target, N'')
+        + N' AS t GROUP BY t.segment_id;';
 
-    EXECUTE sqlkmeans.as_owner
-        @statement = @statement, @text = @segments, @arrived = @differences OUTPUT;
+    -- Counted on its own, the plan of a large table does not depend on a guess about the JSON.
+    CREATE TABLE #held (segment_id int NOT NULL PRIMARY KEY, size bigint NOT NULL);
+    EXECUTE sqlkmeans.as_owner @statement = @statement;
+
+    SELECT @differences = COUNT_BIG(*)
+    FROM #held AS h
+    FULL JOIN (SELECT j.segment_id, j.size
+               FROM OPENJSON(@segments) WITH (
+                   segment_id int    '$.segment_id',
+                   size       bigint '$.size'
+               ) AS j
+               WHERE j.segment_id > 0) AS e
+        ON e.segment_id = h.segment_id
+    WHERE COALESCE(h.size, 0) <> COALESCE(e.size, 0);
     IF @differences > 0
     BEGIN
         SET @problems = @target + N' was changed by somebody else while this run went on; '

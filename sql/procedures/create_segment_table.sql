@@ -23,18 +23,17 @@ BEGIN
     DECLARE @history_id bigint;
     DECLARE @named_id bigint;
 
-    EXECUTE sqlkmeans.describe_key @table = @staging, @key = @key, @key_columns = @typed OUTPUT;
-
     -- As the owner, who sees every object. OBJECT_ID is NULL where there is none.
+    SET @statement = N'SELECT @arrived = OBJECT_ID(N''' + REPLACE(@table, N'''', N'''''')
+        + N'''), @moved = OBJECT_ID(N''' + REPLACE(@history, N'''', N'''''')
+        + N'''), @departed = OBJECT_ID(N''' + REPLACE(@named, N'''', N'''''') + N''');';
     EXECUTE sqlkmeans.as_owner
-        @statement = N'SET @arrived = OBJECT_ID(@text);', @text = @table,
-        @arrived = @table_id OUTPUT;
-    EXECUTE sqlkmeans.as_owner
-        @statement = N'SET @arrived = OBJECT_ID(@text);', @text = @history,
-        @arrived = @history_id OUTPUT;
-    EXECUTE sqlkmeans.as_owner
-        @statement = N'SET @arrived = OBJECT_ID(@text);', @text = @named,
-        @arrived = @named_id OUTPUT;
+        @statement = @statement, @arrived = @table_id OUTPUT, @moved = @history_id OUTPUT,
+        @departed = @named_id OUTPUT;
+
+    IF @table_id IS NULL OR @history_id IS NULL
+        EXECUTE sqlkmeans.describe_key
+            @table = @staging, @key = @key, @key_columns = @typed OUTPUT;
 
     IF @history_id IS NULL
     BEGIN

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -442,21 +442,23 @@ class SQLServerDatabase(Database):
 
     @contextmanager
     def lock(self, segmentation: str) -> Iterator[None]:
-        before, session = self._holding, self._connector.open()
-        try:
-            with self._connector.telling(segmentation):
-                session.call("lock_segmentation", segmentation=segmentation)
-            self._holding = session
-            yield
-        finally:
-            self._holding = before
-            # The end of the session gives the lock back; saying so does it at once.
-            self._unlock(session, segmentation)
-            session.close()
+        before = self._holding
+        with self._connector.keep() as session:
+            try:
+                with self._connector.telling(segmentation):
+                    session.call("lock_segmentation", segmentation=segmentation)
+                self._holding = session
+                yield
+            finally:
+                self._holding = before
+                self._unlock(session, segmentation)
 
     def _unlock(self, session: Session, segmentation: str) -> None:
-        with suppress(*self._connector.errors):
+        """Give the lock back at once. Where that fails, the end of the session does it."""
+        try:
             session.call("unlock_segmentation", segmentation=segmentation)
+        except self._connector.errors:
+            session.spoiled = True
 
     def start_run(self, segmentation: Segmentation, run: Row) -> int:
         with self._locking_session(segmentation.name) as session:
@@ -590,12 +592,17 @@ class SQLServerDatabase(Database):
         return [(int(row[0]), int(row[1]), int(row[2])) for row in rows]
 
     def publish(self, segmentation: Segmentation, publication: Publication) -> Counts:
+        staged = self._stage_changes(segmentation, publication)
+        run = {**_plain(publication.run), **_json_columns(publication.run)}
+        notes = self._connector.copier.notes()
+        if notes:
+            run["warnings"] = [*(run.get("warnings") or ()), *notes]
         document = json.dumps(
             {
-                **self._stage_changes(segmentation, publication),
+                **staged,
                 "segment_ids": [int(segment_id) for segment_id in publication.segment_ids],
                 "model_run_id": publication.model_run_id,
-                "run": {**_plain(publication.run), **_json_columns(publication.run)},
+                "run": run,
                 "tables": {
                     name: [_plain(row) for row in rows] for name, rows in publication.tables.items()
                 },

@@ -25,6 +25,7 @@ from tenacity import (
     wait_random,
 )
 
+from sqlkmeans.database.sqlserver_copying import Copier
 from sqlkmeans.database.sqlserver_errors import (
     ServerError,
     connect_error,
@@ -66,6 +67,8 @@ class Connector:
         The URL's options by their names in small letters, defaults included.
     read_connections : int
         How many may read a large table together.
+    copier : Copier
+        Opens sessions for bulk copies.
 
     Raises
     ------
@@ -78,11 +81,13 @@ class Connector:
     def __init__(self, url: URL) -> None:
         self.driver = _driver(url)
         self.safe_url = _safe(url)
+        given = url
         url, self._timeout = _take_number(url, "connect_timeout", CONNECT_TIMEOUT, 3600, " seconds")
         url, self.read_connections = _take_number(url, "read_connections", 1, MOST_READ_CONNECTIONS)
         self._password = url.password
         url = _with_password(_with_defaults(url, self.driver))
         self._password = url.password
+        self.copier = Copier(given.set(password=url.password), Connector)
         self.options = {key.lower(): str(value) for key, value in url.query.items()}
         self._place = f"{url.host or 'the server'}, database {url.database or 'of the login'}"
         try:
@@ -94,6 +99,8 @@ class Connector:
             )  # fmt: skip
         except (ImportError, OSError, RuntimeError) as error:
             raise missing_driver(self.driver, self._scrub(str(error))) from None
+        # Not the sessions of small reads: those know nothing of what lasts.
+        self._lasting = self.engine.pool.recreate()
         self._dbapi: Any = self.engine.dialect.loaded_dbapi
         # SQLAlchemy reads the version from a banner whose words differ between products.
         dialect: Any = self.engine.dialect
@@ -104,7 +111,7 @@ class Connector:
     @property
     def errors(self) -> tuple[type[Exception], ...]:
         """What the driver raises; its bulk copy and its native layer raise RuntimeError."""
-        return (self._dbapi.Error, ServerError, RuntimeError)
+        return (self._dbapi.Error, ServerError, RuntimeError, *self.copier.errors)
 
     @property
     def _connect_errors(self) -> tuple[type[Exception], ...]:
@@ -119,7 +126,7 @@ class Connector:
         DatabaseError
             Within the connect timeout.
         """
-        return Session(self._native(), self.driver)
+        return Session(self._native(), self.driver, self.copier)
 
     def _native(self) -> Any:
         attempts = Retrying(
@@ -184,7 +191,7 @@ class Connector:
         """A session of the pool, for a small read."""
         pooled = self.engine.raw_connection()
         try:
-            yield Session(pooled.driver_connection, self.driver)
+            yield Session(pooled.driver_connection, self.driver, self.copier)
         except self.errors as error:
             if read_problem(error).lost:
                 pooled.invalidate(error)
@@ -192,17 +199,50 @@ class Connector:
         finally:
             pooled.close()
 
+    @contextmanager
+    def keep(self) -> Iterator[Session]:
+        """A session for something that lasts, such as a lock.
+
+        Where all went well it is kept, so that the next run of this process need not connect and
+        log in again. After an error, or once its ``spoiled`` is true, it ends with all it holds.
+        """
+        pooled = self._lasting.connect()
+        session = Session(pooled.driver_connection, self.driver, self.copier)
+        try:
+            yield session
+        except BaseException:
+            session.spoiled = True
+            raise
+        finally:
+            if session.spoiled:
+                pooled.invalidate()
+            pooled.close()
+
     def close(self) -> None:
-        """End the pool's connections."""
+        """End the connections that are kept."""
+        self.copier.close()
+        self._lasting.dispose()
         self.engine.dispose()
 
 
 class Session:
-    """One connection. What goes wrong comes as the driver's own error or ServerError."""
+    """One connection. What goes wrong comes as the driver's own error or ServerError.
 
-    def __init__(self, native: Any, driver: str) -> None:
+    Attributes
+    ----------
+    native : object
+        The driver's connection.
+    driver : str
+    copier : Copier
+    spoiled : bool
+        Whether nobody should use it again.
+    """
+
+    def __init__(self, native: Any, driver: str, copier: Copier) -> None:
         self.native = native
         self.driver = driver
+        self.copier = copier
+        self.spoiled = False
 
     def rows(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Run statements; the rows of the last result set there is."""

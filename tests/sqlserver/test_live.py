@@ -23,7 +23,8 @@ from sqlkmeans import pipeline
 from sqlkmeans.cli.app import run_command
 from sqlkmeans.database import Database, open_database, sqlserver_writing
 from sqlkmeans.database import sqlserver as sqlserver_module
-from sqlkmeans.database.sqlserver_connection import Session
+from sqlkmeans.database.sqlserver_connection import Connector, Session
+from sqlkmeans.database.sqlserver_copying import Copier
 from sqlkmeans.database.sqlserver_errors import ServerError
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DatabaseError, DataError
@@ -104,17 +105,18 @@ def test_keys_of_every_type_are_carried_exactly(
     monkeypatch.setattr(sqlserver_writing, "FEW_ROWS", few_rows)
     columns = ", ".join(f"{name} {kind} NOT NULL" for name, kind in types.items())
     server.execute(f"CREATE TABLE dbo.customer ({columns}, x float)")
-    for i in range(10):
+    # As many as one execution of the statement takes, and some.
+    for i in range(13):
         values = ", ".join(VALUES[name].format(i=i) for name in types)
         server.execute(f"INSERT INTO dbo.customer VALUES ({values}, {i % 2 * 50 + i})")
     segmentation = Segmentation.create(
         name="customers", source="dbo.customer", key=list(types), features=["x"], k=2,
         target=SEGMENT, n_init=2,
     )  # fmt: skip
-    assert pipeline.run(segmentation, database).changed == 10
+    assert pipeline.run(segmentation, database).changed == 13
     same = " AND ".join(f"t.{name} = s.{name}" for name in types)
     joined = f"SELECT COUNT(*) FROM dbo.customer AS s INNER JOIN {SEGMENT} AS t ON {same}"
-    assert server.rows(joined) == [(10,)]
+    assert server.rows(joined) == [(13,)]
     if "a_zone" in types:
         zones = server.rows(f"SELECT DISTINCT CONVERT(varchar(40), a_zone, 121) FROM {SEGMENT}")
         assert zones == server.rows(
@@ -245,6 +247,99 @@ def test_rows_are_counted_on_the_server_after_every_write(
     monkeypatch.setattr(sqlserver_module, "write_rows", losing)
     with pytest.raises(DatabaseError, match=r"121 rows were sent .* and 120 arrived"):
         pipeline.run(customers, database)
+
+
+def failing(*arguments: Any) -> None:
+    raise RuntimeError("Connection error: the firewall")
+
+
+@pytest.fixture
+def many_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """120 labels are enough for a bulk copy."""
+    monkeypatch.setattr(sqlserver_writing, "FEW_ROWS", 0)
+
+
+@pytest.mark.usefixtures("many_are_few")
+def test_labels_are_copied_in_bulk_whichever_driver_the_url_names(
+    shop: SQLServerBackend, database: Database, customers: Segmentation,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    real, drivers = sqlserver_writing._copy, []
+
+    def copying(session: Session, *arguments: Any) -> None:
+        drivers.append(session.driver)
+        real(session, *arguments)
+
+    monkeypatch.setattr(sqlserver_writing, "_copy", copying)
+    result = pipeline.run(customers, database)
+    assert drivers == ["mssqlpython"]
+    assert len(labels_of(shop)) == 120
+    assert not any("arrays" in warning for warning in result.warnings)
+
+
+@pytest.mark.usefixtures("many_are_few")
+def test_where_no_copy_begins_arrays_carry_the_labels_and_the_run_says_so(
+    shop: SQLServerBackend, database: Database, customers: Segmentation,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(sqlserver_writing, "_copy", failing)
+    result = pipeline.run(customers, database)
+    (note,) = [warning for warning in result.warnings if "arrays of parameters" in warning]
+    assert "the firewall" in note
+    assert len(labels_of(shop)) == 120
+
+
+@pytest.mark.usefixtures("many_are_few")
+def test_a_copy_that_broke_off_publishes_nothing(
+    shop: SQLServerBackend, database: Database, customers: Segmentation,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    real = sqlserver_writing._copy
+
+    def breaking_off(session: Session, table: str, columns: Any, rows: pa.Table) -> None:
+        real(session, table, columns, rows.slice(0, 50))
+        failing()
+
+    monkeypatch.setattr(sqlserver_writing, "_copy", breaking_off)
+    with pytest.raises(DatabaseError, match="the firewall"):
+        pipeline.run(customers, database)
+    assert "customer_segment" not in shop.tables("dbo")
+
+
+def test_where_mssql_python_may_not_log_in_pyodbc_writes_by_itself(
+    shop: SQLServerBackend, customers: Segmentation
+) -> None:
+    if shop.url.get_driver_name() != "pyodbc":
+        pytest.skip("about pyodbc")
+    with open_database(text(shop.url)) as database:
+        connector: Any = database._connector  # type: ignore[attr-defined]
+        connector.copier = Copier(
+            shop.url.set(host="203.0.113.1").update_query_dict({"connect_timeout": "1"}), Connector
+        )
+        result = pipeline.run(customers, database)
+    (note,) = [warning for warning in result.warnings if "arrays of parameters" in warning]
+    assert "203.0.113.1" in note
+    assert password(shop.url) not in note
+    assert len(labels_of(shop)) == 120
+
+
+def test_the_next_run_of_a_process_finds_the_session_that_held_the_lock(
+    shop: SQLServerBackend, database: Database, customers: Segmentation
+) -> None:
+    def session_of_a_run() -> int:
+        with database.lock("customers"):
+            holding: Any = database._holding  # type: ignore[attr-defined]
+            return int(holding.rows("SELECT @@SPID")[0][0])
+
+    pipeline.run(customers, database)
+    first = session_of_a_run()
+    assert session_of_a_run() == first
+    with shop.open() as other, other.lock("customers"):
+        pass
+    with pytest.raises(ZeroDivisionError), database.lock("customers"):
+        raise ZeroDivisionError
+    with shop.open() as other, other.lock("customers"):
+        pass
 
 
 @pytest.fixture

@@ -50,7 +50,7 @@ def test_every_recorded_statement_is_sql(grammar: str) -> None:
      "INSERT INTO sqlkmeans.[staging_1_new] WITH (TABLOCK)", "UPDATE STATISTICS [dbo].",
      "SWITCH TO sqlkmeans.[staging_1_old] WITH (WAIT_AT_LOW_PRIORITY",
      "FUNCTION sqlkmeans.[assign_customers]", "CREATE VIEW sqlkmeans.segment_movement",
-     "AND s.departed = 1", "FULL JOIN (SELECT j.segment_id, j.size FROM OPENJSON",
+     "AND s.departed = 1", "INSERT INTO #held (segment_id, size) SELECT t.segment_id, COUNT_BIG(*)",
      "GROUPING SETS", "ROW_NUMBER() OVER", "sp_execute_external_script", "nvarchar(4000), @joined "
      "date", "COLLATE Latin1_General_100_BIN2 IN (N'Oslo.', N'São Paulo.', N'it''s.')",
      "CAST(s.[home city] AS nvarchar(101))", "f4, sample_weight FROM #input"],

@@ -509,6 +509,27 @@ SIZES_AFTER = [{"segment_id": 1, "size": 59}, {"segment_id": 2, "size": 41},
                {"segment_id": 3, "size": 20}]  # fmt: skip
 
 
+def test_the_history_is_closed_whatever_somebody_did_to_its_times(trained: Server) -> None:
+    """One customer moves whose row begins at another time; one comes back whose label was lost."""
+    labels = "SELECT customer_id, segment_id FROM dbo.customer_segment"
+    before = dict(trained.rows(labels + ";"))
+    moved = next(customer for customer, segment_id in before.items() if segment_id == 1)
+    lost = next(customer for customer, segment_id in before.items() if segment_id == 3)
+    trained.rows("UPDATE dbo.customer_segment_history SET valid_from = "
+                 f"DATEADD(day, -1, valid_from) WHERE customer_id = {moved};")  # fmt: skip
+    trained.rows(f"DELETE FROM dbo.customer_segment WHERE customer_id = {lost};")
+    error = publish_changes(trained, SIZES_AFTER, f"({moved}, 1, 0.5, 0)", f"({lost}, 2, 0.25, 0)")
+    assert error is None
+    current = trained.rows(f"{labels}_history WHERE valid_to IS NULL;")
+    assert len(current) == 120
+    assert dict(current) == dict(trained.rows(labels + ";")) == {**before, moved: 2}
+    assert trained.rows("SELECT customer_id, COUNT(*) FROM dbo.customer_segment_history "
+                        f"WHERE customer_id IN ({moved}, {lost}) AND valid_to IS NOT NULL "
+                        "GROUP BY customer_id ORDER BY customer_id;") == [
+        (customer, 1) for customer in sorted((moved, lost))
+    ]  # fmt: skip
+
+
 def test_changes_alone_can_be_staged(trained: Server) -> None:
     """One customer moves, one comes, one leaves; nobody else is staged, and nobody else leaves."""
     before = dict(trained.rows("SELECT customer_id, segment_id FROM dbo.customer_segment;"))

@@ -27,14 +27,14 @@ SET @arrived = CASE WHEN sqlkmeans.switch_obstacle(@text) IS NULL THEN 1 ELSE 0 
 GO
 SELECT @arrived = COUNT_BIG(*) FROM sqlkmeans.[staging_1];
 GO
+SELECT @arrived = OBJECT_ID(N'[dbo].[customer_segment]'), @moved = OBJECT_ID(N'[dbo].[customer_segment_history]'), @departed = OBJECT_ID(N'[dbo].[customer_segment_named]');
+GO
 INSERT INTO #table_column (name, type)
         SELECT c.name,
             sqlkmeans.type_text(t.name, c.max_length, c.[precision], c.scale, c.collation_name)
         FROM sys.columns AS c
         INNER JOIN sys.types AS t ON t.user_type_id = c.system_type_id
         WHERE c.object_id = OBJECT_ID(@text);
-GO
-SET @arrived = OBJECT_ID(@text);
 GO
 CREATE TABLE [dbo].[customer_segment_history] ([customer_id] bigint NOT NULL, segment_id int NOT NULL, distance float NOT NULL, valid_from datetime2(6) NOT NULL, valid_to datetime2(6) NULL, run_id bigint NOT NULL, PRIMARY KEY CLUSTERED ([customer_id], valid_from));
 GO
@@ -50,8 +50,7 @@ CREATE VIEW [dbo].[customer_segment_named] AS SELECT t.[customer_id], t.segment_
 GO
 GRANT SELECT ON [dbo].[customer_segment_named] TO sqlkmeans_reader;
 GO
-SELECT @arrived = COUNT_BIG(*) FROM (SELECT DISTINCT l.cluster FROM sqlkmeans.[staging_1] AS l WHERE l.departed = 0) AS s WHERE NOT EXISTS (SELECT 1 FROM OPENJSON(@text) AS j WHERE CAST(j.[key] AS int) = s.cluster);
-GO
+SELECT @moved = COUNT_BIG(*) FROM (SELECT DISTINCT l.cluster FROM sqlkmeans.[staging_1] AS l WHERE l.departed = 0) AS s WHERE NOT EXISTS (SELECT 1 FROM OPENJSON(@text) AS j WHERE CAST(j.[key] AS int) = s.cluster);
 SELECT @arrived = COUNT_BIG(*) FROM (SELECT TOP (1) 1 AS one FROM [dbo].[customer_segment]) AS t;
 GO
 SET NOCOUNT ON;
@@ -95,6 +94,8 @@ CROSS APPLY (SELECT (SELECT MIN(v.value) FROM (VALUES (d.d1), (d.d2), (d.d3)) AS
 CROSS APPLY (SELECT CASE n.squared_distance WHEN d.d1 THEN 1 WHEN d.d2 THEN 2 WHEN d.d3 THEN 3 END AS segment_id) AS b
 );
 GO
+SET @arrived = OBJECT_ID(@text);
+GO
 DROP VIEW IF EXISTS sqlkmeans.segment_movement;
 GO
 CREATE VIEW sqlkmeans.segment_movement AS
@@ -124,7 +125,10 @@ SET NOCOUNT ON;
 CREATE TABLE #label (cluster int NOT NULL PRIMARY KEY, segment_id int NOT NULL);
 INSERT INTO #label (cluster, segment_id)
 SELECT CAST(j.[key] AS int), CAST(j.[value] AS int) FROM OPENJSON(@text) AS j;
-SELECT s.[customer_id], l.segment_id, s.distance, t.segment_id AS [sqlkmeans previous]
+-- What becomes of a customer: 0 another distance alone, 1 arrives, 2 moves, 3 departs.
+SELECT s.[customer_id], l.segment_id, s.distance,
+    CASE WHEN t.segment_id IS NULL THEN 1 WHEN t.segment_id <> l.segment_id THEN 2 ELSE 0 END
+        AS [sqlkmeans change], t.assigned_at AS [sqlkmeans since]
 INTO #change
 FROM sqlkmeans.[staging_1] AS s
 INNER JOIN #label AS l ON l.cluster = s.cluster
@@ -133,36 +137,44 @@ WHERE s.departed = 0
   AND (t.segment_id IS NULL
        OR t.segment_id <> l.segment_id
        OR ABS(t.distance - s.distance) > @tolerance);
-SELECT t.[customer_id]
-INTO #departed
+INSERT INTO #change ([customer_id], segment_id, distance, [sqlkmeans change], [sqlkmeans since])
+SELECT t.[customer_id], 0, 0, 3, t.assigned_at
 FROM [dbo].[customer_segment] AS t
 WHERE EXISTS (SELECT 1 FROM sqlkmeans.[staging_1] AS s WHERE t.[customer_id] = s.[customer_id] AND s.departed = 1)
   AND NOT EXISTS (SELECT 1 FROM sqlkmeans.[staging_1] AS s WHERE t.[customer_id] = s.[customer_id] AND s.departed = 0);
-SET @arrived = (SELECT COUNT_BIG(*) FROM #change AS c WHERE c.[sqlkmeans previous] IS NULL);
-SET @moved =
-    (SELECT COUNT_BIG(*) FROM #change AS c WHERE c.[sqlkmeans previous] <> c.segment_id);
-SET @departed = (SELECT COUNT_BIG(*) FROM #departed);
-SET @written = @departed + (SELECT COUNT_BIG(*) FROM #change);
+SELECT @arrived = COALESCE(SUM(CASE WHEN n.change = 1 THEN n.customers ELSE 0 END), 0),
+    @moved = COALESCE(SUM(CASE WHEN n.change = 2 THEN n.customers ELSE 0 END), 0),
+    @departed = COALESCE(SUM(CASE WHEN n.change = 3 THEN n.customers ELSE 0 END), 0),
+    @written = COALESCE(SUM(n.customers), 0)
+FROM (SELECT c.[sqlkmeans change] AS change, COUNT_BIG(*) AS customers
+      FROM #change AS c
+      GROUP BY c.[sqlkmeans change]) AS n;
 -- A statement without rows could read a table to its end to find that out.
-IF @arrived + @moved > 0
+-- A label and its row of the history begin at the same time, and the history is ordered by key and
+-- time: so the row is found at once, however many a customer has.
+DECLARE @closed bigint = 0;
+IF @moved + @departed > 0
 BEGIN
 UPDATE t
 SET valid_to = @now
 FROM [dbo].[customer_segment_history] AS t
-INNER JOIN #change AS c ON t.[customer_id] = c.[customer_id]
-WHERE t.valid_to IS NULL
-  AND (c.[sqlkmeans previous] IS NULL OR c.[sqlkmeans previous] <> c.segment_id);
-INSERT INTO [dbo].[customer_segment_history] ([customer_id], segment_id, distance, valid_from, valid_to, run_id)
-SELECT c.[customer_id], c.segment_id, c.distance, @now, NULL, @run_id
-FROM #change AS c
-WHERE c.[sqlkmeans previous] IS NULL OR c.[sqlkmeans previous] <> c.segment_id;
+INNER JOIN #change AS c ON t.[customer_id] = c.[customer_id] AND t.valid_from = c.[sqlkmeans since]
+WHERE t.valid_to IS NULL AND c.[sqlkmeans change] IN (2, 3);
+SET @closed = ROWCOUNT_BIG();
 END;
-IF @departed > 0
+-- Who arrives may have a row from before somebody deleted the label, and somebody may have changed
+-- a time.
+IF @arrived > 0 OR @closed < @moved + @departed
 UPDATE t
 SET valid_to = @now
 FROM [dbo].[customer_segment_history] AS t
-INNER JOIN #departed AS c ON t.[customer_id] = c.[customer_id]
-WHERE t.valid_to IS NULL;
+INNER JOIN #change AS c ON t.[customer_id] = c.[customer_id]
+WHERE t.valid_to IS NULL AND c.[sqlkmeans change] IN (1, 2, 3);
+IF @arrived + @moved > 0
+INSERT INTO [dbo].[customer_segment_history] ([customer_id], segment_id, distance, valid_from, valid_to, run_id)
+SELECT c.[customer_id], c.segment_id, c.distance, @now, NULL, @run_id
+FROM #change AS c
+WHERE c.[sqlkmeans change] IN (1, 2);
 IF @written > 0
 BEGIN
 -- Under READ COMMITTED with locks, one statement could otherwise read some rows before and some
@@ -175,28 +187,28 @@ UPDATE t
 SET segment_id = c.segment_id, distance = c.distance, run_id = @run_id, assigned_at = @now
 FROM [dbo].[customer_segment] AS t
 INNER JOIN #change AS c ON t.[customer_id] = c.[customer_id]
-WHERE c.[sqlkmeans previous] <> c.segment_id;
+WHERE c.[sqlkmeans change] = 2;
 IF @written > @arrived + @moved + @departed
 UPDATE t
 SET distance = c.distance
 FROM [dbo].[customer_segment] AS t
 INNER JOIN #change AS c ON t.[customer_id] = c.[customer_id]
-WHERE c.[sqlkmeans previous] = c.segment_id;
+WHERE c.[sqlkmeans change] = 0;
 IF @departed > 0
 DELETE t
 FROM [dbo].[customer_segment] AS t
-INNER JOIN #departed AS c ON t.[customer_id] = c.[customer_id];
+INNER JOIN #change AS c ON t.[customer_id] = c.[customer_id]
+WHERE c.[sqlkmeans change] = 3;
 IF @arrived > 0
 INSERT INTO [dbo].[customer_segment] ([customer_id], segment_id, distance, run_id, assigned_at)
 SELECT c.[customer_id], c.segment_id, c.distance, @run_id, @now
 FROM #change AS c
-WHERE c.[sqlkmeans previous] IS NULL;
+WHERE c.[sqlkmeans change] = 1;
 END;
 DROP TABLE #change;
-DROP TABLE #departed;
 DROP TABLE #label;
 GO
-SELECT @arrived = COUNT_BIG(*) FROM (SELECT t.segment_id, COUNT_BIG(*) AS size FROM [dbo].[customer_segment] AS t GROUP BY t.segment_id) AS p FULL JOIN (SELECT j.segment_id, j.size FROM OPENJSON(@text) WITH (segment_id int '$.segment_id', size bigint '$.size') AS j WHERE j.segment_id > 0) AS e ON e.segment_id = p.segment_id WHERE COALESCE(p.size, 0) <> COALESCE(e.size, 0);
+INSERT INTO #held (segment_id, size) SELECT t.segment_id, COUNT_BIG(*) FROM [dbo].[customer_segment] AS t GROUP BY t.segment_id;
 GO
 SELECT s.[customer_id], f.segment_id AS [sqlkmeans cluster], f.distance AS [sqlkmeans distance], o.o1 AS [sqlkmeans o1], o.o2 AS [sqlkmeans o2] INTO #scored FROM [dbo].[customer] AS s CROSS APPLY (SELECT CAST(s.[income] AS float) AS o1, CAST(s.[age] AS float) AS o2) AS o CROSS APPLY (SELECT b.segment_id, CASE b.segment_id WHEN 1 THEN N'younger, low income' WHEN 2 THEN N'older' WHEN 3 THEN N'very high income, much older' END AS segment_name,
     SQRT(n.squared_distance) AS distance,
@@ -253,7 +265,10 @@ SET NOCOUNT ON;
 CREATE TABLE #label (cluster int NOT NULL PRIMARY KEY, segment_id int NOT NULL);
 INSERT INTO #label (cluster, segment_id)
 SELECT CAST(j.[key] AS int), CAST(j.[value] AS int) FROM OPENJSON(@text) AS j;
-SELECT s.[customer_id], l.segment_id, s.distance, t.segment_id AS [sqlkmeans previous]
+-- What becomes of a customer: 0 another distance alone, 1 arrives, 2 moves, 3 departs.
+SELECT s.[customer_id], l.segment_id, s.distance,
+    CASE WHEN t.segment_id IS NULL THEN 1 WHEN t.segment_id <> l.segment_id THEN 2 ELSE 0 END
+        AS [sqlkmeans change], t.assigned_at AS [sqlkmeans since]
 INTO #change
 FROM sqlkmeans.[staging_1] AS s
 INNER JOIN #label AS l ON l.cluster = s.cluster
@@ -262,35 +277,43 @@ WHERE s.departed = 0
   AND (t.segment_id IS NULL
        OR t.segment_id <> l.segment_id
        OR ABS(t.distance - s.distance) > @tolerance);
-SELECT t.[customer_id]
-INTO #departed
+INSERT INTO #change ([customer_id], segment_id, distance, [sqlkmeans change], [sqlkmeans since])
+SELECT t.[customer_id], 0, 0, 3, t.assigned_at
 FROM [dbo].[customer_segment] AS t
 WHERE NOT EXISTS (SELECT 1 FROM sqlkmeans.[staging_1] AS s WHERE t.[customer_id] = s.[customer_id] AND s.departed = 0);
-SET @arrived = (SELECT COUNT_BIG(*) FROM #change AS c WHERE c.[sqlkmeans previous] IS NULL);
-SET @moved =
-    (SELECT COUNT_BIG(*) FROM #change AS c WHERE c.[sqlkmeans previous] <> c.segment_id);
-SET @departed = (SELECT COUNT_BIG(*) FROM #departed);
-SET @written = @departed + (SELECT COUNT_BIG(*) FROM #change);
+SELECT @arrived = COALESCE(SUM(CASE WHEN n.change = 1 THEN n.customers ELSE 0 END), 0),
+    @moved = COALESCE(SUM(CASE WHEN n.change = 2 THEN n.customers ELSE 0 END), 0),
+    @departed = COALESCE(SUM(CASE WHEN n.change = 3 THEN n.customers ELSE 0 END), 0),
+    @written = COALESCE(SUM(n.customers), 0)
+FROM (SELECT c.[sqlkmeans change] AS change, COUNT_BIG(*) AS customers
+      FROM #change AS c
+      GROUP BY c.[sqlkmeans change]) AS n;
 -- A statement without rows could read a table to its end to find that out.
-IF @arrived + @moved > 0
+-- A label and its row of the history begin at the same time, and the history is ordered by key and
+-- time: so the row is found at once, however many a customer has.
+DECLARE @closed bigint = 0;
+IF @moved + @departed > 0
 BEGIN
 UPDATE t
 SET valid_to = @now
 FROM [dbo].[customer_segment_history] AS t
-INNER JOIN #change AS c ON t.[customer_id] = c.[customer_id]
-WHERE t.valid_to IS NULL
-  AND (c.[sqlkmeans previous] IS NULL OR c.[sqlkmeans previous] <> c.segment_id);
-INSERT INTO [dbo].[customer_segment_history] ([customer_id], segment_id, distance, valid_from, valid_to, run_id)
-SELECT c.[customer_id], c.segment_id, c.distance, @now, NULL, @run_id
-FROM #change AS c
-WHERE c.[sqlkmeans previous] IS NULL OR c.[sqlkmeans previous] <> c.segment_id;
+INNER JOIN #change AS c ON t.[customer_id] = c.[customer_id] AND t.valid_from = c.[sqlkmeans since]
+WHERE t.valid_to IS NULL AND c.[sqlkmeans change] IN (2, 3);
+SET @closed = ROWCOUNT_BIG();
 END;
-IF @departed > 0
+-- Who arrives may have a row from before somebody deleted the label, and somebody may have changed
+-- a time.
+IF @arrived > 0 OR @closed < @moved + @departed
 UPDATE t
 SET valid_to = @now
 FROM [dbo].[customer_segment_history] AS t
-INNER JOIN #departed AS c ON t.[customer_id] = c.[customer_id]
-WHERE t.valid_to IS NULL;
+INNER JOIN #change AS c ON t.[customer_id] = c.[customer_id]
+WHERE t.valid_to IS NULL AND c.[sqlkmeans change] IN (1, 2, 3);
+IF @arrived + @moved > 0
+INSERT INTO [dbo].[customer_segment_history] ([customer_id], segment_id, distance, valid_from, valid_to, run_id)
+SELECT c.[customer_id], c.segment_id, c.distance, @now, NULL, @run_id
+FROM #change AS c
+WHERE c.[sqlkmeans change] IN (1, 2);
 IF @written > 0
 BEGIN
 -- Under READ COMMITTED with locks, one statement could otherwise read some rows before and some
@@ -303,25 +326,25 @@ UPDATE t
 SET segment_id = c.segment_id, distance = c.distance, run_id = @run_id, assigned_at = @now
 FROM [dbo].[customer_segment] AS t
 INNER JOIN #change AS c ON t.[customer_id] = c.[customer_id]
-WHERE c.[sqlkmeans previous] <> c.segment_id;
+WHERE c.[sqlkmeans change] = 2;
 IF @written > @arrived + @moved + @departed
 UPDATE t
 SET distance = c.distance
 FROM [dbo].[customer_segment] AS t
 INNER JOIN #change AS c ON t.[customer_id] = c.[customer_id]
-WHERE c.[sqlkmeans previous] = c.segment_id;
+WHERE c.[sqlkmeans change] = 0;
 IF @departed > 0
 DELETE t
 FROM [dbo].[customer_segment] AS t
-INNER JOIN #departed AS c ON t.[customer_id] = c.[customer_id];
+INNER JOIN #change AS c ON t.[customer_id] = c.[customer_id]
+WHERE c.[sqlkmeans change] = 3;
 IF @arrived > 0
 INSERT INTO [dbo].[customer_segment] ([customer_id], segment_id, distance, run_id, assigned_at)
 SELECT c.[customer_id], c.segment_id, c.distance, @run_id, @now
 FROM #change AS c
-WHERE c.[sqlkmeans previous] IS NULL;
+WHERE c.[sqlkmeans change] = 1;
 END;
 DROP TABLE #change;
-DROP TABLE #departed;
 DROP TABLE #label;
 GO
 ALTER TABLE #input ADD [customer_id] bigint NOT NULL; ALTER TABLE #input ADD f1 float NULL; ALTER TABLE #input ADD f2 float NULL;
@@ -386,6 +409,8 @@ DELETE FROM [dbo].[customer_segment_history] WHERE valid_to < @then; SET @arrive
 GO
 CREATE TABLE sqlkmeans.[staging_1] ([person_id] bigint NOT NULL, cluster int NOT NULL, distance float NOT NULL, departed bit NOT NULL DEFAULT (0), PRIMARY KEY CLUSTERED ([person_id], departed));
 GO
+SELECT @arrived = OBJECT_ID(N'[dbo].[person_segment]'), @moved = OBJECT_ID(N'[dbo].[person_segment_history]'), @departed = OBJECT_ID(N'[dbo].[person_segment_named]');
+GO
 CREATE TABLE [dbo].[person_segment_history] ([person_id] bigint NOT NULL, segment_id int NOT NULL, distance float NOT NULL, valid_from datetime2(6) NOT NULL, valid_to datetime2(6) NULL, run_id bigint NOT NULL, PRIMARY KEY CLUSTERED ([person_id], valid_from));
 GO
 GRANT SELECT ON [dbo].[person_segment_history] TO sqlkmeans_reader;
@@ -400,6 +425,7 @@ CREATE VIEW [dbo].[person_segment_named] AS SELECT t.[person_id], t.segment_id, 
 GO
 GRANT SELECT ON [dbo].[person_segment_named] TO sqlkmeans_reader;
 GO
+SELECT @moved = COUNT_BIG(*) FROM (SELECT DISTINCT l.cluster FROM sqlkmeans.[staging_1] AS l WHERE l.departed = 0) AS s WHERE NOT EXISTS (SELECT 1 FROM OPENJSON(@text) AS j WHERE CAST(j.[key] AS int) = s.cluster);
 SELECT @arrived = COUNT_BIG(*) FROM (SELECT TOP (1) 1 AS one FROM [dbo].[person_segment]) AS t;
 GO
 SET NOCOUNT ON;
@@ -543,7 +569,10 @@ SET NOCOUNT ON;
 CREATE TABLE #label (cluster int NOT NULL PRIMARY KEY, segment_id int NOT NULL);
 INSERT INTO #label (cluster, segment_id)
 SELECT CAST(j.[key] AS int), CAST(j.[value] AS int) FROM OPENJSON(@text) AS j;
-SELECT s.[person_id], l.segment_id, s.distance, t.segment_id AS [sqlkmeans previous]
+-- What becomes of a customer: 0 another distance alone, 1 arrives, 2 moves, 3 departs.
+SELECT s.[person_id], l.segment_id, s.distance,
+    CASE WHEN t.segment_id IS NULL THEN 1 WHEN t.segment_id <> l.segment_id THEN 2 ELSE 0 END
+        AS [sqlkmeans change], t.assigned_at AS [sqlkmeans since]
 INTO #change
 FROM sqlkmeans.[staging_1] AS s
 INNER JOIN #label AS l ON l.cluster = s.cluster
@@ -552,35 +581,43 @@ WHERE s.departed = 0
   AND (t.segment_id IS NULL
        OR t.segment_id <> l.segment_id
        OR ABS(t.distance - s.distance) > @tolerance);
-SELECT t.[person_id]
-INTO #departed
+INSERT INTO #change ([person_id], segment_id, distance, [sqlkmeans change], [sqlkmeans since])
+SELECT t.[person_id], 0, 0, 3, t.assigned_at
 FROM [dbo].[person_segment] AS t
 WHERE NOT EXISTS (SELECT 1 FROM sqlkmeans.[staging_1] AS s WHERE t.[person_id] = s.[person_id] AND s.departed = 0);
-SET @arrived = (SELECT COUNT_BIG(*) FROM #change AS c WHERE c.[sqlkmeans previous] IS NULL);
-SET @moved =
-    (SELECT COUNT_BIG(*) FROM #change AS c WHERE c.[sqlkmeans previous] <> c.segment_id);
-SET @departed = (SELECT COUNT_BIG(*) FROM #departed);
-SET @written = @departed + (SELECT COUNT_BIG(*) FROM #change);
+SELECT @arrived = COALESCE(SUM(CASE WHEN n.change = 1 THEN n.customers ELSE 0 END), 0),
+    @moved = COALESCE(SUM(CASE WHEN n.change = 2 THEN n.customers ELSE 0 END), 0),
+    @departed = COALESCE(SUM(CASE WHEN n.change = 3 THEN n.customers ELSE 0 END), 0),
+    @written = COALESCE(SUM(n.customers), 0)
+FROM (SELECT c.[sqlkmeans change] AS change, COUNT_BIG(*) AS customers
+      FROM #change AS c
+      GROUP BY c.[sqlkmeans change]) AS n;
 -- A statement without rows could read a table to its end to find that out.
-IF @arrived + @moved > 0
+-- A label and its row of the history begin at the same time, and the history is ordered by key and
+-- time: so the row is found at once, however many a customer has.
+DECLARE @closed bigint = 0;
+IF @moved + @departed > 0
 BEGIN
 UPDATE t
 SET valid_to = @now
 FROM [dbo].[person_segment_history] AS t
-INNER JOIN #change AS c ON t.[person_id] = c.[person_id]
-WHERE t.valid_to IS NULL
-  AND (c.[sqlkmeans previous] IS NULL OR c.[sqlkmeans previous] <> c.segment_id);
-INSERT INTO [dbo].[person_segment_history] ([person_id], segment_id, distance, valid_from, valid_to, run_id)
-SELECT c.[person_id], c.segment_id, c.distance, @now, NULL, @run_id
-FROM #change AS c
-WHERE c.[sqlkmeans previous] IS NULL OR c.[sqlkmeans previous] <> c.segment_id;
+INNER JOIN #change AS c ON t.[person_id] = c.[person_id] AND t.valid_from = c.[sqlkmeans since]
+WHERE t.valid_to IS NULL AND c.[sqlkmeans change] IN (2, 3);
+SET @closed = ROWCOUNT_BIG();
 END;
-IF @departed > 0
+-- Who arrives may have a row from before somebody deleted the label, and somebody may have changed
+-- a time.
+IF @arrived > 0 OR @closed < @moved + @departed
 UPDATE t
 SET valid_to = @now
 FROM [dbo].[person_segment_history] AS t
-INNER JOIN #departed AS c ON t.[person_id] = c.[person_id]
-WHERE t.valid_to IS NULL;
+INNER JOIN #change AS c ON t.[person_id] = c.[person_id]
+WHERE t.valid_to IS NULL AND c.[sqlkmeans change] IN (1, 2, 3);
+IF @arrived + @moved > 0
+INSERT INTO [dbo].[person_segment_history] ([person_id], segment_id, distance, valid_from, valid_to, run_id)
+SELECT c.[person_id], c.segment_id, c.distance, @now, NULL, @run_id
+FROM #change AS c
+WHERE c.[sqlkmeans change] IN (1, 2);
 IF @written > 0
 BEGIN
 -- Under READ COMMITTED with locks, one statement could otherwise read some rows before and some
@@ -593,25 +630,25 @@ UPDATE t
 SET segment_id = c.segment_id, distance = c.distance, run_id = @run_id, assigned_at = @now
 FROM [dbo].[person_segment] AS t
 INNER JOIN #change AS c ON t.[person_id] = c.[person_id]
-WHERE c.[sqlkmeans previous] <> c.segment_id;
+WHERE c.[sqlkmeans change] = 2;
 IF @written > @arrived + @moved + @departed
 UPDATE t
 SET distance = c.distance
 FROM [dbo].[person_segment] AS t
 INNER JOIN #change AS c ON t.[person_id] = c.[person_id]
-WHERE c.[sqlkmeans previous] = c.segment_id;
+WHERE c.[sqlkmeans change] = 0;
 IF @departed > 0
 DELETE t
 FROM [dbo].[person_segment] AS t
-INNER JOIN #departed AS c ON t.[person_id] = c.[person_id];
+INNER JOIN #change AS c ON t.[person_id] = c.[person_id]
+WHERE c.[sqlkmeans change] = 3;
 IF @arrived > 0
 INSERT INTO [dbo].[person_segment] ([person_id], segment_id, distance, run_id, assigned_at)
 SELECT c.[person_id], c.segment_id, c.distance, @run_id, @now
 FROM #change AS c
-WHERE c.[sqlkmeans previous] IS NULL;
+WHERE c.[sqlkmeans change] = 1;
 END;
 DROP TABLE #change;
-DROP TABLE #departed;
 DROP TABLE #label;
 GO
 ALTER TABLE #input ADD [person_id] bigint NOT NULL; ALTER TABLE #input ADD f1 float NULL; ALTER TABLE #input ADD f2 nvarchar(101) NULL; ALTER TABLE #input ADD f3 float NULL; ALTER TABLE #input ADD f4 nvarchar(101) NULL; ALTER TABLE #input ADD sample_weight float NULL;
@@ -696,13 +733,17 @@ DROP TABLE IF EXISTS sqlkmeans.[staging_1_new], sqlkmeans.[staging_1_old];
 CREATE TABLE sqlkmeans.[staging_1_new] ([customer_id] bigint NOT NULL, segment_id int NOT NULL, distance float NOT NULL, run_id bigint NOT NULL, assigned_at datetime2(6) NOT NULL, PRIMARY KEY CLUSTERED ([customer_id])) ON [PRIMARY];
 CREATE TABLE sqlkmeans.[staging_1_old] ([customer_id] bigint NOT NULL, segment_id int NOT NULL, distance float NOT NULL, run_id bigint NOT NULL, assigned_at datetime2(6) NOT NULL, PRIMARY KEY CLUSTERED ([customer_id])) ON [PRIMARY];
 GO
+SELECT @moved = COUNT_BIG(*) FROM (SELECT DISTINCT l.cluster FROM sqlkmeans.[staging_1] AS l WHERE l.departed = 0) AS s WHERE NOT EXISTS (SELECT 1 FROM OPENJSON(@text) AS j WHERE CAST(j.[key] AS int) = s.cluster);
 SELECT @arrived = COUNT_BIG(*) FROM (SELECT TOP (1) 1 AS one FROM [dbo].[customer_segment] WITH (TABLOCK, HOLDLOCK)) AS t;
 GO
 SET NOCOUNT ON;
 CREATE TABLE #label (cluster int NOT NULL PRIMARY KEY, segment_id int NOT NULL);
 INSERT INTO #label (cluster, segment_id)
 SELECT CAST(j.[key] AS int), CAST(j.[value] AS int) FROM OPENJSON(@text) AS j;
-SELECT s.[customer_id], l.segment_id, s.distance, t.segment_id AS [sqlkmeans previous]
+-- What becomes of a customer: 0 another distance alone, 1 arrives, 2 moves, 3 departs.
+SELECT s.[customer_id], l.segment_id, s.distance,
+    CASE WHEN t.segment_id IS NULL THEN 1 WHEN t.segment_id <> l.segment_id THEN 2 ELSE 0 END
+        AS [sqlkmeans change], t.assigned_at AS [sqlkmeans since]
 INTO #change
 FROM sqlkmeans.[staging_1] AS s
 INNER JOIN #label AS l ON l.cluster = s.cluster
@@ -711,35 +752,43 @@ WHERE s.departed = 0
   AND (t.segment_id IS NULL
        OR t.segment_id <> l.segment_id
        OR ABS(t.distance - s.distance) > @tolerance);
-SELECT t.[customer_id]
-INTO #departed
+INSERT INTO #change ([customer_id], segment_id, distance, [sqlkmeans change], [sqlkmeans since])
+SELECT t.[customer_id], 0, 0, 3, t.assigned_at
 FROM [dbo].[customer_segment] AS t
 WHERE NOT EXISTS (SELECT 1 FROM sqlkmeans.[staging_1] AS s WHERE t.[customer_id] = s.[customer_id] AND s.departed = 0);
-SET @arrived = (SELECT COUNT_BIG(*) FROM #change AS c WHERE c.[sqlkmeans previous] IS NULL);
-SET @moved =
-    (SELECT COUNT_BIG(*) FROM #change AS c WHERE c.[sqlkmeans previous] <> c.segment_id);
-SET @departed = (SELECT COUNT_BIG(*) FROM #departed);
-SET @written = @departed + (SELECT COUNT_BIG(*) FROM #change);
+SELECT @arrived = COALESCE(SUM(CASE WHEN n.change = 1 THEN n.customers ELSE 0 END), 0),
+    @moved = COALESCE(SUM(CASE WHEN n.change = 2 THEN n.customers ELSE 0 END), 0),
+    @departed = COALESCE(SUM(CASE WHEN n.change = 3 THEN n.customers ELSE 0 END), 0),
+    @written = COALESCE(SUM(n.customers), 0)
+FROM (SELECT c.[sqlkmeans change] AS change, COUNT_BIG(*) AS customers
+      FROM #change AS c
+      GROUP BY c.[sqlkmeans change]) AS n;
 -- A statement without rows could read a table to its end to find that out.
-IF @arrived + @moved > 0
+-- A label and its row of the history begin at the same time, and the history is ordered by key and
+-- time: so the row is found at once, however many a customer has.
+DECLARE @closed bigint = 0;
+IF @moved + @departed > 0
 BEGIN
 UPDATE t
 SET valid_to = @now
 FROM [dbo].[customer_segment_history] AS t
-INNER JOIN #change AS c ON t.[customer_id] = c.[customer_id]
-WHERE t.valid_to IS NULL
-  AND (c.[sqlkmeans previous] IS NULL OR c.[sqlkmeans previous] <> c.segment_id);
-INSERT INTO [dbo].[customer_segment_history] ([customer_id], segment_id, distance, valid_from, valid_to, run_id)
-SELECT c.[customer_id], c.segment_id, c.distance, @now, NULL, @run_id
-FROM #change AS c
-WHERE c.[sqlkmeans previous] IS NULL OR c.[sqlkmeans previous] <> c.segment_id;
+INNER JOIN #change AS c ON t.[customer_id] = c.[customer_id] AND t.valid_from = c.[sqlkmeans since]
+WHERE t.valid_to IS NULL AND c.[sqlkmeans change] IN (2, 3);
+SET @closed = ROWCOUNT_BIG();
 END;
-IF @departed > 0
+-- Who arrives may have a row from before somebody deleted the label, and somebody may have changed
+-- a time.
+IF @arrived > 0 OR @closed < @moved + @departed
 UPDATE t
 SET valid_to = @now
 FROM [dbo].[customer_segment_history] AS t
-INNER JOIN #departed AS c ON t.[customer_id] = c.[customer_id]
-WHERE t.valid_to IS NULL;
+INNER JOIN #change AS c ON t.[customer_id] = c.[customer_id]
+WHERE t.valid_to IS NULL AND c.[sqlkmeans change] IN (1, 2, 3);
+IF @arrived + @moved > 0
+INSERT INTO [dbo].[customer_segment_history] ([customer_id], segment_id, distance, valid_from, valid_to, run_id)
+SELECT c.[customer_id], c.segment_id, c.distance, @now, NULL, @run_id
+FROM #change AS c
+WHERE c.[sqlkmeans change] IN (1, 2);
 IF @written > 0.2 * (SELECT COUNT_BIG(*) FROM sqlkmeans.[staging_1] AS s WHERE s.departed = 0)
 BEGIN
 INSERT INTO sqlkmeans.[staging_1_new] WITH (TABLOCK) ([customer_id], segment_id, distance, run_id, assigned_at)
@@ -749,11 +798,11 @@ SELECT t.[customer_id], COALESCE(c.segment_id, t.segment_id),
     CASE WHEN c.segment_id <> t.segment_id THEN @now ELSE t.assigned_at END
 FROM [dbo].[customer_segment] AS t
 LEFT JOIN #change AS c ON t.[customer_id] = c.[customer_id]
-WHERE NOT EXISTS (SELECT 1 FROM #departed AS s WHERE t.[customer_id] = s.[customer_id])
+WHERE c.[sqlkmeans change] IS NULL OR c.[sqlkmeans change] <> 3
 UNION ALL
 SELECT c.[customer_id], c.segment_id, c.distance, @run_id, @now
 FROM #change AS c
-WHERE c.[sqlkmeans previous] IS NULL
+WHERE c.[sqlkmeans change] = 1
 ORDER BY [customer_id];
 SET @switched = 1;
 END
@@ -770,25 +819,25 @@ UPDATE t
 SET segment_id = c.segment_id, distance = c.distance, run_id = @run_id, assigned_at = @now
 FROM [dbo].[customer_segment] AS t
 INNER JOIN #change AS c ON t.[customer_id] = c.[customer_id]
-WHERE c.[sqlkmeans previous] <> c.segment_id;
+WHERE c.[sqlkmeans change] = 2;
 IF @written > @arrived + @moved + @departed
 UPDATE t
 SET distance = c.distance
 FROM [dbo].[customer_segment] AS t
 INNER JOIN #change AS c ON t.[customer_id] = c.[customer_id]
-WHERE c.[sqlkmeans previous] = c.segment_id;
+WHERE c.[sqlkmeans change] = 0;
 IF @departed > 0
 DELETE t
 FROM [dbo].[customer_segment] AS t
-INNER JOIN #departed AS c ON t.[customer_id] = c.[customer_id];
+INNER JOIN #change AS c ON t.[customer_id] = c.[customer_id]
+WHERE c.[sqlkmeans change] = 3;
 IF @arrived > 0
 INSERT INTO [dbo].[customer_segment] ([customer_id], segment_id, distance, run_id, assigned_at)
 SELECT c.[customer_id], c.segment_id, c.distance, @run_id, @now
 FROM #change AS c
-WHERE c.[sqlkmeans previous] IS NULL;
+WHERE c.[sqlkmeans change] = 1;
 END;
 DROP TABLE #change;
-DROP TABLE #departed;
 DROP TABLE #label;
 GO
 ALTER TABLE [dbo].[customer_segment] SWITCH TO sqlkmeans.[staging_1_old] WITH (WAIT_AT_LOW_PRIORITY (MAX_DURATION = 1 MINUTES, ABORT_AFTER_WAIT = NONE));

@@ -1,0 +1,89 @@
+"""Who copies in bulk for a URL, before anything is connected."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from sqlalchemy.engine import URL, make_url
+
+from sqlkmeans.database.sqlserver_copying import Copier, copying_url, obstacle
+from sqlkmeans.errors import DatabaseError
+
+LOGIN = "mssql+pyodbc://etl:se%3Bcr%7Det@db.example.com:1444/shop"
+SESSION: Any = SimpleNamespace(driver="pyodbc")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "",
+        "?driver=ODBC+Driver+18+for+SQL+Server&Encrypt=strict",
+        "?Authentication=SqlPassword",
+        "?Trusted_Connection=no",
+    ],
+)
+def test_a_sql_login_of_pyodbc_is_one_of_mssql_python_too(options: str) -> None:
+    assert obstacle(make_url(LOGIN + options)) is None
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("mssql+pyodbc://etl:x@shop_dsn", "DSN"),
+        ("mssql+pyodbc://etl:x@/shop?dsn=shop_dsn", "DSN"),
+        ("mssql+pyodbc:///?odbc_connect=DSN%3Dshop", "connection string"),
+        ("mssql+pyodbc://db.example.com/shop", "SQL login"),
+        ("mssql+pyodbc://db.example.com/shop?Trusted_Connection=yes", "SQL login"),
+        (LOGIN + "?Trusted_Connection=yes", "SQL login"),
+        (LOGIN + "?database=another", "among its options"),
+        (LOGIN + "?authentication=ActiveDirectoryPassword", "SQL login"),
+    ],
+)
+def test_any_other_login_is_left_to_pyodbc(url: str, why: str) -> None:
+    assert why in str(obstacle(make_url(url)))
+
+
+def test_mssql_python_needs_nobody_else() -> None:
+    assert obstacle(make_url("mssql+mssqlpython://db.example.com/shop")) is None
+
+
+def test_server_login_encryption_and_timeout_go_along_and_the_odbc_driver_does_not() -> None:
+    url = copying_url(
+        make_url(LOGIN + "?driver=FreeTDS&APP=shop&MARS_Connection=yes&Encrypt=strict"
+                 "&TrustServerCertificate=yes&connect_timeout=7")
+    )  # fmt: skip
+    assert url.drivername == "mssql+mssqlpython"
+    assert (url.username, url.password, url.host) == ("etl", "se;cr}et", "db.example.com")
+    assert (url.port, url.database) == (1444, "shop")
+    assert dict(url.query) == {
+        "Encrypt": "strict", "TrustServerCertificate": "yes", "connect_timeout": "7",
+    }  # fmt: skip
+
+
+def test_a_login_that_fails_is_tried_once_and_told_once_a_run_without_the_password() -> None:
+    tried = []
+
+    def connect(url: URL) -> Any:
+        tried.append(url)
+        raise DatabaseError("db.example.com: no answer within 15 s (PWD=se;cr}et)")
+
+    copier = Copier(make_url(LOGIN), connect)
+    assert copier.notes() == []
+    for _ in range(2):
+        for _ in range(2):
+            with copier.open(SESSION) as session:
+                assert session is None
+        (note,) = copier.notes()
+        assert "arrays of parameters" in note
+        assert "no answer within 15 s (PWD=***)" in note
+        assert copier.notes() == []
+    assert len(tried) == 1
+
+
+def test_what_is_known_beforehand_is_no_news() -> None:
+    copier = Copier(make_url("mssql+pyodbc://etl:x@shop_dsn"), lambda url: pytest.fail(str(url)))
+    with copier.open(SESSION) as session:
+        assert session is None
+    assert copier.notes() == []
