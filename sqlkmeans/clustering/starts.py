@@ -45,6 +45,8 @@ STARTS_FROM_BEFORE = 5
 # A start on a part may be this much above the best where its basin is the better one.
 # Starts of one basin can look as if they differed there, and must not take all places.
 CARRIED_SHARE, MOST_CARRIED = 0.02, 8
+# Ends that are as good as each other to this share need no more starts, wherever they are.
+SPREAD = 5e-4
 # The inertia on a sample is off by its heaviest tails: starts this close are compared on all rows.
 RIVAL_SHARE, MOST_RIVALS = 0.005, 3
 # Starts whose centroids are so near, in the features' mean variance, have found the same basin.
@@ -148,7 +150,7 @@ def best_start(
     search.start(_all_but_one(samples.part(k, 0), search.best.centroids)[:SWAPS])
     search.carry(MOST_CARRIED)
     # Where rows have long tails, one start in six finds the best basin.
-    if len(search.rivals(CARRIED_SHARE, 2)) > 1:
+    if search.spread > SPREAD:
         search.start(anew)
         search.carry(MOST_CARRIED)
     best, *others = rivals = search.rivals(RIVAL_SHARE, MOST_RIVALS)
@@ -211,6 +213,12 @@ class _Search:
         )  # fmt: skip
         inertia = found.assignment().inertia
         return Start(inertia, found.centroids, start.n_iter + found.n_iter, start.turn)
+
+    @property
+    def spread(self) -> float:
+        """How much worse the worst of the ends is than the best."""
+        inertias = [end.inertia for end in self._carried.values()]
+        return max(inertias) / min(inertias) - 1 if min(inertias) else 0.0
 
     def rivals(self, share: float, most: int) -> list[Start]:
         """The best of the ends, and others that are not much worse and differ from it."""
