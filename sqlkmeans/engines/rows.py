@@ -23,8 +23,9 @@ Matrix = npt.NDArray[np.float64]
 Vector = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
-#: What label and distance, a weight, and an order that sorts the rows take for each of them.
-LABEL_BYTES, WEIGHT_BYTES, ORDER_BYTES = 12, 8, 8
+#: What label, distance and its square, a weight, and an order that sorts the rows take for each of
+#: them.
+LABEL_BYTES, WEIGHT_BYTES, ORDER_BYTES = 20, 8, 8
 # More levels than a definition allows are grouped.
 MOST_LEVELS = 100
 
