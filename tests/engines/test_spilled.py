@@ -203,7 +203,8 @@ def test_a_full_disk_ends_a_run_before_anything_is_published(
     spill()
     usage = shutil.disk_usage("/")._replace(free=40_000)
     monkeypatch.setattr("shutil.disk_usage", lambda folder: usage)
-    # A row takes 16 bytes of features, 9 of its key, 20 of label, distance and square, 8 of an order.
+    # A row takes 16 bytes of features, 9 of its key, 20 of label, distance and its square, and 8
+    # of an order.
     with pytest.raises(SqlKMeansError, match=r"39\.06 KiB are free, .* need 155\.3 KiB") as error:
         pipeline.run(segmentation, shop)
     assert error.value.exit_code == 1
