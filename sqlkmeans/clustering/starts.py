@@ -31,6 +31,8 @@ Rows = npt.NDArray[np.int64]
 
 # Rows of a start's part, for each cluster and at least: enough to tell basins apart.
 START_ROWS_PER_CLUSTER, START_ROWS = 500, 10_000
+# Distances on a part, of each row to each centroid, that are few to NumPy.
+FEW_DISTANCES = 60_000
 # Candidates for each seed, times scikit-learn's: on a part they cost less than the iterations
 # that they save, and more starts find the best basin.
 MORE_TRIALS = 4
@@ -148,11 +150,11 @@ def best_start(
     anew: list[Matrix | None] = [None] * options.n_init
     search.start(anew + [before] * (0 if before is None else STARTS_FROM_BEFORE))
     search.start(_all_but_one(samples.part(k, 0), search.best.centroids)[:SWAPS])
-    search.carry(MOST_CARRIED)
+    search.carry()
     # Where rows have long tails, one start in six finds the best basin.
     if search.spread > SPREAD:
         search.start(anew)
-        search.carry(MOST_CARRIED)
+        search.carry()
     best, *others = rivals = search.rivals(RIVAL_SHARE, MOST_RIVALS)
     if others:
         best = min(rivals, key=lambda rival: inertia_of(matrix, rival.centroids, sample_weight))
@@ -181,8 +183,9 @@ class _Search:
         """Start on a part for each of some centroids, to which others are added up to k."""
         turns = range(len(self._starts), len(self._starts) + len(given))
         asked = list(zip(turns, given, self._seeds.spawn(len(given))))
-        if kernel(self._samples.rows.size) is kernel_numpy:
-            # NumPy's steps on so few rows are shorter than handing the interpreter to a thread.
+        # NumPy's steps on few rows are shorter than handing the interpreter to another thread.
+        in_numpy = kernel(self._samples.rows.size) is kernel_numpy
+        if in_numpy and START_ROWS * self._k <= FEW_DISTANCES:
             self._starts += [self._on_part(*one) for one in asked]
         else:
             self._starts += in_threads(lambda one: self._on_part(*one), asked)
@@ -198,10 +201,10 @@ class _Search:
         inertia = assign(samples.rows, found.centroids, samples.weight).inertia
         return Start(inertia, found.centroids, found.n_iter, turn)
 
-    def carry(self, most: int) -> None:
+    def carry(self) -> None:
         """Carry the promising starts to their ends on all of the sample."""
         # Parts of the sample put the same basin's centroids a little apart; all of it does not.
-        promising = _rivals(self._starts, self._same, CARRIED_SHARE, most)
+        promising = _rivals(self._starts, self._same, CARRIED_SHARE, MOST_CARRIED)
         new = [start for start in promising if start.turn not in self._carried]
         ends = in_threads(self._on_sample, new)
         self._carried |= {end.turn: end for end in ends}
