@@ -1,10 +1,9 @@
 """K-Means: scikit-learn's up to ``sample_rows``, above it restarts on a sample and exact passes.
 
 Above ``sample_rows`` the restarts run on a random sample, and Lloyd's passes over all rows carry
-the best of them to the end. Restarts exist to find the
-right basin, for which a sample is enough; the passes that follow are exact, so the result is a
-K-Means solution of all rows (Bradley & Fayyad, 1998, "Refining initial points for K-Means
-clustering").
+the best of them to the end. Restarts exist to find the right basin, for which a sample is enough;
+the passes that follow are exact, so the result is a K-Means solution of all rows (Bradley &
+Fayyad, 1998, "Refining initial points for K-Means clustering").
 """
 
 from __future__ import annotations
@@ -77,7 +76,8 @@ def fit_kmeans(
         How much each row counts, finite and 0 or more; by default each counts 1. A row of
         weight 0 is labelled and moves no centroid.
     n_init : int, default=10
-        Number of k-means++ starts; the one with the lowest inertia wins.
+        Number of k-means++ starts; the one with the lowest inertia wins. Above ``sample_rows``
+        there are more, as :mod:`sqlkmeans.clustering.starts` says.
     seed : int, default=0
     sample_rows : int, default=100_000
         Up to this many rows the fit is scikit-learn's own.

@@ -37,8 +37,7 @@ def open_database(url: str, *, create: bool = False, read_only: bool = False) ->
     LockedError
         If another process has the embedded database's file.
     """
-    # Read here: to load SQLAlchemy, which DuckDB has no other use for, takes longer than most
-    # commands work.
+    # Read here: to load SQLAlchemy, which DuckDB has no other use for, delays every command.
     if (embedded := _DUCKDB.fullmatch(url)) is not None:
         from sqlkmeans.database.duckdb import DuckDBDatabase
 

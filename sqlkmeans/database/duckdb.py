@@ -228,7 +228,7 @@ class DuckDBDatabase(Database):
             values.append(f"CAST({quote(segmentation.sample_weight)} AS double)")
         order = f" ORDER BY {keys}" if in_order else ""
         with ExitStack() as stack:
-            if not in_order and self._is_table(segmentation.source):
+            if customer is None and not in_order and self._is_table(segmentation.source):
                 stack.enter_context(self._limited())
             stack.enter_context(transaction(self._native))
             try:

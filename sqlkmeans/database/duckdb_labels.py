@@ -15,7 +15,7 @@ from sqlkmeans.sqltext import Name, quote, quote_name
 
 # No key column has a name like this one.
 PREVIOUS = '"sqlkmeans previous"'
-#: Nothing makes distances smaller, and to look for what could takes a third of a first load.
+#: What makes distances a little smaller takes a third of the time that labels take to be written.
 DISTANCE = "distance double NOT NULL USING COMPRESSION uncompressed"
 #: The temporary table of labels that stay though their rows were not read.
 UNCHANGED = "sqlkmeans_unchanged"
