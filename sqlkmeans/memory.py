@@ -102,3 +102,11 @@ def _free_in_groups(path: str, root: Path, limit: str, used: str) -> list[int]:
             counted = dict(line.split() for line in lines)
             free.append(int(allowed) - int(counted.get(used, 0)))
     return free
+
+
+def release_unused() -> None:
+    """Give back to the system what has been freed and is kept for later, where that can be done."""
+    import pyarrow as pa
+
+    for pool in (pa.default_memory_pool(), pa.system_memory_pool()):
+        pool.release_unused()

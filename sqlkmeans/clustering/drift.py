@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -76,13 +76,7 @@ def bin_features(matrix: Matrix, missing: Masks, preparation: Preparation) -> li
         For each feature, where its value was missing; None where none was.
     preparation : Preparation
     """
-
-    edges = {
-        feature.column: short_edges(_sample(matrix, missing, position), feature)
-        for position, feature in enumerate(preparation.features)
-        if feature.type != "category"
-    }
-    return _count(matrix, missing, preparation, edges, {})
+    return _counted(BinCounts.cut(matrix, missing, preparation), matrix, missing)
 
 
 def count_in(
@@ -92,72 +86,113 @@ def count_in(
 
     Parameters are those of :func:`bin_features`, and the earlier run's bins.
     """
-    types = preparation.types
-    same = [b for b in earlier if b.of_category == (types.get(b.feature) == "category")]
-    edges = {bins.feature: bins.edges for bins in same if not bins.of_category}
-    levels = {bins.feature: bins for bins in same if bins.of_category}
-    found = _count(matrix, missing, preparation, edges, levels)
-    known = {*edges, *levels}
-    return [bins for bins in found if bins.feature in known]
+    return _counted(BinCounts.like(earlier, preparation), matrix, missing)
 
 
-def _count(
-    matrix: Matrix,
-    missing: Masks,
-    preparation: Preparation,
-    edges: Mapping[str, Sequence[float]],
-    levels: Mapping[str, FeatureBins],
-) -> list[FeatureBins]:
-    """Count all rows in one pass.
+class BinCounts:
+    """Counts rows in bins, some rows at a time.
 
     Parameters
     ----------
+    preparation : Preparation
     edges : dict of str to sequence of float
         Of the columns that are no category, in own units.
-    levels : dict of str to FeatureBins
+    levels : dict of str to FeatureBins, optional
         Bins to keep to, of columns that are.
+    columns : collection of str, optional
+        Those to count; by default all.
     """
-    bounds = [
-        feature.scaled(np.asarray(_bounds(feature, edges), dtype=np.float64))
-        for feature in preparation.features
-    ]
-    below = _at_or_below(matrix, missing, bounds)
-    positions: dict[str, list[int]] = {}
-    for position, feature in enumerate(preparation.features):
-        positions.setdefault(feature.column, []).append(position)
-    bins = []
-    for column, own in positions.items():
-        features = [preparation.features[position] for position in own]
-        known = int(below[own[0]][-1])
-        absent = len(matrix) - known
-        if features[0].type == "category":
-            counts = [known - int(below[position][0]) for position in own]
-            bins.append(level_bins(features, absent, counts, known, levels.get(column)))
-        else:
-            counts = np.diff([0, *below[own[0]]]).tolist()
-            bins.append(range_bins(features[0], edges.get(column, ()), absent, counts))
-    return bins
+
+    def __init__(
+        self,
+        preparation: Preparation,
+        edges: Mapping[str, Sequence[float]],
+        levels: Mapping[str, FeatureBins] | None = None,
+        columns: Collection[str] | None = None,
+    ) -> None:
+        self._preparation, self._edges, self._levels = preparation, edges, levels or {}
+        self._columns = preparation.columns if columns is None else columns
+        self._bounds = [
+            feature.scaled(np.asarray(_bounds(feature, edges), dtype=np.float64))
+            for feature in preparation.features
+        ]
+
+    @classmethod
+    def cut(cls, matrix: Matrix, missing: Masks, preparation: Preparation) -> BinCounts:
+        """New bins, as :func:`bin_features` cuts them."""
+        edges = {
+            feature.column: short_edges(_sample(matrix, missing, position), feature)
+            for position, feature in enumerate(preparation.features)
+            if feature.type != "category"
+        }
+        return cls(preparation, edges)
+
+    @classmethod
+    def like(cls, earlier: Sequence[FeatureBins], preparation: Preparation) -> BinCounts:
+        """The bins of an earlier run, of the columns that both have."""
+        types = preparation.types
+        same = [b for b in earlier if b.of_category == (types.get(b.feature) == "category")]
+        edges = {bins.feature: bins.edges for bins in same if not bins.of_category}
+        levels = {bins.feature: bins for bins in same if bins.of_category}
+        return cls(preparation, edges, levels, {*edges, *levels})
+
+    def look(self, columns: Matrix, missing: Masks) -> npt.NDArray[np.int64]:
+        """Count some rows.
+
+        Parameters
+        ----------
+        columns : ndarray of shape (n_features, n_rows)
+            Prepared.
+        missing : sequence of (ndarray of bool of shape (n_rows,) or None)
+
+        Returns
+        -------
+        ndarray of int64
+            For each feature: known values at or below each bound, then all known values; last
+            the number of rows. What several calls return is added.
+        """
+        counts: list[int] = []
+        for column, mask, bounds in zip(columns, missing, self._bounds):
+            known = column if mask is None else column[~mask]
+            counts += [int(np.count_nonzero(known <= bound)) for bound in bounds]
+            counts.append(len(known))
+        return np.array([*counts, columns.shape[1]], dtype=np.int64)
+
+    def bins(self, counts: npt.NDArray[np.int64]) -> list[FeatureBins]:
+        """The bins, from what :meth:`look` counted of all rows."""
+        ends = np.cumsum([len(bounds) + 1 for bounds in self._bounds])
+        below, n_rows = np.split(counts[:-1], ends[:-1]), int(counts[-1])
+        positions: dict[str, list[int]] = {}
+        for position, feature in enumerate(self._preparation.features):
+            positions.setdefault(feature.column, []).append(position)
+        bins = []
+        for column, own in positions.items():
+            features = [self._preparation.features[position] for position in own]
+            known = int(below[own[0]][-1])
+            absent = n_rows - known
+            if features[0].type == "category":
+                of_levels = [known - int(below[position][0]) for position in own]
+                bins.append(
+                    level_bins(features, absent, of_levels, known, self._levels.get(column))
+                )
+            else:
+                between = np.diff([0, *below[own[0]]]).tolist()
+                bins.append(range_bins(features[0], self._edges.get(column, ()), absent, between))
+        return [found for found in bins if found.feature in self._columns]
+
+
+def _counted(counts: BinCounts, matrix: Matrix, missing: Masks) -> list[FeatureBins]:
+    """All rows of a matrix in bins, in one pass."""
+
+    def look(start: int, stop: int) -> npt.NDArray[np.int64]:
+        masks = [mask if mask is None else mask[start:stop] for mask in missing]
+        return counts.look(np.ascontiguousarray(matrix[start:stop].T), masks)
+
+    return counts.bins(np.sum(map_chunks(len(matrix), look), axis=0))
 
 
 def _bounds(feature: PreparedFeature, edges: Mapping[str, Sequence[float]]) -> Sequence[float]:
     return [0.5] if feature.type == "category" else edges.get(feature.column, ())
-
-
-def _at_or_below(
-    matrix: Matrix, missing: Masks, bounds: Sequence[Vector]
-) -> list[npt.NDArray[np.int64]]:
-    """For each feature: known values at or below each bound, then all known values."""
-
-    def count(start: int, stop: int) -> list[npt.NDArray[np.int64]]:
-        part = np.ascontiguousarray(matrix[start:stop].T)
-        counts = []
-        for column, mask, of_column in zip(part, missing, bounds):
-            known = column if mask is None else column[~mask[start:stop]]
-            within = [np.count_nonzero(known <= bound) for bound in of_column]
-            counts.append(np.array([*within, len(known)], dtype=np.int64))
-        return counts
-
-    return [np.sum(parts, axis=0) for parts in zip(*map_chunks(len(matrix), count))]
 
 
 def _sample(matrix: Matrix, missing: Masks, position: int) -> Vector:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,10 +15,10 @@ from sqlkmeans.clustering.selection import (
     SMALL,
     Bracket,
     Cut,
+    Search,
     Wanted,
     between,
     linear_ranks,
-    order_statistics,
 )
 
 Matrix = npt.NDArray[np.float64]
@@ -118,14 +119,92 @@ def summarise(groups: GroupedValues) -> list[list[Summary]]:
     """A summary of each feature in each group."""
     counts, sample = groups.all_counts(), groups.sample()
     moments = _Moments(sample)
-    medians = _medians(groups, counts, sample, moments)
-    return [
-        [
-            Summary(known, gone, *moment[:3], median, moment[3]) if known else Summary(0, gone)
-            for (known, gone), moment, median in zip(*of_feature)
-        ]
-        for of_feature in zip(counts, moments.found(), medians)
-    ]
+    search = Search(_wanted_medians(counts, sample))
+    while asked := search.asked():
+        search.take(asked, _cut_all(groups, asked, moments))
+    return _summaries(counts, moments, search)
+
+
+Looked = tuple[list[Cut], list[npt.NDArray[np.float64]]]
+
+
+class PassingSummaries:
+    """The same of rows that pass once, of which no value is missing.
+
+    Parameters
+    ----------
+    sample : GroupedValues
+        Some of the rows, which say about where medians are.
+    sizes : ndarray of int64 of shape (k,)
+        About how many rows each segment has.
+    """
+
+    def __init__(self, sample: GroupedValues, sizes: npt.NDArray[np.int64]) -> None:
+        self._k, self._preparation = sample.k, sample.preparation
+        self._none_missing: list[Mask | None] = [None] * len(sample.preparation.features)
+        self._sample = sample.sample()
+        self._moments = _Moments(self._sample)
+        self._asked = Search(self._wanted(sizes)).asked()
+
+    def _wanted(self, sizes: npt.NDArray[np.int64]) -> list[Wanted]:
+        return _wanted_medians(self._counts(sizes), self._sample)
+
+    def _counts(self, sizes: npt.NDArray[np.int64]) -> list[list[tuple[int, int]]]:
+        return [[(int(n), 0) for n in (sizes.sum(), *sizes)]] * len(self._sample)
+
+    def look(self, rows: Matrix, labels: npt.NDArray[np.int32]) -> Looked:
+        """What some rows tell.
+
+        Parameters
+        ----------
+        rows : ndarray of float64 of shape (n_rows, n_features)
+            Prepared.
+        labels : ndarray of int32 of shape (n_rows,)
+        """
+        groups = GroupedValues(rows, self._none_missing, self._preparation, labels, self._k)
+        return self._look(groups, self._asked, moments=True)
+
+    def _look(
+        self, groups: GroupedValues, asked: Sequence[tuple[int, Bracket]], *, moments: bool
+    ) -> Looked:
+        by_feature = _by_feature(asked, self._k)
+        cuts, found = [], []
+        for position, values in zip(by_feature, groups.rows(slice(None), list(by_feature))):
+            cuts += [bracket.cut(values[group]) for group, bracket in by_feature[position]]
+            if moments:
+                found.append(self._moments.of_chunk(position, values))
+        return cuts, found
+
+    def finish(
+        self,
+        looked: Sequence[Looked],
+        sizes: npt.NDArray[np.int64],
+        look_again: Callable[[Callable[[Matrix, npt.NDArray[np.int32]], Any]], Iterable[Any]],
+    ) -> list[list[Summary]]:
+        """A summary of each feature in each group.
+
+        Parameters
+        ----------
+        looked : sequence
+            What :meth:`look` returned, in the order of the rows.
+        sizes : ndarray of int64 of shape (k,)
+            Rows a label.
+        look_again : callable
+            Lets all rows pass once more, calls a function as :meth:`look` is called, and returns
+            its results: where the sample misled.
+        """
+        for number, position in enumerate(_by_feature(self._asked, self._k)):
+            self._moments.add(position, [found[number] for _, found in looked])
+        search = Search(self._wanted(sizes))
+        search.take(self._asked, map(list, zip(*(cuts for cuts, _ in looked))))
+        while asked := search.asked():
+
+            def cut(rows: Matrix, labels: npt.NDArray[np.int32]) -> list[Cut]:
+                groups = GroupedValues(rows, self._none_missing, self._preparation, labels, self._k)
+                return self._look(groups, asked, moments=False)[0]
+
+            search.take(asked, map(list, zip(*look_again(cut))))
+        return _summaries(self._counts(sizes), self._moments, search)
 
 
 class _Moments:
@@ -183,35 +262,50 @@ class _Moments:
         return [[tuple(group) for group in feature] for feature in found.tolist()]
 
 
-def _medians(
-    groups: GroupedValues,
-    counts: Sequence[Sequence[tuple[int, int]]],
-    sample: Sequence[Sequence[Vector]],
-    moments: _Moments,
-) -> list[list[float]]:
-    """The medians; the moments are taken from the same pass."""
-    ranks = [[linear_ranks(known, 0.5) for known, _ in of_feature] for of_feature in counts]
-    width = groups.k + 1
-    wanted = [
-        Wanted((low, high), known, values)
-        for of_feature in zip(ranks, counts, sample)
-        for (low, high, _), (known, _), values in zip(*of_feature)
+def _wanted_medians(
+    counts: Sequence[Sequence[tuple[int, int]]], sample: Sequence[Sequence[Vector]]
+) -> list[Wanted]:
+    """What medians lie between: of one feature each group's, then of the next."""
+    return [
+        Wanted(linear_ranks(known, 0.5)[:2], known, values)
+        for of_feature in zip(counts, sample)
+        for (known, _), values in zip(*of_feature)
     ]
 
-    def cut_all(asked: Sequence[tuple[int, Bracket]]) -> Iterator[list[Cut]]:
-        by_feature: dict[int, list[tuple[int, Bracket]]] = {}
-        for number, bracket in asked:
-            by_feature.setdefault(number // width, []).append((number % width, bracket))
-        for positions in _turns(list(by_feature), len(groups.labels)):
-            yield from _cut_features(groups, {p: by_feature[p] for p in positions}, moments)
 
-    found = iter(order_statistics(wanted, cut_all))
-    medians: list[list[float]] = []
-    for of_feature in ranks:
-        medians.append([])
-        for (_, _, part), (low, high) in zip(of_feature, found):
-            medians[-1].append(between(low, high, part))
-    return medians
+def _summaries(
+    counts: Sequence[Sequence[tuple[int, int]]], moments: _Moments, search: Search
+) -> list[list[Summary]]:
+    found = iter(search.results)
+    summaries: list[list[Summary]] = []
+    for of_counts, of_moments in zip(counts, moments.found()):
+        summaries.append([])
+        for (known, gone), moment, (low, high) in zip(of_counts, of_moments, found):
+            if known:
+                median = between(low, high, linear_ranks(known, 0.5)[2])
+                summaries[-1].append(Summary(known, gone, *moment[:3], median, moment[3]))
+            else:
+                summaries[-1].append(Summary(0, gone))
+    return summaries
+
+
+def _by_feature(
+    asked: Sequence[tuple[int, Bracket]], k: int
+) -> dict[int, list[tuple[int, Bracket]]]:
+    """By the position of the feature: groups, each with a bracket."""
+    found: dict[int, list[tuple[int, Bracket]]] = {}
+    for number, bracket in asked:
+        found.setdefault(number // (k + 1), []).append((number % (k + 1), bracket))
+    return found
+
+
+def _cut_all(
+    groups: GroupedValues, asked: Sequence[tuple[int, Bracket]], moments: _Moments
+) -> Iterator[list[Cut]]:
+    """What each bracket keeps; the moments are taken from the same passes."""
+    by_feature = _by_feature(asked, groups.k)
+    for positions in _turns(list(by_feature), len(groups.labels)):
+        yield from _cut_features(groups, {p: by_feature[p] for p in positions}, moments)
 
 
 def _cut_features(

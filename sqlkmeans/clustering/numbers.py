@@ -21,13 +21,28 @@ def tidy(value: float) -> float:
 def own_values(feature: PreparedFeature, prepared: Vector) -> Vector:
     """Prepared values in the column's own units, without what the way there and back leaves.
 
-    Twelve significant digits, and 0 for what is 0: not 17.9999999999999 for 18.
+    Twelve significant digits, and 0 for what is 0: not 17.9999999999999 for 18. Of float32, as
+    many as it has.
     """
+    if prepared.dtype == np.float32:
+        return _own_narrow_values(feature, prepared.astype(np.float64))
     values = feature.invert(prepared)
     values[np.abs(values) < 1e-12 * feature.scale] = 0
     magnitude = np.floor(np.log10(np.where(values == 0, 1, np.abs(values))))
     unit = 10.0 ** np.clip(11 - magnitude, -290, 290)
     return np.asarray(np.round(values * unit) / unit)
+
+
+def _own_narrow_values(feature: PreparedFeature, prepared: Vector) -> Vector:
+    """The same of values that were float32: rounded to more than that can have changed them by."""
+    values = feature.invert(prepared)
+    error = np.maximum(np.abs(prepared), 1) * feature.divisor * float(np.finfo(np.float32).eps)
+    if feature.transform == "log1p":
+        error *= 1 + np.abs(values)
+    power = np.clip(np.ceil(np.log10(2 * error)), -290, 290)
+    # Powers of ten that are whole numbers, because the others are not exact; 0.0 for -0.0.
+    unit, parts = 10.0 ** np.maximum(power, 0), 10.0 ** np.maximum(-power, 0)
+    return np.asarray(np.round(values / unit * parts) / parts * unit + 0.0)
 
 
 def short_number(value: float, ordered: Vector) -> float:

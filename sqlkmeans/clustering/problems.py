@@ -63,8 +63,8 @@ def key_like_problems(
 ) -> list[str]:
     """Whole numbers, all different and close together: a number given to each customer."""
     low, high = extremes
-    # Fewer numbers than rows cannot all be different, so most columns end here.
-    if rows < KEY_LIKE_ROWS or not rows - 1 <= high - low < 2 * rows:
+    # Most columns end here.
+    if not may_be_key_like(rows, low, high):
         return []
     if not all(present.map(lambda values, _: bool((values == np.floor(values)).all()))):
         return []
@@ -77,6 +77,12 @@ def key_like_problems(
     if int(seen.sum()) < rows:
         return []
     return [key_like(name, rows, f" from {plain(low)} to {plain(high)}")]
+
+
+def may_be_key_like(rows: int, low: float, high: float) -> bool:
+    """Whether so many rows can have whole numbers that differ and lie close together: fewer
+    numbers than rows cannot all be different."""
+    return rows >= KEY_LIKE_ROWS and rows - 1 <= high - low < 2 * rows
 
 
 def key_like(name: str, rows: int, limits: str = "") -> str:

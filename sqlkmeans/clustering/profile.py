@@ -92,10 +92,18 @@ def profile_segments(
     k : int
     """
     labels = assignment.labels
-    sizes = assignment.sizes(k)
     within = label_counts(labels, k, assignment.squared_distances)
-    groups = GroupedValues(matrix, missing, preparation, labels, k)
-    found = summarise(groups)
+    found = summarise(GroupedValues(matrix, missing, preparation, labels, k))
+    return profiles_of(found, preparation, assignment.sizes(k), within)
+
+
+def profiles_of(
+    found: Sequence[Sequence[Summary]],
+    preparation: Preparation,
+    sizes: npt.NDArray[np.int64],
+    within: npt.NDArray[np.float64],
+) -> list[SegmentProfile]:
+    """The same from each feature's summaries and each cluster's size and sum of squares."""
     by_feature: dict[str, list[FeatureProfile]] = {}
     for prepared, summaries in zip(preparation.features, found):
         level = None
@@ -105,10 +113,11 @@ def profile_segments(
             _feature_profile(summary, summaries[EVERYONE], prepared.type, level)
             for summary in summaries
         ]
-    counts, sums = [len(labels), *sizes.tolist()], [float(within.sum()), *within.tolist()]
+    rows = int(sizes.sum())
+    counts, sums = [rows, *sizes.tolist()], [float(within.sum()), *within.tolist()]
     return [
         SegmentProfile(
-            count, count / max(1, len(labels)), ss,
+            count, count / max(1, rows), ss,
             {name: profiles[index] for name, profiles in by_feature.items()},
         )
         for index, (count, ss) in enumerate(zip(counts, sums))

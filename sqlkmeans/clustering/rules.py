@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 
@@ -89,13 +89,14 @@ def find_rules(
     list of (Rule or None) of length k
         None where no condition tells the cluster from the rest.
     """
-    sizes = label_counts(labels, k)
-    found = find_conditions(matrix, preparation, labels, k, seed=seed)
-    counts = _count(matrix, preparation, labels, found)
-    return [
-        None if condition is None else condition.counted(meeting, inside, size)
-        for condition, (meeting, inside), size in zip(found, counts.tolist(), sizes.tolist())
-    ]
+    counting = RuleCounts(find_conditions(matrix, preparation, labels, k, seed=seed), preparation)
+
+    def look(start: int, stop: int) -> npt.NDArray[np.int64]:
+        columns = {p: np.ascontiguousarray(matrix[start:stop, p]) for p in counting.positions}
+        return counting.look(columns, labels[start:stop])
+
+    counts = np.sum(map_chunks(len(labels), look), axis=0)
+    return counting.rules(counts, label_counts(labels, k))
 
 
 def find_conditions(
@@ -141,41 +142,68 @@ def _intervals(node: Node, ordered: Matrix) -> dict[int, Interval]:
     return {p: i if i.low < i.high else exact[p] for p, i in found.items()}
 
 
-def _count(
-    matrix: Matrix,
-    preparation: Preparation,
-    labels: Labels,
-    conditions: Sequence[Condition | None],
-) -> npt.NDArray[np.int64]:
-    """Rows that meet each rule, and of them the segment's own; of shape (k, 2)."""
-    scaled = [
-        [
-            (position, preparation.features[position].scaled(np.array([bound])), above)
-            for position, interval in (condition.intervals if condition else {}).items()
-            for bound, above in ((interval.low, True), (interval.high, False))
-            if abs(bound) != inf
-        ]
-        for condition in conditions
-    ]
-    used = sorted({position for rule in scaled for position, _, _ in rule})
+class RuleCounts:
+    """Counts the rows that meet conditions, some rows at a time.
 
-    def count(start: int, end: int) -> list[tuple[int, int]]:
-        rows = slice(start, end)
-        columns = {position: np.ascontiguousarray(matrix[rows, position]) for position in used}
-        own = labels[rows]
+    Parameters
+    ----------
+    conditions : sequence of (Condition or None)
+        One a cluster.
+    preparation : Preparation
+    """
+
+    def __init__(self, conditions: Sequence[Condition | None], preparation: Preparation) -> None:
+        self._conditions = conditions
+        self._scaled = [
+            [
+                (position, preparation.features[position].scaled(np.array([bound])), above)
+                for position, interval in (condition.intervals if condition else {}).items()
+                for bound, above in ((interval.low, True), (interval.high, False))
+                if abs(bound) != inf
+            ]
+            for condition in conditions
+        ]
+        #: The features that the conditions ask for.
+        self.positions = sorted({p for rule in self._scaled for p, _, _ in rule})
+
+    def look(
+        self, columns: Mapping[int, npt.NDArray[np.float64]], labels: Labels
+    ) -> npt.NDArray[np.int64]:
+        """Count some rows.
+
+        Parameters
+        ----------
+        columns : mapping of int to ndarray of float64 of shape (n_rows,)
+            Prepared values by the position of the feature.
+        labels : ndarray of int of shape (n_rows,)
+
+        Returns
+        -------
+        ndarray of int64 of shape (k, 2)
+            Rows that meet each condition, and of them the segment's own. What several calls
+            return is added.
+        """
         counts = []
-        for cluster, rule in enumerate(scaled):
-            meets = np.ones(len(own), dtype=bool)
+        for cluster, rule in enumerate(self._scaled):
+            meets = np.ones(len(labels), dtype=bool)
             for position, bound, above in rule:
                 column = columns[position]
                 meets &= column > bound if above else column <= bound
             meeting = int(np.count_nonzero(meets))
-            meets &= own == cluster
+            meets &= labels == cluster
             counts.append((meeting, int(np.count_nonzero(meets))))
-        return counts
+        return np.array(counts, dtype=np.int64)
 
-    counts = map_chunks(len(labels), count)
-    return np.asarray(np.array(counts, dtype=np.int64).sum(axis=0))
+    def rules(
+        self, counts: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64]
+    ) -> list[Rule | None]:
+        """The rules, from what :meth:`look` counted of all rows and each cluster's size."""
+        return [
+            None if condition is None else condition.counted(meeting, inside, size)
+            for condition, (meeting, inside), size in zip(
+                self._conditions, counts.tolist(), sizes.tolist()
+            )
+        ]
 
 
 def _text(rule: dict[int, Interval], preparation: Preparation, ordered: Matrix) -> str:

@@ -13,6 +13,8 @@ from sqlkmeans.clustering.chunks import map_chunks
 from sqlkmeans.clustering.sampling import stratified_rows
 from sqlkmeans.clustering.threads import one_library_thread
 
+Vector = npt.NDArray[np.float64]
+
 SILHOUETTE_ROWS = 2_000
 
 
@@ -60,31 +62,65 @@ def score(matrix: Matrix, centroids: Matrix, assignment: Assignment, *, seed: in
     seed : int, default=0
         Draws the silhouette's sample.
     """
-    n_rows, k = len(matrix), len(centroids)
-    sizes = assignment.sizes(k)
-    if k < 2 or n_rows <= k or not sizes.all():
-        return Scores(None, None, None)
-    with one_library_thread():
-        by_segment = _silhouettes(matrix, assignment.labels, sizes, seed)
+    sizes = assignment.sizes(len(centroids))
+    if not can_be_scored(sizes):
+        return NO_SCORES
+    silhouettes = segment_silhouettes(matrix, assignment.labels, sizes, seed=seed)
+    # Rows count alike here, whatever they weigh in the inertia.
+    within = float(assignment.squared_distances.sum())
+    spread = _distances(assignment, len(centroids))
+    return scores_of(silhouettes, centroids, sizes, spread, within, _total(matrix))
+
+
+#: Of a partition that none is defined for.
+NO_SCORES = Scores(None, None, None)
+
+
+def can_be_scored(sizes: npt.NDArray[np.int64]) -> bool:
+    """Whether the scores are defined for clusters of these sizes."""
+    return len(sizes) > 1 and int(sizes.sum()) > len(sizes) and bool(sizes.all())
+
+
+def scores_of(
+    silhouettes: Vector,
+    centroids: Matrix,
+    sizes: npt.NDArray[np.int64],
+    distances: Vector,
+    within: float,
+    total: float,
+) -> Scores:
+    """The scores from sums over the rows.
+
+    Parameters
+    ----------
+    silhouettes : ndarray of shape (k,)
+        Each cluster's mean.
+    centroids : ndarray of shape (k, n_features)
+    sizes : ndarray of int64 of shape (k,)
+    distances : ndarray of shape (k,)
+        Sum of the distances to each centroid.
+    within, total : float
+        Sums of the squared distances to the centroids, and to the mean of all rows.
+    """
+    rows, k = int(sizes.sum()), len(sizes)
     return Scores(
-        silhouette=float((by_segment * sizes).sum() / sizes.sum()),
-        davies_bouldin=_davies_bouldin(centroids, assignment, sizes),
-        calinski_harabasz=_calinski_harabasz(matrix, assignment, k),
-        segment_silhouettes=tuple(by_segment.tolist()),
+        silhouette=float((silhouettes * sizes).sum() / rows),
+        davies_bouldin=davies_bouldin_of(centroids, distances / sizes),
+        calinski_harabasz=calinski_harabasz_of(total, within, rows, k),
+        segment_silhouettes=tuple(silhouettes.tolist()),
     )
 
 
-def _davies_bouldin(
-    centroids: Matrix, assignment: Assignment, sizes: npt.NDArray[np.int64]
-) -> float | None:
+def _distances(assignment: Assignment, k: int) -> Vector:
+    """Sum of the distances to each centroid."""
     labels, squared = assignment.labels, assignment.squared_distances
 
-    def add(start: int, stop: int) -> Matrix:
+    def add(start: int, stop: int) -> Vector:
         distances = np.sqrt(squared[start:stop])
-        of_chunk = np.bincount(labels[start:stop], weights=distances, minlength=len(sizes))
+        of_chunk = np.bincount(labels[start:stop], weights=distances, minlength=k)
         return np.asarray(of_chunk, dtype=np.float64)
 
-    return davies_bouldin_of(centroids, np.sum(map_chunks(len(labels), add), axis=0) / sizes)
+    return np.asarray(np.sum(map_chunks(len(labels), add), axis=0))
 
 
 def davies_bouldin_of(centroids: Matrix, spread: npt.NDArray[np.float64]) -> float | None:
@@ -96,7 +132,8 @@ def davies_bouldin_of(centroids: Matrix, spread: npt.NDArray[np.float64]) -> flo
     return float(((spread[:, None] + spread[None, :]) / apart).max(axis=1).mean())
 
 
-def _calinski_harabasz(matrix: Matrix, assignment: Assignment, k: int) -> float | None:
+def _total(matrix: Matrix) -> float:
+    """Sum of squared distances of all rows to their mean."""
     n_rows = len(matrix)
     mean = np.sum(map_chunks(n_rows, lambda *ends: matrix[slice(*ends)].sum(axis=0)), axis=0)
     mean /= n_rows
@@ -105,10 +142,7 @@ def _calinski_harabasz(matrix: Matrix, assignment: Assignment, k: int) -> float 
         difference = matrix[start:stop] - mean
         return float(np.einsum("ij,ij->", difference, difference))
 
-    total = fsum(map_chunks(n_rows, add))
-    # Rows count alike here, whatever they weigh in the inertia.
-    within = float(assignment.squared_distances.sum())
-    return calinski_harabasz_of(total, within, n_rows, k)
+    return fsum(map_chunks(n_rows, add))
 
 
 def calinski_harabasz_of(total: float, within: float, n_rows: int, k: int) -> float | None:
@@ -118,13 +152,25 @@ def calinski_harabasz_of(total: float, within: float, n_rows: int, k: int) -> fl
     return float((total - within) / (k - 1) / (within / (n_rows - k)))
 
 
-def _silhouettes(
-    matrix: Matrix, labels: npt.NDArray[np.int32], sizes: npt.NDArray[np.int64], seed: int
+def segment_silhouettes(
+    matrix: Matrix, labels: npt.NDArray[np.int32], sizes: npt.NDArray[np.int64], *, seed: int
 ) -> npt.NDArray[np.float64]:
-    """The mean silhouette coefficient of each segment."""
+    """The mean silhouette coefficient of each segment, of shape (k,).
+
+    Parameters
+    ----------
+    matrix : ndarray of float64 or float32 of shape (n_rows, n_features)
+    labels : ndarray of int32 of shape (n_rows,)
+    sizes : ndarray of int64 of shape (k,)
+        Rows a label.
+    seed : int
+        Draws the sample.
+    """
     rows = stratified_rows(labels, sizes, SILHOUETTE_ROWS, seed)
     drawn = labels[rows]
-    values = silhouette_coefficients(matrix[rows], drawn, len(sizes))
+    points = matrix[rows].astype(np.float64, copy=False)
+    with one_library_thread():
+        values = silhouette_coefficients(points, drawn, len(sizes))
     return np.bincount(drawn, weights=values, minlength=len(sizes)) / np.bincount(drawn)
 
 

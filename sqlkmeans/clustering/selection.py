@@ -104,34 +104,54 @@ class Wanted:
         ]  # fmt: skip
 
 
-def order_statistics(
-    wanted: Sequence[Wanted],
-    cut_all: Callable[[Sequence[tuple[int, Bracket]]], Iterable[Sequence[Cut]]],
-) -> list[list[float]]:
-    """The wanted order statistics, each of its own set of values.
+class Search:
+    """Looks for order statistics, each of its own set of values, in passes over the values.
 
     Parameters
     ----------
     wanted : sequence of Wanted
         Those of a set without values are NaN.
-    cut_all : callable
-        Passes over the values: from numbers in ``wanted``, each with a bracket, to what each
-        bracket cut from all chunks of the values of that number.
     """
-    results: list[list[float]] = [[np.nan] * len(want.ranks) for want in wanted]
-    missing = [number for number, want in enumerate(wanted) if want.count]
-    width = WIDTH
-    while missing:
-        asked = [(number, wanted[number].bracket(width)) for number in missing]
-        missing = []
-        for (number, bracket), cuts in zip(asked, cut_all(asked)):
-            found = wanted[number].found(bracket, cuts)
-            if found is None:
-                missing.append(number)
-            else:
-                results[number] = found
-        width *= 4
-    return results
+
+    def __init__(self, wanted: Sequence[Wanted]) -> None:
+        self._wanted = wanted
+        self._missing = [number for number, want in enumerate(wanted) if want.count]
+        self._width = WIDTH
+        #: What has been found: of each set, the values of its ranks.
+        self.results: list[list[float]] = [[np.nan] * len(want.ranks) for want in wanted]
+
+    def asked(self) -> list[tuple[int, Bracket]]:
+        """Numbers in ``wanted``, each with a bracket that the next pass has to cut."""
+        return [(number, self._wanted[number].bracket(self._width)) for number in self._missing]
+
+    def take(self, asked: Sequence[tuple[int, Bracket]], cuts: Iterable[Sequence[Cut]]) -> None:
+        """What each bracket cut from all chunks of the values of that number."""
+        for (number, bracket), of_number in zip(asked, cuts):
+            found = self._wanted[number].found(bracket, of_number)
+            if found is not None and number in self._missing:
+                self._missing.remove(number)
+                self.results[number] = found
+        self._width *= 4
+
+
+def order_statistics(
+    wanted: Sequence[Wanted],
+    cut_all: Callable[[Sequence[tuple[int, Bracket]]], Iterable[Sequence[Cut]]],
+) -> list[list[float]]:
+    """The wanted order statistics, in as many passes as it takes.
+
+    Parameters
+    ----------
+    wanted : sequence of Wanted
+        As :class:`Search` takes them.
+    cut_all : callable
+        Passes over the values: from what :meth:`Search.asked` gives to what :meth:`Search.take`
+        takes.
+    """
+    search = Search(wanted)
+    while asked := search.asked():
+        search.take(asked, cut_all(asked))
+    return search.results
 
 
 def linear_ranks(count: int, at: float) -> tuple[int, int, float]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from functools import cache
 from threading import local
@@ -30,14 +31,7 @@ def in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> lis
     if cores() < 2 or len(items) < 2 or hasattr(_at_work, "here"):
         return [function(item) for item in items]
 
-    def work(item: Item) -> Result:
-        _at_work.here = True
-        try:
-            return function(item)
-        finally:
-            del _at_work.here
-
-    futures = [_workers(cores()).submit(work, item) for item in items]
+    futures = [_workers(cores()).submit(_at_work_with, function, item) for item in items]
     results: list[Result] = []
     try:
         for future in futures:
@@ -50,6 +44,36 @@ def in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> lis
         # An error and what it came from here would keep each other alive.
         del future, futures
     return results
+
+
+def as_they_come(
+    function: Callable[[Item], Result], items: Iterable[Item]
+) -> Generator[Result, None, None]:
+    """Call ``function`` with each item as it comes, on all cores; results in the items' order.
+
+    Few items and results are held at a time. Whoever does not take all results has to close the
+    iterator.
+    """
+    waiting: deque[Future[Result]] = deque()
+    try:
+        for item in items:
+            waiting.append(_workers(cores()).submit(_at_work_with, function, item))
+            if len(waiting) > cores():
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
+        wait(waiting)
+
+
+def _at_work_with(function: Callable[[Item], Result], item: Item) -> Result:
+    _at_work.here = True
+    try:
+        return function(item)
+    finally:
+        del _at_work.here
 
 
 _at_work = local()

@@ -37,6 +37,7 @@ from sqlkmeans.database.interface import (
 )
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DatabaseError, DataError, LockedError
+from sqlkmeans.memory import release_unused
 from sqlkmeans.sqltext import Name, parse_name, parse_source, quote, quote_name
 
 #: Rows of one of DuckDB's row groups. A batch of just so many is written as it comes; others are
@@ -148,11 +149,11 @@ class DuckDBDatabase(Database):
         return self._limited(limit)
 
     @contextmanager
-    def _limited(self, limit: int = duckdb_settings.PASSING_BYTES) -> Iterator[None]:
+    def _limited(self, limit: int, most_threads: int | None = None) -> Iterator[None]:
         # By another connection to the same database: a query's result may be open on this one.
         with self._native.cursor() as other:
             before, self._limit = self._limit, min(limit, self._limit or limit)
-            duckdb_settings.limit_to(other, self._limit)
+            duckdb_settings.limit_to(other, self._limit, most_threads)
             try:
                 yield
             finally:
@@ -228,8 +229,8 @@ class DuckDBDatabase(Database):
             values.append(f"CAST({quote(segmentation.sample_weight)} AS double)")
         order = f" ORDER BY {keys}" if in_order else ""
         with ExitStack() as stack:
-            if customer is None and not in_order and self._is_table(segmentation.source):
-                stack.enter_context(self._limited())
+            if customer is None and not in_order and self.gives_again(segmentation.source):
+                stack.enter_context(self._limited(*duckdb_settings.READING))
             stack.enter_context(transaction(self._native))
             try:
                 counted = self._native.execute(
@@ -244,8 +245,8 @@ class DuckDBDatabase(Database):
             # Sorting here would hold every column once more; the reader sorts where it can.
             yield Source(counted[0] if counted else 0, batches, in_key_order=in_order)
 
-    def _is_table(self, source: str) -> bool:
-        """Whether a source is read as it lies, and nothing has to be computed for it."""
+    def gives_again(self, source: str) -> bool:
+        # A table is read as it lies, and nothing has to be computed for it.
         name = parse_source(source).name
         return name is not None and bool(
             self._native.execute(
@@ -431,8 +432,10 @@ class DuckDBDatabase(Database):
             labels = self._labels(segmentation, native)
 
             def write() -> int:
-                with self._limited():
-                    return labels.write_aside(run_id, segment_ids, now)
+                with self._limited(*duckdb_settings.WRITING):
+                    rows = labels.write_aside(run_id, segment_ids, now)
+                native.unregister("sqlkmeans_labels")
+                return rows
 
             written = thread.submit(write)
             self._load = _Load(written, now)
@@ -506,12 +509,26 @@ class DuckDBDatabase(Database):
             elif not labels.published:
                 rows = labels.write_aside(publication.run_id, publication.segment_ids, now)
             if rows is not None:
-                labels.index_aside(rows)
+                # They are written, and the index takes more than they do.
+                self._forget_staged()
+                if duckdb_settings.index_fits(self._native, rows):
+                    self._index(labels, rows)
             yield now, rows
         except BaseException:
             with suppress(duckdb.Error):
                 labels.drop_aside()
             raise
+
+    def _index(self, labels: LabelTables, rows: int) -> None:
+        """Make the primary key of what was written aside, in little memory where that will do."""
+        little = max(
+            duckdb_settings.LEAST_INDEXING_BYTES, rows * duckdb_settings.INDEXING_BYTES
+        )  # fmt: skip
+        try:
+            with self._limited(little, 2):
+                labels.index_aside()
+        except duckdb.OutOfMemoryException:
+            labels.index_aside()
 
     def _insert_result(self, name: str, rows: list[Row]) -> None:
         """Insert rows, which have the same columns, as Arrow.
@@ -536,8 +553,12 @@ class DuckDBDatabase(Database):
     def _unstage(self, run_id: int) -> None:
         self._native.execute(f"DROP VIEW IF EXISTS {staging_name(run_id)}")
         self._native.execute(f"DROP TABLE IF EXISTS {UNCHANGED}")
+        self._forget_staged()
+
+    def _forget_staged(self) -> None:
         self._native.unregister("sqlkmeans_labels")
         self._staged_labels = None
+        release_unused()
 
     def finish_choice(
         self, segmentation: Segmentation, run_id: int, run: Row, k_score: list[Row]

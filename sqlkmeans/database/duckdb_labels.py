@@ -91,13 +91,13 @@ class LabelTables:
             self._begin_history(self._history_aside, self._aside)
         return rows
 
-    def index_aside(self, rows: int) -> None:
+    def index_aside(self) -> None:
         """Make the primary key of what was written aside.
 
         One that is made in the transaction which wrote the rows is built by one thread when that
         commits; one of rows that are committed takes two thirds of the time.
         """
-        self._add_primary_key(self._aside, rows)
+        self._add_primary_key(self._aside)
 
     def drop_aside(self) -> None:
         """Drop what was written aside and has no name of its own yet."""
@@ -118,10 +118,9 @@ class LabelTables:
             run=run_id, now=now,
         )  # fmt: skip
 
-    def _add_primary_key(self, table: str, rows: int) -> None:
-        if index_fits(self._native, rows):
-            # In one go: twice as fast as row by row during the insert.
-            self._native.execute(f"ALTER TABLE {table} ADD PRIMARY KEY ({self._key_list})")
+    def _add_primary_key(self, table: str) -> None:
+        # In one go: twice as fast as row by row during the insert.
+        self._native.execute(f"ALTER TABLE {table} ADD PRIMARY KEY ({self._key_list})")
 
     def _begin_history(self, history: str, target: str) -> None:
         """Make a history that starts with what is there."""
@@ -283,7 +282,8 @@ class LabelTables:
         outlived = self._exists(self.history)
         if aside is None:
             arrived = self._fill(self.target, labels, run_id, now)
-            self._add_primary_key(self.target, arrived)
+            if index_fits(self._native, arrived):
+                self._add_primary_key(self.target)
         else:
             arrived = aside
             for table, own_name in zip((self._aside, self._history_aside), self._own_names):

@@ -14,12 +14,16 @@ from sqlkmeans.memory import parse_bytes
 #: Room for each key in the index of a primary key, which DuckDB holds in memory. It built one of
 #: 5,000,000 ascending bigint keys in 32 bytes each, one of texts of 22 characters in 64.
 INDEX_BYTES = 64
+#: What it gets for each key while it builds one, and what it gets at least. Most need no more; with
+#: more it keeps blocks of the table as well.
+INDEXING_BYTES, LEAST_INDEXING_BYTES = 36, 32 * 2**20
 #: Memory that one of DuckDB's threads needs to work in.
 THREAD_BYTES = 128 * 2**20
 LEAST_BYTES = 16 * 2**20
-#: What DuckDB gets while rows only pass through it: from a table, or into one. With more it would
-#: keep blocks that nobody asks for again, and memory that is touched first costs time as well.
-PASSING_BYTES = 2 * THREAD_BYTES
+#: What DuckDB gets while rows only pass through it, from a table and into one: memory and threads.
+#: With more it would keep blocks that nobody asks for again, and memory that is touched first costs
+#: time as well. One thread reads faster than rows are taken; all of them have to write.
+READING, WRITING = (64 * 2**20, 1), (256 * 2**20, 2)
 
 
 def settle(connection: duckdb.DuckDBPyConnection) -> None:
@@ -30,8 +34,13 @@ def settle(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("SET python_enable_replacements = false")
 
 
-def limit_to(connection: duckdb.DuckDBPyConnection, limit: int | None) -> None:
-    """Let DuckDB take at most so many bytes from now on; None: as much as it does by itself."""
+def limit_to(
+    connection: duckdb.DuckDBPyConnection, limit: int | None, most_threads: int | None = None
+) -> None:
+    """Let DuckDB take at most so many bytes from now on; None: as much as it does by itself.
+
+    It gets as many threads as can work in that, or ``most_threads``.
+    """
     connection.execute("RESET GLOBAL memory_limit")
     connection.execute("RESET GLOBAL threads")
     if limit is None:
@@ -41,7 +50,8 @@ def limit_to(connection: duckdb.DuckDBPyConnection, limit: int | None) -> None:
         with suppress(duckdb.OutOfMemoryException):
             connection.execute(f"SET GLOBAL memory_limit = '{int(limit)}B'")
     threads = int(_value(connection, "threads"))
-    connection.execute(f"SET GLOBAL threads = {max(1, min(threads, limit // THREAD_BYTES))}")
+    most = limit // THREAD_BYTES if most_threads is None else most_threads
+    connection.execute(f"SET GLOBAL threads = {max(1, min(threads, most))}")
 
 
 def spill_apart(connection: duckdb.DuckDBPyConnection) -> None:

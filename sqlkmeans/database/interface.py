@@ -390,6 +390,11 @@ class Database(ABC):
             If the history is not there.
         """
 
+    def gives_again(self, source: str) -> bool:
+        """Whether reading a source once more is quick, and gives the same rows in the same order
+        while nobody changes them."""
+        return False
+
     # Changes of a source
 
     def change_tracking_problems(self, source: str) -> list[str]:

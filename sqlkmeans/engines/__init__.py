@@ -1,6 +1,13 @@
 """Where the arithmetic happens."""
 
-from sqlkmeans.engines.base import Engine, Explanation, Fit, NoRows
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlkmeans.database.interface import Database
+from sqlkmeans.definition import Segmentation
+from sqlkmeans.engines.base import Engine, Explanation, Fit, NoRows, Unsuited
+from sqlkmeans.progress import Advance
 
 
 def open_engine(name: str) -> Engine:
@@ -17,4 +24,36 @@ def open_engine(name: str) -> Engine:
     raise ValueError(f"engine {name!r} given; allowed here: local, pushdown")
 
 
-__all__ = ["Engine", "Explanation", "Fit", "NoRows", "open_engine"]
+def open_to_fit(
+    database: Database, segmentation: Segmentation, columns: Sequence[str], advance: Advance
+) -> Engine:
+    """The engine that fits these rows in the least memory, with them.
+
+    Parameters and errors are those of :meth:`Engine.open`.
+    """
+    from sqlkmeans.engines.twice import TwiceEngine, suits
+
+    if suits(database, segmentation):
+        engine = TwiceEngine()
+        try:
+            engine.open(database, segmentation, columns, advance)
+            return engine
+        except Unsuited:
+            engine.close()
+    return open_with(database, segmentation, columns, advance)
+
+
+def open_with(
+    database: Database, segmentation: Segmentation, columns: Sequence[str], advance: Advance
+) -> Engine:
+    """The engine that a segmentation names, with its rows; see :meth:`Engine.open`."""
+    engine = open_engine(segmentation.engine)
+    try:
+        engine.open(database, segmentation, columns, advance)
+        return engine
+    except BaseException:
+        engine.close()
+        raise
+
+
+__all__ = ["Engine", "Explanation", "Fit", "NoRows", "open_engine", "open_to_fit", "open_with"]

@@ -81,6 +81,10 @@ class NoRows(DataError):
     """The source has none."""
 
 
+class Unsuited(Exception):
+    """These rows are for another engine; progress is taken back."""
+
+
 class Engine(ABC):
     """Takes a source once, then fits or takes a model, then labels and describes the rows."""
 
@@ -95,6 +99,9 @@ class Engine(ABC):
     mean_distance: float | None = None
     #: Hears of passes over all rows, 1 at a time; the pipeline sets it.
     passed: Advance = staticmethod(uncounted)
+    #: Bins of the run before, in which rows are counted as well; the pipeline sets it when they are
+    #: fitted, before it stages them.
+    earlier_bins: Sequence[FeatureBins] = ()
     #: Sum of the weights of the labelled rows: their number, where each counts 1.
     weight: float
 
@@ -114,6 +121,7 @@ class Engine(ABC):
             If there are none.
         DataError
             If a key is NULL or not unique.
+        Unsuited
         """
 
     def close(self) -> None:  # noqa: B027

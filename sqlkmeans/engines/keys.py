@@ -35,6 +35,11 @@ class KeyCollector:
         self._nulls = 0
         self.keys = pa.table({})
 
+    @property
+    def sound(self) -> bool:
+        """Whether so far no key is NULL and each is greater than the one before."""
+        return self.ascending and not self._nulls
+
     def add(self, keys: pa.RecordBatch) -> None:
         """Take the keys of the next rows, of one or more."""
         self._nulls += sum(column.null_count for column in keys.columns)

@@ -77,10 +77,10 @@ def read_rows(source: Source, keys: Sequence[str], storage: Storage, advance: Ad
         If the database has to sort them; progress is then taken back.
     """
     with one_thread() as reader:
-        return _take(_ahead(source.batches, reader), source, keys, storage, advance)
+        return _take(rows_ahead(source.batches, reader), source, keys, storage, advance)
 
 
-def _ahead(batches: Iterator[Batch], reader: ThreadPoolExecutor) -> Iterator[Batch]:
+def rows_ahead(batches: Iterator[Batch], reader: ThreadPoolExecutor) -> Iterator[Batch]:
     """The batches that have rows; ``reader`` fetches the next one while one is worked on."""
     coming = reader.submit(next, batches, None)
     try:
@@ -113,7 +113,7 @@ def _take(
         _fill(matrix[rows], batch, codes)
         if weights is not None:
             weights = _room(weights, rows.stop, storage.empty)
-            weights[rows] = _numbers(batch.sample_weight)
+            weights[rows] = numbers_of(batch.sample_weight)
         collected.add(batch.keys)
         if storage.spilled and not (in_order or collected.ascending):
             advance(-end)
@@ -159,12 +159,12 @@ def _fill(rows: Matrix, batch: Batch, codes: dict[str, dict[str, int]]) -> None:
         zip(batch.features.schema.names, batch.features.columns)
     ):
         if pa.types.is_floating(column.type):
-            rows[:, position] = _numbers(column)
+            rows[:, position] = numbers_of(column)
         else:
             rows[:, position] = _codes(column, codes.setdefault(name, {}))
 
 
-def _numbers(column: pa.Array) -> Vector:
+def numbers_of(column: pa.Array) -> Vector:
     values = column if column.null_count == 0 else column.fill_null(np.nan)
     return np.asarray(values.to_numpy(zero_copy_only=False))
 
@@ -176,7 +176,7 @@ def _codes(column: pa.Array, known: dict[str, int]) -> Vector:
         [known.setdefault(text, len(known)) for text in encoded.dictionary.to_pylist()],
         dtype=np.float64,
     )
-    indices = _numbers(encoded.indices.cast(pa.float64()))
+    indices = numbers_of(encoded.indices.cast(pa.float64()))
     absent = np.isnan(indices)
     if not absent.any():
         return of_batch[indices.astype(np.int64)]

@@ -180,6 +180,13 @@ class Batches:
         return pa.Table.from_batches(self._batches)
 
 
+class PassingBatches(Batches):
+    """Keeps none."""
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        pass
+
+
 class SpilledBatches(Batches):
     """Keeps batches in an Arrow file, which is mapped when all are there."""
 

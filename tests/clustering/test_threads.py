@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import closing
 from threading import current_thread
 from time import sleep
 
 import pytest
 
 from sqlkmeans.clustering import threads
-from sqlkmeans.clustering.threads import in_threads
+from sqlkmeans.clustering.threads import as_they_come, in_threads
 
 
 @pytest.fixture(autouse=True)
@@ -59,6 +61,67 @@ def test_after_an_error_nobody_works_on() -> None:
         in_threads(work, range(20))
     assert sorted(begun) == [0, *sorted(ended)]
     assert len(begun) < 20
+
+
+def test_results_of_items_that_come_are_in_their_order_and_few_are_held() -> None:
+    taken, given = [0], [0]
+
+    def items() -> Iterator[int]:
+        for item in range(50):
+            given[0] += 1
+            assert given[0] - taken[0] <= 4
+            yield item
+
+    def work(item: int) -> int:
+        sleep(0.001 * (item % 3))
+        return item * 2
+
+    for expected, found in enumerate(as_they_come(work, items())):
+        assert found == 2 * expected
+        taken[0] += 1
+    assert taken == [50]
+
+
+def test_an_error_in_an_item_or_in_what_gives_them_ends_all_work() -> None:
+    begun: list[int] = []
+    ended: list[int] = []
+
+    def work(item: int) -> None:
+        begun.append(item)
+        if item == 3:
+            raise MemoryError
+        sleep(0.01)
+        ended.append(item)
+
+    def items() -> Iterator[int]:
+        yield from range(3)
+        raise OSError("no more")
+
+    with pytest.raises(MemoryError):
+        list(as_they_come(work, range(100)))
+    assert sorted(begun) == sorted([3, *ended])
+    assert len(begun) < 10
+    begun.clear()
+    ended.clear()
+    with pytest.raises(OSError, match="no more"):
+        list(as_they_come(work, items()))
+    assert sorted(begun) == sorted(ended)
+
+
+def test_whoever_stops_early_leaves_nobody_at_work() -> None:
+    begun: list[int] = []
+    ended: list[int] = []
+
+    def work(item: int) -> int:
+        begun.append(item)
+        sleep(0.01)
+        ended.append(item)
+        return item
+
+    with closing(as_they_come(work, range(100))) as results:
+        assert next(results) == 0
+    assert sorted(begun) == sorted(ended)
+    assert len(begun) < 10
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")

@@ -1,0 +1,265 @@
+"""The rows come to this process twice: narrow for the fit, then exact for labels, as they pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from datetime import date
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from sqlkmeans.background import one_thread
+from sqlkmeans.clustering import kernel
+from sqlkmeans.clustering.assignment import Assignment, Labels, Matrix
+from sqlkmeans.clustering.choose_k import KChoice, require_share
+from sqlkmeans.clustering.drift import FeatureBins
+from sqlkmeans.clustering.findings import feature_findings
+from sqlkmeans.clustering.kmeans import fit_kmeans
+from sqlkmeans.clustering.narrow import NarrowRows, NotNarrow, can_be_narrow
+from sqlkmeans.clustering.passing import Fitted, PassingRows, Seen, Told
+from sqlkmeans.clustering.preparation import Feature, Preparation
+from sqlkmeans.clustering.profile import SegmentProfile
+from sqlkmeans.clustering.scores import Scores
+from sqlkmeans.clustering.threads import as_they_come, one_library_thread
+from sqlkmeans.clustering.typical import typical_rows
+from sqlkmeans.database.interface import Batch, Database, Source
+from sqlkmeans.definition import Segmentation
+from sqlkmeans.engines.base import Engine, Explanation, Fit, NoRows, TypicalCustomer, Unsuited
+from sqlkmeans.engines.keys import KeyCollector, key_texts
+from sqlkmeans.engines.rows import LABEL_BYTES, numbers_of, rows_ahead
+from sqlkmeans.engines.storage import Batches, PassingBatches, Storage
+from sqlkmeans.errors import DataError
+from sqlkmeans.memory import release_unused
+from sqlkmeans.progress import Advance
+
+T = TypeVar("T")
+Vector = npt.NDArray[np.float64]
+#: Rows whose exact values the first reading keeps, evenly spaced.
+SAMPLE_ROWS = 50_000
+
+
+def suits(database: Database, segmentation: Segmentation) -> bool:
+    """Whether a fit of these rows can be tried so; what they hold may still be against it."""
+    return (
+        segmentation.engine == "local"
+        and segmentation.k != "auto"
+        and segmentation.sample_weight is None
+        and can_be_narrow(segmentation.to_features(), segmentation.scaling, segmentation.missing)
+        and database.gives_again(segmentation.source)
+    )
+
+
+class TwiceEngine(Engine):
+    """A matrix of float32 that a fit works on, then batches that are labelled as they come.
+
+    Labels, distances and descriptions are those that the exact values have, as
+    :class:`~sqlkmeans.engines.local.LocalEngine` computes them from one matrix of float64, for
+    half the memory or less. It fits only; rows have to come in key order, with nothing to be
+    filled in or left out.
+    """
+
+    _database: Database
+    _segmentation: Segmentation
+    _columns: Sequence[str]
+    _narrow: NarrowRows
+    _sample: Matrix
+    _fitted: Fitted
+    _preparation: Preparation
+    _centroids: Matrix
+    _keys: pa.Table
+    _labels: Labels
+    _distances: Vector
+    _told: Told
+
+    skipped = 0
+
+    # The first reading
+
+    def open(
+        self,
+        database: Database,
+        segmentation: Segmentation,
+        columns: Sequence[str],
+        advance: Advance,
+    ) -> None:
+        self._database, self._segmentation, self._columns = database, segmentation, columns
+        with database.open_source(segmentation, columns) as source:
+            if source.row_count <= segmentation.sample_rows:
+                raise Unsuited
+            kernel.load_ahead(source.row_count, len(columns), weighted=False)
+            with one_thread() as reader:
+                self._take(rows_ahead(source.batches, reader), source.row_count, advance)
+
+    def _take(self, batches: Iterator[Batch], n_rows: int, advance: Advance) -> None:
+        features = self._segmentation.to_features()
+        storage = Storage(self._segmentation.memory_limit)
+        storage.expect(n_rows * _bytes_a_row(len(features)))
+        if storage.spilled:
+            raise Unsuited
+        keys = KeyCollector(self._segmentation.key, PassingBatches())
+        narrow = NarrowRows(features, self._segmentation.scaling, n_rows)
+        step, sample = max(1, n_rows // SAMPLE_ROWS), []
+        try:
+            for batch in batches:
+                keys.add(batch.keys)
+                if not keys.sound:
+                    raise Unsuited
+                columns = _columns(batch)
+                start = narrow.count
+                narrow.add(columns)
+                sample.append([column[-start % step :: step].copy() for column in columns])
+                advance(batch.keys.num_rows)
+            if not narrow.count:
+                raise NoRows("the source has no rows; nothing was changed")
+            narrow.check()
+        except (Unsuited, NotNarrow):
+            advance(-narrow.count)
+            raise Unsuited from None
+        self._narrow = narrow
+        self._sample = np.array([np.concatenate(part)[:SAMPLE_ROWS] for part in zip(*sample)]).T
+        self.rows, self.weight = narrow.count, float(narrow.count)
+
+    def fit(
+        self, segmentation: Segmentation, features: Sequence[Feature], reference_date: date
+    ) -> Fit:
+        assert isinstance(segmentation.k, int)
+        matrix, preparation = self._narrow.finish(reference_date.isoformat())
+        del self._narrow
+        fit = fit_kmeans(
+            matrix, segmentation.k, n_init=segmentation.n_init, seed=segmentation.seed,
+            sample_rows=segmentation.sample_rows, passed=self.passed,
+        )  # fmt: skip
+        sizes = fit.assignment.sizes(segmentation.k)
+        require_share(sizes, segmentation.min_share)
+        sample, _ = preparation.prepare(self._sample)
+        self._fitted = Fitted(
+            matrix, fit.assignment.labels, sample, preparation, fit.centroids, sizes
+        )
+        self._preparation, self._centroids = preparation, fit.centroids
+        findings = feature_findings(matrix, preparation) + kernel.advice(matrix.size)
+        return Fit(preparation, fit.centroids, fit.n_iter, findings)
+
+    # The second
+
+    def stage(self, database: Database, segmentation: Segmentation, run_id: int) -> None:
+        passing = PassingRows(self._fitted, segmentation.seed, self.earlier_bins)
+        del self._fitted, self._sample
+        release_unused()
+        keys = KeyCollector(segmentation.key, Batches())
+        self._labels = np.empty(self.rows, np.int32)
+        self._distances = np.empty(self.rows)
+        loops = kernel.kernel(self.rows * len(self._columns))
+
+        def label(rows: slice, matrix: Matrix) -> Seen:
+            labels, squared = self._labels[rows], self._distances[rows]
+            loops.label_rows(matrix, 0, len(matrix), self._centroids, labels, squared)
+            seen = passing.look(matrix, labels, squared)
+            np.sqrt(squared, out=squared)
+            return seen
+
+        def look_again(look: Callable[[Matrix, Labels], T]) -> Iterable[T]:
+            return self._pass(lambda rows, matrix: look(matrix, self._labels[rows]))
+
+        self._told = passing.finish(self._pass(label, keys), look_again)
+        database.release_memory()
+        keys.finish(sort=False)
+        self._keys = keys.keys
+        self.inertia, self.mean_distance = self._told.inertia, self._told.mean_distance
+        database.stage(segmentation, run_id, self._keys, self._labels, self._distances)
+
+    def _pass(
+        self, look: Callable[[slice, Matrix], T], keys: KeyCollector | None = None
+    ) -> list[T]:
+        """Read all rows once more and call ``look`` with which they are, and them, prepared."""
+
+        def prepared(part: tuple[slice, list[Vector]]) -> T:
+            rows, columns = part
+            try:
+                matrix, _ = self._preparation.prepare(np.array(columns).T)
+            except DataError:  # a value that the first reading had let pass
+                raise self._changed() from None
+            return look(rows, matrix)
+
+        with (
+            self._database.open_source(self._segmentation, self._columns) as source,
+            one_thread() as reader,
+            one_library_thread(),
+            closing(as_they_come(prepared, self._parts(source, reader, keys))) as looked,
+        ):
+            return list(looked)
+
+    def _parts(
+        self, source: Source, reader: ThreadPoolExecutor, keys: KeyCollector | None
+    ) -> Iterator[tuple[slice, list[Vector]]]:
+        """The rows of the source: which they are, and their values."""
+        end = 0
+        for batch in rows_ahead(source.batches, reader):
+            rows = slice(end, end + batch.keys.num_rows)
+            end = rows.stop
+            if keys is not None:
+                keys.add(batch.keys)
+            if end > self.rows or not (keys is None or keys.sound):
+                raise self._changed()
+            yield rows, _columns(batch)
+        if end != self.rows:
+            raise self._changed()
+
+    def _changed(self) -> DataError:
+        return DataError(
+            f"source {self._segmentation.source}: changed while it was read; "
+            "nothing was published, run it again"
+        )
+
+    # What has been found
+
+    def scores(self, seed: int) -> Scores:
+        return self._told.scores
+
+    def profiles(self) -> list[SegmentProfile]:
+        return self._told.profiles
+
+    def bins(self, earlier: Sequence[FeatureBins] | None = None) -> list[FeatureBins]:
+        return self._told.bins if earlier is None else self._told.compared_bins
+
+    def explain(self, seed: int) -> Explanation:
+        nearest = typical_rows(Assignment(self._labels, self._distances), len(self._centroids))
+        return Explanation(
+            self._told.rules,
+            [
+                [
+                    TypicalCustomer(text, float(self._distances[row]))
+                    for text, row in zip(key_texts(self._keys, rows), rows)
+                ]
+                for rows in nearest
+            ],
+        )
+
+    def let_go(self) -> None:
+        for name in ("_narrow", "_sample", "_fitted", "_keys", "_labels", "_distances"):
+            self.__dict__.pop(name, None)
+
+    def close(self) -> None:
+        self.let_go()
+
+    # What it is not for
+
+    def choose_k(
+        self, segmentation: Segmentation, features: Sequence[Feature], reference_date: date
+    ) -> KChoice:
+        raise NotImplementedError("it takes rows for a fit of one k")
+
+    def label(self, preparation: Preparation, centroids: Matrix) -> None:
+        raise NotImplementedError("it takes rows for a fit")
+
+
+def _columns(batch: Batch) -> list[Vector]:
+    return [numbers_of(column) for column in batch.features.columns]
+
+
+def _bytes_a_row(n_features: int) -> int:
+    """What a row takes at most: as narrow values with a label and a margin, or labelled."""
+    return max(4 * n_features + 12, LABEL_BYTES + 16)

@@ -1,0 +1,265 @@
+"""Rows that are read twice give what rows in one matrix give, in less memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from shops import labels_of, make_shop
+
+from sqlkmeans import pipeline
+from sqlkmeans.clustering import grouped
+from sqlkmeans.database import Database
+from sqlkmeans.definition import Segmentation
+from sqlkmeans.engines import open_to_fit
+from sqlkmeans.engines.local import LocalEngine
+from sqlkmeans.engines.twice import TwiceEngine
+from sqlkmeans.errors import DataError
+from sqlkmeans.progress import Advance, Progress
+
+DEFINITIONS: dict[str, dict[str, Any]] = {
+    "numbers": {},
+    "log1p": {"features": ["income", {"column": "orders", "transform": "log1p", "weight": 2.0}]},
+    "dates": {"features": ["income", {"column": "joined", "type": "date"}]},
+    "minmax": {"scaling": "minmax"},
+    "none": {"features": [{"column": "orders", "weight": 0.5}, "visits"], "scaling": "none"},
+    "two keys": {"key": ["store", "customer_id"]},
+    "whole numbers": {"features": ["visits", "member"], "k": 3},
+}
+UNSUITED: dict[str, dict[str, Any]] = {
+    "a view": {"source": "dbo.shop_view"},
+    "a query": {"source": "SELECT * FROM dbo.shop"},
+    "few rows": {"sample_rows": 4_000},
+    "weights": {"sample_weight": "importance"},
+    "quantiles": {"scaling": "robust"},
+    "winsorized": {"winsorize": [0.01, 0.99]},
+    "fills": {"missing": "mean"},
+    "skips": {"missing": "skip"},
+    "categories": {"features": ["income", {"column": "city", "type": "category"}],
+                   "missing": "mean"},
+    "k of its own": {"k": "auto", "k_max": 4},
+    "no order": {"source": "dbo.shuffled"},
+}  # fmt: skip
+
+
+@pytest.fixture
+def shop(database: Database, monkeypatch: pytest.MonkeyPatch) -> Database:
+    """Customers in key order, in batches of which there are several."""
+    monkeypatch.setattr("sqlkmeans.database.duckdb.READ_ROWS", 700)
+    rows = make_shop()
+    visits = np.random.default_rng(1).poisson(4, len(rows))
+    rows = rows.append_column("visits", pa.array(visits))
+    rows = rows.append_column("member", pa.array(visits % 2 == 0))
+    database.create_table("dbo.shuffled", rows, "customer_id")
+    rows = rows.sort_by("customer_id")
+    rows = rows.append_column("store", pa.array(np.arange(len(rows)) // 400))
+    database.create_table("dbo.shop", rows, "customer_id")
+    native(database).execute("CREATE VIEW dbo.shop_view AS SELECT * FROM dbo.shop")
+    return database
+
+
+def native(database: Database) -> Any:
+    return database._native  # type: ignore[attr-defined]
+
+
+def definition(name: str, **values: Any) -> Segmentation:
+    given = {"name": name, "source": "dbo.shop", "key": "customer_id", "k": 4, "n_init": 3,
+             "features": ["income", "orders"], "target": f"dbo.{name}",
+             "sample_rows": 500}  # fmt: skip
+    return Segmentation.create(**{**given, **values})
+
+
+def opened(database: Database, segmentation: Segmentation) -> tuple[type, list[int]]:
+    """Which engine takes the rows, and what it tells of its progress."""
+    told: list[int] = []
+    engine = open_to_fit(database, segmentation, segmentation.columns, told.append)
+    engine.close()
+    return type(engine), told
+
+
+def near(found: Any, expected: Any, path: str = "") -> None:
+    """Assert that two trees of values are the same but for rounding."""
+    if isinstance(expected, dict):
+        assert set(found) == set(expected), path
+        for name in expected:
+            near(found[name], expected[name], f"{path}.{name}")
+    elif isinstance(expected, (list, tuple)):
+        assert len(found) == len(expected), path
+        for number, pair in enumerate(zip(found, expected)):
+            near(*pair, f"{path}[{number}]")
+    elif isinstance(expected, float):
+        assert found == pytest.approx(expected, rel=2e-6, abs=2e-6), path
+    else:
+        assert found == expected, path
+
+
+def published(database: Database, segmentation: Segmentation, run_id: int) -> dict[str, Any]:
+    tables = {
+        name: [
+            {column: value for column, value in row.items() if column != "run_id"}
+            for row in database.catalog.result(name, run_id)
+        ]
+        for name in ("model_feature", "centroid", "segment", "segment_feature", "feature_bin",
+                     "typical_customer", "feature_drift")
+    }  # fmt: skip
+    run = database.catalog.run(run_id) or {}
+    facts = ("rows", "skipped", "inertia", "mean_distance", "silhouette", "davies_bouldin",
+             "calinski_harabasz", "n_iter", "warnings")  # fmt: skip
+    return {**tables, **{name: run[name] for name in facts}}
+
+
+@pytest.mark.parametrize("values", DEFINITIONS.values(), ids=DEFINITIONS)
+def test_two_readings_find_what_one_matrix_finds(shop: Database, values: dict[str, Any]) -> None:
+    twice, once = (
+        definition("twice", **values),
+        definition("once", source="dbo.shop_view", **values),
+    )
+    assert opened(shop, twice)[0] is TwiceEngine
+    assert opened(shop, once)[0] is LocalEngine
+    found, expected = pipeline.run(twice, shop), pipeline.run(once, shop)
+    near(published(shop, twice, found.run_id), published(shop, once, expected.run_id))
+    keys = ", ".join(twice.key)
+    labels = [labels_of(shop, segmentation.target, keys) for segmentation in (twice, once)]
+    assert labels[0].drop_columns("distance") == labels[1].drop_columns("distance")
+    np.testing.assert_allclose(*[part["distance"].to_numpy() for part in labels], atol=1e-6)
+
+
+@pytest.mark.parametrize("values", DEFINITIONS.values(), ids=DEFINITIONS)
+def test_labels_are_those_of_assign_to_the_last_bit(shop: Database, values: dict[str, Any]) -> None:
+    segmentation = definition("exact", **values)
+    pipeline.run(segmentation, shop)
+    keys = ", ".join(segmentation.key)
+    of_run = labels_of(shop, segmentation.target, keys)
+    # It reads once, and publishes any distance that is not the same.
+    result = pipeline.assign(segmentation, shop)
+    assert (result.changed, result.written) == (0, 0)
+    assert labels_of(shop, segmentation.target, keys) == of_run
+
+
+def test_a_second_run_counts_in_the_bins_of_the_first(shop: Database) -> None:
+    results = []
+    for name, source in (("twice", "dbo.shop"), ("once", "dbo.shop_view")):
+        native(shop).execute("UPDATE dbo.shop SET income = income / 1.5 WHERE visits > 5")
+        segmentation = definition(name, source=source)
+        pipeline.run(segmentation, shop)
+        native(shop).execute("UPDATE dbo.shop SET income = income * 1.5 WHERE visits > 5")
+        result = pipeline.run(segmentation, shop)
+        results.append(published(shop, segmentation, result.run_id))
+        assert result.changed > 0
+    assert results[0]["feature_drift"][0]["psi"] > 0
+    near(*results)
+
+
+def test_a_median_that_the_sample_misled_about_is_found_all_the_same(
+    shop: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sqlkmeans.clustering.selection.SMALL", 100)
+    monkeypatch.setattr("sqlkmeans.clustering.selection.WIDTH", 1e-9)
+    # A margin of two values of the sample, of which the sample has every twentieth.
+    monkeypatch.setattr("sqlkmeans.engines.twice.SAMPLE_ROWS", 150)
+    passes: list[int] = []
+    looked = grouped.PassingSummaries._look
+
+    def look(self: Any, *arguments: Any, moments: bool) -> Any:
+        passes.append(not moments)
+        return looked(self, *arguments, moments=moments)
+
+    monkeypatch.setattr(grouped.PassingSummaries, "_look", look)
+    segmentation = definition("misled")
+    result = pipeline.run(segmentation, shop)
+    assert any(passes)
+    rows = (
+        native(shop)
+        .execute(
+            "SELECT segment_id, median(income), median(orders) FROM dbo.shop JOIN dbo.misled "
+            "USING (customer_id) GROUP BY ALL"
+        )
+        .fetchall()
+    )
+    found = {
+        (row["segment_id"], row["feature"]): row["median"]
+        for row in shop.catalog.result("segment_feature", result.run_id)
+    }
+    for segment_id, income, orders in rows:
+        assert found[segment_id, "income"] == pytest.approx(income, rel=1e-11)
+        assert found[segment_id, "orders"] == pytest.approx(orders, rel=1e-11)
+
+
+@pytest.mark.parametrize("values", UNSUITED.values(), ids=UNSUITED)
+def test_other_rows_are_read_once(shop: Database, values: dict[str, Any]) -> None:
+    engine, told = opened(shop, definition("other", **values))
+    assert engine is LocalEngine
+    assert sum(told) == 3_000
+
+
+def test_rows_that_spill_are_read_once(shop: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sqlkmeans.engines.storage.ROWS_SHARE", 0.0)
+    assert opened(shop, definition("spilled"))[0] is TwiceEngine
+    assert opened(shop, definition("spilled", memory_limit="512MiB"))[0] is LocalEngine
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ("UPDATE dbo.shop SET income = NULL WHERE store = 7", "income: 200 rows are NULL"),
+        ("UPDATE dbo.shop SET income = 'inf' WHERE store = 7", "income: 200 rows are infinite"),
+        ("UPDATE dbo.shop SET income = -3 WHERE store = 0", "income: 400 rows are -1 or less"),
+        ("UPDATE dbo.shop SET income = 5", "income: constant"),
+        ("UPDATE dbo.shop SET income = customer_id", "income: like a key"),
+    ],
+)
+def test_rows_that_are_refused_are_refused_in_words(
+    shop: Database, change: str, problem: str
+) -> None:
+    native(shop).execute(change)
+    features = [{"column": "income", "transform": "log1p"}, "visits"]
+    told: list[int] = []
+
+    class Told(Progress):
+        @contextmanager
+        def shown(self, name: str, total: int | None) -> Iterator[Advance]:
+            yield told.append
+
+    with pytest.raises(DataError, match=problem):
+        pipeline.run(definition("refused", features=features), shop, Told())
+    assert sum(told) == 3_000
+
+
+CHANGES: dict[str, str] = {
+    "a row more": "INSERT INTO dbo.shop (customer_id, income, orders) VALUES (8e9, 1, 1)",
+    "a row less": "DELETE FROM dbo.shop "
+    "WHERE customer_id = (SELECT MAX(customer_id) FROM dbo.shop)",
+    "another order": "UPDATE dbo.shop SET customer_id = 1 WHERE store = 7 AND customer_id = "
+    "(SELECT MAX(customer_id) FROM dbo.shop)",
+    "a missing value": "UPDATE dbo.shop SET income = NULL WHERE store = 3",
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_source_that_changes_between_the_readings_publishes_nothing(
+    shop: Database, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    fit: Callable[..., Any] = TwiceEngine.fit
+
+    def fit_and_change(self: TwiceEngine, *arguments: Any) -> Any:
+        found = fit(self, *arguments)
+        native(shop).execute(change)
+        return found
+
+    monkeypatch.setattr(TwiceEngine, "fit", fit_and_change)
+    segmentation = definition("changing")
+    with pytest.raises(DataError, match="changed while it was read"):
+        pipeline.run(segmentation, shop)
+    assert shop.describe_table("dbo.changing") is None
+    monkeypatch.undo()
+    if "NULL" not in change:
+        assert pipeline.run(segmentation, shop).rows in (2_999, 3_000, 3_001)
+
+
+def test_a_segment_that_is_too_small_is_refused(shop: Database) -> None:
+    with pytest.raises(DataError, match="min_share"):
+        pipeline.run(definition("small", min_share=0.3), shop)
