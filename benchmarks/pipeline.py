@@ -41,8 +41,8 @@ K = 5
 CONTENDERS = ("sqlkmeans", "pandas", "expert")
 #: What they do; a file of its own, so that they load nothing that is needed only here.
 PROGRAMS = Path(__file__).with_name("pipeline_programs.py")
-#: The small table takes the large one's way, which does not load scikit-learn: the libraries
-#: loaded in both must be the same for the difference to be the rows.
+#: The small table takes the large one's way, which does not load scikit-learn and may load numba:
+#: the libraries loaded in both must be the same for the difference to be the rows.
 SMALL_ROWS, SMALL_SAMPLE = 1000, 500
 
 
@@ -119,8 +119,11 @@ def path_text(path: Path) -> str:
     return f"pathlib.Path({str(path)!r})"
 
 
-def measure(name: str, source: Path, scratch: Path) -> dict[str, float]:
-    """Run one contender on a fresh copy of the database, as a process of its own."""
+def measure(name: str, source: Path, scratch: Path, values: int = 0) -> dict[str, float]:
+    """Run one contender on a fresh copy of the database, as a process of its own.
+
+    With ``values``, as it would run on a table of so many.
+    """
     path = scratch / source.name
     for old in scratch.iterdir():
         old.unlink()
@@ -132,7 +135,7 @@ def measure(name: str, source: Path, scratch: Path) -> dict[str, float]:
     environment = {n: v for n, v in os.environ.items() if n != "PYTHONDONTWRITEBYTECODE"}
     started = time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, str(PROGRAMS), name, str(path)],
+        [sys.executable, str(PROGRAMS), name, str(path), *([str(values)] if values else [])],
         stdout=subprocess.DEVNULL, cwd=scratch, env=environment,
     )  # fmt: skip
     _, status, usage = os.wait4(process.pid, 0)
@@ -155,7 +158,8 @@ def table(rows: int, n_features: int, repeats: int, contenders: Sequence[str]) -
         large, small = home / "large.duckdb", home / "small.duckdb"
         in_a_process("make", path_text(large), str(rows), str(n_features))
         in_a_process("make", path_text(small), str(SMALL_ROWS), str(n_features))
-        idle = {name: measure(name, small, scratch)["peak"] for name in contenders}
+        values = rows * n_features
+        idle = {name: measure(name, small, scratch, values)["peak"] for name in contenders}
         runs: dict[str, list[dict[str, float]]] = {name: [] for name in contenders}
         for turn in range(repeats):
             for name in contenders:

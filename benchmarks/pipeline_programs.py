@@ -1,4 +1,10 @@
-"""The programs that benchmarks/pipeline.py compares: python pipeline_programs.py NAME DATABASE."""
+"""The programs that benchmarks/pipeline.py compares.
+
+    python pipeline_programs.py NAME DATABASE [VALUES]
+
+With VALUES, rows x features of a larger table, sqlkmeans takes that one's way: it reads its rows as
+often, and loads numba where that would.
+"""
 
 import sys
 
@@ -11,11 +17,19 @@ class _NoPandas:
             raise ModuleNotFoundError(name)
 
 
-def sqlkmeans(path: str) -> None:
+def sqlkmeans(path: str, values: int = 0) -> None:
     # DuckDB and scikit-learn load pandas wherever it is installed. The default install of
     # sqlkmeans has none; only the peer beside it here needs it.
     sys.meta_path.insert(0, _NoPandas())
     from sqlkmeans.cli import main
+
+    if values:
+        from sqlkmeans.clustering import kernel
+        from sqlkmeans.engines import reread
+
+        kernel.forced = values >= kernel.WORTH_LOADING
+        if reread.is_worth_it(values, 1):
+            reread.LITTLE = 0
 
     definition = path.removesuffix(".duckdb") + ".toml"
     sys.argv = ["sqlkmeans", "run", definition, "--json", "--quiet"]
@@ -52,5 +66,8 @@ def expert(path: str) -> None:
 
 
 if __name__ == "__main__":
-    name, database = sys.argv[1:]
-    {"sqlkmeans": sqlkmeans, "pandas": pandas, "expert": expert}[name](database)
+    name, database, *values = sys.argv[1:]
+    if name == "sqlkmeans":
+        sqlkmeans(database, *map(int, values))
+    else:
+        {"pandas": pandas, "expert": expert}[name](database)

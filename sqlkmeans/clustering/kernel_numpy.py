@@ -193,4 +193,4 @@ def squared_differences(columns: Matrix, centroids: Matrix) -> Matrix:
 def _block_rows(k: int) -> int:
     """Rows at a time: their distances to k centroids stay in the processor's cache, and are enough
     that threads do more than hand the interpreter to each other."""
-    return max(512, min(65536, 327680 // k))
+    return max(512, min(32768, 163840 // k))

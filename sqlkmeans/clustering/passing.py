@@ -125,7 +125,7 @@ class PassingRows:
         if can_be_scored(fitted.sizes):
             self._silhouettes = segment_silhouettes(fitted.matrix, labels, fitted.sizes, seed=seed)
 
-    def look(self, rows: Matrix, labels: Labels, squared_distances: Vector) -> Seen:
+    def look(self, rows: Matrix, labels: Labels, distances: Vector) -> Seen:
         """Look at some rows.
 
         Parameters
@@ -133,10 +133,11 @@ class PassingRows:
         rows : ndarray of float64 of shape (n_rows, n_features)
             Prepared; each column in one piece.
         labels : ndarray of int32 of shape (n_rows,)
-        squared_distances : ndarray of float64 of shape (n_rows,)
+        distances : ndarray of float64 of shape (n_rows,)
+            To their centroids.
         """
         columns, k = rows.T, len(self._centroids)
-        weights = (None, np.sqrt(squared_distances), squared_distances)
+        weights = (None, distances, distances * distances)
         apart = columns - self._about[:, None]
         return Seen(
             self._summaries.look(rows, labels),

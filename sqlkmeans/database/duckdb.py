@@ -86,7 +86,7 @@ class DuckDBDatabase(Database):
         self._staged_rows = 0
         self._staged_labels: pa.Table | None = None
         self._load: _Load | None = None
-        self._limit: int | None = None
+        self._limits = duckdb_settings.Limits(self._native)
 
     def close(self) -> None:
         self._native.close()
@@ -146,22 +146,10 @@ class DuckDBDatabase(Database):
         ]
 
     def limited_memory(self, limit: int) -> AbstractContextManager[None]:
-        return self._limited(limit)
-
-    @contextmanager
-    def _limited(self, limit: int, most_threads: int | None = None) -> Iterator[None]:
-        # By another connection to the same database: a query's result may be open on this one.
-        with self._native.cursor() as other:
-            before, self._limit = self._limit, min(limit, self._limit or limit)
-            duckdb_settings.limit_to(other, self._limit, most_threads)
-            try:
-                yield
-            finally:
-                self._limit = before
-                duckdb_settings.limit_to(other, before)
+        return self._limits.at_most(limit)
 
     def release_memory(self) -> None:
-        duckdb_settings.release(self._native)
+        self._limits.release()
 
     def publish_notes(self, segmentation: Segmentation, rows: int) -> list[str]:
         if self.describe_table(segmentation.target) or duckdb_settings.index_fits(
@@ -230,7 +218,7 @@ class DuckDBDatabase(Database):
         order = f" ORDER BY {keys}" if in_order else ""
         with ExitStack() as stack:
             if customer is None and not in_order and self.gives_again(segmentation.source):
-                stack.enter_context(self._limited(*duckdb_settings.READING))
+                stack.enter_context(self._limits.only(duckdb_settings.READING))
             stack.enter_context(transaction(self._native))
             try:
                 counted = self._native.execute(
@@ -432,7 +420,7 @@ class DuckDBDatabase(Database):
             labels = self._labels(segmentation, native)
 
             def write() -> int:
-                with self._limited(*duckdb_settings.WRITING):
+                with self._limits.only(duckdb_settings.WRITING):
                     rows = labels.write_aside(run_id, segment_ids, now)
                 native.unregister("sqlkmeans_labels")
                 return rows
@@ -521,11 +509,8 @@ class DuckDBDatabase(Database):
 
     def _index(self, labels: LabelTables, rows: int) -> None:
         """Make the primary key of what was written aside, in little memory where that will do."""
-        little = max(
-            duckdb_settings.LEAST_INDEXING_BYTES, rows * duckdb_settings.INDEXING_BYTES
-        )  # fmt: skip
         try:
-            with self._limited(little, 2):
+            with self._limits.only(duckdb_settings.indexing(rows)):
                 labels.index_aside()
         except duckdb.OutOfMemoryException:
             labels.index_aside()

@@ -3,27 +3,115 @@
 from __future__ import annotations
 
 import tempfile
-from contextlib import suppress
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 from uuid import uuid4
 
 import duckdb
 
 from sqlkmeans.memory import parse_bytes
 
+T = TypeVar("T")
+
 #: Room for each key in the index of a primary key, which DuckDB holds in memory. It built one of
 #: 5,000,000 ascending bigint keys in 32 bytes each, one of texts of 22 characters in 64.
 INDEX_BYTES = 64
 #: What it gets for each key while it builds one, and what it gets at least. Most need no more; with
 #: more it keeps blocks of the table as well.
-INDEXING_BYTES, LEAST_INDEXING_BYTES = 36, 32 * 2**20
+INDEXING_BYTES, LEAST_INDEXING_BYTES = 28, 96 * 2**20
 #: Memory that one of DuckDB's threads needs to work in.
 THREAD_BYTES = 128 * 2**20
 LEAST_BYTES = 16 * 2**20
-#: What DuckDB gets while rows only pass through it, from a table and into one: memory and threads.
-#: With more it would keep blocks that nobody asks for again, and memory that is touched first costs
-#: time as well. One thread reads faster than rows are taken; all of them have to write.
-READING, WRITING = (64 * 2**20, 1), (256 * 2**20, 2)
+
+
+@dataclass(frozen=True)
+class Share:
+    """What DuckDB gets: bytes, and threads."""
+
+    memory: int
+    threads: int
+
+
+#: While rows only pass through it, from a table and into one. With more it would keep blocks that
+#: nobody asks for again, and memory that is touched first costs time as well. One thread reads
+#: faster than rows are taken.
+READING, WRITING = Share(64 * 2**20, 1), Share(160 * 2**20, 2)
+
+
+def indexing(keys: int) -> Share:
+    """What it gets while it builds an index of so many keys."""
+    return Share(max(LEAST_INDEXING_BYTES, keys * INDEXING_BYTES), 2)
+
+
+class Limits:
+    """What DuckDB may take now, of all that is being done at once.
+
+    Parameters
+    ----------
+    native : duckdb.DuckDBPyConnection
+        Of the database; others are opened beside it, because a query's result may be open on it.
+    """
+
+    def __init__(self, native: duckdb.DuckDBPyConnection) -> None:
+        self._native = native
+        self._guard = threading.Lock()
+        self._caps: list[int] = []
+        self._shares: list[Share] = []
+        #: What it takes by itself: memory in words, and threads.
+        self._own: tuple[str, int] | None = None
+
+    def at_most(self, limit: int) -> AbstractContextManager[None]:
+        """Let it take no more than so many bytes, whatever is done."""
+        return self._among(self._caps, limit)
+
+    def only(self, share: Share) -> AbstractContextManager[None]:
+        """Let it take no more for one thing that is done, or the most of several such."""
+        return self._among(self._shares, share)
+
+    def release(self) -> None:
+        """Make it drop the blocks that it keeps of tables it has read."""
+        with self._native.cursor() as connection, self._guard:
+            self._set(connection)
+            # What cannot be dropped stays.
+            with suppress(duckdb.OutOfMemoryException):
+                connection.execute(f"SET GLOBAL memory_limit = '{LEAST_BYTES}B'")
+            self._set(connection)
+
+    @contextmanager
+    def _among(self, some: list[T], new: T) -> Iterator[None]:
+        with self._native.cursor() as connection:
+            with self._guard:
+                some.append(new)
+                self._set(connection)
+            try:
+                yield
+            finally:
+                with self._guard:
+                    some.remove(new)
+                    self._set(connection)
+
+    def _set(self, connection: duckdb.DuckDBPyConnection) -> None:
+        if self._own is None:
+            self._own = _value(connection, "memory_limit"), int(_value(connection, "threads"))
+        memory, threads = list(self._caps), [max(1, cap // THREAD_BYTES) for cap in self._caps]
+        if self._shares:
+            memory.append(max(share.memory for share in self._shares))
+            threads.append(max(share.threads for share in self._shares))
+        own_memory, own_threads = self._own
+        limited = bool(memory) and min(memory) < parse_bytes(own_memory)
+        # A database in memory can hold more than that already.
+        with suppress(duckdb.OutOfMemoryException):
+            limit = f"{min(memory)}B" if limited else own_memory
+            connection.execute(f"SET GLOBAL memory_limit = '{limit}'")
+        if not limited:
+            # Without the digits that the words lack. Alone it would change what is shown, and
+            # leave the old limit in force.
+            connection.execute("RESET GLOBAL memory_limit")
+        connection.execute(f"SET GLOBAL threads = {min([own_threads, *threads])}")
 
 
 def settle(connection: duckdb.DuckDBPyConnection) -> None:
@@ -34,26 +122,6 @@ def settle(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("SET python_enable_replacements = false")
 
 
-def limit_to(
-    connection: duckdb.DuckDBPyConnection, limit: int | None, most_threads: int | None = None
-) -> None:
-    """Let DuckDB take at most so many bytes from now on; None: as much as it does by itself.
-
-    It gets as many threads as can work in that, or ``most_threads``.
-    """
-    connection.execute("RESET GLOBAL memory_limit")
-    connection.execute("RESET GLOBAL threads")
-    if limit is None:
-        return
-    if limit < parse_bytes(_value(connection, "memory_limit")):
-        # A database in memory can hold more than that already.
-        with suppress(duckdb.OutOfMemoryException):
-            connection.execute(f"SET GLOBAL memory_limit = '{int(limit)}B'")
-    threads = int(_value(connection, "threads"))
-    most = limit // THREAD_BYTES if most_threads is None else most_threads
-    connection.execute(f"SET GLOBAL threads = {max(1, min(threads, most))}")
-
-
 def spill_apart(connection: duckdb.DuckDBPyConnection) -> None:
     """Give a database in memory a temporary folder of its own, made when it is needed.
 
@@ -62,15 +130,6 @@ def spill_apart(connection: duckdb.DuckDBPyConnection) -> None:
     """
     folder = Path(tempfile.gettempdir(), f"sqlkmeans_{uuid4().hex}").as_posix()
     connection.execute("SET temp_directory = '{}'".format(folder.replace("'", "''")))
-
-
-def release(connection: duckdb.DuckDBPyConnection) -> None:
-    """Make DuckDB drop the blocks that it keeps of tables it has read."""
-    before = _value(connection, "memory_limit")
-    # What cannot be dropped stays.
-    with suppress(duckdb.OutOfMemoryException):
-        connection.execute(f"SET GLOBAL memory_limit = '{LEAST_BYTES}B'")
-    connection.execute(f"SET GLOBAL memory_limit = '{before}'")
 
 
 def index_fits(connection: duckdb.DuckDBPyConnection, keys: int) -> bool:

@@ -31,10 +31,10 @@ def open_to_fit(
 
     Parameters and errors are those of :meth:`Engine.open`.
     """
-    from sqlkmeans.engines.twice import TwiceEngine, suits
+    from sqlkmeans.engines.reread import RereadingEngine, suits
 
     if suits(database, segmentation):
-        engine = TwiceEngine()
+        engine = RereadingEngine()
         try:
             engine.open(database, segmentation, columns, advance)
             return engine

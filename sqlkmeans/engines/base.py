@@ -156,6 +156,9 @@ class Engine(ABC):
     def label(self, preparation: Preparation, centroids: npt.NDArray[np.float64]) -> None:
         """Prepare the rows as an earlier run did and label them with its centroids."""
 
+    def look_at_rows(self) -> None:  # noqa: B027
+        """Take one more look at the labelled rows, where what follows needs it."""
+
     @abstractmethod
     def scores(self, seed: int) -> Scores:
         """Score the labels."""

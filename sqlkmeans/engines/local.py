@@ -35,6 +35,7 @@ from sqlkmeans.engines.keys import key_texts
 from sqlkmeans.engines.rows import Mask, OutOfOrder, Rows, missing_masks, read_rows
 from sqlkmeans.engines.storage import Storage, kept_rows
 from sqlkmeans.errors import DataError
+from sqlkmeans.memory import release_unused
 from sqlkmeans.progress import Advance
 
 Matrix = npt.NDArray[np.float64]
@@ -48,7 +49,8 @@ class LocalEngine(Engine):
 
     Not of float32, which would be half as large: labels and distances are what
     ``SegmentModel.predict`` and the scoring SQL compute from the columns' own values, for rows
-    that are all but halfway between two centroids too.
+    that are all but halfway between two centroids too. Where they can be read again,
+    :class:`~sqlkmeans.engines.reread.RereadingEngine` does with float32.
     """
 
     _rows: Rows
@@ -239,6 +241,9 @@ class LocalEngine(Engine):
         return self._rows.matrix
 
     def stage(self, database: Database, segmentation: Segmentation, run_id: int) -> None:
+        # Writing takes memory of its own.
+        database.release_memory()
+        release_unused()
         labels, empty = self._assignment.labels, self._storage.empty
         distances = self._assignment.distances(empty)
         database.stage(segmentation, run_id, self._rows.keys, labels, distances, empty)

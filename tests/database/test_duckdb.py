@@ -11,7 +11,7 @@ import duckdb
 import pytest
 
 from sqlkmeans import pipeline
-from sqlkmeans.database import Database, open_database
+from sqlkmeans.database import Database, duckdb_settings, open_database
 from sqlkmeans.database import duckdb as duckdb_module
 from sqlkmeans.database.tables import TABLES
 from sqlkmeans.definition import Segmentation
@@ -512,3 +512,48 @@ def test_databases_in_memory_keep_out_of_each_others_way_when_they_spill(
     assert list(tmp_path.iterdir()) == []
     for database in opened:
         database.close()
+
+
+def test_what_is_done_at_once_shares_the_most_that_any_of_it_needs() -> None:
+    def now() -> tuple[str, int]:
+        asked = "SELECT current_setting('memory_limit'), current_setting('threads')"
+        memory, threads = native.execute(asked).fetchall()[0]
+        return memory, int(threads)
+
+    with duckdb.connect() as native:
+        default = now()
+        all_threads = default[1]
+        limits = duckdb_settings.Limits(native)
+        reading = limits.only(duckdb_settings.Share(64 * 2**20, 1))
+        writing = limits.only(duckdb_settings.Share(256 * 2**20, 2))
+        with limits.at_most(2**30):
+            assert now() == ("1.0 GiB", min(8, all_threads))
+            reading.__enter__()
+            assert now() == ("64.0 MiB", 1)
+            writing.__enter__()
+            assert now() == ("256.0 MiB", min(2, all_threads))
+            # They need not end in the order in which they began.
+            reading.__exit__(None, None, None)
+            assert now() == ("256.0 MiB", min(2, all_threads))
+            with limits.at_most(128 * 2**20):
+                assert now() == ("128.0 MiB", 1)
+            writing.__exit__(None, None, None)
+            limits.release()
+            assert now() == ("1.0 GiB", min(8, all_threads))
+        assert now() == default
+
+
+def test_a_limit_that_has_ended_is_not_in_force_any_more() -> None:
+    # It needs 24 MB, and has nowhere to spill.
+    large = "CREATE OR REPLACE TEMP TABLE large AS SELECT random() FROM range(3_000_000)"
+    with duckdb.connect(config={"temp_directory": ""}) as native:
+        limits = duckdb_settings.Limits(native)
+        with limits.at_most(duckdb_settings.LEAST_BYTES):
+            with pytest.raises(duckdb.OutOfMemoryException):
+                native.execute(large)
+            with limits.only(duckdb_settings.READING), pytest.raises(duckdb.OutOfMemoryException):
+                native.execute(large)
+        native.execute(large)
+        native.execute("DROP TABLE large")
+        limits.release()
+        native.execute(large)

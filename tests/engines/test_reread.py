@@ -1,4 +1,4 @@
-"""Rows that are read twice give what rows in one matrix give, in less memory."""
+"""Rows that are read again give what rows in one matrix give, in less memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sqlkmeans.database import Database
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.engines import open_to_fit
 from sqlkmeans.engines.local import LocalEngine
-from sqlkmeans.engines.twice import TwiceEngine
+from sqlkmeans.engines.reread import RereadingEngine
 from sqlkmeans.errors import DataError
 from sqlkmeans.progress import Advance, Progress
 
@@ -50,6 +50,7 @@ UNSUITED: dict[str, dict[str, Any]] = {
 def shop(database: Database, monkeypatch: pytest.MonkeyPatch) -> Database:
     """Customers in key order, in batches of which there are several."""
     monkeypatch.setattr("sqlkmeans.database.duckdb.READ_ROWS", 700)
+    monkeypatch.setattr("sqlkmeans.engines.reread.LITTLE", 0)
     rows = make_shop()
     visits = np.random.default_rng(1).poisson(4, len(rows))
     rows = rows.append_column("visits", pa.array(visits))
@@ -113,17 +114,17 @@ def published(database: Database, segmentation: Segmentation, run_id: int) -> di
 
 
 @pytest.mark.parametrize("values", DEFINITIONS.values(), ids=DEFINITIONS)
-def test_two_readings_find_what_one_matrix_finds(shop: Database, values: dict[str, Any]) -> None:
-    twice, once = (
-        definition("twice", **values),
-        definition("once", source="dbo.shop_view", **values),
-    )
-    assert opened(shop, twice)[0] is TwiceEngine
+def test_several_readings_find_what_one_matrix_finds(
+    shop: Database, values: dict[str, Any]
+) -> None:
+    again = definition("again", **values)
+    once = definition("once", source="dbo.shop_view", **values)
+    assert opened(shop, again)[0] is RereadingEngine
     assert opened(shop, once)[0] is LocalEngine
-    found, expected = pipeline.run(twice, shop), pipeline.run(once, shop)
-    near(published(shop, twice, found.run_id), published(shop, once, expected.run_id))
-    keys = ", ".join(twice.key)
-    labels = [labels_of(shop, segmentation.target, keys) for segmentation in (twice, once)]
+    found, expected = pipeline.run(again, shop), pipeline.run(once, shop)
+    near(published(shop, again, found.run_id), published(shop, once, expected.run_id))
+    keys = ", ".join(again.key)
+    labels = [labels_of(shop, segmentation.target, keys) for segmentation in (again, once)]
     assert labels[0].drop_columns("distance") == labels[1].drop_columns("distance")
     np.testing.assert_allclose(*[part["distance"].to_numpy() for part in labels], atol=1e-6)
 
@@ -142,7 +143,7 @@ def test_labels_are_those_of_assign_to_the_last_bit(shop: Database, values: dict
 
 def test_a_second_run_counts_in_the_bins_of_the_first(shop: Database) -> None:
     results = []
-    for name, source in (("twice", "dbo.shop"), ("once", "dbo.shop_view")):
+    for name, source in (("again", "dbo.shop"), ("once", "dbo.shop_view")):
         native(shop).execute("UPDATE dbo.shop SET income = income / 1.5 WHERE visits > 5")
         segmentation = definition(name, source=source)
         pipeline.run(segmentation, shop)
@@ -160,7 +161,7 @@ def test_a_median_that_the_sample_misled_about_is_found_all_the_same(
     monkeypatch.setattr("sqlkmeans.clustering.selection.SMALL", 100)
     monkeypatch.setattr("sqlkmeans.clustering.selection.WIDTH", 1e-9)
     # A margin of two values of the sample, of which the sample has every twentieth.
-    monkeypatch.setattr("sqlkmeans.engines.twice.SAMPLE_ROWS", 150)
+    monkeypatch.setattr("sqlkmeans.engines.reread.SAMPLE_ROWS", 150)
     passes: list[int] = []
     looked = grouped.PassingSummaries._look
 
@@ -196,9 +197,14 @@ def test_other_rows_are_read_once(shop: Database, values: dict[str, Any]) -> Non
     assert sum(told) == 3_000
 
 
+def test_few_rows_are_read_once(shop: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sqlkmeans.engines.reread.LITTLE", 3_000 * 2 * 8)
+    assert opened(shop, definition("few"))[0] is LocalEngine
+
+
 def test_rows_that_spill_are_read_once(shop: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sqlkmeans.engines.storage.ROWS_SHARE", 0.0)
-    assert opened(shop, definition("spilled"))[0] is TwiceEngine
+    assert opened(shop, definition("spilled"))[0] is RereadingEngine
     assert opened(shop, definition("spilled", memory_limit="512MiB"))[0] is LocalEngine
 
 
@@ -243,14 +249,14 @@ CHANGES: dict[str, str] = {
 def test_a_source_that_changes_between_the_readings_publishes_nothing(
     shop: Database, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
-    fit: Callable[..., Any] = TwiceEngine.fit
+    fit: Callable[..., Any] = RereadingEngine.fit
 
-    def fit_and_change(self: TwiceEngine, *arguments: Any) -> Any:
+    def fit_and_change(self: RereadingEngine, *arguments: Any) -> Any:
         found = fit(self, *arguments)
         native(shop).execute(change)
         return found
 
-    monkeypatch.setattr(TwiceEngine, "fit", fit_and_change)
+    monkeypatch.setattr(RereadingEngine, "fit", fit_and_change)
     segmentation = definition("changing")
     with pytest.raises(DataError, match="changed while it was read"):
         pipeline.run(segmentation, shop)

@@ -1,9 +1,8 @@
-"""The rows come to this process twice: narrow for the fit, then exact for labels, as they pass."""
+"""The rows come to this process again and again: narrow for the fit, then exact, as they pass."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from datetime import date
 from typing import TypeVar
@@ -26,12 +25,12 @@ from sqlkmeans.clustering.profile import SegmentProfile
 from sqlkmeans.clustering.scores import Scores
 from sqlkmeans.clustering.threads import as_they_come, one_library_thread
 from sqlkmeans.clustering.typical import typical_rows
-from sqlkmeans.database.interface import Batch, Database, Source
+from sqlkmeans.database.interface import Batch, Database
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.engines.base import Engine, Explanation, Fit, NoRows, TypicalCustomer, Unsuited
 from sqlkmeans.engines.keys import KeyCollector, key_texts
 from sqlkmeans.engines.rows import LABEL_BYTES, numbers_of, rows_ahead
-from sqlkmeans.engines.storage import Batches, PassingBatches, Storage
+from sqlkmeans.engines.storage import LITTLE, Batches, PassingBatches, Storage
 from sqlkmeans.errors import DataError
 from sqlkmeans.memory import release_unused
 from sqlkmeans.progress import Advance
@@ -53,8 +52,15 @@ def suits(database: Database, segmentation: Segmentation) -> bool:
     )
 
 
-class TwiceEngine(Engine):
-    """A matrix of float32 that a fit works on, then batches that are labelled as they come.
+def is_worth_it(n_rows: int, n_features: int) -> bool:
+    """Whether the memory that it saves is worth the time: reading again takes a tenth more of a
+    short run, and none of a long one, because memory that is touched first takes time as well."""
+    return n_rows * n_features * 8 > LITTLE
+
+
+class RereadingEngine(Engine):
+    """A matrix of float32 that a fit works on, then batches that are labelled as they come, and
+    batches that are described as they come.
 
     Labels, distances and descriptions are those that the exact values have, as
     :class:`~sqlkmeans.engines.local.LocalEngine` computes them from one matrix of float64, for
@@ -73,6 +79,7 @@ class TwiceEngine(Engine):
     _keys: pa.Table
     _labels: Labels
     _distances: Vector
+    _passing: PassingRows
     _told: Told
 
     skipped = 0
@@ -88,7 +95,8 @@ class TwiceEngine(Engine):
     ) -> None:
         self._database, self._segmentation, self._columns = database, segmentation, columns
         with database.open_source(segmentation, columns) as source:
-            if source.row_count <= segmentation.sample_rows:
+            enough = source.row_count > segmentation.sample_rows
+            if not enough or not is_worth_it(source.row_count, len(columns)):
                 raise Unsuited
             kernel.load_ahead(source.row_count, len(columns), weighted=False)
             with one_thread() as reader:
@@ -146,65 +154,71 @@ class TwiceEngine(Engine):
     # The second
 
     def stage(self, database: Database, segmentation: Segmentation, run_id: int) -> None:
-        passing = PassingRows(self._fitted, segmentation.seed, self.earlier_bins)
+        self._passing = PassingRows(self._fitted, segmentation.seed, self.earlier_bins)
         del self._fitted, self._sample
         release_unused()
-        keys = KeyCollector(segmentation.key, Batches())
-        self._labels = np.empty(self.rows, np.int32)
-        self._distances = np.empty(self.rows)
+        collected = KeyCollector(segmentation.key, Batches())
+        self._labels, self._distances = np.empty(self.rows, np.int32), np.empty(self.rows)
         loops = kernel.kernel(self.rows * len(self._columns))
 
-        def label(rows: slice, matrix: Matrix) -> Seen:
-            labels, squared = self._labels[rows], self._distances[rows]
-            loops.label_rows(matrix, 0, len(matrix), self._centroids, labels, squared)
-            seen = passing.look(matrix, labels, squared)
-            np.sqrt(squared, out=squared)
-            return seen
+        def label(rows: slice, matrix: Matrix) -> None:
+            labels, distances = self._labels[rows], self._distances[rows]
+            loops.label_rows(matrix, 0, len(matrix), self._centroids, labels, distances)
+            np.sqrt(distances, out=distances)
 
-        def look_again(look: Callable[[Matrix, Labels], T]) -> Iterable[T]:
-            return self._pass(lambda rows, matrix: look(matrix, self._labels[rows]))
-
-        self._told = passing.finish(self._pass(label, keys), look_again)
-        database.release_memory()
-        keys.finish(sort=False)
-        self._keys = keys.keys
-        self.inertia, self.mean_distance = self._told.inertia, self._told.mean_distance
+        with closing(self._pass(label)) as labelled:
+            for keys, _ in labelled:
+                collected.add(keys)
+                if not collected.sound:
+                    raise self._changed()
+        collected.finish(sort=False)
+        self._keys = collected.keys
         database.stage(segmentation, run_id, self._keys, self._labels, self._distances)
 
-    def _pass(
-        self, look: Callable[[slice, Matrix], T], keys: KeyCollector | None = None
-    ) -> list[T]:
-        """Read all rows once more and call ``look`` with which they are, and them, prepared."""
+    # The third, while the database writes what is staged
 
-        def prepared(part: tuple[slice, list[Vector]]) -> T:
-            rows, columns = part
+    def look_at_rows(self) -> None:
+        def look(rows: slice, matrix: Matrix) -> Seen:
+            return self._passing.look(matrix, self._labels[rows], self._distances[rows])
+
+        def look_again(look: Callable[[Matrix, Labels], T]) -> Iterable[T]:
+            again = self._pass(lambda rows, matrix: look(matrix, self._labels[rows]))
+            return [found for _, found in again]
+
+        with closing(self._pass(look)) as looked:
+            self._told = self._passing.finish([seen for _, seen in looked], look_again)
+        self.inertia, self.mean_distance = self._told.inertia, self._told.mean_distance
+
+    def _pass(
+        self, look: Callable[[slice, Matrix], T]
+    ) -> Generator[tuple[pa.RecordBatch, T], None, None]:
+        """Read all rows once more: keys, and what ``look`` returns when it is called with which
+        rows they are and their prepared values."""
+
+        def work(part: tuple[slice, Batch]) -> tuple[pa.RecordBatch, T]:
+            rows, batch = part
             try:
-                matrix, _ = self._preparation.prepare(np.array(columns).T)
+                matrix, _ = self._preparation.prepare(np.array(_columns(batch)).T)
             except DataError:  # a value that the first reading had let pass
                 raise self._changed() from None
-            return look(rows, matrix)
+            return batch.keys, look(rows, matrix)
 
         with (
             self._database.open_source(self._segmentation, self._columns) as source,
             one_thread() as reader,
             one_library_thread(),
-            closing(as_they_come(prepared, self._parts(source, reader, keys))) as looked,
         ):
-            return list(looked)
+            yield from as_they_come(work, self._numbered(rows_ahead(source.batches, reader)))
 
-    def _parts(
-        self, source: Source, reader: ThreadPoolExecutor, keys: KeyCollector | None
-    ) -> Iterator[tuple[slice, list[Vector]]]:
-        """The rows of the source: which they are, and their values."""
+    def _numbered(self, batches: Iterable[Batch]) -> Iterator[tuple[slice, Batch]]:
+        """The batches, each with which rows it has."""
         end = 0
-        for batch in rows_ahead(source.batches, reader):
+        for batch in batches:
             rows = slice(end, end + batch.keys.num_rows)
             end = rows.stop
-            if keys is not None:
-                keys.add(batch.keys)
-            if end > self.rows or not (keys is None or keys.sound):
+            if end > self.rows:
                 raise self._changed()
-            yield rows, _columns(batch)
+            yield rows, batch
         if end != self.rows:
             raise self._changed()
 
@@ -239,7 +253,7 @@ class TwiceEngine(Engine):
         )
 
     def let_go(self) -> None:
-        for name in ("_narrow", "_sample", "_fitted", "_keys", "_labels", "_distances"):
+        for name in ("_narrow", "_sample", "_fitted", "_passing", "_keys", "_labels", "_distances"):
             self.__dict__.pop(name, None)
 
     def close(self) -> None:
