@@ -167,10 +167,11 @@ def _empty_schema(connection: Any) -> None:
         connection,
         "SELECT o.name, RTRIM(o.type) FROM sys.objects AS o "
         "WHERE o.schema_id = SCHEMA_ID('sqlkmeans') AND (RTRIM(o.type) = 'U' "
-        "OR (RTRIM(o.type) = 'IF' AND o.name LIKE 'assign[_]%'));",
+        # Servers differ in the kind of function that they list an inline one as.
+        "OR (RTRIM(o.type) IN ('IF', 'FN', 'TF') AND o.name LIKE 'assign[_]%'));",
     )
     for name, kind in left:
-        if kind == "IF":
+        if kind != "U":
             rows(connection, f"DROP FUNCTION sqlkmeans.{quote(name)};")
         elif name.startswith("staging_"):
             rows(connection, f"DROP TABLE sqlkmeans.{quote(name)};")
