@@ -109,7 +109,7 @@ def assign(
     loops = kernel(matrix.size)
 
     def label(start: int, stop: int) -> None:
-        loops.label_rows(matrix, start, stop, centroids, labels, nearest)
+        loops.label_rows(matrix, start, stop, centroids, labels[start:stop], nearest[start:stop])
 
     by_blas = loops is kernel_numpy and len(matrix) > CHUNK
     with one_library_thread() if by_blas else nullcontext():
@@ -123,8 +123,13 @@ def inertia_of(matrix: Matrix, centroids: Matrix, sample_weight: Vector | None =
     Parameters and result are those of ``assign(...).inertia``, up to rounding.
     """
 
+    loops = kernel(matrix.size)
+
     def add(start: int, stop: int) -> float:
-        weights = None if sample_weight is None else sample_weight[start:stop]
-        return assign(matrix[start:stop], centroids, weights).inertia
+        labels, nearest = np.empty(stop - start, np.int32), np.empty(stop - start)
+        loops.label_rows(matrix, start, stop, centroids, labels, nearest)
+        return float(
+            (nearest if sample_weight is None else nearest * sample_weight[start:stop]).sum()
+        )
 
     return fsum(map_chunks(len(matrix), add))

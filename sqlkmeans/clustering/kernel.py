@@ -44,7 +44,10 @@ class Kernel(Protocol):
         self, matrix: Matrix, start: int, stop: int, centroids: Matrix, labels: Labels,
         squared_distances: Vector,
     ) -> None:  # fmt: skip
-        """Write the nearest centroid of each row, and the squared distance to it."""
+        """Write the nearest centroid of each row, and the squared distance to it.
+
+        ``labels`` and ``squared_distances`` have these rows only.
+        """
 
     def add_rows(
         self, matrix: Matrix, start: int, stop: int, sample_weight: Vector | None,

@@ -1,7 +1,7 @@
 """The loops over all rows, compiled by numba; see :mod:`sqlkmeans.clustering.kernel`.
 
-A tile of rows is turned into columns that stay in the processor's first cache; there the
-distances of several rows are computed at once. Compiled for each number of features when first
+A tile of rows, whose columns stay in the processor's first cache, has the distances of several
+rows computed at once. Compiled for each number of features when first
 needed (a second or two) and kept on disk; the number of centroids is known at run time only.
 """
 
@@ -43,8 +43,9 @@ def label_rows(
     squared_distances: Vector,
 ) -> None:
     """See :class:`sqlkmeans.clustering.kernel.Kernel`."""
+    columns, first, direct = _columns(matrix, start, stop)
     _label_rows(
-        matrix, start, stop, centroids, labels, squared_distances, _features(matrix)
+        columns, first, direct, centroids, labels, squared_distances, _features(matrix)
     )  # fmt: skip
 
 
@@ -60,9 +61,11 @@ def add_rows(
     counts: Vector,
 ) -> None:
     """See :class:`sqlkmeans.clustering.kernel.Kernel`."""
+    columns, first, direct = _columns(matrix, start, stop)
+    weight = None if sample_weight is None else sample_weight[start:stop]
     _add_rows(
-        matrix, start, stop, sample_weight, centroids, labels, margins, sums, counts,
-        _features(matrix),
+        columns, first, direct, weight, centroids, labels[start:stop], margins[start:stop], sums,
+        counts, _features(matrix),
     )  # fmt: skip
 
 
@@ -79,9 +82,11 @@ def move_rows(
     lost: tuple[Matrix, Vector],
 ) -> None:
     """See :class:`sqlkmeans.clustering.kernel.Kernel`."""
+    columns, first, _ = _columns(matrix, start, stop)
+    weight = None if sample_weight is None else sample_weight[start:stop]
     _move_rows(
-        matrix, start, stop, sample_weight, centroids, travelled, labels, margins, *gained, *lost,
-        _features(matrix),
+        columns, first, weight, centroids, travelled, labels[start:stop], margins[start:stop],
+        *gained, *lost, _features(matrix),
     )  # fmt: skip
 
 
@@ -94,9 +99,24 @@ def measure_rows(
     squared_distances: Vector,
 ) -> None:
     """See :class:`sqlkmeans.clustering.kernel.Kernel`."""
+    columns, first, _ = _columns(matrix, start, stop)
     _measure_rows(
-        matrix, start, stop, centroids, labels, squared_distances, _features(matrix)
+        columns, first, centroids, labels[start:stop], squared_distances[start:stop],
+        _features(matrix),
     )  # fmt: skip
+
+
+def _columns(matrix: Matrix, start: int, stop: int) -> tuple[Matrix, int, bool]:
+    """Columns that hold the rows, each in one piece; where in them the first row is; and whether
+    they need no tile: float32 is turned into float64 there once, and not for each centroid.
+
+    Indices are unsigned where it counts: for those that could be negative, numba looks whether they
+    are, and the compiler then computes one row at a time.
+    """
+    columns, first = matrix.T, start
+    if not columns.flags.c_contiguous:
+        columns, first = np.ascontiguousarray(matrix[start:stop].T), 0
+    return columns, first, columns.dtype == np.float64
 
 
 def _features(matrix: Matrix) -> Features:
@@ -105,15 +125,15 @@ def _features(matrix: Matrix) -> Features:
 
 
 @_compiled
-def _fill(tile: Matrix, matrix: Matrix, start: int, n_rows: int, features: Features) -> None:
+def _fill(tile: Matrix, columns: Matrix, first: int, n_rows: int, features: Features) -> None:
     for f in range(len(features)):
         for i in range(n_rows):
-            tile[f, i] = matrix[start + i, f]
+            tile[f, i] = columns[f, np.uintp(first + i)]
 
 
 @_compiled
 def _nearest(
-    tile: Matrix, n_rows: int, centroids: Matrix, labels: Labels, closest: Vector,
+    columns: Matrix, first: int, n_rows: int, centroids: Matrix, labels: Labels, closest: Vector,
     features: Features,
 ) -> None:  # fmt: skip
     labels[:n_rows] = 0
@@ -122,7 +142,7 @@ def _nearest(
         for i in range(n_rows):
             total = 0.0
             for f in range(len(features)):
-                difference = tile[f, i] - centroids[j, f]
+                difference = columns[f, np.uintp(first + i)] - centroids[j, f]
                 total += difference * difference
             if total < closest[i]:
                 closest[i] = total
@@ -131,21 +151,28 @@ def _nearest(
 
 @_compiled
 def _label_rows(
-    matrix: Matrix, start: int, stop: int, centroids: Matrix, labels: Labels, closest: Vector,
-    features: Features,
+    columns: Matrix, first: int, direct: bool, centroids: Matrix, labels: Labels,
+    closest: Vector, features: Features,
 ) -> None:  # fmt: skip
     tile = np.empty((len(features), TILE))
-    for first in range(start, stop, TILE):
-        last = min(first + TILE, stop)
-        _fill(tile, matrix, first, last - first, features)
-        _nearest(
-            tile, last - first, centroids, labels[first:last], closest[first:last], features
-        )  # fmt: skip
+    for start in range(0, len(labels), TILE):
+        stop = min(start + TILE, len(labels))
+        n_rows = stop - start
+        if direct:
+            _nearest(
+                columns, first + start, n_rows, centroids, labels[start:stop],
+                closest[start:stop], features,
+            )  # fmt: skip
+        else:
+            _fill(tile, columns, first + start, n_rows, features)
+            _nearest(
+                tile, 0, n_rows, centroids, labels[start:stop], closest[start:stop], features
+            )  # fmt: skip
 
 
 @_compiled
 def _margins(
-    tile: Matrix, n_rows: int, centroids: Matrix, labels: Labels, closest: Vector,
+    columns: Matrix, first: int, n_rows: int, centroids: Matrix, labels: Labels, closest: Vector,
     second: Vector, features: Features,
 ) -> None:  # fmt: skip
     """As _nearest, and in ``second`` how much farther the second nearest is, at least."""
@@ -156,7 +183,7 @@ def _margins(
         for i in range(n_rows):
             total = 0.0
             for f in range(len(features)):
-                difference = tile[f, i] - centroids[j, f]
+                difference = columns[f, np.uintp(first + i)] - centroids[j, f]
                 total += difference * difference
             second[i] = min(second[i], max(total, closest[i]))
             if total < closest[i]:
@@ -170,35 +197,43 @@ def _margins(
 
 @_compiled
 def _add(
-    tile: Matrix, i: int, weight: float, j: int, sums: Matrix, counts: Vector, features: Features
-) -> None:
+    columns: Matrix, row: int, weight: float, j: int, sums: Matrix, counts: Vector,
+    features: Features,
+) -> None:  # fmt: skip
     counts[j] += weight
     for f in range(len(features)):
-        sums[j, f] += weight * tile[f, i]
+        sums[j, f] += weight * columns[f, np.uintp(row)]
 
 
 @_compiled
 def _add_rows(
-    matrix: Matrix, start: int, stop: int, sample_weight: Vector | None, centroids: Matrix,
+    columns: Matrix, first: int, direct: bool, sample_weight: Vector | None, centroids: Matrix,
     labels: Labels, margins: Vector, sums: Matrix, counts: Vector, features: Features,
 ) -> None:  # fmt: skip
     tile = np.empty((len(features), TILE))
     closest = np.empty(TILE)
-    for first in range(start, stop, TILE):
-        last = min(first + TILE, stop)
-        _fill(tile, matrix, first, last - first, features)
-        _margins(
-            tile, last - first, centroids, labels[first:last], closest, margins[first:last],
-            features,
-        )  # fmt: skip
-        for i in range(last - first):
-            weight = 1.0 if sample_weight is None else sample_weight[first + i]
-            _add(tile, i, weight, labels[first + i], sums, counts, features)
+    for start in range(0, len(labels), TILE):
+        stop = min(start + TILE, len(labels))
+        n_rows = stop - start
+        if direct:
+            _margins(
+                columns, first + start, n_rows, centroids, labels[start:stop], closest,
+                margins[start:stop], features,
+            )  # fmt: skip
+        else:
+            _fill(tile, columns, first + start, n_rows, features)
+            _margins(
+                tile, 0, n_rows, centroids, labels[start:stop], closest, margins[start:stop],
+                features,
+            )  # fmt: skip
+        for i in range(n_rows):
+            weight = 1.0 if sample_weight is None else sample_weight[start + i]
+            _add(columns, first + start + i, weight, labels[start + i], sums, counts, features)
 
 
 @_compiled
 def _move_rows(
-    matrix: Matrix, start: int, stop: int, sample_weight: Vector | None, centroids: Matrix,
+    columns: Matrix, first: int, sample_weight: Vector | None, centroids: Matrix,
     travelled: float, labels: Labels, margins: Vector, gained: Matrix, gained_counts: Vector,
     lost: Matrix, lost_counts: Vector, features: Features,
 ) -> None:  # fmt: skip
@@ -208,15 +243,15 @@ def _move_rows(
     closest = np.empty(TILE)
     second = np.empty(TILE)
     n_rows = 0
-    for row in range(start, stop):
+    for row in range(len(labels)):
         # Not "<=": what is not a number tells nothing either.
         if not margins[row] > travelled:
             rows[n_rows] = row
             for f in range(len(features)):
-                tile[f, n_rows] = matrix[row, f]
+                tile[f, n_rows] = columns[f, np.uintp(first + row)]
             n_rows += 1
-        if n_rows == TILE or (row == stop - 1 and n_rows):
-            _margins(tile, n_rows, centroids, found, closest, second, features)
+        if n_rows == TILE or (row == len(labels) - 1 and n_rows):
+            _margins(tile, 0, n_rows, centroids, found, closest, second, features)
             for i in range(n_rows):
                 margins[rows[i]] = second[i] + travelled
                 before = labels[rows[i]]
@@ -230,12 +265,12 @@ def _move_rows(
 
 @_compiled
 def _measure_rows(
-    matrix: Matrix, start: int, stop: int, centroids: Matrix, labels: Labels, total: Vector,
+    columns: Matrix, first: int, centroids: Matrix, labels: Labels, total: Vector,
     features: Features,
 ) -> None:  # fmt: skip
-    for row in range(start, stop):
+    for row in range(len(labels)):
         distance = 0.0
         for f in range(len(features)):
-            difference = matrix[row, f] - centroids[labels[row], f]
+            difference = columns[f, np.uintp(first + row)] - centroids[labels[row], f]
             distance += difference * difference
         total[row] = distance

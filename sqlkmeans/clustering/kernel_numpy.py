@@ -24,8 +24,8 @@ def label_rows(
     """See :class:`sqlkmeans.clustering.kernel.Kernel`."""
     columns = _columns(matrix, start, stop)
     found = _nearest(columns, centroids)
-    labels[start:stop] = found
-    _measure(columns, centroids, found, squared_distances[start:stop])
+    labels[:] = found
+    _measure(columns, centroids, found, squared_distances)
 
 
 def add_rows(

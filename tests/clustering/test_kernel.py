@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -112,16 +112,30 @@ def test_numpy_and_compiled_loops_agree_to_the_last_bit(
         np.testing.assert_array_equal(one, other)
 
 
-def test_part_of_the_rows_is_part_of_the_result(compiled: Kernel) -> None:
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_part_of_the_rows_is_part_of_the_result(
+    compiled: Kernel, order: Literal["C", "F"], dtype: type
+) -> None:
     rng = np.random.default_rng(0)
     matrix, centroids = rng.normal(size=(1_000, 3)), rng.normal(size=(4, 3))
+    matrix = np.asarray(matrix, dtype=dtype, order=order)
     whole = assign(matrix, centroids)
     for loops in (kernel_numpy, compiled):
         labels, distances = np.full(1_000, -1, np.int32), np.full(1_000, -1.0)
-        loops.label_rows(matrix, 130, 777, centroids, labels, distances)
+        loops.label_rows(matrix, 130, 777, centroids, labels[130:777], distances[130:777])
         np.testing.assert_array_equal(labels[130:777], whole.labels[130:777])
         np.testing.assert_array_equal(distances[130:777], whole.squared_distances[130:777])
         assert set(labels[:130]) == set(labels[777:]) == {-1}
+        margins, sums, counts = np.full(1_000, -1.0), np.zeros((4, 3)), np.zeros(4)
+        labels[:] = -1
+        loops.add_rows(matrix, 130, 777, None, centroids, labels, margins, sums, counts)
+        np.testing.assert_array_equal(labels[130:777], whole.labels[130:777])
+        assert set(labels[:130]) == set(labels[777:]) == {-1}
+        assert set(margins[:130]) == set(margins[777:]) == {-1}
+        of_rows = [matrix[130:777][whole.labels[130:777] == j] for j in range(4)]
+        np.testing.assert_array_equal(counts, [len(rows) for rows in of_rows])
+        np.testing.assert_allclose(sums, [rows.sum(axis=0, dtype=float) for rows in of_rows])
 
 
 @pytest.mark.usefixtures("compiled", "unforced")
