@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from sqlkmeans.database.interface import Database
 from sqlkmeans.definition import Segmentation
@@ -34,12 +35,10 @@ def open_to_fit(
     from sqlkmeans.engines.reread import RereadingEngine, suits
 
     if suits(database, segmentation):
-        engine = RereadingEngine()
         try:
-            engine.open(database, segmentation, columns, advance)
-            return engine
+            return _opened(RereadingEngine(), database, segmentation, columns, advance)
         except Unsuited:
-            engine.close()
+            pass
     return open_with(database, segmentation, columns, advance)
 
 
@@ -47,9 +46,12 @@ def open_with(
     database: Database, segmentation: Segmentation, columns: Sequence[str], advance: Advance
 ) -> Engine:
     """The engine that a segmentation names, with its rows; see :meth:`Engine.open`."""
-    engine = open_engine(segmentation.engine)
+    return _opened(open_engine(segmentation.engine), database, segmentation, columns, advance)
+
+
+def _opened(engine: Engine, *rows: Any) -> Engine:
     try:
-        engine.open(database, segmentation, columns, advance)
+        engine.open(*rows)
         return engine
     except BaseException:
         engine.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from datetime import date
 from typing import TypeVar
 
@@ -84,6 +84,9 @@ class RereadingEngine(Engine):
 
     skipped = 0
 
+    def __init__(self) -> None:
+        self._limits = ExitStack()
+
     # The first reading
 
     def open(
@@ -108,6 +111,9 @@ class RereadingEngine(Engine):
         storage.expect(n_rows * _bytes_a_row(len(features)))
         if storage.spilled:
             raise Unsuited
+        if self._segmentation.memory_limit is not None:
+            share = storage.database_share
+            self._limits.enter_context(self._database.limited_memory(share))
         keys = KeyCollector(self._segmentation.key, PassingBatches())
         narrow = NarrowRows(features, self._segmentation.scaling, n_rows)
         step, sample = max(1, n_rows // SAMPLE_ROWS), []
@@ -257,6 +263,7 @@ class RereadingEngine(Engine):
             self.__dict__.pop(name, None)
 
     def close(self) -> None:
+        self._limits.close()
         self.let_go()
 
     # What it is not for

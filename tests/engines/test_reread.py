@@ -208,6 +208,22 @@ def test_rows_that_spill_are_read_once(shop: Database, monkeypatch: pytest.Monke
     assert opened(shop, definition("spilled", memory_limit="512MiB"))[0] is LocalEngine
 
 
+def test_a_memory_limit_holds_for_the_database_too(shop: Database) -> None:
+    settings = "SELECT current_setting('memory_limit')"
+    before, during = native(shop).execute(settings).fetchall(), []
+    real = RereadingEngine.look_at_rows
+
+    def look_at_rows(self: RereadingEngine) -> None:
+        real(self)
+        during.append(native(shop).execute(settings).fetchall()[0][0])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RereadingEngine, "look_at_rows", look_at_rows)
+        pipeline.run(definition("limited", memory_limit="512MiB"), shop)
+    assert during in (["160.0 MiB"], ["192.0 MiB"])  # labels are being written, or have been
+    assert native(shop).execute(settings).fetchall() == before
+
+
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
