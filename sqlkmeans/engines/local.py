@@ -35,7 +35,6 @@ from sqlkmeans.engines.keys import key_texts
 from sqlkmeans.engines.rows import Mask, OutOfOrder, Rows, missing_masks, read_rows
 from sqlkmeans.engines.storage import Storage, kept_rows
 from sqlkmeans.errors import DataError
-from sqlkmeans.memory import release_unused
 from sqlkmeans.progress import Advance
 
 Matrix = npt.NDArray[np.float64]
@@ -241,9 +240,6 @@ class LocalEngine(Engine):
         return self._rows.matrix
 
     def stage(self, database: Database, segmentation: Segmentation, run_id: int) -> None:
-        # Writing takes memory of its own.
-        database.release_memory()
-        release_unused()
         labels, empty = self._assignment.labels, self._storage.empty
         distances = self._assignment.distances(empty)
         database.stage(segmentation, run_id, self._rows.keys, labels, distances, empty)
