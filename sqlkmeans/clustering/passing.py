@@ -13,7 +13,7 @@ from sqlkmeans.clustering.assignment import Labels, Matrix, assign
 from sqlkmeans.clustering.drift import BinCounts, FeatureBins
 from sqlkmeans.clustering.grouped import GroupedValues, Looked, PassingSummaries
 from sqlkmeans.clustering.narrow import NarrowMatrix
-from sqlkmeans.clustering.preparation import Preparation
+from sqlkmeans.clustering.preparation import Preparation, forward
 from sqlkmeans.clustering.profile import SegmentProfile, profiles_of
 from sqlkmeans.clustering.rules import Rule, RuleCounts, find_conditions
 from sqlkmeans.clustering.scores import (
@@ -26,6 +26,8 @@ from sqlkmeans.clustering.scores import (
 
 Vector = npt.NDArray[np.float64]
 Sizes = npt.NDArray[np.int64]
+#: Deviations from the mean that are near.
+NEAR = 10
 #: What is called with some prepared rows and their labels.
 Look = Callable[[Matrix, Labels], Any]
 
@@ -89,9 +91,37 @@ class Seen:
     rules: npt.NDArray[np.int64]
     #: Rows, distances and squared distances a cluster; of shape (3, k).
     clusters: Matrix
-    #: Sums of the features and of their squares, about the sample's means; of shape (n_features,).
+    #: Sums of the features and of their squares, about 0 or the sample's means; of shape
+    #: (n_features,).
     sums: Vector
     squares: Vector
+
+
+def prepare_passing(preparation: Preparation, raw: Sequence[Vector]) -> Matrix | None:
+    """Prepare columns of numbers and dates in which no value is missing, as
+    :meth:`Preparation.prepare` does.
+
+    Parameters
+    ----------
+    preparation : Preparation
+        Without categories, fills and limits.
+    raw : sequence of ndarray of float64 of shape (n_rows,)
+        One a feature. Not changed.
+
+    Returns
+    -------
+    ndarray of float64 of shape (n_rows, n_features) or None
+        Each column in one piece; None where a value is missing, infinite, or outside a
+        transform's domain.
+    """
+    prepared = np.empty((len(raw), len(raw[0])))
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        for row, feature, values in zip(prepared, preparation.features, raw):
+            own = forward(feature.transform, feature.from_raw(values))
+            np.subtract(own, feature.center, out=row)
+            row /= feature.divisor
+        usable = bool(np.isfinite(prepared.sum()))
+    return prepared.T if usable else None
 
 
 class PassingRows:
@@ -121,6 +151,9 @@ class PassingRows:
         found = find_conditions(fitted.matrix, fitted.preparation, labels, k, seed=seed)
         self._rules = RuleCounts(found, fitted.preparation)
         self._about = fitted.sample.mean(axis=0)
+        # Sums of squares keep their digits about a value that is there, or not far away.
+        if (np.abs(self._about) < NEAR * fitted.sample.std(axis=0)).all():
+            self._about[:] = 0
         self._silhouettes = None
         if can_be_scored(fitted.sizes):
             self._silhouettes = segment_silhouettes(fitted.matrix, labels, fitted.sizes, seed=seed)
@@ -138,7 +171,7 @@ class PassingRows:
         """
         columns, k = rows.T, len(self._centroids)
         weights = (None, distances, distances * distances)
-        apart = columns - self._about[:, None]
+        apart = columns - self._about[:, None] if self._about.any() else columns
         return Seen(
             self._summaries.look(rows, labels),
             self._bins.look(columns, self._missing),

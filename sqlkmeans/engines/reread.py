@@ -19,7 +19,7 @@ from sqlkmeans.clustering.drift import FeatureBins
 from sqlkmeans.clustering.findings import feature_findings
 from sqlkmeans.clustering.kmeans import fit_kmeans
 from sqlkmeans.clustering.narrow import NarrowRows, NotNarrow, can_be_narrow
-from sqlkmeans.clustering.passing import Fitted, PassingRows, Seen, Told
+from sqlkmeans.clustering.passing import Fitted, PassingRows, Seen, Told, prepare_passing
 from sqlkmeans.clustering.preparation import Feature, Preparation
 from sqlkmeans.clustering.profile import SegmentProfile
 from sqlkmeans.clustering.scores import Scores
@@ -154,6 +154,8 @@ class RereadingEngine(Engine):
             matrix, fit.assignment.labels, sample, preparation, fit.centroids, sizes
         )
         self._preparation, self._centroids = preparation, fit.centroids
+        # Where the exact ones will be: memory that has been used needs not be cleared.
+        self._labels, self._distances = fit.assignment.labels, fit.assignment.squared_distances
         findings = feature_findings(matrix, preparation) + kernel.advice(matrix.size)
         return Fit(preparation, fit.centroids, fit.n_iter, findings)
 
@@ -164,7 +166,6 @@ class RereadingEngine(Engine):
         del self._fitted, self._sample
         release_unused()
         collected = KeyCollector(segmentation.key, Batches())
-        self._labels, self._distances = np.empty(self.rows, np.int32), np.empty(self.rows)
         loops = kernel.kernel(self.rows * len(self._columns))
 
         def label(rows: slice, matrix: Matrix) -> None:
@@ -203,10 +204,9 @@ class RereadingEngine(Engine):
 
         def work(part: tuple[slice, Batch]) -> tuple[pa.RecordBatch, T]:
             rows, batch = part
-            try:
-                matrix, _ = self._preparation.prepare(np.array(_columns(batch)).T)
-            except DataError:  # a value that the first reading had let pass
-                raise self._changed() from None
+            matrix = prepare_passing(self._preparation, _columns(batch))
+            if matrix is None:  # a value that the first reading had let pass
+                raise self._changed()
             return batch.keys, look(rows, matrix)
 
         with (

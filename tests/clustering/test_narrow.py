@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from sqlkmeans.clustering.fitting import fit_preparation
 from sqlkmeans.clustering.narrow import NarrowRows, NotNarrow, can_be_narrow
 from sqlkmeans.clustering.numbers import own_values
+from sqlkmeans.clustering.passing import prepare_passing
 from sqlkmeans.clustering.preparation import Feature
 
 TODAY = "2026-03-01"
@@ -126,3 +127,24 @@ def test_own_values_of_narrow_rows_are_whole_where_they_were() -> None:
         found = own_values(preparation.features[position], matrix[:, position])
         np.testing.assert_array_equal(found, expected)
         assert found.dtype == np.float64
+
+
+def test_passing_rows_are_prepared_as_others_are_to_the_last_bit() -> None:
+    raw = raw_rows(5)
+    preparation = fit_preparation(
+        raw, FEATURES, scaling="standard", missing="error", reference_date=TODAY
+    )
+    found = prepare_passing(preparation, list(raw.T))
+    expected, _ = preparation.prepare(raw.copy())
+    assert found is not None
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(("column", "value"), [(0, np.nan), (0, np.inf), (1, -1.0), (1, -2.0)])
+def test_passing_rows_that_cannot_be_prepared_are_told(column: int, value: float) -> None:
+    raw = raw_rows(6)
+    preparation = fit_preparation(
+        raw, FEATURES, scaling="standard", missing="error", reference_date=TODAY
+    )
+    raw[17, column] = value
+    assert prepare_passing(preparation, list(raw.T)) is None
