@@ -131,6 +131,8 @@ def measure(name: str, source: Path, scratch: Path, values: int = 0) -> dict[str
     path.with_suffix(".toml").write_text(
         source.with_suffix(".toml").read_text().replace(source.as_posix(), path.as_posix())
     )
+    if hasattr(os, "sync"):
+        os.sync()  # writing the copy to the disk is not the program's
     # What pip installs is compiled to bytecode. A checkout is by its first run, if Python may.
     environment = {n: v for n, v in os.environ.items() if n != "PYTHONDONTWRITEBYTECODE"}
     started = time.perf_counter()

@@ -20,7 +20,7 @@ def feature_findings(matrix: Matrix, preparation: Preparation) -> list[str]:
 
     Parameters
     ----------
-    matrix : ndarray of shape (n_rows, n_features)
+    matrix : ndarray of float64 or float32 of shape (n_rows, n_features)
         Prepared rows; above 100,000, so many of them are looked at, evenly spaced.
     preparation : Preparation
 
@@ -38,9 +38,12 @@ def feature_findings(matrix: Matrix, preparation: Preparation) -> list[str]:
     rows = matrix
     if len(matrix) > FINDING_ROWS:
         rows = matrix[np.linspace(0, len(matrix) - 1, FINDING_ROWS).astype(np.int64)]
+    # What scaling there and back leaves of 0, in deviations.
+    nothing = 1e-9 if matrix.dtype == np.float64 else 1e-6
+    rows = rows.astype(np.float64, copy=False)
     columns = np.array([_standardised(rows[:, position]) for position, _ in numbers])
     features = [feature for _, feature in numbers]
-    return _skewed(rows, columns, numbers) + _near_duplicates(columns, features)
+    return _skewed(rows, columns, numbers, nothing) + _near_duplicates(columns, features)
 
 
 def _standardised(column: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -50,7 +53,10 @@ def _standardised(column: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def _skewed(
-    rows: Matrix, columns: Matrix, numbers: Sequence[tuple[int, PreparedFeature]]
+    rows: Matrix,
+    columns: Matrix,
+    numbers: Sequence[tuple[int, PreparedFeature]],
+    nothing: float,
 ) -> list[str]:
     found = []
     for column, (position, feature) in zip(columns, numbers):
@@ -58,8 +64,7 @@ def _skewed(
             continue
         skewness = float((column * column * column).mean())
         least = float(feature.invert(rows[:, position].min(keepdims=True))[0])
-        # What scaling there and back leaves of 0.
-        if abs(skewness) > SKEWED and least >= -1e-9 * feature.scale:
+        if abs(skewness) > SKEWED and least >= -nothing * feature.scale:
             found.append(f'{feature.name}: skew {skewness:.1f}; try transform = "log1p"')
     return found
 

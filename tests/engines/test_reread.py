@@ -29,6 +29,7 @@ DEFINITIONS: dict[str, dict[str, Any]] = {
     "none": {"features": [{"column": "orders", "weight": 0.5}, "visits"], "scaling": "none"},
     "two keys": {"key": ["store", "customer_id"]},
     "whole numbers": {"features": ["visits", "member"], "k": 3},
+    "long tails from 0 on": {"features": ["spent", "income"]},
 }
 UNSUITED: dict[str, dict[str, Any]] = {
     "a view": {"source": "dbo.shop_view"},
@@ -54,6 +55,8 @@ def shop(database: Database, monkeypatch: pytest.MonkeyPatch) -> Database:
     rows = make_shop()
     visits = np.random.default_rng(1).poisson(4, len(rows))
     rows = rows.append_column("visits", pa.array(visits))
+    spent = np.where(visits > 3, np.exp(visits / 2), 0)
+    rows = rows.append_column("spent", pa.array(spent))
     rows = rows.append_column("member", pa.array(visits % 2 == 0))
     database.create_table("dbo.shuffled", rows, "customer_id")
     rows = rows.sort_by("customer_id")
@@ -127,6 +130,11 @@ def test_several_readings_find_what_one_matrix_finds(
     labels = [labels_of(shop, segmentation.target, keys) for segmentation in (again, once)]
     assert labels[0].drop_columns("distance") == labels[1].drop_columns("distance")
     np.testing.assert_allclose(*[part["distance"].to_numpy() for part in labels], atol=1e-6)
+
+
+def test_long_tails_are_told_of_narrow_rows_too(shop: Database) -> None:
+    result = pipeline.run(definition("tails", features=["spent", "income"]), shop)
+    assert [warning for warning in result.warnings if warning.startswith("spent: skew")]
 
 
 @pytest.mark.parametrize("values", DEFINITIONS.values(), ids=DEFINITIONS)
