@@ -152,9 +152,7 @@ class DuckDBDatabase(Database):
         self._limits.release()
 
     def publish_notes(self, segmentation: Segmentation, rows: int) -> list[str]:
-        if self.describe_table(segmentation.target) or duckdb_settings.index_fits(
-            self._native, rows
-        ):
+        if self.describe_table(segmentation.target) or self._limits.hold_index(rows):
             return []
         return [
             f"{segmentation.target} has no primary key: DuckDB keeps its index in memory, and "
@@ -499,7 +497,7 @@ class DuckDBDatabase(Database):
             if rows is not None:
                 # They are written, and the index takes more than they do.
                 self._forget_staged()
-                if duckdb_settings.index_fits(self._native, rows):
+                if self._limits.hold_index(rows):
                     self._index(labels, rows)
             yield now, rows
         except BaseException:

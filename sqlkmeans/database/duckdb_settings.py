@@ -72,6 +72,13 @@ class Limits:
         """Let it take no more for one thing that is done, or the most of several such."""
         return self._among(self._shares, share)
 
+    def hold_index(self, keys: int) -> bool:
+        """Whether it could hold the index of a primary key with so many keys, when nothing else
+        is being done."""
+        with self._native.cursor() as connection, self._guard:
+            memory, _ = self._found(connection)
+            return keys * INDEX_BYTES <= min([parse_bytes(memory), *self._caps])
+
     def release(self) -> None:
         """Make it drop the blocks that it keeps of tables it has read."""
         with self._native.cursor() as connection, self._guard:
@@ -94,14 +101,17 @@ class Limits:
                     some.remove(new)
                     self._set(connection)
 
-    def _set(self, connection: duckdb.DuckDBPyConnection) -> None:
+    def _found(self, connection: duckdb.DuckDBPyConnection) -> tuple[str, int]:
         if self._own is None:
             self._own = _value(connection, "memory_limit"), int(_value(connection, "threads"))
+        return self._own
+
+    def _set(self, connection: duckdb.DuckDBPyConnection) -> None:
+        own_memory, own_threads = self._found(connection)
         memory, threads = list(self._caps), [max(1, cap // THREAD_BYTES) for cap in self._caps]
         if self._shares:
             memory.append(max(share.memory for share in self._shares))
             threads.append(max(share.threads for share in self._shares))
-        own_memory, own_threads = self._own
         limited = bool(memory) and min(memory) < parse_bytes(own_memory)
         # A database in memory can hold more than that already.
         with suppress(duckdb.OutOfMemoryException):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
@@ -13,6 +15,7 @@ import pytest
 from sqlkmeans import pipeline
 from sqlkmeans.database import Database, duckdb_settings, open_database
 from sqlkmeans.database import duckdb as duckdb_module
+from sqlkmeans.database.duckdb_labels import LabelTables
 from sqlkmeans.database.tables import TABLES
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DatabaseError, DataError, DefinitionError, LockedError, SqlKMeansError
@@ -541,6 +544,50 @@ def test_what_is_done_at_once_shares_the_most_that_any_of_it_needs() -> None:
             limits.release()
             assert now() == ("1.0 GiB", min(8, all_threads))
         assert now() == default
+
+
+def test_what_is_done_now_says_nothing_of_the_index_that_fits_afterwards() -> None:
+    keys = 2**30 // duckdb_settings.INDEX_BYTES
+    with duckdb.connect(config={"memory_limit": "1GiB"}) as native:
+        limits = duckdb_settings.Limits(native)
+        with limits.only(duckdb_settings.WRITING):
+            assert limits.hold_index(keys)
+            assert not limits.hold_index(keys + 1)
+        with limits.at_most(2**29):
+            assert not limits.hold_index(keys)
+            assert limits.hold_index(keys // 2)
+
+
+def test_a_first_load_says_that_its_index_does_not_fit_only_where_it_does_not(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Six keys fit into what a run may take, and not into what writing gets.
+    monkeypatch.setattr(duckdb_settings, "WRITING", duckdb_settings.Share(2**24, 1))
+    monkeypatch.setattr(duckdb_settings, "INDEX_BYTES", 2**22)
+    written = threading.Event()
+    real = LabelTables.write_aside
+
+    def write_aside(self: LabelTables, *arguments: Any) -> int:
+        rows = real(self, *arguments)
+        written.wait(timeout=60)  # so that it is being done while the run says what it found
+        return rows
+
+    def publish_notes(self: Any, *arguments: Any) -> list[str]:
+        found: list[str] = notes(self, *arguments)
+        written.set()
+        return found
+
+    notes = duckdb_module.DuckDBDatabase.publish_notes
+    monkeypatch.setattr(LabelTables, "write_aside", write_aside)
+    monkeypatch.setattr(duckdb_module.DuckDBDatabase, "publish_notes", publish_notes)
+    with database:
+        result = run(segmentation(), database)
+        keys = database._native.execute(  # type: ignore[attr-defined]
+            "SELECT COUNT(*) FROM duckdb_constraints() WHERE table_name = 'segment' "
+            "AND schema_name = 'main' AND constraint_type = 'PRIMARY KEY'"
+        ).fetchall()
+    assert keys == [(1,)]
+    assert not [warning for warning in result.warnings if "primary key" in warning]
 
 
 def test_a_limit_that_has_ended_is_not_in_force_any_more() -> None:
