@@ -112,7 +112,7 @@ def describe(
     new_bins : bool
         Cut the features anew, as a fit does; else keep to the bins of ``before``.
     """
-    engine.look_at_rows()
+    engine.look_at_rows(before.bins if before else ())
     compared = engine.bins(before.bins) if before else []
     return Description(
         rows=engine.rows,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -19,7 +19,7 @@ from sqlkmeans.database import Database, Publication
 from sqlkmeans.database.checks import check_segmentation
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.description import describe
-from sqlkmeans.engines import Engine, Fit, open_engine, open_to_fit, open_with
+from sqlkmeans.engines import Engine, Fit, open_engine, open_rows
 from sqlkmeans.errors import DatabaseError, DataError, DefinitionError, SqlKMeansError
 from sqlkmeans.incremental import Seen, assign_changes, last_seen
 from sqlkmeans.model import SegmentModel
@@ -60,13 +60,12 @@ def run(
         run_id = stack.enter_context(_recorded_run(database, segmentation, "fit", k=asked))
         seen = _high_water(database, segmentation)
         engine = stack.enter_context(
-            _opened(database, segmentation, segmentation.columns, progress, open_to_fit)
+            _opened(database, segmentation, segmentation.columns, progress, to_fit=True)
         )
         with progress.step("fit") as engine.passed:
             fit = engine.fit(segmentation, segmentation.to_features(), today)
         with progress.step("assign"):
             before = last_run(database, segmentation.name)
-            engine.earlier_bins = before.bins if before else ()
             engine.stage(database, segmentation, run_id)
             segment_ids, moves = _follow(database, segmentation, run_id, fit)
             stack.enter_context(database.loading(segmentation, run_id, segment_ids))
@@ -265,11 +264,12 @@ def _require_schema(database: Database) -> None:
 
 @contextmanager
 def _opened(
-    database: Database, segmentation: Segmentation, columns: list[str], progress: Progress,
-    opened: Callable[..., Engine] = open_with,
+    database: Database, segmentation: Segmentation, columns: list[str], progress: Progress, *,
+    to_fit: bool = False,
 ) -> Iterator[Engine]:  # fmt: skip
-    with progress.step("read", total=database.count(segmentation.source)) as advance:
-        engine = opened(database, segmentation, columns, advance)
+    rows = database.count(segmentation.source)
+    with progress.step("read", total=rows) as advance:
+        engine = open_rows(database, segmentation, columns, advance, to_fit=rows if to_fit else 0)
     with closing(engine):
         yield engine
 

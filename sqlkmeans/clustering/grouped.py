@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -161,19 +161,11 @@ class PassingSummaries:
             Prepared.
         labels : ndarray of int32 of shape (n_rows,)
         """
-        groups = GroupedValues(rows, self._none_missing, self._preparation, labels, self._k)
-        return self._look(groups, self._asked, moments=True)
+        by_feature = _by_feature(self._asked, self._k)
+        return _look(self._groups(rows, labels), slice(None), by_feature, self._moments, by_feature)
 
-    def _look(
-        self, groups: GroupedValues, asked: Sequence[tuple[int, Bracket]], *, moments: bool
-    ) -> Looked:
-        by_feature = _by_feature(asked, self._k)
-        cuts, found = [], []
-        for position, values in zip(by_feature, groups.rows(slice(None), list(by_feature))):
-            cuts += [bracket.cut(values[group]) for group, bracket in by_feature[position]]
-            if moments:
-                found.append(self._moments.of_chunk(position, values))
-        return cuts, found
+    def _groups(self, rows: Matrix, labels: npt.NDArray[np.int32]) -> GroupedValues:
+        return GroupedValues(rows, self._none_missing, self._preparation, labels, self._k)
 
     def finish(
         self,
@@ -200,8 +192,9 @@ class PassingSummaries:
         while asked := search.asked():
 
             def cut(rows: Matrix, labels: npt.NDArray[np.int32]) -> list[Cut]:
-                groups = GroupedValues(rows, self._none_missing, self._preparation, labels, self._k)
-                return self._look(groups, asked, moments=False)[0]
+                by_feature = _by_feature(asked, self._k)
+                groups = self._groups(rows, labels)
+                return _look(groups, slice(None), by_feature, self._moments, ())[0]
 
             search.take(asked, map(list, zip(*look_again(cut))))
         return _summaries(self._counts(sizes), self._moments, search)
@@ -315,19 +308,30 @@ def _cut_features(
     positions = list(asked)
     new = [position for position in positions if not moments.has(position)]
 
-    def look(start: int, stop: int) -> tuple[list[Cut], list[npt.NDArray[np.float64]]]:
-        cuts, found = [], []
-        for position, values in zip(positions, groups.rows(slice(start, stop), positions)):
-            cuts += [bracket.cut(values[group]) for group, bracket in asked[position]]
-            if position in new:
-                found.append(moments.of_chunk(position, values))
-        return cuts, found
+    def look(start: int, stop: int) -> Looked:
+        return _look(groups, slice(start, stop), asked, moments, new)
 
     cuts, found = zip(*map_chunks(len(groups.labels), look))
     for position, parts in zip(new, zip(*found)):
         moments.add(position, parts)
     # Not all features' at once: what is kept of one is let go before the next.
     yield from map(list, zip(*cuts))
+
+
+def _look(
+    groups: GroupedValues,
+    rows: slice,
+    asked: dict[int, list[tuple[int, Bracket]]],
+    moments: _Moments,
+    new: Collection[int],
+) -> Looked:
+    """What each group's bracket keeps of some rows, and the moments of the features in ``new``."""
+    cuts, found = [], []
+    for position, values in zip(asked, groups.rows(rows, list(asked))):
+        cuts += [bracket.cut(values[group]) for group, bracket in asked[position]]
+        if position in new:
+            found.append(moments.of_chunk(position, values))
+    return cuts, found
 
 
 def _turns(positions: list[int], n_rows: int) -> Iterator[list[int]]:

@@ -103,7 +103,7 @@ class NarrowRows:
     scaling: str
     n_rows: int
     empty: Empty = np.empty
-    count: int = 0
+    count: int = field(default=0, init=False)
     _columns: list[_Column] = field(init=False)
     _values: NarrowMatrix = field(init=False)
 

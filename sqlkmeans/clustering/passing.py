@@ -133,11 +133,9 @@ class PassingRows:
         Not kept.
     seed : int
         Draws samples.
-    earlier : sequence of FeatureBins
-        Bins of an earlier run, in which rows are counted as well.
     """
 
-    def __init__(self, fitted: Fitted, seed: int, earlier: Sequence[FeatureBins]) -> None:
+    def __init__(self, fitted: Fitted, seed: int) -> None:
         self._preparation, self._centroids = fitted.preparation, fitted.centroids
         k, labels = len(fitted.centroids), fitted.labels
         of_sample = GroupedValues(
@@ -147,7 +145,7 @@ class PassingRows:
         self._summaries = PassingSummaries(of_sample, fitted.sizes)
         self._missing: list[None] = [None] * len(fitted.preparation.features)
         self._bins = BinCounts.cut(fitted.matrix, self._missing, fitted.preparation)
-        self._compared = BinCounts.like(earlier, fitted.preparation)
+        self._compared = BinCounts.like((), fitted.preparation)
         found = find_conditions(fitted.matrix, fitted.preparation, labels, k, seed=seed)
         self._rules = RuleCounts(found, fitted.preparation)
         self._about = fitted.sample.mean(axis=0)
@@ -157,6 +155,10 @@ class PassingRows:
         self._silhouettes = None
         if can_be_scored(fitted.sizes):
             self._silhouettes = segment_silhouettes(fitted.matrix, labels, fitted.sizes, seed=seed)
+
+    def compare(self, earlier: Sequence[FeatureBins]) -> None:
+        """Count in the bins of an earlier run as well; before the first look."""
+        self._compared = BinCounts.like(earlier, self._preparation)
 
     def look(self, rows: Matrix, labels: Labels, distances: Vector) -> Seen:
         """Look at some rows.

@@ -497,21 +497,12 @@ class DuckDBDatabase(Database):
             if rows is not None:
                 # They are written, and the index takes more than they do.
                 self._forget_staged()
-                if self._limits.hold_index(rows):
-                    self._index(labels, rows)
+                labels.index_aside(rows)
             yield now, rows
         except BaseException:
             with suppress(duckdb.Error):
                 labels.drop_aside()
             raise
-
-    def _index(self, labels: LabelTables, rows: int) -> None:
-        """Make the primary key of what was written aside, in little memory where that will do."""
-        try:
-            with self._limits.only(duckdb_settings.indexing(rows)):
-                labels.index_aside()
-        except duckdb.OutOfMemoryException:
-            labels.index_aside()
 
     def _insert_result(self, name: str, rows: list[Row]) -> None:
         """Insert rows, which have the same columns, as Arrow.
@@ -617,8 +608,8 @@ class DuckDBDatabase(Database):
         self, segmentation: Segmentation, native: duckdb.DuckDBPyConnection | None = None
     ) -> LabelTables:
         return LabelTables(
-            native or self._native, segmentation.name, parse_name(segmentation.target),
-            self._key_columns(segmentation),
+            native or self._native, self._limits, segmentation.name,
+            parse_name(segmentation.target), self._key_columns(segmentation),
         )  # fmt: skip
 
     def _key_columns(self, segmentation: Segmentation) -> list[KeyColumn]:

@@ -8,7 +8,7 @@ from datetime import datetime
 
 import duckdb
 
-from sqlkmeans.database.duckdb_settings import index_fits
+from sqlkmeans.database.duckdb_settings import Limits, indexing
 from sqlkmeans.database.interface import Counts
 from sqlkmeans.errors import DataError
 from sqlkmeans.sqltext import Name, quote, quote_name
@@ -49,11 +49,12 @@ class LabelTables:
     def __init__(
         self,
         native: duckdb.DuckDBPyConnection,
+        limits: Limits,
         segmentation: str,
         target: Name,
         keys: Sequence[KeyColumn],
     ) -> None:
-        self._native = native
+        self._native, self._limits = native, limits
         self._segmentation = segmentation
         self._schema = target[:-1]
         self._keys = keys
@@ -91,13 +92,19 @@ class LabelTables:
             self._begin_history(self._history_aside, self._aside)
         return rows
 
-    def index_aside(self) -> None:
-        """Make the primary key of what was written aside.
+    def index_aside(self, rows: int) -> None:
+        """Make the primary key of what was written aside, in little memory where that will do.
 
         One that is made in the transaction which wrote the rows is built by one thread when that
         commits; one of rows that are committed takes two thirds of the time.
         """
-        self._add_primary_key(self._aside)
+        if not self._limits.hold_index(rows):
+            return
+        try:
+            with self._limits.only(indexing(rows)):
+                self._add_primary_key(self._aside)
+        except duckdb.OutOfMemoryException:
+            self._add_primary_key(self._aside)
 
     def drop_aside(self) -> None:
         """Drop what was written aside and has no name of its own yet."""
@@ -282,7 +289,7 @@ class LabelTables:
         outlived = self._exists(self.history)
         if aside is None:
             arrived = self._fill(self.target, labels, run_id, now)
-            if index_fits(self._native, arrived):
+            if self._limits.hold_index(arrived):
                 self._add_primary_key(self.target)
         else:
             arrived = aside

@@ -142,11 +142,6 @@ def spill_apart(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("SET temp_directory = '{}'".format(folder.replace("'", "''")))
 
 
-def index_fits(connection: duckdb.DuckDBPyConnection, keys: int) -> bool:
-    """Whether DuckDB could hold the index of a primary key with so many keys."""
-    return keys * INDEX_BYTES <= parse_bytes(_value(connection, "memory_limit"))
-
-
 def _value(connection: duckdb.DuckDBPyConnection, name: str) -> str:
     row = connection.execute(f"SELECT current_setting('{name}')").fetchone()
     return str(row[0]) if row else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from sqlkmeans.database.interface import Database
@@ -25,27 +26,26 @@ def open_engine(name: str) -> Engine:
     raise ValueError(f"engine {name!r} given; allowed here: local, pushdown")
 
 
-def open_to_fit(
-    database: Database, segmentation: Segmentation, columns: Sequence[str], advance: Advance
+def open_rows(
+    database: Database,
+    segmentation: Segmentation,
+    columns: Sequence[str],
+    advance: Advance,
+    *,
+    to_fit: int = 0,
 ) -> Engine:
-    """The engine that fits these rows in the least memory, with them.
+    """An engine with the rows of a segmentation.
 
-    Parameters and errors are those of :meth:`Engine.open`.
+    Parameters and errors are those of :meth:`Engine.open`. Where a fit is all that is to be done
+    with the rows, ``to_fit`` says how many there are, and the engine that fits them in the least
+    memory takes them.
     """
-    from sqlkmeans.engines.reread import RereadingEngine, suits
+    if to_fit:
+        from sqlkmeans.engines.reread import RereadingEngine, suits
 
-    if suits(database, segmentation):
-        try:
-            return _opened(RereadingEngine(), database, segmentation, columns, advance)
-        except Unsuited:
-            pass
-    return open_with(database, segmentation, columns, advance)
-
-
-def open_with(
-    database: Database, segmentation: Segmentation, columns: Sequence[str], advance: Advance
-) -> Engine:
-    """The engine that a segmentation names, with its rows; see :meth:`Engine.open`."""
+        if suits(database, segmentation, to_fit):
+            with suppress(Unsuited):
+                return _opened(RereadingEngine(), database, segmentation, columns, advance)
     return _opened(open_engine(segmentation.engine), database, segmentation, columns, advance)
 
 
@@ -58,4 +58,4 @@ def _opened(engine: Engine, *rows: Any) -> Engine:
         raise
 
 
-__all__ = ["Engine", "Explanation", "Fit", "NoRows", "open_engine", "open_to_fit", "open_with"]
+__all__ = ["Engine", "Explanation", "Fit", "NoRows", "open_engine", "open_rows"]

@@ -99,9 +99,6 @@ class Engine(ABC):
     mean_distance: float | None = None
     #: Hears of passes over all rows, 1 at a time; the pipeline sets it.
     passed: Advance = staticmethod(uncounted)
-    #: Bins of the run before, in which rows are counted as well; the pipeline sets it when they are
-    #: fitted, before it stages them.
-    earlier_bins: Sequence[FeatureBins] = ()
     #: Sum of the weights of the labelled rows: their number, where each counts 1.
     weight: float
 
@@ -156,8 +153,11 @@ class Engine(ABC):
     def label(self, preparation: Preparation, centroids: npt.NDArray[np.float64]) -> None:
         """Prepare the rows as an earlier run did and label them with its centroids."""
 
-    def look_at_rows(self) -> None:  # noqa: B027
-        """Take one more look at the labelled rows, where what follows needs it."""
+    def look_at_rows(self, earlier: Sequence[FeatureBins]) -> None:  # noqa: B027
+        """Take one more look at the labelled rows, where what follows needs it.
+
+        ``earlier`` are the bins in which :meth:`bins` will be asked to count, or none.
+        """
 
     @abstractmethod
     def scores(self, seed: int) -> Scores:

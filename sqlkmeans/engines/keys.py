@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from sqlkmeans.clustering.chunks import CHUNK
+from sqlkmeans.engines.base import TypicalCustomer
 from sqlkmeans.engines.storage import Batches
 from sqlkmeans.errors import DataError
 
@@ -146,6 +147,13 @@ def key_texts(keys: pa.Table, rows: npt.NDArray[np.int64]) -> list[str]:
     """The keys of some rows, each a JSON list of texts that say every value exactly."""
     # Not by take(), which would join all chunks first.
     return _json_lists(pa.concat_tables([keys[:0], *(keys.slice(row, 1) for row in rows)]))
+
+
+def typical_customers(
+    keys: pa.Table, rows: npt.NDArray[np.int64], distances: npt.NDArray[np.float64]
+) -> list[TypicalCustomer]:
+    """Some rows as customers, each with its distance."""
+    return [TypicalCustomer(*one) for one in zip(key_texts(keys, rows), distances.tolist())]
 
 
 def key_texts_of(rows: Sequence[Sequence[Any]]) -> list[str]:

@@ -30,8 +30,8 @@ from sqlkmeans.clustering.scores import Scores, score
 from sqlkmeans.clustering.typical import typical_rows
 from sqlkmeans.database.interface import Database, Source
 from sqlkmeans.definition import Segmentation
-from sqlkmeans.engines.base import Engine, Explanation, Fit, TypicalCustomer
-from sqlkmeans.engines.keys import key_texts
+from sqlkmeans.engines.base import Engine, Explanation, Fit
+from sqlkmeans.engines.keys import typical_customers
 from sqlkmeans.engines.rows import Mask, OutOfOrder, Rows, missing_masks, read_rows
 from sqlkmeans.engines.storage import Storage, kept_rows
 from sqlkmeans.errors import DataError
@@ -222,10 +222,7 @@ class LocalEngine(Engine):
         return Explanation(
             find_rules(self._rows.matrix, self._preparation, self._assignment.labels, k, seed=seed),
             [
-                [
-                    TypicalCustomer(text, float(np.sqrt(distances[row])))
-                    for text, row in zip(key_texts(self._rows.keys, rows), rows)
-                ]
+                typical_customers(self._rows.keys, rows, np.sqrt(distances[rows]))
                 for rows in typical_rows(self._assignment, k)
             ],
         )

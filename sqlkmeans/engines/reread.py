@@ -27,8 +27,8 @@ from sqlkmeans.clustering.threads import as_they_come, one_library_thread
 from sqlkmeans.clustering.typical import typical_rows
 from sqlkmeans.database.interface import Batch, Database
 from sqlkmeans.definition import Segmentation
-from sqlkmeans.engines.base import Engine, Explanation, Fit, NoRows, TypicalCustomer, Unsuited
-from sqlkmeans.engines.keys import KeyCollector, key_texts
+from sqlkmeans.engines.base import Engine, Explanation, Fit, NoRows, Unsuited
+from sqlkmeans.engines.keys import KeyCollector, typical_customers
 from sqlkmeans.engines.rows import LABEL_BYTES, numbers_of, rows_ahead
 from sqlkmeans.engines.storage import LITTLE, Batches, PassingBatches, Storage
 from sqlkmeans.errors import DataError
@@ -41,12 +41,14 @@ Vector = npt.NDArray[np.float64]
 SAMPLE_ROWS = 50_000
 
 
-def suits(database: Database, segmentation: Segmentation) -> bool:
+def suits(database: Database, segmentation: Segmentation, n_rows: int) -> bool:
     """Whether a fit of these rows can be tried so; what they hold may still be against it."""
     return (
         segmentation.engine == "local"
         and segmentation.k != "auto"
         and segmentation.sample_weight is None
+        and n_rows > segmentation.sample_rows
+        and is_worth_it(n_rows, len(segmentation.columns))
         and can_be_narrow(segmentation.to_features(), segmentation.scaling, segmentation.missing)
         and database.gives_again(segmentation.source)
     )
@@ -98,9 +100,6 @@ class RereadingEngine(Engine):
     ) -> None:
         self._database, self._segmentation, self._columns = database, segmentation, columns
         with database.open_source(segmentation, columns) as source:
-            enough = source.row_count > segmentation.sample_rows
-            if not enough or not is_worth_it(source.row_count, len(columns)):
-                raise Unsuited
             kernel.load_ahead(source.row_count, len(columns), weighted=False)
             with one_thread() as reader:
                 self._take(rows_ahead(source.batches, reader), source.row_count, advance)
@@ -162,7 +161,7 @@ class RereadingEngine(Engine):
     # The second
 
     def stage(self, database: Database, segmentation: Segmentation, run_id: int) -> None:
-        self._passing = PassingRows(self._fitted, segmentation.seed, self.earlier_bins)
+        self._passing = PassingRows(self._fitted, segmentation.seed)
         del self._fitted, self._sample
         release_unused()
         collected = KeyCollector(segmentation.key, Batches())
@@ -184,7 +183,9 @@ class RereadingEngine(Engine):
 
     # The third, while the database writes what is staged
 
-    def look_at_rows(self) -> None:
+    def look_at_rows(self, earlier: Sequence[FeatureBins]) -> None:
+        self._passing.compare(earlier)
+
         def look(rows: slice, matrix: Matrix) -> Seen:
             return self._passing.look(matrix, self._labels[rows], self._distances[rows])
 
@@ -247,16 +248,8 @@ class RereadingEngine(Engine):
 
     def explain(self, seed: int) -> Explanation:
         nearest = typical_rows(Assignment(self._labels, self._distances), len(self._centroids))
-        return Explanation(
-            self._told.rules,
-            [
-                [
-                    TypicalCustomer(text, float(self._distances[row]))
-                    for text, row in zip(key_texts(self._keys, rows), rows)
-                ]
-                for rows in nearest
-            ],
-        )
+        typical = [typical_customers(self._keys, rows, self._distances[rows]) for rows in nearest]
+        return Explanation(self._told.rules, typical)
 
     def let_go(self) -> None:
         for name in ("_narrow", "_sample", "_fitted", "_passing", "_keys", "_labels", "_distances"):
