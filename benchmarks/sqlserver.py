@@ -10,7 +10,8 @@ table of customers (bigint key, 4 features) each contender of a group does one t
 turns, and the medians are compared.
 
 read
-    The rows in key order into a matrix of float64: sqlkmeans with each driver, and
+    The rows in key order into a matrix of float64: sqlkmeans with the URL of each driver, and
+    with one of pyodbc that has an option for pyodbc alone, so that this one reads itself; and
     ``pandas.read_sql`` with each driver. Both open a connection; sqlkmeans also describes the
     source and counts its rows.
 write
@@ -67,6 +68,7 @@ from sqlkmeans.engines import open_engine
 FEATURES = ["income", "age", "orders", "tenure"]
 K = 5
 DRIVERS = ("mssqlpython", "pyodbc")
+BY_ITSELF = "pyodbc by itself"
 PUBLISHING = ("sent", "written", "staging", "publishing", "writing", "whole")
 #: Contenders that send a row at a time.
 SLOW = ("DataFrame.to_sql, pyodbc", "DataFrame.to_sql, mssqlpython")
@@ -108,6 +110,7 @@ class Server:
         if "test" not in str(url.database):
             raise SystemExit("the database's name has to have 'test' in it: it is emptied")
         self.urls = {driver: url.set(drivername=f"mssql+{driver}") for driver in DRIVERS}
+        self.urls[BY_ITSELF] = self.urls["pyodbc"].update_query_dict({"APP": "sqlkmeans"})
         self._connectors = {driver: Connector(self.urls[driver]) for driver in DRIVERS}
 
     def place(self) -> str:
@@ -174,7 +177,7 @@ def read(server: Server, rows: int) -> dict[str, Contender]:
         assert len(matrix) == rows
         return seconds
 
-    return {f"sqlkmeans, {driver}": lambda d=driver: own(d) for driver in DRIVERS} | {
+    return {f"sqlkmeans, {driver}": lambda d=driver: own(d) for driver in server.urls} | {
         f"pandas.read_sql, {driver}": lambda d=driver: pandas(d) for driver in DRIVERS
     }
 

@@ -111,9 +111,9 @@ class SQLServerDatabase(Database):
         self._connector.close()
 
     @contextmanager
-    def _session(self, doing: str) -> Iterator[Session]:
-        """A session for one thing; errors come as one sentence."""
-        session = self._connector.open()
+    def _session(self, doing: str, *, to_read: bool = False) -> Iterator[Session]:
+        """A session for one thing, perhaps for reading many rows; errors come as one sentence."""
+        session = self._connector.open_to_read() if to_read else self._connector.open()
         try:
             with self._connector.telling(doing):
                 yield session
@@ -285,7 +285,7 @@ class SQLServerDatabase(Database):
 
     def _begin_reading(self, source: str, snapshot: bool) -> tuple[Session, int]:
         """A session that sees one moment where the database allows it, and the rows it sees."""
-        session = self._connector.open()
+        session = self._connector.open_to_read()
         count = f"SELECT COUNT_BIG(*) FROM {relation(source)}"
         try:
             if snapshot:
@@ -298,7 +298,7 @@ class SQLServerDatabase(Database):
                         raise
                     # A source in another database that keeps no versions.
                     session.close()
-                    session = self._connector.open()
+                    session = self._connector.open_to_read()
             return session, int(session.rows(count)[0][0])
         except self._connector.errors as error:
             session.close()
@@ -509,7 +509,7 @@ class SQLServerDatabase(Database):
             changes = LabelChanges(*staged.labels, staged.empty)
             staged.labels = None
             columns = self._columns(segmentation.target)
-            with self._session("comparing with the published labels") as session:
+            with self._session("comparing with the published labels", to_read=True) as session:
                 for batch in read_labels(session, segmentation, columns):
                     changes.add(*batch)
             changes.finish()

@@ -1,4 +1,8 @@
-"""Who writes rows fast. pyodbc does not; mssql-python does, where it may log in as the URL says."""
+"""Who moves many rows fast, from the server and to it.
+
+pyodbc does not: it makes a Python object of every value. mssql-python does, where it may log in as
+the URL says.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +25,8 @@ _CARRIED = frozenset(
         "keepaliveinterval", "connectretrycount", "connectretryinterval", "connect_timeout",
     }
 )  # fmt: skip
+# What the other driver does not need, or says by itself.
+_UNNEEDED = frozenset({"driver", "read_connections", "authentication", "trusted_connection"})
 # What an option can put in the place of what stands before the question mark.
 _OVERRIDING = frozenset(
     {
@@ -32,7 +38,7 @@ _SQL_LOGIN = "sqlpassword"  # a value of Authentication; also what is meant wher
 
 
 class Copier:
-    """Opens sessions of mssql-python, which copies in bulk, for the database of any URL.
+    """Opens sessions of mssql-python, which copies in bulk both ways, for the database of any URL.
 
     Parameters
     ----------
@@ -45,15 +51,24 @@ class Copier:
     ----------
     obstacle : str or None
         Why rows travel otherwise, as far as it is known yet.
+    reads : bool
+        Whether rows are read this way too, where the URL names pyodbc: not where the URL has an
+        option that the server or the ODBC driver gives a meaning, such as ApplicationIntent,
+        ColumnEncryption or APP. Writing is for labels only, which none of them concerns.
     """
 
     def __init__(self, url: URL, connect: Callable[[URL], Connector]) -> None:
         self.obstacle = obstacle(url)
+        self._carries_all = _carries_all(url)
         self._url = url
         self._connect = connect
         self._connector: Connector | None = None
         self._refusal: str | None = None
         self._untold: str | None = None
+
+    @property
+    def reads(self) -> bool:
+        return self._carries_all and self.obstacle is None
 
     @property
     def errors(self) -> tuple[type[Exception], ...]:
@@ -73,6 +88,11 @@ class Copier:
             return
         with connector.keep() as copying:
             yield copying
+
+    def open_to_read(self) -> Session | None:
+        """A session of its own for many rows; None where the URL's own driver has to read them."""
+        connector = self._connected() if self.reads else None
+        return None if connector is None else connector.take()
 
     def _connected(self) -> Connector | None:
         """Tried once: where a firewall is the reason, each trial would wait for its timeout."""
@@ -132,6 +152,14 @@ def obstacle(url: URL) -> str | None:
     if options.get("trusted_connection", "no") not in ("no", "false", "0"):
         return "the login is not a SQL login"
     return None
+
+
+def _carries_all(url: URL) -> bool:
+    """Whether a URL is for pyodbc, and all that it says can be said to mssql-python."""
+    known = _CARRIED | _UNNEEDED
+    return url.drivername.partition("+")[2] == "pyodbc" and known.issuperset(
+        name.lower() for name in url.query
+    )
 
 
 def copying_url(url: URL) -> URL:

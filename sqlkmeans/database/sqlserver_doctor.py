@@ -68,11 +68,13 @@ def _driver(session: Session, connector: Connector) -> Finding:
     version = session.native.getinfo(pyodbc.SQL_DRIVER_VER)
     connector.copier.check()
     obstacle = connector.copier.obstacle
-    way = "labels travel by mssql-python's bulk copy"
+    way = "it reads rows, and labels travel by mssql-python's bulk copy"
+    if connector.copier.reads:
+        way = "mssql-python reads rows, and labels travel by its bulk copy"
     if obstacle is not None:
         way = (
-            f"labels travel as arrays of parameters ({obstacle}); mssql+mssqlpython:// writes "
-            "several times as fast"
+            f"it reads rows, and labels travel as arrays of parameters ({obstacle}); "
+            "mssql+mssqlpython:// does both several times as fast"
         )
     return Finding("driver", True, f"pyodbc {pyodbc.version}, {name} {version}; {way}")
 

@@ -159,7 +159,7 @@ def begin_together(connector: Connector, source: str, key: SqlColumn) -> CommonS
         try:
             # Before the lock, for connecting takes time.
             for _ in range(connector.read_connections):
-                session = connector.open()
+                session = connector.open_to_read()
                 stack.callback(session.close)
                 session.rows("SET TRANSACTION ISOLATION LEVEL SNAPSHOT")
                 session.native.autocommit = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -73,6 +74,7 @@ def test_a_login_that_fails_is_tried_once_and_told_once_a_run_without_the_passwo
     assert copier.notes() == []
     for _ in range(2):
         for _ in range(2):
+            assert copier.open_to_read() is None
             with copier.open(SESSION) as session:
                 assert session is None
         (note,) = copier.notes()
@@ -80,6 +82,34 @@ def test_a_login_that_fails_is_tried_once_and_told_once_a_run_without_the_passwo
         assert "no answer within 15 s (PWD=***)" in note
         assert copier.notes() == []
     assert len(tried) == 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    ["", "?driver=FreeTDS&Encrypt=strict&connect_timeout=7&read_connections=4",
+     "?Authentication=SqlPassword&TRUSTED_CONNECTION=no"],
+)  # fmt: skip
+def test_who_copies_labels_reads_rows_too(options: str) -> None:
+    kept: Any = SimpleNamespace(keep=lambda: nullcontext(), take=lambda: SESSION, errors=())
+    copier = Copier(make_url(LOGIN + options), lambda url: kept)
+    assert copier.reads
+    assert copier.open_to_read() is SESSION
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        LOGIN + "?APP=nightly",
+        LOGIN + "?applicationintent=ReadOnly",
+        LOGIN + "?driver=FreeTDS&ColumnEncryption=Enabled",
+        "mssql+pyodbc://etl:x@shop_dsn",
+        "mssql+mssqlpython://etl:x@db.example.com/shop",
+    ],
+)
+def test_what_only_the_given_driver_understands_it_reads_itself(url: str) -> None:
+    copier = Copier(make_url(url), lambda url: pytest.fail(str(url)))
+    assert not copier.reads
+    assert copier.open_to_read() is None
 
 
 def test_what_is_known_beforehand_is_no_news() -> None:

@@ -21,7 +21,7 @@ from sqlalchemy.engine import URL
 
 from sqlkmeans import pipeline
 from sqlkmeans.cli.app import run_command
-from sqlkmeans.database import Database, open_database, sqlserver_writing
+from sqlkmeans.database import Database, open_database, sqlserver_reading, sqlserver_writing
 from sqlkmeans.database import sqlserver as sqlserver_module
 from sqlkmeans.database.sqlserver_connection import Connector, Session
 from sqlkmeans.database.sqlserver_copying import Copier
@@ -306,15 +306,44 @@ def test_a_copy_that_broke_off_publishes_nothing(
     assert "customer_segment" not in shop.tables("dbo")
 
 
-def test_where_mssql_python_may_not_log_in_pyodbc_writes_by_itself(
-    shop: SQLServerBackend, customers: Segmentation
-) -> None:
+@pytest.fixture
+def plain_pyodbc(shop: SQLServerBackend) -> URL:
+    """A URL that mssql-python can do all of; the suite's has an option for pyodbc alone."""
     if shop.url.get_driver_name() != "pyodbc":
         pytest.skip("about pyodbc")
-    with open_database(text(shop.url)) as database:
+    return shop.url.difference_update_query(["APP"])
+
+
+@pytest.mark.parametrize(("options", "driver"), [("", "mssqlpython"), ("shop", "pyodbc")])
+def test_rows_and_published_labels_are_read_by_the_faster_driver_that_may(
+    shop: SQLServerBackend, plain_pyodbc: URL, customers: Segmentation,
+    monkeypatch: pytest.MonkeyPatch, options: str, driver: str,
+) -> None:  # fmt: skip
+    drivers, read = [], sqlserver_reading.read_batches
+
+    def reading(session: Session, *arguments: Any) -> Any:
+        drivers.append(session.driver)
+        return read(session, *arguments)
+
+    monkeypatch.setattr(sqlserver_module, "read_batches", reading)
+    monkeypatch.setattr(sqlserver_reading, "read_batches", reading)
+    url = plain_pyodbc.update_query_dict({"APP": options} if options else {})
+    with open_database(text(url)) as database:
+        pipeline.run(customers, database)
+        again = pipeline.run(customers, database)
+    assert drivers == [driver] * 3  # the source, and in the second run the labels too
+    assert again.written == 0
+    assert len(labels_of(shop)) == 120
+
+
+def test_where_mssql_python_may_not_log_in_pyodbc_does_all_by_itself(
+    shop: SQLServerBackend, plain_pyodbc: URL, customers: Segmentation
+) -> None:
+    with open_database(text(plain_pyodbc)) as database:
         connector: Any = database._connector  # type: ignore[attr-defined]
         connector.copier = Copier(
-            shop.url.set(host="203.0.113.1").update_query_dict({"connect_timeout": "1"}), Connector
+            plain_pyodbc.set(host="203.0.113.1").update_query_dict({"connect_timeout": "1"}),
+            Connector,
         )
         result = pipeline.run(customers, database)
     (note,) = [warning for warning in result.warnings if "arrays of parameters" in warning]

@@ -265,6 +265,8 @@ class Server:
         self.opened.append(FakeSession(self, len(self.opened)))
         return self.opened[-1]
 
+    open_to_read = open
+
 
 class FakeSession:
     def __init__(self, server: Server, number: int) -> None:
