@@ -3,7 +3,7 @@
     python pipeline_programs.py NAME DATABASE [VALUES]
 
 With VALUES, rows x features of a larger table, sqlkmeans takes that one's way: it reads its rows as
-often, and loads numba where that would.
+often, and loads compiled loops where that would.
 """
 
 import sys

@@ -101,7 +101,7 @@ class Description:
 def describe(
     engine: Engine, segmentation: Segmentation, before: RunFacts | None, *, new_bins: bool
 ) -> Description:
-    """Describe the labelled rows of an engine.
+    """Describe the labelled rows of an engine, which has looked at them.
 
     Parameters
     ----------
@@ -112,7 +112,6 @@ def describe(
     new_bins : bool
         Cut the features anew, as a fit does; else keep to the bins of ``before``.
     """
-    engine.look_at_rows(before.bins if before else ())
     compared = engine.bins(before.bins) if before else []
     return Description(
         rows=engine.rows,

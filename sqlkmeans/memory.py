@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
+import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -110,3 +113,7 @@ def release_unused() -> None:
 
     for pool in (pa.default_memory_pool(), pa.system_memory_pool()):
         pool.release_unused()
+    if sys.platform == "linux":
+        # Not with every C library.
+        with suppress(AttributeError, OSError):
+            ctypes.CDLL(None).malloc_trim(0)

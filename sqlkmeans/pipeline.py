@@ -66,6 +66,7 @@ def run(
             fit = engine.fit(segmentation, segmentation.to_features(), today)
         with progress.step("assign"):
             before = last_run(database, segmentation.name)
+            engine.look_at_rows(before.bins if before else ())
             engine.stage(database, segmentation, run_id)
             segment_ids, moves = _follow(database, segmentation, run_id, fit)
             stack.enter_context(database.loading(segmentation, run_id, segment_ids))
@@ -138,6 +139,7 @@ def assign(
                 engine.label(model.preparation, model.centroids)
                 fit = run_facts(database, model_run_id)
                 assert fit is not None
+                engine.look_at_rows(fit.bins)
                 engine.stage(database, segmentation, run_id)
                 found = describe(engine, segmentation, fit, new_bins=False)
                 engine.let_go()

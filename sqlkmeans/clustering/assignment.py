@@ -106,7 +106,7 @@ def assign(
     """
     labels = empty((len(matrix),), np.int32)
     nearest = empty((len(matrix),), np.float64)
-    loops = kernel(matrix.size)
+    loops = kernel(*matrix.shape)
 
     def label(start: int, stop: int) -> None:
         loops.label_rows(matrix, start, stop, centroids, labels[start:stop], nearest[start:stop])
@@ -123,7 +123,7 @@ def inertia_of(matrix: Matrix, centroids: Matrix, sample_weight: Vector | None =
     Parameters and result are those of ``assign(...).inertia``, up to rounding.
     """
 
-    loops = kernel(matrix.size)
+    loops = kernel(*matrix.shape)
 
     def add(start: int, stop: int) -> float:
         labels, nearest = np.empty(stop - start, np.int32), np.empty(stop - start)

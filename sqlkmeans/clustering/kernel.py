@@ -1,4 +1,4 @@
-"""The loops over all rows, and who runs them: NumPy, or numba where it is worth it.
+"""The loops over all rows, and who runs them: NumPy, or numba's code where it is worth it.
 
 Both compare the same numbers, squared differences added in feature order, give a tie to the
 first centroid, and add up the rows of a chunk in their order. So they agree to the last bit, and
@@ -7,7 +7,6 @@ which of them runs changes nothing but the time.
 
 from __future__ import annotations
 
-import sys
 from contextlib import suppress
 from functools import cache
 from importlib.util import find_spec
@@ -18,17 +17,21 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from sqlkmeans.clustering import kernel_numpy
+from sqlkmeans.clustering import kernel_numpy, machine_code
 
 Vector = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int32]
 Matrix = npt.NDArray[np.float64]
 
-# Values (rows x features) above which the half second that numba takes to load is won back.
-WORTH_LOADING = 6_000_000
+# Values (rows x features) from which on compiled loops win back the time that they take to load;
+# and where they have to be compiled each time, because they can be kept nowhere.
+WORTH_LOADING, WORTH_COMPILING = 2_000_000, 20_000_000
 # From so many values on, a run without numba recommends it.
 WORTH_INSTALLING = 20_000_000
 INSTALL = 'pip install "sqlkmeans[fast]"'
+
+#: Numbers of features whose compiled loops are in use.
+_taken: set[int] = set()
 
 #: For tests: True takes the compiled loops always, False never.
 forced: bool | None = None
@@ -80,23 +83,34 @@ class Kernel(Protocol):
         """Write the squared distance of each row to the centroid that its label says."""
 
 
-def kernel(values: int) -> Kernel:
-    """The loops to use for so many values; once numba is loaded, always its."""
-    if forced is False or (forced is None and values < WORTH_LOADING and not _loaded()):
+def kernel(n_rows: int, n_features: int) -> Kernel:
+    """The loops to use for so many rows. Once they are the compiled ones for so many features, they
+    always are: those are loaded."""
+    worth_it = forced or n_features in _taken or _is_worth_it(n_rows * n_features)
+    loops = _compiled() if worth_it and forced is not False else None
+    if loops is None:
         return kernel_numpy
-    return _compiled() or kernel_numpy
+    if forced is None:
+        _taken.add(n_features)
+    return loops
 
 
-def load_ahead(n_rows: int, n_features: int, *, weighted: bool) -> Thread | None:
-    """Begin to load numba, in a thread, where so many rows will want it.
+def load_ahead(n_rows: int, n_features: int, dtype: str = "float64") -> Thread | None:
+    """Begin to load, or to compile, what so many rows will want; in a thread.
 
-    It takes half a second, which passes while the rows are still coming.
+    To compile takes a second or two, which pass in part while the rows are still coming.
     """
-    if forced is not None or n_rows * n_features < WORTH_LOADING or not find_spec("numba"):
+    if forced is not None or not find_spec("numba") or not _is_worth_it(n_rows * n_features):
         return None
-    thread = Thread(target=_warm, args=(n_features, weighted), name="sqlkmeans numba")
+    thread = Thread(target=_get_ready, args=(n_features, dtype), name="sqlkmeans numba")
     thread.start()
     return thread
+
+
+def _is_worth_it(values: int) -> bool:
+    if values < WORTH_LOADING:
+        return False
+    return values >= WORTH_COMPILING or machine_code.can_be_kept()
 
 
 def advice(values: int) -> list[str]:
@@ -109,31 +123,27 @@ def advice(values: int) -> list[str]:
 def describe() -> str:
     """Who runs the loops here, for `doctor`."""
     if find_spec("numba"):
-        return f"numba, from {WORTH_LOADING:,} values (rows x features) on; below, NumPy"
+        least = WORTH_LOADING if machine_code.can_be_kept() else WORTH_COMPILING
+        return f"numba, from {least:,} values (rows x features) on; below, NumPy"
     return f"NumPy; worth having from {WORTH_INSTALLING:,} values (rows x features) on: {INSTALL}"
 
 
-def _loaded() -> bool:
-    return "sqlkmeans.clustering.kernel_numba" in sys.modules
-
-
-def _warm(n_features: int, weighted: bool) -> None:
-    """Call the compiled loop that a fit calls first; numba gets ready at its first call."""
+def _get_ready(n_features: int, dtype: str) -> None:
     # What fails here fails again where it is needed, and is reported there.
     with suppress(Exception):
         if loops := _compiled():
-            # Two rows, because numba tells apart columns in one piece from rows in one piece.
-            loops.add_rows(
-                np.zeros((n_features, 2)).T, 0, 2, np.ones(2) if weighted else None,
-                np.zeros((2, n_features)), np.zeros(2, np.int32), np.zeros(2),
-                np.zeros((2, n_features)), np.zeros(2),
-            )  # fmt: skip
+            loops.get_ready(n_features, dtype)
 
 
 @cache
 def _compiled() -> ModuleType | None:
-    try:
-        from sqlkmeans.clustering import kernel_numba
-    except ImportError:  # not installed, or not for this NumPy
+    """Compiled loops, if one can be had here; others can then."""
+    if not find_spec("numba"):
         return None
-    return kernel_numba
+    from sqlkmeans.clustering import kernel_compiled
+
+    try:
+        kernel_compiled.try_it()
+    except Exception:  # a version of numba that is not for this NumPy, or makes other code
+        return None
+    return kernel_compiled

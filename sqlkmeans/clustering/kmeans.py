@@ -142,7 +142,7 @@ def fit_many(
     distinct = _distinct_rows(matrix, max(ks), sample_weight)
     samples = None
     if len(matrix) > sample_rows:
-        kernel(matrix.size)  # loads it now, so that the starts have it too
+        kernel(*matrix.shape)  # if these rows take compiled loops, so do the starts
         samples = Samples.draw(matrix, sample_weight, distinct, seed, sample_rows)
     before: Matrix | None = None
     for k in ks:

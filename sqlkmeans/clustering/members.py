@@ -42,7 +42,7 @@ class Members:
         self, matrix: Matrix, sample_weight: Vector | None = None, empty: Empty = np.empty
     ) -> None:
         self._matrix, self._weight = matrix, sample_weight
-        self._loops = kernel(matrix.size)
+        self._loops = kernel(*matrix.shape)
         self._labels = empty((len(matrix),), np.int32)
         self._margins = empty((len(matrix),), np.float64)
         self._centroids: Matrix | None = None

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import inf, isfinite, sqrt
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -50,31 +50,14 @@ def can_be_narrow(features: Sequence[Feature], scaling: str, missing: str) -> bo
     )
 
 
-@dataclass
-class _Column:
-    """One column so far: transformed values about one that lies among them."""
+class _Column(NamedTuple):
+    """What is known of a column: of transformed values about one among them, and of raw ones."""
 
-    about: float | None = None
-    total: float = 0.0
-    squares: float = 0.0
-    # Before the transform.
-    low: float = inf
-    high: float = -inf
-
-    def take(self, raw: Vector, transform: str, narrow: npt.NDArray[np.float32]) -> None:
-        low, high = float(raw.min()), float(raw.max())
-        # What is not a number is neither.
-        if not (isfinite(low) and isfinite(high)) or (transform == "log1p" and low <= -1):
-            raise NotNarrow
-        self.low, self.high = min(self.low, low), max(self.high, high)
-        values = forward(transform, raw)
-        if self.about is None:
-            self.about = float(values.mean())
-        values = values - self.about
-        narrow[:] = values
-        self.total += float(values.sum())
-        values *= values  # no product of vectors, for which BLAS would wake up its threads
-        self.squares += float(values.sum())
+    about: float
+    total: float
+    squares: float
+    low: float
+    high: float
 
 
 @dataclass
@@ -104,27 +87,58 @@ class NarrowRows:
     n_rows: int
     empty: Empty = np.empty
     count: int = field(default=0, init=False)
-    _columns: list[_Column] = field(init=False)
     _values: NarrowMatrix = field(init=False)
+    # Of each feature, as a _Column has them.
+    _about: Vector = field(init=False)
+    _sums: Vector = field(init=False)
+    _squares: Vector = field(init=False)
+    _lows: Vector = field(init=False)
+    _highs: Vector = field(init=False)
+    #: Where some rows are prepared: memory that has been used needs not be cleared.
+    _work: npt.NDArray[np.float64] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._columns = [_Column() for _ in self.features]
-        self._values = self.empty((len(self.features), self.n_rows), np.float32)
+        n_features = len(self.features)
+        self._values = self.empty((n_features, self.n_rows), np.float32)
+        self._lows, self._highs = np.full(n_features, inf), np.full(n_features, -inf)
+        self._about, self._sums, self._squares = np.zeros((3, n_features))
+        self._work = np.empty((n_features, 0))
 
     def add(self, columns: Sequence[Vector]) -> None:
         """Take the next rows' raw values, one array a feature."""
         end = self.count + len(columns[0])
         if end > self.n_rows:
             raise NotNarrow
+        # All features at once: few long operations, between which another thread can have the
+        # interpreter, instead of many short ones.
+        if self._work.shape[1] < end - self.count:
+            self._work = np.empty((len(columns), end - self.count))
+        values = self._work[:, : end - self.count]
+        for row, column in zip(values, columns):
+            row[:] = column
+        self._lows = np.minimum(self._lows, values.min(axis=1))
+        self._highs = np.maximum(self._highs, values.max(axis=1))
+        # What is not a number is neither.
+        if not np.isfinite(self._lows + self._highs).all():
+            raise NotNarrow
+        for row, feature, low in zip(values, self.features, self._lows):
+            if feature.transform == "log1p" and low <= -1:
+                raise NotNarrow
+            if feature.transform != "none":
+                row[:] = forward(feature.transform, row)
+        if not self.count:
+            self._about = values.mean(axis=1)
         with np.errstate(over="ignore"):
-            for position, (feature, raw) in enumerate(zip(self.features, columns)):
-                narrow = self._values[position, self.count : end]
-                self._columns[position].take(raw, feature.transform, narrow)
+            values -= self._about[:, None]
+            self._values[:, self.count : end] = values
+            self._sums += values.sum(axis=1)
+            values *= values
+            self._squares += values.sum(axis=1)
         self.count = end
 
     def check(self) -> None:
         """Look whether all that came can be scaled; after the last of them."""
-        for column, feature in zip(self._columns, self.features):
+        for column, feature in zip(self._columns(), self.features):
             if not column.low < column.high or not column.squares < MOST:
                 raise NotNarrow
             if feature.type == "number" and may_be_key_like(self.count, column.low, column.high):
@@ -143,19 +157,24 @@ class NarrowRows:
         preparation : Preparation
             The one that ``fit_preparation`` finds, but for rounding.
         """
+        columns = self._columns()
         prepared = [
             self._prepared(column, feature, reference_date)
-            for column, feature in zip(self._columns, self.features)
+            for column, feature in zip(columns, self.features)
         ]
         values = self._values[:, : self.count]
-        for row, column, feature in zip(values, self._columns, prepared):
-            _scale(row, feature, float(column.about or 0.0))
+        for row, column, feature in zip(values, columns, prepared):
+            _scale(row, feature, column.about)
         return values.T, Preparation(tuple(prepared), self.scaling, "error")
+
+    def _columns(self) -> list[_Column]:
+        of_features = (self._about, self._sums, self._squares, self._lows, self._highs)
+        return [_Column(*told) for told in np.array(of_features).T.tolist()]
 
     def _prepared(self, column: _Column, feature: Feature, today: str) -> PreparedFeature:
         dated = feature.type == "date"
         shift = column.total / self.count
-        mean = float(column.about or 0.0) + shift
+        mean = column.about + shift
         low, high = forward(feature.transform, np.array([column.low, column.high])).tolist()
         if dated:
             day = days_since_1970(today)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sqlkmeans.background import one_thread
 from sqlkmeans.clustering.assignment import Labels, Matrix, assign
 from sqlkmeans.clustering.drift import BinCounts, FeatureBins
 from sqlkmeans.clustering.grouped import GroupedValues, Looked, PassingSummaries
@@ -133,9 +134,11 @@ class PassingRows:
         Not kept.
     seed : int
         Draws samples.
+    earlier : sequence of FeatureBins, default=()
+        Bins of an earlier run, in which the rows are counted as well.
     """
 
-    def __init__(self, fitted: Fitted, seed: int) -> None:
+    def __init__(self, fitted: Fitted, seed: int, earlier: Sequence[FeatureBins] = ()) -> None:
         self._preparation, self._centroids = fitted.preparation, fitted.centroids
         k, labels = len(fitted.centroids), fitted.labels
         of_sample = GroupedValues(
@@ -145,20 +148,23 @@ class PassingRows:
         self._summaries = PassingSummaries(of_sample, fitted.sizes)
         self._missing: list[None] = [None] * len(fitted.preparation.features)
         self._bins = BinCounts.cut(fitted.matrix, self._missing, fitted.preparation)
-        self._compared = BinCounts.like((), fitted.preparation)
-        found = find_conditions(fitted.matrix, fitted.preparation, labels, k, seed=seed)
-        self._rules = RuleCounts(found, fitted.preparation)
+        self._compared = BinCounts.like(earlier, fitted.preparation)
         self._about = fitted.sample.mean(axis=0)
         # Sums of squares keep their digits about a value that is there, or not far away.
         if (np.abs(self._about) < NEAR * fitted.sample.std(axis=0)).all():
             self._about[:] = 0
-        self._silhouettes = None
-        if can_be_scored(fitted.sizes):
-            self._silhouettes = segment_silhouettes(fitted.matrix, labels, fitted.sizes, seed=seed)
 
-    def compare(self, earlier: Sequence[FeatureBins]) -> None:
-        """Count in the bins of an earlier run as well; before the first look."""
-        self._compared = BinCounts.like(earlier, self._preparation)
+        def silhouettes() -> Vector | None:
+            if not can_be_scored(fitted.sizes):
+                return None
+            return segment_silhouettes(fitted.matrix, labels, fitted.sizes, seed=seed)
+
+        # Each draws its sample and works on that alone.
+        with one_thread() as thread:
+            scored = thread.submit(silhouettes)
+            found = find_conditions(fitted.matrix, fitted.preparation, labels, k, seed=seed)
+            self._silhouettes = scored.result()
+        self._rules = RuleCounts(found, fitted.preparation)
 
     def look(self, rows: Matrix, labels: Labels, distances: Vector) -> Seen:
         """Look at some rows.

@@ -184,7 +184,7 @@ class _Search:
         turns = range(len(self._starts), len(self._starts) + len(given))
         asked = list(zip(turns, given, self._seeds.spawn(len(given))))
         # NumPy's steps on few rows are shorter than handing the interpreter to another thread.
-        in_numpy = kernel(self._samples.rows.size) is kernel_numpy
+        in_numpy = kernel(*self._samples.rows.shape) is kernel_numpy
         if in_numpy and START_ROWS * self._k <= FEW_DISTANCES:
             self._starts += [self._on_part(*one) for one in asked]
         else:

@@ -40,9 +40,9 @@ from sqlkmeans.errors import DatabaseError, DataError, LockedError
 from sqlkmeans.memory import release_unused
 from sqlkmeans.sqltext import Name, parse_name, parse_source, quote, quote_name
 
-#: Rows of one of DuckDB's row groups. A batch of just so many is written as it comes; others are
-#: first put together and taken apart, at twice the time for the whole insert.
-BATCH_ROWS = 122_880
+#: A batch of just so many rows is written as it comes; others are first put together and taken
+#: apart, at twice the time for the whole insert.
+BATCH_ROWS = duckdb_settings.GROUP_ROWS
 #: Rows that are read at a time. The buffers of twice as many are so large that the system takes
 #: them back after each batch, and clears them for the next.
 READ_ROWS = 61_440
@@ -216,7 +216,9 @@ class DuckDBDatabase(Database):
         order = f" ORDER BY {keys}" if in_order else ""
         with ExitStack() as stack:
             if customer is None and not in_order and self.gives_again(segmentation.source):
-                stack.enter_context(self._limits.only(duckdb_settings.READING))
+                stack.enter_context(
+                    self._limits.only(duckdb_settings.reading(len(segmentation.key) + len(values)))
+                )
             stack.enter_context(transaction(self._native))
             try:
                 counted = self._native.execute(
@@ -388,17 +390,19 @@ class DuckDBDatabase(Database):
         batches = labels.to_batches(BATCH_ROWS)
         self._staged_labels = pa.Table.from_batches(batches, labels.schema)
         self._staged_rows = labels.num_rows
-        self._show_staged(self._native, segmentation, run_id)
+        if self._labels(segmentation).published:
+            self._show_staged(self._native, segmentation, run_id, self._staged_labels)
 
     def _show_staged(
-        self, native: duckdb.DuckDBPyConnection, segmentation: Segmentation, run_id: int
-    ) -> None:
+        self, native: duckdb.DuckDBPyConnection, segmentation: Segmentation, run_id: int,
+        labels: object,
+    ) -> None:  # fmt: skip
         """Let a connection see the staged labels: each has names of its own for them."""
         typed = ", ".join(
             f"CAST({quote(key.name)} AS {key.type}) AS {quote(key.name)}"
             for key in self._key_columns(segmentation)
         )
-        native.register("sqlkmeans_labels", self._staged_labels)
+        native.register("sqlkmeans_labels", labels)
         native.execute(
             f"CREATE OR REPLACE TEMP VIEW {staging_name(run_id)} AS "
             f"SELECT {typed}, cluster, distance FROM sqlkmeans_labels"
@@ -414,11 +418,19 @@ class DuckDBDatabase(Database):
         now = self._publication_time(segmentation.name)
         with self._native.cursor() as native, one_thread() as thread:
             duckdb_settings.settle(native)
-            self._show_staged(native, segmentation, run_id)
+            staged = self._staged_labels
+            self._show_staged(native, segmentation, run_id, _stream(staged))
             labels = self._labels(segmentation, native)
+            n_rows = self._staged_rows
+            row_bytes = -(-staged.nbytes // max(1, n_rows))
+            share = duckdb_settings.writing(n_rows, row_bytes)
 
             def write() -> int:
-                with self._limits.only(duckdb_settings.WRITING):
+                try:
+                    with self._limits.only(share):
+                        rows = labels.write_aside(run_id, segment_ids, now)
+                except duckdb.OutOfMemoryException:
+                    self._show_staged(native, segmentation, run_id, _stream(staged))
                     rows = labels.write_aside(run_id, segment_ids, now)
                 native.unregister("sqlkmeans_labels")
                 return rows
@@ -493,6 +505,9 @@ class DuckDBDatabase(Database):
             if self._load is not None:
                 rows = self._load.written.result()
             elif not labels.published:
+                if self._staged_labels is not None:
+                    staged = _stream(self._staged_labels)
+                    self._show_staged(self._native, segmentation, publication.run_id, staged)
                 rows = labels.write_aside(publication.run_id, publication.segment_ids, now)
             if rows is not None:
                 # They are written, and the index takes more than they do.
@@ -510,7 +525,7 @@ class DuckDBDatabase(Database):
         As parameters they would take longer: DuckDB looks for pandas at each of them.
         """
         columns = {column: pa.array([row[column] for row in rows]) for column in rows[0]}
-        self._native.register("sqlkmeans_rows", pa.table(columns))
+        self._native.register("sqlkmeans_rows", _stream(pa.table(columns)))
         table = quote_name((tables.SCHEMA, name))
         self._native.execute(f"INSERT INTO {table} BY NAME SELECT * FROM sqlkmeans_rows")
         self._native.unregister("sqlkmeans_rows")
@@ -688,6 +703,12 @@ def _same_customer(
         text = "unhex(substr(?, 3))" if kind == "BLOB" else f"CAST(? AS {kind})"
         conditions.append(f"{quote(key)} = {text}")
     return " AND ".join(conditions)
+
+
+def _stream(rows: pa.Table) -> object:
+    """What DuckDB reads once. For a table it would load pyarrow.dataset, which takes as long as a
+    few hundred thousand rows take to be written."""
+    return rows.__arrow_c_stream__()
 
 
 def _schema_and_table(parts: Name) -> tuple[str, str]:

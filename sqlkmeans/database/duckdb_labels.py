@@ -100,6 +100,7 @@ class LabelTables:
         """
         if not self._limits.hold_index(rows):
             return
+        self._limits.release()  # the blocks that were written last
         try:
             with self._limits.only(indexing(rows)):
                 self._add_primary_key(self._aside)

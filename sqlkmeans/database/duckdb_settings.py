@@ -22,7 +22,14 @@ T = TypeVar("T")
 INDEX_BYTES = 64
 #: What it gets for each key while it builds one, and what it gets at least. Most need no more; with
 #: more it keeps blocks of the table as well.
-INDEXING_BYTES, LEAST_INDEXING_BYTES = 28, 96 * 2**20
+INDEXING_BYTES, LEAST_INDEXING_BYTES = 28, 32 * 2**20
+#: What it gets for each row while it writes some, and at most; and at least so many groups of rows,
+#: which are put together in memory. With a quarter of that, ten million rows took twice as long.
+WRITING_BYTES, MOST_WRITING_BYTES, WRITING_GROUPS = 16, 160 * 2**20, 10
+#: Rows that DuckDB stores together.
+GROUP_ROWS = 122_880
+#: What it needs for each column that it reads: two blocks.
+COLUMN_BYTES = 2 * 262_144
 #: Memory that one of DuckDB's threads needs to work in.
 THREAD_BYTES = 128 * 2**20
 LEAST_BYTES = 16 * 2**20
@@ -36,10 +43,19 @@ class Share:
     threads: int
 
 
-#: While rows only pass through it, from a table and into one. With more it would keep blocks that
-#: nobody asks for again, and memory that is touched first costs time as well. One thread reads
-#: faster than rows are taken.
-READING, WRITING = Share(64 * 2**20, 1), Share(160 * 2**20, 2)
+def reading(columns: int) -> Share:
+    """What it gets while it reads so many columns of a table as they lie.
+
+    With more it would keep blocks that nobody asks for again, and memory that is touched first
+    costs time as well. One thread reads faster than rows are taken.
+    """
+    return Share(max(LEAST_BYTES, columns * COLUMN_BYTES), 1)
+
+
+def writing(rows: int, row_bytes: int) -> Share:
+    """What it gets while it writes so many rows of so many bytes, twice."""
+    own = min(MOST_WRITING_BYTES, rows * WRITING_BYTES)
+    return Share(max(WRITING_GROUPS * GROUP_ROWS * row_bytes, own), 2)
 
 
 def indexing(keys: int) -> Share:

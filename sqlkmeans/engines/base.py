@@ -154,7 +154,7 @@ class Engine(ABC):
         """Prepare the rows as an earlier run did and label them with its centroids."""
 
     def look_at_rows(self, earlier: Sequence[FeatureBins]) -> None:  # noqa: B027
-        """Take one more look at the labelled rows, where what follows needs it.
+        """Take one more look at the rows, where what follows needs it.
 
         ``earlier`` are the bins in which :meth:`bins` will be asked to count, or none.
         """

@@ -92,8 +92,7 @@ class LocalEngine(Engine):
     ) -> bool:
         """Take the rows, unless the database has to sort them."""
         with database.open_source(segmentation, columns, in_order=in_order) as source:
-            weighted = segmentation.sample_weight is not None
-            kernel.load_ahead(source.row_count, len(columns), weighted=weighted)
+            kernel.load_ahead(source.row_count, len(columns))
             try:
                 self.read(source, segmentation.key, advance)
             except OutOfOrder:

@@ -30,13 +30,15 @@ from sqlkmeans.definition import Segmentation
 from sqlkmeans.engines.base import Engine, Explanation, Fit, NoRows, Unsuited
 from sqlkmeans.engines.keys import KeyCollector, typical_customers
 from sqlkmeans.engines.rows import LABEL_BYTES, numbers_of, rows_ahead
-from sqlkmeans.engines.storage import LITTLE, Batches, PassingBatches, Storage
+from sqlkmeans.engines.storage import Batches, PassingBatches, Storage
 from sqlkmeans.errors import DataError
 from sqlkmeans.memory import release_unused
 from sqlkmeans.progress import Advance
 
 T = TypeVar("T")
 Vector = npt.NDArray[np.float64]
+#: Bytes of features, as float64, that are kept: to read so few again saves nobody anything.
+LITTLE = 16 * 2**20
 #: Rows whose exact values the first reading keeps, evenly spaced.
 SAMPLE_ROWS = 50_000
 
@@ -55,14 +57,14 @@ def suits(database: Database, segmentation: Segmentation, n_rows: int) -> bool:
 
 
 def is_worth_it(n_rows: int, n_features: int) -> bool:
-    """Whether the memory that it saves is worth the time: reading again takes a tenth more of a
+    """Whether the memory that it saves is worth the time: reading again takes a twentieth more of a
     short run, and none of a long one, because memory that is touched first takes time as well."""
     return n_rows * n_features * 8 > LITTLE
 
 
 class RereadingEngine(Engine):
-    """A matrix of float32 that a fit works on, then batches that are labelled as they come, and
-    batches that are described as they come.
+    """A matrix of float32 that a fit works on, then batches that are labelled and described as
+    they come.
 
     Labels, distances and descriptions are those that the exact values have, as
     :class:`~sqlkmeans.engines.local.LocalEngine` computes them from one matrix of float64, for
@@ -81,7 +83,6 @@ class RereadingEngine(Engine):
     _keys: pa.Table
     _labels: Labels
     _distances: Vector
-    _passing: PassingRows
     _told: Told
 
     skipped = 0
@@ -100,7 +101,7 @@ class RereadingEngine(Engine):
     ) -> None:
         self._database, self._segmentation, self._columns = database, segmentation, columns
         with database.open_source(segmentation, columns) as source:
-            kernel.load_ahead(source.row_count, len(columns), weighted=False)
+            kernel.load_ahead(source.row_count, len(columns), "float32")
             with one_thread() as reader:
                 self._take(rows_ahead(source.batches, reader), source.row_count, advance)
 
@@ -160,42 +161,39 @@ class RereadingEngine(Engine):
 
     # The second
 
-    def stage(self, database: Database, segmentation: Segmentation, run_id: int) -> None:
-        self._passing = PassingRows(self._fitted, segmentation.seed)
+    def look_at_rows(self, earlier: Sequence[FeatureBins]) -> None:
+        passing = PassingRows(self._fitted, self._segmentation.seed, earlier)
         del self._fitted, self._sample
         release_unused()
-        collected = KeyCollector(segmentation.key, Batches())
-        loops = kernel.kernel(self.rows * len(self._columns))
+        collected = KeyCollector(self._segmentation.key, Batches())
+        loops = kernel.kernel(self.rows, len(self._columns))
 
-        def label(rows: slice, matrix: Matrix) -> None:
+        def look(rows: slice, matrix: Matrix) -> Seen:
             labels, distances = self._labels[rows], self._distances[rows]
             loops.label_rows(matrix, 0, len(matrix), self._centroids, labels, distances)
             np.sqrt(distances, out=distances)
-
-        with closing(self._pass(label)) as labelled:
-            for keys, _ in labelled:
-                collected.add(keys)
-                if not collected.sound:
-                    raise self._changed()
-        collected.finish(sort=False)
-        self._keys = collected.keys
-        database.stage(segmentation, run_id, self._keys, self._labels, self._distances)
-
-    # The third, while the database writes what is staged
-
-    def look_at_rows(self, earlier: Sequence[FeatureBins]) -> None:
-        self._passing.compare(earlier)
-
-        def look(rows: slice, matrix: Matrix) -> Seen:
-            return self._passing.look(matrix, self._labels[rows], self._distances[rows])
+            return passing.look(matrix, labels, distances)
 
         def look_again(look: Callable[[Matrix, Labels], T]) -> Iterable[T]:
             again = self._pass(lambda rows, matrix: look(matrix, self._labels[rows]))
             return [found for _, found in again]
 
+        seen = []
         with closing(self._pass(look)) as looked:
-            self._told = self._passing.finish([seen for _, seen in looked], look_again)
+            for keys, seen_of_some in looked:
+                collected.add(keys)
+                if not collected.sound:
+                    raise self._changed()
+                seen.append(seen_of_some)
+        collected.finish(sort=False)
+        self._keys = collected.keys
+        self._told = passing.finish(seen, look_again)
         self.inertia, self.mean_distance = self._told.inertia, self._told.mean_distance
+        del seen
+        release_unused()
+
+    def stage(self, database: Database, segmentation: Segmentation, run_id: int) -> None:
+        database.stage(segmentation, run_id, self._keys, self._labels, self._distances)
 
     def _pass(
         self, look: Callable[[slice, Matrix], T]
@@ -252,7 +250,7 @@ class RereadingEngine(Engine):
         return Explanation(self._told.rules, typical)
 
     def let_go(self) -> None:
-        for name in ("_narrow", "_sample", "_fitted", "_passing", "_keys", "_labels", "_distances"):
+        for name in ("_narrow", "_sample", "_fitted", "_keys", "_labels", "_distances"):
             self.__dict__.pop(name, None)
 
     def close(self) -> None:

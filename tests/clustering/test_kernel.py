@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sqlkmeans.clustering import kernel, kernel_numpy, threads
+from sqlkmeans.clustering import kernel, kernel_numpy, machine_code, threads
 from sqlkmeans.clustering.assignment import assign
 from sqlkmeans.clustering.kernel import Kernel
 from sqlkmeans.clustering.kmeans import fit_kmeans
@@ -20,9 +20,9 @@ from sqlkmeans.clustering.lloyd import lloyd
 @pytest.fixture
 def compiled() -> Kernel:
     pytest.importorskip("numba", reason="extra `fast` is not installed")
-    from sqlkmeans.clustering import kernel_numba
+    from sqlkmeans.clustering import kernel_compiled
 
-    return kernel_numba
+    return kernel_compiled
 
 
 @pytest.fixture
@@ -86,12 +86,12 @@ def test_numpy_and_compiled_loops_agree_to_the_last_bit(
     case: tuple[str, int, int, int], weighted: bool, order: str, dtype: type
 ) -> None:
     pytest.importorskip("numba", reason="extra `fast` is not installed")
-    from sqlkmeans.clustering import kernel_numba
+    from sqlkmeans.clustering import kernel_compiled
 
     matrix, centroids, weight = rows_and_centroids(*case)
     matrix = np.asarray(matrix, dtype=dtype, order=order)
     found = []
-    for loops in (kernel_numpy, kernel_numba):
+    for loops in (kernel_numpy, kernel_compiled):
         rows, of_rows = (matrix, 0, len(matrix)), weight if weighted else None
         labels, distances = np.empty(len(matrix), np.int32), np.empty(len(matrix))
         sums, counts = np.zeros(centroids.shape), np.zeros(len(centroids))
@@ -165,7 +165,7 @@ def test_a_fit_is_the_same_with_numba_and_without(
 @pytest.mark.usefixtures("unforced")
 def test_without_numba_large_matrices_are_done_in_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernel, "_compiled", lambda: None)
-    assert kernel.kernel(10**9) is kernel_numpy
+    assert kernel.kernel(10**9, 1) is kernel_numpy
 
 
 def test_numba_is_recommended_where_it_would_help_and_is_not_there(
@@ -184,40 +184,90 @@ def test_numba_is_recommended_where_it_would_help_and_is_not_there(
 
 
 @pytest.mark.usefixtures("compiled", "unforced")
-def test_small_matrices_do_not_load_numba(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernel, "_loaded", lambda: False)
-    assert kernel.kernel(1_000) is kernel_numpy
-    assert kernel.kernel(kernel.WORTH_LOADING) is not kernel_numpy
+def test_small_matrices_load_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel, "_taken", set())
+    assert kernel.kernel(1_000, 1) is kernel_numpy
+    assert kernel.kernel(kernel.WORTH_LOADING, 1) is not kernel_numpy
     kernel.forced = False
-    assert kernel.kernel(10**9) is kernel_numpy
+    assert kernel.kernel(10**9, 1) is kernel_numpy
     kernel.forced = True
-    assert kernel.kernel(1) is not kernel_numpy
+    assert kernel.kernel(1, 1) is not kernel_numpy
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-def test_numba_gets_ready_while_rows_are_read(compiled: Any, weighted: bool) -> None:
-    assert kernel.load_ahead(1_000, 7, weighted=weighted) is None
-    thread = kernel.load_ahead(kernel.WORTH_LOADING, 7, weighted=weighted)
+@pytest.mark.usefixtures("compiled", "unforced")
+def test_few_rows_of_loaded_loops_take_them_and_others_are_not_compiled_for_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(kernel, "_taken", set())
+    assert kernel.kernel(1_000, 2) is kernel_numpy
+    assert kernel.kernel(kernel.WORTH_LOADING, 2) is not kernel_numpy
+    assert kernel.kernel(1_000, 2) is not kernel_numpy
+    assert kernel.kernel(1_000, 3) is kernel_numpy
+
+
+@pytest.mark.usefixtures("compiled", "unforced")
+def test_what_can_be_kept_nowhere_is_compiled_for_more_rows_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(kernel, "_taken", set())
+    monkeypatch.setattr(machine_code, "_folder", lambda: None)
+    assert kernel.kernel(kernel.WORTH_LOADING, 1) is kernel_numpy
+    assert kernel.kernel(kernel.WORTH_COMPILING, 1) is not kernel_numpy
+    assert f"{kernel.WORTH_COMPILING:,}" in kernel.describe()
+
+
+@pytest.mark.usefixtures("unforced")
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_compiled_loops_get_ready_while_rows_are_read(compiled: Any, dtype: str) -> None:
+    assert kernel.load_ahead(1_000, 2, dtype) is None
+    compiled._loop.cache_clear()
+    thread = kernel.load_ahead(kernel.WORTH_LOADING, 2, dtype)
     assert thread is not None
     thread.join()
-    ready = len(compiled._add_rows.signatures)
-    rows = np.asfortranarray(np.arange(70.0).reshape(10, 7))
-    lloyd(rows, rows[:3].copy(), np.ones(10) if weighted else None, max_iter=1, threshold=0.0)
-    assert kernel.kernel(1) is compiled
-    assert len(compiled._add_rows.signatures) == ready
+    ready = compiled._loop.cache_info().misses
+    rows = np.asfortranarray(np.arange(20.0).reshape(10, 2), dtype=dtype)
+    kernel.forced = True
+    lloyd(rows, rows[:3].astype(float), max_iter=1, threshold=0.0)
+    assert compiled._loop.cache_info().misses == ready
+    assert compiled._loop.cache_info().hits > 0
 
 
-def test_what_numba_fails_at_stays_for_the_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_fails_while_rows_are_read_stays_for_the_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> None:
         raise OSError("no disk")
 
     monkeypatch.setattr(kernel, "find_spec", lambda name: "there")
     monkeypatch.setattr(kernel, "_compiled", fail)
-    thread = kernel.load_ahead(kernel.WORTH_LOADING, 7, weighted=False)
+    thread = kernel.load_ahead(kernel.WORTH_COMPILING, 7)
     assert thread is not None
     thread.join()
     monkeypatch.setattr(kernel, "find_spec", lambda name: None)
-    assert kernel.load_ahead(10**9, 7, weighted=False) is None
+    assert kernel.load_ahead(10**9, 7) is None
+
+
+def test_where_no_loop_can_be_compiled_numpy_runs(
+    compiled: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*of_loop: Any) -> None:
+        raise RuntimeError("numba makes functions of another kind")
+
+    monkeypatch.setattr(compiled, "_loop", fail)
+    kernel._compiled.cache_clear()
+    try:
+        assert kernel.kernel(10**9, 1) is kernel_numpy
+    finally:
+        kernel._compiled.cache_clear()
+
+
+def test_compiled_loops_take_no_array_of_another_kind(compiled: Any) -> None:
+    matrix, centroids = np.ones((6, 2)), np.ones((1, 2))
+    labels, distances = np.zeros(6, np.int32), np.empty(6)
+    with pytest.raises(TypeError, match="int64 given; allowed: int32"):
+        compiled.label_rows(matrix, 0, 6, centroids, labels.astype(np.int64), distances)
+    with pytest.raises(TypeError, match="in one piece"):
+        compiled.label_rows(matrix, 0, 6, centroids, labels, np.empty(12)[::2])
+    with pytest.raises(ValueError, match="2 features"):
+        compiled.label_rows(matrix, 0, 6, np.ones((1, 3)), labels, distances)
 
 
 @pytest.mark.usefixtures("unforced")
@@ -232,22 +282,3 @@ def test_float32_rows_are_added_in_float64(forced: bool) -> None:
     assert centroids.tolist() == [[1.0]]
     found = assign(matrix, np.array([[0.0]]))
     assert found.inertia == len(matrix)
-
-
-@pytest.mark.usefixtures("compiled")
-def test_compiled_code_that_can_be_kept_nowhere_is_compiled_all_the_same(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    import numba
-
-    from sqlkmeans.clustering import kernel_numba
-
-    njit = numba.njit
-
-    def read_only(function: Any, *, cache: bool = False, **options: Any) -> Any:
-        if cache:
-            raise RuntimeError("cannot cache function: no locator available")
-        return njit(function, **options)
-
-    monkeypatch.setattr(numba, "njit", read_only)
-    assert kernel_numba._compiled(lambda x: x + 1)(1) == 2

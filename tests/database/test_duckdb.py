@@ -550,7 +550,7 @@ def test_what_is_done_now_says_nothing_of_the_index_that_fits_afterwards() -> No
     keys = 2**30 // duckdb_settings.INDEX_BYTES
     with duckdb.connect(config={"memory_limit": "1GiB"}) as native:
         limits = duckdb_settings.Limits(native)
-        with limits.only(duckdb_settings.WRITING):
+        with limits.only(duckdb_settings.writing(10, 20)):
             assert limits.hold_index(keys)
             assert not limits.hold_index(keys + 1)
         with limits.at_most(2**29):
@@ -562,7 +562,7 @@ def test_a_first_load_says_that_its_index_does_not_fit_only_where_it_does_not(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Six keys fit into what a run may take, and not into what writing gets.
-    monkeypatch.setattr(duckdb_settings, "WRITING", duckdb_settings.Share(2**24, 1))
+    monkeypatch.setattr(duckdb_settings, "writing", lambda *of: duckdb_settings.Share(2**24, 1))
     monkeypatch.setattr(duckdb_settings, "INDEX_BYTES", 2**22)
     written = threading.Event()
     real = LabelTables.write_aside
@@ -590,6 +590,34 @@ def test_a_first_load_says_that_its_index_does_not_fit_only_where_it_does_not(
     assert not [warning for warning in result.warnings if "primary key" in warning]
 
 
+def test_labels_that_do_not_fit_into_what_writing_gets_are_written_all_the_same(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, tries = LabelTables._fill, []
+
+    def fill(self: LabelTables, *arguments: Any) -> int:
+        tries.append(1)
+        rows = real(self, *arguments)
+        if len(tries) == 1:
+            raise duckdb.OutOfMemoryException("as if")
+        return rows
+
+    monkeypatch.setattr(LabelTables, "_fill", fill)
+    with database:
+        result = run(segmentation(), database)
+        assert database.count("segment") == result.rows
+    assert len(tries) == 2
+
+
+def test_rows_and_keys_that_are_wide_get_more_memory() -> None:
+    assert duckdb_settings.reading(3).memory == duckdb_settings.LEAST_BYTES
+    assert duckdb_settings.reading(200).memory == 200 * duckdb_settings.COLUMN_BYTES
+    few, many = duckdb_settings.writing(1_000, 20), duckdb_settings.writing(10**8, 20)
+    assert few.memory == 10 * duckdb_settings.GROUP_ROWS * 20
+    assert many.memory == duckdb_settings.MOST_WRITING_BYTES
+    assert duckdb_settings.writing(1_000, 500).memory == 25 * few.memory
+
+
 def test_a_limit_that_has_ended_is_not_in_force_any_more() -> None:
     # It needs 24 MB, and has nowhere to spill.
     large = "CREATE OR REPLACE TEMP TABLE large AS SELECT random() FROM range(3_000_000)"
@@ -598,7 +626,8 @@ def test_a_limit_that_has_ended_is_not_in_force_any_more() -> None:
         with limits.at_most(duckdb_settings.LEAST_BYTES):
             with pytest.raises(duckdb.OutOfMemoryException):
                 native.execute(large)
-            with limits.only(duckdb_settings.READING), pytest.raises(duckdb.OutOfMemoryException):
+            reading = limits.only(duckdb_settings.reading(4))
+            with reading, pytest.raises(duckdb.OutOfMemoryException):
                 native.execute(large)
         native.execute(large)
         native.execute("DROP TABLE large")
