@@ -408,6 +408,14 @@ class DuckDBDatabase(Database):
             f"SELECT {typed}, cluster, distance FROM sqlkmeans_labels"
         )
 
+    def _lend_staged(
+        self, native: duckdb.DuckDBPyConnection, segmentation: Segmentation, run_id: int
+    ) -> None:
+        """Let a connection read the staged labels once. Nobody else may hold them: they are let go
+        of as soon as they are written."""
+        assert self._staged_labels is not None
+        self._show_staged(native, segmentation, run_id, _stream(self._staged_labels))
+
     @contextmanager
     def loading(
         self, segmentation: Segmentation, run_id: int, segment_ids: Sequence[int]
@@ -418,19 +426,17 @@ class DuckDBDatabase(Database):
         now = self._publication_time(segmentation.name)
         with self._native.cursor() as native, one_thread() as thread:
             duckdb_settings.settle(native)
-            staged = self._staged_labels
-            self._show_staged(native, segmentation, run_id, _stream(staged))
+            self._lend_staged(native, segmentation, run_id)
             labels = self._labels(segmentation, native)
-            n_rows = self._staged_rows
-            row_bytes = -(-staged.nbytes // max(1, n_rows))
-            share = duckdb_settings.writing(n_rows, row_bytes)
+            row_bytes = -(-self._staged_labels.nbytes // max(1, self._staged_rows))
+            share = duckdb_settings.writing(self._staged_rows, row_bytes)
 
             def write() -> int:
                 try:
                     with self._limits.only(share):
                         rows = labels.write_aside(run_id, segment_ids, now)
                 except duckdb.OutOfMemoryException:
-                    self._show_staged(native, segmentation, run_id, _stream(staged))
+                    self._lend_staged(native, segmentation, run_id)
                     rows = labels.write_aside(run_id, segment_ids, now)
                 native.unregister("sqlkmeans_labels")
                 return rows
@@ -506,8 +512,7 @@ class DuckDBDatabase(Database):
                 rows = self._load.written.result()
             elif not labels.published:
                 if self._staged_labels is not None:
-                    staged = _stream(self._staged_labels)
-                    self._show_staged(self._native, segmentation, publication.run_id, staged)
+                    self._lend_staged(self._native, segmentation, publication.run_id)
                 rows = labels.write_aside(publication.run_id, publication.segment_ids, now)
             if rows is not None:
                 # They are written, and the index takes more than they do.

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -607,6 +608,27 @@ def test_labels_that_do_not_fit_into_what_writing_gets_are_written_all_the_same(
         result = run(segmentation(), database)
         assert database.count("segment") == result.rows
     assert len(tries) == 2
+
+
+def test_labels_are_let_go_of_before_the_index_is_made(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    staged, held = [], []
+    stage, index = duckdb_module.DuckDBDatabase.stage, LabelTables.index_aside
+
+    def stage_and_watch(self: Any, *arguments: Any) -> None:
+        staged.append(weakref.ref(arguments[4]))  # the distances
+        stage(self, *arguments)
+
+    def index_and_look(self: LabelTables, rows: int) -> None:
+        held.append(staged[0]() is not None)
+        index(self, rows)
+
+    monkeypatch.setattr(duckdb_module.DuckDBDatabase, "stage", stage_and_watch)
+    monkeypatch.setattr(LabelTables, "index_aside", index_and_look)
+    with database:
+        run(segmentation(), database)
+    assert held == [False]
 
 
 def test_rows_and_keys_that_are_wide_get_more_memory() -> None:
