@@ -83,7 +83,7 @@ def rows_where(
     ends = np.cumsum(counts)
     of_chunk = np.searchsorted(ends, ranks, side="right")
     found = np.empty(len(ranks), dtype=np.int64)
-    for chunk in np.unique(of_chunk):
+    for chunk in np.flatnonzero(np.bincount(of_chunk)):
         start, mine = int(chunk) * CHUNK, of_chunk == chunk
         rows = np.flatnonzero(condition(start, min(start + CHUNK, n_rows)))
         found[mine] = start + rows[ranks[mine] - (ends[chunk] - counts[chunk])]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -145,14 +146,19 @@ def _best_split(
 
 def _thresholds(column: Vector) -> Vector:
     """Midpoints between neighbouring values; of many values, at the column's quantiles."""
-    values = np.unique(column)
-    if len(values) <= BINS:
-        return (values[:-1] + values[1:]) / 2
     ordered = np.sort(column)
+    values = _distinct(ordered)
+    if len(values) <= BINS:
+        return np.asarray((values[:-1] + values[1:]) / 2)
     at = np.linspace(0, len(ordered) - 1, BINS + 1)[1:-1].astype(np.int64)
-    below = np.unique(np.searchsorted(values, ordered[at]))
+    below = _distinct(np.searchsorted(values, ordered[at]))
     below = below[below < len(values) - 1]
     return np.asarray((values[below] + values[below + 1]) / 2)
+
+
+def _distinct(ordered: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Each value once. NumPy's function sorts them again, and loads masked arrays first."""
+    return np.asarray(ordered[np.concatenate([[True], ordered[1:] != ordered[:-1]])])
 
 
 def best_node(nodes: Sequence[Node], tolerance: float = 0.005) -> Node | None:

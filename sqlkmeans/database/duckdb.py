@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -101,10 +102,11 @@ class DuckDBDatabase(Database):
 
     def install(self) -> int:
         done = self.schema_version()
-        for number, script in _migrations():
-            if number <= done:
-                continue
-            with transaction(self._native):
+        pending = [(number, script) for number, script in _migrations() if number > done]
+        if not pending:
+            return done
+        with transaction(self._native):
+            for number, script in pending:
                 if number == 1:
                     self._native.execute("CREATE SCHEMA IF NOT EXISTS sqlkmeans")
                     self._native.execute(
@@ -114,10 +116,9 @@ class DuckDBDatabase(Database):
                 self._native.execute(script)
                 row = {"version": number, "package_version": __version__, "applied_at": utc_now()}
                 insert(self._native, tables.schema_version, row)
-            # DuckDB cannot replay every change of a table after a kill.
-            self._native.execute("CHECKPOINT")
-            done = number
-        return done
+        # DuckDB cannot replay every change of a table after a kill.
+        self._native.execute("CHECKPOINT")
+        return pending[-1][0]
 
     def uninstall(self, *, execute: bool) -> list[str]:
         statements: list[str] = []
@@ -384,37 +385,20 @@ class DuckDBDatabase(Database):
     ) -> None:
         # DuckDB reads Arrow memory where it lies, inside the publishing transaction: a table
         # would only be a second copy, and one to clean up after a crash.
-        labels = keys.append_column("cluster", pa.array(clusters)).append_column(
-            "distance", pa.array(distances)
-        )
+        labels = keys.append_column("cluster", _column_of(clusters, pa.int32()))
+        labels = labels.append_column("distance", _column_of(distances, pa.float64()))
         batches = labels.to_batches(BATCH_ROWS)
         self._staged_labels = pa.Table.from_batches(batches, labels.schema)
         self._staged_rows = labels.num_rows
-        if self._labels(segmentation).published:
-            self._show_staged(self._native, segmentation, run_id, self._staged_labels)
+        label_tables = self._labels(segmentation)
+        if label_tables.published:
+            label_tables.show_staged(run_id, self._staged_labels)
 
-    def _show_staged(
-        self, native: duckdb.DuckDBPyConnection, segmentation: Segmentation, run_id: int,
-        labels: object,
-    ) -> None:  # fmt: skip
-        """Let a connection see the staged labels: each has names of its own for them."""
-        typed = ", ".join(
-            f"CAST({quote(key.name)} AS {key.type}) AS {quote(key.name)}"
-            for key in self._key_columns(segmentation)
-        )
-        native.register("sqlkmeans_labels", labels)
-        native.execute(
-            f"CREATE OR REPLACE TEMP VIEW {staging_name(run_id)} AS "
-            f"SELECT {typed}, cluster, distance FROM sqlkmeans_labels"
-        )
-
-    def _lend_staged(
-        self, native: duckdb.DuckDBPyConnection, segmentation: Segmentation, run_id: int
-    ) -> None:
+    def _lend_staged(self, labels: LabelTables, run_id: int) -> None:
         """Let a connection read the staged labels once. Nobody else may hold them: they are let go
         of as soon as they are written."""
         assert self._staged_labels is not None
-        self._show_staged(native, segmentation, run_id, _stream(self._staged_labels))
+        labels.show_staged(run_id, _stream(self._staged_labels))
 
     @contextmanager
     def loading(
@@ -426,8 +410,8 @@ class DuckDBDatabase(Database):
         now = self._publication_time(segmentation.name)
         with self._native.cursor() as native, one_thread() as thread:
             duckdb_settings.settle(native)
-            self._lend_staged(native, segmentation, run_id)
             labels = self._labels(segmentation, native)
+            self._lend_staged(labels, run_id)
             row_bytes = -(-self._staged_labels.nbytes // max(1, self._staged_rows))
             share = duckdb_settings.writing(self._staged_rows, row_bytes)
 
@@ -436,7 +420,7 @@ class DuckDBDatabase(Database):
                     with self._limits.only(share):
                         rows = labels.write_aside(run_id, segment_ids, now)
                 except duckdb.OutOfMemoryException:
-                    self._lend_staged(native, segmentation, run_id)
+                    self._lend_staged(labels, run_id)
                     rows = labels.write_aside(run_id, segment_ids, now)
                 native.unregister("sqlkmeans_labels")
                 return rows
@@ -512,7 +496,7 @@ class DuckDBDatabase(Database):
                 rows = self._load.written.result()
             elif not labels.published:
                 if self._staged_labels is not None:
-                    self._lend_staged(self._native, segmentation, publication.run_id)
+                    self._lend_staged(labels, publication.run_id)
                 rows = labels.write_aside(publication.run_id, publication.segment_ids, now)
             if rows is not None:
                 # They are written, and the index takes more than they do.
@@ -708,6 +692,12 @@ def _same_customer(
         text = "unhex(substr(?, 3))" if kind == "BLOB" else f"CAST(? AS {kind})"
         conditions.append(f"{quote(key)} = {text}")
     return " AND ".join(conditions)
+
+
+def _column_of(values: npt.NDArray[Any], kind: pa.DataType) -> pa.Array:
+    """An array of numbers where it lies. ``pa.array`` loads NumPy's masked arrays first."""
+    values = np.ascontiguousarray(values, kind.to_pandas_dtype())
+    return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(values)])
 
 
 def _stream(rows: pa.Table) -> object:

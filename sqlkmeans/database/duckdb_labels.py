@@ -81,6 +81,22 @@ class LabelTables:
         """Whether the target is there."""
         return self._exists(self.target)
 
+    def show_staged(self, run_id: int, rows: object) -> None:
+        """Let this connection see labels that are staged; each has names of its own for them.
+
+        ``rows`` is an Arrow table, or a stream of one that is read once.
+        """
+        self._native.register("sqlkmeans_labels", rows)
+        self._native.execute(
+            f"CREATE OR REPLACE TEMP VIEW {staging_name(run_id)} AS {self._shown()}"
+        )
+
+    def _shown(self) -> str:
+        typed = ", ".join(
+            f"CAST({quote(k.name)} AS {k.type}) AS {quote(k.name)}" for k in self._keys
+        )
+        return f"SELECT {typed}, cluster, distance FROM sqlkmeans_labels"
+
     def write_aside(self, run_id: int, segment_ids: Sequence[int], now: datetime) -> int:
         """Write the staged labels of a first load, and their history, to tables aside.
 
@@ -212,12 +228,8 @@ class LabelTables:
             f"WHERE {self._same_key('label', 'source')}) "
             f"AND NOT EXISTS (SELECT 1 FROM {staged} WHERE {self._same_key('label', staged)})"
         )
-        typed = ", ".join(
-            f"CAST({quote(k.name)} AS {k.type}) AS {quote(k.name)}" for k in self._keys
-        )
         self._native.execute(
-            f"CREATE OR REPLACE TEMP VIEW {staged} AS "
-            f"SELECT {typed}, cluster, distance FROM sqlkmeans_labels "
+            f"CREATE OR REPLACE TEMP VIEW {staged} AS {self._shown()} "
             f"UNION ALL SELECT * FROM {UNCHANGED}"
         )
         rows = self._native.execute(

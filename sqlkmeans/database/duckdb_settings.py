@@ -22,10 +22,10 @@ T = TypeVar("T")
 INDEX_BYTES = 64
 #: What it gets for each key while it builds one, and what it gets at least. Most need no more; with
 #: more it keeps blocks of the table as well.
-INDEXING_BYTES, LEAST_INDEXING_BYTES = 28, 32 * 2**20
+INDEXING_BYTES, LEAST_INDEXING_BYTES = 28, 40 * 2**20
 #: What it gets for each row while it writes some, and at most; and at least so many groups of rows,
 #: which are put together in memory. With a quarter of that, ten million rows took twice as long.
-WRITING_BYTES, MOST_WRITING_BYTES, WRITING_GROUPS = 16, 160 * 2**20, 10
+WRITING_BYTES, MOST_WRITING_BYTES, WRITING_GROUPS = 16, 160 * 2**20, 12
 #: Rows that DuckDB stores together.
 GROUP_ROWS = 122_880
 #: What it needs for each column that it reads: two blocks.

@@ -180,6 +180,8 @@ def _json_lists(keys: pa.Table) -> list[str]:
 def _texts(column: pa.ChunkedArray) -> list[str]:
     if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
         return ["0x" + value.hex() for value in column.to_pylist()]
-    if pa.types.is_date(column.type) or pa.types.is_string(column.type):
+    # A cast would load Arrow's functions, which takes a while; most keys are integers.
+    kinds = (pa.types.is_integer, pa.types.is_date, pa.types.is_string)
+    if any(is_one(column.type) for is_one in kinds):
         return [str(value) for value in column.to_pylist()]
     return [str(value) for value in column.cast(pa.string()).to_pylist()]

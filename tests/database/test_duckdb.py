@@ -635,7 +635,7 @@ def test_rows_and_keys_that_are_wide_get_more_memory() -> None:
     assert duckdb_settings.reading(3).memory == duckdb_settings.LEAST_BYTES
     assert duckdb_settings.reading(200).memory == 200 * duckdb_settings.COLUMN_BYTES
     few, many = duckdb_settings.writing(1_000, 20), duckdb_settings.writing(10**8, 20)
-    assert few.memory == 10 * duckdb_settings.GROUP_ROWS * 20
+    assert few.memory == duckdb_settings.WRITING_GROUPS * duckdb_settings.GROUP_ROWS * 20
     assert many.memory == duckdb_settings.MOST_WRITING_BYTES
     assert duckdb_settings.writing(1_000, 500).memory == 25 * few.memory
 
