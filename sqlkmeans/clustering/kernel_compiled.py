@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 from functools import cache
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,9 @@ ARGUMENTS = {
 }
 
 
+_loading = Lock()
+
+
 def label_rows(
     matrix: Matrix,
     start: int,
@@ -48,8 +52,9 @@ def label_rows(
     """See :class:`sqlkmeans.clustering.kernel.Kernel`."""
     columns = _Columns(matrix, start, stop)
     columns.call(
-        "label_rows", *columns.centroids(centroids), labels, squared_distances, columns.tile()
-    )
+        "label_rows", *columns.centroids(centroids), columns.all_of(labels),
+        columns.all_of(squared_distances), columns.tile(),
+    )  # fmt: skip
 
 
 def add_rows(
@@ -67,7 +72,8 @@ def add_rows(
     columns = _Columns(matrix, start, stop)
     columns.call(
         "add_rows", *columns.weights(sample_weight), *columns.centroids(centroids),
-        labels[start:stop], margins[start:stop], sums, counts, columns.tile(), np.empty(TILE),
+        columns.part_of(labels), columns.part_of(margins), sums, counts, columns.tile(),
+        np.empty(TILE),
     )  # fmt: skip
 
 
@@ -87,8 +93,9 @@ def move_rows(
     columns = _Columns(matrix, start, stop)
     columns.call(
         "move_rows", *columns.weights(sample_weight), *columns.centroids(centroids),
-        float(travelled), labels[start:stop], margins[start:stop], *gained, *lost, columns.tile(),
-        np.empty(TILE), np.empty(TILE), np.empty(TILE, np.int32), np.empty(TILE, np.int64),
+        float(travelled), columns.part_of(labels), columns.part_of(margins), *gained, *lost,
+        columns.tile(), np.empty(TILE), np.empty(TILE), np.empty(TILE, np.int32),
+        np.empty(TILE, np.int64),
     )  # fmt: skip
 
 
@@ -103,8 +110,8 @@ def measure_rows(
     """See :class:`sqlkmeans.clustering.kernel.Kernel`."""
     columns = _Columns(matrix, start, stop)
     columns.call(
-        "measure_rows", *columns.centroids(centroids), labels[start:stop],
-        squared_distances[start:stop],
+        "measure_rows", *columns.centroids(centroids), columns.part_of(labels),
+        columns.part_of(squared_distances),
     )  # fmt: skip
 
 
@@ -147,7 +154,17 @@ class _Columns:
         """The weights of the rows, and whether there are any."""
         if sample_weight is None:
             return None, 0
-        return np.ascontiguousarray(sample_weight[self._start : self._stop], np.float64), 1
+        return np.ascontiguousarray(self.part_of(sample_weight), np.float64), 1
+
+    def part_of(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """What an array that has all rows has of these."""
+        return self.all_of(values[self._start : self._stop])
+
+    def all_of(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """An array that has these rows. Compiled code would write beyond its end."""
+        if len(values) != self._stop - self._start:
+            raise ValueError(f"{self._stop - self._start} rows, and {len(values)} values of them")
+        return values
 
     def centroids(self, centroids: Matrix) -> tuple[Matrix, int]:
         """Centroids, and how many they are."""
@@ -173,8 +190,13 @@ def _passed(kind: Any, argument: Any) -> Any:
     return argument.ctypes.data
 
 
-@cache
 def _loop(name: str, n_features: int, dtype: str) -> Callable[..., int]:
+    with _loading:  # threads want it at the same moment, and it is compiled once
+        return _loaded(name, n_features, dtype)
+
+
+@cache
+def _loaded(name: str, n_features: int, dtype: str) -> Callable[..., int]:
     def compile_it() -> tuple[str, bytes]:
         from sqlkmeans.clustering.kernel_loops import compile_loop
 

@@ -220,16 +220,16 @@ def test_what_can_be_kept_nowhere_is_compiled_for_more_rows_only(
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_compiled_loops_get_ready_while_rows_are_read(compiled: Any, dtype: str) -> None:
     assert kernel.load_ahead(1_000, 2, dtype) is None
-    compiled._loop.cache_clear()
+    compiled._loaded.cache_clear()
     thread = kernel.load_ahead(kernel.WORTH_LOADING, 2, dtype)
     assert thread is not None
     thread.join()
-    ready = compiled._loop.cache_info().misses
+    ready = compiled._loaded.cache_info().misses
     rows = np.asfortranarray(np.arange(20.0).reshape(10, 2), dtype=dtype)
     kernel.forced = True
     lloyd(rows, rows[:3].astype(float), max_iter=1, threshold=0.0)
-    assert compiled._loop.cache_info().misses == ready
-    assert compiled._loop.cache_info().hits > 0
+    assert compiled._loaded.cache_info().misses == ready
+    assert compiled._loaded.cache_info().hits > 0
 
 
 def test_what_fails_while_rows_are_read_stays_for_the_fit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,6 +266,10 @@ def test_compiled_loops_take_no_array_of_another_kind(compiled: Any) -> None:
         compiled.label_rows(matrix, 0, 6, centroids, labels.astype(np.int64), distances)
     with pytest.raises(TypeError, match="in one piece"):
         compiled.label_rows(matrix, 0, 6, centroids, labels, np.empty(12)[::2])
+    with pytest.raises(ValueError, match="6 rows, and 5 values of them"):
+        compiled.label_rows(matrix, 0, 6, centroids, labels[:5], distances)
+    with pytest.raises(ValueError, match="6 rows, and 4 values of them"):
+        compiled.measure_rows(matrix, 0, 6, centroids, labels, distances[:4])
     with pytest.raises(ValueError, match="2 features"):
         compiled.label_rows(matrix, 0, 6, np.ones((1, 3)), labels, distances)
 
