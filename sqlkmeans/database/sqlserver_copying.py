@@ -94,6 +94,16 @@ class Copier:
         connector = self._connected() if self.reads else None
         return None if connector is None else connector.take()
 
+    @contextmanager
+    def lend_to_read(self) -> Iterator[Session | None]:
+        """The same, kept for what comes after: whoever reads leaves it as it was."""
+        connector = self._connected() if self.reads else None
+        if connector is None:
+            yield None
+            return
+        with connector.keep() as session:
+            yield session
+
     def _connected(self) -> Connector | None:
         """Tried once: where a firewall is the reason, each trial would wait for its timeout."""
         if self.obstacle is None and self._connector is None:
