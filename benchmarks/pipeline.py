@@ -41,8 +41,8 @@ K = 5
 CONTENDERS = ("sqlkmeans", "pandas", "expert")
 #: What they do; a file of its own, so that they load nothing that is needed only here.
 PROGRAMS = Path(__file__).with_name("pipeline_programs.py")
-#: The small table takes the large one's way, which does not load scikit-learn and may load numba:
-#: the libraries loaded in both must be the same for the difference to be the rows.
+#: The small table takes the large one's way, which does not load scikit-learn and may load compiled
+#: loops: the libraries loaded in both must be the same for the difference to be the rows.
 SMALL_ROWS, SMALL_SAMPLE = 1000, 500
 
 

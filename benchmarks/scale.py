@@ -210,6 +210,8 @@ def table(found: list[Measured], base: Measured, command: str) -> str:
             f"{m.resident / mib:,.0f} MiB | {group} | "
             f"{'files' if m.spilled else 'memory'} | {m.inertia / m.rows:.5f} |"
         )
+    if len(found) == 1:
+        return "\n".join(lines) + "\n"
     lines += ["", f"Seconds grow with rows to the power {slope(found):.2f}"]
     large = [m for m in found if m.rows >= 1_000_000]
     if 1 < len(large) < len(found):

@@ -144,6 +144,9 @@ def _keep(path: Path, symbol: str, code: bytes) -> None:
     # Whole or not at all: another process may be reading, or writing the same.
     with suppress(OSError):
         handle, written = tempfile.mkstemp(dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(b"\n".join([digest, symbol.encode(), code]))
-        os.replace(written, path)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(b"\n".join([digest, symbol.encode(), code]))
+            os.replace(written, path)
+        except OSError:  # a full disk; on Windows, somebody who reads it
+            os.unlink(written)

@@ -24,7 +24,7 @@ INDEX_BYTES = 64
 #: more it keeps blocks of the table as well.
 INDEXING_BYTES, LEAST_INDEXING_BYTES = 28, 40 * 2**20
 #: What it gets for each row while it writes some, and at most; and at least so many groups of rows,
-#: which are put together in memory. With a quarter of that, ten million rows took twice as long.
+#: which are put together in memory. With 48 MiB, ten million rows took twice as long.
 WRITING_BYTES, MOST_WRITING_BYTES, WRITING_GROUPS = 16, 160 * 2**20, 12
 #: Rows that DuckDB stores together.
 GROUP_ROWS = 122_880
