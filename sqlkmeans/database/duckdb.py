@@ -41,8 +41,8 @@ from sqlkmeans.errors import DatabaseError, DataError, LockedError
 from sqlkmeans.memory import release_unused
 from sqlkmeans.sqltext import Name, parse_name, parse_source, quote, quote_name
 
-#: A batch of just so many rows is written as it comes; others are first put together and taken
-#: apart, at twice the time for the whole insert.
+#: A batch of just so many rows becomes a row group, whichever thread writes it: neighbouring keys
+#: stay together.
 BATCH_ROWS = duckdb_settings.GROUP_ROWS
 #: Rows that are read at a time. The buffers of twice as many are so large that the system takes
 #: them back after each batch, and clears them for the next.
@@ -225,9 +225,11 @@ class DuckDBDatabase(Database):
                 counted = self._native.execute(
                     f"SELECT COUNT(*) FROM {relation}", parameters
                 ).fetchone()
-                reader = self._native.execute(
-                    f"SELECT {keys}, {', '.join(values)} FROM {relation}{order}", parameters
-                ).to_arrow_reader(READ_ROWS)
+                with duckdb_settings.in_order():
+                    rows = self._native.execute(
+                        f"SELECT {keys}, {', '.join(values)} FROM {relation}{order}", parameters
+                    )
+                reader = rows.to_arrow_reader(READ_ROWS)
             except duckdb.Error as error:
                 raise DataError(f"source: {_first_line(error)}") from None
             batches = self._batches(reader, len(segmentation.key), len(features))

@@ -8,7 +8,7 @@ from datetime import datetime
 
 import duckdb
 
-from sqlkmeans.database.duckdb_settings import Limits, indexing
+from sqlkmeans.database.duckdb_settings import Limits, indexing, insert_in_any_order
 from sqlkmeans.database.interface import Counts
 from sqlkmeans.errors import DataError
 from sqlkmeans.sqltext import Name, quote, quote_name
@@ -136,11 +136,11 @@ class LabelTables:
             f"CREATE TABLE {table} ({self._typed_keys()}, segment_id integer NOT NULL, "
             f"{DISTANCE}, run_id bigint NOT NULL, assigned_at timestamp NOT NULL)"
         )
-        return self._write(
-            f"INSERT INTO {table} SELECT {self._key_list}, segment_id, distance, $run, $now "
-            f"FROM {labels} AS new",
-            run=run_id, now=now,
-        )  # fmt: skip
+        return insert_in_any_order(
+            self._native,
+            f"INSERT INTO {table} SELECT {self._key_list}, segment_id, distance, "
+            f"CAST({int(run_id)} AS bigint), TIMESTAMP '{now.isoformat(' ')}' FROM {labels} AS new",
+        )
 
     def _add_primary_key(self, table: str) -> None:
         # In one go: twice as fast as row by row during the insert.
@@ -153,9 +153,10 @@ class LabelTables:
             f"{DISTANCE}, valid_from timestamp NOT NULL, valid_to timestamp, "
             "run_id bigint NOT NULL)"
         )
-        self._native.execute(
+        insert_in_any_order(
+            self._native,
             f"INSERT INTO {history} SELECT {self._key_list}, segment_id, distance, "
-            f"assigned_at, NULL, run_id FROM {target}"
+            f"assigned_at, NULL, run_id FROM {target}",
         )
 
     def _create_beside(self) -> None:

@@ -7,6 +7,8 @@ import subprocess
 import sys
 import threading
 import weakref
+from concurrent.futures import TimeoutError as FutureTimeout
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import duckdb
 import pytest
 
 from sqlkmeans import pipeline
+from sqlkmeans.background import one_thread
 from sqlkmeans.database import Database, duckdb_settings, open_database
 from sqlkmeans.database import duckdb as duckdb_module
 from sqlkmeans.database.duckdb_labels import LabelTables
@@ -655,3 +658,30 @@ def test_a_limit_that_has_ended_is_not_in_force_any_more() -> None:
         native.execute("DROP TABLE large")
         limits.release()
         native.execute(large)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_rows_are_inserted_in_any_order_and_read_in_theirs(kept: bool) -> None:
+    asked = "SELECT current_setting('preserve_insertion_order')"
+    with duckdb.connect(config={"preserve_insertion_order": kept}) as native:
+        native.execute("CREATE TABLE number (n bigint, day timestamp)")
+        literals = "INSERT INTO number SELECT range, TIMESTAMP '2026-01-02' FROM range(300000)"
+        assert duckdb_settings.insert_in_any_order(native, literals) == 300_000
+        counted = native.execute("SELECT COUNT(DISTINCT n), SUM(n), MIN(day) FROM number")
+        assert counted.fetchall() == [(300_000, 300_000 * 299_999 // 2, datetime(2026, 1, 2))]
+        with pytest.raises(duckdb.ConversionException):
+            duckdb_settings.insert_in_any_order(native, "INSERT INTO number SELECT 'x', NULL")
+        assert native.execute(asked).fetchall() == [(kept,)]
+        # Nothing is left that would be in the way of the next one.
+        assert duckdb_settings.insert_in_any_order(native, literals) == 300_000
+
+
+def test_no_insert_in_any_order_is_planned_while_a_reading_in_order_begins() -> None:
+    with duckdb.connect() as native, native.cursor() as other, one_thread() as thread:
+        native.execute("CREATE TABLE number (n bigint)")
+        statement = "INSERT INTO number SELECT * FROM range(10)"
+        with duckdb_settings.in_order():
+            inserted = thread.submit(duckdb_settings.insert_in_any_order, other, statement)
+            with pytest.raises(FutureTimeout):
+                inserted.result(timeout=0.2)
+        assert inserted.result(timeout=60) == 10
