@@ -46,7 +46,7 @@ from sqlkmeans.sqltext import Name, parse_name, parse_source, quote, quote_name
 BATCH_ROWS = duckdb_settings.GROUP_ROWS
 #: Rows that are read at a time. The buffers of twice as many are so large that the system takes
 #: them back after each batch, and clears them for the next.
-READ_ROWS = 61_440
+READ_ROWS = 40_960
 
 _NUMBERS = {
     "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER",

@@ -22,7 +22,7 @@ T = TypeVar("T")
 INDEX_BYTES = 64
 #: What it gets for each key while it builds one, and what it gets at least. Most need no more; with
 #: more it keeps blocks of the table as well.
-INDEXING_BYTES, LEAST_INDEXING_BYTES = 28, 40 * 2**20
+INDEXING_BYTES, LEAST_INDEXING_BYTES = 28, 36 * 2**20
 #: What it gets for each row while it writes some, and at most; and at least so many groups of rows,
 #: which are put together in memory. With 48 MiB, ten million rows took twice as long.
 WRITING_BYTES, MOST_WRITING_BYTES, WRITING_GROUPS = 16, 160 * 2**20, 12
