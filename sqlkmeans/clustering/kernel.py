@@ -40,7 +40,8 @@ forced: bool | None = None
 class Kernel(Protocol):
     """What both modules offer, for the rows from ``start`` to ``stop`` of a matrix.
 
-    The matrix is of float64 or float32; all arithmetic is in float64.
+    The matrix is of float64 or float32; labels, sums and distances are those that arithmetic in
+    float64 gives.
     """
 
     def label_rows(

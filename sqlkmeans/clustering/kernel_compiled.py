@@ -23,17 +23,19 @@ Matrix = npt.NDArray[np.float64]
 
 #: Rows of a tile: those whose distances are computed at once.
 TILE = 128
-#: The types of arguments: a whole number, a number, and arrays of numbers, labels and rows.
+#: The types of arguments: a whole number, a number, and arrays of numbers, of short ones, of labels
+#: and of rows.
 _KINDS: dict[str, Any] = {
     "i": ctypes.c_int64, "f": ctypes.c_double,
-    "N": np.dtype(np.float64), "L": np.dtype(np.int32), "R": np.dtype(np.int64),
+    "N": np.dtype(np.float64), "S": np.dtype(np.float32), "L": np.dtype(np.int32),
+    "R": np.dtype(np.int64),
 }  # fmt: skip
 #: Those of each loop, after the columns: distance from column to column, first row, number of rows;
 #: weights and whether there are any; centroids and how many; what the loop writes; room to work in.
 ARGUMENTS = {
     "label_rows": "iii Ni LNN",
-    "add_rows": "iii Ni Ni LNNN NN",
-    "move_rows": "iii Ni Ni f LN NNNN NNNLR",
+    "add_rows": "iii Ni Ni LNNN NNN SS",
+    "move_rows": "iii Ni Ni f LN NNNN NNNNLR",
     "measure_rows": "iii Ni LN",
 }
 
@@ -73,7 +75,7 @@ def add_rows(
     columns.call(
         "add_rows", *columns.weights(sample_weight), *columns.centroids(centroids),
         columns.part_of(labels), columns.part_of(margins), sums, counts, columns.tile(),
-        np.empty(TILE),
+        np.empty(TILE), np.empty(TILE), np.empty(TILE, np.float32), np.empty(TILE, np.float32),
     )  # fmt: skip
 
 
@@ -94,8 +96,8 @@ def move_rows(
     columns.call(
         "move_rows", *columns.weights(sample_weight), *columns.centroids(centroids),
         float(travelled), columns.part_of(labels), columns.part_of(margins), *gained, *lost,
-        columns.tile(), np.empty(TILE), np.empty(TILE), np.empty(TILE, np.int32),
-        np.empty(TILE, np.int64),
+        columns.tile(), np.empty(TILE), np.empty(TILE), np.empty(TILE),
+        np.empty(TILE, np.int32), np.empty(TILE, np.int64),
     )  # fmt: skip
 
 

@@ -27,7 +27,8 @@ EPS = float(np.finfo(np.float64).eps)
 _OPTIONS = {"error_model": "numpy"}
 _KINDS = {
     "i": types.int64, "f": types.float64, "N": types.CPointer(types.float64),
-    "L": types.CPointer(types.int32), "R": types.CPointer(types.int64),
+    "S": types.CPointer(types.float32), "L": types.CPointer(types.int32),
+    "R": types.CPointer(types.int64),
 }  # fmt: skip
 
 
@@ -104,31 +105,54 @@ def _nearest(n_features: int) -> Any:
     return nearest
 
 
-def _margins(n_features: int) -> Any:
-    error = 8 * (n_features + 4) * EPS
+def _margins(n_features: int, number: Any) -> Any:
+    error = 8 * (n_features + 4) * float(np.finfo(number).eps)
+    none, endless = number(0.0), number(np.inf)
 
     @_inner
-    def margins(values, stride, first, n_rows, centroids, k, labels, second, at, closest):
-        """As nearest, and in ``second`` how much farther the second nearest is, at least."""
+    def margins(
+        values, stride, first, n_rows, centroids, k, rounded, labels, second, at, near, far
+    ):  # fmt: skip
+        """As nearest, but in ``number``; and in ``second`` how much farther the second nearest is,
+        at least: 0 where it is not certain that it is farther at all."""
         for i in range(n_rows):
             labels[at + i] = 0
-            second[at + i] = np.inf
-            closest[i] = np.inf
+            near[i], far[i] = endless, endless
         for j in range(k):
             for i in range(n_rows):
-                total = 0.0
+                total = none
                 for f in range(n_features):
-                    difference = values[f * stride + first + i] - centroids[j * n_features + f]
+                    value = values[f * stride + first + i]
+                    difference = value - number(centroids[j * n_features + f])
                     total += difference * difference
-                second[at + i] = min(second[at + i], max(total, closest[i]))
-                if total < closest[i]:
-                    closest[i] = total
+                far[i] = min(far[i], max(total, near[i]))
+                if total < near[i]:
+                    near[i] = total
                     labels[at + i] = j
         for i in range(n_rows):
-            margin = np.sqrt(second[at + i]) * (1 - error) - np.sqrt(closest[i]) * (1 + error)
-            second[at + i] = margin if np.isfinite(margin) else 0.0
+            margin = np.sqrt(far[i]) * (1 - error) - np.sqrt(near[i]) * (1 + error) - rounded
+            second[at + i] = margin if np.isfinite(margin) and margin > 0 else 0.0
 
     return margins
+
+
+def _rounding(n_features: int, number: Any) -> Any:
+    tiniest = 2 * n_features * float(np.sqrt(np.finfo(number).tiny))
+
+    @_inner
+    def rounding(centroids, k):
+        """How much two distances can change where the centroids are rounded to ``number``, and
+        squares that are too small for it are lost."""
+        longest = 0.0
+        for j in range(k):
+            length = 0.0
+            for f in range(n_features):
+                value = centroids[j * n_features + f]
+                length += (value - number(value)) ** 2
+            longest = max(longest, length)
+        return 2 * np.sqrt(longest) + tiniest
+
+    return rounding
 
 
 def _adding(n_features: int) -> Any:
@@ -160,42 +184,52 @@ def _label_rows(n_features: int, direct: bool) -> Callable[..., None]:
 
 
 def _add_rows(n_features: int, direct: bool) -> Callable[..., None]:
-    fill, margins, add = _filling(n_features), _margins(n_features), _adding(n_features)
+    exact, add = _margins(n_features, np.float64), _adding(n_features)
+    narrow, rounding = _margins(n_features, np.float32), _rounding(n_features, np.float32)
 
-    def of_columns(
+    def of_float64(
         columns, stride, first, n_rows, weights, weighted, centroids, k, labels, second, sums,
-        counts, tile, closest,
+        counts, tile, near, far, near32, far32,
     ):  # fmt: skip
         for start in range(0, n_rows, TILE):
             n = min(TILE, n_rows - start)
-            margins(
-                columns, stride, first + start, n, centroids, k, labels, second, start, closest
+            exact(
+                columns, stride, first + start, n, centroids, k, 0.0, labels, second, start, near,
+                far,
             )  # fmt: skip
             for row in range(start, start + n):
                 weight = weights[row] if weighted else 1.0
                 add(columns, stride, first + row, weight, labels[row], sums, counts)
 
-    def of_tiles(
+    def of_float32(
         columns, stride, first, n_rows, weights, weighted, centroids, k, labels, second, sums,
-        counts, tile, closest,
+        counts, tile, near, far, near32, far32,
     ):  # fmt: skip
+        rounded = rounding(centroids, k)
         for start in range(0, n_rows, TILE):
             n = min(TILE, n_rows - start)
-            fill(columns, stride, first + start, n, tile)
-            margins(tile, TILE, 0, n, centroids, k, labels, second, start, closest)
+            narrow(
+                columns, stride, first + start, n, centroids, k, rounded, labels, second, start,
+                near32, far32,
+            )  # fmt: skip
             for row in range(start, start + n):
+                # Where float32 cannot tell which centroid is nearest, float64 does.
+                if second[row] == 0.0 and k > 1:
+                    for f in range(n_features):
+                        tile[f] = columns[f * stride + first + row]
+                    exact(tile, 1, 0, 1, centroids, k, 0.0, labels, second, row, near, far)
                 weight = weights[row] if weighted else 1.0
                 add(columns, stride, first + row, weight, labels[row], sums, counts)
 
-    return of_columns if direct else of_tiles
+    return of_float64 if direct else of_float32
 
 
 def _move_rows(n_features: int, direct: bool) -> Callable[..., None]:
-    margins, add = _margins(n_features), _adding(n_features)
+    margins, add = _margins(n_features, np.float64), _adding(n_features)
 
     def move_rows(
         columns, stride, first, n_rows, weights, weighted, centroids, k, travelled, labels,
-        second, gained, gained_counts, lost, lost_counts, tile, closest, again, found, rows,
+        second, gained, gained_counts, lost, lost_counts, tile, near, far, again, found, rows,
     ):  # fmt: skip
         n = 0
         for row in range(n_rows):
@@ -206,7 +240,7 @@ def _move_rows(n_features: int, direct: bool) -> Callable[..., None]:
                     tile[f * TILE + n] = columns[f * stride + first + row]
                 n += 1
             if n == TILE or (row == n_rows - 1 and n > 0):
-                margins(tile, TILE, 0, n, centroids, k, found, again, 0, closest)
+                margins(tile, TILE, 0, n, centroids, k, 0.0, found, again, 0, near, far)
                 for i in range(n):
                     moved = rows[i]
                     second[moved] = again[i] + travelled

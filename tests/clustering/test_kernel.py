@@ -45,6 +45,8 @@ def rows_and_centroids(kind: str, seed: int, k: int, n_features: int) -> tuple[n
         centroids = matrix[rng.integers(n_rows, size=k)] + rng.choice([0, 1e-9, 1.0])
         if kind == "far":
             matrix, centroids = matrix + 1e8, centroids + 1e8
+        if kind == "coarse":  # to float32, which has every eighth of these numbers
+            matrix, centroids = 9 * matrix + 1e8, 9 * centroids + 1e8
         if kind == "outlier":
             matrix[0], centroids[0] = 1e9, 1e9
         if kind == "tiny":
@@ -55,7 +57,7 @@ def rows_and_centroids(kind: str, seed: int, k: int, n_features: int) -> tuple[n
 
 
 hard = st.tuples(
-    st.sampled_from(["cloud", "lattice", "far", "outlier", "tiny", "huge"]),
+    st.sampled_from(["cloud", "lattice", "far", "coarse", "outlier", "tiny", "huge"]),
     st.integers(0, 2**32 - 1), st.integers(1, 9), st.sampled_from([1, 2, 5]),
 )  # fmt: skip
 
@@ -101,6 +103,7 @@ def test_numpy_and_compiled_loops_agree_to_the_last_bit(
         again, margins = np.empty(len(matrix), np.int32), np.empty(len(matrix))
         loops.add_rows(*rows, of_rows, centroids, again, margins, sums, counts)
         np.testing.assert_array_equal(again, labels)
+        assert_no_more_than_they_are(margins, matrix, centroids)
         loops.measure_rows(*rows, centroids, labels, margins)
         np.testing.assert_array_equal(margins, distances)
         # All rows are looked at, and go to where the last centroid is the first.
@@ -110,6 +113,21 @@ def test_numpy_and_compiled_loops_agree_to_the_last_bit(
         found.append((labels, distances, sums, counts, again, *gained, *lost))
     for one, other in zip(*found):
         np.testing.assert_array_equal(one, other)
+
+
+def assert_no_more_than_they_are(
+    margins: np.ndarray, matrix: np.ndarray, centroids: np.ndarray
+) -> None:
+    """Each margin is 0, or at most how much farther the second nearest centroid is."""
+    assert (margins >= 0).all()
+    if len(centroids) == 1:
+        assert not margins.any()
+        return
+    # In more digits, so that the margins' own rounding would show.
+    apart = matrix[:, None, :].astype(np.longdouble) - centroids
+    distances = np.sort(np.sqrt((apart * apart).sum(axis=2)), axis=1)
+    known = margins > 0
+    assert (margins[known] <= (distances[:, 1] - distances[:, 0])[known]).all()
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
