@@ -46,7 +46,7 @@ from sqlkmeans.sqltext import Name, parse_name, parse_source, quote, quote_name
 BATCH_ROWS = duckdb_settings.GROUP_ROWS
 #: Rows that are read at a time. The buffers of twice as many are so large that the system takes
 #: them back after each batch, and clears them for the next.
-READ_ROWS = 40_960
+READ_ROWS = 61_440
 
 _NUMBERS = {
     "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER",
@@ -415,7 +415,7 @@ class DuckDBDatabase(Database):
             labels = self._labels(segmentation, native)
             self._lend_staged(labels, run_id)
             row_bytes = -(-self._staged_labels.nbytes // max(1, self._staged_rows))
-            share = duckdb_settings.writing(self._staged_rows, row_bytes)
+            share = duckdb_settings.writing(row_bytes)
 
             def write() -> int:
                 try:

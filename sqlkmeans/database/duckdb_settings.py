@@ -22,10 +22,9 @@ T = TypeVar("T")
 INDEX_BYTES = 64
 #: What it gets for each key while it builds one, and what it gets at least. Most need no more; with
 #: more it keeps blocks of the table as well.
-INDEXING_BYTES, LEAST_INDEXING_BYTES = 28, 36 * 2**20
-#: What it gets for each row while it writes some, and at most; and at least so many groups of rows,
-#: which are put together in memory. With 48 MiB, ten million rows took twice as long.
-WRITING_BYTES, MOST_WRITING_BYTES, WRITING_GROUPS = 16, 160 * 2**20, 12
+INDEXING_BYTES, LEAST_INDEXING_BYTES = 28, 32 * 2**20
+#: Groups of rows that it gets room for while it writes some: they are put together in memory.
+WRITING_GROUPS = 8
 #: Rows that DuckDB stores together.
 GROUP_ROWS = 122_880
 #: What it needs for each column that it reads: two blocks.
@@ -54,10 +53,9 @@ def reading(columns: int) -> Share:
     return Share(max(LEAST_BYTES, columns * COLUMN_BYTES), 1)
 
 
-def writing(rows: int, row_bytes: int) -> Share:
-    """What it gets while it writes so many rows of so many bytes, twice."""
-    own = min(MOST_WRITING_BYTES, rows * WRITING_BYTES)
-    return Share(max(WRITING_GROUPS * GROUP_ROWS * row_bytes, own), 2)
+def writing(row_bytes: int) -> Share:
+    """What it gets while it writes rows of so many bytes, twice."""
+    return Share(max(LEAST_BYTES, WRITING_GROUPS * GROUP_ROWS * row_bytes), 2)
 
 
 def indexing(keys: int) -> Share:

@@ -554,7 +554,7 @@ def test_what_is_done_now_says_nothing_of_the_index_that_fits_afterwards() -> No
     keys = 2**30 // duckdb_settings.INDEX_BYTES
     with duckdb.connect(config={"memory_limit": "1GiB"}) as native:
         limits = duckdb_settings.Limits(native)
-        with limits.only(duckdb_settings.writing(10, 20)):
+        with limits.only(duckdb_settings.writing(20)):
             assert limits.hold_index(keys)
             assert not limits.hold_index(keys + 1)
         with limits.at_most(2**29):
@@ -637,10 +637,9 @@ def test_labels_are_let_go_of_before_the_index_is_made(
 def test_rows_and_keys_that_are_wide_get_more_memory() -> None:
     assert duckdb_settings.reading(3).memory == duckdb_settings.LEAST_BYTES
     assert duckdb_settings.reading(200).memory == 200 * duckdb_settings.COLUMN_BYTES
-    few, many = duckdb_settings.writing(1_000, 20), duckdb_settings.writing(10**8, 20)
-    assert few.memory == duckdb_settings.WRITING_GROUPS * duckdb_settings.GROUP_ROWS * 20
-    assert many.memory == duckdb_settings.MOST_WRITING_BYTES
-    assert duckdb_settings.writing(1_000, 500).memory == 25 * few.memory
+    assert duckdb_settings.writing(12).memory == duckdb_settings.LEAST_BYTES
+    groups = duckdb_settings.WRITING_GROUPS * duckdb_settings.GROUP_ROWS
+    assert duckdb_settings.writing(500).memory == 500 * groups
 
 
 def test_a_limit_that_has_ended_is_not_in_force_any_more() -> None:
