@@ -22,7 +22,6 @@ from numba import types
 from sqlkmeans.clustering.kernel_compiled import ARGUMENTS, TILE
 from sqlkmeans.clustering.machine_code import target_machine
 
-EPS = float(np.finfo(np.float64).eps)
 # Without fast-math, which would add in another order.
 _OPTIONS = {"error_model": "numpy"}
 _KINDS = {

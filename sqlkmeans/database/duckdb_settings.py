@@ -155,17 +155,19 @@ def insert_in_any_order(connection: duckdb.DuckDBPyConnection, statement: str) -
     statement : str
         An INSERT with literals. One with parameters would be planned again when it is executed.
     """
-    with _planning:
-        kept = _value(connection, "preserve_insertion_order")
-        connection.execute("SET GLOBAL preserve_insertion_order = false")
+    # A transaction that has failed takes no statement any more, and the setting has to come back.
+    with _planning, connection.cursor() as beside:
+        kept = _value(beside, "preserve_insertion_order")
+        beside.execute("SET GLOBAL preserve_insertion_order = false")
         try:
             connection.execute(f"PREPARE sqlkmeans_insert AS {statement}")
         finally:
-            connection.execute(f"SET GLOBAL preserve_insertion_order = {kept}")
+            beside.execute(f"SET GLOBAL preserve_insertion_order = {kept}")
     try:
         row = connection.execute("EXECUTE sqlkmeans_insert").fetchone()
     finally:
-        connection.execute("DEALLOCATE sqlkmeans_insert")
+        with suppress(duckdb.TransactionException):
+            connection.execute("DEALLOCATE sqlkmeans_insert")
     return int(row[0]) if row else 0
 
 

@@ -668,11 +668,30 @@ def test_rows_are_inserted_in_any_order_and_read_in_theirs(kept: bool) -> None:
         assert duckdb_settings.insert_in_any_order(native, literals) == 300_000
         counted = native.execute("SELECT COUNT(DISTINCT n), SUM(n), MIN(day) FROM number")
         assert counted.fetchall() == [(300_000, 300_000 * 299_999 // 2, datetime(2026, 1, 2))]
-        with pytest.raises(duckdb.ConversionException):
-            duckdb_settings.insert_in_any_order(native, "INSERT INTO number SELECT 'x', NULL")
         assert native.execute(asked).fetchall() == [(kept,)]
         # Nothing is left that would be in the way of the next one.
         assert duckdb_settings.insert_in_any_order(native, literals) == 300_000
+
+
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [("no_such_column", duckdb.BinderException), ("'x'", duckdb.ConversionException),
+     ("CASE WHEN range < 9000 THEN range END", duckdb.ConstraintException)],
+)  # fmt: skip
+def test_an_insert_in_any_order_that_fails_leaves_nothing_behind(
+    value: str, error: type[Exception]
+) -> None:
+    with duckdb.connect() as native:
+        native.execute("CREATE TABLE number (n bigint NOT NULL)")
+        statement = "INSERT INTO number SELECT {} FROM range(10000)"
+        native.execute("BEGIN TRANSACTION")
+        with pytest.raises(error):
+            duckdb_settings.insert_in_any_order(native, statement.format(value))
+        with native.cursor() as other:
+            asked = other.execute("SELECT current_setting('preserve_insertion_order')")
+            assert asked.fetchall() == [(True,)]
+        native.execute("ROLLBACK")
+        assert duckdb_settings.insert_in_any_order(native, statement.format("range")) == 10_000
 
 
 def test_no_insert_in_any_order_is_planned_while_a_reading_in_order_begins() -> None:
