@@ -23,18 +23,17 @@ Matrix = npt.NDArray[np.float64]
 
 #: Rows of a tile: those whose distances are computed at once.
 TILE = 128
-#: The types of arguments: a whole number, a number, and arrays of numbers, of short ones, of labels
-#: and of rows.
+#: The types of arguments: a whole number, a number, and arrays of numbers, labels and rows. What is
+#: "C" is an array of the columns' type.
 _KINDS: dict[str, Any] = {
     "i": ctypes.c_int64, "f": ctypes.c_double,
-    "N": np.dtype(np.float64), "S": np.dtype(np.float32), "L": np.dtype(np.int32),
-    "R": np.dtype(np.int64),
+    "N": np.dtype(np.float64), "L": np.dtype(np.int32), "R": np.dtype(np.int64),
 }  # fmt: skip
 #: Those of each loop, after the columns: distance from column to column, first row, number of rows;
 #: weights and whether there are any; centroids and how many; what the loop writes; room to work in.
 ARGUMENTS = {
     "label_rows": "iii Ni LNN",
-    "add_rows": "iii Ni Ni LNNN NNN SS",
+    "add_rows": "iii Ni Ni LNNN CCNNN",
     "move_rows": "iii Ni Ni f LN NNNN NNNNLR",
     "measure_rows": "iii Ni LN",
 }
@@ -74,8 +73,9 @@ def add_rows(
     columns = _Columns(matrix, start, stop)
     columns.call(
         "add_rows", *columns.weights(sample_weight), *columns.centroids(centroids),
-        columns.part_of(labels), columns.part_of(margins), sums, counts, columns.tile(),
-        np.empty(TILE), np.empty(TILE), np.empty(TILE, np.float32), np.empty(TILE, np.float32),
+        columns.part_of(labels), columns.part_of(margins), sums, counts,
+        np.empty(TILE, matrix.dtype), np.empty(TILE, matrix.dtype), columns.tile(),
+        np.empty(TILE), np.empty(TILE),
     )  # fmt: skip
 
 
@@ -149,7 +149,7 @@ class _Columns:
         place = (columns.strides[0] // columns.itemsize, self._first, self._stop - self._start)
         loop(
             ctypes.addressof(unused), ctypes.addressof(unused), columns.ctypes.data,
-            *map(_passed, _kinds(name), (*place, *arguments)),
+            *map(_passed, _kinds(name, columns.dtype), (*place, *arguments)),
         )  # fmt: skip
 
     def weights(self, sample_weight: Vector | None) -> tuple[Vector | None, int]:
@@ -179,8 +179,9 @@ class _Columns:
         return np.empty((len(self._columns), TILE))
 
 
-def _kinds(name: str) -> list[Any]:
-    return [_KINDS[kind] for kind in ARGUMENTS[name] if kind != " "]
+def _kinds(name: str, dtype: Any) -> list[Any]:
+    kinds = _KINDS | {"C": np.dtype(dtype)}
+    return [kinds[kind] for kind in ARGUMENTS[name] if kind != " "]
 
 
 def _passed(kind: Any, argument: Any) -> Any:
@@ -206,6 +207,6 @@ def _loaded(name: str, n_features: int, dtype: str) -> Callable[..., int]:
 
     address = machine_code.load(f"{name}-{n_features}-{dtype}", compile_it)
     pointer = ctypes.c_void_p
-    kinds = [pointer if isinstance(kind, np.dtype) else kind for kind in _kinds(name)]
+    kinds = [pointer if isinstance(kind, np.dtype) else kind for kind in _kinds(name, dtype)]
     # Called so, it lets go of the interpreter.
     return ctypes.CFUNCTYPE(ctypes.c_int32, pointer, pointer, pointer, *kinds)(address)

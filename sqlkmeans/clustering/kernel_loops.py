@@ -26,8 +26,7 @@ from sqlkmeans.clustering.machine_code import target_machine
 _OPTIONS = {"error_model": "numpy"}
 _KINDS = {
     "i": types.int64, "f": types.float64, "N": types.CPointer(types.float64),
-    "S": types.CPointer(types.float32), "L": types.CPointer(types.int32),
-    "R": types.CPointer(types.int64),
+    "L": types.CPointer(types.int32), "R": types.CPointer(types.int64),
 }  # fmt: skip
 
 
@@ -56,7 +55,8 @@ def compile_loop(name: str, n_features: int, dtype: str) -> tuple[str, bytes]:
         If this version of numba makes functions of another kind.
     """
     columns = types.CPointer(getattr(types, dtype))
-    signature = [columns, *(_KINDS[kind] for kind in ARGUMENTS[name] if kind != " ")]
+    kinds = _KINDS | {"C": columns}
+    signature = [columns, *(kinds[kind] for kind in ARGUMENTS[name] if kind != " ")]
     compiled = numba.cfunc(types.void(*signature), **_OPTIONS)(
         LOOPS[name](n_features, dtype == "float64")
     )
@@ -183,44 +183,34 @@ def _label_rows(n_features: int, direct: bool) -> Callable[..., None]:
 
 
 def _add_rows(n_features: int, direct: bool) -> Callable[..., None]:
+    number = np.float64 if direct else np.float32
+    margins, rounding = _margins(n_features, number), _rounding(n_features, number)
     exact, add = _margins(n_features, np.float64), _adding(n_features)
-    narrow, rounding = _margins(n_features, np.float32), _rounding(n_features, np.float32)
 
-    def of_float64(
+    def add_rows(
         columns, stride, first, n_rows, weights, weighted, centroids, k, labels, second, sums,
-        counts, tile, near, far, near32, far32,
-    ):  # fmt: skip
-        for start in range(0, n_rows, TILE):
-            n = min(TILE, n_rows - start)
-            exact(
-                columns, stride, first + start, n, centroids, k, 0.0, labels, second, start, near,
-                far,
-            )  # fmt: skip
-            for row in range(start, start + n):
-                weight = weights[row] if weighted else 1.0
-                add(columns, stride, first + row, weight, labels[row], sums, counts)
-
-    def of_float32(
-        columns, stride, first, n_rows, weights, weighted, centroids, k, labels, second, sums,
-        counts, tile, near, far, near32, far32,
+        counts, near, far, tile, exact_near, exact_far,
     ):  # fmt: skip
         rounded = rounding(centroids, k)
         for start in range(0, n_rows, TILE):
             n = min(TILE, n_rows - start)
-            narrow(
+            margins(
                 columns, stride, first + start, n, centroids, k, rounded, labels, second, start,
-                near32, far32,
+                near, far,
             )  # fmt: skip
             for row in range(start, start + n):
                 # Where float32 cannot tell which centroid is nearest, float64 does.
-                if second[row] == 0.0 and k > 1:
+                if not direct and second[row] == 0.0 and k > 1:
                     for f in range(n_features):
                         tile[f] = columns[f * stride + first + row]
-                    exact(tile, 1, 0, 1, centroids, k, 0.0, labels, second, row, near, far)
+                    exact(
+                        tile, 1, 0, 1, centroids, k, 0.0, labels, second, row, exact_near,
+                        exact_far,
+                    )  # fmt: skip
                 weight = weights[row] if weighted else 1.0
                 add(columns, stride, first + row, weight, labels[row], sums, counts)
 
-    return of_float64 if direct else of_float32
+    return add_rows
 
 
 def _move_rows(n_features: int, direct: bool) -> Callable[..., None]:
