@@ -161,8 +161,9 @@ def table(rows: int, n_features: int, repeats: int, contenders: Sequence[str]) -
         in_a_process("make", path_text(large), str(rows), str(n_features))
         in_a_process("make", path_text(small), str(SMALL_ROWS), str(n_features))
         values = rows * n_features
-        # What numba compiles in the first run is there for all later ones.
+        # What numba compiles in the first runs is there for all later ones.
         measure("sqlkmeans", large, scratch)
+        measure("sqlkmeans", small, scratch, values)
         idle = {name: measure(name, small, scratch, values)["peak"] for name in contenders}
         runs: dict[str, list[dict[str, float]]] = {name: [] for name in contenders}
         for turn in range(repeats):

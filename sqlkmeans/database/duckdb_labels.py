@@ -15,8 +15,10 @@ from sqlkmeans.sqltext import Name, quote, quote_name
 
 # No key column has a name like this one.
 PREVIOUS = '"sqlkmeans previous"'
-#: What makes distances a little smaller takes a third of the time that labels take to be written.
+#: How they are stored. To look for what makes distances a little smaller takes a third of the time
+#: that labels take to be written; to look for what suits segment ids, a sixth.
 DISTANCE = "distance double NOT NULL USING COMPRESSION uncompressed"
+SEGMENT_ID = "segment_id integer NOT NULL USING COMPRESSION bitpacking"
 #: The temporary table of labels that stay though their rows were not read.
 UNCHANGED = "sqlkmeans_unchanged"
 
@@ -133,7 +135,7 @@ class LabelTables:
         if self._schema:
             self._native.execute(f"CREATE SCHEMA IF NOT EXISTS {quote_name(self._schema)}")
         self._native.execute(
-            f"CREATE TABLE {table} ({self._typed_keys()}, segment_id integer NOT NULL, "
+            f"CREATE TABLE {table} ({self._typed_keys()}, {SEGMENT_ID}, "
             f"{DISTANCE}, run_id bigint NOT NULL, assigned_at timestamp NOT NULL)"
         )
         return insert_in_any_order(
@@ -149,7 +151,7 @@ class LabelTables:
     def _begin_history(self, history: str, target: str) -> None:
         """Make a history that starts with what is there."""
         self._native.execute(
-            f"CREATE TABLE {history} ({self._typed_keys()}, segment_id integer NOT NULL, "
+            f"CREATE TABLE {history} ({self._typed_keys()}, {SEGMENT_ID}, "
             f"{DISTANCE}, valid_from timestamp NOT NULL, valid_to timestamp, "
             "run_id bigint NOT NULL)"
         )
