@@ -19,8 +19,7 @@ DECLARE @procedure nvarchar(max) = N'ALTER PROCEDURE sqlkmeans.as_owner
     @arrived   bigint        = NULL OUTPUT,
     @moved     bigint        = NULL OUTPUT,
     @departed  bigint        = NULL OUTPUT,
-    @written   bigint        = NULL OUTPUT,
-    @switched  bit           = NULL OUTPUT
+    @written   bigint        = NULL OUTPUT
 ' + @context + N'AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
@@ -29,10 +28,10 @@ BEGIN
         @statement,
         N''@run_id bigint, @text nvarchar(max), @now datetime2(6), @then datetime2(6),
           @tolerance float, @arrived bigint OUTPUT, @moved bigint OUTPUT,
-          @departed bigint OUTPUT, @written bigint OUTPUT, @switched bit OUTPUT'',
+          @departed bigint OUTPUT, @written bigint OUTPUT'',
         @run_id = @run_id, @text = @text, @now = @now, @then = @then, @tolerance = @tolerance,
         @arrived = @arrived OUTPUT, @moved = @moved OUTPUT,
-        @departed = @departed OUTPUT, @written = @written OUTPUT, @switched = @switched OUTPUT;
+        @departed = @departed OUTPUT, @written = @written OUTPUT;
 END;';
 
 EXECUTE (@procedure);

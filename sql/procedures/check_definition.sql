@@ -37,7 +37,7 @@ BEGIN
         source nvarchar(max) '$.source', sample_weight nvarchar(max) '$.sample_weight',
         changed_by nvarchar(max) '$.changed_by') AS j;
 
-    CREATE TABLE #source_column
+    CREATE TABLE #sqlkmeans_source_column
     (
         position   int           NOT NULL,
         name       nvarchar(128) COLLATE DATABASE_DEFAULT NOT NULL,
@@ -47,7 +47,7 @@ BEGIN
         scale      int           NOT NULL,
         collation  nvarchar(128) COLLATE DATABASE_DEFAULT NULL
     );
-    CREATE TABLE #target_column
+    CREATE TABLE #sqlkmeans_target_column
     (
         name nvarchar(128) COLLATE DATABASE_DEFAULT NOT NULL,
         type nvarchar(400) COLLATE DATABASE_DEFAULT NULL
@@ -78,7 +78,7 @@ BEGIN
 
     -- As the owner: a table that the caller cannot see must not be taken for a free name.
     DECLARE @statement nvarchar(max) = N'
-        INSERT INTO #target_column (name, type)
+        INSERT INTO #sqlkmeans_target_column (name, type)
         SELECT c.name,
             sqlkmeans.type_text(t.name, c.max_length, c.[precision], c.scale, c.collation_name)
         FROM sys.columns AS c
@@ -97,7 +97,7 @@ BEGIN
         SET @type = NULL;
         SELECT @bytes = @bytes + c.max_length, @type = COALESCE(
             sqlkmeans.type_text(c.type, c.max_length, c.[precision], c.scale, c.collation), N'')
-        FROM #source_column AS c
+        FROM #sqlkmeans_source_column AS c
         WHERE c.name = @name;
 
         IF LOWER(@name) IN (N'segment_id', N'segment_name', N'distance', N'run_id', N'assigned_at',
@@ -109,8 +109,8 @@ BEGIN
         ELSE IF @type = N''
             SET @problems = @problems + N'key: ' + @name + N' is of a type that cannot be a key; '
                 + N'CAST it in a view, text to nvarchar(450) at most' + @line;
-        ELSE IF EXISTS (SELECT 1 FROM #target_column AS t)
-             AND NOT EXISTS (SELECT 1 FROM #target_column AS t WHERE t.name = @name AND t.type = @type)
+        ELSE IF EXISTS (SELECT 1 FROM #sqlkmeans_target_column AS t)
+             AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_target_column AS t WHERE t.name = @name AND t.type = @type)
             SET @problems = @problems + N'target: ' + @target_name
                 + N' is there already, without a column ' + @name + N' ' + @type
                 + N'; choose another target' + @line;
@@ -124,9 +124,9 @@ BEGIN
         SET @problems = @problems + N'key: ' + CAST(@bytes AS nvarchar(10))
             + N' bytes wide; allowed: 900, the widest that a clustered index takes' + @line;
 
-    IF EXISTS (SELECT 1 FROM #target_column AS t)
-       AND ((SELECT COUNT(*) FROM #target_column AS t) <> @position + 4
-            OR (SELECT COUNT(*) FROM #target_column AS t
+    IF EXISTS (SELECT 1 FROM #sqlkmeans_target_column AS t)
+       AND ((SELECT COUNT(*) FROM #sqlkmeans_target_column AS t) <> @position + 4
+            OR (SELECT COUNT(*) FROM #sqlkmeans_target_column AS t
                 WHERE t.name IN (N'segment_id', N'distance', N'run_id', N'assigned_at')) <> 4)
         SET @problems = @problems + N'target: ' + @target_name + N' is there already and is no '
             + N'segment table of this key; choose another target' + @line;
@@ -141,7 +141,7 @@ BEGIN
         FROM OPENJSON(@definition, '$.features') AS j
         WHERE CAST(j.[key] AS int) = @position;
         SET @type = NULL;
-        SELECT @type = c.type FROM #source_column AS c WHERE c.name = @name;
+        SELECT @type = c.type FROM #sqlkmeans_source_column AS c WHERE c.name = @name;
         SET @position = @position + 1;
 
         IF @type IS NULL
@@ -178,7 +178,7 @@ BEGIN
 
     SET @type = NULL;
     IF @changed_by IS NOT NULL AND @problem IS NULL
-       AND NOT EXISTS (SELECT 1 FROM #source_column AS c WHERE c.name = @changed_by)
+       AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_source_column AS c WHERE c.name = @changed_by)
     BEGIN
         IF @changed_by <> N'SYS_CHANGE_VERSION' COLLATE Latin1_General_100_BIN2
             SET @problems = @problems + N'changed_by: the source has no column ' + @changed_by
@@ -196,7 +196,7 @@ BEGIN
                 + N' ENABLE CHANGE_TRACKING for the table' + @line;
     END;
 
-    SELECT @type = c.type FROM #source_column AS c WHERE c.name = @sample_weight;
+    SELECT @type = c.type FROM #sqlkmeans_source_column AS c WHERE c.name = @sample_weight;
     IF @sample_weight IS NOT NULL AND @problem IS NULL
     BEGIN
         IF @type IS NULL

@@ -1,7 +1,7 @@
 IF OBJECT_ID(N'sqlkmeans.describe_source', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.describe_source AS RETURN 0;');
 GO
--- Fills the caller's table #source_column with the columns of a source, or says in @problem why
+-- Fills the caller's table #sqlkmeans_source_column with the columns of a source, or says in @problem why
 -- it has none. A SELECT is not run: it becomes a view for a moment, which the parser takes only
 -- if it is one single SELECT.
 ALTER PROCEDURE sqlkmeans.describe_source
@@ -28,7 +28,7 @@ BEGIN
     END;
 
     SET @columns = N'
-        INSERT INTO #source_column (position, name, type, max_length, [precision], scale, collation)
+        INSERT INTO #sqlkmeans_source_column (position, name, type, max_length, [precision], scale, collation)
         SELECT c.column_id, c.name, t.name, c.max_length, c.[precision], c.scale, c.collation_name
         FROM {catalog}sys.columns AS c
         INNER JOIN {catalog}sys.types AS t ON t.user_type_id = c.system_type_id
@@ -61,7 +61,7 @@ BEGIN
         RETURN 0;
     END CATCH;
 
-    IF NOT EXISTS (SELECT 1 FROM #source_column AS c)
+    IF NOT EXISTS (SELECT 1 FROM #sqlkmeans_source_column AS c)
         SET @problem = N'source: there is no table or view ' + @relation
             + N', or you may not read it';
 END;
