@@ -29,6 +29,7 @@ def show(
     target_url = url or f"duckdb:///{Path(database).as_posix()}"
     segmentation = demo_segmentation(clusters)
     with open_database(target_url, create=True) as opened:
+        output.say_what_stays(opened)
         with output.progress().step("customers"):
             made = load_customers(opened, customers, clusters, seed)
         result = pipeline.run(segmentation, opened, output.progress())
@@ -39,7 +40,7 @@ def show(
     where = database if url is None else opened.safe_url
     output.say(f"{'Made' if made else 'Used'} {customers:,} customers in {where}.")
     output.say(f"Picture: {picture}")
-    if url is None:
+    if url is None and opened.stays:
         _suggest(output, database, target_url, clusters)
 
 

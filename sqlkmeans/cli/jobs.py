@@ -42,6 +42,7 @@ def each_segmentation(
     results: list[Result] = []
     failures: list[SqlKMeansError] = []
     with selection.open() as database:
+        output.say_what_stays(database)
         wanted = selection.segmentations(database, names)
         if only_one and len(wanted) > 1:
             raise DefinitionError(

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from sqlkmeans.database import Database
 from sqlkmeans.progress import Advance, Progress
 from sqlkmeans.result import RunResult
 
@@ -35,6 +36,14 @@ class Output:
         """Tell people something."""
         if not self.quiet:
             print(text, file=sys.stderr)
+
+    def say_what_stays(self, database: Database) -> None:
+        """Warn of a database whose content goes with the process."""
+        if not database.stays:
+            self.say(
+                "Warning: the database is in memory, and nothing stays when this command ends; "
+                "name a file to keep it, such as duckdb:///shop.duckdb."
+            )
 
     def result(self, value: Mapping[str, Any]) -> None:
         """Print the result for programs."""

@@ -80,8 +80,8 @@ class DuckDBDatabase(Database):
     def __init__(self, path: str, *, create: bool = False, read_only: bool = False) -> None:
         self._path = path
         self.safe_url = f"duckdb:///{path}"
-        in_memory = self._path == ":memory:"
-        self._identity = str(id(self)) if in_memory else str(Path(self._path).resolve())
+        self.stays = self._path != ":memory:"
+        self._identity = str(Path(self._path).resolve()) if self.stays else str(id(self))
         self._native = _connect(self._path, create=create, read_only=read_only)
         self.catalog = DuckDBCatalog(self._native)
         self._staged_rows = 0
@@ -141,8 +141,9 @@ class DuckDBDatabase(Database):
         schema = f"version {version}" if version else "none yet; the first run makes it"
         if 0 < version < newest:
             schema += f"; `sqlkmeans install` brings it to {newest}"
+        where = self._path if self.stays else f"{self._path}, where nothing stays"
         return [
-            Finding("database", True, f"DuckDB {duckdb.__version__}, {self._path}"),
+            Finding("database", self.stays or None, f"DuckDB {duckdb.__version__}, {where}"),
             Finding("schema sqlkmeans", None if version == 0 else version == newest, schema),
         ]
 
@@ -646,7 +647,7 @@ def _connect(path: str, *, create: bool, read_only: bool) -> duckdb.DuckDBPyConn
     try:
         connection = duckdb.connect(path, read_only=read_only and path != ":memory:")
         duckdb_settings.settle(connection)
-        if path == ":memory:":
+        if read_only or path == ":memory:":
             duckdb_settings.spill_apart(connection)
         return connection
     except duckdb.IOException as error:

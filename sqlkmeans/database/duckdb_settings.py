@@ -180,13 +180,16 @@ def settle(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def spill_apart(connection: duckdb.DuckDBPyConnection) -> None:
-    """Give a database in memory a temporary folder of its own, made when it is needed.
+    """Give a connection a temporary folder of its own, made when it is needed.
 
-    By default it is `.tmp` in the working folder, where two such databases, of one process or of
-    two, write over each other's rows.
+    By default it is `.tmp` in the working folder for a database in memory, and beside the file for
+    all processes that read one. Those who share a folder write over each other's rows there, and
+    whoever ends removes the others' files.
     """
     folder = Path(tempfile.gettempdir(), f"sqlkmeans_{uuid4().hex}").as_posix()
-    connection.execute("SET temp_directory = '{}'".format(folder.replace("'", "''")))
+    # Another connection of this process to the same file may have one in use already.
+    with suppress(duckdb.NotImplementedException):
+        connection.execute("SET temp_directory = '{}'".format(folder.replace("'", "''")))
 
 
 def _value(connection: duckdb.DuckDBPyConnection, name: str) -> str:

@@ -634,6 +634,16 @@ def test_version_prints_the_version(command: Command) -> None:
     assert command("--version").out == f"sqlkmeans {__version__}\n"
 
 
+@pytest.mark.parametrize("name", ["run", "assign", "choose-k", "demo"])
+def test_a_database_in_memory_comes_with_a_warning(shop: Path, command: Command, name: str) -> None:
+    url = "duckdb:///:memory:"
+    found = command(name, "--url", url, *(["--customers", 100] if name == "demo" else []))
+    assert found.err.startswith("Warning: the database is in memory, and nothing stays when this")
+    assert "Try next" not in found.err
+    findings = command("doctor", "--url", url, "--json").json["findings"]
+    assert [f["ok"] for f in findings if "where nothing stays" in f["detail"]] == [None]
+
+
 # Secrets
 
 
