@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sqlkmeans.database.interface import Database
@@ -17,7 +18,9 @@ MEMORY = ":memory:"
 _DUCKDB = re.compile(r"duckdb(?:\+\w+)?://[^/?]*(?:/(?P<path>[^?]*))?(?:\?.*)?")
 
 
-def open_database(url: str, *, create: bool = False, read_only: bool = False) -> Database:
+def open_database(
+    url: str, *, create: bool = False, read_only: bool = False, files: Sequence[str] = ()
+) -> Database:
     """Open the database at a SQLAlchemy URL.
 
     Parameters
@@ -27,6 +30,9 @@ def open_database(url: str, *, create: bool = False, read_only: bool = False) ->
         Make an embedded database's file where there is none.
     read_only : bool, default=False
         Open an embedded database for reading only, beside other readers.
+    files : sequence of str, default=()
+        Paths of the .csv and .parquet files that sources will name: an embedded database reaches
+        no others. `run`, `assign` and `choose_k` add those of their segmentation.
 
     Raises
     ------
@@ -41,7 +47,8 @@ def open_database(url: str, *, create: bool = False, read_only: bool = False) ->
     if (embedded := _DUCKDB.fullmatch(url)) is not None:
         from sqlkmeans.database.duckdb import DuckDBDatabase
 
-        return DuckDBDatabase(embedded["path"] or MEMORY, create=create, read_only=read_only)
+        path = embedded["path"] or MEMORY
+        return DuckDBDatabase(path, create=create, read_only=read_only, files=files)
     parsed = _parse(url)
     backend = parsed.get_backend_name()
     if backend == "mssql":
