@@ -202,15 +202,26 @@ class SegmentModel:
         scaling: str,
         missing: str,
     ) -> SegmentModel:
-        """Read what :meth:`to_rows` wrote; names by segment id."""
+        """Read what :meth:`to_rows` wrote; names by segment id.
+
+        Raises
+        ------
+        ValueError
+            If a value is not what it has to be.
+        """
         preparation = preparation_from_rows(model_feature, scaling=scaling, missing=missing)
         points: dict[int, dict[int, float]] = {}
         for row in centroid:
             points.setdefault(row["segment_id"], {})[row["position"]] = row["scaled_value"]
         segment_ids: Sequence[int] = sorted(points)
+        centroids = np.array(
+            [[points[i][p] for p in sorted(points[i])] for i in segment_ids], dtype=np.float64
+        )
+        if not np.isfinite(centroids).all():
+            raise ValueError("a centroid that is not finite")
         return cls(
             preparation,
-            np.array([[points[i][p] for p in sorted(points[i])] for i in segment_ids]),
+            centroids,
             tuple(segment_ids),
             tuple(names.get(i, f"segment {i}") for i in segment_ids),
         )

@@ -222,6 +222,7 @@ def _recorded_run(
     database: Database, segmentation: Segmentation, kind: str, **row: Any
 ) -> Iterator[int]:
     """Lock, check, and a run row that tells how it ended."""
+    database.open_files(segmentation.source)
     _require_schema(database)
     with database.lock(segmentation.name):
         check_segmentation(database, segmentation)

@@ -13,6 +13,7 @@ _TOKEN = re.compile(
       (?P<space>\s+|--[^\n]*)
     | (?P<comment>/\*)
     | (?P<string>[nN]?'(?:[^']|'')*')
+    | (?P<foreign>[eE]'|\$\w*\$)
     | (?P<quoted>"(?:[^"]|"")+"|\[(?:[^\]]|\]\])+\]|`(?:[^`]|``)+`)
     | (?P<word>[^\W\d][\w$\#@]*)
     | (?P<number>\d[\w.]*)
@@ -33,6 +34,21 @@ _REFUSED = frozenset(
     """.split()
 )
 
+
+# Functions of DuckDB that read or write files, run a text as a statement, or take an address in
+# memory. A column may have such a name.
+_REFUSED_FUNCTIONS = frozenset(
+    """
+    arrow_scan arrow_scan_dumb checkpoint disable_logging disable_profiling enable_logging
+    enable_profiling force_checkpoint glob json_execute_serialized_sql pandas_scan
+    python_map_function query query_table read_blob read_duckdb read_text sniff_csv
+    truncate_duckdb_logs write_log
+    """.split()
+)
+#: A file that can stand as a table on DuckDB, and what it then stands after.
+_FILE = re.compile(r"(?i)^(?!.*://).+\.(csv|csv\.gz|parquet)$", re.DOTALL)
+_BEFORE_FILE = frozenset({"from", "join"})
+_FILE_READERS = frozenset({"read_csv", "read_csv_auto", "read_parquet", "parquet_scan"})
 
 # What a SELECT that is part of another one stands after.
 _BEFORE_SELECT = frozenset({"(", "union", "all", "except", "intersect", "distinct"})
@@ -73,7 +89,7 @@ def parse_source(text: str) -> Source:
 def _check_select(tokens: list[tuple[str, str]]) -> None:
     depth = 0
     before = "("
-    for kind, token in tokens:
+    for (kind, token), (_, after) in zip(tokens, [*tokens[1:], ("", "")]):
         if kind == "word" and token.lower() == "select" and before not in _BEFORE_SELECT:
             raise ValueError("a second SELECT given; allowed: one SELECT")
         before = token.lower()
@@ -87,8 +103,38 @@ def _check_select(tokens: list[tuple[str, str]]) -> None:
                 f"{token} given; allowed: one SELECT that only reads "
                 "(quote it if it is the name of a column)"
             )
+        # In quotes as well: those make no other function of it.
+        if after == "(" and token.strip('"').lower() in _REFUSED_FUNCTIONS:
+            raise ValueError(f"{token}() given; allowed: one SELECT that only reads")
     if depth:
         raise ValueError("an opening parenthesis is not closed")
+
+
+def named_files(source: str) -> list[str]:
+    """The paths of the .csv and .parquet files that a source reads.
+
+    A file is the source itself, or stands in a SELECT behind FROM or JOIN, or first in
+    ``read_csv`` or ``read_parquet``.
+    """
+    parsed = parse_source(source)
+    if parsed.name is not None:
+        # DuckDB too takes the parts of a name that is no table's together.
+        found = [".".join(parsed.name)]
+    else:
+        tokens = list(_tokens(str(parsed.query)))
+        words = ["", "", *(token.lower() for _, token in tokens)]
+        found = [
+            _unquoted(token.lstrip("nN"))
+            for (kind, token), reader, before in zip(tokens, words, words[1:])
+            if kind in ("string", "quoted")
+            and (before in _BEFORE_FILE or (before == "(" and reader in _FILE_READERS))
+        ]
+    return [path for path in found if _FILE.match(path)]
+
+
+def _unquoted(token: str) -> str:
+    quote_mark = token[-1]
+    return token[1:-1].replace(quote_mark * 2, quote_mark)
 
 
 def _tokens(text: str) -> Iterator[tuple[str, str]]:
@@ -100,6 +146,8 @@ def _tokens(text: str) -> Iterator[tuple[str, str]]:
         kind = str(match.lastgroup)
         if kind == "unclosed":
             raise ValueError(f"{match.group()} opens a name or a text that is not closed")
+        if kind == "foreign":
+            raise ValueError(f"{match.group()} begins a text; allowed: texts in plain quotes, 'so'")
         if kind == "comment":
             position = _comment_end(text, position)
             continue
@@ -133,8 +181,7 @@ def parse_name(text: str) -> Name:
         if expect_part and kind == "word":
             parts.append(token)
         elif expect_part and kind == "quoted":
-            closing = token[-1]
-            parts.append(token[1:-1].replace(closing * 2, closing))
+            parts.append(_unquoted(token))
         elif expect_part or token != ".":
             raise ValueError(_not_a_name(text))
         expect_part = not expect_part

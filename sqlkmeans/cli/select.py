@@ -10,6 +10,7 @@ from sqlkmeans.database import Database, open_database
 from sqlkmeans.definition import Definition, Segmentation, load_definition
 from sqlkmeans.errors import DefinitionError
 from sqlkmeans.registry import load_segmentation
+from sqlkmeans.sqltext import named_files, parse_source
 
 URL_VARIABLE = "SQLKMEANS_URL"
 PROJECT_FILE = "sqlkmeans.toml"
@@ -34,15 +35,25 @@ class Selection:
     name: str | None
 
     def open(self, *, create: bool = False, read_only: bool = False) -> Database:
-        """Open the database."""
-        return open_database(self.url, create=create, read_only=read_only)
+        """Open the database, and the files that sources of the definition file name."""
+        defined = self.definition.segmentations.values() if self.definition else ()
+        files = [file for segmentation in defined for file in named_files(segmentation.source)]
+        return open_database(self.url, create=create, read_only=read_only, files=files)
 
     def segmentations(self, database: Database, names: list[str] | None) -> list[Segmentation]:
         """The segmentations meant: from the file, else from the database's registry."""
         if self.name is not None and (
             self.definition is None or self.name not in self.definition.segmentations
         ):
-            return [load_segmentation(database, self.name)]
+            loaded = load_segmentation(database, self.name)
+            files, table = named_files(loaded.source), parse_source(loaded.source).name
+            # What a database says of itself opens no file: it may be from somebody else.
+            if files and (table is None or database.describe_table(loaded.source) is None):
+                raise DefinitionError(
+                    f"segmentation {self.name}: its source reads {', '.join(files)}; only a "
+                    "definition file opens files, so give it instead of the name"
+                )
+            return [loaded]
         defined = self.definition.segmentations if self.definition else {}
         wanted = [self.name] if self.name is not None else names or list(defined)
         unknown = [name for name in wanted if name not in defined]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,11 @@ _PLAIN_PATH = re.compile(r"(?:[A-Za-z]:)?[\w .~/\\-]+")
 
 
 def open_database(
-    url: str | os.PathLike[str], *, create: bool = False, read_only: bool = False
+    url: str | os.PathLike[str],
+    *,
+    create: bool = False,
+    read_only: bool = False,
+    files: Sequence[str] = (),
 ) -> Database:
     """Open the database at a SQLAlchemy URL.
 
@@ -40,6 +45,9 @@ def open_database(
         Make an embedded database's file where there is none.
     read_only : bool, default=False
         Open an embedded database for reading only, beside other readers.
+    files : sequence of str, default=()
+        Paths of the .csv and .parquet files that sources will name: an embedded database reaches
+        no others. `run`, `assign` and `choose_k` add those of their segmentation.
 
     Raises
     ------
@@ -54,7 +62,7 @@ def open_database(
     if (path := _embedded(url)) is not None:
         from sqlkmeans.database.duckdb import DuckDBDatabase
 
-        return DuckDBDatabase(path, create=create, read_only=read_only)
+        return DuckDBDatabase(path, create=create, read_only=read_only, files=files)
     url = os.fspath(url)
     parsed = _parse(url)
     backend = parsed.get_backend_name()

@@ -11,6 +11,7 @@ from datetime import datetime, timezone
 from importlib import resources
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import duckdb
 import numpy as np
@@ -19,7 +20,7 @@ import pyarrow as pa
 
 from sqlkmeans._version import __version__
 from sqlkmeans.background import one_thread
-from sqlkmeans.database import duckdb_changes, duckdb_settings, tables
+from sqlkmeans.database import duckdb_changes, duckdb_files, duckdb_settings, tables
 from sqlkmeans.database.duckdb_labels import UNCHANGED, KeyColumn, LabelTables, staging_name
 from sqlkmeans.database.duckdb_statements import DuckDBCatalog, insert, transaction, update
 from sqlkmeans.database.duckdb_workspace import DuckDBWorkspace
@@ -47,6 +48,12 @@ BATCH_ROWS = duckdb_settings.GROUP_ROWS
 #: Rows that are read at a time. The buffers of twice as many are so large that the system takes
 #: them back after each batch, and clears them for the next.
 READ_ROWS = 61_440
+
+#: What a source may read beside the database.
+FILES_ALLOWED = (
+    "allowed: a .csv or .parquet file whose path stands as a table in the source of the definition "
+    "file that is given (docs/connect.md)"
+)
 
 _NUMBERS = {
     "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER",
@@ -77,20 +84,53 @@ class DuckDBDatabase(Database):
 
     installs_itself = True
 
-    def __init__(self, path: str, *, create: bool = False, read_only: bool = False) -> None:
-        self._path = path
+    def __init__(
+        self, path: str, *, create: bool = False, read_only: bool = False, files: Sequence[str] = ()
+    ) -> None:
+        self._path, self._read_only = path, read_only
         self.safe_url = f"duckdb:///{path}"
         self.stays = self._path != ":memory:"
-        self._identity = str(Path(self._path).resolve()) if self.stays else str(id(self))
-        self._native = _connect(self._path, create=create, read_only=read_only)
-        self.catalog = DuckDBCatalog(self._native)
+        self._identity = str(Path(self._path).resolve()) if self.stays else uuid4().hex
+        apart = read_only or not self.stays
+        self._spill = duckdb_files.SpillFolder.of(self._identity) if apart else None
         self._staged_rows = 0
         self._staged_labels: pa.Table | None = None
         self._load: _Load | None = None
+        try:
+            self._connect(files, create=create)
+        except BaseException:
+            self._remove_spilled()
+            raise
+
+    def _connect(self, files: Sequence[str], *, create: bool) -> None:
+        self._files = tuple(files)
+        self._native = _connect(
+            self._path, create=create, read_only=self._read_only, spill=self._spill, files=files
+        )
+        self.catalog = DuckDBCatalog(self._native)
         self._limits = duckdb_settings.Limits(self._native)
 
     def close(self) -> None:
         self._native.close()
+        self._remove_spilled()
+
+    def _remove_spilled(self) -> None:
+        if self._spill is not None:
+            self._spill.remove()
+            self._spill = None
+
+    def open_files(self, source: str) -> None:
+        wanted = [file for file in duckdb_files.files_of([source]) if file not in self._files]
+        if not wanted:
+            return
+        if not self.stays and self._native.execute("SELECT 1 FROM duckdb_tables()").fetchone():
+            raise DatabaseError(
+                f"{', '.join(wanted)}: which files may be read is settled when a database in "
+                f"memory is opened: open_database(url, files={wanted})"
+            )
+        # What is shut can only be shut otherwise by opening it anew.
+        self._native.close()
+        self._connect([*self._files, *wanted], create=False)
 
     # The schema
 
@@ -168,6 +208,8 @@ class DuckDBDatabase(Database):
             rows = self._native.execute(f"DESCRIBE SELECT * FROM {_relation(source)}").fetchall()
         except (duckdb.CatalogException, duckdb.BinderException) as error:
             raise DataError(f"source {source}: {_first_line(error)}") from None
+        except duckdb.PermissionException as error:
+            raise DataError(f"source {source}: {_first_line(error)}; {FILES_ALLOWED}") from None
         except duckdb.Error as error:
             raise DataError(
                 f"source {source}: DuckDB cannot run it: {_first_line(error)}"
@@ -641,14 +683,22 @@ def later_than(last: datetime | None) -> datetime:
     return last + timedelta(microseconds=1)
 
 
-def _connect(path: str, *, create: bool, read_only: bool) -> duckdb.DuckDBPyConnection:
+def _connect(
+    path: str,
+    *,
+    create: bool,
+    read_only: bool,
+    spill: duckdb_files.SpillFolder | None,
+    files: Sequence[str],
+) -> duckdb.DuckDBPyConnection:
     if path != ":memory:" and not create and not Path(path).exists():
         raise DatabaseError(f"{path}: there is no such database file")
     try:
         connection = duckdb.connect(path, read_only=read_only and path != ":memory:")
         duckdb_settings.settle(connection)
-        if read_only or path == ":memory:":
-            duckdb_settings.spill_apart(connection)
+        if spill is not None:
+            spill.use(connection)
+        duckdb_files.shut(connection, files)
         return connection
     except duckdb.IOException as error:
         if "lock" in str(error).lower() or "being used by another process" in str(error):

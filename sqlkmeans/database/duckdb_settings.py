@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
-from uuid import uuid4
 
 import duckdb
 
@@ -177,19 +174,6 @@ def settle(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("SET enable_progress_bar = false")
     # A table that is not there is not to be looked for among the variables of Python.
     connection.execute("SET python_enable_replacements = false")
-
-
-def spill_apart(connection: duckdb.DuckDBPyConnection) -> None:
-    """Give a connection a temporary folder of its own, made when it is needed.
-
-    By default it is `.tmp` in the working folder for a database in memory, and beside the file for
-    all processes that read one. Those who share a folder write over each other's rows there, and
-    whoever ends removes the others' files.
-    """
-    folder = Path(tempfile.gettempdir(), f"sqlkmeans_{uuid4().hex}").as_posix()
-    # Another connection of this process to the same file may have one in use already.
-    with suppress(duckdb.NotImplementedException):
-        connection.execute("SET temp_directory = '{}'".format(folder.replace("'", "''")))
 
 
 def _value(connection: duckdb.DuckDBPyConnection, name: str) -> str:

@@ -302,6 +302,15 @@ class Database(ABC):
 
     # A source
 
+    def open_files(self, source: str) -> None:  # noqa: B027
+        """Let the files be read that the source of the user's own definition names.
+
+        Raises
+        ------
+        DatabaseError
+            If they cannot be opened any more.
+        """
+
     @abstractmethod
     def describe(self, source: str) -> list[Column]:
         """The columns of a table, view or SELECT.
