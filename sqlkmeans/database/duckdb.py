@@ -40,7 +40,7 @@ from sqlkmeans.database.interface import (
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DatabaseError, DataError, LockedError
 from sqlkmeans.memory import release_unused
-from sqlkmeans.sqltext import Name, parse_name, parse_source, quote, quote_name
+from sqlkmeans.sqltext import Name, named_files, parse_name, parse_source, quote, quote_name
 
 #: A batch of just so many rows becomes a row group, whichever thread writes it: neighbouring keys
 #: stay together.
@@ -77,6 +77,7 @@ class _Load:
 
     written: Future[int]
     now: datetime
+    key: list[KeyColumn]
 
 
 class DuckDBDatabase(Database):
@@ -209,6 +210,9 @@ class DuckDBDatabase(Database):
         except (duckdb.CatalogException, duckdb.BinderException) as error:
             raise DataError(f"source {source}: {_first_line(error)}") from None
         except duckdb.PermissionException as error:
+            missing = [file for file in named_files(source) if not Path(file).exists()]
+            if missing:
+                raise DataError([f"source: there is no file {file}" for file in missing]) from None
             raise DataError(f"source {source}: {_first_line(error)}; {FILES_ALLOWED}") from None
         except duckdb.Error as error:
             raise DataError(
@@ -455,6 +459,7 @@ class DuckDBDatabase(Database):
         now = self._publication_time(segmentation.name)
         with self._native.cursor() as native, one_thread() as thread:
             duckdb_settings.settle(native)
+            key = self._key_columns(segmentation)
             labels = self._labels(segmentation, native)
             self._lend_staged(labels, run_id)
             row_bytes = -(-self._staged_labels.nbytes // max(1, self._staged_rows))
@@ -471,7 +476,7 @@ class DuckDBDatabase(Database):
                 return rows
 
             written = thread.submit(write)
-            self._load = _Load(written, now)
+            self._load = _Load(written, now, key)
             try:
                 yield
             finally:
@@ -662,6 +667,9 @@ class DuckDBDatabase(Database):
         )  # fmt: skip
 
     def _key_columns(self, segmentation: Segmentation) -> list[KeyColumn]:
+        # While labels are written DuckDB has too little memory to look into a file of text.
+        if self._load is not None:
+            return self._load.key
         # What is published says it as well, and is there when the source is not any more.
         columns = self.describe_table(segmentation.target) or self.describe(segmentation.source)
         types = {column.name: column.type for column in columns}
@@ -692,7 +700,9 @@ def _connect(
     files: Sequence[str],
 ) -> duckdb.DuckDBPyConnection:
     if path != ":memory:" and not create and not Path(path).exists():
-        raise DatabaseError(f"{path}: there is no such database file")
+        raise DatabaseError(
+            f"{path}: there is no such database file; `sqlkmeans install` makes one"
+        )
     try:
         connection = duckdb.connect(path, read_only=read_only and path != ":memory:")
         duckdb_settings.settle(connection)

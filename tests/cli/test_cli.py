@@ -493,7 +493,9 @@ def test_exit_4_for_a_database_that_is_not_there(shop: Path, command: Command) -
     for arguments in (["run"], ["runs"], ["doctor"], ["assign"], ["rollback"], ["uninstall"]):
         found = command(*arguments, "--url", "duckdb:///none.duckdb", "--json")
         assert found.code == 4
-        assert found.problems == ["none.duckdb: there is no such database file"]
+        assert found.problems == [
+            "none.duckdb: there is no such database file; `sqlkmeans install` makes one"
+        ]
     assert not (shop / "none.duckdb").exists()
 
 
