@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 
 import duckdb
+import numpy as np
+import pandas as pd
 import pytest
 
 from sqlkmeans import pipeline
@@ -13,6 +16,7 @@ from sqlkmeans.cli.app import run_command
 from sqlkmeans.database import open_database
 from sqlkmeans.definition import load_definition
 from sqlkmeans.errors import DataError
+from sqlkmeans.registry import load_model
 
 DEFINITION = """
 [database]
@@ -126,3 +130,40 @@ def test_a_source_without_files_is_left_as_it_is_written(folder: Path) -> None:
     for source in ("dbo.customer", " SELECT 'a.csv' AS x FROM t ", "dbo.[csv]"):
         loaded = load_definition(define(folder, source))
         assert loaded.segmentations["customers"].source == source
+
+
+@pytest.mark.parametrize("kind", ["category", "number"])
+def test_a_model_gives_the_frame_that_it_was_trained_from_its_published_labels(
+    folder: Path, kind: str
+) -> None:
+    rng = np.random.default_rng(0)
+    rows = 400
+    frame = pd.DataFrame(
+        {
+            "customer_id": np.arange(rows),
+            "income": rng.normal(50_000, 9_000, rows).round(2),
+            "city": rng.choice(["Oslo", "Bergen", "Rome"], rows),
+            "newsletter": rng.choice(["yes", "no"], rows),
+            "joined": pd.Timestamp("2020-01-01") + pd.to_timedelta(rng.integers(0, 900, rows), "D"),
+        }
+    )
+    frame.to_csv(folder / "customers.csv", index=False)
+    features = (
+        f'["income", {{ column = "city", type = "category" }}, {{ column = "newsletter", '
+        f'type = "{kind}" }}, {{ column = "joined", type = "date" }}]'
+    )
+    path = define(folder, "customers.csv")
+    text = path.read_text(encoding="utf-8").splitlines()
+    text = [f"features = {features}" if line.startswith("features") else line for line in text]
+    path.write_text("\n".join(text).replace("k = 2", "k = 6"), encoding="utf-8")
+    segmentation = load_definition(path).segmentations["customers"]
+    with open_database(folder / "shop.duckdb") as database:
+        pipeline.run(segmentation, database)
+        model = load_model(database, "customers")
+    assert model is not None
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        from_memory = model.predict(frame)
+        from_file = model.predict(pd.read_csv(folder / "customers.csv"))
+    published = [segment for _, segment in labels(folder)]
+    assert from_memory.tolist() == from_file.tolist() == published
