@@ -12,6 +12,7 @@ import typer
 
 from sqlkmeans._version import __version__
 from sqlkmeans.errors import SqlKMeansError
+from sqlkmeans.words import visible, visible_lines, without_passwords
 
 app = typer.Typer(
     name="sqlkmeans",
@@ -114,7 +115,7 @@ def install(
     from sqlkmeans.cli.select import select
 
     output = Output(as_json, quiet, verbose)
-    with select(definition, url).open(create=True) as database:
+    with select(definition, url, output).open(create=True) as database:
         before, now = database.schema_version(), database.install()
         if as_json:
             output.result({"database": database.safe_url, "version_before": before, "version": now})
@@ -419,9 +420,12 @@ def run_command(arguments: list[str]) -> int:
         return 0
     except Exception as error:
         if verbose:
+            import textwrap
             import traceback
 
-            traceback.print_exc()
+            # Indented, so that no line of a message is taken for one of ours.
+            told = textwrap.indent(without_passwords(traceback.format_exc()), "  ")
+            typer.echo(visible_lines(told), err=True)
         if isinstance(error, SqlKMeansError):
             return _fail(error.problems, error.exit_code, as_json)
         # Typer brings its own copy of Click, or Click's, by version: both kinds of usage error
@@ -434,11 +438,12 @@ def run_command(arguments: list[str]) -> int:
 
 
 def _fail(problems: list[str], code: int, as_json: bool) -> int:
+    problems = [without_passwords(problem) for problem in problems]
     if as_json:
-        import json
+        from sqlkmeans.cli.output import print_json
 
-        typer.echo(json.dumps({"error": {"code": code, "problems": problems}}, indent=2))
+        print_json({"error": {"code": code, "problems": problems}})
     else:
         for problem in problems:
-            typer.echo(f"Error: {problem}", err=True)
+            typer.echo(f"Error: {visible(problem)}", err=True)
     return code

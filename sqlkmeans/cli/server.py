@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ def export(
     """Print or write the scoring function of a segmentation, from any database."""
     from sqlkmeans.tsql.scoring import scoring_script
 
-    selection = select(name, url)
+    selection = select(name, url, output)
     with selection.open(read_only=True) as database:
         segmentation = one_name(selection, database)
         load_segmentation(database, segmentation)
@@ -38,7 +37,7 @@ def deploy(output: Output, url: str | None, *, library: bool, to_file: str | Non
         _hand_over(output, deploy_script(), to_file)
         return
     is_file = url is not None and "://" not in url
-    with select(url if is_file else None, None if is_file else url).open() as database:
+    with select(url if is_file else None, None if is_file else url, output).open() as database:
         before, now = database.schema_version(), database.install()
         if library:
             database.run_script(external_library_script())
@@ -56,7 +55,7 @@ def schedule(
     output: Output, name: str | None, url: str | None, options: dict[str, Any], *, drop: bool
 ) -> None:
     """Make, change or drop the Agent job of a segmentation."""
-    selection = select(name, url)
+    selection = select(name, url, output)
     with selection.open() as database:
         segmentation = one_name(selection, database)
         if drop:
@@ -83,4 +82,4 @@ def _hand_over(output: Output, script: str, to_file: str | None, **about: str) -
     elif output.as_json:
         output.result({**about, "sql": script})
     else:
-        sys.stdout.write(script)
+        output.script(script)
