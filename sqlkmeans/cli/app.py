@@ -37,6 +37,7 @@ NameArgument = Annotated[
     ),
 ]
 ToFile = Annotated[Optional[str], typer.Option("--to-file", help="Write the script to this file.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace a file that is there.")]
 Names = Annotated[
     Optional[list[str]],
     typer.Option("--segmentation", "-s", help="One segmentation of the file; can be repeated."),
@@ -278,13 +279,16 @@ def export_sql(
     least: Annotated[
         bool, typer.Option("--least", help="Use LEAST: SQL Server 2022 or newer, and Azure.")
     ] = False,
-    to_file: ToFile = None, as_json: Json = False, quiet: Quiet = False, verbose: Verbose = False,
+    to_file: ToFile = None, force: Force = False, as_json: Json = False, quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:  # fmt: skip
     """Print the T-SQL function that scores a row with the stored model."""
     from sqlkmeans.cli import server
     from sqlkmeans.cli.output import Output
 
-    server.export(Output(as_json, quiet, verbose), name, url, least=least, to_file=to_file)
+    server.export(
+        Output(as_json, quiet, verbose), name, url, least=least, to_file=to_file, force=force
+    )
 
 
 @app.command()
@@ -298,15 +302,17 @@ def deploy(
         bool,
         typer.Option("--library", help="Send this package too, for Python inside the server."),
     ] = False,
-    to_file: ToFile = None, as_json: Json = False, quiet: Quiet = False, verbose: Verbose = False,
+    to_file: ToFile = None, force: Force = False, as_json: Json = False, quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:  # fmt: skip
     """Install or upgrade everything in SQL Server, or write the script that does."""
     from sqlkmeans.cli import server
     from sqlkmeans.cli.output import Output
 
     server.deploy(
-        Output(as_json, quiet, verbose), database or url, library=library, to_file=to_file
-    )
+        Output(as_json, quiet, verbose), database or url, library=library, to_file=to_file,
+        force=force,
+    )  # fmt: skip
 
 
 @app.command()
