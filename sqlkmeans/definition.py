@@ -27,6 +27,7 @@ from sqlkmeans.embedded import beside
 from sqlkmeans.errors import DefinitionError
 from sqlkmeans.memory import check_memory_limit
 from sqlkmeans.sqltext import parse_name, parse_source, with_files_beside
+from sqlkmeans.words import without_passwords
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -503,7 +504,7 @@ def _problem(detail: ErrorDetails, path: str) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = json.dumps(value, default=str, ensure_ascii=False)
+    text = without_passwords(json.dumps(value, default=str, ensure_ascii=False))
     return f"{text[:60]}… given" if len(text) > 60 else f"{text} given"
 
 

@@ -12,6 +12,7 @@ import typer
 
 from sqlkmeans._version import __version__
 from sqlkmeans.errors import SqlKMeansError
+from sqlkmeans.words import visible, visible_lines, without_passwords
 
 app = typer.Typer(
     name="sqlkmeans",
@@ -36,6 +37,7 @@ NameArgument = Annotated[
     ),
 ]
 ToFile = Annotated[Optional[str], typer.Option("--to-file", help="Write the script to this file.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace a file that is there.")]
 Names = Annotated[
     Optional[list[str]],
     typer.Option("--segmentation", "-s", help="One segmentation of the file; can be repeated."),
@@ -114,7 +116,7 @@ def install(
     from sqlkmeans.cli.select import select
 
     output = Output(as_json, quiet, verbose)
-    with select(definition, url).open(create=True) as database:
+    with select(definition, url, output).open(create=True) as database:
         before, now = database.schema_version(), database.install()
         if as_json:
             output.result({"database": database.safe_url, "version_before": before, "version": now})
@@ -277,13 +279,16 @@ def export_sql(
     least: Annotated[
         bool, typer.Option("--least", help="Use LEAST: SQL Server 2022 or newer, and Azure.")
     ] = False,
-    to_file: ToFile = None, as_json: Json = False, quiet: Quiet = False, verbose: Verbose = False,
+    to_file: ToFile = None, force: Force = False, as_json: Json = False, quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:  # fmt: skip
     """Print the T-SQL function that scores a row with the stored model."""
     from sqlkmeans.cli import server
     from sqlkmeans.cli.output import Output
 
-    server.export(Output(as_json, quiet, verbose), name, url, least=least, to_file=to_file)
+    server.export(
+        Output(as_json, quiet, verbose), name, url, least=least, to_file=to_file, force=force
+    )
 
 
 @app.command()
@@ -297,15 +302,17 @@ def deploy(
         bool,
         typer.Option("--library", help="Send this package too, for Python inside the server."),
     ] = False,
-    to_file: ToFile = None, as_json: Json = False, quiet: Quiet = False, verbose: Verbose = False,
+    to_file: ToFile = None, force: Force = False, as_json: Json = False, quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:  # fmt: skip
     """Install or upgrade everything in SQL Server, or write the script that does."""
     from sqlkmeans.cli import server
     from sqlkmeans.cli.output import Output
 
     server.deploy(
-        Output(as_json, quiet, verbose), database or url, library=library, to_file=to_file
-    )
+        Output(as_json, quiet, verbose), database or url, library=library, to_file=to_file,
+        force=force,
+    )  # fmt: skip
 
 
 @app.command()
@@ -419,9 +426,12 @@ def run_command(arguments: list[str]) -> int:
         return 0
     except Exception as error:
         if verbose:
+            import textwrap
             import traceback
 
-            traceback.print_exc()
+            # Indented, so that no line of a message is taken for one of ours.
+            told = textwrap.indent(without_passwords(traceback.format_exc()), "  ")
+            typer.echo(visible_lines(told), err=True)
         if isinstance(error, SqlKMeansError):
             return _fail(error.problems, error.exit_code, as_json)
         # Typer brings its own copy of Click, or Click's, by version: both kinds of usage error
@@ -434,11 +444,12 @@ def run_command(arguments: list[str]) -> int:
 
 
 def _fail(problems: list[str], code: int, as_json: bool) -> int:
+    problems = [without_passwords(problem) for problem in problems]
     if as_json:
-        import json
+        from sqlkmeans.cli.output import print_json
 
-        typer.echo(json.dumps({"error": {"code": code, "problems": problems}}, indent=2))
+        print_json({"error": {"code": code, "problems": problems}})
     else:
         for problem in problems:
-            typer.echo(f"Error: {problem}", err=True)
+            typer.echo(f"Error: {visible(problem)}", err=True)
     return code

@@ -51,7 +51,7 @@ def show(output: Output, result: ChoiceResult) -> None:
         [[*(_shown(name, row) for name in _COLUMNS), _mark(row)] for row in result.scores],
         title=f"{result.segmentation}: {result.rows:,} customers",
     )
-    print(f"{result.reason}.")
+    output.line(f"{result.reason}.")
     if output.verbose:
         output.say(", ".join(f"{step} {s:.3f} s" for step, s in result.seconds.items() if s))
 

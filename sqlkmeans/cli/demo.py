@@ -9,6 +9,7 @@ from sqlkmeans.cli.output import Output
 from sqlkmeans.database import Database, open_database
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.demo import definition_text, demo_segmentation, load_customers
+from sqlkmeans.files import write_file
 from sqlkmeans.report.plots import SAMPLE_ROWS, scatter
 from sqlkmeans.result import RunResult
 
@@ -55,7 +56,7 @@ def _draw(database: Database, segmentation: Segmentation, result: RunResult, plo
 def _suggest(output: Output, database: str, url: str, clusters: int) -> None:
     text = definition_text(url, clusters)
     if not DEFINITION_FILE.exists():
-        DEFINITION_FILE.write_text(text, encoding="utf-8")
+        write_file(DEFINITION_FILE, text)
     output.say()
     output.say("Query it, in Python (pip has installed duckdb):")
     output.say(f"    import duckdb; duckdb.connect({database!r}).sql(")

@@ -38,7 +38,7 @@ def each_segmentation(
     ``only_one`` names an option that allows no more than one.
     """
     output = Output(as_json, quiet, verbose)
-    selection = select(definition, url)
+    selection = select(definition, url, output)
     results: list[Result] = []
     failures: list[SqlKMeansError] = []
     with selection.open() as database:
@@ -98,7 +98,7 @@ def one_name(selection: Selection, database: Database) -> str:
 
 def show_runs(output: Output, name: str | None, url: str | None, limit: int) -> None:
     """Print the run log."""
-    selection = select(name, url)
+    selection = select(name, url, output)
     with selection.open(read_only=True) as database:
         wanted = selection.name
         rows = database.catalog.runs(wanted, limit) if database.schema_version() else []
@@ -122,7 +122,7 @@ def show_runs(output: Output, name: str | None, url: str | None, limit: int) -> 
 
 def roll_back(output: Output, name: str | None, url: str | None, to: int | None) -> None:
     """Bring back an earlier run and print it."""
-    selection = select(name, url)
+    selection = select(name, url, output)
     with selection.open() as database:
         result = pipeline.rollback(one_name(selection, database), database, to, output.progress())
     output.run(result)
@@ -133,7 +133,7 @@ def give_name(
     description: str | None,
 ) -> None:  # fmt: skip
     """Rename a segment."""
-    selection = select(name, url)
+    selection = select(name, url, output)
     with selection.open() as database:
         segmentation = one_name(selection, database)
         pipeline.rename(segmentation, database, segment_id, new_name, description)
@@ -147,14 +147,14 @@ def explain_customer(output: Output, name: str, url: str | None, key: list[str])
     """Print why a customer is in a segment."""
     from sqlkmeans.explanation import explain
 
-    selection = select(name, url)
+    selection = select(name, url, output)
     with selection.open(read_only=True) as database:
         found = explain(one_name(selection, database), database, key)
     if output.as_json:
         output.result(found.to_json())
         return
     for line in found.lines():
-        print(line)
+        output.line(line)
 
 
 def report(
@@ -164,7 +164,7 @@ def report(
     """Write a segmentation's page and say where it is."""
     from sqlkmeans.report.page import write_report
 
-    selection = select(name, url)
+    selection = select(name, url, output)
     with selection.open(read_only=True) as database:
         with output.progress().step("report"):
             written = write_report(
@@ -192,7 +192,7 @@ def examine(output: Output, definition: str | None, url: str | None) -> None:
     from sqlkmeans.database.checks import check_segmentation
     from sqlkmeans.engines import storage
 
-    selection = select(definition, url)
+    selection = select(definition, url, output)
     with selection.open(read_only=True) as database:
         found = [(f.check, f.ok, f.detail) for f in database.doctor()]
         found.append(("fit", None, kernel.describe()))
@@ -219,13 +219,13 @@ def examine(output: Output, definition: str | None, url: str | None) -> None:
 
 def remove(output: Output, definition: str | None, url: str | None, yes: bool) -> None:
     """Drop schema sqlkmeans, or print how."""
-    with select(definition, url).open() as database:
+    with select(definition, url, output).open() as database:
         statements = database.uninstall(execute=yes)
     if output.as_json:
         output.result({"executed": yes, "statements": statements})
         return
     for statement in statements:
-        print(f"{statement};")
+        output.line(f"{statement};")
     if not statements:
         output.say("Schema sqlkmeans is not in this database.")
     elif yes:

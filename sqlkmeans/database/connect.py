@@ -22,6 +22,7 @@ def open_database(
     create: bool = False,
     read_only: bool = False,
     files: Sequence[str] = (),
+    from_file: bool = False,
 ) -> Database:
     """Open the database at a SQLAlchemy URL.
 
@@ -36,6 +37,10 @@ def open_database(
     files : sequence of str, default=()
         Paths of the .csv and .parquet files that sources will name: an embedded database reaches
         no others. `run`, `assign` and `choose_k` add those of their segmentation.
+    from_file : bool, default=False
+        Whether the URL stands in a file that may be from others: then it loads registered drivers
+        only, and gets a password from outside only for an encrypted connection to a server whose
+        certificate is checked.
 
     Raises
     ------
@@ -57,7 +62,7 @@ def open_database(
     if backend == "mssql":
         from sqlkmeans.database.sqlserver import SQLServerDatabase
 
-        return SQLServerDatabase(parsed)
+        return SQLServerDatabase(parsed, from_file=from_file)
     raise DefinitionError(f"the URL's dialect {backend!r} given; allowed: {FORMS}")
 
 

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from sqlkmeans.errors import DefinitionError
+from sqlkmeans.files import write_file
 from sqlkmeans.result import SegmentResult
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 #: Okabe and Ito's colours (2008), which people with any colour vision tell apart.
 COLOURS = (
@@ -70,5 +77,21 @@ def scatter(
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside right upper", title="segment", frameon=False, alignment="left")
-    figure.savefig(path)
-    return Path(path)
+    return save_figure(figure, path)
+
+
+def save_figure(figure: Figure, path: str | Path) -> Path:
+    """Write a figure as what the path's ending says, PNG without one.
+
+    Raises
+    ------
+    DefinitionError
+        If there is no such kind of picture, or it cannot be written.
+    """
+    kind = Path(path).suffix.lstrip(".").lower() or "png"
+    allowed = figure.canvas.get_supported_filetypes()
+    if kind not in allowed:
+        raise DefinitionError(f"{path}: allowed: a picture, {', '.join(sorted(allowed))}")
+    picture = BytesIO()
+    figure.savefig(picture, format=kind)
+    return write_file(path, picture.getvalue())

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from attacks import command, each
 
 from sqlkmeans.database import duckdb_files, open_database
 
@@ -79,3 +80,72 @@ def test_a_database_in_memory_leaves_no_folder(temporary: Path) -> None:
     with open_database("duckdb:///:memory:"):
         assert len(list(temporary.iterdir())) == 1
     assert list(temporary.iterdir()) == []
+
+
+COMMANDS = {
+    "report": ["report", "shop.toml", "--output", "out"],
+    "export-sql": ["export-sql", "shop.toml", "--force", "--to-file", "out"],
+    "deploy": ["deploy", "--force", "--to-file", "out"],
+    "choose-k": ["choose-k", "shop.toml", "--k-max", "3", "--quiet", "--plot", "out"],
+}
+
+
+@POSIX
+@each(COMMANDS)
+def test_a_planted_link_is_not_followed(
+    attack: str, shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("precious").write_text("precious")
+    Path("out").symlink_to("precious")
+    assert command(*COMMANDS[attack]) == 2
+    assert "out: is a link" in capsys.readouterr().err
+    assert Path("precious").read_text() == "precious"
+    Path("out").unlink()
+    Path("out").symlink_to("nowhere")
+    assert command(*COMMANDS[attack]) == 2
+    assert not Path("nowhere").exists()
+
+
+@POSIX
+@each(COMMANDS)
+def test_a_name_that_could_be_guessed_is_not_written_through(attack: str, shop: Path) -> None:
+    Path("precious").write_text("precious")
+    for guess in (f".out.{os.getpid()}", ".out.tmp", "out.tmp", "out~"):
+        Path(guess).symlink_to("precious")
+    assert command(*COMMANDS[attack]) == 0
+    assert Path("precious").read_text() == "precious"
+    assert Path("out").stat().st_size > 100
+    assert not list(Path().glob(".????????????????.tmp"))
+
+
+@each(COMMANDS)
+def test_a_folder_and_what_cannot_be_are_refused_in_words(
+    attack: str, shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    *rest, _ = COMMANDS[attack]
+    Path("folder").mkdir()
+    for place in ("folder", ".", "no/such/place", "a\0b"):
+        assert command(*rest, place) == 2
+        said = capsys.readouterr().err
+        assert said.startswith("Error: ")
+        assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("name", ["export-sql", "deploy"])
+def test_a_script_replaces_a_file_only_if_told(
+    name: str, shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("out").write_text("precious")
+    told = COMMANDS[name]
+    assert command(*(word for word in told if word != "--force")) == 2
+    assert "add --force to replace it" in capsys.readouterr().err
+    assert Path("out").read_text() == "precious"
+    assert command(*told) == 0
+    assert "CREATE" in Path("out").read_text(encoding="utf-8")
+
+
+def test_a_picture_of_no_known_kind_is_refused(
+    shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command("choose-k", "shop.toml", "--k-max", "3", "--quiet", "--plot", "out.evil") == 2
+    assert "allowed: a picture" in capsys.readouterr().err
