@@ -181,13 +181,14 @@ def choose_k(
     as_json: Json = False, quiet: Quiet = False, verbose: Verbose = False,
 ) -> None:  # fmt: skip
     """Compare numbers of segments and recommend one; nothing is published."""
+    from sqlkmeans import pipeline
     from sqlkmeans.cli import choose_k as choosing
     from sqlkmeans.cli.jobs import each_segmentation
 
     changes = _given(k_min=k_min, k_max=k_max, memory_limit=memory_limit)
     each_segmentation(
-        choosing.job(plot), choosing.show, definition, segmentation, url, changes, as_json, quiet,
-        verbose, only_one="--plot" if plot else None,
+        pipeline.choose_k, choosing.show_and_draw(plot), definition, segmentation, url, changes,
+        as_json, quiet, verbose, only_one="--plot" if plot else None,
     )  # fmt: skip
 
 

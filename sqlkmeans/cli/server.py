@@ -8,7 +8,7 @@ from sqlkmeans.cli.jobs import one_name
 from sqlkmeans.cli.output import Output
 from sqlkmeans.cli.select import select
 from sqlkmeans.errors import DataError
-from sqlkmeans.files import write_file
+from sqlkmeans.files import check_place, write_file
 from sqlkmeans.registry import load_model, load_segmentation
 
 
@@ -19,6 +19,8 @@ def export(
     """Print or write the scoring function of a segmentation, from any database."""
     from sqlkmeans.tsql.scoring import scoring_script
 
+    if to_file is not None:
+        check_place(to_file, replace=force)
     selection = select(name, url, output)
     with selection.open(read_only=True) as database:
         segmentation = one_name(selection, database)

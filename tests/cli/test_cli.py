@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import json
 import re
@@ -642,7 +643,7 @@ def test_version_prints_the_version(command: Command) -> None:
 def test_a_database_in_memory_comes_with_a_warning(shop: Path, command: Command, name: str) -> None:
     url = "duckdb:///:memory:"
     found = command(name, "--url", url, *(["--customers", 100] if name == "demo" else []))
-    assert found.err.startswith("Warning: the database is in memory, and nothing stays when this")
+    assert "Warning: the database is in memory, and nothing stays when this" in found.err
     assert "Try next" not in found.err
     findings = command("doctor", "--url", url, "--json").json["findings"]
     assert [f["ok"] for f in findings if "where nothing stays" in f["detail"]] == [None]
@@ -926,6 +927,55 @@ def test_choose_k_shows_every_score_marks_one_k_and_gives_the_reason(
 def test_choose_k_draws_its_scores(shop: Path, command: Command) -> None:
     assert command("choose-k", "--k-max", 4, "--plot", "scores.png").code == 0
     assert (shop / "scores.png").read_bytes().startswith(b"\x89PNG")
+
+
+NOWHERE = {
+    "no/such/x.png": "there is no folder no/such",
+    "folder.png": "is a folder",
+    "x.xyz": "allowed: a picture, ",
+}
+
+
+@pytest.mark.parametrize("place", NOWHERE)
+@pytest.mark.parametrize(
+    "arguments",
+    [["choose-k", "--plot"], ["demo", "--plot"], ["report", "--output"],
+     ["export-sql", "--to-file"]],
+)  # fmt: skip
+def test_a_file_that_cannot_be_written_is_refused_before_the_work_begins(
+    arguments: list[str], place: str, shop: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if place == "x.xyz" and arguments[-1] != "--plot":
+        return
+    (shop / "folder.png").mkdir()
+
+    def work(*_: object, **__: object) -> None:
+        raise AssertionError("began")
+
+    monkeypatch.setattr(database_module.DuckDBDatabase, "count", work)
+    monkeypatch.setattr(database_module.DuckDBDatabase, "schema_version", work)
+    if arguments[0] == "report":
+        # One segmentation has to be known before its page is named.
+        monkeypatch.undo()
+        monkeypatch.chdir(shop)
+        monkeypatch.setattr("sqlkmeans.report.page.read_facts", work)
+    found = command(*arguments, place)
+    assert (found.code, found.out) == (2, "")
+    assert NOWHERE[place] in found.err
+
+
+@pytest.mark.parametrize("arguments", [["choose-k", "--k-max", "3"], ["demo", "--customers", 100]])
+def test_a_disk_that_fills_up_later_takes_no_result_away(
+    arguments: list[object], shop: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    found = command(*arguments, "--plot", "x.png", "--json")
+    assert found.code == 2
+    assert found.json["segmentation"] == "customers"
+    assert found.err == "Error: x.png: cannot be written: No space left on device\n"
 
 
 def test_choose_k_says_that_noise_has_no_structure(shop: Path, command: Command) -> None:
