@@ -189,7 +189,6 @@ def report(
 def examine(output: Output, definition: str | None, url: str | None) -> None:
     """Print what doctor finds; exit 1 where something has to be done."""
     from sqlkmeans.clustering import kernel
-    from sqlkmeans.database.checks import check_segmentation
     from sqlkmeans.engines import storage
 
     selection = select(definition, url, output)
@@ -197,11 +196,15 @@ def examine(output: Output, definition: str | None, url: str | None) -> None:
         found = [(f.check, f.ok, f.detail) for f in database.doctor()]
         found.append(("fit", None, kernel.describe()))
         found.append(("memory", None, storage.describe()))
-        defined = selection.definition.segmentations if selection.definition else {}
-        for segmentation in defined.values():
+        if selection.definition is None and selection.name is None:
+            found.append(("segmentations", None, "no definition file given, so none was checked"))
+            wanted = []
+        else:
+            wanted = selection.segmentations(database, None)
+        for segmentation in wanted:
             try:
-                check_segmentation(database, segmentation)
-                found.append((f"segmentation {segmentation.name}", True, "fits the database"))
+                rows = pipeline.check(segmentation, database, output.progress())
+                found.append((f"segmentation {segmentation.name}", True, _looked_at(rows)))
             except SqlKMeansError as error:
                 found += [(f"segmentation {segmentation.name}", False, p) for p in error.problems]
     if output.as_json:
@@ -215,6 +218,19 @@ def examine(output: Output, definition: str | None, url: str | None) -> None:
         raise SqlKMeansError(f"{len(failed)} of {len(found)} checks need something to be done")
     if failed:
         raise typer.Exit(1)
+
+
+def _looked_at(rows: int | None) -> str:
+    if rows is None:
+        return (
+            "columns, types and target fit; not checked, because the source has more than "
+            f"{pipeline.CHECKED_ROWS:,} rows: NULL and repeated keys, missing, infinite and "
+            "constant values"
+        )
+    return (
+        f"columns, types and target fit, and in {rows:,} rows no NULL or repeated key, and no "
+        "value that stops a run"
+    )
 
 
 def remove(output: Output, definition: str | None, url: str | None, yes: bool) -> None:

@@ -345,6 +345,48 @@ def test_doctor_exits_1_where_something_has_to_be_done(shop: Path, command: Comm
     ]
 
 
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("UPDATE dbo.customer SET age = NULL WHERE customer_id < 4", ["age: 3 rows are NULL"]),
+        ("UPDATE dbo.customer SET age = NULL WHERE customer_id < 4; "
+         "UPDATE dbo.customer SET income = 1", ["age: 3 rows are NULL", "income: constant"]),
+        ("INSERT INTO dbo.customer FROM dbo.customer LIMIT 1", ["not unique"]),
+        ("INSERT INTO dbo.customer VALUES (NULL, 1, 1)", ["key customer_id: 1 NULL"]),
+        ("DELETE FROM dbo.customer", ["no rows"]),
+        ("DELETE FROM dbo.customer WHERE customer_id > 2", ["k = 3 and the source has 2 rows"]),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("engine", ["local", "pushdown"])
+def test_doctor_finds_in_the_rows_what_would_stop_a_run(
+    change: str, says: list[str], engine: str, shop: Path, command: Command
+) -> None:
+    (shop / "sqlkmeans.toml").write_text(DEFINITION + f'engine = "{engine}"\n', encoding="utf-8")
+    query(shop, change)
+    found = command("doctor", "--json")
+    assert found.code == 1
+    todo = [f["detail"] for f in found.json["findings"] if f["ok"] is False]
+    assert len(todo) == len(says)
+    assert all(any(words in detail for detail in todo) for words in says)
+    assert command("run", "--json").code == 3
+
+
+def test_doctor_says_what_it_has_looked_at_and_what_not(
+    shop: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def detail(*arguments: object) -> str:
+        findings = command("doctor", *arguments, "--json").json["findings"]
+        return next(f["detail"] for f in findings if f["check"].startswith("segmentation"))
+
+    assert "in 120 rows no NULL or repeated key" in detail()
+    command("run")
+    monkeypatch.setattr(pipeline, "CHECKED_ROWS", 100)
+    assert "not checked, because the source has more than 100 rows: NULL and" in detail()
+    (shop / "sqlkmeans.toml").unlink()
+    assert "not checked" in detail("customers", "--url", "shop.duckdb")
+    assert detail("--url", "shop.duckdb") == "no definition file given, so none was checked"
+
+
 def test_uninstall_drops_nothing_without_yes(shop: Path, command: Command) -> None:
     command("run", "--json")
     planned = command("uninstall", "--json")
