@@ -82,18 +82,21 @@ def _print_all(
     raise failed
 
 
-def one_name(selection: Selection, database: Database) -> str:
-    """The segmentation meant where a command works on one."""
+def one_name(selection: Selection, database: Database, chosen: str | None) -> str:
+    """The segmentation meant where a command works on one; ``chosen`` is ``--segmentation``."""
     if selection.name is not None:
-        return selection.name
-    if selection.definition is not None:
+        names = [selection.name]
+    elif selection.definition is not None:
         names = list(selection.definition.segmentations)
     else:
         known = database.catalog.segmentations() if database.schema_version() else []
         names = [row["name"] for row in known]
-    if len(names) != 1:
-        raise DefinitionError(f"name one segmentation; allowed: {', '.join(names) or 'none yet'}")
-    return names[0]
+    allowed = f"allowed: {', '.join(names) or 'none yet'}"
+    if chosen is not None and chosen not in names:
+        raise DefinitionError(f"segmentation {chosen} given; {allowed}")
+    if chosen is None and len(names) != 1:
+        raise DefinitionError(f"name one segmentation with --segmentation; {allowed}")
+    return chosen or names[0]
 
 
 def show_runs(output: Output, name: str | None, url: str | None, limit: int) -> None:
@@ -120,22 +123,26 @@ def show_runs(output: Output, name: str | None, url: str | None, limit: int) -> 
         output.say("No runs yet.")
 
 
-def roll_back(output: Output, name: str | None, url: str | None, to: int | None) -> None:
+def roll_back(
+    output: Output, name: str | None, segmentation: str | None, url: str | None, to: int | None
+) -> None:
     """Bring back an earlier run and print it."""
     selection = select(name, url, output)
     with selection.open() as database:
-        result = pipeline.rollback(one_name(selection, database), database, to, output.progress())
+        result = pipeline.rollback(
+            one_name(selection, database, segmentation), database, to, output.progress()
+        )
     output.run(result)
 
 
 def give_name(
-    output: Output, name: str, url: str | None, segment_id: int, new_name: str,
-    description: str | None,
+    output: Output, name: str, segmentation: str | None, url: str | None, segment_id: int,
+    new_name: str, description: str | None,
 ) -> None:  # fmt: skip
     """Rename a segment."""
     selection = select(name, url, output)
     with selection.open() as database:
-        segmentation = one_name(selection, database)
+        segmentation = one_name(selection, database, segmentation)
         pipeline.rename(segmentation, database, segment_id, new_name, description)
     if output.as_json:
         output.result({"segmentation": segmentation, "segment_id": segment_id, "name": new_name})
@@ -143,13 +150,15 @@ def give_name(
         output.say(f"Segment {segment_id} of {segmentation} is now {new_name!r}.")
 
 
-def explain_customer(output: Output, name: str, url: str | None, key: list[str]) -> None:
+def explain_customer(
+    output: Output, name: str, segmentation: str | None, url: str | None, key: list[str]
+) -> None:
     """Print why a customer is in a segment."""
     from sqlkmeans.explanation import explain
 
     selection = select(name, url, output)
     with selection.open(read_only=True) as database:
-        found = explain(one_name(selection, database), database, key)
+        found = explain(one_name(selection, database, segmentation), database, key)
     if output.as_json:
         output.result(found.to_json())
         return
@@ -158,8 +167,8 @@ def explain_customer(output: Output, name: str, url: str | None, key: list[str])
 
 
 def report(
-    output: Output, name: str | None, url: str | None, to_file: str | None, *,
-    samples: bool, show: bool,
+    output: Output, name: str | None, segmentation: str | None, url: str | None,
+    to_file: str | None, *, samples: bool, show: bool,
 ) -> None:  # fmt: skip
     """Write a segmentation's page and say where it is."""
     from sqlkmeans.report.page import write_report
@@ -168,7 +177,7 @@ def report(
     with selection.open(read_only=True) as database:
         with output.progress().step("report"):
             written = write_report(
-                database, one_name(selection, database), to_file, samples=samples
+                database, one_name(selection, database, segmentation), to_file, samples=samples
             )
     if output.as_json:
         output.result(

@@ -414,6 +414,30 @@ def test_several_segmentations_run_one_after_the_other(shop: Path, command: Comm
     assert "by_agee" in unknown.problems[0]
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [["rename", 1, "best"], ["explain", 42], ["rollback"], ["report"], ["export-sql"]],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_command_on_one_segmentation_of_several_is_told_which(
+    arguments: list[object], shop: Path, command: Command
+) -> None:
+    (shop / "two.toml").write_text(DEFINITION + SECOND, encoding="utf-8")
+    for _ in range(3):
+        assert command("run", "two.toml", "--json").code == 0
+    name, *values = arguments
+    asked = command(name, "two.toml", *values, "--json")
+    assert asked.code == 2
+    assert asked.problems == [
+        "name one segmentation with --segmentation; allowed: customers, by_age"
+    ]
+    for option in ("-s", "--segmentation"):
+        done = command(name, "two.toml", *values, option, "by_age", "--json")
+        assert (done.code, done.json["segmentation"]) == (0, "by_age")
+    wrong = command(name, "two.toml", *values, "-s", "by_agee", "--json")
+    assert wrong.problems == ["segmentation by_agee given; allowed: customers, by_age"]
+
+
 def test_a_segmentation_that_fails_does_not_stop_the_next(shop: Path, command: Command) -> None:
     (shop / "two.toml").write_text(
         DEFINITION.replace('"income"', '"incom"') + SECOND, encoding="utf-8"
