@@ -16,6 +16,7 @@ ALTER PROCEDURE sqlkmeans.create_agent_job
     @retry_minutes    int            = 5,
     @owner            nvarchar(128)  = NULL,
     @execute          bit            = 1,
+    @quiet            bit            = 0,
     @help             bit            = 0
 AS
 BEGIN
@@ -41,7 +42,8 @@ BEGIN
             (10, N'@owner', N'nvarchar(128)', N'NULL',
                 N'The login that owns the job; NULL keeps its owner, a new job takes the caller.'),
             (11, N'@execute', N'bit', N'1', N'0 shows what would be done and does nothing.'),
-            (12, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+            (12, N'@quiet', N'bit', N'0', N'1 gives no row back, for a procedure that calls this one.'),
+            (13, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
         ORDER BY h.position;
         RETURN 0;
@@ -184,8 +186,9 @@ END CATCH;
             @interval = @interval, @recurrence = @recurrence, @today = @today, @time = @time;
     END;
 
-    SELECT @job AS job, CASE WHEN @execute = 1 THEN N'scheduled' ELSE N'would be scheduled' END AS outcome,
-        @frequency AS frequency, CASE WHEN @frequency <> N'daily' THEN @day END AS [day], @at AS at_time,
-        @command AS command, COALESCE(@owner, SUSER_SNAME()) AS owner;
+    IF @quiet = 0
+        SELECT @job AS job, CASE WHEN @execute = 1 THEN N'scheduled' ELSE N'would be scheduled' END AS outcome,
+            @frequency AS frequency, CASE WHEN @frequency <> N'daily' THEN @day END AS [day], @at AS at_time,
+            @command AS command, COALESCE(@owner, SUSER_SNAME()) AS owner;
 END;
 GO

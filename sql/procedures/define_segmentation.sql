@@ -24,6 +24,7 @@ ALTER PROCEDURE sqlkmeans.define_segmentation
     @sample_rows   int           = 100000,
     @min_group     int           = 10,
     @execute       bit           = 1,
+    @quiet         bit           = 0,
     @help          bit           = 0
 AS
 BEGIN
@@ -68,7 +69,8 @@ BEGIN
             (20, N'@min_group', N'int', N'10',
                 N'With @sample_rows 0, nothing about fewer customers leaves the database, 2 to 100,000.'),
             (21, N'@execute', N'bit', N'1', N'0 shows what would be done and does nothing.'),
-            (22, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+            (22, N'@quiet', N'bit', N'0', N'1 gives no row back, for a procedure that calls this one.'),
+            (23, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
         ORDER BY h.position;
         RETURN 0;
@@ -189,13 +191,14 @@ BEGIN
             VALUES (@segmentation, @definition, @target, 0, @now, @now);
     END;
 
-    SELECT @segmentation AS segmentation,
-        CASE WHEN @execute = 1 THEN N'registered' ELSE N'would be registered' END AS outcome,
-        N'a run makes ' + sqlkmeans.quoted_name(@target, N'') + N' (' + @key_columns
-            + N'segment_id int NOT NULL, distance float NOT NULL, run_id bigint NOT NULL, '
-            + N'assigned_at datetime2(6) NOT NULL), '
-            + sqlkmeans.quoted_name(@target, N'_history') + N' and '
-            + sqlkmeans.quoted_name(@target, N'_named') AS next_step,
-        @definition AS definition;
+    IF @quiet = 0
+        SELECT @segmentation AS segmentation,
+            CASE WHEN @execute = 1 THEN N'registered' ELSE N'would be registered' END AS outcome,
+            N'a run makes ' + sqlkmeans.quoted_name(@target, N'') + N' (' + @key_columns
+                + N'segment_id int NOT NULL, distance float NOT NULL, run_id bigint NOT NULL, '
+                + N'assigned_at datetime2(6) NOT NULL), '
+                + sqlkmeans.quoted_name(@target, N'_history') + N' and '
+                + sqlkmeans.quoted_name(@target, N'_named') AS next_step,
+            @definition AS definition;
 END;
 GO

@@ -8,6 +8,7 @@ ALTER PROCEDURE sqlkmeans.purge
     @keep_days    int           = 365,
     @history      bit           = 0,
     @execute      bit           = 1,
+    @quiet        bit           = 0,
     @help         bit           = 0
 AS
 BEGIN
@@ -22,7 +23,8 @@ BEGIN
             (3, N'@history', N'bit', N'0',
                 N'1 deletes labels from the history too that ended before then.'),
             (4, N'@execute', N'bit', N'1', N'0 shows what would be deleted and deletes nothing.'),
-            (5, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+            (5, N'@quiet', N'bit', N'0', N'1 gives no row back, for a procedure that calls this one.'),
+            (6, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
         ORDER BY h.position;
         RETURN 0;
@@ -121,7 +123,8 @@ BEGIN
         THROW;
     END CATCH;
 
-    SELECT CASE WHEN @execute = 1 THEN N'deleted' ELSE N'would be deleted' END AS outcome,
-        (SELECT COUNT(*) FROM #sqlkmeans_old AS o) AS runs, @history_rows AS history_rows, @before AS before;
+    IF @quiet = 0
+        SELECT CASE WHEN @execute = 1 THEN N'deleted' ELSE N'would be deleted' END AS outcome,
+            (SELECT COUNT(*) FROM #sqlkmeans_old AS o) AS runs, @history_rows AS history_rows, @before AS before;
 END;
 GO
