@@ -87,7 +87,7 @@ WHERE c.segment_id IS NULL OR s.segment_id IS NULL OR s.segment_id <> c.segment_
 SELECT @wrong = SUM(CASE WHEN ABS(c.scaled_value - r.scaled_value) <= 1e-9 THEN 0 ELSE 1 END),
     @detail = N''largest difference '' + CONVERT(nvarchar(40), MAX(ABS(c.scaled_value - r.scaled_value)), 3)
 FROM (SELECT m.segment_id, m.position, m.scaled_value,
-          m.feature + N''.'' COLLATE Latin1_General_100_BIN2 AS feature
+          RTRIM(m.feature) + N''.'' COLLATE Latin1_General_100_BIN2 AS feature
       FROM sqlkmeans.centroid AS m
       INNER JOIN sqlkmeans.segmentation AS g ON g.active_run_id = m.run_id
       WHERE g.name = N''sqlkmeans_self_test_{engine}'') AS c
@@ -109,7 +109,13 @@ FROM sqlkmeans_self_test.customer AS c
 LEFT JOIN sqlkmeans_self_test.segment_{engine} AS s ON s.customer_id = c.customer_id
 OUTER APPLY sqlkmeans.assign_sqlkmeans_self_test_{engine}(c.income, c.orders, c.city) AS f
 WHERE s.segment_id IS NULL OR f.segment_id IS NULL OR f.segment_id <> s.segment_id
-   OR ABS(f.distance - s.distance) > 1e-9 OR f.runner_up_distance <= f.distance;')
+   OR ABS(f.distance - s.distance) > 1e-9 OR f.runner_up_distance <= f.distance;'),
+    (7, N'a char(10) category is learnt to the letter by {engine}', N'
+SELECT @wrong = 4 - COUNT_BIG(*)
+FROM sqlkmeans.model_feature AS f
+INNER JOIN sqlkmeans.segmentation AS g ON g.active_run_id = f.run_id
+WHERE g.name = N''sqlkmeans_self_test_{engine}'' AND f.type = N''category''
+  AND LEN(f.level + N''.'') = 11;')
     ) AS c (position, name, statement)
     ORDER BY e.position, c.position;
 END;

@@ -154,7 +154,7 @@ OUTER APPLY sqlkmeans.assign_sqlkmeans_self_test_wide_{k}({names}) AS f
 WHERE s.segment_id IS NULL OR f.segment_id IS NULL OR f.segment_id <> s.segment_id
    OR f.segment_name IS NULL OR ABS(f.distance - s.distance) > 1e-9;',
             N'{columns}', sqlkmeans.each_number(s.features, N'f{} float NOT NULL', N', ')),
-            N'{values}', sqlkmeans.each_number(s.features, N'o.g * {} * 37 % 101 * 100 + o.n', N', ')),
+            N'{values}', sqlkmeans.each_number(s.features, N'1000 + o.g * {} * 37 % 101 * 100 + o.n', N', ')),
             N'{features}', sqlkmeans.each_number(
                 s.features, N'{"column": "f{}", "transform": "log1p"}', N', ')),
             N'{names}', sqlkmeans.each_number(s.features, N'c.f{}', N', ')),
