@@ -1188,6 +1188,56 @@ BEGIN
 END;
 GO
 
+-- procedures/warn_of_hidden_rows.sql
+IF OBJECT_ID(N'sqlkmeans.warn_of_hidden_rows', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.warn_of_hidden_rows AS RETURN 0;');
+GO
+-- Warns a run whose source stands on a table with row-level security: who may not see all of its
+-- rows would publish that the others have departed.
+ALTER PROCEDURE sqlkmeans.warn_of_hidden_rows
+    @run_id bigint,
+    @source nvarchar(max)
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @query nvarchar(max) = N'SELECT * FROM ' + sqlkmeans.relation(@source) + N';';
+    DECLARE @table nvarchar(400) = N'';
+    DECLARE @policies bigint;
+    DECLARE @warning nvarchar(max);
+
+    -- Not every server has row-level security.
+    IF OBJECT_ID(N'sys.security_predicates') IS NULL
+        RETURN 0;
+
+    WHILE 1 = 1
+    BEGIN
+        -- As if for browsing, the server names the table behind a column.
+        SELECT @table = MIN(b.name)
+        FROM (SELECT QUOTENAME(d.source_schema) + N'.' + QUOTENAME(d.source_table) AS name
+              FROM sys.dm_exec_describe_first_result_set(@query, NULL, 1) AS d
+              WHERE d.source_database = DB_NAME()) AS b
+        WHERE b.name > @table;
+        IF @table IS NULL
+            BREAK;
+
+        EXECUTE sqlkmeans.as_owner
+            @statement = N'
+SELECT @arrived = COUNT_BIG(*)
+FROM sys.security_predicates AS p
+INNER JOIN sys.security_policies AS y ON y.object_id = p.object_id AND y.is_enabled = 1
+WHERE p.target_object_id = OBJECT_ID(@text);',
+            @text = @table, @arrived = @policies OUTPUT;
+        IF @policies > 0
+        BEGIN
+            SET @warning = @table + N' has row-level security: rows that ' + ORIGINAL_LOGIN()
+                + N' may not see count as departed';
+            EXECUTE sqlkmeans.add_warning @run_id = @run_id, @warning = @warning;
+        END;
+    END;
+END;
+GO
+
 -- procedures/describe_key.sql
 IF OBJECT_ID(N'sqlkmeans.describe_key', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.describe_key AS RETURN 0;');
@@ -2229,7 +2279,13 @@ BEGIN
         seconds_total = COALESCE(j.seconds_total, r.seconds_total),
         sqlkmeans_version = COALESCE(j.sqlkmeans_version, r.sqlkmeans_version),
         library_versions = COALESCE(j.library_object, j.library_versions, r.library_versions),
-        warnings = COALESCE(j.warning_list, j.warnings, r.warnings),
+        -- Behind those that the run has already.
+        warnings = CASE
+            WHEN COALESCE(r.warnings, N'[]') = N'[]'
+                THEN COALESCE(j.warning_list, j.warnings, r.warnings)
+            WHEN COALESCE(j.warning_list, j.warnings, N'[]') = N'[]' THEN r.warnings
+            ELSE LEFT(r.warnings, LEN(r.warnings) - 1) + N', '
+                + STUFF(COALESCE(j.warning_list, j.warnings), 1, 1, N'') END,
         compared_run_id = COALESCE(j.compared_run_id, r.compared_run_id),
         psi = COALESCE(j.psi, r.psi),
         centroid_shift = COALESCE(j.centroid_shift, r.centroid_shift),
@@ -3417,6 +3473,7 @@ BEGIN
     DECLARE @line nchar(1) = NCHAR(10);
     DECLARE @problems nvarchar(max) = N'';
     DECLARE @key_columns nvarchar(max);
+    DECLARE @source nvarchar(max);
     DECLARE @key nvarchar(max);
     DECLARE @now datetime2(6) = SYSUTCDATETIME();
 
@@ -3497,6 +3554,9 @@ BEGIN
              COALESCE(@client_version, sqlkmeans.version()), @library_versions,
              LEFT(ORIGINAL_LOGIN() + COALESCE(N', ' + COALESCE(@client, APP_NAME()), N''), 400));
         SET @run_id = SCOPE_IDENTITY();
+        SELECT @source = j.source
+        FROM OPENJSON(@definition) WITH (source nvarchar(max) '$.source') AS j;
+        EXECUTE sqlkmeans.warn_of_hidden_rows @run_id = @run_id, @source = @source;
 
         -- A choice of k publishes no labels.
         IF @kind <> N'choose_k'
