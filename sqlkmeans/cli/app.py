@@ -274,16 +274,13 @@ def report(
 @app.command("export-sql")
 def export_sql(
     name: NameArgument = None, url: Url = None,
-    least: Annotated[
-        bool, typer.Option("--least", help="Use LEAST: SQL Server 2022 or newer, and Azure.")
-    ] = False,
     to_file: ToFile = None, as_json: Json = False, quiet: Quiet = False, verbose: Verbose = False,
 ) -> None:  # fmt: skip
     """Print the T-SQL function that scores a row with the stored model."""
     from sqlkmeans.cli import server
     from sqlkmeans.cli.output import Output
 
-    server.export(Output(as_json, quiet, verbose), name, url, least=least, to_file=to_file)
+    server.export(Output(as_json, quiet, verbose), name, url, to_file=to_file)
 
 
 @app.command()

@@ -262,6 +262,4 @@ def names_of(features: Sequence[PreparedFeature], letter: str = "z") -> list[str
 
 def language_of(dialect: TrainingDialect) -> expressions.Dialect:
     """How expressions are written."""
-    if dialect.embedded:
-        return expressions.DUCKDB
-    return expressions.TSQL_LEAST if dialect.least else expressions.TSQL
+    return expressions.DUCKDB if dialect.embedded else expressions.TSQL

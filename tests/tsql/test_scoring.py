@@ -22,7 +22,6 @@ from sqlkmeans.sqltext import quote
 from sqlkmeans.tsql.expressions import (
     DUCKDB,
     TSQL,
-    TSQL_LEAST,
     number,
     own_expression,
 )
@@ -266,12 +265,9 @@ def test_t_sql_ages_a_date_to_the_day_of_the_fit() -> None:
 
 
 @pytest.mark.parametrize("grammar", GRAMMARS)
-@pytest.mark.parametrize("least", [False, True])
-def test_the_script_of_mixed_features_has_one_typed_parameter_a_column(
-    least: bool, grammar: str
-) -> None:
+def test_the_script_of_mixed_features_has_one_typed_parameter_a_column(grammar: str) -> None:
     model = mixed_model("mean", other=True)
-    text = scoring_script("customers", model, least=least)
+    text = scoring_script("customers", model)
     assert not check(text, grammar)
     head = text[text.index("CREATE FUNCTION") : text.index("RETURNS TABLE")]
     assert [line.strip(" ,") for line in head.splitlines()[2:-1]] == [
@@ -310,23 +306,14 @@ def test_parameters_are_named_after_the_columns_where_that_is_possible() -> None
 
 
 @pytest.mark.parametrize("grammar", GRAMMARS)
-@pytest.mark.parametrize("least", [False, True])
 @pytest.mark.parametrize("k", [2, 5, 300])
-def test_the_script_is_sql_for_every_supported_server(k: int, least: bool, grammar: str) -> None:
+def test_the_script_is_sql_for_every_supported_server(k: int, grammar: str) -> None:
     names = [f"it's [segment] {i} -- % {{}} Ünïcode" for i in range(k)]
     model = make_model(["income", "My Table]]x]", "a'b", "line\nbreak", "*/ GO"], k=k, names=names)
-    assert not check(scoring_script("customers", model, least=least), grammar)
+    assert not check(scoring_script("customers", model), grammar)
 
 
-def test_least_is_written_only_where_it_is_asked_for_and_takes_the_values() -> None:
-    model = make_model(["a"], k=5)
-    assert "LEAST(" not in scoring_query(model, ["@a"], TSQL)
-    assert "LEAST(" in scoring_query(model, ["@a"], TSQL_LEAST)
-    assert "LEAST(" not in scoring_query(make_model(["a"], k=300), ["@a"], TSQL_LEAST)
-
-
-@pytest.mark.parametrize(("golden", "least"), [("assign_2016", False), ("assign_2022", True)])
-def test_the_text_is_the_one_that_was_reviewed(golden: str, least: bool) -> None:
+def test_the_text_is_the_one_that_was_reviewed() -> None:
     features = (
         PreparedFeature("income", "log1p", 2.0, 10.5, 0.75, 50_000.0),
         PreparedFeature("age in years", "none", 1.0, 41.25, 12.5, None),
@@ -337,7 +324,11 @@ def test_the_text_is_the_one_that_was_reviewed(golden: str, least: bool) -> None
         (1, 2, 4),
         ("high income", "it's average", "older"),
     )
-    text = scoring_function("sqlkmeans.[assign_customers]", model, TSQL_LEAST if least else TSQL)
+    check_golden("assign", model)
+
+
+def check_golden(golden: str, model: SegmentModel) -> None:
+    text = scoring_function("sqlkmeans.[assign_customers]", model)
     path = GOLDEN / f"{golden}.sql"
     if not path.exists():
         path.write_text(text, encoding="utf-8", newline="\n")
@@ -345,8 +336,7 @@ def test_the_text_is_the_one_that_was_reviewed(golden: str, least: bool) -> None
     assert text == path.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize(("golden", "least"), [("mixed_2016", False), ("mixed_2022", True)])
-def test_the_text_of_mixed_features_is_the_one_that_was_reviewed(golden: str, least: bool) -> None:
+def test_the_text_of_mixed_features_is_the_one_that_was_reviewed() -> None:
     features = (
         PreparedFeature("spend", "log1p", 1.0, 3.5, 0.75, 12.5, low=0.5, high=900.0),
         PreparedFeature("city", "none", 1.0, 0.625, 0.5, 1.0, "category", "Oslo"),
@@ -361,12 +351,7 @@ def test_the_text_of_mixed_features_is_the_one_that_was_reviewed(golden: str, le
         (1, 2),
         ("lapsed", "home city mostly Oslo"),
     )
-    text = scoring_function("sqlkmeans.[assign_customers]", model, TSQL_LEAST if least else TSQL)
-    path = GOLDEN / f"{golden}.sql"
-    if not path.exists():
-        path.write_text(text, encoding="utf-8", newline="\n")
-        pytest.fail(f"{path.name} was missing and has been written; review it")
-    assert text == path.read_text(encoding="utf-8")
+    check_golden("mixed", model)
 
 
 def test_parameters_of_the_function_never_share_a_name() -> None:
