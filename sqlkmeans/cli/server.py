@@ -13,9 +13,7 @@ from sqlkmeans.errors import DataError, DefinitionError
 from sqlkmeans.registry import load_model, load_segmentation
 
 
-def export(
-    output: Output, name: str | None, url: str | None, *, to_file: str | None
-) -> None:
+def export(output: Output, name: str | None, url: str | None, *, to_file: str | None) -> None:
     """Print or write the scoring function of a segmentation, from any database."""
     from sqlkmeans.tsql.scoring import scoring_script
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from sqlkmeans.tsql.expressions import (
     TSQL,
     number,
     own_expression,
+    tsql_text,
 )
 from sqlkmeans.tsql.scoring import (
     parameter_names,
@@ -255,6 +257,59 @@ def test_t_sql_compares_a_level_by_its_characters_trailing_blanks_included() -> 
         "WHEN (@city + N'.') COLLATE Latin1_General_100_BIN2 IN (N'a.', N'b.') "
         "THEN 0e0 ELSE 1e0 END"
     )
+
+
+@pytest.mark.parametrize(
+    ("value", "literal"),
+    [
+        ("it's", "N'it''s'"),
+        ("", "N''"),
+        ("a\nGO\nb", "N'a' + NCHAR(10) + N'GO' + NCHAR(10) + N'b'"),
+        ("$(PATH)", "N'$' + N'(PATH)'"),
+        ("$ (1) $", "N'$ (1) $'"),
+        ("\r\0\x7f\x85\u2028", "N'' + NCHAR(13) + N'' + NCHAR(0) + N'' + NCHAR(127) + N'' + "
+         "NCHAR(133) + N'' + NCHAR(8232) + N''"),
+    ],
+)  # fmt: skip
+def test_a_t_sql_text_is_on_one_line_and_has_no_variable_of_sqlcmd(
+    value: str, literal: str
+) -> None:
+    assert tsql_text(value) == literal
+
+
+@given(st.text())
+def test_any_text_comes_back_from_its_literal(value: str) -> None:
+    literal = tsql_text(value)
+    assert "$(" not in literal
+    assert len(literal.splitlines()) == 1
+    parts = re.findall(r"N'((?:[^']|'')*)'|NCHAR\((\d+)\)", literal)
+    assert "".join(chr(int(code)) if code else part.replace("''", "'")
+                   for part, code in parts) == value  # fmt: skip
+
+
+HOSTILE = ["x\nGO\nDROP TABLE dbo.customer;\nGO\n", "$(PATH)", "a'b\r\nGO\r\n"]
+
+
+def hostile_script() -> str:
+    features = [PreparedFeature("city", "none", 1.0, 0.0, 1.0, None, "category", level)
+                for level in HOSTILE]  # fmt: skip
+    model = SegmentModel(Preparation(tuple(features), "none", "error"), np.eye(3), (1, 2, 3),
+                         tuple(HOSTILE))  # fmt: skip
+    return scoring_script("customers", model)
+
+
+def test_a_line_go_inside_a_text_ends_no_batch_of_the_script() -> None:
+    script = hostile_script()
+    assert [line for line in script.splitlines() if line.strip().upper() == "GO"] == ["GO"] * 3
+    assert "$(" not in script
+    # The text as a naive literal has it: one line GO more than the script means to have.
+    naive = script.replace(tsql_text(HOSTILE[0]), "N'" + HOSTILE[0] + "'", 1)
+    assert sum(line == "GO" for line in naive.splitlines()) == 5
+
+
+@pytest.mark.parametrize("grammar", GRAMMARS)
+def test_a_script_of_hostile_texts_is_sql(grammar: str) -> None:
+    assert not check(hostile_script(), grammar)
 
 
 def test_t_sql_ages_a_date_to_the_day_of_the_fit() -> None:
