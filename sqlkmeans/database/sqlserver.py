@@ -562,9 +562,8 @@ class SQLServerDatabase(Database):
     def open_workspace(self, segmentation: Segmentation) -> Iterator[Workspace]:
         columns = {column.name: column for column in self._columns(segmentation.source)}
         with self._session("training in the database") as session:
-            yield SQLServerWorkspace(
-                session, relation(segmentation.source), columns, open_dialect(session)
-            )
+            dialect = open_dialect(session, self._connector.errors)
+            yield SQLServerWorkspace(session, relation(segmentation.source), columns, dialect)
 
     def stage_query(
         self, segmentation: Segmentation, run_id: int, workspace: Workspace, query: str, rows: int

@@ -109,16 +109,19 @@ class PushdownEngine(Engine):
         self, segmentation: Segmentation, features: Sequence[Feature], reference_date: date
     ) -> Preparation:
         self._rows.passed = self.passed
-        return fit_preparation(
+        preparation = fit_preparation(
             self._rows,
             features,
             scaling=segmentation.scaling,
             missing=segmentation.missing,
             reference_date=reference_date.isoformat(),
         )
+        self._rows.keep_prepared(preparation.features)
+        return preparation
 
     def label(self, preparation: Preparation, centroids: Matrix) -> None:
         check_preparation(self._rows, preparation)
+        self._rows.keep_prepared(preparation.features)
         self._label(preparation, centroids)
         if self._sizes.rows.sum() != self._rows.count:
             raise too_small(self._rows, len(centroids))
