@@ -291,7 +291,7 @@ def _told(error: BaseException) -> str:
 
 
 def require_schema(database: Database) -> None:
-    """Refuse a database without schema ``sqlkmeans``, or make it where the database does so itself."""
+    """Refuse a database without schema ``sqlkmeans``; one that makes it itself gets it."""
     if database.installs_itself:
         database.install()
     elif not database.schema_version():
