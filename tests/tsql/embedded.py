@@ -68,6 +68,7 @@ with open(folder + "/result.json", "w", encoding="utf-8") as file:
 class ExternalScript:
     """One call of ``sp_execute_external_script`` in a procedure's text."""
 
+    #: Where the definition names none.
     language: str
     script: str
     input_query: str
@@ -87,8 +88,11 @@ def external_script(name: str) -> ExternalScript:
 
     parameters = re.findall(r"@(\w+) ([\w()]+)( OUTPUT)?", argument("params"))
     assert all(kind == "nvarchar(max)" for _, kind, _ in parameters)
+    default = re.search(r"@language nvarchar\(128\) = COALESCE\(.*, N'(.*)'\);", text)
+    assert default
+    assert "@language = @language," in call
     return ExternalScript(
-        argument("language"),
+        default.group(1),
         argument("script"),
         argument("input_data_1"),
         tuple(name for name, _, output in parameters if not output),
