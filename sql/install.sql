@@ -3264,6 +3264,7 @@ ALTER PROCEDURE sqlkmeans.define_segmentation
     @engine        nvarchar(32)  = N'local',
     @sample_rows   int           = 100000,
     @min_group     int           = 10,
+    @language      nvarchar(128) = N'Python',
     @execute       bit           = 1,
     @help          bit           = 0
 AS
@@ -3308,8 +3309,10 @@ BEGIN
                 N'Starts run on so many rows at most, 0 to 10,000,000; with pushdown, 0 reads none.'),
             (20, N'@min_group', N'int', N'10',
                 N'With @sample_rows 0, nothing about fewer customers leaves the database, 2 to 100,000.'),
-            (21, N'@execute', N'bit', N'1', N'0 shows what would be done and does nothing.'),
-            (22, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+            (21, N'@language', N'nvarchar(128)', N'N''Python''',
+                N'The external language of engine in_database: Python, or one made with CREATE EXTERNAL LANGUAGE.'),
+            (22, N'@execute', N'bit', N'1', N'0 shows what would be done and does nothing.'),
+            (23, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
         ORDER BY h.position;
         RETURN 0;
@@ -3382,6 +3385,10 @@ BEGIN
         SET @problems = @problems + N'@min_group: '
             + COALESCE(CAST(@min_group AS nvarchar(20)), N'NULL')
             + N' given; allowed: 2 to 100,000' + @line;
+    -- JSON has a control character as \u00…
+    IF COALESCE(@language, N'') = N'' OR CHARINDEX(N'\u00', sqlkmeans.json_text(@language)) > 0
+        SET @problems = @problems + N'@language: ' + COALESCE(@language, N'NULL')
+            + N' given; allowed: the name of an external language, 1 to 128 characters' + @line;
 
     SET @key = sqlkmeans.name_list(@key);
     IF @key IS NULL
@@ -3410,6 +3417,7 @@ BEGIN
         + N',"engine":' + sqlkmeans.json_text(COALESCE(@engine, N''))
         + N',"sample_rows":' + CAST(COALESCE(@sample_rows, 0) AS nvarchar(20))
         + N',"min_group":' + CAST(COALESCE(@min_group, 0) AS nvarchar(20))
+        + N',"language":' + sqlkmeans.json_text(COALESCE(@language, N''))
         -- The client's own: a definition file has it.
         + N',"memory_limit":null}';
 
@@ -4424,6 +4432,7 @@ BEGIN
     DECLARE @target_id bigint;
     DECLARE @key_columns nvarchar(max);
     DECLARE @added nvarchar(max) = N'';
+    DECLARE @names nvarchar(max) = N'';
     DECLARE @values nvarchar(max) = N'';
     DECLARE @statement nvarchar(max);
     DECLARE @feature nvarchar(128);
@@ -4445,7 +4454,13 @@ BEGIN
         WHERE CAST(j.[key] AS int) = @position;
         SET @position = @position + 1;
         SET @f = N'f' + CAST(@position AS nvarchar(10));
-        SET @columns = @columns + N', ' + @f;
+        SET @names = @names + N', ' + @f;
+        -- What Python reads. A category as hexadecimal UTF-16: half of a surrogate pair would end
+        -- the call before the script begins, and trailing blanks might not arrive.
+        SET @columns = @columns + N', ' + CASE @type
+            WHEN N'category' THEN N'CONVERT(varchar(406), CAST(' + @f
+                + N' AS varbinary(202)), 1) AS ' + @f
+            ELSE @f END;
         -- A category with one letter more than a level may have, so that a text that is too long
         -- is seen; a date as days since 1970.
         SET @added = @added + N'ALTER TABLE #sqlkmeans_input ADD ' + @f
@@ -4458,6 +4473,7 @@ BEGIN
     END;
     IF @sample_weight IS NOT NULL
     BEGIN
+        SET @names = @names + N', sample_weight';
         SET @columns = @columns + N', sample_weight';
         SET @added = @added + N'ALTER TABLE #sqlkmeans_input ADD sample_weight float NULL; ';
         SET @values = @values + N', CAST(s.' + QUOTENAME(@sample_weight) + N' AS float)';
@@ -4475,7 +4491,7 @@ BEGIN
         @statement = N'SET @arrived = OBJECT_ID(@text);', @text = @target,
         @arrived = @target_id OUTPUT;
     SET @statement = N'INSERT INTO #sqlkmeans_input (row_number, '
-        + sqlkmeans.each_name(@key, N'{}', N', ') + N', previous_segment_id' + @columns
+        + sqlkmeans.each_name(@key, N'{}', N', ') + N', previous_segment_id' + @names
         + N') SELECT ROW_NUMBER() OVER (ORDER BY ' + sqlkmeans.each_name(@key, N's.{}', N', ')
         + N'), ' + sqlkmeans.each_name(@key, N's.{}', N', ') + N', '
         + CASE WHEN @target_id IS NULL THEN N'NULL' ELSE N'p.segment_id' END
@@ -6386,9 +6402,10 @@ BEGIN
             -- As the owner, so that nobody has to be granted external scripts.
             SET @statement = N'
 DECLARE @publication nvarchar(max);
+DECLARE @language nvarchar(128) = COALESCE(JSON_VALUE(@text, ''$.definition.language''), N''Python'');
 INSERT INTO #sqlkmeans_label (row_number, cluster, distance)
 EXECUTE sys.sp_execute_external_script
-    @language = N''Python'',
+    @language = @language,
     @script = N''
 from sqlkmeans.external_script import run_segmentation
 

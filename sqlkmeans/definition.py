@@ -73,6 +73,14 @@ def _check_k(value: Any) -> Any:
     raise ValueError(f'{_shown(value)}; allowed: 2 to 1000, or "auto"')
 
 
+def _check_language(value: str) -> str:
+    if 1 <= len(value) <= 128 and value.isprintable() and value.strip():
+        return value
+    raise ValueError(
+        f"{_shown(value)}; allowed: the name of an external language, 1 to 128 characters"
+    )
+
+
 Quantiles = Annotated[tuple[float, float], AfterValidator(_check_quantiles)]
 
 
@@ -184,6 +192,9 @@ class Segmentation(_Strict):
     engine : {"local", "pushdown", "in_database", "tsql"}, default="local"
         ``local`` in this process, ``pushdown`` by aggregate queries where the rows are,
         ``in_database`` by Python inside SQL Server, ``tsql`` there in T-SQL alone.
+    language : str, default="Python"
+        The external language that ``in_database`` runs; another than the server's own Python is
+        made with CREATE EXTERNAL LANGUAGE.
     sample_rows : int, default=100_000
         Above so many rows, the starts run on a random sample of so many. They are all that
         ``pushdown`` reads; 0 lets it read none.
@@ -221,6 +232,7 @@ class Segmentation(_Strict):
     guard: Guard = Guard()
     changed_by: ColumnName | None = None
     engine: Literal["local", "pushdown", "in_database", "tsql"] = "local"
+    language: Annotated[str, AfterValidator(_check_language)] = "Python"
     sample_rows: Annotated[int, Field(strict=True, ge=0, le=10_000_000)] = 100_000
     min_group: Annotated[int, Field(strict=True, ge=2, le=100_000)] = 10
     memory_limit: MemoryLimit | None = None

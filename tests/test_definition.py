@@ -93,8 +93,8 @@ def test_every_key_is_read(tmp_path: Path) -> None:
 
 def test_the_defaults_are_those_of_the_design() -> None:
     made = Segmentation.create(**MINIMAL)
-    assert (made.scaling, made.missing, made.n_init, made.seed, made.engine) == (
-        "standard", "error", 10, 0, "local",
+    assert (made.scaling, made.missing, made.n_init, made.seed, made.engine, made.language) == (
+        "standard", "error", 10, 0, "local", "Python",
     )  # fmt: skip
     assert made.features == (FeatureDefinition(column="income", transform="none", weight=1.0),)
 
@@ -196,6 +196,11 @@ def test_a_key_without_a_default_has_to_be_there(missing: str) -> None:
             'allowed: "error", "skip", "mean" or "median"',
         ),
         ({"engine": "lokal"}, 'segmentation.customers.engine: "lokal" given, did you mean local?'),
+        ({"language": ""}, 'segmentation.customers.language: "" given; allowed: the name of an'),
+        ({"language": " "}, 'segmentation.customers.language: " " given; allowed: the name of an'),
+        ({"language": "my\tPython"}, 'customers.language: "my\\tPython" given'),
+        ({"language": "x" * 129}, "1 to 128 characters"),
+        ({"language": 3}, "segmentation.customers.language: 3 given"),
         ({"scaling": 1}, "segmentation.customers.scaling: 1 given"),
         ({"source": ""}, 'segmentation.customers.source: "" given'),
         ({"source": 5}, "segmentation.customers.source: 5 given"),

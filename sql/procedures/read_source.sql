@@ -20,6 +20,7 @@ BEGIN
     DECLARE @target_id bigint;
     DECLARE @key_columns nvarchar(max);
     DECLARE @added nvarchar(max) = N'';
+    DECLARE @names nvarchar(max) = N'';
     DECLARE @values nvarchar(max) = N'';
     DECLARE @statement nvarchar(max);
     DECLARE @feature nvarchar(128);
@@ -41,7 +42,13 @@ BEGIN
         WHERE CAST(j.[key] AS int) = @position;
         SET @position = @position + 1;
         SET @f = N'f' + CAST(@position AS nvarchar(10));
-        SET @columns = @columns + N', ' + @f;
+        SET @names = @names + N', ' + @f;
+        -- What Python reads. A category as hexadecimal UTF-16: half of a surrogate pair would end
+        -- the call before the script begins, and trailing blanks might not arrive.
+        SET @columns = @columns + N', ' + CASE @type
+            WHEN N'category' THEN N'CONVERT(varchar(406), CAST(' + @f
+                + N' AS varbinary(202)), 1) AS ' + @f
+            ELSE @f END;
         -- A category with one letter more than a level may have, so that a text that is too long
         -- is seen; a date as days since 1970.
         SET @added = @added + N'ALTER TABLE #sqlkmeans_input ADD ' + @f
@@ -54,6 +61,7 @@ BEGIN
     END;
     IF @sample_weight IS NOT NULL
     BEGIN
+        SET @names = @names + N', sample_weight';
         SET @columns = @columns + N', sample_weight';
         SET @added = @added + N'ALTER TABLE #sqlkmeans_input ADD sample_weight float NULL; ';
         SET @values = @values + N', CAST(s.' + QUOTENAME(@sample_weight) + N' AS float)';
@@ -71,7 +79,7 @@ BEGIN
         @statement = N'SET @arrived = OBJECT_ID(@text);', @text = @target,
         @arrived = @target_id OUTPUT;
     SET @statement = N'INSERT INTO #sqlkmeans_input (row_number, '
-        + sqlkmeans.each_name(@key, N'{}', N', ') + N', previous_segment_id' + @columns
+        + sqlkmeans.each_name(@key, N'{}', N', ') + N', previous_segment_id' + @names
         + N') SELECT ROW_NUMBER() OVER (ORDER BY ' + sqlkmeans.each_name(@key, N's.{}', N', ')
         + N'), ' + sqlkmeans.each_name(@key, N's.{}', N', ') + N', '
         + CASE WHEN @target_id IS NULL THEN N'NULL' ELSE N'p.segment_id' END

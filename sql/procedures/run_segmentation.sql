@@ -116,9 +116,10 @@ BEGIN
             -- As the owner, so that nobody has to be granted external scripts.
             SET @statement = N'
 DECLARE @publication nvarchar(max);
+DECLARE @language nvarchar(128) = COALESCE(JSON_VALUE(@text, ''$.definition.language''), N''Python'');
 INSERT INTO #sqlkmeans_label (row_number, cluster, distance)
 EXECUTE sys.sp_execute_external_script
-    @language = N''Python'',
+    @language = @language,
     @script = N''
 from sqlkmeans.external_script import run_segmentation
 

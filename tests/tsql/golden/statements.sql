@@ -358,9 +358,10 @@ GO
 INSERT INTO #sqlkmeans_input (row_number, [customer_id], previous_segment_id, f1, f2) SELECT ROW_NUMBER() OVER (ORDER BY s.[customer_id]), s.[customer_id], p.segment_id, CAST(s.[income] AS float), CAST(s.[age] AS float) FROM [dbo].[customer] AS s LEFT JOIN [dbo].[customer_segment] AS p ON p.[customer_id] = s.[customer_id]; SET @total = ROWCOUNT_BIG();
 GO
 DECLARE @publication nvarchar(max);
+DECLARE @language nvarchar(128) = COALESCE(JSON_VALUE(@text, '$.definition.language'), N'Python');
 INSERT INTO #sqlkmeans_label (row_number, cluster, distance)
 EXECUTE sys.sp_execute_external_script
-    @language = N'Python',
+    @language = @language,
     @script = N'
 from sqlkmeans.external_script import run_segmentation
 OutputDataSet, publication = run_segmentation(InputDataSet, job)
@@ -689,14 +690,15 @@ GO
 INSERT INTO #sqlkmeans_input (row_number, [person_id], previous_segment_id, f1, f2, f3, f4, sample_weight) SELECT ROW_NUMBER() OVER (ORDER BY s.[person_id]), s.[person_id], p.segment_id, CAST(s.[income] AS float), CAST(s.[home city] AS nvarchar(101)), CAST(DATEDIFF(day, '19700101', CAST(s.[joined] AS date)) AS float), CAST(s.[plan_code] AS nvarchar(101)), CAST(s.[orders] AS float) FROM [dbo].[person] AS s LEFT JOIN [dbo].[person_segment] AS p ON p.[person_id] = s.[person_id]; SET @total = ROWCOUNT_BIG();
 GO
 DECLARE @publication nvarchar(max);
+DECLARE @language nvarchar(128) = COALESCE(JSON_VALUE(@text, '$.definition.language'), N'Python');
 INSERT INTO #sqlkmeans_label (row_number, cluster, distance)
 EXECUTE sys.sp_execute_external_script
-    @language = N'Python',
+    @language = @language,
     @script = N'
 from sqlkmeans.external_script import run_segmentation
 OutputDataSet, publication = run_segmentation(InputDataSet, job)
 ',
-    @input_data_1 = N'SELECT row_number, previous_segment_id, f1, f2, f3, f4, sample_weight FROM #sqlkmeans_input',
+    @input_data_1 = N'SELECT row_number, previous_segment_id, f1, CONVERT(varchar(406), CAST(f2 AS varbinary(202)), 1) AS f2, f3, CONVERT(varchar(406), CAST(f4 AS varbinary(202)), 1) AS f4, sample_weight FROM #sqlkmeans_input',
     @params = N'@job nvarchar(max), @publication nvarchar(max) OUTPUT',
     @job = @text,
     @publication = @publication OUTPUT;
