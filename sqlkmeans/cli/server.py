@@ -58,9 +58,11 @@ def schedule(
     """Make, change or drop the Agent job of a segmentation."""
     selection = select(name, url)
     with selection.open() as database:
-        segmentation = one_name(selection, database)
+        # A purge may be of all of them.
+        of_all = options["step"] == "purge" and name is None
+        segmentation = None if of_all else one_name(selection, database)
         if drop:
-            database.unschedule(segmentation)
+            database.unschedule(segmentation, options["step"])
             job = {"segmentation": segmentation, "outcome": "dropped"}
         else:
             job = {"segmentation": segmentation, **database.schedule(segmentation, options)}
