@@ -143,9 +143,9 @@ IF OBJECT_ID(N'sqlkmeans.run', N'U') IS NULL
     );
 GO
 -- Who looks for a segmentation's runs, or its last publication, meets no row that another one's run
--- has locked.
+-- has locked. Some server adds to the name of an index.
 IF NOT EXISTS (SELECT 1 FROM sys.indexes AS i
-               WHERE i.object_id = OBJECT_ID(N'sqlkmeans.run', N'U') AND i.name = N'ix_run_segmentation')
+               WHERE i.object_id = OBJECT_ID(N'sqlkmeans.run', N'U') AND i.name LIKE N'ix_run_segmentation%')
     CREATE INDEX ix_run_segmentation ON sqlkmeans.run (segmentation, status, published_at);
 GO
 
@@ -1046,12 +1046,13 @@ GO
 -- Takes or gives back a segmentation's application lock for this session. It is never taken twice,
 -- because nobody gives it back for a call that is cancelled: CATCH does not run for that. So the next
 -- call in the session that gives it back, gives it back whole. What takes it for several calls takes
--- it with @keep = 1: then only @keep = 1 gives it back.
+-- it with @keep = 1: then only @keep = 1 gives it back. It waits for @wait milliseconds; some server
+-- calls 0 a wrong call where it cannot be had.
 ALTER PROCEDURE sqlkmeans.take_lock
     @segmentation nvarchar(128),
     @release      bit = 0,
     @keep         bit = 0,
-    @wait         int = 0
+    @wait         int = 1
 AS
 BEGIN
     SET NOCOUNT ON;
@@ -1073,7 +1074,7 @@ BEGIN
                AND APPLOCK_MODE(N'sqlkmeans_operator', @kept, N'Session') = N'NoLock'
                 EXECUTE @result = sys.sp_getapplock
                     @Resource = @kept, @LockMode = N'Exclusive', @LockOwner = N'Session',
-                    @LockTimeout = 0, @DbPrincipal = N'sqlkmeans_operator';
+                    @LockTimeout = 1, @DbPrincipal = N'sqlkmeans_operator';
         END;
         ELSE
         BEGIN
@@ -1780,7 +1781,7 @@ BEGIN
 
     SET @statement = N'
 IF NOT EXISTS (SELECT 1 FROM sys.indexes AS i
-               WHERE i.object_id = OBJECT_ID(@text, N''U'') AND i.name = N''ix_history_valid_to'')
+               WHERE i.object_id = OBJECT_ID(@text, N''U'') AND i.name LIKE N''ix_history_valid_to%'')
     CREATE INDEX ix_history_valid_to ON ' + @history + N' (valid_to);';
     EXECUTE sqlkmeans.as_owner @statement = @statement, @text = @history;
 
@@ -3710,7 +3711,7 @@ BEGIN
             + N' given; allowed: 0 to 3,600' + @line;
     EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
 
-    SET @wait = @wait_seconds * 1000;
+    SET @wait = @wait_seconds * 1000 + 1;
     EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @wait = @wait;
 
     BEGIN TRY
@@ -6845,7 +6846,7 @@ BEGIN
         SELECT h.parameter, h.type, h.[default], h.meaning
         FROM (VALUES
             (1, N'@segmentation', N'nvarchar(128)', N'NULL',
-                N'The segmentation; it need not exist any more. NULL: the purge of all of them.'),
+                N'The segmentation; it need not exist any more. With purge, NULL is the purge of all of them.'),
             (2, N'@step', N'nvarchar(20)', N'NULL',
                 N'The step whose job goes, run, assign, purge or command_line; NULL takes all four.'),
             (3, N'@execute', N'bit', N'1', N'0 shows what would be dropped and drops nothing.'),
@@ -6855,19 +6856,22 @@ BEGIN
         RETURN 0;
     END;
 
-    DECLARE @problem nvarchar(max);
+    DECLARE @line nchar(1) = NCHAR(10);
+    DECLARE @problems nvarchar(max) = N'';
 
+    IF COALESCE(@segmentation, N'') = N'' AND COALESCE(@step, N'') <> N'purge'
+        SET @problems = @problems + N'@segmentation: missing; allowed: the name of a segmentation, or '
+            + N'with @step = N''purge'' none' + @line;
     IF @step NOT IN (N'run', N'assign', N'purge', N'command_line')
-    BEGIN
-        SET @problem = N'@step: ' + @step + N' given; allowed: run, assign, purge, command_line, or NULL';
-        EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problem;
-    END;
+        SET @problems = @problems + N'@step: ' + @step
+            + N' given; allowed: run, assign, purge, command_line, or NULL for all' + @line;
+    EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
 
     CREATE TABLE #sqlkmeans_job (name nvarchar(400) COLLATE DATABASE_DEFAULT NOT NULL);
     INSERT INTO #sqlkmeans_job (name)
     SELECT sqlkmeans.job_name(@segmentation, s.step)
     FROM (VALUES (N'run'), (N'assign'), (N'purge'), (N'command_line')) AS s (step)
-    WHERE s.step = COALESCE(@step, s.step) AND (@segmentation IS NOT NULL OR s.step = N'purge');
+    WHERE s.step = COALESCE(@step, s.step);
 
     IF @execute = 1
     BEGIN

@@ -16,7 +16,7 @@ BEGIN
         SELECT h.parameter, h.type, h.[default], h.meaning
         FROM (VALUES
             (1, N'@segmentation', N'nvarchar(128)', N'NULL',
-                N'The segmentation; it need not exist any more. NULL: the purge of all of them.'),
+                N'The segmentation; it need not exist any more. With purge, NULL is the purge of all of them.'),
             (2, N'@step', N'nvarchar(20)', N'NULL',
                 N'The step whose job goes, run, assign, purge or command_line; NULL takes all four.'),
             (3, N'@execute', N'bit', N'1', N'0 shows what would be dropped and drops nothing.'),
@@ -26,19 +26,22 @@ BEGIN
         RETURN 0;
     END;
 
-    DECLARE @problem nvarchar(max);
+    DECLARE @line nchar(1) = NCHAR(10);
+    DECLARE @problems nvarchar(max) = N'';
 
+    IF COALESCE(@segmentation, N'') = N'' AND COALESCE(@step, N'') <> N'purge'
+        SET @problems = @problems + N'@segmentation: missing; allowed: the name of a segmentation, or '
+            + N'with @step = N''purge'' none' + @line;
     IF @step NOT IN (N'run', N'assign', N'purge', N'command_line')
-    BEGIN
-        SET @problem = N'@step: ' + @step + N' given; allowed: run, assign, purge, command_line, or NULL';
-        EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problem;
-    END;
+        SET @problems = @problems + N'@step: ' + @step
+            + N' given; allowed: run, assign, purge, command_line, or NULL for all' + @line;
+    EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
 
     CREATE TABLE #sqlkmeans_job (name nvarchar(400) COLLATE DATABASE_DEFAULT NOT NULL);
     INSERT INTO #sqlkmeans_job (name)
     SELECT sqlkmeans.job_name(@segmentation, s.step)
     FROM (VALUES (N'run'), (N'assign'), (N'purge'), (N'command_line')) AS s (step)
-    WHERE s.step = COALESCE(@step, s.step) AND (@segmentation IS NOT NULL OR s.step = N'purge');
+    WHERE s.step = COALESCE(@step, s.step);
 
     IF @execute = 1
     BEGIN

@@ -48,7 +48,7 @@ BEGIN
             + N' given; allowed: 0 to 3,600' + @line;
     EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
 
-    SET @wait = @wait_seconds * 1000;
+    SET @wait = @wait_seconds * 1000 + 1;
     EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @wait = @wait;
 
     BEGIN TRY

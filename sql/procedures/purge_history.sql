@@ -35,7 +35,7 @@ BEGIN
 
     SET @statement = N'
 IF NOT EXISTS (SELECT 1 FROM sys.indexes AS i
-               WHERE i.object_id = OBJECT_ID(@text, N''U'') AND i.name = N''ix_history_valid_to'')
+               WHERE i.object_id = OBJECT_ID(@text, N''U'') AND i.name LIKE N''ix_history_valid_to%'')
     CREATE INDEX ix_history_valid_to ON ' + @history + N' (valid_to);';
     EXECUTE sqlkmeans.as_owner @statement = @statement, @text = @history;
 

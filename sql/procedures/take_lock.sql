@@ -4,12 +4,13 @@ GO
 -- Takes or gives back a segmentation's application lock for this session. It is never taken twice,
 -- because nobody gives it back for a call that is cancelled: CATCH does not run for that. So the next
 -- call in the session that gives it back, gives it back whole. What takes it for several calls takes
--- it with @keep = 1: then only @keep = 1 gives it back.
+-- it with @keep = 1: then only @keep = 1 gives it back. It waits for @wait milliseconds; some server
+-- calls 0 a wrong call where it cannot be had.
 ALTER PROCEDURE sqlkmeans.take_lock
     @segmentation nvarchar(128),
     @release      bit = 0,
     @keep         bit = 0,
-    @wait         int = 0
+    @wait         int = 1
 AS
 BEGIN
     SET NOCOUNT ON;
@@ -31,7 +32,7 @@ BEGIN
                AND APPLOCK_MODE(N'sqlkmeans_operator', @kept, N'Session') = N'NoLock'
                 EXECUTE @result = sys.sp_getapplock
                     @Resource = @kept, @LockMode = N'Exclusive', @LockOwner = N'Session',
-                    @LockTimeout = 0, @DbPrincipal = N'sqlkmeans_operator';
+                    @LockTimeout = 1, @DbPrincipal = N'sqlkmeans_operator';
         END;
         ELSE
         BEGIN
