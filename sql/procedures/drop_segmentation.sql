@@ -26,6 +26,10 @@ BEGIN
         RETURN 0;
     END;
 
+    EXECUTE sqlkmeans.refuse_transaction;
+    SET IMPLICIT_TRANSACTIONS OFF;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+
     DECLARE @problems nvarchar(max);
     DECLARE @position int = 0;
     DECLARE @statement nvarchar(max);
@@ -55,7 +59,8 @@ BEGIN
           AND o.name IN (N'assign_' + @segmentation, N'explain_' + @segmentation)
         ORDER BY o.name;
 
-        -- Every target that it has or had, and that is no other segmentation's.
+        -- Every target that it has or had and that is no other segmentation's; of it, what is marked as
+        -- made by sqlkmeans.
         INSERT INTO #sqlkmeans_drop (statement)
         SELECT c.statement
         FROM (SELECT sqlkmeans.quoted_name(g.target, N'') AS name, g.target
@@ -67,13 +72,17 @@ BEGIN
               FROM sqlkmeans.run AS r
               WHERE r.segmentation = @segmentation) AS t
         CROSS APPLY (VALUES
-            (1, N'DROP VIEW IF EXISTS ' + sqlkmeans.quoted_name(t.target, N'_named') + N';'),
-            (2, N'DROP TABLE IF EXISTS ' + sqlkmeans.quoted_name(t.target, N'_history') + N';'),
-            (3, CASE WHEN @drop_target = 1 THEN N'DROP TABLE IF EXISTS ' + t.name + N';'
-                     ELSE N'IF OBJECT_ID(' + sqlkmeans.text_literal(t.name) + N', N''U'') IS NOT NULL '
-                         + N'REVOKE SELECT ON ' + t.name + N' FROM sqlkmeans_reader;' END)
-        ) AS c (position, statement)
-        WHERE c.statement IS NOT NULL
+            (1, sqlkmeans.quoted_name(t.target, N'_named'),
+             N'DROP VIEW IF EXISTS ' + sqlkmeans.quoted_name(t.target, N'_named') + N';'),
+            (2, sqlkmeans.quoted_name(t.target, N'_history'),
+             N'DROP TABLE IF EXISTS ' + sqlkmeans.quoted_name(t.target, N'_history') + N';'),
+            (3, t.name,
+             CASE WHEN @drop_target = 1 THEN N'DROP TABLE IF EXISTS ' + t.name + N';'
+                  ELSE N'REVOKE SELECT ON ' + t.name + N' FROM sqlkmeans_reader;' END)
+        ) AS c (position, name, statement)
+        WHERE EXISTS (SELECT 1 FROM sys.extended_properties AS e
+                      WHERE e.class = 1 AND e.minor_id = 0 AND e.name = N'sqlkmeans'
+                        AND e.major_id = OBJECT_ID(c.name))
           AND NOT EXISTS (SELECT 1 FROM sqlkmeans.segmentation AS o
                           WHERE o.name <> @segmentation
                             AND sqlkmeans.quoted_name(o.target, N'') = t.name)

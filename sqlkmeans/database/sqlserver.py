@@ -96,8 +96,8 @@ class SQLServerDatabase(Database):
 
     installs_itself = False
 
-    def __init__(self, url: URL) -> None:
-        self._connector = Connector(url)
+    def __init__(self, url: URL, *, from_file: bool = False) -> None:
+        self._connector = Connector(url, from_file=from_file)
         self.safe_url = self._connector.safe_url
         self.catalog: Catalog = _SQLServerCatalog(self._connector)
         self._holding: Session | None = None
@@ -298,7 +298,7 @@ class SQLServerDatabase(Database):
         rows = self._connector.read(
             "looking for snapshot isolation",
             "SELECT d.snapshot_isolation_state FROM sys.databases AS d "
-            "WHERE d.database_id = DB_ID();",
+            "WHERE d.name = DB_NAME();",
         )
         return bool(rows) and rows[0][0] == 1
 

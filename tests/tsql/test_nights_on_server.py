@@ -234,15 +234,16 @@ def test_a_history_that_cannot_be_purged_is_a_warning_of_the_published_run(
 ) -> None:
     trained.rows(DEFINE.rstrip("; \n") + ", @history_days = 300;")
     end_labels(trained, 400)
-    trained.rows(f"CREATE TRIGGER dbo.keep_all ON {HISTORY} AFTER DELETE AS "
-                 "BEGIN RAISERROR (N'nobody deletes here', 16, 1); ROLLBACK TRANSACTION; END;")  # fmt: skip
+    trained.rows(f"CREATE TABLE dbo.keeper (customer_id int NOT NULL, valid_from datetime2(6) NOT NULL, "
+                 f"FOREIGN KEY (customer_id, valid_from) REFERENCES {HISTORY});")  # fmt: skip
+    trained.rows(f"INSERT INTO dbo.keeper SELECT customer_id, valid_from FROM {HISTORY};")
     trained.rows(ASSIGN)
     assert trained.rows("SELECT status FROM sqlkmeans.run WHERE run_id = ?;", trained.run(2)) == [
         ("published",)]  # fmt: skip
     warnings = trained.value("SELECT warnings FROM sqlkmeans.run WHERE run_id = ?;", trained.run(2))
     assert "history_days: the history was not purged:" in warnings
     assert labels_ended(trained) == 120
-    trained.rows("DROP TRIGGER dbo.keep_all;")
+    trained.rows("DROP TABLE dbo.keeper;")
     trained.rows(ASSIGN)
     assert labels_ended(trained) == 0
 
