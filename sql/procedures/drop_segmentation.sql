@@ -32,6 +32,8 @@ BEGIN
 
     DECLARE @problems nvarchar(max);
     DECLARE @position int = 0;
+    DECLARE @kind nvarchar(20);
+    DECLARE @name nvarchar(1000);
     DECLARE @statement nvarchar(max);
 
     IF NOT EXISTS (SELECT 1 FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation)
@@ -42,8 +44,10 @@ BEGIN
     CREATE TABLE #sqlkmeans_old (run_id bigint NOT NULL PRIMARY KEY);
     CREATE TABLE #sqlkmeans_drop
     (
-        position  int IDENTITY (1, 1) NOT NULL PRIMARY KEY,
-        statement nvarchar(max) NOT NULL
+        position  int            IDENTITY (1, 1) NOT NULL PRIMARY KEY,
+        kind      nvarchar(20)   COLLATE DATABASE_DEFAULT NULL,
+        name      nvarchar(1000) COLLATE DATABASE_DEFAULT NULL,
+        statement nvarchar(max)  COLLATE DATABASE_DEFAULT NULL
     );
 
     EXECUTE sqlkmeans.take_lock @segmentation = @segmentation;
@@ -52,8 +56,8 @@ BEGIN
         IF @execute = 1
             EXECUTE sqlkmeans.reclaim_runs @segmentation = @segmentation;
 
-        INSERT INTO #sqlkmeans_drop (statement)
-        SELECT N'DROP FUNCTION IF EXISTS sqlkmeans.' + QUOTENAME(o.name) + N';'
+        INSERT INTO #sqlkmeans_drop (kind, name)
+        SELECT N'function', o.name
         FROM sys.objects AS o
         WHERE o.schema_id = SCHEMA_ID(N'sqlkmeans') AND RTRIM(o.type) = N'IF'
           AND o.name IN (N'assign_' + @segmentation, N'explain_' + @segmentation)
@@ -61,32 +65,24 @@ BEGIN
 
         -- Every target that it has or had and that is no other segmentation's; of it, what is marked as
         -- made by sqlkmeans.
-        INSERT INTO #sqlkmeans_drop (statement)
-        SELECT c.statement
-        FROM (SELECT sqlkmeans.quoted_name(g.target, N'') AS name, g.target
-              FROM sqlkmeans.segmentation AS g
-              WHERE g.name = @segmentation
+        INSERT INTO #sqlkmeans_drop (kind, name)
+        SELECT k.kind, t.target
+        FROM (SELECT g.target FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation
               UNION
-              SELECT sqlkmeans.quoted_name(JSON_VALUE(r.definition, '$.target'), N''),
-                  JSON_VALUE(r.definition, '$.target')
+              SELECT JSON_VALUE(r.definition, '$.target')
               FROM sqlkmeans.run AS r
               WHERE r.segmentation = @segmentation) AS t
-        CROSS APPLY (VALUES
-            (1, sqlkmeans.quoted_name(t.target, N'_named'),
-             N'DROP VIEW IF EXISTS ' + sqlkmeans.quoted_name(t.target, N'_named') + N';'),
-            (2, sqlkmeans.quoted_name(t.target, N'_history'),
-             N'DROP TABLE IF EXISTS ' + sqlkmeans.quoted_name(t.target, N'_history') + N';'),
-            (3, t.name,
-             CASE WHEN @drop_target = 1 THEN N'DROP TABLE IF EXISTS ' + t.name + N';'
-                  ELSE N'REVOKE SELECT ON ' + t.name + N' FROM sqlkmeans_reader;' END)
-        ) AS c (position, name, statement)
+        CROSS JOIN (VALUES (1, N'view', N'_named'), (2, N'history', N'_history'),
+                           (3, CASE WHEN @drop_target = 1 THEN N'target' ELSE N'grant' END, N'')
+                   ) AS k (position, kind, suffix)
         WHERE EXISTS (SELECT 1 FROM sys.extended_properties AS e
                       WHERE e.class = 1 AND e.minor_id = 0 AND e.name = N'sqlkmeans'
-                        AND e.major_id = OBJECT_ID(c.name))
+                        AND e.major_id = OBJECT_ID(sqlkmeans.quoted_name(t.target, k.suffix)))
           AND NOT EXISTS (SELECT 1 FROM sqlkmeans.segmentation AS o
                           WHERE o.name <> @segmentation
-                            AND sqlkmeans.quoted_name(o.target, N'') = t.name)
-        ORDER BY t.target, c.position;
+                            AND sqlkmeans.quoted_name(o.target, N'')
+                                = sqlkmeans.quoted_name(t.target, N''))
+        ORDER BY t.target, k.position;
 
         INSERT INTO #sqlkmeans_old (run_id)
         SELECT r.run_id FROM sqlkmeans.run AS r WHERE r.segmentation = @segmentation;
@@ -96,14 +92,26 @@ BEGIN
             -- First out of the view segment_movement, which reads the history.
             UPDATE sqlkmeans.segmentation SET active_run_id = NULL WHERE name = @segmentation;
             EXECUTE sqlkmeans.refresh_movement;
+        END;
 
-            WHILE EXISTS (SELECT 1 FROM #sqlkmeans_drop AS d WHERE d.position > @position)
-            BEGIN
-                SET @position = @position + 1;
-                SELECT @statement = d.statement FROM #sqlkmeans_drop AS d WHERE d.position = @position;
+        WHILE EXISTS (SELECT 1 FROM #sqlkmeans_drop AS d WHERE d.position > @position)
+        BEGIN
+            SET @position = @position + 1;
+            SELECT @kind = d.kind, @name = d.name FROM #sqlkmeans_drop AS d WHERE d.position = @position;
+            SET @statement = CASE @kind
+                WHEN N'function' THEN N'DROP FUNCTION IF EXISTS sqlkmeans.' + QUOTENAME(@name)
+                WHEN N'view' THEN N'DROP VIEW IF EXISTS ' + sqlkmeans.quoted_name(@name, N'_named')
+                WHEN N'history' THEN N'DROP TABLE IF EXISTS ' + sqlkmeans.quoted_name(@name, N'_history')
+                WHEN N'target' THEN N'DROP TABLE IF EXISTS ' + sqlkmeans.quoted_name(@name, N'')
+                WHEN N'grant' THEN N'REVOKE SELECT ON ' + sqlkmeans.quoted_name(@name, N'')
+                    + N' FROM sqlkmeans_reader' END + N';';
+            UPDATE #sqlkmeans_drop SET statement = @statement WHERE position = @position;
+            IF @execute = 1
                 EXECUTE sqlkmeans.as_owner @statement = @statement;
-            END;
+        END;
 
+        IF @execute = 1
+        BEGIN
             EXECUTE sqlkmeans.delete_runs;
             DELETE FROM sqlkmeans.segmentation WHERE name = @segmentation;
         END;
