@@ -11,6 +11,54 @@ GO
 SET QUOTED_IDENTIFIER ON;
 GO
 
+-- schema/may_install.sql
+-- Stops the script before it has changed anything: no batch after SET NOEXEC ON is run, also where the
+-- client goes on after an error. What an earlier version may not have yet is asked for as text.
+DECLARE @newest int = N'4';
+DECLARE @version int;
+DECLARE @package nvarchar(64);
+DECLARE @ledger bit;
+DECLARE @running nvarchar(128);
+DECLARE @problem nvarchar(2000);
+
+IF EXISTS (SELECT 1 FROM sys.all_columns AS c
+           WHERE c.object_id = OBJECT_ID(N'sys.databases') AND c.name = N'is_ledger_on')
+    EXECUTE sys.sp_executesql
+        N'SELECT @ledger = d.is_ledger_on FROM sys.databases AS d WHERE d.name = DB_NAME();',
+        N'@ledger bit OUTPUT', @ledger = @ledger OUTPUT;
+IF OBJECT_ID(N'sqlkmeans.schema_version', N'U') IS NOT NULL
+    EXECUTE sys.sp_executesql
+        N'SELECT TOP (1) @version = v.version, @package = v.package_version
+          FROM sqlkmeans.schema_version AS v ORDER BY v.version DESC;',
+        N'@version int OUTPUT, @package nvarchar(64) OUTPUT',
+        @version = @version OUTPUT, @package = @package OUTPUT;
+IF OBJECT_ID(N'sqlkmeans.lock_name', N'FN') IS NOT NULL AND OBJECT_ID(N'sqlkmeans.run', N'U') IS NOT NULL
+    EXECUTE sys.sp_executesql
+        N'SELECT @running = MIN(r.segmentation)
+          FROM sqlkmeans.run AS r
+          WHERE r.status = N''running''
+            AND APPLOCK_TEST(N''sqlkmeans_operator'', sqlkmeans.lock_name(r.segmentation),
+                             N''Exclusive'', N''Session'') = 0;',
+        N'@running nvarchar(128) OUTPUT', @running = @running OUTPUT;
+
+IF @ledger = 1
+    SET @problem = N'this is a ledger database: every table in it is a ledger table, which keeps all '
+        + N'that was ever in it and cannot be loaded as segment tables are; install sqlkmeans in another';
+ELSE IF @version > @newest
+    SET @problem = N'schema sqlkmeans is at version ' + CAST(@version AS nvarchar(10))
+        + N', of sqlkmeans ' + @package + N', and this script brings it to ' + CAST(@newest AS nvarchar(10))
+        + N' only; take the script of that release or of a newer one';
+ELSE IF @running IS NOT NULL
+    SET @problem = @running + N' is being run; install when it has ended';
+
+IF @problem IS NOT NULL
+BEGIN
+    SET @problem = @problem + N'. Nothing was changed';
+    RAISERROR (N'%s', 16, 1, @problem);
+    SET NOEXEC ON;
+END;
+GO
+
 -- schema/sqlkmeans.sql
 -- Owned by dbo, so that an ownership chain leads from its procedures to its tables.
 IF SCHEMA_ID(N'sqlkmeans') IS NULL
@@ -93,6 +141,12 @@ IF OBJECT_ID(N'sqlkmeans.run', N'U') IS NULL
         CONSTRAINT ck_run_kind CHECK (kind IN (N'fit', N'assign', N'rollback', N'choose_k')),
         CONSTRAINT ck_run_status CHECK (status IN (N'running', N'published', N'failed', N'finished'))
     );
+GO
+-- Who looks for a segmentation's runs, or its last publication, meets no row that another one's run
+-- has locked. Some server adds to the name of an index.
+IF NOT EXISTS (SELECT 1 FROM sys.indexes AS i
+               WHERE i.object_id = OBJECT_ID(N'sqlkmeans.run', N'U') AND i.name LIKE N'ix_run_segmentation%')
+    CREATE INDEX ix_run_segmentation ON sqlkmeans.run (segmentation, status, published_at);
 GO
 
 -- tables/model_feature.sql
@@ -312,6 +366,13 @@ GO
 IF NOT EXISTS (SELECT 1 FROM sqlkmeans.schema_version AS v WHERE v.version = 3)
     INSERT INTO sqlkmeans.schema_version (version, package_version)
     VALUES (3, N'0.1.0');
+GO
+
+-- migrations/0004_run_index.sql
+-- Version 4: the index of sqlkmeans.run, which sql/tables makes on every database.
+IF NOT EXISTS (SELECT 1 FROM sqlkmeans.schema_version AS v WHERE v.version = 4)
+    INSERT INTO sqlkmeans.schema_version (version, package_version)
+    VALUES (4, N'0.1.0');
 GO
 
 -- roles/sqlkmeans_reader.sql
@@ -790,6 +851,38 @@ BEGIN
 END;
 GO
 
+-- functions/lock_name.sql
+IF OBJECT_ID(N'sqlkmeans.lock_name', N'FN') IS NULL
+    EXECUTE (N'CREATE FUNCTION sqlkmeans.lock_name (@segmentation nvarchar(128))
+        RETURNS nvarchar(255) AS BEGIN RETURN NULL; END;');
+GO
+-- The name of a segmentation's application lock. Such names are compared byte by byte, whatever the
+-- collation of the names in the table. sys.dm_tran_locks shows the first 32 characters, so the
+-- segmentation comes first; the database comes last, because not every server keeps the locks of
+-- its databases apart.
+ALTER FUNCTION sqlkmeans.lock_name (@segmentation nvarchar(128))
+RETURNS nvarchar(255)
+AS
+BEGIN
+    RETURN N'sqlkmeans:' + LOWER(@segmentation) + N':' + DB_NAME();
+END;
+GO
+
+-- functions/job_name.sql
+IF OBJECT_ID(N'sqlkmeans.job_name', N'FN') IS NULL
+    EXECUTE (N'CREATE FUNCTION sqlkmeans.job_name (@segmentation nvarchar(128), @step nvarchar(20))
+        RETURNS nvarchar(400) AS BEGIN RETURN NULL; END;');
+GO
+-- The name of the Agent job of a segmentation and a step; without a segmentation, of the database and
+-- a step. Agent takes 128 characters.
+ALTER FUNCTION sqlkmeans.job_name (@segmentation nvarchar(128), @step nvarchar(20))
+RETURNS nvarchar(400)
+AS
+BEGIN
+    RETURN N'sqlkmeans: ' + DB_NAME() + COALESCE(N'.' + @segmentation, N'') + N' (' + @step + N')';
+END;
+GO
+
 -- functions/publication_time.sql
 IF OBJECT_ID(N'sqlkmeans.publication_time', N'FN') IS NULL
     EXECUTE (N'CREATE FUNCTION sqlkmeans.publication_time (@segmentation nvarchar(128))
@@ -803,7 +896,9 @@ BEGIN
     DECLARE @now datetime2(6) = SYSUTCDATETIME();
     DECLARE @last datetime2(6);
 
-    SELECT @last = MAX(r.published_at) FROM sqlkmeans.run AS r WHERE r.segmentation = @segmentation;
+    SELECT @last = MAX(r.published_at)
+    FROM sqlkmeans.run AS r
+    WHERE r.segmentation = @segmentation AND r.status = N'published';
 
     RETURN CASE WHEN @now <= @last THEN DATEADD(microsecond, 1, @last) ELSE @now END;
 END;
@@ -1111,38 +1206,70 @@ GO
 IF OBJECT_ID(N'sqlkmeans.take_lock', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.take_lock AS RETURN 0;');
 GO
--- Takes or gives back a segmentation's application lock for this session. A session that holds it
--- may take it again, and gives it back as often as it took it.
+-- Takes or gives back a segmentation's application lock for this session. It is never taken twice,
+-- because nobody gives it back for a call that is cancelled: CATCH does not run for that. So the next
+-- call in the session that gives it back, gives it back whole. What takes it for several calls takes
+-- it with @keep = 1: then only @keep = 1 gives it back. It waits for @wait milliseconds; some server
+-- calls 0 a wrong call where it cannot be had.
 ALTER PROCEDURE sqlkmeans.take_lock
     @segmentation nvarchar(128),
-    @release      bit = 0
+    @release      bit = 0,
+    @keep         bit = 0,
+    @wait         int = 1
 AS
 BEGIN
     SET NOCOUNT ON;
 
-    -- Lock names are compared byte by byte, whatever the collation of the names in the table. Not
-    -- every server keeps those of its databases apart.
-    DECLARE @resource nvarchar(255) = N'sqlkmeans:' + DB_NAME() + N':' + LOWER(@segmentation);
-    DECLARE @result int;
+    DECLARE @lock nvarchar(255) = sqlkmeans.lock_name(@segmentation);
+    DECLARE @kept nvarchar(255) = N'kept ' + @lock;
+    DECLARE @result int = 0;
+    DECLARE @number int = 50004;
+    DECLARE @problem nvarchar(max);
 
-    IF @release = 1
-    BEGIN
-        IF APPLOCK_MODE(N'public', @resource, N'Session') <> N'NoLock'
-            EXECUTE sys.sp_releaseapplock
-                @Resource = @resource, @LockOwner = N'Session', @DbPrincipal = N'public';
-        RETURN 0;
-    END;
+    BEGIN TRY
+        IF @release = 0
+        BEGIN
+            IF APPLOCK_MODE(N'sqlkmeans_operator', @lock, N'Session') = N'NoLock'
+                EXECUTE @result = sys.sp_getapplock
+                    @Resource = @lock, @LockMode = N'Exclusive', @LockOwner = N'Session',
+                    @LockTimeout = @wait, @DbPrincipal = N'sqlkmeans_operator';
+            IF @result >= 0 AND @keep = 1
+               AND APPLOCK_MODE(N'sqlkmeans_operator', @kept, N'Session') = N'NoLock'
+                EXECUTE @result = sys.sp_getapplock
+                    @Resource = @kept, @LockMode = N'Exclusive', @LockOwner = N'Session',
+                    @LockTimeout = 1, @DbPrincipal = N'sqlkmeans_operator';
+        END;
+        ELSE
+        BEGIN
+            WHILE @keep = 1 AND @result >= 0
+                  AND APPLOCK_MODE(N'sqlkmeans_operator', @kept, N'Session') <> N'NoLock'
+                EXECUTE @result = sys.sp_releaseapplock
+                    @Resource = @kept, @LockOwner = N'Session', @DbPrincipal = N'sqlkmeans_operator';
+            WHILE @result >= 0
+                  AND APPLOCK_MODE(N'sqlkmeans_operator', @kept, N'Session') = N'NoLock'
+                  AND APPLOCK_MODE(N'sqlkmeans_operator', @lock, N'Session') <> N'NoLock'
+                EXECUTE @result = sys.sp_releaseapplock
+                    @Resource = @lock, @LockOwner = N'Session', @DbPrincipal = N'sqlkmeans_operator';
+        END;
+    END TRY
+    BEGIN CATCH
+        -- Who is no member of the role may not ask for its locks.
+        SET @problem = @segmentation + N': its lock is for members of sqlkmeans_operator: '
+            + ERROR_MESSAGE();
+    END CATCH;
 
-    EXECUTE @result = sys.sp_getapplock
-        @Resource = @resource, @LockMode = N'Exclusive', @LockOwner = N'Session',
-        @LockTimeout = 0, @DbPrincipal = N'public';
-
-    IF @result < 0
-    BEGIN
-        DECLARE @problem nvarchar(max) =
-            @segmentation + N' is being run already; nothing was changed';
-        EXECUTE sqlkmeans.raise_problems @number = 50005, @problems = @problem;
-    END;
+    IF @problem IS NULL AND @result = -1
+        SELECT @number = 50005, @problem = @segmentation + N' is being run already; nothing was '
+            + N'changed. Where nothing runs, a session whose call was cancelled still holds it, '
+            + N'until it ends or runs it again (docs/operate.md, Who holds a segmentation)';
+    ELSE IF @problem IS NULL AND @result < 0
+        SET @problem = @segmentation + N': its lock was not '
+            + CASE @release WHEN 1 THEN N'given back' ELSE N'taken' END + N', '
+            + CASE @result WHEN -2 THEN N'because the wait was cancelled'
+                           WHEN -3 THEN N'because the wait was part of a deadlock'
+                           ELSE N'and the server said ' + CAST(@result AS nvarchar(20)) END
+            + N'; nothing was changed';
+    EXECUTE sqlkmeans.raise_problems @number = @number, @problems = @problem;
 END;
 GO
 
@@ -1893,6 +2020,135 @@ BEGIN
             finished_at = SYSUTCDATETIME()
         WHERE run_id = @run_id;
     END;
+END;
+GO
+
+-- procedures/delete_runs.sql
+IF OBJECT_ID(N'sqlkmeans.delete_runs', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.delete_runs AS RETURN 0;');
+GO
+-- Deletes the runs in the caller's #sqlkmeans_old with all that they learnt, in one transaction.
+ALTER PROCEDURE sqlkmeans.delete_runs
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    BEGIN TRY
+        BEGIN TRANSACTION;
+        DELETE t FROM sqlkmeans.k_score AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
+        DELETE t FROM sqlkmeans.feature_drift AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
+        DELETE t FROM sqlkmeans.feature_bin AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
+        DELETE t FROM sqlkmeans.typical_customer AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
+        DELETE t FROM sqlkmeans.segment_feature AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
+        DELETE t FROM sqlkmeans.segment AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
+        DELETE t FROM sqlkmeans.centroid AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
+        DELETE t FROM sqlkmeans.model_feature AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
+        DELETE t FROM sqlkmeans.run AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
+        COMMIT TRANSACTION;
+    END TRY
+    BEGIN CATCH
+        IF XACT_STATE() <> 0
+            ROLLBACK TRANSACTION;
+        THROW;
+    END CATCH;
+END;
+GO
+
+-- procedures/purge_history.sql
+IF OBJECT_ID(N'sqlkmeans.purge_history', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.purge_history AS RETURN 0;');
+GO
+-- Deletes, or counts, the labels of a target's history that ended before a moment; those that are
+-- valid now stay, and a caller in trouble rolls back. In batches, each a transaction of its own: below 5,000 rows the server takes no
+-- lock on the whole table, and the log can be cut between two. The index that finds them is made by
+-- the first purge, so that who never purges need not keep it up to date.
+ALTER PROCEDURE sqlkmeans.purge_history
+    @target  nvarchar(1000),
+    @then    datetime2(6),
+    @execute bit    = 1,
+    @rows    bigint = NULL OUTPUT
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @history nvarchar(1000) = sqlkmeans.quoted_name(@target, N'_history');
+    DECLARE @hold nvarchar(max) = N'SELECT @arrived = COUNT_BIG(*) FROM (SELECT TOP (1) 1 AS one FROM '
+        + @history + N' WITH (TABLOCK, HOLDLOCK)) AS t;';
+    DECLARE @statement nvarchar(max);
+    DECLARE @problems nvarchar(max);
+    DECLARE @found bigint;
+
+    SET @rows = 0;
+    EXECUTE sqlkmeans.as_owner
+        @statement = N'SET @arrived = OBJECT_ID(@text, N''U'');', @text = @history,
+        @arrived = @found OUTPUT;
+    IF @found IS NULL OR @then IS NULL
+        RETURN 0;
+
+    IF @execute = 0
+    BEGIN
+        SET @statement = N'SELECT @arrived = COUNT_BIG(*) FROM ' + @history
+            + N' AS h WHERE h.valid_to < @then;';
+        EXECUTE sqlkmeans.as_owner @statement = @statement, @then = @then, @arrived = @rows OUTPUT;
+        RETURN 0;
+    END;
+
+    SET @statement = N'
+IF NOT EXISTS (SELECT 1 FROM sys.indexes AS i
+               WHERE i.object_id = OBJECT_ID(@text, N''U'') AND i.name LIKE N''ix_history_valid_to%'')
+    CREATE INDEX ix_history_valid_to ON ' + @history + N' (valid_to);';
+    EXECUTE sqlkmeans.as_owner @statement = @statement, @text = @history;
+
+    SET @statement = N'DELETE TOP (4000) FROM ' + @history
+        + N' WHERE valid_to < @then; SET @arrived = ROWCOUNT_BIG();';
+    WHILE @found > 0
+    BEGIN
+        -- To the end of the transaction nobody can put anything on the table.
+        BEGIN TRANSACTION;
+        EXECUTE sqlkmeans.as_owner @statement = @hold, @arrived = @found OUTPUT;
+        EXECUTE sqlkmeans.check_target @target = @target, @problems = @problems OUTPUT;
+        EXECUTE sqlkmeans.raise_problems @number = 50004, @problems = @problems;
+        EXECUTE sqlkmeans.as_owner @statement = @statement, @then = @then, @arrived = @found OUTPUT;
+        COMMIT TRANSACTION;
+        SET @rows = @rows + @found;
+    END;
+END;
+GO
+
+-- procedures/expire_history.sql
+IF OBJECT_ID(N'sqlkmeans.expire_history', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.expire_history AS RETURN 0;');
+GO
+-- Keeps the history as long as the definition's history_days say, after a run was published and under
+-- its lock. Where that fails, the run stays published and gets a warning; the next run tries again.
+ALTER PROCEDURE sqlkmeans.expire_history
+    @run_id bigint
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @target nvarchar(1000);
+    DECLARE @days int;
+    DECLARE @then datetime2(6);
+    DECLARE @warning nvarchar(max);
+
+    SELECT @target = JSON_VALUE(r.definition, '$.target'),
+        @days = TRY_CAST(JSON_VALUE(r.definition, '$.history_days') AS int)
+    FROM sqlkmeans.run AS r
+    WHERE r.run_id = @run_id;
+    IF @days IS NULL
+        RETURN 0;
+
+    BEGIN TRY
+        SET @then = DATEADD(day, -@days, SYSUTCDATETIME());
+        EXECUTE sqlkmeans.purge_history @target = @target, @then = @then;
+    END TRY
+    BEGIN CATCH
+        SET @warning = N'history_days: the history was not purged: ' + ERROR_MESSAGE();
+        IF XACT_STATE() <> 0
+            ROLLBACK TRANSACTION;
+        EXECUTE sqlkmeans.add_warning @run_id = @run_id, @warning = @warning;
+    END CATCH;
 END;
 GO
 
@@ -3085,7 +3341,8 @@ GO
 IF OBJECT_ID(N'sqlkmeans.lock_segmentation', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.lock_segmentation AS RETURN 0;');
 GO
--- Holds a segmentation for this session until unlock_segmentation, or the session's end.
+-- Holds a segmentation for this session until unlock_segmentation, the end of a run_segmentation or
+-- assign_segments in it, or the session's end.
 ALTER PROCEDURE sqlkmeans.lock_segmentation
     @segmentation nvarchar(128) = NULL,
     @help         bit           = 0
@@ -3113,7 +3370,7 @@ BEGIN
         EXECUTE sqlkmeans.raise_problems @number = 50002,
             @problems = N'@segmentation: missing; allowed: the name of a segmentation';
 
-    EXECUTE sqlkmeans.take_lock @segmentation = @segmentation;
+    EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @keep = 1;
 END;
 GO
 
@@ -3121,7 +3378,8 @@ GO
 IF OBJECT_ID(N'sqlkmeans.unlock_segmentation', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.unlock_segmentation AS RETURN 0;');
 GO
--- Gives back what lock_segmentation took; harmless where this session holds nothing.
+-- Gives back what lock_segmentation took, or a call that was cancelled; harmless where this session
+-- holds nothing.
 ALTER PROCEDURE sqlkmeans.unlock_segmentation
     @segmentation nvarchar(128) = NULL,
     @help         bit           = 0
@@ -3149,7 +3407,7 @@ BEGIN
         EXECUTE sqlkmeans.raise_problems @number = 50002,
             @problems = N'@segmentation: missing; allowed: the name of a segmentation';
 
-    EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
+    EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1, @keep = 1;
 END;
 GO
 
@@ -3220,12 +3478,17 @@ WHERE a.segmentation = N''' + REPLACE(@segmentation, N'''', N'''''')
             + N'CAST(NULL AS int) AS from_segment_id, CAST(NULL AS int) AS to_segment_id, '
             + N'CAST(NULL AS bigint) AS customers WHERE 1 = 0';
 
-    SET @statement = N'CREATE VIEW sqlkmeans.segment_movement AS' + NCHAR(10) + @union + N';';
     BEGIN TRY
-        -- One transaction: two segmentations may be published at the same time.
+        -- One transaction: two segmentations may be published at the same time. Altered, so that what
+        -- somebody was granted on it stays; a server without the catalog of module parameters cannot
+        -- alter a view.
         BEGIN TRANSACTION;
-        EXECUTE sqlkmeans.as_owner
-            @statement = N'DROP VIEW IF EXISTS sqlkmeans.segment_movement;';
+        IF OBJECT_ID(N'sys.parameters') IS NULL
+            EXECUTE sqlkmeans.as_owner
+                @statement = N'DROP VIEW IF EXISTS sqlkmeans.segment_movement;';
+        SET @statement = CASE WHEN OBJECT_ID(N'sqlkmeans.segment_movement', N'V') IS NULL
+                              THEN N'CREATE' ELSE N'ALTER' END
+            + N' VIEW sqlkmeans.segment_movement AS' + NCHAR(10) + @union + N';';
         EXECUTE sqlkmeans.as_owner @statement = N'EXECUTE (@text);', @text = @statement;
         COMMIT TRANSACTION;
     END TRY
@@ -3265,6 +3528,7 @@ ALTER PROCEDURE sqlkmeans.define_segmentation
     @sample_rows   int           = 100000,
     @min_group     int           = 10,
     @language      nvarchar(128) = N'Python',
+    @history_days  int           = NULL,
     @execute       bit           = 1,
     @help          bit           = 0
 AS
@@ -3311,8 +3575,10 @@ BEGIN
                 N'With @sample_rows 0, nothing about fewer customers leaves the database, 2 to 100,000.'),
             (21, N'@language', N'nvarchar(128)', N'N''Python''',
                 N'The external language of engine in_database: Python, or one made with CREATE EXTERNAL LANGUAGE.'),
-            (22, N'@execute', N'bit', N'1', N'0 shows what would be done and does nothing.'),
-            (23, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+            (22, N'@history_days', N'int', N'NULL',
+                N'How many days the history keeps a label that ended, 1 to 36,500; NULL keeps all.'),
+            (23, N'@execute', N'bit', N'1', N'0 shows what would be done and does nothing.'),
+            (24, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
         ORDER BY h.position;
         RETURN 0;
@@ -3389,6 +3655,9 @@ BEGIN
     IF COALESCE(@language, N'') = N'' OR CHARINDEX(N'\u00', sqlkmeans.json_text(@language)) > 0
         SET @problems = @problems + N'@language: ' + COALESCE(@language, N'NULL')
             + N' given; allowed: the name of an external language, 1 to 128 characters' + @line;
+    IF @history_days NOT BETWEEN 1 AND 36500
+        SET @problems = @problems + N'@history_days: ' + CAST(@history_days AS nvarchar(20))
+            + N' given; allowed: 1 to 36,500, or NULL' + @line;
 
     SET @key = sqlkmeans.name_list(@key);
     IF @key IS NULL
@@ -3418,6 +3687,7 @@ BEGIN
         + N',"sample_rows":' + CAST(COALESCE(@sample_rows, 0) AS nvarchar(20))
         + N',"min_group":' + CAST(COALESCE(@min_group, 0) AS nvarchar(20))
         + N',"language":' + sqlkmeans.json_text(COALESCE(@language, N''))
+        + N',"history_days":' + COALESCE(CAST(@history_days AS nvarchar(20)), N'null')
         -- The client's own: a definition file has it.
         + N',"memory_limit":null}';
 
@@ -3749,6 +4019,7 @@ BEGIN
             EXECUTE sqlkmeans.refresh_function @segmentation = @segmentation, @run_id = @run_id;
             EXECUTE sqlkmeans.refresh_movement @run_id = @run_id;
         END;
+        EXECUTE sqlkmeans.expire_history @run_id = @run_id;
         EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
     END TRY
     BEGIN CATCH
@@ -3812,11 +4083,14 @@ GO
 IF OBJECT_ID(N'sqlkmeans.fail_run', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.fail_run AS RETURN 0;');
 GO
--- Records a running run as failed and drops its staging table. A run that ended stays as it is.
+-- Records a running run as failed and drops its staging table. A run that ended stays as it is. The
+-- session that ran it may be gone for its client and still be publishing: so this waits for the lock,
+-- and only then asks how the run stands.
 ALTER PROCEDURE sqlkmeans.fail_run
-    @run_id bigint        = NULL,
-    @error  nvarchar(max) = NULL,
-    @help   bit           = 0
+    @run_id       bigint        = NULL,
+    @error        nvarchar(max) = NULL,
+    @wait_seconds int           = 60,
+    @help         bit           = 0
 AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
@@ -3827,7 +4101,9 @@ BEGIN
         FROM (VALUES
             (1, N'@run_id', N'bigint', N'NULL', N'The run that failed.'),
             (2, N'@error', N'nvarchar(max)', N'NULL', N'Why, for the run''s row.'),
-            (3, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+            (3, N'@wait_seconds', N'int', N'60',
+                N'How long to wait for another session that holds the segmentation, 0 to 3,600; then error 50005.'),
+            (4, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
         ORDER BY h.position;
         RETURN 0;
@@ -3837,21 +4113,57 @@ BEGIN
     SET IMPLICIT_TRANSACTIONS OFF;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
 
-    DECLARE @problem nvarchar(max) = N'@run_id: ' + COALESCE(CAST(@run_id AS nvarchar(20)), N'NULL')
-        + N' given; allowed: a run in sqlkmeans.run';
+    DECLARE @line nchar(1) = NCHAR(10);
+    DECLARE @problems nvarchar(max) = N'';
+    DECLARE @segmentation nvarchar(128);
+    DECLARE @status nvarchar(16);
+    DECLARE @kind nvarchar(16);
+    DECLARE @wait int;
 
-    IF NOT EXISTS (SELECT 1 FROM sqlkmeans.run AS r WHERE r.run_id = @run_id)
-        EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problem;
+    -- A publication holds the row until it commits, and a run keeps its segmentation for good.
+    SELECT @segmentation = r.segmentation
+    FROM sqlkmeans.run AS r WITH (READUNCOMMITTED)
+    WHERE r.run_id = @run_id;
 
-    IF EXISTS (SELECT 1 FROM sqlkmeans.run AS r WHERE r.run_id = @run_id AND r.status = N'running')
-    BEGIN
-        EXECUTE sqlkmeans.drop_staging @run_id = @run_id;
-        EXECUTE sqlkmeans.forget_model @run_id = @run_id;
+    IF @segmentation IS NULL
+        SET @problems = @problems + N'@run_id: ' + COALESCE(CAST(@run_id AS nvarchar(20)), N'NULL')
+            + N' given; allowed: a run in sqlkmeans.run' + @line;
+    IF @wait_seconds IS NULL OR @wait_seconds NOT BETWEEN 0 AND 3600
+        SET @problems = @problems + N'@wait_seconds: '
+            + COALESCE(CAST(@wait_seconds AS nvarchar(20)), N'NULL')
+            + N' given; allowed: 0 to 3,600' + @line;
+    EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
 
-        UPDATE sqlkmeans.run
-        SET status = N'failed', error = COALESCE(@error, N'failed'), finished_at = SYSUTCDATETIME()
-        WHERE run_id = @run_id AND status = N'running';
-    END;
+    SET @wait = @wait_seconds * 1000 + 1;
+    EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @wait = @wait;
+
+    BEGIN TRY
+        SELECT @status = r.status, @kind = r.kind FROM sqlkmeans.run AS r WHERE r.run_id = @run_id;
+
+        IF @status = N'running'
+        BEGIN
+            EXECUTE sqlkmeans.drop_staging @run_id = @run_id;
+            EXECUTE sqlkmeans.forget_model @run_id = @run_id;
+
+            UPDATE sqlkmeans.run
+            SET status = N'failed', error = COALESCE(@error, N'failed'),
+                finished_at = SYSUTCDATETIME()
+            WHERE run_id = @run_id;
+        END;
+        ELSE IF @status = N'published' AND @kind = N'fit'
+        BEGIN
+            -- Its session may have ended between the commit and these two.
+            EXECUTE sqlkmeans.refresh_function @segmentation = @segmentation, @run_id = @run_id;
+            EXECUTE sqlkmeans.refresh_movement @run_id = @run_id;
+        END;
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
+    END TRY
+    BEGIN CATCH
+        IF XACT_STATE() <> 0
+            ROLLBACK TRANSACTION;
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
+        THROW;
+    END CATCH;
 END;
 GO
 
@@ -3919,6 +4231,7 @@ BEGIN
     DECLARE @moved bigint;
     DECLARE @departed bigint;
     DECLARE @written bigint;
+    DECLARE @error nvarchar(max);
 
     SELECT @definition = g.definition FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation;
     -- Held from here on, so that no run or purge changes what is chosen now.
@@ -3978,14 +4291,13 @@ BEGIN
         BEGIN TRANSACTION;
 
         EXECUTE sqlkmeans.reclaim_runs @segmentation = @segmentation;
-        SET @now = sqlkmeans.publication_time(@segmentation);
 
         INSERT INTO sqlkmeans.run
-            (segmentation, kind, status, engine, definition, restored_run_id, k, started_at,
-             sqlkmeans_version, library_versions, client)
+            (segmentation, kind, status, engine, definition, restored_run_id, k, [rows], skipped,
+             started_at, sqlkmeans_version, library_versions, client)
         VALUES
-            (@segmentation, N'rollback', N'running', @engine, @restored, @run_id, @k,
-             SYSUTCDATETIME(), COALESCE(@client_version, sqlkmeans.version()), @library_versions,
+            (@segmentation, N'rollback', N'running', @engine, @restored, @run_id, @k, @expected,
+             @skipped, SYSUTCDATETIME(), COALESCE(@client_version, sqlkmeans.version()), @library_versions,
              LEFT(ORIGINAL_LOGIN() + COALESCE(N', ' + COALESCE(@client, APP_NAME()), N''), 400));
         SET @new_run_id = SCOPE_IDENTITY();
 
@@ -3993,6 +4305,10 @@ BEGIN
             @table = @history, @key = @key, @key_columns = @key_columns OUTPUT;
         EXECUTE sqlkmeans.create_staging
             @run_id = @new_run_id, @key = @key, @key_columns = @key_columns;
+
+        -- The run's row and its staging first: whoever looks at the runs need not wait for the rest.
+        COMMIT TRANSACTION;
+        BEGIN TRANSACTION;
 
         -- Staged under their segment ids; own_ids then makes each id stand for itself.
         SET @statement = N'INSERT INTO sqlkmeans.'
@@ -4010,6 +4326,7 @@ BEGIN
             EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @problems;
         END;
 
+        SET @now = sqlkmeans.publication_time(@segmentation);
         SELECT @segment_ids = sqlkmeans.own_ids(g.last_segment_id)
         FROM sqlkmeans.segmentation AS g
         WHERE g.name = @segmentation;
@@ -4019,8 +4336,6 @@ BEGIN
             @segment_ids = @segment_ids, @now = @now, @tolerance = 0,
             @arrived = @arrived OUTPUT, @moved = @moved OUTPUT, @departed = @departed OUTPUT,
             @written = @written OUTPUT;
-
-        UPDATE sqlkmeans.run SET [rows] = @rows, skipped = @skipped WHERE run_id = @new_run_id;
 
         EXECUTE sqlkmeans.finish_run
             @segmentation = @segmentation, @run_id = @new_run_id, @model_run_id = @model_run_id,
@@ -4033,8 +4348,11 @@ BEGIN
         EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
     END TRY
     BEGIN CATCH
+        SET @error = ERROR_MESSAGE();
         IF XACT_STATE() <> 0
             ROLLBACK TRANSACTION;
+        IF EXISTS (SELECT 1 FROM sqlkmeans.run AS r WHERE r.run_id = @new_run_id)
+            EXECUTE sqlkmeans.fail_run @run_id = @new_run_id, @error = @error;
         EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
         THROW;
     END CATCH;
@@ -4048,7 +4366,8 @@ GO
 IF OBJECT_ID(N'sqlkmeans.rename_segment', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.rename_segment AS RETURN 0;');
 GO
--- Gives a segment a name, in all its runs, that later runs keep.
+-- Gives a segment a name, in all its runs, that later runs keep. Under the lock: a run that is training
+-- has read the names already, and would publish the one of before.
 ALTER PROCEDURE sqlkmeans.rename_segment
     @segmentation nvarchar(128) = NULL,
     @segment_id   int           = NULL,
@@ -4085,6 +4404,9 @@ BEGIN
     DECLARE @other int;
 
     SET @name = LTRIM(RTRIM(@name));
+    IF EXISTS (SELECT 1 FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation)
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation;
+
     SELECT @active = g.active_run_id FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation;
     SELECT @other = MIN(s.segment_id)
     FROM sqlkmeans.segment AS s
@@ -4108,9 +4430,8 @@ BEGIN
         SET @problems = @problems + N'@name: ' + @name + N' is or was the name of segment '
             + CAST(@other AS nvarchar(10)) + N'; each needs its own' + @line;
 
-    EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
-
     BEGIN TRY
+        EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
         BEGIN TRANSACTION;
 
         UPDATE s
@@ -4120,14 +4441,16 @@ BEGIN
         WHERE r.segmentation = @segmentation AND s.segment_id = @segment_id;
 
         COMMIT TRANSACTION;
+        EXECUTE sqlkmeans.refresh_function @segmentation = @segmentation, @run_id = @active;
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
     END TRY
     BEGIN CATCH
         IF XACT_STATE() <> 0
             ROLLBACK TRANSACTION;
+        IF @segmentation IS NOT NULL
+            EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
         THROW;
     END CATCH;
-
-    EXECUTE sqlkmeans.refresh_function @segmentation = @segmentation, @run_id = @active;
 END;
 GO
 
@@ -4263,7 +4586,7 @@ BEGIN
         previous_missing_share float         NOT NULL
     );
 
-    EXECUTE sqlkmeans.take_lock @segmentation = @segmentation;
+    EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @keep = 1;
 
     BEGIN TRY
         EXECUTE sqlkmeans.start_run
@@ -4392,7 +4715,7 @@ GROUP BY v.position, v.bin;
         EXECUTE sqlkmeans.publish_staged
             @run_id = @run_id, @publication = @publication, @arrived = @arrived OUTPUT,
             @moved = @moved OUTPUT, @departed = @departed OUTPUT, @written = @written OUTPUT;
-        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1, @keep = 1;
     END TRY
     BEGIN CATCH
         SET @error = ERROR_MESSAGE();
@@ -4400,7 +4723,7 @@ GROUP BY v.position, v.bin;
             ROLLBACK TRANSACTION;
         IF EXISTS (SELECT 1 FROM sqlkmeans.run AS r WHERE r.run_id = @run_id)
             EXECUTE sqlkmeans.fail_run @run_id = @run_id, @error = @error;
-        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1, @keep = 1;
         THROW;
     END CATCH;
 
@@ -6376,7 +6699,7 @@ BEGIN
     );
     CREATE TABLE #sqlkmeans_publication (content nvarchar(max) NULL);
 
-    EXECUTE sqlkmeans.take_lock @segmentation = @segmentation;
+    EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @keep = 1;
 
     BEGIN TRY
         EXECUTE sqlkmeans.start_run
@@ -6451,7 +6774,7 @@ INSERT INTO #sqlkmeans_publication (content) VALUES (@publication);
         EXECUTE sqlkmeans.publish_staged
             @run_id = @run_id, @publication = @publication, @arrived = @arrived OUTPUT,
             @moved = @moved OUTPUT, @departed = @departed OUTPUT, @written = @written OUTPUT;
-        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1, @keep = 1;
     END TRY
     BEGIN CATCH
         SET @error = ERROR_MESSAGE();
@@ -6463,7 +6786,7 @@ INSERT INTO #sqlkmeans_publication (content) VALUES (@publication);
                 + N'server''s Python? docs/deploy.md): ' + @error;
         IF EXISTS (SELECT 1 FROM sqlkmeans.run AS r WHERE r.run_id = @run_id)
             EXECUTE sqlkmeans.fail_run @run_id = @run_id, @error = @error;
-        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1, @keep = 1;
         IF ERROR_NUMBER() = 39004
             EXECUTE sqlkmeans.raise_problems @number = 50001, @problems = @error;
         THROW;
@@ -6478,8 +6801,8 @@ GO
 IF OBJECT_ID(N'sqlkmeans.purge', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.purge AS RETURN 0;');
 GO
--- Deletes old runs with their models. What is published now, and the models that kept runs use,
--- always stay.
+-- Deletes old runs with their models, and old labels from the history. What is published now, and the
+-- models that kept runs use, always stay. One segmentation at a time, under its lock.
 ALTER PROCEDURE sqlkmeans.purge
     @segmentation nvarchar(128) = NULL,
     @keep_days    int           = 365,
@@ -6494,10 +6817,11 @@ BEGIN
     BEGIN
         SELECT h.parameter, h.type, h.[default], h.meaning
         FROM (VALUES
-            (1, N'@segmentation', N'nvarchar(128)', N'NULL', N'One segmentation; NULL takes all.'),
-            (2, N'@keep_days', N'int', N'365', N'Runs that ended in so many days stay, 1 or more.'),
+            (1, N'@segmentation', N'nvarchar(128)', N'NULL',
+                N'One segmentation; NULL takes all that are not being run.'),
+            (2, N'@keep_days', N'int', N'365', N'Runs that ended in so many days stay, 1 to 36,500.'),
             (3, N'@history', N'bit', N'0',
-                N'1 deletes labels from the history too that ended before then.'),
+                N'1 deletes labels from the history too that ended before then; those that ended before history_days always go.'),
             (4, N'@execute', N'bit', N'1', N'0 shows what would be deleted and deletes nothing.'),
             (5, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
@@ -6511,95 +6835,241 @@ BEGIN
 
     DECLARE @line nchar(1) = NCHAR(10);
     DECLARE @problems nvarchar(max) = N'';
+    DECLARE @now datetime2(6) = SYSUTCDATETIME();
     DECLARE @before datetime2(6);
+    DECLARE @then datetime2(6);
     DECLARE @name nvarchar(128) = N'';
-    DECLARE @target nvarchar(400);
-    DECLARE @table nvarchar(1000);
-    DECLARE @statement nvarchar(max);
-    DECLARE @history_id bigint;
+    DECLARE @definition nvarchar(max);
+    DECLARE @target nvarchar(1000);
+    DECLARE @days int;
     DECLARE @rows bigint;
+    DECLARE @runs bigint = 0;
     DECLARE @history_rows bigint = 0;
+    DECLARE @busy nvarchar(max);
 
     IF @segmentation IS NOT NULL
        AND NOT EXISTS (SELECT 1 FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation)
         SET @problems = @problems + N'@segmentation: ' + @segmentation
             + N' given; allowed: the name of a segmentation in sqlkmeans.segmentation' + @line;
-    IF @keep_days IS NULL OR @keep_days < 1
+    IF @keep_days IS NULL OR @keep_days NOT BETWEEN 1 AND 36500
         SET @problems = @problems + N'@keep_days: ' + COALESCE(CAST(@keep_days AS nvarchar(20)), N'NULL')
-            + N' given; allowed: 1 or more' + @line;
+            + N' given; allowed: 1 to 36,500' + @line;
     EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
 
-    SET @before = DATEADD(day, -@keep_days, SYSUTCDATETIME());
+    SET @before = DATEADD(day, -@keep_days, @now);
+    CREATE TABLE #sqlkmeans_old (run_id bigint NOT NULL PRIMARY KEY);
+
+    WHILE 1 = 1
+    BEGIN
+        SET @definition = NULL;
+        SELECT TOP (1) @name = g.name, @definition = g.definition, @target = g.target
+        FROM sqlkmeans.segmentation AS g
+        WHERE g.name > @name AND (@segmentation IS NULL OR g.name = @segmentation)
+        ORDER BY g.name;
+        IF @definition IS NULL
+            BREAK;
+
+        BEGIN TRY
+            -- To look at it takes no lock.
+            IF @execute = 1
+            BEGIN
+                EXECUTE sqlkmeans.take_lock @segmentation = @name;
+                EXECUTE sqlkmeans.reclaim_runs @segmentation = @name;
+            END;
+
+            DELETE FROM #sqlkmeans_old;
+            INSERT INTO #sqlkmeans_old (run_id)
+            SELECT r.run_id
+            FROM sqlkmeans.run AS r
+            INNER JOIN sqlkmeans.segmentation AS g ON g.name = r.segmentation
+            WHERE r.segmentation = @name
+              AND r.status <> N'running'
+              AND r.finished_at < @before
+              AND r.run_id <> COALESCE(g.active_run_id, 0)
+              AND (r.published_at IS NULL OR r.published_at <
+                   (SELECT MAX(l.published_at) FROM sqlkmeans.run AS l
+                    WHERE l.segmentation = @name AND l.status = N'published'));
+
+            DELETE o
+            FROM #sqlkmeans_old AS o
+            INNER JOIN sqlkmeans.run AS r ON o.run_id = r.model_run_id OR o.run_id = r.restored_run_id
+            WHERE r.segmentation = @name
+              AND r.run_id <> o.run_id
+              AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_old AS p WHERE p.run_id = r.run_id);
+
+            SELECT @rows = COUNT_BIG(*) FROM #sqlkmeans_old AS o;
+            SET @runs = @runs + @rows;
+            IF @execute = 1 AND @rows > 0
+                EXECUTE sqlkmeans.delete_runs;
+
+            SET @days = TRY_CAST(JSON_VALUE(@definition, '$.history_days') AS int);
+            SET @then = DATEADD(day, -@days, @now);
+            IF @history = 1 AND (@then IS NULL OR @then < @before)
+                SET @then = @before;
+            EXECUTE sqlkmeans.purge_history
+                @target = @target, @then = @then, @execute = @execute, @rows = @rows OUTPUT;
+            SET @history_rows = @history_rows + @rows;
+
+            IF @execute = 1
+                EXECUTE sqlkmeans.take_lock @segmentation = @name, @release = 1;
+        END TRY
+        BEGIN CATCH
+            IF XACT_STATE() <> 0
+                ROLLBACK TRANSACTION;
+            -- One that is being run keeps nobody else's past.
+            IF @segmentation IS NULL AND ERROR_NUMBER() = 50005
+                SET @busy = COALESCE(@busy + N', ', N'') + @name;
+            ELSE
+            BEGIN
+                EXECUTE sqlkmeans.take_lock @segmentation = @name, @release = 1;
+                THROW;
+            END;
+        END CATCH;
+    END;
+
+    SELECT CASE WHEN @execute = 1 THEN N'deleted' ELSE N'would be deleted' END AS outcome,
+        @runs AS runs, @history_rows AS history_rows, @before AS before, @busy AS busy;
+END;
+GO
+
+-- procedures/drop_segmentation.sql
+IF OBJECT_ID(N'sqlkmeans.drop_segmentation', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.drop_segmentation AS RETURN 0;');
+GO
+-- Removes a segmentation with its runs and models, functions, history, view with names and staging
+-- tables. The segment table stays, because reports may join it, unless it is asked for. The rows of
+-- schema sqlkmeans go last: where a call was cut short, the same call carries on.
+ALTER PROCEDURE sqlkmeans.drop_segmentation
+    @segmentation nvarchar(128) = NULL,
+    @drop_target  bit           = 0,
+    @execute      bit           = 1,
+    @help         bit           = 0
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    IF @help = 1
+    BEGIN
+        SELECT h.parameter, h.type, h.[default], h.meaning
+        FROM (VALUES
+            (1, N'@segmentation', N'nvarchar(128)', N'NULL', N'The segmentation to remove.'),
+            (2, N'@drop_target', N'bit', N'0', N'1 drops its segment table too.'),
+            (3, N'@execute', N'bit', N'1', N'0 shows the statements and does nothing.'),
+            (4, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+        ) AS h (position, parameter, type, [default], meaning)
+        ORDER BY h.position;
+        RETURN 0;
+    END;
+
+    EXECUTE sqlkmeans.refuse_transaction;
+    SET IMPLICIT_TRANSACTIONS OFF;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+
+    DECLARE @problems nvarchar(max);
+    DECLARE @position int = 0;
+    DECLARE @kind nvarchar(20);
+    DECLARE @name nvarchar(1000);
+    DECLARE @statement nvarchar(max);
+
+    IF NOT EXISTS (SELECT 1 FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation)
+        SET @problems = N'@segmentation: ' + COALESCE(@segmentation, N'NULL')
+            + N' given; allowed: the name of a segmentation in sqlkmeans.segmentation';
+    EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
 
     CREATE TABLE #sqlkmeans_old (run_id bigint NOT NULL PRIMARY KEY);
-    INSERT INTO #sqlkmeans_old (run_id)
-    SELECT r.run_id
-    FROM sqlkmeans.run AS r
-    INNER JOIN sqlkmeans.segmentation AS g ON g.name = r.segmentation
-    WHERE r.status <> N'running'
-      AND r.finished_at < @before
-      AND (@segmentation IS NULL OR g.name = @segmentation)
-      AND r.run_id <> COALESCE(g.active_run_id, 0)
-      AND (r.published_at IS NULL OR r.published_at <
-           (SELECT MAX(l.published_at) FROM sqlkmeans.run AS l WHERE l.segmentation = r.segmentation));
+    CREATE TABLE #sqlkmeans_drop
+    (
+        position  int            IDENTITY (1, 1) NOT NULL PRIMARY KEY,
+        kind      nvarchar(20)   COLLATE DATABASE_DEFAULT NULL,
+        name      nvarchar(1000) COLLATE DATABASE_DEFAULT NULL,
+        statement nvarchar(max)  COLLATE DATABASE_DEFAULT NULL
+    );
 
-    DELETE o
-    FROM #sqlkmeans_old AS o
-    INNER JOIN sqlkmeans.run AS r ON o.run_id = r.model_run_id OR o.run_id = r.restored_run_id
-    WHERE r.run_id <> o.run_id
-      AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_old AS p WHERE p.run_id = r.run_id);
+    EXECUTE sqlkmeans.take_lock @segmentation = @segmentation;
 
     BEGIN TRY
-        BEGIN TRANSACTION;
+        IF @execute = 1
+            EXECUTE sqlkmeans.reclaim_runs @segmentation = @segmentation;
+
+        INSERT INTO #sqlkmeans_drop (kind, name)
+        SELECT N'function', o.name
+        FROM sys.objects AS o
+        WHERE o.schema_id = SCHEMA_ID(N'sqlkmeans') AND RTRIM(o.type) = N'IF'
+          AND o.name IN (N'assign_' + @segmentation, N'explain_' + @segmentation)
+        ORDER BY o.name;
+
+        -- Every target that it has or had and that is no other segmentation's; of it, what is marked as
+        -- made by sqlkmeans.
+        INSERT INTO #sqlkmeans_drop (kind, name)
+        SELECT k.kind, t.target
+        FROM (SELECT g.target FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation
+              UNION
+              SELECT JSON_VALUE(r.definition, '$.target')
+              FROM sqlkmeans.run AS r
+              WHERE r.segmentation = @segmentation) AS t
+        CROSS JOIN (VALUES (1, N'view', N'_named'), (2, N'history', N'_history'),
+                           (3, CASE WHEN @drop_target = 1 THEN N'target' ELSE N'grant' END, N'')
+                   ) AS k (position, kind, suffix)
+        WHERE EXISTS (SELECT 1 FROM sys.extended_properties AS e
+                      WHERE e.class = 1 AND e.minor_id = 0 AND e.name = N'sqlkmeans'
+                        AND e.major_id = OBJECT_ID(sqlkmeans.quoted_name(t.target, k.suffix)))
+          AND NOT EXISTS (SELECT 1 FROM sqlkmeans.segmentation AS o
+                          WHERE o.name <> @segmentation
+                            AND sqlkmeans.quoted_name(o.target, N'')
+                                = sqlkmeans.quoted_name(t.target, N''))
+        ORDER BY t.target, k.position;
+
+        INSERT INTO #sqlkmeans_old (run_id)
+        SELECT r.run_id FROM sqlkmeans.run AS r WHERE r.segmentation = @segmentation;
 
         IF @execute = 1
         BEGIN
-            DELETE t FROM sqlkmeans.k_score AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
-            DELETE t FROM sqlkmeans.feature_drift AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
-            DELETE t FROM sqlkmeans.feature_bin AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
-            DELETE t FROM sqlkmeans.typical_customer AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
-            DELETE t FROM sqlkmeans.segment_feature AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
-            DELETE t FROM sqlkmeans.segment AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
-            DELETE t FROM sqlkmeans.centroid AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
-            DELETE t FROM sqlkmeans.model_feature AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
-            DELETE t FROM sqlkmeans.run AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
+            -- First out of the view segment_movement, which reads the history.
+            UPDATE sqlkmeans.segmentation SET active_run_id = NULL WHERE name = @segmentation;
+            EXECUTE sqlkmeans.refresh_movement;
         END;
 
-        WHILE @history = 1
+        WHILE EXISTS (SELECT 1 FROM #sqlkmeans_drop AS d WHERE d.position > @position)
         BEGIN
-            SET @target = NULL;
-            SELECT TOP (1) @name = g.name, @target = g.target
-            FROM sqlkmeans.segmentation AS g
-            WHERE g.name > @name AND (@segmentation IS NULL OR g.name = @segmentation)
-            ORDER BY g.name;
-            IF @target IS NULL
-                BREAK;
-
-            SET @table = sqlkmeans.quoted_name(@target, N'_history');
-            EXECUTE sqlkmeans.as_owner
-                @statement = N'SET @arrived = OBJECT_ID(@text);', @text = @table,
-                @arrived = @history_id OUTPUT;
-            IF @history_id IS NOT NULL
-            BEGIN
-                SET @statement = CASE WHEN @execute = 1
-                    THEN N'DELETE FROM ' + @table + N' WHERE valid_to < @then; SET @arrived = ROWCOUNT_BIG();'
-                    ELSE N'SELECT @arrived = COUNT_BIG(*) FROM ' + @table + N' WHERE valid_to < @then;' END;
-                EXECUTE sqlkmeans.as_owner
-                    @statement = @statement, @then = @before, @arrived = @rows OUTPUT;
-                SET @history_rows = @history_rows + @rows;
-            END;
+            SET @position = @position + 1;
+            SELECT @kind = d.kind, @name = d.name FROM #sqlkmeans_drop AS d WHERE d.position = @position;
+            SET @statement = CASE @kind
+                WHEN N'function' THEN N'DROP FUNCTION IF EXISTS sqlkmeans.' + QUOTENAME(@name)
+                WHEN N'view' THEN N'DROP VIEW IF EXISTS ' + sqlkmeans.quoted_name(@name, N'_named')
+                WHEN N'history' THEN N'DROP TABLE IF EXISTS ' + sqlkmeans.quoted_name(@name, N'_history')
+                WHEN N'target' THEN N'DROP TABLE IF EXISTS ' + sqlkmeans.quoted_name(@name, N'')
+                WHEN N'grant' THEN N'REVOKE SELECT ON ' + sqlkmeans.quoted_name(@name, N'')
+                    + N' FROM sqlkmeans_reader' END + N';';
+            UPDATE #sqlkmeans_drop SET statement = @statement WHERE position = @position;
+            IF @execute = 1
+                EXECUTE sqlkmeans.as_owner @statement = @statement;
         END;
 
-        COMMIT TRANSACTION;
+        IF @execute = 1
+        BEGIN
+            EXECUTE sqlkmeans.delete_runs;
+            DELETE FROM sqlkmeans.segmentation WHERE name = @segmentation;
+        END;
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
     END TRY
     BEGIN CATCH
         IF XACT_STATE() <> 0
             ROLLBACK TRANSACTION;
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
         THROW;
     END CATCH;
 
-    SELECT CASE WHEN @execute = 1 THEN N'deleted' ELSE N'would be deleted' END AS outcome,
-        (SELECT COUNT(*) FROM #sqlkmeans_old AS o) AS runs, @history_rows AS history_rows, @before AS before;
+    INSERT INTO #sqlkmeans_drop (statement)
+    SELECT N'DELETE FROM sqlkmeans.run WHERE segmentation = ' + sqlkmeans.text_literal(@segmentation)
+        + N'; -- ' + CAST(COUNT(*) AS nvarchar(20)) + N' runs, and what they learnt'
+    FROM #sqlkmeans_old AS o;
+    INSERT INTO #sqlkmeans_drop (statement)
+    VALUES (N'DELETE FROM sqlkmeans.segmentation WHERE name = ' + sqlkmeans.text_literal(@segmentation)
+        + N';');
+
+    SELECT CASE WHEN @execute = 1 THEN N'done' ELSE N'would be done' END AS outcome, d.statement
+    FROM #sqlkmeans_drop AS d
+    ORDER BY d.position;
 END;
 GO
 
@@ -6607,7 +7077,7 @@ GO
 IF OBJECT_ID(N'sqlkmeans.create_agent_job', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.create_agent_job AS RETURN 0;');
 GO
--- Makes or changes the SQL Server Agent job of a segmentation. Runs as the caller, who needs a
+-- Makes or changes the SQL Server Agent job of a segmentation and a step. Runs as the caller, who needs a
 -- role of msdb for it: SQLAgentUserRole reads the views of msdb, not its tables, and may not name an
 -- owner or make a category. A job that is there keeps its history and its owner.
 ALTER PROCEDURE sqlkmeans.create_agent_job
@@ -6621,6 +7091,7 @@ ALTER PROCEDURE sqlkmeans.create_agent_job
     @retry_attempts   int            = 2,
     @retry_minutes    int            = 5,
     @owner            nvarchar(128)  = NULL,
+    @keep_days        int            = NULL,
     @execute          bit            = 1,
     @help             bit            = 0
 AS
@@ -6631,9 +7102,10 @@ BEGIN
     BEGIN
         SELECT h.parameter, h.type, h.[default], h.meaning
         FROM (VALUES
-            (1, N'@segmentation', N'nvarchar(128)', N'NULL', N'A registered segmentation.'),
+            (1, N'@segmentation', N'nvarchar(128)', N'NULL',
+                N'A registered segmentation; with purge, NULL takes all of them.'),
             (2, N'@step', N'nvarchar(20)', N'N''run''',
-                N'run trains in the database, assign labels with the stored model, command_line runs @command.'),
+                N'run trains in the database, assign labels with the stored model, purge deletes old runs, command_line runs @command.'),
             (3, N'@command', N'nvarchar(3000)', N'NULL',
                 N'For command_line: what the operating system runs, such as sqlkmeans run C:\jobs\shop.toml.'),
             (4, N'@frequency', N'nvarchar(10)', N'N''daily''', N'daily, weekly or monthly.'),
@@ -6646,8 +7118,10 @@ BEGIN
             (9, N'@retry_minutes', N'int', N'5', N'Between two attempts, 0 to 1,440.'),
             (10, N'@owner', N'nvarchar(128)', N'NULL',
                 N'The login that owns the job; NULL keeps its owner, a new job takes the caller.'),
-            (11, N'@execute', N'bit', N'1', N'0 shows what would be done and does nothing.'),
-            (12, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+            (11, N'@keep_days', N'int', N'NULL',
+                N'For purge: runs that ended in so many days stay, 1 to 36,500; NULL takes 365.'),
+            (12, N'@execute', N'bit', N'1', N'0 shows what would be done and does nothing.'),
+            (13, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
         ORDER BY h.position;
         RETURN 0;
@@ -6659,11 +7133,21 @@ BEGIN
 
     DECLARE @line nchar(1) = NCHAR(10);
     DECLARE @problems nvarchar(max) = N'';
-    DECLARE @job nvarchar(128) = LEFT(N'sqlkmeans: ' + DB_NAME() + N'.' + @segmentation, 128);
+    DECLARE @name nvarchar(400) = sqlkmeans.job_name(@segmentation, @step);
+    DECLARE @job nvarchar(128) = LEFT(@name, 128);
     DECLARE @category nvarchar(128) = N'sqlkmeans';
     DECLARE @subsystem nvarchar(40) =
         CASE WHEN @step = N'command_line' THEN N'CmdExec' ELSE N'TSQL' END;
-    DECLARE @database nvarchar(128) = CASE WHEN @step <> N'command_line' THEN DB_NAME() END;
+    -- T-SQL begins in master: on a secondary replica nobody may be let into the database itself.
+    DECLARE @database nvarchar(128) = CASE WHEN @step <> N'command_line' THEN N'master' END;
+    DECLARE @here nvarchar(300) = QUOTENAME(DB_NAME());
+    DECLARE @replica nvarchar(2000) = N'DECLARE @primary bit;
+IF EXISTS (SELECT 1 FROM sys.databases AS d WHERE d.name = ' + sqlkmeans.text_literal(DB_NAME()) + N' AND d.replica_id IS NOT NULL)
+    SET @primary = sys.fn_hadr_is_primary_replica(' + sqlkmeans.text_literal(DB_NAME()) + N');
+IF @primary = 0
+    ';
+    DECLARE @step_id int = 1;
+    DECLARE @warning nvarchar(400);
     -- What a step writes goes into the job's history: 4 is for T-SQL only.
     DECLARE @flags int = CASE WHEN @step = N'command_line' THEN 32 ELSE 4 END;
     DECLARE @time int;
@@ -6679,12 +7163,21 @@ BEGIN
     -- Empty takes away the operator that a job has; NULL would leave it.
     SET @notify_operator = COALESCE(@notify_operator, N'');
 
-    IF NOT EXISTS (SELECT 1 FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation)
+    IF NOT (@step = N'purge' AND @segmentation IS NULL)
+       AND NOT EXISTS (SELECT 1 FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation)
         SET @problems = @problems + N'@segmentation: ' + COALESCE(@segmentation, N'NULL')
             + N' given; allowed: a segmentation that define_segmentation has registered' + @line;
-    IF @step IS NULL OR @step NOT IN (N'run', N'assign', N'command_line')
+    IF @step IS NULL OR @step NOT IN (N'run', N'assign', N'purge', N'command_line')
         SET @problems = @problems + N'@step: ' + COALESCE(@step, N'NULL')
-            + N' given; allowed: run, assign, command_line' + @line;
+            + N' given; allowed: run, assign, purge, command_line' + @line;
+    ELSE IF LEN(@name) > 128
+        SET @problems = @problems + N'@segmentation: the job would be called ' + @name
+            + N'; Agent takes 128 characters, so make a job of your own' + @line;
+    IF @keep_days NOT BETWEEN 1 AND 36500
+        SET @problems = @problems + N'@keep_days: ' + CAST(@keep_days AS nvarchar(20))
+            + N' given; allowed: 1 to 36,500' + @line;
+    ELSE IF @step <> N'purge' AND @keep_days IS NOT NULL
+        SET @problems = @problems + N'@keep_days: given, and only purge takes it' + @line;
     IF @step = N'command_line' AND COALESCE(@command, N'') = N''
         SET @problems = @problems + N'@command: missing; command_line needs one' + @line;
     IF @step <> N'command_line' AND @command IS NOT NULL
@@ -6706,10 +7199,18 @@ BEGIN
             + COALESCE(CAST(@retry_minutes AS nvarchar(20)), N'NULL') + N' given; allowed: 0 to 1,440' + @line;
     EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
 
-    IF @step = N'run'
-        SET @command = N'EXECUTE sqlkmeans.run_segmentation @segmentation = N''' + @segmentation + N''';';
-    IF @step = N'assign'
-        SET @command = N'EXECUTE sqlkmeans.assign_segments @segmentation = N''' + @segmentation + N''';';
+    IF @step <> N'command_line'
+        SET @command = @replica + N'RETURN;
+EXECUTE ' + @here + CASE @step
+            WHEN N'run' THEN N'.sqlkmeans.run_segmentation @segmentation = '
+            WHEN N'assign' THEN N'.sqlkmeans.assign_segments @segmentation = '
+            ELSE N'.sqlkmeans.purge @keep_days = ' + CAST(COALESCE(@keep_days, 365) AS nvarchar(10))
+                + N', @segmentation = ' END
+            + COALESCE(sqlkmeans.text_literal(@segmentation), N'NULL') + N';';
+    ELSE
+        -- The operating system cannot ask; a step before it can, and ends the job quietly.
+        SELECT @step_id = 2, @replica = @replica
+            + N'RAISERROR (N''not the primary replica: nothing to do'', 16, 1);';
     SET @time = CAST(REPLACE(@at, N':', N'') AS int) * 100;
     SET @type = CASE @frequency WHEN N'daily' THEN 4 WHEN N'weekly' THEN 8 ELSE 16 END;
     SET @interval = CASE @frequency WHEN N'daily' THEN 1 WHEN N'weekly' THEN POWER(2, @day - 1)
@@ -6760,8 +7261,12 @@ BEGIN
         EXECUTE msdb.dbo.sp_delete_jobschedule @job_id = @job_id, @name = @job;
 END;
 
+IF @step_id = 2
+    EXECUTE msdb.dbo.sp_add_jobstep
+        @job_id = @job_id, @step_id = 1, @step_name = N''is this the primary replica'', @subsystem = N''TSQL'',
+        @command = @replica, @database_name = N''master'', @on_success_action = 3, @on_fail_action = 1;
 EXECUTE msdb.dbo.sp_add_jobstep
-    @job_id = @job_id, @step_name = @step, @subsystem = @subsystem, @command = @command,
+    @job_id = @job_id, @step_id = @step_id, @step_name = @step, @subsystem = @subsystem, @command = @command,
     @database_name = @database, @retry_attempts = @retry_attempts,
     @retry_interval = @retry_minutes, @on_success_action = 1, @on_fail_action = 2, @flags = @flags;
 EXECUTE msdb.dbo.sp_add_jobschedule
@@ -6779,20 +7284,29 @@ BEGIN CATCH
 END CATCH;
 ',
             N'@job nvarchar(128), @category nvarchar(128), @description nvarchar(512),
+              @step_id int, @replica nvarchar(2000),
               @owner nvarchar(128) OUTPUT, @mail int, @notify_operator nvarchar(128),
-              @step nvarchar(20), @subsystem nvarchar(40), @command nvarchar(3000), @database nvarchar(128),
+              @step nvarchar(20), @subsystem nvarchar(40), @command nvarchar(max), @database nvarchar(128),
               @flags int, @retry_attempts int, @retry_minutes int, @type int, @interval int, @recurrence int,
               @today int, @time int',
             @job = @job, @category = @category, @description = @description, @owner = @owner OUTPUT,
+            @step_id = @step_id, @replica = @replica,
             @mail = @mail, @notify_operator = @notify_operator, @step = @step,
             @subsystem = @subsystem, @command = @command, @database = @database, @flags = @flags,
             @retry_attempts = @retry_attempts, @retry_minutes = @retry_minutes, @type = @type,
             @interval = @interval, @recurrence = @recurrence, @today = @today, @time = @time;
     END;
 
+    SET @owner = COALESCE(@owner, SUSER_SNAME());
+    -- What a step does, its owner does; and anybody who may change the procedure or its source then
+    -- does it too.
+    IF IS_SRVROLEMEMBER(N'sysadmin', @owner) = 1
+        SET @warning = N'the owner, ' + @owner + N', is a sysadmin: whatever the step calls runs as '
+            + N'one. Name a login with as few permissions as docs/schedule.md says in @owner';
+
     SELECT @job AS job, CASE WHEN @execute = 1 THEN N'scheduled' ELSE N'would be scheduled' END AS outcome,
         @frequency AS frequency, CASE WHEN @frequency <> N'daily' THEN @day END AS [day], @at AS at_time,
-        @command AS command, COALESCE(@owner, SUSER_SNAME()) AS owner;
+        @command AS command, @owner AS owner, @warning AS warning;
 END;
 GO
 
@@ -6800,9 +7314,10 @@ GO
 IF OBJECT_ID(N'sqlkmeans.drop_agent_job', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.drop_agent_job AS RETURN 0;');
 GO
--- Drops the job that create_agent_job made; harmless where there is none.
+-- Drops the jobs that create_agent_job made, of a step or of each; harmless where there is none.
 ALTER PROCEDURE sqlkmeans.drop_agent_job
     @segmentation nvarchar(128) = NULL,
+    @step         nvarchar(20)  = NULL,
     @execute      bit           = 1,
     @help         bit           = 0
 AS
@@ -6813,9 +7328,12 @@ BEGIN
     BEGIN
         SELECT h.parameter, h.type, h.[default], h.meaning
         FROM (VALUES
-            (1, N'@segmentation', N'nvarchar(128)', N'NULL', N'The segmentation; it need not exist any more.'),
-            (2, N'@execute', N'bit', N'1', N'0 shows what would be dropped and drops nothing.'),
-            (3, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+            (1, N'@segmentation', N'nvarchar(128)', N'NULL',
+                N'The segmentation; it need not exist any more. With purge, NULL is the purge of all of them.'),
+            (2, N'@step', N'nvarchar(20)', N'NULL',
+                N'The step whose job goes, run, assign, purge or command_line; NULL takes all four.'),
+            (3, N'@execute', N'bit', N'1', N'0 shows what would be dropped and drops nothing.'),
+            (4, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
         ORDER BY h.position;
         RETURN 0;
@@ -6825,11 +7343,22 @@ BEGIN
     SET IMPLICIT_TRANSACTIONS OFF;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
 
-    DECLARE @job nvarchar(128) = LEFT(N'sqlkmeans: ' + DB_NAME() + N'.' + @segmentation, 128);
+    DECLARE @line nchar(1) = NCHAR(10);
+    DECLARE @problems nvarchar(max) = N'';
 
-    IF COALESCE(@segmentation, N'') = N''
-        EXECUTE sqlkmeans.raise_problems @number = 50002,
-            @problems = N'@segmentation: missing; allowed: the name of a segmentation';
+    IF COALESCE(@segmentation, N'') = N'' AND COALESCE(@step, N'') <> N'purge'
+        SET @problems = @problems + N'@segmentation: missing; allowed: the name of a segmentation, or '
+            + N'with @step = N''purge'' none' + @line;
+    IF @step NOT IN (N'run', N'assign', N'purge', N'command_line')
+        SET @problems = @problems + N'@step: ' + @step
+            + N' given; allowed: run, assign, purge, command_line, or NULL for all' + @line;
+    EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
+
+    CREATE TABLE #sqlkmeans_job (name nvarchar(400) COLLATE DATABASE_DEFAULT NOT NULL);
+    INSERT INTO #sqlkmeans_job (name)
+    SELECT sqlkmeans.job_name(@segmentation, s.step)
+    FROM (VALUES (N'run'), (N'assign'), (N'purge'), (N'command_line')) AS s (step)
+    WHERE s.step = COALESCE(@step, s.step);
 
     IF @execute = 1
     BEGIN
@@ -6837,14 +7366,30 @@ BEGIN
             EXECUTE sqlkmeans.raise_problems @number = 50004,
                 @problems = N'this server has no SQL Server Agent, or you may not use it';
 
+        -- Inside TRY, because procedures of Agent tell a failure by RAISERROR, which ends nothing else.
         EXECUTE sys.sp_executesql N'
-IF EXISTS (SELECT 1 FROM msdb.dbo.sysjobs_view AS j WHERE j.name = @job)
+DECLARE @job nvarchar(128) = N'''';
+
+BEGIN TRY
+DELETE n
+FROM #sqlkmeans_job AS n
+WHERE NOT EXISTS (SELECT 1 FROM msdb.dbo.sysjobs_view AS j
+                  WHERE j.name COLLATE DATABASE_DEFAULT = n.name);
+WHILE EXISTS (SELECT 1 FROM #sqlkmeans_job AS n WHERE n.name > @job)
+BEGIN
+    SELECT @job = MIN(n.name) FROM #sqlkmeans_job AS n WHERE n.name > @job;
     EXECUTE msdb.dbo.sp_delete_job @job_name = @job, @delete_unused_schedule = 1;
-',
-            N'@job nvarchar(128)', @job = @job;
+END;
+END TRY
+BEGIN CATCH
+    THROW;
+END CATCH;
+';
     END;
 
-    SELECT @job AS job, CASE WHEN @execute = 1 THEN N'dropped' ELSE N'would be dropped' END AS outcome;
+    SELECT n.name AS job, CASE WHEN @execute = 1 THEN N'dropped' ELSE N'would be dropped' END AS outcome
+    FROM #sqlkmeans_job AS n
+    ORDER BY n.name;
 END;
 GO
 
@@ -6945,6 +7490,10 @@ GRANT EXECUTE ON sqlkmeans.rename_segment TO sqlkmeans_operator;
 GO
 GRANT EXECUTE ON sqlkmeans.define_segmentation TO sqlkmeans_admin;
 GRANT EXECUTE ON sqlkmeans.purge TO sqlkmeans_admin;
+GRANT EXECUTE ON sqlkmeans.drop_segmentation TO sqlkmeans_admin;
 GRANT EXECUTE ON sqlkmeans.create_agent_job TO sqlkmeans_admin;
 GRANT EXECUTE ON sqlkmeans.drop_agent_job TO sqlkmeans_admin;
+GO
+
+SET NOEXEC OFF;
 GO

@@ -200,6 +200,9 @@ class Segmentation(_Strict):
         ``pushdown`` reads; 0 lets it read none.
     min_group : int, default=10
         With ``sample_rows=0``, nothing about fewer customers leaves the database.
+    history_days : int, optional
+        How many days the history keeps a label that ended; each run deletes what is older. By
+        default all of it is kept.
     memory_limit : int or str, optional
         What a run with ``engine="local"`` may take: bytes, or text such as ``1GiB``. Rows that
         need more are kept in files. By default they may take half of what is free.
@@ -235,6 +238,7 @@ class Segmentation(_Strict):
     language: Annotated[str, AfterValidator(_check_language)] = "Python"
     sample_rows: Annotated[int, Field(strict=True, ge=0, le=10_000_000)] = 100_000
     min_group: Annotated[int, Field(strict=True, ge=2, le=100_000)] = 10
+    history_days: Annotated[int, Field(strict=True, ge=1, le=36_500)] | None = None
     memory_limit: MemoryLimit | None = None
 
     @field_validator("source")

@@ -1,4 +1,4 @@
-"""The line from customer rows to a segment table: run, assign, choose_k, rollback, rename."""
+"""The line from customer rows to a segment table: run, assign, choose_k, rollback, rename, drop."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sqlkmeans.clustering.compare import Movement, movement
 from sqlkmeans.clustering.describe import distance_tolerance
 from sqlkmeans.clustering.preparation import features_from_definition
 from sqlkmeans.clustering.stable_ids import Previous, match_segments
-from sqlkmeans.corrections import rename, rollback
+from sqlkmeans.corrections import drop, rename, rollback
 from sqlkmeans.database import Database, Publication
 from sqlkmeans.database.checks import check_segmentation
 from sqlkmeans.definition import Segmentation
@@ -33,7 +33,7 @@ from sqlkmeans.registry import (
 from sqlkmeans.result import ChoiceResult, RunResult
 from sqlkmeans.watch import last_run, run_facts, watch, watch_labels
 
-__all__ = ["assign", "choose_k", "rename", "rollback", "run"]
+__all__ = ["assign", "choose_k", "drop", "rename", "rollback", "run"]
 
 #: Engines that are the server itself.
 INSIDE = ("in_database", "tsql")

@@ -129,7 +129,7 @@ BEGIN
         previous_missing_share float         NOT NULL
     );
 
-    EXECUTE sqlkmeans.take_lock @segmentation = @segmentation;
+    EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @keep = 1;
 
     BEGIN TRY
         EXECUTE sqlkmeans.start_run
@@ -258,7 +258,7 @@ GROUP BY v.position, v.bin;
         EXECUTE sqlkmeans.publish_staged
             @run_id = @run_id, @publication = @publication, @arrived = @arrived OUTPUT,
             @moved = @moved OUTPUT, @departed = @departed OUTPUT, @written = @written OUTPUT;
-        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1, @keep = 1;
     END TRY
     BEGIN CATCH
         SET @error = ERROR_MESSAGE();
@@ -266,7 +266,7 @@ GROUP BY v.position, v.bin;
             ROLLBACK TRANSACTION;
         IF EXISTS (SELECT 1 FROM sqlkmeans.run AS r WHERE r.run_id = @run_id)
             EXECUTE sqlkmeans.fail_run @run_id = @run_id, @error = @error;
-        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1, @keep = 1;
         THROW;
     END CATCH;
 

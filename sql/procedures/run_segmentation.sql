@@ -90,7 +90,7 @@ BEGIN
     );
     CREATE TABLE #sqlkmeans_publication (content nvarchar(max) NULL);
 
-    EXECUTE sqlkmeans.take_lock @segmentation = @segmentation;
+    EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @keep = 1;
 
     BEGIN TRY
         EXECUTE sqlkmeans.start_run
@@ -165,7 +165,7 @@ INSERT INTO #sqlkmeans_publication (content) VALUES (@publication);
         EXECUTE sqlkmeans.publish_staged
             @run_id = @run_id, @publication = @publication, @arrived = @arrived OUTPUT,
             @moved = @moved OUTPUT, @departed = @departed OUTPUT, @written = @written OUTPUT;
-        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1, @keep = 1;
     END TRY
     BEGIN CATCH
         SET @error = ERROR_MESSAGE();
@@ -177,7 +177,7 @@ INSERT INTO #sqlkmeans_publication (content) VALUES (@publication);
                 + N'server''s Python? docs/deploy.md): ' + @error;
         IF EXISTS (SELECT 1 FROM sqlkmeans.run AS r WHERE r.run_id = @run_id)
             EXECUTE sqlkmeans.fail_run @run_id = @run_id, @error = @error;
-        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1, @keep = 1;
         IF ERROR_NUMBER() = 39004
             EXECUTE sqlkmeans.raise_problems @number = 50001, @problems = @error;
         THROW;

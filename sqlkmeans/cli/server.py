@@ -63,9 +63,11 @@ def schedule(
     """Make, change or drop the Agent job of a segmentation."""
     selection = select(name, url, output)
     with selection.open() as database:
-        segmentation = one_name(selection, database, segmentation)
+        # A purge may be of all of them.
+        if options["step"] != "purge" or name is not None or segmentation is not None:
+            segmentation = one_name(selection, database, segmentation)
         if drop:
-            database.unschedule(segmentation)
+            database.unschedule(segmentation, options["step"])
             job = {"segmentation": segmentation, "outcome": "dropped"}
         else:
             job = {"segmentation": segmentation, **database.schedule(segmentation, options)}
