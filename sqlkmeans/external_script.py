@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from sqlkmeans._version import __version__
-from sqlkmeans.clustering.assignment import Assignment
+from sqlkmeans.clustering.assignment import Assignment, settle_ties
 from sqlkmeans.clustering.choose_k import KChoice, choose_k, require_share
 from sqlkmeans.clustering.compare import Comparison, Movement, RunFacts, compare, movement
 from sqlkmeans.clustering.describe import (
@@ -63,8 +63,8 @@ def run_segmentation(rows: pd.DataFrame, job: str) -> tuple[pd.DataFrame, str]:
     ----------
     rows : DataFrame
         ``InputDataSet``: a row number, the segment that the row has now (missing where none),
-        then the features in the definition's order (a category as text, a date as days since
-        1970-01-01), then the sample weight where the definition names one. A column without a
+        then the features in the definition's order (a category as text with a full stop behind,
+        which keeps blanks at its end; a date as days since 1970-01-01), then the sample weight where the definition names one. A column without a
         missing value comes as its own integer type, with one as floats.
     job : str
         JSON: ``definition``, ``run_id``, ``last_segment_id`` and what is published now:
@@ -115,11 +115,12 @@ def _run(rows: pd.DataFrame, job: Row) -> tuple[pd.DataFrame, Row]:
     weights = None if weights is None else weights[kept]
     fit, choice = _fit(matrix, weights, definition)
     fitted = time.perf_counter()
+    segment_ids, moves = _follow(job, preparation, fit.centroids, now[kept], fit.assignment)
+    settle_ties(matrix, fit.centroids, fit.assignment, segment_ids)
     profiles = profile_segments(matrix, absent, preparation, fit.assignment, len(fit.centroids))
     rules = find_rules(
         matrix, preparation, fit.assignment.labels, len(fit.centroids), seed=definition["seed"]
     )
-    segment_ids, moves = _follow(job, preparation, fit.centroids, now[kept], fit.assignment)
     scores = score(matrix, fit.centroids, fit.assignment, seed=definition["seed"])
     mean_distance = float(np.sqrt(fit.assignment.squared_distances).mean())
     earlier = bins_from_rows(job.get("feature_bin", []))
@@ -216,6 +217,8 @@ def _split(
     now = rows.iloc[:, 1].to_numpy(dtype=np.float64)
     types = {feature.column: feature.type for feature in features}
     columns = {name: rows.iloc[:, position] for position, name in enumerate(types, start=2)}
+    for name in (name for name, kind in types.items() if kind == "category"):
+        columns[name] = [t[:-1] if isinstance(t, str) else None for t in columns[name]]
     matrix, texts = raw_rows(columns, types)
     for position in range(len(features)):
         matrix[:, position] = matrix[order, position]

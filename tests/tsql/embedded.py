@@ -108,11 +108,12 @@ class Outcome:
 def as_the_server_sends_it(rows: pd.DataFrame) -> list[npt.NDArray[Any]]:
     """Integer columns with a NULL come as floats with NaN; the others as int32, never int64.
 
-    Texts come as objects, None where NULL.
+    Texts come as objects, None where NULL, without the blanks at their ends: so the query puts a
+    full stop behind.
     """
     arrays = [rows[name].to_numpy() for name in rows]
     arrays = [
-        np.array([None if pd.isna(value) else str(value) for value in array], dtype=object)
+        np.array([None if pd.isna(v) else f"{v}.".rstrip(" ") for v in array], dtype=object)
         if array.dtype.kind not in "if"
         else array
         for array in arrays

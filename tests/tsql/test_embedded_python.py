@@ -71,7 +71,9 @@ def test_the_script_is_three_lines_of_python_that_the_package_answers() -> None:
 
 
 def test_no_key_is_sent_to_python() -> None:
-    assert CALL.input_query.startswith("SELECT row_number, previous_segment_id")
+    assert CALL.input_query.startswith(
+        "SELECT [sqlkmeans row] AS row_number, [sqlkmeans previous] AS previous_segment_id"
+    )
 
 
 def test_labels_come_back_by_row_number_with_types_that_the_server_takes(first: Outcome) -> None:
