@@ -64,8 +64,9 @@ def run_segmentation(rows: pd.DataFrame, job: str) -> tuple[pd.DataFrame, str]:
     rows : DataFrame
         ``InputDataSet``: a row number, the segment that the row has now (missing where none),
         then the features in the definition's order (a category as text with a full stop behind,
-        which keeps blanks at its end; a date as days since 1970-01-01), then the sample weight where the definition names one. A column without a
-        missing value comes as its own integer type, with one as floats.
+        which keeps blanks at its end; a date as days since 1970-01-01), then the sample weight
+        where the definition names one. A column without a missing value comes as its own integer
+        type, with one as floats.
     job : str
         JSON: ``definition``, ``run_id``, ``last_segment_id`` and what is published now:
         ``model_feature``, ``centroid`` and ``segment`` rows of the active model, and ``given``,

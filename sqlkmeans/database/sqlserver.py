@@ -288,8 +288,7 @@ class SQLServerDatabase(Database):
         """
         rows = self._connector.read(
             "looking for snapshot isolation",
-            "SELECT d.snapshot_isolation_state FROM sys.databases AS d "
-            "WHERE d.database_id = DB_ID();",
+            "SELECT d.snapshot_isolation_state FROM sys.databases AS d WHERE d.name = DB_NAME();",
         )
         return bool(rows) and rows[0][0] == 1
 
@@ -391,7 +390,7 @@ class SQLServerDatabase(Database):
             f"SELECT TOP ({int(at_most)}) {values}, label.segment_id "
             f"FROM {relation(segmentation.source)} "
             f"INNER JOIN {beside(segmentation.target, '')} AS label ON {same} "
-            f"ORDER BY HASHBYTES('MD5', CONCAT(N'', {keys})), {keys};",
+            f"ORDER BY CAST(HASHBYTES('MD5', CONCAT(N'', {keys})) AS binary(16)), {keys};",
         )
         kinds = [feature_arrow(kind) for kind in read_as] + [pa.int32()]
         names = [*columns, "segment_id"]

@@ -115,7 +115,7 @@ def _server(session: Session) -> Finding:
 def _compatibility(session: Session) -> Finding:
     row = _one(
         session,
-        "SELECT d.compatibility_level FROM sys.databases AS d WHERE d.database_id = DB_ID();",
+        "SELECT d.compatibility_level FROM sys.databases AS d WHERE d.name = DB_NAME();",
     )
     level = int(row[0]) if row else 0
     try:
@@ -138,7 +138,7 @@ def _snapshot(session: Session) -> Finding:
     row = _one(
         session,
         "SELECT d.snapshot_isolation_state, CAST(d.is_read_committed_snapshot_on AS int) "
-        "FROM sys.databases AS d WHERE d.database_id = DB_ID();",
+        "FROM sys.databases AS d WHERE d.name = DB_NAME();",
     )
     readers = (
         "readers of segment tables never wait for a publish"
