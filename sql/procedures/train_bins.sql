@@ -68,7 +68,7 @@ BEGIN
         -- Deciles, to three digits of the range; only those that part the rows.
         SET @statement = N'INSERT INTO #sqlkmeans_edge (bin, upper)
 SELECT ROW_NUMBER() OVER (ORDER BY e.upper), e.upper
-FROM (SELECT DISTINCT ROUND(p.v, 2 - CAST(FLOOR(LOG10(p.greatest - p.least)) AS int)) AS upper,
+FROM (SELECT DISTINCT ROUND(p.v, 2 - CAST(FLOOR(LOG10(NULLIF(p.greatest - p.least, 0e0))) AS int)) AS upper,
           p.greatest
       FROM (SELECT x.v, ROW_NUMBER() OVER (ORDER BY x.v) - 1 AS place,
                 COUNT_BIG(*) OVER () AS n, MIN(x.v) OVER () AS least, MAX(x.v) OVER () AS greatest
