@@ -614,6 +614,116 @@ BEGIN
 END;
 GO
 
+-- functions/source_problem.sql
+IF OBJECT_ID(N'sqlkmeans.source_problem', N'FN') IS NULL
+    EXECUTE (N'CREATE FUNCTION sqlkmeans.source_problem (@source nvarchar(max))
+        RETURNS nvarchar(400) AS BEGIN RETURN N''''; END;');
+GO
+-- What speaks against a text as a source; NULL for a name, or one SELECT that only reads. Between the
+-- parentheses that relation() puts around it, a text whose own parentheses, quotes and comments are
+-- closed can be nothing but a part of one query. The words are those that Python refuses too.
+ALTER FUNCTION sqlkmeans.source_problem (@source nvarchar(max))
+RETURNS nvarchar(400)
+AS
+BEGIN
+    DECLARE @text nvarchar(max) = REPLACE(@source, NCHAR(13), NCHAR(10)) + NCHAR(10);
+    DECLARE @bare nvarchar(max) = N'';
+    DECLARE @special nvarchar(20) = N'%[''"[`/();-]%';
+    DECLARE @at bigint;
+    DECLARE @sign nchar(1);
+    DECLARE @end nchar(1);
+    DECLARE @depth int = 0;
+    DECLARE @comment int;
+    DECLARE @pair nchar(2);
+    DECLARE @word nvarchar(128);
+
+    IF sqlkmeans.relation(@source) IS NULL
+        RETURN COALESCE(LEFT(@source, 200), N'NULL')
+            + N' given; allowed: a table, a view, or one SELECT';
+    IF LEN(@source) > 100000
+        RETURN CAST(LEN(@source) AS nvarchar(20))
+            + N' characters given; allowed: 100,000; make it a view';
+    -- A name that quoted_name has quoted is a name.
+    IF LEFT(sqlkmeans.relation(@source), 1) <> N'('
+        RETURN NULL;
+
+    WHILE 1 = 1
+    BEGIN
+        SET @at = PATINDEX(@special, @text COLLATE Latin1_General_100_BIN2);
+        IF @at = 0
+            BREAK;
+        SET @sign = SUBSTRING(@text, @at, 1);
+        SET @bare = @bare + LEFT(@text, @at - 1) + N' ';
+        SET @text = SUBSTRING(@text, @at + 1, LEN(@text + N'.'));
+
+        IF @sign = N';'
+            RETURN N'a semicolon given; allowed: one SELECT, without one';
+        IF @sign = N'`'
+            RETURN N'a backtick given; names are quoted as in [my column]';
+        IF @sign = N'('
+            SET @depth = @depth + 1;
+        IF @sign = N')'
+        BEGIN
+            SET @depth = @depth - 1;
+            IF @depth < 0
+                RETURN N'a closing parenthesis without its opening one';
+        END;
+        IF @sign IN (N'''', N'"', N'[')
+        BEGIN
+            -- Doubled, the closing sign stands for itself: the rest opens again right behind it.
+            SET @end = CASE @sign WHEN N'[' THEN N']' ELSE @sign END;
+            SET @at = CHARINDEX(@end, @text COLLATE Latin1_General_100_BIN2);
+            WHILE @at > 0 AND SUBSTRING(@text, @at + 1, 1) = @end COLLATE Latin1_General_100_BIN2
+                SET @at = CHARINDEX(@end, @text COLLATE Latin1_General_100_BIN2, @at + 2);
+            IF @at = 0
+                RETURN @sign + N' opens a name or a text that is not closed';
+            SET @text = SUBSTRING(@text, @at + 1, LEN(@text + N'.'));
+        END;
+        IF @sign = N'-' AND LEFT(@text, 1) = N'-'
+            SET @text = SUBSTRING(@text, CHARINDEX(NCHAR(10), @text), LEN(@text + N'.'));
+        IF @sign = N'/' AND LEFT(@text, 1) = N'*'
+        BEGIN
+            -- Comments nest.
+            SET @comment = 1;
+            SET @text = SUBSTRING(@text, 2, LEN(@text + N'.'));
+            WHILE @comment > 0
+            BEGIN
+                SET @at = PATINDEX(N'%[*/][*/]%', @text COLLATE Latin1_General_100_BIN2);
+                IF @at = 0
+                    RETURN N'a comment is not closed';
+                SET @pair = SUBSTRING(@text, @at, 2);
+                SET @comment = @comment + CASE @pair WHEN N'/*' THEN 1 WHEN N'*/' THEN -1 ELSE 0 END;
+                SET @text = SUBSTRING(
+                    @text, @at + CASE WHEN @pair IN (N'/*', N'*/') THEN 2 ELSE 1 END, LEN(@text + N'.'));
+            END;
+        END;
+    END;
+    IF @depth > 0
+        RETURN N'an opening parenthesis is not closed';
+
+    SET @bare = N' ' + @bare + @text + N' ';
+    SELECT TOP (1) @word = w.word
+    FROM (VALUES
+        (N'alter'), (N'attach'), (N'backup'), (N'begin'), (N'bulk'), (N'call'), (N'checkpoint'),
+        (N'commit'), (N'copy'), (N'create'), (N'dbcc'), (N'declare'), (N'delete'), (N'deny'),
+        (N'detach'), (N'drop'), (N'exec'), (N'execute'), (N'export'), (N'go'), (N'goto'), (N'grant'),
+        (N'import'), (N'insert'), (N'install'), (N'into'), (N'kill'), (N'load'), (N'merge'),
+        (N'opendatasource'), (N'openquery'), (N'openrowset'), (N'pragma'), (N'print'),
+        (N'raiserror'), (N'reconfigure'), (N'restore'), (N'return'), (N'revoke'), (N'rollback'),
+        (N'save'), (N'set'), (N'shutdown'), (N'throw'), (N'transaction'), (N'truncate'), (N'update'),
+        (N'use'), (N'vacuum'), (N'waitfor'), (N'while')
+    ) AS w (word)
+    WHERE LOWER(@bare COLLATE Latin1_General_CI_AS) COLLATE Latin1_General_100_BIN2
+        LIKE N'%[^a-z0-9_@#$]' + w.word + N'[^a-z0-9_@#$]%'
+    ORDER BY w.word;
+    IF @word IS NOT NULL
+        RETURN @word + N' given; allowed: one SELECT that only reads (quote it if it is the name of '
+            + N'a column)';
+
+    RETURN NULL;
+END;
+GO
+
 -- functions/type_text.sql
 IF OBJECT_ID(N'sqlkmeans.type_text', N'FN') IS NULL
     EXECUTE (N'CREATE FUNCTION sqlkmeans.type_text (@type nvarchar(128), @max_length int,
@@ -879,11 +989,35 @@ BEGIN
 END;
 GO
 
+-- procedures/raise_problems.sql
+IF OBJECT_ID(N'sqlkmeans.raise_problems', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.raise_problems AS RETURN 0;');
+GO
+-- One error with every problem, a line each. Does nothing where there is none.
+ALTER PROCEDURE sqlkmeans.raise_problems
+    @number   int,
+    @problems nvarchar(max)
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    IF COALESCE(@problems, N'') = N''
+        RETURN 0;
+
+    -- THROW takes 2,048 characters and reads %% as %.
+    DECLARE @message nvarchar(2048) = LEFT(REPLACE(@problems, N'%', N'%%'), 2040);
+
+    IF RIGHT(@message, 1) = NCHAR(10)
+        SET @message = LEFT(@message, LEN(@message) - 1);
+
+    THROW @number, @message, 1;
+END;
+GO
+
 -- procedures/as_owner.sql
 -- The one door to more than the caller may do. Nobody is granted it: procedures of this schema
--- reach it through their common owner, with statements built from quoted names and types. The only
--- text of a caller that comes here is a SELECT source, which is made a view for a moment to learn
--- its columns and is not executed. A server without the catalog of module parameters has no
+-- reach it through their common owner, with statements built from quoted names and types; no text of
+-- a caller comes here but as a parameter. A server without the catalog of module parameters has no
 -- EXECUTE AS either; there the caller needs the permissions.
 IF OBJECT_ID(N'sqlkmeans.as_owner', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.as_owner AS RETURN 0;');
@@ -918,29 +1052,32 @@ END;';
 
 EXECUTE (@procedure);
 GO
-
--- procedures/raise_problems.sql
-IF OBJECT_ID(N'sqlkmeans.raise_problems', N'P') IS NULL
-    EXECUTE (N'CREATE PROCEDURE sqlkmeans.raise_problems AS RETURN 0;');
+-- Where it cannot be the owner, nothing else will work: said here, and not on the first night.
+BEGIN TRY
+    EXECUTE sqlkmeans.as_owner @statement = N'SET @arrived = 1;';
+END TRY
+BEGIN CATCH
+    DECLARE @problem nvarchar(max) = N'the procedures cannot run as the owner of this database ('
+        + ERROR_MESSAGE() + N'); ALTER AUTHORIZATION ON DATABASE::' + QUOTENAME(DB_NAME())
+        + N' TO a login of this server';
+    EXECUTE sqlkmeans.raise_problems @number = 50004, @problems = @problem;
+END CATCH;
 GO
--- One error with every problem, a line each. Does nothing where there is none.
-ALTER PROCEDURE sqlkmeans.raise_problems
-    @number   int,
-    @problems nvarchar(max)
+
+-- procedures/refuse_transaction.sql
+IF OBJECT_ID(N'sqlkmeans.refuse_transaction', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.refuse_transaction AS RETURN 0;');
+GO
+-- Raises where a transaction is open, INSERT … EXECUTE included. A run's row and its labels would
+-- hang on a commit that nobody here makes, and a failure could not be recorded.
+ALTER PROCEDURE sqlkmeans.refuse_transaction
 AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
 
-    IF COALESCE(@problems, N'') = N''
-        RETURN 0;
-
-    -- THROW takes 2,048 characters and reads %% as %.
-    DECLARE @message nvarchar(2048) = LEFT(REPLACE(@problems, N'%', N'%%'), 2040);
-
-    IF RIGHT(@message, 1) = NCHAR(10)
-        SET @message = LEFT(@message, LEN(@message) - 1);
-
-    THROW @number, @message, 1;
+    IF @@TRANCOUNT > 0
+        EXECUTE sqlkmeans.raise_problems @number = 50002,
+            @problems = N'called inside a transaction, or by INSERT … EXECUTE; allowed: outside of both, because a run commits its own steps';
 END;
 GO
 
@@ -1008,9 +1145,10 @@ GO
 IF OBJECT_ID(N'sqlkmeans.describe_source', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.describe_source AS RETURN 0;');
 GO
--- Fills the caller's table #sqlkmeans_source_column with the columns of a source, or says in @problem why
--- it has none. A SELECT is not run: it becomes a view for a moment, which the parser takes only
--- if it is one single SELECT.
+-- Fills the caller's table #sqlkmeans_source_column with the columns of a source, or says in @problem
+-- why it has none. Nothing is run, and all of it is asked as the caller, so that nobody learns or
+-- reads through this what they may not. Where a column can be traced to a table, masked says that
+-- the caller sees it masked.
 ALTER PROCEDURE sqlkmeans.describe_source
     @source  nvarchar(max),
     @problem nvarchar(max) OUTPUT
@@ -1018,59 +1156,85 @@ AS
 BEGIN
     SET NOCOUNT ON;
 
-    DECLARE @relation nvarchar(max) = sqlkmeans.relation(@source);
-    DECLARE @columns nvarchar(max);
-    DECLARE @statement nvarchar(max);
-    DECLARE @view nvarchar(200) =
-        N'sqlkmeans.' + QUOTENAME(N'source_of_session_' + CAST(@@SPID AS nvarchar(10)));
-    DECLARE @catalog nvarchar(200) = N'';
+    DECLARE @query nvarchar(max) = N'SELECT * FROM ' + sqlkmeans.relation(@source) + N';';
+    SET @problem = sqlkmeans.source_problem(@source);
+    IF @problem IS NULL
+        SELECT @problem = MIN(d.error_message)
+        FROM sys.dm_exec_describe_first_result_set(@query, NULL, 0) AS d
+        WHERE d.error_number IS NOT NULL;
+    IF @problem IS NULL
+        INSERT INTO #sqlkmeans_source_column
+            (position, name, type, max_length, [precision], scale, collation, masked)
+        SELECT d.column_ordinal, d.name, COALESCE(t.name, d.user_type_name, N'unknown'),
+            d.max_length, d.[precision], d.scale, d.collation_name,
+            CASE WHEN c.is_masked = 1
+                  AND COALESCE(HAS_PERMS_BY_NAME(
+                          QUOTENAME(b.source_schema) + N'.' + QUOTENAME(b.source_table), N'OBJECT',
+                          N'UNMASK', b.source_column, N'COLUMN'), 0) = 0
+                  AND COALESCE(HAS_PERMS_BY_NAME(NULL, N'DATABASE', N'UNMASK'), 0) = 0
+                 THEN 1 ELSE 0 END
+        FROM sys.dm_exec_describe_first_result_set(@query, NULL, 0) AS d
+        LEFT JOIN sys.types AS t ON t.user_type_id = d.system_type_id
+        -- The same once more as if for browsing: then it names the table behind a column.
+        LEFT JOIN sys.dm_exec_describe_first_result_set(@query, NULL, 1) AS b
+            ON b.column_ordinal = d.column_ordinal AND b.source_database = DB_NAME()
+        LEFT JOIN sys.columns AS c
+            ON c.object_id = OBJECT_ID(QUOTENAME(b.source_schema) + N'.' + QUOTENAME(b.source_table))
+           AND c.name = b.source_column;
+    IF @problem IS NULL AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_source_column AS c)
+        SET @problem = N'it has no columns, or you may not read it';
 
-    SET @problem = NULL;
+    SET @problem = N'source: ' + @problem;
+END;
+GO
 
-    IF @relation IS NULL
+-- procedures/warn_of_hidden_rows.sql
+IF OBJECT_ID(N'sqlkmeans.warn_of_hidden_rows', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.warn_of_hidden_rows AS RETURN 0;');
+GO
+-- Warns a run whose source stands on a table with row-level security: who may not see all of its
+-- rows would publish that the others have departed.
+ALTER PROCEDURE sqlkmeans.warn_of_hidden_rows
+    @run_id bigint,
+    @source nvarchar(max)
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @query nvarchar(max) = N'SELECT * FROM ' + sqlkmeans.relation(@source) + N';';
+    DECLARE @table nvarchar(400) = N'';
+    DECLARE @policies bigint;
+    DECLARE @warning nvarchar(max);
+
+    -- Not every server has row-level security.
+    IF OBJECT_ID(N'sys.security_predicates') IS NULL
+        RETURN 0;
+
+    WHILE 1 = 1
     BEGIN
-        SET @problem = N'source: ' + COALESCE(LEFT(@source, 200), N'NULL')
-            + N' given; allowed: a table, a view, or one SELECT';
-        RETURN 0;
+        -- As if for browsing, the server names the table behind a column.
+        SELECT @table = MIN(b.name)
+        FROM (SELECT QUOTENAME(d.source_schema) + N'.' + QUOTENAME(d.source_table) AS name
+              FROM sys.dm_exec_describe_first_result_set(@query, NULL, 1) AS d
+              WHERE d.source_database = DB_NAME()) AS b
+        WHERE b.name > @table;
+        IF @table IS NULL
+            BREAK;
+
+        EXECUTE sqlkmeans.as_owner
+            @statement = N'
+SELECT @arrived = COUNT_BIG(*)
+FROM sys.security_predicates AS p
+INNER JOIN sys.security_policies AS y ON y.object_id = p.object_id AND y.is_enabled = 1
+WHERE p.target_object_id = OBJECT_ID(@text);',
+            @text = @table, @arrived = @policies OUTPUT;
+        IF @policies > 0
+        BEGIN
+            SET @warning = @table + N' has row-level security: rows that ' + ORIGINAL_LOGIN()
+                + N' may not see count as departed';
+            EXECUTE sqlkmeans.add_warning @run_id = @run_id, @warning = @warning;
+        END;
     END;
-
-    SET @columns = N'
-        INSERT INTO #sqlkmeans_source_column (position, name, type, max_length, [precision], scale, collation)
-        SELECT c.column_id, c.name, t.name, c.max_length, c.[precision], c.scale, c.collation_name
-        FROM {catalog}sys.columns AS c
-        INNER JOIN {catalog}sys.types AS t ON t.user_type_id = c.system_type_id
-        WHERE c.object_id = OBJECT_ID(@text);';
-
-    BEGIN TRY
-        IF LEFT(@relation, 1) = N'('
-        BEGIN
-            SET @statement = N'DROP VIEW IF EXISTS ' + @view + N';';
-            EXECUTE sqlkmeans.as_owner @statement = @statement;
-            SET @statement = N'CREATE VIEW ' + @view + N' AS SELECT * FROM ' + @relation;
-            EXECUTE sqlkmeans.as_owner @statement = N'EXECUTE (@text);', @text = @statement;
-            SET @statement = REPLACE(@columns, N'{catalog}', N'');
-            EXECUTE sqlkmeans.as_owner @statement = @statement, @text = @view;
-            SET @statement = N'DROP VIEW ' + @view + N';';
-            EXECUTE sqlkmeans.as_owner @statement = @statement;
-        END;
-        ELSE
-        BEGIN
-            -- As the caller: who may not see the table finds no columns.
-            SET @relation = sqlkmeans.quoted_name(@source, N'');
-            IF PARSENAME(@source, 3) IS NOT NULL
-                SET @catalog = QUOTENAME(PARSENAME(@source, 3)) + N'.';
-            SET @statement = REPLACE(@columns, N'{catalog}', @catalog);
-            EXECUTE sys.sp_executesql @statement, N'@text nvarchar(max)', @text = @relation;
-        END;
-    END TRY
-    BEGIN CATCH
-        SET @problem = N'source: ' + ERROR_MESSAGE();
-        RETURN 0;
-    END CATCH;
-
-    IF NOT EXISTS (SELECT 1 FROM #sqlkmeans_source_column AS c)
-        SET @problem = N'source: there is no table or view ' + @relation
-            + N', or you may not read it';
 END;
 GO
 
@@ -1182,6 +1346,97 @@ FROM (SELECT COUNT_BIG(*) AS customers FROM ' + @relation + N' WHERE ' + @known
 END;
 GO
 
+-- procedures/check_target.sql
+IF OBJECT_ID(N'sqlkmeans.check_target', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.check_target AS RETURN 0;');
+GO
+-- Adds a line to @problems for each thing that speaks against writing, as dbo, to a target, its
+-- history and its view with names: that they are somebody else's, or that somebody else could have
+-- code of their own run by it. What sqlkmeans made has an extended property of that name. A caller
+-- that goes on to write holds locks on the tables.
+ALTER PROCEDURE sqlkmeans.check_target
+    @target   nvarchar(1000),
+    @problems nvarchar(max) OUTPUT
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @line nchar(1) = NCHAR(10);
+    DECLARE @schema nvarchar(128) = COALESCE(PARSENAME(@target, 2), N'dbo');
+    DECLARE @position int = 0;
+    DECLARE @name nvarchar(1000);
+    DECLARE @kind nvarchar(10);
+    DECLARE @problem nvarchar(max);
+
+    CREATE TABLE #sqlkmeans_target_object
+    (
+        position int            NOT NULL PRIMARY KEY,
+        name     nvarchar(1000) COLLATE DATABASE_DEFAULT NOT NULL,
+        kind     nvarchar(10)   COLLATE DATABASE_DEFAULT NOT NULL,
+        wanted   nvarchar(10)   COLLATE DATABASE_DEFAULT NOT NULL,
+        owner    nvarchar(128)  COLLATE DATABASE_DEFAULT NULL,
+        fires    nvarchar(128)  COLLATE DATABASE_DEFAULT NULL,
+        marked   bit            NOT NULL
+    );
+
+    SET @problems = COALESCE(@problems, N'');
+    IF sqlkmeans.quoted_name(@target, N'') IS NULL OR PARSENAME(@target, 3) IS NOT NULL
+       OR sqlkmeans.quoted_name(@target, N'_history') IS NULL
+        SET @problem = COALESCE(LEFT(@target, 200), N'NULL')
+            + N' given; allowed: table or schema.table in this database';
+    ELSE IF SCHEMA_ID(@schema) IS NULL
+        SET @problem = N'there is no schema ' + @schema;
+    ELSE IF @schema = N'sqlkmeans'
+        SET @problem = N'schema sqlkmeans is not for segment tables';
+    IF @problem IS NOT NULL
+    BEGIN
+        SET @problems = @problems + N'target: ' + @problem + @line;
+        RETURN 0;
+    END;
+
+    -- As the owner: what the caller cannot see must not be taken for a free name.
+    EXECUTE sqlkmeans.as_owner @text = @target, @statement = N'
+INSERT INTO #sqlkmeans_target_object (position, name, kind, wanted, owner, fires, marked)
+SELECT n.position, sqlkmeans.quoted_name(@text, n.suffix), RTRIM(o.type), n.wanted,
+    USER_NAME(COALESCE(o.principal_id, s.principal_id)),
+    (SELECT MIN(g.name) FROM sys.triggers AS g
+     WHERE g.parent_id = o.object_id AND g.is_disabled = 0),
+    CASE WHEN EXISTS (SELECT 1 FROM sys.extended_properties AS e
+                      WHERE e.class = 1 AND e.major_id = o.object_id AND e.minor_id = 0
+                        AND e.name = N''sqlkmeans'') THEN 1 ELSE 0 END
+FROM (VALUES (1, N'''', N''U''), (2, N''_history'', N''U''), (3, N''_named'', N''V''))
+    AS n (position, suffix, wanted)
+INNER JOIN sys.objects AS o ON o.object_id = OBJECT_ID(sqlkmeans.quoted_name(@text, n.suffix))
+INNER JOIN sys.schemas AS s ON s.schema_id = o.schema_id
+UNION ALL
+SELECT 4, QUOTENAME(s.name), N''schema'', N''schema'', USER_NAME(s.principal_id), NULL, 1
+FROM sys.schemas AS s
+WHERE s.schema_id = SCHEMA_ID(COALESCE(PARSENAME(@text, 2), N''dbo''));';
+
+    WHILE 1 = 1
+    BEGIN
+        SET @name = NULL;
+        SELECT TOP (1) @position = t.position, @name = t.name, @kind = t.wanted,
+            @problem = CASE
+                WHEN t.kind <> t.wanted OR t.marked = 0
+                    THEN N' is there already, and sqlkmeans did not make it'
+                WHEN t.owner NOT IN (N'dbo', N'db_owner')
+                    THEN N' is owned by ' + t.owner + N', whose triggers would run as dbo; allowed: '
+                        + N'what dbo owns'
+                WHEN t.fires IS NOT NULL
+                    THEN N' has the trigger ' + t.fires + N', which would run as dbo; disable or drop it'
+            END
+        FROM #sqlkmeans_target_object AS t
+        WHERE t.position > @position
+        ORDER BY t.position;
+        IF @name IS NULL
+            BREAK;
+        SET @problems = @problems + COALESCE(N'target: '
+            + CASE @kind WHEN N'schema' THEN N'schema ' ELSE N'' END + @name + @problem + @line, N'');
+    END;
+END;
+GO
+
 -- procedures/check_definition.sql
 IF OBJECT_ID(N'sqlkmeans.check_definition', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.check_definition AS RETURN 0;');
@@ -1230,7 +1485,13 @@ BEGIN
         max_length int           NOT NULL,
         [precision] int           NOT NULL,
         scale      int           NOT NULL,
-        collation  nvarchar(128) COLLATE DATABASE_DEFAULT NULL
+        collation  nvarchar(128) COLLATE DATABASE_DEFAULT NULL,
+        masked     bit           NOT NULL
+    );
+    CREATE TABLE #sqlkmeans_finding
+    (
+        position int IDENTITY (1, 1) NOT NULL PRIMARY KEY,
+        finding  nvarchar(max) COLLATE DATABASE_DEFAULT NOT NULL
     );
     CREATE TABLE #sqlkmeans_target_column
     (
@@ -1242,17 +1503,23 @@ BEGIN
     IF @problem IS NOT NULL
         SET @problems = @problems + @problem + @line;
 
-    IF @target_name IS NULL OR PARSENAME(@target, 3) IS NOT NULL
-       OR sqlkmeans.quoted_name(@target, N'_history') IS NULL
-        SET @problems = @problems + N'target: ' + COALESCE(LEFT(@target, 200), N'NULL')
-            + N' given; allowed: table or schema.table in this database' + @line;
-    ELSE IF SCHEMA_ID(COALESCE(PARSENAME(@target, 2), N'dbo')) IS NULL
-        SET @problems = @problems + N'target: there is no schema '
-            + COALESCE(PARSENAME(@target, 2), N'dbo') + @line;
-    ELSE IF @target_name = sqlkmeans.quoted_name(@source, N'')
+    -- Python takes the last of two keys of one name, and the server, now the first and now all.
+    INSERT INTO #sqlkmeans_finding (finding)
+    SELECT N'definition: ' + d.[key] + N' is there twice'
+    FROM (SELECT j.[key] COLLATE Latin1_General_100_BIN2 AS [key] FROM OPENJSON(@definition) AS j
+          UNION ALL
+          SELECT N'guard.' + j.[key] COLLATE Latin1_General_100_BIN2
+          FROM OPENJSON(@definition, '$.guard') AS j
+          UNION ALL
+          SELECT N'features[' + f.[key] + N'].' + j.[key] COLLATE Latin1_General_100_BIN2
+          FROM OPENJSON(@definition, '$.features') AS f
+          CROSS APPLY OPENJSON(CASE f.[type] WHEN 5 THEN f.[value] ELSE N'{}' END) AS j) AS d
+    GROUP BY d.[key]
+    HAVING COUNT(*) > 1;
+
+    EXECUTE sqlkmeans.check_target @target = @target, @problems = @problems OUTPUT;
+    IF @target_name = sqlkmeans.quoted_name(@source, N'')
         SET @problems = @problems + N'target: is the source itself' + @line;
-    ELSE IF COALESCE(PARSENAME(@target, 2), N'dbo') = N'sqlkmeans'
-        SET @problems = @problems + N'target: schema sqlkmeans is not for segment tables' + @line;
 
     SELECT @name = MIN(g.name)
     FROM sqlkmeans.segmentation AS g
@@ -1363,6 +1630,24 @@ BEGIN
     IF NOT EXISTS (SELECT 1 FROM OPENJSON(@definition, '$.features') AS j)
         SET @problems = @problems + N'features: missing; allowed: one or more columns of the source'
             + @line;
+
+    INSERT INTO #sqlkmeans_finding (finding)
+    SELECT c.name + N': is masked for you (dynamic data masking), so you would cluster what is not '
+        + N'there; GRANT UNMASK to who runs this, or leave it out'
+    FROM #sqlkmeans_source_column AS c
+    WHERE c.masked = 1
+      AND (c.name IN (@sample_weight, @changed_by)
+           OR c.name IN (SELECT j.[value] COLLATE DATABASE_DEFAULT FROM OPENJSON(@key) AS j)
+           OR c.name IN (SELECT JSON_VALUE(j.[value], '$.column') COLLATE DATABASE_DEFAULT
+                         FROM OPENJSON(@definition, '$.features') AS j));
+    SET @position = 0;
+    WHILE EXISTS (SELECT 1 FROM #sqlkmeans_finding AS f WHERE f.position > @position)
+    BEGIN
+        SELECT @position = MIN(f.position) FROM #sqlkmeans_finding AS f WHERE f.position > @position;
+        SELECT @problems = @problems + f.finding + @line
+        FROM #sqlkmeans_finding AS f
+        WHERE f.position = @position;
+    END;
 
     SET @type = NULL;
     IF @changed_by IS NOT NULL AND @problem IS NULL
@@ -1677,12 +1962,38 @@ BEGIN
 END;
 GO
 
+-- procedures/mark_object.sql
+IF OBJECT_ID(N'sqlkmeans.mark_object', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.mark_object AS RETURN 0;');
+GO
+-- Marks a table or view that was just made as one of sqlkmeans, and lets readers read it.
+ALTER PROCEDURE sqlkmeans.mark_object
+    @segmentation nvarchar(128),
+    @target       nvarchar(1000),
+    @suffix       nvarchar(20),
+    @kind         nvarchar(10)
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @statement nvarchar(max) = N'EXECUTE sys.sp_addextendedproperty @name = N''sqlkmeans'', '
+        + N'@value = @text, @level0type = N''SCHEMA'', @level0name = '
+        + sqlkmeans.text_literal(COALESCE(PARSENAME(@target, 2), N'dbo'))
+        + N', @level1type = N''' + @kind + N''', @level1name = '
+        + sqlkmeans.text_literal(PARSENAME(@target, 1) + @suffix) + N';
+GRANT SELECT ON ' + sqlkmeans.quoted_name(@target, @suffix) + N' TO sqlkmeans_reader;';
+
+    EXECUTE sqlkmeans.as_owner @statement = @statement, @text = @segmentation;
+END;
+GO
+
 -- procedures/create_segment_table.sql
 IF OBJECT_ID(N'sqlkmeans.create_segment_table', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.create_segment_table AS RETURN 0;');
 GO
 -- Makes what is missing of a segmentation's table, its history and its view with names. Where
--- only one of table and history is there, the other is brought in line with it.
+-- only one of table and history is there, the other is brought in line with it. Runs in the caller's
+-- transaction, to whose end nobody else can put anything on them.
 ALTER PROCEDURE sqlkmeans.create_segment_table
     @segmentation nvarchar(128),
     @target       nvarchar(1000),
@@ -1698,6 +2009,7 @@ BEGIN
     DECLARE @named nvarchar(1000) = sqlkmeans.quoted_name(@target, N'_named');
     DECLARE @keys nvarchar(max) = sqlkmeans.each_name(@key, N'{}', N', ');
     DECLARE @typed nvarchar(max);
+    DECLARE @problems nvarchar(max);
     DECLARE @statement nvarchar(max);
     DECLARE @table_id bigint;
     DECLARE @history_id bigint;
@@ -1711,6 +2023,14 @@ BEGIN
         @statement = @statement, @arrived = @table_id OUTPUT, @moved = @history_id OUTPUT,
         @departed = @named_id OUTPUT;
 
+    SET @statement = COALESCE(N'SELECT @arrived = COUNT_BIG(*) FROM (SELECT TOP (1) 1 AS one FROM '
+        + CASE WHEN @table_id IS NOT NULL THEN @table END + N' WITH (TABLOCK, HOLDLOCK)) AS t;', N'')
+        + COALESCE(N'SELECT @arrived = COUNT_BIG(*) FROM (SELECT TOP (1) 1 AS one FROM '
+        + CASE WHEN @history_id IS NOT NULL THEN @history END + N' WITH (TABLOCK, HOLDLOCK)) AS t;', N'');
+    EXECUTE sqlkmeans.as_owner @statement = @statement;
+    EXECUTE sqlkmeans.check_target @target = @target, @problems = @problems OUTPUT;
+    EXECUTE sqlkmeans.raise_problems @number = 50004, @problems = @problems;
+
     IF @table_id IS NULL OR @history_id IS NULL
         EXECUTE sqlkmeans.describe_key
             @table = @staging, @key = @key, @key_columns = @typed OUTPUT;
@@ -1722,8 +2042,8 @@ BEGIN
             + N'valid_to datetime2(6) NULL, run_id bigint NOT NULL, PRIMARY KEY CLUSTERED ('
             + @keys + N', valid_from));';
         EXECUTE sqlkmeans.as_owner @statement = @statement;
-        SET @statement = N'GRANT SELECT ON ' + @history + N' TO sqlkmeans_reader;';
-        EXECUTE sqlkmeans.as_owner @statement = @statement;
+        EXECUTE sqlkmeans.mark_object
+            @segmentation = @segmentation, @target = @target, @suffix = N'_history', @kind = N'TABLE';
 
         IF @table_id IS NOT NULL
         BEGIN
@@ -1743,8 +2063,8 @@ BEGIN
             + N'segment_id int NOT NULL, distance float NOT NULL, run_id bigint NOT NULL, '
             + N'assigned_at datetime2(6) NOT NULL, PRIMARY KEY CLUSTERED (' + @keys + N'));';
         EXECUTE sqlkmeans.as_owner @statement = @statement;
-        SET @statement = N'GRANT SELECT ON ' + @table + N' TO sqlkmeans_reader;';
-        EXECUTE sqlkmeans.as_owner @statement = @statement;
+        EXECUTE sqlkmeans.mark_object
+            @segmentation = @segmentation, @target = @target, @suffix = N'', @kind = N'TABLE';
     END;
 
     IF @named_id IS NULL
@@ -1757,8 +2077,8 @@ BEGIN
             + N''' LEFT JOIN sqlkmeans.segment AS s'
             + N' ON s.run_id = g.active_run_id AND s.segment_id = t.segment_id;';
         EXECUTE sqlkmeans.as_owner @statement = N'EXECUTE (@text);', @text = @statement;
-        SET @statement = N'GRANT SELECT ON ' + @named + N' TO sqlkmeans_reader;';
-        EXECUTE sqlkmeans.as_owner @statement = @statement;
+        EXECUTE sqlkmeans.mark_object
+            @segmentation = @segmentation, @target = @target, @suffix = N'_named', @kind = N'VIEW';
     END;
 END;
 GO
@@ -2024,8 +2344,13 @@ BEGIN
         seconds_total = COALESCE(j.seconds_total, r.seconds_total),
         sqlkmeans_version = COALESCE(j.sqlkmeans_version, r.sqlkmeans_version),
         library_versions = COALESCE(j.library_object, j.library_versions, r.library_versions),
-        client = COALESCE(j.client, r.client),
-        warnings = COALESCE(j.warning_list, j.warnings, r.warnings),
+        -- Behind those that the run has already.
+        warnings = CASE
+            WHEN COALESCE(r.warnings, N'[]') = N'[]'
+                THEN COALESCE(j.warning_list, j.warnings, r.warnings)
+            WHEN COALESCE(j.warning_list, j.warnings, N'[]') = N'[]' THEN r.warnings
+            ELSE LEFT(r.warnings, LEN(r.warnings) - 1) + N', '
+                + STUFF(COALESCE(j.warning_list, j.warnings), 1, 1, N'') END,
         compared_run_id = COALESCE(j.compared_run_id, r.compared_run_id),
         psi = COALESCE(j.psi, r.psi),
         centroid_shift = COALESCE(j.centroid_shift, r.centroid_shift),
@@ -2051,7 +2376,6 @@ BEGIN
         -- As JSON, or as a text that holds JSON.
         library_object    nvarchar(max) '$.library_versions' AS JSON,
         library_versions  nvarchar(max) '$.library_versions',
-        client            nvarchar(400) '$.client',
         warning_list      nvarchar(max) '$.warnings' AS JSON,
         warnings          nvarchar(max) '$.warnings',
         compared_run_id   bigint        '$.compared_run_id',
@@ -2260,6 +2584,10 @@ BEGIN
         ORDER BY h.position;
         RETURN 0;
     END;
+
+    EXECUTE sqlkmeans.refuse_transaction;
+    SET IMPLICIT_TRANSACTIONS OFF;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
 
     DECLARE @line nchar(1) = NCHAR(10);
     DECLARE @problems nvarchar(max) = N'';
@@ -2857,6 +3185,10 @@ BEGIN
         RETURN 0;
     END;
 
+    EXECUTE sqlkmeans.refuse_transaction;
+    SET IMPLICIT_TRANSACTIONS OFF;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+
     IF COALESCE(@segmentation, N'') = N''
         EXECUTE sqlkmeans.raise_problems @number = 50002,
             @problems = N'@segmentation: missing; allowed: the name of a segmentation';
@@ -2888,6 +3220,10 @@ BEGIN
         ORDER BY h.position;
         RETURN 0;
     END;
+
+    EXECUTE sqlkmeans.refuse_transaction;
+    SET IMPLICIT_TRANSACTIONS OFF;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
 
     IF COALESCE(@segmentation, N'') = N''
         EXECUTE sqlkmeans.raise_problems @number = 50002,
@@ -3059,6 +3395,10 @@ BEGIN
         RETURN 0;
     END;
 
+    EXECUTE sqlkmeans.refuse_transaction;
+    SET IMPLICIT_TRANSACTIONS OFF;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+
     DECLARE @line nchar(1) = NCHAR(10);
     DECLARE @problems nvarchar(max) = N'';
     DECLARE @definition nvarchar(max);
@@ -3215,7 +3555,7 @@ BEGIN
                 N'The version of sqlkmeans that runs; NULL takes the one installed here.'),
             (6, N'@library_versions', N'nvarchar(max)', N'NULL', N'For the run''s row.'),
             (7, N'@client', N'nvarchar(400)', N'NULL',
-                N'For the run''s row; NULL records login and program.'),
+                N'For the run''s row, behind the login; NULL records the program.'),
             (8, N'@run_id', N'bigint OUTPUT', N'NULL', N'The run; its staging table is sqlkmeans.staging_<run_id>.'),
             (9, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
@@ -3223,14 +3563,20 @@ BEGIN
         RETURN 0;
     END;
 
+    EXECUTE sqlkmeans.refuse_transaction;
+    SET IMPLICIT_TRANSACTIONS OFF;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+
     DECLARE @line nchar(1) = NCHAR(10);
     DECLARE @problems nvarchar(max) = N'';
     DECLARE @key_columns nvarchar(max);
+    DECLARE @source nvarchar(max);
     DECLARE @key nvarchar(max);
     DECLARE @now datetime2(6) = SYSUTCDATETIME();
 
-    IF @definition IS NULL
-        SELECT @definition = g.definition FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation;
+    DECLARE @recorded nvarchar(max);
+    SELECT @recorded = g.definition FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation;
+    SET @definition = COALESCE(@definition, @recorded);
 
     IF sqlkmeans.is_plain_name(@segmentation) = 0 OR LEN(@segmentation) > 100
         SET @problems = @problems + N'@segmentation: ' + COALESCE(@segmentation, N'NULL')
@@ -3251,6 +3597,34 @@ BEGIN
         EXECUTE sqlkmeans.check_definition
             @segmentation = @segmentation, @definition = @definition,
             @problems = @problems OUTPUT, @key_columns = @key_columns OUTPUT;
+
+        -- What is read and what is written is an admin's to say: a run of a stronger caller, and the
+        -- owner who writes, follow what is recorded here.
+        IF COALESCE(IS_ROLEMEMBER(N'sqlkmeans_admin'), 0) = 0
+           AND COALESCE(IS_ROLEMEMBER(N'db_owner'), 0) = 0
+        BEGIN
+            IF @recorded IS NULL
+                SET @problems = @problems + N'@segmentation: ' + COALESCE(@segmentation, N'NULL')
+                    + N' is not registered, which takes the role sqlkmeans_admin' + @line;
+            ELSE IF EXISTS (
+                SELECT 1
+                FROM OPENJSON(@definition) WITH (
+                    source nvarchar(max) '$.source', [key] nvarchar(max) '$.key' AS JSON,
+                    target nvarchar(max) '$.target') AS n
+                CROSS JOIN OPENJSON(@recorded) WITH (
+                    source nvarchar(max) '$.source', [key] nvarchar(max) '$.key' AS JSON,
+                    target nvarchar(max) '$.target') AS r
+                WHERE COALESCE(sqlkmeans.relation(n.source), N'')
+                      <> COALESCE(sqlkmeans.relation(r.source), N'') COLLATE Latin1_General_100_BIN2
+                   OR COALESCE(sqlkmeans.each_name(n.[key], N'{}', N', '), N'')
+                      <> COALESCE(sqlkmeans.each_name(r.[key], N'{}', N', '), N'')
+                         COLLATE Latin1_General_100_BIN2
+                   OR COALESCE(sqlkmeans.quoted_name(n.target, N''), N'')
+                      <> COALESCE(sqlkmeans.quoted_name(r.target, N''), N'')
+                         COLLATE Latin1_General_100_BIN2)
+                SET @problems = @problems + N'@definition: its source, key or target is not the one that '
+                    + N'is registered; to change them takes the role sqlkmeans_admin' + @line;
+        END;
     END;
 
     EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
@@ -3275,8 +3649,11 @@ BEGIN
             (@segmentation, @kind, N'running',
              COALESCE(@engine, JSON_VALUE(@definition, '$.engine'), N'local'), @definition, @now,
              COALESCE(@client_version, sqlkmeans.version()), @library_versions,
-             COALESCE(@client, ORIGINAL_LOGIN() + COALESCE(N', ' + APP_NAME(), N'')));
+             LEFT(ORIGINAL_LOGIN() + COALESCE(N', ' + COALESCE(@client, APP_NAME()), N''), 400));
         SET @run_id = SCOPE_IDENTITY();
+        SELECT @source = j.source
+        FROM OPENJSON(@definition) WITH (source nvarchar(max) '$.source') AS j;
+        EXECUTE sqlkmeans.warn_of_hidden_rows @run_id = @run_id, @source = @source;
 
         -- A choice of k publishes no labels.
         IF @kind <> N'choose_k'
@@ -3369,6 +3746,10 @@ BEGIN
                 + N'@publication: segment_ids is missing; allowed: a list of segment ids' + @line;
         IF @model_run_id IS NULL
             SET @problems = @problems + N'@publication: model_run_id is missing' + @line;
+        ELSE IF NOT EXISTS (SELECT 1 FROM sqlkmeans.run AS r
+                            WHERE r.run_id = @model_run_id AND r.segmentation = @segmentation)
+            SET @problems = @problems + N'@publication: model_run_id ' + CAST(@model_run_id AS nvarchar(20))
+                + N' is no run of ' + COALESCE(@segmentation, N'it') + @line;
         IF @last_segment_id IS NULL
             SET @problems = @problems + N'@publication: last_segment_id is missing' + @line;
         IF @expected IS NULL
@@ -3487,6 +3868,10 @@ BEGIN
         RETURN 0;
     END;
 
+    EXECUTE sqlkmeans.refuse_transaction;
+    SET IMPLICIT_TRANSACTIONS OFF;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+
     EXECUTE sqlkmeans.publish_staged
         @run_id = @run_id, @publication = @publication, @arrived = @arrived OUTPUT,
         @moved = @moved OUTPUT, @departed = @departed OUTPUT, @written = @written OUTPUT;
@@ -3519,6 +3904,10 @@ BEGIN
         ORDER BY h.position;
         RETURN 0;
     END;
+
+    EXECUTE sqlkmeans.refuse_transaction;
+    SET IMPLICIT_TRANSACTIONS OFF;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
 
     DECLARE @problem nvarchar(max) = N'@run_id: ' + COALESCE(CAST(@run_id AS nvarchar(20)), N'NULL')
         + N' given; allowed: a run in sqlkmeans.run';
@@ -3566,13 +3955,17 @@ BEGIN
                 N'The version of sqlkmeans that runs; NULL takes the one installed here.'),
             (4, N'@library_versions', N'nvarchar(max)', N'NULL', N'For the run''s row.'),
             (5, N'@client', N'nvarchar(400)', N'NULL',
-                N'For the run''s row; NULL records login and program.'),
+                N'For the run''s row, behind the login; NULL records the program.'),
             (6, N'@new_run_id', N'bigint OUTPUT', N'NULL', N'The run that records the rollback.'),
             (7, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
         ORDER BY h.position;
         RETURN 0;
     END;
+
+    EXECUTE sqlkmeans.refuse_transaction;
+    SET IMPLICIT_TRANSACTIONS OFF;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
 
     DECLARE @line nchar(1) = NCHAR(10);
     DECLARE @problems nvarchar(max) = N'';
@@ -3665,7 +4058,7 @@ BEGIN
         VALUES
             (@segmentation, N'rollback', N'running', @engine, @restored, @run_id, @k,
              SYSUTCDATETIME(), COALESCE(@client_version, sqlkmeans.version()), @library_versions,
-             COALESCE(@client, ORIGINAL_LOGIN() + COALESCE(N', ' + APP_NAME(), N'')));
+             LEFT(ORIGINAL_LOGIN() + COALESCE(N', ' + COALESCE(@client, APP_NAME()), N''), 400));
         SET @new_run_id = SCOPE_IDENTITY();
 
         EXECUTE sqlkmeans.describe_key
@@ -3754,6 +4147,10 @@ BEGIN
         RETURN 0;
     END;
 
+    EXECUTE sqlkmeans.refuse_transaction;
+    SET IMPLICIT_TRANSACTIONS OFF;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+
     DECLARE @line nchar(1) = NCHAR(10);
     DECLARE @problems nvarchar(max) = N'';
     DECLARE @active bigint;
@@ -3831,6 +4228,10 @@ BEGIN
         ORDER BY h.position;
         RETURN 0;
     END;
+
+    EXECUTE sqlkmeans.refuse_transaction;
+    SET IMPLICIT_TRANSACTIONS OFF;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
 
     DECLARE @problems nvarchar(max);
     DECLARE @definition nvarchar(max);
@@ -4558,9 +4959,9 @@ SELECT @lacking = COALESCE(SUM(i.[sqlkmeans weight]), 0e0) FROM #sqlkmeans_input
             + CAST(@levels AS nvarchar(20)) + N' levels in ' + CAST(@rows AS nvarchar(20))
             + N' rows), so it identifies and does not group; remove it from features, or group it '
             + N'in a SELECT'
-        WHEN @kept = 0 THEN N'each of its ' + CAST(@levels AS nvarchar(20))
-            + N' levels has a smaller share than min_frequency; lower it, or remove the column from '
-            + N'features'
+        WHEN @kept = 0 THEN N'none of its ' + CAST(@levels AS nvarchar(20))
+            + N' levels has a share of min_frequency or more and at most 100 characters; lower it, '
+            + N'shorten them in a SELECT, or remove the column from features'
     END;
     IF @problem IS NOT NULL
     BEGIN
@@ -6093,6 +6494,10 @@ BEGIN
         RETURN 0;
     END;
 
+    EXECUTE sqlkmeans.refuse_transaction;
+    SET IMPLICIT_TRANSACTIONS OFF;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+
     DECLARE @problems nvarchar(max);
     DECLARE @key nvarchar(max);
     DECLARE @columns nvarchar(max);
@@ -6278,6 +6683,10 @@ BEGIN
         RETURN 0;
     END;
 
+    EXECUTE sqlkmeans.refuse_transaction;
+    SET IMPLICIT_TRANSACTIONS OFF;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+
     DECLARE @line nchar(1) = NCHAR(10);
     DECLARE @problems nvarchar(max) = N'';
     DECLARE @before datetime2(6);
@@ -6421,6 +6830,10 @@ BEGIN
         ORDER BY h.position;
         RETURN 0;
     END;
+
+    EXECUTE sqlkmeans.refuse_transaction;
+    SET IMPLICIT_TRANSACTIONS OFF;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
 
     DECLARE @line nchar(1) = NCHAR(10);
     DECLARE @problems nvarchar(max) = N'';
@@ -6585,6 +6998,10 @@ BEGIN
         ORDER BY h.position;
         RETURN 0;
     END;
+
+    EXECUTE sqlkmeans.refuse_transaction;
+    SET IMPLICIT_TRANSACTIONS OFF;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
 
     DECLARE @job nvarchar(128) = LEFT(N'sqlkmeans: ' + DB_NAME() + N'.' + @segmentation, 128);
 

@@ -1,12 +1,12 @@
 /*
-Drops schema sqlkmeans with all runs and models, the histories and the views with names. Segment
-tables stay, because reports may join them. Shows the statements; with @execute = 0 it does no
-more than that. Needs db_owner.
+Drops schema sqlkmeans with all runs and models, and what carries its mark: the histories and the
+views with names. Segment tables stay, because reports may join them. Shows the statements; with
+@execute = 1 it also does them. Needs db_owner.
 */
 SET NOCOUNT ON;
 SET XACT_ABORT ON;
 
-DECLARE @execute bit = 1;
+DECLARE @execute bit = 0;
 
 DECLARE @position int = 0;
 DECLARE @statement nvarchar(max);
@@ -30,13 +30,21 @@ IF OBJECT_ID(N'sqlkmeans.segmentation', N'U') IS NOT NULL
         SELECT N''DROP VIEW IF EXISTS '' + sqlkmeans.quoted_name(g.target, N''_named'') + N'';''
         FROM (SELECT k.target FROM sqlkmeans.segmentation AS k
               UNION SELECT JSON_VALUE(r.definition, ''$.target'') FROM sqlkmeans.run AS r) AS g
-        WHERE sqlkmeans.quoted_name(g.target, N''_named'') IS NOT NULL
+        WHERE EXISTS (
+            SELECT 1
+            FROM sys.extended_properties AS e
+            WHERE e.class = 1 AND e.minor_id = 0 AND e.name = N''sqlkmeans''
+              AND e.major_id = OBJECT_ID(sqlkmeans.quoted_name(g.target, N''_named'')))
         ORDER BY g.target;
         INSERT INTO #sqlkmeans_uninstall (statement)
         SELECT N''DROP TABLE IF EXISTS '' + sqlkmeans.quoted_name(g.target, N''_history'') + N'';''
         FROM (SELECT k.target FROM sqlkmeans.segmentation AS k
               UNION SELECT JSON_VALUE(r.definition, ''$.target'') FROM sqlkmeans.run AS r) AS g
-        WHERE sqlkmeans.quoted_name(g.target, N''_history'') IS NOT NULL
+        WHERE EXISTS (
+            SELECT 1
+            FROM sys.extended_properties AS e
+            WHERE e.class = 1 AND e.minor_id = 0 AND e.name = N''sqlkmeans''
+              AND e.major_id = OBJECT_ID(sqlkmeans.quoted_name(g.target, N''_history'')))
         ORDER BY g.target;
         INSERT INTO #sqlkmeans_uninstall (statement)
         SELECT N''REVOKE SELECT ON '' + sqlkmeans.quoted_name(g.target, N'''')

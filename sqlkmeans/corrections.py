@@ -11,6 +11,7 @@ from sqlkmeans.progress import Progress
 from sqlkmeans.registry import client_row, load_model, load_segmentation, run_result
 from sqlkmeans.result import RunResult
 from sqlkmeans.sqltext import parse_name
+from sqlkmeans.words import has_unseen
 
 
 def rollback(
@@ -60,6 +61,11 @@ def rename(
         problems.append(f"segment {segment_id}: not in {name}; allowed: {allowed}")
     if not new_name.strip() or len(new_name) > 128:
         problems.append(f"name {new_name!r} given; allowed: 1 to 128 characters")
+    for what, text in (("name", new_name), ("description", description or "")):
+        if has_unseen(text):
+            problems.append(
+                f"{what} {text!r} given; allowed: no control or format characters, nor line breaks"
+            )
     taken = [
         other
         for other, used in database.catalog.names(name)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from sqlkmeans.words import without_passwords
+
 
 class SqlKMeansError(Exception):
     """The job failed.
@@ -23,7 +25,9 @@ class SqlKMeansError(Exception):
     exit_code = 1
 
     def __init__(self, problems: str | Iterable[str]) -> None:
-        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        listed = [problems] if isinstance(problems, str) else problems
+        # Whatever was given may be quoted in them: a URL under a wrong key is one.
+        self.problems = [without_passwords(problem) for problem in listed]
         super().__init__("\n".join(self.problems))
 
     def to_json(self) -> dict[str, object]:

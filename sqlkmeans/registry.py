@@ -54,15 +54,18 @@ def load_run_model(database: Database, run_id: int) -> SegmentModel:
     run = catalog.run(run_id)
     if run is None:
         raise DataError(f"run {run_id}: no such run")
-    definition = json.loads(run["definition"])
     names = {row["segment_id"]: row["name"] for row in catalog.result("segment", run_id)}
-    return SegmentModel.from_rows(
-        catalog.result("model_feature", run_id),
-        catalog.result("centroid", run_id),
-        names,
-        scaling=definition["scaling"],
-        missing=definition["missing"],
-    )
+    try:
+        definition = json.loads(run["definition"])
+        return SegmentModel.from_rows(
+            catalog.result("model_feature", run_id),
+            catalog.result("centroid", run_id),
+            names,
+            scaling=definition["scaling"],
+            missing=definition["missing"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"run {run_id}: its model cannot be read: {error}") from None
 
 
 def client_row() -> Row:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ _TOKEN = re.compile(
       (?P<space>\s+|--[^\n]*)
     | (?P<comment>/\*)
     | (?P<string>[nN]?'(?:[^']|'')*')
+    | (?P<foreign>[eE]'|\$\w*\$)
     | (?P<quoted>"(?:[^"]|"")+"|\[(?:[^\]]|\]\])+\]|`(?:[^`]|``)+`)
     | (?P<word>[^\W\d][\w$\#@]*)
     | (?P<number>\d[\w.]*)
@@ -34,19 +36,36 @@ _REFUSED = frozenset(
 )
 
 
+# Functions of DuckDB that read or write files, run a text as a statement, or take an address in
+# memory. A column may have such a name.
+_REFUSED_FUNCTIONS = frozenset(
+    """
+    arrow_scan arrow_scan_dumb checkpoint disable_logging disable_profiling enable_logging
+    enable_profiling force_checkpoint glob json_execute_serialized_sql pandas_scan
+    python_map_function query query_table read_blob read_duckdb read_text sniff_csv
+    truncate_duckdb_logs write_log
+    """.split()
+)
+#: A file that can stand as a table on DuckDB, and what it then stands after.
+_FILE = re.compile(r"(?i)^(?!.*://).+\.(csv|csv\.gz|parquet)$", re.DOTALL)
+_BARE_FILE = re.compile(r"(?i)(?!(?:select|with)\b)[^'\"`\[\];\n]+")
+_BEFORE_FILE = frozenset({"from", "join"})
+_FILE_READERS = frozenset({"read_csv", "read_csv_auto", "read_parquet", "parquet_scan"})
+
 # What a SELECT that is part of another one stands after.
 _BEFORE_SELECT = frozenset({"(", "union", "all", "except", "intersect", "distinct"})
 
 
 @dataclass(frozen=True)
 class Source:
-    """A source: a table or view by name, or one SELECT.
+    """A source: a table or view by name, one SELECT, or a file.
 
     Attributes
     ----------
     name : tuple of str or None
         The parts of the name, unquoted.
     query : str or None
+        The SELECT; of a file, one that reads all of it.
     """
 
     name: Name | None
@@ -54,16 +73,18 @@ class Source:
 
 
 def parse_source(text: str) -> Source:
-    """Tell a table name from a SELECT.
+    """Tell a table name from a SELECT and from a file.
 
     Raises
     ------
     ValueError
         For anything else: a second statement, DML, a semicolon, unbalanced parentheses.
     """
+    if is_file(text):
+        return Source(None, f"SELECT * FROM {_as_text(text.strip())}")
     words = list(_tokens(text))
     if not words or words[0][1].lower() not in ("select", "with"):
-        return Source(parse_name(text), None)
+        return Source(parse_name(text, "or one SELECT"), None)
     if words[0][1].lower() == "with":
         raise ValueError("WITH cannot stand inside another query on SQL Server; make it a view")
     _check_select(words)
@@ -73,7 +94,7 @@ def parse_source(text: str) -> Source:
 def _check_select(tokens: list[tuple[str, str]]) -> None:
     depth = 0
     before = "("
-    for kind, token in tokens:
+    for (kind, token), (_, after) in zip(tokens, [*tokens[1:], ("", "")]):
         if kind == "word" and token.lower() == "select" and before not in _BEFORE_SELECT:
             raise ValueError("a second SELECT given; allowed: one SELECT")
         before = token.lower()
@@ -87,12 +108,73 @@ def _check_select(tokens: list[tuple[str, str]]) -> None:
                 f"{token} given; allowed: one SELECT that only reads "
                 "(quote it if it is the name of a column)"
             )
+        # In quotes as well: those make no other function of it.
+        if after == "(" and token.strip('"').lower() in _REFUSED_FUNCTIONS:
+            raise ValueError(f"{token}() given; allowed: one SELECT that only reads")
     if depth:
         raise ValueError("an opening parenthesis is not closed")
 
 
+def named_files(source: str) -> list[str]:
+    """The paths of the .csv and .parquet files that a source reads.
+
+    A file is the source itself, or stands in a SELECT behind FROM or JOIN, or first in
+    ``read_csv`` or ``read_parquet``.
+    """
+    query = parse_source(source).query
+    return [] if query is None else [path for _, _, path in _files(query)]
+
+
+def is_file(source: str) -> bool:
+    """Whether a source is nothing but the path of a file."""
+    text = source.strip()
+    return bool(_FILE.match(text) and _BARE_FILE.fullmatch(text))
+
+
+def with_files_beside(source: str, folder: str) -> str:
+    """The source with the paths of its files absolute; relative ones are in the folder."""
+
+    def absolute(path: str) -> str:
+        return os.path.abspath(os.path.join(folder, path)).replace(os.sep, "/")
+
+    if is_file(source):
+        return absolute(source.strip())
+    query = parse_source(source).query or ""
+    found = list(_files(query))
+    for start, end, path in reversed(found):
+        query = f"{query[:start]}{_as_text(absolute(path))}{query[end:]}"
+    return query if found else source
+
+
+def _files(query: str) -> Iterator[tuple[int, int, str]]:
+    """Where each path of a file begins and ends in a SELECT, and the path."""
+    reader = before = ""
+    for start, kind, token in _located_tokens(query):
+        if kind in ("string", "quoted") and (
+            before in _BEFORE_FILE or (before == "(" and reader in _FILE_READERS)
+        ):
+            path = _unquoted(token.lstrip("nN"))
+            if _FILE.match(path):
+                yield start, start + len(token), path
+        reader, before = before, token.lower()
+
+
+def _as_text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
+
+
+def _unquoted(token: str) -> str:
+    quote_mark = token[-1]
+    return token[1:-1].replace(quote_mark * 2, quote_mark)
+
+
 def _tokens(text: str) -> Iterator[tuple[str, str]]:
     """Kind and text of each token; comments and white space are left out."""
+    return ((kind, token) for _, kind, token in _located_tokens(text))
+
+
+def _located_tokens(text: str) -> Iterator[tuple[int, str, str]]:
+    """The same, with where each token begins."""
     position = 0
     while position < len(text):
         match = _TOKEN.match(text, position)
@@ -100,11 +182,13 @@ def _tokens(text: str) -> Iterator[tuple[str, str]]:
         kind = str(match.lastgroup)
         if kind == "unclosed":
             raise ValueError(f"{match.group()} opens a name or a text that is not closed")
+        if kind == "foreign":
+            raise ValueError(f"{match.group()} begins a text; allowed: texts in plain quotes, 'so'")
         if kind == "comment":
             position = _comment_end(text, position)
             continue
         if kind != "space":
-            yield kind, match.group()
+            yield position, kind, match.group()
         position = match.end()
 
 
@@ -118,8 +202,10 @@ def _comment_end(text: str, start: int) -> int:
     raise ValueError("a comment is not closed")
 
 
-def parse_name(text: str) -> Name:
+def parse_name(text: str, otherwise: str = "") -> Name:
     """The parts of ``table``, ``schema.table`` or ``database.schema.table``, unquoted.
+
+    ``otherwise`` says what else is allowed.
 
     Raises
     ------
@@ -133,20 +219,19 @@ def parse_name(text: str) -> Name:
         if expect_part and kind == "word":
             parts.append(token)
         elif expect_part and kind == "quoted":
-            closing = token[-1]
-            parts.append(token[1:-1].replace(closing * 2, closing))
+            parts.append(_unquoted(token))
         elif expect_part or token != ".":
-            raise ValueError(_not_a_name(text))
+            raise ValueError(_not_a_name(text, otherwise))
         expect_part = not expect_part
     if expect_part or not 1 <= len(parts) <= 3 or any(len(part) > 128 for part in parts):
-        raise ValueError(_not_a_name(text))
+        raise ValueError(_not_a_name(text, otherwise))
     return tuple(parts)
 
 
-def _not_a_name(text: str) -> str:
+def _not_a_name(text: str, otherwise: str) -> str:
     return (
         f"{text!r} given; allowed: table, schema.table or database.schema.table, "
-        "with odd names quoted as in dbo.[My Table]"
+        "with odd names quoted as in dbo.[My Table]" + (f", {otherwise}" if otherwise else "")
     )
 
 

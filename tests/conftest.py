@@ -37,6 +37,16 @@ def pytest_xdist_auto_num_workers() -> int | None:
     return 0 if live else None
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Count the attacks that were replayed."""
+    held, lost = (
+        sum(report.nodeid.startswith("tests/security/") for report in reports)
+        for reports in map(terminalreporter.getreports, ("passed", "failed"))
+    )
+    if held or lost:
+        terminalreporter.write_line(f"Attacks replayed (tests/security): {held} held, {lost} lost")
+
+
 @pytest.fixture(autouse=True)
 def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """A database that the developer has in the environment is not the tests'."""

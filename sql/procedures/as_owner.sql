@@ -1,7 +1,6 @@
 -- The one door to more than the caller may do. Nobody is granted it: procedures of this schema
--- reach it through their common owner, with statements built from quoted names and types. The only
--- text of a caller that comes here is a SELECT source, which is made a view for a moment to learn
--- its columns and is not executed. A server without the catalog of module parameters has no
+-- reach it through their common owner, with statements built from quoted names and types; no text of
+-- a caller comes here but as a parameter. A server without the catalog of module parameters has no
 -- EXECUTE AS either; there the caller needs the permissions.
 IF OBJECT_ID(N'sqlkmeans.as_owner', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.as_owner AS RETURN 0;');
@@ -35,4 +34,15 @@ BEGIN
 END;';
 
 EXECUTE (@procedure);
+GO
+-- Where it cannot be the owner, nothing else will work: said here, and not on the first night.
+BEGIN TRY
+    EXECUTE sqlkmeans.as_owner @statement = N'SET @arrived = 1;';
+END TRY
+BEGIN CATCH
+    DECLARE @problem nvarchar(max) = N'the procedures cannot run as the owner of this database ('
+        + ERROR_MESSAGE() + N'); ALTER AUTHORIZATION ON DATABASE::' + QUOTENAME(DB_NAME())
+        + N' TO a login of this server';
+    EXECUTE sqlkmeans.raise_problems @number = 50004, @problems = @problem;
+END CATCH;
 GO

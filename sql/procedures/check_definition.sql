@@ -45,7 +45,13 @@ BEGIN
         max_length int           NOT NULL,
         [precision] int           NOT NULL,
         scale      int           NOT NULL,
-        collation  nvarchar(128) COLLATE DATABASE_DEFAULT NULL
+        collation  nvarchar(128) COLLATE DATABASE_DEFAULT NULL,
+        masked     bit           NOT NULL
+    );
+    CREATE TABLE #sqlkmeans_finding
+    (
+        position int IDENTITY (1, 1) NOT NULL PRIMARY KEY,
+        finding  nvarchar(max) COLLATE DATABASE_DEFAULT NOT NULL
     );
     CREATE TABLE #sqlkmeans_target_column
     (
@@ -57,17 +63,23 @@ BEGIN
     IF @problem IS NOT NULL
         SET @problems = @problems + @problem + @line;
 
-    IF @target_name IS NULL OR PARSENAME(@target, 3) IS NOT NULL
-       OR sqlkmeans.quoted_name(@target, N'_history') IS NULL
-        SET @problems = @problems + N'target: ' + COALESCE(LEFT(@target, 200), N'NULL')
-            + N' given; allowed: table or schema.table in this database' + @line;
-    ELSE IF SCHEMA_ID(COALESCE(PARSENAME(@target, 2), N'dbo')) IS NULL
-        SET @problems = @problems + N'target: there is no schema '
-            + COALESCE(PARSENAME(@target, 2), N'dbo') + @line;
-    ELSE IF @target_name = sqlkmeans.quoted_name(@source, N'')
+    -- Python takes the last of two keys of one name, and the server, now the first and now all.
+    INSERT INTO #sqlkmeans_finding (finding)
+    SELECT N'definition: ' + d.[key] + N' is there twice'
+    FROM (SELECT j.[key] COLLATE Latin1_General_100_BIN2 AS [key] FROM OPENJSON(@definition) AS j
+          UNION ALL
+          SELECT N'guard.' + j.[key] COLLATE Latin1_General_100_BIN2
+          FROM OPENJSON(@definition, '$.guard') AS j
+          UNION ALL
+          SELECT N'features[' + f.[key] + N'].' + j.[key] COLLATE Latin1_General_100_BIN2
+          FROM OPENJSON(@definition, '$.features') AS f
+          CROSS APPLY OPENJSON(CASE f.[type] WHEN 5 THEN f.[value] ELSE N'{}' END) AS j) AS d
+    GROUP BY d.[key]
+    HAVING COUNT(*) > 1;
+
+    EXECUTE sqlkmeans.check_target @target = @target, @problems = @problems OUTPUT;
+    IF @target_name = sqlkmeans.quoted_name(@source, N'')
         SET @problems = @problems + N'target: is the source itself' + @line;
-    ELSE IF COALESCE(PARSENAME(@target, 2), N'dbo') = N'sqlkmeans'
-        SET @problems = @problems + N'target: schema sqlkmeans is not for segment tables' + @line;
 
     SELECT @name = MIN(g.name)
     FROM sqlkmeans.segmentation AS g
@@ -178,6 +190,24 @@ BEGIN
     IF NOT EXISTS (SELECT 1 FROM OPENJSON(@definition, '$.features') AS j)
         SET @problems = @problems + N'features: missing; allowed: one or more columns of the source'
             + @line;
+
+    INSERT INTO #sqlkmeans_finding (finding)
+    SELECT c.name + N': is masked for you (dynamic data masking), so you would cluster what is not '
+        + N'there; GRANT UNMASK to who runs this, or leave it out'
+    FROM #sqlkmeans_source_column AS c
+    WHERE c.masked = 1
+      AND (c.name IN (@sample_weight, @changed_by)
+           OR c.name IN (SELECT j.[value] COLLATE DATABASE_DEFAULT FROM OPENJSON(@key) AS j)
+           OR c.name IN (SELECT JSON_VALUE(j.[value], '$.column') COLLATE DATABASE_DEFAULT
+                         FROM OPENJSON(@definition, '$.features') AS j));
+    SET @position = 0;
+    WHILE EXISTS (SELECT 1 FROM #sqlkmeans_finding AS f WHERE f.position > @position)
+    BEGIN
+        SELECT @position = MIN(f.position) FROM #sqlkmeans_finding AS f WHERE f.position > @position;
+        SELECT @problems = @problems + f.finding + @line
+        FROM #sqlkmeans_finding AS f
+        WHERE f.position = @position;
+    END;
 
     SET @type = NULL;
     IF @changed_by IS NOT NULL AND @problem IS NULL

@@ -71,6 +71,10 @@ BEGIN
                 + N'@publication: segment_ids is missing; allowed: a list of segment ids' + @line;
         IF @model_run_id IS NULL
             SET @problems = @problems + N'@publication: model_run_id is missing' + @line;
+        ELSE IF NOT EXISTS (SELECT 1 FROM sqlkmeans.run AS r
+                            WHERE r.run_id = @model_run_id AND r.segmentation = @segmentation)
+            SET @problems = @problems + N'@publication: model_run_id ' + CAST(@model_run_id AS nvarchar(20))
+                + N' is no run of ' + COALESCE(@segmentation, N'it') + @line;
         IF @last_segment_id IS NULL
             SET @problems = @problems + N'@publication: last_segment_id is missing' + @line;
         IF @expected IS NULL

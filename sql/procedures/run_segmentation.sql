@@ -31,6 +31,10 @@ BEGIN
         RETURN 0;
     END;
 
+    EXECUTE sqlkmeans.refuse_transaction;
+    SET IMPLICIT_TRANSACTIONS OFF;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+
     DECLARE @problems nvarchar(max);
     DECLARE @key nvarchar(max);
     DECLARE @columns nvarchar(max);

@@ -65,9 +65,9 @@ SELECT @lacking = COALESCE(SUM(i.[sqlkmeans weight]), 0e0) FROM #sqlkmeans_input
             + CAST(@levels AS nvarchar(20)) + N' levels in ' + CAST(@rows AS nvarchar(20))
             + N' rows), so it identifies and does not group; remove it from features, or group it '
             + N'in a SELECT'
-        WHEN @kept = 0 THEN N'each of its ' + CAST(@levels AS nvarchar(20))
-            + N' levels has a smaller share than min_frequency; lower it, or remove the column from '
-            + N'features'
+        WHEN @kept = 0 THEN N'none of its ' + CAST(@levels AS nvarchar(20))
+            + N' levels has a share of min_frequency or more and at most 100 characters; lower it, '
+            + N'shorten them in a SELECT, or remove the column from features'
     END;
     IF @problem IS NOT NULL
     BEGIN

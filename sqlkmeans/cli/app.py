@@ -12,6 +12,7 @@ import typer
 
 from sqlkmeans._version import __version__
 from sqlkmeans.errors import SqlKMeansError
+from sqlkmeans.words import visible, visible_lines, without_passwords
 
 app = typer.Typer(
     name="sqlkmeans",
@@ -36,9 +37,14 @@ NameArgument = Annotated[
     ),
 ]
 ToFile = Annotated[Optional[str], typer.Option("--to-file", help="Write the script to this file.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace a file that is there.")]
 Names = Annotated[
     Optional[list[str]],
     typer.Option("--segmentation", "-s", help="One segmentation of the file; can be repeated."),
+]
+OneName = Annotated[
+    Optional[str],
+    typer.Option("--segmentation", "-s", help="Which one of the file's segmentations."),
 ]
 Url = Annotated[
     Optional[str],
@@ -114,7 +120,7 @@ def install(
     from sqlkmeans.cli.select import select
 
     output = Output(as_json, quiet, verbose)
-    with select(definition, url).open(create=True) as database:
+    with select(definition, url, output).open(create=True) as database:
         before, now = database.schema_version(), database.install()
         if as_json:
             output.result({"database": database.safe_url, "version_before": before, "version": now})
@@ -179,13 +185,14 @@ def choose_k(
     as_json: Json = False, quiet: Quiet = False, verbose: Verbose = False,
 ) -> None:  # fmt: skip
     """Compare numbers of segments and recommend one; nothing is published."""
+    from sqlkmeans import pipeline
     from sqlkmeans.cli import choose_k as choosing
     from sqlkmeans.cli.jobs import each_segmentation
 
     changes = _given(k_min=k_min, k_max=k_max, memory_limit=memory_limit)
     each_segmentation(
-        choosing.job(plot), choosing.show, definition, segmentation, url, changes, as_json, quiet,
-        verbose, only_one="--plot" if plot else None,
+        pipeline.choose_k, choosing.show_and_draw(plot), definition, segmentation, url, changes,
+        as_json, quiet, verbose, only_one="--plot" if plot else None,
     )  # fmt: skip
 
 
@@ -209,13 +216,14 @@ def rollback(
         Optional[int],
         typer.Option("--to", help="Run to go back to. Default: the published one before."),
     ] = None,
-    url: Url = None, as_json: Json = False, quiet: Quiet = False, verbose: Verbose = False,
+    segmentation: OneName = None, url: Url = None, as_json: Json = False, quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:  # fmt: skip
     """Bring back the labels and the model of an earlier run."""
     from sqlkmeans.cli import jobs
     from sqlkmeans.cli.output import Output
 
-    jobs.roll_back(Output(as_json, quiet, verbose), name, url, to)
+    jobs.roll_back(Output(as_json, quiet, verbose), name, segmentation, url, to)
 
 
 @app.command()
@@ -224,13 +232,16 @@ def rename(
     segment_id: Annotated[int, typer.Argument(help="The segment.")],
     new_name: Annotated[str, typer.Argument(help="Its name from now on; later runs keep it.")],
     description: Annotated[Optional[str], typer.Option(help="A sentence about it.")] = None,
-    url: Url = None, as_json: Json = False, quiet: Quiet = False, verbose: Verbose = False,
+    segmentation: OneName = None, url: Url = None, as_json: Json = False, quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:  # fmt: skip
     """Give a segment a name."""
     from sqlkmeans.cli import jobs
     from sqlkmeans.cli.output import Output
 
-    jobs.give_name(Output(as_json, quiet, verbose), name, url, segment_id, new_name, description)
+    jobs.give_name(
+        Output(as_json, quiet, verbose), name, segmentation, url, segment_id, new_name, description
+    )
 
 
 @app.command()
@@ -239,18 +250,19 @@ def explain(
     key: Annotated[
         list[str], typer.Argument(help="The customer: one value for each column of the key.")
     ],
-    url: Url = None, as_json: Json = False, quiet: Quiet = False, verbose: Verbose = False,
+    segmentation: OneName = None, url: Url = None, as_json: Json = False, quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:  # fmt: skip
     """Say why a customer is in a segment, and how sure that is."""
     from sqlkmeans.cli import jobs
     from sqlkmeans.cli.output import Output
 
-    jobs.explain_customer(Output(as_json, quiet, verbose), name, url, key)
+    jobs.explain_customer(Output(as_json, quiet, verbose), name, segmentation, url, key)
 
 
 @app.command()
 def report(
-    name: NameArgument = None, url: Url = None,
+    name: NameArgument = None, segmentation: OneName = None, url: Url = None,
     output: Annotated[
         Optional[str], typer.Option("--output", help="File of the page. Default: <name>.html.")
     ] = None,
@@ -267,23 +279,28 @@ def report(
     from sqlkmeans.cli.output import Output
 
     jobs.report(
-        Output(as_json, quiet, verbose), name, url, output, samples=not no_samples, show=open_it
-    )
+        Output(as_json, quiet, verbose), name, segmentation, url, output,
+        samples=not no_samples, show=open_it,
+    )  # fmt: skip
 
 
 @app.command("export-sql")
 def export_sql(
-    name: NameArgument = None, url: Url = None,
+    name: NameArgument = None, segmentation: OneName = None, url: Url = None,
     least: Annotated[
         bool, typer.Option("--least", help="Use LEAST: SQL Server 2022 or newer, and Azure.")
     ] = False,
-    to_file: ToFile = None, as_json: Json = False, quiet: Quiet = False, verbose: Verbose = False,
+    to_file: ToFile = None, force: Force = False, as_json: Json = False, quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:  # fmt: skip
     """Print the T-SQL function that scores a row with the stored model."""
     from sqlkmeans.cli import server
     from sqlkmeans.cli.output import Output
 
-    server.export(Output(as_json, quiet, verbose), name, url, least=least, to_file=to_file)
+    server.export(
+        Output(as_json, quiet, verbose), name, segmentation, url,
+        least=least, to_file=to_file, force=force,
+    )  # fmt: skip
 
 
 @app.command()
@@ -297,20 +314,22 @@ def deploy(
         bool,
         typer.Option("--library", help="Send this package too, for Python inside the server."),
     ] = False,
-    to_file: ToFile = None, as_json: Json = False, quiet: Quiet = False, verbose: Verbose = False,
+    to_file: ToFile = None, force: Force = False, as_json: Json = False, quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:  # fmt: skip
     """Install or upgrade everything in SQL Server, or write the script that does."""
     from sqlkmeans.cli import server
     from sqlkmeans.cli.output import Output
 
     server.deploy(
-        Output(as_json, quiet, verbose), database or url, library=library, to_file=to_file
-    )
+        Output(as_json, quiet, verbose), database or url, library=library, to_file=to_file,
+        force=force,
+    )  # fmt: skip
 
 
 @app.command()
 def schedule(
-    name: NameArgument = None, url: Url = None,
+    name: NameArgument = None, segmentation: OneName = None, url: Url = None,
     step: Annotated[
         str, typer.Option(help="run, assign, or command_line (see --command).")
     ] = "run",
@@ -345,7 +364,7 @@ def schedule(
         "notify_operator": notify_operator, "retry_attempts": retry_attempts,
         "retry_minutes": retry_minutes, "owner": owner, "execute": not dry_run,
     }  # fmt: skip
-    server.schedule(Output(as_json, quiet, verbose), name, url, options, drop=drop)
+    server.schedule(Output(as_json, quiet, verbose), name, segmentation, url, options, drop=drop)
 
 
 @app.command()
@@ -419,9 +438,12 @@ def run_command(arguments: list[str]) -> int:
         return 0
     except Exception as error:
         if verbose:
+            import textwrap
             import traceback
 
-            traceback.print_exc()
+            # Indented, so that no line of a message is taken for one of ours.
+            told = textwrap.indent(without_passwords(traceback.format_exc()), "  ")
+            typer.echo(visible_lines(told), err=True)
         if isinstance(error, SqlKMeansError):
             return _fail(error.problems, error.exit_code, as_json)
         # Typer brings its own copy of Click, or Click's, by version: both kinds of usage error
@@ -434,11 +456,12 @@ def run_command(arguments: list[str]) -> int:
 
 
 def _fail(problems: list[str], code: int, as_json: bool) -> int:
+    problems = [without_passwords(problem) for problem in problems]
     if as_json:
-        import json
+        from sqlkmeans.cli.output import print_json
 
-        typer.echo(json.dumps({"error": {"code": code, "problems": problems}}, indent=2))
+        print_json({"error": {"code": code, "problems": problems}})
     else:
         for problem in problems:
-            typer.echo(f"Error: {problem}", err=True)
+            typer.echo(f"Error: {visible(problem)}", err=True)
     return code

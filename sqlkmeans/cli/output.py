@@ -8,8 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import typer
+
+from sqlkmeans.database import Database
+from sqlkmeans.errors import SqlKMeansError
 from sqlkmeans.progress import Advance, Progress
 from sqlkmeans.result import RunResult
+from sqlkmeans.words import visible, visible_json, visible_lines
 
 # Columns of a table that goes to a file or another program.
 PIPE_WIDTH = 160
@@ -34,12 +39,37 @@ class Output:
     def say(self, text: str = "") -> None:
         """Tell people something."""
         if not self.quiet:
-            print(text, file=sys.stderr)
+            print(visible(text), file=sys.stderr)
+
+    def line(self, text: str) -> None:
+        """Print a line of the result for people."""
+        print(visible(text))
+
+    def script(self, text: str) -> None:
+        """Print a script: as it is for a file or another program, and safely on a terminal."""
+        sys.stdout.write(visible_lines(text) if sys.stdout.isatty() else text)
+
+    def say_what_stays(self, database: Database) -> None:
+        """Warn of a database whose content goes with the process."""
+        if not database.stays:
+            self.say(
+                "Warning: the database is in memory, and nothing stays when this command ends; "
+                "name a file to keep it, such as duckdb:///shop.duckdb."
+            )
+
+    @contextmanager
+    def after_result(self) -> Iterator[None]:
+        """For what comes after the result: where it fails the result stands, and JSON is whole."""
+        try:
+            yield
+        except SqlKMeansError as error:
+            for problem in error.problems:
+                print(f"Error: {visible(problem)}", file=sys.stderr)
+            raise typer.Exit(error.exit_code) from None
 
     def result(self, value: Mapping[str, Any]) -> None:
         """Print the result for programs."""
-        json.dump(value, sys.stdout, indent=2, ensure_ascii=False, default=str)
-        sys.stdout.write("\n")
+        print_json(value)
 
     def table(
         self, columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = ""
@@ -48,14 +78,15 @@ class Output:
         from rich.console import Console
         from rich.table import Table
 
-        table = Table(title=title or None, title_justify="left", header_style="bold")
+        table = Table(title=visible(title) or None, title_justify="left", header_style="bold")
         for position, column in enumerate(columns):
             numbers = bool(rows) and all(_is_number(row[position]) for row in rows)
-            table.add_column(column, justify="right" if numbers else "left", overflow="fold")
+            name = visible(column)
+            table.add_column(name, justify="right" if numbers else "left", overflow="fold")
         for row in rows:
-            table.add_row(*(_shown(value) for value in row))
+            table.add_row(*(visible(_shown(value)) for value in row))
         width = None if sys.stdout.isatty() else PIPE_WIDTH
-        console = Console(highlight=False, markup=False, width=width)
+        console = Console(highlight=False, markup=False, emoji=False, width=width)
         # Written here and not by Rich, which exits with 1 when a reader such as `head` has left.
         with console.capture() as capture:
             console.print(table)
@@ -94,6 +125,12 @@ class Output:
             self.say(f"Warning: {warning}.")
         if self.verbose:
             self.say(", ".join(f"{step} {s:.3f} s" for step, s in result.seconds.items()))
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """Print an object on standard output; what a terminal would obey is escaped, as JSON can."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    sys.stdout.write(visible_json(text) + "\n")
 
 
 class _TerminalProgress(Progress):

@@ -2,43 +2,47 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 from sqlkmeans.cli.jobs import one_name
 from sqlkmeans.cli.output import Output
 from sqlkmeans.cli.select import select
-from sqlkmeans.errors import DataError, DefinitionError
+from sqlkmeans.errors import DataError
+from sqlkmeans.files import check_place, write_file
 from sqlkmeans.registry import load_model, load_segmentation
 
 
 def export(
-    output: Output, name: str | None, url: str | None, *, least: bool, to_file: str | None
-) -> None:
+    output: Output, name: str | None, segmentation: str | None, url: str | None, *,
+    least: bool, to_file: str | None, force: bool,
+) -> None:  # fmt: skip
     """Print or write the scoring function of a segmentation, from any database."""
     from sqlkmeans.tsql.scoring import scoring_script
 
-    selection = select(name, url)
+    if to_file is not None:
+        check_place(to_file, replace=force)
+    selection = select(name, url, output)
     with selection.open(read_only=True) as database:
-        segmentation = one_name(selection, database)
+        segmentation = one_name(selection, database, segmentation)
         load_segmentation(database, segmentation)
         model = load_model(database, segmentation)
     if model is None:
         raise DataError(f"{segmentation}: no model yet; `sqlkmeans run` makes one")
     script = scoring_script(segmentation, model, least=least)
-    _hand_over(output, script, to_file, segmentation=segmentation)
+    _hand_over(output, script, to_file, force, segmentation=segmentation)
 
 
-def deploy(output: Output, url: str | None, *, library: bool, to_file: str | None) -> None:
+def deploy(
+    output: Output, url: str | None, *, library: bool, to_file: str | None, force: bool
+) -> None:
     """Install or upgrade schema sqlkmeans and, if wanted, the package inside the server."""
     from sqlkmeans.tsql.external_library import deploy_script, external_library_script
 
     if to_file is not None:
-        _hand_over(output, deploy_script(), to_file)
+        _hand_over(output, deploy_script(), to_file, force)
         return
     is_file = url is not None and "://" not in url
-    with select(url if is_file else None, None if is_file else url).open() as database:
+    with select(url if is_file else None, None if is_file else url, output).open() as database:
         before, now = database.schema_version(), database.install()
         if library:
             database.run_script(external_library_script())
@@ -53,12 +57,13 @@ def deploy(output: Output, url: str | None, *, library: bool, to_file: str | Non
 
 
 def schedule(
-    output: Output, name: str | None, url: str | None, options: dict[str, Any], *, drop: bool
-) -> None:
+    output: Output, name: str | None, segmentation: str | None, url: str | None,
+    options: dict[str, Any], *, drop: bool,
+) -> None:  # fmt: skip
     """Make, change or drop the Agent job of a segmentation."""
-    selection = select(name, url)
+    selection = select(name, url, output)
     with selection.open() as database:
-        segmentation = one_name(selection, database)
+        segmentation = one_name(selection, database, segmentation)
         if drop:
             database.unschedule(segmentation)
             job = {"segmentation": segmentation, "outcome": "dropped"}
@@ -70,12 +75,9 @@ def schedule(
         output.table(["", ""], [[key, value] for key, value in job.items() if value is not None])
 
 
-def _hand_over(output: Output, script: str, to_file: str | None, **about: str) -> None:
+def _hand_over(output: Output, script: str, to_file: str | None, force: bool, **about: str) -> None:
     if to_file is not None:
-        try:
-            Path(to_file).write_text(script, encoding="utf-8", newline="\n")
-        except OSError as error:
-            raise DefinitionError(f"{to_file}: cannot be written: {error.strerror}") from None
+        write_file(to_file, script, replace=force)
         if output.as_json:
             output.result({**about, "file": to_file})
         else:
@@ -83,4 +85,4 @@ def _hand_over(output: Output, script: str, to_file: str | None, **about: str) -
     elif output.as_json:
         output.result({**about, "sql": script})
     else:
-        sys.stdout.write(script)
+        output.script(script)

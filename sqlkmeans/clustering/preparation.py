@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import date
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ Mask = npt.NDArray[np.bool_]
 #: For each column that is a category, what its codes stand for.
 Texts = Mapping[str, Sequence[str]]
 
+TYPES = ("number", "category", "date")
 TRANSFORMS = ("none", "log1p")
 SCALINGS = ("standard", "robust", "minmax", "none")
 MISSING = ("error", "skip", "mean", "median")
@@ -111,6 +113,13 @@ class PreparedFeature:
     low: float | None = None
     high: float | None = None
     reference_date: str | None = None
+
+    def __post_init__(self) -> None:
+        # It is written into statements, and may come from a table that others can write.
+        if self.type not in TYPES or self.transform not in TRANSFORMS:
+            raise ValueError(f"type {self.type!r} and transform {self.transform!r} given")
+        if self.reference_date is not None:
+            days_since_1970(self.reference_date)
 
     @property
     def name(self) -> str:
@@ -343,16 +352,41 @@ def compact_rows(matrix: Matrix, kept: Mask) -> None:
 def preparation_from_rows(
     rows: Iterable[Mapping[str, Any]], *, scaling: str, missing: str
 ) -> Preparation:
-    """Read what :func:`preparation_to_rows` wrote; a date may come as one or as text."""
-    features = tuple(
-        PreparedFeature(
-            row["source_column"] or row["feature"], row["transform"], row["weight"],
-            row["center"], row["scale"], row["fill"], row["type"], row["level"], row["low"],
-            row["high"], None if row["reference_date"] is None else str(row["reference_date"]),
-        )
-        for row in sorted(rows, key=lambda row: row["position"])
-    )  # fmt: skip
+    """Read what :func:`preparation_to_rows` wrote; a date may come as one or as text.
+
+    Raises
+    ------
+    DataError
+        If a value is not what it has to be.
+    """
+    try:
+        features = tuple(
+            PreparedFeature(
+                str(row["source_column"] or row["feature"]), row["transform"],
+                _number(row["weight"]), _number(row["center"]), _number(row["scale"]),
+                _number_or_none(row["fill"]), row["type"], row["level"],
+                _number_or_none(row["low"]), _number_or_none(row["high"]),
+                _date_or_none(row["reference_date"]),
+            )
+            for row in sorted(rows, key=lambda row: int(row["position"]))
+        )  # fmt: skip
+    except (TypeError, ValueError) as error:
+        raise DataError(f"the stored model cannot be read: {error}") from None
     return Preparation(features, scaling, missing)
+
+
+def _number(value: Any) -> float:
+    if not isfinite(number := float(value)):
+        raise ValueError(f"{value} given; allowed: finite numbers")
+    return number
+
+
+def _number_or_none(value: Any) -> float | None:
+    return None if value is None else _number(value)
+
+
+def _date_or_none(value: Any) -> str | None:
+    return None if value is None else date.fromisoformat(str(value)).isoformat()
 
 
 def preparation_to_rows(preparation: Preparation) -> list[dict[str, Any]]:

@@ -1,32 +1,46 @@
-"""From a URL to a database."""
+"""From a URL, or the file of an embedded database, to a database."""
 
 from __future__ import annotations
 
-import re
+import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sqlkmeans.database.interface import Database
+from sqlkmeans.embedded import embedded_path
 from sqlkmeans.errors import DefinitionError
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
 FORMS = "duckdb:///file.duckdb, mssql+mssqlpython://…, mssql+pyodbc://…"
-#: DuckDB's name for a database that is in no file.
-MEMORY = ":memory:"
-_DUCKDB = re.compile(r"duckdb(?:\+\w+)?://[^/?]*(?:/(?P<path>[^?]*))?(?:\?.*)?")
 
 
-def open_database(url: str, *, create: bool = False, read_only: bool = False) -> Database:
+def open_database(
+    url: str | os.PathLike[str],
+    *,
+    create: bool = False,
+    read_only: bool = False,
+    files: Sequence[str] = (),
+    from_file: bool = False,
+) -> Database:
     """Open the database at a SQLAlchemy URL.
 
     Parameters
     ----------
-    url : str
+    url : str or path-like
+        A URL, or the file of an embedded database: ``duckdb:///shop.duckdb`` or ``shop.duckdb``.
     create : bool, default=False
         Make an embedded database's file where there is none.
     read_only : bool, default=False
         Open an embedded database for reading only, beside other readers.
+    files : sequence of str, default=()
+        Paths of the .csv and .parquet files that sources will name: an embedded database reaches
+        no others. `run`, `assign` and `choose_k` add those of their segmentation.
+    from_file : bool, default=False
+        Whether the URL stands in a file that may be from others: then it loads registered drivers
+        only, and gets a password from outside only for an encrypted connection to a server whose
+        certificate is checked.
 
     Raises
     ------
@@ -38,16 +52,17 @@ def open_database(url: str, *, create: bool = False, read_only: bool = False) ->
         If another process has the embedded database's file.
     """
     # Read here: to load SQLAlchemy, which DuckDB has no other use for, delays every command.
-    if (embedded := _DUCKDB.fullmatch(url)) is not None:
+    if (path := embedded_path(url)) is not None:
         from sqlkmeans.database.duckdb import DuckDBDatabase
 
-        return DuckDBDatabase(embedded["path"] or MEMORY, create=create, read_only=read_only)
+        return DuckDBDatabase(path, create=create, read_only=read_only, files=files)
+    url = os.fspath(url)
     parsed = _parse(url)
     backend = parsed.get_backend_name()
     if backend == "mssql":
         from sqlkmeans.database.sqlserver import SQLServerDatabase
 
-        return SQLServerDatabase(parsed)
+        return SQLServerDatabase(parsed, from_file=from_file)
     raise DefinitionError(f"the URL's dialect {backend!r} given; allowed: {FORMS}")
 
 

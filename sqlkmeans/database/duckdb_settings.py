@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
-from uuid import uuid4
 
 import duckdb
 
@@ -177,16 +174,6 @@ def settle(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("SET enable_progress_bar = false")
     # A table that is not there is not to be looked for among the variables of Python.
     connection.execute("SET python_enable_replacements = false")
-
-
-def spill_apart(connection: duckdb.DuckDBPyConnection) -> None:
-    """Give a database in memory a temporary folder of its own, made when it is needed.
-
-    By default it is `.tmp` in the working folder, where two such databases, of one process or of
-    two, write over each other's rows.
-    """
-    folder = Path(tempfile.gettempdir(), f"sqlkmeans_{uuid4().hex}").as_posix()
-    connection.execute("SET temp_directory = '{}'".format(folder.replace("'", "''")))
 
 
 def _value(connection: duckdb.DuckDBPyConnection, name: str) -> str:

@@ -219,6 +219,8 @@ class Database(ABC):
     catalog: Catalog
     #: Whether the first run may make schema ``sqlkmeans`` by itself.
     installs_itself: bool
+    #: Whether what is written stays when the connection has ended.
+    stays = True
 
     @abstractmethod
     def close(self) -> None:
@@ -299,6 +301,15 @@ class Database(ABC):
         return []
 
     # A source
+
+    def open_files(self, source: str) -> None:  # noqa: B027
+        """Let the files be read that the source of the user's own definition names.
+
+        Raises
+        ------
+        DatabaseError
+            If they cannot be opened any more.
+        """
 
     @abstractmethod
     def describe(self, source: str) -> list[Column]:

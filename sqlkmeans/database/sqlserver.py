@@ -96,8 +96,8 @@ class SQLServerDatabase(Database):
 
     installs_itself = False
 
-    def __init__(self, url: URL) -> None:
-        self._connector = Connector(url)
+    def __init__(self, url: URL, *, from_file: bool = False) -> None:
+        self._connector = Connector(url, from_file=from_file)
         self.safe_url = self._connector.safe_url
         self.catalog: Catalog = _SQLServerCatalog(self._connector)
         self._holding: Session | None = None

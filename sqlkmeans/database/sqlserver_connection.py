@@ -34,7 +34,9 @@ from sqlkmeans.database.sqlserver_errors import (
     read_problem,
     statement_error,
 )
+from sqlkmeans.database.sqlserver_trust import check_password_is_safe, check_url_of_file
 from sqlkmeans.errors import DefinitionError
+from sqlkmeans.words import visible
 
 PASSWORD_VARIABLE = "SQLKMEANS_PASSWORD"
 CONNECT_TIMEOUT = 15
@@ -55,6 +57,8 @@ class Connector:
     Parameters
     ----------
     url : sqlalchemy.engine.URL
+    from_file : bool, default=False
+        Whether it stands in a definition file, and not in what the user typed.
 
     Attributes
     ----------
@@ -78,14 +82,17 @@ class Connector:
         If the driver's libraries are not there.
     """
 
-    def __init__(self, url: URL) -> None:
+    def __init__(self, url: URL, *, from_file: bool = False) -> None:
         self.driver = _driver(url)
+        _check_parts(url)
+        if from_file:
+            check_url_of_file(url)
         self.safe_url = _safe(url)
         given = url
         url, self._timeout = _take_number(url, "connect_timeout", CONNECT_TIMEOUT, 3600, " seconds")
         url, self.read_connections = _take_number(url, "read_connections", 1, MOST_READ_CONNECTIONS)
         self._password = url.password
-        url = _with_password(_with_defaults(url, self.driver))
+        url = _with_password(_with_defaults(url, self.driver), from_file)
         self._password = url.password
         self.copier = Copier(given.set(password=url.password), Connector)
         self.options = {key.lower(): str(value) for key, value in url.query.items()}
@@ -347,6 +354,15 @@ def _driver(url: URL) -> str:
     return name
 
 
+def _check_parts(url: URL) -> None:
+    # Not shown: an option of a connection string that was put there may be a password.
+    if any(";" in (part or "") for part in (url.username, url.host, url.database)):
+        raise DefinitionError(
+            "a semicolon in the user, server or database of the URL; allowed: options after a ?, "
+            "joined by &"
+        )
+
+
 def _safe(url: URL) -> str:
     hidden = {key: "***" for key in url.query if key.lower() in _SECRET_KEYS}
     return url.update_query_dict(hidden).render_as_string(hide_password=True)
@@ -398,14 +414,16 @@ def _with_defaults(url: URL, driver: str) -> URL:
     return url.update_query_dict(missing)
 
 
-def _with_password(url: URL) -> URL:
+def _with_password(url: URL, from_file: bool) -> URL:
     """The URL with the password from outside, where it names a user without one."""
     method = (_option(url, "authentication") or "sqlpassword").lower()
     if not url.username or url.password or method not in _NEEDS_PASSWORD:
         return url
+    if from_file:
+        check_password_is_safe(url)
     password = os.environ.get(PASSWORD_VARIABLE)
     if password is None and sys.stdin is not None and sys.stdin.isatty():
-        password = getpass.getpass(f"Password of {url.username} on {url.host}: ")
+        password = getpass.getpass(visible(f"Password of {url.username} on {url.host}: "))
     if not password:
         raise DefinitionError(
             f"the database URL has the user {url.username} and no password; set the variable "

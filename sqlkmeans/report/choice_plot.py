@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlkmeans.report.plots import COLOURS
+from sqlkmeans.report.plots import COLOURS, save_figure
 from sqlkmeans.result import ChoiceResult
 
 if TYPE_CHECKING:
@@ -52,8 +52,7 @@ def draw_scores(result: ChoiceResult, path: str | Path) -> Path:
         fill(f"{result.segmentation} ({result.rows:,} customers). {result.reason}.", 130),
         x=0.01, ha="left", fontsize=11,
     )  # fmt: skip
-    figure.savefig(path)
-    return Path(path)
+    return save_figure(figure, path)
 
 
 def _panel(axes: Axes, result: ChoiceResult, name: str, title: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -19,7 +18,7 @@ from markupsafe import Markup
 from sqlkmeans._version import __version__
 from sqlkmeans.clustering.profile import EVERYONE
 from sqlkmeans.database import Database, tables
-from sqlkmeans.errors import DefinitionError
+from sqlkmeans.files import check_place, write_file
 from sqlkmeans.report import flow, k_scores
 from sqlkmeans.report import scatter as scattering
 from sqlkmeans.report.distributions import distributions
@@ -82,27 +81,14 @@ def write_report(
     DataError
         If none of its runs was published.
     """
-    facts = read_facts(database, name, samples=samples)
     path = Path(file) if file is not None else Path(f"{_file_name(name)}.html")
-    _write(path, render(facts))
-    return WrittenReport(path, name, facts.run["run_id"])
+    check_place(path)
+    facts = read_facts(database, name, samples=samples)
+    return WrittenReport(write_file(path, render(facts)), name, facts.run["run_id"])
 
 
 def _file_name(name: str) -> str:
     return "".join(c if c.isalnum() or c in " -_." else "_" for c in name)
-
-
-def _write(path: Path, text: str) -> None:
-    """All of it or nothing: a reader never opens half a page."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        try:
-            beside.write_text(text, encoding="utf-8", newline="\n")
-            beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)
-    except OSError as error:
-        raise DefinitionError(f"{path}: cannot be written: {error.strerror}") from None
 
 
 def render(facts: Facts) -> str:

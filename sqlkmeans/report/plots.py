@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from sqlkmeans.errors import DefinitionError
+from sqlkmeans.files import check_place, write_file
 from sqlkmeans.result import SegmentResult
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 #: Okabe and Ito's colours (2008), which people with any colour vision tell apart.
 COLOURS = (
@@ -70,5 +77,39 @@ def scatter(
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside right upper", title="segment", frameon=False, alignment="left")
-    figure.savefig(path)
-    return Path(path)
+    return save_figure(figure, path)
+
+
+def check_picture(path: str | Path) -> None:
+    """Refuse a path where :func:`save_figure` could not write, before the work is done.
+
+    Raises
+    ------
+    DefinitionError
+    """
+    _kind(path)
+    check_place(path)
+
+
+def _kind(path: str | Path) -> str:
+    """What a picture's path ends with, PNG without an ending."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    kind = Path(path).suffix.lstrip(".").lower() or "png"
+    allowed = FigureCanvasAgg.get_supported_filetypes()
+    if kind not in allowed:
+        raise DefinitionError(f"{path}: allowed: a picture, {', '.join(sorted(allowed))}")
+    return kind
+
+
+def save_figure(figure: Figure, path: str | Path) -> Path:
+    """Write a figure as what the path's ending says, PNG without one.
+
+    Raises
+    ------
+    DefinitionError
+        If there is no such kind of picture, or it cannot be written.
+    """
+    picture = BytesIO()
+    figure.savefig(picture, format=_kind(path))
+    return write_file(path, picture.getvalue())

@@ -216,7 +216,7 @@ def reached(procedures: Procedures) -> dict[str, set[str]]:
         name: set(re.findall(r"EXECUTE (?:@\w+ = )?sqlkmeans\.(\w+)", code(text)))
         for name, text in procedures.items()
     }
-    calls = {name: called & set(calls) for name, called in calls.items()}
+    calls = {name: (called & set(calls)) - {name} for name, called in calls.items()}
     while True:
         further = {
             name: called.union(*(calls[other] for other in called))
