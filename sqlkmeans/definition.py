@@ -42,6 +42,9 @@ PUBLISHED_COLUMNS = frozenset(
      "cluster", "departed"}
 )  # fmt: skip
 
+#: Columns that stand beside a key's in temporary tables begin so.
+RESERVED = "sqlkmeans "
+
 
 def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
@@ -257,6 +260,12 @@ class Segmentation(_Strict):
     @classmethod
     def _check_key(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         _no_repeats(value)
+        ours = [column for column in value if column.lower().startswith(RESERVED)]
+        if ours:
+            raise ValueError(
+                f"{', '.join(ours)} begins as columns of sqlkmeans itself do; "
+                "give the key another name in a SELECT or a view"
+            )
         taken = [column for column in value if column.lower() in PUBLISHED_COLUMNS]
         if taken:
             raise ValueError(

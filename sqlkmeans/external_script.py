@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from sqlkmeans._version import __version__
-from sqlkmeans.clustering.assignment import Assignment
+from sqlkmeans.clustering.assignment import Assignment, settle_ties
 from sqlkmeans.clustering.choose_k import KChoice, choose_k, require_share
 from sqlkmeans.clustering.compare import Comparison, Movement, RunFacts, compare, movement
 from sqlkmeans.clustering.describe import (
@@ -118,11 +118,12 @@ def _run(rows: pd.DataFrame, job: Row) -> tuple[pd.DataFrame, Row]:
     weights = None if weights is None else weights[kept]
     fit, choice = _fit(matrix, weights, definition)
     fitted = time.perf_counter()
+    segment_ids, moves = _follow(job, preparation, fit.centroids, now[kept], fit.assignment)
+    settle_ties(matrix, fit.centroids, fit.assignment, segment_ids)
     profiles = profile_segments(matrix, absent, preparation, fit.assignment, len(fit.centroids))
     rules = find_rules(
         matrix, preparation, fit.assignment.labels, len(fit.centroids), seed=definition["seed"]
     )
-    segment_ids, moves = _follow(job, preparation, fit.centroids, now[kept], fit.assignment)
     scores = score(matrix, fit.centroids, fit.assignment, seed=definition["seed"])
     mean_distance = float(np.sqrt(fit.assignment.squared_distances).mean())
     earlier = bins_from_rows(job.get("feature_bin", []))

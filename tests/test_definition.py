@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from sqlkmeans.definition import (
     PUBLISHED_COLUMNS,
+    RESERVED,
     FeatureDefinition,
     Segmentation,
     load_definition,
@@ -254,6 +255,17 @@ def test_a_key_cannot_be_called_like_a_column_of_the_segment_table(name: str) ->
     assert f"{name} is a column of the segment table itself" in problem
 
 
+@pytest.mark.parametrize("name", ["sqlkmeans change", "SQLKMeans row", "sqlkmeans "])
+def test_a_key_cannot_begin_as_columns_of_ours_do(name: str) -> None:
+    [problem] = problems_of(key=["shop", name])
+    assert f"{name} begins as columns of sqlkmeans itself do" in problem
+
+
+@pytest.mark.parametrize("name", ["sqlkmeans", "sqlkmeans_id", "row_number", "weight", "f1"])
+def test_a_key_may_have_any_other_name(name: str) -> None:
+    assert Segmentation.create(**{**MINIMAL, "key": ["shop", name]}).key == ("shop", name)
+
+
 def test_a_long_value_is_shortened_in_the_message() -> None:
     [problem] = problems_of(scaling="x" * 500)
     assert len(problem) < 250
@@ -356,7 +368,9 @@ def test_a_wrong_url_does_not_show_its_password() -> None:
 # Properties
 
 names = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,20}", fullmatch=True)
-columns = st.text(min_size=1, max_size=20).filter(lambda c: c.lower() not in PUBLISHED_COLUMNS)
+columns = st.text(min_size=1, max_size=20).filter(
+    lambda c: c.lower() not in PUBLISHED_COLUMNS and not c.lower().startswith(RESERVED)
+)
 
 
 @st.composite

@@ -159,6 +159,7 @@ SELECT ' + sqlkmeans.each_name(@key, N'z.{}', N', ')
             + N' INTO #sqlkmeans_scored FROM #sqlkmeans_prepared AS z
 ' + @nearest + N';
 DROP TABLE #sqlkmeans_prepared;
+EXECUTE sqlkmeans.check_keys @relation = N''#sqlkmeans_scored AS s'', @key = @key;
 INSERT INTO ' + @staging + N' (' + sqlkmeans.each_name(@key, N'{}', N', ')
             + N', cluster, distance) SELECT ' + sqlkmeans.each_name(@key, N's.{}', N', ')
             + N', s.[sqlkmeans cluster], s.[sqlkmeans distance] FROM #sqlkmeans_scored AS s
@@ -177,8 +178,9 @@ GROUP BY v.position, v.bin;
 ', N'');
         EXECUTE sys.sp_executesql
             @statement,
-            N'@rows bigint OUTPUT, @total bigint OUTPUT, @mean_distance float OUTPUT',
-            @rows = @rows OUTPUT, @total = @total OUTPUT, @mean_distance = @mean_distance OUTPUT;
+            N'@key nvarchar(max), @rows bigint OUTPUT, @total bigint OUTPUT,
+                @mean_distance float OUTPUT',
+            @key = @key, @rows = @rows OUTPUT, @total = @total OUTPUT, @mean_distance = @mean_distance OUTPUT;
 
         IF @rows = 0
             EXECUTE sqlkmeans.raise_problems @number = 50003,

@@ -399,7 +399,7 @@ class SQLServerDatabase(Database):
             f"SELECT TOP ({int(at_most)}) {values}, label.segment_id "
             f"FROM {relation(segmentation.source)} "
             f"INNER JOIN {beside(segmentation.target, '')} AS label ON {same} "
-            f"ORDER BY HASHBYTES('MD5', CONCAT(N'', {keys})), {keys};",
+            f"ORDER BY CAST(HASHBYTES('MD5', CONCAT(N'', {keys})) AS binary(16)), {keys};",
         )
         kinds = [feature_arrow(kind) for kind in read_as] + [pa.int32()]
         names = [*columns, "segment_id"]

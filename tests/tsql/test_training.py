@@ -48,7 +48,8 @@ def make_layout(dialect: TrainingDialect, at_least: int = 1, weighted: bool = Fa
     number = dialect.float_type
     return Layout(
         dialect, ("bigint", "nvarchar(40) COLLATE Latin1_General_CI_AS"),
-        ("income", "age", "city", "joined"), (number, number, "nvarchar(101)", "date"),
+        ("income", "age", "city", "joined"),
+        (number, number, "nvarchar(101) COLLATE DATABASE_DEFAULT", "date"),
         weighted, at_least,
     )  # fmt: skip
 
