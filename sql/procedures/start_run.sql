@@ -46,6 +46,7 @@ BEGIN
     DECLARE @line nchar(1) = NCHAR(10);
     DECLARE @problems nvarchar(max) = N'';
     DECLARE @key_columns nvarchar(max);
+    DECLARE @source nvarchar(max);
     DECLARE @key nvarchar(max);
     DECLARE @now datetime2(6) = SYSUTCDATETIME();
 
@@ -75,7 +76,7 @@ BEGIN
 
         -- What is read and what is written is an admin's to say: a run of a stronger caller, and the
         -- owner who writes, follow what is recorded here.
-        IF COALESCE(IS_ROLEMEMBER(N'sqlkmeans_admin'), 0) = 0
+        IF USER_NAME() <> N'dbo' AND COALESCE(IS_ROLEMEMBER(N'sqlkmeans_admin'), 0) = 0
            AND COALESCE(IS_ROLEMEMBER(N'db_owner'), 0) = 0
         BEGIN
             IF @recorded IS NULL
@@ -126,6 +127,9 @@ BEGIN
              COALESCE(@client_version, sqlkmeans.version()), @library_versions,
              LEFT(ORIGINAL_LOGIN() + COALESCE(N', ' + COALESCE(@client, APP_NAME()), N''), 400));
         SET @run_id = SCOPE_IDENTITY();
+        SELECT @source = j.source
+        FROM OPENJSON(@definition) WITH (source nvarchar(max) '$.source') AS j;
+        EXECUTE sqlkmeans.warn_of_hidden_rows @run_id = @run_id, @source = @source;
 
         -- A choice of k publishes no labels.
         IF @kind <> N'choose_k'
