@@ -150,20 +150,18 @@ def _fit_category(
     rows: Rows, feature: Feature, scaling: str, missing: str
 ) -> list[PreparedFeature]:
     name, layout = feature.column, rows.layout
-    longest = categories.MAX_LEVEL_LENGTH
-    total, n_levels, long = rows.one(statistics.level_summary_query(layout, name, longest))
+    total, n_levels = rows.one(statistics.level_summary_query(layout, name))
+    query = statistics.level_query(
+        layout, name, feature.max_categories, categories.MAX_LEVEL_LENGTH
+    )
     levels, known = (
-        statistics.levels_of(
-            layout, rows.ask(statistics.level_query(layout, name, feature.max_categories))
-        ),
-        int(rows.ask(statistics.level_summary_query(layout, name, longest))[0][0]),
+        statistics.levels_of(layout, rows.ask(query)),
+        int(rows.ask(statistics.level_summary_query(layout, name))[0][0]),
     )
     if n_levels == 1:
         raise DataError(categories.constant_level(name, next(iter(levels), "hidden"), known))
     if categories.is_key_like(int(n_levels), known):
         raise DataError(categories.key_like_levels(name, int(n_levels), known))
-    if long:
-        raise DataError(categories.long_levels(name, int(long)))
     lacking = float(rows.one(statistics.lacking_query(layout, name))[0] or 0)
     return categories.category_features(
         feature, levels, scaling, missing,

@@ -129,4 +129,6 @@ def number(value: float) -> str:
 
 def text(value: str, dialect: Dialect) -> str:
     """A text literal."""
+    if "\0" in value and not dialect.text_prefix:  # DuckDB reads a statement up to it
+        return "(" + " || chr(0) || ".join(text(part, dialect) for part in value.split("\0")) + ")"
     return f"{dialect.text_prefix}'" + value.replace("'", "''") + "'"

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlkmeans.clustering.preparation import PreparedFeature
+from sqlkmeans.clustering.preparation import OTHER, PreparedFeature
 from sqlkmeans.tsql.expressions import number
+from sqlkmeans.tsql.expressions import text as literal
 from sqlkmeans.tsql.training import (
     ROWS,
     Layout,
@@ -119,18 +120,21 @@ def distinct_query(layout: Layout, features: Sequence[PreparedFeature]) -> str:
     )
 
 
-def level_query(layout: Layout, column: str, rows: int) -> str:
-    """The most frequent levels of a category: customers, text, and the sum of their weights.
+def level_query(layout: Layout, column: str, rows: int, longest: int) -> str:
+    """The most frequent levels of a category that are no longer than ``longest`` and have not the
+    name of the rest: customers, text, and the sum of their weights.
 
     The text ends with the dialect's ``exact_suffix``.
     """
     x = layout.value(column)
-    text, _ = _exact(layout, x)
+    text, suffix = _exact(layout, x)
+    rest = literal(OTHER + suffix, language_of(layout.dialect))
+    own = f"{layout.dialect.length(text)} <= {int(longest) + len(suffix)} AND {text} <> {rest}"
     weight = f"SUM({layout.weights[0]})" if layout.weighted else layout.dialect.count
     return layout.dialect.first(
         rows,
         f"{layout.dialect.count} AS customers, {text} AS level, {weight} AS total",
-        f"FROM {layout.rows}\nWHERE {_known(layout, x)}\nGROUP BY {text}{layout.having}"
+        f"FROM {layout.rows}\nWHERE {_known(layout, x)} AND {own}\nGROUP BY {text}{layout.having}"
         "\nORDER BY total DESC, level",
     )
 
@@ -148,21 +152,18 @@ def lacking_query(layout: Layout, column: str) -> str:
     return _aggregate(layout, [missing], layout.rows)
 
 
-def level_summary_query(layout: Layout, column: str, longest: int) -> str:
-    """Customers with a level, the sum of their weights, how many levels there are, and how many
-    of them are longer than ``longest``."""
+def level_summary_query(layout: Layout, column: str) -> str:
+    """Customers with a level, the sum of their weights, and how many levels there are."""
     x = layout.value(column)
-    text, suffix = _exact(layout, x)
+    text, _ = _exact(layout, x)
     weight = f"SUM({layout.weights[0]})" if layout.weighted else layout.dialect.count
-    length = layout.dialect.length(text)
     groups = (
-        f"SELECT {layout.dialect.count} AS n, {weight} AS total, {length} AS length\n"
+        f"SELECT {layout.dialect.count} AS n, {weight} AS total\n"
         f"FROM {layout.rows} WHERE {_known(layout, x)} GROUP BY {text}"
     )
     count = layout.dialect.count
     return (
-        f"SELECT SUM(g.n) AS customers, SUM(g.total), {count}, "
-        f"SUM(CASE WHEN g.length > {longest + len(suffix)} THEN 1 ELSE 0 END)\n"
+        f"SELECT SUM(g.n) AS customers, SUM(g.total), {count}\n"
         f"FROM ({groups}) AS g\nHAVING SUM(g.n) >= {int(layout.at_least)}"
     )
 

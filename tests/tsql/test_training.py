@@ -67,8 +67,8 @@ def statements(layout: Layout) -> Iterator[str]:
     yield training_statistics.moment_query(layout, FEATURES)
     yield training_statistics.extreme_query(layout, FEATURES)
     yield training_statistics.distinct_query(layout, numbers)
-    yield training_statistics.level_query(layout, "city", 20)
-    yield training_statistics.level_summary_query(layout, "city", 100)
+    yield training_statistics.level_query(layout, "city", 20, 100)
+    yield training_statistics.level_summary_query(layout, "city")
     yield training_statistics.lacking_query(layout, "city")
     for transformed in (False, True):
         yield training_statistics.quantile_query(layout, numbers[0], 0.25, transformed=transformed)
