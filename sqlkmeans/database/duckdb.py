@@ -37,7 +37,7 @@ from sqlkmeans.database.interface import (
     split_batch,
 )
 from sqlkmeans.definition import Segmentation
-from sqlkmeans.errors import DatabaseError, DataError, LockedError
+from sqlkmeans.errors import DatabaseError, DataError, DefinitionError, LockedError
 from sqlkmeans.memory import release_unused
 from sqlkmeans.sqltext import Name, parse_name, parse_source, quote, quote_name
 
@@ -89,7 +89,7 @@ class DuckDBDatabase(Database):
         self._path, self._read_only = path, read_only
         self.safe_url = f"duckdb:///{path}"
         self._in_memory = self._path == ":memory:"
-        self._identity = str(id(self)) if self._in_memory else str(Path(self._path).resolve())
+        self._identity = str(id(self)) if self._in_memory else str(_resolved(path))
         self._spill = duckdb_files.SpillFolder() if self._in_memory else None
         self._staged_rows = 0
         self._staged_labels: pa.Table | None = None
@@ -365,6 +365,8 @@ class DuckDBDatabase(Database):
             _running.add(held)
         try:
             yield
+        except duckdb.Error as error:
+            raise DatabaseError(f"{self._path}: {_first_line(error)}") from error
         finally:
             with _running_guard:
                 _running.discard(held)
@@ -670,6 +672,15 @@ def later_than(last: datetime | None) -> datetime:
     from datetime import timedelta
 
     return last + timedelta(microseconds=1)
+
+
+def _resolved(path: str) -> Path:
+    try:
+        found = Path(path).resolve()
+        found.exists()
+    except (OSError, ValueError):  # too long, or with a NUL in it
+        raise DefinitionError(f"{path!r} given; allowed: a file's path") from None
+    return found
 
 
 def _connect(
