@@ -614,6 +614,116 @@ BEGIN
 END;
 GO
 
+-- functions/source_problem.sql
+IF OBJECT_ID(N'sqlkmeans.source_problem', N'FN') IS NULL
+    EXECUTE (N'CREATE FUNCTION sqlkmeans.source_problem (@source nvarchar(max))
+        RETURNS nvarchar(400) AS BEGIN RETURN N''''; END;');
+GO
+-- What speaks against a text as a source; NULL for a name, or one SELECT that only reads. Between the
+-- parentheses that relation() puts around it, a text whose own parentheses, quotes and comments are
+-- closed can be nothing but a part of one query. The words are those that Python refuses too.
+ALTER FUNCTION sqlkmeans.source_problem (@source nvarchar(max))
+RETURNS nvarchar(400)
+AS
+BEGIN
+    DECLARE @text nvarchar(max) = REPLACE(@source, NCHAR(13), NCHAR(10)) + NCHAR(10);
+    DECLARE @bare nvarchar(max) = N'';
+    DECLARE @special nvarchar(20) = N'%[''"[`/();-]%';
+    DECLARE @at bigint;
+    DECLARE @sign nchar(1);
+    DECLARE @end nchar(1);
+    DECLARE @depth int = 0;
+    DECLARE @comment int;
+    DECLARE @pair nchar(2);
+    DECLARE @word nvarchar(128);
+
+    IF sqlkmeans.relation(@source) IS NULL
+        RETURN COALESCE(LEFT(@source, 200), N'NULL')
+            + N' given; allowed: a table, a view, or one SELECT';
+    IF LEN(@source) > 100000
+        RETURN CAST(LEN(@source) AS nvarchar(20))
+            + N' characters given; allowed: 100,000; make it a view';
+    -- A name that quoted_name has quoted is a name.
+    IF LEFT(sqlkmeans.relation(@source), 1) <> N'('
+        RETURN NULL;
+
+    WHILE 1 = 1
+    BEGIN
+        SET @at = PATINDEX(@special, @text COLLATE Latin1_General_100_BIN2);
+        IF @at = 0
+            BREAK;
+        SET @sign = SUBSTRING(@text, @at, 1);
+        SET @bare = @bare + LEFT(@text, @at - 1) + N' ';
+        SET @text = SUBSTRING(@text, @at + 1, LEN(@text + N'.'));
+
+        IF @sign = N';'
+            RETURN N'a semicolon given; allowed: one SELECT, without one';
+        IF @sign = N'`'
+            RETURN N'a backtick given; names are quoted as in [my column]';
+        IF @sign = N'('
+            SET @depth = @depth + 1;
+        IF @sign = N')'
+        BEGIN
+            SET @depth = @depth - 1;
+            IF @depth < 0
+                RETURN N'a closing parenthesis without its opening one';
+        END;
+        IF @sign IN (N'''', N'"', N'[')
+        BEGIN
+            -- Doubled, the closing sign stands for itself: the rest opens again right behind it.
+            SET @end = CASE @sign WHEN N'[' THEN N']' ELSE @sign END;
+            SET @at = CHARINDEX(@end, @text COLLATE Latin1_General_100_BIN2);
+            WHILE @at > 0 AND SUBSTRING(@text, @at + 1, 1) = @end COLLATE Latin1_General_100_BIN2
+                SET @at = CHARINDEX(@end, @text COLLATE Latin1_General_100_BIN2, @at + 2);
+            IF @at = 0
+                RETURN @sign + N' opens a name or a text that is not closed';
+            SET @text = SUBSTRING(@text, @at + 1, LEN(@text + N'.'));
+        END;
+        IF @sign = N'-' AND LEFT(@text, 1) = N'-'
+            SET @text = SUBSTRING(@text, CHARINDEX(NCHAR(10), @text), LEN(@text + N'.'));
+        IF @sign = N'/' AND LEFT(@text, 1) = N'*'
+        BEGIN
+            -- Comments nest.
+            SET @comment = 1;
+            SET @text = SUBSTRING(@text, 2, LEN(@text + N'.'));
+            WHILE @comment > 0
+            BEGIN
+                SET @at = PATINDEX(N'%[*/][*/]%', @text COLLATE Latin1_General_100_BIN2);
+                IF @at = 0
+                    RETURN N'a comment is not closed';
+                SET @pair = SUBSTRING(@text, @at, 2);
+                SET @comment = @comment + CASE @pair WHEN N'/*' THEN 1 WHEN N'*/' THEN -1 ELSE 0 END;
+                SET @text = SUBSTRING(
+                    @text, @at + CASE WHEN @pair IN (N'/*', N'*/') THEN 2 ELSE 1 END, LEN(@text + N'.'));
+            END;
+        END;
+    END;
+    IF @depth > 0
+        RETURN N'an opening parenthesis is not closed';
+
+    SET @bare = N' ' + @bare + @text + N' ';
+    SELECT TOP (1) @word = w.word
+    FROM (VALUES
+        (N'alter'), (N'attach'), (N'backup'), (N'begin'), (N'bulk'), (N'call'), (N'checkpoint'),
+        (N'commit'), (N'copy'), (N'create'), (N'dbcc'), (N'declare'), (N'delete'), (N'deny'),
+        (N'detach'), (N'drop'), (N'exec'), (N'execute'), (N'export'), (N'go'), (N'goto'), (N'grant'),
+        (N'import'), (N'insert'), (N'install'), (N'into'), (N'kill'), (N'load'), (N'merge'),
+        (N'opendatasource'), (N'openquery'), (N'openrowset'), (N'pragma'), (N'print'),
+        (N'raiserror'), (N'reconfigure'), (N'restore'), (N'return'), (N'revoke'), (N'rollback'),
+        (N'save'), (N'set'), (N'shutdown'), (N'throw'), (N'transaction'), (N'truncate'), (N'update'),
+        (N'use'), (N'vacuum'), (N'waitfor'), (N'while')
+    ) AS w (word)
+    WHERE LOWER(@bare COLLATE Latin1_General_CI_AS) COLLATE Latin1_General_100_BIN2
+        LIKE N'%[^a-z0-9_@#$]' + w.word + N'[^a-z0-9_@#$]%'
+    ORDER BY w.word;
+    IF @word IS NOT NULL
+        RETURN @word + N' given; allowed: one SELECT that only reads (quote it if it is the name of '
+            + N'a column)';
+
+    RETURN NULL;
+END;
+GO
+
 -- functions/type_text.sql
 IF OBJECT_ID(N'sqlkmeans.type_text', N'FN') IS NULL
     EXECUTE (N'CREATE FUNCTION sqlkmeans.type_text (@type nvarchar(128), @max_length int,
@@ -670,111 +780,6 @@ BEGIN
     SELECT @last = MAX(r.published_at) FROM sqlkmeans.run AS r WHERE r.segmentation = @segmentation;
 
     RETURN CASE WHEN @now <= @last THEN DATEADD(microsecond, 1, @last) ELSE @now END;
-END;
-GO
-
--- functions/switch_obstacle.sql
-IF OBJECT_ID(N'sqlkmeans.switch_obstacle', N'FN') IS NULL
-    EXECUTE (N'CREATE FUNCTION sqlkmeans.switch_obstacle (@definition nvarchar(max))
-        RETURNS nvarchar(400) AS BEGIN RETURN N''''; END;');
-GO
--- Why a publication changes the segment table of a definition in place, however many labels are
--- new: the first reason of those below. NULL where the labels may come through a side table and
--- ALTER TABLE … SWITCH. Knows what the caller may see, so it is asked as the owner.
-ALTER FUNCTION sqlkmeans.switch_obstacle (@definition nvarchar(max))
-RETURNS nvarchar(400)
-AS
-BEGIN
-    DECLARE @target nvarchar(1000) = JSON_VALUE(@definition, '$.target');
-    DECLARE @id int = OBJECT_ID(sqlkmeans.quoted_name(@target, N''), N'U');
-    DECLARE @keys int;
-
-    IF @id IS NULL OR PARSENAME(@target, 3) <> DB_NAME()
-        RETURN N'the segment table is not in this database';
-
-    IF EXISTS (SELECT 1 FROM sys.databases AS d
-               WHERE d.database_id = DB_ID() AND d.is_read_committed_snapshot_on = 1)
-        RETURN N'READ_COMMITTED_SNAPSHOT is on: readers do not wait';
-    -- A transaction in snapshot isolation that began before a switch, and reads the table after
-    -- it, fails with error 3961.
-    IF EXISTS (SELECT 1 FROM sys.databases AS d
-               WHERE d.database_id = DB_ID() AND d.snapshot_isolation_state <> 0)
-        RETURN N'ALLOW_SNAPSHOT_ISOLATION is on: a switch would make transactions in that isolation fail';
-    -- There the lock of a switch waits for every query, and all later changes wait behind it.
-    IF EXISTS (SELECT 1 FROM sys.databases AS d
-               WHERE d.database_id = DB_ID() AND d.replica_id IS NOT NULL)
-        RETURN N'the database is in an availability group: a switch could hold up a readable replica';
-
-    IF EXISTS (SELECT 1 FROM sys.tables AS t
-               WHERE t.object_id = @id
-                 AND (t.is_memory_optimized = 1 OR t.temporal_type <> 0 OR t.is_filetable = 1
-                      OR t.is_external = 1 OR t.uses_ansi_nulls = 0))
-        RETURN N'the segment table is not an ordinary table';
-    IF EXISTS (SELECT 1 FROM sys.tables AS t
-               WHERE t.object_id = @id
-                 AND (t.is_replicated = 1 OR t.is_merge_published = 1 OR t.is_tracked_by_cdc = 1))
-       OR EXISTS (SELECT 1 FROM sys.change_tracking_tables AS k WHERE k.object_id = @id)
-        RETURN N'the segment table is replicated, or its changes are captured or tracked';
-
-    -- Key columns in their order, then those that create_segment_table adds, and none dropped.
-    SELECT @keys = COUNT(*) FROM OPENJSON(@definition, '$.key') AS j;
-    IF @keys <> (SELECT COUNT(*)
-                 FROM OPENJSON(@definition, '$.key') AS j
-                 INNER JOIN sys.columns AS c
-                     ON c.object_id = @id AND c.column_id = CAST(j.[key] AS int) + 1
-                    AND c.name = j.[value] COLLATE DATABASE_DEFAULT)
-       OR 4 <> (SELECT COUNT(*)
-                FROM sys.columns AS c
-                INNER JOIN sys.types AS t ON t.user_type_id = c.user_type_id
-                INNER JOIN (VALUES
-                    (1, N'segment_id', N'int', 0),
-                    (2, N'distance', N'float', 0),
-                    (3, N'run_id', N'bigint', 0),
-                    (4, N'assigned_at', N'datetime2', 6)
-                ) AS m (position, name, type, scale)
-                    ON m.position = c.column_id - @keys
-                   AND m.name = c.name COLLATE DATABASE_DEFAULT
-                   AND m.type = t.name COLLATE DATABASE_DEFAULT
-                WHERE c.object_id = @id AND c.scale = m.scale)
-       OR EXISTS (SELECT 1 FROM sys.columns AS c
-                  WHERE c.object_id = @id
-                    AND (c.column_id > @keys + 4 OR c.user_type_id <> c.system_type_id
-                         OR c.is_nullable = 1 OR c.is_identity = 1 OR c.is_computed = 1
-                         OR c.is_sparse = 1 OR c.is_rowguidcol = 1 OR c.is_masked = 1
-                         OR c.generated_always_type <> 0 OR c.encryption_type IS NOT NULL))
-        RETURN N'the columns of the segment table are not those that a first run makes';
-
-    IF EXISTS (SELECT 1 FROM sys.indexes AS i
-               WHERE i.object_id = @id
-                 AND (i.type <> 1 OR i.is_primary_key = 0 OR i.is_disabled = 1
-                      OR i.ignore_dup_key = 1))
-       OR EXISTS (SELECT 1 FROM sys.fulltext_indexes AS f WHERE f.object_id = @id)
-        RETURN N'the segment table has an index other than a clustered primary key';
-    IF EXISTS (SELECT 1 FROM sys.index_columns AS x
-               WHERE x.object_id = @id AND x.index_id = 1
-                 AND (x.column_id <> x.key_ordinal OR x.is_descending_key = 1))
-       OR @keys <> (SELECT COUNT(*) FROM sys.index_columns AS x
-                    WHERE x.object_id = @id AND x.index_id = 1)
-        RETURN N'the primary key of the segment table is not the key of the definition';
-    IF EXISTS (SELECT 1
-               FROM sys.indexes AS i
-               INNER JOIN sys.data_spaces AS s ON s.data_space_id = i.data_space_id
-               WHERE i.object_id = @id AND s.type <> N'FG')
-        RETURN N'the segment table is partitioned';
-
-    IF EXISTS (SELECT 1 FROM sys.triggers AS t WHERE t.parent_id = @id)
-        RETURN N'the segment table has a trigger, which a switch would not fire';
-    IF EXISTS (SELECT 1 FROM sys.foreign_keys AS f
-               WHERE f.parent_object_id = @id OR f.referenced_object_id = @id)
-       OR EXISTS (SELECT 1 FROM sys.check_constraints AS c WHERE c.parent_object_id = @id)
-        RETURN N'the segment table has a check constraint, or a foreign key from or to it';
-    IF EXISTS (SELECT 1 FROM sys.security_predicates AS p WHERE p.target_object_id = @id)
-        RETURN N'the segment table has a security policy';
-    IF EXISTS (SELECT 1 FROM sys.sql_expression_dependencies AS d
-               WHERE d.referenced_id = @id AND d.is_schema_bound_reference = 1)
-        RETURN N'a view or function is bound to the schema of the segment table';
-
-    RETURN NULL;
 END;
 GO
 
@@ -984,47 +989,6 @@ BEGIN
 END;
 GO
 
--- procedures/as_owner.sql
--- The one door to more than the caller may do. Nobody is granted it: procedures of this schema
--- reach it through their common owner, with statements built from quoted names and types. The only
--- text of a caller that comes here is a SELECT source, which is made a view for a moment to learn
--- its columns and is not executed. A server without the catalog of module parameters has no
--- EXECUTE AS either; there the caller needs the permissions.
-IF OBJECT_ID(N'sqlkmeans.as_owner', N'P') IS NULL
-    EXECUTE (N'CREATE PROCEDURE sqlkmeans.as_owner AS RETURN 0;');
-GO
-DECLARE @context nvarchar(40) =
-    CASE WHEN OBJECT_ID(N'sys.parameters') IS NULL THEN N'' ELSE N'WITH EXECUTE AS OWNER ' END;
-
-DECLARE @procedure nvarchar(max) = N'ALTER PROCEDURE sqlkmeans.as_owner
-    @statement nvarchar(max),
-    @run_id    bigint        = NULL,
-    @text      nvarchar(max) = NULL,
-    @now       datetime2(6)  = NULL,
-    @then      datetime2(6)  = NULL,
-    @tolerance float         = NULL,
-    @arrived   bigint        = NULL OUTPUT,
-    @moved     bigint        = NULL OUTPUT,
-    @departed  bigint        = NULL OUTPUT,
-    @written   bigint        = NULL OUTPUT,
-    @switched  bit           = NULL OUTPUT
-' + @context + N'AS
-BEGIN
-    SET NOCOUNT, XACT_ABORT ON;
-
-    EXECUTE sys.sp_executesql
-        @statement,
-        N''@run_id bigint, @text nvarchar(max), @now datetime2(6), @then datetime2(6),
-          @tolerance float, @arrived bigint OUTPUT, @moved bigint OUTPUT,
-          @departed bigint OUTPUT, @written bigint OUTPUT, @switched bit OUTPUT'',
-        @run_id = @run_id, @text = @text, @now = @now, @then = @then, @tolerance = @tolerance,
-        @arrived = @arrived OUTPUT, @moved = @moved OUTPUT,
-        @departed = @departed OUTPUT, @written = @written OUTPUT, @switched = @switched OUTPUT;
-END;';
-
-EXECUTE (@procedure);
-GO
-
 -- procedures/raise_problems.sql
 IF OBJECT_ID(N'sqlkmeans.raise_problems', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.raise_problems AS RETURN 0;');
@@ -1047,6 +1011,73 @@ BEGIN
         SET @message = LEFT(@message, LEN(@message) - 1);
 
     THROW @number, @message, 1;
+END;
+GO
+
+-- procedures/as_owner.sql
+-- The one door to more than the caller may do. Nobody is granted it: procedures of this schema
+-- reach it through their common owner, with statements built from quoted names and types; no text of
+-- a caller comes here but as a parameter. A server without the catalog of module parameters has no
+-- EXECUTE AS either; there the caller needs the permissions.
+IF OBJECT_ID(N'sqlkmeans.as_owner', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.as_owner AS RETURN 0;');
+GO
+DECLARE @context nvarchar(40) =
+    CASE WHEN OBJECT_ID(N'sys.parameters') IS NULL THEN N'' ELSE N'WITH EXECUTE AS OWNER ' END;
+
+DECLARE @procedure nvarchar(max) = N'ALTER PROCEDURE sqlkmeans.as_owner
+    @statement nvarchar(max),
+    @run_id    bigint        = NULL,
+    @text      nvarchar(max) = NULL,
+    @now       datetime2(6)  = NULL,
+    @then      datetime2(6)  = NULL,
+    @tolerance float         = NULL,
+    @arrived   bigint        = NULL OUTPUT,
+    @moved     bigint        = NULL OUTPUT,
+    @departed  bigint        = NULL OUTPUT,
+    @written   bigint        = NULL OUTPUT
+' + @context + N'AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    EXECUTE sys.sp_executesql
+        @statement,
+        N''@run_id bigint, @text nvarchar(max), @now datetime2(6), @then datetime2(6),
+          @tolerance float, @arrived bigint OUTPUT, @moved bigint OUTPUT,
+          @departed bigint OUTPUT, @written bigint OUTPUT'',
+        @run_id = @run_id, @text = @text, @now = @now, @then = @then, @tolerance = @tolerance,
+        @arrived = @arrived OUTPUT, @moved = @moved OUTPUT,
+        @departed = @departed OUTPUT, @written = @written OUTPUT;
+END;';
+
+EXECUTE (@procedure);
+GO
+-- Where it cannot be the owner, nothing else will work: said here, and not on the first night.
+BEGIN TRY
+    EXECUTE sqlkmeans.as_owner @statement = N'SET @arrived = 1;';
+END TRY
+BEGIN CATCH
+    DECLARE @problem nvarchar(max) = N'the procedures cannot run as the owner of this database ('
+        + ERROR_MESSAGE() + N'); ALTER AUTHORIZATION ON DATABASE::' + QUOTENAME(DB_NAME())
+        + N' TO a login of this server';
+    EXECUTE sqlkmeans.raise_problems @number = 50004, @problems = @problem;
+END CATCH;
+GO
+
+-- procedures/refuse_transaction.sql
+IF OBJECT_ID(N'sqlkmeans.refuse_transaction', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.refuse_transaction AS RETURN 0;');
+GO
+-- Raises where a transaction is open, INSERT … EXECUTE included. A run's row and its labels would
+-- hang on a commit that nobody here makes, and a failure could not be recorded.
+ALTER PROCEDURE sqlkmeans.refuse_transaction
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    IF @@TRANCOUNT > 0
+        EXECUTE sqlkmeans.raise_problems @number = 50002,
+            @problems = N'called inside a transaction, or by INSERT … EXECUTE; allowed: outside of both, because a run commits its own steps';
 END;
 GO
 
@@ -1114,9 +1145,10 @@ GO
 IF OBJECT_ID(N'sqlkmeans.describe_source', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.describe_source AS RETURN 0;');
 GO
--- Fills the caller's table #source_column with the columns of a source, or says in @problem why
--- it has none. A SELECT is not run: it becomes a view for a moment, which the parser takes only
--- if it is one single SELECT.
+-- Fills the caller's table #sqlkmeans_source_column with the columns of a source, or says in @problem
+-- why it has none. Nothing is run, and all of it is asked as the caller, so that nobody learns or
+-- reads through this what they may not. Where a column can be traced to a table, masked says that
+-- the caller sees it masked.
 ALTER PROCEDURE sqlkmeans.describe_source
     @source  nvarchar(max),
     @problem nvarchar(max) OUTPUT
@@ -1124,59 +1156,85 @@ AS
 BEGIN
     SET NOCOUNT ON;
 
-    DECLARE @relation nvarchar(max) = sqlkmeans.relation(@source);
-    DECLARE @columns nvarchar(max);
-    DECLARE @statement nvarchar(max);
-    DECLARE @view nvarchar(200) =
-        N'sqlkmeans.' + QUOTENAME(N'source_of_session_' + CAST(@@SPID AS nvarchar(10)));
-    DECLARE @catalog nvarchar(200) = N'';
+    DECLARE @query nvarchar(max) = N'SELECT * FROM ' + sqlkmeans.relation(@source) + N';';
+    SET @problem = sqlkmeans.source_problem(@source);
+    IF @problem IS NULL
+        SELECT @problem = MIN(d.error_message)
+        FROM sys.dm_exec_describe_first_result_set(@query, NULL, 0) AS d
+        WHERE d.error_number IS NOT NULL;
+    IF @problem IS NULL
+        INSERT INTO #sqlkmeans_source_column
+            (position, name, type, max_length, [precision], scale, collation, masked)
+        SELECT d.column_ordinal, d.name, COALESCE(t.name, d.user_type_name, N'unknown'),
+            d.max_length, d.[precision], d.scale, d.collation_name,
+            CASE WHEN c.is_masked = 1
+                  AND COALESCE(HAS_PERMS_BY_NAME(
+                          QUOTENAME(b.source_schema) + N'.' + QUOTENAME(b.source_table), N'OBJECT',
+                          N'UNMASK', b.source_column, N'COLUMN'), 0) = 0
+                  AND COALESCE(HAS_PERMS_BY_NAME(NULL, N'DATABASE', N'UNMASK'), 0) = 0
+                 THEN 1 ELSE 0 END
+        FROM sys.dm_exec_describe_first_result_set(@query, NULL, 0) AS d
+        LEFT JOIN sys.types AS t ON t.user_type_id = d.system_type_id
+        -- The same once more as if for browsing: then it names the table behind a column.
+        LEFT JOIN sys.dm_exec_describe_first_result_set(@query, NULL, 1) AS b
+            ON b.column_ordinal = d.column_ordinal AND b.source_database = DB_NAME()
+        LEFT JOIN sys.columns AS c
+            ON c.object_id = OBJECT_ID(QUOTENAME(b.source_schema) + N'.' + QUOTENAME(b.source_table))
+           AND c.name = b.source_column;
+    IF @problem IS NULL AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_source_column AS c)
+        SET @problem = N'it has no columns, or you may not read it';
 
-    SET @problem = NULL;
+    SET @problem = N'source: ' + @problem;
+END;
+GO
 
-    IF @relation IS NULL
+-- procedures/warn_of_hidden_rows.sql
+IF OBJECT_ID(N'sqlkmeans.warn_of_hidden_rows', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.warn_of_hidden_rows AS RETURN 0;');
+GO
+-- Warns a run whose source stands on a table with row-level security: who may not see all of its
+-- rows would publish that the others have departed.
+ALTER PROCEDURE sqlkmeans.warn_of_hidden_rows
+    @run_id bigint,
+    @source nvarchar(max)
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @query nvarchar(max) = N'SELECT * FROM ' + sqlkmeans.relation(@source) + N';';
+    DECLARE @table nvarchar(400) = N'';
+    DECLARE @policies bigint;
+    DECLARE @warning nvarchar(max);
+
+    -- Not every server has row-level security.
+    IF OBJECT_ID(N'sys.security_predicates') IS NULL
+        RETURN 0;
+
+    WHILE 1 = 1
     BEGIN
-        SET @problem = N'source: ' + COALESCE(LEFT(@source, 200), N'NULL')
-            + N' given; allowed: a table, a view, or one SELECT';
-        RETURN 0;
+        -- As if for browsing, the server names the table behind a column.
+        SELECT @table = MIN(b.name)
+        FROM (SELECT QUOTENAME(d.source_schema) + N'.' + QUOTENAME(d.source_table) AS name
+              FROM sys.dm_exec_describe_first_result_set(@query, NULL, 1) AS d
+              WHERE d.source_database = DB_NAME()) AS b
+        WHERE b.name > @table;
+        IF @table IS NULL
+            BREAK;
+
+        EXECUTE sqlkmeans.as_owner
+            @statement = N'
+SELECT @arrived = COUNT_BIG(*)
+FROM sys.security_predicates AS p
+INNER JOIN sys.security_policies AS y ON y.object_id = p.object_id AND y.is_enabled = 1
+WHERE p.target_object_id = OBJECT_ID(@text);',
+            @text = @table, @arrived = @policies OUTPUT;
+        IF @policies > 0
+        BEGIN
+            SET @warning = @table + N' has row-level security: rows that ' + ORIGINAL_LOGIN()
+                + N' may not see count as departed';
+            EXECUTE sqlkmeans.add_warning @run_id = @run_id, @warning = @warning;
+        END;
     END;
-
-    SET @columns = N'
-        INSERT INTO #source_column (position, name, type, max_length, [precision], scale, collation)
-        SELECT c.column_id, c.name, t.name, c.max_length, c.[precision], c.scale, c.collation_name
-        FROM {catalog}sys.columns AS c
-        INNER JOIN {catalog}sys.types AS t ON t.user_type_id = c.system_type_id
-        WHERE c.object_id = OBJECT_ID(@text);';
-
-    BEGIN TRY
-        IF LEFT(@relation, 1) = N'('
-        BEGIN
-            SET @statement = N'DROP VIEW IF EXISTS ' + @view + N';';
-            EXECUTE sqlkmeans.as_owner @statement = @statement;
-            SET @statement = N'CREATE VIEW ' + @view + N' AS SELECT * FROM ' + @relation;
-            EXECUTE sqlkmeans.as_owner @statement = N'EXECUTE (@text);', @text = @statement;
-            SET @statement = REPLACE(@columns, N'{catalog}', N'');
-            EXECUTE sqlkmeans.as_owner @statement = @statement, @text = @view;
-            SET @statement = N'DROP VIEW ' + @view + N';';
-            EXECUTE sqlkmeans.as_owner @statement = @statement;
-        END;
-        ELSE
-        BEGIN
-            -- As the caller: who may not see the table finds no columns.
-            SET @relation = sqlkmeans.quoted_name(@source, N'');
-            IF PARSENAME(@source, 3) IS NOT NULL
-                SET @catalog = QUOTENAME(PARSENAME(@source, 3)) + N'.';
-            SET @statement = REPLACE(@columns, N'{catalog}', @catalog);
-            EXECUTE sys.sp_executesql @statement, N'@text nvarchar(max)', @text = @relation;
-        END;
-    END TRY
-    BEGIN CATCH
-        SET @problem = N'source: ' + ERROR_MESSAGE();
-        RETURN 0;
-    END CATCH;
-
-    IF NOT EXISTS (SELECT 1 FROM #source_column AS c)
-        SET @problem = N'source: there is no table or view ' + @relation
-            + N', or you may not read it';
 END;
 GO
 
@@ -1199,13 +1257,13 @@ BEGIN
     DECLARE @name nvarchar(128);
     DECLARE @position int = 0;
 
-    CREATE TABLE #table_column
+    CREATE TABLE #sqlkmeans_table_column
     (
         name nvarchar(128) COLLATE DATABASE_DEFAULT NOT NULL,
         type nvarchar(400) COLLATE DATABASE_DEFAULT NULL
     );
     DECLARE @statement nvarchar(max) = N'
-        INSERT INTO #table_column (name, type)
+        INSERT INTO #sqlkmeans_table_column (name, type)
         SELECT c.name,
             sqlkmeans.type_text(t.name, c.max_length, c.[precision], c.scale, c.collation_name)
         FROM sys.columns AS c
@@ -1219,9 +1277,100 @@ BEGIN
         SELECT @name = j.[value] FROM OPENJSON(@key) AS j WHERE CAST(j.[key] AS int) = @position;
         SELECT @key_columns = @key_columns + @before + QUOTENAME(@name) + N' ' + c.type
             + N' NOT NULL' + @after
-        FROM #table_column AS c
+        FROM #sqlkmeans_table_column AS c
         WHERE c.name = @name;
         SET @position = @position + 1;
+    END;
+END;
+GO
+
+-- procedures/check_target.sql
+IF OBJECT_ID(N'sqlkmeans.check_target', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.check_target AS RETURN 0;');
+GO
+-- Adds a line to @problems for each thing that speaks against writing, as dbo, to a target, its
+-- history and its view with names: that they are somebody else's, or that somebody else could have
+-- code of their own run by it. What sqlkmeans made has an extended property of that name. A caller
+-- that goes on to write holds locks on the tables.
+ALTER PROCEDURE sqlkmeans.check_target
+    @target   nvarchar(1000),
+    @problems nvarchar(max) OUTPUT
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @line nchar(1) = NCHAR(10);
+    DECLARE @schema nvarchar(128) = COALESCE(PARSENAME(@target, 2), N'dbo');
+    DECLARE @position int = 0;
+    DECLARE @name nvarchar(1000);
+    DECLARE @kind nvarchar(10);
+    DECLARE @problem nvarchar(max);
+
+    CREATE TABLE #sqlkmeans_target_object
+    (
+        position int            NOT NULL PRIMARY KEY,
+        name     nvarchar(1000) COLLATE DATABASE_DEFAULT NOT NULL,
+        kind     nvarchar(10)   COLLATE DATABASE_DEFAULT NOT NULL,
+        wanted   nvarchar(10)   COLLATE DATABASE_DEFAULT NOT NULL,
+        owner    nvarchar(128)  COLLATE DATABASE_DEFAULT NULL,
+        fires    nvarchar(128)  COLLATE DATABASE_DEFAULT NULL,
+        marked   bit            NOT NULL
+    );
+
+    SET @problems = COALESCE(@problems, N'');
+    IF sqlkmeans.quoted_name(@target, N'') IS NULL OR PARSENAME(@target, 3) IS NOT NULL
+       OR sqlkmeans.quoted_name(@target, N'_history') IS NULL
+        SET @problem = COALESCE(LEFT(@target, 200), N'NULL')
+            + N' given; allowed: table or schema.table in this database';
+    ELSE IF SCHEMA_ID(@schema) IS NULL
+        SET @problem = N'there is no schema ' + @schema;
+    ELSE IF @schema = N'sqlkmeans'
+        SET @problem = N'schema sqlkmeans is not for segment tables';
+    IF @problem IS NOT NULL
+    BEGIN
+        SET @problems = @problems + N'target: ' + @problem + @line;
+        RETURN 0;
+    END;
+
+    -- As the owner: what the caller cannot see must not be taken for a free name.
+    EXECUTE sqlkmeans.as_owner @text = @target, @statement = N'
+INSERT INTO #sqlkmeans_target_object (position, name, kind, wanted, owner, fires, marked)
+SELECT n.position, sqlkmeans.quoted_name(@text, n.suffix), RTRIM(o.type), n.wanted,
+    USER_NAME(COALESCE(o.principal_id, s.principal_id)),
+    (SELECT MIN(g.name) FROM sys.triggers AS g
+     WHERE g.parent_id = o.object_id AND g.is_disabled = 0),
+    CASE WHEN EXISTS (SELECT 1 FROM sys.extended_properties AS e
+                      WHERE e.class = 1 AND e.major_id = o.object_id AND e.minor_id = 0
+                        AND e.name = N''sqlkmeans'') THEN 1 ELSE 0 END
+FROM (VALUES (1, N'''', N''U''), (2, N''_history'', N''U''), (3, N''_named'', N''V''))
+    AS n (position, suffix, wanted)
+INNER JOIN sys.objects AS o ON o.object_id = OBJECT_ID(sqlkmeans.quoted_name(@text, n.suffix))
+INNER JOIN sys.schemas AS s ON s.schema_id = o.schema_id
+UNION ALL
+SELECT 4, QUOTENAME(s.name), N''schema'', N''schema'', USER_NAME(s.principal_id), NULL, 1
+FROM sys.schemas AS s
+WHERE s.schema_id = SCHEMA_ID(COALESCE(PARSENAME(@text, 2), N''dbo''));';
+
+    WHILE 1 = 1
+    BEGIN
+        SET @name = NULL;
+        SELECT TOP (1) @position = t.position, @name = t.name, @kind = t.wanted,
+            @problem = CASE
+                WHEN t.kind <> t.wanted OR t.marked = 0
+                    THEN N' is there already, and sqlkmeans did not make it'
+                WHEN t.owner NOT IN (N'dbo', N'db_owner')
+                    THEN N' is owned by ' + t.owner + N', whose triggers would run as dbo; allowed: '
+                        + N'what dbo owns'
+                WHEN t.fires IS NOT NULL
+                    THEN N' has the trigger ' + t.fires + N', which would run as dbo; disable or drop it'
+            END
+        FROM #sqlkmeans_target_object AS t
+        WHERE t.position > @position
+        ORDER BY t.position;
+        IF @name IS NULL
+            BREAK;
+        SET @problems = @problems + COALESCE(N'target: '
+            + CASE @kind WHEN N'schema' THEN N'schema ' ELSE N'' END + @name + @problem + @line, N'');
     END;
 END;
 GO
@@ -1266,7 +1415,7 @@ BEGIN
         source nvarchar(max) '$.source', sample_weight nvarchar(max) '$.sample_weight',
         changed_by nvarchar(max) '$.changed_by') AS j;
 
-    CREATE TABLE #source_column
+    CREATE TABLE #sqlkmeans_source_column
     (
         position   int           NOT NULL,
         name       nvarchar(128) COLLATE DATABASE_DEFAULT NOT NULL,
@@ -1274,9 +1423,15 @@ BEGIN
         max_length int           NOT NULL,
         [precision] int           NOT NULL,
         scale      int           NOT NULL,
-        collation  nvarchar(128) COLLATE DATABASE_DEFAULT NULL
+        collation  nvarchar(128) COLLATE DATABASE_DEFAULT NULL,
+        masked     bit           NOT NULL
     );
-    CREATE TABLE #target_column
+    CREATE TABLE #sqlkmeans_finding
+    (
+        position int IDENTITY (1, 1) NOT NULL PRIMARY KEY,
+        finding  nvarchar(max) COLLATE DATABASE_DEFAULT NOT NULL
+    );
+    CREATE TABLE #sqlkmeans_target_column
     (
         name nvarchar(128) COLLATE DATABASE_DEFAULT NOT NULL,
         type nvarchar(400) COLLATE DATABASE_DEFAULT NULL
@@ -1286,17 +1441,23 @@ BEGIN
     IF @problem IS NOT NULL
         SET @problems = @problems + @problem + @line;
 
-    IF @target_name IS NULL OR PARSENAME(@target, 3) IS NOT NULL
-       OR sqlkmeans.quoted_name(@target, N'_history') IS NULL
-        SET @problems = @problems + N'target: ' + COALESCE(LEFT(@target, 200), N'NULL')
-            + N' given; allowed: table or schema.table in this database' + @line;
-    ELSE IF SCHEMA_ID(COALESCE(PARSENAME(@target, 2), N'dbo')) IS NULL
-        SET @problems = @problems + N'target: there is no schema '
-            + COALESCE(PARSENAME(@target, 2), N'dbo') + @line;
-    ELSE IF @target_name = sqlkmeans.quoted_name(@source, N'')
+    -- Python takes the last of two keys of one name, and the server, now the first and now all.
+    INSERT INTO #sqlkmeans_finding (finding)
+    SELECT N'definition: ' + d.[key] + N' is there twice'
+    FROM (SELECT j.[key] COLLATE Latin1_General_100_BIN2 AS [key] FROM OPENJSON(@definition) AS j
+          UNION ALL
+          SELECT N'guard.' + j.[key] COLLATE Latin1_General_100_BIN2
+          FROM OPENJSON(@definition, '$.guard') AS j
+          UNION ALL
+          SELECT N'features[' + f.[key] + N'].' + j.[key] COLLATE Latin1_General_100_BIN2
+          FROM OPENJSON(@definition, '$.features') AS f
+          CROSS APPLY OPENJSON(CASE f.[type] WHEN 5 THEN f.[value] ELSE N'{}' END) AS j) AS d
+    GROUP BY d.[key]
+    HAVING COUNT(*) > 1;
+
+    EXECUTE sqlkmeans.check_target @target = @target, @problems = @problems OUTPUT;
+    IF @target_name = sqlkmeans.quoted_name(@source, N'')
         SET @problems = @problems + N'target: is the source itself' + @line;
-    ELSE IF COALESCE(PARSENAME(@target, 2), N'dbo') = N'sqlkmeans'
-        SET @problems = @problems + N'target: schema sqlkmeans is not for segment tables' + @line;
 
     SELECT @name = MIN(g.name)
     FROM sqlkmeans.segmentation AS g
@@ -1307,7 +1468,7 @@ BEGIN
 
     -- As the owner: a table that the caller cannot see must not be taken for a free name.
     DECLARE @statement nvarchar(max) = N'
-        INSERT INTO #target_column (name, type)
+        INSERT INTO #sqlkmeans_target_column (name, type)
         SELECT c.name,
             sqlkmeans.type_text(t.name, c.max_length, c.[precision], c.scale, c.collation_name)
         FROM sys.columns AS c
@@ -1326,7 +1487,7 @@ BEGIN
         SET @type = NULL;
         SELECT @bytes = @bytes + c.max_length, @type = COALESCE(
             sqlkmeans.type_text(c.type, c.max_length, c.[precision], c.scale, c.collation), N'')
-        FROM #source_column AS c
+        FROM #sqlkmeans_source_column AS c
         WHERE c.name = @name;
 
         IF LOWER(@name) IN (N'segment_id', N'segment_name', N'distance', N'run_id', N'assigned_at',
@@ -1338,8 +1499,8 @@ BEGIN
         ELSE IF @type = N''
             SET @problems = @problems + N'key: ' + @name + N' is of a type that cannot be a key; '
                 + N'CAST it in a view, text to nvarchar(450) at most' + @line;
-        ELSE IF EXISTS (SELECT 1 FROM #target_column AS t)
-             AND NOT EXISTS (SELECT 1 FROM #target_column AS t WHERE t.name = @name AND t.type = @type)
+        ELSE IF EXISTS (SELECT 1 FROM #sqlkmeans_target_column AS t)
+             AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_target_column AS t WHERE t.name = @name AND t.type = @type)
             SET @problems = @problems + N'target: ' + @target_name
                 + N' is there already, without a column ' + @name + N' ' + @type
                 + N'; choose another target' + @line;
@@ -1353,9 +1514,9 @@ BEGIN
         SET @problems = @problems + N'key: ' + CAST(@bytes AS nvarchar(10))
             + N' bytes wide; allowed: 900, the widest that a clustered index takes' + @line;
 
-    IF EXISTS (SELECT 1 FROM #target_column AS t)
-       AND ((SELECT COUNT(*) FROM #target_column AS t) <> @position + 4
-            OR (SELECT COUNT(*) FROM #target_column AS t
+    IF EXISTS (SELECT 1 FROM #sqlkmeans_target_column AS t)
+       AND ((SELECT COUNT(*) FROM #sqlkmeans_target_column AS t) <> @position + 4
+            OR (SELECT COUNT(*) FROM #sqlkmeans_target_column AS t
                 WHERE t.name IN (N'segment_id', N'distance', N'run_id', N'assigned_at')) <> 4)
         SET @problems = @problems + N'target: ' + @target_name + N' is there already and is no '
             + N'segment table of this key; choose another target' + @line;
@@ -1370,7 +1531,7 @@ BEGIN
         FROM OPENJSON(@definition, '$.features') AS j
         WHERE CAST(j.[key] AS int) = @position;
         SET @type = NULL;
-        SELECT @type = c.type FROM #source_column AS c WHERE c.name = @name;
+        SELECT @type = c.type FROM #sqlkmeans_source_column AS c WHERE c.name = @name;
         SET @position = @position + 1;
 
         IF @type IS NULL
@@ -1405,9 +1566,27 @@ BEGIN
         SET @problems = @problems + N'features: missing; allowed: one or more columns of the source'
             + @line;
 
+    INSERT INTO #sqlkmeans_finding (finding)
+    SELECT c.name + N': is masked for you (dynamic data masking), so you would cluster what is not '
+        + N'there; GRANT UNMASK to who runs this, or leave it out'
+    FROM #sqlkmeans_source_column AS c
+    WHERE c.masked = 1
+      AND (c.name IN (@sample_weight, @changed_by)
+           OR c.name IN (SELECT j.[value] COLLATE DATABASE_DEFAULT FROM OPENJSON(@key) AS j)
+           OR c.name IN (SELECT JSON_VALUE(j.[value], '$.column') COLLATE DATABASE_DEFAULT
+                         FROM OPENJSON(@definition, '$.features') AS j));
+    SET @position = 0;
+    WHILE EXISTS (SELECT 1 FROM #sqlkmeans_finding AS f WHERE f.position > @position)
+    BEGIN
+        SELECT @position = MIN(f.position) FROM #sqlkmeans_finding AS f WHERE f.position > @position;
+        SELECT @problems = @problems + f.finding + @line
+        FROM #sqlkmeans_finding AS f
+        WHERE f.position = @position;
+    END;
+
     SET @type = NULL;
     IF @changed_by IS NOT NULL AND @problem IS NULL
-       AND NOT EXISTS (SELECT 1 FROM #source_column AS c WHERE c.name = @changed_by)
+       AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_source_column AS c WHERE c.name = @changed_by)
     BEGIN
         IF @changed_by <> N'SYS_CHANGE_VERSION' COLLATE Latin1_General_100_BIN2
             SET @problems = @problems + N'changed_by: the source has no column ' + @changed_by
@@ -1425,7 +1604,7 @@ BEGIN
                 + N' ENABLE CHANGE_TRACKING for the table' + @line;
     END;
 
-    SELECT @type = c.type FROM #source_column AS c WHERE c.name = @sample_weight;
+    SELECT @type = c.type FROM #sqlkmeans_source_column AS c WHERE c.name = @sample_weight;
     IF @sample_weight IS NOT NULL AND @problem IS NULL
     BEGIN
         IF @type IS NULL
@@ -1641,7 +1820,7 @@ GO
 IF OBJECT_ID(N'sqlkmeans.drop_staging', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.drop_staging AS RETURN 0;');
 GO
--- Drops a run's staging table, and its side tables where there are any.
+-- Drops a run's staging table.
 ALTER PROCEDURE sqlkmeans.drop_staging
     @run_id bigint
 AS
@@ -1650,8 +1829,7 @@ BEGIN
 
     DECLARE @staging nvarchar(100) = N'staging_' + CAST(@run_id AS nvarchar(20));
     DECLARE @statement nvarchar(max) = N'DROP TABLE IF EXISTS sqlkmeans.' + QUOTENAME(@staging)
-        + N', sqlkmeans.' + QUOTENAME(@staging + N'_new')
-        + N', sqlkmeans.' + QUOTENAME(@staging + N'_old') + N';';
+        + N';';
 
     EXECUTE sqlkmeans.as_owner @statement = @statement;
 END;
@@ -1719,12 +1897,38 @@ BEGIN
 END;
 GO
 
+-- procedures/mark_object.sql
+IF OBJECT_ID(N'sqlkmeans.mark_object', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.mark_object AS RETURN 0;');
+GO
+-- Marks a table or view that was just made as one of sqlkmeans, and lets readers read it.
+ALTER PROCEDURE sqlkmeans.mark_object
+    @segmentation nvarchar(128),
+    @target       nvarchar(1000),
+    @suffix       nvarchar(20),
+    @kind         nvarchar(10)
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @statement nvarchar(max) = N'EXECUTE sys.sp_addextendedproperty @name = N''sqlkmeans'', '
+        + N'@value = @text, @level0type = N''SCHEMA'', @level0name = '
+        + sqlkmeans.text_literal(COALESCE(PARSENAME(@target, 2), N'dbo'))
+        + N', @level1type = N''' + @kind + N''', @level1name = '
+        + sqlkmeans.text_literal(PARSENAME(@target, 1) + @suffix) + N';
+GRANT SELECT ON ' + sqlkmeans.quoted_name(@target, @suffix) + N' TO sqlkmeans_reader;';
+
+    EXECUTE sqlkmeans.as_owner @statement = @statement, @text = @segmentation;
+END;
+GO
+
 -- procedures/create_segment_table.sql
 IF OBJECT_ID(N'sqlkmeans.create_segment_table', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.create_segment_table AS RETURN 0;');
 GO
 -- Makes what is missing of a segmentation's table, its history and its view with names. Where
--- only one of table and history is there, the other is brought in line with it.
+-- only one of table and history is there, the other is brought in line with it. Runs in the caller's
+-- transaction, to whose end nobody else can put anything on them.
 ALTER PROCEDURE sqlkmeans.create_segment_table
     @segmentation nvarchar(128),
     @target       nvarchar(1000),
@@ -1740,6 +1944,7 @@ BEGIN
     DECLARE @named nvarchar(1000) = sqlkmeans.quoted_name(@target, N'_named');
     DECLARE @keys nvarchar(max) = sqlkmeans.each_name(@key, N'{}', N', ');
     DECLARE @typed nvarchar(max);
+    DECLARE @problems nvarchar(max);
     DECLARE @statement nvarchar(max);
     DECLARE @table_id bigint;
     DECLARE @history_id bigint;
@@ -1753,6 +1958,14 @@ BEGIN
         @statement = @statement, @arrived = @table_id OUTPUT, @moved = @history_id OUTPUT,
         @departed = @named_id OUTPUT;
 
+    SET @statement = COALESCE(N'SELECT @arrived = COUNT_BIG(*) FROM (SELECT TOP (1) 1 AS one FROM '
+        + CASE WHEN @table_id IS NOT NULL THEN @table END + N' WITH (TABLOCK, HOLDLOCK)) AS t;', N'')
+        + COALESCE(N'SELECT @arrived = COUNT_BIG(*) FROM (SELECT TOP (1) 1 AS one FROM '
+        + CASE WHEN @history_id IS NOT NULL THEN @history END + N' WITH (TABLOCK, HOLDLOCK)) AS t;', N'');
+    EXECUTE sqlkmeans.as_owner @statement = @statement;
+    EXECUTE sqlkmeans.check_target @target = @target, @problems = @problems OUTPUT;
+    EXECUTE sqlkmeans.raise_problems @number = 50004, @problems = @problems;
+
     IF @table_id IS NULL OR @history_id IS NULL
         EXECUTE sqlkmeans.describe_key
             @table = @staging, @key = @key, @key_columns = @typed OUTPUT;
@@ -1764,8 +1977,8 @@ BEGIN
             + N'valid_to datetime2(6) NULL, run_id bigint NOT NULL, PRIMARY KEY CLUSTERED ('
             + @keys + N', valid_from));';
         EXECUTE sqlkmeans.as_owner @statement = @statement;
-        SET @statement = N'GRANT SELECT ON ' + @history + N' TO sqlkmeans_reader;';
-        EXECUTE sqlkmeans.as_owner @statement = @statement;
+        EXECUTE sqlkmeans.mark_object
+            @segmentation = @segmentation, @target = @target, @suffix = N'_history', @kind = N'TABLE';
 
         IF @table_id IS NOT NULL
         BEGIN
@@ -1785,8 +1998,8 @@ BEGIN
             + N'segment_id int NOT NULL, distance float NOT NULL, run_id bigint NOT NULL, '
             + N'assigned_at datetime2(6) NOT NULL, PRIMARY KEY CLUSTERED (' + @keys + N'));';
         EXECUTE sqlkmeans.as_owner @statement = @statement;
-        SET @statement = N'GRANT SELECT ON ' + @table + N' TO sqlkmeans_reader;';
-        EXECUTE sqlkmeans.as_owner @statement = @statement;
+        EXECUTE sqlkmeans.mark_object
+            @segmentation = @segmentation, @target = @target, @suffix = N'', @kind = N'TABLE';
     END;
 
     IF @named_id IS NULL
@@ -1799,68 +2012,9 @@ BEGIN
             + N''' LEFT JOIN sqlkmeans.segment AS s'
             + N' ON s.run_id = g.active_run_id AND s.segment_id = t.segment_id;';
         EXECUTE sqlkmeans.as_owner @statement = N'EXECUTE (@text);', @text = @statement;
-        SET @statement = N'GRANT SELECT ON ' + @named + N' TO sqlkmeans_reader;';
-        EXECUTE sqlkmeans.as_owner @statement = @statement;
+        EXECUTE sqlkmeans.mark_object
+            @segmentation = @segmentation, @target = @target, @suffix = N'_named', @kind = N'VIEW';
     END;
-END;
-GO
-
--- procedures/create_side_tables.sql
-IF OBJECT_ID(N'sqlkmeans.create_side_tables', N'P') IS NULL
-    EXECUTE (N'CREATE PROCEDURE sqlkmeans.create_side_tables AS RETURN 0;');
-GO
--- Two empty tables that the segment table can be switched with, beside a run's staging table: _new
--- takes the new labels, _old the earlier ones. @made is 0 where the table cannot be switched.
-ALTER PROCEDURE sqlkmeans.create_side_tables
-    @run_id     bigint,
-    @definition nvarchar(max),
-    @made       bit OUTPUT
-AS
-BEGIN
-    SET NOCOUNT, XACT_ABORT ON;
-
-    DECLARE @table nvarchar(1000) =
-        sqlkmeans.quoted_name(JSON_VALUE(@definition, '$.target'), N'');
-    DECLARE @key nvarchar(max) = JSON_QUERY(@definition, '$.key');
-    DECLARE @staging nvarchar(100) = N'staging_' + CAST(@run_id AS nvarchar(20));
-    DECLARE @new nvarchar(200) = N'sqlkmeans.' + QUOTENAME(@staging + N'_new');
-    DECLARE @old nvarchar(200) = N'sqlkmeans.' + QUOTENAME(@staging + N'_old');
-    DECLARE @typed nvarchar(max);
-    DECLARE @columns nvarchar(max);
-    DECLARE @statement nvarchar(max);
-    DECLARE @free bigint;
-
-    EXECUTE sqlkmeans.as_owner
-        @statement = N'SET @arrived = CASE WHEN sqlkmeans.switch_obstacle(@text) IS NULL THEN 1 ELSE 0 END;',
-        @text = @definition, @arrived = @free OUTPUT;
-    SET @made = @free;
-    IF @made = 0
-        RETURN 0;
-
-    -- In the same filegroup and compressed alike, or the switch is refused.
-    CREATE TABLE #place (storage nvarchar(400) COLLATE DATABASE_DEFAULT NOT NULL);
-    EXECUTE sqlkmeans.as_owner
-        @statement = N'
-INSERT INTO #place (storage)
-SELECT CASE p.data_compression WHEN 1 THEN N'' WITH (DATA_COMPRESSION = ROW)''
-        WHEN 2 THEN N'' WITH (DATA_COMPRESSION = PAGE)'' ELSE N'''' END
-    + N'') ON '' + QUOTENAME(s.name)
-FROM sys.indexes AS i
-INNER JOIN sys.partitions AS p ON p.object_id = i.object_id AND p.index_id = i.index_id
-INNER JOIN sys.data_spaces AS s ON s.data_space_id = i.data_space_id
-WHERE i.object_id = OBJECT_ID(@text) AND i.index_id <= 1;',
-        @text = @table;
-    EXECUTE sqlkmeans.describe_key @table = @table, @key = @key, @key_columns = @typed OUTPUT;
-
-    SELECT @columns = N' (' + @typed
-        + N'segment_id int NOT NULL, distance float NOT NULL, run_id bigint NOT NULL, '
-        + N'assigned_at datetime2(6) NOT NULL, PRIMARY KEY CLUSTERED ('
-        + sqlkmeans.each_name(@key, N'{}', N', ') + N')' + p.storage + N';'
-    FROM #place AS p;
-    -- A publication that is tried again finds those of its first attempt.
-    SET @statement = N'DROP TABLE IF EXISTS ' + @new + N', ' + @old + N';' + NCHAR(10)
-        + N'CREATE TABLE ' + @new + @columns + NCHAR(10) + N'CREATE TABLE ' + @old + @columns;
-    EXECUTE sqlkmeans.as_owner @statement = @statement;
 END;
 GO
 
@@ -1870,9 +2024,7 @@ IF OBJECT_ID(N'sqlkmeans.apply_labels', N'P') IS NULL
 GO
 -- Turns a run's staged labels into changes of the segment table and its history. Runs in the
 -- caller's transaction, under the segmentation's lock. Where only changes were staged, customers
--- departed who are staged as departed; else those departed who are not staged. With @switch, the
--- run has side tables: where more than a fifth of the labels change, all of them go there instead,
--- and @switched tells the caller to switch the tables.
+-- departed who are staged as departed; else those departed who are not staged.
 ALTER PROCEDURE sqlkmeans.apply_labels
     @segmentation nvarchar(128),
     @target       nvarchar(1000),
@@ -1882,12 +2034,10 @@ ALTER PROCEDURE sqlkmeans.apply_labels
     @now          datetime2(6),
     @tolerance    float,
     @changes_only bit = 0,
-    @switch       bit = 0,
     @arrived      bigint OUTPUT,
     @moved        bigint OUTPUT,
     @departed     bigint OUTPUT,
-    @written      bigint OUTPUT,
-    @switched     bit = NULL OUTPUT
+    @written      bigint OUTPUT
 AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
@@ -1896,8 +2046,6 @@ BEGIN
     DECLARE @history nvarchar(1000) = sqlkmeans.quoted_name(@target, N'_history');
     DECLARE @staging nvarchar(200) =
         N'sqlkmeans.' + QUOTENAME(N'staging_' + CAST(@run_id AS nvarchar(20)));
-    DECLARE @new nvarchar(200) =
-        N'sqlkmeans.' + QUOTENAME(N'staging_' + CAST(@run_id AS nvarchar(20)) + N'_new');
     DECLARE @keys nvarchar(max) = sqlkmeans.each_name(@key, N'{}', N', ');
     DECLARE @staged_keys nvarchar(max) = sqlkmeans.each_name(@key, N's.{}', N', ');
     DECLARE @published_keys nvarchar(max) = sqlkmeans.each_name(@key, N't.{}', N', ');
@@ -1914,13 +2062,11 @@ BEGIN
 
     -- A cluster without a segment would drop its customers from the result in silence. The table is
     -- asked for a row in the same breath: each text with a run's number in it is compiled anew.
-    -- Before a switch, other writers wait from here on, so that what is compared still stands when
-    -- the tables are switched. Readers do not.
     SET @statement = N'SELECT @moved = COUNT_BIG(*) FROM (SELECT DISTINCT l.cluster FROM '
         + @staging + N' AS l WHERE l.departed = 0) AS s WHERE NOT EXISTS '
         + N'(SELECT 1 FROM OPENJSON(@text) AS j WHERE CAST(j.[key] AS int) = s.cluster);
 SELECT @arrived = COUNT_BIG(*) FROM (SELECT TOP (1) 1 AS one FROM ' + @table
-        + CASE WHEN @switch = 1 THEN N' WITH (TABLOCK, HOLDLOCK)' ELSE N'' END + N') AS t;';
+        + N') AS t;';
     EXECUTE sqlkmeans.as_owner
         @statement = @statement, @text = @segment_ids, @arrived = @found OUTPUT,
         @moved = @nameless OUTPUT;
@@ -1930,36 +2076,11 @@ SELECT @arrived = COUNT_BIG(*) FROM (SELECT TOP (1) 1 AS one FROM ' + @table
 
     DECLARE @labels nvarchar(max) = N'
 SET NOCOUNT ON;
-CREATE TABLE #label (cluster int NOT NULL PRIMARY KEY, segment_id int NOT NULL);
-INSERT INTO #label (cluster, segment_id)
+CREATE TABLE #sqlkmeans_cluster_segment (cluster int NOT NULL PRIMARY KEY, segment_id int NOT NULL);
+INSERT INTO #sqlkmeans_cluster_segment (cluster, segment_id)
 SELECT CAST(j.[key] AS int), CAST(j.[value] AS int) FROM OPENJSON(@text) AS j;
 ';
 
-    -- The same labels as the changes in place leave: a row that stays keeps its run and time, and its
-    -- distance unless that moved beyond the tolerance.
-    DECLARE @aside nvarchar(max) = N'IF @written > 0.2 * (SELECT COUNT_BIG(*) FROM ' + @staging
-        + N' AS s WHERE s.departed = 0)
-BEGIN
-INSERT INTO ' + @new + N' WITH (TABLOCK) (' + @keys
-        + N', segment_id, distance, run_id, assigned_at)
-SELECT ' + @published_keys + N', COALESCE(c.segment_id, t.segment_id),
-    COALESCE(c.distance, t.distance),
-    CASE WHEN c.segment_id <> t.segment_id THEN @run_id ELSE t.run_id END,
-    CASE WHEN c.segment_id <> t.segment_id THEN @now ELSE t.assigned_at END
-FROM ' + @table + N' AS t
-LEFT JOIN #change AS c ON ' + @changed + N'
-WHERE c.[sqlkmeans change] IS NULL OR c.[sqlkmeans change] <> 3
-UNION ALL
-SELECT ' + @change_keys + N', c.segment_id, c.distance, @run_id, @now
-FROM #change AS c
-WHERE c.[sqlkmeans change] = 1
-ORDER BY ' + @keys + N';
-SET @switched = 1;
-END
-ELSE
-';
-
-    SET @switched = 0;
     IF @found = 0
         -- An empty table, loaded in key order under a table lock, is minimally logged where the
         -- recovery model allows it.
@@ -1968,7 +2089,7 @@ UPDATE ' + @history + N' SET valid_to = @now WHERE valid_to IS NULL;
 INSERT INTO ' + @table + N' WITH (TABLOCK) (' + @keys + N', segment_id, distance, run_id, assigned_at)
 SELECT ' + @staged_keys + N', l.segment_id, s.distance, @run_id, @now
 FROM ' + @staging + N' AS s
-INNER JOIN #label AS l ON l.cluster = s.cluster
+INNER JOIN #sqlkmeans_cluster_segment AS l ON l.cluster = s.cluster
 WHERE s.departed = 0
 ORDER BY ' + @staged_keys + N';
 SET @arrived = ROWCOUNT_BIG();
@@ -1987,16 +2108,16 @@ SET @written = @arrived;
 SELECT ' + @staged_keys + N', l.segment_id, s.distance,
     CASE WHEN t.segment_id IS NULL THEN 1 WHEN t.segment_id <> l.segment_id THEN 2 ELSE 0 END
         AS [sqlkmeans change], t.assigned_at AS [sqlkmeans since]
-INTO #change
+INTO #sqlkmeans_change
 FROM ' + @staging + N' AS s
-INNER JOIN #label AS l ON l.cluster = s.cluster
+INNER JOIN #sqlkmeans_cluster_segment AS l ON l.cluster = s.cluster
 LEFT JOIN ' + @table + N' AS t ON ' + @same + N'
 WHERE s.departed = 0
   AND (t.segment_id IS NULL
        OR t.segment_id <> l.segment_id
        OR ABS(t.distance - s.distance) > @tolerance);
 
-INSERT INTO #change (' + @keys + N', segment_id, distance, [sqlkmeans change], [sqlkmeans since])
+INSERT INTO #sqlkmeans_change (' + @keys + N', segment_id, distance, [sqlkmeans change], [sqlkmeans since])
 SELECT ' + @published_keys + N', 0, 0, 3, t.assigned_at
 FROM ' + @table + N' AS t
 WHERE ' + CASE WHEN @changes_only = 1
@@ -2010,7 +2131,7 @@ SELECT @arrived = COALESCE(SUM(CASE WHEN n.change = 1 THEN n.customers ELSE 0 EN
     @departed = COALESCE(SUM(CASE WHEN n.change = 3 THEN n.customers ELSE 0 END), 0),
     @written = COALESCE(SUM(n.customers), 0)
 FROM (SELECT c.[sqlkmeans change] AS change, COUNT_BIG(*) AS customers
-      FROM #change AS c
+      FROM #sqlkmeans_change AS c
       GROUP BY c.[sqlkmeans change]) AS n;
 
 -- A statement without rows could read a table to its end to find that out.
@@ -2022,7 +2143,7 @@ BEGIN
 UPDATE t
 SET valid_to = @now
 FROM ' + @history + N' AS t
-INNER JOIN #change AS c ON ' + @changed + N' AND t.valid_from = c.[sqlkmeans since]
+INNER JOIN #sqlkmeans_change AS c ON ' + @changed + N' AND t.valid_from = c.[sqlkmeans since]
 WHERE t.valid_to IS NULL AND c.[sqlkmeans change] IN (2, 3);
 SET @closed = ROWCOUNT_BIG();
 END;
@@ -2033,16 +2154,16 @@ IF @arrived > 0 OR @closed < @moved + @departed
 UPDATE t
 SET valid_to = @now
 FROM ' + @history + N' AS t
-INNER JOIN #change AS c ON ' + @changed + N'
+INNER JOIN #sqlkmeans_change AS c ON ' + @changed + N'
 WHERE t.valid_to IS NULL AND c.[sqlkmeans change] IN (1, 2, 3);
 
 IF @arrived + @moved > 0
 INSERT INTO ' + @history + N' (' + @keys + N', segment_id, distance, valid_from, valid_to, run_id)
 SELECT ' + @change_keys + N', c.segment_id, c.distance, @now, NULL, @run_id
-FROM #change AS c
+FROM #sqlkmeans_change AS c
 WHERE c.[sqlkmeans change] IN (1, 2);
 
-' + CASE WHEN @switch = 1 THEN @aside ELSE N'' END + N'IF @written > 0
+IF @written > 0
 BEGIN
 -- Under READ COMMITTED with locks, one statement could otherwise read some rows before and some
 -- after the change. Where READ_COMMITTED_SNAPSHOT is on, nobody waits; where not, readers wait from
@@ -2054,62 +2175,36 @@ IF @moved > 0
 UPDATE t
 SET segment_id = c.segment_id, distance = c.distance, run_id = @run_id, assigned_at = @now
 FROM ' + @table + N' AS t
-INNER JOIN #change AS c ON ' + @changed + N'
+INNER JOIN #sqlkmeans_change AS c ON ' + @changed + N'
 WHERE c.[sqlkmeans change] = 2;
 
 IF @written > @arrived + @moved + @departed
 UPDATE t
 SET distance = c.distance
 FROM ' + @table + N' AS t
-INNER JOIN #change AS c ON ' + @changed + N'
+INNER JOIN #sqlkmeans_change AS c ON ' + @changed + N'
 WHERE c.[sqlkmeans change] = 0;
 
 IF @departed > 0
 DELETE t
 FROM ' + @table + N' AS t
-INNER JOIN #change AS c ON ' + @changed + N'
+INNER JOIN #sqlkmeans_change AS c ON ' + @changed + N'
 WHERE c.[sqlkmeans change] = 3;
 
 IF @arrived > 0
 INSERT INTO ' + @table + N' (' + @keys + N', segment_id, distance, run_id, assigned_at)
 SELECT ' + @change_keys + N', c.segment_id, c.distance, @run_id, @now
-FROM #change AS c
+FROM #sqlkmeans_change AS c
 WHERE c.[sqlkmeans change] = 1;
 END;
-DROP TABLE #change;
+DROP TABLE #sqlkmeans_change;
 ';
 
-    SET @statement = @statement + N'DROP TABLE #label;';
+    SET @statement = @statement + N'DROP TABLE #sqlkmeans_cluster_segment;';
     EXECUTE sqlkmeans.as_owner
         @statement = @statement, @run_id = @run_id, @text = @segment_ids, @now = @now,
         @tolerance = @tolerance, @arrived = @arrived OUTPUT, @moved = @moved OUTPUT,
-        @departed = @departed OUTPUT, @written = @written OUTPUT, @switched = @switched OUTPUT;
-END;
-GO
-
--- procedures/switch_labels.sql
-IF OBJECT_ID(N'sqlkmeans.switch_labels', N'P') IS NULL
-    EXECUTE (N'CREATE PROCEDURE sqlkmeans.switch_labels AS RETURN 0;');
-GO
--- Puts a run's new labels in place of the earlier ones without moving a row. Readers of the segment
--- table wait from here to the commit. Those that were there before are waited for: a minute in
--- which others may still pass, and then as any writer waits.
-ALTER PROCEDURE sqlkmeans.switch_labels
-    @run_id bigint,
-    @target nvarchar(1000)
-AS
-BEGIN
-    SET NOCOUNT, XACT_ABORT ON;
-
-    DECLARE @table nvarchar(1000) = sqlkmeans.quoted_name(@target, N'');
-    DECLARE @staging nvarchar(100) = N'staging_' + CAST(@run_id AS nvarchar(20));
-    DECLARE @statement nvarchar(max) = N'ALTER TABLE ' + @table
-        + N' SWITCH TO sqlkmeans.' + QUOTENAME(@staging + N'_old')
-        + N' WITH (WAIT_AT_LOW_PRIORITY (MAX_DURATION = 1 MINUTES, ABORT_AFTER_WAIT = NONE));'
-        + NCHAR(10) + N'ALTER TABLE sqlkmeans.' + QUOTENAME(@staging + N'_new')
-        + N' SWITCH TO ' + @table + N';';
-
-    EXECUTE sqlkmeans.as_owner @statement = @statement;
+        @departed = @departed OUTPUT, @written = @written OUTPUT;
 END;
 GO
 
@@ -2129,16 +2224,16 @@ BEGIN
     DECLARE @segments nvarchar(max) = JSON_QUERY(@publication, '$.tables.segment');
     DECLARE @differences bigint;
     DECLARE @problems nvarchar(max);
-    DECLARE @statement nvarchar(max) = N'INSERT INTO #held (segment_id, size) '
+    DECLARE @statement nvarchar(max) = N'INSERT INTO #sqlkmeans_held (segment_id, size) '
         + N'SELECT t.segment_id, COUNT_BIG(*) FROM ' + sqlkmeans.quoted_name(@target, N'')
         + N' AS t GROUP BY t.segment_id;';
 
     -- Counted on its own, the plan of a large table does not depend on a guess about the JSON.
-    CREATE TABLE #held (segment_id int NOT NULL PRIMARY KEY, size bigint NOT NULL);
+    CREATE TABLE #sqlkmeans_held (segment_id int NOT NULL PRIMARY KEY, size bigint NOT NULL);
     EXECUTE sqlkmeans.as_owner @statement = @statement;
 
     SELECT @differences = COUNT_BIG(*)
-    FROM #held AS h
+    FROM #sqlkmeans_held AS h
     FULL JOIN (SELECT j.segment_id, j.size
                FROM OPENJSON(@segments) WITH (
                    segment_id int    '$.segment_id',
@@ -2184,8 +2279,13 @@ BEGIN
         seconds_total = COALESCE(j.seconds_total, r.seconds_total),
         sqlkmeans_version = COALESCE(j.sqlkmeans_version, r.sqlkmeans_version),
         library_versions = COALESCE(j.library_object, j.library_versions, r.library_versions),
-        client = COALESCE(j.client, r.client),
-        warnings = COALESCE(j.warning_list, j.warnings, r.warnings),
+        -- Behind those that the run has already.
+        warnings = CASE
+            WHEN COALESCE(r.warnings, N'[]') = N'[]'
+                THEN COALESCE(j.warning_list, j.warnings, r.warnings)
+            WHEN COALESCE(j.warning_list, j.warnings, N'[]') = N'[]' THEN r.warnings
+            ELSE LEFT(r.warnings, LEN(r.warnings) - 1) + N', '
+                + STUFF(COALESCE(j.warning_list, j.warnings), 1, 1, N'') END,
         compared_run_id = COALESCE(j.compared_run_id, r.compared_run_id),
         psi = COALESCE(j.psi, r.psi),
         centroid_shift = COALESCE(j.centroid_shift, r.centroid_shift),
@@ -2211,7 +2311,6 @@ BEGIN
         -- As JSON, or as a text that holds JSON.
         library_object    nvarchar(max) '$.library_versions' AS JSON,
         library_versions  nvarchar(max) '$.library_versions',
-        client            nvarchar(400) '$.client',
         warning_list      nvarchar(max) '$.warnings' AS JSON,
         warnings          nvarchar(max) '$.warnings',
         compared_run_id   bigint        '$.compared_run_id',
@@ -2420,6 +2519,10 @@ BEGIN
         ORDER BY h.position;
         RETURN 0;
     END;
+
+    EXECUTE sqlkmeans.refuse_transaction;
+    SET IMPLICIT_TRANSACTIONS OFF;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
 
     DECLARE @line nchar(1) = NCHAR(10);
     DECLARE @problems nvarchar(max) = N'';
@@ -2641,7 +2744,7 @@ IF OBJECT_ID(N'sqlkmeans.profile_text', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.profile_text AS RETURN 0;');
 GO
 -- How labelled rows are profiled: @kept takes the features in their own units from a row o into
--- #scored, and @statement fills #profile from there. The median is the middle value, or the mean of
+-- #sqlkmeans_scored, and @statement fills #sqlkmeans_profile from there. The median is the middle value, or the mean of
 -- the two in the middle; PERCENTILE_CONT is not on every server.
 ALTER PROCEDURE sqlkmeans.profile_text
     @run_id    bigint,
@@ -2671,28 +2774,28 @@ BEGIN
     END;
     SET @each = @each + N') AS v (position, value)';
 
-    SET @statement = N'INSERT INTO #profile
+    SET @statement = N'INSERT INTO #sqlkmeans_profile
     (segment_id, position, mean, deviation, lowest, highest, known, missing)
 SELECT COALESCE(s.[sqlkmeans cluster], 0), v.position, AVG(v.value), STDEVP(v.value),
     MIN(v.value), MAX(v.value), COUNT_BIG(v.value), COUNT_BIG(*) - COUNT_BIG(v.value)
-FROM #scored AS s
+FROM #sqlkmeans_scored AS s
 ' + @each + N'
 WHERE s.[sqlkmeans cluster] IS NOT NULL
 GROUP BY GROUPING SETS ((s.[sqlkmeans cluster], v.position), (v.position));
 UPDATE p
 SET median = m.median
-FROM #profile AS p
+FROM #sqlkmeans_profile AS p
 INNER JOIN (
     SELECT r.segment_id, r.position, AVG(r.value) AS median
     FROM (
         SELECT g.segment_id, v.position, v.value,
             ROW_NUMBER() OVER (PARTITION BY g.segment_id, v.position ORDER BY v.value) AS n
-        FROM #scored AS s
+        FROM #sqlkmeans_scored AS s
         ' + @each + N'
         CROSS APPLY (VALUES (0), (s.[sqlkmeans cluster])) AS g (segment_id)
         WHERE s.[sqlkmeans cluster] IS NOT NULL AND v.value IS NOT NULL
     ) AS r
-    INNER JOIN #profile AS k ON k.segment_id = r.segment_id AND k.position = r.position
+    INNER JOIN #sqlkmeans_profile AS k ON k.segment_id = r.segment_id AND k.position = r.position
     WHERE r.n IN ((k.known + 1) / 2, (k.known + 2) / 2)
     GROUP BY r.segment_id, r.position
 ) AS m ON m.segment_id = p.segment_id AND m.position = p.position;
@@ -2704,7 +2807,7 @@ GO
 IF OBJECT_ID(N'sqlkmeans.bins_text', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.bins_text AS RETURN 0;');
 GO
--- Makes of a row s of #scored the rows v (position, bin): in which bin of a fit the row is, for each
+-- Makes of a row s of #sqlkmeans_scored the rows v (position, bin): in which bin of a fit the row is, for each
 -- column of the source, 0 where its value is missing. NULL where the fit has no bins.
 ALTER PROCEDURE sqlkmeans.bins_text
     @run_id bigint,
@@ -2724,14 +2827,14 @@ BEGIN
     DECLARE @case nvarchar(max);
     DECLARE @list nvarchar(max) = N'';
 
-    CREATE TABLE #column
+    CREATE TABLE #sqlkmeans_scored_column
     (
         position int           NOT NULL,
         feature  int           NOT NULL,
         name     nvarchar(128) COLLATE DATABASE_DEFAULT NOT NULL,
         type     nvarchar(16)  COLLATE DATABASE_DEFAULT NOT NULL
     );
-    INSERT INTO #column (position, feature, name, type)
+    INSERT INTO #sqlkmeans_scored_column (position, feature, name, type)
     SELECT ROW_NUMBER() OVER (ORDER BY MIN(f.position)), MIN(f.position), f.source_column, f.type
     FROM sqlkmeans.model_feature AS f
     WHERE f.run_id = @run_id
@@ -2741,7 +2844,7 @@ BEGIN
     BEGIN
         SET @column = NULL;
         SELECT TOP (1) @position = c.position, @feature = c.feature, @column = c.name, @type = c.type
-        FROM #column AS c
+        FROM #sqlkmeans_scored_column AS c
         WHERE c.position > @position
         ORDER BY c.position;
         IF @column IS NULL
@@ -2799,7 +2902,7 @@ IF OBJECT_ID(N'sqlkmeans.watch_labels', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.watch_labels AS RETURN 0;');
 GO
 -- Compares labels that a stored model gave with the run that fitted it, from the caller's tables
--- #bin and #profile: fills its table #drift, and says in @warnings, a line each, what is beyond a
+-- #sqlkmeans_bin and #sqlkmeans_profile: fills its table #sqlkmeans_drift, and says in @warnings, a line each, what is beyond a
 -- threshold of the guard. Raises these where the guard refuses.
 ALTER PROCEDURE sqlkmeans.watch_labels
     @model_run_id  bigint,
@@ -2832,14 +2935,14 @@ BEGIN
 
     -- Shares of each bin then and now; what is below 0.0001 counts as that, because a logarithm of
     -- 0 is none. The index is Siddiqi's (Credit Risk Scorecards, 2006).
-    CREATE TABLE #share
+    CREATE TABLE #sqlkmeans_share
     (
         position int   NOT NULL,
         bin      int   NOT NULL,
         earlier  float NOT NULL,
         present  float NOT NULL
     );
-    INSERT INTO #share (position, bin, earlier, present)
+    INSERT INTO #sqlkmeans_share (position, bin, earlier, present)
     SELECT b.position, b.bin, b.customers / CAST(t.customers AS float),
         COALESCE(n.customers, 0) / CAST(o.customers AS float)
     FROM sqlkmeans.feature_bin AS b
@@ -2848,16 +2951,16 @@ BEGIN
                 WHERE f.run_id = @model_run_id
                 GROUP BY f.position) AS t
         ON t.position = b.position
-    INNER JOIN (SELECT c.position, SUM(c.customers) AS customers FROM #bin AS c GROUP BY c.position)
+    INNER JOIN (SELECT c.position, SUM(c.customers) AS customers FROM #sqlkmeans_bin AS c GROUP BY c.position)
         AS o ON o.position = b.position
-    LEFT JOIN #bin AS n ON n.position = b.position AND n.bin = b.bin
+    LEFT JOIN #sqlkmeans_bin AS n ON n.position = b.position AND n.bin = b.bin
     WHERE b.run_id = @model_run_id AND t.customers > 0;
 
-    INSERT INTO #drift (position, feature, psi, missing_share, previous_missing_share)
+    INSERT INTO #sqlkmeans_drift (position, feature, psi, missing_share, previous_missing_share)
     SELECT h.position, MIN(b.feature), SUM((p.present - p.earlier) * LOG(p.present / p.earlier)),
         SUM(CASE WHEN h.bin = 0 THEN h.present ELSE 0e0 END),
         SUM(CASE WHEN h.bin = 0 THEN h.earlier ELSE 0e0 END)
-    FROM #share AS h
+    FROM #sqlkmeans_share AS h
     CROSS APPLY (SELECT CASE WHEN h.earlier < 0.0001 THEN 0.0001 ELSE h.earlier END AS earlier,
                         CASE WHEN h.present < 0.0001 THEN 0.0001 ELSE h.present END AS present) AS p
     INNER JOIN sqlkmeans.feature_bin AS b
@@ -2867,10 +2970,10 @@ BEGIN
     -- A category has no mean of its own.
     UPDATE d
     SET mean = p.mean, previous_mean = e.mean
-    FROM #drift AS d
+    FROM #sqlkmeans_drift AS d
     INNER JOIN sqlkmeans.model_feature AS f
         ON f.run_id = @model_run_id AND f.source_column = d.feature AND f.type <> N'category'
-    INNER JOIN #profile AS p ON p.segment_id = 0 AND p.position = f.position
+    INNER JOIN #sqlkmeans_profile AS p ON p.segment_id = 0 AND p.position = f.position
     LEFT JOIN sqlkmeans.segment_feature AS e
         ON e.run_id = @model_run_id AND e.segment_id = 0 AND e.position = f.position;
 
@@ -2883,7 +2986,7 @@ BEGIN
     BEGIN
         SET @psi = NULL;
         SELECT TOP (1) @position = d.position, @psi = d.psi
-        FROM #drift AS d
+        FROM #sqlkmeans_drift AS d
         WHERE d.position > @position
         ORDER BY d.position;
         IF @psi IS NULL
@@ -2895,7 +2998,7 @@ BEGIN
                 + CAST(CAST(100 * h.present AS decimal(5, 0)) AS nvarchar(20)) + N'% are ' + b.label
                 + N', and ' + CAST(CAST(100 * h.earlier AS decimal(5, 0)) AS nvarchar(20))
                 + N'% were' + @line
-            FROM #share AS h
+            FROM #sqlkmeans_share AS h
             INNER JOIN sqlkmeans.feature_bin AS b
                 ON b.run_id = @model_run_id AND b.position = h.position AND b.bin = h.bin
             WHERE h.position = @position
@@ -2985,6 +3088,10 @@ BEGIN
         RETURN 0;
     END;
 
+    EXECUTE sqlkmeans.refuse_transaction;
+    SET IMPLICIT_TRANSACTIONS OFF;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+
     IF COALESCE(@segmentation, N'') = N''
         EXECUTE sqlkmeans.raise_problems @number = 50002,
             @problems = N'@segmentation: missing; allowed: the name of a segmentation';
@@ -3016,6 +3123,10 @@ BEGIN
         ORDER BY h.position;
         RETURN 0;
     END;
+
+    EXECUTE sqlkmeans.refuse_transaction;
+    SET IMPLICIT_TRANSACTIONS OFF;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
 
     IF COALESCE(@segmentation, N'') = N''
         EXECUTE sqlkmeans.raise_problems @number = 50002,
@@ -3110,34 +3221,6 @@ WHERE a.segmentation = N''' + REPLACE(@segmentation, N'''', N'''''')
 END;
 GO
 
--- procedures/refresh_statistics.sql
-IF OBJECT_ID(N'sqlkmeans.refresh_statistics', N'P') IS NULL
-    EXECUTE (N'CREATE PROCEDURE sqlkmeans.refresh_statistics AS RETURN 0;');
-GO
--- A switch counts as no change of a row, so the optimizer would plan by the statistics of the
--- earlier labels. Where this fails, the run stays published and gets a warning.
-ALTER PROCEDURE sqlkmeans.refresh_statistics
-    @run_id bigint,
-    @target nvarchar(1000)
-AS
-BEGIN
-    SET NOCOUNT, XACT_ABORT ON;
-
-    DECLARE @statement nvarchar(max) =
-        N'UPDATE STATISTICS ' + sqlkmeans.quoted_name(@target, N'') + N';';
-
-    BEGIN TRY
-        EXECUTE sqlkmeans.as_owner @statement = @statement;
-    END TRY
-    BEGIN CATCH
-        SET @statement = N'the statistics of the segment table were not updated: ' + ERROR_MESSAGE();
-        IF XACT_STATE() <> 0
-            ROLLBACK TRANSACTION;
-        EXECUTE sqlkmeans.add_warning @run_id = @run_id, @warning = @statement;
-    END CATCH;
-END;
-GO
-
 -- procedures/define_segmentation.sql
 IF OBJECT_ID(N'sqlkmeans.define_segmentation', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.define_segmentation AS RETURN 0;');
@@ -3214,6 +3297,10 @@ BEGIN
         ORDER BY h.position;
         RETURN 0;
     END;
+
+    EXECUTE sqlkmeans.refuse_transaction;
+    SET IMPLICIT_TRANSACTIONS OFF;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
 
     DECLARE @line nchar(1) = NCHAR(10);
     DECLARE @problems nvarchar(max) = N'';
@@ -3371,7 +3458,7 @@ BEGIN
                 N'The version of sqlkmeans that runs; NULL takes the one installed here.'),
             (6, N'@library_versions', N'nvarchar(max)', N'NULL', N'For the run''s row.'),
             (7, N'@client', N'nvarchar(400)', N'NULL',
-                N'For the run''s row; NULL records login and program.'),
+                N'For the run''s row, behind the login; NULL records the program.'),
             (8, N'@run_id', N'bigint OUTPUT', N'NULL', N'The run; its staging table is sqlkmeans.staging_<run_id>.'),
             (9, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
@@ -3379,14 +3466,20 @@ BEGIN
         RETURN 0;
     END;
 
+    EXECUTE sqlkmeans.refuse_transaction;
+    SET IMPLICIT_TRANSACTIONS OFF;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+
     DECLARE @line nchar(1) = NCHAR(10);
     DECLARE @problems nvarchar(max) = N'';
     DECLARE @key_columns nvarchar(max);
+    DECLARE @source nvarchar(max);
     DECLARE @key nvarchar(max);
     DECLARE @now datetime2(6) = SYSUTCDATETIME();
 
-    IF @definition IS NULL
-        SELECT @definition = g.definition FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation;
+    DECLARE @recorded nvarchar(max);
+    SELECT @recorded = g.definition FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation;
+    SET @definition = COALESCE(@definition, @recorded);
 
     IF sqlkmeans.is_plain_name(@segmentation) = 0 OR LEN(@segmentation) > 100
         SET @problems = @problems + N'@segmentation: ' + COALESCE(@segmentation, N'NULL')
@@ -3407,6 +3500,34 @@ BEGIN
         EXECUTE sqlkmeans.check_definition
             @segmentation = @segmentation, @definition = @definition,
             @problems = @problems OUTPUT, @key_columns = @key_columns OUTPUT;
+
+        -- What is read and what is written is an admin's to say: a run of a stronger caller, and the
+        -- owner who writes, follow what is recorded here.
+        IF COALESCE(IS_ROLEMEMBER(N'sqlkmeans_admin'), 0) = 0
+           AND COALESCE(IS_ROLEMEMBER(N'db_owner'), 0) = 0
+        BEGIN
+            IF @recorded IS NULL
+                SET @problems = @problems + N'@segmentation: ' + COALESCE(@segmentation, N'NULL')
+                    + N' is not registered, which takes the role sqlkmeans_admin' + @line;
+            ELSE IF EXISTS (
+                SELECT 1
+                FROM OPENJSON(@definition) WITH (
+                    source nvarchar(max) '$.source', [key] nvarchar(max) '$.key' AS JSON,
+                    target nvarchar(max) '$.target') AS n
+                CROSS JOIN OPENJSON(@recorded) WITH (
+                    source nvarchar(max) '$.source', [key] nvarchar(max) '$.key' AS JSON,
+                    target nvarchar(max) '$.target') AS r
+                WHERE COALESCE(sqlkmeans.relation(n.source), N'')
+                      <> COALESCE(sqlkmeans.relation(r.source), N'') COLLATE Latin1_General_100_BIN2
+                   OR COALESCE(sqlkmeans.each_name(n.[key], N'{}', N', '), N'')
+                      <> COALESCE(sqlkmeans.each_name(r.[key], N'{}', N', '), N'')
+                         COLLATE Latin1_General_100_BIN2
+                   OR COALESCE(sqlkmeans.quoted_name(n.target, N''), N'')
+                      <> COALESCE(sqlkmeans.quoted_name(r.target, N''), N'')
+                         COLLATE Latin1_General_100_BIN2)
+                SET @problems = @problems + N'@definition: its source, key or target is not the one that '
+                    + N'is registered; to change them takes the role sqlkmeans_admin' + @line;
+        END;
     END;
 
     EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
@@ -3431,8 +3552,11 @@ BEGIN
             (@segmentation, @kind, N'running',
              COALESCE(@engine, JSON_VALUE(@definition, '$.engine'), N'local'), @definition, @now,
              COALESCE(@client_version, sqlkmeans.version()), @library_versions,
-             COALESCE(@client, ORIGINAL_LOGIN() + COALESCE(N', ' + APP_NAME(), N'')));
+             LEFT(ORIGINAL_LOGIN() + COALESCE(N', ' + COALESCE(@client, APP_NAME()), N''), 400));
         SET @run_id = SCOPE_IDENTITY();
+        SELECT @source = j.source
+        FROM OPENJSON(@definition) WITH (source nvarchar(max) '$.source') AS j;
+        EXECUTE sqlkmeans.warn_of_hidden_rows @run_id = @run_id, @source = @source;
 
         -- A choice of k publishes no labels.
         IF @kind <> N'choose_k'
@@ -3486,9 +3610,6 @@ BEGIN
     DECLARE @statement nvarchar(max);
     DECLARE @now datetime2(6);
     DECLARE @begun datetime2(6) = SYSUTCDATETIME();
-    DECLARE @switch bit = 0;
-    DECLARE @switched bit;
-    DECLARE @failure nvarchar(max);
 
     SELECT @segmentation = r.segmentation, @definition = r.definition, @status = r.status,
         @kind = r.kind
@@ -3528,6 +3649,10 @@ BEGIN
                 + N'@publication: segment_ids is missing; allowed: a list of segment ids' + @line;
         IF @model_run_id IS NULL
             SET @problems = @problems + N'@publication: model_run_id is missing' + @line;
+        ELSE IF NOT EXISTS (SELECT 1 FROM sqlkmeans.run AS r
+                            WHERE r.run_id = @model_run_id AND r.segmentation = @segmentation)
+            SET @problems = @problems + N'@publication: model_run_id ' + CAST(@model_run_id AS nvarchar(20))
+                + N' is no run of ' + COALESCE(@segmentation, N'it') + @line;
         IF @last_segment_id IS NULL
             SET @problems = @problems + N'@publication: last_segment_id is missing' + @line;
         IF @expected IS NULL
@@ -3547,79 +3672,51 @@ BEGIN
         + QUOTENAME(N'staging_' + CAST(@run_id AS nvarchar(20))) + N';';
     EXECUTE sqlkmeans.take_lock @segmentation = @segmentation;
 
-    -- Side tables are for a publication that brings all labels. In a caller's transaction they
-    -- could not be taken back alone.
-    IF @changes_only = 0 AND @@TRANCOUNT = 0
-        SET @switch = 1;
+    BEGIN TRY
+        BEGIN TRANSACTION;
 
-    -- Once, or a second time without a switch.
-    WHILE 1 = 1
-    BEGIN
-        BEGIN TRY
-            IF @switch = 1
-                EXECUTE sqlkmeans.create_side_tables
-                    @run_id = @run_id, @definition = @definition, @made = @switch OUTPUT;
+        EXECUTE sqlkmeans.as_owner @statement = @statement, @arrived = @staged OUTPUT;
+        IF @staged <> @expected
+        BEGIN
+            SET @problems = CAST(@expected AS nvarchar(20)) + N' labels were sent and '
+                + CAST(@staged AS nvarchar(20)) + N' arrived; nothing was published';
+            EXECUTE sqlkmeans.raise_problems @number = 50004, @problems = @problems;
+        END;
 
-            BEGIN TRANSACTION;
+        SET @now = sqlkmeans.publication_time(@segmentation);
+        EXECUTE sqlkmeans.apply_labels
+            @segmentation = @segmentation, @target = @target, @key = @key, @run_id = @run_id,
+            @segment_ids = @segment_ids, @now = @now, @tolerance = @tolerance,
+            @changes_only = @changes_only, @arrived = @arrived OUTPUT,
+            @moved = @moved OUTPUT, @departed = @departed OUTPUT, @written = @written OUTPUT;
+        IF @changes_only = 1
+            EXECUTE sqlkmeans.check_sizes @target = @target, @publication = @publication;
+        EXECUTE sqlkmeans.store_result @run_id = @run_id, @publication = @publication;
 
-            EXECUTE sqlkmeans.as_owner @statement = @statement, @arrived = @staged OUTPUT;
-            IF @staged <> @expected
-            BEGIN
-                SET @problems = CAST(@expected AS nvarchar(20)) + N' labels were sent and '
-                    + CAST(@staged AS nvarchar(20)) + N' arrived; nothing was published';
-                EXECUTE sqlkmeans.raise_problems @number = 50004, @problems = @problems;
-            END;
+        UPDATE sqlkmeans.segmentation
+        SET definition = @definition, target = @target, last_segment_id = @last_segment_id
+        WHERE name = @segmentation;
 
-            SET @now = sqlkmeans.publication_time(@segmentation);
-            EXECUTE sqlkmeans.apply_labels
-                @segmentation = @segmentation, @target = @target, @key = @key, @run_id = @run_id,
-                @segment_ids = @segment_ids, @now = @now, @tolerance = @tolerance,
-                @changes_only = @changes_only, @switch = @switch, @arrived = @arrived OUTPUT,
-                @moved = @moved OUTPUT, @departed = @departed OUTPUT, @written = @written OUTPUT,
-                @switched = @switched OUTPUT;
-            IF @changes_only = 1
-                EXECUTE sqlkmeans.check_sizes @target = @target, @publication = @publication;
-            EXECUTE sqlkmeans.store_result @run_id = @run_id, @publication = @publication;
+        EXECUTE sqlkmeans.finish_run
+            @segmentation = @segmentation, @run_id = @run_id, @model_run_id = @model_run_id,
+            @now = @now, @arrived = @arrived, @moved = @moved, @departed = @departed,
+            @written = @written;
 
-            UPDATE sqlkmeans.segmentation
-            SET definition = @definition, target = @target, last_segment_id = @last_segment_id
-            WHERE name = @segmentation;
+        UPDATE sqlkmeans.run
+        SET seconds_publish = COALESCE(
+                seconds_publish, DATEDIFF(millisecond, @begun, SYSUTCDATETIME()) / 1e3),
+            seconds_total = COALESCE(
+                seconds_total, DATEDIFF(millisecond, started_at, SYSUTCDATETIME()) / 1e3)
+        WHERE run_id = @run_id;
 
-            IF @failure IS NOT NULL
-                EXECUTE sqlkmeans.add_warning @run_id = @run_id, @warning = @failure;
-
-            -- As late as can be: what follows only writes to rows that this transaction holds.
-            IF @switched = 1
-                EXECUTE sqlkmeans.switch_labels @run_id = @run_id, @target = @target;
-            EXECUTE sqlkmeans.finish_run
-                @segmentation = @segmentation, @run_id = @run_id, @model_run_id = @model_run_id,
-                @now = @now, @arrived = @arrived, @moved = @moved, @departed = @departed,
-                @written = @written;
-
-            UPDATE sqlkmeans.run
-            SET seconds_publish = COALESCE(
-                    seconds_publish, DATEDIFF(millisecond, @begun, SYSUTCDATETIME()) / 1e3),
-                seconds_total = COALESCE(
-                    seconds_total, DATEDIFF(millisecond, started_at, SYSUTCDATETIME()) / 1e3)
-            WHERE run_id = @run_id;
-
-            COMMIT TRANSACTION;
-            BREAK;
-        END TRY
-        BEGIN CATCH
-            SET @failure = ERROR_MESSAGE();
-            IF XACT_STATE() <> 0
-                ROLLBACK TRANSACTION;
-            IF @switch = 0
-            BEGIN
-                EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
-                THROW;
-            END;
-            SET @switch = 0;
-            SET @failure = N'the labels were changed in place, because the switch of tables failed: '
-                + @failure;
-        END CATCH;
-    END;
+        COMMIT TRANSACTION;
+    END TRY
+    BEGIN CATCH
+        IF XACT_STATE() <> 0
+            ROLLBACK TRANSACTION;
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
+        THROW;
+    END CATCH;
 
     BEGIN TRY
         IF @kind = N'fit'
@@ -3627,8 +3724,6 @@ BEGIN
             EXECUTE sqlkmeans.refresh_function @segmentation = @segmentation, @run_id = @run_id;
             EXECUTE sqlkmeans.refresh_movement @run_id = @run_id;
         END;
-        IF @switched = 1
-            EXECUTE sqlkmeans.refresh_statistics @run_id = @run_id, @target = @target;
         EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
     END TRY
     BEGIN CATCH
@@ -3676,6 +3771,10 @@ BEGIN
         RETURN 0;
     END;
 
+    EXECUTE sqlkmeans.refuse_transaction;
+    SET IMPLICIT_TRANSACTIONS OFF;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+
     EXECUTE sqlkmeans.publish_staged
         @run_id = @run_id, @publication = @publication, @arrived = @arrived OUTPUT,
         @moved = @moved OUTPUT, @departed = @departed OUTPUT, @written = @written OUTPUT;
@@ -3708,6 +3807,10 @@ BEGIN
         ORDER BY h.position;
         RETURN 0;
     END;
+
+    EXECUTE sqlkmeans.refuse_transaction;
+    SET IMPLICIT_TRANSACTIONS OFF;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
 
     DECLARE @problem nvarchar(max) = N'@run_id: ' + COALESCE(CAST(@run_id AS nvarchar(20)), N'NULL')
         + N' given; allowed: a run in sqlkmeans.run';
@@ -3755,13 +3858,17 @@ BEGIN
                 N'The version of sqlkmeans that runs; NULL takes the one installed here.'),
             (4, N'@library_versions', N'nvarchar(max)', N'NULL', N'For the run''s row.'),
             (5, N'@client', N'nvarchar(400)', N'NULL',
-                N'For the run''s row; NULL records login and program.'),
+                N'For the run''s row, behind the login; NULL records the program.'),
             (6, N'@new_run_id', N'bigint OUTPUT', N'NULL', N'The run that records the rollback.'),
             (7, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
         ORDER BY h.position;
         RETURN 0;
     END;
+
+    EXECUTE sqlkmeans.refuse_transaction;
+    SET IMPLICIT_TRANSACTIONS OFF;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
 
     DECLARE @line nchar(1) = NCHAR(10);
     DECLARE @problems nvarchar(max) = N'';
@@ -3854,7 +3961,7 @@ BEGIN
         VALUES
             (@segmentation, N'rollback', N'running', @engine, @restored, @run_id, @k,
              SYSUTCDATETIME(), COALESCE(@client_version, sqlkmeans.version()), @library_versions,
-             COALESCE(@client, ORIGINAL_LOGIN() + COALESCE(N', ' + APP_NAME(), N'')));
+             LEFT(ORIGINAL_LOGIN() + COALESCE(N', ' + COALESCE(@client, APP_NAME()), N''), 400));
         SET @new_run_id = SCOPE_IDENTITY();
 
         EXECUTE sqlkmeans.describe_key
@@ -3943,6 +4050,10 @@ BEGIN
         RETURN 0;
     END;
 
+    EXECUTE sqlkmeans.refuse_transaction;
+    SET IMPLICIT_TRANSACTIONS OFF;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+
     DECLARE @line nchar(1) = NCHAR(10);
     DECLARE @problems nvarchar(max) = N'';
     DECLARE @active bigint;
@@ -4021,6 +4132,10 @@ BEGIN
         RETURN 0;
     END;
 
+    EXECUTE sqlkmeans.refuse_transaction;
+    SET IMPLICIT_TRANSACTIONS OFF;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+
     DECLARE @problems nvarchar(max);
     DECLARE @definition nvarchar(max);
     DECLARE @source nvarchar(max);
@@ -4092,13 +4207,13 @@ BEGIN
     SET @relation = sqlkmeans.relation(@source);
     SET @key = JSON_QUERY(@definition, '$.key');
 
-    CREATE TABLE #size
+    CREATE TABLE #sqlkmeans_size
     (
         segment_id int    NOT NULL,
         size       bigint NOT NULL,
         within_ss  float  NOT NULL
     );
-    CREATE TABLE #profile
+    CREATE TABLE #sqlkmeans_profile
     (
         segment_id int    NOT NULL,
         position   int    NOT NULL,
@@ -4110,8 +4225,8 @@ BEGIN
         known      bigint NOT NULL,
         missing    bigint NOT NULL
     );
-    CREATE TABLE #bin (position int NOT NULL, bin int NOT NULL, customers bigint NOT NULL);
-    CREATE TABLE #drift
+    CREATE TABLE #sqlkmeans_bin (position int NOT NULL, bin int NOT NULL, customers bigint NOT NULL);
+    CREATE TABLE #sqlkmeans_drift
     (
         position               int           NOT NULL,
         feature                nvarchar(400) COLLATE DATABASE_DEFAULT NOT NULL,
@@ -4140,21 +4255,21 @@ BEGIN
         -- Read once, so that labels and profile are of the same moment.
         SET @statement = N'SELECT ' + sqlkmeans.each_name(@key, N's.{}', N', ')
             + N', f.segment_id AS [sqlkmeans cluster], f.distance AS [sqlkmeans distance]' + @kept
-            + N' INTO #scored FROM ' + @relation + N' CROSS APPLY (SELECT ' + @values
+            + N' INTO #sqlkmeans_scored FROM ' + @relation + N' CROSS APPLY (SELECT ' + @values
             + N') AS o CROSS APPLY (' + @query + N') AS f;
 SET @total = ROWCOUNT_BIG();
 INSERT INTO ' + @staging + N' (' + sqlkmeans.each_name(@key, N'{}', N', ')
             + N', cluster, distance) SELECT ' + sqlkmeans.each_name(@key, N's.{}', N', ')
-            + N', s.[sqlkmeans cluster], s.[sqlkmeans distance] FROM #scored AS s
+            + N', s.[sqlkmeans cluster], s.[sqlkmeans distance] FROM #sqlkmeans_scored AS s
 WHERE s.[sqlkmeans cluster] IS NOT NULL;
 SET @rows = ROWCOUNT_BIG();
-INSERT INTO #size (segment_id, size, within_ss)
+INSERT INTO #sqlkmeans_size (segment_id, size, within_ss)
 SELECT l.cluster, COUNT_BIG(*), SUM(l.distance * l.distance) FROM ' + @staging
             + N' AS l GROUP BY l.cluster;
 ' + @profile + N'SELECT @mean_distance = AVG(l.distance) FROM ' + @staging + N' AS l;
-' + COALESCE(N'INSERT INTO #bin (position, bin, customers)
+' + COALESCE(N'INSERT INTO #sqlkmeans_bin (position, bin, customers)
 SELECT v.position, v.bin, COUNT_BIG(*)
-FROM #scored AS s
+FROM #sqlkmeans_scored AS s
 ' + @bins + N'
 WHERE s.[sqlkmeans cluster] IS NOT NULL
 GROUP BY v.position, v.bin;
@@ -4178,7 +4293,7 @@ GROUP BY v.position, v.bin;
         EXECUTE sqlkmeans.watch_labels
             @model_run_id = @active, @definition = @definition, @rows = @rows,
             @mean_distance = @mean_distance, @warnings = @warnings OUTPUT;
-        SELECT @psi = MAX(d.psi) FROM #drift AS d;
+        SELECT @psi = MAX(d.psi) FROM #sqlkmeans_drift AS d;
         IF @total > @rows
             SET @list = sqlkmeans.json_text(CAST(@total - @rows AS nvarchar(20))
                 + N' rows were skipped because a feature is missing');
@@ -4190,16 +4305,16 @@ GROUP BY v.position, v.bin;
             SET @warnings = SUBSTRING(@warnings, CHARINDEX(NCHAR(10), @warnings) + 1, LEN(@warnings));
         END;
 
-        INSERT INTO #size (segment_id, size, within_ss)
-        SELECT 0, SUM(z.size), SUM(z.within_ss) FROM #size AS z;
-        SELECT @inertia = z.within_ss FROM #size AS z WHERE z.segment_id = 0;
+        INSERT INTO #sqlkmeans_size (segment_id, size, within_ss)
+        SELECT 0, SUM(z.size), SUM(z.within_ss) FROM #sqlkmeans_size AS z;
+        SELECT @inertia = z.within_ss FROM #sqlkmeans_size AS z WHERE z.segment_id = 0;
 
         SET @tables = N'{"segment":' + (
             SELECT s.segment_id, s.name, s.name_source, s.description, COALESCE(z.size, 0) AS size,
                 COALESCE(z.size, 0) / CAST(@rows AS float) AS share,
                 COALESCE(z.within_ss, 0e0) AS within_ss
             FROM sqlkmeans.segment AS s
-            LEFT JOIN #size AS z ON z.segment_id = s.segment_id
+            LEFT JOIN #sqlkmeans_size AS z ON z.segment_id = s.segment_id
             WHERE s.run_id = @active
             FOR JSON PATH
         ) + N',"segment_feature":' + (
@@ -4207,8 +4322,8 @@ GROUP BY v.position, v.bin;
                 p.median, p.highest AS [max], p.missing,
                 CASE WHEN p.segment_id = 0 OR e.deviation = 0 THEN 0e0
                      ELSE COALESCE((p.mean - e.mean) / e.deviation, 0e0) END AS importance
-            FROM #profile AS p
-            INNER JOIN #profile AS e ON e.segment_id = 0 AND e.position = p.position
+            FROM #sqlkmeans_profile AS p
+            INNER JOIN #sqlkmeans_profile AS e ON e.segment_id = 0 AND e.position = p.position
             INNER JOIN sqlkmeans.model_feature AS f
                 ON f.run_id = @active AND f.position = p.position
             FOR JSON PATH
@@ -4216,13 +4331,13 @@ GROUP BY v.position, v.bin;
             SELECT b.position, b.bin, b.feature, b.label, b.upper,
                 COALESCE(n.customers, 0) AS customers
             FROM sqlkmeans.feature_bin AS b
-            LEFT JOIN #bin AS n ON n.position = b.position AND n.bin = b.bin
+            LEFT JOIN #sqlkmeans_bin AS n ON n.position = b.position AND n.bin = b.bin
             WHERE b.run_id = @active
             FOR JSON PATH
         ), N'') + COALESCE(N',"feature_drift":' + (
             SELECT d.position, d.feature, d.psi, d.mean, d.previous_mean, d.missing_share,
                 d.previous_missing_share
-            FROM #drift AS d
+            FROM #sqlkmeans_drift AS d
             FOR JSON PATH
         ), N'') + N'}';
         SET @publication = N'{"segment_ids":' + sqlkmeans.own_ids(@last_segment_id)
@@ -4263,7 +4378,7 @@ GO
 IF OBJECT_ID(N'sqlkmeans.read_source', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.read_source AS RETURN 0;');
 GO
--- Reads a source as the caller into the caller's table #input, which has row_number and
+-- Reads a source as the caller into the caller's table #sqlkmeans_input, which has row_number and
 -- previous_segment_id already and gets the key, the features f1, f2 … and the sample weight.
 ALTER PROCEDURE sqlkmeans.read_source
     @definition nvarchar(max),
@@ -4306,7 +4421,7 @@ BEGIN
         SET @columns = @columns + N', ' + @f;
         -- A category with one letter more than a level may have, so that a text that is too long
         -- is seen; a date as days since 1970.
-        SET @added = @added + N'ALTER TABLE #input ADD ' + @f
+        SET @added = @added + N'ALTER TABLE #sqlkmeans_input ADD ' + @f
             + CASE @type WHEN N'category' THEN N' nvarchar(101) NULL; ' ELSE N' float NULL; ' END;
         SET @values = @values + N', ' + CASE @type
             WHEN N'category' THEN N'CAST(s.' + QUOTENAME(@feature) + N' AS nvarchar(101))'
@@ -4317,14 +4432,14 @@ BEGIN
     IF @sample_weight IS NOT NULL
     BEGIN
         SET @columns = @columns + N', sample_weight';
-        SET @added = @added + N'ALTER TABLE #input ADD sample_weight float NULL; ';
+        SET @added = @added + N'ALTER TABLE #sqlkmeans_input ADD sample_weight float NULL; ';
         SET @values = @values + N', CAST(s.' + QUOTENAME(@sample_weight) + N' AS float)';
     END;
 
     -- Columns that are added to a temporary table by a nested batch stay in it.
     EXECUTE sqlkmeans.describe_key
         @table = @staging, @key = @key, @key_columns = @key_columns OUTPUT,
-        @before = N'ALTER TABLE #input ADD ', @after = N'; ';
+        @before = N'ALTER TABLE #sqlkmeans_input ADD ', @after = N'; ';
     SET @statement = @key_columns + @added;
     EXECUTE sys.sp_executesql @statement;
 
@@ -4332,7 +4447,7 @@ BEGIN
     EXECUTE sqlkmeans.as_owner
         @statement = N'SET @arrived = OBJECT_ID(@text);', @text = @target,
         @arrived = @target_id OUTPUT;
-    SET @statement = N'INSERT INTO #input (row_number, '
+    SET @statement = N'INSERT INTO #sqlkmeans_input (row_number, '
         + sqlkmeans.each_name(@key, N'{}', N', ') + N', previous_segment_id' + @columns
         + N') SELECT ROW_NUMBER() OVER (ORDER BY ' + sqlkmeans.each_name(@key, N's.{}', N', ')
         + N'), ' + sqlkmeans.each_name(@key, N's.{}', N', ') + N', '
@@ -4481,7 +4596,7 @@ IF OBJECT_ID(N'sqlkmeans.train_number', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_number AS RETURN 0;');
 GO
 -- Learns how a number, or a date's age, is prepared: quantiles, fill, centre and scale, from column
--- @f of the caller's #input, whose values it pulls in to the quantiles. Adds the run's row of
+-- @f of the caller's #sqlkmeans_input, whose values it pulls in to the quantiles. Adds the run's row of
 -- model_feature, or lines to @problems.
 ALTER PROCEDURE sqlkmeans.train_number
     @run_id         bigint,
@@ -4502,7 +4617,7 @@ BEGIN
     DECLARE @type nvarchar(16) = COALESCE(JSON_VALUE(@feature, '$.type'), N'number');
     DECLARE @transform nvarchar(16) = COALESCE(JSON_VALUE(@feature, '$.transform'), N'none');
     DECLARE @known nvarchar(max) = N'SELECT i.row_number, i.' + @f + N' AS v, i.weight AS w '
-        + N'FROM #input AS i WHERE i.weight > 0e0 AND i.' + @f + N' IS NOT NULL';
+        + N'FROM #sqlkmeans_input AS i WHERE i.weight > 0e0 AND i.' + @f + N' IS NOT NULL';
     DECLARE @filled nvarchar(max);
     DECLARE @statement nvarchar(max);
     DECLARE @rows bigint;
@@ -4579,14 +4694,14 @@ FROM (' + @known + N') AS x;';
                 + @line;
             RETURN 0;
         END;
-        SET @statement = N'UPDATE #input SET ' + @f + N' = CASE WHEN ' + @f + N' < @low THEN @low '
+        SET @statement = N'UPDATE #sqlkmeans_input SET ' + @f + N' = CASE WHEN ' + @f + N' < @low THEN @low '
             + N'ELSE @high END WHERE ' + @f + N' < @low OR ' + @f + N' > @high;';
         EXECUTE sys.sp_executesql
             @statement, N'@low float, @high float', @low = @low, @high = @high;
     END;
     IF @transform = N'log1p' AND COALESCE(@low, @least) <= -1
     BEGIN
-        SET @statement = N'SELECT @rows = COUNT_BIG(*) FROM #input AS i WHERE i.' + @f + N' <= -1e0;';
+        SET @statement = N'SELECT @rows = COUNT_BIG(*) FROM #sqlkmeans_input AS i WHERE i.' + @f + N' <= -1e0;';
         EXECUTE sys.sp_executesql @statement, N'@rows bigint OUTPUT', @rows = @rows OUTPUT;
         SET @problems = @problems + @name + N': ' + CAST(@rows AS nvarchar(20))
             + N' rows are -1 or less, where log1p has no value; use transform = "none" or correct '
@@ -4600,7 +4715,7 @@ FROM (' + @known + N') AS x;';
         + COALESCE(N'COALESCE(i.' + @f + N', ' + sqlkmeans.float_literal(
             CASE WHEN @fill < @low THEN @low WHEN @fill > @high THEN @high ELSE @fill END) + N')',
             N'i.' + @f)
-        + N' AS x FROM #input AS i WHERE i.weight > 0e0) AS y';
+        + N' AS x FROM #sqlkmeans_input AS i WHERE i.weight > 0e0) AS y';
     SELECT @center = 0, @scale = 1;
     IF @scaling = N'robust'
     BEGIN
@@ -4660,7 +4775,7 @@ GO
 IF OBJECT_ID(N'sqlkmeans.train_category', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_category AS RETURN 0;');
 GO
--- Learns the levels of a category from column @f of the caller's #input: a row of model_feature for
+-- Learns the levels of a category from column @f of the caller's #sqlkmeans_input: a row of model_feature for
 -- each that is frequent enough, most frequent first, and one for the rest. They share a scale, so
 -- that a category weighs as much as one number.
 ALTER PROCEDURE sqlkmeans.train_category
@@ -4687,26 +4802,26 @@ BEGIN
     DECLARE @problem nvarchar(max);
 
     -- With a full stop behind, blanks at the end count too.
-    CREATE TABLE #level
+    CREATE TABLE #sqlkmeans_level
     (
         level     nvarchar(102) COLLATE Latin1_General_100_BIN2 NULL,
         customers bigint        NOT NULL,
         total     float         NOT NULL,
         place     int           NOT NULL
     );
-    SET @statement = N'INSERT INTO #level (level, customers, total, place)
+    SET @statement = N'INSERT INTO #sqlkmeans_level (level, customers, total, place)
 SELECT g.level, g.customers, g.total, ROW_NUMBER() OVER (ORDER BY g.total DESC, g.level)
 FROM (SELECT x.level, COUNT_BIG(*) AS customers, SUM(x.weight) AS total
       FROM (SELECT (i.' + @f + N' + N''.'') COLLATE Latin1_General_100_BIN2 AS level, i.weight
-            FROM #input AS i
+            FROM #sqlkmeans_input AS i
             WHERE i.weight > 0e0 AND i.' + @f + N' IS NOT NULL) AS x
       GROUP BY x.level) AS g;
-SELECT @lacking = COALESCE(SUM(i.weight), 0e0) FROM #input AS i WHERE i.' + @f + N' IS NULL;';
+SELECT @lacking = COALESCE(SUM(i.weight), 0e0) FROM #sqlkmeans_input AS i WHERE i.' + @f + N' IS NULL;';
     EXECUTE sys.sp_executesql @statement, N'@lacking float OUTPUT', @lacking = @lacking OUTPUT;
 
-    SELECT @levels = COUNT_BIG(*), @rows = SUM(l.customers), @total = SUM(l.total) FROM #level AS l;
+    SELECT @levels = COUNT_BIG(*), @rows = SUM(l.customers), @total = SUM(l.total) FROM #sqlkmeans_level AS l;
     SELECT @kept = COUNT(*)
-    FROM #level AS l
+    FROM #sqlkmeans_level AS l
     WHERE l.total >= COALESCE(CAST(JSON_VALUE(@feature, '$.min_frequency') AS float), 0.01) * @total
       AND l.place <= COALESCE(CAST(JSON_VALUE(@feature, '$.max_categories') AS int), 20);
 
@@ -4718,7 +4833,7 @@ SELECT @lacking = COALESCE(SUM(i.weight), 0e0) FROM #input AS i WHERE i.' + @f +
             + CAST(@levels AS nvarchar(20)) + N' levels in ' + CAST(@rows AS nvarchar(20))
             + N' rows), so it identifies and does not group; remove it from features, or group it '
             + N'in a SELECT'
-        WHEN EXISTS (SELECT 1 FROM #level AS l WHERE LEN(l.level) > 101)
+        WHEN EXISTS (SELECT 1 FROM #sqlkmeans_level AS l WHERE LEN(l.level) > 101)
             THEN N'levels have more than 100 characters; shorten or group them in a SELECT'
         WHEN @kept = 0 THEN N'each of its ' + CAST(@levels AS nvarchar(20))
             + N' levels has a smaller share than min_frequency; lower it, or remove the column from '
@@ -4736,19 +4851,19 @@ SELECT @lacking = COALESCE(SUM(i.weight), 0e0) FROM #input AS i WHERE i.' + @f +
 
     -- A missing value is filled in with the most frequent level.
     IF @missing IN (N'mean', N'median')
-        UPDATE #level SET total = total + @lacking WHERE place = 1;
-    INSERT INTO #level (level, customers, total, place)
+        UPDATE #sqlkmeans_level SET total = total + @lacking WHERE place = 1;
+    INSERT INTO #sqlkmeans_level (level, customers, total, place)
     SELECT NULL, SUM(l.customers), SUM(l.total), @kept + 1
-    FROM #level AS l
+    FROM #sqlkmeans_level AS l
     WHERE l.place > @kept
     HAVING COUNT(*) > 0;
-    DELETE FROM #level WHERE place > @kept AND level IS NOT NULL;
-    SELECT @total = SUM(l.total) FROM #level AS l;
+    DELETE FROM #sqlkmeans_level WHERE place > @kept AND level IS NOT NULL;
+    SELECT @total = SUM(l.total) FROM #sqlkmeans_level AS l;
     SELECT @scale = CASE @scaling
             WHEN N'minmax' THEN SQRT(2e0)
             WHEN N'none' THEN 1e0
             ELSE SQRT(SUM(l.total / @total * (1e0 - l.total / @total))) END
-    FROM #level AS l;
+    FROM #sqlkmeans_level AS l;
 
     INSERT INTO sqlkmeans.model_feature
         (run_id, position, feature, transform, weight, center, scale, fill, source_column, type,
@@ -4760,7 +4875,7 @@ SELECT @lacking = COALESCE(SUM(i.weight), 0e0) FROM #input AS i WHERE i.' + @f +
         CASE WHEN @missing IN (N'mean', N'median')
              THEN CASE l.place WHEN 1 THEN 1e0 ELSE 0e0 END END,
         @name, N'category', LEFT(l.level, LEN(l.level) - 1)
-    FROM #level AS l;
+    FROM #sqlkmeans_level AS l;
 END;
 GO
 
@@ -4768,7 +4883,7 @@ GO
 IF OBJECT_ID(N'sqlkmeans.train_prepare', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_prepare AS RETURN 0;');
 GO
--- Learns from the caller's #input how each feature is prepared, as the run's rows of model_feature.
+-- Learns from the caller's #sqlkmeans_input how each feature is prepared, as the run's rows of model_feature.
 -- Leaves out the rows that "skip" skips. Raises every problem of all columns at once.
 ALTER PROCEDURE sqlkmeans.train_prepare
     @run_id         bigint,
@@ -4800,22 +4915,22 @@ BEGIN
     FROM OPENJSON(@definition) WITH (
         sample_weight nvarchar(max) '$.sample_weight', winsorize nvarchar(max) '$.winsorize' AS JSON
     ) AS j;
-    SELECT @total = COUNT_BIG(*) FROM #input AS i;
+    SELECT @total = COUNT_BIG(*) FROM #sqlkmeans_input AS i;
     IF @total = 0
         EXECUTE sqlkmeans.raise_problems @number = 50003,
             @problems = N'the source has no rows; nothing was changed';
 
-    SET @statement = N'UPDATE #input SET weight = '
+    SET @statement = N'UPDATE #sqlkmeans_input SET weight = '
         + CASE @weighted WHEN 1 THEN N'sample_weight;' ELSE N'1e0;' END;
     EXECUTE sys.sp_executesql @statement;
-    SELECT @absent = COUNT_BIG(*) FROM #input AS i WHERE i.weight IS NULL OR i.weight < 0;
+    SELECT @absent = COUNT_BIG(*) FROM #sqlkmeans_input AS i WHERE i.weight IS NULL OR i.weight < 0;
     IF @absent > 0
         SET @problems = N'sample_weight: ' + CAST(@absent AS nvarchar(20))
             + N' rows are NULL or negative; every weight must be a number, 0 or more' + @line;
-    ELSE IF NOT EXISTS (SELECT 1 FROM #input AS i WHERE i.weight > 0)
+    ELSE IF NOT EXISTS (SELECT 1 FROM #sqlkmeans_input AS i WHERE i.weight > 0)
         SET @problems = N'sample_weight: no row has a weight above 0' + @line;
 
-    CREATE TABLE #absent (position int NOT NULL PRIMARY KEY, usable bit NOT NULL);
+    CREATE TABLE #sqlkmeans_absent (position int NOT NULL PRIMARY KEY, usable bit NOT NULL);
     WHILE EXISTS (SELECT 1 FROM OPENJSON(@definition, '$.features') AS j
                   WHERE CAST(j.[key] AS int) = @position)
     BEGIN
@@ -4827,24 +4942,24 @@ BEGIN
         SET @f = N'f' + CAST(@position AS nvarchar(10));
         SET @nulls = @nulls + CASE WHEN @nulls = N'' THEN N'' ELSE N' OR ' END + @f + N' IS NULL';
 
-        SET @statement = N'SELECT @absent = COUNT_BIG(*) FROM #input AS i WHERE i.' + @f
-            + N' IS NULL;' + CASE @type WHEN N'date' THEN N' UPDATE #input SET ' + @f
+        SET @statement = N'SELECT @absent = COUNT_BIG(*) FROM #sqlkmeans_input AS i WHERE i.' + @f
+            + N' IS NULL;' + CASE @type WHEN N'date' THEN N' UPDATE #sqlkmeans_input SET ' + @f
             + N' = DATEDIFF(day, ''19700101'', @reference_date) - ' + @f + N';' ELSE N'' END;
         EXECUTE sys.sp_executesql
             @statement, N'@reference_date date, @absent bigint OUTPUT',
             @reference_date = @reference_date, @absent = @absent OUTPUT;
-        INSERT INTO #absent (position, usable)
+        INSERT INTO #sqlkmeans_absent (position, usable)
         SELECT @position, CASE WHEN @missing <> N'error' AND @total >= 20 AND @absent < @total
                                     AND @absent > 0.95 * @total THEN 0 ELSE 1 END;
         -- They count in the bins although their rows are skipped: a broken load has most.
         IF @missing = N'skip'
-            INSERT INTO #skipped (name, customers) VALUES (@name, @absent);
+            INSERT INTO #sqlkmeans_skipped (name, customers) VALUES (@name, @absent);
         IF @absent > 0 AND @missing = N'error'
             SET @problems = @problems + @name + N': ' + CAST(@absent AS nvarchar(20))
                 + CASE @absent WHEN 1 THEN N' row is' ELSE N' rows are' END
                 + N' NULL and missing = "error"; correct the rows, or set missing to "skip", '
                 + N'"mean" or "median"' + @line;
-        ELSE IF EXISTS (SELECT 1 FROM #absent AS a WHERE a.position = @position AND a.usable = 0)
+        ELSE IF EXISTS (SELECT 1 FROM #sqlkmeans_absent AS a WHERE a.position = @position AND a.usable = 0)
             SET @problems = @problems + @name + N': ' + CAST(@absent AS nvarchar(20)) + N' of '
                 + CAST(@total AS nvarchar(20))
                 + N' rows are NULL, more than 95%; remove it from features' + @line;
@@ -4852,25 +4967,25 @@ BEGIN
 
     IF @missing = N'skip'
     BEGIN
-        SET @statement = N'DELETE FROM #input WHERE ' + @nulls + N';';
+        SET @statement = N'DELETE FROM #sqlkmeans_input WHERE ' + @nulls + N';';
         EXECUTE sys.sp_executesql @statement;
-        IF NOT EXISTS (SELECT 1 FROM #input AS i)
+        IF NOT EXISTS (SELECT 1 FROM #sqlkmeans_input AS i)
             SET @problems = @problems + N'missing = "skip" leaves no row: each of the '
                 + CAST(@total AS nvarchar(20)) + N' rows has a NULL in a feature' + @line;
     END;
     -- Weights that cannot be used, or no row: nothing can be learnt.
-    IF NOT EXISTS (SELECT 1 FROM #input AS i WHERE i.weight > 0)
+    IF NOT EXISTS (SELECT 1 FROM #sqlkmeans_input AS i WHERE i.weight > 0)
         EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @problems;
 
     SET @position = 0;
-    WHILE EXISTS (SELECT 1 FROM #absent AS a WHERE a.position > @position)
+    WHILE EXISTS (SELECT 1 FROM #sqlkmeans_absent AS a WHERE a.position > @position)
     BEGIN
         SET @position = @position + 1;
         SET @f = N'f' + CAST(@position AS nvarchar(10));
         SELECT @feature = j.[value], @type = COALESCE(JSON_VALUE(j.[value], '$.type'), N'number')
         FROM OPENJSON(@definition, '$.features') AS j
         WHERE CAST(j.[key] AS int) = @position - 1;
-        IF EXISTS (SELECT 1 FROM #absent AS a WHERE a.position = @position AND a.usable = 0)
+        IF EXISTS (SELECT 1 FROM #sqlkmeans_absent AS a WHERE a.position = @position AND a.usable = 0)
             CONTINUE;
 
         IF @type = N'category'
@@ -4902,7 +5017,7 @@ GO
 IF OBJECT_ID(N'sqlkmeans.train_rows', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_rows AS RETURN 0;');
 GO
--- Fills the caller's #scored from its #input: each feature in its own units, [sqlkmeans o1] …, and
+-- Fills the caller's #sqlkmeans_scored from its #sqlkmeans_input: each feature in its own units, [sqlkmeans o1] …, and
 -- prepared, z1 …; and gives the tables that hold rows or centroids their columns z1 ….
 ALTER PROCEDURE sqlkmeans.train_rows
     @run_id     bigint,
@@ -4958,19 +5073,19 @@ BEGIN
 
     -- Columns that are added to a temporary table by a nested batch stay in it.
     SET @statement = sqlkmeans.each_number(@features,
-            N'ALTER TABLE #scored ADD [sqlkmeans o{}] float NULL; '
-            + N'ALTER TABLE #scored ADD z{} float NULL;', N' ')
+            N'ALTER TABLE #sqlkmeans_scored ADD [sqlkmeans o{}] float NULL; '
+            + N'ALTER TABLE #sqlkmeans_scored ADD z{} float NULL;', N' ')
         + sqlkmeans.each_number(@features,
-            N'ALTER TABLE #sample ADD z{} float NULL; ALTER TABLE #centroid ADD z{} float NULL; '
-            + N'ALTER TABLE #moved ADD z{} float NULL; ALTER TABLE #best ADD z{} float NULL; '
-            + N'ALTER TABLE #candidate ADD z{} float NULL;', N' ');
+            N'ALTER TABLE #sqlkmeans_sample ADD z{} float NULL; ALTER TABLE #sqlkmeans_centroid ADD z{} float NULL; '
+            + N'ALTER TABLE #sqlkmeans_moved ADD z{} float NULL; ALTER TABLE #sqlkmeans_best ADD z{} float NULL; '
+            + N'ALTER TABLE #sqlkmeans_candidate ADD z{} float NULL;', N' ');
     EXECUTE sys.sp_executesql @statement;
 
-    SET @statement = N'INSERT INTO #scored (row_number, weight, '
+    SET @statement = N'INSERT INTO #sqlkmeans_scored (row_number, weight, '
         + sqlkmeans.each_number(@features, N'[sqlkmeans o{}]', N', ') + N', '
         + sqlkmeans.each_number(@features, N'z{}', N', ') + N')
 SELECT o.row_number, o.weight, ' + sqlkmeans.each_number(@features, N'o.o{}', N', ') + @scaled + N'
-FROM (SELECT i.row_number, i.weight' + @own + N' FROM #input AS i) AS o
+FROM (SELECT i.row_number, i.weight' + @own + N' FROM #sqlkmeans_input AS i) AS o
 CROSS APPLY (SELECT ' + @filled + N') AS x;';
     EXECUTE sys.sp_executesql @statement;
 END;
@@ -4980,8 +5095,8 @@ GO
 IF OBJECT_ID(N'sqlkmeans.train_pass', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_pass AS RETURN 0;');
 GO
--- One pass of Lloyd's algorithm (1982) as one aggregate: every row of the caller's #scored, or its
--- #sample, goes to its nearest centroid, and each centroid of the caller's #centroid to the mean of
+-- One pass of Lloyd's algorithm (1982) as one aggregate: every row of the caller's #sqlkmeans_scored, or its
+-- #sqlkmeans_sample, goes to its nearest centroid, and each centroid of the caller's #sqlkmeans_centroid to the mean of
 -- its rows. One without a row moves to the row that is farthest from its own. Gives the sum of the
 -- squared moves, and the inertia of the centroids as they were.
 ALTER PROCEDURE sqlkmeans.train_pass
@@ -4998,31 +5113,31 @@ BEGIN
         @features, N'(r.z{} - c.z{}) * (r.z{} - c.z{})', N' + ');
     -- Centroids are rows, not literals: the statement stays linear in the features, and the same
     -- from pass to pass.
-    DECLARE @nearest nvarchar(max) = CASE @sample WHEN 1 THEN N'FROM #sample AS r'
-                                                ELSE N'FROM #scored AS r' END + N'
+    DECLARE @nearest nvarchar(max) = CASE @sample WHEN 1 THEN N'FROM #sqlkmeans_sample AS r'
+                                                ELSE N'FROM #sqlkmeans_scored AS r' END + N'
 CROSS APPLY (SELECT TOP (1) c.cluster, ' + @squared + N' AS squared
-             FROM #centroid AS c ORDER BY squared, c.cluster) AS n
+             FROM #sqlkmeans_centroid AS c ORDER BY squared, c.cluster) AS n
 WHERE r.weight > 0e0';
     DECLARE @statement nvarchar(max) = N'
-INSERT INTO #moved (cluster, inertia, ' + @z + N')
+INSERT INTO #sqlkmeans_moved (cluster, inertia, ' + @z + N')
 SELECT n.cluster, SUM(r.weight * n.squared), '
         + sqlkmeans.each_number(@features, N'SUM(r.weight * r.z{}) / SUM(r.weight)', N', ') + N'
 ' + @nearest + N'
 GROUP BY n.cluster;';
 
-    DELETE FROM #moved;
+    DELETE FROM #sqlkmeans_moved;
     EXECUTE sys.sp_executesql @statement;
-    SELECT @inertia = SUM(m.inertia) FROM #moved AS m;
+    SELECT @inertia = SUM(m.inertia) FROM #sqlkmeans_moved AS m;
 
-    IF EXISTS (SELECT 1 FROM #centroid AS c
-               WHERE NOT EXISTS (SELECT 1 FROM #moved AS m WHERE m.cluster = c.cluster))
+    IF EXISTS (SELECT 1 FROM #sqlkmeans_centroid AS c
+               WHERE NOT EXISTS (SELECT 1 FROM #sqlkmeans_moved AS m WHERE m.cluster = c.cluster))
     BEGIN
         SET @statement = N'
-INSERT INTO #moved (cluster, inertia, ' + @z + N')
+INSERT INTO #sqlkmeans_moved (cluster, inertia, ' + @z + N')
 SELECT e.cluster, 0e0, ' + sqlkmeans.each_number(@features, N'f.z{}', N', ') + N'
 FROM (SELECT c.cluster, ROW_NUMBER() OVER (ORDER BY c.cluster) AS place
-      FROM #centroid AS c
-      WHERE NOT EXISTS (SELECT 1 FROM #moved AS m WHERE m.cluster = c.cluster)) AS e
+      FROM #sqlkmeans_centroid AS c
+      WHERE NOT EXISTS (SELECT 1 FROM #sqlkmeans_moved AS m WHERE m.cluster = c.cluster)) AS e
 INNER JOIN (SELECT ' + sqlkmeans.each_number(@features, N'r.z{}', N', ') + N',
                 ROW_NUMBER() OVER (ORDER BY n.squared DESC, r.row_number) AS place
             ' + @nearest + N') AS f
@@ -5032,9 +5147,9 @@ INNER JOIN (SELECT ' + sqlkmeans.each_number(@features, N'r.z{}', N', ') + N',
 
     SET @statement = N'SELECT @shift = SUM(' + sqlkmeans.each_number(
             @features, N'(m.z{} - c.z{}) * (m.z{} - c.z{})', N' + ') + N')
-FROM #centroid AS c INNER JOIN #moved AS m ON m.cluster = c.cluster;
+FROM #sqlkmeans_centroid AS c INNER JOIN #sqlkmeans_moved AS m ON m.cluster = c.cluster;
 UPDATE c SET ' + sqlkmeans.each_number(@features, N'z{} = m.z{}', N', ') + N'
-FROM #centroid AS c INNER JOIN #moved AS m ON m.cluster = c.cluster;';
+FROM #sqlkmeans_centroid AS c INNER JOIN #sqlkmeans_moved AS m ON m.cluster = c.cluster;';
     EXECUTE sys.sp_executesql @statement, N'@shift float OUTPUT', @shift = @shift OUTPUT;
 END;
 GO
@@ -5043,7 +5158,7 @@ GO
 IF OBJECT_ID(N'sqlkmeans.train_start', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_start AS RETURN 0;');
 GO
--- Fills the caller's #centroid with k rows of its #sample: greedy k-means++ (Arthur and
+-- Fills the caller's #sqlkmeans_centroid with k rows of its #sqlkmeans_sample: greedy k-means++ (Arthur and
 -- Vassilvitskii, 2007), the best of a few candidates each time. A candidate is drawn in proportion
 -- to its squared distance from the centroids so far.
 ALTER PROCEDURE sqlkmeans.train_start
@@ -5060,61 +5175,61 @@ BEGIN
     DECLARE @squared nvarchar(max) = sqlkmeans.each_number(
         @features, N'(s.z{} - c.z{}) * (s.z{} - c.z{})', N' + ');
     DECLARE @draw nvarchar(max) = N'
-INSERT INTO #candidate (trial, ' + @z + N')
+INSERT INTO #sqlkmeans_candidate (trial, ' + @z + N')
 SELECT d.trial, ' + @of_sample + N'
 FROM (SELECT t.trial, t.number * g.total AS place
-      FROM #draw AS t
-      CROSS JOIN (SELECT SUM(s.weight * s.closest) AS total FROM #sample AS s) AS g) AS d
+      FROM #sqlkmeans_draw AS t
+      CROSS JOIN (SELECT SUM(s.weight * s.closest) AS total FROM #sqlkmeans_sample AS s) AS g) AS d
 INNER JOIN (SELECT ' + @of_sample + N', s.weight * s.closest AS chance,
                 SUM(s.weight * s.closest) OVER (ORDER BY s.row_number ROWS UNBOUNDED PRECEDING)
                     AS upto
-            FROM #sample AS s) AS s
+            FROM #sqlkmeans_sample AS s) AS s
     ON s.upto > d.place AND s.upto - s.chance <= d.place AND s.chance > 0e0;';
     -- Rounding can lead past the last row, or to two rows.
     DECLARE @farthest nvarchar(max) = N'
-INSERT INTO #candidate (trial, ' + @z + N')
-SELECT TOP (1) 1, ' + @of_sample + N' FROM #sample AS s WHERE s.weight > 0e0
+INSERT INTO #sqlkmeans_candidate (trial, ' + @z + N')
+SELECT TOP (1) 1, ' + @of_sample + N' FROM #sqlkmeans_sample AS s WHERE s.weight > 0e0
 ORDER BY s.closest DESC, s.row_number;';
     DECLARE @best nvarchar(max) = N'
 SELECT TOP (1) @trial = g.trial
 FROM (SELECT c.trial, SUM(s.weight * CASE WHEN ' + @squared + N' < s.closest
                                           THEN ' + @squared + N' ELSE s.closest END) AS potential
-      FROM #sample AS s
-      CROSS JOIN #candidate AS c
+      FROM #sqlkmeans_sample AS s
+      CROSS JOIN #sqlkmeans_candidate AS c
       GROUP BY c.trial) AS g
 ORDER BY g.potential, g.trial;';
     DECLARE @take nvarchar(max) = N'
-INSERT INTO #centroid (cluster, ' + @z + N')
-SELECT TOP (1) @cluster, ' + @z + N' FROM #candidate WHERE trial = @trial ORDER BY ' + @z + N';
+INSERT INTO #sqlkmeans_centroid (cluster, ' + @z + N')
+SELECT TOP (1) @cluster, ' + @z + N' FROM #sqlkmeans_candidate WHERE trial = @trial ORDER BY ' + @z + N';
 UPDATE s
 SET closest = ' + @squared + N'
-FROM #sample AS s
-INNER JOIN #centroid AS c ON c.cluster = @cluster
+FROM #sqlkmeans_sample AS s
+INNER JOIN #sqlkmeans_centroid AS c ON c.cluster = @cluster
 WHERE s.closest > ' + @squared + N' OR @cluster = 0;';
     DECLARE @trials int = 2 + FLOOR(LOG(@k));
     DECLARE @cluster int = 0;
     DECLARE @trial int;
 
-    CREATE TABLE #draw (trial int NOT NULL PRIMARY KEY, number float NOT NULL);
-    DELETE FROM #centroid;
-    UPDATE #sample SET closest = 1e0;
+    CREATE TABLE #sqlkmeans_draw (trial int NOT NULL PRIMARY KEY, number float NOT NULL);
+    DELETE FROM #sqlkmeans_centroid;
+    UPDATE #sqlkmeans_sample SET closest = 1e0;
 
     WHILE @cluster < @k
     BEGIN
-        DELETE FROM #draw;
-        DELETE FROM #candidate;
+        DELETE FROM #sqlkmeans_draw;
+        DELETE FROM #sqlkmeans_candidate;
         SET @trial = 0;
         WHILE @trial < CASE @cluster WHEN 0 THEN 1 ELSE @trials END
         BEGIN
             SET @trial = @trial + 1;
-            INSERT INTO #draw (trial, number)
+            INSERT INTO #sqlkmeans_draw (trial, number)
             SELECT @trial, sqlkmeans.random_number(CAST(@seed AS nvarchar(20)) + N'|'
                 + CAST(@start AS nvarchar(10)) + N'|' + CAST(@cluster AS nvarchar(10)) + N'|'
                 + CAST(@trial AS nvarchar(10)));
         END;
 
         EXECUTE sys.sp_executesql @draw;
-        IF NOT EXISTS (SELECT 1 FROM #candidate AS c)
+        IF NOT EXISTS (SELECT 1 FROM #sqlkmeans_candidate AS c)
             EXECUTE sys.sp_executesql @farthest;
         SET @trial = 1;
         IF @cluster > 0
@@ -5131,7 +5246,7 @@ IF OBJECT_ID(N'sqlkmeans.train_seed', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_seed AS RETURN 0;');
 GO
 -- Finds where the passes over all rows start: the best of n_init starts on a sample of the caller's
--- #scored, carried to its end there (Bradley and Fayyad, 1998), left in its #centroid.
+-- #sqlkmeans_scored, carried to its end there (Bradley and Fayyad, 1998), left in its #sqlkmeans_centroid.
 ALTER PROCEDURE sqlkmeans.train_seed
     @run_id    bigint,
     @k         int,
@@ -5158,10 +5273,10 @@ BEGIN
     DECLARE @least float;
 
     -- Which rows are drawn depends on their order by key and on the seed alone.
-    SELECT @fitted = COUNT_BIG(*) FROM #scored AS r WHERE r.weight > 0;
-    SET @statement = N'INSERT INTO #sample (row_number, weight, closest, ' + @z + N')
+    SELECT @fitted = COUNT_BIG(*) FROM #sqlkmeans_scored AS r WHERE r.weight > 0;
+    SET @statement = N'INSERT INTO #sqlkmeans_sample (row_number, weight, closest, ' + @z + N')
 SELECT TOP (@sample_rows) r.row_number, r.weight, 1e0, ' + @z + N'
-FROM #scored AS r
+FROM #sqlkmeans_scored AS r
 WHERE r.weight > 0e0
 ORDER BY ' + CASE WHEN @fitted <= @sample_rows THEN N'r.row_number;'
                   ELSE N'HASHBYTES(''SHA2_256'', CAST(@seed AS nvarchar(20)) + N''|'' '
@@ -5171,14 +5286,14 @@ ORDER BY ' + CASE WHEN @fitted <= @sample_rows THEN N'r.row_number;'
 
     -- Rows that repeat often can crowd out the rare ones: k that differ are always in.
     SET @statement = N'SELECT @differing = COUNT(*) FROM (SELECT DISTINCT TOP (@k) ' + @z
-        + N' FROM #sample) AS d;';
+        + N' FROM #sqlkmeans_sample) AS d;';
     EXECUTE sys.sp_executesql @statement, N'@k int, @differing int OUTPUT',
         @k = @k, @differing = @differing OUTPUT;
     IF @differing < @k
     BEGIN
-        SET @statement = N'INSERT INTO #sample (row_number, weight, closest, ' + @z + N')
+        SET @statement = N'INSERT INTO #sqlkmeans_sample (row_number, weight, closest, ' + @z + N')
 SELECT TOP (@k) -ROW_NUMBER() OVER (ORDER BY MIN(r.row_number)), 1e0, 1e0, ' + @z + N'
-FROM #scored AS r
+FROM #sqlkmeans_scored AS r
 WHERE r.weight > 0e0
 GROUP BY ' + @z + N'
 ORDER BY MIN(r.row_number);
@@ -5197,7 +5312,7 @@ SET @differing = ROWCOUNT_BIG();';
 
     SET @statement = N'SELECT @threshold = 1e-4 * ('
         + sqlkmeans.each_number(@features, N'VARP(s.z{})', N' + ') + N') / '
-        + CAST(@features AS nvarchar(10)) + N' FROM #sample AS s;';
+        + CAST(@features AS nvarchar(10)) + N' FROM #sqlkmeans_sample AS s;';
     EXECUTE sys.sp_executesql @statement, N'@threshold float OUTPUT', @threshold = @threshold OUTPUT;
 
     WHILE @start < @n_init
@@ -5216,8 +5331,8 @@ SET @differing = ROWCOUNT_BIG();';
         IF @least IS NULL OR @inertia < @least
         BEGIN
             SELECT @least = @inertia, @n_iter = @passes;
-            SET @statement = N'DELETE FROM #best; INSERT INTO #best (cluster, ' + @z
-                + N') SELECT cluster, ' + @z + N' FROM #centroid;';
+            SET @statement = N'DELETE FROM #sqlkmeans_best; INSERT INTO #sqlkmeans_best (cluster, ' + @z
+                + N') SELECT cluster, ' + @z + N' FROM #sqlkmeans_centroid;';
             EXECUTE sys.sp_executesql @statement;
         END;
         SET @message = N'run ' + CAST(@run_id AS nvarchar(20)) + N': start '
@@ -5226,8 +5341,8 @@ SET @differing = ROWCOUNT_BIG();';
         RAISERROR (@message, 0, 1) WITH NOWAIT;
     END;
 
-    SET @statement = N'DELETE FROM #centroid; INSERT INTO #centroid (cluster, ' + @z
-        + N') SELECT cluster, ' + @z + N' FROM #best;';
+    SET @statement = N'DELETE FROM #sqlkmeans_centroid; INSERT INTO #sqlkmeans_centroid (cluster, ' + @z
+        + N') SELECT cluster, ' + @z + N' FROM #sqlkmeans_best;';
     EXECUTE sys.sp_executesql @statement;
 END;
 GO
@@ -5275,7 +5390,7 @@ GO
 IF OBJECT_ID(N'sqlkmeans.train_match', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_match AS RETURN 0;');
 GO
--- Gives each cluster of the caller's #cluster its segment id. The pair that shares most customers
+-- Gives each cluster of the caller's #sqlkmeans_cluster its segment id. The pair that shares most customers
 -- comes first, as long as it shares more than half of the smaller of the two; then, among what is
 -- left, a pair in which each centroid is the other's nearest of all; what is left then is new.
 ALTER PROCEDURE sqlkmeans.train_match
@@ -5289,18 +5404,18 @@ BEGIN
     DECLARE @segment_id int;
     DECLARE @cluster int;
 
-    CREATE TABLE #shared
+    CREATE TABLE #sqlkmeans_shared
     (
         segment_id int    NOT NULL,
         cluster    int    NOT NULL,
         customers  bigint NOT NULL
     );
-    CREATE TABLE #apart (segment_id int NOT NULL, cluster int NOT NULL, squared float NOT NULL);
+    CREATE TABLE #sqlkmeans_apart (segment_id int NOT NULL, cluster int NOT NULL, squared float NOT NULL);
 
-    INSERT INTO #shared (segment_id, cluster, customers)
+    INSERT INTO #sqlkmeans_shared (segment_id, cluster, customers)
     SELECT i.previous_segment_id, l.cluster, COUNT_BIG(*)
-    FROM #input AS i
-    INNER JOIN #label AS l ON l.row_number = i.row_number
+    FROM #sqlkmeans_input AS i
+    INNER JOIN #sqlkmeans_label AS l ON l.row_number = i.row_number
     INNER JOIN (SELECT DISTINCT c.segment_id FROM sqlkmeans.centroid AS c WHERE c.run_id = @active)
         AS p ON p.segment_id = i.previous_segment_id
     GROUP BY i.previous_segment_id, l.cluster;
@@ -5309,22 +5424,22 @@ BEGIN
     BEGIN
         SET @segment_id = NULL;
         SELECT TOP (1) @segment_id = h.segment_id, @cluster = h.cluster
-        FROM #shared AS h
+        FROM #sqlkmeans_shared AS h
         INNER JOIN (SELECT a.segment_id, SUM(a.customers) AS customers
-                    FROM #shared AS a GROUP BY a.segment_id) AS o
+                    FROM #sqlkmeans_shared AS a GROUP BY a.segment_id) AS o
             ON o.segment_id = h.segment_id
         INNER JOIN (SELECT b.cluster, SUM(b.customers) AS customers
-                    FROM #shared AS b GROUP BY b.cluster) AS n
+                    FROM #sqlkmeans_shared AS b GROUP BY b.cluster) AS n
             ON n.cluster = h.cluster
         WHERE 2 * h.customers > CASE WHEN o.customers < n.customers THEN o.customers
                                      ELSE n.customers END
-          AND NOT EXISTS (SELECT 1 FROM #cluster AS c
+          AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_cluster AS c
                           WHERE c.segment_id = h.segment_id
                              OR (c.cluster = h.cluster AND c.segment_id IS NOT NULL))
         ORDER BY h.customers DESC, h.segment_id, h.cluster;
         IF @segment_id IS NULL
             BREAK;
-        UPDATE #cluster SET segment_id = @segment_id WHERE cluster = @cluster;
+        UPDATE #sqlkmeans_cluster SET segment_id = @segment_id WHERE cluster = @cluster;
     END;
 
     -- The earlier centroids in the new scaled space, where the columns are the same. A level that
@@ -5338,7 +5453,7 @@ BEGIN
             ON o.source_column = n.source_column AND o.type = n.type
         WHERE n.type IS NULL OR o.type IS NULL)
     BEGIN
-        INSERT INTO #apart (segment_id, cluster, squared)
+        INSERT INTO #sqlkmeans_apart (segment_id, cluster, squared)
         SELECT g.segment_id, g.cluster, SUM(g.difference * g.difference)
         FROM (SELECT e.segment_id, p.cluster, p.scaled_value - (
                   CASE f.transform WHEN N'log1p' THEN LOG(1e0 + COALESCE(c.value, 0e0))
@@ -5347,7 +5462,7 @@ BEGIN
               FROM (SELECT DISTINCT x.segment_id FROM sqlkmeans.centroid AS x
                     WHERE x.run_id = @active) AS e
               INNER JOIN sqlkmeans.model_feature AS f ON f.run_id = @run_id
-              INNER JOIN #point AS p ON p.position = f.position
+              INNER JOIN #sqlkmeans_point AS p ON p.position = f.position
               LEFT JOIN sqlkmeans.centroid AS c
                   ON c.run_id = @active AND c.segment_id = e.segment_id
                  AND c.feature = f.feature) AS g
@@ -5355,29 +5470,29 @@ BEGIN
 
         UPDATE c
         SET segment_id = a.segment_id
-        FROM #cluster AS c
-        INNER JOIN #apart AS a ON a.cluster = c.cluster
+        FROM #sqlkmeans_cluster AS c
+        INNER JOIN #sqlkmeans_apart AS a ON a.cluster = c.cluster
         WHERE c.segment_id IS NULL
-          AND NOT EXISTS (SELECT 1 FROM #cluster AS t WHERE t.segment_id = a.segment_id)
-          AND NOT EXISTS (SELECT 1 FROM #apart AS b
+          AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_cluster AS t WHERE t.segment_id = a.segment_id)
+          AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_apart AS b
                           WHERE b.cluster = a.cluster AND b.squared < a.squared)
-          AND NOT EXISTS (SELECT 1 FROM #apart AS b
+          AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_apart AS b
                           WHERE b.segment_id = a.segment_id AND b.squared < a.squared);
     END;
 
     -- Largest first.
     UPDATE c
     SET segment_id = @last_segment_id + n.place
-    FROM #cluster AS c
+    FROM #sqlkmeans_cluster AS c
     INNER JOIN (SELECT r.cluster, ROW_NUMBER() OVER (ORDER BY r.size DESC, r.cluster) AS place
-                FROM #cluster AS r
+                FROM #sqlkmeans_cluster AS r
                 WHERE r.segment_id IS NULL) AS n
         ON n.cluster = c.cluster;
 
     UPDATE c
     SET centroid_shift = SQRT(a.squared)
-    FROM #cluster AS c
-    INNER JOIN #apart AS a ON a.cluster = c.cluster AND a.segment_id = c.segment_id;
+    FROM #sqlkmeans_cluster AS c
+    INNER JOIN #sqlkmeans_apart AS a ON a.cluster = c.cluster AND a.segment_id = c.segment_id;
 END;
 GO
 
@@ -5385,7 +5500,7 @@ GO
 IF OBJECT_ID(N'sqlkmeans.train_names', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_names AS RETURN 0;');
 GO
--- Fills the caller's #named from its #cluster and #profile: a name and a sentence for everyone and
+-- Fills the caller's #sqlkmeans_named from its #sqlkmeans_cluster and #sqlkmeans_profile: a name and a sentence for everyone and
 -- each segment, from what sets it apart. A name that a segment has already stays.
 ALTER PROCEDURE sqlkmeans.train_names
     @run_id       bigint,
@@ -5406,7 +5521,7 @@ BEGIN
     DECLARE @number int;
 
     -- What a feature is in a segment, in words: high, low, very high, very low.
-    CREATE TABLE #word
+    CREATE TABLE #sqlkmeans_word
     (
         segment_id int            NOT NULL,
         place      int            NOT NULL,
@@ -5416,7 +5531,7 @@ BEGIN
         mean       nvarchar(1000) NOT NULL,
         of_all     nvarchar(100)  NOT NULL
     );
-    INSERT INTO #word (segment_id, place, importance, is_level, word, mean, of_all)
+    INSERT INTO #sqlkmeans_word (segment_id, place, importance, is_level, word, mean, of_all)
     SELECT b.segment_id,
         ROW_NUMBER() OVER (PARTITION BY b.segment_id
                            ORDER BY CASE b.segment_id WHEN 0 THEN 0e0 ELSE b.strength END DESC,
@@ -5457,18 +5572,18 @@ BEGIN
                     CASE WHEN p.segment_id > 0 THEN ROUND(ABS(d.importance), 9)
                          WHEN f.type = N'category' THEN p.mean ELSE 0e0 END AS strength,
                     CASE WHEN d.importance < 0 THEN 1 ELSE 0 END AS is_low
-                FROM #profile AS p
-                INNER JOIN #profile AS e ON e.segment_id = 0 AND e.position = p.position
+                FROM #sqlkmeans_profile AS p
+                INNER JOIN #sqlkmeans_profile AS e ON e.segment_id = 0 AND e.position = p.position
                 INNER JOIN sqlkmeans.model_feature AS f
                     ON f.run_id = @run_id AND f.position = p.position
                 CROSS APPLY (SELECT CASE WHEN p.segment_id = 0 OR e.deviation = 0 THEN 0e0
                         ELSE COALESCE((p.mean - e.mean) / e.deviation, 0e0) END AS importance) AS d
                ) AS a) AS b
     WHERE b.n = 1;
-    INSERT INTO #named (segment_id, name, name_source, description)
+    INSERT INTO #sqlkmeans_named (segment_id, name, name_source, description)
     SELECT c.segment_id, COALESCE(MAX(g.name), MAX(k.name), N''),
         CASE WHEN MAX(g.name) IS NULL THEN N'generated' ELSE N'given' END, N''
-    FROM #cluster AS c
+    FROM #sqlkmeans_cluster AS c
     LEFT JOIN (SELECT s.segment_id, MAX(s.name) AS name
                FROM sqlkmeans.segment AS s
                INNER JOIN sqlkmeans.run AS r ON r.run_id = s.run_id
@@ -5483,14 +5598,14 @@ BEGIN
         -- Largest first, as the ids of a first run.
         SET @segment_id = NULL;
         SELECT TOP (1) @segment_id = n.segment_id, @name = n.name
-        FROM #named AS n
-        INNER JOIN #cluster AS c ON c.segment_id = n.segment_id
+        FROM #sqlkmeans_named AS n
+        INNER JOIN #sqlkmeans_cluster AS c ON c.segment_id = n.segment_id
         WHERE n.description = N''
         ORDER BY c.size DESC, c.segment_id;
         IF @segment_id IS NULL
             BREAK;
         SELECT @notable = COUNT(*)
-        FROM #word AS w
+        FROM #sqlkmeans_word AS w
         WHERE w.segment_id = @segment_id AND ABS(w.importance) >= 0.5;
 
         -- From short to long: a longer one tells two segments apart that share the short one.
@@ -5503,17 +5618,17 @@ BEGIN
                 SET @place = @place + 1;
                 SELECT @name = LEFT(@name + CASE WHEN @name = N'' THEN N'' ELSE N', ' END
                     + CASE WHEN @count <= @notable THEN w.word ELSE w.mean END, 390)
-                FROM #word AS w
+                FROM #sqlkmeans_word AS w
                 WHERE w.segment_id = @segment_id AND w.place = @place;
             END;
             IF @name = N''
                 SET @name = N'average';
             SET @count = @count + 1;
-            IF @count <= @notable + 1 AND EXISTS (SELECT 1 FROM #named AS n WHERE n.name = @name)
+            IF @count <= @notable + 1 AND EXISTS (SELECT 1 FROM #sqlkmeans_named AS n WHERE n.name = @name)
                 SET @name = N'';
         END;
         SELECT @part = @name, @number = 1;
-        WHILE EXISTS (SELECT 1 FROM #named AS n
+        WHILE EXISTS (SELECT 1 FROM #sqlkmeans_named AS n
                       WHERE n.name = @name AND n.segment_id <> @segment_id)
         BEGIN
             SET @number = @number + 1;
@@ -5526,29 +5641,29 @@ BEGIN
             SET @place = @place + 1;
             SELECT @description = @description + CASE @place WHEN 1 THEN N'' ELSE N'; ' END
                 + w.mean + N' against ' + w.of_all
-            FROM #word AS w
+            FROM #sqlkmeans_word AS w
             WHERE w.segment_id = @segment_id AND w.place = @place;
         END;
         SET @description = CASE
             WHEN @notable = 0 THEN N'Near everyone''s average in every feature.'
-            WHEN EXISTS (SELECT 1 FROM #word AS w WHERE w.segment_id = @segment_id
+            WHEN EXISTS (SELECT 1 FROM #sqlkmeans_word AS w WHERE w.segment_id = @segment_id
                          AND w.place <= @place AND w.is_level = 0)
                 THEN @description + N' on average.'
             ELSE @description + N'.' END;
-        UPDATE #named SET name = @name, description = @description WHERE segment_id = @segment_id;
+        UPDATE #sqlkmeans_named SET name = @name, description = @description WHERE segment_id = @segment_id;
     END;
 
     SELECT @description = N'All ' + sqlkmeans.number_text(SUM(c.size)) + N' customers; on average '
-    FROM #cluster AS c;
+    FROM #sqlkmeans_cluster AS c;
     SET @place = 0;
-    WHILE EXISTS (SELECT 1 FROM #word AS w WHERE w.segment_id = 0 AND w.place > @place)
+    WHILE EXISTS (SELECT 1 FROM #sqlkmeans_word AS w WHERE w.segment_id = 0 AND w.place > @place)
     BEGIN
         SET @place = @place + 1;
         SELECT @description = @description + CASE @place WHEN 1 THEN N'' ELSE N', ' END + w.mean
-        FROM #word AS w
+        FROM #sqlkmeans_word AS w
         WHERE w.segment_id = 0 AND w.place = @place;
     END;
-    INSERT INTO #named (segment_id, name, name_source, description)
+    INSERT INTO #sqlkmeans_named (segment_id, name, name_source, description)
     VALUES (0, N'everyone', N'generated', @description + N'.');
 END;
 GO
@@ -5558,7 +5673,7 @@ IF OBJECT_ID(N'sqlkmeans.train_bins', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_bins AS RETURN 0;');
 GO
 -- Cuts each column of a run into about ten bins of equal size, a category into its levels, and
--- counts the rows of the caller's #scored in them, as the run's rows of feature_bin.
+-- counts the rows of the caller's #sqlkmeans_scored in them, as the run's rows of feature_bin.
 ALTER PROCEDURE sqlkmeans.train_bins
     @run_id bigint
 AS
@@ -5573,16 +5688,16 @@ BEGIN
     DECLARE @each nvarchar(max);
     DECLARE @statement nvarchar(max);
 
-    CREATE TABLE #column
+    CREATE TABLE #sqlkmeans_binned_column
     (
         position int           NOT NULL,
         feature  int           NOT NULL,
         name     nvarchar(128) COLLATE DATABASE_DEFAULT NOT NULL,
         type     nvarchar(16)  COLLATE DATABASE_DEFAULT NOT NULL
     );
-    CREATE TABLE #edge (bin int NOT NULL, upper float NULL, label nvarchar(60) NULL);
-    CREATE TABLE #count (position int NOT NULL, bin int NOT NULL, customers bigint NOT NULL);
-    INSERT INTO #column (position, feature, name, type)
+    CREATE TABLE #sqlkmeans_edge (bin int NOT NULL, upper float NULL, label nvarchar(60) NULL);
+    CREATE TABLE #sqlkmeans_count (position int NOT NULL, bin int NOT NULL, customers bigint NOT NULL);
+    INSERT INTO #sqlkmeans_binned_column (position, feature, name, type)
     SELECT ROW_NUMBER() OVER (ORDER BY MIN(f.position)), MIN(f.position), f.source_column, f.type
     FROM sqlkmeans.model_feature AS f
     WHERE f.run_id = @run_id
@@ -5590,10 +5705,10 @@ BEGIN
 
     INSERT INTO sqlkmeans.feature_bin (run_id, position, bin, feature, label, upper, customers)
     SELECT @run_id, c.position, 0, c.name, N'missing', NULL, 0
-    FROM #column AS c;
+    FROM #sqlkmeans_binned_column AS c;
     INSERT INTO sqlkmeans.feature_bin (run_id, position, bin, feature, label, upper, customers)
     SELECT @run_id, c.position, l.bin, c.name, COALESCE(l.level, N'(other)'), NULL, 0
-    FROM #column AS c
+    FROM #sqlkmeans_binned_column AS c
     INNER JOIN (SELECT f.source_column, f.level,
                     ROW_NUMBER() OVER (PARTITION BY f.source_column ORDER BY f.position) AS bin
                 FROM sqlkmeans.model_feature AS f
@@ -5602,7 +5717,7 @@ BEGIN
     -- What a later run has and this one has not.
     INSERT INTO sqlkmeans.feature_bin (run_id, position, bin, feature, label, upper, customers)
     SELECT @run_id, c.position, MAX(b.bin) + 1, c.name, N'(other)', NULL, 0
-    FROM #column AS c
+    FROM #sqlkmeans_binned_column AS c
     INNER JOIN sqlkmeans.feature_bin AS b ON b.run_id = @run_id AND b.position = c.position
     WHERE c.type = N'category'
       AND NOT EXISTS (SELECT 1 FROM sqlkmeans.model_feature AS f
@@ -5614,31 +5729,31 @@ BEGIN
         SET @column = NULL;
         SELECT TOP (1) @position = c.position, @feature = c.feature, @column = c.name,
             @unit = CASE c.type WHEN N'date' THEN N' days' ELSE N'' END
-        FROM #column AS c
+        FROM #sqlkmeans_binned_column AS c
         WHERE c.position > @position AND c.type <> N'category'
         ORDER BY c.position;
         IF @column IS NULL
             BREAK;
 
-        DELETE FROM #edge;
+        DELETE FROM #sqlkmeans_edge;
         -- Deciles, to three digits of the range; only those that part the rows.
-        SET @statement = N'INSERT INTO #edge (bin, upper)
+        SET @statement = N'INSERT INTO #sqlkmeans_edge (bin, upper)
 SELECT ROW_NUMBER() OVER (ORDER BY e.upper), e.upper
 FROM (SELECT DISTINCT ROUND(p.v, 2 - CAST(FLOOR(LOG10(p.greatest - p.least)) AS int)) AS upper,
           p.greatest
       FROM (SELECT x.v, ROW_NUMBER() OVER (ORDER BY x.v) - 1 AS place,
                 COUNT_BIG(*) OVER () AS n, MIN(x.v) OVER () AS least, MAX(x.v) OVER () AS greatest
             FROM (SELECT s.[sqlkmeans o' + CAST(@feature AS nvarchar(10)) + N'] AS v
-                  FROM #scored AS s) AS x
+                  FROM #sqlkmeans_scored AS s) AS x
             WHERE x.v IS NOT NULL) AS p
       INNER JOIN (VALUES (1), (2), (3), (4), (5), (6), (7), (8), (9)) AS d (number)
           ON p.place = d.number * (p.n - 1) / 10
       WHERE p.greatest > p.least) AS e
 WHERE e.upper < e.greatest;';
         EXECUTE sys.sp_executesql @statement;
-        UPDATE #edge
+        UPDATE #sqlkmeans_edge
         SET label = sqlkmeans.number_text(upper);
-        INSERT INTO #edge (bin, upper, label) SELECT COUNT(*) + 1, NULL, NULL FROM #edge AS e;
+        INSERT INTO #sqlkmeans_edge (bin, upper, label) SELECT COUNT(*) + 1, NULL, NULL FROM #sqlkmeans_edge AS e;
 
         INSERT INTO sqlkmeans.feature_bin (run_id, position, bin, feature, label, upper, customers)
         SELECT @run_id, @position, e.bin, @column,
@@ -5646,13 +5761,13 @@ WHERE e.upper < e.greatest;';
                  WHEN b.bin IS NULL THEN N'<= ' + e.label + @unit
                  WHEN e.upper IS NULL THEN N'> ' + b.label + @unit
                  ELSE b.label + N' to ' + e.label + @unit END, e.upper, 0
-        FROM #edge AS e
-        LEFT JOIN #edge AS b ON b.bin = e.bin - 1;
+        FROM #sqlkmeans_edge AS e
+        LEFT JOIN #sqlkmeans_edge AS b ON b.bin = e.bin - 1;
     END;
 
     EXECUTE sqlkmeans.bins_text @run_id = @run_id, @each = @each OUTPUT;
-    SET @statement = N'INSERT INTO #count (position, bin, customers)
-SELECT v.position, v.bin, COUNT_BIG(*) FROM #scored AS s
+    SET @statement = N'INSERT INTO #sqlkmeans_count (position, bin, customers)
+SELECT v.position, v.bin, COUNT_BIG(*) FROM #sqlkmeans_scored AS s
 ' + @each + N'
 GROUP BY v.position, v.bin;';
     EXECUTE sys.sp_executesql @statement;
@@ -5660,9 +5775,9 @@ GROUP BY v.position, v.bin;';
     SET customers = COALESCE(n.customers, 0)
         + CASE b.bin WHEN 0 THEN COALESCE(k.customers, 0) ELSE 0 END
     FROM sqlkmeans.feature_bin AS b
-    INNER JOIN #column AS c ON c.position = b.position
-    LEFT JOIN #count AS n ON n.position = b.position AND n.bin = b.bin
-    LEFT JOIN #skipped AS k ON k.name = c.name
+    INNER JOIN #sqlkmeans_binned_column AS c ON c.position = b.position
+    LEFT JOIN #sqlkmeans_count AS n ON n.position = b.position AND n.bin = b.bin
+    LEFT JOIN #sqlkmeans_skipped AS k ON k.name = c.name
     WHERE b.run_id = @run_id;
 END;
 GO
@@ -5671,7 +5786,7 @@ GO
 IF OBJECT_ID(N'sqlkmeans.train_compare', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_compare AS RETURN 0;');
 GO
--- Compares a run with the model that is published: fills the caller's #drift, and says in @warnings,
+-- Compares a run with the model that is published: fills the caller's #sqlkmeans_drift, and says in @warnings,
 -- a line each, what is beyond a threshold of the guard. Raises these where the guard refuses.
 ALTER PROCEDURE sqlkmeans.train_compare
     @run_id        bigint,
@@ -5712,7 +5827,7 @@ BEGIN
        OR EXISTS (
         SELECT 1 FROM sqlkmeans.run AS r
         WHERE r.run_id = @active
-          AND (r.k <> (SELECT COUNT(*) FROM #cluster AS c)
+          AND (r.k <> (SELECT COUNT(*) FROM #sqlkmeans_cluster AS c)
                OR JSON_VALUE(r.definition, '$.scaling') <> JSON_VALUE(@definition, '$.scaling')
                OR JSON_VALUE(r.definition, '$.missing') <> JSON_VALUE(@definition, '$.missing')
                OR COALESCE(JSON_VALUE(r.definition, '$.sample_weight'), N'null')
@@ -5726,9 +5841,9 @@ BEGIN
     BEGIN
         SELECT @stayed = SUM(CASE WHEN i.previous_segment_id = c.segment_id THEN 1 ELSE 0 END),
             @moved = SUM(CASE WHEN i.previous_segment_id <> c.segment_id THEN 1 ELSE 0 END)
-        FROM #input AS i
-        INNER JOIN #label AS l ON l.row_number = i.row_number
-        INNER JOIN #cluster AS c ON c.cluster = l.cluster
+        FROM #sqlkmeans_input AS i
+        INNER JOIN #sqlkmeans_label AS l ON l.row_number = i.row_number
+        INNER JOIN #sqlkmeans_cluster AS c ON c.cluster = l.cluster
         WHERE i.previous_segment_id > 0;
         IF @moved / NULLIF(@moved + @stayed, 0) > @allowed_moved
             SET @warnings = N'moved: ' + CAST(CAST(@moved AS bigint) AS nvarchar(20)) + N' of '
@@ -5739,7 +5854,7 @@ BEGIN
         BEGIN
             SET @shift = NULL;
             SELECT TOP (1) @segment_id = c.segment_id, @shift = c.centroid_shift
-            FROM #cluster AS c
+            FROM #sqlkmeans_cluster AS c
             WHERE c.segment_id > @segment_id AND c.centroid_shift > @allowed_shift
             ORDER BY c.segment_id;
             IF @shift IS NULL
@@ -5764,27 +5879,27 @@ BEGIN
         EXECUTE sqlkmeans.bins_text @run_id = @active, @each = @each OUTPUT;
         IF @each IS NOT NULL
         BEGIN
-            SET @statement = N'INSERT INTO #bin (position, bin, customers)
-SELECT v.position, v.bin, COUNT_BIG(*) FROM #scored AS s
+            SET @statement = N'INSERT INTO #sqlkmeans_bin (position, bin, customers)
+SELECT v.position, v.bin, COUNT_BIG(*) FROM #sqlkmeans_scored AS s
 ' + @each + N'
 GROUP BY v.position, v.bin;';
             EXECUTE sys.sp_executesql @statement;
-            INSERT INTO #bin (position, bin, customers)
+            INSERT INTO #sqlkmeans_bin (position, bin, customers)
             SELECT b.position, -1, k.customers
             FROM sqlkmeans.feature_bin AS b
-            INNER JOIN #skipped AS k ON k.name = b.feature
+            INNER JOIN #sqlkmeans_skipped AS k ON k.name = b.feature
             WHERE b.run_id = @active AND b.bin = 0 AND k.customers > 0
-              AND EXISTS (SELECT 1 FROM #bin AS o WHERE o.position = b.position);
+              AND EXISTS (SELECT 1 FROM #sqlkmeans_bin AS o WHERE o.position = b.position);
             UPDATE b
             SET customers = b.customers + k.customers
-            FROM #bin AS b
-            INNER JOIN #bin AS k ON k.position = b.position AND k.bin = -1
+            FROM #sqlkmeans_bin AS b
+            INNER JOIN #sqlkmeans_bin AS k ON k.position = b.position AND k.bin = -1
             WHERE b.bin = 0;
             DELETE b
-            FROM #bin AS b
+            FROM #sqlkmeans_bin AS b
             WHERE b.bin = -1
-              AND EXISTS (SELECT 1 FROM #bin AS o WHERE o.position = b.position AND o.bin = 0);
-            UPDATE #bin SET bin = 0 WHERE bin = -1;
+              AND EXISTS (SELECT 1 FROM #sqlkmeans_bin AS o WHERE o.position = b.position AND o.bin = 0);
+            UPDATE #sqlkmeans_bin SET bin = 0 WHERE bin = -1;
         END;
     END;
     EXECUTE sqlkmeans.watch_labels
@@ -5832,7 +5947,7 @@ BEGIN
         @weight = SUM(c.weight), @mean_distance = SUM(c.size * c.distance) / @rows,
         @last_segment_id = CASE WHEN MAX(c.segment_id) > @last_segment_id THEN MAX(c.segment_id)
                                 ELSE @last_segment_id END
-    FROM #cluster AS c;
+    FROM #sqlkmeans_cluster AS c;
 
     -- exp(x) - 1 to the last digits near 0 (Kahan; Higham, Accuracy and Stability, 2002, 1.14.1).
     INSERT INTO sqlkmeans.centroid (run_id, segment_id, position, feature, value, scaled_value)
@@ -5842,8 +5957,8 @@ BEGIN
              WHEN EXP(t.value) - 1e0 = -1e0 THEN -1e0
              ELSE (EXP(t.value) - 1e0) * (t.value / LOG(EXP(t.value))) END,
         p.scaled_value
-    FROM #cluster AS c
-    INNER JOIN #point AS p ON p.cluster = c.cluster
+    FROM #sqlkmeans_cluster AS c
+    INNER JOIN #sqlkmeans_point AS p ON p.cluster = c.cluster
     INNER JOIN sqlkmeans.model_feature AS f ON f.run_id = @run_id AND f.position = p.position
     CROSS APPLY (SELECT p.scaled_value * (f.scale / f.weight) + f.center AS value) AS t;
 
@@ -5854,11 +5969,11 @@ BEGIN
           FROM (SELECT x.cluster AS one, y.cluster AS other,
                     SUM((x.scaled_value - y.scaled_value) * (x.scaled_value - y.scaled_value))
                         AS squared
-                FROM #point AS x
-                INNER JOIN #point AS y ON y.position = x.position AND y.cluster <> x.cluster
+                FROM #sqlkmeans_point AS x
+                INNER JOIN #sqlkmeans_point AS y ON y.position = x.position AND y.cluster <> x.cluster
                 GROUP BY x.cluster, y.cluster) AS d
-          INNER JOIN #cluster AS a ON a.cluster = d.one
-          INNER JOIN #cluster AS b ON b.cluster = d.other
+          INNER JOIN #sqlkmeans_cluster AS a ON a.cluster = d.one
+          INNER JOIN #sqlkmeans_cluster AS b ON b.cluster = d.other
           GROUP BY a.cluster) AS g;
 
     IF @skipped > 0
@@ -5871,7 +5986,7 @@ BEGIN
             @warnings = CASE c.size WHEN 1 THEN N'segment ' + CAST(c.segment_id AS nvarchar(10))
                 + N' is one customer: look for wrong values, or try transform = "log1p" or '
                 + N'scaling = "robust"' END
-        FROM #cluster AS c
+        FROM #sqlkmeans_cluster AS c
         WHERE c.cluster > @cluster
         ORDER BY c.cluster;
         IF @segment_id IS NULL
@@ -5910,9 +6025,9 @@ BEGIN
             CASE WHEN @rows > @k THEN (@total_ss - @within_ss) / (@k - 1)
                 / NULLIF(@within_ss / (@rows - @k), 0) END), N'')
         + COALESCE(N',"compared_run_id":' + CAST(@active AS nvarchar(20)), N'')
-        + COALESCE(N',"psi":' + (SELECT sqlkmeans.float_literal(MAX(d.psi)) FROM #drift AS d), N'')
+        + COALESCE(N',"psi":' + (SELECT sqlkmeans.float_literal(MAX(d.psi)) FROM #sqlkmeans_drift AS d), N'')
         + COALESCE(N',"centroid_shift":' + (
-            SELECT sqlkmeans.float_literal(MAX(c.centroid_shift)) FROM #cluster AS c), N'')
+            SELECT sqlkmeans.float_literal(MAX(c.centroid_shift)) FROM #sqlkmeans_cluster AS c), N'')
         + N',"seconds_fit":'
         + CAST(DATEDIFF(millisecond, @begun, @fitted) / 1000.0 AS nvarchar(40))
         + N',"seconds_assign":'
@@ -5922,8 +6037,8 @@ BEGIN
                 COALESCE(c.size, @rows) AS size,
                 COALESCE(c.size, @rows) / CAST(@rows AS float) AS share,
                 COALESCE(c.within_ss, @within_ss) AS within_ss, c.centroid_shift
-            FROM #named AS n
-            LEFT JOIN #cluster AS c ON c.segment_id = n.segment_id
+            FROM #sqlkmeans_named AS n
+            LEFT JOIN #sqlkmeans_cluster AS c ON c.segment_id = n.segment_id
             ORDER BY n.segment_id
             FOR JSON PATH
         ) + N',"segment_feature":' + (
@@ -5931,15 +6046,15 @@ BEGIN
                 p.median, p.highest AS [max], p.missing,
                 CASE WHEN p.segment_id = 0 OR e.deviation = 0 THEN 0e0
                      ELSE COALESCE((p.mean - e.mean) / e.deviation, 0e0) END AS importance
-            FROM #profile AS p
-            INNER JOIN #profile AS e ON e.segment_id = 0 AND e.position = p.position
+            FROM #sqlkmeans_profile AS p
+            INNER JOIN #sqlkmeans_profile AS e ON e.segment_id = 0 AND e.position = p.position
             INNER JOIN sqlkmeans.model_feature AS f
                 ON f.run_id = @run_id AND f.position = p.position
             FOR JSON PATH
         ) + COALESCE(N',"feature_drift":' + (
             SELECT d.position, d.feature, d.psi, d.mean, d.previous_mean, d.missing_share,
                 d.previous_missing_share
-            FROM #drift AS d
+            FROM #sqlkmeans_drift AS d
             FOR JSON PATH
         ), N'') + N'}}';
 END;
@@ -5949,7 +6064,7 @@ GO
 IF OBJECT_ID(N'sqlkmeans.train_segmentation', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_segmentation AS RETURN 0;');
 GO
--- Trains on the rows of the caller's #input in T-SQL alone: fills its #label and gives the
+-- Trains on the rows of the caller's #sqlkmeans_input in T-SQL alone: fills its #sqlkmeans_label and gives the
 -- publication. What the run has learnt stands in model_feature, centroid and feature_bin before it
 -- is published; a run that fails forgets it.
 ALTER PROCEDURE sqlkmeans.train_segmentation
@@ -5996,29 +6111,29 @@ BEGIN
         EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
     END;
 
-    CREATE TABLE #skipped
+    CREATE TABLE #sqlkmeans_skipped
     (
         name      nvarchar(128) COLLATE DATABASE_DEFAULT NOT NULL,
         customers bigint        NOT NULL
     );
-    CREATE TABLE #scored
+    CREATE TABLE #sqlkmeans_scored
     (
         row_number          int   NOT NULL PRIMARY KEY,
         weight              float NOT NULL,
         [sqlkmeans cluster] int   NULL
     );
-    CREATE TABLE #sample
+    CREATE TABLE #sqlkmeans_sample
     (
         row_number int   NOT NULL PRIMARY KEY,
         weight     float NOT NULL,
         closest    float NOT NULL
     );
-    CREATE TABLE #candidate (trial int NOT NULL);
-    CREATE TABLE #centroid (cluster int NOT NULL PRIMARY KEY);
-    CREATE TABLE #best (cluster int NOT NULL PRIMARY KEY);
-    CREATE TABLE #moved (cluster int NOT NULL PRIMARY KEY, inertia float NOT NULL);
-    CREATE TABLE #point (cluster int NOT NULL, position int NOT NULL, scaled_value float NOT NULL);
-    CREATE TABLE #cluster
+    CREATE TABLE #sqlkmeans_candidate (trial int NOT NULL);
+    CREATE TABLE #sqlkmeans_centroid (cluster int NOT NULL PRIMARY KEY);
+    CREATE TABLE #sqlkmeans_best (cluster int NOT NULL PRIMARY KEY);
+    CREATE TABLE #sqlkmeans_moved (cluster int NOT NULL PRIMARY KEY, inertia float NOT NULL);
+    CREATE TABLE #sqlkmeans_point (cluster int NOT NULL, position int NOT NULL, scaled_value float NOT NULL);
+    CREATE TABLE #sqlkmeans_cluster
     (
         cluster        int    NOT NULL PRIMARY KEY,
         segment_id     int    NULL,
@@ -6029,7 +6144,7 @@ BEGIN
         distance       float  NOT NULL,
         centroid_shift float  NULL
     );
-    CREATE TABLE #profile
+    CREATE TABLE #sqlkmeans_profile
     (
         segment_id int    NOT NULL,
         position   int    NOT NULL,
@@ -6041,15 +6156,15 @@ BEGIN
         known      bigint NOT NULL,
         missing    bigint NOT NULL
     );
-    CREATE TABLE #named
+    CREATE TABLE #sqlkmeans_named
     (
         segment_id  int           NOT NULL PRIMARY KEY,
         name        nvarchar(400) COLLATE DATABASE_DEFAULT NOT NULL,
         name_source nvarchar(16)  COLLATE DATABASE_DEFAULT NOT NULL,
         description nvarchar(max) COLLATE DATABASE_DEFAULT NOT NULL
     );
-    CREATE TABLE #bin (position int NOT NULL, bin int NOT NULL, customers bigint NOT NULL);
-    CREATE TABLE #drift
+    CREATE TABLE #sqlkmeans_bin (position int NOT NULL, bin int NOT NULL, customers bigint NOT NULL);
+    CREATE TABLE #sqlkmeans_drift
     (
         position               int           NOT NULL,
         feature                nvarchar(400) COLLATE DATABASE_DEFAULT NOT NULL,
@@ -6075,28 +6190,28 @@ BEGIN
     SET @fitted = SYSUTCDATETIME();
 
     SET @statement = N'
-INSERT INTO #label (row_number, cluster, distance)
+INSERT INTO #sqlkmeans_label (row_number, cluster, distance)
 SELECT r.row_number, n.cluster, SQRT(n.squared)
-FROM #scored AS r
+FROM #sqlkmeans_scored AS r
 CROSS APPLY (SELECT TOP (1) c.cluster, '
         + sqlkmeans.each_number(@features, N'(r.z{} - c.z{}) * (r.z{} - c.z{})', N' + ')
-        + N' AS squared FROM #centroid AS c ORDER BY squared, c.cluster) AS n;
-INSERT INTO #point (cluster, position, scaled_value)
-SELECT c.cluster, v.position, v.value FROM #centroid AS c
+        + N' AS squared FROM #sqlkmeans_centroid AS c ORDER BY squared, c.cluster) AS n;
+INSERT INTO #sqlkmeans_point (cluster, position, scaled_value)
+SELECT c.cluster, v.position, v.value FROM #sqlkmeans_centroid AS c
 CROSS APPLY (VALUES ' + sqlkmeans.each_number(@features, N'({}, c.z{})', N', ')
         + N') AS v (position, value);
 SELECT @rows = COUNT_BIG(*), @total_ss = COUNT_BIG(*) * ('
-        + sqlkmeans.each_number(@features, N'VARP(s.z{})', N' + ') + N') FROM #scored AS s;';
+        + sqlkmeans.each_number(@features, N'VARP(s.z{})', N' + ') + N') FROM #sqlkmeans_scored AS s;';
     EXECUTE sys.sp_executesql
         @statement, N'@rows bigint OUTPUT, @total_ss float OUTPUT',
         @rows = @rows OUTPUT, @total_ss = @total_ss OUTPUT;
-    INSERT INTO #cluster (cluster, size, within_ss, inertia, weight, distance)
+    INSERT INTO #sqlkmeans_cluster (cluster, size, within_ss, inertia, weight, distance)
     SELECT l.cluster, COUNT_BIG(*), SUM(l.distance * l.distance),
         SUM(s.weight * l.distance * l.distance), SUM(s.weight), AVG(l.distance)
-    FROM #label AS l
-    INNER JOIN #scored AS s ON s.row_number = l.row_number
+    FROM #sqlkmeans_label AS l
+    INNER JOIN #sqlkmeans_scored AS s ON s.row_number = l.row_number
     GROUP BY l.cluster;
-    IF (SELECT COUNT(*) FROM #cluster AS c) < @k
+    IF (SELECT COUNT(*) FROM #sqlkmeans_cluster AS c) < @k
     BEGIN
         SET @problems = N'k = ' + CAST(@k AS nvarchar(10))
             + N': a segment stays empty; lower k or add features';
@@ -6107,9 +6222,9 @@ SELECT @rows = COUNT_BIG(*), @total_ss = COUNT_BIG(*) * ('
         @run_id = @run_id, @active = @active, @last_segment_id = @last_segment_id;
     UPDATE s
     SET [sqlkmeans cluster] = c.segment_id
-    FROM #scored AS s
-    INNER JOIN #label AS l ON l.row_number = s.row_number
-    INNER JOIN #cluster AS c ON c.cluster = l.cluster;
+    FROM #sqlkmeans_scored AS s
+    INNER JOIN #sqlkmeans_label AS l ON l.row_number = s.row_number
+    INNER JOIN #sqlkmeans_cluster AS c ON c.cluster = l.cluster;
     EXECUTE sqlkmeans.profile_text
         @run_id = @run_id, @kept = @kept OUTPUT, @statement = @statement OUTPUT;
     EXECUTE sys.sp_executesql @statement;
@@ -6159,6 +6274,10 @@ BEGIN
         RETURN 0;
     END;
 
+    EXECUTE sqlkmeans.refuse_transaction;
+    SET IMPLICIT_TRANSACTIONS OFF;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+
     DECLARE @problems nvarchar(max);
     DECLARE @key nvarchar(max);
     DECLARE @columns nvarchar(max);
@@ -6200,19 +6319,19 @@ BEGIN
             @problems = N'this server runs no external scripts; train with @engine = N''tsql'', or with the client: sqlkmeans run';
     SET @key = JSON_QUERY(@definition, '$.key');
 
-    CREATE TABLE #input
+    CREATE TABLE #sqlkmeans_input
     (
         row_number          int   NOT NULL PRIMARY KEY,
         previous_segment_id int   NULL,
         weight              float NULL
     );
-    CREATE TABLE #label
+    CREATE TABLE #sqlkmeans_label
     (
         row_number int   NOT NULL PRIMARY KEY,
         cluster    int   NOT NULL,
         distance   float NOT NULL
     );
-    CREATE TABLE #publication (content nvarchar(max) NULL);
+    CREATE TABLE #sqlkmeans_publication (content nvarchar(max) NULL);
 
     EXECUTE sqlkmeans.take_lock @segmentation = @segmentation;
 
@@ -6240,7 +6359,7 @@ BEGIN
             -- As the owner, so that nobody has to be granted external scripts.
             SET @statement = N'
 DECLARE @publication nvarchar(max);
-INSERT INTO #label (row_number, cluster, distance)
+INSERT INTO #sqlkmeans_label (row_number, cluster, distance)
 EXECUTE sys.sp_execute_external_script
     @language = N''Python'',
     @script = N''
@@ -6248,14 +6367,14 @@ from sqlkmeans.external_script import run_segmentation
 
 OutputDataSet, publication = run_segmentation(InputDataSet, job)
 '',
-    @input_data_1 = N''SELECT row_number, previous_segment_id' + @columns + N' FROM #input'',
+    @input_data_1 = N''SELECT row_number, previous_segment_id' + @columns + N' FROM #sqlkmeans_input'',
     @params = N''@job nvarchar(max), @publication nvarchar(max) OUTPUT'',
     @job = @text,
     @publication = @publication OUTPUT;
-INSERT INTO #publication (content) VALUES (@publication);
+INSERT INTO #sqlkmeans_publication (content) VALUES (@publication);
 ';
             EXECUTE sqlkmeans.as_owner @statement = @statement, @text = @job;
-            SELECT @publication = p.content FROM #publication AS p;
+            SELECT @publication = p.content FROM #sqlkmeans_publication AS p;
         END;
 
         IF JSON_QUERY(@publication, '$.error') IS NOT NULL OR @publication IS NULL
@@ -6279,7 +6398,7 @@ INSERT INTO #publication (content) VALUES (@publication);
         SET @statement = N'INSERT INTO ' + @staging + N' ('
             + sqlkmeans.each_name(@key, N'{}', N', ') + N', cluster, distance) SELECT '
             + sqlkmeans.each_name(@key, N'i.{}', N', ') + N', l.cluster, l.distance'
-            + N' FROM #input AS i INNER JOIN #label AS l ON l.row_number = i.row_number;'
+            + N' FROM #sqlkmeans_input AS i INNER JOIN #sqlkmeans_label AS l ON l.row_number = i.row_number;'
             + N' SET @rows = ROWCOUNT_BIG();';
         EXECUTE sys.sp_executesql @statement, N'@rows bigint OUTPUT', @rows = @rows OUTPUT;
 
@@ -6342,6 +6461,10 @@ BEGIN
         RETURN 0;
     END;
 
+    EXECUTE sqlkmeans.refuse_transaction;
+    SET IMPLICIT_TRANSACTIONS OFF;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+
     DECLARE @line nchar(1) = NCHAR(10);
     DECLARE @problems nvarchar(max) = N'';
     DECLARE @before datetime2(6);
@@ -6364,8 +6487,8 @@ BEGIN
 
     SET @before = DATEADD(day, -@keep_days, SYSUTCDATETIME());
 
-    CREATE TABLE #old (run_id bigint NOT NULL PRIMARY KEY);
-    INSERT INTO #old (run_id)
+    CREATE TABLE #sqlkmeans_old (run_id bigint NOT NULL PRIMARY KEY);
+    INSERT INTO #sqlkmeans_old (run_id)
     SELECT r.run_id
     FROM sqlkmeans.run AS r
     INNER JOIN sqlkmeans.segmentation AS g ON g.name = r.segmentation
@@ -6377,25 +6500,25 @@ BEGIN
            (SELECT MAX(l.published_at) FROM sqlkmeans.run AS l WHERE l.segmentation = r.segmentation));
 
     DELETE o
-    FROM #old AS o
+    FROM #sqlkmeans_old AS o
     INNER JOIN sqlkmeans.run AS r ON o.run_id = r.model_run_id OR o.run_id = r.restored_run_id
     WHERE r.run_id <> o.run_id
-      AND NOT EXISTS (SELECT 1 FROM #old AS p WHERE p.run_id = r.run_id);
+      AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_old AS p WHERE p.run_id = r.run_id);
 
     BEGIN TRY
         BEGIN TRANSACTION;
 
         IF @execute = 1
         BEGIN
-            DELETE t FROM sqlkmeans.k_score AS t INNER JOIN #old AS o ON o.run_id = t.run_id;
-            DELETE t FROM sqlkmeans.feature_drift AS t INNER JOIN #old AS o ON o.run_id = t.run_id;
-            DELETE t FROM sqlkmeans.feature_bin AS t INNER JOIN #old AS o ON o.run_id = t.run_id;
-            DELETE t FROM sqlkmeans.typical_customer AS t INNER JOIN #old AS o ON o.run_id = t.run_id;
-            DELETE t FROM sqlkmeans.segment_feature AS t INNER JOIN #old AS o ON o.run_id = t.run_id;
-            DELETE t FROM sqlkmeans.segment AS t INNER JOIN #old AS o ON o.run_id = t.run_id;
-            DELETE t FROM sqlkmeans.centroid AS t INNER JOIN #old AS o ON o.run_id = t.run_id;
-            DELETE t FROM sqlkmeans.model_feature AS t INNER JOIN #old AS o ON o.run_id = t.run_id;
-            DELETE t FROM sqlkmeans.run AS t INNER JOIN #old AS o ON o.run_id = t.run_id;
+            DELETE t FROM sqlkmeans.k_score AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
+            DELETE t FROM sqlkmeans.feature_drift AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
+            DELETE t FROM sqlkmeans.feature_bin AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
+            DELETE t FROM sqlkmeans.typical_customer AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
+            DELETE t FROM sqlkmeans.segment_feature AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
+            DELETE t FROM sqlkmeans.segment AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
+            DELETE t FROM sqlkmeans.centroid AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
+            DELETE t FROM sqlkmeans.model_feature AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
+            DELETE t FROM sqlkmeans.run AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
         END;
 
         WHILE @history = 1
@@ -6432,7 +6555,7 @@ BEGIN
     END CATCH;
 
     SELECT CASE WHEN @execute = 1 THEN N'deleted' ELSE N'would be deleted' END AS outcome,
-        (SELECT COUNT(*) FROM #old AS o) AS runs, @history_rows AS history_rows, @before AS before;
+        (SELECT COUNT(*) FROM #sqlkmeans_old AS o) AS runs, @history_rows AS history_rows, @before AS before;
 END;
 GO
 
@@ -6485,6 +6608,10 @@ BEGIN
         ORDER BY h.position;
         RETURN 0;
     END;
+
+    EXECUTE sqlkmeans.refuse_transaction;
+    SET IMPLICIT_TRANSACTIONS OFF;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
 
     DECLARE @line nchar(1) = NCHAR(10);
     DECLARE @problems nvarchar(max) = N'';
@@ -6649,6 +6776,10 @@ BEGIN
         ORDER BY h.position;
         RETURN 0;
     END;
+
+    EXECUTE sqlkmeans.refuse_transaction;
+    SET IMPLICIT_TRANSACTIONS OFF;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
 
     DECLARE @job nvarchar(128) = LEFT(N'sqlkmeans: ' + DB_NAME() + N'.' + @segmentation, 128);
 

@@ -24,9 +24,10 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from sqlkmeans.clustering.preparation import Feature, features_from_definition
+from sqlkmeans.embedded import beside
 from sqlkmeans.errors import MOST_PROBLEMS, DefinitionError
 from sqlkmeans.memory import check_memory_limit
-from sqlkmeans.sqltext import parse_name, parse_source
+from sqlkmeans.sqltext import parse_name, parse_source, with_files_beside
 from sqlkmeans.words import without_passwords
 
 if sys.version_info >= (3, 11):
@@ -386,7 +387,7 @@ class Definition(_Strict):
 
 
 def load_definition(path: str | Path) -> Definition:
-    """Read a TOML or JSON definition file.
+    """Read a TOML or JSON definition file; paths in it are relative to the file.
 
     Raises
     ------
@@ -409,7 +410,7 @@ def load_definition(path: str | Path) -> Definition:
     except (ValueError, RecursionError) as error:
         raise DefinitionError(f"{path}: {_reason(error)}") from None
     try:
-        return parse_definition(values)
+        return _beside(path.parent, parse_definition(values))
     except DefinitionError as error:
         lines = [f"{path}: {problem}" for problem in error.problems]
         raise DefinitionError(lines) from None
@@ -429,6 +430,18 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _reason(error: Exception) -> str:
     return "nested too deeply" if isinstance(error, RecursionError) else str(error)
+
+
+def _beside(folder: Path, definition: Definition) -> Definition:
+    """What a file says, with paths that are relative to it made what they are from here."""
+    url = definition.url
+    return Definition(
+        url=None if url is None else beside(url, folder),
+        segmentations={
+            name: one.model_copy(update={"source": with_files_beside(one.source, str(folder))})
+            for name, one in definition.segmentations.items()
+        },
+    )
 
 
 def parse_definition(values: Any) -> Definition:

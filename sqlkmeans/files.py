@@ -49,6 +49,28 @@ def write_file(path: str | Path, content: str | bytes, *, replace: bool = True) 
     return path
 
 
+def check_place(path: str | Path, *, replace: bool = True) -> None:
+    """Refuse a place where :func:`write_file` could not write, before the work is done.
+
+    Raises
+    ------
+    DefinitionError
+    """
+    path = Path(path)
+    try:
+        _check_place(path, replace)
+        if not path.parent.is_dir():
+            raise DefinitionError(f"{path}: cannot be written: there is no folder {path.parent}")
+    except OSError as error:
+        raise DefinitionError(f"{path}: cannot be written: {error.strerror}") from None
+    except ValueError:  # a NUL
+        raise DefinitionError(f"{str(path)!r} given; allowed: a file's path") from None
+    if not os.access(path.parent, os.W_OK):
+        raise DefinitionError(
+            f"{path}: cannot be written: you may write no file in folder {path.parent}"
+        )
+
+
 def _check_place(path: Path, replace: bool) -> None:
     try:
         there = path.lstat().st_mode

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -18,7 +19,7 @@ from sqlkmeans.clustering.preparation import (
     preparation_from_rows,
     preparation_to_rows,
 )
-from sqlkmeans.clustering.rows import raw_rows
+from sqlkmeans.clustering.rows import YES_AND_NO, raw_rows
 
 FORMAT = 1
 
@@ -74,7 +75,8 @@ class SegmentModel:
         rows : data frame, or array-like of shape (n_rows, n_columns)
             Raw values: a data frame, or anything with :attr:`columns` by name, or an array in
             their order. Missing is NaN, None or NULL; a date is one, or days since 1970-01-01; a
-            category is a text, or what the database writes as the same text.
+            category is a text, or what the database writes as the same text. Where the database
+            has a boolean, yes and no, true and false stand for it too.
 
         Returns
         -------
@@ -83,8 +85,15 @@ class SegmentModel:
 
         Raises
         ------
-        ValueError
-            If the rows have another number of columns.
+        DataError
+            If the rows have another number of columns, a column is not there, or values are
+            infinite or of another type; all problems at once.
+
+        Warns
+        -----
+        UserWarning
+            With their number, of levels that the model does not know and has no ``(other)`` for:
+            such a row has none of the levels.
         """
         prepared = self._prepared(rows)
         ids = np.zeros(len(prepared), dtype=np.int64)
@@ -98,7 +107,38 @@ class SegmentModel:
         return np.sqrt(squared_distances(self._prepared(rows), self.centroids))
 
     def _prepared(self, rows: Any) -> npt.NDArray[np.float64]:
-        return self.preparation.transform(*raw_rows(rows, self.preparation.types))
+        matrix, texts = raw_rows(rows, self.preparation.types)
+        for position, column in enumerate(self.columns):
+            if column in texts:
+                texts[column] = self._levels(column, texts[column], matrix[:, position])
+        return self.preparation.transform(matrix, texts)
+
+    def _levels(
+        self, column: str, texts: Sequence[str], codes: npt.NDArray[np.float64]
+    ) -> list[str]:
+        """Texts of a category as its levels are written; warns of those that are no level."""
+        known = set(self.preparation.levels(column))
+        found = list(texts)
+        if known <= {"0", "1"}:
+            found = [
+                text if text in known else str(YES_AND_NO.get(text.strip().lower(), text))
+                for text in texts
+            ]
+        other = any(f.column == column and f.level is None for f in self.preparation.features)
+        unknown = [code for code, text in enumerate(found) if text not in known and not other]
+        if unknown:
+            counts = np.bincount(codes[~np.isnan(codes)].astype(np.int64), minlength=len(found))
+            ranked = sorted(unknown, key=lambda code: -counts[code])
+            shown = ", ".join(f"{found[code][:30]!r} {counts[code]:,}" for code in ranked[:5])
+            more = f", and {len(ranked) - 5:,} more" if len(ranked) > 5 else ""
+            rows = int(counts[unknown].sum())
+            warnings.warn(
+                f"{column}: {rows:,} {'row has a level' if rows == 1 else 'rows have levels'} "
+                f"that the model does not know ({shown}{more}); it knows "
+                f"{', '.join(map(repr, sorted(known)))}",
+                stacklevel=4,
+            )
+        return found
 
     def own_units(self) -> npt.NDArray[np.float64]:
         """The centroids in the features' own units, of shape (k, n_features).

@@ -37,6 +37,8 @@ __all__ = ["assign", "choose_k", "rename", "rollback", "run"]
 
 #: Engines that are the server itself.
 INSIDE = ("in_database", "tsql")
+#: Rows that `doctor` looks at: it is to answer soon.
+CHECKED_ROWS = 1_000_000
 
 
 def run(
@@ -215,6 +217,38 @@ def choose_k(
         scores=choice.to_rows(), rows=engine.rows, skipped=engine.skipped,
         seconds=progress.rounded(),
     )  # fmt: skip
+
+
+def check(
+    segmentation: Segmentation, database: Database, progress: Progress | None = None
+) -> int | None:
+    """Do what a run does before it fits, and change nothing.
+
+    Returns
+    -------
+    int or None
+        How many rows were looked at; None where there are more than ``CHECKED_ROWS``.
+
+    Raises
+    ------
+    DataError
+        With what would stop a run: columns, types, the target; then NULL and repeated keys; then
+        missing, infinite and constant values.
+    """
+    progress = progress or Progress()
+    database.open_files(segmentation.source)
+    check_segmentation(database, segmentation)
+    rows = database.count(segmentation.source)
+    if rows > CHECKED_ROWS:
+        return None
+    if segmentation.engine in INSIDE:
+        segmentation = segmentation.model_copy(update={"engine": "pushdown"})
+    with _opened(database, segmentation, segmentation.columns, progress) as engine:
+        today = datetime.now(timezone.utc).date()
+        engine.check(segmentation, segmentation.to_features(), today)
+    if segmentation.k != "auto" and rows < segmentation.k:
+        raise DataError(f"k = {segmentation.k} and the source has {rows:,} rows; lower k")
+    return rows
 
 
 @contextmanager

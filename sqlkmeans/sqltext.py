@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -49,6 +50,7 @@ _REFUSED_FUNCTIONS = frozenset(
 )
 #: A file that can stand as a table on DuckDB, and what it then stands after.
 _FILE = re.compile(r"(?i)^(?!.*://).+\.(csv|csv\.gz|parquet)$", re.DOTALL)
+_BARE_FILE = re.compile(r"(?i)(?!(?:select|with)\b)[^'\"`\[\];\n]+")
 _BEFORE_FILE = frozenset({"from", "join"})
 _FILE_READERS = frozenset({"read_csv", "read_csv_auto", "read_parquet", "parquet_scan"})
 
@@ -58,13 +60,14 @@ _BEFORE_SELECT = frozenset({"(", "union", "all", "except", "intersect", "distinc
 
 @dataclass(frozen=True)
 class Source:
-    """A source: a table or view by name, or one SELECT.
+    """A source: a table or view by name, one SELECT, or a file.
 
     Attributes
     ----------
     name : tuple of str or None
         The parts of the name, unquoted.
     query : str or None
+        The SELECT; of a file, one that reads all of it.
     """
 
     name: Name | None
@@ -72,7 +75,7 @@ class Source:
 
 
 def parse_source(text: str) -> Source:
-    """Tell a table name from a SELECT.
+    """Tell a table name from a SELECT and from a file.
 
     Raises
     ------
@@ -81,9 +84,11 @@ def parse_source(text: str) -> Source:
     """
     if "\0" in text:
         raise ValueError("a NUL character given; allowed: text")
+    if is_file(text):
+        return Source(None, f"SELECT * FROM {_as_text(text.strip())}")
     words = list(_tokens(text))
     if not words or words[0][1].lower() not in ("select", "with"):
-        return Source(parse_name(text), None)
+        return Source(parse_name(text, "or one SELECT"), None)
     if words[0][1].lower() == "with":
         raise ValueError("WITH cannot stand inside another query on SQL Server; make it a view")
     _check_select(words)
@@ -120,20 +125,46 @@ def named_files(source: str) -> list[str]:
     A file is the source itself, or stands in a SELECT behind FROM or JOIN, or first in
     ``read_csv`` or ``read_parquet``.
     """
-    parsed = parse_source(source)
-    if parsed.name is not None:
-        # DuckDB too takes the parts of a name that is no table's together.
-        found = [".".join(parsed.name)]
-    else:
-        tokens = list(_tokens(str(parsed.query)))
-        words = ["", "", *(token.lower() for _, token in tokens)]
-        found = [
-            _unquoted(token.lstrip("nN"))
-            for (kind, token), reader, before in zip(tokens, words, words[1:])
-            if kind in ("string", "quoted")
-            and (before in _BEFORE_FILE or (before == "(" and reader in _FILE_READERS))
-        ]
-    return [path for path in found if _FILE.match(path)]
+    query = parse_source(source).query
+    return [] if query is None else [path for _, _, path in _files(query)]
+
+
+def is_file(source: str) -> bool:
+    """Whether a source is nothing but the path of a file."""
+    text = source.strip()
+    return bool(_FILE.match(text) and _BARE_FILE.fullmatch(text))
+
+
+def with_files_beside(source: str, folder: str) -> str:
+    """The source with the paths of its files absolute; relative ones are in the folder."""
+
+    def absolute(path: str) -> str:
+        return os.path.abspath(os.path.join(folder, path)).replace(os.sep, "/")
+
+    if is_file(source):
+        return absolute(source.strip())
+    query = parse_source(source).query or ""
+    found = list(_files(query))
+    for start, end, path in reversed(found):
+        query = f"{query[:start]}{_as_text(absolute(path))}{query[end:]}"
+    return query if found else source
+
+
+def _files(query: str) -> Iterator[tuple[int, int, str]]:
+    """Where each path of a file begins and ends in a SELECT, and the path."""
+    reader = before = ""
+    for start, kind, token in _located_tokens(query):
+        if kind in ("string", "quoted") and (
+            before in _BEFORE_FILE or (before == "(" and reader in _FILE_READERS)
+        ):
+            path = _unquoted(token.lstrip("nN"))
+            if _FILE.match(path):
+                yield start, start + len(token), path
+        reader, before = before, token.lower()
+
+
+def _as_text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
 
 
 def _unquoted(token: str) -> str:
@@ -143,6 +174,11 @@ def _unquoted(token: str) -> str:
 
 def _tokens(text: str) -> Iterator[tuple[str, str]]:
     """Kind and text of each token; comments and white space are left out."""
+    return ((kind, token) for _, kind, token in _located_tokens(text))
+
+
+def _located_tokens(text: str) -> Iterator[tuple[int, str, str]]:
+    """The same, with where each token begins."""
     position = 0
     while position < len(text):
         match = _TOKEN.match(text, position)
@@ -156,7 +192,7 @@ def _tokens(text: str) -> Iterator[tuple[str, str]]:
             position = _comment_end(text, position)
             continue
         if kind != "space":
-            yield kind, match.group()
+            yield position, kind, match.group()
         position = match.end()
 
 
@@ -170,8 +206,10 @@ def _comment_end(text: str, start: int) -> int:
     raise ValueError("a comment is not closed")
 
 
-def parse_name(text: str) -> Name:
+def parse_name(text: str, otherwise: str = "") -> Name:
     """The parts of ``table``, ``schema.table`` or ``database.schema.table``, unquoted.
+
+    ``otherwise`` says what else is allowed.
 
     Raises
     ------
@@ -187,18 +225,18 @@ def parse_name(text: str) -> Name:
         elif expect_part and kind == "quoted":
             parts.append(_unquoted(token))
         elif expect_part or token != ".":
-            raise ValueError(_not_a_name(text))
+            raise ValueError(_not_a_name(text, otherwise))
         expect_part = not expect_part
     whole = all(1 <= len(part) <= 128 and "\0" not in part for part in parts)
     if expect_part or not 1 <= len(parts) <= 3 or not whole:
-        raise ValueError(_not_a_name(text))
+        raise ValueError(_not_a_name(text, otherwise))
     return tuple(parts)
 
 
-def _not_a_name(text: str) -> str:
+def _not_a_name(text: str, otherwise: str) -> str:
     return (
         f"{text!r} given; allowed: table, schema.table or database.schema.table, "
-        "with odd names quoted as in dbo.[My Table]"
+        "with odd names quoted as in dbo.[My Table]" + (f", {otherwise}" if otherwise else "")
     )
 
 

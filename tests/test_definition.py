@@ -68,7 +68,7 @@ def problems_of(**values: Any) -> list[str]:
 
 def test_every_key_is_read(tmp_path: Path) -> None:
     definition = load_definition(write(tmp_path, FULL))
-    assert definition.url == "duckdb:///shop.duckdb"
+    assert definition.url == f"duckdb:///{(tmp_path / 'shop.duckdb').as_posix()}"
     assert list(definition.segmentations) == ["customers", "shops"]
     customers = definition.segmentations["customers"]
     assert customers == Segmentation(
@@ -117,7 +117,8 @@ def test_toml_json_and_python_give_the_same_segmentation(tmp_path: Path) -> None
         },
     }  # fmt: skip
     from_json = load_definition(write(tmp_path, json.dumps(values), "sqlkmeans.json"))
-    assert from_json == from_toml == parse_definition(values)
+    assert from_json == from_toml
+    assert from_json.segmentations == parse_definition(values).segmentations
     as_object = Segmentation.create(name="customers", **values["segmentation"]["customers"])  # type: ignore[index]
     assert as_object == from_toml.segmentations["customers"]
     assert Segmentation.from_json(as_object.to_json()) == as_object

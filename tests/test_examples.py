@@ -32,7 +32,7 @@ def cdnow_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run_cdnow(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> dict:
     monkeypatch.chdir(folder)
-    monkeypatch.delenv("SQLKMEANS_URL", raising=False)
+    monkeypatch.setenv("SQLKMEANS_URL", "cdnow.duckdb")
     capsys.readouterr()
     assert run_command(["run", str(CDNOW / "segmentation.toml"), "--json"]) == 0
     return json.loads(capsys.readouterr().out)

@@ -1,6 +1,6 @@
 """Load the CDNOW customers into DuckDB and compute recency, frequency and monetary value in SQL.
 
-    python examples/cdnow/load.py [cdnow.duckdb]
+    python examples/cdnow/load.py [cdnow.duckdb]     # by default beside this file
 
 The 23,570 customers who first bought from the music shop CDNOW in early 1997, and all their 69,659
 purchases until June 1998 (Fader & Hardie, 2001). The data comes with the PyPI package
@@ -62,4 +62,4 @@ def load(database: str) -> None:
 
 
 if __name__ == "__main__":
-    load(sys.argv[1] if len(sys.argv) > 1 else "cdnow.duckdb")
+    load(sys.argv[1] if len(sys.argv) > 1 else str(Path(__file__).with_name("cdnow.duckdb")))

@@ -4,7 +4,7 @@ From the checkout's top folder:
 
     python examples/cdnow/load.py
     sqlkmeans run examples/cdnow/segmentation.toml
-    sqlkmeans report cdnow --url duckdb:///cdnow.duckdb
+    sqlkmeans report examples/cdnow/segmentation.toml
     python examples/cdnow/picture.py cdnow.html docs/images/report.png
 """
 

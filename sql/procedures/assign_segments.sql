@@ -23,6 +23,10 @@ BEGIN
         RETURN 0;
     END;
 
+    EXECUTE sqlkmeans.refuse_transaction;
+    SET IMPLICIT_TRANSACTIONS OFF;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+
     DECLARE @problems nvarchar(max);
     DECLARE @definition nvarchar(max);
     DECLARE @source nvarchar(max);
@@ -94,13 +98,13 @@ BEGIN
     SET @relation = sqlkmeans.relation(@source);
     SET @key = JSON_QUERY(@definition, '$.key');
 
-    CREATE TABLE #size
+    CREATE TABLE #sqlkmeans_size
     (
         segment_id int    NOT NULL,
         size       bigint NOT NULL,
         within_ss  float  NOT NULL
     );
-    CREATE TABLE #profile
+    CREATE TABLE #sqlkmeans_profile
     (
         segment_id int    NOT NULL,
         position   int    NOT NULL,
@@ -112,8 +116,8 @@ BEGIN
         known      bigint NOT NULL,
         missing    bigint NOT NULL
     );
-    CREATE TABLE #bin (position int NOT NULL, bin int NOT NULL, customers bigint NOT NULL);
-    CREATE TABLE #drift
+    CREATE TABLE #sqlkmeans_bin (position int NOT NULL, bin int NOT NULL, customers bigint NOT NULL);
+    CREATE TABLE #sqlkmeans_drift
     (
         position               int           NOT NULL,
         feature                nvarchar(400) COLLATE DATABASE_DEFAULT NOT NULL,
@@ -142,21 +146,21 @@ BEGIN
         -- Read once, so that labels and profile are of the same moment.
         SET @statement = N'SELECT ' + sqlkmeans.each_name(@key, N's.{}', N', ')
             + N', f.segment_id AS [sqlkmeans cluster], f.distance AS [sqlkmeans distance]' + @kept
-            + N' INTO #scored FROM ' + @relation + N' CROSS APPLY (SELECT ' + @values
+            + N' INTO #sqlkmeans_scored FROM ' + @relation + N' CROSS APPLY (SELECT ' + @values
             + N') AS o CROSS APPLY (' + @query + N') AS f;
 SET @total = ROWCOUNT_BIG();
 INSERT INTO ' + @staging + N' (' + sqlkmeans.each_name(@key, N'{}', N', ')
             + N', cluster, distance) SELECT ' + sqlkmeans.each_name(@key, N's.{}', N', ')
-            + N', s.[sqlkmeans cluster], s.[sqlkmeans distance] FROM #scored AS s
+            + N', s.[sqlkmeans cluster], s.[sqlkmeans distance] FROM #sqlkmeans_scored AS s
 WHERE s.[sqlkmeans cluster] IS NOT NULL;
 SET @rows = ROWCOUNT_BIG();
-INSERT INTO #size (segment_id, size, within_ss)
+INSERT INTO #sqlkmeans_size (segment_id, size, within_ss)
 SELECT l.cluster, COUNT_BIG(*), SUM(l.distance * l.distance) FROM ' + @staging
             + N' AS l GROUP BY l.cluster;
 ' + @profile + N'SELECT @mean_distance = AVG(l.distance) FROM ' + @staging + N' AS l;
-' + COALESCE(N'INSERT INTO #bin (position, bin, customers)
+' + COALESCE(N'INSERT INTO #sqlkmeans_bin (position, bin, customers)
 SELECT v.position, v.bin, COUNT_BIG(*)
-FROM #scored AS s
+FROM #sqlkmeans_scored AS s
 ' + @bins + N'
 WHERE s.[sqlkmeans cluster] IS NOT NULL
 GROUP BY v.position, v.bin;
@@ -180,7 +184,7 @@ GROUP BY v.position, v.bin;
         EXECUTE sqlkmeans.watch_labels
             @model_run_id = @active, @definition = @definition, @rows = @rows,
             @mean_distance = @mean_distance, @warnings = @warnings OUTPUT;
-        SELECT @psi = MAX(d.psi) FROM #drift AS d;
+        SELECT @psi = MAX(d.psi) FROM #sqlkmeans_drift AS d;
         IF @total > @rows
             SET @list = sqlkmeans.json_text(CAST(@total - @rows AS nvarchar(20))
                 + N' rows were skipped because a feature is missing');
@@ -192,16 +196,16 @@ GROUP BY v.position, v.bin;
             SET @warnings = SUBSTRING(@warnings, CHARINDEX(NCHAR(10), @warnings) + 1, LEN(@warnings));
         END;
 
-        INSERT INTO #size (segment_id, size, within_ss)
-        SELECT 0, SUM(z.size), SUM(z.within_ss) FROM #size AS z;
-        SELECT @inertia = z.within_ss FROM #size AS z WHERE z.segment_id = 0;
+        INSERT INTO #sqlkmeans_size (segment_id, size, within_ss)
+        SELECT 0, SUM(z.size), SUM(z.within_ss) FROM #sqlkmeans_size AS z;
+        SELECT @inertia = z.within_ss FROM #sqlkmeans_size AS z WHERE z.segment_id = 0;
 
         SET @tables = N'{"segment":' + (
             SELECT s.segment_id, s.name, s.name_source, s.description, COALESCE(z.size, 0) AS size,
                 COALESCE(z.size, 0) / CAST(@rows AS float) AS share,
                 COALESCE(z.within_ss, 0e0) AS within_ss
             FROM sqlkmeans.segment AS s
-            LEFT JOIN #size AS z ON z.segment_id = s.segment_id
+            LEFT JOIN #sqlkmeans_size AS z ON z.segment_id = s.segment_id
             WHERE s.run_id = @active
             FOR JSON PATH
         ) + N',"segment_feature":' + (
@@ -209,8 +213,8 @@ GROUP BY v.position, v.bin;
                 p.median, p.highest AS [max], p.missing,
                 CASE WHEN p.segment_id = 0 OR e.deviation = 0 THEN 0e0
                      ELSE COALESCE((p.mean - e.mean) / e.deviation, 0e0) END AS importance
-            FROM #profile AS p
-            INNER JOIN #profile AS e ON e.segment_id = 0 AND e.position = p.position
+            FROM #sqlkmeans_profile AS p
+            INNER JOIN #sqlkmeans_profile AS e ON e.segment_id = 0 AND e.position = p.position
             INNER JOIN sqlkmeans.model_feature AS f
                 ON f.run_id = @active AND f.position = p.position
             FOR JSON PATH
@@ -218,13 +222,13 @@ GROUP BY v.position, v.bin;
             SELECT b.position, b.bin, b.feature, b.label, b.upper,
                 COALESCE(n.customers, 0) AS customers
             FROM sqlkmeans.feature_bin AS b
-            LEFT JOIN #bin AS n ON n.position = b.position AND n.bin = b.bin
+            LEFT JOIN #sqlkmeans_bin AS n ON n.position = b.position AND n.bin = b.bin
             WHERE b.run_id = @active
             FOR JSON PATH
         ), N'') + COALESCE(N',"feature_drift":' + (
             SELECT d.position, d.feature, d.psi, d.mean, d.previous_mean, d.missing_share,
                 d.previous_missing_share
-            FROM #drift AS d
+            FROM #sqlkmeans_drift AS d
             FOR JSON PATH
         ), N'') + N'}';
         SET @publication = N'{"segment_ids":' + sqlkmeans.own_ids(@last_segment_id)

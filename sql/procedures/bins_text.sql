@@ -1,7 +1,7 @@
 IF OBJECT_ID(N'sqlkmeans.bins_text', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.bins_text AS RETURN 0;');
 GO
--- Makes of a row s of #scored the rows v (position, bin): in which bin of a fit the row is, for each
+-- Makes of a row s of #sqlkmeans_scored the rows v (position, bin): in which bin of a fit the row is, for each
 -- column of the source, 0 where its value is missing. NULL where the fit has no bins.
 ALTER PROCEDURE sqlkmeans.bins_text
     @run_id bigint,
@@ -21,14 +21,14 @@ BEGIN
     DECLARE @case nvarchar(max);
     DECLARE @list nvarchar(max) = N'';
 
-    CREATE TABLE #column
+    CREATE TABLE #sqlkmeans_scored_column
     (
         position int           NOT NULL,
         feature  int           NOT NULL,
         name     nvarchar(128) COLLATE DATABASE_DEFAULT NOT NULL,
         type     nvarchar(16)  COLLATE DATABASE_DEFAULT NOT NULL
     );
-    INSERT INTO #column (position, feature, name, type)
+    INSERT INTO #sqlkmeans_scored_column (position, feature, name, type)
     SELECT ROW_NUMBER() OVER (ORDER BY MIN(f.position)), MIN(f.position), f.source_column, f.type
     FROM sqlkmeans.model_feature AS f
     WHERE f.run_id = @run_id
@@ -38,7 +38,7 @@ BEGIN
     BEGIN
         SET @column = NULL;
         SELECT TOP (1) @position = c.position, @feature = c.feature, @column = c.name, @type = c.type
-        FROM #column AS c
+        FROM #sqlkmeans_scored_column AS c
         WHERE c.position > @position
         ORDER BY c.position;
         IF @column IS NULL

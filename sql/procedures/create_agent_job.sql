@@ -47,6 +47,10 @@ BEGIN
         RETURN 0;
     END;
 
+    EXECUTE sqlkmeans.refuse_transaction;
+    SET IMPLICIT_TRANSACTIONS OFF;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+
     DECLARE @line nchar(1) = NCHAR(10);
     DECLARE @problems nvarchar(max) = N'';
     DECLARE @job nvarchar(128) = LEFT(N'sqlkmeans: ' + DB_NAME() + N'.' + @segmentation, 128);

@@ -22,6 +22,10 @@ BEGIN
         RETURN 0;
     END;
 
+    EXECUTE sqlkmeans.refuse_transaction;
+    SET IMPLICIT_TRANSACTIONS OFF;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+
     DECLARE @job nvarchar(128) = LEFT(N'sqlkmeans: ' + DB_NAME() + N'.' + @segmentation, 128);
 
     IF COALESCE(@segmentation, N'') = N''

@@ -22,6 +22,10 @@ BEGIN
         RETURN 0;
     END;
 
+    EXECUTE sqlkmeans.refuse_transaction;
+    SET IMPLICIT_TRANSACTIONS OFF;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+
     DECLARE @problem nvarchar(max) = N'@run_id: ' + COALESCE(CAST(@run_id AS nvarchar(20)), N'NULL')
         + N' given; allowed: a run in sqlkmeans.run';
 

@@ -28,6 +28,10 @@ BEGIN
         RETURN 0;
     END;
 
+    EXECUTE sqlkmeans.refuse_transaction;
+    SET IMPLICIT_TRANSACTIONS OFF;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+
     DECLARE @line nchar(1) = NCHAR(10);
     DECLARE @problems nvarchar(max) = N'';
     DECLARE @before datetime2(6);
@@ -50,8 +54,8 @@ BEGIN
 
     SET @before = DATEADD(day, -@keep_days, SYSUTCDATETIME());
 
-    CREATE TABLE #old (run_id bigint NOT NULL PRIMARY KEY);
-    INSERT INTO #old (run_id)
+    CREATE TABLE #sqlkmeans_old (run_id bigint NOT NULL PRIMARY KEY);
+    INSERT INTO #sqlkmeans_old (run_id)
     SELECT r.run_id
     FROM sqlkmeans.run AS r
     INNER JOIN sqlkmeans.segmentation AS g ON g.name = r.segmentation
@@ -63,25 +67,25 @@ BEGIN
            (SELECT MAX(l.published_at) FROM sqlkmeans.run AS l WHERE l.segmentation = r.segmentation));
 
     DELETE o
-    FROM #old AS o
+    FROM #sqlkmeans_old AS o
     INNER JOIN sqlkmeans.run AS r ON o.run_id = r.model_run_id OR o.run_id = r.restored_run_id
     WHERE r.run_id <> o.run_id
-      AND NOT EXISTS (SELECT 1 FROM #old AS p WHERE p.run_id = r.run_id);
+      AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_old AS p WHERE p.run_id = r.run_id);
 
     BEGIN TRY
         BEGIN TRANSACTION;
 
         IF @execute = 1
         BEGIN
-            DELETE t FROM sqlkmeans.k_score AS t INNER JOIN #old AS o ON o.run_id = t.run_id;
-            DELETE t FROM sqlkmeans.feature_drift AS t INNER JOIN #old AS o ON o.run_id = t.run_id;
-            DELETE t FROM sqlkmeans.feature_bin AS t INNER JOIN #old AS o ON o.run_id = t.run_id;
-            DELETE t FROM sqlkmeans.typical_customer AS t INNER JOIN #old AS o ON o.run_id = t.run_id;
-            DELETE t FROM sqlkmeans.segment_feature AS t INNER JOIN #old AS o ON o.run_id = t.run_id;
-            DELETE t FROM sqlkmeans.segment AS t INNER JOIN #old AS o ON o.run_id = t.run_id;
-            DELETE t FROM sqlkmeans.centroid AS t INNER JOIN #old AS o ON o.run_id = t.run_id;
-            DELETE t FROM sqlkmeans.model_feature AS t INNER JOIN #old AS o ON o.run_id = t.run_id;
-            DELETE t FROM sqlkmeans.run AS t INNER JOIN #old AS o ON o.run_id = t.run_id;
+            DELETE t FROM sqlkmeans.k_score AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
+            DELETE t FROM sqlkmeans.feature_drift AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
+            DELETE t FROM sqlkmeans.feature_bin AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
+            DELETE t FROM sqlkmeans.typical_customer AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
+            DELETE t FROM sqlkmeans.segment_feature AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
+            DELETE t FROM sqlkmeans.segment AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
+            DELETE t FROM sqlkmeans.centroid AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
+            DELETE t FROM sqlkmeans.model_feature AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
+            DELETE t FROM sqlkmeans.run AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
         END;
 
         WHILE @history = 1
@@ -118,6 +122,6 @@ BEGIN
     END CATCH;
 
     SELECT CASE WHEN @execute = 1 THEN N'deleted' ELSE N'would be deleted' END AS outcome,
-        (SELECT COUNT(*) FROM #old AS o) AS runs, @history_rows AS history_rows, @before AS before;
+        (SELECT COUNT(*) FROM #sqlkmeans_old AS o) AS runs, @history_rows AS history_rows, @before AS before;
 END;
 GO

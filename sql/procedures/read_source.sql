@@ -1,7 +1,7 @@
 IF OBJECT_ID(N'sqlkmeans.read_source', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.read_source AS RETURN 0;');
 GO
--- Reads a source as the caller into the caller's table #input, which has row_number and
+-- Reads a source as the caller into the caller's table #sqlkmeans_input, which has row_number and
 -- previous_segment_id already and gets the key, the features f1, f2 … and the sample weight.
 ALTER PROCEDURE sqlkmeans.read_source
     @definition nvarchar(max),
@@ -44,7 +44,7 @@ BEGIN
         SET @columns = @columns + N', ' + @f;
         -- A category with one letter more than a level may have, so that a text that is too long
         -- is seen; a date as days since 1970.
-        SET @added = @added + N'ALTER TABLE #input ADD ' + @f
+        SET @added = @added + N'ALTER TABLE #sqlkmeans_input ADD ' + @f
             + CASE @type WHEN N'category' THEN N' nvarchar(101) NULL; ' ELSE N' float NULL; ' END;
         SET @values = @values + N', ' + CASE @type
             WHEN N'category' THEN N'CAST(s.' + QUOTENAME(@feature) + N' AS nvarchar(101))'
@@ -55,14 +55,14 @@ BEGIN
     IF @sample_weight IS NOT NULL
     BEGIN
         SET @columns = @columns + N', sample_weight';
-        SET @added = @added + N'ALTER TABLE #input ADD sample_weight float NULL; ';
+        SET @added = @added + N'ALTER TABLE #sqlkmeans_input ADD sample_weight float NULL; ';
         SET @values = @values + N', CAST(s.' + QUOTENAME(@sample_weight) + N' AS float)';
     END;
 
     -- Columns that are added to a temporary table by a nested batch stay in it.
     EXECUTE sqlkmeans.describe_key
         @table = @staging, @key = @key, @key_columns = @key_columns OUTPUT,
-        @before = N'ALTER TABLE #input ADD ', @after = N'; ';
+        @before = N'ALTER TABLE #sqlkmeans_input ADD ', @after = N'; ';
     SET @statement = @key_columns + @added;
     EXECUTE sys.sp_executesql @statement;
 
@@ -70,7 +70,7 @@ BEGIN
     EXECUTE sqlkmeans.as_owner
         @statement = N'SET @arrived = OBJECT_ID(@text);', @text = @target,
         @arrived = @target_id OUTPUT;
-    SET @statement = N'INSERT INTO #input (row_number, '
+    SET @statement = N'INSERT INTO #sqlkmeans_input (row_number, '
         + sqlkmeans.each_name(@key, N'{}', N', ') + N', previous_segment_id' + @columns
         + N') SELECT ROW_NUMBER() OVER (ORDER BY ' + sqlkmeans.each_name(@key, N's.{}', N', ')
         + N'), ' + sqlkmeans.each_name(@key, N's.{}', N', ') + N', '

@@ -25,13 +25,17 @@ BEGIN
                 N'The version of sqlkmeans that runs; NULL takes the one installed here.'),
             (4, N'@library_versions', N'nvarchar(max)', N'NULL', N'For the run''s row.'),
             (5, N'@client', N'nvarchar(400)', N'NULL',
-                N'For the run''s row; NULL records login and program.'),
+                N'For the run''s row, behind the login; NULL records the program.'),
             (6, N'@new_run_id', N'bigint OUTPUT', N'NULL', N'The run that records the rollback.'),
             (7, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
         ORDER BY h.position;
         RETURN 0;
     END;
+
+    EXECUTE sqlkmeans.refuse_transaction;
+    SET IMPLICIT_TRANSACTIONS OFF;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
 
     DECLARE @line nchar(1) = NCHAR(10);
     DECLARE @problems nvarchar(max) = N'';
@@ -124,7 +128,7 @@ BEGIN
         VALUES
             (@segmentation, N'rollback', N'running', @engine, @restored, @run_id, @k,
              SYSUTCDATETIME(), COALESCE(@client_version, sqlkmeans.version()), @library_versions,
-             COALESCE(@client, ORIGINAL_LOGIN() + COALESCE(N', ' + APP_NAME(), N'')));
+             LEFT(ORIGINAL_LOGIN() + COALESCE(N', ' + COALESCE(@client, APP_NAME()), N''), 400));
         SET @new_run_id = SCOPE_IDENTITY();
 
         EXECUTE sqlkmeans.describe_key

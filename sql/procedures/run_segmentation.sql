@@ -31,6 +31,10 @@ BEGIN
         RETURN 0;
     END;
 
+    EXECUTE sqlkmeans.refuse_transaction;
+    SET IMPLICIT_TRANSACTIONS OFF;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+
     DECLARE @problems nvarchar(max);
     DECLARE @key nvarchar(max);
     DECLARE @columns nvarchar(max);
@@ -72,19 +76,19 @@ BEGIN
             @problems = N'this server runs no external scripts; train with @engine = N''tsql'', or with the client: sqlkmeans run';
     SET @key = JSON_QUERY(@definition, '$.key');
 
-    CREATE TABLE #input
+    CREATE TABLE #sqlkmeans_input
     (
         row_number          int   NOT NULL PRIMARY KEY,
         previous_segment_id int   NULL,
         weight              float NULL
     );
-    CREATE TABLE #label
+    CREATE TABLE #sqlkmeans_label
     (
         row_number int   NOT NULL PRIMARY KEY,
         cluster    int   NOT NULL,
         distance   float NOT NULL
     );
-    CREATE TABLE #publication (content nvarchar(max) NULL);
+    CREATE TABLE #sqlkmeans_publication (content nvarchar(max) NULL);
 
     EXECUTE sqlkmeans.take_lock @segmentation = @segmentation;
 
@@ -112,7 +116,7 @@ BEGIN
             -- As the owner, so that nobody has to be granted external scripts.
             SET @statement = N'
 DECLARE @publication nvarchar(max);
-INSERT INTO #label (row_number, cluster, distance)
+INSERT INTO #sqlkmeans_label (row_number, cluster, distance)
 EXECUTE sys.sp_execute_external_script
     @language = N''Python'',
     @script = N''
@@ -120,14 +124,14 @@ from sqlkmeans.external_script import run_segmentation
 
 OutputDataSet, publication = run_segmentation(InputDataSet, job)
 '',
-    @input_data_1 = N''SELECT row_number, previous_segment_id' + @columns + N' FROM #input'',
+    @input_data_1 = N''SELECT row_number, previous_segment_id' + @columns + N' FROM #sqlkmeans_input'',
     @params = N''@job nvarchar(max), @publication nvarchar(max) OUTPUT'',
     @job = @text,
     @publication = @publication OUTPUT;
-INSERT INTO #publication (content) VALUES (@publication);
+INSERT INTO #sqlkmeans_publication (content) VALUES (@publication);
 ';
             EXECUTE sqlkmeans.as_owner @statement = @statement, @text = @job;
-            SELECT @publication = p.content FROM #publication AS p;
+            SELECT @publication = p.content FROM #sqlkmeans_publication AS p;
         END;
 
         IF JSON_QUERY(@publication, '$.error') IS NOT NULL OR @publication IS NULL
@@ -151,7 +155,7 @@ INSERT INTO #publication (content) VALUES (@publication);
         SET @statement = N'INSERT INTO ' + @staging + N' ('
             + sqlkmeans.each_name(@key, N'{}', N', ') + N', cluster, distance) SELECT '
             + sqlkmeans.each_name(@key, N'i.{}', N', ') + N', l.cluster, l.distance'
-            + N' FROM #input AS i INNER JOIN #label AS l ON l.row_number = i.row_number;'
+            + N' FROM #sqlkmeans_input AS i INNER JOIN #sqlkmeans_label AS l ON l.row_number = i.row_number;'
             + N' SET @rows = ROWCOUNT_BIG();';
         EXECUTE sys.sp_executesql @statement, N'@rows bigint OUTPUT', @rows = @rows OUTPUT;
 

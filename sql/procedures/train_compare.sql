@@ -1,7 +1,7 @@
 IF OBJECT_ID(N'sqlkmeans.train_compare', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_compare AS RETURN 0;');
 GO
--- Compares a run with the model that is published: fills the caller's #drift, and says in @warnings,
+-- Compares a run with the model that is published: fills the caller's #sqlkmeans_drift, and says in @warnings,
 -- a line each, what is beyond a threshold of the guard. Raises these where the guard refuses.
 ALTER PROCEDURE sqlkmeans.train_compare
     @run_id        bigint,
@@ -42,7 +42,7 @@ BEGIN
        OR EXISTS (
         SELECT 1 FROM sqlkmeans.run AS r
         WHERE r.run_id = @active
-          AND (r.k <> (SELECT COUNT(*) FROM #cluster AS c)
+          AND (r.k <> (SELECT COUNT(*) FROM #sqlkmeans_cluster AS c)
                OR JSON_VALUE(r.definition, '$.scaling') <> JSON_VALUE(@definition, '$.scaling')
                OR JSON_VALUE(r.definition, '$.missing') <> JSON_VALUE(@definition, '$.missing')
                OR COALESCE(JSON_VALUE(r.definition, '$.sample_weight'), N'null')
@@ -56,9 +56,9 @@ BEGIN
     BEGIN
         SELECT @stayed = SUM(CASE WHEN i.previous_segment_id = c.segment_id THEN 1 ELSE 0 END),
             @moved = SUM(CASE WHEN i.previous_segment_id <> c.segment_id THEN 1 ELSE 0 END)
-        FROM #input AS i
-        INNER JOIN #label AS l ON l.row_number = i.row_number
-        INNER JOIN #cluster AS c ON c.cluster = l.cluster
+        FROM #sqlkmeans_input AS i
+        INNER JOIN #sqlkmeans_label AS l ON l.row_number = i.row_number
+        INNER JOIN #sqlkmeans_cluster AS c ON c.cluster = l.cluster
         WHERE i.previous_segment_id > 0;
         IF @moved / NULLIF(@moved + @stayed, 0) > @allowed_moved
             SET @warnings = N'moved: ' + CAST(CAST(@moved AS bigint) AS nvarchar(20)) + N' of '
@@ -69,7 +69,7 @@ BEGIN
         BEGIN
             SET @shift = NULL;
             SELECT TOP (1) @segment_id = c.segment_id, @shift = c.centroid_shift
-            FROM #cluster AS c
+            FROM #sqlkmeans_cluster AS c
             WHERE c.segment_id > @segment_id AND c.centroid_shift > @allowed_shift
             ORDER BY c.segment_id;
             IF @shift IS NULL
@@ -94,27 +94,27 @@ BEGIN
         EXECUTE sqlkmeans.bins_text @run_id = @active, @each = @each OUTPUT;
         IF @each IS NOT NULL
         BEGIN
-            SET @statement = N'INSERT INTO #bin (position, bin, customers)
-SELECT v.position, v.bin, COUNT_BIG(*) FROM #scored AS s
+            SET @statement = N'INSERT INTO #sqlkmeans_bin (position, bin, customers)
+SELECT v.position, v.bin, COUNT_BIG(*) FROM #sqlkmeans_scored AS s
 ' + @each + N'
 GROUP BY v.position, v.bin;';
             EXECUTE sys.sp_executesql @statement;
-            INSERT INTO #bin (position, bin, customers)
+            INSERT INTO #sqlkmeans_bin (position, bin, customers)
             SELECT b.position, -1, k.customers
             FROM sqlkmeans.feature_bin AS b
-            INNER JOIN #skipped AS k ON k.name = b.feature
+            INNER JOIN #sqlkmeans_skipped AS k ON k.name = b.feature
             WHERE b.run_id = @active AND b.bin = 0 AND k.customers > 0
-              AND EXISTS (SELECT 1 FROM #bin AS o WHERE o.position = b.position);
+              AND EXISTS (SELECT 1 FROM #sqlkmeans_bin AS o WHERE o.position = b.position);
             UPDATE b
             SET customers = b.customers + k.customers
-            FROM #bin AS b
-            INNER JOIN #bin AS k ON k.position = b.position AND k.bin = -1
+            FROM #sqlkmeans_bin AS b
+            INNER JOIN #sqlkmeans_bin AS k ON k.position = b.position AND k.bin = -1
             WHERE b.bin = 0;
             DELETE b
-            FROM #bin AS b
+            FROM #sqlkmeans_bin AS b
             WHERE b.bin = -1
-              AND EXISTS (SELECT 1 FROM #bin AS o WHERE o.position = b.position AND o.bin = 0);
-            UPDATE #bin SET bin = 0 WHERE bin = -1;
+              AND EXISTS (SELECT 1 FROM #sqlkmeans_bin AS o WHERE o.position = b.position AND o.bin = 0);
+            UPDATE #sqlkmeans_bin SET bin = 0 WHERE bin = -1;
         END;
     END;
     EXECUTE sqlkmeans.watch_labels

@@ -21,6 +21,10 @@ BEGIN
         RETURN 0;
     END;
 
+    EXECUTE sqlkmeans.refuse_transaction;
+    SET IMPLICIT_TRANSACTIONS OFF;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+
     IF COALESCE(@segmentation, N'') = N''
         EXECUTE sqlkmeans.raise_problems @number = 50002,
             @problems = N'@segmentation: missing; allowed: the name of a segmentation';

@@ -42,6 +42,10 @@ Names = Annotated[
     Optional[list[str]],
     typer.Option("--segmentation", "-s", help="One segmentation of the file; can be repeated."),
 ]
+OneName = Annotated[
+    Optional[str],
+    typer.Option("--segmentation", "-s", help="Which one of the file's segmentations."),
+]
 Url = Annotated[
     Optional[str],
     typer.Option("--url", help="Database URL. Default: SQLKMEANS_URL, then the definition file."),
@@ -181,13 +185,14 @@ def choose_k(
     as_json: Json = False, quiet: Quiet = False, verbose: Verbose = False,
 ) -> None:  # fmt: skip
     """Compare numbers of segments and recommend one; nothing is published."""
+    from sqlkmeans import pipeline
     from sqlkmeans.cli import choose_k as choosing
     from sqlkmeans.cli.jobs import each_segmentation
 
     changes = _given(k_min=k_min, k_max=k_max, memory_limit=memory_limit)
     each_segmentation(
-        choosing.job(plot), choosing.show, definition, segmentation, url, changes, as_json, quiet,
-        verbose, only_one="--plot" if plot else None,
+        pipeline.choose_k, choosing.show_and_draw(plot), definition, segmentation, url, changes,
+        as_json, quiet, verbose, only_one="--plot" if plot else None,
     )  # fmt: skip
 
 
@@ -211,13 +216,14 @@ def rollback(
         Optional[int],
         typer.Option("--to", help="Run to go back to. Default: the published one before."),
     ] = None,
-    url: Url = None, as_json: Json = False, quiet: Quiet = False, verbose: Verbose = False,
+    segmentation: OneName = None, url: Url = None, as_json: Json = False, quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:  # fmt: skip
     """Bring back the labels and the model of an earlier run."""
     from sqlkmeans.cli import jobs
     from sqlkmeans.cli.output import Output
 
-    jobs.roll_back(Output(as_json, quiet, verbose), name, url, to)
+    jobs.roll_back(Output(as_json, quiet, verbose), name, segmentation, url, to)
 
 
 @app.command()
@@ -226,13 +232,16 @@ def rename(
     segment_id: Annotated[int, typer.Argument(help="The segment.")],
     new_name: Annotated[str, typer.Argument(help="Its name from now on; later runs keep it.")],
     description: Annotated[Optional[str], typer.Option(help="A sentence about it.")] = None,
-    url: Url = None, as_json: Json = False, quiet: Quiet = False, verbose: Verbose = False,
+    segmentation: OneName = None, url: Url = None, as_json: Json = False, quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:  # fmt: skip
     """Give a segment a name."""
     from sqlkmeans.cli import jobs
     from sqlkmeans.cli.output import Output
 
-    jobs.give_name(Output(as_json, quiet, verbose), name, url, segment_id, new_name, description)
+    jobs.give_name(
+        Output(as_json, quiet, verbose), name, segmentation, url, segment_id, new_name, description
+    )
 
 
 @app.command()
@@ -241,18 +250,19 @@ def explain(
     key: Annotated[
         list[str], typer.Argument(help="The customer: one value for each column of the key.")
     ],
-    url: Url = None, as_json: Json = False, quiet: Quiet = False, verbose: Verbose = False,
+    segmentation: OneName = None, url: Url = None, as_json: Json = False, quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:  # fmt: skip
     """Say why a customer is in a segment, and how sure that is."""
     from sqlkmeans.cli import jobs
     from sqlkmeans.cli.output import Output
 
-    jobs.explain_customer(Output(as_json, quiet, verbose), name, url, key)
+    jobs.explain_customer(Output(as_json, quiet, verbose), name, segmentation, url, key)
 
 
 @app.command()
 def report(
-    name: NameArgument = None, url: Url = None,
+    name: NameArgument = None, segmentation: OneName = None, url: Url = None,
     output: Annotated[
         Optional[str], typer.Option("--output", help="File of the page. Default: <name>.html.")
     ] = None,
@@ -269,13 +279,14 @@ def report(
     from sqlkmeans.cli.output import Output
 
     jobs.report(
-        Output(as_json, quiet, verbose), name, url, output, samples=not no_samples, show=open_it
-    )
+        Output(as_json, quiet, verbose), name, segmentation, url, output,
+        samples=not no_samples, show=open_it,
+    )  # fmt: skip
 
 
 @app.command("export-sql")
 def export_sql(
-    name: NameArgument = None, url: Url = None,
+    name: NameArgument = None, segmentation: OneName = None, url: Url = None,
     least: Annotated[
         bool, typer.Option("--least", help="Use LEAST: SQL Server 2022 or newer, and Azure.")
     ] = False,
@@ -287,8 +298,9 @@ def export_sql(
     from sqlkmeans.cli.output import Output
 
     server.export(
-        Output(as_json, quiet, verbose), name, url, least=least, to_file=to_file, force=force
-    )
+        Output(as_json, quiet, verbose), name, segmentation, url,
+        least=least, to_file=to_file, force=force,
+    )  # fmt: skip
 
 
 @app.command()
@@ -317,7 +329,7 @@ def deploy(
 
 @app.command()
 def schedule(
-    name: NameArgument = None, url: Url = None,
+    name: NameArgument = None, segmentation: OneName = None, url: Url = None,
     step: Annotated[
         str, typer.Option(help="run, assign, or command_line (see --command).")
     ] = "run",
@@ -352,7 +364,7 @@ def schedule(
         "notify_operator": notify_operator, "retry_attempts": retry_attempts,
         "retry_minutes": retry_minutes, "owner": owner, "execute": not dry_run,
     }  # fmt: skip
-    server.schedule(Output(as_json, quiet, verbose), name, url, options, drop=drop)
+    server.schedule(Output(as_json, quiet, verbose), name, segmentation, url, options, drop=drop)
 
 
 @app.command()

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from sqlkmeans import pipeline
 from sqlkmeans.cli.output import Output
-from sqlkmeans.database import Database
-from sqlkmeans.definition import Segmentation
-from sqlkmeans.progress import Progress
 from sqlkmeans.result import ChoiceResult
 
 #: Heading of each score.
@@ -27,18 +23,27 @@ _COLUMNS = {
 }
 
 
-def job(plot: str | None) -> Any:
-    """A job that chooses k and, where ``plot`` is a file, draws the scores there."""
+def show_and_draw(plot: str | None) -> Callable[[Output, ChoiceResult], None]:
+    """What shows a choice and, where ``plot`` is a file, draws the scores there.
 
-    def choose(segmentation: Segmentation, database: Database, progress: Progress) -> ChoiceResult:
-        result = pipeline.choose_k(segmentation, database, progress)
-        if plot is not None:
-            from sqlkmeans.report.choice_plot import draw_scores
+    Raises
+    ------
+    DefinitionError
+        At once, if the file cannot be written.
+    """
+    if plot is None:
+        return show
+    from sqlkmeans.report.choice_plot import draw_scores
+    from sqlkmeans.report.plots import check_picture
 
+    check_picture(plot)
+
+    def shown(output: Output, result: ChoiceResult) -> None:
+        show(output, result)
+        with output.after_result():
             draw_scores(result, plot)
-        return result
 
-    return choose
+    return shown
 
 
 def show(output: Output, result: ChoiceResult) -> None:

@@ -10,7 +10,7 @@ from sqlkmeans.database import Database, open_database
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.demo import definition_text, demo_segmentation, load_customers
 from sqlkmeans.files import write_file
-from sqlkmeans.report.plots import SAMPLE_ROWS, scatter
+from sqlkmeans.report.plots import SAMPLE_ROWS, check_picture, scatter
 from sqlkmeans.result import RunResult
 
 DEFINITION_FILE = Path("demo.toml")
@@ -27,21 +27,25 @@ def show(
     plot: str,
 ) -> None:
     """Run the demo and print what came out."""
+    check_picture(plot)
     target_url = url or f"duckdb:///{Path(database).as_posix()}"
     segmentation = demo_segmentation(clusters)
     with open_database(target_url, create=True) as opened:
+        output.say_what_stays(opened)
         with output.progress().step("customers"):
             made = load_customers(opened, customers, clusters, seed)
         result = pipeline.run(segmentation, opened, output.progress())
-        picture = _draw(opened, segmentation, result, plot)
-    output.run(result)
+        output.run(result)
+        with output.after_result():
+            picture = _draw(opened, segmentation, result, plot)
     if output.as_json:
         return
     where = database if url is None else opened.safe_url
     output.say(f"{'Made' if made else 'Used'} {customers:,} customers in {where}.")
     output.say(f"Picture: {picture}")
-    if url is None:
-        _suggest(output, database, target_url, clusters)
+    if url is None and opened.stays:
+        with output.after_result():
+            _suggest(output, database, target_url, clusters)
 
 
 def _draw(database: Database, segmentation: Segmentation, result: RunResult, plot: str) -> Path:

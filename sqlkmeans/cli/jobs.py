@@ -42,6 +42,7 @@ def each_segmentation(
     results: list[Result] = []
     failures: list[SqlKMeansError] = []
     with selection.open() as database:
+        output.say_what_stays(database)
         wanted = selection.segmentations(database, names)
         if only_one and len(wanted) > 1:
             raise DefinitionError(
@@ -81,18 +82,21 @@ def _print_all(
     raise failed
 
 
-def one_name(selection: Selection, database: Database) -> str:
-    """The segmentation meant where a command works on one."""
+def one_name(selection: Selection, database: Database, chosen: str | None) -> str:
+    """The segmentation meant where a command works on one; ``chosen`` is ``--segmentation``."""
     if selection.name is not None:
-        return selection.name
-    if selection.definition is not None:
+        names = [selection.name]
+    elif selection.definition is not None:
         names = list(selection.definition.segmentations)
     else:
         known = database.catalog.segmentations() if database.schema_version() else []
         names = [row["name"] for row in known]
-    if len(names) != 1:
-        raise DefinitionError(f"name one segmentation; allowed: {', '.join(names) or 'none yet'}")
-    return names[0]
+    allowed = f"allowed: {', '.join(names) or 'none yet'}"
+    if chosen is not None and chosen not in names:
+        raise DefinitionError(f"segmentation {chosen} given; {allowed}")
+    if chosen is None and len(names) != 1:
+        raise DefinitionError(f"name one segmentation with --segmentation; {allowed}")
+    return chosen or names[0]
 
 
 def show_runs(output: Output, name: str | None, url: str | None, limit: int) -> None:
@@ -119,22 +123,26 @@ def show_runs(output: Output, name: str | None, url: str | None, limit: int) -> 
         output.say("No runs yet.")
 
 
-def roll_back(output: Output, name: str | None, url: str | None, to: int | None) -> None:
+def roll_back(
+    output: Output, name: str | None, segmentation: str | None, url: str | None, to: int | None
+) -> None:
     """Bring back an earlier run and print it."""
     selection = select(name, url, output)
     with selection.open() as database:
-        result = pipeline.rollback(one_name(selection, database), database, to, output.progress())
+        result = pipeline.rollback(
+            one_name(selection, database, segmentation), database, to, output.progress()
+        )
     output.run(result)
 
 
 def give_name(
-    output: Output, name: str, url: str | None, segment_id: int, new_name: str,
-    description: str | None,
+    output: Output, name: str, segmentation: str | None, url: str | None, segment_id: int,
+    new_name: str, description: str | None,
 ) -> None:  # fmt: skip
     """Rename a segment."""
     selection = select(name, url, output)
     with selection.open() as database:
-        segmentation = one_name(selection, database)
+        segmentation = one_name(selection, database, segmentation)
         pipeline.rename(segmentation, database, segment_id, new_name, description)
     if output.as_json:
         output.result({"segmentation": segmentation, "segment_id": segment_id, "name": new_name})
@@ -142,13 +150,15 @@ def give_name(
         output.say(f"Segment {segment_id} of {segmentation} is now {new_name!r}.")
 
 
-def explain_customer(output: Output, name: str, url: str | None, key: list[str]) -> None:
+def explain_customer(
+    output: Output, name: str, segmentation: str | None, url: str | None, key: list[str]
+) -> None:
     """Print why a customer is in a segment."""
     from sqlkmeans.explanation import explain
 
     selection = select(name, url, output)
     with selection.open(read_only=True) as database:
-        found = explain(one_name(selection, database), database, key)
+        found = explain(one_name(selection, database, segmentation), database, key)
     if output.as_json:
         output.result(found.to_json())
         return
@@ -157,8 +167,8 @@ def explain_customer(output: Output, name: str, url: str | None, key: list[str])
 
 
 def report(
-    output: Output, name: str | None, url: str | None, to_file: str | None, *,
-    samples: bool, show: bool,
+    output: Output, name: str | None, segmentation: str | None, url: str | None,
+    to_file: str | None, *, samples: bool, show: bool,
 ) -> None:  # fmt: skip
     """Write a segmentation's page and say where it is."""
     from sqlkmeans.report.page import write_report
@@ -167,7 +177,7 @@ def report(
     with selection.open(read_only=True) as database:
         with output.progress().step("report"):
             written = write_report(
-                database, one_name(selection, database), to_file, samples=samples
+                database, one_name(selection, database, segmentation), to_file, samples=samples
             )
     if output.as_json:
         output.result(
@@ -188,7 +198,6 @@ def report(
 def examine(output: Output, definition: str | None, url: str | None) -> None:
     """Print what doctor finds; exit 1 where something has to be done."""
     from sqlkmeans.clustering import kernel
-    from sqlkmeans.database.checks import check_segmentation
     from sqlkmeans.engines import storage
 
     selection = select(definition, url, output)
@@ -196,11 +205,15 @@ def examine(output: Output, definition: str | None, url: str | None) -> None:
         found = [(f.check, f.ok, f.detail) for f in database.doctor()]
         found.append(("fit", None, kernel.describe()))
         found.append(("memory", None, storage.describe()))
-        defined = selection.definition.segmentations if selection.definition else {}
-        for segmentation in defined.values():
+        if selection.definition is None and selection.name is None:
+            found.append(("segmentations", None, "no definition file given, so none was checked"))
+            wanted = []
+        else:
+            wanted = selection.segmentations(database, None)
+        for segmentation in wanted:
             try:
-                check_segmentation(database, segmentation)
-                found.append((f"segmentation {segmentation.name}", True, "fits the database"))
+                rows = pipeline.check(segmentation, database, output.progress())
+                found.append((f"segmentation {segmentation.name}", True, _looked_at(rows)))
             except SqlKMeansError as error:
                 found += [(f"segmentation {segmentation.name}", False, p) for p in error.problems]
     if output.as_json:
@@ -214,6 +227,19 @@ def examine(output: Output, definition: str | None, url: str | None) -> None:
         raise SqlKMeansError(f"{len(failed)} of {len(found)} checks need something to be done")
     if failed:
         raise typer.Exit(1)
+
+
+def _looked_at(rows: int | None) -> str:
+    if rows is None:
+        return (
+            "columns, types and target fit; not checked, because the source has more than "
+            f"{pipeline.CHECKED_ROWS:,} rows: NULL and repeated keys, missing, infinite and "
+            "constant values"
+        )
+    return (
+        f"columns, types and target fit, and in {rows:,} rows no NULL or repeated key, and no "
+        "value that stops a run"
+    )
 
 
 def remove(output: Output, definition: str | None, url: str | None, yes: bool) -> None:

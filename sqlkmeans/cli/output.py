@@ -8,6 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import typer
+
+from sqlkmeans.database import Database
+from sqlkmeans.errors import SqlKMeansError
 from sqlkmeans.progress import Advance, Progress
 from sqlkmeans.result import RunResult
 from sqlkmeans.words import visible, visible_json, visible_lines
@@ -44,6 +48,24 @@ class Output:
     def script(self, text: str) -> None:
         """Print a script: as it is for a file or another program, and safely on a terminal."""
         sys.stdout.write(visible_lines(text) if sys.stdout.isatty() else text)
+
+    def say_what_stays(self, database: Database) -> None:
+        """Warn of a database whose content goes with the process."""
+        if not database.stays:
+            self.say(
+                "Warning: the database is in memory, and nothing stays when this command ends; "
+                "name a file to keep it, such as duckdb:///shop.duckdb."
+            )
+
+    @contextmanager
+    def after_result(self) -> Iterator[None]:
+        """For what comes after the result: where it fails the result stands, and JSON is whole."""
+        try:
+            yield
+        except SqlKMeansError as error:
+            for problem in error.problems:
+                print(f"Error: {visible(problem)}", file=sys.stderr)
+            raise typer.Exit(error.exit_code) from None
 
     def result(self, value: Mapping[str, Any]) -> None:
         """Print the result for programs."""

@@ -8,20 +8,22 @@ from sqlkmeans.cli.jobs import one_name
 from sqlkmeans.cli.output import Output
 from sqlkmeans.cli.select import select
 from sqlkmeans.errors import DataError
-from sqlkmeans.files import write_file
+from sqlkmeans.files import check_place, write_file
 from sqlkmeans.registry import load_model, load_segmentation
 
 
 def export(
-    output: Output, name: str | None, url: str | None, *, least: bool, to_file: str | None,
-    force: bool,
+    output: Output, name: str | None, segmentation: str | None, url: str | None, *,
+    least: bool, to_file: str | None, force: bool,
 ) -> None:  # fmt: skip
     """Print or write the scoring function of a segmentation, from any database."""
     from sqlkmeans.tsql.scoring import scoring_script
 
+    if to_file is not None:
+        check_place(to_file, replace=force)
     selection = select(name, url, output)
     with selection.open(read_only=True) as database:
-        segmentation = one_name(selection, database)
+        segmentation = one_name(selection, database, segmentation)
         load_segmentation(database, segmentation)
         model = load_model(database, segmentation)
     if model is None:
@@ -55,12 +57,13 @@ def deploy(
 
 
 def schedule(
-    output: Output, name: str | None, url: str | None, options: dict[str, Any], *, drop: bool
-) -> None:
+    output: Output, name: str | None, segmentation: str | None, url: str | None,
+    options: dict[str, Any], *, drop: bool,
+) -> None:  # fmt: skip
     """Make, change or drop the Agent job of a segmentation."""
     selection = select(name, url, output)
     with selection.open() as database:
-        segmentation = one_name(selection, database)
+        segmentation = one_name(selection, database, segmentation)
         if drop:
             database.unschedule(segmentation)
             job = {"segmentation": segmentation, "outcome": "dropped"}

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import difflib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from sqlkmeans.clustering.problems import counted_value_problems
+from sqlkmeans.errors import DataError
+
 Matrix = npt.NDArray[np.float64]
 Vector = npt.NDArray[np.float64]
+
+#: Texts that databases read as a boolean, and the number that stands for it.
+YES_AND_NO = {
+    **dict.fromkeys(("yes", "y", "true", "t", "on"), 1),
+    **dict.fromkeys(("no", "n", "false", "f", "off"), 0),
+}
 
 
 def raw_rows(rows: Any, types: Mapping[str, str]) -> tuple[Matrix, dict[str, list[str]]]:
@@ -30,46 +40,122 @@ def raw_rows(rows: Any, types: Mapping[str, str]) -> tuple[Matrix, dict[str, lis
 
     Raises
     ------
-    ValueError
-        If the rows have another number of columns.
+    DataError
+        If the rows have another number of columns, a column is not there or has another length,
+        or values are infinite, or no numbers or dates where the column has such; all at once.
     """
     if hasattr(rows, "columns") or isinstance(rows, Mapping):
-        columns = [rows[name] for name in types]
+        columns = _named(rows, types)
     else:
         array = np.asarray(rows)
         if array.ndim != 2 or array.shape[1] != len(types):
-            raise ValueError(
+            raise DataError(
                 f"rows of shape {array.shape} given; allowed: (n_rows, {len(types)}), "
                 f"the columns {', '.join(types)}"
             )
         if array.dtype.kind in "fiub" and "category" not in types.values():
-            return array.astype(np.float64, copy=False), {}
+            matrix = array.astype(np.float64, copy=False)
+            _require(_infinite(matrix, types))
+            return matrix, {}
         columns = list(array.T)
     matrix = np.empty((len(columns[0]), len(types)))
     texts: dict[str, list[str]] = {}
+    problems: list[str] = []
     for position, (values, (name, kind)) in enumerate(zip(columns, types.items())):
-        if kind == "category":
-            matrix[:, position], texts[name] = level_codes(values)
-        else:
-            matrix[:, position] = dates(values) if kind == "date" else numbers(values)
+        try:
+            if kind == "category":
+                matrix[:, position], texts[name] = level_codes(values)
+            else:
+                matrix[:, position] = dates(values) if kind == "date" else numbers(values)
+        except ValueError as error:
+            matrix[:, position] = np.nan
+            problems.append(f"{name}: {error}")
+    _require(_infinite(matrix, types) + problems)
     return matrix, texts
 
 
+def _infinite(matrix: Matrix, names: Iterable[str]) -> list[str]:
+    problems = []
+    for position, name in enumerate(names):
+        count = int(np.count_nonzero(np.isinf(matrix[:, position])))
+        problems += counted_value_problems(count, 0, name)
+    return problems
+
+
+def _require(problems: Sequence[str]) -> None:
+    if problems:
+        raise DataError(problems)
+
+
+def _named(rows: Any, types: Mapping[str, str]) -> list[Any]:
+    """The columns of a data frame or a mapping."""
+    # Arrow's columns are no names.
+    given = [str(name) for name in getattr(rows, "column_names", getattr(rows, "columns", rows))]
+    problems = []
+    for name in types:
+        if name not in given:
+            same = [other for other in given if other.lower() == name.lower()]
+            close = same or difflib.get_close_matches(name, given, n=1)
+            hint = f", did you mean {close[0]}?" if close else ""
+            listed = ", ".join(given)
+            problems.append(f"{name}: no such column in the rows{hint} (they have {listed})")
+    _require(problems)
+    columns = [rows[name] for name in types]
+    lengths = {name: len(column) for name, column in zip(types, columns)}
+    if len(set(lengths.values())) > 1:
+        listed = ", ".join(f"{name} {length:,}" for name, length in lengths.items())
+        raise DataError(f"columns of different lengths given: {listed}; allowed: one length")
+    return columns
+
+
 def numbers(values: Any) -> Vector:
-    """Numbers as float64, NaN where missing."""
+    """Numbers as float64, NaN where missing; yes and no are 1 and 0, as databases read them.
+
+    Raises
+    ------
+    ValueError
+        If a value is none.
+    """
     try:
         return np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError):  # pandas' NA is no float
-        return np.array([np.nan if _missing(value) else float(value) for value in values])
+        return np.array(_each(values, _number, "a number"), dtype=np.float64)
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, str) and value.strip().lower() in YES_AND_NO:
+        return YES_AND_NO[value.strip().lower()]
+    return np.nan if _missing(value) else float(value)
+
+
+def _each(values: Any, convert: Callable[[Any], Any], what: str) -> list[Any]:
+    """Every value converted; else how many cannot be, and one of them."""
+    converted, failed = [], []
+    for value in values:
+        try:
+            converted.append(convert(value))
+        except (TypeError, ValueError):
+            failed.append(value)
+    if failed:
+        rows = "1 row is" if len(failed) == 1 else f"{len(failed):,} rows are"
+        raise ValueError(f"{rows} not {what} (such as {str(failed[0])[:30]!r})")
+    return converted
 
 
 def dates(values: Any) -> Vector:
-    """Days since 1970-01-01, NaN where missing; numbers are such days already."""
+    """Days since 1970-01-01, NaN where missing; numbers are such days already.
+
+    Raises
+    ------
+    ValueError
+        If a value is none.
+    """
     array = np.asarray(values)
     if array.dtype.kind in "fiu":
         return array.astype(np.float64)
     if array.dtype.kind != "M":
-        array = np.array([_without_zone(value) for value in array], dtype="datetime64[us]")
+        moments = _each(array, lambda value: np.datetime64(_without_zone(value), "us"), "a date")
+        array = np.array(moments, dtype="datetime64[us]")
     result = array.astype("datetime64[D]").astype(np.float64)
     result[np.isnat(array)] = np.nan
     return result

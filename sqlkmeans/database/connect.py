@@ -1,25 +1,23 @@
-"""From a URL to a database."""
+"""From a URL, or the file of an embedded database, to a database."""
 
 from __future__ import annotations
 
-import re
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sqlkmeans.database.interface import Database
+from sqlkmeans.embedded import embedded_path
 from sqlkmeans.errors import DefinitionError
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
 FORMS = "duckdb:///file.duckdb, mssql+mssqlpython://…, mssql+pyodbc://…"
-#: DuckDB's name for a database that is in no file.
-MEMORY = ":memory:"
-_DUCKDB = re.compile(r"duckdb(?:\+\w+)?://[^/?]*(?:/(?P<path>[^?]*))?(?:\?.*)?")
 
 
 def open_database(
-    url: str,
+    url: str | os.PathLike[str],
     *,
     create: bool = False,
     read_only: bool = False,
@@ -30,7 +28,8 @@ def open_database(
 
     Parameters
     ----------
-    url : str
+    url : str or path-like
+        A URL, or the file of an embedded database: ``duckdb:///shop.duckdb`` or ``shop.duckdb``.
     create : bool, default=False
         Make an embedded database's file where there is none.
     read_only : bool, default=False
@@ -53,11 +52,11 @@ def open_database(
         If another process has the embedded database's file.
     """
     # Read here: to load SQLAlchemy, which DuckDB has no other use for, delays every command.
-    if (embedded := _DUCKDB.fullmatch(url)) is not None:
+    if (path := embedded_path(url)) is not None:
         from sqlkmeans.database.duckdb import DuckDBDatabase
 
-        path = embedded["path"] or MEMORY
         return DuckDBDatabase(path, create=create, read_only=read_only, files=files)
+    url = os.fspath(url)
     parsed = _parse(url)
     backend = parsed.get_backend_name()
     if backend == "mssql":

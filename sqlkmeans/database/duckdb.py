@@ -11,6 +11,7 @@ from datetime import datetime, timezone
 from importlib import resources
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import duckdb
 import numpy as np
@@ -39,7 +40,7 @@ from sqlkmeans.database.interface import (
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DatabaseError, DataError, DefinitionError, LockedError
 from sqlkmeans.memory import release_unused
-from sqlkmeans.sqltext import Name, parse_name, parse_source, quote, quote_name
+from sqlkmeans.sqltext import Name, named_files, parse_name, parse_source, quote, quote_name
 
 #: A batch of just so many rows becomes a row group, whichever thread writes it: neighbouring keys
 #: stay together.
@@ -76,6 +77,7 @@ class _Load:
 
     written: Future[int]
     now: datetime
+    key: list[KeyColumn]
 
 
 class DuckDBDatabase(Database):
@@ -88,13 +90,18 @@ class DuckDBDatabase(Database):
     ) -> None:
         self._path, self._read_only = path, read_only
         self.safe_url = f"duckdb:///{path}"
-        self._in_memory = self._path == ":memory:"
-        self._identity = str(id(self)) if self._in_memory else str(_resolved(path))
-        self._spill = duckdb_files.SpillFolder() if self._in_memory else None
+        self.stays = self._path != ":memory:"
+        self._identity = str(_resolved(path)) if self.stays else uuid4().hex
+        apart = read_only or not self.stays
+        self._spill = duckdb_files.SpillFolder.of(self._identity) if apart else None
         self._staged_rows = 0
         self._staged_labels: pa.Table | None = None
         self._load: _Load | None = None
-        self._connect(files, create=create)
+        try:
+            self._connect(files, create=create)
+        except BaseException:
+            self._remove_spilled()
+            raise
 
     def _connect(self, files: Sequence[str], *, create: bool) -> None:
         self._files = tuple(files)
@@ -106,14 +113,18 @@ class DuckDBDatabase(Database):
 
     def close(self) -> None:
         self._native.close()
+        self._remove_spilled()
+
+    def _remove_spilled(self) -> None:
         if self._spill is not None:
             self._spill.remove()
+            self._spill = None
 
     def open_files(self, source: str) -> None:
         wanted = [file for file in duckdb_files.files_of([source]) if file not in self._files]
         if not wanted:
             return
-        if self._in_memory and self._native.execute("SELECT 1 FROM duckdb_tables()").fetchone():
+        if not self.stays and self._native.execute("SELECT 1 FROM duckdb_tables()").fetchone():
             raise DatabaseError(
                 f"{', '.join(wanted)}: which files may be read is settled when a database in "
                 f"memory is opened: open_database(url, files={wanted})"
@@ -171,8 +182,9 @@ class DuckDBDatabase(Database):
         schema = f"version {version}" if version else "none yet; the first run makes it"
         if 0 < version < newest:
             schema += f"; `sqlkmeans install` brings it to {newest}"
+        where = self._path if self.stays else f"{self._path}, where nothing stays"
         return [
-            Finding("database", True, f"DuckDB {duckdb.__version__}, {self._path}"),
+            Finding("database", self.stays or None, f"DuckDB {duckdb.__version__}, {where}"),
             Finding("schema sqlkmeans", None if version == 0 else version == newest, schema),
         ]
 
@@ -198,6 +210,9 @@ class DuckDBDatabase(Database):
         except (duckdb.CatalogException, duckdb.BinderException) as error:
             raise DataError(f"source {source}: {_first_line(error)}") from None
         except duckdb.PermissionException as error:
+            missing = [file for file in named_files(source) if not Path(file).exists()]
+            if missing:
+                raise DataError([f"source: there is no file {file}" for file in missing]) from None
             raise DataError(f"source {source}: {_first_line(error)}; {FILES_ALLOWED}") from None
         except duckdb.Error as error:
             raise DataError(
@@ -446,6 +461,7 @@ class DuckDBDatabase(Database):
         now = self._publication_time(segmentation.name)
         with self._native.cursor() as native, one_thread() as thread:
             duckdb_settings.settle(native)
+            key = self._key_columns(segmentation)
             labels = self._labels(segmentation, native)
             self._lend_staged(labels, run_id)
             row_bytes = -(-self._staged_labels.nbytes // max(1, self._staged_rows))
@@ -462,7 +478,7 @@ class DuckDBDatabase(Database):
                 return rows
 
             written = thread.submit(write)
-            self._load = _Load(written, now)
+            self._load = _Load(written, now, key)
             try:
                 yield
             finally:
@@ -653,6 +669,9 @@ class DuckDBDatabase(Database):
         )  # fmt: skip
 
     def _key_columns(self, segmentation: Segmentation) -> list[KeyColumn]:
+        # While labels are written DuckDB has too little memory to look into a file of text.
+        if self._load is not None:
+            return self._load.key
         # What is published says it as well, and is there when the source is not any more.
         columns = self.describe_table(segmentation.target) or self.describe(segmentation.source)
         types = {column.name: column.type for column in columns}
@@ -692,7 +711,9 @@ def _connect(
     files: Sequence[str],
 ) -> duckdb.DuckDBPyConnection:
     if path != ":memory:" and not create and not Path(path).exists():
-        raise DatabaseError(f"{path}: there is no such database file")
+        raise DatabaseError(
+            f"{path}: there is no such database file; `sqlkmeans install` makes one"
+        )
     try:
         connection = duckdb.connect(path, read_only=read_only and path != ":memory:")
         duckdb_settings.settle(connection)

@@ -7,11 +7,12 @@ import os
 import shutil
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
 from stat import S_ISDIR
-from typing import IO
+from typing import IO, ClassVar
 
 import duckdb
 
@@ -57,25 +58,48 @@ def shut(connection: duckdb.DuckDBPyConnection, files: Iterable[str]) -> None:
 
 
 class SpillFolder:
-    """A folder of the user's own for rows that do not fit into memory; one for each database.
+    """A folder of the user's own for rows that do not fit into memory.
 
     By default DuckDB puts those of a database in memory into `.tmp` in the working folder, where
-    two such databases write over each other's rows, and everybody may read them.
-
+    everybody may read them, and those of all processes that read one file beside it. Databases
+    and processes that share a folder write over each other's rows, and whoever ends first removes
+    the others' files.
     """
 
-    def __init__(self) -> None:
+    _open: ClassVar[dict[str, SpillFolder]] = {}
+    _guard = threading.Lock()
+
+    @classmethod
+    def of(cls, database: str) -> SpillFolder:
+        """That of a database, which its connections share as DuckDB does in one process."""
+        with cls._guard:
+            folder = cls._open.get(database) or cls._open.setdefault(database, cls(database))
+            folder._users += 1
+            return folder
+
+    def __init__(self, database: str) -> None:
+        self._database, self._users, self._used = database, 0, False
         _sweep()
         self._folder = Path(tempfile.mkdtemp(prefix=SPILL_PREFIX))  # 0700
         self._claim = (self._folder / _CLAIM).open("w")
         _claimed(self._claim)
 
     def use(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Let a database put its rows here."""
-        connection.execute(f"SET temp_directory = {_text((self._folder / 'rows').as_posix())}")
+        """Let the database put its rows here."""
+        if self._used and self._users > 1:
+            return
+        self._used = True
+        # A connection of somebody else's may have put rows elsewhere already.
+        with contextlib.suppress(duckdb.NotImplementedException):
+            connection.execute(f"SET temp_directory = {_text((self._folder / 'rows').as_posix())}")
 
     def remove(self) -> None:
-        """Take it away with all that is in it. May be called twice."""
+        """Take it away with all that is in it, when its last user says so."""
+        with self._guard:
+            self._users -= 1
+            if self._users:
+                return
+            self._open.pop(self._database, None)
         self._claim.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 

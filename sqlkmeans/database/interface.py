@@ -219,6 +219,8 @@ class Database(ABC):
     catalog: Catalog
     #: Whether the first run may make schema ``sqlkmeans`` by itself.
     installs_itself: bool
+    #: Whether what is written stays when the connection has ended.
+    stays = True
 
     @abstractmethod
     def close(self) -> None:

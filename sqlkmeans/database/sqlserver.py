@@ -288,8 +288,7 @@ class SQLServerDatabase(Database):
         """
         rows = self._connector.read(
             "looking for snapshot isolation",
-            "SELECT d.snapshot_isolation_state FROM sys.databases AS d "
-            "WHERE d.database_id = DB_ID();",
+            "SELECT d.snapshot_isolation_state FROM sys.databases AS d WHERE d.name = DB_NAME();",
         )
         return bool(rows) and rows[0][0] == 1
 

@@ -129,6 +129,18 @@ class Engine(ABC):
         """What people should know of how the rows were kept, in words."""
         return []
 
+    def check(
+        self, segmentation: Segmentation, features: Sequence[Feature], reference_date: date
+    ) -> None:
+        """Prepare the rows and no more; the rows are then used up.
+
+        Raises
+        ------
+        DataError
+            With all problems of all columns.
+        """
+        raise NotImplementedError("it takes rows for a fit")
+
     @abstractmethod
     def fit(
         self, segmentation: Segmentation, features: Sequence[Feature], reference_date: date

@@ -117,6 +117,11 @@ class LocalEngine(Engine):
         self._open.close()
         self.let_go()
 
+    def check(
+        self, segmentation: Segmentation, features: Sequence[Feature], reference_date: date
+    ) -> None:
+        self._fit_preparation(segmentation, features, reference_date)
+
     def fit(
         self, segmentation: Segmentation, features: Sequence[Feature], reference_date: date
     ) -> Fit:

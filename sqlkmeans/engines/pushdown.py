@@ -67,6 +67,11 @@ class PushdownEngine(Engine):
     def close(self) -> None:
         self._open.close()
 
+    def check(
+        self, segmentation: Segmentation, features: Sequence[Feature], reference_date: date
+    ) -> None:
+        self._fit_preparation(segmentation, features, reference_date)
+
     def fit(
         self, segmentation: Segmentation, features: Sequence[Feature], reference_date: date
     ) -> Fit:

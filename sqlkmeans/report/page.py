@@ -18,7 +18,7 @@ from markupsafe import Markup
 from sqlkmeans._version import __version__
 from sqlkmeans.clustering.profile import EVERYONE
 from sqlkmeans.database import Database, tables
-from sqlkmeans.files import write_file
+from sqlkmeans.files import check_place, write_file
 from sqlkmeans.report import flow, k_scores
 from sqlkmeans.report import scatter as scattering
 from sqlkmeans.report.distributions import distributions
@@ -81,8 +81,9 @@ def write_report(
     DataError
         If none of its runs was published.
     """
-    facts = read_facts(database, name, samples=samples)
     path = Path(file) if file is not None else Path(f"{_file_name(name)}.html")
+    check_place(path)
+    facts = read_facts(database, name, samples=samples)
     return WrittenReport(write_file(path, render(facts)), name, facts.run["run_id"])
 
 

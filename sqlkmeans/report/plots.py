@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from sqlkmeans.errors import DefinitionError
-from sqlkmeans.files import write_file
+from sqlkmeans.files import check_place, write_file
 from sqlkmeans.result import SegmentResult
 
 if TYPE_CHECKING:
@@ -80,6 +80,28 @@ def scatter(
     return save_figure(figure, path)
 
 
+def check_picture(path: str | Path) -> None:
+    """Refuse a path where :func:`save_figure` could not write, before the work is done.
+
+    Raises
+    ------
+    DefinitionError
+    """
+    _kind(path)
+    check_place(path)
+
+
+def _kind(path: str | Path) -> str:
+    """What a picture's path ends with, PNG without an ending."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    kind = Path(path).suffix.lstrip(".").lower() or "png"
+    allowed = FigureCanvasAgg.get_supported_filetypes()
+    if kind not in allowed:
+        raise DefinitionError(f"{path}: allowed: a picture, {', '.join(sorted(allowed))}")
+    return kind
+
+
 def save_figure(figure: Figure, path: str | Path) -> Path:
     """Write a figure as what the path's ending says, PNG without one.
 
@@ -88,10 +110,6 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
     DefinitionError
         If there is no such kind of picture, or it cannot be written.
     """
-    kind = Path(path).suffix.lstrip(".").lower() or "png"
-    allowed = figure.canvas.get_supported_filetypes()
-    if kind not in allowed:
-        raise DefinitionError(f"{path}: allowed: a picture, {', '.join(sorted(allowed))}")
     picture = BytesIO()
-    figure.savefig(picture, format=kind)
+    figure.savefig(picture, format=_kind(path))
     return write_file(path, picture.getvalue())

@@ -70,7 +70,7 @@ def install_script() -> str:
 def uninstall_script(*, execute: bool = True) -> str:
     """The script that drops everything, or with ``execute=False`` only prints what it would."""
     text = (sql_directory() / "uninstall.sql").read_text(encoding="utf-8")
-    return text if execute else text.replace("@execute bit = 1;", "@execute bit = 0;", 1)
+    return text.replace("@execute bit = 0;", "@execute bit = 1;", 1) if execute else text
 
 
 def batches(text: str) -> list[str]:

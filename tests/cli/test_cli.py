@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import json
 import re
@@ -344,6 +345,48 @@ def test_doctor_exits_1_where_something_has_to_be_done(shop: Path, command: Comm
     ]
 
 
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("UPDATE dbo.customer SET age = NULL WHERE customer_id < 4", ["age: 3 rows are NULL"]),
+        ("UPDATE dbo.customer SET age = NULL WHERE customer_id < 4; "
+         "UPDATE dbo.customer SET income = 1", ["age: 3 rows are NULL", "income: constant"]),
+        ("INSERT INTO dbo.customer FROM dbo.customer LIMIT 1", ["not unique"]),
+        ("INSERT INTO dbo.customer VALUES (NULL, 1, 1)", ["key customer_id: 1 NULL"]),
+        ("DELETE FROM dbo.customer", ["no rows"]),
+        ("DELETE FROM dbo.customer WHERE customer_id > 2", ["k = 3 and the source has 2 rows"]),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("engine", ["local", "pushdown"])
+def test_doctor_finds_in_the_rows_what_would_stop_a_run(
+    change: str, says: list[str], engine: str, shop: Path, command: Command
+) -> None:
+    (shop / "sqlkmeans.toml").write_text(DEFINITION + f'engine = "{engine}"\n', encoding="utf-8")
+    query(shop, change)
+    found = command("doctor", "--json")
+    assert found.code == 1
+    todo = [f["detail"] for f in found.json["findings"] if f["ok"] is False]
+    assert len(todo) == len(says)
+    assert all(any(words in detail for detail in todo) for words in says)
+    assert command("run", "--json").code == 3
+
+
+def test_doctor_says_what_it_has_looked_at_and_what_not(
+    shop: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def detail(*arguments: object) -> str:
+        findings = command("doctor", *arguments, "--json").json["findings"]
+        return next(f["detail"] for f in findings if f["check"].startswith("segmentation"))
+
+    assert "in 120 rows no NULL or repeated key" in detail()
+    command("run")
+    monkeypatch.setattr(pipeline, "CHECKED_ROWS", 100)
+    assert "not checked, because the source has more than 100 rows: NULL and" in detail()
+    (shop / "sqlkmeans.toml").unlink()
+    assert "not checked" in detail("customers", "--url", "shop.duckdb")
+    assert detail("--url", "shop.duckdb") == "no definition file given, so none was checked"
+
+
 def test_uninstall_drops_nothing_without_yes(shop: Path, command: Command) -> None:
     command("run", "--json")
     planned = command("uninstall", "--json")
@@ -369,6 +412,30 @@ def test_several_segmentations_run_one_after_the_other(shop: Path, command: Comm
     unknown = command("run", "two.toml", "-s", "by_agee", "--json")
     assert unknown.code == 2
     assert "by_agee" in unknown.problems[0]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["rename", 1, "best"], ["explain", 42], ["rollback"], ["report"], ["export-sql"]],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_command_on_one_segmentation_of_several_is_told_which(
+    arguments: list[object], shop: Path, command: Command
+) -> None:
+    (shop / "two.toml").write_text(DEFINITION + SECOND, encoding="utf-8")
+    for _ in range(3):
+        assert command("run", "two.toml", "--json").code == 0
+    name, *values = arguments
+    asked = command(name, "two.toml", *values, "--json")
+    assert asked.code == 2
+    assert asked.problems == [
+        "name one segmentation with --segmentation; allowed: customers, by_age"
+    ]
+    for option in ("-s", "--segmentation"):
+        done = command(name, "two.toml", *values, option, "by_age", "--json")
+        assert (done.code, done.json["segmentation"]) == (0, "by_age")
+    wrong = command(name, "two.toml", *values, "-s", "by_agee", "--json")
+    assert wrong.problems == ["segmentation by_agee given; allowed: customers, by_age"]
 
 
 def test_a_segmentation_that_fails_does_not_stop_the_next(shop: Path, command: Command) -> None:
@@ -495,7 +562,9 @@ def test_exit_4_for_a_database_that_is_not_there(shop: Path, command: Command) -
     for arguments in (["run"], ["runs"], ["doctor"], ["assign"], ["rollback"], ["uninstall"]):
         found = command(*arguments, "--url", "duckdb:///none.duckdb", "--json")
         assert found.code == 4
-        assert found.problems == ["none.duckdb: there is no such database file"]
+        assert found.problems == [
+            "none.duckdb: there is no such database file; `sqlkmeans install` makes one"
+        ]
     assert not (shop / "none.duckdb").exists()
 
 
@@ -634,6 +703,16 @@ def test_version_prints_the_version(command: Command) -> None:
     from sqlkmeans import __version__
 
     assert command("--version").out == f"sqlkmeans {__version__}\n"
+
+
+@pytest.mark.parametrize("name", ["run", "assign", "choose-k", "demo"])
+def test_a_database_in_memory_comes_with_a_warning(shop: Path, command: Command, name: str) -> None:
+    url = "duckdb:///:memory:"
+    found = command(name, "--url", url, *(["--customers", 100] if name == "demo" else []))
+    assert "Warning: the database is in memory, and nothing stays when this" in found.err
+    assert "Try next" not in found.err
+    findings = command("doctor", "--url", url, "--json").json["findings"]
+    assert [f["ok"] for f in findings if "where nothing stays" in f["detail"]] == [None]
 
 
 # Secrets
@@ -914,6 +993,55 @@ def test_choose_k_shows_every_score_marks_one_k_and_gives_the_reason(
 def test_choose_k_draws_its_scores(shop: Path, command: Command) -> None:
     assert command("choose-k", "--k-max", 4, "--plot", "scores.png").code == 0
     assert (shop / "scores.png").read_bytes().startswith(b"\x89PNG")
+
+
+NOWHERE = {
+    "no/such/x.png": "there is no folder no/such",
+    "folder.png": "is a folder",
+    "x.xyz": "allowed: a picture, ",
+}
+
+
+@pytest.mark.parametrize("place", NOWHERE)
+@pytest.mark.parametrize(
+    "arguments",
+    [["choose-k", "--plot"], ["demo", "--plot"], ["report", "--output"],
+     ["export-sql", "--to-file"]],
+)  # fmt: skip
+def test_a_file_that_cannot_be_written_is_refused_before_the_work_begins(
+    arguments: list[str], place: str, shop: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if place == "x.xyz" and arguments[-1] != "--plot":
+        return
+    (shop / "folder.png").mkdir()
+
+    def work(*_: object, **__: object) -> None:
+        raise AssertionError("began")
+
+    monkeypatch.setattr(database_module.DuckDBDatabase, "count", work)
+    monkeypatch.setattr(database_module.DuckDBDatabase, "schema_version", work)
+    if arguments[0] == "report":
+        # One segmentation has to be known before its page is named.
+        monkeypatch.undo()
+        monkeypatch.chdir(shop)
+        monkeypatch.setattr("sqlkmeans.report.page.read_facts", work)
+    found = command(*arguments, place)
+    assert (found.code, found.out) == (2, "")
+    assert NOWHERE[place] in found.err
+
+
+@pytest.mark.parametrize("arguments", [["choose-k", "--k-max", "3"], ["demo", "--customers", 100]])
+def test_a_disk_that_fills_up_later_takes_no_result_away(
+    arguments: list[object], shop: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    found = command(*arguments, "--plot", "x.png", "--json")
+    assert found.code == 2
+    assert found.json["segmentation"] == "customers"
+    assert found.err == "Error: x.png: cannot be written: No space left on device\n"
 
 
 def test_choose_k_says_that_noise_has_no_structure(shop: Path, command: Command) -> None:

@@ -445,5 +445,5 @@ def test_missing_numbers_come_in_many_forms() -> None:
         np.testing.assert_array_equal(
             raw_rows({"x": values}, {"x": "number"})[0], [[1.0], [np.nan]]
         )
-    with pytest.raises(ValueError, match="Oslo"):
+    with pytest.raises(DataError, match="Oslo"):
         raw_rows({"x": [1.0, "Oslo"]}, {"x": "number"})

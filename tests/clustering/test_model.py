@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import pickle
+import warnings
 from dataclasses import replace
 from datetime import date
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sqlkmeans.clustering.preparation import Preparation, PreparedFeature
+from sqlkmeans.errors import DataError
 from sqlkmeans.model import SegmentModel
 
 numbers = st.floats(allow_nan=False, allow_infinity=False)
@@ -122,7 +125,6 @@ def test_a_data_frame_may_hold_its_columns_in_any_order() -> None:
 def test_a_row_with_a_missing_value_has_segment_0_unless_the_model_fills_it_in() -> None:
     assert simple().predict([[np.nan, 40]]).tolist() == [0]
     assert simple("mean", 52.0).predict([[50.0, np.nan]]).tolist() == [4]
-    assert simple().predict([[np.inf, 40]]).tolist() == [0]
 
 
 def test_no_rows_have_no_segments() -> None:
@@ -131,8 +133,73 @@ def test_no_rows_have_no_segments() -> None:
 
 @pytest.mark.parametrize("rows", [[1.0, 2.0], [[1.0]], [[1.0, 2.0, 3.0]]])
 def test_rows_of_another_shape_are_refused(rows: object) -> None:
-    with pytest.raises(ValueError, match=r"the columns income, age"):
-        simple().predict(rows)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=r"the columns income, age"):
+        simple().predict(rows)
+
+
+def test_every_column_that_rows_lack_or_spell_otherwise_is_named() -> None:
+    with pytest.raises(DataError) as refused:
+        simple().predict(pd.DataFrame({"Income": [1.0], "city": ["Oslo"]}))
+    assert refused.value.problems == [
+        "income: no such column in the rows, did you mean Income? (they have Income, city)",
+        "age: no such column in the rows (they have Income, city)",
+    ]
+    with pytest.raises(DataError, match="different lengths given: income 2, age 1"):
+        simple().predict({"income": [1, 2], "age": [3]})
+
+
+def test_every_column_with_values_that_are_none_is_named_with_their_number() -> None:
+    with pytest.raises(DataError) as refused:
+        simple().predict({"income": [np.inf, -np.inf, 3.0], "age": ["old", 4, None]})
+    assert refused.value.problems == [
+        "income: 2 rows are infinite; every value must be a finite number or NULL",
+        "age: 1 row is not a number (such as 'old')",
+    ]
+    with pytest.raises(DataError, match=r"day: 2 rows are not a date \(such as 'soon'\)"):
+        mixed().predict(
+            {"income": [1.0] * 3, "city": ["Oslo"] * 3, "day": ["soon", "2026-01-01", "x"]}
+        )
+
+
+def with_levels(*levels: str | None) -> SegmentModel:
+    features = tuple(
+        PreparedFeature("member", "none", 1.0, 0.0, 1.0, None, "category", level)
+        for level in levels
+    )
+    centroids = np.eye(len(levels))
+    ids = tuple(range(1, len(levels) + 1))
+    names = tuple(str(level) for level in levels)
+    return SegmentModel(Preparation(features, "none", "error"), centroids, ids, names)
+
+
+def test_levels_that_a_model_does_not_know_are_told_with_their_number() -> None:
+    rows = {"member": ["gold", "iron", "tin", "tin", None]}
+    with pytest.warns(UserWarning, match="member") as told:
+        with_levels("gold", "silver").predict(rows)
+    assert [str(one.message) for one in told] == [
+        "member: 3 rows have levels that the model does not know ('tin' 2, 'iron' 1); it knows "
+        "'gold', 'silver'"
+    ]
+    assert told[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert with_levels("gold", None).predict(rows).tolist() == [1, 2, 2, 2, 0]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [["yes", "No", None], ["TRUE", "false", None], [True, False, None], [1, 0, None],
+     [1.0, 0.0, np.nan], ["1", "0", None], ["t", "f", None]],
+)  # fmt: skip
+def test_a_boolean_of_the_database_may_be_written_as_people_do(values: list[Any]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert with_levels("0", "1").predict({"member": values}).tolist() == [2, 1, 0]
+    number = PreparedFeature("member", "none", 1.0, 0.0, 1.0, None)
+    model = SegmentModel(
+        Preparation((number,), "none", "error"), np.array([[0.0], [1.0]]), (1, 2), ("a", "b")
+    )
+    assert model.predict({"member": values}).tolist() == [2, 1, 0]
 
 
 def test_distances_are_those_of_the_scaled_space() -> None:

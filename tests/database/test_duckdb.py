@@ -318,6 +318,45 @@ def test_a_database_in_memory_is_its_own() -> None:
             assert one.install() == two.install()
 
 
+def test_a_database_may_be_named_by_its_file_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with open_database("shop.duckdb", create=True) as database:
+        database.install()
+        assert (database.safe_url, database.stays) == ("duckdb:///shop.duckdb", True)
+    with open_database(tmp_path / "shop.duckdb") as database:
+        assert database.schema_version() > 0
+    with open_database(":memory:") as database:
+        assert not database.stays
+
+
+@pytest.mark.parametrize(
+    ("url", "meant"),
+    [
+        ("duckdb://shop.duckdb", "duckdb:///shop.duckdb, with three"),
+        ("duckdb://data/shop.duckdb", "duckdb:///data/shop.duckdb, with three"),
+        ("duckdb://C:/data/shop.duckdb", "duckdb:///C:/data/shop.duckdb, with three"),
+        ("duckdb://:memory:", "duckdb:///:memory:, with three"),
+        ("duckdb://anna:S3cret@shop.duckdb", "duckdb:///shop.duckdb, with three"),
+        ("duckdb://anna:S3cret/shop.duckdb", "duckdb:///file.duckdb, with three"),
+        ("duckdb:///customers.csv", 'source = "customers.csv"'),
+        ("duckdb://customers.csv", 'source = "customers.csv"'),
+        ("duckdb:////home/anna/c.csv.gz", 'source = "/home/anna/c.csv.gz"'),
+        ("duckdb:///data/c.PARQUET", 'source = "data/c.PARQUET"'),
+    ],
+)
+def test_a_slip_in_the_url_of_a_file_is_refused_with_the_right_spelling(
+    url: str, meant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DefinitionError) as refused:
+        open_database(url, create=True)
+    assert refused.value.problems[0].endswith(meant)
+    assert "S3cret" not in str(refused.value)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_that_is_not_there_is_a_database_error(tmp_path: Path) -> None:
     with pytest.raises(DatabaseError):
         open_database(f"duckdb:///{tmp_path / 'no' / 'such' / 'x.duckdb'}", create=True)
@@ -519,6 +558,26 @@ def test_databases_in_memory_keep_out_of_each_others_way_when_they_spill(
     assert list(tmp_path.iterdir()) == []
     for database in opened:
         database.close()
+
+
+def test_readers_of_one_file_keep_out_of_each_others_way_when_they_spill(path: Path) -> None:
+    def spills(database: Database) -> str:
+        ((folder,),) = database.catalog.select("SELECT current_setting('temp_directory')")
+        return str(folder)
+
+    url = f"duckdb:///{path}"
+    with open_database(url, create=True) as database:
+        database.install()
+    with open_database(url, read_only=True) as one:
+        folder = spills(one)
+        assert folder != f"{path}.tmp"
+        native = one._native  # type: ignore[attr-defined]
+        native.execute("CREATE TEMP TABLE large AS SELECT hash(range) AS x FROM range(3_000_000)")
+        one.release_memory()
+        assert Path(folder).exists()
+        with open_database(url, read_only=True) as two:
+            assert spills(two) == folder
+    assert not Path(folder).exists()
 
 
 def test_what_is_done_at_once_shares_the_most_that_any_of_it_needs() -> None:

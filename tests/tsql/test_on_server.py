@@ -675,8 +675,8 @@ def test_training_in_the_database_stages_and_publishes_what_python_gave(trained:
         )
         text = text.replace("sys.sp_execute_external_script", "dbo.stand_in_for_python")
         # Not every server hands OUTPUT parameters through INSERT … EXECUTE.
-        text = text.replace("INSERT INTO #publication (content) VALUES (@publication);",
-                            "INSERT INTO #publication (content) SELECT s.content "
+        text = text.replace("INSERT INTO #sqlkmeans_publication (content) VALUES (@publication);",
+                            "INSERT INTO #sqlkmeans_publication (content) SELECT s.content "
                             "FROM dbo.stand_in AS s;")  # fmt: skip
         trained.script(text)
         _answer(trained)
@@ -686,7 +686,7 @@ def test_training_in_the_database_stages_and_publishes_what_python_gave(trained:
                         run[0]) == [("in_database", "published", 120)]  # fmt: skip
     if trained.value("SELECT OBJECT_ID(N'dbo.stand_in');") is not None:
         query, job = trained.rows("SELECT query, job FROM dbo.stand_in;")[0]
-        assert query == "SELECT row_number, previous_segment_id, f1, f2 FROM #input"
+        assert query == "SELECT row_number, previous_segment_id, f1, f2 FROM #sqlkmeans_input"
         sent = json.loads(job)
         assert sent["run_id"] == run[0]
         before = sent["compared_run"]
