@@ -265,7 +265,10 @@ def _recorded_run(
         try:
             yield run_id
         except BaseException as error:
-            database.fail_run(run_id, _told(error))
+            told = _without_rows(error) if segmentation.smallest_group > 1 else error
+            database.fail_run(run_id, _told(told))
+            if told is not error:
+                raise told from None
             raise
 
 
@@ -278,6 +281,21 @@ def _run_inside(
     with progress.step("publish"):
         run_id = database.run_inside(segmentation, kind)
     return run_result(database, run_id, progress.rounded())
+
+
+def _without_rows(error: BaseException) -> BaseException:
+    """The same without words of the database, which may quote the row that it stopped at."""
+    ours = isinstance(error, SqlKMeansError)
+    cause = error.__context__ if ours else error
+    if not isinstance(cause, Exception) or isinstance(cause, SqlKMeansError):
+        return error
+    kind = type(error) if isinstance(error, SqlKMeansError) else DatabaseError
+    told = kind(
+        f"the database stopped ({type(cause).__name__}); what it says is not shown, because it may "
+        "quote a row, and sample_rows = 0 lets none leave the database: run the source's SELECT "
+        "there"
+    )
+    return told.with_traceback(error.__traceback__)
 
 
 def _told(error: BaseException) -> str:

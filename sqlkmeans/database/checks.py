@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping, Sequence
 
 from sqlkmeans.database.interface import CHANGE_TRACKING, Column, Database
 from sqlkmeans.definition import Segmentation
-from sqlkmeans.errors import DataError
+from sqlkmeans.errors import MOST_PROBLEMS, DataError
 from sqlkmeans.sqltext import parse_name, quote_name
 
+#: As many columns of a table are named.
+MOST_NAMES = 50
 LABEL_COLUMNS = ("segment_id", "distance", "run_id", "assigned_at")
 #: What stands beside a target, by the end of its name, with the columns after the key.
 BESIDE = {
@@ -75,7 +78,7 @@ def _feature_problems(column: Column, feature_type: str) -> list[str]:
 
 
 def _missing_columns(segmentation: Segmentation, columns: dict[str, Column]) -> list[str]:
-    problems = []
+    problems: list[str] = []
     weight = [segmentation.sample_weight] if segmentation.sample_weight else []
     changed_by = [name for name in [segmentation.changed_by] if name and name != CHANGE_TRACKING]
     wanted = {
@@ -87,15 +90,26 @@ def _missing_columns(segmentation: Segmentation, columns: dict[str, Column]) -> 
     for role, names in wanted.items():
         for name in names:
             if name not in columns:
+                # To look for the nearest of thousands, thousands of times, would take hours.
+                if len(problems) >= MOST_PROBLEMS:
+                    problems.append(f"{role} {name}: no such column in {segmentation.source}")
+                    continue
                 close = difflib.get_close_matches(name, columns, n=1, cutoff=0.5) or [
                     other for other in columns if other.lower() == name.lower()
                 ]
                 hint = f", did you mean {close[0]}?" if close else ""
                 problems.append(
                     f"{role} {name}: no such column in {segmentation.source}{hint} "
-                    f"(it has {', '.join(columns)})"
+                    f"(it has {_listed(columns)})"
                 )
     return problems
+
+
+def _listed(names: Sequence[str] | Mapping[str, object]) -> str:
+    """Names, and a count of those after the first."""
+    shown = list(names)[:MOST_NAMES]
+    more = len(names) - len(shown)
+    return ", ".join(shown) + (f" and {more:,} more" if more else "")
 
 
 def _target_problems(
@@ -117,7 +131,7 @@ def _target_problems(
             problems.append(
                 f"target {target}: {name if suffix else 'a table of that name'} exists and is not "
                 "this segmentation's "
-                f"(it has {', '.join(c.name for c in found)}; expected {', '.join(wanted)}); "
+                f"(it has {_listed([c.name for c in found])}; expected {', '.join(wanted)}); "
                 "name another target, or drop it"
             )
     existing = database.describe_table(target)

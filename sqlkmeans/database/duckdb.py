@@ -39,7 +39,7 @@ from sqlkmeans.database.interface import (
     split_batch,
 )
 from sqlkmeans.definition import Segmentation
-from sqlkmeans.errors import DatabaseError, DataError, LockedError
+from sqlkmeans.errors import DatabaseError, DataError, DefinitionError, LockedError
 from sqlkmeans.memory import release_unused
 from sqlkmeans.sqltext import Name, named_files, parse_name, parse_source, quote, quote_name
 
@@ -92,7 +92,7 @@ class DuckDBDatabase(Database):
         self._path, self._read_only = path, read_only
         self.safe_url = f"duckdb:///{path}"
         self.stays = self._path != ":memory:"
-        self._identity = str(Path(self._path).resolve()) if self.stays else uuid4().hex
+        self._identity = str(_resolved(path)) if self.stays else uuid4().hex
         apart = read_only or not self.stays
         self._spill = duckdb_files.SpillFolder.of(self._identity) if apart else None
         self._staged_rows = 0
@@ -406,6 +406,8 @@ class DuckDBDatabase(Database):
             _running.add(held)
         try:
             yield
+        except duckdb.Error as error:
+            raise DatabaseError(f"{self._path}: {_first_line(error)}") from error
         finally:
             with _running_guard:
                 _running.discard(held)
@@ -562,7 +564,7 @@ class DuckDBDatabase(Database):
         return counts
 
     def _expire_history(self, segmentation: Segmentation, run_id: int, now: datetime) -> None:
-        """Keep the history as long as the definition says; where that fails, the run has a warning."""
+        """Keep the history as long as the definition says; a failure is a warning of the run."""
         if segmentation.history_days is None:
             return
         before = now - timedelta(days=segmentation.history_days)
@@ -726,6 +728,15 @@ def later_than(last: datetime | None) -> datetime:
     if last is None or now > last:
         return now
     return last + timedelta(microseconds=1)
+
+
+def _resolved(path: str) -> Path:
+    try:
+        found = Path(path).resolve()
+        found.exists()
+    except (OSError, ValueError):  # too long, or with a NUL in it
+        raise DefinitionError(f"{path!r} given; allowed: a file's path") from None
+    return found
 
 
 def _connect(

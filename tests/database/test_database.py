@@ -1040,8 +1040,10 @@ def test_a_column_of_the_wrong_type_comes_with_what_to_write(
         run(mixed_segmentation(features=["spend"], sample_weight="city"), database)
 
 
-def test_a_level_that_is_too_long_fails_the_run(shop: Backend, database: Database) -> None:
-    long = "x" * 101
+@pytest.mark.parametrize("long", ["x" * 101, "(other)"])
+def test_a_level_that_is_too_long_or_reserved_is_of_the_rest(
+    long: str, shop: Backend, database: Database
+) -> None:
     source = (
         f"SELECT customer_id, income, CASE WHEN age < 40 THEN '{long}' ELSE 'y' END AS city "
         "FROM dbo.customer"
@@ -1050,8 +1052,9 @@ def test_a_level_that_is_too_long_fails_the_run(shop: Backend, database: Databas
         name="customers", source=source, key="customer_id", k=3, target=SEGMENT,
         features=["income", {"column": "city", "type": "category"}],
     )  # fmt: skip
-    with pytest.raises(DataError, match=r"city: .* more than 100 characters"):
-        run(segmentation, database)
+    result = run(segmentation, database)
+    assert set(result.segments[0].centroid) == {"income", "city = y", "city = (other)"}
+    assign(segmentation, database)
 
 
 def test_a_weight_that_is_missing_fails_the_run_and_assign(

@@ -76,8 +76,8 @@ def statements(
     yield training_statistics.moment_query(layout, features)
     yield training_statistics.extreme_query(layout, features)
     yield training_statistics.distinct_query(layout, numbers)
-    yield training_statistics.level_query(layout, category, 20)
-    yield training_statistics.level_summary_query(layout, category, 100)
+    yield training_statistics.level_query(layout, category, 20, 100)
+    yield training_statistics.level_summary_query(layout, category)
     yield training_statistics.lacking_query(layout, category)
     for transformed in (False, True):
         yield training_statistics.quantile_query(layout, numbers[0], 0.25, transformed=transformed)
