@@ -8,12 +8,13 @@ import platform
 from importlib import metadata
 from typing import Any
 
+from sqlkmeans.clustering.naming import feature_titles
 from sqlkmeans.clustering.profile import EVERYONE
 from sqlkmeans.database import Database
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DataError, DefinitionError
 from sqlkmeans.model import SegmentModel
-from sqlkmeans.result import RunResult, SegmentResult
+from sqlkmeans.result import FeatureResult, RunResult, SegmentResult
 
 Row = dict[str, Any]
 
@@ -118,4 +119,22 @@ def run_result(database: Database, run_id: int, seconds: dict[str, float]) -> Ru
         warnings=json.loads(run["warnings"] or "[]"),
         recommendation=json.loads(run["recommendation"] or "null"),
         drift=drift,
+        features=_features(database, run["model_run_id"], described_by),
     )
+
+
+def _features(database: Database, model_run_id: int, described_by: int) -> list[FeatureResult]:
+    rows: dict[int, list[Row]] = {}
+    for row in database.catalog.result("segment_feature", described_by):
+        rows.setdefault(row["position"], []).append(row)
+    fitted = database.catalog.result("model_feature", model_run_id)
+    return [
+        FeatureResult(
+            feature["source_column"] or feature["feature"],
+            title,
+            feature["type"] == "category",
+            {row["segment_id"]: row["mean"] for row in rows.get(feature["position"], [])},
+            {row["segment_id"]: row["importance"] for row in rows.get(feature["position"], [])},
+        )
+        for feature, title in zip(fitted, feature_titles(fitted))
+    ]

@@ -117,6 +117,88 @@ def labels(folder: Path) -> list[tuple[Any, ...]]:
     return query(folder, "SELECT customer_id, segment_id FROM dbo.customer_segment ORDER BY ALL")
 
 
+# The table of segments
+
+NAMES = ("income", "orders", "age", "visits", "basket_value", "returns", "discount_share",
+         "newsletter_opens", "days_since_last_visit", "recency_days", "support_tickets",
+         "loyalty_points")  # fmt: skip
+
+
+@pytest.fixture
+def wide(shop: Path) -> Path:
+    """Customers with twelve features, of which each segment has some that set it apart."""
+    columns = (
+        f"(i % 4) * {j % 5 + 1}00.5 * {(-1) ** j} + hash(i * {j + 1}) % 100 AS {name}"
+        for j, name in enumerate(NAMES)
+    )
+    query(shop, f"CREATE TABLE wide AS SELECT i AS customer_id, {', '.join(columns)} "
+                "FROM range(2000) AS r (i)")  # fmt: skip
+    text = DEFINITION.replace('dbo.customer"', 'wide"').replace(
+        '["income", "age"]', json.dumps(NAMES)
+    )
+    (shop / "sqlkmeans.toml").write_text(text, encoding="utf-8")
+    return shop
+
+
+def test_a_table_of_twelve_features_fits_80_columns(
+    wide: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sqlkmeans.cli.output.PIPE_WIDTH", 80)
+    found = command("run")
+    assert found.code == 0
+    assert max(map(len, found.out.splitlines())) <= 80
+    assert "mean (everyone's)" in found.out
+    assert "--verbose shows all" in found.err
+    told = [name for name in NAMES if re.search(rf"{name}\s", found.out)]
+    assert 0 < len(told) <= 9
+    more = command("run", "--verbose")
+    assert max(map(len, more.out.splitlines())) <= 80
+    of_all = more.out[more.out.index("everyone ") :]
+    assert all(f"│ {name} " in of_all for name in NAMES)
+
+
+def test_few_features_have_a_column_each_and_no_more_words(shop: Path, command: Command) -> None:
+    found = command("run")
+    assert found.out.startswith("customers: dbo.customer_segment (means)")
+    heading = found.out.splitlines()[2]
+    assert "income" in heading
+    assert "age" in heading
+    assert "--verbose" not in found.err
+
+
+def test_the_table_has_the_means_that_the_report_has(shop: Path, command: Command) -> None:
+    query(
+        shop,
+        "CREATE OR REPLACE TABLE dbo.customer AS SELECT *, customer_id % 3 = 0 AS member, "
+        "CASE customer_id % 2 WHEN 0 THEN 'Oslo' ELSE 'Bergen' END AS city, "
+        "DATE '2020-01-01' + CAST(customer_id AS integer) AS joined FROM dbo.customer",
+    )
+    text = DEFINITION.replace(
+        '"income", "age"',
+        '{ column = "income", transform = "log1p" }, { column = "member", type = "category" }, '
+        '{ column = "city", type = "category" }, { column = "joined", type = "date" }',
+    )
+    (shop / "sqlkmeans.toml").write_text(text, encoding="utf-8")
+    shown = command("run").out
+    titles = ["income", "member = yes", "member = no", "city = Bergen", "city = Oslo",
+              "joined (days)"]  # fmt: skip
+    assert command("report").code == 0
+    page = (shop / "customers.html").read_text(encoding="utf-8")
+    rows = [line.split("│")[1:-1] for line in shown.splitlines() if line.startswith("│")]
+    headings = [cell.strip() for cell in shown.splitlines()[2].split("┃")[1:-1]]
+    assert sorted(headings[4:]) == sorted(titles)
+    for position, title in enumerate(headings[4:], start=1):
+        assert f"{title}</th>" in page
+        for row in rows:
+            source = f"segment_feature.mean 1 {int(row[0])} {position}"
+            (exact,) = set(re.findall(rf'data-value="([^"]*)" data-q="{source}"', page))
+            cell = row[position + 3].strip()
+            if cell.endswith("%"):
+                assert cell == f"{float(exact):.1%}"
+            else:
+                assert float(cell.replace(",", "")) == pytest.approx(float(exact), rel=1e-3)
+
+
 # Explanations, and the guard
 
 
