@@ -26,9 +26,9 @@ from sqlkmeans.model import SegmentModel
 from sqlkmeans.progress import Progress
 from sqlkmeans.registry import (
     client_row,
-    load_model,
     load_run_model,
     run_result,
+    stored_model,
 )
 from sqlkmeans.result import ChoiceResult, RunResult
 from sqlkmeans.watch import last_run, run_facts, watch, watch_labels
@@ -319,7 +319,7 @@ def _follow(
     database: Database, segmentation: Segmentation, run_id: int, fit: Fit
 ) -> tuple[list[int], Movement]:
     """The segment id of each new cluster, and who moved since the run before."""
-    model = load_model(database, segmentation.name)
+    model = stored_model(database, segmentation.name)
     last = _last_segment_id(database, segmentation)
     if model is None:
         return match_segments(fit.centroids, Previous((), None, last)), Movement(0, 0)

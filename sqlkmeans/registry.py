@@ -41,8 +41,31 @@ def _registered(database: Database, name: str) -> Row:
     return row
 
 
-def load_model(database: Database, name: str) -> SegmentModel | None:
-    """The active model of a segmentation; None before its first published run."""
+def load_model(name: str, database: Database) -> SegmentModel:
+    """The model in force of a segmentation: what ``predict`` labels new rows with.
+
+    Parameters
+    ----------
+    name : str
+        The segmentation.
+    database : Database
+
+    Raises
+    ------
+    DefinitionError
+        If there is no such segmentation.
+    DataError
+        If none of its runs was published.
+    """
+    _registered(database, name)
+    model = stored_model(database, name)
+    if model is None:
+        raise DataError(f"{name}: no model yet; `sqlkmeans run` makes one")
+    return model
+
+
+def stored_model(database: Database, name: str) -> SegmentModel | None:
+    """The same; None before the first published run."""
     row = database.catalog.segmentation(name)
     if row is None or row["active_run_id"] is None:
         return None

@@ -177,7 +177,7 @@ def report(
     with selection.open(read_only=True) as database:
         with output.progress().step("report"):
             written = write_report(
-                database, one_name(selection, database, segmentation), to_file, samples=samples
+                one_name(selection, database, segmentation), database, to_file, samples=samples
             )
     if output.as_json:
         output.result(

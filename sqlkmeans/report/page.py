@@ -55,15 +55,15 @@ class WrittenReport:
 
 
 def write_report(
-    database: Database, name: str, file: str | Path | None = None, *, samples: bool = True
+    name: str, database: Database, file: str | Path | None = None, *, samples: bool = True
 ) -> WrittenReport:
     """Write the page of a segmentation.
 
     Parameters
     ----------
-    database : Database
     name : str
         The segmentation.
+    database : Database
     file : path-like, optional
         By default ``<name>.html`` in the working directory. One that is there is replaced, as a
         whole.

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pandas as pd
 import pyarrow as pa
 import pytest
 
+import sqlkmeans
 from sqlkmeans import demo, pipeline
 from sqlkmeans.cli import app as cli
 from sqlkmeans.cli.app import run_command
@@ -24,6 +26,7 @@ from sqlkmeans.clustering import kernel
 from sqlkmeans.database import duckdb as database_module
 from sqlkmeans.errors import SqlKMeansError
 
+ROOT = Path(__file__).parent.parent.parent
 MakeCustomers = Callable[..., pa.Table]
 
 DEFINITION = """
@@ -1013,6 +1016,35 @@ def test_the_package_offers_its_names_without_loading_them() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout == "module 'sqlkmeans' has no attribute 'nothing'\n", done.stderr
+
+
+def test_every_function_takes_what_it_works_on_and_then_the_database() -> None:
+    functions = [value for name in sqlkmeans.__all__
+                 if inspect.isfunction(value := getattr(sqlkmeans, name))]  # fmt: skip
+    assert len(functions) >= 10
+    for function in functions:
+        parameters = list(inspect.signature(function).parameters)
+        if "database" in parameters:
+            assert parameters[0] in ("segmentation", "name"), function
+            assert parameters[1] == "database", function
+        documented = (ROOT / "docs" / "try.md").read_text(encoding="utf-8")
+        assert f"{function.__name__}" in documented or function.__name__ == "load_definition"
+
+
+def test_the_python_of_the_first_page_works(
+    small_demo: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_demo("--json")
+    text = (ROOT / "docs" / "try.md").read_text(encoding="utf-8")
+    blocks = text[text.index("## From Python") :].split("\n\n")
+    code = "\n".join(
+        line.removeprefix("    ")
+        for block in blocks if block.startswith("    ") for line in block.splitlines()
+    )  # fmt: skip
+    names: dict[str, Any] = {"frame": pd.DataFrame({"income": [50_000.0], "age": [40.0]})}
+    exec(code.replace("k=5", "k=3"), names)
+    assert (tmp_path / "customers.html").exists()
+    assert names["model"].predict(names["frame"]).tolist() in ([1], [2], [3])
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes end otherwise there")
