@@ -675,9 +675,51 @@ def test_exit_5_when_another_process_has_the_database(shop: Path, command: Comma
         found = command("run", "--json")
         assert found.code == 5
         assert "another process has this database open" in found.problems[0]
+        assert "A notebook keeps it open until its connection.close()" in found.problems[0]
+        if sys.platform == "linux":
+            assert f", process {holder.pid})" in found.problems[0]
     finally:
         holder.communicate()
     assert labels(shop) == before
+
+
+def test_exit_5_when_this_process_reads_the_database_elsewhere(
+    shop: Path, command: Command
+) -> None:
+    command("run", "--json")
+    with duckdb.connect(shop / "shop.duckdb", read_only=True):
+        found = command("run", "--json")
+    assert found.code == 5
+    assert "this process has the database open already" in found.problems[0]
+
+
+def test_a_wrong_table_is_told_with_the_tables_that_are_near(shop: Path, command: Command) -> None:
+    query(shop, "CREATE TABLE orders AS SELECT 1 AS id")
+    near = {
+        "dbo.custmer": ", did you mean dbo.customer?",
+        "customer": ", did you mean dbo.customer?",
+        "DBO.Customers": ", did you mean dbo.customer?",
+        "main.order": ", did you mean orders?",
+        "xyz": "",
+    }
+    for given, hint in near.items():
+        text = DEFINITION.replace('"dbo.customer"', f'"{given}"')
+        (shop / "sqlkmeans.toml").write_text(text, encoding="utf-8")
+        found = command("run", "--json")
+        assert found.code == 3
+        assert found.problems == [
+            f"source {given}: no such table or view{hint} (there are dbo.customer, orders)"
+        ]
+    text = DEFINITION.replace('"dbo.customer"', '"SELECT * FROM dbo.custmer"')
+    (shop / "sqlkmeans.toml").write_text(text, encoding="utf-8")
+    assert 'does not exist; Did you mean "customer"?' in command("run", "--json").problems[0]
+
+
+def test_a_segment_is_named_by_its_number(shop: Path, command: Command) -> None:
+    command("run", "--json")
+    found = command("rename", "sqlkmeans.toml", "four", "x", "--json")
+    assert found.code == 2
+    assert found.problems == ["segment 'four' given; allowed: the number of a segment (1, 2, 3)"]
 
 
 def test_exit_5_when_another_run_holds_the_lock(
