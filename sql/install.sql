@@ -11,6 +11,54 @@ GO
 SET QUOTED_IDENTIFIER ON;
 GO
 
+-- schema/may_install.sql
+-- Stops the script before it has changed anything: no batch after SET NOEXEC ON is run, also where the
+-- client goes on after an error. What an earlier version may not have yet is asked for as text.
+DECLARE @newest int = N'4';
+DECLARE @version int;
+DECLARE @package nvarchar(64);
+DECLARE @ledger bit;
+DECLARE @running nvarchar(128);
+DECLARE @problem nvarchar(2000);
+
+IF EXISTS (SELECT 1 FROM sys.all_columns AS c
+           WHERE c.object_id = OBJECT_ID(N'sys.databases') AND c.name = N'is_ledger_on')
+    EXECUTE sys.sp_executesql
+        N'SELECT @ledger = d.is_ledger_on FROM sys.databases AS d WHERE d.name = DB_NAME();',
+        N'@ledger bit OUTPUT', @ledger = @ledger OUTPUT;
+IF OBJECT_ID(N'sqlkmeans.schema_version', N'U') IS NOT NULL
+    EXECUTE sys.sp_executesql
+        N'SELECT TOP (1) @version = v.version, @package = v.package_version
+          FROM sqlkmeans.schema_version AS v ORDER BY v.version DESC;',
+        N'@version int OUTPUT, @package nvarchar(64) OUTPUT',
+        @version = @version OUTPUT, @package = @package OUTPUT;
+IF OBJECT_ID(N'sqlkmeans.lock_name', N'FN') IS NOT NULL AND OBJECT_ID(N'sqlkmeans.run', N'U') IS NOT NULL
+    EXECUTE sys.sp_executesql
+        N'SELECT @running = MIN(r.segmentation)
+          FROM sqlkmeans.run AS r
+          WHERE r.status = N''running''
+            AND APPLOCK_TEST(N''sqlkmeans_operator'', sqlkmeans.lock_name(r.segmentation),
+                             N''Exclusive'', N''Session'') = 0;',
+        N'@running nvarchar(128) OUTPUT', @running = @running OUTPUT;
+
+IF @ledger = 1
+    SET @problem = N'this is a ledger database: every table in it is a ledger table, which keeps all '
+        + N'that was ever in it and cannot be loaded as segment tables are; install sqlkmeans in another';
+ELSE IF @version > @newest
+    SET @problem = N'schema sqlkmeans is at version ' + CAST(@version AS nvarchar(10))
+        + N', of sqlkmeans ' + @package + N', and this script brings it to ' + CAST(@newest AS nvarchar(10))
+        + N' only; take the script of that release or of a newer one';
+ELSE IF @running IS NOT NULL
+    SET @problem = @running + N' is being run; install when it has ended';
+
+IF @problem IS NOT NULL
+BEGIN
+    SET @problem = @problem + N'. Nothing was changed';
+    RAISERROR (N'%s', 16, 1, @problem);
+    SET NOEXEC ON;
+END;
+GO
+
 -- schema/sqlkmeans.sql
 -- Owned by dbo, so that an ownership chain leads from its procedures to its tables.
 IF SCHEMA_ID(N'sqlkmeans') IS NULL
@@ -93,6 +141,12 @@ IF OBJECT_ID(N'sqlkmeans.run', N'U') IS NULL
         CONSTRAINT ck_run_kind CHECK (kind IN (N'fit', N'assign', N'rollback', N'choose_k')),
         CONSTRAINT ck_run_status CHECK (status IN (N'running', N'published', N'failed', N'finished'))
     );
+GO
+-- Who looks for a segmentation's runs, or its last publication, meets no row that another one's run
+-- has locked. Some server adds to the name of an index.
+IF NOT EXISTS (SELECT 1 FROM sys.indexes AS i
+               WHERE i.object_id = OBJECT_ID(N'sqlkmeans.run', N'U') AND i.name LIKE N'ix_run_segmentation%')
+    CREATE INDEX ix_run_segmentation ON sqlkmeans.run (segmentation, status, published_at);
 GO
 
 -- tables/model_feature.sql
@@ -314,6 +368,13 @@ IF NOT EXISTS (SELECT 1 FROM sqlkmeans.schema_version AS v WHERE v.version = 3)
     VALUES (3, N'0.1.0');
 GO
 
+-- migrations/0004_run_index.sql
+-- Version 4: the index of sqlkmeans.run, which sql/tables makes on every database.
+IF NOT EXISTS (SELECT 1 FROM sqlkmeans.schema_version AS v WHERE v.version = 4)
+    INSERT INTO sqlkmeans.schema_version (version, package_version)
+    VALUES (4, N'0.1.0');
+GO
+
 -- roles/sqlkmeans_reader.sql
 -- Reads segmentations, runs, models and segments; publishing adds the segment tables.
 IF DATABASE_PRINCIPAL_ID(N'sqlkmeans_reader') IS NULL
@@ -475,12 +536,38 @@ IF OBJECT_ID(N'sqlkmeans.text_literal', N'FN') IS NULL
     EXECUTE (N'CREATE FUNCTION sqlkmeans.text_literal (@text nvarchar(max)) RETURNS nvarchar(max)
         AS BEGIN RETURN N''''; END;');
 GO
--- A text as a statement writes it. By code, because some collations take other signs for a quote.
+-- A text as a statement writes it: on one line, and without an opening parenthesis behind a dollar
+-- sign, because sqlcmd ends a batch at a line GO and puts in variables, inside texts too. By code,
+-- because some collations take other signs for a quote.
 ALTER FUNCTION sqlkmeans.text_literal (@text nvarchar(max))
 RETURNS nvarchar(max)
 AS
 BEGIN
-    RETURN N'N''' + REPLACE(@text COLLATE Latin1_General_100_BIN2, N'''', N'''''') + N'''';
+    DECLARE @result nvarchar(max) = N'';
+    DECLARE @position int = 0;
+    DECLARE @letter nvarchar(2);
+    DECLARE @code int;
+    DECLARE @before int;
+
+    IF @text IS NULL
+        RETURN NULL;
+
+    WHILE @position < LEN(@text + N'.') - 1
+    BEGIN
+        SET @position = @position + 1;
+        SET @letter = SUBSTRING(@text, @position, 1);
+        SET @before = @code;
+        SET @code = UNICODE(@letter);
+        SET @result = @result + CASE
+            WHEN @code = 39 THEN N''''''
+            WHEN @code = 40 AND @before = 36 THEN N''' + N''('
+            WHEN @code < 32 OR @code BETWEEN 127 AND 159 OR @code IN (8232, 8233)
+                THEN N''' + NCHAR(' + CAST(@code AS nvarchar(10)) + N') + N'''
+            ELSE @letter
+        END;
+    END;
+
+    RETURN N'N''' + @result + N'''';
 END;
 GO
 
@@ -614,6 +701,116 @@ BEGIN
 END;
 GO
 
+-- functions/source_problem.sql
+IF OBJECT_ID(N'sqlkmeans.source_problem', N'FN') IS NULL
+    EXECUTE (N'CREATE FUNCTION sqlkmeans.source_problem (@source nvarchar(max))
+        RETURNS nvarchar(400) AS BEGIN RETURN N''''; END;');
+GO
+-- What speaks against a text as a source; NULL for a name, or one SELECT that only reads. Between the
+-- parentheses that relation() puts around it, a text whose own parentheses, quotes and comments are
+-- closed can be nothing but a part of one query. The words are those that Python refuses too.
+ALTER FUNCTION sqlkmeans.source_problem (@source nvarchar(max))
+RETURNS nvarchar(400)
+AS
+BEGIN
+    DECLARE @text nvarchar(max) = REPLACE(@source, NCHAR(13), NCHAR(10)) + NCHAR(10);
+    DECLARE @bare nvarchar(max) = N'';
+    DECLARE @special nvarchar(20) = N'%[''"[`/();-]%';
+    DECLARE @at bigint;
+    DECLARE @sign nchar(1);
+    DECLARE @end nchar(1);
+    DECLARE @depth int = 0;
+    DECLARE @comment int;
+    DECLARE @pair nchar(2);
+    DECLARE @word nvarchar(128);
+
+    IF sqlkmeans.relation(@source) IS NULL
+        RETURN COALESCE(LEFT(@source, 200), N'NULL')
+            + N' given; allowed: a table, a view, or one SELECT';
+    IF LEN(@source) > 100000
+        RETURN CAST(LEN(@source) AS nvarchar(20))
+            + N' characters given; allowed: 100,000; make it a view';
+    -- A name that quoted_name has quoted is a name.
+    IF LEFT(sqlkmeans.relation(@source), 1) <> N'('
+        RETURN NULL;
+
+    WHILE 1 = 1
+    BEGIN
+        SET @at = PATINDEX(@special, @text COLLATE Latin1_General_100_BIN2);
+        IF @at = 0
+            BREAK;
+        SET @sign = SUBSTRING(@text, @at, 1);
+        SET @bare = @bare + LEFT(@text, @at - 1) + N' ';
+        SET @text = SUBSTRING(@text, @at + 1, LEN(@text + N'.'));
+
+        IF @sign = N';'
+            RETURN N'a semicolon given; allowed: one SELECT, without one';
+        IF @sign = N'`'
+            RETURN N'a backtick given; names are quoted as in [my column]';
+        IF @sign = N'('
+            SET @depth = @depth + 1;
+        IF @sign = N')'
+        BEGIN
+            SET @depth = @depth - 1;
+            IF @depth < 0
+                RETURN N'a closing parenthesis without its opening one';
+        END;
+        IF @sign IN (N'''', N'"', N'[')
+        BEGIN
+            -- Doubled, the closing sign stands for itself: the rest opens again right behind it.
+            SET @end = CASE @sign WHEN N'[' THEN N']' ELSE @sign END;
+            SET @at = CHARINDEX(@end, @text COLLATE Latin1_General_100_BIN2);
+            WHILE @at > 0 AND SUBSTRING(@text, @at + 1, 1) = @end COLLATE Latin1_General_100_BIN2
+                SET @at = CHARINDEX(@end, @text COLLATE Latin1_General_100_BIN2, @at + 2);
+            IF @at = 0
+                RETURN @sign + N' opens a name or a text that is not closed';
+            SET @text = SUBSTRING(@text, @at + 1, LEN(@text + N'.'));
+        END;
+        IF @sign = N'-' AND LEFT(@text, 1) = N'-'
+            SET @text = SUBSTRING(@text, CHARINDEX(NCHAR(10), @text), LEN(@text + N'.'));
+        IF @sign = N'/' AND LEFT(@text, 1) = N'*'
+        BEGIN
+            -- Comments nest.
+            SET @comment = 1;
+            SET @text = SUBSTRING(@text, 2, LEN(@text + N'.'));
+            WHILE @comment > 0
+            BEGIN
+                SET @at = PATINDEX(N'%[*/][*/]%', @text COLLATE Latin1_General_100_BIN2);
+                IF @at = 0
+                    RETURN N'a comment is not closed';
+                SET @pair = SUBSTRING(@text, @at, 2);
+                SET @comment = @comment + CASE @pair WHEN N'/*' THEN 1 WHEN N'*/' THEN -1 ELSE 0 END;
+                SET @text = SUBSTRING(
+                    @text, @at + CASE WHEN @pair IN (N'/*', N'*/') THEN 2 ELSE 1 END, LEN(@text + N'.'));
+            END;
+        END;
+    END;
+    IF @depth > 0
+        RETURN N'an opening parenthesis is not closed';
+
+    SET @bare = N' ' + @bare + @text + N' ';
+    SELECT TOP (1) @word = w.word
+    FROM (VALUES
+        (N'alter'), (N'attach'), (N'backup'), (N'begin'), (N'bulk'), (N'call'), (N'checkpoint'),
+        (N'commit'), (N'copy'), (N'create'), (N'dbcc'), (N'declare'), (N'delete'), (N'deny'),
+        (N'detach'), (N'drop'), (N'exec'), (N'execute'), (N'export'), (N'go'), (N'goto'), (N'grant'),
+        (N'import'), (N'insert'), (N'install'), (N'into'), (N'kill'), (N'load'), (N'merge'),
+        (N'opendatasource'), (N'openquery'), (N'openrowset'), (N'pragma'), (N'print'),
+        (N'raiserror'), (N'reconfigure'), (N'restore'), (N'return'), (N'revoke'), (N'rollback'),
+        (N'save'), (N'set'), (N'shutdown'), (N'throw'), (N'transaction'), (N'truncate'), (N'update'),
+        (N'use'), (N'vacuum'), (N'waitfor'), (N'while')
+    ) AS w (word)
+    WHERE LOWER(@bare COLLATE Latin1_General_CI_AS) COLLATE Latin1_General_100_BIN2
+        LIKE N'%[^a-z0-9_@#$]' + w.word + N'[^a-z0-9_@#$]%'
+    ORDER BY w.word;
+    IF @word IS NOT NULL
+        RETURN @word + N' given; allowed: one SELECT that only reads (quote it if it is the name of '
+            + N'a column)';
+
+    RETURN NULL;
+END;
+GO
+
 -- functions/type_text.sql
 IF OBJECT_ID(N'sqlkmeans.type_text', N'FN') IS NULL
     EXECUTE (N'CREATE FUNCTION sqlkmeans.type_text (@type nvarchar(128), @max_length int,
@@ -654,6 +851,38 @@ BEGIN
 END;
 GO
 
+-- functions/lock_name.sql
+IF OBJECT_ID(N'sqlkmeans.lock_name', N'FN') IS NULL
+    EXECUTE (N'CREATE FUNCTION sqlkmeans.lock_name (@segmentation nvarchar(128))
+        RETURNS nvarchar(255) AS BEGIN RETURN NULL; END;');
+GO
+-- The name of a segmentation's application lock. Such names are compared byte by byte, whatever the
+-- collation of the names in the table. sys.dm_tran_locks shows the first 32 characters, so the
+-- segmentation comes first; the database comes last, because not every server keeps the locks of
+-- its databases apart.
+ALTER FUNCTION sqlkmeans.lock_name (@segmentation nvarchar(128))
+RETURNS nvarchar(255)
+AS
+BEGIN
+    RETURN N'sqlkmeans:' + LOWER(@segmentation) + N':' + DB_NAME();
+END;
+GO
+
+-- functions/job_name.sql
+IF OBJECT_ID(N'sqlkmeans.job_name', N'FN') IS NULL
+    EXECUTE (N'CREATE FUNCTION sqlkmeans.job_name (@segmentation nvarchar(128), @step nvarchar(20))
+        RETURNS nvarchar(400) AS BEGIN RETURN NULL; END;');
+GO
+-- The name of the Agent job of a segmentation and a step; without a segmentation, of the database and
+-- a step. Agent takes 128 characters.
+ALTER FUNCTION sqlkmeans.job_name (@segmentation nvarchar(128), @step nvarchar(20))
+RETURNS nvarchar(400)
+AS
+BEGIN
+    RETURN N'sqlkmeans: ' + DB_NAME() + COALESCE(N'.' + @segmentation, N'') + N' (' + @step + N')';
+END;
+GO
+
 -- functions/publication_time.sql
 IF OBJECT_ID(N'sqlkmeans.publication_time', N'FN') IS NULL
     EXECUTE (N'CREATE FUNCTION sqlkmeans.publication_time (@segmentation nvarchar(128))
@@ -667,114 +896,11 @@ BEGIN
     DECLARE @now datetime2(6) = SYSUTCDATETIME();
     DECLARE @last datetime2(6);
 
-    SELECT @last = MAX(r.published_at) FROM sqlkmeans.run AS r WHERE r.segmentation = @segmentation;
+    SELECT @last = MAX(r.published_at)
+    FROM sqlkmeans.run AS r
+    WHERE r.segmentation = @segmentation AND r.status = N'published';
 
     RETURN CASE WHEN @now <= @last THEN DATEADD(microsecond, 1, @last) ELSE @now END;
-END;
-GO
-
--- functions/switch_obstacle.sql
-IF OBJECT_ID(N'sqlkmeans.switch_obstacle', N'FN') IS NULL
-    EXECUTE (N'CREATE FUNCTION sqlkmeans.switch_obstacle (@definition nvarchar(max))
-        RETURNS nvarchar(400) AS BEGIN RETURN N''''; END;');
-GO
--- Why a publication changes the segment table of a definition in place, however many labels are
--- new: the first reason of those below. NULL where the labels may come through a side table and
--- ALTER TABLE … SWITCH. Knows what the caller may see, so it is asked as the owner.
-ALTER FUNCTION sqlkmeans.switch_obstacle (@definition nvarchar(max))
-RETURNS nvarchar(400)
-AS
-BEGIN
-    DECLARE @target nvarchar(1000) = JSON_VALUE(@definition, '$.target');
-    DECLARE @id int = OBJECT_ID(sqlkmeans.quoted_name(@target, N''), N'U');
-    DECLARE @keys int;
-
-    IF @id IS NULL OR PARSENAME(@target, 3) <> DB_NAME()
-        RETURN N'the segment table is not in this database';
-
-    IF EXISTS (SELECT 1 FROM sys.databases AS d
-               WHERE d.database_id = DB_ID() AND d.is_read_committed_snapshot_on = 1)
-        RETURN N'READ_COMMITTED_SNAPSHOT is on: readers do not wait';
-    -- A transaction in snapshot isolation that began before a switch, and reads the table after
-    -- it, fails with error 3961.
-    IF EXISTS (SELECT 1 FROM sys.databases AS d
-               WHERE d.database_id = DB_ID() AND d.snapshot_isolation_state <> 0)
-        RETURN N'ALLOW_SNAPSHOT_ISOLATION is on: a switch would make transactions in that isolation fail';
-    -- There the lock of a switch waits for every query, and all later changes wait behind it.
-    IF EXISTS (SELECT 1 FROM sys.databases AS d
-               WHERE d.database_id = DB_ID() AND d.replica_id IS NOT NULL)
-        RETURN N'the database is in an availability group: a switch could hold up a readable replica';
-
-    IF EXISTS (SELECT 1 FROM sys.tables AS t
-               WHERE t.object_id = @id
-                 AND (t.is_memory_optimized = 1 OR t.temporal_type <> 0 OR t.is_filetable = 1
-                      OR t.is_external = 1 OR t.uses_ansi_nulls = 0))
-        RETURN N'the segment table is not an ordinary table';
-    IF EXISTS (SELECT 1 FROM sys.tables AS t
-               WHERE t.object_id = @id
-                 AND (t.is_replicated = 1 OR t.is_merge_published = 1 OR t.is_tracked_by_cdc = 1))
-       OR EXISTS (SELECT 1 FROM sys.change_tracking_tables AS k WHERE k.object_id = @id)
-        RETURN N'the segment table is replicated, or its changes are captured or tracked';
-
-    -- Key columns in their order, then those that create_segment_table adds, and none dropped.
-    SELECT @keys = COUNT(*) FROM OPENJSON(@definition, '$.key') AS j;
-    IF @keys <> (SELECT COUNT(*)
-                 FROM OPENJSON(@definition, '$.key') AS j
-                 INNER JOIN sys.columns AS c
-                     ON c.object_id = @id AND c.column_id = CAST(j.[key] AS int) + 1
-                    AND c.name = j.[value] COLLATE DATABASE_DEFAULT)
-       OR 4 <> (SELECT COUNT(*)
-                FROM sys.columns AS c
-                INNER JOIN sys.types AS t ON t.user_type_id = c.user_type_id
-                INNER JOIN (VALUES
-                    (1, N'segment_id', N'int', 0),
-                    (2, N'distance', N'float', 0),
-                    (3, N'run_id', N'bigint', 0),
-                    (4, N'assigned_at', N'datetime2', 6)
-                ) AS m (position, name, type, scale)
-                    ON m.position = c.column_id - @keys
-                   AND m.name = c.name COLLATE DATABASE_DEFAULT
-                   AND m.type = t.name COLLATE DATABASE_DEFAULT
-                WHERE c.object_id = @id AND c.scale = m.scale)
-       OR EXISTS (SELECT 1 FROM sys.columns AS c
-                  WHERE c.object_id = @id
-                    AND (c.column_id > @keys + 4 OR c.user_type_id <> c.system_type_id
-                         OR c.is_nullable = 1 OR c.is_identity = 1 OR c.is_computed = 1
-                         OR c.is_sparse = 1 OR c.is_rowguidcol = 1 OR c.is_masked = 1
-                         OR c.generated_always_type <> 0 OR c.encryption_type IS NOT NULL))
-        RETURN N'the columns of the segment table are not those that a first run makes';
-
-    IF EXISTS (SELECT 1 FROM sys.indexes AS i
-               WHERE i.object_id = @id
-                 AND (i.type <> 1 OR i.is_primary_key = 0 OR i.is_disabled = 1
-                      OR i.ignore_dup_key = 1))
-       OR EXISTS (SELECT 1 FROM sys.fulltext_indexes AS f WHERE f.object_id = @id)
-        RETURN N'the segment table has an index other than a clustered primary key';
-    IF EXISTS (SELECT 1 FROM sys.index_columns AS x
-               WHERE x.object_id = @id AND x.index_id = 1
-                 AND (x.column_id <> x.key_ordinal OR x.is_descending_key = 1))
-       OR @keys <> (SELECT COUNT(*) FROM sys.index_columns AS x
-                    WHERE x.object_id = @id AND x.index_id = 1)
-        RETURN N'the primary key of the segment table is not the key of the definition';
-    IF EXISTS (SELECT 1
-               FROM sys.indexes AS i
-               INNER JOIN sys.data_spaces AS s ON s.data_space_id = i.data_space_id
-               WHERE i.object_id = @id AND s.type <> N'FG')
-        RETURN N'the segment table is partitioned';
-
-    IF EXISTS (SELECT 1 FROM sys.triggers AS t WHERE t.parent_id = @id)
-        RETURN N'the segment table has a trigger, which a switch would not fire';
-    IF EXISTS (SELECT 1 FROM sys.foreign_keys AS f
-               WHERE f.parent_object_id = @id OR f.referenced_object_id = @id)
-       OR EXISTS (SELECT 1 FROM sys.check_constraints AS c WHERE c.parent_object_id = @id)
-        RETURN N'the segment table has a check constraint, or a foreign key from or to it';
-    IF EXISTS (SELECT 1 FROM sys.security_predicates AS p WHERE p.target_object_id = @id)
-        RETURN N'the segment table has a security policy';
-    IF EXISTS (SELECT 1 FROM sys.sql_expression_dependencies AS d
-               WHERE d.referenced_id = @id AND d.is_schema_bound_reference = 1)
-        RETURN N'a view or function is bound to the schema of the segment table';
-
-    RETURN NULL;
 END;
 GO
 
@@ -984,47 +1110,6 @@ BEGIN
 END;
 GO
 
--- procedures/as_owner.sql
--- The one door to more than the caller may do. Nobody is granted it: procedures of this schema
--- reach it through their common owner, with statements built from quoted names and types. The only
--- text of a caller that comes here is a SELECT source, which is made a view for a moment to learn
--- its columns and is not executed. A server without the catalog of module parameters has no
--- EXECUTE AS either; there the caller needs the permissions.
-IF OBJECT_ID(N'sqlkmeans.as_owner', N'P') IS NULL
-    EXECUTE (N'CREATE PROCEDURE sqlkmeans.as_owner AS RETURN 0;');
-GO
-DECLARE @context nvarchar(40) =
-    CASE WHEN OBJECT_ID(N'sys.parameters') IS NULL THEN N'' ELSE N'WITH EXECUTE AS OWNER ' END;
-
-DECLARE @procedure nvarchar(max) = N'ALTER PROCEDURE sqlkmeans.as_owner
-    @statement nvarchar(max),
-    @run_id    bigint        = NULL,
-    @text      nvarchar(max) = NULL,
-    @now       datetime2(6)  = NULL,
-    @then      datetime2(6)  = NULL,
-    @tolerance float         = NULL,
-    @arrived   bigint        = NULL OUTPUT,
-    @moved     bigint        = NULL OUTPUT,
-    @departed  bigint        = NULL OUTPUT,
-    @written   bigint        = NULL OUTPUT,
-    @switched  bit           = NULL OUTPUT
-' + @context + N'AS
-BEGIN
-    SET NOCOUNT, XACT_ABORT ON;
-
-    EXECUTE sys.sp_executesql
-        @statement,
-        N''@run_id bigint, @text nvarchar(max), @now datetime2(6), @then datetime2(6),
-          @tolerance float, @arrived bigint OUTPUT, @moved bigint OUTPUT,
-          @departed bigint OUTPUT, @written bigint OUTPUT, @switched bit OUTPUT'',
-        @run_id = @run_id, @text = @text, @now = @now, @then = @then, @tolerance = @tolerance,
-        @arrived = @arrived OUTPUT, @moved = @moved OUTPUT,
-        @departed = @departed OUTPUT, @written = @written OUTPUT, @switched = @switched OUTPUT;
-END;';
-
-EXECUTE (@procedure);
-GO
-
 -- procedures/raise_problems.sql
 IF OBJECT_ID(N'sqlkmeans.raise_problems', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.raise_problems AS RETURN 0;');
@@ -1050,42 +1135,141 @@ BEGIN
 END;
 GO
 
+-- procedures/as_owner.sql
+-- The one door to more than the caller may do. Nobody is granted it: procedures of this schema
+-- reach it through their common owner, with statements built from quoted names and types; no text of
+-- a caller comes here but as a parameter. A server without the catalog of module parameters has no
+-- EXECUTE AS either; there the caller needs the permissions.
+IF OBJECT_ID(N'sqlkmeans.as_owner', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.as_owner AS RETURN 0;');
+GO
+DECLARE @context nvarchar(40) =
+    CASE WHEN OBJECT_ID(N'sys.parameters') IS NULL THEN N'' ELSE N'WITH EXECUTE AS OWNER ' END;
+
+DECLARE @procedure nvarchar(max) = N'ALTER PROCEDURE sqlkmeans.as_owner
+    @statement nvarchar(max),
+    @run_id    bigint        = NULL,
+    @text      nvarchar(max) = NULL,
+    @now       datetime2(6)  = NULL,
+    @then      datetime2(6)  = NULL,
+    @tolerance float         = NULL,
+    @arrived   bigint        = NULL OUTPUT,
+    @moved     bigint        = NULL OUTPUT,
+    @departed  bigint        = NULL OUTPUT,
+    @written   bigint        = NULL OUTPUT
+' + @context + N'AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    EXECUTE sys.sp_executesql
+        @statement,
+        N''@run_id bigint, @text nvarchar(max), @now datetime2(6), @then datetime2(6),
+          @tolerance float, @arrived bigint OUTPUT, @moved bigint OUTPUT,
+          @departed bigint OUTPUT, @written bigint OUTPUT'',
+        @run_id = @run_id, @text = @text, @now = @now, @then = @then, @tolerance = @tolerance,
+        @arrived = @arrived OUTPUT, @moved = @moved OUTPUT,
+        @departed = @departed OUTPUT, @written = @written OUTPUT;
+END;';
+
+EXECUTE (@procedure);
+GO
+-- Where it cannot be the owner, nothing else will work: said here, and not on the first night.
+BEGIN TRY
+    EXECUTE sqlkmeans.as_owner @statement = N'SET @arrived = 1;';
+END TRY
+BEGIN CATCH
+    DECLARE @problem nvarchar(max) = N'the procedures cannot run as the owner of this database ('
+        + ERROR_MESSAGE() + N'); ALTER AUTHORIZATION ON DATABASE::' + QUOTENAME(DB_NAME())
+        + N' TO a login of this server';
+    EXECUTE sqlkmeans.raise_problems @number = 50004, @problems = @problem;
+END CATCH;
+GO
+
+-- procedures/refuse_transaction.sql
+IF OBJECT_ID(N'sqlkmeans.refuse_transaction', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.refuse_transaction AS RETURN 0;');
+GO
+-- Raises where a transaction is open, INSERT … EXECUTE included. A run's row and its labels would
+-- hang on a commit that nobody here makes, and a failure could not be recorded.
+ALTER PROCEDURE sqlkmeans.refuse_transaction
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    IF @@TRANCOUNT > 0
+        EXECUTE sqlkmeans.raise_problems @number = 50002,
+            @problems = N'called inside a transaction, or by INSERT … EXECUTE; allowed: outside of both, because a run commits its own steps';
+END;
+GO
+
 -- procedures/take_lock.sql
 IF OBJECT_ID(N'sqlkmeans.take_lock', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.take_lock AS RETURN 0;');
 GO
--- Takes or gives back a segmentation's application lock for this session. A session that holds it
--- may take it again, and gives it back as often as it took it.
+-- Takes or gives back a segmentation's application lock for this session. It is never taken twice,
+-- because nobody gives it back for a call that is cancelled: CATCH does not run for that. So the next
+-- call in the session that gives it back, gives it back whole. What takes it for several calls takes
+-- it with @keep = 1: then only @keep = 1 gives it back. It waits for @wait milliseconds; some server
+-- calls 0 a wrong call where it cannot be had.
 ALTER PROCEDURE sqlkmeans.take_lock
     @segmentation nvarchar(128),
-    @release      bit = 0
+    @release      bit = 0,
+    @keep         bit = 0,
+    @wait         int = 1
 AS
 BEGIN
     SET NOCOUNT ON;
 
-    -- Lock names are compared byte by byte, whatever the collation of the names in the table. Not
-    -- every server keeps those of its databases apart.
-    DECLARE @resource nvarchar(255) = N'sqlkmeans:' + DB_NAME() + N':' + LOWER(@segmentation);
-    DECLARE @result int;
+    DECLARE @lock nvarchar(255) = sqlkmeans.lock_name(@segmentation);
+    DECLARE @kept nvarchar(255) = N'kept ' + @lock;
+    DECLARE @result int = 0;
+    DECLARE @number int = 50004;
+    DECLARE @problem nvarchar(max);
 
-    IF @release = 1
-    BEGIN
-        IF APPLOCK_MODE(N'public', @resource, N'Session') <> N'NoLock'
-            EXECUTE sys.sp_releaseapplock
-                @Resource = @resource, @LockOwner = N'Session', @DbPrincipal = N'public';
-        RETURN 0;
-    END;
+    BEGIN TRY
+        IF @release = 0
+        BEGIN
+            IF APPLOCK_MODE(N'sqlkmeans_operator', @lock, N'Session') = N'NoLock'
+                EXECUTE @result = sys.sp_getapplock
+                    @Resource = @lock, @LockMode = N'Exclusive', @LockOwner = N'Session',
+                    @LockTimeout = @wait, @DbPrincipal = N'sqlkmeans_operator';
+            IF @result >= 0 AND @keep = 1
+               AND APPLOCK_MODE(N'sqlkmeans_operator', @kept, N'Session') = N'NoLock'
+                EXECUTE @result = sys.sp_getapplock
+                    @Resource = @kept, @LockMode = N'Exclusive', @LockOwner = N'Session',
+                    @LockTimeout = 1, @DbPrincipal = N'sqlkmeans_operator';
+        END;
+        ELSE
+        BEGIN
+            WHILE @keep = 1 AND @result >= 0
+                  AND APPLOCK_MODE(N'sqlkmeans_operator', @kept, N'Session') <> N'NoLock'
+                EXECUTE @result = sys.sp_releaseapplock
+                    @Resource = @kept, @LockOwner = N'Session', @DbPrincipal = N'sqlkmeans_operator';
+            WHILE @result >= 0
+                  AND APPLOCK_MODE(N'sqlkmeans_operator', @kept, N'Session') = N'NoLock'
+                  AND APPLOCK_MODE(N'sqlkmeans_operator', @lock, N'Session') <> N'NoLock'
+                EXECUTE @result = sys.sp_releaseapplock
+                    @Resource = @lock, @LockOwner = N'Session', @DbPrincipal = N'sqlkmeans_operator';
+        END;
+    END TRY
+    BEGIN CATCH
+        -- Who is no member of the role may not ask for its locks.
+        SET @problem = @segmentation + N': its lock is for members of sqlkmeans_operator: '
+            + ERROR_MESSAGE();
+    END CATCH;
 
-    EXECUTE @result = sys.sp_getapplock
-        @Resource = @resource, @LockMode = N'Exclusive', @LockOwner = N'Session',
-        @LockTimeout = 0, @DbPrincipal = N'public';
-
-    IF @result < 0
-    BEGIN
-        DECLARE @problem nvarchar(max) =
-            @segmentation + N' is being run already; nothing was changed';
-        EXECUTE sqlkmeans.raise_problems @number = 50005, @problems = @problem;
-    END;
+    IF @problem IS NULL AND @result = -1
+        SELECT @number = 50005, @problem = @segmentation + N' is being run already; nothing was '
+            + N'changed. Where nothing runs, a session whose call was cancelled still holds it, '
+            + N'until it ends or runs it again (docs/operate.md, Who holds a segmentation)';
+    ELSE IF @problem IS NULL AND @result < 0
+        SET @problem = @segmentation + N': its lock was not '
+            + CASE @release WHEN 1 THEN N'given back' ELSE N'taken' END + N', '
+            + CASE @result WHEN -2 THEN N'because the wait was cancelled'
+                           WHEN -3 THEN N'because the wait was part of a deadlock'
+                           ELSE N'and the server said ' + CAST(@result AS nvarchar(20)) END
+            + N'; nothing was changed';
+    EXECUTE sqlkmeans.raise_problems @number = @number, @problems = @problem;
 END;
 GO
 
@@ -1114,9 +1298,10 @@ GO
 IF OBJECT_ID(N'sqlkmeans.describe_source', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.describe_source AS RETURN 0;');
 GO
--- Fills the caller's table #source_column with the columns of a source, or says in @problem why
--- it has none. A SELECT is not run: it becomes a view for a moment, which the parser takes only
--- if it is one single SELECT.
+-- Fills the caller's table #sqlkmeans_source_column with the columns of a source, or says in @problem
+-- why it has none. Nothing is run, and all of it is asked as the caller, so that nobody learns or
+-- reads through this what they may not. Where a column can be traced to a table, masked says that
+-- the caller sees it masked.
 ALTER PROCEDURE sqlkmeans.describe_source
     @source  nvarchar(max),
     @problem nvarchar(max) OUTPUT
@@ -1124,59 +1309,85 @@ AS
 BEGIN
     SET NOCOUNT ON;
 
-    DECLARE @relation nvarchar(max) = sqlkmeans.relation(@source);
-    DECLARE @columns nvarchar(max);
-    DECLARE @statement nvarchar(max);
-    DECLARE @view nvarchar(200) =
-        N'sqlkmeans.' + QUOTENAME(N'source_of_session_' + CAST(@@SPID AS nvarchar(10)));
-    DECLARE @catalog nvarchar(200) = N'';
+    DECLARE @query nvarchar(max) = N'SELECT * FROM ' + sqlkmeans.relation(@source) + N';';
+    SET @problem = sqlkmeans.source_problem(@source);
+    IF @problem IS NULL
+        SELECT @problem = MIN(d.error_message)
+        FROM sys.dm_exec_describe_first_result_set(@query, NULL, 0) AS d
+        WHERE d.error_number IS NOT NULL;
+    IF @problem IS NULL
+        INSERT INTO #sqlkmeans_source_column
+            (position, name, type, max_length, [precision], scale, collation, masked)
+        SELECT d.column_ordinal, d.name, COALESCE(t.name, d.user_type_name, N'unknown'),
+            d.max_length, d.[precision], d.scale, d.collation_name,
+            CASE WHEN c.is_masked = 1
+                  AND COALESCE(HAS_PERMS_BY_NAME(
+                          QUOTENAME(b.source_schema) + N'.' + QUOTENAME(b.source_table), N'OBJECT',
+                          N'UNMASK', b.source_column, N'COLUMN'), 0) = 0
+                  AND COALESCE(HAS_PERMS_BY_NAME(NULL, N'DATABASE', N'UNMASK'), 0) = 0
+                 THEN 1 ELSE 0 END
+        FROM sys.dm_exec_describe_first_result_set(@query, NULL, 0) AS d
+        LEFT JOIN sys.types AS t ON t.user_type_id = d.system_type_id
+        -- The same once more as if for browsing: then it names the table behind a column.
+        LEFT JOIN sys.dm_exec_describe_first_result_set(@query, NULL, 1) AS b
+            ON b.column_ordinal = d.column_ordinal AND b.source_database = DB_NAME()
+        LEFT JOIN sys.columns AS c
+            ON c.object_id = OBJECT_ID(QUOTENAME(b.source_schema) + N'.' + QUOTENAME(b.source_table))
+           AND c.name = b.source_column;
+    IF @problem IS NULL AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_source_column AS c)
+        SET @problem = N'it has no columns, or you may not read it';
 
-    SET @problem = NULL;
+    SET @problem = N'source: ' + @problem;
+END;
+GO
 
-    IF @relation IS NULL
+-- procedures/warn_of_hidden_rows.sql
+IF OBJECT_ID(N'sqlkmeans.warn_of_hidden_rows', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.warn_of_hidden_rows AS RETURN 0;');
+GO
+-- Warns a run whose source stands on a table with row-level security: who may not see all of its
+-- rows would publish that the others have departed.
+ALTER PROCEDURE sqlkmeans.warn_of_hidden_rows
+    @run_id bigint,
+    @source nvarchar(max)
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @query nvarchar(max) = N'SELECT * FROM ' + sqlkmeans.relation(@source) + N';';
+    DECLARE @table nvarchar(400) = N'';
+    DECLARE @policies bigint;
+    DECLARE @warning nvarchar(max);
+
+    -- Not every server has row-level security.
+    IF OBJECT_ID(N'sys.security_predicates') IS NULL
+        RETURN 0;
+
+    WHILE 1 = 1
     BEGIN
-        SET @problem = N'source: ' + COALESCE(LEFT(@source, 200), N'NULL')
-            + N' given; allowed: a table, a view, or one SELECT';
-        RETURN 0;
+        -- As if for browsing, the server names the table behind a column.
+        SELECT @table = MIN(b.name)
+        FROM (SELECT QUOTENAME(d.source_schema) + N'.' + QUOTENAME(d.source_table) AS name
+              FROM sys.dm_exec_describe_first_result_set(@query, NULL, 1) AS d
+              WHERE d.source_database = DB_NAME()) AS b
+        WHERE b.name > @table;
+        IF @table IS NULL
+            BREAK;
+
+        EXECUTE sqlkmeans.as_owner
+            @statement = N'
+SELECT @arrived = COUNT_BIG(*)
+FROM sys.security_predicates AS p
+INNER JOIN sys.security_policies AS y ON y.object_id = p.object_id AND y.is_enabled = 1
+WHERE p.target_object_id = OBJECT_ID(@text);',
+            @text = @table, @arrived = @policies OUTPUT;
+        IF @policies > 0
+        BEGIN
+            SET @warning = @table + N' has row-level security: rows that ' + ORIGINAL_LOGIN()
+                + N' may not see count as departed';
+            EXECUTE sqlkmeans.add_warning @run_id = @run_id, @warning = @warning;
+        END;
     END;
-
-    SET @columns = N'
-        INSERT INTO #source_column (position, name, type, max_length, [precision], scale, collation)
-        SELECT c.column_id, c.name, t.name, c.max_length, c.[precision], c.scale, c.collation_name
-        FROM {catalog}sys.columns AS c
-        INNER JOIN {catalog}sys.types AS t ON t.user_type_id = c.system_type_id
-        WHERE c.object_id = OBJECT_ID(@text);';
-
-    BEGIN TRY
-        IF LEFT(@relation, 1) = N'('
-        BEGIN
-            SET @statement = N'DROP VIEW IF EXISTS ' + @view + N';';
-            EXECUTE sqlkmeans.as_owner @statement = @statement;
-            SET @statement = N'CREATE VIEW ' + @view + N' AS SELECT * FROM ' + @relation;
-            EXECUTE sqlkmeans.as_owner @statement = N'EXECUTE (@text);', @text = @statement;
-            SET @statement = REPLACE(@columns, N'{catalog}', N'');
-            EXECUTE sqlkmeans.as_owner @statement = @statement, @text = @view;
-            SET @statement = N'DROP VIEW ' + @view + N';';
-            EXECUTE sqlkmeans.as_owner @statement = @statement;
-        END;
-        ELSE
-        BEGIN
-            -- As the caller: who may not see the table finds no columns.
-            SET @relation = sqlkmeans.quoted_name(@source, N'');
-            IF PARSENAME(@source, 3) IS NOT NULL
-                SET @catalog = QUOTENAME(PARSENAME(@source, 3)) + N'.';
-            SET @statement = REPLACE(@columns, N'{catalog}', @catalog);
-            EXECUTE sys.sp_executesql @statement, N'@text nvarchar(max)', @text = @relation;
-        END;
-    END TRY
-    BEGIN CATCH
-        SET @problem = N'source: ' + ERROR_MESSAGE();
-        RETURN 0;
-    END CATCH;
-
-    IF NOT EXISTS (SELECT 1 FROM #source_column AS c)
-        SET @problem = N'source: there is no table or view ' + @relation
-            + N', or you may not read it';
 END;
 GO
 
@@ -1191,7 +1402,7 @@ ALTER PROCEDURE sqlkmeans.describe_key
     @key         nvarchar(max),
     @key_columns nvarchar(max) OUTPUT,
     @before      nvarchar(100) = N'',
-    @after       nvarchar(100) = N', '
+    @after       nvarchar(100) = N' NOT NULL, '
 AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
@@ -1199,13 +1410,13 @@ BEGIN
     DECLARE @name nvarchar(128);
     DECLARE @position int = 0;
 
-    CREATE TABLE #table_column
+    CREATE TABLE #sqlkmeans_table_column
     (
         name nvarchar(128) COLLATE DATABASE_DEFAULT NOT NULL,
         type nvarchar(400) COLLATE DATABASE_DEFAULT NULL
     );
     DECLARE @statement nvarchar(max) = N'
-        INSERT INTO #table_column (name, type)
+        INSERT INTO #sqlkmeans_table_column (name, type)
         SELECT c.name,
             sqlkmeans.type_text(t.name, c.max_length, c.[precision], c.scale, c.collation_name)
         FROM sys.columns AS c
@@ -1218,10 +1429,163 @@ BEGIN
     BEGIN
         SELECT @name = j.[value] FROM OPENJSON(@key) AS j WHERE CAST(j.[key] AS int) = @position;
         SELECT @key_columns = @key_columns + @before + QUOTENAME(@name) + N' ' + c.type
-            + N' NOT NULL' + @after
-        FROM #table_column AS c
+            + @after
+        FROM #sqlkmeans_table_column AS c
         WHERE c.name = @name;
         SET @position = @position + 1;
+    END;
+END;
+GO
+
+-- procedures/check_keys.sql
+IF OBJECT_ID(N'sqlkmeans.check_keys', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.check_keys AS RETURN 0;');
+GO
+-- Raises, both at once, that rows have no key or the key of another: what a table with this key
+-- would refuse with the first such row alone. @relation stands after FROM and has the alias s.
+ALTER PROCEDURE sqlkmeans.check_keys
+    @relation nvarchar(max),
+    @key      nvarchar(max)
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @line nchar(1) = NCHAR(10);
+    DECLARE @known nvarchar(max) = sqlkmeans.each_name(@key, N's.{} IS NOT NULL', N' AND ');
+    DECLARE @columns nvarchar(max) = sqlkmeans.each_name(@key, N's.{}', N', ');
+    DECLARE @names nvarchar(max) = N'';
+    DECLARE @problems nvarchar(max);
+    DECLARE @statement nvarchar(max);
+    DECLARE @position int = 0;
+    DECLARE @nulls bigint;
+    DECLARE @repeats bigint;
+    DECLARE @example nvarchar(max);
+
+    SET @statement = N'SELECT @nulls = COALESCE(SUM(CAST('
+        + sqlkmeans.each_name(@key, N'CASE WHEN s.{} IS NULL THEN 1 ELSE 0 END', N' + ')
+        + N' AS bigint)), 0) FROM ' + @relation + N';
+SELECT @repeats = COALESCE(SUM(g.customers - 1), 0)
+FROM (SELECT COUNT_BIG(*) AS customers FROM ' + @relation + N' WHERE ' + @known
+        + N' GROUP BY ' + @columns + N' HAVING COUNT_BIG(*) > 1) AS g;';
+    EXECUTE sys.sp_executesql
+        @statement, N'@nulls bigint OUTPUT, @repeats bigint OUTPUT',
+        @nulls = @nulls OUTPUT, @repeats = @repeats OUTPUT;
+    IF @nulls = 0 AND @repeats = 0
+        RETURN 0;
+
+    WHILE EXISTS (SELECT 1 FROM OPENJSON(@key) AS j WHERE CAST(j.[key] AS int) = @position)
+    BEGIN
+        SELECT @names = @names + CASE @position WHEN 0 THEN N'' ELSE N', ' END + j.[value]
+        FROM OPENJSON(@key) AS j
+        WHERE CAST(j.[key] AS int) = @position;
+        SET @position = @position + 1;
+    END;
+    SET @problems = CASE WHEN @nulls > 0 THEN N'key ' + @names + N': '
+        + sqlkmeans.number_text(@nulls) + N' NULL; a key identifies a customer' + @line
+        ELSE N'' END;
+    IF @repeats > 0
+    BEGIN
+        SET @statement = N'SELECT TOP (1) @example = '
+            + sqlkmeans.each_name(@key, N'CAST(s.{} AS nvarchar(400))', N' + N'', '' + ')
+            + N' FROM ' + @relation + N' WHERE ' + @known + N' GROUP BY ' + @columns
+            + N' HAVING COUNT_BIG(*) > 1 ORDER BY ' + @columns + N';';
+        EXECUTE sys.sp_executesql
+            @statement, N'@example nvarchar(max) OUTPUT', @example = @example OUTPUT;
+        SET @problems = @problems + N'key ' + @names + N': not unique; '
+            + sqlkmeans.number_text(@repeats) + N' rows repeat the key of another (for example '
+            + @example + N'); aggregate in the source, or add a key column';
+    END;
+    EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @problems;
+END;
+GO
+
+-- procedures/check_target.sql
+IF OBJECT_ID(N'sqlkmeans.check_target', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.check_target AS RETURN 0;');
+GO
+-- Adds a line to @problems for each thing that speaks against writing, as dbo, to a target, its
+-- history and its view with names: that they are somebody else's, or that somebody else could have
+-- code of their own run by it. What sqlkmeans made has an extended property of that name. A caller
+-- that goes on to write holds locks on the tables.
+ALTER PROCEDURE sqlkmeans.check_target
+    @target   nvarchar(1000),
+    @problems nvarchar(max) OUTPUT
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @line nchar(1) = NCHAR(10);
+    DECLARE @schema nvarchar(128) = COALESCE(PARSENAME(@target, 2), N'dbo');
+    DECLARE @position int = 0;
+    DECLARE @name nvarchar(1000);
+    DECLARE @kind nvarchar(10);
+    DECLARE @problem nvarchar(max);
+
+    CREATE TABLE #sqlkmeans_target_object
+    (
+        position int            NOT NULL PRIMARY KEY,
+        name     nvarchar(1000) COLLATE DATABASE_DEFAULT NOT NULL,
+        kind     nvarchar(10)   COLLATE DATABASE_DEFAULT NOT NULL,
+        wanted   nvarchar(10)   COLLATE DATABASE_DEFAULT NOT NULL,
+        owner    nvarchar(128)  COLLATE DATABASE_DEFAULT NULL,
+        fires    nvarchar(128)  COLLATE DATABASE_DEFAULT NULL,
+        marked   bit            NOT NULL
+    );
+
+    SET @problems = COALESCE(@problems, N'');
+    IF sqlkmeans.quoted_name(@target, N'') IS NULL OR PARSENAME(@target, 3) IS NOT NULL
+       OR sqlkmeans.quoted_name(@target, N'_history') IS NULL
+        SET @problem = COALESCE(LEFT(@target, 200), N'NULL')
+            + N' given; allowed: table or schema.table in this database';
+    ELSE IF SCHEMA_ID(@schema) IS NULL
+        SET @problem = N'there is no schema ' + @schema;
+    ELSE IF @schema = N'sqlkmeans'
+        SET @problem = N'schema sqlkmeans is not for segment tables';
+    IF @problem IS NOT NULL
+    BEGIN
+        SET @problems = @problems + N'target: ' + @problem + @line;
+        RETURN 0;
+    END;
+
+    -- As the owner: what the caller cannot see must not be taken for a free name.
+    EXECUTE sqlkmeans.as_owner @text = @target, @statement = N'
+INSERT INTO #sqlkmeans_target_object (position, name, kind, wanted, owner, fires, marked)
+SELECT n.position, sqlkmeans.quoted_name(@text, n.suffix), RTRIM(o.type), n.wanted,
+    USER_NAME(COALESCE(o.principal_id, s.principal_id)),
+    (SELECT MIN(g.name) FROM sys.triggers AS g
+     WHERE g.parent_id = o.object_id AND g.is_disabled = 0),
+    CASE WHEN EXISTS (SELECT 1 FROM sys.extended_properties AS e
+                      WHERE e.class = 1 AND e.major_id = o.object_id AND e.minor_id = 0
+                        AND e.name = N''sqlkmeans'') THEN 1 ELSE 0 END
+FROM (VALUES (1, N'''', N''U''), (2, N''_history'', N''U''), (3, N''_named'', N''V''))
+    AS n (position, suffix, wanted)
+INNER JOIN sys.objects AS o ON o.object_id = OBJECT_ID(sqlkmeans.quoted_name(@text, n.suffix))
+INNER JOIN sys.schemas AS s ON s.schema_id = o.schema_id
+UNION ALL
+SELECT 4, QUOTENAME(s.name), N''schema'', N''schema'', USER_NAME(s.principal_id), NULL, 1
+FROM sys.schemas AS s
+WHERE s.schema_id = SCHEMA_ID(COALESCE(PARSENAME(@text, 2), N''dbo''));';
+
+    WHILE 1 = 1
+    BEGIN
+        SET @name = NULL;
+        SELECT TOP (1) @position = t.position, @name = t.name, @kind = t.wanted,
+            @problem = CASE
+                WHEN t.kind <> t.wanted OR t.marked = 0
+                    THEN N' is there already, and sqlkmeans did not make it'
+                WHEN t.owner NOT IN (N'dbo', N'db_owner')
+                    THEN N' is owned by ' + t.owner + N', whose triggers would run as dbo; allowed: '
+                        + N'what dbo owns'
+                WHEN t.fires IS NOT NULL
+                    THEN N' has the trigger ' + t.fires + N', which would run as dbo; disable or drop it'
+            END
+        FROM #sqlkmeans_target_object AS t
+        WHERE t.position > @position
+        ORDER BY t.position;
+        IF @name IS NULL
+            BREAK;
+        SET @problems = @problems + COALESCE(N'target: '
+            + CASE @kind WHEN N'schema' THEN N'schema ' ELSE N'' END + @name + @problem + @line, N'');
     END;
 END;
 GO
@@ -1266,7 +1630,7 @@ BEGIN
         source nvarchar(max) '$.source', sample_weight nvarchar(max) '$.sample_weight',
         changed_by nvarchar(max) '$.changed_by') AS j;
 
-    CREATE TABLE #source_column
+    CREATE TABLE #sqlkmeans_source_column
     (
         position   int           NOT NULL,
         name       nvarchar(128) COLLATE DATABASE_DEFAULT NOT NULL,
@@ -1274,9 +1638,15 @@ BEGIN
         max_length int           NOT NULL,
         [precision] int           NOT NULL,
         scale      int           NOT NULL,
-        collation  nvarchar(128) COLLATE DATABASE_DEFAULT NULL
+        collation  nvarchar(128) COLLATE DATABASE_DEFAULT NULL,
+        masked     bit           NOT NULL
     );
-    CREATE TABLE #target_column
+    CREATE TABLE #sqlkmeans_finding
+    (
+        position int IDENTITY (1, 1) NOT NULL PRIMARY KEY,
+        finding  nvarchar(max) COLLATE DATABASE_DEFAULT NOT NULL
+    );
+    CREATE TABLE #sqlkmeans_target_column
     (
         name nvarchar(128) COLLATE DATABASE_DEFAULT NOT NULL,
         type nvarchar(400) COLLATE DATABASE_DEFAULT NULL
@@ -1286,17 +1656,23 @@ BEGIN
     IF @problem IS NOT NULL
         SET @problems = @problems + @problem + @line;
 
-    IF @target_name IS NULL OR PARSENAME(@target, 3) IS NOT NULL
-       OR sqlkmeans.quoted_name(@target, N'_history') IS NULL
-        SET @problems = @problems + N'target: ' + COALESCE(LEFT(@target, 200), N'NULL')
-            + N' given; allowed: table or schema.table in this database' + @line;
-    ELSE IF SCHEMA_ID(COALESCE(PARSENAME(@target, 2), N'dbo')) IS NULL
-        SET @problems = @problems + N'target: there is no schema '
-            + COALESCE(PARSENAME(@target, 2), N'dbo') + @line;
-    ELSE IF @target_name = sqlkmeans.quoted_name(@source, N'')
+    -- Python takes the last of two keys of one name, and the server, now the first and now all.
+    INSERT INTO #sqlkmeans_finding (finding)
+    SELECT N'definition: ' + d.[key] + N' is there twice'
+    FROM (SELECT j.[key] COLLATE Latin1_General_100_BIN2 AS [key] FROM OPENJSON(@definition) AS j
+          UNION ALL
+          SELECT N'guard.' + j.[key] COLLATE Latin1_General_100_BIN2
+          FROM OPENJSON(@definition, '$.guard') AS j
+          UNION ALL
+          SELECT N'features[' + f.[key] + N'].' + j.[key] COLLATE Latin1_General_100_BIN2
+          FROM OPENJSON(@definition, '$.features') AS f
+          CROSS APPLY OPENJSON(CASE f.[type] WHEN 5 THEN f.[value] ELSE N'{}' END) AS j) AS d
+    GROUP BY d.[key]
+    HAVING COUNT(*) > 1;
+
+    EXECUTE sqlkmeans.check_target @target = @target, @problems = @problems OUTPUT;
+    IF @target_name = sqlkmeans.quoted_name(@source, N'')
         SET @problems = @problems + N'target: is the source itself' + @line;
-    ELSE IF COALESCE(PARSENAME(@target, 2), N'dbo') = N'sqlkmeans'
-        SET @problems = @problems + N'target: schema sqlkmeans is not for segment tables' + @line;
 
     SELECT @name = MIN(g.name)
     FROM sqlkmeans.segmentation AS g
@@ -1307,7 +1683,7 @@ BEGIN
 
     -- As the owner: a table that the caller cannot see must not be taken for a free name.
     DECLARE @statement nvarchar(max) = N'
-        INSERT INTO #target_column (name, type)
+        INSERT INTO #sqlkmeans_target_column (name, type)
         SELECT c.name,
             sqlkmeans.type_text(t.name, c.max_length, c.[precision], c.scale, c.collation_name)
         FROM sys.columns AS c
@@ -1326,20 +1702,23 @@ BEGIN
         SET @type = NULL;
         SELECT @bytes = @bytes + c.max_length, @type = COALESCE(
             sqlkmeans.type_text(c.type, c.max_length, c.[precision], c.scale, c.collation), N'')
-        FROM #source_column AS c
+        FROM #sqlkmeans_source_column AS c
         WHERE c.name = @name;
 
         IF LOWER(@name) IN (N'segment_id', N'segment_name', N'distance', N'run_id', N'assigned_at',
                             N'valid_from', N'valid_to', N'cluster', N'departed')
             SET @problems = @problems + N'key: ' + @name
                 + N' is a column of the segment table itself; give it another name in a view' + @line;
+        ELSE IF LOWER(@name) LIKE N'sqlkmeans %'
+            SET @problems = @problems + N'key: ' + @name + N' begins as columns of sqlkmeans itself '
+                + N'do; give it another name in a view' + @line;
         ELSE IF @type IS NULL AND @problem IS NULL
             SET @problems = @problems + N'key: the source has no column ' + @name + @line;
         ELSE IF @type = N''
             SET @problems = @problems + N'key: ' + @name + N' is of a type that cannot be a key; '
                 + N'CAST it in a view, text to nvarchar(450) at most' + @line;
-        ELSE IF EXISTS (SELECT 1 FROM #target_column AS t)
-             AND NOT EXISTS (SELECT 1 FROM #target_column AS t WHERE t.name = @name AND t.type = @type)
+        ELSE IF EXISTS (SELECT 1 FROM #sqlkmeans_target_column AS t)
+             AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_target_column AS t WHERE t.name = @name AND t.type = @type)
             SET @problems = @problems + N'target: ' + @target_name
                 + N' is there already, without a column ' + @name + N' ' + @type
                 + N'; choose another target' + @line;
@@ -1353,9 +1732,9 @@ BEGIN
         SET @problems = @problems + N'key: ' + CAST(@bytes AS nvarchar(10))
             + N' bytes wide; allowed: 900, the widest that a clustered index takes' + @line;
 
-    IF EXISTS (SELECT 1 FROM #target_column AS t)
-       AND ((SELECT COUNT(*) FROM #target_column AS t) <> @position + 4
-            OR (SELECT COUNT(*) FROM #target_column AS t
+    IF EXISTS (SELECT 1 FROM #sqlkmeans_target_column AS t)
+       AND ((SELECT COUNT(*) FROM #sqlkmeans_target_column AS t) <> @position + 4
+            OR (SELECT COUNT(*) FROM #sqlkmeans_target_column AS t
                 WHERE t.name IN (N'segment_id', N'distance', N'run_id', N'assigned_at')) <> 4)
         SET @problems = @problems + N'target: ' + @target_name + N' is there already and is no '
             + N'segment table of this key; choose another target' + @line;
@@ -1370,7 +1749,7 @@ BEGIN
         FROM OPENJSON(@definition, '$.features') AS j
         WHERE CAST(j.[key] AS int) = @position;
         SET @type = NULL;
-        SELECT @type = c.type FROM #source_column AS c WHERE c.name = @name;
+        SELECT @type = c.type FROM #sqlkmeans_source_column AS c WHERE c.name = @name;
         SET @position = @position + 1;
 
         IF @type IS NULL
@@ -1405,9 +1784,27 @@ BEGIN
         SET @problems = @problems + N'features: missing; allowed: one or more columns of the source'
             + @line;
 
+    INSERT INTO #sqlkmeans_finding (finding)
+    SELECT c.name + N': is masked for you (dynamic data masking), so you would cluster what is not '
+        + N'there; GRANT UNMASK to who runs this, or leave it out'
+    FROM #sqlkmeans_source_column AS c
+    WHERE c.masked = 1
+      AND (c.name IN (@sample_weight, @changed_by)
+           OR c.name IN (SELECT j.[value] COLLATE DATABASE_DEFAULT FROM OPENJSON(@key) AS j)
+           OR c.name IN (SELECT JSON_VALUE(j.[value], '$.column') COLLATE DATABASE_DEFAULT
+                         FROM OPENJSON(@definition, '$.features') AS j));
+    SET @position = 0;
+    WHILE EXISTS (SELECT 1 FROM #sqlkmeans_finding AS f WHERE f.position > @position)
+    BEGIN
+        SELECT @position = MIN(f.position) FROM #sqlkmeans_finding AS f WHERE f.position > @position;
+        SELECT @problems = @problems + f.finding + @line
+        FROM #sqlkmeans_finding AS f
+        WHERE f.position = @position;
+    END;
+
     SET @type = NULL;
     IF @changed_by IS NOT NULL AND @problem IS NULL
-       AND NOT EXISTS (SELECT 1 FROM #source_column AS c WHERE c.name = @changed_by)
+       AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_source_column AS c WHERE c.name = @changed_by)
     BEGIN
         IF @changed_by <> N'SYS_CHANGE_VERSION' COLLATE Latin1_General_100_BIN2
             SET @problems = @problems + N'changed_by: the source has no column ' + @changed_by
@@ -1425,7 +1822,7 @@ BEGIN
                 + N' ENABLE CHANGE_TRACKING for the table' + @line;
     END;
 
-    SELECT @type = c.type FROM #source_column AS c WHERE c.name = @sample_weight;
+    SELECT @type = c.type FROM #sqlkmeans_source_column AS c WHERE c.name = @sample_weight;
     IF @sample_weight IS NOT NULL AND @problem IS NULL
     BEGIN
         IF @type IS NULL
@@ -1641,7 +2038,7 @@ GO
 IF OBJECT_ID(N'sqlkmeans.drop_staging', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.drop_staging AS RETURN 0;');
 GO
--- Drops a run's staging table, and its side tables where there are any.
+-- Drops a run's staging table.
 ALTER PROCEDURE sqlkmeans.drop_staging
     @run_id bigint
 AS
@@ -1650,8 +2047,7 @@ BEGIN
 
     DECLARE @staging nvarchar(100) = N'staging_' + CAST(@run_id AS nvarchar(20));
     DECLARE @statement nvarchar(max) = N'DROP TABLE IF EXISTS sqlkmeans.' + QUOTENAME(@staging)
-        + N', sqlkmeans.' + QUOTENAME(@staging + N'_new')
-        + N', sqlkmeans.' + QUOTENAME(@staging + N'_old') + N';';
+        + N';';
 
     EXECUTE sqlkmeans.as_owner @statement = @statement;
 END;
@@ -1692,6 +2088,135 @@ BEGIN
 END;
 GO
 
+-- procedures/delete_runs.sql
+IF OBJECT_ID(N'sqlkmeans.delete_runs', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.delete_runs AS RETURN 0;');
+GO
+-- Deletes the runs in the caller's #sqlkmeans_old with all that they learnt, in one transaction.
+ALTER PROCEDURE sqlkmeans.delete_runs
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    BEGIN TRY
+        BEGIN TRANSACTION;
+        DELETE t FROM sqlkmeans.k_score AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
+        DELETE t FROM sqlkmeans.feature_drift AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
+        DELETE t FROM sqlkmeans.feature_bin AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
+        DELETE t FROM sqlkmeans.typical_customer AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
+        DELETE t FROM sqlkmeans.segment_feature AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
+        DELETE t FROM sqlkmeans.segment AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
+        DELETE t FROM sqlkmeans.centroid AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
+        DELETE t FROM sqlkmeans.model_feature AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
+        DELETE t FROM sqlkmeans.run AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
+        COMMIT TRANSACTION;
+    END TRY
+    BEGIN CATCH
+        IF XACT_STATE() <> 0
+            ROLLBACK TRANSACTION;
+        THROW;
+    END CATCH;
+END;
+GO
+
+-- procedures/purge_history.sql
+IF OBJECT_ID(N'sqlkmeans.purge_history', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.purge_history AS RETURN 0;');
+GO
+-- Deletes, or counts, the labels of a target's history that ended before a moment; those that are
+-- valid now stay, and a caller in trouble rolls back. In batches, each a transaction of its own: below 5,000 rows the server takes no
+-- lock on the whole table, and the log can be cut between two. The index that finds them is made by
+-- the first purge, so that who never purges need not keep it up to date.
+ALTER PROCEDURE sqlkmeans.purge_history
+    @target  nvarchar(1000),
+    @then    datetime2(6),
+    @execute bit    = 1,
+    @rows    bigint = NULL OUTPUT
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @history nvarchar(1000) = sqlkmeans.quoted_name(@target, N'_history');
+    DECLARE @hold nvarchar(max) = N'SELECT @arrived = COUNT_BIG(*) FROM (SELECT TOP (1) 1 AS one FROM '
+        + @history + N' WITH (TABLOCK, HOLDLOCK)) AS t;';
+    DECLARE @statement nvarchar(max);
+    DECLARE @problems nvarchar(max);
+    DECLARE @found bigint;
+
+    SET @rows = 0;
+    EXECUTE sqlkmeans.as_owner
+        @statement = N'SET @arrived = OBJECT_ID(@text, N''U'');', @text = @history,
+        @arrived = @found OUTPUT;
+    IF @found IS NULL OR @then IS NULL
+        RETURN 0;
+
+    IF @execute = 0
+    BEGIN
+        SET @statement = N'SELECT @arrived = COUNT_BIG(*) FROM ' + @history
+            + N' AS h WHERE h.valid_to < @then;';
+        EXECUTE sqlkmeans.as_owner @statement = @statement, @then = @then, @arrived = @rows OUTPUT;
+        RETURN 0;
+    END;
+
+    SET @statement = N'
+IF NOT EXISTS (SELECT 1 FROM sys.indexes AS i
+               WHERE i.object_id = OBJECT_ID(@text, N''U'') AND i.name LIKE N''ix_history_valid_to%'')
+    CREATE INDEX ix_history_valid_to ON ' + @history + N' (valid_to);';
+    EXECUTE sqlkmeans.as_owner @statement = @statement, @text = @history;
+
+    SET @statement = N'DELETE TOP (4000) FROM ' + @history
+        + N' WHERE valid_to < @then; SET @arrived = ROWCOUNT_BIG();';
+    WHILE @found > 0
+    BEGIN
+        -- To the end of the transaction nobody can put anything on the table.
+        BEGIN TRANSACTION;
+        EXECUTE sqlkmeans.as_owner @statement = @hold, @arrived = @found OUTPUT;
+        EXECUTE sqlkmeans.check_target @target = @target, @problems = @problems OUTPUT;
+        EXECUTE sqlkmeans.raise_problems @number = 50004, @problems = @problems;
+        EXECUTE sqlkmeans.as_owner @statement = @statement, @then = @then, @arrived = @found OUTPUT;
+        COMMIT TRANSACTION;
+        SET @rows = @rows + @found;
+    END;
+END;
+GO
+
+-- procedures/expire_history.sql
+IF OBJECT_ID(N'sqlkmeans.expire_history', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.expire_history AS RETURN 0;');
+GO
+-- Keeps the history as long as the definition's history_days say, after a run was published and under
+-- its lock. Where that fails, the run stays published and gets a warning; the next run tries again.
+ALTER PROCEDURE sqlkmeans.expire_history
+    @run_id bigint
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @target nvarchar(1000);
+    DECLARE @days int;
+    DECLARE @then datetime2(6);
+    DECLARE @warning nvarchar(max);
+
+    SELECT @target = JSON_VALUE(r.definition, '$.target'),
+        @days = TRY_CAST(JSON_VALUE(r.definition, '$.history_days') AS int)
+    FROM sqlkmeans.run AS r
+    WHERE r.run_id = @run_id;
+    IF @days IS NULL
+        RETURN 0;
+
+    BEGIN TRY
+        SET @then = DATEADD(day, -@days, SYSUTCDATETIME());
+        EXECUTE sqlkmeans.purge_history @target = @target, @then = @then;
+    END TRY
+    BEGIN CATCH
+        SET @warning = N'history_days: the history was not purged: ' + ERROR_MESSAGE();
+        IF XACT_STATE() <> 0
+            ROLLBACK TRANSACTION;
+        EXECUTE sqlkmeans.add_warning @run_id = @run_id, @warning = @warning;
+    END CATCH;
+END;
+GO
+
 -- procedures/create_staging.sql
 IF OBJECT_ID(N'sqlkmeans.create_staging', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.create_staging AS RETURN 0;');
@@ -1719,12 +2244,38 @@ BEGIN
 END;
 GO
 
+-- procedures/mark_object.sql
+IF OBJECT_ID(N'sqlkmeans.mark_object', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.mark_object AS RETURN 0;');
+GO
+-- Marks a table or view that was just made as one of sqlkmeans, and lets readers read it.
+ALTER PROCEDURE sqlkmeans.mark_object
+    @segmentation nvarchar(128),
+    @target       nvarchar(1000),
+    @suffix       nvarchar(20),
+    @kind         nvarchar(10)
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @statement nvarchar(max) = N'EXECUTE sys.sp_addextendedproperty @name = N''sqlkmeans'', '
+        + N'@value = @text, @level0type = N''SCHEMA'', @level0name = '
+        + sqlkmeans.text_literal(COALESCE(PARSENAME(@target, 2), N'dbo'))
+        + N', @level1type = N''' + @kind + N''', @level1name = '
+        + sqlkmeans.text_literal(PARSENAME(@target, 1) + @suffix) + N';
+GRANT SELECT ON ' + sqlkmeans.quoted_name(@target, @suffix) + N' TO sqlkmeans_reader;';
+
+    EXECUTE sqlkmeans.as_owner @statement = @statement, @text = @segmentation;
+END;
+GO
+
 -- procedures/create_segment_table.sql
 IF OBJECT_ID(N'sqlkmeans.create_segment_table', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.create_segment_table AS RETURN 0;');
 GO
 -- Makes what is missing of a segmentation's table, its history and its view with names. Where
--- only one of table and history is there, the other is brought in line with it.
+-- only one of table and history is there, the other is brought in line with it. Runs in the caller's
+-- transaction, to whose end nobody else can put anything on them.
 ALTER PROCEDURE sqlkmeans.create_segment_table
     @segmentation nvarchar(128),
     @target       nvarchar(1000),
@@ -1740,6 +2291,7 @@ BEGIN
     DECLARE @named nvarchar(1000) = sqlkmeans.quoted_name(@target, N'_named');
     DECLARE @keys nvarchar(max) = sqlkmeans.each_name(@key, N'{}', N', ');
     DECLARE @typed nvarchar(max);
+    DECLARE @problems nvarchar(max);
     DECLARE @statement nvarchar(max);
     DECLARE @table_id bigint;
     DECLARE @history_id bigint;
@@ -1753,6 +2305,14 @@ BEGIN
         @statement = @statement, @arrived = @table_id OUTPUT, @moved = @history_id OUTPUT,
         @departed = @named_id OUTPUT;
 
+    SET @statement = COALESCE(N'SELECT @arrived = COUNT_BIG(*) FROM (SELECT TOP (1) 1 AS one FROM '
+        + CASE WHEN @table_id IS NOT NULL THEN @table END + N' WITH (TABLOCK, HOLDLOCK)) AS t;', N'')
+        + COALESCE(N'SELECT @arrived = COUNT_BIG(*) FROM (SELECT TOP (1) 1 AS one FROM '
+        + CASE WHEN @history_id IS NOT NULL THEN @history END + N' WITH (TABLOCK, HOLDLOCK)) AS t;', N'');
+    EXECUTE sqlkmeans.as_owner @statement = @statement;
+    EXECUTE sqlkmeans.check_target @target = @target, @problems = @problems OUTPUT;
+    EXECUTE sqlkmeans.raise_problems @number = 50004, @problems = @problems;
+
     IF @table_id IS NULL OR @history_id IS NULL
         EXECUTE sqlkmeans.describe_key
             @table = @staging, @key = @key, @key_columns = @typed OUTPUT;
@@ -1764,8 +2324,8 @@ BEGIN
             + N'valid_to datetime2(6) NULL, run_id bigint NOT NULL, PRIMARY KEY CLUSTERED ('
             + @keys + N', valid_from));';
         EXECUTE sqlkmeans.as_owner @statement = @statement;
-        SET @statement = N'GRANT SELECT ON ' + @history + N' TO sqlkmeans_reader;';
-        EXECUTE sqlkmeans.as_owner @statement = @statement;
+        EXECUTE sqlkmeans.mark_object
+            @segmentation = @segmentation, @target = @target, @suffix = N'_history', @kind = N'TABLE';
 
         IF @table_id IS NOT NULL
         BEGIN
@@ -1785,8 +2345,8 @@ BEGIN
             + N'segment_id int NOT NULL, distance float NOT NULL, run_id bigint NOT NULL, '
             + N'assigned_at datetime2(6) NOT NULL, PRIMARY KEY CLUSTERED (' + @keys + N'));';
         EXECUTE sqlkmeans.as_owner @statement = @statement;
-        SET @statement = N'GRANT SELECT ON ' + @table + N' TO sqlkmeans_reader;';
-        EXECUTE sqlkmeans.as_owner @statement = @statement;
+        EXECUTE sqlkmeans.mark_object
+            @segmentation = @segmentation, @target = @target, @suffix = N'', @kind = N'TABLE';
     END;
 
     IF @named_id IS NULL
@@ -1799,68 +2359,9 @@ BEGIN
             + N''' LEFT JOIN sqlkmeans.segment AS s'
             + N' ON s.run_id = g.active_run_id AND s.segment_id = t.segment_id;';
         EXECUTE sqlkmeans.as_owner @statement = N'EXECUTE (@text);', @text = @statement;
-        SET @statement = N'GRANT SELECT ON ' + @named + N' TO sqlkmeans_reader;';
-        EXECUTE sqlkmeans.as_owner @statement = @statement;
+        EXECUTE sqlkmeans.mark_object
+            @segmentation = @segmentation, @target = @target, @suffix = N'_named', @kind = N'VIEW';
     END;
-END;
-GO
-
--- procedures/create_side_tables.sql
-IF OBJECT_ID(N'sqlkmeans.create_side_tables', N'P') IS NULL
-    EXECUTE (N'CREATE PROCEDURE sqlkmeans.create_side_tables AS RETURN 0;');
-GO
--- Two empty tables that the segment table can be switched with, beside a run's staging table: _new
--- takes the new labels, _old the earlier ones. @made is 0 where the table cannot be switched.
-ALTER PROCEDURE sqlkmeans.create_side_tables
-    @run_id     bigint,
-    @definition nvarchar(max),
-    @made       bit OUTPUT
-AS
-BEGIN
-    SET NOCOUNT, XACT_ABORT ON;
-
-    DECLARE @table nvarchar(1000) =
-        sqlkmeans.quoted_name(JSON_VALUE(@definition, '$.target'), N'');
-    DECLARE @key nvarchar(max) = JSON_QUERY(@definition, '$.key');
-    DECLARE @staging nvarchar(100) = N'staging_' + CAST(@run_id AS nvarchar(20));
-    DECLARE @new nvarchar(200) = N'sqlkmeans.' + QUOTENAME(@staging + N'_new');
-    DECLARE @old nvarchar(200) = N'sqlkmeans.' + QUOTENAME(@staging + N'_old');
-    DECLARE @typed nvarchar(max);
-    DECLARE @columns nvarchar(max);
-    DECLARE @statement nvarchar(max);
-    DECLARE @free bigint;
-
-    EXECUTE sqlkmeans.as_owner
-        @statement = N'SET @arrived = CASE WHEN sqlkmeans.switch_obstacle(@text) IS NULL THEN 1 ELSE 0 END;',
-        @text = @definition, @arrived = @free OUTPUT;
-    SET @made = @free;
-    IF @made = 0
-        RETURN 0;
-
-    -- In the same filegroup and compressed alike, or the switch is refused.
-    CREATE TABLE #place (storage nvarchar(400) COLLATE DATABASE_DEFAULT NOT NULL);
-    EXECUTE sqlkmeans.as_owner
-        @statement = N'
-INSERT INTO #place (storage)
-SELECT CASE p.data_compression WHEN 1 THEN N'' WITH (DATA_COMPRESSION = ROW)''
-        WHEN 2 THEN N'' WITH (DATA_COMPRESSION = PAGE)'' ELSE N'''' END
-    + N'') ON '' + QUOTENAME(s.name)
-FROM sys.indexes AS i
-INNER JOIN sys.partitions AS p ON p.object_id = i.object_id AND p.index_id = i.index_id
-INNER JOIN sys.data_spaces AS s ON s.data_space_id = i.data_space_id
-WHERE i.object_id = OBJECT_ID(@text) AND i.index_id <= 1;',
-        @text = @table;
-    EXECUTE sqlkmeans.describe_key @table = @table, @key = @key, @key_columns = @typed OUTPUT;
-
-    SELECT @columns = N' (' + @typed
-        + N'segment_id int NOT NULL, distance float NOT NULL, run_id bigint NOT NULL, '
-        + N'assigned_at datetime2(6) NOT NULL, PRIMARY KEY CLUSTERED ('
-        + sqlkmeans.each_name(@key, N'{}', N', ') + N')' + p.storage + N';'
-    FROM #place AS p;
-    -- A publication that is tried again finds those of its first attempt.
-    SET @statement = N'DROP TABLE IF EXISTS ' + @new + N', ' + @old + N';' + NCHAR(10)
-        + N'CREATE TABLE ' + @new + @columns + NCHAR(10) + N'CREATE TABLE ' + @old + @columns;
-    EXECUTE sqlkmeans.as_owner @statement = @statement;
 END;
 GO
 
@@ -1870,9 +2371,7 @@ IF OBJECT_ID(N'sqlkmeans.apply_labels', N'P') IS NULL
 GO
 -- Turns a run's staged labels into changes of the segment table and its history. Runs in the
 -- caller's transaction, under the segmentation's lock. Where only changes were staged, customers
--- departed who are staged as departed; else those departed who are not staged. With @switch, the
--- run has side tables: where more than a fifth of the labels change, all of them go there instead,
--- and @switched tells the caller to switch the tables.
+-- departed who are staged as departed; else those departed who are not staged.
 ALTER PROCEDURE sqlkmeans.apply_labels
     @segmentation nvarchar(128),
     @target       nvarchar(1000),
@@ -1882,12 +2381,10 @@ ALTER PROCEDURE sqlkmeans.apply_labels
     @now          datetime2(6),
     @tolerance    float,
     @changes_only bit = 0,
-    @switch       bit = 0,
     @arrived      bigint OUTPUT,
     @moved        bigint OUTPUT,
     @departed     bigint OUTPUT,
-    @written      bigint OUTPUT,
-    @switched     bit = NULL OUTPUT
+    @written      bigint OUTPUT
 AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
@@ -1896,8 +2393,6 @@ BEGIN
     DECLARE @history nvarchar(1000) = sqlkmeans.quoted_name(@target, N'_history');
     DECLARE @staging nvarchar(200) =
         N'sqlkmeans.' + QUOTENAME(N'staging_' + CAST(@run_id AS nvarchar(20)));
-    DECLARE @new nvarchar(200) =
-        N'sqlkmeans.' + QUOTENAME(N'staging_' + CAST(@run_id AS nvarchar(20)) + N'_new');
     DECLARE @keys nvarchar(max) = sqlkmeans.each_name(@key, N'{}', N', ');
     DECLARE @staged_keys nvarchar(max) = sqlkmeans.each_name(@key, N's.{}', N', ');
     DECLARE @published_keys nvarchar(max) = sqlkmeans.each_name(@key, N't.{}', N', ');
@@ -1914,13 +2409,11 @@ BEGIN
 
     -- A cluster without a segment would drop its customers from the result in silence. The table is
     -- asked for a row in the same breath: each text with a run's number in it is compiled anew.
-    -- Before a switch, other writers wait from here on, so that what is compared still stands when
-    -- the tables are switched. Readers do not.
     SET @statement = N'SELECT @moved = COUNT_BIG(*) FROM (SELECT DISTINCT l.cluster FROM '
         + @staging + N' AS l WHERE l.departed = 0) AS s WHERE NOT EXISTS '
         + N'(SELECT 1 FROM OPENJSON(@text) AS j WHERE CAST(j.[key] AS int) = s.cluster);
 SELECT @arrived = COUNT_BIG(*) FROM (SELECT TOP (1) 1 AS one FROM ' + @table
-        + CASE WHEN @switch = 1 THEN N' WITH (TABLOCK, HOLDLOCK)' ELSE N'' END + N') AS t;';
+        + N') AS t;';
     EXECUTE sqlkmeans.as_owner
         @statement = @statement, @text = @segment_ids, @arrived = @found OUTPUT,
         @moved = @nameless OUTPUT;
@@ -1930,36 +2423,11 @@ SELECT @arrived = COUNT_BIG(*) FROM (SELECT TOP (1) 1 AS one FROM ' + @table
 
     DECLARE @labels nvarchar(max) = N'
 SET NOCOUNT ON;
-CREATE TABLE #label (cluster int NOT NULL PRIMARY KEY, segment_id int NOT NULL);
-INSERT INTO #label (cluster, segment_id)
+CREATE TABLE #sqlkmeans_cluster_segment (cluster int NOT NULL PRIMARY KEY, segment_id int NOT NULL);
+INSERT INTO #sqlkmeans_cluster_segment (cluster, segment_id)
 SELECT CAST(j.[key] AS int), CAST(j.[value] AS int) FROM OPENJSON(@text) AS j;
 ';
 
-    -- The same labels as the changes in place leave: a row that stays keeps its run and time, and its
-    -- distance unless that moved beyond the tolerance.
-    DECLARE @aside nvarchar(max) = N'IF @written > 0.2 * (SELECT COUNT_BIG(*) FROM ' + @staging
-        + N' AS s WHERE s.departed = 0)
-BEGIN
-INSERT INTO ' + @new + N' WITH (TABLOCK) (' + @keys
-        + N', segment_id, distance, run_id, assigned_at)
-SELECT ' + @published_keys + N', COALESCE(c.segment_id, t.segment_id),
-    COALESCE(c.distance, t.distance),
-    CASE WHEN c.segment_id <> t.segment_id THEN @run_id ELSE t.run_id END,
-    CASE WHEN c.segment_id <> t.segment_id THEN @now ELSE t.assigned_at END
-FROM ' + @table + N' AS t
-LEFT JOIN #change AS c ON ' + @changed + N'
-WHERE c.[sqlkmeans change] IS NULL OR c.[sqlkmeans change] <> 3
-UNION ALL
-SELECT ' + @change_keys + N', c.segment_id, c.distance, @run_id, @now
-FROM #change AS c
-WHERE c.[sqlkmeans change] = 1
-ORDER BY ' + @keys + N';
-SET @switched = 1;
-END
-ELSE
-';
-
-    SET @switched = 0;
     IF @found = 0
         -- An empty table, loaded in key order under a table lock, is minimally logged where the
         -- recovery model allows it.
@@ -1968,7 +2436,7 @@ UPDATE ' + @history + N' SET valid_to = @now WHERE valid_to IS NULL;
 INSERT INTO ' + @table + N' WITH (TABLOCK) (' + @keys + N', segment_id, distance, run_id, assigned_at)
 SELECT ' + @staged_keys + N', l.segment_id, s.distance, @run_id, @now
 FROM ' + @staging + N' AS s
-INNER JOIN #label AS l ON l.cluster = s.cluster
+INNER JOIN #sqlkmeans_cluster_segment AS l ON l.cluster = s.cluster
 WHERE s.departed = 0
 ORDER BY ' + @staged_keys + N';
 SET @arrived = ROWCOUNT_BIG();
@@ -1987,16 +2455,16 @@ SET @written = @arrived;
 SELECT ' + @staged_keys + N', l.segment_id, s.distance,
     CASE WHEN t.segment_id IS NULL THEN 1 WHEN t.segment_id <> l.segment_id THEN 2 ELSE 0 END
         AS [sqlkmeans change], t.assigned_at AS [sqlkmeans since]
-INTO #change
+INTO #sqlkmeans_change
 FROM ' + @staging + N' AS s
-INNER JOIN #label AS l ON l.cluster = s.cluster
+INNER JOIN #sqlkmeans_cluster_segment AS l ON l.cluster = s.cluster
 LEFT JOIN ' + @table + N' AS t ON ' + @same + N'
 WHERE s.departed = 0
   AND (t.segment_id IS NULL
        OR t.segment_id <> l.segment_id
        OR ABS(t.distance - s.distance) > @tolerance);
 
-INSERT INTO #change (' + @keys + N', segment_id, distance, [sqlkmeans change], [sqlkmeans since])
+INSERT INTO #sqlkmeans_change (' + @keys + N', segment_id, distance, [sqlkmeans change], [sqlkmeans since])
 SELECT ' + @published_keys + N', 0, 0, 3, t.assigned_at
 FROM ' + @table + N' AS t
 WHERE ' + CASE WHEN @changes_only = 1
@@ -2010,7 +2478,7 @@ SELECT @arrived = COALESCE(SUM(CASE WHEN n.change = 1 THEN n.customers ELSE 0 EN
     @departed = COALESCE(SUM(CASE WHEN n.change = 3 THEN n.customers ELSE 0 END), 0),
     @written = COALESCE(SUM(n.customers), 0)
 FROM (SELECT c.[sqlkmeans change] AS change, COUNT_BIG(*) AS customers
-      FROM #change AS c
+      FROM #sqlkmeans_change AS c
       GROUP BY c.[sqlkmeans change]) AS n;
 
 -- A statement without rows could read a table to its end to find that out.
@@ -2022,7 +2490,7 @@ BEGIN
 UPDATE t
 SET valid_to = @now
 FROM ' + @history + N' AS t
-INNER JOIN #change AS c ON ' + @changed + N' AND t.valid_from = c.[sqlkmeans since]
+INNER JOIN #sqlkmeans_change AS c ON ' + @changed + N' AND t.valid_from = c.[sqlkmeans since]
 WHERE t.valid_to IS NULL AND c.[sqlkmeans change] IN (2, 3);
 SET @closed = ROWCOUNT_BIG();
 END;
@@ -2033,16 +2501,16 @@ IF @arrived > 0 OR @closed < @moved + @departed
 UPDATE t
 SET valid_to = @now
 FROM ' + @history + N' AS t
-INNER JOIN #change AS c ON ' + @changed + N'
+INNER JOIN #sqlkmeans_change AS c ON ' + @changed + N'
 WHERE t.valid_to IS NULL AND c.[sqlkmeans change] IN (1, 2, 3);
 
 IF @arrived + @moved > 0
 INSERT INTO ' + @history + N' (' + @keys + N', segment_id, distance, valid_from, valid_to, run_id)
 SELECT ' + @change_keys + N', c.segment_id, c.distance, @now, NULL, @run_id
-FROM #change AS c
+FROM #sqlkmeans_change AS c
 WHERE c.[sqlkmeans change] IN (1, 2);
 
-' + CASE WHEN @switch = 1 THEN @aside ELSE N'' END + N'IF @written > 0
+IF @written > 0
 BEGIN
 -- Under READ COMMITTED with locks, one statement could otherwise read some rows before and some
 -- after the change. Where READ_COMMITTED_SNAPSHOT is on, nobody waits; where not, readers wait from
@@ -2054,62 +2522,36 @@ IF @moved > 0
 UPDATE t
 SET segment_id = c.segment_id, distance = c.distance, run_id = @run_id, assigned_at = @now
 FROM ' + @table + N' AS t
-INNER JOIN #change AS c ON ' + @changed + N'
+INNER JOIN #sqlkmeans_change AS c ON ' + @changed + N'
 WHERE c.[sqlkmeans change] = 2;
 
 IF @written > @arrived + @moved + @departed
 UPDATE t
 SET distance = c.distance
 FROM ' + @table + N' AS t
-INNER JOIN #change AS c ON ' + @changed + N'
+INNER JOIN #sqlkmeans_change AS c ON ' + @changed + N'
 WHERE c.[sqlkmeans change] = 0;
 
 IF @departed > 0
 DELETE t
 FROM ' + @table + N' AS t
-INNER JOIN #change AS c ON ' + @changed + N'
+INNER JOIN #sqlkmeans_change AS c ON ' + @changed + N'
 WHERE c.[sqlkmeans change] = 3;
 
 IF @arrived > 0
 INSERT INTO ' + @table + N' (' + @keys + N', segment_id, distance, run_id, assigned_at)
 SELECT ' + @change_keys + N', c.segment_id, c.distance, @run_id, @now
-FROM #change AS c
+FROM #sqlkmeans_change AS c
 WHERE c.[sqlkmeans change] = 1;
 END;
-DROP TABLE #change;
+DROP TABLE #sqlkmeans_change;
 ';
 
-    SET @statement = @statement + N'DROP TABLE #label;';
+    SET @statement = @statement + N'DROP TABLE #sqlkmeans_cluster_segment;';
     EXECUTE sqlkmeans.as_owner
         @statement = @statement, @run_id = @run_id, @text = @segment_ids, @now = @now,
         @tolerance = @tolerance, @arrived = @arrived OUTPUT, @moved = @moved OUTPUT,
-        @departed = @departed OUTPUT, @written = @written OUTPUT, @switched = @switched OUTPUT;
-END;
-GO
-
--- procedures/switch_labels.sql
-IF OBJECT_ID(N'sqlkmeans.switch_labels', N'P') IS NULL
-    EXECUTE (N'CREATE PROCEDURE sqlkmeans.switch_labels AS RETURN 0;');
-GO
--- Puts a run's new labels in place of the earlier ones without moving a row. Readers of the segment
--- table wait from here to the commit. Those that were there before are waited for: a minute in
--- which others may still pass, and then as any writer waits.
-ALTER PROCEDURE sqlkmeans.switch_labels
-    @run_id bigint,
-    @target nvarchar(1000)
-AS
-BEGIN
-    SET NOCOUNT, XACT_ABORT ON;
-
-    DECLARE @table nvarchar(1000) = sqlkmeans.quoted_name(@target, N'');
-    DECLARE @staging nvarchar(100) = N'staging_' + CAST(@run_id AS nvarchar(20));
-    DECLARE @statement nvarchar(max) = N'ALTER TABLE ' + @table
-        + N' SWITCH TO sqlkmeans.' + QUOTENAME(@staging + N'_old')
-        + N' WITH (WAIT_AT_LOW_PRIORITY (MAX_DURATION = 1 MINUTES, ABORT_AFTER_WAIT = NONE));'
-        + NCHAR(10) + N'ALTER TABLE sqlkmeans.' + QUOTENAME(@staging + N'_new')
-        + N' SWITCH TO ' + @table + N';';
-
-    EXECUTE sqlkmeans.as_owner @statement = @statement;
+        @departed = @departed OUTPUT, @written = @written OUTPUT;
 END;
 GO
 
@@ -2129,16 +2571,16 @@ BEGIN
     DECLARE @segments nvarchar(max) = JSON_QUERY(@publication, '$.tables.segment');
     DECLARE @differences bigint;
     DECLARE @problems nvarchar(max);
-    DECLARE @statement nvarchar(max) = N'INSERT INTO #held (segment_id, size) '
+    DECLARE @statement nvarchar(max) = N'INSERT INTO #sqlkmeans_held (segment_id, size) '
         + N'SELECT t.segment_id, COUNT_BIG(*) FROM ' + sqlkmeans.quoted_name(@target, N'')
         + N' AS t GROUP BY t.segment_id;';
 
     -- Counted on its own, the plan of a large table does not depend on a guess about the JSON.
-    CREATE TABLE #held (segment_id int NOT NULL PRIMARY KEY, size bigint NOT NULL);
+    CREATE TABLE #sqlkmeans_held (segment_id int NOT NULL PRIMARY KEY, size bigint NOT NULL);
     EXECUTE sqlkmeans.as_owner @statement = @statement;
 
     SELECT @differences = COUNT_BIG(*)
-    FROM #held AS h
+    FROM #sqlkmeans_held AS h
     FULL JOIN (SELECT j.segment_id, j.size
                FROM OPENJSON(@segments) WITH (
                    segment_id int    '$.segment_id',
@@ -2184,8 +2626,13 @@ BEGIN
         seconds_total = COALESCE(j.seconds_total, r.seconds_total),
         sqlkmeans_version = COALESCE(j.sqlkmeans_version, r.sqlkmeans_version),
         library_versions = COALESCE(j.library_object, j.library_versions, r.library_versions),
-        client = COALESCE(j.client, r.client),
-        warnings = COALESCE(j.warning_list, j.warnings, r.warnings),
+        -- Behind those that the run has already.
+        warnings = CASE
+            WHEN COALESCE(r.warnings, N'[]') = N'[]'
+                THEN COALESCE(j.warning_list, j.warnings, r.warnings)
+            WHEN COALESCE(j.warning_list, j.warnings, N'[]') = N'[]' THEN r.warnings
+            ELSE LEFT(r.warnings, LEN(r.warnings) - 1) + N', '
+                + STUFF(COALESCE(j.warning_list, j.warnings), 1, 1, N'') END,
         compared_run_id = COALESCE(j.compared_run_id, r.compared_run_id),
         psi = COALESCE(j.psi, r.psi),
         centroid_shift = COALESCE(j.centroid_shift, r.centroid_shift),
@@ -2211,7 +2658,6 @@ BEGIN
         -- As JSON, or as a text that holds JSON.
         library_object    nvarchar(max) '$.library_versions' AS JSON,
         library_versions  nvarchar(max) '$.library_versions',
-        client            nvarchar(400) '$.client',
         warning_list      nvarchar(max) '$.warnings' AS JSON,
         warnings          nvarchar(max) '$.warnings',
         compared_run_id   bigint        '$.compared_run_id',
@@ -2421,6 +2867,10 @@ BEGIN
         RETURN 0;
     END;
 
+    EXECUTE sqlkmeans.refuse_transaction;
+    SET IMPLICIT_TRANSACTIONS OFF;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+
     DECLARE @line nchar(1) = NCHAR(10);
     DECLARE @problems nvarchar(max) = N'';
     DECLARE @status nvarchar(16);
@@ -2469,16 +2919,24 @@ IF OBJECT_ID(N'sqlkmeans.scoring_text', N'P') IS NULL
 GO
 -- A query that scores one row with a stored model, as text: columns segment_id, segment_name,
 -- distance and runner_up_distance. Values come from parameters named after the source's columns.
--- With @row = 1 they come from the row s: @values are the features in its own units, o1, o2 …, and
--- the query reads them from a row o. The arithmetic is the one that training used, in the same
--- order; the nearest centroid is found by squared distance, the lowest segment id wins a tie, and
--- a missing value that the model does not fill in makes all of them NULL.
+-- The arithmetic is the one that training used, in the same order; the nearest centroid is found by
+-- squared distance, the lowest segment id wins a tie, and a missing value that the model does not
+-- fill in makes all of them NULL.
+-- With @row = 1 the values come from a row s, and the steps are apart, so that what one has found
+-- can be kept: @values are the features in its own units, o1, o2 …; @scaled is what follows a row o
+-- of them and makes z1, z2 … of a row z; @nearest follows a row z of [sqlkmeans z1], [sqlkmeans z2]
+-- … and gives a row n: segment_id, segment_name, squared_distance.
+-- The server writes an expression out wherever its name stands, and takes 65,535 identifiers and
+-- constants in one. So centroids are rows of constants and the distance to one of them is written
+-- once: no expression grows with their number.
 ALTER PROCEDURE sqlkmeans.scoring_text
     @run_id     bigint,
     @row        bit,
-    @parameters nvarchar(max) OUTPUT,
-    @values     nvarchar(max) OUTPUT,
-    @query      nvarchar(max) OUTPUT
+    @parameters nvarchar(max) = NULL OUTPUT,
+    @values     nvarchar(max) = NULL OUTPUT,
+    @query      nvarchar(max) = NULL OUTPUT,
+    @scaled     nvarchar(max) = NULL OUTPUT,
+    @nearest    nvarchar(max) = NULL OUTPUT
 AS
 BEGIN
     SET NOCOUNT ON;
@@ -2486,21 +2944,17 @@ BEGIN
     DECLARE @line nchar(1) = NCHAR(10);
     DECLARE @filled nvarchar(max) = N'';
     DECLARE @transformed nvarchar(max) = N'';
-    DECLARE @scaled nvarchar(max) = N'';
-    DECLARE @distances nvarchar(max) = N'';
-    DECLARE @nearest nvarchar(max) = N'';
-    DECLARE @others nvarchar(max) = N'';
-    DECLARE @ids nvarchar(max) = N'';
-    DECLARE @names nvarchar(max) = N'';
-    DECLARE @sum nvarchar(max);
+    DECLARE @divided nvarchar(max) = N'';
+    DECLARE @squared nvarchar(max) = N'';
+    DECLARE @coordinates nvarchar(max) = N'';
+    DECLARE @centroids nvarchar(max) = N'';
+    DECLARE @centroid nvarchar(max);
     DECLARE @value nvarchar(400);
-    DECLARE @own nvarchar(max);
     DECLARE @x nvarchar(40);
-    DECLARE @z nvarchar(40);
+    DECLARE @o nvarchar(40);
+    DECLARE @z nvarchar(80);
     DECLARE @position int = 0;
     DECLARE @segment_id int = 0;
-    DECLARE @id nvarchar(20);
-    DECLARE @k int;
     DECLARE @column nvarchar(400);
     DECLARE @columns int = 0;
     DECLARE @first int;
@@ -2511,23 +2965,6 @@ BEGIN
     DECLARE @fill nvarchar(40);
     DECLARE @name nvarchar(400);
     DECLARE @comma nvarchar(10) = N'';
-    DECLARE @least nvarchar(100) = N'LEAST(';
-    DECLARE @least_end nvarchar(100) = N')';
-    DECLARE @item nvarchar(2) = N'';
-    DECLARE @item_end nvarchar(2) = N'';
-
-    SELECT @k = COUNT(DISTINCT c.segment_id) FROM sqlkmeans.centroid AS c WHERE c.run_id = @run_id;
-
-    -- LEAST is there from SQL Server 2022 and in Azure, and takes 254 values.
-    IF @k > 254
-       OR (COALESCE(TRY_CAST(SERVERPROPERTY('ProductMajorVersion') AS int), 0) < 16
-           AND COALESCE(TRY_CAST(SERVERPROPERTY('EngineEdition') AS int), 0) NOT IN (5, 8))
-    BEGIN
-        SET @least = N'(SELECT MIN(v.value) FROM (VALUES ';
-        SET @least_end = N') AS v (value))';
-        SET @item = N'(';
-        SET @item_end = N')';
-    END;
 
     SET @parameters = N'';
     SET @values = N'';
@@ -2536,11 +2973,11 @@ BEGIN
         SET @column = NULL;
         SELECT TOP (1) @position = f.position, @column = f.source_column, @type = f.type,
             @transform = f.transform,
-            @center = LTRIM(RTRIM(CONVERT(nvarchar(40), f.center, 3))),
-            @divisor = LTRIM(RTRIM(CONVERT(nvarchar(40), f.scale / f.weight, 3))),
-            @fill = LTRIM(RTRIM(CONVERT(nvarchar(40), CASE WHEN f.fill < f.low THEN f.low
-                                                           WHEN f.fill > f.high THEN f.high
-                                                           ELSE f.fill END, 3)))
+            @center = sqlkmeans.float_literal(f.center),
+            @divisor = sqlkmeans.float_literal(f.scale / f.weight),
+            @fill = sqlkmeans.float_literal(CASE WHEN f.fill < f.low THEN f.low
+                                                 WHEN f.fill > f.high THEN f.high
+                                                 ELSE f.fill END)
         FROM sqlkmeans.model_feature AS f
         WHERE f.run_id = @run_id AND f.position > @position
         ORDER BY f.position;
@@ -2572,16 +3009,20 @@ BEGIN
                 WHEN N'category' THEN N' nvarchar(4000)' WHEN N'date' THEN N' date' ELSE N' float' END;
         END;
 
-        SET @own = sqlkmeans.own_value(@run_id, @position, @value);
-        SET @values = @values + @comma + @own + N' AS o' + @x;
-        IF @row = 1
-            SET @own = N'o.o' + @x;
-        SET @filled = @filled + @comma + COALESCE(N'COALESCE(' + @own + N', ' + @fill + N')', @own)
+        SET @values = @values + @comma + sqlkmeans.own_value(@run_id, @position, @value)
+            + N' AS o' + @x;
+        SET @o = N'o.o' + @x;
+        SET @filled = @filled + @comma + COALESCE(N'COALESCE(' + @o + N', ' + @fill + N')', @o)
             + N' AS x' + @x;
         SET @transformed = @transformed + @comma
             + sqlkmeans.transformed(N'x.x' + @x, @transform) + N' AS t' + @x;
-        SET @scaled = @scaled + @comma + N'(t.t' + @x + N' - (' + @center + N')) / ' + @divisor
+        SET @divided = @divided + @comma + N'(t.t' + @x + N' - (' + @center + N')) / ' + @divisor
             + N' AS z' + @x;
+        SET @z = CASE @row WHEN 1 THEN N'z.[sqlkmeans z' + @x + N']' ELSE N'z.z' + @x END;
+        SET @z = N'(' + @z + N' - c.c' + @x + N')';
+        SET @squared = @squared + CASE WHEN @squared = N'' THEN N'' ELSE N' + ' END
+            + @z + N' * ' + @z;
+        SET @coordinates = @coordinates + N', c' + @x;
         SET @comma = N', ';
     END;
 
@@ -2598,41 +3039,41 @@ BEGIN
         IF @name IS NULL
             BREAK;
 
-        SET @id = CAST(@segment_id AS nvarchar(20));
-        SET @sum = N'';
+        SET @centroid = N'(' + CAST(@segment_id AS nvarchar(20)) + N', '
+            + sqlkmeans.text_literal(@name);
         SET @position = 0;
         WHILE 1 = 1
         BEGIN
             SET @center = NULL;
             SELECT TOP (1) @position = c.position,
-                @center = LTRIM(RTRIM(CONVERT(nvarchar(40), c.scaled_value, 3)))
+                @center = sqlkmeans.float_literal(c.scaled_value)
             FROM sqlkmeans.centroid AS c
             WHERE c.run_id = @run_id AND c.segment_id = @segment_id AND c.position > @position
             ORDER BY c.position;
             IF @center IS NULL
                 BREAK;
-            SET @z = N'(z.z' + CAST(@position AS nvarchar(10)) + N' - (' + @center + N'))';
-            SET @sum = @sum + CASE WHEN @sum = N'' THEN N'' ELSE N' + ' END + @z + N' * ' + @z;
+            SET @centroid = @centroid + N', ' + @center;
         END;
-
-        SET @distances = @distances + @comma + @line + N'    ' + @sum + N' AS d' + @id;
-        SET @nearest = @nearest + @comma + @item + N'd.d' + @id + @item_end;
-        SET @others = @others + @comma + @item + N'CASE WHEN b.segment_id <> ' + @id
-            + N' THEN d.d' + @id + N' END' + @item_end;
-        SET @ids = @ids + N' WHEN d.d' + @id + N' THEN ' + @id;
-        SET @names = @names + N' WHEN ' + @id + N' THEN ' + sqlkmeans.text_literal(@name);
+        SET @centroids = @centroids + @comma + @line + N'    ' + @centroid + N')';
         SET @comma = N', ';
     END;
 
-    SET @query = N'SELECT b.segment_id, CASE b.segment_id' + @names + N' END AS segment_name,' + @line
-        + N'    SQRT(n.squared_distance) AS distance,' + @line
-        + N'    SQRT(' + @least + @others + @least_end + N') AS runner_up_distance' + @line
-        + N'FROM (SELECT ' + @filled + N') AS x' + @line
+    -- The distance has a name before it is aggregated: an aggregate may not mix columns of its own
+    -- query with those of the row outside (error 8124).
+    SET @centroids = N'FROM (VALUES ' + @centroids + N') AS c (segment_id, segment_name'
+        + @coordinates + N')' + @line
+        + N'CROSS APPLY (SELECT ' + @squared + N' AS squared_distance) AS d' + @line;
+    SET @scaled = N'CROSS APPLY (SELECT ' + @filled + N') AS x' + @line
         + N'CROSS APPLY (SELECT ' + @transformed + N') AS t' + @line
-        + N'CROSS APPLY (SELECT ' + @scaled + N') AS z' + @line
-        + N'CROSS APPLY (SELECT ' + @distances + N') AS d' + @line
-        + N'CROSS APPLY (SELECT ' + @least + @nearest + @least_end + N' AS squared_distance) AS n' + @line
-        + N'CROSS APPLY (SELECT CASE n.squared_distance' + @ids + N' END AS segment_id) AS b';
+        + N'CROSS APPLY (SELECT ' + @divided + N') AS z';
+    SET @nearest = N'OUTER APPLY (SELECT TOP (1) c.segment_id, c.segment_name, d.squared_distance'
+        + @line + @centroids
+        + N'WHERE d.squared_distance IS NOT NULL' + @line
+        + N'ORDER BY d.squared_distance, c.segment_id) AS n';
+    SET @query = N'SELECT n.segment_id, n.segment_name, SQRT(n.squared_distance) AS distance,'
+        + @line + N'    (SELECT SQRT(MIN(d.squared_distance))' + @line + @centroids
+        + N'WHERE c.segment_id <> n.segment_id) AS runner_up_distance' + @line
+        + N'FROM (SELECT ' + @values + N') AS o' + @line + @scaled + @line + @nearest;
 END;
 GO
 
@@ -2641,7 +3082,7 @@ IF OBJECT_ID(N'sqlkmeans.profile_text', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.profile_text AS RETURN 0;');
 GO
 -- How labelled rows are profiled: @kept takes the features in their own units from a row o into
--- #scored, and @statement fills #profile from there. The median is the middle value, or the mean of
+-- #sqlkmeans_scored, and @statement fills #sqlkmeans_profile from there. The median is the middle value, or the mean of
 -- the two in the middle; PERCENTILE_CONT is not on every server.
 ALTER PROCEDURE sqlkmeans.profile_text
     @run_id    bigint,
@@ -2671,28 +3112,45 @@ BEGIN
     END;
     SET @each = @each + N') AS v (position, value)';
 
-    SET @statement = N'INSERT INTO #profile
-    (segment_id, position, mean, deviation, lowest, highest, known, missing)
-SELECT COALESCE(s.[sqlkmeans cluster], 0), v.position, AVG(v.value), STDEVP(v.value),
-    MIN(v.value), MAX(v.value), COUNT_BIG(v.value), COUNT_BIG(*) - COUNT_BIG(v.value)
-FROM #scored AS s
+    -- The deviation about the mean: STDEVP takes the difference of two sums, which has no digits
+    -- left where a column lies far from 0.
+    SET @statement = N'INSERT INTO #sqlkmeans_profile
+    (segment_id, position, mean, lowest, highest, known, missing)
+SELECT COALESCE(s.[sqlkmeans cluster], 0), v.position, AVG(v.value), MIN(v.value), MAX(v.value),
+    COUNT_BIG(v.value), COUNT_BIG(*) - COUNT_BIG(v.value)
+FROM #sqlkmeans_scored AS s
 ' + @each + N'
 WHERE s.[sqlkmeans cluster] IS NOT NULL
 GROUP BY GROUPING SETS ((s.[sqlkmeans cluster], v.position), (v.position));
 UPDATE p
+SET mean = p.mean + d.rest, deviation = CASE
+    WHEN p.highest > p.lowest AND d.squares > d.rest * d.rest THEN SQRT(d.squares - d.rest * d.rest)
+    WHEN p.known > 0 THEN 0e0 END
+FROM #sqlkmeans_profile AS p
+INNER JOIN (
+    SELECT k.segment_id, k.position, AVG(v.value - k.mean) AS rest,
+        AVG((v.value - k.mean) * (v.value - k.mean)) AS squares
+    FROM #sqlkmeans_scored AS s
+    ' + @each + N'
+    CROSS APPLY (VALUES (0), (s.[sqlkmeans cluster])) AS g (segment_id)
+    INNER JOIN #sqlkmeans_profile AS k ON k.segment_id = g.segment_id AND k.position = v.position
+    WHERE s.[sqlkmeans cluster] IS NOT NULL
+    GROUP BY k.segment_id, k.position
+) AS d ON d.segment_id = p.segment_id AND d.position = p.position;
+UPDATE p
 SET median = m.median
-FROM #profile AS p
+FROM #sqlkmeans_profile AS p
 INNER JOIN (
     SELECT r.segment_id, r.position, AVG(r.value) AS median
     FROM (
         SELECT g.segment_id, v.position, v.value,
             ROW_NUMBER() OVER (PARTITION BY g.segment_id, v.position ORDER BY v.value) AS n
-        FROM #scored AS s
+        FROM #sqlkmeans_scored AS s
         ' + @each + N'
         CROSS APPLY (VALUES (0), (s.[sqlkmeans cluster])) AS g (segment_id)
         WHERE s.[sqlkmeans cluster] IS NOT NULL AND v.value IS NOT NULL
     ) AS r
-    INNER JOIN #profile AS k ON k.segment_id = r.segment_id AND k.position = r.position
+    INNER JOIN #sqlkmeans_profile AS k ON k.segment_id = r.segment_id AND k.position = r.position
     WHERE r.n IN ((k.known + 1) / 2, (k.known + 2) / 2)
     GROUP BY r.segment_id, r.position
 ) AS m ON m.segment_id = p.segment_id AND m.position = p.position;
@@ -2704,11 +3162,14 @@ GO
 IF OBJECT_ID(N'sqlkmeans.bins_text', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.bins_text AS RETURN 0;');
 GO
--- Makes of a row s of #scored the rows v (position, bin): in which bin of a fit the row is, for each
--- column of the source, 0 where its value is missing. NULL where the fit has no bins.
+-- Makes of a row s of #sqlkmeans_scored the rows v (position, bin): in which bin of a fit the row is, for each
+-- column of the source, 0 where its value is missing. NULL where the fit has no bins. The row has the
+-- features of @scored_run_id, by default the fit's own: columns that both have are counted, a
+-- category by its levels, wherever they stand.
 ALTER PROCEDURE sqlkmeans.bins_text
-    @run_id bigint,
-    @each   nvarchar(max) OUTPUT
+    @run_id        bigint,
+    @each          nvarchar(max) OUTPUT,
+    @scored_run_id bigint = NULL
 AS
 BEGIN
     SET NOCOUNT ON;
@@ -2719,29 +3180,37 @@ BEGIN
     DECLARE @feature int;
     DECLARE @bin int;
     DECLARE @last int;
-    DECLARE @upper nvarchar(40);
     DECLARE @o nvarchar(40);
     DECLARE @case nvarchar(max);
     DECLARE @list nvarchar(max) = N'';
 
-    CREATE TABLE #column
+    SET @scored_run_id = COALESCE(@scored_run_id, @run_id);
+    CREATE TABLE #sqlkmeans_scored_column
     (
         position int           NOT NULL,
         feature  int           NOT NULL,
         name     nvarchar(128) COLLATE DATABASE_DEFAULT NOT NULL,
         type     nvarchar(16)  COLLATE DATABASE_DEFAULT NOT NULL
     );
-    INSERT INTO #column (position, feature, name, type)
-    SELECT ROW_NUMBER() OVER (ORDER BY MIN(f.position)), MIN(f.position), f.source_column, f.type
-    FROM sqlkmeans.model_feature AS f
-    WHERE f.run_id = @run_id
-    GROUP BY f.source_column, f.type;
+    INSERT INTO #sqlkmeans_scored_column (position, feature, name, type)
+    SELECT b.position, s.feature, s.source_column, s.type
+    FROM (SELECT ROW_NUMBER() OVER (ORDER BY MIN(f.position)) AS position, f.source_column, f.type
+          FROM sqlkmeans.model_feature AS f
+          WHERE f.run_id = @run_id
+          GROUP BY f.source_column, f.type) AS b
+    INNER JOIN (SELECT MIN(f.position) AS feature, f.source_column, f.type
+                FROM sqlkmeans.model_feature AS f
+                WHERE f.run_id = @scored_run_id
+                GROUP BY f.source_column, f.type) AS s
+        ON s.source_column = b.source_column
+       AND CASE s.type WHEN N'category' THEN 1 ELSE 0 END
+           = CASE b.type WHEN N'category' THEN 1 ELSE 0 END;
 
     WHILE 1 = 1
     BEGIN
         SET @column = NULL;
         SELECT TOP (1) @position = c.position, @feature = c.feature, @column = c.name, @type = c.type
-        FROM #column AS c
+        FROM #sqlkmeans_scored_column AS c
         WHERE c.position > @position
         ORDER BY c.position;
         IF @column IS NULL
@@ -2776,12 +3245,12 @@ BEGIN
                 + N'] = 1e0 THEN ' + CAST(b.bin AS nvarchar(10))
             FROM sqlkmeans.model_feature AS f
             INNER JOIN sqlkmeans.feature_bin AS b
-                ON b.run_id = f.run_id AND b.position = @position AND b.bin > 0
+                ON b.run_id = @run_id AND b.position = @position AND b.bin > 0
                AND (b.label + N'.') COLLATE Latin1_General_100_BIN2 = f.level + N'.'
-            WHERE f.run_id = @run_id AND f.position = @feature;
+            WHERE f.run_id = @scored_run_id AND f.position = @feature;
             SELECT @feature = MIN(f.position)
             FROM sqlkmeans.model_feature AS f
-            WHERE f.run_id = @run_id AND f.source_column = @column AND f.position > @feature;
+            WHERE f.run_id = @scored_run_id AND f.source_column = @column AND f.position > @feature;
         END;
 
         SET @list = @list + CASE WHEN @list = N'' THEN N'' ELSE N', ' END + N'('
@@ -2799,14 +3268,15 @@ IF OBJECT_ID(N'sqlkmeans.watch_labels', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.watch_labels AS RETURN 0;');
 GO
 -- Compares labels that a stored model gave with the run that fitted it, from the caller's tables
--- #bin and #profile: fills its table #drift, and says in @warnings, a line each, what is beyond a
+-- #sqlkmeans_bin and #sqlkmeans_profile (of the features of @scored_run_id, by default the model's own): fills its table #sqlkmeans_drift, and says in @warnings, a line each, what is beyond a
 -- threshold of the guard. Raises these where the guard refuses.
 ALTER PROCEDURE sqlkmeans.watch_labels
     @model_run_id  bigint,
     @definition    nvarchar(max),
     @rows          bigint,
     @mean_distance float,
-    @warnings      nvarchar(max) OUTPUT
+    @warnings      nvarchar(max) OUTPUT,
+    @scored_run_id bigint = NULL
 AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
@@ -2832,14 +3302,14 @@ BEGIN
 
     -- Shares of each bin then and now; what is below 0.0001 counts as that, because a logarithm of
     -- 0 is none. The index is Siddiqi's (Credit Risk Scorecards, 2006).
-    CREATE TABLE #share
+    CREATE TABLE #sqlkmeans_share
     (
         position int   NOT NULL,
         bin      int   NOT NULL,
         earlier  float NOT NULL,
         present  float NOT NULL
     );
-    INSERT INTO #share (position, bin, earlier, present)
+    INSERT INTO #sqlkmeans_share (position, bin, earlier, present)
     SELECT b.position, b.bin, b.customers / CAST(t.customers AS float),
         COALESCE(n.customers, 0) / CAST(o.customers AS float)
     FROM sqlkmeans.feature_bin AS b
@@ -2848,16 +3318,16 @@ BEGIN
                 WHERE f.run_id = @model_run_id
                 GROUP BY f.position) AS t
         ON t.position = b.position
-    INNER JOIN (SELECT c.position, SUM(c.customers) AS customers FROM #bin AS c GROUP BY c.position)
+    INNER JOIN (SELECT c.position, SUM(c.customers) AS customers FROM #sqlkmeans_bin AS c GROUP BY c.position)
         AS o ON o.position = b.position
-    LEFT JOIN #bin AS n ON n.position = b.position AND n.bin = b.bin
+    LEFT JOIN #sqlkmeans_bin AS n ON n.position = b.position AND n.bin = b.bin
     WHERE b.run_id = @model_run_id AND t.customers > 0;
 
-    INSERT INTO #drift (position, feature, psi, missing_share, previous_missing_share)
+    INSERT INTO #sqlkmeans_drift (position, feature, psi, missing_share, previous_missing_share)
     SELECT h.position, MIN(b.feature), SUM((p.present - p.earlier) * LOG(p.present / p.earlier)),
         SUM(CASE WHEN h.bin = 0 THEN h.present ELSE 0e0 END),
         SUM(CASE WHEN h.bin = 0 THEN h.earlier ELSE 0e0 END)
-    FROM #share AS h
+    FROM #sqlkmeans_share AS h
     CROSS APPLY (SELECT CASE WHEN h.earlier < 0.0001 THEN 0.0001 ELSE h.earlier END AS earlier,
                         CASE WHEN h.present < 0.0001 THEN 0.0001 ELSE h.present END AS present) AS p
     INNER JOIN sqlkmeans.feature_bin AS b
@@ -2867,10 +3337,13 @@ BEGIN
     -- A category has no mean of its own.
     UPDATE d
     SET mean = p.mean, previous_mean = e.mean
-    FROM #drift AS d
+    FROM #sqlkmeans_drift AS d
     INNER JOIN sqlkmeans.model_feature AS f
         ON f.run_id = @model_run_id AND f.source_column = d.feature AND f.type <> N'category'
-    INNER JOIN #profile AS p ON p.segment_id = 0 AND p.position = f.position
+    INNER JOIN sqlkmeans.model_feature AS s
+        ON s.run_id = COALESCE(@scored_run_id, @model_run_id) AND s.source_column = f.source_column
+       AND s.type <> N'category'
+    INNER JOIN #sqlkmeans_profile AS p ON p.segment_id = 0 AND p.position = s.position
     LEFT JOIN sqlkmeans.segment_feature AS e
         ON e.run_id = @model_run_id AND e.segment_id = 0 AND e.position = f.position;
 
@@ -2883,19 +3356,19 @@ BEGIN
     BEGIN
         SET @psi = NULL;
         SELECT TOP (1) @position = d.position, @psi = d.psi
-        FROM #drift AS d
+        FROM #sqlkmeans_drift AS d
         WHERE d.position > @position
         ORDER BY d.position;
         IF @psi IS NULL
             BREAK;
         IF @psi > @allowed_psi
             SELECT TOP (1) @warnings = @warnings + b.feature + N': drifted since run ' + @run
-                + N' (PSI ' + CAST(CAST(@psi AS decimal(9, 2)) AS nvarchar(20)) + N', allowed '
+                + N' (PSI ' + sqlkmeans.number_text(ROUND(@psi, 2)) + N', allowed '
                 + CAST(@allowed_psi AS nvarchar(40)) + N'): '
-                + CAST(CAST(100 * h.present AS decimal(5, 0)) AS nvarchar(20)) + N'% are ' + b.label
-                + N', and ' + CAST(CAST(100 * h.earlier AS decimal(5, 0)) AS nvarchar(20))
+                + sqlkmeans.number_text(ROUND(100 * h.present, 0)) + N'% are ' + b.label
+                + N', and ' + sqlkmeans.number_text(ROUND(100 * h.earlier, 0))
                 + N'% were' + @line
-            FROM #share AS h
+            FROM #sqlkmeans_share AS h
             INNER JOIN sqlkmeans.feature_bin AS b
                 ON b.run_id = @model_run_id AND b.position = h.position AND b.bin = h.bin
             WHERE h.position = @position
@@ -2965,7 +3438,8 @@ GO
 IF OBJECT_ID(N'sqlkmeans.lock_segmentation', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.lock_segmentation AS RETURN 0;');
 GO
--- Holds a segmentation for this session until unlock_segmentation, or the session's end.
+-- Holds a segmentation for this session until unlock_segmentation, the end of a run_segmentation or
+-- assign_segments in it, or the session's end.
 ALTER PROCEDURE sqlkmeans.lock_segmentation
     @segmentation nvarchar(128) = NULL,
     @help         bit           = 0
@@ -2985,11 +3459,15 @@ BEGIN
         RETURN 0;
     END;
 
+    EXECUTE sqlkmeans.refuse_transaction;
+    SET IMPLICIT_TRANSACTIONS OFF;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+
     IF COALESCE(@segmentation, N'') = N''
         EXECUTE sqlkmeans.raise_problems @number = 50002,
             @problems = N'@segmentation: missing; allowed: the name of a segmentation';
 
-    EXECUTE sqlkmeans.take_lock @segmentation = @segmentation;
+    EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @keep = 1;
 END;
 GO
 
@@ -2997,7 +3475,8 @@ GO
 IF OBJECT_ID(N'sqlkmeans.unlock_segmentation', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.unlock_segmentation AS RETURN 0;');
 GO
--- Gives back what lock_segmentation took; harmless where this session holds nothing.
+-- Gives back what lock_segmentation took, or a call that was cancelled; harmless where this session
+-- holds nothing.
 ALTER PROCEDURE sqlkmeans.unlock_segmentation
     @segmentation nvarchar(128) = NULL,
     @help         bit           = 0
@@ -3017,11 +3496,15 @@ BEGIN
         RETURN 0;
     END;
 
+    EXECUTE sqlkmeans.refuse_transaction;
+    SET IMPLICIT_TRANSACTIONS OFF;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+
     IF COALESCE(@segmentation, N'') = N''
         EXECUTE sqlkmeans.raise_problems @number = 50002,
             @problems = N'@segmentation: missing; allowed: the name of a segmentation';
 
-    EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
+    EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1, @keep = 1;
 END;
 GO
 
@@ -3092,45 +3575,22 @@ WHERE a.segmentation = N''' + REPLACE(@segmentation, N'''', N'''''')
             + N'CAST(NULL AS int) AS from_segment_id, CAST(NULL AS int) AS to_segment_id, '
             + N'CAST(NULL AS bigint) AS customers WHERE 1 = 0';
 
-    SET @statement = N'CREATE VIEW sqlkmeans.segment_movement AS' + NCHAR(10) + @union + N';';
     BEGIN TRY
-        -- One transaction: two segmentations may be published at the same time.
+        -- One transaction: two segmentations may be published at the same time. Altered, so that what
+        -- somebody was granted on it stays; a server without the catalog of module parameters cannot
+        -- alter a view.
         BEGIN TRANSACTION;
-        EXECUTE sqlkmeans.as_owner
-            @statement = N'DROP VIEW IF EXISTS sqlkmeans.segment_movement;';
+        IF OBJECT_ID(N'sys.parameters') IS NULL
+            EXECUTE sqlkmeans.as_owner
+                @statement = N'DROP VIEW IF EXISTS sqlkmeans.segment_movement;';
+        SET @statement = CASE WHEN OBJECT_ID(N'sqlkmeans.segment_movement', N'V') IS NULL
+                              THEN N'CREATE' ELSE N'ALTER' END
+            + N' VIEW sqlkmeans.segment_movement AS' + NCHAR(10) + @union + N';';
         EXECUTE sqlkmeans.as_owner @statement = N'EXECUTE (@text);', @text = @statement;
         COMMIT TRANSACTION;
     END TRY
     BEGIN CATCH
         SET @statement = N'the view segment_movement was not made anew: ' + ERROR_MESSAGE();
-        IF XACT_STATE() <> 0
-            ROLLBACK TRANSACTION;
-        EXECUTE sqlkmeans.add_warning @run_id = @run_id, @warning = @statement;
-    END CATCH;
-END;
-GO
-
--- procedures/refresh_statistics.sql
-IF OBJECT_ID(N'sqlkmeans.refresh_statistics', N'P') IS NULL
-    EXECUTE (N'CREATE PROCEDURE sqlkmeans.refresh_statistics AS RETURN 0;');
-GO
--- A switch counts as no change of a row, so the optimizer would plan by the statistics of the
--- earlier labels. Where this fails, the run stays published and gets a warning.
-ALTER PROCEDURE sqlkmeans.refresh_statistics
-    @run_id bigint,
-    @target nvarchar(1000)
-AS
-BEGIN
-    SET NOCOUNT, XACT_ABORT ON;
-
-    DECLARE @statement nvarchar(max) =
-        N'UPDATE STATISTICS ' + sqlkmeans.quoted_name(@target, N'') + N';';
-
-    BEGIN TRY
-        EXECUTE sqlkmeans.as_owner @statement = @statement;
-    END TRY
-    BEGIN CATCH
-        SET @statement = N'the statistics of the segment table were not updated: ' + ERROR_MESSAGE();
         IF XACT_STATE() <> 0
             ROLLBACK TRANSACTION;
         EXECUTE sqlkmeans.add_warning @run_id = @run_id, @warning = @statement;
@@ -3164,6 +3624,8 @@ ALTER PROCEDURE sqlkmeans.define_segmentation
     @engine        nvarchar(32)  = N'local',
     @sample_rows   int           = 100000,
     @min_group     int           = 10,
+    @language      nvarchar(128) = N'Python',
+    @history_days  int           = NULL,
     @execute       bit           = 1,
     @help          bit           = 0
 AS
@@ -3208,12 +3670,20 @@ BEGIN
                 N'Starts run on so many rows at most, 0 to 10,000,000; with pushdown, 0 reads none.'),
             (20, N'@min_group', N'int', N'10',
                 N'With @sample_rows 0, nothing about fewer customers leaves the database, 2 to 100,000.'),
-            (21, N'@execute', N'bit', N'1', N'0 shows what would be done and does nothing.'),
-            (22, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+            (21, N'@language', N'nvarchar(128)', N'N''Python''',
+                N'The external language of engine in_database: Python, or one made with CREATE EXTERNAL LANGUAGE.'),
+            (22, N'@history_days', N'int', N'NULL',
+                N'How many days the history keeps a label that ended, 1 to 36,500; NULL keeps all.'),
+            (23, N'@execute', N'bit', N'1', N'0 shows what would be done and does nothing.'),
+            (24, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
         ORDER BY h.position;
         RETURN 0;
     END;
+
+    EXECUTE sqlkmeans.refuse_transaction;
+    SET IMPLICIT_TRANSACTIONS OFF;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
 
     DECLARE @line nchar(1) = NCHAR(10);
     DECLARE @problems nvarchar(max) = N'';
@@ -3278,6 +3748,13 @@ BEGIN
         SET @problems = @problems + N'@min_group: '
             + COALESCE(CAST(@min_group AS nvarchar(20)), N'NULL')
             + N' given; allowed: 2 to 100,000' + @line;
+    -- JSON has a control character as \u00…
+    IF COALESCE(@language, N'') = N'' OR CHARINDEX(N'\u00', sqlkmeans.json_text(@language)) > 0
+        SET @problems = @problems + N'@language: ' + COALESCE(@language, N'NULL')
+            + N' given; allowed: the name of an external language, 1 to 128 characters' + @line;
+    IF @history_days NOT BETWEEN 1 AND 36500
+        SET @problems = @problems + N'@history_days: ' + CAST(@history_days AS nvarchar(20))
+            + N' given; allowed: 1 to 36,500, or NULL' + @line;
 
     SET @key = sqlkmeans.name_list(@key);
     IF @key IS NULL
@@ -3306,6 +3783,8 @@ BEGIN
         + N',"engine":' + sqlkmeans.json_text(COALESCE(@engine, N''))
         + N',"sample_rows":' + CAST(COALESCE(@sample_rows, 0) AS nvarchar(20))
         + N',"min_group":' + CAST(COALESCE(@min_group, 0) AS nvarchar(20))
+        + N',"language":' + sqlkmeans.json_text(COALESCE(@language, N''))
+        + N',"history_days":' + COALESCE(CAST(@history_days AS nvarchar(20)), N'null')
         -- The client's own: a definition file has it.
         + N',"memory_limit":null}';
 
@@ -3371,7 +3850,7 @@ BEGIN
                 N'The version of sqlkmeans that runs; NULL takes the one installed here.'),
             (6, N'@library_versions', N'nvarchar(max)', N'NULL', N'For the run''s row.'),
             (7, N'@client', N'nvarchar(400)', N'NULL',
-                N'For the run''s row; NULL records login and program.'),
+                N'For the run''s row, behind the login; NULL records the program.'),
             (8, N'@run_id', N'bigint OUTPUT', N'NULL', N'The run; its staging table is sqlkmeans.staging_<run_id>.'),
             (9, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
@@ -3379,14 +3858,20 @@ BEGIN
         RETURN 0;
     END;
 
+    EXECUTE sqlkmeans.refuse_transaction;
+    SET IMPLICIT_TRANSACTIONS OFF;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+
     DECLARE @line nchar(1) = NCHAR(10);
     DECLARE @problems nvarchar(max) = N'';
     DECLARE @key_columns nvarchar(max);
+    DECLARE @source nvarchar(max);
     DECLARE @key nvarchar(max);
     DECLARE @now datetime2(6) = SYSUTCDATETIME();
 
-    IF @definition IS NULL
-        SELECT @definition = g.definition FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation;
+    DECLARE @recorded nvarchar(max);
+    SELECT @recorded = g.definition FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation;
+    SET @definition = COALESCE(@definition, @recorded);
 
     IF sqlkmeans.is_plain_name(@segmentation) = 0 OR LEN(@segmentation) > 100
         SET @problems = @problems + N'@segmentation: ' + COALESCE(@segmentation, N'NULL')
@@ -3407,6 +3892,34 @@ BEGIN
         EXECUTE sqlkmeans.check_definition
             @segmentation = @segmentation, @definition = @definition,
             @problems = @problems OUTPUT, @key_columns = @key_columns OUTPUT;
+
+        -- What is read and what is written is an admin's to say: a run of a stronger caller, and the
+        -- owner who writes, follow what is recorded here.
+        IF USER_NAME() <> N'dbo' AND COALESCE(IS_ROLEMEMBER(N'sqlkmeans_admin'), 0) = 0
+           AND COALESCE(IS_ROLEMEMBER(N'db_owner'), 0) = 0
+        BEGIN
+            IF @recorded IS NULL
+                SET @problems = @problems + N'@segmentation: ' + COALESCE(@segmentation, N'NULL')
+                    + N' is not registered, which takes the role sqlkmeans_admin' + @line;
+            ELSE IF EXISTS (
+                SELECT 1
+                FROM OPENJSON(@definition) WITH (
+                    source nvarchar(max) '$.source', [key] nvarchar(max) '$.key' AS JSON,
+                    target nvarchar(max) '$.target') AS n
+                CROSS JOIN OPENJSON(@recorded) WITH (
+                    source nvarchar(max) '$.source', [key] nvarchar(max) '$.key' AS JSON,
+                    target nvarchar(max) '$.target') AS r
+                WHERE COALESCE(sqlkmeans.relation(n.source), N'')
+                      <> COALESCE(sqlkmeans.relation(r.source), N'') COLLATE Latin1_General_100_BIN2
+                   OR COALESCE(sqlkmeans.each_name(n.[key], N'{}', N', '), N'')
+                      <> COALESCE(sqlkmeans.each_name(r.[key], N'{}', N', '), N'')
+                         COLLATE Latin1_General_100_BIN2
+                   OR COALESCE(sqlkmeans.quoted_name(n.target, N''), N'')
+                      <> COALESCE(sqlkmeans.quoted_name(r.target, N''), N'')
+                         COLLATE Latin1_General_100_BIN2)
+                SET @problems = @problems + N'@definition: its source, key or target is not the one that '
+                    + N'is registered; to change them takes the role sqlkmeans_admin' + @line;
+        END;
     END;
 
     EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
@@ -3431,8 +3944,11 @@ BEGIN
             (@segmentation, @kind, N'running',
              COALESCE(@engine, JSON_VALUE(@definition, '$.engine'), N'local'), @definition, @now,
              COALESCE(@client_version, sqlkmeans.version()), @library_versions,
-             COALESCE(@client, ORIGINAL_LOGIN() + COALESCE(N', ' + APP_NAME(), N'')));
+             LEFT(ORIGINAL_LOGIN() + COALESCE(N', ' + COALESCE(@client, APP_NAME()), N''), 400));
         SET @run_id = SCOPE_IDENTITY();
+        SELECT @source = j.source
+        FROM OPENJSON(@definition) WITH (source nvarchar(max) '$.source') AS j;
+        EXECUTE sqlkmeans.warn_of_hidden_rows @run_id = @run_id, @source = @source;
 
         -- A choice of k publishes no labels.
         IF @kind <> N'choose_k'
@@ -3486,9 +4002,6 @@ BEGIN
     DECLARE @statement nvarchar(max);
     DECLARE @now datetime2(6);
     DECLARE @begun datetime2(6) = SYSUTCDATETIME();
-    DECLARE @switch bit = 0;
-    DECLARE @switched bit;
-    DECLARE @failure nvarchar(max);
 
     SELECT @segmentation = r.segmentation, @definition = r.definition, @status = r.status,
         @kind = r.kind
@@ -3528,6 +4041,10 @@ BEGIN
                 + N'@publication: segment_ids is missing; allowed: a list of segment ids' + @line;
         IF @model_run_id IS NULL
             SET @problems = @problems + N'@publication: model_run_id is missing' + @line;
+        ELSE IF NOT EXISTS (SELECT 1 FROM sqlkmeans.run AS r
+                            WHERE r.run_id = @model_run_id AND r.segmentation = @segmentation)
+            SET @problems = @problems + N'@publication: model_run_id ' + CAST(@model_run_id AS nvarchar(20))
+                + N' is no run of ' + COALESCE(@segmentation, N'it') + @line;
         IF @last_segment_id IS NULL
             SET @problems = @problems + N'@publication: last_segment_id is missing' + @line;
         IF @expected IS NULL
@@ -3547,79 +4064,51 @@ BEGIN
         + QUOTENAME(N'staging_' + CAST(@run_id AS nvarchar(20))) + N';';
     EXECUTE sqlkmeans.take_lock @segmentation = @segmentation;
 
-    -- Side tables are for a publication that brings all labels. In a caller's transaction they
-    -- could not be taken back alone.
-    IF @changes_only = 0 AND @@TRANCOUNT = 0
-        SET @switch = 1;
+    BEGIN TRY
+        BEGIN TRANSACTION;
 
-    -- Once, or a second time without a switch.
-    WHILE 1 = 1
-    BEGIN
-        BEGIN TRY
-            IF @switch = 1
-                EXECUTE sqlkmeans.create_side_tables
-                    @run_id = @run_id, @definition = @definition, @made = @switch OUTPUT;
+        EXECUTE sqlkmeans.as_owner @statement = @statement, @arrived = @staged OUTPUT;
+        IF @staged <> @expected
+        BEGIN
+            SET @problems = CAST(@expected AS nvarchar(20)) + N' labels were sent and '
+                + CAST(@staged AS nvarchar(20)) + N' arrived; nothing was published';
+            EXECUTE sqlkmeans.raise_problems @number = 50004, @problems = @problems;
+        END;
 
-            BEGIN TRANSACTION;
+        SET @now = sqlkmeans.publication_time(@segmentation);
+        EXECUTE sqlkmeans.apply_labels
+            @segmentation = @segmentation, @target = @target, @key = @key, @run_id = @run_id,
+            @segment_ids = @segment_ids, @now = @now, @tolerance = @tolerance,
+            @changes_only = @changes_only, @arrived = @arrived OUTPUT,
+            @moved = @moved OUTPUT, @departed = @departed OUTPUT, @written = @written OUTPUT;
+        IF @changes_only = 1
+            EXECUTE sqlkmeans.check_sizes @target = @target, @publication = @publication;
+        EXECUTE sqlkmeans.store_result @run_id = @run_id, @publication = @publication;
 
-            EXECUTE sqlkmeans.as_owner @statement = @statement, @arrived = @staged OUTPUT;
-            IF @staged <> @expected
-            BEGIN
-                SET @problems = CAST(@expected AS nvarchar(20)) + N' labels were sent and '
-                    + CAST(@staged AS nvarchar(20)) + N' arrived; nothing was published';
-                EXECUTE sqlkmeans.raise_problems @number = 50004, @problems = @problems;
-            END;
+        UPDATE sqlkmeans.segmentation
+        SET definition = @definition, target = @target, last_segment_id = @last_segment_id
+        WHERE name = @segmentation;
 
-            SET @now = sqlkmeans.publication_time(@segmentation);
-            EXECUTE sqlkmeans.apply_labels
-                @segmentation = @segmentation, @target = @target, @key = @key, @run_id = @run_id,
-                @segment_ids = @segment_ids, @now = @now, @tolerance = @tolerance,
-                @changes_only = @changes_only, @switch = @switch, @arrived = @arrived OUTPUT,
-                @moved = @moved OUTPUT, @departed = @departed OUTPUT, @written = @written OUTPUT,
-                @switched = @switched OUTPUT;
-            IF @changes_only = 1
-                EXECUTE sqlkmeans.check_sizes @target = @target, @publication = @publication;
-            EXECUTE sqlkmeans.store_result @run_id = @run_id, @publication = @publication;
+        EXECUTE sqlkmeans.finish_run
+            @segmentation = @segmentation, @run_id = @run_id, @model_run_id = @model_run_id,
+            @now = @now, @arrived = @arrived, @moved = @moved, @departed = @departed,
+            @written = @written;
 
-            UPDATE sqlkmeans.segmentation
-            SET definition = @definition, target = @target, last_segment_id = @last_segment_id
-            WHERE name = @segmentation;
+        UPDATE sqlkmeans.run
+        SET seconds_publish = COALESCE(
+                seconds_publish, DATEDIFF(millisecond, @begun, SYSUTCDATETIME()) / 1e3),
+            seconds_total = COALESCE(
+                seconds_total, DATEDIFF(millisecond, started_at, SYSUTCDATETIME()) / 1e3)
+        WHERE run_id = @run_id;
 
-            IF @failure IS NOT NULL
-                EXECUTE sqlkmeans.add_warning @run_id = @run_id, @warning = @failure;
-
-            -- As late as can be: what follows only writes to rows that this transaction holds.
-            IF @switched = 1
-                EXECUTE sqlkmeans.switch_labels @run_id = @run_id, @target = @target;
-            EXECUTE sqlkmeans.finish_run
-                @segmentation = @segmentation, @run_id = @run_id, @model_run_id = @model_run_id,
-                @now = @now, @arrived = @arrived, @moved = @moved, @departed = @departed,
-                @written = @written;
-
-            UPDATE sqlkmeans.run
-            SET seconds_publish = COALESCE(
-                    seconds_publish, DATEDIFF(millisecond, @begun, SYSUTCDATETIME()) / 1e3),
-                seconds_total = COALESCE(
-                    seconds_total, DATEDIFF(millisecond, started_at, SYSUTCDATETIME()) / 1e3)
-            WHERE run_id = @run_id;
-
-            COMMIT TRANSACTION;
-            BREAK;
-        END TRY
-        BEGIN CATCH
-            SET @failure = ERROR_MESSAGE();
-            IF XACT_STATE() <> 0
-                ROLLBACK TRANSACTION;
-            IF @switch = 0
-            BEGIN
-                EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
-                THROW;
-            END;
-            SET @switch = 0;
-            SET @failure = N'the labels were changed in place, because the switch of tables failed: '
-                + @failure;
-        END CATCH;
-    END;
+        COMMIT TRANSACTION;
+    END TRY
+    BEGIN CATCH
+        IF XACT_STATE() <> 0
+            ROLLBACK TRANSACTION;
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
+        THROW;
+    END CATCH;
 
     BEGIN TRY
         IF @kind = N'fit'
@@ -3627,8 +4116,7 @@ BEGIN
             EXECUTE sqlkmeans.refresh_function @segmentation = @segmentation, @run_id = @run_id;
             EXECUTE sqlkmeans.refresh_movement @run_id = @run_id;
         END;
-        IF @switched = 1
-            EXECUTE sqlkmeans.refresh_statistics @run_id = @run_id, @target = @target;
+        EXECUTE sqlkmeans.expire_history @run_id = @run_id;
         EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
     END TRY
     BEGIN CATCH
@@ -3676,6 +4164,10 @@ BEGIN
         RETURN 0;
     END;
 
+    EXECUTE sqlkmeans.refuse_transaction;
+    SET IMPLICIT_TRANSACTIONS OFF;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+
     EXECUTE sqlkmeans.publish_staged
         @run_id = @run_id, @publication = @publication, @arrived = @arrived OUTPUT,
         @moved = @moved OUTPUT, @departed = @departed OUTPUT, @written = @written OUTPUT;
@@ -3688,11 +4180,14 @@ GO
 IF OBJECT_ID(N'sqlkmeans.fail_run', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.fail_run AS RETURN 0;');
 GO
--- Records a running run as failed and drops its staging table. A run that ended stays as it is.
+-- Records a running run as failed and drops its staging table. A run that ended stays as it is. The
+-- session that ran it may be gone for its client and still be publishing: so this waits for the lock,
+-- and only then asks how the run stands.
 ALTER PROCEDURE sqlkmeans.fail_run
-    @run_id bigint        = NULL,
-    @error  nvarchar(max) = NULL,
-    @help   bit           = 0
+    @run_id       bigint        = NULL,
+    @error        nvarchar(max) = NULL,
+    @wait_seconds int           = 60,
+    @help         bit           = 0
 AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
@@ -3703,27 +4198,69 @@ BEGIN
         FROM (VALUES
             (1, N'@run_id', N'bigint', N'NULL', N'The run that failed.'),
             (2, N'@error', N'nvarchar(max)', N'NULL', N'Why, for the run''s row.'),
-            (3, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+            (3, N'@wait_seconds', N'int', N'60',
+                N'How long to wait for another session that holds the segmentation, 0 to 3,600; then error 50005.'),
+            (4, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
         ORDER BY h.position;
         RETURN 0;
     END;
 
-    DECLARE @problem nvarchar(max) = N'@run_id: ' + COALESCE(CAST(@run_id AS nvarchar(20)), N'NULL')
-        + N' given; allowed: a run in sqlkmeans.run';
+    EXECUTE sqlkmeans.refuse_transaction;
+    SET IMPLICIT_TRANSACTIONS OFF;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
 
-    IF NOT EXISTS (SELECT 1 FROM sqlkmeans.run AS r WHERE r.run_id = @run_id)
-        EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problem;
+    DECLARE @line nchar(1) = NCHAR(10);
+    DECLARE @problems nvarchar(max) = N'';
+    DECLARE @segmentation nvarchar(128);
+    DECLARE @status nvarchar(16);
+    DECLARE @kind nvarchar(16);
+    DECLARE @wait int;
 
-    IF EXISTS (SELECT 1 FROM sqlkmeans.run AS r WHERE r.run_id = @run_id AND r.status = N'running')
-    BEGIN
-        EXECUTE sqlkmeans.drop_staging @run_id = @run_id;
-        EXECUTE sqlkmeans.forget_model @run_id = @run_id;
+    -- A publication holds the row until it commits, and a run keeps its segmentation for good.
+    SELECT @segmentation = r.segmentation
+    FROM sqlkmeans.run AS r WITH (READUNCOMMITTED)
+    WHERE r.run_id = @run_id;
 
-        UPDATE sqlkmeans.run
-        SET status = N'failed', error = COALESCE(@error, N'failed'), finished_at = SYSUTCDATETIME()
-        WHERE run_id = @run_id AND status = N'running';
-    END;
+    IF @segmentation IS NULL
+        SET @problems = @problems + N'@run_id: ' + COALESCE(CAST(@run_id AS nvarchar(20)), N'NULL')
+            + N' given; allowed: a run in sqlkmeans.run' + @line;
+    IF @wait_seconds IS NULL OR @wait_seconds NOT BETWEEN 0 AND 3600
+        SET @problems = @problems + N'@wait_seconds: '
+            + COALESCE(CAST(@wait_seconds AS nvarchar(20)), N'NULL')
+            + N' given; allowed: 0 to 3,600' + @line;
+    EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
+
+    SET @wait = @wait_seconds * 1000 + 1;
+    EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @wait = @wait;
+
+    BEGIN TRY
+        SELECT @status = r.status, @kind = r.kind FROM sqlkmeans.run AS r WHERE r.run_id = @run_id;
+
+        IF @status = N'running'
+        BEGIN
+            EXECUTE sqlkmeans.drop_staging @run_id = @run_id;
+            EXECUTE sqlkmeans.forget_model @run_id = @run_id;
+
+            UPDATE sqlkmeans.run
+            SET status = N'failed', error = COALESCE(@error, N'failed'),
+                finished_at = SYSUTCDATETIME()
+            WHERE run_id = @run_id;
+        END;
+        ELSE IF @status = N'published' AND @kind = N'fit'
+        BEGIN
+            -- Its session may have ended between the commit and these two.
+            EXECUTE sqlkmeans.refresh_function @segmentation = @segmentation, @run_id = @run_id;
+            EXECUTE sqlkmeans.refresh_movement @run_id = @run_id;
+        END;
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
+    END TRY
+    BEGIN CATCH
+        IF XACT_STATE() <> 0
+            ROLLBACK TRANSACTION;
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
+        THROW;
+    END CATCH;
 END;
 GO
 
@@ -3755,13 +4292,17 @@ BEGIN
                 N'The version of sqlkmeans that runs; NULL takes the one installed here.'),
             (4, N'@library_versions', N'nvarchar(max)', N'NULL', N'For the run''s row.'),
             (5, N'@client', N'nvarchar(400)', N'NULL',
-                N'For the run''s row; NULL records login and program.'),
+                N'For the run''s row, behind the login; NULL records the program.'),
             (6, N'@new_run_id', N'bigint OUTPUT', N'NULL', N'The run that records the rollback.'),
             (7, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
         ORDER BY h.position;
         RETURN 0;
     END;
+
+    EXECUTE sqlkmeans.refuse_transaction;
+    SET IMPLICIT_TRANSACTIONS OFF;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
 
     DECLARE @line nchar(1) = NCHAR(10);
     DECLARE @problems nvarchar(max) = N'';
@@ -3787,6 +4328,7 @@ BEGIN
     DECLARE @moved bigint;
     DECLARE @departed bigint;
     DECLARE @written bigint;
+    DECLARE @error nvarchar(max);
 
     SELECT @definition = g.definition FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation;
     -- Held from here on, so that no run or purge changes what is chosen now.
@@ -3846,21 +4388,24 @@ BEGIN
         BEGIN TRANSACTION;
 
         EXECUTE sqlkmeans.reclaim_runs @segmentation = @segmentation;
-        SET @now = sqlkmeans.publication_time(@segmentation);
 
         INSERT INTO sqlkmeans.run
-            (segmentation, kind, status, engine, definition, restored_run_id, k, started_at,
-             sqlkmeans_version, library_versions, client)
+            (segmentation, kind, status, engine, definition, restored_run_id, k, [rows], skipped,
+             started_at, sqlkmeans_version, library_versions, client)
         VALUES
-            (@segmentation, N'rollback', N'running', @engine, @restored, @run_id, @k,
-             SYSUTCDATETIME(), COALESCE(@client_version, sqlkmeans.version()), @library_versions,
-             COALESCE(@client, ORIGINAL_LOGIN() + COALESCE(N', ' + APP_NAME(), N'')));
+            (@segmentation, N'rollback', N'running', @engine, @restored, @run_id, @k, @expected,
+             @skipped, SYSUTCDATETIME(), COALESCE(@client_version, sqlkmeans.version()), @library_versions,
+             LEFT(ORIGINAL_LOGIN() + COALESCE(N', ' + COALESCE(@client, APP_NAME()), N''), 400));
         SET @new_run_id = SCOPE_IDENTITY();
 
         EXECUTE sqlkmeans.describe_key
             @table = @history, @key = @key, @key_columns = @key_columns OUTPUT;
         EXECUTE sqlkmeans.create_staging
             @run_id = @new_run_id, @key = @key, @key_columns = @key_columns;
+
+        -- The run's row and its staging first: whoever looks at the runs need not wait for the rest.
+        COMMIT TRANSACTION;
+        BEGIN TRANSACTION;
 
         -- Staged under their segment ids; own_ids then makes each id stand for itself.
         SET @statement = N'INSERT INTO sqlkmeans.'
@@ -3878,6 +4423,7 @@ BEGIN
             EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @problems;
         END;
 
+        SET @now = sqlkmeans.publication_time(@segmentation);
         SELECT @segment_ids = sqlkmeans.own_ids(g.last_segment_id)
         FROM sqlkmeans.segmentation AS g
         WHERE g.name = @segmentation;
@@ -3887,8 +4433,6 @@ BEGIN
             @segment_ids = @segment_ids, @now = @now, @tolerance = 0,
             @arrived = @arrived OUTPUT, @moved = @moved OUTPUT, @departed = @departed OUTPUT,
             @written = @written OUTPUT;
-
-        UPDATE sqlkmeans.run SET [rows] = @rows, skipped = @skipped WHERE run_id = @new_run_id;
 
         EXECUTE sqlkmeans.finish_run
             @segmentation = @segmentation, @run_id = @new_run_id, @model_run_id = @model_run_id,
@@ -3901,8 +4445,11 @@ BEGIN
         EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
     END TRY
     BEGIN CATCH
+        SET @error = ERROR_MESSAGE();
         IF XACT_STATE() <> 0
             ROLLBACK TRANSACTION;
+        IF EXISTS (SELECT 1 FROM sqlkmeans.run AS r WHERE r.run_id = @new_run_id)
+            EXECUTE sqlkmeans.fail_run @run_id = @new_run_id, @error = @error;
         EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
         THROW;
     END CATCH;
@@ -3916,7 +4463,8 @@ GO
 IF OBJECT_ID(N'sqlkmeans.rename_segment', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.rename_segment AS RETURN 0;');
 GO
--- Gives a segment a name, in all its runs, that later runs keep.
+-- Gives a segment a name, in all its runs, that later runs keep. Under the lock: a run that is training
+-- has read the names already, and would publish the one of before.
 ALTER PROCEDURE sqlkmeans.rename_segment
     @segmentation nvarchar(128) = NULL,
     @segment_id   int           = NULL,
@@ -3943,12 +4491,19 @@ BEGIN
         RETURN 0;
     END;
 
+    EXECUTE sqlkmeans.refuse_transaction;
+    SET IMPLICIT_TRANSACTIONS OFF;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+
     DECLARE @line nchar(1) = NCHAR(10);
     DECLARE @problems nvarchar(max) = N'';
     DECLARE @active bigint;
     DECLARE @other int;
 
     SET @name = LTRIM(RTRIM(@name));
+    IF EXISTS (SELECT 1 FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation)
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation;
+
     SELECT @active = g.active_run_id FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation;
     SELECT @other = MIN(s.segment_id)
     FROM sqlkmeans.segment AS s
@@ -3972,9 +4527,8 @@ BEGIN
         SET @problems = @problems + N'@name: ' + @name + N' is or was the name of segment '
             + CAST(@other AS nvarchar(10)) + N'; each needs its own' + @line;
 
-    EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
-
     BEGIN TRY
+        EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
         BEGIN TRANSACTION;
 
         UPDATE s
@@ -3984,14 +4538,16 @@ BEGIN
         WHERE r.segmentation = @segmentation AND s.segment_id = @segment_id;
 
         COMMIT TRANSACTION;
+        EXECUTE sqlkmeans.refresh_function @segmentation = @segmentation, @run_id = @active;
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
     END TRY
     BEGIN CATCH
         IF XACT_STATE() <> 0
             ROLLBACK TRANSACTION;
+        IF @segmentation IS NOT NULL
+            EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
         THROW;
     END CATCH;
-
-    EXECUTE sqlkmeans.refresh_function @segmentation = @segmentation, @run_id = @active;
 END;
 GO
 
@@ -4021,6 +4577,10 @@ BEGIN
         RETURN 0;
     END;
 
+    EXECUTE sqlkmeans.refuse_transaction;
+    SET IMPLICIT_TRANSACTIONS OFF;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+
     DECLARE @problems nvarchar(max);
     DECLARE @definition nvarchar(max);
     DECLARE @source nvarchar(max);
@@ -4029,9 +4589,10 @@ BEGIN
     DECLARE @missing nvarchar(16);
     DECLARE @active bigint;
     DECLARE @last_segment_id int;
-    DECLARE @parameters nvarchar(max);
     DECLARE @values nvarchar(max);
-    DECLARE @query nvarchar(max);
+    DECLARE @scaled nvarchar(max);
+    DECLARE @nearest nvarchar(max);
+    DECLARE @features int;
     DECLARE @kept nvarchar(max);
     DECLARE @profile nvarchar(max);
     DECLARE @bins nvarchar(max);
@@ -4092,13 +4653,13 @@ BEGIN
     SET @relation = sqlkmeans.relation(@source);
     SET @key = JSON_QUERY(@definition, '$.key');
 
-    CREATE TABLE #size
+    CREATE TABLE #sqlkmeans_size
     (
         segment_id int    NOT NULL,
         size       bigint NOT NULL,
         within_ss  float  NOT NULL
     );
-    CREATE TABLE #profile
+    CREATE TABLE #sqlkmeans_profile
     (
         segment_id int    NOT NULL,
         position   int    NOT NULL,
@@ -4110,8 +4671,8 @@ BEGIN
         known      bigint NOT NULL,
         missing    bigint NOT NULL
     );
-    CREATE TABLE #bin (position int NOT NULL, bin int NOT NULL, customers bigint NOT NULL);
-    CREATE TABLE #drift
+    CREATE TABLE #sqlkmeans_bin (position int NOT NULL, bin int NOT NULL, customers bigint NOT NULL);
+    CREATE TABLE #sqlkmeans_drift
     (
         position               int           NOT NULL,
         feature                nvarchar(400) COLLATE DATABASE_DEFAULT NOT NULL,
@@ -4122,7 +4683,7 @@ BEGIN
         previous_missing_share float         NOT NULL
     );
 
-    EXECUTE sqlkmeans.take_lock @segmentation = @segmentation;
+    EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @keep = 1;
 
     BEGIN TRY
         EXECUTE sqlkmeans.start_run
@@ -4132,37 +4693,48 @@ BEGIN
 
         -- Reads the source as the caller. Staged under the segment ids themselves.
         EXECUTE sqlkmeans.scoring_text
-            @run_id = @active, @row = 1, @parameters = @parameters OUTPUT,
-            @values = @values OUTPUT, @query = @query OUTPUT;
+            @run_id = @active, @row = 1, @values = @values OUTPUT, @scaled = @scaled OUTPUT,
+            @nearest = @nearest OUTPUT;
         EXECUTE sqlkmeans.profile_text
             @run_id = @active, @kept = @kept OUTPUT, @statement = @profile OUTPUT;
         EXECUTE sqlkmeans.bins_text @run_id = @active, @each = @bins OUTPUT;
-        -- Read once, so that labels and profile are of the same moment.
-        SET @statement = N'SELECT ' + sqlkmeans.each_name(@key, N's.{}', N', ')
-            + N', f.segment_id AS [sqlkmeans cluster], f.distance AS [sqlkmeans distance]' + @kept
-            + N' INTO #scored FROM ' + @relation + N' CROSS APPLY (SELECT ' + @values
-            + N') AS o CROSS APPLY (' + @query + N') AS f;
+        SELECT @features = MAX(f.position) FROM sqlkmeans.model_feature AS f WHERE f.run_id = @active;
+        -- Read once, so that labels and profile are of the same moment. Scaled values are kept, so
+        -- that a logarithm is taken once a row and not once for each segment.
+        SET @statement = N'SELECT ' + sqlkmeans.each_name(@key, N's.{}', N', ') + @kept
+            + sqlkmeans.each_number(@features, N', z.z{} AS [sqlkmeans z{}]', N'')
+            + N' INTO #sqlkmeans_prepared FROM ' + @relation + N' CROSS APPLY (SELECT ' + @values
+            + N') AS o
+' + @scaled + N';
 SET @total = ROWCOUNT_BIG();
+SELECT ' + sqlkmeans.each_name(@key, N'z.{}', N', ')
+            + N', n.segment_id AS [sqlkmeans cluster], SQRT(n.squared_distance) AS [sqlkmeans distance]'
+            + sqlkmeans.each_number(@features, N', z.[sqlkmeans o{}]', N'')
+            + N' INTO #sqlkmeans_scored FROM #sqlkmeans_prepared AS z
+' + @nearest + N';
+DROP TABLE #sqlkmeans_prepared;
+EXECUTE sqlkmeans.check_keys @relation = N''#sqlkmeans_scored AS s'', @key = @key;
 INSERT INTO ' + @staging + N' (' + sqlkmeans.each_name(@key, N'{}', N', ')
             + N', cluster, distance) SELECT ' + sqlkmeans.each_name(@key, N's.{}', N', ')
-            + N', s.[sqlkmeans cluster], s.[sqlkmeans distance] FROM #scored AS s
+            + N', s.[sqlkmeans cluster], s.[sqlkmeans distance] FROM #sqlkmeans_scored AS s
 WHERE s.[sqlkmeans cluster] IS NOT NULL;
 SET @rows = ROWCOUNT_BIG();
-INSERT INTO #size (segment_id, size, within_ss)
+INSERT INTO #sqlkmeans_size (segment_id, size, within_ss)
 SELECT l.cluster, COUNT_BIG(*), SUM(l.distance * l.distance) FROM ' + @staging
             + N' AS l GROUP BY l.cluster;
 ' + @profile + N'SELECT @mean_distance = AVG(l.distance) FROM ' + @staging + N' AS l;
-' + COALESCE(N'INSERT INTO #bin (position, bin, customers)
+' + COALESCE(N'INSERT INTO #sqlkmeans_bin (position, bin, customers)
 SELECT v.position, v.bin, COUNT_BIG(*)
-FROM #scored AS s
+FROM #sqlkmeans_scored AS s
 ' + @bins + N'
 WHERE s.[sqlkmeans cluster] IS NOT NULL
 GROUP BY v.position, v.bin;
 ', N'');
         EXECUTE sys.sp_executesql
             @statement,
-            N'@rows bigint OUTPUT, @total bigint OUTPUT, @mean_distance float OUTPUT',
-            @rows = @rows OUTPUT, @total = @total OUTPUT, @mean_distance = @mean_distance OUTPUT;
+            N'@key nvarchar(max), @rows bigint OUTPUT, @total bigint OUTPUT,
+                @mean_distance float OUTPUT',
+            @key = @key, @rows = @rows OUTPUT, @total = @total OUTPUT, @mean_distance = @mean_distance OUTPUT;
 
         IF @rows = 0
             EXECUTE sqlkmeans.raise_problems @number = 50003,
@@ -4178,7 +4750,7 @@ GROUP BY v.position, v.bin;
         EXECUTE sqlkmeans.watch_labels
             @model_run_id = @active, @definition = @definition, @rows = @rows,
             @mean_distance = @mean_distance, @warnings = @warnings OUTPUT;
-        SELECT @psi = MAX(d.psi) FROM #drift AS d;
+        SELECT @psi = MAX(d.psi) FROM #sqlkmeans_drift AS d;
         IF @total > @rows
             SET @list = sqlkmeans.json_text(CAST(@total - @rows AS nvarchar(20))
                 + N' rows were skipped because a feature is missing');
@@ -4190,16 +4762,16 @@ GROUP BY v.position, v.bin;
             SET @warnings = SUBSTRING(@warnings, CHARINDEX(NCHAR(10), @warnings) + 1, LEN(@warnings));
         END;
 
-        INSERT INTO #size (segment_id, size, within_ss)
-        SELECT 0, SUM(z.size), SUM(z.within_ss) FROM #size AS z;
-        SELECT @inertia = z.within_ss FROM #size AS z WHERE z.segment_id = 0;
+        INSERT INTO #sqlkmeans_size (segment_id, size, within_ss)
+        SELECT 0, SUM(z.size), SUM(z.within_ss) FROM #sqlkmeans_size AS z;
+        SELECT @inertia = z.within_ss FROM #sqlkmeans_size AS z WHERE z.segment_id = 0;
 
         SET @tables = N'{"segment":' + (
             SELECT s.segment_id, s.name, s.name_source, s.description, COALESCE(z.size, 0) AS size,
                 COALESCE(z.size, 0) / CAST(@rows AS float) AS share,
                 COALESCE(z.within_ss, 0e0) AS within_ss
             FROM sqlkmeans.segment AS s
-            LEFT JOIN #size AS z ON z.segment_id = s.segment_id
+            LEFT JOIN #sqlkmeans_size AS z ON z.segment_id = s.segment_id
             WHERE s.run_id = @active
             FOR JSON PATH
         ) + N',"segment_feature":' + (
@@ -4207,8 +4779,8 @@ GROUP BY v.position, v.bin;
                 p.median, p.highest AS [max], p.missing,
                 CASE WHEN p.segment_id = 0 OR e.deviation = 0 THEN 0e0
                      ELSE COALESCE((p.mean - e.mean) / e.deviation, 0e0) END AS importance
-            FROM #profile AS p
-            INNER JOIN #profile AS e ON e.segment_id = 0 AND e.position = p.position
+            FROM #sqlkmeans_profile AS p
+            INNER JOIN #sqlkmeans_profile AS e ON e.segment_id = 0 AND e.position = p.position
             INNER JOIN sqlkmeans.model_feature AS f
                 ON f.run_id = @active AND f.position = p.position
             FOR JSON PATH
@@ -4216,13 +4788,13 @@ GROUP BY v.position, v.bin;
             SELECT b.position, b.bin, b.feature, b.label, b.upper,
                 COALESCE(n.customers, 0) AS customers
             FROM sqlkmeans.feature_bin AS b
-            LEFT JOIN #bin AS n ON n.position = b.position AND n.bin = b.bin
+            LEFT JOIN #sqlkmeans_bin AS n ON n.position = b.position AND n.bin = b.bin
             WHERE b.run_id = @active
             FOR JSON PATH
         ), N'') + COALESCE(N',"feature_drift":' + (
             SELECT d.position, d.feature, d.psi, d.mean, d.previous_mean, d.missing_share,
                 d.previous_missing_share
-            FROM #drift AS d
+            FROM #sqlkmeans_drift AS d
             FOR JSON PATH
         ), N'') + N'}';
         SET @publication = N'{"segment_ids":' + sqlkmeans.own_ids(@last_segment_id)
@@ -4242,7 +4814,7 @@ GROUP BY v.position, v.bin;
         EXECUTE sqlkmeans.publish_staged
             @run_id = @run_id, @publication = @publication, @arrived = @arrived OUTPUT,
             @moved = @moved OUTPUT, @departed = @departed OUTPUT, @written = @written OUTPUT;
-        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1, @keep = 1;
     END TRY
     BEGIN CATCH
         SET @error = ERROR_MESSAGE();
@@ -4250,7 +4822,7 @@ GROUP BY v.position, v.bin;
             ROLLBACK TRANSACTION;
         IF EXISTS (SELECT 1 FROM sqlkmeans.run AS r WHERE r.run_id = @run_id)
             EXECUTE sqlkmeans.fail_run @run_id = @run_id, @error = @error;
-        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1, @keep = 1;
         THROW;
     END CATCH;
 
@@ -4263,8 +4835,10 @@ GO
 IF OBJECT_ID(N'sqlkmeans.read_source', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.read_source AS RETURN 0;');
 GO
--- Reads a source as the caller into the caller's table #input, which has row_number and
--- previous_segment_id already and gets the key, the features f1, f2 … and the sample weight.
+-- Reads a source as the caller into the caller's table #sqlkmeans_input, which has [sqlkmeans row] and
+-- [sqlkmeans previous] already and gets the key, the features [sqlkmeans f1], [sqlkmeans f2] … and
+-- [sqlkmeans sample weight]: names that no key has, which check_definition sees to. @columns is what
+-- Python gets of it beside these two, as a SELECT lists it.
 ALTER PROCEDURE sqlkmeans.read_source
     @definition nvarchar(max),
     @staging    nvarchar(200),
@@ -4282,11 +4856,13 @@ BEGIN
     DECLARE @target_id bigint;
     DECLARE @key_columns nvarchar(max);
     DECLARE @added nvarchar(max) = N'';
+    DECLARE @names nvarchar(max) = N'';
     DECLARE @values nvarchar(max) = N'';
     DECLARE @statement nvarchar(max);
     DECLARE @feature nvarchar(128);
     DECLARE @type nvarchar(16);
-    DECLARE @f nvarchar(20);
+    DECLARE @x nvarchar(10);
+    DECLARE @problem nvarchar(max);
     DECLARE @position int = 0;
 
     SELECT @relation = sqlkmeans.relation(j.source), @sample_weight = j.sample_weight
@@ -4302,12 +4878,19 @@ BEGIN
         FROM OPENJSON(@definition, '$.features') AS j
         WHERE CAST(j.[key] AS int) = @position;
         SET @position = @position + 1;
-        SET @f = N'f' + CAST(@position AS nvarchar(10));
-        SET @columns = @columns + N', ' + @f;
+        SET @x = CAST(@position AS nvarchar(10));
+        SET @names = @names + N', [sqlkmeans f' + @x + N']';
+        -- What Python reads. A category as hexadecimal UTF-16: half of a surrogate pair would end
+        -- the call before the script begins, and trailing blanks might not arrive.
+        SET @columns = @columns + N', ' + CASE @type
+            WHEN N'category' THEN N'CONVERT(varchar(406), CAST([sqlkmeans f' + @x
+                + N'] AS varbinary(202)), 1)'
+            ELSE N'[sqlkmeans f' + @x + N']' END + N' AS f' + @x;
         -- A category with one letter more than a level may have, so that a text that is too long
         -- is seen; a date as days since 1970.
-        SET @added = @added + N'ALTER TABLE #input ADD ' + @f
-            + CASE @type WHEN N'category' THEN N' nvarchar(101) NULL; ' ELSE N' float NULL; ' END;
+        SET @added = @added + N'ALTER TABLE #sqlkmeans_input ADD [sqlkmeans f' + @x + N']'
+            + CASE @type WHEN N'category' THEN N' nvarchar(101) COLLATE DATABASE_DEFAULT NULL; '
+                         ELSE N' float NULL; ' END;
         SET @values = @values + N', ' + CASE @type
             WHEN N'category' THEN N'CAST(s.' + QUOTENAME(@feature) + N' AS nvarchar(101))'
             WHEN N'date' THEN N'CAST(DATEDIFF(day, ''19700101'', CAST(s.' + QUOTENAME(@feature)
@@ -4316,15 +4899,26 @@ BEGIN
     END;
     IF @sample_weight IS NOT NULL
     BEGIN
-        SET @columns = @columns + N', sample_weight';
-        SET @added = @added + N'ALTER TABLE #input ADD sample_weight float NULL; ';
+        SET @names = @names + N', [sqlkmeans sample weight]';
+        SET @columns = @columns + N', [sqlkmeans sample weight] AS sample_weight';
+        SET @added = @added
+            + N'ALTER TABLE #sqlkmeans_input ADD [sqlkmeans sample weight] float NULL; ';
         SET @values = @values + N', CAST(s.' + QUOTENAME(@sample_weight) + N' AS float)';
     END;
 
-    -- Columns that are added to a temporary table by a nested batch stay in it.
+    -- A row of 8,060 bytes holds so many numbers beside a key of 900.
+    IF @position > 870
+    BEGIN
+        SET @problem = N'features: ' + sqlkmeans.number_text(@position)
+            + N' given; allowed where the server trains: 870';
+        EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problem;
+    END;
+
+    -- Columns that are added to a temporary table by a nested batch stay in it. A key may be NULL
+    -- here, so that all such rows are told of at once.
     EXECUTE sqlkmeans.describe_key
         @table = @staging, @key = @key, @key_columns = @key_columns OUTPUT,
-        @before = N'ALTER TABLE #input ADD ', @after = N'; ';
+        @before = N'ALTER TABLE #sqlkmeans_input ADD ', @after = N' NULL; ';
     SET @statement = @key_columns + @added;
     EXECUTE sys.sp_executesql @statement;
 
@@ -4332,8 +4926,8 @@ BEGIN
     EXECUTE sqlkmeans.as_owner
         @statement = N'SET @arrived = OBJECT_ID(@text);', @text = @target,
         @arrived = @target_id OUTPUT;
-    SET @statement = N'INSERT INTO #input (row_number, '
-        + sqlkmeans.each_name(@key, N'{}', N', ') + N', previous_segment_id' + @columns
+    SET @statement = N'INSERT INTO #sqlkmeans_input ([sqlkmeans row], '
+        + sqlkmeans.each_name(@key, N'{}', N', ') + N', [sqlkmeans previous]' + @names
         + N') SELECT ROW_NUMBER() OVER (ORDER BY ' + sqlkmeans.each_name(@key, N's.{}', N', ')
         + N'), ' + sqlkmeans.each_name(@key, N's.{}', N', ') + N', '
         + CASE WHEN @target_id IS NULL THEN N'NULL' ELSE N'p.segment_id' END
@@ -4343,6 +4937,7 @@ BEGIN
                    + sqlkmeans.each_name(@key, N'p.{} = s.{}', N' AND ') END
         + N'; SET @total = ROWCOUNT_BIG();';
     EXECUTE sys.sp_executesql @statement, N'@total bigint OUTPUT', @total = @total OUTPUT;
+    EXECUTE sqlkmeans.check_keys @relation = N'#sqlkmeans_input AS s', @key = @key;
 END;
 GO
 
@@ -4481,7 +5076,7 @@ IF OBJECT_ID(N'sqlkmeans.train_number', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_number AS RETURN 0;');
 GO
 -- Learns how a number, or a date's age, is prepared: quantiles, fill, centre and scale, from column
--- @f of the caller's #input, whose values it pulls in to the quantiles. Adds the run's row of
+-- @f of the caller's #sqlkmeans_input, whose values it pulls in to the quantiles. Adds the run's row of
 -- model_feature, or lines to @problems.
 ALTER PROCEDURE sqlkmeans.train_number
     @run_id         bigint,
@@ -4501,8 +5096,9 @@ BEGIN
     DECLARE @name nvarchar(128) = JSON_VALUE(@feature, '$.column');
     DECLARE @type nvarchar(16) = COALESCE(JSON_VALUE(@feature, '$.type'), N'number');
     DECLARE @transform nvarchar(16) = COALESCE(JSON_VALUE(@feature, '$.transform'), N'none');
-    DECLARE @known nvarchar(max) = N'SELECT i.row_number, i.' + @f + N' AS v, i.weight AS w '
-        + N'FROM #input AS i WHERE i.weight > 0e0 AND i.' + @f + N' IS NOT NULL';
+    DECLARE @known nvarchar(max) = N'SELECT i.[sqlkmeans row] AS row_number, i.' + @f
+        + N' AS v, i.[sqlkmeans weight] AS w FROM #sqlkmeans_input AS i '
+        + N'WHERE i.[sqlkmeans weight] > 0e0 AND i.' + @f + N' IS NOT NULL';
     DECLARE @filled nvarchar(max);
     DECLARE @statement nvarchar(max);
     DECLARE @rows bigint;
@@ -4579,14 +5175,14 @@ FROM (' + @known + N') AS x;';
                 + @line;
             RETURN 0;
         END;
-        SET @statement = N'UPDATE #input SET ' + @f + N' = CASE WHEN ' + @f + N' < @low THEN @low '
+        SET @statement = N'UPDATE #sqlkmeans_input SET ' + @f + N' = CASE WHEN ' + @f + N' < @low THEN @low '
             + N'ELSE @high END WHERE ' + @f + N' < @low OR ' + @f + N' > @high;';
         EXECUTE sys.sp_executesql
             @statement, N'@low float, @high float', @low = @low, @high = @high;
     END;
     IF @transform = N'log1p' AND COALESCE(@low, @least) <= -1
     BEGIN
-        SET @statement = N'SELECT @rows = COUNT_BIG(*) FROM #input AS i WHERE i.' + @f + N' <= -1e0;';
+        SET @statement = N'SELECT @rows = COUNT_BIG(*) FROM #sqlkmeans_input AS i WHERE i.' + @f + N' <= -1e0;';
         EXECUTE sys.sp_executesql @statement, N'@rows bigint OUTPUT', @rows = @rows OUTPUT;
         SET @problems = @problems + @name + N': ' + CAST(@rows AS nvarchar(20))
             + N' rows are -1 or less, where log1p has no value; use transform = "none" or correct '
@@ -4596,11 +5192,11 @@ FROM (' + @known + N') AS x;';
 
     -- What K-Means will see: filled in, pulled in and transformed.
     SET @filled = N'SELECT y.row_number, y.w, ' + sqlkmeans.transformed(N'y.x', @transform)
-        + N' AS v FROM (SELECT i.row_number, i.weight AS w, '
+        + N' AS v FROM (SELECT i.[sqlkmeans row] AS row_number, i.[sqlkmeans weight] AS w, '
         + COALESCE(N'COALESCE(i.' + @f + N', ' + sqlkmeans.float_literal(
             CASE WHEN @fill < @low THEN @low WHEN @fill > @high THEN @high ELSE @fill END) + N')',
             N'i.' + @f)
-        + N' AS x FROM #input AS i WHERE i.weight > 0e0) AS y';
+        + N' AS x FROM #sqlkmeans_input AS i WHERE i.[sqlkmeans weight] > 0e0) AS y';
     SELECT @center = 0, @scale = 1;
     IF @scaling = N'robust'
     BEGIN
@@ -4660,7 +5256,7 @@ GO
 IF OBJECT_ID(N'sqlkmeans.train_category', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_category AS RETURN 0;');
 GO
--- Learns the levels of a category from column @f of the caller's #input: a row of model_feature for
+-- Learns the levels of a category from column @f of the caller's #sqlkmeans_input: a row of model_feature for
 -- each that is frequent enough, most frequent first, and one for the rest. They share a scale, so
 -- that a category weighs as much as one number.
 ALTER PROCEDURE sqlkmeans.train_category
@@ -4686,28 +5282,34 @@ BEGIN
     DECLARE @scale float;
     DECLARE @problem nvarchar(max);
 
-    -- With a full stop behind, blanks at the end count too.
-    CREATE TABLE #level
+    -- With a full stop behind, blanks at the end count too. Apart are levels that cannot have a
+    -- feature: longer than 100 characters, or called as the rest is, which they join.
+    CREATE TABLE #sqlkmeans_level
     (
         level     nvarchar(102) COLLATE Latin1_General_100_BIN2 NULL,
         customers bigint        NOT NULL,
         total     float         NOT NULL,
+        apart     bit           NOT NULL,
         place     int           NOT NULL
     );
-    SET @statement = N'INSERT INTO #level (level, customers, total, place)
-SELECT g.level, g.customers, g.total, ROW_NUMBER() OVER (ORDER BY g.total DESC, g.level)
-FROM (SELECT x.level, COUNT_BIG(*) AS customers, SUM(x.weight) AS total
-      FROM (SELECT (i.' + @f + N' + N''.'') COLLATE Latin1_General_100_BIN2 AS level, i.weight
-            FROM #input AS i
-            WHERE i.weight > 0e0 AND i.' + @f + N' IS NOT NULL) AS x
+    SET @statement = N'INSERT INTO #sqlkmeans_level (level, customers, total, apart, place)
+SELECT g.level, g.customers, g.total, g.apart,
+    ROW_NUMBER() OVER (ORDER BY g.apart, g.total DESC, g.level)
+FROM (SELECT x.level, COUNT_BIG(*) AS customers, SUM(x.weight) AS total,
+          CASE WHEN LEN(x.level) > 101 OR x.level = N''(other).'' THEN 1 ELSE 0 END AS apart
+      FROM (SELECT (i.' + @f + N' + N''.'') COLLATE Latin1_General_100_BIN2 AS level,
+                i.[sqlkmeans weight] AS weight
+            FROM #sqlkmeans_input AS i
+            WHERE i.[sqlkmeans weight] > 0e0 AND i.' + @f + N' IS NOT NULL) AS x
       GROUP BY x.level) AS g;
-SELECT @lacking = COALESCE(SUM(i.weight), 0e0) FROM #input AS i WHERE i.' + @f + N' IS NULL;';
+SELECT @lacking = COALESCE(SUM(i.[sqlkmeans weight]), 0e0) FROM #sqlkmeans_input AS i WHERE i.' + @f + N' IS NULL;';
     EXECUTE sys.sp_executesql @statement, N'@lacking float OUTPUT', @lacking = @lacking OUTPUT;
 
-    SELECT @levels = COUNT_BIG(*), @rows = SUM(l.customers), @total = SUM(l.total) FROM #level AS l;
+    SELECT @levels = COUNT_BIG(*), @rows = SUM(l.customers), @total = SUM(l.total) FROM #sqlkmeans_level AS l;
     SELECT @kept = COUNT(*)
-    FROM #level AS l
-    WHERE l.total >= COALESCE(CAST(JSON_VALUE(@feature, '$.min_frequency') AS float), 0.01) * @total
+    FROM #sqlkmeans_level AS l
+    WHERE l.apart = 0
+      AND l.total >= COALESCE(CAST(JSON_VALUE(@feature, '$.min_frequency') AS float), 0.01) * @total
       AND l.place <= COALESCE(CAST(JSON_VALUE(@feature, '$.max_categories') AS int), 20);
 
     SET @problem = CASE
@@ -4718,11 +5320,9 @@ SELECT @lacking = COALESCE(SUM(i.weight), 0e0) FROM #input AS i WHERE i.' + @f +
             + CAST(@levels AS nvarchar(20)) + N' levels in ' + CAST(@rows AS nvarchar(20))
             + N' rows), so it identifies and does not group; remove it from features, or group it '
             + N'in a SELECT'
-        WHEN EXISTS (SELECT 1 FROM #level AS l WHERE LEN(l.level) > 101)
-            THEN N'levels have more than 100 characters; shorten or group them in a SELECT'
-        WHEN @kept = 0 THEN N'each of its ' + CAST(@levels AS nvarchar(20))
-            + N' levels has a smaller share than min_frequency; lower it, or remove the column from '
-            + N'features'
+        WHEN @kept = 0 THEN N'none of its ' + CAST(@levels AS nvarchar(20))
+            + N' levels has a share of min_frequency or more and at most 100 characters; lower it, '
+            + N'shorten them in a SELECT, or remove the column from features'
     END;
     IF @problem IS NOT NULL
     BEGIN
@@ -4736,19 +5336,19 @@ SELECT @lacking = COALESCE(SUM(i.weight), 0e0) FROM #input AS i WHERE i.' + @f +
 
     -- A missing value is filled in with the most frequent level.
     IF @missing IN (N'mean', N'median')
-        UPDATE #level SET total = total + @lacking WHERE place = 1;
-    INSERT INTO #level (level, customers, total, place)
-    SELECT NULL, SUM(l.customers), SUM(l.total), @kept + 1
-    FROM #level AS l
+        UPDATE #sqlkmeans_level SET total = total + @lacking WHERE place = 1;
+    INSERT INTO #sqlkmeans_level (level, customers, total, apart, place)
+    SELECT NULL, SUM(l.customers), SUM(l.total), 0, @kept + 1
+    FROM #sqlkmeans_level AS l
     WHERE l.place > @kept
     HAVING COUNT(*) > 0;
-    DELETE FROM #level WHERE place > @kept AND level IS NOT NULL;
-    SELECT @total = SUM(l.total) FROM #level AS l;
+    DELETE FROM #sqlkmeans_level WHERE place > @kept AND level IS NOT NULL;
+    SELECT @total = SUM(l.total) FROM #sqlkmeans_level AS l;
     SELECT @scale = CASE @scaling
             WHEN N'minmax' THEN SQRT(2e0)
             WHEN N'none' THEN 1e0
             ELSE SQRT(SUM(l.total / @total * (1e0 - l.total / @total))) END
-    FROM #level AS l;
+    FROM #sqlkmeans_level AS l;
 
     INSERT INTO sqlkmeans.model_feature
         (run_id, position, feature, transform, weight, center, scale, fill, source_column, type,
@@ -4760,7 +5360,7 @@ SELECT @lacking = COALESCE(SUM(i.weight), 0e0) FROM #input AS i WHERE i.' + @f +
         CASE WHEN @missing IN (N'mean', N'median')
              THEN CASE l.place WHEN 1 THEN 1e0 ELSE 0e0 END END,
         @name, N'category', LEFT(l.level, LEN(l.level) - 1)
-    FROM #level AS l;
+    FROM #sqlkmeans_level AS l;
 END;
 GO
 
@@ -4768,7 +5368,7 @@ GO
 IF OBJECT_ID(N'sqlkmeans.train_prepare', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_prepare AS RETURN 0;');
 GO
--- Learns from the caller's #input how each feature is prepared, as the run's rows of model_feature.
+-- Learns from the caller's #sqlkmeans_input how each feature is prepared, as the run's rows of model_feature.
 -- Leaves out the rows that "skip" skips. Raises every problem of all columns at once.
 ALTER PROCEDURE sqlkmeans.train_prepare
     @run_id         bigint,
@@ -4793,6 +5393,7 @@ BEGIN
     DECLARE @nulls nvarchar(max) = N'';
     DECLARE @total bigint;
     DECLARE @absent bigint;
+    DECLARE @features int;
     DECLARE @position int = 0;
 
     SELECT @weighted = CASE WHEN j.sample_weight IS NULL THEN 0 ELSE 1 END,
@@ -4800,22 +5401,22 @@ BEGIN
     FROM OPENJSON(@definition) WITH (
         sample_weight nvarchar(max) '$.sample_weight', winsorize nvarchar(max) '$.winsorize' AS JSON
     ) AS j;
-    SELECT @total = COUNT_BIG(*) FROM #input AS i;
+    SELECT @total = COUNT_BIG(*) FROM #sqlkmeans_input AS i;
     IF @total = 0
         EXECUTE sqlkmeans.raise_problems @number = 50003,
             @problems = N'the source has no rows; nothing was changed';
 
-    SET @statement = N'UPDATE #input SET weight = '
-        + CASE @weighted WHEN 1 THEN N'sample_weight;' ELSE N'1e0;' END;
+    SET @statement = N'UPDATE #sqlkmeans_input SET [sqlkmeans weight] = '
+        + CASE @weighted WHEN 1 THEN N'[sqlkmeans sample weight];' ELSE N'1e0;' END;
     EXECUTE sys.sp_executesql @statement;
-    SELECT @absent = COUNT_BIG(*) FROM #input AS i WHERE i.weight IS NULL OR i.weight < 0;
+    SELECT @absent = COUNT_BIG(*) FROM #sqlkmeans_input AS i WHERE i.[sqlkmeans weight] IS NULL OR i.[sqlkmeans weight] < 0;
     IF @absent > 0
         SET @problems = N'sample_weight: ' + CAST(@absent AS nvarchar(20))
             + N' rows are NULL or negative; every weight must be a number, 0 or more' + @line;
-    ELSE IF NOT EXISTS (SELECT 1 FROM #input AS i WHERE i.weight > 0)
+    ELSE IF NOT EXISTS (SELECT 1 FROM #sqlkmeans_input AS i WHERE i.[sqlkmeans weight] > 0)
         SET @problems = N'sample_weight: no row has a weight above 0' + @line;
 
-    CREATE TABLE #absent (position int NOT NULL PRIMARY KEY, usable bit NOT NULL);
+    CREATE TABLE #sqlkmeans_absent (position int NOT NULL PRIMARY KEY, usable bit NOT NULL);
     WHILE EXISTS (SELECT 1 FROM OPENJSON(@definition, '$.features') AS j
                   WHERE CAST(j.[key] AS int) = @position)
     BEGIN
@@ -4824,27 +5425,27 @@ BEGIN
         FROM OPENJSON(@definition, '$.features') AS j
         WHERE CAST(j.[key] AS int) = @position;
         SET @position = @position + 1;
-        SET @f = N'f' + CAST(@position AS nvarchar(10));
+        SET @f = N'[sqlkmeans f' + CAST(@position AS nvarchar(10)) + N']';
         SET @nulls = @nulls + CASE WHEN @nulls = N'' THEN N'' ELSE N' OR ' END + @f + N' IS NULL';
 
-        SET @statement = N'SELECT @absent = COUNT_BIG(*) FROM #input AS i WHERE i.' + @f
-            + N' IS NULL;' + CASE @type WHEN N'date' THEN N' UPDATE #input SET ' + @f
+        SET @statement = N'SELECT @absent = COUNT_BIG(*) FROM #sqlkmeans_input AS i WHERE i.' + @f
+            + N' IS NULL;' + CASE @type WHEN N'date' THEN N' UPDATE #sqlkmeans_input SET ' + @f
             + N' = DATEDIFF(day, ''19700101'', @reference_date) - ' + @f + N';' ELSE N'' END;
         EXECUTE sys.sp_executesql
             @statement, N'@reference_date date, @absent bigint OUTPUT',
             @reference_date = @reference_date, @absent = @absent OUTPUT;
-        INSERT INTO #absent (position, usable)
+        INSERT INTO #sqlkmeans_absent (position, usable)
         SELECT @position, CASE WHEN @missing <> N'error' AND @total >= 20 AND @absent < @total
                                     AND @absent > 0.95 * @total THEN 0 ELSE 1 END;
         -- They count in the bins although their rows are skipped: a broken load has most.
         IF @missing = N'skip'
-            INSERT INTO #skipped (name, customers) VALUES (@name, @absent);
+            INSERT INTO #sqlkmeans_skipped (name, customers) VALUES (@name, @absent);
         IF @absent > 0 AND @missing = N'error'
             SET @problems = @problems + @name + N': ' + CAST(@absent AS nvarchar(20))
                 + CASE @absent WHEN 1 THEN N' row is' ELSE N' rows are' END
                 + N' NULL and missing = "error"; correct the rows, or set missing to "skip", '
                 + N'"mean" or "median"' + @line;
-        ELSE IF EXISTS (SELECT 1 FROM #absent AS a WHERE a.position = @position AND a.usable = 0)
+        ELSE IF EXISTS (SELECT 1 FROM #sqlkmeans_absent AS a WHERE a.position = @position AND a.usable = 0)
             SET @problems = @problems + @name + N': ' + CAST(@absent AS nvarchar(20)) + N' of '
                 + CAST(@total AS nvarchar(20))
                 + N' rows are NULL, more than 95%; remove it from features' + @line;
@@ -4852,25 +5453,25 @@ BEGIN
 
     IF @missing = N'skip'
     BEGIN
-        SET @statement = N'DELETE FROM #input WHERE ' + @nulls + N';';
+        SET @statement = N'DELETE FROM #sqlkmeans_input WHERE ' + @nulls + N';';
         EXECUTE sys.sp_executesql @statement;
-        IF NOT EXISTS (SELECT 1 FROM #input AS i)
+        IF NOT EXISTS (SELECT 1 FROM #sqlkmeans_input AS i)
             SET @problems = @problems + N'missing = "skip" leaves no row: each of the '
                 + CAST(@total AS nvarchar(20)) + N' rows has a NULL in a feature' + @line;
     END;
     -- Weights that cannot be used, or no row: nothing can be learnt.
-    IF NOT EXISTS (SELECT 1 FROM #input AS i WHERE i.weight > 0)
+    IF NOT EXISTS (SELECT 1 FROM #sqlkmeans_input AS i WHERE i.[sqlkmeans weight] > 0)
         EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @problems;
 
     SET @position = 0;
-    WHILE EXISTS (SELECT 1 FROM #absent AS a WHERE a.position > @position)
+    WHILE EXISTS (SELECT 1 FROM #sqlkmeans_absent AS a WHERE a.position > @position)
     BEGIN
         SET @position = @position + 1;
-        SET @f = N'f' + CAST(@position AS nvarchar(10));
+        SET @f = N'[sqlkmeans f' + CAST(@position AS nvarchar(10)) + N']';
         SELECT @feature = j.[value], @type = COALESCE(JSON_VALUE(j.[value], '$.type'), N'number')
         FROM OPENJSON(@definition, '$.features') AS j
         WHERE CAST(j.[key] AS int) = @position - 1;
-        IF EXISTS (SELECT 1 FROM #absent AS a WHERE a.position = @position AND a.usable = 0)
+        IF EXISTS (SELECT 1 FROM #sqlkmeans_absent AS a WHERE a.position = @position AND a.usable = 0)
             CONTINUE;
 
         IF @type = N'category'
@@ -4888,6 +5489,14 @@ BEGIN
         END;
     END;
 
+    -- Each feature takes two numbers of a row of #sqlkmeans_scored, and a row has 8,060 bytes: as many
+    -- leave room for what else is in it.
+    SELECT @features = COUNT(*) FROM sqlkmeans.model_feature AS f WHERE f.run_id = @run_id;
+    IF @features > 494
+        SET @problems = @problems + N'features: ' + CAST(@features AS nvarchar(10))
+            + N', each kept level of a category counted; allowed with @engine = N''tsql'': 494; '
+            + N'name fewer columns, or lower max_categories' + @line;
+
     SELECT @problems = @problems + MIN(f.feature)
         + N': two features would have this name; rename the column or the level' + @line
     FROM sqlkmeans.model_feature AS f
@@ -4902,7 +5511,7 @@ GO
 IF OBJECT_ID(N'sqlkmeans.train_rows', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_rows AS RETURN 0;');
 GO
--- Fills the caller's #scored from its #input: each feature in its own units, [sqlkmeans o1] …, and
+-- Fills the caller's #sqlkmeans_scored from its #sqlkmeans_input: each feature in its own units, [sqlkmeans o1] …, and
 -- prepared, z1 …; and gives the tables that hold rows or centroids their columns z1 ….
 ALTER PROCEDURE sqlkmeans.train_rows
     @run_id     bigint,
@@ -4916,7 +5525,7 @@ BEGIN
     DECLARE @column nvarchar(128);
     DECLARE @type nvarchar(16);
     DECLARE @transform nvarchar(16);
-    DECLARE @f nvarchar(20);
+    DECLARE @f nvarchar(40);
     DECLARE @x nvarchar(10);
     DECLARE @fill nvarchar(40);
     DECLARE @center nvarchar(40);
@@ -4941,7 +5550,7 @@ BEGIN
         IF @column IS NULL
             BREAK;
 
-        SELECT @f = N'i.f' + CAST(CAST(j.[key] AS int) + 1 AS nvarchar(10))
+        SELECT @f = N'i.[sqlkmeans f' + CAST(CAST(j.[key] AS int) + 1 AS nvarchar(10)) + N']'
         FROM OPENJSON(@definition, '$.features') AS j
         WHERE JSON_VALUE(j.[value], '$.column') = @column;
         SET @features = @position;
@@ -4958,19 +5567,19 @@ BEGIN
 
     -- Columns that are added to a temporary table by a nested batch stay in it.
     SET @statement = sqlkmeans.each_number(@features,
-            N'ALTER TABLE #scored ADD [sqlkmeans o{}] float NULL; '
-            + N'ALTER TABLE #scored ADD z{} float NULL;', N' ')
+            N'ALTER TABLE #sqlkmeans_scored ADD [sqlkmeans o{}] float NULL; '
+            + N'ALTER TABLE #sqlkmeans_scored ADD z{} float NULL;', N' ')
         + sqlkmeans.each_number(@features,
-            N'ALTER TABLE #sample ADD z{} float NULL; ALTER TABLE #centroid ADD z{} float NULL; '
-            + N'ALTER TABLE #moved ADD z{} float NULL; ALTER TABLE #best ADD z{} float NULL; '
-            + N'ALTER TABLE #candidate ADD z{} float NULL;', N' ');
+            N'ALTER TABLE #sqlkmeans_sample ADD z{} float NULL; ALTER TABLE #sqlkmeans_centroid ADD z{} float NULL; '
+            + N'ALTER TABLE #sqlkmeans_moved ADD z{} float NULL; ALTER TABLE #sqlkmeans_best ADD z{} float NULL; '
+            + N'ALTER TABLE #sqlkmeans_candidate ADD z{} float NULL;', N' ');
     EXECUTE sys.sp_executesql @statement;
 
-    SET @statement = N'INSERT INTO #scored (row_number, weight, '
+    SET @statement = N'INSERT INTO #sqlkmeans_scored (row_number, weight, '
         + sqlkmeans.each_number(@features, N'[sqlkmeans o{}]', N', ') + N', '
         + sqlkmeans.each_number(@features, N'z{}', N', ') + N')
 SELECT o.row_number, o.weight, ' + sqlkmeans.each_number(@features, N'o.o{}', N', ') + @scaled + N'
-FROM (SELECT i.row_number, i.weight' + @own + N' FROM #input AS i) AS o
+FROM (SELECT i.[sqlkmeans row] AS row_number, i.[sqlkmeans weight] AS weight' + @own + N' FROM #sqlkmeans_input AS i) AS o
 CROSS APPLY (SELECT ' + @filled + N') AS x;';
     EXECUTE sys.sp_executesql @statement;
 END;
@@ -4980,8 +5589,8 @@ GO
 IF OBJECT_ID(N'sqlkmeans.train_pass', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_pass AS RETURN 0;');
 GO
--- One pass of Lloyd's algorithm (1982) as one aggregate: every row of the caller's #scored, or its
--- #sample, goes to its nearest centroid, and each centroid of the caller's #centroid to the mean of
+-- One pass of Lloyd's algorithm (1982) as one aggregate: every row of the caller's #sqlkmeans_scored, or its
+-- #sqlkmeans_sample, goes to its nearest centroid, and each centroid of the caller's #sqlkmeans_centroid to the mean of
 -- its rows. One without a row moves to the row that is farthest from its own. Gives the sum of the
 -- squared moves, and the inertia of the centroids as they were.
 ALTER PROCEDURE sqlkmeans.train_pass
@@ -4998,31 +5607,31 @@ BEGIN
         @features, N'(r.z{} - c.z{}) * (r.z{} - c.z{})', N' + ');
     -- Centroids are rows, not literals: the statement stays linear in the features, and the same
     -- from pass to pass.
-    DECLARE @nearest nvarchar(max) = CASE @sample WHEN 1 THEN N'FROM #sample AS r'
-                                                ELSE N'FROM #scored AS r' END + N'
+    DECLARE @nearest nvarchar(max) = CASE @sample WHEN 1 THEN N'FROM #sqlkmeans_sample AS r'
+                                                ELSE N'FROM #sqlkmeans_scored AS r' END + N'
 CROSS APPLY (SELECT TOP (1) c.cluster, ' + @squared + N' AS squared
-             FROM #centroid AS c ORDER BY squared, c.cluster) AS n
+             FROM #sqlkmeans_centroid AS c ORDER BY squared, c.cluster) AS n
 WHERE r.weight > 0e0';
     DECLARE @statement nvarchar(max) = N'
-INSERT INTO #moved (cluster, inertia, ' + @z + N')
+INSERT INTO #sqlkmeans_moved (cluster, inertia, ' + @z + N')
 SELECT n.cluster, SUM(r.weight * n.squared), '
         + sqlkmeans.each_number(@features, N'SUM(r.weight * r.z{}) / SUM(r.weight)', N', ') + N'
 ' + @nearest + N'
 GROUP BY n.cluster;';
 
-    DELETE FROM #moved;
+    DELETE FROM #sqlkmeans_moved;
     EXECUTE sys.sp_executesql @statement;
-    SELECT @inertia = SUM(m.inertia) FROM #moved AS m;
+    SELECT @inertia = SUM(m.inertia) FROM #sqlkmeans_moved AS m;
 
-    IF EXISTS (SELECT 1 FROM #centroid AS c
-               WHERE NOT EXISTS (SELECT 1 FROM #moved AS m WHERE m.cluster = c.cluster))
+    IF EXISTS (SELECT 1 FROM #sqlkmeans_centroid AS c
+               WHERE NOT EXISTS (SELECT 1 FROM #sqlkmeans_moved AS m WHERE m.cluster = c.cluster))
     BEGIN
         SET @statement = N'
-INSERT INTO #moved (cluster, inertia, ' + @z + N')
+INSERT INTO #sqlkmeans_moved (cluster, inertia, ' + @z + N')
 SELECT e.cluster, 0e0, ' + sqlkmeans.each_number(@features, N'f.z{}', N', ') + N'
 FROM (SELECT c.cluster, ROW_NUMBER() OVER (ORDER BY c.cluster) AS place
-      FROM #centroid AS c
-      WHERE NOT EXISTS (SELECT 1 FROM #moved AS m WHERE m.cluster = c.cluster)) AS e
+      FROM #sqlkmeans_centroid AS c
+      WHERE NOT EXISTS (SELECT 1 FROM #sqlkmeans_moved AS m WHERE m.cluster = c.cluster)) AS e
 INNER JOIN (SELECT ' + sqlkmeans.each_number(@features, N'r.z{}', N', ') + N',
                 ROW_NUMBER() OVER (ORDER BY n.squared DESC, r.row_number) AS place
             ' + @nearest + N') AS f
@@ -5032,9 +5641,9 @@ INNER JOIN (SELECT ' + sqlkmeans.each_number(@features, N'r.z{}', N', ') + N',
 
     SET @statement = N'SELECT @shift = SUM(' + sqlkmeans.each_number(
             @features, N'(m.z{} - c.z{}) * (m.z{} - c.z{})', N' + ') + N')
-FROM #centroid AS c INNER JOIN #moved AS m ON m.cluster = c.cluster;
+FROM #sqlkmeans_centroid AS c INNER JOIN #sqlkmeans_moved AS m ON m.cluster = c.cluster;
 UPDATE c SET ' + sqlkmeans.each_number(@features, N'z{} = m.z{}', N', ') + N'
-FROM #centroid AS c INNER JOIN #moved AS m ON m.cluster = c.cluster;';
+FROM #sqlkmeans_centroid AS c INNER JOIN #sqlkmeans_moved AS m ON m.cluster = c.cluster;';
     EXECUTE sys.sp_executesql @statement, N'@shift float OUTPUT', @shift = @shift OUTPUT;
 END;
 GO
@@ -5043,7 +5652,7 @@ GO
 IF OBJECT_ID(N'sqlkmeans.train_start', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_start AS RETURN 0;');
 GO
--- Fills the caller's #centroid with k rows of its #sample: greedy k-means++ (Arthur and
+-- Fills the caller's #sqlkmeans_centroid with k rows of its #sqlkmeans_sample: greedy k-means++ (Arthur and
 -- Vassilvitskii, 2007), the best of a few candidates each time. A candidate is drawn in proportion
 -- to its squared distance from the centroids so far.
 ALTER PROCEDURE sqlkmeans.train_start
@@ -5060,61 +5669,61 @@ BEGIN
     DECLARE @squared nvarchar(max) = sqlkmeans.each_number(
         @features, N'(s.z{} - c.z{}) * (s.z{} - c.z{})', N' + ');
     DECLARE @draw nvarchar(max) = N'
-INSERT INTO #candidate (trial, ' + @z + N')
+INSERT INTO #sqlkmeans_candidate (trial, ' + @z + N')
 SELECT d.trial, ' + @of_sample + N'
 FROM (SELECT t.trial, t.number * g.total AS place
-      FROM #draw AS t
-      CROSS JOIN (SELECT SUM(s.weight * s.closest) AS total FROM #sample AS s) AS g) AS d
+      FROM #sqlkmeans_draw AS t
+      CROSS JOIN (SELECT SUM(s.weight * s.closest) AS total FROM #sqlkmeans_sample AS s) AS g) AS d
 INNER JOIN (SELECT ' + @of_sample + N', s.weight * s.closest AS chance,
                 SUM(s.weight * s.closest) OVER (ORDER BY s.row_number ROWS UNBOUNDED PRECEDING)
                     AS upto
-            FROM #sample AS s) AS s
+            FROM #sqlkmeans_sample AS s) AS s
     ON s.upto > d.place AND s.upto - s.chance <= d.place AND s.chance > 0e0;';
     -- Rounding can lead past the last row, or to two rows.
     DECLARE @farthest nvarchar(max) = N'
-INSERT INTO #candidate (trial, ' + @z + N')
-SELECT TOP (1) 1, ' + @of_sample + N' FROM #sample AS s WHERE s.weight > 0e0
+INSERT INTO #sqlkmeans_candidate (trial, ' + @z + N')
+SELECT TOP (1) 1, ' + @of_sample + N' FROM #sqlkmeans_sample AS s WHERE s.weight > 0e0
 ORDER BY s.closest DESC, s.row_number;';
     DECLARE @best nvarchar(max) = N'
 SELECT TOP (1) @trial = g.trial
 FROM (SELECT c.trial, SUM(s.weight * CASE WHEN ' + @squared + N' < s.closest
                                           THEN ' + @squared + N' ELSE s.closest END) AS potential
-      FROM #sample AS s
-      CROSS JOIN #candidate AS c
+      FROM #sqlkmeans_sample AS s
+      CROSS JOIN #sqlkmeans_candidate AS c
       GROUP BY c.trial) AS g
 ORDER BY g.potential, g.trial;';
     DECLARE @take nvarchar(max) = N'
-INSERT INTO #centroid (cluster, ' + @z + N')
-SELECT TOP (1) @cluster, ' + @z + N' FROM #candidate WHERE trial = @trial ORDER BY ' + @z + N';
+INSERT INTO #sqlkmeans_centroid (cluster, ' + @z + N')
+SELECT TOP (1) @cluster, ' + @z + N' FROM #sqlkmeans_candidate WHERE trial = @trial ORDER BY ' + @z + N';
 UPDATE s
 SET closest = ' + @squared + N'
-FROM #sample AS s
-INNER JOIN #centroid AS c ON c.cluster = @cluster
+FROM #sqlkmeans_sample AS s
+INNER JOIN #sqlkmeans_centroid AS c ON c.cluster = @cluster
 WHERE s.closest > ' + @squared + N' OR @cluster = 0;';
     DECLARE @trials int = 2 + FLOOR(LOG(@k));
     DECLARE @cluster int = 0;
     DECLARE @trial int;
 
-    CREATE TABLE #draw (trial int NOT NULL PRIMARY KEY, number float NOT NULL);
-    DELETE FROM #centroid;
-    UPDATE #sample SET closest = 1e0;
+    CREATE TABLE #sqlkmeans_draw (trial int NOT NULL PRIMARY KEY, number float NOT NULL);
+    DELETE FROM #sqlkmeans_centroid;
+    UPDATE #sqlkmeans_sample SET closest = 1e0;
 
     WHILE @cluster < @k
     BEGIN
-        DELETE FROM #draw;
-        DELETE FROM #candidate;
+        DELETE FROM #sqlkmeans_draw;
+        DELETE FROM #sqlkmeans_candidate;
         SET @trial = 0;
         WHILE @trial < CASE @cluster WHEN 0 THEN 1 ELSE @trials END
         BEGIN
             SET @trial = @trial + 1;
-            INSERT INTO #draw (trial, number)
+            INSERT INTO #sqlkmeans_draw (trial, number)
             SELECT @trial, sqlkmeans.random_number(CAST(@seed AS nvarchar(20)) + N'|'
                 + CAST(@start AS nvarchar(10)) + N'|' + CAST(@cluster AS nvarchar(10)) + N'|'
                 + CAST(@trial AS nvarchar(10)));
         END;
 
         EXECUTE sys.sp_executesql @draw;
-        IF NOT EXISTS (SELECT 1 FROM #candidate AS c)
+        IF NOT EXISTS (SELECT 1 FROM #sqlkmeans_candidate AS c)
             EXECUTE sys.sp_executesql @farthest;
         SET @trial = 1;
         IF @cluster > 0
@@ -5131,7 +5740,7 @@ IF OBJECT_ID(N'sqlkmeans.train_seed', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_seed AS RETURN 0;');
 GO
 -- Finds where the passes over all rows start: the best of n_init starts on a sample of the caller's
--- #scored, carried to its end there (Bradley and Fayyad, 1998), left in its #centroid.
+-- #sqlkmeans_scored, carried to its end there (Bradley and Fayyad, 1998), left in its #sqlkmeans_centroid.
 ALTER PROCEDURE sqlkmeans.train_seed
     @run_id    bigint,
     @k         int,
@@ -5157,28 +5766,29 @@ BEGIN
     DECLARE @inertia float;
     DECLARE @least float;
 
-    -- Which rows are drawn depends on their order by key and on the seed alone.
-    SELECT @fitted = COUNT_BIG(*) FROM #scored AS r WHERE r.weight > 0;
-    SET @statement = N'INSERT INTO #sample (row_number, weight, closest, ' + @z + N')
+    -- Which rows are drawn depends on their order by key and on the seed alone. By eight bytes of
+    -- the hash: for a varbinary(8000), a sort would ask for 4 KB of memory a row.
+    SELECT @fitted = COUNT_BIG(*) FROM #sqlkmeans_scored AS r WHERE r.weight > 0;
+    SET @statement = N'INSERT INTO #sqlkmeans_sample (row_number, weight, closest, ' + @z + N')
 SELECT TOP (@sample_rows) r.row_number, r.weight, 1e0, ' + @z + N'
-FROM #scored AS r
+FROM #sqlkmeans_scored AS r
 WHERE r.weight > 0e0
 ORDER BY ' + CASE WHEN @fitted <= @sample_rows THEN N'r.row_number;'
-                  ELSE N'HASHBYTES(''SHA2_256'', CAST(@seed AS nvarchar(20)) + N''|'' '
-                      + N'+ CAST(r.row_number AS nvarchar(20)));' END;
+                  ELSE N'CAST(HASHBYTES(''SHA2_256'', CAST(@seed AS nvarchar(20)) + N''|'' '
+                      + N'+ CAST(r.row_number AS nvarchar(20))) AS binary(8)), r.row_number;' END;
     EXECUTE sys.sp_executesql @statement, N'@sample_rows int, @seed bigint',
         @sample_rows = @sample_rows, @seed = @seed;
 
     -- Rows that repeat often can crowd out the rare ones: k that differ are always in.
     SET @statement = N'SELECT @differing = COUNT(*) FROM (SELECT DISTINCT TOP (@k) ' + @z
-        + N' FROM #sample) AS d;';
+        + N' FROM #sqlkmeans_sample) AS d;';
     EXECUTE sys.sp_executesql @statement, N'@k int, @differing int OUTPUT',
         @k = @k, @differing = @differing OUTPUT;
     IF @differing < @k
     BEGIN
-        SET @statement = N'INSERT INTO #sample (row_number, weight, closest, ' + @z + N')
+        SET @statement = N'INSERT INTO #sqlkmeans_sample (row_number, weight, closest, ' + @z + N')
 SELECT TOP (@k) -ROW_NUMBER() OVER (ORDER BY MIN(r.row_number)), 1e0, 1e0, ' + @z + N'
-FROM #scored AS r
+FROM #sqlkmeans_scored AS r
 WHERE r.weight > 0e0
 GROUP BY ' + @z + N'
 ORDER BY MIN(r.row_number);
@@ -5195,9 +5805,13 @@ SET @differing = ROWCOUNT_BIG();';
         EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @problem;
     END;
 
+    -- About the means: VARP takes the difference of two sums, which has no digits left where a
+    -- feature that nothing scales lies far from 0.
     SET @statement = N'SELECT @threshold = 1e-4 * ('
-        + sqlkmeans.each_number(@features, N'VARP(s.z{})', N' + ') + N') / '
-        + CAST(@features AS nvarchar(10)) + N' FROM #sample AS s;';
+        + sqlkmeans.each_number(@features, N'AVG((s.z{} - o.z{}) * (s.z{} - o.z{}))', N' + ')
+        + N') / ' + CAST(@features AS nvarchar(10)) + N' FROM #sqlkmeans_sample AS s CROSS JOIN (SELECT '
+        + sqlkmeans.each_number(@features, N'AVG(a.z{}) AS z{}', N', ')
+        + N' FROM #sqlkmeans_sample AS a) AS o;';
     EXECUTE sys.sp_executesql @statement, N'@threshold float OUTPUT', @threshold = @threshold OUTPUT;
 
     WHILE @start < @n_init
@@ -5216,8 +5830,8 @@ SET @differing = ROWCOUNT_BIG();';
         IF @least IS NULL OR @inertia < @least
         BEGIN
             SELECT @least = @inertia, @n_iter = @passes;
-            SET @statement = N'DELETE FROM #best; INSERT INTO #best (cluster, ' + @z
-                + N') SELECT cluster, ' + @z + N' FROM #centroid;';
+            SET @statement = N'DELETE FROM #sqlkmeans_best; INSERT INTO #sqlkmeans_best (cluster, ' + @z
+                + N') SELECT cluster, ' + @z + N' FROM #sqlkmeans_centroid;';
             EXECUTE sys.sp_executesql @statement;
         END;
         SET @message = N'run ' + CAST(@run_id AS nvarchar(20)) + N': start '
@@ -5226,8 +5840,8 @@ SET @differing = ROWCOUNT_BIG();';
         RAISERROR (@message, 0, 1) WITH NOWAIT;
     END;
 
-    SET @statement = N'DELETE FROM #centroid; INSERT INTO #centroid (cluster, ' + @z
-        + N') SELECT cluster, ' + @z + N' FROM #best;';
+    SET @statement = N'DELETE FROM #sqlkmeans_centroid; INSERT INTO #sqlkmeans_centroid (cluster, ' + @z
+        + N') SELECT cluster, ' + @z + N' FROM #sqlkmeans_best;';
     EXECUTE sys.sp_executesql @statement;
 END;
 GO
@@ -5271,11 +5885,47 @@ BEGIN
 END;
 GO
 
+-- procedures/train_sizes.sql
+IF OBJECT_ID(N'sqlkmeans.train_sizes', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_sizes AS RETURN 0;');
+GO
+-- Says in the caller's #sqlkmeans_cluster how many rows of its #sqlkmeans_label each cluster has, and how
+-- near they are. Raises that one has none.
+ALTER PROCEDURE sqlkmeans.train_sizes
+    @k int
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @problem nvarchar(max);
+
+    UPDATE c
+    SET size = COALESCE(n.size, 0), within_ss = COALESCE(n.within_ss, 0e0),
+        inertia = COALESCE(n.inertia, 0e0), weight = COALESCE(n.weight, 0e0),
+        distance = COALESCE(n.distance, 0e0)
+    FROM #sqlkmeans_cluster AS c
+    LEFT JOIN (SELECT l.cluster, COUNT_BIG(*) AS size, SUM(l.distance * l.distance) AS within_ss,
+                   SUM(s.weight * l.distance * l.distance) AS inertia, SUM(s.weight) AS weight,
+                   AVG(l.distance) AS distance
+               FROM #sqlkmeans_label AS l
+               INNER JOIN #sqlkmeans_scored AS s ON s.row_number = l.row_number
+               GROUP BY l.cluster) AS n
+        ON n.cluster = c.cluster;
+
+    IF EXISTS (SELECT 1 FROM #sqlkmeans_cluster AS c WHERE c.size = 0)
+    BEGIN
+        SET @problem = N'k = ' + CAST(@k AS nvarchar(10))
+            + N': a segment stays empty; lower k or add features';
+        EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @problem;
+    END;
+END;
+GO
+
 -- procedures/train_match.sql
 IF OBJECT_ID(N'sqlkmeans.train_match', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_match AS RETURN 0;');
 GO
--- Gives each cluster of the caller's #cluster its segment id. The pair that shares most customers
+-- Gives each cluster of the caller's #sqlkmeans_cluster its segment id. The pair that shares most customers
 -- comes first, as long as it shares more than half of the smaller of the two; then, among what is
 -- left, a pair in which each centroid is the other's nearest of all; what is left then is new.
 ALTER PROCEDURE sqlkmeans.train_match
@@ -5289,42 +5939,42 @@ BEGIN
     DECLARE @segment_id int;
     DECLARE @cluster int;
 
-    CREATE TABLE #shared
+    CREATE TABLE #sqlkmeans_shared
     (
         segment_id int    NOT NULL,
         cluster    int    NOT NULL,
         customers  bigint NOT NULL
     );
-    CREATE TABLE #apart (segment_id int NOT NULL, cluster int NOT NULL, squared float NOT NULL);
+    CREATE TABLE #sqlkmeans_apart (segment_id int NOT NULL, cluster int NOT NULL, squared float NOT NULL);
 
-    INSERT INTO #shared (segment_id, cluster, customers)
-    SELECT i.previous_segment_id, l.cluster, COUNT_BIG(*)
-    FROM #input AS i
-    INNER JOIN #label AS l ON l.row_number = i.row_number
+    INSERT INTO #sqlkmeans_shared (segment_id, cluster, customers)
+    SELECT i.[sqlkmeans previous], l.cluster, COUNT_BIG(*)
+    FROM #sqlkmeans_input AS i
+    INNER JOIN #sqlkmeans_label AS l ON l.row_number = i.[sqlkmeans row]
     INNER JOIN (SELECT DISTINCT c.segment_id FROM sqlkmeans.centroid AS c WHERE c.run_id = @active)
-        AS p ON p.segment_id = i.previous_segment_id
-    GROUP BY i.previous_segment_id, l.cluster;
+        AS p ON p.segment_id = i.[sqlkmeans previous]
+    GROUP BY i.[sqlkmeans previous], l.cluster;
 
     WHILE 1 = 1
     BEGIN
         SET @segment_id = NULL;
         SELECT TOP (1) @segment_id = h.segment_id, @cluster = h.cluster
-        FROM #shared AS h
+        FROM #sqlkmeans_shared AS h
         INNER JOIN (SELECT a.segment_id, SUM(a.customers) AS customers
-                    FROM #shared AS a GROUP BY a.segment_id) AS o
+                    FROM #sqlkmeans_shared AS a GROUP BY a.segment_id) AS o
             ON o.segment_id = h.segment_id
         INNER JOIN (SELECT b.cluster, SUM(b.customers) AS customers
-                    FROM #shared AS b GROUP BY b.cluster) AS n
+                    FROM #sqlkmeans_shared AS b GROUP BY b.cluster) AS n
             ON n.cluster = h.cluster
         WHERE 2 * h.customers > CASE WHEN o.customers < n.customers THEN o.customers
                                      ELSE n.customers END
-          AND NOT EXISTS (SELECT 1 FROM #cluster AS c
+          AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_cluster AS c
                           WHERE c.segment_id = h.segment_id
                              OR (c.cluster = h.cluster AND c.segment_id IS NOT NULL))
         ORDER BY h.customers DESC, h.segment_id, h.cluster;
         IF @segment_id IS NULL
             BREAK;
-        UPDATE #cluster SET segment_id = @segment_id WHERE cluster = @cluster;
+        UPDATE #sqlkmeans_cluster SET segment_id = @segment_id WHERE cluster = @cluster;
     END;
 
     -- The earlier centroids in the new scaled space, where the columns are the same. A level that
@@ -5338,7 +5988,7 @@ BEGIN
             ON o.source_column = n.source_column AND o.type = n.type
         WHERE n.type IS NULL OR o.type IS NULL)
     BEGIN
-        INSERT INTO #apart (segment_id, cluster, squared)
+        INSERT INTO #sqlkmeans_apart (segment_id, cluster, squared)
         SELECT g.segment_id, g.cluster, SUM(g.difference * g.difference)
         FROM (SELECT e.segment_id, p.cluster, p.scaled_value - (
                   CASE f.transform WHEN N'log1p' THEN LOG(1e0 + COALESCE(c.value, 0e0))
@@ -5347,37 +5997,37 @@ BEGIN
               FROM (SELECT DISTINCT x.segment_id FROM sqlkmeans.centroid AS x
                     WHERE x.run_id = @active) AS e
               INNER JOIN sqlkmeans.model_feature AS f ON f.run_id = @run_id
-              INNER JOIN #point AS p ON p.position = f.position
+              INNER JOIN #sqlkmeans_point AS p ON p.position = f.position
               LEFT JOIN sqlkmeans.centroid AS c
                   ON c.run_id = @active AND c.segment_id = e.segment_id
-                 AND c.feature = f.feature) AS g
+                 AND (c.feature + N'.') COLLATE Latin1_General_100_BIN2 = f.feature + N'.') AS g
         GROUP BY g.segment_id, g.cluster;
 
         UPDATE c
         SET segment_id = a.segment_id
-        FROM #cluster AS c
-        INNER JOIN #apart AS a ON a.cluster = c.cluster
+        FROM #sqlkmeans_cluster AS c
+        INNER JOIN #sqlkmeans_apart AS a ON a.cluster = c.cluster
         WHERE c.segment_id IS NULL
-          AND NOT EXISTS (SELECT 1 FROM #cluster AS t WHERE t.segment_id = a.segment_id)
-          AND NOT EXISTS (SELECT 1 FROM #apart AS b
+          AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_cluster AS t WHERE t.segment_id = a.segment_id)
+          AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_apart AS b
                           WHERE b.cluster = a.cluster AND b.squared < a.squared)
-          AND NOT EXISTS (SELECT 1 FROM #apart AS b
+          AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_apart AS b
                           WHERE b.segment_id = a.segment_id AND b.squared < a.squared);
     END;
 
     -- Largest first.
     UPDATE c
     SET segment_id = @last_segment_id + n.place
-    FROM #cluster AS c
+    FROM #sqlkmeans_cluster AS c
     INNER JOIN (SELECT r.cluster, ROW_NUMBER() OVER (ORDER BY r.size DESC, r.cluster) AS place
-                FROM #cluster AS r
+                FROM #sqlkmeans_cluster AS r
                 WHERE r.segment_id IS NULL) AS n
         ON n.cluster = c.cluster;
 
     UPDATE c
     SET centroid_shift = SQRT(a.squared)
-    FROM #cluster AS c
-    INNER JOIN #apart AS a ON a.cluster = c.cluster AND a.segment_id = c.segment_id;
+    FROM #sqlkmeans_cluster AS c
+    INNER JOIN #sqlkmeans_apart AS a ON a.cluster = c.cluster AND a.segment_id = c.segment_id;
 END;
 GO
 
@@ -5385,7 +6035,7 @@ GO
 IF OBJECT_ID(N'sqlkmeans.train_names', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_names AS RETURN 0;');
 GO
--- Fills the caller's #named from its #cluster and #profile: a name and a sentence for everyone and
+-- Fills the caller's #sqlkmeans_named from its #sqlkmeans_cluster and #sqlkmeans_profile: a name and a sentence for everyone and
 -- each segment, from what sets it apart. A name that a segment has already stays.
 ALTER PROCEDURE sqlkmeans.train_names
     @run_id       bigint,
@@ -5406,17 +6056,17 @@ BEGIN
     DECLARE @number int;
 
     -- What a feature is in a segment, in words: high, low, very high, very low.
-    CREATE TABLE #word
+    CREATE TABLE #sqlkmeans_word
     (
         segment_id int            NOT NULL,
         place      int            NOT NULL,
         importance float          NOT NULL,
         is_level   bit            NOT NULL,
-        word       nvarchar(400)  NOT NULL,
-        mean       nvarchar(1000) NOT NULL,
-        of_all     nvarchar(100)  NOT NULL
+        word       nvarchar(400)  COLLATE DATABASE_DEFAULT NOT NULL,
+        mean       nvarchar(1000) COLLATE DATABASE_DEFAULT NOT NULL,
+        of_all     nvarchar(100)  COLLATE DATABASE_DEFAULT NOT NULL
     );
-    INSERT INTO #word (segment_id, place, importance, is_level, word, mean, of_all)
+    INSERT INTO #sqlkmeans_word (segment_id, place, importance, is_level, word, mean, of_all)
     SELECT b.segment_id,
         ROW_NUMBER() OVER (PARTITION BY b.segment_id
                            ORDER BY CASE b.segment_id WHEN 0 THEN 0e0 ELSE b.strength END DESC,
@@ -5457,18 +6107,18 @@ BEGIN
                     CASE WHEN p.segment_id > 0 THEN ROUND(ABS(d.importance), 9)
                          WHEN f.type = N'category' THEN p.mean ELSE 0e0 END AS strength,
                     CASE WHEN d.importance < 0 THEN 1 ELSE 0 END AS is_low
-                FROM #profile AS p
-                INNER JOIN #profile AS e ON e.segment_id = 0 AND e.position = p.position
+                FROM #sqlkmeans_profile AS p
+                INNER JOIN #sqlkmeans_profile AS e ON e.segment_id = 0 AND e.position = p.position
                 INNER JOIN sqlkmeans.model_feature AS f
                     ON f.run_id = @run_id AND f.position = p.position
                 CROSS APPLY (SELECT CASE WHEN p.segment_id = 0 OR e.deviation = 0 THEN 0e0
                         ELSE COALESCE((p.mean - e.mean) / e.deviation, 0e0) END AS importance) AS d
                ) AS a) AS b
     WHERE b.n = 1;
-    INSERT INTO #named (segment_id, name, name_source, description)
+    INSERT INTO #sqlkmeans_named (segment_id, name, name_source, description)
     SELECT c.segment_id, COALESCE(MAX(g.name), MAX(k.name), N''),
         CASE WHEN MAX(g.name) IS NULL THEN N'generated' ELSE N'given' END, N''
-    FROM #cluster AS c
+    FROM #sqlkmeans_cluster AS c
     LEFT JOIN (SELECT s.segment_id, MAX(s.name) AS name
                FROM sqlkmeans.segment AS s
                INNER JOIN sqlkmeans.run AS r ON r.run_id = s.run_id
@@ -5483,14 +6133,14 @@ BEGIN
         -- Largest first, as the ids of a first run.
         SET @segment_id = NULL;
         SELECT TOP (1) @segment_id = n.segment_id, @name = n.name
-        FROM #named AS n
-        INNER JOIN #cluster AS c ON c.segment_id = n.segment_id
+        FROM #sqlkmeans_named AS n
+        INNER JOIN #sqlkmeans_cluster AS c ON c.segment_id = n.segment_id
         WHERE n.description = N''
         ORDER BY c.size DESC, c.segment_id;
         IF @segment_id IS NULL
             BREAK;
         SELECT @notable = COUNT(*)
-        FROM #word AS w
+        FROM #sqlkmeans_word AS w
         WHERE w.segment_id = @segment_id AND ABS(w.importance) >= 0.5;
 
         -- From short to long: a longer one tells two segments apart that share the short one.
@@ -5503,17 +6153,17 @@ BEGIN
                 SET @place = @place + 1;
                 SELECT @name = LEFT(@name + CASE WHEN @name = N'' THEN N'' ELSE N', ' END
                     + CASE WHEN @count <= @notable THEN w.word ELSE w.mean END, 390)
-                FROM #word AS w
+                FROM #sqlkmeans_word AS w
                 WHERE w.segment_id = @segment_id AND w.place = @place;
             END;
             IF @name = N''
                 SET @name = N'average';
             SET @count = @count + 1;
-            IF @count <= @notable + 1 AND EXISTS (SELECT 1 FROM #named AS n WHERE n.name = @name)
+            IF @count <= @notable + 1 AND EXISTS (SELECT 1 FROM #sqlkmeans_named AS n WHERE n.name = @name)
                 SET @name = N'';
         END;
         SELECT @part = @name, @number = 1;
-        WHILE EXISTS (SELECT 1 FROM #named AS n
+        WHILE EXISTS (SELECT 1 FROM #sqlkmeans_named AS n
                       WHERE n.name = @name AND n.segment_id <> @segment_id)
         BEGIN
             SET @number = @number + 1;
@@ -5526,29 +6176,29 @@ BEGIN
             SET @place = @place + 1;
             SELECT @description = @description + CASE @place WHEN 1 THEN N'' ELSE N'; ' END
                 + w.mean + N' against ' + w.of_all
-            FROM #word AS w
+            FROM #sqlkmeans_word AS w
             WHERE w.segment_id = @segment_id AND w.place = @place;
         END;
         SET @description = CASE
             WHEN @notable = 0 THEN N'Near everyone''s average in every feature.'
-            WHEN EXISTS (SELECT 1 FROM #word AS w WHERE w.segment_id = @segment_id
+            WHEN EXISTS (SELECT 1 FROM #sqlkmeans_word AS w WHERE w.segment_id = @segment_id
                          AND w.place <= @place AND w.is_level = 0)
                 THEN @description + N' on average.'
             ELSE @description + N'.' END;
-        UPDATE #named SET name = @name, description = @description WHERE segment_id = @segment_id;
+        UPDATE #sqlkmeans_named SET name = @name, description = @description WHERE segment_id = @segment_id;
     END;
 
     SELECT @description = N'All ' + sqlkmeans.number_text(SUM(c.size)) + N' customers; on average '
-    FROM #cluster AS c;
+    FROM #sqlkmeans_cluster AS c;
     SET @place = 0;
-    WHILE EXISTS (SELECT 1 FROM #word AS w WHERE w.segment_id = 0 AND w.place > @place)
+    WHILE EXISTS (SELECT 1 FROM #sqlkmeans_word AS w WHERE w.segment_id = 0 AND w.place > @place)
     BEGIN
         SET @place = @place + 1;
         SELECT @description = @description + CASE @place WHEN 1 THEN N'' ELSE N', ' END + w.mean
-        FROM #word AS w
+        FROM #sqlkmeans_word AS w
         WHERE w.segment_id = 0 AND w.place = @place;
     END;
-    INSERT INTO #named (segment_id, name, name_source, description)
+    INSERT INTO #sqlkmeans_named (segment_id, name, name_source, description)
     VALUES (0, N'everyone', N'generated', @description + N'.');
 END;
 GO
@@ -5558,7 +6208,7 @@ IF OBJECT_ID(N'sqlkmeans.train_bins', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_bins AS RETURN 0;');
 GO
 -- Cuts each column of a run into about ten bins of equal size, a category into its levels, and
--- counts the rows of the caller's #scored in them, as the run's rows of feature_bin.
+-- counts the rows of the caller's #sqlkmeans_scored in them, as the run's rows of feature_bin.
 ALTER PROCEDURE sqlkmeans.train_bins
     @run_id bigint
 AS
@@ -5573,16 +6223,16 @@ BEGIN
     DECLARE @each nvarchar(max);
     DECLARE @statement nvarchar(max);
 
-    CREATE TABLE #column
+    CREATE TABLE #sqlkmeans_binned_column
     (
         position int           NOT NULL,
         feature  int           NOT NULL,
         name     nvarchar(128) COLLATE DATABASE_DEFAULT NOT NULL,
         type     nvarchar(16)  COLLATE DATABASE_DEFAULT NOT NULL
     );
-    CREATE TABLE #edge (bin int NOT NULL, upper float NULL, label nvarchar(60) NULL);
-    CREATE TABLE #count (position int NOT NULL, bin int NOT NULL, customers bigint NOT NULL);
-    INSERT INTO #column (position, feature, name, type)
+    CREATE TABLE #sqlkmeans_edge (bin int NOT NULL, upper float NULL, label nvarchar(60) COLLATE DATABASE_DEFAULT NULL);
+    CREATE TABLE #sqlkmeans_count (position int NOT NULL, bin int NOT NULL, customers bigint NOT NULL);
+    INSERT INTO #sqlkmeans_binned_column (position, feature, name, type)
     SELECT ROW_NUMBER() OVER (ORDER BY MIN(f.position)), MIN(f.position), f.source_column, f.type
     FROM sqlkmeans.model_feature AS f
     WHERE f.run_id = @run_id
@@ -5590,10 +6240,10 @@ BEGIN
 
     INSERT INTO sqlkmeans.feature_bin (run_id, position, bin, feature, label, upper, customers)
     SELECT @run_id, c.position, 0, c.name, N'missing', NULL, 0
-    FROM #column AS c;
+    FROM #sqlkmeans_binned_column AS c;
     INSERT INTO sqlkmeans.feature_bin (run_id, position, bin, feature, label, upper, customers)
     SELECT @run_id, c.position, l.bin, c.name, COALESCE(l.level, N'(other)'), NULL, 0
-    FROM #column AS c
+    FROM #sqlkmeans_binned_column AS c
     INNER JOIN (SELECT f.source_column, f.level,
                     ROW_NUMBER() OVER (PARTITION BY f.source_column ORDER BY f.position) AS bin
                 FROM sqlkmeans.model_feature AS f
@@ -5602,7 +6252,7 @@ BEGIN
     -- What a later run has and this one has not.
     INSERT INTO sqlkmeans.feature_bin (run_id, position, bin, feature, label, upper, customers)
     SELECT @run_id, c.position, MAX(b.bin) + 1, c.name, N'(other)', NULL, 0
-    FROM #column AS c
+    FROM #sqlkmeans_binned_column AS c
     INNER JOIN sqlkmeans.feature_bin AS b ON b.run_id = @run_id AND b.position = c.position
     WHERE c.type = N'category'
       AND NOT EXISTS (SELECT 1 FROM sqlkmeans.model_feature AS f
@@ -5614,31 +6264,31 @@ BEGIN
         SET @column = NULL;
         SELECT TOP (1) @position = c.position, @feature = c.feature, @column = c.name,
             @unit = CASE c.type WHEN N'date' THEN N' days' ELSE N'' END
-        FROM #column AS c
+        FROM #sqlkmeans_binned_column AS c
         WHERE c.position > @position AND c.type <> N'category'
         ORDER BY c.position;
         IF @column IS NULL
             BREAK;
 
-        DELETE FROM #edge;
+        DELETE FROM #sqlkmeans_edge;
         -- Deciles, to three digits of the range; only those that part the rows.
-        SET @statement = N'INSERT INTO #edge (bin, upper)
+        SET @statement = N'INSERT INTO #sqlkmeans_edge (bin, upper)
 SELECT ROW_NUMBER() OVER (ORDER BY e.upper), e.upper
-FROM (SELECT DISTINCT ROUND(p.v, 2 - CAST(FLOOR(LOG10(p.greatest - p.least)) AS int)) AS upper,
+FROM (SELECT DISTINCT ROUND(p.v, 2 - CAST(FLOOR(LOG10(NULLIF(p.greatest - p.least, 0e0))) AS int)) AS upper,
           p.greatest
       FROM (SELECT x.v, ROW_NUMBER() OVER (ORDER BY x.v) - 1 AS place,
                 COUNT_BIG(*) OVER () AS n, MIN(x.v) OVER () AS least, MAX(x.v) OVER () AS greatest
             FROM (SELECT s.[sqlkmeans o' + CAST(@feature AS nvarchar(10)) + N'] AS v
-                  FROM #scored AS s) AS x
+                  FROM #sqlkmeans_scored AS s) AS x
             WHERE x.v IS NOT NULL) AS p
       INNER JOIN (VALUES (1), (2), (3), (4), (5), (6), (7), (8), (9)) AS d (number)
           ON p.place = d.number * (p.n - 1) / 10
       WHERE p.greatest > p.least) AS e
 WHERE e.upper < e.greatest;';
         EXECUTE sys.sp_executesql @statement;
-        UPDATE #edge
+        UPDATE #sqlkmeans_edge
         SET label = sqlkmeans.number_text(upper);
-        INSERT INTO #edge (bin, upper, label) SELECT COUNT(*) + 1, NULL, NULL FROM #edge AS e;
+        INSERT INTO #sqlkmeans_edge (bin, upper, label) SELECT COUNT(*) + 1, NULL, NULL FROM #sqlkmeans_edge AS e;
 
         INSERT INTO sqlkmeans.feature_bin (run_id, position, bin, feature, label, upper, customers)
         SELECT @run_id, @position, e.bin, @column,
@@ -5646,13 +6296,13 @@ WHERE e.upper < e.greatest;';
                  WHEN b.bin IS NULL THEN N'<= ' + e.label + @unit
                  WHEN e.upper IS NULL THEN N'> ' + b.label + @unit
                  ELSE b.label + N' to ' + e.label + @unit END, e.upper, 0
-        FROM #edge AS e
-        LEFT JOIN #edge AS b ON b.bin = e.bin - 1;
+        FROM #sqlkmeans_edge AS e
+        LEFT JOIN #sqlkmeans_edge AS b ON b.bin = e.bin - 1;
     END;
 
     EXECUTE sqlkmeans.bins_text @run_id = @run_id, @each = @each OUTPUT;
-    SET @statement = N'INSERT INTO #count (position, bin, customers)
-SELECT v.position, v.bin, COUNT_BIG(*) FROM #scored AS s
+    SET @statement = N'INSERT INTO #sqlkmeans_count (position, bin, customers)
+SELECT v.position, v.bin, COUNT_BIG(*) FROM #sqlkmeans_scored AS s
 ' + @each + N'
 GROUP BY v.position, v.bin;';
     EXECUTE sys.sp_executesql @statement;
@@ -5660,9 +6310,9 @@ GROUP BY v.position, v.bin;';
     SET customers = COALESCE(n.customers, 0)
         + CASE b.bin WHEN 0 THEN COALESCE(k.customers, 0) ELSE 0 END
     FROM sqlkmeans.feature_bin AS b
-    INNER JOIN #column AS c ON c.position = b.position
-    LEFT JOIN #count AS n ON n.position = b.position AND n.bin = b.bin
-    LEFT JOIN #skipped AS k ON k.name = c.name
+    INNER JOIN #sqlkmeans_binned_column AS c ON c.position = b.position
+    LEFT JOIN #sqlkmeans_count AS n ON n.position = b.position AND n.bin = b.bin
+    LEFT JOIN #sqlkmeans_skipped AS k ON k.name = c.name
     WHERE b.run_id = @run_id;
 END;
 GO
@@ -5671,7 +6321,7 @@ GO
 IF OBJECT_ID(N'sqlkmeans.train_compare', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_compare AS RETURN 0;');
 GO
--- Compares a run with the model that is published: fills the caller's #drift, and says in @warnings,
+-- Compares a run with the model that is published: fills the caller's #sqlkmeans_drift, and says in @warnings,
 -- a line each, what is beyond a threshold of the guard. Raises these where the guard refuses.
 ALTER PROCEDURE sqlkmeans.train_compare
     @run_id        bigint,
@@ -5691,6 +6341,11 @@ BEGIN
     DECLARE @allowed_shift float =
         COALESCE(TRY_CAST(JSON_VALUE(@definition, '$.guard.centroid_shift') AS float), 1);
     DECLARE @notes nvarchar(max) = N'';
+    DECLARE @then nvarchar(max);
+    DECLARE @defined nvarchar(max);
+    DECLARE @side int = 0;
+    DECLARE @differing nvarchar(200);
+    DECLARE @k int;
     DECLARE @each nvarchar(max);
     DECLARE @statement nvarchar(max);
     DECLARE @segment_id int = 0;
@@ -5698,38 +6353,72 @@ BEGIN
     DECLARE @stayed float;
     DECLARE @moved float;
 
+    CREATE TABLE #sqlkmeans_defined
+    (
+        place          nvarchar(20)  COLLATE Latin1_General_100_BIN2 NOT NULL,
+        name           nvarchar(129) COLLATE Latin1_General_100_BIN2 NOT NULL,
+        type           nvarchar(16)  COLLATE Latin1_General_100_BIN2 NOT NULL,
+        transform      nvarchar(16)  COLLATE Latin1_General_100_BIN2 NOT NULL,
+        weight         float         NOT NULL,
+        low            float         NULL,
+        high           float         NULL,
+        min_frequency  float         NOT NULL,
+        max_categories int           NOT NULL
+    );
+
     SET @warnings = N'';
-    -- With other features or another k, customers have to move.
-    IF EXISTS (
-        SELECT 1
-        FROM (SELECT f.position, f.feature, f.transform, f.weight FROM sqlkmeans.model_feature AS f
-              WHERE f.run_id = @run_id) AS n
-        FULL JOIN (SELECT f.position, f.feature, f.transform, f.weight
-                   FROM sqlkmeans.model_feature AS f WHERE f.run_id = @active) AS o
-            ON o.position = n.position AND o.feature = n.feature AND o.transform = n.transform
-           AND o.weight = n.weight
-        WHERE n.position IS NULL OR o.position IS NULL)
-       OR EXISTS (
-        SELECT 1 FROM sqlkmeans.run AS r
-        WHERE r.run_id = @active
-          AND (r.k <> (SELECT COUNT(*) FROM #cluster AS c)
-               OR JSON_VALUE(r.definition, '$.scaling') <> JSON_VALUE(@definition, '$.scaling')
-               OR JSON_VALUE(r.definition, '$.missing') <> JSON_VALUE(@definition, '$.missing')
-               OR COALESCE(JSON_VALUE(r.definition, '$.sample_weight'), N'null')
-                   <> COALESCE(JSON_VALUE(@definition, '$.sample_weight'), N'null')))
+    -- With other features or another k, customers have to move. What a definition says counts, not
+    -- the levels that a category has, nor their order.
+    SELECT @then = r.definition, @k = r.k FROM sqlkmeans.run AS r WHERE r.run_id = @active;
+    WHILE @side < 2
+    BEGIN
+        SET @defined = CASE @side WHEN 0 THEN @definition ELSE @then END;
+        INSERT INTO #sqlkmeans_defined
+            (place, name, type, transform, weight, low, high, min_frequency, max_categories)
+        SELECT j.[key], JSON_VALUE(j.[value], '$.column') + N'.',
+            COALESCE(JSON_VALUE(j.[value], '$.type'), N'number'),
+            COALESCE(JSON_VALUE(j.[value], '$.transform'), N'none'),
+            COALESCE(CAST(JSON_VALUE(j.[value], '$.weight') AS float), 1),
+            CAST(JSON_VALUE(j.[value], '$.winsorize[0]') AS float),
+            CAST(JSON_VALUE(j.[value], '$.winsorize[1]') AS float),
+            COALESCE(CAST(JSON_VALUE(j.[value], '$.min_frequency') AS float), 0.01),
+            COALESCE(CAST(JSON_VALUE(j.[value], '$.max_categories') AS int), 20)
+        FROM OPENJSON(@defined, '$.features') AS j;
+        SET @side = @side + 1;
+    END;
+    SET @differing = CASE WHEN EXISTS (
+            SELECT 1 FROM #sqlkmeans_defined AS d
+            GROUP BY d.place, d.name, d.type, d.transform, d.weight, d.low, d.high,
+                d.min_frequency, d.max_categories
+            HAVING COUNT(*) <> 2) THEN N' and features' ELSE N'' END
+        + CASE WHEN JSON_VALUE(@then, '$.scaling') <> JSON_VALUE(@definition, '$.scaling')
+               THEN N' and scaling' ELSE N'' END
+        + CASE WHEN JSON_VALUE(@then, '$.missing') <> JSON_VALUE(@definition, '$.missing')
+               THEN N' and missing' ELSE N'' END
+        + CASE WHEN COALESCE(CAST(JSON_VALUE(@then, '$.winsorize[0]') AS float), -1)
+                    <> COALESCE(CAST(JSON_VALUE(@definition, '$.winsorize[0]') AS float), -1)
+                 OR COALESCE(CAST(JSON_VALUE(@then, '$.winsorize[1]') AS float), -1)
+                    <> COALESCE(CAST(JSON_VALUE(@definition, '$.winsorize[1]') AS float), -1)
+               THEN N' and winsorize' ELSE N'' END
+        + CASE WHEN COALESCE(JSON_VALUE(@then, '$.sample_weight') + N'.', N'')
+                        COLLATE Latin1_General_100_BIN2
+                    <> COALESCE(JSON_VALUE(@definition, '$.sample_weight') + N'.', N'')
+               THEN N' and sample_weight' ELSE N'' END
+        + CASE WHEN @k <> (SELECT COUNT(*) FROM #sqlkmeans_cluster AS c) THEN N' and k' ELSE N'' END;
+    IF @differing <> N''
     BEGIN
         SET @mean_distance = NULL;
-        SET @notes = N'features, k, scaling, missing or sample_weight changed since run ' + @run
+        SET @notes = STUFF(@differing, 1, 5, N'') + N' changed since run ' + @run
             + N': moved customers, centroids and distances are not compared with it' + @line;
     END;
     ELSE
     BEGIN
-        SELECT @stayed = SUM(CASE WHEN i.previous_segment_id = c.segment_id THEN 1 ELSE 0 END),
-            @moved = SUM(CASE WHEN i.previous_segment_id <> c.segment_id THEN 1 ELSE 0 END)
-        FROM #input AS i
-        INNER JOIN #label AS l ON l.row_number = i.row_number
-        INNER JOIN #cluster AS c ON c.cluster = l.cluster
-        WHERE i.previous_segment_id > 0;
+        SELECT @stayed = SUM(CASE WHEN i.[sqlkmeans previous] = c.segment_id THEN 1 ELSE 0 END),
+            @moved = SUM(CASE WHEN i.[sqlkmeans previous] <> c.segment_id THEN 1 ELSE 0 END)
+        FROM #sqlkmeans_input AS i
+        INNER JOIN #sqlkmeans_label AS l ON l.row_number = i.[sqlkmeans row]
+        INNER JOIN #sqlkmeans_cluster AS c ON c.cluster = l.cluster
+        WHERE i.[sqlkmeans previous] > 0;
         IF @moved / NULLIF(@moved + @stayed, 0) > @allowed_moved
             SET @warnings = N'moved: ' + CAST(CAST(@moved AS bigint) AS nvarchar(20)) + N' of '
                 + CAST(CAST(@moved + @stayed AS bigint) AS nvarchar(20))
@@ -5739,57 +6428,48 @@ BEGIN
         BEGIN
             SET @shift = NULL;
             SELECT TOP (1) @segment_id = c.segment_id, @shift = c.centroid_shift
-            FROM #cluster AS c
+            FROM #sqlkmeans_cluster AS c
             WHERE c.segment_id > @segment_id AND c.centroid_shift > @allowed_shift
             ORDER BY c.segment_id;
             IF @shift IS NULL
                 BREAK;
             SET @warnings = @warnings + N'segment ' + CAST(@segment_id AS nvarchar(10))
-                + N': its centroid moved by ' + CAST(CAST(@shift AS decimal(9, 2)) AS nvarchar(20))
+                + N': its centroid moved by ' + sqlkmeans.number_text(ROUND(@shift, 2))
                 + N' since run ' + @run + N' (allowed ' + CAST(@allowed_shift AS nvarchar(40))
                 + N', in the scaled space)' + @line;
         END;
     END;
 
-    -- Bins are of columns; they compare where the features stand in the same places.
-    IF NOT EXISTS (
-        SELECT 1
-        FROM (SELECT f.position, f.feature, f.type FROM sqlkmeans.model_feature AS f
-              WHERE f.run_id = @run_id) AS n
-        FULL JOIN (SELECT f.position, f.feature, f.type FROM sqlkmeans.model_feature AS f
-                   WHERE f.run_id = @active) AS o
-            ON o.position = n.position AND o.feature = n.feature AND o.type = n.type
-        WHERE n.position IS NULL OR o.position IS NULL)
+    -- Bins are of columns, which may stand in other places than in that run.
+    EXECUTE sqlkmeans.bins_text
+        @run_id = @active, @each = @each OUTPUT, @scored_run_id = @run_id;
+    IF @each IS NOT NULL
     BEGIN
-        EXECUTE sqlkmeans.bins_text @run_id = @active, @each = @each OUTPUT;
-        IF @each IS NOT NULL
-        BEGIN
-            SET @statement = N'INSERT INTO #bin (position, bin, customers)
-SELECT v.position, v.bin, COUNT_BIG(*) FROM #scored AS s
+        SET @statement = N'INSERT INTO #sqlkmeans_bin (position, bin, customers)
+SELECT v.position, v.bin, COUNT_BIG(*) FROM #sqlkmeans_scored AS s
 ' + @each + N'
 GROUP BY v.position, v.bin;';
-            EXECUTE sys.sp_executesql @statement;
-            INSERT INTO #bin (position, bin, customers)
-            SELECT b.position, -1, k.customers
-            FROM sqlkmeans.feature_bin AS b
-            INNER JOIN #skipped AS k ON k.name = b.feature
-            WHERE b.run_id = @active AND b.bin = 0 AND k.customers > 0
-              AND EXISTS (SELECT 1 FROM #bin AS o WHERE o.position = b.position);
-            UPDATE b
-            SET customers = b.customers + k.customers
-            FROM #bin AS b
-            INNER JOIN #bin AS k ON k.position = b.position AND k.bin = -1
-            WHERE b.bin = 0;
-            DELETE b
-            FROM #bin AS b
-            WHERE b.bin = -1
-              AND EXISTS (SELECT 1 FROM #bin AS o WHERE o.position = b.position AND o.bin = 0);
-            UPDATE #bin SET bin = 0 WHERE bin = -1;
-        END;
+        EXECUTE sys.sp_executesql @statement;
+        INSERT INTO #sqlkmeans_bin (position, bin, customers)
+        SELECT b.position, -1, k.customers
+        FROM sqlkmeans.feature_bin AS b
+        INNER JOIN #sqlkmeans_skipped AS k ON k.name = b.feature
+        WHERE b.run_id = @active AND b.bin = 0 AND k.customers > 0
+          AND EXISTS (SELECT 1 FROM #sqlkmeans_bin AS o WHERE o.position = b.position);
+        UPDATE b
+        SET customers = b.customers + k.customers
+        FROM #sqlkmeans_bin AS b
+        INNER JOIN #sqlkmeans_bin AS k ON k.position = b.position AND k.bin = -1
+        WHERE b.bin = 0;
+        DELETE b
+        FROM #sqlkmeans_bin AS b
+        WHERE b.bin = -1
+          AND EXISTS (SELECT 1 FROM #sqlkmeans_bin AS o WHERE o.position = b.position AND o.bin = 0);
+        UPDATE #sqlkmeans_bin SET bin = 0 WHERE bin = -1;
     END;
     EXECUTE sqlkmeans.watch_labels
         @model_run_id = @active, @definition = @definition, @rows = @rows,
-        @mean_distance = @mean_distance, @warnings = @warnings OUTPUT;
+        @mean_distance = @mean_distance, @warnings = @warnings OUTPUT, @scored_run_id = @run_id;
     SET @warnings = @warnings + @notes;
 END;
 GO
@@ -5832,7 +6512,7 @@ BEGIN
         @weight = SUM(c.weight), @mean_distance = SUM(c.size * c.distance) / @rows,
         @last_segment_id = CASE WHEN MAX(c.segment_id) > @last_segment_id THEN MAX(c.segment_id)
                                 ELSE @last_segment_id END
-    FROM #cluster AS c;
+    FROM #sqlkmeans_cluster AS c;
 
     -- exp(x) - 1 to the last digits near 0 (Kahan; Higham, Accuracy and Stability, 2002, 1.14.1).
     INSERT INTO sqlkmeans.centroid (run_id, segment_id, position, feature, value, scaled_value)
@@ -5842,8 +6522,8 @@ BEGIN
              WHEN EXP(t.value) - 1e0 = -1e0 THEN -1e0
              ELSE (EXP(t.value) - 1e0) * (t.value / LOG(EXP(t.value))) END,
         p.scaled_value
-    FROM #cluster AS c
-    INNER JOIN #point AS p ON p.cluster = c.cluster
+    FROM #sqlkmeans_cluster AS c
+    INNER JOIN #sqlkmeans_point AS p ON p.cluster = c.cluster
     INNER JOIN sqlkmeans.model_feature AS f ON f.run_id = @run_id AND f.position = p.position
     CROSS APPLY (SELECT p.scaled_value * (f.scale / f.weight) + f.center AS value) AS t;
 
@@ -5854,11 +6534,11 @@ BEGIN
           FROM (SELECT x.cluster AS one, y.cluster AS other,
                     SUM((x.scaled_value - y.scaled_value) * (x.scaled_value - y.scaled_value))
                         AS squared
-                FROM #point AS x
-                INNER JOIN #point AS y ON y.position = x.position AND y.cluster <> x.cluster
+                FROM #sqlkmeans_point AS x
+                INNER JOIN #sqlkmeans_point AS y ON y.position = x.position AND y.cluster <> x.cluster
                 GROUP BY x.cluster, y.cluster) AS d
-          INNER JOIN #cluster AS a ON a.cluster = d.one
-          INNER JOIN #cluster AS b ON b.cluster = d.other
+          INNER JOIN #sqlkmeans_cluster AS a ON a.cluster = d.one
+          INNER JOIN #sqlkmeans_cluster AS b ON b.cluster = d.other
           GROUP BY a.cluster) AS g;
 
     IF @skipped > 0
@@ -5871,7 +6551,7 @@ BEGIN
             @warnings = CASE c.size WHEN 1 THEN N'segment ' + CAST(c.segment_id AS nvarchar(10))
                 + N' is one customer: look for wrong values, or try transform = "log1p" or '
                 + N'scaling = "robust"' END
-        FROM #cluster AS c
+        FROM #sqlkmeans_cluster AS c
         WHERE c.cluster > @cluster
         ORDER BY c.cluster;
         IF @segment_id IS NULL
@@ -5910,9 +6590,9 @@ BEGIN
             CASE WHEN @rows > @k THEN (@total_ss - @within_ss) / (@k - 1)
                 / NULLIF(@within_ss / (@rows - @k), 0) END), N'')
         + COALESCE(N',"compared_run_id":' + CAST(@active AS nvarchar(20)), N'')
-        + COALESCE(N',"psi":' + (SELECT sqlkmeans.float_literal(MAX(d.psi)) FROM #drift AS d), N'')
+        + COALESCE(N',"psi":' + (SELECT sqlkmeans.float_literal(MAX(d.psi)) FROM #sqlkmeans_drift AS d), N'')
         + COALESCE(N',"centroid_shift":' + (
-            SELECT sqlkmeans.float_literal(MAX(c.centroid_shift)) FROM #cluster AS c), N'')
+            SELECT sqlkmeans.float_literal(MAX(c.centroid_shift)) FROM #sqlkmeans_cluster AS c), N'')
         + N',"seconds_fit":'
         + CAST(DATEDIFF(millisecond, @begun, @fitted) / 1000.0 AS nvarchar(40))
         + N',"seconds_assign":'
@@ -5922,8 +6602,8 @@ BEGIN
                 COALESCE(c.size, @rows) AS size,
                 COALESCE(c.size, @rows) / CAST(@rows AS float) AS share,
                 COALESCE(c.within_ss, @within_ss) AS within_ss, c.centroid_shift
-            FROM #named AS n
-            LEFT JOIN #cluster AS c ON c.segment_id = n.segment_id
+            FROM #sqlkmeans_named AS n
+            LEFT JOIN #sqlkmeans_cluster AS c ON c.segment_id = n.segment_id
             ORDER BY n.segment_id
             FOR JSON PATH
         ) + N',"segment_feature":' + (
@@ -5931,15 +6611,15 @@ BEGIN
                 p.median, p.highest AS [max], p.missing,
                 CASE WHEN p.segment_id = 0 OR e.deviation = 0 THEN 0e0
                      ELSE COALESCE((p.mean - e.mean) / e.deviation, 0e0) END AS importance
-            FROM #profile AS p
-            INNER JOIN #profile AS e ON e.segment_id = 0 AND e.position = p.position
+            FROM #sqlkmeans_profile AS p
+            INNER JOIN #sqlkmeans_profile AS e ON e.segment_id = 0 AND e.position = p.position
             INNER JOIN sqlkmeans.model_feature AS f
                 ON f.run_id = @run_id AND f.position = p.position
             FOR JSON PATH
         ) + COALESCE(N',"feature_drift":' + (
             SELECT d.position, d.feature, d.psi, d.mean, d.previous_mean, d.missing_share,
                 d.previous_missing_share
-            FROM #drift AS d
+            FROM #sqlkmeans_drift AS d
             FOR JSON PATH
         ), N'') + N'}}';
 END;
@@ -5949,7 +6629,7 @@ GO
 IF OBJECT_ID(N'sqlkmeans.train_segmentation', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_segmentation AS RETURN 0;');
 GO
--- Trains on the rows of the caller's #input in T-SQL alone: fills its #label and gives the
+-- Trains on the rows of the caller's #sqlkmeans_input in T-SQL alone: fills its #sqlkmeans_label and gives the
 -- publication. What the run has learnt stands in model_feature, centroid and feature_bin before it
 -- is published; a run that fails forgets it.
 ALTER PROCEDURE sqlkmeans.train_segmentation
@@ -5970,10 +6650,12 @@ BEGIN
     DECLARE @features int;
     DECLARE @threshold float;
     DECLARE @n_iter int;
+    DECLARE @squared nvarchar(max);
     DECLARE @statement nvarchar(max);
     DECLARE @kept nvarchar(max);
     DECLARE @problems nvarchar(max);
     DECLARE @rows bigint;
+    DECLARE @moved bigint;
     DECLARE @total_ss float;
     DECLARE @begun datetime2(6) = SYSUTCDATETIME();
     DECLARE @fitted datetime2(6);
@@ -5996,29 +6678,29 @@ BEGIN
         EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
     END;
 
-    CREATE TABLE #skipped
+    CREATE TABLE #sqlkmeans_skipped
     (
         name      nvarchar(128) COLLATE DATABASE_DEFAULT NOT NULL,
         customers bigint        NOT NULL
     );
-    CREATE TABLE #scored
+    CREATE TABLE #sqlkmeans_scored
     (
         row_number          int   NOT NULL PRIMARY KEY,
         weight              float NOT NULL,
         [sqlkmeans cluster] int   NULL
     );
-    CREATE TABLE #sample
+    CREATE TABLE #sqlkmeans_sample
     (
         row_number int   NOT NULL PRIMARY KEY,
         weight     float NOT NULL,
         closest    float NOT NULL
     );
-    CREATE TABLE #candidate (trial int NOT NULL);
-    CREATE TABLE #centroid (cluster int NOT NULL PRIMARY KEY);
-    CREATE TABLE #best (cluster int NOT NULL PRIMARY KEY);
-    CREATE TABLE #moved (cluster int NOT NULL PRIMARY KEY, inertia float NOT NULL);
-    CREATE TABLE #point (cluster int NOT NULL, position int NOT NULL, scaled_value float NOT NULL);
-    CREATE TABLE #cluster
+    CREATE TABLE #sqlkmeans_candidate (trial int NOT NULL);
+    CREATE TABLE #sqlkmeans_centroid (cluster int NOT NULL PRIMARY KEY);
+    CREATE TABLE #sqlkmeans_best (cluster int NOT NULL PRIMARY KEY);
+    CREATE TABLE #sqlkmeans_moved (cluster int NOT NULL PRIMARY KEY, inertia float NOT NULL);
+    CREATE TABLE #sqlkmeans_point (cluster int NOT NULL, position int NOT NULL, scaled_value float NOT NULL);
+    CREATE TABLE #sqlkmeans_cluster
     (
         cluster        int    NOT NULL PRIMARY KEY,
         segment_id     int    NULL,
@@ -6029,7 +6711,7 @@ BEGIN
         distance       float  NOT NULL,
         centroid_shift float  NULL
     );
-    CREATE TABLE #profile
+    CREATE TABLE #sqlkmeans_profile
     (
         segment_id int    NOT NULL,
         position   int    NOT NULL,
@@ -6041,15 +6723,15 @@ BEGIN
         known      bigint NOT NULL,
         missing    bigint NOT NULL
     );
-    CREATE TABLE #named
+    CREATE TABLE #sqlkmeans_named
     (
         segment_id  int           NOT NULL PRIMARY KEY,
         name        nvarchar(400) COLLATE DATABASE_DEFAULT NOT NULL,
         name_source nvarchar(16)  COLLATE DATABASE_DEFAULT NOT NULL,
         description nvarchar(max) COLLATE DATABASE_DEFAULT NOT NULL
     );
-    CREATE TABLE #bin (position int NOT NULL, bin int NOT NULL, customers bigint NOT NULL);
-    CREATE TABLE #drift
+    CREATE TABLE #sqlkmeans_bin (position int NOT NULL, bin int NOT NULL, customers bigint NOT NULL);
+    CREATE TABLE #sqlkmeans_drift
     (
         position               int           NOT NULL,
         feature                nvarchar(400) COLLATE DATABASE_DEFAULT NOT NULL,
@@ -6074,42 +6756,56 @@ BEGIN
         @n_iter = @n_iter OUTPUT;
     SET @fitted = SYSUTCDATETIME();
 
+    SET @squared = sqlkmeans.each_number(@features, N'(r.z{} - c.z{}) * (r.z{} - c.z{})', N' + ');
     SET @statement = N'
-INSERT INTO #label (row_number, cluster, distance)
+INSERT INTO #sqlkmeans_label (row_number, cluster, distance)
 SELECT r.row_number, n.cluster, SQRT(n.squared)
-FROM #scored AS r
-CROSS APPLY (SELECT TOP (1) c.cluster, '
-        + sqlkmeans.each_number(@features, N'(r.z{} - c.z{}) * (r.z{} - c.z{})', N' + ')
-        + N' AS squared FROM #centroid AS c ORDER BY squared, c.cluster) AS n;
-INSERT INTO #point (cluster, position, scaled_value)
-SELECT c.cluster, v.position, v.value FROM #centroid AS c
+FROM #sqlkmeans_scored AS r
+CROSS APPLY (SELECT TOP (1) c.cluster, ' + @squared + N' AS squared
+             FROM #sqlkmeans_centroid AS c ORDER BY squared, c.cluster) AS n;
+INSERT INTO #sqlkmeans_point (cluster, position, scaled_value)
+SELECT c.cluster, v.position, v.value FROM #sqlkmeans_centroid AS c
 CROSS APPLY (VALUES ' + sqlkmeans.each_number(@features, N'({}, c.z{})', N', ')
         + N') AS v (position, value);
-SELECT @rows = COUNT_BIG(*), @total_ss = COUNT_BIG(*) * ('
-        + sqlkmeans.each_number(@features, N'VARP(s.z{})', N' + ') + N') FROM #scored AS s;';
+SELECT @rows = COUNT_BIG(*), @total_ss = '
+        + sqlkmeans.each_number(@features, N'SUM((s.z{} - o.z{}) * (s.z{} - o.z{}))', N' + ') + N'
+FROM #sqlkmeans_scored AS s
+CROSS JOIN (SELECT ' + sqlkmeans.each_number(@features, N'AVG(a.z{}) AS z{}', N', ') + N'
+            FROM #sqlkmeans_scored AS a) AS o;';
     EXECUTE sys.sp_executesql
         @statement, N'@rows bigint OUTPUT, @total_ss float OUTPUT',
         @rows = @rows OUTPUT, @total_ss = @total_ss OUTPUT;
-    INSERT INTO #cluster (cluster, size, within_ss, inertia, weight, distance)
-    SELECT l.cluster, COUNT_BIG(*), SUM(l.distance * l.distance),
-        SUM(s.weight * l.distance * l.distance), SUM(s.weight), AVG(l.distance)
-    FROM #label AS l
-    INNER JOIN #scored AS s ON s.row_number = l.row_number
-    GROUP BY l.cluster;
-    IF (SELECT COUNT(*) FROM #cluster AS c) < @k
-    BEGIN
-        SET @problems = N'k = ' + CAST(@k AS nvarchar(10))
-            + N': a segment stays empty; lower k or add features';
-        EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @problems;
-    END;
-
+    INSERT INTO #sqlkmeans_cluster (cluster, size, within_ss, inertia, weight, distance)
+    SELECT c.cluster, 0, 0e0, 0e0, 0e0, 0e0 FROM #sqlkmeans_centroid AS c;
+    EXECUTE sqlkmeans.train_sizes @k = @k;
     EXECUTE sqlkmeans.train_match
         @run_id = @run_id, @active = @active, @last_segment_id = @last_segment_id;
+
+    -- A tie goes to the lowest segment id, as in the scoring function; so far it went to the lowest
+    -- number of a cluster.
+    SET @moved = 0;
+    SET @statement = N'UPDATE l
+SET cluster = n.cluster
+FROM #sqlkmeans_label AS l
+INNER JOIN #sqlkmeans_scored AS r ON r.row_number = l.row_number
+CROSS APPLY (SELECT TOP (1) c.cluster, ' + @squared + N' AS squared
+             FROM #sqlkmeans_centroid AS c
+             INNER JOIN #sqlkmeans_cluster AS m ON m.cluster = c.cluster
+             ORDER BY squared, m.segment_id) AS n
+WHERE n.cluster <> l.cluster;
+SET @moved = ROWCOUNT_BIG();';
+    IF EXISTS (SELECT 1
+               FROM #sqlkmeans_cluster AS a
+               INNER JOIN #sqlkmeans_cluster AS b
+                   ON b.cluster > a.cluster AND b.segment_id < a.segment_id)
+        EXECUTE sys.sp_executesql @statement, N'@moved bigint OUTPUT', @moved = @moved OUTPUT;
+    IF @moved > 0
+        EXECUTE sqlkmeans.train_sizes @k = @k;
     UPDATE s
     SET [sqlkmeans cluster] = c.segment_id
-    FROM #scored AS s
-    INNER JOIN #label AS l ON l.row_number = s.row_number
-    INNER JOIN #cluster AS c ON c.cluster = l.cluster;
+    FROM #sqlkmeans_scored AS s
+    INNER JOIN #sqlkmeans_label AS l ON l.row_number = s.row_number
+    INNER JOIN #sqlkmeans_cluster AS c ON c.cluster = l.cluster;
     EXECUTE sqlkmeans.profile_text
         @run_id = @run_id, @kept = @kept OUTPUT, @statement = @statement OUTPUT;
     EXECUTE sys.sp_executesql @statement;
@@ -6159,6 +6855,10 @@ BEGIN
         RETURN 0;
     END;
 
+    EXECUTE sqlkmeans.refuse_transaction;
+    SET IMPLICIT_TRANSACTIONS OFF;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+
     DECLARE @problems nvarchar(max);
     DECLARE @key nvarchar(max);
     DECLARE @columns nvarchar(max);
@@ -6200,21 +6900,21 @@ BEGIN
             @problems = N'this server runs no external scripts; train with @engine = N''tsql'', or with the client: sqlkmeans run';
     SET @key = JSON_QUERY(@definition, '$.key');
 
-    CREATE TABLE #input
+    CREATE TABLE #sqlkmeans_input
     (
-        row_number          int   NOT NULL PRIMARY KEY,
-        previous_segment_id int   NULL,
-        weight              float NULL
+        [sqlkmeans row]      int   NOT NULL PRIMARY KEY,
+        [sqlkmeans previous] int   NULL,
+        [sqlkmeans weight]   float NULL
     );
-    CREATE TABLE #label
+    CREATE TABLE #sqlkmeans_label
     (
         row_number int   NOT NULL PRIMARY KEY,
         cluster    int   NOT NULL,
         distance   float NOT NULL
     );
-    CREATE TABLE #publication (content nvarchar(max) NULL);
+    CREATE TABLE #sqlkmeans_publication (content nvarchar(max) COLLATE DATABASE_DEFAULT NULL);
 
-    EXECUTE sqlkmeans.take_lock @segmentation = @segmentation;
+    EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @keep = 1;
 
     BEGIN TRY
         EXECUTE sqlkmeans.start_run
@@ -6240,22 +6940,23 @@ BEGIN
             -- As the owner, so that nobody has to be granted external scripts.
             SET @statement = N'
 DECLARE @publication nvarchar(max);
-INSERT INTO #label (row_number, cluster, distance)
+DECLARE @language nvarchar(128) = COALESCE(JSON_VALUE(@text, ''$.definition.language''), N''Python'');
+INSERT INTO #sqlkmeans_label (row_number, cluster, distance)
 EXECUTE sys.sp_execute_external_script
-    @language = N''Python'',
+    @language = @language,
     @script = N''
 from sqlkmeans.external_script import run_segmentation
 
 OutputDataSet, publication = run_segmentation(InputDataSet, job)
 '',
-    @input_data_1 = N''SELECT row_number, previous_segment_id' + @columns + N' FROM #input'',
+    @input_data_1 = N''SELECT [sqlkmeans row] AS row_number, [sqlkmeans previous] AS previous_segment_id' + @columns + N' FROM #sqlkmeans_input'',
     @params = N''@job nvarchar(max), @publication nvarchar(max) OUTPUT'',
     @job = @text,
     @publication = @publication OUTPUT;
-INSERT INTO #publication (content) VALUES (@publication);
+INSERT INTO #sqlkmeans_publication (content) VALUES (@publication);
 ';
             EXECUTE sqlkmeans.as_owner @statement = @statement, @text = @job;
-            SELECT @publication = p.content FROM #publication AS p;
+            SELECT @publication = p.content FROM #sqlkmeans_publication AS p;
         END;
 
         IF JSON_QUERY(@publication, '$.error') IS NOT NULL OR @publication IS NULL
@@ -6279,7 +6980,7 @@ INSERT INTO #publication (content) VALUES (@publication);
         SET @statement = N'INSERT INTO ' + @staging + N' ('
             + sqlkmeans.each_name(@key, N'{}', N', ') + N', cluster, distance) SELECT '
             + sqlkmeans.each_name(@key, N'i.{}', N', ') + N', l.cluster, l.distance'
-            + N' FROM #input AS i INNER JOIN #label AS l ON l.row_number = i.row_number;'
+            + N' FROM #sqlkmeans_input AS i INNER JOIN #sqlkmeans_label AS l ON l.row_number = i.[sqlkmeans row];'
             + N' SET @rows = ROWCOUNT_BIG();';
         EXECUTE sys.sp_executesql @statement, N'@rows bigint OUTPUT', @rows = @rows OUTPUT;
 
@@ -6288,20 +6989,21 @@ INSERT INTO #publication (content) VALUES (@publication);
         EXECUTE sqlkmeans.publish_staged
             @run_id = @run_id, @publication = @publication, @arrived = @arrived OUTPUT,
             @moved = @moved OUTPUT, @departed = @departed OUTPUT, @written = @written OUTPUT;
-        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1, @keep = 1;
     END TRY
     BEGIN CATCH
         SET @error = ERROR_MESSAGE();
         IF XACT_STATE() <> 0
             ROLLBACK TRANSACTION;
-        -- 39004: Python ended with an exception before or outside sqlkmeans.
-        IF ERROR_NUMBER() = 39004
+        -- Python did not start (39012), or ended before or outside sqlkmeans: 39004, and then 39019
+        -- with what it said. Of several errors this is the last.
+        IF ERROR_NUMBER() IN (39004, 39012, 39019)
             SET @error = N'Python could not run sqlkmeans (is the package installed for the '
                 + N'server''s Python? docs/deploy.md): ' + @error;
         IF EXISTS (SELECT 1 FROM sqlkmeans.run AS r WHERE r.run_id = @run_id)
             EXECUTE sqlkmeans.fail_run @run_id = @run_id, @error = @error;
-        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
-        IF ERROR_NUMBER() = 39004
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1, @keep = 1;
+        IF ERROR_NUMBER() IN (39004, 39012, 39019)
             EXECUTE sqlkmeans.raise_problems @number = 50001, @problems = @error;
         THROW;
     END CATCH;
@@ -6315,8 +7017,8 @@ GO
 IF OBJECT_ID(N'sqlkmeans.purge', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.purge AS RETURN 0;');
 GO
--- Deletes old runs with their models. What is published now, and the models that kept runs use,
--- always stay.
+-- Deletes old runs with their models, and old labels from the history. What is published now, and the
+-- models that kept runs use, always stay. One segmentation at a time, under its lock.
 ALTER PROCEDURE sqlkmeans.purge
     @segmentation nvarchar(128) = NULL,
     @keep_days    int           = 365,
@@ -6331,10 +7033,11 @@ BEGIN
     BEGIN
         SELECT h.parameter, h.type, h.[default], h.meaning
         FROM (VALUES
-            (1, N'@segmentation', N'nvarchar(128)', N'NULL', N'One segmentation; NULL takes all.'),
-            (2, N'@keep_days', N'int', N'365', N'Runs that ended in so many days stay, 1 or more.'),
+            (1, N'@segmentation', N'nvarchar(128)', N'NULL',
+                N'One segmentation; NULL takes all that are not being run.'),
+            (2, N'@keep_days', N'int', N'365', N'Runs that ended in so many days stay, 1 to 36,500.'),
             (3, N'@history', N'bit', N'0',
-                N'1 deletes labels from the history too that ended before then.'),
+                N'1 deletes labels from the history too that ended before then; those that ended before history_days always go.'),
             (4, N'@execute', N'bit', N'1', N'0 shows what would be deleted and deletes nothing.'),
             (5, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
@@ -6342,97 +7045,247 @@ BEGIN
         RETURN 0;
     END;
 
+    EXECUTE sqlkmeans.refuse_transaction;
+    SET IMPLICIT_TRANSACTIONS OFF;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+
     DECLARE @line nchar(1) = NCHAR(10);
     DECLARE @problems nvarchar(max) = N'';
+    DECLARE @now datetime2(6) = SYSUTCDATETIME();
     DECLARE @before datetime2(6);
+    DECLARE @then datetime2(6);
     DECLARE @name nvarchar(128) = N'';
-    DECLARE @target nvarchar(400);
-    DECLARE @table nvarchar(1000);
-    DECLARE @statement nvarchar(max);
-    DECLARE @history_id bigint;
+    DECLARE @definition nvarchar(max);
+    DECLARE @target nvarchar(1000);
+    DECLARE @days int;
     DECLARE @rows bigint;
+    DECLARE @runs bigint = 0;
     DECLARE @history_rows bigint = 0;
+    DECLARE @busy nvarchar(max);
 
     IF @segmentation IS NOT NULL
        AND NOT EXISTS (SELECT 1 FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation)
         SET @problems = @problems + N'@segmentation: ' + @segmentation
             + N' given; allowed: the name of a segmentation in sqlkmeans.segmentation' + @line;
-    IF @keep_days IS NULL OR @keep_days < 1
+    IF @keep_days IS NULL OR @keep_days NOT BETWEEN 1 AND 36500
         SET @problems = @problems + N'@keep_days: ' + COALESCE(CAST(@keep_days AS nvarchar(20)), N'NULL')
-            + N' given; allowed: 1 or more' + @line;
+            + N' given; allowed: 1 to 36,500' + @line;
     EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
 
-    SET @before = DATEADD(day, -@keep_days, SYSUTCDATETIME());
+    SET @before = DATEADD(day, -@keep_days, @now);
+    CREATE TABLE #sqlkmeans_old (run_id bigint NOT NULL PRIMARY KEY);
 
-    CREATE TABLE #old (run_id bigint NOT NULL PRIMARY KEY);
-    INSERT INTO #old (run_id)
-    SELECT r.run_id
-    FROM sqlkmeans.run AS r
-    INNER JOIN sqlkmeans.segmentation AS g ON g.name = r.segmentation
-    WHERE r.status <> N'running'
-      AND r.finished_at < @before
-      AND (@segmentation IS NULL OR g.name = @segmentation)
-      AND r.run_id <> COALESCE(g.active_run_id, 0)
-      AND (r.published_at IS NULL OR r.published_at <
-           (SELECT MAX(l.published_at) FROM sqlkmeans.run AS l WHERE l.segmentation = r.segmentation));
+    WHILE 1 = 1
+    BEGIN
+        SET @definition = NULL;
+        SELECT TOP (1) @name = g.name, @definition = g.definition, @target = g.target
+        FROM sqlkmeans.segmentation AS g
+        WHERE g.name > @name AND (@segmentation IS NULL OR g.name = @segmentation)
+        ORDER BY g.name;
+        IF @definition IS NULL
+            BREAK;
 
-    DELETE o
-    FROM #old AS o
-    INNER JOIN sqlkmeans.run AS r ON o.run_id = r.model_run_id OR o.run_id = r.restored_run_id
-    WHERE r.run_id <> o.run_id
-      AND NOT EXISTS (SELECT 1 FROM #old AS p WHERE p.run_id = r.run_id);
+        BEGIN TRY
+            -- To look at it takes no lock.
+            IF @execute = 1
+            BEGIN
+                EXECUTE sqlkmeans.take_lock @segmentation = @name;
+                EXECUTE sqlkmeans.reclaim_runs @segmentation = @name;
+            END;
+
+            DELETE FROM #sqlkmeans_old;
+            INSERT INTO #sqlkmeans_old (run_id)
+            SELECT r.run_id
+            FROM sqlkmeans.run AS r
+            INNER JOIN sqlkmeans.segmentation AS g ON g.name = r.segmentation
+            WHERE r.segmentation = @name
+              AND r.status <> N'running'
+              AND r.finished_at < @before
+              AND r.run_id <> COALESCE(g.active_run_id, 0)
+              AND (r.published_at IS NULL OR r.published_at <
+                   (SELECT MAX(l.published_at) FROM sqlkmeans.run AS l
+                    WHERE l.segmentation = @name AND l.status = N'published'));
+
+            DELETE o
+            FROM #sqlkmeans_old AS o
+            INNER JOIN sqlkmeans.run AS r ON o.run_id = r.model_run_id OR o.run_id = r.restored_run_id
+            WHERE r.segmentation = @name
+              AND r.run_id <> o.run_id
+              AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_old AS p WHERE p.run_id = r.run_id);
+
+            SELECT @rows = COUNT_BIG(*) FROM #sqlkmeans_old AS o;
+            SET @runs = @runs + @rows;
+            IF @execute = 1 AND @rows > 0
+                EXECUTE sqlkmeans.delete_runs;
+
+            SET @days = TRY_CAST(JSON_VALUE(@definition, '$.history_days') AS int);
+            SET @then = DATEADD(day, -@days, @now);
+            IF @history = 1 AND (@then IS NULL OR @then < @before)
+                SET @then = @before;
+            EXECUTE sqlkmeans.purge_history
+                @target = @target, @then = @then, @execute = @execute, @rows = @rows OUTPUT;
+            SET @history_rows = @history_rows + @rows;
+
+            IF @execute = 1
+                EXECUTE sqlkmeans.take_lock @segmentation = @name, @release = 1;
+        END TRY
+        BEGIN CATCH
+            IF XACT_STATE() <> 0
+                ROLLBACK TRANSACTION;
+            -- One that is being run keeps nobody else's past.
+            IF @segmentation IS NULL AND ERROR_NUMBER() = 50005
+                SET @busy = COALESCE(@busy + N', ', N'') + @name;
+            ELSE
+            BEGIN
+                EXECUTE sqlkmeans.take_lock @segmentation = @name, @release = 1;
+                THROW;
+            END;
+        END CATCH;
+    END;
+
+    SELECT CASE WHEN @execute = 1 THEN N'deleted' ELSE N'would be deleted' END AS outcome,
+        @runs AS runs, @history_rows AS history_rows, @before AS before, @busy AS busy;
+END;
+GO
+
+-- procedures/drop_segmentation.sql
+IF OBJECT_ID(N'sqlkmeans.drop_segmentation', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.drop_segmentation AS RETURN 0;');
+GO
+-- Removes a segmentation with its runs and models, functions, history, view with names and staging
+-- tables. The segment table stays, because reports may join it, unless it is asked for. The rows of
+-- schema sqlkmeans go last: where a call was cut short, the same call carries on.
+ALTER PROCEDURE sqlkmeans.drop_segmentation
+    @segmentation nvarchar(128) = NULL,
+    @drop_target  bit           = 0,
+    @execute      bit           = 1,
+    @help         bit           = 0
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    IF @help = 1
+    BEGIN
+        SELECT h.parameter, h.type, h.[default], h.meaning
+        FROM (VALUES
+            (1, N'@segmentation', N'nvarchar(128)', N'NULL', N'The segmentation to remove.'),
+            (2, N'@drop_target', N'bit', N'0', N'1 drops its segment table too.'),
+            (3, N'@execute', N'bit', N'1', N'0 shows the statements and does nothing.'),
+            (4, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+        ) AS h (position, parameter, type, [default], meaning)
+        ORDER BY h.position;
+        RETURN 0;
+    END;
+
+    EXECUTE sqlkmeans.refuse_transaction;
+    SET IMPLICIT_TRANSACTIONS OFF;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+
+    DECLARE @problems nvarchar(max);
+    DECLARE @position int = 0;
+    DECLARE @kind nvarchar(20);
+    DECLARE @name nvarchar(1000);
+    DECLARE @statement nvarchar(max);
+
+    IF NOT EXISTS (SELECT 1 FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation)
+        SET @problems = N'@segmentation: ' + COALESCE(@segmentation, N'NULL')
+            + N' given; allowed: the name of a segmentation in sqlkmeans.segmentation';
+    EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
+
+    CREATE TABLE #sqlkmeans_old (run_id bigint NOT NULL PRIMARY KEY);
+    CREATE TABLE #sqlkmeans_drop
+    (
+        position  int            IDENTITY (1, 1) NOT NULL PRIMARY KEY,
+        kind      nvarchar(20)   COLLATE DATABASE_DEFAULT NULL,
+        name      nvarchar(1000) COLLATE DATABASE_DEFAULT NULL,
+        statement nvarchar(max)  COLLATE DATABASE_DEFAULT NULL
+    );
+
+    EXECUTE sqlkmeans.take_lock @segmentation = @segmentation;
 
     BEGIN TRY
-        BEGIN TRANSACTION;
+        IF @execute = 1
+            EXECUTE sqlkmeans.reclaim_runs @segmentation = @segmentation;
+
+        INSERT INTO #sqlkmeans_drop (kind, name)
+        SELECT N'function', o.name
+        FROM sys.objects AS o
+        WHERE o.schema_id = SCHEMA_ID(N'sqlkmeans') AND RTRIM(o.type) = N'IF'
+          AND o.name IN (N'assign_' + @segmentation, N'explain_' + @segmentation)
+        ORDER BY o.name;
+
+        -- Every target that it has or had and that is no other segmentation's; of it, what is marked as
+        -- made by sqlkmeans.
+        INSERT INTO #sqlkmeans_drop (kind, name)
+        SELECT k.kind, t.target
+        FROM (SELECT g.target FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation
+              UNION
+              SELECT JSON_VALUE(r.definition, '$.target')
+              FROM sqlkmeans.run AS r
+              WHERE r.segmentation = @segmentation) AS t
+        CROSS JOIN (VALUES (1, N'view', N'_named'), (2, N'history', N'_history'),
+                           (3, CASE WHEN @drop_target = 1 THEN N'target' ELSE N'grant' END, N'')
+                   ) AS k (position, kind, suffix)
+        WHERE EXISTS (SELECT 1 FROM sys.extended_properties AS e
+                      WHERE e.class = 1 AND e.minor_id = 0 AND e.name = N'sqlkmeans'
+                        AND e.major_id = OBJECT_ID(sqlkmeans.quoted_name(t.target, k.suffix)))
+          AND NOT EXISTS (SELECT 1 FROM sqlkmeans.segmentation AS o
+                          WHERE o.name <> @segmentation
+                            AND sqlkmeans.quoted_name(o.target, N'')
+                                = sqlkmeans.quoted_name(t.target, N''))
+        ORDER BY t.target, k.position;
+
+        INSERT INTO #sqlkmeans_old (run_id)
+        SELECT r.run_id FROM sqlkmeans.run AS r WHERE r.segmentation = @segmentation;
 
         IF @execute = 1
         BEGIN
-            DELETE t FROM sqlkmeans.k_score AS t INNER JOIN #old AS o ON o.run_id = t.run_id;
-            DELETE t FROM sqlkmeans.feature_drift AS t INNER JOIN #old AS o ON o.run_id = t.run_id;
-            DELETE t FROM sqlkmeans.feature_bin AS t INNER JOIN #old AS o ON o.run_id = t.run_id;
-            DELETE t FROM sqlkmeans.typical_customer AS t INNER JOIN #old AS o ON o.run_id = t.run_id;
-            DELETE t FROM sqlkmeans.segment_feature AS t INNER JOIN #old AS o ON o.run_id = t.run_id;
-            DELETE t FROM sqlkmeans.segment AS t INNER JOIN #old AS o ON o.run_id = t.run_id;
-            DELETE t FROM sqlkmeans.centroid AS t INNER JOIN #old AS o ON o.run_id = t.run_id;
-            DELETE t FROM sqlkmeans.model_feature AS t INNER JOIN #old AS o ON o.run_id = t.run_id;
-            DELETE t FROM sqlkmeans.run AS t INNER JOIN #old AS o ON o.run_id = t.run_id;
+            -- First out of the view segment_movement, which reads the history.
+            UPDATE sqlkmeans.segmentation SET active_run_id = NULL WHERE name = @segmentation;
+            EXECUTE sqlkmeans.refresh_movement;
         END;
 
-        WHILE @history = 1
+        WHILE EXISTS (SELECT 1 FROM #sqlkmeans_drop AS d WHERE d.position > @position)
         BEGIN
-            SET @target = NULL;
-            SELECT TOP (1) @name = g.name, @target = g.target
-            FROM sqlkmeans.segmentation AS g
-            WHERE g.name > @name AND (@segmentation IS NULL OR g.name = @segmentation)
-            ORDER BY g.name;
-            IF @target IS NULL
-                BREAK;
-
-            SET @table = sqlkmeans.quoted_name(@target, N'_history');
-            EXECUTE sqlkmeans.as_owner
-                @statement = N'SET @arrived = OBJECT_ID(@text);', @text = @table,
-                @arrived = @history_id OUTPUT;
-            IF @history_id IS NOT NULL
-            BEGIN
-                SET @statement = CASE WHEN @execute = 1
-                    THEN N'DELETE FROM ' + @table + N' WHERE valid_to < @then; SET @arrived = ROWCOUNT_BIG();'
-                    ELSE N'SELECT @arrived = COUNT_BIG(*) FROM ' + @table + N' WHERE valid_to < @then;' END;
-                EXECUTE sqlkmeans.as_owner
-                    @statement = @statement, @then = @before, @arrived = @rows OUTPUT;
-                SET @history_rows = @history_rows + @rows;
-            END;
+            SET @position = @position + 1;
+            SELECT @kind = d.kind, @name = d.name FROM #sqlkmeans_drop AS d WHERE d.position = @position;
+            SET @statement = CASE @kind
+                WHEN N'function' THEN N'DROP FUNCTION IF EXISTS sqlkmeans.' + QUOTENAME(@name)
+                WHEN N'view' THEN N'DROP VIEW IF EXISTS ' + sqlkmeans.quoted_name(@name, N'_named')
+                WHEN N'history' THEN N'DROP TABLE IF EXISTS ' + sqlkmeans.quoted_name(@name, N'_history')
+                WHEN N'target' THEN N'DROP TABLE IF EXISTS ' + sqlkmeans.quoted_name(@name, N'')
+                WHEN N'grant' THEN N'REVOKE SELECT ON ' + sqlkmeans.quoted_name(@name, N'')
+                    + N' FROM sqlkmeans_reader' END + N';';
+            UPDATE #sqlkmeans_drop SET statement = @statement WHERE position = @position;
+            IF @execute = 1
+                EXECUTE sqlkmeans.as_owner @statement = @statement;
         END;
 
-        COMMIT TRANSACTION;
+        IF @execute = 1
+        BEGIN
+            EXECUTE sqlkmeans.delete_runs;
+            DELETE FROM sqlkmeans.segmentation WHERE name = @segmentation;
+        END;
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
     END TRY
     BEGIN CATCH
         IF XACT_STATE() <> 0
             ROLLBACK TRANSACTION;
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
         THROW;
     END CATCH;
 
-    SELECT CASE WHEN @execute = 1 THEN N'deleted' ELSE N'would be deleted' END AS outcome,
-        (SELECT COUNT(*) FROM #old AS o) AS runs, @history_rows AS history_rows, @before AS before;
+    INSERT INTO #sqlkmeans_drop (statement)
+    SELECT N'DELETE FROM sqlkmeans.run WHERE segmentation = ' + sqlkmeans.text_literal(@segmentation)
+        + N'; -- ' + CAST(COUNT(*) AS nvarchar(20)) + N' runs, and what they learnt'
+    FROM #sqlkmeans_old AS o;
+    INSERT INTO #sqlkmeans_drop (statement)
+    VALUES (N'DELETE FROM sqlkmeans.segmentation WHERE name = ' + sqlkmeans.text_literal(@segmentation)
+        + N';');
+
+    SELECT CASE WHEN @execute = 1 THEN N'done' ELSE N'would be done' END AS outcome, d.statement
+    FROM #sqlkmeans_drop AS d
+    ORDER BY d.position;
 END;
 GO
 
@@ -6440,7 +7293,7 @@ GO
 IF OBJECT_ID(N'sqlkmeans.create_agent_job', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.create_agent_job AS RETURN 0;');
 GO
--- Makes or changes the SQL Server Agent job of a segmentation. Runs as the caller, who needs a
+-- Makes or changes the SQL Server Agent job of a segmentation and a step. Runs as the caller, who needs a
 -- role of msdb for it: SQLAgentUserRole reads the views of msdb, not its tables, and may not name an
 -- owner or make a category. A job that is there keeps its history and its owner.
 ALTER PROCEDURE sqlkmeans.create_agent_job
@@ -6454,6 +7307,7 @@ ALTER PROCEDURE sqlkmeans.create_agent_job
     @retry_attempts   int            = 2,
     @retry_minutes    int            = 5,
     @owner            nvarchar(128)  = NULL,
+    @keep_days        int            = NULL,
     @execute          bit            = 1,
     @help             bit            = 0
 AS
@@ -6464,9 +7318,10 @@ BEGIN
     BEGIN
         SELECT h.parameter, h.type, h.[default], h.meaning
         FROM (VALUES
-            (1, N'@segmentation', N'nvarchar(128)', N'NULL', N'A registered segmentation.'),
+            (1, N'@segmentation', N'nvarchar(128)', N'NULL',
+                N'A registered segmentation; with purge, NULL takes all of them.'),
             (2, N'@step', N'nvarchar(20)', N'N''run''',
-                N'run trains in the database, assign labels with the stored model, command_line runs @command.'),
+                N'run trains in the database, assign labels with the stored model, purge deletes old runs, command_line runs @command.'),
             (3, N'@command', N'nvarchar(3000)', N'NULL',
                 N'For command_line: what the operating system runs, such as sqlkmeans run C:\jobs\shop.toml.'),
             (4, N'@frequency', N'nvarchar(10)', N'N''daily''', N'daily, weekly or monthly.'),
@@ -6479,20 +7334,36 @@ BEGIN
             (9, N'@retry_minutes', N'int', N'5', N'Between two attempts, 0 to 1,440.'),
             (10, N'@owner', N'nvarchar(128)', N'NULL',
                 N'The login that owns the job; NULL keeps its owner, a new job takes the caller.'),
-            (11, N'@execute', N'bit', N'1', N'0 shows what would be done and does nothing.'),
-            (12, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+            (11, N'@keep_days', N'int', N'NULL',
+                N'For purge: runs that ended in so many days stay, 1 to 36,500; NULL takes 365.'),
+            (12, N'@execute', N'bit', N'1', N'0 shows what would be done and does nothing.'),
+            (13, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
         ORDER BY h.position;
         RETURN 0;
     END;
 
+    EXECUTE sqlkmeans.refuse_transaction;
+    SET IMPLICIT_TRANSACTIONS OFF;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+
     DECLARE @line nchar(1) = NCHAR(10);
     DECLARE @problems nvarchar(max) = N'';
-    DECLARE @job nvarchar(128) = LEFT(N'sqlkmeans: ' + DB_NAME() + N'.' + @segmentation, 128);
+    DECLARE @name nvarchar(400) = sqlkmeans.job_name(@segmentation, @step);
+    DECLARE @job nvarchar(128) = LEFT(@name, 128);
     DECLARE @category nvarchar(128) = N'sqlkmeans';
     DECLARE @subsystem nvarchar(40) =
         CASE WHEN @step = N'command_line' THEN N'CmdExec' ELSE N'TSQL' END;
-    DECLARE @database nvarchar(128) = CASE WHEN @step <> N'command_line' THEN DB_NAME() END;
+    -- T-SQL begins in master: on a secondary replica nobody may be let into the database itself.
+    DECLARE @database nvarchar(128) = CASE WHEN @step <> N'command_line' THEN N'master' END;
+    DECLARE @here nvarchar(300) = QUOTENAME(DB_NAME());
+    DECLARE @replica nvarchar(2000) = N'DECLARE @primary bit;
+IF EXISTS (SELECT 1 FROM sys.databases AS d WHERE d.name = ' + sqlkmeans.text_literal(DB_NAME()) + N' AND d.replica_id IS NOT NULL)
+    SET @primary = sys.fn_hadr_is_primary_replica(' + sqlkmeans.text_literal(DB_NAME()) + N');
+IF @primary = 0
+    ';
+    DECLARE @step_id int = 1;
+    DECLARE @warning nvarchar(400);
     -- What a step writes goes into the job's history: 4 is for T-SQL only.
     DECLARE @flags int = CASE WHEN @step = N'command_line' THEN 32 ELSE 4 END;
     DECLARE @time int;
@@ -6508,12 +7379,21 @@ BEGIN
     -- Empty takes away the operator that a job has; NULL would leave it.
     SET @notify_operator = COALESCE(@notify_operator, N'');
 
-    IF NOT EXISTS (SELECT 1 FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation)
+    IF NOT (@step = N'purge' AND @segmentation IS NULL)
+       AND NOT EXISTS (SELECT 1 FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation)
         SET @problems = @problems + N'@segmentation: ' + COALESCE(@segmentation, N'NULL')
             + N' given; allowed: a segmentation that define_segmentation has registered' + @line;
-    IF @step IS NULL OR @step NOT IN (N'run', N'assign', N'command_line')
+    IF @step IS NULL OR @step NOT IN (N'run', N'assign', N'purge', N'command_line')
         SET @problems = @problems + N'@step: ' + COALESCE(@step, N'NULL')
-            + N' given; allowed: run, assign, command_line' + @line;
+            + N' given; allowed: run, assign, purge, command_line' + @line;
+    ELSE IF LEN(@name) > 128
+        SET @problems = @problems + N'@segmentation: the job would be called ' + @name
+            + N'; Agent takes 128 characters, so make a job of your own' + @line;
+    IF @keep_days NOT BETWEEN 1 AND 36500
+        SET @problems = @problems + N'@keep_days: ' + CAST(@keep_days AS nvarchar(20))
+            + N' given; allowed: 1 to 36,500' + @line;
+    ELSE IF @step <> N'purge' AND @keep_days IS NOT NULL
+        SET @problems = @problems + N'@keep_days: given, and only purge takes it' + @line;
     IF @step = N'command_line' AND COALESCE(@command, N'') = N''
         SET @problems = @problems + N'@command: missing; command_line needs one' + @line;
     IF @step <> N'command_line' AND @command IS NOT NULL
@@ -6535,10 +7415,18 @@ BEGIN
             + COALESCE(CAST(@retry_minutes AS nvarchar(20)), N'NULL') + N' given; allowed: 0 to 1,440' + @line;
     EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
 
-    IF @step = N'run'
-        SET @command = N'EXECUTE sqlkmeans.run_segmentation @segmentation = N''' + @segmentation + N''';';
-    IF @step = N'assign'
-        SET @command = N'EXECUTE sqlkmeans.assign_segments @segmentation = N''' + @segmentation + N''';';
+    IF @step <> N'command_line'
+        SET @command = @replica + N'RETURN;
+EXECUTE ' + @here + CASE @step
+            WHEN N'run' THEN N'.sqlkmeans.run_segmentation @segmentation = '
+            WHEN N'assign' THEN N'.sqlkmeans.assign_segments @segmentation = '
+            ELSE N'.sqlkmeans.purge @keep_days = ' + CAST(COALESCE(@keep_days, 365) AS nvarchar(10))
+                + N', @segmentation = ' END
+            + COALESCE(sqlkmeans.text_literal(@segmentation), N'NULL') + N';';
+    ELSE
+        -- The operating system cannot ask; a step before it can, and ends the job quietly.
+        SELECT @step_id = 2, @replica = @replica
+            + N'RAISERROR (N''not the primary replica: nothing to do'', 16, 1);';
     SET @time = CAST(REPLACE(@at, N':', N'') AS int) * 100;
     SET @type = CASE @frequency WHEN N'daily' THEN 4 WHEN N'weekly' THEN 8 ELSE 16 END;
     SET @interval = CASE @frequency WHEN N'daily' THEN 1 WHEN N'weekly' THEN POWER(2, @day - 1)
@@ -6589,8 +7477,12 @@ BEGIN
         EXECUTE msdb.dbo.sp_delete_jobschedule @job_id = @job_id, @name = @job;
 END;
 
+IF @step_id = 2
+    EXECUTE msdb.dbo.sp_add_jobstep
+        @job_id = @job_id, @step_id = 1, @step_name = N''is this the primary replica'', @subsystem = N''TSQL'',
+        @command = @replica, @database_name = N''master'', @on_success_action = 3, @on_fail_action = 1;
 EXECUTE msdb.dbo.sp_add_jobstep
-    @job_id = @job_id, @step_name = @step, @subsystem = @subsystem, @command = @command,
+    @job_id = @job_id, @step_id = @step_id, @step_name = @step, @subsystem = @subsystem, @command = @command,
     @database_name = @database, @retry_attempts = @retry_attempts,
     @retry_interval = @retry_minutes, @on_success_action = 1, @on_fail_action = 2, @flags = @flags;
 EXECUTE msdb.dbo.sp_add_jobschedule
@@ -6608,20 +7500,29 @@ BEGIN CATCH
 END CATCH;
 ',
             N'@job nvarchar(128), @category nvarchar(128), @description nvarchar(512),
+              @step_id int, @replica nvarchar(2000),
               @owner nvarchar(128) OUTPUT, @mail int, @notify_operator nvarchar(128),
-              @step nvarchar(20), @subsystem nvarchar(40), @command nvarchar(3000), @database nvarchar(128),
+              @step nvarchar(20), @subsystem nvarchar(40), @command nvarchar(max), @database nvarchar(128),
               @flags int, @retry_attempts int, @retry_minutes int, @type int, @interval int, @recurrence int,
               @today int, @time int',
             @job = @job, @category = @category, @description = @description, @owner = @owner OUTPUT,
+            @step_id = @step_id, @replica = @replica,
             @mail = @mail, @notify_operator = @notify_operator, @step = @step,
             @subsystem = @subsystem, @command = @command, @database = @database, @flags = @flags,
             @retry_attempts = @retry_attempts, @retry_minutes = @retry_minutes, @type = @type,
             @interval = @interval, @recurrence = @recurrence, @today = @today, @time = @time;
     END;
 
+    SET @owner = COALESCE(@owner, SUSER_SNAME());
+    -- What a step does, its owner does; and anybody who may change the procedure or its source then
+    -- does it too.
+    IF IS_SRVROLEMEMBER(N'sysadmin', @owner) = 1
+        SET @warning = N'the owner, ' + @owner + N', is a sysadmin: whatever the step calls runs as '
+            + N'one. Name a login with as few permissions as docs/schedule.md says in @owner';
+
     SELECT @job AS job, CASE WHEN @execute = 1 THEN N'scheduled' ELSE N'would be scheduled' END AS outcome,
         @frequency AS frequency, CASE WHEN @frequency <> N'daily' THEN @day END AS [day], @at AS at_time,
-        @command AS command, COALESCE(@owner, SUSER_SNAME()) AS owner;
+        @command AS command, @owner AS owner, @warning AS warning;
 END;
 GO
 
@@ -6629,9 +7530,10 @@ GO
 IF OBJECT_ID(N'sqlkmeans.drop_agent_job', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.drop_agent_job AS RETURN 0;');
 GO
--- Drops the job that create_agent_job made; harmless where there is none.
+-- Drops the jobs that create_agent_job made, of a step or of each; harmless where there is none.
 ALTER PROCEDURE sqlkmeans.drop_agent_job
     @segmentation nvarchar(128) = NULL,
+    @step         nvarchar(20)  = NULL,
     @execute      bit           = 1,
     @help         bit           = 0
 AS
@@ -6642,19 +7544,37 @@ BEGIN
     BEGIN
         SELECT h.parameter, h.type, h.[default], h.meaning
         FROM (VALUES
-            (1, N'@segmentation', N'nvarchar(128)', N'NULL', N'The segmentation; it need not exist any more.'),
-            (2, N'@execute', N'bit', N'1', N'0 shows what would be dropped and drops nothing.'),
-            (3, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+            (1, N'@segmentation', N'nvarchar(128)', N'NULL',
+                N'The segmentation; it need not exist any more. With purge, NULL is the purge of all of them.'),
+            (2, N'@step', N'nvarchar(20)', N'NULL',
+                N'The step whose job goes, run, assign, purge or command_line; NULL takes all four.'),
+            (3, N'@execute', N'bit', N'1', N'0 shows what would be dropped and drops nothing.'),
+            (4, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
         ORDER BY h.position;
         RETURN 0;
     END;
 
-    DECLARE @job nvarchar(128) = LEFT(N'sqlkmeans: ' + DB_NAME() + N'.' + @segmentation, 128);
+    EXECUTE sqlkmeans.refuse_transaction;
+    SET IMPLICIT_TRANSACTIONS OFF;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
 
-    IF COALESCE(@segmentation, N'') = N''
-        EXECUTE sqlkmeans.raise_problems @number = 50002,
-            @problems = N'@segmentation: missing; allowed: the name of a segmentation';
+    DECLARE @line nchar(1) = NCHAR(10);
+    DECLARE @problems nvarchar(max) = N'';
+
+    IF COALESCE(@segmentation, N'') = N'' AND COALESCE(@step, N'') <> N'purge'
+        SET @problems = @problems + N'@segmentation: missing; allowed: the name of a segmentation, or '
+            + N'with @step = N''purge'' none' + @line;
+    IF @step NOT IN (N'run', N'assign', N'purge', N'command_line')
+        SET @problems = @problems + N'@step: ' + @step
+            + N' given; allowed: run, assign, purge, command_line, or NULL for all' + @line;
+    EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
+
+    CREATE TABLE #sqlkmeans_job (name nvarchar(400) COLLATE DATABASE_DEFAULT NOT NULL);
+    INSERT INTO #sqlkmeans_job (name)
+    SELECT sqlkmeans.job_name(@segmentation, s.step)
+    FROM (VALUES (N'run'), (N'assign'), (N'purge'), (N'command_line')) AS s (step)
+    WHERE s.step = COALESCE(@step, s.step);
 
     IF @execute = 1
     BEGIN
@@ -6662,14 +7582,30 @@ BEGIN
             EXECUTE sqlkmeans.raise_problems @number = 50004,
                 @problems = N'this server has no SQL Server Agent, or you may not use it';
 
+        -- Inside TRY, because procedures of Agent tell a failure by RAISERROR, which ends nothing else.
         EXECUTE sys.sp_executesql N'
-IF EXISTS (SELECT 1 FROM msdb.dbo.sysjobs_view AS j WHERE j.name = @job)
+DECLARE @job nvarchar(128) = N'''';
+
+BEGIN TRY
+DELETE n
+FROM #sqlkmeans_job AS n
+WHERE NOT EXISTS (SELECT 1 FROM msdb.dbo.sysjobs_view AS j
+                  WHERE j.name COLLATE DATABASE_DEFAULT = n.name);
+WHILE EXISTS (SELECT 1 FROM #sqlkmeans_job AS n WHERE n.name > @job)
+BEGIN
+    SELECT @job = MIN(n.name) FROM #sqlkmeans_job AS n WHERE n.name > @job;
     EXECUTE msdb.dbo.sp_delete_job @job_name = @job, @delete_unused_schedule = 1;
-',
-            N'@job nvarchar(128)', @job = @job;
+END;
+END TRY
+BEGIN CATCH
+    THROW;
+END CATCH;
+';
     END;
 
-    SELECT @job AS job, CASE WHEN @execute = 1 THEN N'dropped' ELSE N'would be dropped' END AS outcome;
+    SELECT n.name AS job, CASE WHEN @execute = 1 THEN N'dropped' ELSE N'would be dropped' END AS outcome
+    FROM #sqlkmeans_job AS n
+    ORDER BY n.name;
 END;
 GO
 
@@ -6770,6 +7706,10 @@ GRANT EXECUTE ON sqlkmeans.rename_segment TO sqlkmeans_operator;
 GO
 GRANT EXECUTE ON sqlkmeans.define_segmentation TO sqlkmeans_admin;
 GRANT EXECUTE ON sqlkmeans.purge TO sqlkmeans_admin;
+GRANT EXECUTE ON sqlkmeans.drop_segmentation TO sqlkmeans_admin;
 GRANT EXECUTE ON sqlkmeans.create_agent_job TO sqlkmeans_admin;
 GRANT EXECUTE ON sqlkmeans.drop_agent_job TO sqlkmeans_admin;
+GO
+
+SET NOEXEC OFF;
 GO

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     )
     from sqlkmeans.explanation import CustomerExplanation, explain
     from sqlkmeans.model import SegmentModel
-    from sqlkmeans.pipeline import assign, choose_k, rename, rollback, run
+    from sqlkmeans.pipeline import assign, choose_k, drop, rename, rollback, run
     from sqlkmeans.registry import load_model
     from sqlkmeans.report.page import write_report
     from sqlkmeans.result import ChoiceResult, RunResult, SegmentResult
@@ -48,6 +48,7 @@ _HOMES = {
     "SegmentModel": "model",
     "assign": "pipeline",
     "choose_k": "pipeline",
+    "drop": "pipeline",
     "rename": "pipeline",
     "rollback": "pipeline",
     "run": "pipeline",
@@ -74,6 +75,7 @@ __all__ = [
     "__version__",
     "assign",
     "choose_k",
+    "drop",
     "explain",
     "load_definition",
     "load_model",

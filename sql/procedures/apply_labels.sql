@@ -3,9 +3,7 @@ IF OBJECT_ID(N'sqlkmeans.apply_labels', N'P') IS NULL
 GO
 -- Turns a run's staged labels into changes of the segment table and its history. Runs in the
 -- caller's transaction, under the segmentation's lock. Where only changes were staged, customers
--- departed who are staged as departed; else those departed who are not staged. With @switch, the
--- run has side tables: where more than a fifth of the labels change, all of them go there instead,
--- and @switched tells the caller to switch the tables.
+-- departed who are staged as departed; else those departed who are not staged.
 ALTER PROCEDURE sqlkmeans.apply_labels
     @segmentation nvarchar(128),
     @target       nvarchar(1000),
@@ -15,12 +13,10 @@ ALTER PROCEDURE sqlkmeans.apply_labels
     @now          datetime2(6),
     @tolerance    float,
     @changes_only bit = 0,
-    @switch       bit = 0,
     @arrived      bigint OUTPUT,
     @moved        bigint OUTPUT,
     @departed     bigint OUTPUT,
-    @written      bigint OUTPUT,
-    @switched     bit = NULL OUTPUT
+    @written      bigint OUTPUT
 AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
@@ -29,8 +25,6 @@ BEGIN
     DECLARE @history nvarchar(1000) = sqlkmeans.quoted_name(@target, N'_history');
     DECLARE @staging nvarchar(200) =
         N'sqlkmeans.' + QUOTENAME(N'staging_' + CAST(@run_id AS nvarchar(20)));
-    DECLARE @new nvarchar(200) =
-        N'sqlkmeans.' + QUOTENAME(N'staging_' + CAST(@run_id AS nvarchar(20)) + N'_new');
     DECLARE @keys nvarchar(max) = sqlkmeans.each_name(@key, N'{}', N', ');
     DECLARE @staged_keys nvarchar(max) = sqlkmeans.each_name(@key, N's.{}', N', ');
     DECLARE @published_keys nvarchar(max) = sqlkmeans.each_name(@key, N't.{}', N', ');
@@ -47,13 +41,11 @@ BEGIN
 
     -- A cluster without a segment would drop its customers from the result in silence. The table is
     -- asked for a row in the same breath: each text with a run's number in it is compiled anew.
-    -- Before a switch, other writers wait from here on, so that what is compared still stands when
-    -- the tables are switched. Readers do not.
     SET @statement = N'SELECT @moved = COUNT_BIG(*) FROM (SELECT DISTINCT l.cluster FROM '
         + @staging + N' AS l WHERE l.departed = 0) AS s WHERE NOT EXISTS '
         + N'(SELECT 1 FROM OPENJSON(@text) AS j WHERE CAST(j.[key] AS int) = s.cluster);
 SELECT @arrived = COUNT_BIG(*) FROM (SELECT TOP (1) 1 AS one FROM ' + @table
-        + CASE WHEN @switch = 1 THEN N' WITH (TABLOCK, HOLDLOCK)' ELSE N'' END + N') AS t;';
+        + N') AS t;';
     EXECUTE sqlkmeans.as_owner
         @statement = @statement, @text = @segment_ids, @arrived = @found OUTPUT,
         @moved = @nameless OUTPUT;
@@ -63,36 +55,11 @@ SELECT @arrived = COUNT_BIG(*) FROM (SELECT TOP (1) 1 AS one FROM ' + @table
 
     DECLARE @labels nvarchar(max) = N'
 SET NOCOUNT ON;
-CREATE TABLE #label (cluster int NOT NULL PRIMARY KEY, segment_id int NOT NULL);
-INSERT INTO #label (cluster, segment_id)
+CREATE TABLE #sqlkmeans_cluster_segment (cluster int NOT NULL PRIMARY KEY, segment_id int NOT NULL);
+INSERT INTO #sqlkmeans_cluster_segment (cluster, segment_id)
 SELECT CAST(j.[key] AS int), CAST(j.[value] AS int) FROM OPENJSON(@text) AS j;
 ';
 
-    -- The same labels as the changes in place leave: a row that stays keeps its run and time, and its
-    -- distance unless that moved beyond the tolerance.
-    DECLARE @aside nvarchar(max) = N'IF @written > 0.2 * (SELECT COUNT_BIG(*) FROM ' + @staging
-        + N' AS s WHERE s.departed = 0)
-BEGIN
-INSERT INTO ' + @new + N' WITH (TABLOCK) (' + @keys
-        + N', segment_id, distance, run_id, assigned_at)
-SELECT ' + @published_keys + N', COALESCE(c.segment_id, t.segment_id),
-    COALESCE(c.distance, t.distance),
-    CASE WHEN c.segment_id <> t.segment_id THEN @run_id ELSE t.run_id END,
-    CASE WHEN c.segment_id <> t.segment_id THEN @now ELSE t.assigned_at END
-FROM ' + @table + N' AS t
-LEFT JOIN #change AS c ON ' + @changed + N'
-WHERE c.[sqlkmeans change] IS NULL OR c.[sqlkmeans change] <> 3
-UNION ALL
-SELECT ' + @change_keys + N', c.segment_id, c.distance, @run_id, @now
-FROM #change AS c
-WHERE c.[sqlkmeans change] = 1
-ORDER BY ' + @keys + N';
-SET @switched = 1;
-END
-ELSE
-';
-
-    SET @switched = 0;
     IF @found = 0
         -- An empty table, loaded in key order under a table lock, is minimally logged where the
         -- recovery model allows it.
@@ -101,7 +68,7 @@ UPDATE ' + @history + N' SET valid_to = @now WHERE valid_to IS NULL;
 INSERT INTO ' + @table + N' WITH (TABLOCK) (' + @keys + N', segment_id, distance, run_id, assigned_at)
 SELECT ' + @staged_keys + N', l.segment_id, s.distance, @run_id, @now
 FROM ' + @staging + N' AS s
-INNER JOIN #label AS l ON l.cluster = s.cluster
+INNER JOIN #sqlkmeans_cluster_segment AS l ON l.cluster = s.cluster
 WHERE s.departed = 0
 ORDER BY ' + @staged_keys + N';
 SET @arrived = ROWCOUNT_BIG();
@@ -120,16 +87,16 @@ SET @written = @arrived;
 SELECT ' + @staged_keys + N', l.segment_id, s.distance,
     CASE WHEN t.segment_id IS NULL THEN 1 WHEN t.segment_id <> l.segment_id THEN 2 ELSE 0 END
         AS [sqlkmeans change], t.assigned_at AS [sqlkmeans since]
-INTO #change
+INTO #sqlkmeans_change
 FROM ' + @staging + N' AS s
-INNER JOIN #label AS l ON l.cluster = s.cluster
+INNER JOIN #sqlkmeans_cluster_segment AS l ON l.cluster = s.cluster
 LEFT JOIN ' + @table + N' AS t ON ' + @same + N'
 WHERE s.departed = 0
   AND (t.segment_id IS NULL
        OR t.segment_id <> l.segment_id
        OR ABS(t.distance - s.distance) > @tolerance);
 
-INSERT INTO #change (' + @keys + N', segment_id, distance, [sqlkmeans change], [sqlkmeans since])
+INSERT INTO #sqlkmeans_change (' + @keys + N', segment_id, distance, [sqlkmeans change], [sqlkmeans since])
 SELECT ' + @published_keys + N', 0, 0, 3, t.assigned_at
 FROM ' + @table + N' AS t
 WHERE ' + CASE WHEN @changes_only = 1
@@ -143,7 +110,7 @@ SELECT @arrived = COALESCE(SUM(CASE WHEN n.change = 1 THEN n.customers ELSE 0 EN
     @departed = COALESCE(SUM(CASE WHEN n.change = 3 THEN n.customers ELSE 0 END), 0),
     @written = COALESCE(SUM(n.customers), 0)
 FROM (SELECT c.[sqlkmeans change] AS change, COUNT_BIG(*) AS customers
-      FROM #change AS c
+      FROM #sqlkmeans_change AS c
       GROUP BY c.[sqlkmeans change]) AS n;
 
 -- A statement without rows could read a table to its end to find that out.
@@ -155,7 +122,7 @@ BEGIN
 UPDATE t
 SET valid_to = @now
 FROM ' + @history + N' AS t
-INNER JOIN #change AS c ON ' + @changed + N' AND t.valid_from = c.[sqlkmeans since]
+INNER JOIN #sqlkmeans_change AS c ON ' + @changed + N' AND t.valid_from = c.[sqlkmeans since]
 WHERE t.valid_to IS NULL AND c.[sqlkmeans change] IN (2, 3);
 SET @closed = ROWCOUNT_BIG();
 END;
@@ -166,16 +133,16 @@ IF @arrived > 0 OR @closed < @moved + @departed
 UPDATE t
 SET valid_to = @now
 FROM ' + @history + N' AS t
-INNER JOIN #change AS c ON ' + @changed + N'
+INNER JOIN #sqlkmeans_change AS c ON ' + @changed + N'
 WHERE t.valid_to IS NULL AND c.[sqlkmeans change] IN (1, 2, 3);
 
 IF @arrived + @moved > 0
 INSERT INTO ' + @history + N' (' + @keys + N', segment_id, distance, valid_from, valid_to, run_id)
 SELECT ' + @change_keys + N', c.segment_id, c.distance, @now, NULL, @run_id
-FROM #change AS c
+FROM #sqlkmeans_change AS c
 WHERE c.[sqlkmeans change] IN (1, 2);
 
-' + CASE WHEN @switch = 1 THEN @aside ELSE N'' END + N'IF @written > 0
+IF @written > 0
 BEGIN
 -- Under READ COMMITTED with locks, one statement could otherwise read some rows before and some
 -- after the change. Where READ_COMMITTED_SNAPSHOT is on, nobody waits; where not, readers wait from
@@ -187,35 +154,35 @@ IF @moved > 0
 UPDATE t
 SET segment_id = c.segment_id, distance = c.distance, run_id = @run_id, assigned_at = @now
 FROM ' + @table + N' AS t
-INNER JOIN #change AS c ON ' + @changed + N'
+INNER JOIN #sqlkmeans_change AS c ON ' + @changed + N'
 WHERE c.[sqlkmeans change] = 2;
 
 IF @written > @arrived + @moved + @departed
 UPDATE t
 SET distance = c.distance
 FROM ' + @table + N' AS t
-INNER JOIN #change AS c ON ' + @changed + N'
+INNER JOIN #sqlkmeans_change AS c ON ' + @changed + N'
 WHERE c.[sqlkmeans change] = 0;
 
 IF @departed > 0
 DELETE t
 FROM ' + @table + N' AS t
-INNER JOIN #change AS c ON ' + @changed + N'
+INNER JOIN #sqlkmeans_change AS c ON ' + @changed + N'
 WHERE c.[sqlkmeans change] = 3;
 
 IF @arrived > 0
 INSERT INTO ' + @table + N' (' + @keys + N', segment_id, distance, run_id, assigned_at)
 SELECT ' + @change_keys + N', c.segment_id, c.distance, @run_id, @now
-FROM #change AS c
+FROM #sqlkmeans_change AS c
 WHERE c.[sqlkmeans change] = 1;
 END;
-DROP TABLE #change;
+DROP TABLE #sqlkmeans_change;
 ';
 
-    SET @statement = @statement + N'DROP TABLE #label;';
+    SET @statement = @statement + N'DROP TABLE #sqlkmeans_cluster_segment;';
     EXECUTE sqlkmeans.as_owner
         @statement = @statement, @run_id = @run_id, @text = @segment_ids, @now = @now,
         @tolerance = @tolerance, @arrived = @arrived OUTPUT, @moved = @moved OUTPUT,
-        @departed = @departed OUTPUT, @written = @written OUTPUT, @switched = @switched OUTPUT;
+        @departed = @departed OUTPUT, @written = @written OUTPUT;
 END;
 GO

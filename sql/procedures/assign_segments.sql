@@ -23,6 +23,10 @@ BEGIN
         RETURN 0;
     END;
 
+    EXECUTE sqlkmeans.refuse_transaction;
+    SET IMPLICIT_TRANSACTIONS OFF;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+
     DECLARE @problems nvarchar(max);
     DECLARE @definition nvarchar(max);
     DECLARE @source nvarchar(max);
@@ -31,9 +35,10 @@ BEGIN
     DECLARE @missing nvarchar(16);
     DECLARE @active bigint;
     DECLARE @last_segment_id int;
-    DECLARE @parameters nvarchar(max);
     DECLARE @values nvarchar(max);
-    DECLARE @query nvarchar(max);
+    DECLARE @scaled nvarchar(max);
+    DECLARE @nearest nvarchar(max);
+    DECLARE @features int;
     DECLARE @kept nvarchar(max);
     DECLARE @profile nvarchar(max);
     DECLARE @bins nvarchar(max);
@@ -94,13 +99,13 @@ BEGIN
     SET @relation = sqlkmeans.relation(@source);
     SET @key = JSON_QUERY(@definition, '$.key');
 
-    CREATE TABLE #size
+    CREATE TABLE #sqlkmeans_size
     (
         segment_id int    NOT NULL,
         size       bigint NOT NULL,
         within_ss  float  NOT NULL
     );
-    CREATE TABLE #profile
+    CREATE TABLE #sqlkmeans_profile
     (
         segment_id int    NOT NULL,
         position   int    NOT NULL,
@@ -112,8 +117,8 @@ BEGIN
         known      bigint NOT NULL,
         missing    bigint NOT NULL
     );
-    CREATE TABLE #bin (position int NOT NULL, bin int NOT NULL, customers bigint NOT NULL);
-    CREATE TABLE #drift
+    CREATE TABLE #sqlkmeans_bin (position int NOT NULL, bin int NOT NULL, customers bigint NOT NULL);
+    CREATE TABLE #sqlkmeans_drift
     (
         position               int           NOT NULL,
         feature                nvarchar(400) COLLATE DATABASE_DEFAULT NOT NULL,
@@ -124,7 +129,7 @@ BEGIN
         previous_missing_share float         NOT NULL
     );
 
-    EXECUTE sqlkmeans.take_lock @segmentation = @segmentation;
+    EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @keep = 1;
 
     BEGIN TRY
         EXECUTE sqlkmeans.start_run
@@ -134,37 +139,48 @@ BEGIN
 
         -- Reads the source as the caller. Staged under the segment ids themselves.
         EXECUTE sqlkmeans.scoring_text
-            @run_id = @active, @row = 1, @parameters = @parameters OUTPUT,
-            @values = @values OUTPUT, @query = @query OUTPUT;
+            @run_id = @active, @row = 1, @values = @values OUTPUT, @scaled = @scaled OUTPUT,
+            @nearest = @nearest OUTPUT;
         EXECUTE sqlkmeans.profile_text
             @run_id = @active, @kept = @kept OUTPUT, @statement = @profile OUTPUT;
         EXECUTE sqlkmeans.bins_text @run_id = @active, @each = @bins OUTPUT;
-        -- Read once, so that labels and profile are of the same moment.
-        SET @statement = N'SELECT ' + sqlkmeans.each_name(@key, N's.{}', N', ')
-            + N', f.segment_id AS [sqlkmeans cluster], f.distance AS [sqlkmeans distance]' + @kept
-            + N' INTO #scored FROM ' + @relation + N' CROSS APPLY (SELECT ' + @values
-            + N') AS o CROSS APPLY (' + @query + N') AS f;
+        SELECT @features = MAX(f.position) FROM sqlkmeans.model_feature AS f WHERE f.run_id = @active;
+        -- Read once, so that labels and profile are of the same moment. Scaled values are kept, so
+        -- that a logarithm is taken once a row and not once for each segment.
+        SET @statement = N'SELECT ' + sqlkmeans.each_name(@key, N's.{}', N', ') + @kept
+            + sqlkmeans.each_number(@features, N', z.z{} AS [sqlkmeans z{}]', N'')
+            + N' INTO #sqlkmeans_prepared FROM ' + @relation + N' CROSS APPLY (SELECT ' + @values
+            + N') AS o
+' + @scaled + N';
 SET @total = ROWCOUNT_BIG();
+SELECT ' + sqlkmeans.each_name(@key, N'z.{}', N', ')
+            + N', n.segment_id AS [sqlkmeans cluster], SQRT(n.squared_distance) AS [sqlkmeans distance]'
+            + sqlkmeans.each_number(@features, N', z.[sqlkmeans o{}]', N'')
+            + N' INTO #sqlkmeans_scored FROM #sqlkmeans_prepared AS z
+' + @nearest + N';
+DROP TABLE #sqlkmeans_prepared;
+EXECUTE sqlkmeans.check_keys @relation = N''#sqlkmeans_scored AS s'', @key = @key;
 INSERT INTO ' + @staging + N' (' + sqlkmeans.each_name(@key, N'{}', N', ')
             + N', cluster, distance) SELECT ' + sqlkmeans.each_name(@key, N's.{}', N', ')
-            + N', s.[sqlkmeans cluster], s.[sqlkmeans distance] FROM #scored AS s
+            + N', s.[sqlkmeans cluster], s.[sqlkmeans distance] FROM #sqlkmeans_scored AS s
 WHERE s.[sqlkmeans cluster] IS NOT NULL;
 SET @rows = ROWCOUNT_BIG();
-INSERT INTO #size (segment_id, size, within_ss)
+INSERT INTO #sqlkmeans_size (segment_id, size, within_ss)
 SELECT l.cluster, COUNT_BIG(*), SUM(l.distance * l.distance) FROM ' + @staging
             + N' AS l GROUP BY l.cluster;
 ' + @profile + N'SELECT @mean_distance = AVG(l.distance) FROM ' + @staging + N' AS l;
-' + COALESCE(N'INSERT INTO #bin (position, bin, customers)
+' + COALESCE(N'INSERT INTO #sqlkmeans_bin (position, bin, customers)
 SELECT v.position, v.bin, COUNT_BIG(*)
-FROM #scored AS s
+FROM #sqlkmeans_scored AS s
 ' + @bins + N'
 WHERE s.[sqlkmeans cluster] IS NOT NULL
 GROUP BY v.position, v.bin;
 ', N'');
         EXECUTE sys.sp_executesql
             @statement,
-            N'@rows bigint OUTPUT, @total bigint OUTPUT, @mean_distance float OUTPUT',
-            @rows = @rows OUTPUT, @total = @total OUTPUT, @mean_distance = @mean_distance OUTPUT;
+            N'@key nvarchar(max), @rows bigint OUTPUT, @total bigint OUTPUT,
+                @mean_distance float OUTPUT',
+            @key = @key, @rows = @rows OUTPUT, @total = @total OUTPUT, @mean_distance = @mean_distance OUTPUT;
 
         IF @rows = 0
             EXECUTE sqlkmeans.raise_problems @number = 50003,
@@ -180,7 +196,7 @@ GROUP BY v.position, v.bin;
         EXECUTE sqlkmeans.watch_labels
             @model_run_id = @active, @definition = @definition, @rows = @rows,
             @mean_distance = @mean_distance, @warnings = @warnings OUTPUT;
-        SELECT @psi = MAX(d.psi) FROM #drift AS d;
+        SELECT @psi = MAX(d.psi) FROM #sqlkmeans_drift AS d;
         IF @total > @rows
             SET @list = sqlkmeans.json_text(CAST(@total - @rows AS nvarchar(20))
                 + N' rows were skipped because a feature is missing');
@@ -192,16 +208,16 @@ GROUP BY v.position, v.bin;
             SET @warnings = SUBSTRING(@warnings, CHARINDEX(NCHAR(10), @warnings) + 1, LEN(@warnings));
         END;
 
-        INSERT INTO #size (segment_id, size, within_ss)
-        SELECT 0, SUM(z.size), SUM(z.within_ss) FROM #size AS z;
-        SELECT @inertia = z.within_ss FROM #size AS z WHERE z.segment_id = 0;
+        INSERT INTO #sqlkmeans_size (segment_id, size, within_ss)
+        SELECT 0, SUM(z.size), SUM(z.within_ss) FROM #sqlkmeans_size AS z;
+        SELECT @inertia = z.within_ss FROM #sqlkmeans_size AS z WHERE z.segment_id = 0;
 
         SET @tables = N'{"segment":' + (
             SELECT s.segment_id, s.name, s.name_source, s.description, COALESCE(z.size, 0) AS size,
                 COALESCE(z.size, 0) / CAST(@rows AS float) AS share,
                 COALESCE(z.within_ss, 0e0) AS within_ss
             FROM sqlkmeans.segment AS s
-            LEFT JOIN #size AS z ON z.segment_id = s.segment_id
+            LEFT JOIN #sqlkmeans_size AS z ON z.segment_id = s.segment_id
             WHERE s.run_id = @active
             FOR JSON PATH
         ) + N',"segment_feature":' + (
@@ -209,8 +225,8 @@ GROUP BY v.position, v.bin;
                 p.median, p.highest AS [max], p.missing,
                 CASE WHEN p.segment_id = 0 OR e.deviation = 0 THEN 0e0
                      ELSE COALESCE((p.mean - e.mean) / e.deviation, 0e0) END AS importance
-            FROM #profile AS p
-            INNER JOIN #profile AS e ON e.segment_id = 0 AND e.position = p.position
+            FROM #sqlkmeans_profile AS p
+            INNER JOIN #sqlkmeans_profile AS e ON e.segment_id = 0 AND e.position = p.position
             INNER JOIN sqlkmeans.model_feature AS f
                 ON f.run_id = @active AND f.position = p.position
             FOR JSON PATH
@@ -218,13 +234,13 @@ GROUP BY v.position, v.bin;
             SELECT b.position, b.bin, b.feature, b.label, b.upper,
                 COALESCE(n.customers, 0) AS customers
             FROM sqlkmeans.feature_bin AS b
-            LEFT JOIN #bin AS n ON n.position = b.position AND n.bin = b.bin
+            LEFT JOIN #sqlkmeans_bin AS n ON n.position = b.position AND n.bin = b.bin
             WHERE b.run_id = @active
             FOR JSON PATH
         ), N'') + COALESCE(N',"feature_drift":' + (
             SELECT d.position, d.feature, d.psi, d.mean, d.previous_mean, d.missing_share,
                 d.previous_missing_share
-            FROM #drift AS d
+            FROM #sqlkmeans_drift AS d
             FOR JSON PATH
         ), N'') + N'}';
         SET @publication = N'{"segment_ids":' + sqlkmeans.own_ids(@last_segment_id)
@@ -244,7 +260,7 @@ GROUP BY v.position, v.bin;
         EXECUTE sqlkmeans.publish_staged
             @run_id = @run_id, @publication = @publication, @arrived = @arrived OUTPUT,
             @moved = @moved OUTPUT, @departed = @departed OUTPUT, @written = @written OUTPUT;
-        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1, @keep = 1;
     END TRY
     BEGIN CATCH
         SET @error = ERROR_MESSAGE();
@@ -252,7 +268,7 @@ GROUP BY v.position, v.bin;
             ROLLBACK TRANSACTION;
         IF EXISTS (SELECT 1 FROM sqlkmeans.run AS r WHERE r.run_id = @run_id)
             EXECUTE sqlkmeans.fail_run @run_id = @run_id, @error = @error;
-        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1, @keep = 1;
         THROW;
     END CATCH;
 

@@ -37,7 +37,7 @@ BEGIN
         source nvarchar(max) '$.source', sample_weight nvarchar(max) '$.sample_weight',
         changed_by nvarchar(max) '$.changed_by') AS j;
 
-    CREATE TABLE #source_column
+    CREATE TABLE #sqlkmeans_source_column
     (
         position   int           NOT NULL,
         name       nvarchar(128) COLLATE DATABASE_DEFAULT NOT NULL,
@@ -45,9 +45,15 @@ BEGIN
         max_length int           NOT NULL,
         [precision] int           NOT NULL,
         scale      int           NOT NULL,
-        collation  nvarchar(128) COLLATE DATABASE_DEFAULT NULL
+        collation  nvarchar(128) COLLATE DATABASE_DEFAULT NULL,
+        masked     bit           NOT NULL
     );
-    CREATE TABLE #target_column
+    CREATE TABLE #sqlkmeans_finding
+    (
+        position int IDENTITY (1, 1) NOT NULL PRIMARY KEY,
+        finding  nvarchar(max) COLLATE DATABASE_DEFAULT NOT NULL
+    );
+    CREATE TABLE #sqlkmeans_target_column
     (
         name nvarchar(128) COLLATE DATABASE_DEFAULT NOT NULL,
         type nvarchar(400) COLLATE DATABASE_DEFAULT NULL
@@ -57,17 +63,23 @@ BEGIN
     IF @problem IS NOT NULL
         SET @problems = @problems + @problem + @line;
 
-    IF @target_name IS NULL OR PARSENAME(@target, 3) IS NOT NULL
-       OR sqlkmeans.quoted_name(@target, N'_history') IS NULL
-        SET @problems = @problems + N'target: ' + COALESCE(LEFT(@target, 200), N'NULL')
-            + N' given; allowed: table or schema.table in this database' + @line;
-    ELSE IF SCHEMA_ID(COALESCE(PARSENAME(@target, 2), N'dbo')) IS NULL
-        SET @problems = @problems + N'target: there is no schema '
-            + COALESCE(PARSENAME(@target, 2), N'dbo') + @line;
-    ELSE IF @target_name = sqlkmeans.quoted_name(@source, N'')
+    -- Python takes the last of two keys of one name, and the server, now the first and now all.
+    INSERT INTO #sqlkmeans_finding (finding)
+    SELECT N'definition: ' + d.[key] + N' is there twice'
+    FROM (SELECT j.[key] COLLATE Latin1_General_100_BIN2 AS [key] FROM OPENJSON(@definition) AS j
+          UNION ALL
+          SELECT N'guard.' + j.[key] COLLATE Latin1_General_100_BIN2
+          FROM OPENJSON(@definition, '$.guard') AS j
+          UNION ALL
+          SELECT N'features[' + f.[key] + N'].' + j.[key] COLLATE Latin1_General_100_BIN2
+          FROM OPENJSON(@definition, '$.features') AS f
+          CROSS APPLY OPENJSON(CASE f.[type] WHEN 5 THEN f.[value] ELSE N'{}' END) AS j) AS d
+    GROUP BY d.[key]
+    HAVING COUNT(*) > 1;
+
+    EXECUTE sqlkmeans.check_target @target = @target, @problems = @problems OUTPUT;
+    IF @target_name = sqlkmeans.quoted_name(@source, N'')
         SET @problems = @problems + N'target: is the source itself' + @line;
-    ELSE IF COALESCE(PARSENAME(@target, 2), N'dbo') = N'sqlkmeans'
-        SET @problems = @problems + N'target: schema sqlkmeans is not for segment tables' + @line;
 
     SELECT @name = MIN(g.name)
     FROM sqlkmeans.segmentation AS g
@@ -78,7 +90,7 @@ BEGIN
 
     -- As the owner: a table that the caller cannot see must not be taken for a free name.
     DECLARE @statement nvarchar(max) = N'
-        INSERT INTO #target_column (name, type)
+        INSERT INTO #sqlkmeans_target_column (name, type)
         SELECT c.name,
             sqlkmeans.type_text(t.name, c.max_length, c.[precision], c.scale, c.collation_name)
         FROM sys.columns AS c
@@ -97,20 +109,23 @@ BEGIN
         SET @type = NULL;
         SELECT @bytes = @bytes + c.max_length, @type = COALESCE(
             sqlkmeans.type_text(c.type, c.max_length, c.[precision], c.scale, c.collation), N'')
-        FROM #source_column AS c
+        FROM #sqlkmeans_source_column AS c
         WHERE c.name = @name;
 
         IF LOWER(@name) IN (N'segment_id', N'segment_name', N'distance', N'run_id', N'assigned_at',
                             N'valid_from', N'valid_to', N'cluster', N'departed')
             SET @problems = @problems + N'key: ' + @name
                 + N' is a column of the segment table itself; give it another name in a view' + @line;
+        ELSE IF LOWER(@name) LIKE N'sqlkmeans %'
+            SET @problems = @problems + N'key: ' + @name + N' begins as columns of sqlkmeans itself '
+                + N'do; give it another name in a view' + @line;
         ELSE IF @type IS NULL AND @problem IS NULL
             SET @problems = @problems + N'key: the source has no column ' + @name + @line;
         ELSE IF @type = N''
             SET @problems = @problems + N'key: ' + @name + N' is of a type that cannot be a key; '
                 + N'CAST it in a view, text to nvarchar(450) at most' + @line;
-        ELSE IF EXISTS (SELECT 1 FROM #target_column AS t)
-             AND NOT EXISTS (SELECT 1 FROM #target_column AS t WHERE t.name = @name AND t.type = @type)
+        ELSE IF EXISTS (SELECT 1 FROM #sqlkmeans_target_column AS t)
+             AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_target_column AS t WHERE t.name = @name AND t.type = @type)
             SET @problems = @problems + N'target: ' + @target_name
                 + N' is there already, without a column ' + @name + N' ' + @type
                 + N'; choose another target' + @line;
@@ -124,9 +139,9 @@ BEGIN
         SET @problems = @problems + N'key: ' + CAST(@bytes AS nvarchar(10))
             + N' bytes wide; allowed: 900, the widest that a clustered index takes' + @line;
 
-    IF EXISTS (SELECT 1 FROM #target_column AS t)
-       AND ((SELECT COUNT(*) FROM #target_column AS t) <> @position + 4
-            OR (SELECT COUNT(*) FROM #target_column AS t
+    IF EXISTS (SELECT 1 FROM #sqlkmeans_target_column AS t)
+       AND ((SELECT COUNT(*) FROM #sqlkmeans_target_column AS t) <> @position + 4
+            OR (SELECT COUNT(*) FROM #sqlkmeans_target_column AS t
                 WHERE t.name IN (N'segment_id', N'distance', N'run_id', N'assigned_at')) <> 4)
         SET @problems = @problems + N'target: ' + @target_name + N' is there already and is no '
             + N'segment table of this key; choose another target' + @line;
@@ -141,7 +156,7 @@ BEGIN
         FROM OPENJSON(@definition, '$.features') AS j
         WHERE CAST(j.[key] AS int) = @position;
         SET @type = NULL;
-        SELECT @type = c.type FROM #source_column AS c WHERE c.name = @name;
+        SELECT @type = c.type FROM #sqlkmeans_source_column AS c WHERE c.name = @name;
         SET @position = @position + 1;
 
         IF @type IS NULL
@@ -176,9 +191,27 @@ BEGIN
         SET @problems = @problems + N'features: missing; allowed: one or more columns of the source'
             + @line;
 
+    INSERT INTO #sqlkmeans_finding (finding)
+    SELECT c.name + N': is masked for you (dynamic data masking), so you would cluster what is not '
+        + N'there; GRANT UNMASK to who runs this, or leave it out'
+    FROM #sqlkmeans_source_column AS c
+    WHERE c.masked = 1
+      AND (c.name IN (@sample_weight, @changed_by)
+           OR c.name IN (SELECT j.[value] COLLATE DATABASE_DEFAULT FROM OPENJSON(@key) AS j)
+           OR c.name IN (SELECT JSON_VALUE(j.[value], '$.column') COLLATE DATABASE_DEFAULT
+                         FROM OPENJSON(@definition, '$.features') AS j));
+    SET @position = 0;
+    WHILE EXISTS (SELECT 1 FROM #sqlkmeans_finding AS f WHERE f.position > @position)
+    BEGIN
+        SELECT @position = MIN(f.position) FROM #sqlkmeans_finding AS f WHERE f.position > @position;
+        SELECT @problems = @problems + f.finding + @line
+        FROM #sqlkmeans_finding AS f
+        WHERE f.position = @position;
+    END;
+
     SET @type = NULL;
     IF @changed_by IS NOT NULL AND @problem IS NULL
-       AND NOT EXISTS (SELECT 1 FROM #source_column AS c WHERE c.name = @changed_by)
+       AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_source_column AS c WHERE c.name = @changed_by)
     BEGIN
         IF @changed_by <> N'SYS_CHANGE_VERSION' COLLATE Latin1_General_100_BIN2
             SET @problems = @problems + N'changed_by: the source has no column ' + @changed_by
@@ -196,7 +229,7 @@ BEGIN
                 + N' ENABLE CHANGE_TRACKING for the table' + @line;
     END;
 
-    SELECT @type = c.type FROM #source_column AS c WHERE c.name = @sample_weight;
+    SELECT @type = c.type FROM #sqlkmeans_source_column AS c WHERE c.name = @sample_weight;
     IF @sample_weight IS NOT NULL AND @problem IS NULL
     BEGIN
         IF @type IS NULL

@@ -13,16 +13,16 @@ BEGIN
     DECLARE @segments nvarchar(max) = JSON_QUERY(@publication, '$.tables.segment');
     DECLARE @differences bigint;
     DECLARE @problems nvarchar(max);
-    DECLARE @statement nvarchar(max) = N'INSERT INTO #held (segment_id, size) '
+    DECLARE @statement nvarchar(max) = N'INSERT INTO #sqlkmeans_held (segment_id, size) '
         + N'SELECT t.segment_id, COUNT_BIG(*) FROM ' + sqlkmeans.quoted_name(@target, N'')
         + N' AS t GROUP BY t.segment_id;';
 
     -- Counted on its own, the plan of a large table does not depend on a guess about the JSON.
-    CREATE TABLE #held (segment_id int NOT NULL PRIMARY KEY, size bigint NOT NULL);
+    CREATE TABLE #sqlkmeans_held (segment_id int NOT NULL PRIMARY KEY, size bigint NOT NULL);
     EXECUTE sqlkmeans.as_owner @statement = @statement;
 
     SELECT @differences = COUNT_BIG(*)
-    FROM #held AS h
+    FROM #sqlkmeans_held AS h
     FULL JOIN (SELECT j.segment_id, j.size
                FROM OPENJSON(@segments) WITH (
                    segment_id int    '$.segment_id',

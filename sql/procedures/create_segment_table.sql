@@ -2,7 +2,8 @@ IF OBJECT_ID(N'sqlkmeans.create_segment_table', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.create_segment_table AS RETURN 0;');
 GO
 -- Makes what is missing of a segmentation's table, its history and its view with names. Where
--- only one of table and history is there, the other is brought in line with it.
+-- only one of table and history is there, the other is brought in line with it. Runs in the caller's
+-- transaction, to whose end nobody else can put anything on them.
 ALTER PROCEDURE sqlkmeans.create_segment_table
     @segmentation nvarchar(128),
     @target       nvarchar(1000),
@@ -18,6 +19,7 @@ BEGIN
     DECLARE @named nvarchar(1000) = sqlkmeans.quoted_name(@target, N'_named');
     DECLARE @keys nvarchar(max) = sqlkmeans.each_name(@key, N'{}', N', ');
     DECLARE @typed nvarchar(max);
+    DECLARE @problems nvarchar(max);
     DECLARE @statement nvarchar(max);
     DECLARE @table_id bigint;
     DECLARE @history_id bigint;
@@ -31,6 +33,14 @@ BEGIN
         @statement = @statement, @arrived = @table_id OUTPUT, @moved = @history_id OUTPUT,
         @departed = @named_id OUTPUT;
 
+    SET @statement = COALESCE(N'SELECT @arrived = COUNT_BIG(*) FROM (SELECT TOP (1) 1 AS one FROM '
+        + CASE WHEN @table_id IS NOT NULL THEN @table END + N' WITH (TABLOCK, HOLDLOCK)) AS t;', N'')
+        + COALESCE(N'SELECT @arrived = COUNT_BIG(*) FROM (SELECT TOP (1) 1 AS one FROM '
+        + CASE WHEN @history_id IS NOT NULL THEN @history END + N' WITH (TABLOCK, HOLDLOCK)) AS t;', N'');
+    EXECUTE sqlkmeans.as_owner @statement = @statement;
+    EXECUTE sqlkmeans.check_target @target = @target, @problems = @problems OUTPUT;
+    EXECUTE sqlkmeans.raise_problems @number = 50004, @problems = @problems;
+
     IF @table_id IS NULL OR @history_id IS NULL
         EXECUTE sqlkmeans.describe_key
             @table = @staging, @key = @key, @key_columns = @typed OUTPUT;
@@ -42,8 +52,8 @@ BEGIN
             + N'valid_to datetime2(6) NULL, run_id bigint NOT NULL, PRIMARY KEY CLUSTERED ('
             + @keys + N', valid_from));';
         EXECUTE sqlkmeans.as_owner @statement = @statement;
-        SET @statement = N'GRANT SELECT ON ' + @history + N' TO sqlkmeans_reader;';
-        EXECUTE sqlkmeans.as_owner @statement = @statement;
+        EXECUTE sqlkmeans.mark_object
+            @segmentation = @segmentation, @target = @target, @suffix = N'_history', @kind = N'TABLE';
 
         IF @table_id IS NOT NULL
         BEGIN
@@ -63,8 +73,8 @@ BEGIN
             + N'segment_id int NOT NULL, distance float NOT NULL, run_id bigint NOT NULL, '
             + N'assigned_at datetime2(6) NOT NULL, PRIMARY KEY CLUSTERED (' + @keys + N'));';
         EXECUTE sqlkmeans.as_owner @statement = @statement;
-        SET @statement = N'GRANT SELECT ON ' + @table + N' TO sqlkmeans_reader;';
-        EXECUTE sqlkmeans.as_owner @statement = @statement;
+        EXECUTE sqlkmeans.mark_object
+            @segmentation = @segmentation, @target = @target, @suffix = N'', @kind = N'TABLE';
     END;
 
     IF @named_id IS NULL
@@ -77,8 +87,8 @@ BEGIN
             + N''' LEFT JOIN sqlkmeans.segment AS s'
             + N' ON s.run_id = g.active_run_id AND s.segment_id = t.segment_id;';
         EXECUTE sqlkmeans.as_owner @statement = N'EXECUTE (@text);', @text = @statement;
-        SET @statement = N'GRANT SELECT ON ' + @named + N' TO sqlkmeans_reader;';
-        EXECUTE sqlkmeans.as_owner @statement = @statement;
+        EXECUTE sqlkmeans.mark_object
+            @segmentation = @segmentation, @target = @target, @suffix = N'_named', @kind = N'VIEW';
     END;
 END;
 GO

@@ -8,7 +8,7 @@ ALTER PROCEDURE sqlkmeans.describe_key
     @key         nvarchar(max),
     @key_columns nvarchar(max) OUTPUT,
     @before      nvarchar(100) = N'',
-    @after       nvarchar(100) = N', '
+    @after       nvarchar(100) = N' NOT NULL, '
 AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
@@ -16,13 +16,13 @@ BEGIN
     DECLARE @name nvarchar(128);
     DECLARE @position int = 0;
 
-    CREATE TABLE #table_column
+    CREATE TABLE #sqlkmeans_table_column
     (
         name nvarchar(128) COLLATE DATABASE_DEFAULT NOT NULL,
         type nvarchar(400) COLLATE DATABASE_DEFAULT NULL
     );
     DECLARE @statement nvarchar(max) = N'
-        INSERT INTO #table_column (name, type)
+        INSERT INTO #sqlkmeans_table_column (name, type)
         SELECT c.name,
             sqlkmeans.type_text(t.name, c.max_length, c.[precision], c.scale, c.collation_name)
         FROM sys.columns AS c
@@ -35,8 +35,8 @@ BEGIN
     BEGIN
         SELECT @name = j.[value] FROM OPENJSON(@key) AS j WHERE CAST(j.[key] AS int) = @position;
         SELECT @key_columns = @key_columns + @before + QUOTENAME(@name) + N' ' + c.type
-            + N' NOT NULL' + @after
-        FROM #table_column AS c
+            + @after
+        FROM #sqlkmeans_table_column AS c
         WHERE c.name = @name;
         SET @position = @position + 1;
     END;

@@ -1,9 +1,10 @@
 IF OBJECT_ID(N'sqlkmeans.describe_source', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.describe_source AS RETURN 0;');
 GO
--- Fills the caller's table #source_column with the columns of a source, or says in @problem why
--- it has none. A SELECT is not run: it becomes a view for a moment, which the parser takes only
--- if it is one single SELECT.
+-- Fills the caller's table #sqlkmeans_source_column with the columns of a source, or says in @problem
+-- why it has none. Nothing is run, and all of it is asked as the caller, so that nobody learns or
+-- reads through this what they may not. Where a column can be traced to a table, masked says that
+-- the caller sees it masked.
 ALTER PROCEDURE sqlkmeans.describe_source
     @source  nvarchar(max),
     @problem nvarchar(max) OUTPUT
@@ -11,58 +12,34 @@ AS
 BEGIN
     SET NOCOUNT ON;
 
-    DECLARE @relation nvarchar(max) = sqlkmeans.relation(@source);
-    DECLARE @columns nvarchar(max);
-    DECLARE @statement nvarchar(max);
-    DECLARE @view nvarchar(200) =
-        N'sqlkmeans.' + QUOTENAME(N'source_of_session_' + CAST(@@SPID AS nvarchar(10)));
-    DECLARE @catalog nvarchar(200) = N'';
+    DECLARE @query nvarchar(max) = N'SELECT * FROM ' + sqlkmeans.relation(@source) + N';';
+    SET @problem = sqlkmeans.source_problem(@source);
+    IF @problem IS NULL
+        SELECT @problem = MIN(d.error_message)
+        FROM sys.dm_exec_describe_first_result_set(@query, NULL, 0) AS d
+        WHERE d.error_number IS NOT NULL;
+    IF @problem IS NULL
+        INSERT INTO #sqlkmeans_source_column
+            (position, name, type, max_length, [precision], scale, collation, masked)
+        SELECT d.column_ordinal, d.name, COALESCE(t.name, d.user_type_name, N'unknown'),
+            d.max_length, d.[precision], d.scale, d.collation_name,
+            CASE WHEN c.is_masked = 1
+                  AND COALESCE(HAS_PERMS_BY_NAME(
+                          QUOTENAME(b.source_schema) + N'.' + QUOTENAME(b.source_table), N'OBJECT',
+                          N'UNMASK', b.source_column, N'COLUMN'), 0) = 0
+                  AND COALESCE(HAS_PERMS_BY_NAME(NULL, N'DATABASE', N'UNMASK'), 0) = 0
+                 THEN 1 ELSE 0 END
+        FROM sys.dm_exec_describe_first_result_set(@query, NULL, 0) AS d
+        LEFT JOIN sys.types AS t ON t.user_type_id = d.system_type_id
+        -- The same once more as if for browsing: then it names the table behind a column.
+        LEFT JOIN sys.dm_exec_describe_first_result_set(@query, NULL, 1) AS b
+            ON b.column_ordinal = d.column_ordinal AND b.source_database = DB_NAME()
+        LEFT JOIN sys.columns AS c
+            ON c.object_id = OBJECT_ID(QUOTENAME(b.source_schema) + N'.' + QUOTENAME(b.source_table))
+           AND c.name = b.source_column;
+    IF @problem IS NULL AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_source_column AS c)
+        SET @problem = N'it has no columns, or you may not read it';
 
-    SET @problem = NULL;
-
-    IF @relation IS NULL
-    BEGIN
-        SET @problem = N'source: ' + COALESCE(LEFT(@source, 200), N'NULL')
-            + N' given; allowed: a table, a view, or one SELECT';
-        RETURN 0;
-    END;
-
-    SET @columns = N'
-        INSERT INTO #source_column (position, name, type, max_length, [precision], scale, collation)
-        SELECT c.column_id, c.name, t.name, c.max_length, c.[precision], c.scale, c.collation_name
-        FROM {catalog}sys.columns AS c
-        INNER JOIN {catalog}sys.types AS t ON t.user_type_id = c.system_type_id
-        WHERE c.object_id = OBJECT_ID(@text);';
-
-    BEGIN TRY
-        IF LEFT(@relation, 1) = N'('
-        BEGIN
-            SET @statement = N'DROP VIEW IF EXISTS ' + @view + N';';
-            EXECUTE sqlkmeans.as_owner @statement = @statement;
-            SET @statement = N'CREATE VIEW ' + @view + N' AS SELECT * FROM ' + @relation;
-            EXECUTE sqlkmeans.as_owner @statement = N'EXECUTE (@text);', @text = @statement;
-            SET @statement = REPLACE(@columns, N'{catalog}', N'');
-            EXECUTE sqlkmeans.as_owner @statement = @statement, @text = @view;
-            SET @statement = N'DROP VIEW ' + @view + N';';
-            EXECUTE sqlkmeans.as_owner @statement = @statement;
-        END;
-        ELSE
-        BEGIN
-            -- As the caller: who may not see the table finds no columns.
-            SET @relation = sqlkmeans.quoted_name(@source, N'');
-            IF PARSENAME(@source, 3) IS NOT NULL
-                SET @catalog = QUOTENAME(PARSENAME(@source, 3)) + N'.';
-            SET @statement = REPLACE(@columns, N'{catalog}', @catalog);
-            EXECUTE sys.sp_executesql @statement, N'@text nvarchar(max)', @text = @relation;
-        END;
-    END TRY
-    BEGIN CATCH
-        SET @problem = N'source: ' + ERROR_MESSAGE();
-        RETURN 0;
-    END CATCH;
-
-    IF NOT EXISTS (SELECT 1 FROM #source_column AS c)
-        SET @problem = N'source: there is no table or view ' + @relation
-            + N', or you may not read it';
+    SET @problem = N'source: ' + @problem;
 END;
 GO

@@ -33,6 +33,10 @@ BEGIN
         RETURN 0;
     END;
 
+    EXECUTE sqlkmeans.refuse_transaction;
+    SET IMPLICIT_TRANSACTIONS OFF;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+
     EXECUTE sqlkmeans.publish_staged
         @run_id = @run_id, @publication = @publication, @arrived = @arrived OUTPUT,
         @moved = @moved OUTPUT, @departed = @departed OUTPUT, @written = @written OUTPUT;

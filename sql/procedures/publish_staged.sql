@@ -32,9 +32,6 @@ BEGIN
     DECLARE @statement nvarchar(max);
     DECLARE @now datetime2(6);
     DECLARE @begun datetime2(6) = SYSUTCDATETIME();
-    DECLARE @switch bit = 0;
-    DECLARE @switched bit;
-    DECLARE @failure nvarchar(max);
 
     SELECT @segmentation = r.segmentation, @definition = r.definition, @status = r.status,
         @kind = r.kind
@@ -74,6 +71,10 @@ BEGIN
                 + N'@publication: segment_ids is missing; allowed: a list of segment ids' + @line;
         IF @model_run_id IS NULL
             SET @problems = @problems + N'@publication: model_run_id is missing' + @line;
+        ELSE IF NOT EXISTS (SELECT 1 FROM sqlkmeans.run AS r
+                            WHERE r.run_id = @model_run_id AND r.segmentation = @segmentation)
+            SET @problems = @problems + N'@publication: model_run_id ' + CAST(@model_run_id AS nvarchar(20))
+                + N' is no run of ' + COALESCE(@segmentation, N'it') + @line;
         IF @last_segment_id IS NULL
             SET @problems = @problems + N'@publication: last_segment_id is missing' + @line;
         IF @expected IS NULL
@@ -93,79 +94,51 @@ BEGIN
         + QUOTENAME(N'staging_' + CAST(@run_id AS nvarchar(20))) + N';';
     EXECUTE sqlkmeans.take_lock @segmentation = @segmentation;
 
-    -- Side tables are for a publication that brings all labels. In a caller's transaction they
-    -- could not be taken back alone.
-    IF @changes_only = 0 AND @@TRANCOUNT = 0
-        SET @switch = 1;
+    BEGIN TRY
+        BEGIN TRANSACTION;
 
-    -- Once, or a second time without a switch.
-    WHILE 1 = 1
-    BEGIN
-        BEGIN TRY
-            IF @switch = 1
-                EXECUTE sqlkmeans.create_side_tables
-                    @run_id = @run_id, @definition = @definition, @made = @switch OUTPUT;
+        EXECUTE sqlkmeans.as_owner @statement = @statement, @arrived = @staged OUTPUT;
+        IF @staged <> @expected
+        BEGIN
+            SET @problems = CAST(@expected AS nvarchar(20)) + N' labels were sent and '
+                + CAST(@staged AS nvarchar(20)) + N' arrived; nothing was published';
+            EXECUTE sqlkmeans.raise_problems @number = 50004, @problems = @problems;
+        END;
 
-            BEGIN TRANSACTION;
+        SET @now = sqlkmeans.publication_time(@segmentation);
+        EXECUTE sqlkmeans.apply_labels
+            @segmentation = @segmentation, @target = @target, @key = @key, @run_id = @run_id,
+            @segment_ids = @segment_ids, @now = @now, @tolerance = @tolerance,
+            @changes_only = @changes_only, @arrived = @arrived OUTPUT,
+            @moved = @moved OUTPUT, @departed = @departed OUTPUT, @written = @written OUTPUT;
+        IF @changes_only = 1
+            EXECUTE sqlkmeans.check_sizes @target = @target, @publication = @publication;
+        EXECUTE sqlkmeans.store_result @run_id = @run_id, @publication = @publication;
 
-            EXECUTE sqlkmeans.as_owner @statement = @statement, @arrived = @staged OUTPUT;
-            IF @staged <> @expected
-            BEGIN
-                SET @problems = CAST(@expected AS nvarchar(20)) + N' labels were sent and '
-                    + CAST(@staged AS nvarchar(20)) + N' arrived; nothing was published';
-                EXECUTE sqlkmeans.raise_problems @number = 50004, @problems = @problems;
-            END;
+        UPDATE sqlkmeans.segmentation
+        SET definition = @definition, target = @target, last_segment_id = @last_segment_id
+        WHERE name = @segmentation;
 
-            SET @now = sqlkmeans.publication_time(@segmentation);
-            EXECUTE sqlkmeans.apply_labels
-                @segmentation = @segmentation, @target = @target, @key = @key, @run_id = @run_id,
-                @segment_ids = @segment_ids, @now = @now, @tolerance = @tolerance,
-                @changes_only = @changes_only, @switch = @switch, @arrived = @arrived OUTPUT,
-                @moved = @moved OUTPUT, @departed = @departed OUTPUT, @written = @written OUTPUT,
-                @switched = @switched OUTPUT;
-            IF @changes_only = 1
-                EXECUTE sqlkmeans.check_sizes @target = @target, @publication = @publication;
-            EXECUTE sqlkmeans.store_result @run_id = @run_id, @publication = @publication;
+        EXECUTE sqlkmeans.finish_run
+            @segmentation = @segmentation, @run_id = @run_id, @model_run_id = @model_run_id,
+            @now = @now, @arrived = @arrived, @moved = @moved, @departed = @departed,
+            @written = @written;
 
-            UPDATE sqlkmeans.segmentation
-            SET definition = @definition, target = @target, last_segment_id = @last_segment_id
-            WHERE name = @segmentation;
+        UPDATE sqlkmeans.run
+        SET seconds_publish = COALESCE(
+                seconds_publish, DATEDIFF(millisecond, @begun, SYSUTCDATETIME()) / 1e3),
+            seconds_total = COALESCE(
+                seconds_total, DATEDIFF(millisecond, started_at, SYSUTCDATETIME()) / 1e3)
+        WHERE run_id = @run_id;
 
-            IF @failure IS NOT NULL
-                EXECUTE sqlkmeans.add_warning @run_id = @run_id, @warning = @failure;
-
-            -- As late as can be: what follows only writes to rows that this transaction holds.
-            IF @switched = 1
-                EXECUTE sqlkmeans.switch_labels @run_id = @run_id, @target = @target;
-            EXECUTE sqlkmeans.finish_run
-                @segmentation = @segmentation, @run_id = @run_id, @model_run_id = @model_run_id,
-                @now = @now, @arrived = @arrived, @moved = @moved, @departed = @departed,
-                @written = @written;
-
-            UPDATE sqlkmeans.run
-            SET seconds_publish = COALESCE(
-                    seconds_publish, DATEDIFF(millisecond, @begun, SYSUTCDATETIME()) / 1e3),
-                seconds_total = COALESCE(
-                    seconds_total, DATEDIFF(millisecond, started_at, SYSUTCDATETIME()) / 1e3)
-            WHERE run_id = @run_id;
-
-            COMMIT TRANSACTION;
-            BREAK;
-        END TRY
-        BEGIN CATCH
-            SET @failure = ERROR_MESSAGE();
-            IF XACT_STATE() <> 0
-                ROLLBACK TRANSACTION;
-            IF @switch = 0
-            BEGIN
-                EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
-                THROW;
-            END;
-            SET @switch = 0;
-            SET @failure = N'the labels were changed in place, because the switch of tables failed: '
-                + @failure;
-        END CATCH;
-    END;
+        COMMIT TRANSACTION;
+    END TRY
+    BEGIN CATCH
+        IF XACT_STATE() <> 0
+            ROLLBACK TRANSACTION;
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
+        THROW;
+    END CATCH;
 
     BEGIN TRY
         IF @kind = N'fit'
@@ -173,8 +146,7 @@ BEGIN
             EXECUTE sqlkmeans.refresh_function @segmentation = @segmentation, @run_id = @run_id;
             EXECUTE sqlkmeans.refresh_movement @run_id = @run_id;
         END;
-        IF @switched = 1
-            EXECUTE sqlkmeans.refresh_statistics @run_id = @run_id, @target = @target;
+        EXECUTE sqlkmeans.expire_history @run_id = @run_id;
         EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
     END TRY
     BEGIN CATCH

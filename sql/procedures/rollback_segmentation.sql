@@ -25,13 +25,17 @@ BEGIN
                 N'The version of sqlkmeans that runs; NULL takes the one installed here.'),
             (4, N'@library_versions', N'nvarchar(max)', N'NULL', N'For the run''s row.'),
             (5, N'@client', N'nvarchar(400)', N'NULL',
-                N'For the run''s row; NULL records login and program.'),
+                N'For the run''s row, behind the login; NULL records the program.'),
             (6, N'@new_run_id', N'bigint OUTPUT', N'NULL', N'The run that records the rollback.'),
             (7, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
         ORDER BY h.position;
         RETURN 0;
     END;
+
+    EXECUTE sqlkmeans.refuse_transaction;
+    SET IMPLICIT_TRANSACTIONS OFF;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
 
     DECLARE @line nchar(1) = NCHAR(10);
     DECLARE @problems nvarchar(max) = N'';
@@ -57,6 +61,7 @@ BEGIN
     DECLARE @moved bigint;
     DECLARE @departed bigint;
     DECLARE @written bigint;
+    DECLARE @error nvarchar(max);
 
     SELECT @definition = g.definition FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation;
     -- Held from here on, so that no run or purge changes what is chosen now.
@@ -116,21 +121,24 @@ BEGIN
         BEGIN TRANSACTION;
 
         EXECUTE sqlkmeans.reclaim_runs @segmentation = @segmentation;
-        SET @now = sqlkmeans.publication_time(@segmentation);
 
         INSERT INTO sqlkmeans.run
-            (segmentation, kind, status, engine, definition, restored_run_id, k, started_at,
-             sqlkmeans_version, library_versions, client)
+            (segmentation, kind, status, engine, definition, restored_run_id, k, [rows], skipped,
+             started_at, sqlkmeans_version, library_versions, client)
         VALUES
-            (@segmentation, N'rollback', N'running', @engine, @restored, @run_id, @k,
-             SYSUTCDATETIME(), COALESCE(@client_version, sqlkmeans.version()), @library_versions,
-             COALESCE(@client, ORIGINAL_LOGIN() + COALESCE(N', ' + APP_NAME(), N'')));
+            (@segmentation, N'rollback', N'running', @engine, @restored, @run_id, @k, @expected,
+             @skipped, SYSUTCDATETIME(), COALESCE(@client_version, sqlkmeans.version()), @library_versions,
+             LEFT(ORIGINAL_LOGIN() + COALESCE(N', ' + COALESCE(@client, APP_NAME()), N''), 400));
         SET @new_run_id = SCOPE_IDENTITY();
 
         EXECUTE sqlkmeans.describe_key
             @table = @history, @key = @key, @key_columns = @key_columns OUTPUT;
         EXECUTE sqlkmeans.create_staging
             @run_id = @new_run_id, @key = @key, @key_columns = @key_columns;
+
+        -- The run's row and its staging first: whoever looks at the runs need not wait for the rest.
+        COMMIT TRANSACTION;
+        BEGIN TRANSACTION;
 
         -- Staged under their segment ids; own_ids then makes each id stand for itself.
         SET @statement = N'INSERT INTO sqlkmeans.'
@@ -148,6 +156,7 @@ BEGIN
             EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @problems;
         END;
 
+        SET @now = sqlkmeans.publication_time(@segmentation);
         SELECT @segment_ids = sqlkmeans.own_ids(g.last_segment_id)
         FROM sqlkmeans.segmentation AS g
         WHERE g.name = @segmentation;
@@ -157,8 +166,6 @@ BEGIN
             @segment_ids = @segment_ids, @now = @now, @tolerance = 0,
             @arrived = @arrived OUTPUT, @moved = @moved OUTPUT, @departed = @departed OUTPUT,
             @written = @written OUTPUT;
-
-        UPDATE sqlkmeans.run SET [rows] = @rows, skipped = @skipped WHERE run_id = @new_run_id;
 
         EXECUTE sqlkmeans.finish_run
             @segmentation = @segmentation, @run_id = @new_run_id, @model_run_id = @model_run_id,
@@ -171,8 +178,11 @@ BEGIN
         EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
     END TRY
     BEGIN CATCH
+        SET @error = ERROR_MESSAGE();
         IF XACT_STATE() <> 0
             ROLLBACK TRANSACTION;
+        IF EXISTS (SELECT 1 FROM sqlkmeans.run AS r WHERE r.run_id = @new_run_id)
+            EXECUTE sqlkmeans.fail_run @run_id = @new_run_id, @error = @error;
         EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
         THROW;
     END CATCH;

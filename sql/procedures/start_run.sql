@@ -31,7 +31,7 @@ BEGIN
                 N'The version of sqlkmeans that runs; NULL takes the one installed here.'),
             (6, N'@library_versions', N'nvarchar(max)', N'NULL', N'For the run''s row.'),
             (7, N'@client', N'nvarchar(400)', N'NULL',
-                N'For the run''s row; NULL records login and program.'),
+                N'For the run''s row, behind the login; NULL records the program.'),
             (8, N'@run_id', N'bigint OUTPUT', N'NULL', N'The run; its staging table is sqlkmeans.staging_<run_id>.'),
             (9, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
@@ -39,14 +39,20 @@ BEGIN
         RETURN 0;
     END;
 
+    EXECUTE sqlkmeans.refuse_transaction;
+    SET IMPLICIT_TRANSACTIONS OFF;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+
     DECLARE @line nchar(1) = NCHAR(10);
     DECLARE @problems nvarchar(max) = N'';
     DECLARE @key_columns nvarchar(max);
+    DECLARE @source nvarchar(max);
     DECLARE @key nvarchar(max);
     DECLARE @now datetime2(6) = SYSUTCDATETIME();
 
-    IF @definition IS NULL
-        SELECT @definition = g.definition FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation;
+    DECLARE @recorded nvarchar(max);
+    SELECT @recorded = g.definition FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation;
+    SET @definition = COALESCE(@definition, @recorded);
 
     IF sqlkmeans.is_plain_name(@segmentation) = 0 OR LEN(@segmentation) > 100
         SET @problems = @problems + N'@segmentation: ' + COALESCE(@segmentation, N'NULL')
@@ -67,6 +73,34 @@ BEGIN
         EXECUTE sqlkmeans.check_definition
             @segmentation = @segmentation, @definition = @definition,
             @problems = @problems OUTPUT, @key_columns = @key_columns OUTPUT;
+
+        -- What is read and what is written is an admin's to say: a run of a stronger caller, and the
+        -- owner who writes, follow what is recorded here.
+        IF USER_NAME() <> N'dbo' AND COALESCE(IS_ROLEMEMBER(N'sqlkmeans_admin'), 0) = 0
+           AND COALESCE(IS_ROLEMEMBER(N'db_owner'), 0) = 0
+        BEGIN
+            IF @recorded IS NULL
+                SET @problems = @problems + N'@segmentation: ' + COALESCE(@segmentation, N'NULL')
+                    + N' is not registered, which takes the role sqlkmeans_admin' + @line;
+            ELSE IF EXISTS (
+                SELECT 1
+                FROM OPENJSON(@definition) WITH (
+                    source nvarchar(max) '$.source', [key] nvarchar(max) '$.key' AS JSON,
+                    target nvarchar(max) '$.target') AS n
+                CROSS JOIN OPENJSON(@recorded) WITH (
+                    source nvarchar(max) '$.source', [key] nvarchar(max) '$.key' AS JSON,
+                    target nvarchar(max) '$.target') AS r
+                WHERE COALESCE(sqlkmeans.relation(n.source), N'')
+                      <> COALESCE(sqlkmeans.relation(r.source), N'') COLLATE Latin1_General_100_BIN2
+                   OR COALESCE(sqlkmeans.each_name(n.[key], N'{}', N', '), N'')
+                      <> COALESCE(sqlkmeans.each_name(r.[key], N'{}', N', '), N'')
+                         COLLATE Latin1_General_100_BIN2
+                   OR COALESCE(sqlkmeans.quoted_name(n.target, N''), N'')
+                      <> COALESCE(sqlkmeans.quoted_name(r.target, N''), N'')
+                         COLLATE Latin1_General_100_BIN2)
+                SET @problems = @problems + N'@definition: its source, key or target is not the one that '
+                    + N'is registered; to change them takes the role sqlkmeans_admin' + @line;
+        END;
     END;
 
     EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
@@ -91,8 +125,11 @@ BEGIN
             (@segmentation, @kind, N'running',
              COALESCE(@engine, JSON_VALUE(@definition, '$.engine'), N'local'), @definition, @now,
              COALESCE(@client_version, sqlkmeans.version()), @library_versions,
-             COALESCE(@client, ORIGINAL_LOGIN() + COALESCE(N', ' + APP_NAME(), N'')));
+             LEFT(ORIGINAL_LOGIN() + COALESCE(N', ' + COALESCE(@client, APP_NAME()), N''), 400));
         SET @run_id = SCOPE_IDENTITY();
+        SELECT @source = j.source
+        FROM OPENJSON(@definition) WITH (source nvarchar(max) '$.source') AS j;
+        EXECUTE sqlkmeans.warn_of_hidden_rows @run_id = @run_id, @source = @source;
 
         -- A choice of k publishes no labels.
         IF @kind <> N'choose_k'

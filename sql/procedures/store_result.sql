@@ -25,8 +25,13 @@ BEGIN
         seconds_total = COALESCE(j.seconds_total, r.seconds_total),
         sqlkmeans_version = COALESCE(j.sqlkmeans_version, r.sqlkmeans_version),
         library_versions = COALESCE(j.library_object, j.library_versions, r.library_versions),
-        client = COALESCE(j.client, r.client),
-        warnings = COALESCE(j.warning_list, j.warnings, r.warnings),
+        -- Behind those that the run has already.
+        warnings = CASE
+            WHEN COALESCE(r.warnings, N'[]') = N'[]'
+                THEN COALESCE(j.warning_list, j.warnings, r.warnings)
+            WHEN COALESCE(j.warning_list, j.warnings, N'[]') = N'[]' THEN r.warnings
+            ELSE LEFT(r.warnings, LEN(r.warnings) - 1) + N', '
+                + STUFF(COALESCE(j.warning_list, j.warnings), 1, 1, N'') END,
         compared_run_id = COALESCE(j.compared_run_id, r.compared_run_id),
         psi = COALESCE(j.psi, r.psi),
         centroid_shift = COALESCE(j.centroid_shift, r.centroid_shift),
@@ -52,7 +57,6 @@ BEGIN
         -- As JSON, or as a text that holds JSON.
         library_object    nvarchar(max) '$.library_versions' AS JSON,
         library_versions  nvarchar(max) '$.library_versions',
-        client            nvarchar(400) '$.client',
         warning_list      nvarchar(max) '$.warnings' AS JSON,
         warnings          nvarchar(max) '$.warnings',
         compared_run_id   bigint        '$.compared_run_id',

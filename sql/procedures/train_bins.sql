@@ -2,7 +2,7 @@ IF OBJECT_ID(N'sqlkmeans.train_bins', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_bins AS RETURN 0;');
 GO
 -- Cuts each column of a run into about ten bins of equal size, a category into its levels, and
--- counts the rows of the caller's #scored in them, as the run's rows of feature_bin.
+-- counts the rows of the caller's #sqlkmeans_scored in them, as the run's rows of feature_bin.
 ALTER PROCEDURE sqlkmeans.train_bins
     @run_id bigint
 AS
@@ -17,16 +17,16 @@ BEGIN
     DECLARE @each nvarchar(max);
     DECLARE @statement nvarchar(max);
 
-    CREATE TABLE #column
+    CREATE TABLE #sqlkmeans_binned_column
     (
         position int           NOT NULL,
         feature  int           NOT NULL,
         name     nvarchar(128) COLLATE DATABASE_DEFAULT NOT NULL,
         type     nvarchar(16)  COLLATE DATABASE_DEFAULT NOT NULL
     );
-    CREATE TABLE #edge (bin int NOT NULL, upper float NULL, label nvarchar(60) NULL);
-    CREATE TABLE #count (position int NOT NULL, bin int NOT NULL, customers bigint NOT NULL);
-    INSERT INTO #column (position, feature, name, type)
+    CREATE TABLE #sqlkmeans_edge (bin int NOT NULL, upper float NULL, label nvarchar(60) COLLATE DATABASE_DEFAULT NULL);
+    CREATE TABLE #sqlkmeans_count (position int NOT NULL, bin int NOT NULL, customers bigint NOT NULL);
+    INSERT INTO #sqlkmeans_binned_column (position, feature, name, type)
     SELECT ROW_NUMBER() OVER (ORDER BY MIN(f.position)), MIN(f.position), f.source_column, f.type
     FROM sqlkmeans.model_feature AS f
     WHERE f.run_id = @run_id
@@ -34,10 +34,10 @@ BEGIN
 
     INSERT INTO sqlkmeans.feature_bin (run_id, position, bin, feature, label, upper, customers)
     SELECT @run_id, c.position, 0, c.name, N'missing', NULL, 0
-    FROM #column AS c;
+    FROM #sqlkmeans_binned_column AS c;
     INSERT INTO sqlkmeans.feature_bin (run_id, position, bin, feature, label, upper, customers)
     SELECT @run_id, c.position, l.bin, c.name, COALESCE(l.level, N'(other)'), NULL, 0
-    FROM #column AS c
+    FROM #sqlkmeans_binned_column AS c
     INNER JOIN (SELECT f.source_column, f.level,
                     ROW_NUMBER() OVER (PARTITION BY f.source_column ORDER BY f.position) AS bin
                 FROM sqlkmeans.model_feature AS f
@@ -46,7 +46,7 @@ BEGIN
     -- What a later run has and this one has not.
     INSERT INTO sqlkmeans.feature_bin (run_id, position, bin, feature, label, upper, customers)
     SELECT @run_id, c.position, MAX(b.bin) + 1, c.name, N'(other)', NULL, 0
-    FROM #column AS c
+    FROM #sqlkmeans_binned_column AS c
     INNER JOIN sqlkmeans.feature_bin AS b ON b.run_id = @run_id AND b.position = c.position
     WHERE c.type = N'category'
       AND NOT EXISTS (SELECT 1 FROM sqlkmeans.model_feature AS f
@@ -58,31 +58,31 @@ BEGIN
         SET @column = NULL;
         SELECT TOP (1) @position = c.position, @feature = c.feature, @column = c.name,
             @unit = CASE c.type WHEN N'date' THEN N' days' ELSE N'' END
-        FROM #column AS c
+        FROM #sqlkmeans_binned_column AS c
         WHERE c.position > @position AND c.type <> N'category'
         ORDER BY c.position;
         IF @column IS NULL
             BREAK;
 
-        DELETE FROM #edge;
+        DELETE FROM #sqlkmeans_edge;
         -- Deciles, to three digits of the range; only those that part the rows.
-        SET @statement = N'INSERT INTO #edge (bin, upper)
+        SET @statement = N'INSERT INTO #sqlkmeans_edge (bin, upper)
 SELECT ROW_NUMBER() OVER (ORDER BY e.upper), e.upper
-FROM (SELECT DISTINCT ROUND(p.v, 2 - CAST(FLOOR(LOG10(p.greatest - p.least)) AS int)) AS upper,
+FROM (SELECT DISTINCT ROUND(p.v, 2 - CAST(FLOOR(LOG10(NULLIF(p.greatest - p.least, 0e0))) AS int)) AS upper,
           p.greatest
       FROM (SELECT x.v, ROW_NUMBER() OVER (ORDER BY x.v) - 1 AS place,
                 COUNT_BIG(*) OVER () AS n, MIN(x.v) OVER () AS least, MAX(x.v) OVER () AS greatest
             FROM (SELECT s.[sqlkmeans o' + CAST(@feature AS nvarchar(10)) + N'] AS v
-                  FROM #scored AS s) AS x
+                  FROM #sqlkmeans_scored AS s) AS x
             WHERE x.v IS NOT NULL) AS p
       INNER JOIN (VALUES (1), (2), (3), (4), (5), (6), (7), (8), (9)) AS d (number)
           ON p.place = d.number * (p.n - 1) / 10
       WHERE p.greatest > p.least) AS e
 WHERE e.upper < e.greatest;';
         EXECUTE sys.sp_executesql @statement;
-        UPDATE #edge
+        UPDATE #sqlkmeans_edge
         SET label = sqlkmeans.number_text(upper);
-        INSERT INTO #edge (bin, upper, label) SELECT COUNT(*) + 1, NULL, NULL FROM #edge AS e;
+        INSERT INTO #sqlkmeans_edge (bin, upper, label) SELECT COUNT(*) + 1, NULL, NULL FROM #sqlkmeans_edge AS e;
 
         INSERT INTO sqlkmeans.feature_bin (run_id, position, bin, feature, label, upper, customers)
         SELECT @run_id, @position, e.bin, @column,
@@ -90,13 +90,13 @@ WHERE e.upper < e.greatest;';
                  WHEN b.bin IS NULL THEN N'<= ' + e.label + @unit
                  WHEN e.upper IS NULL THEN N'> ' + b.label + @unit
                  ELSE b.label + N' to ' + e.label + @unit END, e.upper, 0
-        FROM #edge AS e
-        LEFT JOIN #edge AS b ON b.bin = e.bin - 1;
+        FROM #sqlkmeans_edge AS e
+        LEFT JOIN #sqlkmeans_edge AS b ON b.bin = e.bin - 1;
     END;
 
     EXECUTE sqlkmeans.bins_text @run_id = @run_id, @each = @each OUTPUT;
-    SET @statement = N'INSERT INTO #count (position, bin, customers)
-SELECT v.position, v.bin, COUNT_BIG(*) FROM #scored AS s
+    SET @statement = N'INSERT INTO #sqlkmeans_count (position, bin, customers)
+SELECT v.position, v.bin, COUNT_BIG(*) FROM #sqlkmeans_scored AS s
 ' + @each + N'
 GROUP BY v.position, v.bin;';
     EXECUTE sys.sp_executesql @statement;
@@ -104,9 +104,9 @@ GROUP BY v.position, v.bin;';
     SET customers = COALESCE(n.customers, 0)
         + CASE b.bin WHEN 0 THEN COALESCE(k.customers, 0) ELSE 0 END
     FROM sqlkmeans.feature_bin AS b
-    INNER JOIN #column AS c ON c.position = b.position
-    LEFT JOIN #count AS n ON n.position = b.position AND n.bin = b.bin
-    LEFT JOIN #skipped AS k ON k.name = c.name
+    INNER JOIN #sqlkmeans_binned_column AS c ON c.position = b.position
+    LEFT JOIN #sqlkmeans_count AS n ON n.position = b.position AND n.bin = b.bin
+    LEFT JOIN #sqlkmeans_skipped AS k ON k.name = c.name
     WHERE b.run_id = @run_id;
 END;
 GO

@@ -1,7 +1,7 @@
 IF OBJECT_ID(N'sqlkmeans.train_category', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_category AS RETURN 0;');
 GO
--- Learns the levels of a category from column @f of the caller's #input: a row of model_feature for
+-- Learns the levels of a category from column @f of the caller's #sqlkmeans_input: a row of model_feature for
 -- each that is frequent enough, most frequent first, and one for the rest. They share a scale, so
 -- that a category weighs as much as one number.
 ALTER PROCEDURE sqlkmeans.train_category
@@ -27,28 +27,34 @@ BEGIN
     DECLARE @scale float;
     DECLARE @problem nvarchar(max);
 
-    -- With a full stop behind, blanks at the end count too.
-    CREATE TABLE #level
+    -- With a full stop behind, blanks at the end count too. Apart are levels that cannot have a
+    -- feature: longer than 100 characters, or called as the rest is, which they join.
+    CREATE TABLE #sqlkmeans_level
     (
         level     nvarchar(102) COLLATE Latin1_General_100_BIN2 NULL,
         customers bigint        NOT NULL,
         total     float         NOT NULL,
+        apart     bit           NOT NULL,
         place     int           NOT NULL
     );
-    SET @statement = N'INSERT INTO #level (level, customers, total, place)
-SELECT g.level, g.customers, g.total, ROW_NUMBER() OVER (ORDER BY g.total DESC, g.level)
-FROM (SELECT x.level, COUNT_BIG(*) AS customers, SUM(x.weight) AS total
-      FROM (SELECT (i.' + @f + N' + N''.'') COLLATE Latin1_General_100_BIN2 AS level, i.weight
-            FROM #input AS i
-            WHERE i.weight > 0e0 AND i.' + @f + N' IS NOT NULL) AS x
+    SET @statement = N'INSERT INTO #sqlkmeans_level (level, customers, total, apart, place)
+SELECT g.level, g.customers, g.total, g.apart,
+    ROW_NUMBER() OVER (ORDER BY g.apart, g.total DESC, g.level)
+FROM (SELECT x.level, COUNT_BIG(*) AS customers, SUM(x.weight) AS total,
+          CASE WHEN LEN(x.level) > 101 OR x.level = N''(other).'' THEN 1 ELSE 0 END AS apart
+      FROM (SELECT (i.' + @f + N' + N''.'') COLLATE Latin1_General_100_BIN2 AS level,
+                i.[sqlkmeans weight] AS weight
+            FROM #sqlkmeans_input AS i
+            WHERE i.[sqlkmeans weight] > 0e0 AND i.' + @f + N' IS NOT NULL) AS x
       GROUP BY x.level) AS g;
-SELECT @lacking = COALESCE(SUM(i.weight), 0e0) FROM #input AS i WHERE i.' + @f + N' IS NULL;';
+SELECT @lacking = COALESCE(SUM(i.[sqlkmeans weight]), 0e0) FROM #sqlkmeans_input AS i WHERE i.' + @f + N' IS NULL;';
     EXECUTE sys.sp_executesql @statement, N'@lacking float OUTPUT', @lacking = @lacking OUTPUT;
 
-    SELECT @levels = COUNT_BIG(*), @rows = SUM(l.customers), @total = SUM(l.total) FROM #level AS l;
+    SELECT @levels = COUNT_BIG(*), @rows = SUM(l.customers), @total = SUM(l.total) FROM #sqlkmeans_level AS l;
     SELECT @kept = COUNT(*)
-    FROM #level AS l
-    WHERE l.total >= COALESCE(CAST(JSON_VALUE(@feature, '$.min_frequency') AS float), 0.01) * @total
+    FROM #sqlkmeans_level AS l
+    WHERE l.apart = 0
+      AND l.total >= COALESCE(CAST(JSON_VALUE(@feature, '$.min_frequency') AS float), 0.01) * @total
       AND l.place <= COALESCE(CAST(JSON_VALUE(@feature, '$.max_categories') AS int), 20);
 
     SET @problem = CASE
@@ -59,11 +65,9 @@ SELECT @lacking = COALESCE(SUM(i.weight), 0e0) FROM #input AS i WHERE i.' + @f +
             + CAST(@levels AS nvarchar(20)) + N' levels in ' + CAST(@rows AS nvarchar(20))
             + N' rows), so it identifies and does not group; remove it from features, or group it '
             + N'in a SELECT'
-        WHEN EXISTS (SELECT 1 FROM #level AS l WHERE LEN(l.level) > 101)
-            THEN N'levels have more than 100 characters; shorten or group them in a SELECT'
-        WHEN @kept = 0 THEN N'each of its ' + CAST(@levels AS nvarchar(20))
-            + N' levels has a smaller share than min_frequency; lower it, or remove the column from '
-            + N'features'
+        WHEN @kept = 0 THEN N'none of its ' + CAST(@levels AS nvarchar(20))
+            + N' levels has a share of min_frequency or more and at most 100 characters; lower it, '
+            + N'shorten them in a SELECT, or remove the column from features'
     END;
     IF @problem IS NOT NULL
     BEGIN
@@ -77,19 +81,19 @@ SELECT @lacking = COALESCE(SUM(i.weight), 0e0) FROM #input AS i WHERE i.' + @f +
 
     -- A missing value is filled in with the most frequent level.
     IF @missing IN (N'mean', N'median')
-        UPDATE #level SET total = total + @lacking WHERE place = 1;
-    INSERT INTO #level (level, customers, total, place)
-    SELECT NULL, SUM(l.customers), SUM(l.total), @kept + 1
-    FROM #level AS l
+        UPDATE #sqlkmeans_level SET total = total + @lacking WHERE place = 1;
+    INSERT INTO #sqlkmeans_level (level, customers, total, apart, place)
+    SELECT NULL, SUM(l.customers), SUM(l.total), 0, @kept + 1
+    FROM #sqlkmeans_level AS l
     WHERE l.place > @kept
     HAVING COUNT(*) > 0;
-    DELETE FROM #level WHERE place > @kept AND level IS NOT NULL;
-    SELECT @total = SUM(l.total) FROM #level AS l;
+    DELETE FROM #sqlkmeans_level WHERE place > @kept AND level IS NOT NULL;
+    SELECT @total = SUM(l.total) FROM #sqlkmeans_level AS l;
     SELECT @scale = CASE @scaling
             WHEN N'minmax' THEN SQRT(2e0)
             WHEN N'none' THEN 1e0
             ELSE SQRT(SUM(l.total / @total * (1e0 - l.total / @total))) END
-    FROM #level AS l;
+    FROM #sqlkmeans_level AS l;
 
     INSERT INTO sqlkmeans.model_feature
         (run_id, position, feature, transform, weight, center, scale, fill, source_column, type,
@@ -101,6 +105,6 @@ SELECT @lacking = COALESCE(SUM(i.weight), 0e0) FROM #input AS i WHERE i.' + @f +
         CASE WHEN @missing IN (N'mean', N'median')
              THEN CASE l.place WHEN 1 THEN 1e0 ELSE 0e0 END END,
         @name, N'category', LEFT(l.level, LEN(l.level) - 1)
-    FROM #level AS l;
+    FROM #sqlkmeans_level AS l;
 END;
 GO

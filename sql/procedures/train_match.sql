@@ -1,7 +1,7 @@
 IF OBJECT_ID(N'sqlkmeans.train_match', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_match AS RETURN 0;');
 GO
--- Gives each cluster of the caller's #cluster its segment id. The pair that shares most customers
+-- Gives each cluster of the caller's #sqlkmeans_cluster its segment id. The pair that shares most customers
 -- comes first, as long as it shares more than half of the smaller of the two; then, among what is
 -- left, a pair in which each centroid is the other's nearest of all; what is left then is new.
 ALTER PROCEDURE sqlkmeans.train_match
@@ -15,42 +15,42 @@ BEGIN
     DECLARE @segment_id int;
     DECLARE @cluster int;
 
-    CREATE TABLE #shared
+    CREATE TABLE #sqlkmeans_shared
     (
         segment_id int    NOT NULL,
         cluster    int    NOT NULL,
         customers  bigint NOT NULL
     );
-    CREATE TABLE #apart (segment_id int NOT NULL, cluster int NOT NULL, squared float NOT NULL);
+    CREATE TABLE #sqlkmeans_apart (segment_id int NOT NULL, cluster int NOT NULL, squared float NOT NULL);
 
-    INSERT INTO #shared (segment_id, cluster, customers)
-    SELECT i.previous_segment_id, l.cluster, COUNT_BIG(*)
-    FROM #input AS i
-    INNER JOIN #label AS l ON l.row_number = i.row_number
+    INSERT INTO #sqlkmeans_shared (segment_id, cluster, customers)
+    SELECT i.[sqlkmeans previous], l.cluster, COUNT_BIG(*)
+    FROM #sqlkmeans_input AS i
+    INNER JOIN #sqlkmeans_label AS l ON l.row_number = i.[sqlkmeans row]
     INNER JOIN (SELECT DISTINCT c.segment_id FROM sqlkmeans.centroid AS c WHERE c.run_id = @active)
-        AS p ON p.segment_id = i.previous_segment_id
-    GROUP BY i.previous_segment_id, l.cluster;
+        AS p ON p.segment_id = i.[sqlkmeans previous]
+    GROUP BY i.[sqlkmeans previous], l.cluster;
 
     WHILE 1 = 1
     BEGIN
         SET @segment_id = NULL;
         SELECT TOP (1) @segment_id = h.segment_id, @cluster = h.cluster
-        FROM #shared AS h
+        FROM #sqlkmeans_shared AS h
         INNER JOIN (SELECT a.segment_id, SUM(a.customers) AS customers
-                    FROM #shared AS a GROUP BY a.segment_id) AS o
+                    FROM #sqlkmeans_shared AS a GROUP BY a.segment_id) AS o
             ON o.segment_id = h.segment_id
         INNER JOIN (SELECT b.cluster, SUM(b.customers) AS customers
-                    FROM #shared AS b GROUP BY b.cluster) AS n
+                    FROM #sqlkmeans_shared AS b GROUP BY b.cluster) AS n
             ON n.cluster = h.cluster
         WHERE 2 * h.customers > CASE WHEN o.customers < n.customers THEN o.customers
                                      ELSE n.customers END
-          AND NOT EXISTS (SELECT 1 FROM #cluster AS c
+          AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_cluster AS c
                           WHERE c.segment_id = h.segment_id
                              OR (c.cluster = h.cluster AND c.segment_id IS NOT NULL))
         ORDER BY h.customers DESC, h.segment_id, h.cluster;
         IF @segment_id IS NULL
             BREAK;
-        UPDATE #cluster SET segment_id = @segment_id WHERE cluster = @cluster;
+        UPDATE #sqlkmeans_cluster SET segment_id = @segment_id WHERE cluster = @cluster;
     END;
 
     -- The earlier centroids in the new scaled space, where the columns are the same. A level that
@@ -64,7 +64,7 @@ BEGIN
             ON o.source_column = n.source_column AND o.type = n.type
         WHERE n.type IS NULL OR o.type IS NULL)
     BEGIN
-        INSERT INTO #apart (segment_id, cluster, squared)
+        INSERT INTO #sqlkmeans_apart (segment_id, cluster, squared)
         SELECT g.segment_id, g.cluster, SUM(g.difference * g.difference)
         FROM (SELECT e.segment_id, p.cluster, p.scaled_value - (
                   CASE f.transform WHEN N'log1p' THEN LOG(1e0 + COALESCE(c.value, 0e0))
@@ -73,36 +73,36 @@ BEGIN
               FROM (SELECT DISTINCT x.segment_id FROM sqlkmeans.centroid AS x
                     WHERE x.run_id = @active) AS e
               INNER JOIN sqlkmeans.model_feature AS f ON f.run_id = @run_id
-              INNER JOIN #point AS p ON p.position = f.position
+              INNER JOIN #sqlkmeans_point AS p ON p.position = f.position
               LEFT JOIN sqlkmeans.centroid AS c
                   ON c.run_id = @active AND c.segment_id = e.segment_id
-                 AND c.feature = f.feature) AS g
+                 AND (c.feature + N'.') COLLATE Latin1_General_100_BIN2 = f.feature + N'.') AS g
         GROUP BY g.segment_id, g.cluster;
 
         UPDATE c
         SET segment_id = a.segment_id
-        FROM #cluster AS c
-        INNER JOIN #apart AS a ON a.cluster = c.cluster
+        FROM #sqlkmeans_cluster AS c
+        INNER JOIN #sqlkmeans_apart AS a ON a.cluster = c.cluster
         WHERE c.segment_id IS NULL
-          AND NOT EXISTS (SELECT 1 FROM #cluster AS t WHERE t.segment_id = a.segment_id)
-          AND NOT EXISTS (SELECT 1 FROM #apart AS b
+          AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_cluster AS t WHERE t.segment_id = a.segment_id)
+          AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_apart AS b
                           WHERE b.cluster = a.cluster AND b.squared < a.squared)
-          AND NOT EXISTS (SELECT 1 FROM #apart AS b
+          AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_apart AS b
                           WHERE b.segment_id = a.segment_id AND b.squared < a.squared);
     END;
 
     -- Largest first.
     UPDATE c
     SET segment_id = @last_segment_id + n.place
-    FROM #cluster AS c
+    FROM #sqlkmeans_cluster AS c
     INNER JOIN (SELECT r.cluster, ROW_NUMBER() OVER (ORDER BY r.size DESC, r.cluster) AS place
-                FROM #cluster AS r
+                FROM #sqlkmeans_cluster AS r
                 WHERE r.segment_id IS NULL) AS n
         ON n.cluster = c.cluster;
 
     UPDATE c
     SET centroid_shift = SQRT(a.squared)
-    FROM #cluster AS c
-    INNER JOIN #apart AS a ON a.cluster = c.cluster AND a.segment_id = c.segment_id;
+    FROM #sqlkmeans_cluster AS c
+    INNER JOIN #sqlkmeans_apart AS a ON a.cluster = c.cluster AND a.segment_id = c.segment_id;
 END;
 GO

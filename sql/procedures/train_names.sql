@@ -1,7 +1,7 @@
 IF OBJECT_ID(N'sqlkmeans.train_names', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_names AS RETURN 0;');
 GO
--- Fills the caller's #named from its #cluster and #profile: a name and a sentence for everyone and
+-- Fills the caller's #sqlkmeans_named from its #sqlkmeans_cluster and #sqlkmeans_profile: a name and a sentence for everyone and
 -- each segment, from what sets it apart. A name that a segment has already stays.
 ALTER PROCEDURE sqlkmeans.train_names
     @run_id       bigint,
@@ -22,17 +22,17 @@ BEGIN
     DECLARE @number int;
 
     -- What a feature is in a segment, in words: high, low, very high, very low.
-    CREATE TABLE #word
+    CREATE TABLE #sqlkmeans_word
     (
         segment_id int            NOT NULL,
         place      int            NOT NULL,
         importance float          NOT NULL,
         is_level   bit            NOT NULL,
-        word       nvarchar(400)  NOT NULL,
-        mean       nvarchar(1000) NOT NULL,
-        of_all     nvarchar(100)  NOT NULL
+        word       nvarchar(400)  COLLATE DATABASE_DEFAULT NOT NULL,
+        mean       nvarchar(1000) COLLATE DATABASE_DEFAULT NOT NULL,
+        of_all     nvarchar(100)  COLLATE DATABASE_DEFAULT NOT NULL
     );
-    INSERT INTO #word (segment_id, place, importance, is_level, word, mean, of_all)
+    INSERT INTO #sqlkmeans_word (segment_id, place, importance, is_level, word, mean, of_all)
     SELECT b.segment_id,
         ROW_NUMBER() OVER (PARTITION BY b.segment_id
                            ORDER BY CASE b.segment_id WHEN 0 THEN 0e0 ELSE b.strength END DESC,
@@ -73,18 +73,18 @@ BEGIN
                     CASE WHEN p.segment_id > 0 THEN ROUND(ABS(d.importance), 9)
                          WHEN f.type = N'category' THEN p.mean ELSE 0e0 END AS strength,
                     CASE WHEN d.importance < 0 THEN 1 ELSE 0 END AS is_low
-                FROM #profile AS p
-                INNER JOIN #profile AS e ON e.segment_id = 0 AND e.position = p.position
+                FROM #sqlkmeans_profile AS p
+                INNER JOIN #sqlkmeans_profile AS e ON e.segment_id = 0 AND e.position = p.position
                 INNER JOIN sqlkmeans.model_feature AS f
                     ON f.run_id = @run_id AND f.position = p.position
                 CROSS APPLY (SELECT CASE WHEN p.segment_id = 0 OR e.deviation = 0 THEN 0e0
                         ELSE COALESCE((p.mean - e.mean) / e.deviation, 0e0) END AS importance) AS d
                ) AS a) AS b
     WHERE b.n = 1;
-    INSERT INTO #named (segment_id, name, name_source, description)
+    INSERT INTO #sqlkmeans_named (segment_id, name, name_source, description)
     SELECT c.segment_id, COALESCE(MAX(g.name), MAX(k.name), N''),
         CASE WHEN MAX(g.name) IS NULL THEN N'generated' ELSE N'given' END, N''
-    FROM #cluster AS c
+    FROM #sqlkmeans_cluster AS c
     LEFT JOIN (SELECT s.segment_id, MAX(s.name) AS name
                FROM sqlkmeans.segment AS s
                INNER JOIN sqlkmeans.run AS r ON r.run_id = s.run_id
@@ -99,14 +99,14 @@ BEGIN
         -- Largest first, as the ids of a first run.
         SET @segment_id = NULL;
         SELECT TOP (1) @segment_id = n.segment_id, @name = n.name
-        FROM #named AS n
-        INNER JOIN #cluster AS c ON c.segment_id = n.segment_id
+        FROM #sqlkmeans_named AS n
+        INNER JOIN #sqlkmeans_cluster AS c ON c.segment_id = n.segment_id
         WHERE n.description = N''
         ORDER BY c.size DESC, c.segment_id;
         IF @segment_id IS NULL
             BREAK;
         SELECT @notable = COUNT(*)
-        FROM #word AS w
+        FROM #sqlkmeans_word AS w
         WHERE w.segment_id = @segment_id AND ABS(w.importance) >= 0.5;
 
         -- From short to long: a longer one tells two segments apart that share the short one.
@@ -119,17 +119,17 @@ BEGIN
                 SET @place = @place + 1;
                 SELECT @name = LEFT(@name + CASE WHEN @name = N'' THEN N'' ELSE N', ' END
                     + CASE WHEN @count <= @notable THEN w.word ELSE w.mean END, 390)
-                FROM #word AS w
+                FROM #sqlkmeans_word AS w
                 WHERE w.segment_id = @segment_id AND w.place = @place;
             END;
             IF @name = N''
                 SET @name = N'average';
             SET @count = @count + 1;
-            IF @count <= @notable + 1 AND EXISTS (SELECT 1 FROM #named AS n WHERE n.name = @name)
+            IF @count <= @notable + 1 AND EXISTS (SELECT 1 FROM #sqlkmeans_named AS n WHERE n.name = @name)
                 SET @name = N'';
         END;
         SELECT @part = @name, @number = 1;
-        WHILE EXISTS (SELECT 1 FROM #named AS n
+        WHILE EXISTS (SELECT 1 FROM #sqlkmeans_named AS n
                       WHERE n.name = @name AND n.segment_id <> @segment_id)
         BEGIN
             SET @number = @number + 1;
@@ -142,29 +142,29 @@ BEGIN
             SET @place = @place + 1;
             SELECT @description = @description + CASE @place WHEN 1 THEN N'' ELSE N'; ' END
                 + w.mean + N' against ' + w.of_all
-            FROM #word AS w
+            FROM #sqlkmeans_word AS w
             WHERE w.segment_id = @segment_id AND w.place = @place;
         END;
         SET @description = CASE
             WHEN @notable = 0 THEN N'Near everyone''s average in every feature.'
-            WHEN EXISTS (SELECT 1 FROM #word AS w WHERE w.segment_id = @segment_id
+            WHEN EXISTS (SELECT 1 FROM #sqlkmeans_word AS w WHERE w.segment_id = @segment_id
                          AND w.place <= @place AND w.is_level = 0)
                 THEN @description + N' on average.'
             ELSE @description + N'.' END;
-        UPDATE #named SET name = @name, description = @description WHERE segment_id = @segment_id;
+        UPDATE #sqlkmeans_named SET name = @name, description = @description WHERE segment_id = @segment_id;
     END;
 
     SELECT @description = N'All ' + sqlkmeans.number_text(SUM(c.size)) + N' customers; on average '
-    FROM #cluster AS c;
+    FROM #sqlkmeans_cluster AS c;
     SET @place = 0;
-    WHILE EXISTS (SELECT 1 FROM #word AS w WHERE w.segment_id = 0 AND w.place > @place)
+    WHILE EXISTS (SELECT 1 FROM #sqlkmeans_word AS w WHERE w.segment_id = 0 AND w.place > @place)
     BEGIN
         SET @place = @place + 1;
         SELECT @description = @description + CASE @place WHEN 1 THEN N'' ELSE N', ' END + w.mean
-        FROM #word AS w
+        FROM #sqlkmeans_word AS w
         WHERE w.segment_id = 0 AND w.place = @place;
     END;
-    INSERT INTO #named (segment_id, name, name_source, description)
+    INSERT INTO #sqlkmeans_named (segment_id, name, name_source, description)
     VALUES (0, N'everyone', N'generated', @description + N'.');
 END;
 GO

@@ -2,7 +2,7 @@ IF OBJECT_ID(N'sqlkmeans.train_number', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_number AS RETURN 0;');
 GO
 -- Learns how a number, or a date's age, is prepared: quantiles, fill, centre and scale, from column
--- @f of the caller's #input, whose values it pulls in to the quantiles. Adds the run's row of
+-- @f of the caller's #sqlkmeans_input, whose values it pulls in to the quantiles. Adds the run's row of
 -- model_feature, or lines to @problems.
 ALTER PROCEDURE sqlkmeans.train_number
     @run_id         bigint,
@@ -22,8 +22,9 @@ BEGIN
     DECLARE @name nvarchar(128) = JSON_VALUE(@feature, '$.column');
     DECLARE @type nvarchar(16) = COALESCE(JSON_VALUE(@feature, '$.type'), N'number');
     DECLARE @transform nvarchar(16) = COALESCE(JSON_VALUE(@feature, '$.transform'), N'none');
-    DECLARE @known nvarchar(max) = N'SELECT i.row_number, i.' + @f + N' AS v, i.weight AS w '
-        + N'FROM #input AS i WHERE i.weight > 0e0 AND i.' + @f + N' IS NOT NULL';
+    DECLARE @known nvarchar(max) = N'SELECT i.[sqlkmeans row] AS row_number, i.' + @f
+        + N' AS v, i.[sqlkmeans weight] AS w FROM #sqlkmeans_input AS i '
+        + N'WHERE i.[sqlkmeans weight] > 0e0 AND i.' + @f + N' IS NOT NULL';
     DECLARE @filled nvarchar(max);
     DECLARE @statement nvarchar(max);
     DECLARE @rows bigint;
@@ -100,14 +101,14 @@ FROM (' + @known + N') AS x;';
                 + @line;
             RETURN 0;
         END;
-        SET @statement = N'UPDATE #input SET ' + @f + N' = CASE WHEN ' + @f + N' < @low THEN @low '
+        SET @statement = N'UPDATE #sqlkmeans_input SET ' + @f + N' = CASE WHEN ' + @f + N' < @low THEN @low '
             + N'ELSE @high END WHERE ' + @f + N' < @low OR ' + @f + N' > @high;';
         EXECUTE sys.sp_executesql
             @statement, N'@low float, @high float', @low = @low, @high = @high;
     END;
     IF @transform = N'log1p' AND COALESCE(@low, @least) <= -1
     BEGIN
-        SET @statement = N'SELECT @rows = COUNT_BIG(*) FROM #input AS i WHERE i.' + @f + N' <= -1e0;';
+        SET @statement = N'SELECT @rows = COUNT_BIG(*) FROM #sqlkmeans_input AS i WHERE i.' + @f + N' <= -1e0;';
         EXECUTE sys.sp_executesql @statement, N'@rows bigint OUTPUT', @rows = @rows OUTPUT;
         SET @problems = @problems + @name + N': ' + CAST(@rows AS nvarchar(20))
             + N' rows are -1 or less, where log1p has no value; use transform = "none" or correct '
@@ -117,11 +118,11 @@ FROM (' + @known + N') AS x;';
 
     -- What K-Means will see: filled in, pulled in and transformed.
     SET @filled = N'SELECT y.row_number, y.w, ' + sqlkmeans.transformed(N'y.x', @transform)
-        + N' AS v FROM (SELECT i.row_number, i.weight AS w, '
+        + N' AS v FROM (SELECT i.[sqlkmeans row] AS row_number, i.[sqlkmeans weight] AS w, '
         + COALESCE(N'COALESCE(i.' + @f + N', ' + sqlkmeans.float_literal(
             CASE WHEN @fill < @low THEN @low WHEN @fill > @high THEN @high ELSE @fill END) + N')',
             N'i.' + @f)
-        + N' AS x FROM #input AS i WHERE i.weight > 0e0) AS y';
+        + N' AS x FROM #sqlkmeans_input AS i WHERE i.[sqlkmeans weight] > 0e0) AS y';
     SELECT @center = 0, @scale = 1;
     IF @scaling = N'robust'
     BEGIN

@@ -35,7 +35,7 @@ BEGIN
         @weight = SUM(c.weight), @mean_distance = SUM(c.size * c.distance) / @rows,
         @last_segment_id = CASE WHEN MAX(c.segment_id) > @last_segment_id THEN MAX(c.segment_id)
                                 ELSE @last_segment_id END
-    FROM #cluster AS c;
+    FROM #sqlkmeans_cluster AS c;
 
     -- exp(x) - 1 to the last digits near 0 (Kahan; Higham, Accuracy and Stability, 2002, 1.14.1).
     INSERT INTO sqlkmeans.centroid (run_id, segment_id, position, feature, value, scaled_value)
@@ -45,8 +45,8 @@ BEGIN
              WHEN EXP(t.value) - 1e0 = -1e0 THEN -1e0
              ELSE (EXP(t.value) - 1e0) * (t.value / LOG(EXP(t.value))) END,
         p.scaled_value
-    FROM #cluster AS c
-    INNER JOIN #point AS p ON p.cluster = c.cluster
+    FROM #sqlkmeans_cluster AS c
+    INNER JOIN #sqlkmeans_point AS p ON p.cluster = c.cluster
     INNER JOIN sqlkmeans.model_feature AS f ON f.run_id = @run_id AND f.position = p.position
     CROSS APPLY (SELECT p.scaled_value * (f.scale / f.weight) + f.center AS value) AS t;
 
@@ -57,11 +57,11 @@ BEGIN
           FROM (SELECT x.cluster AS one, y.cluster AS other,
                     SUM((x.scaled_value - y.scaled_value) * (x.scaled_value - y.scaled_value))
                         AS squared
-                FROM #point AS x
-                INNER JOIN #point AS y ON y.position = x.position AND y.cluster <> x.cluster
+                FROM #sqlkmeans_point AS x
+                INNER JOIN #sqlkmeans_point AS y ON y.position = x.position AND y.cluster <> x.cluster
                 GROUP BY x.cluster, y.cluster) AS d
-          INNER JOIN #cluster AS a ON a.cluster = d.one
-          INNER JOIN #cluster AS b ON b.cluster = d.other
+          INNER JOIN #sqlkmeans_cluster AS a ON a.cluster = d.one
+          INNER JOIN #sqlkmeans_cluster AS b ON b.cluster = d.other
           GROUP BY a.cluster) AS g;
 
     IF @skipped > 0
@@ -74,7 +74,7 @@ BEGIN
             @warnings = CASE c.size WHEN 1 THEN N'segment ' + CAST(c.segment_id AS nvarchar(10))
                 + N' is one customer: look for wrong values, or try transform = "log1p" or '
                 + N'scaling = "robust"' END
-        FROM #cluster AS c
+        FROM #sqlkmeans_cluster AS c
         WHERE c.cluster > @cluster
         ORDER BY c.cluster;
         IF @segment_id IS NULL
@@ -113,9 +113,9 @@ BEGIN
             CASE WHEN @rows > @k THEN (@total_ss - @within_ss) / (@k - 1)
                 / NULLIF(@within_ss / (@rows - @k), 0) END), N'')
         + COALESCE(N',"compared_run_id":' + CAST(@active AS nvarchar(20)), N'')
-        + COALESCE(N',"psi":' + (SELECT sqlkmeans.float_literal(MAX(d.psi)) FROM #drift AS d), N'')
+        + COALESCE(N',"psi":' + (SELECT sqlkmeans.float_literal(MAX(d.psi)) FROM #sqlkmeans_drift AS d), N'')
         + COALESCE(N',"centroid_shift":' + (
-            SELECT sqlkmeans.float_literal(MAX(c.centroid_shift)) FROM #cluster AS c), N'')
+            SELECT sqlkmeans.float_literal(MAX(c.centroid_shift)) FROM #sqlkmeans_cluster AS c), N'')
         + N',"seconds_fit":'
         + CAST(DATEDIFF(millisecond, @begun, @fitted) / 1000.0 AS nvarchar(40))
         + N',"seconds_assign":'
@@ -125,8 +125,8 @@ BEGIN
                 COALESCE(c.size, @rows) AS size,
                 COALESCE(c.size, @rows) / CAST(@rows AS float) AS share,
                 COALESCE(c.within_ss, @within_ss) AS within_ss, c.centroid_shift
-            FROM #named AS n
-            LEFT JOIN #cluster AS c ON c.segment_id = n.segment_id
+            FROM #sqlkmeans_named AS n
+            LEFT JOIN #sqlkmeans_cluster AS c ON c.segment_id = n.segment_id
             ORDER BY n.segment_id
             FOR JSON PATH
         ) + N',"segment_feature":' + (
@@ -134,15 +134,15 @@ BEGIN
                 p.median, p.highest AS [max], p.missing,
                 CASE WHEN p.segment_id = 0 OR e.deviation = 0 THEN 0e0
                      ELSE COALESCE((p.mean - e.mean) / e.deviation, 0e0) END AS importance
-            FROM #profile AS p
-            INNER JOIN #profile AS e ON e.segment_id = 0 AND e.position = p.position
+            FROM #sqlkmeans_profile AS p
+            INNER JOIN #sqlkmeans_profile AS e ON e.segment_id = 0 AND e.position = p.position
             INNER JOIN sqlkmeans.model_feature AS f
                 ON f.run_id = @run_id AND f.position = p.position
             FOR JSON PATH
         ) + COALESCE(N',"feature_drift":' + (
             SELECT d.position, d.feature, d.psi, d.mean, d.previous_mean, d.missing_share,
                 d.previous_missing_share
-            FROM #drift AS d
+            FROM #sqlkmeans_drift AS d
             FOR JSON PATH
         ), N'') + N'}}';
 END;

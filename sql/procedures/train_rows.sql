@@ -1,7 +1,7 @@
 IF OBJECT_ID(N'sqlkmeans.train_rows', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_rows AS RETURN 0;');
 GO
--- Fills the caller's #scored from its #input: each feature in its own units, [sqlkmeans o1] …, and
+-- Fills the caller's #sqlkmeans_scored from its #sqlkmeans_input: each feature in its own units, [sqlkmeans o1] …, and
 -- prepared, z1 …; and gives the tables that hold rows or centroids their columns z1 ….
 ALTER PROCEDURE sqlkmeans.train_rows
     @run_id     bigint,
@@ -15,7 +15,7 @@ BEGIN
     DECLARE @column nvarchar(128);
     DECLARE @type nvarchar(16);
     DECLARE @transform nvarchar(16);
-    DECLARE @f nvarchar(20);
+    DECLARE @f nvarchar(40);
     DECLARE @x nvarchar(10);
     DECLARE @fill nvarchar(40);
     DECLARE @center nvarchar(40);
@@ -40,7 +40,7 @@ BEGIN
         IF @column IS NULL
             BREAK;
 
-        SELECT @f = N'i.f' + CAST(CAST(j.[key] AS int) + 1 AS nvarchar(10))
+        SELECT @f = N'i.[sqlkmeans f' + CAST(CAST(j.[key] AS int) + 1 AS nvarchar(10)) + N']'
         FROM OPENJSON(@definition, '$.features') AS j
         WHERE JSON_VALUE(j.[value], '$.column') = @column;
         SET @features = @position;
@@ -57,19 +57,19 @@ BEGIN
 
     -- Columns that are added to a temporary table by a nested batch stay in it.
     SET @statement = sqlkmeans.each_number(@features,
-            N'ALTER TABLE #scored ADD [sqlkmeans o{}] float NULL; '
-            + N'ALTER TABLE #scored ADD z{} float NULL;', N' ')
+            N'ALTER TABLE #sqlkmeans_scored ADD [sqlkmeans o{}] float NULL; '
+            + N'ALTER TABLE #sqlkmeans_scored ADD z{} float NULL;', N' ')
         + sqlkmeans.each_number(@features,
-            N'ALTER TABLE #sample ADD z{} float NULL; ALTER TABLE #centroid ADD z{} float NULL; '
-            + N'ALTER TABLE #moved ADD z{} float NULL; ALTER TABLE #best ADD z{} float NULL; '
-            + N'ALTER TABLE #candidate ADD z{} float NULL;', N' ');
+            N'ALTER TABLE #sqlkmeans_sample ADD z{} float NULL; ALTER TABLE #sqlkmeans_centroid ADD z{} float NULL; '
+            + N'ALTER TABLE #sqlkmeans_moved ADD z{} float NULL; ALTER TABLE #sqlkmeans_best ADD z{} float NULL; '
+            + N'ALTER TABLE #sqlkmeans_candidate ADD z{} float NULL;', N' ');
     EXECUTE sys.sp_executesql @statement;
 
-    SET @statement = N'INSERT INTO #scored (row_number, weight, '
+    SET @statement = N'INSERT INTO #sqlkmeans_scored (row_number, weight, '
         + sqlkmeans.each_number(@features, N'[sqlkmeans o{}]', N', ') + N', '
         + sqlkmeans.each_number(@features, N'z{}', N', ') + N')
 SELECT o.row_number, o.weight, ' + sqlkmeans.each_number(@features, N'o.o{}', N', ') + @scaled + N'
-FROM (SELECT i.row_number, i.weight' + @own + N' FROM #input AS i) AS o
+FROM (SELECT i.[sqlkmeans row] AS row_number, i.[sqlkmeans weight] AS weight' + @own + N' FROM #sqlkmeans_input AS i) AS o
 CROSS APPLY (SELECT ' + @filled + N') AS x;';
     EXECUTE sys.sp_executesql @statement;
 END;

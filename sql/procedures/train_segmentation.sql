@@ -1,7 +1,7 @@
 IF OBJECT_ID(N'sqlkmeans.train_segmentation', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_segmentation AS RETURN 0;');
 GO
--- Trains on the rows of the caller's #input in T-SQL alone: fills its #label and gives the
+-- Trains on the rows of the caller's #sqlkmeans_input in T-SQL alone: fills its #sqlkmeans_label and gives the
 -- publication. What the run has learnt stands in model_feature, centroid and feature_bin before it
 -- is published; a run that fails forgets it.
 ALTER PROCEDURE sqlkmeans.train_segmentation
@@ -22,10 +22,12 @@ BEGIN
     DECLARE @features int;
     DECLARE @threshold float;
     DECLARE @n_iter int;
+    DECLARE @squared nvarchar(max);
     DECLARE @statement nvarchar(max);
     DECLARE @kept nvarchar(max);
     DECLARE @problems nvarchar(max);
     DECLARE @rows bigint;
+    DECLARE @moved bigint;
     DECLARE @total_ss float;
     DECLARE @begun datetime2(6) = SYSUTCDATETIME();
     DECLARE @fitted datetime2(6);
@@ -48,29 +50,29 @@ BEGIN
         EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
     END;
 
-    CREATE TABLE #skipped
+    CREATE TABLE #sqlkmeans_skipped
     (
         name      nvarchar(128) COLLATE DATABASE_DEFAULT NOT NULL,
         customers bigint        NOT NULL
     );
-    CREATE TABLE #scored
+    CREATE TABLE #sqlkmeans_scored
     (
         row_number          int   NOT NULL PRIMARY KEY,
         weight              float NOT NULL,
         [sqlkmeans cluster] int   NULL
     );
-    CREATE TABLE #sample
+    CREATE TABLE #sqlkmeans_sample
     (
         row_number int   NOT NULL PRIMARY KEY,
         weight     float NOT NULL,
         closest    float NOT NULL
     );
-    CREATE TABLE #candidate (trial int NOT NULL);
-    CREATE TABLE #centroid (cluster int NOT NULL PRIMARY KEY);
-    CREATE TABLE #best (cluster int NOT NULL PRIMARY KEY);
-    CREATE TABLE #moved (cluster int NOT NULL PRIMARY KEY, inertia float NOT NULL);
-    CREATE TABLE #point (cluster int NOT NULL, position int NOT NULL, scaled_value float NOT NULL);
-    CREATE TABLE #cluster
+    CREATE TABLE #sqlkmeans_candidate (trial int NOT NULL);
+    CREATE TABLE #sqlkmeans_centroid (cluster int NOT NULL PRIMARY KEY);
+    CREATE TABLE #sqlkmeans_best (cluster int NOT NULL PRIMARY KEY);
+    CREATE TABLE #sqlkmeans_moved (cluster int NOT NULL PRIMARY KEY, inertia float NOT NULL);
+    CREATE TABLE #sqlkmeans_point (cluster int NOT NULL, position int NOT NULL, scaled_value float NOT NULL);
+    CREATE TABLE #sqlkmeans_cluster
     (
         cluster        int    NOT NULL PRIMARY KEY,
         segment_id     int    NULL,
@@ -81,7 +83,7 @@ BEGIN
         distance       float  NOT NULL,
         centroid_shift float  NULL
     );
-    CREATE TABLE #profile
+    CREATE TABLE #sqlkmeans_profile
     (
         segment_id int    NOT NULL,
         position   int    NOT NULL,
@@ -93,15 +95,15 @@ BEGIN
         known      bigint NOT NULL,
         missing    bigint NOT NULL
     );
-    CREATE TABLE #named
+    CREATE TABLE #sqlkmeans_named
     (
         segment_id  int           NOT NULL PRIMARY KEY,
         name        nvarchar(400) COLLATE DATABASE_DEFAULT NOT NULL,
         name_source nvarchar(16)  COLLATE DATABASE_DEFAULT NOT NULL,
         description nvarchar(max) COLLATE DATABASE_DEFAULT NOT NULL
     );
-    CREATE TABLE #bin (position int NOT NULL, bin int NOT NULL, customers bigint NOT NULL);
-    CREATE TABLE #drift
+    CREATE TABLE #sqlkmeans_bin (position int NOT NULL, bin int NOT NULL, customers bigint NOT NULL);
+    CREATE TABLE #sqlkmeans_drift
     (
         position               int           NOT NULL,
         feature                nvarchar(400) COLLATE DATABASE_DEFAULT NOT NULL,
@@ -126,42 +128,56 @@ BEGIN
         @n_iter = @n_iter OUTPUT;
     SET @fitted = SYSUTCDATETIME();
 
+    SET @squared = sqlkmeans.each_number(@features, N'(r.z{} - c.z{}) * (r.z{} - c.z{})', N' + ');
     SET @statement = N'
-INSERT INTO #label (row_number, cluster, distance)
+INSERT INTO #sqlkmeans_label (row_number, cluster, distance)
 SELECT r.row_number, n.cluster, SQRT(n.squared)
-FROM #scored AS r
-CROSS APPLY (SELECT TOP (1) c.cluster, '
-        + sqlkmeans.each_number(@features, N'(r.z{} - c.z{}) * (r.z{} - c.z{})', N' + ')
-        + N' AS squared FROM #centroid AS c ORDER BY squared, c.cluster) AS n;
-INSERT INTO #point (cluster, position, scaled_value)
-SELECT c.cluster, v.position, v.value FROM #centroid AS c
+FROM #sqlkmeans_scored AS r
+CROSS APPLY (SELECT TOP (1) c.cluster, ' + @squared + N' AS squared
+             FROM #sqlkmeans_centroid AS c ORDER BY squared, c.cluster) AS n;
+INSERT INTO #sqlkmeans_point (cluster, position, scaled_value)
+SELECT c.cluster, v.position, v.value FROM #sqlkmeans_centroid AS c
 CROSS APPLY (VALUES ' + sqlkmeans.each_number(@features, N'({}, c.z{})', N', ')
         + N') AS v (position, value);
-SELECT @rows = COUNT_BIG(*), @total_ss = COUNT_BIG(*) * ('
-        + sqlkmeans.each_number(@features, N'VARP(s.z{})', N' + ') + N') FROM #scored AS s;';
+SELECT @rows = COUNT_BIG(*), @total_ss = '
+        + sqlkmeans.each_number(@features, N'SUM((s.z{} - o.z{}) * (s.z{} - o.z{}))', N' + ') + N'
+FROM #sqlkmeans_scored AS s
+CROSS JOIN (SELECT ' + sqlkmeans.each_number(@features, N'AVG(a.z{}) AS z{}', N', ') + N'
+            FROM #sqlkmeans_scored AS a) AS o;';
     EXECUTE sys.sp_executesql
         @statement, N'@rows bigint OUTPUT, @total_ss float OUTPUT',
         @rows = @rows OUTPUT, @total_ss = @total_ss OUTPUT;
-    INSERT INTO #cluster (cluster, size, within_ss, inertia, weight, distance)
-    SELECT l.cluster, COUNT_BIG(*), SUM(l.distance * l.distance),
-        SUM(s.weight * l.distance * l.distance), SUM(s.weight), AVG(l.distance)
-    FROM #label AS l
-    INNER JOIN #scored AS s ON s.row_number = l.row_number
-    GROUP BY l.cluster;
-    IF (SELECT COUNT(*) FROM #cluster AS c) < @k
-    BEGIN
-        SET @problems = N'k = ' + CAST(@k AS nvarchar(10))
-            + N': a segment stays empty; lower k or add features';
-        EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @problems;
-    END;
-
+    INSERT INTO #sqlkmeans_cluster (cluster, size, within_ss, inertia, weight, distance)
+    SELECT c.cluster, 0, 0e0, 0e0, 0e0, 0e0 FROM #sqlkmeans_centroid AS c;
+    EXECUTE sqlkmeans.train_sizes @k = @k;
     EXECUTE sqlkmeans.train_match
         @run_id = @run_id, @active = @active, @last_segment_id = @last_segment_id;
+
+    -- A tie goes to the lowest segment id, as in the scoring function; so far it went to the lowest
+    -- number of a cluster.
+    SET @moved = 0;
+    SET @statement = N'UPDATE l
+SET cluster = n.cluster
+FROM #sqlkmeans_label AS l
+INNER JOIN #sqlkmeans_scored AS r ON r.row_number = l.row_number
+CROSS APPLY (SELECT TOP (1) c.cluster, ' + @squared + N' AS squared
+             FROM #sqlkmeans_centroid AS c
+             INNER JOIN #sqlkmeans_cluster AS m ON m.cluster = c.cluster
+             ORDER BY squared, m.segment_id) AS n
+WHERE n.cluster <> l.cluster;
+SET @moved = ROWCOUNT_BIG();';
+    IF EXISTS (SELECT 1
+               FROM #sqlkmeans_cluster AS a
+               INNER JOIN #sqlkmeans_cluster AS b
+                   ON b.cluster > a.cluster AND b.segment_id < a.segment_id)
+        EXECUTE sys.sp_executesql @statement, N'@moved bigint OUTPUT', @moved = @moved OUTPUT;
+    IF @moved > 0
+        EXECUTE sqlkmeans.train_sizes @k = @k;
     UPDATE s
     SET [sqlkmeans cluster] = c.segment_id
-    FROM #scored AS s
-    INNER JOIN #label AS l ON l.row_number = s.row_number
-    INNER JOIN #cluster AS c ON c.cluster = l.cluster;
+    FROM #sqlkmeans_scored AS s
+    INNER JOIN #sqlkmeans_label AS l ON l.row_number = s.row_number
+    INNER JOIN #sqlkmeans_cluster AS c ON c.cluster = l.cluster;
     EXECUTE sqlkmeans.profile_text
         @run_id = @run_id, @kept = @kept OUTPUT, @statement = @statement OUTPUT;
     EXECUTE sys.sp_executesql @statement;

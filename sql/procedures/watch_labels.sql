@@ -2,14 +2,15 @@ IF OBJECT_ID(N'sqlkmeans.watch_labels', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.watch_labels AS RETURN 0;');
 GO
 -- Compares labels that a stored model gave with the run that fitted it, from the caller's tables
--- #bin and #profile: fills its table #drift, and says in @warnings, a line each, what is beyond a
+-- #sqlkmeans_bin and #sqlkmeans_profile (of the features of @scored_run_id, by default the model's own): fills its table #sqlkmeans_drift, and says in @warnings, a line each, what is beyond a
 -- threshold of the guard. Raises these where the guard refuses.
 ALTER PROCEDURE sqlkmeans.watch_labels
     @model_run_id  bigint,
     @definition    nvarchar(max),
     @rows          bigint,
     @mean_distance float,
-    @warnings      nvarchar(max) OUTPUT
+    @warnings      nvarchar(max) OUTPUT,
+    @scored_run_id bigint = NULL
 AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
@@ -35,14 +36,14 @@ BEGIN
 
     -- Shares of each bin then and now; what is below 0.0001 counts as that, because a logarithm of
     -- 0 is none. The index is Siddiqi's (Credit Risk Scorecards, 2006).
-    CREATE TABLE #share
+    CREATE TABLE #sqlkmeans_share
     (
         position int   NOT NULL,
         bin      int   NOT NULL,
         earlier  float NOT NULL,
         present  float NOT NULL
     );
-    INSERT INTO #share (position, bin, earlier, present)
+    INSERT INTO #sqlkmeans_share (position, bin, earlier, present)
     SELECT b.position, b.bin, b.customers / CAST(t.customers AS float),
         COALESCE(n.customers, 0) / CAST(o.customers AS float)
     FROM sqlkmeans.feature_bin AS b
@@ -51,16 +52,16 @@ BEGIN
                 WHERE f.run_id = @model_run_id
                 GROUP BY f.position) AS t
         ON t.position = b.position
-    INNER JOIN (SELECT c.position, SUM(c.customers) AS customers FROM #bin AS c GROUP BY c.position)
+    INNER JOIN (SELECT c.position, SUM(c.customers) AS customers FROM #sqlkmeans_bin AS c GROUP BY c.position)
         AS o ON o.position = b.position
-    LEFT JOIN #bin AS n ON n.position = b.position AND n.bin = b.bin
+    LEFT JOIN #sqlkmeans_bin AS n ON n.position = b.position AND n.bin = b.bin
     WHERE b.run_id = @model_run_id AND t.customers > 0;
 
-    INSERT INTO #drift (position, feature, psi, missing_share, previous_missing_share)
+    INSERT INTO #sqlkmeans_drift (position, feature, psi, missing_share, previous_missing_share)
     SELECT h.position, MIN(b.feature), SUM((p.present - p.earlier) * LOG(p.present / p.earlier)),
         SUM(CASE WHEN h.bin = 0 THEN h.present ELSE 0e0 END),
         SUM(CASE WHEN h.bin = 0 THEN h.earlier ELSE 0e0 END)
-    FROM #share AS h
+    FROM #sqlkmeans_share AS h
     CROSS APPLY (SELECT CASE WHEN h.earlier < 0.0001 THEN 0.0001 ELSE h.earlier END AS earlier,
                         CASE WHEN h.present < 0.0001 THEN 0.0001 ELSE h.present END AS present) AS p
     INNER JOIN sqlkmeans.feature_bin AS b
@@ -70,10 +71,13 @@ BEGIN
     -- A category has no mean of its own.
     UPDATE d
     SET mean = p.mean, previous_mean = e.mean
-    FROM #drift AS d
+    FROM #sqlkmeans_drift AS d
     INNER JOIN sqlkmeans.model_feature AS f
         ON f.run_id = @model_run_id AND f.source_column = d.feature AND f.type <> N'category'
-    INNER JOIN #profile AS p ON p.segment_id = 0 AND p.position = f.position
+    INNER JOIN sqlkmeans.model_feature AS s
+        ON s.run_id = COALESCE(@scored_run_id, @model_run_id) AND s.source_column = f.source_column
+       AND s.type <> N'category'
+    INNER JOIN #sqlkmeans_profile AS p ON p.segment_id = 0 AND p.position = s.position
     LEFT JOIN sqlkmeans.segment_feature AS e
         ON e.run_id = @model_run_id AND e.segment_id = 0 AND e.position = f.position;
 
@@ -86,19 +90,19 @@ BEGIN
     BEGIN
         SET @psi = NULL;
         SELECT TOP (1) @position = d.position, @psi = d.psi
-        FROM #drift AS d
+        FROM #sqlkmeans_drift AS d
         WHERE d.position > @position
         ORDER BY d.position;
         IF @psi IS NULL
             BREAK;
         IF @psi > @allowed_psi
             SELECT TOP (1) @warnings = @warnings + b.feature + N': drifted since run ' + @run
-                + N' (PSI ' + CAST(CAST(@psi AS decimal(9, 2)) AS nvarchar(20)) + N', allowed '
+                + N' (PSI ' + sqlkmeans.number_text(ROUND(@psi, 2)) + N', allowed '
                 + CAST(@allowed_psi AS nvarchar(40)) + N'): '
-                + CAST(CAST(100 * h.present AS decimal(5, 0)) AS nvarchar(20)) + N'% are ' + b.label
-                + N', and ' + CAST(CAST(100 * h.earlier AS decimal(5, 0)) AS nvarchar(20))
+                + sqlkmeans.number_text(ROUND(100 * h.present, 0)) + N'% are ' + b.label
+                + N', and ' + sqlkmeans.number_text(ROUND(100 * h.earlier, 0))
                 + N'% were' + @line
-            FROM #share AS h
+            FROM #sqlkmeans_share AS h
             INNER JOIN sqlkmeans.feature_bin AS b
                 ON b.run_id = @model_run_id AND b.position = h.position AND b.bin = h.bin
             WHERE h.position = @position

@@ -36,6 +36,7 @@ def examine(session: Session, connector: Connector, schema_version: int) -> list
         "server": lambda: _server(session),
         "compatibility level": lambda: _compatibility(session),
         "snapshot isolation": lambda: _snapshot(session),
+        "owner": lambda: _owner(session),
         "schema sqlkmeans": lambda: _schema(session, schema_version),
         "permissions": lambda: _permissions(session, schema_version),
         "external scripts": lambda: _external_scripts(session),
@@ -115,7 +116,7 @@ def _server(session: Session) -> Finding:
 def _compatibility(session: Session) -> Finding:
     row = _one(
         session,
-        "SELECT d.compatibility_level FROM sys.databases AS d WHERE d.database_id = DB_ID();",
+        "SELECT d.compatibility_level FROM sys.databases AS d WHERE d.name = DB_NAME();",
     )
     level = int(row[0]) if row else 0
     try:
@@ -138,7 +139,7 @@ def _snapshot(session: Session) -> Finding:
     row = _one(
         session,
         "SELECT d.snapshot_isolation_state, CAST(d.is_read_committed_snapshot_on AS int) "
-        "FROM sys.databases AS d WHERE d.database_id = DB_ID();",
+        "FROM sys.databases AS d WHERE d.name = DB_NAME();",
     )
     readers = (
         "readers of segment tables never wait for a publish"
@@ -153,6 +154,32 @@ def _snapshot(session: Session) -> Finding:
         "off: a run on a source that changes meanwhile may read rows of several moments "
         f"(ALTER DATABASE CURRENT SET ALLOW_SNAPSHOT_ISOLATION ON); {readers}",
     )  # fmt: skip
+
+
+def _owner(session: Session) -> Finding:
+    """Whether procedures can run as the database's owner, and what that opens."""
+    row = _one(
+        session,
+        "SELECT SUSER_SNAME(d.owner_sid), CAST(d.is_trustworthy_on AS int), "
+        "IS_SRVROLEMEMBER(N'sysadmin', SUSER_SNAME(d.owner_sid)), "
+        "CASE WHEN p.sid = d.owner_sid THEN 1 ELSE 0 END, QUOTENAME(DB_NAME()) "
+        "FROM sys.databases AS d CROSS JOIN sys.database_principals AS p "
+        "WHERE d.name = DB_NAME() AND p.name = N'dbo';",
+    )
+    owner, trustworthy, sysadmin, same, name = row
+    if owner is None or not same:
+        return Finding(
+            "owner", False,
+            "the procedures write as dbo, and dbo is no login of this server, as after a restore "
+            f"(error 15517): ALTER AUTHORIZATION ON DATABASE::{name} TO a login",
+        )  # fmt: skip
+    if trustworthy and sysadmin:
+        return Finding(
+            "owner", False,
+            f"TRUSTWORTHY is on and {owner} owns the database: whoever gets code to run as dbo "
+            "rules the server; ALTER DATABASE CURRENT SET TRUSTWORTHY OFF",
+        )  # fmt: skip
+    return Finding("owner", True, f"{owner}; TRUSTWORTHY is {'on' if trustworthy else 'off'}")
 
 
 def _schema(session: Session, version: int) -> Finding:

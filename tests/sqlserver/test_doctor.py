@@ -16,6 +16,7 @@ USUAL: dict[str, Any] = {
     "'ProductVersion'": ("16.0.4003.1", "Developer Edition (64-bit)", 3, "shop", "Latin1_General"),
     "compatibility_level": (160,),
     "OPENJSON": ("1",),
+    "is_trustworthy_on": ("shop_owner", 0, 0, 1, "[shop]"),
     "snapshot_isolation_state": (1, 1),
     "sqlkmeans.version()": ("0.1.0",),
     "HAS_PERMS_BY_NAME": (1,),
@@ -58,6 +59,20 @@ def examine(**changes: Any) -> tuple[dict[str, Finding], Answers]:
 def test_a_server_that_has_everything_needs_nothing() -> None:
     findings, _ = examine()
     assert [f for f in findings.values() if f.ok is not True] == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [((None, 0, None, 0, "[shop]"), "ALTER AUTHORIZATION ON DATABASE::[shop]"),
+     (("ada", 0, 0, 0, "[shop]"), "dbo is no login of this server"),
+     (("sa", 1, 1, 1, "[shop]"), "SET TRUSTWORTHY OFF")],
+)  # fmt: skip
+def test_an_owner_whom_procedures_cannot_be_or_should_not_be_is_told(
+    answer: tuple[Any, ...], words: str
+) -> None:
+    findings, _ = examine(is_trustworthy_on=answer)
+    assert findings["owner"].ok is False
+    assert words in findings["owner"].detail
 
 
 def test_external_scripts_ask_for_no_permission() -> None:

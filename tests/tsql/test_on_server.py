@@ -224,11 +224,11 @@ def test_all_problems_of_a_definition_come_at_once_and_nothing_is_dropped(server
         "EXECUTE sqlkmeans.define_segmentation @segmentation = N'a b', @k = 1, "
         "@source = N'x]; DROP TABLE dbo.y--', @key = N'distance', @features = N'[5]', "
         "@target = N'a.b.c.d.e', @scaling = N'big', @missing = N'y', @n_init = 0, @seed = -1, "
-        "@engine = N'steam';"
+        "@engine = N'steam', @language = N'my\tPython';"
     )
     for problem in ("@segmentation: a b", "@k: 1", "@scaling: big", "@missing: y", "@n_init: 0",
-                    "@seed: -1", "@engine: steam", "source: x]; DROP TABLE dbo.y--",
-                    "target: a.b.c.d.e", "key: distance"):  # fmt: skip
+                    "@seed: -1", "@engine: steam", "@language: my", "source: x]; DROP TABLE "
+                    "dbo.y--", "target: a.b.c.d.e", "key: distance"):  # fmt: skip
         assert problem in message
     assert server.value("SELECT COUNT(*) FROM sqlkmeans.segmentation;") == 0
     assert server.value("SELECT COUNT(*) FROM dbo.y;") == 0
@@ -675,8 +675,8 @@ def test_training_in_the_database_stages_and_publishes_what_python_gave(trained:
         )
         text = text.replace("sys.sp_execute_external_script", "dbo.stand_in_for_python")
         # Not every server hands OUTPUT parameters through INSERT … EXECUTE.
-        text = text.replace("INSERT INTO #publication (content) VALUES (@publication);",
-                            "INSERT INTO #publication (content) SELECT s.content "
+        text = text.replace("INSERT INTO #sqlkmeans_publication (content) VALUES (@publication);",
+                            "INSERT INTO #sqlkmeans_publication (content) SELECT s.content "
                             "FROM dbo.stand_in AS s;")  # fmt: skip
         trained.script(text)
         _answer(trained)
@@ -686,7 +686,7 @@ def test_training_in_the_database_stages_and_publishes_what_python_gave(trained:
                         run[0]) == [("in_database", "published", 120)]  # fmt: skip
     if trained.value("SELECT OBJECT_ID(N'dbo.stand_in');") is not None:
         query, job = trained.rows("SELECT query, job FROM dbo.stand_in;")[0]
-        assert query == "SELECT row_number, previous_segment_id, f1, f2 FROM #input"
+        assert query == "SELECT row_number, previous_segment_id, f1, f2 FROM #sqlkmeans_input"
         sent = json.loads(job)
         assert sent["run_id"] == run[0]
         before = sent["compared_run"]
