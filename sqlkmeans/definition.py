@@ -582,8 +582,22 @@ def _problem(detail: ErrorDetails, path: str) -> str:
         return (
             f"{where}: {_shown(given)}; allowed: letters, digits and _, not starting with a digit"
         )
-    allowed = detail["msg"].removeprefix("Input should be ").removeprefix("Value should have ")
+    allowed = _IN_WORDS.get(kind, "").format(**context) or detail["msg"]
+    allowed = allowed.removeprefix("Input should be ").removeprefix("Value should have ")
     return f"{where}: {_shown(given)}; allowed: {allowed}"
+
+
+#: What pydantic says in words of its own, by its kind of error.
+_IN_WORDS = {
+    "too_short": "one or more",
+    "tuple_type": "a list",
+    "model_type": "a table of keys",
+    "string_type": "a text",
+    "string_too_short": "at least {min_length} character",
+    "string_too_long": "at most {max_length} characters",
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing", "finite_number"), "a number"),
+}
 
 
 def _shown(value: Any) -> str:

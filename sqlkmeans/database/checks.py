@@ -8,10 +8,12 @@ from collections.abc import Mapping, Sequence
 from sqlkmeans.database.interface import CHANGE_TRACKING, Column, Database
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import MOST_PROBLEMS, DataError
-from sqlkmeans.sqltext import parse_name, quote_name
+from sqlkmeans.sqltext import parse_name, parse_source, quote_name
 
 #: As many columns of a table are named.
 MOST_NAMES = 50
+#: Tables that are named where a source is none of them.
+LISTED = 10
 LABEL_COLUMNS = ("segment_id", "distance", "run_id", "assigned_at")
 #: What stands beside a target, by the end of its name, with the columns after the key.
 BESIDE = {
@@ -28,7 +30,7 @@ def check_segmentation(database: Database, segmentation: Segmentation) -> None:
     DataError
         With every column, type and target problem.
     """
-    columns = {column.name: column for column in database.describe(segmentation.source)}
+    columns = {column.name: column for column in _describe(database, segmentation.source)}
     problems = _missing_columns(segmentation, columns)
     if segmentation.changed_by == CHANGE_TRACKING and CHANGE_TRACKING not in columns:
         problems += database.change_tracking_problems(segmentation.source)
@@ -48,6 +50,30 @@ def check_segmentation(database: Database, segmentation: Segmentation) -> None:
     problems += _target_problems(database, segmentation, columns)
     if problems:
         raise DataError(problems)
+
+
+def _describe(database: Database, source: str) -> list[Column]:
+    try:
+        return database.describe(source)
+    except DataError:
+        name = parse_source(source).name
+        if name is None or database.describe_table(source) is not None:
+            raise
+        known = database.table_names()
+        wanted = ".".join(name).lower()
+        by_name = {other.lower(): other for other in reversed(known)}
+        # By the table's own name too: the schema may be what is wrong.
+        alone = {other.split(".")[-1]: shown for other, shown in by_name.items()}
+        close = difflib.get_close_matches(wanted, by_name, n=1)
+        near = [by_name[match] for match in close] or [
+            alone[match] for match in difflib.get_close_matches(name[-1].lower(), alone, n=1)
+        ]
+        hint = f", did you mean {near[0]}?" if near else ""
+        more = f" and {len(known) - LISTED:,} more" if len(known) > LISTED else ""
+        raise DataError(
+            f"source {source}: no such table or view{hint} "
+            f"(there are {', '.join(known[:LISTED]) or 'none'}{more})"
+        ) from None
 
 
 def _feature_problems(column: Column, feature_type: str) -> list[str]:

@@ -237,6 +237,16 @@ class SQLServerDatabase(Database):
             return statement_error(error, doing)
         return DataError(f"{doing}: {problem.text}")
 
+    def table_names(self) -> list[str]:
+        rows = self._connector.read(
+            "looking for tables",
+            "SELECT s.name, o.name FROM sys.objects AS o "
+            "INNER JOIN sys.schemas AS s ON s.schema_id = o.schema_id "
+            "WHERE o.type IN ('U', 'V') AND o.is_ms_shipped = 0 AND s.name <> N'sqlkmeans' "
+            "ORDER BY s.name, o.name;",
+        )
+        return [f"{schema}.{name}" for schema, name in rows]
+
     def describe_table(self, name: str) -> list[Column] | None:
         return self.describe(name) if self._exists(name) else None
 
