@@ -26,6 +26,7 @@ ALTER PROCEDURE sqlkmeans.define_segmentation
     @language      nvarchar(128) = N'Python',
     @history_days  int           = NULL,
     @execute       bit           = 1,
+    @quiet         bit           = 0,
     @help          bit           = 0
 AS
 BEGIN
@@ -74,7 +75,8 @@ BEGIN
             (22, N'@history_days', N'int', N'NULL',
                 N'How many days the history keeps a label that ended, 1 to 36,500; NULL keeps all.'),
             (23, N'@execute', N'bit', N'1', N'0 shows what would be done and does nothing.'),
-            (24, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+            (24, N'@quiet', N'bit', N'0', N'1 gives no row back, for a procedure that calls this one.'),
+            (25, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
         ORDER BY h.position;
         RETURN 0;
@@ -204,13 +206,14 @@ BEGIN
             VALUES (@segmentation, @definition, @target, 0, @now, @now);
     END;
 
-    SELECT @segmentation AS segmentation,
-        CASE WHEN @execute = 1 THEN N'registered' ELSE N'would be registered' END AS outcome,
-        N'a run makes ' + sqlkmeans.quoted_name(@target, N'') + N' (' + @key_columns
-            + N'segment_id int NOT NULL, distance float NOT NULL, run_id bigint NOT NULL, '
-            + N'assigned_at datetime2(6) NOT NULL), '
-            + sqlkmeans.quoted_name(@target, N'_history') + N' and '
-            + sqlkmeans.quoted_name(@target, N'_named') AS next_step,
-        @definition AS definition;
+    IF @quiet = 0
+        SELECT @segmentation AS segmentation,
+            CASE WHEN @execute = 1 THEN N'registered' ELSE N'would be registered' END AS outcome,
+            N'a run makes ' + sqlkmeans.quoted_name(@target, N'') + N' (' + @key_columns
+                + N'segment_id int NOT NULL, distance float NOT NULL, run_id bigint NOT NULL, '
+                + N'assigned_at datetime2(6) NOT NULL), '
+                + sqlkmeans.quoted_name(@target, N'_history') + N' and '
+                + sqlkmeans.quoted_name(@target, N'_named') AS next_step,
+            @definition AS definition;
 END;
 GO
