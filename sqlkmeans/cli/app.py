@@ -229,7 +229,7 @@ def rollback(
 @app.command()
 def rename(
     name: Annotated[str, typer.Argument(help="A segmentation's name, or a definition file.")],
-    segment_id: Annotated[int, typer.Argument(help="The segment.")],
+    segment_id: Annotated[str, typer.Argument(help="The segment's number.")],
     new_name: Annotated[str, typer.Argument(help="Its name from now on; later runs keep it.")],
     description: Annotated[Optional[str], typer.Option(help="A sentence about it.")] = None,
     segmentation: OneName = None, url: Url = None, as_json: Json = False, quiet: Quiet = False,

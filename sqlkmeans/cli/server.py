@@ -9,9 +9,9 @@ import typer
 from sqlkmeans.cli.jobs import one_name
 from sqlkmeans.cli.output import Output
 from sqlkmeans.cli.select import select
-from sqlkmeans.errors import DataError, SqlKMeansError
+from sqlkmeans.errors import SqlKMeansError
 from sqlkmeans.files import check_place, write_file
-from sqlkmeans.registry import load_model, load_segmentation
+from sqlkmeans.registry import load_model
 
 
 def export(
@@ -26,10 +26,7 @@ def export(
     selection = select(name, url, output)
     with selection.open(read_only=True) as database:
         segmentation = one_name(selection, database, segmentation)
-        load_segmentation(database, segmentation)
-        model = load_model(database, segmentation)
-    if model is None:
-        raise DataError(f"{segmentation}: no model yet; `sqlkmeans run` makes one")
+        model = load_model(segmentation, database)
     script = scoring_script(segmentation, model)
     _hand_over(output, script, to_file, force, segmentation=segmentation)
 

@@ -361,6 +361,10 @@ class Database(ABC):
         """
 
     @abstractmethod
+    def table_names(self) -> list[str]:
+        """Tables and views that may be a source, ``schema.table`` each."""
+
+    @abstractmethod
     def describe_table(self, name: str) -> list[Column] | None:
         """The columns of a table; None where there is no such table."""
 

@@ -64,7 +64,7 @@ from sqlkmeans.database.sqlserver_types import (
 from sqlkmeans.database.sqlserver_workspace import SQLServerWorkspace, open_dialect
 from sqlkmeans.database.sqlserver_writing import write_rows
 from sqlkmeans.definition import Segmentation
-from sqlkmeans.errors import DatabaseError, DataError, SqlKMeansError
+from sqlkmeans.errors import DatabaseError, DataError, LockedError, SqlKMeansError
 from sqlkmeans.sqltext import parse_name
 from sqlkmeans.tsql.script import batches, install_script, uninstall_script
 
@@ -248,6 +248,16 @@ class SQLServerDatabase(Database):
         if problem.permission or problem.lost or problem.transient:
             return statement_error(error, doing)
         return DataError(f"{doing}: {problem.text}")
+
+    def table_names(self) -> list[str]:
+        rows = self._connector.read(
+            "looking for tables",
+            "SELECT s.name, o.name FROM sys.objects AS o "
+            "INNER JOIN sys.schemas AS s ON s.schema_id = o.schema_id "
+            "WHERE o.type IN ('U', 'V') AND o.is_ms_shipped = 0 AND s.name <> N'sqlkmeans' "
+            "ORDER BY s.name, o.name;",
+        )
+        return [f"{schema}.{name}" for schema, name in rows]
 
     def describe_table(self, name: str) -> list[Column] | None:
         return self.describe(name) if self._exists(name) else None

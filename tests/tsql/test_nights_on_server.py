@@ -12,7 +12,7 @@ import sqlserver_server
 from test_on_server import DEFINE, Server, server, train, trained
 from tsql_files import GRAMMARS, check
 
-from sqlkmeans.tsql.script import install_script
+from sqlkmeans.tsql.script import batches, install_script
 
 pytestmark = pytest.mark.sqlserver
 
@@ -41,7 +41,8 @@ def lock(connection: Any, *, give_back: bool = False) -> None:
 def start(trained: Server) -> int:
     return int(trained.value(
         "SET NOCOUNT ON; DECLARE @r bigint; EXECUTE sqlkmeans.start_run "
-        "@segmentation = N'customers', @kind = N'assign', @run_id = @r OUTPUT; SELECT @r;"))  # fmt: skip
+        "@segmentation = N'customers', @kind = N'assign', @run_id = @r OUTPUT; "
+        "SELECT @r;"))  # fmt: skip
 
 
 def status(trained: Server, run_id: int) -> str:
@@ -234,7 +235,8 @@ def test_a_history_that_cannot_be_purged_is_a_warning_of_the_published_run(
 ) -> None:
     trained.rows(DEFINE.rstrip("; \n") + ", @history_days = 300;")
     end_labels(trained, 400)
-    trained.rows(f"CREATE TABLE dbo.keeper (customer_id int NOT NULL, valid_from datetime2(6) NOT NULL, "
+    trained.rows(f"CREATE TABLE dbo.keeper (customer_id int NOT NULL, "
+                 f"valid_from datetime2(6) NOT NULL, "
                  f"FOREIGN KEY (customer_id, valid_from) REFERENCES {HISTORY});")  # fmt: skip
     trained.rows(f"INSERT INTO dbo.keeper SELECT customer_id, valid_from FROM {HISTORY};")
     trained.rows(ASSIGN)
@@ -343,15 +345,11 @@ def test_the_installer_refuses_an_older_version_and_a_running_segmentation(
     start(trained)
     with session(trained) as other:
         lock(other)
-        with (
-            session(trained) as installing,
-            pytest.raises(Exception, match="is being run; install"),
-        ):
-            for batch in install_batches():
-                sqlserver_server.rows(installing, batch)
+        with session(trained) as installing:
+            with pytest.raises(Exception, match="is being run; install"):
+                install(installing)
 
 
-def install_batches() -> list[str]:
-    from sqlkmeans.tsql.script import batches
-
-    return batches(install_script())
+def install(connection: Any) -> None:
+    for batch in batches(install_script()):
+        sqlserver_server.rows(connection, batch)
