@@ -8,52 +8,58 @@ AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
 
-    -- Tables, keys and columns of such names; the statement quotes them itself.
     INSERT INTO #sqlkmeans_check (name, statement)
-    SELECT n.name, N'
-DECLARE @source nvarchar(300) = N''sqlkmeans_self_test.'' + QUOTENAME(' + sqlkmeans.text_literal(n.[table]) + N');
-DECLARE @target nvarchar(300) = N''sqlkmeans_self_test.'' + QUOTENAME(' + sqlkmeans.text_literal(n.[table] + N' labels') + N');
-DECLARE @named nvarchar(300) = N''sqlkmeans_self_test.'' + QUOTENAME(' + sqlkmeans.text_literal(n.[table] + N' labels_named') + N');
-DECLARE @key nvarchar(300) = ' + sqlkmeans.text_literal(n.[key]) + N';
-DECLARE @feature nvarchar(300) = ' + sqlkmeans.text_literal(n.feature) + N';
-DECLARE @features nvarchar(max) = N''['' + sqlkmeans.json_text(@feature) + N'', "orders"]'';
-DECLARE @statement nvarchar(max) = N''SELECT 1 AS '' + QUOTENAME(@key);
-IF NOT EXISTS (SELECT 1 FROM sys.dm_exec_describe_first_result_set(@statement, NULL, 0) AS d WHERE d.name = @key)
-    SET @detail = N''not here: this server takes no such names'';
-ELSE
-BEGIN
-    SET @statement = N''CREATE TABLE '' + @source + N'' ('' + QUOTENAME(@key)
-        + N'' bigint NOT NULL PRIMARY KEY, '' + QUOTENAME(@feature) + N'' float NOT NULL, orders int NOT NULL);'';
-    EXECUTE (@statement);
-    SET @statement = N''INSERT INTO '' + @source + N'' SELECT c.customer_id, COALESCE(c.income, 40000), c.orders FROM sqlkmeans.self_test_customers() AS c;'';
-    EXECUTE (@statement);
-    SET @key = N''['' + sqlkmeans.json_text(@key) + N'']'';
-    EXECUTE sqlkmeans.define_segmentation
-        @segmentation = N''' + n.segmentation + N''', @source = @source, @key = @key, @features = @features,
-        @k = 3, @n_init = 2, @target = @target, @engine = N''tsql'', @quiet = 1;
-    EXECUTE sqlkmeans.run_segmentation @segmentation = N''' + n.segmentation + N''', @quiet = 1;
-    EXECUTE sqlkmeans.assign_segments @segmentation = N''' + n.segmentation + N''', @quiet = 1;
-    SET @key = QUOTENAME(' + sqlkmeans.text_literal(n.[key]) + N');
-    SET @statement = N''SELECT @wrong = COUNT_BIG(*) FROM sqlkmeans.self_test_customers() AS c INNER JOIN '' + @source
-        + N'' AS x ON x.'' + @key + N'' = c.customer_id LEFT JOIN '' + @named + N'' AS s ON s.'' + @key
-        + N'' = c.customer_id OUTER APPLY sqlkmeans.assign_' + n.segmentation + N'(x.'' + QUOTENAME(@feature)
-        + N'', x.orders) AS f WHERE s.segment_id IS NULL OR f.segment_id IS NULL OR s.segment_id <> c.segment_id OR f.segment_id <> c.segment_id;'';
-    EXECUTE sys.sp_executesql @statement, N''@wrong bigint OUTPUT'', @wrong = @wrong OUTPUT;
-END;'
+    VALUES (N'brackets and quotes in names', N'
+-- A server that has no EXECUTE AS does not take such names either.
+IF OBJECT_ID(N''sys.parameters'') IS NULL
+    SET @detail = N''not here: this server takes no such names'';');
+
+    INSERT INTO #sqlkmeans_check (name, needs, statement)
+    SELECT n.name + c.name, n.needs,
+        REPLACE(REPLACE(REPLACE(REPLACE(REPLACE(REPLACE(REPLACE(REPLACE(REPLACE(c.statement,
+            N'{segmentation}', n.segmentation),
+            N'{source}', sqlkmeans.text_literal(N'sqlkmeans_self_test.' + QUOTENAME(n.[table]))),
+            N'{target}', sqlkmeans.text_literal(N'sqlkmeans_self_test.' + QUOTENAME(n.[table] + N' labels'))),
+            N'{keys}', sqlkmeans.text_literal(N'[' + sqlkmeans.json_text(n.[key]) + N']')),
+            N'{features}', sqlkmeans.text_literal(N'[' + sqlkmeans.json_text(n.feature) + N', "orders"]')),
+            N'{table}', QUOTENAME(n.[table])),
+            N'{named}', QUOTENAME(n.[table] + N' labels_named')),
+            N'{key}', QUOTENAME(n.[key])),
+            N'{feature}', QUOTENAME(n.feature))
     FROM (VALUES
-        (1, N'names with blanks and letters of other alphabets', N'sqlkmeans_self_test_unicode',
+        (1, N'blanks and letters of other alphabets: ', NULL, N'sqlkmeans_self_test_unicode',
             N'käufer in übersicht', N'kunden nr', N'umsätze €'),
-        (2, N'names with brackets and quotes', N'sqlkmeans_self_test_quotes',
+        (2, N'brackets and quotes: ', N',brackets and quotes in names,', N'sqlkmeans_self_test_quotes',
             N'Käufer ]''"x', N'Kunden-Nr. ]''"', N'Umsatz € ]''"')
-    ) AS n (position, name, segmentation, [table], [key], feature)
-    ORDER BY n.position;
+    ) AS n (position, name, needs, segmentation, [table], [key], feature)
+    CROSS JOIN (VALUES
+    (1, N'define', N'
+CREATE TABLE sqlkmeans_self_test.{table} ({key} bigint NOT NULL PRIMARY KEY, {feature} float NOT NULL, orders int NOT NULL);
+INSERT INTO sqlkmeans_self_test.{table}
+SELECT c.customer_id, COALESCE(c.income, 40000), c.orders FROM sqlkmeans.self_test_customers() AS c;
+EXECUTE sqlkmeans.define_segmentation
+    @segmentation = N''{segmentation}'', @source = {source}, @key = {keys}, @features = {features},
+    @k = 3, @n_init = 2, @target = {target}, @engine = N''tsql'', @quiet = 1;'),
+    (2, N'train', N'
+EXECUTE sqlkmeans.run_segmentation @segmentation = N''{segmentation}'', @quiet = 1;'),
+    (3, N'assign', N'
+EXECUTE sqlkmeans.assign_segments @segmentation = N''{segmentation}'', @quiet = 1;'),
+    (4, N'the view and the function say what Python says', N'
+SELECT @wrong = COUNT_BIG(*)
+FROM sqlkmeans.self_test_customers() AS c
+INNER JOIN sqlkmeans_self_test.{table} AS x ON x.{key} = c.customer_id
+LEFT JOIN sqlkmeans_self_test.{named} AS s ON s.{key} = c.customer_id
+OUTER APPLY sqlkmeans.assign_{segmentation}(x.{feature}, x.orders) AS f
+WHERE s.segment_id IS NULL OR f.segment_id IS NULL OR s.segment_id <> c.segment_id
+   OR f.segment_id <> c.segment_id;')
+    ) AS c (position, name, statement)
+    ORDER BY n.position, c.position;
 
     INSERT INTO #sqlkmeans_check (name, expected, statement)
     VALUES
     (N'names that differ in case only', NULL, N'
 IF N''a'' = N''A''
     SET @detail = N''not here: this database does not tell cases apart'';
--- A server that has no EXECUTE AS either.
 ELSE IF OBJECT_ID(N''sys.parameters'') IS NULL
     SET @detail = N''not here: this server does not tell cases of names apart'';
 ELSE
@@ -93,7 +99,7 @@ BEGIN CATCH
     EXECUTE (N''DROP TRIGGER sqlkmeans_self_test.somebodys_trigger;'');
     THROW;
 END CATCH;'),
-    (N'tables with keys that repeat and with an unknown income', NULL, N'
+    (N'a table with keys that repeat', NULL, N'
 CREATE TABLE sqlkmeans_self_test.twice (customer_id bigint NOT NULL, income float NULL);
 INSERT INTO sqlkmeans_self_test.twice (customer_id, income)
 SELECT c.customer_id, c.income FROM sqlkmeans.self_test_customers() AS c
@@ -101,7 +107,8 @@ UNION ALL SELECT c.customer_id, c.income FROM sqlkmeans.self_test_customers() AS
 EXECUTE sqlkmeans.define_segmentation
     @segmentation = N''sqlkmeans_self_test_twice'', @source = N''sqlkmeans_self_test.twice'', @key = N''customer_id'',
     @features = N''income'', @k = 2, @missing = N''mean'', @engine = N''tsql'',
-    @target = N''sqlkmeans_self_test.segment_twice'', @quiet = 1;
+    @target = N''sqlkmeans_self_test.segment_twice'', @quiet = 1;'),
+    (N'a table with an income that is not known', NULL, N'
 EXECUTE sqlkmeans.define_segmentation
     @segmentation = N''sqlkmeans_self_test_missing'', @source = N''sqlkmeans_self_test.customer'', @key = N''customer_id'',
     @features = N''income'', @k = 2, @missing = N''error'', @engine = N''tsql'',

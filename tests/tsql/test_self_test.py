@@ -22,8 +22,14 @@ ROLES = ("nobody", "reader", "operator", "admin")
 def statements(name: str) -> list[str]:
     """The checks of a file that stand there whole, with their gaps filled."""
     found = re.findall(r"N'(\n(?:[^']|'')*;)'", read(name))
-    gaps = {"{engine}": "tsql", "{k}": "10", "{columns}": "f1 float", "{values}": "1",
-            "{features}": "", "{names}": "c.f1"}  # fmt: skip
+    gaps = {
+        "{engine}": "tsql", "{k}": "10", "{columns}": "f1 float", "{values}": "1",
+        "{names}": "c.f1",
+        "[{features}]": "[]", "{features}": "N''[]''", "{keys}": "N''[]''",
+        "{segmentation}": "sqlkmeans_self_test_x", "{source}": "N''x''",
+        "{target}": "N''sqlkmeans_self_test.x''", "{table}": "[x]", "{named}": "[x]",
+        "{key}": "[x]", "{feature}": "[x]",
+    }  # fmt: skip
     texts = []
     for text in found:
         for gap, filled in gaps.items():
