@@ -536,12 +536,38 @@ IF OBJECT_ID(N'sqlkmeans.text_literal', N'FN') IS NULL
     EXECUTE (N'CREATE FUNCTION sqlkmeans.text_literal (@text nvarchar(max)) RETURNS nvarchar(max)
         AS BEGIN RETURN N''''; END;');
 GO
--- A text as a statement writes it. By code, because some collations take other signs for a quote.
+-- A text as a statement writes it: on one line, and without an opening parenthesis behind a dollar
+-- sign, because sqlcmd ends a batch at a line GO and puts in variables, inside texts too. By code,
+-- because some collations take other signs for a quote.
 ALTER FUNCTION sqlkmeans.text_literal (@text nvarchar(max))
 RETURNS nvarchar(max)
 AS
 BEGIN
-    RETURN N'N''' + REPLACE(@text COLLATE Latin1_General_100_BIN2, N'''', N'''''') + N'''';
+    DECLARE @result nvarchar(max) = N'';
+    DECLARE @position int = 0;
+    DECLARE @letter nvarchar(2);
+    DECLARE @code int;
+    DECLARE @before int;
+
+    IF @text IS NULL
+        RETURN NULL;
+
+    WHILE @position < LEN(@text + N'.') - 1
+    BEGIN
+        SET @position = @position + 1;
+        SET @letter = SUBSTRING(@text, @position, 1);
+        SET @before = @code;
+        SET @code = UNICODE(@letter);
+        SET @result = @result + CASE
+            WHEN @code = 39 THEN N''''''
+            WHEN @code = 40 AND @before = 36 THEN N''' + N''('
+            WHEN @code < 32 OR @code BETWEEN 127 AND 159 OR @code IN (8232, 8233)
+                THEN N''' + NCHAR(' + CAST(@code AS nvarchar(10)) + N') + N'''
+            ELSE @letter
+        END;
+    END;
+
+    RETURN N'N''' + @result + N'''';
 END;
 GO
 
@@ -1376,7 +1402,7 @@ ALTER PROCEDURE sqlkmeans.describe_key
     @key         nvarchar(max),
     @key_columns nvarchar(max) OUTPUT,
     @before      nvarchar(100) = N'',
-    @after       nvarchar(100) = N', '
+    @after       nvarchar(100) = N' NOT NULL, '
 AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
@@ -1403,11 +1429,73 @@ BEGIN
     BEGIN
         SELECT @name = j.[value] FROM OPENJSON(@key) AS j WHERE CAST(j.[key] AS int) = @position;
         SELECT @key_columns = @key_columns + @before + QUOTENAME(@name) + N' ' + c.type
-            + N' NOT NULL' + @after
+            + @after
         FROM #sqlkmeans_table_column AS c
         WHERE c.name = @name;
         SET @position = @position + 1;
     END;
+END;
+GO
+
+-- procedures/check_keys.sql
+IF OBJECT_ID(N'sqlkmeans.check_keys', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.check_keys AS RETURN 0;');
+GO
+-- Raises, both at once, that rows have no key or the key of another: what a table with this key
+-- would refuse with the first such row alone. @relation stands after FROM and has the alias s.
+ALTER PROCEDURE sqlkmeans.check_keys
+    @relation nvarchar(max),
+    @key      nvarchar(max)
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @line nchar(1) = NCHAR(10);
+    DECLARE @known nvarchar(max) = sqlkmeans.each_name(@key, N's.{} IS NOT NULL', N' AND ');
+    DECLARE @columns nvarchar(max) = sqlkmeans.each_name(@key, N's.{}', N', ');
+    DECLARE @names nvarchar(max) = N'';
+    DECLARE @problems nvarchar(max);
+    DECLARE @statement nvarchar(max);
+    DECLARE @position int = 0;
+    DECLARE @nulls bigint;
+    DECLARE @repeats bigint;
+    DECLARE @example nvarchar(max);
+
+    SET @statement = N'SELECT @nulls = COALESCE(SUM(CAST('
+        + sqlkmeans.each_name(@key, N'CASE WHEN s.{} IS NULL THEN 1 ELSE 0 END', N' + ')
+        + N' AS bigint)), 0) FROM ' + @relation + N';
+SELECT @repeats = COALESCE(SUM(g.customers - 1), 0)
+FROM (SELECT COUNT_BIG(*) AS customers FROM ' + @relation + N' WHERE ' + @known
+        + N' GROUP BY ' + @columns + N' HAVING COUNT_BIG(*) > 1) AS g;';
+    EXECUTE sys.sp_executesql
+        @statement, N'@nulls bigint OUTPUT, @repeats bigint OUTPUT',
+        @nulls = @nulls OUTPUT, @repeats = @repeats OUTPUT;
+    IF @nulls = 0 AND @repeats = 0
+        RETURN 0;
+
+    WHILE EXISTS (SELECT 1 FROM OPENJSON(@key) AS j WHERE CAST(j.[key] AS int) = @position)
+    BEGIN
+        SELECT @names = @names + CASE @position WHEN 0 THEN N'' ELSE N', ' END + j.[value]
+        FROM OPENJSON(@key) AS j
+        WHERE CAST(j.[key] AS int) = @position;
+        SET @position = @position + 1;
+    END;
+    SET @problems = CASE WHEN @nulls > 0 THEN N'key ' + @names + N': '
+        + sqlkmeans.number_text(@nulls) + N' NULL; a key identifies a customer' + @line
+        ELSE N'' END;
+    IF @repeats > 0
+    BEGIN
+        SET @statement = N'SELECT TOP (1) @example = '
+            + sqlkmeans.each_name(@key, N'CAST(s.{} AS nvarchar(400))', N' + N'', '' + ')
+            + N' FROM ' + @relation + N' WHERE ' + @known + N' GROUP BY ' + @columns
+            + N' HAVING COUNT_BIG(*) > 1 ORDER BY ' + @columns + N';';
+        EXECUTE sys.sp_executesql
+            @statement, N'@example nvarchar(max) OUTPUT', @example = @example OUTPUT;
+        SET @problems = @problems + N'key ' + @names + N': not unique; '
+            + sqlkmeans.number_text(@repeats) + N' rows repeat the key of another (for example '
+            + @example + N'); aggregate in the source, or add a key column';
+    END;
+    EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @problems;
 END;
 GO
 
@@ -1621,6 +1709,9 @@ BEGIN
                             N'valid_from', N'valid_to', N'cluster', N'departed')
             SET @problems = @problems + N'key: ' + @name
                 + N' is a column of the segment table itself; give it another name in a view' + @line;
+        ELSE IF LOWER(@name) LIKE N'sqlkmeans %'
+            SET @problems = @problems + N'key: ' + @name + N' begins as columns of sqlkmeans itself '
+                + N'do; give it another name in a view' + @line;
         ELSE IF @type IS NULL AND @problem IS NULL
             SET @problems = @problems + N'key: the source has no column ' + @name + @line;
         ELSE IF @type = N''
@@ -2828,16 +2919,24 @@ IF OBJECT_ID(N'sqlkmeans.scoring_text', N'P') IS NULL
 GO
 -- A query that scores one row with a stored model, as text: columns segment_id, segment_name,
 -- distance and runner_up_distance. Values come from parameters named after the source's columns.
--- With @row = 1 they come from the row s: @values are the features in its own units, o1, o2 …, and
--- the query reads them from a row o. The arithmetic is the one that training used, in the same
--- order; the nearest centroid is found by squared distance, the lowest segment id wins a tie, and
--- a missing value that the model does not fill in makes all of them NULL.
+-- The arithmetic is the one that training used, in the same order; the nearest centroid is found by
+-- squared distance, the lowest segment id wins a tie, and a missing value that the model does not
+-- fill in makes all of them NULL.
+-- With @row = 1 the values come from a row s, and the steps are apart, so that what one has found
+-- can be kept: @values are the features in its own units, o1, o2 …; @scaled is what follows a row o
+-- of them and makes z1, z2 … of a row z; @nearest follows a row z of [sqlkmeans z1], [sqlkmeans z2]
+-- … and gives a row n: segment_id, segment_name, squared_distance.
+-- The server writes an expression out wherever its name stands, and takes 65,535 identifiers and
+-- constants in one. So centroids are rows of constants and the distance to one of them is written
+-- once: no expression grows with their number.
 ALTER PROCEDURE sqlkmeans.scoring_text
     @run_id     bigint,
     @row        bit,
-    @parameters nvarchar(max) OUTPUT,
-    @values     nvarchar(max) OUTPUT,
-    @query      nvarchar(max) OUTPUT
+    @parameters nvarchar(max) = NULL OUTPUT,
+    @values     nvarchar(max) = NULL OUTPUT,
+    @query      nvarchar(max) = NULL OUTPUT,
+    @scaled     nvarchar(max) = NULL OUTPUT,
+    @nearest    nvarchar(max) = NULL OUTPUT
 AS
 BEGIN
     SET NOCOUNT ON;
@@ -2845,21 +2944,17 @@ BEGIN
     DECLARE @line nchar(1) = NCHAR(10);
     DECLARE @filled nvarchar(max) = N'';
     DECLARE @transformed nvarchar(max) = N'';
-    DECLARE @scaled nvarchar(max) = N'';
-    DECLARE @distances nvarchar(max) = N'';
-    DECLARE @nearest nvarchar(max) = N'';
-    DECLARE @others nvarchar(max) = N'';
-    DECLARE @ids nvarchar(max) = N'';
-    DECLARE @names nvarchar(max) = N'';
-    DECLARE @sum nvarchar(max);
+    DECLARE @divided nvarchar(max) = N'';
+    DECLARE @squared nvarchar(max) = N'';
+    DECLARE @coordinates nvarchar(max) = N'';
+    DECLARE @centroids nvarchar(max) = N'';
+    DECLARE @centroid nvarchar(max);
     DECLARE @value nvarchar(400);
-    DECLARE @own nvarchar(max);
     DECLARE @x nvarchar(40);
-    DECLARE @z nvarchar(40);
+    DECLARE @o nvarchar(40);
+    DECLARE @z nvarchar(80);
     DECLARE @position int = 0;
     DECLARE @segment_id int = 0;
-    DECLARE @id nvarchar(20);
-    DECLARE @k int;
     DECLARE @column nvarchar(400);
     DECLARE @columns int = 0;
     DECLARE @first int;
@@ -2870,23 +2965,6 @@ BEGIN
     DECLARE @fill nvarchar(40);
     DECLARE @name nvarchar(400);
     DECLARE @comma nvarchar(10) = N'';
-    DECLARE @least nvarchar(100) = N'LEAST(';
-    DECLARE @least_end nvarchar(100) = N')';
-    DECLARE @item nvarchar(2) = N'';
-    DECLARE @item_end nvarchar(2) = N'';
-
-    SELECT @k = COUNT(DISTINCT c.segment_id) FROM sqlkmeans.centroid AS c WHERE c.run_id = @run_id;
-
-    -- LEAST is there from SQL Server 2022 and in Azure, and takes 254 values.
-    IF @k > 254
-       OR (COALESCE(TRY_CAST(SERVERPROPERTY('ProductMajorVersion') AS int), 0) < 16
-           AND COALESCE(TRY_CAST(SERVERPROPERTY('EngineEdition') AS int), 0) NOT IN (5, 8))
-    BEGIN
-        SET @least = N'(SELECT MIN(v.value) FROM (VALUES ';
-        SET @least_end = N') AS v (value))';
-        SET @item = N'(';
-        SET @item_end = N')';
-    END;
 
     SET @parameters = N'';
     SET @values = N'';
@@ -2895,11 +2973,11 @@ BEGIN
         SET @column = NULL;
         SELECT TOP (1) @position = f.position, @column = f.source_column, @type = f.type,
             @transform = f.transform,
-            @center = LTRIM(RTRIM(CONVERT(nvarchar(40), f.center, 3))),
-            @divisor = LTRIM(RTRIM(CONVERT(nvarchar(40), f.scale / f.weight, 3))),
-            @fill = LTRIM(RTRIM(CONVERT(nvarchar(40), CASE WHEN f.fill < f.low THEN f.low
-                                                           WHEN f.fill > f.high THEN f.high
-                                                           ELSE f.fill END, 3)))
+            @center = sqlkmeans.float_literal(f.center),
+            @divisor = sqlkmeans.float_literal(f.scale / f.weight),
+            @fill = sqlkmeans.float_literal(CASE WHEN f.fill < f.low THEN f.low
+                                                 WHEN f.fill > f.high THEN f.high
+                                                 ELSE f.fill END)
         FROM sqlkmeans.model_feature AS f
         WHERE f.run_id = @run_id AND f.position > @position
         ORDER BY f.position;
@@ -2931,16 +3009,20 @@ BEGIN
                 WHEN N'category' THEN N' nvarchar(4000)' WHEN N'date' THEN N' date' ELSE N' float' END;
         END;
 
-        SET @own = sqlkmeans.own_value(@run_id, @position, @value);
-        SET @values = @values + @comma + @own + N' AS o' + @x;
-        IF @row = 1
-            SET @own = N'o.o' + @x;
-        SET @filled = @filled + @comma + COALESCE(N'COALESCE(' + @own + N', ' + @fill + N')', @own)
+        SET @values = @values + @comma + sqlkmeans.own_value(@run_id, @position, @value)
+            + N' AS o' + @x;
+        SET @o = N'o.o' + @x;
+        SET @filled = @filled + @comma + COALESCE(N'COALESCE(' + @o + N', ' + @fill + N')', @o)
             + N' AS x' + @x;
         SET @transformed = @transformed + @comma
             + sqlkmeans.transformed(N'x.x' + @x, @transform) + N' AS t' + @x;
-        SET @scaled = @scaled + @comma + N'(t.t' + @x + N' - (' + @center + N')) / ' + @divisor
+        SET @divided = @divided + @comma + N'(t.t' + @x + N' - (' + @center + N')) / ' + @divisor
             + N' AS z' + @x;
+        SET @z = CASE @row WHEN 1 THEN N'z.[sqlkmeans z' + @x + N']' ELSE N'z.z' + @x END;
+        SET @z = N'(' + @z + N' - c.c' + @x + N')';
+        SET @squared = @squared + CASE WHEN @squared = N'' THEN N'' ELSE N' + ' END
+            + @z + N' * ' + @z;
+        SET @coordinates = @coordinates + N', c' + @x;
         SET @comma = N', ';
     END;
 
@@ -2957,41 +3039,41 @@ BEGIN
         IF @name IS NULL
             BREAK;
 
-        SET @id = CAST(@segment_id AS nvarchar(20));
-        SET @sum = N'';
+        SET @centroid = N'(' + CAST(@segment_id AS nvarchar(20)) + N', '
+            + sqlkmeans.text_literal(@name);
         SET @position = 0;
         WHILE 1 = 1
         BEGIN
             SET @center = NULL;
             SELECT TOP (1) @position = c.position,
-                @center = LTRIM(RTRIM(CONVERT(nvarchar(40), c.scaled_value, 3)))
+                @center = sqlkmeans.float_literal(c.scaled_value)
             FROM sqlkmeans.centroid AS c
             WHERE c.run_id = @run_id AND c.segment_id = @segment_id AND c.position > @position
             ORDER BY c.position;
             IF @center IS NULL
                 BREAK;
-            SET @z = N'(z.z' + CAST(@position AS nvarchar(10)) + N' - (' + @center + N'))';
-            SET @sum = @sum + CASE WHEN @sum = N'' THEN N'' ELSE N' + ' END + @z + N' * ' + @z;
+            SET @centroid = @centroid + N', ' + @center;
         END;
-
-        SET @distances = @distances + @comma + @line + N'    ' + @sum + N' AS d' + @id;
-        SET @nearest = @nearest + @comma + @item + N'd.d' + @id + @item_end;
-        SET @others = @others + @comma + @item + N'CASE WHEN b.segment_id <> ' + @id
-            + N' THEN d.d' + @id + N' END' + @item_end;
-        SET @ids = @ids + N' WHEN d.d' + @id + N' THEN ' + @id;
-        SET @names = @names + N' WHEN ' + @id + N' THEN ' + sqlkmeans.text_literal(@name);
+        SET @centroids = @centroids + @comma + @line + N'    ' + @centroid + N')';
         SET @comma = N', ';
     END;
 
-    SET @query = N'SELECT b.segment_id, CASE b.segment_id' + @names + N' END AS segment_name,' + @line
-        + N'    SQRT(n.squared_distance) AS distance,' + @line
-        + N'    SQRT(' + @least + @others + @least_end + N') AS runner_up_distance' + @line
-        + N'FROM (SELECT ' + @filled + N') AS x' + @line
+    -- The distance has a name before it is aggregated: an aggregate may not mix columns of its own
+    -- query with those of the row outside (error 8124).
+    SET @centroids = N'FROM (VALUES ' + @centroids + N') AS c (segment_id, segment_name'
+        + @coordinates + N')' + @line
+        + N'CROSS APPLY (SELECT ' + @squared + N' AS squared_distance) AS d' + @line;
+    SET @scaled = N'CROSS APPLY (SELECT ' + @filled + N') AS x' + @line
         + N'CROSS APPLY (SELECT ' + @transformed + N') AS t' + @line
-        + N'CROSS APPLY (SELECT ' + @scaled + N') AS z' + @line
-        + N'CROSS APPLY (SELECT ' + @distances + N') AS d' + @line
-        + N'CROSS APPLY (SELECT ' + @least + @nearest + @least_end + N' AS squared_distance) AS n' + @line
-        + N'CROSS APPLY (SELECT CASE n.squared_distance' + @ids + N' END AS segment_id) AS b';
+        + N'CROSS APPLY (SELECT ' + @divided + N') AS z';
+    SET @nearest = N'OUTER APPLY (SELECT TOP (1) c.segment_id, c.segment_name, d.squared_distance'
+        + @line + @centroids
+        + N'WHERE d.squared_distance IS NOT NULL' + @line
+        + N'ORDER BY d.squared_distance, c.segment_id) AS n';
+    SET @query = N'SELECT n.segment_id, n.segment_name, SQRT(n.squared_distance) AS distance,'
+        + @line + N'    (SELECT SQRT(MIN(d.squared_distance))' + @line + @centroids
+        + N'WHERE c.segment_id <> n.segment_id) AS runner_up_distance' + @line
+        + N'FROM (SELECT ' + @values + N') AS o' + @line + @scaled + @line + @nearest;
 END;
 GO
 
@@ -3030,14 +3112,31 @@ BEGIN
     END;
     SET @each = @each + N') AS v (position, value)';
 
+    -- The deviation about the mean: STDEVP takes the difference of two sums, which has no digits
+    -- left where a column lies far from 0.
     SET @statement = N'INSERT INTO #sqlkmeans_profile
-    (segment_id, position, mean, deviation, lowest, highest, known, missing)
-SELECT COALESCE(s.[sqlkmeans cluster], 0), v.position, AVG(v.value), STDEVP(v.value),
-    MIN(v.value), MAX(v.value), COUNT_BIG(v.value), COUNT_BIG(*) - COUNT_BIG(v.value)
+    (segment_id, position, mean, lowest, highest, known, missing)
+SELECT COALESCE(s.[sqlkmeans cluster], 0), v.position, AVG(v.value), MIN(v.value), MAX(v.value),
+    COUNT_BIG(v.value), COUNT_BIG(*) - COUNT_BIG(v.value)
 FROM #sqlkmeans_scored AS s
 ' + @each + N'
 WHERE s.[sqlkmeans cluster] IS NOT NULL
 GROUP BY GROUPING SETS ((s.[sqlkmeans cluster], v.position), (v.position));
+UPDATE p
+SET mean = p.mean + d.rest, deviation = CASE
+    WHEN p.highest > p.lowest AND d.squares > d.rest * d.rest THEN SQRT(d.squares - d.rest * d.rest)
+    WHEN p.known > 0 THEN 0e0 END
+FROM #sqlkmeans_profile AS p
+INNER JOIN (
+    SELECT k.segment_id, k.position, AVG(v.value - k.mean) AS rest,
+        AVG((v.value - k.mean) * (v.value - k.mean)) AS squares
+    FROM #sqlkmeans_scored AS s
+    ' + @each + N'
+    CROSS APPLY (VALUES (0), (s.[sqlkmeans cluster])) AS g (segment_id)
+    INNER JOIN #sqlkmeans_profile AS k ON k.segment_id = g.segment_id AND k.position = v.position
+    WHERE s.[sqlkmeans cluster] IS NOT NULL
+    GROUP BY k.segment_id, k.position
+) AS d ON d.segment_id = p.segment_id AND d.position = p.position;
 UPDATE p
 SET median = m.median
 FROM #sqlkmeans_profile AS p
@@ -3064,10 +3163,13 @@ IF OBJECT_ID(N'sqlkmeans.bins_text', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.bins_text AS RETURN 0;');
 GO
 -- Makes of a row s of #sqlkmeans_scored the rows v (position, bin): in which bin of a fit the row is, for each
--- column of the source, 0 where its value is missing. NULL where the fit has no bins.
+-- column of the source, 0 where its value is missing. NULL where the fit has no bins. The row has the
+-- features of @scored_run_id, by default the fit's own: columns that both have are counted, a
+-- category by its levels, wherever they stand.
 ALTER PROCEDURE sqlkmeans.bins_text
-    @run_id bigint,
-    @each   nvarchar(max) OUTPUT
+    @run_id        bigint,
+    @each          nvarchar(max) OUTPUT,
+    @scored_run_id bigint = NULL
 AS
 BEGIN
     SET NOCOUNT ON;
@@ -3078,11 +3180,11 @@ BEGIN
     DECLARE @feature int;
     DECLARE @bin int;
     DECLARE @last int;
-    DECLARE @upper nvarchar(40);
     DECLARE @o nvarchar(40);
     DECLARE @case nvarchar(max);
     DECLARE @list nvarchar(max) = N'';
 
+    SET @scored_run_id = COALESCE(@scored_run_id, @run_id);
     CREATE TABLE #sqlkmeans_scored_column
     (
         position int           NOT NULL,
@@ -3091,10 +3193,18 @@ BEGIN
         type     nvarchar(16)  COLLATE DATABASE_DEFAULT NOT NULL
     );
     INSERT INTO #sqlkmeans_scored_column (position, feature, name, type)
-    SELECT ROW_NUMBER() OVER (ORDER BY MIN(f.position)), MIN(f.position), f.source_column, f.type
-    FROM sqlkmeans.model_feature AS f
-    WHERE f.run_id = @run_id
-    GROUP BY f.source_column, f.type;
+    SELECT b.position, s.feature, s.source_column, s.type
+    FROM (SELECT ROW_NUMBER() OVER (ORDER BY MIN(f.position)) AS position, f.source_column, f.type
+          FROM sqlkmeans.model_feature AS f
+          WHERE f.run_id = @run_id
+          GROUP BY f.source_column, f.type) AS b
+    INNER JOIN (SELECT MIN(f.position) AS feature, f.source_column, f.type
+                FROM sqlkmeans.model_feature AS f
+                WHERE f.run_id = @scored_run_id
+                GROUP BY f.source_column, f.type) AS s
+        ON s.source_column = b.source_column
+       AND CASE s.type WHEN N'category' THEN 1 ELSE 0 END
+           = CASE b.type WHEN N'category' THEN 1 ELSE 0 END;
 
     WHILE 1 = 1
     BEGIN
@@ -3135,12 +3245,12 @@ BEGIN
                 + N'] = 1e0 THEN ' + CAST(b.bin AS nvarchar(10))
             FROM sqlkmeans.model_feature AS f
             INNER JOIN sqlkmeans.feature_bin AS b
-                ON b.run_id = f.run_id AND b.position = @position AND b.bin > 0
+                ON b.run_id = @run_id AND b.position = @position AND b.bin > 0
                AND (b.label + N'.') COLLATE Latin1_General_100_BIN2 = f.level + N'.'
-            WHERE f.run_id = @run_id AND f.position = @feature;
+            WHERE f.run_id = @scored_run_id AND f.position = @feature;
             SELECT @feature = MIN(f.position)
             FROM sqlkmeans.model_feature AS f
-            WHERE f.run_id = @run_id AND f.source_column = @column AND f.position > @feature;
+            WHERE f.run_id = @scored_run_id AND f.source_column = @column AND f.position > @feature;
         END;
 
         SET @list = @list + CASE WHEN @list = N'' THEN N'' ELSE N', ' END + N'('
@@ -3158,14 +3268,15 @@ IF OBJECT_ID(N'sqlkmeans.watch_labels', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.watch_labels AS RETURN 0;');
 GO
 -- Compares labels that a stored model gave with the run that fitted it, from the caller's tables
--- #sqlkmeans_bin and #sqlkmeans_profile: fills its table #sqlkmeans_drift, and says in @warnings, a line each, what is beyond a
+-- #sqlkmeans_bin and #sqlkmeans_profile (of the features of @scored_run_id, by default the model's own): fills its table #sqlkmeans_drift, and says in @warnings, a line each, what is beyond a
 -- threshold of the guard. Raises these where the guard refuses.
 ALTER PROCEDURE sqlkmeans.watch_labels
     @model_run_id  bigint,
     @definition    nvarchar(max),
     @rows          bigint,
     @mean_distance float,
-    @warnings      nvarchar(max) OUTPUT
+    @warnings      nvarchar(max) OUTPUT,
+    @scored_run_id bigint = NULL
 AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
@@ -3229,7 +3340,10 @@ BEGIN
     FROM #sqlkmeans_drift AS d
     INNER JOIN sqlkmeans.model_feature AS f
         ON f.run_id = @model_run_id AND f.source_column = d.feature AND f.type <> N'category'
-    INNER JOIN #sqlkmeans_profile AS p ON p.segment_id = 0 AND p.position = f.position
+    INNER JOIN sqlkmeans.model_feature AS s
+        ON s.run_id = COALESCE(@scored_run_id, @model_run_id) AND s.source_column = f.source_column
+       AND s.type <> N'category'
+    INNER JOIN #sqlkmeans_profile AS p ON p.segment_id = 0 AND p.position = s.position
     LEFT JOIN sqlkmeans.segment_feature AS e
         ON e.run_id = @model_run_id AND e.segment_id = 0 AND e.position = f.position;
 
@@ -3249,10 +3363,10 @@ BEGIN
             BREAK;
         IF @psi > @allowed_psi
             SELECT TOP (1) @warnings = @warnings + b.feature + N': drifted since run ' + @run
-                + N' (PSI ' + CAST(CAST(@psi AS decimal(9, 2)) AS nvarchar(20)) + N', allowed '
+                + N' (PSI ' + sqlkmeans.number_text(ROUND(@psi, 2)) + N', allowed '
                 + CAST(@allowed_psi AS nvarchar(40)) + N'): '
-                + CAST(CAST(100 * h.present AS decimal(5, 0)) AS nvarchar(20)) + N'% are ' + b.label
-                + N', and ' + CAST(CAST(100 * h.earlier AS decimal(5, 0)) AS nvarchar(20))
+                + sqlkmeans.number_text(ROUND(100 * h.present, 0)) + N'% are ' + b.label
+                + N', and ' + sqlkmeans.number_text(ROUND(100 * h.earlier, 0))
                 + N'% were' + @line
             FROM #sqlkmeans_share AS h
             INNER JOIN sqlkmeans.feature_bin AS b
@@ -3510,6 +3624,7 @@ ALTER PROCEDURE sqlkmeans.define_segmentation
     @engine        nvarchar(32)  = N'local',
     @sample_rows   int           = 100000,
     @min_group     int           = 10,
+    @language      nvarchar(128) = N'Python',
     @history_days  int           = NULL,
     @execute       bit           = 1,
     @help          bit           = 0
@@ -3555,10 +3670,12 @@ BEGIN
                 N'Starts run on so many rows at most, 0 to 10,000,000; with pushdown, 0 reads none.'),
             (20, N'@min_group', N'int', N'10',
                 N'With @sample_rows 0, nothing about fewer customers leaves the database, 2 to 100,000.'),
-            (21, N'@history_days', N'int', N'NULL',
+            (21, N'@language', N'nvarchar(128)', N'N''Python''',
+                N'The external language of engine in_database: Python, or one made with CREATE EXTERNAL LANGUAGE.'),
+            (22, N'@history_days', N'int', N'NULL',
                 N'How many days the history keeps a label that ended, 1 to 36,500; NULL keeps all.'),
-            (22, N'@execute', N'bit', N'1', N'0 shows what would be done and does nothing.'),
-            (23, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+            (23, N'@execute', N'bit', N'1', N'0 shows what would be done and does nothing.'),
+            (24, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
         ORDER BY h.position;
         RETURN 0;
@@ -3631,6 +3748,10 @@ BEGIN
         SET @problems = @problems + N'@min_group: '
             + COALESCE(CAST(@min_group AS nvarchar(20)), N'NULL')
             + N' given; allowed: 2 to 100,000' + @line;
+    -- JSON has a control character as \u00…
+    IF COALESCE(@language, N'') = N'' OR CHARINDEX(N'\u00', sqlkmeans.json_text(@language)) > 0
+        SET @problems = @problems + N'@language: ' + COALESCE(@language, N'NULL')
+            + N' given; allowed: the name of an external language, 1 to 128 characters' + @line;
     IF @history_days NOT BETWEEN 1 AND 36500
         SET @problems = @problems + N'@history_days: ' + CAST(@history_days AS nvarchar(20))
             + N' given; allowed: 1 to 36,500, or NULL' + @line;
@@ -3662,6 +3783,7 @@ BEGIN
         + N',"engine":' + sqlkmeans.json_text(COALESCE(@engine, N''))
         + N',"sample_rows":' + CAST(COALESCE(@sample_rows, 0) AS nvarchar(20))
         + N',"min_group":' + CAST(COALESCE(@min_group, 0) AS nvarchar(20))
+        + N',"language":' + sqlkmeans.json_text(COALESCE(@language, N''))
         + N',"history_days":' + COALESCE(CAST(@history_days AS nvarchar(20)), N'null')
         -- The client's own: a definition file has it.
         + N',"memory_limit":null}';
@@ -3773,7 +3895,7 @@ BEGIN
 
         -- What is read and what is written is an admin's to say: a run of a stronger caller, and the
         -- owner who writes, follow what is recorded here.
-        IF COALESCE(IS_ROLEMEMBER(N'sqlkmeans_admin'), 0) = 0
+        IF USER_NAME() <> N'dbo' AND COALESCE(IS_ROLEMEMBER(N'sqlkmeans_admin'), 0) = 0
            AND COALESCE(IS_ROLEMEMBER(N'db_owner'), 0) = 0
         BEGIN
             IF @recorded IS NULL
@@ -4467,9 +4589,10 @@ BEGIN
     DECLARE @missing nvarchar(16);
     DECLARE @active bigint;
     DECLARE @last_segment_id int;
-    DECLARE @parameters nvarchar(max);
     DECLARE @values nvarchar(max);
-    DECLARE @query nvarchar(max);
+    DECLARE @scaled nvarchar(max);
+    DECLARE @nearest nvarchar(max);
+    DECLARE @features int;
     DECLARE @kept nvarchar(max);
     DECLARE @profile nvarchar(max);
     DECLARE @bins nvarchar(max);
@@ -4570,17 +4693,27 @@ BEGIN
 
         -- Reads the source as the caller. Staged under the segment ids themselves.
         EXECUTE sqlkmeans.scoring_text
-            @run_id = @active, @row = 1, @parameters = @parameters OUTPUT,
-            @values = @values OUTPUT, @query = @query OUTPUT;
+            @run_id = @active, @row = 1, @values = @values OUTPUT, @scaled = @scaled OUTPUT,
+            @nearest = @nearest OUTPUT;
         EXECUTE sqlkmeans.profile_text
             @run_id = @active, @kept = @kept OUTPUT, @statement = @profile OUTPUT;
         EXECUTE sqlkmeans.bins_text @run_id = @active, @each = @bins OUTPUT;
-        -- Read once, so that labels and profile are of the same moment.
-        SET @statement = N'SELECT ' + sqlkmeans.each_name(@key, N's.{}', N', ')
-            + N', f.segment_id AS [sqlkmeans cluster], f.distance AS [sqlkmeans distance]' + @kept
-            + N' INTO #sqlkmeans_scored FROM ' + @relation + N' CROSS APPLY (SELECT ' + @values
-            + N') AS o CROSS APPLY (' + @query + N') AS f;
+        SELECT @features = MAX(f.position) FROM sqlkmeans.model_feature AS f WHERE f.run_id = @active;
+        -- Read once, so that labels and profile are of the same moment. Scaled values are kept, so
+        -- that a logarithm is taken once a row and not once for each segment.
+        SET @statement = N'SELECT ' + sqlkmeans.each_name(@key, N's.{}', N', ') + @kept
+            + sqlkmeans.each_number(@features, N', z.z{} AS [sqlkmeans z{}]', N'')
+            + N' INTO #sqlkmeans_prepared FROM ' + @relation + N' CROSS APPLY (SELECT ' + @values
+            + N') AS o
+' + @scaled + N';
 SET @total = ROWCOUNT_BIG();
+SELECT ' + sqlkmeans.each_name(@key, N'z.{}', N', ')
+            + N', n.segment_id AS [sqlkmeans cluster], SQRT(n.squared_distance) AS [sqlkmeans distance]'
+            + sqlkmeans.each_number(@features, N', z.[sqlkmeans o{}]', N'')
+            + N' INTO #sqlkmeans_scored FROM #sqlkmeans_prepared AS z
+' + @nearest + N';
+DROP TABLE #sqlkmeans_prepared;
+EXECUTE sqlkmeans.check_keys @relation = N''#sqlkmeans_scored AS s'', @key = @key;
 INSERT INTO ' + @staging + N' (' + sqlkmeans.each_name(@key, N'{}', N', ')
             + N', cluster, distance) SELECT ' + sqlkmeans.each_name(@key, N's.{}', N', ')
             + N', s.[sqlkmeans cluster], s.[sqlkmeans distance] FROM #sqlkmeans_scored AS s
@@ -4599,8 +4732,9 @@ GROUP BY v.position, v.bin;
 ', N'');
         EXECUTE sys.sp_executesql
             @statement,
-            N'@rows bigint OUTPUT, @total bigint OUTPUT, @mean_distance float OUTPUT',
-            @rows = @rows OUTPUT, @total = @total OUTPUT, @mean_distance = @mean_distance OUTPUT;
+            N'@key nvarchar(max), @rows bigint OUTPUT, @total bigint OUTPUT,
+                @mean_distance float OUTPUT',
+            @key = @key, @rows = @rows OUTPUT, @total = @total OUTPUT, @mean_distance = @mean_distance OUTPUT;
 
         IF @rows = 0
             EXECUTE sqlkmeans.raise_problems @number = 50003,
@@ -4701,8 +4835,10 @@ GO
 IF OBJECT_ID(N'sqlkmeans.read_source', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.read_source AS RETURN 0;');
 GO
--- Reads a source as the caller into the caller's table #sqlkmeans_input, which has row_number and
--- previous_segment_id already and gets the key, the features f1, f2 … and the sample weight.
+-- Reads a source as the caller into the caller's table #sqlkmeans_input, which has [sqlkmeans row] and
+-- [sqlkmeans previous] already and gets the key, the features [sqlkmeans f1], [sqlkmeans f2] … and
+-- [sqlkmeans sample weight]: names that no key has, which check_definition sees to. @columns is what
+-- Python gets of it beside these two, as a SELECT lists it.
 ALTER PROCEDURE sqlkmeans.read_source
     @definition nvarchar(max),
     @staging    nvarchar(200),
@@ -4720,11 +4856,13 @@ BEGIN
     DECLARE @target_id bigint;
     DECLARE @key_columns nvarchar(max);
     DECLARE @added nvarchar(max) = N'';
+    DECLARE @names nvarchar(max) = N'';
     DECLARE @values nvarchar(max) = N'';
     DECLARE @statement nvarchar(max);
     DECLARE @feature nvarchar(128);
     DECLARE @type nvarchar(16);
-    DECLARE @f nvarchar(20);
+    DECLARE @x nvarchar(10);
+    DECLARE @problem nvarchar(max);
     DECLARE @position int = 0;
 
     SELECT @relation = sqlkmeans.relation(j.source), @sample_weight = j.sample_weight
@@ -4740,12 +4878,19 @@ BEGIN
         FROM OPENJSON(@definition, '$.features') AS j
         WHERE CAST(j.[key] AS int) = @position;
         SET @position = @position + 1;
-        SET @f = N'f' + CAST(@position AS nvarchar(10));
-        SET @columns = @columns + N', ' + @f;
+        SET @x = CAST(@position AS nvarchar(10));
+        SET @names = @names + N', [sqlkmeans f' + @x + N']';
+        -- What Python reads. A category as hexadecimal UTF-16: half of a surrogate pair would end
+        -- the call before the script begins, and trailing blanks might not arrive.
+        SET @columns = @columns + N', ' + CASE @type
+            WHEN N'category' THEN N'CONVERT(varchar(406), CAST([sqlkmeans f' + @x
+                + N'] AS varbinary(202)), 1)'
+            ELSE N'[sqlkmeans f' + @x + N']' END + N' AS f' + @x;
         -- A category with one letter more than a level may have, so that a text that is too long
         -- is seen; a date as days since 1970.
-        SET @added = @added + N'ALTER TABLE #sqlkmeans_input ADD ' + @f
-            + CASE @type WHEN N'category' THEN N' nvarchar(101) NULL; ' ELSE N' float NULL; ' END;
+        SET @added = @added + N'ALTER TABLE #sqlkmeans_input ADD [sqlkmeans f' + @x + N']'
+            + CASE @type WHEN N'category' THEN N' nvarchar(101) COLLATE DATABASE_DEFAULT NULL; '
+                         ELSE N' float NULL; ' END;
         SET @values = @values + N', ' + CASE @type
             WHEN N'category' THEN N'CAST(s.' + QUOTENAME(@feature) + N' AS nvarchar(101))'
             WHEN N'date' THEN N'CAST(DATEDIFF(day, ''19700101'', CAST(s.' + QUOTENAME(@feature)
@@ -4754,15 +4899,26 @@ BEGIN
     END;
     IF @sample_weight IS NOT NULL
     BEGIN
-        SET @columns = @columns + N', sample_weight';
-        SET @added = @added + N'ALTER TABLE #sqlkmeans_input ADD sample_weight float NULL; ';
+        SET @names = @names + N', [sqlkmeans sample weight]';
+        SET @columns = @columns + N', [sqlkmeans sample weight] AS sample_weight';
+        SET @added = @added
+            + N'ALTER TABLE #sqlkmeans_input ADD [sqlkmeans sample weight] float NULL; ';
         SET @values = @values + N', CAST(s.' + QUOTENAME(@sample_weight) + N' AS float)';
     END;
 
-    -- Columns that are added to a temporary table by a nested batch stay in it.
+    -- A row of 8,060 bytes holds so many numbers beside a key of 900.
+    IF @position > 870
+    BEGIN
+        SET @problem = N'features: ' + sqlkmeans.number_text(@position)
+            + N' given; allowed where the server trains: 870';
+        EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problem;
+    END;
+
+    -- Columns that are added to a temporary table by a nested batch stay in it. A key may be NULL
+    -- here, so that all such rows are told of at once.
     EXECUTE sqlkmeans.describe_key
         @table = @staging, @key = @key, @key_columns = @key_columns OUTPUT,
-        @before = N'ALTER TABLE #sqlkmeans_input ADD ', @after = N'; ';
+        @before = N'ALTER TABLE #sqlkmeans_input ADD ', @after = N' NULL; ';
     SET @statement = @key_columns + @added;
     EXECUTE sys.sp_executesql @statement;
 
@@ -4770,8 +4926,8 @@ BEGIN
     EXECUTE sqlkmeans.as_owner
         @statement = N'SET @arrived = OBJECT_ID(@text);', @text = @target,
         @arrived = @target_id OUTPUT;
-    SET @statement = N'INSERT INTO #sqlkmeans_input (row_number, '
-        + sqlkmeans.each_name(@key, N'{}', N', ') + N', previous_segment_id' + @columns
+    SET @statement = N'INSERT INTO #sqlkmeans_input ([sqlkmeans row], '
+        + sqlkmeans.each_name(@key, N'{}', N', ') + N', [sqlkmeans previous]' + @names
         + N') SELECT ROW_NUMBER() OVER (ORDER BY ' + sqlkmeans.each_name(@key, N's.{}', N', ')
         + N'), ' + sqlkmeans.each_name(@key, N's.{}', N', ') + N', '
         + CASE WHEN @target_id IS NULL THEN N'NULL' ELSE N'p.segment_id' END
@@ -4781,6 +4937,7 @@ BEGIN
                    + sqlkmeans.each_name(@key, N'p.{} = s.{}', N' AND ') END
         + N'; SET @total = ROWCOUNT_BIG();';
     EXECUTE sys.sp_executesql @statement, N'@total bigint OUTPUT', @total = @total OUTPUT;
+    EXECUTE sqlkmeans.check_keys @relation = N'#sqlkmeans_input AS s', @key = @key;
 END;
 GO
 
@@ -4939,8 +5096,9 @@ BEGIN
     DECLARE @name nvarchar(128) = JSON_VALUE(@feature, '$.column');
     DECLARE @type nvarchar(16) = COALESCE(JSON_VALUE(@feature, '$.type'), N'number');
     DECLARE @transform nvarchar(16) = COALESCE(JSON_VALUE(@feature, '$.transform'), N'none');
-    DECLARE @known nvarchar(max) = N'SELECT i.row_number, i.' + @f + N' AS v, i.weight AS w '
-        + N'FROM #sqlkmeans_input AS i WHERE i.weight > 0e0 AND i.' + @f + N' IS NOT NULL';
+    DECLARE @known nvarchar(max) = N'SELECT i.[sqlkmeans row] AS row_number, i.' + @f
+        + N' AS v, i.[sqlkmeans weight] AS w FROM #sqlkmeans_input AS i '
+        + N'WHERE i.[sqlkmeans weight] > 0e0 AND i.' + @f + N' IS NOT NULL';
     DECLARE @filled nvarchar(max);
     DECLARE @statement nvarchar(max);
     DECLARE @rows bigint;
@@ -5034,11 +5192,11 @@ FROM (' + @known + N') AS x;';
 
     -- What K-Means will see: filled in, pulled in and transformed.
     SET @filled = N'SELECT y.row_number, y.w, ' + sqlkmeans.transformed(N'y.x', @transform)
-        + N' AS v FROM (SELECT i.row_number, i.weight AS w, '
+        + N' AS v FROM (SELECT i.[sqlkmeans row] AS row_number, i.[sqlkmeans weight] AS w, '
         + COALESCE(N'COALESCE(i.' + @f + N', ' + sqlkmeans.float_literal(
             CASE WHEN @fill < @low THEN @low WHEN @fill > @high THEN @high ELSE @fill END) + N')',
             N'i.' + @f)
-        + N' AS x FROM #sqlkmeans_input AS i WHERE i.weight > 0e0) AS y';
+        + N' AS x FROM #sqlkmeans_input AS i WHERE i.[sqlkmeans weight] > 0e0) AS y';
     SELECT @center = 0, @scale = 1;
     IF @scaling = N'robust'
     BEGIN
@@ -5124,28 +5282,34 @@ BEGIN
     DECLARE @scale float;
     DECLARE @problem nvarchar(max);
 
-    -- With a full stop behind, blanks at the end count too.
+    -- With a full stop behind, blanks at the end count too. Apart are levels that cannot have a
+    -- feature: longer than 100 characters, or called as the rest is, which they join.
     CREATE TABLE #sqlkmeans_level
     (
         level     nvarchar(102) COLLATE Latin1_General_100_BIN2 NULL,
         customers bigint        NOT NULL,
         total     float         NOT NULL,
+        apart     bit           NOT NULL,
         place     int           NOT NULL
     );
-    SET @statement = N'INSERT INTO #sqlkmeans_level (level, customers, total, place)
-SELECT g.level, g.customers, g.total, ROW_NUMBER() OVER (ORDER BY g.total DESC, g.level)
-FROM (SELECT x.level, COUNT_BIG(*) AS customers, SUM(x.weight) AS total
-      FROM (SELECT (i.' + @f + N' + N''.'') COLLATE Latin1_General_100_BIN2 AS level, i.weight
+    SET @statement = N'INSERT INTO #sqlkmeans_level (level, customers, total, apart, place)
+SELECT g.level, g.customers, g.total, g.apart,
+    ROW_NUMBER() OVER (ORDER BY g.apart, g.total DESC, g.level)
+FROM (SELECT x.level, COUNT_BIG(*) AS customers, SUM(x.weight) AS total,
+          CASE WHEN LEN(x.level) > 101 OR x.level = N''(other).'' THEN 1 ELSE 0 END AS apart
+      FROM (SELECT (i.' + @f + N' + N''.'') COLLATE Latin1_General_100_BIN2 AS level,
+                i.[sqlkmeans weight] AS weight
             FROM #sqlkmeans_input AS i
-            WHERE i.weight > 0e0 AND i.' + @f + N' IS NOT NULL) AS x
+            WHERE i.[sqlkmeans weight] > 0e0 AND i.' + @f + N' IS NOT NULL) AS x
       GROUP BY x.level) AS g;
-SELECT @lacking = COALESCE(SUM(i.weight), 0e0) FROM #sqlkmeans_input AS i WHERE i.' + @f + N' IS NULL;';
+SELECT @lacking = COALESCE(SUM(i.[sqlkmeans weight]), 0e0) FROM #sqlkmeans_input AS i WHERE i.' + @f + N' IS NULL;';
     EXECUTE sys.sp_executesql @statement, N'@lacking float OUTPUT', @lacking = @lacking OUTPUT;
 
     SELECT @levels = COUNT_BIG(*), @rows = SUM(l.customers), @total = SUM(l.total) FROM #sqlkmeans_level AS l;
     SELECT @kept = COUNT(*)
     FROM #sqlkmeans_level AS l
-    WHERE l.total >= COALESCE(CAST(JSON_VALUE(@feature, '$.min_frequency') AS float), 0.01) * @total
+    WHERE l.apart = 0
+      AND l.total >= COALESCE(CAST(JSON_VALUE(@feature, '$.min_frequency') AS float), 0.01) * @total
       AND l.place <= COALESCE(CAST(JSON_VALUE(@feature, '$.max_categories') AS int), 20);
 
     SET @problem = CASE
@@ -5156,11 +5320,9 @@ SELECT @lacking = COALESCE(SUM(i.weight), 0e0) FROM #sqlkmeans_input AS i WHERE 
             + CAST(@levels AS nvarchar(20)) + N' levels in ' + CAST(@rows AS nvarchar(20))
             + N' rows), so it identifies and does not group; remove it from features, or group it '
             + N'in a SELECT'
-        WHEN EXISTS (SELECT 1 FROM #sqlkmeans_level AS l WHERE LEN(l.level) > 101)
-            THEN N'levels have more than 100 characters; shorten or group them in a SELECT'
-        WHEN @kept = 0 THEN N'each of its ' + CAST(@levels AS nvarchar(20))
-            + N' levels has a smaller share than min_frequency; lower it, or remove the column from '
-            + N'features'
+        WHEN @kept = 0 THEN N'none of its ' + CAST(@levels AS nvarchar(20))
+            + N' levels has a share of min_frequency or more and at most 100 characters; lower it, '
+            + N'shorten them in a SELECT, or remove the column from features'
     END;
     IF @problem IS NOT NULL
     BEGIN
@@ -5175,8 +5337,8 @@ SELECT @lacking = COALESCE(SUM(i.weight), 0e0) FROM #sqlkmeans_input AS i WHERE 
     -- A missing value is filled in with the most frequent level.
     IF @missing IN (N'mean', N'median')
         UPDATE #sqlkmeans_level SET total = total + @lacking WHERE place = 1;
-    INSERT INTO #sqlkmeans_level (level, customers, total, place)
-    SELECT NULL, SUM(l.customers), SUM(l.total), @kept + 1
+    INSERT INTO #sqlkmeans_level (level, customers, total, apart, place)
+    SELECT NULL, SUM(l.customers), SUM(l.total), 0, @kept + 1
     FROM #sqlkmeans_level AS l
     WHERE l.place > @kept
     HAVING COUNT(*) > 0;
@@ -5231,6 +5393,7 @@ BEGIN
     DECLARE @nulls nvarchar(max) = N'';
     DECLARE @total bigint;
     DECLARE @absent bigint;
+    DECLARE @features int;
     DECLARE @position int = 0;
 
     SELECT @weighted = CASE WHEN j.sample_weight IS NULL THEN 0 ELSE 1 END,
@@ -5243,14 +5406,14 @@ BEGIN
         EXECUTE sqlkmeans.raise_problems @number = 50003,
             @problems = N'the source has no rows; nothing was changed';
 
-    SET @statement = N'UPDATE #sqlkmeans_input SET weight = '
-        + CASE @weighted WHEN 1 THEN N'sample_weight;' ELSE N'1e0;' END;
+    SET @statement = N'UPDATE #sqlkmeans_input SET [sqlkmeans weight] = '
+        + CASE @weighted WHEN 1 THEN N'[sqlkmeans sample weight];' ELSE N'1e0;' END;
     EXECUTE sys.sp_executesql @statement;
-    SELECT @absent = COUNT_BIG(*) FROM #sqlkmeans_input AS i WHERE i.weight IS NULL OR i.weight < 0;
+    SELECT @absent = COUNT_BIG(*) FROM #sqlkmeans_input AS i WHERE i.[sqlkmeans weight] IS NULL OR i.[sqlkmeans weight] < 0;
     IF @absent > 0
         SET @problems = N'sample_weight: ' + CAST(@absent AS nvarchar(20))
             + N' rows are NULL or negative; every weight must be a number, 0 or more' + @line;
-    ELSE IF NOT EXISTS (SELECT 1 FROM #sqlkmeans_input AS i WHERE i.weight > 0)
+    ELSE IF NOT EXISTS (SELECT 1 FROM #sqlkmeans_input AS i WHERE i.[sqlkmeans weight] > 0)
         SET @problems = N'sample_weight: no row has a weight above 0' + @line;
 
     CREATE TABLE #sqlkmeans_absent (position int NOT NULL PRIMARY KEY, usable bit NOT NULL);
@@ -5262,7 +5425,7 @@ BEGIN
         FROM OPENJSON(@definition, '$.features') AS j
         WHERE CAST(j.[key] AS int) = @position;
         SET @position = @position + 1;
-        SET @f = N'f' + CAST(@position AS nvarchar(10));
+        SET @f = N'[sqlkmeans f' + CAST(@position AS nvarchar(10)) + N']';
         SET @nulls = @nulls + CASE WHEN @nulls = N'' THEN N'' ELSE N' OR ' END + @f + N' IS NULL';
 
         SET @statement = N'SELECT @absent = COUNT_BIG(*) FROM #sqlkmeans_input AS i WHERE i.' + @f
@@ -5297,14 +5460,14 @@ BEGIN
                 + CAST(@total AS nvarchar(20)) + N' rows has a NULL in a feature' + @line;
     END;
     -- Weights that cannot be used, or no row: nothing can be learnt.
-    IF NOT EXISTS (SELECT 1 FROM #sqlkmeans_input AS i WHERE i.weight > 0)
+    IF NOT EXISTS (SELECT 1 FROM #sqlkmeans_input AS i WHERE i.[sqlkmeans weight] > 0)
         EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @problems;
 
     SET @position = 0;
     WHILE EXISTS (SELECT 1 FROM #sqlkmeans_absent AS a WHERE a.position > @position)
     BEGIN
         SET @position = @position + 1;
-        SET @f = N'f' + CAST(@position AS nvarchar(10));
+        SET @f = N'[sqlkmeans f' + CAST(@position AS nvarchar(10)) + N']';
         SELECT @feature = j.[value], @type = COALESCE(JSON_VALUE(j.[value], '$.type'), N'number')
         FROM OPENJSON(@definition, '$.features') AS j
         WHERE CAST(j.[key] AS int) = @position - 1;
@@ -5325,6 +5488,14 @@ BEGIN
                 @problems = @problems OUTPUT;
         END;
     END;
+
+    -- Each feature takes two numbers of a row of #sqlkmeans_scored, and a row has 8,060 bytes: as many
+    -- leave room for what else is in it.
+    SELECT @features = COUNT(*) FROM sqlkmeans.model_feature AS f WHERE f.run_id = @run_id;
+    IF @features > 494
+        SET @problems = @problems + N'features: ' + CAST(@features AS nvarchar(10))
+            + N', each kept level of a category counted; allowed with @engine = N''tsql'': 494; '
+            + N'name fewer columns, or lower max_categories' + @line;
 
     SELECT @problems = @problems + MIN(f.feature)
         + N': two features would have this name; rename the column or the level' + @line
@@ -5354,7 +5525,7 @@ BEGIN
     DECLARE @column nvarchar(128);
     DECLARE @type nvarchar(16);
     DECLARE @transform nvarchar(16);
-    DECLARE @f nvarchar(20);
+    DECLARE @f nvarchar(40);
     DECLARE @x nvarchar(10);
     DECLARE @fill nvarchar(40);
     DECLARE @center nvarchar(40);
@@ -5379,7 +5550,7 @@ BEGIN
         IF @column IS NULL
             BREAK;
 
-        SELECT @f = N'i.f' + CAST(CAST(j.[key] AS int) + 1 AS nvarchar(10))
+        SELECT @f = N'i.[sqlkmeans f' + CAST(CAST(j.[key] AS int) + 1 AS nvarchar(10)) + N']'
         FROM OPENJSON(@definition, '$.features') AS j
         WHERE JSON_VALUE(j.[value], '$.column') = @column;
         SET @features = @position;
@@ -5408,7 +5579,7 @@ BEGIN
         + sqlkmeans.each_number(@features, N'[sqlkmeans o{}]', N', ') + N', '
         + sqlkmeans.each_number(@features, N'z{}', N', ') + N')
 SELECT o.row_number, o.weight, ' + sqlkmeans.each_number(@features, N'o.o{}', N', ') + @scaled + N'
-FROM (SELECT i.row_number, i.weight' + @own + N' FROM #sqlkmeans_input AS i) AS o
+FROM (SELECT i.[sqlkmeans row] AS row_number, i.[sqlkmeans weight] AS weight' + @own + N' FROM #sqlkmeans_input AS i) AS o
 CROSS APPLY (SELECT ' + @filled + N') AS x;';
     EXECUTE sys.sp_executesql @statement;
 END;
@@ -5595,15 +5766,16 @@ BEGIN
     DECLARE @inertia float;
     DECLARE @least float;
 
-    -- Which rows are drawn depends on their order by key and on the seed alone.
+    -- Which rows are drawn depends on their order by key and on the seed alone. By eight bytes of
+    -- the hash: for a varbinary(8000), a sort would ask for 4 KB of memory a row.
     SELECT @fitted = COUNT_BIG(*) FROM #sqlkmeans_scored AS r WHERE r.weight > 0;
     SET @statement = N'INSERT INTO #sqlkmeans_sample (row_number, weight, closest, ' + @z + N')
 SELECT TOP (@sample_rows) r.row_number, r.weight, 1e0, ' + @z + N'
 FROM #sqlkmeans_scored AS r
 WHERE r.weight > 0e0
 ORDER BY ' + CASE WHEN @fitted <= @sample_rows THEN N'r.row_number;'
-                  ELSE N'HASHBYTES(''SHA2_256'', CAST(@seed AS nvarchar(20)) + N''|'' '
-                      + N'+ CAST(r.row_number AS nvarchar(20)));' END;
+                  ELSE N'CAST(HASHBYTES(''SHA2_256'', CAST(@seed AS nvarchar(20)) + N''|'' '
+                      + N'+ CAST(r.row_number AS nvarchar(20))) AS binary(8)), r.row_number;' END;
     EXECUTE sys.sp_executesql @statement, N'@sample_rows int, @seed bigint',
         @sample_rows = @sample_rows, @seed = @seed;
 
@@ -5633,9 +5805,13 @@ SET @differing = ROWCOUNT_BIG();';
         EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @problem;
     END;
 
+    -- About the means: VARP takes the difference of two sums, which has no digits left where a
+    -- feature that nothing scales lies far from 0.
     SET @statement = N'SELECT @threshold = 1e-4 * ('
-        + sqlkmeans.each_number(@features, N'VARP(s.z{})', N' + ') + N') / '
-        + CAST(@features AS nvarchar(10)) + N' FROM #sqlkmeans_sample AS s;';
+        + sqlkmeans.each_number(@features, N'AVG((s.z{} - o.z{}) * (s.z{} - o.z{}))', N' + ')
+        + N') / ' + CAST(@features AS nvarchar(10)) + N' FROM #sqlkmeans_sample AS s CROSS JOIN (SELECT '
+        + sqlkmeans.each_number(@features, N'AVG(a.z{}) AS z{}', N', ')
+        + N' FROM #sqlkmeans_sample AS a) AS o;';
     EXECUTE sys.sp_executesql @statement, N'@threshold float OUTPUT', @threshold = @threshold OUTPUT;
 
     WHILE @start < @n_init
@@ -5709,6 +5885,42 @@ BEGIN
 END;
 GO
 
+-- procedures/train_sizes.sql
+IF OBJECT_ID(N'sqlkmeans.train_sizes', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_sizes AS RETURN 0;');
+GO
+-- Says in the caller's #sqlkmeans_cluster how many rows of its #sqlkmeans_label each cluster has, and how
+-- near they are. Raises that one has none.
+ALTER PROCEDURE sqlkmeans.train_sizes
+    @k int
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @problem nvarchar(max);
+
+    UPDATE c
+    SET size = COALESCE(n.size, 0), within_ss = COALESCE(n.within_ss, 0e0),
+        inertia = COALESCE(n.inertia, 0e0), weight = COALESCE(n.weight, 0e0),
+        distance = COALESCE(n.distance, 0e0)
+    FROM #sqlkmeans_cluster AS c
+    LEFT JOIN (SELECT l.cluster, COUNT_BIG(*) AS size, SUM(l.distance * l.distance) AS within_ss,
+                   SUM(s.weight * l.distance * l.distance) AS inertia, SUM(s.weight) AS weight,
+                   AVG(l.distance) AS distance
+               FROM #sqlkmeans_label AS l
+               INNER JOIN #sqlkmeans_scored AS s ON s.row_number = l.row_number
+               GROUP BY l.cluster) AS n
+        ON n.cluster = c.cluster;
+
+    IF EXISTS (SELECT 1 FROM #sqlkmeans_cluster AS c WHERE c.size = 0)
+    BEGIN
+        SET @problem = N'k = ' + CAST(@k AS nvarchar(10))
+            + N': a segment stays empty; lower k or add features';
+        EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @problem;
+    END;
+END;
+GO
+
 -- procedures/train_match.sql
 IF OBJECT_ID(N'sqlkmeans.train_match', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_match AS RETURN 0;');
@@ -5736,12 +5948,12 @@ BEGIN
     CREATE TABLE #sqlkmeans_apart (segment_id int NOT NULL, cluster int NOT NULL, squared float NOT NULL);
 
     INSERT INTO #sqlkmeans_shared (segment_id, cluster, customers)
-    SELECT i.previous_segment_id, l.cluster, COUNT_BIG(*)
+    SELECT i.[sqlkmeans previous], l.cluster, COUNT_BIG(*)
     FROM #sqlkmeans_input AS i
-    INNER JOIN #sqlkmeans_label AS l ON l.row_number = i.row_number
+    INNER JOIN #sqlkmeans_label AS l ON l.row_number = i.[sqlkmeans row]
     INNER JOIN (SELECT DISTINCT c.segment_id FROM sqlkmeans.centroid AS c WHERE c.run_id = @active)
-        AS p ON p.segment_id = i.previous_segment_id
-    GROUP BY i.previous_segment_id, l.cluster;
+        AS p ON p.segment_id = i.[sqlkmeans previous]
+    GROUP BY i.[sqlkmeans previous], l.cluster;
 
     WHILE 1 = 1
     BEGIN
@@ -5788,7 +6000,7 @@ BEGIN
               INNER JOIN #sqlkmeans_point AS p ON p.position = f.position
               LEFT JOIN sqlkmeans.centroid AS c
                   ON c.run_id = @active AND c.segment_id = e.segment_id
-                 AND c.feature = f.feature) AS g
+                 AND (c.feature + N'.') COLLATE Latin1_General_100_BIN2 = f.feature + N'.') AS g
         GROUP BY g.segment_id, g.cluster;
 
         UPDATE c
@@ -5850,9 +6062,9 @@ BEGIN
         place      int            NOT NULL,
         importance float          NOT NULL,
         is_level   bit            NOT NULL,
-        word       nvarchar(400)  NOT NULL,
-        mean       nvarchar(1000) NOT NULL,
-        of_all     nvarchar(100)  NOT NULL
+        word       nvarchar(400)  COLLATE DATABASE_DEFAULT NOT NULL,
+        mean       nvarchar(1000) COLLATE DATABASE_DEFAULT NOT NULL,
+        of_all     nvarchar(100)  COLLATE DATABASE_DEFAULT NOT NULL
     );
     INSERT INTO #sqlkmeans_word (segment_id, place, importance, is_level, word, mean, of_all)
     SELECT b.segment_id,
@@ -6018,7 +6230,7 @@ BEGIN
         name     nvarchar(128) COLLATE DATABASE_DEFAULT NOT NULL,
         type     nvarchar(16)  COLLATE DATABASE_DEFAULT NOT NULL
     );
-    CREATE TABLE #sqlkmeans_edge (bin int NOT NULL, upper float NULL, label nvarchar(60) NULL);
+    CREATE TABLE #sqlkmeans_edge (bin int NOT NULL, upper float NULL, label nvarchar(60) COLLATE DATABASE_DEFAULT NULL);
     CREATE TABLE #sqlkmeans_count (position int NOT NULL, bin int NOT NULL, customers bigint NOT NULL);
     INSERT INTO #sqlkmeans_binned_column (position, feature, name, type)
     SELECT ROW_NUMBER() OVER (ORDER BY MIN(f.position)), MIN(f.position), f.source_column, f.type
@@ -6062,7 +6274,7 @@ BEGIN
         -- Deciles, to three digits of the range; only those that part the rows.
         SET @statement = N'INSERT INTO #sqlkmeans_edge (bin, upper)
 SELECT ROW_NUMBER() OVER (ORDER BY e.upper), e.upper
-FROM (SELECT DISTINCT ROUND(p.v, 2 - CAST(FLOOR(LOG10(p.greatest - p.least)) AS int)) AS upper,
+FROM (SELECT DISTINCT ROUND(p.v, 2 - CAST(FLOOR(LOG10(NULLIF(p.greatest - p.least, 0e0))) AS int)) AS upper,
           p.greatest
       FROM (SELECT x.v, ROW_NUMBER() OVER (ORDER BY x.v) - 1 AS place,
                 COUNT_BIG(*) OVER () AS n, MIN(x.v) OVER () AS least, MAX(x.v) OVER () AS greatest
@@ -6129,6 +6341,11 @@ BEGIN
     DECLARE @allowed_shift float =
         COALESCE(TRY_CAST(JSON_VALUE(@definition, '$.guard.centroid_shift') AS float), 1);
     DECLARE @notes nvarchar(max) = N'';
+    DECLARE @then nvarchar(max);
+    DECLARE @defined nvarchar(max);
+    DECLARE @side int = 0;
+    DECLARE @differing nvarchar(200);
+    DECLARE @k int;
     DECLARE @each nvarchar(max);
     DECLARE @statement nvarchar(max);
     DECLARE @segment_id int = 0;
@@ -6136,38 +6353,72 @@ BEGIN
     DECLARE @stayed float;
     DECLARE @moved float;
 
+    CREATE TABLE #sqlkmeans_defined
+    (
+        place          nvarchar(20)  COLLATE Latin1_General_100_BIN2 NOT NULL,
+        name           nvarchar(129) COLLATE Latin1_General_100_BIN2 NOT NULL,
+        type           nvarchar(16)  COLLATE Latin1_General_100_BIN2 NOT NULL,
+        transform      nvarchar(16)  COLLATE Latin1_General_100_BIN2 NOT NULL,
+        weight         float         NOT NULL,
+        low            float         NULL,
+        high           float         NULL,
+        min_frequency  float         NOT NULL,
+        max_categories int           NOT NULL
+    );
+
     SET @warnings = N'';
-    -- With other features or another k, customers have to move.
-    IF EXISTS (
-        SELECT 1
-        FROM (SELECT f.position, f.feature, f.transform, f.weight FROM sqlkmeans.model_feature AS f
-              WHERE f.run_id = @run_id) AS n
-        FULL JOIN (SELECT f.position, f.feature, f.transform, f.weight
-                   FROM sqlkmeans.model_feature AS f WHERE f.run_id = @active) AS o
-            ON o.position = n.position AND o.feature = n.feature AND o.transform = n.transform
-           AND o.weight = n.weight
-        WHERE n.position IS NULL OR o.position IS NULL)
-       OR EXISTS (
-        SELECT 1 FROM sqlkmeans.run AS r
-        WHERE r.run_id = @active
-          AND (r.k <> (SELECT COUNT(*) FROM #sqlkmeans_cluster AS c)
-               OR JSON_VALUE(r.definition, '$.scaling') <> JSON_VALUE(@definition, '$.scaling')
-               OR JSON_VALUE(r.definition, '$.missing') <> JSON_VALUE(@definition, '$.missing')
-               OR COALESCE(JSON_VALUE(r.definition, '$.sample_weight'), N'null')
-                   <> COALESCE(JSON_VALUE(@definition, '$.sample_weight'), N'null')))
+    -- With other features or another k, customers have to move. What a definition says counts, not
+    -- the levels that a category has, nor their order.
+    SELECT @then = r.definition, @k = r.k FROM sqlkmeans.run AS r WHERE r.run_id = @active;
+    WHILE @side < 2
+    BEGIN
+        SET @defined = CASE @side WHEN 0 THEN @definition ELSE @then END;
+        INSERT INTO #sqlkmeans_defined
+            (place, name, type, transform, weight, low, high, min_frequency, max_categories)
+        SELECT j.[key], JSON_VALUE(j.[value], '$.column') + N'.',
+            COALESCE(JSON_VALUE(j.[value], '$.type'), N'number'),
+            COALESCE(JSON_VALUE(j.[value], '$.transform'), N'none'),
+            COALESCE(CAST(JSON_VALUE(j.[value], '$.weight') AS float), 1),
+            CAST(JSON_VALUE(j.[value], '$.winsorize[0]') AS float),
+            CAST(JSON_VALUE(j.[value], '$.winsorize[1]') AS float),
+            COALESCE(CAST(JSON_VALUE(j.[value], '$.min_frequency') AS float), 0.01),
+            COALESCE(CAST(JSON_VALUE(j.[value], '$.max_categories') AS int), 20)
+        FROM OPENJSON(@defined, '$.features') AS j;
+        SET @side = @side + 1;
+    END;
+    SET @differing = CASE WHEN EXISTS (
+            SELECT 1 FROM #sqlkmeans_defined AS d
+            GROUP BY d.place, d.name, d.type, d.transform, d.weight, d.low, d.high,
+                d.min_frequency, d.max_categories
+            HAVING COUNT(*) <> 2) THEN N' and features' ELSE N'' END
+        + CASE WHEN JSON_VALUE(@then, '$.scaling') <> JSON_VALUE(@definition, '$.scaling')
+               THEN N' and scaling' ELSE N'' END
+        + CASE WHEN JSON_VALUE(@then, '$.missing') <> JSON_VALUE(@definition, '$.missing')
+               THEN N' and missing' ELSE N'' END
+        + CASE WHEN COALESCE(CAST(JSON_VALUE(@then, '$.winsorize[0]') AS float), -1)
+                    <> COALESCE(CAST(JSON_VALUE(@definition, '$.winsorize[0]') AS float), -1)
+                 OR COALESCE(CAST(JSON_VALUE(@then, '$.winsorize[1]') AS float), -1)
+                    <> COALESCE(CAST(JSON_VALUE(@definition, '$.winsorize[1]') AS float), -1)
+               THEN N' and winsorize' ELSE N'' END
+        + CASE WHEN COALESCE(JSON_VALUE(@then, '$.sample_weight') + N'.', N'')
+                        COLLATE Latin1_General_100_BIN2
+                    <> COALESCE(JSON_VALUE(@definition, '$.sample_weight') + N'.', N'')
+               THEN N' and sample_weight' ELSE N'' END
+        + CASE WHEN @k <> (SELECT COUNT(*) FROM #sqlkmeans_cluster AS c) THEN N' and k' ELSE N'' END;
+    IF @differing <> N''
     BEGIN
         SET @mean_distance = NULL;
-        SET @notes = N'features, k, scaling, missing or sample_weight changed since run ' + @run
+        SET @notes = STUFF(@differing, 1, 5, N'') + N' changed since run ' + @run
             + N': moved customers, centroids and distances are not compared with it' + @line;
     END;
     ELSE
     BEGIN
-        SELECT @stayed = SUM(CASE WHEN i.previous_segment_id = c.segment_id THEN 1 ELSE 0 END),
-            @moved = SUM(CASE WHEN i.previous_segment_id <> c.segment_id THEN 1 ELSE 0 END)
+        SELECT @stayed = SUM(CASE WHEN i.[sqlkmeans previous] = c.segment_id THEN 1 ELSE 0 END),
+            @moved = SUM(CASE WHEN i.[sqlkmeans previous] <> c.segment_id THEN 1 ELSE 0 END)
         FROM #sqlkmeans_input AS i
-        INNER JOIN #sqlkmeans_label AS l ON l.row_number = i.row_number
+        INNER JOIN #sqlkmeans_label AS l ON l.row_number = i.[sqlkmeans row]
         INNER JOIN #sqlkmeans_cluster AS c ON c.cluster = l.cluster
-        WHERE i.previous_segment_id > 0;
+        WHERE i.[sqlkmeans previous] > 0;
         IF @moved / NULLIF(@moved + @stayed, 0) > @allowed_moved
             SET @warnings = N'moved: ' + CAST(CAST(@moved AS bigint) AS nvarchar(20)) + N' of '
                 + CAST(CAST(@moved + @stayed AS bigint) AS nvarchar(20))
@@ -6183,51 +6434,42 @@ BEGIN
             IF @shift IS NULL
                 BREAK;
             SET @warnings = @warnings + N'segment ' + CAST(@segment_id AS nvarchar(10))
-                + N': its centroid moved by ' + CAST(CAST(@shift AS decimal(9, 2)) AS nvarchar(20))
+                + N': its centroid moved by ' + sqlkmeans.number_text(ROUND(@shift, 2))
                 + N' since run ' + @run + N' (allowed ' + CAST(@allowed_shift AS nvarchar(40))
                 + N', in the scaled space)' + @line;
         END;
     END;
 
-    -- Bins are of columns; they compare where the features stand in the same places.
-    IF NOT EXISTS (
-        SELECT 1
-        FROM (SELECT f.position, f.feature, f.type FROM sqlkmeans.model_feature AS f
-              WHERE f.run_id = @run_id) AS n
-        FULL JOIN (SELECT f.position, f.feature, f.type FROM sqlkmeans.model_feature AS f
-                   WHERE f.run_id = @active) AS o
-            ON o.position = n.position AND o.feature = n.feature AND o.type = n.type
-        WHERE n.position IS NULL OR o.position IS NULL)
+    -- Bins are of columns, which may stand in other places than in that run.
+    EXECUTE sqlkmeans.bins_text
+        @run_id = @active, @each = @each OUTPUT, @scored_run_id = @run_id;
+    IF @each IS NOT NULL
     BEGIN
-        EXECUTE sqlkmeans.bins_text @run_id = @active, @each = @each OUTPUT;
-        IF @each IS NOT NULL
-        BEGIN
-            SET @statement = N'INSERT INTO #sqlkmeans_bin (position, bin, customers)
+        SET @statement = N'INSERT INTO #sqlkmeans_bin (position, bin, customers)
 SELECT v.position, v.bin, COUNT_BIG(*) FROM #sqlkmeans_scored AS s
 ' + @each + N'
 GROUP BY v.position, v.bin;';
-            EXECUTE sys.sp_executesql @statement;
-            INSERT INTO #sqlkmeans_bin (position, bin, customers)
-            SELECT b.position, -1, k.customers
-            FROM sqlkmeans.feature_bin AS b
-            INNER JOIN #sqlkmeans_skipped AS k ON k.name = b.feature
-            WHERE b.run_id = @active AND b.bin = 0 AND k.customers > 0
-              AND EXISTS (SELECT 1 FROM #sqlkmeans_bin AS o WHERE o.position = b.position);
-            UPDATE b
-            SET customers = b.customers + k.customers
-            FROM #sqlkmeans_bin AS b
-            INNER JOIN #sqlkmeans_bin AS k ON k.position = b.position AND k.bin = -1
-            WHERE b.bin = 0;
-            DELETE b
-            FROM #sqlkmeans_bin AS b
-            WHERE b.bin = -1
-              AND EXISTS (SELECT 1 FROM #sqlkmeans_bin AS o WHERE o.position = b.position AND o.bin = 0);
-            UPDATE #sqlkmeans_bin SET bin = 0 WHERE bin = -1;
-        END;
+        EXECUTE sys.sp_executesql @statement;
+        INSERT INTO #sqlkmeans_bin (position, bin, customers)
+        SELECT b.position, -1, k.customers
+        FROM sqlkmeans.feature_bin AS b
+        INNER JOIN #sqlkmeans_skipped AS k ON k.name = b.feature
+        WHERE b.run_id = @active AND b.bin = 0 AND k.customers > 0
+          AND EXISTS (SELECT 1 FROM #sqlkmeans_bin AS o WHERE o.position = b.position);
+        UPDATE b
+        SET customers = b.customers + k.customers
+        FROM #sqlkmeans_bin AS b
+        INNER JOIN #sqlkmeans_bin AS k ON k.position = b.position AND k.bin = -1
+        WHERE b.bin = 0;
+        DELETE b
+        FROM #sqlkmeans_bin AS b
+        WHERE b.bin = -1
+          AND EXISTS (SELECT 1 FROM #sqlkmeans_bin AS o WHERE o.position = b.position AND o.bin = 0);
+        UPDATE #sqlkmeans_bin SET bin = 0 WHERE bin = -1;
     END;
     EXECUTE sqlkmeans.watch_labels
         @model_run_id = @active, @definition = @definition, @rows = @rows,
-        @mean_distance = @mean_distance, @warnings = @warnings OUTPUT;
+        @mean_distance = @mean_distance, @warnings = @warnings OUTPUT, @scored_run_id = @run_id;
     SET @warnings = @warnings + @notes;
 END;
 GO
@@ -6408,10 +6650,12 @@ BEGIN
     DECLARE @features int;
     DECLARE @threshold float;
     DECLARE @n_iter int;
+    DECLARE @squared nvarchar(max);
     DECLARE @statement nvarchar(max);
     DECLARE @kept nvarchar(max);
     DECLARE @problems nvarchar(max);
     DECLARE @rows bigint;
+    DECLARE @moved bigint;
     DECLARE @total_ss float;
     DECLARE @begun datetime2(6) = SYSUTCDATETIME();
     DECLARE @fitted datetime2(6);
@@ -6512,37 +6756,51 @@ BEGIN
         @n_iter = @n_iter OUTPUT;
     SET @fitted = SYSUTCDATETIME();
 
+    SET @squared = sqlkmeans.each_number(@features, N'(r.z{} - c.z{}) * (r.z{} - c.z{})', N' + ');
     SET @statement = N'
 INSERT INTO #sqlkmeans_label (row_number, cluster, distance)
 SELECT r.row_number, n.cluster, SQRT(n.squared)
 FROM #sqlkmeans_scored AS r
-CROSS APPLY (SELECT TOP (1) c.cluster, '
-        + sqlkmeans.each_number(@features, N'(r.z{} - c.z{}) * (r.z{} - c.z{})', N' + ')
-        + N' AS squared FROM #sqlkmeans_centroid AS c ORDER BY squared, c.cluster) AS n;
+CROSS APPLY (SELECT TOP (1) c.cluster, ' + @squared + N' AS squared
+             FROM #sqlkmeans_centroid AS c ORDER BY squared, c.cluster) AS n;
 INSERT INTO #sqlkmeans_point (cluster, position, scaled_value)
 SELECT c.cluster, v.position, v.value FROM #sqlkmeans_centroid AS c
 CROSS APPLY (VALUES ' + sqlkmeans.each_number(@features, N'({}, c.z{})', N', ')
         + N') AS v (position, value);
-SELECT @rows = COUNT_BIG(*), @total_ss = COUNT_BIG(*) * ('
-        + sqlkmeans.each_number(@features, N'VARP(s.z{})', N' + ') + N') FROM #sqlkmeans_scored AS s;';
+SELECT @rows = COUNT_BIG(*), @total_ss = '
+        + sqlkmeans.each_number(@features, N'SUM((s.z{} - o.z{}) * (s.z{} - o.z{}))', N' + ') + N'
+FROM #sqlkmeans_scored AS s
+CROSS JOIN (SELECT ' + sqlkmeans.each_number(@features, N'AVG(a.z{}) AS z{}', N', ') + N'
+            FROM #sqlkmeans_scored AS a) AS o;';
     EXECUTE sys.sp_executesql
         @statement, N'@rows bigint OUTPUT, @total_ss float OUTPUT',
         @rows = @rows OUTPUT, @total_ss = @total_ss OUTPUT;
     INSERT INTO #sqlkmeans_cluster (cluster, size, within_ss, inertia, weight, distance)
-    SELECT l.cluster, COUNT_BIG(*), SUM(l.distance * l.distance),
-        SUM(s.weight * l.distance * l.distance), SUM(s.weight), AVG(l.distance)
-    FROM #sqlkmeans_label AS l
-    INNER JOIN #sqlkmeans_scored AS s ON s.row_number = l.row_number
-    GROUP BY l.cluster;
-    IF (SELECT COUNT(*) FROM #sqlkmeans_cluster AS c) < @k
-    BEGIN
-        SET @problems = N'k = ' + CAST(@k AS nvarchar(10))
-            + N': a segment stays empty; lower k or add features';
-        EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @problems;
-    END;
-
+    SELECT c.cluster, 0, 0e0, 0e0, 0e0, 0e0 FROM #sqlkmeans_centroid AS c;
+    EXECUTE sqlkmeans.train_sizes @k = @k;
     EXECUTE sqlkmeans.train_match
         @run_id = @run_id, @active = @active, @last_segment_id = @last_segment_id;
+
+    -- A tie goes to the lowest segment id, as in the scoring function; so far it went to the lowest
+    -- number of a cluster.
+    SET @moved = 0;
+    SET @statement = N'UPDATE l
+SET cluster = n.cluster
+FROM #sqlkmeans_label AS l
+INNER JOIN #sqlkmeans_scored AS r ON r.row_number = l.row_number
+CROSS APPLY (SELECT TOP (1) c.cluster, ' + @squared + N' AS squared
+             FROM #sqlkmeans_centroid AS c
+             INNER JOIN #sqlkmeans_cluster AS m ON m.cluster = c.cluster
+             ORDER BY squared, m.segment_id) AS n
+WHERE n.cluster <> l.cluster;
+SET @moved = ROWCOUNT_BIG();';
+    IF EXISTS (SELECT 1
+               FROM #sqlkmeans_cluster AS a
+               INNER JOIN #sqlkmeans_cluster AS b
+                   ON b.cluster > a.cluster AND b.segment_id < a.segment_id)
+        EXECUTE sys.sp_executesql @statement, N'@moved bigint OUTPUT', @moved = @moved OUTPUT;
+    IF @moved > 0
+        EXECUTE sqlkmeans.train_sizes @k = @k;
     UPDATE s
     SET [sqlkmeans cluster] = c.segment_id
     FROM #sqlkmeans_scored AS s
@@ -6644,9 +6902,9 @@ BEGIN
 
     CREATE TABLE #sqlkmeans_input
     (
-        row_number          int   NOT NULL PRIMARY KEY,
-        previous_segment_id int   NULL,
-        weight              float NULL
+        [sqlkmeans row]      int   NOT NULL PRIMARY KEY,
+        [sqlkmeans previous] int   NULL,
+        [sqlkmeans weight]   float NULL
     );
     CREATE TABLE #sqlkmeans_label
     (
@@ -6654,7 +6912,7 @@ BEGIN
         cluster    int   NOT NULL,
         distance   float NOT NULL
     );
-    CREATE TABLE #sqlkmeans_publication (content nvarchar(max) NULL);
+    CREATE TABLE #sqlkmeans_publication (content nvarchar(max) COLLATE DATABASE_DEFAULT NULL);
 
     EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @keep = 1;
 
@@ -6682,15 +6940,16 @@ BEGIN
             -- As the owner, so that nobody has to be granted external scripts.
             SET @statement = N'
 DECLARE @publication nvarchar(max);
+DECLARE @language nvarchar(128) = COALESCE(JSON_VALUE(@text, ''$.definition.language''), N''Python'');
 INSERT INTO #sqlkmeans_label (row_number, cluster, distance)
 EXECUTE sys.sp_execute_external_script
-    @language = N''Python'',
+    @language = @language,
     @script = N''
 from sqlkmeans.external_script import run_segmentation
 
 OutputDataSet, publication = run_segmentation(InputDataSet, job)
 '',
-    @input_data_1 = N''SELECT row_number, previous_segment_id' + @columns + N' FROM #sqlkmeans_input'',
+    @input_data_1 = N''SELECT [sqlkmeans row] AS row_number, [sqlkmeans previous] AS previous_segment_id' + @columns + N' FROM #sqlkmeans_input'',
     @params = N''@job nvarchar(max), @publication nvarchar(max) OUTPUT'',
     @job = @text,
     @publication = @publication OUTPUT;
@@ -6721,7 +6980,7 @@ INSERT INTO #sqlkmeans_publication (content) VALUES (@publication);
         SET @statement = N'INSERT INTO ' + @staging + N' ('
             + sqlkmeans.each_name(@key, N'{}', N', ') + N', cluster, distance) SELECT '
             + sqlkmeans.each_name(@key, N'i.{}', N', ') + N', l.cluster, l.distance'
-            + N' FROM #sqlkmeans_input AS i INNER JOIN #sqlkmeans_label AS l ON l.row_number = i.row_number;'
+            + N' FROM #sqlkmeans_input AS i INNER JOIN #sqlkmeans_label AS l ON l.row_number = i.[sqlkmeans row];'
             + N' SET @rows = ROWCOUNT_BIG();';
         EXECUTE sys.sp_executesql @statement, N'@rows bigint OUTPUT', @rows = @rows OUTPUT;
 
@@ -6736,14 +6995,15 @@ INSERT INTO #sqlkmeans_publication (content) VALUES (@publication);
         SET @error = ERROR_MESSAGE();
         IF XACT_STATE() <> 0
             ROLLBACK TRANSACTION;
-        -- 39004: Python ended with an exception before or outside sqlkmeans.
-        IF ERROR_NUMBER() = 39004
+        -- Python did not start (39012), or ended before or outside sqlkmeans: 39004, and then 39019
+        -- with what it said. Of several errors this is the last.
+        IF ERROR_NUMBER() IN (39004, 39012, 39019)
             SET @error = N'Python could not run sqlkmeans (is the package installed for the '
                 + N'server''s Python? docs/deploy.md): ' + @error;
         IF EXISTS (SELECT 1 FROM sqlkmeans.run AS r WHERE r.run_id = @run_id)
             EXECUTE sqlkmeans.fail_run @run_id = @run_id, @error = @error;
         EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1, @keep = 1;
-        IF ERROR_NUMBER() = 39004
+        IF ERROR_NUMBER() IN (39004, 39012, 39019)
             EXECUTE sqlkmeans.raise_problems @number = 50001, @problems = @error;
         THROW;
     END CATCH;

@@ -304,9 +304,6 @@ def report(
 @app.command("export-sql")
 def export_sql(
     name: NameArgument = None, segmentation: OneName = None, url: Url = None,
-    least: Annotated[
-        bool, typer.Option("--least", help="Use LEAST: SQL Server 2022 or newer, and Azure.")
-    ] = False,
     to_file: ToFile = None, force: Force = False, as_json: Json = False, quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:  # fmt: skip
@@ -316,7 +313,7 @@ def export_sql(
 
     server.export(
         Output(as_json, quiet, verbose), name, segmentation, url,
-        least=least, to_file=to_file, force=force,
+        to_file=to_file, force=force,
     )  # fmt: skip
 
 

@@ -238,13 +238,13 @@ def drop(
         segmentation = one_name(selection, database, segmentation)
         statements = pipeline.drop(segmentation, database, drop_target=target, execute=yes)
     if output.as_json:
-        output.result(
-            {"segmentation": segmentation, "executed": yes, "statements": statements}
-        )
+        output.result({"segmentation": segmentation, "executed": yes, "statements": statements})
         return
     for statement in statements:
         print(f"{statement};")
-    stays = "" if target else " The segment table stays." if yes else " The segment table would stay."
+    stays = (
+        "" if target else " The segment table stays." if yes else " The segment table would stay."
+    )
     output.say(("Done." if yes else "Nothing was dropped; add --yes to do it.") + stays)
 
 

@@ -150,8 +150,23 @@ def _level_problems(name: str, levels: Sequence[str], rows: int) -> list[str]:
         return [constant_level(name, levels[0], rows)]
     if is_key_like(len(levels), rows):
         return [key_like_levels(name, len(levels), rows)]
-    long = [level for level in levels if len(level.encode("utf-16-le")) > 2 * MAX_LEVEL_LENGTH]
-    return [long_levels(name, len(long), f" (one begins {min(long)[:30]!r})")] if long else []
+    sizes = [len(level.encode("utf-16-le", "surrogatepass")) for level in levels]
+    long = [level for level, size in zip(levels, sizes) if size > 2 * MAX_LEVEL_LENGTH]
+    if long:
+        return [long_levels(name, len(long), f" (one begins {min(long)[:30]!r})")]
+    return [broken_level(name, level) for level in levels if _is_broken(level)][:1]
+
+
+def _is_broken(level: str) -> bool:
+    return any("\ud800" <= letter <= "\udfff" for letter in level)
+
+
+def broken_level(name: str, level: str) -> str:
+    """A level that is no text, in words."""
+    return (
+        f"{name}: {level!r} has half of a surrogate pair, which is no character; "
+        "correct it, or replace it in a SELECT"
+    )
 
 
 def constant_level(name: str, level: str, rows: int) -> str:

@@ -297,8 +297,7 @@ class SQLServerDatabase(Database):
         """
         rows = self._connector.read(
             "looking for snapshot isolation",
-            "SELECT d.snapshot_isolation_state FROM sys.databases AS d "
-            "WHERE d.name = DB_NAME();",
+            "SELECT d.snapshot_isolation_state FROM sys.databases AS d WHERE d.name = DB_NAME();",
         )
         return bool(rows) and rows[0][0] == 1
 
@@ -400,7 +399,7 @@ class SQLServerDatabase(Database):
             f"SELECT TOP ({int(at_most)}) {values}, label.segment_id "
             f"FROM {relation(segmentation.source)} "
             f"INNER JOIN {beside(segmentation.target, '')} AS label ON {same} "
-            f"ORDER BY HASHBYTES('MD5', CONCAT(N'', {keys})), {keys};",
+            f"ORDER BY CAST(HASHBYTES('MD5', CONCAT(N'', {keys})) AS binary(16)), {keys};",
         )
         kinds = [feature_arrow(kind) for kind in read_as] + [pa.int32()]
         names = [*columns, "segment_id"]
@@ -592,9 +591,8 @@ class SQLServerDatabase(Database):
     def open_workspace(self, segmentation: Segmentation) -> Iterator[Workspace]:
         columns = {column.name: column for column in self._columns(segmentation.source)}
         with self._session("training in the database") as session:
-            yield SQLServerWorkspace(
-                session, relation(segmentation.source), columns, open_dialect(session)
-            )
+            dialect = open_dialect(session, self._connector.errors)
+            yield SQLServerWorkspace(session, relation(segmentation.source), columns, dialect)
 
     def stage_query(
         self, segmentation: Segmentation, run_id: int, workspace: Workspace, query: str, rows: int

@@ -452,7 +452,9 @@ def test_a_history_that_cannot_be_purged_is_a_warning_of_the_published_run(
     with database:
         done = run(segmentation(history_days=30), database)
     assert done.status == "published"
-    assert done.warnings[-1] == "history_days: the history was not purged: IO Error: the disk is full"
+    assert (
+        done.warnings[-1] == "history_days: the history was not purged: IO Error: the disk is full"
+    )
 
 
 def test_an_interrupt_after_the_commit_does_not_make_a_published_run_a_failed_one(

@@ -344,7 +344,10 @@ def test_the_installer_refuses_an_older_version_and_a_running_segmentation(
     start(trained)
     with session(trained) as other:
         lock(other)
-        with session(trained) as installing, pytest.raises(Exception, match="is being run; install"):
+        with (
+            session(trained) as installing,
+            pytest.raises(Exception, match="is being run; install"),
+        ):
             for batch in install_batches():
                 sqlserver_server.rows(installing, batch)
 
