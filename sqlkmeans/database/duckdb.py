@@ -562,7 +562,7 @@ class DuckDBDatabase(Database):
         return counts
 
     def _expire_history(self, segmentation: Segmentation, run_id: int, now: datetime) -> None:
-        """Keep the history as long as the definition says; where that fails, the run has a warning."""
+        """Keep the history as long as the definition says; a failure is a warning of the run."""
         if segmentation.history_days is None:
             return
         before = now - timedelta(days=segmentation.history_days)
