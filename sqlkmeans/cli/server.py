@@ -7,9 +7,8 @@ from typing import Any
 from sqlkmeans.cli.jobs import one_name
 from sqlkmeans.cli.output import Output
 from sqlkmeans.cli.select import select
-from sqlkmeans.errors import DataError
 from sqlkmeans.files import check_place, write_file
-from sqlkmeans.registry import load_model, load_segmentation
+from sqlkmeans.registry import load_model
 
 
 def export(
@@ -24,10 +23,7 @@ def export(
     selection = select(name, url, output)
     with selection.open(read_only=True) as database:
         segmentation = one_name(selection, database, segmentation)
-        load_segmentation(database, segmentation)
-        model = load_model(database, segmentation)
-    if model is None:
-        raise DataError(f"{segmentation}: no model yet; `sqlkmeans run` makes one")
+        model = load_model(segmentation, database)
     script = scoring_script(segmentation, model)
     _hand_over(output, script, to_file, force, segmentation=segmentation)
 
@@ -63,9 +59,11 @@ def schedule(
     """Make, change or drop the Agent job of a segmentation."""
     selection = select(name, url, output)
     with selection.open() as database:
-        segmentation = one_name(selection, database, segmentation)
+        # A purge may be of all of them.
+        if options["step"] != "purge" or name is not None or segmentation is not None:
+            segmentation = one_name(selection, database, segmentation)
         if drop:
-            database.unschedule(segmentation)
+            database.unschedule(segmentation, options["step"])
             job = {"segmentation": segmentation, "outcome": "dropped"}
         else:
             job = {"segmentation": segmentation, **database.schedule(segmentation, options)}

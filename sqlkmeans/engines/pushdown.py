@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import date
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -63,6 +64,9 @@ class PushdownEngine(Engine):
         self._rows = Rows(workspace, segmentation, columns)
         self._segmentation, self._all_rows = segmentation, self._rows.count
         advance(self._all_rows)
+
+    def __exit__(self, *error: Any) -> None:
+        self._open.__exit__(*error)
 
     def close(self) -> None:
         self._open.close()

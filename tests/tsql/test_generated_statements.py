@@ -50,7 +50,8 @@ def test_every_recorded_statement_is_sql(grammar: str) -> None:
      "INSERT INTO #sqlkmeans_held (segment_id, size) SELECT t.segment_id, COUNT_BIG(*)",
      "GROUPING SETS", "ROW_NUMBER() OVER", "sp_execute_external_script", "nvarchar(4000), @joined "
      "date", "COLLATE Latin1_General_100_BIN2 IN (N'Oslo.', N'São Paulo.', N'it''s.')",
-     "CAST(s.[home city] AS nvarchar(101))", "f4, sample_weight FROM #sqlkmeans_input"],
+     "CAST(s.[home city] AS nvarchar(101))",
+     "[sqlkmeans sample weight] AS sample_weight FROM #sqlkmeans_input"],
 )  # fmt: skip
 def test_what_matters_was_recorded(part: str) -> None:
     """So that "no mistake found" can't come from nothing looked at."""
@@ -74,7 +75,8 @@ def record(server: Server) -> list[str]:
     """
     server.rows("CREATE TABLE dbo.statement_log (n int IDENTITY (1, 1) NOT NULL PRIMARY KEY, "
                 "statement nvarchar(max) NOT NULL);")  # fmt: skip
-    changed = ["as_owner", "describe_source", "assign_segments", "read_source", "run_segmentation"]
+    changed = ["as_owner", "describe_source", "assign_segments", "read_source", "run_segmentation",
+               "check_keys"]  # fmt: skip
     log = "INSERT INTO dbo.statement_log (statement) VALUES ({}); "
     try:
         for name in changed:

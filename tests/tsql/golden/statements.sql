@@ -229,19 +229,35 @@ CROSS APPLY (SELECT (z.[sqlkmeans z1] - c.c1) * (z.[sqlkmeans z1] - c.c1) + (z.[
 WHERE d.squared_distance IS NOT NULL
 ORDER BY d.squared_distance, c.segment_id) AS n;
 DROP TABLE #sqlkmeans_prepared;
+EXECUTE sqlkmeans.check_keys @relation = N'#sqlkmeans_scored AS s', @key = @key;
 INSERT INTO sqlkmeans.[staging_1] ([customer_id], cluster, distance) SELECT s.[customer_id], s.[sqlkmeans cluster], s.[sqlkmeans distance] FROM #sqlkmeans_scored AS s
 WHERE s.[sqlkmeans cluster] IS NOT NULL;
 SET @rows = ROWCOUNT_BIG();
 INSERT INTO #sqlkmeans_size (segment_id, size, within_ss)
 SELECT l.cluster, COUNT_BIG(*), SUM(l.distance * l.distance) FROM sqlkmeans.[staging_1] AS l GROUP BY l.cluster;
 INSERT INTO #sqlkmeans_profile
-    (segment_id, position, mean, deviation, lowest, highest, known, missing)
-SELECT COALESCE(s.[sqlkmeans cluster], 0), v.position, AVG(v.value), STDEVP(v.value),
-    MIN(v.value), MAX(v.value), COUNT_BIG(v.value), COUNT_BIG(*) - COUNT_BIG(v.value)
+    (segment_id, position, mean, lowest, highest, known, missing)
+SELECT COALESCE(s.[sqlkmeans cluster], 0), v.position, AVG(v.value), MIN(v.value), MAX(v.value),
+    COUNT_BIG(v.value), COUNT_BIG(*) - COUNT_BIG(v.value)
 FROM #sqlkmeans_scored AS s
 CROSS APPLY (VALUES (1, s.[sqlkmeans o1]), (2, s.[sqlkmeans o2])) AS v (position, value)
 WHERE s.[sqlkmeans cluster] IS NOT NULL
 GROUP BY GROUPING SETS ((s.[sqlkmeans cluster], v.position), (v.position));
+UPDATE p
+SET mean = p.mean + d.rest, deviation = CASE
+    WHEN p.highest > p.lowest AND d.squares > d.rest * d.rest THEN SQRT(d.squares - d.rest * d.rest)
+    WHEN p.known > 0 THEN 0e0 END
+FROM #sqlkmeans_profile AS p
+INNER JOIN (
+    SELECT k.segment_id, k.position, AVG(v.value - k.mean) AS rest,
+        AVG((v.value - k.mean) * (v.value - k.mean)) AS squares
+    FROM #sqlkmeans_scored AS s
+    CROSS APPLY (VALUES (1, s.[sqlkmeans o1]), (2, s.[sqlkmeans o2])) AS v (position, value)
+    CROSS APPLY (VALUES (0), (s.[sqlkmeans cluster])) AS g (segment_id)
+    INNER JOIN #sqlkmeans_profile AS k ON k.segment_id = g.segment_id AND k.position = v.position
+    WHERE s.[sqlkmeans cluster] IS NOT NULL
+    GROUP BY k.segment_id, k.position
+) AS d ON d.segment_id = p.segment_id AND d.position = p.position;
 UPDATE p
 SET median = m.median
 FROM #sqlkmeans_profile AS p
@@ -266,6 +282,10 @@ FROM #sqlkmeans_scored AS s
 CROSS APPLY (VALUES (1, CASE WHEN s.[sqlkmeans o1] IS NULL THEN 0 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 1 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 2 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 3 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 4 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 5 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 6 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 7 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 8 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 9 ELSE 10 END), (2, CASE WHEN s.[sqlkmeans o2] IS NULL THEN 0 WHEN s.[sqlkmeans o2] <= 0.5e0 THEN 1 WHEN s.[sqlkmeans o2] <= 0.5e0 THEN 2 ELSE 3 END)) AS v (position, bin)
 WHERE s.[sqlkmeans cluster] IS NOT NULL
 GROUP BY v.position, v.bin;
+GO
+SELECT @nulls = COALESCE(SUM(CAST(CASE WHEN s.[customer_id] IS NULL THEN 1 ELSE 0 END AS bigint)), 0) FROM #sqlkmeans_scored AS s;
+SELECT @repeats = COALESCE(SUM(g.customers - 1), 0)
+FROM (SELECT COUNT_BIG(*) AS customers FROM #sqlkmeans_scored AS s WHERE s.[customer_id] IS NOT NULL GROUP BY s.[customer_id] HAVING COUNT_BIG(*) > 1) AS g;
 GO
 SET NOCOUNT ON;
 CREATE TABLE #sqlkmeans_cluster_segment (cluster int NOT NULL PRIMARY KEY, segment_id int NOT NULL);
@@ -353,19 +373,24 @@ END;
 DROP TABLE #sqlkmeans_change;
 DROP TABLE #sqlkmeans_cluster_segment;
 GO
-ALTER TABLE #sqlkmeans_input ADD [customer_id] bigint NOT NULL; ALTER TABLE #sqlkmeans_input ADD f1 float NULL; ALTER TABLE #sqlkmeans_input ADD f2 float NULL;
+ALTER TABLE #sqlkmeans_input ADD [customer_id] bigint NULL; ALTER TABLE #sqlkmeans_input ADD [sqlkmeans f1] float NULL; ALTER TABLE #sqlkmeans_input ADD [sqlkmeans f2] float NULL;
 GO
-INSERT INTO #sqlkmeans_input (row_number, [customer_id], previous_segment_id, f1, f2) SELECT ROW_NUMBER() OVER (ORDER BY s.[customer_id]), s.[customer_id], p.segment_id, CAST(s.[income] AS float), CAST(s.[age] AS float) FROM [dbo].[customer] AS s LEFT JOIN [dbo].[customer_segment] AS p ON p.[customer_id] = s.[customer_id]; SET @total = ROWCOUNT_BIG();
+INSERT INTO #sqlkmeans_input ([sqlkmeans row], [customer_id], [sqlkmeans previous], [sqlkmeans f1], [sqlkmeans f2]) SELECT ROW_NUMBER() OVER (ORDER BY s.[customer_id]), s.[customer_id], p.segment_id, CAST(s.[income] AS float), CAST(s.[age] AS float) FROM [dbo].[customer] AS s LEFT JOIN [dbo].[customer_segment] AS p ON p.[customer_id] = s.[customer_id]; SET @total = ROWCOUNT_BIG();
+GO
+SELECT @nulls = COALESCE(SUM(CAST(CASE WHEN s.[customer_id] IS NULL THEN 1 ELSE 0 END AS bigint)), 0) FROM #sqlkmeans_input AS s;
+SELECT @repeats = COALESCE(SUM(g.customers - 1), 0)
+FROM (SELECT COUNT_BIG(*) AS customers FROM #sqlkmeans_input AS s WHERE s.[customer_id] IS NOT NULL GROUP BY s.[customer_id] HAVING COUNT_BIG(*) > 1) AS g;
 GO
 DECLARE @publication nvarchar(max);
+DECLARE @language nvarchar(128) = COALESCE(JSON_VALUE(@text, '$.definition.language'), N'Python');
 INSERT INTO #sqlkmeans_label (row_number, cluster, distance)
 EXECUTE sys.sp_execute_external_script
-    @language = N'Python',
+    @language = @language,
     @script = N'
 from sqlkmeans.external_script import run_segmentation
 OutputDataSet, publication = run_segmentation(InputDataSet, job)
 ',
-    @input_data_1 = N'SELECT row_number, previous_segment_id, f1, f2 FROM #sqlkmeans_input',
+    @input_data_1 = N'SELECT [sqlkmeans row] AS row_number, [sqlkmeans previous] AS previous_segment_id, [sqlkmeans f1] AS f1, [sqlkmeans f2] AS f2 FROM #sqlkmeans_input',
     @params = N'@job nvarchar(max), @publication nvarchar(max) OUTPUT',
     @job = @text,
     @publication = @publication OUTPUT;
@@ -560,19 +585,35 @@ CROSS APPLY (SELECT (z.[sqlkmeans z1] - c.c1) * (z.[sqlkmeans z1] - c.c1) + (z.[
 WHERE d.squared_distance IS NOT NULL
 ORDER BY d.squared_distance, c.segment_id) AS n;
 DROP TABLE #sqlkmeans_prepared;
+EXECUTE sqlkmeans.check_keys @relation = N'#sqlkmeans_scored AS s', @key = @key;
 INSERT INTO sqlkmeans.[staging_1] ([person_id], cluster, distance) SELECT s.[person_id], s.[sqlkmeans cluster], s.[sqlkmeans distance] FROM #sqlkmeans_scored AS s
 WHERE s.[sqlkmeans cluster] IS NOT NULL;
 SET @rows = ROWCOUNT_BIG();
 INSERT INTO #sqlkmeans_size (segment_id, size, within_ss)
 SELECT l.cluster, COUNT_BIG(*), SUM(l.distance * l.distance) FROM sqlkmeans.[staging_1] AS l GROUP BY l.cluster;
 INSERT INTO #sqlkmeans_profile
-    (segment_id, position, mean, deviation, lowest, highest, known, missing)
-SELECT COALESCE(s.[sqlkmeans cluster], 0), v.position, AVG(v.value), STDEVP(v.value),
-    MIN(v.value), MAX(v.value), COUNT_BIG(v.value), COUNT_BIG(*) - COUNT_BIG(v.value)
+    (segment_id, position, mean, lowest, highest, known, missing)
+SELECT COALESCE(s.[sqlkmeans cluster], 0), v.position, AVG(v.value), MIN(v.value), MAX(v.value),
+    COUNT_BIG(v.value), COUNT_BIG(*) - COUNT_BIG(v.value)
 FROM #sqlkmeans_scored AS s
 CROSS APPLY (VALUES (1, s.[sqlkmeans o1]), (2, s.[sqlkmeans o2]), (3, s.[sqlkmeans o3]), (4, s.[sqlkmeans o4]), (5, s.[sqlkmeans o5]), (6, s.[sqlkmeans o6]), (7, s.[sqlkmeans o7]), (8, s.[sqlkmeans o8])) AS v (position, value)
 WHERE s.[sqlkmeans cluster] IS NOT NULL
 GROUP BY GROUPING SETS ((s.[sqlkmeans cluster], v.position), (v.position));
+UPDATE p
+SET mean = p.mean + d.rest, deviation = CASE
+    WHEN p.highest > p.lowest AND d.squares > d.rest * d.rest THEN SQRT(d.squares - d.rest * d.rest)
+    WHEN p.known > 0 THEN 0e0 END
+FROM #sqlkmeans_profile AS p
+INNER JOIN (
+    SELECT k.segment_id, k.position, AVG(v.value - k.mean) AS rest,
+        AVG((v.value - k.mean) * (v.value - k.mean)) AS squares
+    FROM #sqlkmeans_scored AS s
+    CROSS APPLY (VALUES (1, s.[sqlkmeans o1]), (2, s.[sqlkmeans o2]), (3, s.[sqlkmeans o3]), (4, s.[sqlkmeans o4]), (5, s.[sqlkmeans o5]), (6, s.[sqlkmeans o6]), (7, s.[sqlkmeans o7]), (8, s.[sqlkmeans o8])) AS v (position, value)
+    CROSS APPLY (VALUES (0), (s.[sqlkmeans cluster])) AS g (segment_id)
+    INNER JOIN #sqlkmeans_profile AS k ON k.segment_id = g.segment_id AND k.position = v.position
+    WHERE s.[sqlkmeans cluster] IS NOT NULL
+    GROUP BY k.segment_id, k.position
+) AS d ON d.segment_id = p.segment_id AND d.position = p.position;
 UPDATE p
 SET median = m.median
 FROM #sqlkmeans_profile AS p
@@ -597,6 +638,10 @@ FROM #sqlkmeans_scored AS s
 CROSS APPLY (VALUES (1, CASE WHEN s.[sqlkmeans o1] IS NULL THEN 0 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 1 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 2 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 3 ELSE 4 END), (2, CASE WHEN s.[sqlkmeans o2] IS NULL THEN 0 WHEN s.[sqlkmeans o2] = 1e0 THEN 2 WHEN s.[sqlkmeans o3] = 1e0 THEN 1 WHEN s.[sqlkmeans o4] = 1e0 THEN 3 ELSE 4 END), (3, CASE WHEN s.[sqlkmeans o6] IS NULL THEN 0 WHEN s.[sqlkmeans o6] <= 0.5e0 THEN 1 WHEN s.[sqlkmeans o6] <= 0.5e0 THEN 2 WHEN s.[sqlkmeans o6] <= 0.5e0 THEN 3 ELSE 4 END), (4, CASE WHEN s.[sqlkmeans o7] IS NULL THEN 0 WHEN s.[sqlkmeans o7] = 1e0 THEN 1 ELSE 2 END)) AS v (position, bin)
 WHERE s.[sqlkmeans cluster] IS NOT NULL
 GROUP BY v.position, v.bin;
+GO
+SELECT @nulls = COALESCE(SUM(CAST(CASE WHEN s.[person_id] IS NULL THEN 1 ELSE 0 END AS bigint)), 0) FROM #sqlkmeans_scored AS s;
+SELECT @repeats = COALESCE(SUM(g.customers - 1), 0)
+FROM (SELECT COUNT_BIG(*) AS customers FROM #sqlkmeans_scored AS s WHERE s.[person_id] IS NOT NULL GROUP BY s.[person_id] HAVING COUNT_BIG(*) > 1) AS g;
 GO
 SET NOCOUNT ON;
 CREATE TABLE #sqlkmeans_cluster_segment (cluster int NOT NULL PRIMARY KEY, segment_id int NOT NULL);
@@ -684,19 +729,24 @@ END;
 DROP TABLE #sqlkmeans_change;
 DROP TABLE #sqlkmeans_cluster_segment;
 GO
-ALTER TABLE #sqlkmeans_input ADD [person_id] bigint NOT NULL; ALTER TABLE #sqlkmeans_input ADD f1 float NULL; ALTER TABLE #sqlkmeans_input ADD f2 nvarchar(101) NULL; ALTER TABLE #sqlkmeans_input ADD f3 float NULL; ALTER TABLE #sqlkmeans_input ADD f4 nvarchar(101) NULL; ALTER TABLE #sqlkmeans_input ADD sample_weight float NULL;
+ALTER TABLE #sqlkmeans_input ADD [person_id] bigint NULL; ALTER TABLE #sqlkmeans_input ADD [sqlkmeans f1] float NULL; ALTER TABLE #sqlkmeans_input ADD [sqlkmeans f2] nvarchar(101) COLLATE DATABASE_DEFAULT NULL; ALTER TABLE #sqlkmeans_input ADD [sqlkmeans f3] float NULL; ALTER TABLE #sqlkmeans_input ADD [sqlkmeans f4] nvarchar(101) COLLATE DATABASE_DEFAULT NULL; ALTER TABLE #sqlkmeans_input ADD [sqlkmeans sample weight] float NULL;
 GO
-INSERT INTO #sqlkmeans_input (row_number, [person_id], previous_segment_id, f1, f2, f3, f4, sample_weight) SELECT ROW_NUMBER() OVER (ORDER BY s.[person_id]), s.[person_id], p.segment_id, CAST(s.[income] AS float), CAST(s.[home city] AS nvarchar(101)), CAST(DATEDIFF(day, '19700101', CAST(s.[joined] AS date)) AS float), CAST(s.[plan_code] AS nvarchar(101)), CAST(s.[orders] AS float) FROM [dbo].[person] AS s LEFT JOIN [dbo].[person_segment] AS p ON p.[person_id] = s.[person_id]; SET @total = ROWCOUNT_BIG();
+INSERT INTO #sqlkmeans_input ([sqlkmeans row], [person_id], [sqlkmeans previous], [sqlkmeans f1], [sqlkmeans f2], [sqlkmeans f3], [sqlkmeans f4], [sqlkmeans sample weight]) SELECT ROW_NUMBER() OVER (ORDER BY s.[person_id]), s.[person_id], p.segment_id, CAST(s.[income] AS float), CAST(s.[home city] AS nvarchar(101)), CAST(DATEDIFF(day, '19700101', CAST(s.[joined] AS date)) AS float), CAST(s.[plan_code] AS nvarchar(101)), CAST(s.[orders] AS float) FROM [dbo].[person] AS s LEFT JOIN [dbo].[person_segment] AS p ON p.[person_id] = s.[person_id]; SET @total = ROWCOUNT_BIG();
+GO
+SELECT @nulls = COALESCE(SUM(CAST(CASE WHEN s.[person_id] IS NULL THEN 1 ELSE 0 END AS bigint)), 0) FROM #sqlkmeans_input AS s;
+SELECT @repeats = COALESCE(SUM(g.customers - 1), 0)
+FROM (SELECT COUNT_BIG(*) AS customers FROM #sqlkmeans_input AS s WHERE s.[person_id] IS NOT NULL GROUP BY s.[person_id] HAVING COUNT_BIG(*) > 1) AS g;
 GO
 DECLARE @publication nvarchar(max);
+DECLARE @language nvarchar(128) = COALESCE(JSON_VALUE(@text, '$.definition.language'), N'Python');
 INSERT INTO #sqlkmeans_label (row_number, cluster, distance)
 EXECUTE sys.sp_execute_external_script
-    @language = N'Python',
+    @language = @language,
     @script = N'
 from sqlkmeans.external_script import run_segmentation
 OutputDataSet, publication = run_segmentation(InputDataSet, job)
 ',
-    @input_data_1 = N'SELECT row_number, previous_segment_id, f1, f2, f3, f4, sample_weight FROM #sqlkmeans_input',
+    @input_data_1 = N'SELECT [sqlkmeans row] AS row_number, [sqlkmeans previous] AS previous_segment_id, [sqlkmeans f1] AS f1, CONVERT(varchar(406), CAST([sqlkmeans f2] AS varbinary(202)), 1) AS f2, [sqlkmeans f3] AS f3, CONVERT(varchar(406), CAST([sqlkmeans f4] AS varbinary(202)), 1) AS f4, [sqlkmeans sample weight] AS sample_weight FROM #sqlkmeans_input',
     @params = N'@job nvarchar(max), @publication nvarchar(max) OUTPUT',
     @job = @text,
     @publication = @publication OUTPUT;
@@ -717,19 +767,35 @@ CROSS APPLY (SELECT (z.[sqlkmeans z1] - c.c1) * (z.[sqlkmeans z1] - c.c1) + (z.[
 WHERE d.squared_distance IS NOT NULL
 ORDER BY d.squared_distance, c.segment_id) AS n;
 DROP TABLE #sqlkmeans_prepared;
+EXECUTE sqlkmeans.check_keys @relation = N'#sqlkmeans_scored AS s', @key = @key;
 INSERT INTO sqlkmeans.[staging_1] ([customer_id], cluster, distance) SELECT s.[customer_id], s.[sqlkmeans cluster], s.[sqlkmeans distance] FROM #sqlkmeans_scored AS s
 WHERE s.[sqlkmeans cluster] IS NOT NULL;
 SET @rows = ROWCOUNT_BIG();
 INSERT INTO #sqlkmeans_size (segment_id, size, within_ss)
 SELECT l.cluster, COUNT_BIG(*), SUM(l.distance * l.distance) FROM sqlkmeans.[staging_1] AS l GROUP BY l.cluster;
 INSERT INTO #sqlkmeans_profile
-    (segment_id, position, mean, deviation, lowest, highest, known, missing)
-SELECT COALESCE(s.[sqlkmeans cluster], 0), v.position, AVG(v.value), STDEVP(v.value),
-    MIN(v.value), MAX(v.value), COUNT_BIG(v.value), COUNT_BIG(*) - COUNT_BIG(v.value)
+    (segment_id, position, mean, lowest, highest, known, missing)
+SELECT COALESCE(s.[sqlkmeans cluster], 0), v.position, AVG(v.value), MIN(v.value), MAX(v.value),
+    COUNT_BIG(v.value), COUNT_BIG(*) - COUNT_BIG(v.value)
 FROM #sqlkmeans_scored AS s
 CROSS APPLY (VALUES (1, s.[sqlkmeans o1]), (2, s.[sqlkmeans o2])) AS v (position, value)
 WHERE s.[sqlkmeans cluster] IS NOT NULL
 GROUP BY GROUPING SETS ((s.[sqlkmeans cluster], v.position), (v.position));
+UPDATE p
+SET mean = p.mean + d.rest, deviation = CASE
+    WHEN p.highest > p.lowest AND d.squares > d.rest * d.rest THEN SQRT(d.squares - d.rest * d.rest)
+    WHEN p.known > 0 THEN 0e0 END
+FROM #sqlkmeans_profile AS p
+INNER JOIN (
+    SELECT k.segment_id, k.position, AVG(v.value - k.mean) AS rest,
+        AVG((v.value - k.mean) * (v.value - k.mean)) AS squares
+    FROM #sqlkmeans_scored AS s
+    CROSS APPLY (VALUES (1, s.[sqlkmeans o1]), (2, s.[sqlkmeans o2])) AS v (position, value)
+    CROSS APPLY (VALUES (0), (s.[sqlkmeans cluster])) AS g (segment_id)
+    INNER JOIN #sqlkmeans_profile AS k ON k.segment_id = g.segment_id AND k.position = v.position
+    WHERE s.[sqlkmeans cluster] IS NOT NULL
+    GROUP BY k.segment_id, k.position
+) AS d ON d.segment_id = p.segment_id AND d.position = p.position;
 UPDATE p
 SET median = m.median
 FROM #sqlkmeans_profile AS p
@@ -754,4 +820,8 @@ FROM #sqlkmeans_scored AS s
 CROSS APPLY (VALUES (1, CASE WHEN s.[sqlkmeans o1] IS NULL THEN 0 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 1 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 2 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 3 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 4 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 5 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 6 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 7 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 8 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 9 ELSE 10 END), (2, CASE WHEN s.[sqlkmeans o2] IS NULL THEN 0 WHEN s.[sqlkmeans o2] <= 0.5e0 THEN 1 WHEN s.[sqlkmeans o2] <= 0.5e0 THEN 2 ELSE 3 END)) AS v (position, bin)
 WHERE s.[sqlkmeans cluster] IS NOT NULL
 GROUP BY v.position, v.bin;
+GO
+SELECT @nulls = COALESCE(SUM(CAST(CASE WHEN s.[customer_id] IS NULL THEN 1 ELSE 0 END AS bigint)), 0) FROM #sqlkmeans_scored AS s;
+SELECT @repeats = COALESCE(SUM(g.customers - 1), 0)
+FROM (SELECT COUNT_BIG(*) AS customers FROM #sqlkmeans_scored AS s WHERE s.[customer_id] IS NOT NULL GROUP BY s.[customer_id] HAVING COUNT_BIG(*) > 1) AS g;
 GO
