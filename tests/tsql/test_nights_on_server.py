@@ -71,6 +71,8 @@ def test_a_call_that_times_out_while_it_publishes_holds_its_segmentation_until_t
 ) -> None:
     import pyodbc
 
+    if not trained.has("sys.parameters"):
+        pytest.skip("this server does not answer a cancellation")
     trained.rows("UPDATE dbo.customer SET income = 1, age = 18;")
     connection = pyodbc.connect(odbc(trained), autocommit=True)
     connection.timeout = 10
@@ -81,8 +83,7 @@ def test_a_call_that_times_out_while_it_publishes_holds_its_segmentation_until_t
             connection.execute(ASSIGN)
         sqlserver_server.rows(reader, "ROLLBACK TRANSACTION;")
     try:
-        if cancelled.value.args[0] != "HYT00":
-            pytest.skip("this server does not answer a cancellation")
+        assert cancelled.value.args[0] == "HYT00"
         assert BUSY in trained.error(ASSIGN)
         connection.timeout = 0
         connection.execute(ASSIGN)
@@ -235,7 +236,7 @@ def test_a_history_that_cannot_be_purged_is_a_warning_of_the_published_run(
 ) -> None:
     trained.rows(DEFINE.rstrip("; \n") + ", @history_days = 300;")
     end_labels(trained, 400)
-    trained.rows(f"CREATE TABLE dbo.keeper (customer_id int NOT NULL, "
+    trained.rows(f"CREATE TABLE dbo.keeper (customer_id bigint NOT NULL, "
                  f"valid_from datetime2(6) NOT NULL, "
                  f"FOREIGN KEY (customer_id, valid_from) REFERENCES {HISTORY});")  # fmt: skip
     trained.rows(f"INSERT INTO dbo.keeper SELECT customer_id, valid_from FROM {HISTORY};")
