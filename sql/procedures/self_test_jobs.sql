@@ -118,8 +118,8 @@ IF APPLOCK_MODE(N''sqlkmeans_operator'', sqlkmeans.lock_name(N''sqlkmeans_self_t
 BEGIN TRANSACTION;
 EXECUTE sqlkmeans.assign_segments @segmentation = N''sqlkmeans_self_test_tsql'', @quiet = 1;'),
     (N'no call by INSERT EXECUTE', N'50002 %inside a transaction%', N'
-CREATE TABLE #sqlkmeans_answer (answer bigint NULL);
-INSERT INTO #sqlkmeans_answer (answer)
+DECLARE @answer table (answer bigint NULL);
+INSERT INTO @answer (answer)
 EXECUTE sqlkmeans.rollback_segmentation @segmentation = N''sqlkmeans_self_test_tsql'', @quiet = 1;'),
     (N'the job of SQL Server Agent', NULL, N'
 IF CAST(SERVERPROPERTY(''EngineEdition'') AS int) = 4

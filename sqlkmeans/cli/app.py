@@ -400,6 +400,21 @@ def doctor(
     jobs.examine(Output(as_json, quiet, verbose), definition, url)
 
 
+@app.command("self-test")
+def self_test(
+    definition: DefinitionArgument = None, url: Url = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave what was made, to look at, until the next one.")
+    ] = False,
+    as_json: Json = False, quiet: Quiet = False, verbose: Verbose = False,
+) -> None:  # fmt: skip
+    """Try everything on your SQL Server, in names of its own, and drop them again."""
+    from sqlkmeans.cli import server
+    from sqlkmeans.cli.output import Output
+
+    server.self_test(Output(as_json, quiet, verbose), definition, url, keep=keep)
+
+
 @app.command()
 def uninstall(
     definition: DefinitionArgument = None, url: Url = None,

@@ -185,6 +185,18 @@ class SQLServerDatabase(Database):
                 )
         return int(row[0])
 
+    def self_test(self, *, keep: bool = False) -> Row:
+        if not self.schema_version():
+            raise DatabaseError(
+                f"{self.safe_url}: no schema sqlkmeans yet; `sqlkmeans install` makes it"
+            )
+        with self._session("the self-test") as session:
+            row = session.call("self_test", keep=int(keep))
+        report: Row = json.loads(row[0])
+        for result in report["results"]:
+            result["ok"] = None if result["ok"] is None else bool(result["ok"])
+        return report
+
     def schedule(self, segmentation: str | None, options: Row) -> Row:
         with self._session("scheduling") as session:
             row = session.call("create_agent_job", segmentation=segmentation, **options)

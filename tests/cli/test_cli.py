@@ -472,6 +472,53 @@ def test_doctor_says_what_it_has_looked_at_and_what_not(
     assert detail("--url", "shop.duckdb") == "no definition file given, so none was checked"
 
 
+def _self_test(failed: int) -> Callable[..., dict[str, Any]]:
+    def answer(database: object, *, keep: bool = False) -> dict[str, Any]:
+        results = [
+            {"check": "labels", "ok": not failed, "detail": None, "milliseconds": 12},
+            {"check": "Agent", "ok": None, "detail": "not here: kept" * keep, "milliseconds": 1},
+        ]
+        server = {"version": "16.0", "edition": "Developer", "collation": "Latin1_General_CI_AS"}
+        counts = {"passed": 1 - failed, "not_here": 1, "failed": failed}
+        return {**server, **counts, "results": results}
+
+    return answer
+
+
+def test_self_test_shows_each_check_and_says_what_is_not_here(
+    shop: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module.DuckDBDatabase, "self_test", _self_test(0))
+    shown = command("self-test", "--keep")
+    assert shown.code == 0
+    assert "SQL Server 16.0, Developer, Latin1_General_CI_AS" in " ".join(shown.out.split())
+    assert "not here: kept" in shown.out
+    assert "1 checks passed, 1 are about what is not here, 0 failed." in shown.err
+    report = command("self-test", "--json")
+    assert report.code == 0
+    assert [result["ok"] for result in report.json["results"]] == [True, None]
+
+
+def test_self_test_exits_1_where_a_check_failed(
+    shop: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module.DuckDBDatabase, "self_test", _self_test(1))
+    shown = command("self-test")
+    assert shown.code == 1
+    assert "FAILED" in shown.out
+    assert "Error: 1 of 2 checks failed; `sqlkmeans self-test --json` prints" in shown.err
+    report = command("self-test", "--json")
+    assert report.code == 1
+    assert report.json["failed"] == 1
+
+
+def test_self_test_needs_a_sql_server(shop: Path, command: Command) -> None:
+    command("run", "--json")
+    found = command("self-test", "--json")
+    assert found.code == 4
+    assert "only SQL Server has a self-test" in found.problems[0]
+
+
 def test_uninstall_drops_nothing_without_yes(shop: Path, command: Command) -> None:
     command("run", "--json")
     planned = command("uninstall", "--json")
