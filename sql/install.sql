@@ -11,6 +11,54 @@ GO
 SET QUOTED_IDENTIFIER ON;
 GO
 
+-- schema/may_install.sql
+-- Stops the script before it has changed anything: no batch after SET NOEXEC ON is run, also where the
+-- client goes on after an error. What an earlier version may not have yet is asked for as text.
+DECLARE @newest int = N'4';
+DECLARE @version int;
+DECLARE @package nvarchar(64);
+DECLARE @ledger bit;
+DECLARE @running nvarchar(128);
+DECLARE @problem nvarchar(2000);
+
+IF EXISTS (SELECT 1 FROM sys.all_columns AS c
+           WHERE c.object_id = OBJECT_ID(N'sys.databases') AND c.name = N'is_ledger_on')
+    EXECUTE sys.sp_executesql
+        N'SELECT @ledger = d.is_ledger_on FROM sys.databases AS d WHERE d.name = DB_NAME();',
+        N'@ledger bit OUTPUT', @ledger = @ledger OUTPUT;
+IF OBJECT_ID(N'sqlkmeans.schema_version', N'U') IS NOT NULL
+    EXECUTE sys.sp_executesql
+        N'SELECT TOP (1) @version = v.version, @package = v.package_version
+          FROM sqlkmeans.schema_version AS v ORDER BY v.version DESC;',
+        N'@version int OUTPUT, @package nvarchar(64) OUTPUT',
+        @version = @version OUTPUT, @package = @package OUTPUT;
+IF OBJECT_ID(N'sqlkmeans.lock_name', N'FN') IS NOT NULL AND OBJECT_ID(N'sqlkmeans.run', N'U') IS NOT NULL
+    EXECUTE sys.sp_executesql
+        N'SELECT @running = MIN(r.segmentation)
+          FROM sqlkmeans.run AS r
+          WHERE r.status = N''running''
+            AND APPLOCK_TEST(N''sqlkmeans_operator'', sqlkmeans.lock_name(r.segmentation),
+                             N''Exclusive'', N''Session'') = 0;',
+        N'@running nvarchar(128) OUTPUT', @running = @running OUTPUT;
+
+IF @ledger = 1
+    SET @problem = N'this is a ledger database: every table in it is a ledger table, which keeps all '
+        + N'that was ever in it and cannot be loaded as segment tables are; install sqlkmeans in another';
+ELSE IF @version > @newest
+    SET @problem = N'schema sqlkmeans is at version ' + CAST(@version AS nvarchar(10))
+        + N', of sqlkmeans ' + @package + N', and this script brings it to ' + CAST(@newest AS nvarchar(10))
+        + N' only; take the script of that release or of a newer one';
+ELSE IF @running IS NOT NULL
+    SET @problem = @running + N' is being run; install when it has ended';
+
+IF @problem IS NOT NULL
+BEGIN
+    SET @problem = @problem + N'. Nothing was changed';
+    RAISERROR (N'%s', 16, 1, @problem);
+    SET NOEXEC ON;
+END;
+GO
+
 -- schema/sqlkmeans.sql
 -- Owned by dbo, so that an ownership chain leads from its procedures to its tables.
 IF SCHEMA_ID(N'sqlkmeans') IS NULL
@@ -93,6 +141,12 @@ IF OBJECT_ID(N'sqlkmeans.run', N'U') IS NULL
         CONSTRAINT ck_run_kind CHECK (kind IN (N'fit', N'assign', N'rollback', N'choose_k')),
         CONSTRAINT ck_run_status CHECK (status IN (N'running', N'published', N'failed', N'finished'))
     );
+GO
+-- Who looks for a segmentation's runs, or its last publication, meets no row that another one's run
+-- has locked. Some server adds to the name of an index.
+IF NOT EXISTS (SELECT 1 FROM sys.indexes AS i
+               WHERE i.object_id = OBJECT_ID(N'sqlkmeans.run', N'U') AND i.name LIKE N'ix_run_segmentation%')
+    CREATE INDEX ix_run_segmentation ON sqlkmeans.run (segmentation, status, published_at);
 GO
 
 -- tables/model_feature.sql
@@ -314,6 +368,13 @@ IF NOT EXISTS (SELECT 1 FROM sqlkmeans.schema_version AS v WHERE v.version = 3)
     VALUES (3, N'0.1.0');
 GO
 
+-- migrations/0004_run_index.sql
+-- Version 4: the index of sqlkmeans.run, which sql/tables makes on every database.
+IF NOT EXISTS (SELECT 1 FROM sqlkmeans.schema_version AS v WHERE v.version = 4)
+    INSERT INTO sqlkmeans.schema_version (version, package_version)
+    VALUES (4, N'0.1.0');
+GO
+
 -- roles/sqlkmeans_reader.sql
 -- Reads segmentations, runs, models and segments; publishing adds the segment tables.
 IF DATABASE_PRINCIPAL_ID(N'sqlkmeans_reader') IS NULL
@@ -475,12 +536,38 @@ IF OBJECT_ID(N'sqlkmeans.text_literal', N'FN') IS NULL
     EXECUTE (N'CREATE FUNCTION sqlkmeans.text_literal (@text nvarchar(max)) RETURNS nvarchar(max)
         AS BEGIN RETURN N''''; END;');
 GO
--- A text as a statement writes it. By code, because some collations take other signs for a quote.
+-- A text as a statement writes it: on one line, and without an opening parenthesis behind a dollar
+-- sign, because sqlcmd ends a batch at a line GO and puts in variables, inside texts too. By code,
+-- because some collations take other signs for a quote.
 ALTER FUNCTION sqlkmeans.text_literal (@text nvarchar(max))
 RETURNS nvarchar(max)
 AS
 BEGIN
-    RETURN N'N''' + REPLACE(@text COLLATE Latin1_General_100_BIN2, N'''', N'''''') + N'''';
+    DECLARE @result nvarchar(max) = N'';
+    DECLARE @position int = 0;
+    DECLARE @letter nvarchar(2);
+    DECLARE @code int;
+    DECLARE @before int;
+
+    IF @text IS NULL
+        RETURN NULL;
+
+    WHILE @position < LEN(@text + N'.') - 1
+    BEGIN
+        SET @position = @position + 1;
+        SET @letter = SUBSTRING(@text, @position, 1);
+        SET @before = @code;
+        SET @code = UNICODE(@letter);
+        SET @result = @result + CASE
+            WHEN @code = 39 THEN N''''''
+            WHEN @code = 40 AND @before = 36 THEN N''' + N''('
+            WHEN @code < 32 OR @code BETWEEN 127 AND 159 OR @code IN (8232, 8233)
+                THEN N''' + NCHAR(' + CAST(@code AS nvarchar(10)) + N') + N'''
+            ELSE @letter
+        END;
+    END;
+
+    RETURN N'N''' + @result + N'''';
 END;
 GO
 
@@ -764,6 +851,38 @@ BEGIN
 END;
 GO
 
+-- functions/lock_name.sql
+IF OBJECT_ID(N'sqlkmeans.lock_name', N'FN') IS NULL
+    EXECUTE (N'CREATE FUNCTION sqlkmeans.lock_name (@segmentation nvarchar(128))
+        RETURNS nvarchar(255) AS BEGIN RETURN NULL; END;');
+GO
+-- The name of a segmentation's application lock. Such names are compared byte by byte, whatever the
+-- collation of the names in the table. sys.dm_tran_locks shows the first 32 characters, so the
+-- segmentation comes first; the database comes last, because not every server keeps the locks of
+-- its databases apart.
+ALTER FUNCTION sqlkmeans.lock_name (@segmentation nvarchar(128))
+RETURNS nvarchar(255)
+AS
+BEGIN
+    RETURN N'sqlkmeans:' + LOWER(@segmentation) + N':' + DB_NAME();
+END;
+GO
+
+-- functions/job_name.sql
+IF OBJECT_ID(N'sqlkmeans.job_name', N'FN') IS NULL
+    EXECUTE (N'CREATE FUNCTION sqlkmeans.job_name (@segmentation nvarchar(128), @step nvarchar(20))
+        RETURNS nvarchar(400) AS BEGIN RETURN NULL; END;');
+GO
+-- The name of the Agent job of a segmentation and a step; without a segmentation, of the database and
+-- a step. Agent takes 128 characters.
+ALTER FUNCTION sqlkmeans.job_name (@segmentation nvarchar(128), @step nvarchar(20))
+RETURNS nvarchar(400)
+AS
+BEGIN
+    RETURN N'sqlkmeans: ' + DB_NAME() + COALESCE(N'.' + @segmentation, N'') + N' (' + @step + N')';
+END;
+GO
+
 -- functions/publication_time.sql
 IF OBJECT_ID(N'sqlkmeans.publication_time', N'FN') IS NULL
     EXECUTE (N'CREATE FUNCTION sqlkmeans.publication_time (@segmentation nvarchar(128))
@@ -777,7 +896,9 @@ BEGIN
     DECLARE @now datetime2(6) = SYSUTCDATETIME();
     DECLARE @last datetime2(6);
 
-    SELECT @last = MAX(r.published_at) FROM sqlkmeans.run AS r WHERE r.segmentation = @segmentation;
+    SELECT @last = MAX(r.published_at)
+    FROM sqlkmeans.run AS r
+    WHERE r.segmentation = @segmentation AND r.status = N'published';
 
     RETURN CASE WHEN @now <= @last THEN DATEADD(microsecond, 1, @last) ELSE @now END;
 END;
@@ -1085,38 +1206,70 @@ GO
 IF OBJECT_ID(N'sqlkmeans.take_lock', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.take_lock AS RETURN 0;');
 GO
--- Takes or gives back a segmentation's application lock for this session. A session that holds it
--- may take it again, and gives it back as often as it took it.
+-- Takes or gives back a segmentation's application lock for this session. It is never taken twice,
+-- because nobody gives it back for a call that is cancelled: CATCH does not run for that. So the next
+-- call in the session that gives it back, gives it back whole. What takes it for several calls takes
+-- it with @keep = 1: then only @keep = 1 gives it back. It waits for @wait milliseconds; some server
+-- calls 0 a wrong call where it cannot be had.
 ALTER PROCEDURE sqlkmeans.take_lock
     @segmentation nvarchar(128),
-    @release      bit = 0
+    @release      bit = 0,
+    @keep         bit = 0,
+    @wait         int = 1
 AS
 BEGIN
     SET NOCOUNT ON;
 
-    -- Lock names are compared byte by byte, whatever the collation of the names in the table. Not
-    -- every server keeps those of its databases apart.
-    DECLARE @resource nvarchar(255) = N'sqlkmeans:' + DB_NAME() + N':' + LOWER(@segmentation);
-    DECLARE @result int;
+    DECLARE @lock nvarchar(255) = sqlkmeans.lock_name(@segmentation);
+    DECLARE @kept nvarchar(255) = N'kept ' + @lock;
+    DECLARE @result int = 0;
+    DECLARE @number int = 50004;
+    DECLARE @problem nvarchar(max);
 
-    IF @release = 1
-    BEGIN
-        IF APPLOCK_MODE(N'public', @resource, N'Session') <> N'NoLock'
-            EXECUTE sys.sp_releaseapplock
-                @Resource = @resource, @LockOwner = N'Session', @DbPrincipal = N'public';
-        RETURN 0;
-    END;
+    BEGIN TRY
+        IF @release = 0
+        BEGIN
+            IF APPLOCK_MODE(N'sqlkmeans_operator', @lock, N'Session') = N'NoLock'
+                EXECUTE @result = sys.sp_getapplock
+                    @Resource = @lock, @LockMode = N'Exclusive', @LockOwner = N'Session',
+                    @LockTimeout = @wait, @DbPrincipal = N'sqlkmeans_operator';
+            IF @result >= 0 AND @keep = 1
+               AND APPLOCK_MODE(N'sqlkmeans_operator', @kept, N'Session') = N'NoLock'
+                EXECUTE @result = sys.sp_getapplock
+                    @Resource = @kept, @LockMode = N'Exclusive', @LockOwner = N'Session',
+                    @LockTimeout = 1, @DbPrincipal = N'sqlkmeans_operator';
+        END;
+        ELSE
+        BEGIN
+            WHILE @keep = 1 AND @result >= 0
+                  AND APPLOCK_MODE(N'sqlkmeans_operator', @kept, N'Session') <> N'NoLock'
+                EXECUTE @result = sys.sp_releaseapplock
+                    @Resource = @kept, @LockOwner = N'Session', @DbPrincipal = N'sqlkmeans_operator';
+            WHILE @result >= 0
+                  AND APPLOCK_MODE(N'sqlkmeans_operator', @kept, N'Session') = N'NoLock'
+                  AND APPLOCK_MODE(N'sqlkmeans_operator', @lock, N'Session') <> N'NoLock'
+                EXECUTE @result = sys.sp_releaseapplock
+                    @Resource = @lock, @LockOwner = N'Session', @DbPrincipal = N'sqlkmeans_operator';
+        END;
+    END TRY
+    BEGIN CATCH
+        -- Who is no member of the role may not ask for its locks.
+        SET @problem = @segmentation + N': its lock is for members of sqlkmeans_operator: '
+            + ERROR_MESSAGE();
+    END CATCH;
 
-    EXECUTE @result = sys.sp_getapplock
-        @Resource = @resource, @LockMode = N'Exclusive', @LockOwner = N'Session',
-        @LockTimeout = 0, @DbPrincipal = N'public';
-
-    IF @result < 0
-    BEGIN
-        DECLARE @problem nvarchar(max) =
-            @segmentation + N' is being run already; nothing was changed';
-        EXECUTE sqlkmeans.raise_problems @number = 50005, @problems = @problem;
-    END;
+    IF @problem IS NULL AND @result = -1
+        SELECT @number = 50005, @problem = @segmentation + N' is being run already; nothing was '
+            + N'changed. Where nothing runs, a session whose call was cancelled still holds it, '
+            + N'until it ends or runs it again (docs/operate.md, Who holds a segmentation)';
+    ELSE IF @problem IS NULL AND @result < 0
+        SET @problem = @segmentation + N': its lock was not '
+            + CASE @release WHEN 1 THEN N'given back' ELSE N'taken' END + N', '
+            + CASE @result WHEN -2 THEN N'because the wait was cancelled'
+                           WHEN -3 THEN N'because the wait was part of a deadlock'
+                           ELSE N'and the server said ' + CAST(@result AS nvarchar(20)) END
+            + N'; nothing was changed';
+    EXECUTE sqlkmeans.raise_problems @number = @number, @problems = @problem;
 END;
 GO
 
@@ -1249,7 +1402,7 @@ ALTER PROCEDURE sqlkmeans.describe_key
     @key         nvarchar(max),
     @key_columns nvarchar(max) OUTPUT,
     @before      nvarchar(100) = N'',
-    @after       nvarchar(100) = N', '
+    @after       nvarchar(100) = N' NOT NULL, '
 AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
@@ -1276,11 +1429,73 @@ BEGIN
     BEGIN
         SELECT @name = j.[value] FROM OPENJSON(@key) AS j WHERE CAST(j.[key] AS int) = @position;
         SELECT @key_columns = @key_columns + @before + QUOTENAME(@name) + N' ' + c.type
-            + N' NOT NULL' + @after
+            + @after
         FROM #sqlkmeans_table_column AS c
         WHERE c.name = @name;
         SET @position = @position + 1;
     END;
+END;
+GO
+
+-- procedures/check_keys.sql
+IF OBJECT_ID(N'sqlkmeans.check_keys', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.check_keys AS RETURN 0;');
+GO
+-- Raises, both at once, that rows have no key or the key of another: what a table with this key
+-- would refuse with the first such row alone. @relation stands after FROM and has the alias s.
+ALTER PROCEDURE sqlkmeans.check_keys
+    @relation nvarchar(max),
+    @key      nvarchar(max)
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @line nchar(1) = NCHAR(10);
+    DECLARE @known nvarchar(max) = sqlkmeans.each_name(@key, N's.{} IS NOT NULL', N' AND ');
+    DECLARE @columns nvarchar(max) = sqlkmeans.each_name(@key, N's.{}', N', ');
+    DECLARE @names nvarchar(max) = N'';
+    DECLARE @problems nvarchar(max);
+    DECLARE @statement nvarchar(max);
+    DECLARE @position int = 0;
+    DECLARE @nulls bigint;
+    DECLARE @repeats bigint;
+    DECLARE @example nvarchar(max);
+
+    SET @statement = N'SELECT @nulls = COALESCE(SUM(CAST('
+        + sqlkmeans.each_name(@key, N'CASE WHEN s.{} IS NULL THEN 1 ELSE 0 END', N' + ')
+        + N' AS bigint)), 0) FROM ' + @relation + N';
+SELECT @repeats = COALESCE(SUM(g.customers - 1), 0)
+FROM (SELECT COUNT_BIG(*) AS customers FROM ' + @relation + N' WHERE ' + @known
+        + N' GROUP BY ' + @columns + N' HAVING COUNT_BIG(*) > 1) AS g;';
+    EXECUTE sys.sp_executesql
+        @statement, N'@nulls bigint OUTPUT, @repeats bigint OUTPUT',
+        @nulls = @nulls OUTPUT, @repeats = @repeats OUTPUT;
+    IF @nulls = 0 AND @repeats = 0
+        RETURN 0;
+
+    WHILE EXISTS (SELECT 1 FROM OPENJSON(@key) AS j WHERE CAST(j.[key] AS int) = @position)
+    BEGIN
+        SELECT @names = @names + CASE @position WHEN 0 THEN N'' ELSE N', ' END + j.[value]
+        FROM OPENJSON(@key) AS j
+        WHERE CAST(j.[key] AS int) = @position;
+        SET @position = @position + 1;
+    END;
+    SET @problems = CASE WHEN @nulls > 0 THEN N'key ' + @names + N': '
+        + sqlkmeans.number_text(@nulls) + N' NULL; a key identifies a customer' + @line
+        ELSE N'' END;
+    IF @repeats > 0
+    BEGIN
+        SET @statement = N'SELECT TOP (1) @example = '
+            + sqlkmeans.each_name(@key, N'CAST(s.{} AS nvarchar(400))', N' + N'', '' + ')
+            + N' FROM ' + @relation + N' WHERE ' + @known + N' GROUP BY ' + @columns
+            + N' HAVING COUNT_BIG(*) > 1 ORDER BY ' + @columns + N';';
+        EXECUTE sys.sp_executesql
+            @statement, N'@example nvarchar(max) OUTPUT', @example = @example OUTPUT;
+        SET @problems = @problems + N'key ' + @names + N': not unique; '
+            + sqlkmeans.number_text(@repeats) + N' rows repeat the key of another (for example '
+            + @example + N'); aggregate in the source, or add a key column';
+    END;
+    EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @problems;
 END;
 GO
 
@@ -1494,6 +1709,9 @@ BEGIN
                             N'valid_from', N'valid_to', N'cluster', N'departed')
             SET @problems = @problems + N'key: ' + @name
                 + N' is a column of the segment table itself; give it another name in a view' + @line;
+        ELSE IF LOWER(@name) LIKE N'sqlkmeans %'
+            SET @problems = @problems + N'key: ' + @name + N' begins as columns of sqlkmeans itself '
+                + N'do; give it another name in a view' + @line;
         ELSE IF @type IS NULL AND @problem IS NULL
             SET @problems = @problems + N'key: the source has no column ' + @name + @line;
         ELSE IF @type = N''
@@ -1867,6 +2085,135 @@ BEGIN
             finished_at = SYSUTCDATETIME()
         WHERE run_id = @run_id;
     END;
+END;
+GO
+
+-- procedures/delete_runs.sql
+IF OBJECT_ID(N'sqlkmeans.delete_runs', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.delete_runs AS RETURN 0;');
+GO
+-- Deletes the runs in the caller's #sqlkmeans_old with all that they learnt, in one transaction.
+ALTER PROCEDURE sqlkmeans.delete_runs
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    BEGIN TRY
+        BEGIN TRANSACTION;
+        DELETE t FROM sqlkmeans.k_score AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
+        DELETE t FROM sqlkmeans.feature_drift AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
+        DELETE t FROM sqlkmeans.feature_bin AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
+        DELETE t FROM sqlkmeans.typical_customer AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
+        DELETE t FROM sqlkmeans.segment_feature AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
+        DELETE t FROM sqlkmeans.segment AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
+        DELETE t FROM sqlkmeans.centroid AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
+        DELETE t FROM sqlkmeans.model_feature AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
+        DELETE t FROM sqlkmeans.run AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
+        COMMIT TRANSACTION;
+    END TRY
+    BEGIN CATCH
+        IF XACT_STATE() <> 0
+            ROLLBACK TRANSACTION;
+        THROW;
+    END CATCH;
+END;
+GO
+
+-- procedures/purge_history.sql
+IF OBJECT_ID(N'sqlkmeans.purge_history', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.purge_history AS RETURN 0;');
+GO
+-- Deletes, or counts, the labels of a target's history that ended before a moment; those that are
+-- valid now stay, and a caller in trouble rolls back. In batches, each a transaction of its own: below 5,000 rows the server takes no
+-- lock on the whole table, and the log can be cut between two. The index that finds them is made by
+-- the first purge, so that who never purges need not keep it up to date.
+ALTER PROCEDURE sqlkmeans.purge_history
+    @target  nvarchar(1000),
+    @then    datetime2(6),
+    @execute bit    = 1,
+    @rows    bigint = NULL OUTPUT
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @history nvarchar(1000) = sqlkmeans.quoted_name(@target, N'_history');
+    DECLARE @hold nvarchar(max) = N'SELECT @arrived = COUNT_BIG(*) FROM (SELECT TOP (1) 1 AS one FROM '
+        + @history + N' WITH (TABLOCK, HOLDLOCK)) AS t;';
+    DECLARE @statement nvarchar(max);
+    DECLARE @problems nvarchar(max);
+    DECLARE @found bigint;
+
+    SET @rows = 0;
+    EXECUTE sqlkmeans.as_owner
+        @statement = N'SET @arrived = OBJECT_ID(@text, N''U'');', @text = @history,
+        @arrived = @found OUTPUT;
+    IF @found IS NULL OR @then IS NULL
+        RETURN 0;
+
+    IF @execute = 0
+    BEGIN
+        SET @statement = N'SELECT @arrived = COUNT_BIG(*) FROM ' + @history
+            + N' AS h WHERE h.valid_to < @then;';
+        EXECUTE sqlkmeans.as_owner @statement = @statement, @then = @then, @arrived = @rows OUTPUT;
+        RETURN 0;
+    END;
+
+    SET @statement = N'
+IF NOT EXISTS (SELECT 1 FROM sys.indexes AS i
+               WHERE i.object_id = OBJECT_ID(@text, N''U'') AND i.name LIKE N''ix_history_valid_to%'')
+    CREATE INDEX ix_history_valid_to ON ' + @history + N' (valid_to);';
+    EXECUTE sqlkmeans.as_owner @statement = @statement, @text = @history;
+
+    SET @statement = N'DELETE TOP (4000) FROM ' + @history
+        + N' WHERE valid_to < @then; SET @arrived = ROWCOUNT_BIG();';
+    WHILE @found > 0
+    BEGIN
+        -- To the end of the transaction nobody can put anything on the table.
+        BEGIN TRANSACTION;
+        EXECUTE sqlkmeans.as_owner @statement = @hold, @arrived = @found OUTPUT;
+        EXECUTE sqlkmeans.check_target @target = @target, @problems = @problems OUTPUT;
+        EXECUTE sqlkmeans.raise_problems @number = 50004, @problems = @problems;
+        EXECUTE sqlkmeans.as_owner @statement = @statement, @then = @then, @arrived = @found OUTPUT;
+        COMMIT TRANSACTION;
+        SET @rows = @rows + @found;
+    END;
+END;
+GO
+
+-- procedures/expire_history.sql
+IF OBJECT_ID(N'sqlkmeans.expire_history', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.expire_history AS RETURN 0;');
+GO
+-- Keeps the history as long as the definition's history_days say, after a run was published and under
+-- its lock. Where that fails, the run stays published and gets a warning; the next run tries again.
+ALTER PROCEDURE sqlkmeans.expire_history
+    @run_id bigint
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @target nvarchar(1000);
+    DECLARE @days int;
+    DECLARE @then datetime2(6);
+    DECLARE @warning nvarchar(max);
+
+    SELECT @target = JSON_VALUE(r.definition, '$.target'),
+        @days = TRY_CAST(JSON_VALUE(r.definition, '$.history_days') AS int)
+    FROM sqlkmeans.run AS r
+    WHERE r.run_id = @run_id;
+    IF @days IS NULL
+        RETURN 0;
+
+    BEGIN TRY
+        SET @then = DATEADD(day, -@days, SYSUTCDATETIME());
+        EXECUTE sqlkmeans.purge_history @target = @target, @then = @then;
+    END TRY
+    BEGIN CATCH
+        SET @warning = N'history_days: the history was not purged: ' + ERROR_MESSAGE();
+        IF XACT_STATE() <> 0
+            ROLLBACK TRANSACTION;
+        EXECUTE sqlkmeans.add_warning @run_id = @run_id, @warning = @warning;
+    END CATCH;
 END;
 GO
 
@@ -2572,16 +2919,24 @@ IF OBJECT_ID(N'sqlkmeans.scoring_text', N'P') IS NULL
 GO
 -- A query that scores one row with a stored model, as text: columns segment_id, segment_name,
 -- distance and runner_up_distance. Values come from parameters named after the source's columns.
--- With @row = 1 they come from the row s: @values are the features in its own units, o1, o2 …, and
--- the query reads them from a row o. The arithmetic is the one that training used, in the same
--- order; the nearest centroid is found by squared distance, the lowest segment id wins a tie, and
--- a missing value that the model does not fill in makes all of them NULL.
+-- The arithmetic is the one that training used, in the same order; the nearest centroid is found by
+-- squared distance, the lowest segment id wins a tie, and a missing value that the model does not
+-- fill in makes all of them NULL.
+-- With @row = 1 the values come from a row s, and the steps are apart, so that what one has found
+-- can be kept: @values are the features in its own units, o1, o2 …; @scaled is what follows a row o
+-- of them and makes z1, z2 … of a row z; @nearest follows a row z of [sqlkmeans z1], [sqlkmeans z2]
+-- … and gives a row n: segment_id, segment_name, squared_distance.
+-- The server writes an expression out wherever its name stands, and takes 65,535 identifiers and
+-- constants in one. So centroids are rows of constants and the distance to one of them is written
+-- once: no expression grows with their number.
 ALTER PROCEDURE sqlkmeans.scoring_text
     @run_id     bigint,
     @row        bit,
-    @parameters nvarchar(max) OUTPUT,
-    @values     nvarchar(max) OUTPUT,
-    @query      nvarchar(max) OUTPUT
+    @parameters nvarchar(max) = NULL OUTPUT,
+    @values     nvarchar(max) = NULL OUTPUT,
+    @query      nvarchar(max) = NULL OUTPUT,
+    @scaled     nvarchar(max) = NULL OUTPUT,
+    @nearest    nvarchar(max) = NULL OUTPUT
 AS
 BEGIN
     SET NOCOUNT ON;
@@ -2589,21 +2944,17 @@ BEGIN
     DECLARE @line nchar(1) = NCHAR(10);
     DECLARE @filled nvarchar(max) = N'';
     DECLARE @transformed nvarchar(max) = N'';
-    DECLARE @scaled nvarchar(max) = N'';
-    DECLARE @distances nvarchar(max) = N'';
-    DECLARE @nearest nvarchar(max) = N'';
-    DECLARE @others nvarchar(max) = N'';
-    DECLARE @ids nvarchar(max) = N'';
-    DECLARE @names nvarchar(max) = N'';
-    DECLARE @sum nvarchar(max);
+    DECLARE @divided nvarchar(max) = N'';
+    DECLARE @squared nvarchar(max) = N'';
+    DECLARE @coordinates nvarchar(max) = N'';
+    DECLARE @centroids nvarchar(max) = N'';
+    DECLARE @centroid nvarchar(max);
     DECLARE @value nvarchar(400);
-    DECLARE @own nvarchar(max);
     DECLARE @x nvarchar(40);
-    DECLARE @z nvarchar(40);
+    DECLARE @o nvarchar(40);
+    DECLARE @z nvarchar(80);
     DECLARE @position int = 0;
     DECLARE @segment_id int = 0;
-    DECLARE @id nvarchar(20);
-    DECLARE @k int;
     DECLARE @column nvarchar(400);
     DECLARE @columns int = 0;
     DECLARE @first int;
@@ -2614,23 +2965,6 @@ BEGIN
     DECLARE @fill nvarchar(40);
     DECLARE @name nvarchar(400);
     DECLARE @comma nvarchar(10) = N'';
-    DECLARE @least nvarchar(100) = N'LEAST(';
-    DECLARE @least_end nvarchar(100) = N')';
-    DECLARE @item nvarchar(2) = N'';
-    DECLARE @item_end nvarchar(2) = N'';
-
-    SELECT @k = COUNT(DISTINCT c.segment_id) FROM sqlkmeans.centroid AS c WHERE c.run_id = @run_id;
-
-    -- LEAST is there from SQL Server 2022 and in Azure, and takes 254 values.
-    IF @k > 254
-       OR (COALESCE(TRY_CAST(SERVERPROPERTY('ProductMajorVersion') AS int), 0) < 16
-           AND COALESCE(TRY_CAST(SERVERPROPERTY('EngineEdition') AS int), 0) NOT IN (5, 8))
-    BEGIN
-        SET @least = N'(SELECT MIN(v.value) FROM (VALUES ';
-        SET @least_end = N') AS v (value))';
-        SET @item = N'(';
-        SET @item_end = N')';
-    END;
 
     SET @parameters = N'';
     SET @values = N'';
@@ -2639,11 +2973,11 @@ BEGIN
         SET @column = NULL;
         SELECT TOP (1) @position = f.position, @column = f.source_column, @type = f.type,
             @transform = f.transform,
-            @center = LTRIM(RTRIM(CONVERT(nvarchar(40), f.center, 3))),
-            @divisor = LTRIM(RTRIM(CONVERT(nvarchar(40), f.scale / f.weight, 3))),
-            @fill = LTRIM(RTRIM(CONVERT(nvarchar(40), CASE WHEN f.fill < f.low THEN f.low
-                                                           WHEN f.fill > f.high THEN f.high
-                                                           ELSE f.fill END, 3)))
+            @center = sqlkmeans.float_literal(f.center),
+            @divisor = sqlkmeans.float_literal(f.scale / f.weight),
+            @fill = sqlkmeans.float_literal(CASE WHEN f.fill < f.low THEN f.low
+                                                 WHEN f.fill > f.high THEN f.high
+                                                 ELSE f.fill END)
         FROM sqlkmeans.model_feature AS f
         WHERE f.run_id = @run_id AND f.position > @position
         ORDER BY f.position;
@@ -2675,16 +3009,20 @@ BEGIN
                 WHEN N'category' THEN N' nvarchar(4000)' WHEN N'date' THEN N' date' ELSE N' float' END;
         END;
 
-        SET @own = sqlkmeans.own_value(@run_id, @position, @value);
-        SET @values = @values + @comma + @own + N' AS o' + @x;
-        IF @row = 1
-            SET @own = N'o.o' + @x;
-        SET @filled = @filled + @comma + COALESCE(N'COALESCE(' + @own + N', ' + @fill + N')', @own)
+        SET @values = @values + @comma + sqlkmeans.own_value(@run_id, @position, @value)
+            + N' AS o' + @x;
+        SET @o = N'o.o' + @x;
+        SET @filled = @filled + @comma + COALESCE(N'COALESCE(' + @o + N', ' + @fill + N')', @o)
             + N' AS x' + @x;
         SET @transformed = @transformed + @comma
             + sqlkmeans.transformed(N'x.x' + @x, @transform) + N' AS t' + @x;
-        SET @scaled = @scaled + @comma + N'(t.t' + @x + N' - (' + @center + N')) / ' + @divisor
+        SET @divided = @divided + @comma + N'(t.t' + @x + N' - (' + @center + N')) / ' + @divisor
             + N' AS z' + @x;
+        SET @z = CASE @row WHEN 1 THEN N'z.[sqlkmeans z' + @x + N']' ELSE N'z.z' + @x END;
+        SET @z = N'(' + @z + N' - c.c' + @x + N')';
+        SET @squared = @squared + CASE WHEN @squared = N'' THEN N'' ELSE N' + ' END
+            + @z + N' * ' + @z;
+        SET @coordinates = @coordinates + N', c' + @x;
         SET @comma = N', ';
     END;
 
@@ -2701,41 +3039,41 @@ BEGIN
         IF @name IS NULL
             BREAK;
 
-        SET @id = CAST(@segment_id AS nvarchar(20));
-        SET @sum = N'';
+        SET @centroid = N'(' + CAST(@segment_id AS nvarchar(20)) + N', '
+            + sqlkmeans.text_literal(@name);
         SET @position = 0;
         WHILE 1 = 1
         BEGIN
             SET @center = NULL;
             SELECT TOP (1) @position = c.position,
-                @center = LTRIM(RTRIM(CONVERT(nvarchar(40), c.scaled_value, 3)))
+                @center = sqlkmeans.float_literal(c.scaled_value)
             FROM sqlkmeans.centroid AS c
             WHERE c.run_id = @run_id AND c.segment_id = @segment_id AND c.position > @position
             ORDER BY c.position;
             IF @center IS NULL
                 BREAK;
-            SET @z = N'(z.z' + CAST(@position AS nvarchar(10)) + N' - (' + @center + N'))';
-            SET @sum = @sum + CASE WHEN @sum = N'' THEN N'' ELSE N' + ' END + @z + N' * ' + @z;
+            SET @centroid = @centroid + N', ' + @center;
         END;
-
-        SET @distances = @distances + @comma + @line + N'    ' + @sum + N' AS d' + @id;
-        SET @nearest = @nearest + @comma + @item + N'd.d' + @id + @item_end;
-        SET @others = @others + @comma + @item + N'CASE WHEN b.segment_id <> ' + @id
-            + N' THEN d.d' + @id + N' END' + @item_end;
-        SET @ids = @ids + N' WHEN d.d' + @id + N' THEN ' + @id;
-        SET @names = @names + N' WHEN ' + @id + N' THEN ' + sqlkmeans.text_literal(@name);
+        SET @centroids = @centroids + @comma + @line + N'    ' + @centroid + N')';
         SET @comma = N', ';
     END;
 
-    SET @query = N'SELECT b.segment_id, CASE b.segment_id' + @names + N' END AS segment_name,' + @line
-        + N'    SQRT(n.squared_distance) AS distance,' + @line
-        + N'    SQRT(' + @least + @others + @least_end + N') AS runner_up_distance' + @line
-        + N'FROM (SELECT ' + @filled + N') AS x' + @line
+    -- The distance has a name before it is aggregated: an aggregate may not mix columns of its own
+    -- query with those of the row outside (error 8124).
+    SET @centroids = N'FROM (VALUES ' + @centroids + N') AS c (segment_id, segment_name'
+        + @coordinates + N')' + @line
+        + N'CROSS APPLY (SELECT ' + @squared + N' AS squared_distance) AS d' + @line;
+    SET @scaled = N'CROSS APPLY (SELECT ' + @filled + N') AS x' + @line
         + N'CROSS APPLY (SELECT ' + @transformed + N') AS t' + @line
-        + N'CROSS APPLY (SELECT ' + @scaled + N') AS z' + @line
-        + N'CROSS APPLY (SELECT ' + @distances + N') AS d' + @line
-        + N'CROSS APPLY (SELECT ' + @least + @nearest + @least_end + N' AS squared_distance) AS n' + @line
-        + N'CROSS APPLY (SELECT CASE n.squared_distance' + @ids + N' END AS segment_id) AS b';
+        + N'CROSS APPLY (SELECT ' + @divided + N') AS z';
+    SET @nearest = N'OUTER APPLY (SELECT TOP (1) c.segment_id, c.segment_name, d.squared_distance'
+        + @line + @centroids
+        + N'WHERE d.squared_distance IS NOT NULL' + @line
+        + N'ORDER BY d.squared_distance, c.segment_id) AS n';
+    SET @query = N'SELECT n.segment_id, n.segment_name, SQRT(n.squared_distance) AS distance,'
+        + @line + N'    (SELECT SQRT(MIN(d.squared_distance))' + @line + @centroids
+        + N'WHERE c.segment_id <> n.segment_id) AS runner_up_distance' + @line
+        + N'FROM (SELECT ' + @values + N') AS o' + @line + @scaled + @line + @nearest;
 END;
 GO
 
@@ -2774,14 +3112,31 @@ BEGIN
     END;
     SET @each = @each + N') AS v (position, value)';
 
+    -- The deviation about the mean: STDEVP takes the difference of two sums, which has no digits
+    -- left where a column lies far from 0.
     SET @statement = N'INSERT INTO #sqlkmeans_profile
-    (segment_id, position, mean, deviation, lowest, highest, known, missing)
-SELECT COALESCE(s.[sqlkmeans cluster], 0), v.position, AVG(v.value), STDEVP(v.value),
-    MIN(v.value), MAX(v.value), COUNT_BIG(v.value), COUNT_BIG(*) - COUNT_BIG(v.value)
+    (segment_id, position, mean, lowest, highest, known, missing)
+SELECT COALESCE(s.[sqlkmeans cluster], 0), v.position, AVG(v.value), MIN(v.value), MAX(v.value),
+    COUNT_BIG(v.value), COUNT_BIG(*) - COUNT_BIG(v.value)
 FROM #sqlkmeans_scored AS s
 ' + @each + N'
 WHERE s.[sqlkmeans cluster] IS NOT NULL
 GROUP BY GROUPING SETS ((s.[sqlkmeans cluster], v.position), (v.position));
+UPDATE p
+SET mean = p.mean + d.rest, deviation = CASE
+    WHEN p.highest > p.lowest AND d.squares > d.rest * d.rest THEN SQRT(d.squares - d.rest * d.rest)
+    WHEN p.known > 0 THEN 0e0 END
+FROM #sqlkmeans_profile AS p
+INNER JOIN (
+    SELECT k.segment_id, k.position, AVG(v.value - k.mean) AS rest,
+        AVG((v.value - k.mean) * (v.value - k.mean)) AS squares
+    FROM #sqlkmeans_scored AS s
+    ' + @each + N'
+    CROSS APPLY (VALUES (0), (s.[sqlkmeans cluster])) AS g (segment_id)
+    INNER JOIN #sqlkmeans_profile AS k ON k.segment_id = g.segment_id AND k.position = v.position
+    WHERE s.[sqlkmeans cluster] IS NOT NULL
+    GROUP BY k.segment_id, k.position
+) AS d ON d.segment_id = p.segment_id AND d.position = p.position;
 UPDATE p
 SET median = m.median
 FROM #sqlkmeans_profile AS p
@@ -2808,10 +3163,13 @@ IF OBJECT_ID(N'sqlkmeans.bins_text', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.bins_text AS RETURN 0;');
 GO
 -- Makes of a row s of #sqlkmeans_scored the rows v (position, bin): in which bin of a fit the row is, for each
--- column of the source, 0 where its value is missing. NULL where the fit has no bins.
+-- column of the source, 0 where its value is missing. NULL where the fit has no bins. The row has the
+-- features of @scored_run_id, by default the fit's own: columns that both have are counted, a
+-- category by its levels, wherever they stand.
 ALTER PROCEDURE sqlkmeans.bins_text
-    @run_id bigint,
-    @each   nvarchar(max) OUTPUT
+    @run_id        bigint,
+    @each          nvarchar(max) OUTPUT,
+    @scored_run_id bigint = NULL
 AS
 BEGIN
     SET NOCOUNT ON;
@@ -2822,11 +3180,11 @@ BEGIN
     DECLARE @feature int;
     DECLARE @bin int;
     DECLARE @last int;
-    DECLARE @upper nvarchar(40);
     DECLARE @o nvarchar(40);
     DECLARE @case nvarchar(max);
     DECLARE @list nvarchar(max) = N'';
 
+    SET @scored_run_id = COALESCE(@scored_run_id, @run_id);
     CREATE TABLE #sqlkmeans_scored_column
     (
         position int           NOT NULL,
@@ -2835,10 +3193,18 @@ BEGIN
         type     nvarchar(16)  COLLATE DATABASE_DEFAULT NOT NULL
     );
     INSERT INTO #sqlkmeans_scored_column (position, feature, name, type)
-    SELECT ROW_NUMBER() OVER (ORDER BY MIN(f.position)), MIN(f.position), f.source_column, f.type
-    FROM sqlkmeans.model_feature AS f
-    WHERE f.run_id = @run_id
-    GROUP BY f.source_column, f.type;
+    SELECT b.position, s.feature, s.source_column, s.type
+    FROM (SELECT ROW_NUMBER() OVER (ORDER BY MIN(f.position)) AS position, f.source_column, f.type
+          FROM sqlkmeans.model_feature AS f
+          WHERE f.run_id = @run_id
+          GROUP BY f.source_column, f.type) AS b
+    INNER JOIN (SELECT MIN(f.position) AS feature, f.source_column, f.type
+                FROM sqlkmeans.model_feature AS f
+                WHERE f.run_id = @scored_run_id
+                GROUP BY f.source_column, f.type) AS s
+        ON s.source_column = b.source_column
+       AND CASE s.type WHEN N'category' THEN 1 ELSE 0 END
+           = CASE b.type WHEN N'category' THEN 1 ELSE 0 END;
 
     WHILE 1 = 1
     BEGIN
@@ -2879,12 +3245,12 @@ BEGIN
                 + N'] = 1e0 THEN ' + CAST(b.bin AS nvarchar(10))
             FROM sqlkmeans.model_feature AS f
             INNER JOIN sqlkmeans.feature_bin AS b
-                ON b.run_id = f.run_id AND b.position = @position AND b.bin > 0
+                ON b.run_id = @run_id AND b.position = @position AND b.bin > 0
                AND (b.label + N'.') COLLATE Latin1_General_100_BIN2 = f.level + N'.'
-            WHERE f.run_id = @run_id AND f.position = @feature;
+            WHERE f.run_id = @scored_run_id AND f.position = @feature;
             SELECT @feature = MIN(f.position)
             FROM sqlkmeans.model_feature AS f
-            WHERE f.run_id = @run_id AND f.source_column = @column AND f.position > @feature;
+            WHERE f.run_id = @scored_run_id AND f.source_column = @column AND f.position > @feature;
         END;
 
         SET @list = @list + CASE WHEN @list = N'' THEN N'' ELSE N', ' END + N'('
@@ -2902,14 +3268,15 @@ IF OBJECT_ID(N'sqlkmeans.watch_labels', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.watch_labels AS RETURN 0;');
 GO
 -- Compares labels that a stored model gave with the run that fitted it, from the caller's tables
--- #sqlkmeans_bin and #sqlkmeans_profile: fills its table #sqlkmeans_drift, and says in @warnings, a line each, what is beyond a
+-- #sqlkmeans_bin and #sqlkmeans_profile (of the features of @scored_run_id, by default the model's own): fills its table #sqlkmeans_drift, and says in @warnings, a line each, what is beyond a
 -- threshold of the guard. Raises these where the guard refuses.
 ALTER PROCEDURE sqlkmeans.watch_labels
     @model_run_id  bigint,
     @definition    nvarchar(max),
     @rows          bigint,
     @mean_distance float,
-    @warnings      nvarchar(max) OUTPUT
+    @warnings      nvarchar(max) OUTPUT,
+    @scored_run_id bigint = NULL
 AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
@@ -2973,7 +3340,10 @@ BEGIN
     FROM #sqlkmeans_drift AS d
     INNER JOIN sqlkmeans.model_feature AS f
         ON f.run_id = @model_run_id AND f.source_column = d.feature AND f.type <> N'category'
-    INNER JOIN #sqlkmeans_profile AS p ON p.segment_id = 0 AND p.position = f.position
+    INNER JOIN sqlkmeans.model_feature AS s
+        ON s.run_id = COALESCE(@scored_run_id, @model_run_id) AND s.source_column = f.source_column
+       AND s.type <> N'category'
+    INNER JOIN #sqlkmeans_profile AS p ON p.segment_id = 0 AND p.position = s.position
     LEFT JOIN sqlkmeans.segment_feature AS e
         ON e.run_id = @model_run_id AND e.segment_id = 0 AND e.position = f.position;
 
@@ -2993,10 +3363,10 @@ BEGIN
             BREAK;
         IF @psi > @allowed_psi
             SELECT TOP (1) @warnings = @warnings + b.feature + N': drifted since run ' + @run
-                + N' (PSI ' + CAST(CAST(@psi AS decimal(9, 2)) AS nvarchar(20)) + N', allowed '
+                + N' (PSI ' + sqlkmeans.number_text(ROUND(@psi, 2)) + N', allowed '
                 + CAST(@allowed_psi AS nvarchar(40)) + N'): '
-                + CAST(CAST(100 * h.present AS decimal(5, 0)) AS nvarchar(20)) + N'% are ' + b.label
-                + N', and ' + CAST(CAST(100 * h.earlier AS decimal(5, 0)) AS nvarchar(20))
+                + sqlkmeans.number_text(ROUND(100 * h.present, 0)) + N'% are ' + b.label
+                + N', and ' + sqlkmeans.number_text(ROUND(100 * h.earlier, 0))
                 + N'% were' + @line
             FROM #sqlkmeans_share AS h
             INNER JOIN sqlkmeans.feature_bin AS b
@@ -3068,7 +3438,8 @@ GO
 IF OBJECT_ID(N'sqlkmeans.lock_segmentation', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.lock_segmentation AS RETURN 0;');
 GO
--- Holds a segmentation for this session until unlock_segmentation, or the session's end.
+-- Holds a segmentation for this session until unlock_segmentation, the end of a run_segmentation or
+-- assign_segments in it, or the session's end.
 ALTER PROCEDURE sqlkmeans.lock_segmentation
     @segmentation nvarchar(128) = NULL,
     @help         bit           = 0
@@ -3096,7 +3467,7 @@ BEGIN
         EXECUTE sqlkmeans.raise_problems @number = 50002,
             @problems = N'@segmentation: missing; allowed: the name of a segmentation';
 
-    EXECUTE sqlkmeans.take_lock @segmentation = @segmentation;
+    EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @keep = 1;
 END;
 GO
 
@@ -3104,7 +3475,8 @@ GO
 IF OBJECT_ID(N'sqlkmeans.unlock_segmentation', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.unlock_segmentation AS RETURN 0;');
 GO
--- Gives back what lock_segmentation took; harmless where this session holds nothing.
+-- Gives back what lock_segmentation took, or a call that was cancelled; harmless where this session
+-- holds nothing.
 ALTER PROCEDURE sqlkmeans.unlock_segmentation
     @segmentation nvarchar(128) = NULL,
     @help         bit           = 0
@@ -3132,7 +3504,7 @@ BEGIN
         EXECUTE sqlkmeans.raise_problems @number = 50002,
             @problems = N'@segmentation: missing; allowed: the name of a segmentation';
 
-    EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
+    EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1, @keep = 1;
 END;
 GO
 
@@ -3203,12 +3575,17 @@ WHERE a.segmentation = N''' + REPLACE(@segmentation, N'''', N'''''')
             + N'CAST(NULL AS int) AS from_segment_id, CAST(NULL AS int) AS to_segment_id, '
             + N'CAST(NULL AS bigint) AS customers WHERE 1 = 0';
 
-    SET @statement = N'CREATE VIEW sqlkmeans.segment_movement AS' + NCHAR(10) + @union + N';';
     BEGIN TRY
-        -- One transaction: two segmentations may be published at the same time.
+        -- One transaction: two segmentations may be published at the same time. Altered, so that what
+        -- somebody was granted on it stays; a server without the catalog of module parameters cannot
+        -- alter a view.
         BEGIN TRANSACTION;
-        EXECUTE sqlkmeans.as_owner
-            @statement = N'DROP VIEW IF EXISTS sqlkmeans.segment_movement;';
+        IF OBJECT_ID(N'sys.parameters') IS NULL
+            EXECUTE sqlkmeans.as_owner
+                @statement = N'DROP VIEW IF EXISTS sqlkmeans.segment_movement;';
+        SET @statement = CASE WHEN OBJECT_ID(N'sqlkmeans.segment_movement', N'V') IS NULL
+                              THEN N'CREATE' ELSE N'ALTER' END
+            + N' VIEW sqlkmeans.segment_movement AS' + NCHAR(10) + @union + N';';
         EXECUTE sqlkmeans.as_owner @statement = N'EXECUTE (@text);', @text = @statement;
         COMMIT TRANSACTION;
     END TRY
@@ -3247,6 +3624,8 @@ ALTER PROCEDURE sqlkmeans.define_segmentation
     @engine        nvarchar(32)  = N'local',
     @sample_rows   int           = 100000,
     @min_group     int           = 10,
+    @language      nvarchar(128) = N'Python',
+    @history_days  int           = NULL,
     @execute       bit           = 1,
     @help          bit           = 0
 AS
@@ -3291,8 +3670,12 @@ BEGIN
                 N'Starts run on so many rows at most, 0 to 10,000,000; with pushdown, 0 reads none.'),
             (20, N'@min_group', N'int', N'10',
                 N'With @sample_rows 0, nothing about fewer customers leaves the database, 2 to 100,000.'),
-            (21, N'@execute', N'bit', N'1', N'0 shows what would be done and does nothing.'),
-            (22, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+            (21, N'@language', N'nvarchar(128)', N'N''Python''',
+                N'The external language of engine in_database: Python, or one made with CREATE EXTERNAL LANGUAGE.'),
+            (22, N'@history_days', N'int', N'NULL',
+                N'How many days the history keeps a label that ended, 1 to 36,500; NULL keeps all.'),
+            (23, N'@execute', N'bit', N'1', N'0 shows what would be done and does nothing.'),
+            (24, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
         ORDER BY h.position;
         RETURN 0;
@@ -3365,6 +3748,13 @@ BEGIN
         SET @problems = @problems + N'@min_group: '
             + COALESCE(CAST(@min_group AS nvarchar(20)), N'NULL')
             + N' given; allowed: 2 to 100,000' + @line;
+    -- JSON has a control character as \u00…
+    IF COALESCE(@language, N'') = N'' OR CHARINDEX(N'\u00', sqlkmeans.json_text(@language)) > 0
+        SET @problems = @problems + N'@language: ' + COALESCE(@language, N'NULL')
+            + N' given; allowed: the name of an external language, 1 to 128 characters' + @line;
+    IF @history_days NOT BETWEEN 1 AND 36500
+        SET @problems = @problems + N'@history_days: ' + CAST(@history_days AS nvarchar(20))
+            + N' given; allowed: 1 to 36,500, or NULL' + @line;
 
     SET @key = sqlkmeans.name_list(@key);
     IF @key IS NULL
@@ -3393,6 +3783,8 @@ BEGIN
         + N',"engine":' + sqlkmeans.json_text(COALESCE(@engine, N''))
         + N',"sample_rows":' + CAST(COALESCE(@sample_rows, 0) AS nvarchar(20))
         + N',"min_group":' + CAST(COALESCE(@min_group, 0) AS nvarchar(20))
+        + N',"language":' + sqlkmeans.json_text(COALESCE(@language, N''))
+        + N',"history_days":' + COALESCE(CAST(@history_days AS nvarchar(20)), N'null')
         -- The client's own: a definition file has it.
         + N',"memory_limit":null}';
 
@@ -3503,7 +3895,7 @@ BEGIN
 
         -- What is read and what is written is an admin's to say: a run of a stronger caller, and the
         -- owner who writes, follow what is recorded here.
-        IF COALESCE(IS_ROLEMEMBER(N'sqlkmeans_admin'), 0) = 0
+        IF USER_NAME() <> N'dbo' AND COALESCE(IS_ROLEMEMBER(N'sqlkmeans_admin'), 0) = 0
            AND COALESCE(IS_ROLEMEMBER(N'db_owner'), 0) = 0
         BEGIN
             IF @recorded IS NULL
@@ -3724,6 +4116,7 @@ BEGIN
             EXECUTE sqlkmeans.refresh_function @segmentation = @segmentation, @run_id = @run_id;
             EXECUTE sqlkmeans.refresh_movement @run_id = @run_id;
         END;
+        EXECUTE sqlkmeans.expire_history @run_id = @run_id;
         EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
     END TRY
     BEGIN CATCH
@@ -3787,11 +4180,14 @@ GO
 IF OBJECT_ID(N'sqlkmeans.fail_run', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.fail_run AS RETURN 0;');
 GO
--- Records a running run as failed and drops its staging table. A run that ended stays as it is.
+-- Records a running run as failed and drops its staging table. A run that ended stays as it is. The
+-- session that ran it may be gone for its client and still be publishing: so this waits for the lock,
+-- and only then asks how the run stands.
 ALTER PROCEDURE sqlkmeans.fail_run
-    @run_id bigint        = NULL,
-    @error  nvarchar(max) = NULL,
-    @help   bit           = 0
+    @run_id       bigint        = NULL,
+    @error        nvarchar(max) = NULL,
+    @wait_seconds int           = 60,
+    @help         bit           = 0
 AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
@@ -3802,7 +4198,9 @@ BEGIN
         FROM (VALUES
             (1, N'@run_id', N'bigint', N'NULL', N'The run that failed.'),
             (2, N'@error', N'nvarchar(max)', N'NULL', N'Why, for the run''s row.'),
-            (3, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+            (3, N'@wait_seconds', N'int', N'60',
+                N'How long to wait for another session that holds the segmentation, 0 to 3,600; then error 50005.'),
+            (4, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
         ORDER BY h.position;
         RETURN 0;
@@ -3812,21 +4210,57 @@ BEGIN
     SET IMPLICIT_TRANSACTIONS OFF;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
 
-    DECLARE @problem nvarchar(max) = N'@run_id: ' + COALESCE(CAST(@run_id AS nvarchar(20)), N'NULL')
-        + N' given; allowed: a run in sqlkmeans.run';
+    DECLARE @line nchar(1) = NCHAR(10);
+    DECLARE @problems nvarchar(max) = N'';
+    DECLARE @segmentation nvarchar(128);
+    DECLARE @status nvarchar(16);
+    DECLARE @kind nvarchar(16);
+    DECLARE @wait int;
 
-    IF NOT EXISTS (SELECT 1 FROM sqlkmeans.run AS r WHERE r.run_id = @run_id)
-        EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problem;
+    -- A publication holds the row until it commits, and a run keeps its segmentation for good.
+    SELECT @segmentation = r.segmentation
+    FROM sqlkmeans.run AS r WITH (READUNCOMMITTED)
+    WHERE r.run_id = @run_id;
 
-    IF EXISTS (SELECT 1 FROM sqlkmeans.run AS r WHERE r.run_id = @run_id AND r.status = N'running')
-    BEGIN
-        EXECUTE sqlkmeans.drop_staging @run_id = @run_id;
-        EXECUTE sqlkmeans.forget_model @run_id = @run_id;
+    IF @segmentation IS NULL
+        SET @problems = @problems + N'@run_id: ' + COALESCE(CAST(@run_id AS nvarchar(20)), N'NULL')
+            + N' given; allowed: a run in sqlkmeans.run' + @line;
+    IF @wait_seconds IS NULL OR @wait_seconds NOT BETWEEN 0 AND 3600
+        SET @problems = @problems + N'@wait_seconds: '
+            + COALESCE(CAST(@wait_seconds AS nvarchar(20)), N'NULL')
+            + N' given; allowed: 0 to 3,600' + @line;
+    EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
 
-        UPDATE sqlkmeans.run
-        SET status = N'failed', error = COALESCE(@error, N'failed'), finished_at = SYSUTCDATETIME()
-        WHERE run_id = @run_id AND status = N'running';
-    END;
+    SET @wait = @wait_seconds * 1000 + 1;
+    EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @wait = @wait;
+
+    BEGIN TRY
+        SELECT @status = r.status, @kind = r.kind FROM sqlkmeans.run AS r WHERE r.run_id = @run_id;
+
+        IF @status = N'running'
+        BEGIN
+            EXECUTE sqlkmeans.drop_staging @run_id = @run_id;
+            EXECUTE sqlkmeans.forget_model @run_id = @run_id;
+
+            UPDATE sqlkmeans.run
+            SET status = N'failed', error = COALESCE(@error, N'failed'),
+                finished_at = SYSUTCDATETIME()
+            WHERE run_id = @run_id;
+        END;
+        ELSE IF @status = N'published' AND @kind = N'fit'
+        BEGIN
+            -- Its session may have ended between the commit and these two.
+            EXECUTE sqlkmeans.refresh_function @segmentation = @segmentation, @run_id = @run_id;
+            EXECUTE sqlkmeans.refresh_movement @run_id = @run_id;
+        END;
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
+    END TRY
+    BEGIN CATCH
+        IF XACT_STATE() <> 0
+            ROLLBACK TRANSACTION;
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
+        THROW;
+    END CATCH;
 END;
 GO
 
@@ -3894,6 +4328,7 @@ BEGIN
     DECLARE @moved bigint;
     DECLARE @departed bigint;
     DECLARE @written bigint;
+    DECLARE @error nvarchar(max);
 
     SELECT @definition = g.definition FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation;
     -- Held from here on, so that no run or purge changes what is chosen now.
@@ -3953,14 +4388,13 @@ BEGIN
         BEGIN TRANSACTION;
 
         EXECUTE sqlkmeans.reclaim_runs @segmentation = @segmentation;
-        SET @now = sqlkmeans.publication_time(@segmentation);
 
         INSERT INTO sqlkmeans.run
-            (segmentation, kind, status, engine, definition, restored_run_id, k, started_at,
-             sqlkmeans_version, library_versions, client)
+            (segmentation, kind, status, engine, definition, restored_run_id, k, [rows], skipped,
+             started_at, sqlkmeans_version, library_versions, client)
         VALUES
-            (@segmentation, N'rollback', N'running', @engine, @restored, @run_id, @k,
-             SYSUTCDATETIME(), COALESCE(@client_version, sqlkmeans.version()), @library_versions,
+            (@segmentation, N'rollback', N'running', @engine, @restored, @run_id, @k, @expected,
+             @skipped, SYSUTCDATETIME(), COALESCE(@client_version, sqlkmeans.version()), @library_versions,
              LEFT(ORIGINAL_LOGIN() + COALESCE(N', ' + COALESCE(@client, APP_NAME()), N''), 400));
         SET @new_run_id = SCOPE_IDENTITY();
 
@@ -3968,6 +4402,10 @@ BEGIN
             @table = @history, @key = @key, @key_columns = @key_columns OUTPUT;
         EXECUTE sqlkmeans.create_staging
             @run_id = @new_run_id, @key = @key, @key_columns = @key_columns;
+
+        -- The run's row and its staging first: whoever looks at the runs need not wait for the rest.
+        COMMIT TRANSACTION;
+        BEGIN TRANSACTION;
 
         -- Staged under their segment ids; own_ids then makes each id stand for itself.
         SET @statement = N'INSERT INTO sqlkmeans.'
@@ -3985,6 +4423,7 @@ BEGIN
             EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @problems;
         END;
 
+        SET @now = sqlkmeans.publication_time(@segmentation);
         SELECT @segment_ids = sqlkmeans.own_ids(g.last_segment_id)
         FROM sqlkmeans.segmentation AS g
         WHERE g.name = @segmentation;
@@ -3994,8 +4433,6 @@ BEGIN
             @segment_ids = @segment_ids, @now = @now, @tolerance = 0,
             @arrived = @arrived OUTPUT, @moved = @moved OUTPUT, @departed = @departed OUTPUT,
             @written = @written OUTPUT;
-
-        UPDATE sqlkmeans.run SET [rows] = @rows, skipped = @skipped WHERE run_id = @new_run_id;
 
         EXECUTE sqlkmeans.finish_run
             @segmentation = @segmentation, @run_id = @new_run_id, @model_run_id = @model_run_id,
@@ -4008,8 +4445,11 @@ BEGIN
         EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
     END TRY
     BEGIN CATCH
+        SET @error = ERROR_MESSAGE();
         IF XACT_STATE() <> 0
             ROLLBACK TRANSACTION;
+        IF EXISTS (SELECT 1 FROM sqlkmeans.run AS r WHERE r.run_id = @new_run_id)
+            EXECUTE sqlkmeans.fail_run @run_id = @new_run_id, @error = @error;
         EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
         THROW;
     END CATCH;
@@ -4023,7 +4463,8 @@ GO
 IF OBJECT_ID(N'sqlkmeans.rename_segment', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.rename_segment AS RETURN 0;');
 GO
--- Gives a segment a name, in all its runs, that later runs keep.
+-- Gives a segment a name, in all its runs, that later runs keep. Under the lock: a run that is training
+-- has read the names already, and would publish the one of before.
 ALTER PROCEDURE sqlkmeans.rename_segment
     @segmentation nvarchar(128) = NULL,
     @segment_id   int           = NULL,
@@ -4060,6 +4501,9 @@ BEGIN
     DECLARE @other int;
 
     SET @name = LTRIM(RTRIM(@name));
+    IF EXISTS (SELECT 1 FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation)
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation;
+
     SELECT @active = g.active_run_id FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation;
     SELECT @other = MIN(s.segment_id)
     FROM sqlkmeans.segment AS s
@@ -4083,9 +4527,8 @@ BEGIN
         SET @problems = @problems + N'@name: ' + @name + N' is or was the name of segment '
             + CAST(@other AS nvarchar(10)) + N'; each needs its own' + @line;
 
-    EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
-
     BEGIN TRY
+        EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
         BEGIN TRANSACTION;
 
         UPDATE s
@@ -4095,14 +4538,16 @@ BEGIN
         WHERE r.segmentation = @segmentation AND s.segment_id = @segment_id;
 
         COMMIT TRANSACTION;
+        EXECUTE sqlkmeans.refresh_function @segmentation = @segmentation, @run_id = @active;
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
     END TRY
     BEGIN CATCH
         IF XACT_STATE() <> 0
             ROLLBACK TRANSACTION;
+        IF @segmentation IS NOT NULL
+            EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
         THROW;
     END CATCH;
-
-    EXECUTE sqlkmeans.refresh_function @segmentation = @segmentation, @run_id = @active;
 END;
 GO
 
@@ -4144,9 +4589,10 @@ BEGIN
     DECLARE @missing nvarchar(16);
     DECLARE @active bigint;
     DECLARE @last_segment_id int;
-    DECLARE @parameters nvarchar(max);
     DECLARE @values nvarchar(max);
-    DECLARE @query nvarchar(max);
+    DECLARE @scaled nvarchar(max);
+    DECLARE @nearest nvarchar(max);
+    DECLARE @features int;
     DECLARE @kept nvarchar(max);
     DECLARE @profile nvarchar(max);
     DECLARE @bins nvarchar(max);
@@ -4237,7 +4683,7 @@ BEGIN
         previous_missing_share float         NOT NULL
     );
 
-    EXECUTE sqlkmeans.take_lock @segmentation = @segmentation;
+    EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @keep = 1;
 
     BEGIN TRY
         EXECUTE sqlkmeans.start_run
@@ -4247,17 +4693,27 @@ BEGIN
 
         -- Reads the source as the caller. Staged under the segment ids themselves.
         EXECUTE sqlkmeans.scoring_text
-            @run_id = @active, @row = 1, @parameters = @parameters OUTPUT,
-            @values = @values OUTPUT, @query = @query OUTPUT;
+            @run_id = @active, @row = 1, @values = @values OUTPUT, @scaled = @scaled OUTPUT,
+            @nearest = @nearest OUTPUT;
         EXECUTE sqlkmeans.profile_text
             @run_id = @active, @kept = @kept OUTPUT, @statement = @profile OUTPUT;
         EXECUTE sqlkmeans.bins_text @run_id = @active, @each = @bins OUTPUT;
-        -- Read once, so that labels and profile are of the same moment.
-        SET @statement = N'SELECT ' + sqlkmeans.each_name(@key, N's.{}', N', ')
-            + N', f.segment_id AS [sqlkmeans cluster], f.distance AS [sqlkmeans distance]' + @kept
-            + N' INTO #sqlkmeans_scored FROM ' + @relation + N' CROSS APPLY (SELECT ' + @values
-            + N') AS o CROSS APPLY (' + @query + N') AS f;
+        SELECT @features = MAX(f.position) FROM sqlkmeans.model_feature AS f WHERE f.run_id = @active;
+        -- Read once, so that labels and profile are of the same moment. Scaled values are kept, so
+        -- that a logarithm is taken once a row and not once for each segment.
+        SET @statement = N'SELECT ' + sqlkmeans.each_name(@key, N's.{}', N', ') + @kept
+            + sqlkmeans.each_number(@features, N', z.z{} AS [sqlkmeans z{}]', N'')
+            + N' INTO #sqlkmeans_prepared FROM ' + @relation + N' CROSS APPLY (SELECT ' + @values
+            + N') AS o
+' + @scaled + N';
 SET @total = ROWCOUNT_BIG();
+SELECT ' + sqlkmeans.each_name(@key, N'z.{}', N', ')
+            + N', n.segment_id AS [sqlkmeans cluster], SQRT(n.squared_distance) AS [sqlkmeans distance]'
+            + sqlkmeans.each_number(@features, N', z.[sqlkmeans o{}]', N'')
+            + N' INTO #sqlkmeans_scored FROM #sqlkmeans_prepared AS z
+' + @nearest + N';
+DROP TABLE #sqlkmeans_prepared;
+EXECUTE sqlkmeans.check_keys @relation = N''#sqlkmeans_scored AS s'', @key = @key;
 INSERT INTO ' + @staging + N' (' + sqlkmeans.each_name(@key, N'{}', N', ')
             + N', cluster, distance) SELECT ' + sqlkmeans.each_name(@key, N's.{}', N', ')
             + N', s.[sqlkmeans cluster], s.[sqlkmeans distance] FROM #sqlkmeans_scored AS s
@@ -4276,8 +4732,9 @@ GROUP BY v.position, v.bin;
 ', N'');
         EXECUTE sys.sp_executesql
             @statement,
-            N'@rows bigint OUTPUT, @total bigint OUTPUT, @mean_distance float OUTPUT',
-            @rows = @rows OUTPUT, @total = @total OUTPUT, @mean_distance = @mean_distance OUTPUT;
+            N'@key nvarchar(max), @rows bigint OUTPUT, @total bigint OUTPUT,
+                @mean_distance float OUTPUT',
+            @key = @key, @rows = @rows OUTPUT, @total = @total OUTPUT, @mean_distance = @mean_distance OUTPUT;
 
         IF @rows = 0
             EXECUTE sqlkmeans.raise_problems @number = 50003,
@@ -4357,7 +4814,7 @@ GROUP BY v.position, v.bin;
         EXECUTE sqlkmeans.publish_staged
             @run_id = @run_id, @publication = @publication, @arrived = @arrived OUTPUT,
             @moved = @moved OUTPUT, @departed = @departed OUTPUT, @written = @written OUTPUT;
-        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1, @keep = 1;
     END TRY
     BEGIN CATCH
         SET @error = ERROR_MESSAGE();
@@ -4365,7 +4822,7 @@ GROUP BY v.position, v.bin;
             ROLLBACK TRANSACTION;
         IF EXISTS (SELECT 1 FROM sqlkmeans.run AS r WHERE r.run_id = @run_id)
             EXECUTE sqlkmeans.fail_run @run_id = @run_id, @error = @error;
-        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1, @keep = 1;
         THROW;
     END CATCH;
 
@@ -4378,8 +4835,10 @@ GO
 IF OBJECT_ID(N'sqlkmeans.read_source', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.read_source AS RETURN 0;');
 GO
--- Reads a source as the caller into the caller's table #sqlkmeans_input, which has row_number and
--- previous_segment_id already and gets the key, the features f1, f2 … and the sample weight.
+-- Reads a source as the caller into the caller's table #sqlkmeans_input, which has [sqlkmeans row] and
+-- [sqlkmeans previous] already and gets the key, the features [sqlkmeans f1], [sqlkmeans f2] … and
+-- [sqlkmeans sample weight]: names that no key has, which check_definition sees to. @columns is what
+-- Python gets of it beside these two, as a SELECT lists it.
 ALTER PROCEDURE sqlkmeans.read_source
     @definition nvarchar(max),
     @staging    nvarchar(200),
@@ -4397,11 +4856,13 @@ BEGIN
     DECLARE @target_id bigint;
     DECLARE @key_columns nvarchar(max);
     DECLARE @added nvarchar(max) = N'';
+    DECLARE @names nvarchar(max) = N'';
     DECLARE @values nvarchar(max) = N'';
     DECLARE @statement nvarchar(max);
     DECLARE @feature nvarchar(128);
     DECLARE @type nvarchar(16);
-    DECLARE @f nvarchar(20);
+    DECLARE @x nvarchar(10);
+    DECLARE @problem nvarchar(max);
     DECLARE @position int = 0;
 
     SELECT @relation = sqlkmeans.relation(j.source), @sample_weight = j.sample_weight
@@ -4417,12 +4878,19 @@ BEGIN
         FROM OPENJSON(@definition, '$.features') AS j
         WHERE CAST(j.[key] AS int) = @position;
         SET @position = @position + 1;
-        SET @f = N'f' + CAST(@position AS nvarchar(10));
-        SET @columns = @columns + N', ' + @f;
+        SET @x = CAST(@position AS nvarchar(10));
+        SET @names = @names + N', [sqlkmeans f' + @x + N']';
+        -- What Python reads. A category as hexadecimal UTF-16: half of a surrogate pair would end
+        -- the call before the script begins, and trailing blanks might not arrive.
+        SET @columns = @columns + N', ' + CASE @type
+            WHEN N'category' THEN N'CONVERT(varchar(406), CAST([sqlkmeans f' + @x
+                + N'] AS varbinary(202)), 1)'
+            ELSE N'[sqlkmeans f' + @x + N']' END + N' AS f' + @x;
         -- A category with one letter more than a level may have, so that a text that is too long
         -- is seen; a date as days since 1970.
-        SET @added = @added + N'ALTER TABLE #sqlkmeans_input ADD ' + @f
-            + CASE @type WHEN N'category' THEN N' nvarchar(101) NULL; ' ELSE N' float NULL; ' END;
+        SET @added = @added + N'ALTER TABLE #sqlkmeans_input ADD [sqlkmeans f' + @x + N']'
+            + CASE @type WHEN N'category' THEN N' nvarchar(101) COLLATE DATABASE_DEFAULT NULL; '
+                         ELSE N' float NULL; ' END;
         SET @values = @values + N', ' + CASE @type
             WHEN N'category' THEN N'CAST(s.' + QUOTENAME(@feature) + N' AS nvarchar(101))'
             WHEN N'date' THEN N'CAST(DATEDIFF(day, ''19700101'', CAST(s.' + QUOTENAME(@feature)
@@ -4431,15 +4899,26 @@ BEGIN
     END;
     IF @sample_weight IS NOT NULL
     BEGIN
-        SET @columns = @columns + N', sample_weight';
-        SET @added = @added + N'ALTER TABLE #sqlkmeans_input ADD sample_weight float NULL; ';
+        SET @names = @names + N', [sqlkmeans sample weight]';
+        SET @columns = @columns + N', [sqlkmeans sample weight] AS sample_weight';
+        SET @added = @added
+            + N'ALTER TABLE #sqlkmeans_input ADD [sqlkmeans sample weight] float NULL; ';
         SET @values = @values + N', CAST(s.' + QUOTENAME(@sample_weight) + N' AS float)';
     END;
 
-    -- Columns that are added to a temporary table by a nested batch stay in it.
+    -- A row of 8,060 bytes holds so many numbers beside a key of 900.
+    IF @position > 870
+    BEGIN
+        SET @problem = N'features: ' + sqlkmeans.number_text(@position)
+            + N' given; allowed where the server trains: 870';
+        EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problem;
+    END;
+
+    -- Columns that are added to a temporary table by a nested batch stay in it. A key may be NULL
+    -- here, so that all such rows are told of at once.
     EXECUTE sqlkmeans.describe_key
         @table = @staging, @key = @key, @key_columns = @key_columns OUTPUT,
-        @before = N'ALTER TABLE #sqlkmeans_input ADD ', @after = N'; ';
+        @before = N'ALTER TABLE #sqlkmeans_input ADD ', @after = N' NULL; ';
     SET @statement = @key_columns + @added;
     EXECUTE sys.sp_executesql @statement;
 
@@ -4447,8 +4926,8 @@ BEGIN
     EXECUTE sqlkmeans.as_owner
         @statement = N'SET @arrived = OBJECT_ID(@text);', @text = @target,
         @arrived = @target_id OUTPUT;
-    SET @statement = N'INSERT INTO #sqlkmeans_input (row_number, '
-        + sqlkmeans.each_name(@key, N'{}', N', ') + N', previous_segment_id' + @columns
+    SET @statement = N'INSERT INTO #sqlkmeans_input ([sqlkmeans row], '
+        + sqlkmeans.each_name(@key, N'{}', N', ') + N', [sqlkmeans previous]' + @names
         + N') SELECT ROW_NUMBER() OVER (ORDER BY ' + sqlkmeans.each_name(@key, N's.{}', N', ')
         + N'), ' + sqlkmeans.each_name(@key, N's.{}', N', ') + N', '
         + CASE WHEN @target_id IS NULL THEN N'NULL' ELSE N'p.segment_id' END
@@ -4458,6 +4937,7 @@ BEGIN
                    + sqlkmeans.each_name(@key, N'p.{} = s.{}', N' AND ') END
         + N'; SET @total = ROWCOUNT_BIG();';
     EXECUTE sys.sp_executesql @statement, N'@total bigint OUTPUT', @total = @total OUTPUT;
+    EXECUTE sqlkmeans.check_keys @relation = N'#sqlkmeans_input AS s', @key = @key;
 END;
 GO
 
@@ -4616,8 +5096,9 @@ BEGIN
     DECLARE @name nvarchar(128) = JSON_VALUE(@feature, '$.column');
     DECLARE @type nvarchar(16) = COALESCE(JSON_VALUE(@feature, '$.type'), N'number');
     DECLARE @transform nvarchar(16) = COALESCE(JSON_VALUE(@feature, '$.transform'), N'none');
-    DECLARE @known nvarchar(max) = N'SELECT i.row_number, i.' + @f + N' AS v, i.weight AS w '
-        + N'FROM #sqlkmeans_input AS i WHERE i.weight > 0e0 AND i.' + @f + N' IS NOT NULL';
+    DECLARE @known nvarchar(max) = N'SELECT i.[sqlkmeans row] AS row_number, i.' + @f
+        + N' AS v, i.[sqlkmeans weight] AS w FROM #sqlkmeans_input AS i '
+        + N'WHERE i.[sqlkmeans weight] > 0e0 AND i.' + @f + N' IS NOT NULL';
     DECLARE @filled nvarchar(max);
     DECLARE @statement nvarchar(max);
     DECLARE @rows bigint;
@@ -4711,11 +5192,11 @@ FROM (' + @known + N') AS x;';
 
     -- What K-Means will see: filled in, pulled in and transformed.
     SET @filled = N'SELECT y.row_number, y.w, ' + sqlkmeans.transformed(N'y.x', @transform)
-        + N' AS v FROM (SELECT i.row_number, i.weight AS w, '
+        + N' AS v FROM (SELECT i.[sqlkmeans row] AS row_number, i.[sqlkmeans weight] AS w, '
         + COALESCE(N'COALESCE(i.' + @f + N', ' + sqlkmeans.float_literal(
             CASE WHEN @fill < @low THEN @low WHEN @fill > @high THEN @high ELSE @fill END) + N')',
             N'i.' + @f)
-        + N' AS x FROM #sqlkmeans_input AS i WHERE i.weight > 0e0) AS y';
+        + N' AS x FROM #sqlkmeans_input AS i WHERE i.[sqlkmeans weight] > 0e0) AS y';
     SELECT @center = 0, @scale = 1;
     IF @scaling = N'robust'
     BEGIN
@@ -4801,28 +5282,34 @@ BEGIN
     DECLARE @scale float;
     DECLARE @problem nvarchar(max);
 
-    -- With a full stop behind, blanks at the end count too.
+    -- With a full stop behind, blanks at the end count too. Apart are levels that cannot have a
+    -- feature: longer than 100 characters, or called as the rest is, which they join.
     CREATE TABLE #sqlkmeans_level
     (
         level     nvarchar(102) COLLATE Latin1_General_100_BIN2 NULL,
         customers bigint        NOT NULL,
         total     float         NOT NULL,
+        apart     bit           NOT NULL,
         place     int           NOT NULL
     );
-    SET @statement = N'INSERT INTO #sqlkmeans_level (level, customers, total, place)
-SELECT g.level, g.customers, g.total, ROW_NUMBER() OVER (ORDER BY g.total DESC, g.level)
-FROM (SELECT x.level, COUNT_BIG(*) AS customers, SUM(x.weight) AS total
-      FROM (SELECT (i.' + @f + N' + N''.'') COLLATE Latin1_General_100_BIN2 AS level, i.weight
+    SET @statement = N'INSERT INTO #sqlkmeans_level (level, customers, total, apart, place)
+SELECT g.level, g.customers, g.total, g.apart,
+    ROW_NUMBER() OVER (ORDER BY g.apart, g.total DESC, g.level)
+FROM (SELECT x.level, COUNT_BIG(*) AS customers, SUM(x.weight) AS total,
+          CASE WHEN LEN(x.level) > 101 OR x.level = N''(other).'' THEN 1 ELSE 0 END AS apart
+      FROM (SELECT (i.' + @f + N' + N''.'') COLLATE Latin1_General_100_BIN2 AS level,
+                i.[sqlkmeans weight] AS weight
             FROM #sqlkmeans_input AS i
-            WHERE i.weight > 0e0 AND i.' + @f + N' IS NOT NULL) AS x
+            WHERE i.[sqlkmeans weight] > 0e0 AND i.' + @f + N' IS NOT NULL) AS x
       GROUP BY x.level) AS g;
-SELECT @lacking = COALESCE(SUM(i.weight), 0e0) FROM #sqlkmeans_input AS i WHERE i.' + @f + N' IS NULL;';
+SELECT @lacking = COALESCE(SUM(i.[sqlkmeans weight]), 0e0) FROM #sqlkmeans_input AS i WHERE i.' + @f + N' IS NULL;';
     EXECUTE sys.sp_executesql @statement, N'@lacking float OUTPUT', @lacking = @lacking OUTPUT;
 
     SELECT @levels = COUNT_BIG(*), @rows = SUM(l.customers), @total = SUM(l.total) FROM #sqlkmeans_level AS l;
     SELECT @kept = COUNT(*)
     FROM #sqlkmeans_level AS l
-    WHERE l.total >= COALESCE(CAST(JSON_VALUE(@feature, '$.min_frequency') AS float), 0.01) * @total
+    WHERE l.apart = 0
+      AND l.total >= COALESCE(CAST(JSON_VALUE(@feature, '$.min_frequency') AS float), 0.01) * @total
       AND l.place <= COALESCE(CAST(JSON_VALUE(@feature, '$.max_categories') AS int), 20);
 
     SET @problem = CASE
@@ -4833,11 +5320,9 @@ SELECT @lacking = COALESCE(SUM(i.weight), 0e0) FROM #sqlkmeans_input AS i WHERE 
             + CAST(@levels AS nvarchar(20)) + N' levels in ' + CAST(@rows AS nvarchar(20))
             + N' rows), so it identifies and does not group; remove it from features, or group it '
             + N'in a SELECT'
-        WHEN EXISTS (SELECT 1 FROM #sqlkmeans_level AS l WHERE LEN(l.level) > 101)
-            THEN N'levels have more than 100 characters; shorten or group them in a SELECT'
-        WHEN @kept = 0 THEN N'each of its ' + CAST(@levels AS nvarchar(20))
-            + N' levels has a smaller share than min_frequency; lower it, or remove the column from '
-            + N'features'
+        WHEN @kept = 0 THEN N'none of its ' + CAST(@levels AS nvarchar(20))
+            + N' levels has a share of min_frequency or more and at most 100 characters; lower it, '
+            + N'shorten them in a SELECT, or remove the column from features'
     END;
     IF @problem IS NOT NULL
     BEGIN
@@ -4852,8 +5337,8 @@ SELECT @lacking = COALESCE(SUM(i.weight), 0e0) FROM #sqlkmeans_input AS i WHERE 
     -- A missing value is filled in with the most frequent level.
     IF @missing IN (N'mean', N'median')
         UPDATE #sqlkmeans_level SET total = total + @lacking WHERE place = 1;
-    INSERT INTO #sqlkmeans_level (level, customers, total, place)
-    SELECT NULL, SUM(l.customers), SUM(l.total), @kept + 1
+    INSERT INTO #sqlkmeans_level (level, customers, total, apart, place)
+    SELECT NULL, SUM(l.customers), SUM(l.total), 0, @kept + 1
     FROM #sqlkmeans_level AS l
     WHERE l.place > @kept
     HAVING COUNT(*) > 0;
@@ -4908,6 +5393,7 @@ BEGIN
     DECLARE @nulls nvarchar(max) = N'';
     DECLARE @total bigint;
     DECLARE @absent bigint;
+    DECLARE @features int;
     DECLARE @position int = 0;
 
     SELECT @weighted = CASE WHEN j.sample_weight IS NULL THEN 0 ELSE 1 END,
@@ -4920,14 +5406,14 @@ BEGIN
         EXECUTE sqlkmeans.raise_problems @number = 50003,
             @problems = N'the source has no rows; nothing was changed';
 
-    SET @statement = N'UPDATE #sqlkmeans_input SET weight = '
-        + CASE @weighted WHEN 1 THEN N'sample_weight;' ELSE N'1e0;' END;
+    SET @statement = N'UPDATE #sqlkmeans_input SET [sqlkmeans weight] = '
+        + CASE @weighted WHEN 1 THEN N'[sqlkmeans sample weight];' ELSE N'1e0;' END;
     EXECUTE sys.sp_executesql @statement;
-    SELECT @absent = COUNT_BIG(*) FROM #sqlkmeans_input AS i WHERE i.weight IS NULL OR i.weight < 0;
+    SELECT @absent = COUNT_BIG(*) FROM #sqlkmeans_input AS i WHERE i.[sqlkmeans weight] IS NULL OR i.[sqlkmeans weight] < 0;
     IF @absent > 0
         SET @problems = N'sample_weight: ' + CAST(@absent AS nvarchar(20))
             + N' rows are NULL or negative; every weight must be a number, 0 or more' + @line;
-    ELSE IF NOT EXISTS (SELECT 1 FROM #sqlkmeans_input AS i WHERE i.weight > 0)
+    ELSE IF NOT EXISTS (SELECT 1 FROM #sqlkmeans_input AS i WHERE i.[sqlkmeans weight] > 0)
         SET @problems = N'sample_weight: no row has a weight above 0' + @line;
 
     CREATE TABLE #sqlkmeans_absent (position int NOT NULL PRIMARY KEY, usable bit NOT NULL);
@@ -4939,7 +5425,7 @@ BEGIN
         FROM OPENJSON(@definition, '$.features') AS j
         WHERE CAST(j.[key] AS int) = @position;
         SET @position = @position + 1;
-        SET @f = N'f' + CAST(@position AS nvarchar(10));
+        SET @f = N'[sqlkmeans f' + CAST(@position AS nvarchar(10)) + N']';
         SET @nulls = @nulls + CASE WHEN @nulls = N'' THEN N'' ELSE N' OR ' END + @f + N' IS NULL';
 
         SET @statement = N'SELECT @absent = COUNT_BIG(*) FROM #sqlkmeans_input AS i WHERE i.' + @f
@@ -4974,14 +5460,14 @@ BEGIN
                 + CAST(@total AS nvarchar(20)) + N' rows has a NULL in a feature' + @line;
     END;
     -- Weights that cannot be used, or no row: nothing can be learnt.
-    IF NOT EXISTS (SELECT 1 FROM #sqlkmeans_input AS i WHERE i.weight > 0)
+    IF NOT EXISTS (SELECT 1 FROM #sqlkmeans_input AS i WHERE i.[sqlkmeans weight] > 0)
         EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @problems;
 
     SET @position = 0;
     WHILE EXISTS (SELECT 1 FROM #sqlkmeans_absent AS a WHERE a.position > @position)
     BEGIN
         SET @position = @position + 1;
-        SET @f = N'f' + CAST(@position AS nvarchar(10));
+        SET @f = N'[sqlkmeans f' + CAST(@position AS nvarchar(10)) + N']';
         SELECT @feature = j.[value], @type = COALESCE(JSON_VALUE(j.[value], '$.type'), N'number')
         FROM OPENJSON(@definition, '$.features') AS j
         WHERE CAST(j.[key] AS int) = @position - 1;
@@ -5002,6 +5488,14 @@ BEGIN
                 @problems = @problems OUTPUT;
         END;
     END;
+
+    -- Each feature takes two numbers of a row of #sqlkmeans_scored, and a row has 8,060 bytes: as many
+    -- leave room for what else is in it.
+    SELECT @features = COUNT(*) FROM sqlkmeans.model_feature AS f WHERE f.run_id = @run_id;
+    IF @features > 494
+        SET @problems = @problems + N'features: ' + CAST(@features AS nvarchar(10))
+            + N', each kept level of a category counted; allowed with @engine = N''tsql'': 494; '
+            + N'name fewer columns, or lower max_categories' + @line;
 
     SELECT @problems = @problems + MIN(f.feature)
         + N': two features would have this name; rename the column or the level' + @line
@@ -5031,7 +5525,7 @@ BEGIN
     DECLARE @column nvarchar(128);
     DECLARE @type nvarchar(16);
     DECLARE @transform nvarchar(16);
-    DECLARE @f nvarchar(20);
+    DECLARE @f nvarchar(40);
     DECLARE @x nvarchar(10);
     DECLARE @fill nvarchar(40);
     DECLARE @center nvarchar(40);
@@ -5056,7 +5550,7 @@ BEGIN
         IF @column IS NULL
             BREAK;
 
-        SELECT @f = N'i.f' + CAST(CAST(j.[key] AS int) + 1 AS nvarchar(10))
+        SELECT @f = N'i.[sqlkmeans f' + CAST(CAST(j.[key] AS int) + 1 AS nvarchar(10)) + N']'
         FROM OPENJSON(@definition, '$.features') AS j
         WHERE JSON_VALUE(j.[value], '$.column') = @column;
         SET @features = @position;
@@ -5085,7 +5579,7 @@ BEGIN
         + sqlkmeans.each_number(@features, N'[sqlkmeans o{}]', N', ') + N', '
         + sqlkmeans.each_number(@features, N'z{}', N', ') + N')
 SELECT o.row_number, o.weight, ' + sqlkmeans.each_number(@features, N'o.o{}', N', ') + @scaled + N'
-FROM (SELECT i.row_number, i.weight' + @own + N' FROM #sqlkmeans_input AS i) AS o
+FROM (SELECT i.[sqlkmeans row] AS row_number, i.[sqlkmeans weight] AS weight' + @own + N' FROM #sqlkmeans_input AS i) AS o
 CROSS APPLY (SELECT ' + @filled + N') AS x;';
     EXECUTE sys.sp_executesql @statement;
 END;
@@ -5272,15 +5766,16 @@ BEGIN
     DECLARE @inertia float;
     DECLARE @least float;
 
-    -- Which rows are drawn depends on their order by key and on the seed alone.
+    -- Which rows are drawn depends on their order by key and on the seed alone. By eight bytes of
+    -- the hash: for a varbinary(8000), a sort would ask for 4 KB of memory a row.
     SELECT @fitted = COUNT_BIG(*) FROM #sqlkmeans_scored AS r WHERE r.weight > 0;
     SET @statement = N'INSERT INTO #sqlkmeans_sample (row_number, weight, closest, ' + @z + N')
 SELECT TOP (@sample_rows) r.row_number, r.weight, 1e0, ' + @z + N'
 FROM #sqlkmeans_scored AS r
 WHERE r.weight > 0e0
 ORDER BY ' + CASE WHEN @fitted <= @sample_rows THEN N'r.row_number;'
-                  ELSE N'HASHBYTES(''SHA2_256'', CAST(@seed AS nvarchar(20)) + N''|'' '
-                      + N'+ CAST(r.row_number AS nvarchar(20)));' END;
+                  ELSE N'CAST(HASHBYTES(''SHA2_256'', CAST(@seed AS nvarchar(20)) + N''|'' '
+                      + N'+ CAST(r.row_number AS nvarchar(20))) AS binary(8)), r.row_number;' END;
     EXECUTE sys.sp_executesql @statement, N'@sample_rows int, @seed bigint',
         @sample_rows = @sample_rows, @seed = @seed;
 
@@ -5310,9 +5805,13 @@ SET @differing = ROWCOUNT_BIG();';
         EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @problem;
     END;
 
+    -- About the means: VARP takes the difference of two sums, which has no digits left where a
+    -- feature that nothing scales lies far from 0.
     SET @statement = N'SELECT @threshold = 1e-4 * ('
-        + sqlkmeans.each_number(@features, N'VARP(s.z{})', N' + ') + N') / '
-        + CAST(@features AS nvarchar(10)) + N' FROM #sqlkmeans_sample AS s;';
+        + sqlkmeans.each_number(@features, N'AVG((s.z{} - o.z{}) * (s.z{} - o.z{}))', N' + ')
+        + N') / ' + CAST(@features AS nvarchar(10)) + N' FROM #sqlkmeans_sample AS s CROSS JOIN (SELECT '
+        + sqlkmeans.each_number(@features, N'AVG(a.z{}) AS z{}', N', ')
+        + N' FROM #sqlkmeans_sample AS a) AS o;';
     EXECUTE sys.sp_executesql @statement, N'@threshold float OUTPUT', @threshold = @threshold OUTPUT;
 
     WHILE @start < @n_init
@@ -5386,6 +5885,42 @@ BEGIN
 END;
 GO
 
+-- procedures/train_sizes.sql
+IF OBJECT_ID(N'sqlkmeans.train_sizes', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_sizes AS RETURN 0;');
+GO
+-- Says in the caller's #sqlkmeans_cluster how many rows of its #sqlkmeans_label each cluster has, and how
+-- near they are. Raises that one has none.
+ALTER PROCEDURE sqlkmeans.train_sizes
+    @k int
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @problem nvarchar(max);
+
+    UPDATE c
+    SET size = COALESCE(n.size, 0), within_ss = COALESCE(n.within_ss, 0e0),
+        inertia = COALESCE(n.inertia, 0e0), weight = COALESCE(n.weight, 0e0),
+        distance = COALESCE(n.distance, 0e0)
+    FROM #sqlkmeans_cluster AS c
+    LEFT JOIN (SELECT l.cluster, COUNT_BIG(*) AS size, SUM(l.distance * l.distance) AS within_ss,
+                   SUM(s.weight * l.distance * l.distance) AS inertia, SUM(s.weight) AS weight,
+                   AVG(l.distance) AS distance
+               FROM #sqlkmeans_label AS l
+               INNER JOIN #sqlkmeans_scored AS s ON s.row_number = l.row_number
+               GROUP BY l.cluster) AS n
+        ON n.cluster = c.cluster;
+
+    IF EXISTS (SELECT 1 FROM #sqlkmeans_cluster AS c WHERE c.size = 0)
+    BEGIN
+        SET @problem = N'k = ' + CAST(@k AS nvarchar(10))
+            + N': a segment stays empty; lower k or add features';
+        EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @problem;
+    END;
+END;
+GO
+
 -- procedures/train_match.sql
 IF OBJECT_ID(N'sqlkmeans.train_match', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_match AS RETURN 0;');
@@ -5413,12 +5948,12 @@ BEGIN
     CREATE TABLE #sqlkmeans_apart (segment_id int NOT NULL, cluster int NOT NULL, squared float NOT NULL);
 
     INSERT INTO #sqlkmeans_shared (segment_id, cluster, customers)
-    SELECT i.previous_segment_id, l.cluster, COUNT_BIG(*)
+    SELECT i.[sqlkmeans previous], l.cluster, COUNT_BIG(*)
     FROM #sqlkmeans_input AS i
-    INNER JOIN #sqlkmeans_label AS l ON l.row_number = i.row_number
+    INNER JOIN #sqlkmeans_label AS l ON l.row_number = i.[sqlkmeans row]
     INNER JOIN (SELECT DISTINCT c.segment_id FROM sqlkmeans.centroid AS c WHERE c.run_id = @active)
-        AS p ON p.segment_id = i.previous_segment_id
-    GROUP BY i.previous_segment_id, l.cluster;
+        AS p ON p.segment_id = i.[sqlkmeans previous]
+    GROUP BY i.[sqlkmeans previous], l.cluster;
 
     WHILE 1 = 1
     BEGIN
@@ -5465,7 +6000,7 @@ BEGIN
               INNER JOIN #sqlkmeans_point AS p ON p.position = f.position
               LEFT JOIN sqlkmeans.centroid AS c
                   ON c.run_id = @active AND c.segment_id = e.segment_id
-                 AND c.feature = f.feature) AS g
+                 AND (c.feature + N'.') COLLATE Latin1_General_100_BIN2 = f.feature + N'.') AS g
         GROUP BY g.segment_id, g.cluster;
 
         UPDATE c
@@ -5527,9 +6062,9 @@ BEGIN
         place      int            NOT NULL,
         importance float          NOT NULL,
         is_level   bit            NOT NULL,
-        word       nvarchar(400)  NOT NULL,
-        mean       nvarchar(1000) NOT NULL,
-        of_all     nvarchar(100)  NOT NULL
+        word       nvarchar(400)  COLLATE DATABASE_DEFAULT NOT NULL,
+        mean       nvarchar(1000) COLLATE DATABASE_DEFAULT NOT NULL,
+        of_all     nvarchar(100)  COLLATE DATABASE_DEFAULT NOT NULL
     );
     INSERT INTO #sqlkmeans_word (segment_id, place, importance, is_level, word, mean, of_all)
     SELECT b.segment_id,
@@ -5695,7 +6230,7 @@ BEGIN
         name     nvarchar(128) COLLATE DATABASE_DEFAULT NOT NULL,
         type     nvarchar(16)  COLLATE DATABASE_DEFAULT NOT NULL
     );
-    CREATE TABLE #sqlkmeans_edge (bin int NOT NULL, upper float NULL, label nvarchar(60) NULL);
+    CREATE TABLE #sqlkmeans_edge (bin int NOT NULL, upper float NULL, label nvarchar(60) COLLATE DATABASE_DEFAULT NULL);
     CREATE TABLE #sqlkmeans_count (position int NOT NULL, bin int NOT NULL, customers bigint NOT NULL);
     INSERT INTO #sqlkmeans_binned_column (position, feature, name, type)
     SELECT ROW_NUMBER() OVER (ORDER BY MIN(f.position)), MIN(f.position), f.source_column, f.type
@@ -5739,7 +6274,7 @@ BEGIN
         -- Deciles, to three digits of the range; only those that part the rows.
         SET @statement = N'INSERT INTO #sqlkmeans_edge (bin, upper)
 SELECT ROW_NUMBER() OVER (ORDER BY e.upper), e.upper
-FROM (SELECT DISTINCT ROUND(p.v, 2 - CAST(FLOOR(LOG10(p.greatest - p.least)) AS int)) AS upper,
+FROM (SELECT DISTINCT ROUND(p.v, 2 - CAST(FLOOR(LOG10(NULLIF(p.greatest - p.least, 0e0))) AS int)) AS upper,
           p.greatest
       FROM (SELECT x.v, ROW_NUMBER() OVER (ORDER BY x.v) - 1 AS place,
                 COUNT_BIG(*) OVER () AS n, MIN(x.v) OVER () AS least, MAX(x.v) OVER () AS greatest
@@ -5806,6 +6341,11 @@ BEGIN
     DECLARE @allowed_shift float =
         COALESCE(TRY_CAST(JSON_VALUE(@definition, '$.guard.centroid_shift') AS float), 1);
     DECLARE @notes nvarchar(max) = N'';
+    DECLARE @then nvarchar(max);
+    DECLARE @defined nvarchar(max);
+    DECLARE @side int = 0;
+    DECLARE @differing nvarchar(200);
+    DECLARE @k int;
     DECLARE @each nvarchar(max);
     DECLARE @statement nvarchar(max);
     DECLARE @segment_id int = 0;
@@ -5813,38 +6353,72 @@ BEGIN
     DECLARE @stayed float;
     DECLARE @moved float;
 
+    CREATE TABLE #sqlkmeans_defined
+    (
+        place          nvarchar(20)  COLLATE Latin1_General_100_BIN2 NOT NULL,
+        name           nvarchar(129) COLLATE Latin1_General_100_BIN2 NOT NULL,
+        type           nvarchar(16)  COLLATE Latin1_General_100_BIN2 NOT NULL,
+        transform      nvarchar(16)  COLLATE Latin1_General_100_BIN2 NOT NULL,
+        weight         float         NOT NULL,
+        low            float         NULL,
+        high           float         NULL,
+        min_frequency  float         NOT NULL,
+        max_categories int           NOT NULL
+    );
+
     SET @warnings = N'';
-    -- With other features or another k, customers have to move.
-    IF EXISTS (
-        SELECT 1
-        FROM (SELECT f.position, f.feature, f.transform, f.weight FROM sqlkmeans.model_feature AS f
-              WHERE f.run_id = @run_id) AS n
-        FULL JOIN (SELECT f.position, f.feature, f.transform, f.weight
-                   FROM sqlkmeans.model_feature AS f WHERE f.run_id = @active) AS o
-            ON o.position = n.position AND o.feature = n.feature AND o.transform = n.transform
-           AND o.weight = n.weight
-        WHERE n.position IS NULL OR o.position IS NULL)
-       OR EXISTS (
-        SELECT 1 FROM sqlkmeans.run AS r
-        WHERE r.run_id = @active
-          AND (r.k <> (SELECT COUNT(*) FROM #sqlkmeans_cluster AS c)
-               OR JSON_VALUE(r.definition, '$.scaling') <> JSON_VALUE(@definition, '$.scaling')
-               OR JSON_VALUE(r.definition, '$.missing') <> JSON_VALUE(@definition, '$.missing')
-               OR COALESCE(JSON_VALUE(r.definition, '$.sample_weight'), N'null')
-                   <> COALESCE(JSON_VALUE(@definition, '$.sample_weight'), N'null')))
+    -- With other features or another k, customers have to move. What a definition says counts, not
+    -- the levels that a category has, nor their order.
+    SELECT @then = r.definition, @k = r.k FROM sqlkmeans.run AS r WHERE r.run_id = @active;
+    WHILE @side < 2
+    BEGIN
+        SET @defined = CASE @side WHEN 0 THEN @definition ELSE @then END;
+        INSERT INTO #sqlkmeans_defined
+            (place, name, type, transform, weight, low, high, min_frequency, max_categories)
+        SELECT j.[key], JSON_VALUE(j.[value], '$.column') + N'.',
+            COALESCE(JSON_VALUE(j.[value], '$.type'), N'number'),
+            COALESCE(JSON_VALUE(j.[value], '$.transform'), N'none'),
+            COALESCE(CAST(JSON_VALUE(j.[value], '$.weight') AS float), 1),
+            CAST(JSON_VALUE(j.[value], '$.winsorize[0]') AS float),
+            CAST(JSON_VALUE(j.[value], '$.winsorize[1]') AS float),
+            COALESCE(CAST(JSON_VALUE(j.[value], '$.min_frequency') AS float), 0.01),
+            COALESCE(CAST(JSON_VALUE(j.[value], '$.max_categories') AS int), 20)
+        FROM OPENJSON(@defined, '$.features') AS j;
+        SET @side = @side + 1;
+    END;
+    SET @differing = CASE WHEN EXISTS (
+            SELECT 1 FROM #sqlkmeans_defined AS d
+            GROUP BY d.place, d.name, d.type, d.transform, d.weight, d.low, d.high,
+                d.min_frequency, d.max_categories
+            HAVING COUNT(*) <> 2) THEN N' and features' ELSE N'' END
+        + CASE WHEN JSON_VALUE(@then, '$.scaling') <> JSON_VALUE(@definition, '$.scaling')
+               THEN N' and scaling' ELSE N'' END
+        + CASE WHEN JSON_VALUE(@then, '$.missing') <> JSON_VALUE(@definition, '$.missing')
+               THEN N' and missing' ELSE N'' END
+        + CASE WHEN COALESCE(CAST(JSON_VALUE(@then, '$.winsorize[0]') AS float), -1)
+                    <> COALESCE(CAST(JSON_VALUE(@definition, '$.winsorize[0]') AS float), -1)
+                 OR COALESCE(CAST(JSON_VALUE(@then, '$.winsorize[1]') AS float), -1)
+                    <> COALESCE(CAST(JSON_VALUE(@definition, '$.winsorize[1]') AS float), -1)
+               THEN N' and winsorize' ELSE N'' END
+        + CASE WHEN COALESCE(JSON_VALUE(@then, '$.sample_weight') + N'.', N'')
+                        COLLATE Latin1_General_100_BIN2
+                    <> COALESCE(JSON_VALUE(@definition, '$.sample_weight') + N'.', N'')
+               THEN N' and sample_weight' ELSE N'' END
+        + CASE WHEN @k <> (SELECT COUNT(*) FROM #sqlkmeans_cluster AS c) THEN N' and k' ELSE N'' END;
+    IF @differing <> N''
     BEGIN
         SET @mean_distance = NULL;
-        SET @notes = N'features, k, scaling, missing or sample_weight changed since run ' + @run
+        SET @notes = STUFF(@differing, 1, 5, N'') + N' changed since run ' + @run
             + N': moved customers, centroids and distances are not compared with it' + @line;
     END;
     ELSE
     BEGIN
-        SELECT @stayed = SUM(CASE WHEN i.previous_segment_id = c.segment_id THEN 1 ELSE 0 END),
-            @moved = SUM(CASE WHEN i.previous_segment_id <> c.segment_id THEN 1 ELSE 0 END)
+        SELECT @stayed = SUM(CASE WHEN i.[sqlkmeans previous] = c.segment_id THEN 1 ELSE 0 END),
+            @moved = SUM(CASE WHEN i.[sqlkmeans previous] <> c.segment_id THEN 1 ELSE 0 END)
         FROM #sqlkmeans_input AS i
-        INNER JOIN #sqlkmeans_label AS l ON l.row_number = i.row_number
+        INNER JOIN #sqlkmeans_label AS l ON l.row_number = i.[sqlkmeans row]
         INNER JOIN #sqlkmeans_cluster AS c ON c.cluster = l.cluster
-        WHERE i.previous_segment_id > 0;
+        WHERE i.[sqlkmeans previous] > 0;
         IF @moved / NULLIF(@moved + @stayed, 0) > @allowed_moved
             SET @warnings = N'moved: ' + CAST(CAST(@moved AS bigint) AS nvarchar(20)) + N' of '
                 + CAST(CAST(@moved + @stayed AS bigint) AS nvarchar(20))
@@ -5860,51 +6434,42 @@ BEGIN
             IF @shift IS NULL
                 BREAK;
             SET @warnings = @warnings + N'segment ' + CAST(@segment_id AS nvarchar(10))
-                + N': its centroid moved by ' + CAST(CAST(@shift AS decimal(9, 2)) AS nvarchar(20))
+                + N': its centroid moved by ' + sqlkmeans.number_text(ROUND(@shift, 2))
                 + N' since run ' + @run + N' (allowed ' + CAST(@allowed_shift AS nvarchar(40))
                 + N', in the scaled space)' + @line;
         END;
     END;
 
-    -- Bins are of columns; they compare where the features stand in the same places.
-    IF NOT EXISTS (
-        SELECT 1
-        FROM (SELECT f.position, f.feature, f.type FROM sqlkmeans.model_feature AS f
-              WHERE f.run_id = @run_id) AS n
-        FULL JOIN (SELECT f.position, f.feature, f.type FROM sqlkmeans.model_feature AS f
-                   WHERE f.run_id = @active) AS o
-            ON o.position = n.position AND o.feature = n.feature AND o.type = n.type
-        WHERE n.position IS NULL OR o.position IS NULL)
+    -- Bins are of columns, which may stand in other places than in that run.
+    EXECUTE sqlkmeans.bins_text
+        @run_id = @active, @each = @each OUTPUT, @scored_run_id = @run_id;
+    IF @each IS NOT NULL
     BEGIN
-        EXECUTE sqlkmeans.bins_text @run_id = @active, @each = @each OUTPUT;
-        IF @each IS NOT NULL
-        BEGIN
-            SET @statement = N'INSERT INTO #sqlkmeans_bin (position, bin, customers)
+        SET @statement = N'INSERT INTO #sqlkmeans_bin (position, bin, customers)
 SELECT v.position, v.bin, COUNT_BIG(*) FROM #sqlkmeans_scored AS s
 ' + @each + N'
 GROUP BY v.position, v.bin;';
-            EXECUTE sys.sp_executesql @statement;
-            INSERT INTO #sqlkmeans_bin (position, bin, customers)
-            SELECT b.position, -1, k.customers
-            FROM sqlkmeans.feature_bin AS b
-            INNER JOIN #sqlkmeans_skipped AS k ON k.name = b.feature
-            WHERE b.run_id = @active AND b.bin = 0 AND k.customers > 0
-              AND EXISTS (SELECT 1 FROM #sqlkmeans_bin AS o WHERE o.position = b.position);
-            UPDATE b
-            SET customers = b.customers + k.customers
-            FROM #sqlkmeans_bin AS b
-            INNER JOIN #sqlkmeans_bin AS k ON k.position = b.position AND k.bin = -1
-            WHERE b.bin = 0;
-            DELETE b
-            FROM #sqlkmeans_bin AS b
-            WHERE b.bin = -1
-              AND EXISTS (SELECT 1 FROM #sqlkmeans_bin AS o WHERE o.position = b.position AND o.bin = 0);
-            UPDATE #sqlkmeans_bin SET bin = 0 WHERE bin = -1;
-        END;
+        EXECUTE sys.sp_executesql @statement;
+        INSERT INTO #sqlkmeans_bin (position, bin, customers)
+        SELECT b.position, -1, k.customers
+        FROM sqlkmeans.feature_bin AS b
+        INNER JOIN #sqlkmeans_skipped AS k ON k.name = b.feature
+        WHERE b.run_id = @active AND b.bin = 0 AND k.customers > 0
+          AND EXISTS (SELECT 1 FROM #sqlkmeans_bin AS o WHERE o.position = b.position);
+        UPDATE b
+        SET customers = b.customers + k.customers
+        FROM #sqlkmeans_bin AS b
+        INNER JOIN #sqlkmeans_bin AS k ON k.position = b.position AND k.bin = -1
+        WHERE b.bin = 0;
+        DELETE b
+        FROM #sqlkmeans_bin AS b
+        WHERE b.bin = -1
+          AND EXISTS (SELECT 1 FROM #sqlkmeans_bin AS o WHERE o.position = b.position AND o.bin = 0);
+        UPDATE #sqlkmeans_bin SET bin = 0 WHERE bin = -1;
     END;
     EXECUTE sqlkmeans.watch_labels
         @model_run_id = @active, @definition = @definition, @rows = @rows,
-        @mean_distance = @mean_distance, @warnings = @warnings OUTPUT;
+        @mean_distance = @mean_distance, @warnings = @warnings OUTPUT, @scored_run_id = @run_id;
     SET @warnings = @warnings + @notes;
 END;
 GO
@@ -6085,10 +6650,12 @@ BEGIN
     DECLARE @features int;
     DECLARE @threshold float;
     DECLARE @n_iter int;
+    DECLARE @squared nvarchar(max);
     DECLARE @statement nvarchar(max);
     DECLARE @kept nvarchar(max);
     DECLARE @problems nvarchar(max);
     DECLARE @rows bigint;
+    DECLARE @moved bigint;
     DECLARE @total_ss float;
     DECLARE @begun datetime2(6) = SYSUTCDATETIME();
     DECLARE @fitted datetime2(6);
@@ -6189,37 +6756,51 @@ BEGIN
         @n_iter = @n_iter OUTPUT;
     SET @fitted = SYSUTCDATETIME();
 
+    SET @squared = sqlkmeans.each_number(@features, N'(r.z{} - c.z{}) * (r.z{} - c.z{})', N' + ');
     SET @statement = N'
 INSERT INTO #sqlkmeans_label (row_number, cluster, distance)
 SELECT r.row_number, n.cluster, SQRT(n.squared)
 FROM #sqlkmeans_scored AS r
-CROSS APPLY (SELECT TOP (1) c.cluster, '
-        + sqlkmeans.each_number(@features, N'(r.z{} - c.z{}) * (r.z{} - c.z{})', N' + ')
-        + N' AS squared FROM #sqlkmeans_centroid AS c ORDER BY squared, c.cluster) AS n;
+CROSS APPLY (SELECT TOP (1) c.cluster, ' + @squared + N' AS squared
+             FROM #sqlkmeans_centroid AS c ORDER BY squared, c.cluster) AS n;
 INSERT INTO #sqlkmeans_point (cluster, position, scaled_value)
 SELECT c.cluster, v.position, v.value FROM #sqlkmeans_centroid AS c
 CROSS APPLY (VALUES ' + sqlkmeans.each_number(@features, N'({}, c.z{})', N', ')
         + N') AS v (position, value);
-SELECT @rows = COUNT_BIG(*), @total_ss = COUNT_BIG(*) * ('
-        + sqlkmeans.each_number(@features, N'VARP(s.z{})', N' + ') + N') FROM #sqlkmeans_scored AS s;';
+SELECT @rows = COUNT_BIG(*), @total_ss = '
+        + sqlkmeans.each_number(@features, N'SUM((s.z{} - o.z{}) * (s.z{} - o.z{}))', N' + ') + N'
+FROM #sqlkmeans_scored AS s
+CROSS JOIN (SELECT ' + sqlkmeans.each_number(@features, N'AVG(a.z{}) AS z{}', N', ') + N'
+            FROM #sqlkmeans_scored AS a) AS o;';
     EXECUTE sys.sp_executesql
         @statement, N'@rows bigint OUTPUT, @total_ss float OUTPUT',
         @rows = @rows OUTPUT, @total_ss = @total_ss OUTPUT;
     INSERT INTO #sqlkmeans_cluster (cluster, size, within_ss, inertia, weight, distance)
-    SELECT l.cluster, COUNT_BIG(*), SUM(l.distance * l.distance),
-        SUM(s.weight * l.distance * l.distance), SUM(s.weight), AVG(l.distance)
-    FROM #sqlkmeans_label AS l
-    INNER JOIN #sqlkmeans_scored AS s ON s.row_number = l.row_number
-    GROUP BY l.cluster;
-    IF (SELECT COUNT(*) FROM #sqlkmeans_cluster AS c) < @k
-    BEGIN
-        SET @problems = N'k = ' + CAST(@k AS nvarchar(10))
-            + N': a segment stays empty; lower k or add features';
-        EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @problems;
-    END;
-
+    SELECT c.cluster, 0, 0e0, 0e0, 0e0, 0e0 FROM #sqlkmeans_centroid AS c;
+    EXECUTE sqlkmeans.train_sizes @k = @k;
     EXECUTE sqlkmeans.train_match
         @run_id = @run_id, @active = @active, @last_segment_id = @last_segment_id;
+
+    -- A tie goes to the lowest segment id, as in the scoring function; so far it went to the lowest
+    -- number of a cluster.
+    SET @moved = 0;
+    SET @statement = N'UPDATE l
+SET cluster = n.cluster
+FROM #sqlkmeans_label AS l
+INNER JOIN #sqlkmeans_scored AS r ON r.row_number = l.row_number
+CROSS APPLY (SELECT TOP (1) c.cluster, ' + @squared + N' AS squared
+             FROM #sqlkmeans_centroid AS c
+             INNER JOIN #sqlkmeans_cluster AS m ON m.cluster = c.cluster
+             ORDER BY squared, m.segment_id) AS n
+WHERE n.cluster <> l.cluster;
+SET @moved = ROWCOUNT_BIG();';
+    IF EXISTS (SELECT 1
+               FROM #sqlkmeans_cluster AS a
+               INNER JOIN #sqlkmeans_cluster AS b
+                   ON b.cluster > a.cluster AND b.segment_id < a.segment_id)
+        EXECUTE sys.sp_executesql @statement, N'@moved bigint OUTPUT', @moved = @moved OUTPUT;
+    IF @moved > 0
+        EXECUTE sqlkmeans.train_sizes @k = @k;
     UPDATE s
     SET [sqlkmeans cluster] = c.segment_id
     FROM #sqlkmeans_scored AS s
@@ -6321,9 +6902,9 @@ BEGIN
 
     CREATE TABLE #sqlkmeans_input
     (
-        row_number          int   NOT NULL PRIMARY KEY,
-        previous_segment_id int   NULL,
-        weight              float NULL
+        [sqlkmeans row]      int   NOT NULL PRIMARY KEY,
+        [sqlkmeans previous] int   NULL,
+        [sqlkmeans weight]   float NULL
     );
     CREATE TABLE #sqlkmeans_label
     (
@@ -6331,9 +6912,9 @@ BEGIN
         cluster    int   NOT NULL,
         distance   float NOT NULL
     );
-    CREATE TABLE #sqlkmeans_publication (content nvarchar(max) NULL);
+    CREATE TABLE #sqlkmeans_publication (content nvarchar(max) COLLATE DATABASE_DEFAULT NULL);
 
-    EXECUTE sqlkmeans.take_lock @segmentation = @segmentation;
+    EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @keep = 1;
 
     BEGIN TRY
         EXECUTE sqlkmeans.start_run
@@ -6359,15 +6940,16 @@ BEGIN
             -- As the owner, so that nobody has to be granted external scripts.
             SET @statement = N'
 DECLARE @publication nvarchar(max);
+DECLARE @language nvarchar(128) = COALESCE(JSON_VALUE(@text, ''$.definition.language''), N''Python'');
 INSERT INTO #sqlkmeans_label (row_number, cluster, distance)
 EXECUTE sys.sp_execute_external_script
-    @language = N''Python'',
+    @language = @language,
     @script = N''
 from sqlkmeans.external_script import run_segmentation
 
 OutputDataSet, publication = run_segmentation(InputDataSet, job)
 '',
-    @input_data_1 = N''SELECT row_number, previous_segment_id' + @columns + N' FROM #sqlkmeans_input'',
+    @input_data_1 = N''SELECT [sqlkmeans row] AS row_number, [sqlkmeans previous] AS previous_segment_id' + @columns + N' FROM #sqlkmeans_input'',
     @params = N''@job nvarchar(max), @publication nvarchar(max) OUTPUT'',
     @job = @text,
     @publication = @publication OUTPUT;
@@ -6398,7 +6980,7 @@ INSERT INTO #sqlkmeans_publication (content) VALUES (@publication);
         SET @statement = N'INSERT INTO ' + @staging + N' ('
             + sqlkmeans.each_name(@key, N'{}', N', ') + N', cluster, distance) SELECT '
             + sqlkmeans.each_name(@key, N'i.{}', N', ') + N', l.cluster, l.distance'
-            + N' FROM #sqlkmeans_input AS i INNER JOIN #sqlkmeans_label AS l ON l.row_number = i.row_number;'
+            + N' FROM #sqlkmeans_input AS i INNER JOIN #sqlkmeans_label AS l ON l.row_number = i.[sqlkmeans row];'
             + N' SET @rows = ROWCOUNT_BIG();';
         EXECUTE sys.sp_executesql @statement, N'@rows bigint OUTPUT', @rows = @rows OUTPUT;
 
@@ -6407,20 +6989,21 @@ INSERT INTO #sqlkmeans_publication (content) VALUES (@publication);
         EXECUTE sqlkmeans.publish_staged
             @run_id = @run_id, @publication = @publication, @arrived = @arrived OUTPUT,
             @moved = @moved OUTPUT, @departed = @departed OUTPUT, @written = @written OUTPUT;
-        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1, @keep = 1;
     END TRY
     BEGIN CATCH
         SET @error = ERROR_MESSAGE();
         IF XACT_STATE() <> 0
             ROLLBACK TRANSACTION;
-        -- 39004: Python ended with an exception before or outside sqlkmeans.
-        IF ERROR_NUMBER() = 39004
+        -- Python did not start (39012), or ended before or outside sqlkmeans: 39004, and then 39019
+        -- with what it said. Of several errors this is the last.
+        IF ERROR_NUMBER() IN (39004, 39012, 39019)
             SET @error = N'Python could not run sqlkmeans (is the package installed for the '
                 + N'server''s Python? docs/deploy.md): ' + @error;
         IF EXISTS (SELECT 1 FROM sqlkmeans.run AS r WHERE r.run_id = @run_id)
             EXECUTE sqlkmeans.fail_run @run_id = @run_id, @error = @error;
-        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
-        IF ERROR_NUMBER() = 39004
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1, @keep = 1;
+        IF ERROR_NUMBER() IN (39004, 39012, 39019)
             EXECUTE sqlkmeans.raise_problems @number = 50001, @problems = @error;
         THROW;
     END CATCH;
@@ -6434,8 +7017,8 @@ GO
 IF OBJECT_ID(N'sqlkmeans.purge', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.purge AS RETURN 0;');
 GO
--- Deletes old runs with their models. What is published now, and the models that kept runs use,
--- always stay.
+-- Deletes old runs with their models, and old labels from the history. What is published now, and the
+-- models that kept runs use, always stay. One segmentation at a time, under its lock.
 ALTER PROCEDURE sqlkmeans.purge
     @segmentation nvarchar(128) = NULL,
     @keep_days    int           = 365,
@@ -6450,10 +7033,11 @@ BEGIN
     BEGIN
         SELECT h.parameter, h.type, h.[default], h.meaning
         FROM (VALUES
-            (1, N'@segmentation', N'nvarchar(128)', N'NULL', N'One segmentation; NULL takes all.'),
-            (2, N'@keep_days', N'int', N'365', N'Runs that ended in so many days stay, 1 or more.'),
+            (1, N'@segmentation', N'nvarchar(128)', N'NULL',
+                N'One segmentation; NULL takes all that are not being run.'),
+            (2, N'@keep_days', N'int', N'365', N'Runs that ended in so many days stay, 1 to 36,500.'),
             (3, N'@history', N'bit', N'0',
-                N'1 deletes labels from the history too that ended before then.'),
+                N'1 deletes labels from the history too that ended before then; those that ended before history_days always go.'),
             (4, N'@execute', N'bit', N'1', N'0 shows what would be deleted and deletes nothing.'),
             (5, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
@@ -6467,95 +7051,241 @@ BEGIN
 
     DECLARE @line nchar(1) = NCHAR(10);
     DECLARE @problems nvarchar(max) = N'';
+    DECLARE @now datetime2(6) = SYSUTCDATETIME();
     DECLARE @before datetime2(6);
+    DECLARE @then datetime2(6);
     DECLARE @name nvarchar(128) = N'';
-    DECLARE @target nvarchar(400);
-    DECLARE @table nvarchar(1000);
-    DECLARE @statement nvarchar(max);
-    DECLARE @history_id bigint;
+    DECLARE @definition nvarchar(max);
+    DECLARE @target nvarchar(1000);
+    DECLARE @days int;
     DECLARE @rows bigint;
+    DECLARE @runs bigint = 0;
     DECLARE @history_rows bigint = 0;
+    DECLARE @busy nvarchar(max);
 
     IF @segmentation IS NOT NULL
        AND NOT EXISTS (SELECT 1 FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation)
         SET @problems = @problems + N'@segmentation: ' + @segmentation
             + N' given; allowed: the name of a segmentation in sqlkmeans.segmentation' + @line;
-    IF @keep_days IS NULL OR @keep_days < 1
+    IF @keep_days IS NULL OR @keep_days NOT BETWEEN 1 AND 36500
         SET @problems = @problems + N'@keep_days: ' + COALESCE(CAST(@keep_days AS nvarchar(20)), N'NULL')
-            + N' given; allowed: 1 or more' + @line;
+            + N' given; allowed: 1 to 36,500' + @line;
     EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
 
-    SET @before = DATEADD(day, -@keep_days, SYSUTCDATETIME());
+    SET @before = DATEADD(day, -@keep_days, @now);
+    CREATE TABLE #sqlkmeans_old (run_id bigint NOT NULL PRIMARY KEY);
+
+    WHILE 1 = 1
+    BEGIN
+        SET @definition = NULL;
+        SELECT TOP (1) @name = g.name, @definition = g.definition, @target = g.target
+        FROM sqlkmeans.segmentation AS g
+        WHERE g.name > @name AND (@segmentation IS NULL OR g.name = @segmentation)
+        ORDER BY g.name;
+        IF @definition IS NULL
+            BREAK;
+
+        BEGIN TRY
+            -- To look at it takes no lock.
+            IF @execute = 1
+            BEGIN
+                EXECUTE sqlkmeans.take_lock @segmentation = @name;
+                EXECUTE sqlkmeans.reclaim_runs @segmentation = @name;
+            END;
+
+            DELETE FROM #sqlkmeans_old;
+            INSERT INTO #sqlkmeans_old (run_id)
+            SELECT r.run_id
+            FROM sqlkmeans.run AS r
+            INNER JOIN sqlkmeans.segmentation AS g ON g.name = r.segmentation
+            WHERE r.segmentation = @name
+              AND r.status <> N'running'
+              AND r.finished_at < @before
+              AND r.run_id <> COALESCE(g.active_run_id, 0)
+              AND (r.published_at IS NULL OR r.published_at <
+                   (SELECT MAX(l.published_at) FROM sqlkmeans.run AS l
+                    WHERE l.segmentation = @name AND l.status = N'published'));
+
+            DELETE o
+            FROM #sqlkmeans_old AS o
+            INNER JOIN sqlkmeans.run AS r ON o.run_id = r.model_run_id OR o.run_id = r.restored_run_id
+            WHERE r.segmentation = @name
+              AND r.run_id <> o.run_id
+              AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_old AS p WHERE p.run_id = r.run_id);
+
+            SELECT @rows = COUNT_BIG(*) FROM #sqlkmeans_old AS o;
+            SET @runs = @runs + @rows;
+            IF @execute = 1 AND @rows > 0
+                EXECUTE sqlkmeans.delete_runs;
+
+            SET @days = TRY_CAST(JSON_VALUE(@definition, '$.history_days') AS int);
+            SET @then = DATEADD(day, -@days, @now);
+            IF @history = 1 AND (@then IS NULL OR @then < @before)
+                SET @then = @before;
+            EXECUTE sqlkmeans.purge_history
+                @target = @target, @then = @then, @execute = @execute, @rows = @rows OUTPUT;
+            SET @history_rows = @history_rows + @rows;
+
+            IF @execute = 1
+                EXECUTE sqlkmeans.take_lock @segmentation = @name, @release = 1;
+        END TRY
+        BEGIN CATCH
+            IF XACT_STATE() <> 0
+                ROLLBACK TRANSACTION;
+            -- One that is being run keeps nobody else's past.
+            IF @segmentation IS NULL AND ERROR_NUMBER() = 50005
+                SET @busy = COALESCE(@busy + N', ', N'') + @name;
+            ELSE
+            BEGIN
+                EXECUTE sqlkmeans.take_lock @segmentation = @name, @release = 1;
+                THROW;
+            END;
+        END CATCH;
+    END;
+
+    SELECT CASE WHEN @execute = 1 THEN N'deleted' ELSE N'would be deleted' END AS outcome,
+        @runs AS runs, @history_rows AS history_rows, @before AS before, @busy AS busy;
+END;
+GO
+
+-- procedures/drop_segmentation.sql
+IF OBJECT_ID(N'sqlkmeans.drop_segmentation', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.drop_segmentation AS RETURN 0;');
+GO
+-- Removes a segmentation with its runs and models, functions, history, view with names and staging
+-- tables. The segment table stays, because reports may join it, unless it is asked for. The rows of
+-- schema sqlkmeans go last: where a call was cut short, the same call carries on.
+ALTER PROCEDURE sqlkmeans.drop_segmentation
+    @segmentation nvarchar(128) = NULL,
+    @drop_target  bit           = 0,
+    @execute      bit           = 1,
+    @help         bit           = 0
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    IF @help = 1
+    BEGIN
+        SELECT h.parameter, h.type, h.[default], h.meaning
+        FROM (VALUES
+            (1, N'@segmentation', N'nvarchar(128)', N'NULL', N'The segmentation to remove.'),
+            (2, N'@drop_target', N'bit', N'0', N'1 drops its segment table too.'),
+            (3, N'@execute', N'bit', N'1', N'0 shows the statements and does nothing.'),
+            (4, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+        ) AS h (position, parameter, type, [default], meaning)
+        ORDER BY h.position;
+        RETURN 0;
+    END;
+
+    EXECUTE sqlkmeans.refuse_transaction;
+    SET IMPLICIT_TRANSACTIONS OFF;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+
+    DECLARE @problems nvarchar(max);
+    DECLARE @position int = 0;
+    DECLARE @kind nvarchar(20);
+    DECLARE @name nvarchar(1000);
+    DECLARE @statement nvarchar(max);
+
+    IF NOT EXISTS (SELECT 1 FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation)
+        SET @problems = N'@segmentation: ' + COALESCE(@segmentation, N'NULL')
+            + N' given; allowed: the name of a segmentation in sqlkmeans.segmentation';
+    EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
 
     CREATE TABLE #sqlkmeans_old (run_id bigint NOT NULL PRIMARY KEY);
-    INSERT INTO #sqlkmeans_old (run_id)
-    SELECT r.run_id
-    FROM sqlkmeans.run AS r
-    INNER JOIN sqlkmeans.segmentation AS g ON g.name = r.segmentation
-    WHERE r.status <> N'running'
-      AND r.finished_at < @before
-      AND (@segmentation IS NULL OR g.name = @segmentation)
-      AND r.run_id <> COALESCE(g.active_run_id, 0)
-      AND (r.published_at IS NULL OR r.published_at <
-           (SELECT MAX(l.published_at) FROM sqlkmeans.run AS l WHERE l.segmentation = r.segmentation));
+    CREATE TABLE #sqlkmeans_drop
+    (
+        position  int            IDENTITY (1, 1) NOT NULL PRIMARY KEY,
+        kind      nvarchar(20)   COLLATE DATABASE_DEFAULT NULL,
+        name      nvarchar(1000) COLLATE DATABASE_DEFAULT NULL,
+        statement nvarchar(max)  COLLATE DATABASE_DEFAULT NULL
+    );
 
-    DELETE o
-    FROM #sqlkmeans_old AS o
-    INNER JOIN sqlkmeans.run AS r ON o.run_id = r.model_run_id OR o.run_id = r.restored_run_id
-    WHERE r.run_id <> o.run_id
-      AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_old AS p WHERE p.run_id = r.run_id);
+    EXECUTE sqlkmeans.take_lock @segmentation = @segmentation;
 
     BEGIN TRY
-        BEGIN TRANSACTION;
+        IF @execute = 1
+            EXECUTE sqlkmeans.reclaim_runs @segmentation = @segmentation;
+
+        INSERT INTO #sqlkmeans_drop (kind, name)
+        SELECT N'function', o.name
+        FROM sys.objects AS o
+        WHERE o.schema_id = SCHEMA_ID(N'sqlkmeans') AND RTRIM(o.type) = N'IF'
+          AND o.name IN (N'assign_' + @segmentation, N'explain_' + @segmentation)
+        ORDER BY o.name;
+
+        -- Every target that it has or had and that is no other segmentation's; of it, what is marked as
+        -- made by sqlkmeans.
+        INSERT INTO #sqlkmeans_drop (kind, name)
+        SELECT k.kind, t.target
+        FROM (SELECT g.target FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation
+              UNION
+              SELECT JSON_VALUE(r.definition, '$.target')
+              FROM sqlkmeans.run AS r
+              WHERE r.segmentation = @segmentation) AS t
+        CROSS JOIN (VALUES (1, N'view', N'_named'), (2, N'history', N'_history'),
+                           (3, CASE WHEN @drop_target = 1 THEN N'target' ELSE N'grant' END, N'')
+                   ) AS k (position, kind, suffix)
+        WHERE EXISTS (SELECT 1 FROM sys.extended_properties AS e
+                      WHERE e.class = 1 AND e.minor_id = 0 AND e.name = N'sqlkmeans'
+                        AND e.major_id = OBJECT_ID(sqlkmeans.quoted_name(t.target, k.suffix)))
+          AND NOT EXISTS (SELECT 1 FROM sqlkmeans.segmentation AS o
+                          WHERE o.name <> @segmentation
+                            AND sqlkmeans.quoted_name(o.target, N'')
+                                = sqlkmeans.quoted_name(t.target, N''))
+        ORDER BY t.target, k.position;
+
+        INSERT INTO #sqlkmeans_old (run_id)
+        SELECT r.run_id FROM sqlkmeans.run AS r WHERE r.segmentation = @segmentation;
 
         IF @execute = 1
         BEGIN
-            DELETE t FROM sqlkmeans.k_score AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
-            DELETE t FROM sqlkmeans.feature_drift AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
-            DELETE t FROM sqlkmeans.feature_bin AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
-            DELETE t FROM sqlkmeans.typical_customer AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
-            DELETE t FROM sqlkmeans.segment_feature AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
-            DELETE t FROM sqlkmeans.segment AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
-            DELETE t FROM sqlkmeans.centroid AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
-            DELETE t FROM sqlkmeans.model_feature AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
-            DELETE t FROM sqlkmeans.run AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
+            -- First out of the view segment_movement, which reads the history.
+            UPDATE sqlkmeans.segmentation SET active_run_id = NULL WHERE name = @segmentation;
+            EXECUTE sqlkmeans.refresh_movement;
         END;
 
-        WHILE @history = 1
+        WHILE EXISTS (SELECT 1 FROM #sqlkmeans_drop AS d WHERE d.position > @position)
         BEGIN
-            SET @target = NULL;
-            SELECT TOP (1) @name = g.name, @target = g.target
-            FROM sqlkmeans.segmentation AS g
-            WHERE g.name > @name AND (@segmentation IS NULL OR g.name = @segmentation)
-            ORDER BY g.name;
-            IF @target IS NULL
-                BREAK;
-
-            SET @table = sqlkmeans.quoted_name(@target, N'_history');
-            EXECUTE sqlkmeans.as_owner
-                @statement = N'SET @arrived = OBJECT_ID(@text);', @text = @table,
-                @arrived = @history_id OUTPUT;
-            IF @history_id IS NOT NULL
-            BEGIN
-                SET @statement = CASE WHEN @execute = 1
-                    THEN N'DELETE FROM ' + @table + N' WHERE valid_to < @then; SET @arrived = ROWCOUNT_BIG();'
-                    ELSE N'SELECT @arrived = COUNT_BIG(*) FROM ' + @table + N' WHERE valid_to < @then;' END;
-                EXECUTE sqlkmeans.as_owner
-                    @statement = @statement, @then = @before, @arrived = @rows OUTPUT;
-                SET @history_rows = @history_rows + @rows;
-            END;
+            SET @position = @position + 1;
+            SELECT @kind = d.kind, @name = d.name FROM #sqlkmeans_drop AS d WHERE d.position = @position;
+            SET @statement = CASE @kind
+                WHEN N'function' THEN N'DROP FUNCTION IF EXISTS sqlkmeans.' + QUOTENAME(@name)
+                WHEN N'view' THEN N'DROP VIEW IF EXISTS ' + sqlkmeans.quoted_name(@name, N'_named')
+                WHEN N'history' THEN N'DROP TABLE IF EXISTS ' + sqlkmeans.quoted_name(@name, N'_history')
+                WHEN N'target' THEN N'DROP TABLE IF EXISTS ' + sqlkmeans.quoted_name(@name, N'')
+                WHEN N'grant' THEN N'REVOKE SELECT ON ' + sqlkmeans.quoted_name(@name, N'')
+                    + N' FROM sqlkmeans_reader' END + N';';
+            UPDATE #sqlkmeans_drop SET statement = @statement WHERE position = @position;
+            IF @execute = 1
+                EXECUTE sqlkmeans.as_owner @statement = @statement;
         END;
 
-        COMMIT TRANSACTION;
+        IF @execute = 1
+        BEGIN
+            EXECUTE sqlkmeans.delete_runs;
+            DELETE FROM sqlkmeans.segmentation WHERE name = @segmentation;
+        END;
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
     END TRY
     BEGIN CATCH
         IF XACT_STATE() <> 0
             ROLLBACK TRANSACTION;
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
         THROW;
     END CATCH;
 
-    SELECT CASE WHEN @execute = 1 THEN N'deleted' ELSE N'would be deleted' END AS outcome,
-        (SELECT COUNT(*) FROM #sqlkmeans_old AS o) AS runs, @history_rows AS history_rows, @before AS before;
+    INSERT INTO #sqlkmeans_drop (statement)
+    SELECT N'DELETE FROM sqlkmeans.run WHERE segmentation = ' + sqlkmeans.text_literal(@segmentation)
+        + N'; -- ' + CAST(COUNT(*) AS nvarchar(20)) + N' runs, and what they learnt'
+    FROM #sqlkmeans_old AS o;
+    INSERT INTO #sqlkmeans_drop (statement)
+    VALUES (N'DELETE FROM sqlkmeans.segmentation WHERE name = ' + sqlkmeans.text_literal(@segmentation)
+        + N';');
+
+    SELECT CASE WHEN @execute = 1 THEN N'done' ELSE N'would be done' END AS outcome, d.statement
+    FROM #sqlkmeans_drop AS d
+    ORDER BY d.position;
 END;
 GO
 
@@ -6563,7 +7293,7 @@ GO
 IF OBJECT_ID(N'sqlkmeans.create_agent_job', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.create_agent_job AS RETURN 0;');
 GO
--- Makes or changes the SQL Server Agent job of a segmentation. Runs as the caller, who needs a
+-- Makes or changes the SQL Server Agent job of a segmentation and a step. Runs as the caller, who needs a
 -- role of msdb for it: SQLAgentUserRole reads the views of msdb, not its tables, and may not name an
 -- owner or make a category. A job that is there keeps its history and its owner.
 ALTER PROCEDURE sqlkmeans.create_agent_job
@@ -6577,6 +7307,7 @@ ALTER PROCEDURE sqlkmeans.create_agent_job
     @retry_attempts   int            = 2,
     @retry_minutes    int            = 5,
     @owner            nvarchar(128)  = NULL,
+    @keep_days        int            = NULL,
     @execute          bit            = 1,
     @help             bit            = 0
 AS
@@ -6587,9 +7318,10 @@ BEGIN
     BEGIN
         SELECT h.parameter, h.type, h.[default], h.meaning
         FROM (VALUES
-            (1, N'@segmentation', N'nvarchar(128)', N'NULL', N'A registered segmentation.'),
+            (1, N'@segmentation', N'nvarchar(128)', N'NULL',
+                N'A registered segmentation; with purge, NULL takes all of them.'),
             (2, N'@step', N'nvarchar(20)', N'N''run''',
-                N'run trains in the database, assign labels with the stored model, command_line runs @command.'),
+                N'run trains in the database, assign labels with the stored model, purge deletes old runs, command_line runs @command.'),
             (3, N'@command', N'nvarchar(3000)', N'NULL',
                 N'For command_line: what the operating system runs, such as sqlkmeans run C:\jobs\shop.toml.'),
             (4, N'@frequency', N'nvarchar(10)', N'N''daily''', N'daily, weekly or monthly.'),
@@ -6602,8 +7334,10 @@ BEGIN
             (9, N'@retry_minutes', N'int', N'5', N'Between two attempts, 0 to 1,440.'),
             (10, N'@owner', N'nvarchar(128)', N'NULL',
                 N'The login that owns the job; NULL keeps its owner, a new job takes the caller.'),
-            (11, N'@execute', N'bit', N'1', N'0 shows what would be done and does nothing.'),
-            (12, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+            (11, N'@keep_days', N'int', N'NULL',
+                N'For purge: runs that ended in so many days stay, 1 to 36,500; NULL takes 365.'),
+            (12, N'@execute', N'bit', N'1', N'0 shows what would be done and does nothing.'),
+            (13, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
         ORDER BY h.position;
         RETURN 0;
@@ -6615,11 +7349,21 @@ BEGIN
 
     DECLARE @line nchar(1) = NCHAR(10);
     DECLARE @problems nvarchar(max) = N'';
-    DECLARE @job nvarchar(128) = LEFT(N'sqlkmeans: ' + DB_NAME() + N'.' + @segmentation, 128);
+    DECLARE @name nvarchar(400) = sqlkmeans.job_name(@segmentation, @step);
+    DECLARE @job nvarchar(128) = LEFT(@name, 128);
     DECLARE @category nvarchar(128) = N'sqlkmeans';
     DECLARE @subsystem nvarchar(40) =
         CASE WHEN @step = N'command_line' THEN N'CmdExec' ELSE N'TSQL' END;
-    DECLARE @database nvarchar(128) = CASE WHEN @step <> N'command_line' THEN DB_NAME() END;
+    -- T-SQL begins in master: on a secondary replica nobody may be let into the database itself.
+    DECLARE @database nvarchar(128) = CASE WHEN @step <> N'command_line' THEN N'master' END;
+    DECLARE @here nvarchar(300) = QUOTENAME(DB_NAME());
+    DECLARE @replica nvarchar(2000) = N'DECLARE @primary bit;
+IF EXISTS (SELECT 1 FROM sys.databases AS d WHERE d.name = ' + sqlkmeans.text_literal(DB_NAME()) + N' AND d.replica_id IS NOT NULL)
+    SET @primary = sys.fn_hadr_is_primary_replica(' + sqlkmeans.text_literal(DB_NAME()) + N');
+IF @primary = 0
+    ';
+    DECLARE @step_id int = 1;
+    DECLARE @warning nvarchar(400);
     -- What a step writes goes into the job's history: 4 is for T-SQL only.
     DECLARE @flags int = CASE WHEN @step = N'command_line' THEN 32 ELSE 4 END;
     DECLARE @time int;
@@ -6635,12 +7379,21 @@ BEGIN
     -- Empty takes away the operator that a job has; NULL would leave it.
     SET @notify_operator = COALESCE(@notify_operator, N'');
 
-    IF NOT EXISTS (SELECT 1 FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation)
+    IF NOT (@step = N'purge' AND @segmentation IS NULL)
+       AND NOT EXISTS (SELECT 1 FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation)
         SET @problems = @problems + N'@segmentation: ' + COALESCE(@segmentation, N'NULL')
             + N' given; allowed: a segmentation that define_segmentation has registered' + @line;
-    IF @step IS NULL OR @step NOT IN (N'run', N'assign', N'command_line')
+    IF @step IS NULL OR @step NOT IN (N'run', N'assign', N'purge', N'command_line')
         SET @problems = @problems + N'@step: ' + COALESCE(@step, N'NULL')
-            + N' given; allowed: run, assign, command_line' + @line;
+            + N' given; allowed: run, assign, purge, command_line' + @line;
+    ELSE IF LEN(@name) > 128
+        SET @problems = @problems + N'@segmentation: the job would be called ' + @name
+            + N'; Agent takes 128 characters, so make a job of your own' + @line;
+    IF @keep_days NOT BETWEEN 1 AND 36500
+        SET @problems = @problems + N'@keep_days: ' + CAST(@keep_days AS nvarchar(20))
+            + N' given; allowed: 1 to 36,500' + @line;
+    ELSE IF @step <> N'purge' AND @keep_days IS NOT NULL
+        SET @problems = @problems + N'@keep_days: given, and only purge takes it' + @line;
     IF @step = N'command_line' AND COALESCE(@command, N'') = N''
         SET @problems = @problems + N'@command: missing; command_line needs one' + @line;
     IF @step <> N'command_line' AND @command IS NOT NULL
@@ -6662,10 +7415,18 @@ BEGIN
             + COALESCE(CAST(@retry_minutes AS nvarchar(20)), N'NULL') + N' given; allowed: 0 to 1,440' + @line;
     EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
 
-    IF @step = N'run'
-        SET @command = N'EXECUTE sqlkmeans.run_segmentation @segmentation = N''' + @segmentation + N''';';
-    IF @step = N'assign'
-        SET @command = N'EXECUTE sqlkmeans.assign_segments @segmentation = N''' + @segmentation + N''';';
+    IF @step <> N'command_line'
+        SET @command = @replica + N'RETURN;
+EXECUTE ' + @here + CASE @step
+            WHEN N'run' THEN N'.sqlkmeans.run_segmentation @segmentation = '
+            WHEN N'assign' THEN N'.sqlkmeans.assign_segments @segmentation = '
+            ELSE N'.sqlkmeans.purge @keep_days = ' + CAST(COALESCE(@keep_days, 365) AS nvarchar(10))
+                + N', @segmentation = ' END
+            + COALESCE(sqlkmeans.text_literal(@segmentation), N'NULL') + N';';
+    ELSE
+        -- The operating system cannot ask; a step before it can, and ends the job quietly.
+        SELECT @step_id = 2, @replica = @replica
+            + N'RAISERROR (N''not the primary replica: nothing to do'', 16, 1);';
     SET @time = CAST(REPLACE(@at, N':', N'') AS int) * 100;
     SET @type = CASE @frequency WHEN N'daily' THEN 4 WHEN N'weekly' THEN 8 ELSE 16 END;
     SET @interval = CASE @frequency WHEN N'daily' THEN 1 WHEN N'weekly' THEN POWER(2, @day - 1)
@@ -6716,8 +7477,12 @@ BEGIN
         EXECUTE msdb.dbo.sp_delete_jobschedule @job_id = @job_id, @name = @job;
 END;
 
+IF @step_id = 2
+    EXECUTE msdb.dbo.sp_add_jobstep
+        @job_id = @job_id, @step_id = 1, @step_name = N''is this the primary replica'', @subsystem = N''TSQL'',
+        @command = @replica, @database_name = N''master'', @on_success_action = 3, @on_fail_action = 1;
 EXECUTE msdb.dbo.sp_add_jobstep
-    @job_id = @job_id, @step_name = @step, @subsystem = @subsystem, @command = @command,
+    @job_id = @job_id, @step_id = @step_id, @step_name = @step, @subsystem = @subsystem, @command = @command,
     @database_name = @database, @retry_attempts = @retry_attempts,
     @retry_interval = @retry_minutes, @on_success_action = 1, @on_fail_action = 2, @flags = @flags;
 EXECUTE msdb.dbo.sp_add_jobschedule
@@ -6735,20 +7500,29 @@ BEGIN CATCH
 END CATCH;
 ',
             N'@job nvarchar(128), @category nvarchar(128), @description nvarchar(512),
+              @step_id int, @replica nvarchar(2000),
               @owner nvarchar(128) OUTPUT, @mail int, @notify_operator nvarchar(128),
-              @step nvarchar(20), @subsystem nvarchar(40), @command nvarchar(3000), @database nvarchar(128),
+              @step nvarchar(20), @subsystem nvarchar(40), @command nvarchar(max), @database nvarchar(128),
               @flags int, @retry_attempts int, @retry_minutes int, @type int, @interval int, @recurrence int,
               @today int, @time int',
             @job = @job, @category = @category, @description = @description, @owner = @owner OUTPUT,
+            @step_id = @step_id, @replica = @replica,
             @mail = @mail, @notify_operator = @notify_operator, @step = @step,
             @subsystem = @subsystem, @command = @command, @database = @database, @flags = @flags,
             @retry_attempts = @retry_attempts, @retry_minutes = @retry_minutes, @type = @type,
             @interval = @interval, @recurrence = @recurrence, @today = @today, @time = @time;
     END;
 
+    SET @owner = COALESCE(@owner, SUSER_SNAME());
+    -- What a step does, its owner does; and anybody who may change the procedure or its source then
+    -- does it too.
+    IF IS_SRVROLEMEMBER(N'sysadmin', @owner) = 1
+        SET @warning = N'the owner, ' + @owner + N', is a sysadmin: whatever the step calls runs as '
+            + N'one. Name a login with as few permissions as docs/schedule.md says in @owner';
+
     SELECT @job AS job, CASE WHEN @execute = 1 THEN N'scheduled' ELSE N'would be scheduled' END AS outcome,
         @frequency AS frequency, CASE WHEN @frequency <> N'daily' THEN @day END AS [day], @at AS at_time,
-        @command AS command, COALESCE(@owner, SUSER_SNAME()) AS owner;
+        @command AS command, @owner AS owner, @warning AS warning;
 END;
 GO
 
@@ -6756,9 +7530,10 @@ GO
 IF OBJECT_ID(N'sqlkmeans.drop_agent_job', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.drop_agent_job AS RETURN 0;');
 GO
--- Drops the job that create_agent_job made; harmless where there is none.
+-- Drops the jobs that create_agent_job made, of a step or of each; harmless where there is none.
 ALTER PROCEDURE sqlkmeans.drop_agent_job
     @segmentation nvarchar(128) = NULL,
+    @step         nvarchar(20)  = NULL,
     @execute      bit           = 1,
     @help         bit           = 0
 AS
@@ -6769,9 +7544,12 @@ BEGIN
     BEGIN
         SELECT h.parameter, h.type, h.[default], h.meaning
         FROM (VALUES
-            (1, N'@segmentation', N'nvarchar(128)', N'NULL', N'The segmentation; it need not exist any more.'),
-            (2, N'@execute', N'bit', N'1', N'0 shows what would be dropped and drops nothing.'),
-            (3, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+            (1, N'@segmentation', N'nvarchar(128)', N'NULL',
+                N'The segmentation; it need not exist any more. With purge, NULL is the purge of all of them.'),
+            (2, N'@step', N'nvarchar(20)', N'NULL',
+                N'The step whose job goes, run, assign, purge or command_line; NULL takes all four.'),
+            (3, N'@execute', N'bit', N'1', N'0 shows what would be dropped and drops nothing.'),
+            (4, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
         ORDER BY h.position;
         RETURN 0;
@@ -6781,11 +7559,22 @@ BEGIN
     SET IMPLICIT_TRANSACTIONS OFF;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
 
-    DECLARE @job nvarchar(128) = LEFT(N'sqlkmeans: ' + DB_NAME() + N'.' + @segmentation, 128);
+    DECLARE @line nchar(1) = NCHAR(10);
+    DECLARE @problems nvarchar(max) = N'';
 
-    IF COALESCE(@segmentation, N'') = N''
-        EXECUTE sqlkmeans.raise_problems @number = 50002,
-            @problems = N'@segmentation: missing; allowed: the name of a segmentation';
+    IF COALESCE(@segmentation, N'') = N'' AND COALESCE(@step, N'') <> N'purge'
+        SET @problems = @problems + N'@segmentation: missing; allowed: the name of a segmentation, or '
+            + N'with @step = N''purge'' none' + @line;
+    IF @step NOT IN (N'run', N'assign', N'purge', N'command_line')
+        SET @problems = @problems + N'@step: ' + @step
+            + N' given; allowed: run, assign, purge, command_line, or NULL for all' + @line;
+    EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
+
+    CREATE TABLE #sqlkmeans_job (name nvarchar(400) COLLATE DATABASE_DEFAULT NOT NULL);
+    INSERT INTO #sqlkmeans_job (name)
+    SELECT sqlkmeans.job_name(@segmentation, s.step)
+    FROM (VALUES (N'run'), (N'assign'), (N'purge'), (N'command_line')) AS s (step)
+    WHERE s.step = COALESCE(@step, s.step);
 
     IF @execute = 1
     BEGIN
@@ -6793,14 +7582,30 @@ BEGIN
             EXECUTE sqlkmeans.raise_problems @number = 50004,
                 @problems = N'this server has no SQL Server Agent, or you may not use it';
 
+        -- Inside TRY, because procedures of Agent tell a failure by RAISERROR, which ends nothing else.
         EXECUTE sys.sp_executesql N'
-IF EXISTS (SELECT 1 FROM msdb.dbo.sysjobs_view AS j WHERE j.name = @job)
+DECLARE @job nvarchar(128) = N'''';
+
+BEGIN TRY
+DELETE n
+FROM #sqlkmeans_job AS n
+WHERE NOT EXISTS (SELECT 1 FROM msdb.dbo.sysjobs_view AS j
+                  WHERE j.name COLLATE DATABASE_DEFAULT = n.name);
+WHILE EXISTS (SELECT 1 FROM #sqlkmeans_job AS n WHERE n.name > @job)
+BEGIN
+    SELECT @job = MIN(n.name) FROM #sqlkmeans_job AS n WHERE n.name > @job;
     EXECUTE msdb.dbo.sp_delete_job @job_name = @job, @delete_unused_schedule = 1;
-',
-            N'@job nvarchar(128)', @job = @job;
+END;
+END TRY
+BEGIN CATCH
+    THROW;
+END CATCH;
+';
     END;
 
-    SELECT @job AS job, CASE WHEN @execute = 1 THEN N'dropped' ELSE N'would be dropped' END AS outcome;
+    SELECT n.name AS job, CASE WHEN @execute = 1 THEN N'dropped' ELSE N'would be dropped' END AS outcome
+    FROM #sqlkmeans_job AS n
+    ORDER BY n.name;
 END;
 GO
 
@@ -6901,6 +7706,10 @@ GRANT EXECUTE ON sqlkmeans.rename_segment TO sqlkmeans_operator;
 GO
 GRANT EXECUTE ON sqlkmeans.define_segmentation TO sqlkmeans_admin;
 GRANT EXECUTE ON sqlkmeans.purge TO sqlkmeans_admin;
+GRANT EXECUTE ON sqlkmeans.drop_segmentation TO sqlkmeans_admin;
 GRANT EXECUTE ON sqlkmeans.create_agent_job TO sqlkmeans_admin;
 GRANT EXECUTE ON sqlkmeans.drop_agent_job TO sqlkmeans_admin;
+GO
+
+SET NOEXEC OFF;
 GO

@@ -13,7 +13,7 @@ DECLARE @statement nvarchar(max);
 CREATE TABLE #sqlkmeans_uninstall
 (
     position  int IDENTITY (1, 1) NOT NULL PRIMARY KEY,
-    statement nvarchar(max) NOT NULL
+    statement nvarchar(max) COLLATE DATABASE_DEFAULT NOT NULL
 );
 
 -- The views first: some read the histories.

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     )
     from sqlkmeans.explanation import CustomerExplanation, explain
     from sqlkmeans.model import SegmentModel
-    from sqlkmeans.pipeline import assign, choose_k, rename, rollback, run
+    from sqlkmeans.pipeline import assign, choose_k, drop, rename, rollback, run
     from sqlkmeans.report.page import write_report
     from sqlkmeans.result import ChoiceResult, RunResult, SegmentResult
 
@@ -47,6 +47,7 @@ _HOMES = {
     "SegmentModel": "model",
     "assign": "pipeline",
     "choose_k": "pipeline",
+    "drop": "pipeline",
     "rename": "pipeline",
     "rollback": "pipeline",
     "run": "pipeline",
@@ -72,6 +73,7 @@ __all__ = [
     "__version__",
     "assign",
     "choose_k",
+    "drop",
     "explain",
     "load_definition",
     "open_database",

@@ -1,4 +1,4 @@
-"""What people do to a published segmentation: go back to an earlier run, give names."""
+"""What people do to a segmentation: go back to an earlier run, give names, remove it."""
 
 from __future__ import annotations
 
@@ -77,6 +77,36 @@ def rename(
         raise DefinitionError(problems)
     with database.lock(name):
         database.rename_segment(name, segment_id, new_name, description)
+
+
+def drop(
+    name: str, database: Database, *, drop_target: bool = False, execute: bool = True
+) -> list[str]:
+    """Remove a segmentation: its runs and models, its history and its view with names.
+
+    Parameters
+    ----------
+    name : str
+        The segmentation.
+    database : Database
+    drop_target : bool, default=False
+        The segment table too, which reports may join.
+    execute : bool, default=True
+
+    Returns
+    -------
+    list of str
+        The statements, which are run only with ``execute``.
+
+    Raises
+    ------
+    DefinitionError
+        If none of that name was ever run.
+    LockedError
+        If it is being run.
+    """
+    load_segmentation(database, name)
+    return database.drop_segmentation(name, drop_target=drop_target, execute=execute)
 
 
 def _run_to_restore(

@@ -52,6 +52,9 @@ PUBLISHED_COLUMNS = frozenset(
      "cluster", "departed"}
 )  # fmt: skip
 
+#: Columns that stand beside a key's in temporary tables begin so.
+RESERVED = "sqlkmeans "
+
 
 def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
@@ -93,6 +96,14 @@ def _check_k(value: Any) -> Any:
     if value == "auto" or (number and 2 <= value <= 1000):
         return value
     raise ValueError(f'{_shown(value)}; allowed: 2 to 1000, or "auto"')
+
+
+def _check_language(value: str) -> str:
+    if 1 <= len(value) <= 128 and value.isprintable() and value.strip():
+        return value
+    raise ValueError(
+        f"{_shown(value)}; allowed: the name of an external language, 1 to 128 characters"
+    )
 
 
 Quantiles = Annotated[tuple[float, float], AfterValidator(_check_quantiles)]
@@ -206,11 +217,17 @@ class Segmentation(_Strict):
     engine : {"local", "pushdown", "in_database", "tsql"}, default="local"
         ``local`` in this process, ``pushdown`` by aggregate queries where the rows are,
         ``in_database`` by Python inside SQL Server, ``tsql`` there in T-SQL alone.
+    language : str, default="Python"
+        The external language that ``in_database`` runs; another than the server's own Python is
+        made with CREATE EXTERNAL LANGUAGE.
     sample_rows : int, default=100_000
         Above so many rows, the starts run on a random sample of so many. They are all that
         ``pushdown`` reads; 0 lets it read none.
     min_group : int, default=10
         With ``sample_rows=0``, nothing about fewer customers leaves the database.
+    history_days : int, optional
+        How many days the history keeps a label that ended; each run deletes what is older. By
+        default all of it is kept.
     memory_limit : int or str, optional
         What a run with ``engine="local"`` may take: bytes, or text such as ``1GiB``. Rows that
         need more are kept in files. By default they may take half of what is free.
@@ -244,8 +261,10 @@ class Segmentation(_Strict):
     guard: Guard = Guard()
     changed_by: ColumnName | None = None
     engine: Literal["local", "pushdown", "in_database", "tsql"] = "local"
+    language: Annotated[str, AfterValidator(_check_language)] = "Python"
     sample_rows: Annotated[int, Field(strict=True, ge=0, le=10_000_000)] = 100_000
     min_group: Annotated[int, Field(strict=True, ge=2, le=100_000)] = 10
+    history_days: Annotated[int, Field(strict=True, ge=1, le=36_500)] | None = None
     memory_limit: MemoryLimit | None = None
 
     @field_validator("source")
@@ -272,6 +291,12 @@ class Segmentation(_Strict):
     @classmethod
     def _check_key(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         _no_repeats(value)
+        ours = [column for column in value if column.lower().startswith(RESERVED)]
+        if ours:
+            raise ValueError(
+                f"{', '.join(ours)} begins as columns of sqlkmeans itself do; "
+                "give the key another name in a SELECT or a view"
+            )
         taken = [column for column in value if column.lower() in PUBLISHED_COLUMNS]
         if taken:
             raise ValueError(

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from sqlkmeans._version import __version__
-from sqlkmeans.clustering.assignment import Assignment
+from sqlkmeans.clustering.assignment import Assignment, settle_ties
 from sqlkmeans.clustering.choose_k import KChoice, choose_k, require_share
 from sqlkmeans.clustering.compare import Comparison, Movement, RunFacts, compare, movement
 from sqlkmeans.clustering.describe import (
@@ -63,9 +63,10 @@ def run_segmentation(rows: pd.DataFrame, job: str) -> tuple[pd.DataFrame, str]:
     ----------
     rows : DataFrame
         ``InputDataSet``: a row number, the segment that the row has now (missing where none),
-        then the features in the definition's order (a category as text, a date as days since
-        1970-01-01), then the sample weight where the definition names one. A column without a
-        missing value comes as its own integer type, with one as floats.
+        then the features in the definition's order (a category's text as ``0x`` and the
+        hexadecimal digits of its UTF-16, a date as days since 1970-01-01), then the sample weight
+        where the definition names one. A column without a missing value comes as its own integer
+        type, with one as floats.
     job : str
         JSON: ``definition``, ``run_id``, ``last_segment_id`` and what is published now:
         ``model_feature``, ``centroid`` and ``segment`` rows of the active model, and ``given``,
@@ -80,7 +81,9 @@ def run_segmentation(rows: pd.DataFrame, job: str) -> tuple[pd.DataFrame, str]:
         Row number, cluster (counted from 0), distance to its centroid. Empty after an error.
     publication : str
         What ``sqlkmeans.publish_run`` takes; or ``{"error": {"code": …, "problems": […]}}``,
-        because an exception would reach the caller as several unreadable messages.
+        because an exception would reach the caller as several unreadable messages. In ASCII: the
+        server's side takes a text's length for its number of UTF-16 units and would cut an end
+        off.
     """
     try:
         labels, publication = _run(rows, json.loads(job))
@@ -115,11 +118,12 @@ def _run(rows: pd.DataFrame, job: Row) -> tuple[pd.DataFrame, Row]:
     weights = None if weights is None else weights[kept]
     fit, choice = _fit(matrix, weights, definition)
     fitted = time.perf_counter()
+    segment_ids, moves = _follow(job, preparation, fit.centroids, now[kept], fit.assignment)
+    settle_ties(matrix, fit.centroids, fit.assignment, segment_ids)
     profiles = profile_segments(matrix, absent, preparation, fit.assignment, len(fit.centroids))
     rules = find_rules(
         matrix, preparation, fit.assignment.labels, len(fit.centroids), seed=definition["seed"]
     )
-    segment_ids, moves = _follow(job, preparation, fit.centroids, now[kept], fit.assignment)
     scores = score(matrix, fit.centroids, fit.assignment, seed=definition["seed"])
     mean_distance = float(np.sqrt(fit.assignment.squared_distances).mean())
     earlier = bins_from_rows(job.get("feature_bin", []))
@@ -216,11 +220,26 @@ def _split(
     now = rows.iloc[:, 1].to_numpy(dtype=np.float64)
     types = {feature.column: feature.type for feature in features}
     columns = {name: rows.iloc[:, position] for position, name in enumerate(types, start=2)}
-    matrix, texts = raw_rows(columns, types)
+    matrix, sent = raw_rows(columns, types)
+    texts = {name: [_text(level) for level in levels] for name, levels in sent.items()}
     for position in range(len(features)):
         matrix[:, position] = matrix[order, position]
     weights = rows.iloc[:, -1].to_numpy(dtype=np.float64)[order] if weighted else None
     return numbers[order], np.nan_to_num(now[order]).astype(np.int64), matrix, texts, weights
+
+
+def _text(sent: str) -> str:
+    """The text of a category.
+
+    Text itself would be read strictly before the script begins: half of a surrogate pair, which
+    an nvarchar holds or is cut to, would end the call, and trailing blanks might not arrive.
+    """
+    if not sent.startswith("0x"):
+        raise ValueError(
+            f"{sent!r} came for a category; the hexadecimal digits of its UTF-16 were expected, as "
+            f"the procedures of version {__version__} send it (sqlkmeans deploy)"
+        )
+    return bytes.fromhex(sent[2:]).decode("utf-16-le", "surrogatepass")
 
 
 def _today() -> str:

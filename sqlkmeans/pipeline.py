@@ -1,10 +1,10 @@
-"""The line from customer rows to a segment table: run, assign, choose_k, rollback, rename."""
+"""The line from customer rows to a segment table: run, assign, choose_k, rollback, rename, drop."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
@@ -14,7 +14,7 @@ from sqlkmeans.clustering.compare import Movement, movement
 from sqlkmeans.clustering.describe import distance_tolerance
 from sqlkmeans.clustering.preparation import features_from_definition
 from sqlkmeans.clustering.stable_ids import Previous, match_segments
-from sqlkmeans.corrections import rename, rollback
+from sqlkmeans.corrections import drop, rename, rollback
 from sqlkmeans.database import Database, Publication
 from sqlkmeans.database.checks import check_segmentation
 from sqlkmeans.definition import Segmentation
@@ -33,7 +33,7 @@ from sqlkmeans.registry import (
 from sqlkmeans.result import ChoiceResult, RunResult
 from sqlkmeans.watch import last_run, run_facts, watch, watch_labels
 
-__all__ = ["assign", "choose_k", "rename", "rollback", "run"]
+__all__ = ["assign", "choose_k", "drop", "rename", "rollback", "run"]
 
 #: Engines that are the server itself.
 INSIDE = ("in_database", "tsql")
@@ -116,7 +116,7 @@ def assign(
         If there is no model yet.
     """
     progress = progress or Progress()
-    _require_schema(database)
+    require_schema(database)
     _active_model(database, segmentation)
     if segmentation.engine in INSIDE:
         return _run_inside(database, segmentation, "assign", progress)
@@ -126,7 +126,7 @@ def assign(
         seen = _high_water(database, segmentation)
         before = last_seen(database, segmentation, model_run_id) if seen else None
         if isinstance(before, Seen):
-            with closing(open_engine(segmentation.engine)) as engine:
+            with open_engine(segmentation.engine) as engine:
                 changes = assign_changes(
                     database, segmentation, model, model_run_id, run_id, before, engine, progress
                 )
@@ -257,7 +257,7 @@ def _recorded_run(
 ) -> Iterator[int]:
     """Lock, check, and a run row that tells how it ended."""
     database.open_files(segmentation.source)
-    _require_schema(database)
+    require_schema(database)
     with database.lock(segmentation.name):
         check_segmentation(database, segmentation)
         row = {"kind": kind, "engine": segmentation.engine, **row, **client_row()}
@@ -276,7 +276,7 @@ def _run_inside(
     database: Database, segmentation: Segmentation, kind: str, progress: Progress
 ) -> RunResult:
     """A run that the server does by itself, its lock and its run row included."""
-    _require_schema(database)
+    require_schema(database)
     check_segmentation(database, segmentation)
     with progress.step("publish"):
         run_id = database.run_inside(segmentation, kind)
@@ -308,7 +308,8 @@ def _told(error: BaseException) -> str:
     )
 
 
-def _require_schema(database: Database) -> None:
+def require_schema(database: Database) -> None:
+    """Refuse a database without schema ``sqlkmeans``; one that makes it itself gets it."""
     if database.installs_itself:
         database.install()
     elif not database.schema_version():
@@ -325,7 +326,7 @@ def _opened(
     rows = database.count(segmentation.source)
     with progress.step("read", total=rows) as advance:
         engine = open_rows(database, segmentation, columns, advance, to_fit=rows if to_fit else 0)
-    with closing(engine):
+    with engine:
         yield engine
 
 

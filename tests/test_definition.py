@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from sqlkmeans.definition import (
     PUBLISHED_COLUMNS,
+    RESERVED,
     FeatureDefinition,
     Segmentation,
     load_definition,
@@ -93,8 +94,8 @@ def test_every_key_is_read(tmp_path: Path) -> None:
 
 def test_the_defaults_are_those_of_the_design() -> None:
     made = Segmentation.create(**MINIMAL)
-    assert (made.scaling, made.missing, made.n_init, made.seed, made.engine) == (
-        "standard", "error", 10, 0, "local",
+    assert (made.scaling, made.missing, made.n_init, made.seed, made.engine, made.language) == (
+        "standard", "error", 10, 0, "local", "Python",
     )  # fmt: skip
     assert made.features == (FeatureDefinition(column="income", transform="none", weight=1.0),)
 
@@ -196,6 +197,11 @@ def test_a_key_without_a_default_has_to_be_there(missing: str) -> None:
             'allowed: "error", "skip", "mean" or "median"',
         ),
         ({"engine": "lokal"}, 'segmentation.customers.engine: "lokal" given, did you mean local?'),
+        ({"language": ""}, 'segmentation.customers.language: "" given; allowed: the name of an'),
+        ({"language": " "}, 'segmentation.customers.language: " " given; allowed: the name of an'),
+        ({"language": "my\tPython"}, 'customers.language: "my\\tPython" given'),
+        ({"language": "x" * 129}, "1 to 128 characters"),
+        ({"language": 3}, "segmentation.customers.language: 3 given"),
         ({"scaling": 1}, "segmentation.customers.scaling: 1 given"),
         ({"source": ""}, 'segmentation.customers.source: "" given'),
         ({"source": 5}, "segmentation.customers.source: 5 given"),
@@ -247,6 +253,17 @@ def test_a_wrong_value_is_named_with_its_path_and_what_is_allowed(
 def test_a_key_cannot_be_called_like_a_column_of_the_segment_table(name: str) -> None:
     [problem] = problems_of(key=["shop", name])
     assert f"{name} is a column of the segment table itself" in problem
+
+
+@pytest.mark.parametrize("name", ["sqlkmeans change", "SQLKMeans row", "sqlkmeans "])
+def test_a_key_cannot_begin_as_columns_of_ours_do(name: str) -> None:
+    [problem] = problems_of(key=["shop", name])
+    assert f"{name} begins as columns of sqlkmeans itself do" in problem
+
+
+@pytest.mark.parametrize("name", ["sqlkmeans", "sqlkmeans_id", "row_number", "weight", "f1"])
+def test_a_key_may_have_any_other_name(name: str) -> None:
+    assert Segmentation.create(**{**MINIMAL, "key": ["shop", name]}).key == ("shop", name)
 
 
 def test_a_long_value_is_shortened_in_the_message() -> None:
@@ -352,7 +369,7 @@ def test_a_wrong_url_does_not_show_its_password() -> None:
 
 names = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,20}", fullmatch=True)
 columns = st.text(st.characters(exclude_characters="\0"), min_size=1, max_size=20).filter(
-    lambda c: c.lower() not in PUBLISHED_COLUMNS
+    lambda c: c.lower() not in PUBLISHED_COLUMNS and not c.lower().startswith(RESERVED)
 )
 
 

@@ -2,10 +2,13 @@ IF OBJECT_ID(N'sqlkmeans.bins_text', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.bins_text AS RETURN 0;');
 GO
 -- Makes of a row s of #sqlkmeans_scored the rows v (position, bin): in which bin of a fit the row is, for each
--- column of the source, 0 where its value is missing. NULL where the fit has no bins.
+-- column of the source, 0 where its value is missing. NULL where the fit has no bins. The row has the
+-- features of @scored_run_id, by default the fit's own: columns that both have are counted, a
+-- category by its levels, wherever they stand.
 ALTER PROCEDURE sqlkmeans.bins_text
-    @run_id bigint,
-    @each   nvarchar(max) OUTPUT
+    @run_id        bigint,
+    @each          nvarchar(max) OUTPUT,
+    @scored_run_id bigint = NULL
 AS
 BEGIN
     SET NOCOUNT ON;
@@ -16,11 +19,11 @@ BEGIN
     DECLARE @feature int;
     DECLARE @bin int;
     DECLARE @last int;
-    DECLARE @upper nvarchar(40);
     DECLARE @o nvarchar(40);
     DECLARE @case nvarchar(max);
     DECLARE @list nvarchar(max) = N'';
 
+    SET @scored_run_id = COALESCE(@scored_run_id, @run_id);
     CREATE TABLE #sqlkmeans_scored_column
     (
         position int           NOT NULL,
@@ -29,10 +32,18 @@ BEGIN
         type     nvarchar(16)  COLLATE DATABASE_DEFAULT NOT NULL
     );
     INSERT INTO #sqlkmeans_scored_column (position, feature, name, type)
-    SELECT ROW_NUMBER() OVER (ORDER BY MIN(f.position)), MIN(f.position), f.source_column, f.type
-    FROM sqlkmeans.model_feature AS f
-    WHERE f.run_id = @run_id
-    GROUP BY f.source_column, f.type;
+    SELECT b.position, s.feature, s.source_column, s.type
+    FROM (SELECT ROW_NUMBER() OVER (ORDER BY MIN(f.position)) AS position, f.source_column, f.type
+          FROM sqlkmeans.model_feature AS f
+          WHERE f.run_id = @run_id
+          GROUP BY f.source_column, f.type) AS b
+    INNER JOIN (SELECT MIN(f.position) AS feature, f.source_column, f.type
+                FROM sqlkmeans.model_feature AS f
+                WHERE f.run_id = @scored_run_id
+                GROUP BY f.source_column, f.type) AS s
+        ON s.source_column = b.source_column
+       AND CASE s.type WHEN N'category' THEN 1 ELSE 0 END
+           = CASE b.type WHEN N'category' THEN 1 ELSE 0 END;
 
     WHILE 1 = 1
     BEGIN
@@ -73,12 +84,12 @@ BEGIN
                 + N'] = 1e0 THEN ' + CAST(b.bin AS nvarchar(10))
             FROM sqlkmeans.model_feature AS f
             INNER JOIN sqlkmeans.feature_bin AS b
-                ON b.run_id = f.run_id AND b.position = @position AND b.bin > 0
+                ON b.run_id = @run_id AND b.position = @position AND b.bin > 0
                AND (b.label + N'.') COLLATE Latin1_General_100_BIN2 = f.level + N'.'
-            WHERE f.run_id = @run_id AND f.position = @feature;
+            WHERE f.run_id = @scored_run_id AND f.position = @feature;
             SELECT @feature = MIN(f.position)
             FROM sqlkmeans.model_feature AS f
-            WHERE f.run_id = @run_id AND f.source_column = @column AND f.position > @feature;
+            WHERE f.run_id = @scored_run_id AND f.source_column = @column AND f.position > @feature;
         END;
 
         SET @list = @list + CASE WHEN @list = N'' THEN N'' ELSE N', ' END + N'('

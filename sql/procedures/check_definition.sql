@@ -116,6 +116,9 @@ BEGIN
                             N'valid_from', N'valid_to', N'cluster', N'departed')
             SET @problems = @problems + N'key: ' + @name
                 + N' is a column of the segment table itself; give it another name in a view' + @line;
+        ELSE IF LOWER(@name) LIKE N'sqlkmeans %'
+            SET @problems = @problems + N'key: ' + @name + N' begins as columns of sqlkmeans itself '
+                + N'do; give it another name in a view' + @line;
         ELSE IF @type IS NULL AND @problem IS NULL
             SET @problems = @problems + N'key: the source has no column ' + @name + @line;
         ELSE IF @type = N''

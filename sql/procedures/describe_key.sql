@@ -8,7 +8,7 @@ ALTER PROCEDURE sqlkmeans.describe_key
     @key         nvarchar(max),
     @key_columns nvarchar(max) OUTPUT,
     @before      nvarchar(100) = N'',
-    @after       nvarchar(100) = N', '
+    @after       nvarchar(100) = N' NOT NULL, '
 AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
@@ -35,7 +35,7 @@ BEGIN
     BEGIN
         SELECT @name = j.[value] FROM OPENJSON(@key) AS j WHERE CAST(j.[key] AS int) = @position;
         SELECT @key_columns = @key_columns + @before + QUOTENAME(@name) + N' ' + c.type
-            + N' NOT NULL' + @after
+            + @after
         FROM #sqlkmeans_table_column AS c
         WHERE c.name = @name;
         SET @position = @position + 1;

@@ -32,14 +32,31 @@ BEGIN
     END;
     SET @each = @each + N') AS v (position, value)';
 
+    -- The deviation about the mean: STDEVP takes the difference of two sums, which has no digits
+    -- left where a column lies far from 0.
     SET @statement = N'INSERT INTO #sqlkmeans_profile
-    (segment_id, position, mean, deviation, lowest, highest, known, missing)
-SELECT COALESCE(s.[sqlkmeans cluster], 0), v.position, AVG(v.value), STDEVP(v.value),
-    MIN(v.value), MAX(v.value), COUNT_BIG(v.value), COUNT_BIG(*) - COUNT_BIG(v.value)
+    (segment_id, position, mean, lowest, highest, known, missing)
+SELECT COALESCE(s.[sqlkmeans cluster], 0), v.position, AVG(v.value), MIN(v.value), MAX(v.value),
+    COUNT_BIG(v.value), COUNT_BIG(*) - COUNT_BIG(v.value)
 FROM #sqlkmeans_scored AS s
 ' + @each + N'
 WHERE s.[sqlkmeans cluster] IS NOT NULL
 GROUP BY GROUPING SETS ((s.[sqlkmeans cluster], v.position), (v.position));
+UPDATE p
+SET mean = p.mean + d.rest, deviation = CASE
+    WHEN p.highest > p.lowest AND d.squares > d.rest * d.rest THEN SQRT(d.squares - d.rest * d.rest)
+    WHEN p.known > 0 THEN 0e0 END
+FROM #sqlkmeans_profile AS p
+INNER JOIN (
+    SELECT k.segment_id, k.position, AVG(v.value - k.mean) AS rest,
+        AVG((v.value - k.mean) * (v.value - k.mean)) AS squares
+    FROM #sqlkmeans_scored AS s
+    ' + @each + N'
+    CROSS APPLY (VALUES (0), (s.[sqlkmeans cluster])) AS g (segment_id)
+    INNER JOIN #sqlkmeans_profile AS k ON k.segment_id = g.segment_id AND k.position = v.position
+    WHERE s.[sqlkmeans cluster] IS NOT NULL
+    GROUP BY k.segment_id, k.position
+) AS d ON d.segment_id = p.segment_id AND d.position = p.position;
 UPDATE p
 SET median = m.median
 FROM #sqlkmeans_profile AS p

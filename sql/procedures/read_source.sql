@@ -1,8 +1,10 @@
 IF OBJECT_ID(N'sqlkmeans.read_source', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.read_source AS RETURN 0;');
 GO
--- Reads a source as the caller into the caller's table #sqlkmeans_input, which has row_number and
--- previous_segment_id already and gets the key, the features f1, f2 … and the sample weight.
+-- Reads a source as the caller into the caller's table #sqlkmeans_input, which has [sqlkmeans row] and
+-- [sqlkmeans previous] already and gets the key, the features [sqlkmeans f1], [sqlkmeans f2] … and
+-- [sqlkmeans sample weight]: names that no key has, which check_definition sees to. @columns is what
+-- Python gets of it beside these two, as a SELECT lists it.
 ALTER PROCEDURE sqlkmeans.read_source
     @definition nvarchar(max),
     @staging    nvarchar(200),
@@ -20,11 +22,13 @@ BEGIN
     DECLARE @target_id bigint;
     DECLARE @key_columns nvarchar(max);
     DECLARE @added nvarchar(max) = N'';
+    DECLARE @names nvarchar(max) = N'';
     DECLARE @values nvarchar(max) = N'';
     DECLARE @statement nvarchar(max);
     DECLARE @feature nvarchar(128);
     DECLARE @type nvarchar(16);
-    DECLARE @f nvarchar(20);
+    DECLARE @x nvarchar(10);
+    DECLARE @problem nvarchar(max);
     DECLARE @position int = 0;
 
     SELECT @relation = sqlkmeans.relation(j.source), @sample_weight = j.sample_weight
@@ -40,12 +44,19 @@ BEGIN
         FROM OPENJSON(@definition, '$.features') AS j
         WHERE CAST(j.[key] AS int) = @position;
         SET @position = @position + 1;
-        SET @f = N'f' + CAST(@position AS nvarchar(10));
-        SET @columns = @columns + N', ' + @f;
+        SET @x = CAST(@position AS nvarchar(10));
+        SET @names = @names + N', [sqlkmeans f' + @x + N']';
+        -- What Python reads. A category as hexadecimal UTF-16: half of a surrogate pair would end
+        -- the call before the script begins, and trailing blanks might not arrive.
+        SET @columns = @columns + N', ' + CASE @type
+            WHEN N'category' THEN N'CONVERT(varchar(406), CAST([sqlkmeans f' + @x
+                + N'] AS varbinary(202)), 1)'
+            ELSE N'[sqlkmeans f' + @x + N']' END + N' AS f' + @x;
         -- A category with one letter more than a level may have, so that a text that is too long
         -- is seen; a date as days since 1970.
-        SET @added = @added + N'ALTER TABLE #sqlkmeans_input ADD ' + @f
-            + CASE @type WHEN N'category' THEN N' nvarchar(101) NULL; ' ELSE N' float NULL; ' END;
+        SET @added = @added + N'ALTER TABLE #sqlkmeans_input ADD [sqlkmeans f' + @x + N']'
+            + CASE @type WHEN N'category' THEN N' nvarchar(101) COLLATE DATABASE_DEFAULT NULL; '
+                         ELSE N' float NULL; ' END;
         SET @values = @values + N', ' + CASE @type
             WHEN N'category' THEN N'CAST(s.' + QUOTENAME(@feature) + N' AS nvarchar(101))'
             WHEN N'date' THEN N'CAST(DATEDIFF(day, ''19700101'', CAST(s.' + QUOTENAME(@feature)
@@ -54,15 +65,26 @@ BEGIN
     END;
     IF @sample_weight IS NOT NULL
     BEGIN
-        SET @columns = @columns + N', sample_weight';
-        SET @added = @added + N'ALTER TABLE #sqlkmeans_input ADD sample_weight float NULL; ';
+        SET @names = @names + N', [sqlkmeans sample weight]';
+        SET @columns = @columns + N', [sqlkmeans sample weight] AS sample_weight';
+        SET @added = @added
+            + N'ALTER TABLE #sqlkmeans_input ADD [sqlkmeans sample weight] float NULL; ';
         SET @values = @values + N', CAST(s.' + QUOTENAME(@sample_weight) + N' AS float)';
     END;
 
-    -- Columns that are added to a temporary table by a nested batch stay in it.
+    -- A row of 8,060 bytes holds so many numbers beside a key of 900.
+    IF @position > 870
+    BEGIN
+        SET @problem = N'features: ' + sqlkmeans.number_text(@position)
+            + N' given; allowed where the server trains: 870';
+        EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problem;
+    END;
+
+    -- Columns that are added to a temporary table by a nested batch stay in it. A key may be NULL
+    -- here, so that all such rows are told of at once.
     EXECUTE sqlkmeans.describe_key
         @table = @staging, @key = @key, @key_columns = @key_columns OUTPUT,
-        @before = N'ALTER TABLE #sqlkmeans_input ADD ', @after = N'; ';
+        @before = N'ALTER TABLE #sqlkmeans_input ADD ', @after = N' NULL; ';
     SET @statement = @key_columns + @added;
     EXECUTE sys.sp_executesql @statement;
 
@@ -70,8 +92,8 @@ BEGIN
     EXECUTE sqlkmeans.as_owner
         @statement = N'SET @arrived = OBJECT_ID(@text);', @text = @target,
         @arrived = @target_id OUTPUT;
-    SET @statement = N'INSERT INTO #sqlkmeans_input (row_number, '
-        + sqlkmeans.each_name(@key, N'{}', N', ') + N', previous_segment_id' + @columns
+    SET @statement = N'INSERT INTO #sqlkmeans_input ([sqlkmeans row], '
+        + sqlkmeans.each_name(@key, N'{}', N', ') + N', [sqlkmeans previous]' + @names
         + N') SELECT ROW_NUMBER() OVER (ORDER BY ' + sqlkmeans.each_name(@key, N's.{}', N', ')
         + N'), ' + sqlkmeans.each_name(@key, N's.{}', N', ') + N', '
         + CASE WHEN @target_id IS NULL THEN N'NULL' ELSE N'p.segment_id' END
@@ -81,5 +103,6 @@ BEGIN
                    + sqlkmeans.each_name(@key, N'p.{} = s.{}', N' AND ') END
         + N'; SET @total = ROWCOUNT_BIG();';
     EXECUTE sys.sp_executesql @statement, N'@total bigint OUTPUT', @total = @total OUTPUT;
+    EXECUTE sqlkmeans.check_keys @relation = N'#sqlkmeans_input AS s', @key = @key;
 END;
 GO

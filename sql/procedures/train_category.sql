@@ -27,28 +27,34 @@ BEGIN
     DECLARE @scale float;
     DECLARE @problem nvarchar(max);
 
-    -- With a full stop behind, blanks at the end count too.
+    -- With a full stop behind, blanks at the end count too. Apart are levels that cannot have a
+    -- feature: longer than 100 characters, or called as the rest is, which they join.
     CREATE TABLE #sqlkmeans_level
     (
         level     nvarchar(102) COLLATE Latin1_General_100_BIN2 NULL,
         customers bigint        NOT NULL,
         total     float         NOT NULL,
+        apart     bit           NOT NULL,
         place     int           NOT NULL
     );
-    SET @statement = N'INSERT INTO #sqlkmeans_level (level, customers, total, place)
-SELECT g.level, g.customers, g.total, ROW_NUMBER() OVER (ORDER BY g.total DESC, g.level)
-FROM (SELECT x.level, COUNT_BIG(*) AS customers, SUM(x.weight) AS total
-      FROM (SELECT (i.' + @f + N' + N''.'') COLLATE Latin1_General_100_BIN2 AS level, i.weight
+    SET @statement = N'INSERT INTO #sqlkmeans_level (level, customers, total, apart, place)
+SELECT g.level, g.customers, g.total, g.apart,
+    ROW_NUMBER() OVER (ORDER BY g.apart, g.total DESC, g.level)
+FROM (SELECT x.level, COUNT_BIG(*) AS customers, SUM(x.weight) AS total,
+          CASE WHEN LEN(x.level) > 101 OR x.level = N''(other).'' THEN 1 ELSE 0 END AS apart
+      FROM (SELECT (i.' + @f + N' + N''.'') COLLATE Latin1_General_100_BIN2 AS level,
+                i.[sqlkmeans weight] AS weight
             FROM #sqlkmeans_input AS i
-            WHERE i.weight > 0e0 AND i.' + @f + N' IS NOT NULL) AS x
+            WHERE i.[sqlkmeans weight] > 0e0 AND i.' + @f + N' IS NOT NULL) AS x
       GROUP BY x.level) AS g;
-SELECT @lacking = COALESCE(SUM(i.weight), 0e0) FROM #sqlkmeans_input AS i WHERE i.' + @f + N' IS NULL;';
+SELECT @lacking = COALESCE(SUM(i.[sqlkmeans weight]), 0e0) FROM #sqlkmeans_input AS i WHERE i.' + @f + N' IS NULL;';
     EXECUTE sys.sp_executesql @statement, N'@lacking float OUTPUT', @lacking = @lacking OUTPUT;
 
     SELECT @levels = COUNT_BIG(*), @rows = SUM(l.customers), @total = SUM(l.total) FROM #sqlkmeans_level AS l;
     SELECT @kept = COUNT(*)
     FROM #sqlkmeans_level AS l
-    WHERE l.total >= COALESCE(CAST(JSON_VALUE(@feature, '$.min_frequency') AS float), 0.01) * @total
+    WHERE l.apart = 0
+      AND l.total >= COALESCE(CAST(JSON_VALUE(@feature, '$.min_frequency') AS float), 0.01) * @total
       AND l.place <= COALESCE(CAST(JSON_VALUE(@feature, '$.max_categories') AS int), 20);
 
     SET @problem = CASE
@@ -59,11 +65,9 @@ SELECT @lacking = COALESCE(SUM(i.weight), 0e0) FROM #sqlkmeans_input AS i WHERE 
             + CAST(@levels AS nvarchar(20)) + N' levels in ' + CAST(@rows AS nvarchar(20))
             + N' rows), so it identifies and does not group; remove it from features, or group it '
             + N'in a SELECT'
-        WHEN EXISTS (SELECT 1 FROM #sqlkmeans_level AS l WHERE LEN(l.level) > 101)
-            THEN N'levels have more than 100 characters; shorten or group them in a SELECT'
-        WHEN @kept = 0 THEN N'each of its ' + CAST(@levels AS nvarchar(20))
-            + N' levels has a smaller share than min_frequency; lower it, or remove the column from '
-            + N'features'
+        WHEN @kept = 0 THEN N'none of its ' + CAST(@levels AS nvarchar(20))
+            + N' levels has a share of min_frequency or more and at most 100 characters; lower it, '
+            + N'shorten them in a SELECT, or remove the column from features'
     END;
     IF @problem IS NOT NULL
     BEGIN
@@ -78,8 +82,8 @@ SELECT @lacking = COALESCE(SUM(i.weight), 0e0) FROM #sqlkmeans_input AS i WHERE 
     -- A missing value is filled in with the most frequent level.
     IF @missing IN (N'mean', N'median')
         UPDATE #sqlkmeans_level SET total = total + @lacking WHERE place = 1;
-    INSERT INTO #sqlkmeans_level (level, customers, total, place)
-    SELECT NULL, SUM(l.customers), SUM(l.total), @kept + 1
+    INSERT INTO #sqlkmeans_level (level, customers, total, apart, place)
+    SELECT NULL, SUM(l.customers), SUM(l.total), 0, @kept + 1
     FROM #sqlkmeans_level AS l
     WHERE l.place > @kept
     HAVING COUNT(*) > 0;

@@ -21,6 +21,11 @@ BEGIN
     DECLARE @allowed_shift float =
         COALESCE(TRY_CAST(JSON_VALUE(@definition, '$.guard.centroid_shift') AS float), 1);
     DECLARE @notes nvarchar(max) = N'';
+    DECLARE @then nvarchar(max);
+    DECLARE @defined nvarchar(max);
+    DECLARE @side int = 0;
+    DECLARE @differing nvarchar(200);
+    DECLARE @k int;
     DECLARE @each nvarchar(max);
     DECLARE @statement nvarchar(max);
     DECLARE @segment_id int = 0;
@@ -28,38 +33,72 @@ BEGIN
     DECLARE @stayed float;
     DECLARE @moved float;
 
+    CREATE TABLE #sqlkmeans_defined
+    (
+        place          nvarchar(20)  COLLATE Latin1_General_100_BIN2 NOT NULL,
+        name           nvarchar(129) COLLATE Latin1_General_100_BIN2 NOT NULL,
+        type           nvarchar(16)  COLLATE Latin1_General_100_BIN2 NOT NULL,
+        transform      nvarchar(16)  COLLATE Latin1_General_100_BIN2 NOT NULL,
+        weight         float         NOT NULL,
+        low            float         NULL,
+        high           float         NULL,
+        min_frequency  float         NOT NULL,
+        max_categories int           NOT NULL
+    );
+
     SET @warnings = N'';
-    -- With other features or another k, customers have to move.
-    IF EXISTS (
-        SELECT 1
-        FROM (SELECT f.position, f.feature, f.transform, f.weight FROM sqlkmeans.model_feature AS f
-              WHERE f.run_id = @run_id) AS n
-        FULL JOIN (SELECT f.position, f.feature, f.transform, f.weight
-                   FROM sqlkmeans.model_feature AS f WHERE f.run_id = @active) AS o
-            ON o.position = n.position AND o.feature = n.feature AND o.transform = n.transform
-           AND o.weight = n.weight
-        WHERE n.position IS NULL OR o.position IS NULL)
-       OR EXISTS (
-        SELECT 1 FROM sqlkmeans.run AS r
-        WHERE r.run_id = @active
-          AND (r.k <> (SELECT COUNT(*) FROM #sqlkmeans_cluster AS c)
-               OR JSON_VALUE(r.definition, '$.scaling') <> JSON_VALUE(@definition, '$.scaling')
-               OR JSON_VALUE(r.definition, '$.missing') <> JSON_VALUE(@definition, '$.missing')
-               OR COALESCE(JSON_VALUE(r.definition, '$.sample_weight'), N'null')
-                   <> COALESCE(JSON_VALUE(@definition, '$.sample_weight'), N'null')))
+    -- With other features or another k, customers have to move. What a definition says counts, not
+    -- the levels that a category has, nor their order.
+    SELECT @then = r.definition, @k = r.k FROM sqlkmeans.run AS r WHERE r.run_id = @active;
+    WHILE @side < 2
+    BEGIN
+        SET @defined = CASE @side WHEN 0 THEN @definition ELSE @then END;
+        INSERT INTO #sqlkmeans_defined
+            (place, name, type, transform, weight, low, high, min_frequency, max_categories)
+        SELECT j.[key], JSON_VALUE(j.[value], '$.column') + N'.',
+            COALESCE(JSON_VALUE(j.[value], '$.type'), N'number'),
+            COALESCE(JSON_VALUE(j.[value], '$.transform'), N'none'),
+            COALESCE(CAST(JSON_VALUE(j.[value], '$.weight') AS float), 1),
+            CAST(JSON_VALUE(j.[value], '$.winsorize[0]') AS float),
+            CAST(JSON_VALUE(j.[value], '$.winsorize[1]') AS float),
+            COALESCE(CAST(JSON_VALUE(j.[value], '$.min_frequency') AS float), 0.01),
+            COALESCE(CAST(JSON_VALUE(j.[value], '$.max_categories') AS int), 20)
+        FROM OPENJSON(@defined, '$.features') AS j;
+        SET @side = @side + 1;
+    END;
+    SET @differing = CASE WHEN EXISTS (
+            SELECT 1 FROM #sqlkmeans_defined AS d
+            GROUP BY d.place, d.name, d.type, d.transform, d.weight, d.low, d.high,
+                d.min_frequency, d.max_categories
+            HAVING COUNT(*) <> 2) THEN N' and features' ELSE N'' END
+        + CASE WHEN JSON_VALUE(@then, '$.scaling') <> JSON_VALUE(@definition, '$.scaling')
+               THEN N' and scaling' ELSE N'' END
+        + CASE WHEN JSON_VALUE(@then, '$.missing') <> JSON_VALUE(@definition, '$.missing')
+               THEN N' and missing' ELSE N'' END
+        + CASE WHEN COALESCE(CAST(JSON_VALUE(@then, '$.winsorize[0]') AS float), -1)
+                    <> COALESCE(CAST(JSON_VALUE(@definition, '$.winsorize[0]') AS float), -1)
+                 OR COALESCE(CAST(JSON_VALUE(@then, '$.winsorize[1]') AS float), -1)
+                    <> COALESCE(CAST(JSON_VALUE(@definition, '$.winsorize[1]') AS float), -1)
+               THEN N' and winsorize' ELSE N'' END
+        + CASE WHEN COALESCE(JSON_VALUE(@then, '$.sample_weight') + N'.', N'')
+                        COLLATE Latin1_General_100_BIN2
+                    <> COALESCE(JSON_VALUE(@definition, '$.sample_weight') + N'.', N'')
+               THEN N' and sample_weight' ELSE N'' END
+        + CASE WHEN @k <> (SELECT COUNT(*) FROM #sqlkmeans_cluster AS c) THEN N' and k' ELSE N'' END;
+    IF @differing <> N''
     BEGIN
         SET @mean_distance = NULL;
-        SET @notes = N'features, k, scaling, missing or sample_weight changed since run ' + @run
+        SET @notes = STUFF(@differing, 1, 5, N'') + N' changed since run ' + @run
             + N': moved customers, centroids and distances are not compared with it' + @line;
     END;
     ELSE
     BEGIN
-        SELECT @stayed = SUM(CASE WHEN i.previous_segment_id = c.segment_id THEN 1 ELSE 0 END),
-            @moved = SUM(CASE WHEN i.previous_segment_id <> c.segment_id THEN 1 ELSE 0 END)
+        SELECT @stayed = SUM(CASE WHEN i.[sqlkmeans previous] = c.segment_id THEN 1 ELSE 0 END),
+            @moved = SUM(CASE WHEN i.[sqlkmeans previous] <> c.segment_id THEN 1 ELSE 0 END)
         FROM #sqlkmeans_input AS i
-        INNER JOIN #sqlkmeans_label AS l ON l.row_number = i.row_number
+        INNER JOIN #sqlkmeans_label AS l ON l.row_number = i.[sqlkmeans row]
         INNER JOIN #sqlkmeans_cluster AS c ON c.cluster = l.cluster
-        WHERE i.previous_segment_id > 0;
+        WHERE i.[sqlkmeans previous] > 0;
         IF @moved / NULLIF(@moved + @stayed, 0) > @allowed_moved
             SET @warnings = N'moved: ' + CAST(CAST(@moved AS bigint) AS nvarchar(20)) + N' of '
                 + CAST(CAST(@moved + @stayed AS bigint) AS nvarchar(20))
@@ -75,51 +114,42 @@ BEGIN
             IF @shift IS NULL
                 BREAK;
             SET @warnings = @warnings + N'segment ' + CAST(@segment_id AS nvarchar(10))
-                + N': its centroid moved by ' + CAST(CAST(@shift AS decimal(9, 2)) AS nvarchar(20))
+                + N': its centroid moved by ' + sqlkmeans.number_text(ROUND(@shift, 2))
                 + N' since run ' + @run + N' (allowed ' + CAST(@allowed_shift AS nvarchar(40))
                 + N', in the scaled space)' + @line;
         END;
     END;
 
-    -- Bins are of columns; they compare where the features stand in the same places.
-    IF NOT EXISTS (
-        SELECT 1
-        FROM (SELECT f.position, f.feature, f.type FROM sqlkmeans.model_feature AS f
-              WHERE f.run_id = @run_id) AS n
-        FULL JOIN (SELECT f.position, f.feature, f.type FROM sqlkmeans.model_feature AS f
-                   WHERE f.run_id = @active) AS o
-            ON o.position = n.position AND o.feature = n.feature AND o.type = n.type
-        WHERE n.position IS NULL OR o.position IS NULL)
+    -- Bins are of columns, which may stand in other places than in that run.
+    EXECUTE sqlkmeans.bins_text
+        @run_id = @active, @each = @each OUTPUT, @scored_run_id = @run_id;
+    IF @each IS NOT NULL
     BEGIN
-        EXECUTE sqlkmeans.bins_text @run_id = @active, @each = @each OUTPUT;
-        IF @each IS NOT NULL
-        BEGIN
-            SET @statement = N'INSERT INTO #sqlkmeans_bin (position, bin, customers)
+        SET @statement = N'INSERT INTO #sqlkmeans_bin (position, bin, customers)
 SELECT v.position, v.bin, COUNT_BIG(*) FROM #sqlkmeans_scored AS s
 ' + @each + N'
 GROUP BY v.position, v.bin;';
-            EXECUTE sys.sp_executesql @statement;
-            INSERT INTO #sqlkmeans_bin (position, bin, customers)
-            SELECT b.position, -1, k.customers
-            FROM sqlkmeans.feature_bin AS b
-            INNER JOIN #sqlkmeans_skipped AS k ON k.name = b.feature
-            WHERE b.run_id = @active AND b.bin = 0 AND k.customers > 0
-              AND EXISTS (SELECT 1 FROM #sqlkmeans_bin AS o WHERE o.position = b.position);
-            UPDATE b
-            SET customers = b.customers + k.customers
-            FROM #sqlkmeans_bin AS b
-            INNER JOIN #sqlkmeans_bin AS k ON k.position = b.position AND k.bin = -1
-            WHERE b.bin = 0;
-            DELETE b
-            FROM #sqlkmeans_bin AS b
-            WHERE b.bin = -1
-              AND EXISTS (SELECT 1 FROM #sqlkmeans_bin AS o WHERE o.position = b.position AND o.bin = 0);
-            UPDATE #sqlkmeans_bin SET bin = 0 WHERE bin = -1;
-        END;
+        EXECUTE sys.sp_executesql @statement;
+        INSERT INTO #sqlkmeans_bin (position, bin, customers)
+        SELECT b.position, -1, k.customers
+        FROM sqlkmeans.feature_bin AS b
+        INNER JOIN #sqlkmeans_skipped AS k ON k.name = b.feature
+        WHERE b.run_id = @active AND b.bin = 0 AND k.customers > 0
+          AND EXISTS (SELECT 1 FROM #sqlkmeans_bin AS o WHERE o.position = b.position);
+        UPDATE b
+        SET customers = b.customers + k.customers
+        FROM #sqlkmeans_bin AS b
+        INNER JOIN #sqlkmeans_bin AS k ON k.position = b.position AND k.bin = -1
+        WHERE b.bin = 0;
+        DELETE b
+        FROM #sqlkmeans_bin AS b
+        WHERE b.bin = -1
+          AND EXISTS (SELECT 1 FROM #sqlkmeans_bin AS o WHERE o.position = b.position AND o.bin = 0);
+        UPDATE #sqlkmeans_bin SET bin = 0 WHERE bin = -1;
     END;
     EXECUTE sqlkmeans.watch_labels
         @model_run_id = @active, @definition = @definition, @rows = @rows,
-        @mean_distance = @mean_distance, @warnings = @warnings OUTPUT;
+        @mean_distance = @mean_distance, @warnings = @warnings OUTPUT, @scored_run_id = @run_id;
     SET @warnings = @warnings + @notes;
 END;
 GO

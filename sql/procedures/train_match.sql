@@ -24,12 +24,12 @@ BEGIN
     CREATE TABLE #sqlkmeans_apart (segment_id int NOT NULL, cluster int NOT NULL, squared float NOT NULL);
 
     INSERT INTO #sqlkmeans_shared (segment_id, cluster, customers)
-    SELECT i.previous_segment_id, l.cluster, COUNT_BIG(*)
+    SELECT i.[sqlkmeans previous], l.cluster, COUNT_BIG(*)
     FROM #sqlkmeans_input AS i
-    INNER JOIN #sqlkmeans_label AS l ON l.row_number = i.row_number
+    INNER JOIN #sqlkmeans_label AS l ON l.row_number = i.[sqlkmeans row]
     INNER JOIN (SELECT DISTINCT c.segment_id FROM sqlkmeans.centroid AS c WHERE c.run_id = @active)
-        AS p ON p.segment_id = i.previous_segment_id
-    GROUP BY i.previous_segment_id, l.cluster;
+        AS p ON p.segment_id = i.[sqlkmeans previous]
+    GROUP BY i.[sqlkmeans previous], l.cluster;
 
     WHILE 1 = 1
     BEGIN
@@ -76,7 +76,7 @@ BEGIN
               INNER JOIN #sqlkmeans_point AS p ON p.position = f.position
               LEFT JOIN sqlkmeans.centroid AS c
                   ON c.run_id = @active AND c.segment_id = e.segment_id
-                 AND c.feature = f.feature) AS g
+                 AND (c.feature + N'.') COLLATE Latin1_General_100_BIN2 = f.feature + N'.') AS g
         GROUP BY g.segment_id, g.cluster;
 
         UPDATE c

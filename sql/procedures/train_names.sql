@@ -28,9 +28,9 @@ BEGIN
         place      int            NOT NULL,
         importance float          NOT NULL,
         is_level   bit            NOT NULL,
-        word       nvarchar(400)  NOT NULL,
-        mean       nvarchar(1000) NOT NULL,
-        of_all     nvarchar(100)  NOT NULL
+        word       nvarchar(400)  COLLATE DATABASE_DEFAULT NOT NULL,
+        mean       nvarchar(1000) COLLATE DATABASE_DEFAULT NOT NULL,
+        of_all     nvarchar(100)  COLLATE DATABASE_DEFAULT NOT NULL
     );
     INSERT INTO #sqlkmeans_word (segment_id, place, importance, is_level, word, mean, of_all)
     SELECT b.segment_id,

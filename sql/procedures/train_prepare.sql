@@ -26,6 +26,7 @@ BEGIN
     DECLARE @nulls nvarchar(max) = N'';
     DECLARE @total bigint;
     DECLARE @absent bigint;
+    DECLARE @features int;
     DECLARE @position int = 0;
 
     SELECT @weighted = CASE WHEN j.sample_weight IS NULL THEN 0 ELSE 1 END,
@@ -38,14 +39,14 @@ BEGIN
         EXECUTE sqlkmeans.raise_problems @number = 50003,
             @problems = N'the source has no rows; nothing was changed';
 
-    SET @statement = N'UPDATE #sqlkmeans_input SET weight = '
-        + CASE @weighted WHEN 1 THEN N'sample_weight;' ELSE N'1e0;' END;
+    SET @statement = N'UPDATE #sqlkmeans_input SET [sqlkmeans weight] = '
+        + CASE @weighted WHEN 1 THEN N'[sqlkmeans sample weight];' ELSE N'1e0;' END;
     EXECUTE sys.sp_executesql @statement;
-    SELECT @absent = COUNT_BIG(*) FROM #sqlkmeans_input AS i WHERE i.weight IS NULL OR i.weight < 0;
+    SELECT @absent = COUNT_BIG(*) FROM #sqlkmeans_input AS i WHERE i.[sqlkmeans weight] IS NULL OR i.[sqlkmeans weight] < 0;
     IF @absent > 0
         SET @problems = N'sample_weight: ' + CAST(@absent AS nvarchar(20))
             + N' rows are NULL or negative; every weight must be a number, 0 or more' + @line;
-    ELSE IF NOT EXISTS (SELECT 1 FROM #sqlkmeans_input AS i WHERE i.weight > 0)
+    ELSE IF NOT EXISTS (SELECT 1 FROM #sqlkmeans_input AS i WHERE i.[sqlkmeans weight] > 0)
         SET @problems = N'sample_weight: no row has a weight above 0' + @line;
 
     CREATE TABLE #sqlkmeans_absent (position int NOT NULL PRIMARY KEY, usable bit NOT NULL);
@@ -57,7 +58,7 @@ BEGIN
         FROM OPENJSON(@definition, '$.features') AS j
         WHERE CAST(j.[key] AS int) = @position;
         SET @position = @position + 1;
-        SET @f = N'f' + CAST(@position AS nvarchar(10));
+        SET @f = N'[sqlkmeans f' + CAST(@position AS nvarchar(10)) + N']';
         SET @nulls = @nulls + CASE WHEN @nulls = N'' THEN N'' ELSE N' OR ' END + @f + N' IS NULL';
 
         SET @statement = N'SELECT @absent = COUNT_BIG(*) FROM #sqlkmeans_input AS i WHERE i.' + @f
@@ -92,14 +93,14 @@ BEGIN
                 + CAST(@total AS nvarchar(20)) + N' rows has a NULL in a feature' + @line;
     END;
     -- Weights that cannot be used, or no row: nothing can be learnt.
-    IF NOT EXISTS (SELECT 1 FROM #sqlkmeans_input AS i WHERE i.weight > 0)
+    IF NOT EXISTS (SELECT 1 FROM #sqlkmeans_input AS i WHERE i.[sqlkmeans weight] > 0)
         EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @problems;
 
     SET @position = 0;
     WHILE EXISTS (SELECT 1 FROM #sqlkmeans_absent AS a WHERE a.position > @position)
     BEGIN
         SET @position = @position + 1;
-        SET @f = N'f' + CAST(@position AS nvarchar(10));
+        SET @f = N'[sqlkmeans f' + CAST(@position AS nvarchar(10)) + N']';
         SELECT @feature = j.[value], @type = COALESCE(JSON_VALUE(j.[value], '$.type'), N'number')
         FROM OPENJSON(@definition, '$.features') AS j
         WHERE CAST(j.[key] AS int) = @position - 1;
@@ -120,6 +121,14 @@ BEGIN
                 @problems = @problems OUTPUT;
         END;
     END;
+
+    -- Each feature takes two numbers of a row of #sqlkmeans_scored, and a row has 8,060 bytes: as many
+    -- leave room for what else is in it.
+    SELECT @features = COUNT(*) FROM sqlkmeans.model_feature AS f WHERE f.run_id = @run_id;
+    IF @features > 494
+        SET @problems = @problems + N'features: ' + CAST(@features AS nvarchar(10))
+            + N', each kept level of a category counted; allowed with @engine = N''tsql'': 494; '
+            + N'name fewer columns, or lower max_categories' + @line;
 
     SELECT @problems = @problems + MIN(f.feature)
         + N': two features would have this name; rename the column or the level' + @line

@@ -15,7 +15,7 @@ BEGIN
     DECLARE @column nvarchar(128);
     DECLARE @type nvarchar(16);
     DECLARE @transform nvarchar(16);
-    DECLARE @f nvarchar(20);
+    DECLARE @f nvarchar(40);
     DECLARE @x nvarchar(10);
     DECLARE @fill nvarchar(40);
     DECLARE @center nvarchar(40);
@@ -40,7 +40,7 @@ BEGIN
         IF @column IS NULL
             BREAK;
 
-        SELECT @f = N'i.f' + CAST(CAST(j.[key] AS int) + 1 AS nvarchar(10))
+        SELECT @f = N'i.[sqlkmeans f' + CAST(CAST(j.[key] AS int) + 1 AS nvarchar(10)) + N']'
         FROM OPENJSON(@definition, '$.features') AS j
         WHERE JSON_VALUE(j.[value], '$.column') = @column;
         SET @features = @position;
@@ -69,7 +69,7 @@ BEGIN
         + sqlkmeans.each_number(@features, N'[sqlkmeans o{}]', N', ') + N', '
         + sqlkmeans.each_number(@features, N'z{}', N', ') + N')
 SELECT o.row_number, o.weight, ' + sqlkmeans.each_number(@features, N'o.o{}', N', ') + @scaled + N'
-FROM (SELECT i.row_number, i.weight' + @own + N' FROM #sqlkmeans_input AS i) AS o
+FROM (SELECT i.[sqlkmeans row] AS row_number, i.[sqlkmeans weight] AS weight' + @own + N' FROM #sqlkmeans_input AS i) AS o
 CROSS APPLY (SELECT ' + @filled + N') AS x;';
     EXECUTE sys.sp_executesql @statement;
 END;

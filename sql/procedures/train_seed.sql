@@ -28,15 +28,16 @@ BEGIN
     DECLARE @inertia float;
     DECLARE @least float;
 
-    -- Which rows are drawn depends on their order by key and on the seed alone.
+    -- Which rows are drawn depends on their order by key and on the seed alone. By eight bytes of
+    -- the hash: for a varbinary(8000), a sort would ask for 4 KB of memory a row.
     SELECT @fitted = COUNT_BIG(*) FROM #sqlkmeans_scored AS r WHERE r.weight > 0;
     SET @statement = N'INSERT INTO #sqlkmeans_sample (row_number, weight, closest, ' + @z + N')
 SELECT TOP (@sample_rows) r.row_number, r.weight, 1e0, ' + @z + N'
 FROM #sqlkmeans_scored AS r
 WHERE r.weight > 0e0
 ORDER BY ' + CASE WHEN @fitted <= @sample_rows THEN N'r.row_number;'
-                  ELSE N'HASHBYTES(''SHA2_256'', CAST(@seed AS nvarchar(20)) + N''|'' '
-                      + N'+ CAST(r.row_number AS nvarchar(20)));' END;
+                  ELSE N'CAST(HASHBYTES(''SHA2_256'', CAST(@seed AS nvarchar(20)) + N''|'' '
+                      + N'+ CAST(r.row_number AS nvarchar(20))) AS binary(8)), r.row_number;' END;
     EXECUTE sys.sp_executesql @statement, N'@sample_rows int, @seed bigint',
         @sample_rows = @sample_rows, @seed = @seed;
 
@@ -66,9 +67,13 @@ SET @differing = ROWCOUNT_BIG();';
         EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @problem;
     END;
 
+    -- About the means: VARP takes the difference of two sums, which has no digits left where a
+    -- feature that nothing scales lies far from 0.
     SET @statement = N'SELECT @threshold = 1e-4 * ('
-        + sqlkmeans.each_number(@features, N'VARP(s.z{})', N' + ') + N') / '
-        + CAST(@features AS nvarchar(10)) + N' FROM #sqlkmeans_sample AS s;';
+        + sqlkmeans.each_number(@features, N'AVG((s.z{} - o.z{}) * (s.z{} - o.z{}))', N' + ')
+        + N') / ' + CAST(@features AS nvarchar(10)) + N' FROM #sqlkmeans_sample AS s CROSS JOIN (SELECT '
+        + sqlkmeans.each_number(@features, N'AVG(a.z{}) AS z{}', N', ')
+        + N' FROM #sqlkmeans_sample AS a) AS o;';
     EXECUTE sys.sp_executesql @statement, N'@threshold float OUTPUT', @threshold = @threshold OUTPUT;
 
     WHILE @start < @n_init

@@ -22,10 +22,12 @@ BEGIN
     DECLARE @features int;
     DECLARE @threshold float;
     DECLARE @n_iter int;
+    DECLARE @squared nvarchar(max);
     DECLARE @statement nvarchar(max);
     DECLARE @kept nvarchar(max);
     DECLARE @problems nvarchar(max);
     DECLARE @rows bigint;
+    DECLARE @moved bigint;
     DECLARE @total_ss float;
     DECLARE @begun datetime2(6) = SYSUTCDATETIME();
     DECLARE @fitted datetime2(6);
@@ -126,37 +128,51 @@ BEGIN
         @n_iter = @n_iter OUTPUT;
     SET @fitted = SYSUTCDATETIME();
 
+    SET @squared = sqlkmeans.each_number(@features, N'(r.z{} - c.z{}) * (r.z{} - c.z{})', N' + ');
     SET @statement = N'
 INSERT INTO #sqlkmeans_label (row_number, cluster, distance)
 SELECT r.row_number, n.cluster, SQRT(n.squared)
 FROM #sqlkmeans_scored AS r
-CROSS APPLY (SELECT TOP (1) c.cluster, '
-        + sqlkmeans.each_number(@features, N'(r.z{} - c.z{}) * (r.z{} - c.z{})', N' + ')
-        + N' AS squared FROM #sqlkmeans_centroid AS c ORDER BY squared, c.cluster) AS n;
+CROSS APPLY (SELECT TOP (1) c.cluster, ' + @squared + N' AS squared
+             FROM #sqlkmeans_centroid AS c ORDER BY squared, c.cluster) AS n;
 INSERT INTO #sqlkmeans_point (cluster, position, scaled_value)
 SELECT c.cluster, v.position, v.value FROM #sqlkmeans_centroid AS c
 CROSS APPLY (VALUES ' + sqlkmeans.each_number(@features, N'({}, c.z{})', N', ')
         + N') AS v (position, value);
-SELECT @rows = COUNT_BIG(*), @total_ss = COUNT_BIG(*) * ('
-        + sqlkmeans.each_number(@features, N'VARP(s.z{})', N' + ') + N') FROM #sqlkmeans_scored AS s;';
+SELECT @rows = COUNT_BIG(*), @total_ss = '
+        + sqlkmeans.each_number(@features, N'SUM((s.z{} - o.z{}) * (s.z{} - o.z{}))', N' + ') + N'
+FROM #sqlkmeans_scored AS s
+CROSS JOIN (SELECT ' + sqlkmeans.each_number(@features, N'AVG(a.z{}) AS z{}', N', ') + N'
+            FROM #sqlkmeans_scored AS a) AS o;';
     EXECUTE sys.sp_executesql
         @statement, N'@rows bigint OUTPUT, @total_ss float OUTPUT',
         @rows = @rows OUTPUT, @total_ss = @total_ss OUTPUT;
     INSERT INTO #sqlkmeans_cluster (cluster, size, within_ss, inertia, weight, distance)
-    SELECT l.cluster, COUNT_BIG(*), SUM(l.distance * l.distance),
-        SUM(s.weight * l.distance * l.distance), SUM(s.weight), AVG(l.distance)
-    FROM #sqlkmeans_label AS l
-    INNER JOIN #sqlkmeans_scored AS s ON s.row_number = l.row_number
-    GROUP BY l.cluster;
-    IF (SELECT COUNT(*) FROM #sqlkmeans_cluster AS c) < @k
-    BEGIN
-        SET @problems = N'k = ' + CAST(@k AS nvarchar(10))
-            + N': a segment stays empty; lower k or add features';
-        EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @problems;
-    END;
-
+    SELECT c.cluster, 0, 0e0, 0e0, 0e0, 0e0 FROM #sqlkmeans_centroid AS c;
+    EXECUTE sqlkmeans.train_sizes @k = @k;
     EXECUTE sqlkmeans.train_match
         @run_id = @run_id, @active = @active, @last_segment_id = @last_segment_id;
+
+    -- A tie goes to the lowest segment id, as in the scoring function; so far it went to the lowest
+    -- number of a cluster.
+    SET @moved = 0;
+    SET @statement = N'UPDATE l
+SET cluster = n.cluster
+FROM #sqlkmeans_label AS l
+INNER JOIN #sqlkmeans_scored AS r ON r.row_number = l.row_number
+CROSS APPLY (SELECT TOP (1) c.cluster, ' + @squared + N' AS squared
+             FROM #sqlkmeans_centroid AS c
+             INNER JOIN #sqlkmeans_cluster AS m ON m.cluster = c.cluster
+             ORDER BY squared, m.segment_id) AS n
+WHERE n.cluster <> l.cluster;
+SET @moved = ROWCOUNT_BIG();';
+    IF EXISTS (SELECT 1
+               FROM #sqlkmeans_cluster AS a
+               INNER JOIN #sqlkmeans_cluster AS b
+                   ON b.cluster > a.cluster AND b.segment_id < a.segment_id)
+        EXECUTE sys.sp_executesql @statement, N'@moved bigint OUTPUT', @moved = @moved OUTPUT;
+    IF @moved > 0
+        EXECUTE sqlkmeans.train_sizes @k = @k;
     UPDATE s
     SET [sqlkmeans cluster] = c.segment_id
     FROM #sqlkmeans_scored AS s

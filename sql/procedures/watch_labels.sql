@@ -2,14 +2,15 @@ IF OBJECT_ID(N'sqlkmeans.watch_labels', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.watch_labels AS RETURN 0;');
 GO
 -- Compares labels that a stored model gave with the run that fitted it, from the caller's tables
--- #sqlkmeans_bin and #sqlkmeans_profile: fills its table #sqlkmeans_drift, and says in @warnings, a line each, what is beyond a
+-- #sqlkmeans_bin and #sqlkmeans_profile (of the features of @scored_run_id, by default the model's own): fills its table #sqlkmeans_drift, and says in @warnings, a line each, what is beyond a
 -- threshold of the guard. Raises these where the guard refuses.
 ALTER PROCEDURE sqlkmeans.watch_labels
     @model_run_id  bigint,
     @definition    nvarchar(max),
     @rows          bigint,
     @mean_distance float,
-    @warnings      nvarchar(max) OUTPUT
+    @warnings      nvarchar(max) OUTPUT,
+    @scored_run_id bigint = NULL
 AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
@@ -73,7 +74,10 @@ BEGIN
     FROM #sqlkmeans_drift AS d
     INNER JOIN sqlkmeans.model_feature AS f
         ON f.run_id = @model_run_id AND f.source_column = d.feature AND f.type <> N'category'
-    INNER JOIN #sqlkmeans_profile AS p ON p.segment_id = 0 AND p.position = f.position
+    INNER JOIN sqlkmeans.model_feature AS s
+        ON s.run_id = COALESCE(@scored_run_id, @model_run_id) AND s.source_column = f.source_column
+       AND s.type <> N'category'
+    INNER JOIN #sqlkmeans_profile AS p ON p.segment_id = 0 AND p.position = s.position
     LEFT JOIN sqlkmeans.segment_feature AS e
         ON e.run_id = @model_run_id AND e.segment_id = 0 AND e.position = f.position;
 
@@ -93,10 +97,10 @@ BEGIN
             BREAK;
         IF @psi > @allowed_psi
             SELECT TOP (1) @warnings = @warnings + b.feature + N': drifted since run ' + @run
-                + N' (PSI ' + CAST(CAST(@psi AS decimal(9, 2)) AS nvarchar(20)) + N', allowed '
+                + N' (PSI ' + sqlkmeans.number_text(ROUND(@psi, 2)) + N', allowed '
                 + CAST(@allowed_psi AS nvarchar(40)) + N'): '
-                + CAST(CAST(100 * h.present AS decimal(5, 0)) AS nvarchar(20)) + N'% are ' + b.label
-                + N', and ' + CAST(CAST(100 * h.earlier AS decimal(5, 0)) AS nvarchar(20))
+                + sqlkmeans.number_text(ROUND(100 * h.present, 0)) + N'% are ' + b.label
+                + N', and ' + sqlkmeans.number_text(ROUND(100 * h.earlier, 0))
                 + N'% were' + @line
             FROM #sqlkmeans_share AS h
             INNER JOIN sqlkmeans.feature_bin AS b

@@ -229,6 +229,25 @@ def examine(output: Output, definition: str | None, url: str | None) -> None:
         raise typer.Exit(1)
 
 
+def drop(
+    output: Output, name: str, segmentation: str | None, url: str | None, target: bool, yes: bool
+) -> None:
+    """Remove a segmentation, or print how."""
+    selection = select(name, url, output)
+    with selection.open() as database:
+        segmentation = one_name(selection, database, segmentation)
+        statements = pipeline.drop(segmentation, database, drop_target=target, execute=yes)
+    if output.as_json:
+        output.result({"segmentation": segmentation, "executed": yes, "statements": statements})
+        return
+    for statement in statements:
+        print(f"{statement};")
+    stays = (
+        "" if target else " The segment table stays." if yes else " The segment table would stay."
+    )
+    output.say(("Done." if yes else "Nothing was dropped; add --yes to do it.") + stays)
+
+
 def _looked_at(rows: int | None) -> str:
     if rows is None:
         return (

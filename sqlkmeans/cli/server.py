@@ -14,7 +14,7 @@ from sqlkmeans.registry import load_model, load_segmentation
 
 def export(
     output: Output, name: str | None, segmentation: str | None, url: str | None, *,
-    least: bool, to_file: str | None, force: bool,
+    to_file: str | None, force: bool,
 ) -> None:  # fmt: skip
     """Print or write the scoring function of a segmentation, from any database."""
     from sqlkmeans.tsql.scoring import scoring_script
@@ -28,7 +28,7 @@ def export(
         model = load_model(database, segmentation)
     if model is None:
         raise DataError(f"{segmentation}: no model yet; `sqlkmeans run` makes one")
-    script = scoring_script(segmentation, model, least=least)
+    script = scoring_script(segmentation, model)
     _hand_over(output, script, to_file, force, segmentation=segmentation)
 
 
@@ -63,9 +63,11 @@ def schedule(
     """Make, change or drop the Agent job of a segmentation."""
     selection = select(name, url, output)
     with selection.open() as database:
-        segmentation = one_name(selection, database, segmentation)
+        # A purge may be of all of them.
+        if options["step"] != "purge" or name is not None or segmentation is not None:
+            segmentation = one_name(selection, database, segmentation)
         if drop:
-            database.unschedule(segmentation)
+            database.unschedule(segmentation, options["step"])
             job = {"segmentation": segmentation, "outcome": "dropped"}
         else:
             job = {"segmentation": segmentation, **database.schedule(segmentation, options)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from math import fsum
@@ -115,6 +116,33 @@ def assign(
     with one_library_thread() if by_blas else nullcontext():
         map_chunks(len(matrix), label)
     return Assignment(labels, nearest, sample_weight)
+
+
+def settle_ties(
+    matrix: Matrix, centroids: Matrix, assignment: Assignment, segment_ids: Sequence[int]
+) -> None:
+    """Label the rows again, where they are: a tie goes to the lowest segment id.
+
+    The scoring SQL and a stored model, whose centroids are in that order, do the same.
+
+    Parameters
+    ----------
+    matrix, centroids
+        What the rows have been labelled by, as in :func:`assign`.
+    assignment : Assignment
+        Overwritten.
+    segment_ids : sequence of int of length k
+        Of the centroids, in their order.
+    """
+    order = np.argsort(segment_ids).astype(np.int32)
+    by_id, loops = np.ascontiguousarray(centroids[order]), kernel(*matrix.shape)
+    labels, nearest = assignment.labels, assignment.squared_distances
+
+    def label(start: int, stop: int) -> None:
+        loops.label_rows(matrix, start, stop, by_id, labels[start:stop], nearest[start:stop])
+        labels[start:stop] = order[labels[start:stop]]
+
+    map_chunks(len(matrix), label)
 
 
 def inertia_of(matrix: Matrix, centroids: Matrix, sample_weight: Vector | None = None) -> float:

@@ -163,8 +163,14 @@ def _level_problems(name: str, levels: Sequence[str], rows: int) -> list[str]:
 
 
 def is_of_the_rest(level: str) -> bool:
-    """Whether a level is part of the rest however frequent it is."""
-    return level == OTHER or len(level.encode("utf-16-le")) > 2 * MAX_LEVEL_LENGTH
+    """Whether a level is part of the rest however frequent it is.
+
+    One that is too long is, one that has its name, and one with half of a surrogate pair, which is
+    no text.
+    """
+    size = len(level.encode("utf-16-le", "surrogatepass"))
+    broken = any("\ud800" <= letter <= "\udfff" for letter in level)
+    return level == OTHER or broken or size > 2 * MAX_LEVEL_LENGTH
 
 
 def constant_level(name: str, level: str, rows: int) -> str:

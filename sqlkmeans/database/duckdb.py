@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -175,6 +176,31 @@ class DuckDBDatabase(Database):
             with transaction(self._native):
                 for statement in statements:
                     self._native.execute(statement)
+        return statements
+
+    def drop_segmentation(self, name: str, *, drop_target: bool, execute: bool) -> list[str]:
+        given = "'" + name.replace("'", "''") + "'"
+        runs = f"(SELECT run_id FROM sqlkmeans.run WHERE segmentation = {given})"
+        statements: list[str] = []
+        with self.lock(name):
+            for target in self.catalog.own_targets(name):
+                parts = parse_name(target)
+                statements += [
+                    f"DROP VIEW IF EXISTS {quote_name(_beside(parts, '_named'))}",
+                    f"DROP TABLE IF EXISTS {quote_name(_beside(parts, '_history'))}",
+                ]
+                if drop_target:
+                    statements.append(f"DROP TABLE IF EXISTS {quote_name(parts)}")
+            for table in tables.RESULT_TABLES:
+                statements.append(f"DELETE FROM sqlkmeans.{table} WHERE run_id IN {runs}")
+            statements += [
+                f"DELETE FROM sqlkmeans.run WHERE segmentation = {given}",
+                f"DELETE FROM sqlkmeans.segmentation WHERE name = {given}",
+            ]
+            if execute:
+                with transaction(self._native):
+                    for statement in statements:
+                        self._native.execute(statement)
         return statements
 
     def doctor(self) -> list[Finding]:
@@ -534,7 +560,20 @@ class DuckDBDatabase(Database):
             }
             update(self._native, tables.segmentation, defined, name=segmentation.name)
         self._unstage(run_id)
+        self._expire_history(segmentation, run_id, now)
         return counts
+
+    def _expire_history(self, segmentation: Segmentation, run_id: int, now: datetime) -> None:
+        """Keep the history as long as the definition says; where that fails, the run has a warning."""
+        if segmentation.history_days is None:
+            return
+        before = now - timedelta(days=segmentation.history_days)
+        try:
+            self._labels(segmentation).expire_history(before)
+        except duckdb.Error as error:
+            warnings = json.loads((self.catalog.run(run_id) or {}).get("warnings") or "[]")
+            warnings.append(f"history_days: the history was not purged: {_first_line(error)}")
+            update(self._native, tables.run, {"warnings": json.dumps(warnings)}, run_id=run_id)
 
     @contextmanager
     def _aside(
@@ -688,8 +727,6 @@ def later_than(last: datetime | None) -> datetime:
     now = utc_now()
     if last is None or now > last:
         return now
-    from datetime import timedelta
-
     return last + timedelta(microseconds=1)
 
 

@@ -250,6 +250,19 @@ class Database(ABC):
         """
 
     @abstractmethod
+    def drop_segmentation(self, name: str, *, drop_target: bool, execute: bool) -> list[str]:
+        """Remove a segmentation: its runs and models, its history and its view with names.
+
+        Its segment table goes only with ``drop_target``. Returns the statements, which are run
+        only when ``execute`` is true.
+
+        Raises
+        ------
+        LockedError
+            If it is being run.
+        """
+
+    @abstractmethod
     def doctor(self) -> list[Finding]:
         """Look at what a run needs of this database."""
 
@@ -269,12 +282,13 @@ class Database(ABC):
             f'{self.safe_url}: engine = "{segmentation.engine}" needs SQL Server; use "local"'
         )
 
-    def schedule(self, segmentation: str, options: Row) -> Row:
-        """Make or change the SQL Server Agent job of a segmentation.
+    def schedule(self, segmentation: str | None, options: Row) -> Row:
+        """Make or change the SQL Server Agent job of a segmentation and a step.
 
         Parameters
         ----------
-        segmentation : str
+        segmentation : str or None
+            None for a purge of all of them.
         options : dict
             Parameters of the procedure ``sqlkmeans.create_agent_job``.
 
@@ -285,8 +299,8 @@ class Database(ABC):
         """
         raise DatabaseError(f"{self.safe_url}: only SQL Server has an Agent; use cron or the like")
 
-    def unschedule(self, segmentation: str) -> None:
-        """Drop the job that :meth:`schedule` made."""
+    def unschedule(self, segmentation: str | None, step: str | None = None) -> None:
+        """Drop the job that :meth:`schedule` made for a step, or for each step."""
         raise DatabaseError(f"{self.safe_url}: only SQL Server has an Agent")
 
     def limited_memory(self, limit: int) -> AbstractContextManager[object]:
@@ -453,7 +467,7 @@ class Database(ABC):
 
     @abstractmethod
     def fail_run(self, run_id: int, error: str) -> None:
-        """Record a run as failed and forget what it staged."""
+        """Record a run as failed and forget what it staged; one that ended stays as it is."""
 
     @abstractmethod
     def stage(

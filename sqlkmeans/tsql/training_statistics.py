@@ -10,7 +10,6 @@ from typing import Any
 
 from sqlkmeans.clustering.preparation import OTHER, PreparedFeature
 from sqlkmeans.tsql.expressions import number
-from sqlkmeans.tsql.expressions import text as literal
 from sqlkmeans.tsql.training import (
     ROWS,
     Layout,
@@ -132,7 +131,7 @@ def level_query(layout: Layout, column: str, rows: int, longest: int) -> str:
     """
     x = layout.value(column)
     text, suffix = _exact(layout, x)
-    rest = literal(OTHER + suffix, language_of(layout.dialect))
+    rest = language_of(layout.dialect).literal(OTHER + suffix)
     own = f"{layout.dialect.length(text)} <= {int(longest) + len(suffix)} AND {text} <> {rest}"
     weight = f"SUM({layout.weights[0]})" if layout.weighted else layout.dialect.count
     return layout.dialect.first(

@@ -403,6 +403,29 @@ def test_uninstall_drops_nothing_without_yes(shop: Path, command: Command) -> No
     assert command("uninstall", "--json").json == {"executed": False, "statements": []}
 
 
+def test_drop_drops_nothing_without_yes(shop: Path, command: Command) -> None:
+    command("run", "--json")
+    planned = command("drop", "customers", "--json").json
+    assert (planned["segmentation"], planned["executed"]) == ("customers", False)
+    assert any("customer_segment_history" in statement for statement in planned["statements"])
+    words = command("drop", "customers")
+    assert "Nothing was dropped; add --yes to do it. The segment table would stay." in words.err
+    assert len(query(shop, "SELECT * FROM sqlkmeans.run")) == 1
+    done = command("drop", "customers", "--yes", "--json").json
+    assert done == {**planned, "executed": True}
+    assert len(labels(shop)) == 120
+    assert query(shop, "SELECT * FROM sqlkmeans.run") == []
+    again = command("drop", "customers", "--yes", "--json")
+    assert (again.code, "customers" in again.problems[0]) == (2, True)
+
+
+def test_drop_takes_the_segment_table_where_it_is_asked_to(shop: Path, command: Command) -> None:
+    command("run", "--json")
+    assert "DROP TABLE" in command("drop", "customers", "--target", "--yes").out
+    assert query(shop, "SELECT table_name FROM duckdb_tables() WHERE schema_name = 'dbo'") == [
+        ("customer",)]  # fmt: skip
+
+
 def test_several_segmentations_run_one_after_the_other(shop: Path, command: Command) -> None:
     (shop / "two.toml").write_text(DEFINITION + SECOND, encoding="utf-8")
     both = command("run", "two.toml", "--json").json

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from sqlkmeans.clustering import chunks, threads
-from sqlkmeans.clustering.assignment import assign, squared_distances
+from sqlkmeans.clustering.assignment import assign, settle_ties, squared_distances
 from sqlkmeans.clustering.chunks import map_chunks
 
 small = st.integers(-5, 5).map(float)
@@ -31,6 +31,18 @@ def test_every_row_gets_its_nearest_centroid_and_the_first_of_equals(
     assert found.sizes(len(centroids)).tolist() == [
         int((found.labels == j).sum()) for j in range(len(centroids))
     ]
+
+
+def test_a_tie_goes_to_the_lowest_segment_id_once_there_are_ids() -> None:
+    matrix = np.array([[0.0], [2.0], [4.0], [1.0], [3.0]])
+    centroids = np.array([[4.0], [0.0]])
+    found = assign(matrix, centroids)
+    assert found.labels.tolist() == [1, 0, 0, 1, 0]
+    settle_ties(matrix, centroids, found, [7, 3])
+    assert found.labels.tolist() == [1, 1, 0, 1, 0]
+    settle_ties(matrix, centroids, found, [3, 7])
+    assert found.labels.tolist() == [1, 0, 0, 1, 0]
+    assert found.squared_distances.tolist() == [0.0, 4.0, 0.0, 1.0, 1.0]
 
 
 def test_distances_keep_their_digits_far_from_the_origin() -> None:

@@ -442,6 +442,21 @@ def test_a_run_whose_history_is_not_whole_any_more_cannot_come_back(
     assert rows(path, "FROM segment ORDER BY id") == before
 
 
+def test_a_history_that_cannot_be_purged_is_a_warning_of_the_published_run(
+    path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise duckdb.IOException("IO Error: the disk is full")
+
+    monkeypatch.setattr(LabelTables, "expire_history", full)
+    with database:
+        done = run(segmentation(history_days=30), database)
+    assert done.status == "published"
+    assert (
+        done.warnings[-1] == "history_days: the history was not purged: IO Error: the disk is full"
+    )
+
+
 def test_an_interrupt_after_the_commit_does_not_make_a_published_run_a_failed_one(
     path: Path, database: Database
 ) -> None:

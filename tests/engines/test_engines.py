@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from shops import labels_of
+from shops import labels_of, make_shop
 from sklearn.metrics import (
     adjusted_rand_score,
     calinski_harabasz_score,
@@ -22,6 +22,7 @@ from sqlkmeans.clustering.kmeans import fit_kmeans
 from sqlkmeans.clustering.preparation import PreparedFeature
 from sqlkmeans.database import Database, open_database
 from sqlkmeans.definition import Segmentation
+from sqlkmeans.engines import open_engine
 from sqlkmeans.engines.pushdown_fit import lloyd
 from sqlkmeans.engines.pushdown_profile import score_partition, total_ss
 from sqlkmeans.engines.pushdown_rows import Rows
@@ -101,6 +102,25 @@ def test_pushdown_finds_what_local_finds(
     assert pushdown["warnings"] == local["warnings"]
     for score in ("silhouette", "davies_bouldin", "calinski_harabasz"):
         assert pushdown["scores"][score] == pytest.approx(local["scores"][score], rel=1e-9)
+
+
+@pytest.mark.parametrize("engine", ["local", "pushdown"])
+@pytest.mark.parametrize(
+    "key", ["row_number", "weight", "previous_segment_id", "f1", "k1", "z1", "w", "squared"]
+)
+def test_a_key_may_be_called_like_a_column_of_the_work(
+    key: str, engine: str, database: Database
+) -> None:
+    rows = make_shop(200).rename_columns({"customer_id": key, "importance": "heavy"})
+    database.create_table("dbo.shop", rows, key)
+    segmentation = Segmentation.create(
+        name="shop", source="dbo.shop", key=key, features=["income", "orders"], k=3,
+        target="dbo.labels", sample_weight="heavy", engine=engine,
+    )  # fmt: skip
+    assert pipeline.run(segmentation, database).arrived == 200
+    done = pipeline.assign(segmentation, database)
+    assert (done.arrived, done.moved, done.departed) == (0, 0, 0)
+    assert labels_of(database, "dbo.labels", key)[key].to_pylist() == sorted(rows[key].to_pylist())
 
 
 def shop_with(rows: pa.Table) -> Database:
@@ -354,3 +374,21 @@ def test_a_name_that_needs_quotes_and_a_key_of_two_columns() -> None:
             ).fetchall())  # fmt: skip
     assert found[0] == found[1]
     assert len(found[0]) == 200
+
+
+def test_an_error_while_it_trains_reaches_what_the_engine_opened(database: Database) -> None:
+    """A database tells its errors in its own words where the session was opened."""
+    seen: list[BaseException | None] = []
+
+    class Telling:
+        def __enter__(self) -> Telling:
+            return self
+
+        def __exit__(self, _: Any, error: BaseException | None, __: Any) -> None:
+            seen.append(error)
+
+    engine = open_engine("pushdown")
+    engine._open.enter_context(Telling())  # type: ignore[attr-defined]
+    with pytest.raises(ZeroDivisionError), engine:
+        raise ZeroDivisionError
+    assert isinstance(seen[0], ZeroDivisionError)

@@ -26,6 +26,7 @@ from sqlkmeans.database import sqlserver as sqlserver_module
 from sqlkmeans.database.sqlserver_connection import Connector, Session
 from sqlkmeans.database.sqlserver_copying import Copier
 from sqlkmeans.database.sqlserver_errors import ServerError
+from sqlkmeans.database.sqlserver_workspace import SQLServerWorkspace
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DatabaseError, DataError
 
@@ -784,3 +785,51 @@ def test_a_case_sensitive_database_works_like_any_other(
             assert pipeline.run(segmentation, database).changed == 0
     finally:
         sensitive.close()
+
+
+# What used to end in a traceback, or too early
+
+
+@pytest.mark.slow
+def test_a_statement_may_take_longer_than_connecting_may(database: Database) -> None:
+    """The timeout of a connection is one of connecting: 15 seconds, and this takes 40."""
+    connector: Connector = database._connector  # type: ignore[attr-defined]
+    session = connector.open()
+    try:
+        rows = session.guarded(
+            "DECLARE @begun datetime2 = SYSUTCDATETIME(); "
+            "WHILE DATEDIFF(second, @begun, SYSUTCDATETIME()) < 40 SET @begun = @begun; "
+            "SELECT DATEDIFF(second, @begun, SYSUTCDATETIME());"
+        )
+    finally:
+        session.close()
+    assert rows[0][0] >= 40
+
+
+def test_an_error_of_the_server_while_it_trains_ends_in_one_sentence(
+    shop: SQLServerBackend, database: Database, customers: Segmentation,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    real, asked = SQLServerWorkspace.rows, []
+
+    def broken(self: SQLServerWorkspace, query: str) -> Any:
+        asked.append(query)
+        return real(self, "SELECT a FROM dbo.nowhere;" if len(asked) == 3 else query)
+
+    monkeypatch.setattr(SQLServerWorkspace, "rows", broken)
+    pushed = customers.model_copy(update={"engine": "pushdown"})
+    with pytest.raises(DatabaseError, match="training in the database"):
+        pipeline.run(pushed, database)
+    assert len(asked) >= 3
+
+
+def test_the_demo_makes_no_table_where_it_cannot_run(
+    server: SQLServerBackend, database: Database
+) -> None:
+    database.uninstall(execute=True)
+    try:
+        arguments = ["demo", "--url", text(server.url), "--customers", "100", "--quiet"]
+        assert run_command(arguments) == 4
+        assert "customer" not in server.tables("dbo")
+    finally:
+        database.install()

@@ -15,6 +15,7 @@ from embedded import Outcome, external_script, run
 from sqlkmeans import Segmentation, open_database
 from sqlkmeans import run as run_client
 from sqlkmeans.database.interface import Database
+from sqlkmeans.model import SegmentModel
 
 CALL = external_script("procedures/run_segmentation.sql")
 
@@ -71,7 +72,9 @@ def test_the_script_is_three_lines_of_python_that_the_package_answers() -> None:
 
 
 def test_no_key_is_sent_to_python() -> None:
-    assert CALL.input_query.startswith("SELECT row_number, previous_segment_id")
+    assert CALL.input_query.startswith(
+        "SELECT [sqlkmeans row] AS row_number, [sqlkmeans previous] AS previous_segment_id"
+    )
 
 
 def test_labels_come_back_by_row_number_with_types_that_the_server_takes(first: Outcome) -> None:
@@ -191,6 +194,45 @@ def test_a_mistake_of_ours_comes_back_as_one_sentence() -> None:
 def test_no_rows_are_an_error_and_not_an_empty_publication() -> None:
     error = run_job(make_rows().iloc[:0], make_job()).outputs["publication"]["error"]
     assert error == {"code": 3, "problems": ["the source has no rows; nothing was changed"]}
+
+
+@pytest.mark.parametrize(("low", "high"), [(2, 5), (5, 2)])
+def test_a_tie_goes_to_the_lowest_segment_id_as_in_the_scoring_function(
+    low: int, high: int
+) -> None:
+    # Those in the middle weigh nothing, so that they stay there.
+    values = np.array([1.0] * 40 + [2.0] * 3 + [3.0] * 40)
+    rows = pd.DataFrame({
+        "row_number": np.arange(1, 84, dtype=np.int32),
+        "previous_segment_id": np.where(values < 2, float(low), float(high)),
+        "f1": values,
+        "sample_weight": np.where(values == 2, 0.0, 1.0),
+    })  # fmt: skip
+    feature = {
+        "position": 1, "feature": "income", "transform": "none", "weight": 1.0, "center": 0.0,
+        "scale": 1.0, "fill": None, "source_column": "income", "type": "number", "level": None,
+        "low": None, "high": None, "reference_date": None,
+    }  # fmt: skip
+    job = make_job(features=[{"column": "income"}], k=2, scaling="none", sample_weight="visits") | {
+        "last_segment_id": 5,
+        "model_feature": [feature],
+        "centroid": [
+            {"segment_id": low, "position": 1, "scaled_value": 1.0},
+            {"segment_id": high, "position": 1, "scaled_value": 3.0},
+        ],
+    }
+    outcome = run_job(rows, job)
+    publication = outcome.outputs["publication"]
+    clusters = outcome.labels.set_index("column0")["column1"]
+    published = [publication["segment_ids"][clusters[n]] for n in range(1, 84)]
+    model = SegmentModel.from_rows(
+        publication["tables"]["model_feature"], publication["tables"]["centroid"], {},
+        scaling="none", missing="error",
+    )  # fmt: skip
+    assert published == model.predict(values[:, None]).tolist()
+    assert published == [low] * 40 + [2] * 3 + [high] * 40
+    sizes = {row["segment_id"]: row["size"] for row in publication["tables"]["segment"]}
+    assert sizes == {0: 83, 2: 43, 5: 40}
 
 
 # Categories, dates and weights

@@ -84,7 +84,7 @@ def test_procedures_of_the_design_have_help() -> None:
     promised = {"define_segmentation", "run_segmentation", "assign_segments", "publish_run",
                 "rename_segment", "rollback_segmentation", "create_agent_job", "drop_agent_job",
                 "purge", "start_run", "fail_run", "finish_choice", "lock_segmentation",
-                "unlock_segmentation"}  # fmt: skip
+                "unlock_segmentation", "drop_segmentation"}  # fmt: skip
     assert {tsql_files.object_name(name) for name in public_procedures()} == promised
 
 

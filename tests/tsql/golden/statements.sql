@@ -76,18 +76,26 @@ CREATE FUNCTION sqlkmeans.[assign_customers] (@income float, @age float)
 RETURNS TABLE
 AS
 RETURN (
-SELECT b.segment_id, CASE b.segment_id WHEN 1 THEN N'younger, low income' WHEN 2 THEN N'older' WHEN 3 THEN N'very high income, much older' END AS segment_name,
-    SQRT(n.squared_distance) AS distance,
-    SQRT((SELECT MIN(v.value) FROM (VALUES (CASE WHEN b.segment_id <> 1 THEN d.d1 END), (CASE WHEN b.segment_id <> 2 THEN d.d2 END), (CASE WHEN b.segment_id <> 3 THEN d.d3 END)) AS v (value))) AS runner_up_distance
-FROM (SELECT COALESCE(@income, 0.5e0) AS x1, COALESCE(@age, 0.5e0) AS x2) AS x
+SELECT n.segment_id, n.segment_name, SQRT(n.squared_distance) AS distance,
+    (SELECT SQRT(MIN(d.squared_distance))
+FROM (VALUES
+    (1, N'younger, low income', 0.5e0, 0.5e0),
+    (2, N'older', 0.5e0, 0.5e0),
+    (3, N'very high income, much older', 0.5e0, 0.5e0)) AS c (segment_id, segment_name, c1, c2)
+CROSS APPLY (SELECT (z.z1 - c.c1) * (z.z1 - c.c1) + (z.z2 - c.c2) * (z.z2 - c.c2) AS squared_distance) AS d
+WHERE c.segment_id <> n.segment_id) AS runner_up_distance
+FROM (SELECT @income AS o1, @age AS o2) AS o
+CROSS APPLY (SELECT COALESCE(o.o1, 0.5e0) AS x1, COALESCE(o.o2, 0.5e0) AS x2) AS x
 CROSS APPLY (SELECT x.x1 AS t1, CASE WHEN 1e0 + x.x2 = 1e0 THEN x.x2 WHEN x.x2 > -1e0 THEN LOG(1e0 + x.x2) * (x.x2 / ((1e0 + x.x2) - 1e0)) END AS t2) AS t
 CROSS APPLY (SELECT (t.t1 - (0.5e0)) / 0.5e0 AS z1, (t.t2 - (0.5e0)) / 0.5e0 AS z2) AS z
-CROSS APPLY (SELECT
-    (z.z1 - (0.5e0)) * (z.z1 - (0.5e0)) + (z.z2 - (0.5e0)) * (z.z2 - (0.5e0)) AS d1,
-    (z.z1 - (0.5e0)) * (z.z1 - (0.5e0)) + (z.z2 - (0.5e0)) * (z.z2 - (0.5e0)) AS d2,
-    (z.z1 - (0.5e0)) * (z.z1 - (0.5e0)) + (z.z2 - (0.5e0)) * (z.z2 - (0.5e0)) AS d3) AS d
-CROSS APPLY (SELECT (SELECT MIN(v.value) FROM (VALUES (d.d1), (d.d2), (d.d3)) AS v (value)) AS squared_distance) AS n
-CROSS APPLY (SELECT CASE n.squared_distance WHEN d.d1 THEN 1 WHEN d.d2 THEN 2 WHEN d.d3 THEN 3 END AS segment_id) AS b
+OUTER APPLY (SELECT TOP (1) c.segment_id, c.segment_name, d.squared_distance
+FROM (VALUES
+    (1, N'younger, low income', 0.5e0, 0.5e0),
+    (2, N'older', 0.5e0, 0.5e0),
+    (3, N'very high income, much older', 0.5e0, 0.5e0)) AS c (segment_id, segment_name, c1, c2)
+CROSS APPLY (SELECT (z.z1 - c.c1) * (z.z1 - c.c1) + (z.z2 - c.c2) * (z.z2 - c.c2) AS squared_distance) AS d
+WHERE d.squared_distance IS NOT NULL
+ORDER BY d.squared_distance, c.segment_id) AS n
 );
 GO
 SET @arrived = OBJECT_ID(@text);
@@ -206,32 +214,50 @@ DROP TABLE #sqlkmeans_cluster_segment;
 GO
 INSERT INTO #sqlkmeans_held (segment_id, size) SELECT t.segment_id, COUNT_BIG(*) FROM [dbo].[customer_segment] AS t GROUP BY t.segment_id;
 GO
-SELECT s.[customer_id], f.segment_id AS [sqlkmeans cluster], f.distance AS [sqlkmeans distance], o.o1 AS [sqlkmeans o1], o.o2 AS [sqlkmeans o2] INTO #sqlkmeans_scored FROM [dbo].[customer] AS s CROSS APPLY (SELECT CAST(s.[income] AS float) AS o1, CAST(s.[age] AS float) AS o2) AS o CROSS APPLY (SELECT b.segment_id, CASE b.segment_id WHEN 1 THEN N'younger, low income' WHEN 2 THEN N'older' WHEN 3 THEN N'very high income, much older' END AS segment_name,
-    SQRT(n.squared_distance) AS distance,
-    SQRT((SELECT MIN(v.value) FROM (VALUES (CASE WHEN b.segment_id <> 1 THEN d.d1 END), (CASE WHEN b.segment_id <> 2 THEN d.d2 END), (CASE WHEN b.segment_id <> 3 THEN d.d3 END)) AS v (value))) AS runner_up_distance
-FROM (SELECT COALESCE(o.o1, 0.5e0) AS x1, COALESCE(o.o2, 0.5e0) AS x2) AS x
+SELECT s.[customer_id], o.o1 AS [sqlkmeans o1], o.o2 AS [sqlkmeans o2], z.z1 AS [sqlkmeans z1], z.z2 AS [sqlkmeans z2] INTO #sqlkmeans_prepared FROM [dbo].[customer] AS s CROSS APPLY (SELECT CAST(s.[income] AS float) AS o1, CAST(s.[age] AS float) AS o2) AS o
+CROSS APPLY (SELECT COALESCE(o.o1, 0.5e0) AS x1, COALESCE(o.o2, 0.5e0) AS x2) AS x
 CROSS APPLY (SELECT x.x1 AS t1, CASE WHEN 1e0 + x.x2 = 1e0 THEN x.x2 WHEN x.x2 > -1e0 THEN LOG(1e0 + x.x2) * (x.x2 / ((1e0 + x.x2) - 1e0)) END AS t2) AS t
-CROSS APPLY (SELECT (t.t1 - (0.5e0)) / 0.5e0 AS z1, (t.t2 - (0.5e0)) / 0.5e0 AS z2) AS z
-CROSS APPLY (SELECT
-    (z.z1 - (0.5e0)) * (z.z1 - (0.5e0)) + (z.z2 - (0.5e0)) * (z.z2 - (0.5e0)) AS d1,
-    (z.z1 - (0.5e0)) * (z.z1 - (0.5e0)) + (z.z2 - (0.5e0)) * (z.z2 - (0.5e0)) AS d2,
-    (z.z1 - (0.5e0)) * (z.z1 - (0.5e0)) + (z.z2 - (0.5e0)) * (z.z2 - (0.5e0)) AS d3) AS d
-CROSS APPLY (SELECT (SELECT MIN(v.value) FROM (VALUES (d.d1), (d.d2), (d.d3)) AS v (value)) AS squared_distance) AS n
-CROSS APPLY (SELECT CASE n.squared_distance WHEN d.d1 THEN 1 WHEN d.d2 THEN 2 WHEN d.d3 THEN 3 END AS segment_id) AS b) AS f;
+CROSS APPLY (SELECT (t.t1 - (0.5e0)) / 0.5e0 AS z1, (t.t2 - (0.5e0)) / 0.5e0 AS z2) AS z;
 SET @total = ROWCOUNT_BIG();
+SELECT z.[customer_id], n.segment_id AS [sqlkmeans cluster], SQRT(n.squared_distance) AS [sqlkmeans distance], z.[sqlkmeans o1], z.[sqlkmeans o2] INTO #sqlkmeans_scored FROM #sqlkmeans_prepared AS z
+OUTER APPLY (SELECT TOP (1) c.segment_id, c.segment_name, d.squared_distance
+FROM (VALUES
+    (1, N'younger, low income', 0.5e0, 0.5e0),
+    (2, N'older', 0.5e0, 0.5e0),
+    (3, N'very high income, much older', 0.5e0, 0.5e0)) AS c (segment_id, segment_name, c1, c2)
+CROSS APPLY (SELECT (z.[sqlkmeans z1] - c.c1) * (z.[sqlkmeans z1] - c.c1) + (z.[sqlkmeans z2] - c.c2) * (z.[sqlkmeans z2] - c.c2) AS squared_distance) AS d
+WHERE d.squared_distance IS NOT NULL
+ORDER BY d.squared_distance, c.segment_id) AS n;
+DROP TABLE #sqlkmeans_prepared;
+EXECUTE sqlkmeans.check_keys @relation = N'#sqlkmeans_scored AS s', @key = @key;
 INSERT INTO sqlkmeans.[staging_1] ([customer_id], cluster, distance) SELECT s.[customer_id], s.[sqlkmeans cluster], s.[sqlkmeans distance] FROM #sqlkmeans_scored AS s
 WHERE s.[sqlkmeans cluster] IS NOT NULL;
 SET @rows = ROWCOUNT_BIG();
 INSERT INTO #sqlkmeans_size (segment_id, size, within_ss)
 SELECT l.cluster, COUNT_BIG(*), SUM(l.distance * l.distance) FROM sqlkmeans.[staging_1] AS l GROUP BY l.cluster;
 INSERT INTO #sqlkmeans_profile
-    (segment_id, position, mean, deviation, lowest, highest, known, missing)
-SELECT COALESCE(s.[sqlkmeans cluster], 0), v.position, AVG(v.value), STDEVP(v.value),
-    MIN(v.value), MAX(v.value), COUNT_BIG(v.value), COUNT_BIG(*) - COUNT_BIG(v.value)
+    (segment_id, position, mean, lowest, highest, known, missing)
+SELECT COALESCE(s.[sqlkmeans cluster], 0), v.position, AVG(v.value), MIN(v.value), MAX(v.value),
+    COUNT_BIG(v.value), COUNT_BIG(*) - COUNT_BIG(v.value)
 FROM #sqlkmeans_scored AS s
 CROSS APPLY (VALUES (1, s.[sqlkmeans o1]), (2, s.[sqlkmeans o2])) AS v (position, value)
 WHERE s.[sqlkmeans cluster] IS NOT NULL
 GROUP BY GROUPING SETS ((s.[sqlkmeans cluster], v.position), (v.position));
+UPDATE p
+SET mean = p.mean + d.rest, deviation = CASE
+    WHEN p.highest > p.lowest AND d.squares > d.rest * d.rest THEN SQRT(d.squares - d.rest * d.rest)
+    WHEN p.known > 0 THEN 0e0 END
+FROM #sqlkmeans_profile AS p
+INNER JOIN (
+    SELECT k.segment_id, k.position, AVG(v.value - k.mean) AS rest,
+        AVG((v.value - k.mean) * (v.value - k.mean)) AS squares
+    FROM #sqlkmeans_scored AS s
+    CROSS APPLY (VALUES (1, s.[sqlkmeans o1]), (2, s.[sqlkmeans o2])) AS v (position, value)
+    CROSS APPLY (VALUES (0), (s.[sqlkmeans cluster])) AS g (segment_id)
+    INNER JOIN #sqlkmeans_profile AS k ON k.segment_id = g.segment_id AND k.position = v.position
+    WHERE s.[sqlkmeans cluster] IS NOT NULL
+    GROUP BY k.segment_id, k.position
+) AS d ON d.segment_id = p.segment_id AND d.position = p.position;
 UPDATE p
 SET median = m.median
 FROM #sqlkmeans_profile AS p
@@ -256,6 +282,10 @@ FROM #sqlkmeans_scored AS s
 CROSS APPLY (VALUES (1, CASE WHEN s.[sqlkmeans o1] IS NULL THEN 0 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 1 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 2 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 3 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 4 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 5 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 6 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 7 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 8 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 9 ELSE 10 END), (2, CASE WHEN s.[sqlkmeans o2] IS NULL THEN 0 WHEN s.[sqlkmeans o2] <= 0.5e0 THEN 1 WHEN s.[sqlkmeans o2] <= 0.5e0 THEN 2 ELSE 3 END)) AS v (position, bin)
 WHERE s.[sqlkmeans cluster] IS NOT NULL
 GROUP BY v.position, v.bin;
+GO
+SELECT @nulls = COALESCE(SUM(CAST(CASE WHEN s.[customer_id] IS NULL THEN 1 ELSE 0 END AS bigint)), 0) FROM #sqlkmeans_scored AS s;
+SELECT @repeats = COALESCE(SUM(g.customers - 1), 0)
+FROM (SELECT COUNT_BIG(*) AS customers FROM #sqlkmeans_scored AS s WHERE s.[customer_id] IS NOT NULL GROUP BY s.[customer_id] HAVING COUNT_BIG(*) > 1) AS g;
 GO
 SET NOCOUNT ON;
 CREATE TABLE #sqlkmeans_cluster_segment (cluster int NOT NULL PRIMARY KEY, segment_id int NOT NULL);
@@ -343,19 +373,24 @@ END;
 DROP TABLE #sqlkmeans_change;
 DROP TABLE #sqlkmeans_cluster_segment;
 GO
-ALTER TABLE #sqlkmeans_input ADD [customer_id] bigint NOT NULL; ALTER TABLE #sqlkmeans_input ADD f1 float NULL; ALTER TABLE #sqlkmeans_input ADD f2 float NULL;
+ALTER TABLE #sqlkmeans_input ADD [customer_id] bigint NULL; ALTER TABLE #sqlkmeans_input ADD [sqlkmeans f1] float NULL; ALTER TABLE #sqlkmeans_input ADD [sqlkmeans f2] float NULL;
 GO
-INSERT INTO #sqlkmeans_input (row_number, [customer_id], previous_segment_id, f1, f2) SELECT ROW_NUMBER() OVER (ORDER BY s.[customer_id]), s.[customer_id], p.segment_id, CAST(s.[income] AS float), CAST(s.[age] AS float) FROM [dbo].[customer] AS s LEFT JOIN [dbo].[customer_segment] AS p ON p.[customer_id] = s.[customer_id]; SET @total = ROWCOUNT_BIG();
+INSERT INTO #sqlkmeans_input ([sqlkmeans row], [customer_id], [sqlkmeans previous], [sqlkmeans f1], [sqlkmeans f2]) SELECT ROW_NUMBER() OVER (ORDER BY s.[customer_id]), s.[customer_id], p.segment_id, CAST(s.[income] AS float), CAST(s.[age] AS float) FROM [dbo].[customer] AS s LEFT JOIN [dbo].[customer_segment] AS p ON p.[customer_id] = s.[customer_id]; SET @total = ROWCOUNT_BIG();
+GO
+SELECT @nulls = COALESCE(SUM(CAST(CASE WHEN s.[customer_id] IS NULL THEN 1 ELSE 0 END AS bigint)), 0) FROM #sqlkmeans_input AS s;
+SELECT @repeats = COALESCE(SUM(g.customers - 1), 0)
+FROM (SELECT COUNT_BIG(*) AS customers FROM #sqlkmeans_input AS s WHERE s.[customer_id] IS NOT NULL GROUP BY s.[customer_id] HAVING COUNT_BIG(*) > 1) AS g;
 GO
 DECLARE @publication nvarchar(max);
+DECLARE @language nvarchar(128) = COALESCE(JSON_VALUE(@text, '$.definition.language'), N'Python');
 INSERT INTO #sqlkmeans_label (row_number, cluster, distance)
 EXECUTE sys.sp_execute_external_script
-    @language = N'Python',
+    @language = @language,
     @script = N'
 from sqlkmeans.external_script import run_segmentation
 OutputDataSet, publication = run_segmentation(InputDataSet, job)
 ',
-    @input_data_1 = N'SELECT row_number, previous_segment_id, f1, f2 FROM #sqlkmeans_input',
+    @input_data_1 = N'SELECT [sqlkmeans row] AS row_number, [sqlkmeans previous] AS previous_segment_id, [sqlkmeans f1] AS f1, [sqlkmeans f2] AS f2 FROM #sqlkmeans_input',
     @params = N'@job nvarchar(max), @publication nvarchar(max) OUTPUT',
     @job = @text,
     @publication = @publication OUTPUT;
@@ -367,36 +402,52 @@ ALTER FUNCTION sqlkmeans.[assign_customers] (@income float, @age float)
 RETURNS TABLE
 AS
 RETURN (
-SELECT b.segment_id, CASE b.segment_id WHEN 1 THEN N'younger, low income' WHEN 2 THEN N'older' WHEN 3 THEN N'very high income, much older' END AS segment_name,
-    SQRT(n.squared_distance) AS distance,
-    SQRT((SELECT MIN(v.value) FROM (VALUES (CASE WHEN b.segment_id <> 1 THEN d.d1 END), (CASE WHEN b.segment_id <> 2 THEN d.d2 END), (CASE WHEN b.segment_id <> 3 THEN d.d3 END)) AS v (value))) AS runner_up_distance
-FROM (SELECT COALESCE(@income, 0.5e0) AS x1, COALESCE(@age, 0.5e0) AS x2) AS x
+SELECT n.segment_id, n.segment_name, SQRT(n.squared_distance) AS distance,
+    (SELECT SQRT(MIN(d.squared_distance))
+FROM (VALUES
+    (1, N'younger, low income', 0.5e0, 0.5e0),
+    (2, N'older', 0.5e0, 0.5e0),
+    (3, N'very high income, much older', 0.5e0, 0.5e0)) AS c (segment_id, segment_name, c1, c2)
+CROSS APPLY (SELECT (z.z1 - c.c1) * (z.z1 - c.c1) + (z.z2 - c.c2) * (z.z2 - c.c2) AS squared_distance) AS d
+WHERE c.segment_id <> n.segment_id) AS runner_up_distance
+FROM (SELECT @income AS o1, @age AS o2) AS o
+CROSS APPLY (SELECT COALESCE(o.o1, 0.5e0) AS x1, COALESCE(o.o2, 0.5e0) AS x2) AS x
 CROSS APPLY (SELECT x.x1 AS t1, CASE WHEN 1e0 + x.x2 = 1e0 THEN x.x2 WHEN x.x2 > -1e0 THEN LOG(1e0 + x.x2) * (x.x2 / ((1e0 + x.x2) - 1e0)) END AS t2) AS t
 CROSS APPLY (SELECT (t.t1 - (0.5e0)) / 0.5e0 AS z1, (t.t2 - (0.5e0)) / 0.5e0 AS z2) AS z
-CROSS APPLY (SELECT
-    (z.z1 - (0.5e0)) * (z.z1 - (0.5e0)) + (z.z2 - (0.5e0)) * (z.z2 - (0.5e0)) AS d1,
-    (z.z1 - (0.5e0)) * (z.z1 - (0.5e0)) + (z.z2 - (0.5e0)) * (z.z2 - (0.5e0)) AS d2,
-    (z.z1 - (0.5e0)) * (z.z1 - (0.5e0)) + (z.z2 - (0.5e0)) * (z.z2 - (0.5e0)) AS d3) AS d
-CROSS APPLY (SELECT (SELECT MIN(v.value) FROM (VALUES (d.d1), (d.d2), (d.d3)) AS v (value)) AS squared_distance) AS n
-CROSS APPLY (SELECT CASE n.squared_distance WHEN d.d1 THEN 1 WHEN d.d2 THEN 2 WHEN d.d3 THEN 3 END AS segment_id) AS b
+OUTER APPLY (SELECT TOP (1) c.segment_id, c.segment_name, d.squared_distance
+FROM (VALUES
+    (1, N'younger, low income', 0.5e0, 0.5e0),
+    (2, N'older', 0.5e0, 0.5e0),
+    (3, N'very high income, much older', 0.5e0, 0.5e0)) AS c (segment_id, segment_name, c1, c2)
+CROSS APPLY (SELECT (z.z1 - c.c1) * (z.z1 - c.c1) + (z.z2 - c.c2) * (z.z2 - c.c2) AS squared_distance) AS d
+WHERE d.squared_distance IS NOT NULL
+ORDER BY d.squared_distance, c.segment_id) AS n
 );
 GO
 ALTER FUNCTION sqlkmeans.[assign_customers] (@income float, @age float)
 RETURNS TABLE
 AS
 RETURN (
-SELECT b.segment_id, CASE b.segment_id WHEN 1 THEN N'it''s' WHEN 2 THEN N'older' WHEN 3 THEN N'very high income, much older' END AS segment_name,
-    SQRT(n.squared_distance) AS distance,
-    SQRT((SELECT MIN(v.value) FROM (VALUES (CASE WHEN b.segment_id <> 1 THEN d.d1 END), (CASE WHEN b.segment_id <> 2 THEN d.d2 END), (CASE WHEN b.segment_id <> 3 THEN d.d3 END)) AS v (value))) AS runner_up_distance
-FROM (SELECT COALESCE(@income, 0.5e0) AS x1, COALESCE(@age, 0.5e0) AS x2) AS x
+SELECT n.segment_id, n.segment_name, SQRT(n.squared_distance) AS distance,
+    (SELECT SQRT(MIN(d.squared_distance))
+FROM (VALUES
+    (1, N'it''s', 0.5e0, 0.5e0),
+    (2, N'older', 0.5e0, 0.5e0),
+    (3, N'very high income, much older', 0.5e0, 0.5e0)) AS c (segment_id, segment_name, c1, c2)
+CROSS APPLY (SELECT (z.z1 - c.c1) * (z.z1 - c.c1) + (z.z2 - c.c2) * (z.z2 - c.c2) AS squared_distance) AS d
+WHERE c.segment_id <> n.segment_id) AS runner_up_distance
+FROM (SELECT @income AS o1, @age AS o2) AS o
+CROSS APPLY (SELECT COALESCE(o.o1, 0.5e0) AS x1, COALESCE(o.o2, 0.5e0) AS x2) AS x
 CROSS APPLY (SELECT x.x1 AS t1, CASE WHEN 1e0 + x.x2 = 1e0 THEN x.x2 WHEN x.x2 > -1e0 THEN LOG(1e0 + x.x2) * (x.x2 / ((1e0 + x.x2) - 1e0)) END AS t2) AS t
 CROSS APPLY (SELECT (t.t1 - (0.5e0)) / 0.5e0 AS z1, (t.t2 - (0.5e0)) / 0.5e0 AS z2) AS z
-CROSS APPLY (SELECT
-    (z.z1 - (0.5e0)) * (z.z1 - (0.5e0)) + (z.z2 - (0.5e0)) * (z.z2 - (0.5e0)) AS d1,
-    (z.z1 - (0.5e0)) * (z.z1 - (0.5e0)) + (z.z2 - (0.5e0)) * (z.z2 - (0.5e0)) AS d2,
-    (z.z1 - (0.5e0)) * (z.z1 - (0.5e0)) + (z.z2 - (0.5e0)) * (z.z2 - (0.5e0)) AS d3) AS d
-CROSS APPLY (SELECT (SELECT MIN(v.value) FROM (VALUES (d.d1), (d.d2), (d.d3)) AS v (value)) AS squared_distance) AS n
-CROSS APPLY (SELECT CASE n.squared_distance WHEN d.d1 THEN 1 WHEN d.d2 THEN 2 WHEN d.d3 THEN 3 END AS segment_id) AS b
+OUTER APPLY (SELECT TOP (1) c.segment_id, c.segment_name, d.squared_distance
+FROM (VALUES
+    (1, N'it''s', 0.5e0, 0.5e0),
+    (2, N'older', 0.5e0, 0.5e0),
+    (3, N'very high income, much older', 0.5e0, 0.5e0)) AS c (segment_id, segment_name, c1, c2)
+CROSS APPLY (SELECT (z.z1 - c.c1) * (z.z1 - c.c1) + (z.z2 - c.c2) * (z.z2 - c.c2) AS squared_distance) AS d
+WHERE d.squared_distance IS NOT NULL
+ORDER BY d.squared_distance, c.segment_id) AS n
 );
 GO
 SELECT @arrived = COUNT_BIG(*) FROM [dbo].[customer_segment_history] WHERE valid_to < @then;
@@ -449,19 +500,28 @@ CREATE FUNCTION sqlkmeans.[assign_people] (@income float, @feature_2 nvarchar(40
 RETURNS TABLE
 AS
 RETURN (
-SELECT b.segment_id, CASE b.segment_id WHEN 1 THEN N'name 1' WHEN 2 THEN N'name 2' WHEN 3 THEN N'name 3' WHEN 4 THEN N'name 4' END AS segment_name,
-    SQRT(n.squared_distance) AS distance,
-    SQRT((SELECT MIN(v.value) FROM (VALUES (CASE WHEN b.segment_id <> 1 THEN d.d1 END), (CASE WHEN b.segment_id <> 2 THEN d.d2 END), (CASE WHEN b.segment_id <> 3 THEN d.d3 END), (CASE WHEN b.segment_id <> 4 THEN d.d4 END)) AS v (value))) AS runner_up_distance
-FROM (SELECT COALESCE(CASE WHEN @income < 0.5e0 THEN 0.5e0 WHEN @income > 0.5e0 THEN 0.5e0 ELSE @income END, 0.5e0) AS x1, COALESCE(CASE WHEN @feature_2 IS NULL THEN NULL WHEN (@feature_2 + N'.') COLLATE Latin1_General_100_BIN2 IN (N'Oslo.') THEN 1e0 ELSE 0e0 END, 0.5e0) AS x2, COALESCE(CASE WHEN @feature_2 IS NULL THEN NULL WHEN (@feature_2 + N'.') COLLATE Latin1_General_100_BIN2 IN (N'São Paulo.') THEN 1e0 ELSE 0e0 END, 0.5e0) AS x3, COALESCE(CASE WHEN @feature_2 IS NULL THEN NULL WHEN (@feature_2 + N'.') COLLATE Latin1_General_100_BIN2 IN (N'it''s.') THEN 1e0 ELSE 0e0 END, 0.5e0) AS x4, COALESCE(CASE WHEN @feature_2 IS NULL THEN NULL WHEN (@feature_2 + N'.') COLLATE Latin1_General_100_BIN2 IN (N'Oslo.', N'São Paulo.', N'it''s.') THEN 0e0 ELSE 1e0 END, 0.5e0) AS x5, COALESCE(CASE WHEN CAST(DATEDIFF(day, @joined, '20260101') AS float) < 0.5e0 THEN 0.5e0 WHEN CAST(DATEDIFF(day, @joined, '20260101') AS float) > 0.5e0 THEN 0.5e0 ELSE CAST(DATEDIFF(day, @joined, '20260101') AS float) END, 0.5e0) AS x6, COALESCE(CASE WHEN @plan_code IS NULL THEN NULL WHEN (@plan_code + N'.') COLLATE Latin1_General_100_BIN2 IN (N'1.') THEN 1e0 ELSE 0e0 END, 0.5e0) AS x7, COALESCE(CASE WHEN @plan_code IS NULL THEN NULL WHEN (@plan_code + N'.') COLLATE Latin1_General_100_BIN2 IN (N'1.') THEN 0e0 ELSE 1e0 END, 0.5e0) AS x8) AS x
+SELECT n.segment_id, n.segment_name, SQRT(n.squared_distance) AS distance,
+    (SELECT SQRT(MIN(d.squared_distance))
+FROM (VALUES
+    (1, N'name 1', 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0),
+    (2, N'name 2', 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0),
+    (3, N'name 3', 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0),
+    (4, N'name 4', 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0)) AS c (segment_id, segment_name, c1, c2, c3, c4, c5, c6, c7, c8)
+CROSS APPLY (SELECT (z.z1 - c.c1) * (z.z1 - c.c1) + (z.z2 - c.c2) * (z.z2 - c.c2) + (z.z3 - c.c3) * (z.z3 - c.c3) + (z.z4 - c.c4) * (z.z4 - c.c4) + (z.z5 - c.c5) * (z.z5 - c.c5) + (z.z6 - c.c6) * (z.z6 - c.c6) + (z.z7 - c.c7) * (z.z7 - c.c7) + (z.z8 - c.c8) * (z.z8 - c.c8) AS squared_distance) AS d
+WHERE c.segment_id <> n.segment_id) AS runner_up_distance
+FROM (SELECT CASE WHEN @income < 0.5e0 THEN 0.5e0 WHEN @income > 0.5e0 THEN 0.5e0 ELSE @income END AS o1, CASE WHEN @feature_2 IS NULL THEN NULL WHEN (@feature_2 + N'.') COLLATE Latin1_General_100_BIN2 IN (N'Oslo.') THEN 1e0 ELSE 0e0 END AS o2, CASE WHEN @feature_2 IS NULL THEN NULL WHEN (@feature_2 + N'.') COLLATE Latin1_General_100_BIN2 IN (N'São Paulo.') THEN 1e0 ELSE 0e0 END AS o3, CASE WHEN @feature_2 IS NULL THEN NULL WHEN (@feature_2 + N'.') COLLATE Latin1_General_100_BIN2 IN (N'it''s.') THEN 1e0 ELSE 0e0 END AS o4, CASE WHEN @feature_2 IS NULL THEN NULL WHEN (@feature_2 + N'.') COLLATE Latin1_General_100_BIN2 IN (N'Oslo.', N'São Paulo.', N'it''s.') THEN 0e0 ELSE 1e0 END AS o5, CASE WHEN CAST(DATEDIFF(day, @joined, '20260101') AS float) < 0.5e0 THEN 0.5e0 WHEN CAST(DATEDIFF(day, @joined, '20260101') AS float) > 0.5e0 THEN 0.5e0 ELSE CAST(DATEDIFF(day, @joined, '20260101') AS float) END AS o6, CASE WHEN @plan_code IS NULL THEN NULL WHEN (@plan_code + N'.') COLLATE Latin1_General_100_BIN2 IN (N'1.') THEN 1e0 ELSE 0e0 END AS o7, CASE WHEN @plan_code IS NULL THEN NULL WHEN (@plan_code + N'.') COLLATE Latin1_General_100_BIN2 IN (N'1.') THEN 0e0 ELSE 1e0 END AS o8) AS o
+CROSS APPLY (SELECT COALESCE(o.o1, 0.5e0) AS x1, COALESCE(o.o2, 0.5e0) AS x2, COALESCE(o.o3, 0.5e0) AS x3, COALESCE(o.o4, 0.5e0) AS x4, COALESCE(o.o5, 0.5e0) AS x5, COALESCE(o.o6, 0.5e0) AS x6, COALESCE(o.o7, 0.5e0) AS x7, COALESCE(o.o8, 0.5e0) AS x8) AS x
 CROSS APPLY (SELECT CASE WHEN 1e0 + x.x1 = 1e0 THEN x.x1 WHEN x.x1 > -1e0 THEN LOG(1e0 + x.x1) * (x.x1 / ((1e0 + x.x1) - 1e0)) END AS t1, x.x2 AS t2, x.x3 AS t3, x.x4 AS t4, x.x5 AS t5, CASE WHEN 1e0 + x.x6 = 1e0 THEN x.x6 WHEN x.x6 > -1e0 THEN LOG(1e0 + x.x6) * (x.x6 / ((1e0 + x.x6) - 1e0)) END AS t6, x.x7 AS t7, x.x8 AS t8) AS t
 CROSS APPLY (SELECT (t.t1 - (0.5e0)) / 0.5e0 AS z1, (t.t2 - (0.5e0)) / 0.5e0 AS z2, (t.t3 - (0.5e0)) / 0.5e0 AS z3, (t.t4 - (0.5e0)) / 0.5e0 AS z4, (t.t5 - (0.5e0)) / 0.5e0 AS z5, (t.t6 - (0.5e0)) / 0.5e0 AS z6, (t.t7 - (0.5e0)) / 0.5e0 AS z7, (t.t8 - (0.5e0)) / 0.5e0 AS z8) AS z
-CROSS APPLY (SELECT
-    (z.z1 - (0.5e0)) * (z.z1 - (0.5e0)) + (z.z2 - (0.5e0)) * (z.z2 - (0.5e0)) + (z.z3 - (0.5e0)) * (z.z3 - (0.5e0)) + (z.z4 - (0.5e0)) * (z.z4 - (0.5e0)) + (z.z5 - (0.5e0)) * (z.z5 - (0.5e0)) + (z.z6 - (0.5e0)) * (z.z6 - (0.5e0)) + (z.z7 - (0.5e0)) * (z.z7 - (0.5e0)) + (z.z8 - (0.5e0)) * (z.z8 - (0.5e0)) AS d1,
-    (z.z1 - (0.5e0)) * (z.z1 - (0.5e0)) + (z.z2 - (0.5e0)) * (z.z2 - (0.5e0)) + (z.z3 - (0.5e0)) * (z.z3 - (0.5e0)) + (z.z4 - (0.5e0)) * (z.z4 - (0.5e0)) + (z.z5 - (0.5e0)) * (z.z5 - (0.5e0)) + (z.z6 - (0.5e0)) * (z.z6 - (0.5e0)) + (z.z7 - (0.5e0)) * (z.z7 - (0.5e0)) + (z.z8 - (0.5e0)) * (z.z8 - (0.5e0)) AS d2,
-    (z.z1 - (0.5e0)) * (z.z1 - (0.5e0)) + (z.z2 - (0.5e0)) * (z.z2 - (0.5e0)) + (z.z3 - (0.5e0)) * (z.z3 - (0.5e0)) + (z.z4 - (0.5e0)) * (z.z4 - (0.5e0)) + (z.z5 - (0.5e0)) * (z.z5 - (0.5e0)) + (z.z6 - (0.5e0)) * (z.z6 - (0.5e0)) + (z.z7 - (0.5e0)) * (z.z7 - (0.5e0)) + (z.z8 - (0.5e0)) * (z.z8 - (0.5e0)) AS d3,
-    (z.z1 - (0.5e0)) * (z.z1 - (0.5e0)) + (z.z2 - (0.5e0)) * (z.z2 - (0.5e0)) + (z.z3 - (0.5e0)) * (z.z3 - (0.5e0)) + (z.z4 - (0.5e0)) * (z.z4 - (0.5e0)) + (z.z5 - (0.5e0)) * (z.z5 - (0.5e0)) + (z.z6 - (0.5e0)) * (z.z6 - (0.5e0)) + (z.z7 - (0.5e0)) * (z.z7 - (0.5e0)) + (z.z8 - (0.5e0)) * (z.z8 - (0.5e0)) AS d4) AS d
-CROSS APPLY (SELECT (SELECT MIN(v.value) FROM (VALUES (d.d1), (d.d2), (d.d3), (d.d4)) AS v (value)) AS squared_distance) AS n
-CROSS APPLY (SELECT CASE n.squared_distance WHEN d.d1 THEN 1 WHEN d.d2 THEN 2 WHEN d.d3 THEN 3 WHEN d.d4 THEN 4 END AS segment_id) AS b
+OUTER APPLY (SELECT TOP (1) c.segment_id, c.segment_name, d.squared_distance
+FROM (VALUES
+    (1, N'name 1', 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0),
+    (2, N'name 2', 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0),
+    (3, N'name 3', 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0),
+    (4, N'name 4', 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0)) AS c (segment_id, segment_name, c1, c2, c3, c4, c5, c6, c7, c8)
+CROSS APPLY (SELECT (z.z1 - c.c1) * (z.z1 - c.c1) + (z.z2 - c.c2) * (z.z2 - c.c2) + (z.z3 - c.c3) * (z.z3 - c.c3) + (z.z4 - c.c4) * (z.z4 - c.c4) + (z.z5 - c.c5) * (z.z5 - c.c5) + (z.z6 - c.c6) * (z.z6 - c.c6) + (z.z7 - c.c7) * (z.z7 - c.c7) + (z.z8 - c.c8) * (z.z8 - c.c8) AS squared_distance) AS d
+WHERE d.squared_distance IS NOT NULL
+ORDER BY d.squared_distance, c.segment_id) AS n
 );
 GO
 CREATE VIEW sqlkmeans.segment_movement AS
@@ -509,33 +569,51 @@ CROSS APPLY (
 ) AS m
 WHERE a.segmentation = N'people' AND a.status = N'published' AND b.status = N'published';
 GO
-SELECT s.[person_id], f.segment_id AS [sqlkmeans cluster], f.distance AS [sqlkmeans distance], o.o1 AS [sqlkmeans o1], o.o2 AS [sqlkmeans o2], o.o3 AS [sqlkmeans o3], o.o4 AS [sqlkmeans o4], o.o5 AS [sqlkmeans o5], o.o6 AS [sqlkmeans o6], o.o7 AS [sqlkmeans o7], o.o8 AS [sqlkmeans o8] INTO #sqlkmeans_scored FROM [dbo].[person] AS s CROSS APPLY (SELECT CASE WHEN CAST(s.[income] AS float) < 0.5e0 THEN 0.5e0 WHEN CAST(s.[income] AS float) > 0.5e0 THEN 0.5e0 ELSE CAST(s.[income] AS float) END AS o1, CASE WHEN CAST(s.[home city] AS nvarchar(4000)) IS NULL THEN NULL WHEN (CAST(s.[home city] AS nvarchar(4000)) + N'.') COLLATE Latin1_General_100_BIN2 IN (N'Oslo.') THEN 1e0 ELSE 0e0 END AS o2, CASE WHEN CAST(s.[home city] AS nvarchar(4000)) IS NULL THEN NULL WHEN (CAST(s.[home city] AS nvarchar(4000)) + N'.') COLLATE Latin1_General_100_BIN2 IN (N'São Paulo.') THEN 1e0 ELSE 0e0 END AS o3, CASE WHEN CAST(s.[home city] AS nvarchar(4000)) IS NULL THEN NULL WHEN (CAST(s.[home city] AS nvarchar(4000)) + N'.') COLLATE Latin1_General_100_BIN2 IN (N'it''s.') THEN 1e0 ELSE 0e0 END AS o4, CASE WHEN CAST(s.[home city] AS nvarchar(4000)) IS NULL THEN NULL WHEN (CAST(s.[home city] AS nvarchar(4000)) + N'.') COLLATE Latin1_General_100_BIN2 IN (N'Oslo.', N'São Paulo.', N'it''s.') THEN 0e0 ELSE 1e0 END AS o5, CASE WHEN CAST(DATEDIFF(day, CAST(s.[joined] AS date), '20260101') AS float) < 0.5e0 THEN 0.5e0 WHEN CAST(DATEDIFF(day, CAST(s.[joined] AS date), '20260101') AS float) > 0.5e0 THEN 0.5e0 ELSE CAST(DATEDIFF(day, CAST(s.[joined] AS date), '20260101') AS float) END AS o6, CASE WHEN CAST(s.[plan_code] AS nvarchar(4000)) IS NULL THEN NULL WHEN (CAST(s.[plan_code] AS nvarchar(4000)) + N'.') COLLATE Latin1_General_100_BIN2 IN (N'1.') THEN 1e0 ELSE 0e0 END AS o7, CASE WHEN CAST(s.[plan_code] AS nvarchar(4000)) IS NULL THEN NULL WHEN (CAST(s.[plan_code] AS nvarchar(4000)) + N'.') COLLATE Latin1_General_100_BIN2 IN (N'1.') THEN 0e0 ELSE 1e0 END AS o8) AS o CROSS APPLY (SELECT b.segment_id, CASE b.segment_id WHEN 1 THEN N'name 1' WHEN 2 THEN N'name 2' WHEN 3 THEN N'name 3' WHEN 4 THEN N'name 4' END AS segment_name,
-    SQRT(n.squared_distance) AS distance,
-    SQRT((SELECT MIN(v.value) FROM (VALUES (CASE WHEN b.segment_id <> 1 THEN d.d1 END), (CASE WHEN b.segment_id <> 2 THEN d.d2 END), (CASE WHEN b.segment_id <> 3 THEN d.d3 END), (CASE WHEN b.segment_id <> 4 THEN d.d4 END)) AS v (value))) AS runner_up_distance
-FROM (SELECT COALESCE(o.o1, 0.5e0) AS x1, COALESCE(o.o2, 0.5e0) AS x2, COALESCE(o.o3, 0.5e0) AS x3, COALESCE(o.o4, 0.5e0) AS x4, COALESCE(o.o5, 0.5e0) AS x5, COALESCE(o.o6, 0.5e0) AS x6, COALESCE(o.o7, 0.5e0) AS x7, COALESCE(o.o8, 0.5e0) AS x8) AS x
+SELECT s.[person_id], o.o1 AS [sqlkmeans o1], o.o2 AS [sqlkmeans o2], o.o3 AS [sqlkmeans o3], o.o4 AS [sqlkmeans o4], o.o5 AS [sqlkmeans o5], o.o6 AS [sqlkmeans o6], o.o7 AS [sqlkmeans o7], o.o8 AS [sqlkmeans o8], z.z1 AS [sqlkmeans z1], z.z2 AS [sqlkmeans z2], z.z3 AS [sqlkmeans z3], z.z4 AS [sqlkmeans z4], z.z5 AS [sqlkmeans z5], z.z6 AS [sqlkmeans z6], z.z7 AS [sqlkmeans z7], z.z8 AS [sqlkmeans z8] INTO #sqlkmeans_prepared FROM [dbo].[person] AS s CROSS APPLY (SELECT CASE WHEN CAST(s.[income] AS float) < 0.5e0 THEN 0.5e0 WHEN CAST(s.[income] AS float) > 0.5e0 THEN 0.5e0 ELSE CAST(s.[income] AS float) END AS o1, CASE WHEN CAST(s.[home city] AS nvarchar(4000)) IS NULL THEN NULL WHEN (CAST(s.[home city] AS nvarchar(4000)) + N'.') COLLATE Latin1_General_100_BIN2 IN (N'Oslo.') THEN 1e0 ELSE 0e0 END AS o2, CASE WHEN CAST(s.[home city] AS nvarchar(4000)) IS NULL THEN NULL WHEN (CAST(s.[home city] AS nvarchar(4000)) + N'.') COLLATE Latin1_General_100_BIN2 IN (N'São Paulo.') THEN 1e0 ELSE 0e0 END AS o3, CASE WHEN CAST(s.[home city] AS nvarchar(4000)) IS NULL THEN NULL WHEN (CAST(s.[home city] AS nvarchar(4000)) + N'.') COLLATE Latin1_General_100_BIN2 IN (N'it''s.') THEN 1e0 ELSE 0e0 END AS o4, CASE WHEN CAST(s.[home city] AS nvarchar(4000)) IS NULL THEN NULL WHEN (CAST(s.[home city] AS nvarchar(4000)) + N'.') COLLATE Latin1_General_100_BIN2 IN (N'Oslo.', N'São Paulo.', N'it''s.') THEN 0e0 ELSE 1e0 END AS o5, CASE WHEN CAST(DATEDIFF(day, CAST(s.[joined] AS date), '20260101') AS float) < 0.5e0 THEN 0.5e0 WHEN CAST(DATEDIFF(day, CAST(s.[joined] AS date), '20260101') AS float) > 0.5e0 THEN 0.5e0 ELSE CAST(DATEDIFF(day, CAST(s.[joined] AS date), '20260101') AS float) END AS o6, CASE WHEN CAST(s.[plan_code] AS nvarchar(4000)) IS NULL THEN NULL WHEN (CAST(s.[plan_code] AS nvarchar(4000)) + N'.') COLLATE Latin1_General_100_BIN2 IN (N'1.') THEN 1e0 ELSE 0e0 END AS o7, CASE WHEN CAST(s.[plan_code] AS nvarchar(4000)) IS NULL THEN NULL WHEN (CAST(s.[plan_code] AS nvarchar(4000)) + N'.') COLLATE Latin1_General_100_BIN2 IN (N'1.') THEN 0e0 ELSE 1e0 END AS o8) AS o
+CROSS APPLY (SELECT COALESCE(o.o1, 0.5e0) AS x1, COALESCE(o.o2, 0.5e0) AS x2, COALESCE(o.o3, 0.5e0) AS x3, COALESCE(o.o4, 0.5e0) AS x4, COALESCE(o.o5, 0.5e0) AS x5, COALESCE(o.o6, 0.5e0) AS x6, COALESCE(o.o7, 0.5e0) AS x7, COALESCE(o.o8, 0.5e0) AS x8) AS x
 CROSS APPLY (SELECT CASE WHEN 1e0 + x.x1 = 1e0 THEN x.x1 WHEN x.x1 > -1e0 THEN LOG(1e0 + x.x1) * (x.x1 / ((1e0 + x.x1) - 1e0)) END AS t1, x.x2 AS t2, x.x3 AS t3, x.x4 AS t4, x.x5 AS t5, CASE WHEN 1e0 + x.x6 = 1e0 THEN x.x6 WHEN x.x6 > -1e0 THEN LOG(1e0 + x.x6) * (x.x6 / ((1e0 + x.x6) - 1e0)) END AS t6, x.x7 AS t7, x.x8 AS t8) AS t
-CROSS APPLY (SELECT (t.t1 - (0.5e0)) / 0.5e0 AS z1, (t.t2 - (0.5e0)) / 0.5e0 AS z2, (t.t3 - (0.5e0)) / 0.5e0 AS z3, (t.t4 - (0.5e0)) / 0.5e0 AS z4, (t.t5 - (0.5e0)) / 0.5e0 AS z5, (t.t6 - (0.5e0)) / 0.5e0 AS z6, (t.t7 - (0.5e0)) / 0.5e0 AS z7, (t.t8 - (0.5e0)) / 0.5e0 AS z8) AS z
-CROSS APPLY (SELECT
-    (z.z1 - (0.5e0)) * (z.z1 - (0.5e0)) + (z.z2 - (0.5e0)) * (z.z2 - (0.5e0)) + (z.z3 - (0.5e0)) * (z.z3 - (0.5e0)) + (z.z4 - (0.5e0)) * (z.z4 - (0.5e0)) + (z.z5 - (0.5e0)) * (z.z5 - (0.5e0)) + (z.z6 - (0.5e0)) * (z.z6 - (0.5e0)) + (z.z7 - (0.5e0)) * (z.z7 - (0.5e0)) + (z.z8 - (0.5e0)) * (z.z8 - (0.5e0)) AS d1,
-    (z.z1 - (0.5e0)) * (z.z1 - (0.5e0)) + (z.z2 - (0.5e0)) * (z.z2 - (0.5e0)) + (z.z3 - (0.5e0)) * (z.z3 - (0.5e0)) + (z.z4 - (0.5e0)) * (z.z4 - (0.5e0)) + (z.z5 - (0.5e0)) * (z.z5 - (0.5e0)) + (z.z6 - (0.5e0)) * (z.z6 - (0.5e0)) + (z.z7 - (0.5e0)) * (z.z7 - (0.5e0)) + (z.z8 - (0.5e0)) * (z.z8 - (0.5e0)) AS d2,
-    (z.z1 - (0.5e0)) * (z.z1 - (0.5e0)) + (z.z2 - (0.5e0)) * (z.z2 - (0.5e0)) + (z.z3 - (0.5e0)) * (z.z3 - (0.5e0)) + (z.z4 - (0.5e0)) * (z.z4 - (0.5e0)) + (z.z5 - (0.5e0)) * (z.z5 - (0.5e0)) + (z.z6 - (0.5e0)) * (z.z6 - (0.5e0)) + (z.z7 - (0.5e0)) * (z.z7 - (0.5e0)) + (z.z8 - (0.5e0)) * (z.z8 - (0.5e0)) AS d3,
-    (z.z1 - (0.5e0)) * (z.z1 - (0.5e0)) + (z.z2 - (0.5e0)) * (z.z2 - (0.5e0)) + (z.z3 - (0.5e0)) * (z.z3 - (0.5e0)) + (z.z4 - (0.5e0)) * (z.z4 - (0.5e0)) + (z.z5 - (0.5e0)) * (z.z5 - (0.5e0)) + (z.z6 - (0.5e0)) * (z.z6 - (0.5e0)) + (z.z7 - (0.5e0)) * (z.z7 - (0.5e0)) + (z.z8 - (0.5e0)) * (z.z8 - (0.5e0)) AS d4) AS d
-CROSS APPLY (SELECT (SELECT MIN(v.value) FROM (VALUES (d.d1), (d.d2), (d.d3), (d.d4)) AS v (value)) AS squared_distance) AS n
-CROSS APPLY (SELECT CASE n.squared_distance WHEN d.d1 THEN 1 WHEN d.d2 THEN 2 WHEN d.d3 THEN 3 WHEN d.d4 THEN 4 END AS segment_id) AS b) AS f;
+CROSS APPLY (SELECT (t.t1 - (0.5e0)) / 0.5e0 AS z1, (t.t2 - (0.5e0)) / 0.5e0 AS z2, (t.t3 - (0.5e0)) / 0.5e0 AS z3, (t.t4 - (0.5e0)) / 0.5e0 AS z4, (t.t5 - (0.5e0)) / 0.5e0 AS z5, (t.t6 - (0.5e0)) / 0.5e0 AS z6, (t.t7 - (0.5e0)) / 0.5e0 AS z7, (t.t8 - (0.5e0)) / 0.5e0 AS z8) AS z;
 SET @total = ROWCOUNT_BIG();
+SELECT z.[person_id], n.segment_id AS [sqlkmeans cluster], SQRT(n.squared_distance) AS [sqlkmeans distance], z.[sqlkmeans o1], z.[sqlkmeans o2], z.[sqlkmeans o3], z.[sqlkmeans o4], z.[sqlkmeans o5], z.[sqlkmeans o6], z.[sqlkmeans o7], z.[sqlkmeans o8] INTO #sqlkmeans_scored FROM #sqlkmeans_prepared AS z
+OUTER APPLY (SELECT TOP (1) c.segment_id, c.segment_name, d.squared_distance
+FROM (VALUES
+    (1, N'name 1', 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0),
+    (2, N'name 2', 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0),
+    (3, N'name 3', 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0),
+    (4, N'name 4', 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0)) AS c (segment_id, segment_name, c1, c2, c3, c4, c5, c6, c7, c8)
+CROSS APPLY (SELECT (z.[sqlkmeans z1] - c.c1) * (z.[sqlkmeans z1] - c.c1) + (z.[sqlkmeans z2] - c.c2) * (z.[sqlkmeans z2] - c.c2) + (z.[sqlkmeans z3] - c.c3) * (z.[sqlkmeans z3] - c.c3) + (z.[sqlkmeans z4] - c.c4) * (z.[sqlkmeans z4] - c.c4) + (z.[sqlkmeans z5] - c.c5) * (z.[sqlkmeans z5] - c.c5) + (z.[sqlkmeans z6] - c.c6) * (z.[sqlkmeans z6] - c.c6) + (z.[sqlkmeans z7] - c.c7) * (z.[sqlkmeans z7] - c.c7) + (z.[sqlkmeans z8] - c.c8) * (z.[sqlkmeans z8] - c.c8) AS squared_distance) AS d
+WHERE d.squared_distance IS NOT NULL
+ORDER BY d.squared_distance, c.segment_id) AS n;
+DROP TABLE #sqlkmeans_prepared;
+EXECUTE sqlkmeans.check_keys @relation = N'#sqlkmeans_scored AS s', @key = @key;
 INSERT INTO sqlkmeans.[staging_1] ([person_id], cluster, distance) SELECT s.[person_id], s.[sqlkmeans cluster], s.[sqlkmeans distance] FROM #sqlkmeans_scored AS s
 WHERE s.[sqlkmeans cluster] IS NOT NULL;
 SET @rows = ROWCOUNT_BIG();
 INSERT INTO #sqlkmeans_size (segment_id, size, within_ss)
 SELECT l.cluster, COUNT_BIG(*), SUM(l.distance * l.distance) FROM sqlkmeans.[staging_1] AS l GROUP BY l.cluster;
 INSERT INTO #sqlkmeans_profile
-    (segment_id, position, mean, deviation, lowest, highest, known, missing)
-SELECT COALESCE(s.[sqlkmeans cluster], 0), v.position, AVG(v.value), STDEVP(v.value),
-    MIN(v.value), MAX(v.value), COUNT_BIG(v.value), COUNT_BIG(*) - COUNT_BIG(v.value)
+    (segment_id, position, mean, lowest, highest, known, missing)
+SELECT COALESCE(s.[sqlkmeans cluster], 0), v.position, AVG(v.value), MIN(v.value), MAX(v.value),
+    COUNT_BIG(v.value), COUNT_BIG(*) - COUNT_BIG(v.value)
 FROM #sqlkmeans_scored AS s
 CROSS APPLY (VALUES (1, s.[sqlkmeans o1]), (2, s.[sqlkmeans o2]), (3, s.[sqlkmeans o3]), (4, s.[sqlkmeans o4]), (5, s.[sqlkmeans o5]), (6, s.[sqlkmeans o6]), (7, s.[sqlkmeans o7]), (8, s.[sqlkmeans o8])) AS v (position, value)
 WHERE s.[sqlkmeans cluster] IS NOT NULL
 GROUP BY GROUPING SETS ((s.[sqlkmeans cluster], v.position), (v.position));
+UPDATE p
+SET mean = p.mean + d.rest, deviation = CASE
+    WHEN p.highest > p.lowest AND d.squares > d.rest * d.rest THEN SQRT(d.squares - d.rest * d.rest)
+    WHEN p.known > 0 THEN 0e0 END
+FROM #sqlkmeans_profile AS p
+INNER JOIN (
+    SELECT k.segment_id, k.position, AVG(v.value - k.mean) AS rest,
+        AVG((v.value - k.mean) * (v.value - k.mean)) AS squares
+    FROM #sqlkmeans_scored AS s
+    CROSS APPLY (VALUES (1, s.[sqlkmeans o1]), (2, s.[sqlkmeans o2]), (3, s.[sqlkmeans o3]), (4, s.[sqlkmeans o4]), (5, s.[sqlkmeans o5]), (6, s.[sqlkmeans o6]), (7, s.[sqlkmeans o7]), (8, s.[sqlkmeans o8])) AS v (position, value)
+    CROSS APPLY (VALUES (0), (s.[sqlkmeans cluster])) AS g (segment_id)
+    INNER JOIN #sqlkmeans_profile AS k ON k.segment_id = g.segment_id AND k.position = v.position
+    WHERE s.[sqlkmeans cluster] IS NOT NULL
+    GROUP BY k.segment_id, k.position
+) AS d ON d.segment_id = p.segment_id AND d.position = p.position;
 UPDATE p
 SET median = m.median
 FROM #sqlkmeans_profile AS p
@@ -560,6 +638,10 @@ FROM #sqlkmeans_scored AS s
 CROSS APPLY (VALUES (1, CASE WHEN s.[sqlkmeans o1] IS NULL THEN 0 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 1 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 2 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 3 ELSE 4 END), (2, CASE WHEN s.[sqlkmeans o2] IS NULL THEN 0 WHEN s.[sqlkmeans o2] = 1e0 THEN 2 WHEN s.[sqlkmeans o3] = 1e0 THEN 1 WHEN s.[sqlkmeans o4] = 1e0 THEN 3 ELSE 4 END), (3, CASE WHEN s.[sqlkmeans o6] IS NULL THEN 0 WHEN s.[sqlkmeans o6] <= 0.5e0 THEN 1 WHEN s.[sqlkmeans o6] <= 0.5e0 THEN 2 WHEN s.[sqlkmeans o6] <= 0.5e0 THEN 3 ELSE 4 END), (4, CASE WHEN s.[sqlkmeans o7] IS NULL THEN 0 WHEN s.[sqlkmeans o7] = 1e0 THEN 1 ELSE 2 END)) AS v (position, bin)
 WHERE s.[sqlkmeans cluster] IS NOT NULL
 GROUP BY v.position, v.bin;
+GO
+SELECT @nulls = COALESCE(SUM(CAST(CASE WHEN s.[person_id] IS NULL THEN 1 ELSE 0 END AS bigint)), 0) FROM #sqlkmeans_scored AS s;
+SELECT @repeats = COALESCE(SUM(g.customers - 1), 0)
+FROM (SELECT COUNT_BIG(*) AS customers FROM #sqlkmeans_scored AS s WHERE s.[person_id] IS NOT NULL GROUP BY s.[person_id] HAVING COUNT_BIG(*) > 1) AS g;
 GO
 SET NOCOUNT ON;
 CREATE TABLE #sqlkmeans_cluster_segment (cluster int NOT NULL PRIMARY KEY, segment_id int NOT NULL);
@@ -647,50 +729,73 @@ END;
 DROP TABLE #sqlkmeans_change;
 DROP TABLE #sqlkmeans_cluster_segment;
 GO
-ALTER TABLE #sqlkmeans_input ADD [person_id] bigint NOT NULL; ALTER TABLE #sqlkmeans_input ADD f1 float NULL; ALTER TABLE #sqlkmeans_input ADD f2 nvarchar(101) NULL; ALTER TABLE #sqlkmeans_input ADD f3 float NULL; ALTER TABLE #sqlkmeans_input ADD f4 nvarchar(101) NULL; ALTER TABLE #sqlkmeans_input ADD sample_weight float NULL;
+ALTER TABLE #sqlkmeans_input ADD [person_id] bigint NULL; ALTER TABLE #sqlkmeans_input ADD [sqlkmeans f1] float NULL; ALTER TABLE #sqlkmeans_input ADD [sqlkmeans f2] nvarchar(101) COLLATE DATABASE_DEFAULT NULL; ALTER TABLE #sqlkmeans_input ADD [sqlkmeans f3] float NULL; ALTER TABLE #sqlkmeans_input ADD [sqlkmeans f4] nvarchar(101) COLLATE DATABASE_DEFAULT NULL; ALTER TABLE #sqlkmeans_input ADD [sqlkmeans sample weight] float NULL;
 GO
-INSERT INTO #sqlkmeans_input (row_number, [person_id], previous_segment_id, f1, f2, f3, f4, sample_weight) SELECT ROW_NUMBER() OVER (ORDER BY s.[person_id]), s.[person_id], p.segment_id, CAST(s.[income] AS float), CAST(s.[home city] AS nvarchar(101)), CAST(DATEDIFF(day, '19700101', CAST(s.[joined] AS date)) AS float), CAST(s.[plan_code] AS nvarchar(101)), CAST(s.[orders] AS float) FROM [dbo].[person] AS s LEFT JOIN [dbo].[person_segment] AS p ON p.[person_id] = s.[person_id]; SET @total = ROWCOUNT_BIG();
+INSERT INTO #sqlkmeans_input ([sqlkmeans row], [person_id], [sqlkmeans previous], [sqlkmeans f1], [sqlkmeans f2], [sqlkmeans f3], [sqlkmeans f4], [sqlkmeans sample weight]) SELECT ROW_NUMBER() OVER (ORDER BY s.[person_id]), s.[person_id], p.segment_id, CAST(s.[income] AS float), CAST(s.[home city] AS nvarchar(101)), CAST(DATEDIFF(day, '19700101', CAST(s.[joined] AS date)) AS float), CAST(s.[plan_code] AS nvarchar(101)), CAST(s.[orders] AS float) FROM [dbo].[person] AS s LEFT JOIN [dbo].[person_segment] AS p ON p.[person_id] = s.[person_id]; SET @total = ROWCOUNT_BIG();
+GO
+SELECT @nulls = COALESCE(SUM(CAST(CASE WHEN s.[person_id] IS NULL THEN 1 ELSE 0 END AS bigint)), 0) FROM #sqlkmeans_input AS s;
+SELECT @repeats = COALESCE(SUM(g.customers - 1), 0)
+FROM (SELECT COUNT_BIG(*) AS customers FROM #sqlkmeans_input AS s WHERE s.[person_id] IS NOT NULL GROUP BY s.[person_id] HAVING COUNT_BIG(*) > 1) AS g;
 GO
 DECLARE @publication nvarchar(max);
+DECLARE @language nvarchar(128) = COALESCE(JSON_VALUE(@text, '$.definition.language'), N'Python');
 INSERT INTO #sqlkmeans_label (row_number, cluster, distance)
 EXECUTE sys.sp_execute_external_script
-    @language = N'Python',
+    @language = @language,
     @script = N'
 from sqlkmeans.external_script import run_segmentation
 OutputDataSet, publication = run_segmentation(InputDataSet, job)
 ',
-    @input_data_1 = N'SELECT row_number, previous_segment_id, f1, f2, f3, f4, sample_weight FROM #sqlkmeans_input',
+    @input_data_1 = N'SELECT [sqlkmeans row] AS row_number, [sqlkmeans previous] AS previous_segment_id, [sqlkmeans f1] AS f1, CONVERT(varchar(406), CAST([sqlkmeans f2] AS varbinary(202)), 1) AS f2, [sqlkmeans f3] AS f3, CONVERT(varchar(406), CAST([sqlkmeans f4] AS varbinary(202)), 1) AS f4, [sqlkmeans sample weight] AS sample_weight FROM #sqlkmeans_input',
     @params = N'@job nvarchar(max), @publication nvarchar(max) OUTPUT',
     @job = @text,
     @publication = @publication OUTPUT;
 INSERT INTO #sqlkmeans_publication (content) VALUES (@publication);
 GO
-SELECT s.[customer_id], f.segment_id AS [sqlkmeans cluster], f.distance AS [sqlkmeans distance], o.o1 AS [sqlkmeans o1], o.o2 AS [sqlkmeans o2] INTO #sqlkmeans_scored FROM [dbo].[customer] AS s CROSS APPLY (SELECT CAST(s.[income] AS float) AS o1, CAST(s.[age] AS float) AS o2) AS o CROSS APPLY (SELECT b.segment_id, CASE b.segment_id WHEN 1 THEN N'it''s' WHEN 2 THEN N'older' WHEN 3 THEN N'very high income, much older' END AS segment_name,
-    SQRT(n.squared_distance) AS distance,
-    SQRT((SELECT MIN(v.value) FROM (VALUES (CASE WHEN b.segment_id <> 1 THEN d.d1 END), (CASE WHEN b.segment_id <> 2 THEN d.d2 END), (CASE WHEN b.segment_id <> 3 THEN d.d3 END)) AS v (value))) AS runner_up_distance
-FROM (SELECT COALESCE(o.o1, 0.5e0) AS x1, COALESCE(o.o2, 0.5e0) AS x2) AS x
+SELECT s.[customer_id], o.o1 AS [sqlkmeans o1], o.o2 AS [sqlkmeans o2], z.z1 AS [sqlkmeans z1], z.z2 AS [sqlkmeans z2] INTO #sqlkmeans_prepared FROM [dbo].[customer] AS s CROSS APPLY (SELECT CAST(s.[income] AS float) AS o1, CAST(s.[age] AS float) AS o2) AS o
+CROSS APPLY (SELECT COALESCE(o.o1, 0.5e0) AS x1, COALESCE(o.o2, 0.5e0) AS x2) AS x
 CROSS APPLY (SELECT x.x1 AS t1, CASE WHEN 1e0 + x.x2 = 1e0 THEN x.x2 WHEN x.x2 > -1e0 THEN LOG(1e0 + x.x2) * (x.x2 / ((1e0 + x.x2) - 1e0)) END AS t2) AS t
-CROSS APPLY (SELECT (t.t1 - (0.5e0)) / 0.5e0 AS z1, (t.t2 - (0.5e0)) / 0.5e0 AS z2) AS z
-CROSS APPLY (SELECT
-    (z.z1 - (0.5e0)) * (z.z1 - (0.5e0)) + (z.z2 - (0.5e0)) * (z.z2 - (0.5e0)) AS d1,
-    (z.z1 - (0.5e0)) * (z.z1 - (0.5e0)) + (z.z2 - (0.5e0)) * (z.z2 - (0.5e0)) AS d2,
-    (z.z1 - (0.5e0)) * (z.z1 - (0.5e0)) + (z.z2 - (0.5e0)) * (z.z2 - (0.5e0)) AS d3) AS d
-CROSS APPLY (SELECT (SELECT MIN(v.value) FROM (VALUES (d.d1), (d.d2), (d.d3)) AS v (value)) AS squared_distance) AS n
-CROSS APPLY (SELECT CASE n.squared_distance WHEN d.d1 THEN 1 WHEN d.d2 THEN 2 WHEN d.d3 THEN 3 END AS segment_id) AS b) AS f;
+CROSS APPLY (SELECT (t.t1 - (0.5e0)) / 0.5e0 AS z1, (t.t2 - (0.5e0)) / 0.5e0 AS z2) AS z;
 SET @total = ROWCOUNT_BIG();
+SELECT z.[customer_id], n.segment_id AS [sqlkmeans cluster], SQRT(n.squared_distance) AS [sqlkmeans distance], z.[sqlkmeans o1], z.[sqlkmeans o2] INTO #sqlkmeans_scored FROM #sqlkmeans_prepared AS z
+OUTER APPLY (SELECT TOP (1) c.segment_id, c.segment_name, d.squared_distance
+FROM (VALUES
+    (1, N'it''s', 0.5e0, 0.5e0),
+    (2, N'older', 0.5e0, 0.5e0),
+    (3, N'very high income, much older', 0.5e0, 0.5e0)) AS c (segment_id, segment_name, c1, c2)
+CROSS APPLY (SELECT (z.[sqlkmeans z1] - c.c1) * (z.[sqlkmeans z1] - c.c1) + (z.[sqlkmeans z2] - c.c2) * (z.[sqlkmeans z2] - c.c2) AS squared_distance) AS d
+WHERE d.squared_distance IS NOT NULL
+ORDER BY d.squared_distance, c.segment_id) AS n;
+DROP TABLE #sqlkmeans_prepared;
+EXECUTE sqlkmeans.check_keys @relation = N'#sqlkmeans_scored AS s', @key = @key;
 INSERT INTO sqlkmeans.[staging_1] ([customer_id], cluster, distance) SELECT s.[customer_id], s.[sqlkmeans cluster], s.[sqlkmeans distance] FROM #sqlkmeans_scored AS s
 WHERE s.[sqlkmeans cluster] IS NOT NULL;
 SET @rows = ROWCOUNT_BIG();
 INSERT INTO #sqlkmeans_size (segment_id, size, within_ss)
 SELECT l.cluster, COUNT_BIG(*), SUM(l.distance * l.distance) FROM sqlkmeans.[staging_1] AS l GROUP BY l.cluster;
 INSERT INTO #sqlkmeans_profile
-    (segment_id, position, mean, deviation, lowest, highest, known, missing)
-SELECT COALESCE(s.[sqlkmeans cluster], 0), v.position, AVG(v.value), STDEVP(v.value),
-    MIN(v.value), MAX(v.value), COUNT_BIG(v.value), COUNT_BIG(*) - COUNT_BIG(v.value)
+    (segment_id, position, mean, lowest, highest, known, missing)
+SELECT COALESCE(s.[sqlkmeans cluster], 0), v.position, AVG(v.value), MIN(v.value), MAX(v.value),
+    COUNT_BIG(v.value), COUNT_BIG(*) - COUNT_BIG(v.value)
 FROM #sqlkmeans_scored AS s
 CROSS APPLY (VALUES (1, s.[sqlkmeans o1]), (2, s.[sqlkmeans o2])) AS v (position, value)
 WHERE s.[sqlkmeans cluster] IS NOT NULL
 GROUP BY GROUPING SETS ((s.[sqlkmeans cluster], v.position), (v.position));
+UPDATE p
+SET mean = p.mean + d.rest, deviation = CASE
+    WHEN p.highest > p.lowest AND d.squares > d.rest * d.rest THEN SQRT(d.squares - d.rest * d.rest)
+    WHEN p.known > 0 THEN 0e0 END
+FROM #sqlkmeans_profile AS p
+INNER JOIN (
+    SELECT k.segment_id, k.position, AVG(v.value - k.mean) AS rest,
+        AVG((v.value - k.mean) * (v.value - k.mean)) AS squares
+    FROM #sqlkmeans_scored AS s
+    CROSS APPLY (VALUES (1, s.[sqlkmeans o1]), (2, s.[sqlkmeans o2])) AS v (position, value)
+    CROSS APPLY (VALUES (0), (s.[sqlkmeans cluster])) AS g (segment_id)
+    INNER JOIN #sqlkmeans_profile AS k ON k.segment_id = g.segment_id AND k.position = v.position
+    WHERE s.[sqlkmeans cluster] IS NOT NULL
+    GROUP BY k.segment_id, k.position
+) AS d ON d.segment_id = p.segment_id AND d.position = p.position;
 UPDATE p
 SET median = m.median
 FROM #sqlkmeans_profile AS p
@@ -715,4 +820,8 @@ FROM #sqlkmeans_scored AS s
 CROSS APPLY (VALUES (1, CASE WHEN s.[sqlkmeans o1] IS NULL THEN 0 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 1 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 2 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 3 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 4 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 5 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 6 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 7 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 8 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 9 ELSE 10 END), (2, CASE WHEN s.[sqlkmeans o2] IS NULL THEN 0 WHEN s.[sqlkmeans o2] <= 0.5e0 THEN 1 WHEN s.[sqlkmeans o2] <= 0.5e0 THEN 2 ELSE 3 END)) AS v (position, bin)
 WHERE s.[sqlkmeans cluster] IS NOT NULL
 GROUP BY v.position, v.bin;
+GO
+SELECT @nulls = COALESCE(SUM(CAST(CASE WHEN s.[customer_id] IS NULL THEN 1 ELSE 0 END AS bigint)), 0) FROM #sqlkmeans_scored AS s;
+SELECT @repeats = COALESCE(SUM(g.customers - 1), 0)
+FROM (SELECT COUNT_BIG(*) AS customers FROM #sqlkmeans_scored AS s WHERE s.[customer_id] IS NOT NULL GROUP BY s.[customer_id] HAVING COUNT_BIG(*) > 1) AS g;
 GO

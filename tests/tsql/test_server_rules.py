@@ -1,0 +1,326 @@
+"""What SQL Server does with a text that every parser takes: rules that only the server shows.
+
+A rule is a function of one text, or of all procedures together, that gives what breaks it, in
+words. Each has a text in ``CONTROLS`` that breaks it, so that "nothing found" means something.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from test_training import DIALECTS, make_layout, statements
+from tsql_files import FILES, PROCEDURES, SQL, read
+
+from sqlkmeans.database import sqlserver
+from sqlkmeans.tsql.training_dialect import SQLServerDialect
+
+GOLDEN = SQL.parent / "tests" / "tsql" / "golden" / "statements.sql"
+CLIENT = Path(sqlserver.__file__).parent
+#: Bytes of a row, and columns of a table.
+ROW_BYTES, COLUMNS = 8060, 1024
+PARAMETERS = 2100
+
+Rule = Callable[[str], list[str]]
+#: The texts of procedures, by name.
+Procedures = Mapping[str, str]
+
+
+def texts() -> Iterator[tuple[str, str]]:
+    """Every file, what procedures build from parts, and what the client trains with."""
+    for name in FILES:
+        if name != "install.sql":  # which is the others
+            yield name, read(name)
+    yield GOLDEN.name, GOLDEN.read_text(encoding="utf-8")
+    for path in sorted(CLIENT.glob("sqlserver*.py")):
+        yield path.name, path.read_text(encoding="utf-8")
+    for name, dialect in DIALECTS.items():
+        assert isinstance(dialect, SQLServerDialect)
+        for weighted in (False, True):
+            layout = make_layout(dialect, weighted=weighted)
+            yield f"training {name} {weighted}", ";\n".join(statements(layout))
+
+
+TEXTS = dict(texts())
+
+
+def code(text: str) -> str:
+    """Without comments."""
+    return re.sub(r"--[^\n]*", "", text)
+
+
+def created(text: str) -> dict[str, list[str]]:
+    """The columns of each temporary table that a text creates with CREATE TABLE."""
+    found: dict[str, list[str]] = {}
+    for match in re.finditer(r"CREATE TABLE (#\w+)\s*\(", code(text)):
+        found[match[1]] = _parts(code(text), match.end())
+    return found
+
+
+def _parts(text: str, start: int) -> list[str]:
+    """What commas part in the parenthesis that opens before ``start``."""
+    parts, depth = [""], 1
+    for letter in text[start:]:
+        depth += {"(": 1, ")": -1}.get(letter, 0)
+        if not depth:
+            return [" ".join(part.split()) for part in parts]
+        if letter == "," and depth == 1:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    raise AssertionError("a parenthesis stays open")
+
+
+# Rules of one text
+
+
+def temporary_names_have_the_prefix(text: str) -> list[str]:
+    """A caller's own #input would otherwise be taken for ours, or make ours fail."""
+    return re.findall(r"(?<![\w@])#(?!sqlkmeans_[a-z])\w+", code(text))
+
+
+def text_columns_have_a_collation(text: str) -> list[str]:
+    """A temporary table has tempdb's otherwise, and a comparison with ours ends in error 468."""
+    kind = r"\b(?:n?varchar|n?char|sysname|n?text)\b"
+    columns = [column for table in created(text).values() for column in table]
+    added = re.findall(r"ALTER TABLE #\w+ ADD [^;]*", code(text))
+    plain = re.compile(kind + r"(?:\s*\([^)]*\))?(?!\s*(?:\([^)]*\))?\s*COLLATE)", re.IGNORECASE)
+    # A nested expression names types too: CAST(@position AS nvarchar(10)).
+    added = [re.sub(r"CAST\([^()]* AS n?varchar\(\d+\)\)", "", part) for part in added]
+    return [part for part in (*columns, *added) if plain.search(part)]
+
+
+def no_variance_is_one_pass(text: str) -> list[str]:
+    """STDEVP is the difference of two sums of squares: 1 to 6 + 1e10 have the deviation 0."""
+    found = re.findall(r"\b(?:STDEVP?|VARP?)\s*\(", code(text), re.IGNORECASE)
+    squares = re.findall(
+        r"\b(?:SUM|AVG)\((?:\w+\.)?(?:w(?:eight)? \* )?((?:\w+\.)?\[?[\w {}]+\]?) \* \1\)",
+        code(text),
+    )
+    # Distances and differences, weights, and features that an origin was taken from.
+    near = re.compile(r"(?:\w+\.)?(?:distance|difference|w|z\d+)$")
+    return [*found, *(square for square in squares if not near.match(square))]
+
+
+def the_database_is_found_by_name(text: str) -> list[str]:
+    """In Azure SQL Database, DB_ID() is not the number that sys.databases has."""
+    return re.findall(r"sys\.databases[^;]*?\bDB_ID\(\)", code(text))
+
+
+def nothing_becomes_a_decimal(text: str) -> list[str]:
+    """A float that is too large for one is error 8115; number_text knows what it can take."""
+    if "ALTER FUNCTION sqlkmeans.number_text" in text:
+        return []
+    return re.findall(r"\bAS (?:decimal|numeric|(?:small)?money)\b", code(text)) + re.findall(
+        r"\bCONVERT\((?:decimal|numeric|(?:small)?money)\b", code(text)
+    )
+
+
+def no_hash_is_sorted_by_all_its_bytes(text: str) -> list[str]:
+    """HASHBYTES is a varbinary(8000): a sort asks for 4 KB of memory for each row."""
+    return re.findall(r"(?<!CAST\()(?<!SUBSTRING\()HASHBYTES\([^)]*\)", code(text))
+
+
+def nothing_inserts_what_a_procedure_of_ours_selects(text: str) -> list[str]:
+    """INSERT … EXECUTE can't be nested (8164), and turns errors within into 3915 and 3916."""
+    called = re.findall(
+        r"INSERT (?:INTO )?[#\w.\[\]]+\s*(?:\([^)]*\))?\s*EXEC(?:UTE)?\s+([\w.@(]+)", code(text)
+    )
+    return [name for name in called if name != "sys.sp_execute_external_script"]
+
+
+def statements_have_few_parameters(text: str) -> list[str]:
+    """2,100 are allowed; these are the names of all parameters and variables of a text."""
+    names = set(re.findall(r"@\w+", code(text)))
+    return [f"{len(names)} parameters"] if len(names) >= PARAMETERS else []
+
+
+def tables_have_few_columns(text: str) -> list[str]:
+    found = []
+    for match in re.finditer(r"CREATE TABLE ([#\w.\[\]]+)\s*\(", code(text)):
+        columns = _parts(code(text), match.end())
+        if len(columns) >= COLUMNS:
+            found.append(f"{match[1]}: {len(columns)} columns")
+    return found
+
+
+RULES: dict[str, Rule] = {
+    rule.__name__: rule
+    for rule in (
+        temporary_names_have_the_prefix,
+        text_columns_have_a_collation,
+        no_variance_is_one_pass,
+        the_database_is_found_by_name,
+        nothing_becomes_a_decimal,
+        no_hash_is_sorted_by_all_its_bytes,
+        nothing_inserts_what_a_procedure_of_ours_selects,
+        statements_have_few_parameters,
+        tables_have_few_columns,
+    )
+}
+
+#: For each rule, texts that break it.
+CONTROLS = [
+    ("temporary_names_have_the_prefix", "CREATE TABLE #input (a int);"),
+    ("temporary_names_have_the_prefix", "SELECT 1 AS a INTO #sqlkmeansx;"),
+    ("text_columns_have_a_collation", "CREATE TABLE #sqlkmeans_a (name nvarchar(128) NOT NULL);"),
+    ("text_columns_have_a_collation", "CREATE TABLE #sqlkmeans_a (n int, t nvarchar(max) NULL);"),
+    ("text_columns_have_a_collation", "N'ALTER TABLE #sqlkmeans_a ADD f1 nvarchar(101) NULL; '"),
+    ("no_variance_is_one_pass", "SELECT STDEVP(v.value) FROM t AS v;"),
+    ("no_variance_is_one_pass", "SET @s = N'SELECT VARP(s.z{})';"),
+    ("no_variance_is_one_pass", "SELECT SUM(x.income * x.income) FROM t AS x;"),
+    ("no_variance_is_one_pass", "SELECT AVG(x.[sqlkmeans o1] * x.[sqlkmeans o1]) FROM t AS x;"),
+    ("the_database_is_found_by_name",
+     "SELECT d.name FROM sys.databases AS d WHERE d.database_id = DB_ID();"),
+    ("nothing_becomes_a_decimal", "SET @t = CAST(CAST(@shift AS decimal(9, 2)) AS nvarchar(20));"),
+    ("nothing_becomes_a_decimal", "SET @t = CONVERT(numeric(9, 2), @shift);"),
+    ("no_hash_is_sorted_by_all_its_bytes",
+     "SELECT TOP (9) a FROM t ORDER BY HASHBYTES('SHA2_256', a);"),
+    ("nothing_inserts_what_a_procedure_of_ours_selects",
+     "INSERT INTO #sqlkmeans_a (n)\nEXECUTE sqlkmeans.purge;"),
+    ("nothing_inserts_what_a_procedure_of_ours_selects", "INSERT #sqlkmeans_a EXEC (@text);"),
+    ("statements_have_few_parameters", " ".join(f"@p{n}" for n in range(PARAMETERS))),
+    ("tables_have_few_columns",
+     f"CREATE TABLE dbo.a ({', '.join(f'c{n} int' for n in range(COLUMNS))});"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_every_text_keeps_the_rules(name: str) -> None:
+    found = {rule: looks(TEXTS[name]) for rule, looks in RULES.items()}
+    assert not [f"{rule}: {what}" for rule, what in found.items() if what]
+
+
+@pytest.mark.parametrize(("rule", "broken"), CONTROLS)
+def test_a_text_that_breaks_the_rule_is_found(rule: str, broken: str) -> None:
+    assert RULES[rule](broken)
+
+
+def test_every_rule_has_a_text_that_breaks_it() -> None:
+    assert {rule for rule, _ in CONTROLS} == set(RULES)
+
+
+# Rules of all procedures together
+
+
+def procedures() -> Procedures:
+    return {name.removeprefix("procedures/").removesuffix(".sql"): read(name)
+            for name in PROCEDURES}  # fmt: skip
+
+
+def reached(procedures: Procedures) -> dict[str, set[str]]:
+    """What each procedure calls, directly or through others."""
+    calls = {
+        name: set(re.findall(r"EXECUTE (?:@\w+ = )?sqlkmeans\.(\w+)", code(text)))
+        for name, text in procedures.items()
+    }
+    calls = {name: (called & set(calls)) - {name} for name, called in calls.items()}
+    while True:
+        further = {
+            name: called.union(*(calls[other] for other in called))
+            for name, called in calls.items()
+        }
+        if further == calls:
+            return calls
+        calls = further
+
+
+def nested_procedures_share_no_temporary_table(procedures: Procedures) -> list[str]:
+    """The inner one is compiled while the outer table exists, and binds to its columns (207)."""
+    made = {
+        name: {*created(text), *re.findall(r"\bINTO (#\w+)\s+FROM\b", code(text))}
+        for name, text in procedures.items()
+    }
+    return [
+        f"{outer} and {inner}: {table}"
+        for outer, called in reached(procedures).items()
+        for inner in sorted(called - {outer})
+        for table in sorted(made[outer] & made[inner])
+    ]
+
+
+def a_temporary_table_has_one_shape(procedures: Procedures) -> list[str]:
+    """So that a procedure can rely on it, whoever made it."""
+    shapes: dict[str, tuple[str, list[str]]] = {}
+    found = []
+    for name, text in procedures.items():
+        for table, columns in created(text).items():
+            first, shape = shapes.setdefault(table, (name, columns))
+            if shape != columns:
+                found.append(f"{table} of {first} and of {name}")
+    return found
+
+
+TOGETHER: list[tuple[Callable[[Procedures], list[str]], Procedures]] = [
+    (
+        nested_procedures_share_no_temporary_table,
+        {
+            "run": "CREATE TABLE #sqlkmeans_label (n int); EXECUTE sqlkmeans.publish @run = 1;",
+            "publish": "EXECUTE sqlkmeans.apply;",
+            "apply": "SET @s = N'SELECT a INTO #sqlkmeans_label FROM t';",
+        },
+    ),
+    (
+        a_temporary_table_has_one_shape,
+        {
+            "one": "CREATE TABLE #sqlkmeans_a (n int NOT NULL);",
+            "other": "CREATE TABLE #sqlkmeans_a (n bigint NOT NULL);",
+        },
+    ),
+]
+
+
+@pytest.mark.parametrize(("rule", "broken"), TOGETHER)
+def test_all_procedures_together_keep_the_rule(
+    rule: Callable[[Procedures], list[str]], broken: Procedures
+) -> None:
+    assert rule(procedures()) == []
+    assert rule(broken)
+
+
+def test_the_call_graph_reaches_what_is_nested_deep() -> None:
+    called = reached(procedures())
+    assert {"as_owner", "train_pass", "apply_labels", "check_keys"} <= called["run_segmentation"]
+    assert not [name for name, others in called.items() if name in others]
+
+
+# How many features a row holds
+
+
+def row_bytes(columns: list[str]) -> int:
+    """Of a row of numbers of a table without variable columns: header, columns, their number and
+    a bit for each."""
+    sizes = {"int": 4, "float": 8, "bigint": 8, "bit": 1}
+    types = [re.sub(r"\[[^\]]*\]|^\w+", "", column, count=1).split()[0] for column in columns]
+    return 4 + sum(sizes[kind] for kind in types) + 2 + (len(columns) + 7) // 8
+
+
+def test_as_many_features_as_train_prepare_allows_fit_in_a_row_and_one_more_does_not() -> None:
+    allowed = int(re.findall(r"IF @features > (\d+)", read("procedures/train_prepare.sql"))[0])
+    made = created(read("procedures/train_segmentation.sql"))
+    added = re.findall(
+        r"ALTER TABLE (#\w+) ADD (\[?[\w ]+)\{\}\]? float NULL;", read("procedures/train_rows.sql")
+    )
+    assert len(added) == 7
+    fits = {}
+    for features in (allowed, allowed + 1):
+        sizes = {}
+        for table, _ in added:
+            more = [f"c{n} float NULL" for n in range(features)
+                    for name, _ in added if name == table]  # fmt: skip
+            columns = [*made.get(table, ["cluster int", "inertia float"]), *more]
+            assert len(columns) < COLUMNS
+            sizes[table] = row_bytes(columns)
+        fits[features] = max(sizes.values()) <= ROW_BYTES
+    assert fits == {allowed: True, allowed + 1: False}
+
+
+def test_as_many_columns_as_read_source_allows_fit_in_a_row_beside_the_widest_key() -> None:
+    allowed = int(re.findall(r"IF @position > (\d+)", read("procedures/read_source.sql"))[0])
+    made = created(read("procedures/run_segmentation.sql"))["#sqlkmeans_input"]
+    numbers = [f"f{n} float NULL" for n in range(allowed + 1)]  # one is the sample weight
+    # A key of 900 bytes has 32 columns at most, each with a bit.
+    assert row_bytes([*made, *numbers]) + 900 + 4 <= ROW_BYTES
+    assert len(made) + len(numbers) + 32 < COLUMNS
