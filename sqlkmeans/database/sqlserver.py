@@ -64,7 +64,7 @@ from sqlkmeans.database.sqlserver_types import (
 from sqlkmeans.database.sqlserver_workspace import SQLServerWorkspace, open_dialect
 from sqlkmeans.database.sqlserver_writing import write_rows
 from sqlkmeans.definition import Segmentation
-from sqlkmeans.errors import DatabaseError, DataError, SqlKMeansError
+from sqlkmeans.errors import DatabaseError, DataError, LockedError, SqlKMeansError
 from sqlkmeans.sqltext import parse_name
 from sqlkmeans.tsql.script import batches, install_script, uninstall_script
 

@@ -45,8 +45,8 @@ def test_every_text_arrives_as_it_is() -> None:
 
 def test_the_query_sends_a_category_as_the_frames_here_have_it() -> None:
     query = read("procedures/read_source.sql")
-    assert "N'CONVERT(varchar(406), CAST(' + @f" in query
-    assert "+ N' AS varbinary(202)), 1) AS ' + @f" in query
+    assert "N'CONVERT(varchar(406), CAST([sqlkmeans f' + @x" in query
+    assert "+ N'] AS varbinary(202)), 1)'" in query
     assert hexadecimal("Å ") == "0xC5002000"
 
 
