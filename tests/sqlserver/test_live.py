@@ -633,7 +633,9 @@ def test_a_connection_lost_while_publishing_is_looked_into(
     if published:
         assert pipeline.run(customers, database).changed == 120
     else:
-        with pytest.raises(DatabaseError, match=r"the connection was lost.*; nothing was published$"):
+        with pytest.raises(
+            DatabaseError, match=r"the connection was lost.*; nothing was published$"
+        ):
             pipeline.run(customers, database)
     assert ("customer_segment" in shop.tables("dbo")) is published
     assert not [name for name in shop.tables("sqlkmeans") if name.startswith("staging_")]
@@ -682,7 +684,9 @@ def test_a_server_that_does_not_say_how_a_publication_ended_is_no_success(
         return real(self, procedure, *args, **kwargs)
 
     monkeypatch.setattr(Session, "call", lost)
-    with pytest.raises(DatabaseError, match=r"whether run \d+ is published, the server did not say"):
+    with pytest.raises(
+        DatabaseError, match=r"whether run \d+ is published, the server did not say"
+    ):
         pipeline.run(customers, database)
     monkeypatch.undo()
     assert pipeline.run(customers, database).changed == 120
