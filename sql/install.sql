@@ -1110,6 +1110,79 @@ BEGIN
 END;
 GO
 
+-- functions/self_test_customers.sql
+IF OBJECT_ID(N'sqlkmeans.self_test_customers') IS NULL
+    EXECUTE (N'CREATE FUNCTION sqlkmeans.self_test_customers () RETURNS TABLE
+        AS RETURN (SELECT 1 AS customer_id);');
+GO
+-- The customers of the self-test: three groups that nobody could confuse, made by arithmetic alone, so
+-- that they are the same on every server. Keys beyond 2^53, because a key that passes through a float
+-- anywhere loses its last digit; cities that differ by case only; an income that is not known.
+ALTER FUNCTION sqlkmeans.self_test_customers ()
+RETURNS TABLE
+AS
+RETURN (
+    SELECT CAST(9007199254740993 + g.n AS bigint) AS customer_id,
+        CASE WHEN g.n = 7 THEN NULL
+             ELSE CAST(g.income + g.n * 37 % 101 * 20.5 AS float) END AS income,
+        CAST(g.orders + g.n * 13 % 7 AS int) AS orders,
+        CAST(g.city AS char(10)) AS city,
+        g.segment_id
+    FROM (
+        SELECT d.n,
+            CASE WHEN d.n < 150 THEN 40000 WHEN d.n < 240 THEN 90000 ELSE 160000 END AS income,
+            CASE WHEN d.n < 150 THEN 2 WHEN d.n < 240 THEN 30 ELSE 120 END AS orders,
+            CASE WHEN d.n < 150 THEN CASE WHEN d.n % 3 = 0 THEN 'oslo' ELSE 'Oslo' END
+                 WHEN d.n < 240 THEN 'Bergen'
+                 WHEN d.n % 10 = 0 THEN 'Bergen'
+                 ELSE 'Stavanger' END AS city,
+            CASE WHEN d.n < 150 THEN 1 WHEN d.n < 240 THEN 2 ELSE 3 END AS segment_id
+        FROM (
+            SELECT a.n + 10 * b.n + 100 * c.n AS n
+            FROM (VALUES (0), (1), (2), (3), (4), (5), (6), (7), (8), (9)) AS a (n)
+            CROSS JOIN (VALUES (0), (1), (2), (3), (4), (5), (6), (7), (8), (9)) AS b (n)
+            CROSS JOIN (VALUES (0), (1), (2)) AS c (n)
+        ) AS d
+    ) AS g
+);
+GO
+
+-- functions/self_test_record.sql
+IF OBJECT_ID(N'sqlkmeans.self_test_record') IS NULL
+    EXECUTE (N'CREATE FUNCTION sqlkmeans.self_test_record () RETURNS TABLE
+        AS RETURN (SELECT 1 AS segment_id);');
+GO
+-- What Python makes of self_test_customers: the centroids in the scaled space and, as segment 0,
+-- the inertia. Written by tests/tsql/self_test_record.py.
+ALTER FUNCTION sqlkmeans.self_test_record ()
+RETURNS TABLE
+AS
+RETURN (
+    SELECT r.segment_id, r.position, r.feature, r.scaled_value
+    FROM (VALUES
+        (0, 0, N'inertia', 1.5833463664260898e+02),
+        (1, 1, N'income', -8.4738719395325846e-01),
+        (1, 2, N'orders', -1.8242344683751825e+00),
+        (1, 3, N'city = Oslo', 3.9112664368628430e-01),
+        (1, 4, N'city = Bergen', -3.7548157793883369e-01),
+        (1, 5, N'city = Stavanger', -2.1120838759059271e-01),
+        (1, 6, N'city = oslo', 1.9556332184314179e-01),
+        (2, 1, N'income', 2.3708066407017286e-01),
+        (2, 2, N'orders', 1.0057060979305419e+00),
+        (2, 3, N'city = Oslo', -3.9112664368628441e-01),
+        (2, 4, N'city = Bergen', 7.9789835312001833e-01),
+        (2, 5, N'city = Stavanger', -2.1120838759059327e-01),
+        (2, 6, N'city = oslo', -1.9556332184314226e-01),
+        (3, 1, N'income', 1.7628469887778868e+00),
+        (3, 2, N'orders', 3.0520270240421450e+00),
+        (3, 3, N'city = Oslo', -3.9112664368628436e-01),
+        (3, 4, N'city = Bergen', -2.5814358483294714e-01),
+        (3, 5, N'city = Stavanger', 8.4483355036237318e-01),
+        (3, 6, N'city = oslo', -1.9556332184314210e-01)
+    ) AS r (segment_id, position, feature, scaled_value)
+);
+GO
+
 -- procedures/raise_problems.sql
 IF OBJECT_ID(N'sqlkmeans.raise_problems', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.raise_problems AS RETURN 0;');
@@ -3627,6 +3700,7 @@ ALTER PROCEDURE sqlkmeans.define_segmentation
     @language      nvarchar(128) = N'Python',
     @history_days  int           = NULL,
     @execute       bit           = 1,
+    @quiet         bit           = 0,
     @help          bit           = 0
 AS
 BEGIN
@@ -3646,8 +3720,8 @@ BEGIN
                 N'The columns to cluster by: a,b or JSON ["a", {"column": "b", "type": "category"}].'),
             (5, N'@k', N'int', N'NULL', N'The number of segments, 2 to 1,000.'),
             (6, N'@k_min', N'int', N'NULL',
-                N'Instead of @k, with @k_max: the fewest segments that a run compares, 2 to 1,000.'),
-            (7, N'@k_max', N'int', N'NULL', N'The most segments that a run compares, 2 to 1,000.'),
+                N'Instead of @k, with @k_max: the fewest segments that a run compares, 2 to 100.'),
+            (7, N'@k_max', N'int', N'NULL', N'The most segments that a run compares, 2 to 100.'),
             (8, N'@min_share', N'float', N'0',
                 N'Refuses a number of segments with a smaller segment than this share, 0 to below 0.5.'),
             (9, N'@target', N'nvarchar(400)', N'NULL',
@@ -3675,7 +3749,8 @@ BEGIN
             (22, N'@history_days', N'int', N'NULL',
                 N'How many days the history keeps a label that ended, 1 to 36,500; NULL keeps all.'),
             (23, N'@execute', N'bit', N'1', N'0 shows what would be done and does nothing.'),
-            (24, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+            (24, N'@quiet', N'bit', N'0', N'1 gives no row back, for a procedure that calls this one.'),
+            (25, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
         ORDER BY h.position;
         RETURN 0;
@@ -3708,10 +3783,10 @@ BEGIN
             SET @problems = @problems + N'@k: ' + COALESCE(CAST(@k AS nvarchar(20)), N'NULL')
                 + N' given; allowed: 2 to 1,000, or @k_min and @k_max instead' + @line;
     END;
-    ELSE IF @k_min IS NULL OR @k_max IS NULL OR @k_min < 2 OR @k_max > 1000 OR @k_min > @k_max
+    ELSE IF @k_min IS NULL OR @k_max IS NULL OR @k_min < 2 OR @k_max > 100 OR @k_min > @k_max
         SET @problems = @problems + N'@k_min: ' + COALESCE(CAST(@k_min AS nvarchar(20)), N'NULL')
             + N' and @k_max: ' + COALESCE(CAST(@k_max AS nvarchar(20)), N'NULL')
-            + N' given; allowed: both, 2 to 1,000, @k_min not above @k_max' + @line;
+            + N' given; allowed: both, 2 to 100, @k_min not above @k_max' + @line;
     IF @min_share IS NULL OR @min_share < 0 OR @min_share >= 0.5
         SET @problems = @problems + N'@min_share: '
             + COALESCE(CAST(@min_share AS nvarchar(40)), N'NULL')
@@ -3805,14 +3880,15 @@ BEGIN
             VALUES (@segmentation, @definition, @target, 0, @now, @now);
     END;
 
-    SELECT @segmentation AS segmentation,
-        CASE WHEN @execute = 1 THEN N'registered' ELSE N'would be registered' END AS outcome,
-        N'a run makes ' + sqlkmeans.quoted_name(@target, N'') + N' (' + @key_columns
-            + N'segment_id int NOT NULL, distance float NOT NULL, run_id bigint NOT NULL, '
-            + N'assigned_at datetime2(6) NOT NULL), '
-            + sqlkmeans.quoted_name(@target, N'_history') + N' and '
-            + sqlkmeans.quoted_name(@target, N'_named') AS next_step,
-        @definition AS definition;
+    IF @quiet = 0
+        SELECT @segmentation AS segmentation,
+            CASE WHEN @execute = 1 THEN N'registered' ELSE N'would be registered' END AS outcome,
+            N'a run makes ' + sqlkmeans.quoted_name(@target, N'') + N' (' + @key_columns
+                + N'segment_id int NOT NULL, distance float NOT NULL, run_id bigint NOT NULL, '
+                + N'assigned_at datetime2(6) NOT NULL), '
+                + sqlkmeans.quoted_name(@target, N'_history') + N' and '
+                + sqlkmeans.quoted_name(@target, N'_named') AS next_step,
+            @definition AS definition;
 END;
 GO
 
@@ -4276,6 +4352,7 @@ ALTER PROCEDURE sqlkmeans.rollback_segmentation
     @library_versions nvarchar(max) = NULL,
     @client           nvarchar(400) = NULL,
     @new_run_id       bigint        = NULL OUTPUT,
+    @quiet            bit           = 0,
     @help             bit           = 0
 AS
 BEGIN
@@ -4294,7 +4371,8 @@ BEGIN
             (5, N'@client', N'nvarchar(400)', N'NULL',
                 N'For the run''s row, behind the login; NULL records the program.'),
             (6, N'@new_run_id', N'bigint OUTPUT', N'NULL', N'The run that records the rollback.'),
-            (7, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+            (7, N'@quiet', N'bit', N'0', N'1 gives no row back, for a procedure that calls this one.'),
+            (8, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
         ORDER BY h.position;
         RETURN 0;
@@ -4454,8 +4532,9 @@ BEGIN
         THROW;
     END CATCH;
 
-    SELECT @new_run_id AS run_id, @run_id AS restored_run_id, @arrived AS arrived,
-        @moved AS moved, @departed AS departed, @written AS written;
+    IF @quiet = 0
+        SELECT @new_run_id AS run_id, @run_id AS restored_run_id, @arrived AS arrived,
+            @moved AS moved, @departed AS departed, @written AS written;
 END;
 GO
 
@@ -4559,6 +4638,7 @@ GO
 ALTER PROCEDURE sqlkmeans.assign_segments
     @segmentation nvarchar(128) = NULL,
     @run_id       bigint        = NULL OUTPUT,
+    @quiet        bit           = 0,
     @help         bit           = 0
 AS
 BEGIN
@@ -4571,7 +4651,8 @@ BEGIN
             (1, N'@segmentation', N'nvarchar(128)', N'NULL',
                 N'A segmentation that has a model; the caller must be able to read its source.'),
             (2, N'@run_id', N'bigint OUTPUT', N'NULL', N'The run that records the assignment.'),
-            (3, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+            (3, N'@quiet', N'bit', N'0', N'1 gives no row back, for a procedure that calls this one.'),
+            (4, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
         ORDER BY h.position;
         RETURN 0;
@@ -4826,8 +4907,9 @@ GROUP BY v.position, v.bin;
         THROW;
     END CATCH;
 
-    SELECT @run_id AS run_id, @rows AS [rows], @total - @rows AS skipped, @arrived AS arrived,
-        @moved AS moved, @departed AS departed, @written AS written;
+    IF @quiet = 0
+        SELECT @run_id AS run_id, @rows AS [rows], @total - @rows AS skipped, @arrived AS arrived,
+            @moved AS moved, @departed AS departed, @written AS written;
 END;
 GO
 
@@ -6833,6 +6915,7 @@ ALTER PROCEDURE sqlkmeans.run_segmentation
     @definition   nvarchar(max) = NULL,
     @engine       nvarchar(32)  = NULL,
     @run_id       bigint        = NULL OUTPUT,
+    @quiet        bit           = 0,
     @help         bit           = 0
 AS
 BEGIN
@@ -6849,7 +6932,8 @@ BEGIN
             (3, N'@engine', N'nvarchar(32)', N'NULL',
                 N'in_database trains with Python in the server, tsql in T-SQL alone; NULL: the definition''s, or in_database.'),
             (4, N'@run_id', N'bigint OUTPUT', N'NULL', N'The run.'),
-            (5, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+            (5, N'@quiet', N'bit', N'0', N'1 gives no row back, for a procedure that calls this one.'),
+            (6, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
         ORDER BY h.position;
         RETURN 0;
@@ -7008,8 +7092,9 @@ INSERT INTO #sqlkmeans_publication (content) VALUES (@publication);
         THROW;
     END CATCH;
 
-    SELECT @run_id AS run_id, @rows AS [rows], @total - @rows AS skipped, @arrived AS arrived,
-        @moved AS moved, @departed AS departed, @written AS written;
+    IF @quiet = 0
+        SELECT @run_id AS run_id, @rows AS [rows], @total - @rows AS skipped, @arrived AS arrived,
+            @moved AS moved, @departed AS departed, @written AS written;
 END;
 GO
 
@@ -7024,6 +7109,7 @@ ALTER PROCEDURE sqlkmeans.purge
     @keep_days    int           = 365,
     @history      bit           = 0,
     @execute      bit           = 1,
+    @quiet        bit           = 0,
     @help         bit           = 0
 AS
 BEGIN
@@ -7039,7 +7125,8 @@ BEGIN
             (3, N'@history', N'bit', N'0',
                 N'1 deletes labels from the history too that ended before then; those that ended before history_days always go.'),
             (4, N'@execute', N'bit', N'1', N'0 shows what would be deleted and deletes nothing.'),
-            (5, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+            (5, N'@quiet', N'bit', N'0', N'1 gives no row back, for a procedure that calls this one.'),
+            (6, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
         ORDER BY h.position;
         RETURN 0;
@@ -7143,8 +7230,9 @@ BEGIN
         END CATCH;
     END;
 
-    SELECT CASE WHEN @execute = 1 THEN N'deleted' ELSE N'would be deleted' END AS outcome,
-        @runs AS runs, @history_rows AS history_rows, @before AS before, @busy AS busy;
+    IF @quiet = 0
+        SELECT CASE WHEN @execute = 1 THEN N'deleted' ELSE N'would be deleted' END AS outcome,
+            @runs AS runs, @history_rows AS history_rows, @before AS before, @busy AS busy;
 END;
 GO
 
@@ -7159,6 +7247,7 @@ ALTER PROCEDURE sqlkmeans.drop_segmentation
     @segmentation nvarchar(128) = NULL,
     @drop_target  bit           = 0,
     @execute      bit           = 1,
+    @quiet        bit           = 0,
     @help         bit           = 0
 AS
 BEGIN
@@ -7171,7 +7260,8 @@ BEGIN
             (1, N'@segmentation', N'nvarchar(128)', N'NULL', N'The segmentation to remove.'),
             (2, N'@drop_target', N'bit', N'0', N'1 drops its segment table too.'),
             (3, N'@execute', N'bit', N'1', N'0 shows the statements and does nothing.'),
-            (4, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+            (4, N'@quiet', N'bit', N'0', N'1 gives no row back, for a procedure that calls this one.'),
+            (5, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
         ORDER BY h.position;
         RETURN 0;
@@ -7210,7 +7300,7 @@ BEGIN
         INSERT INTO #sqlkmeans_drop (kind, name)
         SELECT N'function', o.name
         FROM sys.objects AS o
-        WHERE o.schema_id = SCHEMA_ID(N'sqlkmeans') AND RTRIM(o.type) = N'IF'
+        WHERE o.schema_id = SCHEMA_ID(N'sqlkmeans') AND RTRIM(o.type) IN (N'IF', N'TF')
           AND o.name IN (N'assign_' + @segmentation, N'explain_' + @segmentation)
         ORDER BY o.name;
 
@@ -7283,9 +7373,10 @@ BEGIN
     VALUES (N'DELETE FROM sqlkmeans.segmentation WHERE name = ' + sqlkmeans.text_literal(@segmentation)
         + N';');
 
-    SELECT CASE WHEN @execute = 1 THEN N'done' ELSE N'would be done' END AS outcome, d.statement
-    FROM #sqlkmeans_drop AS d
-    ORDER BY d.position;
+    IF @quiet = 0
+        SELECT CASE WHEN @execute = 1 THEN N'done' ELSE N'would be done' END AS outcome, d.statement
+        FROM #sqlkmeans_drop AS d
+        ORDER BY d.position;
 END;
 GO
 
@@ -7309,6 +7400,7 @@ ALTER PROCEDURE sqlkmeans.create_agent_job
     @owner            nvarchar(128)  = NULL,
     @keep_days        int            = NULL,
     @execute          bit            = 1,
+    @quiet            bit            = 0,
     @help             bit            = 0
 AS
 BEGIN
@@ -7337,7 +7429,8 @@ BEGIN
             (11, N'@keep_days', N'int', N'NULL',
                 N'For purge: runs that ended in so many days stay, 1 to 36,500; NULL takes 365.'),
             (12, N'@execute', N'bit', N'1', N'0 shows what would be done and does nothing.'),
-            (13, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+            (13, N'@quiet', N'bit', N'0', N'1 gives no row back, for a procedure that calls this one.'),
+            (14, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
         ORDER BY h.position;
         RETURN 0;
@@ -7520,9 +7613,10 @@ END CATCH;
         SET @warning = N'the owner, ' + @owner + N', is a sysadmin: whatever the step calls runs as '
             + N'one. Name a login with as few permissions as docs/schedule.md says in @owner';
 
-    SELECT @job AS job, CASE WHEN @execute = 1 THEN N'scheduled' ELSE N'would be scheduled' END AS outcome,
-        @frequency AS frequency, CASE WHEN @frequency <> N'daily' THEN @day END AS [day], @at AS at_time,
-        @command AS command, @owner AS owner, @warning AS warning;
+    IF @quiet = 0
+        SELECT @job AS job, CASE WHEN @execute = 1 THEN N'scheduled' ELSE N'would be scheduled' END AS outcome,
+            @frequency AS frequency, CASE WHEN @frequency <> N'daily' THEN @day END AS [day], @at AS at_time,
+            @command AS command, @owner AS owner, @warning AS warning;
 END;
 GO
 
@@ -7606,6 +7700,904 @@ END CATCH;
     SELECT n.name AS job, CASE WHEN @execute = 1 THEN N'dropped' ELSE N'would be dropped' END AS outcome
     FROM #sqlkmeans_job AS n
     ORDER BY n.name;
+END;
+GO
+
+-- procedures/self_test_drop.sql
+IF OBJECT_ID(N'sqlkmeans.self_test_drop', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.self_test_drop AS RETURN 0;');
+GO
+-- Drops what a self-test made, an earlier one's that was killed too, and nothing else. Says in
+-- @problem what it could not drop.
+ALTER PROCEDURE sqlkmeans.self_test_drop
+    @problem nvarchar(max) OUTPUT
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @name nvarchar(128) = N'';
+    DECLARE @position int = 0;
+    DECLARE @statement nvarchar(max);
+
+    SET @problem = NULL;
+    CREATE TABLE #sqlkmeans_leftover
+    (
+        position  int IDENTITY (1, 1) NOT NULL PRIMARY KEY,
+        statement nvarchar(max) COLLATE DATABASE_DEFAULT NOT NULL
+    );
+
+    -- The schema is ours if it has our table, or nothing at all.
+    IF OBJECT_ID(N'sqlkmeans_self_test.made_by_self_test', N'U') IS NULL
+       AND EXISTS (SELECT 1 FROM sys.objects AS o WHERE o.schema_id = SCHEMA_ID(N'sqlkmeans_self_test'))
+    BEGIN
+        SET @problem = N'schema sqlkmeans_self_test is there already, and the self-test did not make it';
+        RETURN 0;
+    END;
+
+    WHILE 1 = 1
+    BEGIN
+        SET @statement = NULL;
+        SELECT TOP (1) @name = g.name, @statement = g.name
+        FROM sqlkmeans.segmentation AS g
+        WHERE g.name LIKE N'sqlkmeans[_]self[_]test[_]%' AND g.name > @name
+          AND PARSENAME(g.target, 2) = N'sqlkmeans_self_test'
+        ORDER BY g.name;
+        IF @statement IS NULL
+            BREAK;
+        BEGIN TRY
+            EXECUTE sqlkmeans.drop_segmentation
+                @segmentation = @name, @drop_target = 1, @quiet = 1;
+        END TRY
+        BEGIN CATCH
+            IF XACT_STATE() <> 0
+                ROLLBACK TRANSACTION;
+            SET @problem = COALESCE(@problem + NCHAR(10), N'') + @name + N': ' + ERROR_MESSAGE();
+        END CATCH;
+    END;
+
+    INSERT INTO #sqlkmeans_leftover (statement)
+    SELECT N'DROP ' + CASE RTRIM(o.type) WHEN N'V' THEN N'VIEW' ELSE N'TABLE' END + N' IF EXISTS '
+        + QUOTENAME(s.name) + N'.' + QUOTENAME(o.name) + N';'
+    FROM sys.objects AS o
+    INNER JOIN sys.schemas AS s ON s.schema_id = o.schema_id
+    WHERE s.name IN (N'sqlkmeans_self_test', N'sqlkmeans_self_test_other')
+      AND RTRIM(o.type) IN (N'U', N'V')
+    -- Our mark last, so that what is left by a call cut short is still known as ours.
+    ORDER BY CASE WHEN RTRIM(o.type) = N'V' THEN 1 WHEN o.name = N'made_by_self_test' THEN 3 ELSE 2 END,
+        o.name;
+    INSERT INTO #sqlkmeans_leftover (statement)
+    SELECT N'DROP SCHEMA ' + QUOTENAME(s.name) + N';'
+    FROM sys.schemas AS s
+    WHERE s.name IN (N'sqlkmeans_self_test', N'sqlkmeans_self_test_other')
+    ORDER BY s.name DESC;
+    INSERT INTO #sqlkmeans_leftover (statement)
+    SELECT N'DROP USER ' + QUOTENAME(p.name) + N';'
+    FROM sys.database_principals AS p
+    WHERE p.name IN (N'sqlkmeans_self_test_reader', N'sqlkmeans_self_test_operator',
+                     N'sqlkmeans_self_test_admin', N'sqlkmeans_self_test_nobody',
+                     N'sqlkmeans_self_test_visitor')
+    ORDER BY p.name;
+
+    WHILE EXISTS (SELECT 1 FROM #sqlkmeans_leftover AS l WHERE l.position > @position)
+    BEGIN
+        SET @position = @position + 1;
+        SELECT @statement = l.statement FROM #sqlkmeans_leftover AS l WHERE l.position = @position;
+        BEGIN TRY
+            EXECUTE (@statement);
+        END TRY
+        BEGIN CATCH
+            SET @problem = COALESCE(@problem + NCHAR(10), N'') + @statement + N' ' + ERROR_MESSAGE();
+        END CATCH;
+    END;
+END;
+GO
+
+-- procedures/self_test_check.sql
+IF OBJECT_ID(N'sqlkmeans.self_test_check', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.self_test_check AS RETURN 0;');
+GO
+-- Makes one check of the caller's #sqlkmeans_check, and writes there what came out. Raises nothing:
+-- one failure must not hide the others.
+ALTER PROCEDURE sqlkmeans.self_test_check
+    @position int
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @name nvarchar(200);
+    DECLARE @person nvarchar(20);
+    DECLARE @expected nvarchar(200);
+    DECLARE @statement nvarchar(max);
+    DECLARE @missing nvarchar(200);
+    DECLARE @wrong bigint = 0;
+    DECLARE @detail nvarchar(max);
+    DECLARE @ok bit;
+    DECLARE @message nvarchar(400);
+    DECLARE @begun datetime2(6) = SYSUTCDATETIME();
+
+    SELECT @name = c.name, @person = c.person, @expected = c.expected, @statement = c.statement
+    FROM #sqlkmeans_check AS c
+    WHERE c.position = @position;
+    SELECT TOP (1) @missing = n.name
+    FROM #sqlkmeans_check AS c
+    INNER JOIN #sqlkmeans_check AS n ON c.needs LIKE N'%,' + n.name + N',%'
+    WHERE c.position = @position AND COALESCE(n.ok, 0) = 0
+    ORDER BY n.position;
+
+    IF @missing IS NOT NULL
+        SET @detail = N'not here: needs ' + @missing;
+    ELSE
+    BEGIN
+        IF @person IS NOT NULL
+            SET @statement = N'EXECUTE AS USER = N''sqlkmeans_self_test_' + @person + N''';
+BEGIN TRY
+' + @statement + N'
+REVERT;
+END TRY
+BEGIN CATCH
+    IF XACT_STATE() <> 0
+        ROLLBACK TRANSACTION;
+    REVERT;
+    THROW;
+END CATCH;';
+        BEGIN TRY
+            EXECUTE sys.sp_executesql
+                @statement, N'@wrong bigint OUTPUT, @detail nvarchar(max) OUTPUT',
+                @wrong = @wrong OUTPUT, @detail = @detail OUTPUT;
+            IF @detail LIKE N'not here: %'
+                SET @ok = NULL;
+            ELSE IF @expected IS NOT NULL
+                SELECT @ok = 0, @detail = N'was not refused; expected: ' + @expected;
+            ELSE
+                SELECT @ok = CASE @wrong WHEN 0 THEN 1 ELSE 0 END,
+                    @detail = COALESCE(
+                        CASE WHEN @wrong <> 0 THEN CAST(@wrong AS nvarchar(20)) + N' wrong; ' ELSE N'' END
+                            + @detail,
+                        CASE WHEN @wrong <> 0 THEN CAST(@wrong AS nvarchar(20)) + N' wrong'
+                             WHEN @wrong IS NULL THEN N'gave no answer' END);
+        END TRY
+        BEGIN CATCH
+            SET @detail = CAST(ERROR_NUMBER() AS nvarchar(20)) + N' ' + ERROR_MESSAGE();
+            SET @ok = CASE WHEN @detail LIKE @expected THEN 1 ELSE 0 END;
+            IF @ok = 0
+                SET @detail = @detail + COALESCE(N' (' + ERROR_PROCEDURE() + N', line '
+                    + CAST(ERROR_LINE() AS nvarchar(20)) + N')', N'')
+                    + COALESCE(N'; expected: ' + @expected, N'');
+            IF XACT_STATE() <> 0
+                ROLLBACK TRANSACTION;
+        END CATCH;
+        IF @@TRANCOUNT > 0
+            ROLLBACK TRANSACTION;
+    END;
+
+    UPDATE #sqlkmeans_check
+    SET ok = @ok, detail = @detail,
+        milliseconds = DATEDIFF(millisecond, @begun, SYSUTCDATETIME())
+    WHERE position = @position;
+
+    SET @message = CASE @ok WHEN 1 THEN N'ok   ' WHEN 0 THEN N'WRONG' ELSE N'-    ' END + N' ' + @name;
+    RAISERROR (N'%s', 0, 1, @message) WITH NOWAIT;
+END;
+GO
+
+-- procedures/self_test_engines.sql
+IF OBJECT_ID(N'sqlkmeans.self_test_engines', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.self_test_engines AS RETURN 0;');
+GO
+-- Adds to the caller's #sqlkmeans_check: what a training run publishes, with each engine that this
+-- server has, is what Python published of the same customers.
+ALTER PROCEDURE sqlkmeans.self_test_engines
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    INSERT INTO #sqlkmeans_check (name, statement)
+    VALUES
+    (N'versions', N'
+SELECT @detail = N''sqlkmeans '' + sqlkmeans.version() + N'', schema ''
+    + CAST(MAX(v.version) AS nvarchar(10))
+FROM sqlkmeans.schema_version AS v;'),
+    (N'procedures run as the owner', N'
+IF OBJECT_ID(N''sys.parameters'') IS NULL
+    SET @detail = N''not here: this server has no EXECUTE AS'';
+ELSE
+    EXECUTE sqlkmeans.as_owner
+        @statement = N''SET @written = CASE USER_NAME() WHEN N''''dbo'''' THEN 0 ELSE 1 END;'',
+        @written = @wrong OUTPUT;'),
+    (N'customers', N'
+CREATE TABLE sqlkmeans_self_test.customer
+(
+    customer_id bigint   NOT NULL PRIMARY KEY,
+    income      float    NULL,
+    orders      int      NOT NULL,
+    city        char(10) NOT NULL
+);
+INSERT INTO sqlkmeans_self_test.customer (customer_id, income, orders, city)
+SELECT c.customer_id, c.income, c.orders, c.city FROM sqlkmeans.self_test_customers() AS c;
+SELECT @wrong = 300 - COUNT_BIG(*) FROM sqlkmeans_self_test.customer AS c;'),
+    (N'external scripts', N'
+IF OBJECT_ID(N''sys.sp_execute_external_script'') IS NULL
+    SET @detail = N''not here: this server runs no external scripts'';
+ELSE IF NOT EXISTS (SELECT 1 FROM sys.configurations AS c
+                    WHERE c.name = N''external scripts enabled'' AND CAST(c.value_in_use AS int) = 1)
+    SET @detail = N''not here: external scripts are off (docs/deploy.md)'';
+ELSE
+BEGIN
+    DECLARE @version nvarchar(200);
+    EXECUTE sys.sp_execute_external_script
+        @language = N''Python'',
+        @script = N''
+try:
+    import sqlkmeans
+    version = sqlkmeans.__version__
+except ImportError:
+    version = ""
+'',
+        @params = N''@version nvarchar(200) OUTPUT'',
+        @version = @version OUTPUT;
+    SET @detail = N''the package is '' + @version;
+    IF @version = N''''
+        SET @detail = N''not here: the Python of this server has no package sqlkmeans (docs/deploy.md)'';
+    ELSE IF @version <> sqlkmeans.version()
+        SET @wrong = 1;
+END;');
+
+    INSERT INTO #sqlkmeans_check (name, needs, statement)
+    SELECT REPLACE(c.name, N'{engine}', e.engine), e.needs, REPLACE(c.statement, N'{engine}', e.engine)
+    FROM (VALUES (1, N'tsql', N',customers,'),
+                 (2, N'in_database', N',customers,external scripts,')) AS e (position, engine, needs)
+    CROSS JOIN (VALUES
+    (1, N'define, for {engine}', N'
+EXECUTE sqlkmeans.define_segmentation
+    @segmentation = N''sqlkmeans_self_test_{engine}'', @source = N''sqlkmeans_self_test.customer'',
+    @key = N''customer_id'', @features = N''["income", {"column": "orders", "transform": "log1p", "weight": 2}, {"column": "city", "type": "category"}]'',
+    @k = 3, @target = N''sqlkmeans_self_test.segment_{engine}'', @missing = N''mean'', @n_init = 2,
+    @engine = N''{engine}'', @quiet = 1;
+SELECT @wrong = 1 - COUNT_BIG(*) FROM sqlkmeans.segmentation AS g
+WHERE g.name = N''sqlkmeans_self_test_{engine}'' AND ISJSON(g.definition) = 1;'),
+    (2, N'train with {engine}', N'
+EXECUTE sqlkmeans.run_segmentation
+    @segmentation = N''sqlkmeans_self_test_{engine}'', @engine = N''{engine}'', @quiet = 1;
+SELECT @wrong = 1 - COUNT_BIG(*) FROM sqlkmeans.run AS r
+WHERE r.segmentation = N''sqlkmeans_self_test_{engine}'' AND r.status = N''published''
+  AND r.[rows] = 300 AND r.arrived = 300;'),
+    (3, N'labels of {engine} are those of Python', N'
+SELECT @wrong = COUNT_BIG(*)
+FROM sqlkmeans.self_test_customers() AS c
+FULL JOIN sqlkmeans_self_test.segment_{engine} AS s ON s.customer_id = c.customer_id
+WHERE c.segment_id IS NULL OR s.segment_id IS NULL OR s.segment_id <> c.segment_id;'),
+    (4, N'centroids of {engine} are those of Python', N'
+SELECT @wrong = SUM(CASE WHEN ABS(c.scaled_value - r.scaled_value) <= 1e-9 THEN 0 ELSE 1 END),
+    @detail = N''largest difference '' + CONVERT(nvarchar(40), MAX(ABS(c.scaled_value - r.scaled_value)), 3)
+FROM (SELECT m.segment_id, m.position, m.scaled_value,
+          RTRIM(m.feature) + N''.'' COLLATE Latin1_General_100_BIN2 AS feature
+      FROM sqlkmeans.centroid AS m
+      INNER JOIN sqlkmeans.segmentation AS g ON g.active_run_id = m.run_id
+      WHERE g.name = N''sqlkmeans_self_test_{engine}'') AS c
+FULL JOIN (SELECT k.segment_id, k.position, k.scaled_value,
+               k.feature + N''.'' COLLATE Latin1_General_100_BIN2 AS feature
+           FROM sqlkmeans.self_test_record() AS k
+           WHERE k.segment_id > 0) AS r
+    ON r.segment_id = c.segment_id AND r.position = c.position AND r.feature = c.feature;'),
+    (5, N'inertia of {engine} is that of Python', N'
+SELECT @wrong = SUM(CASE WHEN ABS(r.inertia - k.scaled_value) <= 1e-9 * k.scaled_value THEN 0 ELSE 1 END),
+    @detail = N''difference '' + CONVERT(nvarchar(40), MAX(ABS(r.inertia - k.scaled_value)), 3)
+FROM sqlkmeans.self_test_record() AS k
+LEFT JOIN sqlkmeans.run AS r
+    ON r.segmentation = N''sqlkmeans_self_test_{engine}'' AND r.status = N''published''
+WHERE k.segment_id = 0;'),
+    (6, N'the function of {engine} says what the table says, for each row', N'
+SELECT @wrong = COUNT_BIG(*)
+FROM sqlkmeans_self_test.customer AS c
+LEFT JOIN sqlkmeans_self_test.segment_{engine} AS s ON s.customer_id = c.customer_id
+OUTER APPLY sqlkmeans.assign_sqlkmeans_self_test_{engine}(c.income, c.orders, c.city) AS f
+WHERE s.segment_id IS NULL OR f.segment_id IS NULL OR f.segment_id <> s.segment_id
+   OR ABS(f.distance - s.distance) > 1e-9 OR f.runner_up_distance <= f.distance;'),
+    (7, N'a char(10) category is learnt to the letter by {engine}', N'
+SELECT @wrong = 4 - COUNT_BIG(*)
+FROM sqlkmeans.model_feature AS f
+INNER JOIN sqlkmeans.segmentation AS g ON g.active_run_id = f.run_id
+WHERE g.name = N''sqlkmeans_self_test_{engine}'' AND f.type = N''category''
+  AND LEN(f.level + N''.'') = 11;')
+    ) AS c (position, name, statement)
+    ORDER BY e.position, c.position;
+END;
+GO
+
+-- procedures/self_test_jobs.sql
+IF OBJECT_ID(N'sqlkmeans.self_test_jobs', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.self_test_jobs AS RETURN 0;');
+GO
+-- Adds to the caller's #sqlkmeans_check: the nights after the first run, from changed customers to a
+-- cancelled call. Each goes on from where the one before it ended.
+ALTER PROCEDURE sqlkmeans.self_test_jobs
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    INSERT INTO #sqlkmeans_check (name, expected, statement)
+    VALUES
+    (N'the view with names', NULL, N'
+SELECT @wrong = COUNT_BIG(*)
+FROM sqlkmeans.segment_summary AS s
+FULL JOIN (SELECT v.segment_id, v.segment_name, COUNT_BIG(*) AS size
+           FROM sqlkmeans_self_test.segment_tsql_named AS v
+           GROUP BY v.segment_id, v.segment_name) AS n
+    ON n.segment_id = s.segment_id AND n.segment_name = s.segment_name AND n.size = s.size
+WHERE s.segmentation = N''sqlkmeans_self_test_tsql'' AND (n.segment_id IS NULL OR s.segment_id IS NULL);'),
+    (N'assign after changes', NULL, N'
+INSERT INTO sqlkmeans_self_test.customer (customer_id, income, orders, city)
+VALUES (9007199254750000, 160500, 121, ''Stavanger'');
+UPDATE sqlkmeans_self_test.customer SET income = 90100, orders = 31, city = ''Bergen''
+WHERE customer_id = 9007199254740994;
+DELETE FROM sqlkmeans_self_test.customer WHERE customer_id = 9007199254740995;
+EXECUTE sqlkmeans.assign_segments @segmentation = N''sqlkmeans_self_test_tsql'', @quiet = 1;
+SELECT @wrong = 1 - COUNT_BIG(*) FROM sqlkmeans.run AS r
+WHERE r.segmentation = N''sqlkmeans_self_test_tsql'' AND r.kind = N''assign'' AND r.status = N''published''
+  AND r.arrived = 1 AND r.moved = 1 AND r.departed = 1;'),
+    (N'history as of the first run', NULL, N'
+DECLARE @then datetime2(6);
+SELECT @then = MIN(r.published_at) FROM sqlkmeans.run AS r
+WHERE r.segmentation = N''sqlkmeans_self_test_tsql'';
+SELECT @wrong = COUNT_BIG(*)
+FROM sqlkmeans.self_test_customers() AS c
+FULL JOIN (SELECT h.customer_id, h.segment_id
+           FROM sqlkmeans_self_test.segment_tsql_history AS h
+           WHERE h.valid_from <= @then AND (h.valid_to IS NULL OR h.valid_to > @then)) AS s
+    ON s.customer_id = c.customer_id
+WHERE c.segment_id IS NULL OR s.segment_id IS NULL OR s.segment_id <> c.segment_id;'),
+    (N'who moved', NULL, N'
+SELECT @wrong = 3 - COALESCE(SUM(m.customers), 0)
+FROM sqlkmeans.segment_movement AS m
+WHERE m.segmentation = N''sqlkmeans_self_test_tsql''
+  AND m.from_run_id = (SELECT MIN(r.run_id) FROM sqlkmeans.run AS r
+                       WHERE r.segmentation = N''sqlkmeans_self_test_tsql'')
+  AND m.to_run_id = (SELECT MAX(r.run_id) FROM sqlkmeans.run AS r
+                     WHERE r.segmentation = N''sqlkmeans_self_test_tsql'')
+  AND COALESCE(m.from_segment_id, 0) <> COALESCE(m.to_segment_id, 0);'),
+    (N'rename', NULL, N'
+EXECUTE sqlkmeans.rename_segment
+    @segmentation = N''sqlkmeans_self_test_tsql'', @segment_id = 3, @name = N''Größte ''''Käufer'''''';
+SELECT @wrong = 2 - COUNT_BIG(*)
+FROM (SELECT DISTINCT v.segment_name FROM sqlkmeans_self_test.segment_tsql_named AS v
+      WHERE v.segment_id = 3
+      UNION ALL
+      SELECT f.segment_name
+      FROM sqlkmeans.assign_sqlkmeans_self_test_tsql(160500e0, 121, ''Stavanger'') AS f) AS n
+WHERE n.segment_name = N''Größte ''''Käufer'''''';'),
+    (N'rollback to the first run', NULL, N'
+DECLARE @first bigint;
+SELECT @first = MIN(r.run_id) FROM sqlkmeans.run AS r
+WHERE r.segmentation = N''sqlkmeans_self_test_tsql'';
+EXECUTE sqlkmeans.rollback_segmentation
+    @segmentation = N''sqlkmeans_self_test_tsql'', @run_id = @first, @quiet = 1;
+SELECT @wrong = COUNT_BIG(*)
+FROM sqlkmeans.self_test_customers() AS c
+FULL JOIN sqlkmeans_self_test.segment_tsql AS s ON s.customer_id = c.customer_id
+WHERE c.segment_id IS NULL OR s.segment_id IS NULL OR s.segment_id <> c.segment_id;'),
+    (N'a guard refuses what reshuffles the segments', N'50003 %moved: %', N'
+EXECUTE sqlkmeans.define_segmentation
+    @segmentation = N''sqlkmeans_self_test_tsql'', @source = N''sqlkmeans_self_test.customer'',
+    @key = N''customer_id'', @features = N''["income", {"column": "orders", "transform": "log1p", "weight": 2}, {"column": "city", "type": "category"}]'',
+    @k = 3, @target = N''sqlkmeans_self_test.segment_tsql'', @missing = N''mean'', @n_init = 2,
+    @engine = N''tsql'', @guard = N''{"action": "refuse", "moved": 0.1}'', @quiet = 1;
+DELETE FROM sqlkmeans_self_test.customer;
+INSERT INTO sqlkmeans_self_test.customer (customer_id, income, orders, city)
+SELECT CASE WHEN c.customer_id < 9007199254741143 THEN c.customer_id + 150 ELSE c.customer_id - 150 END,
+    c.income, c.orders, c.city
+FROM sqlkmeans.self_test_customers() AS c;
+EXECUTE sqlkmeans.run_segmentation
+    @segmentation = N''sqlkmeans_self_test_tsql'', @engine = N''tsql'', @quiet = 1;'),
+    (N'what was refused changed nothing', NULL, N'
+SELECT @wrong = COUNT_BIG(*)
+FROM sqlkmeans.self_test_customers() AS c
+FULL JOIN sqlkmeans_self_test.segment_tsql AS s ON s.customer_id = c.customer_id
+WHERE c.segment_id IS NULL OR s.segment_id IS NULL OR s.segment_id <> c.segment_id;
+SELECT @wrong = @wrong + 1 - COUNT_BIG(*) FROM sqlkmeans.run AS r
+WHERE r.segmentation = N''sqlkmeans_self_test_tsql'' AND r.status = N''failed'';'),
+    (N'ids and names stay when it trains again', NULL, N'
+DELETE FROM sqlkmeans_self_test.customer;
+INSERT INTO sqlkmeans_self_test.customer (customer_id, income, orders, city)
+SELECT c.customer_id, c.income, c.orders, c.city FROM sqlkmeans.self_test_customers() AS c;
+EXECUTE sqlkmeans.run_segmentation
+    @segmentation = N''sqlkmeans_self_test_tsql'', @engine = N''tsql'', @quiet = 1;
+SELECT @wrong = COUNT_BIG(*)
+FROM sqlkmeans.self_test_customers() AS c
+FULL JOIN sqlkmeans_self_test.segment_tsql_named AS s ON s.customer_id = c.customer_id
+WHERE c.segment_id IS NULL OR s.segment_id IS NULL OR s.segment_id <> c.segment_id
+   OR (s.segment_id = 3 AND s.segment_name <> N''Größte ''''Käufer'''''');'),
+    (N'a killed run is cleared away by the next', NULL, N'
+DECLARE @killed bigint;
+EXECUTE sqlkmeans.start_run @segmentation = N''sqlkmeans_self_test_tsql'', @run_id = @killed OUTPUT;
+EXECUTE sqlkmeans.assign_segments @segmentation = N''sqlkmeans_self_test_tsql'', @quiet = 1;
+SELECT @wrong = COUNT_BIG(*)
+FROM sqlkmeans.run AS r
+WHERE r.segmentation = N''sqlkmeans_self_test_tsql'' AND r.status = N''running'';
+IF OBJECT_ID(N''sqlkmeans.staging_'' + CAST(@killed AS nvarchar(20)), N''U'') IS NOT NULL
+    SET @wrong = @wrong + 1;'),
+    (N'a lock that a cancelled call kept goes with the next', NULL, N'
+EXECUTE sqlkmeans.take_lock @segmentation = N''sqlkmeans_self_test_tsql'';
+EXECUTE sqlkmeans.assign_segments @segmentation = N''sqlkmeans_self_test_tsql'', @quiet = 1;
+IF APPLOCK_MODE(N''sqlkmeans_operator'', sqlkmeans.lock_name(N''sqlkmeans_self_test_tsql''), N''Session'')
+   <> N''NoLock''
+    SET @wrong = 1;'),
+    (N'no call inside a transaction', N'50002 %inside a transaction%', N'
+BEGIN TRANSACTION;
+EXECUTE sqlkmeans.assign_segments @segmentation = N''sqlkmeans_self_test_tsql'', @quiet = 1;'),
+    (N'no call by INSERT EXECUTE', N'50002 %inside a transaction%', N'
+DECLARE @answer table (answer bigint NULL);
+INSERT INTO @answer (answer)
+EXECUTE sqlkmeans.rollback_segmentation @segmentation = N''sqlkmeans_self_test_tsql'', @quiet = 1;'),
+    (N'the job of SQL Server Agent', NULL, N'
+IF CAST(SERVERPROPERTY(''EngineEdition'') AS int) = 4
+    SET @detail = N''not here: Express has no Agent'';
+ELSE IF OBJECT_ID(N''msdb.dbo.sp_add_job'', N''P'') IS NULL
+    SET @detail = N''not here: this server has no Agent, or you may not use it'';
+EXECUTE sqlkmeans.create_agent_job
+    @segmentation = N''sqlkmeans_self_test_tsql'', @step = N''assign'', @execute = 0, @quiet = 1;');
+
+    -- What nobody else clusters by: as many and as long expressions as a model of that size has.
+    INSERT INTO #sqlkmeans_check (name, statement)
+    SELECT N'k = ' + CAST(s.k AS nvarchar(10)) + N' over ' + CAST(s.features AS nvarchar(10))
+            + N' log1p features: train, assign and the function agree',
+        REPLACE(REPLACE(REPLACE(REPLACE(REPLACE(N'
+CREATE TABLE sqlkmeans_self_test.wide_{k} (customer_id int NOT NULL PRIMARY KEY, {columns});
+INSERT INTO sqlkmeans_self_test.wide_{k}
+SELECT c.customer_id - 9007199254740992, {values}
+FROM sqlkmeans.self_test_customers() AS c
+CROSS APPLY (SELECT CAST(c.customer_id % {k} AS int) AS g, CAST(c.customer_id % 7 AS float) AS n) AS o;
+EXECUTE sqlkmeans.define_segmentation
+    @segmentation = N''sqlkmeans_self_test_wide_{k}'', @source = N''sqlkmeans_self_test.wide_{k}'',
+    @key = N''customer_id'', @features = N''[{features}]'', @k = {k}, @n_init = 1, @engine = N''tsql'',
+    @target = N''sqlkmeans_self_test.segment_wide_{k}'', @quiet = 1;
+EXECUTE sqlkmeans.run_segmentation @segmentation = N''sqlkmeans_self_test_wide_{k}'', @quiet = 1;
+EXECUTE sqlkmeans.assign_segments @segmentation = N''sqlkmeans_self_test_wide_{k}'', @quiet = 1;
+SELECT @wrong = COUNT_BIG(*) FROM sqlkmeans.run AS r
+WHERE r.segmentation = N''sqlkmeans_self_test_wide_{k}'' AND r.kind = N''assign'' AND r.moved <> 0;
+SELECT @wrong = @wrong + COUNT_BIG(*)
+FROM sqlkmeans_self_test.wide_{k} AS c
+LEFT JOIN sqlkmeans_self_test.segment_wide_{k} AS s ON s.customer_id = c.customer_id
+OUTER APPLY sqlkmeans.assign_sqlkmeans_self_test_wide_{k}({names}) AS f
+WHERE s.segment_id IS NULL OR f.segment_id IS NULL OR f.segment_id <> s.segment_id
+   OR f.segment_name IS NULL OR ABS(f.distance - s.distance) > 1e-9;',
+            N'{columns}', sqlkmeans.each_number(s.features, N'f{} float NOT NULL', N', ')),
+            N'{values}', sqlkmeans.each_number(s.features, N'1000 + o.g * {} * 37 % 101 * 100 + o.n', N', ')),
+            N'{features}', sqlkmeans.each_number(
+                s.features, N'{"column": "f{}", "transform": "log1p"}', N', ')),
+            N'{names}', sqlkmeans.each_number(s.features, N'c.f{}', N', ')),
+            N'{k}', CAST(s.k AS nvarchar(10)))
+    FROM (VALUES (10, 10), (20, 20)) AS s (k, features)
+    ORDER BY s.k;
+END;
+GO
+
+-- procedures/self_test_refusals.sql
+IF OBJECT_ID(N'sqlkmeans.self_test_refusals', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.self_test_refusals AS RETURN 0;');
+GO
+-- Adds to the caller's #sqlkmeans_check: names that need their brackets work, and definitions that
+-- would harm somebody are refused.
+ALTER PROCEDURE sqlkmeans.self_test_refusals
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    -- Tables, keys and columns of such names; the statement quotes them itself.
+    INSERT INTO #sqlkmeans_check (name, statement)
+    SELECT n.name, N'
+DECLARE @source nvarchar(300) = N''sqlkmeans_self_test.'' + QUOTENAME(' + sqlkmeans.text_literal(n.[table]) + N');
+DECLARE @target nvarchar(300) = N''sqlkmeans_self_test.'' + QUOTENAME(' + sqlkmeans.text_literal(n.[table] + N' labels') + N');
+DECLARE @named nvarchar(300) = N''sqlkmeans_self_test.'' + QUOTENAME(' + sqlkmeans.text_literal(n.[table] + N' labels_named') + N');
+DECLARE @key nvarchar(300) = ' + sqlkmeans.text_literal(n.[key]) + N';
+DECLARE @feature nvarchar(300) = ' + sqlkmeans.text_literal(n.feature) + N';
+DECLARE @features nvarchar(max) = N''['' + sqlkmeans.json_text(@feature) + N'', "orders"]'';
+DECLARE @statement nvarchar(max) = N''SELECT 1 AS '' + QUOTENAME(@key);
+IF NOT EXISTS (SELECT 1 FROM sys.dm_exec_describe_first_result_set(@statement, NULL, 0) AS d WHERE d.name = @key)
+    SET @detail = N''not here: this server takes no such names'';
+ELSE
+BEGIN
+    SET @statement = N''CREATE TABLE '' + @source + N'' ('' + QUOTENAME(@key)
+        + N'' bigint NOT NULL PRIMARY KEY, '' + QUOTENAME(@feature) + N'' float NOT NULL, orders int NOT NULL);'';
+    EXECUTE (@statement);
+    SET @statement = N''INSERT INTO '' + @source + N'' SELECT c.customer_id, COALESCE(c.income, 40000), c.orders FROM sqlkmeans.self_test_customers() AS c;'';
+    EXECUTE (@statement);
+    SET @key = N''['' + sqlkmeans.json_text(@key) + N'']'';
+    EXECUTE sqlkmeans.define_segmentation
+        @segmentation = N''' + n.segmentation + N''', @source = @source, @key = @key, @features = @features,
+        @k = 3, @n_init = 2, @target = @target, @engine = N''tsql'', @quiet = 1;
+    EXECUTE sqlkmeans.run_segmentation @segmentation = N''' + n.segmentation + N''', @quiet = 1;
+    EXECUTE sqlkmeans.assign_segments @segmentation = N''' + n.segmentation + N''', @quiet = 1;
+    SET @key = QUOTENAME(' + sqlkmeans.text_literal(n.[key]) + N');
+    SET @statement = N''SELECT @wrong = COUNT_BIG(*) FROM sqlkmeans.self_test_customers() AS c INNER JOIN '' + @source
+        + N'' AS x ON x.'' + @key + N'' = c.customer_id LEFT JOIN '' + @named + N'' AS s ON s.'' + @key
+        + N'' = c.customer_id OUTER APPLY sqlkmeans.assign_' + n.segmentation + N'(x.'' + QUOTENAME(@feature)
+        + N'', x.orders) AS f WHERE s.segment_id IS NULL OR f.segment_id IS NULL OR s.segment_id <> c.segment_id OR f.segment_id <> c.segment_id;'';
+    EXECUTE sys.sp_executesql @statement, N''@wrong bigint OUTPUT'', @wrong = @wrong OUTPUT;
+END;'
+    FROM (VALUES
+        (1, N'names with blanks and letters of other alphabets', N'sqlkmeans_self_test_unicode',
+            N'Käufer in übersicht', N'Kunden Nr', N'Umsätze €'),
+        (2, N'names with brackets and quotes', N'sqlkmeans_self_test_quotes',
+            N'Käufer ]''"x', N'Kunden-Nr. ]''"', N'Umsatz € ]''"')
+    ) AS n (position, name, segmentation, [table], [key], feature)
+    ORDER BY n.position;
+
+    INSERT INTO #sqlkmeans_check (name, expected, statement)
+    VALUES
+    (N'names that differ in case only', NULL, N'
+IF N''a'' = N''A''
+    SET @detail = N''not here: this database does not tell cases apart'';
+ELSE
+BEGIN
+    EXECUTE (N''CREATE TABLE sqlkmeans_self_test.Mixed (Id int NOT NULL PRIMARY KEY, Income float NOT NULL, income float NOT NULL);
+INSERT INTO sqlkmeans_self_test.Mixed SELECT c.customer_id - 9007199254740992, COALESCE(c.income, 40000), c.orders FROM sqlkmeans.self_test_customers() AS c;'');
+    EXECUTE sqlkmeans.define_segmentation
+        @segmentation = N''sqlkmeans_self_test_Case'', @source = N''sqlkmeans_self_test.Mixed'', @key = N''Id'',
+        @features = N''Income, income'', @k = 3, @n_init = 2, @engine = N''tsql'',
+        @target = N''sqlkmeans_self_test.Mixed_Labels'', @quiet = 1;
+    EXECUTE sqlkmeans.run_segmentation @segmentation = N''sqlkmeans_self_test_Case'', @quiet = 1;
+    EXECUTE sys.sp_executesql
+        N''SELECT @wrong = COUNT_BIG(*) FROM sqlkmeans.self_test_customers() AS c LEFT JOIN sqlkmeans_self_test.Mixed_Labels AS s ON s.Id = c.customer_id - 9007199254740992 WHERE s.segment_id IS NULL OR s.segment_id <> c.segment_id;'',
+        N''@wrong bigint OUTPUT'', @wrong = @wrong OUTPUT;
+END;'),
+    (N'somebody else''s tables', NULL, N'
+EXECUTE (N''CREATE VIEW sqlkmeans_self_test.somebodys_view AS SELECT 1 AS customer_id;'');
+CREATE TABLE sqlkmeans_self_test.somebodys (customer_id bigint NOT NULL PRIMARY KEY, segment_id int NOT NULL,
+    distance float NOT NULL, run_id bigint NOT NULL, assigned_at datetime2(6) NOT NULL);
+CREATE TABLE sqlkmeans_self_test.mine_history (customer_id bigint NOT NULL);
+INSERT INTO sqlkmeans_self_test.mine_history (customer_id) VALUES (1);'),
+    (N'every problem of a definition at once', N'50002 %@k: 1 given%@scaling: big given%', N'
+EXECUTE sqlkmeans.define_segmentation
+    @segmentation = N''sqlkmeans_self_test_refused'', @source = N''sqlkmeans_self_test.customer'', @key = N''customer_id'',
+    @features = N''income'', @k = 1, @scaling = N''big'', @target = N''sqlkmeans_self_test.refused'', @quiet = 1;'),
+    (N'no second statement in a source', N'50002 %semicolon%', N'
+EXECUTE sqlkmeans.define_segmentation
+    @segmentation = N''sqlkmeans_self_test_refused'', @source = N''SELECT customer_id, income FROM sqlkmeans_self_test.customer; DROP TABLE sqlkmeans_self_test.customer'',
+    @key = N''customer_id'', @features = N''income'', @k = 2, @target = N''sqlkmeans_self_test.refused'', @quiet = 1;'),
+    (N'a trigger on a target is not run as the owner', N'50002 %has the trigger %', N'
+EXECUTE (N''CREATE TRIGGER sqlkmeans_self_test.somebodys_trigger ON sqlkmeans_self_test.segment_tsql AFTER INSERT AS SET NOCOUNT ON;'');
+BEGIN TRY
+    EXECUTE sqlkmeans.assign_segments @segmentation = N''sqlkmeans_self_test_tsql'', @quiet = 1;
+    EXECUTE (N''DROP TRIGGER sqlkmeans_self_test.somebodys_trigger;'');
+END TRY
+BEGIN CATCH
+    EXECUTE (N''DROP TRIGGER sqlkmeans_self_test.somebodys_trigger;'');
+    THROW;
+END CATCH;'),
+    (N'keys that repeat are told in words', N'50003 %key%', N'
+EXECUTE sqlkmeans.define_segmentation
+    @segmentation = N''sqlkmeans_self_test_twice'',
+    @source = N''SELECT customer_id, income FROM sqlkmeans_self_test.customer UNION ALL SELECT customer_id, income FROM sqlkmeans_self_test.customer'',
+    @key = N''customer_id'', @features = N''income'', @k = 2, @missing = N''mean'', @engine = N''tsql'',
+    @target = N''sqlkmeans_self_test.segment_twice'', @quiet = 1;
+EXECUTE sqlkmeans.run_segmentation @segmentation = N''sqlkmeans_self_test_twice'', @quiet = 1;'),
+    (N'an income that is not known is told in words', N'50003 %income%', N'
+EXECUTE sqlkmeans.define_segmentation
+    @segmentation = N''sqlkmeans_self_test_missing'', @source = N''sqlkmeans_self_test.customer'', @key = N''customer_id'',
+    @features = N''income'', @k = 2, @missing = N''error'', @engine = N''tsql'',
+    @target = N''sqlkmeans_self_test.segment_missing'', @quiet = 1;
+EXECUTE sqlkmeans.run_segmentation @segmentation = N''sqlkmeans_self_test_missing'', @quiet = 1;');
+
+    INSERT INTO #sqlkmeans_check (name, expected, statement)
+    SELECT t.name, t.expected, N'
+EXECUTE sqlkmeans.define_segmentation
+    @segmentation = N''sqlkmeans_self_test_refused'', @source = N''sqlkmeans_self_test.customer'', @key = N''customer_id'',
+    @features = N''orders'', @k = 2, @target = N''' + t.target + N''', @quiet = 1;'
+    FROM (VALUES
+        (1, N'a view is no target', N'sqlkmeans_self_test.somebodys_view', N'50002 %did not make it%'),
+        (2, N'somebody else''s table is no target', N'sqlkmeans_self_test.somebodys',
+            N'50002 %did not make it%'),
+        (3, N'somebody else''s history is left alone', N'sqlkmeans_self_test.mine', N'50002 %did not make it%'),
+        (4, N'the source is no target', N'sqlkmeans_self_test.customer', N'50002 %is the source itself%'),
+        (5, N'another segmentation''s target is no target', N'sqlkmeans_self_test.segment_tsql',
+            N'50002 %is the target of segmentation%')
+    ) AS t (position, name, target, expected)
+    ORDER BY t.position;
+END;
+GO
+
+-- procedures/self_test_people.sql
+IF OBJECT_ID(N'sqlkmeans.self_test_people', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.self_test_people AS RETURN 0;');
+GO
+-- Adds to the caller's #sqlkmeans_check: what each role may do and may not (docs/deploy.md has the same
+-- table), with users without a login.
+ALTER PROCEDURE sqlkmeans.self_test_people
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    INSERT INTO #sqlkmeans_check (name, needs, statement)
+    VALUES
+    (N'users', N',customers,', N'
+IF OBJECT_ID(N''sys.parameters'') IS NULL
+    SET @detail = N''not here: this server has no EXECUTE AS'';
+ELSE
+BEGIN
+    EXECUTE (N''
+CREATE USER sqlkmeans_self_test_nobody WITHOUT LOGIN;
+CREATE USER sqlkmeans_self_test_reader WITHOUT LOGIN;
+CREATE USER sqlkmeans_self_test_operator WITHOUT LOGIN;
+CREATE USER sqlkmeans_self_test_visitor WITHOUT LOGIN;
+CREATE USER sqlkmeans_self_test_admin WITHOUT LOGIN;'');
+    ALTER ROLE sqlkmeans_reader ADD MEMBER sqlkmeans_self_test_reader;
+    ALTER ROLE sqlkmeans_operator ADD MEMBER sqlkmeans_self_test_operator;
+    ALTER ROLE sqlkmeans_operator ADD MEMBER sqlkmeans_self_test_visitor;
+    ALTER ROLE sqlkmeans_admin ADD MEMBER sqlkmeans_self_test_admin;
+    GRANT SELECT ON sqlkmeans_self_test.customer TO sqlkmeans_self_test_operator, sqlkmeans_self_test_admin;
+    CREATE TABLE sqlkmeans_self_test.secret (customer_id bigint NOT NULL PRIMARY KEY, income float NULL,
+        orders int NOT NULL, city char(10) NOT NULL);
+    INSERT INTO sqlkmeans_self_test.secret (customer_id, income, orders, city)
+    SELECT c.customer_id, c.income, c.orders, c.city FROM sqlkmeans.self_test_customers() AS c;
+    EXECUTE (N''CREATE SCHEMA sqlkmeans_self_test_other AUTHORIZATION sqlkmeans_self_test_operator;'');
+END;'),
+    (N'a masked column', N',users,', N'
+EXECUTE (N''CREATE TABLE sqlkmeans_self_test.masked (customer_id bigint NOT NULL PRIMARY KEY,
+    income float MASKED WITH (FUNCTION = ''''default()'''') NOT NULL, orders int NOT NULL);
+GRANT SELECT ON sqlkmeans_self_test.masked TO sqlkmeans_self_test_admin;'');');
+
+    -- The last columns: nobody, reader, operator, admin. 229 is "permission denied".
+    INSERT INTO #sqlkmeans_check (name, needs, person, expected, statement)
+    SELECT p.person + N': ' + a.action, N',users,', p.person,
+        CASE SUBSTRING(a.may, p.position, 1) WHEN N'0' THEN N'229 %' END, a.statement
+    FROM (VALUES
+        (1, N'read segments and names', N'0111', N'
+SELECT @wrong = 300 - COUNT_BIG(*) FROM sqlkmeans_self_test.segment_tsql_named AS v;'),
+        (2, N'read histories', N'0111', N'
+SELECT @wrong = 300 - COUNT_BIG(*) FROM sqlkmeans_self_test.segment_tsql_history AS h WHERE h.valid_to IS NULL;'),
+        (3, N'read runs and models', N'0111', N'
+SELECT @wrong = CASE WHEN COUNT_BIG(*) = 0 THEN 1 ELSE 0 END FROM sqlkmeans.run_log AS r
+WHERE r.segmentation = N''sqlkmeans_self_test_tsql'';'),
+        (4, N'score with the function', N'0111', N'
+SELECT @wrong = 3 - f.segment_id
+FROM sqlkmeans.assign_sqlkmeans_self_test_tsql(160500e0, 121, N''Stavanger'') AS f;'),
+        (5, N'assign', N'0011', N'
+EXECUTE sqlkmeans.assign_segments @segmentation = N''sqlkmeans_self_test_tsql'', @quiet = 1;'),
+        (6, N'train with tsql', N'0011', N'
+EXECUTE sqlkmeans.run_segmentation @segmentation = N''sqlkmeans_self_test_tsql'', @engine = N''tsql'', @quiet = 1;'),
+        (7, N'rename', N'0011', N'
+EXECUTE sqlkmeans.rename_segment @segmentation = N''sqlkmeans_self_test_tsql'', @segment_id = 1, @name = N''Sparer'';'),
+        (8, N'roll back', N'0011', N'
+EXECUTE sqlkmeans.rollback_segmentation @segmentation = N''sqlkmeans_self_test_tsql'', @quiet = 1;'),
+        (9, N'define', N'0001', N'
+EXECUTE sqlkmeans.define_segmentation
+    @segmentation = N''sqlkmeans_self_test_people'', @source = N''sqlkmeans_self_test.customer'', @key = N''customer_id'',
+    @features = N''orders'', @k = 2, @target = N''sqlkmeans_self_test.segment_people'', @execute = 0, @quiet = 1;'),
+        (10, N'purge', N'0001', N'
+EXECUTE sqlkmeans.purge @segmentation = N''sqlkmeans_self_test_tsql'', @execute = 0, @quiet = 1;'),
+        (11, N'drop a segmentation', N'0001', N'
+EXECUTE sqlkmeans.drop_segmentation @segmentation = N''sqlkmeans_self_test_tsql'', @execute = 0, @quiet = 1;'),
+        (12, N'make Agent jobs', N'0001', N'
+EXECUTE sqlkmeans.create_agent_job @segmentation = N''sqlkmeans_self_test_tsql'', @step = N''assign'', @execute = 0, @quiet = 1;'),
+        (13, N'write to a segment table', N'0000', N'
+UPDATE sqlkmeans_self_test.segment_tsql SET segment_id = 1;'),
+        (14, N'write to the tables of the schema', N'0000', N'
+UPDATE sqlkmeans.segmentation SET target = target;'),
+        (15, N'call the procedure that runs as the owner', N'0000', N'
+EXECUTE sqlkmeans.as_owner @statement = N''SET @written = 0;'';'),
+        (16, N'read a table that they have no SELECT on', N'0000', N'
+SELECT @wrong = COUNT_BIG(*) FROM sqlkmeans_self_test.secret AS s;')
+    ) AS a (position, action, may, statement)
+    CROSS JOIN (VALUES (1, N'nobody'), (2, N'reader'), (3, N'operator'), (4, N'admin')) AS p (position, person)
+    ORDER BY a.position, p.position;
+
+    -- What the roles allow, and their checks do not.
+    INSERT INTO #sqlkmeans_check (name, needs, person, expected, statement)
+    VALUES
+    (N'an operator without SELECT on the source cannot assign', N',users,', N'visitor', N'50002 %source%', N'
+EXECUTE sqlkmeans.assign_segments @segmentation = N''sqlkmeans_self_test_tsql'', @quiet = 1;'),
+    (N'an operator reads no table through a SELECT as source', N',users,', N'operator', N'50002 %source%', N'
+DECLARE @definition nvarchar(max);
+SELECT @definition = JSON_MODIFY(g.definition, ''$.source'', N''SELECT * FROM sqlkmeans_self_test.secret'')
+FROM sqlkmeans.segmentation AS g WHERE g.name = N''sqlkmeans_self_test_tsql'';
+EXECUTE sqlkmeans.run_segmentation
+    @segmentation = N''sqlkmeans_self_test_tsql'', @definition = @definition, @engine = N''tsql'', @quiet = 1;'),
+    (N'an operator changes no source', N',users,', N'operator', N'50002 %source, key or target%', N'
+DECLARE @definition nvarchar(max);
+SELECT @definition = JSON_MODIFY(g.definition, ''$.source'', N''SELECT * FROM sqlkmeans_self_test.customer'')
+FROM sqlkmeans.segmentation AS g WHERE g.name = N''sqlkmeans_self_test_tsql'';
+EXECUTE sqlkmeans.run_segmentation
+    @segmentation = N''sqlkmeans_self_test_tsql'', @definition = @definition, @engine = N''tsql'', @quiet = 1;'),
+    (N'an operator changes no target', N',users,', N'operator', N'50002 %source, key or target%', N'
+DECLARE @definition nvarchar(max);
+SELECT @definition = JSON_MODIFY(g.definition, ''$.target'', N''sqlkmeans_self_test.elsewhere'')
+FROM sqlkmeans.segmentation AS g WHERE g.name = N''sqlkmeans_self_test_tsql'';
+EXECUTE sqlkmeans.start_run @segmentation = N''sqlkmeans_self_test_tsql'', @definition = @definition;'),
+    (N'an operator registers nothing', N',users,', N'operator', N'50002 %is not registered%', N'
+DECLARE @definition nvarchar(max);
+SELECT @definition = JSON_MODIFY(JSON_MODIFY(g.definition, ''$.target'', N''sqlkmeans_self_test.elsewhere''),
+    ''$.name'', N''sqlkmeans_self_test_elsewhere'')
+FROM sqlkmeans.segmentation AS g WHERE g.name = N''sqlkmeans_self_test_tsql'';
+EXECUTE sqlkmeans.start_run @segmentation = N''sqlkmeans_self_test_elsewhere'', @definition = @definition;'),
+    (N'an operator calls nothing inside a transaction', N',users,', N'operator', N'50002 %inside a transaction%', N'
+BEGIN TRANSACTION;
+EXECUTE sqlkmeans.assign_segments @segmentation = N''sqlkmeans_self_test_tsql'', @quiet = 1;'),
+    (N'an admin defines nothing over a table without SELECT on it', N',users,', N'admin', N'50002 %source%', N'
+EXECUTE sqlkmeans.define_segmentation
+    @segmentation = N''sqlkmeans_self_test_people'', @source = N''SELECT customer_id, orders FROM sqlkmeans_self_test.secret'',
+    @key = N''customer_id'', @features = N''orders'', @k = 2, @target = N''sqlkmeans_self_test.segment_people'', @quiet = 1;'),
+    (N'a column that is masked for them is not clustered', N',users,a masked column,', N'admin', N'50002 %income: is masked%', N'
+EXECUTE sqlkmeans.define_segmentation
+    @segmentation = N''sqlkmeans_self_test_people'', @source = N''sqlkmeans_self_test.masked'', @key = N''customer_id'',
+    @features = N''income, orders'', @k = 2, @target = N''sqlkmeans_self_test.segment_people'', @quiet = 1;'),
+    (N'a schema that somebody else owns holds no target', N',users,', NULL, N'50002 %is owned by%', N'
+EXECUTE sqlkmeans.define_segmentation
+    @segmentation = N''sqlkmeans_self_test_people'', @source = N''sqlkmeans_self_test.customer'', @key = N''customer_id'',
+    @features = N''orders'', @k = 2, @target = N''sqlkmeans_self_test_other.segment'', @quiet = 1;'),
+    (N'nobody holds a lock', N',users,', N'nobody', NULL, N'
+DECLARE @result int = -999;
+BEGIN TRY
+    EXECUTE @result = sys.sp_getapplock
+        @Resource = N''sqlkmeans self-test'', @LockMode = N''Exclusive'', @LockOwner = N''Session'',
+        @LockTimeout = 1, @DbPrincipal = N''sqlkmeans_operator'';
+END TRY
+BEGIN CATCH
+    SET @detail = ERROR_MESSAGE();
+END CATCH;
+IF @result >= 0
+    SET @wrong = 1;'),
+    (N'an operator trains with in_database', N',users,external scripts,', N'operator', NULL, N'
+EXECUTE sqlkmeans.run_segmentation
+    @segmentation = N''sqlkmeans_self_test_in_database'', @engine = N''in_database'', @quiet = 1;');
+END;
+GO
+
+-- procedures/self_test_end.sql
+IF OBJECT_ID(N'sqlkmeans.self_test_end', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.self_test_end AS RETURN 0;');
+GO
+-- Adds to the caller's #sqlkmeans_check: old runs go, and then the segmentation itself.
+ALTER PROCEDURE sqlkmeans.self_test_end
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    INSERT INTO #sqlkmeans_check (name, statement)
+    VALUES
+    (N'purge deletes old runs and keeps the model', N'
+UPDATE sqlkmeans.run SET finished_at = DATEADD(day, -400, finished_at)
+WHERE segmentation = N''sqlkmeans_self_test_tsql'' AND status = N''failed'';
+EXECUTE sqlkmeans.purge @segmentation = N''sqlkmeans_self_test_tsql'', @keep_days = 365, @quiet = 1;
+SELECT @wrong = COUNT_BIG(*) FROM sqlkmeans.run AS r
+WHERE r.segmentation = N''sqlkmeans_self_test_tsql'' AND r.status = N''failed'';
+SELECT @wrong = @wrong + 3 - COUNT(DISTINCT c.segment_id)
+FROM sqlkmeans.centroid AS c
+INNER JOIN sqlkmeans.segmentation AS g ON g.active_run_id = c.run_id
+WHERE g.name = N''sqlkmeans_self_test_tsql'';'),
+    (N'drop leaves nothing', N'
+EXECUTE sqlkmeans.drop_segmentation
+    @segmentation = N''sqlkmeans_self_test_tsql'', @drop_target = 1, @quiet = 1;
+SELECT @wrong = (SELECT COUNT_BIG(*) FROM sqlkmeans.run AS r
+                 WHERE r.segmentation = N''sqlkmeans_self_test_tsql'')
+    + (SELECT COUNT_BIG(*) FROM sqlkmeans.segmentation AS g WHERE g.name = N''sqlkmeans_self_test_tsql'')
+    + (SELECT COUNT_BIG(*) FROM sys.objects AS o
+       WHERE o.name IN (N''segment_tsql'', N''segment_tsql_history'', N''segment_tsql_named'')
+         AND o.schema_id = SCHEMA_ID(N''sqlkmeans_self_test'')
+          OR o.name = N''assign_sqlkmeans_self_test_tsql'' AND o.schema_id = SCHEMA_ID(N''sqlkmeans''));');
+END;
+GO
+
+-- procedures/self_test.sql
+IF OBJECT_ID(N'sqlkmeans.self_test', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.self_test AS RETURN 0;');
+GO
+-- Tries everything on this server, in a schema, with users and segmentations of its own, and says what
+-- came out: a row for each check, and then one line of JSON to send with a report of a bug.
+ALTER PROCEDURE sqlkmeans.self_test
+    @keep    bit = 0,
+    @execute bit = 1,
+    @help    bit = 0
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    IF @help = 1
+    BEGIN
+        SELECT h.parameter, h.type, h.[default], h.meaning
+        FROM (VALUES
+            (1, N'@keep', N'bit', N'0',
+                N'1 leaves what was made, to look at; the next self-test drops it.'),
+            (2, N'@execute', N'bit', N'1', N'0 lists the checks and does nothing.'),
+            (3, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+        ) AS h (position, parameter, type, [default], meaning)
+        ORDER BY h.position;
+        RETURN 0;
+    END;
+
+    EXECUTE sqlkmeans.refuse_transaction;
+    SET IMPLICIT_TRANSACTIONS OFF;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+
+    DECLARE @position int = 0;
+    DECLARE @last int;
+    DECLARE @problem nvarchar(max);
+
+    -- A check is wrong where its statement counts something in @wrong, or raises; where a refusal is
+    -- expected, it has to raise just that.
+    CREATE TABLE #sqlkmeans_check
+    (
+        position     int IDENTITY (1, 1) NOT NULL PRIMARY KEY,
+        name         nvarchar(200) COLLATE DATABASE_DEFAULT NOT NULL,
+        needs        nvarchar(200) COLLATE DATABASE_DEFAULT NULL,
+        person       nvarchar(20)  COLLATE DATABASE_DEFAULT NULL,
+        expected     nvarchar(200) COLLATE DATABASE_DEFAULT NULL,
+        statement    nvarchar(max) COLLATE DATABASE_DEFAULT NOT NULL,
+        ok           bit           NULL,
+        detail       nvarchar(max) COLLATE DATABASE_DEFAULT NULL,
+        milliseconds int           NULL
+    );
+    EXECUTE sqlkmeans.self_test_engines;
+    EXECUTE sqlkmeans.self_test_jobs;
+    EXECUTE sqlkmeans.self_test_refusals;
+    EXECUTE sqlkmeans.self_test_people;
+    EXECUTE sqlkmeans.self_test_end;
+
+    IF @execute = 0
+    BEGIN
+        SELECT c.name AS [check], c.statement FROM #sqlkmeans_check AS c ORDER BY c.position;
+        RETURN 0;
+    END;
+
+    -- It makes a schema and users.
+    IF COALESCE(IS_ROLEMEMBER(N'db_owner'), 0) = 0 AND USER_NAME() <> N'dbo'
+        EXECUTE sqlkmeans.raise_problems @number = 50004,
+            @problems = N'the self-test makes a schema and users, and drops them again: that takes db_owner';
+
+    EXECUTE sqlkmeans.take_lock @segmentation = N'self-test';
+    BEGIN TRY
+        EXECUTE sqlkmeans.self_test_drop @problem = @problem OUTPUT;
+        EXECUTE sqlkmeans.raise_problems @number = 50004, @problems = @problem;
+        EXECUTE (N'CREATE SCHEMA sqlkmeans_self_test AUTHORIZATION dbo;');
+        EXECUTE (N'CREATE TABLE sqlkmeans_self_test.made_by_self_test (nothing int NULL);');
+
+        SELECT @last = MAX(c.position) FROM #sqlkmeans_check AS c;
+        WHILE @position < @last
+        BEGIN
+            SET @position = @position + 1;
+            EXECUTE sqlkmeans.self_test_check @position = @position;
+        END;
+
+        IF @keep = 0
+            EXECUTE sqlkmeans.self_test_drop @problem = @problem OUTPUT;
+        INSERT INTO #sqlkmeans_check (name, statement, ok, detail, milliseconds)
+        VALUES (N'nothing is left', N'',
+            CASE WHEN @keep = 1 THEN NULL WHEN @problem IS NULL THEN 1 ELSE 0 END,
+            CASE WHEN @keep = 1 THEN N'kept, as asked for' ELSE @problem END, 0);
+        EXECUTE sqlkmeans.take_lock @segmentation = N'self-test', @release = 1;
+    END TRY
+    BEGIN CATCH
+        IF XACT_STATE() <> 0
+            ROLLBACK TRANSACTION;
+        IF @keep = 0
+            EXECUTE sqlkmeans.self_test_drop @problem = @problem OUTPUT;
+        EXECUTE sqlkmeans.take_lock @segmentation = N'self-test', @release = 1;
+        THROW;
+    END CATCH;
+
+    SELECT c.name AS [check], c.ok, c.detail, c.milliseconds
+    FROM #sqlkmeans_check AS c
+    ORDER BY c.position;
+
+    SELECT (
+        SELECT sqlkmeans.version() AS sqlkmeans,
+            CAST(SERVERPROPERTY('ProductVersion') AS nvarchar(128)) AS version,
+            CAST(SERVERPROPERTY('ProductUpdateLevel') AS nvarchar(128)) AS update_level,
+            CAST(SERVERPROPERTY('Edition') AS nvarchar(128)) AS edition,
+            CAST(SERVERPROPERTY('EngineEdition') AS int) AS engine_edition,
+            CAST(SERVERPROPERTY('Collation') AS nvarchar(128)) AS server_collation,
+            CAST(DATABASEPROPERTYEX(DB_NAME(), 'Collation') AS nvarchar(128)) AS collation,
+            (SELECT d.compatibility_level FROM sys.databases AS d WHERE d.name = DB_NAME())
+                AS compatibility_level,
+            (SELECT COUNT(*) FROM #sqlkmeans_check AS c WHERE c.ok = 1) AS passed,
+            (SELECT COUNT(*) FROM #sqlkmeans_check AS c WHERE c.ok IS NULL) AS not_here,
+            (SELECT COUNT(*) FROM #sqlkmeans_check AS c WHERE c.ok = 0) AS failed,
+            JSON_QUERY((
+                SELECT c.name AS [check], c.ok, c.detail, c.milliseconds
+                FROM #sqlkmeans_check AS c
+                ORDER BY c.position
+                FOR JSON PATH, INCLUDE_NULL_VALUES)) AS results
+        FOR JSON PATH, WITHOUT_ARRAY_WRAPPER, INCLUDE_NULL_VALUES
+    ) AS report;
 END;
 GO
 

@@ -4,7 +4,7 @@
 >>> segmentation = Segmentation.create(
 ...     name="customers", source="dbo.customer", key="customer_id",
 ...     features=["income", "age"], k=5, target="dbo.customer_segment")
->>> with open_database("duckdb:///shop.duckdb") as database:
+>>> with open_database("shop.duckdb") as database:
 ...     result = run(segmentation, database)
 """
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sqlkmeans.explanation import CustomerExplanation, explain
     from sqlkmeans.model import SegmentModel
     from sqlkmeans.pipeline import assign, choose_k, drop, rename, rollback, run
+    from sqlkmeans.registry import load_model
     from sqlkmeans.report.page import write_report
     from sqlkmeans.result import ChoiceResult, RunResult, SegmentResult
 
@@ -51,6 +52,7 @@ _HOMES = {
     "rename": "pipeline",
     "rollback": "pipeline",
     "run": "pipeline",
+    "load_model": "registry",
     "ChoiceResult": "result",
     "RunResult": "result",
     "SegmentResult": "result",
@@ -76,6 +78,7 @@ __all__ = [
     "drop",
     "explain",
     "load_definition",
+    "load_model",
     "open_database",
     "rename",
     "rollback",

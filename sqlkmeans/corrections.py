@@ -8,7 +8,7 @@ from sqlkmeans.database import Database
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DefinitionError
 from sqlkmeans.progress import Progress
-from sqlkmeans.registry import client_row, load_model, load_segmentation, run_result
+from sqlkmeans.registry import client_row, load_segmentation, run_result, stored_model
 from sqlkmeans.result import RunResult
 from sqlkmeans.sqltext import parse_name
 from sqlkmeans.words import has_unseen
@@ -53,7 +53,7 @@ def rename(
         If there is no such segment, or another one has that name.
     """
     load_segmentation(database, name)
-    model = load_model(database, name)
+    model = stored_model(database, name)
     names = dict(zip(model.segment_ids, model.names)) if model else {}
     problems = []
     if segment_id not in names:

@@ -26,9 +26,9 @@ from sqlkmeans.model import SegmentModel
 from sqlkmeans.progress import Progress
 from sqlkmeans.registry import (
     client_row,
-    load_model,
     load_run_model,
     run_result,
+    stored_model,
 )
 from sqlkmeans.result import ChoiceResult, RunResult
 from sqlkmeans.watch import last_run, run_facts, watch, watch_labels
@@ -265,7 +265,10 @@ def _recorded_run(
         try:
             yield run_id
         except BaseException as error:
-            database.fail_run(run_id, _told(error))
+            told = _without_rows(error) if segmentation.smallest_group > 1 else error
+            database.fail_run(run_id, _told(told))
+            if told is not error:
+                raise told from None
             raise
 
 
@@ -275,9 +278,28 @@ def _run_inside(
     """A run that the server does by itself, its lock and its run row included."""
     require_schema(database)
     check_segmentation(database, segmentation)
-    with progress.step("publish"):
+    with progress.step("on the server"):
         run_id = database.run_inside(segmentation, kind)
-    return run_result(database, run_id, progress.rounded())
+    # Only the server knows how long each step took; in total it took what passed here.
+    run = database.catalog.run(run_id) or {}
+    steps = ("read", "fit", "assign", "publish")
+    seconds = {step: float(run.get(f"seconds_{step}") or 0) for step in steps}
+    return run_result(database, run_id, {**seconds, "total": progress.rounded()["total"]})
+
+
+def _without_rows(error: BaseException) -> BaseException:
+    """The same without words of the database, which may quote the row that it stopped at."""
+    ours = isinstance(error, SqlKMeansError)
+    cause = error.__context__ if ours else error
+    if not isinstance(cause, Exception) or isinstance(cause, SqlKMeansError):
+        return error
+    kind = type(error) if isinstance(error, SqlKMeansError) else DatabaseError
+    told = kind(
+        f"the database stopped ({type(cause).__name__}); what it says is not shown, because it may "
+        "quote a row, and sample_rows = 0 lets none leave the database: run the source's SELECT "
+        "there"
+    )
+    return told.with_traceback(error.__traceback__)
 
 
 def _told(error: BaseException) -> str:
@@ -316,7 +338,7 @@ def _follow(
     database: Database, segmentation: Segmentation, run_id: int, fit: Fit
 ) -> tuple[list[int], Movement]:
     """The segment id of each new cluster, and who moved since the run before."""
-    model = load_model(database, segmentation.name)
+    model = stored_model(database, segmentation.name)
     last = _last_segment_id(database, segmentation)
     if model is None:
         return match_segments(fit.centroids, Previous((), None, last)), Movement(0, 0)

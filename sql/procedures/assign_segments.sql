@@ -5,6 +5,7 @@ GO
 ALTER PROCEDURE sqlkmeans.assign_segments
     @segmentation nvarchar(128) = NULL,
     @run_id       bigint        = NULL OUTPUT,
+    @quiet        bit           = 0,
     @help         bit           = 0
 AS
 BEGIN
@@ -17,7 +18,8 @@ BEGIN
             (1, N'@segmentation', N'nvarchar(128)', N'NULL',
                 N'A segmentation that has a model; the caller must be able to read its source.'),
             (2, N'@run_id', N'bigint OUTPUT', N'NULL', N'The run that records the assignment.'),
-            (3, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+            (3, N'@quiet', N'bit', N'0', N'1 gives no row back, for a procedure that calls this one.'),
+            (4, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
         ORDER BY h.position;
         RETURN 0;
@@ -272,7 +274,8 @@ GROUP BY v.position, v.bin;
         THROW;
     END CATCH;
 
-    SELECT @run_id AS run_id, @rows AS [rows], @total - @rows AS skipped, @arrived AS arrived,
-        @moved AS moved, @departed AS departed, @written AS written;
+    IF @quiet = 0
+        SELECT @run_id AS run_id, @rows AS [rows], @total - @rows AS skipped, @arrived AS arrived,
+            @moved AS moved, @departed AS departed, @written AS written;
 END;
 GO

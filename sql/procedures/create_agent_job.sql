@@ -17,6 +17,7 @@ ALTER PROCEDURE sqlkmeans.create_agent_job
     @owner            nvarchar(128)  = NULL,
     @keep_days        int            = NULL,
     @execute          bit            = 1,
+    @quiet            bit            = 0,
     @help             bit            = 0
 AS
 BEGIN
@@ -45,7 +46,8 @@ BEGIN
             (11, N'@keep_days', N'int', N'NULL',
                 N'For purge: runs that ended in so many days stay, 1 to 36,500; NULL takes 365.'),
             (12, N'@execute', N'bit', N'1', N'0 shows what would be done and does nothing.'),
-            (13, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+            (13, N'@quiet', N'bit', N'0', N'1 gives no row back, for a procedure that calls this one.'),
+            (14, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
         ORDER BY h.position;
         RETURN 0;
@@ -228,8 +230,9 @@ END CATCH;
         SET @warning = N'the owner, ' + @owner + N', is a sysadmin: whatever the step calls runs as '
             + N'one. Name a login with as few permissions as docs/schedule.md says in @owner';
 
-    SELECT @job AS job, CASE WHEN @execute = 1 THEN N'scheduled' ELSE N'would be scheduled' END AS outcome,
-        @frequency AS frequency, CASE WHEN @frequency <> N'daily' THEN @day END AS [day], @at AS at_time,
-        @command AS command, @owner AS owner, @warning AS warning;
+    IF @quiet = 0
+        SELECT @job AS job, CASE WHEN @execute = 1 THEN N'scheduled' ELSE N'would be scheduled' END AS outcome,
+            @frequency AS frequency, CASE WHEN @frequency <> N'daily' THEN @day END AS [day], @at AS at_time,
+            @command AS command, @owner AS owner, @warning AS warning;
 END;
 GO

@@ -26,6 +26,7 @@ ALTER PROCEDURE sqlkmeans.define_segmentation
     @language      nvarchar(128) = N'Python',
     @history_days  int           = NULL,
     @execute       bit           = 1,
+    @quiet         bit           = 0,
     @help          bit           = 0
 AS
 BEGIN
@@ -45,8 +46,8 @@ BEGIN
                 N'The columns to cluster by: a,b or JSON ["a", {"column": "b", "type": "category"}].'),
             (5, N'@k', N'int', N'NULL', N'The number of segments, 2 to 1,000.'),
             (6, N'@k_min', N'int', N'NULL',
-                N'Instead of @k, with @k_max: the fewest segments that a run compares, 2 to 1,000.'),
-            (7, N'@k_max', N'int', N'NULL', N'The most segments that a run compares, 2 to 1,000.'),
+                N'Instead of @k, with @k_max: the fewest segments that a run compares, 2 to 100.'),
+            (7, N'@k_max', N'int', N'NULL', N'The most segments that a run compares, 2 to 100.'),
             (8, N'@min_share', N'float', N'0',
                 N'Refuses a number of segments with a smaller segment than this share, 0 to below 0.5.'),
             (9, N'@target', N'nvarchar(400)', N'NULL',
@@ -74,7 +75,8 @@ BEGIN
             (22, N'@history_days', N'int', N'NULL',
                 N'How many days the history keeps a label that ended, 1 to 36,500; NULL keeps all.'),
             (23, N'@execute', N'bit', N'1', N'0 shows what would be done and does nothing.'),
-            (24, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+            (24, N'@quiet', N'bit', N'0', N'1 gives no row back, for a procedure that calls this one.'),
+            (25, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
         ORDER BY h.position;
         RETURN 0;
@@ -107,10 +109,10 @@ BEGIN
             SET @problems = @problems + N'@k: ' + COALESCE(CAST(@k AS nvarchar(20)), N'NULL')
                 + N' given; allowed: 2 to 1,000, or @k_min and @k_max instead' + @line;
     END;
-    ELSE IF @k_min IS NULL OR @k_max IS NULL OR @k_min < 2 OR @k_max > 1000 OR @k_min > @k_max
+    ELSE IF @k_min IS NULL OR @k_max IS NULL OR @k_min < 2 OR @k_max > 100 OR @k_min > @k_max
         SET @problems = @problems + N'@k_min: ' + COALESCE(CAST(@k_min AS nvarchar(20)), N'NULL')
             + N' and @k_max: ' + COALESCE(CAST(@k_max AS nvarchar(20)), N'NULL')
-            + N' given; allowed: both, 2 to 1,000, @k_min not above @k_max' + @line;
+            + N' given; allowed: both, 2 to 100, @k_min not above @k_max' + @line;
     IF @min_share IS NULL OR @min_share < 0 OR @min_share >= 0.5
         SET @problems = @problems + N'@min_share: '
             + COALESCE(CAST(@min_share AS nvarchar(40)), N'NULL')
@@ -204,13 +206,14 @@ BEGIN
             VALUES (@segmentation, @definition, @target, 0, @now, @now);
     END;
 
-    SELECT @segmentation AS segmentation,
-        CASE WHEN @execute = 1 THEN N'registered' ELSE N'would be registered' END AS outcome,
-        N'a run makes ' + sqlkmeans.quoted_name(@target, N'') + N' (' + @key_columns
-            + N'segment_id int NOT NULL, distance float NOT NULL, run_id bigint NOT NULL, '
-            + N'assigned_at datetime2(6) NOT NULL), '
-            + sqlkmeans.quoted_name(@target, N'_history') + N' and '
-            + sqlkmeans.quoted_name(@target, N'_named') AS next_step,
-        @definition AS definition;
+    IF @quiet = 0
+        SELECT @segmentation AS segmentation,
+            CASE WHEN @execute = 1 THEN N'registered' ELSE N'would be registered' END AS outcome,
+            N'a run makes ' + sqlkmeans.quoted_name(@target, N'') + N' (' + @key_columns
+                + N'segment_id int NOT NULL, distance float NOT NULL, run_id bigint NOT NULL, '
+                + N'assigned_at datetime2(6) NOT NULL), '
+                + sqlkmeans.quoted_name(@target, N'_history') + N' and '
+                + sqlkmeans.quoted_name(@target, N'_named') AS next_step,
+            @definition AS definition;
 END;
 GO

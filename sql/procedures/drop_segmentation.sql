@@ -8,6 +8,7 @@ ALTER PROCEDURE sqlkmeans.drop_segmentation
     @segmentation nvarchar(128) = NULL,
     @drop_target  bit           = 0,
     @execute      bit           = 1,
+    @quiet        bit           = 0,
     @help         bit           = 0
 AS
 BEGIN
@@ -20,7 +21,8 @@ BEGIN
             (1, N'@segmentation', N'nvarchar(128)', N'NULL', N'The segmentation to remove.'),
             (2, N'@drop_target', N'bit', N'0', N'1 drops its segment table too.'),
             (3, N'@execute', N'bit', N'1', N'0 shows the statements and does nothing.'),
-            (4, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+            (4, N'@quiet', N'bit', N'0', N'1 gives no row back, for a procedure that calls this one.'),
+            (5, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
         ORDER BY h.position;
         RETURN 0;
@@ -59,7 +61,7 @@ BEGIN
         INSERT INTO #sqlkmeans_drop (kind, name)
         SELECT N'function', o.name
         FROM sys.objects AS o
-        WHERE o.schema_id = SCHEMA_ID(N'sqlkmeans') AND RTRIM(o.type) = N'IF'
+        WHERE o.schema_id = SCHEMA_ID(N'sqlkmeans') AND RTRIM(o.type) IN (N'IF', N'TF')
           AND o.name IN (N'assign_' + @segmentation, N'explain_' + @segmentation)
         ORDER BY o.name;
 
@@ -132,8 +134,9 @@ BEGIN
     VALUES (N'DELETE FROM sqlkmeans.segmentation WHERE name = ' + sqlkmeans.text_literal(@segmentation)
         + N';');
 
-    SELECT CASE WHEN @execute = 1 THEN N'done' ELSE N'would be done' END AS outcome, d.statement
-    FROM #sqlkmeans_drop AS d
-    ORDER BY d.position;
+    IF @quiet = 0
+        SELECT CASE WHEN @execute = 1 THEN N'done' ELSE N'would be done' END AS outcome, d.statement
+        FROM #sqlkmeans_drop AS d
+        ORDER BY d.position;
 END;
 GO

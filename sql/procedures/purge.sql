@@ -8,6 +8,7 @@ ALTER PROCEDURE sqlkmeans.purge
     @keep_days    int           = 365,
     @history      bit           = 0,
     @execute      bit           = 1,
+    @quiet        bit           = 0,
     @help         bit           = 0
 AS
 BEGIN
@@ -23,7 +24,8 @@ BEGIN
             (3, N'@history', N'bit', N'0',
                 N'1 deletes labels from the history too that ended before then; those that ended before history_days always go.'),
             (4, N'@execute', N'bit', N'1', N'0 shows what would be deleted and deletes nothing.'),
-            (5, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+            (5, N'@quiet', N'bit', N'0', N'1 gives no row back, for a procedure that calls this one.'),
+            (6, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
         ORDER BY h.position;
         RETURN 0;
@@ -127,7 +129,8 @@ BEGIN
         END CATCH;
     END;
 
-    SELECT CASE WHEN @execute = 1 THEN N'deleted' ELSE N'would be deleted' END AS outcome,
-        @runs AS runs, @history_rows AS history_rows, @before AS before, @busy AS busy;
+    IF @quiet = 0
+        SELECT CASE WHEN @execute = 1 THEN N'deleted' ELSE N'would be deleted' END AS outcome,
+            @runs AS runs, @history_rows AS history_rows, @before AS before, @busy AS busy;
 END;
 GO

@@ -9,6 +9,7 @@ ALTER PROCEDURE sqlkmeans.rollback_segmentation
     @library_versions nvarchar(max) = NULL,
     @client           nvarchar(400) = NULL,
     @new_run_id       bigint        = NULL OUTPUT,
+    @quiet            bit           = 0,
     @help             bit           = 0
 AS
 BEGIN
@@ -27,7 +28,8 @@ BEGIN
             (5, N'@client', N'nvarchar(400)', N'NULL',
                 N'For the run''s row, behind the login; NULL records the program.'),
             (6, N'@new_run_id', N'bigint OUTPUT', N'NULL', N'The run that records the rollback.'),
-            (7, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+            (7, N'@quiet', N'bit', N'0', N'1 gives no row back, for a procedure that calls this one.'),
+            (8, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
         ORDER BY h.position;
         RETURN 0;
@@ -187,7 +189,8 @@ BEGIN
         THROW;
     END CATCH;
 
-    SELECT @new_run_id AS run_id, @run_id AS restored_run_id, @arrived AS arrived,
-        @moved AS moved, @departed AS departed, @written AS written;
+    IF @quiet = 0
+        SELECT @new_run_id AS run_id, @run_id AS restored_run_id, @arrived AS arrived,
+            @moved AS moved, @departed AS departed, @written AS written;
 END;
 GO

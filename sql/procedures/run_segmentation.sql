@@ -9,6 +9,7 @@ ALTER PROCEDURE sqlkmeans.run_segmentation
     @definition   nvarchar(max) = NULL,
     @engine       nvarchar(32)  = NULL,
     @run_id       bigint        = NULL OUTPUT,
+    @quiet        bit           = 0,
     @help         bit           = 0
 AS
 BEGIN
@@ -25,7 +26,8 @@ BEGIN
             (3, N'@engine', N'nvarchar(32)', N'NULL',
                 N'in_database trains with Python in the server, tsql in T-SQL alone; NULL: the definition''s, or in_database.'),
             (4, N'@run_id', N'bigint OUTPUT', N'NULL', N'The run.'),
-            (5, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+            (5, N'@quiet', N'bit', N'0', N'1 gives no row back, for a procedure that calls this one.'),
+            (6, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
         ORDER BY h.position;
         RETURN 0;
@@ -184,7 +186,8 @@ INSERT INTO #sqlkmeans_publication (content) VALUES (@publication);
         THROW;
     END CATCH;
 
-    SELECT @run_id AS run_id, @rows AS [rows], @total - @rows AS skipped, @arrived AS arrived,
-        @moved AS moved, @departed AS departed, @written AS written;
+    IF @quiet = 0
+        SELECT @run_id AS run_id, @rows AS [rows], @total - @rows AS skipped, @arrived AS arrived,
+            @moved AS moved, @departed AS departed, @written AS written;
 END;
 GO

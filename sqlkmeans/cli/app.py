@@ -229,7 +229,7 @@ def rollback(
 @app.command()
 def rename(
     name: Annotated[str, typer.Argument(help="A segmentation's name, or a definition file.")],
-    segment_id: Annotated[int, typer.Argument(help="The segment.")],
+    segment_id: Annotated[str, typer.Argument(help="The segment's number.")],
     new_name: Annotated[str, typer.Argument(help="Its name from now on; later runs keep it.")],
     description: Annotated[Optional[str], typer.Option(help="A sentence about it.")] = None,
     segmentation: OneName = None, url: Url = None, as_json: Json = False, quiet: Quiet = False,
@@ -398,6 +398,21 @@ def doctor(
     from sqlkmeans.cli.output import Output
 
     jobs.examine(Output(as_json, quiet, verbose), definition, url)
+
+
+@app.command("self-test")
+def self_test(
+    definition: DefinitionArgument = None, url: Url = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave what was made, to look at, until the next one.")
+    ] = False,
+    as_json: Json = False, quiet: Quiet = False, verbose: Verbose = False,
+) -> None:  # fmt: skip
+    """Try everything on your SQL Server, in names of its own, and drop them again."""
+    from sqlkmeans.cli import server
+    from sqlkmeans.cli.output import Output
+
+    server.self_test(Output(as_json, quiet, verbose), definition, url, keep=keep)
 
 
 @app.command()

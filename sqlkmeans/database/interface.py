@@ -276,6 +276,31 @@ class Database(ABC):
         """
         raise DatabaseError(f"{self.safe_url}: only SQL Server runs T-SQL scripts")
 
+    def self_test(self, *, keep: bool = False) -> Row:
+        """Try everything on the server, in names of its own, and drop them again.
+
+        Parameters
+        ----------
+        keep : bool, default=False
+            Leave what was made, to look at; the next self-test drops it.
+
+        Returns
+        -------
+        dict
+            What to send with a report of a bug: ``sqlkmeans``, ``version``, ``edition``,
+            ``collation``, ``compatibility_level`` …; ``passed``, ``not_here`` and ``failed``, and
+            in ``results`` a dict for each check: ``check``, ``ok`` (None: not here), ``detail``,
+            ``milliseconds``.
+
+        Raises
+        ------
+        DatabaseError
+            If this is not SQL Server, or the login is not db_owner.
+        LockedError
+            If another session is at it.
+        """
+        raise DatabaseError(f"{self.safe_url}: only SQL Server has a self-test; `doctor` is here")
+
     def run_inside(self, segmentation: Segmentation, kind: str) -> int:
         """Let the server itself do a whole run, ``fit`` or ``assign``; returns the run's id."""
         raise DatabaseError(
@@ -334,6 +359,10 @@ class Database(ABC):
         DataError
             If there is no such table, or the database cannot run the SELECT.
         """
+
+    @abstractmethod
+    def table_names(self) -> list[str]:
+        """Tables and views that may be a source, ``schema.table`` each."""
 
     @abstractmethod
     def describe_table(self, name: str) -> list[Column] | None:

@@ -185,6 +185,18 @@ class SQLServerDatabase(Database):
                 )
         return int(row[0])
 
+    def self_test(self, *, keep: bool = False) -> Row:
+        if not self.schema_version():
+            raise DatabaseError(
+                f"{self.safe_url}: no schema sqlkmeans yet; `sqlkmeans install` makes it"
+            )
+        with self._session("the self-test") as session:
+            row = session.call("self_test", keep=int(keep))
+        report: Row = json.loads(row[0])
+        for result in report["results"]:
+            result["ok"] = None if result["ok"] is None else bool(result["ok"])
+        return report
+
     def schedule(self, segmentation: str | None, options: Row) -> Row:
         with self._session("scheduling") as session:
             row = session.call("create_agent_job", segmentation=segmentation, **options)
@@ -236,6 +248,16 @@ class SQLServerDatabase(Database):
         if problem.permission or problem.lost or problem.transient:
             return statement_error(error, doing)
         return DataError(f"{doing}: {problem.text}")
+
+    def table_names(self) -> list[str]:
+        rows = self._connector.read(
+            "looking for tables",
+            "SELECT s.name, o.name FROM sys.objects AS o "
+            "INNER JOIN sys.schemas AS s ON s.schema_id = o.schema_id "
+            "WHERE o.type IN ('U', 'V') AND o.is_ms_shipped = 0 AND s.name <> N'sqlkmeans' "
+            "ORDER BY s.name, o.name;",
+        )
+        return [f"{schema}.{name}" for schema, name in rows]
 
     def describe_table(self, name: str) -> list[Column] | None:
         return self.describe(name) if self._exists(name) else None

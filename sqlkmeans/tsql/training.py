@@ -121,6 +121,24 @@ class Layout:
         """Ends a query that groups."""
         return f"\nHAVING {self.dialect.count} >= {int(self.at_least)}"
 
+    @property
+    def weighed_having(self) -> str:
+        """Ends a query that groups and tells of weighted sums: in a group, no few customers may
+        weigh so much that its mean is theirs. What counts is Kish's effective number of rows.
+        """
+        if not self.weighted or self.at_least == 1:
+            return self.having
+        # The squares of greater weights than that are infinite, and so are their sums.
+        effective = f"SUM(w) * SUM(w) >= {int(self.at_least)} * SUM(w * w)"
+        return f"{self.having} AND {effective} AND MAX(w) < 1e150"
+
+    def counted(self, condition: str) -> str:
+        """The number of rows that meet a condition; -1 for fewer than may leave, but for none."""
+        count = f"SUM(CASE WHEN {condition} THEN 1 ELSE 0 END)"
+        if self.at_least == 1:
+            return count
+        return f"CASE WHEN {count} BETWEEN 1 AND {int(self.at_least) - 1} THEN -1 ELSE {count} END"
+
 
 def take_rows(layout: Layout, source: str, expressions: Sequence[str]) -> list[str]:
     """Copy keys and raw features of a source.
@@ -250,7 +268,7 @@ def pass_query(
     means = ", ".join(layout.mean(z) for z in names)
     return (
         f"SELECT {layout.dialect.count} AS customers, cluster, {means}\n"
-        f"FROM ({nearest}) AS n\nGROUP BY cluster{layout.having}"
+        f"FROM ({nearest}) AS n\nGROUP BY cluster{layout.weighed_having}"
     )
 
 

@@ -65,7 +65,7 @@ class TrainingDialect(ABC):
 
     @abstractmethod
     def length(self, text: str) -> str:
-        """Characters of a text, in UTF-16 where the database counts so."""
+        """Characters of a text, as UTF-16 counts them."""
 
     @abstractmethod
     def quantile(self, value: str, share: float) -> str | None:
@@ -107,7 +107,9 @@ class DuckDBDialect(TrainingDialect):
         return True
 
     def length(self, text: str) -> str:
-        return f"length({text})"
+        # Its own length() counts a character beyond U+FFFF once; it is two halves elsewhere.
+        pairs = f"regexp_replace({text}, '[^\\x{{10000}}-\\x{{10FFFF}}]', '', 'g')"
+        return f"(length({text}) + length({pairs}))"
 
     def quantile(self, value: str, share: float) -> str | None:
         return f"quantile_cont({value}, {share!r})"

@@ -116,7 +116,7 @@ def cell_query(layout: Layout, features: Sequence[PreparedFeature], level: int) 
     weight = f"SUM({layout.weights[0]})" if layout.weighted else layout.dialect.count
     return (
         f"SELECT {layout.dialect.count} AS customers, {weight}, {means}\n"
-        f"FROM {layout.dialect.temporary(CELLS[level % 2])}\nGROUP BY cell{layout.having}"
+        f"FROM {layout.dialect.temporary(CELLS[level % 2])}\nGROUP BY cell{layout.weighed_having}"
         "\nORDER BY cell"
     )
 

@@ -236,9 +236,9 @@ BAD: dict[str, tuple[dict[str, Any], dict[str, list[Any]], str]] = {
         {"features": ["a", {"column": "c", "type": "category"}]},
         {"c": [str(n) for n in range(200)]}, "c: like a key",
     ),
-    "level too long": (
+    "levels too long": (
         {"features": ["a", {"column": "c", "type": "category"}]},
-        {"c": ["x" * 101, "y"] * 100}, "have more than 100 characters",
+        {"c": ["x" * 101, "y" * 101] * 100}, "and at most 100 characters",
     ),
     "negative weight": (
         {"sample_weight": "b"}, {"b": [-1.0] + [1.0] * 199}, "1 row is negative"

@@ -37,7 +37,7 @@ def page(cdnow: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of CDNOW after two runs."""
     file = tmp_path_factory.mktemp("page") / "cdnow.html"
     with opened(cdnow) as database:
-        write_report(database, "cdnow", file)
+        write_report("cdnow", database, file)
     return file
 
 

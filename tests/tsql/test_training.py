@@ -76,8 +76,8 @@ def statements(
     yield training_statistics.moment_query(layout, features)
     yield training_statistics.extreme_query(layout, features)
     yield training_statistics.distinct_query(layout, numbers)
-    yield training_statistics.level_query(layout, category, 20)
-    yield training_statistics.level_summary_query(layout, category, 100)
+    yield training_statistics.level_query(layout, category, 20, 100)
+    yield training_statistics.level_summary_query(layout, category)
     yield training_statistics.lacking_query(layout, category)
     for transformed in (False, True):
         yield training_statistics.quantile_query(layout, numbers[0], 0.25, transformed=transformed)
@@ -180,6 +180,7 @@ class ByOrder(DuckDBDialect):
 def for_duckdb(text: str) -> str:
     """The forms that only T-SQL has, in DuckDB's words."""
     text = text.replace("CROSS APPLY", "CROSS JOIN LATERAL").replace("SELECT TOP (1)", "SELECT")
+    text = text.replace(" COLLATE DATABASE_DEFAULT", "")
     return text.replace("ORDER BY d.squared, c.cluster) AS n",
                         "ORDER BY d.squared, c.cluster LIMIT 1) AS n")  # fmt: skip
 
