@@ -53,6 +53,12 @@ def test_every_file_is_sql_for_every_supported_server(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
+def test_no_file_has_what_sqlcmd_takes_for_a_variable(name: str) -> None:
+    """In comments and texts too."""
+    assert "$(" not in read(name)
+
+
+@pytest.mark.parametrize("name", FILES)
 def test_no_file_uses_what_a_supported_server_lacks(name: str) -> None:
     # Comments and texts may say the words.
     code = re.sub(r"--[^\n]*|/\*.*?\*/|N?'(?:[^']|'')*'", "", read(name), flags=re.DOTALL).upper()
