@@ -217,7 +217,7 @@ def _split(
     order = np.argsort(numbers, kind="stable")
     now = rows.iloc[:, 1].to_numpy(dtype=np.float64)
     types = {feature.column: feature.type for feature in features}
-    columns = {name: rows.iloc[:, position] for position, name in enumerate(types, start=2)}
+    columns: Row = {name: rows.iloc[:, position] for position, name in enumerate(types, start=2)}
     for name in (name for name, kind in types.items() if kind == "category"):
         columns[name] = [t[:-1] if isinstance(t, str) else None for t in columns[name]]
     matrix, texts = raw_rows(columns, types)
