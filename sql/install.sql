@@ -11,6 +11,54 @@ GO
 SET QUOTED_IDENTIFIER ON;
 GO
 
+-- schema/may_install.sql
+-- Stops the script before it has changed anything: no batch after SET NOEXEC ON is run, also where the
+-- client goes on after an error. What an earlier version may not have yet is asked for as text.
+DECLARE @newest int = N'4';
+DECLARE @version int;
+DECLARE @package nvarchar(64);
+DECLARE @ledger bit;
+DECLARE @running nvarchar(128);
+DECLARE @problem nvarchar(2000);
+
+IF EXISTS (SELECT 1 FROM sys.all_columns AS c
+           WHERE c.object_id = OBJECT_ID(N'sys.databases') AND c.name = N'is_ledger_on')
+    EXECUTE sys.sp_executesql
+        N'SELECT @ledger = d.is_ledger_on FROM sys.databases AS d WHERE d.name = DB_NAME();',
+        N'@ledger bit OUTPUT', @ledger = @ledger OUTPUT;
+IF OBJECT_ID(N'sqlkmeans.schema_version', N'U') IS NOT NULL
+    EXECUTE sys.sp_executesql
+        N'SELECT TOP (1) @version = v.version, @package = v.package_version
+          FROM sqlkmeans.schema_version AS v ORDER BY v.version DESC;',
+        N'@version int OUTPUT, @package nvarchar(64) OUTPUT',
+        @version = @version OUTPUT, @package = @package OUTPUT;
+IF OBJECT_ID(N'sqlkmeans.lock_name', N'FN') IS NOT NULL AND OBJECT_ID(N'sqlkmeans.run', N'U') IS NOT NULL
+    EXECUTE sys.sp_executesql
+        N'SELECT @running = MIN(r.segmentation)
+          FROM sqlkmeans.run AS r
+          WHERE r.status = N''running''
+            AND APPLOCK_TEST(N''sqlkmeans_operator'', sqlkmeans.lock_name(r.segmentation),
+                             N''Exclusive'', N''Session'') = 0;',
+        N'@running nvarchar(128) OUTPUT', @running = @running OUTPUT;
+
+IF @ledger = 1
+    SET @problem = N'this is a ledger database: every table in it is a ledger table, which keeps all '
+        + N'that was ever in it and cannot be loaded as segment tables are; install sqlkmeans in another';
+ELSE IF @version > @newest
+    SET @problem = N'schema sqlkmeans is at version ' + CAST(@version AS nvarchar(10))
+        + N', of sqlkmeans ' + @package + N', and this script brings it to ' + CAST(@newest AS nvarchar(10))
+        + N' only; take the script of that release or of a newer one';
+ELSE IF @running IS NOT NULL
+    SET @problem = @running + N' is being run; install when it has ended';
+
+IF @problem IS NOT NULL
+BEGIN
+    SET @problem = @problem + N'. Nothing was changed';
+    RAISERROR (N'%s', 16, 1, @problem);
+    SET NOEXEC ON;
+END;
+GO
+
 -- schema/sqlkmeans.sql
 -- Owned by dbo, so that an ownership chain leads from its procedures to its tables.
 IF SCHEMA_ID(N'sqlkmeans') IS NULL
@@ -93,6 +141,12 @@ IF OBJECT_ID(N'sqlkmeans.run', N'U') IS NULL
         CONSTRAINT ck_run_kind CHECK (kind IN (N'fit', N'assign', N'rollback', N'choose_k')),
         CONSTRAINT ck_run_status CHECK (status IN (N'running', N'published', N'failed', N'finished'))
     );
+GO
+-- Who looks for a segmentation's runs, or its last publication, meets no row that another one's run
+-- has locked. Some server adds to the name of an index.
+IF NOT EXISTS (SELECT 1 FROM sys.indexes AS i
+               WHERE i.object_id = OBJECT_ID(N'sqlkmeans.run', N'U') AND i.name LIKE N'ix_run_segmentation%')
+    CREATE INDEX ix_run_segmentation ON sqlkmeans.run (segmentation, status, published_at);
 GO
 
 -- tables/model_feature.sql
@@ -314,6 +368,13 @@ IF NOT EXISTS (SELECT 1 FROM sqlkmeans.schema_version AS v WHERE v.version = 3)
     VALUES (3, N'0.1.0');
 GO
 
+-- migrations/0004_run_index.sql
+-- Version 4: the index of sqlkmeans.run, which sql/tables makes on every database.
+IF NOT EXISTS (SELECT 1 FROM sqlkmeans.schema_version AS v WHERE v.version = 4)
+    INSERT INTO sqlkmeans.schema_version (version, package_version)
+    VALUES (4, N'0.1.0');
+GO
+
 -- roles/sqlkmeans_reader.sql
 -- Reads segmentations, runs, models and segments; publishing adds the segment tables.
 IF DATABASE_PRINCIPAL_ID(N'sqlkmeans_reader') IS NULL
@@ -475,12 +536,38 @@ IF OBJECT_ID(N'sqlkmeans.text_literal', N'FN') IS NULL
     EXECUTE (N'CREATE FUNCTION sqlkmeans.text_literal (@text nvarchar(max)) RETURNS nvarchar(max)
         AS BEGIN RETURN N''''; END;');
 GO
--- A text as a statement writes it. By code, because some collations take other signs for a quote.
+-- A text as a statement writes it: on one line, and without an opening parenthesis behind a dollar
+-- sign, because sqlcmd ends a batch at a line GO and puts in variables, inside texts too. By code,
+-- because some collations take other signs for a quote.
 ALTER FUNCTION sqlkmeans.text_literal (@text nvarchar(max))
 RETURNS nvarchar(max)
 AS
 BEGIN
-    RETURN N'N''' + REPLACE(@text COLLATE Latin1_General_100_BIN2, N'''', N'''''') + N'''';
+    DECLARE @result nvarchar(max) = N'';
+    DECLARE @position int = 0;
+    DECLARE @letter nvarchar(2);
+    DECLARE @code int;
+    DECLARE @before int;
+
+    IF @text IS NULL
+        RETURN NULL;
+
+    WHILE @position < LEN(@text + N'.') - 1
+    BEGIN
+        SET @position = @position + 1;
+        SET @letter = SUBSTRING(@text, @position, 1);
+        SET @before = @code;
+        SET @code = UNICODE(@letter);
+        SET @result = @result + CASE
+            WHEN @code = 39 THEN N''''''
+            WHEN @code = 40 AND @before = 36 THEN N''' + N''('
+            WHEN @code < 32 OR @code BETWEEN 127 AND 159 OR @code IN (8232, 8233)
+                THEN N''' + NCHAR(' + CAST(@code AS nvarchar(10)) + N') + N'''
+            ELSE @letter
+        END;
+    END;
+
+    RETURN N'N''' + @result + N'''';
 END;
 GO
 
@@ -764,6 +851,38 @@ BEGIN
 END;
 GO
 
+-- functions/lock_name.sql
+IF OBJECT_ID(N'sqlkmeans.lock_name', N'FN') IS NULL
+    EXECUTE (N'CREATE FUNCTION sqlkmeans.lock_name (@segmentation nvarchar(128))
+        RETURNS nvarchar(255) AS BEGIN RETURN NULL; END;');
+GO
+-- The name of a segmentation's application lock. Such names are compared byte by byte, whatever the
+-- collation of the names in the table. sys.dm_tran_locks shows the first 32 characters, so the
+-- segmentation comes first; the database comes last, because not every server keeps the locks of
+-- its databases apart.
+ALTER FUNCTION sqlkmeans.lock_name (@segmentation nvarchar(128))
+RETURNS nvarchar(255)
+AS
+BEGIN
+    RETURN N'sqlkmeans:' + LOWER(@segmentation) + N':' + DB_NAME();
+END;
+GO
+
+-- functions/job_name.sql
+IF OBJECT_ID(N'sqlkmeans.job_name', N'FN') IS NULL
+    EXECUTE (N'CREATE FUNCTION sqlkmeans.job_name (@segmentation nvarchar(128), @step nvarchar(20))
+        RETURNS nvarchar(400) AS BEGIN RETURN NULL; END;');
+GO
+-- The name of the Agent job of a segmentation and a step; without a segmentation, of the database and
+-- a step. Agent takes 128 characters.
+ALTER FUNCTION sqlkmeans.job_name (@segmentation nvarchar(128), @step nvarchar(20))
+RETURNS nvarchar(400)
+AS
+BEGIN
+    RETURN N'sqlkmeans: ' + DB_NAME() + COALESCE(N'.' + @segmentation, N'') + N' (' + @step + N')';
+END;
+GO
+
 -- functions/publication_time.sql
 IF OBJECT_ID(N'sqlkmeans.publication_time', N'FN') IS NULL
     EXECUTE (N'CREATE FUNCTION sqlkmeans.publication_time (@segmentation nvarchar(128))
@@ -777,7 +896,9 @@ BEGIN
     DECLARE @now datetime2(6) = SYSUTCDATETIME();
     DECLARE @last datetime2(6);
 
-    SELECT @last = MAX(r.published_at) FROM sqlkmeans.run AS r WHERE r.segmentation = @segmentation;
+    SELECT @last = MAX(r.published_at)
+    FROM sqlkmeans.run AS r
+    WHERE r.segmentation = @segmentation AND r.status = N'published';
 
     RETURN CASE WHEN @now <= @last THEN DATEADD(microsecond, 1, @last) ELSE @now END;
 END;
@@ -989,6 +1110,79 @@ BEGIN
 END;
 GO
 
+-- functions/self_test_customers.sql
+IF OBJECT_ID(N'sqlkmeans.self_test_customers') IS NULL
+    EXECUTE (N'CREATE FUNCTION sqlkmeans.self_test_customers () RETURNS TABLE
+        AS RETURN (SELECT 1 AS customer_id);');
+GO
+-- The customers of the self-test: three groups that nobody could confuse, made by arithmetic alone, so
+-- that they are the same on every server. Keys beyond 2^53, because a key that passes through a float
+-- anywhere loses its last digit; cities that differ by case only; an income that is not known.
+ALTER FUNCTION sqlkmeans.self_test_customers ()
+RETURNS TABLE
+AS
+RETURN (
+    SELECT CAST(9007199254740993 + g.n AS bigint) AS customer_id,
+        CASE WHEN g.n = 7 THEN NULL
+             ELSE CAST(g.income + g.n * 37 % 101 * 20.5 AS float) END AS income,
+        CAST(g.orders + g.n * 13 % 7 AS int) AS orders,
+        CAST(g.city AS char(10)) AS city,
+        g.segment_id
+    FROM (
+        SELECT d.n,
+            CASE WHEN d.n < 150 THEN 40000 WHEN d.n < 240 THEN 90000 ELSE 160000 END AS income,
+            CASE WHEN d.n < 150 THEN 2 WHEN d.n < 240 THEN 30 ELSE 120 END AS orders,
+            CASE WHEN d.n < 150 THEN CASE WHEN d.n % 3 = 0 THEN 'oslo' ELSE 'Oslo' END
+                 WHEN d.n < 240 THEN 'Bergen'
+                 WHEN d.n % 10 = 0 THEN 'Bergen'
+                 ELSE 'Stavanger' END AS city,
+            CASE WHEN d.n < 150 THEN 1 WHEN d.n < 240 THEN 2 ELSE 3 END AS segment_id
+        FROM (
+            SELECT a.n + 10 * b.n + 100 * c.n AS n
+            FROM (VALUES (0), (1), (2), (3), (4), (5), (6), (7), (8), (9)) AS a (n)
+            CROSS JOIN (VALUES (0), (1), (2), (3), (4), (5), (6), (7), (8), (9)) AS b (n)
+            CROSS JOIN (VALUES (0), (1), (2)) AS c (n)
+        ) AS d
+    ) AS g
+);
+GO
+
+-- functions/self_test_record.sql
+IF OBJECT_ID(N'sqlkmeans.self_test_record') IS NULL
+    EXECUTE (N'CREATE FUNCTION sqlkmeans.self_test_record () RETURNS TABLE
+        AS RETURN (SELECT 1 AS segment_id);');
+GO
+-- What Python makes of self_test_customers: the centroids in the scaled space and, as segment 0,
+-- the inertia. Written by tests/tsql/self_test_record.py.
+ALTER FUNCTION sqlkmeans.self_test_record ()
+RETURNS TABLE
+AS
+RETURN (
+    SELECT r.segment_id, r.position, r.feature, r.scaled_value
+    FROM (VALUES
+        (0, 0, N'inertia', 1.5833463664260898e+02),
+        (1, 1, N'income', -8.4738719395325846e-01),
+        (1, 2, N'orders', -1.8242344683751825e+00),
+        (1, 3, N'city = Oslo', 3.9112664368628430e-01),
+        (1, 4, N'city = Bergen', -3.7548157793883369e-01),
+        (1, 5, N'city = Stavanger', -2.1120838759059271e-01),
+        (1, 6, N'city = oslo', 1.9556332184314179e-01),
+        (2, 1, N'income', 2.3708066407017286e-01),
+        (2, 2, N'orders', 1.0057060979305419e+00),
+        (2, 3, N'city = Oslo', -3.9112664368628441e-01),
+        (2, 4, N'city = Bergen', 7.9789835312001833e-01),
+        (2, 5, N'city = Stavanger', -2.1120838759059327e-01),
+        (2, 6, N'city = oslo', -1.9556332184314226e-01),
+        (3, 1, N'income', 1.7628469887778868e+00),
+        (3, 2, N'orders', 3.0520270240421450e+00),
+        (3, 3, N'city = Oslo', -3.9112664368628436e-01),
+        (3, 4, N'city = Bergen', -2.5814358483294714e-01),
+        (3, 5, N'city = Stavanger', 8.4483355036237318e-01),
+        (3, 6, N'city = oslo', -1.9556332184314210e-01)
+    ) AS r (segment_id, position, feature, scaled_value)
+);
+GO
+
 -- procedures/raise_problems.sql
 IF OBJECT_ID(N'sqlkmeans.raise_problems', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.raise_problems AS RETURN 0;');
@@ -1085,38 +1279,70 @@ GO
 IF OBJECT_ID(N'sqlkmeans.take_lock', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.take_lock AS RETURN 0;');
 GO
--- Takes or gives back a segmentation's application lock for this session. A session that holds it
--- may take it again, and gives it back as often as it took it.
+-- Takes or gives back a segmentation's application lock for this session. It is never taken twice,
+-- because nobody gives it back for a call that is cancelled: CATCH does not run for that. So the next
+-- call in the session that gives it back, gives it back whole. What takes it for several calls takes
+-- it with @keep = 1: then only @keep = 1 gives it back. It waits for @wait milliseconds; some server
+-- calls 0 a wrong call where it cannot be had.
 ALTER PROCEDURE sqlkmeans.take_lock
     @segmentation nvarchar(128),
-    @release      bit = 0
+    @release      bit = 0,
+    @keep         bit = 0,
+    @wait         int = 1
 AS
 BEGIN
     SET NOCOUNT ON;
 
-    -- Lock names are compared byte by byte, whatever the collation of the names in the table. Not
-    -- every server keeps those of its databases apart.
-    DECLARE @resource nvarchar(255) = N'sqlkmeans:' + DB_NAME() + N':' + LOWER(@segmentation);
-    DECLARE @result int;
+    DECLARE @lock nvarchar(255) = sqlkmeans.lock_name(@segmentation);
+    DECLARE @kept nvarchar(255) = N'kept ' + @lock;
+    DECLARE @result int = 0;
+    DECLARE @number int = 50004;
+    DECLARE @problem nvarchar(max);
 
-    IF @release = 1
-    BEGIN
-        IF APPLOCK_MODE(N'public', @resource, N'Session') <> N'NoLock'
-            EXECUTE sys.sp_releaseapplock
-                @Resource = @resource, @LockOwner = N'Session', @DbPrincipal = N'public';
-        RETURN 0;
-    END;
+    BEGIN TRY
+        IF @release = 0
+        BEGIN
+            IF APPLOCK_MODE(N'sqlkmeans_operator', @lock, N'Session') = N'NoLock'
+                EXECUTE @result = sys.sp_getapplock
+                    @Resource = @lock, @LockMode = N'Exclusive', @LockOwner = N'Session',
+                    @LockTimeout = @wait, @DbPrincipal = N'sqlkmeans_operator';
+            IF @result >= 0 AND @keep = 1
+               AND APPLOCK_MODE(N'sqlkmeans_operator', @kept, N'Session') = N'NoLock'
+                EXECUTE @result = sys.sp_getapplock
+                    @Resource = @kept, @LockMode = N'Exclusive', @LockOwner = N'Session',
+                    @LockTimeout = 1, @DbPrincipal = N'sqlkmeans_operator';
+        END;
+        ELSE
+        BEGIN
+            WHILE @keep = 1 AND @result >= 0
+                  AND APPLOCK_MODE(N'sqlkmeans_operator', @kept, N'Session') <> N'NoLock'
+                EXECUTE @result = sys.sp_releaseapplock
+                    @Resource = @kept, @LockOwner = N'Session', @DbPrincipal = N'sqlkmeans_operator';
+            WHILE @result >= 0
+                  AND APPLOCK_MODE(N'sqlkmeans_operator', @kept, N'Session') = N'NoLock'
+                  AND APPLOCK_MODE(N'sqlkmeans_operator', @lock, N'Session') <> N'NoLock'
+                EXECUTE @result = sys.sp_releaseapplock
+                    @Resource = @lock, @LockOwner = N'Session', @DbPrincipal = N'sqlkmeans_operator';
+        END;
+    END TRY
+    BEGIN CATCH
+        -- Who is no member of the role may not ask for its locks.
+        SET @problem = @segmentation + N': its lock is for members of sqlkmeans_operator: '
+            + ERROR_MESSAGE();
+    END CATCH;
 
-    EXECUTE @result = sys.sp_getapplock
-        @Resource = @resource, @LockMode = N'Exclusive', @LockOwner = N'Session',
-        @LockTimeout = 0, @DbPrincipal = N'public';
-
-    IF @result < 0
-    BEGIN
-        DECLARE @problem nvarchar(max) =
-            @segmentation + N' is being run already; nothing was changed';
-        EXECUTE sqlkmeans.raise_problems @number = 50005, @problems = @problem;
-    END;
+    IF @problem IS NULL AND @result = -1
+        SELECT @number = 50005, @problem = @segmentation + N' is being run already; nothing was '
+            + N'changed. Where nothing runs, a session whose call was cancelled still holds it, '
+            + N'until it ends or runs it again (docs/operate.md, Who holds a segmentation)';
+    ELSE IF @problem IS NULL AND @result < 0
+        SET @problem = @segmentation + N': its lock was not '
+            + CASE @release WHEN 1 THEN N'given back' ELSE N'taken' END + N', '
+            + CASE @result WHEN -2 THEN N'because the wait was cancelled'
+                           WHEN -3 THEN N'because the wait was part of a deadlock'
+                           ELSE N'and the server said ' + CAST(@result AS nvarchar(20)) END
+            + N'; nothing was changed';
+    EXECUTE sqlkmeans.raise_problems @number = @number, @problems = @problem;
 END;
 GO
 
@@ -1935,6 +2161,135 @@ BEGIN
 END;
 GO
 
+-- procedures/delete_runs.sql
+IF OBJECT_ID(N'sqlkmeans.delete_runs', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.delete_runs AS RETURN 0;');
+GO
+-- Deletes the runs in the caller's #sqlkmeans_old with all that they learnt, in one transaction.
+ALTER PROCEDURE sqlkmeans.delete_runs
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    BEGIN TRY
+        BEGIN TRANSACTION;
+        DELETE t FROM sqlkmeans.k_score AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
+        DELETE t FROM sqlkmeans.feature_drift AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
+        DELETE t FROM sqlkmeans.feature_bin AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
+        DELETE t FROM sqlkmeans.typical_customer AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
+        DELETE t FROM sqlkmeans.segment_feature AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
+        DELETE t FROM sqlkmeans.segment AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
+        DELETE t FROM sqlkmeans.centroid AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
+        DELETE t FROM sqlkmeans.model_feature AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
+        DELETE t FROM sqlkmeans.run AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
+        COMMIT TRANSACTION;
+    END TRY
+    BEGIN CATCH
+        IF XACT_STATE() <> 0
+            ROLLBACK TRANSACTION;
+        THROW;
+    END CATCH;
+END;
+GO
+
+-- procedures/purge_history.sql
+IF OBJECT_ID(N'sqlkmeans.purge_history', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.purge_history AS RETURN 0;');
+GO
+-- Deletes, or counts, the labels of a target's history that ended before a moment; those that are
+-- valid now stay, and a caller in trouble rolls back. In batches, each a transaction of its own: below 5,000 rows the server takes no
+-- lock on the whole table, and the log can be cut between two. The index that finds them is made by
+-- the first purge, so that who never purges need not keep it up to date.
+ALTER PROCEDURE sqlkmeans.purge_history
+    @target  nvarchar(1000),
+    @then    datetime2(6),
+    @execute bit    = 1,
+    @rows    bigint = NULL OUTPUT
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @history nvarchar(1000) = sqlkmeans.quoted_name(@target, N'_history');
+    DECLARE @hold nvarchar(max) = N'SELECT @arrived = COUNT_BIG(*) FROM (SELECT TOP (1) 1 AS one FROM '
+        + @history + N' WITH (TABLOCK, HOLDLOCK)) AS t;';
+    DECLARE @statement nvarchar(max);
+    DECLARE @problems nvarchar(max);
+    DECLARE @found bigint;
+
+    SET @rows = 0;
+    EXECUTE sqlkmeans.as_owner
+        @statement = N'SET @arrived = OBJECT_ID(@text, N''U'');', @text = @history,
+        @arrived = @found OUTPUT;
+    IF @found IS NULL OR @then IS NULL
+        RETURN 0;
+
+    IF @execute = 0
+    BEGIN
+        SET @statement = N'SELECT @arrived = COUNT_BIG(*) FROM ' + @history
+            + N' AS h WHERE h.valid_to < @then;';
+        EXECUTE sqlkmeans.as_owner @statement = @statement, @then = @then, @arrived = @rows OUTPUT;
+        RETURN 0;
+    END;
+
+    SET @statement = N'
+IF NOT EXISTS (SELECT 1 FROM sys.indexes AS i
+               WHERE i.object_id = OBJECT_ID(@text, N''U'') AND i.name LIKE N''ix_history_valid_to%'')
+    CREATE INDEX ix_history_valid_to ON ' + @history + N' (valid_to);';
+    EXECUTE sqlkmeans.as_owner @statement = @statement, @text = @history;
+
+    SET @statement = N'DELETE TOP (4000) FROM ' + @history
+        + N' WHERE valid_to < @then; SET @arrived = ROWCOUNT_BIG();';
+    WHILE @found > 0
+    BEGIN
+        -- To the end of the transaction nobody can put anything on the table.
+        BEGIN TRANSACTION;
+        EXECUTE sqlkmeans.as_owner @statement = @hold, @arrived = @found OUTPUT;
+        EXECUTE sqlkmeans.check_target @target = @target, @problems = @problems OUTPUT;
+        EXECUTE sqlkmeans.raise_problems @number = 50004, @problems = @problems;
+        EXECUTE sqlkmeans.as_owner @statement = @statement, @then = @then, @arrived = @found OUTPUT;
+        COMMIT TRANSACTION;
+        SET @rows = @rows + @found;
+    END;
+END;
+GO
+
+-- procedures/expire_history.sql
+IF OBJECT_ID(N'sqlkmeans.expire_history', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.expire_history AS RETURN 0;');
+GO
+-- Keeps the history as long as the definition's history_days say, after a run was published and under
+-- its lock. Where that fails, the run stays published and gets a warning; the next run tries again.
+ALTER PROCEDURE sqlkmeans.expire_history
+    @run_id bigint
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @target nvarchar(1000);
+    DECLARE @days int;
+    DECLARE @then datetime2(6);
+    DECLARE @warning nvarchar(max);
+
+    SELECT @target = JSON_VALUE(r.definition, '$.target'),
+        @days = TRY_CAST(JSON_VALUE(r.definition, '$.history_days') AS int)
+    FROM sqlkmeans.run AS r
+    WHERE r.run_id = @run_id;
+    IF @days IS NULL
+        RETURN 0;
+
+    BEGIN TRY
+        SET @then = DATEADD(day, -@days, SYSUTCDATETIME());
+        EXECUTE sqlkmeans.purge_history @target = @target, @then = @then;
+    END TRY
+    BEGIN CATCH
+        SET @warning = N'history_days: the history was not purged: ' + ERROR_MESSAGE();
+        IF XACT_STATE() <> 0
+            ROLLBACK TRANSACTION;
+        EXECUTE sqlkmeans.add_warning @run_id = @run_id, @warning = @warning;
+    END CATCH;
+END;
+GO
+
 -- procedures/create_staging.sql
 IF OBJECT_ID(N'sqlkmeans.create_staging', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.create_staging AS RETURN 0;');
@@ -2637,16 +2992,24 @@ IF OBJECT_ID(N'sqlkmeans.scoring_text', N'P') IS NULL
 GO
 -- A query that scores one row with a stored model, as text: columns segment_id, segment_name,
 -- distance and runner_up_distance. Values come from parameters named after the source's columns.
--- With @row = 1 they come from the row s: @values are the features in its own units, o1, o2 …, and
--- the query reads them from a row o. The arithmetic is the one that training used, in the same
--- order; the nearest centroid is found by squared distance, the lowest segment id wins a tie, and
--- a missing value that the model does not fill in makes all of them NULL.
+-- The arithmetic is the one that training used, in the same order; the nearest centroid is found by
+-- squared distance, the lowest segment id wins a tie, and a missing value that the model does not
+-- fill in makes all of them NULL.
+-- With @row = 1 the values come from a row s, and the steps are apart, so that what one has found
+-- can be kept: @values are the features in its own units, o1, o2 …; @scaled is what follows a row o
+-- of them and makes z1, z2 … of a row z; @nearest follows a row z of [sqlkmeans z1], [sqlkmeans z2]
+-- … and gives a row n: segment_id, segment_name, squared_distance.
+-- The server writes an expression out wherever its name stands, and takes 65,535 identifiers and
+-- constants in one. So centroids are rows of constants and the distance to one of them is written
+-- once: no expression grows with their number.
 ALTER PROCEDURE sqlkmeans.scoring_text
     @run_id     bigint,
     @row        bit,
-    @parameters nvarchar(max) OUTPUT,
-    @values     nvarchar(max) OUTPUT,
-    @query      nvarchar(max) OUTPUT
+    @parameters nvarchar(max) = NULL OUTPUT,
+    @values     nvarchar(max) = NULL OUTPUT,
+    @query      nvarchar(max) = NULL OUTPUT,
+    @scaled     nvarchar(max) = NULL OUTPUT,
+    @nearest    nvarchar(max) = NULL OUTPUT
 AS
 BEGIN
     SET NOCOUNT ON;
@@ -2654,21 +3017,17 @@ BEGIN
     DECLARE @line nchar(1) = NCHAR(10);
     DECLARE @filled nvarchar(max) = N'';
     DECLARE @transformed nvarchar(max) = N'';
-    DECLARE @scaled nvarchar(max) = N'';
-    DECLARE @distances nvarchar(max) = N'';
-    DECLARE @nearest nvarchar(max) = N'';
-    DECLARE @others nvarchar(max) = N'';
-    DECLARE @ids nvarchar(max) = N'';
-    DECLARE @names nvarchar(max) = N'';
-    DECLARE @sum nvarchar(max);
+    DECLARE @divided nvarchar(max) = N'';
+    DECLARE @squared nvarchar(max) = N'';
+    DECLARE @coordinates nvarchar(max) = N'';
+    DECLARE @centroids nvarchar(max) = N'';
+    DECLARE @centroid nvarchar(max);
     DECLARE @value nvarchar(400);
-    DECLARE @own nvarchar(max);
     DECLARE @x nvarchar(40);
-    DECLARE @z nvarchar(40);
+    DECLARE @o nvarchar(40);
+    DECLARE @z nvarchar(80);
     DECLARE @position int = 0;
     DECLARE @segment_id int = 0;
-    DECLARE @id nvarchar(20);
-    DECLARE @k int;
     DECLARE @column nvarchar(400);
     DECLARE @columns int = 0;
     DECLARE @first int;
@@ -2679,23 +3038,6 @@ BEGIN
     DECLARE @fill nvarchar(40);
     DECLARE @name nvarchar(400);
     DECLARE @comma nvarchar(10) = N'';
-    DECLARE @least nvarchar(100) = N'LEAST(';
-    DECLARE @least_end nvarchar(100) = N')';
-    DECLARE @item nvarchar(2) = N'';
-    DECLARE @item_end nvarchar(2) = N'';
-
-    SELECT @k = COUNT(DISTINCT c.segment_id) FROM sqlkmeans.centroid AS c WHERE c.run_id = @run_id;
-
-    -- LEAST is there from SQL Server 2022 and in Azure, and takes 254 values.
-    IF @k > 254
-       OR (COALESCE(TRY_CAST(SERVERPROPERTY('ProductMajorVersion') AS int), 0) < 16
-           AND COALESCE(TRY_CAST(SERVERPROPERTY('EngineEdition') AS int), 0) NOT IN (5, 8))
-    BEGIN
-        SET @least = N'(SELECT MIN(v.value) FROM (VALUES ';
-        SET @least_end = N') AS v (value))';
-        SET @item = N'(';
-        SET @item_end = N')';
-    END;
 
     SET @parameters = N'';
     SET @values = N'';
@@ -2704,11 +3046,11 @@ BEGIN
         SET @column = NULL;
         SELECT TOP (1) @position = f.position, @column = f.source_column, @type = f.type,
             @transform = f.transform,
-            @center = LTRIM(RTRIM(CONVERT(nvarchar(40), f.center, 3))),
-            @divisor = LTRIM(RTRIM(CONVERT(nvarchar(40), f.scale / f.weight, 3))),
-            @fill = LTRIM(RTRIM(CONVERT(nvarchar(40), CASE WHEN f.fill < f.low THEN f.low
-                                                           WHEN f.fill > f.high THEN f.high
-                                                           ELSE f.fill END, 3)))
+            @center = sqlkmeans.float_literal(f.center),
+            @divisor = sqlkmeans.float_literal(f.scale / f.weight),
+            @fill = sqlkmeans.float_literal(CASE WHEN f.fill < f.low THEN f.low
+                                                 WHEN f.fill > f.high THEN f.high
+                                                 ELSE f.fill END)
         FROM sqlkmeans.model_feature AS f
         WHERE f.run_id = @run_id AND f.position > @position
         ORDER BY f.position;
@@ -2740,16 +3082,20 @@ BEGIN
                 WHEN N'category' THEN N' nvarchar(4000)' WHEN N'date' THEN N' date' ELSE N' float' END;
         END;
 
-        SET @own = sqlkmeans.own_value(@run_id, @position, @value);
-        SET @values = @values + @comma + @own + N' AS o' + @x;
-        IF @row = 1
-            SET @own = N'o.o' + @x;
-        SET @filled = @filled + @comma + COALESCE(N'COALESCE(' + @own + N', ' + @fill + N')', @own)
+        SET @values = @values + @comma + sqlkmeans.own_value(@run_id, @position, @value)
+            + N' AS o' + @x;
+        SET @o = N'o.o' + @x;
+        SET @filled = @filled + @comma + COALESCE(N'COALESCE(' + @o + N', ' + @fill + N')', @o)
             + N' AS x' + @x;
         SET @transformed = @transformed + @comma
             + sqlkmeans.transformed(N'x.x' + @x, @transform) + N' AS t' + @x;
-        SET @scaled = @scaled + @comma + N'(t.t' + @x + N' - (' + @center + N')) / ' + @divisor
+        SET @divided = @divided + @comma + N'(t.t' + @x + N' - (' + @center + N')) / ' + @divisor
             + N' AS z' + @x;
+        SET @z = CASE @row WHEN 1 THEN N'z.[sqlkmeans z' + @x + N']' ELSE N'z.z' + @x END;
+        SET @z = N'(' + @z + N' - c.c' + @x + N')';
+        SET @squared = @squared + CASE WHEN @squared = N'' THEN N'' ELSE N' + ' END
+            + @z + N' * ' + @z;
+        SET @coordinates = @coordinates + N', c' + @x;
         SET @comma = N', ';
     END;
 
@@ -2766,41 +3112,41 @@ BEGIN
         IF @name IS NULL
             BREAK;
 
-        SET @id = CAST(@segment_id AS nvarchar(20));
-        SET @sum = N'';
+        SET @centroid = N'(' + CAST(@segment_id AS nvarchar(20)) + N', '
+            + sqlkmeans.text_literal(@name);
         SET @position = 0;
         WHILE 1 = 1
         BEGIN
             SET @center = NULL;
             SELECT TOP (1) @position = c.position,
-                @center = LTRIM(RTRIM(CONVERT(nvarchar(40), c.scaled_value, 3)))
+                @center = sqlkmeans.float_literal(c.scaled_value)
             FROM sqlkmeans.centroid AS c
             WHERE c.run_id = @run_id AND c.segment_id = @segment_id AND c.position > @position
             ORDER BY c.position;
             IF @center IS NULL
                 BREAK;
-            SET @z = N'(z.z' + CAST(@position AS nvarchar(10)) + N' - (' + @center + N'))';
-            SET @sum = @sum + CASE WHEN @sum = N'' THEN N'' ELSE N' + ' END + @z + N' * ' + @z;
+            SET @centroid = @centroid + N', ' + @center;
         END;
-
-        SET @distances = @distances + @comma + @line + N'    ' + @sum + N' AS d' + @id;
-        SET @nearest = @nearest + @comma + @item + N'd.d' + @id + @item_end;
-        SET @others = @others + @comma + @item + N'CASE WHEN b.segment_id <> ' + @id
-            + N' THEN d.d' + @id + N' END' + @item_end;
-        SET @ids = @ids + N' WHEN d.d' + @id + N' THEN ' + @id;
-        SET @names = @names + N' WHEN ' + @id + N' THEN ' + sqlkmeans.text_literal(@name);
+        SET @centroids = @centroids + @comma + @line + N'    ' + @centroid + N')';
         SET @comma = N', ';
     END;
 
-    SET @query = N'SELECT b.segment_id, CASE b.segment_id' + @names + N' END AS segment_name,' + @line
-        + N'    SQRT(n.squared_distance) AS distance,' + @line
-        + N'    SQRT(' + @least + @others + @least_end + N') AS runner_up_distance' + @line
-        + N'FROM (SELECT ' + @filled + N') AS x' + @line
+    -- The distance has a name before it is aggregated: an aggregate may not mix columns of its own
+    -- query with those of the row outside (error 8124).
+    SET @centroids = N'FROM (VALUES ' + @centroids + N') AS c (segment_id, segment_name'
+        + @coordinates + N')' + @line
+        + N'CROSS APPLY (SELECT ' + @squared + N' AS squared_distance) AS d' + @line;
+    SET @scaled = N'CROSS APPLY (SELECT ' + @filled + N') AS x' + @line
         + N'CROSS APPLY (SELECT ' + @transformed + N') AS t' + @line
-        + N'CROSS APPLY (SELECT ' + @scaled + N') AS z' + @line
-        + N'CROSS APPLY (SELECT ' + @distances + N') AS d' + @line
-        + N'CROSS APPLY (SELECT ' + @least + @nearest + @least_end + N' AS squared_distance) AS n' + @line
-        + N'CROSS APPLY (SELECT CASE n.squared_distance' + @ids + N' END AS segment_id) AS b';
+        + N'CROSS APPLY (SELECT ' + @divided + N') AS z';
+    SET @nearest = N'OUTER APPLY (SELECT TOP (1) c.segment_id, c.segment_name, d.squared_distance'
+        + @line + @centroids
+        + N'WHERE d.squared_distance IS NOT NULL' + @line
+        + N'ORDER BY d.squared_distance, c.segment_id) AS n';
+    SET @query = N'SELECT n.segment_id, n.segment_name, SQRT(n.squared_distance) AS distance,'
+        + @line + N'    (SELECT SQRT(MIN(d.squared_distance))' + @line + @centroids
+        + N'WHERE c.segment_id <> n.segment_id) AS runner_up_distance' + @line
+        + N'FROM (SELECT ' + @values + N') AS o' + @line + @scaled + @line + @nearest;
 END;
 GO
 
@@ -3165,7 +3511,8 @@ GO
 IF OBJECT_ID(N'sqlkmeans.lock_segmentation', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.lock_segmentation AS RETURN 0;');
 GO
--- Holds a segmentation for this session until unlock_segmentation, or the session's end.
+-- Holds a segmentation for this session until unlock_segmentation, the end of a run_segmentation or
+-- assign_segments in it, or the session's end.
 ALTER PROCEDURE sqlkmeans.lock_segmentation
     @segmentation nvarchar(128) = NULL,
     @help         bit           = 0
@@ -3193,7 +3540,7 @@ BEGIN
         EXECUTE sqlkmeans.raise_problems @number = 50002,
             @problems = N'@segmentation: missing; allowed: the name of a segmentation';
 
-    EXECUTE sqlkmeans.take_lock @segmentation = @segmentation;
+    EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @keep = 1;
 END;
 GO
 
@@ -3201,7 +3548,8 @@ GO
 IF OBJECT_ID(N'sqlkmeans.unlock_segmentation', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.unlock_segmentation AS RETURN 0;');
 GO
--- Gives back what lock_segmentation took; harmless where this session holds nothing.
+-- Gives back what lock_segmentation took, or a call that was cancelled; harmless where this session
+-- holds nothing.
 ALTER PROCEDURE sqlkmeans.unlock_segmentation
     @segmentation nvarchar(128) = NULL,
     @help         bit           = 0
@@ -3229,7 +3577,7 @@ BEGIN
         EXECUTE sqlkmeans.raise_problems @number = 50002,
             @problems = N'@segmentation: missing; allowed: the name of a segmentation';
 
-    EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
+    EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1, @keep = 1;
 END;
 GO
 
@@ -3300,12 +3648,17 @@ WHERE a.segmentation = N''' + REPLACE(@segmentation, N'''', N'''''')
             + N'CAST(NULL AS int) AS from_segment_id, CAST(NULL AS int) AS to_segment_id, '
             + N'CAST(NULL AS bigint) AS customers WHERE 1 = 0';
 
-    SET @statement = N'CREATE VIEW sqlkmeans.segment_movement AS' + NCHAR(10) + @union + N';';
     BEGIN TRY
-        -- One transaction: two segmentations may be published at the same time.
+        -- One transaction: two segmentations may be published at the same time. Altered, so that what
+        -- somebody was granted on it stays; a server without the catalog of module parameters cannot
+        -- alter a view.
         BEGIN TRANSACTION;
-        EXECUTE sqlkmeans.as_owner
-            @statement = N'DROP VIEW IF EXISTS sqlkmeans.segment_movement;';
+        IF OBJECT_ID(N'sys.parameters') IS NULL
+            EXECUTE sqlkmeans.as_owner
+                @statement = N'DROP VIEW IF EXISTS sqlkmeans.segment_movement;';
+        SET @statement = CASE WHEN OBJECT_ID(N'sqlkmeans.segment_movement', N'V') IS NULL
+                              THEN N'CREATE' ELSE N'ALTER' END
+            + N' VIEW sqlkmeans.segment_movement AS' + NCHAR(10) + @union + N';';
         EXECUTE sqlkmeans.as_owner @statement = N'EXECUTE (@text);', @text = @statement;
         COMMIT TRANSACTION;
     END TRY
@@ -3344,7 +3697,10 @@ ALTER PROCEDURE sqlkmeans.define_segmentation
     @engine        nvarchar(32)  = N'local',
     @sample_rows   int           = 100000,
     @min_group     int           = 10,
+    @language      nvarchar(128) = N'Python',
+    @history_days  int           = NULL,
     @execute       bit           = 1,
+    @quiet         bit           = 0,
     @help          bit           = 0
 AS
 BEGIN
@@ -3364,8 +3720,8 @@ BEGIN
                 N'The columns to cluster by: a,b or JSON ["a", {"column": "b", "type": "category"}].'),
             (5, N'@k', N'int', N'NULL', N'The number of segments, 2 to 1,000.'),
             (6, N'@k_min', N'int', N'NULL',
-                N'Instead of @k, with @k_max: the fewest segments that a run compares, 2 to 1,000.'),
-            (7, N'@k_max', N'int', N'NULL', N'The most segments that a run compares, 2 to 1,000.'),
+                N'Instead of @k, with @k_max: the fewest segments that a run compares, 2 to 100.'),
+            (7, N'@k_max', N'int', N'NULL', N'The most segments that a run compares, 2 to 100.'),
             (8, N'@min_share', N'float', N'0',
                 N'Refuses a number of segments with a smaller segment than this share, 0 to below 0.5.'),
             (9, N'@target', N'nvarchar(400)', N'NULL',
@@ -3388,8 +3744,13 @@ BEGIN
                 N'Starts run on so many rows at most, 0 to 10,000,000; with pushdown, 0 reads none.'),
             (20, N'@min_group', N'int', N'10',
                 N'With @sample_rows 0, nothing about fewer customers leaves the database, 2 to 100,000.'),
-            (21, N'@execute', N'bit', N'1', N'0 shows what would be done and does nothing.'),
-            (22, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+            (21, N'@language', N'nvarchar(128)', N'N''Python''',
+                N'The external language of engine in_database: Python, or one made with CREATE EXTERNAL LANGUAGE.'),
+            (22, N'@history_days', N'int', N'NULL',
+                N'How many days the history keeps a label that ended, 1 to 36,500; NULL keeps all.'),
+            (23, N'@execute', N'bit', N'1', N'0 shows what would be done and does nothing.'),
+            (24, N'@quiet', N'bit', N'0', N'1 gives no row back, for a procedure that calls this one.'),
+            (25, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
         ORDER BY h.position;
         RETURN 0;
@@ -3422,10 +3783,10 @@ BEGIN
             SET @problems = @problems + N'@k: ' + COALESCE(CAST(@k AS nvarchar(20)), N'NULL')
                 + N' given; allowed: 2 to 1,000, or @k_min and @k_max instead' + @line;
     END;
-    ELSE IF @k_min IS NULL OR @k_max IS NULL OR @k_min < 2 OR @k_max > 1000 OR @k_min > @k_max
+    ELSE IF @k_min IS NULL OR @k_max IS NULL OR @k_min < 2 OR @k_max > 100 OR @k_min > @k_max
         SET @problems = @problems + N'@k_min: ' + COALESCE(CAST(@k_min AS nvarchar(20)), N'NULL')
             + N' and @k_max: ' + COALESCE(CAST(@k_max AS nvarchar(20)), N'NULL')
-            + N' given; allowed: both, 2 to 1,000, @k_min not above @k_max' + @line;
+            + N' given; allowed: both, 2 to 100, @k_min not above @k_max' + @line;
     IF @min_share IS NULL OR @min_share < 0 OR @min_share >= 0.5
         SET @problems = @problems + N'@min_share: '
             + COALESCE(CAST(@min_share AS nvarchar(40)), N'NULL')
@@ -3462,6 +3823,13 @@ BEGIN
         SET @problems = @problems + N'@min_group: '
             + COALESCE(CAST(@min_group AS nvarchar(20)), N'NULL')
             + N' given; allowed: 2 to 100,000' + @line;
+    -- JSON has a control character as \u00…
+    IF COALESCE(@language, N'') = N'' OR CHARINDEX(N'\u00', sqlkmeans.json_text(@language)) > 0
+        SET @problems = @problems + N'@language: ' + COALESCE(@language, N'NULL')
+            + N' given; allowed: the name of an external language, 1 to 128 characters' + @line;
+    IF @history_days NOT BETWEEN 1 AND 36500
+        SET @problems = @problems + N'@history_days: ' + CAST(@history_days AS nvarchar(20))
+            + N' given; allowed: 1 to 36,500, or NULL' + @line;
 
     SET @key = sqlkmeans.name_list(@key);
     IF @key IS NULL
@@ -3490,6 +3858,8 @@ BEGIN
         + N',"engine":' + sqlkmeans.json_text(COALESCE(@engine, N''))
         + N',"sample_rows":' + CAST(COALESCE(@sample_rows, 0) AS nvarchar(20))
         + N',"min_group":' + CAST(COALESCE(@min_group, 0) AS nvarchar(20))
+        + N',"language":' + sqlkmeans.json_text(COALESCE(@language, N''))
+        + N',"history_days":' + COALESCE(CAST(@history_days AS nvarchar(20)), N'null')
         -- The client's own: a definition file has it.
         + N',"memory_limit":null}';
 
@@ -3510,14 +3880,15 @@ BEGIN
             VALUES (@segmentation, @definition, @target, 0, @now, @now);
     END;
 
-    SELECT @segmentation AS segmentation,
-        CASE WHEN @execute = 1 THEN N'registered' ELSE N'would be registered' END AS outcome,
-        N'a run makes ' + sqlkmeans.quoted_name(@target, N'') + N' (' + @key_columns
-            + N'segment_id int NOT NULL, distance float NOT NULL, run_id bigint NOT NULL, '
-            + N'assigned_at datetime2(6) NOT NULL), '
-            + sqlkmeans.quoted_name(@target, N'_history') + N' and '
-            + sqlkmeans.quoted_name(@target, N'_named') AS next_step,
-        @definition AS definition;
+    IF @quiet = 0
+        SELECT @segmentation AS segmentation,
+            CASE WHEN @execute = 1 THEN N'registered' ELSE N'would be registered' END AS outcome,
+            N'a run makes ' + sqlkmeans.quoted_name(@target, N'') + N' (' + @key_columns
+                + N'segment_id int NOT NULL, distance float NOT NULL, run_id bigint NOT NULL, '
+                + N'assigned_at datetime2(6) NOT NULL), '
+                + sqlkmeans.quoted_name(@target, N'_history') + N' and '
+                + sqlkmeans.quoted_name(@target, N'_named') AS next_step,
+            @definition AS definition;
 END;
 GO
 
@@ -3600,7 +3971,7 @@ BEGIN
 
         -- What is read and what is written is an admin's to say: a run of a stronger caller, and the
         -- owner who writes, follow what is recorded here.
-        IF COALESCE(IS_ROLEMEMBER(N'sqlkmeans_admin'), 0) = 0
+        IF USER_NAME() <> N'dbo' AND COALESCE(IS_ROLEMEMBER(N'sqlkmeans_admin'), 0) = 0
            AND COALESCE(IS_ROLEMEMBER(N'db_owner'), 0) = 0
         BEGIN
             IF @recorded IS NULL
@@ -3821,6 +4192,7 @@ BEGIN
             EXECUTE sqlkmeans.refresh_function @segmentation = @segmentation, @run_id = @run_id;
             EXECUTE sqlkmeans.refresh_movement @run_id = @run_id;
         END;
+        EXECUTE sqlkmeans.expire_history @run_id = @run_id;
         EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
     END TRY
     BEGIN CATCH
@@ -3884,11 +4256,14 @@ GO
 IF OBJECT_ID(N'sqlkmeans.fail_run', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.fail_run AS RETURN 0;');
 GO
--- Records a running run as failed and drops its staging table. A run that ended stays as it is.
+-- Records a running run as failed and drops its staging table. A run that ended stays as it is. The
+-- session that ran it may be gone for its client and still be publishing: so this waits for the lock,
+-- and only then asks how the run stands.
 ALTER PROCEDURE sqlkmeans.fail_run
-    @run_id bigint        = NULL,
-    @error  nvarchar(max) = NULL,
-    @help   bit           = 0
+    @run_id       bigint        = NULL,
+    @error        nvarchar(max) = NULL,
+    @wait_seconds int           = 60,
+    @help         bit           = 0
 AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
@@ -3899,7 +4274,9 @@ BEGIN
         FROM (VALUES
             (1, N'@run_id', N'bigint', N'NULL', N'The run that failed.'),
             (2, N'@error', N'nvarchar(max)', N'NULL', N'Why, for the run''s row.'),
-            (3, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+            (3, N'@wait_seconds', N'int', N'60',
+                N'How long to wait for another session that holds the segmentation, 0 to 3,600; then error 50005.'),
+            (4, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
         ORDER BY h.position;
         RETURN 0;
@@ -3909,21 +4286,57 @@ BEGIN
     SET IMPLICIT_TRANSACTIONS OFF;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
 
-    DECLARE @problem nvarchar(max) = N'@run_id: ' + COALESCE(CAST(@run_id AS nvarchar(20)), N'NULL')
-        + N' given; allowed: a run in sqlkmeans.run';
+    DECLARE @line nchar(1) = NCHAR(10);
+    DECLARE @problems nvarchar(max) = N'';
+    DECLARE @segmentation nvarchar(128);
+    DECLARE @status nvarchar(16);
+    DECLARE @kind nvarchar(16);
+    DECLARE @wait int;
 
-    IF NOT EXISTS (SELECT 1 FROM sqlkmeans.run AS r WHERE r.run_id = @run_id)
-        EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problem;
+    -- A publication holds the row until it commits, and a run keeps its segmentation for good.
+    SELECT @segmentation = r.segmentation
+    FROM sqlkmeans.run AS r WITH (READUNCOMMITTED)
+    WHERE r.run_id = @run_id;
 
-    IF EXISTS (SELECT 1 FROM sqlkmeans.run AS r WHERE r.run_id = @run_id AND r.status = N'running')
-    BEGIN
-        EXECUTE sqlkmeans.drop_staging @run_id = @run_id;
-        EXECUTE sqlkmeans.forget_model @run_id = @run_id;
+    IF @segmentation IS NULL
+        SET @problems = @problems + N'@run_id: ' + COALESCE(CAST(@run_id AS nvarchar(20)), N'NULL')
+            + N' given; allowed: a run in sqlkmeans.run' + @line;
+    IF @wait_seconds IS NULL OR @wait_seconds NOT BETWEEN 0 AND 3600
+        SET @problems = @problems + N'@wait_seconds: '
+            + COALESCE(CAST(@wait_seconds AS nvarchar(20)), N'NULL')
+            + N' given; allowed: 0 to 3,600' + @line;
+    EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
 
-        UPDATE sqlkmeans.run
-        SET status = N'failed', error = COALESCE(@error, N'failed'), finished_at = SYSUTCDATETIME()
-        WHERE run_id = @run_id AND status = N'running';
-    END;
+    SET @wait = @wait_seconds * 1000 + 1;
+    EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @wait = @wait;
+
+    BEGIN TRY
+        SELECT @status = r.status, @kind = r.kind FROM sqlkmeans.run AS r WHERE r.run_id = @run_id;
+
+        IF @status = N'running'
+        BEGIN
+            EXECUTE sqlkmeans.drop_staging @run_id = @run_id;
+            EXECUTE sqlkmeans.forget_model @run_id = @run_id;
+
+            UPDATE sqlkmeans.run
+            SET status = N'failed', error = COALESCE(@error, N'failed'),
+                finished_at = SYSUTCDATETIME()
+            WHERE run_id = @run_id;
+        END;
+        ELSE IF @status = N'published' AND @kind = N'fit'
+        BEGIN
+            -- Its session may have ended between the commit and these two.
+            EXECUTE sqlkmeans.refresh_function @segmentation = @segmentation, @run_id = @run_id;
+            EXECUTE sqlkmeans.refresh_movement @run_id = @run_id;
+        END;
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
+    END TRY
+    BEGIN CATCH
+        IF XACT_STATE() <> 0
+            ROLLBACK TRANSACTION;
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
+        THROW;
+    END CATCH;
 END;
 GO
 
@@ -3939,6 +4352,7 @@ ALTER PROCEDURE sqlkmeans.rollback_segmentation
     @library_versions nvarchar(max) = NULL,
     @client           nvarchar(400) = NULL,
     @new_run_id       bigint        = NULL OUTPUT,
+    @quiet            bit           = 0,
     @help             bit           = 0
 AS
 BEGIN
@@ -3957,7 +4371,8 @@ BEGIN
             (5, N'@client', N'nvarchar(400)', N'NULL',
                 N'For the run''s row, behind the login; NULL records the program.'),
             (6, N'@new_run_id', N'bigint OUTPUT', N'NULL', N'The run that records the rollback.'),
-            (7, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+            (7, N'@quiet', N'bit', N'0', N'1 gives no row back, for a procedure that calls this one.'),
+            (8, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
         ORDER BY h.position;
         RETURN 0;
@@ -3991,6 +4406,7 @@ BEGIN
     DECLARE @moved bigint;
     DECLARE @departed bigint;
     DECLARE @written bigint;
+    DECLARE @error nvarchar(max);
 
     SELECT @definition = g.definition FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation;
     -- Held from here on, so that no run or purge changes what is chosen now.
@@ -4050,14 +4466,13 @@ BEGIN
         BEGIN TRANSACTION;
 
         EXECUTE sqlkmeans.reclaim_runs @segmentation = @segmentation;
-        SET @now = sqlkmeans.publication_time(@segmentation);
 
         INSERT INTO sqlkmeans.run
-            (segmentation, kind, status, engine, definition, restored_run_id, k, started_at,
-             sqlkmeans_version, library_versions, client)
+            (segmentation, kind, status, engine, definition, restored_run_id, k, [rows], skipped,
+             started_at, sqlkmeans_version, library_versions, client)
         VALUES
-            (@segmentation, N'rollback', N'running', @engine, @restored, @run_id, @k,
-             SYSUTCDATETIME(), COALESCE(@client_version, sqlkmeans.version()), @library_versions,
+            (@segmentation, N'rollback', N'running', @engine, @restored, @run_id, @k, @expected,
+             @skipped, SYSUTCDATETIME(), COALESCE(@client_version, sqlkmeans.version()), @library_versions,
              LEFT(ORIGINAL_LOGIN() + COALESCE(N', ' + COALESCE(@client, APP_NAME()), N''), 400));
         SET @new_run_id = SCOPE_IDENTITY();
 
@@ -4065,6 +4480,10 @@ BEGIN
             @table = @history, @key = @key, @key_columns = @key_columns OUTPUT;
         EXECUTE sqlkmeans.create_staging
             @run_id = @new_run_id, @key = @key, @key_columns = @key_columns;
+
+        -- The run's row and its staging first: whoever looks at the runs need not wait for the rest.
+        COMMIT TRANSACTION;
+        BEGIN TRANSACTION;
 
         -- Staged under their segment ids; own_ids then makes each id stand for itself.
         SET @statement = N'INSERT INTO sqlkmeans.'
@@ -4082,6 +4501,7 @@ BEGIN
             EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @problems;
         END;
 
+        SET @now = sqlkmeans.publication_time(@segmentation);
         SELECT @segment_ids = sqlkmeans.own_ids(g.last_segment_id)
         FROM sqlkmeans.segmentation AS g
         WHERE g.name = @segmentation;
@@ -4091,8 +4511,6 @@ BEGIN
             @segment_ids = @segment_ids, @now = @now, @tolerance = 0,
             @arrived = @arrived OUTPUT, @moved = @moved OUTPUT, @departed = @departed OUTPUT,
             @written = @written OUTPUT;
-
-        UPDATE sqlkmeans.run SET [rows] = @rows, skipped = @skipped WHERE run_id = @new_run_id;
 
         EXECUTE sqlkmeans.finish_run
             @segmentation = @segmentation, @run_id = @new_run_id, @model_run_id = @model_run_id,
@@ -4105,14 +4523,18 @@ BEGIN
         EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
     END TRY
     BEGIN CATCH
+        SET @error = ERROR_MESSAGE();
         IF XACT_STATE() <> 0
             ROLLBACK TRANSACTION;
+        IF EXISTS (SELECT 1 FROM sqlkmeans.run AS r WHERE r.run_id = @new_run_id)
+            EXECUTE sqlkmeans.fail_run @run_id = @new_run_id, @error = @error;
         EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
         THROW;
     END CATCH;
 
-    SELECT @new_run_id AS run_id, @run_id AS restored_run_id, @arrived AS arrived,
-        @moved AS moved, @departed AS departed, @written AS written;
+    IF @quiet = 0
+        SELECT @new_run_id AS run_id, @run_id AS restored_run_id, @arrived AS arrived,
+            @moved AS moved, @departed AS departed, @written AS written;
 END;
 GO
 
@@ -4120,7 +4542,8 @@ GO
 IF OBJECT_ID(N'sqlkmeans.rename_segment', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.rename_segment AS RETURN 0;');
 GO
--- Gives a segment a name, in all its runs, that later runs keep.
+-- Gives a segment a name, in all its runs, that later runs keep. Under the lock: a run that is training
+-- has read the names already, and would publish the one of before.
 ALTER PROCEDURE sqlkmeans.rename_segment
     @segmentation nvarchar(128) = NULL,
     @segment_id   int           = NULL,
@@ -4157,6 +4580,9 @@ BEGIN
     DECLARE @other int;
 
     SET @name = LTRIM(RTRIM(@name));
+    IF EXISTS (SELECT 1 FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation)
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation;
+
     SELECT @active = g.active_run_id FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation;
     SELECT @other = MIN(s.segment_id)
     FROM sqlkmeans.segment AS s
@@ -4180,9 +4606,8 @@ BEGIN
         SET @problems = @problems + N'@name: ' + @name + N' is or was the name of segment '
             + CAST(@other AS nvarchar(10)) + N'; each needs its own' + @line;
 
-    EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
-
     BEGIN TRY
+        EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
         BEGIN TRANSACTION;
 
         UPDATE s
@@ -4192,14 +4617,16 @@ BEGIN
         WHERE r.segmentation = @segmentation AND s.segment_id = @segment_id;
 
         COMMIT TRANSACTION;
+        EXECUTE sqlkmeans.refresh_function @segmentation = @segmentation, @run_id = @active;
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
     END TRY
     BEGIN CATCH
         IF XACT_STATE() <> 0
             ROLLBACK TRANSACTION;
+        IF @segmentation IS NOT NULL
+            EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
         THROW;
     END CATCH;
-
-    EXECUTE sqlkmeans.refresh_function @segmentation = @segmentation, @run_id = @active;
 END;
 GO
 
@@ -4211,6 +4638,7 @@ GO
 ALTER PROCEDURE sqlkmeans.assign_segments
     @segmentation nvarchar(128) = NULL,
     @run_id       bigint        = NULL OUTPUT,
+    @quiet        bit           = 0,
     @help         bit           = 0
 AS
 BEGIN
@@ -4223,7 +4651,8 @@ BEGIN
             (1, N'@segmentation', N'nvarchar(128)', N'NULL',
                 N'A segmentation that has a model; the caller must be able to read its source.'),
             (2, N'@run_id', N'bigint OUTPUT', N'NULL', N'The run that records the assignment.'),
-            (3, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+            (3, N'@quiet', N'bit', N'0', N'1 gives no row back, for a procedure that calls this one.'),
+            (4, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
         ORDER BY h.position;
         RETURN 0;
@@ -4241,9 +4670,10 @@ BEGIN
     DECLARE @missing nvarchar(16);
     DECLARE @active bigint;
     DECLARE @last_segment_id int;
-    DECLARE @parameters nvarchar(max);
     DECLARE @values nvarchar(max);
-    DECLARE @query nvarchar(max);
+    DECLARE @scaled nvarchar(max);
+    DECLARE @nearest nvarchar(max);
+    DECLARE @features int;
     DECLARE @kept nvarchar(max);
     DECLARE @profile nvarchar(max);
     DECLARE @bins nvarchar(max);
@@ -4334,7 +4764,7 @@ BEGIN
         previous_missing_share float         NOT NULL
     );
 
-    EXECUTE sqlkmeans.take_lock @segmentation = @segmentation;
+    EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @keep = 1;
 
     BEGIN TRY
         EXECUTE sqlkmeans.start_run
@@ -4344,17 +4774,26 @@ BEGIN
 
         -- Reads the source as the caller. Staged under the segment ids themselves.
         EXECUTE sqlkmeans.scoring_text
-            @run_id = @active, @row = 1, @parameters = @parameters OUTPUT,
-            @values = @values OUTPUT, @query = @query OUTPUT;
+            @run_id = @active, @row = 1, @values = @values OUTPUT, @scaled = @scaled OUTPUT,
+            @nearest = @nearest OUTPUT;
         EXECUTE sqlkmeans.profile_text
             @run_id = @active, @kept = @kept OUTPUT, @statement = @profile OUTPUT;
         EXECUTE sqlkmeans.bins_text @run_id = @active, @each = @bins OUTPUT;
-        -- Read once, so that labels and profile are of the same moment.
-        SET @statement = N'SELECT ' + sqlkmeans.each_name(@key, N's.{}', N', ')
-            + N', f.segment_id AS [sqlkmeans cluster], f.distance AS [sqlkmeans distance]' + @kept
-            + N' INTO #sqlkmeans_scored FROM ' + @relation + N' CROSS APPLY (SELECT ' + @values
-            + N') AS o CROSS APPLY (' + @query + N') AS f;
+        SELECT @features = MAX(f.position) FROM sqlkmeans.model_feature AS f WHERE f.run_id = @active;
+        -- Read once, so that labels and profile are of the same moment. Scaled values are kept, so
+        -- that a logarithm is taken once a row and not once for each segment.
+        SET @statement = N'SELECT ' + sqlkmeans.each_name(@key, N's.{}', N', ') + @kept
+            + sqlkmeans.each_number(@features, N', z.z{} AS [sqlkmeans z{}]', N'')
+            + N' INTO #sqlkmeans_prepared FROM ' + @relation + N' CROSS APPLY (SELECT ' + @values
+            + N') AS o
+' + @scaled + N';
 SET @total = ROWCOUNT_BIG();
+SELECT ' + sqlkmeans.each_name(@key, N'z.{}', N', ')
+            + N', n.segment_id AS [sqlkmeans cluster], SQRT(n.squared_distance) AS [sqlkmeans distance]'
+            + sqlkmeans.each_number(@features, N', z.[sqlkmeans o{}]', N'')
+            + N' INTO #sqlkmeans_scored FROM #sqlkmeans_prepared AS z
+' + @nearest + N';
+DROP TABLE #sqlkmeans_prepared;
 EXECUTE sqlkmeans.check_keys @relation = N''#sqlkmeans_scored AS s'', @key = @key;
 INSERT INTO ' + @staging + N' (' + sqlkmeans.each_name(@key, N'{}', N', ')
             + N', cluster, distance) SELECT ' + sqlkmeans.each_name(@key, N's.{}', N', ')
@@ -4456,7 +4895,7 @@ GROUP BY v.position, v.bin;
         EXECUTE sqlkmeans.publish_staged
             @run_id = @run_id, @publication = @publication, @arrived = @arrived OUTPUT,
             @moved = @moved OUTPUT, @departed = @departed OUTPUT, @written = @written OUTPUT;
-        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1, @keep = 1;
     END TRY
     BEGIN CATCH
         SET @error = ERROR_MESSAGE();
@@ -4464,12 +4903,13 @@ GROUP BY v.position, v.bin;
             ROLLBACK TRANSACTION;
         IF EXISTS (SELECT 1 FROM sqlkmeans.run AS r WHERE r.run_id = @run_id)
             EXECUTE sqlkmeans.fail_run @run_id = @run_id, @error = @error;
-        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1, @keep = 1;
         THROW;
     END CATCH;
 
-    SELECT @run_id AS run_id, @rows AS [rows], @total - @rows AS skipped, @arrived AS arrived,
-        @moved AS moved, @departed AS departed, @written AS written;
+    IF @quiet = 0
+        SELECT @run_id AS run_id, @rows AS [rows], @total - @rows AS skipped, @arrived AS arrived,
+            @moved AS moved, @departed AS departed, @written AS written;
 END;
 GO
 
@@ -4497,8 +4937,8 @@ BEGIN
         sqlkmeans.quoted_name(JSON_VALUE(@definition, '$.target'), N'');
     DECLARE @target_id bigint;
     DECLARE @key_columns nvarchar(max);
-    DECLARE @names nvarchar(max) = N'';
     DECLARE @added nvarchar(max) = N'';
+    DECLARE @names nvarchar(max) = N'';
     DECLARE @values nvarchar(max) = N'';
     DECLARE @statement nvarchar(max);
     DECLARE @feature nvarchar(128);
@@ -4522,9 +4962,12 @@ BEGIN
         SET @position = @position + 1;
         SET @x = CAST(@position AS nvarchar(10));
         SET @names = @names + N', [sqlkmeans f' + @x + N']';
-        -- With a full stop behind, which Python takes away: blanks at the end are lost on the way.
-        SET @columns = @columns + N', [sqlkmeans f' + @x + N']'
-            + CASE @type WHEN N'category' THEN N' + N''.''' ELSE N'' END + N' AS f' + @x;
+        -- What Python reads. A category as hexadecimal UTF-16: half of a surrogate pair would end
+        -- the call before the script begins, and trailing blanks might not arrive.
+        SET @columns = @columns + N', ' + CASE @type
+            WHEN N'category' THEN N'CONVERT(varchar(406), CAST([sqlkmeans f' + @x
+                + N'] AS varbinary(202)), 1)'
+            ELSE N'[sqlkmeans f' + @x + N']' END + N' AS f' + @x;
         -- A category with one letter more than a level may have, so that a text that is too long
         -- is seen; a date as days since 1970.
         SET @added = @added + N'ALTER TABLE #sqlkmeans_input ADD [sqlkmeans f' + @x + N']'
@@ -6472,6 +6915,7 @@ ALTER PROCEDURE sqlkmeans.run_segmentation
     @definition   nvarchar(max) = NULL,
     @engine       nvarchar(32)  = NULL,
     @run_id       bigint        = NULL OUTPUT,
+    @quiet        bit           = 0,
     @help         bit           = 0
 AS
 BEGIN
@@ -6488,7 +6932,8 @@ BEGIN
             (3, N'@engine', N'nvarchar(32)', N'NULL',
                 N'in_database trains with Python in the server, tsql in T-SQL alone; NULL: the definition''s, or in_database.'),
             (4, N'@run_id', N'bigint OUTPUT', N'NULL', N'The run.'),
-            (5, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+            (5, N'@quiet', N'bit', N'0', N'1 gives no row back, for a procedure that calls this one.'),
+            (6, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
         ORDER BY h.position;
         RETURN 0;
@@ -6553,7 +6998,7 @@ BEGIN
     );
     CREATE TABLE #sqlkmeans_publication (content nvarchar(max) COLLATE DATABASE_DEFAULT NULL);
 
-    EXECUTE sqlkmeans.take_lock @segmentation = @segmentation;
+    EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @keep = 1;
 
     BEGIN TRY
         EXECUTE sqlkmeans.start_run
@@ -6577,12 +7022,12 @@ BEGIN
                 @run_id = @run_id, @reference_date = @begun, @job = @job OUTPUT;
 
             -- As the owner, so that nobody has to be granted external scripts.
-            SET @columns = REPLACE(@columns, N'''', N'''''');
             SET @statement = N'
 DECLARE @publication nvarchar(max);
+DECLARE @language nvarchar(128) = COALESCE(JSON_VALUE(@text, ''$.definition.language''), N''Python'');
 INSERT INTO #sqlkmeans_label (row_number, cluster, distance)
 EXECUTE sys.sp_execute_external_script
-    @language = N''Python'',
+    @language = @language,
     @script = N''
 from sqlkmeans.external_script import run_segmentation
 
@@ -6628,7 +7073,7 @@ INSERT INTO #sqlkmeans_publication (content) VALUES (@publication);
         EXECUTE sqlkmeans.publish_staged
             @run_id = @run_id, @publication = @publication, @arrived = @arrived OUTPUT,
             @moved = @moved OUTPUT, @departed = @departed OUTPUT, @written = @written OUTPUT;
-        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1, @keep = 1;
     END TRY
     BEGIN CATCH
         SET @error = ERROR_MESSAGE();
@@ -6641,14 +7086,15 @@ INSERT INTO #sqlkmeans_publication (content) VALUES (@publication);
                 + N'server''s Python? docs/deploy.md): ' + @error;
         IF EXISTS (SELECT 1 FROM sqlkmeans.run AS r WHERE r.run_id = @run_id)
             EXECUTE sqlkmeans.fail_run @run_id = @run_id, @error = @error;
-        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1, @keep = 1;
         IF ERROR_NUMBER() IN (39004, 39012, 39019)
             EXECUTE sqlkmeans.raise_problems @number = 50001, @problems = @error;
         THROW;
     END CATCH;
 
-    SELECT @run_id AS run_id, @rows AS [rows], @total - @rows AS skipped, @arrived AS arrived,
-        @moved AS moved, @departed AS departed, @written AS written;
+    IF @quiet = 0
+        SELECT @run_id AS run_id, @rows AS [rows], @total - @rows AS skipped, @arrived AS arrived,
+            @moved AS moved, @departed AS departed, @written AS written;
 END;
 GO
 
@@ -6656,13 +7102,14 @@ GO
 IF OBJECT_ID(N'sqlkmeans.purge', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.purge AS RETURN 0;');
 GO
--- Deletes old runs with their models. What is published now, and the models that kept runs use,
--- always stay.
+-- Deletes old runs with their models, and old labels from the history. What is published now, and the
+-- models that kept runs use, always stay. One segmentation at a time, under its lock.
 ALTER PROCEDURE sqlkmeans.purge
     @segmentation nvarchar(128) = NULL,
     @keep_days    int           = 365,
     @history      bit           = 0,
     @execute      bit           = 1,
+    @quiet        bit           = 0,
     @help         bit           = 0
 AS
 BEGIN
@@ -6672,12 +7119,14 @@ BEGIN
     BEGIN
         SELECT h.parameter, h.type, h.[default], h.meaning
         FROM (VALUES
-            (1, N'@segmentation', N'nvarchar(128)', N'NULL', N'One segmentation; NULL takes all.'),
-            (2, N'@keep_days', N'int', N'365', N'Runs that ended in so many days stay, 1 or more.'),
+            (1, N'@segmentation', N'nvarchar(128)', N'NULL',
+                N'One segmentation; NULL takes all that are not being run.'),
+            (2, N'@keep_days', N'int', N'365', N'Runs that ended in so many days stay, 1 to 36,500.'),
             (3, N'@history', N'bit', N'0',
-                N'1 deletes labels from the history too that ended before then.'),
+                N'1 deletes labels from the history too that ended before then; those that ended before history_days always go.'),
             (4, N'@execute', N'bit', N'1', N'0 shows what would be deleted and deletes nothing.'),
-            (5, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+            (5, N'@quiet', N'bit', N'0', N'1 gives no row back, for a procedure that calls this one.'),
+            (6, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
         ORDER BY h.position;
         RETURN 0;
@@ -6689,95 +7138,245 @@ BEGIN
 
     DECLARE @line nchar(1) = NCHAR(10);
     DECLARE @problems nvarchar(max) = N'';
+    DECLARE @now datetime2(6) = SYSUTCDATETIME();
     DECLARE @before datetime2(6);
+    DECLARE @then datetime2(6);
     DECLARE @name nvarchar(128) = N'';
-    DECLARE @target nvarchar(400);
-    DECLARE @table nvarchar(1000);
-    DECLARE @statement nvarchar(max);
-    DECLARE @history_id bigint;
+    DECLARE @definition nvarchar(max);
+    DECLARE @target nvarchar(1000);
+    DECLARE @days int;
     DECLARE @rows bigint;
+    DECLARE @runs bigint = 0;
     DECLARE @history_rows bigint = 0;
+    DECLARE @busy nvarchar(max);
 
     IF @segmentation IS NOT NULL
        AND NOT EXISTS (SELECT 1 FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation)
         SET @problems = @problems + N'@segmentation: ' + @segmentation
             + N' given; allowed: the name of a segmentation in sqlkmeans.segmentation' + @line;
-    IF @keep_days IS NULL OR @keep_days < 1
+    IF @keep_days IS NULL OR @keep_days NOT BETWEEN 1 AND 36500
         SET @problems = @problems + N'@keep_days: ' + COALESCE(CAST(@keep_days AS nvarchar(20)), N'NULL')
-            + N' given; allowed: 1 or more' + @line;
+            + N' given; allowed: 1 to 36,500' + @line;
     EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
 
-    SET @before = DATEADD(day, -@keep_days, SYSUTCDATETIME());
+    SET @before = DATEADD(day, -@keep_days, @now);
+    CREATE TABLE #sqlkmeans_old (run_id bigint NOT NULL PRIMARY KEY);
+
+    WHILE 1 = 1
+    BEGIN
+        SET @definition = NULL;
+        SELECT TOP (1) @name = g.name, @definition = g.definition, @target = g.target
+        FROM sqlkmeans.segmentation AS g
+        WHERE g.name > @name AND (@segmentation IS NULL OR g.name = @segmentation)
+        ORDER BY g.name;
+        IF @definition IS NULL
+            BREAK;
+
+        BEGIN TRY
+            -- To look at it takes no lock.
+            IF @execute = 1
+            BEGIN
+                EXECUTE sqlkmeans.take_lock @segmentation = @name;
+                EXECUTE sqlkmeans.reclaim_runs @segmentation = @name;
+            END;
+
+            DELETE FROM #sqlkmeans_old;
+            INSERT INTO #sqlkmeans_old (run_id)
+            SELECT r.run_id
+            FROM sqlkmeans.run AS r
+            INNER JOIN sqlkmeans.segmentation AS g ON g.name = r.segmentation
+            WHERE r.segmentation = @name
+              AND r.status <> N'running'
+              AND r.finished_at < @before
+              AND r.run_id <> COALESCE(g.active_run_id, 0)
+              AND (r.published_at IS NULL OR r.published_at <
+                   (SELECT MAX(l.published_at) FROM sqlkmeans.run AS l
+                    WHERE l.segmentation = @name AND l.status = N'published'));
+
+            DELETE o
+            FROM #sqlkmeans_old AS o
+            INNER JOIN sqlkmeans.run AS r ON o.run_id = r.model_run_id OR o.run_id = r.restored_run_id
+            WHERE r.segmentation = @name
+              AND r.run_id <> o.run_id
+              AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_old AS p WHERE p.run_id = r.run_id);
+
+            SELECT @rows = COUNT_BIG(*) FROM #sqlkmeans_old AS o;
+            SET @runs = @runs + @rows;
+            IF @execute = 1 AND @rows > 0
+                EXECUTE sqlkmeans.delete_runs;
+
+            SET @days = TRY_CAST(JSON_VALUE(@definition, '$.history_days') AS int);
+            SET @then = DATEADD(day, -@days, @now);
+            IF @history = 1 AND (@then IS NULL OR @then < @before)
+                SET @then = @before;
+            EXECUTE sqlkmeans.purge_history
+                @target = @target, @then = @then, @execute = @execute, @rows = @rows OUTPUT;
+            SET @history_rows = @history_rows + @rows;
+
+            IF @execute = 1
+                EXECUTE sqlkmeans.take_lock @segmentation = @name, @release = 1;
+        END TRY
+        BEGIN CATCH
+            IF XACT_STATE() <> 0
+                ROLLBACK TRANSACTION;
+            -- One that is being run keeps nobody else's past.
+            IF @segmentation IS NULL AND ERROR_NUMBER() = 50005
+                SET @busy = COALESCE(@busy + N', ', N'') + @name;
+            ELSE
+            BEGIN
+                EXECUTE sqlkmeans.take_lock @segmentation = @name, @release = 1;
+                THROW;
+            END;
+        END CATCH;
+    END;
+
+    IF @quiet = 0
+        SELECT CASE WHEN @execute = 1 THEN N'deleted' ELSE N'would be deleted' END AS outcome,
+            @runs AS runs, @history_rows AS history_rows, @before AS before, @busy AS busy;
+END;
+GO
+
+-- procedures/drop_segmentation.sql
+IF OBJECT_ID(N'sqlkmeans.drop_segmentation', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.drop_segmentation AS RETURN 0;');
+GO
+-- Removes a segmentation with its runs and models, functions, history, view with names and staging
+-- tables. The segment table stays, because reports may join it, unless it is asked for. The rows of
+-- schema sqlkmeans go last: where a call was cut short, the same call carries on.
+ALTER PROCEDURE sqlkmeans.drop_segmentation
+    @segmentation nvarchar(128) = NULL,
+    @drop_target  bit           = 0,
+    @execute      bit           = 1,
+    @quiet        bit           = 0,
+    @help         bit           = 0
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    IF @help = 1
+    BEGIN
+        SELECT h.parameter, h.type, h.[default], h.meaning
+        FROM (VALUES
+            (1, N'@segmentation', N'nvarchar(128)', N'NULL', N'The segmentation to remove.'),
+            (2, N'@drop_target', N'bit', N'0', N'1 drops its segment table too.'),
+            (3, N'@execute', N'bit', N'1', N'0 shows the statements and does nothing.'),
+            (4, N'@quiet', N'bit', N'0', N'1 gives no row back, for a procedure that calls this one.'),
+            (5, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+        ) AS h (position, parameter, type, [default], meaning)
+        ORDER BY h.position;
+        RETURN 0;
+    END;
+
+    EXECUTE sqlkmeans.refuse_transaction;
+    SET IMPLICIT_TRANSACTIONS OFF;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+
+    DECLARE @problems nvarchar(max);
+    DECLARE @position int = 0;
+    DECLARE @kind nvarchar(20);
+    DECLARE @name nvarchar(1000);
+    DECLARE @statement nvarchar(max);
+
+    IF NOT EXISTS (SELECT 1 FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation)
+        SET @problems = N'@segmentation: ' + COALESCE(@segmentation, N'NULL')
+            + N' given; allowed: the name of a segmentation in sqlkmeans.segmentation';
+    EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
 
     CREATE TABLE #sqlkmeans_old (run_id bigint NOT NULL PRIMARY KEY);
-    INSERT INTO #sqlkmeans_old (run_id)
-    SELECT r.run_id
-    FROM sqlkmeans.run AS r
-    INNER JOIN sqlkmeans.segmentation AS g ON g.name = r.segmentation
-    WHERE r.status <> N'running'
-      AND r.finished_at < @before
-      AND (@segmentation IS NULL OR g.name = @segmentation)
-      AND r.run_id <> COALESCE(g.active_run_id, 0)
-      AND (r.published_at IS NULL OR r.published_at <
-           (SELECT MAX(l.published_at) FROM sqlkmeans.run AS l WHERE l.segmentation = r.segmentation));
+    CREATE TABLE #sqlkmeans_drop
+    (
+        position  int            IDENTITY (1, 1) NOT NULL PRIMARY KEY,
+        kind      nvarchar(20)   COLLATE DATABASE_DEFAULT NULL,
+        name      nvarchar(1000) COLLATE DATABASE_DEFAULT NULL,
+        statement nvarchar(max)  COLLATE DATABASE_DEFAULT NULL
+    );
 
-    DELETE o
-    FROM #sqlkmeans_old AS o
-    INNER JOIN sqlkmeans.run AS r ON o.run_id = r.model_run_id OR o.run_id = r.restored_run_id
-    WHERE r.run_id <> o.run_id
-      AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_old AS p WHERE p.run_id = r.run_id);
+    EXECUTE sqlkmeans.take_lock @segmentation = @segmentation;
 
     BEGIN TRY
-        BEGIN TRANSACTION;
+        IF @execute = 1
+            EXECUTE sqlkmeans.reclaim_runs @segmentation = @segmentation;
+
+        INSERT INTO #sqlkmeans_drop (kind, name)
+        SELECT N'function', o.name
+        FROM sys.objects AS o
+        WHERE o.schema_id = SCHEMA_ID(N'sqlkmeans') AND RTRIM(o.type) IN (N'IF', N'TF')
+          AND o.name IN (N'assign_' + @segmentation, N'explain_' + @segmentation)
+        ORDER BY o.name;
+
+        -- Every target that it has or had and that is no other segmentation's; of it, what is marked as
+        -- made by sqlkmeans.
+        INSERT INTO #sqlkmeans_drop (kind, name)
+        SELECT k.kind, t.target
+        FROM (SELECT g.target FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation
+              UNION
+              SELECT JSON_VALUE(r.definition, '$.target')
+              FROM sqlkmeans.run AS r
+              WHERE r.segmentation = @segmentation) AS t
+        CROSS JOIN (VALUES (1, N'view', N'_named'), (2, N'history', N'_history'),
+                           (3, CASE WHEN @drop_target = 1 THEN N'target' ELSE N'grant' END, N'')
+                   ) AS k (position, kind, suffix)
+        WHERE EXISTS (SELECT 1 FROM sys.extended_properties AS e
+                      WHERE e.class = 1 AND e.minor_id = 0 AND e.name = N'sqlkmeans'
+                        AND e.major_id = OBJECT_ID(sqlkmeans.quoted_name(t.target, k.suffix)))
+          AND NOT EXISTS (SELECT 1 FROM sqlkmeans.segmentation AS o
+                          WHERE o.name <> @segmentation
+                            AND sqlkmeans.quoted_name(o.target, N'')
+                                = sqlkmeans.quoted_name(t.target, N''))
+        ORDER BY t.target, k.position;
+
+        INSERT INTO #sqlkmeans_old (run_id)
+        SELECT r.run_id FROM sqlkmeans.run AS r WHERE r.segmentation = @segmentation;
 
         IF @execute = 1
         BEGIN
-            DELETE t FROM sqlkmeans.k_score AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
-            DELETE t FROM sqlkmeans.feature_drift AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
-            DELETE t FROM sqlkmeans.feature_bin AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
-            DELETE t FROM sqlkmeans.typical_customer AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
-            DELETE t FROM sqlkmeans.segment_feature AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
-            DELETE t FROM sqlkmeans.segment AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
-            DELETE t FROM sqlkmeans.centroid AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
-            DELETE t FROM sqlkmeans.model_feature AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
-            DELETE t FROM sqlkmeans.run AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
+            -- First out of the view segment_movement, which reads the history.
+            UPDATE sqlkmeans.segmentation SET active_run_id = NULL WHERE name = @segmentation;
+            EXECUTE sqlkmeans.refresh_movement;
         END;
 
-        WHILE @history = 1
+        WHILE EXISTS (SELECT 1 FROM #sqlkmeans_drop AS d WHERE d.position > @position)
         BEGIN
-            SET @target = NULL;
-            SELECT TOP (1) @name = g.name, @target = g.target
-            FROM sqlkmeans.segmentation AS g
-            WHERE g.name > @name AND (@segmentation IS NULL OR g.name = @segmentation)
-            ORDER BY g.name;
-            IF @target IS NULL
-                BREAK;
-
-            SET @table = sqlkmeans.quoted_name(@target, N'_history');
-            EXECUTE sqlkmeans.as_owner
-                @statement = N'SET @arrived = OBJECT_ID(@text);', @text = @table,
-                @arrived = @history_id OUTPUT;
-            IF @history_id IS NOT NULL
-            BEGIN
-                SET @statement = CASE WHEN @execute = 1
-                    THEN N'DELETE FROM ' + @table + N' WHERE valid_to < @then; SET @arrived = ROWCOUNT_BIG();'
-                    ELSE N'SELECT @arrived = COUNT_BIG(*) FROM ' + @table + N' WHERE valid_to < @then;' END;
-                EXECUTE sqlkmeans.as_owner
-                    @statement = @statement, @then = @before, @arrived = @rows OUTPUT;
-                SET @history_rows = @history_rows + @rows;
-            END;
+            SET @position = @position + 1;
+            SELECT @kind = d.kind, @name = d.name FROM #sqlkmeans_drop AS d WHERE d.position = @position;
+            SET @statement = CASE @kind
+                WHEN N'function' THEN N'DROP FUNCTION IF EXISTS sqlkmeans.' + QUOTENAME(@name)
+                WHEN N'view' THEN N'DROP VIEW IF EXISTS ' + sqlkmeans.quoted_name(@name, N'_named')
+                WHEN N'history' THEN N'DROP TABLE IF EXISTS ' + sqlkmeans.quoted_name(@name, N'_history')
+                WHEN N'target' THEN N'DROP TABLE IF EXISTS ' + sqlkmeans.quoted_name(@name, N'')
+                WHEN N'grant' THEN N'REVOKE SELECT ON ' + sqlkmeans.quoted_name(@name, N'')
+                    + N' FROM sqlkmeans_reader' END + N';';
+            UPDATE #sqlkmeans_drop SET statement = @statement WHERE position = @position;
+            IF @execute = 1
+                EXECUTE sqlkmeans.as_owner @statement = @statement;
         END;
 
-        COMMIT TRANSACTION;
+        IF @execute = 1
+        BEGIN
+            EXECUTE sqlkmeans.delete_runs;
+            DELETE FROM sqlkmeans.segmentation WHERE name = @segmentation;
+        END;
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
     END TRY
     BEGIN CATCH
         IF XACT_STATE() <> 0
             ROLLBACK TRANSACTION;
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
         THROW;
     END CATCH;
 
-    SELECT CASE WHEN @execute = 1 THEN N'deleted' ELSE N'would be deleted' END AS outcome,
-        (SELECT COUNT(*) FROM #sqlkmeans_old AS o) AS runs, @history_rows AS history_rows, @before AS before;
+    INSERT INTO #sqlkmeans_drop (statement)
+    SELECT N'DELETE FROM sqlkmeans.run WHERE segmentation = ' + sqlkmeans.text_literal(@segmentation)
+        + N'; -- ' + CAST(COUNT(*) AS nvarchar(20)) + N' runs, and what they learnt'
+    FROM #sqlkmeans_old AS o;
+    INSERT INTO #sqlkmeans_drop (statement)
+    VALUES (N'DELETE FROM sqlkmeans.segmentation WHERE name = ' + sqlkmeans.text_literal(@segmentation)
+        + N';');
+
+    IF @quiet = 0
+        SELECT CASE WHEN @execute = 1 THEN N'done' ELSE N'would be done' END AS outcome, d.statement
+        FROM #sqlkmeans_drop AS d
+        ORDER BY d.position;
 END;
 GO
 
@@ -6785,7 +7384,7 @@ GO
 IF OBJECT_ID(N'sqlkmeans.create_agent_job', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.create_agent_job AS RETURN 0;');
 GO
--- Makes or changes the SQL Server Agent job of a segmentation. Runs as the caller, who needs a
+-- Makes or changes the SQL Server Agent job of a segmentation and a step. Runs as the caller, who needs a
 -- role of msdb for it: SQLAgentUserRole reads the views of msdb, not its tables, and may not name an
 -- owner or make a category. A job that is there keeps its history and its owner.
 ALTER PROCEDURE sqlkmeans.create_agent_job
@@ -6799,7 +7398,9 @@ ALTER PROCEDURE sqlkmeans.create_agent_job
     @retry_attempts   int            = 2,
     @retry_minutes    int            = 5,
     @owner            nvarchar(128)  = NULL,
+    @keep_days        int            = NULL,
     @execute          bit            = 1,
+    @quiet            bit            = 0,
     @help             bit            = 0
 AS
 BEGIN
@@ -6809,9 +7410,10 @@ BEGIN
     BEGIN
         SELECT h.parameter, h.type, h.[default], h.meaning
         FROM (VALUES
-            (1, N'@segmentation', N'nvarchar(128)', N'NULL', N'A registered segmentation.'),
+            (1, N'@segmentation', N'nvarchar(128)', N'NULL',
+                N'A registered segmentation; with purge, NULL takes all of them.'),
             (2, N'@step', N'nvarchar(20)', N'N''run''',
-                N'run trains in the database, assign labels with the stored model, command_line runs @command.'),
+                N'run trains in the database, assign labels with the stored model, purge deletes old runs, command_line runs @command.'),
             (3, N'@command', N'nvarchar(3000)', N'NULL',
                 N'For command_line: what the operating system runs, such as sqlkmeans run C:\jobs\shop.toml.'),
             (4, N'@frequency', N'nvarchar(10)', N'N''daily''', N'daily, weekly or monthly.'),
@@ -6824,8 +7426,11 @@ BEGIN
             (9, N'@retry_minutes', N'int', N'5', N'Between two attempts, 0 to 1,440.'),
             (10, N'@owner', N'nvarchar(128)', N'NULL',
                 N'The login that owns the job; NULL keeps its owner, a new job takes the caller.'),
-            (11, N'@execute', N'bit', N'1', N'0 shows what would be done and does nothing.'),
-            (12, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+            (11, N'@keep_days', N'int', N'NULL',
+                N'For purge: runs that ended in so many days stay, 1 to 36,500; NULL takes 365.'),
+            (12, N'@execute', N'bit', N'1', N'0 shows what would be done and does nothing.'),
+            (13, N'@quiet', N'bit', N'0', N'1 gives no row back, for a procedure that calls this one.'),
+            (14, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
         ORDER BY h.position;
         RETURN 0;
@@ -6837,11 +7442,21 @@ BEGIN
 
     DECLARE @line nchar(1) = NCHAR(10);
     DECLARE @problems nvarchar(max) = N'';
-    DECLARE @job nvarchar(128) = LEFT(N'sqlkmeans: ' + DB_NAME() + N'.' + @segmentation, 128);
+    DECLARE @name nvarchar(400) = sqlkmeans.job_name(@segmentation, @step);
+    DECLARE @job nvarchar(128) = LEFT(@name, 128);
     DECLARE @category nvarchar(128) = N'sqlkmeans';
     DECLARE @subsystem nvarchar(40) =
         CASE WHEN @step = N'command_line' THEN N'CmdExec' ELSE N'TSQL' END;
-    DECLARE @database nvarchar(128) = CASE WHEN @step <> N'command_line' THEN DB_NAME() END;
+    -- T-SQL begins in master: on a secondary replica nobody may be let into the database itself.
+    DECLARE @database nvarchar(128) = CASE WHEN @step <> N'command_line' THEN N'master' END;
+    DECLARE @here nvarchar(300) = QUOTENAME(DB_NAME());
+    DECLARE @replica nvarchar(2000) = N'DECLARE @primary bit;
+IF EXISTS (SELECT 1 FROM sys.databases AS d WHERE d.name = ' + sqlkmeans.text_literal(DB_NAME()) + N' AND d.replica_id IS NOT NULL)
+    SET @primary = sys.fn_hadr_is_primary_replica(' + sqlkmeans.text_literal(DB_NAME()) + N');
+IF @primary = 0
+    ';
+    DECLARE @step_id int = 1;
+    DECLARE @warning nvarchar(400);
     -- What a step writes goes into the job's history: 4 is for T-SQL only.
     DECLARE @flags int = CASE WHEN @step = N'command_line' THEN 32 ELSE 4 END;
     DECLARE @time int;
@@ -6857,12 +7472,21 @@ BEGIN
     -- Empty takes away the operator that a job has; NULL would leave it.
     SET @notify_operator = COALESCE(@notify_operator, N'');
 
-    IF NOT EXISTS (SELECT 1 FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation)
+    IF NOT (@step = N'purge' AND @segmentation IS NULL)
+       AND NOT EXISTS (SELECT 1 FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation)
         SET @problems = @problems + N'@segmentation: ' + COALESCE(@segmentation, N'NULL')
             + N' given; allowed: a segmentation that define_segmentation has registered' + @line;
-    IF @step IS NULL OR @step NOT IN (N'run', N'assign', N'command_line')
+    IF @step IS NULL OR @step NOT IN (N'run', N'assign', N'purge', N'command_line')
         SET @problems = @problems + N'@step: ' + COALESCE(@step, N'NULL')
-            + N' given; allowed: run, assign, command_line' + @line;
+            + N' given; allowed: run, assign, purge, command_line' + @line;
+    ELSE IF LEN(@name) > 128
+        SET @problems = @problems + N'@segmentation: the job would be called ' + @name
+            + N'; Agent takes 128 characters, so make a job of your own' + @line;
+    IF @keep_days NOT BETWEEN 1 AND 36500
+        SET @problems = @problems + N'@keep_days: ' + CAST(@keep_days AS nvarchar(20))
+            + N' given; allowed: 1 to 36,500' + @line;
+    ELSE IF @step <> N'purge' AND @keep_days IS NOT NULL
+        SET @problems = @problems + N'@keep_days: given, and only purge takes it' + @line;
     IF @step = N'command_line' AND COALESCE(@command, N'') = N''
         SET @problems = @problems + N'@command: missing; command_line needs one' + @line;
     IF @step <> N'command_line' AND @command IS NOT NULL
@@ -6884,10 +7508,18 @@ BEGIN
             + COALESCE(CAST(@retry_minutes AS nvarchar(20)), N'NULL') + N' given; allowed: 0 to 1,440' + @line;
     EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
 
-    IF @step = N'run'
-        SET @command = N'EXECUTE sqlkmeans.run_segmentation @segmentation = N''' + @segmentation + N''';';
-    IF @step = N'assign'
-        SET @command = N'EXECUTE sqlkmeans.assign_segments @segmentation = N''' + @segmentation + N''';';
+    IF @step <> N'command_line'
+        SET @command = @replica + N'RETURN;
+EXECUTE ' + @here + CASE @step
+            WHEN N'run' THEN N'.sqlkmeans.run_segmentation @segmentation = '
+            WHEN N'assign' THEN N'.sqlkmeans.assign_segments @segmentation = '
+            ELSE N'.sqlkmeans.purge @keep_days = ' + CAST(COALESCE(@keep_days, 365) AS nvarchar(10))
+                + N', @segmentation = ' END
+            + COALESCE(sqlkmeans.text_literal(@segmentation), N'NULL') + N';';
+    ELSE
+        -- The operating system cannot ask; a step before it can, and ends the job quietly.
+        SELECT @step_id = 2, @replica = @replica
+            + N'RAISERROR (N''not the primary replica: nothing to do'', 16, 1);';
     SET @time = CAST(REPLACE(@at, N':', N'') AS int) * 100;
     SET @type = CASE @frequency WHEN N'daily' THEN 4 WHEN N'weekly' THEN 8 ELSE 16 END;
     SET @interval = CASE @frequency WHEN N'daily' THEN 1 WHEN N'weekly' THEN POWER(2, @day - 1)
@@ -6938,8 +7570,12 @@ BEGIN
         EXECUTE msdb.dbo.sp_delete_jobschedule @job_id = @job_id, @name = @job;
 END;
 
+IF @step_id = 2
+    EXECUTE msdb.dbo.sp_add_jobstep
+        @job_id = @job_id, @step_id = 1, @step_name = N''is this the primary replica'', @subsystem = N''TSQL'',
+        @command = @replica, @database_name = N''master'', @on_success_action = 3, @on_fail_action = 1;
 EXECUTE msdb.dbo.sp_add_jobstep
-    @job_id = @job_id, @step_name = @step, @subsystem = @subsystem, @command = @command,
+    @job_id = @job_id, @step_id = @step_id, @step_name = @step, @subsystem = @subsystem, @command = @command,
     @database_name = @database, @retry_attempts = @retry_attempts,
     @retry_interval = @retry_minutes, @on_success_action = 1, @on_fail_action = 2, @flags = @flags;
 EXECUTE msdb.dbo.sp_add_jobschedule
@@ -6957,20 +7593,30 @@ BEGIN CATCH
 END CATCH;
 ',
             N'@job nvarchar(128), @category nvarchar(128), @description nvarchar(512),
+              @step_id int, @replica nvarchar(2000),
               @owner nvarchar(128) OUTPUT, @mail int, @notify_operator nvarchar(128),
-              @step nvarchar(20), @subsystem nvarchar(40), @command nvarchar(3000), @database nvarchar(128),
+              @step nvarchar(20), @subsystem nvarchar(40), @command nvarchar(max), @database nvarchar(128),
               @flags int, @retry_attempts int, @retry_minutes int, @type int, @interval int, @recurrence int,
               @today int, @time int',
             @job = @job, @category = @category, @description = @description, @owner = @owner OUTPUT,
+            @step_id = @step_id, @replica = @replica,
             @mail = @mail, @notify_operator = @notify_operator, @step = @step,
             @subsystem = @subsystem, @command = @command, @database = @database, @flags = @flags,
             @retry_attempts = @retry_attempts, @retry_minutes = @retry_minutes, @type = @type,
             @interval = @interval, @recurrence = @recurrence, @today = @today, @time = @time;
     END;
 
-    SELECT @job AS job, CASE WHEN @execute = 1 THEN N'scheduled' ELSE N'would be scheduled' END AS outcome,
-        @frequency AS frequency, CASE WHEN @frequency <> N'daily' THEN @day END AS [day], @at AS at_time,
-        @command AS command, COALESCE(@owner, SUSER_SNAME()) AS owner;
+    SET @owner = COALESCE(@owner, SUSER_SNAME());
+    -- What a step does, its owner does; and anybody who may change the procedure or its source then
+    -- does it too.
+    IF IS_SRVROLEMEMBER(N'sysadmin', @owner) = 1
+        SET @warning = N'the owner, ' + @owner + N', is a sysadmin: whatever the step calls runs as '
+            + N'one. Name a login with as few permissions as docs/schedule.md says in @owner';
+
+    IF @quiet = 0
+        SELECT @job AS job, CASE WHEN @execute = 1 THEN N'scheduled' ELSE N'would be scheduled' END AS outcome,
+            @frequency AS frequency, CASE WHEN @frequency <> N'daily' THEN @day END AS [day], @at AS at_time,
+            @command AS command, @owner AS owner, @warning AS warning;
 END;
 GO
 
@@ -6978,9 +7624,10 @@ GO
 IF OBJECT_ID(N'sqlkmeans.drop_agent_job', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.drop_agent_job AS RETURN 0;');
 GO
--- Drops the job that create_agent_job made; harmless where there is none.
+-- Drops the jobs that create_agent_job made, of a step or of each; harmless where there is none.
 ALTER PROCEDURE sqlkmeans.drop_agent_job
     @segmentation nvarchar(128) = NULL,
+    @step         nvarchar(20)  = NULL,
     @execute      bit           = 1,
     @help         bit           = 0
 AS
@@ -6991,8 +7638,866 @@ BEGIN
     BEGIN
         SELECT h.parameter, h.type, h.[default], h.meaning
         FROM (VALUES
-            (1, N'@segmentation', N'nvarchar(128)', N'NULL', N'The segmentation; it need not exist any more.'),
-            (2, N'@execute', N'bit', N'1', N'0 shows what would be dropped and drops nothing.'),
+            (1, N'@segmentation', N'nvarchar(128)', N'NULL',
+                N'The segmentation; it need not exist any more. With purge, NULL is the purge of all of them.'),
+            (2, N'@step', N'nvarchar(20)', N'NULL',
+                N'The step whose job goes, run, assign, purge or command_line; NULL takes all four.'),
+            (3, N'@execute', N'bit', N'1', N'0 shows what would be dropped and drops nothing.'),
+            (4, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+        ) AS h (position, parameter, type, [default], meaning)
+        ORDER BY h.position;
+        RETURN 0;
+    END;
+
+    EXECUTE sqlkmeans.refuse_transaction;
+    SET IMPLICIT_TRANSACTIONS OFF;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+
+    DECLARE @line nchar(1) = NCHAR(10);
+    DECLARE @problems nvarchar(max) = N'';
+
+    IF COALESCE(@segmentation, N'') = N'' AND COALESCE(@step, N'') <> N'purge'
+        SET @problems = @problems + N'@segmentation: missing; allowed: the name of a segmentation, or '
+            + N'with @step = N''purge'' none' + @line;
+    IF @step NOT IN (N'run', N'assign', N'purge', N'command_line')
+        SET @problems = @problems + N'@step: ' + @step
+            + N' given; allowed: run, assign, purge, command_line, or NULL for all' + @line;
+    EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
+
+    CREATE TABLE #sqlkmeans_job (name nvarchar(400) COLLATE DATABASE_DEFAULT NOT NULL);
+    INSERT INTO #sqlkmeans_job (name)
+    SELECT sqlkmeans.job_name(@segmentation, s.step)
+    FROM (VALUES (N'run'), (N'assign'), (N'purge'), (N'command_line')) AS s (step)
+    WHERE s.step = COALESCE(@step, s.step);
+
+    IF @execute = 1
+    BEGIN
+        IF OBJECT_ID(N'msdb.dbo.sp_delete_job', N'P') IS NULL
+            EXECUTE sqlkmeans.raise_problems @number = 50004,
+                @problems = N'this server has no SQL Server Agent, or you may not use it';
+
+        -- Inside TRY, because procedures of Agent tell a failure by RAISERROR, which ends nothing else.
+        EXECUTE sys.sp_executesql N'
+DECLARE @job nvarchar(128) = N'''';
+
+BEGIN TRY
+DELETE n
+FROM #sqlkmeans_job AS n
+WHERE NOT EXISTS (SELECT 1 FROM msdb.dbo.sysjobs_view AS j
+                  WHERE j.name COLLATE DATABASE_DEFAULT = n.name);
+WHILE EXISTS (SELECT 1 FROM #sqlkmeans_job AS n WHERE n.name > @job)
+BEGIN
+    SELECT @job = MIN(n.name) FROM #sqlkmeans_job AS n WHERE n.name > @job;
+    EXECUTE msdb.dbo.sp_delete_job @job_name = @job, @delete_unused_schedule = 1;
+END;
+END TRY
+BEGIN CATCH
+    THROW;
+END CATCH;
+';
+    END;
+
+    SELECT n.name AS job, CASE WHEN @execute = 1 THEN N'dropped' ELSE N'would be dropped' END AS outcome
+    FROM #sqlkmeans_job AS n
+    ORDER BY n.name;
+END;
+GO
+
+-- procedures/self_test_drop.sql
+IF OBJECT_ID(N'sqlkmeans.self_test_drop', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.self_test_drop AS RETURN 0;');
+GO
+-- Drops what a self-test made, an earlier one's that was killed too, and nothing else. Says in
+-- @problem what it could not drop.
+ALTER PROCEDURE sqlkmeans.self_test_drop
+    @problem nvarchar(max) OUTPUT
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @name nvarchar(128) = N'';
+    DECLARE @position int = 0;
+    DECLARE @statement nvarchar(max);
+
+    SET @problem = NULL;
+    CREATE TABLE #sqlkmeans_leftover
+    (
+        position  int IDENTITY (1, 1) NOT NULL PRIMARY KEY,
+        statement nvarchar(max) COLLATE DATABASE_DEFAULT NOT NULL
+    );
+
+    -- The schema is ours if it has our table, or nothing at all.
+    IF OBJECT_ID(N'sqlkmeans_self_test.made_by_self_test', N'U') IS NULL
+       AND EXISTS (SELECT 1 FROM sys.objects AS o WHERE o.schema_id = SCHEMA_ID(N'sqlkmeans_self_test'))
+    BEGIN
+        SET @problem = N'schema sqlkmeans_self_test is there already, and the self-test did not make it';
+        RETURN 0;
+    END;
+
+    WHILE 1 = 1
+    BEGIN
+        SET @statement = NULL;
+        SELECT TOP (1) @name = g.name, @statement = g.name
+        FROM sqlkmeans.segmentation AS g
+        WHERE g.name LIKE N'sqlkmeans[_]self[_]test[_]%' AND g.name > @name
+          AND PARSENAME(g.target, 2) = N'sqlkmeans_self_test'
+        ORDER BY g.name;
+        IF @statement IS NULL
+            BREAK;
+        BEGIN TRY
+            EXECUTE sqlkmeans.drop_segmentation
+                @segmentation = @name, @drop_target = 1, @quiet = 1;
+        END TRY
+        BEGIN CATCH
+            IF XACT_STATE() <> 0
+                ROLLBACK TRANSACTION;
+            SET @problem = COALESCE(@problem + NCHAR(10), N'') + @name + N': ' + ERROR_MESSAGE();
+        END CATCH;
+    END;
+
+    INSERT INTO #sqlkmeans_leftover (statement)
+    SELECT N'DROP ' + CASE RTRIM(o.type) WHEN N'V' THEN N'VIEW' ELSE N'TABLE' END + N' IF EXISTS '
+        + QUOTENAME(s.name) + N'.' + QUOTENAME(o.name) + N';'
+    FROM sys.objects AS o
+    INNER JOIN sys.schemas AS s ON s.schema_id = o.schema_id
+    WHERE s.name IN (N'sqlkmeans_self_test', N'sqlkmeans_self_test_other')
+      AND RTRIM(o.type) IN (N'U', N'V')
+    -- Our mark last, so that what is left by a call cut short is still known as ours.
+    ORDER BY CASE WHEN RTRIM(o.type) = N'V' THEN 1 WHEN o.name = N'made_by_self_test' THEN 3 ELSE 2 END,
+        o.name;
+    INSERT INTO #sqlkmeans_leftover (statement)
+    SELECT N'DROP SCHEMA ' + QUOTENAME(s.name) + N';'
+    FROM sys.schemas AS s
+    WHERE s.name IN (N'sqlkmeans_self_test', N'sqlkmeans_self_test_other')
+    ORDER BY s.name DESC;
+    INSERT INTO #sqlkmeans_leftover (statement)
+    SELECT N'DROP USER ' + QUOTENAME(p.name) + N';'
+    FROM sys.database_principals AS p
+    WHERE p.name IN (N'sqlkmeans_self_test_reader', N'sqlkmeans_self_test_operator',
+                     N'sqlkmeans_self_test_admin', N'sqlkmeans_self_test_nobody',
+                     N'sqlkmeans_self_test_visitor')
+    ORDER BY p.name;
+
+    WHILE EXISTS (SELECT 1 FROM #sqlkmeans_leftover AS l WHERE l.position > @position)
+    BEGIN
+        SET @position = @position + 1;
+        SELECT @statement = l.statement FROM #sqlkmeans_leftover AS l WHERE l.position = @position;
+        BEGIN TRY
+            EXECUTE (@statement);
+        END TRY
+        BEGIN CATCH
+            SET @problem = COALESCE(@problem + NCHAR(10), N'') + @statement + N' ' + ERROR_MESSAGE();
+        END CATCH;
+    END;
+END;
+GO
+
+-- procedures/self_test_check.sql
+IF OBJECT_ID(N'sqlkmeans.self_test_check', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.self_test_check AS RETURN 0;');
+GO
+-- Makes one check of the caller's #sqlkmeans_check, and writes there what came out. Raises nothing:
+-- one failure must not hide the others.
+ALTER PROCEDURE sqlkmeans.self_test_check
+    @position int
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @name nvarchar(200);
+    DECLARE @person nvarchar(20);
+    DECLARE @expected nvarchar(200);
+    DECLARE @statement nvarchar(max);
+    DECLARE @missing nvarchar(200);
+    DECLARE @wrong bigint = 0;
+    DECLARE @detail nvarchar(max);
+    DECLARE @ok bit;
+    DECLARE @message nvarchar(400);
+    DECLARE @begun datetime2(6) = SYSUTCDATETIME();
+
+    SELECT @name = c.name, @person = c.person, @expected = c.expected, @statement = c.statement
+    FROM #sqlkmeans_check AS c
+    WHERE c.position = @position;
+    SELECT TOP (1) @missing = n.name
+    FROM #sqlkmeans_check AS c
+    INNER JOIN #sqlkmeans_check AS n ON c.needs LIKE N'%,' + n.name + N',%'
+    WHERE c.position = @position AND COALESCE(n.ok, 0) = 0
+    ORDER BY n.position;
+
+    IF @missing IS NOT NULL
+        SET @detail = N'not here: needs ' + @missing;
+    ELSE
+    BEGIN
+        IF @person IS NOT NULL
+            SET @statement = N'EXECUTE AS USER = N''sqlkmeans_self_test_' + @person + N''';
+BEGIN TRY
+' + @statement + N'
+REVERT;
+END TRY
+BEGIN CATCH
+    IF XACT_STATE() <> 0
+        ROLLBACK TRANSACTION;
+    REVERT;
+    THROW;
+END CATCH;';
+        BEGIN TRY
+            EXECUTE sys.sp_executesql
+                @statement, N'@wrong bigint OUTPUT, @detail nvarchar(max) OUTPUT',
+                @wrong = @wrong OUTPUT, @detail = @detail OUTPUT;
+            IF @detail LIKE N'not here: %'
+                SET @ok = NULL;
+            ELSE IF @expected IS NOT NULL
+                SELECT @ok = 0, @detail = N'was not refused; expected: ' + @expected;
+            ELSE
+                SELECT @ok = CASE @wrong WHEN 0 THEN 1 ELSE 0 END,
+                    @detail = COALESCE(
+                        CASE WHEN @wrong <> 0 THEN CAST(@wrong AS nvarchar(20)) + N' wrong; ' ELSE N'' END
+                            + @detail,
+                        CASE WHEN @wrong <> 0 THEN CAST(@wrong AS nvarchar(20)) + N' wrong'
+                             WHEN @wrong IS NULL THEN N'gave no answer' END);
+        END TRY
+        BEGIN CATCH
+            SET @detail = CAST(ERROR_NUMBER() AS nvarchar(20)) + N' ' + ERROR_MESSAGE();
+            SET @ok = CASE WHEN @detail LIKE @expected THEN 1 ELSE 0 END;
+            IF @ok = 0
+                SET @detail = @detail + COALESCE(N' (' + ERROR_PROCEDURE() + N', line '
+                    + CAST(ERROR_LINE() AS nvarchar(20)) + N')', N'')
+                    + COALESCE(N'; expected: ' + @expected, N'');
+            IF XACT_STATE() <> 0
+                ROLLBACK TRANSACTION;
+        END CATCH;
+        IF @@TRANCOUNT > 0
+            ROLLBACK TRANSACTION;
+    END;
+
+    UPDATE #sqlkmeans_check
+    SET ok = @ok, detail = @detail,
+        milliseconds = DATEDIFF(millisecond, @begun, SYSUTCDATETIME())
+    WHERE position = @position;
+
+    SET @message = CASE @ok WHEN 1 THEN N'ok   ' WHEN 0 THEN N'WRONG' ELSE N'-    ' END + N' ' + @name;
+    RAISERROR (N'%s', 0, 1, @message) WITH NOWAIT;
+END;
+GO
+
+-- procedures/self_test_engines.sql
+IF OBJECT_ID(N'sqlkmeans.self_test_engines', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.self_test_engines AS RETURN 0;');
+GO
+-- Adds to the caller's #sqlkmeans_check: what a training run publishes, with each engine that this
+-- server has, is what Python published of the same customers.
+ALTER PROCEDURE sqlkmeans.self_test_engines
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    INSERT INTO #sqlkmeans_check (name, statement)
+    VALUES
+    (N'versions', N'
+SELECT @detail = N''sqlkmeans '' + sqlkmeans.version() + N'', schema ''
+    + CAST(MAX(v.version) AS nvarchar(10))
+FROM sqlkmeans.schema_version AS v;'),
+    (N'procedures run as the owner', N'
+IF OBJECT_ID(N''sys.parameters'') IS NULL
+    SET @detail = N''not here: this server has no EXECUTE AS'';
+ELSE
+    EXECUTE sqlkmeans.as_owner
+        @statement = N''SET @written = CASE USER_NAME() WHEN N''''dbo'''' THEN 0 ELSE 1 END;'',
+        @written = @wrong OUTPUT;'),
+    (N'customers', N'
+CREATE TABLE sqlkmeans_self_test.customer
+(
+    customer_id bigint   NOT NULL PRIMARY KEY,
+    income      float    NULL,
+    orders      int      NOT NULL,
+    city        char(10) NOT NULL
+);
+INSERT INTO sqlkmeans_self_test.customer (customer_id, income, orders, city)
+SELECT c.customer_id, c.income, c.orders, c.city FROM sqlkmeans.self_test_customers() AS c;
+SELECT @wrong = 300 - COUNT_BIG(*) FROM sqlkmeans_self_test.customer AS c;'),
+    (N'external scripts', N'
+IF OBJECT_ID(N''sys.sp_execute_external_script'') IS NULL
+    SET @detail = N''not here: this server runs no external scripts'';
+ELSE IF NOT EXISTS (SELECT 1 FROM sys.configurations AS c
+                    WHERE c.name = N''external scripts enabled'' AND CAST(c.value_in_use AS int) = 1)
+    SET @detail = N''not here: external scripts are off (docs/deploy.md)'';
+ELSE
+BEGIN
+    DECLARE @version nvarchar(200);
+    EXECUTE sys.sp_execute_external_script
+        @language = N''Python'',
+        @script = N''
+try:
+    import sqlkmeans
+    version = sqlkmeans.__version__
+except ImportError:
+    version = ""
+'',
+        @params = N''@version nvarchar(200) OUTPUT'',
+        @version = @version OUTPUT;
+    SET @detail = N''the package is '' + @version;
+    IF @version = N''''
+        SET @detail = N''not here: the Python of this server has no package sqlkmeans (docs/deploy.md)'';
+    ELSE IF @version <> sqlkmeans.version()
+        SET @wrong = 1;
+END;');
+
+    INSERT INTO #sqlkmeans_check (name, needs, statement)
+    SELECT REPLACE(c.name, N'{engine}', e.engine), e.needs, REPLACE(c.statement, N'{engine}', e.engine)
+    FROM (VALUES (1, N'tsql', N',customers,'),
+                 (2, N'in_database', N',customers,external scripts,')) AS e (position, engine, needs)
+    CROSS JOIN (VALUES
+    (1, N'define, for {engine}', N'
+EXECUTE sqlkmeans.define_segmentation
+    @segmentation = N''sqlkmeans_self_test_{engine}'', @source = N''sqlkmeans_self_test.customer'',
+    @key = N''customer_id'', @features = N''["income", {"column": "orders", "transform": "log1p", "weight": 2}, {"column": "city", "type": "category"}]'',
+    @k = 3, @target = N''sqlkmeans_self_test.segment_{engine}'', @missing = N''mean'', @n_init = 2,
+    @engine = N''{engine}'', @quiet = 1;
+SELECT @wrong = 1 - COUNT_BIG(*) FROM sqlkmeans.segmentation AS g
+WHERE g.name = N''sqlkmeans_self_test_{engine}'' AND ISJSON(g.definition) = 1;'),
+    (2, N'train with {engine}', N'
+EXECUTE sqlkmeans.run_segmentation
+    @segmentation = N''sqlkmeans_self_test_{engine}'', @engine = N''{engine}'', @quiet = 1;
+SELECT @wrong = 1 - COUNT_BIG(*) FROM sqlkmeans.run AS r
+WHERE r.segmentation = N''sqlkmeans_self_test_{engine}'' AND r.status = N''published''
+  AND r.[rows] = 300 AND r.arrived = 300;'),
+    (3, N'labels of {engine} are those of Python', N'
+SELECT @wrong = COUNT_BIG(*)
+FROM sqlkmeans.self_test_customers() AS c
+FULL JOIN sqlkmeans_self_test.segment_{engine} AS s ON s.customer_id = c.customer_id
+WHERE c.segment_id IS NULL OR s.segment_id IS NULL OR s.segment_id <> c.segment_id;'),
+    (4, N'centroids of {engine} are those of Python', N'
+SELECT @wrong = SUM(CASE WHEN ABS(c.scaled_value - r.scaled_value) <= 1e-9 THEN 0 ELSE 1 END),
+    @detail = N''largest difference '' + CONVERT(nvarchar(40), MAX(ABS(c.scaled_value - r.scaled_value)), 3)
+FROM (SELECT m.segment_id, m.position, m.scaled_value,
+          RTRIM(m.feature) + N''.'' COLLATE Latin1_General_100_BIN2 AS feature
+      FROM sqlkmeans.centroid AS m
+      INNER JOIN sqlkmeans.segmentation AS g ON g.active_run_id = m.run_id
+      WHERE g.name = N''sqlkmeans_self_test_{engine}'') AS c
+FULL JOIN (SELECT k.segment_id, k.position, k.scaled_value,
+               k.feature + N''.'' COLLATE Latin1_General_100_BIN2 AS feature
+           FROM sqlkmeans.self_test_record() AS k
+           WHERE k.segment_id > 0) AS r
+    ON r.segment_id = c.segment_id AND r.position = c.position AND r.feature = c.feature;'),
+    (5, N'inertia of {engine} is that of Python', N'
+SELECT @wrong = SUM(CASE WHEN ABS(r.inertia - k.scaled_value) <= 1e-9 * k.scaled_value THEN 0 ELSE 1 END),
+    @detail = N''difference '' + CONVERT(nvarchar(40), MAX(ABS(r.inertia - k.scaled_value)), 3)
+FROM sqlkmeans.self_test_record() AS k
+LEFT JOIN sqlkmeans.run AS r
+    ON r.segmentation = N''sqlkmeans_self_test_{engine}'' AND r.status = N''published''
+WHERE k.segment_id = 0;'),
+    (6, N'the function of {engine} says what the table says, for each row', N'
+SELECT @wrong = COUNT_BIG(*)
+FROM sqlkmeans_self_test.customer AS c
+LEFT JOIN sqlkmeans_self_test.segment_{engine} AS s ON s.customer_id = c.customer_id
+OUTER APPLY sqlkmeans.assign_sqlkmeans_self_test_{engine}(c.income, c.orders, c.city) AS f
+WHERE s.segment_id IS NULL OR f.segment_id IS NULL OR f.segment_id <> s.segment_id
+   OR ABS(f.distance - s.distance) > 1e-9 OR f.runner_up_distance <= f.distance;'),
+    (7, N'a char(10) category is learnt to the letter by {engine}', N'
+SELECT @wrong = 4 - COUNT_BIG(*)
+FROM sqlkmeans.model_feature AS f
+INNER JOIN sqlkmeans.segmentation AS g ON g.active_run_id = f.run_id
+WHERE g.name = N''sqlkmeans_self_test_{engine}'' AND f.type = N''category''
+  AND LEN(f.level + N''.'') = 11;')
+    ) AS c (position, name, statement)
+    ORDER BY e.position, c.position;
+END;
+GO
+
+-- procedures/self_test_jobs.sql
+IF OBJECT_ID(N'sqlkmeans.self_test_jobs', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.self_test_jobs AS RETURN 0;');
+GO
+-- Adds to the caller's #sqlkmeans_check: the nights after the first run, from changed customers to a
+-- cancelled call. Each goes on from where the one before it ended.
+ALTER PROCEDURE sqlkmeans.self_test_jobs
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    INSERT INTO #sqlkmeans_check (name, expected, statement)
+    VALUES
+    (N'the view with names', NULL, N'
+SELECT @wrong = COUNT_BIG(*)
+FROM sqlkmeans.segment_summary AS s
+FULL JOIN (SELECT v.segment_id, v.segment_name, COUNT_BIG(*) AS size
+           FROM sqlkmeans_self_test.segment_tsql_named AS v
+           GROUP BY v.segment_id, v.segment_name) AS n
+    ON n.segment_id = s.segment_id AND n.segment_name = s.segment_name AND n.size = s.size
+WHERE s.segmentation = N''sqlkmeans_self_test_tsql'' AND (n.segment_id IS NULL OR s.segment_id IS NULL);'),
+    (N'assign after changes', NULL, N'
+INSERT INTO sqlkmeans_self_test.customer (customer_id, income, orders, city)
+VALUES (9007199254750000, 160500, 121, ''Stavanger'');
+UPDATE sqlkmeans_self_test.customer SET income = 90100, orders = 31, city = ''Bergen''
+WHERE customer_id = 9007199254740994;
+DELETE FROM sqlkmeans_self_test.customer WHERE customer_id = 9007199254740995;
+EXECUTE sqlkmeans.assign_segments @segmentation = N''sqlkmeans_self_test_tsql'', @quiet = 1;
+SELECT @wrong = 1 - COUNT_BIG(*) FROM sqlkmeans.run AS r
+WHERE r.segmentation = N''sqlkmeans_self_test_tsql'' AND r.kind = N''assign'' AND r.status = N''published''
+  AND r.arrived = 1 AND r.moved = 1 AND r.departed = 1;'),
+    (N'history as of the first run', NULL, N'
+DECLARE @then datetime2(6);
+SELECT @then = MIN(r.published_at) FROM sqlkmeans.run AS r
+WHERE r.segmentation = N''sqlkmeans_self_test_tsql'';
+SELECT @wrong = COUNT_BIG(*)
+FROM sqlkmeans.self_test_customers() AS c
+FULL JOIN (SELECT h.customer_id, h.segment_id
+           FROM sqlkmeans_self_test.segment_tsql_history AS h
+           WHERE h.valid_from <= @then AND (h.valid_to IS NULL OR h.valid_to > @then)) AS s
+    ON s.customer_id = c.customer_id
+WHERE c.segment_id IS NULL OR s.segment_id IS NULL OR s.segment_id <> c.segment_id;'),
+    (N'who moved', NULL, N'
+SELECT @wrong = 3 - COALESCE(SUM(m.customers), 0)
+FROM sqlkmeans.segment_movement AS m
+WHERE m.segmentation = N''sqlkmeans_self_test_tsql''
+  AND m.from_run_id = (SELECT MIN(r.run_id) FROM sqlkmeans.run AS r
+                       WHERE r.segmentation = N''sqlkmeans_self_test_tsql'')
+  AND m.to_run_id = (SELECT MAX(r.run_id) FROM sqlkmeans.run AS r
+                     WHERE r.segmentation = N''sqlkmeans_self_test_tsql'')
+  AND COALESCE(m.from_segment_id, 0) <> COALESCE(m.to_segment_id, 0);'),
+    (N'rename', NULL, N'
+EXECUTE sqlkmeans.rename_segment
+    @segmentation = N''sqlkmeans_self_test_tsql'', @segment_id = 3, @name = N''Größte ''''Käufer'''''';
+SELECT @wrong = 2 - COUNT_BIG(*)
+FROM (SELECT DISTINCT v.segment_name FROM sqlkmeans_self_test.segment_tsql_named AS v
+      WHERE v.segment_id = 3
+      UNION ALL
+      SELECT f.segment_name
+      FROM sqlkmeans.assign_sqlkmeans_self_test_tsql(160500e0, 121, ''Stavanger'') AS f) AS n
+WHERE n.segment_name = N''Größte ''''Käufer'''''';'),
+    (N'rollback to the first run', NULL, N'
+DECLARE @first bigint;
+SELECT @first = MIN(r.run_id) FROM sqlkmeans.run AS r
+WHERE r.segmentation = N''sqlkmeans_self_test_tsql'';
+EXECUTE sqlkmeans.rollback_segmentation
+    @segmentation = N''sqlkmeans_self_test_tsql'', @run_id = @first, @quiet = 1;
+SELECT @wrong = COUNT_BIG(*)
+FROM sqlkmeans.self_test_customers() AS c
+FULL JOIN sqlkmeans_self_test.segment_tsql AS s ON s.customer_id = c.customer_id
+WHERE c.segment_id IS NULL OR s.segment_id IS NULL OR s.segment_id <> c.segment_id;'),
+    (N'a guard refuses what reshuffles the segments', N'50003 %moved: %', N'
+EXECUTE sqlkmeans.define_segmentation
+    @segmentation = N''sqlkmeans_self_test_tsql'', @source = N''sqlkmeans_self_test.customer'',
+    @key = N''customer_id'', @features = N''["income", {"column": "orders", "transform": "log1p", "weight": 2}, {"column": "city", "type": "category"}]'',
+    @k = 3, @target = N''sqlkmeans_self_test.segment_tsql'', @missing = N''mean'', @n_init = 2,
+    @engine = N''tsql'', @guard = N''{"action": "refuse", "moved": 0.1}'', @quiet = 1;
+DELETE FROM sqlkmeans_self_test.customer;
+INSERT INTO sqlkmeans_self_test.customer (customer_id, income, orders, city)
+SELECT CASE WHEN c.customer_id < 9007199254741143 THEN c.customer_id + 150 ELSE c.customer_id - 150 END,
+    c.income, c.orders, c.city
+FROM sqlkmeans.self_test_customers() AS c;
+EXECUTE sqlkmeans.run_segmentation
+    @segmentation = N''sqlkmeans_self_test_tsql'', @engine = N''tsql'', @quiet = 1;'),
+    (N'what was refused changed nothing', NULL, N'
+SELECT @wrong = COUNT_BIG(*)
+FROM sqlkmeans.self_test_customers() AS c
+FULL JOIN sqlkmeans_self_test.segment_tsql AS s ON s.customer_id = c.customer_id
+WHERE c.segment_id IS NULL OR s.segment_id IS NULL OR s.segment_id <> c.segment_id;
+SELECT @wrong = @wrong + 1 - COUNT_BIG(*) FROM sqlkmeans.run AS r
+WHERE r.segmentation = N''sqlkmeans_self_test_tsql'' AND r.status = N''failed'';'),
+    (N'ids and names stay when it trains again', NULL, N'
+DELETE FROM sqlkmeans_self_test.customer;
+INSERT INTO sqlkmeans_self_test.customer (customer_id, income, orders, city)
+SELECT c.customer_id, c.income, c.orders, c.city FROM sqlkmeans.self_test_customers() AS c;
+EXECUTE sqlkmeans.run_segmentation
+    @segmentation = N''sqlkmeans_self_test_tsql'', @engine = N''tsql'', @quiet = 1;
+SELECT @wrong = COUNT_BIG(*)
+FROM sqlkmeans.self_test_customers() AS c
+FULL JOIN sqlkmeans_self_test.segment_tsql_named AS s ON s.customer_id = c.customer_id
+WHERE c.segment_id IS NULL OR s.segment_id IS NULL OR s.segment_id <> c.segment_id
+   OR (s.segment_id = 3 AND s.segment_name <> N''Größte ''''Käufer'''''');'),
+    (N'a killed run is cleared away by the next', NULL, N'
+DECLARE @killed bigint;
+EXECUTE sqlkmeans.start_run @segmentation = N''sqlkmeans_self_test_tsql'', @run_id = @killed OUTPUT;
+EXECUTE sqlkmeans.assign_segments @segmentation = N''sqlkmeans_self_test_tsql'', @quiet = 1;
+SELECT @wrong = COUNT_BIG(*)
+FROM sqlkmeans.run AS r
+WHERE r.segmentation = N''sqlkmeans_self_test_tsql'' AND r.status = N''running'';
+IF OBJECT_ID(N''sqlkmeans.staging_'' + CAST(@killed AS nvarchar(20)), N''U'') IS NOT NULL
+    SET @wrong = @wrong + 1;'),
+    (N'a lock that a cancelled call kept goes with the next', NULL, N'
+EXECUTE sqlkmeans.take_lock @segmentation = N''sqlkmeans_self_test_tsql'';
+EXECUTE sqlkmeans.assign_segments @segmentation = N''sqlkmeans_self_test_tsql'', @quiet = 1;
+IF APPLOCK_MODE(N''sqlkmeans_operator'', sqlkmeans.lock_name(N''sqlkmeans_self_test_tsql''), N''Session'')
+   <> N''NoLock''
+    SET @wrong = 1;'),
+    (N'no call inside a transaction', N'50002 %inside a transaction%', N'
+BEGIN TRANSACTION;
+EXECUTE sqlkmeans.assign_segments @segmentation = N''sqlkmeans_self_test_tsql'', @quiet = 1;'),
+    (N'no call by INSERT EXECUTE', N'50002 %inside a transaction%', N'
+DECLARE @answer table (answer bigint NULL);
+INSERT INTO @answer (answer)
+EXECUTE sqlkmeans.rollback_segmentation @segmentation = N''sqlkmeans_self_test_tsql'', @quiet = 1;'),
+    (N'the job of SQL Server Agent', NULL, N'
+IF CAST(SERVERPROPERTY(''EngineEdition'') AS int) = 4
+    SET @detail = N''not here: Express has no Agent'';
+ELSE IF OBJECT_ID(N''msdb.dbo.sp_add_job'', N''P'') IS NULL
+    SET @detail = N''not here: this server has no Agent, or you may not use it'';
+EXECUTE sqlkmeans.create_agent_job
+    @segmentation = N''sqlkmeans_self_test_tsql'', @step = N''assign'', @execute = 0, @quiet = 1;');
+
+    -- What nobody else clusters by: as many and as long expressions as a model of that size has.
+    INSERT INTO #sqlkmeans_check (name, statement)
+    SELECT N'k = ' + CAST(s.k AS nvarchar(10)) + N' over ' + CAST(s.features AS nvarchar(10))
+            + N' log1p features: train, assign and the function agree',
+        REPLACE(REPLACE(REPLACE(REPLACE(REPLACE(N'
+CREATE TABLE sqlkmeans_self_test.wide_{k} (customer_id int NOT NULL PRIMARY KEY, {columns});
+INSERT INTO sqlkmeans_self_test.wide_{k}
+SELECT c.customer_id - 9007199254740992, {values}
+FROM sqlkmeans.self_test_customers() AS c
+CROSS APPLY (SELECT CAST(c.customer_id % {k} AS int) AS g, CAST(c.customer_id % 7 AS float) AS n) AS o;
+EXECUTE sqlkmeans.define_segmentation
+    @segmentation = N''sqlkmeans_self_test_wide_{k}'', @source = N''sqlkmeans_self_test.wide_{k}'',
+    @key = N''customer_id'', @features = N''[{features}]'', @k = {k}, @n_init = 1, @engine = N''tsql'',
+    @target = N''sqlkmeans_self_test.segment_wide_{k}'', @quiet = 1;
+EXECUTE sqlkmeans.run_segmentation @segmentation = N''sqlkmeans_self_test_wide_{k}'', @quiet = 1;
+EXECUTE sqlkmeans.assign_segments @segmentation = N''sqlkmeans_self_test_wide_{k}'', @quiet = 1;
+SELECT @wrong = COUNT_BIG(*) FROM sqlkmeans.run AS r
+WHERE r.segmentation = N''sqlkmeans_self_test_wide_{k}'' AND r.kind = N''assign'' AND r.moved <> 0;
+SELECT @wrong = @wrong + COUNT_BIG(*)
+FROM sqlkmeans_self_test.wide_{k} AS c
+LEFT JOIN sqlkmeans_self_test.segment_wide_{k} AS s ON s.customer_id = c.customer_id
+OUTER APPLY sqlkmeans.assign_sqlkmeans_self_test_wide_{k}({names}) AS f
+WHERE s.segment_id IS NULL OR f.segment_id IS NULL OR f.segment_id <> s.segment_id
+   OR f.segment_name IS NULL OR ABS(f.distance - s.distance) > 1e-9;',
+            N'{columns}', sqlkmeans.each_number(s.features, N'f{} float NOT NULL', N', ')),
+            N'{values}', sqlkmeans.each_number(s.features, N'1000 + o.g * {} * 37 % 101 * 100 + o.n', N', ')),
+            N'{features}', sqlkmeans.each_number(
+                s.features, N'{"column": "f{}", "transform": "log1p"}', N', ')),
+            N'{names}', sqlkmeans.each_number(s.features, N'c.f{}', N', ')),
+            N'{k}', CAST(s.k AS nvarchar(10)))
+    FROM (VALUES (10, 10), (20, 20)) AS s (k, features)
+    ORDER BY s.k;
+END;
+GO
+
+-- procedures/self_test_refusals.sql
+IF OBJECT_ID(N'sqlkmeans.self_test_refusals', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.self_test_refusals AS RETURN 0;');
+GO
+-- Adds to the caller's #sqlkmeans_check: names that need their brackets work, and definitions that
+-- would harm somebody are refused.
+ALTER PROCEDURE sqlkmeans.self_test_refusals
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    -- Tables, keys and columns of such names; the statement quotes them itself.
+    INSERT INTO #sqlkmeans_check (name, statement)
+    SELECT n.name, N'
+DECLARE @source nvarchar(300) = N''sqlkmeans_self_test.'' + QUOTENAME(' + sqlkmeans.text_literal(n.[table]) + N');
+DECLARE @target nvarchar(300) = N''sqlkmeans_self_test.'' + QUOTENAME(' + sqlkmeans.text_literal(n.[table] + N' labels') + N');
+DECLARE @named nvarchar(300) = N''sqlkmeans_self_test.'' + QUOTENAME(' + sqlkmeans.text_literal(n.[table] + N' labels_named') + N');
+DECLARE @key nvarchar(300) = ' + sqlkmeans.text_literal(n.[key]) + N';
+DECLARE @feature nvarchar(300) = ' + sqlkmeans.text_literal(n.feature) + N';
+DECLARE @features nvarchar(max) = N''['' + sqlkmeans.json_text(@feature) + N'', "orders"]'';
+DECLARE @statement nvarchar(max) = N''SELECT 1 AS '' + QUOTENAME(@key);
+IF NOT EXISTS (SELECT 1 FROM sys.dm_exec_describe_first_result_set(@statement, NULL, 0) AS d WHERE d.name = @key)
+    SET @detail = N''not here: this server takes no such names'';
+ELSE
+BEGIN
+    SET @statement = N''CREATE TABLE '' + @source + N'' ('' + QUOTENAME(@key)
+        + N'' bigint NOT NULL PRIMARY KEY, '' + QUOTENAME(@feature) + N'' float NOT NULL, orders int NOT NULL);'';
+    EXECUTE (@statement);
+    SET @statement = N''INSERT INTO '' + @source + N'' SELECT c.customer_id, COALESCE(c.income, 40000), c.orders FROM sqlkmeans.self_test_customers() AS c;'';
+    EXECUTE (@statement);
+    SET @key = N''['' + sqlkmeans.json_text(@key) + N'']'';
+    EXECUTE sqlkmeans.define_segmentation
+        @segmentation = N''' + n.segmentation + N''', @source = @source, @key = @key, @features = @features,
+        @k = 3, @n_init = 2, @target = @target, @engine = N''tsql'', @quiet = 1;
+    EXECUTE sqlkmeans.run_segmentation @segmentation = N''' + n.segmentation + N''', @quiet = 1;
+    EXECUTE sqlkmeans.assign_segments @segmentation = N''' + n.segmentation + N''', @quiet = 1;
+    SET @key = QUOTENAME(' + sqlkmeans.text_literal(n.[key]) + N');
+    SET @statement = N''SELECT @wrong = COUNT_BIG(*) FROM sqlkmeans.self_test_customers() AS c INNER JOIN '' + @source
+        + N'' AS x ON x.'' + @key + N'' = c.customer_id LEFT JOIN '' + @named + N'' AS s ON s.'' + @key
+        + N'' = c.customer_id OUTER APPLY sqlkmeans.assign_' + n.segmentation + N'(x.'' + QUOTENAME(@feature)
+        + N'', x.orders) AS f WHERE s.segment_id IS NULL OR f.segment_id IS NULL OR s.segment_id <> c.segment_id OR f.segment_id <> c.segment_id;'';
+    EXECUTE sys.sp_executesql @statement, N''@wrong bigint OUTPUT'', @wrong = @wrong OUTPUT;
+END;'
+    FROM (VALUES
+        (1, N'names with blanks and letters of other alphabets', N'sqlkmeans_self_test_unicode',
+            N'Käufer in übersicht', N'Kunden Nr', N'Umsätze €'),
+        (2, N'names with brackets and quotes', N'sqlkmeans_self_test_quotes',
+            N'Käufer ]''"x', N'Kunden-Nr. ]''"', N'Umsatz € ]''"')
+    ) AS n (position, name, segmentation, [table], [key], feature)
+    ORDER BY n.position;
+
+    INSERT INTO #sqlkmeans_check (name, expected, statement)
+    VALUES
+    (N'names that differ in case only', NULL, N'
+IF N''a'' = N''A''
+    SET @detail = N''not here: this database does not tell cases apart'';
+ELSE
+BEGIN
+    EXECUTE (N''CREATE TABLE sqlkmeans_self_test.Mixed (Id int NOT NULL PRIMARY KEY, Income float NOT NULL, income float NOT NULL);
+INSERT INTO sqlkmeans_self_test.Mixed SELECT c.customer_id - 9007199254740992, COALESCE(c.income, 40000), c.orders FROM sqlkmeans.self_test_customers() AS c;'');
+    EXECUTE sqlkmeans.define_segmentation
+        @segmentation = N''sqlkmeans_self_test_Case'', @source = N''sqlkmeans_self_test.Mixed'', @key = N''Id'',
+        @features = N''Income, income'', @k = 3, @n_init = 2, @engine = N''tsql'',
+        @target = N''sqlkmeans_self_test.Mixed_Labels'', @quiet = 1;
+    EXECUTE sqlkmeans.run_segmentation @segmentation = N''sqlkmeans_self_test_Case'', @quiet = 1;
+    EXECUTE sys.sp_executesql
+        N''SELECT @wrong = COUNT_BIG(*) FROM sqlkmeans.self_test_customers() AS c LEFT JOIN sqlkmeans_self_test.Mixed_Labels AS s ON s.Id = c.customer_id - 9007199254740992 WHERE s.segment_id IS NULL OR s.segment_id <> c.segment_id;'',
+        N''@wrong bigint OUTPUT'', @wrong = @wrong OUTPUT;
+END;'),
+    (N'somebody else''s tables', NULL, N'
+EXECUTE (N''CREATE VIEW sqlkmeans_self_test.somebodys_view AS SELECT 1 AS customer_id;'');
+CREATE TABLE sqlkmeans_self_test.somebodys (customer_id bigint NOT NULL PRIMARY KEY, segment_id int NOT NULL,
+    distance float NOT NULL, run_id bigint NOT NULL, assigned_at datetime2(6) NOT NULL);
+CREATE TABLE sqlkmeans_self_test.mine_history (customer_id bigint NOT NULL);
+INSERT INTO sqlkmeans_self_test.mine_history (customer_id) VALUES (1);'),
+    (N'every problem of a definition at once', N'50002 %@k: 1 given%@scaling: big given%', N'
+EXECUTE sqlkmeans.define_segmentation
+    @segmentation = N''sqlkmeans_self_test_refused'', @source = N''sqlkmeans_self_test.customer'', @key = N''customer_id'',
+    @features = N''income'', @k = 1, @scaling = N''big'', @target = N''sqlkmeans_self_test.refused'', @quiet = 1;'),
+    (N'no second statement in a source', N'50002 %semicolon%', N'
+EXECUTE sqlkmeans.define_segmentation
+    @segmentation = N''sqlkmeans_self_test_refused'', @source = N''SELECT customer_id, income FROM sqlkmeans_self_test.customer; DROP TABLE sqlkmeans_self_test.customer'',
+    @key = N''customer_id'', @features = N''income'', @k = 2, @target = N''sqlkmeans_self_test.refused'', @quiet = 1;'),
+    (N'a trigger on a target is not run as the owner', N'50002 %has the trigger %', N'
+EXECUTE (N''CREATE TRIGGER sqlkmeans_self_test.somebodys_trigger ON sqlkmeans_self_test.segment_tsql AFTER INSERT AS SET NOCOUNT ON;'');
+BEGIN TRY
+    EXECUTE sqlkmeans.assign_segments @segmentation = N''sqlkmeans_self_test_tsql'', @quiet = 1;
+    EXECUTE (N''DROP TRIGGER sqlkmeans_self_test.somebodys_trigger;'');
+END TRY
+BEGIN CATCH
+    EXECUTE (N''DROP TRIGGER sqlkmeans_self_test.somebodys_trigger;'');
+    THROW;
+END CATCH;'),
+    (N'keys that repeat are told in words', N'50003 %key%', N'
+EXECUTE sqlkmeans.define_segmentation
+    @segmentation = N''sqlkmeans_self_test_twice'',
+    @source = N''SELECT customer_id, income FROM sqlkmeans_self_test.customer UNION ALL SELECT customer_id, income FROM sqlkmeans_self_test.customer'',
+    @key = N''customer_id'', @features = N''income'', @k = 2, @missing = N''mean'', @engine = N''tsql'',
+    @target = N''sqlkmeans_self_test.segment_twice'', @quiet = 1;
+EXECUTE sqlkmeans.run_segmentation @segmentation = N''sqlkmeans_self_test_twice'', @quiet = 1;'),
+    (N'an income that is not known is told in words', N'50003 %income%', N'
+EXECUTE sqlkmeans.define_segmentation
+    @segmentation = N''sqlkmeans_self_test_missing'', @source = N''sqlkmeans_self_test.customer'', @key = N''customer_id'',
+    @features = N''income'', @k = 2, @missing = N''error'', @engine = N''tsql'',
+    @target = N''sqlkmeans_self_test.segment_missing'', @quiet = 1;
+EXECUTE sqlkmeans.run_segmentation @segmentation = N''sqlkmeans_self_test_missing'', @quiet = 1;');
+
+    INSERT INTO #sqlkmeans_check (name, expected, statement)
+    SELECT t.name, t.expected, N'
+EXECUTE sqlkmeans.define_segmentation
+    @segmentation = N''sqlkmeans_self_test_refused'', @source = N''sqlkmeans_self_test.customer'', @key = N''customer_id'',
+    @features = N''orders'', @k = 2, @target = N''' + t.target + N''', @quiet = 1;'
+    FROM (VALUES
+        (1, N'a view is no target', N'sqlkmeans_self_test.somebodys_view', N'50002 %did not make it%'),
+        (2, N'somebody else''s table is no target', N'sqlkmeans_self_test.somebodys',
+            N'50002 %did not make it%'),
+        (3, N'somebody else''s history is left alone', N'sqlkmeans_self_test.mine', N'50002 %did not make it%'),
+        (4, N'the source is no target', N'sqlkmeans_self_test.customer', N'50002 %is the source itself%'),
+        (5, N'another segmentation''s target is no target', N'sqlkmeans_self_test.segment_tsql',
+            N'50002 %is the target of segmentation%')
+    ) AS t (position, name, target, expected)
+    ORDER BY t.position;
+END;
+GO
+
+-- procedures/self_test_people.sql
+IF OBJECT_ID(N'sqlkmeans.self_test_people', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.self_test_people AS RETURN 0;');
+GO
+-- Adds to the caller's #sqlkmeans_check: what each role may do and may not (docs/deploy.md has the same
+-- table), with users without a login.
+ALTER PROCEDURE sqlkmeans.self_test_people
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    INSERT INTO #sqlkmeans_check (name, needs, statement)
+    VALUES
+    (N'users', N',customers,', N'
+IF OBJECT_ID(N''sys.parameters'') IS NULL
+    SET @detail = N''not here: this server has no EXECUTE AS'';
+ELSE
+BEGIN
+    EXECUTE (N''
+CREATE USER sqlkmeans_self_test_nobody WITHOUT LOGIN;
+CREATE USER sqlkmeans_self_test_reader WITHOUT LOGIN;
+CREATE USER sqlkmeans_self_test_operator WITHOUT LOGIN;
+CREATE USER sqlkmeans_self_test_visitor WITHOUT LOGIN;
+CREATE USER sqlkmeans_self_test_admin WITHOUT LOGIN;'');
+    ALTER ROLE sqlkmeans_reader ADD MEMBER sqlkmeans_self_test_reader;
+    ALTER ROLE sqlkmeans_operator ADD MEMBER sqlkmeans_self_test_operator;
+    ALTER ROLE sqlkmeans_operator ADD MEMBER sqlkmeans_self_test_visitor;
+    ALTER ROLE sqlkmeans_admin ADD MEMBER sqlkmeans_self_test_admin;
+    GRANT SELECT ON sqlkmeans_self_test.customer TO sqlkmeans_self_test_operator, sqlkmeans_self_test_admin;
+    CREATE TABLE sqlkmeans_self_test.secret (customer_id bigint NOT NULL PRIMARY KEY, income float NULL,
+        orders int NOT NULL, city char(10) NOT NULL);
+    INSERT INTO sqlkmeans_self_test.secret (customer_id, income, orders, city)
+    SELECT c.customer_id, c.income, c.orders, c.city FROM sqlkmeans.self_test_customers() AS c;
+    EXECUTE (N''CREATE SCHEMA sqlkmeans_self_test_other AUTHORIZATION sqlkmeans_self_test_operator;'');
+END;'),
+    (N'a masked column', N',users,', N'
+EXECUTE (N''CREATE TABLE sqlkmeans_self_test.masked (customer_id bigint NOT NULL PRIMARY KEY,
+    income float MASKED WITH (FUNCTION = ''''default()'''') NOT NULL, orders int NOT NULL);
+GRANT SELECT ON sqlkmeans_self_test.masked TO sqlkmeans_self_test_admin;'');');
+
+    -- The last columns: nobody, reader, operator, admin. 229 is "permission denied".
+    INSERT INTO #sqlkmeans_check (name, needs, person, expected, statement)
+    SELECT p.person + N': ' + a.action, N',users,', p.person,
+        CASE SUBSTRING(a.may, p.position, 1) WHEN N'0' THEN N'229 %' END, a.statement
+    FROM (VALUES
+        (1, N'read segments and names', N'0111', N'
+SELECT @wrong = 300 - COUNT_BIG(*) FROM sqlkmeans_self_test.segment_tsql_named AS v;'),
+        (2, N'read histories', N'0111', N'
+SELECT @wrong = 300 - COUNT_BIG(*) FROM sqlkmeans_self_test.segment_tsql_history AS h WHERE h.valid_to IS NULL;'),
+        (3, N'read runs and models', N'0111', N'
+SELECT @wrong = CASE WHEN COUNT_BIG(*) = 0 THEN 1 ELSE 0 END FROM sqlkmeans.run_log AS r
+WHERE r.segmentation = N''sqlkmeans_self_test_tsql'';'),
+        (4, N'score with the function', N'0111', N'
+SELECT @wrong = 3 - f.segment_id
+FROM sqlkmeans.assign_sqlkmeans_self_test_tsql(160500e0, 121, N''Stavanger'') AS f;'),
+        (5, N'assign', N'0011', N'
+EXECUTE sqlkmeans.assign_segments @segmentation = N''sqlkmeans_self_test_tsql'', @quiet = 1;'),
+        (6, N'train with tsql', N'0011', N'
+EXECUTE sqlkmeans.run_segmentation @segmentation = N''sqlkmeans_self_test_tsql'', @engine = N''tsql'', @quiet = 1;'),
+        (7, N'rename', N'0011', N'
+EXECUTE sqlkmeans.rename_segment @segmentation = N''sqlkmeans_self_test_tsql'', @segment_id = 1, @name = N''Sparer'';'),
+        (8, N'roll back', N'0011', N'
+EXECUTE sqlkmeans.rollback_segmentation @segmentation = N''sqlkmeans_self_test_tsql'', @quiet = 1;'),
+        (9, N'define', N'0001', N'
+EXECUTE sqlkmeans.define_segmentation
+    @segmentation = N''sqlkmeans_self_test_people'', @source = N''sqlkmeans_self_test.customer'', @key = N''customer_id'',
+    @features = N''orders'', @k = 2, @target = N''sqlkmeans_self_test.segment_people'', @execute = 0, @quiet = 1;'),
+        (10, N'purge', N'0001', N'
+EXECUTE sqlkmeans.purge @segmentation = N''sqlkmeans_self_test_tsql'', @execute = 0, @quiet = 1;'),
+        (11, N'drop a segmentation', N'0001', N'
+EXECUTE sqlkmeans.drop_segmentation @segmentation = N''sqlkmeans_self_test_tsql'', @execute = 0, @quiet = 1;'),
+        (12, N'make Agent jobs', N'0001', N'
+EXECUTE sqlkmeans.create_agent_job @segmentation = N''sqlkmeans_self_test_tsql'', @step = N''assign'', @execute = 0, @quiet = 1;'),
+        (13, N'write to a segment table', N'0000', N'
+UPDATE sqlkmeans_self_test.segment_tsql SET segment_id = 1;'),
+        (14, N'write to the tables of the schema', N'0000', N'
+UPDATE sqlkmeans.segmentation SET target = target;'),
+        (15, N'call the procedure that runs as the owner', N'0000', N'
+EXECUTE sqlkmeans.as_owner @statement = N''SET @written = 0;'';'),
+        (16, N'read a table that they have no SELECT on', N'0000', N'
+SELECT @wrong = COUNT_BIG(*) FROM sqlkmeans_self_test.secret AS s;')
+    ) AS a (position, action, may, statement)
+    CROSS JOIN (VALUES (1, N'nobody'), (2, N'reader'), (3, N'operator'), (4, N'admin')) AS p (position, person)
+    ORDER BY a.position, p.position;
+
+    -- What the roles allow, and their checks do not.
+    INSERT INTO #sqlkmeans_check (name, needs, person, expected, statement)
+    VALUES
+    (N'an operator without SELECT on the source cannot assign', N',users,', N'visitor', N'50002 %source%', N'
+EXECUTE sqlkmeans.assign_segments @segmentation = N''sqlkmeans_self_test_tsql'', @quiet = 1;'),
+    (N'an operator reads no table through a SELECT as source', N',users,', N'operator', N'50002 %source%', N'
+DECLARE @definition nvarchar(max);
+SELECT @definition = JSON_MODIFY(g.definition, ''$.source'', N''SELECT * FROM sqlkmeans_self_test.secret'')
+FROM sqlkmeans.segmentation AS g WHERE g.name = N''sqlkmeans_self_test_tsql'';
+EXECUTE sqlkmeans.run_segmentation
+    @segmentation = N''sqlkmeans_self_test_tsql'', @definition = @definition, @engine = N''tsql'', @quiet = 1;'),
+    (N'an operator changes no source', N',users,', N'operator', N'50002 %source, key or target%', N'
+DECLARE @definition nvarchar(max);
+SELECT @definition = JSON_MODIFY(g.definition, ''$.source'', N''SELECT * FROM sqlkmeans_self_test.customer'')
+FROM sqlkmeans.segmentation AS g WHERE g.name = N''sqlkmeans_self_test_tsql'';
+EXECUTE sqlkmeans.run_segmentation
+    @segmentation = N''sqlkmeans_self_test_tsql'', @definition = @definition, @engine = N''tsql'', @quiet = 1;'),
+    (N'an operator changes no target', N',users,', N'operator', N'50002 %source, key or target%', N'
+DECLARE @definition nvarchar(max);
+SELECT @definition = JSON_MODIFY(g.definition, ''$.target'', N''sqlkmeans_self_test.elsewhere'')
+FROM sqlkmeans.segmentation AS g WHERE g.name = N''sqlkmeans_self_test_tsql'';
+EXECUTE sqlkmeans.start_run @segmentation = N''sqlkmeans_self_test_tsql'', @definition = @definition;'),
+    (N'an operator registers nothing', N',users,', N'operator', N'50002 %is not registered%', N'
+DECLARE @definition nvarchar(max);
+SELECT @definition = JSON_MODIFY(JSON_MODIFY(g.definition, ''$.target'', N''sqlkmeans_self_test.elsewhere''),
+    ''$.name'', N''sqlkmeans_self_test_elsewhere'')
+FROM sqlkmeans.segmentation AS g WHERE g.name = N''sqlkmeans_self_test_tsql'';
+EXECUTE sqlkmeans.start_run @segmentation = N''sqlkmeans_self_test_elsewhere'', @definition = @definition;'),
+    (N'an operator calls nothing inside a transaction', N',users,', N'operator', N'50002 %inside a transaction%', N'
+BEGIN TRANSACTION;
+EXECUTE sqlkmeans.assign_segments @segmentation = N''sqlkmeans_self_test_tsql'', @quiet = 1;'),
+    (N'an admin defines nothing over a table without SELECT on it', N',users,', N'admin', N'50002 %source%', N'
+EXECUTE sqlkmeans.define_segmentation
+    @segmentation = N''sqlkmeans_self_test_people'', @source = N''SELECT customer_id, orders FROM sqlkmeans_self_test.secret'',
+    @key = N''customer_id'', @features = N''orders'', @k = 2, @target = N''sqlkmeans_self_test.segment_people'', @quiet = 1;'),
+    (N'a column that is masked for them is not clustered', N',users,a masked column,', N'admin', N'50002 %income: is masked%', N'
+EXECUTE sqlkmeans.define_segmentation
+    @segmentation = N''sqlkmeans_self_test_people'', @source = N''sqlkmeans_self_test.masked'', @key = N''customer_id'',
+    @features = N''income, orders'', @k = 2, @target = N''sqlkmeans_self_test.segment_people'', @quiet = 1;'),
+    (N'a schema that somebody else owns holds no target', N',users,', NULL, N'50002 %is owned by%', N'
+EXECUTE sqlkmeans.define_segmentation
+    @segmentation = N''sqlkmeans_self_test_people'', @source = N''sqlkmeans_self_test.customer'', @key = N''customer_id'',
+    @features = N''orders'', @k = 2, @target = N''sqlkmeans_self_test_other.segment'', @quiet = 1;'),
+    (N'nobody holds a lock', N',users,', N'nobody', NULL, N'
+DECLARE @result int = -999;
+BEGIN TRY
+    EXECUTE @result = sys.sp_getapplock
+        @Resource = N''sqlkmeans self-test'', @LockMode = N''Exclusive'', @LockOwner = N''Session'',
+        @LockTimeout = 1, @DbPrincipal = N''sqlkmeans_operator'';
+END TRY
+BEGIN CATCH
+    SET @detail = ERROR_MESSAGE();
+END CATCH;
+IF @result >= 0
+    SET @wrong = 1;'),
+    (N'an operator trains with in_database', N',users,external scripts,', N'operator', NULL, N'
+EXECUTE sqlkmeans.run_segmentation
+    @segmentation = N''sqlkmeans_self_test_in_database'', @engine = N''in_database'', @quiet = 1;');
+END;
+GO
+
+-- procedures/self_test_end.sql
+IF OBJECT_ID(N'sqlkmeans.self_test_end', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.self_test_end AS RETURN 0;');
+GO
+-- Adds to the caller's #sqlkmeans_check: old runs go, and then the segmentation itself.
+ALTER PROCEDURE sqlkmeans.self_test_end
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    INSERT INTO #sqlkmeans_check (name, statement)
+    VALUES
+    (N'purge deletes old runs and keeps the model', N'
+UPDATE sqlkmeans.run SET finished_at = DATEADD(day, -400, finished_at)
+WHERE segmentation = N''sqlkmeans_self_test_tsql'' AND status = N''failed'';
+EXECUTE sqlkmeans.purge @segmentation = N''sqlkmeans_self_test_tsql'', @keep_days = 365, @quiet = 1;
+SELECT @wrong = COUNT_BIG(*) FROM sqlkmeans.run AS r
+WHERE r.segmentation = N''sqlkmeans_self_test_tsql'' AND r.status = N''failed'';
+SELECT @wrong = @wrong + 3 - COUNT(DISTINCT c.segment_id)
+FROM sqlkmeans.centroid AS c
+INNER JOIN sqlkmeans.segmentation AS g ON g.active_run_id = c.run_id
+WHERE g.name = N''sqlkmeans_self_test_tsql'';'),
+    (N'drop leaves nothing', N'
+EXECUTE sqlkmeans.drop_segmentation
+    @segmentation = N''sqlkmeans_self_test_tsql'', @drop_target = 1, @quiet = 1;
+SELECT @wrong = (SELECT COUNT_BIG(*) FROM sqlkmeans.run AS r
+                 WHERE r.segmentation = N''sqlkmeans_self_test_tsql'')
+    + (SELECT COUNT_BIG(*) FROM sqlkmeans.segmentation AS g WHERE g.name = N''sqlkmeans_self_test_tsql'')
+    + (SELECT COUNT_BIG(*) FROM sys.objects AS o
+       WHERE o.name IN (N''segment_tsql'', N''segment_tsql_history'', N''segment_tsql_named'')
+         AND o.schema_id = SCHEMA_ID(N''sqlkmeans_self_test'')
+          OR o.name = N''assign_sqlkmeans_self_test_tsql'' AND o.schema_id = SCHEMA_ID(N''sqlkmeans''));');
+END;
+GO
+
+-- procedures/self_test.sql
+IF OBJECT_ID(N'sqlkmeans.self_test', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.self_test AS RETURN 0;');
+GO
+-- Tries everything on this server, in a schema, with users and segmentations of its own, and says what
+-- came out: a row for each check, and then one line of JSON to send with a report of a bug.
+ALTER PROCEDURE sqlkmeans.self_test
+    @keep    bit = 0,
+    @execute bit = 1,
+    @help    bit = 0
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    IF @help = 1
+    BEGIN
+        SELECT h.parameter, h.type, h.[default], h.meaning
+        FROM (VALUES
+            (1, N'@keep', N'bit', N'0',
+                N'1 leaves what was made, to look at; the next self-test drops it.'),
+            (2, N'@execute', N'bit', N'1', N'0 lists the checks and does nothing.'),
             (3, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
         ORDER BY h.position;
@@ -7003,26 +8508,96 @@ BEGIN
     SET IMPLICIT_TRANSACTIONS OFF;
     SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
 
-    DECLARE @job nvarchar(128) = LEFT(N'sqlkmeans: ' + DB_NAME() + N'.' + @segmentation, 128);
+    DECLARE @position int = 0;
+    DECLARE @last int;
+    DECLARE @problem nvarchar(max);
 
-    IF COALESCE(@segmentation, N'') = N''
-        EXECUTE sqlkmeans.raise_problems @number = 50002,
-            @problems = N'@segmentation: missing; allowed: the name of a segmentation';
+    -- A check is wrong where its statement counts something in @wrong, or raises; where a refusal is
+    -- expected, it has to raise just that.
+    CREATE TABLE #sqlkmeans_check
+    (
+        position     int IDENTITY (1, 1) NOT NULL PRIMARY KEY,
+        name         nvarchar(200) COLLATE DATABASE_DEFAULT NOT NULL,
+        needs        nvarchar(200) COLLATE DATABASE_DEFAULT NULL,
+        person       nvarchar(20)  COLLATE DATABASE_DEFAULT NULL,
+        expected     nvarchar(200) COLLATE DATABASE_DEFAULT NULL,
+        statement    nvarchar(max) COLLATE DATABASE_DEFAULT NOT NULL,
+        ok           bit           NULL,
+        detail       nvarchar(max) COLLATE DATABASE_DEFAULT NULL,
+        milliseconds int           NULL
+    );
+    EXECUTE sqlkmeans.self_test_engines;
+    EXECUTE sqlkmeans.self_test_jobs;
+    EXECUTE sqlkmeans.self_test_refusals;
+    EXECUTE sqlkmeans.self_test_people;
+    EXECUTE sqlkmeans.self_test_end;
 
-    IF @execute = 1
+    IF @execute = 0
     BEGIN
-        IF OBJECT_ID(N'msdb.dbo.sp_delete_job', N'P') IS NULL
-            EXECUTE sqlkmeans.raise_problems @number = 50004,
-                @problems = N'this server has no SQL Server Agent, or you may not use it';
-
-        EXECUTE sys.sp_executesql N'
-IF EXISTS (SELECT 1 FROM msdb.dbo.sysjobs_view AS j WHERE j.name = @job)
-    EXECUTE msdb.dbo.sp_delete_job @job_name = @job, @delete_unused_schedule = 1;
-',
-            N'@job nvarchar(128)', @job = @job;
+        SELECT c.name AS [check], c.statement FROM #sqlkmeans_check AS c ORDER BY c.position;
+        RETURN 0;
     END;
 
-    SELECT @job AS job, CASE WHEN @execute = 1 THEN N'dropped' ELSE N'would be dropped' END AS outcome;
+    -- It makes a schema and users.
+    IF COALESCE(IS_ROLEMEMBER(N'db_owner'), 0) = 0 AND USER_NAME() <> N'dbo'
+        EXECUTE sqlkmeans.raise_problems @number = 50004,
+            @problems = N'the self-test makes a schema and users, and drops them again: that takes db_owner';
+
+    EXECUTE sqlkmeans.take_lock @segmentation = N'self-test';
+    BEGIN TRY
+        EXECUTE sqlkmeans.self_test_drop @problem = @problem OUTPUT;
+        EXECUTE sqlkmeans.raise_problems @number = 50004, @problems = @problem;
+        EXECUTE (N'CREATE SCHEMA sqlkmeans_self_test AUTHORIZATION dbo;');
+        EXECUTE (N'CREATE TABLE sqlkmeans_self_test.made_by_self_test (nothing int NULL);');
+
+        SELECT @last = MAX(c.position) FROM #sqlkmeans_check AS c;
+        WHILE @position < @last
+        BEGIN
+            SET @position = @position + 1;
+            EXECUTE sqlkmeans.self_test_check @position = @position;
+        END;
+
+        IF @keep = 0
+            EXECUTE sqlkmeans.self_test_drop @problem = @problem OUTPUT;
+        INSERT INTO #sqlkmeans_check (name, statement, ok, detail, milliseconds)
+        VALUES (N'nothing is left', N'',
+            CASE WHEN @keep = 1 THEN NULL WHEN @problem IS NULL THEN 1 ELSE 0 END,
+            CASE WHEN @keep = 1 THEN N'kept, as asked for' ELSE @problem END, 0);
+        EXECUTE sqlkmeans.take_lock @segmentation = N'self-test', @release = 1;
+    END TRY
+    BEGIN CATCH
+        IF XACT_STATE() <> 0
+            ROLLBACK TRANSACTION;
+        IF @keep = 0
+            EXECUTE sqlkmeans.self_test_drop @problem = @problem OUTPUT;
+        EXECUTE sqlkmeans.take_lock @segmentation = N'self-test', @release = 1;
+        THROW;
+    END CATCH;
+
+    SELECT c.name AS [check], c.ok, c.detail, c.milliseconds
+    FROM #sqlkmeans_check AS c
+    ORDER BY c.position;
+
+    SELECT (
+        SELECT sqlkmeans.version() AS sqlkmeans,
+            CAST(SERVERPROPERTY('ProductVersion') AS nvarchar(128)) AS version,
+            CAST(SERVERPROPERTY('ProductUpdateLevel') AS nvarchar(128)) AS update_level,
+            CAST(SERVERPROPERTY('Edition') AS nvarchar(128)) AS edition,
+            CAST(SERVERPROPERTY('EngineEdition') AS int) AS engine_edition,
+            CAST(SERVERPROPERTY('Collation') AS nvarchar(128)) AS server_collation,
+            CAST(DATABASEPROPERTYEX(DB_NAME(), 'Collation') AS nvarchar(128)) AS collation,
+            (SELECT d.compatibility_level FROM sys.databases AS d WHERE d.name = DB_NAME())
+                AS compatibility_level,
+            (SELECT COUNT(*) FROM #sqlkmeans_check AS c WHERE c.ok = 1) AS passed,
+            (SELECT COUNT(*) FROM #sqlkmeans_check AS c WHERE c.ok IS NULL) AS not_here,
+            (SELECT COUNT(*) FROM #sqlkmeans_check AS c WHERE c.ok = 0) AS failed,
+            JSON_QUERY((
+                SELECT c.name AS [check], c.ok, c.detail, c.milliseconds
+                FROM #sqlkmeans_check AS c
+                ORDER BY c.position
+                FOR JSON PATH, INCLUDE_NULL_VALUES)) AS results
+        FOR JSON PATH, WITHOUT_ARRAY_WRAPPER, INCLUDE_NULL_VALUES
+    ) AS report;
 END;
 GO
 
@@ -7123,6 +8698,10 @@ GRANT EXECUTE ON sqlkmeans.rename_segment TO sqlkmeans_operator;
 GO
 GRANT EXECUTE ON sqlkmeans.define_segmentation TO sqlkmeans_admin;
 GRANT EXECUTE ON sqlkmeans.purge TO sqlkmeans_admin;
+GRANT EXECUTE ON sqlkmeans.drop_segmentation TO sqlkmeans_admin;
 GRANT EXECUTE ON sqlkmeans.create_agent_job TO sqlkmeans_admin;
 GRANT EXECUTE ON sqlkmeans.drop_agent_job TO sqlkmeans_admin;
+GO
+
+SET NOEXEC OFF;
 GO

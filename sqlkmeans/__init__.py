@@ -4,7 +4,7 @@
 >>> segmentation = Segmentation.create(
 ...     name="customers", source="dbo.customer", key="customer_id",
 ...     features=["income", "age"], k=5, target="dbo.customer_segment")
->>> with open_database("duckdb:///shop.duckdb") as database:
+>>> with open_database("shop.duckdb") as database:
 ...     result = run(segmentation, database)
 """
 
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     )
     from sqlkmeans.explanation import CustomerExplanation, explain
     from sqlkmeans.model import SegmentModel
-    from sqlkmeans.pipeline import assign, choose_k, rename, rollback, run
+    from sqlkmeans.pipeline import assign, choose_k, drop, rename, rollback, run
+    from sqlkmeans.registry import load_model
     from sqlkmeans.report.page import write_report
     from sqlkmeans.result import ChoiceResult, RunResult, SegmentResult
 
@@ -47,9 +48,11 @@ _HOMES = {
     "SegmentModel": "model",
     "assign": "pipeline",
     "choose_k": "pipeline",
+    "drop": "pipeline",
     "rename": "pipeline",
     "rollback": "pipeline",
     "run": "pipeline",
+    "load_model": "registry",
     "ChoiceResult": "result",
     "RunResult": "result",
     "SegmentResult": "result",
@@ -72,8 +75,10 @@ __all__ = [
     "__version__",
     "assign",
     "choose_k",
+    "drop",
     "explain",
     "load_definition",
+    "load_model",
     "open_database",
     "rename",
     "rollback",

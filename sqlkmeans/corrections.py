@@ -1,4 +1,4 @@
-"""What people do to a published segmentation: go back to an earlier run, give names."""
+"""What people do to a segmentation: go back to an earlier run, give names, remove it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sqlkmeans.database import Database
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DefinitionError
 from sqlkmeans.progress import Progress
-from sqlkmeans.registry import client_row, load_model, load_segmentation, run_result
+from sqlkmeans.registry import client_row, load_segmentation, run_result, stored_model
 from sqlkmeans.result import RunResult
 from sqlkmeans.sqltext import parse_name
 from sqlkmeans.words import has_unseen
@@ -53,7 +53,7 @@ def rename(
         If there is no such segment, or another one has that name.
     """
     load_segmentation(database, name)
-    model = load_model(database, name)
+    model = stored_model(database, name)
     names = dict(zip(model.segment_ids, model.names)) if model else {}
     problems = []
     if segment_id not in names:
@@ -77,6 +77,36 @@ def rename(
         raise DefinitionError(problems)
     with database.lock(name):
         database.rename_segment(name, segment_id, new_name, description)
+
+
+def drop(
+    name: str, database: Database, *, drop_target: bool = False, execute: bool = True
+) -> list[str]:
+    """Remove a segmentation: its runs and models, its history and its view with names.
+
+    Parameters
+    ----------
+    name : str
+        The segmentation.
+    database : Database
+    drop_target : bool, default=False
+        The segment table too, which reports may join.
+    execute : bool, default=True
+
+    Returns
+    -------
+    list of str
+        The statements, which are run only with ``execute``.
+
+    Raises
+    ------
+    DefinitionError
+        If none of that name was ever run.
+    LockedError
+        If it is being run.
+    """
+    load_segmentation(database, name)
+    return database.drop_segmentation(name, drop_target=drop_target, execute=execute)
 
 
 def _run_to_restore(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import json
 import sys
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,7 +25,7 @@ from pydantic_core import ErrorDetails
 
 from sqlkmeans.clustering.preparation import Feature, features_from_definition
 from sqlkmeans.embedded import beside
-from sqlkmeans.errors import DefinitionError
+from sqlkmeans.errors import MOST_PROBLEMS, DefinitionError
 from sqlkmeans.memory import check_memory_limit
 from sqlkmeans.sqltext import parse_name, parse_source, with_files_beside
 from sqlkmeans.words import without_passwords
@@ -35,6 +36,15 @@ else:
     import tomli as tomllib
 
 READ_ON = "docs/definition.md"
+
+#: More is a mistake, or meant to keep a machine busy.
+MOST_FILE, MOST_SOURCE, MOST_FEATURES, MOST_K_COMPARED = 10_000_000, 100_000, 1_000, 100
+#: A target's history has its name with this behind it.
+LONGEST_TARGET = 128 - len("_history")
+#: Schemas of databases, and ours.
+_RESERVED_SCHEMAS = frozenset(
+    {"information_schema", "pg_catalog", "sqlkmeans", "sys", "system", "temp"}
+)
 
 #: Columns of the published tables and of staging, which a key column would collide with.
 PUBLISHED_COLUMNS = frozenset(
@@ -50,6 +60,12 @@ def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
+def _check_number_of_features(value: Any) -> Any:
+    if isinstance(value, (list, tuple)) and len(value) > MOST_FEATURES:
+        raise ValueError(f"{len(value):,} given; allowed: 1 to {MOST_FEATURES:,}")
+    return value
+
+
 def _as_feature(value: Any) -> Any:
     return {"column": value} if isinstance(value, str) else value
 
@@ -58,7 +74,13 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-ColumnName = Annotated[str, Field(min_length=1, max_length=128)]
+def _check_column(value: str) -> str:
+    if "\0" in value:
+        raise ValueError(f"{_shown(value)}; allowed: a column's name, which has no NUL in it")
+    return value
+
+
+ColumnName = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_check_column)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -74,6 +96,14 @@ def _check_k(value: Any) -> Any:
     if value == "auto" or (number and 2 <= value <= 1000):
         return value
     raise ValueError(f'{_shown(value)}; allowed: 2 to 1000, or "auto"')
+
+
+def _check_language(value: str) -> str:
+    if 1 <= len(value) <= 128 and value.isprintable() and value.strip():
+        return value
+    raise ValueError(
+        f"{_shown(value)}; allowed: the name of an external language, 1 to 128 characters"
+    )
 
 
 Quantiles = Annotated[tuple[float, float], AfterValidator(_check_quantiles)]
@@ -165,7 +195,7 @@ class Segmentation(_Strict):
     k : int or "auto"
         Number of segments, 2 to 1,000; ``auto`` takes the one that `choose-k` recommends.
     k_min, k_max : int, default=2 and 10
-        What ``auto`` and `choose-k` compare.
+        What ``auto`` and `choose-k` compare, 2 to 100.
     min_share : float, default=0.0
         Refuses a k with a segment that has a smaller share of the customers.
     target : str
@@ -187,11 +217,17 @@ class Segmentation(_Strict):
     engine : {"local", "pushdown", "in_database", "tsql"}, default="local"
         ``local`` in this process, ``pushdown`` by aggregate queries where the rows are,
         ``in_database`` by Python inside SQL Server, ``tsql`` there in T-SQL alone.
+    language : str, default="Python"
+        The external language that ``in_database`` runs; another than the server's own Python is
+        made with CREATE EXTERNAL LANGUAGE.
     sample_rows : int, default=100_000
         Above so many rows, the starts run on a random sample of so many. They are all that
         ``pushdown`` reads; 0 lets it read none.
     min_group : int, default=10
         With ``sample_rows=0``, nothing about fewer customers leaves the database.
+    history_days : int, optional
+        How many days the history keeps a label that ended; each run deletes what is older. By
+        default all of it is kept.
     memory_limit : int or str, optional
         What a run with ``engine="local"`` may take: bytes, or text such as ``1GiB``. Rows that
         need more are kept in files. By default they may take half of what is free.
@@ -203,16 +239,17 @@ class Segmentation(_Strict):
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=100)]
-    source: Annotated[str, Field(min_length=1)]
+    source: Annotated[str, Field(min_length=1, max_length=MOST_SOURCE)]
     key: Annotated[tuple[ColumnName, ...], BeforeValidator(_as_list), Field(min_length=1)]
     features: Annotated[
         tuple[Annotated[FeatureDefinition, BeforeValidator(_as_feature)], ...],
         BeforeValidator(_as_list),
+        BeforeValidator(_check_number_of_features),
         Field(min_length=1),
     ]
     k: Annotated[int | Literal["auto"], PlainValidator(_check_k)]
-    k_min: Annotated[int, Field(strict=True, ge=2, le=1000)] = 2
-    k_max: Annotated[int, Field(strict=True, ge=2, le=1000)] = 10
+    k_min: Annotated[int, Field(strict=True, ge=2, le=MOST_K_COMPARED)] = 2
+    k_max: Annotated[int, Field(strict=True, ge=2, le=MOST_K_COMPARED)] = 10
     min_share: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
     target: Annotated[str, Field(min_length=1)]
     scaling: Literal["standard", "robust", "minmax", "none"] = "standard"
@@ -224,8 +261,10 @@ class Segmentation(_Strict):
     guard: Guard = Guard()
     changed_by: ColumnName | None = None
     engine: Literal["local", "pushdown", "in_database", "tsql"] = "local"
+    language: Annotated[str, AfterValidator(_check_language)] = "Python"
     sample_rows: Annotated[int, Field(strict=True, ge=0, le=10_000_000)] = 100_000
     min_group: Annotated[int, Field(strict=True, ge=2, le=100_000)] = 10
+    history_days: Annotated[int, Field(strict=True, ge=1, le=36_500)] | None = None
     memory_limit: MemoryLimit | None = None
 
     @field_validator("source")
@@ -237,7 +276,15 @@ class Segmentation(_Strict):
     @field_validator("target")
     @classmethod
     def _check_target(cls, value: str) -> str:
-        parse_name(value)
+        *schemas, table = parse_name(value)
+        taken = [schema for schema in schemas if schema.lower() in _RESERVED_SCHEMAS]
+        if taken:
+            raise ValueError(f"{value} given; {taken[0]} is not for segment tables; name another")
+        if len(table) > LONGEST_TARGET:
+            raise ValueError(
+                f"a name of {len(table)} characters given; allowed: 1 to {LONGEST_TARGET}, because "
+                "that of its history is longer"
+            )
         return value
 
     @field_validator("key")
@@ -328,9 +375,9 @@ class Segmentation(_Strict):
     def from_json(cls, text: str) -> Segmentation:
         """Read what :meth:`to_json` wrote, as a registry row keeps it."""
         try:
-            values = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise DefinitionError(f"the definition is not JSON: {error}") from None
+            values = _read_json(text)
+        except (ValueError, RecursionError) as error:
+            raise DefinitionError(f"the definition is not JSON: {_reason(error)}") from None
         if not isinstance(values, dict):
             raise DefinitionError("the definition is not a JSON object")
         return cls.create(**values)
@@ -341,9 +388,12 @@ class Segmentation(_Strict):
 
 
 def _no_repeats(names: tuple[str, ...]) -> None:
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
+    if repeated := _repeated(names):
         raise ValueError(f"named twice: {', '.join(repeated)}")
+
+
+def _repeated(names: Iterable[str]) -> list[str]:
+    return sorted(name for name, count in Counter(names).items() if count > 1)
 
 
 class Definition(_Strict):
@@ -371,20 +421,40 @@ def load_definition(path: str | Path) -> Definition:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        with path.open("rb") as file:
+            data = file.read(MOST_FILE + 1)
+        text = data.decode("utf-8-sig")
     except FileNotFoundError:
         raise DefinitionError(f"{path}: there is no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # a path can have a NUL in it
         raise DefinitionError(f"{path}: cannot be read as UTF-8 text: {error}") from None
+    if len(data) > MOST_FILE:
+        raise DefinitionError(f"{path}: allowed: a definition of at most {MOST_FILE:,} bytes")
     try:
-        values = json.loads(text) if path.suffix.lower() == ".json" else tomllib.loads(text)
-    except (json.JSONDecodeError, tomllib.TOMLDecodeError) as error:
-        raise DefinitionError(f"{path}: {error}") from None
+        values = _read_json(text) if path.suffix.lower() == ".json" else tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DefinitionError(f"{path}: {_reason(error)}") from None
     try:
         return _beside(path.parent, parse_definition(values))
     except DefinitionError as error:
         lines = [f"{path}: {problem}" for problem in error.problems]
         raise DefinitionError(lines) from None
+
+
+def _read_json(text: str) -> Any:
+    return json.loads(text, object_pairs_hook=_without_repeats)
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys are all different: of two, each reader would take another."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        raise ValueError(f"given twice: {', '.join(_repeated(name for name, _ in pairs))}")
+    return values
+
+
+def _reason(error: Exception) -> str:
+    return "nested too deeply" if isinstance(error, RecursionError) else str(error)
 
 
 def _beside(folder: Path, definition: Definition) -> Definition:
@@ -440,11 +510,12 @@ def _database_url(table: Any, problems: list[str]) -> str | None:
 
 
 def _unknown_keys(table: Mapping[str, Any], known: tuple[str, ...], path: str) -> list[str]:
-    return [
+    unknown = [key for key in table if key not in known]
+    told = [
         f"{path}{key}: unknown{_nearest(key, known)}; allowed: {', '.join(known)}"
-        for key in table
-        if key not in known
+        for key in unknown[:MOST_PROBLEMS]
     ]
+    return told + [f"{path}{key}: unknown" for key in unknown[MOST_PROBLEMS:]]
 
 
 def _shared_targets(segmentations: Mapping[str, Segmentation]) -> list[str]:
@@ -466,13 +537,16 @@ def _build(values: Mapping[str, Any], path: str, problems: list[str]) -> Segment
         return Segmentation(**values)
     except ValidationError as error:
         details = error.errors(include_url=False)
-        meant = {(*d["loc"][:-1], _meant(d)) for d in details if d["type"] == "extra_forbidden"}
-        problems += [
-            _problem(detail, path)
+        unknown = [d for d in details if d["type"] == "extra_forbidden"][:MOST_PROBLEMS]
+        meant = {(*d["loc"][:-1], _meant(d)) for d in unknown}
+        details = [
+            detail
             for detail in details
             # A key that is there with a typo is one mistake, not two.
             if not (detail["type"] == "missing" and detail["loc"] in meant)
         ]
+        problems += [_problem(detail, path) for detail in details[:MOST_PROBLEMS]]
+        problems += [f"{path}: {detail['msg']}" for detail in details[MOST_PROBLEMS:]]
         return None
 
 
@@ -508,8 +582,22 @@ def _problem(detail: ErrorDetails, path: str) -> str:
         return (
             f"{where}: {_shown(given)}; allowed: letters, digits and _, not starting with a digit"
         )
-    allowed = detail["msg"].removeprefix("Input should be ").removeprefix("Value should have ")
+    allowed = _IN_WORDS.get(kind, "").format(**context) or detail["msg"]
+    allowed = allowed.removeprefix("Input should be ").removeprefix("Value should have ")
     return f"{where}: {_shown(given)}; allowed: {allowed}"
+
+
+#: What pydantic says in words of its own, by its kind of error.
+_IN_WORDS = {
+    "too_short": "one or more",
+    "tuple_type": "a list",
+    "model_type": "a table of keys",
+    "string_type": "a text",
+    "string_too_short": "at least {min_length} character",
+    "string_too_long": "at most {max_length} characters",
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing", "finite_number"), "a number"),
+}
 
 
 def _shown(value: Any) -> str:

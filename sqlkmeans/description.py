@@ -14,7 +14,7 @@ from sqlkmeans.clustering.scores import Scores
 from sqlkmeans.database import Database
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.engines import Engine, Explanation
-from sqlkmeans.registry import load_model
+from sqlkmeans.registry import stored_model
 
 Row = dict[str, Any]
 
@@ -84,7 +84,7 @@ class Description:
         shifts: Mapping[int, float],
     ) -> dict[str, list[Row]]:
         """Rows of the tables that describe segments and features."""
-        model = load_model(database, segmentation.name)
+        model = stored_model(database, segmentation.name)
         kept = dict(zip(model.segment_ids, model.names)) if model else {}
         given = database.catalog.given_names(segmentation.name)
         tables = segment_rows(self.profiles, segment_ids, given, kept)

@@ -6,6 +6,9 @@ from collections.abc import Iterable
 
 from sqlkmeans.words import without_passwords
 
+#: As many problems are told, and as much of each; a definition can have thousands of mistakes.
+MOST_PROBLEMS, MOST_CHARACTERS = 20, 2_000
+
 
 class SqlKMeansError(Exception):
     """The job failed.
@@ -13,7 +16,8 @@ class SqlKMeansError(Exception):
     Parameters
     ----------
     problems : str or iterable of str
-        Everything that is wrong, one sentence each: what was given, what is allowed.
+        Everything that is wrong, one sentence each: what was given, what is allowed. After the
+        first 20 the rest is counted.
 
     Attributes
     ----------
@@ -25,14 +29,22 @@ class SqlKMeansError(Exception):
     exit_code = 1
 
     def __init__(self, problems: str | Iterable[str]) -> None:
-        listed = [problems] if isinstance(problems, str) else problems
+        listed = [problems] if isinstance(problems, str) else list(problems)
         # Whatever was given may be quoted in them: a URL under a wrong key is one.
-        self.problems = [without_passwords(problem) for problem in listed]
+        self.problems = [_shortened(without_passwords(text)) for text in listed[:MOST_PROBLEMS]]
+        if len(listed) > MOST_PROBLEMS:
+            self.problems.append(f"and {len(listed) - MOST_PROBLEMS:,} more")
         super().__init__("\n".join(self.problems))
 
     def to_json(self) -> dict[str, object]:
         """The object that ``--json`` prints for a failure."""
         return {"error": {"code": self.exit_code, "problems": self.problems}}
+
+
+def _shortened(text: str) -> str:
+    if len(text) <= MOST_CHARACTERS:
+        return text
+    return f"{text[:MOST_CHARACTERS]}… ({len(text) - MOST_CHARACTERS:,} characters more)"
 
 
 class DefinitionError(SqlKMeansError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -143,7 +143,7 @@ class CustomerExplanation:
         }
 
 
-def explain(name: str, database: Database, customer: Sequence[str]) -> CustomerExplanation:
+def explain(name: str, database: Database, customer: object) -> CustomerExplanation:
     """Why a customer is in a segment, by the model in force and the row as it is now.
 
     Parameters
@@ -151,8 +151,8 @@ def explain(name: str, database: Database, customer: Sequence[str]) -> CustomerE
     name : str
         The segmentation.
     database : Database
-    customer : sequence of str
-        The key's values, as text.
+    customer : object or iterable of object
+        The key's value, or one for each of its columns; as they are, or as text.
 
     Raises
     ------
@@ -162,6 +162,7 @@ def explain(name: str, database: Database, customer: Sequence[str]) -> CustomerE
     DataError
         If there is no model yet, no such customer, or its row cannot be labelled.
     """
+    key = _key_texts(customer)
     segmentation = load_segmentation(database, name)
     if segmentation.sample_rows == 0:
         raise DefinitionError(
@@ -169,26 +170,39 @@ def explain(name: str, database: Database, customer: Sequence[str]) -> CustomerE
             "segment is to read that customer's row; the function assign_… that `export-sql` "
             "writes scores a row where it is, and segment_feature has what sets each segment apart"
         )
-    model = load_model(database, name)
-    if model is None:
-        raise DataError(f"{name}: no model yet; `sqlkmeans run` makes one")
-    if len(customer) != len(segmentation.key):
+    model = load_model(name, database)
+    if len(key) != len(segmentation.key):
         raise DefinitionError(
-            f"{len(customer)} values of the key given; allowed: {len(segmentation.key)} "
+            f"{len(key)} values of the key given; allowed: {len(segmentation.key)} "
             f"({', '.join(segmentation.key)})"
         )
-    point = _prepared(database, segmentation, model, customer)
+    point = _prepared(database, segmentation, model, key)
     found = margin_of(point, model.centroids)
     return CustomerExplanation(
         segmentation=name,
-        customer=tuple(customer),
+        customer=tuple(key),
         segment=_segment(model, found.own, found.distance),
         runner_up=_segment(model, found.runner_up, found.runner_up_distance),
         margin=found.margin,
         certainty=found.certainty,
         features=_reasons(model, point, found),
-        published_segment_id=database.published_label(segmentation, customer),
+        published_segment_id=database.published_label(segmentation, key),
     )
+
+
+def _key_texts(customer: object) -> list[str]:
+    """A key's values as the command line takes them."""
+    if isinstance(customer, (str, bytes)) or not isinstance(customer, Iterable):
+        customer = [customer]
+    return [_key_text(value) for value in customer]
+
+
+def _key_text(value: object) -> str:
+    if isinstance(value, bytes):
+        return "0x" + value.hex()
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))  # as a data frame holds whole numbers beside a missing one
+    return str(value)
 
 
 def _prepared(

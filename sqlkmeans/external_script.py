@@ -63,8 +63,8 @@ def run_segmentation(rows: pd.DataFrame, job: str) -> tuple[pd.DataFrame, str]:
     ----------
     rows : DataFrame
         ``InputDataSet``: a row number, the segment that the row has now (missing where none),
-        then the features in the definition's order (a category as text with a full stop behind,
-        which keeps blanks at its end; a date as days since 1970-01-01), then the sample weight
+        then the features in the definition's order (a category's text as ``0x`` and the
+        hexadecimal digits of its UTF-16, a date as days since 1970-01-01), then the sample weight
         where the definition names one. A column without a missing value comes as its own integer
         type, with one as floats.
     job : str
@@ -81,7 +81,9 @@ def run_segmentation(rows: pd.DataFrame, job: str) -> tuple[pd.DataFrame, str]:
         Row number, cluster (counted from 0), distance to its centroid. Empty after an error.
     publication : str
         What ``sqlkmeans.publish_run`` takes; or ``{"error": {"code": …, "problems": […]}}``,
-        because an exception would reach the caller as several unreadable messages.
+        because an exception would reach the caller as several unreadable messages. In ASCII: the
+        server's side takes a text's length for its number of UTF-16 units and would cut an end
+        off.
     """
     try:
         labels, publication = _run(rows, json.loads(job))
@@ -217,14 +219,27 @@ def _split(
     order = np.argsort(numbers, kind="stable")
     now = rows.iloc[:, 1].to_numpy(dtype=np.float64)
     types = {feature.column: feature.type for feature in features}
-    columns: Row = {name: rows.iloc[:, position] for position, name in enumerate(types, start=2)}
-    for name in (name for name, kind in types.items() if kind == "category"):
-        columns[name] = [t[:-1] if isinstance(t, str) else None for t in columns[name]]
-    matrix, texts = raw_rows(columns, types)
+    columns = {name: rows.iloc[:, position] for position, name in enumerate(types, start=2)}
+    matrix, sent = raw_rows(columns, types)
+    texts = {name: [_text(level) for level in levels] for name, levels in sent.items()}
     for position in range(len(features)):
         matrix[:, position] = matrix[order, position]
     weights = rows.iloc[:, -1].to_numpy(dtype=np.float64)[order] if weighted else None
     return numbers[order], np.nan_to_num(now[order]).astype(np.int64), matrix, texts, weights
+
+
+def _text(sent: str) -> str:
+    """The text of a category.
+
+    Text itself would be read strictly before the script begins: half of a surrogate pair, which
+    an nvarchar holds or is cut to, would end the call, and trailing blanks might not arrive.
+    """
+    if not sent.startswith("0x"):
+        raise ValueError(
+            f"{sent!r} came for a category; the hexadecimal digits of its UTF-16 were expected, as "
+            f"the procedures of version {__version__} send it (sqlkmeans deploy)"
+        )
+    return bytes.fromhex(sent[2:]).decode("utf-16-le", "surrogatepass")
 
 
 def _today() -> str:

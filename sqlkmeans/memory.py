@@ -50,7 +50,7 @@ def check_memory_limit(value: Any) -> int:
     """
     try:
         limit = parse_bytes(value) if isinstance(value, str) else value
-    except ValueError:
+    except (ValueError, OverflowError):
         limit = None
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < LEAST_LIMIT:
         shown = f'"{value}"' if isinstance(value, str) else str(value)

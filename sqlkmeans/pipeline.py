@@ -1,10 +1,10 @@
-"""The line from customer rows to a segment table: run, assign, choose_k, rollback, rename."""
+"""The line from customer rows to a segment table: run, assign, choose_k, rollback, rename, drop."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
@@ -14,7 +14,7 @@ from sqlkmeans.clustering.compare import Movement, movement
 from sqlkmeans.clustering.describe import distance_tolerance
 from sqlkmeans.clustering.preparation import features_from_definition
 from sqlkmeans.clustering.stable_ids import Previous, match_segments
-from sqlkmeans.corrections import rename, rollback
+from sqlkmeans.corrections import drop, rename, rollback
 from sqlkmeans.database import Database, Publication
 from sqlkmeans.database.checks import check_segmentation
 from sqlkmeans.definition import Segmentation
@@ -26,14 +26,14 @@ from sqlkmeans.model import SegmentModel
 from sqlkmeans.progress import Progress
 from sqlkmeans.registry import (
     client_row,
-    load_model,
     load_run_model,
     run_result,
+    stored_model,
 )
 from sqlkmeans.result import ChoiceResult, RunResult
 from sqlkmeans.watch import last_run, run_facts, watch, watch_labels
 
-__all__ = ["assign", "choose_k", "rename", "rollback", "run"]
+__all__ = ["assign", "choose_k", "drop", "rename", "rollback", "run"]
 
 #: Engines that are the server itself.
 INSIDE = ("in_database", "tsql")
@@ -116,7 +116,7 @@ def assign(
         If there is no model yet.
     """
     progress = progress or Progress()
-    _require_schema(database)
+    require_schema(database)
     _active_model(database, segmentation)
     if segmentation.engine in INSIDE:
         return _run_inside(database, segmentation, "assign", progress)
@@ -126,7 +126,7 @@ def assign(
         seen = _high_water(database, segmentation)
         before = last_seen(database, segmentation, model_run_id) if seen else None
         if isinstance(before, Seen):
-            with closing(open_engine(segmentation.engine)) as engine:
+            with open_engine(segmentation.engine) as engine:
                 changes = assign_changes(
                     database, segmentation, model, model_run_id, run_id, before, engine, progress
                 )
@@ -257,7 +257,7 @@ def _recorded_run(
 ) -> Iterator[int]:
     """Lock, check, and a run row that tells how it ended."""
     database.open_files(segmentation.source)
-    _require_schema(database)
+    require_schema(database)
     with database.lock(segmentation.name):
         check_segmentation(database, segmentation)
         row = {"kind": kind, "engine": segmentation.engine, **row, **client_row()}
@@ -265,7 +265,10 @@ def _recorded_run(
         try:
             yield run_id
         except BaseException as error:
-            database.fail_run(run_id, _told(error))
+            told = _without_rows(error) if segmentation.smallest_group > 1 else error
+            database.fail_run(run_id, _told(told))
+            if told is not error:
+                raise told from None
             raise
 
 
@@ -273,11 +276,30 @@ def _run_inside(
     database: Database, segmentation: Segmentation, kind: str, progress: Progress
 ) -> RunResult:
     """A run that the server does by itself, its lock and its run row included."""
-    _require_schema(database)
+    require_schema(database)
     check_segmentation(database, segmentation)
-    with progress.step("publish"):
+    with progress.step("on the server"):
         run_id = database.run_inside(segmentation, kind)
-    return run_result(database, run_id, progress.rounded())
+    # Only the server knows how long each step took; in total it took what passed here.
+    run = database.catalog.run(run_id) or {}
+    steps = ("read", "fit", "assign", "publish")
+    seconds = {step: float(run.get(f"seconds_{step}") or 0) for step in steps}
+    return run_result(database, run_id, {**seconds, "total": progress.rounded()["total"]})
+
+
+def _without_rows(error: BaseException) -> BaseException:
+    """The same without words of the database, which may quote the row that it stopped at."""
+    ours = isinstance(error, SqlKMeansError)
+    cause = error.__context__ if ours else error
+    if not isinstance(cause, Exception) or isinstance(cause, SqlKMeansError):
+        return error
+    kind = type(error) if isinstance(error, SqlKMeansError) else DatabaseError
+    told = kind(
+        f"the database stopped ({type(cause).__name__}); what it says is not shown, because it may "
+        "quote a row, and sample_rows = 0 lets none leave the database: run the source's SELECT "
+        "there"
+    )
+    return told.with_traceback(error.__traceback__)
 
 
 def _told(error: BaseException) -> str:
@@ -290,7 +312,8 @@ def _told(error: BaseException) -> str:
     )
 
 
-def _require_schema(database: Database) -> None:
+def require_schema(database: Database) -> None:
+    """Refuse a database without schema ``sqlkmeans``; one that makes it itself gets it."""
     if database.installs_itself:
         database.install()
     elif not database.schema_version():
@@ -307,7 +330,7 @@ def _opened(
     rows = database.count(segmentation.source)
     with progress.step("read", total=rows) as advance:
         engine = open_rows(database, segmentation, columns, advance, to_fit=rows if to_fit else 0)
-    with closing(engine):
+    with engine:
         yield engine
 
 
@@ -315,7 +338,7 @@ def _follow(
     database: Database, segmentation: Segmentation, run_id: int, fit: Fit
 ) -> tuple[list[int], Movement]:
     """The segment id of each new cluster, and who moved since the run before."""
-    model = load_model(database, segmentation.name)
+    model = stored_model(database, segmentation.name)
     last = _last_segment_id(database, segmentation)
     if model is None:
         return match_segments(fit.centroids, Previous((), None, last)), Movement(0, 0)

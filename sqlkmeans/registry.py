@@ -8,12 +8,13 @@ import platform
 from importlib import metadata
 from typing import Any
 
+from sqlkmeans.clustering.naming import feature_titles
 from sqlkmeans.clustering.profile import EVERYONE
 from sqlkmeans.database import Database
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DataError, DefinitionError
 from sqlkmeans.model import SegmentModel
-from sqlkmeans.result import RunResult, SegmentResult
+from sqlkmeans.result import FeatureResult, RunResult, SegmentResult
 
 Row = dict[str, Any]
 
@@ -40,8 +41,31 @@ def _registered(database: Database, name: str) -> Row:
     return row
 
 
-def load_model(database: Database, name: str) -> SegmentModel | None:
-    """The active model of a segmentation; None before its first published run."""
+def load_model(name: str, database: Database) -> SegmentModel:
+    """The model in force of a segmentation: what ``predict`` labels new rows with.
+
+    Parameters
+    ----------
+    name : str
+        The segmentation.
+    database : Database
+
+    Raises
+    ------
+    DefinitionError
+        If there is no such segmentation.
+    DataError
+        If none of its runs was published.
+    """
+    _registered(database, name)
+    model = stored_model(database, name)
+    if model is None:
+        raise DataError(f"{name}: no model yet; `sqlkmeans run` makes one")
+    return model
+
+
+def stored_model(database: Database, name: str) -> SegmentModel | None:
+    """The same; None before the first published run."""
     row = database.catalog.segmentation(name)
     if row is None or row["active_run_id"] is None:
         return None
@@ -118,4 +142,22 @@ def run_result(database: Database, run_id: int, seconds: dict[str, float]) -> Ru
         warnings=json.loads(run["warnings"] or "[]"),
         recommendation=json.loads(run["recommendation"] or "null"),
         drift=drift,
+        features=_features(database, run["model_run_id"], described_by),
     )
+
+
+def _features(database: Database, model_run_id: int, described_by: int) -> list[FeatureResult]:
+    rows: dict[int, list[Row]] = {}
+    for row in database.catalog.result("segment_feature", described_by):
+        rows.setdefault(row["position"], []).append(row)
+    fitted = database.catalog.result("model_feature", model_run_id)
+    return [
+        FeatureResult(
+            feature["source_column"] or feature["feature"],
+            title,
+            feature["type"] == "category",
+            {row["segment_id"]: row["mean"] for row in rows.get(feature["position"], [])},
+            {row["segment_id"]: row["importance"] for row in rows.get(feature["position"], [])},
+        )
+        for feature, title in zip(fitted, feature_titles(fitted))
+    ]

@@ -18,7 +18,8 @@ class SegmentResult:
     share : float
         0 to 1.
     centroid : dict of str to float
-        In the columns' own units.
+        What distances are measured from, in the columns' own units. Of a feature with ``log1p``
+        it is not the mean.
     """
 
     segment_id: int
@@ -27,6 +28,30 @@ class SegmentResult:
     size: int
     share: float
     centroid: dict[str, float]
+
+
+@dataclass(frozen=True)
+class FeatureResult:
+    """How one feature differs between segments; the same facts stand in ``segment_feature``.
+
+    Attributes
+    ----------
+    column : str
+    title : str
+        For people: ``joined (days)``, ``city = Oslo``.
+    is_share : bool
+        Whether the means are shares of the customers, as of a level.
+    means : dict of int to (float or None)
+        By segment id, 0 for everyone; in the column's own units, None where not known.
+    importance : dict of int to float
+        Difference of a segment's mean from everyone's, in everyone's deviations.
+    """
+
+    column: str
+    title: str
+    is_share: bool
+    means: dict[int, float | None]
+    importance: dict[int, float]
 
 
 @dataclass(frozen=True)
@@ -62,6 +87,7 @@ class RunResult:
     recommendation : dict or None
         How k was chosen, where the definition says "auto": ``structure``, ``recommended_k`` and
         ``reason``.
+    features : list of FeatureResult
     """
 
     segmentation: str
@@ -88,6 +114,7 @@ class RunResult:
     centroid_shift: float | None = None
     drift: list[dict[str, Any]] = field(default_factory=list)
     recommendation: dict[str, Any] | None = None
+    features: list[FeatureResult] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """The object that ``--json`` prints."""

@@ -24,6 +24,8 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 
+_COMMENT_END = re.compile(r"/\*|\*/")
+
 # Words that change something, reach outside, or start a statement of their own: T-SQL needs no
 # semicolon between two statements, so the first of a second one has to be recognised.
 _REFUSED = frozenset(
@@ -80,6 +82,8 @@ def parse_source(text: str) -> Source:
     ValueError
         For anything else: a second statement, DML, a semicolon, unbalanced parentheses.
     """
+    if "\0" in text:
+        raise ValueError("a NUL character given; allowed: text")
     if is_file(text):
         return Source(None, f"SELECT * FROM {_as_text(text.strip())}")
     words = list(_tokens(text))
@@ -195,10 +199,10 @@ def _located_tokens(text: str) -> Iterator[tuple[int, str, str]]:
 def _comment_end(text: str, start: int) -> int:
     """Block comments nest in T-SQL and in DuckDB."""
     depth = 0
-    for match in re.finditer(r"/\*|\*/", text[start:]):
+    for match in _COMMENT_END.finditer(text, start):
         depth += 1 if match.group() == "/*" else -1
         if depth == 0:
-            return start + match.end()
+            return match.end()
     raise ValueError("a comment is not closed")
 
 
@@ -223,7 +227,8 @@ def parse_name(text: str, otherwise: str = "") -> Name:
         elif expect_part or token != ".":
             raise ValueError(_not_a_name(text, otherwise))
         expect_part = not expect_part
-    if expect_part or not 1 <= len(parts) <= 3 or any(len(part) > 128 for part in parts):
+    whole = all(1 <= len(part) <= 128 and "\0" not in part for part in parts)
+    if expect_part or not 1 <= len(parts) <= 3 or not whole:
         raise ValueError(_not_a_name(text, otherwise))
     return tuple(parts)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,6 +13,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from sqlkmeans.definition import Segmentation
+
+sys.path.insert(0, str(Path(__file__).parent / "sqlserver"))
+
+import docker_engine
 
 # The same examples at every run, and no complaint when a shared machine is slow.
 settings.register_profile(
@@ -31,10 +35,23 @@ SIZES = [60, 40, 20]
 MakeCustomers = Callable[..., pa.Table]
 
 
-def pytest_xdist_auto_num_workers() -> int | None:
-    """None but this process where a SQL Server may be at hand: its tests share a database."""
-    live = "SQLKMEANS_TEST_URL" in os.environ or importlib.util.find_spec("testcontainers")
-    return 0 if live else None
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """None but this process where a SQL Server is at hand: its tests share a database."""
+    if "not sqlserver" in config.option.markexpr:
+        return None
+    return 0 if "SQLKMEANS_TEST_URL" in os.environ or not docker_engine.trouble() else None
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Start the server before any test: no test has the time to download one."""
+    wanted = any(item.get_closest_marker("sqlserver") for item in session.items)
+    if wanted and not session.config.option.collectonly:
+        import sqlserver_server
+
+        reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is not None:
+            reporter.write_line("looking for a SQL Server: SQLKMEANS_TEST_URL, or a container")
+        sqlserver_server.find()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -94,8 +94,8 @@ def test_every_key_is_read(tmp_path: Path) -> None:
 
 def test_the_defaults_are_those_of_the_design() -> None:
     made = Segmentation.create(**MINIMAL)
-    assert (made.scaling, made.missing, made.n_init, made.seed, made.engine) == (
-        "standard", "error", 10, 0, "local",
+    assert (made.scaling, made.missing, made.n_init, made.seed, made.engine, made.language) == (
+        "standard", "error", 10, 0, "local", "Python",
     )  # fmt: skip
     assert made.features == (FeatureDefinition(column="income", transform="none", weight=1.0),)
 
@@ -185,7 +185,7 @@ def test_a_key_without_a_default_has_to_be_there(missing: str) -> None:
         ({"n_init": "auto"}, 'segmentation.customers.n_init: "auto" given'),
         ({"seed": -1}, "segmentation.customers.seed: -1 given"),
         ({"seed": 2**32}, "segmentation.customers.seed: 4294967296 given"),
-        ({"seed": 1.5}, "segmentation.customers.seed: 1.5 given"),
+        ({"seed": 1.5}, "segmentation.customers.seed: 1.5 given; allowed: a whole number"),
         (
             {"scaling": "standart"},
             'segmentation.customers.scaling: "standart" given, did you mean standard?; '
@@ -197,20 +197,27 @@ def test_a_key_without_a_default_has_to_be_there(missing: str) -> None:
             'allowed: "error", "skip", "mean" or "median"',
         ),
         ({"engine": "lokal"}, 'segmentation.customers.engine: "lokal" given, did you mean local?'),
+        ({"language": ""}, 'segmentation.customers.language: "" given; allowed: the name of an'),
+        ({"language": " "}, 'segmentation.customers.language: " " given; allowed: the name of an'),
+        ({"language": "my\tPython"}, 'customers.language: "my\\tPython" given'),
+        ({"language": "x" * 129}, "1 to 128 characters"),
+        ({"language": 3}, "segmentation.customers.language: 3 given"),
         ({"scaling": 1}, "segmentation.customers.scaling: 1 given"),
         ({"source": ""}, 'segmentation.customers.source: "" given'),
-        ({"source": 5}, "segmentation.customers.source: 5 given"),
+        ({"source": 5}, "segmentation.customers.source: 5 given; allowed: a text"),
         ({"source": "SELECT 1 DROP TABLE x"}, "segmentation.customers.source: DROP given"),
         ({"source": "WITH a AS (SELECT 1) SELECT 1"}, "segmentation.customers.source: WITH"),
         ({"target": "a b"}, "segmentation.customers.target: 'a b' given; allowed: table,"),
         ({"target": "SELECT 1"}, "segmentation.customers.target: 'SELECT 1' given"),
-        ({"key": []}, "segmentation.customers.key: [] given"),
+        ({"key": []}, "segmentation.customers.key: [] given; allowed: one or more"),
+        ({"source": "my table"}, "or one SELECT"),
+        ({"guard": 5}, "segmentation.customers.guard: 5 given; allowed: a table of keys"),
         ({"key": ""}, 'segmentation.customers.key[0]: "" given'),
         ({"key": ["a", ""]}, 'segmentation.customers.key[1]: "" given'),
         ({"key": ["a", "b", "a"]}, "segmentation.customers.key: named twice: a"),
-        ({"key": 5}, "segmentation.customers.key: 5 given"),
+        ({"key": 5}, "segmentation.customers.key: 5 given; allowed: a list"),
         ({"key": "x" * 129}, "segmentation.customers.key[0]:"),
-        ({"features": []}, "segmentation.customers.features: [] given"),
+        ({"features": []}, "segmentation.customers.features: [] given; allowed: one or more"),
         ({"features": ["a", "b", "a", "b"]}, "segmentation.customers.features: named twice: a, b"),
         ({"features": [5]}, "segmentation.customers.features[0]: 5 given"),
         ({"features": [{}]}, "segmentation.customers.features[0].column: missing"),
@@ -363,9 +370,9 @@ def test_a_wrong_url_does_not_show_its_password() -> None:
 # Properties
 
 names = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,20}", fullmatch=True)
-columns = st.text(min_size=1, max_size=20).filter(
-    lambda c: c.lower() not in PUBLISHED_COLUMNS and not c.lower().startswith(RESERVED)
-)
+columns = st.text(
+    st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=20
+).filter(lambda c: c.lower() not in PUBLISHED_COLUMNS and not c.lower().startswith(RESERVED))
 
 
 @st.composite

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import typer.main
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from sqlkmeans.cli.app import app
 from sqlkmeans.clustering.preparation import MISSING, SCALINGS, TRANSFORMS
@@ -86,7 +88,7 @@ def test_every_dependency_has_its_line() -> None:
 
 
 def test_links_between_pages_lead_somewhere() -> None:
-    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.glob("*.md")]
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *DOCS.glob("*.md")]
     pages += [ROOT / "examples" / "cdnow" / "README.md"]
     broken = [
         f"{source.relative_to(ROOT)}: {target}"
@@ -95,3 +97,19 @@ def test_links_between_pages_lead_somewhere() -> None:
         if not (source.parent / target).exists()
     ]
     assert not broken
+
+
+def test_each_package_of_the_default_install_has_its_licence_on_the_page() -> None:
+    licences = section(page("dependencies.md"), "## Licences of the default install")
+    todo, seen = ["sqlkmeans"], {"sqlkmeans"}
+    while todo:
+        for requirement in map(Requirement, requires(todo.pop()) or []):
+            name = canonicalize_name(requirement.name)
+            if name in seen or (
+                requirement.marker and not requirement.marker.evaluate({"extra": ""})
+            ):
+                continue
+            seen.add(name)
+            todo.append(name)
+            assert re.search(rf"[|, `]{re.escape(name)}[,` ]", licences), name
+    assert "proprietary" in licences

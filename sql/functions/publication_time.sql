@@ -10,7 +10,9 @@ BEGIN
     DECLARE @now datetime2(6) = SYSUTCDATETIME();
     DECLARE @last datetime2(6);
 
-    SELECT @last = MAX(r.published_at) FROM sqlkmeans.run AS r WHERE r.segmentation = @segmentation;
+    SELECT @last = MAX(r.published_at)
+    FROM sqlkmeans.run AS r
+    WHERE r.segmentation = @segmentation AND r.status = N'published';
 
     RETURN CASE WHEN @now <= @last THEN DATEADD(microsecond, 1, @last) ELSE @now END;
 END;

@@ -5,6 +5,7 @@ GO
 ALTER PROCEDURE sqlkmeans.assign_segments
     @segmentation nvarchar(128) = NULL,
     @run_id       bigint        = NULL OUTPUT,
+    @quiet        bit           = 0,
     @help         bit           = 0
 AS
 BEGIN
@@ -17,7 +18,8 @@ BEGIN
             (1, N'@segmentation', N'nvarchar(128)', N'NULL',
                 N'A segmentation that has a model; the caller must be able to read its source.'),
             (2, N'@run_id', N'bigint OUTPUT', N'NULL', N'The run that records the assignment.'),
-            (3, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+            (3, N'@quiet', N'bit', N'0', N'1 gives no row back, for a procedure that calls this one.'),
+            (4, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
         ORDER BY h.position;
         RETURN 0;
@@ -35,9 +37,10 @@ BEGIN
     DECLARE @missing nvarchar(16);
     DECLARE @active bigint;
     DECLARE @last_segment_id int;
-    DECLARE @parameters nvarchar(max);
     DECLARE @values nvarchar(max);
-    DECLARE @query nvarchar(max);
+    DECLARE @scaled nvarchar(max);
+    DECLARE @nearest nvarchar(max);
+    DECLARE @features int;
     DECLARE @kept nvarchar(max);
     DECLARE @profile nvarchar(max);
     DECLARE @bins nvarchar(max);
@@ -128,7 +131,7 @@ BEGIN
         previous_missing_share float         NOT NULL
     );
 
-    EXECUTE sqlkmeans.take_lock @segmentation = @segmentation;
+    EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @keep = 1;
 
     BEGIN TRY
         EXECUTE sqlkmeans.start_run
@@ -138,17 +141,26 @@ BEGIN
 
         -- Reads the source as the caller. Staged under the segment ids themselves.
         EXECUTE sqlkmeans.scoring_text
-            @run_id = @active, @row = 1, @parameters = @parameters OUTPUT,
-            @values = @values OUTPUT, @query = @query OUTPUT;
+            @run_id = @active, @row = 1, @values = @values OUTPUT, @scaled = @scaled OUTPUT,
+            @nearest = @nearest OUTPUT;
         EXECUTE sqlkmeans.profile_text
             @run_id = @active, @kept = @kept OUTPUT, @statement = @profile OUTPUT;
         EXECUTE sqlkmeans.bins_text @run_id = @active, @each = @bins OUTPUT;
-        -- Read once, so that labels and profile are of the same moment.
-        SET @statement = N'SELECT ' + sqlkmeans.each_name(@key, N's.{}', N', ')
-            + N', f.segment_id AS [sqlkmeans cluster], f.distance AS [sqlkmeans distance]' + @kept
-            + N' INTO #sqlkmeans_scored FROM ' + @relation + N' CROSS APPLY (SELECT ' + @values
-            + N') AS o CROSS APPLY (' + @query + N') AS f;
+        SELECT @features = MAX(f.position) FROM sqlkmeans.model_feature AS f WHERE f.run_id = @active;
+        -- Read once, so that labels and profile are of the same moment. Scaled values are kept, so
+        -- that a logarithm is taken once a row and not once for each segment.
+        SET @statement = N'SELECT ' + sqlkmeans.each_name(@key, N's.{}', N', ') + @kept
+            + sqlkmeans.each_number(@features, N', z.z{} AS [sqlkmeans z{}]', N'')
+            + N' INTO #sqlkmeans_prepared FROM ' + @relation + N' CROSS APPLY (SELECT ' + @values
+            + N') AS o
+' + @scaled + N';
 SET @total = ROWCOUNT_BIG();
+SELECT ' + sqlkmeans.each_name(@key, N'z.{}', N', ')
+            + N', n.segment_id AS [sqlkmeans cluster], SQRT(n.squared_distance) AS [sqlkmeans distance]'
+            + sqlkmeans.each_number(@features, N', z.[sqlkmeans o{}]', N'')
+            + N' INTO #sqlkmeans_scored FROM #sqlkmeans_prepared AS z
+' + @nearest + N';
+DROP TABLE #sqlkmeans_prepared;
 EXECUTE sqlkmeans.check_keys @relation = N''#sqlkmeans_scored AS s'', @key = @key;
 INSERT INTO ' + @staging + N' (' + sqlkmeans.each_name(@key, N'{}', N', ')
             + N', cluster, distance) SELECT ' + sqlkmeans.each_name(@key, N's.{}', N', ')
@@ -250,7 +262,7 @@ GROUP BY v.position, v.bin;
         EXECUTE sqlkmeans.publish_staged
             @run_id = @run_id, @publication = @publication, @arrived = @arrived OUTPUT,
             @moved = @moved OUTPUT, @departed = @departed OUTPUT, @written = @written OUTPUT;
-        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1, @keep = 1;
     END TRY
     BEGIN CATCH
         SET @error = ERROR_MESSAGE();
@@ -258,11 +270,12 @@ GROUP BY v.position, v.bin;
             ROLLBACK TRANSACTION;
         IF EXISTS (SELECT 1 FROM sqlkmeans.run AS r WHERE r.run_id = @run_id)
             EXECUTE sqlkmeans.fail_run @run_id = @run_id, @error = @error;
-        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1, @keep = 1;
         THROW;
     END CATCH;
 
-    SELECT @run_id AS run_id, @rows AS [rows], @total - @rows AS skipped, @arrived AS arrived,
-        @moved AS moved, @departed AS departed, @written AS written;
+    IF @quiet = 0
+        SELECT @run_id AS run_id, @rows AS [rows], @total - @rows AS skipped, @arrived AS arrived,
+            @moved AS moved, @departed AS departed, @written AS written;
 END;
 GO

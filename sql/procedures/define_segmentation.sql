@@ -23,7 +23,10 @@ ALTER PROCEDURE sqlkmeans.define_segmentation
     @engine        nvarchar(32)  = N'local',
     @sample_rows   int           = 100000,
     @min_group     int           = 10,
+    @language      nvarchar(128) = N'Python',
+    @history_days  int           = NULL,
     @execute       bit           = 1,
+    @quiet         bit           = 0,
     @help          bit           = 0
 AS
 BEGIN
@@ -43,8 +46,8 @@ BEGIN
                 N'The columns to cluster by: a,b or JSON ["a", {"column": "b", "type": "category"}].'),
             (5, N'@k', N'int', N'NULL', N'The number of segments, 2 to 1,000.'),
             (6, N'@k_min', N'int', N'NULL',
-                N'Instead of @k, with @k_max: the fewest segments that a run compares, 2 to 1,000.'),
-            (7, N'@k_max', N'int', N'NULL', N'The most segments that a run compares, 2 to 1,000.'),
+                N'Instead of @k, with @k_max: the fewest segments that a run compares, 2 to 100.'),
+            (7, N'@k_max', N'int', N'NULL', N'The most segments that a run compares, 2 to 100.'),
             (8, N'@min_share', N'float', N'0',
                 N'Refuses a number of segments with a smaller segment than this share, 0 to below 0.5.'),
             (9, N'@target', N'nvarchar(400)', N'NULL',
@@ -67,8 +70,13 @@ BEGIN
                 N'Starts run on so many rows at most, 0 to 10,000,000; with pushdown, 0 reads none.'),
             (20, N'@min_group', N'int', N'10',
                 N'With @sample_rows 0, nothing about fewer customers leaves the database, 2 to 100,000.'),
-            (21, N'@execute', N'bit', N'1', N'0 shows what would be done and does nothing.'),
-            (22, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+            (21, N'@language', N'nvarchar(128)', N'N''Python''',
+                N'The external language of engine in_database: Python, or one made with CREATE EXTERNAL LANGUAGE.'),
+            (22, N'@history_days', N'int', N'NULL',
+                N'How many days the history keeps a label that ended, 1 to 36,500; NULL keeps all.'),
+            (23, N'@execute', N'bit', N'1', N'0 shows what would be done and does nothing.'),
+            (24, N'@quiet', N'bit', N'0', N'1 gives no row back, for a procedure that calls this one.'),
+            (25, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
         ORDER BY h.position;
         RETURN 0;
@@ -101,10 +109,10 @@ BEGIN
             SET @problems = @problems + N'@k: ' + COALESCE(CAST(@k AS nvarchar(20)), N'NULL')
                 + N' given; allowed: 2 to 1,000, or @k_min and @k_max instead' + @line;
     END;
-    ELSE IF @k_min IS NULL OR @k_max IS NULL OR @k_min < 2 OR @k_max > 1000 OR @k_min > @k_max
+    ELSE IF @k_min IS NULL OR @k_max IS NULL OR @k_min < 2 OR @k_max > 100 OR @k_min > @k_max
         SET @problems = @problems + N'@k_min: ' + COALESCE(CAST(@k_min AS nvarchar(20)), N'NULL')
             + N' and @k_max: ' + COALESCE(CAST(@k_max AS nvarchar(20)), N'NULL')
-            + N' given; allowed: both, 2 to 1,000, @k_min not above @k_max' + @line;
+            + N' given; allowed: both, 2 to 100, @k_min not above @k_max' + @line;
     IF @min_share IS NULL OR @min_share < 0 OR @min_share >= 0.5
         SET @problems = @problems + N'@min_share: '
             + COALESCE(CAST(@min_share AS nvarchar(40)), N'NULL')
@@ -141,6 +149,13 @@ BEGIN
         SET @problems = @problems + N'@min_group: '
             + COALESCE(CAST(@min_group AS nvarchar(20)), N'NULL')
             + N' given; allowed: 2 to 100,000' + @line;
+    -- JSON has a control character as \u00…
+    IF COALESCE(@language, N'') = N'' OR CHARINDEX(N'\u00', sqlkmeans.json_text(@language)) > 0
+        SET @problems = @problems + N'@language: ' + COALESCE(@language, N'NULL')
+            + N' given; allowed: the name of an external language, 1 to 128 characters' + @line;
+    IF @history_days NOT BETWEEN 1 AND 36500
+        SET @problems = @problems + N'@history_days: ' + CAST(@history_days AS nvarchar(20))
+            + N' given; allowed: 1 to 36,500, or NULL' + @line;
 
     SET @key = sqlkmeans.name_list(@key);
     IF @key IS NULL
@@ -169,6 +184,8 @@ BEGIN
         + N',"engine":' + sqlkmeans.json_text(COALESCE(@engine, N''))
         + N',"sample_rows":' + CAST(COALESCE(@sample_rows, 0) AS nvarchar(20))
         + N',"min_group":' + CAST(COALESCE(@min_group, 0) AS nvarchar(20))
+        + N',"language":' + sqlkmeans.json_text(COALESCE(@language, N''))
+        + N',"history_days":' + COALESCE(CAST(@history_days AS nvarchar(20)), N'null')
         -- The client's own: a definition file has it.
         + N',"memory_limit":null}';
 
@@ -189,13 +206,14 @@ BEGIN
             VALUES (@segmentation, @definition, @target, 0, @now, @now);
     END;
 
-    SELECT @segmentation AS segmentation,
-        CASE WHEN @execute = 1 THEN N'registered' ELSE N'would be registered' END AS outcome,
-        N'a run makes ' + sqlkmeans.quoted_name(@target, N'') + N' (' + @key_columns
-            + N'segment_id int NOT NULL, distance float NOT NULL, run_id bigint NOT NULL, '
-            + N'assigned_at datetime2(6) NOT NULL), '
-            + sqlkmeans.quoted_name(@target, N'_history') + N' and '
-            + sqlkmeans.quoted_name(@target, N'_named') AS next_step,
-        @definition AS definition;
+    IF @quiet = 0
+        SELECT @segmentation AS segmentation,
+            CASE WHEN @execute = 1 THEN N'registered' ELSE N'would be registered' END AS outcome,
+            N'a run makes ' + sqlkmeans.quoted_name(@target, N'') + N' (' + @key_columns
+                + N'segment_id int NOT NULL, distance float NOT NULL, run_id bigint NOT NULL, '
+                + N'assigned_at datetime2(6) NOT NULL), '
+                + sqlkmeans.quoted_name(@target, N'_history') + N' and '
+                + sqlkmeans.quoted_name(@target, N'_named') AS next_step,
+            @definition AS definition;
 END;
 GO

@@ -1,7 +1,8 @@
 IF OBJECT_ID(N'sqlkmeans.lock_segmentation', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.lock_segmentation AS RETURN 0;');
 GO
--- Holds a segmentation for this session until unlock_segmentation, or the session's end.
+-- Holds a segmentation for this session until unlock_segmentation, the end of a run_segmentation or
+-- assign_segments in it, or the session's end.
 ALTER PROCEDURE sqlkmeans.lock_segmentation
     @segmentation nvarchar(128) = NULL,
     @help         bit           = 0
@@ -29,6 +30,6 @@ BEGIN
         EXECUTE sqlkmeans.raise_problems @number = 50002,
             @problems = N'@segmentation: missing; allowed: the name of a segmentation';
 
-    EXECUTE sqlkmeans.take_lock @segmentation = @segmentation;
+    EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @keep = 1;
 END;
 GO

@@ -21,8 +21,8 @@ BEGIN
         sqlkmeans.quoted_name(JSON_VALUE(@definition, '$.target'), N'');
     DECLARE @target_id bigint;
     DECLARE @key_columns nvarchar(max);
-    DECLARE @names nvarchar(max) = N'';
     DECLARE @added nvarchar(max) = N'';
+    DECLARE @names nvarchar(max) = N'';
     DECLARE @values nvarchar(max) = N'';
     DECLARE @statement nvarchar(max);
     DECLARE @feature nvarchar(128);
@@ -46,9 +46,12 @@ BEGIN
         SET @position = @position + 1;
         SET @x = CAST(@position AS nvarchar(10));
         SET @names = @names + N', [sqlkmeans f' + @x + N']';
-        -- With a full stop behind, which Python takes away: blanks at the end are lost on the way.
-        SET @columns = @columns + N', [sqlkmeans f' + @x + N']'
-            + CASE @type WHEN N'category' THEN N' + N''.''' ELSE N'' END + N' AS f' + @x;
+        -- What Python reads. A category as hexadecimal UTF-16: half of a surrogate pair would end
+        -- the call before the script begins, and trailing blanks might not arrive.
+        SET @columns = @columns + N', ' + CASE @type
+            WHEN N'category' THEN N'CONVERT(varchar(406), CAST([sqlkmeans f' + @x
+                + N'] AS varbinary(202)), 1)'
+            ELSE N'[sqlkmeans f' + @x + N']' END + N' AS f' + @x;
         -- A category with one letter more than a level may have, so that a text that is too long
         -- is seen; a date as days since 1970.
         SET @added = @added + N'ALTER TABLE #sqlkmeans_input ADD [sqlkmeans f' + @x + N']'

@@ -64,12 +64,17 @@ WHERE a.segmentation = N''' + REPLACE(@segmentation, N'''', N'''''')
             + N'CAST(NULL AS int) AS from_segment_id, CAST(NULL AS int) AS to_segment_id, '
             + N'CAST(NULL AS bigint) AS customers WHERE 1 = 0';
 
-    SET @statement = N'CREATE VIEW sqlkmeans.segment_movement AS' + NCHAR(10) + @union + N';';
     BEGIN TRY
-        -- One transaction: two segmentations may be published at the same time.
+        -- One transaction: two segmentations may be published at the same time. Altered, so that what
+        -- somebody was granted on it stays; a server without the catalog of module parameters cannot
+        -- alter a view.
         BEGIN TRANSACTION;
-        EXECUTE sqlkmeans.as_owner
-            @statement = N'DROP VIEW IF EXISTS sqlkmeans.segment_movement;';
+        IF OBJECT_ID(N'sys.parameters') IS NULL
+            EXECUTE sqlkmeans.as_owner
+                @statement = N'DROP VIEW IF EXISTS sqlkmeans.segment_movement;';
+        SET @statement = CASE WHEN OBJECT_ID(N'sqlkmeans.segment_movement', N'V') IS NULL
+                              THEN N'CREATE' ELSE N'ALTER' END
+            + N' VIEW sqlkmeans.segment_movement AS' + NCHAR(10) + @union + N';';
         EXECUTE sqlkmeans.as_owner @statement = N'EXECUTE (@text);', @text = @statement;
         COMMIT TRANSACTION;
     END TRY

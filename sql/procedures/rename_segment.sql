@@ -1,7 +1,8 @@
 IF OBJECT_ID(N'sqlkmeans.rename_segment', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.rename_segment AS RETURN 0;');
 GO
--- Gives a segment a name, in all its runs, that later runs keep.
+-- Gives a segment a name, in all its runs, that later runs keep. Under the lock: a run that is training
+-- has read the names already, and would publish the one of before.
 ALTER PROCEDURE sqlkmeans.rename_segment
     @segmentation nvarchar(128) = NULL,
     @segment_id   int           = NULL,
@@ -38,6 +39,9 @@ BEGIN
     DECLARE @other int;
 
     SET @name = LTRIM(RTRIM(@name));
+    IF EXISTS (SELECT 1 FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation)
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation;
+
     SELECT @active = g.active_run_id FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation;
     SELECT @other = MIN(s.segment_id)
     FROM sqlkmeans.segment AS s
@@ -61,9 +65,8 @@ BEGIN
         SET @problems = @problems + N'@name: ' + @name + N' is or was the name of segment '
             + CAST(@other AS nvarchar(10)) + N'; each needs its own' + @line;
 
-    EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
-
     BEGIN TRY
+        EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
         BEGIN TRANSACTION;
 
         UPDATE s
@@ -73,13 +76,15 @@ BEGIN
         WHERE r.segmentation = @segmentation AND s.segment_id = @segment_id;
 
         COMMIT TRANSACTION;
+        EXECUTE sqlkmeans.refresh_function @segmentation = @segmentation, @run_id = @active;
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
     END TRY
     BEGIN CATCH
         IF XACT_STATE() <> 0
             ROLLBACK TRANSACTION;
+        IF @segmentation IS NOT NULL
+            EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
         THROW;
     END CATCH;
-
-    EXECUTE sqlkmeans.refresh_function @segmentation = @segmentation, @run_id = @active;
 END;
 GO

@@ -9,6 +9,7 @@ ALTER PROCEDURE sqlkmeans.rollback_segmentation
     @library_versions nvarchar(max) = NULL,
     @client           nvarchar(400) = NULL,
     @new_run_id       bigint        = NULL OUTPUT,
+    @quiet            bit           = 0,
     @help             bit           = 0
 AS
 BEGIN
@@ -27,7 +28,8 @@ BEGIN
             (5, N'@client', N'nvarchar(400)', N'NULL',
                 N'For the run''s row, behind the login; NULL records the program.'),
             (6, N'@new_run_id', N'bigint OUTPUT', N'NULL', N'The run that records the rollback.'),
-            (7, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+            (7, N'@quiet', N'bit', N'0', N'1 gives no row back, for a procedure that calls this one.'),
+            (8, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
         ORDER BY h.position;
         RETURN 0;
@@ -61,6 +63,7 @@ BEGIN
     DECLARE @moved bigint;
     DECLARE @departed bigint;
     DECLARE @written bigint;
+    DECLARE @error nvarchar(max);
 
     SELECT @definition = g.definition FROM sqlkmeans.segmentation AS g WHERE g.name = @segmentation;
     -- Held from here on, so that no run or purge changes what is chosen now.
@@ -120,14 +123,13 @@ BEGIN
         BEGIN TRANSACTION;
 
         EXECUTE sqlkmeans.reclaim_runs @segmentation = @segmentation;
-        SET @now = sqlkmeans.publication_time(@segmentation);
 
         INSERT INTO sqlkmeans.run
-            (segmentation, kind, status, engine, definition, restored_run_id, k, started_at,
-             sqlkmeans_version, library_versions, client)
+            (segmentation, kind, status, engine, definition, restored_run_id, k, [rows], skipped,
+             started_at, sqlkmeans_version, library_versions, client)
         VALUES
-            (@segmentation, N'rollback', N'running', @engine, @restored, @run_id, @k,
-             SYSUTCDATETIME(), COALESCE(@client_version, sqlkmeans.version()), @library_versions,
+            (@segmentation, N'rollback', N'running', @engine, @restored, @run_id, @k, @expected,
+             @skipped, SYSUTCDATETIME(), COALESCE(@client_version, sqlkmeans.version()), @library_versions,
              LEFT(ORIGINAL_LOGIN() + COALESCE(N', ' + COALESCE(@client, APP_NAME()), N''), 400));
         SET @new_run_id = SCOPE_IDENTITY();
 
@@ -135,6 +137,10 @@ BEGIN
             @table = @history, @key = @key, @key_columns = @key_columns OUTPUT;
         EXECUTE sqlkmeans.create_staging
             @run_id = @new_run_id, @key = @key, @key_columns = @key_columns;
+
+        -- The run's row and its staging first: whoever looks at the runs need not wait for the rest.
+        COMMIT TRANSACTION;
+        BEGIN TRANSACTION;
 
         -- Staged under their segment ids; own_ids then makes each id stand for itself.
         SET @statement = N'INSERT INTO sqlkmeans.'
@@ -152,6 +158,7 @@ BEGIN
             EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @problems;
         END;
 
+        SET @now = sqlkmeans.publication_time(@segmentation);
         SELECT @segment_ids = sqlkmeans.own_ids(g.last_segment_id)
         FROM sqlkmeans.segmentation AS g
         WHERE g.name = @segmentation;
@@ -161,8 +168,6 @@ BEGIN
             @segment_ids = @segment_ids, @now = @now, @tolerance = 0,
             @arrived = @arrived OUTPUT, @moved = @moved OUTPUT, @departed = @departed OUTPUT,
             @written = @written OUTPUT;
-
-        UPDATE sqlkmeans.run SET [rows] = @rows, skipped = @skipped WHERE run_id = @new_run_id;
 
         EXECUTE sqlkmeans.finish_run
             @segmentation = @segmentation, @run_id = @new_run_id, @model_run_id = @model_run_id,
@@ -175,13 +180,17 @@ BEGIN
         EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
     END TRY
     BEGIN CATCH
+        SET @error = ERROR_MESSAGE();
         IF XACT_STATE() <> 0
             ROLLBACK TRANSACTION;
+        IF EXISTS (SELECT 1 FROM sqlkmeans.run AS r WHERE r.run_id = @new_run_id)
+            EXECUTE sqlkmeans.fail_run @run_id = @new_run_id, @error = @error;
         EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
         THROW;
     END CATCH;
 
-    SELECT @new_run_id AS run_id, @run_id AS restored_run_id, @arrived AS arrived,
-        @moved AS moved, @departed AS departed, @written AS written;
+    IF @quiet = 0
+        SELECT @new_run_id AS run_id, @run_id AS restored_run_id, @arrived AS arrived,
+            @moved AS moved, @departed AS departed, @written AS written;
 END;
 GO

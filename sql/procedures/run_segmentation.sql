@@ -9,6 +9,7 @@ ALTER PROCEDURE sqlkmeans.run_segmentation
     @definition   nvarchar(max) = NULL,
     @engine       nvarchar(32)  = NULL,
     @run_id       bigint        = NULL OUTPUT,
+    @quiet        bit           = 0,
     @help         bit           = 0
 AS
 BEGIN
@@ -25,7 +26,8 @@ BEGIN
             (3, N'@engine', N'nvarchar(32)', N'NULL',
                 N'in_database trains with Python in the server, tsql in T-SQL alone; NULL: the definition''s, or in_database.'),
             (4, N'@run_id', N'bigint OUTPUT', N'NULL', N'The run.'),
-            (5, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+            (5, N'@quiet', N'bit', N'0', N'1 gives no row back, for a procedure that calls this one.'),
+            (6, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
         ORDER BY h.position;
         RETURN 0;
@@ -90,7 +92,7 @@ BEGIN
     );
     CREATE TABLE #sqlkmeans_publication (content nvarchar(max) COLLATE DATABASE_DEFAULT NULL);
 
-    EXECUTE sqlkmeans.take_lock @segmentation = @segmentation;
+    EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @keep = 1;
 
     BEGIN TRY
         EXECUTE sqlkmeans.start_run
@@ -114,12 +116,12 @@ BEGIN
                 @run_id = @run_id, @reference_date = @begun, @job = @job OUTPUT;
 
             -- As the owner, so that nobody has to be granted external scripts.
-            SET @columns = REPLACE(@columns, N'''', N'''''');
             SET @statement = N'
 DECLARE @publication nvarchar(max);
+DECLARE @language nvarchar(128) = COALESCE(JSON_VALUE(@text, ''$.definition.language''), N''Python'');
 INSERT INTO #sqlkmeans_label (row_number, cluster, distance)
 EXECUTE sys.sp_execute_external_script
-    @language = N''Python'',
+    @language = @language,
     @script = N''
 from sqlkmeans.external_script import run_segmentation
 
@@ -165,7 +167,7 @@ INSERT INTO #sqlkmeans_publication (content) VALUES (@publication);
         EXECUTE sqlkmeans.publish_staged
             @run_id = @run_id, @publication = @publication, @arrived = @arrived OUTPUT,
             @moved = @moved OUTPUT, @departed = @departed OUTPUT, @written = @written OUTPUT;
-        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1, @keep = 1;
     END TRY
     BEGIN CATCH
         SET @error = ERROR_MESSAGE();
@@ -178,13 +180,14 @@ INSERT INTO #sqlkmeans_publication (content) VALUES (@publication);
                 + N'server''s Python? docs/deploy.md): ' + @error;
         IF EXISTS (SELECT 1 FROM sqlkmeans.run AS r WHERE r.run_id = @run_id)
             EXECUTE sqlkmeans.fail_run @run_id = @run_id, @error = @error;
-        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1, @keep = 1;
         IF ERROR_NUMBER() IN (39004, 39012, 39019)
             EXECUTE sqlkmeans.raise_problems @number = 50001, @problems = @error;
         THROW;
     END CATCH;
 
-    SELECT @run_id AS run_id, @rows AS [rows], @total - @rows AS skipped, @arrived AS arrived,
-        @moved AS moved, @departed AS departed, @written AS written;
+    IF @quiet = 0
+        SELECT @run_id AS run_id, @rows AS [rows], @total - @rows AS skipped, @arrived AS arrived,
+            @moved AS moved, @departed AS departed, @written AS written;
 END;
 GO

@@ -3,16 +3,24 @@ IF OBJECT_ID(N'sqlkmeans.scoring_text', N'P') IS NULL
 GO
 -- A query that scores one row with a stored model, as text: columns segment_id, segment_name,
 -- distance and runner_up_distance. Values come from parameters named after the source's columns.
--- With @row = 1 they come from the row s: @values are the features in its own units, o1, o2 …, and
--- the query reads them from a row o. The arithmetic is the one that training used, in the same
--- order; the nearest centroid is found by squared distance, the lowest segment id wins a tie, and
--- a missing value that the model does not fill in makes all of them NULL.
+-- The arithmetic is the one that training used, in the same order; the nearest centroid is found by
+-- squared distance, the lowest segment id wins a tie, and a missing value that the model does not
+-- fill in makes all of them NULL.
+-- With @row = 1 the values come from a row s, and the steps are apart, so that what one has found
+-- can be kept: @values are the features in its own units, o1, o2 …; @scaled is what follows a row o
+-- of them and makes z1, z2 … of a row z; @nearest follows a row z of [sqlkmeans z1], [sqlkmeans z2]
+-- … and gives a row n: segment_id, segment_name, squared_distance.
+-- The server writes an expression out wherever its name stands, and takes 65,535 identifiers and
+-- constants in one. So centroids are rows of constants and the distance to one of them is written
+-- once: no expression grows with their number.
 ALTER PROCEDURE sqlkmeans.scoring_text
     @run_id     bigint,
     @row        bit,
-    @parameters nvarchar(max) OUTPUT,
-    @values     nvarchar(max) OUTPUT,
-    @query      nvarchar(max) OUTPUT
+    @parameters nvarchar(max) = NULL OUTPUT,
+    @values     nvarchar(max) = NULL OUTPUT,
+    @query      nvarchar(max) = NULL OUTPUT,
+    @scaled     nvarchar(max) = NULL OUTPUT,
+    @nearest    nvarchar(max) = NULL OUTPUT
 AS
 BEGIN
     SET NOCOUNT ON;
@@ -20,21 +28,17 @@ BEGIN
     DECLARE @line nchar(1) = NCHAR(10);
     DECLARE @filled nvarchar(max) = N'';
     DECLARE @transformed nvarchar(max) = N'';
-    DECLARE @scaled nvarchar(max) = N'';
-    DECLARE @distances nvarchar(max) = N'';
-    DECLARE @nearest nvarchar(max) = N'';
-    DECLARE @others nvarchar(max) = N'';
-    DECLARE @ids nvarchar(max) = N'';
-    DECLARE @names nvarchar(max) = N'';
-    DECLARE @sum nvarchar(max);
+    DECLARE @divided nvarchar(max) = N'';
+    DECLARE @squared nvarchar(max) = N'';
+    DECLARE @coordinates nvarchar(max) = N'';
+    DECLARE @centroids nvarchar(max) = N'';
+    DECLARE @centroid nvarchar(max);
     DECLARE @value nvarchar(400);
-    DECLARE @own nvarchar(max);
     DECLARE @x nvarchar(40);
-    DECLARE @z nvarchar(40);
+    DECLARE @o nvarchar(40);
+    DECLARE @z nvarchar(80);
     DECLARE @position int = 0;
     DECLARE @segment_id int = 0;
-    DECLARE @id nvarchar(20);
-    DECLARE @k int;
     DECLARE @column nvarchar(400);
     DECLARE @columns int = 0;
     DECLARE @first int;
@@ -45,23 +49,6 @@ BEGIN
     DECLARE @fill nvarchar(40);
     DECLARE @name nvarchar(400);
     DECLARE @comma nvarchar(10) = N'';
-    DECLARE @least nvarchar(100) = N'LEAST(';
-    DECLARE @least_end nvarchar(100) = N')';
-    DECLARE @item nvarchar(2) = N'';
-    DECLARE @item_end nvarchar(2) = N'';
-
-    SELECT @k = COUNT(DISTINCT c.segment_id) FROM sqlkmeans.centroid AS c WHERE c.run_id = @run_id;
-
-    -- LEAST is there from SQL Server 2022 and in Azure, and takes 254 values.
-    IF @k > 254
-       OR (COALESCE(TRY_CAST(SERVERPROPERTY('ProductMajorVersion') AS int), 0) < 16
-           AND COALESCE(TRY_CAST(SERVERPROPERTY('EngineEdition') AS int), 0) NOT IN (5, 8))
-    BEGIN
-        SET @least = N'(SELECT MIN(v.value) FROM (VALUES ';
-        SET @least_end = N') AS v (value))';
-        SET @item = N'(';
-        SET @item_end = N')';
-    END;
 
     SET @parameters = N'';
     SET @values = N'';
@@ -70,11 +57,11 @@ BEGIN
         SET @column = NULL;
         SELECT TOP (1) @position = f.position, @column = f.source_column, @type = f.type,
             @transform = f.transform,
-            @center = LTRIM(RTRIM(CONVERT(nvarchar(40), f.center, 3))),
-            @divisor = LTRIM(RTRIM(CONVERT(nvarchar(40), f.scale / f.weight, 3))),
-            @fill = LTRIM(RTRIM(CONVERT(nvarchar(40), CASE WHEN f.fill < f.low THEN f.low
-                                                           WHEN f.fill > f.high THEN f.high
-                                                           ELSE f.fill END, 3)))
+            @center = sqlkmeans.float_literal(f.center),
+            @divisor = sqlkmeans.float_literal(f.scale / f.weight),
+            @fill = sqlkmeans.float_literal(CASE WHEN f.fill < f.low THEN f.low
+                                                 WHEN f.fill > f.high THEN f.high
+                                                 ELSE f.fill END)
         FROM sqlkmeans.model_feature AS f
         WHERE f.run_id = @run_id AND f.position > @position
         ORDER BY f.position;
@@ -106,16 +93,20 @@ BEGIN
                 WHEN N'category' THEN N' nvarchar(4000)' WHEN N'date' THEN N' date' ELSE N' float' END;
         END;
 
-        SET @own = sqlkmeans.own_value(@run_id, @position, @value);
-        SET @values = @values + @comma + @own + N' AS o' + @x;
-        IF @row = 1
-            SET @own = N'o.o' + @x;
-        SET @filled = @filled + @comma + COALESCE(N'COALESCE(' + @own + N', ' + @fill + N')', @own)
+        SET @values = @values + @comma + sqlkmeans.own_value(@run_id, @position, @value)
+            + N' AS o' + @x;
+        SET @o = N'o.o' + @x;
+        SET @filled = @filled + @comma + COALESCE(N'COALESCE(' + @o + N', ' + @fill + N')', @o)
             + N' AS x' + @x;
         SET @transformed = @transformed + @comma
             + sqlkmeans.transformed(N'x.x' + @x, @transform) + N' AS t' + @x;
-        SET @scaled = @scaled + @comma + N'(t.t' + @x + N' - (' + @center + N')) / ' + @divisor
+        SET @divided = @divided + @comma + N'(t.t' + @x + N' - (' + @center + N')) / ' + @divisor
             + N' AS z' + @x;
+        SET @z = CASE @row WHEN 1 THEN N'z.[sqlkmeans z' + @x + N']' ELSE N'z.z' + @x END;
+        SET @z = N'(' + @z + N' - c.c' + @x + N')';
+        SET @squared = @squared + CASE WHEN @squared = N'' THEN N'' ELSE N' + ' END
+            + @z + N' * ' + @z;
+        SET @coordinates = @coordinates + N', c' + @x;
         SET @comma = N', ';
     END;
 
@@ -132,40 +123,40 @@ BEGIN
         IF @name IS NULL
             BREAK;
 
-        SET @id = CAST(@segment_id AS nvarchar(20));
-        SET @sum = N'';
+        SET @centroid = N'(' + CAST(@segment_id AS nvarchar(20)) + N', '
+            + sqlkmeans.text_literal(@name);
         SET @position = 0;
         WHILE 1 = 1
         BEGIN
             SET @center = NULL;
             SELECT TOP (1) @position = c.position,
-                @center = LTRIM(RTRIM(CONVERT(nvarchar(40), c.scaled_value, 3)))
+                @center = sqlkmeans.float_literal(c.scaled_value)
             FROM sqlkmeans.centroid AS c
             WHERE c.run_id = @run_id AND c.segment_id = @segment_id AND c.position > @position
             ORDER BY c.position;
             IF @center IS NULL
                 BREAK;
-            SET @z = N'(z.z' + CAST(@position AS nvarchar(10)) + N' - (' + @center + N'))';
-            SET @sum = @sum + CASE WHEN @sum = N'' THEN N'' ELSE N' + ' END + @z + N' * ' + @z;
+            SET @centroid = @centroid + N', ' + @center;
         END;
-
-        SET @distances = @distances + @comma + @line + N'    ' + @sum + N' AS d' + @id;
-        SET @nearest = @nearest + @comma + @item + N'd.d' + @id + @item_end;
-        SET @others = @others + @comma + @item + N'CASE WHEN b.segment_id <> ' + @id
-            + N' THEN d.d' + @id + N' END' + @item_end;
-        SET @ids = @ids + N' WHEN d.d' + @id + N' THEN ' + @id;
-        SET @names = @names + N' WHEN ' + @id + N' THEN ' + sqlkmeans.text_literal(@name);
+        SET @centroids = @centroids + @comma + @line + N'    ' + @centroid + N')';
         SET @comma = N', ';
     END;
 
-    SET @query = N'SELECT b.segment_id, CASE b.segment_id' + @names + N' END AS segment_name,' + @line
-        + N'    SQRT(n.squared_distance) AS distance,' + @line
-        + N'    SQRT(' + @least + @others + @least_end + N') AS runner_up_distance' + @line
-        + N'FROM (SELECT ' + @filled + N') AS x' + @line
+    -- The distance has a name before it is aggregated: an aggregate may not mix columns of its own
+    -- query with those of the row outside (error 8124).
+    SET @centroids = N'FROM (VALUES ' + @centroids + N') AS c (segment_id, segment_name'
+        + @coordinates + N')' + @line
+        + N'CROSS APPLY (SELECT ' + @squared + N' AS squared_distance) AS d' + @line;
+    SET @scaled = N'CROSS APPLY (SELECT ' + @filled + N') AS x' + @line
         + N'CROSS APPLY (SELECT ' + @transformed + N') AS t' + @line
-        + N'CROSS APPLY (SELECT ' + @scaled + N') AS z' + @line
-        + N'CROSS APPLY (SELECT ' + @distances + N') AS d' + @line
-        + N'CROSS APPLY (SELECT ' + @least + @nearest + @least_end + N' AS squared_distance) AS n' + @line
-        + N'CROSS APPLY (SELECT CASE n.squared_distance' + @ids + N' END AS segment_id) AS b';
+        + N'CROSS APPLY (SELECT ' + @divided + N') AS z';
+    SET @nearest = N'OUTER APPLY (SELECT TOP (1) c.segment_id, c.segment_name, d.squared_distance'
+        + @line + @centroids
+        + N'WHERE d.squared_distance IS NOT NULL' + @line
+        + N'ORDER BY d.squared_distance, c.segment_id) AS n';
+    SET @query = N'SELECT n.segment_id, n.segment_name, SQRT(n.squared_distance) AS distance,'
+        + @line + N'    (SELECT SQRT(MIN(d.squared_distance))' + @line + @centroids
+        + N'WHERE c.segment_id <> n.segment_id) AS runner_up_distance' + @line
+        + N'FROM (SELECT ' + @values + N') AS o' + @line + @scaled + @line + @nearest;
 END;
 GO

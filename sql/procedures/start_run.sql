@@ -76,7 +76,7 @@ BEGIN
 
         -- What is read and what is written is an admin's to say: a run of a stronger caller, and the
         -- owner who writes, follow what is recorded here.
-        IF COALESCE(IS_ROLEMEMBER(N'sqlkmeans_admin'), 0) = 0
+        IF USER_NAME() <> N'dbo' AND COALESCE(IS_ROLEMEMBER(N'sqlkmeans_admin'), 0) = 0
            AND COALESCE(IS_ROLEMEMBER(N'db_owner'), 0) = 0
         BEGIN
             IF @recorded IS NULL

@@ -1,7 +1,8 @@
 IF OBJECT_ID(N'sqlkmeans.unlock_segmentation', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.unlock_segmentation AS RETURN 0;');
 GO
--- Gives back what lock_segmentation took; harmless where this session holds nothing.
+-- Gives back what lock_segmentation took, or a call that was cancelled; harmless where this session
+-- holds nothing.
 ALTER PROCEDURE sqlkmeans.unlock_segmentation
     @segmentation nvarchar(128) = NULL,
     @help         bit           = 0
@@ -29,6 +30,6 @@ BEGIN
         EXECUTE sqlkmeans.raise_problems @number = 50002,
             @problems = N'@segmentation: missing; allowed: the name of a segmentation';
 
-    EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
+    EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1, @keep = 1;
 END;
 GO

@@ -22,6 +22,7 @@ GRANT EXECUTE ON sqlkmeans.rename_segment TO sqlkmeans_operator;
 GO
 GRANT EXECUTE ON sqlkmeans.define_segmentation TO sqlkmeans_admin;
 GRANT EXECUTE ON sqlkmeans.purge TO sqlkmeans_admin;
+GRANT EXECUTE ON sqlkmeans.drop_segmentation TO sqlkmeans_admin;
 GRANT EXECUTE ON sqlkmeans.create_agent_job TO sqlkmeans_admin;
 GRANT EXECUTE ON sqlkmeans.drop_agent_job TO sqlkmeans_admin;
 GO

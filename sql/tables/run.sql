@@ -46,3 +46,9 @@ IF OBJECT_ID(N'sqlkmeans.run', N'U') IS NULL
         CONSTRAINT ck_run_status CHECK (status IN (N'running', N'published', N'failed', N'finished'))
     );
 GO
+-- Who looks for a segmentation's runs, or its last publication, meets no row that another one's run
+-- has locked. Some server adds to the name of an index.
+IF NOT EXISTS (SELECT 1 FROM sys.indexes AS i
+               WHERE i.object_id = OBJECT_ID(N'sqlkmeans.run', N'U') AND i.name LIKE N'ix_run_segmentation%')
+    CREATE INDEX ix_run_segmentation ON sqlkmeans.run (segmentation, status, published_at);
+GO

@@ -229,7 +229,7 @@ def rollback(
 @app.command()
 def rename(
     name: Annotated[str, typer.Argument(help="A segmentation's name, or a definition file.")],
-    segment_id: Annotated[int, typer.Argument(help="The segment.")],
+    segment_id: Annotated[str, typer.Argument(help="The segment's number.")],
     new_name: Annotated[str, typer.Argument(help="Its name from now on; later runs keep it.")],
     description: Annotated[Optional[str], typer.Option(help="A sentence about it.")] = None,
     segmentation: OneName = None, url: Url = None, as_json: Json = False, quiet: Quiet = False,
@@ -242,6 +242,23 @@ def rename(
     jobs.give_name(
         Output(as_json, quiet, verbose), name, segmentation, url, segment_id, new_name, description
     )
+
+
+@app.command()
+def drop(
+    name: Annotated[str, typer.Argument(help="A segmentation's name, or a definition file.")],
+    target: Annotated[bool, typer.Option("--target", help="Drop its segment table too.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Do it; without this, only print what would be dropped.")
+    ] = False,
+    segmentation: OneName = None, url: Url = None, as_json: Json = False, quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:  # fmt: skip
+    """Remove a segmentation with its runs and its history; its segment table stays."""
+    from sqlkmeans.cli import jobs
+    from sqlkmeans.cli.output import Output
+
+    jobs.drop(Output(as_json, quiet, verbose), name, segmentation, url, target, yes)
 
 
 @app.command()
@@ -287,9 +304,6 @@ def report(
 @app.command("export-sql")
 def export_sql(
     name: NameArgument = None, segmentation: OneName = None, url: Url = None,
-    least: Annotated[
-        bool, typer.Option("--least", help="Use LEAST: SQL Server 2022 or newer, and Azure.")
-    ] = False,
     to_file: ToFile = None, force: Force = False, as_json: Json = False, quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:  # fmt: skip
@@ -299,7 +313,7 @@ def export_sql(
 
     server.export(
         Output(as_json, quiet, verbose), name, segmentation, url,
-        least=least, to_file=to_file, force=force,
+        to_file=to_file, force=force,
     )  # fmt: skip
 
 
@@ -331,8 +345,9 @@ def deploy(
 def schedule(
     name: NameArgument = None, segmentation: OneName = None, url: Url = None,
     step: Annotated[
-        str, typer.Option(help="run, assign, or command_line (see --command).")
-    ] = "run",
+        Optional[str],
+        typer.Option(help="run (default), assign, purge, or command_line (see --command)."),
+    ] = None,
     command: Annotated[
         Optional[str], typer.Option(help="What the operating system runs, for command_line.")
     ] = None,
@@ -349,7 +364,12 @@ def schedule(
     owner: Annotated[
         Optional[str], typer.Option(help="Login that owns the job. Default: yours.")
     ] = None,
-    drop: Annotated[bool, typer.Option("--drop", help="Drop the job instead.")] = False,
+    keep_days: Annotated[
+        Optional[int], typer.Option(help="For purge: how long runs are kept. Default: 365.")
+    ] = None,
+    drop: Annotated[
+        bool, typer.Option("--drop", help="Drop the job of the step instead, or of every step.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be scheduled.")
     ] = False,
@@ -362,7 +382,8 @@ def schedule(
     options = {
         "step": step, "command": command, "frequency": frequency, "day": day, "at": at,
         "notify_operator": notify_operator, "retry_attempts": retry_attempts,
-        "retry_minutes": retry_minutes, "owner": owner, "execute": not dry_run,
+        "retry_minutes": retry_minutes, "owner": owner, "keep_days": keep_days,
+        "execute": not dry_run,
     }  # fmt: skip
     server.schedule(Output(as_json, quiet, verbose), name, segmentation, url, options, drop=drop)
 
@@ -377,6 +398,21 @@ def doctor(
     from sqlkmeans.cli.output import Output
 
     jobs.examine(Output(as_json, quiet, verbose), definition, url)
+
+
+@app.command("self-test")
+def self_test(
+    definition: DefinitionArgument = None, url: Url = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave what was made, to look at, until the next one.")
+    ] = False,
+    as_json: Json = False, quiet: Quiet = False, verbose: Verbose = False,
+) -> None:  # fmt: skip
+    """Try everything on your SQL Server, in names of its own, and drop them again."""
+    from sqlkmeans.cli import server
+    from sqlkmeans.cli.output import Output
+
+    server.self_test(Output(as_json, quiet, verbose), definition, url, keep=keep)
 
 
 @app.command()

@@ -32,6 +32,7 @@ def show(
     segmentation = demo_segmentation(clusters)
     with open_database(target_url, create=True) as opened:
         output.say_what_stays(opened)
+        pipeline.require_schema(opened)
         with output.progress().step("customers"):
             made = load_customers(opened, customers, clusters, seed)
         result = pipeline.run(segmentation, opened, output.progress())

@@ -14,6 +14,7 @@ from sqlkmeans.database import Database
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DefinitionError, SqlKMeansError
 from sqlkmeans.progress import Progress
+from sqlkmeans.registry import load_model
 from sqlkmeans.result import ChoiceResult, RunResult
 
 Result = TypeVar("Result", RunResult, ChoiceResult)
@@ -136,16 +137,23 @@ def roll_back(
 
 
 def give_name(
-    output: Output, name: str, segmentation: str | None, url: str | None, segment_id: int,
+    output: Output, name: str, segmentation: str | None, url: str | None, segment_id: str,
     new_name: str, description: str | None,
 ) -> None:  # fmt: skip
     """Rename a segment."""
     selection = select(name, url, output)
     with selection.open() as database:
         segmentation = one_name(selection, database, segmentation)
-        pipeline.rename(segmentation, database, segment_id, new_name, description)
+        if not segment_id.strip().lstrip("-").isdecimal():
+            known = ", ".join(map(str, load_model(segmentation, database).segment_ids))
+            raise DefinitionError(
+                f"segment {segment_id!r} given; allowed: the number of a segment ({known})"
+            )
+        pipeline.rename(segmentation, database, int(segment_id), new_name, description)
     if output.as_json:
-        output.result({"segmentation": segmentation, "segment_id": segment_id, "name": new_name})
+        output.result(
+            {"segmentation": segmentation, "segment_id": int(segment_id), "name": new_name}
+        )
     else:
         output.say(f"Segment {segment_id} of {segmentation} is now {new_name!r}.")
 
@@ -177,7 +185,7 @@ def report(
     with selection.open(read_only=True) as database:
         with output.progress().step("report"):
             written = write_report(
-                database, one_name(selection, database, segmentation), to_file, samples=samples
+                one_name(selection, database, segmentation), database, to_file, samples=samples
             )
     if output.as_json:
         output.result(
@@ -227,6 +235,25 @@ def examine(output: Output, definition: str | None, url: str | None) -> None:
         raise SqlKMeansError(f"{len(failed)} of {len(found)} checks need something to be done")
     if failed:
         raise typer.Exit(1)
+
+
+def drop(
+    output: Output, name: str, segmentation: str | None, url: str | None, target: bool, yes: bool
+) -> None:
+    """Remove a segmentation, or print how."""
+    selection = select(name, url, output)
+    with selection.open() as database:
+        segmentation = one_name(selection, database, segmentation)
+        statements = pipeline.drop(segmentation, database, drop_target=target, execute=yes)
+    if output.as_json:
+        output.result({"segmentation": segmentation, "executed": yes, "statements": statements})
+        return
+    for statement in statements:
+        output.line(f"{statement};")
+    stays = (
+        "" if target else " The segment table stays." if yes else " The segment table would stay."
+    )
+    output.say(("Done." if yes else "Nothing was dropped; add --yes to do it.") + stays)
 
 
 def _looked_at(rows: int | None) -> str:

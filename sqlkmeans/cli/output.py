@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,14 +11,18 @@ from typing import Any
 
 import typer
 
+from sqlkmeans.clustering.profile import EVERYONE
 from sqlkmeans.database import Database
 from sqlkmeans.errors import SqlKMeansError
 from sqlkmeans.progress import Advance, Progress
-from sqlkmeans.result import RunResult
+from sqlkmeans.result import FeatureResult, RunResult
 from sqlkmeans.words import visible, visible_json, visible_lines
 
 # Columns of a table that goes to a file or another program.
 PIPE_WIDTH = 160
+#: Features that are told of a segment, the difference from which one is, and segments beside each
+#: other where all are.
+TOLD, NOTABLE, BESIDE = 3, 0.1, 4
 
 
 class Output:
@@ -74,7 +79,10 @@ class Output:
     def table(
         self, columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = ""
     ) -> None:
-        """Print a table; columns whose values are numbers stand to the right."""
+        """Print a table; columns whose values are numbers stand to the right.
+
+        A value that is a list is so many lines.
+        """
         from rich.console import Console
         from rich.table import Table
 
@@ -84,9 +92,8 @@ class Output:
             name = visible(column)
             table.add_column(name, justify="right" if numbers else "left", overflow="fold")
         for row in rows:
-            table.add_row(*(visible(_shown(value)) for value in row))
-        width = None if sys.stdout.isatty() else PIPE_WIDTH
-        console = Console(highlight=False, markup=False, emoji=False, width=width)
+            table.add_row(*map(_cell, row))
+        console = Console(highlight=False, markup=False, emoji=False, width=_room())
         # Written here and not by Rich, which exits with 1 when a reader such as `head` has left.
         with console.capture() as capture:
             console.print(table)
@@ -103,15 +110,7 @@ class Output:
         if self.as_json:
             self.result(result.to_json())
             return
-        features = list(result.segments[0].centroid) if result.segments else []
-        self.table(
-            ["segment", "name", "customers", "share", *features],
-            [
-                [s.segment_id, s.name, s.size, f"{s.share:.1%}", *s.centroid.values()]
-                for s in result.segments
-            ],
-            title=f"{result.segmentation}: {result.target}",
-        )
+        self.segments(result)
         self.say(
             f"Run {result.run_id}: {result.rows:,} customers, {result.changed:,} changed "
             f"({result.arrived:,} arrived, {result.moved:,} moved, {result.departed:,} departed), "
@@ -125,6 +124,39 @@ class Output:
             self.say(f"Warning: {warning}.")
         if self.verbose:
             self.say(", ".join(f"{step} {s:.3f} s" for step, s in result.seconds.items()))
+
+    def segments(self, result: RunResult) -> None:
+        """Print the segments with the means of every feature, or of those that matter most."""
+        about = ["segment", "name", "customers", "share"]
+        rows: list[list[object]] = [
+            [s.segment_id, s.name, s.size, f"{s.share:.1%}"] for s in result.segments
+        ]
+        title = f"{result.segmentation}: {result.target}"
+        full = [
+            [*row, *(_mean(feature, segment.segment_id) for feature in result.features)]
+            for row, segment in zip(rows, result.segments)
+        ]
+        columns = [*about, *(feature.title for feature in result.features)]
+        if _width(columns, full) <= _room():
+            self.table(columns, full, title=f"{title} (means)")
+            return
+        self.table(
+            [*about, "mean (everyone's)"],
+            [[*row, _apart(result, s.segment_id)] for row, s in zip(rows, result.segments)],
+            title=title,
+        )
+        if not self.verbose:
+            self.say("The features that set each segment apart; --verbose shows all.")
+            return
+        for start in range(0, len(result.segments), BESIDE):
+            some = result.segments[start : start + BESIDE]
+            self.table(
+                ["mean", "everyone", *(f"segment {s.segment_id}" for s in some)],
+                [
+                    [f.title, *(_mean(f, i) for i in (EVERYONE, *(s.segment_id for s in some)))]
+                    for f in result.features
+                ],
+            )
 
 
 def print_json(value: Mapping[str, Any]) -> None:
@@ -166,6 +198,47 @@ class _TerminalProgress(Progress):
                     bars.update(task, passes=f"{bars.tasks[0].completed:.0f} passes")
 
             yield advance
+
+
+def _mean(feature: FeatureResult, segment_id: int) -> object:
+    value = feature.means.get(segment_id)
+    return f"{value:.1%}" if feature.is_share and value is not None else value
+
+
+def _cell(value: object) -> str:
+    lines = value if isinstance(value, list) else [value]
+    return "\n".join(visible(_shown(line)) for line in lines)
+
+
+def _apart(result: RunResult, segment_id: int) -> list[str]:
+    """The features in which a segment differs most from everyone, one a line."""
+
+    def importance(feature: FeatureResult) -> float:
+        return feature.importance.get(segment_id) or 0.0
+
+    by_column: dict[str, FeatureResult] = {}
+    # Of a category one level, and rather one that the segment has.
+    for feature in sorted(result.features, key=lambda f: (-abs(importance(f)), -importance(f))):
+        by_column.setdefault(feature.column, feature)
+    ranked = list(by_column.values())
+    notable = [feature for feature in ranked if abs(importance(feature)) >= NOTABLE]
+    return [
+        f"{f.title} {_shown(_mean(f, segment_id))} ({_shown(_mean(f, EVERYONE))})"
+        for f in (notable or ranked[:1])[:TOLD]
+    ]
+
+
+def _room() -> int:
+    """Columns that there are for a table."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else PIPE_WIDTH
+
+
+def _width(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> int:
+    """How wide a table is."""
+    from rich.cells import cell_len
+
+    cells = [[*map(_cell, row)] for row in ([*columns], *rows)]
+    return 1 + sum(3 + max(map(cell_len, column)) for column in zip(*cells))
 
 
 def _is_number(value: object) -> bool:

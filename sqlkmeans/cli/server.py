@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+import typer
+
 from sqlkmeans.cli.jobs import one_name
 from sqlkmeans.cli.output import Output
 from sqlkmeans.cli.select import select
-from sqlkmeans.errors import DataError
+from sqlkmeans.errors import SqlKMeansError
 from sqlkmeans.files import check_place, write_file
-from sqlkmeans.registry import load_model, load_segmentation
+from sqlkmeans.registry import load_model
 
 
 def export(
     output: Output, name: str | None, segmentation: str | None, url: str | None, *,
-    least: bool, to_file: str | None, force: bool,
+    to_file: str | None, force: bool,
 ) -> None:  # fmt: skip
     """Print or write the scoring function of a segmentation, from any database."""
     from sqlkmeans.tsql.scoring import scoring_script
@@ -24,11 +26,8 @@ def export(
     selection = select(name, url, output)
     with selection.open(read_only=True) as database:
         segmentation = one_name(selection, database, segmentation)
-        load_segmentation(database, segmentation)
-        model = load_model(database, segmentation)
-    if model is None:
-        raise DataError(f"{segmentation}: no model yet; `sqlkmeans run` makes one")
-    script = scoring_script(segmentation, model, least=least)
+        model = load_model(segmentation, database)
+    script = scoring_script(segmentation, model)
     _hand_over(output, script, to_file, force, segmentation=segmentation)
 
 
@@ -54,6 +53,37 @@ def deploy(
     else:
         package = ", and the package is in the server" if library else ""
         output.say(f"{where}: schema sqlkmeans is at version {now}{package}.")
+        output.say("Next: `sqlkmeans self-test` tries all of it on this server.")
+
+
+def self_test(output: Output, definition: str | None, url: str | None, *, keep: bool) -> None:
+    """Print what the server's self-test found; exit 1 where a check failed."""
+    with select(definition, url, output).open() as database:
+        report = database.self_test(keep=keep)
+    failed = report["failed"]
+    if output.as_json:
+        output.result(report)
+    else:
+        words = {True: "ok", False: "FAILED", None: "-"}
+        output.table(
+            ["check", "", "milliseconds", "detail"],
+            [
+                [result["check"], words[result["ok"]], result["milliseconds"], result["detail"]]
+                for result in report["results"]
+            ],
+            title=f"SQL Server {report['version']}, {report['edition']}, {report['collation']}",
+        )
+        output.say(
+            f"{report['passed']} checks passed, {report['not_here']} are about what is not here, "
+            f"{failed} failed."
+        )
+        if failed:
+            raise SqlKMeansError(
+                f"{failed} of {len(report['results'])} checks failed; `sqlkmeans self-test --json` "
+                "prints what to send with a report of the bug"
+            )
+    if failed:
+        raise typer.Exit(1)
 
 
 def schedule(
@@ -63,9 +93,11 @@ def schedule(
     """Make, change or drop the Agent job of a segmentation."""
     selection = select(name, url, output)
     with selection.open() as database:
-        segmentation = one_name(selection, database, segmentation)
+        # A purge may be of all of them.
+        if options["step"] != "purge" or name is not None or segmentation is not None:
+            segmentation = one_name(selection, database, segmentation)
         if drop:
-            database.unschedule(segmentation)
+            database.unschedule(segmentation, options["step"])
             job = {"segmentation": segmentation, "outcome": "dropped"}
         else:
             job = {"segmentation": segmentation, **database.schedule(segmentation, options)}

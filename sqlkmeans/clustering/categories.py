@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sqlkmeans.clustering.preparation import Feature, PreparedFeature
+from sqlkmeans.clustering.preparation import OTHER, Feature, PreparedFeature
 from sqlkmeans.clustering.problems import counted_missing_problems
 from sqlkmeans.clustering.statistics import Values
 from sqlkmeans.errors import DataError
 
 Vector = npt.NDArray[np.float64]
 
-#: Longest level, in characters as SQL Server counts them (UTF-16).
+#: Longest level that has a feature, in characters as SQL Server counts them (UTF-16).
 MAX_LEVEL_LENGTH = 100
 #: With this many rows a column with a level for more than every second of them is like a key.
 KEY_LIKE_ROWS, KEY_LIKE_SHARE = 100, 0.5
@@ -30,6 +30,9 @@ def fit_category(
     missing: str,
 ) -> list[PreparedFeature]:
     """One feature a level, most frequent first, and one for the rest where there is a rest.
+
+    A level that is longer than ``MAX_LEVEL_LENGTH``, or that has the name of the rest, is part of
+    the rest however frequent it is: one row must not stop all.
 
     The features of a column share a scale, so that a category weighs as much as one number:
     with ``standard`` and ``robust`` the variances of all its features add up to 1 (each is
@@ -47,8 +50,8 @@ def fit_category(
     Raises
     ------
     DataError
-        If the column is empty, constant, like a key, has levels that are too long, or missing
-        values where that is an error.
+        If the column is empty, constant, like a key, or has missing values where that is an
+        error.
     """
     name = feature.column
 
@@ -97,7 +100,8 @@ def category_features(
     ----------
     feature : Feature
     levels : dict of str to float
-        Rows, or the sum of their weights; at least of the ``max_categories`` most frequent.
+        Rows, or the sum of their weights; at least of the ``max_categories`` most frequent that
+        are not of the rest.
     scaling, missing : str
     n_levels : int
         How many there are.
@@ -111,12 +115,17 @@ def category_features(
     """
     name = feature.column
     ranked = sorted(levels, key=lambda level: (-levels[level], level))
-    kept = [level for level in ranked if levels[level] >= feature.min_frequency * total]
+    kept = [
+        level
+        for level in ranked
+        if levels[level] >= feature.min_frequency * total and not is_of_the_rest(level)
+    ]
     kept = kept[: feature.max_categories]
     if not kept:
         raise DataError(
-            f"{name}: each of its {n_levels:,} levels has a smaller share than min_frequency "
-            f"{feature.min_frequency:g}; lower it, or remove the column from features"
+            f"{name}: none of its {n_levels:,} levels has a share of min_frequency "
+            f"{feature.min_frequency:g} or more and at most {MAX_LEVEL_LENGTH} characters; lower "
+            "it, shorten them in a SELECT, or remove the column from features"
         )
     named: list[str | None] = [*kept]
     sums = [levels[level] for level in kept]
@@ -150,8 +159,18 @@ def _level_problems(name: str, levels: Sequence[str], rows: int) -> list[str]:
         return [constant_level(name, levels[0], rows)]
     if is_key_like(len(levels), rows):
         return [key_like_levels(name, len(levels), rows)]
-    long = [level for level in levels if len(level.encode("utf-16-le")) > 2 * MAX_LEVEL_LENGTH]
-    return [long_levels(name, len(long), f" (one begins {min(long)[:30]!r})")] if long else []
+    return []
+
+
+def is_of_the_rest(level: str) -> bool:
+    """Whether a level is part of the rest however frequent it is.
+
+    One that is too long is, one that has its name, and one with half of a surrogate pair, which is
+    no text.
+    """
+    size = len(level.encode("utf-16-le", "surrogatepass"))
+    broken = any("\ud800" <= letter <= "\udfff" for letter in level)
+    return level == OTHER or broken or size > 2 * MAX_LEVEL_LENGTH
 
 
 def constant_level(name: str, level: str, rows: int) -> str:
@@ -172,12 +191,4 @@ def key_like_levels(name: str, levels: int, rows: int) -> str:
     return (
         f"{name}: like a key ({levels:,} levels in {rows:,} rows), so it identifies and "
         "does not group; remove it from features, or group it in a SELECT"
-    )
-
-
-def long_levels(name: str, count: int, example: str = "") -> str:
-    """Levels that are too long, in words."""
-    return (
-        f"{name}: {count:,} levels have more than {MAX_LEVEL_LENGTH} characters"
-        f"{example}; shorten or group them in a SELECT"
     )

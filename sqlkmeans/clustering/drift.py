@@ -12,7 +12,7 @@ import numpy.typing as npt
 from sqlkmeans.clustering.assignment import Matrix
 from sqlkmeans.clustering.chunks import map_chunks, rows_where
 from sqlkmeans.clustering.numbers import number_text, own_values, short_number
-from sqlkmeans.clustering.preparation import Preparation, PreparedFeature
+from sqlkmeans.clustering.preparation import OTHER, Preparation, PreparedFeature
 
 Vector = npt.NDArray[np.float64]
 Masks = Sequence["npt.NDArray[np.bool_] | None"]
@@ -22,7 +22,6 @@ SAMPLE_ROWS = 20_000
 #: An empty bin counts as this share, because a logarithm of 0 is none.
 LEAST_SHARE = 1e-4
 MISSING = "missing"
-OTHER = "(other)"
 
 
 @dataclass(frozen=True)

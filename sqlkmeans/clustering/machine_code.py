@@ -85,14 +85,23 @@ def _linked(symbol: str, code: bytes) -> int:
 
 @cache
 def _folder() -> Path | None:
-    """As numba does: where people say, else beside the module, else among the user's own."""
+    """As numba does: where people say, else beside the module, else among the user's own.
+
+    None where it is not the user's alone: whoever can write there would have their code run.
+    """
     given = os.environ.get(FOLDER_VARIABLE)
     for folder in [Path(given)] if given else [_SOURCE.with_name("__pycache__"), *_of_the_user()]:
         with suppress(OSError):
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder):
-                return folder
+            folder.mkdir(0o700, parents=True, exist_ok=True)
+            if _is_the_users_own(folder.stat()):
+                with tempfile.TemporaryFile(dir=folder):
+                    return folder
     return None
+
+
+def _is_the_users_own(found: os.stat_result) -> bool:
+    """Whether nobody else can write it; Windows keeps others out of what is a user's by itself."""
+    return sys.platform == "win32" or (found.st_uid == os.geteuid() and not found.st_mode & 0o022)
 
 
 def _of_the_user() -> list[Path]:
@@ -131,7 +140,10 @@ def _path(name: str) -> Path | None:
 
 def _kept(path: Path) -> tuple[str, bytes] | None:
     try:
-        digest, symbol, code = path.read_bytes().split(b"\n", 2)
+        with path.open("rb") as file:
+            if not _is_the_users_own(os.fstat(file.fileno())):
+                return None
+            digest, symbol, code = file.read().split(b"\n", 2)
     except (OSError, ValueError):
         return None
     if hashlib.sha256(symbol + code).hexdigest().encode() != digest:

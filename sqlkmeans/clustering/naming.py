@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from sqlkmeans.clustering.numbers import brief_number
 from sqlkmeans.clustering.profile import FeatureProfile, SegmentProfile
@@ -18,6 +19,9 @@ _WORDS = {
     "age": ("older", "younger", "much older", "much younger"),
     "recency": ("lapsed", "recent", "long lapsed", "very recent"),
 }
+
+#: Levels of a boolean.
+_YES_NO = {"1": "yes", "0": "no"}
 
 #: The same of a date, by its age.
 _AGO = ("long ago", "recently", "very long ago", "very recently")
@@ -55,6 +59,31 @@ def describe_everyone(profile: SegmentProfile) -> tuple[str, str]:
     """Name and sentence of row 0."""
     means = ", ".join(_mean(name, f) for name, f in profile.features.items() if _told(f, profile))
     return "everyone", f"All {profile.size:,} customers; on average {means}."
+
+
+def feature_titles(features: Iterable[Mapping[str, Any]]) -> list[str]:
+    """What people read for each feature: ``joined (days)``, ``city = Oslo``, ``member = yes``.
+
+    Parameters
+    ----------
+    features : iterable of mapping
+        Rows of ``model_feature``. A category whose levels are 1 and 0 is a boolean.
+    """
+    features = list(features)
+    levels: dict[str, set[str]] = {}
+    for row in features:
+        if row["level"] is not None:
+            levels.setdefault(row["source_column"] or row["feature"], set()).add(row["level"])
+    titles = []
+    for row in features:
+        column = row["source_column"] or row["feature"]
+        title = str(row["feature"])
+        if row["type"] == "date":
+            title = f"{column} (days)"
+        elif row["level"] is not None and levels[column] <= set(_YES_NO):
+            title = f"{column} = {_YES_NO[row['level']]}"
+        titles.append(title)
+    return titles
 
 
 def _ranked(segment: SegmentProfile) -> list[tuple[str, FeatureProfile]]:

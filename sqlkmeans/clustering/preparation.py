@@ -33,6 +33,8 @@ TYPES = ("number", "category", "date")
 TRANSFORMS = ("none", "log1p")
 SCALINGS = ("standard", "robust", "minmax", "none")
 MISSING = ("error", "skip", "mean", "median")
+#: What stands for the levels that have no feature of their own.
+OTHER = "(other)"
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ class PreparedFeature:
         """The column, and the level of a category: ``city = Oslo``."""
         if self.type != "category":
             return self.column
-        return f"{self.column} = {'(other)' if self.level is None else self.level}"
+        return f"{self.column} = {OTHER if self.level is None else self.level}"
 
     @property
     def divisor(self) -> float:

@@ -40,6 +40,9 @@ def counted_missing_problems(count: int, name: str) -> list[str]:
 
 
 def _rows(count: int) -> str:
+    """-1 stands for rows that are too few to tell how many."""
+    if count < 0:
+        return "a few rows are"
     return f"{count:,} row is" if count == 1 else f"{count:,} rows are"
 
 

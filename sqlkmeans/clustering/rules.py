@@ -12,7 +12,7 @@ import numpy.typing as npt
 from sqlkmeans.clustering.assignment import Labels, Matrix
 from sqlkmeans.clustering.chunks import label_counts, map_chunks
 from sqlkmeans.clustering.numbers import number_text, own_values, short_number
-from sqlkmeans.clustering.preparation import Preparation, PreparedFeature
+from sqlkmeans.clustering.preparation import OTHER, Preparation, PreparedFeature
 from sqlkmeans.clustering.sampling import stratified_rows
 from sqlkmeans.clustering.tree import Grid, Node, best_node, grow
 
@@ -216,7 +216,7 @@ def _text(rule: dict[int, Interval], preparation: Preparation, ordered: Matrix) 
 def _condition(feature: PreparedFeature, interval: Interval, ordered: Matrix) -> str:
     above = interval.low != -inf
     if feature.type == "category":
-        level = "(other)" if feature.level is None else feature.level
+        level = OTHER if feature.level is None else feature.level
         return f"{feature.column} is {'' if above else 'not '}{level}"
     if ordered[0] == 0 and ordered[-1] == 1 and bool(((ordered == 0) | (ordered == 1)).all()):
         return f"{feature.column} = {int(above)}"

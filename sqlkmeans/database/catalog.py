@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlkmeans.database import tables
 from sqlkmeans.database.tables import Table
-from sqlkmeans.sqltext import quote
+from sqlkmeans.sqltext import parse_name, quote
 
 Row = dict[str, Any]
 
@@ -70,6 +70,16 @@ class Catalog(ABC):
         runs = self.select("SELECT definition FROM sqlkmeans.run")
         current = [row["target"] for row in self.segmentations()]
         return sorted({*current, *(json.loads(row[0])["target"] for row in runs)})
+
+    def own_targets(self, segmentation: str) -> list[str]:
+        """Every target that a segmentation has or had, and that is no other one's now."""
+        rows = self.segmentations()
+        own = [row["target"] for row in rows if row["name"] == segmentation]
+        runs = self.select("SELECT definition FROM sqlkmeans.run WHERE segmentation = ?",
+                           [segmentation])  # fmt: skip
+        own += [json.loads(definition)["target"] for (definition,) in runs]
+        others = {parse_name(row["target"]) for row in rows if row["name"] != segmentation}
+        return sorted({target for target in own if parse_name(target) not in others})
 
     def names(self, segmentation: str) -> list[tuple[int, str]]:
         """Every name that a segment has or had in any run."""

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping, Sequence
 
 from sqlkmeans.database.interface import CHANGE_TRACKING, Column, Database
 from sqlkmeans.definition import Segmentation
-from sqlkmeans.errors import DataError
-from sqlkmeans.sqltext import parse_name, quote_name
+from sqlkmeans.errors import MOST_PROBLEMS, DataError
+from sqlkmeans.sqltext import parse_name, parse_source, quote_name
 
+#: As many columns of a table are named.
+MOST_NAMES = 50
+#: Tables that are named where a source is none of them.
+LISTED = 10
 LABEL_COLUMNS = ("segment_id", "distance", "run_id", "assigned_at")
 #: What stands beside a target, by the end of its name, with the columns after the key.
 BESIDE = {
@@ -25,7 +30,7 @@ def check_segmentation(database: Database, segmentation: Segmentation) -> None:
     DataError
         With every column, type and target problem.
     """
-    columns = {column.name: column for column in database.describe(segmentation.source)}
+    columns = {column.name: column for column in _describe(database, segmentation.source)}
     problems = _missing_columns(segmentation, columns)
     if segmentation.changed_by == CHANGE_TRACKING and CHANGE_TRACKING not in columns:
         problems += database.change_tracking_problems(segmentation.source)
@@ -45,6 +50,30 @@ def check_segmentation(database: Database, segmentation: Segmentation) -> None:
     problems += _target_problems(database, segmentation, columns)
     if problems:
         raise DataError(problems)
+
+
+def _describe(database: Database, source: str) -> list[Column]:
+    try:
+        return database.describe(source)
+    except DataError:
+        name = parse_source(source).name
+        if name is None or database.describe_table(source) is not None:
+            raise
+        known = database.table_names()
+        wanted = ".".join(name).lower()
+        by_name = {other.lower(): other for other in reversed(known)}
+        # By the table's own name too: the schema may be what is wrong.
+        alone = {other.split(".")[-1]: shown for other, shown in by_name.items()}
+        close = difflib.get_close_matches(wanted, by_name, n=1)
+        near = [by_name[match] for match in close] or [
+            alone[match] for match in difflib.get_close_matches(name[-1].lower(), alone, n=1)
+        ]
+        hint = f", did you mean {near[0]}?" if near else ""
+        more = f" and {len(known) - LISTED:,} more" if len(known) > LISTED else ""
+        raise DataError(
+            f"source {source}: no such table or view{hint} "
+            f"(there are {', '.join(known[:LISTED]) or 'none'}{more})"
+        ) from None
 
 
 def _feature_problems(column: Column, feature_type: str) -> list[str]:
@@ -75,7 +104,7 @@ def _feature_problems(column: Column, feature_type: str) -> list[str]:
 
 
 def _missing_columns(segmentation: Segmentation, columns: dict[str, Column]) -> list[str]:
-    problems = []
+    problems: list[str] = []
     weight = [segmentation.sample_weight] if segmentation.sample_weight else []
     changed_by = [name for name in [segmentation.changed_by] if name and name != CHANGE_TRACKING]
     wanted = {
@@ -87,15 +116,26 @@ def _missing_columns(segmentation: Segmentation, columns: dict[str, Column]) -> 
     for role, names in wanted.items():
         for name in names:
             if name not in columns:
+                # To look for the nearest of thousands, thousands of times, would take hours.
+                if len(problems) >= MOST_PROBLEMS:
+                    problems.append(f"{role} {name}: no such column in {segmentation.source}")
+                    continue
                 close = difflib.get_close_matches(name, columns, n=1, cutoff=0.5) or [
                     other for other in columns if other.lower() == name.lower()
                 ]
                 hint = f", did you mean {close[0]}?" if close else ""
                 problems.append(
                     f"{role} {name}: no such column in {segmentation.source}{hint} "
-                    f"(it has {', '.join(columns)})"
+                    f"(it has {_listed(columns)})"
                 )
     return problems
+
+
+def _listed(names: Sequence[str] | Mapping[str, object]) -> str:
+    """Names, and a count of those after the first."""
+    shown = list(names)[:MOST_NAMES]
+    more = len(names) - len(shown)
+    return ", ".join(shown) + (f" and {more:,} more" if more else "")
 
 
 def _target_problems(
@@ -117,7 +157,7 @@ def _target_problems(
             problems.append(
                 f"target {target}: {name if suffix else 'a table of that name'} exists and is not "
                 "this segmentation's "
-                f"(it has {', '.join(c.name for c in found)}; expected {', '.join(wanted)}); "
+                f"(it has {_listed([c.name for c in found])}; expected {', '.join(wanted)}); "
                 "name another target, or drop it"
             )
     existing = database.describe_table(target)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import re
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -38,7 +40,7 @@ from sqlkmeans.database.interface import (
     split_batch,
 )
 from sqlkmeans.definition import Segmentation
-from sqlkmeans.errors import DatabaseError, DataError, LockedError
+from sqlkmeans.errors import DatabaseError, DataError, DefinitionError, LockedError
 from sqlkmeans.memory import release_unused
 from sqlkmeans.sqltext import Name, named_files, parse_name, parse_source, quote, quote_name
 
@@ -91,7 +93,7 @@ class DuckDBDatabase(Database):
         self._path, self._read_only = path, read_only
         self.safe_url = f"duckdb:///{path}"
         self.stays = self._path != ":memory:"
-        self._identity = str(Path(self._path).resolve()) if self.stays else uuid4().hex
+        self._identity = str(_resolved(path)) if self.stays else uuid4().hex
         apart = read_only or not self.stays
         self._spill = duckdb_files.SpillFolder.of(self._identity) if apart else None
         self._staged_rows = 0
@@ -177,6 +179,31 @@ class DuckDBDatabase(Database):
                     self._native.execute(statement)
         return statements
 
+    def drop_segmentation(self, name: str, *, drop_target: bool, execute: bool) -> list[str]:
+        given = "'" + name.replace("'", "''") + "'"
+        runs = f"(SELECT run_id FROM sqlkmeans.run WHERE segmentation = {given})"
+        statements: list[str] = []
+        with self.lock(name):
+            for target in self.catalog.own_targets(name):
+                parts = parse_name(target)
+                statements += [
+                    f"DROP VIEW IF EXISTS {quote_name(_beside(parts, '_named'))}",
+                    f"DROP TABLE IF EXISTS {quote_name(_beside(parts, '_history'))}",
+                ]
+                if drop_target:
+                    statements.append(f"DROP TABLE IF EXISTS {quote_name(parts)}")
+            for table in tables.RESULT_TABLES:
+                statements.append(f"DELETE FROM sqlkmeans.{table} WHERE run_id IN {runs}")
+            statements += [
+                f"DELETE FROM sqlkmeans.run WHERE segmentation = {given}",
+                f"DELETE FROM sqlkmeans.segmentation WHERE name = {given}",
+            ]
+            if execute:
+                with transaction(self._native):
+                    for statement in statements:
+                        self._native.execute(statement)
+        return statements
+
     def doctor(self) -> list[Finding]:
         version, newest = self.schema_version(), _migrations()[-1][0]
         schema = f"version {version}" if version else "none yet; the first run makes it"
@@ -208,7 +235,7 @@ class DuckDBDatabase(Database):
         try:
             rows = self._native.execute(f"DESCRIBE SELECT * FROM {_relation(source)}").fetchall()
         except (duckdb.CatalogException, duckdb.BinderException) as error:
-            raise DataError(f"source {source}: {_first_line(error)}") from None
+            raise DataError(f"source {source}: {_with_advice(error)}") from None
         except duckdb.PermissionException as error:
             missing = [file for file in named_files(source) if not Path(file).exists()]
             if missing:
@@ -219,6 +246,15 @@ class DuckDBDatabase(Database):
                 f"source {source}: DuckDB cannot run it: {_first_line(error)}"
             ) from None
         return [_column(str(row[0]), str(row[1])) for row in rows]
+
+    def table_names(self) -> list[str]:
+        rows = self._native.execute(
+            "SELECT schema_name || '.' || table_name AS name FROM duckdb_tables() "
+            "WHERE NOT internal AND schema_name <> 'sqlkmeans' UNION ALL "
+            "SELECT schema_name || '.' || view_name FROM duckdb_views() "
+            "WHERE NOT internal AND schema_name <> 'sqlkmeans' ORDER BY name"
+        ).fetchall()
+        return [str(name).removeprefix("main.") for (name,) in rows]
 
     def describe_table(self, name: str) -> list[Column] | None:
         place = _schema_and_table(parse_name(name))
@@ -380,6 +416,8 @@ class DuckDBDatabase(Database):
             _running.add(held)
         try:
             yield
+        except duckdb.Error as error:
+            raise DatabaseError(f"{self._path}: {_first_line(error)}") from error
         finally:
             with _running_guard:
                 _running.discard(held)
@@ -532,7 +570,20 @@ class DuckDBDatabase(Database):
             }
             update(self._native, tables.segmentation, defined, name=segmentation.name)
         self._unstage(run_id)
+        self._expire_history(segmentation, run_id, now)
         return counts
+
+    def _expire_history(self, segmentation: Segmentation, run_id: int, now: datetime) -> None:
+        """Keep the history as long as the definition says; a failure is a warning of the run."""
+        if segmentation.history_days is None:
+            return
+        before = now - timedelta(days=segmentation.history_days)
+        try:
+            self._labels(segmentation).expire_history(before)
+        except duckdb.Error as error:
+            warnings = json.loads((self.catalog.run(run_id) or {}).get("warnings") or "[]")
+            warnings.append(f"history_days: the history was not purged: {_first_line(error)}")
+            update(self._native, tables.run, {"warnings": json.dumps(warnings)}, run_id=run_id)
 
     @contextmanager
     def _aside(
@@ -686,9 +737,16 @@ def later_than(last: datetime | None) -> datetime:
     now = utc_now()
     if last is None or now > last:
         return now
-    from datetime import timedelta
-
     return last + timedelta(microseconds=1)
+
+
+def _resolved(path: str) -> Path:
+    try:
+        found = Path(path).resolve()
+        found.exists()
+    except (OSError, ValueError):  # too long, or with a NUL in it
+        raise DefinitionError(f"{path!r} given; allowed: a file's path") from None
+    return found
 
 
 def _connect(
@@ -713,12 +771,30 @@ def _connect(
     except duckdb.IOException as error:
         if "lock" in str(error).lower() or "being used by another process" in str(error):
             raise LockedError(
-                f"{path}: another process has this database open, and DuckDB lets one process "
-                "write; try again when it has finished"
+                f"{path}: another process has this database open{_holder(error)}, and DuckDB lets "
+                "one process write; try again when it has finished. A notebook keeps it open until "
+                "its connection.close()"
+            ) from None
+        raise DatabaseError(f"{path}: {_first_line(error)}") from None
+    except duckdb.ConnectionException as error:
+        if "different configuration" in str(error):
+            raise LockedError(
+                f"{path}: this process has the database open already, for reading only or with "
+                "other settings; close that connection first"
             ) from None
         raise DatabaseError(f"{path}: {_first_line(error)}") from None
     except duckdb.Error as error:
         raise DatabaseError(f"{path}: {_first_line(error)}") from None
+
+
+def _holder(error: BaseException) -> str:
+    """Which process holds a file, where DuckDB says it."""
+    # On Linux and macOS: "held in /usr/bin/python3.11 (PID 42)"; on Windows the path stands alone.
+    found = re.search(r"(?:held in|open in) (?P<program>[^\n]+?) ?\(PID (?P<id>\d+)\)", str(error))
+    if found is None:
+        return ""
+    name = re.split(r"[\\/]", found["program"])[-1]
+    return f" ({name}, process {found['id']})"
 
 
 def _migrations() -> list[tuple[int, str]]:
@@ -806,6 +882,13 @@ def _feature_value(column: Column, feature_type: str) -> str:
         days = f"date_diff('day', DATE '1970-01-01', CAST({value} AS date))"
         return f"CAST({days} AS double)"
     return f"CAST({name} AS double)"
+
+
+def _with_advice(error: BaseException) -> str:
+    """The first line of an error of DuckDB's, and which names it thinks were meant."""
+    first, *others = str(error).strip().split("\n")
+    advice = [line for line in others if line.startswith(("Did you mean", "Candidate bindings"))]
+    return "; ".join([first.rstrip("!"), *advice[:1]])
 
 
 def _first_line(error: BaseException) -> str:

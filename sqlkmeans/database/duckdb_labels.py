@@ -257,6 +257,10 @@ class LabelTables:
             f"distance FROM {staging_name(run_id)})"
         )
 
+    def expire_history(self, before: datetime) -> None:
+        """Delete the labels that ended before a moment."""
+        self._write(f"DELETE FROM {self.history} WHERE valid_to < $before", before=before)
+
     def apply_as_of(self, run_id: int, moment: datetime, expected: int, now: datetime) -> Counts:
         """Bring the target to the labels that were valid at a moment, if all of them are there."""
         if not self._exists(self.history):

@@ -250,6 +250,19 @@ class Database(ABC):
         """
 
     @abstractmethod
+    def drop_segmentation(self, name: str, *, drop_target: bool, execute: bool) -> list[str]:
+        """Remove a segmentation: its runs and models, its history and its view with names.
+
+        Its segment table goes only with ``drop_target``. Returns the statements, which are run
+        only when ``execute`` is true.
+
+        Raises
+        ------
+        LockedError
+            If it is being run.
+        """
+
+    @abstractmethod
     def doctor(self) -> list[Finding]:
         """Look at what a run needs of this database."""
 
@@ -263,18 +276,44 @@ class Database(ABC):
         """
         raise DatabaseError(f"{self.safe_url}: only SQL Server runs T-SQL scripts")
 
+    def self_test(self, *, keep: bool = False) -> Row:
+        """Try everything on the server, in names of its own, and drop them again.
+
+        Parameters
+        ----------
+        keep : bool, default=False
+            Leave what was made, to look at; the next self-test drops it.
+
+        Returns
+        -------
+        dict
+            What to send with a report of a bug: ``sqlkmeans``, ``version``, ``edition``,
+            ``collation``, ``compatibility_level`` …; ``passed``, ``not_here`` and ``failed``, and
+            in ``results`` a dict for each check: ``check``, ``ok`` (None: not here), ``detail``,
+            ``milliseconds``.
+
+        Raises
+        ------
+        DatabaseError
+            If this is not SQL Server, or the login is not db_owner.
+        LockedError
+            If another session is at it.
+        """
+        raise DatabaseError(f"{self.safe_url}: only SQL Server has a self-test; `doctor` is here")
+
     def run_inside(self, segmentation: Segmentation, kind: str) -> int:
         """Let the server itself do a whole run, ``fit`` or ``assign``; returns the run's id."""
         raise DatabaseError(
             f'{self.safe_url}: engine = "{segmentation.engine}" needs SQL Server; use "local"'
         )
 
-    def schedule(self, segmentation: str, options: Row) -> Row:
-        """Make or change the SQL Server Agent job of a segmentation.
+    def schedule(self, segmentation: str | None, options: Row) -> Row:
+        """Make or change the SQL Server Agent job of a segmentation and a step.
 
         Parameters
         ----------
-        segmentation : str
+        segmentation : str or None
+            None for a purge of all of them.
         options : dict
             Parameters of the procedure ``sqlkmeans.create_agent_job``.
 
@@ -285,8 +324,8 @@ class Database(ABC):
         """
         raise DatabaseError(f"{self.safe_url}: only SQL Server has an Agent; use cron or the like")
 
-    def unschedule(self, segmentation: str) -> None:
-        """Drop the job that :meth:`schedule` made."""
+    def unschedule(self, segmentation: str | None, step: str | None = None) -> None:
+        """Drop the job that :meth:`schedule` made for a step, or for each step."""
         raise DatabaseError(f"{self.safe_url}: only SQL Server has an Agent")
 
     def limited_memory(self, limit: int) -> AbstractContextManager[object]:
@@ -320,6 +359,10 @@ class Database(ABC):
         DataError
             If there is no such table, or the database cannot run the SELECT.
         """
+
+    @abstractmethod
+    def table_names(self) -> list[str]:
+        """Tables and views that may be a source, ``schema.table`` each."""
 
     @abstractmethod
     def describe_table(self, name: str) -> list[Column] | None:
@@ -453,7 +496,7 @@ class Database(ABC):
 
     @abstractmethod
     def fail_run(self, run_id: int, error: str) -> None:
-        """Record a run as failed and forget what it staged."""
+        """Record a run as failed and forget what it staged; one that ended stays as it is."""
 
     @abstractmethod
     def stage(

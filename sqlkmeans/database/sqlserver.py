@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,7 +64,7 @@ from sqlkmeans.database.sqlserver_types import (
 from sqlkmeans.database.sqlserver_workspace import SQLServerWorkspace, open_dialect
 from sqlkmeans.database.sqlserver_writing import write_rows
 from sqlkmeans.definition import Segmentation
-from sqlkmeans.errors import DatabaseError, DataError, SqlKMeansError
+from sqlkmeans.errors import DatabaseError, DataError, LockedError, SqlKMeansError
 from sqlkmeans.sqltext import parse_name
 from sqlkmeans.tsql.script import batches, install_script, uninstall_script
 
@@ -185,15 +185,27 @@ class SQLServerDatabase(Database):
                 )
         return int(row[0])
 
-    def schedule(self, segmentation: str, options: Row) -> Row:
+    def self_test(self, *, keep: bool = False) -> Row:
+        if not self.schema_version():
+            raise DatabaseError(
+                f"{self.safe_url}: no schema sqlkmeans yet; `sqlkmeans install` makes it"
+            )
+        with self._session("the self-test") as session:
+            row = session.call("self_test", keep=int(keep))
+        report: Row = json.loads(row[0])
+        for result in report["results"]:
+            result["ok"] = None if result["ok"] is None else bool(result["ok"])
+        return report
+
+    def schedule(self, segmentation: str | None, options: Row) -> Row:
         with self._session("scheduling") as session:
             row = session.call("create_agent_job", segmentation=segmentation, **options)
-        columns = ("job", "outcome", "frequency", "day", "at", "command", "owner")
+        columns = ("job", "outcome", "frequency", "day", "at", "command", "owner", "warning")
         return dict(zip(columns, row))
 
-    def unschedule(self, segmentation: str) -> None:
+    def unschedule(self, segmentation: str | None, step: str | None = None) -> None:
         with self._session("dropping the job") as session:
-            session.call("drop_agent_job", segmentation=segmentation)
+            session.call("drop_agent_job", segmentation=segmentation, step=step)
 
     def uninstall(self, *, execute: bool) -> list[str]:
         with self._session("removing schema sqlkmeans") as session:
@@ -201,6 +213,15 @@ class SQLServerDatabase(Database):
             for batch in batches(uninstall_script(execute=execute)):
                 found += session.rows(batch)
         return [str(row[0]).rstrip(";") for row in found]
+
+    def drop_segmentation(self, name: str, *, drop_target: bool, execute: bool) -> list[str]:
+        with self._session(f"dropping {name}") as session:
+            rows = session.guarded(
+                "EXECUTE sqlkmeans.drop_segmentation @segmentation = ?, @drop_target = ?, "
+                "@execute = ?;",
+                [name, drop_target, execute],
+            )
+        return [str(row[1]).rstrip(";") for row in rows]
 
     def doctor(self) -> list[Finding]:
         with self._session("examining the server") as session:
@@ -227,6 +248,16 @@ class SQLServerDatabase(Database):
         if problem.permission or problem.lost or problem.transient:
             return statement_error(error, doing)
         return DataError(f"{doing}: {problem.text}")
+
+    def table_names(self) -> list[str]:
+        rows = self._connector.read(
+            "looking for tables",
+            "SELECT s.name, o.name FROM sys.objects AS o "
+            "INNER JOIN sys.schemas AS s ON s.schema_id = o.schema_id "
+            "WHERE o.type IN ('U', 'V') AND o.is_ms_shipped = 0 AND s.name <> N'sqlkmeans' "
+            "ORDER BY s.name, o.name;",
+        )
+        return [f"{schema}.{name}" for schema, name in rows]
 
     def describe_table(self, name: str) -> list[Column] | None:
         return self.describe(name) if self._exists(name) else None
@@ -487,12 +518,32 @@ class SQLServerDatabase(Database):
 
     def fail_run(self, run_id: int, error: str) -> None:
         self._staged = _Staged()
-        try:
+        # What made the run fail may be the server itself; the next run closes this one.
+        with suppress(DatabaseError, LockedError):
+            self._end_run(run_id, error, wait_seconds=10)
+
+    def _end_run(self, run_id: int, error: str, wait_seconds: int) -> None:
+        """Record a running run as failed, in the session that holds its lock.
+
+        Where that session is lost, the server may still be publishing in it: another one waits
+        for the lock, and only then looks how the run stands.
+        """
+        with self._connector.telling(f"run {run_id}"):
+            if self._holding is not None and not self._holding.spoiled:
+                try:
+                    self._holding.call("fail_run", run_id=run_id, error=error)
+                    return
+                except self._connector.errors as problem:
+                    if not read_problem(problem).lost:
+                        raise
+                    self._lose(self._holding)
             with self._session(f"run {run_id}") as session:
-                session.call("fail_run", run_id=run_id, error=error)
-        except DatabaseError:
-            # What made the run fail may be the server itself; the next run closes this one.
-            pass
+                session.call("fail_run", run_id=run_id, error=error, wait_seconds=wait_seconds)
+
+    def _lose(self, session: Session) -> None:
+        """A session whose connection is lost; what is left of it here must not hold the lock."""
+        session.spoiled = True
+        session.close()
 
     def stage(
         self,
@@ -562,9 +613,8 @@ class SQLServerDatabase(Database):
     def open_workspace(self, segmentation: Segmentation) -> Iterator[Workspace]:
         columns = {column.name: column for column in self._columns(segmentation.source)}
         with self._session("training in the database") as session:
-            yield SQLServerWorkspace(
-                session, relation(segmentation.source), columns, open_dialect(session)
-            )
+            dialect = open_dialect(session, self._connector.errors)
+            yield SQLServerWorkspace(session, relation(segmentation.source), columns, dialect)
 
     def stage_query(
         self, segmentation: Segmentation, run_id: int, workspace: Workspace, query: str, rows: int
@@ -630,6 +680,7 @@ class SQLServerDatabase(Database):
             except self._connector.errors as error:
                 if not read_problem(error).lost:
                     raise
+                self._lose(session)
                 return self._published(run_id, error)
         return Counts(*(int(value) for value in row[:4]))
 
@@ -658,10 +709,24 @@ class SQLServerDatabase(Database):
         return {"staged_rows": labels.num_rows, "changes_only": changes_only}
 
     def _published(self, run_id: int, error: BaseException) -> Counts:
-        """The connection was lost while publishing: what became of it stands in the run's row."""
+        """The connection was lost while publishing: ask the server how that ended.
+
+        Raises
+        ------
+        DatabaseError
+            If it did not publish, or does not say.
+        """
+        told = str(statement_error(error, "publishing"))
+        try:
+            self._end_run(run_id, told, wait_seconds=60)
+        except SqlKMeansError as unknown:
+            raise DatabaseError(
+                f"{told}; whether run {run_id} is published, the server did not say ({unknown}): "
+                "`sqlkmeans runs` asks it again"
+            ) from None
         row = self.catalog.run(run_id)
         if row is None or row["status"] != "published":
-            raise statement_error(error, "publishing") from None
+            raise DatabaseError(f"{told}; nothing was published")
         return Counts(row["arrived"], row["moved"], row["departed"], row["written"])
 
     def rollback(self, segmentation: Segmentation, run: Row, restored_run: Row) -> Counts:

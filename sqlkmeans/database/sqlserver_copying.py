@@ -115,7 +115,7 @@ class Copier:
                 self.refuse(error)
         return None if self.obstacle else self._connector
 
-    def refuse(self, error: Exception) -> None:
+    def refuse(self, error: BaseException) -> None:
         """Do not copy any more; the run has to say why."""
         text = " ".join(str(error).split())
         if self._url.password:

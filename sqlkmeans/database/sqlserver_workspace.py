@@ -14,9 +14,15 @@ from sqlkmeans.database.sqlserver_types import MAX_LEVEL_LENGTH, SqlColumn, brac
 from sqlkmeans.tsql.training_dialect import SQLServerDialect
 
 # SERVERPROPERTY('EngineEdition').
-_AZURE_SQL_DATABASE, _MANAGED_INSTANCE, _FABRIC = 5, 8, 11
-#: The first versions with columnstore for every edition and with LEAST.
-_WITH_COLUMNSTORE, _WITH_LEAST = 13, 16
+_AZURE_SQL_DATABASE, _MANAGED_INSTANCE = 5, 8
+#: The first version with LEAST.
+_WITH_LEAST = 16
+#: Fails where temporary tables take no such index: editions before 2016 SP1, small service tiers of
+#: Azure SQL Database, servers whose tempdb keeps its metadata in memory.
+_TRY_COLUMNSTORE = (
+    "CREATE TABLE #sqlkmeans_tried (n int NULL); "
+    "CREATE CLUSTERED COLUMNSTORE INDEX sqlkmeans_tried_columns ON #sqlkmeans_tried;"
+)
 
 
 class SQLServerWorkspace(Workspace):
@@ -61,15 +67,20 @@ class SQLServerWorkspace(Workspace):
         return np.array([tuple(row) for row in rows], dtype=np.float64)
 
 
-def open_dialect(session: Session) -> SQLServerDialect:
-    """What the server at the other end has."""
+def open_dialect(session: Session, errors: tuple[type[Exception], ...]) -> SQLServerDialect:
+    """What the server at the other end has; ``errors`` are those of the session's driver."""
     row = session.rows(
         "SELECT CAST(SERVERPROPERTY('EngineEdition') AS int), "
         "CAST(SERVERPROPERTY('ProductVersion') AS nvarchar(128));"
     )[0]
     edition, version = int(row[0]), int(str(row[1]).split(".")[0])
-    hosted = edition in (_AZURE_SQL_DATABASE, _MANAGED_INSTANCE)
+    try:
+        session.rows(_TRY_COLUMNSTORE)
+        columnstore = True
+    except errors:
+        columnstore = False
+    session.rows("DROP TABLE IF EXISTS #sqlkmeans_tried;")
     return SQLServerDialect(
-        least=hosted or edition == _FABRIC or version >= _WITH_LEAST,
-        columnstore=edition != _FABRIC and (hosted or version >= _WITH_COLUMNSTORE),
+        least=edition in (_AZURE_SQL_DATABASE, _MANAGED_INSTANCE) or version >= _WITH_LEAST,
+        columnstore=columnstore,
     )

@@ -76,8 +76,11 @@ def _written_beside(
             return True
         try:
             _copy(copying, table, columns, rows)
-        except Exception as error:
-            # The copy's Rust core opens one more connection, and raises errors of any kind.
+        except BaseException as error:
+            # The copy's Rust core opens one more connection, and raises errors of any kind; where
+            # it panics, one that is no Exception.
+            if not (isinstance(error, Exception) or type(error).__module__ == "pyo3_runtime"):
+                raise
             if _count(session, table):
                 raise
             session.copier.refuse(error)

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,9 @@ from sqlkmeans.database.interface import Database
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DataError
 from sqlkmeans.progress import Advance
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 @dataclass(frozen=True)
@@ -120,6 +124,13 @@ class Engine(ABC):
             If a key is NULL or not unique.
         Unsuited
         """
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        """Close; what was opened in a database sees the error and tells it in its own words."""
+        self.close()
 
     def close(self) -> None:  # noqa: B027
         """Let go of what :meth:`open` took. May be called twice, and when it failed."""

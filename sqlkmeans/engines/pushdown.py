@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import date
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -64,6 +65,9 @@ class PushdownEngine(Engine):
         self._segmentation, self._all_rows = segmentation, self._rows.count
         advance(self._all_rows)
 
+    def __exit__(self, *error: Any) -> None:
+        self._open.__exit__(*error)
+
     def close(self) -> None:
         self._open.close()
 
@@ -105,16 +109,19 @@ class PushdownEngine(Engine):
         self, segmentation: Segmentation, features: Sequence[Feature], reference_date: date
     ) -> Preparation:
         self._rows.passed = self.passed
-        return fit_preparation(
+        preparation = fit_preparation(
             self._rows,
             features,
             scaling=segmentation.scaling,
             missing=segmentation.missing,
             reference_date=reference_date.isoformat(),
         )
+        self._rows.keep_prepared(preparation.features)
+        return preparation
 
     def label(self, preparation: Preparation, centroids: Matrix) -> None:
         check_preparation(self._rows, preparation)
+        self._rows.keep_prepared(preparation.features)
         self._label(preparation, centroids)
         if self._sizes.rows.sum() != self._rows.count:
             raise too_small(self._rows, len(centroids))

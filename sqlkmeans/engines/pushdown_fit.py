@@ -28,6 +28,8 @@ Matrix = npt.NDArray[np.float64]
 FEW_POINTS_PER_CLUSTER, FEW_POINTS = 1_000, 20_000
 #: Rows that are grouped into cells where none may leave the database, and the most cells.
 CELL_ROWS, MOST_CELLS = 100_000, 2_048
+#: With weights, the share of those rows whose cells have to be told of.
+CELLS_TOLD = 0.9
 
 
 @dataclass(frozen=True)
@@ -203,9 +205,17 @@ def _cells(
         levels += 1
     share = share_of(CELL_ROWS, rows.fitted)
     rows.execute(training_seeds.first_cell(layout, features, CELL_ROWS, share, segmentation.seed))
+    found = rows.ask(training_seeds.cell_query(layout, features, 0)) if layout.weighted else []
     for level in range(levels):
         rows.execute(training_seeds.split_cells(layout, features, level))
-    found = rows.ask(training_seeds.cell_query(layout, features, levels))
+        if layout.weighted:
+            # Where few customers have most of a cell's weight, nothing of it is told.
+            smaller = rows.ask(training_seeds.cell_query(layout, features, level + 1))
+            if sum(row[0] for row in smaller) < CELLS_TOLD * n_rows:
+                break
+            found = smaller
+    if not layout.weighted:
+        found = rows.ask(training_seeds.cell_query(layout, features, levels))
     rows.execute([training.drop(layout, name) for name in training_seeds.CELLS])
     facts = np.array([row[1:] for row in found], dtype=np.float64)
     weights, means = np.ascontiguousarray(facts[:, 0]), np.ascontiguousarray(facts[:, 1:])

@@ -16,9 +16,9 @@ from sqlkmeans.tsql import training_statistics as statistics
 
 @dataclass
 class _Checked:
-    """What a first look at all rows has found; by column."""
+    """What a first look at all rows has found, by column; -1 for too few to tell how many."""
 
-    known: dict[str, int]
+    absent: dict[str, int]
     infinite: dict[str, int]
 
 
@@ -80,7 +80,7 @@ def check_preparation(rows: Rows, preparation: Preparation) -> None:
     checked = _check(rows, features)
     found = _weight_problems(rows)
     for column in preparation.columns:
-        count = rows.count - checked.known[column]
+        count = checked.absent[column]
         found += problems.counted_value_problems(checked.infinite.get(column, 0), 0, column)
         if preparation.missing == "error":
             found += problems.counted_missing_problems(count, column)
@@ -118,13 +118,12 @@ def _weight_problems(rows: Rows) -> list[str]:
 
 
 def _skip(rows: Rows, checked: _Checked, columns: Sequence[str]) -> None:
-    if all(known == rows.count for known in checked.known.values()):
+    if not any(checked.absent.values()):
         return
     rows.execute([statistics.skip_rows(rows.layout)])
     before = rows.count
-    absent = {column: before - known for column, known in checked.known.items()}
     enough = rows.layout.at_least
-    rows.skipped_missing = {column: n for column, n in absent.items() if n >= enough}
+    rows.skipped_missing = {column: n for column, n in checked.absent.items() if n >= enough}
     rows.recount()
     if not rows.count:
         raise DataError(
@@ -134,8 +133,8 @@ def _skip(rows: Rows, checked: _Checked, columns: Sequence[str]) -> None:
 
 
 def _column_problems(rows: Rows, feature: Feature, checked: _Checked, missing: str) -> list[str]:
-    name, known = feature.column, checked.known[feature.column]
-    absent = rows.count - known
+    name, absent = feature.column, checked.absent[feature.column]
+    known = rows.count - max(absent, 0)
     found = problems.counted_value_problems(checked.infinite.get(name, 0), 0, name)
     if missing == "error":
         found += problems.counted_missing_problems(absent, name)
@@ -143,6 +142,11 @@ def _column_problems(rows: Rows, feature: Feature, checked: _Checked, missing: s
         found += problems.counted_almost_missing_problems(absent, rows.count, name)
     if not found and not known:
         found.append(problems.empty(name))
+    if not found and known < rows.layout.at_least:
+        found.append(
+            f"{name}: fewer customers than min_group = {rows.layout.at_least} have a value, and "
+            "sample_rows = 0 lets nothing about them leave the database; remove it from features"
+        )
     return found
 
 
@@ -150,25 +154,28 @@ def _fit_category(
     rows: Rows, feature: Feature, scaling: str, missing: str
 ) -> list[PreparedFeature]:
     name, layout = feature.column, rows.layout
-    longest = categories.MAX_LEVEL_LENGTH
-    total, n_levels, long = rows.one(statistics.level_summary_query(layout, name, longest))
-    levels, known = (
-        statistics.levels_of(
-            layout, rows.ask(statistics.level_query(layout, name, feature.max_categories))
-        ),
-        int(rows.ask(statistics.level_summary_query(layout, name, longest))[0][0]),
+    total, n_levels = rows.one(statistics.level_summary_query(layout, name))
+    query = statistics.level_query(
+        layout, name, feature.max_categories, categories.MAX_LEVEL_LENGTH
     )
+    levels, customers = statistics.levels_of(layout, rows.ask(query))
+    known = int(rows.ask(statistics.level_summary_query(layout, name))[0][0])
     if n_levels == 1:
         raise DataError(categories.constant_level(name, next(iter(levels), "hidden"), known))
     if categories.is_key_like(int(n_levels), known):
         raise DataError(categories.key_like_levels(name, int(n_levels), known))
-    if long:
-        raise DataError(categories.long_levels(name, int(long)))
     lacking = float(rows.one(statistics.lacking_query(layout, name))[0] or 0)
-    return categories.category_features(
-        feature, levels, scaling, missing,
-        n_levels=int(n_levels), total=float(total), lacking=lacking,
-    )  # fmt: skip
+    while True:
+        found = categories.category_features(
+            feature, levels, scaling, missing,
+            n_levels=int(n_levels), total=float(total), lacking=lacking,
+        )  # fmt: skip
+        named = [one.level for one in found if one.level is not None]
+        rest = known - sum(customers[level] for level in named)
+        if not 0 < rest < layout.at_least:
+            return found
+        # The rest is about too few customers alone: the rarest level joins it.
+        del levels[named[-1]]
 
 
 def _fit_numbers(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlkmeans.clustering.lloyd import uncounted
+from sqlkmeans.clustering.preparation import PreparedFeature
 from sqlkmeans.database.interface import Workspace
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DataError
@@ -75,10 +76,12 @@ class Rows:
             raise DataError("the source has no rows; nothing was changed")
         customers, nulls, repeats = found[0]
         if nulls:
-            raise DataError(f"key {name}: {nulls:,} NULL; a key identifies a customer")
+            many = "a few" if nulls < 0 else f"{nulls:,}"
+            raise DataError(f"key {name}: {many} NULL; a key identifies a customer")
         if repeats:
+            many = "a few" if repeats < 0 else f"{repeats:,}"
             raise DataError(
-                f"key {name}: not unique; {repeats:,} rows repeat the key of another; "
+                f"key {name}: not unique; {many} rows repeat the key of another; "
                 "aggregate in the source, or add a key column"
             )
         return int(customers)
@@ -90,6 +93,12 @@ class Rows:
             found = self.ask(training_statistics.count_query(self.layout, fitted=fitted))
             counts.append(int(found[0][0]) if found else 0)
         self.count, self.fitted = counts
+
+    def keep_prepared(self, features: Sequence[PreparedFeature]) -> None:
+        """Keep the values that these features prepare, where queries are faster so."""
+        layout, statements = training.keep_prepared(self.layout, features)
+        self.execute(statements)
+        self.layout = layout
 
     def execute(self, statements: Sequence[str]) -> None:
         """Run statements that give no rows."""
@@ -111,10 +120,16 @@ class Rows:
         found = self.ask(query)
         if not found:
             raise DataError(
-                f"fewer customers than min_group = {self.layout.at_least} are left, and "
-                "sample_rows = 0 lets nothing about them leave the database"
+                f"fewer customers than min_group = {self.layout.at_least} are left"
+                f"{by_weight(self.layout)}, and sample_rows = 0 lets nothing about them leave the "
+                "database"
             )
         return found[0][1:]
+
+
+def by_weight(layout: Layout) -> str:
+    """How customers are counted, in words."""
+    return ", or few of them have most of the weight" if layout.weighted else ""
 
 
 class TooSmall(DataError):
@@ -126,7 +141,7 @@ def too_small(rows: Rows, k: int) -> TooSmall:
     if rows.layout.at_least == 1:
         return TooSmall(f"k = {k}: a segment stays empty; lower k or add features")
     return TooSmall(
-        f"k = {k} makes a segment of fewer customers than min_group = {rows.layout.at_least}, "
-        "and sample_rows = 0 lets nothing about it leave the database; lower k, winsorize, or "
-        "give sample_rows"
+        f"k = {k} makes a segment of fewer customers than min_group = {rows.layout.at_least}"
+        f"{by_weight(rows.layout)}, and sample_rows = 0 lets nothing about it leave the database; "
+        "lower k, winsorize, or give sample_rows"
     )

@@ -16,6 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from sqlkmeans._version import __version__
+from sqlkmeans.clustering.naming import feature_titles
 from sqlkmeans.clustering.profile import EVERYONE
 from sqlkmeans.database import Database, tables
 from sqlkmeans.files import check_place, write_file
@@ -54,15 +55,15 @@ class WrittenReport:
 
 
 def write_report(
-    database: Database, name: str, file: str | Path | None = None, *, samples: bool = True
+    name: str, database: Database, file: str | Path | None = None, *, samples: bool = True
 ) -> WrittenReport:
     """Write the page of a segmentation.
 
     Parameters
     ----------
-    database : Database
     name : str
         The segmentation.
+    database : Database
     file : path-like, optional
         By default ``<name>.html`` in the working directory. One that is there is replaced, as a
         whole.
@@ -102,6 +103,7 @@ def render(facts: Facts) -> str:
         run=facts.run,
         described=facts.described,
         warnings=json.loads(facts.run["warnings"] or "[]"),
+        titles=dict(zip((f["feature"] for f in facts.features), feature_titles(facts.features))),
         marks=by_id,
         drivers={mark.segment_id: _drivers(facts, mark) for mark in in_order},
         typical=_typical(facts),

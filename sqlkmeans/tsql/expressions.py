@@ -11,10 +11,30 @@ for ``Oslo``, and a character after the value, because ``=`` fills the shorter t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from sqlkmeans.clustering.preparation import PreparedFeature
+
+#: What a client could take for the end of a line: control characters and Unicode's separators.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+def tsql_text(value: str) -> str:
+    """A text literal of T-SQL, on one line and without ``$(``.
+
+    Inside texts too, sqlcmd ends a batch at a line GO and puts a variable in place of ``$(name)``.
+    """
+    literal = value.replace("'", "''").replace("$(", "$' + N'(")
+    literal = _CONTROL.sub(lambda found: f"' + NCHAR({ord(found.group())}) + N'", literal)
+    return f"N'{literal}'"
+
+
+def duckdb_text(value: str) -> str:
+    """A text literal of DuckDB, which reads a statement up to a NUL."""
+    parts = ["'" + part.replace("'", "''") + "'" for part in value.split("\0")]
+    return parts[0] if len(parts) == 1 else f"({' || chr(0) || '.join(parts)})"
 
 
 @dataclass(frozen=True)
@@ -25,12 +45,16 @@ class Dialect:
     ----------
     apply : str
         Joins a row to a query that reads its columns.
+    outer_apply, outer_condition : str
+        The same, keeping a row for which the query finds none: what stands before and behind it.
+    top, limit : str
+        Of an ordered query the first row alone: what stands behind SELECT and at the end.
     logarithm : str
         The natural one.
-    text_prefix : str
-        What stands before the quote of a text.
-    least : bool
-        Whether there is a function LEAST; otherwise the least value is found by MIN.
+    float_type : str
+        The type of a number of 64 bits.
+    literal : callable
+        A text as a statement writes it.
     age : str
         Days from ``{value}`` to the constant ``{date}``, written as YYYY-MM-DD.
     exact_text, exact_suffix : str
@@ -39,9 +63,13 @@ class Dialect:
     """
 
     apply: str
+    outer_apply: str
+    outer_condition: str
+    top: str
+    limit: str
     logarithm: str
-    text_prefix: str
-    least: bool
+    float_type: str
+    literal: Callable[[str], str]
     age: str
     exact_text: str
     exact_suffix: str
@@ -50,20 +78,26 @@ class Dialect:
 #: Any SQL Server from 2016 on.
 TSQL = Dialect(
     apply="CROSS APPLY",
+    outer_apply="OUTER APPLY",
+    outer_condition="",
+    top="TOP (1) ",
+    limit="",
     logarithm="LOG",
-    text_prefix="N",
-    least=False,
+    float_type="float",
+    literal=tsql_text,
     age="DATEDIFF(day, {value}, CAST('{date}' AS date))",
     exact_text="({value} + N'.') COLLATE Latin1_General_100_BIN2",
     exact_suffix=".",
 )
-#: SQL Server 2022 and newer, and Azure: a form that batch mode can run.
-TSQL_LEAST = replace(TSQL, least=True)
 DUCKDB = Dialect(
     apply="CROSS JOIN LATERAL",
+    outer_apply="LEFT JOIN LATERAL",
+    outer_condition=" ON TRUE",
+    top="",
+    limit=" LIMIT 1",
     logarithm="LN",
-    text_prefix="",
-    least=True,
+    float_type="double",
+    literal=duckdb_text,
     age="date_diff('day', {value}, DATE '{date}')",
     exact_text="{value}",
     exact_suffix="",
@@ -78,7 +112,7 @@ def own_expression(
         return _indicator(feature, value, dialect, levels)
     if feature.type == "date":
         age = dialect.age.format(value=value, date=feature.reference_date)
-        value = f"CAST({age} AS {'float' if dialect.text_prefix else 'double'})"
+        value = f"CAST({age} AS {dialect.float_type})"
     if feature.fill is not None:
         value = f"COALESCE({value}, {number(feature.fill)})"
     if feature.low is None or feature.high is None:
@@ -94,7 +128,7 @@ def _indicator(
 ) -> str:
     """1 where the row has the level, or none of the levels that have a feature of their own."""
     asked = levels if feature.level is None else [feature.level]
-    listed = ", ".join(text(level + dialect.exact_suffix, dialect) for level in asked)
+    listed = ", ".join(dialect.literal(level + dialect.exact_suffix) for level in asked)
     found, not_found = ("0e0", "1e0") if feature.level is None else ("1e0", "0e0")
     missing = "NULL" if feature.fill is None else number(feature.fill)
     known = f"WHEN {dialect.exact_text.format(value=value)} IN ({listed}) THEN {found} "
@@ -125,8 +159,3 @@ def number(value: float) -> str:
     """A float literal that reads back as the same float; without an exponent it were a decimal."""
     text = repr(float(value))
     return text if "e" in text else f"{text}e0"
-
-
-def text(value: str, dialect: Dialect) -> str:
-    """A text literal."""
-    return f"{dialect.text_prefix}'" + value.replace("'", "''") + "'"

@@ -5,6 +5,10 @@ The text does what :meth:`SegmentModel.predict` does, in the same order: prepare
 nearest centroid, the lowest segment id on a tie. Squared distances are compared, so that no root
 can round two of them to the same number. A missing value that the model does not fill in makes
 every column NULL, where ``predict`` says 0.
+
+SQL Server writes an expression out wherever its name stands, and takes 65,535 identifiers and
+constants in one. So centroids are rows of constants, and the distance to one of them is written
+once: the text is as long as there are numbers in the centroids, and no expression grows with k.
 """
 
 from __future__ import annotations
@@ -16,24 +20,21 @@ from sqlkmeans._version import __version__
 from sqlkmeans.model import SegmentModel
 from sqlkmeans.tsql.expressions import (
     TSQL,
-    TSQL_LEAST,
     Dialect,
     number,
     own_expression,
     scaled_expression,
-    text,
     transformed_expression,
+    tsql_text,
 )
 
-#: LEAST takes this many values on SQL Server.
-MOST_VALUES_OF_LEAST = 254
 #: Of a parameter, by the type of its feature. A text may be longer than any level.
 PARAMETER_TYPES = {"number": "float", "category": "nvarchar(4000)", "date": "date"}
 
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-def scoring_script(name: str, model: SegmentModel, *, least: bool = False) -> str:
+def scoring_script(name: str, model: SegmentModel) -> str:
     """A script that makes the function ``sqlkmeans.assign_<name>``, for any SQL Server database.
 
     Parameters
@@ -41,12 +42,8 @@ def scoring_script(name: str, model: SegmentModel, *, least: bool = False) -> st
     name : str
         The segmentation.
     model : SegmentModel
-    least : bool, default=False
-        Write LEAST, which SQL Server has from 2022 on, instead of a form for all versions.
     """
     function = f"sqlkmeans.{bracket('assign_' + name)}"
-    literal = function.replace("'", "''")
-    dialect = TSQL_LEAST if least else TSQL
     columns = ", ".join(_shown(column) for column in model.columns)
     return (
         f"-- Segments of {_one_line(name)}, written by sqlkmeans {__version__}. Use it so:\n"
@@ -55,20 +52,20 @@ def scoring_script(name: str, model: SegmentModel, *, least: bool = False) -> st
         "IF SCHEMA_ID(N'sqlkmeans') IS NULL\n"
         "    EXECUTE (N'CREATE SCHEMA sqlkmeans AUTHORIZATION dbo;');\n"
         "GO\n"
-        f"IF OBJECT_ID(N'{literal}', N'IF') IS NOT NULL\n"
+        f"IF OBJECT_ID({tsql_text(function)}, N'IF') IS NOT NULL\n"
         f"    DROP FUNCTION {function};\n"
         "GO\n"
-        f"{scoring_function(function, model, dialect)}"
+        f"{scoring_function(function, model)}"
         "GO\n"
     )
 
 
-def scoring_function(function: str, model: SegmentModel, dialect: Dialect = TSQL) -> str:
+def scoring_function(function: str, model: SegmentModel) -> str:
     """The CREATE FUNCTION statement alone; ``function`` is its quoted name."""
     names = parameter_names(model.columns)
     types = {f.column: PARAMETER_TYPES[f.type] for f in model.preparation.features}
     parameters = ",\n".join(f"    {n} {types[c]}" for n, c in zip(names, model.columns))
-    query = scoring_query(model, names, dialect)
+    query = scoring_query(model, names, TSQL)
     return (
         f"CREATE FUNCTION {function}\n(\n{parameters}\n)\nRETURNS TABLE\nAS\nRETURN\n(\n"
         + "\n".join("    " + line for line in query.splitlines())
@@ -110,48 +107,55 @@ def scoring_query(model: SegmentModel, values: Sequence[str], dialect: Dialect) 
         transformed_expression(f, f"x.x{p}", dialect) for p, f in zip(positions, features)
     ]
     scaled = [scaled_expression(f, f"t.t{p}") for p, f in zip(positions, features)]
-    distances = [
-        " + ".join(
-            f"(z.z{p} - ({number(value)})) * (z.z{p} - ({number(value)}))"
-            for p, value in zip(positions, centroid)
-        )
-        for centroid in model.centroids.tolist()
-    ]
-    ids = model.segment_ids
-    nearest = _least([f"d.d{i}" for i in ids], dialect)
-    others = _least([f"CASE WHEN b.segment_id <> {i} THEN d.d{i} END" for i in ids], dialect)
-    named = " ".join(f"WHEN {i} THEN {text(name, dialect)}" for i, name in zip(ids, model.names))
-    winner = " ".join(f"WHEN d.d{i} THEN {i}" for i in ids)
+    squared = " + ".join(f"(z.z{p} - c.c{p}) * (z.z{p} - c.c{p})" for p in positions)
+    # Named before it is aggregated: an aggregate may not mix columns of its own query with those
+    # of the row outside (error 8124).
+    distance = f"{dialect.apply} (SELECT {squared} AS squared_distance) AS d"
     steps = [
         ("x", [f"{value} AS x{p}" for p, value in zip(positions, own)]),
         ("t", [f"{value} AS t{p}" for p, value in zip(positions, transformed)]),
         ("z", [f"{value} AS z{p}" for p, value in zip(positions, scaled)]),
-        ("d", [f"{value} AS d{i}" for i, value in zip(ids, distances)]),
-        ("n", [f"{nearest} AS squared_distance"]),
-        ("b", [f"CASE n.squared_distance {winner} END AS segment_id"]),
     ]
     first, *rest = (
         f"(\n    SELECT\n        {_listed(columns)}\n) AS {name}" for name, columns in steps
     )
-    return (
-        "SELECT\n"
-        "    b.segment_id,\n"
-        f"    CASE b.segment_id {named} END AS segment_name,\n"
-        "    SQRT(n.squared_distance) AS distance,\n"
-        f"    SQRT({others}) AS runner_up_distance\n"
-        f"FROM {first}\n" + "\n".join(f"{dialect.apply} {step}" for step in rest)
-    )
+    lines = [
+        "SELECT",
+        "    n.segment_id,",
+        "    n.segment_name,",
+        "    SQRT(n.squared_distance) AS distance,",
+        "    (",
+        "        SELECT SQRT(MIN(d.squared_distance))",
+        f"        FROM {_centroids(model, dialect, ' ' * 8)}",
+        f"        {distance}",
+        "        WHERE c.segment_id <> n.segment_id",
+        "    ) AS runner_up_distance",
+        f"FROM {first}",
+        *(f"{dialect.apply} {step}" for step in rest),
+        f"{dialect.outer_apply} (",
+        f"    SELECT {dialect.top}c.segment_id, c.segment_name, d.squared_distance",
+        f"    FROM {_centroids(model, dialect, ' ' * 4)}",
+        f"    {distance}",
+        "    WHERE d.squared_distance IS NOT NULL",
+        f"    ORDER BY d.squared_distance, c.segment_id{dialect.limit}",
+        f") AS n{dialect.outer_condition}",
+    ]
+    return "\n".join(lines)
 
 
 def _listed(columns: Sequence[str]) -> str:
     return ",\n        ".join(columns)
 
 
-def _least(values: Sequence[str], dialect: Dialect) -> str:
-    if dialect.least and len(values) <= MOST_VALUES_OF_LEAST:
-        return f"LEAST({', '.join(values)})"
-    rows = ", ".join(f"({value})" for value in values)
-    return f"(SELECT MIN(v.value) FROM (VALUES {rows}) AS v (value))"
+def _centroids(model: SegmentModel, dialect: Dialect, margin: str) -> str:
+    """A table of constants: segment_id, segment_name, c1, c2 …"""
+    rows = [
+        ", ".join([str(i), dialect.literal(name), *map(number, centroid)])
+        for i, name, centroid in zip(model.segment_ids, model.names, model.centroids.tolist())
+    ]
+    coordinates = ", ".join(f"c{p}" for p in range(1, model.centroids.shape[1] + 1))
+    listed = ",\n".join(f"{margin}    ({row})" for row in rows)
+    return f"(VALUES\n{listed}\n{margin}) AS c (segment_id, segment_name, {coordinates})"
 
 
 def bracket(name: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from sqlkmeans._version import __version__
 
 _VERSION = "{{version}}"
+_SCHEMA_VERSION = "{{schema_version}}"
 
 # What can hide the letters GO on a line of their own: comments, which nest, texts and names.
 _TOKEN = re.compile(
@@ -35,6 +36,12 @@ SET QUOTED_IDENTIFIER ON;
 GO
 """
 
+# Where may_install has stopped the script, the session goes on as it was.
+_FOOTER = """\
+SET NOEXEC OFF;
+GO
+"""
+
 
 def sql_directory() -> Path:
     """The folder ``sql/``: inside an installed package, or beside it in a checkout."""
@@ -59,7 +66,13 @@ def build_install_script(directory: Path | None = None) -> str:
     for name in build_order(folder):
         part = (folder / name).read_text(encoding="utf-8").strip()
         parts.append(f"-- {name}\n{part}\n")
-    return "\n".join(parts).replace("{version}", __version__, 1).replace(_VERSION, __version__)
+    text = "\n".join([*parts, _FOOTER]).replace("{version}", __version__, 1)
+    return text.replace(_VERSION, __version__).replace(_SCHEMA_VERSION, str(_newest(folder)))
+
+
+def _newest(folder: Path) -> int:
+    """The version that the migrations bring the schema to: the number of the last one."""
+    return max(int(path.name[:4]) for path in (folder / "migrations").glob("*.sql"))
 
 
 def install_script() -> str:

@@ -6,7 +6,8 @@ query: k rows come back, each with the number of its customers and a mean a feat
 expression is linear in k x d.
 
 The same texts are for SQL Server, where ``CROSS APPLY … TOP (1)`` finds the nearest centroid
-unless LEAST may (:meth:`TrainingDialect.fits_least`), and for DuckDB.
+unless LEAST may (:meth:`TrainingDialect.fits_least`), and for DuckDB. Once the preparation is
+learnt, SQL Server keeps prepared values beside the raw ones (:func:`keep_prepared`).
 
 In the temporary tables keys are ``k1, k2, …`` and raw columns ``x1, x2, …``; prepared features
 are ``z1, z2, …``. Every query whose rows leave the database has the number of customers that a
@@ -17,10 +18,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import inf
 
 from sqlkmeans.clustering.preparation import PreparedFeature
 from sqlkmeans.tsql import expressions
 from sqlkmeans.tsql.expressions import (
+    number,
     own_expression,
     scaled_expression,
     transformed_expression,
@@ -30,6 +33,8 @@ from sqlkmeans.tsql.training_nearest import Matrix, listed, nearest_rows
 
 #: Rows before and after they have labels.
 ROWS, LABELLED = "rows", "labelled"
+#: The table that takes the place of ``ROWS`` where prepared values are kept.
+_PREPARED = "prepared"
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,8 @@ class Layout:
         Whether there is a column ``w``: how much a row counts in the fit.
     at_least : int
         No row about fewer customers leaves; 1 sets no bound.
+    kept : tuple of PreparedFeature
+        The features whose prepared values are columns of the rows, ``z1, z2, …``.
     """
 
     dialect: TrainingDialect
@@ -57,6 +64,7 @@ class Layout:
     column_types: tuple[str, ...]
     weighted: bool = False
     at_least: int = 1
+    kept: tuple[PreparedFeature, ...] = ()
 
     @property
     def keys(self) -> list[str]:
@@ -88,18 +96,48 @@ class Layout:
         """The raw column that holds a source column."""
         return self.values[self.columns.index(column)]
 
+    def table(self, name: str) -> str:
+        """The name of a temporary table."""
+        return self.dialect.temporary(_PREPARED if name == ROWS and self.kept else name)
+
     @property
     def rows(self) -> str:
-        return self.dialect.temporary(ROWS)
+        return self.table(ROWS)
 
     @property
     def labelled(self) -> str:
-        return self.dialect.temporary(LABELLED)
+        return self.table(LABELLED)
+
+    def value_terms(self, features: Sequence[PreparedFeature], table: str = ROWS) -> float:
+        """At most so many identifiers and constants make a prepared value, names written out."""
+        return 2 if self.keeps(features, table) else inf
+
+    def keeps(self, features: Sequence[PreparedFeature], table: str) -> bool:
+        """Whether a table has the prepared values of these features."""
+        return table == ROWS and bool(self.kept) and tuple(features) == self.kept
 
     @property
     def having(self) -> str:
         """Ends a query that groups."""
         return f"\nHAVING {self.dialect.count} >= {int(self.at_least)}"
+
+    @property
+    def weighed_having(self) -> str:
+        """Ends a query that groups and tells of weighted sums: in a group, no few customers may
+        weigh so much that its mean is theirs. What counts is Kish's effective number of rows.
+        """
+        if not self.weighted or self.at_least == 1:
+            return self.having
+        # The squares of greater weights than that are infinite, and so are their sums.
+        effective = f"SUM(w) * SUM(w) >= {int(self.at_least)} * SUM(w * w)"
+        return f"{self.having} AND {effective} AND MAX(w) < 1e150"
+
+    def counted(self, condition: str) -> str:
+        """The number of rows that meet a condition; -1 for fewer than may leave, but for none."""
+        count = f"SUM(CASE WHEN {condition} THEN 1 ELSE 0 END)"
+        if self.at_least == 1:
+            return count
+        return f"CASE WHEN {count} BETWEEN 1 AND {int(self.at_least) - 1} THEN -1 ELSE {count} END"
 
 
 def take_rows(layout: Layout, source: str, expressions: Sequence[str]) -> list[str]:
@@ -120,7 +158,23 @@ def take_rows(layout: Layout, source: str, expressions: Sequence[str]) -> list[s
 
 def drop(layout: Layout, name: str) -> str:
     """Drop a temporary table, if it is there."""
-    return f"DROP TABLE IF EXISTS {layout.dialect.temporary(name)}"
+    return f"DROP TABLE IF EXISTS {layout.table(name)}"
+
+
+def keep_prepared(layout: Layout, features: Sequence[PreparedFeature]) -> tuple[Layout, list[str]]:
+    """The layout with prepared values beside the raw ones, and the statements that make it so.
+
+    Nothing changes where the dialect does not keep them.
+    """
+    if not layout.dialect.keeps_prepared:
+        return layout, []
+    carry = [name for name, _ in layout.typed]
+    z = [(name, f"{layout.dialect.float_type} NULL") for name in names_of(features)]
+    return replace(layout, kept=tuple(features)), [
+        *layout.dialect.create_temporary(_PREPARED, [*layout.typed, *z]),
+        layout.dialect.insert(_PREPARED, prepared_rows(layout, features, carry, fitted=False)),
+        drop(layout, ROWS),
+    ]
 
 
 def own_rows(
@@ -143,8 +197,11 @@ def own_rows(
         for feature in features
     ]
     named = [f"{text} AS {name}" for text, name in zip(own, names_of(features, "o"))]
-    where = "\nWHERE w > 0e0" if fitted and layout.weighted else ""
-    return f"SELECT {listed(carry, named)} FROM {layout.dialect.temporary(table)}{where}"
+    return f"SELECT {listed(carry, named)} FROM {_from(layout, table, fitted)}"
+
+
+def _from(layout: Layout, table: str, fitted: bool) -> str:
+    return layout.table(table) + ("\nWHERE w > 0e0" if fitted and layout.weighted else "")
 
 
 def _levels(features: Sequence[PreparedFeature], of: PreparedFeature) -> list[str]:
@@ -174,6 +231,11 @@ def prepared_rows(
     fitted : bool, default=True
         Leave out the rows that do not count in the fit.
     """
+    if layout.keeps(features, table):
+        kept = names_of(features)
+        if origin is not None:
+            kept = [f"{z} - ({number(s)}) AS {z}" for z, s in zip(kept, origin)]
+        return f"SELECT {listed(carry, kept)} FROM {_from(layout, table, fitted)}"
     language = language_of(layout.dialect)
     shift = origin if origin is not None else [0.0] * len(features)
     own, transformed = names_of(features, "o"), names_of(features, "t")
@@ -199,11 +261,14 @@ def pass_query(
     names = names_of(features)
     inner = prepared_rows(layout, features, layout.weights, origin=origin.tolist())
     carry = [*layout.weights, *names]
-    nearest = nearest_rows(layout.dialect, inner, centroids - origin, carry, exact=False)
+    nearest = nearest_rows(
+        layout.dialect, inner, centroids - origin, carry, exact=False,
+        value_terms=layout.value_terms(features),
+    )  # fmt: skip
     means = ", ".join(layout.mean(z) for z in names)
     return (
         f"SELECT {layout.dialect.count} AS customers, cluster, {means}\n"
-        f"FROM ({nearest}) AS n\nGROUP BY cluster{layout.having}"
+        f"FROM ({nearest}) AS n\nGROUP BY cluster{layout.weighed_having}"
     )
 
 
@@ -213,7 +278,10 @@ def far_query(
     """Customers, and the mean of the rows that are farthest from their centroid."""
     names = names_of(features)
     inner = prepared_rows(layout, features, layout.keys)
-    nearest = nearest_rows(layout.dialect, inner, centroids, [*layout.keys, *names])
+    nearest = nearest_rows(
+        layout.dialect, inner, centroids, [*layout.keys, *names],
+        value_terms=layout.value_terms(features),
+    )  # fmt: skip
     order = ", ".join(["squared DESC", *layout.keys])
     farthest = layout.dialect.first(
         rows, ", ".join(names), f"FROM ({nearest}) AS n\nORDER BY {order}"
@@ -229,7 +297,9 @@ def label_rows(layout: Layout, features: Sequence[PreparedFeature], centroids: M
     """Make the labelled table: keys, raw columns, cluster, squared distance."""
     carry = [name for name, _ in layout.typed]
     inner = prepared_rows(layout, features, carry, fitted=False)
-    nearest = nearest_rows(layout.dialect, inner, centroids, carry)
+    nearest = nearest_rows(
+        layout.dialect, inner, centroids, carry, value_terms=layout.value_terms(features)
+    )
     columns = [
         *layout.typed,
         ("cluster", "integer NOT NULL"),
@@ -262,6 +332,4 @@ def names_of(features: Sequence[PreparedFeature], letter: str = "z") -> list[str
 
 def language_of(dialect: TrainingDialect) -> expressions.Dialect:
     """How expressions are written."""
-    if dialect.embedded:
-        return expressions.DUCKDB
-    return expressions.TSQL_LEAST if dialect.least else expressions.TSQL
+    return expressions.DUCKDB if dialect.embedded else expressions.TSQL

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from sqlkmeans.sqltext import quote
 
-#: Identifiers and constants that SQL Server takes in one expression are 65,535.
-MOST_TERMS = 60_000
+#: Half of the identifiers and constants that SQL Server takes in one expression (error 8632), the
+#: names in it written out.
+MOST_TERMS = 65_535 // 2
 
 
 class TrainingDialect(ABC):
@@ -18,14 +19,15 @@ class TrainingDialect(ABC):
     ----------
     embedded : bool
         Whether it is DuckDB.
-    least : bool
-        Whether there is a function LEAST.
+    keeps_prepared : bool
+        Whether prepared values are kept in a table, because an expression is written out wherever
+        its name stands.
     float_type, count : str
         The type of a number of 64 bits, and the aggregate that counts rows.
     """
 
     embedded: bool
-    least: bool
+    keeps_prepared: bool
     float_type: str
     count: str
 
@@ -58,12 +60,12 @@ class TrainingDialect(ABC):
         """A condition."""
 
     @abstractmethod
-    def fits_least(self, k: int, terms: int) -> bool:
-        """Whether the least of k expressions of so many terms may be found by LEAST."""
+    def fits_least(self, terms: float) -> bool:
+        """Whether LEAST may be used in an expression of so many identifiers and constants."""
 
     @abstractmethod
     def length(self, text: str) -> str:
-        """Characters of a text, in UTF-16 where the database counts so."""
+        """Characters of a text, as UTF-16 counts them."""
 
     @abstractmethod
     def quantile(self, value: str, share: float) -> str | None:
@@ -74,7 +76,7 @@ class DuckDBDialect(TrainingDialect):
     """DuckDB."""
 
     embedded = True
-    least = True
+    keeps_prepared = False
     float_type = "double"
     count = "COUNT(*)"
 
@@ -101,18 +103,20 @@ class DuckDBDialect(TrainingDialect):
     def infinite(self, value: str) -> str:
         return f"isinf({value})"
 
-    def fits_least(self, k: int, terms: int) -> bool:
+    def fits_least(self, terms: float) -> bool:
         return True
 
     def length(self, text: str) -> str:
-        return f"length({text})"
+        # Its own length() counts a character beyond U+FFFF once; it is two halves elsewhere.
+        pairs = f"regexp_replace({text}, '[^\\x{{10000}}-\\x{{10FFFF}}]', '', 'g')"
+        return f"(length({text}) + length({pairs}))"
 
     def quantile(self, value: str, share: float) -> str | None:
         return f"quantile_cont({value}, {share!r})"
 
 
 class SQLServerDialect(TrainingDialect):
-    """SQL Server 2016 and newer, Azure SQL, and the subset that Fabric Warehouse has.
+    """SQL Server 2016 and newer, and Azure SQL.
 
     Parameters
     ----------
@@ -123,11 +127,12 @@ class SQLServerDialect(TrainingDialect):
     """
 
     embedded = False
+    keeps_prepared = True
     float_type = "float"
     count = "COUNT_BIG(*)"
 
     def __init__(self, *, least: bool = False, columnstore: bool = True) -> None:
-        self.least = least
+        self._least = least
         self._columnstore = columnstore
 
     def quote(self, name: str) -> str:
@@ -167,10 +172,8 @@ class SQLServerDialect(TrainingDialect):
         # There is no such number.
         return "1 = 0"
 
-    def fits_least(self, k: int, terms: int) -> bool:
-        # The server may write an expression out wherever its name stands: once in LEAST, and all
-        # of LEAST again in every WHEN.
-        return self.least and (k + 1) * k * terms <= MOST_TERMS
+    def fits_least(self, terms: float) -> bool:
+        return self._least and terms <= MOST_TERMS
 
     def length(self, text: str) -> str:
         return f"LEN({text})"

@@ -7,6 +7,7 @@ ordering them in ``CROSS APPLY … TOP (1)``.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,7 @@ def nearest_rows(
     centroids: Matrix,
     carry: Sequence[str],
     *,
+    value_terms: float = inf,
     exact: bool = True,
     runner_up: bool = False,
 ) -> str:
@@ -35,6 +37,8 @@ def nearest_rows(
         A query of ``carry`` and prepared features.
     centroids : ndarray of shape (k, n_features)
     carry : sequence of str
+    value_terms : float, default=inf
+        At most so many identifiers and constants make a column of ``inner``.
     exact : bool, default=True
         ``squared`` is the squared distance, added up a feature at a time as the scoring
         function does. Otherwise it lacks the row's own norm: twice as fast, and enough to say
@@ -42,26 +46,31 @@ def nearest_rows(
     runner_up : bool, default=False
         Add the squared distance to the second nearest.
     """
-    distances = [_distance(centroid, exact) for centroid in centroids.tolist()]
-    terms = (4 if exact else 2) * centroids.shape[1] + 1
-    if dialect.fits_least(len(centroids), terms):
-        return _nearest_by_least(inner, distances, carry, runner_up)
-    return _nearest_by_order(inner, distances, carry, runner_up)
+    k, n_features = centroids.shape
+    # Without an end where LEAST would stand inside LEAST.
+    terms = inf if runner_up else least_terms(k, n_features, len(carry), value_terms, exact)
+    if dialect.fits_least(terms):
+        return _nearest_by_least(inner, centroids, carry, exact, runner_up)
+    return _nearest_by_order(inner, centroids, carry, exact, runner_up)
 
 
-def _distance(centroid: Sequence[float], exact: bool) -> str:
-    if exact:
-        differences = [f"(z{p} - ({number(c)}))" for p, c in enumerate(centroid, start=1)]
-        return " + ".join(f"{difference} * {difference}" for difference in differences)
-    norm = sum(c * c for c in centroid)
-    products = [f"z{p} * ({number(-2 * c)})" for p, c in enumerate(centroid, start=1)]
-    return " + ".join([number(norm), *products])
+def least_terms(k: int, n_features: int, carried: int, value_terms: float, exact: bool) -> float:
+    """Identifiers and constants of the nearest centroid by LEAST, all names written out.
+
+    A database may write an expression out wherever its name stands: a distance in LEAST, and all
+    of LEAST again in every WHEN.
+    """
+    distance = n_features * (value_terms + 1) * (2 if exact else 1) + (not exact)
+    least = k * distance
+    cluster = k * (least + distance + 1)
+    return carried * value_terms + cluster + least
 
 
 def _nearest_by_least(
-    inner: str, distances: Sequence[str], carry: Sequence[str], runner_up: bool
+    inner: str, centroids: Matrix, carry: Sequence[str], exact: bool, runner_up: bool
 ) -> str:
-    names = [f"d{i}" for i in range(len(distances))]
+    names = [f"d{i}" for i in range(len(centroids))]
+    distances = [_distance(centroid, exact) for centroid in centroids.tolist()]
     labelled = " ".join(f"WHEN {name} THEN {i}" for i, name in enumerate(names))
     text = (
         f"SELECT {listed(carry, [f'{d} AS {n}' for d, n in zip(distances, names)])}\n"
@@ -80,17 +89,42 @@ def _nearest_by_least(
     )
 
 
+def _distance(centroid: Sequence[float], exact: bool) -> str:
+    if exact:
+        differences = [f"(z{p} - ({number(c)}))" for p, c in enumerate(centroid, start=1)]
+        return " + ".join(f"{difference} * {difference}" for difference in differences)
+    norm, *products = _norm_and_products(centroid)
+    return " + ".join([norm, *(f"z{p} * ({c})" for p, c in enumerate(products, start=1))])
+
+
+def _norm_and_products(centroid: Sequence[float]) -> list[str]:
+    return [number(sum(c * c for c in centroid)), *(number(-2 * c) for c in centroid)]
+
+
 def _nearest_by_order(
-    inner: str, distances: Sequence[str], carry: Sequence[str], runner_up: bool
+    inner: str, centroids: Matrix, carry: Sequence[str], exact: bool, runner_up: bool
 ) -> str:
-    """Each distance is written once, and what TOP or MIN gives cannot be written out again."""
-    rows = ",\n".join(f"({i}, {distance})" for i, distance in enumerate(distances))
-    values = f"(VALUES {rows}) AS v (cluster, squared)"
+    """Centroids are rows of constants, and the distance to one of them is written once."""
+    positions = range(1, centroids.shape[1] + 1)
+    coordinates = [f"c{p}" for p in positions]
+    if exact:
+        rows = [list(map(number, centroid)) for centroid in centroids.tolist()]
+        squares = [f"(z.z{p} - c.c{p}) * (z.z{p} - c.c{p})" for p in positions]
+        distance = " + ".join(squares)
+    else:
+        rows = [_norm_and_products(centroid) for centroid in centroids.tolist()]
+        distance = " + ".join(["c.norm", *(f"z.z{p} * c.c{p}" for p in positions)])
+        coordinates = ["norm", *coordinates]
+    values = ",\n".join(f"({i}, {', '.join(row)})" for i, row in enumerate(rows))
+    all_distances = (
+        f"FROM (VALUES {values}) AS c (cluster, {', '.join(coordinates)})\n"
+        f"CROSS APPLY (SELECT {distance} AS squared) AS d"
+    )
     found = ["n.cluster", "n.squared"]
     if runner_up:
         places = (
-            "SELECT v.cluster, v.squared, "
-            f"ROW_NUMBER() OVER (ORDER BY v.squared, v.cluster) AS place FROM {values}"
+            "SELECT c.cluster, d.squared, "
+            f"ROW_NUMBER() OVER (ORDER BY d.squared, c.cluster) AS place {all_distances}"
         )
         first = "MIN(CASE WHEN p.place = 1 THEN p."
         nearest = (
@@ -99,7 +133,9 @@ def _nearest_by_order(
         )
         found.append("n.runner_up")
     else:
-        nearest = f"SELECT TOP (1) v.cluster, v.squared FROM {values} ORDER BY v.squared, v.cluster"
+        nearest = (
+            f"SELECT TOP (1) c.cluster, d.squared {all_distances} ORDER BY d.squared, c.cluster"
+        )
     return (
         f"SELECT {listed([f'z.{name}' for name in carry], found)}\n"
         f"FROM ({inner}) AS z\nCROSS APPLY ({nearest}) AS n"

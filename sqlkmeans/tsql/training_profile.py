@@ -25,7 +25,7 @@ def size_query(layout: Layout) -> str:
     return (
         f"SELECT {layout.dialect.count} AS customers, cluster, SUM(squared), SUM(SQRT(squared)), "
         f"SUM(squared * {weight}), SUM({weight})\n"
-        f"FROM {layout.labelled}\nGROUP BY cluster{layout.having}"
+        f"FROM {layout.labelled}\nGROUP BY cluster{layout.weighed_having}"
     )
 
 
@@ -62,9 +62,10 @@ def profile_query(
     mean and mean square relative to an origin; in own units.
 
     Where a bound is set, least and greatest are NULL, and so are all of a feature that fewer
-    customers have.
+    customers have. Fewer missing values count as none, fewer known ones as none.
     """
     facts = []
+    count = layout.dialect.count
     for o, value in zip(names_of(features, "o"), origin):
         from_origin = f"({o} - ({number(value)}))"
         extremes = [f"MIN({o})", f"MAX({o})"] if layout.at_least == 1 else ["NULL", "NULL"]
@@ -72,7 +73,14 @@ def profile_query(
         if layout.at_least > 1:
             enough = f"CASE WHEN COUNT({o}) >= {int(layout.at_least)} THEN "
             means = [f"{enough}{text} END" for text in means]
-        facts += [f"COUNT({o})", *extremes, *means]
+        counted = f"COUNT({o})"
+        if layout.at_least > 1:
+            counted = (
+                f"CASE WHEN COUNT({o}) < {int(layout.at_least)} THEN 0 "
+                f"WHEN {count} - COUNT({o}) < {int(layout.at_least)} THEN {count} "
+                f"ELSE COUNT({o}) END"
+            )
+        facts += [counted, *extremes, *means]
     carry = ["cluster"] if by_cluster else []
     inner = own_rows(layout, known(features), carry, LABELLED, fitted=False)
     return (
@@ -95,7 +103,8 @@ def silhouette_query(
     silhouette = "CASE WHEN runner_up > 0e0 THEN 1e0 - SQRT(squared / runner_up) ELSE 0e0 END"
     return (
         f"SELECT {layout.dialect.count} AS customers, cluster, SUM(squared), SUM(SQRT(squared)), "
-        f"{weighted}, AVG({silhouette})\nFROM ({nearest}) AS n\nGROUP BY cluster{layout.having}"
+        f"{weighted}, AVG({silhouette})\nFROM ({nearest}) AS n\n"
+        f"GROUP BY cluster{layout.weighed_having}"
     )
 
 

@@ -116,7 +116,7 @@ def cell_query(layout: Layout, features: Sequence[PreparedFeature], level: int) 
     weight = f"SUM({layout.weights[0]})" if layout.weighted else layout.dialect.count
     return (
         f"SELECT {layout.dialect.count} AS customers, {weight}, {means}\n"
-        f"FROM {layout.dialect.temporary(CELLS[level % 2])}\nGROUP BY cell{layout.having}"
+        f"FROM {layout.dialect.temporary(CELLS[level % 2])}\nGROUP BY cell{layout.weighed_having}"
         "\nORDER BY cell"
     )
 
@@ -132,8 +132,10 @@ def _create_cells(layout: Layout, features: Sequence[PreparedFeature], name: str
 
 
 def _first_greatest(layout: Layout, names: Sequence[str]) -> str:
-    """The position of the first of the greatest values of a row ``s``; linear in their number."""
-    if layout.dialect.least:
+    """The position of the first of the greatest values of a row ``s``."""
+    # Each is made of three aggregates, LEAST stands in every WHEN, and all of it is looked up in a
+    # CASE of as many features.
+    if layout.dialect.fits_least(len(names) ** 2 * (3 * len(names) + 4)):
         listed = ", ".join(f"-s.{name}" for name in names)
         cases = " ".join(f"WHEN -s.{name} THEN {p}" for p, name in enumerate(names, start=1))
         return f"CASE LEAST({listed}) {cases} END"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlkmeans.clustering.preparation import PreparedFeature
+from sqlkmeans.clustering.preparation import OTHER, PreparedFeature
 from sqlkmeans.tsql.expressions import number
 from sqlkmeans.tsql.training import (
     ROWS,
@@ -21,29 +21,34 @@ from sqlkmeans.tsql.training import (
 
 
 def key_query(layout: Layout) -> str:
-    """Customers, NULL in key columns, rows that repeat the key of another."""
+    """Customers, NULL in key columns, rows that repeat the key of another; -1 for fewer than may
+    leave."""
     nulls = " + ".join(f"SUM(CASE WHEN {key} IS NULL THEN 1 ELSE 0 END)" for key in layout.keys)
     listed = ", ".join(layout.keys)
     count = layout.dialect.count
+    facts = ["SUM(g.nulls)", f"SUM(g.n) - {count}"]
+    if layout.at_least > 1:
+        few = f"BETWEEN 1 AND {int(layout.at_least) - 1} THEN -1"
+        facts = [f"CASE WHEN {fact} {few} ELSE {fact} END" for fact in facts]
     return (
-        f"SELECT SUM(g.n) AS customers, SUM(g.nulls) AS nulls, SUM(g.n) - {count} AS repeats\n"
+        f"SELECT SUM(g.n) AS customers, {facts[0]} AS nulls, {facts[1]} AS repeats\n"
         f"FROM (SELECT {count} AS n, {nulls} AS nulls FROM {layout.rows} GROUP BY {listed}) AS g\n"
         f"HAVING SUM(g.n) >= {int(layout.at_least)}"
     )
 
 
 def check_query(layout: Layout, numbers: Sequence[str]) -> str:
-    """Customers, the known values of each column, and the infinite ones of those that are numbers.
+    """Customers, the missing values of each column, and the infinite ones of those that are
+    numbers; as :meth:`Layout.counted` counts them.
 
     With weights, then the NULL, infinite and negative weights, and those above 0.
     """
     infinite = layout.dialect.infinite
-    facts = [f"COUNT({value})" for value in layout.values]
-    conditions = [infinite(layout.value(column)) for column in numbers]
+    conditions = [f"{value} IS NULL" for value in layout.values]
+    conditions += [infinite(layout.value(column)) for column in numbers]
     for w in layout.weights:
         conditions += [f"{w} IS NULL", infinite(w), f"{w} < 0e0", f"{w} > 0e0"]
-    facts += [f"SUM(CASE WHEN {condition} THEN 1 ELSE 0 END)" for condition in conditions]
-    return _aggregate(layout, facts, layout.rows)
+    return _aggregate(layout, [layout.counted(one) for one in conditions], layout.rows)
 
 
 def count_query(layout: Layout, *, fitted: bool) -> str:
@@ -71,15 +76,14 @@ def range_query(layout: Layout, features: Sequence[PreparedFeature], *, fitted: 
         same = f"CASE WHEN MIN({name}) = MAX({name}) THEN " if layout.at_least > 1 else ""
         facts.append(known_mean(layout, name))
         facts += [f"{same}{end}({name}){' END' if same else ''}" for end in ("MIN", "MAX")]
-        facts.append(f"SUM(CASE WHEN {name} <= -1e0 THEN 1 ELSE 0 END)")
+        facts.append(layout.counted(f"{name} <= -1e0"))
         facts.append(
             f"CASE WHEN MAX({name}) - MIN({name}) < 2 * COUNT({name}) "
             f"AND MAX({name}) - MIN({name}) >= COUNT({name}) - 1 "
             f"AND SUM(CASE WHEN {name} <> FLOOR({name}) THEN 1 ELSE 0 END) = 0 THEN 1 ELSE 0 END"
         )
-    return _aggregate(
-        layout, facts, f"({own_rows(layout, features, layout.weights, fitted=fitted)}) AS o"
-    )
+    rows = f"({own_rows(layout, features, layout.weights, fitted=fitted)}) AS o"
+    return _aggregate(layout, facts, rows, layout.weighed_having)
 
 
 def known_mean(layout: Layout, value: str) -> str:
@@ -95,7 +99,7 @@ def moment_query(layout: Layout, features: Sequence[PreparedFeature], table: str
     for z in names_of(features):
         facts += [layout.mean(z), layout.mean(f"{z} * {z}")]
     inner = prepared_rows(layout, features, layout.weights, table=table)
-    return _aggregate(layout, facts, f"({inner}) AS z")
+    return _aggregate(layout, facts, f"({inner}) AS z", layout.weighed_having)
 
 
 def extreme_query(layout: Layout, features: Sequence[PreparedFeature]) -> str:
@@ -119,50 +123,61 @@ def distinct_query(layout: Layout, features: Sequence[PreparedFeature]) -> str:
     )
 
 
-def level_query(layout: Layout, column: str, rows: int) -> str:
-    """The most frequent levels of a category: customers, text, and the sum of their weights.
+def level_query(layout: Layout, column: str, rows: int, longest: int) -> str:
+    """The most frequent levels of a category that are no longer than ``longest`` and have not the
+    name of the rest: customers, text, and the sum of their weights.
 
     The text ends with the dialect's ``exact_suffix``.
     """
     x = layout.value(column)
-    text, _ = _exact(layout, x)
+    text, suffix = _exact(layout, x)
+    rest = language_of(layout.dialect).literal(OTHER + suffix)
+    own = f"{layout.dialect.length(text)} <= {int(longest) + len(suffix)} AND {text} <> {rest}"
     weight = f"SUM({layout.weights[0]})" if layout.weighted else layout.dialect.count
     return layout.dialect.first(
         rows,
         f"{layout.dialect.count} AS customers, {text} AS level, {weight} AS total",
-        f"FROM {layout.rows}\nWHERE {_known(layout, x)}\nGROUP BY {text}{layout.having}"
+        f"FROM {layout.rows}\nWHERE {_known(layout, x)} AND {own}\n"
+        f"GROUP BY {text}{layout.weighed_having}"
         "\nORDER BY total DESC, level",
     )
 
 
-def levels_of(layout: Layout, found: Sequence[tuple[Any, ...]]) -> dict[str, float]:
-    """What :func:`level_query` found: text to the sum of its weights."""
+def levels_of(
+    layout: Layout, found: Sequence[tuple[Any, ...]]
+) -> tuple[dict[str, float], dict[str, int]]:
+    """What :func:`level_query` found: text to the sum of its weights, and to its customers."""
     suffix = language_of(layout.dialect).exact_suffix
-    return {str(text).removesuffix(suffix): float(total) for _, text, total in found}
+    texts = [str(text).removesuffix(suffix) for _, text, _ in found]
+    return (
+        {text: float(total) for text, (_, _, total) in zip(texts, found)},
+        {text: int(customers) for text, (customers, _, _) in zip(texts, found)},
+    )
 
 
 def lacking_query(layout: Layout, column: str) -> str:
-    """Customers, and the sum of the weights of those that have no level."""
+    """Customers, and the sum of the weights of those that have no level; 0 for fewer than may
+    leave."""
     weight = layout.weights[0] if layout.weighted else "1"
-    missing = f"SUM(CASE WHEN {layout.value(column)} IS NULL THEN {weight} ELSE 0 END)"
+    absent = f"{layout.value(column)} IS NULL"
+    missing = f"SUM(CASE WHEN {absent} THEN {weight} ELSE 0 END)"
+    if layout.at_least > 1:
+        missing = f"CASE WHEN {layout.counted(absent)} < 0 THEN 0 ELSE {missing} END"
     return _aggregate(layout, [missing], layout.rows)
 
 
-def level_summary_query(layout: Layout, column: str, longest: int) -> str:
-    """Customers with a level, the sum of their weights, how many levels there are, and how many
-    of them are longer than ``longest``."""
+def level_summary_query(layout: Layout, column: str) -> str:
+    """Customers with a level, the sum of their weights, and how many levels there are."""
     x = layout.value(column)
-    text, suffix = _exact(layout, x)
+    text, _ = _exact(layout, x)
     weight = f"SUM({layout.weights[0]})" if layout.weighted else layout.dialect.count
-    length = layout.dialect.length(text)
     groups = (
-        f"SELECT {layout.dialect.count} AS n, {weight} AS total, {length} AS length\n"
+        f"SELECT {layout.dialect.count} AS n, {weight} AS total\n"
         f"FROM {layout.rows} WHERE {_known(layout, x)} GROUP BY {text}"
     )
     count = layout.dialect.count
     return (
-        f"SELECT SUM(g.n) AS customers, SUM(g.total), {count}, "
-        f"SUM(CASE WHEN g.length > {longest + len(suffix)} THEN 1 ELSE 0 END)\n"
+        f"SELECT SUM(g.n) AS customers, SUM(g.total), {count}\n"
         f"FROM ({groups}) AS g\nHAVING SUM(g.n) >= {int(layout.at_least)}"
     )
 
@@ -292,6 +307,6 @@ def _known(layout: Layout, x: str) -> str:
     return f"{x} IS NOT NULL" + (" AND w > 0e0" if layout.weighted else "")
 
 
-def _aggregate(layout: Layout, facts: Sequence[str], rows: str) -> str:
+def _aggregate(layout: Layout, facts: Sequence[str], rows: str, having: str | None = None) -> str:
     listed = ", ".join([f"{layout.dialect.count} AS customers", *facts])
-    return f"SELECT {listed}\nFROM {rows}{layout.having}"
+    return f"SELECT {listed}\nFROM {rows}{having or layout.having}"

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pandas as pd
 import pyarrow as pa
 import pytest
 
+import sqlkmeans
 from sqlkmeans import demo, pipeline
 from sqlkmeans.cli import app as cli
 from sqlkmeans.cli.app import run_command
@@ -24,6 +26,7 @@ from sqlkmeans.clustering import kernel
 from sqlkmeans.database import duckdb as database_module
 from sqlkmeans.errors import SqlKMeansError
 
+ROOT = Path(__file__).parent.parent.parent
 MakeCustomers = Callable[..., pa.Table]
 
 DEFINITION = """
@@ -115,6 +118,88 @@ def query(folder: Path, sql: str) -> list[tuple[Any, ...]]:
 
 def labels(folder: Path) -> list[tuple[Any, ...]]:
     return query(folder, "SELECT customer_id, segment_id FROM dbo.customer_segment ORDER BY ALL")
+
+
+# The table of segments
+
+NAMES = ("income", "orders", "age", "visits", "basket_value", "returns", "discount_share",
+         "newsletter_opens", "days_since_last_visit", "recency_days", "support_tickets",
+         "loyalty_points")  # fmt: skip
+
+
+@pytest.fixture
+def wide(shop: Path) -> Path:
+    """Customers with twelve features, of which each segment has some that set it apart."""
+    columns = (
+        f"(i % 4) * {j % 5 + 1}00.5 * {(-1) ** j} + hash(i * {j + 1}) % 100 AS {name}"
+        for j, name in enumerate(NAMES)
+    )
+    query(shop, f"CREATE TABLE wide AS SELECT i AS customer_id, {', '.join(columns)} "
+                "FROM range(2000) AS r (i)")  # fmt: skip
+    text = DEFINITION.replace('dbo.customer"', 'wide"').replace(
+        '["income", "age"]', json.dumps(NAMES)
+    )
+    (shop / "sqlkmeans.toml").write_text(text, encoding="utf-8")
+    return shop
+
+
+def test_a_table_of_twelve_features_fits_80_columns(
+    wide: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sqlkmeans.cli.output.PIPE_WIDTH", 80)
+    found = command("run")
+    assert found.code == 0
+    assert max(map(len, found.out.splitlines())) <= 80
+    assert "mean (everyone's)" in found.out
+    assert "--verbose shows all" in found.err
+    told = [name for name in NAMES if re.search(rf"{name}\s", found.out)]
+    assert 0 < len(told) <= 9
+    more = command("run", "--verbose")
+    assert max(map(len, more.out.splitlines())) <= 80
+    of_all = more.out[more.out.index("everyone ") :]
+    assert all(f"│ {name} " in of_all for name in NAMES)
+
+
+def test_few_features_have_a_column_each_and_no_more_words(shop: Path, command: Command) -> None:
+    found = command("run")
+    assert found.out.startswith("customers: dbo.customer_segment (means)")
+    heading = found.out.splitlines()[2]
+    assert "income" in heading
+    assert "age" in heading
+    assert "--verbose" not in found.err
+
+
+def test_the_table_has_the_means_that_the_report_has(shop: Path, command: Command) -> None:
+    query(
+        shop,
+        "CREATE OR REPLACE TABLE dbo.customer AS SELECT *, customer_id % 3 = 0 AS member, "
+        "CASE customer_id % 2 WHEN 0 THEN 'Oslo' ELSE 'Bergen' END AS city, "
+        "DATE '2020-01-01' + CAST(customer_id AS integer) AS joined FROM dbo.customer",
+    )
+    text = DEFINITION.replace(
+        '"income", "age"',
+        '{ column = "income", transform = "log1p" }, { column = "member", type = "category" }, '
+        '{ column = "city", type = "category" }, { column = "joined", type = "date" }',
+    )
+    (shop / "sqlkmeans.toml").write_text(text, encoding="utf-8")
+    shown = command("run").out
+    titles = ["income", "member = yes", "member = no", "city = Bergen", "city = Oslo",
+              "joined (days)"]  # fmt: skip
+    assert command("report").code == 0
+    page = (shop / "customers.html").read_text(encoding="utf-8")
+    rows = [line.split("│")[1:-1] for line in shown.splitlines() if line.startswith("│")]
+    headings = [cell.strip() for cell in shown.splitlines()[2].split("┃")[1:-1]]
+    assert sorted(headings[4:]) == sorted(titles)
+    for position, title in enumerate(headings[4:], start=1):
+        assert f"{title}</th>" in page
+        for row in rows:
+            source = f"segment_feature.mean 1 {int(row[0])} {position}"
+            (exact,) = set(re.findall(rf'data-value="([^"]*)" data-q="{source}"', page))
+            cell = row[position + 3].strip()
+            if cell.endswith("%"):
+                assert cell == f"{float(exact):.1%}"
+            else:
+                assert float(cell.replace(",", "")) == pytest.approx(float(exact), rel=1e-3)
 
 
 # Explanations, and the guard
@@ -387,6 +472,53 @@ def test_doctor_says_what_it_has_looked_at_and_what_not(
     assert detail("--url", "shop.duckdb") == "no definition file given, so none was checked"
 
 
+def _self_test(failed: int) -> Callable[..., dict[str, Any]]:
+    def answer(database: object, *, keep: bool = False) -> dict[str, Any]:
+        results = [
+            {"check": "labels", "ok": not failed, "detail": None, "milliseconds": 12},
+            {"check": "Agent", "ok": None, "detail": "not here: kept" * keep, "milliseconds": 1},
+        ]
+        server = {"version": "16.0", "edition": "Developer", "collation": "Latin1_General_CI_AS"}
+        counts = {"passed": 1 - failed, "not_here": 1, "failed": failed}
+        return {**server, **counts, "results": results}
+
+    return answer
+
+
+def test_self_test_shows_each_check_and_says_what_is_not_here(
+    shop: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module.DuckDBDatabase, "self_test", _self_test(0))
+    shown = command("self-test", "--keep")
+    assert shown.code == 0
+    assert "SQL Server 16.0, Developer, Latin1_General_CI_AS" in " ".join(shown.out.split())
+    assert "not here: kept" in shown.out
+    assert "1 checks passed, 1 are about what is not here, 0 failed." in shown.err
+    report = command("self-test", "--json")
+    assert report.code == 0
+    assert [result["ok"] for result in report.json["results"]] == [True, None]
+
+
+def test_self_test_exits_1_where_a_check_failed(
+    shop: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module.DuckDBDatabase, "self_test", _self_test(1))
+    shown = command("self-test")
+    assert shown.code == 1
+    assert "FAILED" in shown.out
+    assert "Error: 1 of 2 checks failed; `sqlkmeans self-test --json` prints" in shown.err
+    report = command("self-test", "--json")
+    assert report.code == 1
+    assert report.json["failed"] == 1
+
+
+def test_self_test_needs_a_sql_server(shop: Path, command: Command) -> None:
+    command("run", "--json")
+    found = command("self-test", "--json")
+    assert found.code == 4
+    assert "only SQL Server has a self-test" in found.problems[0]
+
+
 def test_uninstall_drops_nothing_without_yes(shop: Path, command: Command) -> None:
     command("run", "--json")
     planned = command("uninstall", "--json")
@@ -401,6 +533,29 @@ def test_uninstall_drops_nothing_without_yes(shop: Path, command: Command) -> No
     assert done.json == {"executed": True, "statements": planned.json["statements"]}
     assert len(labels(shop)) == 120
     assert command("uninstall", "--json").json == {"executed": False, "statements": []}
+
+
+def test_drop_drops_nothing_without_yes(shop: Path, command: Command) -> None:
+    command("run", "--json")
+    planned = command("drop", "customers", "--json").json
+    assert (planned["segmentation"], planned["executed"]) == ("customers", False)
+    assert any("customer_segment_history" in statement for statement in planned["statements"])
+    words = command("drop", "customers")
+    assert "Nothing was dropped; add --yes to do it. The segment table would stay." in words.err
+    assert len(query(shop, "SELECT * FROM sqlkmeans.run")) == 1
+    done = command("drop", "customers", "--yes", "--json").json
+    assert done == {**planned, "executed": True}
+    assert len(labels(shop)) == 120
+    assert query(shop, "SELECT * FROM sqlkmeans.run") == []
+    again = command("drop", "customers", "--yes", "--json")
+    assert (again.code, "customers" in again.problems[0]) == (2, True)
+
+
+def test_drop_takes_the_segment_table_where_it_is_asked_to(shop: Path, command: Command) -> None:
+    command("run", "--json")
+    assert "DROP TABLE" in command("drop", "customers", "--target", "--yes").out
+    assert query(shop, "SELECT table_name FROM duckdb_tables() WHERE schema_name = 'dbo'") == [
+        ("customer",)]  # fmt: skip
 
 
 def test_several_segmentations_run_one_after_the_other(shop: Path, command: Command) -> None:
@@ -590,9 +745,51 @@ def test_exit_5_when_another_process_has_the_database(shop: Path, command: Comma
         found = command("run", "--json")
         assert found.code == 5
         assert "another process has this database open" in found.problems[0]
+        assert "A notebook keeps it open until its connection.close()" in found.problems[0]
+        if sys.platform == "linux":
+            assert f", process {holder.pid})" in found.problems[0]
     finally:
         holder.communicate()
     assert labels(shop) == before
+
+
+def test_exit_5_when_this_process_reads_the_database_elsewhere(
+    shop: Path, command: Command
+) -> None:
+    command("run", "--json")
+    with duckdb.connect(shop / "shop.duckdb", read_only=True):
+        found = command("run", "--json")
+    assert found.code == 5
+    assert "this process has the database open already" in found.problems[0]
+
+
+def test_a_wrong_table_is_told_with_the_tables_that_are_near(shop: Path, command: Command) -> None:
+    query(shop, "CREATE TABLE orders AS SELECT 1 AS id")
+    near = {
+        "dbo.custmer": ", did you mean dbo.customer?",
+        "customer": ", did you mean dbo.customer?",
+        "DBO.Customers": ", did you mean dbo.customer?",
+        "main.order": ", did you mean orders?",
+        "xyz": "",
+    }
+    for given, hint in near.items():
+        text = DEFINITION.replace('"dbo.customer"', f'"{given}"')
+        (shop / "sqlkmeans.toml").write_text(text, encoding="utf-8")
+        found = command("run", "--json")
+        assert found.code == 3
+        assert found.problems == [
+            f"source {given}: no such table or view{hint} (there are dbo.customer, orders)"
+        ]
+    text = DEFINITION.replace('"dbo.customer"', '"SELECT * FROM dbo.custmer"')
+    (shop / "sqlkmeans.toml").write_text(text, encoding="utf-8")
+    assert 'does not exist; Did you mean "customer"?' in command("run", "--json").problems[0]
+
+
+def test_a_segment_is_named_by_its_number(shop: Path, command: Command) -> None:
+    command("run", "--json")
+    found = command("rename", "sqlkmeans.toml", "four", "x", "--json")
+    assert found.code == 2
+    assert found.problems == ["segment 'four' given; allowed: the number of a segment (1, 2, 3)"]
 
 
 def test_exit_5_when_another_run_holds_the_lock(
@@ -931,6 +1128,35 @@ def test_the_package_offers_its_names_without_loading_them() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout == "module 'sqlkmeans' has no attribute 'nothing'\n", done.stderr
+
+
+def test_every_function_takes_what_it_works_on_and_then_the_database() -> None:
+    functions = [value for name in sqlkmeans.__all__
+                 if inspect.isfunction(value := getattr(sqlkmeans, name))]  # fmt: skip
+    assert len(functions) >= 10
+    for function in functions:
+        parameters = list(inspect.signature(function).parameters)
+        if "database" in parameters:
+            assert parameters[0] in ("segmentation", "name"), function
+            assert parameters[1] == "database", function
+        documented = (ROOT / "docs" / "try.md").read_text(encoding="utf-8")
+        assert f"{function.__name__}" in documented or function.__name__ == "load_definition"
+
+
+def test_the_python_of_the_first_page_works(
+    small_demo: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_demo("--json")
+    text = (ROOT / "docs" / "try.md").read_text(encoding="utf-8")
+    blocks = text[text.index("## From Python") :].split("\n\n")
+    code = "\n".join(
+        line.removeprefix("    ")
+        for block in blocks if block.startswith("    ") for line in block.splitlines()
+    )  # fmt: skip
+    names: dict[str, Any] = {"frame": pd.DataFrame({"income": [50_000.0], "age": [40.0]})}
+    exec(code.replace("k=5", "k=3"), names)
+    assert (tmp_path / "customers.html").exists()
+    assert names["model"].predict(names["frame"]).tolist() in ([1], [2], [3])
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes end otherwise there")

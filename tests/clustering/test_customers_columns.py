@@ -181,15 +181,19 @@ def test_a_category_that_is_of_no_use_is_refused_with_its_reason() -> None:
     keys = [f"customer {i % 60}" for i in range(100)]
     assert "city: like a key (60 levels in 100 rows)" in problems_of([CITY], {"city": keys})[0]
     fit([CITY], {"city": [f"{i % 50}" for i in range(100)]})
-    long = ["x" * 101, "y", "y" * 100]
-    assert problems_of([CITY], {"city": long}) == [
-        "city: 1 levels have more than 100 characters "
-        f"(one begins '{'x' * 30}'); shorten or group them in a SELECT"
-    ]
-    # SQL Server counts a character outside the basic plane as two.
-    assert "more than 100 characters" in problems_of([CITY], {"city": ["🚲" * 51, "y"]})[0]
     rare = Feature("city", type="category", min_frequency=0.6)
-    assert "smaller share than min_frequency 0.6" in problems_of([rare], {"city": [*"abab"]})[0]
+    assert "has a share of min_frequency 0.6 or more" in problems_of([rare], {"city": [*"abab"]})[0]
+    long = ["x" * 101, "y" * 101]
+    assert "at most 100 characters" in problems_of([CITY], {"city": long})[0]
+
+
+def test_long_and_reserved_levels_are_of_the_rest_however_frequent_they_are() -> None:
+    for level in ("x" * 101, "🚲" * 51, "(other)"):  # SQL Server counts a bicycle as two
+        preparation = fit([CITY], {"city": [level, level, level, "y" * 100, "🚲" * 50]})
+        assert preparation.levels("city") == ["y" * 100, "🚲" * 50]
+        assert preparation.names[-1] == "city = (other)"
+        own = own_units(preparation, {"city": [level, "y" * 100, "(other)", "new"]})
+        assert own.tolist() == [[0, 0, 1], [1, 0, 0], [0, 0, 1], [0, 0, 1]]
 
 
 def test_two_features_of_one_name_are_refused() -> None:

@@ -54,6 +54,40 @@ def rows(path: Path, sql: str) -> list[tuple[object, ...]]:
         return connection.execute(sql).fetchall()
 
 
+def test_a_run_inside_the_server_took_as_long_as_its_row_says(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_inside(database: Database, given: Segmentation, kind: str) -> int:
+        done = {"fit": run, "assign": assign}[kind](segmentation(), database)
+        database._native.execute(  # type: ignore[attr-defined]
+            "UPDATE sqlkmeans.run SET seconds_read = 1.5, seconds_fit = 2.5, "
+            "seconds_assign = NULL, seconds_publish = 0.25 WHERE run_id = ?",
+            [done.run_id],
+        )
+        return done.run_id
+
+    monkeypatch.setattr(type(database), "run_inside", run_inside)
+    with database:
+        for job in (run, assign):
+            seconds = job(segmentation(engine="tsql"), database).seconds
+            assert seconds.pop("total") > 0
+            assert seconds == {"read": 1.5, "fit": 2.5, "assign": 0, "publish": 0.25}
+
+
+@pytest.mark.parametrize("name", ['it\'s "x"', "'", '"', "[a]", "a\tb", "new\nline", "`", "--"])
+@pytest.mark.parametrize("engine", ["local", "pushdown"])
+def test_a_key_may_have_any_mark_in_its_name(path: Path, name: str, engine: str) -> None:
+    quoted = '"' + name.replace('"', '""') + '"'
+    rows(path, f"ALTER TABLE customer RENAME id TO {quoted}; SELECT 1")
+    given = segmentation(key=name, engine=engine)
+    with open_database(path) as database:
+        assert run(given, database).arrived == 6
+        database._native.execute(f"DELETE FROM customer WHERE {quoted} = 3")  # type: ignore[attr-defined]
+        assert assign(given, database).departed == 1
+        assert explain("customers", database, ["4"]).published_segment_id is not None
+        assert rollback("customers", database).changed == 1
+
+
 def test_names_without_a_schema_are_those_of_main(path: Path, database: Database) -> None:
     with database:
         assert run(segmentation(), database).rows == 6
@@ -442,6 +476,21 @@ def test_a_run_whose_history_is_not_whole_any_more_cannot_come_back(
     assert rows(path, "FROM segment ORDER BY id") == before
 
 
+def test_a_history_that_cannot_be_purged_is_a_warning_of_the_published_run(
+    path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise duckdb.IOException("IO Error: the disk is full")
+
+    monkeypatch.setattr(LabelTables, "expire_history", full)
+    with database:
+        done = run(segmentation(history_days=30), database)
+    assert done.status == "published"
+    assert (
+        done.warnings[-1] == "history_days: the history was not purged: IO Error: the disk is full"
+    )
+
+
 def test_an_interrupt_after_the_commit_does_not_make_a_published_run_a_failed_one(
     path: Path, database: Database
 ) -> None:
@@ -556,8 +605,14 @@ def test_databases_in_memory_keep_out_of_each_others_way_when_they_spill(
         database.release_memory()
     assert [database._native.execute(total).fetchone() for database in opened] == before
     assert list(tmp_path.iterdir()) == []
+    # Who ends first takes its folder away: "Could not remove file … duckdb_temp_storage …" was what
+    # became of the other's.
+    first, second = opened
     for database in opened:
-        database.close()
+        database.release_memory()
+    first.close()
+    assert second._native.execute(total).fetchone() == before[1]
+    second.close()
 
 
 def test_readers_of_one_file_keep_out_of_each_others_way_when_they_spill(path: Path) -> None:

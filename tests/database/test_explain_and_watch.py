@@ -127,6 +127,18 @@ def test_a_typical_customer_can_be_explained_by_the_key_that_is_stored(
         assert found.segment.segment_id == found.published_segment_id == segment_id
 
 
+@pytest.mark.parametrize(
+    "customer", [[42], 42, "42", ("42",), np.array([42]), np.int64(42), [42.0]], ids=repr
+)
+def test_a_key_may_be_given_as_it_is(
+    shop: Backend, database: Database, customers: Segmentation, customer: object
+) -> None:
+    run(customers, database)
+    found = explain("customers", database, customer)
+    assert found.customer == ("42",)
+    assert found.to_json() == explain("customers", database, ["42"]).to_json()
+
+
 def test_a_key_of_two_columns_is_explained_by_its_two_values(
     backend: Backend, database: Database, customers: Segmentation
 ) -> None:

@@ -22,6 +22,7 @@ from sqlkmeans.clustering.kmeans import fit_kmeans
 from sqlkmeans.clustering.preparation import PreparedFeature
 from sqlkmeans.database import Database, open_database
 from sqlkmeans.definition import Segmentation
+from sqlkmeans.engines import open_engine
 from sqlkmeans.engines.pushdown_fit import lloyd
 from sqlkmeans.engines.pushdown_profile import score_partition, total_ss
 from sqlkmeans.engines.pushdown_rows import Rows
@@ -235,9 +236,9 @@ BAD: dict[str, tuple[dict[str, Any], dict[str, list[Any]], str]] = {
         {"features": ["a", {"column": "c", "type": "category"}]},
         {"c": [str(n) for n in range(200)]}, "c: like a key",
     ),
-    "level too long": (
+    "levels too long": (
         {"features": ["a", {"column": "c", "type": "category"}]},
-        {"c": ["x" * 101, "y"] * 100}, "have more than 100 characters",
+        {"c": ["x" * 101, "y" * 101] * 100}, "and at most 100 characters",
     ),
     "negative weight": (
         {"sample_weight": "b"}, {"b": [-1.0] + [1.0] * 199}, "1 row is negative"
@@ -373,3 +374,21 @@ def test_a_name_that_needs_quotes_and_a_key_of_two_columns() -> None:
             ).fetchall())  # fmt: skip
     assert found[0] == found[1]
     assert len(found[0]) == 200
+
+
+def test_an_error_while_it_trains_reaches_what_the_engine_opened(database: Database) -> None:
+    """A database tells its errors in its own words where the session was opened."""
+    seen: list[BaseException | None] = []
+
+    class Telling:
+        def __enter__(self) -> Telling:
+            return self
+
+        def __exit__(self, _: Any, error: BaseException | None, __: Any) -> None:
+            seen.append(error)
+
+    engine = open_engine("pushdown")
+    engine._open.enter_context(Telling())  # type: ignore[attr-defined]
+    with pytest.raises(ZeroDivisionError), engine:
+        raise ZeroDivisionError
+    assert isinstance(seen[0], ZeroDivisionError)

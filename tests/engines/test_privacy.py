@@ -271,7 +271,7 @@ def test_a_report_reads_no_customer_either(
 ) -> None:
     database, listener = listened
     pipeline.run(definition(), database)
-    write_report(database, "shop", tmp_path / "report.html")
+    write_report("shop", database, tmp_path / "report.html")
     assert not leaks(listener.heard, secrets(shop))
     assert "without samples" in (tmp_path / "report.html").read_text(encoding="utf-8")
 

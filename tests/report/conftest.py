@@ -45,7 +45,7 @@ def write(tmp_path: Path) -> Write:
     def written(shop: Path, name: str = "customers", *, samples: bool = True) -> Page:
         file = tmp_path / "page.html"
         with opened(shop) as database:
-            write_report(database, name, file, samples=samples)
+            write_report(name, database, file, samples=samples)
         return Page(file.read_text(encoding="utf-8"))
 
     return written

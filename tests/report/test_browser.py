@@ -17,10 +17,7 @@ from sqlkmeans.report.page import write_report
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine"),
-]
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine")
 
 
 def browse(folder: Path, page: Path, *options: str) -> subprocess.CompletedProcess[str]:
@@ -40,7 +37,7 @@ def page(cdnow: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of CDNOW after two runs."""
     file = tmp_path_factory.mktemp("page") / "cdnow.html"
     with opened(cdnow) as database:
-        write_report(database, "cdnow", file)
+        write_report("cdnow", database, file)
     return file
 
 

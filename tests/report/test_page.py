@@ -150,7 +150,7 @@ def test_the_sql_on_the_page_runs(cdnow: Path, write: Write) -> None:
 def test_a_segmentation_that_was_never_run_is_a_clear_error(shop: Path, tmp_path: Path) -> None:
     with opened(shop) as database:
         with pytest.raises(DefinitionError, match="segmentation nobody: not in this database"):
-            write_report(database, "nobody", tmp_path / "page.html")
+            write_report("nobody", database, tmp_path / "page.html")
     assert not (tmp_path / "page.html").exists()
 
 
@@ -163,7 +163,7 @@ def test_one_whose_runs_all_failed_is_a_clear_error(
         with pytest.raises(DataError):
             run(customers, database)
         with pytest.raises(DataError, match="no published run yet"):
-            write_report(database, "customers", tmp_path / "page.html")
+            write_report("customers", database, tmp_path / "page.html")
 
 
 def test_after_one_run_there_is_no_movement_no_drift_and_no_scores(

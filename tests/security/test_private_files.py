@@ -149,3 +149,50 @@ def test_a_picture_of_no_known_kind_is_refused(
 ) -> None:
     assert command("choose-k", "shop.toml", "--k-max", "3", "--quiet", "--plot", "out.evil") == 2
     assert "allowed: a picture" in capsys.readouterr().err
+
+
+OTHERS_MAY_WRITE = {
+    "a folder that everybody writes to": ("folder", 0o777),
+    "a folder with the sticky bit": ("folder", 0o1777),
+    "a folder of a group": ("folder", 0o770),
+    "a file that everybody writes to": ("file", 0o666),
+    "a file of a group": ("file", 0o660),
+    "a folder of another user": ("folder", None),
+    "a file of another user": ("file", None),
+}
+
+
+@POSIX
+@each(OTHERS_MAY_WRITE)
+def test_machine_code_that_others_could_have_written_is_not_run(
+    attack: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("numba", reason="extra `fast` is not installed")
+    from sqlkmeans.clustering import machine_code
+    from sqlkmeans.clustering.kernel_loops import compile_loop
+
+    what, mode = OTHERS_MAY_WRITE[attack]
+    if mode is None and os.geteuid() != 0:
+        pytest.skip("only root can give a file away")
+    compiled = []
+
+    def compile_it() -> tuple[str, bytes]:
+        compiled.append(1)
+        return compile_loop("measure_rows", 1, "float64")
+
+    folder = tmp_path / "kept"
+    monkeypatch.setenv(machine_code.FOLDER_VARIABLE, str(folder))
+    machine_code._folder.cache_clear()
+    machine_code.load("planted", compile_it)
+    (file,) = folder.iterdir()
+    planted = folder if what == "folder" else file
+    if mode is None:
+        os.chown(planted, 12345, 12345)
+    else:
+        planted.chmod(mode)
+    machine_code._folder.cache_clear()
+    try:
+        assert machine_code.load("planted", compile_it) > 0
+    finally:
+        machine_code._folder.cache_clear()
+    assert len(compiled) == 2

@@ -2,7 +2,7 @@
 
 ``SQLKMEANS_TEST_URL`` is the URL of a database that the tests may empty; its name has to have
 ``test`` in it, so that a slip of the keyboard costs nothing. Without it, a container is started
-where Docker answers and Testcontainers is installed.
+where Docker answers; ``SQLKMEANS_TEST_IMAGE`` names another image than ``IMAGE``.
 """
 
 from __future__ import annotations
@@ -14,45 +14,52 @@ from contextlib import suppress
 from functools import cache
 from typing import Any
 
+import docker_engine
 import mssql_python
 import pytest
 from sqlalchemy.engine import URL, make_url
 
-VARIABLE = "SQLKMEANS_TEST_URL"
 IMAGE = "mcr.microsoft.com/mssql/server:2022-latest"
 DRIVERS = ("mssqlpython", "pyodbc")
 
 
 @cache
-def _found() -> tuple[URL | None, str]:
+def find() -> tuple[URL | None, str]:
     """A database to test with, or why there is none."""
-    given = os.environ.get(VARIABLE)
-    if given:
-        url = make_url(given)
-        if "test" not in (url.database or "").lower():
-            return None, f"{VARIABLE} names a database without 'test' in its name"
+    given = os.environ.get("SQLKMEANS_TEST_URL")
+    url = make_url(given) if given else None
+    if url is not None and "test" not in (url.database or "").lower():
+        return None, "SQLKMEANS_TEST_URL names a database without 'test' in its name"
+    if url is None:
+        trouble = docker_engine.trouble()
+        if trouble:
+            return None, f"SQLKMEANS_TEST_URL is not set, and {trouble}"
+    if int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) > 1:
+        return None, "the server's tests share one database: run them in one process, with -n 0"
+    if url is not None:
         return url, ""
     try:
-        from testcontainers.community.mssql import SqlServerContainer
-    except ImportError:
-        return None, f"{VARIABLE} is not set, and testcontainers is not installed"
-    try:
-        container = SqlServerContainer(IMAGE, dialect="mssql+mssqlpython").start()
-    except Exception as error:  # whatever Docker has to say
-        return None, f"{VARIABLE} is not set, and no container starts: {str(error)[:200]}"
+        return _start(), ""
+    except Exception as error:  # whatever Docker has to say, as of an image that is out of reach
+        return None, f"SQLKMEANS_TEST_URL is not set, and no container starts: {str(error)[:200]}"
+
+
+def _start() -> URL:
+    """A new server, until this process ends, and an empty database in it."""
+    from testcontainers.community.mssql import SqlServerContainer
+
+    image = os.environ.get("SQLKMEANS_TEST_IMAGE", IMAGE)
+    container = SqlServerContainer(image, dialect="mssql+mssqlpython")
     atexit.register(container.stop)
-    url = make_url(container.get_connection_url()).update_query_dict(
-        {"TrustServerCertificate": "yes"}
-    )
-    made = _make_database(url.set(database="master"), "sqlkmeans_test")
-    return made, ""
-
-
-def _make_database(master: URL, name: str) -> URL:
+    container.with_env("MSSQL_AGENT_ENABLED", "true").start()
+    master = make_url(container.get_connection_url()).set(database="master")
+    master = master.update_query_dict({"TrustServerCertificate": "yes"})
     connection = connect(master)
-    connection.cursor().execute(f"CREATE DATABASE [{name}]")
+    connection.cursor().execute("CREATE DATABASE sqlkmeans_test")
+    # As docs/connect.md recommends: several connections read the same moment.
+    connection.cursor().execute("ALTER DATABASE sqlkmeans_test SET ALLOW_SNAPSHOT_ISOLATION ON")
     connection.close()
-    return master.set(database=name)
+    return master.set(database="sqlkmeans_test")
 
 
 def server_url(driver: str) -> URL:
@@ -61,7 +68,7 @@ def server_url(driver: str) -> URL:
     With pyodbc it has an option that is for pyodbc alone, so that this one reads the rows and does
     not leave it to the other driver.
     """
-    url, why = _found()
+    url, why = find()
     if url is None:
         pytest.skip(why)
     assert driver in DRIVERS

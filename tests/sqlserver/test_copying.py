@@ -6,10 +6,13 @@ from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from sqlalchemy.engine import URL, make_url
 
 from sqlkmeans.database.sqlserver_copying import Copier, copying_url, obstacle
+from sqlkmeans.database.sqlserver_types import SqlColumn
+from sqlkmeans.database.sqlserver_writing import write_rows
 from sqlkmeans.errors import DatabaseError
 
 LOGIN = "mssql+pyodbc://etl:se%3Bcr%7Det@db.example.com:1444/shop"
@@ -117,3 +120,53 @@ def test_what_is_known_beforehand_is_no_news() -> None:
     with copier.open(SESSION) as session:
         assert session is None
     assert copier.notes() == []
+
+
+PanicException = type("PanicException", (BaseException,), {"__module__": "pyo3_runtime"})
+
+
+class _Cursor:
+    """Takes rows one by one, and panics where it is to copy them."""
+
+    def __init__(self, arrived: list[Any], error: BaseException) -> None:
+        self._arrived, self._error = arrived, error
+
+    def bulkcopy_arrow(self, *_: Any, **__: Any) -> None:
+        raise self._error
+
+    def executemany(self, _: str, rows: list[Any]) -> None:
+        self._arrived.extend(rows)
+
+    def setinputsizes(self, _: Any) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def _session(arrived: list[Any], error: BaseException) -> Any:
+    native = SimpleNamespace(cursor=lambda: _Cursor(arrived, error), commit=lambda: None)
+    session = SimpleNamespace(
+        driver="mssqlpython", native=native, rows=lambda _: [(sum(map(len, arrived)) // 3,)]
+    )
+    session.copier = Copier(make_url("mssql+mssqlpython://db.example.com/shop"), lambda _: None)
+    return session
+
+
+_COLUMNS = [
+    SqlColumn("customer_id", "int", 4, 10, 0, None), SqlColumn("cluster", "int", 4, 10, 0, None),
+    SqlColumn("distance", "float", 8, 53, 0, None),
+]  # fmt: skip
+_ROWS = pa.table({"customer_id": range(6_000), "cluster": [0] * 6_000, "distance": [0.5] * 6_000})
+
+
+def test_after_a_panic_of_the_copy_labels_travel_as_arrays() -> None:
+    """A panic of its Rust core is no Exception, which used to end the run in a traceback."""
+    arrived: list[Any] = []
+    session = _session(arrived, PanicException("called `Option::unwrap()` on a `None` value"))
+    write_rows(session, "sqlkmeans.[staging_1]", _COLUMNS, _ROWS)
+    assert sum(map(len, arrived)) == 3 * 6_000
+    assert "unwrap" in session.copier.notes()[0]
+
+
+def test_an_interruption_of_the_copy_is_one_of_the_run() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        write_rows(_session([], KeyboardInterrupt()), "sqlkmeans.[staging_1]", _COLUMNS, _ROWS)

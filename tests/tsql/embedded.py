@@ -57,7 +57,7 @@ assert type(output) is pd.DataFrame, "OutputDataSet must be a data frame"
 for column in output:
     assert output[column].dtype in (np.dtype("int32"), np.dtype("float64")), output.dtypes
 result = {name: variables[name] for name in given["outputs"]}
-assert all(isinstance(value, str) for value in result.values())
+assert all(isinstance(value, str) and value.isascii() for value in result.values())
 np.savez(folder + "/output.npz", *(output[column].to_numpy() for column in output))
 with open(folder + "/result.json", "w", encoding="utf-8") as file:
     json.dump({"outputs": result, "modules": sorted({m.split(".")[0] for m in sys.modules})}, file)
@@ -68,6 +68,7 @@ with open(folder + "/result.json", "w", encoding="utf-8") as file:
 class ExternalScript:
     """One call of ``sp_execute_external_script`` in a procedure's text."""
 
+    #: Where the definition names none.
     language: str
     script: str
     input_query: str
@@ -87,8 +88,11 @@ def external_script(name: str) -> ExternalScript:
 
     parameters = re.findall(r"@(\w+) ([\w()]+)( OUTPUT)?", argument("params"))
     assert all(kind == "nvarchar(max)" for _, kind, _ in parameters)
+    default = re.search(r"@language nvarchar\(128\) = COALESCE\(.*, N'(.*)'\);", text)
+    assert default
+    assert "@language = @language," in call
     return ExternalScript(
-        argument("language"),
+        default.group(1),
         argument("script"),
         argument("input_data_1"),
         tuple(name for name, _, output in parameters if not output),
@@ -108,12 +112,11 @@ class Outcome:
 def as_the_server_sends_it(rows: pd.DataFrame) -> list[npt.NDArray[Any]]:
     """Integer columns with a NULL come as floats with NaN; the others as int32, never int64.
 
-    Texts come as objects, None where NULL, without the blanks at their ends: so the query puts a
-    full stop behind.
+    Texts come as objects, None where NULL: a category, as ``read_source`` has it converted.
     """
     arrays = [rows[name].to_numpy() for name in rows]
     arrays = [
-        np.array([None if pd.isna(v) else f"{v}.".rstrip(" ") for v in array], dtype=object)
+        np.array([None if pd.isna(value) else hexadecimal(value) for value in array], dtype=object)
         if array.dtype.kind not in "if"
         else array
         for array in arrays
@@ -121,6 +124,11 @@ def as_the_server_sends_it(rows: pd.DataFrame) -> list[npt.NDArray[Any]]:
     known = (np.dtype("int32"), np.dtype("float64"), np.dtype("O"))
     assert all(array.dtype in known for array in arrays)
     return arrays
+
+
+def hexadecimal(text: str) -> str:
+    """What ``CONVERT(varchar(406), CAST(… AS varbinary(202)), 1)`` makes of an nvarchar."""
+    return "0x" + text.encode("utf-16-le", "surrogatepass")[:202].hex().upper()
 
 
 def run(call: ExternalScript, rows: pd.DataFrame, **parameters: str) -> Outcome:

@@ -224,11 +224,11 @@ def test_all_problems_of_a_definition_come_at_once_and_nothing_is_dropped(server
         "EXECUTE sqlkmeans.define_segmentation @segmentation = N'a b', @k = 1, "
         "@source = N'x]; DROP TABLE dbo.y--', @key = N'distance', @features = N'[5]', "
         "@target = N'a.b.c.d.e', @scaling = N'big', @missing = N'y', @n_init = 0, @seed = -1, "
-        "@engine = N'steam';"
+        "@engine = N'steam', @language = N'my\tPython';"
     )
     for problem in ("@segmentation: a b", "@k: 1", "@scaling: big", "@missing: y", "@n_init: 0",
-                    "@seed: -1", "@engine: steam", "source: x]; DROP TABLE dbo.y--",
-                    "target: a.b.c.d.e", "key: distance"):  # fmt: skip
+                    "@seed: -1", "@engine: steam", "@language: my", "source: x]; DROP TABLE "
+                    "dbo.y--", "target: a.b.c.d.e", "key: distance"):  # fmt: skip
         assert problem in message
     assert server.value("SELECT COUNT(*) FROM sqlkmeans.segmentation;") == 0
     assert server.value("SELECT COUNT(*) FROM dbo.y;") == 0

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import date
 from math import inf
 
 import duckdb
@@ -14,7 +16,7 @@ from tsql_files import GRAMMARS, check
 
 from sqlkmeans.clustering.assignment import assign
 from sqlkmeans.clustering.preparation import PreparedFeature
-from sqlkmeans.clustering.rules import Interval
+from sqlkmeans.clustering.rules import MAX_DEPTH, Interval
 from sqlkmeans.tsql import (
     training,
     training_description,
@@ -24,15 +26,14 @@ from sqlkmeans.tsql import (
 )
 from sqlkmeans.tsql.training import Layout
 from sqlkmeans.tsql.training_dialect import (
-    MOST_TERMS,
     DuckDBDialect,
     SQLServerDialect,
     TrainingDialect,
 )
 
 OLD, NEW = SQLServerDialect(), SQLServerDialect(least=True)
-FABRIC = SQLServerDialect(least=True, columnstore=False)
-DIALECTS = {"2016": OLD, "2022": NEW, "Fabric": FABRIC}
+ROWSTORE = SQLServerDialect(least=True, columnstore=False)
+DIALECTS = {"2016": OLD, "2022": NEW, "rowstore": ROWSTORE}
 CENTROIDS = np.random.default_rng(0).normal(size=(4, 5))
 FEATURES = [
     PreparedFeature("income", "log1p", 2.0, 1.5, 0.5, 3.25),
@@ -53,55 +54,65 @@ def make_layout(dialect: TrainingDialect, at_least: int = 1, weighted: bool = Fa
     )  # fmt: skip
 
 
-def statements(layout: Layout) -> Iterator[str]:
-    """Every statement of a run."""
-    numbers, origin = FEATURES[:2], CENTROIDS[0]
-    columns = ["[id]", "[shop]", "CAST([income] AS float)", "CAST([age] AS float)", "[city]",
-               "[joined]", *["[w]"] * layout.weighted]  # fmt: skip
+def statements(
+    layout: Layout,
+    features: Sequence[PreparedFeature] = FEATURES,
+    centroids: npt.NDArray[np.float64] = CENTROIDS,
+    category: str = "city",
+) -> Iterator[str]:
+    """Every statement of a run; the first two features are numbers."""
+    origin = centroids[0]
+    numbers = [feature for feature in features if feature.type == "number"]
+    levels = [feature for feature in features if feature.column == category]
+    columns = ["[id]", "[shop]", *(f"CAST([{name}] AS float)" for name in layout.columns),
+               *["[w]"] * layout.weighted]  # fmt: skip
     yield from training.take_rows(layout, "[dbo].[customer] AS source", columns)
     yield training_statistics.key_query(layout)
-    yield training_statistics.check_query(layout, ["income", "age"])
+    yield training_statistics.check_query(layout, [feature.column for feature in numbers])
     for fitted in (False, True):
         yield training_statistics.count_query(layout, fitted=fitted)
     yield training_statistics.skip_rows(layout)
     yield training_statistics.range_query(layout, numbers)
-    yield training_statistics.moment_query(layout, FEATURES)
-    yield training_statistics.extreme_query(layout, FEATURES)
+    yield training_statistics.moment_query(layout, features)
+    yield training_statistics.extreme_query(layout, features)
     yield training_statistics.distinct_query(layout, numbers)
-    yield training_statistics.level_query(layout, "city", 20)
-    yield training_statistics.level_summary_query(layout, "city", 100)
-    yield training_statistics.lacking_query(layout, "city")
+    yield training_statistics.level_query(layout, category, 20, 100)
+    yield training_statistics.level_summary_query(layout, category)
+    yield training_statistics.lacking_query(layout, category)
     for transformed in (False, True):
         yield training_statistics.quantile_query(layout, numbers[0], 0.25, transformed=transformed)
     if layout.weighted:
         yield training_statistics.weighted_quantile_query(layout, numbers[0], 0.25)
+    layout, made = training.keep_prepared(layout, features)
+    yield from made
     for share in (0.02, 1.0):
-        yield training_seeds.sample_query(layout, FEATURES, 1000, share, 7)
-        yield from training_seeds.first_cell(layout, FEATURES, 1000, share, 7)
-    yield training_seeds.some_distinct_query(layout, FEATURES, 5)
-    yield from training_seeds.split_cells(layout, FEATURES, 0)
-    yield training_seeds.cell_query(layout, FEATURES, 1)
-    yield training.pass_query(layout, FEATURES, CENTROIDS, origin)
-    yield training.far_query(layout, FEATURES, CENTROIDS, 10)
-    yield from training.label_rows(layout, FEATURES, CENTROIDS)
-    yield training.staged_query(layout, ["customer ]id", "shop"], [3, 0, 1, 2])
+        yield training_seeds.sample_query(layout, features, 1000, share, 7)
+        yield from training_seeds.first_cell(layout, features, 1000, share, 7)
+    yield training_seeds.some_distinct_query(layout, features, 5)
+    yield from training_seeds.split_cells(layout, features, 0)
+    yield training_seeds.cell_query(layout, features, 1)
+    yield training.pass_query(layout, features, centroids, origin)
+    yield training.far_query(layout, features, centroids, 10)
+    yield from training.label_rows(layout, features, centroids)
+    yield training.staged_query(layout, ["customer ]id", "shop"], range(len(centroids))[::-1])
     yield training_profile.size_query(layout)
-    yield training_profile.spread_query(layout, FEATURES)
-    yield training_profile.mean_query(layout, FEATURES)
+    yield training_profile.spread_query(layout, features)
+    yield training_profile.mean_query(layout, features)
     for by_cluster in (False, True):
-        yield training_profile.profile_query(layout, FEATURES, origin, by_cluster=by_cluster)
+        yield training_profile.profile_query(layout, features, origin, by_cluster=by_cluster)
         yield training_statistics.quantile_query(
             layout, numbers[0], 0.5, table=training.LABELLED, by_cluster=by_cluster
         )
     for table in (training.ROWS, training.LABELLED):
-        yield training_profile.silhouette_query(layout, FEATURES, CENTROIDS, table)
-    yield training_seeds.sample_query(layout, FEATURES, 1000, 0.02, 7, table=training.LABELLED)
+        yield training_profile.silhouette_query(layout, features, centroids, table)
+    yield training_seeds.sample_query(layout, features, 1000, 0.02, 7, table=training.LABELLED)
     for edges in ([], [18.5], [18.0, 1e-7, 65.0]):
         yield training_description.range_count_query(layout, numbers[1], edges)
-    yield training_description.level_count_query(layout, FEATURES[2:4])
+    yield training_description.level_count_query(layout, levels)
     yield training_description.group_query(layout, numbers[0], 20)
-    rules = {0: {0: Interval(3.5, inf)}, 2: {2: Interval(0.5, inf), 1: Interval(18.0, 1e22)}}
-    yield training_description.rule_query(layout, FEATURES, rules)
+    rule = {position: Interval(3.5, inf) for position in range(len(features))[:MAX_DEPTH]}
+    rules = {0: {0: Interval(18.0, 1e22)}, **dict.fromkeys(range(1, len(centroids)), rule)}
+    yield training_description.rule_query(layout, features, rules)
     yield training_description.typical_query(layout, 3)
     yield training.drop(layout, training.ROWS)
 
@@ -122,6 +133,7 @@ def wide(
     names = tuple(f"f{j}" for j in range(n_features))
     layout = Layout(dialect, ("bigint",), names, (dialect.float_type,) * n_features)
     features = [PreparedFeature(name, "none", 1.0, 0.5, 2.0, None) for name in names]
+    layout, _ = training.keep_prepared(layout, features)
     return layout, features, np.random.default_rng(0).normal(size=(k, n_features))
 
 
@@ -148,13 +160,92 @@ def test_50_features_and_50_segments_stay_within_the_servers_limits(
     ]
     # LEAST could be written out in each of 50 WHENs: more terms than one expression may have.
     assert all("LEAST(" not in text for text in texts)
-    assert MOST_TERMS > 50 * 50 * 4
     assert check(";\n".join(text.rstrip(";") for text in texts) + ";\n", grammar) == ""
 
 
 def test_few_segments_use_least_where_there_is_one() -> None:
     assert "LEAST(" in training.pass_query(*wide(NEW, 5, 8), np.zeros(8))
     assert "LEAST(" not in training.pass_query(*wide(OLD, 5, 8), np.zeros(8))
+
+
+class ByOrder(DuckDBDialect):
+    """DuckDB that goes SQL Server's way: it keeps prepared values, and has no LEAST."""
+
+    keeps_prepared = True
+
+    def fits_least(self, terms: float) -> bool:
+        return False
+
+
+def for_duckdb(text: str) -> str:
+    """The forms that only T-SQL has, in DuckDB's words."""
+    text = text.replace("CROSS APPLY", "CROSS JOIN LATERAL").replace("SELECT TOP (1)", "SELECT")
+    text = text.replace(" COLLATE DATABASE_DEFAULT", "")
+    return text.replace("ORDER BY d.squared, c.cluster) AS n",
+                        "ORDER BY d.squared, c.cluster LIMIT 1) AS n")  # fmt: skip
+
+
+@pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
+def test_sql_servers_way_gives_the_labels_and_sums_of_the_other(weighted: bool) -> None:
+    """Kept values and centroids as rows, against values made anew and LEAST."""
+    found = []
+    for dialect in (DuckDBDialect(), ByOrder()):
+        layout = replace(make_layout(dialect, weighted=weighted), key_types=("bigint", "varchar"))
+        with duckdb.connect() as connection:
+            rng = np.random.default_rng(3)
+            connection.register("source", pa.table({
+                "id": np.arange(500), "shop": ["a", "b"] * 250, "w": rng.integers(0, 3, 500) + 0.0,
+                "income": np.exp(rng.normal(2, 1, 500)), "age": rng.normal(50, 20, 500),
+                "city": ["O'Hara", "Oslo"] * 250, "joined": [date(2025, 1, 1)] * 500,
+            }))  # fmt: skip
+            columns = ["id", "shop", *layout.columns, *layout.weights]
+            made = training.take_rows(layout, "source", columns)
+            kept, more = training.keep_prepared(layout, FEATURES)
+            for text in [*made, *more, *training.label_rows(kept, FEATURES, CENTROIDS)]:
+                connection.execute(for_duckdb(text))
+            answers = [
+                connection.execute(for_duckdb(text)).fetchall()
+                for text in (
+                    f"SELECT k1, cluster, squared FROM {kept.labelled} ORDER BY k1",
+                    training.pass_query(kept, FEATURES, CENTROIDS, CENTROIDS[0]) + "\nORDER BY 2",
+                    training.far_query(kept, FEATURES, CENTROIDS, 10),
+                    training_profile.silhouette_query(kept, FEATURES, CENTROIDS) + "\nORDER BY 2",
+                )
+            ]
+        found.append([np.array(rows, dtype=np.float64) for rows in answers])
+    made_anew, by_order = found
+    # A single row's distance is the same to its last bit; sums may be added in another order.
+    assert np.array_equal(made_anew[0], by_order[0])
+    for one, other in zip(made_anew[1:], by_order[1:]):
+        np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12)
+
+
+def test_values_that_are_made_in_each_query_are_not_for_least() -> None:
+    layout, features, centroids = wide(NEW, 5, 8)
+    layout = replace(layout, kept=())
+    assert "LEAST(" not in training.pass_query(layout, features, centroids, np.zeros(8))
+
+
+def test_prepared_values_are_made_once_and_then_read() -> None:
+    layout = make_layout(NEW, weighted=True)
+    assert "LOG(" in training.pass_query(layout, FEATURES, CENTROIDS, CENTROIDS[0])
+    layout, made = training.keep_prepared(layout, FEATURES)
+    assert sum("LOG(" in text for text in made) == 1
+    assert made[-1] == "DROP TABLE IF EXISTS #sqlkmeans_rows"
+    for text in (
+        training.pass_query(layout, FEATURES, CENTROIDS, CENTROIDS[0]),
+        training.far_query(layout, FEATURES, CENTROIDS, 10),
+        *training.label_rows(layout, FEATURES, CENTROIDS),
+        training_seeds.sample_query(layout, FEATURES, 1000, 0.02, 7),
+        training_profile.silhouette_query(layout, FEATURES, CENTROIDS),
+    ):
+        assert "LOG(" not in text
+    assert training.drop(layout, training.ROWS) == "DROP TABLE IF EXISTS #sqlkmeans_prepared"
+
+
+def test_duckdb_makes_prepared_values_in_each_query() -> None:
+    layout = make_layout(DuckDBDialect())
+    assert training.keep_prepared(layout, FEATURES) == (layout, [])
 
 
 def test_50_features_and_50_segments_run_on_duckdb_and_agree_with_numpy() -> None:

@@ -14,7 +14,7 @@ from sqlkmeans.tsql.script import batches, build_order, sql_directory
 SQL = sql_directory()
 FILES = sorted(path.relative_to(SQL).as_posix() for path in SQL.rglob("*.sql"))
 PROCEDURES = [name for name in FILES if name.startswith("procedures/")]
-GRAMMARS = ("2019", "2022", "2025")
+GRAMMARS = ("2016", "2019", "2022", "2025")
 
 _PARAMETER = re.compile(
     r"^\s*(?P<name>@\w+)\s+(?P<type>\w+(?:\([^)]*\))?)"

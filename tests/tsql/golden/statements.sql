@@ -76,18 +76,26 @@ CREATE FUNCTION sqlkmeans.[assign_customers] (@income float, @age float)
 RETURNS TABLE
 AS
 RETURN (
-SELECT b.segment_id, CASE b.segment_id WHEN 1 THEN N'younger, low income' WHEN 2 THEN N'older' WHEN 3 THEN N'very high income, much older' END AS segment_name,
-    SQRT(n.squared_distance) AS distance,
-    SQRT((SELECT MIN(v.value) FROM (VALUES (CASE WHEN b.segment_id <> 1 THEN d.d1 END), (CASE WHEN b.segment_id <> 2 THEN d.d2 END), (CASE WHEN b.segment_id <> 3 THEN d.d3 END)) AS v (value))) AS runner_up_distance
-FROM (SELECT COALESCE(@income, 0.5e0) AS x1, COALESCE(@age, 0.5e0) AS x2) AS x
+SELECT n.segment_id, n.segment_name, SQRT(n.squared_distance) AS distance,
+    (SELECT SQRT(MIN(d.squared_distance))
+FROM (VALUES
+    (1, N'younger, low income', 0.5e0, 0.5e0),
+    (2, N'older', 0.5e0, 0.5e0),
+    (3, N'very high income, much older', 0.5e0, 0.5e0)) AS c (segment_id, segment_name, c1, c2)
+CROSS APPLY (SELECT (z.z1 - c.c1) * (z.z1 - c.c1) + (z.z2 - c.c2) * (z.z2 - c.c2) AS squared_distance) AS d
+WHERE c.segment_id <> n.segment_id) AS runner_up_distance
+FROM (SELECT @income AS o1, @age AS o2) AS o
+CROSS APPLY (SELECT COALESCE(o.o1, 0.5e0) AS x1, COALESCE(o.o2, 0.5e0) AS x2) AS x
 CROSS APPLY (SELECT x.x1 AS t1, CASE WHEN 1e0 + x.x2 = 1e0 THEN x.x2 WHEN x.x2 > -1e0 THEN LOG(1e0 + x.x2) * (x.x2 / ((1e0 + x.x2) - 1e0)) END AS t2) AS t
 CROSS APPLY (SELECT (t.t1 - (0.5e0)) / 0.5e0 AS z1, (t.t2 - (0.5e0)) / 0.5e0 AS z2) AS z
-CROSS APPLY (SELECT
-    (z.z1 - (0.5e0)) * (z.z1 - (0.5e0)) + (z.z2 - (0.5e0)) * (z.z2 - (0.5e0)) AS d1,
-    (z.z1 - (0.5e0)) * (z.z1 - (0.5e0)) + (z.z2 - (0.5e0)) * (z.z2 - (0.5e0)) AS d2,
-    (z.z1 - (0.5e0)) * (z.z1 - (0.5e0)) + (z.z2 - (0.5e0)) * (z.z2 - (0.5e0)) AS d3) AS d
-CROSS APPLY (SELECT (SELECT MIN(v.value) FROM (VALUES (d.d1), (d.d2), (d.d3)) AS v (value)) AS squared_distance) AS n
-CROSS APPLY (SELECT CASE n.squared_distance WHEN d.d1 THEN 1 WHEN d.d2 THEN 2 WHEN d.d3 THEN 3 END AS segment_id) AS b
+OUTER APPLY (SELECT TOP (1) c.segment_id, c.segment_name, d.squared_distance
+FROM (VALUES
+    (1, N'younger, low income', 0.5e0, 0.5e0),
+    (2, N'older', 0.5e0, 0.5e0),
+    (3, N'very high income, much older', 0.5e0, 0.5e0)) AS c (segment_id, segment_name, c1, c2)
+CROSS APPLY (SELECT (z.z1 - c.c1) * (z.z1 - c.c1) + (z.z2 - c.c2) * (z.z2 - c.c2) AS squared_distance) AS d
+WHERE d.squared_distance IS NOT NULL
+ORDER BY d.squared_distance, c.segment_id) AS n
 );
 GO
 SET @arrived = OBJECT_ID(@text);
@@ -206,19 +214,21 @@ DROP TABLE #sqlkmeans_cluster_segment;
 GO
 INSERT INTO #sqlkmeans_held (segment_id, size) SELECT t.segment_id, COUNT_BIG(*) FROM [dbo].[customer_segment] AS t GROUP BY t.segment_id;
 GO
-SELECT s.[customer_id], f.segment_id AS [sqlkmeans cluster], f.distance AS [sqlkmeans distance], o.o1 AS [sqlkmeans o1], o.o2 AS [sqlkmeans o2] INTO #sqlkmeans_scored FROM [dbo].[customer] AS s CROSS APPLY (SELECT CAST(s.[income] AS float) AS o1, CAST(s.[age] AS float) AS o2) AS o CROSS APPLY (SELECT b.segment_id, CASE b.segment_id WHEN 1 THEN N'younger, low income' WHEN 2 THEN N'older' WHEN 3 THEN N'very high income, much older' END AS segment_name,
-    SQRT(n.squared_distance) AS distance,
-    SQRT((SELECT MIN(v.value) FROM (VALUES (CASE WHEN b.segment_id <> 1 THEN d.d1 END), (CASE WHEN b.segment_id <> 2 THEN d.d2 END), (CASE WHEN b.segment_id <> 3 THEN d.d3 END)) AS v (value))) AS runner_up_distance
-FROM (SELECT COALESCE(o.o1, 0.5e0) AS x1, COALESCE(o.o2, 0.5e0) AS x2) AS x
+SELECT s.[customer_id], o.o1 AS [sqlkmeans o1], o.o2 AS [sqlkmeans o2], z.z1 AS [sqlkmeans z1], z.z2 AS [sqlkmeans z2] INTO #sqlkmeans_prepared FROM [dbo].[customer] AS s CROSS APPLY (SELECT CAST(s.[income] AS float) AS o1, CAST(s.[age] AS float) AS o2) AS o
+CROSS APPLY (SELECT COALESCE(o.o1, 0.5e0) AS x1, COALESCE(o.o2, 0.5e0) AS x2) AS x
 CROSS APPLY (SELECT x.x1 AS t1, CASE WHEN 1e0 + x.x2 = 1e0 THEN x.x2 WHEN x.x2 > -1e0 THEN LOG(1e0 + x.x2) * (x.x2 / ((1e0 + x.x2) - 1e0)) END AS t2) AS t
-CROSS APPLY (SELECT (t.t1 - (0.5e0)) / 0.5e0 AS z1, (t.t2 - (0.5e0)) / 0.5e0 AS z2) AS z
-CROSS APPLY (SELECT
-    (z.z1 - (0.5e0)) * (z.z1 - (0.5e0)) + (z.z2 - (0.5e0)) * (z.z2 - (0.5e0)) AS d1,
-    (z.z1 - (0.5e0)) * (z.z1 - (0.5e0)) + (z.z2 - (0.5e0)) * (z.z2 - (0.5e0)) AS d2,
-    (z.z1 - (0.5e0)) * (z.z1 - (0.5e0)) + (z.z2 - (0.5e0)) * (z.z2 - (0.5e0)) AS d3) AS d
-CROSS APPLY (SELECT (SELECT MIN(v.value) FROM (VALUES (d.d1), (d.d2), (d.d3)) AS v (value)) AS squared_distance) AS n
-CROSS APPLY (SELECT CASE n.squared_distance WHEN d.d1 THEN 1 WHEN d.d2 THEN 2 WHEN d.d3 THEN 3 END AS segment_id) AS b) AS f;
+CROSS APPLY (SELECT (t.t1 - (0.5e0)) / 0.5e0 AS z1, (t.t2 - (0.5e0)) / 0.5e0 AS z2) AS z;
 SET @total = ROWCOUNT_BIG();
+SELECT z.[customer_id], n.segment_id AS [sqlkmeans cluster], SQRT(n.squared_distance) AS [sqlkmeans distance], z.[sqlkmeans o1], z.[sqlkmeans o2] INTO #sqlkmeans_scored FROM #sqlkmeans_prepared AS z
+OUTER APPLY (SELECT TOP (1) c.segment_id, c.segment_name, d.squared_distance
+FROM (VALUES
+    (1, N'younger, low income', 0.5e0, 0.5e0),
+    (2, N'older', 0.5e0, 0.5e0),
+    (3, N'very high income, much older', 0.5e0, 0.5e0)) AS c (segment_id, segment_name, c1, c2)
+CROSS APPLY (SELECT (z.[sqlkmeans z1] - c.c1) * (z.[sqlkmeans z1] - c.c1) + (z.[sqlkmeans z2] - c.c2) * (z.[sqlkmeans z2] - c.c2) AS squared_distance) AS d
+WHERE d.squared_distance IS NOT NULL
+ORDER BY d.squared_distance, c.segment_id) AS n;
+DROP TABLE #sqlkmeans_prepared;
 EXECUTE sqlkmeans.check_keys @relation = N'#sqlkmeans_scored AS s', @key = @key;
 INSERT INTO sqlkmeans.[staging_1] ([customer_id], cluster, distance) SELECT s.[customer_id], s.[sqlkmeans cluster], s.[sqlkmeans distance] FROM #sqlkmeans_scored AS s
 WHERE s.[sqlkmeans cluster] IS NOT NULL;
@@ -372,9 +382,10 @@ SELECT @repeats = COALESCE(SUM(g.customers - 1), 0)
 FROM (SELECT COUNT_BIG(*) AS customers FROM #sqlkmeans_input AS s WHERE s.[customer_id] IS NOT NULL GROUP BY s.[customer_id] HAVING COUNT_BIG(*) > 1) AS g;
 GO
 DECLARE @publication nvarchar(max);
+DECLARE @language nvarchar(128) = COALESCE(JSON_VALUE(@text, '$.definition.language'), N'Python');
 INSERT INTO #sqlkmeans_label (row_number, cluster, distance)
 EXECUTE sys.sp_execute_external_script
-    @language = N'Python',
+    @language = @language,
     @script = N'
 from sqlkmeans.external_script import run_segmentation
 OutputDataSet, publication = run_segmentation(InputDataSet, job)
@@ -391,36 +402,52 @@ ALTER FUNCTION sqlkmeans.[assign_customers] (@income float, @age float)
 RETURNS TABLE
 AS
 RETURN (
-SELECT b.segment_id, CASE b.segment_id WHEN 1 THEN N'younger, low income' WHEN 2 THEN N'older' WHEN 3 THEN N'very high income, much older' END AS segment_name,
-    SQRT(n.squared_distance) AS distance,
-    SQRT((SELECT MIN(v.value) FROM (VALUES (CASE WHEN b.segment_id <> 1 THEN d.d1 END), (CASE WHEN b.segment_id <> 2 THEN d.d2 END), (CASE WHEN b.segment_id <> 3 THEN d.d3 END)) AS v (value))) AS runner_up_distance
-FROM (SELECT COALESCE(@income, 0.5e0) AS x1, COALESCE(@age, 0.5e0) AS x2) AS x
+SELECT n.segment_id, n.segment_name, SQRT(n.squared_distance) AS distance,
+    (SELECT SQRT(MIN(d.squared_distance))
+FROM (VALUES
+    (1, N'younger, low income', 0.5e0, 0.5e0),
+    (2, N'older', 0.5e0, 0.5e0),
+    (3, N'very high income, much older', 0.5e0, 0.5e0)) AS c (segment_id, segment_name, c1, c2)
+CROSS APPLY (SELECT (z.z1 - c.c1) * (z.z1 - c.c1) + (z.z2 - c.c2) * (z.z2 - c.c2) AS squared_distance) AS d
+WHERE c.segment_id <> n.segment_id) AS runner_up_distance
+FROM (SELECT @income AS o1, @age AS o2) AS o
+CROSS APPLY (SELECT COALESCE(o.o1, 0.5e0) AS x1, COALESCE(o.o2, 0.5e0) AS x2) AS x
 CROSS APPLY (SELECT x.x1 AS t1, CASE WHEN 1e0 + x.x2 = 1e0 THEN x.x2 WHEN x.x2 > -1e0 THEN LOG(1e0 + x.x2) * (x.x2 / ((1e0 + x.x2) - 1e0)) END AS t2) AS t
 CROSS APPLY (SELECT (t.t1 - (0.5e0)) / 0.5e0 AS z1, (t.t2 - (0.5e0)) / 0.5e0 AS z2) AS z
-CROSS APPLY (SELECT
-    (z.z1 - (0.5e0)) * (z.z1 - (0.5e0)) + (z.z2 - (0.5e0)) * (z.z2 - (0.5e0)) AS d1,
-    (z.z1 - (0.5e0)) * (z.z1 - (0.5e0)) + (z.z2 - (0.5e0)) * (z.z2 - (0.5e0)) AS d2,
-    (z.z1 - (0.5e0)) * (z.z1 - (0.5e0)) + (z.z2 - (0.5e0)) * (z.z2 - (0.5e0)) AS d3) AS d
-CROSS APPLY (SELECT (SELECT MIN(v.value) FROM (VALUES (d.d1), (d.d2), (d.d3)) AS v (value)) AS squared_distance) AS n
-CROSS APPLY (SELECT CASE n.squared_distance WHEN d.d1 THEN 1 WHEN d.d2 THEN 2 WHEN d.d3 THEN 3 END AS segment_id) AS b
+OUTER APPLY (SELECT TOP (1) c.segment_id, c.segment_name, d.squared_distance
+FROM (VALUES
+    (1, N'younger, low income', 0.5e0, 0.5e0),
+    (2, N'older', 0.5e0, 0.5e0),
+    (3, N'very high income, much older', 0.5e0, 0.5e0)) AS c (segment_id, segment_name, c1, c2)
+CROSS APPLY (SELECT (z.z1 - c.c1) * (z.z1 - c.c1) + (z.z2 - c.c2) * (z.z2 - c.c2) AS squared_distance) AS d
+WHERE d.squared_distance IS NOT NULL
+ORDER BY d.squared_distance, c.segment_id) AS n
 );
 GO
 ALTER FUNCTION sqlkmeans.[assign_customers] (@income float, @age float)
 RETURNS TABLE
 AS
 RETURN (
-SELECT b.segment_id, CASE b.segment_id WHEN 1 THEN N'it''s' WHEN 2 THEN N'older' WHEN 3 THEN N'very high income, much older' END AS segment_name,
-    SQRT(n.squared_distance) AS distance,
-    SQRT((SELECT MIN(v.value) FROM (VALUES (CASE WHEN b.segment_id <> 1 THEN d.d1 END), (CASE WHEN b.segment_id <> 2 THEN d.d2 END), (CASE WHEN b.segment_id <> 3 THEN d.d3 END)) AS v (value))) AS runner_up_distance
-FROM (SELECT COALESCE(@income, 0.5e0) AS x1, COALESCE(@age, 0.5e0) AS x2) AS x
+SELECT n.segment_id, n.segment_name, SQRT(n.squared_distance) AS distance,
+    (SELECT SQRT(MIN(d.squared_distance))
+FROM (VALUES
+    (1, N'it''s', 0.5e0, 0.5e0),
+    (2, N'older', 0.5e0, 0.5e0),
+    (3, N'very high income, much older', 0.5e0, 0.5e0)) AS c (segment_id, segment_name, c1, c2)
+CROSS APPLY (SELECT (z.z1 - c.c1) * (z.z1 - c.c1) + (z.z2 - c.c2) * (z.z2 - c.c2) AS squared_distance) AS d
+WHERE c.segment_id <> n.segment_id) AS runner_up_distance
+FROM (SELECT @income AS o1, @age AS o2) AS o
+CROSS APPLY (SELECT COALESCE(o.o1, 0.5e0) AS x1, COALESCE(o.o2, 0.5e0) AS x2) AS x
 CROSS APPLY (SELECT x.x1 AS t1, CASE WHEN 1e0 + x.x2 = 1e0 THEN x.x2 WHEN x.x2 > -1e0 THEN LOG(1e0 + x.x2) * (x.x2 / ((1e0 + x.x2) - 1e0)) END AS t2) AS t
 CROSS APPLY (SELECT (t.t1 - (0.5e0)) / 0.5e0 AS z1, (t.t2 - (0.5e0)) / 0.5e0 AS z2) AS z
-CROSS APPLY (SELECT
-    (z.z1 - (0.5e0)) * (z.z1 - (0.5e0)) + (z.z2 - (0.5e0)) * (z.z2 - (0.5e0)) AS d1,
-    (z.z1 - (0.5e0)) * (z.z1 - (0.5e0)) + (z.z2 - (0.5e0)) * (z.z2 - (0.5e0)) AS d2,
-    (z.z1 - (0.5e0)) * (z.z1 - (0.5e0)) + (z.z2 - (0.5e0)) * (z.z2 - (0.5e0)) AS d3) AS d
-CROSS APPLY (SELECT (SELECT MIN(v.value) FROM (VALUES (d.d1), (d.d2), (d.d3)) AS v (value)) AS squared_distance) AS n
-CROSS APPLY (SELECT CASE n.squared_distance WHEN d.d1 THEN 1 WHEN d.d2 THEN 2 WHEN d.d3 THEN 3 END AS segment_id) AS b
+OUTER APPLY (SELECT TOP (1) c.segment_id, c.segment_name, d.squared_distance
+FROM (VALUES
+    (1, N'it''s', 0.5e0, 0.5e0),
+    (2, N'older', 0.5e0, 0.5e0),
+    (3, N'very high income, much older', 0.5e0, 0.5e0)) AS c (segment_id, segment_name, c1, c2)
+CROSS APPLY (SELECT (z.z1 - c.c1) * (z.z1 - c.c1) + (z.z2 - c.c2) * (z.z2 - c.c2) AS squared_distance) AS d
+WHERE d.squared_distance IS NOT NULL
+ORDER BY d.squared_distance, c.segment_id) AS n
 );
 GO
 SELECT @arrived = COUNT_BIG(*) FROM [dbo].[customer_segment_history] WHERE valid_to < @then;
@@ -473,19 +500,28 @@ CREATE FUNCTION sqlkmeans.[assign_people] (@income float, @feature_2 nvarchar(40
 RETURNS TABLE
 AS
 RETURN (
-SELECT b.segment_id, CASE b.segment_id WHEN 1 THEN N'name 1' WHEN 2 THEN N'name 2' WHEN 3 THEN N'name 3' WHEN 4 THEN N'name 4' END AS segment_name,
-    SQRT(n.squared_distance) AS distance,
-    SQRT((SELECT MIN(v.value) FROM (VALUES (CASE WHEN b.segment_id <> 1 THEN d.d1 END), (CASE WHEN b.segment_id <> 2 THEN d.d2 END), (CASE WHEN b.segment_id <> 3 THEN d.d3 END), (CASE WHEN b.segment_id <> 4 THEN d.d4 END)) AS v (value))) AS runner_up_distance
-FROM (SELECT COALESCE(CASE WHEN @income < 0.5e0 THEN 0.5e0 WHEN @income > 0.5e0 THEN 0.5e0 ELSE @income END, 0.5e0) AS x1, COALESCE(CASE WHEN @feature_2 IS NULL THEN NULL WHEN (@feature_2 + N'.') COLLATE Latin1_General_100_BIN2 IN (N'Oslo.') THEN 1e0 ELSE 0e0 END, 0.5e0) AS x2, COALESCE(CASE WHEN @feature_2 IS NULL THEN NULL WHEN (@feature_2 + N'.') COLLATE Latin1_General_100_BIN2 IN (N'São Paulo.') THEN 1e0 ELSE 0e0 END, 0.5e0) AS x3, COALESCE(CASE WHEN @feature_2 IS NULL THEN NULL WHEN (@feature_2 + N'.') COLLATE Latin1_General_100_BIN2 IN (N'it''s.') THEN 1e0 ELSE 0e0 END, 0.5e0) AS x4, COALESCE(CASE WHEN @feature_2 IS NULL THEN NULL WHEN (@feature_2 + N'.') COLLATE Latin1_General_100_BIN2 IN (N'Oslo.', N'São Paulo.', N'it''s.') THEN 0e0 ELSE 1e0 END, 0.5e0) AS x5, COALESCE(CASE WHEN CAST(DATEDIFF(day, @joined, '20260101') AS float) < 0.5e0 THEN 0.5e0 WHEN CAST(DATEDIFF(day, @joined, '20260101') AS float) > 0.5e0 THEN 0.5e0 ELSE CAST(DATEDIFF(day, @joined, '20260101') AS float) END, 0.5e0) AS x6, COALESCE(CASE WHEN @plan_code IS NULL THEN NULL WHEN (@plan_code + N'.') COLLATE Latin1_General_100_BIN2 IN (N'1.') THEN 1e0 ELSE 0e0 END, 0.5e0) AS x7, COALESCE(CASE WHEN @plan_code IS NULL THEN NULL WHEN (@plan_code + N'.') COLLATE Latin1_General_100_BIN2 IN (N'1.') THEN 0e0 ELSE 1e0 END, 0.5e0) AS x8) AS x
+SELECT n.segment_id, n.segment_name, SQRT(n.squared_distance) AS distance,
+    (SELECT SQRT(MIN(d.squared_distance))
+FROM (VALUES
+    (1, N'name 1', 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0),
+    (2, N'name 2', 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0),
+    (3, N'name 3', 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0),
+    (4, N'name 4', 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0)) AS c (segment_id, segment_name, c1, c2, c3, c4, c5, c6, c7, c8)
+CROSS APPLY (SELECT (z.z1 - c.c1) * (z.z1 - c.c1) + (z.z2 - c.c2) * (z.z2 - c.c2) + (z.z3 - c.c3) * (z.z3 - c.c3) + (z.z4 - c.c4) * (z.z4 - c.c4) + (z.z5 - c.c5) * (z.z5 - c.c5) + (z.z6 - c.c6) * (z.z6 - c.c6) + (z.z7 - c.c7) * (z.z7 - c.c7) + (z.z8 - c.c8) * (z.z8 - c.c8) AS squared_distance) AS d
+WHERE c.segment_id <> n.segment_id) AS runner_up_distance
+FROM (SELECT CASE WHEN @income < 0.5e0 THEN 0.5e0 WHEN @income > 0.5e0 THEN 0.5e0 ELSE @income END AS o1, CASE WHEN @feature_2 IS NULL THEN NULL WHEN (@feature_2 + N'.') COLLATE Latin1_General_100_BIN2 IN (N'Oslo.') THEN 1e0 ELSE 0e0 END AS o2, CASE WHEN @feature_2 IS NULL THEN NULL WHEN (@feature_2 + N'.') COLLATE Latin1_General_100_BIN2 IN (N'São Paulo.') THEN 1e0 ELSE 0e0 END AS o3, CASE WHEN @feature_2 IS NULL THEN NULL WHEN (@feature_2 + N'.') COLLATE Latin1_General_100_BIN2 IN (N'it''s.') THEN 1e0 ELSE 0e0 END AS o4, CASE WHEN @feature_2 IS NULL THEN NULL WHEN (@feature_2 + N'.') COLLATE Latin1_General_100_BIN2 IN (N'Oslo.', N'São Paulo.', N'it''s.') THEN 0e0 ELSE 1e0 END AS o5, CASE WHEN CAST(DATEDIFF(day, @joined, '20260101') AS float) < 0.5e0 THEN 0.5e0 WHEN CAST(DATEDIFF(day, @joined, '20260101') AS float) > 0.5e0 THEN 0.5e0 ELSE CAST(DATEDIFF(day, @joined, '20260101') AS float) END AS o6, CASE WHEN @plan_code IS NULL THEN NULL WHEN (@plan_code + N'.') COLLATE Latin1_General_100_BIN2 IN (N'1.') THEN 1e0 ELSE 0e0 END AS o7, CASE WHEN @plan_code IS NULL THEN NULL WHEN (@plan_code + N'.') COLLATE Latin1_General_100_BIN2 IN (N'1.') THEN 0e0 ELSE 1e0 END AS o8) AS o
+CROSS APPLY (SELECT COALESCE(o.o1, 0.5e0) AS x1, COALESCE(o.o2, 0.5e0) AS x2, COALESCE(o.o3, 0.5e0) AS x3, COALESCE(o.o4, 0.5e0) AS x4, COALESCE(o.o5, 0.5e0) AS x5, COALESCE(o.o6, 0.5e0) AS x6, COALESCE(o.o7, 0.5e0) AS x7, COALESCE(o.o8, 0.5e0) AS x8) AS x
 CROSS APPLY (SELECT CASE WHEN 1e0 + x.x1 = 1e0 THEN x.x1 WHEN x.x1 > -1e0 THEN LOG(1e0 + x.x1) * (x.x1 / ((1e0 + x.x1) - 1e0)) END AS t1, x.x2 AS t2, x.x3 AS t3, x.x4 AS t4, x.x5 AS t5, CASE WHEN 1e0 + x.x6 = 1e0 THEN x.x6 WHEN x.x6 > -1e0 THEN LOG(1e0 + x.x6) * (x.x6 / ((1e0 + x.x6) - 1e0)) END AS t6, x.x7 AS t7, x.x8 AS t8) AS t
 CROSS APPLY (SELECT (t.t1 - (0.5e0)) / 0.5e0 AS z1, (t.t2 - (0.5e0)) / 0.5e0 AS z2, (t.t3 - (0.5e0)) / 0.5e0 AS z3, (t.t4 - (0.5e0)) / 0.5e0 AS z4, (t.t5 - (0.5e0)) / 0.5e0 AS z5, (t.t6 - (0.5e0)) / 0.5e0 AS z6, (t.t7 - (0.5e0)) / 0.5e0 AS z7, (t.t8 - (0.5e0)) / 0.5e0 AS z8) AS z
-CROSS APPLY (SELECT
-    (z.z1 - (0.5e0)) * (z.z1 - (0.5e0)) + (z.z2 - (0.5e0)) * (z.z2 - (0.5e0)) + (z.z3 - (0.5e0)) * (z.z3 - (0.5e0)) + (z.z4 - (0.5e0)) * (z.z4 - (0.5e0)) + (z.z5 - (0.5e0)) * (z.z5 - (0.5e0)) + (z.z6 - (0.5e0)) * (z.z6 - (0.5e0)) + (z.z7 - (0.5e0)) * (z.z7 - (0.5e0)) + (z.z8 - (0.5e0)) * (z.z8 - (0.5e0)) AS d1,
-    (z.z1 - (0.5e0)) * (z.z1 - (0.5e0)) + (z.z2 - (0.5e0)) * (z.z2 - (0.5e0)) + (z.z3 - (0.5e0)) * (z.z3 - (0.5e0)) + (z.z4 - (0.5e0)) * (z.z4 - (0.5e0)) + (z.z5 - (0.5e0)) * (z.z5 - (0.5e0)) + (z.z6 - (0.5e0)) * (z.z6 - (0.5e0)) + (z.z7 - (0.5e0)) * (z.z7 - (0.5e0)) + (z.z8 - (0.5e0)) * (z.z8 - (0.5e0)) AS d2,
-    (z.z1 - (0.5e0)) * (z.z1 - (0.5e0)) + (z.z2 - (0.5e0)) * (z.z2 - (0.5e0)) + (z.z3 - (0.5e0)) * (z.z3 - (0.5e0)) + (z.z4 - (0.5e0)) * (z.z4 - (0.5e0)) + (z.z5 - (0.5e0)) * (z.z5 - (0.5e0)) + (z.z6 - (0.5e0)) * (z.z6 - (0.5e0)) + (z.z7 - (0.5e0)) * (z.z7 - (0.5e0)) + (z.z8 - (0.5e0)) * (z.z8 - (0.5e0)) AS d3,
-    (z.z1 - (0.5e0)) * (z.z1 - (0.5e0)) + (z.z2 - (0.5e0)) * (z.z2 - (0.5e0)) + (z.z3 - (0.5e0)) * (z.z3 - (0.5e0)) + (z.z4 - (0.5e0)) * (z.z4 - (0.5e0)) + (z.z5 - (0.5e0)) * (z.z5 - (0.5e0)) + (z.z6 - (0.5e0)) * (z.z6 - (0.5e0)) + (z.z7 - (0.5e0)) * (z.z7 - (0.5e0)) + (z.z8 - (0.5e0)) * (z.z8 - (0.5e0)) AS d4) AS d
-CROSS APPLY (SELECT (SELECT MIN(v.value) FROM (VALUES (d.d1), (d.d2), (d.d3), (d.d4)) AS v (value)) AS squared_distance) AS n
-CROSS APPLY (SELECT CASE n.squared_distance WHEN d.d1 THEN 1 WHEN d.d2 THEN 2 WHEN d.d3 THEN 3 WHEN d.d4 THEN 4 END AS segment_id) AS b
+OUTER APPLY (SELECT TOP (1) c.segment_id, c.segment_name, d.squared_distance
+FROM (VALUES
+    (1, N'name 1', 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0),
+    (2, N'name 2', 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0),
+    (3, N'name 3', 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0),
+    (4, N'name 4', 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0)) AS c (segment_id, segment_name, c1, c2, c3, c4, c5, c6, c7, c8)
+CROSS APPLY (SELECT (z.z1 - c.c1) * (z.z1 - c.c1) + (z.z2 - c.c2) * (z.z2 - c.c2) + (z.z3 - c.c3) * (z.z3 - c.c3) + (z.z4 - c.c4) * (z.z4 - c.c4) + (z.z5 - c.c5) * (z.z5 - c.c5) + (z.z6 - c.c6) * (z.z6 - c.c6) + (z.z7 - c.c7) * (z.z7 - c.c7) + (z.z8 - c.c8) * (z.z8 - c.c8) AS squared_distance) AS d
+WHERE d.squared_distance IS NOT NULL
+ORDER BY d.squared_distance, c.segment_id) AS n
 );
 GO
 CREATE VIEW sqlkmeans.segment_movement AS
@@ -533,20 +569,22 @@ CROSS APPLY (
 ) AS m
 WHERE a.segmentation = N'people' AND a.status = N'published' AND b.status = N'published';
 GO
-SELECT s.[person_id], f.segment_id AS [sqlkmeans cluster], f.distance AS [sqlkmeans distance], o.o1 AS [sqlkmeans o1], o.o2 AS [sqlkmeans o2], o.o3 AS [sqlkmeans o3], o.o4 AS [sqlkmeans o4], o.o5 AS [sqlkmeans o5], o.o6 AS [sqlkmeans o6], o.o7 AS [sqlkmeans o7], o.o8 AS [sqlkmeans o8] INTO #sqlkmeans_scored FROM [dbo].[person] AS s CROSS APPLY (SELECT CASE WHEN CAST(s.[income] AS float) < 0.5e0 THEN 0.5e0 WHEN CAST(s.[income] AS float) > 0.5e0 THEN 0.5e0 ELSE CAST(s.[income] AS float) END AS o1, CASE WHEN CAST(s.[home city] AS nvarchar(4000)) IS NULL THEN NULL WHEN (CAST(s.[home city] AS nvarchar(4000)) + N'.') COLLATE Latin1_General_100_BIN2 IN (N'Oslo.') THEN 1e0 ELSE 0e0 END AS o2, CASE WHEN CAST(s.[home city] AS nvarchar(4000)) IS NULL THEN NULL WHEN (CAST(s.[home city] AS nvarchar(4000)) + N'.') COLLATE Latin1_General_100_BIN2 IN (N'São Paulo.') THEN 1e0 ELSE 0e0 END AS o3, CASE WHEN CAST(s.[home city] AS nvarchar(4000)) IS NULL THEN NULL WHEN (CAST(s.[home city] AS nvarchar(4000)) + N'.') COLLATE Latin1_General_100_BIN2 IN (N'it''s.') THEN 1e0 ELSE 0e0 END AS o4, CASE WHEN CAST(s.[home city] AS nvarchar(4000)) IS NULL THEN NULL WHEN (CAST(s.[home city] AS nvarchar(4000)) + N'.') COLLATE Latin1_General_100_BIN2 IN (N'Oslo.', N'São Paulo.', N'it''s.') THEN 0e0 ELSE 1e0 END AS o5, CASE WHEN CAST(DATEDIFF(day, CAST(s.[joined] AS date), '20260101') AS float) < 0.5e0 THEN 0.5e0 WHEN CAST(DATEDIFF(day, CAST(s.[joined] AS date), '20260101') AS float) > 0.5e0 THEN 0.5e0 ELSE CAST(DATEDIFF(day, CAST(s.[joined] AS date), '20260101') AS float) END AS o6, CASE WHEN CAST(s.[plan_code] AS nvarchar(4000)) IS NULL THEN NULL WHEN (CAST(s.[plan_code] AS nvarchar(4000)) + N'.') COLLATE Latin1_General_100_BIN2 IN (N'1.') THEN 1e0 ELSE 0e0 END AS o7, CASE WHEN CAST(s.[plan_code] AS nvarchar(4000)) IS NULL THEN NULL WHEN (CAST(s.[plan_code] AS nvarchar(4000)) + N'.') COLLATE Latin1_General_100_BIN2 IN (N'1.') THEN 0e0 ELSE 1e0 END AS o8) AS o CROSS APPLY (SELECT b.segment_id, CASE b.segment_id WHEN 1 THEN N'name 1' WHEN 2 THEN N'name 2' WHEN 3 THEN N'name 3' WHEN 4 THEN N'name 4' END AS segment_name,
-    SQRT(n.squared_distance) AS distance,
-    SQRT((SELECT MIN(v.value) FROM (VALUES (CASE WHEN b.segment_id <> 1 THEN d.d1 END), (CASE WHEN b.segment_id <> 2 THEN d.d2 END), (CASE WHEN b.segment_id <> 3 THEN d.d3 END), (CASE WHEN b.segment_id <> 4 THEN d.d4 END)) AS v (value))) AS runner_up_distance
-FROM (SELECT COALESCE(o.o1, 0.5e0) AS x1, COALESCE(o.o2, 0.5e0) AS x2, COALESCE(o.o3, 0.5e0) AS x3, COALESCE(o.o4, 0.5e0) AS x4, COALESCE(o.o5, 0.5e0) AS x5, COALESCE(o.o6, 0.5e0) AS x6, COALESCE(o.o7, 0.5e0) AS x7, COALESCE(o.o8, 0.5e0) AS x8) AS x
+SELECT s.[person_id], o.o1 AS [sqlkmeans o1], o.o2 AS [sqlkmeans o2], o.o3 AS [sqlkmeans o3], o.o4 AS [sqlkmeans o4], o.o5 AS [sqlkmeans o5], o.o6 AS [sqlkmeans o6], o.o7 AS [sqlkmeans o7], o.o8 AS [sqlkmeans o8], z.z1 AS [sqlkmeans z1], z.z2 AS [sqlkmeans z2], z.z3 AS [sqlkmeans z3], z.z4 AS [sqlkmeans z4], z.z5 AS [sqlkmeans z5], z.z6 AS [sqlkmeans z6], z.z7 AS [sqlkmeans z7], z.z8 AS [sqlkmeans z8] INTO #sqlkmeans_prepared FROM [dbo].[person] AS s CROSS APPLY (SELECT CASE WHEN CAST(s.[income] AS float) < 0.5e0 THEN 0.5e0 WHEN CAST(s.[income] AS float) > 0.5e0 THEN 0.5e0 ELSE CAST(s.[income] AS float) END AS o1, CASE WHEN CAST(s.[home city] AS nvarchar(4000)) IS NULL THEN NULL WHEN (CAST(s.[home city] AS nvarchar(4000)) + N'.') COLLATE Latin1_General_100_BIN2 IN (N'Oslo.') THEN 1e0 ELSE 0e0 END AS o2, CASE WHEN CAST(s.[home city] AS nvarchar(4000)) IS NULL THEN NULL WHEN (CAST(s.[home city] AS nvarchar(4000)) + N'.') COLLATE Latin1_General_100_BIN2 IN (N'São Paulo.') THEN 1e0 ELSE 0e0 END AS o3, CASE WHEN CAST(s.[home city] AS nvarchar(4000)) IS NULL THEN NULL WHEN (CAST(s.[home city] AS nvarchar(4000)) + N'.') COLLATE Latin1_General_100_BIN2 IN (N'it''s.') THEN 1e0 ELSE 0e0 END AS o4, CASE WHEN CAST(s.[home city] AS nvarchar(4000)) IS NULL THEN NULL WHEN (CAST(s.[home city] AS nvarchar(4000)) + N'.') COLLATE Latin1_General_100_BIN2 IN (N'Oslo.', N'São Paulo.', N'it''s.') THEN 0e0 ELSE 1e0 END AS o5, CASE WHEN CAST(DATEDIFF(day, CAST(s.[joined] AS date), '20260101') AS float) < 0.5e0 THEN 0.5e0 WHEN CAST(DATEDIFF(day, CAST(s.[joined] AS date), '20260101') AS float) > 0.5e0 THEN 0.5e0 ELSE CAST(DATEDIFF(day, CAST(s.[joined] AS date), '20260101') AS float) END AS o6, CASE WHEN CAST(s.[plan_code] AS nvarchar(4000)) IS NULL THEN NULL WHEN (CAST(s.[plan_code] AS nvarchar(4000)) + N'.') COLLATE Latin1_General_100_BIN2 IN (N'1.') THEN 1e0 ELSE 0e0 END AS o7, CASE WHEN CAST(s.[plan_code] AS nvarchar(4000)) IS NULL THEN NULL WHEN (CAST(s.[plan_code] AS nvarchar(4000)) + N'.') COLLATE Latin1_General_100_BIN2 IN (N'1.') THEN 0e0 ELSE 1e0 END AS o8) AS o
+CROSS APPLY (SELECT COALESCE(o.o1, 0.5e0) AS x1, COALESCE(o.o2, 0.5e0) AS x2, COALESCE(o.o3, 0.5e0) AS x3, COALESCE(o.o4, 0.5e0) AS x4, COALESCE(o.o5, 0.5e0) AS x5, COALESCE(o.o6, 0.5e0) AS x6, COALESCE(o.o7, 0.5e0) AS x7, COALESCE(o.o8, 0.5e0) AS x8) AS x
 CROSS APPLY (SELECT CASE WHEN 1e0 + x.x1 = 1e0 THEN x.x1 WHEN x.x1 > -1e0 THEN LOG(1e0 + x.x1) * (x.x1 / ((1e0 + x.x1) - 1e0)) END AS t1, x.x2 AS t2, x.x3 AS t3, x.x4 AS t4, x.x5 AS t5, CASE WHEN 1e0 + x.x6 = 1e0 THEN x.x6 WHEN x.x6 > -1e0 THEN LOG(1e0 + x.x6) * (x.x6 / ((1e0 + x.x6) - 1e0)) END AS t6, x.x7 AS t7, x.x8 AS t8) AS t
-CROSS APPLY (SELECT (t.t1 - (0.5e0)) / 0.5e0 AS z1, (t.t2 - (0.5e0)) / 0.5e0 AS z2, (t.t3 - (0.5e0)) / 0.5e0 AS z3, (t.t4 - (0.5e0)) / 0.5e0 AS z4, (t.t5 - (0.5e0)) / 0.5e0 AS z5, (t.t6 - (0.5e0)) / 0.5e0 AS z6, (t.t7 - (0.5e0)) / 0.5e0 AS z7, (t.t8 - (0.5e0)) / 0.5e0 AS z8) AS z
-CROSS APPLY (SELECT
-    (z.z1 - (0.5e0)) * (z.z1 - (0.5e0)) + (z.z2 - (0.5e0)) * (z.z2 - (0.5e0)) + (z.z3 - (0.5e0)) * (z.z3 - (0.5e0)) + (z.z4 - (0.5e0)) * (z.z4 - (0.5e0)) + (z.z5 - (0.5e0)) * (z.z5 - (0.5e0)) + (z.z6 - (0.5e0)) * (z.z6 - (0.5e0)) + (z.z7 - (0.5e0)) * (z.z7 - (0.5e0)) + (z.z8 - (0.5e0)) * (z.z8 - (0.5e0)) AS d1,
-    (z.z1 - (0.5e0)) * (z.z1 - (0.5e0)) + (z.z2 - (0.5e0)) * (z.z2 - (0.5e0)) + (z.z3 - (0.5e0)) * (z.z3 - (0.5e0)) + (z.z4 - (0.5e0)) * (z.z4 - (0.5e0)) + (z.z5 - (0.5e0)) * (z.z5 - (0.5e0)) + (z.z6 - (0.5e0)) * (z.z6 - (0.5e0)) + (z.z7 - (0.5e0)) * (z.z7 - (0.5e0)) + (z.z8 - (0.5e0)) * (z.z8 - (0.5e0)) AS d2,
-    (z.z1 - (0.5e0)) * (z.z1 - (0.5e0)) + (z.z2 - (0.5e0)) * (z.z2 - (0.5e0)) + (z.z3 - (0.5e0)) * (z.z3 - (0.5e0)) + (z.z4 - (0.5e0)) * (z.z4 - (0.5e0)) + (z.z5 - (0.5e0)) * (z.z5 - (0.5e0)) + (z.z6 - (0.5e0)) * (z.z6 - (0.5e0)) + (z.z7 - (0.5e0)) * (z.z7 - (0.5e0)) + (z.z8 - (0.5e0)) * (z.z8 - (0.5e0)) AS d3,
-    (z.z1 - (0.5e0)) * (z.z1 - (0.5e0)) + (z.z2 - (0.5e0)) * (z.z2 - (0.5e0)) + (z.z3 - (0.5e0)) * (z.z3 - (0.5e0)) + (z.z4 - (0.5e0)) * (z.z4 - (0.5e0)) + (z.z5 - (0.5e0)) * (z.z5 - (0.5e0)) + (z.z6 - (0.5e0)) * (z.z6 - (0.5e0)) + (z.z7 - (0.5e0)) * (z.z7 - (0.5e0)) + (z.z8 - (0.5e0)) * (z.z8 - (0.5e0)) AS d4) AS d
-CROSS APPLY (SELECT (SELECT MIN(v.value) FROM (VALUES (d.d1), (d.d2), (d.d3), (d.d4)) AS v (value)) AS squared_distance) AS n
-CROSS APPLY (SELECT CASE n.squared_distance WHEN d.d1 THEN 1 WHEN d.d2 THEN 2 WHEN d.d3 THEN 3 WHEN d.d4 THEN 4 END AS segment_id) AS b) AS f;
+CROSS APPLY (SELECT (t.t1 - (0.5e0)) / 0.5e0 AS z1, (t.t2 - (0.5e0)) / 0.5e0 AS z2, (t.t3 - (0.5e0)) / 0.5e0 AS z3, (t.t4 - (0.5e0)) / 0.5e0 AS z4, (t.t5 - (0.5e0)) / 0.5e0 AS z5, (t.t6 - (0.5e0)) / 0.5e0 AS z6, (t.t7 - (0.5e0)) / 0.5e0 AS z7, (t.t8 - (0.5e0)) / 0.5e0 AS z8) AS z;
 SET @total = ROWCOUNT_BIG();
+SELECT z.[person_id], n.segment_id AS [sqlkmeans cluster], SQRT(n.squared_distance) AS [sqlkmeans distance], z.[sqlkmeans o1], z.[sqlkmeans o2], z.[sqlkmeans o3], z.[sqlkmeans o4], z.[sqlkmeans o5], z.[sqlkmeans o6], z.[sqlkmeans o7], z.[sqlkmeans o8] INTO #sqlkmeans_scored FROM #sqlkmeans_prepared AS z
+OUTER APPLY (SELECT TOP (1) c.segment_id, c.segment_name, d.squared_distance
+FROM (VALUES
+    (1, N'name 1', 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0),
+    (2, N'name 2', 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0),
+    (3, N'name 3', 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0),
+    (4, N'name 4', 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0)) AS c (segment_id, segment_name, c1, c2, c3, c4, c5, c6, c7, c8)
+CROSS APPLY (SELECT (z.[sqlkmeans z1] - c.c1) * (z.[sqlkmeans z1] - c.c1) + (z.[sqlkmeans z2] - c.c2) * (z.[sqlkmeans z2] - c.c2) + (z.[sqlkmeans z3] - c.c3) * (z.[sqlkmeans z3] - c.c3) + (z.[sqlkmeans z4] - c.c4) * (z.[sqlkmeans z4] - c.c4) + (z.[sqlkmeans z5] - c.c5) * (z.[sqlkmeans z5] - c.c5) + (z.[sqlkmeans z6] - c.c6) * (z.[sqlkmeans z6] - c.c6) + (z.[sqlkmeans z7] - c.c7) * (z.[sqlkmeans z7] - c.c7) + (z.[sqlkmeans z8] - c.c8) * (z.[sqlkmeans z8] - c.c8) AS squared_distance) AS d
+WHERE d.squared_distance IS NOT NULL
+ORDER BY d.squared_distance, c.segment_id) AS n;
+DROP TABLE #sqlkmeans_prepared;
 EXECUTE sqlkmeans.check_keys @relation = N'#sqlkmeans_scored AS s', @key = @key;
 INSERT INTO sqlkmeans.[staging_1] ([person_id], cluster, distance) SELECT s.[person_id], s.[sqlkmeans cluster], s.[sqlkmeans distance] FROM #sqlkmeans_scored AS s
 WHERE s.[sqlkmeans cluster] IS NOT NULL;
@@ -700,32 +738,35 @@ SELECT @repeats = COALESCE(SUM(g.customers - 1), 0)
 FROM (SELECT COUNT_BIG(*) AS customers FROM #sqlkmeans_input AS s WHERE s.[person_id] IS NOT NULL GROUP BY s.[person_id] HAVING COUNT_BIG(*) > 1) AS g;
 GO
 DECLARE @publication nvarchar(max);
+DECLARE @language nvarchar(128) = COALESCE(JSON_VALUE(@text, '$.definition.language'), N'Python');
 INSERT INTO #sqlkmeans_label (row_number, cluster, distance)
 EXECUTE sys.sp_execute_external_script
-    @language = N'Python',
+    @language = @language,
     @script = N'
 from sqlkmeans.external_script import run_segmentation
 OutputDataSet, publication = run_segmentation(InputDataSet, job)
 ',
-    @input_data_1 = N'SELECT [sqlkmeans row] AS row_number, [sqlkmeans previous] AS previous_segment_id, [sqlkmeans f1] AS f1, [sqlkmeans f2] + N''.'' AS f2, [sqlkmeans f3] AS f3, [sqlkmeans f4] + N''.'' AS f4, [sqlkmeans sample weight] AS sample_weight FROM #sqlkmeans_input',
+    @input_data_1 = N'SELECT [sqlkmeans row] AS row_number, [sqlkmeans previous] AS previous_segment_id, [sqlkmeans f1] AS f1, CONVERT(varchar(406), CAST([sqlkmeans f2] AS varbinary(202)), 1) AS f2, [sqlkmeans f3] AS f3, CONVERT(varchar(406), CAST([sqlkmeans f4] AS varbinary(202)), 1) AS f4, [sqlkmeans sample weight] AS sample_weight FROM #sqlkmeans_input',
     @params = N'@job nvarchar(max), @publication nvarchar(max) OUTPUT',
     @job = @text,
     @publication = @publication OUTPUT;
 INSERT INTO #sqlkmeans_publication (content) VALUES (@publication);
 GO
-SELECT s.[customer_id], f.segment_id AS [sqlkmeans cluster], f.distance AS [sqlkmeans distance], o.o1 AS [sqlkmeans o1], o.o2 AS [sqlkmeans o2] INTO #sqlkmeans_scored FROM [dbo].[customer] AS s CROSS APPLY (SELECT CAST(s.[income] AS float) AS o1, CAST(s.[age] AS float) AS o2) AS o CROSS APPLY (SELECT b.segment_id, CASE b.segment_id WHEN 1 THEN N'it''s' WHEN 2 THEN N'older' WHEN 3 THEN N'very high income, much older' END AS segment_name,
-    SQRT(n.squared_distance) AS distance,
-    SQRT((SELECT MIN(v.value) FROM (VALUES (CASE WHEN b.segment_id <> 1 THEN d.d1 END), (CASE WHEN b.segment_id <> 2 THEN d.d2 END), (CASE WHEN b.segment_id <> 3 THEN d.d3 END)) AS v (value))) AS runner_up_distance
-FROM (SELECT COALESCE(o.o1, 0.5e0) AS x1, COALESCE(o.o2, 0.5e0) AS x2) AS x
+SELECT s.[customer_id], o.o1 AS [sqlkmeans o1], o.o2 AS [sqlkmeans o2], z.z1 AS [sqlkmeans z1], z.z2 AS [sqlkmeans z2] INTO #sqlkmeans_prepared FROM [dbo].[customer] AS s CROSS APPLY (SELECT CAST(s.[income] AS float) AS o1, CAST(s.[age] AS float) AS o2) AS o
+CROSS APPLY (SELECT COALESCE(o.o1, 0.5e0) AS x1, COALESCE(o.o2, 0.5e0) AS x2) AS x
 CROSS APPLY (SELECT x.x1 AS t1, CASE WHEN 1e0 + x.x2 = 1e0 THEN x.x2 WHEN x.x2 > -1e0 THEN LOG(1e0 + x.x2) * (x.x2 / ((1e0 + x.x2) - 1e0)) END AS t2) AS t
-CROSS APPLY (SELECT (t.t1 - (0.5e0)) / 0.5e0 AS z1, (t.t2 - (0.5e0)) / 0.5e0 AS z2) AS z
-CROSS APPLY (SELECT
-    (z.z1 - (0.5e0)) * (z.z1 - (0.5e0)) + (z.z2 - (0.5e0)) * (z.z2 - (0.5e0)) AS d1,
-    (z.z1 - (0.5e0)) * (z.z1 - (0.5e0)) + (z.z2 - (0.5e0)) * (z.z2 - (0.5e0)) AS d2,
-    (z.z1 - (0.5e0)) * (z.z1 - (0.5e0)) + (z.z2 - (0.5e0)) * (z.z2 - (0.5e0)) AS d3) AS d
-CROSS APPLY (SELECT (SELECT MIN(v.value) FROM (VALUES (d.d1), (d.d2), (d.d3)) AS v (value)) AS squared_distance) AS n
-CROSS APPLY (SELECT CASE n.squared_distance WHEN d.d1 THEN 1 WHEN d.d2 THEN 2 WHEN d.d3 THEN 3 END AS segment_id) AS b) AS f;
+CROSS APPLY (SELECT (t.t1 - (0.5e0)) / 0.5e0 AS z1, (t.t2 - (0.5e0)) / 0.5e0 AS z2) AS z;
 SET @total = ROWCOUNT_BIG();
+SELECT z.[customer_id], n.segment_id AS [sqlkmeans cluster], SQRT(n.squared_distance) AS [sqlkmeans distance], z.[sqlkmeans o1], z.[sqlkmeans o2] INTO #sqlkmeans_scored FROM #sqlkmeans_prepared AS z
+OUTER APPLY (SELECT TOP (1) c.segment_id, c.segment_name, d.squared_distance
+FROM (VALUES
+    (1, N'it''s', 0.5e0, 0.5e0),
+    (2, N'older', 0.5e0, 0.5e0),
+    (3, N'very high income, much older', 0.5e0, 0.5e0)) AS c (segment_id, segment_name, c1, c2)
+CROSS APPLY (SELECT (z.[sqlkmeans z1] - c.c1) * (z.[sqlkmeans z1] - c.c1) + (z.[sqlkmeans z2] - c.c2) * (z.[sqlkmeans z2] - c.c2) AS squared_distance) AS d
+WHERE d.squared_distance IS NOT NULL
+ORDER BY d.squared_distance, c.segment_id) AS n;
+DROP TABLE #sqlkmeans_prepared;
 EXECUTE sqlkmeans.check_keys @relation = N'#sqlkmeans_scored AS s', @key = @key;
 INSERT INTO sqlkmeans.[staging_1] ([customer_id], cluster, distance) SELECT s.[customer_id], s.[sqlkmeans cluster], s.[sqlkmeans distance] FROM #sqlkmeans_scored AS s
 WHERE s.[sqlkmeans cluster] IS NOT NULL;

@@ -9,10 +9,18 @@ AS
 RETURN
 (
     SELECT
-        b.segment_id,
-        CASE b.segment_id WHEN 1 THEN N'lapsed' WHEN 2 THEN N'home city mostly Oslo' END AS segment_name,
+        n.segment_id,
+        n.segment_name,
         SQRT(n.squared_distance) AS distance,
-        SQRT((SELECT MIN(v.value) FROM (VALUES (CASE WHEN b.segment_id <> 1 THEN d.d1 END), (CASE WHEN b.segment_id <> 2 THEN d.d2 END)) AS v (value))) AS runner_up_distance
+        (
+            SELECT SQRT(MIN(d.squared_distance))
+            FROM (VALUES
+                (1, N'lapsed', 0.5e0, -1.25e0, 1.0e0, 0.0e0, 2.0e0),
+                (2, N'home city mostly Oslo', -0.125e0, 1e-07, 0.5e0, -1.0e0, 0.25e0)
+            ) AS c (segment_id, segment_name, c1, c2, c3, c4, c5)
+            CROSS APPLY (SELECT (z.z1 - c.c1) * (z.z1 - c.c1) + (z.z2 - c.c2) * (z.z2 - c.c2) + (z.z3 - c.c3) * (z.z3 - c.c3) + (z.z4 - c.c4) * (z.z4 - c.c4) + (z.z5 - c.c5) * (z.z5 - c.c5) AS squared_distance) AS d
+            WHERE c.segment_id <> n.segment_id
+        ) AS runner_up_distance
     FROM (
         SELECT
             CASE WHEN COALESCE(@spend, 12.5e0) < 0.5e0 THEN 0.5e0 WHEN COALESCE(@spend, 12.5e0) > 900.0e0 THEN 900.0e0 ELSE COALESCE(@spend, 12.5e0) END AS x1,
@@ -37,17 +45,14 @@ RETURN
             (t.t4 - (0.125e0)) / 0.5e0 AS z4,
             (t.t5 - (180.0e0)) / 45.0e0 AS z5
     ) AS z
-    CROSS APPLY (
-        SELECT
-            (z.z1 - (0.5e0)) * (z.z1 - (0.5e0)) + (z.z2 - (-1.25e0)) * (z.z2 - (-1.25e0)) + (z.z3 - (1.0e0)) * (z.z3 - (1.0e0)) + (z.z4 - (0.0e0)) * (z.z4 - (0.0e0)) + (z.z5 - (2.0e0)) * (z.z5 - (2.0e0)) AS d1,
-            (z.z1 - (-0.125e0)) * (z.z1 - (-0.125e0)) + (z.z2 - (1e-07)) * (z.z2 - (1e-07)) + (z.z3 - (0.5e0)) * (z.z3 - (0.5e0)) + (z.z4 - (-1.0e0)) * (z.z4 - (-1.0e0)) + (z.z5 - (0.25e0)) * (z.z5 - (0.25e0)) AS d2
-    ) AS d
-    CROSS APPLY (
-        SELECT
-            (SELECT MIN(v.value) FROM (VALUES (d.d1), (d.d2)) AS v (value)) AS squared_distance
+    OUTER APPLY (
+        SELECT TOP (1) c.segment_id, c.segment_name, d.squared_distance
+        FROM (VALUES
+            (1, N'lapsed', 0.5e0, -1.25e0, 1.0e0, 0.0e0, 2.0e0),
+            (2, N'home city mostly Oslo', -0.125e0, 1e-07, 0.5e0, -1.0e0, 0.25e0)
+        ) AS c (segment_id, segment_name, c1, c2, c3, c4, c5)
+        CROSS APPLY (SELECT (z.z1 - c.c1) * (z.z1 - c.c1) + (z.z2 - c.c2) * (z.z2 - c.c2) + (z.z3 - c.c3) * (z.z3 - c.c3) + (z.z4 - c.c4) * (z.z4 - c.c4) + (z.z5 - c.c5) * (z.z5 - c.c5) AS squared_distance) AS d
+        WHERE d.squared_distance IS NOT NULL
+        ORDER BY d.squared_distance, c.segment_id
     ) AS n
-    CROSS APPLY (
-        SELECT
-            CASE n.squared_distance WHEN d.d1 THEN 1 WHEN d.d2 THEN 2 END AS segment_id
-    ) AS b
 );

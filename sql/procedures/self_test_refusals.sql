@@ -1,0 +1,123 @@
+IF OBJECT_ID(N'sqlkmeans.self_test_refusals', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.self_test_refusals AS RETURN 0;');
+GO
+-- Adds to the caller's #sqlkmeans_check: names that need their brackets work, and definitions that
+-- would harm somebody are refused.
+ALTER PROCEDURE sqlkmeans.self_test_refusals
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    -- Tables, keys and columns of such names; the statement quotes them itself.
+    INSERT INTO #sqlkmeans_check (name, statement)
+    SELECT n.name, N'
+DECLARE @source nvarchar(300) = N''sqlkmeans_self_test.'' + QUOTENAME(' + sqlkmeans.text_literal(n.[table]) + N');
+DECLARE @target nvarchar(300) = N''sqlkmeans_self_test.'' + QUOTENAME(' + sqlkmeans.text_literal(n.[table] + N' labels') + N');
+DECLARE @named nvarchar(300) = N''sqlkmeans_self_test.'' + QUOTENAME(' + sqlkmeans.text_literal(n.[table] + N' labels_named') + N');
+DECLARE @key nvarchar(300) = ' + sqlkmeans.text_literal(n.[key]) + N';
+DECLARE @feature nvarchar(300) = ' + sqlkmeans.text_literal(n.feature) + N';
+DECLARE @features nvarchar(max) = N''['' + sqlkmeans.json_text(@feature) + N'', "orders"]'';
+DECLARE @statement nvarchar(max) = N''SELECT 1 AS '' + QUOTENAME(@key);
+IF NOT EXISTS (SELECT 1 FROM sys.dm_exec_describe_first_result_set(@statement, NULL, 0) AS d WHERE d.name = @key)
+    SET @detail = N''not here: this server takes no such names'';
+ELSE
+BEGIN
+    SET @statement = N''CREATE TABLE '' + @source + N'' ('' + QUOTENAME(@key)
+        + N'' bigint NOT NULL PRIMARY KEY, '' + QUOTENAME(@feature) + N'' float NOT NULL, orders int NOT NULL);'';
+    EXECUTE (@statement);
+    SET @statement = N''INSERT INTO '' + @source + N'' SELECT c.customer_id, COALESCE(c.income, 40000), c.orders FROM sqlkmeans.self_test_customers() AS c;'';
+    EXECUTE (@statement);
+    SET @key = N''['' + sqlkmeans.json_text(@key) + N'']'';
+    EXECUTE sqlkmeans.define_segmentation
+        @segmentation = N''' + n.segmentation + N''', @source = @source, @key = @key, @features = @features,
+        @k = 3, @n_init = 2, @target = @target, @engine = N''tsql'', @quiet = 1;
+    EXECUTE sqlkmeans.run_segmentation @segmentation = N''' + n.segmentation + N''', @quiet = 1;
+    EXECUTE sqlkmeans.assign_segments @segmentation = N''' + n.segmentation + N''', @quiet = 1;
+    SET @key = QUOTENAME(' + sqlkmeans.text_literal(n.[key]) + N');
+    SET @statement = N''SELECT @wrong = COUNT_BIG(*) FROM sqlkmeans.self_test_customers() AS c INNER JOIN '' + @source
+        + N'' AS x ON x.'' + @key + N'' = c.customer_id LEFT JOIN '' + @named + N'' AS s ON s.'' + @key
+        + N'' = c.customer_id OUTER APPLY sqlkmeans.assign_' + n.segmentation + N'(x.'' + QUOTENAME(@feature)
+        + N'', x.orders) AS f WHERE s.segment_id IS NULL OR f.segment_id IS NULL OR s.segment_id <> c.segment_id OR f.segment_id <> c.segment_id;'';
+    EXECUTE sys.sp_executesql @statement, N''@wrong bigint OUTPUT'', @wrong = @wrong OUTPUT;
+END;'
+    FROM (VALUES
+        (1, N'names with blanks and letters of other alphabets', N'sqlkmeans_self_test_unicode',
+            N'Käufer in übersicht', N'Kunden Nr', N'Umsätze €'),
+        (2, N'names with brackets and quotes', N'sqlkmeans_self_test_quotes',
+            N'Käufer ]''"x', N'Kunden-Nr. ]''"', N'Umsatz € ]''"')
+    ) AS n (position, name, segmentation, [table], [key], feature)
+    ORDER BY n.position;
+
+    INSERT INTO #sqlkmeans_check (name, expected, statement)
+    VALUES
+    (N'names that differ in case only', NULL, N'
+IF N''a'' = N''A''
+    SET @detail = N''not here: this database does not tell cases apart'';
+ELSE
+BEGIN
+    EXECUTE (N''CREATE TABLE sqlkmeans_self_test.Mixed (Id int NOT NULL PRIMARY KEY, Income float NOT NULL, income float NOT NULL);
+INSERT INTO sqlkmeans_self_test.Mixed SELECT c.customer_id - 9007199254740992, COALESCE(c.income, 40000), c.orders FROM sqlkmeans.self_test_customers() AS c;'');
+    EXECUTE sqlkmeans.define_segmentation
+        @segmentation = N''sqlkmeans_self_test_Case'', @source = N''sqlkmeans_self_test.Mixed'', @key = N''Id'',
+        @features = N''Income, income'', @k = 3, @n_init = 2, @engine = N''tsql'',
+        @target = N''sqlkmeans_self_test.Mixed_Labels'', @quiet = 1;
+    EXECUTE sqlkmeans.run_segmentation @segmentation = N''sqlkmeans_self_test_Case'', @quiet = 1;
+    EXECUTE sys.sp_executesql
+        N''SELECT @wrong = COUNT_BIG(*) FROM sqlkmeans.self_test_customers() AS c LEFT JOIN sqlkmeans_self_test.Mixed_Labels AS s ON s.Id = c.customer_id - 9007199254740992 WHERE s.segment_id IS NULL OR s.segment_id <> c.segment_id;'',
+        N''@wrong bigint OUTPUT'', @wrong = @wrong OUTPUT;
+END;'),
+    (N'somebody else''s tables', NULL, N'
+EXECUTE (N''CREATE VIEW sqlkmeans_self_test.somebodys_view AS SELECT 1 AS customer_id;'');
+CREATE TABLE sqlkmeans_self_test.somebodys (customer_id bigint NOT NULL PRIMARY KEY, segment_id int NOT NULL,
+    distance float NOT NULL, run_id bigint NOT NULL, assigned_at datetime2(6) NOT NULL);
+CREATE TABLE sqlkmeans_self_test.mine_history (customer_id bigint NOT NULL);
+INSERT INTO sqlkmeans_self_test.mine_history (customer_id) VALUES (1);'),
+    (N'every problem of a definition at once', N'50002 %@k: 1 given%@scaling: big given%', N'
+EXECUTE sqlkmeans.define_segmentation
+    @segmentation = N''sqlkmeans_self_test_refused'', @source = N''sqlkmeans_self_test.customer'', @key = N''customer_id'',
+    @features = N''income'', @k = 1, @scaling = N''big'', @target = N''sqlkmeans_self_test.refused'', @quiet = 1;'),
+    (N'no second statement in a source', N'50002 %semicolon%', N'
+EXECUTE sqlkmeans.define_segmentation
+    @segmentation = N''sqlkmeans_self_test_refused'', @source = N''SELECT customer_id, income FROM sqlkmeans_self_test.customer; DROP TABLE sqlkmeans_self_test.customer'',
+    @key = N''customer_id'', @features = N''income'', @k = 2, @target = N''sqlkmeans_self_test.refused'', @quiet = 1;'),
+    (N'a trigger on a target is not run as the owner', N'50002 %has the trigger %', N'
+EXECUTE (N''CREATE TRIGGER sqlkmeans_self_test.somebodys_trigger ON sqlkmeans_self_test.segment_tsql AFTER INSERT AS SET NOCOUNT ON;'');
+BEGIN TRY
+    EXECUTE sqlkmeans.assign_segments @segmentation = N''sqlkmeans_self_test_tsql'', @quiet = 1;
+    EXECUTE (N''DROP TRIGGER sqlkmeans_self_test.somebodys_trigger;'');
+END TRY
+BEGIN CATCH
+    EXECUTE (N''DROP TRIGGER sqlkmeans_self_test.somebodys_trigger;'');
+    THROW;
+END CATCH;'),
+    (N'keys that repeat are told in words', N'50003 %key%', N'
+EXECUTE sqlkmeans.define_segmentation
+    @segmentation = N''sqlkmeans_self_test_twice'',
+    @source = N''SELECT customer_id, income FROM sqlkmeans_self_test.customer UNION ALL SELECT customer_id, income FROM sqlkmeans_self_test.customer'',
+    @key = N''customer_id'', @features = N''income'', @k = 2, @missing = N''mean'', @engine = N''tsql'',
+    @target = N''sqlkmeans_self_test.segment_twice'', @quiet = 1;
+EXECUTE sqlkmeans.run_segmentation @segmentation = N''sqlkmeans_self_test_twice'', @quiet = 1;'),
+    (N'an income that is not known is told in words', N'50003 %income%', N'
+EXECUTE sqlkmeans.define_segmentation
+    @segmentation = N''sqlkmeans_self_test_missing'', @source = N''sqlkmeans_self_test.customer'', @key = N''customer_id'',
+    @features = N''income'', @k = 2, @missing = N''error'', @engine = N''tsql'',
+    @target = N''sqlkmeans_self_test.segment_missing'', @quiet = 1;
+EXECUTE sqlkmeans.run_segmentation @segmentation = N''sqlkmeans_self_test_missing'', @quiet = 1;');
+
+    INSERT INTO #sqlkmeans_check (name, expected, statement)
+    SELECT t.name, t.expected, N'
+EXECUTE sqlkmeans.define_segmentation
+    @segmentation = N''sqlkmeans_self_test_refused'', @source = N''sqlkmeans_self_test.customer'', @key = N''customer_id'',
+    @features = N''orders'', @k = 2, @target = N''' + t.target + N''', @quiet = 1;'
+    FROM (VALUES
+        (1, N'a view is no target', N'sqlkmeans_self_test.somebodys_view', N'50002 %did not make it%'),
+        (2, N'somebody else''s table is no target', N'sqlkmeans_self_test.somebodys',
+            N'50002 %did not make it%'),
+        (3, N'somebody else''s history is left alone', N'sqlkmeans_self_test.mine', N'50002 %did not make it%'),
+        (4, N'the source is no target', N'sqlkmeans_self_test.customer', N'50002 %is the source itself%'),
+        (5, N'another segmentation''s target is no target', N'sqlkmeans_self_test.segment_tsql',
+            N'50002 %is the target of segmentation%')
+    ) AS t (position, name, target, expected)
+    ORDER BY t.position;
+END;
+GO
