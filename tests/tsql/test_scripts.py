@@ -208,7 +208,9 @@ def test_names_enter_a_statement_only_through_variables_that_hold_quoted_ones() 
     assert seen > 20
 
 
-@pytest.mark.parametrize("page", ["tsql", "queries", "schedule", "deploy", "definition"])
+@pytest.mark.parametrize(
+    "page", ["tsql", "queries", "schedule", "deploy", "definition", "coming-from"]
+)
 def test_the_sql_in_the_documentation_is_sql(page: str) -> None:
     text = (DOCS / f"{page}.md").read_text(encoding="utf-8")
     examples = re.findall(r"```sql\n(.*?)```", text, re.DOTALL)
