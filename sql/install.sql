@@ -4780,6 +4780,13 @@ BEGIN
             @run_id = @active, @kept = @kept OUTPUT, @statement = @profile OUTPUT;
         EXECUTE sqlkmeans.bins_text @run_id = @active, @each = @bins OUTPUT;
         SELECT @features = MAX(f.position) FROM sqlkmeans.model_feature AS f WHERE f.run_id = @active;
+        -- Two numbers a feature beside a key of 900 bytes fill the 8,060 of a row.
+        IF @features > 430
+        BEGIN
+            SET @problems = N'the model has ' + CAST(@features AS nvarchar(10)) + N' features (levels '
+                + N'of categories count); allowed in T-SQL: 430; assign with the client: sqlkmeans assign';
+            EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
+        END;
         -- Read once, so that labels and profile are of the same moment. Scaled values are kept, so
         -- that a logarithm is taken once a row and not once for each segment.
         SET @statement = N'SELECT ' + sqlkmeans.each_name(@key, N's.{}', N', ') + @kept
@@ -7300,7 +7307,7 @@ BEGIN
         INSERT INTO #sqlkmeans_drop (kind, name)
         SELECT N'function', o.name
         FROM sys.objects AS o
-        WHERE o.schema_id = SCHEMA_ID(N'sqlkmeans') AND RTRIM(o.type) IN (N'IF', N'TF')
+        WHERE o.schema_id = SCHEMA_ID(N'sqlkmeans') AND RTRIM(o.type) IN (N'IF', N'TF', N'FN')
           AND o.name IN (N'assign_' + @segmentation, N'explain_' + @segmentation)
         ORDER BY o.name;
 
@@ -7765,6 +7772,16 @@ BEGIN
     -- Our mark last, so that what is left by a call cut short is still known as ours.
     ORDER BY CASE WHEN RTRIM(o.type) = N'V' THEN 1 WHEN o.name = N'made_by_self_test' THEN 3 ELSE 2 END,
         o.name;
+    -- Where drop_segmentation was cut short, too.
+    INSERT INTO #sqlkmeans_leftover (statement)
+    SELECT N'DROP FUNCTION IF EXISTS sqlkmeans.' + QUOTENAME(o.name) + N';'
+    FROM sys.objects AS o
+    WHERE o.schema_id = SCHEMA_ID(N'sqlkmeans') AND RTRIM(o.type) IN (N'IF', N'TF', N'FN')
+      AND (o.name LIKE N'assign[_]sqlkmeans[_]self[_]test[_]%'
+           OR o.name LIKE N'explain[_]sqlkmeans[_]self[_]test[_]%')
+      AND NOT EXISTS (SELECT 1 FROM sqlkmeans.segmentation AS g
+                      WHERE o.name IN (N'assign_' + g.name, N'explain_' + g.name))
+    ORDER BY o.name;
     INSERT INTO #sqlkmeans_leftover (statement)
     SELECT N'DROP SCHEMA ' + QUOTENAME(s.name) + N';'
     FROM sys.schemas AS s
@@ -7968,7 +7985,7 @@ FULL JOIN sqlkmeans_self_test.segment_{engine} AS s ON s.customer_id = c.custome
 WHERE c.segment_id IS NULL OR s.segment_id IS NULL OR s.segment_id <> c.segment_id;'),
     (4, N'centroids of {engine} are those of Python', N'
 SELECT @wrong = SUM(CASE WHEN ABS(c.scaled_value - r.scaled_value) <= 1e-9 THEN 0 ELSE 1 END),
-    @detail = N''largest difference '' + CONVERT(nvarchar(40), MAX(ABS(c.scaled_value - r.scaled_value)), 3)
+    @detail = N''largest difference '' + LTRIM(RTRIM(CONVERT(nvarchar(40), MAX(ABS(c.scaled_value - r.scaled_value)), 3)))
 FROM (SELECT m.segment_id, m.position, m.scaled_value,
           RTRIM(m.feature) + N''.'' COLLATE Latin1_General_100_BIN2 AS feature
       FROM sqlkmeans.centroid AS m
@@ -7981,7 +7998,7 @@ FULL JOIN (SELECT k.segment_id, k.position, k.scaled_value,
     ON r.segment_id = c.segment_id AND r.position = c.position AND r.feature = c.feature;'),
     (5, N'inertia of {engine} is that of Python', N'
 SELECT @wrong = SUM(CASE WHEN ABS(r.inertia - k.scaled_value) <= 1e-9 * k.scaled_value THEN 0 ELSE 1 END),
-    @detail = N''difference '' + CONVERT(nvarchar(40), MAX(ABS(r.inertia - k.scaled_value)), 3)
+    @detail = N''difference '' + LTRIM(RTRIM(CONVERT(nvarchar(40), MAX(ABS(r.inertia - k.scaled_value)), 3)))
 FROM sqlkmeans.self_test_record() AS k
 LEFT JOIN sqlkmeans.run AS r
     ON r.segmentation = N''sqlkmeans_self_test_{engine}'' AND r.status = N''published''
@@ -8265,10 +8282,12 @@ BEGIN CATCH
     THROW;
 END CATCH;'),
     (N'keys that repeat are told in words', N'50003 %key%', N'
+CREATE TABLE sqlkmeans_self_test.twice (customer_id bigint NOT NULL, income float NULL);
+INSERT INTO sqlkmeans_self_test.twice (customer_id, income)
+SELECT c.customer_id, c.income FROM sqlkmeans.self_test_customers() AS c
+UNION ALL SELECT c.customer_id, c.income FROM sqlkmeans.self_test_customers() AS c;
 EXECUTE sqlkmeans.define_segmentation
-    @segmentation = N''sqlkmeans_self_test_twice'',
-    @source = N''SELECT customer_id, income FROM sqlkmeans_self_test.customer UNION ALL SELECT customer_id, income FROM sqlkmeans_self_test.customer'',
-    @key = N''customer_id'', @features = N''income'', @k = 2, @missing = N''mean'', @engine = N''tsql'',
+    @segmentation = N''sqlkmeans_self_test_twice'', @source = N''sqlkmeans_self_test.twice'', @key = N''customer_id'', @features = N''income'', @k = 2, @missing = N''mean'', @engine = N''tsql'',
     @target = N''sqlkmeans_self_test.segment_twice'', @quiet = 1;
 EXECUTE sqlkmeans.run_segmentation @segmentation = N''sqlkmeans_self_test_twice'', @quiet = 1;'),
     (N'an income that is not known is told in words', N'50003 %income%', N'

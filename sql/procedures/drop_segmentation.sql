@@ -61,7 +61,7 @@ BEGIN
         INSERT INTO #sqlkmeans_drop (kind, name)
         SELECT N'function', o.name
         FROM sys.objects AS o
-        WHERE o.schema_id = SCHEMA_ID(N'sqlkmeans') AND RTRIM(o.type) IN (N'IF', N'TF')
+        WHERE o.schema_id = SCHEMA_ID(N'sqlkmeans') AND RTRIM(o.type) IN (N'IF', N'TF', N'FN')
           AND o.name IN (N'assign_' + @segmentation, N'explain_' + @segmentation)
         ORDER BY o.name;
 

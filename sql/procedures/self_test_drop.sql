@@ -59,6 +59,16 @@ BEGIN
     -- Our mark last, so that what is left by a call cut short is still known as ours.
     ORDER BY CASE WHEN RTRIM(o.type) = N'V' THEN 1 WHEN o.name = N'made_by_self_test' THEN 3 ELSE 2 END,
         o.name;
+    -- Where drop_segmentation was cut short, too.
+    INSERT INTO #sqlkmeans_leftover (statement)
+    SELECT N'DROP FUNCTION IF EXISTS sqlkmeans.' + QUOTENAME(o.name) + N';'
+    FROM sys.objects AS o
+    WHERE o.schema_id = SCHEMA_ID(N'sqlkmeans') AND RTRIM(o.type) IN (N'IF', N'TF', N'FN')
+      AND (o.name LIKE N'assign[_]sqlkmeans[_]self[_]test[_]%'
+           OR o.name LIKE N'explain[_]sqlkmeans[_]self[_]test[_]%')
+      AND NOT EXISTS (SELECT 1 FROM sqlkmeans.segmentation AS g
+                      WHERE o.name IN (N'assign_' + g.name, N'explain_' + g.name))
+    ORDER BY o.name;
     INSERT INTO #sqlkmeans_leftover (statement)
     SELECT N'DROP SCHEMA ' + QUOTENAME(s.name) + N';'
     FROM sys.schemas AS s

@@ -85,7 +85,7 @@ FULL JOIN sqlkmeans_self_test.segment_{engine} AS s ON s.customer_id = c.custome
 WHERE c.segment_id IS NULL OR s.segment_id IS NULL OR s.segment_id <> c.segment_id;'),
     (4, N'centroids of {engine} are those of Python', N'
 SELECT @wrong = SUM(CASE WHEN ABS(c.scaled_value - r.scaled_value) <= 1e-9 THEN 0 ELSE 1 END),
-    @detail = N''largest difference '' + CONVERT(nvarchar(40), MAX(ABS(c.scaled_value - r.scaled_value)), 3)
+    @detail = N''largest difference '' + LTRIM(RTRIM(CONVERT(nvarchar(40), MAX(ABS(c.scaled_value - r.scaled_value)), 3)))
 FROM (SELECT m.segment_id, m.position, m.scaled_value,
           RTRIM(m.feature) + N''.'' COLLATE Latin1_General_100_BIN2 AS feature
       FROM sqlkmeans.centroid AS m
@@ -98,7 +98,7 @@ FULL JOIN (SELECT k.segment_id, k.position, k.scaled_value,
     ON r.segment_id = c.segment_id AND r.position = c.position AND r.feature = c.feature;'),
     (5, N'inertia of {engine} is that of Python', N'
 SELECT @wrong = SUM(CASE WHEN ABS(r.inertia - k.scaled_value) <= 1e-9 * k.scaled_value THEN 0 ELSE 1 END),
-    @detail = N''difference '' + CONVERT(nvarchar(40), MAX(ABS(r.inertia - k.scaled_value)), 3)
+    @detail = N''difference '' + LTRIM(RTRIM(CONVERT(nvarchar(40), MAX(ABS(r.inertia - k.scaled_value)), 3)))
 FROM sqlkmeans.self_test_record() AS k
 LEFT JOIN sqlkmeans.run AS r
     ON r.segmentation = N''sqlkmeans_self_test_{engine}'' AND r.status = N''published''

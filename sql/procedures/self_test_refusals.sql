@@ -91,10 +91,12 @@ BEGIN CATCH
     THROW;
 END CATCH;'),
     (N'keys that repeat are told in words', N'50003 %key%', N'
+CREATE TABLE sqlkmeans_self_test.twice (customer_id bigint NOT NULL, income float NULL);
+INSERT INTO sqlkmeans_self_test.twice (customer_id, income)
+SELECT c.customer_id, c.income FROM sqlkmeans.self_test_customers() AS c
+UNION ALL SELECT c.customer_id, c.income FROM sqlkmeans.self_test_customers() AS c;
 EXECUTE sqlkmeans.define_segmentation
-    @segmentation = N''sqlkmeans_self_test_twice'',
-    @source = N''SELECT customer_id, income FROM sqlkmeans_self_test.customer UNION ALL SELECT customer_id, income FROM sqlkmeans_self_test.customer'',
-    @key = N''customer_id'', @features = N''income'', @k = 2, @missing = N''mean'', @engine = N''tsql'',
+    @segmentation = N''sqlkmeans_self_test_twice'', @source = N''sqlkmeans_self_test.twice'', @key = N''customer_id'', @features = N''income'', @k = 2, @missing = N''mean'', @engine = N''tsql'',
     @target = N''sqlkmeans_self_test.segment_twice'', @quiet = 1;
 EXECUTE sqlkmeans.run_segmentation @segmentation = N''sqlkmeans_self_test_twice'', @quiet = 1;'),
     (N'an income that is not known is told in words', N'50003 %income%', N'

@@ -53,6 +53,12 @@ def test_every_file_is_sql_for_every_supported_server(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
+def test_no_file_has_what_sqlcmd_takes_for_a_variable(name: str) -> None:
+    """In comments and texts too."""
+    assert "$(" not in read(name)
+
+
+@pytest.mark.parametrize("name", FILES)
 def test_no_file_uses_what_a_supported_server_lacks(name: str) -> None:
     # Comments and texts may say the words.
     code = re.sub(r"--[^\n]*|/\*.*?\*/|N?'(?:[^']|'')*'", "", read(name), flags=re.DOTALL).upper()
@@ -202,7 +208,9 @@ def test_names_enter_a_statement_only_through_variables_that_hold_quoted_ones() 
     assert seen > 20
 
 
-@pytest.mark.parametrize("page", ["tsql", "queries", "schedule", "deploy", "definition"])
+@pytest.mark.parametrize(
+    "page", ["tsql", "queries", "schedule", "deploy", "definition", "coming-from"]
+)
 def test_the_sql_in_the_documentation_is_sql(page: str) -> None:
     text = (DOCS / f"{page}.md").read_text(encoding="utf-8")
     examples = re.findall(r"```sql\n(.*?)```", text, re.DOTALL)
