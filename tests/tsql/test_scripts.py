@@ -209,7 +209,7 @@ def test_names_enter_a_statement_only_through_variables_that_hold_quoted_ones() 
 
 
 @pytest.mark.parametrize(
-    "page", ["tsql", "queries", "schedule", "deploy", "definition", "coming-from"]
+    "page", ["tsql", "queries", "schedule", "deploy", "definition", "coming-from", "operate"]
 )
 def test_the_sql_in_the_documentation_is_sql(page: str) -> None:
     text = (DOCS / f"{page}.md").read_text(encoding="utf-8")
