@@ -36,6 +36,8 @@ BEGIN
         RETURN 0;
     END;
 
+    EXECUTE sqlkmeans.check_target @target = @target, @problems = @problems OUTPUT;
+    EXECUTE sqlkmeans.raise_problems @number = 50004, @problems = @problems;
     SET @statement = N'
 IF NOT EXISTS (SELECT 1 FROM sys.indexes AS i
                WHERE i.object_id = OBJECT_ID(@text, N''U'') AND i.name LIKE N''ix_history_valid_to%'')

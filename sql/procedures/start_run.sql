@@ -127,9 +127,6 @@ BEGIN
              COALESCE(@client_version, sqlkmeans.version()), @library_versions,
              LEFT(ORIGINAL_LOGIN() + COALESCE(N', ' + COALESCE(@client, APP_NAME()), N''), 400));
         SET @run_id = SCOPE_IDENTITY();
-        SELECT @source = j.source
-        FROM OPENJSON(@definition) WITH (source nvarchar(max) '$.source') AS j;
-        EXECUTE sqlkmeans.warn_of_hidden_rows @run_id = @run_id, @source = @source;
 
         -- A choice of k publishes no labels.
         IF @kind <> N'choose_k'
@@ -137,6 +134,17 @@ BEGIN
                 @run_id = @run_id, @key = @key, @key_columns = @key_columns;
 
         COMMIT TRANSACTION;
+
+        -- Outside, because an error that the server turns into a row could doom the transaction.
+        SELECT @source = j.source
+        FROM OPENJSON(@definition) WITH (source nvarchar(max) '$.source') AS j;
+        BEGIN TRY
+            EXECUTE sqlkmeans.warn_of_hidden_rows @run_id = @run_id, @source = @source;
+        END TRY
+        BEGIN CATCH
+            SET @problems = N'row-level security was not looked at: ' + ERROR_MESSAGE();
+            EXECUTE sqlkmeans.add_warning @run_id = @run_id, @warning = @problems;
+        END CATCH;
         EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
     END TRY
     BEGIN CATCH

@@ -42,6 +42,7 @@ SOURCES = [
     "SELECT 1 /* /* ; */ */ AS a",
     "SELECT 1 /* /* ; */ AS a",
     "SELECT 1 AS a --;",
+    "SELECT a FROM t -- \r'\n) AS s; DROP TABLE x; -- '",
     "SELECT a INTO b FROM c",
     "SELECT a FROM b UNION ALL SELECT a FROM c",
     "SELECT * FROM OPENROWSET(BULK N'C:\\a', SINGLE_CLOB) AS a",
