@@ -4014,11 +4014,13 @@ BEGIN
                 SELECT 1
                 FROM OPENJSON(@definition) WITH (
                     source nvarchar(max) '$.source', [key] nvarchar(max) '$.key' AS JSON,
-                    target nvarchar(max) '$.target') AS n
+                    target nvarchar(max) '$.target', language nvarchar(max) '$.language') AS n
                 CROSS JOIN OPENJSON(@recorded) WITH (
                     source nvarchar(max) '$.source', [key] nvarchar(max) '$.key' AS JSON,
-                    target nvarchar(max) '$.target') AS r
-                WHERE COALESCE(sqlkmeans.relation(n.source), N'')
+                    target nvarchar(max) '$.target', language nvarchar(max) '$.language') AS r
+                WHERE COALESCE(n.language, N'Python')
+                      <> COALESCE(r.language, N'Python') COLLATE Latin1_General_100_BIN2
+                   OR COALESCE(sqlkmeans.relation(n.source), N'')
                       <> COALESCE(sqlkmeans.relation(r.source), N'') COLLATE Latin1_General_100_BIN2
                    OR COALESCE(sqlkmeans.each_name(n.[key], N'{}', N', '), N'')
                       <> COALESCE(sqlkmeans.each_name(r.[key], N'{}', N', '), N'')
@@ -4026,8 +4028,8 @@ BEGIN
                    OR COALESCE(sqlkmeans.quoted_name(n.target, N''), N'')
                       <> COALESCE(sqlkmeans.quoted_name(r.target, N''), N'')
                          COLLATE Latin1_General_100_BIN2)
-                SET @problems = @problems + N'@definition: its source, key or target is not the one that '
-                    + N'is registered; to change them takes the role sqlkmeans_admin' + @line;
+                SET @problems = @problems + N'@definition: its source, key, target or language is not '
+                    + N'the one that is registered; to change them takes the role sqlkmeans_admin' + @line;
         END;
     END;
 
@@ -4643,6 +4645,12 @@ BEGIN
     IF COALESCE(@name, N'') = N'' OR LEN(@name) > 128
         SET @problems = @problems + N'@name: ' + COALESCE(@name, N'NULL')
             + N' given; allowed: 1 to 128 characters' + @line;
+    ELSE IF PATINDEX(N'%[' + NCHAR(1) + N'-' + NCHAR(31) + NCHAR(127) + N'-' + NCHAR(159) + NCHAR(173)
+                     + NCHAR(8203) + N'-' + NCHAR(8207) + NCHAR(8232) + N'-' + NCHAR(8238)
+                     + NCHAR(8288) + N'-' + NCHAR(8303) + NCHAR(65279) + N']%',
+                     @name COLLATE Latin1_General_100_BIN2) > 0
+        SET @problems = @problems + N'@name: has characters that cannot be seen, or that change how '
+            + N'others are; allowed: letters, digits, signs and blanks' + @line;
     ELSE IF @other IS NOT NULL
         SET @problems = @problems + N'@name: ' + @name + N' is or was the name of segment '
             + CAST(@other AS nvarchar(10)) + N'; each needs its own' + @line;

@@ -86,11 +86,13 @@ BEGIN
                 SELECT 1
                 FROM OPENJSON(@definition) WITH (
                     source nvarchar(max) '$.source', [key] nvarchar(max) '$.key' AS JSON,
-                    target nvarchar(max) '$.target') AS n
+                    target nvarchar(max) '$.target', language nvarchar(max) '$.language') AS n
                 CROSS JOIN OPENJSON(@recorded) WITH (
                     source nvarchar(max) '$.source', [key] nvarchar(max) '$.key' AS JSON,
-                    target nvarchar(max) '$.target') AS r
-                WHERE COALESCE(sqlkmeans.relation(n.source), N'')
+                    target nvarchar(max) '$.target', language nvarchar(max) '$.language') AS r
+                WHERE COALESCE(n.language, N'Python')
+                      <> COALESCE(r.language, N'Python') COLLATE Latin1_General_100_BIN2
+                   OR COALESCE(sqlkmeans.relation(n.source), N'')
                       <> COALESCE(sqlkmeans.relation(r.source), N'') COLLATE Latin1_General_100_BIN2
                    OR COALESCE(sqlkmeans.each_name(n.[key], N'{}', N', '), N'')
                       <> COALESCE(sqlkmeans.each_name(r.[key], N'{}', N', '), N'')
@@ -98,8 +100,8 @@ BEGIN
                    OR COALESCE(sqlkmeans.quoted_name(n.target, N''), N'')
                       <> COALESCE(sqlkmeans.quoted_name(r.target, N''), N'')
                          COLLATE Latin1_General_100_BIN2)
-                SET @problems = @problems + N'@definition: its source, key or target is not the one that '
-                    + N'is registered; to change them takes the role sqlkmeans_admin' + @line;
+                SET @problems = @problems + N'@definition: its source, key, target or language is not '
+                    + N'the one that is registered; to change them takes the role sqlkmeans_admin' + @line;
         END;
     END;
 
