@@ -68,12 +68,13 @@ SELECT @wrong = COUNT_BIG(*)
 FROM sqlkmeans.self_test_customers() AS c
 FULL JOIN sqlkmeans_self_test.segment_tsql AS s ON s.customer_id = c.customer_id
 WHERE c.segment_id IS NULL OR s.segment_id IS NULL OR s.segment_id <> c.segment_id;'),
-    (N'a guard refuses what reshuffles the segments', N'50003 %moved: %', N'
+    (N'define it anew with a guard', NULL, N'
 EXECUTE sqlkmeans.define_segmentation
     @segmentation = N''sqlkmeans_self_test_tsql'', @source = N''sqlkmeans_self_test.customer'',
     @key = N''customer_id'', @features = N''["income", {"column": "orders", "transform": "log1p", "weight": 2}, {"column": "city", "type": "category"}]'',
     @k = 3, @target = N''sqlkmeans_self_test.segment_tsql'', @missing = N''mean'', @n_init = 2,
-    @engine = N''tsql'', @guard = N''{"action": "refuse", "moved": 0.1}'', @quiet = 1;
+    @engine = N''tsql'', @guard = N''{"action": "refuse", "moved": 0.1}'', @quiet = 1;'),
+    (N'a guard refuses what reshuffles the segments', N'50003 %moved: %', N'
 DELETE FROM sqlkmeans_self_test.customer;
 INSERT INTO sqlkmeans_self_test.customer (customer_id, income, orders, city)
 SELECT CASE WHEN c.customer_id < 9007199254741143 THEN c.customer_id + 150 ELSE c.customer_id - 150 END,
@@ -129,11 +130,21 @@ ELSE IF OBJECT_ID(N''msdb.dbo.sp_add_job'', N''P'') IS NULL
 EXECUTE sqlkmeans.create_agent_job
     @segmentation = N''sqlkmeans_self_test_tsql'', @step = N''assign'', @execute = 0, @quiet = 1;');
 
-    -- What nobody else clusters by: as many and as long expressions as a model of that size has.
+    -- Expressions as many and as long as a model of such a size has.
     INSERT INTO #sqlkmeans_check (name, statement)
     SELECT N'k = ' + CAST(s.k AS nvarchar(10)) + N' over ' + CAST(s.features AS nvarchar(10))
-            + N' log1p features: train, assign and the function agree',
-        REPLACE(REPLACE(REPLACE(REPLACE(REPLACE(N'
+            + N' log1p features: ' + c.name,
+        REPLACE(REPLACE(REPLACE(REPLACE(REPLACE(c.statement,
+            N'{columns}', sqlkmeans.each_number(s.features, N'f{} float NOT NULL', N', ')),
+            N'{values}', sqlkmeans.each_number(
+                s.features, N'1000 + o.g * {} * 37 % 101 * 100 + o.n', N', ')),
+            N'{features}', sqlkmeans.each_number(
+                s.features, N'{"column": "f{}", "transform": "log1p"}', N', ')),
+            N'{names}', sqlkmeans.each_number(s.features, N'c.f{}', N', ')),
+            N'{k}', CAST(s.k AS nvarchar(10)))
+    FROM (VALUES (10, 10), (20, 20)) AS s (k, features)
+    CROSS JOIN (VALUES
+    (1, N'define', N'
 CREATE TABLE sqlkmeans_self_test.wide_{k} (customer_id int NOT NULL PRIMARY KEY, {columns});
 INSERT INTO sqlkmeans_self_test.wide_{k}
 SELECT c.customer_id - 9007199254740992, {values}
@@ -142,24 +153,22 @@ CROSS APPLY (SELECT CAST(c.customer_id % {k} AS int) AS g, CAST(c.customer_id % 
 EXECUTE sqlkmeans.define_segmentation
     @segmentation = N''sqlkmeans_self_test_wide_{k}'', @source = N''sqlkmeans_self_test.wide_{k}'',
     @key = N''customer_id'', @features = N''[{features}]'', @k = {k}, @n_init = 1, @engine = N''tsql'',
-    @target = N''sqlkmeans_self_test.segment_wide_{k}'', @quiet = 1;
-EXECUTE sqlkmeans.run_segmentation @segmentation = N''sqlkmeans_self_test_wide_{k}'', @quiet = 1;
+    @target = N''sqlkmeans_self_test.segment_wide_{k}'', @quiet = 1;'),
+    (2, N'train', N'
+EXECUTE sqlkmeans.run_segmentation @segmentation = N''sqlkmeans_self_test_wide_{k}'', @quiet = 1;'),
+    (3, N'assign moves nobody', N'
 EXECUTE sqlkmeans.assign_segments @segmentation = N''sqlkmeans_self_test_wide_{k}'', @quiet = 1;
-SELECT @wrong = COUNT_BIG(*) FROM sqlkmeans.run AS r
-WHERE r.segmentation = N''sqlkmeans_self_test_wide_{k}'' AND r.kind = N''assign'' AND r.moved <> 0;
-SELECT @wrong = @wrong + COUNT_BIG(*)
+SELECT @wrong = SUM(CASE WHEN r.moved = 0 THEN 0 ELSE 1 END)
+FROM sqlkmeans.run AS r
+WHERE r.segmentation = N''sqlkmeans_self_test_wide_{k}'' AND r.kind = N''assign'';'),
+    (4, N'the function says what the table says', N'
+SELECT @wrong = COUNT_BIG(*)
 FROM sqlkmeans_self_test.wide_{k} AS c
 LEFT JOIN sqlkmeans_self_test.segment_wide_{k} AS s ON s.customer_id = c.customer_id
 OUTER APPLY sqlkmeans.assign_sqlkmeans_self_test_wide_{k}({names}) AS f
 WHERE s.segment_id IS NULL OR f.segment_id IS NULL OR f.segment_id <> s.segment_id
-   OR f.segment_name IS NULL OR ABS(f.distance - s.distance) > 1e-9;',
-            N'{columns}', sqlkmeans.each_number(s.features, N'f{} float NOT NULL', N', ')),
-            N'{values}', sqlkmeans.each_number(s.features, N'1000 + o.g * {} * 37 % 101 * 100 + o.n', N', ')),
-            N'{features}', sqlkmeans.each_number(
-                s.features, N'{"column": "f{}", "transform": "log1p"}', N', ')),
-            N'{names}', sqlkmeans.each_number(s.features, N'c.f{}', N', ')),
-            N'{k}', CAST(s.k AS nvarchar(10)))
-    FROM (VALUES (10, 10), (20, 20)) AS s (k, features)
-    ORDER BY s.k;
+   OR f.segment_name IS NULL OR ABS(f.distance - s.distance) > 1e-9;')
+    ) AS c (position, name, statement)
+    ORDER BY s.k, c.position;
 END;
 GO

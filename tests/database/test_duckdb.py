@@ -99,7 +99,7 @@ def test_a_name_that_a_variable_of_python_has_is_a_tables(
     name: str, path: Path, database: Database
 ) -> None:
     with database:
-        with pytest.raises(DataError, match=f"source {name}: Catalog Error"):
+        with pytest.raises(DataError, match=f"source {name}: no such table or view"):
             run(segmentation(source=name), database)
         assert run(segmentation(target=name), database).changed == 6
     assert len(rows(path, f"FROM main.{name}")) == 6
