@@ -41,14 +41,22 @@ IF OBJECT_ID(N'sqlkmeans.lock_name', N'FN') IS NOT NULL AND OBJECT_ID(N'sqlkmean
                              N''Exclusive'', N''Session'') = 0;',
         N'@running nvarchar(128) OUTPUT', @running = @running OUTPUT;
 
-IF @ledger = 1
+BEGIN TRY
+    EXECUTE (N'DECLARE @n int; SELECT @n = COUNT(*) FROM OPENJSON(N''{"a":1}'') WITH (a int ''$.a'') AS j;');
+END TRY
+BEGIN CATCH
+    SET @problem = N'this database has no JSON; it needs compatibility level 130: '
+        + N'ALTER DATABASE CURRENT SET COMPATIBILITY_LEVEL = 130';
+END CATCH;
+
+IF @problem IS NULL AND @ledger = 1
     SET @problem = N'this is a ledger database: every table in it is a ledger table, which keeps all '
         + N'that was ever in it and cannot be loaded as segment tables are; install sqlkmeans in another';
-ELSE IF @version > @newest
+ELSE IF @problem IS NULL AND @version > @newest
     SET @problem = N'schema sqlkmeans is at version ' + CAST(@version AS nvarchar(10))
         + N', of sqlkmeans ' + @package + N', and this script brings it to ' + CAST(@newest AS nvarchar(10))
         + N' only; take the script of that release or of a newer one';
-ELSE IF @running IS NOT NULL
+ELSE IF @problem IS NULL AND @running IS NOT NULL
     SET @problem = @running + N' is being run; install when it has ended';
 
 IF @problem IS NOT NULL
@@ -713,7 +721,8 @@ ALTER FUNCTION sqlkmeans.source_problem (@source nvarchar(max))
 RETURNS nvarchar(400)
 AS
 BEGIN
-    DECLARE @text nvarchar(max) = REPLACE(@source, NCHAR(13), NCHAR(10)) + NCHAR(10);
+    DECLARE @text nvarchar(max) = REPLACE(@source COLLATE Latin1_General_100_BIN2,
+        NCHAR(13) + NCHAR(10), NCHAR(10)) + NCHAR(10);
     DECLARE @bare nvarchar(max) = N'';
     DECLARE @special nvarchar(20) = N'%[''"[`/();-]%';
     DECLARE @at bigint;
@@ -727,6 +736,9 @@ BEGIN
     IF sqlkmeans.relation(@source) IS NULL
         RETURN COALESCE(LEFT(@source, 200), N'NULL')
             + N' given; allowed: a table, a view, or one SELECT';
+    -- The server ends a comment at a line feed alone, and nobody reads a text behind a NUL.
+    IF CHARINDEX(NCHAR(13), @text) > 0 OR CHARINDEX(NCHAR(0), @text) > 0
+        RETURN N'a carriage return without a line feed, or a NUL given; allowed: text in lines';
     IF LEN(@source) > 100000
         RETURN CAST(LEN(@source) AS nvarchar(20))
             + N' characters given; allowed: 100,000; make it a view';
@@ -1383,20 +1395,34 @@ BEGIN
     SET NOCOUNT ON;
 
     DECLARE @query nvarchar(max) = N'SELECT * FROM ' + sqlkmeans.relation(@source) + N';';
+
+    CREATE TABLE #sqlkmeans_masked
+    (
+        table_name  nvarchar(300) COLLATE DATABASE_DEFAULT NOT NULL,
+        column_name nvarchar(128) COLLATE DATABASE_DEFAULT NOT NULL
+    );
+
     SET @problem = sqlkmeans.source_problem(@source);
     IF @problem IS NULL
         SELECT @problem = MIN(d.error_message)
         FROM sys.dm_exec_describe_first_result_set(@query, NULL, 0) AS d
         WHERE d.error_number IS NOT NULL;
+    -- As the owner: who reads a view need not see the table behind it, and sees it masked all the same.
+    EXECUTE sqlkmeans.as_owner @statement = N'
+INSERT INTO #sqlkmeans_masked (table_name, column_name)
+SELECT QUOTENAME(s.name) + N''.'' + QUOTENAME(o.name), c.name
+FROM sys.columns AS c
+INNER JOIN sys.objects AS o ON o.object_id = c.object_id
+INNER JOIN sys.schemas AS s ON s.schema_id = o.schema_id
+WHERE c.is_masked = 1;';
     IF @problem IS NULL
         INSERT INTO #sqlkmeans_source_column
             (position, name, type, max_length, [precision], scale, collation, masked)
         SELECT d.column_ordinal, d.name, COALESCE(t.name, d.user_type_name, N'unknown'),
             d.max_length, d.[precision], d.scale, d.collation_name,
-            CASE WHEN c.is_masked = 1
+            CASE WHEN m.table_name IS NOT NULL
                   AND COALESCE(HAS_PERMS_BY_NAME(
-                          QUOTENAME(b.source_schema) + N'.' + QUOTENAME(b.source_table), N'OBJECT',
-                          N'UNMASK', b.source_column, N'COLUMN'), 0) = 0
+                          m.table_name, N'OBJECT', N'UNMASK', m.column_name, N'COLUMN'), 0) = 0
                   AND COALESCE(HAS_PERMS_BY_NAME(NULL, N'DATABASE', N'UNMASK'), 0) = 0
                  THEN 1 ELSE 0 END
         FROM sys.dm_exec_describe_first_result_set(@query, NULL, 0) AS d
@@ -1404,9 +1430,10 @@ BEGIN
         -- The same once more as if for browsing: then it names the table behind a column.
         LEFT JOIN sys.dm_exec_describe_first_result_set(@query, NULL, 1) AS b
             ON b.column_ordinal = d.column_ordinal AND b.source_database = DB_NAME()
-        LEFT JOIN sys.columns AS c
-            ON c.object_id = OBJECT_ID(QUOTENAME(b.source_schema) + N'.' + QUOTENAME(b.source_table))
-           AND c.name = b.source_column;
+        LEFT JOIN #sqlkmeans_masked AS m
+            ON m.table_name = QUOTENAME(b.source_schema) + N'.' + QUOTENAME(b.source_table)
+                COLLATE DATABASE_DEFAULT
+           AND m.column_name = b.source_column COLLATE DATABASE_DEFAULT;
     IF @problem IS NULL AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_source_column AS c)
         SET @problem = N'it has no columns, or you may not read it';
 
@@ -1623,7 +1650,7 @@ BEGIN
     -- As the owner: what the caller cannot see must not be taken for a free name.
     EXECUTE sqlkmeans.as_owner @text = @target, @statement = N'
 INSERT INTO #sqlkmeans_target_object (position, name, kind, wanted, owner, fires, marked)
-SELECT n.position, sqlkmeans.quoted_name(@text, n.suffix), RTRIM(o.type), n.wanted,
+SELECT n.position, sqlkmeans.quoted_name(@text, n.suffix) COLLATE DATABASE_DEFAULT, RTRIM(o.type), n.wanted,
     USER_NAME(COALESCE(o.principal_id, s.principal_id)),
     (SELECT MIN(g.name) FROM sys.triggers AS g
      WHERE g.parent_id = o.object_id AND g.is_disabled = 0),
@@ -1635,7 +1662,7 @@ FROM (VALUES (1, N'''', N''U''), (2, N''_history'', N''U''), (3, N''_named'', N'
 INNER JOIN sys.objects AS o ON o.object_id = OBJECT_ID(sqlkmeans.quoted_name(@text, n.suffix))
 INNER JOIN sys.schemas AS s ON s.schema_id = o.schema_id
 UNION ALL
-SELECT 4, QUOTENAME(s.name), N''schema'', N''schema'', USER_NAME(s.principal_id), NULL, 1
+SELECT 4, QUOTENAME(s.name) COLLATE DATABASE_DEFAULT, N''schema'', N''schema'', USER_NAME(s.principal_id), NULL, 1
 FROM sys.schemas AS s
 WHERE s.schema_id = SCHEMA_ID(COALESCE(PARSENAME(@text, 2), N''dbo''));';
 
@@ -2197,9 +2224,10 @@ IF OBJECT_ID(N'sqlkmeans.purge_history', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.purge_history AS RETURN 0;');
 GO
 -- Deletes, or counts, the labels of a target's history that ended before a moment; those that are
--- valid now stay, and a caller in trouble rolls back. In batches, each a transaction of its own: below 5,000 rows the server takes no
--- lock on the whole table, and the log can be cut between two. The index that finds them is made by
--- the first purge, so that who never purges need not keep it up to date.
+-- valid now stay. In batches, each a transaction of its own, which a caller rolls back where it fails:
+-- below 5,000 rows the server keeps readers out of the rows alone and not of the whole table, and the
+-- log can be cut between two. The index that finds them is made by the first purge, so that who never
+-- purges need not keep it up to date.
 ALTER PROCEDURE sqlkmeans.purge_history
     @target  nvarchar(1000),
     @then    datetime2(6),
@@ -2231,6 +2259,8 @@ BEGIN
         RETURN 0;
     END;
 
+    EXECUTE sqlkmeans.check_target @target = @target, @problems = @problems OUTPUT;
+    EXECUTE sqlkmeans.raise_problems @number = 50004, @problems = @problems;
     SET @statement = N'
 IF NOT EXISTS (SELECT 1 FROM sys.indexes AS i
                WHERE i.object_id = OBJECT_ID(@text, N''U'') AND i.name LIKE N''ix_history_valid_to%'')
@@ -2331,11 +2361,15 @@ AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
 
-    DECLARE @statement nvarchar(max) = N'EXECUTE sys.sp_addextendedproperty @name = N''sqlkmeans'', '
-        + N'@value = @text, @level0type = N''SCHEMA'', @level0name = '
-        + sqlkmeans.text_literal(COALESCE(PARSENAME(@target, 2), N'dbo'))
-        + N', @level1type = N''' + @kind + N''', @level1name = '
-        + sqlkmeans.text_literal(PARSENAME(@target, 1) + @suffix) + N';
+    -- By variables: a value is sql_variant, which takes no nvarchar(max), and an argument takes no
+    -- expression, which a text literal may be.
+    DECLARE @statement nvarchar(max) = N'DECLARE @value nvarchar(128) = @text;
+DECLARE @schema nvarchar(128) = '
+        + sqlkmeans.text_literal(COALESCE(PARSENAME(@target, 2), N'dbo')) + N';
+DECLARE @object nvarchar(128) = ' + sqlkmeans.text_literal(PARSENAME(@target, 1) + @suffix) + N';
+EXECUTE sys.sp_addextendedproperty @name = N''sqlkmeans'', @value = @value,
+    @level0type = N''SCHEMA'', @level0name = @schema,
+    @level1type = N''' + @kind + N''', @level1name = @object;
 GRANT SELECT ON ' + sqlkmeans.quoted_name(@target, @suffix) + N' TO sqlkmeans_reader;';
 
     EXECUTE sqlkmeans.as_owner @statement = @statement, @text = @segmentation;
@@ -3720,8 +3754,8 @@ BEGIN
                 N'The columns to cluster by: a,b or JSON ["a", {"column": "b", "type": "category"}].'),
             (5, N'@k', N'int', N'NULL', N'The number of segments, 2 to 1,000.'),
             (6, N'@k_min', N'int', N'NULL',
-                N'Instead of @k, with @k_max: the fewest segments that a run compares, 2 to 1,000.'),
-            (7, N'@k_max', N'int', N'NULL', N'The most segments that a run compares, 2 to 1,000.'),
+                N'Instead of @k, with @k_max: the fewest segments that a run compares, 2 to 100.'),
+            (7, N'@k_max', N'int', N'NULL', N'The most segments that a run compares, 2 to 100.'),
             (8, N'@min_share', N'float', N'0',
                 N'Refuses a number of segments with a smaller segment than this share, 0 to below 0.5.'),
             (9, N'@target', N'nvarchar(400)', N'NULL',
@@ -3783,10 +3817,10 @@ BEGIN
             SET @problems = @problems + N'@k: ' + COALESCE(CAST(@k AS nvarchar(20)), N'NULL')
                 + N' given; allowed: 2 to 1,000, or @k_min and @k_max instead' + @line;
     END;
-    ELSE IF @k_min IS NULL OR @k_max IS NULL OR @k_min < 2 OR @k_max > 1000 OR @k_min > @k_max
+    ELSE IF @k_min IS NULL OR @k_max IS NULL OR @k_min < 2 OR @k_max > 100 OR @k_min > @k_max
         SET @problems = @problems + N'@k_min: ' + COALESCE(CAST(@k_min AS nvarchar(20)), N'NULL')
             + N' and @k_max: ' + COALESCE(CAST(@k_max AS nvarchar(20)), N'NULL')
-            + N' given; allowed: both, 2 to 1,000, @k_min not above @k_max' + @line;
+            + N' given; allowed: both, 2 to 100, @k_min not above @k_max' + @line;
     IF @min_share IS NULL OR @min_share < 0 OR @min_share >= 0.5
         SET @problems = @problems + N'@min_share: '
             + COALESCE(CAST(@min_share AS nvarchar(40)), N'NULL')
@@ -3981,11 +4015,13 @@ BEGIN
                 SELECT 1
                 FROM OPENJSON(@definition) WITH (
                     source nvarchar(max) '$.source', [key] nvarchar(max) '$.key' AS JSON,
-                    target nvarchar(max) '$.target') AS n
+                    target nvarchar(max) '$.target', language nvarchar(max) '$.language') AS n
                 CROSS JOIN OPENJSON(@recorded) WITH (
                     source nvarchar(max) '$.source', [key] nvarchar(max) '$.key' AS JSON,
-                    target nvarchar(max) '$.target') AS r
-                WHERE COALESCE(sqlkmeans.relation(n.source), N'')
+                    target nvarchar(max) '$.target', language nvarchar(max) '$.language') AS r
+                WHERE COALESCE(n.language, N'Python')
+                      <> COALESCE(r.language, N'Python') COLLATE Latin1_General_100_BIN2
+                   OR COALESCE(sqlkmeans.relation(n.source), N'')
                       <> COALESCE(sqlkmeans.relation(r.source), N'') COLLATE Latin1_General_100_BIN2
                    OR COALESCE(sqlkmeans.each_name(n.[key], N'{}', N', '), N'')
                       <> COALESCE(sqlkmeans.each_name(r.[key], N'{}', N', '), N'')
@@ -3993,8 +4029,8 @@ BEGIN
                    OR COALESCE(sqlkmeans.quoted_name(n.target, N''), N'')
                       <> COALESCE(sqlkmeans.quoted_name(r.target, N''), N'')
                          COLLATE Latin1_General_100_BIN2)
-                SET @problems = @problems + N'@definition: its source, key or target is not the one that '
-                    + N'is registered; to change them takes the role sqlkmeans_admin' + @line;
+                SET @problems = @problems + N'@definition: its source, key, target or language is not '
+                    + N'the one that is registered; to change them takes the role sqlkmeans_admin' + @line;
         END;
     END;
 
@@ -4022,9 +4058,6 @@ BEGIN
              COALESCE(@client_version, sqlkmeans.version()), @library_versions,
              LEFT(ORIGINAL_LOGIN() + COALESCE(N', ' + COALESCE(@client, APP_NAME()), N''), 400));
         SET @run_id = SCOPE_IDENTITY();
-        SELECT @source = j.source
-        FROM OPENJSON(@definition) WITH (source nvarchar(max) '$.source') AS j;
-        EXECUTE sqlkmeans.warn_of_hidden_rows @run_id = @run_id, @source = @source;
 
         -- A choice of k publishes no labels.
         IF @kind <> N'choose_k'
@@ -4032,6 +4065,17 @@ BEGIN
                 @run_id = @run_id, @key = @key, @key_columns = @key_columns;
 
         COMMIT TRANSACTION;
+
+        -- Outside, because an error that the server turns into a row could doom the transaction.
+        SELECT @source = j.source
+        FROM OPENJSON(@definition) WITH (source nvarchar(max) '$.source') AS j;
+        BEGIN TRY
+            EXECUTE sqlkmeans.warn_of_hidden_rows @run_id = @run_id, @source = @source;
+        END TRY
+        BEGIN CATCH
+            SET @problems = N'row-level security was not looked at: ' + ERROR_MESSAGE();
+            EXECUTE sqlkmeans.add_warning @run_id = @run_id, @warning = @problems;
+        END CATCH;
         EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
     END TRY
     BEGIN CATCH
@@ -4602,6 +4646,12 @@ BEGIN
     IF COALESCE(@name, N'') = N'' OR LEN(@name) > 128
         SET @problems = @problems + N'@name: ' + COALESCE(@name, N'NULL')
             + N' given; allowed: 1 to 128 characters' + @line;
+    ELSE IF PATINDEX(N'%[' + NCHAR(1) + N'-' + NCHAR(31) + NCHAR(127) + N'-' + NCHAR(159) + NCHAR(173)
+                     + NCHAR(8203) + N'-' + NCHAR(8207) + NCHAR(8232) + N'-' + NCHAR(8238)
+                     + NCHAR(8288) + N'-' + NCHAR(8303) + NCHAR(65279) + N']%',
+                     @name COLLATE Latin1_General_100_BIN2) > 0
+        SET @problems = @problems + N'@name: has characters that cannot be seen, or that change how '
+            + N'others are; allowed: letters, digits, signs and blanks' + @line;
     ELSE IF @other IS NOT NULL
         SET @problems = @problems + N'@name: ' + @name + N' is or was the name of segment '
             + CAST(@other AS nvarchar(10)) + N'; each needs its own' + @line;
@@ -4780,6 +4830,13 @@ BEGIN
             @run_id = @active, @kept = @kept OUTPUT, @statement = @profile OUTPUT;
         EXECUTE sqlkmeans.bins_text @run_id = @active, @each = @bins OUTPUT;
         SELECT @features = MAX(f.position) FROM sqlkmeans.model_feature AS f WHERE f.run_id = @active;
+        -- Two numbers a feature beside a key of 900 bytes fill the 8,060 of a row.
+        IF @features > 430
+        BEGIN
+            SET @problems = N'the model has ' + CAST(@features AS nvarchar(10)) + N' features (levels '
+                + N'of categories count); allowed in T-SQL: 430; assign with the client: sqlkmeans assign';
+            EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
+        END;
         -- Read once, so that labels and profile are of the same moment. Scaled values are kept, so
         -- that a logarithm is taken once a row and not once for each segment.
         SET @statement = N'SELECT ' + sqlkmeans.each_name(@key, N's.{}', N', ') + @kept
@@ -7450,9 +7507,15 @@ BEGIN
     -- T-SQL begins in master: on a secondary replica nobody may be let into the database itself.
     DECLARE @database nvarchar(128) = CASE WHEN @step <> N'command_line' THEN N'master' END;
     DECLARE @here nvarchar(300) = QUOTENAME(DB_NAME());
+    -- Who may not ask goes on, and on a secondary fails where it can be seen.
     DECLARE @replica nvarchar(2000) = N'DECLARE @primary bit;
-IF EXISTS (SELECT 1 FROM sys.databases AS d WHERE d.name = ' + sqlkmeans.text_literal(DB_NAME()) + N' AND d.replica_id IS NOT NULL)
-    SET @primary = sys.fn_hadr_is_primary_replica(' + sqlkmeans.text_literal(DB_NAME()) + N');
+BEGIN TRY
+    IF EXISTS (SELECT 1 FROM sys.databases AS d WHERE d.name = ' + sqlkmeans.text_literal(DB_NAME()) + N' AND d.replica_id IS NOT NULL)
+        SET @primary = sys.fn_hadr_is_primary_replica(' + sqlkmeans.text_literal(DB_NAME()) + N');
+END TRY
+BEGIN CATCH
+    SET @primary = NULL;
+END CATCH;
 IF @primary = 0
     ';
     DECLARE @step_id int = 1;
@@ -8611,7 +8674,8 @@ BEGIN
     FROM #sqlkmeans_check AS c
     ORDER BY c.position;
 
-    SELECT (
+    -- Put together by hand, because not every server nests JSON as such.
+    DECLARE @report nvarchar(max) = (
         SELECT sqlkmeans.version() AS sqlkmeans,
             CAST(SERVERPROPERTY('ProductVersion') AS nvarchar(128)) AS version,
             CAST(SERVERPROPERTY('ProductUpdateLevel') AS nvarchar(128)) AS update_level,
@@ -8623,14 +8687,14 @@ BEGIN
                 AS compatibility_level,
             (SELECT COUNT(*) FROM #sqlkmeans_check AS c WHERE c.ok = 1) AS passed,
             (SELECT COUNT(*) FROM #sqlkmeans_check AS c WHERE c.ok IS NULL) AS not_here,
-            (SELECT COUNT(*) FROM #sqlkmeans_check AS c WHERE c.ok = 0) AS failed,
-            JSON_QUERY((
-                SELECT c.name AS [check], c.ok, c.detail, c.milliseconds
-                FROM #sqlkmeans_check AS c
-                ORDER BY c.position
-                FOR JSON PATH, INCLUDE_NULL_VALUES)) AS results
-        FOR JSON PATH, WITHOUT_ARRAY_WRAPPER, INCLUDE_NULL_VALUES
-    ) AS report;
+            (SELECT COUNT(*) FROM #sqlkmeans_check AS c WHERE c.ok = 0) AS failed
+        FOR JSON PATH, WITHOUT_ARRAY_WRAPPER, INCLUDE_NULL_VALUES);
+    DECLARE @results nvarchar(max) = (
+        SELECT c.name AS [check], c.ok, c.detail, c.milliseconds
+        FROM #sqlkmeans_check AS c
+        ORDER BY c.position
+        FOR JSON PATH, INCLUDE_NULL_VALUES);
+    SELECT LEFT(@report, LEN(@report) - 1) + N',"results":' + @results + N'}' AS report;
 END;
 GO
 
@@ -8725,6 +8789,8 @@ GRANT EXECUTE ON sqlkmeans.publish_run TO sqlkmeans_operator;
 GRANT EXECUTE ON sqlkmeans.finish_choice TO sqlkmeans_operator;
 GRANT EXECUTE ON sqlkmeans.fail_run TO sqlkmeans_operator;
 GRANT EXECUTE ON sqlkmeans.assign_segments TO sqlkmeans_operator;
+-- Called in a text of assign_segments, which runs as the caller; it reads as the caller too.
+GRANT EXECUTE ON sqlkmeans.check_keys TO sqlkmeans_operator;
 GRANT EXECUTE ON sqlkmeans.run_segmentation TO sqlkmeans_operator;
 GRANT EXECUTE ON sqlkmeans.rollback_segmentation TO sqlkmeans_operator;
 GRANT EXECUTE ON sqlkmeans.rename_segment TO sqlkmeans_operator;

@@ -16,6 +16,10 @@ _IN_OPTIONS = re.compile(
 )
 
 
+#: What they take for the end of a password.
+_ENDS = frozenset(";&'\"\n}@ ")
+
+
 def has_unseen(text: str) -> bool:
     """Whether a text has characters that nobody sees, but a terminal or a reader's eye obeys."""
     return not text.isprintable() and any(unicodedata.category(c) in _UNSEEN for c in text)
@@ -45,6 +49,18 @@ def visible_json(text: str) -> str:
 def without_passwords(text: str) -> str:
     """The same with ``***`` for what stands where a password does in a URL or its options."""
     return _IN_OPTIONS.sub(r"\1\2***", _IN_URL.sub(r"\1:***@", text))
+
+
+def without_password(text: str, password: str | None) -> str:
+    """The same with ``***`` for a password that is known, also where :func:`without_passwords` took
+    a character of it for its end."""
+    if not password:
+        return text
+    text = text.replace(password, "***")
+    for start, character in enumerate(password):
+        if character in _ENDS:
+            text = text.replace(f"***{password[start:]}", "***")
+    return text
 
 
 def _escaped(character: str) -> str:

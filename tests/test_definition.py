@@ -370,9 +370,9 @@ def test_a_wrong_url_does_not_show_its_password() -> None:
 # Properties
 
 names = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,20}", fullmatch=True)
-columns = st.text(st.characters(exclude_characters="\0"), min_size=1, max_size=20).filter(
-    lambda c: c.lower() not in PUBLISHED_COLUMNS and not c.lower().startswith(RESERVED)
-)
+columns = st.text(
+    st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=20
+).filter(lambda c: c.lower() not in PUBLISHED_COLUMNS and not c.lower().startswith(RESERVED))
 
 
 @st.composite

@@ -66,7 +66,7 @@ def test_an_empty_name_is_refused(text: str) -> None:
 
 @given(
     st.lists(
-        st.text(st.characters(exclude_characters="\0"), min_size=1, max_size=128),
+        st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=128),
         min_size=1, max_size=3,
     )
 )  # fmt: skip

@@ -9,7 +9,8 @@ ALTER FUNCTION sqlkmeans.source_problem (@source nvarchar(max))
 RETURNS nvarchar(400)
 AS
 BEGIN
-    DECLARE @text nvarchar(max) = REPLACE(@source, NCHAR(13), NCHAR(10)) + NCHAR(10);
+    DECLARE @text nvarchar(max) = REPLACE(@source COLLATE Latin1_General_100_BIN2,
+        NCHAR(13) + NCHAR(10), NCHAR(10)) + NCHAR(10);
     DECLARE @bare nvarchar(max) = N'';
     DECLARE @special nvarchar(20) = N'%[''"[`/();-]%';
     DECLARE @at bigint;
@@ -23,6 +24,9 @@ BEGIN
     IF sqlkmeans.relation(@source) IS NULL
         RETURN COALESCE(LEFT(@source, 200), N'NULL')
             + N' given; allowed: a table, a view, or one SELECT';
+    -- The server ends a comment at a line feed alone, and nobody reads a text behind a NUL.
+    IF CHARINDEX(NCHAR(13), @text) > 0 OR CHARINDEX(NCHAR(0), @text) > 0
+        RETURN N'a carriage return without a line feed, or a NUL given; allowed: text in lines';
     IF LEN(@source) > 100000
         RETURN CAST(LEN(@source) AS nvarchar(20))
             + N' characters given; allowed: 100,000; make it a view';

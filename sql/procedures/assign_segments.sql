@@ -147,6 +147,13 @@ BEGIN
             @run_id = @active, @kept = @kept OUTPUT, @statement = @profile OUTPUT;
         EXECUTE sqlkmeans.bins_text @run_id = @active, @each = @bins OUTPUT;
         SELECT @features = MAX(f.position) FROM sqlkmeans.model_feature AS f WHERE f.run_id = @active;
+        -- Two numbers a feature beside a key of 900 bytes fill the 8,060 of a row.
+        IF @features > 430
+        BEGIN
+            SET @problems = N'the model has ' + CAST(@features AS nvarchar(10)) + N' features (levels '
+                + N'of categories count); allowed in T-SQL: 430; assign with the client: sqlkmeans assign';
+            EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
+        END;
         -- Read once, so that labels and profile are of the same moment. Scaled values are kept, so
         -- that a logarithm is taken once a row and not once for each segment.
         SET @statement = N'SELECT ' + sqlkmeans.each_name(@key, N's.{}', N', ') + @kept

@@ -48,7 +48,7 @@ BEGIN
     -- As the owner: what the caller cannot see must not be taken for a free name.
     EXECUTE sqlkmeans.as_owner @text = @target, @statement = N'
 INSERT INTO #sqlkmeans_target_object (position, name, kind, wanted, owner, fires, marked)
-SELECT n.position, sqlkmeans.quoted_name(@text, n.suffix), RTRIM(o.type), n.wanted,
+SELECT n.position, sqlkmeans.quoted_name(@text, n.suffix) COLLATE DATABASE_DEFAULT, RTRIM(o.type), n.wanted,
     USER_NAME(COALESCE(o.principal_id, s.principal_id)),
     (SELECT MIN(g.name) FROM sys.triggers AS g
      WHERE g.parent_id = o.object_id AND g.is_disabled = 0),
@@ -60,7 +60,7 @@ FROM (VALUES (1, N'''', N''U''), (2, N''_history'', N''U''), (3, N''_named'', N'
 INNER JOIN sys.objects AS o ON o.object_id = OBJECT_ID(sqlkmeans.quoted_name(@text, n.suffix))
 INNER JOIN sys.schemas AS s ON s.schema_id = o.schema_id
 UNION ALL
-SELECT 4, QUOTENAME(s.name), N''schema'', N''schema'', USER_NAME(s.principal_id), NULL, 1
+SELECT 4, QUOTENAME(s.name) COLLATE DATABASE_DEFAULT, N''schema'', N''schema'', USER_NAME(s.principal_id), NULL, 1
 FROM sys.schemas AS s
 WHERE s.schema_id = SCHEMA_ID(COALESCE(PARSENAME(@text, 2), N''dbo''));';
 

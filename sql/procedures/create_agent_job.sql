@@ -67,9 +67,15 @@ BEGIN
     -- T-SQL begins in master: on a secondary replica nobody may be let into the database itself.
     DECLARE @database nvarchar(128) = CASE WHEN @step <> N'command_line' THEN N'master' END;
     DECLARE @here nvarchar(300) = QUOTENAME(DB_NAME());
+    -- Who may not ask goes on, and on a secondary fails where it can be seen.
     DECLARE @replica nvarchar(2000) = N'DECLARE @primary bit;
-IF EXISTS (SELECT 1 FROM sys.databases AS d WHERE d.name = ' + sqlkmeans.text_literal(DB_NAME()) + N' AND d.replica_id IS NOT NULL)
-    SET @primary = sys.fn_hadr_is_primary_replica(' + sqlkmeans.text_literal(DB_NAME()) + N');
+BEGIN TRY
+    IF EXISTS (SELECT 1 FROM sys.databases AS d WHERE d.name = ' + sqlkmeans.text_literal(DB_NAME()) + N' AND d.replica_id IS NOT NULL)
+        SET @primary = sys.fn_hadr_is_primary_replica(' + sqlkmeans.text_literal(DB_NAME()) + N');
+END TRY
+BEGIN CATCH
+    SET @primary = NULL;
+END CATCH;
 IF @primary = 0
     ';
     DECLARE @step_id int = 1;

@@ -46,8 +46,8 @@ BEGIN
                 N'The columns to cluster by: a,b or JSON ["a", {"column": "b", "type": "category"}].'),
             (5, N'@k', N'int', N'NULL', N'The number of segments, 2 to 1,000.'),
             (6, N'@k_min', N'int', N'NULL',
-                N'Instead of @k, with @k_max: the fewest segments that a run compares, 2 to 1,000.'),
-            (7, N'@k_max', N'int', N'NULL', N'The most segments that a run compares, 2 to 1,000.'),
+                N'Instead of @k, with @k_max: the fewest segments that a run compares, 2 to 100.'),
+            (7, N'@k_max', N'int', N'NULL', N'The most segments that a run compares, 2 to 100.'),
             (8, N'@min_share', N'float', N'0',
                 N'Refuses a number of segments with a smaller segment than this share, 0 to below 0.5.'),
             (9, N'@target', N'nvarchar(400)', N'NULL',
@@ -109,10 +109,10 @@ BEGIN
             SET @problems = @problems + N'@k: ' + COALESCE(CAST(@k AS nvarchar(20)), N'NULL')
                 + N' given; allowed: 2 to 1,000, or @k_min and @k_max instead' + @line;
     END;
-    ELSE IF @k_min IS NULL OR @k_max IS NULL OR @k_min < 2 OR @k_max > 1000 OR @k_min > @k_max
+    ELSE IF @k_min IS NULL OR @k_max IS NULL OR @k_min < 2 OR @k_max > 100 OR @k_min > @k_max
         SET @problems = @problems + N'@k_min: ' + COALESCE(CAST(@k_min AS nvarchar(20)), N'NULL')
             + N' and @k_max: ' + COALESCE(CAST(@k_max AS nvarchar(20)), N'NULL')
-            + N' given; allowed: both, 2 to 1,000, @k_min not above @k_max' + @line;
+            + N' given; allowed: both, 2 to 100, @k_min not above @k_max' + @line;
     IF @min_share IS NULL OR @min_share < 0 OR @min_share >= 0.5
         SET @problems = @problems + N'@min_share: '
             + COALESCE(CAST(@min_share AS nvarchar(40)), N'NULL')

@@ -11,11 +11,15 @@ AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
 
-    DECLARE @statement nvarchar(max) = N'EXECUTE sys.sp_addextendedproperty @name = N''sqlkmeans'', '
-        + N'@value = @text, @level0type = N''SCHEMA'', @level0name = '
-        + sqlkmeans.text_literal(COALESCE(PARSENAME(@target, 2), N'dbo'))
-        + N', @level1type = N''' + @kind + N''', @level1name = '
-        + sqlkmeans.text_literal(PARSENAME(@target, 1) + @suffix) + N';
+    -- By variables: a value is sql_variant, which takes no nvarchar(max), and an argument takes no
+    -- expression, which a text literal may be.
+    DECLARE @statement nvarchar(max) = N'DECLARE @value nvarchar(128) = @text;
+DECLARE @schema nvarchar(128) = '
+        + sqlkmeans.text_literal(COALESCE(PARSENAME(@target, 2), N'dbo')) + N';
+DECLARE @object nvarchar(128) = ' + sqlkmeans.text_literal(PARSENAME(@target, 1) + @suffix) + N';
+EXECUTE sys.sp_addextendedproperty @name = N''sqlkmeans'', @value = @value,
+    @level0type = N''SCHEMA'', @level0name = @schema,
+    @level1type = N''' + @kind + N''', @level1name = @object;
 GRANT SELECT ON ' + sqlkmeans.quoted_name(@target, @suffix) + N' TO sqlkmeans_reader;';
 
     EXECUTE sqlkmeans.as_owner @statement = @statement, @text = @segmentation;

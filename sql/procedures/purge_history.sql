@@ -2,9 +2,10 @@ IF OBJECT_ID(N'sqlkmeans.purge_history', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.purge_history AS RETURN 0;');
 GO
 -- Deletes, or counts, the labels of a target's history that ended before a moment; those that are
--- valid now stay, and a caller in trouble rolls back. In batches, each a transaction of its own: below 5,000 rows the server takes no
--- lock on the whole table, and the log can be cut between two. The index that finds them is made by
--- the first purge, so that who never purges need not keep it up to date.
+-- valid now stay. In batches, each a transaction of its own, which a caller rolls back where it fails:
+-- below 5,000 rows the server keeps readers out of the rows alone and not of the whole table, and the
+-- log can be cut between two. The index that finds them is made by the first purge, so that who never
+-- purges need not keep it up to date.
 ALTER PROCEDURE sqlkmeans.purge_history
     @target  nvarchar(1000),
     @then    datetime2(6),
@@ -36,6 +37,8 @@ BEGIN
         RETURN 0;
     END;
 
+    EXECUTE sqlkmeans.check_target @target = @target, @problems = @problems OUTPUT;
+    EXECUTE sqlkmeans.raise_problems @number = 50004, @problems = @problems;
     SET @statement = N'
 IF NOT EXISTS (SELECT 1 FROM sys.indexes AS i
                WHERE i.object_id = OBJECT_ID(@text, N''U'') AND i.name LIKE N''ix_history_valid_to%'')

@@ -98,7 +98,8 @@ BEGIN
     FROM #sqlkmeans_check AS c
     ORDER BY c.position;
 
-    SELECT (
+    -- Put together by hand, because not every server nests JSON as such.
+    DECLARE @report nvarchar(max) = (
         SELECT sqlkmeans.version() AS sqlkmeans,
             CAST(SERVERPROPERTY('ProductVersion') AS nvarchar(128)) AS version,
             CAST(SERVERPROPERTY('ProductUpdateLevel') AS nvarchar(128)) AS update_level,
@@ -110,13 +111,13 @@ BEGIN
                 AS compatibility_level,
             (SELECT COUNT(*) FROM #sqlkmeans_check AS c WHERE c.ok = 1) AS passed,
             (SELECT COUNT(*) FROM #sqlkmeans_check AS c WHERE c.ok IS NULL) AS not_here,
-            (SELECT COUNT(*) FROM #sqlkmeans_check AS c WHERE c.ok = 0) AS failed,
-            JSON_QUERY((
-                SELECT c.name AS [check], c.ok, c.detail, c.milliseconds
-                FROM #sqlkmeans_check AS c
-                ORDER BY c.position
-                FOR JSON PATH, INCLUDE_NULL_VALUES)) AS results
-        FOR JSON PATH, WITHOUT_ARRAY_WRAPPER, INCLUDE_NULL_VALUES
-    ) AS report;
+            (SELECT COUNT(*) FROM #sqlkmeans_check AS c WHERE c.ok = 0) AS failed
+        FOR JSON PATH, WITHOUT_ARRAY_WRAPPER, INCLUDE_NULL_VALUES);
+    DECLARE @results nvarchar(max) = (
+        SELECT c.name AS [check], c.ok, c.detail, c.milliseconds
+        FROM #sqlkmeans_check AS c
+        ORDER BY c.position
+        FOR JSON PATH, INCLUDE_NULL_VALUES);
+    SELECT LEFT(@report, LEN(@report) - 1) + N',"results":' + @results + N'}' AS report;
 END;
 GO

@@ -86,11 +86,13 @@ BEGIN
                 SELECT 1
                 FROM OPENJSON(@definition) WITH (
                     source nvarchar(max) '$.source', [key] nvarchar(max) '$.key' AS JSON,
-                    target nvarchar(max) '$.target') AS n
+                    target nvarchar(max) '$.target', language nvarchar(max) '$.language') AS n
                 CROSS JOIN OPENJSON(@recorded) WITH (
                     source nvarchar(max) '$.source', [key] nvarchar(max) '$.key' AS JSON,
-                    target nvarchar(max) '$.target') AS r
-                WHERE COALESCE(sqlkmeans.relation(n.source), N'')
+                    target nvarchar(max) '$.target', language nvarchar(max) '$.language') AS r
+                WHERE COALESCE(n.language, N'Python')
+                      <> COALESCE(r.language, N'Python') COLLATE Latin1_General_100_BIN2
+                   OR COALESCE(sqlkmeans.relation(n.source), N'')
                       <> COALESCE(sqlkmeans.relation(r.source), N'') COLLATE Latin1_General_100_BIN2
                    OR COALESCE(sqlkmeans.each_name(n.[key], N'{}', N', '), N'')
                       <> COALESCE(sqlkmeans.each_name(r.[key], N'{}', N', '), N'')
@@ -98,8 +100,8 @@ BEGIN
                    OR COALESCE(sqlkmeans.quoted_name(n.target, N''), N'')
                       <> COALESCE(sqlkmeans.quoted_name(r.target, N''), N'')
                          COLLATE Latin1_General_100_BIN2)
-                SET @problems = @problems + N'@definition: its source, key or target is not the one that '
-                    + N'is registered; to change them takes the role sqlkmeans_admin' + @line;
+                SET @problems = @problems + N'@definition: its source, key, target or language is not '
+                    + N'the one that is registered; to change them takes the role sqlkmeans_admin' + @line;
         END;
     END;
 
@@ -127,9 +129,6 @@ BEGIN
              COALESCE(@client_version, sqlkmeans.version()), @library_versions,
              LEFT(ORIGINAL_LOGIN() + COALESCE(N', ' + COALESCE(@client, APP_NAME()), N''), 400));
         SET @run_id = SCOPE_IDENTITY();
-        SELECT @source = j.source
-        FROM OPENJSON(@definition) WITH (source nvarchar(max) '$.source') AS j;
-        EXECUTE sqlkmeans.warn_of_hidden_rows @run_id = @run_id, @source = @source;
 
         -- A choice of k publishes no labels.
         IF @kind <> N'choose_k'
@@ -137,6 +136,17 @@ BEGIN
                 @run_id = @run_id, @key = @key, @key_columns = @key_columns;
 
         COMMIT TRANSACTION;
+
+        -- Outside, because an error that the server turns into a row could doom the transaction.
+        SELECT @source = j.source
+        FROM OPENJSON(@definition) WITH (source nvarchar(max) '$.source') AS j;
+        BEGIN TRY
+            EXECUTE sqlkmeans.warn_of_hidden_rows @run_id = @run_id, @source = @source;
+        END TRY
+        BEGIN CATCH
+            SET @problems = N'row-level security was not looked at: ' + ERROR_MESSAGE();
+            EXECUTE sqlkmeans.add_warning @run_id = @run_id, @warning = @problems;
+        END CATCH;
         EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
     END TRY
     BEGIN CATCH

@@ -27,14 +27,22 @@ IF OBJECT_ID(N'sqlkmeans.lock_name', N'FN') IS NOT NULL AND OBJECT_ID(N'sqlkmean
                              N''Exclusive'', N''Session'') = 0;',
         N'@running nvarchar(128) OUTPUT', @running = @running OUTPUT;
 
-IF @ledger = 1
+BEGIN TRY
+    EXECUTE (N'DECLARE @n int; SELECT @n = COUNT(*) FROM OPENJSON(N''{"a":1}'') WITH (a int ''$.a'') AS j;');
+END TRY
+BEGIN CATCH
+    SET @problem = N'this database has no JSON; it needs compatibility level 130: '
+        + N'ALTER DATABASE CURRENT SET COMPATIBILITY_LEVEL = 130';
+END CATCH;
+
+IF @problem IS NULL AND @ledger = 1
     SET @problem = N'this is a ledger database: every table in it is a ledger table, which keeps all '
         + N'that was ever in it and cannot be loaded as segment tables are; install sqlkmeans in another';
-ELSE IF @version > @newest
+ELSE IF @problem IS NULL AND @version > @newest
     SET @problem = N'schema sqlkmeans is at version ' + CAST(@version AS nvarchar(10))
         + N', of sqlkmeans ' + @package + N', and this script brings it to ' + CAST(@newest AS nvarchar(10))
         + N' only; take the script of that release or of a newer one';
-ELSE IF @running IS NOT NULL
+ELSE IF @problem IS NULL AND @running IS NOT NULL
     SET @problem = @running + N' is being run; install when it has ended';
 
 IF @problem IS NOT NULL

@@ -249,7 +249,7 @@ def drop(
         output.result({"segmentation": segmentation, "executed": yes, "statements": statements})
         return
     for statement in statements:
-        print(f"{statement};")
+        output.line(f"{statement};")
     stays = (
         "" if target else " The segment table stays." if yes else " The segment table would stay."
     )

@@ -159,25 +159,18 @@ def _level_problems(name: str, levels: Sequence[str], rows: int) -> list[str]:
         return [constant_level(name, levels[0], rows)]
     if is_key_like(len(levels), rows):
         return [key_like_levels(name, len(levels), rows)]
-    return [broken_level(name, level) for level in levels if _is_broken(level)][:1]
+    return []
 
 
 def is_of_the_rest(level: str) -> bool:
-    """Whether a level is part of the rest however frequent it is."""
-    units = len(level.encode("utf-16-le", "surrogatepass"))
-    return level == OTHER or units > 2 * MAX_LEVEL_LENGTH
+    """Whether a level is part of the rest however frequent it is.
 
-
-def _is_broken(level: str) -> bool:
-    return any("\ud800" <= letter <= "\udfff" for letter in level)
-
-
-def broken_level(name: str, level: str) -> str:
-    """A level that is no text, in words."""
-    return (
-        f"{name}: {level!r} has half of a surrogate pair, which is no character; "
-        "correct it, or replace it in a SELECT"
-    )
+    One that is too long is, one that has its name, and one with half of a surrogate pair, which is
+    no text.
+    """
+    size = len(level.encode("utf-16-le", "surrogatepass"))
+    broken = any("\ud800" <= letter <= "\udfff" for letter in level)
+    return level == OTHER or broken or size > 2 * MAX_LEVEL_LENGTH
 
 
 def constant_level(name: str, level: str, rows: int) -> str:

@@ -36,7 +36,7 @@ from sqlkmeans.database.sqlserver_errors import (
 )
 from sqlkmeans.database.sqlserver_trust import check_password_is_safe, check_url_of_file
 from sqlkmeans.errors import DefinitionError
-from sqlkmeans.words import visible
+from sqlkmeans.words import visible, without_password
 
 PASSWORD_VARIABLE = "SQLKMEANS_PASSWORD"
 CONNECT_TIMEOUT = 15
@@ -174,7 +174,7 @@ class Connector:
         return native
 
     def _scrub(self, text: str) -> str:
-        return text.replace(self._password, "***") if self._password else text
+        return without_password(text, self._password)
 
     @contextmanager
     def telling(self, doing: str) -> Iterator[None]:

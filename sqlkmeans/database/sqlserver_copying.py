@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy.engine import URL
 
 from sqlkmeans.errors import SqlKMeansError
+from sqlkmeans.words import without_password
 
 if TYPE_CHECKING:
     from sqlkmeans.database.sqlserver_connection import Connector, Session
@@ -117,9 +118,7 @@ class Copier:
 
     def refuse(self, error: BaseException) -> None:
         """Do not copy any more; the run has to say why."""
-        text = " ".join(str(error).split())
-        if self._url.password:
-            text = text.replace(self._url.password, "***")
+        text = without_password(" ".join(str(error).split()), self._url.password)
         self.obstacle = self._refusal = self._untold = text
 
     def notes(self) -> list[str]:

@@ -32,7 +32,7 @@ def tsql_text(value: str) -> str:
 
 
 def duckdb_text(value: str) -> str:
-    """A text literal of DuckDB, which reads a statement up to its first NUL."""
+    """A text literal of DuckDB, which reads a statement up to a NUL."""
     parts = ["'" + part.replace("'", "''") + "'" for part in value.split("\0")]
     return parts[0] if len(parts) == 1 else f"({' || chr(0) || '.join(parts)})"
 

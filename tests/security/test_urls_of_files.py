@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote_plus
@@ -13,6 +14,7 @@ from sqlalchemy.engine import make_url
 from sqlkmeans.database import open_database
 from sqlkmeans.database.sqlserver_connection import Connector
 from sqlkmeans.errors import DatabaseError, DefinitionError
+from sqlkmeans.words import without_password
 
 try:
     import pyodbc
@@ -210,3 +212,11 @@ def test_a_url_typed_where_a_name_is_expected_is_not_shown(
     assert command("run", attack, "--url", duckdb_url) == 2
     assert command("rename", attack, "1", "x", "--url", duckdb_url) == 2
     assert "hush" not in capsys.readouterr().err
+
+
+@each(["se;cr}et", "a@b;c", "p w;d", "x'y\"z", "{br;ace}", ";", "semi;;colons"])
+def test_a_password_that_is_known_is_hidden_whole(attack: str) -> None:
+    for text in (f"PWD={attack}", f"failed (PWD={attack};Encrypt=yes)", f"mssql://sa:{attack}@h/d"):
+        told = without_password(str(DatabaseError(text)), attack)
+        assert attack not in told
+        assert all(part not in told for part in re.split("[;@ ]", attack) if len(part) > 1)

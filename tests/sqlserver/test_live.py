@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -604,14 +605,21 @@ def test_the_victim_of_a_deadlock_publishes_at_the_second_attempt(
     assert len(attempts) == 2
 
 
+def lost_connection(driver: str) -> Exception:
+    """What a driver raises where the session is gone."""
+    import mssql_python
+    import pyodbc
+
+    if driver == "pyodbc":
+        return pyodbc.OperationalError("08003", "[08003] gone (0) (SQLExecDirectW)")
+    return mssql_python.OperationalError("Connection not open", "gone")
+
+
 @pytest.mark.parametrize("published", [True, False])
 def test_a_connection_lost_while_publishing_is_looked_into(
     published: bool, shop: SQLServerBackend, database: Database, customers: Segmentation,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    import mssql_python
-    import pyodbc
-
     real = Session.call
 
     def lost(self: Session, procedure: str, *args: Any, **kwargs: Any) -> Any:
@@ -619,17 +627,71 @@ def test_a_connection_lost_while_publishing_is_looked_into(
             return real(self, procedure, *args, **kwargs)
         if published:
             real(self, procedure, *args, **kwargs)
-        if self.driver == "pyodbc":
-            raise pyodbc.OperationalError("08003", "[08003] gone (0) (SQLExecDirectW)")
-        raise mssql_python.OperationalError("Connection not open", "gone")
+        raise lost_connection(self.driver)
 
     monkeypatch.setattr(Session, "call", lost)
     if published:
         assert pipeline.run(customers, database).changed == 120
     else:
-        with pytest.raises(DatabaseError, match="the connection was lost"):
+        with pytest.raises(
+            DatabaseError, match=r"the connection was lost.*; nothing was published$"
+        ):
             pipeline.run(customers, database)
     assert ("customer_segment" in shop.tables("dbo")) is published
+    assert not [name for name in shop.tables("sqlkmeans") if name.startswith("staging_")]
+
+
+def test_a_publication_that_the_server_still_does_for_nobody_is_waited_for(
+    shop: SQLServerBackend, database: Database, customers: Segmentation,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Another session holds the lock and publishes what this one was told nothing of."""
+    real = Session.call
+    holds = threading.Event()
+
+    def publish(run_id: int, publication: str) -> None:
+        server = sqlserver_server.connect(shop.url)
+        sqlserver_server.rows(server, "EXECUTE sqlkmeans.lock_segmentation N'customers';")
+        holds.set()
+        time.sleep(2)
+        sqlserver_server.rows(server, "EXECUTE sqlkmeans.publish_run ?, ?;", run_id, publication)
+        server.close()
+
+    def lost(self: Session, procedure: str, *args: Any, **kwargs: Any) -> Any:
+        if procedure != "publish_run":
+            return real(self, procedure, *args, **kwargs)
+        real(self, "unlock_segmentation", segmentation="customers")
+        threading.Thread(target=publish, kwargs=kwargs).start()
+        assert holds.wait(60)
+        raise lost_connection(self.driver)
+
+    monkeypatch.setattr(Session, "call", lost)
+    result = pipeline.run(customers, database)
+    assert result.changed == 120
+    assert shop.rows("SELECT status, error FROM sqlkmeans.run") == [("published", None)]
+    assert shop.rows("SELECT COUNT(*) FROM sqlkmeans.centroid") == [(6,)]
+
+
+def test_a_server_that_does_not_say_how_a_publication_ended_is_no_success(
+    shop: SQLServerBackend, database: Database, customers: Segmentation,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    real = Session.call
+
+    def lost(self: Session, procedure: str, *args: Any, **kwargs: Any) -> Any:
+        if procedure in ("publish_run", "fail_run"):
+            raise lost_connection(self.driver)
+        return real(self, procedure, *args, **kwargs)
+
+    monkeypatch.setattr(Session, "call", lost)
+    with pytest.raises(
+        DatabaseError, match=r"whether run \d+ is published, the server did not say"
+    ):
+        pipeline.run(customers, database)
+    monkeypatch.undo()
+    assert pipeline.run(customers, database).changed == 120
+    assert shop.rows("SELECT status FROM sqlkmeans.run ORDER BY run_id") == [
+        ("failed",), ("published",)]  # fmt: skip
 
 
 KILLED = """

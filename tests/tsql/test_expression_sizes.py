@@ -114,8 +114,11 @@ def test_the_scoring_function_grows_with_the_features_and_not_with_the_segments(
     assert largest(20) == largest(2)
 
 
-@pytest.mark.parametrize(("at_least", "least"), [(1, False), (10, True)], ids=["2016", "2022"])
-@pytest.mark.parametrize(("k", "n_features"), SIZES)
+@pytest.mark.parametrize(
+    ("k", "n_features", "at_least", "least"),
+    # So many segments are not for LEAST, so the largest are the same on every server.
+    [*((*size, 1, False) for size in SIZES), *((*size, 10, True) for size in SIZES[:-1])],
+)
 def test_statements_that_train_stay_under_half_of_the_limit(
     k: int, n_features: int, at_least: int, least: bool
 ) -> None:

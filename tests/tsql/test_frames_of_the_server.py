@@ -50,19 +50,14 @@ def test_the_query_sends_a_category_as_the_frames_here_have_it() -> None:
     assert hexadecimal("Å ") == "0xC5002000"
 
 
-@pytest.mark.parametrize("cut", ["y" * 101, "😀" * 51], ids=["letters", "through an emoji"])
-def test_a_text_that_was_cut_is_too_long_in_words(cut: str) -> None:
-    _, publication, _ = run(with_cities(["Oslo", "Bergen", cut]), features=CITY)
-    assert publication["error"]["code"] == 3
-    assert "have more than 100 characters" in publication["error"]["problems"][0]
-
-
-def test_half_of_a_surrogate_pair_is_refused_in_words() -> None:
-    _, publication, _ = run(with_cities(["Oslo", "Bergen", "a\ud83d"]), features=CITY)
-    assert publication["error"] == {"code": 3, "problems": [
-        "city: 'a\\ud83d' has half of a surrogate pair, which is no character; "
-        "correct it, or replace it in a SELECT"
-    ]}  # fmt: skip
+@pytest.mark.parametrize(
+    "level", ["y" * 101, "😀" * 51, "a\ud83d", "(other)"],
+    ids=["cut", "cut through an emoji", "half of a surrogate pair", "reserved"],
+)  # fmt: skip
+def test_a_text_that_can_have_no_feature_is_of_the_rest(level: str) -> None:
+    _, publication, _ = run(with_cities(["Oslo", "Bergen", level]), features=CITY)
+    found = [row["level"] for row in publication["tables"]["model_feature"][1:]]
+    assert found == ["Bergen", "Oslo", None]
 
 
 def test_text_of_procedures_of_another_version_is_one_sentence() -> None:

@@ -39,10 +39,12 @@ def lock(connection: Any, *, give_back: bool = False) -> None:
 
 
 def start(trained: Server) -> int:
-    return int(trained.value(
-        "SET NOCOUNT ON; DECLARE @r bigint; EXECUTE sqlkmeans.start_run "
-        "@segmentation = N'customers', @kind = N'assign', @run_id = @r OUTPUT; "
-        "SELECT @r;"))  # fmt: skip
+    return int(
+        trained.value(
+            "SET NOCOUNT ON; DECLARE @r bigint; EXECUTE sqlkmeans.start_run "
+            "@segmentation = N'customers', @kind = N'assign', @run_id = @r OUTPUT; SELECT @r;"
+        )
+    )
 
 
 def status(trained: Server, run_id: int) -> str:
@@ -71,6 +73,8 @@ def test_a_call_that_times_out_while_it_publishes_holds_its_segmentation_until_t
 ) -> None:
     import pyodbc
 
+    if not trained.has("sys.parameters"):
+        pytest.skip("this server does not answer a cancellation")
     trained.rows("UPDATE dbo.customer SET income = 1, age = 18;")
     connection = pyodbc.connect(odbc(trained), autocommit=True)
     connection.timeout = 10
@@ -81,8 +85,7 @@ def test_a_call_that_times_out_while_it_publishes_holds_its_segmentation_until_t
             connection.execute(ASSIGN)
         sqlserver_server.rows(reader, "ROLLBACK TRANSACTION;")
     try:
-        if cancelled.value.args[0] != "HYT00":
-            pytest.skip("this server does not answer a cancellation")
+        assert cancelled.value.args[0] == "HYT00"
         assert BUSY in trained.error(ASSIGN)
         connection.timeout = 0
         connection.execute(ASSIGN)
@@ -235,9 +238,10 @@ def test_a_history_that_cannot_be_purged_is_a_warning_of_the_published_run(
 ) -> None:
     trained.rows(DEFINE.rstrip("; \n") + ", @history_days = 300;")
     end_labels(trained, 400)
-    trained.rows(f"CREATE TABLE dbo.keeper (customer_id int NOT NULL, "
-                 f"valid_from datetime2(6) NOT NULL, "
-                 f"FOREIGN KEY (customer_id, valid_from) REFERENCES {HISTORY});")  # fmt: skip
+    trained.rows(
+        "CREATE TABLE dbo.keeper (customer_id bigint NOT NULL, valid_from datetime2(6) NOT NULL, "
+        f"FOREIGN KEY (customer_id, valid_from) REFERENCES {HISTORY});"
+    )
     trained.rows(f"INSERT INTO dbo.keeper SELECT customer_id, valid_from FROM {HISTORY};")
     trained.rows(ASSIGN)
     assert trained.rows("SELECT status FROM sqlkmeans.run WHERE run_id = ?;", trained.run(2)) == [
@@ -343,11 +347,10 @@ def test_the_installer_refuses_an_older_version_and_a_running_segmentation(
     finally:
         trained.rows("DELETE FROM sqlkmeans.schema_version WHERE version = 99;")
     start(trained)
-    with session(trained) as other:
+    with session(trained) as other, session(trained) as installing:
         lock(other)
-        with session(trained) as installing:
-            with pytest.raises(Exception, match="is being run; install"):
-                install(installing)
+        with pytest.raises(Exception, match="is being run; install"):
+            install(installing)
 
 
 def install(connection: Any) -> None:

@@ -42,6 +42,7 @@ SOURCES = [
     "SELECT 1 /* /* ; */ */ AS a",
     "SELECT 1 /* /* ; */ AS a",
     "SELECT 1 AS a --;",
+    "SELECT a FROM t -- \r'\n) AS s; DROP TABLE x; -- '",
     "SELECT a INTO b FROM c",
     "SELECT a FROM b UNION ALL SELECT a FROM c",
     "SELECT * FROM OPENROWSET(BULK N'C:\\a', SINGLE_CLOB) AS a",
@@ -194,3 +195,11 @@ def test_the_login_is_recorded_whatever_the_client_calls_itself(trained: Server)
                  "@client = N'somebody else', @run_id = @r OUTPUT;")  # fmt: skip
     told = trained.value("SELECT TOP (1) client FROM sqlkmeans.run ORDER BY run_id DESC;")
     assert told == trained.value("SELECT ORIGINAL_LOGIN();") + ", somebody else"
+
+
+@pytest.mark.parametrize("sign", ["\x1b", "\n", "\x85", "\u202e", "\u200b", "\ufeff"])
+def test_a_name_that_drives_a_terminal_is_refused(trained: Server, sign: str) -> None:
+    rename = ("EXECUTE sqlkmeans.rename_segment @segmentation = N'customers', @segment_id = 1, "
+              "@name = ?;")  # fmt: skip
+    assert "@name: has characters that cannot be seen" in trained.error(rename, f"a{sign}b")
+    trained.rows(rename, "Ærlig talt: 50 % – 東京 🚲")

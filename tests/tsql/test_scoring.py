@@ -221,7 +221,9 @@ def test_categories_dates_and_quantiles_are_prepared_as_in_python(
             st.none() | st.floats(-1e6, 1e12),
             st.none() | DAYS,
             st.none() | DAYS,
-            st.none() | st.sampled_from(TEXTS) | st.text(st.characters(exclude_characters="\0")),
+            st.none()
+            | st.sampled_from(TEXTS)
+            | st.text(st.characters(codec="utf-8", exclude_characters="\0")),
         ),
         min_size=1,
         max_size=20,

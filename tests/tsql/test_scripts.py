@@ -53,6 +53,12 @@ def test_every_file_is_sql_for_every_supported_server(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
+def test_no_file_has_what_sqlcmd_takes_for_a_variable(name: str) -> None:
+    """In comments and texts too."""
+    assert "$(" not in read(name)
+
+
+@pytest.mark.parametrize("name", FILES)
 def test_no_file_uses_what_a_supported_server_lacks(name: str) -> None:
     # Comments and texts may say the words.
     code = re.sub(r"--[^\n]*|/\*.*?\*/|N?'(?:[^']|'')*'", "", read(name), flags=re.DOTALL).upper()
@@ -91,8 +97,9 @@ def test_procedures_of_the_design_have_help() -> None:
 def test_only_procedures_with_help_are_granted() -> None:
     granted = set(re.findall(r"GRANT EXECUTE ON sqlkmeans\.(\w+)", read("roles/grants.sql")))
     public = {tsql_files.object_name(name) for name in public_procedures()}
-    # The self-test makes users, which takes db_owner, who needs no grant.
-    assert granted - {"version"} == public - {"self_test"}
+    # A text calls check_keys, and runs as the caller. The self-test makes users, which takes
+    # db_owner, who needs no grant.
+    assert granted - {"version", "check_keys"} == public - {"self_test"}
 
 
 def test_nobody_is_granted_the_door_to_the_owners_permissions() -> None:
@@ -203,7 +210,7 @@ def test_names_enter_a_statement_only_through_variables_that_hold_quoted_ones() 
 
 
 @pytest.mark.parametrize(
-    "page", ["tsql", "queries", "schedule", "deploy", "definition", "coming-from"]
+    "page", ["tsql", "queries", "schedule", "deploy", "definition", "coming-from", "operate"]
 )
 def test_the_sql_in_the_documentation_is_sql(page: str) -> None:
     text = (DOCS / f"{page}.md").read_text(encoding="utf-8")

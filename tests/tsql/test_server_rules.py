@@ -146,6 +146,33 @@ def tables_have_few_columns(text: str) -> list[str]:
     return found
 
 
+def properties_are_no_max_texts(text: str) -> list[str]:
+    """A value is sql_variant, which takes no nvarchar(max): error 206. as_owner's @text is one."""
+    return re.findall(r"sp_addextendedproperty[^;]*@value = @text\b", code(text))
+
+
+def arguments_are_no_expressions(text: str) -> list[str]:
+    """EXECUTE takes constants and variables; text_literal may give two literals and a plus."""
+    found = re.findall(
+        r"EXECUTE (?:sys\.)?\w[\w.]*[^;]*?@\w+ = '\s*\+\s*sqlkmeans\.text_literal\(", code(text)
+    )
+    return [" ".join(part.split())[:80] for part in found]
+
+
+def what_a_text_calls_is_granted(text: str) -> list[str]:
+    """A text runs as the caller, and no ownership chain leads into it: error 229."""
+    granted = set(re.findall(r"GRANT EXECUTE ON sqlkmeans\.(\w+)", read("roles/grants.sql")))
+    if "ALTER PROCEDURE sqlkmeans.self_test" in text:  # which is for db_owner
+        return []
+    found = []
+    for literal in re.findall(r"N'((?:[^']|'')*)'", code(text)):
+        if "CREATE PROCEDURE" in literal:  # the stub before a definition
+            continue
+        called = set(re.findall(r"EXECUTE sqlkmeans\.(\w+)", literal))
+        found += sorted(called - granted)
+    return found
+
+
 RULES: dict[str, Rule] = {
     rule.__name__: rule
     for rule in (
@@ -158,6 +185,9 @@ RULES: dict[str, Rule] = {
         nothing_inserts_what_a_procedure_of_ours_selects,
         statements_have_few_parameters,
         tables_have_few_columns,
+        properties_are_no_max_texts,
+        arguments_are_no_expressions,
+        what_a_text_calls_is_granted,
     )
 }
 
@@ -184,6 +214,11 @@ CONTROLS = [
     ("statements_have_few_parameters", " ".join(f"@p{n}" for n in range(PARAMETERS))),
     ("tables_have_few_columns",
      f"CREATE TABLE dbo.a ({', '.join(f'c{n} int' for n in range(COLUMNS))});"),
+    ("properties_are_no_max_texts",
+     "EXECUTE sys.sp_addextendedproperty @name = N'sqlkmeans', @value = @text;"),
+    ("arguments_are_no_expressions",
+     "SET @s = N'EXECUTE sys.p @name = ' + sqlkmeans.text_literal(@target) + N';';"),
+    ("what_a_text_calls_is_granted", "SET @s = N'EXECUTE sqlkmeans.as_owner @statement = @s;';"),
 ]  # fmt: skip
 
 

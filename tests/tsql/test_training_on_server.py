@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from embedded import hexadecimal
 from test_on_server import Server, make_customers, make_job, server, train
 from tsql_files import read
 
@@ -166,7 +167,7 @@ def test_it_prepares_as_python_does(
     job = make_job(server, "mixed", 1, 0)
     job.update(reference_date=day, model_feature=[], centroid=[], segment=[], given=[])
     given = frame if weight else frame.drop(columns="weight")
-    given = given.assign(city=given["city"] + ".")  # as the query gives it
+    given = given.assign(city=given["city"].map(hexadecimal, na_action="ignore"))
     given = pd.concat([
         pd.DataFrame({"row_number": np.arange(1, len(frame) + 1, dtype=np.int32),
                       "previous": np.nan}), given], axis=1)  # fmt: skip

@@ -1,16 +1,28 @@
-DROP VIEW IF EXISTS sqlkmeans.[source_of_session_1];
+SET @arrived = 1;
 GO
-CREATE VIEW sqlkmeans.[source_of_session_1] AS SELECT * FROM (
-SELECT customer_id, income, age FROM dbo.customer
-) AS s
+INSERT INTO #sqlkmeans_masked (table_name, column_name)
+SELECT QUOTENAME(s.name) + N'.' + QUOTENAME(o.name), c.name
+FROM sys.columns AS c
+INNER JOIN sys.objects AS o ON o.object_id = c.object_id
+INNER JOIN sys.schemas AS s ON s.schema_id = o.schema_id
+WHERE c.is_masked = 1;
 GO
-INSERT INTO #sqlkmeans_source_column (position, name, type, max_length, [precision], scale, collation)
-        SELECT c.column_id, c.name, t.name, c.max_length, c.[precision], c.scale, c.collation_name
-        FROM sys.columns AS c
-        INNER JOIN sys.types AS t ON t.user_type_id = c.system_type_id
-        WHERE c.object_id = OBJECT_ID(@text);
-GO
-DROP VIEW sqlkmeans.[source_of_session_1];
+INSERT INTO #sqlkmeans_target_object (position, name, kind, wanted, owner, fires, marked)
+SELECT n.position, sqlkmeans.quoted_name(@text, n.suffix) COLLATE DATABASE_DEFAULT, RTRIM(o.type), n.wanted,
+    USER_NAME(COALESCE(o.principal_id, s.principal_id)),
+    (SELECT MIN(g.name) FROM sys.triggers AS g
+     WHERE g.parent_id = o.object_id AND g.is_disabled = 0),
+    CASE WHEN EXISTS (SELECT 1 FROM sys.extended_properties AS e
+                      WHERE e.class = 1 AND e.major_id = o.object_id AND e.minor_id = 0
+                        AND e.name = N'sqlkmeans') THEN 1 ELSE 0 END
+FROM (VALUES (1, N'', N'U'), (2, N'_history', N'U'), (3, N'_named', N'V'))
+    AS n (position, suffix, wanted)
+INNER JOIN sys.objects AS o ON o.object_id = OBJECT_ID(sqlkmeans.quoted_name(@text, n.suffix))
+INNER JOIN sys.schemas AS s ON s.schema_id = o.schema_id
+UNION ALL
+SELECT 4, QUOTENAME(s.name) COLLATE DATABASE_DEFAULT, N'schema', N'schema', USER_NAME(s.principal_id), NULL, 1
+FROM sys.schemas AS s
+WHERE s.schema_id = SCHEMA_ID(COALESCE(PARSENAME(@text, 2), N'dbo'));
 GO
 INSERT INTO #sqlkmeans_target_column (name, type)
         SELECT c.name,
@@ -27,6 +39,8 @@ SELECT @arrived = COUNT_BIG(*) FROM sqlkmeans.[staging_1];
 GO
 SELECT @arrived = OBJECT_ID(N'[dbo].[customer_segment]'), @moved = OBJECT_ID(N'[dbo].[customer_segment_history]'), @departed = OBJECT_ID(N'[dbo].[customer_segment_named]');
 GO
+
+GO
 INSERT INTO #sqlkmeans_table_column (name, type)
         SELECT c.name,
             sqlkmeans.type_text(t.name, c.max_length, c.[precision], c.scale, c.collation_name)
@@ -36,16 +50,34 @@ INSERT INTO #sqlkmeans_table_column (name, type)
 GO
 CREATE TABLE [dbo].[customer_segment_history] ([customer_id] bigint NOT NULL, segment_id int NOT NULL, distance float NOT NULL, valid_from datetime2(6) NOT NULL, valid_to datetime2(6) NULL, run_id bigint NOT NULL, PRIMARY KEY CLUSTERED ([customer_id], valid_from));
 GO
+DECLARE @value nvarchar(128) = @text;
+DECLARE @schema nvarchar(128) = N'dbo';
+DECLARE @object nvarchar(128) = N'customer_segment_history';
+EXECUTE sys.sp_addextendedproperty @name = N'sqlkmeans', @value = @value,
+    @level0type = N'SCHEMA', @level0name = @schema,
+    @level1type = N'TABLE', @level1name = @object;
 GRANT SELECT ON [dbo].[customer_segment_history] TO sqlkmeans_reader;
 GO
 UPDATE [dbo].[customer_segment_history] SET valid_to = @now WHERE valid_to IS NULL;
 GO
 CREATE TABLE [dbo].[customer_segment] ([customer_id] bigint NOT NULL, segment_id int NOT NULL, distance float NOT NULL, run_id bigint NOT NULL, assigned_at datetime2(6) NOT NULL, PRIMARY KEY CLUSTERED ([customer_id]));
 GO
+DECLARE @value nvarchar(128) = @text;
+DECLARE @schema nvarchar(128) = N'dbo';
+DECLARE @object nvarchar(128) = N'customer_segment';
+EXECUTE sys.sp_addextendedproperty @name = N'sqlkmeans', @value = @value,
+    @level0type = N'SCHEMA', @level0name = @schema,
+    @level1type = N'TABLE', @level1name = @object;
 GRANT SELECT ON [dbo].[customer_segment] TO sqlkmeans_reader;
 GO
 CREATE VIEW [dbo].[customer_segment_named] AS SELECT t.[customer_id], t.segment_id, t.distance, t.run_id, t.assigned_at, s.name AS segment_name FROM [dbo].[customer_segment] AS t INNER JOIN sqlkmeans.segmentation AS g ON g.name = N'customers' LEFT JOIN sqlkmeans.segment AS s ON s.run_id = g.active_run_id AND s.segment_id = t.segment_id;
 GO
+DECLARE @value nvarchar(128) = @text;
+DECLARE @schema nvarchar(128) = N'dbo';
+DECLARE @object nvarchar(128) = N'customer_segment_named';
+EXECUTE sys.sp_addextendedproperty @name = N'sqlkmeans', @value = @value,
+    @level0type = N'SCHEMA', @level0name = @schema,
+    @level1type = N'VIEW', @level1name = @object;
 GRANT SELECT ON [dbo].[customer_segment_named] TO sqlkmeans_reader;
 GO
 SELECT @moved = COUNT_BIG(*) FROM (SELECT DISTINCT l.cluster FROM sqlkmeans.[staging_1] AS l WHERE l.departed = 0) AS s WHERE NOT EXISTS (SELECT 1 FROM OPENJSON(@text) AS j WHERE CAST(j.[key] AS int) = s.cluster);
@@ -71,6 +103,8 @@ SET @moved = 0;
 SET @departed = 0;
 SET @written = @arrived;
 DROP TABLE #sqlkmeans_cluster_segment;
+GO
+DROP TABLE IF EXISTS sqlkmeans.[staging_1];
 GO
 CREATE FUNCTION sqlkmeans.[assign_customers] (@income float, @age float)
 RETURNS TABLE
@@ -124,6 +158,8 @@ CROSS APPLY (
     GROUP BY c.from_segment_id, c.to_segment_id
 ) AS m
 WHERE a.segmentation = N'customers' AND a.status = N'published' AND b.status = N'published';
+GO
+SELECT @arrived = COUNT_BIG(*) FROM (SELECT TOP (1) 1 AS one FROM [dbo].[customer_segment] WITH (TABLOCK, HOLDLOCK)) AS t;SELECT @arrived = COUNT_BIG(*) FROM (SELECT TOP (1) 1 AS one FROM [dbo].[customer_segment_history] WITH (TABLOCK, HOLDLOCK)) AS t;
 GO
 SET NOCOUNT ON;
 CREATE TABLE #sqlkmeans_cluster_segment (cluster int NOT NULL PRIMARY KEY, segment_id int NOT NULL);
@@ -450,9 +486,17 @@ WHERE d.squared_distance IS NOT NULL
 ORDER BY d.squared_distance, c.segment_id) AS n
 );
 GO
-SELECT @arrived = COUNT_BIG(*) FROM [dbo].[customer_segment_history] WHERE valid_to < @then;
+SET @arrived = OBJECT_ID(@text, N'U');
 GO
-DELETE FROM [dbo].[customer_segment_history] WHERE valid_to < @then; SET @arrived = ROWCOUNT_BIG();
+SELECT @arrived = COUNT_BIG(*) FROM [dbo].[customer_segment_history] AS h WHERE h.valid_to < @then;
+GO
+IF NOT EXISTS (SELECT 1 FROM sys.indexes AS i
+               WHERE i.object_id = OBJECT_ID(@text, N'U') AND i.name LIKE N'ix_history_valid_to%')
+    CREATE INDEX ix_history_valid_to ON [dbo].[customer_segment_history] (valid_to);
+GO
+SELECT @arrived = COUNT_BIG(*) FROM (SELECT TOP (1) 1 AS one FROM [dbo].[customer_segment_history] WITH (TABLOCK, HOLDLOCK)) AS t;
+GO
+DELETE TOP (4000) FROM [dbo].[customer_segment_history] WHERE valid_to < @then; SET @arrived = ROWCOUNT_BIG();
 GO
 CREATE TABLE sqlkmeans.[staging_1] ([person_id] bigint NOT NULL, cluster int NOT NULL, distance float NOT NULL, departed bit NOT NULL DEFAULT (0), PRIMARY KEY CLUSTERED ([person_id], departed));
 GO
@@ -460,16 +504,34 @@ SELECT @arrived = OBJECT_ID(N'[dbo].[person_segment]'), @moved = OBJECT_ID(N'[db
 GO
 CREATE TABLE [dbo].[person_segment_history] ([person_id] bigint NOT NULL, segment_id int NOT NULL, distance float NOT NULL, valid_from datetime2(6) NOT NULL, valid_to datetime2(6) NULL, run_id bigint NOT NULL, PRIMARY KEY CLUSTERED ([person_id], valid_from));
 GO
+DECLARE @value nvarchar(128) = @text;
+DECLARE @schema nvarchar(128) = N'dbo';
+DECLARE @object nvarchar(128) = N'person_segment_history';
+EXECUTE sys.sp_addextendedproperty @name = N'sqlkmeans', @value = @value,
+    @level0type = N'SCHEMA', @level0name = @schema,
+    @level1type = N'TABLE', @level1name = @object;
 GRANT SELECT ON [dbo].[person_segment_history] TO sqlkmeans_reader;
 GO
 UPDATE [dbo].[person_segment_history] SET valid_to = @now WHERE valid_to IS NULL;
 GO
 CREATE TABLE [dbo].[person_segment] ([person_id] bigint NOT NULL, segment_id int NOT NULL, distance float NOT NULL, run_id bigint NOT NULL, assigned_at datetime2(6) NOT NULL, PRIMARY KEY CLUSTERED ([person_id]));
 GO
+DECLARE @value nvarchar(128) = @text;
+DECLARE @schema nvarchar(128) = N'dbo';
+DECLARE @object nvarchar(128) = N'person_segment';
+EXECUTE sys.sp_addextendedproperty @name = N'sqlkmeans', @value = @value,
+    @level0type = N'SCHEMA', @level0name = @schema,
+    @level1type = N'TABLE', @level1name = @object;
 GRANT SELECT ON [dbo].[person_segment] TO sqlkmeans_reader;
 GO
 CREATE VIEW [dbo].[person_segment_named] AS SELECT t.[person_id], t.segment_id, t.distance, t.run_id, t.assigned_at, s.name AS segment_name FROM [dbo].[person_segment] AS t INNER JOIN sqlkmeans.segmentation AS g ON g.name = N'people' LEFT JOIN sqlkmeans.segment AS s ON s.run_id = g.active_run_id AND s.segment_id = t.segment_id;
 GO
+DECLARE @value nvarchar(128) = @text;
+DECLARE @schema nvarchar(128) = N'dbo';
+DECLARE @object nvarchar(128) = N'person_segment_named';
+EXECUTE sys.sp_addextendedproperty @name = N'sqlkmeans', @value = @value,
+    @level0type = N'SCHEMA', @level0name = @schema,
+    @level1type = N'VIEW', @level1name = @object;
 GRANT SELECT ON [dbo].[person_segment_named] TO sqlkmeans_reader;
 GO
 SELECT @moved = COUNT_BIG(*) FROM (SELECT DISTINCT l.cluster FROM sqlkmeans.[staging_1] AS l WHERE l.departed = 0) AS s WHERE NOT EXISTS (SELECT 1 FROM OPENJSON(@text) AS j WHERE CAST(j.[key] AS int) = s.cluster);
@@ -643,6 +705,8 @@ SELECT @nulls = COALESCE(SUM(CAST(CASE WHEN s.[person_id] IS NULL THEN 1 ELSE 0 
 SELECT @repeats = COALESCE(SUM(g.customers - 1), 0)
 FROM (SELECT COUNT_BIG(*) AS customers FROM #sqlkmeans_scored AS s WHERE s.[person_id] IS NOT NULL GROUP BY s.[person_id] HAVING COUNT_BIG(*) > 1) AS g;
 GO
+SELECT @arrived = COUNT_BIG(*) FROM (SELECT TOP (1) 1 AS one FROM [dbo].[person_segment] WITH (TABLOCK, HOLDLOCK)) AS t;SELECT @arrived = COUNT_BIG(*) FROM (SELECT TOP (1) 1 AS one FROM [dbo].[person_segment_history] WITH (TABLOCK, HOLDLOCK)) AS t;
+GO
 SET NOCOUNT ON;
 CREATE TABLE #sqlkmeans_cluster_segment (cluster int NOT NULL PRIMARY KEY, segment_id int NOT NULL);
 INSERT INTO #sqlkmeans_cluster_segment (cluster, segment_id)
@@ -751,77 +815,4 @@ OutputDataSet, publication = run_segmentation(InputDataSet, job)
     @job = @text,
     @publication = @publication OUTPUT;
 INSERT INTO #sqlkmeans_publication (content) VALUES (@publication);
-GO
-SELECT s.[customer_id], o.o1 AS [sqlkmeans o1], o.o2 AS [sqlkmeans o2], z.z1 AS [sqlkmeans z1], z.z2 AS [sqlkmeans z2] INTO #sqlkmeans_prepared FROM [dbo].[customer] AS s CROSS APPLY (SELECT CAST(s.[income] AS float) AS o1, CAST(s.[age] AS float) AS o2) AS o
-CROSS APPLY (SELECT COALESCE(o.o1, 0.5e0) AS x1, COALESCE(o.o2, 0.5e0) AS x2) AS x
-CROSS APPLY (SELECT x.x1 AS t1, CASE WHEN 1e0 + x.x2 = 1e0 THEN x.x2 WHEN x.x2 > -1e0 THEN LOG(1e0 + x.x2) * (x.x2 / ((1e0 + x.x2) - 1e0)) END AS t2) AS t
-CROSS APPLY (SELECT (t.t1 - (0.5e0)) / 0.5e0 AS z1, (t.t2 - (0.5e0)) / 0.5e0 AS z2) AS z;
-SET @total = ROWCOUNT_BIG();
-SELECT z.[customer_id], n.segment_id AS [sqlkmeans cluster], SQRT(n.squared_distance) AS [sqlkmeans distance], z.[sqlkmeans o1], z.[sqlkmeans o2] INTO #sqlkmeans_scored FROM #sqlkmeans_prepared AS z
-OUTER APPLY (SELECT TOP (1) c.segment_id, c.segment_name, d.squared_distance
-FROM (VALUES
-    (1, N'it''s', 0.5e0, 0.5e0),
-    (2, N'older', 0.5e0, 0.5e0),
-    (3, N'very high income, much older', 0.5e0, 0.5e0)) AS c (segment_id, segment_name, c1, c2)
-CROSS APPLY (SELECT (z.[sqlkmeans z1] - c.c1) * (z.[sqlkmeans z1] - c.c1) + (z.[sqlkmeans z2] - c.c2) * (z.[sqlkmeans z2] - c.c2) AS squared_distance) AS d
-WHERE d.squared_distance IS NOT NULL
-ORDER BY d.squared_distance, c.segment_id) AS n;
-DROP TABLE #sqlkmeans_prepared;
-EXECUTE sqlkmeans.check_keys @relation = N'#sqlkmeans_scored AS s', @key = @key;
-INSERT INTO sqlkmeans.[staging_1] ([customer_id], cluster, distance) SELECT s.[customer_id], s.[sqlkmeans cluster], s.[sqlkmeans distance] FROM #sqlkmeans_scored AS s
-WHERE s.[sqlkmeans cluster] IS NOT NULL;
-SET @rows = ROWCOUNT_BIG();
-INSERT INTO #sqlkmeans_size (segment_id, size, within_ss)
-SELECT l.cluster, COUNT_BIG(*), SUM(l.distance * l.distance) FROM sqlkmeans.[staging_1] AS l GROUP BY l.cluster;
-INSERT INTO #sqlkmeans_profile
-    (segment_id, position, mean, lowest, highest, known, missing)
-SELECT COALESCE(s.[sqlkmeans cluster], 0), v.position, AVG(v.value), MIN(v.value), MAX(v.value),
-    COUNT_BIG(v.value), COUNT_BIG(*) - COUNT_BIG(v.value)
-FROM #sqlkmeans_scored AS s
-CROSS APPLY (VALUES (1, s.[sqlkmeans o1]), (2, s.[sqlkmeans o2])) AS v (position, value)
-WHERE s.[sqlkmeans cluster] IS NOT NULL
-GROUP BY GROUPING SETS ((s.[sqlkmeans cluster], v.position), (v.position));
-UPDATE p
-SET mean = p.mean + d.rest, deviation = CASE
-    WHEN p.highest > p.lowest AND d.squares > d.rest * d.rest THEN SQRT(d.squares - d.rest * d.rest)
-    WHEN p.known > 0 THEN 0e0 END
-FROM #sqlkmeans_profile AS p
-INNER JOIN (
-    SELECT k.segment_id, k.position, AVG(v.value - k.mean) AS rest,
-        AVG((v.value - k.mean) * (v.value - k.mean)) AS squares
-    FROM #sqlkmeans_scored AS s
-    CROSS APPLY (VALUES (1, s.[sqlkmeans o1]), (2, s.[sqlkmeans o2])) AS v (position, value)
-    CROSS APPLY (VALUES (0), (s.[sqlkmeans cluster])) AS g (segment_id)
-    INNER JOIN #sqlkmeans_profile AS k ON k.segment_id = g.segment_id AND k.position = v.position
-    WHERE s.[sqlkmeans cluster] IS NOT NULL
-    GROUP BY k.segment_id, k.position
-) AS d ON d.segment_id = p.segment_id AND d.position = p.position;
-UPDATE p
-SET median = m.median
-FROM #sqlkmeans_profile AS p
-INNER JOIN (
-    SELECT r.segment_id, r.position, AVG(r.value) AS median
-    FROM (
-        SELECT g.segment_id, v.position, v.value,
-            ROW_NUMBER() OVER (PARTITION BY g.segment_id, v.position ORDER BY v.value) AS n
-        FROM #sqlkmeans_scored AS s
-        CROSS APPLY (VALUES (1, s.[sqlkmeans o1]), (2, s.[sqlkmeans o2])) AS v (position, value)
-        CROSS APPLY (VALUES (0), (s.[sqlkmeans cluster])) AS g (segment_id)
-        WHERE s.[sqlkmeans cluster] IS NOT NULL AND v.value IS NOT NULL
-    ) AS r
-    INNER JOIN #sqlkmeans_profile AS k ON k.segment_id = r.segment_id AND k.position = r.position
-    WHERE r.n IN ((k.known + 1) / 2, (k.known + 2) / 2)
-    GROUP BY r.segment_id, r.position
-) AS m ON m.segment_id = p.segment_id AND m.position = p.position;
-SELECT @mean_distance = AVG(l.distance) FROM sqlkmeans.[staging_1] AS l;
-INSERT INTO #sqlkmeans_bin (position, bin, customers)
-SELECT v.position, v.bin, COUNT_BIG(*)
-FROM #sqlkmeans_scored AS s
-CROSS APPLY (VALUES (1, CASE WHEN s.[sqlkmeans o1] IS NULL THEN 0 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 1 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 2 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 3 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 4 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 5 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 6 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 7 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 8 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 9 ELSE 10 END), (2, CASE WHEN s.[sqlkmeans o2] IS NULL THEN 0 WHEN s.[sqlkmeans o2] <= 0.5e0 THEN 1 WHEN s.[sqlkmeans o2] <= 0.5e0 THEN 2 ELSE 3 END)) AS v (position, bin)
-WHERE s.[sqlkmeans cluster] IS NOT NULL
-GROUP BY v.position, v.bin;
-GO
-SELECT @nulls = COALESCE(SUM(CAST(CASE WHEN s.[customer_id] IS NULL THEN 1 ELSE 0 END AS bigint)), 0) FROM #sqlkmeans_scored AS s;
-SELECT @repeats = COALESCE(SUM(g.customers - 1), 0)
-FROM (SELECT COUNT_BIG(*) AS customers FROM #sqlkmeans_scored AS s WHERE s.[customer_id] IS NOT NULL GROUP BY s.[customer_id] HAVING COUNT_BIG(*) > 1) AS g;
 GO

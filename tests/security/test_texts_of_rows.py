@@ -63,7 +63,7 @@ def test_a_level_stops_no_run_and_says_the_same_in_every_engine(attack: str, sha
             result = run(definition(engine), database)
             assert result.changed == 400
             assert assign(definition(engine), database).changed == 0
-            model = load_model(database, "shop")
+            model = load_model("shop", database)
             assert model is not None
             labels = database.catalog.select("SELECT segment_id FROM segment ORDER BY id")
             rows = pa.table({"x": customers["x"], "city": customers["city"]})
