@@ -191,7 +191,7 @@ class SQLServerDatabase(Database):
                 f"{self.safe_url}: no schema sqlkmeans yet; `sqlkmeans install` makes it"
             )
         with self._session("the self-test") as session:
-            row = session.call("self_test", keep=int(keep))
+            row = session.call("self_test", keep=1 if keep else None)
         report: Row = json.loads(row[0])
         for result in report["results"]:
             result["ok"] = None if result["ok"] is None else bool(result["ok"])
