@@ -444,6 +444,33 @@ BEGIN
 END;
 GO
 
+-- functions/is_visible.sql
+IF OBJECT_ID(N'sqlkmeans.is_visible', N'FN') IS NULL
+    EXECUTE (N'CREATE FUNCTION sqlkmeans.is_visible (@name nvarchar(400)) RETURNS bit
+        AS BEGIN RETURN 0; END;');
+GO
+-- Whether a name has no control or format character, which nobody sees and which a terminal obeys.
+-- By code, because ranges of characters are not those of every collation.
+ALTER FUNCTION sqlkmeans.is_visible (@name nvarchar(400))
+RETURNS bit
+AS
+BEGIN
+    DECLARE @position int = 0;
+    DECLARE @code int;
+
+    WHILE @position < LEN(@name + N'.') - 1
+    BEGIN
+        SET @position = @position + 1;
+        SET @code = UNICODE(SUBSTRING(@name, @position, 1));
+        IF @code < 32 OR @code BETWEEN 127 AND 159 OR @code = 173 OR @code BETWEEN 8203 AND 8207
+           OR @code BETWEEN 8232 AND 8238 OR @code BETWEEN 8288 AND 8303 OR @code = 65279
+            RETURN 0;
+    END;
+
+    RETURN 1;
+END;
+GO
+
 -- functions/each_name.sql
 IF OBJECT_ID(N'sqlkmeans.each_name', N'FN') IS NULL
     EXECUTE (N'CREATE FUNCTION sqlkmeans.each_name (@names nvarchar(max), @template nvarchar(max),
@@ -1385,8 +1412,7 @@ IF OBJECT_ID(N'sqlkmeans.describe_source', N'P') IS NULL
 GO
 -- Fills the caller's table #sqlkmeans_source_column with the columns of a source, or says in @problem
 -- why it has none. Nothing is run, and all of it is asked as the caller, so that nobody learns or
--- reads through this what they may not. Where a column can be traced to a table, masked says that
--- the caller sees it masked.
+-- reads through this what they may not. Where a column can be traced to a table, it is named.
 ALTER PROCEDURE sqlkmeans.describe_source
     @source  nvarchar(max),
     @problem nvarchar(max) OUTPUT
@@ -1396,44 +1422,24 @@ BEGIN
 
     DECLARE @query nvarchar(max) = N'SELECT * FROM ' + sqlkmeans.relation(@source) + N';';
 
-    CREATE TABLE #sqlkmeans_masked
-    (
-        table_name  nvarchar(300) COLLATE DATABASE_DEFAULT NOT NULL,
-        column_name nvarchar(128) COLLATE DATABASE_DEFAULT NOT NULL
-    );
-
     SET @problem = sqlkmeans.source_problem(@source);
     IF @problem IS NULL
         SELECT @problem = MIN(d.error_message)
         FROM sys.dm_exec_describe_first_result_set(@query, NULL, 0) AS d
         WHERE d.error_number IS NOT NULL;
-    -- As the owner: who reads a view need not see the table behind it, and sees it masked all the same.
-    EXECUTE sqlkmeans.as_owner @statement = N'
-INSERT INTO #sqlkmeans_masked (table_name, column_name)
-SELECT QUOTENAME(s.name) + N''.'' + QUOTENAME(o.name), c.name
-FROM sys.columns AS c
-INNER JOIN sys.objects AS o ON o.object_id = c.object_id
-INNER JOIN sys.schemas AS s ON s.schema_id = o.schema_id
-WHERE c.is_masked = 1;';
     IF @problem IS NULL
         INSERT INTO #sqlkmeans_source_column
-            (position, name, type, max_length, [precision], scale, collation, masked)
+            (position, name, type, max_length, [precision], scale, collation, base_table, base_column,
+             masked)
         SELECT d.column_ordinal, d.name, COALESCE(t.name, d.user_type_name, N'unknown'),
             d.max_length, d.[precision], d.scale, d.collation_name,
-            CASE WHEN m.table_name IS NOT NULL
-                  AND COALESCE(HAS_PERMS_BY_NAME(
-                          m.table_name, N'OBJECT', N'UNMASK', m.column_name, N'COLUMN'), 0) = 0
-                  AND COALESCE(HAS_PERMS_BY_NAME(NULL, N'DATABASE', N'UNMASK'), 0) = 0
-                 THEN 1 ELSE 0 END
+            QUOTENAME(b.source_schema) + N'.' + QUOTENAME(b.source_table), b.source_column, 0
         FROM sys.dm_exec_describe_first_result_set(@query, NULL, 0) AS d
         LEFT JOIN sys.types AS t ON t.user_type_id = d.system_type_id
         -- The same once more as if for browsing: then it names the table behind a column.
         LEFT JOIN sys.dm_exec_describe_first_result_set(@query, NULL, 1) AS b
             ON b.column_ordinal = d.column_ordinal AND b.source_database = DB_NAME()
-        LEFT JOIN #sqlkmeans_masked AS m
-            ON m.table_name = QUOTENAME(b.source_schema) + N'.' + QUOTENAME(b.source_table)
-                COLLATE DATABASE_DEFAULT
-           AND m.column_name = b.source_column COLLATE DATABASE_DEFAULT;
+        WHERE d.error_number IS NULL;
     IF @problem IS NULL AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_source_column AS c)
         SET @problem = N'it has no columns, or you may not read it';
 
@@ -1739,7 +1745,9 @@ BEGIN
         [precision] int           NOT NULL,
         scale      int           NOT NULL,
         collation  nvarchar(128) COLLATE DATABASE_DEFAULT NULL,
-        masked     bit           NOT NULL
+        base_table  nvarchar(300) COLLATE DATABASE_DEFAULT NULL,
+        base_column nvarchar(128) COLLATE DATABASE_DEFAULT NULL,
+        masked      bit           NOT NULL
     );
     CREATE TABLE #sqlkmeans_finding
     (
@@ -1884,11 +1892,23 @@ BEGIN
         SET @problems = @problems + N'features: missing; allowed: one or more columns of the source'
             + @line;
 
+    -- As the owner: who reads a view need not see the table behind it, and sees it masked all the same.
+    SET @statement = N'
+        UPDATE c
+        SET masked = 1
+        FROM #sqlkmeans_source_column AS c
+        INNER JOIN sys.columns AS s
+            ON s.object_id = OBJECT_ID(c.base_table) AND s.name COLLATE DATABASE_DEFAULT = c.base_column
+        WHERE s.is_masked = 1;';
+    EXECUTE sqlkmeans.as_owner @statement = @statement;
     INSERT INTO #sqlkmeans_finding (finding)
     SELECT c.name + N': is masked for you (dynamic data masking), so you would cluster what is not '
         + N'there; GRANT UNMASK to who runs this, or leave it out'
     FROM #sqlkmeans_source_column AS c
     WHERE c.masked = 1
+      AND COALESCE(HAS_PERMS_BY_NAME(
+              c.base_table, N'OBJECT', N'UNMASK', c.base_column, N'COLUMN'), 0) = 0
+      AND COALESCE(HAS_PERMS_BY_NAME(NULL, N'DATABASE', N'UNMASK'), 0) = 0
       AND (c.name IN (@sample_weight, @changed_by)
            OR c.name IN (SELECT j.[value] COLLATE DATABASE_DEFAULT FROM OPENJSON(@key) AS j)
            OR c.name IN (SELECT JSON_VALUE(j.[value], '$.column') COLLATE DATABASE_DEFAULT
@@ -2416,7 +2436,8 @@ BEGIN
         + CASE WHEN @table_id IS NOT NULL THEN @table END + N' WITH (TABLOCK, HOLDLOCK)) AS t;', N'')
         + COALESCE(N'SELECT @arrived = COUNT_BIG(*) FROM (SELECT TOP (1) 1 AS one FROM '
         + CASE WHEN @history_id IS NOT NULL THEN @history END + N' WITH (TABLOCK, HOLDLOCK)) AS t;', N'');
-    EXECUTE sqlkmeans.as_owner @statement = @statement;
+    IF @statement <> N''
+        EXECUTE sqlkmeans.as_owner @statement = @statement;
     EXECUTE sqlkmeans.check_target @target = @target, @problems = @problems OUTPUT;
     EXECUTE sqlkmeans.raise_problems @number = 50004, @problems = @problems;
 
@@ -4646,10 +4667,7 @@ BEGIN
     IF COALESCE(@name, N'') = N'' OR LEN(@name) > 128
         SET @problems = @problems + N'@name: ' + COALESCE(@name, N'NULL')
             + N' given; allowed: 1 to 128 characters' + @line;
-    ELSE IF PATINDEX(N'%[' + NCHAR(1) + N'-' + NCHAR(31) + NCHAR(127) + N'-' + NCHAR(159) + NCHAR(173)
-                     + NCHAR(8203) + N'-' + NCHAR(8207) + NCHAR(8232) + N'-' + NCHAR(8238)
-                     + NCHAR(8288) + N'-' + NCHAR(8303) + NCHAR(65279) + N']%',
-                     @name COLLATE Latin1_General_100_BIN2) > 0
+    ELSE IF sqlkmeans.is_visible(@name) = 0
         SET @problems = @problems + N'@name: has characters that cannot be seen, or that change how '
             + N'others are; allowed: letters, digits, signs and blanks' + @line;
     ELSE IF @other IS NOT NULL

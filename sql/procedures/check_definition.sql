@@ -46,7 +46,9 @@ BEGIN
         [precision] int           NOT NULL,
         scale      int           NOT NULL,
         collation  nvarchar(128) COLLATE DATABASE_DEFAULT NULL,
-        masked     bit           NOT NULL
+        base_table  nvarchar(300) COLLATE DATABASE_DEFAULT NULL,
+        base_column nvarchar(128) COLLATE DATABASE_DEFAULT NULL,
+        masked      bit           NOT NULL
     );
     CREATE TABLE #sqlkmeans_finding
     (
@@ -191,11 +193,23 @@ BEGIN
         SET @problems = @problems + N'features: missing; allowed: one or more columns of the source'
             + @line;
 
+    -- As the owner: who reads a view need not see the table behind it, and sees it masked all the same.
+    SET @statement = N'
+        UPDATE c
+        SET masked = 1
+        FROM #sqlkmeans_source_column AS c
+        INNER JOIN sys.columns AS s
+            ON s.object_id = OBJECT_ID(c.base_table) AND s.name COLLATE DATABASE_DEFAULT = c.base_column
+        WHERE s.is_masked = 1;';
+    EXECUTE sqlkmeans.as_owner @statement = @statement;
     INSERT INTO #sqlkmeans_finding (finding)
     SELECT c.name + N': is masked for you (dynamic data masking), so you would cluster what is not '
         + N'there; GRANT UNMASK to who runs this, or leave it out'
     FROM #sqlkmeans_source_column AS c
     WHERE c.masked = 1
+      AND COALESCE(HAS_PERMS_BY_NAME(
+              c.base_table, N'OBJECT', N'UNMASK', c.base_column, N'COLUMN'), 0) = 0
+      AND COALESCE(HAS_PERMS_BY_NAME(NULL, N'DATABASE', N'UNMASK'), 0) = 0
       AND (c.name IN (@sample_weight, @changed_by)
            OR c.name IN (SELECT j.[value] COLLATE DATABASE_DEFAULT FROM OPENJSON(@key) AS j)
            OR c.name IN (SELECT JSON_VALUE(j.[value], '$.column') COLLATE DATABASE_DEFAULT

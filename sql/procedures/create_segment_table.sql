@@ -37,7 +37,8 @@ BEGIN
         + CASE WHEN @table_id IS NOT NULL THEN @table END + N' WITH (TABLOCK, HOLDLOCK)) AS t;', N'')
         + COALESCE(N'SELECT @arrived = COUNT_BIG(*) FROM (SELECT TOP (1) 1 AS one FROM '
         + CASE WHEN @history_id IS NOT NULL THEN @history END + N' WITH (TABLOCK, HOLDLOCK)) AS t;', N'');
-    EXECUTE sqlkmeans.as_owner @statement = @statement;
+    IF @statement <> N''
+        EXECUTE sqlkmeans.as_owner @statement = @statement;
     EXECUTE sqlkmeans.check_target @target = @target, @problems = @problems OUTPUT;
     EXECUTE sqlkmeans.raise_problems @number = 50004, @problems = @problems;
 

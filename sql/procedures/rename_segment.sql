@@ -61,10 +61,7 @@ BEGIN
     IF COALESCE(@name, N'') = N'' OR LEN(@name) > 128
         SET @problems = @problems + N'@name: ' + COALESCE(@name, N'NULL')
             + N' given; allowed: 1 to 128 characters' + @line;
-    ELSE IF PATINDEX(N'%[' + NCHAR(1) + N'-' + NCHAR(31) + NCHAR(127) + N'-' + NCHAR(159) + NCHAR(173)
-                     + NCHAR(8203) + N'-' + NCHAR(8207) + NCHAR(8232) + N'-' + NCHAR(8238)
-                     + NCHAR(8288) + N'-' + NCHAR(8303) + NCHAR(65279) + N']%',
-                     @name COLLATE Latin1_General_100_BIN2) > 0
+    ELSE IF sqlkmeans.is_visible(@name) = 0
         SET @problems = @problems + N'@name: has characters that cannot be seen, or that change how '
             + N'others are; allowed: letters, digits, signs and blanks' + @line;
     ELSE IF @other IS NOT NULL
