@@ -1,12 +1,5 @@
 SET @arrived = 1;
 GO
-INSERT INTO #sqlkmeans_masked (table_name, column_name)
-SELECT QUOTENAME(s.name) + N'.' + QUOTENAME(o.name), c.name
-FROM sys.columns AS c
-INNER JOIN sys.objects AS o ON o.object_id = c.object_id
-INNER JOIN sys.schemas AS s ON s.schema_id = o.schema_id
-WHERE c.is_masked = 1;
-GO
 INSERT INTO #sqlkmeans_target_object (position, name, kind, wanted, owner, fires, marked)
 SELECT n.position, sqlkmeans.quoted_name(@text, n.suffix) COLLATE DATABASE_DEFAULT, RTRIM(o.type), n.wanted,
     USER_NAME(COALESCE(o.principal_id, s.principal_id)),
@@ -31,6 +24,13 @@ INSERT INTO #sqlkmeans_target_column (name, type)
         INNER JOIN sys.types AS t ON t.user_type_id = c.system_type_id
         WHERE c.object_id = OBJECT_ID(@text);
 GO
+UPDATE c
+        SET masked = 1
+        FROM #sqlkmeans_source_column AS c
+        INNER JOIN sys.columns AS s
+            ON s.object_id = OBJECT_ID(c.base_table) AND s.name COLLATE DATABASE_DEFAULT = c.base_column
+        WHERE s.is_masked = 1;
+GO
 CREATE TABLE sqlkmeans.[staging_1] ([customer_id] bigint NOT NULL, cluster int NOT NULL, distance float NOT NULL, departed bit NOT NULL DEFAULT (0), PRIMARY KEY CLUSTERED ([customer_id], departed));
 GO
 GRANT SELECT, INSERT ON sqlkmeans.[staging_1] TO sqlkmeans_operator;
@@ -38,8 +38,6 @@ GO
 SELECT @arrived = COUNT_BIG(*) FROM sqlkmeans.[staging_1];
 GO
 SELECT @arrived = OBJECT_ID(N'[dbo].[customer_segment]'), @moved = OBJECT_ID(N'[dbo].[customer_segment_history]'), @departed = OBJECT_ID(N'[dbo].[customer_segment_named]');
-GO
-
 GO
 INSERT INTO #sqlkmeans_table_column (name, type)
         SELECT c.name,
