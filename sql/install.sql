@@ -8201,9 +8201,16 @@ FROM sqlkmeans.self_test_customers() AS c
 FULL JOIN sqlkmeans_self_test.segment_tsql_named AS s ON s.customer_id = c.customer_id
 WHERE c.segment_id IS NULL OR s.segment_id IS NULL OR s.segment_id <> c.segment_id
    OR (s.segment_id = 3 AND s.segment_name <> N''Größte ''''Käufer'''''');'),
+    (N'a run that is killed', NULL, N'
+EXECUTE sqlkmeans.start_run @segmentation = N''sqlkmeans_self_test_tsql'';
+SELECT @wrong = 1 - COUNT_BIG(*)
+FROM sqlkmeans.run AS r
+WHERE r.segmentation = N''sqlkmeans_self_test_tsql'' AND r.status = N''running''
+  AND OBJECT_ID(N''sqlkmeans.staging_'' + CAST(r.run_id AS nvarchar(20)), N''U'') IS NOT NULL;'),
     (N'a killed run is cleared away by the next', NULL, N'
 DECLARE @killed bigint;
-EXECUTE sqlkmeans.start_run @segmentation = N''sqlkmeans_self_test_tsql'', @run_id = @killed OUTPUT;
+SELECT @killed = MAX(r.run_id) FROM sqlkmeans.run AS r
+WHERE r.segmentation = N''sqlkmeans_self_test_tsql'';
 EXECUTE sqlkmeans.assign_segments @segmentation = N''sqlkmeans_self_test_tsql'', @quiet = 1;
 SELECT @wrong = COUNT_BIG(*)
 FROM sqlkmeans.run AS r
