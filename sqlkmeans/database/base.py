@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from sqlkmeans.database.catalog import Catalog
-from sqlkmeans.database.dialect import TrainingDialect
+from sqlkmeans.database.dialect import Dialect
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DatabaseError
 
@@ -174,12 +174,12 @@ class Workspace(ABC):
 
     Attributes
     ----------
-    dialect : TrainingDialect
+    dialect : Dialect
     source : str
         What stands after FROM.
     """
 
-    dialect: TrainingDialect
+    dialect: Dialect
     source: str
 
     @abstractmethod

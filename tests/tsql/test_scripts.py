@@ -12,8 +12,8 @@ from tsql_files import FILES, GRAMMARS, PROCEDURES, SQL, check, public_procedure
 
 from sqlkmeans._version import __version__
 from sqlkmeans.database import tables
+from sqlkmeans.database.sqlserver.script import build_install_script, build_order, install_script
 from sqlkmeans.definition import FeatureDefinition, Guard, Segmentation
-from sqlkmeans.tsql.script import build_install_script, build_order, install_script
 
 DOCS = Path(__file__).parents[2] / "docs"
 SYSTEM_PROCEDURES = json.loads(
@@ -22,7 +22,9 @@ SYSTEM_PROCEDURES = json.loads(
 
 
 def test_the_installer_equals_its_parts() -> None:
-    assert install_script() == build_install_script(), "run python -m sqlkmeans.tsql.script"
+    assert install_script() == build_install_script(), (
+        "run python -m sqlkmeans.database.sqlserver.script"
+    )
 
 
 def test_the_installer_carries_the_version_of_the_package() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sqlkmeans.database.base import Workspace
-from sqlkmeans.database.dialect import DuckDBDialect
+from sqlkmeans.database.duckdb.dialect import DuckDBDialect
 from sqlkmeans.errors import DatabaseError, DataError
 from sqlkmeans.sqltext import quote
 

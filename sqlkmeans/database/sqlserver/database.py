@@ -41,6 +41,7 @@ from sqlkmeans.database.sqlserver.changes import (
     stage_departed,
 )
 from sqlkmeans.database.sqlserver.connection import Connector, Session
+from sqlkmeans.database.sqlserver.dialect import bracket
 from sqlkmeans.database.sqlserver.doctor import IS_OWNER, examine
 from sqlkmeans.database.sqlserver.errors import is_transient, read_problem, statement_error
 from sqlkmeans.database.sqlserver.ranges import begin_together
@@ -51,10 +52,10 @@ from sqlkmeans.database.sqlserver.reading import (
     read_query,
     same_customer,
 )
+from sqlkmeans.database.sqlserver.script import batches, install_script, uninstall_script
 from sqlkmeans.database.sqlserver.types import (
     SqlColumn,
     beside,
-    bracket,
     bracket_name,
     create_type,
     feature_arrow,
@@ -66,7 +67,6 @@ from sqlkmeans.database.sqlserver.writing import write_rows
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DatabaseError, DataError, LockedError, SqlKMeansError
 from sqlkmeans.sqltext import parse_name
-from sqlkmeans.tsql.script import batches, install_script, uninstall_script
 
 
 @dataclass

@@ -9,8 +9,8 @@ from typing import Any
 from sqlkmeans.database.base import Finding
 from sqlkmeans.database.sqlserver.connection import Connector, Session
 from sqlkmeans.database.sqlserver.errors import ServerError, read_problem
+from sqlkmeans.database.sqlserver.script import build_order
 from sqlkmeans.errors import SqlKMeansError
-from sqlkmeans.tsql.script import build_order
 
 READ_ON = "docs/connect.md"
 

@@ -12,10 +12,10 @@ import pyarrow as pa
 
 from sqlkmeans.database.base import Batch, split_batch
 from sqlkmeans.database.sqlserver.connection import Session
+from sqlkmeans.database.sqlserver.dialect import bracket
 from sqlkmeans.database.sqlserver.types import (
     SqlColumn,
     beside,
-    bracket,
     feature_arrow,
     relation,
 )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from sqlkmeans.database.base import Column
+from sqlkmeans.database.sqlserver.dialect import bracket
 from sqlkmeans.sqltext import Name, parse_name, parse_source
 
 _NUMBERS = frozenset(
@@ -194,11 +195,6 @@ class SqlColumn:
         else:
             kind = "date" if self.base in _DATES else "other"
         return Column(self.name, self.type, kind, self.can_be_key, self.base in _CATEGORIES)
-
-
-def bracket(name: str) -> str:
-    """An identifier in brackets, as QUOTENAME writes it."""
-    return "[" + name.replace("]", "]]") + "]"
 
 
 def bracket_name(parts: Name) -> str:

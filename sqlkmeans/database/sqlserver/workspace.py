@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sqlkmeans.database.base import Workspace
-from sqlkmeans.database.dialect import SQLServerDialect
 from sqlkmeans.database.sqlserver.connection import Session
-from sqlkmeans.database.sqlserver.types import MAX_LEVEL_LENGTH, SqlColumn, bracket
+from sqlkmeans.database.sqlserver.dialect import SQLServerDialect, bracket
+from sqlkmeans.database.sqlserver.types import MAX_LEVEL_LENGTH, SqlColumn
 
 # SERVERPROPERTY('EngineEdition').
 _AZURE_SQL_DATABASE, _MANAGED_INSTANCE = 5, 8

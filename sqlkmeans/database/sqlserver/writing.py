@@ -10,7 +10,8 @@ from typing import Any
 import pyarrow as pa
 
 from sqlkmeans.database.sqlserver.connection import Session
-from sqlkmeans.database.sqlserver.types import SqlColumn, bracket
+from sqlkmeans.database.sqlserver.dialect import bracket
+from sqlkmeans.database.sqlserver.types import SqlColumn
 from sqlkmeans.errors import DatabaseError
 
 #: Rows of a bulk copy that are committed together: the log can be reused in between, and a
