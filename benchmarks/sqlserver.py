@@ -61,7 +61,8 @@ from sqlkmeans import pipeline
 from sqlkmeans.database import Database, open_database
 from sqlkmeans.database.base import Publication
 from sqlkmeans.database.sqlserver import database as sqlserver_module
-from sqlkmeans.database.sqlserver.connection import Connector, Session, product_version
+from sqlkmeans.database.sqlserver.connection import Connector, product_version
+from sqlkmeans.database.sqlserver.session import Session
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.engines import open_engine
 
@@ -288,9 +289,9 @@ def timed_writing() -> Iterator[Publishing]:
     found = Publishing()
     write_rows, call = sqlserver_module.write_rows, Session.call
 
-    def staging(session: Session, table: str, columns: Any, labels: pa.Table) -> None:
+    def staging(session: Session, copier: Any, table: str, columns: Any, labels: pa.Table) -> None:
         started = time.perf_counter()
-        write_rows(session, table, columns, labels)
+        write_rows(session, copier, table, columns, labels)
         found.staging += time.perf_counter() - started
         found.sent += labels.num_rows
 

@@ -26,9 +26,10 @@ from sqlkmeans.database import Database, open_database
 from sqlkmeans.database.sqlserver import database as sqlserver_module
 from sqlkmeans.database.sqlserver import reading as sqlserver_reading
 from sqlkmeans.database.sqlserver import writing as sqlserver_writing
-from sqlkmeans.database.sqlserver.connection import Connector, Session
+from sqlkmeans.database.sqlserver.connection import Connector
 from sqlkmeans.database.sqlserver.copying import Copier
 from sqlkmeans.database.sqlserver.errors import ServerError
+from sqlkmeans.database.sqlserver.session import Session
 from sqlkmeans.database.sqlserver.workspace import SQLServerWorkspace
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DatabaseError, DataError

@@ -40,7 +40,7 @@ from sqlkmeans.database.sqlserver.changes import (
     clusters_query,
     stage_departed,
 )
-from sqlkmeans.database.sqlserver.connection import Connector, Session
+from sqlkmeans.database.sqlserver.connection import Connector
 from sqlkmeans.database.sqlserver.dialect import bracket
 from sqlkmeans.database.sqlserver.doctor import IS_OWNER, examine
 from sqlkmeans.database.sqlserver.errors import is_transient, read_problem, statement_error
@@ -53,6 +53,7 @@ from sqlkmeans.database.sqlserver.reading import (
     same_customer,
 )
 from sqlkmeans.database.sqlserver.script import batches, install_script, uninstall_script
+from sqlkmeans.database.sqlserver.session import Session
 from sqlkmeans.database.sqlserver.types import (
     SqlColumn,
     beside,
@@ -396,7 +397,7 @@ class SQLServerDatabase(Database):
                 f"CREATE TABLE {bracket_name(loading)} ({typed}, PRIMARY KEY ({bracket(key)}))"
             )
             columns = describe(session, bracket_name(loading))
-            write_rows(session, bracket_name(loading), columns, rows)
+            write_rows(session, self._connector.copier, bracket_name(loading), columns, rows)
             # A bulk copy is not part of a transaction; a table that is there under its name is
             # whole all the same.
             session.rows(
@@ -595,7 +596,7 @@ class SQLServerDatabase(Database):
         columns = self._columns(_staging(run_id))
         with self._session("staging labels") as session:
             with self._telling_of_repeats(segmentation):
-                write_rows(session, _staging(run_id), columns, labels)
+                write_rows(session, self._connector.copier, _staging(run_id), columns, labels)
 
     @contextmanager
     def _telling_of_repeats(self, segmentation: Segmentation) -> Iterator[None]:

@@ -11,8 +11,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from sqlkmeans.database.base import Batch, split_batch
-from sqlkmeans.database.sqlserver.connection import Session
 from sqlkmeans.database.sqlserver.dialect import bracket
+from sqlkmeans.database.sqlserver.session import Session
 from sqlkmeans.database.sqlserver.types import (
     SqlColumn,
     beside,

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sqlkmeans.database.base import Workspace
-from sqlkmeans.database.sqlserver.connection import Session
 from sqlkmeans.database.sqlserver.dialect import SQLServerDialect, bracket
+from sqlkmeans.database.sqlserver.session import Session
 from sqlkmeans.database.sqlserver.types import MAX_LEVEL_LENGTH, SqlColumn
 
 # SERVERPROPERTY('EngineEdition').
