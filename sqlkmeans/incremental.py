@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
 from sqlkmeans.clustering.describing.profile import EVERYONE
-from sqlkmeans.database import Database, Publication
-from sqlkmeans.database.base import Row
+from sqlkmeans.database.base import Database, TracksChanges
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.engines import Engine, NoRows
 from sqlkmeans.errors import DatabaseError
 from sqlkmeans.model import SegmentModel
 from sqlkmeans.progress import Progress
+from sqlkmeans.publication import Publication, Row
 
 # What has to be as it was, so that labels of the run before are still right for rows that stayed.
 _SAME = ("source", "key", "target", "changed_by")
@@ -59,8 +58,15 @@ def last_seen(database: Database, segmentation: Segmentation, model_run_id: int)
     for name in _SAME:
         if getattr(then, name) != getattr(segmentation, name):
             return f"run {newest['run_id']} had another {name}"
-    unknown = database.changes_unknown_since(segmentation, newest["high_water"])
+    unknown = _unknown_since(database, segmentation, newest["high_water"])
     return unknown or Seen(newest["run_id"], newest["high_water"])
+
+
+def _unknown_since(database: Database, segmentation: Segmentation, mark: str) -> str | None:
+    """Why not all changes since a mark are known any more; None where they are."""
+    if isinstance(database, TracksChanges):
+        return database.changes_unknown_since(segmentation, mark)
+    return None
 
 
 def assign_changes(
@@ -94,7 +100,7 @@ def assign_changes(
         with progress.step("assign"):
             engine.label(model.preparation, model.centroids)
     # What a clean-up took away meanwhile would be missing now, and would never be read again.
-    unknown = database.changes_unknown_since(segmentation, seen.high_water)
+    unknown = _unknown_since(database, segmentation, seen.high_water)
     if unknown:
         raise DatabaseError(
             f"{unknown}; that came while the changes were read, and nothing was published: "
@@ -107,8 +113,8 @@ def assign_changes(
             engine.let_go()
         else:
             nobody = pa.table({name: pa.nulls(0) for name in segmentation.key})
-            database.stage(segmentation, run_id, nobody, np.zeros(0, np.int32), np.zeros(0))
-        clusters = database.stage_unchanged(segmentation, run_id, model.segment_ids)
+            database.labels.stage(segmentation, run_id, nobody, np.zeros(0, np.int32), np.zeros(0))
+        clusters = database.labels.stage_unchanged(segmentation, run_id, model.segment_ids)
     held = {model.segment_ids[cluster]: (size, within) for cluster, size, within in clusters}
     total = sum(size for size, _ in held.values())
     inertia = float(sum(within for _, within in held.values()))
@@ -123,7 +129,7 @@ def assign_changes(
         model_run_id=model_run_id,
         run={
             "k": len(model.segment_ids), "rows": total, "skipped": 0, "inertia": inertia,
-            "warnings": json.dumps([told, *engine.notes]),
+            "warnings": [told, *engine.notes],
             **{f"seconds_{step}": seconds[step] for step in ("read", "fit", "assign")},
         },
         tables=_carried_over(database, seen.run_id, {**held, EVERYONE: (total, inertia)}),

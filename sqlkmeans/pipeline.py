@@ -15,7 +15,7 @@ from sqlkmeans.clustering.comparing.stable_ids import Previous, match_segments
 from sqlkmeans.clustering.describing.describe import distance_tolerance
 from sqlkmeans.clustering.preparation.preparation import features_from_definition
 from sqlkmeans.corrections import drop, rename, rollback
-from sqlkmeans.database import Database, Publication
+from sqlkmeans.database.base import Database, Embedded, RunsInside
 from sqlkmeans.database.checks import check_segmentation
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.description import describe
@@ -24,6 +24,7 @@ from sqlkmeans.errors import DatabaseError, DataError, DefinitionError, SqlKMean
 from sqlkmeans.incremental import Seen, assign_changes, last_seen
 from sqlkmeans.model import SegmentModel
 from sqlkmeans.progress import Progress
+from sqlkmeans.publication import Publication
 from sqlkmeans.registry import (
     client_row,
     load_run_model,
@@ -71,7 +72,7 @@ def run(
             engine.look_at_rows(before.bins if before else ())
             engine.stage(database, segmentation, run_id)
             segment_ids, moves = _follow(database, segmentation, run_id, fit)
-            stack.enter_context(database.loading(segmentation, run_id, segment_ids))
+            stack.enter_context(database.labels.loading(segmentation, run_id, segment_ids))
             found = describe(engine, segmentation, before, new_bins=True)
             # Publishing wants memory of its own.
             engine.let_go()
@@ -84,15 +85,15 @@ def run(
                 tuple(names[segment_id] for segment_id in segment_ids),
             )  # fmt: skip
             warnings = found.warnings(segment_ids) + fit.findings + watched.warnings
-            warnings += [*engine.notes, *database.publish_notes(segmentation, engine.rows)]
-            database.publish(
+            warnings += [*engine.notes, *database.labels.notes(segmentation, engine.rows)]
+            database.labels.publish(
                 segmentation,
                 Publication(
                     run_id=run_id,
                     segment_ids=segment_ids,
                     model_run_id=run_id,
                     run={**found.run_row(), **watched.run, **seen, "n_iter": fit.n_iter,
-                         "warnings": json.dumps(warnings), **_recommendation(fit.choice),
+                         "warnings": warnings, **_recommendation(fit.choice),
                          **_seconds(progress)},
                     tables={**model.to_rows(), **tables, "feature_drift": watched.drift,
                             "k_score": fit.choice.to_rows() if fit.choice else []},
@@ -133,7 +134,7 @@ def assign(
                 with progress.step("publish"):
                     last = _last_segment_id(database, segmentation)
                     changes = replace(changes, run={**changes.run, **seen}, last_segment_id=last)
-                    database.publish(segmentation, changes)
+                    database.labels.publish(segmentation, changes)
             return run_result(database, run_id, progress.rounded())
         read_all = [f"all rows were read: {before}"] if before else []
         with _opened(database, segmentation, model.columns, progress) as engine:
@@ -147,22 +148,22 @@ def assign(
                 engine.let_go()
             segment_ids = list(model.segment_ids)
             with progress.step("publish"):
-                overlap = database.overlap(segmentation, run_id)
+                overlap = database.labels.overlap(segmentation, run_id)
                 moves = movement(overlap, segment_ids, model.centroids, segment_ids, None)
                 watched = watch_labels(
                     segmentation, found.facts(run_id, segmentation), fit, moves,
                     _arrived_since(database, segmentation, model_run_id),
                 )  # fmt: skip
                 warnings = [*found.warnings(segment_ids), *watched.warnings, *engine.notes]
-                warnings += database.publish_notes(segmentation, engine.rows)
-                database.publish(
+                warnings += database.labels.notes(segmentation, engine.rows)
+                database.labels.publish(
                     segmentation,
                     Publication(
                         run_id=run_id,
                         segment_ids=segment_ids,
                         model_run_id=model_run_id,
                         run={**found.run_row(), **watched.run, **seen,
-                             "warnings": json.dumps([*warnings, *read_all]), **_seconds(progress)},
+                             "warnings": [*warnings, *read_all], **_seconds(progress)},
                         tables={**found.tables(database, segmentation, segment_ids, {}),
                                 "feature_drift": watched.drift},
                         last_segment_id=_last_segment_id(database, segmentation),
@@ -211,7 +212,7 @@ def choose_k(
             "seconds_read": seconds["read"],
             "seconds_fit": seconds["fit"],
         }
-        database.finish_choice(segmentation, run_id, row, choice.to_rows())
+        database.store.finish(segmentation, run_id, row, choice.to_rows())
     return ChoiceResult(
         segmentation=segmentation.name, run_id=run_id, **choice.recommendation.to_dict(),
         scores=choice.to_rows(), rows=engine.rows, skipped=engine.skipped,
@@ -236,7 +237,8 @@ def check(
         missing, infinite and constant values.
     """
     progress = progress or Progress()
-    database.open_files(segmentation.source)
+    if isinstance(database, Embedded):
+        database.open_files(segmentation.source)
     check_segmentation(database, segmentation)
     rows = database.count(segmentation.source)
     if rows > CHECKED_ROWS:
@@ -256,17 +258,18 @@ def _recorded_run(
     database: Database, segmentation: Segmentation, kind: str, **row: Any
 ) -> Iterator[int]:
     """Lock, check, and a run row that tells how it ended."""
-    database.open_files(segmentation.source)
+    if isinstance(database, Embedded):
+        database.open_files(segmentation.source)
     require_schema(database)
-    with database.lock(segmentation.name):
+    with database.store.lock(segmentation.name):
         check_segmentation(database, segmentation)
         row = {"kind": kind, "engine": segmentation.engine, **row, **client_row()}
-        run_id = database.start_run(segmentation, row)
+        run_id = database.store.start(segmentation, row)
         try:
             yield run_id
         except BaseException as error:
             told = _without_rows(error) if segmentation.smallest_group > 1 else error
-            database.fail_run(run_id, _told(told))
+            database.store.fail(run_id, _told(told))
             if told is not error:
                 raise told from None
             raise
@@ -278,6 +281,10 @@ def _run_inside(
     """A run that the server does by itself, its lock and its run row included."""
     require_schema(database)
     check_segmentation(database, segmentation)
+    if not isinstance(database, RunsInside):
+        raise DatabaseError(
+            f'{database.safe_url}: engine = "{segmentation.engine}" needs SQL Server; use "local"'
+        )
     with progress.step("on the server"):
         run_id = database.run_inside(segmentation, kind)
     # Only the server knows how long each step took; in total it took what passed here.
@@ -314,7 +321,7 @@ def _told(error: BaseException) -> str:
 
 def require_schema(database: Database) -> None:
     """Refuse a database without schema ``sqlkmeans``; one that makes it itself gets it."""
-    if database.installs_itself:
+    if isinstance(database, Embedded):
         database.install()
     elif not database.schema_version():
         raise DatabaseError(
@@ -344,7 +351,7 @@ def _follow(
         return match_segments(fit.centroids, Previous((), None, last)), Movement(0, 0)
     centroids = model.centroids_in(fit.preparation)
     previous = Previous(model.segment_ids, centroids, last)
-    overlap = database.overlap(segmentation, run_id)
+    overlap = database.labels.overlap(segmentation, run_id)
     segment_ids = match_segments(fit.centroids, previous, overlap)
     moves = movement(overlap, segment_ids, fit.centroids, model.segment_ids, centroids)
     return segment_ids, moves
@@ -363,7 +370,7 @@ def _seconds(progress: Progress) -> dict[str, float]:
 
 def _recommendation(choice: KChoice | None) -> dict[str, Any]:
     """What the run row keeps of a choice of k."""
-    return {"recommendation": json.dumps(choice.recommendation.to_dict())} if choice else {}
+    return {"recommendation": choice.recommendation.to_dict()} if choice else {}
 
 
 def _high_water(database: Database, segmentation: Segmentation) -> dict[str, Any]:

@@ -104,7 +104,7 @@ def client_row() -> Row:
         user = getpass.getuser()
     except (KeyError, OSError, ImportError):
         user = "unknown"
-    return {"library_versions": json.dumps(versions), "client": f"{user}@{platform.node()}"}
+    return {"library_versions": versions, "client": f"{user}@{platform.node()}"}
 
 
 def run_result(database: Database, run_id: int, seconds: dict[str, float]) -> RunResult:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
+from sqlkmeans.database.source import Column
+
 
 class Dialect(ABC):
     """One database's words.
@@ -48,6 +50,29 @@ class Dialect(ABC):
     @abstractmethod
     def date(self, day: str) -> str:
         """A constant day, written as YYYY-MM-DD."""
+
+    # A source's columns
+
+    @abstractmethod
+    def number(self, column: Column, value: str) -> str:
+        """A column of numbers or booleans as a number of 64 bits; ``value`` is its quoted name."""
+
+    @abstractmethod
+    def category(self, column: Column, value: str) -> str:
+        """A column of categories as text."""
+
+    @abstractmethod
+    def day(self, column: Column, value: str) -> str:
+        """A column of dates as dates without a time."""
+
+    def feature(self, column: Column, kind: str, value: str) -> str:
+        """A column as reading takes it: a number, a text, or days since 1970-01-01 as a number."""
+        if kind == "category":
+            return self.category(column, value)
+        if kind == "date":
+            days = self.days(self.date("1970-01-01"), self.day(column, value))
+            return f"CAST({days} AS {self.float_type})"
+        return self.number(column, value)
 
     # Expressions
 

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 from sqlkmeans._version import __version__
 from sqlkmeans.database.dialect import Dialect
-from sqlkmeans.database.sqlserver.dialect import SQLServerDialect, bracket
+from sqlkmeans.database.sqlserver.dialect import TSQL, bracket
 from sqlkmeans.model import SegmentModel
 from sqlkmeans.tsql.expressions import (
     number,
@@ -27,8 +27,6 @@ from sqlkmeans.tsql.expressions import (
     transformed_expression,
 )
 
-#: Any SQL Server from 2016 on.
-TSQL = SQLServerDialect()
 #: Of a parameter, by the type of its feature. A text may be longer than any level.
 PARAMETER_TYPES = {"number": "float", "category": "nvarchar(4000)", "date": "date"}
 

@@ -9,7 +9,7 @@ from test_generated_statements import golden
 from test_training import statements
 
 from sqlkmeans.clustering.preparation.preparation import Preparation, PreparedFeature
-from sqlkmeans.database.sqlserver.dialect import MOST_TERMS, SQLServerDialect
+from sqlkmeans.database.sqlserver.dialect import MOST_TERMS, TSQL, SQLServerDialect
 from sqlkmeans.engines.pushdown.sql import training
 from sqlkmeans.engines.pushdown.sql.nearest import least_terms
 from sqlkmeans.engines.pushdown.sql.training import Layout
@@ -20,7 +20,7 @@ from sqlkmeans.tsql.expressions import (
     scaled_expression,
     transformed_expression,
 )
-from sqlkmeans.tsql.scoring import TSQL, parameter_names, scoring_function, scoring_script
+from sqlkmeans.tsql.scoring import parameter_names, scoring_function, scoring_script
 
 #: Segments and features.
 SIZES = [(2, 2), (8, 50), (20, 20), (254, 50)]

@@ -19,11 +19,11 @@ from tsql_files import GRAMMARS, check
 from sqlkmeans.clustering.preparation.preparation import Preparation, PreparedFeature
 from sqlkmeans.clustering.preparation.raw_rows import raw_rows
 from sqlkmeans.database.duckdb.dialect import DuckDBDialect
+from sqlkmeans.database.sqlserver.dialect import TSQL
 from sqlkmeans.model import SegmentModel
 from sqlkmeans.sqltext import quote
 from sqlkmeans.tsql.expressions import number, own_expression
 from sqlkmeans.tsql.scoring import (
-    TSQL,
     parameter_names,
     scoring_function,
     scoring_query,

@@ -9,7 +9,7 @@ from expansion import LIMIT, largest_expression
 from test_expression_sizes import wide_model
 from test_on_server import Server, server
 
-from sqlkmeans.tsql.scoring import TSQL
+from sqlkmeans.database.sqlserver.dialect import TSQL
 
 pytestmark = pytest.mark.sqlserver
 

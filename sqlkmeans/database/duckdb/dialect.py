@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sqlkmeans.database.dialect import Dialect
+from sqlkmeans.database.source import Column
 from sqlkmeans.sqltext import quote
 
 
@@ -30,6 +31,21 @@ class DuckDBDialect(Dialect):
 
     def date(self, day: str) -> str:
         return f"DATE '{day}'"
+
+    def number(self, column: Column, value: str) -> str:
+        return f"CAST({value} AS double)"
+
+    def category(self, column: Column, value: str) -> str:
+        # A boolean as on SQL Server, whose bit is 1 or 0 as text too.
+        if column.kind == "boolean":
+            value = f"CAST({value} AS integer)"
+        return f"CAST({value} AS varchar)"
+
+    def day(self, column: Column, value: str) -> str:
+        # The day in UTC, whatever the session's zone.
+        if column.type == "TIMESTAMP WITH TIME ZONE":
+            value = f"({value} AT TIME ZONE 'UTC')"
+        return f"CAST({value} AS date)"
 
     def days(self, start: str, end: str) -> str:
         return f"date_diff('day', {start}, {end})"
@@ -67,3 +83,6 @@ class DuckDBDialect(Dialect):
 
     def insert(self, name: str, query: str) -> str:
         return f"INSERT INTO {self.temporary(name)}\n{query}"
+
+
+DIALECT = DuckDBDialect()

@@ -36,7 +36,7 @@ _OVERRIDING = frozenset(
 _SQL_LOGIN = "sqlpassword"  # a value of Authentication; also what is meant where there is none
 
 
-class Sessions(Protocol):
+class Opener(Protocol):
     """Whoever opens sessions for a URL."""
 
     @property
@@ -66,12 +66,12 @@ class Copier:
         ColumnEncryption or APP. Writing is for labels only, which none of them concerns.
     """
 
-    def __init__(self, url: URL, connect: Callable[[URL], Sessions]) -> None:
+    def __init__(self, url: URL, connect: Callable[[URL], Opener]) -> None:
         self.obstacle = obstacle(url)
         self._carries_all = _carries_all(url)
         self._url = url
         self._connect = connect
-        self._connector: Sessions | None = None
+        self._connector: Opener | None = None
         self._refusal: str | None = None
         self._untold: str | None = None
 
@@ -113,7 +113,7 @@ class Copier:
         with connector.keep() as session:
             yield session
 
-    def _connected(self) -> Sessions | None:
+    def _connected(self) -> Opener | None:
         """Tried once: where a firewall is the reason, each trial would wait for its timeout."""
         if self.obstacle is None and self._connector is None:
             try:

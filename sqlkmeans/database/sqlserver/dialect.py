@@ -11,10 +11,15 @@ import re
 from collections.abc import Sequence
 
 from sqlkmeans.database.dialect import Dialect
+from sqlkmeans.database.source import Column
 
 #: Half of the identifiers and constants that SQL Server takes in one expression (error 8632), the
 #: names in it written out.
 MOST_TERMS = 65_535 // 2
+#: Characters of a category's longest level.
+MAX_LEVEL_LENGTH = 100
+#: The type of a category's levels: one character more, so that one too long is noticed.
+LEVEL_TYPE = f"nvarchar({MAX_LEVEL_LENGTH + 1})"
 #: What a client could take for the end of a line: control characters and Unicode's separators.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -63,6 +68,18 @@ class SQLServerDialect(Dialect):
 
     def date(self, day: str) -> str:
         return f"CAST('{day}' AS date)"
+
+    def number(self, column: Column, value: str) -> str:
+        if column.kind == "boolean":
+            # Not every server casts a bit to float in one step.
+            value = f"CAST({value} AS tinyint)"
+        return f"CAST({value} AS float)"
+
+    def category(self, column: Column, value: str) -> str:
+        return f"CAST({value} AS {LEVEL_TYPE})"
+
+    def day(self, column: Column, value: str) -> str:
+        return f"CAST({value} AS date)"
 
     def days(self, start: str, end: str) -> str:
         return f"DATEDIFF(day, {start}, {end})"
@@ -113,3 +130,7 @@ class SQLServerDialect(Dialect):
 
     def insert(self, name: str, query: str) -> str:
         return f"INSERT INTO {self.temporary(name)} WITH (TABLOCK)\n{query};"
+
+
+#: Any SQL Server from 2016 on.
+TSQL = SQLServerDialect()

@@ -28,7 +28,7 @@ from sqlkmeans.clustering.kmeans.kmeans import fit_kmeans
 from sqlkmeans.clustering.preparation.learning import fit_preparation
 from sqlkmeans.clustering.preparation.preparation import Feature, Preparation
 from sqlkmeans.clustering.preparation.problems import weight_problems
-from sqlkmeans.database.base import Database, Source
+from sqlkmeans.database.base import Database, Embedded, Source, limited_memory
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.engines.base import Engine, Explanation, Fit
 from sqlkmeans.engines.local.keys import typical_customers
@@ -77,7 +77,8 @@ class LocalEngine(Engine):
             self._read_source(database, segmentation, columns, advance, in_order=True)
         if self._storage.spilled:
             self._limit(database)
-            database.release_memory()
+            if isinstance(database, Embedded):
+                database.release_memory()
 
     def _read_source(
         self,
@@ -101,7 +102,7 @@ class LocalEngine(Engine):
         """Keep the database from taking what is meant for the rows, from now on."""
         if not self._limited:
             self._limited = True
-            self._open.enter_context(database.limited_memory(self._storage.database_share))
+            self._open.enter_context(limited_memory(database, self._storage.database_share))
 
     def read(self, source: Source, keys: Sequence[str], advance: Advance) -> None:
         """Take the rows of an open source."""
@@ -241,7 +242,7 @@ class LocalEngine(Engine):
     def stage(self, database: Database, segmentation: Segmentation, run_id: int) -> None:
         labels, empty = self._assignment.labels, self._storage.empty
         distances = self._assignment.distances(empty)
-        database.stage(segmentation, run_id, self._rows.keys, labels, distances, empty)
+        database.labels.stage(segmentation, run_id, self._rows.keys, labels, distances, empty)
 
     def let_go(self) -> None:
         # Arrays may be files, which go with them.

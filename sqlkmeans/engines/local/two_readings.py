@@ -31,7 +31,7 @@ from sqlkmeans.clustering.kmeans.kernels import kernel
 from sqlkmeans.clustering.kmeans.kmeans import fit_kmeans
 from sqlkmeans.clustering.preparation.float32_rows import NarrowRows, NotNarrow, can_be_narrow
 from sqlkmeans.clustering.preparation.preparation import Feature, Preparation
-from sqlkmeans.database.base import Batch, Database
+from sqlkmeans.database.base import Batch, Database, Embedded, limited_memory
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.engines.base import Engine, Explanation, Fit, NoRows, Unsuited
 from sqlkmeans.engines.local.keys import KeyCollector, typical_customers
@@ -57,6 +57,7 @@ def suits(database: Database, segmentation: Segmentation, n_rows: int) -> bool:
         and n_rows > segmentation.sample_rows
         and is_worth_it(n_rows, len(segmentation.columns))
         and can_be_narrow(segmentation.to_features(), segmentation.scaling, segmentation.missing)
+        and isinstance(database, Embedded)
         and database.gives_again(segmentation.source)
     )
 
@@ -118,7 +119,7 @@ class RereadingEngine(Engine):
             raise Unsuited
         if self._segmentation.memory_limit is not None:
             share = storage.database_share
-            self._limits.enter_context(self._database.limited_memory(share))
+            self._limits.enter_context(limited_memory(self._database, share))
         keys = KeyCollector(self._segmentation.key, PassingBatches())
         narrow = NarrowRows(features, self._segmentation.scaling, n_rows)
         step, sample = max(1, n_rows // SAMPLE_ROWS), []
@@ -198,7 +199,7 @@ class RereadingEngine(Engine):
         release_unused()
 
     def stage(self, database: Database, segmentation: Segmentation, run_id: int) -> None:
-        database.stage(segmentation, run_id, self._keys, self._labels, self._distances)
+        database.labels.stage(segmentation, run_id, self._keys, self._labels, self._distances)
 
     def _pass(
         self, look: Callable[[slice, Matrix], T]

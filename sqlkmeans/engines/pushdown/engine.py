@@ -192,4 +192,4 @@ class PushdownEngine(Engine):
         rows = self._rows
         numbers = np.argsort(self._order).tolist()
         query = training.staged_query(rows.layout, segmentation.key, numbers)
-        database.stage_query(segmentation, run_id, rows.workspace, query, rows.count)
+        database.labels.stage_query(segmentation, run_id, rows.workspace, query, rows.count)
