@@ -217,7 +217,7 @@ def test_without_the_schema_a_run_says_how_to_get_it(
 def test_labels_that_were_lost_on_the_way_are_never_published(
     shop: SQLServerBackend, database: Database, customers: Segmentation
 ) -> None:
-    real = database.stage
+    real = database.labels.stage
 
     def losing(segmentation: Segmentation, run_id: int, *labels: Any) -> None:
         real(segmentation, run_id, *labels)
@@ -707,7 +707,7 @@ KILLED = """
 
     database = open_database(os.environ["TEST_URL"])
     segmentation = Segmentation.from_json(sys.argv[1])
-    database.publish = lambda *_: os._exit(9)
+    database.labels.publish = lambda *_: os._exit(9)
     pipeline.run(segmentation, database)
 """
 
