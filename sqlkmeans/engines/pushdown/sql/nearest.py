@@ -1,6 +1,6 @@
 """The nearest centroid of each row as SQL, linear in k x d.
 
-By LEAST over k distances where it may be (:meth:`TrainingDialect.fits_least`), otherwise by
+By LEAST over k distances where it may be (:meth:`Dialect.fits_least`), otherwise by
 ordering them in ``CROSS APPLY … TOP (1)``.
 """
 
@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from math import inf
 
 from sqlkmeans.clustering.arrays.types import Matrix
-from sqlkmeans.database.dialect import TrainingDialect
+from sqlkmeans.database.dialect import Dialect
 from sqlkmeans.tsql.expressions import number
 
 
 def nearest_rows(
-    dialect: TrainingDialect,
+    dialect: Dialect,
     inner: str,
     centroids: Matrix,
     carry: Sequence[str],
@@ -28,7 +28,7 @@ def nearest_rows(
 
     Parameters
     ----------
-    dialect : TrainingDialect
+    dialect : Dialect
     inner : str
         A query of ``carry`` and prepared features.
     centroids : ndarray of shape (k, n_features)
