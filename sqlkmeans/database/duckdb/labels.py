@@ -122,10 +122,7 @@ class DuckDBLabels(Labels):
 
     def publish(self, segmentation: Segmentation, publication: Publication) -> Counts:
         run_id, labels = publication.run_id, self._tables(segmentation)
-        with (
-            self._aside(segmentation, publication) as (now, aside),
-            transaction(self._native),
-        ):
+        with self._aside(segmentation, publication) as (now, aside), transaction(self._native):
             counts = labels.apply_staged(
                 run_id, publication.segment_ids, now, publication.distance_tolerance, aside
             )
@@ -216,9 +213,8 @@ class DuckDBLabels(Labels):
         return counts
 
     def notes(self, segmentation: Segmentation, rows: int) -> list[str]:
-        if describe_table(self._native, segmentation.target) or self._connection.limits.hold_index(
-            rows
-        ):
+        published = describe_table(self._native, segmentation.target)
+        if published or self._connection.limits.hold_index(rows):
             return []
         return [
             f"{segmentation.target} has no primary key: DuckDB keeps its index in memory, and "
@@ -263,8 +259,7 @@ class DuckDBLabels(Labels):
         if self._staged.load is not None:
             return self._staged.load.key
         # What is published says it as well, and is there when the source is not any more.
-        columns = describe_table(self._native, segmentation.target) or describe(
-            self._native, segmentation.source
-        )
+        columns = describe_table(self._native, segmentation.target)
+        columns = columns or describe(self._native, segmentation.source)
         types = {column.name: column.type for column in columns}
         return [KeyColumn(name, types[name]) for name in segmentation.key]

@@ -145,13 +145,8 @@ class DuckDBStore(Store):
         runs = "SELECT run_id FROM sqlkmeans.run WHERE segmentation = ?"
         with transaction(self._native):
             for (run_id,) in self._catalog.select(runs, [segmentation]):
-                update(
-                    self._native,
-                    tables.segment,
-                    values,
-                    run_id=run_id,
-                    segment_id=segment_id,
-                )
+                same = {"run_id": run_id, "segment_id": segment_id}
+                update(self._native, tables.segment, values, **same)
 
 
 def utc_now() -> datetime:
