@@ -23,7 +23,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from sqlkmeans.clustering.preparation import Feature, features_from_definition
+from sqlkmeans.clustering.preparation.preparation import Feature, features_from_definition
 from sqlkmeans.embedded import beside
 from sqlkmeans.errors import MOST_PROBLEMS, DefinitionError
 from sqlkmeans.memory import check_memory_limit

@@ -11,10 +11,10 @@ from itertools import pairwise
 from typing import Any
 
 from sqlkmeans.database import Column, Database, Workspace
+from sqlkmeans.database.dialect import TrainingDialect
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DataError
 from sqlkmeans.tsql import expressions
-from sqlkmeans.tsql.training_dialect import TrainingDialect
 
 #: Equal ranges that a spread is counted in, and the most levels that are counted one by one.
 RANGES, MOST_LEVELS = 8, 50

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from datetime import date, datetime, timezone
 from typing import Any
 
-from sqlkmeans.clustering.findings import SKEWED
-from sqlkmeans.clustering.preparation import days_since_1970
-from sqlkmeans.clustering.problems import KEY_LIKE_ROWS
+from sqlkmeans.clustering.describing.findings import SKEWED
+from sqlkmeans.clustering.preparation.preparation import days_since_1970
+from sqlkmeans.clustering.preparation.problems import KEY_LIKE_ROWS
 from sqlkmeans.database import Database
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DataError

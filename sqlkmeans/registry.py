@@ -8,8 +8,8 @@ import platform
 from importlib import metadata
 from typing import Any
 
-from sqlkmeans.clustering.naming import feature_titles
-from sqlkmeans.clustering.profile import EVERYONE
+from sqlkmeans.clustering.describing.naming import feature_titles
+from sqlkmeans.clustering.describing.profile import EVERYONE
 from sqlkmeans.database import Database
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DataError, DefinitionError
