@@ -334,6 +334,27 @@ def report(
     )  # fmt: skip
 
 
+@app.command()
+def export(
+    to: Annotated[
+        str, typer.Option("--to", help="File of the labels: .csv, .parquet or .xlsx.")
+    ],
+    name: NameArgument = None,
+    profiles: Annotated[
+        bool, typer.Option("--profiles", help="Write the segments and their means too.")
+    ] = False,
+    force: Force = False, segmentation: OneName = None, url: Url = None, as_json: Json = False,
+    quiet: Quiet = False, verbose: Verbose = False,
+) -> None:  # fmt: skip
+    """Write the labels, with the segments' names, to a file."""
+    from sqlkmeans.cli import jobs
+    from sqlkmeans.cli.output import Output
+
+    jobs.export(
+        Output(as_json, quiet, verbose), name, segmentation, url, to, profiles=profiles, force=force
+    )
+
+
 @app.command("export-sql")
 def export_sql(
     name: NameArgument = None, segmentation: OneName = None, url: Url = None,
