@@ -358,16 +358,26 @@ def export(
 @app.command("export-sql")
 def export_sql(
     name: NameArgument = None, segmentation: OneName = None, url: Url = None,
+    dialect: Annotated[
+        Optional[str],
+        typer.Option(
+            help="One SELECT instead, for tsql, duckdb, postgres, spark, bigquery or snowflake."
+        ),
+    ] = None,
+    from_table: Annotated[
+        Optional[str],
+        typer.Option("--from", help="The table that the SELECT scores. Default: the source."),
+    ] = None,
     to_file: ToFile = None, force: Force = False, as_json: Json = False, quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:  # fmt: skip
-    """Print the T-SQL function that scores a row with the stored model."""
+    """Print the T-SQL function that scores a row with the stored model, or a SELECT."""
     from sqlkmeans.cli import server
     from sqlkmeans.cli.output import Output
 
     server.export(
-        Output(as_json, quiet, verbose), name, segmentation, url,
-        to_file=to_file, force=force,
+        Output(as_json, quiet, verbose), name, segmentation, url, dialect=dialect,
+        source=from_table, to_file=to_file, force=force,
     )  # fmt: skip
 
 
