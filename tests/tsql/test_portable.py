@@ -17,9 +17,11 @@ from tsql_files import GRAMMARS, check
 
 from sqlkmeans import pipeline
 from sqlkmeans.cli.app import run_command
+from sqlkmeans.clustering.preparation.preparation import Preparation, PreparedFeature
 from sqlkmeans.database import Database, open_database
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DefinitionError
+from sqlkmeans.model import SegmentModel
 from sqlkmeans.registry import load_model
 from sqlkmeans.tsql.portable import DIALECTS, scoring_select
 
@@ -181,3 +183,21 @@ def test_the_command_scores_the_file_or_the_table_that_is_named(
         assert words in capsys.readouterr().err
     assert run_command(["export-sql", "it_s.toml", "--dialect", "spark", "--from", "a.c"]) == 0
     assert "FROM `a`.`c`" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("dialect", [name for name in DIALECTS if name != "tsql"])
+def test_texts_and_names_of_rows_stay_texts_and_names(dialect: str) -> None:
+    odd = "a'b\\n\nc\t\"`${x}--/*"
+    features = (
+        PreparedFeature('ci"ty', "none", 1.0, 0.0, 1.0, None, "category", odd),
+        PreparedFeature("x", "none", 1.0, 0.0, 1.0, None),
+    )
+    model = SegmentModel(
+        Preparation(features, "none", "skip"), np.eye(2), (1, 2), (odd, "other")
+    )  # fmt: skip
+    text = scoring_select("n\n; DROP", model, dialect, source="t", key=["k"])
+    assert text.splitlines()[0].startswith("-- Segments of n ; DROP as one SELECT")
+    statement = sqlglot.parse_one(text, read=dialect)
+    texts = {found.this for found in statement.find_all(sqlglot.exp.Literal) if found.is_string}
+    assert texts == {odd, "other"}
+    assert 'ci"ty' in {found.name for found in statement.find_all(sqlglot.exp.Column)}
