@@ -339,9 +339,11 @@ class Segments:
         figure.savefig(picture, format="png")
         data = base64.b64encode(picture.getvalue()).decode()
         words = "<br>".join(map(html.escape, self._words()))
+        percent = "{:.1%}".format
+        shares = {feature.title: percent for feature in self.run.features if feature.is_share}
         shown = self.segments.to_html(
             index=False, border=0, na_rep="", float_format=lambda value: f"{value:,.4g}",
-            formatters={"share": "{:.1%}".format, "size": "{:,}".format},
+            formatters={**shares, "share": percent, "size": "{:,}".format},
         )  # fmt: skip
         return (
             f'<p>{words}</p>{shown}<img alt="rows by segment" src="data:image/png;base64,{data}">'

@@ -161,6 +161,18 @@ def test_another_key_than_that_of_the_definition_that_is_there_is_refused(
     assert "is there already, with key = customer_id" in capsys.readouterr().err
 
 
+def test_a_definition_of_something_else_is_not_run_for_the_file(
+    shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(["init", "customers.csv", "--quiet"]) == 0
+    text = Path("customers.toml").read_text(encoding="utf-8")
+    Path("customers.toml").write_text(
+        text.replace('"customers.csv"', '"dbo.customer"'), encoding="utf-8"
+    )
+    assert run_command(["run", "customers.csv"]) == 2
+    assert "is there already and reads dbo.customer, not customers.csv" in capsys.readouterr().err
+
+
 def test_what_a_file_says_in_its_columns_reaches_no_terminal(
     shop: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
