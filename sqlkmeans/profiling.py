@@ -10,11 +10,9 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from sqlkmeans.database import Column, Database, Workspace
-from sqlkmeans.database.dialect import TrainingDialect
+from sqlkmeans.database.base import Column, Database, Workspace
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DataError
-from sqlkmeans.tsql import expressions
 
 #: Equal ranges that a spread is counted in, and the most levels that are counted one by one.
 RANGES, MOST_LEVELS = 8, 50
@@ -136,18 +134,14 @@ def _asked(workspace: Workspace, column: Column) -> _Asked:
     if column.kind in ("number", "boolean"):
         value = workspace.value(name, "number")[0]
     elif column.kind == "date":
-        age = _words(dialect).age.format(value=workspace.value(name, "date")[0], date="1970-01-01")
-        value = f"CAST(-{age} AS {dialect.float_type})"
+        days = dialect.days(dialect.date("1970-01-01"), workspace.value(name, "date")[0])
+        value = f"CAST({days} AS {dialect.float_type})"
     elif column.kind == "text":
         value = workspace.value(name, "category")[0]
     else:
         # Asked only whether it is there.
         value = identity = f"CASE WHEN {identity} IS NOT NULL THEN 1 END"
     return _Asked(column, value, identity if column.can_be_key else value)
-
-
-def _words(dialect: TrainingDialect) -> expressions.Dialect:
-    return expressions.DUCKDB if dialect.embedded else expressions.TSQL
 
 
 def _inside(workspace: Workspace, asked: Sequence[_Asked]) -> str:
@@ -188,7 +182,7 @@ def _number(value: Any) -> float:
 
 def _measure(workspace: Workspace, asked: Sequence[_Asked]) -> None:
     """How the numbers and dates spread: moments, and counts in equal ranges."""
-    logarithm = _words(workspace.dialect).logarithm
+    logarithm = workspace.dialect.logarithm
     listed, wanted = [], []
     for position, one in enumerate(asked, start=1):
         if not one.measured or one.facts["low"] == one.facts["high"]:

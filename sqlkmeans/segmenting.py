@@ -21,6 +21,7 @@ from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DataError, DefinitionError
 from sqlkmeans.explanation import CustomerExplanation, explain
 from sqlkmeans.frames import index_of, to_arrow, whole_as_integers
+from sqlkmeans.job import require_schema
 from sqlkmeans.model import SegmentModel
 from sqlkmeans.proposal import propose
 from sqlkmeans.registry import load_model, segment_table
@@ -167,7 +168,7 @@ class Segments:
     def _labels(self) -> npt.NDArray[np.int64]:
         """As they were published."""
         rows = self._rows.num_rows
-        published = self._database.labelled_sample(self.segmentation, [self._place], rows)
+        published = self._database.labels.sample(self.segmentation, [self._place], rows)
         labels = np.zeros(rows, dtype=np.int64)
         places = published.column(self._place).to_numpy().astype(np.int64)
         labels[places] = published.column("segment_id").to_numpy()
@@ -308,7 +309,7 @@ class Segments:
         rows = self._rows.select(list(dict.fromkeys(column for column in used if column)))
         rows = rows.append_column(_ROW, self._rows.column(self._place))
         with open_database(url, create=True) as database:
-            pipeline.require_schema(database)
+            require_schema(database)
             known = database.catalog.segmentation(segmentation.name)
             there = database.describe_table(source)
             # Of an earlier call, or of one that ended before its run was recorded.
