@@ -5,6 +5,7 @@ Two queries over all rows, and a third where there are levels to count: no row l
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -16,6 +17,7 @@ from sqlkmeans.errors import DataError
 
 #: Equal ranges that a spread is counted in, and the most levels that are counted one by one.
 RANGES, MOST_LEVELS = 8, 50
+_DECIMAL_COMMA = re.compile(r"\s*-?\d[\d .]*,\d+\s*")
 #: Columns of one query: SQL Server answers with 4,096 at most.
 TOGETHER = 100
 
@@ -43,6 +45,9 @@ class ColumnProfile:
         first.
     levels : tuple of str
         Of a text or a boolean with at most 50 of them, the most frequent first.
+    decimal_comma : bool
+        Whether it is a text whose first and last value, in the order of texts, are numbers with a
+        decimal comma.
     """
 
     name: str
@@ -63,6 +68,7 @@ class ColumnProfile:
     whole: bool = False
     spread: tuple[int, ...] = ()
     levels: tuple[str, ...] = ()
+    decimal_comma: bool = False
 
     @property
     def known(self) -> int:
@@ -166,6 +172,8 @@ def _count(workspace: Workspace, asked: Sequence[_Asked]) -> int:
         listed += [f"COUNT({value})", f"COUNT(DISTINCT k{position})", f"SUM(i{position})"]
         if one.measured:
             listed += [f"MIN({value})", f"MAX({value})", f"AVG({value})"]
+        if one.column.kind == "text":
+            listed += [f"MIN({value})", f"MAX({value})"]
     answer = iter(workspace.rows(f"SELECT {', '.join(listed)} {_inside(workspace, asked)}")[0])
     rows = int(next(answer))
     for one in asked:
@@ -173,6 +181,9 @@ def _count(workspace: Workspace, asked: Sequence[_Asked]) -> int:
         if one.measured:
             names += ["low", "high", "mean"]
         one.facts.update(zip(names, (_number(next(answer)) for _ in names)))
+        if one.column.kind == "text":
+            ends = [str(next(answer)) for _ in range(2)]
+            one.facts["decimal_comma"] = all(map(_DECIMAL_COMMA.fullmatch, ends))
     return rows
 
 
@@ -261,4 +272,5 @@ def _profile(one: _Asked, rows: int) -> ColumnProfile:
         whole=bool(facts.get("whole", there and facts["low"] == int(facts["low"]))),
         spread=facts.get("spread", (known,) if there else ()),
         levels=facts.get("levels", ()),
+        decimal_comma=facts.get("decimal_comma", False),
     )  # fmt: skip
