@@ -11,14 +11,26 @@ from typing import Annotated, Optional
 import typer
 
 from sqlkmeans._version import __version__
+from sqlkmeans.cli.help import (
+    CHANGE,
+    LOOK,
+    SEGMENT,
+    SERVER,
+    START,
+    UPKEEP,
+    ByTask,
+    definition_files,
+    engines,
+)
 from sqlkmeans.errors import SqlKMeansError
 from sqlkmeans.words import visible, visible_lines, without_passwords
 
 app = typer.Typer(
     name="sqlkmeans",
+    cls=ByTask,
     help="Customer segmentation inside SQL Server: K-Means with segment ids that stay.",
-    add_completion=False,
     pretty_exceptions_enable=False,
+    # Rich would load for a tenth of a second before `--help` says a word.
     rich_markup_mode=None,
 )
 
@@ -28,12 +40,15 @@ DefinitionArgument = Annotated[
         metavar="[DEFINITION]",
         help="A .toml or .json file, or the name of a segmentation that was run before. "
         "Default: ./sqlkmeans.toml.",
+        autocompletion=definition_files,
     ),
 ]
 NameArgument = Annotated[
     Optional[str],
     typer.Argument(
-        metavar="[NAME]", help="A segmentation's name, or a definition file. Default: the only one."
+        metavar="[NAME]",
+        help="A segmentation's name, or a definition file. Default: the only one.",
+        autocompletion=definition_files,
     ),
 ]
 ToFile = Annotated[Optional[str], typer.Option("--to-file", help="Write the script to this file.")]
@@ -84,7 +99,7 @@ def _main(
     pass
 
 
-@app.command()
+@app.command(rich_help_panel=START)
 def demo(
     database: Annotated[
         str, typer.Option(help="File of the embedded database; made where there is none.")
@@ -110,7 +125,7 @@ def demo(
     )  # fmt: skip
 
 
-@app.command()
+@app.command(rich_help_panel=UPKEEP)
 def install(
     definition: DefinitionArgument = None, url: Url = None, as_json: Json = False,
     quiet: Quiet = False, verbose: Verbose = False,
@@ -132,11 +147,12 @@ def install(
             )
 
 
-@app.command()
+@app.command(rich_help_panel=SEGMENT)
 def run(
     definition: DefinitionArgument = None, segmentation: Names = None, url: Url = None,
     engine: Annotated[
-        Optional[str], typer.Option(help="Engine instead of the definition's.")
+        Optional[str],
+        typer.Option(help="Engine instead of the definition's.", autocompletion=engines),
     ] = None,
     memory_limit: MemoryLimit = None,
     as_json: Json = False, quiet: Quiet = False, verbose: Verbose = False,
@@ -152,7 +168,7 @@ def run(
     )
 
 
-@app.command()
+@app.command(rich_help_panel=SEGMENT)
 def assign(
     definition: DefinitionArgument = None, segmentation: Names = None, url: Url = None,
     memory_limit: MemoryLimit = None,
@@ -169,7 +185,7 @@ def assign(
     )  # fmt: skip
 
 
-@app.command("choose-k")
+@app.command("choose-k", rich_help_panel=SEGMENT)
 def choose_k(
     definition: DefinitionArgument = None, segmentation: Names = None, url: Url = None,
     k_min: Annotated[
@@ -196,7 +212,7 @@ def choose_k(
     )  # fmt: skip
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def runs(
     name: NameArgument = None, url: Url = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many, newest first.")] = 20,
@@ -209,7 +225,7 @@ def runs(
     jobs.show_runs(Output(as_json, quiet, verbose), name, url, limit)
 
 
-@app.command()
+@app.command(rich_help_panel=CHANGE)
 def rollback(
     name: NameArgument = None,
     to: Annotated[
@@ -226,7 +242,7 @@ def rollback(
     jobs.roll_back(Output(as_json, quiet, verbose), name, segmentation, url, to)
 
 
-@app.command()
+@app.command(rich_help_panel=CHANGE)
 def rename(
     name: Annotated[str, typer.Argument(help="A segmentation's name, or a definition file.")],
     segment_id: Annotated[str, typer.Argument(help="The segment's number.")],
@@ -244,7 +260,7 @@ def rename(
     )
 
 
-@app.command()
+@app.command(rich_help_panel=CHANGE)
 def drop(
     name: Annotated[str, typer.Argument(help="A segmentation's name, or a definition file.")],
     target: Annotated[bool, typer.Option("--target", help="Drop its segment table too.")] = False,
@@ -261,7 +277,7 @@ def drop(
     jobs.drop(Output(as_json, quiet, verbose), name, segmentation, url, target, yes)
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def explain(
     name: Annotated[str, typer.Argument(help="A segmentation's name, or a definition file.")],
     key: Annotated[
@@ -277,7 +293,7 @@ def explain(
     jobs.explain_customer(Output(as_json, quiet, verbose), name, segmentation, url, key)
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def report(
     name: NameArgument = None, segmentation: OneName = None, url: Url = None,
     output: Annotated[
@@ -301,7 +317,7 @@ def report(
     )  # fmt: skip
 
 
-@app.command("export-sql")
+@app.command("export-sql", rich_help_panel=LOOK)
 def export_sql(
     name: NameArgument = None, segmentation: OneName = None, url: Url = None,
     to_file: ToFile = None, force: Force = False, as_json: Json = False, quiet: Quiet = False,
@@ -317,7 +333,7 @@ def export_sql(
     )  # fmt: skip
 
 
-@app.command()
+@app.command(rich_help_panel=SERVER)
 def deploy(
     database: Annotated[
         Optional[str],
@@ -341,7 +357,7 @@ def deploy(
     )  # fmt: skip
 
 
-@app.command()
+@app.command(rich_help_panel=SERVER)
 def schedule(
     name: NameArgument = None, segmentation: OneName = None, url: Url = None,
     step: Annotated[
@@ -388,7 +404,7 @@ def schedule(
     server.schedule(Output(as_json, quiet, verbose), name, segmentation, url, options, drop=drop)
 
 
-@app.command()
+@app.command(rich_help_panel=START)
 def doctor(
     definition: DefinitionArgument = None, url: Url = None, as_json: Json = False,
     quiet: Quiet = False, verbose: Verbose = False,
@@ -400,7 +416,7 @@ def doctor(
     jobs.examine(Output(as_json, quiet, verbose), definition, url)
 
 
-@app.command("self-test")
+@app.command("self-test", rich_help_panel=SERVER)
 def self_test(
     definition: DefinitionArgument = None, url: Url = None,
     keep: Annotated[
@@ -415,7 +431,7 @@ def self_test(
     server.self_test(Output(as_json, quiet, verbose), definition, url, keep=keep)
 
 
-@app.command()
+@app.command(rich_help_panel=UPKEEP)
 def uninstall(
     definition: DefinitionArgument = None, url: Url = None,
     yes: Annotated[

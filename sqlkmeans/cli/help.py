@@ -1,0 +1,53 @@
+"""What `--help` and the Tab key show, in few words and at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from typer.core import TyperGroup
+
+#: What `--help` lists commands under, in this order.
+TASKS = START, SEGMENT, LOOK, CHANGE, SERVER, UPKEEP = (
+    "Start", "Segment", "Look at segments", "Change them", "SQL Server", "Look after a database",
+)  # fmt: skip
+#: A command's words are as many letters at the most; they wrap.
+LONGEST = 200
+
+
+class ByTask(TyperGroup):
+    """Commands under the task that they are for, ``rich_help_panel``, as plain text."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write a section for each task."""
+        tasks: dict[str, list[tuple[str, str]]] = {task: [] for task in TASKS}
+        for name in self.list_commands(ctx):
+            command = self.get_command(ctx, name)
+            if command is not None and not command.hidden:
+                task = getattr(command, "rich_help_panel", None)
+                words = command.get_short_help_str(LONGEST)
+                tasks.setdefault(str(task), []).append((name, words))
+        widest = max(len(name) for rows in tasks.values() for name, _ in rows)
+        for task, rows in tasks.items():
+            with formatter.section(task):
+                formatter.write_dl([(name.ljust(widest), words) for name, words in rows])
+
+
+def definition_files(incomplete: str) -> list[str]:
+    """Definition files whose paths begin so."""
+    from glob import escape, glob
+
+    return [
+        file
+        for ending in (".toml", ".json")
+        for file in sorted(glob(f"{escape(incomplete)}*{ending}"))
+    ]
+
+
+def engines(incomplete: str) -> list[str]:
+    """Engines that begin so."""
+    from typing import get_args
+
+    from sqlkmeans.definition import Segmentation
+
+    known = get_args(Segmentation.model_fields["engine"].annotation)
+    return [engine for engine in known if engine.startswith(incomplete)]
