@@ -87,7 +87,7 @@ class Description:
         model = stored_model(database, segmentation.name)
         kept = dict(zip(model.segment_ids, model.names)) if model else {}
         given = database.catalog.given_names(segmentation.name)
-        tables = segment_rows(self.profiles, segment_ids, given, kept)
+        tables = segment_rows(self.profiles, segment_ids, given, kept, segmentation.units)
         silhouettes = self.scores.segment_silhouettes
         explain_rows(tables["segment"], segment_ids, self.explanation.rules, silhouettes, shifts)
         typical = [

@@ -40,7 +40,12 @@ from sqlkmeans.clustering.drift import (
 from sqlkmeans.clustering.findings import feature_findings
 from sqlkmeans.clustering.fitting import fit_preparation
 from sqlkmeans.clustering.kmeans import KMeansFit, fit_kmeans
-from sqlkmeans.clustering.preparation import Feature, Preparation, features_from_definition
+from sqlkmeans.clustering.preparation import (
+    Feature,
+    Preparation,
+    features_from_definition,
+    units_from_definition,
+)
 from sqlkmeans.clustering.profile import EVERYONE, SegmentProfile, profile_segments
 from sqlkmeans.clustering.rows import raw_rows
 from sqlkmeans.clustering.rules import find_rules
@@ -129,7 +134,10 @@ def _run(rows: pd.DataFrame, job: Row) -> tuple[pd.DataFrame, Row]:
     earlier = bins_from_rows(job.get("feature_bin", []))
     counted = with_skipped(count_in(earlier, matrix, absent, preparation), left_out)
     compared = _compared(job, scores.silhouette, mean_distance, counted, profiles, moves)
-    tables = segment_rows(profiles, segment_ids, _names(job["given"]), _names(job["segment"]))
+    tables = segment_rows(
+        profiles, segment_ids, _names(job["given"]), _names(job["segment"]),
+        units_from_definition(definition),
+    )  # fmt: skip
     explain_rows(tables["segment"], segment_ids, rules, scores.segment_silhouettes, moves.shifts)
     names = {row["segment_id"]: row["name"] for row in tables["segment"]}
     model = SegmentModel(

@@ -8,7 +8,8 @@ import platform
 from importlib import metadata
 from typing import Any
 
-from sqlkmeans.clustering.naming import feature_titles
+from sqlkmeans.clustering.naming import feature_titles, one_row_each
+from sqlkmeans.clustering.preparation import units_from_definition
 from sqlkmeans.clustering.profile import EVERYONE
 from sqlkmeans.database import Database
 from sqlkmeans.definition import Segmentation
@@ -142,15 +143,17 @@ def run_result(database: Database, run_id: int, seconds: dict[str, float]) -> Ru
         warnings=json.loads(run["warnings"] or "[]"),
         recommendation=json.loads(run["recommendation"] or "null"),
         drift=drift,
-        features=_features(database, run["model_run_id"], described_by),
+        features=_features(database, run, described_by),
     )
 
 
-def _features(database: Database, model_run_id: int, described_by: int) -> list[FeatureResult]:
+def _features(database: Database, run: Row, described_by: int) -> list[FeatureResult]:
     rows: dict[int, list[Row]] = {}
     for row in database.catalog.result("segment_feature", described_by):
         rows.setdefault(row["position"], []).append(row)
-    fitted = database.catalog.result("model_feature", model_run_id)
+    fitted = database.catalog.result("model_feature", run["model_run_id"])
+    shown = one_row_each(fitted)
+    units = units_from_definition(json.loads(run["definition"]))
     return [
         FeatureResult(
             feature["source_column"] or feature["feature"],
@@ -159,5 +162,6 @@ def _features(database: Database, model_run_id: int, described_by: int) -> list[
             {row["segment_id"]: row["mean"] for row in rows.get(feature["position"], [])},
             {row["segment_id"]: row["importance"] for row in rows.get(feature["position"], [])},
         )
-        for feature, title in zip(fitted, feature_titles(fitted))
+        for feature, title in zip(fitted, feature_titles(fitted, units))
+        if feature in shown
     ]

@@ -302,6 +302,9 @@ def report(
     no_samples: Annotated[
         bool, typer.Option("--no-samples", help="No single customer on the page, aggregates only.")
     ] = False,
+    failed: Annotated[
+        bool, typer.Option("--failed", help="List attempts that failed among the runs.")
+    ] = False,
     open_it: Annotated[
         bool, typer.Option("--open", help="Open the page in the web browser.")
     ] = False,
@@ -313,7 +316,7 @@ def report(
 
     jobs.report(
         Output(as_json, quiet, verbose), name, segmentation, url, output,
-        samples=not no_samples, show=open_it,
+        samples=not no_samples, failed=failed, show=open_it,
     )  # fmt: skip
 
 

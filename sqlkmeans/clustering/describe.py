@@ -22,6 +22,7 @@ def segment_rows(
     segment_ids: list[int],
     given: dict[int, str],
     kept: dict[int, str],
+    units: Mapping[str, str],
 ) -> dict[str, list[Row]]:
     """Rows of ``segment`` and ``segment_feature`` for a run, row 0 for everyone.
 
@@ -34,9 +35,11 @@ def segment_rows(
         Names that people gave.
     kept : dict of int to str
         Names that the segments have already, given or not.
+    units : mapping of str to str
+        Of features, by column.
     """
-    names = name_segments(profiles, [given.get(i) or kept.get(i) for i in segment_ids])
-    described = [(EVERYONE, *describe_everyone(profiles[0]), profiles[0])] + [
+    names = name_segments(profiles, [given.get(i) or kept.get(i) for i in segment_ids], units)
+    described = [(EVERYONE, *describe_everyone(profiles[0], units), profiles[0])] + [
         (segment_id, name, description, profile)
         for segment_id, (name, description), profile in zip(segment_ids, names, profiles[1:])
     ]
