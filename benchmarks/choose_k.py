@@ -37,8 +37,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from sqlkmeans.clustering.choose_k import KChoice, choose_k
-from sqlkmeans.clustering.recommend import knee
+from sqlkmeans.clustering.choosing.choose_k import KChoice, choose_k
+from sqlkmeans.clustering.choosing.recommend import knee
 
 Matrix = npt.NDArray[np.float64]
 

@@ -62,9 +62,9 @@ def run(path: Path, engine: str, n_features: int, measured: bool) -> dict[str, A
     import pyarrow as pa
 
     from sqlkmeans import pipeline
-    from sqlkmeans.database import duckdb as database_module
     from sqlkmeans.database import open_database
-    from sqlkmeans.database.duckdb_workspace import DuckDBWorkspace
+    from sqlkmeans.database.duckdb import database as database_module
+    from sqlkmeans.database.duckdb.workspace import DuckDBWorkspace
     from sqlkmeans.definition import Segmentation
 
     read = 0

@@ -135,8 +135,8 @@ class Contender:
 
 def own(compiled: bool) -> Fit:
     """fit_kmeans with the loops of numba or of NumPy."""
-    from sqlkmeans.clustering import kernel
-    from sqlkmeans.clustering.kmeans import fit_kmeans
+    from sqlkmeans.clustering.kmeans.kernels import kernel
+    from sqlkmeans.clustering.kmeans.kmeans import fit_kmeans
 
     def fit(made: Made, k: int, seed: int) -> Any:
         kernel.forced = compiled
@@ -226,8 +226,8 @@ def timed(function: Callable[[], Any]) -> tuple[Any, float, float]:
 def true_inertia(rows: Any, centroids: Any) -> float:
     import numpy as np
 
-    from sqlkmeans.clustering import kernel
-    from sqlkmeans.clustering.assignment import assign
+    from sqlkmeans.clustering.kmeans.assignment import assign
+    from sqlkmeans.clustering.kmeans.kernels import kernel
 
     kernel.forced = None
     return assign(rows, np.asarray(centroids, dtype=np.float64)).inertia
@@ -237,7 +237,7 @@ def bandwidth_limit(rows: Any, repeats: int = 9) -> tuple[float, str]:
     """Least seconds in which all cores add up the values, and how."""
     import numpy as np
 
-    from sqlkmeans.clustering.threads import in_threads
+    from sqlkmeans.clustering.arrays.threads import in_threads
 
     values = rows.reshape(-1, order="F")  # as it lies
     how, add = "NumPy", lambda part: part.sum()
@@ -261,9 +261,9 @@ def bandwidth_limit(rows: Any, repeats: int = 9) -> tuple[float, str]:
 
 def full_pass(rows: Any, k: int, compiled: bool, repeats: int = 9) -> float:
     """Least seconds of one step over all rows."""
-    from sqlkmeans.clustering import kernel
-    from sqlkmeans.clustering.lloyd import lloyd
-    from sqlkmeans.clustering.threads import one_library_thread
+    from sqlkmeans.clustering.arrays.threads import one_library_thread
+    from sqlkmeans.clustering.kmeans.kernels import kernel
+    from sqlkmeans.clustering.kmeans.lloyd import lloyd
 
     kernel.forced = compiled
     start = rows[:: len(rows) // k][:k].astype("float64")
@@ -338,8 +338,8 @@ def compare(
 
 def choosing_k(n_rows: int, n_features: int) -> list[str]:
     """k = 2..10 on the same rows: fit_many, and scikit-learn in a loop."""
-    from sqlkmeans.clustering import kernel
-    from sqlkmeans.clustering.kmeans import fit_many
+    from sqlkmeans.clustering.kmeans.kernels import kernel
+    from sqlkmeans.clustering.kmeans.kmeans import fit_many
 
     made = Made(make("blobs", n_rows, n_features, 6))
     few = Made(made.rows[:120_000])

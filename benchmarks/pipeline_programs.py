@@ -24,8 +24,8 @@ def sqlkmeans(path: str, values: int = 0) -> None:
     from sqlkmeans.cli import main
 
     if values:
-        from sqlkmeans.clustering import kernel
-        from sqlkmeans.engines import reread
+        from sqlkmeans.clustering.kmeans.kernels import kernel
+        from sqlkmeans.engines.local import two_readings as reread
 
         kernel.forced = values >= kernel.WORTH_LOADING
         if reread.is_worth_it(values, 1):

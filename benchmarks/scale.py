@@ -188,7 +188,7 @@ def table(found: list[Measured], base: Measured, command: str) -> str:
     """The results as a page."""
     import duckdb
 
-    from sqlkmeans.clustering import kernel
+    from sqlkmeans.clustering.kmeans.kernels import kernel
 
     mib = 2**20
     lines = [

@@ -59,9 +59,9 @@ from sqlalchemy.pool import NullPool
 
 from sqlkmeans import pipeline
 from sqlkmeans.database import Database, open_database
-from sqlkmeans.database import sqlserver as sqlserver_module
-from sqlkmeans.database.interface import Publication
-from sqlkmeans.database.sqlserver_connection import Connector, Session, product_version
+from sqlkmeans.database.base import Publication
+from sqlkmeans.database.sqlserver import database as sqlserver_module
+from sqlkmeans.database.sqlserver.connection import Connector, Session, product_version
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.engines import open_engine
 

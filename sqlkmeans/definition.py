@@ -23,7 +23,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from sqlkmeans.clustering.preparation import (
+from sqlkmeans.clustering.preparation.preparation import (
     Feature,
     features_from_definition,
     units_from_definition,

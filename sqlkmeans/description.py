@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlkmeans.clustering.compare import RunFacts
-from sqlkmeans.clustering.describe import explain_rows, segment_rows, segment_warnings
-from sqlkmeans.clustering.drift import FeatureBins, bins_to_rows
-from sqlkmeans.clustering.profile import EVERYONE, SegmentProfile
-from sqlkmeans.clustering.scores import Scores
+from sqlkmeans.clustering.comparing.compare import RunFacts
+from sqlkmeans.clustering.describing.bins import FeatureBins, bins_to_rows
+from sqlkmeans.clustering.describing.describe import explain_rows, segment_rows, segment_warnings
+from sqlkmeans.clustering.describing.profile import EVERYONE, SegmentProfile
+from sqlkmeans.clustering.describing.scores import Scores
 from sqlkmeans.database import Database
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.engines import Engine, Explanation

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sqlkmeans.clustering.margin import Margin, margin_of
-from sqlkmeans.clustering.numbers import brief_number, own_values
+from sqlkmeans.clustering.describing.margin import Margin, margin_of
+from sqlkmeans.clustering.describing.numbers import brief_number, own_values
 from sqlkmeans.database import Database
-from sqlkmeans.database.interface import Source
+from sqlkmeans.database.base import Source
 from sqlkmeans.definition import Segmentation
-from sqlkmeans.engines.local import LocalEngine
+from sqlkmeans.engines.local.engine import LocalEngine
 from sqlkmeans.errors import DataError, DefinitionError
 from sqlkmeans.model import SegmentModel
 from sqlkmeans.registry import load_model, load_segmentation

@@ -19,16 +19,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from sqlkmeans._version import __version__
-from sqlkmeans.clustering.assignment import Assignment, settle_ties
-from sqlkmeans.clustering.choose_k import KChoice, choose_k, require_share
-from sqlkmeans.clustering.compare import Comparison, Movement, RunFacts, compare, movement
-from sqlkmeans.clustering.describe import (
-    distance_tolerance,
-    explain_rows,
-    segment_rows,
-    segment_warnings,
-)
-from sqlkmeans.clustering.drift import (
+from sqlkmeans.clustering.arrays.types import Matrix, Vector
+from sqlkmeans.clustering.choosing.choose_k import KChoice, choose_k, require_share
+from sqlkmeans.clustering.comparing.compare import Comparison, Movement, RunFacts, compare, movement
+from sqlkmeans.clustering.comparing.stable_ids import Previous, match_segments
+from sqlkmeans.clustering.describing.bins import (
     FeatureBins,
     bin_features,
     bins_from_rows,
@@ -37,26 +32,30 @@ from sqlkmeans.clustering.drift import (
     skipped_missing,
     with_skipped,
 )
-from sqlkmeans.clustering.findings import feature_findings
-from sqlkmeans.clustering.fitting import fit_preparation
-from sqlkmeans.clustering.kmeans import KMeansFit, fit_kmeans
-from sqlkmeans.clustering.preparation import (
+from sqlkmeans.clustering.describing.describe import (
+    distance_tolerance,
+    explain_rows,
+    segment_rows,
+    segment_warnings,
+)
+from sqlkmeans.clustering.describing.findings import feature_findings
+from sqlkmeans.clustering.describing.profile import EVERYONE, SegmentProfile, profile_segments
+from sqlkmeans.clustering.describing.rules import find_rules
+from sqlkmeans.clustering.describing.scores import score
+from sqlkmeans.clustering.kmeans.assignment import Assignment, settle_ties
+from sqlkmeans.clustering.kmeans.kmeans import KMeansFit, fit_kmeans
+from sqlkmeans.clustering.preparation.learning import fit_preparation
+from sqlkmeans.clustering.preparation.preparation import (
     Feature,
     Preparation,
     features_from_definition,
     units_from_definition,
 )
-from sqlkmeans.clustering.profile import EVERYONE, SegmentProfile, profile_segments
-from sqlkmeans.clustering.rows import raw_rows
-from sqlkmeans.clustering.rules import find_rules
-from sqlkmeans.clustering.scores import score
-from sqlkmeans.clustering.stable_ids import Previous, match_segments
+from sqlkmeans.clustering.preparation.raw_rows import raw_rows
 from sqlkmeans.errors import DataError, SqlKMeansError
 from sqlkmeans.model import SegmentModel
 
 Row = dict[str, Any]
-Matrix = npt.NDArray[np.float64]
-Vector = npt.NDArray[np.float64]
 
 _LIBRARIES = ("numpy", "pandas", "scikit-learn")
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from sqlkmeans.clustering.profile import EVERYONE
+from sqlkmeans.clustering.describing.profile import EVERYONE
 from sqlkmeans.database import Database, Publication
-from sqlkmeans.database.interface import Row
+from sqlkmeans.database.base import Row
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.engines import Engine, NoRows
 from sqlkmeans.errors import DatabaseError

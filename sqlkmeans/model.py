@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sqlkmeans.clustering.assignment import assign, squared_distances
-from sqlkmeans.clustering.numbers import tidy
-from sqlkmeans.clustering.preparation import (
+from sqlkmeans.clustering.describing.numbers import tidy
+from sqlkmeans.clustering.kmeans.assignment import assign, squared_distances
+from sqlkmeans.clustering.preparation.preparation import (
     Preparation,
     PreparedFeature,
     preparation_from_rows,
     preparation_to_rows,
 )
-from sqlkmeans.clustering.rows import YES_AND_NO, raw_rows
+from sqlkmeans.clustering.preparation.raw_rows import YES_AND_NO, raw_rows
 
 FORMAT = 1
 

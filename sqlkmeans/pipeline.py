@@ -9,11 +9,11 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
-from sqlkmeans.clustering.choose_k import KChoice
-from sqlkmeans.clustering.compare import Movement, movement
-from sqlkmeans.clustering.describe import distance_tolerance
-from sqlkmeans.clustering.preparation import features_from_definition
-from sqlkmeans.clustering.stable_ids import Previous, match_segments
+from sqlkmeans.clustering.choosing.choose_k import KChoice
+from sqlkmeans.clustering.comparing.compare import Movement, movement
+from sqlkmeans.clustering.comparing.stable_ids import Previous, match_segments
+from sqlkmeans.clustering.describing.describe import distance_tolerance
+from sqlkmeans.clustering.preparation.preparation import features_from_definition
 from sqlkmeans.corrections import drop, rename, rollback
 from sqlkmeans.database import Database, Publication
 from sqlkmeans.database.checks import check_segmentation

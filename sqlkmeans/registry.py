@@ -8,9 +8,9 @@ import platform
 from importlib import metadata
 from typing import Any
 
-from sqlkmeans.clustering.naming import feature_titles, one_row_each
-from sqlkmeans.clustering.preparation import units_from_definition
-from sqlkmeans.clustering.profile import EVERYONE
+from sqlkmeans.clustering.describing.naming import feature_titles, one_row_each
+from sqlkmeans.clustering.describing.profile import EVERYONE
+from sqlkmeans.clustering.preparation.preparation import units_from_definition
 from sqlkmeans.database import Database
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DataError, DefinitionError

@@ -6,9 +6,9 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from sqlkmeans.clustering.compare import Movement, RunFacts, compare
-from sqlkmeans.clustering.drift import bins_from_rows
-from sqlkmeans.clustering.profile import EVERYONE
+from sqlkmeans.clustering.comparing.compare import Movement, RunFacts, compare
+from sqlkmeans.clustering.describing.bins import bins_from_rows
+from sqlkmeans.clustering.describing.profile import EVERYONE
 from sqlkmeans.database import Database
 from sqlkmeans.definition import Segmentation
 

@@ -88,8 +88,8 @@ def test_a_process_killed_at_any_moment_leaves_the_old_or_the_new_labels(tmp_pat
     if "forkserver" in methods:
         # Loaded once: a kill while Python loads its libraries shows nothing.
         context.set_forkserver_preload(
-            ["sqlkmeans.pipeline", "sqlkmeans.database.duckdb", "sqlkmeans.engines.local",
-             "sklearn.cluster", "tests.test_crash"]
+            ["sqlkmeans.pipeline", "sqlkmeans.database.duckdb.database",
+             "sqlkmeans.engines.local.engine", "sklearn.cluster", "tests.test_crash"]
         )  # fmt: skip
     path = tmp_path / "shop.duckdb"
     make_customers(path)

@@ -9,7 +9,12 @@ import pytest
 
 
 @pytest.mark.parametrize(
-    "module", ["sqlkmeans.clustering.kmeans", "sqlkmeans.model", "sqlkmeans.clustering.stable_ids"]
+    "module",
+    [
+        "sqlkmeans.clustering.kmeans.kmeans",
+        "sqlkmeans.model",
+        "sqlkmeans.clustering.comparing.stable_ids",
+    ],
 )
 def test_what_a_database_server_imports_needs_nothing_of_the_client(module: str) -> None:
     client = [

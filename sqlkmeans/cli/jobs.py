@@ -206,8 +206,8 @@ def report(
 
 def examine(output: Output, definition: str | None, url: str | None) -> None:
     """Print what doctor finds; exit 1 where something has to be done."""
-    from sqlkmeans.clustering import kernel
-    from sqlkmeans.engines import storage
+    from sqlkmeans.clustering.kmeans.kernels import kernel
+    from sqlkmeans.engines.local import storage
 
     selection = select(definition, url, output)
     with selection.open(read_only=True) as database:

@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from sqlkmeans.clustering.profile import EVERYONE
+from sqlkmeans.clustering.describing.profile import EVERYONE
 from sqlkmeans.database import Database
 from sqlkmeans.errors import SqlKMeansError
 from sqlkmeans.progress import Advance, Progress

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 
-from sqlkmeans.database.interface import CHANGE_TRACKING, Column, Database
+from sqlkmeans.database.base import CHANGE_TRACKING, Column, Database
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import MOST_PROBLEMS, DataError
 from sqlkmeans.sqltext import parse_name, parse_source, quote_name

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from sqlkmeans.database.interface import Database
+from sqlkmeans.database.base import Database
 from sqlkmeans.embedded import embedded_path
 from sqlkmeans.errors import DefinitionError
 
@@ -53,14 +53,14 @@ def open_database(
     """
     # Read here: to load SQLAlchemy, which DuckDB has no other use for, delays every command.
     if (path := embedded_path(url)) is not None:
-        from sqlkmeans.database.duckdb import DuckDBDatabase
+        from sqlkmeans.database.duckdb.database import DuckDBDatabase
 
         return DuckDBDatabase(path, create=create, read_only=read_only, files=files)
     url = os.fspath(url)
     parsed = _parse(url)
     backend = parsed.get_backend_name()
     if backend == "mssql":
-        from sqlkmeans.database.sqlserver import SQLServerDatabase
+        from sqlkmeans.database.sqlserver.database import SQLServerDatabase
 
         return SQLServerDatabase(parsed, from_file=from_file)
     raise DefinitionError(f"the URL's dialect {backend!r} given; allowed: {FORMS}")

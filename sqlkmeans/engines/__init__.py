@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from sqlkmeans.database.interface import Database
+from sqlkmeans.database.base import Database
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.engines.base import Engine, Explanation, Fit, NoRows, Unsuited
 from sqlkmeans.progress import Advance
@@ -16,11 +16,11 @@ def open_engine(name: str) -> Engine:
     """The engine of that name, without rows yet."""
     # Only what is asked for: each brings modules of its own.
     if name == "pushdown":
-        from sqlkmeans.engines.pushdown import PushdownEngine
+        from sqlkmeans.engines.pushdown.engine import PushdownEngine
 
         return PushdownEngine()
     if name == "local":
-        from sqlkmeans.engines.local import LocalEngine
+        from sqlkmeans.engines.local.engine import LocalEngine
 
         return LocalEngine()
     raise ValueError(f"engine {name!r} given; allowed here: local, pushdown")
@@ -41,7 +41,7 @@ def open_rows(
     memory takes them.
     """
     if to_fit:
-        from sqlkmeans.engines.reread import RereadingEngine, suits
+        from sqlkmeans.engines.local.two_readings import RereadingEngine, suits
 
         if suits(database, segmentation, to_fit):
             with suppress(Unsuited):

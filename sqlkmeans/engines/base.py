@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from sqlkmeans.clustering.choose_k import KChoice
-from sqlkmeans.clustering.drift import FeatureBins
-from sqlkmeans.clustering.lloyd import uncounted
-from sqlkmeans.clustering.preparation import Feature, Preparation
-from sqlkmeans.clustering.profile import SegmentProfile
-from sqlkmeans.clustering.rules import Rule
-from sqlkmeans.clustering.scores import Scores
-from sqlkmeans.database.interface import Database
+from sqlkmeans.clustering.choosing.choose_k import KChoice
+from sqlkmeans.clustering.describing.bins import FeatureBins
+from sqlkmeans.clustering.describing.profile import SegmentProfile
+from sqlkmeans.clustering.describing.rules import Rule
+from sqlkmeans.clustering.describing.scores import Scores
+from sqlkmeans.clustering.kmeans.lloyd import uncounted
+from sqlkmeans.clustering.preparation.preparation import Feature, Preparation
+from sqlkmeans.database.base import Database
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DataError
 from sqlkmeans.progress import Advance

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlkmeans.clustering.recommend import deciding_scores
+from sqlkmeans.clustering.choosing.recommend import deciding_scores
 from sqlkmeans.report.plots import COLOURS, save_figure
 from sqlkmeans.result import ChoiceResult
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
-from sqlkmeans.clustering.profile import EVERYONE
+from sqlkmeans.clustering.arrays.types import Vector
+from sqlkmeans.clustering.describing.profile import EVERYONE
 from sqlkmeans.report.facts import Facts, Row
 from sqlkmeans.report.scales import Axis, Tick
-
-Vector = npt.NDArray[np.float64]
 
 #: In the picture's own units: where a strip starts and ends, and its height.
 LEFT, RIGHT, STRIP = 30.0, 290.0, 27.0

@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sqlkmeans.clustering.naming import one_row_each
-from sqlkmeans.clustering.profile import EVERYONE
+from sqlkmeans.clustering.describing.naming import one_row_each
+from sqlkmeans.clustering.describing.profile import EVERYONE
 from sqlkmeans.database import Database
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DataError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlkmeans.clustering.recommend import deciding_scores
+from sqlkmeans.clustering.choosing.recommend import deciding_scores
 from sqlkmeans.report.facts import Choice
 from sqlkmeans.report.scales import Axis, Tick, decimals_for
 

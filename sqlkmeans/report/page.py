@@ -16,8 +16,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from sqlkmeans._version import __version__
-from sqlkmeans.clustering.naming import feature_titles
-from sqlkmeans.clustering.profile import EVERYONE
+from sqlkmeans.clustering.describing.naming import feature_titles
+from sqlkmeans.clustering.describing.profile import EVERYONE
 from sqlkmeans.database import Database, tables
 from sqlkmeans.files import check_place, write_file
 from sqlkmeans.report import flow, k_scores

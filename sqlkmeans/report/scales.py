@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 
-from sqlkmeans.clustering.preparation import backward, forward
-
-Vector = npt.NDArray[np.float64]
+from sqlkmeans.clustering.arrays.types import Vector
+from sqlkmeans.clustering.preparation.preparation import backward, forward
 
 #: Ticks of an axis, about.
 TICKS = 5

@@ -6,15 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from sqlkmeans.clustering.preparation import preparation_from_rows
+from sqlkmeans.clustering.arrays.types import Matrix, Vector
+from sqlkmeans.clustering.preparation.preparation import preparation_from_rows
 from sqlkmeans.report.facts import Facts, Row
 from sqlkmeans.report.marks import Mark
 from sqlkmeans.report.scales import Axis, Tick, percent, signed
-
-Matrix = npt.NDArray[np.float64]
-Vector = npt.NDArray[np.float64]
 
 #: The plot's corners in the picture's own units, a round number of steps apart, so that the script
 #: and this module round alike.

@@ -1,8 +1,8 @@
 """The preparation of a row as SQL expressions, for T-SQL and for DuckDB.
 
-Each does what :class:`~sqlkmeans.clustering.preparation.Preparation` does, in the same order:
-fill in, pull in what is outside the quantiles, transform, subtract the centre, divide. What has
-no value is NULL.
+Each does what :class:`~sqlkmeans.clustering.preparation.preparation.Preparation` does, in the same
+order: fill in, pull in what is outside the quantiles, transform, subtract the centre, divide. What
+has no value is NULL.
 
 A level of a category is compared byte for byte, trailing blanks included, as Python compares it.
 T-SQL needs two things for that: a binary collation, because the database's own may take ``oslo``
@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sqlkmeans.clustering.preparation import PreparedFeature
+from sqlkmeans.clustering.preparation.preparation import PreparedFeature
 
 #: What a client could take for the end of a line: control characters and Unicode's separators.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")

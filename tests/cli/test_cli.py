@@ -22,8 +22,8 @@ from sqlkmeans import demo, pipeline
 from sqlkmeans.cli import app as cli
 from sqlkmeans.cli.app import run_command
 from sqlkmeans.cli.select import Selection
-from sqlkmeans.clustering import kernel
-from sqlkmeans.database import duckdb as database_module
+from sqlkmeans.clustering.kmeans.kernels import kernel
+from sqlkmeans.database.duckdb import database as database_module
 from sqlkmeans.errors import SqlKMeansError
 
 ROOT = Path(__file__).parent.parent.parent
@@ -1050,7 +1050,7 @@ def test_the_customers_of_the_demo_are_natural_clusters_and_the_same_for_a_seed(
     assert customers.equals(demo.make_customers(20_000, 4, seed=3))
     assert not customers.equals(demo.make_customers(20_000, 4, seed=4))
     assert customers.column("customer_id").to_pylist() == list(range(1, 20_001))
-    from sqlkmeans.clustering.kmeans import fit_kmeans
+    from sqlkmeans.clustering.kmeans.kmeans import fit_kmeans
 
     points = customers.select(["income", "age"]).to_pandas().to_numpy()
     scaled = (points - points.mean(axis=0)) / points.std(axis=0)

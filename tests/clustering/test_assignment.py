@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from sqlkmeans.clustering import chunks, threads
-from sqlkmeans.clustering.assignment import assign, settle_ties, squared_distances
-from sqlkmeans.clustering.chunks import map_chunks
+from sqlkmeans.clustering.arrays import chunks, threads
+from sqlkmeans.clustering.arrays.chunks import map_chunks
+from sqlkmeans.clustering.kmeans.assignment import assign, settle_ties, squared_distances
 
 small = st.integers(-5, 5).map(float)
 

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_iris
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
-from sqlkmeans.clustering.borders import separation
-from sqlkmeans.clustering.choose_k import choose_k, require_share
-from sqlkmeans.clustering.gap import GapStatistic
-from sqlkmeans.clustering.k_scores import KScore
-from sqlkmeans.clustering.kmeans import fit_kmeans
-from sqlkmeans.clustering.recommend import knee, merit, recommend, recommend_untested
-from sqlkmeans.clustering.stability import adjusted_rand_index, stability
+from sqlkmeans.clustering.choosing.choose_k import choose_k, require_share
+from sqlkmeans.clustering.choosing.gap import GapStatistic
+from sqlkmeans.clustering.choosing.k_scores import KScore
+from sqlkmeans.clustering.choosing.recommend import knee, merit, recommend, recommend_untested
+from sqlkmeans.clustering.choosing.separation import separation
+from sqlkmeans.clustering.choosing.stability import adjusted_rand_index, stability
+from sqlkmeans.clustering.kmeans.kmeans import fit_kmeans
 from sqlkmeans.errors import DataError
 
 Matrix = npt.NDArray[np.float64]

@@ -11,19 +11,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sqlkmeans.clustering import kernel, selection
-from sqlkmeans.clustering.assignment import assign, inertia_of
-from sqlkmeans.clustering.chunks import CHUNK, label_counts, rows_where
-from sqlkmeans.clustering.drift import bin_features
-from sqlkmeans.clustering.fitting import fit_preparation
-from sqlkmeans.clustering.kmeans import fit_kmeans
-from sqlkmeans.clustering.preparation import Feature
-from sqlkmeans.clustering.profile import profile_segments
-from sqlkmeans.clustering.rules import find_rules
-from sqlkmeans.clustering.scores import score
-from sqlkmeans.clustering.selection import Bracket, Wanted, order_statistics
-from sqlkmeans.clustering.statistics import Values
-from sqlkmeans.clustering.typical import typical_rows
+from sqlkmeans.clustering.arrays.chunks import CHUNK, label_counts, rows_where
+from sqlkmeans.clustering.describing.bins import bin_features
+from sqlkmeans.clustering.describing.profile import profile_segments
+from sqlkmeans.clustering.describing.rules import find_rules
+from sqlkmeans.clustering.describing.scores import score
+from sqlkmeans.clustering.describing.typical import typical_rows
+from sqlkmeans.clustering.kmeans.assignment import assign, inertia_of
+from sqlkmeans.clustering.kmeans.kernels import kernel
+from sqlkmeans.clustering.kmeans.kmeans import fit_kmeans
+from sqlkmeans.clustering.preparation import quantiles as selection
+from sqlkmeans.clustering.preparation.learning import fit_preparation
+from sqlkmeans.clustering.preparation.preparation import Feature
+from sqlkmeans.clustering.preparation.quantiles import Bracket, Wanted, order_statistics
+from sqlkmeans.clustering.preparation.statistics import Values
 
 N_ROWS = 3 * selection.SMALL + 17
 

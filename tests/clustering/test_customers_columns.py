@@ -12,16 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from sqlkmeans.clustering import statistics
-from sqlkmeans.clustering.fitting import fit_preparation
-from sqlkmeans.clustering.preparation import (
+from sqlkmeans.clustering.preparation import statistics
+from sqlkmeans.clustering.preparation.learning import fit_preparation
+from sqlkmeans.clustering.preparation.preparation import (
     Feature,
     Preparation,
     features_from_definition,
     preparation_from_rows,
     preparation_to_rows,
 )
-from sqlkmeans.clustering.rows import raw_rows
+from sqlkmeans.clustering.preparation.raw_rows import raw_rows
 from sqlkmeans.errors import DataError
 
 CITY = Feature("city", type="category")

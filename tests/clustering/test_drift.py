@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sqlkmeans.clustering.compare import (
+from sqlkmeans.clustering.comparing.compare import (
     THRESHOLDS,
     Comparison,
     Movement,
@@ -20,7 +20,7 @@ from sqlkmeans.clustering.compare import (
     compare,
     movement,
 )
-from sqlkmeans.clustering.drift import (
+from sqlkmeans.clustering.describing.bins import (
     FeatureBins,
     bin_features,
     bins_from_rows,
@@ -28,8 +28,8 @@ from sqlkmeans.clustering.drift import (
     count_in,
     population_stability,
 )
-from sqlkmeans.clustering.fitting import fit_preparation
-from sqlkmeans.clustering.preparation import Feature, Preparation, PreparedFeature
+from sqlkmeans.clustering.preparation.learning import fit_preparation
+from sqlkmeans.clustering.preparation.preparation import Feature, Preparation, PreparedFeature
 from sqlkmeans.definition import Guard
 from sqlkmeans.errors import DataError
 

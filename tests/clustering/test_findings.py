@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.stats import skew
 
-from sqlkmeans.clustering.findings import FINDING_ROWS, feature_findings
-from sqlkmeans.clustering.fitting import fit_preparation
-from sqlkmeans.clustering.preparation import Feature
+from sqlkmeans.clustering.describing.findings import FINDING_ROWS, feature_findings
+from sqlkmeans.clustering.preparation.learning import fit_preparation
+from sqlkmeans.clustering.preparation.preparation import Feature
 
 
 def findings(columns: dict[str, np.ndarray], **changes: Feature) -> list[str]:

@@ -10,19 +10,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sqlkmeans.clustering import kernel, kernel_numpy, machine_code, threads
-from sqlkmeans.clustering.assignment import assign
-from sqlkmeans.clustering.kernel import Kernel
-from sqlkmeans.clustering.kmeans import fit_kmeans
-from sqlkmeans.clustering.lloyd import lloyd
+from sqlkmeans.clustering.arrays import threads
+from sqlkmeans.clustering.kmeans.assignment import assign
+from sqlkmeans.clustering.kmeans.kernels import kernel, machine_code, numpy_kernel
+from sqlkmeans.clustering.kmeans.kernels.kernel import Kernel
+from sqlkmeans.clustering.kmeans.kmeans import fit_kmeans
+from sqlkmeans.clustering.kmeans.lloyd import lloyd
 
 
 @pytest.fixture
 def compiled() -> Kernel:
     pytest.importorskip("numba", reason="extra `fast` is not installed")
-    from sqlkmeans.clustering import kernel_compiled
+    from sqlkmeans.clustering.kmeans.kernels import compiled_kernel
 
-    return kernel_compiled
+    return compiled_kernel
 
 
 @pytest.fixture
@@ -70,7 +71,7 @@ def test_labels_of_the_matrix_product_are_those_of_the_differences(
 ) -> None:
     matrix, centroids, _ = rows_and_centroids(*case)
     labels, distances = np.empty(len(matrix), np.int32), np.empty(len(matrix))
-    kernel_numpy.label_rows(matrix, 0, len(matrix), centroids, labels, distances)
+    numpy_kernel.label_rows(matrix, 0, len(matrix), centroids, labels, distances)
     expected = np.zeros((len(matrix), len(centroids)))
     for column, values in zip(matrix.T, centroids.T):
         expected += (column[:, None] - values) ** 2
@@ -88,12 +89,12 @@ def test_numpy_and_compiled_loops_agree_to_the_last_bit(
     case: tuple[str, int, int, int], weighted: bool, order: str, dtype: type
 ) -> None:
     pytest.importorskip("numba", reason="extra `fast` is not installed")
-    from sqlkmeans.clustering import kernel_compiled
+    from sqlkmeans.clustering.kmeans.kernels import compiled_kernel
 
     matrix, centroids, weight = rows_and_centroids(*case)
     matrix = np.asarray(matrix, dtype=dtype, order=order)
     found = []
-    for loops in (kernel_numpy, kernel_compiled):
+    for loops in (numpy_kernel, compiled_kernel):
         rows, of_rows = (matrix, 0, len(matrix)), weight if weighted else None
         labels, distances = np.empty(len(matrix), np.int32), np.empty(len(matrix))
         sums, counts = np.zeros(centroids.shape), np.zeros(len(centroids))
@@ -139,7 +140,7 @@ def test_part_of_the_rows_is_part_of_the_result(
     matrix, centroids = rng.normal(size=(1_000, 3)), rng.normal(size=(4, 3))
     matrix = np.asarray(matrix, dtype=dtype, order=order)
     whole = assign(matrix, centroids)
-    for loops in (kernel_numpy, compiled):
+    for loops in (numpy_kernel, compiled):
         labels, distances = np.full(1_000, -1, np.int32), np.full(1_000, -1.0)
         loops.label_rows(matrix, 130, 777, centroids, labels[130:777], distances[130:777])
         np.testing.assert_array_equal(labels[130:777], whole.labels[130:777])
@@ -183,7 +184,7 @@ def test_a_fit_is_the_same_with_numba_and_without(
 @pytest.mark.usefixtures("unforced")
 def test_without_numba_large_matrices_are_done_in_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernel, "_compiled", lambda: None)
-    assert kernel.kernel(10**9, 1) is kernel_numpy
+    assert kernel.kernel(10**9, 1) is numpy_kernel
 
 
 def test_numba_is_recommended_where_it_would_help_and_is_not_there(
@@ -204,12 +205,12 @@ def test_numba_is_recommended_where_it_would_help_and_is_not_there(
 @pytest.mark.usefixtures("compiled", "unforced")
 def test_small_matrices_load_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernel, "_taken", set())
-    assert kernel.kernel(1_000, 1) is kernel_numpy
-    assert kernel.kernel(kernel.WORTH_LOADING, 1) is not kernel_numpy
+    assert kernel.kernel(1_000, 1) is numpy_kernel
+    assert kernel.kernel(kernel.WORTH_LOADING, 1) is not numpy_kernel
     kernel.forced = False
-    assert kernel.kernel(10**9, 1) is kernel_numpy
+    assert kernel.kernel(10**9, 1) is numpy_kernel
     kernel.forced = True
-    assert kernel.kernel(1, 1) is not kernel_numpy
+    assert kernel.kernel(1, 1) is not numpy_kernel
 
 
 @pytest.mark.usefixtures("compiled", "unforced")
@@ -217,10 +218,10 @@ def test_few_rows_of_loaded_loops_take_them_and_others_are_not_compiled_for_them
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(kernel, "_taken", set())
-    assert kernel.kernel(1_000, 2) is kernel_numpy
-    assert kernel.kernel(kernel.WORTH_LOADING, 2) is not kernel_numpy
-    assert kernel.kernel(1_000, 2) is not kernel_numpy
-    assert kernel.kernel(1_000, 3) is kernel_numpy
+    assert kernel.kernel(1_000, 2) is numpy_kernel
+    assert kernel.kernel(kernel.WORTH_LOADING, 2) is not numpy_kernel
+    assert kernel.kernel(1_000, 2) is not numpy_kernel
+    assert kernel.kernel(1_000, 3) is numpy_kernel
 
 
 @pytest.mark.usefixtures("compiled", "unforced")
@@ -229,8 +230,8 @@ def test_what_can_be_kept_nowhere_is_compiled_for_more_rows_only(
 ) -> None:
     monkeypatch.setattr(kernel, "_taken", set())
     monkeypatch.setattr(machine_code, "_folder", lambda: None)
-    assert kernel.kernel(kernel.WORTH_LOADING, 1) is kernel_numpy
-    assert kernel.kernel(kernel.WORTH_COMPILING, 1) is not kernel_numpy
+    assert kernel.kernel(kernel.WORTH_LOADING, 1) is numpy_kernel
+    assert kernel.kernel(kernel.WORTH_COMPILING, 1) is not numpy_kernel
     assert f"{kernel.WORTH_COMPILING:,}" in kernel.describe()
 
 
@@ -272,7 +273,7 @@ def test_where_no_loop_can_be_compiled_numpy_runs(
     monkeypatch.setattr(compiled, "_loop", fail)
     kernel._compiled.cache_clear()
     try:
-        assert kernel.kernel(10**9, 1) is kernel_numpy
+        assert kernel.kernel(10**9, 1) is numpy_kernel
     finally:
         kernel._compiled.cache_clear()
 

@@ -13,11 +13,12 @@ from sklearn.cluster import KMeans
 from sklearn.datasets import make_blobs
 from threadpoolctl import threadpool_limits
 
-from sqlkmeans.clustering import kmeans, starts, threads
-from sqlkmeans.clustering.assignment import assign
-from sqlkmeans.clustering.kmeans import fit_kmeans, fit_many
-from sqlkmeans.clustering.lloyd import lloyd as clusters_of
-from sqlkmeans.clustering.lloyd import seed_centroids
+from sqlkmeans.clustering.arrays import threads
+from sqlkmeans.clustering.kmeans import kmeans, starts
+from sqlkmeans.clustering.kmeans.assignment import assign
+from sqlkmeans.clustering.kmeans.kmeans import fit_kmeans, fit_many
+from sqlkmeans.clustering.kmeans.lloyd import lloyd as clusters_of
+from sqlkmeans.clustering.kmeans.lloyd import seed_centroids
 from sqlkmeans.errors import DataError
 
 

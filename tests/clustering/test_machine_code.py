@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sqlkmeans.clustering import machine_code
+from sqlkmeans.clustering.kmeans.kernels import machine_code
 
 pytest.importorskip("numba", reason="extra `fast` is not installed")
 
-from sqlkmeans.clustering import kernel_compiled
-from sqlkmeans.clustering.kernel_loops import compile_loop
+from sqlkmeans.clustering.kmeans.kernels import compiled_kernel
+from sqlkmeans.clustering.kmeans.kernels.loops import compile_loop
 
 LOOP = ("measure_rows", 1, "float64")
 
@@ -88,7 +88,7 @@ def test_beside_a_read_only_package_the_users_cache_is_taken(
 ) -> None:
     (tmp_path / "file").write_text("no folder")
     monkeypatch.delenv(machine_code.FOLDER_VARIABLE, raising=False)
-    monkeypatch.setattr(machine_code, "_SOURCE", tmp_path / "file" / "kernel_loops.py")
+    monkeypatch.setattr(machine_code, "_SOURCE", tmp_path / "file" / "loops.py")
     for name in ("XDG_CACHE_HOME", "LOCALAPPDATA"):
         monkeypatch.setenv(name, str(tmp_path / "caches"))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
@@ -107,13 +107,14 @@ def test_what_is_kept_needs_no_numba(folder: Path) -> None:
         """
         import sys
         import numpy as np
-        from sqlkmeans.clustering import kernel, kernel_compiled
+        from sqlkmeans.clustering.kmeans.kernels import kernel
+        from sqlkmeans.clustering.kmeans.kernels import compiled_kernel
         if sys.argv[1] == "without":
             sys.modules["numba"] = None  # to import it fails
-        kernel_compiled.try_it()
+        compiled_kernel.try_it()
         rows, labels = np.arange(12.0).reshape(6, 2), np.zeros(6, np.int32)
         distances = np.empty(6)
-        kernel_compiled.measure_rows(rows, 0, 6, np.zeros((1, 2)), labels, distances)
+        compiled_kernel.measure_rows(rows, 0, 6, np.zeros((1, 2)), labels, distances)
         print(distances.tolist(), "numba.core" in sys.modules)
         """
     )
@@ -127,18 +128,18 @@ def test_what_is_kept_needs_no_numba(folder: Path) -> None:
         assert done.stdout.strip() == f"{expected} {loaded}"
 
 
-@pytest.mark.parametrize("name", sorted(kernel_compiled.ARGUMENTS))
+@pytest.mark.parametrize("name", sorted(compiled_kernel.ARGUMENTS))
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_compiled_code_needs_nothing_of_its_compiler(name: str, dtype: str) -> None:
     symbol, code = compile_loop(name, 3, dtype)
     assert symbol.encode() in code
     for needed in (b"numba_", b"NRT_", b"PyErr_", b"Py_DecRef"):
-        assert needed not in code.replace(b"kernel_loops", b"")
+        assert needed not in code.replace(b"loops", b"")
 
 
 def test_rows_that_lie_apart_in_larger_columns_are_read_where_they_lie() -> None:
     columns = np.random.default_rng(0).normal(size=(3, 1_000))
     part, centroids = columns[:, 100:900].T, np.zeros((1, 3))
     labels, distances = np.empty(800, np.int32), np.empty(800)
-    kernel_compiled.label_rows(part, 0, 800, centroids, labels, distances)
+    compiled_kernel.label_rows(part, 0, 800, centroids, labels, distances)
     np.testing.assert_allclose(distances, (part**2).sum(axis=1))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from sqlkmeans.clustering.margin import margin_of
+from sqlkmeans.clustering.describing.margin import margin_of
 
 
 @given(

@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.cluster import KMeans
 
-from sqlkmeans.clustering import kernel, kernel_numpy, threads
-from sqlkmeans.clustering.assignment import assign, squared_distances
-from sqlkmeans.clustering.lloyd import lloyd
-from sqlkmeans.clustering.members import Members
+from sqlkmeans.clustering.arrays import threads
+from sqlkmeans.clustering.kmeans.assignment import assign, squared_distances
+from sqlkmeans.clustering.kmeans.hamerly import Members
+from sqlkmeans.clustering.kmeans.kernels import kernel, numpy_kernel
+from sqlkmeans.clustering.kmeans.lloyd import lloyd
 
 
 def mean(rows: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -59,7 +60,7 @@ def test_a_margin_is_never_more_than_what_there_is(
     rng = np.random.default_rng(seed)
     matrix, centroids = rng.normal(size=(200, 3)) * scale + far, rng.normal(size=(k, 3)) + far
     labels, margins = np.empty(200, np.int32), np.empty(200)
-    kernel_numpy.add_rows(
+    numpy_kernel.add_rows(
         matrix, 0, 200, None, centroids, labels, margins, np.zeros((k, 3)), np.zeros(k)
     )
     distances = np.sort(np.sqrt(squared_distances(matrix, centroids)), axis=1)
@@ -86,13 +87,13 @@ def test_small_steps_after_a_long_way_lose_no_row(far: float) -> None:
 
 def test_settled_centroids_make_a_pass_look_at_few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     looked_at: list[int] = []
-    nearest = kernel_numpy._nearest
+    nearest = numpy_kernel._nearest
 
     def counted(columns: np.ndarray, *rest: np.ndarray) -> np.ndarray:
         looked_at.append(columns.shape[1])
         return nearest(columns, *rest)
 
-    monkeypatch.setattr(kernel_numpy, "_nearest", counted)
+    monkeypatch.setattr(numpy_kernel, "_nearest", counted)
     monkeypatch.setattr(kernel, "forced", False)  # another test may have loaded numba
     monkeypatch.setattr(threads, "cores", lambda: 1)
     matrix = np.random.default_rng(0).normal(size=(50_000, 3))

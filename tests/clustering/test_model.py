@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sqlkmeans.clustering.preparation import Preparation, PreparedFeature
+from sqlkmeans.clustering.preparation.preparation import Preparation, PreparedFeature
 from sqlkmeans.errors import DataError
 from sqlkmeans.model import SegmentModel
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sqlkmeans.clustering.naming import describe_everyone, name_segments
-from sqlkmeans.clustering.profile import FeatureProfile, SegmentProfile
+from sqlkmeans.clustering.describing.naming import describe_everyone, name_segments
+from sqlkmeans.clustering.describing.profile import FeatureProfile, SegmentProfile
 
 
 def profile(size: int = 100, **importance: float) -> SegmentProfile:

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sqlkmeans.clustering.fitting import fit_preparation
-from sqlkmeans.clustering.narrow import NarrowRows, NotNarrow, can_be_narrow
-from sqlkmeans.clustering.numbers import own_values
-from sqlkmeans.clustering.passing import prepare_passing
-from sqlkmeans.clustering.preparation import Feature
+from sqlkmeans.clustering.describing.numbers import own_values
+from sqlkmeans.clustering.describing.one_pass import prepare_passing
+from sqlkmeans.clustering.preparation.float32_rows import NarrowRows, NotNarrow, can_be_narrow
+from sqlkmeans.clustering.preparation.learning import fit_preparation
+from sqlkmeans.clustering.preparation.preparation import Feature
 
 TODAY = "2026-03-01"
 FEATURES = [

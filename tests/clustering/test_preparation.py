@@ -13,8 +13,8 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, RobustScaler, StandardScaler
 
-from sqlkmeans.clustering.fitting import fit_preparation
-from sqlkmeans.clustering.preparation import (
+from sqlkmeans.clustering.preparation.learning import fit_preparation
+from sqlkmeans.clustering.preparation.preparation import (
     SCALINGS,
     Feature,
     compact_rows,

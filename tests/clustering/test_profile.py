@@ -6,11 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sqlkmeans.clustering.fitting import fit_preparation
-from sqlkmeans.clustering.kmeans import fit_kmeans
-from sqlkmeans.clustering.numbers import tidy
-from sqlkmeans.clustering.preparation import Feature
-from sqlkmeans.clustering.profile import SegmentProfile, profile_segments, profile_to_rows
+from sqlkmeans.clustering.describing.numbers import tidy
+from sqlkmeans.clustering.describing.profile import (
+    SegmentProfile,
+    profile_segments,
+    profile_to_rows,
+)
+from sqlkmeans.clustering.kmeans.kmeans import fit_kmeans
+from sqlkmeans.clustering.preparation.learning import fit_preparation
+from sqlkmeans.clustering.preparation.preparation import Feature
 
 COLUMNS = ["income", "orders", "age"]
 

@@ -9,7 +9,7 @@ from sklearn.datasets import load_digits, load_iris
 from sklearn.metrics import adjusted_rand_score, v_measure_score
 from sklearn.preprocessing import StandardScaler
 
-from sqlkmeans.clustering.kmeans import fit_kmeans
+from sqlkmeans.clustering.kmeans.kmeans import fit_kmeans
 
 
 @pytest.mark.parametrize(

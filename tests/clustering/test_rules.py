@@ -9,16 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sqlkmeans.clustering.assignment import Assignment
-from sqlkmeans.clustering.fitting import fit_preparation
-from sqlkmeans.clustering.numbers import short_number
-from sqlkmeans.clustering.preparation import (
+from sqlkmeans.clustering.describing.numbers import short_number
+from sqlkmeans.clustering.describing.rules import Rule, find_rules
+from sqlkmeans.clustering.describing.typical import typical_rows
+from sqlkmeans.clustering.kmeans.assignment import Assignment
+from sqlkmeans.clustering.preparation.learning import fit_preparation
+from sqlkmeans.clustering.preparation.preparation import (
     Feature,
     Preparation,
     PreparedFeature,
 )
-from sqlkmeans.clustering.rules import Rule, find_rules
-from sqlkmeans.clustering.typical import typical_rows
 
 
 def _rules(

@@ -12,9 +12,14 @@ from sklearn.metrics import (
     silhouette_score,
 )
 
-from sqlkmeans.clustering.assignment import Assignment, assign
-from sqlkmeans.clustering.kmeans import fit_kmeans
-from sqlkmeans.clustering.scores import SILHOUETTE_ROWS, Scores, score, silhouette_coefficients
+from sqlkmeans.clustering.describing.scores import (
+    SILHOUETTE_ROWS,
+    Scores,
+    score,
+    silhouette_coefficients,
+)
+from sqlkmeans.clustering.kmeans.assignment import Assignment, assign
+from sqlkmeans.clustering.kmeans.kmeans import fit_kmeans
 
 
 @pytest.mark.parametrize("k", [2, 3, 7])

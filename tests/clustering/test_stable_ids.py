@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sqlkmeans.clustering.stable_ids import Previous, match_segments
+from sqlkmeans.clustering.comparing.stable_ids import Previous, match_segments
 
 FAR = np.array([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0], [10.0, 10.0]])
 

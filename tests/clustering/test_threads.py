@@ -11,8 +11,8 @@ from time import sleep
 
 import pytest
 
-from sqlkmeans.clustering import threads
-from sqlkmeans.clustering.threads import as_they_come, in_threads
+from sqlkmeans.clustering.arrays import threads
+from sqlkmeans.clustering.arrays.threads import as_they_come, in_threads
 
 
 @pytest.fixture(autouse=True)

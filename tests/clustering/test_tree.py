@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.tree import DecisionTreeClassifier
 
-from sqlkmeans.clustering.tree import BINS, Grid, best_node, grow
+from sqlkmeans.clustering.describing.tree import BINS, Grid, best_node, grow
 
 
 def _sample(n_rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -17,9 +17,10 @@ import pytest
 
 from sqlkmeans import pipeline
 from sqlkmeans.background import one_thread
-from sqlkmeans.database import Database, duckdb_settings, open_database
-from sqlkmeans.database import duckdb as duckdb_module
-from sqlkmeans.database.duckdb_labels import LabelTables
+from sqlkmeans.database import Database, open_database
+from sqlkmeans.database.duckdb import database as duckdb_module
+from sqlkmeans.database.duckdb import memory as duckdb_settings
+from sqlkmeans.database.duckdb.labels import LabelTables
 from sqlkmeans.database.tables import TABLES
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DatabaseError, DataError, DefinitionError, LockedError, SqlKMeansError

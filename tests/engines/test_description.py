@@ -15,7 +15,7 @@ import pytest
 from sqlkmeans import pipeline
 from sqlkmeans.database import Database
 from sqlkmeans.definition import Segmentation
-from sqlkmeans.engines.pushdown_bins import _rounded
+from sqlkmeans.engines.pushdown.bins import _rounded
 from sqlkmeans.errors import DataError, DefinitionError
 from sqlkmeans.explanation import explain
 

@@ -17,18 +17,18 @@ from sklearn.metrics import (
 )
 
 from sqlkmeans import pipeline
-from sqlkmeans.clustering.assignment import squared_distances
-from sqlkmeans.clustering.kmeans import fit_kmeans
-from sqlkmeans.clustering.preparation import PreparedFeature
+from sqlkmeans.clustering.kmeans.assignment import squared_distances
+from sqlkmeans.clustering.kmeans.kmeans import fit_kmeans
+from sqlkmeans.clustering.preparation.preparation import PreparedFeature
 from sqlkmeans.database import Database, open_database
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.engines import open_engine
-from sqlkmeans.engines.pushdown_fit import lloyd
-from sqlkmeans.engines.pushdown_profile import score_partition, total_ss
-from sqlkmeans.engines.pushdown_rows import Rows
+from sqlkmeans.engines.pushdown.fit import lloyd
+from sqlkmeans.engines.pushdown.profile import score_partition, total_ss
+from sqlkmeans.engines.pushdown.rows import Rows
+from sqlkmeans.engines.pushdown.sql.training import ROWS
 from sqlkmeans.errors import DataError
 from sqlkmeans.progress import Advance, Progress
-from sqlkmeans.tsql.training import ROWS
 
 #: Engine and sample: where all rows are the sample, where few are, and where none leaves.
 ENGINES = {

@@ -17,7 +17,7 @@ from shops import make_shop
 
 from sqlkmeans import pipeline
 from sqlkmeans.database import Database, open_database
-from sqlkmeans.database.duckdb_statements import DuckDBCatalog
+from sqlkmeans.database.duckdb.statements import DuckDBCatalog
 from sqlkmeans.database.tables import RESULT_TABLES
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DataError, DefinitionError

@@ -15,8 +15,8 @@ from sqlkmeans import pipeline
 from sqlkmeans.database import Database
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.engines import open_rows
-from sqlkmeans.engines.local import LocalEngine
-from sqlkmeans.engines.reread import RereadingEngine
+from sqlkmeans.engines.local.engine import LocalEngine
+from sqlkmeans.engines.local.two_readings import RereadingEngine
 from sqlkmeans.errors import DataError
 from sqlkmeans.progress import Advance, Progress
 
@@ -49,8 +49,8 @@ UNSUITED: dict[str, dict[str, Any]] = {
 @pytest.fixture
 def shop(database: Database, monkeypatch: pytest.MonkeyPatch) -> Database:
     """Customers in key order, in batches of which there are several."""
-    monkeypatch.setattr("sqlkmeans.database.duckdb.READ_ROWS", 700)
-    monkeypatch.setattr("sqlkmeans.engines.reread.LITTLE", 0)
+    monkeypatch.setattr("sqlkmeans.database.duckdb.database.READ_ROWS", 700)
+    monkeypatch.setattr("sqlkmeans.engines.local.two_readings.LITTLE", 0)
     rows = make_shop()
     visits = np.random.default_rng(1).poisson(4, len(rows))
     rows = rows.append_column("visits", pa.array(visits))
@@ -166,10 +166,10 @@ def test_a_second_run_counts_in_the_bins_of_the_first(shop: Database) -> None:
 def test_a_median_that_the_sample_misled_about_is_found_all_the_same(
     shop: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sqlkmeans.clustering.selection.SMALL", 100)
-    monkeypatch.setattr("sqlkmeans.clustering.selection.WIDTH", 1e-9)
+    monkeypatch.setattr("sqlkmeans.clustering.preparation.quantiles.SMALL", 100)
+    monkeypatch.setattr("sqlkmeans.clustering.preparation.quantiles.WIDTH", 1e-9)
     # A margin of two values of the sample, of which the sample has every twentieth.
-    monkeypatch.setattr("sqlkmeans.engines.reread.SAMPLE_ROWS", 150)
+    monkeypatch.setattr("sqlkmeans.engines.local.two_readings.SAMPLE_ROWS", 150)
     passes: list[Any] = []
     real = RereadingEngine._pass
 
@@ -206,12 +206,12 @@ def test_other_rows_are_read_once(shop: Database, values: dict[str, Any]) -> Non
 
 
 def test_few_rows_are_read_once(shop: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sqlkmeans.engines.reread.LITTLE", 3_000 * 2 * 8)
+    monkeypatch.setattr("sqlkmeans.engines.local.two_readings.LITTLE", 3_000 * 2 * 8)
     assert opened(shop, definition("few"))[0] is LocalEngine
 
 
 def test_rows_that_spill_are_read_once(shop: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sqlkmeans.engines.storage.ROWS_SHARE", 0.0)
+    monkeypatch.setattr("sqlkmeans.engines.local.storage.ROWS_SHARE", 0.0)
     assert opened(shop, definition("spilled"))[0] is RereadingEngine
     assert opened(shop, definition("spilled", memory_limit="512MiB"))[0] is LocalEngine
 

@@ -13,10 +13,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pytest
 
-from sqlkmeans.database.interface import Batch, Source
-from sqlkmeans.engines import rows
-from sqlkmeans.engines.rows import read_rows
-from sqlkmeans.engines.storage import Storage
+from sqlkmeans.database.base import Batch, Source
+from sqlkmeans.engines.local import rows
+from sqlkmeans.engines.local.rows import read_rows
+from sqlkmeans.engines.local.storage import Storage
 from sqlkmeans.errors import DataError
 
 

@@ -19,11 +19,11 @@ import pytest
 from shops import labels_of, make_shop
 
 from sqlkmeans import pipeline
-from sqlkmeans.clustering import chunks
+from sqlkmeans.clustering.arrays import chunks
 from sqlkmeans.database import Database
 from sqlkmeans.database.tables import RESULT_TABLES
 from sqlkmeans.definition import Segmentation
-from sqlkmeans.engines import storage
+from sqlkmeans.engines.local import storage
 from sqlkmeans.errors import DataError, SqlKMeansError
 from sqlkmeans.progress import Advance, Progress
 
@@ -64,8 +64,8 @@ def spill(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Spill:
 
     # Several of each, in memory too: sums are added chunk by chunk.
     monkeypatch.setattr(chunks, "CHUNK", 1_000)
-    monkeypatch.setattr("sqlkmeans.database.duckdb.BATCH_ROWS", 700)
-    monkeypatch.setattr("sqlkmeans.database.duckdb.READ_ROWS", 700)
+    monkeypatch.setattr("sqlkmeans.database.duckdb.database.BATCH_ROWS", 700)
+    monkeypatch.setattr("sqlkmeans.database.duckdb.database.READ_ROWS", 700)
     return spill
 
 
@@ -240,7 +240,7 @@ def test_files_are_gone_after_a_run_that_broke_off(
     def stop(*_: object, **__: object) -> None:
         raise end
 
-    monkeypatch.setattr("sqlkmeans.engines.local.score", stop)
+    monkeypatch.setattr("sqlkmeans.engines.local.engine.score", stop)
     with pytest.raises(end):
         pipeline.run(definition("broken", features=FEATURES["numbers"]), shop)
 
@@ -274,7 +274,7 @@ def test_a_target_whose_index_does_not_fit_has_no_primary_key(
     shop: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     segmentation = definition("keyless", features=FEATURES["numbers"], memory_limit="512MiB")
-    monkeypatch.setattr("sqlkmeans.database.duckdb_settings.INDEX_BYTES", 10**6)
+    monkeypatch.setattr("sqlkmeans.database.duckdb.memory.INDEX_BYTES", 10**6)
     told = [w for w in pipeline.run(segmentation, shop).warnings if "has no primary key" in w]
     assert len(told) == 1
     constraints = "SELECT COUNT(*) FROM duckdb_constraints() WHERE table_name = 'keyless' "

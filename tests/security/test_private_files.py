@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from attacks import command, each
 
-from sqlkmeans.database import duckdb_files, open_database
+from sqlkmeans.database import open_database
+from sqlkmeans.database.duckdb import access
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="permissions of POSIX")
 
@@ -45,7 +46,7 @@ def test_rows_that_spill_are_readable_by_the_user_alone_and_swept_after_a_kill(
         (folder,) = temporary.iterdir()
         assert folder.stat().st_mode & 0o777 == 0o700
         assert list((folder / "rows").iterdir())
-        old = time.time() - 2 * duckdb_files.UNCLAIMED_SECONDS
+        old = time.time() - 2 * access.UNCLAIMED_SECONDS
         os.utime(folder, (old, old))
         open_database("duckdb:///:memory:").close()
         assert folder.exists()  # it is still in use
@@ -57,7 +58,7 @@ def test_rows_that_spill_are_readable_by_the_user_alone_and_swept_after_a_kill(
 
 @POSIX
 def test_the_sweep_takes_away_nothing_but_old_folders_of_its_own(temporary: Path) -> None:
-    prefix = duckdb_files.SPILL_PREFIX
+    prefix = access.SPILL_PREFIX
     precious = temporary / "precious"
     precious.mkdir()
     (precious / "in_use").touch()
@@ -67,7 +68,7 @@ def test_the_sweep_takes_away_nothing_but_old_folders_of_its_own(temporary: Path
     young = temporary / f"{prefix}young"
     young.mkdir()
     (young / "in_use").touch()
-    old = time.time() - 2 * duckdb_files.UNCLAIMED_SECONDS
+    old = time.time() - 2 * access.UNCLAIMED_SECONDS
     for path in temporary.iterdir():
         if path != young:
             os.utime(path, (old, old), follow_symlinks=False)
@@ -168,8 +169,8 @@ def test_machine_code_that_others_could_have_written_is_not_run(
     attack: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("numba", reason="extra `fast` is not installed")
-    from sqlkmeans.clustering import machine_code
-    from sqlkmeans.clustering.kernel_loops import compile_loop
+    from sqlkmeans.clustering.kmeans.kernels import machine_code
+    from sqlkmeans.clustering.kmeans.kernels.loops import compile_loop
 
     what, mode = OTHERS_MAY_WRITE[attack]
     if mode is None and os.geteuid() != 0:

@@ -12,7 +12,7 @@ from attacks import command, each
 from sqlalchemy.engine import make_url
 
 from sqlkmeans.database import open_database
-from sqlkmeans.database.sqlserver_connection import Connector
+from sqlkmeans.database.sqlserver.connection import Connector
 from sqlkmeans.errors import DatabaseError, DefinitionError
 from sqlkmeans.words import without_password
 

@@ -9,9 +9,9 @@ import duckdb
 import pytest
 from tsql_files import GRAMMARS, check
 
-from sqlkmeans.database.sqlserver import SQLServerDatabase
-from sqlkmeans.database.sqlserver_change_tracking import TrackedChanges, tracking_problems
-from sqlkmeans.database.sqlserver_types import SqlColumn, relation
+from sqlkmeans.database.sqlserver.change_tracking import TrackedChanges, tracking_problems
+from sqlkmeans.database.sqlserver.database import SQLServerDatabase
+from sqlkmeans.database.sqlserver.types import SqlColumn, relation
 from sqlkmeans.definition import Segmentation
 
 SOURCES = ["customer", "crm.customer", "shop.dbo.customer", "crm.[My Table]]x]", "dbo.[Zoë 漢字's]"]

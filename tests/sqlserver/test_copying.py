@@ -10,9 +10,9 @@ import pyarrow as pa
 import pytest
 from sqlalchemy.engine import URL, make_url
 
-from sqlkmeans.database.sqlserver_copying import Copier, copying_url, obstacle
-from sqlkmeans.database.sqlserver_types import SqlColumn
-from sqlkmeans.database.sqlserver_writing import write_rows
+from sqlkmeans.database.sqlserver.copying import Copier, copying_url, obstacle
+from sqlkmeans.database.sqlserver.types import SqlColumn
+from sqlkmeans.database.sqlserver.writing import write_rows
 from sqlkmeans.errors import DatabaseError
 
 LOGIN = "mssql+pyodbc://etl:se%3Bcr%7Det@db.example.com:1444/shop"

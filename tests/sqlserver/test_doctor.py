@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from sqlkmeans.database import sqlserver_doctor
-from sqlkmeans.database.interface import Finding
-from sqlkmeans.database.sqlserver_errors import ServerError
+from sqlkmeans.database.base import Finding
+from sqlkmeans.database.sqlserver import doctor as sqlserver_doctor
+from sqlkmeans.database.sqlserver.errors import ServerError
 
 #: The answer to the first question that holds a text; an exception is raised.
 USUAL: dict[str, Any] = {

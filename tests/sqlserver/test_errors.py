@@ -5,7 +5,7 @@ from __future__ import annotations
 import mssql_python
 import pytest
 
-from sqlkmeans.database.sqlserver_errors import (
+from sqlkmeans.database.sqlserver.errors import (
     ServerError,
     connect_error,
     is_transient,

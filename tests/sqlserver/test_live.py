@@ -22,12 +22,14 @@ from sqlalchemy.engine import URL
 
 from sqlkmeans import pipeline
 from sqlkmeans.cli.app import run_command
-from sqlkmeans.database import Database, open_database, sqlserver_reading, sqlserver_writing
-from sqlkmeans.database import sqlserver as sqlserver_module
-from sqlkmeans.database.sqlserver_connection import Connector, Session
-from sqlkmeans.database.sqlserver_copying import Copier
-from sqlkmeans.database.sqlserver_errors import ServerError
-from sqlkmeans.database.sqlserver_workspace import SQLServerWorkspace
+from sqlkmeans.database import Database, open_database
+from sqlkmeans.database.sqlserver import database as sqlserver_module
+from sqlkmeans.database.sqlserver import reading as sqlserver_reading
+from sqlkmeans.database.sqlserver import writing as sqlserver_writing
+from sqlkmeans.database.sqlserver.connection import Connector, Session
+from sqlkmeans.database.sqlserver.copying import Copier
+from sqlkmeans.database.sqlserver.errors import ServerError
+from sqlkmeans.database.sqlserver.workspace import SQLServerWorkspace
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DatabaseError, DataError
 

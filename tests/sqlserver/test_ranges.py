@@ -22,12 +22,13 @@ from hypothesis import strategies as st
 from sqlalchemy.engine import make_url
 
 from sqlkmeans import pipeline
-from sqlkmeans.database import open_database, sqlserver_ranges
-from sqlkmeans.database.interface import Batch
-from sqlkmeans.database.sqlserver import SQLServerDatabase
-from sqlkmeans.database.sqlserver_connection import Connector, Session
-from sqlkmeans.database.sqlserver_errors import ServerError
-from sqlkmeans.database.sqlserver_ranges import (
+from sqlkmeans.database import open_database
+from sqlkmeans.database.base import Batch
+from sqlkmeans.database.sqlserver import ranges as sqlserver_ranges
+from sqlkmeans.database.sqlserver.connection import Connector, Session
+from sqlkmeans.database.sqlserver.database import SQLServerDatabase
+from sqlkmeans.database.sqlserver.errors import ServerError
+from sqlkmeans.database.sqlserver.ranges import (
     CommonSnapshot,
     KeyRange,
     begin_together,
@@ -38,8 +39,8 @@ from sqlkmeans.database.sqlserver_ranges import (
     lock_query,
     size_query,
 )
-from sqlkmeans.database.sqlserver_reading import read_query
-from sqlkmeans.database.sqlserver_types import SqlColumn
+from sqlkmeans.database.sqlserver.reading import read_query
+from sqlkmeans.database.sqlserver.types import SqlColumn
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DatabaseError, DataError
 
@@ -385,7 +386,7 @@ def shop(server: SQLServerBackend, monkeypatch: pytest.MonkeyPatch) -> SQLServer
 @pytest.fixture
 def begun(monkeypatch: pytest.MonkeyPatch) -> list[CommonSnapshot | None]:
     """What reading began with, at each reading."""
-    import sqlkmeans.database.sqlserver as module
+    import sqlkmeans.database.sqlserver.database as module
 
     found: list[CommonSnapshot | None] = []
 

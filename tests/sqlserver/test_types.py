@@ -5,9 +5,9 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from sqlkmeans.clustering import categories
-from sqlkmeans.database.sqlserver_reading import read_query, same_customer
-from sqlkmeans.database.sqlserver_types import (
+from sqlkmeans.clustering.preparation import categories
+from sqlkmeans.database.sqlserver.reading import read_query, same_customer
+from sqlkmeans.database.sqlserver.types import (
     MAX_LEVEL_LENGTH,
     SqlColumn,
     beside,

@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from sqlkmeans.database import open_database
-from sqlkmeans.database import sqlserver_connection as connection
-from sqlkmeans.database.sqlserver_connection import Connector, bundled_driver
+from sqlkmeans.database.sqlserver import connection
+from sqlkmeans.database.sqlserver.connection import Connector, bundled_driver
 from sqlkmeans.errors import DatabaseError, DefinitionError
 
 try:

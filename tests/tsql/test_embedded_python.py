@@ -14,7 +14,7 @@ from embedded import Outcome, external_script, run
 
 from sqlkmeans import Segmentation, open_database
 from sqlkmeans import run as run_client
-from sqlkmeans.database.interface import Database
+from sqlkmeans.database.base import Database
 from sqlkmeans.model import SegmentModel
 
 CALL = external_script("procedures/run_segmentation.sql")

@@ -8,9 +8,12 @@ from expansion import LIMIT, expression_sizes, largest_expression
 from test_generated_statements import golden
 from test_training import statements
 
-from sqlkmeans.clustering.preparation import Preparation, PreparedFeature
+from sqlkmeans.clustering.preparation.preparation import Preparation, PreparedFeature
+from sqlkmeans.database.dialect import MOST_TERMS, SQLServerDialect
+from sqlkmeans.engines.pushdown.sql import training
+from sqlkmeans.engines.pushdown.sql.nearest import least_terms
+from sqlkmeans.engines.pushdown.sql.training import Layout
 from sqlkmeans.model import SegmentModel
-from sqlkmeans.tsql import training
 from sqlkmeans.tsql.expressions import (
     TSQL,
     number,
@@ -19,9 +22,6 @@ from sqlkmeans.tsql.expressions import (
     transformed_expression,
 )
 from sqlkmeans.tsql.scoring import parameter_names, scoring_function, scoring_script
-from sqlkmeans.tsql.training import Layout
-from sqlkmeans.tsql.training_dialect import MOST_TERMS, SQLServerDialect
-from sqlkmeans.tsql.training_nearest import least_terms
 
 #: Segments and features.
 SIZES = [(2, 2), (8, 50), (20, 20), (254, 50)]

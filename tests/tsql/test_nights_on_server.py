@@ -95,7 +95,7 @@ def test_a_call_that_times_out_while_it_publishes_holds_its_segmentation_until_t
 
 
 def odbc(trained: Server) -> str:
-    from sqlkmeans.database.sqlserver_connection import bundled_driver
+    from sqlkmeans.database.sqlserver.connection import bundled_driver
 
     url = sqlserver_server.server_url("pyodbc")
     return (f"DRIVER={url.query.get('driver') or bundled_driver()};SERVER={url.host},{url.port};"

@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tsql_files import GRAMMARS, check
 
-from sqlkmeans.clustering.preparation import Preparation, PreparedFeature
-from sqlkmeans.clustering.rows import raw_rows
+from sqlkmeans.clustering.preparation.preparation import Preparation, PreparedFeature
+from sqlkmeans.clustering.preparation.raw_rows import raw_rows
 from sqlkmeans.model import SegmentModel
 from sqlkmeans.sqltext import quote
 from sqlkmeans.tsql.expressions import (

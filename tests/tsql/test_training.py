@@ -14,22 +14,20 @@ import pyarrow as pa
 import pytest
 from tsql_files import GRAMMARS, check
 
-from sqlkmeans.clustering.assignment import assign
-from sqlkmeans.clustering.preparation import PreparedFeature
-from sqlkmeans.clustering.rules import MAX_DEPTH, Interval
-from sqlkmeans.tsql import (
-    training,
-    training_description,
-    training_profile,
-    training_seeds,
-    training_statistics,
-)
-from sqlkmeans.tsql.training import Layout
-from sqlkmeans.tsql.training_dialect import (
+from sqlkmeans.clustering.describing.rules import MAX_DEPTH, Interval
+from sqlkmeans.clustering.kmeans.assignment import assign
+from sqlkmeans.clustering.preparation.preparation import PreparedFeature
+from sqlkmeans.database.dialect import (
     DuckDBDialect,
     SQLServerDialect,
     TrainingDialect,
 )
+from sqlkmeans.engines.pushdown.sql import description as training_description
+from sqlkmeans.engines.pushdown.sql import profile as training_profile
+from sqlkmeans.engines.pushdown.sql import starts as training_seeds
+from sqlkmeans.engines.pushdown.sql import statistics as training_statistics
+from sqlkmeans.engines.pushdown.sql import training
+from sqlkmeans.engines.pushdown.sql.training import Layout
 
 OLD, NEW = SQLServerDialect(), SQLServerDialect(least=True)
 ROWSTORE = SQLServerDialect(least=True, columnstore=False)

@@ -1,0 +1,212 @@
+"""Choosing k: every number of segments is fitted as a run would, scored, and one recommended."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sqlkmeans.clustering.arrays.chunks import Empty
+from sqlkmeans.clustering.arrays.sampling import stratified_rows
+from sqlkmeans.clustering.arrays.threads import one_library_thread
+from sqlkmeans.clustering.arrays.types import Matrix, Vector
+from sqlkmeans.clustering.choosing import gap, stability
+from sqlkmeans.clustering.choosing.gap import Gap, GapStatistic
+from sqlkmeans.clustering.choosing.k_scores import KScore, Recommendation
+from sqlkmeans.clustering.choosing.quick_fit import distinct
+from sqlkmeans.clustering.choosing.recommend import recommend
+from sqlkmeans.clustering.choosing.separation import separation
+from sqlkmeans.clustering.describing.scores import score
+from sqlkmeans.clustering.kmeans.assignment import Assignment, assign, squared_distances
+from sqlkmeans.clustering.kmeans.kmeans import KMeansFit, fit_many
+from sqlkmeans.clustering.kmeans.lloyd import Passed, uncounted
+from sqlkmeans.errors import DataError
+
+#: Rows of the stratified sample on which borders and the simplified silhouette are looked at.
+SAMPLE_ROWS = 20_000
+
+
+@dataclass(frozen=True, eq=False)
+class KChoice:
+    """A recommendation, and all that it rests on.
+
+    Attributes
+    ----------
+    recommendation : Recommendation
+    scores : tuple of KScore
+        One for each k, ascending.
+    gap_of_one : Gap or None
+        The gap statistic of k = 1: everyone in one segment.
+    centroids : dict of int to ndarray of shape (k, n_features)
+        Of each k, in the scaled space.
+    n_iter : dict of int to int
+        Iterations of each fit.
+    """
+
+    recommendation: Recommendation
+    scores: tuple[KScore, ...]
+    gap_of_one: Gap | None
+    centroids: dict[int, Matrix]
+    n_iter: dict[int, int]
+
+    def fit(
+        self, matrix: Matrix, sample_weight: Vector | None = None, empty: Empty = np.empty
+    ) -> KMeansFit:
+        """The fit of the best k to the rows and weights that it was chosen for.
+
+        ``empty`` makes the arrays of labels and distances.
+
+        Raises
+        ------
+        DataError
+            If ``min_share`` refuses every k.
+        """
+        k = self.best_k()
+        assignment = assign(matrix, self.centroids[k], sample_weight, empty)
+        return KMeansFit(self.centroids[k], assignment, self.n_iter[k])
+
+    def best_k(self) -> int:
+        """The k that a run takes.
+
+        Raises
+        ------
+        DataError
+            If ``min_share`` refuses every k.
+        """
+        if self.recommendation.best_k is None:
+            raise DataError(f"{self.recommendation.reason}; nothing was changed")
+        return self.recommendation.best_k
+
+    def to_rows(self) -> list[dict[str, Any]]:
+        """Rows of ``k_score``, without their run."""
+        recommended = self.recommendation.recommended_k
+        return [{**asdict(s), "recommended": s.k == recommended} for s in self.scores]
+
+    def warnings(self) -> list[str]:
+        """What people should look at after a run with the best k."""
+        if self.recommendation.structure is not False:
+            return []
+        return [f"no cluster structure: the {self.recommendation.best_k} segments cut a continuum"]
+
+
+def choose_k(
+    matrix: Matrix,
+    k_min: int = 2,
+    k_max: int = 10,
+    *,
+    sample_weight: Vector | None = None,
+    min_share: float = 0.0,
+    n_init: int = 10,
+    seed: int = 0,
+    empty: Empty = np.empty,
+    passed: Passed = uncounted,
+) -> KChoice:
+    """Score the partitions into ``k_min`` to ``k_max`` segments and recommend one.
+
+    Parameters
+    ----------
+    matrix : ndarray of shape (n_rows, n_features)
+        Prepared rows, in an order that does not depend on chance (the key's).
+    k_min, k_max : int, default=2 and 10
+        Where fewer than ``k_max`` rows differ, as many as do.
+    sample_weight : ndarray of float64 of shape (n_rows,), optional
+        How much each row counts in the fits and their inertia; the other scores count rows.
+    min_share : float, default=0.0
+        A k with a segment smaller than this share of the rows is not recommended.
+    n_init : int, default=10
+        Number of k-means++ starts of each fit.
+    seed : int, default=0
+    empty : callable, default=numpy.empty
+        Makes arrays of labels and distances.
+    passed : callable, optional
+        Called with 1 after each pass over all rows, where there are more than 100,000.
+
+    Returns
+    -------
+    KChoice
+        The same for the same rows in the same order.
+
+    Raises
+    ------
+    DataError
+        If fewer than ``k_min`` rows differ.
+    """
+    size = min(len(matrix), stability.ROWS)
+    drawn = np.random.default_rng(seed).choice(len(matrix), size, replace=False)
+    reference = GapStatistic(matrix[np.sort(drawn[: gap.ROWS])], seed)
+    halves = matrix[np.sort(drawn)]
+    scores, centroids, n_iter = [], {}, {}
+    ks = range(k_min, max(k_min, distinct(matrix, k_max, sample_weight)) + 1)
+    for k, fit in fit_many(
+        matrix,
+        ks,
+        sample_weight=sample_weight,
+        n_init=n_init,
+        seed=seed,
+        empty=empty,
+        passed=passed,
+    ):
+        centroids[k], n_iter[k] = fit.centroids, fit.n_iter
+        with one_library_thread():
+            found, stable = reference.of(k), stability.stability(halves, k, seed)
+        scores.append(_score(matrix, fit, found, stable, seed))
+    gap_of_one = reference.of(1)
+    recommendation = recommend(scores, gap_of_one, min_share)
+    return KChoice(recommendation, tuple(scores), gap_of_one, centroids, n_iter)
+
+
+def require_share(sizes: npt.NDArray[np.int64], min_share: float) -> None:
+    """Refuse segments of which one has a smaller share of the rows.
+
+    Parameters
+    ----------
+    sizes : ndarray of int of shape (k,)
+        Rows in each segment.
+    min_share : float
+
+    Raises
+    ------
+    DataError
+    """
+    if sizes.min() < min_share * sizes.sum():
+        raise DataError(
+            f"min_share = {min_share:g}: with k = {len(sizes)}, a segment has {sizes.min():,} of "
+            f"{sizes.sum():,} customers ({sizes.min() / sizes.sum():.2%}); lower k or min_share, "
+            "or winsorize outliers; nothing was changed"
+        )
+
+
+def _score(
+    matrix: Matrix, fit: KMeansFit, gap: Gap | None, stable: float | None, seed: int
+) -> KScore:
+    k, labels = len(fit.centroids), fit.assignment.labels
+    sizes = fit.assignment.sizes(k)
+    # All but the inertia count rows, whatever they weigh.
+    unweighted = Assignment(labels, fit.assignment.squared_distances)
+    scores = score(matrix, fit.centroids, unweighted, seed=seed)
+    rows = stratified_rows(labels, sizes, SAMPLE_ROWS, seed)
+    points, drawn = matrix[rows], labels[rows]
+    weights = (sizes / np.bincount(drawn, minlength=k))[drawn]
+    apart = separation(points, drawn, fit.centroids, weights)
+    return KScore(
+        k=k,
+        inertia=fit.assignment.inertia,
+        silhouette=scores.silhouette,
+        simplified_silhouette=_simplified_silhouette(points, fit.centroids, weights),
+        davies_bouldin=scores.davies_bouldin,
+        calinski_harabasz=scores.calinski_harabasz,
+        gap=gap.value if gap else None,
+        gap_error=gap.error if gap else None,
+        separation=apart.value,
+        separation_error=apart.error,
+        stability=stable,
+        smallest_share=float(sizes.min() / sizes.sum()),
+    )
+
+
+def _simplified_silhouette(points: Matrix, centroids: Matrix, weights: Vector) -> float:
+    nearest = np.sort(np.sqrt(squared_distances(points, centroids)), axis=1)[:, :2]
+    # Centroids differ, so the second is never at distance 0.
+    return float(np.average(1 - nearest[:, 0] / nearest[:, 1], weights=weights))

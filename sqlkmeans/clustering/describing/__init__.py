@@ -1,0 +1,1 @@
+"""What labelled rows look like: profiles, scores, rules, names."""

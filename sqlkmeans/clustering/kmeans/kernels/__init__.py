@@ -1,0 +1,1 @@
+"""The loops over all rows, in NumPy and as machine code."""

@@ -1,0 +1,1 @@
+"""Raw rows, and the scaled space that distances are measured in."""

@@ -1,0 +1,1 @@
+"""DuckDB: the embedded database, one file, one process that writes."""

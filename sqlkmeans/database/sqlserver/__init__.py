@@ -1,0 +1,1 @@
+"""SQL Server, Azure SQL Database and Managed Instance."""

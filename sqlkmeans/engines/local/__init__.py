@@ -1,0 +1,1 @@
+"""The rows come to this process."""

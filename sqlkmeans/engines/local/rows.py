@@ -1,0 +1,195 @@
+"""The rows of a source as arrays, filled from Arrow batches as they come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+import pyarrow as pa
+
+from sqlkmeans.background import one_thread
+from sqlkmeans.clustering.arrays.chunks import CHUNK, Empty, chunks, empty_columns
+from sqlkmeans.clustering.arrays.types import Mask, Matrix, Vector
+from sqlkmeans.database.base import Batch, Source
+from sqlkmeans.engines.base import NoRows
+from sqlkmeans.engines.local.keys import KeyCollector
+from sqlkmeans.engines.local.storage import Batches, Storage, kept_rows
+from sqlkmeans.progress import Advance
+
+#: What label, distance and its square, a weight, and an order that sorts the rows take for each of
+#: them.
+LABEL_BYTES, WEIGHT_BYTES, ORDER_BYTES = 20, 8, 8
+# More levels than a definition allows are grouped.
+MOST_LEVELS = 100
+
+
+@dataclass
+class Rows:
+    """All rows of a source, in key order.
+
+    Attributes
+    ----------
+    keys : pyarrow.Table
+    matrix : ndarray of float64 of shape (n_rows, n_columns)
+        Raw values: NaN where missing, a code for a category's text.
+    texts : dict of str to list of str
+        What the codes of each category stand for.
+    weights : ndarray of float64 of shape (n_rows,) or None
+    """
+
+    keys: pa.Table
+    matrix: Matrix
+    texts: dict[str, list[str]]
+    weights: Vector | None
+
+    def keep(self, kept: Mask, n_kept: int, empty: Empty, batches: Batches) -> None:
+        """Leave out all others of the keys and the weights; the matrix has the kept ones only."""
+        end = 0
+        for batch in self.keys.to_batches(max_chunksize=CHUNK):
+            start, end = end, end + batch.num_rows
+            batches.add(batch.filter(pa.array(kept[start:end])))
+        self.keys = batches.table()
+        if self.weights is not None:
+            self.weights = kept_rows(self.weights, kept, n_kept, empty)
+
+
+class OutOfOrder(Exception):
+    """The keys do not ascend, and the rows are not in memory, where they could be sorted."""
+
+
+def read_rows(source: Source, keys: Sequence[str], storage: Storage, advance: Advance) -> Rows:
+    """Take the rows of an open source.
+
+    Raises
+    ------
+    NoRows
+        If there are none.
+    DataError
+        If a key is NULL or not unique.
+    OutOfOrder
+        If the database has to sort them; progress is then taken back.
+    """
+    with one_thread() as reader:
+        return _take(rows_ahead(source.batches, reader), source, keys, storage, advance)
+
+
+def rows_ahead(batches: Iterator[Batch], reader: ThreadPoolExecutor) -> Iterator[Batch]:
+    """The batches that have rows; ``reader`` fetches the next one while one is worked on."""
+    coming = reader.submit(next, batches, None)
+    try:
+        while (batch := coming.result()) is not None:
+            coming = reader.submit(next, batches, None)
+            if batch.keys.num_rows:
+                yield batch
+    finally:
+        # It would hold an error of the reader, and that the matrix by way of its traceback.
+        del coming
+
+
+def _take(
+    batches: Iterator[Batch], source: Source, keys: Sequence[str], storage: Storage,
+    advance: Advance,
+) -> Rows:  # fmt: skip
+    first = next(batches, None)
+    if first is None:
+        raise NoRows("the source has no rows; nothing was changed")
+    storage.expect(source.row_count * _bytes_a_row(first, in_order=source.in_key_order))
+    in_order = source.in_key_order
+    collected = KeyCollector(keys, storage.batches())
+    matrix = empty_columns(storage.empty, source.row_count, first.features.num_columns)
+    weights = None if first.sample_weight is None else storage.empty((source.row_count,))
+    codes: dict[str, dict[str, int]] = {}
+    end = 0
+    for batch in chain([first], batches):
+        rows = slice(end, end + batch.keys.num_rows)
+        matrix = _room(matrix, rows.stop, storage.empty)
+        _fill(matrix[rows], batch, codes)
+        if weights is not None:
+            weights = _room(weights, rows.stop, storage.empty)
+            weights[rows] = numbers_of(batch.sample_weight)
+        collected.add(batch.keys)
+        if storage.spilled and not (in_order or collected.ascending):
+            advance(-end)
+            raise OutOfOrder
+        end = rows.stop
+        advance(batch.keys.num_rows)
+    matrix = matrix[:end]
+    weights = None if weights is None else weights[:end]
+    order = collected.finish(sort=not in_order)
+    if order is not None:
+        for position in range(matrix.shape[1]):
+            matrix[:, position] = matrix[order, position]
+        weights = None if weights is None else weights[order]
+    texts = {column: list(known) for column, known in codes.items()}
+    return Rows(collected.keys, matrix, texts, weights)
+
+
+def _bytes_a_row(batch: Batch, *, in_order: bool) -> int:
+    """What a row takes until it is published, judged by some."""
+    columns = batch.features.columns
+    # A category has its code, and a column for each level.
+    levels = [min(MOST_LEVELS, len(column.unique()))
+              for column in columns if not pa.types.is_floating(column.type)]  # fmt: skip
+    values = 8 * (len(columns) + sum(levels))
+    keys = -(-batch.keys.nbytes // batch.keys.num_rows)
+    order = 0 if in_order else ORDER_BYTES
+    weight = 0 if batch.sample_weight is None else WEIGHT_BYTES
+    return int(values + keys + LABEL_BYTES + order + weight)
+
+
+def _room(array: Matrix, rows: int, empty: Empty) -> Matrix:
+    """More rows came than were counted: only where the database cannot hold one moment still."""
+    if rows <= len(array):
+        return array
+    shape = (max(rows, len(array) + len(array) // 8), *array.shape[1:])
+    larger = empty(shape[::-1], np.float64).T
+    larger[: len(array)] = array
+    return larger
+
+
+def _fill(rows: Matrix, batch: Batch, codes: dict[str, dict[str, int]]) -> None:
+    for position, (name, column) in enumerate(
+        zip(batch.features.schema.names, batch.features.columns)
+    ):
+        if pa.types.is_floating(column.type):
+            rows[:, position] = numbers_of(column)
+        else:
+            rows[:, position] = _codes(column, codes.setdefault(name, {}))
+
+
+def numbers_of(column: pa.Array) -> Vector:
+    values = column if column.null_count == 0 else column.fill_null(np.nan)
+    return np.asarray(values.to_numpy(zero_copy_only=False))
+
+
+def _codes(column: pa.Array, known: dict[str, int]) -> Vector:
+    """A code for each text, the same in all batches; NaN where there is none."""
+    encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    of_batch = np.array(
+        [known.setdefault(text, len(known)) for text in encoded.dictionary.to_pylist()],
+        dtype=np.float64,
+    )
+    indices = numbers_of(encoded.indices.cast(pa.float64()))
+    absent = np.isnan(indices)
+    if not absent.any():
+        return of_batch[indices.astype(np.int64)]
+    result = np.full(len(indices), np.nan)
+    result[~absent] = of_batch[indices[~absent].astype(np.int64)]
+    return result
+
+
+def missing_masks(matrix: Matrix, empty: Empty) -> list[Mask | None]:
+    """For each column, where its value is missing; None where none is."""
+    masks: list[Mask | None] = [None] * matrix.shape[1]
+    for rows in chunks(len(matrix)):
+        for position, absent in enumerate(np.isnan(matrix[rows]).T):
+            mask = masks[position]
+            if mask is None and absent.any():
+                mask = masks[position] = empty((len(matrix),), np.bool_)
+                mask[: rows.start] = False
+            if mask is not None:
+                mask[rows] = absent
+    return masks

@@ -1,0 +1,1 @@
+"""The rows stay in the database, which is asked for aggregates."""

@@ -1,0 +1,147 @@
+"""The rows of a run where they are: a temporary table that is asked for aggregates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlkmeans.clustering.kmeans.lloyd import uncounted
+from sqlkmeans.clustering.preparation.preparation import PreparedFeature
+from sqlkmeans.database.base import Workspace
+from sqlkmeans.definition import Segmentation
+from sqlkmeans.engines.pushdown.sql import statistics, training
+from sqlkmeans.engines.pushdown.sql.training import Layout
+from sqlkmeans.errors import DataError
+from sqlkmeans.progress import Advance
+
+
+class Rows:
+    """A copy of key and raw features, made in one statement and so of one moment.
+
+    Attributes
+    ----------
+    workspace : Workspace
+    layout : Layout
+    count : int
+        How many rows there are.
+    fitted : int
+        How many of them count in the fit: those that have a weight.
+    passed : callable
+        Hears of passes over all rows.
+    skipped_missing : dict of str to int
+        Missing values of the rows that were left out, by column.
+    """
+
+    def __init__(
+        self, workspace: Workspace, segmentation: Segmentation, columns: Sequence[str]
+    ) -> None:
+        self.workspace = workspace
+        self.passed: Advance = uncounted
+        types = segmentation.feature_types
+        keys = [workspace.key(name) for name in segmentation.key]
+        values = [workspace.value(name, types[name]) for name in columns]
+        weight = segmentation.sample_weight
+        weights = [workspace.value(weight, "number")] if weight is not None else []
+        self.layout = Layout(
+            workspace.dialect,
+            tuple(kind for _, kind in keys),
+            tuple(columns),
+            tuple(kind for _, kind in values),
+            bool(weights),
+            segmentation.smallest_group,
+        )
+        selected = [text for text, _ in (*keys, *values, *weights)]
+        self.execute(training.take_rows(self.layout, workspace.source, selected))
+        self.count = self.fitted = self._check(segmentation)
+        self.skipped_missing: dict[str, int] = {}
+
+    def _check(self, segmentation: Segmentation) -> int:
+        """Count the rows and check the keys.
+
+        Raises
+        ------
+        DataError
+            If there are no rows, too few for the smallest group, or a key is NULL or repeated.
+        """
+        name = ", ".join(segmentation.key)
+        query = statistics.key_query(self.layout)
+        found = self.ask(query)
+        if not found and self.layout.at_least > 1:
+            raise DataError(
+                f"the source has no rows, or fewer than min_group = {self.layout.at_least}, and "
+                "sample_rows = 0 lets nothing about fewer customers leave the database; nothing "
+                "was changed"
+            )
+        if not found:
+            raise DataError("the source has no rows; nothing was changed")
+        customers, nulls, repeats = found[0]
+        if nulls:
+            many = "a few" if nulls < 0 else f"{nulls:,}"
+            raise DataError(f"key {name}: {many} NULL; a key identifies a customer")
+        if repeats:
+            many = "a few" if repeats < 0 else f"{repeats:,}"
+            raise DataError(
+                f"key {name}: not unique; {many} rows repeat the key of another; "
+                "aggregate in the source, or add a key column"
+            )
+        return int(customers)
+
+    def recount(self) -> None:
+        """Count the rows that are there now."""
+        counts = []
+        for fitted in (False, True):
+            found = self.ask(statistics.count_query(self.layout, fitted=fitted))
+            counts.append(int(found[0][0]) if found else 0)
+        self.count, self.fitted = counts
+
+    def keep_prepared(self, features: Sequence[PreparedFeature]) -> None:
+        """Keep the values that these features prepare, where queries are faster so."""
+        layout, statements = training.keep_prepared(self.layout, features)
+        self.execute(statements)
+        self.layout = layout
+
+    def execute(self, statements: Sequence[str]) -> None:
+        """Run statements that give no rows."""
+        for statement in statements:
+            self.workspace.execute(statement)
+
+    def ask(self, query: str) -> list[tuple[Any, ...]]:
+        """The rows of an aggregate query; the first column is the number of customers."""
+        return self.workspace.rows(query)
+
+    def one(self, query: str) -> tuple[Any, ...]:
+        """The facts of an aggregate query of one row, without the number of customers.
+
+        Raises
+        ------
+        DataError
+            If it is about too few customers to leave the database.
+        """
+        found = self.ask(query)
+        if not found:
+            raise DataError(
+                f"fewer customers than min_group = {self.layout.at_least} are left"
+                f"{by_weight(self.layout)}, and sample_rows = 0 lets nothing about them leave the "
+                "database"
+            )
+        return found[0][1:]
+
+
+def by_weight(layout: Layout) -> str:
+    """How customers are counted, in words."""
+    return ", or few of them have most of the weight" if layout.weighted else ""
+
+
+class TooSmall(DataError):
+    """A segment that may not be told of, or that nobody is in."""
+
+
+def too_small(rows: Rows, k: int) -> TooSmall:
+    """What is wrong with such a segment, in words."""
+    if rows.layout.at_least == 1:
+        return TooSmall(f"k = {k}: a segment stays empty; lower k or add features")
+    return TooSmall(
+        f"k = {k} makes a segment of fewer customers than min_group = {rows.layout.at_least}"
+        f"{by_weight(rows.layout)}, and sample_rows = 0 lets nothing about it leave the database; "
+        "lower k, winsorize, or give sample_rows"
+    )

@@ -1,0 +1,143 @@
+"""The nearest centroid of each row as SQL, linear in k x d.
+
+By LEAST over k distances where it may be (:meth:`TrainingDialect.fits_least`), otherwise by
+ordering them in ``CROSS APPLY … TOP (1)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import inf
+
+from sqlkmeans.clustering.arrays.types import Matrix
+from sqlkmeans.database.dialect import TrainingDialect
+from sqlkmeans.tsql.expressions import number
+
+
+def nearest_rows(
+    dialect: TrainingDialect,
+    inner: str,
+    centroids: Matrix,
+    carry: Sequence[str],
+    *,
+    value_terms: float = inf,
+    exact: bool = True,
+    runner_up: bool = False,
+) -> str:
+    """The query of rows with their nearest centroid: ``carry``, ``cluster`` from 0, ``squared``.
+
+    Parameters
+    ----------
+    dialect : TrainingDialect
+    inner : str
+        A query of ``carry`` and prepared features.
+    centroids : ndarray of shape (k, n_features)
+    carry : sequence of str
+    value_terms : float, default=inf
+        At most so many identifiers and constants make a column of ``inner``.
+    exact : bool, default=True
+        ``squared`` is the squared distance, added up a feature at a time as the scoring
+        function does. Otherwise it lacks the row's own norm: twice as fast, and enough to say
+        which centroid is nearer.
+    runner_up : bool, default=False
+        Add the squared distance to the second nearest.
+    """
+    k, n_features = centroids.shape
+    # Without an end where LEAST would stand inside LEAST.
+    terms = inf if runner_up else least_terms(k, n_features, len(carry), value_terms, exact)
+    if dialect.fits_least(terms):
+        return _nearest_by_least(inner, centroids, carry, exact, runner_up)
+    return _nearest_by_order(inner, centroids, carry, exact, runner_up)
+
+
+def least_terms(k: int, n_features: int, carried: int, value_terms: float, exact: bool) -> float:
+    """Identifiers and constants of the nearest centroid by LEAST, all names written out.
+
+    A database may write an expression out wherever its name stands: a distance in LEAST, and all
+    of LEAST again in every WHEN.
+    """
+    distance = n_features * (value_terms + 1) * (2 if exact else 1) + (not exact)
+    least = k * distance
+    cluster = k * (least + distance + 1)
+    return carried * value_terms + cluster + least
+
+
+def _nearest_by_least(
+    inner: str, centroids: Matrix, carry: Sequence[str], exact: bool, runner_up: bool
+) -> str:
+    names = [f"d{i}" for i in range(len(centroids))]
+    distances = [_distance(centroid, exact) for centroid in centroids.tolist()]
+    labelled = " ".join(f"WHEN {name} THEN {i}" for i, name in enumerate(names))
+    text = (
+        f"SELECT {listed(carry, [f'{d} AS {n}' for d, n in zip(distances, names)])}\n"
+        f"FROM ({inner}) AS z"
+    )
+    least = f"LEAST({', '.join(names)}) AS squared"
+    text = f"SELECT {listed(carry, names)}, {least}\nFROM ({text}) AS d"
+    cluster = f"CASE squared {labelled} END AS cluster"
+    if not runner_up:
+        return f"SELECT {listed(carry, [cluster])}, squared\nFROM ({text}) AS m"
+    text = f"SELECT {listed(carry, names)}, squared, {cluster}\nFROM ({text}) AS m"
+    others = ", ".join(f"CASE WHEN cluster <> {i} THEN {n} END" for i, n in enumerate(names))
+    return (
+        f"SELECT {listed(carry, ['cluster'])}, squared, LEAST({others}) AS runner_up\n"
+        f"FROM ({text}) AS b"
+    )
+
+
+def _distance(centroid: Sequence[float], exact: bool) -> str:
+    if exact:
+        differences = [f"(z{p} - ({number(c)}))" for p, c in enumerate(centroid, start=1)]
+        return " + ".join(f"{difference} * {difference}" for difference in differences)
+    norm, *products = _norm_and_products(centroid)
+    return " + ".join([norm, *(f"z{p} * ({c})" for p, c in enumerate(products, start=1))])
+
+
+def _norm_and_products(centroid: Sequence[float]) -> list[str]:
+    return [number(sum(c * c for c in centroid)), *(number(-2 * c) for c in centroid)]
+
+
+def _nearest_by_order(
+    inner: str, centroids: Matrix, carry: Sequence[str], exact: bool, runner_up: bool
+) -> str:
+    """Centroids are rows of constants, and the distance to one of them is written once."""
+    positions = range(1, centroids.shape[1] + 1)
+    coordinates = [f"c{p}" for p in positions]
+    if exact:
+        rows = [list(map(number, centroid)) for centroid in centroids.tolist()]
+        squares = [f"(z.z{p} - c.c{p}) * (z.z{p} - c.c{p})" for p in positions]
+        distance = " + ".join(squares)
+    else:
+        rows = [_norm_and_products(centroid) for centroid in centroids.tolist()]
+        distance = " + ".join(["c.norm", *(f"z.z{p} * c.c{p}" for p in positions)])
+        coordinates = ["norm", *coordinates]
+    values = ",\n".join(f"({i}, {', '.join(row)})" for i, row in enumerate(rows))
+    all_distances = (
+        f"FROM (VALUES {values}) AS c (cluster, {', '.join(coordinates)})\n"
+        f"CROSS APPLY (SELECT {distance} AS squared) AS d"
+    )
+    found = ["n.cluster", "n.squared"]
+    if runner_up:
+        places = (
+            "SELECT c.cluster, d.squared, "
+            f"ROW_NUMBER() OVER (ORDER BY d.squared, c.cluster) AS place {all_distances}"
+        )
+        first = "MIN(CASE WHEN p.place = 1 THEN p."
+        nearest = (
+            f"SELECT {first}cluster END) AS cluster, {first}squared END) AS squared, "
+            f"MIN(CASE WHEN p.place = 2 THEN p.squared END) AS runner_up FROM ({places}) AS p"
+        )
+        found.append("n.runner_up")
+    else:
+        nearest = (
+            f"SELECT TOP (1) c.cluster, d.squared {all_distances} ORDER BY d.squared, c.cluster"
+        )
+    return (
+        f"SELECT {listed([f'z.{name}' for name in carry], found)}\n"
+        f"FROM ({inner}) AS z\nCROSS APPLY ({nearest}) AS n"
+    )
+
+
+def listed(first: Sequence[str], rest: Sequence[str]) -> str:
+    """A list of columns."""
+    return ", ".join([*first, *rest])
