@@ -1,5 +1,8 @@
 """Customer segmentation inside SQL Server: K-Means with stable ids and atomic publishing.
 
+>>> from sqlkmeans import segment
+>>> result = segment("customers.csv", key="customer_id")
+
 >>> from sqlkmeans import Segmentation, open_database, run
 >>> segmentation = Segmentation.create(
 ...     name="customers", source="dbo.customer", key="customer_id",
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from sqlkmeans.registry import load_model
     from sqlkmeans.report.page import write_report
     from sqlkmeans.result import ChoiceResult, RunResult, SegmentResult
+    from sqlkmeans.segmenting import Segments, segment
 
 # Loaded when first used: `sqlkmeans --help` must not wait for scikit-learn.
 _HOMES = {
@@ -52,6 +56,8 @@ _HOMES = {
     "rename": "pipeline",
     "rollback": "pipeline",
     "run": "pipeline",
+    "Segments": "segmenting",
+    "segment": "segmenting",
     "load_model": "registry",
     "ChoiceResult": "result",
     "RunResult": "result",
@@ -71,6 +77,7 @@ __all__ = [
     "SegmentModel",
     "SegmentResult",
     "Segmentation",
+    "Segments",
     "SqlKMeansError",
     "__version__",
     "assign",
@@ -83,6 +90,7 @@ __all__ = [
     "rename",
     "rollback",
     "run",
+    "segment",
     "write_report",
 ]
 

@@ -98,6 +98,9 @@ class CustomerExplanation:
         """Whether the row says another segment now than when it was labelled."""
         return self.published_segment_id not in (None, self.segment.segment_id)
 
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
     def lines(self) -> list[str]:
         """The reason in four lines."""
         return [self._where(), self._distances(), self._features(), self._how_sure()]

@@ -165,3 +165,44 @@ def _features(database: Database, run: Row, described_by: int) -> list[FeatureRe
         for feature, title in zip(fitted, feature_titles(fitted, units))
         if feature in shown
     ]
+
+
+def segment_table(database: Database, name: str) -> list[Row]:
+    """The segments as they are published now: everyone, as segment 0, then each.
+
+    Returns
+    -------
+    list of dict
+        ``segment_id``, ``name``, ``size``, ``share``, ``rule``, and each feature's mean by its
+        title, such as ``joined (days)`` or ``city = Oslo``.
+
+    Raises
+    ------
+    DefinitionError
+        If there is no such segmentation.
+    DataError
+        If none of its runs was published.
+    """
+    _registered(database, name)
+    published = database.catalog.published_runs(name)
+    if not published:
+        raise DataError(f"{name}: no published run yet; `sqlkmeans run` makes one")
+    newest = published[0]
+    described_by = newest["restored_run_id"] or newest["run_id"]
+    features = _features(database, newest, described_by)
+    about = ("segment_id", "name", "size", "share", "rule")
+    return [
+        {
+            **{key: row[key] for key in about},
+            **{
+                # A feature may be called "size" too.
+                f.title if f.title not in about else f"{f.title} (mean)": f.means.get(
+                    row["segment_id"]
+                )
+                for f in features
+            },
+        }
+        for row in sorted(
+            database.catalog.result("segment", described_by), key=lambda row: row["segment_id"]
+        )
+    ]

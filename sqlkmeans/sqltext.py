@@ -135,6 +135,11 @@ def is_file(source: str) -> bool:
     return bool(_FILE.match(text) and _BARE_FILE.fullmatch(text))
 
 
+def is_data_file(text: str) -> bool:
+    """Whether a text ends as the path of a .csv or .parquet file does."""
+    return bool(_FILE.match(text.strip()))
+
+
 def with_files_beside(source: str, folder: str) -> str:
     """The source with the paths of its files absolute; relative ones are in the folder."""
 

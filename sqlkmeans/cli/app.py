@@ -6,6 +6,7 @@ import gc
 import io
 import os
 import sys
+from importlib.abc import MetaPathFinder
 from typing import Annotated, Optional
 
 import typer
@@ -19,10 +20,11 @@ from sqlkmeans.cli.help import (
     START,
     UPKEEP,
     ByTask,
+    data_files,
     definition_files,
     engines,
 )
-from sqlkmeans.errors import SqlKMeansError
+from sqlkmeans.errors import DefinitionError, SqlKMeansError
 from sqlkmeans.words import visible, visible_lines, without_passwords
 
 app = typer.Typer(
@@ -53,6 +55,10 @@ NameArgument = Annotated[
 ]
 ToFile = Annotated[Optional[str], typer.Option("--to-file", help="Write the script to this file.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace a file that is there.")]
+Key = Annotated[
+    Optional[list[str]],
+    typer.Option(help="The column that identifies a customer; several can be repeated."),
+]
 Names = Annotated[
     Optional[list[str]],
     typer.Option("--segmentation", "-s", help="One segmentation of the file; can be repeated."),
@@ -125,6 +131,25 @@ def demo(
     )  # fmt: skip
 
 
+@app.command(rich_help_panel=START)
+def init(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="A .csv, .csv.gz or .parquet file, or a table of the database.",
+            autocompletion=data_files,
+        ),
+    ],
+    key: Key = None, url: Url = None, force: Force = False, as_json: Json = False,
+    quiet: Quiet = False, verbose: Verbose = False,
+) -> None:  # fmt: skip
+    """Look at a file or a table, and write a first definition for it."""
+    from sqlkmeans.cli import start
+    from sqlkmeans.cli.output import Output
+
+    start.init(Output(as_json, quiet, verbose), source, url, key, force=force)
+
+
 @app.command(rich_help_panel=UPKEEP)
 def install(
     definition: DefinitionArgument = None, url: Url = None, as_json: Json = False,
@@ -154,15 +179,28 @@ def run(
         Optional[str],
         typer.Option(help="Engine instead of the definition's.", autocompletion=engines),
     ] = None,
-    memory_limit: MemoryLimit = None,
+    memory_limit: MemoryLimit = None, key: Key = None,
     as_json: Json = False, quiet: Quiet = False, verbose: Verbose = False,
 ) -> None:  # fmt: skip
-    """Read, cluster and publish: fit a new model and label every customer."""
+    """Read, cluster and publish: fit a new model and label every customer.
+
+    Of a .csv or .parquet file, make the definition and the database beside it, and a report.
+    """
     from sqlkmeans import pipeline
     from sqlkmeans.cli.jobs import each_segmentation
     from sqlkmeans.cli.output import Output
+    from sqlkmeans.sqltext import is_data_file
 
     changes = _given(engine=engine, memory_limit=memory_limit)
+    if definition is not None and is_data_file(definition):
+        from sqlkmeans.cli import start
+
+        start.run_file(Output(as_json, quiet, verbose), definition, url, key, segmentation, changes)
+        return
+    if key:
+        raise DefinitionError(
+            "--key given; allowed: with a .csv or .parquet file; a definition has its own key"
+        )
     each_segmentation(
         pipeline.run, Output.run, definition, segmentation, url, changes, as_json, quiet, verbose
     )
@@ -454,6 +492,7 @@ def main() -> None:
     # What libraries make while they load stays, and looking through it for cycles after every 700
     # objects takes a tenth of the time that they load.
     gc.set_threshold(50_000)
+    _keep_out("pandas")
     for stream in (sys.stdout, sys.stderr):
         # A segment's name may have letters that a console or a redirect on Windows has not.
         if isinstance(stream, io.TextIOWrapper):
@@ -468,6 +507,21 @@ def main() -> None:
     # a fifth of a second, and the process ends here.
     gc.freeze()
     sys.exit(code)
+
+
+def _keep_out(library: str) -> None:
+    """Let a library not be found in this process.
+
+    DuckDB and Arrow look whether a value that they are handed is of pandas, and load it for that:
+    a third of a second in each command, none of which has such values.
+    """
+
+    class Absent(MetaPathFinder):
+        def find_spec(self, fullname: str, *_: object) -> None:
+            if fullname == library:
+                raise ModuleNotFoundError(f"commands do without {library}", name=library)
+
+    sys.meta_path.insert(0, Absent())
 
 
 def run_command(arguments: list[str]) -> int:

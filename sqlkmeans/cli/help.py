@@ -33,14 +33,19 @@ class ByTask(TyperGroup):
 
 
 def definition_files(incomplete: str) -> list[str]:
-    """Definition files whose paths begin so."""
+    """Files that a segmentation can begin with, and whose paths begin so."""
+    return _files(incomplete, ".toml", ".json") + data_files(incomplete)
+
+
+def data_files(incomplete: str) -> list[str]:
+    """The same of files of customers."""
+    return _files(incomplete, ".csv", ".csv.gz", ".parquet")
+
+
+def _files(incomplete: str, *endings: str) -> list[str]:
     from glob import escape, glob
 
-    return [
-        file
-        for ending in (".toml", ".json")
-        for file in sorted(glob(f"{escape(incomplete)}*{ending}"))
-    ]
+    return [file for end in endings for file in sorted(glob(f"{escape(incomplete)}*{end}"))]
 
 
 def engines(incomplete: str) -> list[str]:

@@ -1,6 +1,14 @@
 """All that talks to a live database: one interface, a file for each database."""
 
-from sqlkmeans.database.base import Counts, Database, Finding, Publication
+from sqlkmeans.database.base import Column, Counts, Database, Finding, Publication, Workspace
 from sqlkmeans.database.connect import open_database
 
-__all__ = ["Counts", "Database", "Finding", "Publication", "open_database"]
+__all__ = [
+    "Column",
+    "Counts",
+    "Database",
+    "Finding",
+    "Publication",
+    "Workspace",
+    "open_database",
+]

@@ -405,8 +405,11 @@ class Database(ABC):
         """Number of rows of a table, view or SELECT."""
 
     @abstractmethod
-    def create_table(self, name: str, rows: pa.Table, key: str) -> None:
-        """Make a table of these rows, and its schema where there is none, in one transaction."""
+    def create_table(self, name: str, rows: pa.Table, key: str, *, replace: bool = False) -> None:
+        """Make a table of these rows, and its schema where there is none, in one transaction.
+
+        With ``replace``, in place of the table of that name.
+        """
 
     @abstractmethod
     def labelled_sample(

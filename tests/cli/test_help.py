@@ -43,14 +43,14 @@ def completed(folder: Path, *words: str) -> list[str]:
 
 
 def test_the_tab_key_offers_commands_options_engines_and_definition_files(tmp_path: Path) -> None:
-    for name in ("shop.toml", "shop.json", "shop.csv", "other.toml"):
+    for name in ("shop.toml", "shop.json", "shop.csv", "shop.txt", "other.toml"):
         (tmp_path / name).touch()
     assert completed(tmp_path, "sqlkmeans", "ex") == ["explain", "export-sql"]
     assert "--engine" in completed(tmp_path, "sqlkmeans", "run", "--e")
     engines = completed(tmp_path, "sqlkmeans", "run", "--engine", "")
     assert engines == list(Segmentation.model_fields["engine"].annotation.__args__)
-    assert completed(tmp_path, "sqlkmeans", "run", "s") == ["shop.toml", "shop.json"]
-    assert completed(tmp_path, "sqlkmeans", "report", "sh") == ["shop.toml", "shop.json"]
+    assert completed(tmp_path, "sqlkmeans", "run", "s") == ["shop.toml", "shop.json", "shop.csv"]
+    assert completed(tmp_path, "sqlkmeans", "init", "sh") == ["shop.csv"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no bash")

@@ -295,7 +295,7 @@ def test_what_python_trained_is_scored_in_sql_as_python_predicts(
     assert [row[0] for row in by_client] == [row[0] for row in scored]
     known = [row[0] is not None for row in scored]
     np.testing.assert_allclose(
-        [row[1] for row in scored if row[0]], model.distances(people)[known].min(axis=1), rtol=1e-9
+        [row[1] for row in scored if row[0]], model.transform(people)[known].min(axis=1), rtol=1e-9
     )
     run = server.rows("EXECUTE sqlkmeans.assign_segments @segmentation = N'people';")[0]
     assert run[1:6] == (sum(known), len(rows) - sum(known), 0, 0, 0), "Python's labels stay"

@@ -364,12 +364,14 @@ class DuckDBDatabase(Database):
         row = self._native.execute(f"SELECT COUNT(*) FROM {_relation(source)}").fetchone()
         return int(row[0]) if row else 0
 
-    def create_table(self, name: str, rows: pa.Table, key: str) -> None:
+    def create_table(self, name: str, rows: pa.Table, key: str, *, replace: bool = False) -> None:
         parts = parse_name(name)
         with transaction(self._native):
             if len(parts) > 1:
                 self._native.execute(f"CREATE SCHEMA IF NOT EXISTS {quote_name(parts[:-1])}")
             self._native.register("sqlkmeans_rows", rows)
+            if replace:
+                self._native.execute(f"DROP TABLE IF EXISTS {quote_name(parts)}")
             self._native.execute(f"CREATE TABLE {quote_name(parts)} AS FROM sqlkmeans_rows")
             self._native.execute(f"ALTER TABLE {quote_name(parts)} ADD PRIMARY KEY ({quote(key)})")
             self._native.unregister("sqlkmeans_rows")

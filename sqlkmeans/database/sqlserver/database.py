@@ -379,7 +379,7 @@ class SQLServerDatabase(Database):
         )
         return int(rows[0][0])
 
-    def create_table(self, name: str, rows: pa.Table, key: str) -> None:
+    def create_table(self, name: str, rows: pa.Table, key: str, *, replace: bool = False) -> None:
         parts = parse_name(name)
         schema = parts[-2] if len(parts) > 1 else "dbo"
         loading = (*parts[:-1], parts[-1] + " (loading)")
@@ -399,6 +399,8 @@ class SQLServerDatabase(Database):
             write_rows(session, bracket_name(loading), columns, rows)
             # A bulk copy is not part of a transaction; a table that is there under its name is
             # whole all the same.
+            if replace:
+                session.rows(f"DROP TABLE IF EXISTS {bracket_name(parts)}")
             session.rows(
                 f"EXECUTE sys.sp_rename {text(bracket_name(loading))}, {text(parts[-1])}, N'OBJECT'"
             )
