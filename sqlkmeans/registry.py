@@ -8,7 +8,7 @@ import platform
 from importlib import metadata
 from typing import Any
 
-from sqlkmeans.clustering.describing.naming import feature_titles, one_row_each
+from sqlkmeans.clustering.describing.naming import feature_titles, is_share, one_row_each
 from sqlkmeans.clustering.describing.profile import EVERYONE
 from sqlkmeans.clustering.preparation.preparation import units_from_definition
 from sqlkmeans.database import Database
@@ -153,12 +153,16 @@ def _features(database: Database, run: Row, described_by: int) -> list[FeatureRe
         rows.setdefault(row["position"], []).append(row)
     fitted = database.catalog.result("model_feature", run["model_run_id"])
     shown = one_row_each(fitted)
+    everyone = {
+        position: next((row for row in of if row["segment_id"] == EVERYONE), None)
+        for position, of in rows.items()
+    }
     units = units_from_definition(json.loads(run["definition"]))
     return [
         FeatureResult(
             feature["source_column"] or feature["feature"],
             title,
-            feature["type"] == "category",
+            is_share(feature, everyone.get(feature["position"])),
             {row["segment_id"]: row["mean"] for row in rows.get(feature["position"], [])},
             {row["segment_id"]: row["importance"] for row in rows.get(feature["position"], [])},
         )

@@ -40,7 +40,7 @@ class FeatureResult:
     title : str
         For people: ``income (NOK)``, ``joined (days)``, ``city = Oslo``.
     is_share : bool
-        Whether the means are shares of the customers, as of a level.
+        Whether the means are shares of the customers, as of a level or a boolean.
     means : dict of int to (float or None)
         By segment id, 0 for everyone; in the column's own units, None where not known.
     importance : dict of int to float

@@ -74,7 +74,7 @@ class Distribution:
 def distributions(facts: Facts) -> list[Distribution]:
     """A picture for each feature: from the sample where there is one, else from the profiles.
 
-    A level of a category is 0 or 1, so its share of the segment says all.
+    What is 0 or 1, as a level of a category, says all by its share of the segment.
     """
     pictures = []
     for feature in facts.shown:
@@ -84,7 +84,7 @@ def distributions(facts: Facts) -> list[Distribution]:
             if (profile := facts.profiles.get((segment_id, feature["position"]))) is not None
         ]
         column = feature["source_column"] or feature["feature"]
-        if feature["type"] == "category":
+        if facts.is_share(feature):
             pictures.append(_shares(feature, profiles))
         elif facts.sample.rows is not None and column in facts.sample.rows.column_names:
             pictures.append(_histograms(feature, profiles, facts.sample.rows, column))

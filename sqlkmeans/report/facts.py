@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sqlkmeans.clustering.describing.naming import one_row_each
+from sqlkmeans.clustering.describing.naming import is_share, one_row_each
 from sqlkmeans.clustering.describing.profile import EVERYONE
 from sqlkmeans.database import Database
 from sqlkmeans.definition import Segmentation
@@ -132,6 +132,15 @@ class Facts:
     def shown(self) -> list[Row]:
         """The features that have a row or a picture: of a boolean one."""
         return one_row_each(self.features)
+
+    @property
+    def shares(self) -> list[Row]:
+        """Those whose means are shares of the customers."""
+        return [feature for feature in self.features if self.is_share(feature)]
+
+    def is_share(self, feature: Row) -> bool:
+        """Whether a feature's means are shares of the customers."""
+        return is_share(feature, self.profiles.get((EVERYONE, feature["position"])))
 
 
 def read_facts(database: Database, name: str, *, samples: bool, failed: bool) -> Facts:

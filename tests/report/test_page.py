@@ -368,6 +368,24 @@ def test_a_boolean_has_one_row_and_one_picture(shop: Path, write: Write) -> None
     assert_every_number_equals_a_query(page, shop, "dbo.customer_segment", "customer_id")
 
 
+def test_a_number_that_is_0_or_1_is_told_as_a_share(shop: Path, write: Write) -> None:
+    customers_with(shop, member="CAST(customer_id % 3 = 0 AS integer)", half="0")
+    with duckdb.connect(str(shop)) as connection:
+        connection.execute("ALTER TABLE dbo.customer ALTER half TYPE double")
+        connection.execute("UPDATE dbo.customer SET half = customer_id % 3 / 2")
+    definition = Segmentation.create(
+        name="customers", source="dbo.customer", key="customer_id", k=3, n_init=3,
+        features=["income", "member", "half"], target="dbo.customer_segment",
+    )  # fmt: skip
+    with opened(shop) as database:
+        result = run(definition, database)
+    assert [feature.is_share for feature in result.features] == [False, True, False]
+    page = write(shop)
+    assert "member 33.3 %" in page.words
+    assert "half 0.500" in page.words
+    assert_every_number_equals_a_query(page, shop, "dbo.customer_segment", "customer_id")
+
+
 @pytest.mark.parametrize("transform", ["none", "log1p"])
 def test_whole_numbers_have_a_bin_each(shop: Path, write: Write, transform: str) -> None:
     customers_with(shop, visits="CASE WHEN customer_id % 4 = 0 THEN 7 ELSE customer_id % 4 END")

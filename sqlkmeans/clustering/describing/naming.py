@@ -118,6 +118,25 @@ def one_row_each(features: Iterable[Mapping[str, Any]]) -> list[Any]:
     return [row for row in features if row["level"] != "0" or row["source_column"] not in said]
 
 
+def is_share(feature: Mapping[str, Any], of_everyone: Mapping[str, Any] | None) -> bool:
+    """Whether a feature's means are shares of the customers: of a level, or of 0 and 1.
+
+    Parameters
+    ----------
+    feature : mapping
+        A row of ``model_feature``.
+    of_everyone : mapping or None
+        The feature's row of ``segment_feature`` for everyone.
+    """
+    if feature["type"] == "category" or of_everyone is None:
+        return bool(feature["type"] == "category")
+    if (of_everyone["min"], of_everyone["max"]) != (0, 1):
+        return False
+    # Between 0 and 1, nothing spreads as much as what is either.
+    mean, deviation = of_everyone["mean"], of_everyone["deviation"]
+    return bool(abs(deviation**2 - mean * (1 - mean)) < 1e-9)
+
+
 def _ranked(segment: SegmentProfile) -> list[tuple[str, FeatureProfile]]:
     """Features by importance; of a category the level that counts most, and rather one it has."""
     ranked: dict[str, tuple[str, FeatureProfile]] = {}
