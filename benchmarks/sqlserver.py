@@ -59,11 +59,12 @@ from sqlalchemy.pool import NullPool
 
 from sqlkmeans import pipeline
 from sqlkmeans.database import Database, open_database
-from sqlkmeans.database.base import Publication
 from sqlkmeans.database.sqlserver import database as sqlserver_module
 from sqlkmeans.database.sqlserver.connection import Connector, Session, product_version
 from sqlkmeans.definition import Segmentation
-from sqlkmeans.engines import open_engine
+from sqlkmeans.engines.local.rows import read_rows
+from sqlkmeans.engines.local.storage import Storage
+from sqlkmeans.publication import Publication
 
 FEATURES = ["income", "age", "orders", "tenure"]
 K = 5
@@ -160,7 +161,7 @@ def read(server: Server, rows: int) -> dict[str, Contender]:
             database.count("dbo.customer")
             started = time.perf_counter()
             with database.open_source(segmentation(), FEATURES) as source:
-                open_engine("local").read(source, ["customer_id"], lambda done: None)
+                read_rows(source, ["customer_id"], Storage(), lambda done: None)
             return time.perf_counter() - started
 
     def pandas(driver: str) -> object:

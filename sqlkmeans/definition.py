@@ -21,7 +21,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from sqlkmeans.clustering.preparation.preparation import (
     Feature,
@@ -31,6 +31,7 @@ from sqlkmeans.clustering.preparation.preparation import (
 from sqlkmeans.embedded import beside
 from sqlkmeans.errors import MOST_PROBLEMS, DefinitionError
 from sqlkmeans.memory import check_memory_limit
+from sqlkmeans.names import ENGINES
 from sqlkmeans.sqltext import parse_name, parse_source, with_files_beside
 from sqlkmeans.words import without_passwords
 
@@ -123,6 +124,15 @@ def _check_unit(value: str) -> str:
 Quantiles = Annotated[tuple[float, float], AfterValidator(_check_quantiles)]
 
 
+def _check_engine(value: object) -> object:
+    if value in list(ENGINES):
+        return value
+    *names, last = [repr(name) for name in ENGINES]
+    expected = f"{', '.join(names)} or {last}"
+    raise PydanticCustomError("literal_error", "allowed: {expected}", {"expected": expected})
+
+
+EngineName = Annotated[str, PlainValidator(_check_engine)]
 MemoryLimit = Annotated[int, PlainValidator(check_memory_limit)]
 
 
@@ -279,7 +289,7 @@ class Segmentation(_Strict):
     sample_weight: ColumnName | None = None
     guard: Guard = Guard()
     changed_by: ColumnName | None = None
-    engine: Literal["local", "pushdown", "in_database", "tsql"] = "local"
+    engine: EngineName = "local"
     language: Annotated[str, AfterValidator(_check_language)] = "Python"
     sample_rows: Annotated[int, Field(strict=True, ge=0, le=10_000_000)] = 100_000
     min_group: Annotated[int, Field(strict=True, ge=2, le=100_000)] = 10

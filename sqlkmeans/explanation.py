@@ -12,10 +12,12 @@ import numpy.typing as npt
 
 from sqlkmeans.clustering.describing.margin import Margin, margin_of
 from sqlkmeans.clustering.describing.numbers import brief_number, own_values
+from sqlkmeans.clustering.preparation.problems import weight_problems
 from sqlkmeans.database import Database
 from sqlkmeans.database.base import Source
 from sqlkmeans.definition import Segmentation
-from sqlkmeans.engines.local.engine import LocalEngine
+from sqlkmeans.engines.local.rows import prepare, read_rows
+from sqlkmeans.engines.local.storage import Storage
 from sqlkmeans.errors import DataError, DefinitionError
 from sqlkmeans.model import SegmentModel
 from sqlkmeans.registry import load_model, load_segmentation
@@ -220,19 +222,23 @@ def _prepared(
     database: Database, segmentation: Segmentation, model: SegmentModel, customer: Sequence[str]
 ) -> npt.NDArray[np.float64]:
     """The customer's row in the scaled space, read and prepared as a run does."""
-    engine = LocalEngine()
+    storage = Storage()
     with database.open_source(segmentation, model.columns, customer) as source:
         batches = list(source.batches)
     rows = sum(batch.keys.num_rows for batch in batches)
     if not rows:
         raise DataError(_unknown(database, segmentation, customer))
-    engine.read(Source(rows, iter(batches), in_key_order=True), segmentation.key, lambda _: None)
+    source = Source(rows, iter(batches), in_key_order=True)
+    raw = read_rows(source, segmentation.key, storage, lambda _: None)
+    assert raw is not None
     try:
-        engine.label(model.preparation, model.centroids)
+        if raw.weights is not None and (problems := weight_problems(raw.weights)):
+            raise DataError(problems)
+        _, found = prepare(raw, model.preparation, storage)
     except DataError as error:
         who = f"customer {', '.join(customer)} has no segment"
         raise DataError([f"{who}: {problem}" for problem in error.problems]) from None
-    return np.asarray(engine.points()[0])
+    return np.asarray(found.matrix[0])
 
 
 def _unknown(database: Database, segmentation: Segmentation, customer: Sequence[str]) -> str:

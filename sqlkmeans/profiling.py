@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from sqlkmeans.database import Column, Database, Workspace
+from sqlkmeans.database import Column, Database
+from sqlkmeans.database.base import Workspace
 from sqlkmeans.database.dialect import TrainingDialect
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DataError

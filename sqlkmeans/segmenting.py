@@ -21,6 +21,7 @@ from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DataError, DefinitionError
 from sqlkmeans.explanation import CustomerExplanation, explain
 from sqlkmeans.frames import index_of, to_arrow, whole_as_integers
+from sqlkmeans.job import require_schema
 from sqlkmeans.model import SegmentModel
 from sqlkmeans.proposal import propose
 from sqlkmeans.registry import load_model, segment_table
@@ -307,7 +308,7 @@ class Segments:
         used = [*segmentation.key, *segmentation.columns, segmentation.sample_weight]
         rows = self._rows.select([*dict.fromkeys(c for c in used if c), self._place])
         with open_database(url, create=True) as database:
-            pipeline.require_schema(database)
+            require_schema(database)
             known = database.catalog.segmentation(segmentation.name)
             is_ours = known and Segmentation.from_json(known["definition"]).source == source
             if database.describe_table(source) is not None and not is_ours:

@@ -16,6 +16,7 @@ from sqlkmeans.database.catalog import Catalog
 from sqlkmeans.database.dialect import TrainingDialect
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DatabaseError
+from sqlkmeans.publication import Publication
 
 Row = dict[str, Any]
 #: As ``changed_by``, where the source has no such column: the database's own record of changes.
@@ -46,37 +47,6 @@ class Column:
     kind: str
     can_be_key: bool
     can_be_category: bool = False
-
-
-@dataclass(frozen=True)
-class Publication:
-    """One run's result, ready to be made visible.
-
-    Attributes
-    ----------
-    run_id : int
-    segment_ids : sequence of int
-        The segment id of each staged cluster: ``segment_ids[cluster]``.
-    model_run_id : int
-        The run whose model made the labels: itself after a fit, an earlier one after `assign`.
-    run : dict
-        Columns of the run row to set: counts, scores, seconds, versions.
-    tables : dict of list of dict
-        Rows of ``model_feature``, ``centroid``, ``segment`` and ``segment_feature``, without
-        their run; `assign` publishes the last two only, because it makes no model.
-    last_segment_id : int
-        The highest id ever given, so that a retired id never returns.
-    distance_tolerance : float
-        A row whose segment stays is rewritten only when its distance moved by more than this.
-    """
-
-    run_id: int
-    segment_ids: Sequence[int]
-    model_run_id: int
-    run: Row
-    tables: dict[str, list[Row]]
-    last_segment_id: int
-    distance_tolerance: float
 
 
 @dataclass(frozen=True)
@@ -495,7 +465,11 @@ class Database(ABC):
 
     @abstractmethod
     def start_run(self, segmentation: Segmentation, run: Row) -> int:
-        """Record a run as running, close what a killed one left, and return the run's id."""
+        """Record a run as running, close what a killed one left, and return the run's id.
+
+        ``run`` holds columns of the run row; here and elsewhere, lists and dicts become JSON where
+        they are stored.
+        """
 
     @abstractmethod
     def fail_run(self, run_id: int, error: str) -> None:

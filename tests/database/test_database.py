@@ -19,7 +19,7 @@ import pyarrow as pa
 import pytest
 from backends import Backend
 
-from sqlkmeans import description
+from sqlkmeans import outcome
 from sqlkmeans.database import Database
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DataError, DefinitionError, LockedError, SqlKMeansError
@@ -1286,13 +1286,12 @@ def test_an_error_in_the_middle_of_publishing_undoes_all_of_it(
     run(customers, database)
     before = published(shop)
     shop.execute("DELETE FROM dbo.customer WHERE customer_id <= 30")
-    real = description.segment_rows
+    real = outcome.segment_rows
 
-    def twice(*arguments: Any) -> dict[str, list[dict[str, Any]]]:
-        tables = real(*arguments)
-        return {**tables, "segment_feature": tables["segment_feature"] * 2}  # repeats its key
+    def twice(*arguments: Any) -> list[dict[str, Any]]:
+        return real(*arguments) * 2  # repeats its key
 
-    monkeypatch.setattr(description, "segment_rows", twice)
+    monkeypatch.setattr(outcome, "segment_rows", twice)
     with pytest.raises(Exception, match=r"(?i)duplicate|unique|primary key"):
         run(changed(customers, k=4), database)
     assert published(shop) == before

@@ -15,7 +15,6 @@ from typing import Any
 import duckdb
 import pytest
 
-from sqlkmeans import pipeline
 from sqlkmeans.background import one_thread
 from sqlkmeans.database import Database, open_database
 from sqlkmeans.database.duckdb import database as duckdb_module
@@ -23,6 +22,7 @@ from sqlkmeans.database.duckdb import memory as duckdb_settings
 from sqlkmeans.database.duckdb.labels import LabelTables
 from sqlkmeans.database.tables import TABLES
 from sqlkmeans.definition import Segmentation
+from sqlkmeans.engines.local import engine
 from sqlkmeans.errors import DatabaseError, DataError, DefinitionError, LockedError, SqlKMeansError
 from sqlkmeans.explanation import explain
 from sqlkmeans.pipeline import assign, rollback, run
@@ -270,8 +270,8 @@ def test_a_first_load_is_written_while_rows_are_described_and_not_seen_before(
             seen.append(reader.execute(f"{named} AND schema_name = 'main' ORDER BY ALL").fetchall())
         return real(*arguments, **options)
 
-    real = pipeline.describe
-    monkeypatch.setattr(pipeline, "describe", describe)
+    real = engine.find
+    monkeypatch.setattr(engine, "find", describe)
     with database:
         done = run(segmentation(), database)
         moment = database.catalog.run(done.run_id)
@@ -292,7 +292,7 @@ def test_a_first_load_is_dropped_when_what_is_done_meanwhile_fails(
 
     with database:
         with monkeypatch.context() as patch:
-            patch.setattr(pipeline, "describe", describe)
+            patch.setattr(engine, "find", describe)
             with pytest.raises((KeyboardInterrupt, DataError)):
                 run(segmentation(), database)
         assert [row["status"] for row in database.catalog.runs()] == ["failed"]

@@ -240,7 +240,7 @@ def test_files_are_gone_after_a_run_that_broke_off(
     def stop(*_: object, **__: object) -> None:
         raise end
 
-    monkeypatch.setattr("sqlkmeans.engines.local.engine.score", stop)
+    monkeypatch.setattr("sqlkmeans.engines.local.engine.find", stop)
     with pytest.raises(end):
         pipeline.run(definition("broken", features=FEATURES["numbers"]), shop)
 

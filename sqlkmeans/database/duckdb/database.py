@@ -30,7 +30,6 @@ from sqlkmeans.database.base import (
     Database,
     Empty,
     Finding,
-    Publication,
     Row,
     Source,
     Workspace,
@@ -43,6 +42,7 @@ from sqlkmeans.database.duckdb.workspace import DuckDBWorkspace
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DatabaseError, DataError, DefinitionError, LockedError
 from sqlkmeans.memory import release_unused
+from sqlkmeans.publication import Publication
 from sqlkmeans.sqltext import Name, named_files, parse_name, parse_source, quote, quote_name
 
 #: A batch of just so many rows becomes a row group, whichever thread writes it: neighbouring keys
@@ -586,7 +586,7 @@ class DuckDBDatabase(Database):
         except duckdb.Error as error:
             warnings = json.loads((self.catalog.run(run_id) or {}).get("warnings") or "[]")
             warnings.append(f"history_days: the history was not purged: {_first_line(error)}")
-            update(self._native, tables.run, {"warnings": json.dumps(warnings)}, run_id=run_id)
+            update(self._native, tables.run, {"warnings": warnings}, run_id=run_id)
 
     @contextmanager
     def _aside(

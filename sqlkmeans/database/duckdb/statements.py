@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -42,7 +43,8 @@ def insert(native: duckdb.DuckDBPyConnection, table: Table, row: Mapping[str, An
     """Insert one row of a table of schema ``sqlkmeans``."""
     columns, marks = ", ".join(map(quote, row)), ", ".join("?" * len(row))
     native.execute(
-        f"INSERT INTO {SCHEMA}.{table.name} ({columns}) VALUES ({marks})", list(row.values())
+        f"INSERT INTO {SCHEMA}.{table.name} ({columns}) VALUES ({marks})",
+        [_stored(value) for value in row.values()],
     )
 
 
@@ -55,5 +57,9 @@ def update(
     same = " AND ".join(f"{quote(column)} = ?" for column in where)
     native.execute(
         f"UPDATE {SCHEMA}.{table.name} SET {columns} WHERE {same}",
-        [*values.values(), *where.values()],
+        [*(_stored(value) for value in values.values()), *where.values()],
     )
+
+
+def _stored(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, (dict, list)) else value

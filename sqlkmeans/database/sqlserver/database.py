@@ -7,7 +7,6 @@ and one inside the server do the same. This module reads, stages and calls them.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -26,7 +25,6 @@ from sqlkmeans.database.base import (
     Database,
     Empty,
     Finding,
-    Publication,
     Row,
     Source,
     Workspace,
@@ -65,6 +63,7 @@ from sqlkmeans.database.sqlserver.workspace import SQLServerWorkspace, open_dial
 from sqlkmeans.database.sqlserver.writing import write_rows
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DatabaseError, DataError, LockedError, SqlKMeansError
+from sqlkmeans.publication import Publication, plain
 from sqlkmeans.sqltext import parse_name
 from sqlkmeans.tsql.script import batches, install_script, uninstall_script
 
@@ -513,7 +512,7 @@ class SQLServerDatabase(Database):
                     kind=run["kind"],
                     engine=run.get("engine"),
                     client_version=__version__,
-                    library_versions=run.get("library_versions"),
+                    library_versions=json.dumps(run.get("library_versions") or {}),
                     client=run.get("client"),
                 )[0]
             )
@@ -654,24 +653,11 @@ class SQLServerDatabase(Database):
 
     def publish(self, segmentation: Segmentation, publication: Publication) -> Counts:
         staged = self._stage_changes(segmentation, publication)
-        run = {**_plain(publication.run), **_json_columns(publication.run)}
+        values = publication.to_json()
         notes = self._connector.copier.notes()
         if notes:
-            run["warnings"] = [*(run.get("warnings") or ()), *notes]
-        document = json.dumps(
-            {
-                **staged,
-                "segment_ids": [int(segment_id) for segment_id in publication.segment_ids],
-                "model_run_id": publication.model_run_id,
-                "run": run,
-                "tables": {
-                    name: [_plain(row) for row in rows] for name, rows in publication.tables.items()
-                },
-                "last_segment_id": publication.last_segment_id,
-                "distance_tolerance": publication.distance_tolerance,
-            },
-            allow_nan=False,
-        )
+            values["run"]["warnings"] = [*(values["run"].get("warnings") or ()), *notes]
+        document = json.dumps({**staged, **values}, allow_nan=False)
         run_id = publication.run_id
         with self._locking_session(segmentation.name) as session:
             try:
@@ -690,8 +676,8 @@ class SQLServerDatabase(Database):
         self, segmentation: Segmentation, run_id: int, run: Row, k_score: list[Row]
     ) -> None:
         document = {
-            "run": {**_plain(run), **_json_columns(run)},
-            "tables": {"k_score": [_plain(row) for row in k_score]},
+            "run": plain(run),
+            "tables": {"k_score": plain(k_score)},
         }
         with self._locking_session(segmentation.name) as session:
             session.call(
@@ -739,7 +725,7 @@ class SQLServerDatabase(Database):
                     segmentation=segmentation.name,
                     run_id=restored_run["run_id"],
                     client_version=__version__,
-                    library_versions=run.get("library_versions"),
+                    library_versions=json.dumps(run.get("library_versions") or {}),
                     client=run.get("client"),
                 )
             )
@@ -770,22 +756,3 @@ class _SQLServerCatalog(Catalog):
 
 def _staging(run_id: int) -> str:
     return f"[sqlkmeans].[staging_{int(run_id)}]"
-
-
-def _json_columns(run: Row) -> Row:
-    """What a run row holds as JSON, as the object that it is, not as JSON inside of JSON."""
-    found = {name: run.get(name) for name in ("warnings", "recommendation")}
-    return {name: json.loads(value) for name, value in found.items() if value}
-
-
-def _plain(row: Row) -> Row:
-    """Values as JSON has them: what is not a finite number is NULL."""
-    return {name: _plain_value(value) for name, value in row.items()}
-
-
-def _plain_value(value: Any) -> Any:
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

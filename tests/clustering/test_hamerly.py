@@ -1,4 +1,4 @@
-"""Members of moving centroids: what a pass does not look at has not changed."""
+"""HamerlyLabels of moving centroids: what a pass does not look at has not changed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sklearn.cluster import KMeans
 
 from sqlkmeans.clustering.arrays import threads
 from sqlkmeans.clustering.kmeans.assignment import assign, squared_distances
-from sqlkmeans.clustering.kmeans.hamerly import Members
+from sqlkmeans.clustering.kmeans.hamerly import HamerlyLabels
 from sqlkmeans.clustering.kmeans.kernels import kernel, numpy_kernel
 from sqlkmeans.clustering.kmeans.lloyd import lloyd
 
@@ -31,7 +31,7 @@ def test_labels_and_means_are_those_of_a_look_at_all_rows(
     if lattice:  # many rows exactly between two centroids
         matrix = np.round(matrix)
     weight = rng.integers(0, 3, 300) / 2 if weighted else np.ones(300)
-    members = Members(matrix, weight if weighted else None)
+    members = HamerlyLabels(matrix, weight if weighted else None)
     centroids = matrix[rng.choice(300, k, replace=False)]
     for _ in range(6):
         means = members.means(centroids)
@@ -72,7 +72,7 @@ def test_small_steps_after_a_long_way_lose_no_row(far: float) -> None:
     # Rows about half-way between two centroids, and one centroid that jumps far away once.
     middle = 0.5 + np.linspace(-1, 1, 10_001) * far * 4e-16
     matrix = np.concatenate([middle, [0.0, 1.0, far]])[:, None]
-    members = Members(matrix)
+    members = HamerlyLabels(matrix)
     centroids = np.array([[0.0], [1.0], [far / 3]])
     members.means(centroids)
     centroids = np.array([[0.0], [1.0], [far]])
@@ -109,7 +109,7 @@ def test_a_cluster_that_loses_almost_all_of_its_weight_keeps_its_digits() -> Non
     # What is left of 1e12 after subtracting as much would be rounding.
     matrix = np.array([[0.0], [1.0], [1.0 + 1e-7], [5.0]])
     weight = np.array([1e12, 1e12, 1e-6, 1.0])
-    members = Members(matrix, weight)
+    members = HamerlyLabels(matrix, weight)
     members.means(np.array([[9.0], [1.0]]))
     means = members.means(np.array([[1.0], [1.0 + 1e-7]]))
     np.testing.assert_allclose(means[1], mean(matrix[2:], weight[2:]), rtol=1e-12)

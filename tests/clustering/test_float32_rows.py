@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sqlkmeans.clustering.describing.numbers import own_values
-from sqlkmeans.clustering.describing.one_pass import prepare_passing
-from sqlkmeans.clustering.preparation.float32_rows import NarrowRows, NotNarrow, can_be_narrow
+from sqlkmeans.clustering.describing.one_pass import prepare_batch
+from sqlkmeans.clustering.preparation.float32_rows import Float32Rows, NeedsFloat64, can_be_float32
 from sqlkmeans.clustering.preparation.learning import fit_preparation
 from sqlkmeans.clustering.preparation.preparation import Feature
 
@@ -30,8 +30,8 @@ def raw_rows(seed: int, rows: int = 1_000, far: float = 0.0) -> np.ndarray:
     ])  # fmt: skip
 
 
-def narrow_of(raw: np.ndarray, scaling: str, parts: int = 7) -> NarrowRows:
-    narrow = NarrowRows(FEATURES, scaling, len(raw))
+def narrow_of(raw: np.ndarray, scaling: str, parts: int = 7) -> Float32Rows:
+    narrow = Float32Rows(FEATURES, scaling, len(raw))
     for part in np.array_split(raw, parts):
         narrow.add(list(part.T))
     narrow.check()
@@ -83,20 +83,20 @@ def test_rows_come_in_any_number_of_parts(seed: int, parts: int) -> None:
 def test_rows_for_which_more_is_needed_are_told_apart(column: int, values: list[float]) -> None:
     raw = raw_rows(1, rows=2)
     raw[:, column] = values
-    with pytest.raises(NotNarrow):
+    with pytest.raises(NeedsFloat64):
         narrow_of(raw, "standard", 1)
 
 
 def test_a_column_like_a_key_is_told_apart() -> None:
     raw = raw_rows(2)
     raw[:, 0] = np.arange(len(raw)) + 7_000_000_001
-    with pytest.raises(NotNarrow):
+    with pytest.raises(NeedsFloat64):
         narrow_of(raw, "standard")
 
 
 def test_more_rows_than_were_counted_are_told_apart() -> None:
-    narrow = NarrowRows(FEATURES, "standard", 2)
-    with pytest.raises(NotNarrow):
+    narrow = Float32Rows(FEATURES, "standard", 2)
+    with pytest.raises(NeedsFloat64):
         narrow.add(list(raw_rows(3, rows=3).T))
 
 
@@ -116,7 +116,7 @@ def test_more_rows_than_were_counted_are_told_apart() -> None:
 def test_what_needs_all_rows_is_told_beforehand(
     feature: Feature, scaling: str, missing: str, allowed: bool
 ) -> None:
-    assert can_be_narrow([Feature("b"), feature], scaling, missing) is allowed
+    assert can_be_float32([Feature("b"), feature], scaling, missing) is allowed
 
 
 def test_own_values_of_narrow_rows_are_whole_where_they_were() -> None:
@@ -134,7 +134,7 @@ def test_passing_rows_are_prepared_as_others_are_to_the_last_bit() -> None:
     preparation = fit_preparation(
         raw, FEATURES, scaling="standard", missing="error", reference_date=TODAY
     )
-    found = prepare_passing(preparation, list(raw.T))
+    found = prepare_batch(preparation, list(raw.T))
     expected, _ = preparation.prepare(raw.copy())
     assert found is not None
     np.testing.assert_array_equal(found, expected)
@@ -147,4 +147,4 @@ def test_passing_rows_that_cannot_be_prepared_are_told(column: int, value: float
         raw, FEATURES, scaling="standard", missing="error", reference_date=TODAY
     )
     raw[17, column] = value
-    assert prepare_passing(preparation, list(raw.T)) is None
+    assert prepare_batch(preparation, list(raw.T)) is None

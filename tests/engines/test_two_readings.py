@@ -14,9 +14,9 @@ from shops import labels_of, make_shop
 from sqlkmeans import pipeline
 from sqlkmeans.database import Database
 from sqlkmeans.definition import Segmentation
-from sqlkmeans.engines import open_rows
+from sqlkmeans.engines import Labelled, Plan
+from sqlkmeans.engines.local import two_readings
 from sqlkmeans.engines.local.engine import LocalEngine
-from sqlkmeans.engines.local.two_readings import RereadingEngine
 from sqlkmeans.errors import DataError
 from sqlkmeans.progress import Advance, Progress
 
@@ -76,13 +76,33 @@ def definition(name: str, **values: Any) -> Segmentation:
     return Segmentation.create(**{**given, **values})
 
 
-def opened(database: Database, segmentation: Segmentation) -> tuple[type, list[int]]:
-    """Which engine takes the rows, and what it tells of its progress."""
-    told: list[int] = []
-    rows = database.count(segmentation.source)
-    engine = open_rows(database, segmentation, segmentation.columns, told.append, to_fit=rows)
-    engine.close()
-    return type(engine), told
+class Told(Progress):
+    """Keeps what it is told of reading."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[int] = []
+
+    @contextmanager
+    def shown(self, name: str, total: int | None) -> Iterator[Advance]:
+        yield self.rows.append if name == "read" else lambda done: None
+
+
+def is_read_two_times(database: Database, segmentation: Segmentation) -> bool:
+    """How the rows are read to be fitted."""
+    real, readings = two_readings.SecondReading.label, []
+
+    def label(self: two_readings.SecondReading) -> Labelled:
+        readings.append(self)
+        return real(self)
+
+    told = Told()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(two_readings.SecondReading, "label", label)
+        with LocalEngine().open(database, Plan.of(segmentation, told)) as rows:
+            rows.fit()
+    assert sum(told.rows) == 3_000
+    return bool(readings)
 
 
 def near(found: Any, expected: Any, path: str = "") -> None:
@@ -122,8 +142,8 @@ def test_several_readings_find_what_one_matrix_finds(
 ) -> None:
     again = definition("again", **values)
     once = definition("once", source="dbo.shop_view", **values)
-    assert opened(shop, again)[0] is RereadingEngine
-    assert opened(shop, once)[0] is LocalEngine
+    assert is_read_two_times(shop, again)
+    assert not is_read_two_times(shop, once)
     found, expected = pipeline.run(again, shop), pipeline.run(once, shop)
     near(published(shop, again, found.run_id), published(shop, once, expected.run_id))
     keys = ", ".join(again.key)
@@ -171,13 +191,13 @@ def test_a_median_that_the_sample_misled_about_is_found_all_the_same(
     # A margin of two values of the sample, of which the sample has every twentieth.
     monkeypatch.setattr("sqlkmeans.engines.local.two_readings.SAMPLE_ROWS", 150)
     passes: list[Any] = []
-    real = RereadingEngine._pass
+    real = two_readings.SecondReading._pass
 
-    def pass_rows(self: RereadingEngine, look: Any) -> Any:
+    def pass_rows(self: two_readings.SecondReading, look: Any) -> Any:
         passes.append(look)
         return real(self, look)
 
-    monkeypatch.setattr(RereadingEngine, "_pass", pass_rows)
+    monkeypatch.setattr(two_readings.SecondReading, "_pass", pass_rows)
     segmentation = definition("misled")
     result = pipeline.run(segmentation, shop)
     assert len(passes) > 2  # one labels, one describes
@@ -200,33 +220,32 @@ def test_a_median_that_the_sample_misled_about_is_found_all_the_same(
 
 @pytest.mark.parametrize("values", UNSUITED.values(), ids=UNSUITED)
 def test_other_rows_are_read_once(shop: Database, values: dict[str, Any]) -> None:
-    engine, told = opened(shop, definition("other", **values))
-    assert engine is LocalEngine
-    assert sum(told) == 3_000
+    assert not is_read_two_times(shop, definition("other", **values))
 
 
 def test_few_rows_are_read_once(shop: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sqlkmeans.engines.local.two_readings.LITTLE", 3_000 * 2 * 8)
-    assert opened(shop, definition("few"))[0] is LocalEngine
+    assert not is_read_two_times(shop, definition("few"))
 
 
 def test_rows_that_spill_are_read_once(shop: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sqlkmeans.engines.local.storage.ROWS_SHARE", 0.0)
-    assert opened(shop, definition("spilled"))[0] is RereadingEngine
-    assert opened(shop, definition("spilled", memory_limit="512MiB"))[0] is LocalEngine
+    assert is_read_two_times(shop, definition("spilled"))
+    assert not is_read_two_times(shop, definition("spilled", memory_limit="512MiB"))
 
 
 def test_a_memory_limit_holds_for_the_database_too(shop: Database) -> None:
     settings = "SELECT current_setting('memory_limit')"
     before, during = native(shop).execute(settings).fetchall(), []
-    real = RereadingEngine.look_at_rows
+    real = two_readings.SecondReading.label
 
-    def look_at_rows(self: RereadingEngine, earlier: Any) -> None:
-        real(self, earlier)
+    def label(self: two_readings.SecondReading) -> Labelled:
+        labelled = real(self)
         during.append(native(shop).execute(settings).fetchall()[0][0])
+        return labelled
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(RereadingEngine, "look_at_rows", look_at_rows)
+        patch.setattr(two_readings.SecondReading, "label", label)
         pipeline.run(definition("limited", memory_limit="512MiB"), shop)
     assert during in (["160.0 MiB"], ["192.0 MiB"])  # labels are being written, or have been
     assert native(shop).execute(settings).fetchall() == before
@@ -247,16 +266,10 @@ def test_rows_that_are_refused_are_refused_in_words(
 ) -> None:
     native(shop).execute(change)
     features = [{"column": "income", "transform": "log1p"}, "visits"]
-    told: list[int] = []
-
-    class Told(Progress):
-        @contextmanager
-        def shown(self, name: str, total: int | None) -> Iterator[Advance]:
-            yield told.append
-
+    told = Told()
     with pytest.raises(DataError, match=problem):
-        pipeline.run(definition("refused", features=features), shop, Told())
-    assert sum(told) == 3_000
+        pipeline.run(definition("refused", features=features), shop, told)
+    assert sum(told.rows) == 3_000
 
 
 CHANGES: dict[str, str] = {
@@ -273,14 +286,14 @@ CHANGES: dict[str, str] = {
 def test_a_source_that_changes_between_the_readings_publishes_nothing(
     shop: Database, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
-    fit: Callable[..., Any] = RereadingEngine.fit
+    fit: Callable[..., Any] = two_readings.FirstReading.fit
 
-    def fit_and_change(self: RereadingEngine, *arguments: Any) -> Any:
+    def fit_and_change(self: two_readings.FirstReading, *arguments: Any) -> Any:
         found = fit(self, *arguments)
         native(shop).execute(change)
         return found
 
-    monkeypatch.setattr(RereadingEngine, "fit", fit_and_change)
+    monkeypatch.setattr(two_readings.FirstReading, "fit", fit_and_change)
     segmentation = definition("changing")
     with pytest.raises(DataError, match="changed while it was read"):
         pipeline.run(segmentation, shop)
