@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         SqlKMeansError,
     )
     from sqlkmeans.explanation import CustomerExplanation, explain
+    from sqlkmeans.exporting import export_labels
     from sqlkmeans.model import SegmentModel
     from sqlkmeans.pipeline import assign, choose_k, drop, rename, rollback, run
     from sqlkmeans.registry import load_model
@@ -49,6 +50,7 @@ _HOMES = {
     "SqlKMeansError": "errors",
     "CustomerExplanation": "explanation",
     "explain": "explanation",
+    "export_labels": "exporting",
     "SegmentModel": "model",
     "assign": "pipeline",
     "choose_k": "pipeline",
@@ -84,6 +86,7 @@ __all__ = [
     "choose_k",
     "drop",
     "explain",
+    "export_labels",
     "load_definition",
     "load_model",
     "open_database",

@@ -68,7 +68,6 @@ class Proposal:
     source : str
     rows : int
     key : tuple of str
-        Empty where none was asked for.
     key_why : str
     features : tuple of ProposedFeature
     left_out : dict of str to str
@@ -103,16 +102,18 @@ class Proposal:
         """What becomes of a column, in a few words."""
         if column in self.key:
             return "key"
-        for feature in self.features:
-            if feature.column == column:
-                kind = feature.settings.get("type", "number")
-                changes = [feature.settings.get("transform"), "winsorize" in feature.settings]
-                return " ".join([kind, *filter(None, (changes[0], changes[1] and "winsorized"))])
-        return f"left out: {self.left_out[column]}"
+        if column in self.left_out:
+            return f"left out: {self.left_out[column]}"
+        settings = next(f.settings for f in self.features if f.column == column)
+        kind = next(c.kind for c in self.columns if c.name == column)
+        words = ["yes/no" if kind == "boolean" else settings.get("type", "number")]
+        words += ["log1p"] if "transform" in settings else []
+        words += ["winsorized"] if "winsorize" in settings else []
+        return " ".join(words)
 
 
 def propose(
-    database: Database, source: str, *, key: Sequence[str] | None = None, with_key: bool = True
+    database: Database, source: str, *, key: Sequence[str] | None = None, ignore: str | None = None
 ) -> Proposal:
     """Look at a source and propose a definition.
 
@@ -122,8 +123,8 @@ def propose(
     source : str
     key : sequence of str, optional
         The key's columns. By default one that is unique, never missing and named like a key.
-    with_key : bool, default=True
-        Without it, rows are known by their place and no key is looked for.
+    ignore : str, optional
+        A column that is not looked at.
 
     Raises
     ------
@@ -131,7 +132,7 @@ def propose(
         If there is no such source or column, it has no rows, no column can be the key, or none
         can be a feature.
     """
-    columns = profile_columns(database, source)
+    columns = [c for c in profile_columns(database, source) if c.name != ignore]
     known = {column.name for column in columns}
     unknown = [name for name in key or () if name not in known]
     if unknown:
@@ -139,7 +140,7 @@ def propose(
             [f"key {name}: no such column in {source} (it has {', '.join(sorted(known))})"
              for name in unknown]
         )  # fmt: skip
-    chosen, why = _key(columns, source, key) if with_key else ((), "")
+    chosen, why = _key(columns, source, key)
     features: list[ProposedFeature] = []
     left_out: dict[str, str] = {}
     seen: dict[tuple[object, ...], str] = {}
@@ -224,15 +225,15 @@ def _useless(column: ColumnProfile) -> str | None:
     if column.missing > MOST_MISSING * column.rows:
         return f"{_share(column.missing / column.rows)} is missing"
     if column.distinct == 1:
-        return "the same value in every row"
+        return "one value only"
     if column.kind == "date":
         if _WRITTEN_NAME.search(column.name):
-            return "named like the time when the row was written"
+            return "named like the time a row was written"
         return None
     if column.kind == "boolean":
         return None
     if column.distinct == column.rows >= KEY_LIKE_ROWS and (column.whole or column.kind == "text"):
-        return "a different value in every row, so it identifies"
+        return "differs in every row"
     if column.kind == "text":
         if column.distinct > IDENTIFIES * known and known >= KEY_LIKE_ROWS:
             return f"{column.distinct:,} different texts, so it identifies and does not group"
@@ -240,7 +241,7 @@ def _useless(column: ColumnProfile) -> str | None:
             return f"{column.distinct:,} levels are too many; group them in a SELECT"
         return None
     if column.whole and column.distinct > 2 and _CODE_NAME.search(column.name):
-        return "named like a code, whose size means nothing"
+        return "named like a code"
     return None
 
 

@@ -27,7 +27,7 @@ from sqlkmeans.proposal import propose
 from sqlkmeans.registry import load_model, segment_table
 from sqlkmeans.report.page import WrittenReport, write_report
 from sqlkmeans.result import RunResult
-from sqlkmeans.sqltext import parse_name, quote, quote_name
+from sqlkmeans.sqltext import parse_name, written_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,7 +36,9 @@ if TYPE_CHECKING:
 #: Customers that a picture shows.
 DRAWN = 5_000
 #: The table of rows, in a database in memory.
-_SOURCE = "sqlkmeans_data"
+_SOURCE = "frame"
+#: The number of a row, in the table of rows that :meth:`Segments.to_database` makes.
+_ROW = "sqlkmeans_row"
 
 
 def segment(
@@ -104,7 +106,7 @@ def segment(
         numbered = rows.append_column(place, pa.array(np.arange(rows.num_rows, dtype=np.int64)))
         database.create_table(_SOURCE, numbered, place)
         if features is None:
-            given = {**_proposed(database, rows.column_names, keys), **given}
+            given = {**_proposed(database, keys, place), **given}
         segmentation = Segmentation.create(**given)
         run = pipeline.run(segmentation, database)
         return Segments(database, segmentation, run, numbered, index, place)
@@ -113,11 +115,11 @@ def segment(
         raise
 
 
-def _proposed(database: Database, columns: Sequence[str], keys: Sequence[str]) -> dict[str, Any]:
+def _proposed(database: Database, keys: Sequence[str], place: str) -> dict[str, Any]:
     """Features, and what to do where they are missing."""
-    # Without the row's number, which would pass for a feature where there are few rows.
-    source = f"SELECT {', '.join(map(quote, columns))} FROM {_SOURCE}"
-    found = propose(database, source, key=keys or None, with_key=bool(keys))
+    # The row's number would pass for a feature where there are few rows.
+    ignore = place if keys else None
+    found = propose(database, _SOURCE, key=keys or [place], ignore=ignore)
     values = found.to_definition(f"{_SOURCE}_segment")
     return {name: values[name] for name in ("features", "missing")}
 
@@ -299,24 +301,29 @@ class Segments:
                 "labels join customers"
             )
         *schema, table = _parts(target)
-        source = quote_name((*schema, f"{table}_source"))
+        source = written_name((*schema, f"{table}_source"))
         values = self.segmentation.model_dump()
         segmentation = Segmentation.create(
             **{**values, "name": name or table, "source": source, "target": target,
                "k": self.run.k}
         )  # fmt: skip
         used = [*segmentation.key, *segmentation.columns, segmentation.sample_weight]
-        rows = self._rows.select([*dict.fromkeys(c for c in used if c), self._place])
+        rows = self._rows.select(list(dict.fromkeys(column for column in used if column)))
+        rows = rows.append_column(_ROW, self._rows.column(self._place))
         with open_database(url, create=True) as database:
             require_schema(database)
             known = database.catalog.segmentation(segmentation.name)
-            is_ours = known and Segmentation.from_json(known["definition"]).source == source
-            if database.describe_table(source) is not None and not is_ours:
+            there = database.describe_table(source)
+            # Of an earlier call, or of one that ended before its run was recorded.
+            is_ours = there is None or [column.name for column in there] == rows.column_names
+            if known is not None and not is_ours:
+                is_ours = Segmentation.from_json(known["definition"]).source == source
+            if not is_ours:
                 raise DefinitionError(
                     f"{source}: is there already and not of segmentation {segmentation.name}; name "
                     "another target"
                 )
-            database.create_table(source, rows, self._place, replace=True)
+            database.create_table(source, rows, _ROW, replace=True)
             return pipeline.run(segmentation, database)
 
     # What a notebook shows

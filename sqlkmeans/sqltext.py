@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 Name = tuple[str, ...]
@@ -253,3 +253,11 @@ def quote(name: str) -> str:
 def quote_name(parts: Name) -> str:
     """A name of several parts, each in double quotes."""
     return ".".join(quote(part) for part in parts)
+
+
+def written_name(parts: Iterable[str]) -> str:
+    """A name of several parts as a definition has it: in brackets where it has to be."""
+    return ".".join(
+        part if re.fullmatch(r"[^\W\d]\w*", part) else f"[{part.replace(']', ']]')}]"
+        for part in parts
+    )

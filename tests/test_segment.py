@@ -256,7 +256,8 @@ def test_wrong_arguments_are_told_in_words(arguments: dict[str, Any], words: str
     ("arguments", "words"),
     [
         ({"features": ["age"], "k": 2}, "8 rows are NULL"),
-        ({"features": ["shoe"], "k": 2}, "feature shoe: no such column"),
+        ({"features": ["shoe"], "k": 2}, "feature shoe: no such column in frame"),
+        ({"key": "shoe"}, "key shoe: no such column in frame .it has age, city, id"),
         ({"features": ["revenue"], "k": 2, "key": "city", "missing": "skip"}, "key city"),
     ],
 )

@@ -54,11 +54,10 @@ def test_the_csv_tutorial_shows_what_init_prints_and_run_finds(
     assert re.search(r"revenue [\d,]+ NOK \(", capsys.readouterr().out)
     with duckdb.connect("customers.duckdb") as database:
         found = database.sql("SELECT DISTINCT segment_name FROM customers_segment_named").fetchall()
-        # As in docs/power-bi.md.
-        database.execute("COPY customers_segment_named TO 'segments.csv'")
     assert len(found) == 3
     assert ("regulars",) in found
     assert "(3 here)" in text
+    assert run_command(["export", "customers.toml", "--to", "segments.csv"]) == 0
     assert len(pd.read_csv("segments.csv")) == 20_000
 
 

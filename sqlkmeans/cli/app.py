@@ -358,19 +358,50 @@ def report(
     )  # fmt: skip
 
 
+@app.command(rich_help_panel=LOOK)
+def export(
+    to: Annotated[
+        str, typer.Option("--to", help="File of the labels: .csv, .parquet or .xlsx.")
+    ],
+    name: NameArgument = None,
+    profiles: Annotated[
+        bool, typer.Option("--profiles", help="Write the segments and their means too.")
+    ] = False,
+    force: Force = False, segmentation: OneName = None, url: Url = None, as_json: Json = False,
+    quiet: Quiet = False, verbose: Verbose = False,
+) -> None:  # fmt: skip
+    """Write the labels, with the segments' names, to a file."""
+    from sqlkmeans.cli import jobs
+    from sqlkmeans.cli.output import Output
+
+    jobs.export(
+        Output(as_json, quiet, verbose), name, segmentation, url, to, profiles=profiles, force=force
+    )
+
+
 @app.command("export-sql", rich_help_panel=LOOK)
 def export_sql(
     name: NameArgument = None, segmentation: OneName = None, url: Url = None,
+    dialect: Annotated[
+        Optional[str],
+        typer.Option(
+            help="One SELECT instead, for tsql, duckdb, postgres, spark, bigquery or snowflake."
+        ),
+    ] = None,
+    from_table: Annotated[
+        Optional[str],
+        typer.Option("--from", help="The table that the SELECT scores. Default: the source."),
+    ] = None,
     to_file: ToFile = None, force: Force = False, as_json: Json = False, quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:  # fmt: skip
-    """Print the T-SQL function that scores a row with the stored model."""
+    """Print the T-SQL function that scores a row with the stored model, or a SELECT."""
     from sqlkmeans.cli import server
     from sqlkmeans.cli.output import Output
 
     server.export(
-        Output(as_json, quiet, verbose), name, segmentation, url,
-        to_file=to_file, force=force,
+        Output(as_json, quiet, verbose), name, segmentation, url, dialect=dialect,
+        source=from_table, to_file=to_file, force=force,
     )  # fmt: skip
 
 

@@ -6,6 +6,8 @@ from typing import Any
 
 from typer.core import TyperGroup
 
+from sqlkmeans.names import ENGINES
+
 #: What `--help` lists commands under, in this order.
 TASKS = START, SEGMENT, LOOK, CHANGE, SERVER, UPKEEP = (
     "Start", "Segment", "Look at segments", "Change them", "SQL Server", "Look after a database",
@@ -50,9 +52,4 @@ def _files(incomplete: str, *endings: str) -> list[str]:
 
 def engines(incomplete: str) -> list[str]:
     """Engines that begin so."""
-    from typing import get_args
-
-    from sqlkmeans.definition import Segmentation
-
-    known = get_args(Segmentation.model_fields["engine"].annotation)
-    return [engine for engine in known if engine.startswith(incomplete)]
+    return [engine for engine in ENGINES if engine.startswith(incomplete)]

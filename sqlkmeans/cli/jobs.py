@@ -204,6 +204,29 @@ def report(
         webbrowser.open(written.file.resolve().as_uri())
 
 
+def export(
+    output: Output, name: str | None, segmentation: str | None, url: str | None, to: str, *,
+    profiles: bool, force: bool,
+) -> None:  # fmt: skip
+    """Write a segmentation's labels to a file."""
+    from sqlkmeans.exporting import export_labels
+
+    selection = select(name, url, output)
+    with selection.open(read_only=True) as database:
+        with output.progress().step("export"):
+            written = export_labels(
+                one_name(selection, database, segmentation), database, to, profiles=profiles,
+                replace=force,
+            )  # fmt: skip
+    if output.as_json:
+        beside = None if written.profiles is None else str(written.profiles)
+        output.result({**vars(written), "file": str(written.file), "profiles": beside})
+        return
+    output.say(f"Written: {written.file}, {written.rows:,} labels")
+    if written.profiles not in (None, written.file):
+        output.say(f"Written: {written.profiles}")
+
+
 def examine(output: Output, definition: str | None, url: str | None) -> None:
     """Print what doctor finds; exit 1 where something has to be done."""
     from sqlkmeans.clustering.kmeans.kernels import kernel

@@ -25,6 +25,7 @@ from sqlkmeans.sqltext import (
     named_files,
     parse_name,
     with_files_beside,
+    written_name,
 )
 
 #: From an empty range to the fullest.
@@ -177,13 +178,8 @@ def _place_of(source: str, url: str | None) -> Place:
         raise DefinitionError(f"source: {error}") from None
     name = _name(parts[-1])
     schema = parts[:-1] or (() if embedded_path(url) is not None else ("dbo",))
-    target = ".".join([*(_part(part) for part in schema), f"{name}_segment"])
+    target = written_name((*schema, f"{name}_segment"))
     return Place(source, url, kept_url(url), name, target, Path(f"{name}.toml"), False)
-
-
-def _part(name: str) -> str:
-    """A part of a table's name as a definition writes it."""
-    return name if re.fullmatch(r"[^\W\d]\w*", name) else f"[{name.replace(']', ']]')}]"
 
 
 def _place_of_file(path: Path, url: str | None) -> Place:

@@ -13,7 +13,7 @@ import typer.main
 
 from sqlkmeans.cli.app import app, run_command
 from sqlkmeans.cli.help import TASKS
-from sqlkmeans.definition import Segmentation
+from sqlkmeans.names import ENGINES
 
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
@@ -45,10 +45,10 @@ def completed(folder: Path, *words: str) -> list[str]:
 def test_the_tab_key_offers_commands_options_engines_and_definition_files(tmp_path: Path) -> None:
     for name in ("shop.toml", "shop.json", "shop.csv", "shop.txt", "other.toml"):
         (tmp_path / name).touch()
-    assert completed(tmp_path, "sqlkmeans", "ex") == ["explain", "export-sql"]
+    assert completed(tmp_path, "sqlkmeans", "ro") == ["rollback"]
     assert "--engine" in completed(tmp_path, "sqlkmeans", "run", "--e")
     engines = completed(tmp_path, "sqlkmeans", "run", "--engine", "")
-    assert engines == list(Segmentation.model_fields["engine"].annotation.__args__)
+    assert engines == list(ENGINES)
     assert completed(tmp_path, "sqlkmeans", "run", "s") == ["shop.toml", "shop.json", "shop.csv"]
     assert completed(tmp_path, "sqlkmeans", "init", "sh") == ["shop.csv"]
 

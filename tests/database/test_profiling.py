@@ -99,11 +99,11 @@ def test_each_column_is_a_feature_or_left_out_with_a_reason(
     assert proposal.missing == "median"
     assert "age 5 %" in proposal.missing_why
     assert proposal.left_out == {
-        "loaded_at": "named like the time when the row was written",
-        "email": "a different value in every row, so it identifies",
+        "loaded_at": "named like the time a row was written",
+        "email": "differs in every row",
         "also_member": "spreads exactly as member does",
-        "postal_code": "named like a code, whose size means nothing",
-        "country": "the same value in every row",
+        "postal_code": "named like a code",
+        "country": "one value only",
         "fax": "98 % is missing",
         "note": "60 levels are too many; group them in a SELECT",
     }
@@ -142,7 +142,7 @@ def test_a_source_without_a_feature_says_why_for_each_column(
         propose(database, "dbo.empty")
     assert caught.value.problems == [
         "source dbo.empty: no column can be a feature",
-        "country: the same value in every row",
+        "country: one value only",
     ]
 
 
