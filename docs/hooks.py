@@ -1,4 +1,8 @@
-"""Lets pages link to files outside of docs/, which are not on the site but in the repository."""
+"""What pages and docstrings say in a way that a site does not know.
+
+Links to files outside of docs/, which are in the repository and not on the site, and Sphinx's
+roles: :class:`Segmentation`.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 _LINK = re.compile(r"\]\(((?:\.\./)+)([^)#\s]+)([^)]*)\)")
+_ROLE = re.compile(r":(?:attr|class|exc|func|meth|mod):(?=<code)")
 
 
 def on_page_markdown(markdown: str, *, page: Any, config: Any, **_: Any) -> str:
@@ -22,3 +27,8 @@ def on_page_markdown(markdown: str, *, page: Any, config: Any, **_: Any) -> str:
         return f"]({config.repo_url}/blob/main/{target.relative_to(ROOT).as_posix()}{anchor})"
 
     return _LINK.sub(outside, markdown)
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Leave the code that a role marks."""
+    return _ROLE.sub("", html)

@@ -57,6 +57,7 @@ def test_everything_public_is_on_the_page_of_the_api(site: Path) -> None:
         if not name.startswith("_") and not re.search(rf'id="sqlkmeans\.[\w.]*\b{name}"', text)
     ]
     assert not missing
+    assert not re.findall(r":(?:class|func|meth):", text)
 
 
 def test_links_out_of_the_documentation_lead_to_files_of_the_repository(site: Path) -> None:

@@ -204,7 +204,7 @@ def read_facts(database: Database, name: str, *, samples: bool, failed: bool) ->
 def _log(database: Database, name: str, failed: bool) -> dict[str, Any]:
     runs = database.catalog.runs(name, MOST_RUNS)
     log = [row for row in runs if failed or row["status"] != "failed"][:LOG_ROWS]
-    since = runs[: runs.index(log[-1])]
+    since = runs[: runs.index(log[-1])] if log else runs
     return {"log": log, "failed": sum(row not in log for row in since)}
 
 
