@@ -199,7 +199,7 @@ def explain(name: str, database: Database, customer: object) -> CustomerExplanat
         margin=found.margin,
         certainty=found.certainty,
         features=_reasons(model, segmentation.units, point, found),
-        published_segment_id=database.published_label(segmentation, key),
+        published_segment_id=database.labels.segment_of(segmentation, key),
     )
 
 
@@ -243,7 +243,7 @@ def _prepared(
 
 def _unknown(database: Database, segmentation: Segmentation, customer: Sequence[str]) -> str:
     who = f"customer {', '.join(customer)}: not in {segmentation.source}"
-    published = database.published_label(segmentation, customer)
+    published = database.labels.segment_of(segmentation, customer)
     if published is not None:
         return (
             f"{who} any more; the label, segment {published}, goes with the next "

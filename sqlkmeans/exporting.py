@@ -106,8 +106,11 @@ def export_labels(
 def _labels(
     database: Database, segmentation: Segmentation, names: dict[int, str]
 ) -> Iterator[pa.RecordBatch]:
-    """The segment table in key order, with names; at least one batch, which may have no rows."""
-    target = segmentation.model_copy(update={"source": segmentation.target, "sample_weight": None})
+    """The segment table in key order, with names."""
+    # Without the features: one may be called as a column of labels is, and be of another type.
+    target = segmentation.model_copy(
+        update={"source": segmentation.target, "features": (), "sample_weight": None}
+    )
     with database.open_source(target, ["segment_id", "distance"], in_order=True) as source:
         for batch in source.batches:
             ids = batch.features.column(0).cast(pa.int32())

@@ -8,15 +8,14 @@ import numpy as np
 import pyarrow as pa
 
 from sqlkmeans.clustering.describing.profile import EVERYONE
-from sqlkmeans.database import Database
-from sqlkmeans.database.base import Row
+from sqlkmeans.database.base import Database, TracksChanges
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.engines import Engine, NoRows, Plan
-from sqlkmeans.engines.base import Labels
+from sqlkmeans.engines.base import ClusterLabels
 from sqlkmeans.engines.local.labels import ArrayLabels
 from sqlkmeans.errors import DatabaseError
 from sqlkmeans.job import Job
-from sqlkmeans.publication import Publication
+from sqlkmeans.publication import Publication, Row
 from sqlkmeans.registry import read_before_labels
 
 # What has to be as it was, so that labels of the run before are still right for rows that stayed.
@@ -62,8 +61,15 @@ def last_seen(database: Database, segmentation: Segmentation) -> Seen | str:
     for name in _SAME:
         if getattr(then, name) != getattr(segmentation, name):
             return f"run {newest['run_id']} had another {name}"
-    unknown = database.changes_unknown_since(segmentation, newest["high_water"])
+    unknown = _unknown_since(database, segmentation, newest["high_water"])
     return unknown or Seen(newest["run_id"], newest["high_water"])
+
+
+def _unknown_since(database: Database, segmentation: Segmentation, mark: str) -> str | None:
+    """Why not all changes since a mark are known any more; None where they are."""
+    if isinstance(database, TracksChanges):
+        return database.changes_unknown_since(segmentation, mark)
+    return None
 
 
 def assign_changes(work: Job, seen: Seen, engine: Engine) -> None:
@@ -85,11 +91,11 @@ def assign_changes(work: Job, seen: Seen, engine: Engine) -> None:
     changed = segmentation.model_copy(update={"source": source})
     with engine.open(database, Plan.of(changed, progress, model.columns)) as rows:
         try:
-            labelled: Labels = rows.label(model).labels
+            labelled: ClusterLabels = rows.label(model).labels
         except NoRows:
             labelled = _nobody(segmentation)
         # What a clean-up took away meanwhile would be missing now, and would never be read again.
-        unknown = database.changes_unknown_since(segmentation, seen.high_water)
+        unknown = _unknown_since(database, segmentation, seen.high_water)
         if unknown:
             raise DatabaseError(
                 f"{unknown}; that came while the changes were read, and nothing was published: "
@@ -99,7 +105,7 @@ def assign_changes(work: Job, seen: Seen, engine: Engine) -> None:
             work.stage(labelled)
             read = len(labelled)
             del labelled
-            clusters = database.stage_unchanged(segmentation, work.run_id, model.segment_ids)
+            clusters = database.labels.stage_unchanged(segmentation, work.run_id, model.segment_ids)
             held = {model.segment_ids[number]: (size, ss) for number, size, ss in clusters}
             total = sum(size for size, _ in held.values())
             inertia = float(sum(within for _, within in held.values()))
@@ -125,7 +131,7 @@ def assign_changes(work: Job, seen: Seen, engine: Engine) -> None:
             )  # fmt: skip
 
 
-def _nobody(segmentation: Segmentation) -> Labels:
+def _nobody(segmentation: Segmentation) -> ClusterLabels:
     keys = pa.table({name: pa.nulls(0) for name in segmentation.key})
     return ArrayLabels(keys, np.zeros(0, np.int32), lambda: np.zeros(0))
 

@@ -7,10 +7,10 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlkmeans.database import Database
+from sqlkmeans.database.base import Database, Embedded
 from sqlkmeans.database.checks import check_segmentation
 from sqlkmeans.definition import Segmentation
-from sqlkmeans.engines.base import Labels
+from sqlkmeans.engines.base import ClusterLabels
 from sqlkmeans.errors import DatabaseError, SqlKMeansError
 from sqlkmeans.progress import Progress
 from sqlkmeans.publication import Publication
@@ -40,25 +40,25 @@ class Job:
     progress: Progress
     seen: Row = field(default_factory=dict)
 
-    def stage(self, labels: Labels) -> None:
+    def stage(self, labels: ClusterLabels) -> None:
         """Hand labels to the database; nobody sees them yet."""
         labels.stage(self.database, self.segmentation, self.run_id)
 
     def overlap(self) -> list[tuple[int, int, int]]:
         """Customers that a published segment and a staged cluster share."""
-        return self.database.overlap(self.segmentation, self.run_id)
+        return self.database.labels.overlap(self.segmentation, self.run_id)
 
     def loading(self, segment_ids: list[int]) -> AbstractContextManager[object]:
         """Write staged labels where nobody sees them, while their rows are described; publish
         inside."""
-        return self.database.loading(self.segmentation, self.run_id, segment_ids)
+        return self.database.labels.loading(self.segmentation, self.run_id, segment_ids)
 
     def publish(self, publication: Publication) -> None:
         """Make the staged labels visible."""
         seconds = self.progress.rounded()
         steps = {f"seconds_{step}": seconds[step] for step in ("read", "fit", "assign")}
         run = {**publication.run, **self.seen, **steps}
-        self.database.publish(self.segmentation, replace(publication, run=run))
+        self.database.labels.publish(self.segmentation, replace(publication, run=run))
 
     def result(self) -> RunResult:
         """What the run has to say, when it is published."""
@@ -84,12 +84,12 @@ def job(
     **row
         More columns of the run row.
     """
-    database.open_files(segmentation.source)
+    open_files(database, segmentation)
     require_schema(database)
-    with database.lock(segmentation.name):
+    with database.store.lock(segmentation.name):
         check_segmentation(database, segmentation)
         row = {"kind": kind, "engine": segmentation.engine, **row, **client_row()}
-        run_id = database.start_run(segmentation, row)
+        run_id = database.store.start(segmentation, row)
         try:
             seen: Row = {}
             if segmentation.changed_by is not None and kind != "choose_k":
@@ -98,15 +98,21 @@ def job(
             yield Job(database, segmentation, run_id, progress, seen)
         except BaseException as error:
             told = _without_rows(error) if segmentation.smallest_group > 1 else error
-            database.fail_run(run_id, _in_words(told))
+            database.store.fail(run_id, _in_words(told))
             if told is not error:
                 raise told from None
             raise
 
 
+def open_files(database: Database, segmentation: Segmentation) -> None:
+    """Let a database in this process read the files that the definition names."""
+    if isinstance(database, Embedded):
+        database.open_files(segmentation.source)
+
+
 def require_schema(database: Database) -> None:
     """Refuse a database without schema ``sqlkmeans``; one that makes it itself gets it."""
-    if database.installs_itself:
+    if isinstance(database, Embedded):
         database.install()
     elif not database.schema_version():
         raise DatabaseError(

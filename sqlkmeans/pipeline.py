@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from sqlkmeans import outcome
 from sqlkmeans.corrections import drop, rename, rollback
-from sqlkmeans.database import Database
+from sqlkmeans.database.base import Database
 from sqlkmeans.database.checks import check_segmentation
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.engines import Engine, Plan, engine_of
 from sqlkmeans.engines.server.engine import ServerEngine
 from sqlkmeans.errors import DataError, DefinitionError
 from sqlkmeans.incremental import Seen, assign_changes, last_seen
-from sqlkmeans.job import Job, job, require_schema
+from sqlkmeans.job import Job, job, open_files, require_schema
 from sqlkmeans.progress import Progress
 from sqlkmeans.registry import read_before, read_before_labels, require_model, run_result
 from sqlkmeans.result import ChoiceResult, RunResult
@@ -51,7 +51,7 @@ def run(
                     found = labelled.describe()
                     del labelled  # Publishing wants memory of its own.
                 with progress.step("publish"):
-                    notes = [*rows.notes(), *database.publish_notes(segmentation, found.rows)]
+                    notes = [*rows.notes(), *database.labels.notes(segmentation, found.rows)]
                     definition = segmentation.model_dump(mode="json")
                     work.publish(
                         outcome.of_fit(
@@ -101,7 +101,7 @@ def _assign_all(work: Job, engine: Engine, why: list[str]) -> None:
             found = labelled.describe()
             del labelled
         with progress.step("publish"):
-            notes = [*rows.notes(), *database.publish_notes(segmentation, found.rows), *why]
+            notes = [*rows.notes(), *database.labels.notes(segmentation, found.rows), *why]
             definition = segmentation.model_dump(mode="json")
             work.publish(
                 outcome.of_labels(work.run_id, definition, before, found, work.overlap(), notes)
@@ -144,7 +144,7 @@ def choose_k(
             "seconds_read": seconds["read"],
             "seconds_fit": seconds["fit"],
         }
-        database.finish_choice(segmentation, work.run_id, row, choice.to_rows())
+        database.store.finish(segmentation, work.run_id, row, choice.to_rows())
     return ChoiceResult(
         segmentation=segmentation.name, run_id=work.run_id, **choice.recommendation.to_dict(),
         scores=choice.to_rows(), rows=n_rows, skipped=skipped, seconds=progress.rounded(),
@@ -167,7 +167,7 @@ def check(
         With what would stop a run: columns, types, the target; then NULL and repeated keys; then
         missing, infinite and constant values.
     """
-    database.open_files(segmentation.source)
+    open_files(database, segmentation)
     check_segmentation(database, segmentation)
     rows = database.count(segmentation.source)
     if rows > CHECKED_ROWS:

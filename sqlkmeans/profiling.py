@@ -5,20 +5,19 @@ Two queries over all rows, and a third where there are levels to count: no row l
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from sqlkmeans.database import Column, Database
-from sqlkmeans.database.base import Workspace
-from sqlkmeans.database.dialect import TrainingDialect
+from sqlkmeans.database.base import Column, Database, Workspace
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DataError
-from sqlkmeans.tsql import expressions
 
 #: Equal ranges that a spread is counted in, and the most levels that are counted one by one.
 RANGES, MOST_LEVELS = 8, 50
+_DECIMAL_COMMA = re.compile(r"\s*-?\d[\d .]*,\d+\s*")
 #: Columns of one query: SQL Server answers with 4,096 at most.
 TOGETHER = 100
 
@@ -46,6 +45,9 @@ class ColumnProfile:
         first.
     levels : tuple of str
         Of a text or a boolean with at most 50 of them, the most frequent first.
+    decimal_comma : bool
+        Whether it is a text whose first and last value, in the order of texts, are numbers with a
+        decimal comma.
     """
 
     name: str
@@ -66,6 +68,7 @@ class ColumnProfile:
     whole: bool = False
     spread: tuple[int, ...] = ()
     levels: tuple[str, ...] = ()
+    decimal_comma: bool = False
 
     @property
     def known(self) -> int:
@@ -137,18 +140,14 @@ def _asked(workspace: Workspace, column: Column) -> _Asked:
     if column.kind in ("number", "boolean"):
         value = workspace.value(name, "number")[0]
     elif column.kind == "date":
-        age = _words(dialect).age.format(value=workspace.value(name, "date")[0], date="1970-01-01")
-        value = f"CAST(-{age} AS {dialect.float_type})"
+        days = dialect.days(dialect.date("1970-01-01"), workspace.value(name, "date")[0])
+        value = f"CAST({days} AS {dialect.float_type})"
     elif column.kind == "text":
         value = workspace.value(name, "category")[0]
     else:
         # Asked only whether it is there.
         value = identity = f"CASE WHEN {identity} IS NOT NULL THEN 1 END"
     return _Asked(column, value, identity if column.can_be_key else value)
-
-
-def _words(dialect: TrainingDialect) -> expressions.Dialect:
-    return expressions.DUCKDB if dialect.embedded else expressions.TSQL
 
 
 def _inside(workspace: Workspace, asked: Sequence[_Asked]) -> str:
@@ -173,6 +172,8 @@ def _count(workspace: Workspace, asked: Sequence[_Asked]) -> int:
         listed += [f"COUNT({value})", f"COUNT(DISTINCT k{position})", f"SUM(i{position})"]
         if one.measured:
             listed += [f"MIN({value})", f"MAX({value})", f"AVG({value})"]
+        if one.column.kind == "text":
+            listed += [f"MIN({value})", f"MAX({value})"]
     answer = iter(workspace.rows(f"SELECT {', '.join(listed)} {_inside(workspace, asked)}")[0])
     rows = int(next(answer))
     for one in asked:
@@ -180,6 +181,9 @@ def _count(workspace: Workspace, asked: Sequence[_Asked]) -> int:
         if one.measured:
             names += ["low", "high", "mean"]
         one.facts.update(zip(names, (_number(next(answer)) for _ in names)))
+        if one.column.kind == "text":
+            ends = [str(next(answer)) for _ in range(2)]
+            one.facts["decimal_comma"] = all(map(_DECIMAL_COMMA.fullmatch, ends))
     return rows
 
 
@@ -189,7 +193,7 @@ def _number(value: Any) -> float:
 
 def _measure(workspace: Workspace, asked: Sequence[_Asked]) -> None:
     """How the numbers and dates spread: moments, and counts in equal ranges."""
-    logarithm = _words(workspace.dialect).logarithm
+    logarithm = workspace.dialect.logarithm
     listed, wanted = [], []
     for position, one in enumerate(asked, start=1):
         if not one.measured or one.facts["low"] == one.facts["high"]:
@@ -268,4 +272,5 @@ def _profile(one: _Asked, rows: int) -> ColumnProfile:
         whole=bool(facts.get("whole", there and facts["low"] == int(facts["low"]))),
         spread=facts.get("spread", (known,) if there else ()),
         levels=facts.get("levels", ()),
+        decimal_comma=facts.get("decimal_comma", False),
     )  # fmt: skip

@@ -232,9 +232,12 @@ def _useless(column: ColumnProfile) -> str | None:
         return None
     if column.kind == "boolean":
         return None
-    if column.distinct == column.rows >= KEY_LIKE_ROWS and (column.whole or column.kind == "text"):
+    identifies = column.whole or (column.kind == "text" and not column.decimal_comma)
+    if column.distinct == column.rows >= KEY_LIKE_ROWS and identifies:
         return "differs in every row"
     if column.kind == "text":
+        if column.decimal_comma:
+            return "numbers with a decimal comma, as texts (docs/definition.md#files)"
         if column.distinct > IDENTIFIES * known and known >= KEY_LIKE_ROWS:
             return f"{column.distinct:,} different texts, so it identifies and does not group"
         if column.distinct > MOST_LEVELS:

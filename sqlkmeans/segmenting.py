@@ -168,7 +168,7 @@ class Segments:
     def _labels(self) -> npt.NDArray[np.int64]:
         """As they were published."""
         rows = self._rows.num_rows
-        published = self._database.labelled_sample(self.segmentation, [self._place], rows)
+        published = self._database.labels.sample(self.segmentation, [self._place], rows)
         labels = np.zeros(rows, dtype=np.int64)
         places = published.column(self._place).to_numpy().astype(np.int64)
         labels[places] = published.column("segment_id").to_numpy()
@@ -342,9 +342,11 @@ class Segments:
         figure.savefig(picture, format="png")
         data = base64.b64encode(picture.getvalue()).decode()
         words = "<br>".join(map(html.escape, self._words()))
+        percent = "{:.1%}".format
+        shares = {feature.title: percent for feature in self.run.features if feature.is_share}
         shown = self.segments.to_html(
             index=False, border=0, na_rep="", float_format=lambda value: f"{value:,.4g}",
-            formatters={"share": "{:.1%}".format, "size": "{:,}".format},
+            formatters={**shares, "share": percent, "size": "{:,}".format},
         )  # fmt: skip
         return (
             f'<p>{words}</p>{shown}<img alt="rows by segment" src="data:image/png;base64,{data}">'

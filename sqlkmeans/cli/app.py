@@ -6,7 +6,6 @@ import gc
 import io
 import os
 import sys
-from importlib.abc import MetaPathFinder
 from typing import Annotated, Optional
 
 import typer
@@ -547,12 +546,14 @@ def _keep_out(library: str) -> None:
     a third of a second in each command, none of which has such values.
     """
 
-    class Absent(MetaPathFinder):
-        def find_spec(self, fullname: str, *_: object) -> None:
+    class Absent:
+        # A finder of Python's, whose base class would take a while to load.
+        @staticmethod
+        def find_spec(fullname: str, *_: object) -> None:
             if fullname == library:
                 raise ModuleNotFoundError(f"commands do without {library}", name=library)
 
-    sys.meta_path.insert(0, Absent())
+    sys.meta_path.insert(0, Absent)
 
 
 def run_command(arguments: list[str]) -> int:

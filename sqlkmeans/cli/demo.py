@@ -51,7 +51,7 @@ def show(
 
 
 def _draw(database: Database, segmentation: Segmentation, result: RunResult, plot: str) -> Path:
-    sample = database.labelled_sample(segmentation, segmentation.columns, SAMPLE_ROWS)
+    sample = database.labels.sample(segmentation, segmentation.columns, SAMPLE_ROWS)
     shown = min(SAMPLE_ROWS, result.rows)
     title = f"{result.rows:,} customers in {result.k} segments ({shown:,} shown)"
     x, y = segmentation.columns

@@ -9,8 +9,8 @@ import typer
 from sqlkmeans.cli.jobs import one_name
 from sqlkmeans.cli.output import Output
 from sqlkmeans.cli.select import select
-from sqlkmeans.database import Database
-from sqlkmeans.errors import DataError, DefinitionError, SqlKMeansError
+from sqlkmeans.database.base import Database, HasAgent, RunsInside
+from sqlkmeans.errors import DatabaseError, DataError, DefinitionError, SqlKMeansError
 from sqlkmeans.files import check_place, write_file
 from sqlkmeans.model import SegmentModel
 from sqlkmeans.registry import load_model, load_segmentation
@@ -68,6 +68,8 @@ def deploy(
     with select(url if is_file else None, None if is_file else url, output).open() as database:
         before, now = database.schema_version(), database.install()
         if library:
+            if not isinstance(database, RunsInside):
+                raise DatabaseError(f"{database.safe_url}: only SQL Server runs T-SQL scripts")
             database.run_script(external_library_script())
         where = database.safe_url
     if output.as_json:
@@ -83,6 +85,10 @@ def deploy(
 def self_test(output: Output, definition: str | None, url: str | None, *, keep: bool) -> None:
     """Print what the server's self-test found; exit 1 where a check failed."""
     with select(definition, url, output).open() as database:
+        if not isinstance(database, RunsInside):
+            raise DatabaseError(
+                f"{database.safe_url}: only SQL Server has a self-test; `doctor` is here"
+            )
         report = database.self_test(keep=keep)
     failed = report["failed"]
     if output.as_json:
@@ -120,6 +126,9 @@ def schedule(
         # A purge may be of all of them.
         if options["step"] != "purge" or name is not None or segmentation is not None:
             segmentation = one_name(selection, database, segmentation)
+        if not isinstance(database, HasAgent):
+            otherwise = "" if drop else "; use cron or the like"
+            raise DatabaseError(f"{database.safe_url}: only SQL Server has an Agent{otherwise}")
         if drop:
             database.unschedule(segmentation, options["step"])
             job = {"segmentation": segmentation, "outcome": "dropped"}

@@ -123,7 +123,7 @@ def run_file(
         _propose(output, place, file, key, force=False)
         output.say(f"Definition: {place.definition}, made from the file's columns")
     definition = load_definition(place.definition)
-    segmentation = _only(definition, place.definition, key)
+    segmentation = _only(definition, place.definition, file, key)
     if changes:
         segmentation = Segmentation.create(**{**segmentation.model_dump(), **changes})
     report = place.definition.with_suffix(".html")
@@ -144,13 +144,19 @@ def run_file(
     output.say(f"Next: read {place.definition}, change it, `sqlkmeans run {place.definition}`")
 
 
-def _only(definition: Definition, path: Path, key: Sequence[str] | None) -> Segmentation:
-    """The segmentation of a definition that may have been changed since it was made."""
+def _only(definition: Definition, path: Path, file: str, key: Sequence[str] | None) -> Segmentation:
+    """The segmentation of a definition that may have been there, or changed since it was made."""
     found = list(definition.segmentations.values())
     if len(found) > 1:
         raise DefinitionError(
             f"{path}: is there already, with {len(found)} segmentations; run it by its own name, "
             f"`sqlkmeans run {path}`"
+        )
+    read = named_files(found[0].source)
+    if not any(os.path.exists(one) and os.path.samefile(one, file) for one in read):
+        raise DefinitionError(
+            f"{path}: is there already and reads {', '.join(read) or found[0].source}, not {file}; "
+            f"run it by its own name, or give {file} another"
         )
     if key and tuple(key) != found[0].key:
         raise DefinitionError(

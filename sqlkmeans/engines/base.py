@@ -60,7 +60,7 @@ class Plan:
         )
 
 
-class Labels(Protocol):
+class ClusterLabels(Protocol):
     """The cluster and the distance of each row, where the engine has them."""
 
     def __len__(self) -> int: ...
@@ -75,13 +75,13 @@ class Labelled:
 
     Attributes
     ----------
-    labels : Labels
+    labels : ClusterLabels
         Numbers of clusters, counted from 0 in the order of the centroids.
     describe : callable
         What the rows tell. A function, because labels can be written meanwhile; called once.
     """
 
-    labels: Labels
+    labels: ClusterLabels
     describe: Callable[[], Found]
 
 

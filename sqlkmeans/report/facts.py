@@ -222,7 +222,7 @@ def _movement(database: Database, segmentation: Segmentation, published: list[Ro
     if (then.target, then.key) != (segmentation.target, segmentation.key):
         return Movement(before, [], names, f"Run {before['run_id']} wrote {then.target}.")
     try:
-        flows = database.movement(segmentation, before["run_id"], after["run_id"])
+        flows = database.labels.movement(segmentation, before["run_id"], after["run_id"])
     except DataError as error:
         return Movement(before, [], names, f"{error}.")
     held = sum(customers for from_segment_id, _, customers in flows if from_segment_id)
@@ -261,7 +261,7 @@ def _sample(
         )
         if not numbers:
             return Sample(None, "No feature is a number, so no customer can be drawn.")
-        rows = database.labelled_sample(segmentation, list(numbers), SAMPLE_ROWS)
+        rows = database.labels.sample(segmentation, list(numbers), SAMPLE_ROWS)
     except DataError as error:
         return Sample(None, f"The source cannot be read now, so no customer is drawn: {error}.")
     # Another run may be published while this one is read.

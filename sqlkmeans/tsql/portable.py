@@ -13,18 +13,18 @@ from collections.abc import Collection, Sequence
 from functools import partial
 
 from sqlkmeans._version import __version__
+from sqlkmeans.database.duckdb.dialect import DIALECT as DUCKDB
+from sqlkmeans.database.sqlserver.dialect import TSQL, bracket
 from sqlkmeans.errors import DefinitionError
 from sqlkmeans.model import SegmentModel
 from sqlkmeans.sqltext import Name, Source, parse_source, quote, quote_name
 from sqlkmeans.tsql.expressions import (
-    DUCKDB,
-    TSQL,
     number,
     own_expression,
     scaled_expression,
     transformed_expression,
 )
-from sqlkmeans.tsql.scoring import bracket, scoring_query
+from sqlkmeans.tsql.scoring import scoring_query
 
 #: How people call each, and its name.
 DIALECTS = {

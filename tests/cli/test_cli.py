@@ -486,10 +486,25 @@ def _self_test(failed: int) -> Callable[..., dict[str, Any]]:
     return answer
 
 
+def _have_self_test(monkeypatch: pytest.MonkeyPatch, failed: int) -> None:
+    """Let the database that is opened be one that runs procedures, as far as the command asks."""
+
+    class Server(database_module.DuckDBDatabase):
+        self_test = _self_test(failed)
+
+        def run_inside(self, segmentation: object, kind: str) -> int:
+            raise NotImplementedError
+
+        def run_script(self, script: str) -> None:
+            raise NotImplementedError
+
+    monkeypatch.setattr(database_module, "DuckDBDatabase", Server)
+
+
 def test_self_test_shows_each_check_and_says_what_is_not_here(
     shop: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database_module.DuckDBDatabase, "self_test", _self_test(0))
+    _have_self_test(monkeypatch, failed=0)
     shown = command("self-test", "--keep")
     assert shown.code == 0
     assert "SQL Server 16.0, Developer, Latin1_General_CI_AS" in " ".join(shown.out.split())
@@ -503,7 +518,7 @@ def test_self_test_shows_each_check_and_says_what_is_not_here(
 def test_self_test_exits_1_where_a_check_failed(
     shop: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database_module.DuckDBDatabase, "self_test", _self_test(1))
+    _have_self_test(monkeypatch, failed=1)
     shown = command("self-test")
     assert shown.code == 1
     assert "FAILED" in shown.out
@@ -798,7 +813,7 @@ def test_exit_5_when_another_run_holds_the_lock(
 ) -> None:
     from sqlkmeans.database import open_database
 
-    with open_database("duckdb:///shop.duckdb") as other, other.lock("customers"):
+    with open_database("duckdb:///shop.duckdb") as other, other.store.lock("customers"):
         found = command("run", "--json")
     assert found.code == 5
     assert "is being run already; nothing was changed" in found.problems[0]

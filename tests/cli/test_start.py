@@ -161,6 +161,36 @@ def test_another_key_than_that_of_the_definition_that_is_there_is_refused(
     assert "is there already, with key = customer_id" in capsys.readouterr().err
 
 
+def test_numbers_with_a_decimal_comma_are_not_taken_for_texts(
+    shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [f"{n};{n % 7},{n % 10};{n % 3}" for n in range(200)]
+    Path("norsk.csv").write_text("\n".join(["id;beløp;x", *rows]), encoding="utf-8")
+    assert run_command(["init", "norsk.csv", "--json"]) == 0
+    left_out = json.loads(capsys.readouterr().out)["left_out"]
+    assert left_out["beløp"].startswith("numbers with a decimal comma, as texts")
+    text = Path("norsk.toml").read_text(encoding="utf-8")
+    text = text.replace(
+        'source = "norsk.csv"',
+        "source = \"SELECT * FROM read_csv('norsk.csv', decimal_separator = ',')\"",
+    )
+    text = text.replace("features = [", 'features = [\n    "beløp",').replace('"auto"', "2")
+    Path("norsk.toml").write_text(text, encoding="utf-8")
+    assert run_command(["run", "norsk.toml"]) == 0
+
+
+def test_a_definition_of_something_else_is_not_run_for_the_file(
+    shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(["init", "customers.csv", "--quiet"]) == 0
+    text = Path("customers.toml").read_text(encoding="utf-8")
+    Path("customers.toml").write_text(
+        text.replace('"customers.csv"', '"dbo.customer"'), encoding="utf-8"
+    )
+    assert run_command(["run", "customers.csv"]) == 2
+    assert "is there already and reads dbo.customer, not customers.csv" in capsys.readouterr().err
+
+
 def test_what_a_file_says_in_its_columns_reaches_no_terminal(
     shop: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -18,7 +18,8 @@ import pyarrow as pa
 import pytest
 
 from sqlkmeans.database import Database, open_database
-from sqlkmeans.database.sqlserver.types import bracket, bracket_name, create_type
+from sqlkmeans.database.sqlserver.dialect import bracket
+from sqlkmeans.database.sqlserver.types import bracket_name, create_type
 from sqlkmeans.sqltext import parse_name, quote, quote_name
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "sqlserver"))

@@ -1330,12 +1330,12 @@ def test_a_run_reclaims_what_a_killed_one_left(
 ) -> None:
     run(customers, database)
     row = {"kind": "fit", "engine": "local", "k": 3}
-    dead = database.start_run(customers, row)
-    database.stage(
+    dead = database.store.start(customers, row)
+    database.labels.stage(
         customers, dead, pa.table({"customer_id": pa.array([1, 2], pa.int64())}),
         np.zeros(2, dtype=np.int32), np.zeros(2),
     )  # fmt: skip
-    other = database.start_run(changed(customers, name="other", target="dbo.other"), row)
+    other = database.store.start(changed(customers, name="other", target="dbo.other"), row)
     assert run(customers, database).changed == 0
     assert staging_tables(shop) <= {f"staging_{other}"}
     status = dict(shop.rows("SELECT run_id, status FROM sqlkmeans.run"))
@@ -1530,7 +1530,7 @@ def test_a_second_run_at_the_same_time_is_refused_and_changes_nothing(
                 except SqlKMeansError as error:
                     errors.append(error)
 
-    with database.lock("customers"):
+    with database.store.lock("customers"):
         thread = threading.Thread(target=second)
         thread.start()
         thread.join(60)
@@ -1577,7 +1577,7 @@ def test_the_lock_is_free_again_after_a_failure(
 ) -> None:
     with pytest.raises(DataError):
         run(changed(customers, features=["nothing"]), database)
-    with pytest.raises(RuntimeError), database.lock("customers"):
+    with pytest.raises(RuntimeError), database.store.lock("customers"):
         raise RuntimeError
     assert run(customers, database).changed == 120
 
@@ -1585,7 +1585,7 @@ def test_the_lock_is_free_again_after_a_failure(
 def test_the_lock_of_one_segmentation_does_not_hold_another(
     shop: Backend, database: Database, customers: Segmentation
 ) -> None:
-    with shop.open() as other, other.lock("something_else"):
+    with shop.open() as other, other.store.lock("something_else"):
         assert run(customers, database).changed == 120
 
 
@@ -1641,10 +1641,10 @@ def test_a_labelled_sample_is_of_labelled_customers_and_the_same_each_time(
     shop: Backend, database: Database, customers: Segmentation
 ) -> None:
     run(customers, database)
-    sample = database.labelled_sample(customers, ["income", "age"], 50)
+    sample = database.labels.sample(customers, ["income", "age"], 50)
     assert sample.num_rows == 50
     assert sample.column_names == ["income", "age", "segment_id"]
-    assert sample.equals(database.labelled_sample(customers, ["income", "age"], 50))
+    assert sample.equals(database.labels.sample(customers, ["income", "age"], 50))
     by_label = {
         (income, age): label
         for income, age, label in shop.rows(
@@ -1661,7 +1661,7 @@ def test_a_labelled_sample_has_texts_days_and_columns_that_are_no_features(
 ) -> None:
     mixed_shop.require_names(columns=["last order"])
     run(mixed_segmentation(), database)
-    sample = database.labelled_sample(
+    sample = database.labels.sample(
         mixed_segmentation(), ["city", "last order", "member", "visits"], 20
     )
     types = dict(zip(sample.column_names, sample.schema.types))
@@ -1683,11 +1683,11 @@ def test_movement_between_two_runs_counts_who_stayed_moved_came_and_left(
     shop.execute("DELETE FROM dbo.customer WHERE customer_id = 61")
     shop.execute("INSERT INTO dbo.customer (customer_id, income, age) VALUES (999, 40000, 25)")
     second = assign(customers, database)
-    assert database.movement(customers, first.run_id, second.run_id) == [
+    assert database.labels.movement(customers, first.run_id, second.run_id) == [
         (None, 1, 1), (1, 1, 55), (1, 3, 5), (2, 2, 39), (2, None, 1), (3, 3, 20),
     ]  # fmt: skip
     back = rollback("customers", database)
-    assert database.movement(customers, first.run_id, back.run_id) == [
+    assert database.labels.movement(customers, first.run_id, back.run_id) == [
         (1, 1, 60), (2, 2, 40), (3, 3, 20),
     ]  # fmt: skip
 
@@ -1700,7 +1700,7 @@ def test_movement_without_a_history_is_an_error(
     second = assign(customers, database)
     shop.execute(f"DROP TABLE {SEGMENT}_history")
     with pytest.raises(DataError, match="history is not there"):
-        database.movement(customers, first.run_id, second.run_id)
+        database.labels.movement(customers, first.run_id, second.run_id)
 
 
 def test_the_catalog_lists_runs_newest_first(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -9,7 +10,7 @@ import pyarrow as pa
 import pytest
 from backends import Backend
 
-from sqlkmeans.database import Database
+from sqlkmeans.database.base import Database, TracksChanges
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DatabaseError, DataError
 from sqlkmeans.pipeline import assign, rollback, run
@@ -169,12 +170,21 @@ def test_a_column_may_have_the_name_of_change_tracking(
     assert assign(named, database).moved == 1
 
 
+def forgets(
+    monkeypatch: pytest.MonkeyPatch, database: Database, answer: Callable[..., str | None]
+) -> None:
+    """Let a database have a record of changes, which says so of those since a mark."""
+    monkeypatch.setattr(database, "change_tracking_problems", lambda source: [], raising=False)
+    monkeypatch.setattr(database, "changes_unknown_since", answer, raising=False)
+    assert isinstance(database, TracksChanges)
+
+
 def test_changes_that_are_not_known_any_more_need_all_rows(
     shop: Backend, database: Database, stamped: Segmentation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(stamped, database)
     seen = database.catalog.runs("customers", 1)[0]["high_water"]
-    monkeypatch.setattr(database, "changes_unknown_since", lambda s, mark: f"{mark} is long past")
+    forgets(monkeypatch, database, lambda s, mark: f"{mark} is long past")
     shop.execute(f"UPDATE dbo.customer SET {FAR} WHERE customer_id = 2")
     result = assign(stamped, database)
     assert (result.rows, result.moved) == (120, 1)
@@ -187,7 +197,7 @@ def test_changes_that_are_forgotten_while_they_are_read_are_not_taken_for_all(
     run(stamped, database)
     before = labels(shop)
     answers = iter([None, "the clean-up came"])
-    monkeypatch.setattr(database, "changes_unknown_since", lambda s, mark: next(answers))
+    forgets(monkeypatch, database, lambda s, mark: next(answers))
     shop.execute(f"UPDATE dbo.customer SET {FAR}, updated_at = {LATER} WHERE customer_id = 1")
     with pytest.raises(DatabaseError, match=r"the clean-up came; .* nothing was published"):
         assign(stamped, database)

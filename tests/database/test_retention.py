@@ -168,6 +168,6 @@ def test_a_former_target_of_a_segmentation_goes_too_unless_it_is_anothers_now(
 def test_a_segmentation_that_is_being_run_is_not_dropped(
     shop: Backend, database: Database, two: Segmentation
 ) -> None:
-    with shop.open() as other, database.lock("customers"), pytest.raises(LockedError):
+    with shop.open() as other, database.store.lock("customers"), pytest.raises(LockedError):
         drop("customers", other)
     assert shop.rows("SELECT COUNT(*) FROM sqlkmeans.segmentation") == [(2,)]

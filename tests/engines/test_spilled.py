@@ -64,7 +64,7 @@ def spill(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Spill:
 
     # Several of each, in memory too: sums are added chunk by chunk.
     monkeypatch.setattr(chunks, "CHUNK", 1_000)
-    monkeypatch.setattr("sqlkmeans.database.duckdb.database.BATCH_ROWS", 700)
+    monkeypatch.setattr("sqlkmeans.database.duckdb.staged.BATCH_ROWS", 700)
     monkeypatch.setattr("sqlkmeans.database.duckdb.database.READ_ROWS", 700)
     return spill
 

@@ -25,7 +25,7 @@ from sqlkmeans import pipeline
 from sqlkmeans.database import open_database
 from sqlkmeans.database.base import Batch
 from sqlkmeans.database.sqlserver import ranges as sqlserver_ranges
-from sqlkmeans.database.sqlserver.connection import Connector, Session
+from sqlkmeans.database.sqlserver.connection import Connector
 from sqlkmeans.database.sqlserver.database import SQLServerDatabase
 from sqlkmeans.database.sqlserver.errors import ServerError
 from sqlkmeans.database.sqlserver.ranges import (
@@ -40,6 +40,7 @@ from sqlkmeans.database.sqlserver.ranges import (
     size_query,
 )
 from sqlkmeans.database.sqlserver.reading import read_query
+from sqlkmeans.database.sqlserver.session import Session
 from sqlkmeans.database.sqlserver.types import SqlColumn
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DatabaseError, DataError

@@ -16,7 +16,7 @@ from typing import Any
 import duckdb
 
 from sqlkmeans import Segmentation, open_database, run
-from sqlkmeans.tsql.script import sql_directory
+from sqlkmeans.database.sqlserver.script import sql_directory
 
 FILE = sql_directory() / "functions" / "self_test_record.sql"
 #: As `self_test_checks` writes them.

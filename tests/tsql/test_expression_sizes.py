@@ -9,13 +9,12 @@ from test_generated_statements import golden
 from test_training import statements
 
 from sqlkmeans.clustering.preparation.preparation import Preparation, PreparedFeature
-from sqlkmeans.database.dialect import MOST_TERMS, SQLServerDialect
+from sqlkmeans.database.sqlserver.dialect import MOST_TERMS, TSQL, SQLServerDialect
 from sqlkmeans.engines.pushdown.sql import training
 from sqlkmeans.engines.pushdown.sql.nearest import least_terms
 from sqlkmeans.engines.pushdown.sql.training import Layout
 from sqlkmeans.model import SegmentModel
 from sqlkmeans.tsql.expressions import (
-    TSQL,
     number,
     own_expression,
     scaled_expression,

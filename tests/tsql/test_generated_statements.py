@@ -23,7 +23,7 @@ from test_on_server import (
 )
 from tsql_files import GRAMMARS, check, read
 
-from sqlkmeans.tsql.script import batches
+from sqlkmeans.database.sqlserver.script import batches
 
 GOLDEN = Path(__file__).parent / "golden" / "statements.sql"
 

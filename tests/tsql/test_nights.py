@@ -7,7 +7,7 @@ import re
 import pytest
 from tsql_files import FILES, GRAMMARS, PROCEDURES, check, definition, read
 
-from sqlkmeans.tsql.script import batches, build_order, install_script
+from sqlkmeans.database.sqlserver.script import batches, build_order, install_script
 
 ROLE = "sqlkmeans_operator"
 

@@ -12,7 +12,7 @@ import sqlserver_server
 from test_on_server import DEFINE, Server, server, train, trained
 from tsql_files import GRAMMARS, check
 
-from sqlkmeans.tsql.script import batches, install_script
+from sqlkmeans.database.sqlserver.script import batches, install_script
 
 pytestmark = pytest.mark.sqlserver
 

@@ -15,9 +15,9 @@ import tsql_files
 from tsql_files import read
 
 from sqlkmeans import Segmentation
+from sqlkmeans.database.sqlserver.script import batches, install_script, uninstall_script
 from sqlkmeans.external_script import run_segmentation
 from sqlkmeans.model import SegmentModel
-from sqlkmeans.tsql.script import batches, install_script, uninstall_script
 
 pytestmark = pytest.mark.sqlserver
 

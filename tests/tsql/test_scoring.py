@@ -18,15 +18,11 @@ from tsql_files import GRAMMARS, check
 
 from sqlkmeans.clustering.preparation.preparation import Preparation, PreparedFeature
 from sqlkmeans.clustering.preparation.raw_rows import raw_rows
+from sqlkmeans.database.duckdb.dialect import DuckDBDialect
+from sqlkmeans.database.sqlserver.dialect import TSQL
 from sqlkmeans.model import SegmentModel
 from sqlkmeans.sqltext import quote
-from sqlkmeans.tsql.expressions import (
-    DUCKDB,
-    TSQL,
-    number,
-    own_expression,
-    tsql_text,
-)
+from sqlkmeans.tsql.expressions import number, own_expression
 from sqlkmeans.tsql.scoring import (
     parameter_names,
     scoring_function,
@@ -34,6 +30,7 @@ from sqlkmeans.tsql.scoring import (
     scoring_script,
 )
 
+DUCKDB = DuckDBDialect()
 GOLDEN = Path(__file__).parent / "golden"
 
 
@@ -276,12 +273,12 @@ def test_t_sql_compares_a_level_by_its_characters_trailing_blanks_included() -> 
 def test_a_t_sql_text_is_on_one_line_and_has_no_variable_of_sqlcmd(
     value: str, literal: str
 ) -> None:
-    assert tsql_text(value) == literal
+    assert TSQL.literal(value) == literal
 
 
 @given(st.text())
 def test_any_text_comes_back_from_its_literal(value: str) -> None:
-    literal = tsql_text(value)
+    literal = TSQL.literal(value)
     assert "$(" not in literal
     assert len(literal.splitlines()) == 1
     parts = re.findall(r"N'((?:[^']|'')*)'|NCHAR\((\d+)\)", literal)
@@ -305,7 +302,7 @@ def test_a_line_go_inside_a_text_ends_no_batch_of_the_script() -> None:
     assert [line for line in script.splitlines() if line.strip().upper() == "GO"] == ["GO"] * 3
     assert "$(" not in script
     # The text as a naive literal has it: one line GO more than the script means to have.
-    naive = script.replace(tsql_text(HOSTILE[0]), "N'" + HOSTILE[0] + "'", 1)
+    naive = script.replace(TSQL.literal(HOSTILE[0]), "N'" + HOSTILE[0] + "'", 1)
     assert sum(line == "GO" for line in naive.splitlines()) == 5
 
 

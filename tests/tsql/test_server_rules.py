@@ -14,8 +14,8 @@ import pytest
 from test_training import DIALECTS, make_layout, statements
 from tsql_files import FILES, PROCEDURES, SQL, read
 
-from sqlkmeans.database.dialect import SQLServerDialect
 from sqlkmeans.database.sqlserver import database as sqlserver
+from sqlkmeans.database.sqlserver.dialect import SQLServerDialect
 
 GOLDEN = SQL.parent / "tests" / "tsql" / "golden" / "statements.sql"
 CLIENT = Path(sqlserver.__file__).parent

@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlkmeans.tsql.script import batches, build_order, sql_directory
+from sqlkmeans.database.sqlserver.script import batches, build_order, sql_directory
 
 SQL = sql_directory()
 FILES = sorted(path.relative_to(SQL).as_posix() for path in SQL.rglob("*.sql"))

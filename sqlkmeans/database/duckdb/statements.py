@@ -3,26 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import duckdb
 
-from sqlkmeans.database.catalog import Catalog
 from sqlkmeans.database.tables import SCHEMA, Table
 from sqlkmeans.sqltext import quote
-
-
-class DuckDBCatalog(Catalog):
-    """Reads on the one connection, in whatever transaction it is in."""
-
-    def __init__(self, native: duckdb.DuckDBPyConnection) -> None:
-        self._native = native
-
-    def select(self, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        rows: list[tuple[Any, ...]] = self._native.execute(query, list(parameters)).fetchall()
-        return rows
 
 
 @contextmanager
@@ -63,3 +51,13 @@ def update(
 
 def _stored(value: Any) -> Any:
     return json.dumps(value) if isinstance(value, (dict, list)) else value
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, without where in the statement."""
+    return str(error).strip().split("\n")[0]
+
+
+def literal(text: str) -> str:
+    """A text constant without NUL."""
+    return "'" + text.replace("'", "''") + "'"

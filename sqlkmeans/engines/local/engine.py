@@ -20,7 +20,7 @@ from sqlkmeans.clustering.kmeans.kernels import kernel
 from sqlkmeans.clustering.kmeans.kmeans import KMeansFit, fit_kmeans
 from sqlkmeans.clustering.preparation.learning import fit_preparation
 from sqlkmeans.clustering.preparation.problems import weight_problems
-from sqlkmeans.database.base import Database
+from sqlkmeans.database.base import Database, Embedded, limited_memory
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.engines.base import Engine, Labelled, Plan, Rows
 from sqlkmeans.engines.key_texts import typical_customers
@@ -193,7 +193,8 @@ class LocalRows(Rows):
             assert raw is not None
             if self._storage.spilled:
                 self._limit()
-                self._database.release_memory()
+                if isinstance(self._database, Embedded):
+                    self._database.release_memory()
         return raw
 
     def _read_source(self, advance: Advance, *, in_order: bool) -> RawRows | None:
@@ -208,4 +209,4 @@ class LocalRows(Rows):
         if not self._limited:
             self._limited = True
             share = self._storage.database_share
-            self._limits.enter_context(self._database.limited_memory(share))
+            self._limits.enter_context(limited_memory(self._database, share))

@@ -36,4 +36,6 @@ class ArrayLabels:
         return len(self.clusters)
 
     def stage(self, database: Database, segmentation: Segmentation, run_id: int) -> None:
-        database.stage(segmentation, run_id, self.keys, self.clusters, self.distances(), self.empty)
+        database.labels.stage(
+            segmentation, run_id, self.keys, self.clusters, self.distances(), self.empty
+        )

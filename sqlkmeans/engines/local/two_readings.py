@@ -33,7 +33,7 @@ from sqlkmeans.clustering.preparation.float32_rows import (
     can_be_float32,
 )
 from sqlkmeans.clustering.preparation.preparation import Preparation
-from sqlkmeans.database.base import Batch, Database
+from sqlkmeans.database.base import Batch, Database, Embedded, limited_memory
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.engines.base import Labelled, NoRows, Plan
 from sqlkmeans.engines.key_texts import typical_customers
@@ -62,6 +62,7 @@ def suits(database: Database, segmentation: Segmentation, n_rows: int) -> bool:
         and n_rows > segmentation.sample_rows
         and is_worth_it(n_rows, len(segmentation.columns))
         and can_be_float32(segmentation.to_features(), segmentation.scaling, segmentation.missing)
+        and isinstance(database, Embedded)
         and database.gives_again(segmentation.source)
     )
 
@@ -132,7 +133,7 @@ def read_float32(
             return None
         with ExitStack() as own:
             if plan.segmentation.memory_limit is not None:
-                own.enter_context(database.limited_memory(storage.database_share))
+                own.enter_context(limited_memory(database, storage.database_share))
             with one_thread() as reader:
                 batches = rows_ahead(source.batches, reader)
                 reading = _read(database, plan, batches, source.row_count, advance)

@@ -73,7 +73,7 @@ class QueryLabels:
         return self.rows
 
     def stage(self, database: Database, segmentation: Segmentation, run_id: int) -> None:
-        database.stage_query(segmentation, run_id, self.workspace, self.query, self.rows)
+        database.labels.stage_query(segmentation, run_id, self.workspace, self.query, self.rows)
 
 
 @dataclass(frozen=True)

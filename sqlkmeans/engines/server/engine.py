@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from sqlkmeans.database.base import Database
+from sqlkmeans.database.base import Database, RunsInside
 from sqlkmeans.definition import Segmentation
+from sqlkmeans.errors import DatabaseError
 from sqlkmeans.progress import Progress
 
 
@@ -33,6 +34,11 @@ class ServerEngine:
         DatabaseError
             If this is not SQL Server, or it stops.
         """
+        if not isinstance(database, RunsInside):
+            raise DatabaseError(
+                f'{database.safe_url}: engine = "{segmentation.engine}" needs SQL Server; '
+                'use "local"'
+            )
         with progress.step("on the server"):
             run_id = database.run_inside(segmentation, kind)
         run = database.catalog.run(run_id) or {}

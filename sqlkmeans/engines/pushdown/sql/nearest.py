@@ -1,7 +1,7 @@
 """The nearest centroid of each row as SQL, linear in k x d.
 
-By LEAST over k distances where it may be (:meth:`TrainingDialect.fits_least`), otherwise by
-ordering them in ``CROSS APPLY … TOP (1)``.
+By LEAST over k distances where it may be (:meth:`Dialect.fits_least`), otherwise by
+ordering them in a join that looks at each row's own centroids (``CROSS APPLY … TOP (1)``).
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from math import inf
 
 from sqlkmeans.clustering.arrays.types import Matrix
-from sqlkmeans.database.dialect import TrainingDialect
+from sqlkmeans.database.dialect import Dialect
 from sqlkmeans.tsql.expressions import number
 
 
 def nearest_rows(
-    dialect: TrainingDialect,
+    dialect: Dialect,
     inner: str,
     centroids: Matrix,
     carry: Sequence[str],
@@ -28,7 +28,7 @@ def nearest_rows(
 
     Parameters
     ----------
-    dialect : TrainingDialect
+    dialect : Dialect
     inner : str
         A query of ``carry`` and prepared features.
     centroids : ndarray of shape (k, n_features)
@@ -47,7 +47,7 @@ def nearest_rows(
     terms = inf if runner_up else least_terms(k, n_features, len(carry), value_terms, exact)
     if dialect.fits_least(terms):
         return _nearest_by_least(inner, centroids, carry, exact, runner_up)
-    return _nearest_by_order(inner, centroids, carry, exact, runner_up)
+    return _nearest_by_order(dialect, inner, centroids, carry, exact, runner_up)
 
 
 def least_terms(k: int, n_features: int, carried: int, value_terms: float, exact: bool) -> float:
@@ -98,7 +98,12 @@ def _norm_and_products(centroid: Sequence[float]) -> list[str]:
 
 
 def _nearest_by_order(
-    inner: str, centroids: Matrix, carry: Sequence[str], exact: bool, runner_up: bool
+    dialect: Dialect,
+    inner: str,
+    centroids: Matrix,
+    carry: Sequence[str],
+    exact: bool,
+    runner_up: bool,
 ) -> str:
     """Centroids are rows of constants, and the distance to one of them is written once."""
     positions = range(1, centroids.shape[1] + 1)
@@ -114,7 +119,7 @@ def _nearest_by_order(
     values = ",\n".join(f"({i}, {', '.join(row)})" for i, row in enumerate(rows))
     all_distances = (
         f"FROM (VALUES {values}) AS c (cluster, {', '.join(coordinates)})\n"
-        f"CROSS APPLY (SELECT {distance} AS squared) AS d"
+        f"{dialect.apply} (SELECT {distance} AS squared) AS d"
     )
     found = ["n.cluster", "n.squared"]
     if runner_up:
@@ -129,12 +134,12 @@ def _nearest_by_order(
         )
         found.append("n.runner_up")
     else:
-        nearest = (
-            f"SELECT TOP (1) c.cluster, d.squared {all_distances} ORDER BY d.squared, c.cluster"
+        nearest = dialect.first(
+            1, "c.cluster, d.squared", f"{all_distances}\nORDER BY d.squared, c.cluster"
         )
     return (
         f"SELECT {listed([f'z.{name}' for name in carry], found)}\n"
-        f"FROM ({inner}) AS z\nCROSS APPLY ({nearest}) AS n"
+        f"FROM ({inner}) AS z\n{dialect.apply} ({nearest}) AS n"
     )
 
 

@@ -45,7 +45,7 @@ GO
 
 def sql_directory() -> Path:
     """The folder ``sql/``: inside an installed package, or beside it in a checkout."""
-    package = Path(__file__).resolve().parent.parent
+    package = Path(__file__).resolve().parents[2]
     for folder in (package / "sql", package.parent / "sql"):
         if (folder / "build_order.txt").is_file():
             return folder
