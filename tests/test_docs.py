@@ -12,7 +12,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from sqlkmeans.cli.app import app
-from sqlkmeans.clustering.preparation.preparation import MISSING, SCALINGS, TRANSFORMS
+from sqlkmeans.clustering.preparation.preparation import MISSING, SCALINGS
+from sqlkmeans.clustering.preparation.transforms import TRANSFORMS
 from sqlkmeans.database import tables
 from sqlkmeans.definition import FeatureDefinition, Guard, Segmentation, parse_definition
 

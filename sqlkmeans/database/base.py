@@ -37,6 +37,7 @@ __all__ = [
     "Finding",
     "HasAgent",
     "Labels",
+    "Opening",
     "RunsInside",
     "Source",
     "Store",
@@ -64,6 +65,23 @@ class Finding:
     detail: str
 
 
+@dataclass(frozen=True)
+class Opening:
+    """How a database is to be opened; each looks at what concerns it.
+
+    Attributes
+    ----------
+    create, read_only, from_file : bool
+    files : sequence of str
+        All as :func:`sqlkmeans.open_database` takes them.
+    """
+
+    create: bool = False
+    read_only: bool = False
+    files: Sequence[str] = ()
+    from_file: bool = False
+
+
 class Database(ABC):
     """A database that holds customers, schema ``sqlkmeans`` and segment tables."""
 
@@ -77,6 +95,17 @@ class Database(ABC):
     labels: Labels
     #: Whether what is written stays when the connection has ended.
     stays = True
+
+    @classmethod
+    @abstractmethod
+    def open(cls, url: str, opening: Opening) -> Database:
+        """Open the database at a URL.
+
+        Raises
+        ------
+        DatabaseError
+            If it cannot be reached.
+        """
 
     @abstractmethod
     def close(self) -> None:

@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 
 from sqlkmeans.clustering.arrays.types import Vector
-from sqlkmeans.clustering.preparation.preparation import backward, forward
+from sqlkmeans.clustering.preparation.transforms import backward, forward
 
 #: Ticks of an axis, about.
 TICKS = 5

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 import duckdb
 import pyarrow as pa
 
-from sqlkmeans.database.base import Column, Database, Finding, Source, Workspace
+from sqlkmeans.database.base import Column, Database, Finding, Opening, Source, Workspace
 from sqlkmeans.database.duckdb import changes, memory, reading
 from sqlkmeans.database.duckdb.catalog import DuckDBCatalog
 from sqlkmeans.database.duckdb.connection import DuckDBConnection
@@ -20,6 +20,7 @@ from sqlkmeans.database.duckdb.statements import first_line, transaction
 from sqlkmeans.database.duckdb.store import DuckDBStore
 from sqlkmeans.database.duckdb.workspace import DuckDBWorkspace
 from sqlkmeans.definition import Segmentation
+from sqlkmeans.embedded import embedded_path
 from sqlkmeans.errors import DataError
 from sqlkmeans.sqltext import parse_name, quote, quote_name
 
@@ -43,6 +44,12 @@ class DuckDBDatabase(Database):
         self.store = DuckDBStore(connection, self.catalog, staged)
         self.labels = DuckDBLabels(connection, self.catalog, self.store, staged)
         self._schema = Schema(connection, self.catalog, self.store)
+
+    @classmethod
+    def open(cls, url: str, opening: Opening) -> DuckDBDatabase:
+        path = embedded_path(url)
+        assert path is not None
+        return cls(path, create=opening.create, read_only=opening.read_only, files=opening.files)
 
     @property
     def _native(self) -> duckdb.DuckDBPyConnection:

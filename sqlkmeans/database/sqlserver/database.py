@@ -12,9 +12,9 @@ from contextlib import closing, contextmanager
 from typing import Any
 
 import pyarrow as pa
-from sqlalchemy.engine import URL
+from sqlalchemy.engine import URL, make_url
 
-from sqlkmeans.database.base import Batch, Column, Database, Finding, Source, Workspace
+from sqlkmeans.database.base import Batch, Column, Database, Finding, Opening, Source, Workspace
 from sqlkmeans.database.catalog import Catalog
 from sqlkmeans.database.sqlserver.change_tracking import TrackedChanges, tracking_problems
 from sqlkmeans.database.sqlserver.changes import Changes, ColumnChanges
@@ -58,6 +58,10 @@ class SQLServerDatabase(Database):
         self.labels = SQLServerLabels(self._sessions, self.catalog, self.store, staged)
         # Whoever opens a database wants to know at once that it is not there.
         self._connector.read("connecting", "SELECT 1;")
+
+    @classmethod
+    def open(cls, url: str, opening: Opening) -> SQLServerDatabase:
+        return cls(make_url(url), from_file=opening.from_file)
 
     def close(self) -> None:
         self._sessions.close()
