@@ -23,7 +23,11 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from sqlkmeans.clustering.preparation.preparation import Feature, features_from_definition
+from sqlkmeans.clustering.preparation.preparation import (
+    Feature,
+    features_from_definition,
+    units_from_definition,
+)
 from sqlkmeans.embedded import beside
 from sqlkmeans.errors import MOST_PROBLEMS, DefinitionError
 from sqlkmeans.memory import check_memory_limit
@@ -42,6 +46,8 @@ READ_ON = "docs/definition.md"
 MOST_FILE, MOST_SOURCE, MOST_FEATURES, MOST_K_COMPARED = 10_000_000, 100_000, 1_000, 100
 #: A target's history has its name with this behind it.
 LONGEST_TARGET = 128 - len("_history")
+#: A unit stands behind every number of its feature.
+LONGEST_UNIT = 20
 #: Schemas of databases, and ours.
 _RESERVED_SCHEMAS = frozenset(
     {"information_schema", "pg_catalog", "sqlkmeans", "sys", "system", "temp"}
@@ -107,6 +113,14 @@ def _check_language(value: str) -> str:
     )
 
 
+def _check_unit(value: str) -> str:
+    if 1 <= len(value) <= LONGEST_UNIT and value == value.strip() and value.isprintable():
+        return value
+    raise ValueError(
+        f"{_shown(value)}; allowed: 1 to {LONGEST_UNIT} characters that can be seen, such as NOK"
+    )
+
+
 Quantiles = Annotated[tuple[float, float], AfterValidator(_check_quantiles)]
 
 
@@ -139,6 +153,8 @@ class FeatureDefinition(_Strict):
         A category's levels with a smaller share of the rows are grouped.
     max_categories : int, default=20
         At most so many levels, the most frequent; the rest is grouped.
+    unit : str, optional
+        Shown with a number's values: ``NOK``.
     """
 
     column: ColumnName
@@ -148,9 +164,12 @@ class FeatureDefinition(_Strict):
     winsorize: Quantiles | None = None
     min_frequency: Share = 0.01
     max_categories: Annotated[int, Field(strict=True, ge=2, le=100)] = 20
+    unit: Annotated[str, AfterValidator(_check_unit)] | None = None
 
     @model_validator(mode="after")
-    def _check_category(self) -> FeatureDefinition:
+    def _check_type(self) -> FeatureDefinition:
+        if self.type != "number" and self.unit is not None:
+            raise ValueError('unit given; allowed for type = "number" only')
         given = {"transform": self.transform != "none", "winsorize": self.winsorize is not None}
         unfit = [key for key, is_given in given.items() if is_given]
         if self.type == "category" and unfit:
@@ -367,6 +386,11 @@ class Segmentation(_Strict):
     def feature_types(self) -> dict[str, str]:
         """The type of each feature column."""
         return {feature.column: feature.type for feature in self.features}
+
+    @property
+    def units(self) -> dict[str, str]:
+        """The unit of each feature column that has one."""
+        return units_from_definition(self.model_dump())
 
     def to_features(self) -> list[Feature]:
         """The features as `clustering` takes them, the segmentation's ``winsorize`` in each."""

@@ -245,7 +245,9 @@ class Segments:
         if x is not None and y is not None:
             across = [names.index(x), names.index(y)]
             drawn = preparation.inverse_transform(points)[:, across]
-            centres, titles = self.model.own_units()[:, across], [x, y]
+            units = self.segmentation.units
+            titles = [f"{name} ({units[name]})" if name in units else name for name in (x, y)]
+            centres = self.model.own_units()[:, across]
             # As distances see them.
             for place, scale in zip(across, (ax.set_xscale, ax.set_yscale)):
                 scale("symlog" if preparation.features[place].transform == "log1p" else "linear")

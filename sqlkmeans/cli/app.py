@@ -11,14 +11,27 @@ from typing import Annotated, Optional
 import typer
 
 from sqlkmeans._version import __version__
+from sqlkmeans.cli.help import (
+    CHANGE,
+    LOOK,
+    SEGMENT,
+    SERVER,
+    START,
+    UPKEEP,
+    ByTask,
+    data_files,
+    definition_files,
+    engines,
+)
 from sqlkmeans.errors import DefinitionError, SqlKMeansError
 from sqlkmeans.words import visible, visible_lines, without_passwords
 
 app = typer.Typer(
     name="sqlkmeans",
+    cls=ByTask,
     help="Customer segmentation inside SQL Server: K-Means with segment ids that stay.",
-    add_completion=False,
     pretty_exceptions_enable=False,
+    # Rich would load for a tenth of a second before `--help` says a word.
     rich_markup_mode=None,
 )
 
@@ -28,12 +41,15 @@ DefinitionArgument = Annotated[
         metavar="[DEFINITION]",
         help="A .toml or .json file, or the name of a segmentation that was run before. "
         "Default: ./sqlkmeans.toml.",
+        autocompletion=definition_files,
     ),
 ]
 NameArgument = Annotated[
     Optional[str],
     typer.Argument(
-        metavar="[NAME]", help="A segmentation's name, or a definition file. Default: the only one."
+        metavar="[NAME]",
+        help="A segmentation's name, or a definition file. Default: the only one.",
+        autocompletion=definition_files,
     ),
 ]
 ToFile = Annotated[Optional[str], typer.Option("--to-file", help="Write the script to this file.")]
@@ -88,7 +104,7 @@ def _main(
     pass
 
 
-@app.command()
+@app.command(rich_help_panel=START)
 def demo(
     database: Annotated[
         str, typer.Option(help="File of the embedded database; made where there is none.")
@@ -114,10 +130,14 @@ def demo(
     )  # fmt: skip
 
 
-@app.command()
+@app.command(rich_help_panel=START)
 def init(
     source: Annotated[
-        str, typer.Argument(help="A .csv, .csv.gz or .parquet file, or a table of the database.")
+        str,
+        typer.Argument(
+            help="A .csv, .csv.gz or .parquet file, or a table of the database.",
+            autocompletion=data_files,
+        ),
     ],
     key: Key = None, url: Url = None, force: Force = False, as_json: Json = False,
     quiet: Quiet = False, verbose: Verbose = False,
@@ -129,7 +149,7 @@ def init(
     start.init(Output(as_json, quiet, verbose), source, url, key, force=force)
 
 
-@app.command()
+@app.command(rich_help_panel=UPKEEP)
 def install(
     definition: DefinitionArgument = None, url: Url = None, as_json: Json = False,
     quiet: Quiet = False, verbose: Verbose = False,
@@ -151,11 +171,12 @@ def install(
             )
 
 
-@app.command()
+@app.command(rich_help_panel=SEGMENT)
 def run(
     definition: DefinitionArgument = None, segmentation: Names = None, url: Url = None,
     engine: Annotated[
-        Optional[str], typer.Option(help="Engine instead of the definition's.")
+        Optional[str],
+        typer.Option(help="Engine instead of the definition's.", autocompletion=engines),
     ] = None,
     memory_limit: MemoryLimit = None, key: Key = None,
     as_json: Json = False, quiet: Quiet = False, verbose: Verbose = False,
@@ -184,7 +205,7 @@ def run(
     )
 
 
-@app.command()
+@app.command(rich_help_panel=SEGMENT)
 def assign(
     definition: DefinitionArgument = None, segmentation: Names = None, url: Url = None,
     memory_limit: MemoryLimit = None,
@@ -201,7 +222,7 @@ def assign(
     )  # fmt: skip
 
 
-@app.command("choose-k")
+@app.command("choose-k", rich_help_panel=SEGMENT)
 def choose_k(
     definition: DefinitionArgument = None, segmentation: Names = None, url: Url = None,
     k_min: Annotated[
@@ -228,7 +249,7 @@ def choose_k(
     )  # fmt: skip
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def runs(
     name: NameArgument = None, url: Url = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many, newest first.")] = 20,
@@ -241,7 +262,7 @@ def runs(
     jobs.show_runs(Output(as_json, quiet, verbose), name, url, limit)
 
 
-@app.command()
+@app.command(rich_help_panel=CHANGE)
 def rollback(
     name: NameArgument = None,
     to: Annotated[
@@ -258,7 +279,7 @@ def rollback(
     jobs.roll_back(Output(as_json, quiet, verbose), name, segmentation, url, to)
 
 
-@app.command()
+@app.command(rich_help_panel=CHANGE)
 def rename(
     name: Annotated[str, typer.Argument(help="A segmentation's name, or a definition file.")],
     segment_id: Annotated[str, typer.Argument(help="The segment's number.")],
@@ -276,7 +297,7 @@ def rename(
     )
 
 
-@app.command()
+@app.command(rich_help_panel=CHANGE)
 def drop(
     name: Annotated[str, typer.Argument(help="A segmentation's name, or a definition file.")],
     target: Annotated[bool, typer.Option("--target", help="Drop its segment table too.")] = False,
@@ -293,7 +314,7 @@ def drop(
     jobs.drop(Output(as_json, quiet, verbose), name, segmentation, url, target, yes)
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def explain(
     name: Annotated[str, typer.Argument(help="A segmentation's name, or a definition file.")],
     key: Annotated[
@@ -309,7 +330,7 @@ def explain(
     jobs.explain_customer(Output(as_json, quiet, verbose), name, segmentation, url, key)
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def report(
     name: NameArgument = None, segmentation: OneName = None, url: Url = None,
     output: Annotated[
@@ -317,6 +338,9 @@ def report(
     ] = None,
     no_samples: Annotated[
         bool, typer.Option("--no-samples", help="No single customer on the page, aggregates only.")
+    ] = False,
+    failed: Annotated[
+        bool, typer.Option("--failed", help="List attempts that failed among the runs.")
     ] = False,
     open_it: Annotated[
         bool, typer.Option("--open", help="Open the page in the web browser.")
@@ -329,11 +353,11 @@ def report(
 
     jobs.report(
         Output(as_json, quiet, verbose), name, segmentation, url, output,
-        samples=not no_samples, show=open_it,
+        samples=not no_samples, failed=failed, show=open_it,
     )  # fmt: skip
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def export(
     to: Annotated[
         str, typer.Option("--to", help="File of the labels: .csv, .parquet or .xlsx.")
@@ -354,7 +378,7 @@ def export(
     )
 
 
-@app.command("export-sql")
+@app.command("export-sql", rich_help_panel=LOOK)
 def export_sql(
     name: NameArgument = None, segmentation: OneName = None, url: Url = None,
     dialect: Annotated[
@@ -380,7 +404,7 @@ def export_sql(
     )  # fmt: skip
 
 
-@app.command()
+@app.command(rich_help_panel=SERVER)
 def deploy(
     database: Annotated[
         Optional[str],
@@ -404,7 +428,7 @@ def deploy(
     )  # fmt: skip
 
 
-@app.command()
+@app.command(rich_help_panel=SERVER)
 def schedule(
     name: NameArgument = None, segmentation: OneName = None, url: Url = None,
     step: Annotated[
@@ -451,7 +475,7 @@ def schedule(
     server.schedule(Output(as_json, quiet, verbose), name, segmentation, url, options, drop=drop)
 
 
-@app.command()
+@app.command(rich_help_panel=START)
 def doctor(
     definition: DefinitionArgument = None, url: Url = None, as_json: Json = False,
     quiet: Quiet = False, verbose: Verbose = False,
@@ -463,7 +487,7 @@ def doctor(
     jobs.examine(Output(as_json, quiet, verbose), definition, url)
 
 
-@app.command("self-test")
+@app.command("self-test", rich_help_panel=SERVER)
 def self_test(
     definition: DefinitionArgument = None, url: Url = None,
     keep: Annotated[
@@ -478,7 +502,7 @@ def self_test(
     server.self_test(Output(as_json, quiet, verbose), definition, url, keep=keep)
 
 
-@app.command()
+@app.command(rich_help_panel=UPKEEP)
 def uninstall(
     definition: DefinitionArgument = None, url: Url = None,
     yes: Annotated[

@@ -176,7 +176,7 @@ def explain_customer(
 
 def report(
     output: Output, name: str | None, segmentation: str | None, url: str | None,
-    to_file: str | None, *, samples: bool, show: bool,
+    to_file: str | None, *, samples: bool, failed: bool, show: bool,
 ) -> None:  # fmt: skip
     """Write a segmentation's page and say where it is."""
     from sqlkmeans.report.page import write_report
@@ -185,8 +185,9 @@ def report(
     with selection.open(read_only=True) as database:
         with output.progress().step("report"):
             written = write_report(
-                one_name(selection, database, segmentation), database, to_file, samples=samples
-            )
+                one_name(selection, database, segmentation), database, to_file,
+                samples=samples, failed=failed,
+            )  # fmt: skip
     if output.as_json:
         output.result(
             {
