@@ -14,7 +14,6 @@ from typing import Any
 
 import duckdb
 import pandas as pd
-import pyarrow as pa
 import pytest
 
 import sqlkmeans
@@ -25,9 +24,10 @@ from sqlkmeans.cli.select import Selection
 from sqlkmeans.clustering.kmeans.kernels import kernel
 from sqlkmeans.database.duckdb import database as database_module
 from sqlkmeans.errors import SqlKMeansError
+from support.folders import labels, query
+from support.shops import MakeCustomers
 
 ROOT = Path(__file__).parent.parent.parent
-MakeCustomers = Callable[..., pa.Table]
 
 DEFINITION = """
 [database]
@@ -109,15 +109,6 @@ def shop(tmp_path: Path, command: Command, make_customers: MakeCustomers) -> Pat
         connection.register("given", make_customers())
         connection.execute("CREATE TABLE dbo.customer AS FROM given")
     return tmp_path
-
-
-def query(folder: Path, sql: str) -> list[tuple[Any, ...]]:
-    with duckdb.connect(folder / "shop.duckdb") as connection:
-        return connection.execute(sql).fetchall()
-
-
-def labels(folder: Path) -> list[tuple[Any, ...]]:
-    return query(folder, "SELECT customer_id, segment_id FROM dbo.customer_segment ORDER BY ALL")
 
 
 # The table of segments

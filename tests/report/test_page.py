@@ -10,7 +10,6 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
-from pages import Page, Write, opened
 
 from sqlkmeans.cli.app import run_command
 from sqlkmeans.database import tables
@@ -18,6 +17,7 @@ from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DataError, DefinitionError
 from sqlkmeans.pipeline import assign, choose_k, rename, rollback, run
 from sqlkmeans.report.page import write_report
+from support.pages import Page, Write, opened
 
 
 def look_up(connection: duckdb.DuckDBPyConnection, source: str) -> object:

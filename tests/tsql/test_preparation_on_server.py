@@ -9,7 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from people import (
+
+from sqlkmeans import Segmentation
+from sqlkmeans.external_script import run_segmentation
+from sqlkmeans.tsql.scoring import scoring_function
+from support.people import (
     CENTROIDS,
     DEFINE,
     FEATURES,
@@ -21,14 +25,9 @@ from people import (
     population_stability,
     publish,
 )
-from test_on_server import Server, load_model, make_job, server
-from tsql_files import read
+from support.tsql_files import read
+from support.tsql_server import Server, load_model, make_job
 
-from sqlkmeans import Segmentation
-from sqlkmeans.external_script import run_segmentation
-from sqlkmeans.tsql.scoring import scoring_function
-
-__all__ = ["server"]
 pytestmark = pytest.mark.sqlserver
 
 

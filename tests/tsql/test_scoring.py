@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from datetime import date, timedelta
-from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -14,7 +13,6 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tsql_files import GRAMMARS, check
 
 from sqlkmeans.clustering.preparation.preparation import Preparation, PreparedFeature
 from sqlkmeans.clustering.preparation.raw_rows import raw_rows
@@ -29,9 +27,9 @@ from sqlkmeans.tsql.scoring import (
     scoring_query,
     scoring_script,
 )
+from support.tsql_files import GOLDEN, GRAMMARS, check
 
 DUCKDB = DuckDBDialect()
-GOLDEN = Path(__file__).parent / "golden"
 
 
 def make_model(

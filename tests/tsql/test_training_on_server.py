@@ -8,17 +8,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from embedded import hexadecimal
-from test_on_server import Server, make_customers, make_job, server, train
-from tsql_files import read
 
 from sqlkmeans import Segmentation, run
 from sqlkmeans.database import open_database
 from sqlkmeans.demo import make_customers as demo_customers
 from sqlkmeans.errors import DatabaseError
 from sqlkmeans.external_script import run_segmentation
+from support.embedded import hexadecimal
+from support.tsql_files import read
+from support.tsql_server import Server, make_customers, make_job, train
 
-__all__ = ["server"]
 live = pytest.mark.sqlserver
 
 RUN = "EXECUTE sqlkmeans.run_segmentation @segmentation = N'{}', @engine = N'tsql';"

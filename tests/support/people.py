@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from test_on_server import Server
+
+from support.tsql_server import Server
 
 REFERENCE = datetime.date(2026, 1, 1)
 CITIES = ["Oslo", "oslo", "Oslo ", "São Paulo", "Sao Paulo", "it's", "it''s", "", "ＯＳＬＯ", None,
