@@ -11,7 +11,6 @@ import numpy as np
 import openpyxl
 import pyarrow as pa
 import pytest
-from backends import Backend
 from pyarrow import csv, parquet
 
 from sqlkmeans import exporting, pipeline
@@ -20,6 +19,7 @@ from sqlkmeans.database import Database
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DataError, DefinitionError
 from sqlkmeans.exporting import export_labels
+from support.backends import Backend
 
 N = 60
 

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from backends import Backend
 
 from sqlkmeans import pipeline
 from sqlkmeans.database import Database
@@ -16,6 +15,7 @@ from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DataError
 from sqlkmeans.profiling import profile_columns
 from sqlkmeans.proposal import definition_text, propose
+from support.backends import Backend
 
 N = 400
 

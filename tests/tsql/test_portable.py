@@ -13,7 +13,6 @@ import pyarrow as pa
 import pytest
 import sqlglot
 from pyarrow import csv
-from tsql_files import GRAMMARS, check
 
 from sqlkmeans import pipeline
 from sqlkmeans.cli.app import run_command
@@ -24,6 +23,7 @@ from sqlkmeans.errors import DefinitionError
 from sqlkmeans.model import SegmentModel
 from sqlkmeans.registry import load_model
 from sqlkmeans.tsql.portable import DIALECTS, scoring_select
+from support.tsql_files import GRAMMARS, check
 
 N = 500
 KEY = ["x1", "k1"]
