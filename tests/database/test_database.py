@@ -17,7 +17,6 @@ from uuid import UUID
 import numpy as np
 import pyarrow as pa
 import pytest
-from backends import Backend
 
 from sqlkmeans import outcome
 from sqlkmeans.database import Database
@@ -29,72 +28,18 @@ from sqlkmeans.progress import Progress
 from sqlkmeans.registry import load_model, load_segmentation
 from sqlkmeans.result import RunResult
 from sqlkmeans.sqltext import parse_name, quote, quote_name
-
-MakeCustomers = Callable[..., pa.Table]
-SEGMENT = "dbo.customer_segment"
-
-
-@pytest.fixture
-def shop(backend: Backend, make_customers: MakeCustomers) -> Backend:
-    """120 customers in three groups of 60, 40 and 20."""
-    backend.make_table("dbo.customer", make_customers(), "customer_id")
-    return backend
-
-
-def changed(segmentation: Segmentation, **values: Any) -> Segmentation:
-    """The same segmentation but for some keys, checked again."""
-    return Segmentation.create(**{**segmentation.model_dump(), **values})
-
-
-def labels(backend: Backend, target: str = SEGMENT, key: str = "customer_id") -> dict[Any, int]:
-    name = quote_name(parse_name(target))
-    return dict(backend.rows(f"SELECT {quote(key)}, segment_id FROM {name}"))
-
-
-def sizes(backend: Backend, target: str = SEGMENT) -> dict[int, int]:
-    name = quote_name(parse_name(target))
-    return dict(backend.rows(f"SELECT segment_id, COUNT(*) FROM {name} GROUP BY segment_id"))
-
-
-def names(backend: Backend) -> dict[int, str]:
-    query = f"SELECT DISTINCT segment_id, segment_name FROM {SEGMENT}_named"
-    return dict(backend.rows(query))
-
-
-def published(backend: Backend) -> dict[str, Any]:
-    """All that a failed job has to leave as it was."""
-    return {
-        "target": sorted(backend.rows(f"SELECT * FROM {SEGMENT}")),
-        "history": sorted(backend.rows(f"SELECT * FROM {SEGMENT}_history"), key=str),
-        "named": sorted(backend.rows(f"SELECT * FROM {SEGMENT}_named")),
-        "active": backend.rows(
-            "SELECT name, active_run_id, last_segment_id FROM sqlkmeans.segmentation"
-        ),
-        "results": [
-            sorted(backend.rows(f"SELECT * FROM sqlkmeans.{table}"), key=str)
-            for table in ("segment", "segment_feature", "centroid", "model_feature")
-        ],
-    }
-
-
-def as_of(backend: Backend, run_id: int) -> dict[int, int]:
-    """Who was in which segment right after a run."""
-    moment = f"(SELECT published_at FROM sqlkmeans.run WHERE run_id = {run_id})"
-    return dict(
-        backend.rows(
-            f"SELECT customer_id, segment_id FROM {SEGMENT}_history "
-            f"WHERE valid_from <= {moment} AND (valid_to IS NULL OR valid_to > {moment})"
-        )
-    )
-
-
-def staging_tables(backend: Backend) -> set[str]:
-    known = {"schema_version", "segmentation", "run", "model_feature", "centroid", "segment",
-             "segment_feature", "k_score"}  # fmt: skip
-    return {name for name in backend.tables("sqlkmeans") if "stag" in name} | {
-        name for name in backend.tables("sqlkmeans") - known if name.split("_")[-1].isdigit()
-    }
-
+from support.backends import Backend
+from support.published import (
+    SEGMENT,
+    as_of,
+    changed,
+    labels,
+    names,
+    published,
+    sizes,
+    staging_tables,
+)
+from support.shops import MakeCustomers
 
 # What is published
 
@@ -933,7 +878,7 @@ def test_categories_dates_outliers_and_weights_run_assign_and_predict(
     predicted = dict(zip(rows, model.predict(frame).tolist()))
     published = labels(mixed_shop)
     assert published == {key: label for key, label in predicted.items() if label}
-    distances = model.distances(frame).min(axis=1)
+    distances = model.transform(frame).min(axis=1)
     found = dict(mixed_shop.rows(f"SELECT customer_id, distance FROM {SEGMENT}"))
     for key, distance in zip(rows, distances):
         if key in found:
@@ -1765,6 +1710,7 @@ def test_a_choice_of_k_keeps_its_scores_and_publishes_nothing(
     kept = shop.rows(f"SELECT recommendation FROM sqlkmeans.run WHERE run_id = {result.run_id}")
     assert json.loads(kept[0][0]) == {
         "structure": True, "recommended_k": 3, "reason": result.reason,
+        "runner_up_k": result.runner_up_k,
     }  # fmt: skip
     assert load_segmentation(database, "customers").k == 2
     assert [row["run_id"] for row in database.catalog.published_runs("customers")] == [

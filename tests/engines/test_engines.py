@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from shops import labels_of, make_shop
 from sklearn.metrics import (
     adjusted_rand_score,
     calinski_harabasz_score,
@@ -30,6 +29,7 @@ from sqlkmeans.engines.pushdown.rows import KeptRows
 from sqlkmeans.engines.pushdown.sql.training import ROWS
 from sqlkmeans.errors import DataError
 from sqlkmeans.progress import Advance, Progress
+from support.shops import labels_of, make_shop
 
 #: Engine and sample: where all rows are the sample, where few are, and where none leaves.
 ENGINES = {

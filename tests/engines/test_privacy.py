@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from shops import make_shop
 
 from sqlkmeans import pipeline
 from sqlkmeans.database import Database, open_database
@@ -22,6 +21,7 @@ from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DataError, DefinitionError
 from sqlkmeans.explanation import explain
 from sqlkmeans.report.page import write_report
+from support.shops import make_shop
 
 MIN_GROUP = 25
 

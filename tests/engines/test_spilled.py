@@ -16,7 +16,6 @@ from unittest.mock import Mock
 import numpy as np
 import pyarrow as pa
 import pytest
-from shops import labels_of, make_shop
 
 from sqlkmeans import pipeline
 from sqlkmeans.clustering.arrays import chunks
@@ -26,6 +25,7 @@ from sqlkmeans.definition import Segmentation
 from sqlkmeans.engines.local import storage
 from sqlkmeans.errors import DataError, SqlKMeansError
 from sqlkmeans.progress import Advance, Progress
+from support.shops import labels_of, make_shop
 
 Spill = Callable[[], None]
 

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from shops import labels_of, make_shop
 
 from sqlkmeans import pipeline
 from sqlkmeans.database import Database
@@ -19,6 +18,7 @@ from sqlkmeans.engines.local import two_readings
 from sqlkmeans.engines.local.engine import LocalEngine
 from sqlkmeans.errors import DataError
 from sqlkmeans.progress import Advance, Progress
+from support.shops import labels_of, make_shop
 
 DEFINITIONS: dict[str, dict[str, Any]] = {
     "numbers": {},

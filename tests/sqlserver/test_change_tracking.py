@@ -8,12 +8,12 @@ from typing import Any
 
 import duckdb
 import pytest
-from tsql_files import GRAMMARS, check
 
 from sqlkmeans.database.sqlserver.change_tracking import TrackedChanges, tracking_problems
 from sqlkmeans.database.sqlserver.database import SQLServerDatabase
 from sqlkmeans.database.sqlserver.types import SqlColumn, relation
 from sqlkmeans.definition import Segmentation
+from support.tsql_files import GRAMMARS, check
 
 SOURCES = ["customer", "crm.customer", "shop.dbo.customer", "crm.[My Table]]x]", "dbo.[Zoë 漢字's]"]
 ON = (1, 1, 1, 1)

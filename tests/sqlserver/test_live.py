@@ -16,8 +16,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-import sqlserver_server
-from backends import SQLServerBackend
 from sqlalchemy.engine import URL
 
 from sqlkmeans import pipeline
@@ -34,6 +32,8 @@ from sqlkmeans.database.sqlserver.session import Session
 from sqlkmeans.database.sqlserver.workspace import SQLServerWorkspace
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DatabaseError, DataError
+from support import sqlserver_server
+from support.backends import SQLServerBackend
 
 pytestmark = pytest.mark.sqlserver
 

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from itertools import pairwise
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
-import sqlserver_server
-from backends import SQLServerBackend
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.engine import make_url
@@ -44,10 +40,9 @@ from sqlkmeans.database.sqlserver.session import Session
 from sqlkmeans.database.sqlserver.types import SqlColumn
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DatabaseError, DataError
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "tsql"))
-
-from tsql_files import GRAMMARS, check
+from support import sqlserver_server
+from support.backends import SQLServerBackend
+from support.tsql_files import GRAMMARS, check
 
 LEAST, MOST = -(2**63), 2**63 - 1
 ID = SqlColumn("a]b", "bigint", 8, 19, 0, None)

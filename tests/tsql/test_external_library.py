@@ -10,7 +10,6 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from tsql_files import GRAMMARS, check
 
 from sqlkmeans._version import __version__
 from sqlkmeans.database.sqlserver.script import batches, install_script
@@ -20,6 +19,7 @@ from sqlkmeans.tsql.external_library import (
     external_library_script,
     library_zip,
 )
+from support.tsql_files import GRAMMARS, check
 
 
 # SQL Server 2016 has no external libraries.

@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 
 import pytest
-from expansion import LIMIT, largest_expression
-from test_expression_sizes import wide_model
-from test_on_server import Server, server
 
 from sqlkmeans.database.sqlserver.dialect import TSQL
+from support.expansion import LIMIT, largest_expression
+from support.models import wide_model
+from support.tsql_server import Server
 
 pytestmark = pytest.mark.sqlserver
-
-__all__ = ["server"]
 
 
 @pytest.mark.parametrize(

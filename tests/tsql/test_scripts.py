@@ -7,13 +7,13 @@ import re
 from pathlib import Path
 
 import pytest
-import tsql_files
-from tsql_files import FILES, GRAMMARS, PROCEDURES, SQL, check, public_procedures, read
 
 from sqlkmeans._version import __version__
 from sqlkmeans.database import tables
 from sqlkmeans.database.sqlserver.script import build_install_script, build_order, install_script
 from sqlkmeans.definition import FeatureDefinition, Guard, Segmentation
+from support import tsql_files
+from support.tsql_files import FILES, GRAMMARS, PROCEDURES, SQL, check, public_procedures, read
 
 DOCS = Path(__file__).parents[2] / "docs"
 SYSTEM_PROCEDURES = json.loads(

@@ -8,17 +8,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from embedded import hexadecimal
-from test_on_server import Server, make_customers, make_job, server, train
-from tsql_files import read
 
 from sqlkmeans import Segmentation, run
 from sqlkmeans.database import open_database
 from sqlkmeans.demo import make_customers as demo_customers
 from sqlkmeans.errors import DatabaseError
 from sqlkmeans.external_script import run_segmentation
+from support.embedded import hexadecimal
+from support.tsql_files import read
+from support.tsql_server import Server, make_customers, make_job, train
 
-__all__ = ["server"]
 live = pytest.mark.sqlserver
 
 RUN = "EXECUTE sqlkmeans.run_segmentation @segmentation = N'{}', @engine = N'tsql';"
@@ -107,7 +106,7 @@ def test_it_publishes_the_segments_that_the_client_publishes(server: Server) -> 
 
 FEATURES = [
     # So heavy that every start finds the same three groups.
-    {"column": "income", "weight": 40.0, "winsorize": [0.0, 0.97]},
+    {"column": "income", "weight": 40.0, "winsorize": [0.0, 0.97], "unit": "NOK"},
     {"column": "visits", "transform": "log1p"},
     {"column": "city", "type": "category", "min_frequency": 0.1, "max_categories": 2},
     {"column": "joined", "type": "date"},

@@ -82,6 +82,11 @@ def features_from_definition(definition: Mapping[str, Any]) -> list[Feature]:
     return features
 
 
+def units_from_definition(definition: Mapping[str, Any]) -> dict[str, str]:
+    """The unit of each feature of a definition that has one, by column."""
+    return {f["column"]: f["unit"] for f in definition["features"] if f.get("unit")}
+
+
 @dataclass(frozen=True)
 class PreparedFeature:
     """How one feature is prepared; all that the scoring SQL needs to know of it.

@@ -14,6 +14,10 @@ from sqlkmeans.database.sqlserver.script import batches, build_order, sql_direct
 SQL = sql_directory()
 FILES = sorted(path.relative_to(SQL).as_posix() for path in SQL.rglob("*.sql"))
 PROCEDURES = [name for name in FILES if name.startswith("procedures/")]
+#: Files that tests compare with what they make.
+GOLDEN = Path(__file__).parents[1] / "tsql" / "golden"
+#: Statements that procedures have built on a server; test_generated_statements writes them.
+RECORDED = GOLDEN / "statements.sql"
 GRAMMARS = ("2016", "2019", "2022", "2025")
 
 _PARAMETER = re.compile(
@@ -76,6 +80,10 @@ def help_rows(name: str) -> list[Parameter]:
 def public_procedures() -> list[str]:
     """Files of the procedures that people call; the others are reached through them only."""
     return [name for name in PROCEDURES if "@help" in read(name)]
+
+
+def recorded_statements() -> list[str]:
+    return batches(RECORDED.read_text(encoding="utf-8"))
 
 
 def check(text: str, grammar: str) -> str:

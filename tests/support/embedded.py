@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from tsql_files import read
+
+from support.tsql_files import read
 
 ROOT = Path(__file__).parents[2]
 #: Name a Python 3.10 with numpy 1.22, pandas 1.5 and scikit-learn 1.2 here to test with a server's.
@@ -129,6 +130,39 @@ def as_the_server_sends_it(rows: pd.DataFrame) -> list[npt.NDArray[Any]]:
 def hexadecimal(text: str) -> str:
     """What ``CONVERT(varchar(406), CAST(… AS varbinary(202)), 1)`` makes of an nvarchar."""
     return "0x" + text.encode("utf-16-le", "surrogatepass")[:202].hex().upper()
+
+
+def make_job(**changes: Any) -> dict[str, Any]:
+    """What the procedure tells the script; the keys given change the definition."""
+    definition = {
+        "name": "customers",
+        "features": [
+            {"column": "income", "transform": "none", "weight": 1.0},
+            {"column": "age", "transform": "none", "weight": 1.0},
+        ],
+        "k": 3,
+        "scaling": "standard",
+        "missing": "error",
+        "n_init": 10,
+        "seed": 0,
+    }
+    job: dict[str, Any] = {"run_id": 5, "last_segment_id": 0, "model_feature": [], "centroid": [],
+                           "segment": [], "given": []}  # fmt: skip
+    return {**job, "definition": {**definition, **changes}}
+
+
+def make_rows(seed: int = 0) -> pd.DataFrame:
+    """120 rows of a first run, in three groups that nobody could confuse."""
+    rng = np.random.default_rng(seed)
+    group = np.repeat([0, 1, 2], [60, 40, 20])
+    return pd.DataFrame(
+        {
+            "row_number": np.arange(1, 121, dtype=np.int32),
+            "previous_segment_id": np.full(120, np.nan),
+            "f1": np.array([40_000.0, 90_000.0, 160_000.0])[group] + rng.normal(size=120) * 3_000,
+            "f2": np.array([25, 45, 62], dtype=np.int32)[group],
+        }
+    )
 
 
 def run(call: ExternalScript, rows: pd.DataFrame, **parameters: str) -> Outcome:

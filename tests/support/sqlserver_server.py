@@ -14,10 +14,11 @@ from contextlib import suppress
 from functools import cache
 from typing import Any
 
-import docker_engine
 import mssql_python
 import pytest
 from sqlalchemy.engine import URL, make_url
+
+from support import docker_engine
 
 IMAGE = "mcr.microsoft.com/mssql/server:2022-latest"
 DRIVERS = ("mssqlpython", "pyodbc")

@@ -6,7 +6,6 @@ every test, and what it can't do is said by an attribute, never by the name of t
 
 from __future__ import annotations
 
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -21,10 +20,7 @@ from sqlkmeans.database import Database, open_database
 from sqlkmeans.database.sqlserver.dialect import bracket
 from sqlkmeans.database.sqlserver.types import bracket_name, create_type
 from sqlkmeans.sqltext import parse_name, quote, quote_name
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "sqlserver"))
-
-import sqlserver_server
+from support import sqlserver_server
 
 
 class Backend(ABC):

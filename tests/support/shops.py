@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import date, timedelta
 
 import numpy as np
 import pyarrow as pa
 
 from sqlkmeans.database import Database
+
+#: The fixture `make_customers`: customers around centres, as rows.
+MakeCustomers = Callable[..., pa.Table]
 
 
 def make_shop(rows: int = 3_000, seed: int = 0) -> pa.Table:

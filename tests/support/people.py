@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from test_on_server import Server
+
+from support.tsql_server import Server
 
 REFERENCE = datetime.date(2026, 1, 1)
 CITIES = ["Oslo", "oslo", "Oslo ", "São Paulo", "Sao Paulo", "it's", "it''s", "", "ＯＳＬＯ", None,
@@ -44,7 +45,8 @@ DEFINE = """EXECUTE sqlkmeans.define_segmentation @segmentation = N'people',
 @source = N'dbo.person', @key = N'person_id', @k_min = 3, @k_max = 6,
 @target = N'dbo.person_segment', @missing = N'median', @winsorize = N'[0.01, 0.99]',
 @sample_weight = N'orders', @min_share = 0.05, @guard = N'{"action": "refuse", "psi": 0.4}',
-@features = N'[{"column": "income", "transform": "log1p", "weight": 2, "winsorize": [0, 0.95]},
+@features = N'[{"column": "income", "transform": "log1p", "weight": 2, "winsorize": [0, 0.95],
+"unit": "1 000 \\u20ac"},
 {"column": "home city", "type": "category", "min_frequency": 0.05, "max_categories": 3},
 {"column": "joined", "type": "date", "transform": "log1p"},
 {"column": "plan_code", "type": "category", "weight": 3}]';"""

@@ -1,6 +1,6 @@
 """What Python makes of the customers of the self-test, and the SQL that says so to a server.
 
-``python tests/tsql/self_test_record.py`` writes ``sql/functions/self_test_record.sql`` anew.
+``python tests/support/self_test_record.py`` writes ``sql/functions/self_test_record.sql`` anew.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ IF OBJECT_ID(N'sqlkmeans.self_test_record') IS NULL
         AS RETURN (SELECT 1 AS segment_id);');
 GO
 -- What Python makes of self_test_customers: the centroids in the scaled space and, as segment 0,
--- the inertia. Written by tests/tsql/self_test_record.py.
+-- the inertia. Written by tests/support/self_test_record.py.
 ALTER FUNCTION sqlkmeans.self_test_record ()
 RETURNS TABLE
 AS
