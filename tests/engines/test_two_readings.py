@@ -18,7 +18,7 @@ from sqlkmeans.engines.local import two_readings
 from sqlkmeans.engines.local.engine import LocalEngine
 from sqlkmeans.errors import DataError
 from sqlkmeans.progress import Advance, Progress
-from support.shops import labels_of, make_shop
+from support.shops import labels_of, make_shop, native
 
 DEFINITIONS: dict[str, dict[str, Any]] = {
     "numbers": {},
@@ -63,10 +63,6 @@ def shop(database: Database, monkeypatch: pytest.MonkeyPatch) -> Database:
     database.create_table("dbo.shop", rows, "customer_id")
     native(database).execute("CREATE VIEW dbo.shop_view AS SELECT * FROM dbo.shop")
     return database
-
-
-def native(database: Database) -> Any:
-    return database._native  # type: ignore[attr-defined]
 
 
 def definition(name: str, **values: Any) -> Segmentation:
