@@ -21,6 +21,7 @@ from sqlkmeans.database.duckdb import memory as duckdb_settings
 from sqlkmeans.database.duckdb import schema as duckdb_schema
 from sqlkmeans.database.duckdb.label_tables import LabelTables
 from sqlkmeans.database.duckdb.labels import DuckDBLabels
+from sqlkmeans.database.duckdb.store import DuckDBStore
 from sqlkmeans.database.tables import TABLES
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.engines.local import engine
@@ -244,7 +245,7 @@ def test_a_first_load_that_fails_leaves_no_table(
 
     with database:
         with monkeypatch.context() as patch:
-            patch.setattr(DuckDBLabels, "_require_rows", failed)
+            patch.setattr(DuckDBStore, "publish", failed)
             with pytest.raises(DatabaseError, match="the disk is full"):
                 run(segmentation(), database)
         assert [row["status"] for row in database.catalog.runs()] == ["failed"]
@@ -724,16 +725,16 @@ def test_a_first_load_says_that_its_index_does_not_fit_only_where_it_does_not(
 def test_labels_that_do_not_fit_into_what_writing_gets_are_written_all_the_same(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, tries = LabelTables._fill, []
+    real, tries = LabelTables.write_aside, []
 
-    def fill(self: LabelTables, *arguments: Any) -> int:
+    def write_aside(self: LabelTables, *arguments: Any) -> int:
         tries.append(1)
         rows = real(self, *arguments)
         if len(tries) == 1:
             raise duckdb.OutOfMemoryException("as if")
         return rows
 
-    monkeypatch.setattr(LabelTables, "_fill", fill)
+    monkeypatch.setattr(LabelTables, "write_aside", write_aside)
     with database:
         result = run(segmentation(), database)
         assert database.count("segment") == result.rows
