@@ -24,6 +24,7 @@ from sqlkmeans.cli.select import Selection
 from sqlkmeans.clustering.kmeans.kernels import kernel
 from sqlkmeans.database.duckdb import database as database_module
 from sqlkmeans.errors import SqlKMeansError
+from support.engines import ENGINES
 from support.folders import labels, query
 from support.shops import MakeCustomers
 
@@ -434,7 +435,7 @@ def test_doctor_exits_1_where_something_has_to_be_done(shop: Path, command: Comm
         ("DELETE FROM dbo.customer WHERE customer_id > 2", ["k = 3 and the source has 2 rows"]),
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("engine", ["local", "pushdown"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_doctor_finds_in_the_rows_what_would_stop_a_run(
     change: str, says: list[str], engine: str, shop: Path, command: Command
 ) -> None:
