@@ -1914,6 +1914,7 @@ BEGIN
     DECLARE @winsorize nvarchar(max);
     DECLARE @min_frequency nvarchar(100);
     DECLARE @max_categories nvarchar(100);
+    DECLARE @unit nvarchar(4000);
     DECLARE @unknown nvarchar(4000);
 
     IF @given IS NULL
@@ -1935,7 +1936,8 @@ BEGIN
             @weight = COALESCE(j.weight, N'1.0'),
             @winsorize = COALESCE(j.quantiles, j.winsorize),
             @min_frequency = COALESCE(j.min_frequency, N'0.01'),
-            @max_categories = COALESCE(j.max_categories, N'20')
+            @max_categories = COALESCE(j.max_categories, N'20'),
+            @unit = LEFT(j.unit, 4000)
         FROM OPENJSON(@item) WITH (
             [column]       nvarchar(max) '$.column',
             type           nvarchar(max) '$.type',
@@ -1944,17 +1946,18 @@ BEGIN
             quantiles      nvarchar(max) '$.winsorize' AS JSON,
             winsorize      nvarchar(max) '$.winsorize',
             min_frequency  nvarchar(max) '$.min_frequency',
-            max_categories nvarchar(max) '$.max_categories'
+            max_categories nvarchar(max) '$.max_categories',
+            unit           nvarchar(max) '$.unit'
         ) AS j;
 
         SELECT @unknown = MIN(k.[key])
         FROM OPENJSON(@item) AS k
         WHERE k.[key] NOT IN (N'column', N'type', N'transform', N'weight', N'winsorize',
-                              N'min_frequency', N'max_categories');
+                              N'min_frequency', N'max_categories', N'unit');
         IF @unknown IS NOT NULL
             SET @problems = @problems + N'@features: unknown key ' + LEFT(@unknown, 200)
                 + N'; allowed: column, type, transform, weight, winsorize, min_frequency, '
-                + N'max_categories' + @line;
+                + N'max_categories, unit' + @line;
         IF @type NOT IN (N'number', N'category', N'date')
             SET @problems = @problems + N'@features: type ' + @type + N' of ' + @name
                 + N' given; allowed: number, category, date' + @line;
@@ -1976,6 +1979,14 @@ BEGIN
         IF COALESCE(TRY_CAST(@max_categories AS int), 0) NOT BETWEEN 2 AND 100
             SET @problems = @problems + N'@features: max_categories ' + @max_categories + N' of '
                 + @name + N' given; allowed: 2 to 100' + @line;
+        -- LEN does not count spaces at the end.
+        IF LEN(@unit + N'.') NOT BETWEEN 2 AND 21 OR @unit LIKE N' %' OR @unit LIKE N'% '
+           OR sqlkmeans.is_visible(@unit) = 0
+            SET @problems = @problems + N'@features: unit of ' + @name
+                + N' given; allowed: 1 to 20 characters that can be seen, such as NOK' + @line;
+        IF @type <> N'number' AND @unit IS NOT NULL
+            SET @problems = @problems + N'@features: unit of ' + @name
+                + N' given; allowed for number only' + @line;
         IF EXISTS (SELECT 1 FROM OPENJSON(N'[' + @list + N']') AS d
                    WHERE JSON_VALUE(d.[value], '$.column') = @name)
             SET @problems = @problems + N'@features: ' + @name + N' is named twice' + @line;
@@ -1991,7 +2002,8 @@ BEGIN
             + N',"winsorize":' + COALESCE(sqlkmeans.quantiles(@winsorize), N'null')
             + N',"min_frequency":' + COALESCE(sqlkmeans.json_number(@min_frequency), N'0.01')
             + N',"max_categories":'
-            + COALESCE(CAST(TRY_CAST(@max_categories AS int) AS nvarchar(20)), N'20') + N'}';
+            + COALESCE(CAST(TRY_CAST(@max_categories AS int) AS nvarchar(20)), N'20')
+            + N',"unit":' + COALESCE(sqlkmeans.json_text(@unit), N'null') + N'}';
     END;
     SET @features = N'[' + @list + N']';
 END;
@@ -6135,6 +6147,7 @@ BEGIN
     DECLARE @name nvarchar(400);
     DECLARE @source nvarchar(16);
     DECLARE @description nvarchar(max);
+    DECLARE @definition nvarchar(max);
     DECLARE @part nvarchar(1000);
     DECLARE @place int;
     DECLARE @count int;
@@ -6152,6 +6165,17 @@ BEGIN
         mean       nvarchar(1000) COLLATE DATABASE_DEFAULT NOT NULL,
         of_all     nvarchar(100)  COLLATE DATABASE_DEFAULT NOT NULL
     );
+    CREATE TABLE #sqlkmeans_unit
+    (
+        [column] nvarchar(128) COLLATE DATABASE_DEFAULT NOT NULL,
+        unit     nvarchar(20)  COLLATE DATABASE_DEFAULT NOT NULL
+    );
+    SELECT @definition = r.definition FROM sqlkmeans.run AS r WHERE r.run_id = @run_id;
+    INSERT INTO #sqlkmeans_unit ([column], unit)
+    SELECT j.[column], j.unit
+    FROM OPENJSON(@definition, '$.features') WITH (
+        [column] nvarchar(128) '$.column', unit nvarchar(20) '$.unit') AS j
+    WHERE j.unit IS NOT NULL;
     INSERT INTO #sqlkmeans_word (segment_id, place, importance, is_level, word, mean, of_all)
     SELECT b.segment_id,
         ROW_NUMBER() OVER (PARTITION BY b.segment_id
@@ -6179,7 +6203,8 @@ BEGIN
             WHEN N'category' THEN b.source_column + N' is ' + b.level + N' for '
                 + COALESCE(CAST(CAST(ROUND(100 * b.mean, 0) AS int) AS nvarchar(10)) + N' %', N'unknown')
             WHEN N'date' THEN b.source_column + N' ' + sqlkmeans.number_text(b.mean) + N' days ago'
-            ELSE b.source_column + N' ' + sqlkmeans.number_text(b.mean) END,
+            ELSE b.source_column + N' ' + sqlkmeans.number_text(b.mean) + COALESCE(N' ' + b.unit, N'')
+            END,
         CASE b.type
             WHEN N'category' THEN COALESCE(
                 CAST(CAST(ROUND(100 * b.of_all, 0) AS int) AS nvarchar(10)) + N' %', N'unknown')
@@ -6188,7 +6213,7 @@ BEGIN
                                          ORDER BY a.strength DESC, a.is_low, a.position) AS n
           FROM (SELECT p.segment_id, p.position, f.source_column, f.type,
                     REPLACE(f.source_column, N'_', N' ') AS plain,
-                    COALESCE(f.level, N'other') AS level, p.mean, e.mean AS of_all, d.importance,
+                    COALESCE(f.level, N'other') AS level, u.unit, p.mean, e.mean AS of_all, d.importance,
                     -- Of everyone, a category's most frequent level.
                     CASE WHEN p.segment_id > 0 THEN ROUND(ABS(d.importance), 9)
                          WHEN f.type = N'category' THEN p.mean ELSE 0e0 END AS strength,
@@ -6197,6 +6222,7 @@ BEGIN
                 INNER JOIN #sqlkmeans_profile AS e ON e.segment_id = 0 AND e.position = p.position
                 INNER JOIN sqlkmeans.model_feature AS f
                     ON f.run_id = @run_id AND f.position = p.position
+                LEFT JOIN #sqlkmeans_unit AS u ON u.[column] = f.source_column
                 CROSS APPLY (SELECT CASE WHEN p.segment_id = 0 OR e.deviation = 0 THEN 0e0
                         ELSE COALESCE((p.mean - e.mean) / e.deviation, 0e0) END AS importance) AS d
                ) AS a) AS b

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -48,6 +48,8 @@ class FeatureReason:
     contribution : float
         Part of the difference of the squared distances; all add up to 1, and a negative one
         speaks for the runner-up.
+    unit : str or None
+        Of the three values.
     """
 
     feature: str
@@ -55,6 +57,12 @@ class FeatureReason:
     segment_value: float
     runner_up_value: float
     contribution: float
+    unit: str | None = None
+
+    @property
+    def told(self) -> str:
+        """The customer's value with its unit."""
+        return " ".join([brief_number(self.value), *filter(None, [self.unit])])
 
 
 @dataclass(frozen=True)
@@ -92,6 +100,9 @@ class CustomerExplanation:
         """Whether the row says another segment now than when it was labelled."""
         return self.published_segment_id not in (None, self.segment.segment_id)
 
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
     def lines(self) -> list[str]:
         """The reason in four lines."""
         return [self._where(), self._distances(), self._features(), self._how_sure()]
@@ -116,7 +127,7 @@ class CustomerExplanation:
 
     def _features(self) -> str:
         parts = [
-            f"{reason.feature} {brief_number(reason.value)} "
+            f"{reason.feature} {reason.told} "
             f"({brief_number(reason.segment_value)} in the segment, "
             f"{brief_number(reason.runner_up_value)} in the runner-up; {reason.contribution:.0%})"
             for rank, reason in enumerate(self.features[:NAMED])
@@ -187,7 +198,7 @@ def explain(name: str, database: Database, customer: object) -> CustomerExplanat
         runner_up=_segment(model, found.runner_up, found.runner_up_distance),
         margin=found.margin,
         certainty=found.certainty,
-        features=_reasons(model, point, found),
+        features=_reasons(model, segmentation.units, point, found),
         published_segment_id=database.labels.segment_of(segmentation, key),
     )
 
@@ -250,7 +261,10 @@ def _segment(model: SegmentModel, index: int, distance: float) -> SegmentDistanc
 
 
 def _reasons(
-    model: SegmentModel, point: npt.NDArray[np.float64], found: Margin
+    model: SegmentModel,
+    units: Mapping[str, str],
+    point: npt.NDArray[np.float64],
+    found: Margin,
 ) -> tuple[FeatureReason, ...]:
     """Each feature's part, the largest first."""
     points = np.vstack([point, model.centroids[found.own], model.centroids[found.runner_up]])
@@ -259,5 +273,9 @@ def _reasons(
     for position, feature in enumerate(model.preparation.features):
         value, segment_value, runner_up_value = own_values(feature, points[:, position]).tolist()
         part = float(found.contributions[position]) / total if total > 0 else 0.0
-        reasons.append(FeatureReason(feature.name, value, segment_value, runner_up_value, part))
+        reasons.append(
+            FeatureReason(
+                feature.name, value, segment_value, runner_up_value, part, units.get(feature.name)
+            )
+        )
     return tuple(sorted(reasons, key=lambda reason: -abs(reason.contribution)))

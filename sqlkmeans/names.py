@@ -1,4 +1,4 @@
-"""The engines that a definition can name, and where each is found."""
+"""The engines and the databases that there are, and where each is found."""
 
 from __future__ import annotations
 
@@ -12,6 +12,14 @@ ENGINES = {
     "in_database": "sqlkmeans.engines.server.engine:ServerEngine",
     "tsql": "sqlkmeans.engines.server.engine:ServerEngine",
 }
+
+#: The same of a database: the first part of its URL.
+DATABASES = {
+    "duckdb": "sqlkmeans.database.duckdb.database:DuckDBDatabase",
+    "mssql": "sqlkmeans.database.sqlserver.database:SQLServerDatabase",
+}
+#: What URLs look like, for people.
+URL_FORMS = "duckdb:///file.duckdb, mssql+mssqlpython://…, mssql+pyodbc://…"
 
 
 def find(place: str) -> Any:

@@ -25,7 +25,7 @@ from sqlkmeans.clustering.describing.bins import FeatureBins, bins_to_rows
 from sqlkmeans.clustering.describing.found import Found
 from sqlkmeans.clustering.describing.naming import describe_everyone, name_segments
 from sqlkmeans.clustering.describing.profile import EVERYONE, SegmentProfile, profile_to_rows
-from sqlkmeans.clustering.preparation.preparation import Preparation
+from sqlkmeans.clustering.preparation.preparation import Preparation, units_from_definition
 from sqlkmeans.model import SegmentModel
 from sqlkmeans.publication import Publication
 
@@ -147,7 +147,8 @@ def of_fit(
         If something is beyond a threshold and the guard's action is ``refuse``.
     """
     compared = _compared(run_id, definition, before.run, found, moves)
-    tables = _tables(found, segment_ids, before, moves.shifts)
+    units = units_from_definition(definition)
+    tables = _tables(found, segment_ids, before, moves.shifts, units)
     names = {row["segment_id"]: row["name"] for row in tables["segment"]}
     model = SegmentModel(
         fit.preparation, fit.centroids, tuple(segment_ids), tuple(names[i] for i in segment_ids)
@@ -195,6 +196,7 @@ def of_labels(
     moves = movement(overlap, segment_ids, model.centroids, segment_ids, None)
     compared = _compared(run_id, definition, fitted, found, moves)
     assert compared is not None
+    units = units_from_definition(definition)
     warnings = segment_warnings(found.profiles, segment_ids, found.skipped)
     alarms = compared.alarms + _arrivals(before, fitted, found, moves, definition)
     warnings += [REFIT + text for text in alarms] + compared.notes
@@ -203,7 +205,7 @@ def of_labels(
         segment_ids=segment_ids,
         model_run_id=before.model_run_id,
         run={**_run_row(found, compared), "warnings": [*warnings, *notes]},
-        tables={**_tables(found, segment_ids, before, {}), "feature_drift": compared.drift},
+        tables={**_tables(found, segment_ids, before, {}, units), "feature_drift": compared.drift},
         last_segment_id=before.last_segment_id,
         distance_tolerance=0.0,
     )
@@ -267,11 +269,15 @@ def _arrivals(
 
 
 def _tables(
-    found: Found, segment_ids: list[int], before: Before, shifts: Mapping[int, float]
+    found: Found,
+    segment_ids: list[int],
+    before: Before,
+    shifts: Mapping[int, float],
+    units: Mapping[str, str],
 ) -> dict[str, list[Row]]:
     """Rows of the tables that describe segments and features."""
     return {
-        "segment": segment_rows(found, segment_ids, before, shifts),
+        "segment": segment_rows(found, segment_ids, before, shifts, units),
         "segment_feature": [
             row
             for segment_id, profile in _by_id(found.profiles, segment_ids)
@@ -294,7 +300,11 @@ def _by_id(
 
 
 def segment_rows(
-    found: Found, segment_ids: list[int], before: Before, shifts: Mapping[int, float]
+    found: Found,
+    segment_ids: list[int],
+    before: Before,
+    shifts: Mapping[int, float],
+    units: Mapping[str, str],
 ) -> list[Row]:
     """Rows of ``segment``, row 0 for everyone; None where something is not known.
 
@@ -307,10 +317,14 @@ def segment_rows(
         Names that stay.
     shifts : mapping of int to float
         How far each centroid moved, by segment id.
+    units : mapping of str to str
+        Of features, by column.
     """
     kept = before.names
-    words = name_segments(found.profiles, [before.given.get(i) or kept.get(i) for i in segment_ids])
-    said = {EVERYONE: describe_everyone(found.profiles[EVERYONE]), **dict(zip(segment_ids, words))}
+    names = [before.given.get(i) or kept.get(i) for i in segment_ids]
+    words = name_segments(found.profiles, names, units)
+    everyone = describe_everyone(found.profiles[EVERYONE], units)
+    said = {EVERYONE: everyone, **dict(zip(segment_ids, words))}
     rule_of = dict(zip(segment_ids, found.rules))
     silhouette_of = dict(zip(segment_ids, found.scores.segment_silhouettes))
     rows: list[Row] = []

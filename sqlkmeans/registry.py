@@ -11,9 +11,12 @@ from typing import Any
 
 from sqlkmeans.clustering.comparing.compare import RunFacts
 from sqlkmeans.clustering.describing.bins import bins_from_rows
-from sqlkmeans.clustering.describing.naming import feature_titles
+from sqlkmeans.clustering.describing.naming import feature_titles, is_share, one_row_each
 from sqlkmeans.clustering.describing.profile import EVERYONE
-from sqlkmeans.clustering.preparation.preparation import features_from_definition
+from sqlkmeans.clustering.preparation.preparation import (
+    features_from_definition,
+    units_from_definition,
+)
 from sqlkmeans.database import Database
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DataError, DefinitionError
@@ -226,22 +229,70 @@ def run_result(database: Database, run_id: int, seconds: dict[str, float]) -> Ru
         warnings=json.loads(run["warnings"] or "[]"),
         recommendation=json.loads(run["recommendation"] or "null"),
         drift=drift,
-        features=_features(database, run["model_run_id"], described_by),
+        features=_features(database, run, described_by),
     )
 
 
-def _features(database: Database, model_run_id: int, described_by: int) -> list[FeatureResult]:
+def _features(database: Database, run: Row, described_by: int) -> list[FeatureResult]:
     rows: dict[int, list[Row]] = {}
     for row in database.catalog.result("segment_feature", described_by):
         rows.setdefault(row["position"], []).append(row)
-    fitted = database.catalog.result("model_feature", model_run_id)
+    fitted = database.catalog.result("model_feature", run["model_run_id"])
+    shown = one_row_each(fitted)
+    everyone = {
+        position: next((row for row in of if row["segment_id"] == EVERYONE), None)
+        for position, of in rows.items()
+    }
+    units = units_from_definition(json.loads(run["definition"]))
     return [
         FeatureResult(
             feature["source_column"] or feature["feature"],
             title,
-            feature["type"] == "category",
+            is_share(feature, everyone.get(feature["position"])),
             {row["segment_id"]: row["mean"] for row in rows.get(feature["position"], [])},
             {row["segment_id"]: row["importance"] for row in rows.get(feature["position"], [])},
         )
-        for feature, title in zip(fitted, feature_titles(fitted))
+        for feature, title in zip(fitted, feature_titles(fitted, units))
+        if feature in shown
+    ]
+
+
+def segment_table(database: Database, name: str) -> list[Row]:
+    """The segments as they are published now: everyone, as segment 0, then each.
+
+    Returns
+    -------
+    list of dict
+        ``segment_id``, ``name``, ``size``, ``share``, ``rule``, and each feature's mean by its
+        title, such as ``joined (days)`` or ``city = Oslo``.
+
+    Raises
+    ------
+    DefinitionError
+        If there is no such segmentation.
+    DataError
+        If none of its runs was published.
+    """
+    _registered(database, name)
+    published = database.catalog.published_runs(name)
+    if not published:
+        raise DataError(f"{name}: no published run yet; `sqlkmeans run` makes one")
+    newest = published[0]
+    described_by = newest["restored_run_id"] or newest["run_id"]
+    features = _features(database, newest, described_by)
+    about = ("segment_id", "name", "size", "share", "rule")
+    return [
+        {
+            **{key: row[key] for key in about},
+            **{
+                # A feature may be called "size" too.
+                f.title if f.title not in about else f"{f.title} (mean)": f.means.get(
+                    row["segment_id"]
+                )
+                for f in features
+            },
+        }
+        for row in sorted(
+            database.catalog.result("segment", described_by), key=lambda row: row["segment_id"]
+        )
     ]

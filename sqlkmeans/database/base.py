@@ -37,6 +37,7 @@ __all__ = [
     "Finding",
     "HasAgent",
     "Labels",
+    "Opening",
     "RunsInside",
     "Source",
     "Store",
@@ -64,6 +65,23 @@ class Finding:
     detail: str
 
 
+@dataclass(frozen=True)
+class Opening:
+    """How a database is to be opened; each looks at what concerns it.
+
+    Attributes
+    ----------
+    create, read_only, from_file : bool
+    files : sequence of str
+        All as :func:`sqlkmeans.open_database` takes them.
+    """
+
+    create: bool = False
+    read_only: bool = False
+    files: Sequence[str] = ()
+    from_file: bool = False
+
+
 class Database(ABC):
     """A database that holds customers, schema ``sqlkmeans`` and segment tables."""
 
@@ -77,6 +95,17 @@ class Database(ABC):
     labels: Labels
     #: Whether what is written stays when the connection has ended.
     stays = True
+
+    @classmethod
+    @abstractmethod
+    def open(cls, url: str, opening: Opening) -> Database:
+        """Open the database at a URL.
+
+        Raises
+        ------
+        DatabaseError
+            If it cannot be reached.
+        """
 
     @abstractmethod
     def close(self) -> None:
@@ -175,8 +204,11 @@ class Database(ABC):
         """Number of rows of a table, view or SELECT."""
 
     @abstractmethod
-    def create_table(self, name: str, rows: pa.Table, key: str) -> None:
-        """Make a table of these rows, and its schema where there is none, in one transaction."""
+    def create_table(self, name: str, rows: pa.Table, key: str, *, replace: bool = False) -> None:
+        """Make a table of these rows, and its schema where there is none, in one transaction.
+
+        With ``replace``, in place of the table of that name.
+        """
 
     @abstractmethod
     def open_workspace(self, segmentation: Segmentation) -> AbstractContextManager[Workspace]:

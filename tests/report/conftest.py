@@ -40,10 +40,12 @@ def published(shop: Path, customers: Segmentation) -> Path:
 def write(tmp_path: Path) -> Write:
     """A function that writes the page of a segmentation and parses it."""
 
-    def written(shop: Path, name: str = "customers", *, samples: bool = True) -> Page:
+    def written(
+        shop: Path, name: str = "customers", *, samples: bool = True, failed: bool = False
+    ) -> Page:
         file = tmp_path / "page.html"
         with opened(shop) as database:
-            write_report(name, database, file, samples=samples)
+            write_report(name, database, file, samples=samples, failed=failed)
         return Page(file.read_text(encoding="utf-8"))
 
     return written

@@ -22,6 +22,7 @@ from sqlalchemy.engine import URL
 from sqlkmeans import pipeline
 from sqlkmeans.cli.app import run_command
 from sqlkmeans.database import Database, open_database
+from sqlkmeans.database.sqlserver import database as sqlserver_database
 from sqlkmeans.database.sqlserver import labels as sqlserver_labels
 from sqlkmeans.database.sqlserver import reading as sqlserver_reading
 from sqlkmeans.database.sqlserver import writing as sqlserver_writing
@@ -331,7 +332,7 @@ def test_rows_and_published_labels_are_read_by_the_faster_driver_that_may(
         drivers.append(session.driver)
         return read(session, *arguments)
 
-    monkeypatch.setattr(sqlserver_labels, "read_batches", reading)
+    monkeypatch.setattr(sqlserver_database, "read_batches", reading)
     monkeypatch.setattr(sqlserver_reading, "read_batches", reading)
     url = plain_pyodbc.update_query_dict({"APP": options} if options else {})
     with open_database(text(url)) as database:

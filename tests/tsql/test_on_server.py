@@ -213,7 +213,7 @@ def test_the_function_gives_pythons_answer_for_every_row(trained: Server) -> Non
     assert [row[2] for row in found] == model.predict(raw).tolist()
     names = dict(zip(model.segment_ids, model.names))
     assert [row[3] for row in found] == [names[row[2]] for row in found]
-    distances = np.sort(model.distances(raw), axis=1)
+    distances = np.sort(model.transform(raw), axis=1)
     np.testing.assert_allclose([row[4] for row in found], distances[:, 0], rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose([row[5] for row in found], distances[:, 1], rtol=1e-9)
 

@@ -91,7 +91,7 @@ def test_scoring_gives_pythons_labels_and_distances_on_100_000_rows() -> None:
     rows[rng.random(rows.shape) < 0.02] = np.nan
     rows[:4, 1] = [0.0, 1e-18, -1e-9, 1e300]
     found = score(model, rows)
-    distances = np.sort(model.distances(rows), axis=1)
+    distances = np.sort(model.transform(rows), axis=1)
     # Rows whose two nearest centroids are equally far to the last bits could go either way.
     clear = distances[:, 1] - distances[:, 0] > 1e-9 * distances[:, 1]
     assert clear.sum() > 99_990
@@ -183,7 +183,7 @@ def agree(model: SegmentModel, table: pa.Table) -> None:
     """The text and predict say the same of every row."""
     found = score_table(model, table)
     frame = table.to_pandas()
-    distances = np.sort(model.distances(frame), axis=1)
+    distances = np.sort(model.transform(frame), axis=1)
     np.testing.assert_allclose(found["distance"], distances[:, 0], rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(found["runner_up_distance"], distances[:, 1], rtol=1e-12, atol=1e-12)
     clear = np.isnan(distances[:, 0]) | (distances[:, 1] - distances[:, 0] > 1e-9)
@@ -338,7 +338,7 @@ def test_a_number_reads_back_as_the_same_float(value: float) -> None:
 def test_any_row_gets_pythons_segment(row: list[float], k: int) -> None:
     model = make_model(["a", "b"], k=k, seed=k)
     row[1] = abs(row[1])
-    distances = np.sort(model.distances([row])[0])
+    distances = np.sort(model.transform([row])[0])
     if distances[1] - distances[0] > 1e-9 * (1 + distances[1]):
         assert score(model, np.array([row]))["segment_id"][0] == model.predict([row])[0]
 

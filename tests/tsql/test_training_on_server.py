@@ -106,7 +106,7 @@ def test_it_publishes_the_segments_that_the_client_publishes(server: Server) -> 
 
 FEATURES = [
     # So heavy that every start finds the same three groups.
-    {"column": "income", "weight": 40.0, "winsorize": [0.0, 0.97]},
+    {"column": "income", "weight": 40.0, "winsorize": [0.0, 0.97], "unit": "NOK"},
     {"column": "visits", "transform": "log1p"},
     {"column": "city", "type": "category", "min_frequency": 0.1, "max_categories": 2},
     {"column": "joined", "type": "date"},

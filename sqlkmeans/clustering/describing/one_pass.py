@@ -24,7 +24,8 @@ from sqlkmeans.clustering.describing.scores import (
 from sqlkmeans.clustering.describing.summaries import GroupedValues, Looked, PassingSummaries
 from sqlkmeans.clustering.kmeans.assignment import assign
 from sqlkmeans.clustering.preparation.float32_rows import Float32Matrix
-from sqlkmeans.clustering.preparation.preparation import Preparation, forward
+from sqlkmeans.clustering.preparation.preparation import Preparation
+from sqlkmeans.clustering.preparation.transforms import forward
 
 Sizes = npt.NDArray[np.int64]
 #: Deviations from the mean that are near.

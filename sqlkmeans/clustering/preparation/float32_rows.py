@@ -22,9 +22,9 @@ from sqlkmeans.clustering.preparation.preparation import (
     Preparation,
     PreparedFeature,
     days_since_1970,
-    forward,
 )
 from sqlkmeans.clustering.preparation.problems import may_be_key_like
+from sqlkmeans.clustering.preparation.transforms import forward
 
 #: Of float32; functions of rows take it as they take one of float64.
 Float32Matrix = npt.NDArray[Any]

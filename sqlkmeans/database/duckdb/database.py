@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 import duckdb
 import pyarrow as pa
 
-from sqlkmeans.database.base import Column, Database, Finding, Source, Workspace
+from sqlkmeans.database.base import Column, Database, Finding, Opening, Source, Workspace
 from sqlkmeans.database.duckdb import changes, memory, reading
 from sqlkmeans.database.duckdb.catalog import DuckDBCatalog
 from sqlkmeans.database.duckdb.connection import DuckDBConnection
@@ -20,6 +20,7 @@ from sqlkmeans.database.duckdb.statements import first_line, transaction
 from sqlkmeans.database.duckdb.store import DuckDBStore
 from sqlkmeans.database.duckdb.workspace import DuckDBWorkspace
 from sqlkmeans.definition import Segmentation
+from sqlkmeans.embedded import embedded_path
 from sqlkmeans.errors import DataError
 from sqlkmeans.sqltext import parse_name, quote, quote_name
 
@@ -43,6 +44,12 @@ class DuckDBDatabase(Database):
         self.store = DuckDBStore(connection, self.catalog, staged)
         self.labels = DuckDBLabels(connection, self.catalog, self.store, staged)
         self._schema = Schema(connection, self.catalog, self.store)
+
+    @classmethod
+    def open(cls, url: str, opening: Opening) -> DuckDBDatabase:
+        path = embedded_path(url)
+        assert path is not None
+        return cls(path, create=opening.create, read_only=opening.read_only, files=opening.files)
 
     @property
     def _native(self) -> duckdb.DuckDBPyConnection:
@@ -155,12 +162,14 @@ class DuckDBDatabase(Database):
         row = self._native.execute(f"SELECT COUNT(*) FROM {relation(source)}").fetchone()
         return int(row[0]) if row else 0
 
-    def create_table(self, name: str, rows: pa.Table, key: str) -> None:
+    def create_table(self, name: str, rows: pa.Table, key: str, *, replace: bool = False) -> None:
         parts = parse_name(name)
         with transaction(self._native):
             if len(parts) > 1:
                 self._native.execute(f"CREATE SCHEMA IF NOT EXISTS {quote_name(parts[:-1])}")
             self._native.register("sqlkmeans_rows", rows)
+            if replace:
+                self._native.execute(f"DROP TABLE IF EXISTS {quote_name(parts)}")
             self._native.execute(f"CREATE TABLE {quote_name(parts)} AS FROM sqlkmeans_rows")
             self._native.execute(f"ALTER TABLE {quote_name(parts)} ADD PRIMARY KEY ({quote(key)})")
             self._native.unregister("sqlkmeans_rows")

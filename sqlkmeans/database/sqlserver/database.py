@@ -12,9 +12,9 @@ from contextlib import closing, contextmanager
 from typing import Any
 
 import pyarrow as pa
-from sqlalchemy.engine import URL
+from sqlalchemy.engine import URL, make_url
 
-from sqlkmeans.database.base import Batch, Column, Database, Finding, Source, Workspace
+from sqlkmeans.database.base import Batch, Column, Database, Finding, Opening, Source, Workspace
 from sqlkmeans.database.catalog import Catalog
 from sqlkmeans.database.sqlserver.change_tracking import TrackedChanges, tracking_problems
 from sqlkmeans.database.sqlserver.changes import Changes, ColumnChanges
@@ -58,6 +58,10 @@ class SQLServerDatabase(Database):
         self.labels = SQLServerLabels(self._sessions, self.catalog, self.store, staged)
         # Whoever opens a database wants to know at once that it is not there.
         self._connector.read("connecting", "SELECT 1;")
+
+    @classmethod
+    def open(cls, url: str, opening: Opening) -> SQLServerDatabase:
+        return cls(make_url(url), from_file=opening.from_file)
 
     def close(self) -> None:
         self._sessions.close()
@@ -261,7 +265,7 @@ class SQLServerDatabase(Database):
         )
         return int(rows[0][0])
 
-    def create_table(self, name: str, rows: pa.Table, key: str) -> None:
+    def create_table(self, name: str, rows: pa.Table, key: str, *, replace: bool = False) -> None:
         parts = parse_name(name)
         schema = parts[-2] if len(parts) > 1 else "dbo"
         loading = (*parts[:-1], parts[-1] + " (loading)")
@@ -281,6 +285,8 @@ class SQLServerDatabase(Database):
             write_rows(session, self._connector.copier, bracket_name(loading), columns, rows)
             # A bulk copy is not part of a transaction; a table that is there under its name is
             # whole all the same.
+            if replace:
+                session.rows(f"DROP TABLE IF EXISTS {bracket_name(parts)}")
             session.rows(
                 f"EXECUTE sys.sp_rename {text(bracket_name(loading))}, {text(parts[-1])}, N'OBJECT'"
             )
