@@ -44,6 +44,7 @@ def test_a_choice_of_k_keeps_its_scores_and_publishes_nothing(
     kept = shop.rows(f"SELECT recommendation FROM sqlkmeans.run WHERE run_id = {result.run_id}")
     assert json.loads(kept[0][0]) == {
         "structure": True, "recommended_k": 3, "reason": result.reason,
+        "runner_up_k": result.runner_up_k,
     }  # fmt: skip
     assert load_segmentation(database, "customers").k == 2
     assert [row["run_id"] for row in database.catalog.published_runs("customers")] == [

@@ -88,7 +88,7 @@ def test_categories_dates_outliers_and_weights_run_assign_and_predict(
     predicted = dict(zip(rows, model.predict(frame).tolist()))
     published = labels(mixed_shop)
     assert published == {key: label for key, label in predicted.items() if label}
-    distances = model.distances(frame).min(axis=1)
+    distances = model.transform(frame).min(axis=1)
     found = dict(mixed_shop.rows(f"SELECT customer_id, distance FROM {SEGMENT}"))
     for key, distance in zip(rows, distances):
         if key in found:
