@@ -33,10 +33,9 @@ from support.engines import ENGINES, FIRST, OTHERS
 from support.shops import labels_of, make_shop, native
 
 #: Engine and sample: where all rows are the sample, where few are, and where none leaves.
-WAYS = {
-    "local": {"engine": "local"},
+WAYS: dict[str, dict[str, Any]] = {
+    **{name: {"engine": name} for name in ENGINES},
     "local on a sample": {"engine": "local", "sample_rows": 1_000},
-    "pushdown with all rows as sample": {"engine": "pushdown"},
     "pushdown on a sample": {"engine": "pushdown", "sample_rows": 1_000},
     "pushdown without rows": {"engine": "pushdown", "sample_rows": 0},
 }
