@@ -18,7 +18,7 @@ import pytest
 
 import sqlkmeans
 from sqlkmeans import demo, pipeline
-from sqlkmeans.cli import app as cli
+from sqlkmeans.cli import commands
 from sqlkmeans.cli.app import run_command
 from sqlkmeans.cli.select import Selection
 from sqlkmeans.clustering.kmeans.kernels import kernel
@@ -1043,7 +1043,7 @@ def test_the_demo_writes_where_it_is_told(small_demo: Command, tmp_path: Path) -
 def test_the_defaults_of_the_demo_are_those_of_the_package() -> None:
     defaults = {
         name: parameter.default
-        for name, parameter in inspect.signature(cli.demo).parameters.items()
+        for name, parameter in inspect.signature(commands.demo).parameters.items()
     }
     assert (defaults["customers"], defaults["clusters"], defaults["seed"]) == (
         demo.CUSTOMERS, demo.CLUSTERS, demo.SEED,
