@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from sqlkmeans.background import one_thread
@@ -768,6 +770,25 @@ def test_rows_and_keys_that_are_wide_get_more_memory() -> None:
     assert duckdb_settings.writing(12).memory == duckdb_settings.LEAST_BYTES
     groups = duckdb_settings.WRITING_GROUPS * duckdb_settings.GROUP_ROWS
     assert duckdb_settings.writing(500).memory == 500 * groups
+
+
+def test_a_process_that_has_run_before_runs_again(database: Database) -> None:
+    """What DuckDB holds of earlier runs, indexes and changes, is not what reading may take."""
+    numbers = np.arange(3_000)
+    columns = {f"x{j}": np.random.default_rng(j).normal(size=len(numbers)) for j in range(10)}
+    with database:
+        for turn in range(4):
+            rows = pa.table({"id": numbers, **columns})
+            database.create_table(f"customer_{turn}", rows, "id")
+            given = segmentation(
+                name=f"c{turn}", source=f"customer_{turn}", target=f"segment_{turn}",
+                features=["x0", "x1"],
+            )  # fmt: skip
+            run(given, database)
+            native(database).execute(f"UPDATE customer_{turn} SET x0 = x0 + 1 WHERE id % 17 = 3")
+            native(database).execute(f"DELETE FROM customer_{turn} WHERE id % 101 = 5")
+            assign(given, database)
+            assert run(given, database).rows == 2_970
 
 
 def test_a_limit_that_has_ended_is_not_in_force_any_more() -> None:
