@@ -23,7 +23,7 @@ _SAME = ("source", "key", "target", "changed_by")
 
 
 @dataclass(frozen=True)
-class Seen:
+class ChangesSeen:
     """The run whose labels are published, and up to where it has seen changes.
 
     Attributes
@@ -37,7 +37,7 @@ class Seen:
     high_water: str
 
 
-def last_seen(database: Database, segmentation: Segmentation) -> Seen | str:
+def last_seen(database: Database, segmentation: Segmentation) -> ChangesSeen | str:
     """The run to go on from; else, why all rows have to be read."""
     if segmentation.engine != "local":
         return f'engine = "{segmentation.engine}" looks at all of them'
@@ -62,7 +62,7 @@ def last_seen(database: Database, segmentation: Segmentation) -> Seen | str:
         if getattr(then, name) != getattr(segmentation, name):
             return f"run {newest['run_id']} had another {name}"
     unknown = _unknown_since(database, segmentation, newest["high_water"])
-    return unknown or Seen(newest["run_id"], newest["high_water"])
+    return unknown or ChangesSeen(newest["run_id"], newest["high_water"])
 
 
 def _unknown_since(database: Database, segmentation: Segmentation, mark: str) -> str | None:
@@ -72,7 +72,7 @@ def _unknown_since(database: Database, segmentation: Segmentation, mark: str) ->
     return None
 
 
-def assign_changes(work: Job, seen: Seen, engine: Engine) -> None:
+def assign_changes(work: Job, seen: ChangesSeen, engine: Engine) -> None:
     """Label what changed and publish it; the sizes of the segments are counted, not their means.
 
     Raises

@@ -10,7 +10,7 @@ from sqlkmeans.definition import Segmentation
 from sqlkmeans.engines import Engine, Plan, engine_of
 from sqlkmeans.engines.server.engine import ServerEngine
 from sqlkmeans.errors import DataError, DefinitionError
-from sqlkmeans.incremental import Seen, assign_changes, last_seen
+from sqlkmeans.incremental import ChangesSeen, assign_changes, last_seen
 from sqlkmeans.job import Job, job, open_files, require_schema
 from sqlkmeans.progress import Progress
 from sqlkmeans.registry import read_before, read_before_labels, require_model, run_result
@@ -83,7 +83,7 @@ def assign(
         # Again, now that the lock keeps another run from publishing a new one.
         require_model(database, segmentation)
         seen = last_seen(database, segmentation) if work.seen else None
-        if isinstance(seen, Seen):
+        if isinstance(seen, ChangesSeen):
             assign_changes(work, seen, engine)
         else:
             _assign_all(work, engine, [f"all rows were read: {seen}"] if seen else [])
