@@ -1,8 +1,8 @@
 IF OBJECT_ID(N'sqlkmeans.train_bins', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_bins AS RETURN 0;');
 GO
--- Cuts each column of a run into about ten bins of equal size, a category into its levels, and
--- counts the rows of the caller's #sqlkmeans_scored in them, as the run's rows of feature_bin.
+-- Cuts each number of the source into ten bins of equal size, by the caller's #sqlkmeans_sample, and a
+-- category into its levels: the run's rows of feature_bin, without their counts.
 ALTER PROCEDURE sqlkmeans.train_bins
     @run_id bigint
 AS
@@ -14,7 +14,6 @@ BEGIN
     DECLARE @column nvarchar(128);
     DECLARE @type nvarchar(16);
     DECLARE @unit nvarchar(10);
-    DECLARE @each nvarchar(max);
     DECLARE @statement nvarchar(max);
 
     CREATE TABLE #sqlkmeans_binned_column
@@ -25,7 +24,6 @@ BEGIN
         type     nvarchar(16)  COLLATE DATABASE_DEFAULT NOT NULL
     );
     CREATE TABLE #sqlkmeans_edge (bin int NOT NULL, upper float NULL, label nvarchar(60) COLLATE DATABASE_DEFAULT NULL);
-    CREATE TABLE #sqlkmeans_count (position int NOT NULL, bin int NOT NULL, customers bigint NOT NULL);
     INSERT INTO #sqlkmeans_binned_column (position, feature, name, type)
     SELECT ROW_NUMBER() OVER (ORDER BY MIN(f.position)), MIN(f.position), f.source_column, f.type
     FROM sqlkmeans.model_feature AS f
@@ -73,7 +71,7 @@ FROM (SELECT DISTINCT ROUND(p.v, 2 - CAST(FLOOR(LOG10(NULLIF(p.greatest - p.leas
       FROM (SELECT x.v, ROW_NUMBER() OVER (ORDER BY x.v) - 1 AS place,
                 COUNT_BIG(*) OVER () AS n, MIN(x.v) OVER () AS least, MAX(x.v) OVER () AS greatest
             FROM (SELECT s.[sqlkmeans o' + CAST(@feature AS nvarchar(10)) + N'] AS v
-                  FROM #sqlkmeans_scored AS s) AS x
+                  FROM #sqlkmeans_sample AS s) AS x
             WHERE x.v IS NOT NULL) AS p
       INNER JOIN (VALUES (1), (2), (3), (4), (5), (6), (7), (8), (9)) AS d (number)
           ON p.place = d.number * (p.n - 1) / 10
@@ -93,20 +91,5 @@ WHERE e.upper < e.greatest;';
         FROM #sqlkmeans_edge AS e
         LEFT JOIN #sqlkmeans_edge AS b ON b.bin = e.bin - 1;
     END;
-
-    EXECUTE sqlkmeans.bins_text @run_id = @run_id, @each = @each OUTPUT;
-    SET @statement = N'INSERT INTO #sqlkmeans_count (position, bin, customers)
-SELECT v.position, v.bin, COUNT_BIG(*) FROM #sqlkmeans_scored AS s
-' + @each + N'
-GROUP BY v.position, v.bin;';
-    EXECUTE sys.sp_executesql @statement;
-    UPDATE b
-    SET customers = COALESCE(n.customers, 0)
-        + CASE b.bin WHEN 0 THEN COALESCE(k.customers, 0) ELSE 0 END
-    FROM sqlkmeans.feature_bin AS b
-    INNER JOIN #sqlkmeans_binned_column AS c ON c.position = b.position
-    LEFT JOIN #sqlkmeans_count AS n ON n.position = b.position AND n.bin = b.bin
-    LEFT JOIN #sqlkmeans_skipped AS k ON k.name = c.name
-    WHERE b.run_id = @run_id;
 END;
 GO

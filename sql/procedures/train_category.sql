@@ -6,7 +6,8 @@ GO
 -- that a category weighs as much as one number.
 ALTER PROCEDURE sqlkmeans.train_category
     @run_id   bigint,
-    @f        nvarchar(20),
+    @f        nvarchar(30),
+    @whole    nvarchar(max),
     @feature  nvarchar(max),
     @scaling  nvarchar(16),
     @missing  nvarchar(16),
@@ -39,16 +40,18 @@ BEGIN
     );
     SET @statement = N'INSERT INTO #sqlkmeans_level (level, customers, total, apart, place)
 SELECT g.level, g.customers, g.total, g.apart,
-    ROW_NUMBER() OVER (ORDER BY g.apart, g.total DESC, g.level)
+    ROW_NUMBER() OVER (ORDER BY g.apart, CASE WHEN g.level IS NULL THEN 1 ELSE 0 END, g.total DESC, g.level)
 FROM (SELECT x.level, COUNT_BIG(*) AS customers, SUM(x.weight) AS total,
-          CASE WHEN LEN(x.level) > 101 OR x.level = N''(other).'' THEN 1 ELSE 0 END AS apart
+          CASE WHEN x.level IS NULL OR LEN(x.level) > 101 OR x.level = N''(other).'' THEN 1 ELSE 0 END
+              AS apart
       FROM (SELECT (i.' + @f + N' + N''.'') COLLATE Latin1_General_100_BIN2 AS level,
                 i.[sqlkmeans weight] AS weight
             FROM #sqlkmeans_input AS i
-            WHERE i.[sqlkmeans weight] > 0e0 AND i.' + @f + N' IS NOT NULL) AS x
-      GROUP BY x.level) AS g;
-SELECT @lacking = COALESCE(SUM(i.[sqlkmeans weight]), 0e0) FROM #sqlkmeans_input AS i WHERE i.' + @f + N' IS NULL;';
-    EXECUTE sys.sp_executesql @statement, N'@lacking float OUTPUT', @lacking = @lacking OUTPUT;
+            WHERE i.[sqlkmeans weight] > 0e0' + @whole + N') AS x
+      GROUP BY x.level) AS g;';
+    EXECUTE sys.sp_executesql @statement;
+    SELECT @lacking = COALESCE(SUM(l.total), 0e0) FROM #sqlkmeans_level AS l WHERE l.level IS NULL;
+    DELETE FROM #sqlkmeans_level WHERE level IS NULL;
 
     SELECT @levels = COUNT_BIG(*), @rows = SUM(l.customers), @total = SUM(l.total) FROM #sqlkmeans_level AS l;
     SELECT @kept = COUNT(*)

@@ -1,10 +1,11 @@
 IF OBJECT_ID(N'sqlkmeans.train_passes', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_passes AS RETURN 0;');
 GO
--- Passes over all rows until the centroids rest, 300 at most. Each counts in the run's row, outside
--- any transaction, so that others see how far it is.
+-- Passes over all rows of the caller's #sqlkmeans_prepared until its #sqlkmeans_centroid rests, 300 at
+-- most. Each counts in the run's row, outside any transaction, so that others see how far it is.
 ALTER PROCEDURE sqlkmeans.train_passes
     @run_id    bigint,
+    @k         int,
     @features  int,
     @threshold float,
     @n_iter    int OUTPUT
@@ -12,6 +13,7 @@ AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
 
+    DECLARE @text nvarchar(max) = sqlkmeans.pass_text(N'#sqlkmeans_prepared', @k, @features);
     DECLARE @passes int = 0;
     DECLARE @shift float;
     DECLARE @inertia float;
@@ -19,9 +21,8 @@ BEGIN
 
     WHILE @passes < 300 AND (@shift IS NULL OR @shift > @threshold)
     BEGIN
-        EXECUTE sqlkmeans.train_pass
-            @sample = 0, @features = @features, @shift = @shift OUTPUT,
-            @inertia = @inertia OUTPUT;
+        EXECUTE sys.sp_executesql @text, N'@k int, @shift float OUTPUT, @inertia float OUTPUT',
+            @k = @k, @shift = @shift OUTPUT, @inertia = @inertia OUTPUT;
         SET @passes = @passes + 1;
         SET @n_iter = @n_iter + 1;
 
