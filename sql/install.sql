@@ -1262,8 +1262,8 @@ GO
 -- nearest centroid of #sqlkmeans_centroid, and each centroid to the mean of its rows. One without a
 -- row moves to the row that is farthest from its own. The text uses variables @k; @shift, the sum of
 -- the squared moves; and @inertia, of the centroids as they were. The same text serves all passes.
--- Sums are about centroid 0, the mean of a sample, and kept in #sqlkmeans_moved; what they say of the
--- inertia (Steiner's theorem) spares a second look for the distances.
+-- Squares are summed about centroid 0, the mean of a sample: what they and the means in #sqlkmeans_moved
+-- say of the inertia (Steiner's theorem) spares the distances.
 ALTER FUNCTION sqlkmeans.pass_text
 (
     @rows     nvarchar(128),
@@ -1283,14 +1283,14 @@ SELECT n.cluster, SUM(r.[sqlkmeans weight]), SUM(r.[sqlkmeans weight] * ('
         + sqlkmeans.each_number(@features,
             N'(r.[sqlkmeans z{}] - @c0_{}) * (r.[sqlkmeans z{}] - @c0_{})', N' + ') + N')),
     ' + sqlkmeans.each_number(@features,
-            N'SUM(r.[sqlkmeans weight] * (r.[sqlkmeans z{}] - @c0_{})) / SUM(r.[sqlkmeans weight])',
+            N'SUM(r.[sqlkmeans weight] * r.[sqlkmeans z{}]) / SUM(r.[sqlkmeans weight])',
             N', ') + N'
 ' + @from + N'
 WHERE r.[sqlkmeans weight] > 0e0
 GROUP BY n.cluster;
 IF (SELECT COUNT(*) FROM #sqlkmeans_moved AS m) < @k
     INSERT INTO #sqlkmeans_moved (cluster, weight, squares, ' + @z + N')
-    SELECT e.cluster, 0e0, 0e0, ' + sqlkmeans.each_number(@features, N'f.z{} - @c0_{}', N', ') + N'
+    SELECT e.cluster, 0e0, 0e0, ' + sqlkmeans.each_number(@features, N'f.z{}', N', ') + N'
     FROM (SELECT c.cluster, ROW_NUMBER() OVER (ORDER BY c.cluster) AS place
           FROM #sqlkmeans_centroid AS c
           WHERE c.cluster > 0
@@ -1306,13 +1306,13 @@ IF (SELECT COUNT(*) FROM #sqlkmeans_moved AS m) < @k
                       WHERE r.[sqlkmeans weight] > 0e0) AS d) AS f
         ON f.place = e.place;
 SELECT @shift = SUM(' + sqlkmeans.each_number(@features,
-            N'(m.z{} + @c0_{} - c.z{}) * (m.z{} + @c0_{} - c.z{})', N' + ') + N'),
+            N'(m.z{} - c.z{}) * (m.z{} - c.z{})', N' + ') + N'),
     @inertia = SUM(m.squares + m.weight * (' + sqlkmeans.each_number(@features,
-            N'(c.z{} - @c0_{}) * (c.z{} - @c0_{} - 2e0 * m.z{})', N' + ') + N'))
+            N'(c.z{} - @c0_{}) * (c.z{} - @c0_{} - 2e0 * (m.z{} - @c0_{}))', N' + ') + N'))
 FROM #sqlkmeans_moved AS m
 INNER JOIN #sqlkmeans_centroid AS c ON c.cluster = m.cluster;
 UPDATE c
-SET ' + sqlkmeans.each_number(@features, N'z{} = m.z{} + @c0_{}', N', ') + N'
+SET ' + sqlkmeans.each_number(@features, N'z{} = m.z{}', N', ') + N'
 FROM #sqlkmeans_centroid AS c
 INNER JOIN #sqlkmeans_moved AS m ON m.cluster = c.cluster;
 ';
@@ -3598,6 +3598,7 @@ ALTER PROCEDURE sqlkmeans.describe_scored
     @run_id   bigint,
     @active   bigint,
     @features int,
+    @rows     bigint,
     @medians  bit,
     @sample   nvarchar(max) = NULL
 AS
@@ -3663,7 +3664,7 @@ INNER JOIN (SELECT a.cluster{} FROM #sqlkmeans_point AS a
         -- 20,000 rows are enough for four deviations of a rank to be few. Which rows they are changes
         -- how long it takes and not what is found.
         IF @sample IS NULL
-            SELECT @step = 1 + COUNT_BIG(*) / 20000 FROM #sqlkmeans_scored AS s;
+            SET @step = 1 + @rows / 20000;
         ELSE
             SELECT @values = sqlkmeans.centroid_values(MAX(a.cluster), @features)
             FROM #sqlkmeans_point AS a;
@@ -4991,6 +4992,12 @@ BEGIN
     DECLARE @key_columns nvarchar(max);
     DECLARE @keys nvarchar(max);
     DECLARE @history nvarchar(1000);
+    DECLARE @table nvarchar(1000);
+    DECLARE @table_id bigint;
+    DECLARE @staging nvarchar(200);
+    DECLARE @same nvarchar(max);
+    DECLARE @stood nvarchar(200) =
+        N'h.valid_from <= @then AND (h.valid_to IS NULL OR h.valid_to > @then)';
     DECLARE @statement nvarchar(max);
     DECLARE @arrived bigint;
     DECLARE @moved bigint;
@@ -5051,6 +5058,8 @@ BEGIN
     SET @key = JSON_QUERY(@definition, '$.key');
     SET @keys = sqlkmeans.each_name(@key, N'{}', N', ');
     SET @history = sqlkmeans.quoted_name(@target, N'_history');
+    SET @table = sqlkmeans.quoted_name(@target, N'');
+    SET @same = sqlkmeans.each_name(@key, N't.{} = h.{}', N' AND ');
 
     BEGIN TRY
         BEGIN TRANSACTION;
@@ -5065,6 +5074,7 @@ BEGIN
              @skipped, SYSUTCDATETIME(), COALESCE(@client_version, sqlkmeans.version()), @library_versions,
              LEFT(ORIGINAL_LOGIN() + COALESCE(N', ' + COALESCE(@client, APP_NAME()), N''), 400));
         SET @new_run_id = SCOPE_IDENTITY();
+        SET @staging = N'sqlkmeans.' + QUOTENAME(N'staging_' + CAST(@new_run_id AS nvarchar(20)));
 
         EXECUTE sqlkmeans.describe_key
             @table = @history, @key = @key, @key_columns = @key_columns OUTPUT;
@@ -5075,12 +5085,22 @@ BEGIN
         COMMIT TRANSACTION;
         BEGIN TRANSACTION;
 
-        -- Staged under their segment ids; own_ids then makes each id stand for itself.
-        SET @statement = N'INSERT INTO sqlkmeans.'
-            + QUOTENAME(N'staging_' + CAST(@new_run_id AS nvarchar(20))) + N' (' + @keys
-            + N', cluster, distance) SELECT ' + @keys + N', segment_id, distance FROM ' + @history
-            + N' WHERE valid_from <= @then AND (valid_to IS NULL OR valid_to > @then);'
-            + N' SET @arrived = ROWCOUNT_BIG();';
+        -- Of what stood then, only what differs from what stands, under the segment ids; own_ids makes
+        -- each id stand for itself. Who is labelled now and was not then departs.
+        EXECUTE sqlkmeans.as_owner
+            @statement = N'SET @arrived = OBJECT_ID(@text);', @text = @table,
+            @arrived = @table_id OUTPUT;
+        SET @statement = N'SELECT @arrived = COUNT_BIG(*) FROM ' + @history + N' AS h WHERE ' + @stood + N';
+INSERT INTO ' + @staging + N' WITH (TABLOCK) (' + @keys + N', cluster, distance)
+SELECT ' + sqlkmeans.each_name(@key, N'h.{}', N', ') + N', h.segment_id, h.distance
+FROM ' + @history + N' AS h
+' + CASE WHEN @table_id IS NULL THEN N'WHERE ' + @stood + N';' ELSE N'LEFT JOIN ' + @table + N' AS t ON ' + @same + N'
+WHERE ' + @stood + N'
+  AND (t.segment_id IS NULL OR t.segment_id <> h.segment_id OR t.distance <> h.distance);
+INSERT INTO ' + @staging + N' (' + @keys + N', cluster, distance, departed)
+SELECT ' + sqlkmeans.each_name(@key, N't.{}', N', ') + N', 0, 0e0, 1
+FROM ' + @table + N' AS t
+WHERE NOT EXISTS (SELECT 1 FROM ' + @history + N' AS h WHERE ' + @same + N' AND ' + @stood + N');' END;
         EXECUTE sqlkmeans.as_owner
             @statement = @statement, @then = @then, @arrived = @rows OUTPUT;
         IF @rows <> @expected
@@ -5098,7 +5118,7 @@ BEGIN
 
         EXECUTE sqlkmeans.apply_labels
             @segmentation = @segmentation, @target = @target, @key = @key, @run_id = @new_run_id,
-            @segment_ids = @segment_ids, @now = @now, @tolerance = 0,
+            @segment_ids = @segment_ids, @now = @now, @tolerance = 0, @changes_only = 1,
             @arrived = @arrived OUTPUT, @moved = @moved OUTPUT, @departed = @departed OUTPUT,
             @written = @written OUTPUT;
 
@@ -5518,7 +5538,8 @@ SET @rows = ROWCOUNT_BIG();';
         END;
 
         EXECUTE sqlkmeans.describe_scored
-            @run_id = @active, @active = @active, @features = @features, @medians = @medians;
+            @run_id = @active, @active = @active, @features = @features, @rows = @rows,
+            @medians = @medians;
         EXECUTE sqlkmeans.profile_scored;
         EXECUTE sqlkmeans.count_bins @run_id = @active, @scored_run_id = @active;
         SELECT @inertia = SUM(c.within_ss), @mean_distance = SUM(c.distance * c.size) / @rows
@@ -6873,6 +6894,7 @@ ALTER PROCEDURE sqlkmeans.train_labels
     @last_segment_id int,
     @k               int,
     @features        int,
+    @rows            bigint,
     @total_ss        float OUTPUT
 AS
 BEGIN
@@ -6884,24 +6906,27 @@ BEGIN
         + sqlkmeans.each_number(@features, N', r.[sqlkmeans o{}]', N'') + N'
 FROM #sqlkmeans_sample AS r
 ' + sqlkmeans.nearest(@k, @features, N'r.[sqlkmeans z{}]', 0);
-    DECLARE @sums nvarchar(max);
+    DECLARE @relation nvarchar(max);
     DECLARE @statement nvarchar(max);
     DECLARE @problem nvarchar(max);
 
     -- The last pass has the squares about the mean where every row weighs the same.
     IF EXISTS (SELECT 1 FROM sqlkmeans.run AS r
                WHERE r.run_id = @run_id AND JSON_VALUE(r.definition, '$.sample_weight') IS NOT NULL)
-        SET @sums = N'(SELECT COUNT_BIG(*) AS weight, SUM(' + sqlkmeans.each_number(@features,
+        SET @relation = N'(SELECT COUNT_BIG(*) AS weight, SUM(' + sqlkmeans.each_number(@features,
                 N'(r.[sqlkmeans z{}] - o.z{}) * (r.[sqlkmeans z{}] - o.z{})', N' + ') + N') AS squares, '
             + sqlkmeans.each_number(@features, N'AVG(r.[sqlkmeans z{}] - o.z{}) AS z{}', N', ') + N'
       FROM #sqlkmeans_prepared AS r
       INNER JOIN #sqlkmeans_centroid AS o ON o.cluster = 0)';
     ELSE
-        SET @sums = N'#sqlkmeans_moved';
+        SET @relation = N'(SELECT r.weight, r.squares, '
+            + sqlkmeans.each_number(@features, N'r.z{} - o.z{} AS z{}', N', ') + N'
+      FROM #sqlkmeans_moved AS r
+      INNER JOIN #sqlkmeans_centroid AS o ON o.cluster = 0)';
     SET @statement = N'SELECT @total_ss = SUM(m.squares) - '
         + sqlkmeans.each_number(@features, N'SUM(m.weight * m.z{}) * SUM(m.weight * m.z{}) / SUM(m.weight)', N' - ')
         + N'
-FROM ' + @sums + N' AS m;
+FROM ' + @relation + N' AS m;
 INSERT INTO #sqlkmeans_point (cluster, position, scaled_value, value)
 SELECT c.cluster, v.position, v.value, 0e0
 FROM #sqlkmeans_centroid AS c
@@ -6933,7 +6958,8 @@ INNER JOIN #sqlkmeans_centroid AS c ON c.cluster = n.cluster;';
     FROM #sqlkmeans_centroid AS c
     WHERE c.cluster > 0;
     EXECUTE sqlkmeans.describe_scored
-        @run_id = @run_id, @active = @active, @features = @features, @medians = 1, @sample = @sample;
+        @run_id = @run_id, @active = @active, @features = @features, @rows = @rows,
+        @medians = 1, @sample = @sample;
     EXECUTE sqlkmeans.train_match
         @run_id = @run_id, @active = @active, @last_segment_id = @last_segment_id;
 
@@ -6950,8 +6976,8 @@ CROSS APPLY (SELECT TOP (1) c.cluster, ' + @squared + N' AS squared
 WHERE s.[sqlkmeans other] IS NOT NULL AND n.cluster <> s.[sqlkmeans cluster];';
         EXECUTE sys.sp_executesql @statement;
         EXECUTE sqlkmeans.describe_scored
-            @run_id = @run_id, @active = @active, @features = @features, @medians = 1,
-            @sample = @sample;
+            @run_id = @run_id, @active = @active, @features = @features, @rows = @rows,
+            @medians = 1, @sample = @sample;
     END;
     IF EXISTS (SELECT 1 FROM #sqlkmeans_cluster AS c WHERE c.size = 0)
     BEGIN
@@ -7160,7 +7186,7 @@ BEGIN
         name     nvarchar(128) COLLATE DATABASE_DEFAULT NOT NULL,
         type     nvarchar(16)  COLLATE DATABASE_DEFAULT NOT NULL
     );
-    CREATE TABLE #sqlkmeans_edge (bin int NOT NULL, upper float NULL, label nvarchar(60) COLLATE DATABASE_DEFAULT NULL);
+    CREATE TABLE #sqlkmeans_decile (bin int NOT NULL, upper float NULL, label nvarchar(60) COLLATE DATABASE_DEFAULT NULL);
     INSERT INTO #sqlkmeans_binned_column (position, feature, name, type)
     SELECT ROW_NUMBER() OVER (ORDER BY MIN(f.position)), MIN(f.position), f.source_column, f.type
     FROM sqlkmeans.model_feature AS f
@@ -7199,9 +7225,9 @@ BEGIN
         IF @column IS NULL
             BREAK;
 
-        DELETE FROM #sqlkmeans_edge;
+        DELETE FROM #sqlkmeans_decile;
         -- Deciles, to three digits of the range; only those that part the rows.
-        SET @statement = N'INSERT INTO #sqlkmeans_edge (bin, upper)
+        SET @statement = N'INSERT INTO #sqlkmeans_decile (bin, upper)
 SELECT ROW_NUMBER() OVER (ORDER BY e.upper), e.upper
 FROM (SELECT DISTINCT ROUND(p.v, 2 - CAST(FLOOR(LOG10(NULLIF(p.greatest - p.least, 0e0))) AS int)) AS upper,
           p.greatest
@@ -7215,9 +7241,9 @@ FROM (SELECT DISTINCT ROUND(p.v, 2 - CAST(FLOOR(LOG10(NULLIF(p.greatest - p.leas
       WHERE p.greatest > p.least) AS e
 WHERE e.upper < e.greatest;';
         EXECUTE sys.sp_executesql @statement;
-        UPDATE #sqlkmeans_edge
+        UPDATE #sqlkmeans_decile
         SET label = sqlkmeans.number_text(upper);
-        INSERT INTO #sqlkmeans_edge (bin, upper, label) SELECT COUNT(*) + 1, NULL, NULL FROM #sqlkmeans_edge AS e;
+        INSERT INTO #sqlkmeans_decile (bin, upper, label) SELECT COUNT(*) + 1, NULL, NULL FROM #sqlkmeans_decile AS e;
 
         INSERT INTO sqlkmeans.feature_bin (run_id, position, bin, feature, label, upper, customers)
         SELECT @run_id, @position, e.bin, @column,
@@ -7225,8 +7251,8 @@ WHERE e.upper < e.greatest;';
                  WHEN b.bin IS NULL THEN N'<= ' + e.label + @unit
                  WHEN e.upper IS NULL THEN N'> ' + b.label + @unit
                  ELSE b.label + N' to ' + e.label + @unit END, e.upper, 0
-        FROM #sqlkmeans_edge AS e
-        LEFT JOIN #sqlkmeans_edge AS b ON b.bin = e.bin - 1;
+        FROM #sqlkmeans_decile AS e
+        LEFT JOIN #sqlkmeans_decile AS b ON b.bin = e.bin - 1;
     END;
 END;
 GO
@@ -7537,7 +7563,6 @@ BEGIN
     DECLARE @target nvarchar(1000);
     DECLARE @labels nvarchar(max);
     DECLARE @kept bigint;
-    DECLARE @problems nvarchar(max);
     DECLARE @rows bigint;
     DECLARE @total_ss float;
     DECLARE @begun datetime2(6) = SYSUTCDATETIME();
@@ -7552,14 +7577,6 @@ BEGIN
     FROM sqlkmeans.run AS r
     INNER JOIN sqlkmeans.segmentation AS g ON g.name = r.segmentation
     WHERE r.run_id = @run_id;
-
-    IF @k IS NULL
-    BEGIN
-        SET @problems = N'k: ' + COALESCE(JSON_VALUE(@definition, '$.k'), N'NULL')
-            + N' given; allowed with @engine = N''tsql'': a number, such as sqlkmeans choose-k '
-            + N'recommends';
-        EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
-    END;
 
     CREATE TABLE #sqlkmeans_skipped
     (
@@ -7725,7 +7742,7 @@ BEGIN
     EXECUTE sqlkmeans.train_bins @run_id = @run_id;
     EXECUTE sqlkmeans.train_labels
         @run_id = @run_id, @active = @active, @last_segment_id = @last_segment_id, @k = @k,
-        @features = @features, @total_ss = @total_ss OUTPUT;
+        @features = @features, @rows = @rows, @total_ss = @total_ss OUTPUT;
     EXECUTE sqlkmeans.profile_scored;
     EXECUTE sqlkmeans.count_bins @run_id = @run_id, @scored_run_id = @run_id;
     UPDATE b
@@ -7841,6 +7858,12 @@ BEGIN
     IF @engine = N'in_database' AND OBJECT_ID(N'sys.sp_execute_external_script') IS NULL
         EXECUTE sqlkmeans.raise_problems @number = 50004,
             @problems = N'this server runs no external scripts; train with @engine = N''tsql'', or with the client: sqlkmeans run';
+    IF @engine = N'tsql' AND TRY_CAST(JSON_VALUE(@definition, '$.k') AS int) IS NULL
+    BEGIN
+        SET @problems = N'k: ' + COALESCE(JSON_VALUE(@definition, '$.k'), N'NULL')
+            + N' given; allowed where T-SQL trains: a number, such as sqlkmeans choose-k recommends';
+        EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
+    END;
     SET @key = JSON_QUERY(@definition, '$.key');
 
     CREATE TABLE #sqlkmeans_input

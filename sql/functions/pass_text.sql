@@ -6,8 +6,8 @@ GO
 -- nearest centroid of #sqlkmeans_centroid, and each centroid to the mean of its rows. One without a
 -- row moves to the row that is farthest from its own. The text uses variables @k; @shift, the sum of
 -- the squared moves; and @inertia, of the centroids as they were. The same text serves all passes.
--- Sums are about centroid 0, the mean of a sample, and kept in #sqlkmeans_moved; what they say of the
--- inertia (Steiner's theorem) spares a second look for the distances.
+-- Squares are summed about centroid 0, the mean of a sample: what they and the means in #sqlkmeans_moved
+-- say of the inertia (Steiner's theorem) spares the distances.
 ALTER FUNCTION sqlkmeans.pass_text
 (
     @rows     nvarchar(128),
@@ -27,14 +27,14 @@ SELECT n.cluster, SUM(r.[sqlkmeans weight]), SUM(r.[sqlkmeans weight] * ('
         + sqlkmeans.each_number(@features,
             N'(r.[sqlkmeans z{}] - @c0_{}) * (r.[sqlkmeans z{}] - @c0_{})', N' + ') + N')),
     ' + sqlkmeans.each_number(@features,
-            N'SUM(r.[sqlkmeans weight] * (r.[sqlkmeans z{}] - @c0_{})) / SUM(r.[sqlkmeans weight])',
+            N'SUM(r.[sqlkmeans weight] * r.[sqlkmeans z{}]) / SUM(r.[sqlkmeans weight])',
             N', ') + N'
 ' + @from + N'
 WHERE r.[sqlkmeans weight] > 0e0
 GROUP BY n.cluster;
 IF (SELECT COUNT(*) FROM #sqlkmeans_moved AS m) < @k
     INSERT INTO #sqlkmeans_moved (cluster, weight, squares, ' + @z + N')
-    SELECT e.cluster, 0e0, 0e0, ' + sqlkmeans.each_number(@features, N'f.z{} - @c0_{}', N', ') + N'
+    SELECT e.cluster, 0e0, 0e0, ' + sqlkmeans.each_number(@features, N'f.z{}', N', ') + N'
     FROM (SELECT c.cluster, ROW_NUMBER() OVER (ORDER BY c.cluster) AS place
           FROM #sqlkmeans_centroid AS c
           WHERE c.cluster > 0
@@ -50,13 +50,13 @@ IF (SELECT COUNT(*) FROM #sqlkmeans_moved AS m) < @k
                       WHERE r.[sqlkmeans weight] > 0e0) AS d) AS f
         ON f.place = e.place;
 SELECT @shift = SUM(' + sqlkmeans.each_number(@features,
-            N'(m.z{} + @c0_{} - c.z{}) * (m.z{} + @c0_{} - c.z{})', N' + ') + N'),
+            N'(m.z{} - c.z{}) * (m.z{} - c.z{})', N' + ') + N'),
     @inertia = SUM(m.squares + m.weight * (' + sqlkmeans.each_number(@features,
-            N'(c.z{} - @c0_{}) * (c.z{} - @c0_{} - 2e0 * m.z{})', N' + ') + N'))
+            N'(c.z{} - @c0_{}) * (c.z{} - @c0_{} - 2e0 * (m.z{} - @c0_{}))', N' + ') + N'))
 FROM #sqlkmeans_moved AS m
 INNER JOIN #sqlkmeans_centroid AS c ON c.cluster = m.cluster;
 UPDATE c
-SET ' + sqlkmeans.each_number(@features, N'z{} = m.z{} + @c0_{}', N', ') + N'
+SET ' + sqlkmeans.each_number(@features, N'z{} = m.z{}', N', ') + N'
 FROM #sqlkmeans_centroid AS c
 INNER JOIN #sqlkmeans_moved AS m ON m.cluster = c.cluster;
 ';

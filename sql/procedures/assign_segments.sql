@@ -292,7 +292,8 @@ SET @rows = ROWCOUNT_BIG();';
         END;
 
         EXECUTE sqlkmeans.describe_scored
-            @run_id = @active, @active = @active, @features = @features, @medians = @medians;
+            @run_id = @active, @active = @active, @features = @features, @rows = @rows,
+            @medians = @medians;
         EXECUTE sqlkmeans.profile_scored;
         EXECUTE sqlkmeans.count_bins @run_id = @active, @scored_run_id = @active;
         SELECT @inertia = SUM(c.within_ss), @mean_distance = SUM(c.distance * c.size) / @rows

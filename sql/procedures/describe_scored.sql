@@ -13,6 +13,7 @@ ALTER PROCEDURE sqlkmeans.describe_scored
     @run_id   bigint,
     @active   bigint,
     @features int,
+    @rows     bigint,
     @medians  bit,
     @sample   nvarchar(max) = NULL
 AS
@@ -78,7 +79,7 @@ INNER JOIN (SELECT a.cluster{} FROM #sqlkmeans_point AS a
         -- 20,000 rows are enough for four deviations of a rank to be few. Which rows they are changes
         -- how long it takes and not what is found.
         IF @sample IS NULL
-            SELECT @step = 1 + COUNT_BIG(*) / 20000 FROM #sqlkmeans_scored AS s;
+            SET @step = 1 + @rows / 20000;
         ELSE
             SELECT @values = sqlkmeans.centroid_values(MAX(a.cluster), @features)
             FROM #sqlkmeans_point AS a;

@@ -79,6 +79,12 @@ BEGIN
     IF @engine = N'in_database' AND OBJECT_ID(N'sys.sp_execute_external_script') IS NULL
         EXECUTE sqlkmeans.raise_problems @number = 50004,
             @problems = N'this server runs no external scripts; train with @engine = N''tsql'', or with the client: sqlkmeans run';
+    IF @engine = N'tsql' AND TRY_CAST(JSON_VALUE(@definition, '$.k') AS int) IS NULL
+    BEGIN
+        SET @problems = N'k: ' + COALESCE(JSON_VALUE(@definition, '$.k'), N'NULL')
+            + N' given; allowed where T-SQL trains: a number, such as sqlkmeans choose-k recommends';
+        EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
+    END;
     SET @key = JSON_QUERY(@definition, '$.key');
 
     CREATE TABLE #sqlkmeans_input

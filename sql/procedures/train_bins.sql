@@ -23,7 +23,7 @@ BEGIN
         name     nvarchar(128) COLLATE DATABASE_DEFAULT NOT NULL,
         type     nvarchar(16)  COLLATE DATABASE_DEFAULT NOT NULL
     );
-    CREATE TABLE #sqlkmeans_edge (bin int NOT NULL, upper float NULL, label nvarchar(60) COLLATE DATABASE_DEFAULT NULL);
+    CREATE TABLE #sqlkmeans_decile (bin int NOT NULL, upper float NULL, label nvarchar(60) COLLATE DATABASE_DEFAULT NULL);
     INSERT INTO #sqlkmeans_binned_column (position, feature, name, type)
     SELECT ROW_NUMBER() OVER (ORDER BY MIN(f.position)), MIN(f.position), f.source_column, f.type
     FROM sqlkmeans.model_feature AS f
@@ -62,9 +62,9 @@ BEGIN
         IF @column IS NULL
             BREAK;
 
-        DELETE FROM #sqlkmeans_edge;
+        DELETE FROM #sqlkmeans_decile;
         -- Deciles, to three digits of the range; only those that part the rows.
-        SET @statement = N'INSERT INTO #sqlkmeans_edge (bin, upper)
+        SET @statement = N'INSERT INTO #sqlkmeans_decile (bin, upper)
 SELECT ROW_NUMBER() OVER (ORDER BY e.upper), e.upper
 FROM (SELECT DISTINCT ROUND(p.v, 2 - CAST(FLOOR(LOG10(NULLIF(p.greatest - p.least, 0e0))) AS int)) AS upper,
           p.greatest
@@ -78,9 +78,9 @@ FROM (SELECT DISTINCT ROUND(p.v, 2 - CAST(FLOOR(LOG10(NULLIF(p.greatest - p.leas
       WHERE p.greatest > p.least) AS e
 WHERE e.upper < e.greatest;';
         EXECUTE sys.sp_executesql @statement;
-        UPDATE #sqlkmeans_edge
+        UPDATE #sqlkmeans_decile
         SET label = sqlkmeans.number_text(upper);
-        INSERT INTO #sqlkmeans_edge (bin, upper, label) SELECT COUNT(*) + 1, NULL, NULL FROM #sqlkmeans_edge AS e;
+        INSERT INTO #sqlkmeans_decile (bin, upper, label) SELECT COUNT(*) + 1, NULL, NULL FROM #sqlkmeans_decile AS e;
 
         INSERT INTO sqlkmeans.feature_bin (run_id, position, bin, feature, label, upper, customers)
         SELECT @run_id, @position, e.bin, @column,
@@ -88,8 +88,8 @@ WHERE e.upper < e.greatest;';
                  WHEN b.bin IS NULL THEN N'<= ' + e.label + @unit
                  WHEN e.upper IS NULL THEN N'> ' + b.label + @unit
                  ELSE b.label + N' to ' + e.label + @unit END, e.upper, 0
-        FROM #sqlkmeans_edge AS e
-        LEFT JOIN #sqlkmeans_edge AS b ON b.bin = e.bin - 1;
+        FROM #sqlkmeans_decile AS e
+        LEFT JOIN #sqlkmeans_decile AS b ON b.bin = e.bin - 1;
     END;
 END;
 GO

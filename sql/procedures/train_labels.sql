@@ -11,6 +11,7 @@ ALTER PROCEDURE sqlkmeans.train_labels
     @last_segment_id int,
     @k               int,
     @features        int,
+    @rows            bigint,
     @total_ss        float OUTPUT
 AS
 BEGIN
@@ -22,24 +23,27 @@ BEGIN
         + sqlkmeans.each_number(@features, N', r.[sqlkmeans o{}]', N'') + N'
 FROM #sqlkmeans_sample AS r
 ' + sqlkmeans.nearest(@k, @features, N'r.[sqlkmeans z{}]', 0);
-    DECLARE @sums nvarchar(max);
+    DECLARE @relation nvarchar(max);
     DECLARE @statement nvarchar(max);
     DECLARE @problem nvarchar(max);
 
     -- The last pass has the squares about the mean where every row weighs the same.
     IF EXISTS (SELECT 1 FROM sqlkmeans.run AS r
                WHERE r.run_id = @run_id AND JSON_VALUE(r.definition, '$.sample_weight') IS NOT NULL)
-        SET @sums = N'(SELECT COUNT_BIG(*) AS weight, SUM(' + sqlkmeans.each_number(@features,
+        SET @relation = N'(SELECT COUNT_BIG(*) AS weight, SUM(' + sqlkmeans.each_number(@features,
                 N'(r.[sqlkmeans z{}] - o.z{}) * (r.[sqlkmeans z{}] - o.z{})', N' + ') + N') AS squares, '
             + sqlkmeans.each_number(@features, N'AVG(r.[sqlkmeans z{}] - o.z{}) AS z{}', N', ') + N'
       FROM #sqlkmeans_prepared AS r
       INNER JOIN #sqlkmeans_centroid AS o ON o.cluster = 0)';
     ELSE
-        SET @sums = N'#sqlkmeans_moved';
+        SET @relation = N'(SELECT r.weight, r.squares, '
+            + sqlkmeans.each_number(@features, N'r.z{} - o.z{} AS z{}', N', ') + N'
+      FROM #sqlkmeans_moved AS r
+      INNER JOIN #sqlkmeans_centroid AS o ON o.cluster = 0)';
     SET @statement = N'SELECT @total_ss = SUM(m.squares) - '
         + sqlkmeans.each_number(@features, N'SUM(m.weight * m.z{}) * SUM(m.weight * m.z{}) / SUM(m.weight)', N' - ')
         + N'
-FROM ' + @sums + N' AS m;
+FROM ' + @relation + N' AS m;
 INSERT INTO #sqlkmeans_point (cluster, position, scaled_value, value)
 SELECT c.cluster, v.position, v.value, 0e0
 FROM #sqlkmeans_centroid AS c
@@ -71,7 +75,8 @@ INNER JOIN #sqlkmeans_centroid AS c ON c.cluster = n.cluster;';
     FROM #sqlkmeans_centroid AS c
     WHERE c.cluster > 0;
     EXECUTE sqlkmeans.describe_scored
-        @run_id = @run_id, @active = @active, @features = @features, @medians = 1, @sample = @sample;
+        @run_id = @run_id, @active = @active, @features = @features, @rows = @rows,
+        @medians = 1, @sample = @sample;
     EXECUTE sqlkmeans.train_match
         @run_id = @run_id, @active = @active, @last_segment_id = @last_segment_id;
 
@@ -88,8 +93,8 @@ CROSS APPLY (SELECT TOP (1) c.cluster, ' + @squared + N' AS squared
 WHERE s.[sqlkmeans other] IS NOT NULL AND n.cluster <> s.[sqlkmeans cluster];';
         EXECUTE sys.sp_executesql @statement;
         EXECUTE sqlkmeans.describe_scored
-            @run_id = @run_id, @active = @active, @features = @features, @medians = 1,
-            @sample = @sample;
+            @run_id = @run_id, @active = @active, @features = @features, @rows = @rows,
+            @medians = 1, @sample = @sample;
     END;
     IF EXISTS (SELECT 1 FROM #sqlkmeans_cluster AS c WHERE c.size = 0)
     BEGIN

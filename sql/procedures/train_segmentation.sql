@@ -26,7 +26,6 @@ BEGIN
     DECLARE @target nvarchar(1000);
     DECLARE @labels nvarchar(max);
     DECLARE @kept bigint;
-    DECLARE @problems nvarchar(max);
     DECLARE @rows bigint;
     DECLARE @total_ss float;
     DECLARE @begun datetime2(6) = SYSUTCDATETIME();
@@ -41,14 +40,6 @@ BEGIN
     FROM sqlkmeans.run AS r
     INNER JOIN sqlkmeans.segmentation AS g ON g.name = r.segmentation
     WHERE r.run_id = @run_id;
-
-    IF @k IS NULL
-    BEGIN
-        SET @problems = N'k: ' + COALESCE(JSON_VALUE(@definition, '$.k'), N'NULL')
-            + N' given; allowed with @engine = N''tsql'': a number, such as sqlkmeans choose-k '
-            + N'recommends';
-        EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
-    END;
 
     CREATE TABLE #sqlkmeans_skipped
     (
@@ -214,7 +205,7 @@ BEGIN
     EXECUTE sqlkmeans.train_bins @run_id = @run_id;
     EXECUTE sqlkmeans.train_labels
         @run_id = @run_id, @active = @active, @last_segment_id = @last_segment_id, @k = @k,
-        @features = @features, @total_ss = @total_ss OUTPUT;
+        @features = @features, @rows = @rows, @total_ss = @total_ss OUTPUT;
     EXECUTE sqlkmeans.profile_scored;
     EXECUTE sqlkmeans.count_bins @run_id = @run_id, @scored_run_id = @run_id;
     UPDATE b

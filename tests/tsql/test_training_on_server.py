@@ -15,7 +15,7 @@ from tsql_files import read
 from sqlkmeans import Segmentation, run
 from sqlkmeans.database import open_database
 from sqlkmeans.demo import make_customers as demo_customers
-from sqlkmeans.errors import DatabaseError
+from sqlkmeans.errors import DatabaseError, DefinitionError
 from sqlkmeans.external_script import run_segmentation
 
 __all__ = ["server"]
@@ -494,9 +494,18 @@ def test_bad_data_is_one_error_with_every_problem(server: Server) -> None:
 def test_k_has_to_be_a_number_that_the_rows_allow(server: Server) -> None:
     make_customers(server)
     define(server, k=None, k_min=2, k_max=4)
-    assert "k: auto given; allowed with @engine = N'tsql': a number" in server.error(
-        RUN.format("customers")
+    message = server.error(RUN.format("customers"))
+    words = (
+        "k: auto given; allowed where T-SQL trains: a number, such as sqlkmeans choose-k recommends"
     )
+    assert words in message
+    # The client says the same, before it asks anything of the server.
+    with pytest.raises(DefinitionError) as caught:
+        Segmentation.create(
+            name="customers", source="dbo.customer", key="customer_id", features=["income", "age"],
+            k="auto", target="dbo.customer_segment", engine="tsql",
+        )  # fmt: skip
+    assert words in str(caught.value)
     server.rows("UPDATE dbo.customer SET income = CASE WHEN customer_id % 2 = 0 THEN 1 ELSE 2 END;")
     define(server, features="income")
     assert "k = 3 needs at least 3 customers that differ" in server.error(RUN.format("customers"))
@@ -610,5 +619,5 @@ def test_training_holds_no_transaction_and_tells_how_far_it_is() -> None:
     passes = read("procedures/train_passes.sql")
     assert "WITH NOWAIT" in passes
     assert "SET n_iter = @n_iter" in passes
-    for name in ("segmentation", "prepare", "rows", "seed", "start", "pass", "passes"):
+    for name in ("segmentation", "columns", "quantiles", "rows", "seed", "passes", "labels"):
         assert "BEGIN TRANSACTION" not in read(f"procedures/train_{name}.sql")
