@@ -1110,6 +1110,46 @@ BEGIN
 END;
 GO
 
+-- functions/shared_number.sql
+IF OBJECT_ID(N'sqlkmeans.shared_number', N'FN') IS NULL
+    EXECUTE (N'CREATE FUNCTION sqlkmeans.shared_number (@name nvarchar(40)) RETURNS float
+        AS BEGIN RETURN NULL; END;');
+GO
+-- The numbers that Python's code and these procedures have to agree on; a test compares them. NULL for
+-- a name that is none.
+ALTER FUNCTION sqlkmeans.shared_number (@name nvarchar(40))
+RETURNS float
+AS
+BEGIN
+    RETURN CASE @name
+        -- What the guard allows where a definition does not say.
+        WHEN N'guard.rows' THEN 0.5e0
+        WHEN N'guard.moved' THEN 0.5e0
+        WHEN N'guard.psi' THEN 0.25e0
+        WHEN N'guard.centroid_shift' THEN 1e0
+        WHEN N'guard.distance' THEN 0.5e0
+        -- Which levels of a category have a feature.
+        WHEN N'min_frequency' THEN 0.01e0
+        WHEN N'max_categories' THEN 20e0
+        -- So many NULL, of so many rows or more, make a column useless.
+        WHEN N'almost_missing' THEN 0.95e0
+        WHEN N'almost_missing_rows' THEN 20e0
+        -- Passes: the most, and the share of the mean variance at which centroids rest.
+        WHEN N'max_iter' THEN 300e0
+        WHEN N'tolerance' THEN 1e-4
+        WHEN N'pass_tolerance_share' THEN 0.1e0
+        -- A distance that changed by less, as a share of the mean one, is not written.
+        WHEN N'distance_tolerance' THEN 0.01e0
+        -- Bins: rows that tell their ends, and what an empty one counts as.
+        WHEN N'bin_rows' THEN 20000e0
+        WHEN N'least_share' THEN 1e-4
+        -- Names: how far from everyone's mean, in deviations.
+        WHEN N'notable' THEN 0.5e0
+        WHEN N'strong' THEN 1.5e0
+    END;
+END;
+GO
+
 -- functions/random_number.sql
 IF OBJECT_ID(N'sqlkmeans.random_number', N'FN') IS NULL
     EXECUTE (N'CREATE FUNCTION sqlkmeans.random_number (@text nvarchar(100)) RETURNS float
@@ -3448,11 +3488,15 @@ BEGIN
     DECLARE @line nchar(1) = NCHAR(10);
     DECLARE @run nvarchar(20) = CAST(@model_run_id AS nvarchar(20));
     DECLARE @allowed_rows float =
-        COALESCE(TRY_CAST(JSON_VALUE(@definition, '$.guard.rows') AS float), 0.5);
+        COALESCE(TRY_CAST(JSON_VALUE(@definition, '$.guard.rows') AS float),
+            sqlkmeans.shared_number(N'guard.rows'));
     DECLARE @allowed_psi float =
-        COALESCE(TRY_CAST(JSON_VALUE(@definition, '$.guard.psi') AS float), 0.25);
+        COALESCE(TRY_CAST(JSON_VALUE(@definition, '$.guard.psi') AS float),
+            sqlkmeans.shared_number(N'guard.psi'));
     DECLARE @allowed_distance float =
-        COALESCE(TRY_CAST(JSON_VALUE(@definition, '$.guard.distance') AS float), 0.5);
+        COALESCE(TRY_CAST(JSON_VALUE(@definition, '$.guard.distance') AS float),
+            sqlkmeans.shared_number(N'guard.distance'));
+    DECLARE @least float = sqlkmeans.shared_number(N'least_share');
     DECLARE @rows_then bigint;
     DECLARE @distance_then float;
     DECLARE @position int = 0;
@@ -3464,7 +3508,7 @@ BEGIN
     FROM sqlkmeans.run AS r
     WHERE r.run_id = @model_run_id;
 
-    -- Shares of each bin then and now; what is below 0.0001 counts as that, because a logarithm of
+    -- Shares of each bin then and now; what is below @least counts as that, because a logarithm of
     -- 0 is none. The index is Siddiqi's (Credit Risk Scorecards, 2006).
     CREATE TABLE #sqlkmeans_share
     (
@@ -3492,8 +3536,8 @@ BEGIN
         SUM(CASE WHEN h.bin = 0 THEN h.present ELSE 0e0 END),
         SUM(CASE WHEN h.bin = 0 THEN h.earlier ELSE 0e0 END)
     FROM #sqlkmeans_share AS h
-    CROSS APPLY (SELECT CASE WHEN h.earlier < 0.0001 THEN 0.0001 ELSE h.earlier END AS earlier,
-                        CASE WHEN h.present < 0.0001 THEN 0.0001 ELSE h.present END AS present) AS p
+    CROSS APPLY (SELECT CASE WHEN h.earlier < @least THEN @least ELSE h.earlier END AS earlier,
+                        CASE WHEN h.present < @least THEN @least ELSE h.present END AS present) AS p
     INNER JOIN sqlkmeans.feature_bin AS b
         ON b.run_id = @model_run_id AND b.position = h.position AND b.bin = h.bin
     GROUP BY h.position;
@@ -5846,6 +5890,8 @@ BEGIN
     DECLARE @name nvarchar(128) = JSON_VALUE(@feature, '$.column');
     DECLARE @statement nvarchar(max);
     DECLARE @position int;
+    DECLARE @min_frequency float = sqlkmeans.shared_number(N'min_frequency');
+    DECLARE @max_categories int = sqlkmeans.shared_number(N'max_categories');
     DECLARE @levels bigint;
     DECLARE @rows bigint;
     DECLARE @total float;
@@ -5883,8 +5929,8 @@ FROM (SELECT x.level, COUNT_BIG(*) AS customers, SUM(x.weight) AS total,
     SELECT @kept = COUNT(*)
     FROM #sqlkmeans_level AS l
     WHERE l.apart = 0
-      AND l.total >= COALESCE(CAST(JSON_VALUE(@feature, '$.min_frequency') AS float), 0.01) * @total
-      AND l.place <= COALESCE(CAST(JSON_VALUE(@feature, '$.max_categories') AS int), 20);
+      AND l.total >= COALESCE(CAST(JSON_VALUE(@feature, '$.min_frequency') AS float), @min_frequency) * @total
+      AND l.place <= COALESCE(CAST(JSON_VALUE(@feature, '$.max_categories') AS int), @max_categories);
 
     SET @problem = CASE
         WHEN @levels = 0 THEN N'every value is NULL, so there is nothing to cluster by'
@@ -6278,7 +6324,8 @@ DROP TABLE #sqlkmeans_sums;';
     UPDATE #sqlkmeans_column
     SET usable = 0, problem = name + N': ' + CAST(absent AS nvarchar(20)) + N' of '
         + CAST(@total AS nvarchar(20)) + N' rows are NULL, more than 95%; remove it from features'
-    WHERE @missing <> N'error' AND @total >= 20 AND absent < @total AND absent > 0.95 * @total;
+    WHERE @missing <> N'error' AND @total >= sqlkmeans.shared_number(N'almost_missing_rows')
+      AND absent < @total AND absent > sqlkmeans.shared_number(N'almost_missing') * @total;
     SET @number = 0;
     WHILE @number < @columns
     BEGIN
@@ -6549,6 +6596,7 @@ BEGIN
         @features, N'(s.[sqlkmeans z{}] - c.z{}) * (s.[sqlkmeans z{}] - c.z{})', N' + ');
     DECLARE @seed_rows int = CASE WHEN 500 * @k > 5000 THEN 500 * @k ELSE 5000 END;
     DECLARE @sample_rows float;
+    DECLARE @most int = sqlkmeans.shared_number(N'max_iter');
     DECLARE @share float;
     DECLARE @fitted bigint;
     DECLARE @differing int;
@@ -6567,7 +6615,9 @@ BEGIN
     -- Which rows are drawn depends on their order by key and on the seed alone: those with the least
     -- hashes, of which only what is below a share is sorted. Enough for the seeds, and for the ends of
     -- bins; weights of 0 are few, or make another look worth while.
-    SET @sample_rows = CASE WHEN @seed_rows > 20000 THEN @seed_rows ELSE 20000 END;
+    SET @sample_rows = sqlkmeans.shared_number(N'bin_rows');
+    IF @sample_rows < @seed_rows
+        SET @sample_rows = @seed_rows;
     SET @share = (@sample_rows + 6e0 * SQRT(@sample_rows) + 10e0) / @rows;
     SET @statement = N'DELETE FROM #sqlkmeans_sample;
 INSERT INTO #sqlkmeans_sample ([sqlkmeans row], [sqlkmeans weight], place, ' + @kept + N')
@@ -6607,7 +6657,7 @@ END;
 INSERT INTO #sqlkmeans_centroid (cluster, ' + @z + N')
 SELECT 0, ' + sqlkmeans.each_number(@features, N'AVG(s.[sqlkmeans z{}])', N', ') + N' FROM #sqlkmeans_seed AS s;
 ' -- About the means: a difference of sums has no digits left where a feature lies far from 0.
-        + N'SELECT @threshold = 1e-4 * (' + sqlkmeans.each_number(@features,
+        + N'SELECT @threshold = ' + sqlkmeans.float_literal(sqlkmeans.shared_number(N'tolerance')) + N' * (' + sqlkmeans.each_number(@features,
             N'AVG((s.[sqlkmeans z{}] - c.z{}) * (s.[sqlkmeans z{}] - c.z{}))', N' + ')
         + N') / ' + CAST(@features AS nvarchar(10)) + N'
 FROM #sqlkmeans_seed AS s CROSS JOIN #sqlkmeans_centroid AS c;';
@@ -6698,7 +6748,7 @@ BEGIN
     SET @cluster = @cluster + 1;
 END;
 SET @passes = 0;
-WHILE @passes < 300 AND (@shift IS NULL OR @shift > @threshold)
+WHILE @passes < ' + CAST(@most AS nvarchar(10)) + N' AND (@shift IS NULL OR @shift > @threshold)
 BEGIN
 ' + sqlkmeans.pass_text(N'#sqlkmeans_seed', @k, @features) + N'
     SET @passes = @passes + 1;
@@ -6735,8 +6785,8 @@ GO
 IF OBJECT_ID(N'sqlkmeans.train_passes', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_passes AS RETURN 0;');
 GO
--- Passes over all rows of the caller's #sqlkmeans_prepared until its #sqlkmeans_centroid rests, 300 at
--- most. Each counts in the run's row, outside any transaction, so that others see how far it is.
+-- Passes over all rows of the caller's #sqlkmeans_prepared until its #sqlkmeans_centroid rests, or for
+-- as many passes as may be. Each counts in the run's row, outside any transaction, so that others see how far it is.
 ALTER PROCEDURE sqlkmeans.train_passes
     @run_id    bigint,
     @k         int,
@@ -6749,11 +6799,12 @@ BEGIN
 
     DECLARE @text nvarchar(max) = sqlkmeans.pass_text(N'#sqlkmeans_prepared', @k, @features);
     DECLARE @passes int = 0;
+    DECLARE @most int = sqlkmeans.shared_number(N'max_iter');
     DECLARE @shift float;
     DECLARE @inertia float;
     DECLARE @message nvarchar(400);
 
-    WHILE @passes < 300 AND (@shift IS NULL OR @shift > @threshold)
+    WHILE @passes < @most AND (@shift IS NULL OR @shift > @threshold)
     BEGIN
         EXECUTE sys.sp_executesql @text, N'@k int, @shift float OUTPUT, @inertia float OUTPUT',
             @k = @k, @shift = @shift OUTPUT, @inertia = @inertia OUTPUT;
@@ -6912,7 +6963,9 @@ FROM #sqlkmeans_sample AS r
 
     -- The last pass has the squares about the mean where every row weighs the same.
     IF EXISTS (SELECT 1 FROM sqlkmeans.run AS r
-               WHERE r.run_id = @run_id AND JSON_VALUE(r.definition, '$.sample_weight') IS NOT NULL)
+               CROSS APPLY OPENJSON(r.definition) WITH (
+                   sample_weight nvarchar(max) '$.sample_weight') AS j
+               WHERE r.run_id = @run_id AND j.sample_weight IS NOT NULL)
         SET @relation = N'(SELECT COUNT_BIG(*) AS weight, SUM(' + sqlkmeans.each_number(@features,
                 N'(r.[sqlkmeans z{}] - o.z{}) * (r.[sqlkmeans z{}] - o.z{})', N' + ') + N') AS squares, '
             + sqlkmeans.each_number(@features, N'AVG(r.[sqlkmeans z{}] - o.z{}) AS z{}', N', ') + N'
@@ -7011,6 +7064,8 @@ BEGIN
     DECLARE @count int;
     DECLARE @notable int;
     DECLARE @number int;
+    DECLARE @least float = sqlkmeans.shared_number(N'notable');
+    DECLARE @strong float = sqlkmeans.shared_number(N'strong');
 
     -- What a feature is in a segment, in words: high, low, very high, very low.
     CREATE TABLE #sqlkmeans_word
@@ -7035,16 +7090,16 @@ BEGIN
                                 WHEN b.mean < 0.05 THEN N' hardly ever '
                                 ELSE N' less often ' END + b.level
         WHEN LOWER(b.plain) = N'age' OR LOWER(b.plain) LIKE N'age %'
-            THEN CASE WHEN b.strength >= 1.5 THEN N'much ' ELSE N'' END
+            THEN CASE WHEN b.strength >= @strong THEN N'much ' ELSE N'' END
                 + CASE b.is_low WHEN 1 THEN N'younger' ELSE N'older' END
         WHEN LOWER(b.plain) = N'recency' OR LOWER(b.plain) LIKE N'recency %'
-            THEN CASE WHEN b.strength < 1.5 THEN N'' WHEN b.is_low = 1 THEN N'very '
+            THEN CASE WHEN b.strength < @strong THEN N'' WHEN b.is_low = 1 THEN N'very '
                       ELSE N'long ' END
                 + CASE b.is_low WHEN 1 THEN N'recent' ELSE N'lapsed' END
         WHEN b.type = N'date'
-            THEN b.plain + CASE WHEN b.strength >= 1.5 THEN N' very' ELSE N'' END
+            THEN b.plain + CASE WHEN b.strength >= @strong THEN N' very' ELSE N'' END
                 + CASE b.is_low WHEN 1 THEN N' recently' ELSE N' long ago' END
-        ELSE CASE WHEN b.strength >= 1.5 THEN N'very ' ELSE N'' END
+        ELSE CASE WHEN b.strength >= @strong THEN N'very ' ELSE N'' END
                 + CASE b.is_low WHEN 1 THEN N'low ' ELSE N'high ' END + b.plain END,
         CASE b.type
             WHEN N'category' THEN b.source_column + N' is ' + b.level + N' for '
@@ -7098,7 +7153,7 @@ BEGIN
             BREAK;
         SELECT @notable = COUNT(*)
         FROM #sqlkmeans_word AS w
-        WHERE w.segment_id = @segment_id AND ABS(w.importance) >= 0.5;
+        WHERE w.segment_id = @segment_id AND ABS(w.importance) >= @least;
 
         -- From short to long: a longer one tells two segments apart that share the short one.
         SET @count = CASE WHEN @notable < 2 THEN @notable ELSE 2 END;
@@ -7277,9 +7332,11 @@ BEGIN
     DECLARE @line nchar(1) = NCHAR(10);
     DECLARE @run nvarchar(20) = CAST(@active AS nvarchar(20));
     DECLARE @allowed_moved float =
-        COALESCE(TRY_CAST(JSON_VALUE(@definition, '$.guard.moved') AS float), 0.5);
+        COALESCE(TRY_CAST(JSON_VALUE(@definition, '$.guard.moved') AS float),
+            sqlkmeans.shared_number(N'guard.moved'));
     DECLARE @allowed_shift float =
-        COALESCE(TRY_CAST(JSON_VALUE(@definition, '$.guard.centroid_shift') AS float), 1);
+        COALESCE(TRY_CAST(JSON_VALUE(@definition, '$.guard.centroid_shift') AS float),
+            sqlkmeans.shared_number(N'guard.centroid_shift'));
     DECLARE @notes nvarchar(max) = N'';
     DECLARE @then nvarchar(max);
     DECLARE @defined nvarchar(max);
@@ -7319,8 +7376,10 @@ BEGIN
             COALESCE(CAST(JSON_VALUE(j.[value], '$.weight') AS float), 1),
             CAST(JSON_VALUE(j.[value], '$.winsorize[0]') AS float),
             CAST(JSON_VALUE(j.[value], '$.winsorize[1]') AS float),
-            COALESCE(CAST(JSON_VALUE(j.[value], '$.min_frequency') AS float), 0.01),
-            COALESCE(CAST(JSON_VALUE(j.[value], '$.max_categories') AS int), 20)
+            COALESCE(CAST(JSON_VALUE(j.[value], '$.min_frequency') AS float),
+                sqlkmeans.shared_number(N'min_frequency')),
+            COALESCE(CAST(JSON_VALUE(j.[value], '$.max_categories') AS int),
+                sqlkmeans.shared_number(N'max_categories'))
         FROM OPENJSON(@defined, '$.features') AS j;
         SET @side = @side + 1;
     END;
@@ -7487,7 +7546,8 @@ BEGIN
     SET @publication = N'{"model_run_id":'
         + CAST(@run_id AS nvarchar(20))
         + N',"last_segment_id":' + CAST(@last_segment_id AS nvarchar(10))
-        + N',"distance_tolerance":' + sqlkmeans.float_literal(0.01 * SQRT(@inertia / @weight))
+        + N',"distance_tolerance":' + sqlkmeans.float_literal(
+            sqlkmeans.shared_number(N'distance_tolerance') * SQRT(@inertia / @weight))
         + N',"run":{"k":' + CAST(@k AS nvarchar(10))
         + N',"rows":' + CAST(@rows AS nvarchar(20))
         + N',"skipped":' + CAST(@skipped AS nvarchar(20))
@@ -7734,7 +7794,7 @@ BEGIN
         @run_id = @run_id, @k = @k, @features = @features, @rows = @rows, @n_init = @n_init,
         @seed = @seed, @threshold = @threshold OUTPUT, @n_iter = @n_iter OUTPUT;
     -- Passes over all rows are few and settle the result, so they go on for longer.
-    SET @threshold = 0.1 * @threshold;
+    SET @threshold = sqlkmeans.shared_number(N'pass_tolerance_share') * @threshold;
     EXECUTE sqlkmeans.train_passes
         @run_id = @run_id, @k = @k, @features = @features, @threshold = @threshold,
         @n_iter = @n_iter OUTPUT;

@@ -20,6 +20,8 @@ BEGIN
     DECLARE @name nvarchar(128) = JSON_VALUE(@feature, '$.column');
     DECLARE @statement nvarchar(max);
     DECLARE @position int;
+    DECLARE @min_frequency float = sqlkmeans.shared_number(N'min_frequency');
+    DECLARE @max_categories int = sqlkmeans.shared_number(N'max_categories');
     DECLARE @levels bigint;
     DECLARE @rows bigint;
     DECLARE @total float;
@@ -57,8 +59,8 @@ FROM (SELECT x.level, COUNT_BIG(*) AS customers, SUM(x.weight) AS total,
     SELECT @kept = COUNT(*)
     FROM #sqlkmeans_level AS l
     WHERE l.apart = 0
-      AND l.total >= COALESCE(CAST(JSON_VALUE(@feature, '$.min_frequency') AS float), 0.01) * @total
-      AND l.place <= COALESCE(CAST(JSON_VALUE(@feature, '$.max_categories') AS int), 20);
+      AND l.total >= COALESCE(CAST(JSON_VALUE(@feature, '$.min_frequency') AS float), @min_frequency) * @total
+      AND l.place <= COALESCE(CAST(JSON_VALUE(@feature, '$.max_categories') AS int), @max_categories);
 
     SET @problem = CASE
         WHEN @levels = 0 THEN N'every value is NULL, so there is nothing to cluster by'

@@ -135,7 +135,8 @@ DROP TABLE #sqlkmeans_sums;';
     UPDATE #sqlkmeans_column
     SET usable = 0, problem = name + N': ' + CAST(absent AS nvarchar(20)) + N' of '
         + CAST(@total AS nvarchar(20)) + N' rows are NULL, more than 95%; remove it from features'
-    WHERE @missing <> N'error' AND @total >= 20 AND absent < @total AND absent > 0.95 * @total;
+    WHERE @missing <> N'error' AND @total >= sqlkmeans.shared_number(N'almost_missing_rows')
+      AND absent < @total AND absent > sqlkmeans.shared_number(N'almost_missing') * @total;
     SET @number = 0;
     WHILE @number < @columns
     BEGIN

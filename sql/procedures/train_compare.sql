@@ -17,9 +17,11 @@ BEGIN
     DECLARE @line nchar(1) = NCHAR(10);
     DECLARE @run nvarchar(20) = CAST(@active AS nvarchar(20));
     DECLARE @allowed_moved float =
-        COALESCE(TRY_CAST(JSON_VALUE(@definition, '$.guard.moved') AS float), 0.5);
+        COALESCE(TRY_CAST(JSON_VALUE(@definition, '$.guard.moved') AS float),
+            sqlkmeans.shared_number(N'guard.moved'));
     DECLARE @allowed_shift float =
-        COALESCE(TRY_CAST(JSON_VALUE(@definition, '$.guard.centroid_shift') AS float), 1);
+        COALESCE(TRY_CAST(JSON_VALUE(@definition, '$.guard.centroid_shift') AS float),
+            sqlkmeans.shared_number(N'guard.centroid_shift'));
     DECLARE @notes nvarchar(max) = N'';
     DECLARE @then nvarchar(max);
     DECLARE @defined nvarchar(max);
@@ -59,8 +61,10 @@ BEGIN
             COALESCE(CAST(JSON_VALUE(j.[value], '$.weight') AS float), 1),
             CAST(JSON_VALUE(j.[value], '$.winsorize[0]') AS float),
             CAST(JSON_VALUE(j.[value], '$.winsorize[1]') AS float),
-            COALESCE(CAST(JSON_VALUE(j.[value], '$.min_frequency') AS float), 0.01),
-            COALESCE(CAST(JSON_VALUE(j.[value], '$.max_categories') AS int), 20)
+            COALESCE(CAST(JSON_VALUE(j.[value], '$.min_frequency') AS float),
+                sqlkmeans.shared_number(N'min_frequency')),
+            COALESCE(CAST(JSON_VALUE(j.[value], '$.max_categories') AS int),
+                sqlkmeans.shared_number(N'max_categories'))
         FROM OPENJSON(@defined, '$.features') AS j;
         SET @side = @side + 1;
     END;

@@ -29,7 +29,9 @@ FROM #sqlkmeans_sample AS r
 
     -- The last pass has the squares about the mean where every row weighs the same.
     IF EXISTS (SELECT 1 FROM sqlkmeans.run AS r
-               WHERE r.run_id = @run_id AND JSON_VALUE(r.definition, '$.sample_weight') IS NOT NULL)
+               CROSS APPLY OPENJSON(r.definition) WITH (
+                   sample_weight nvarchar(max) '$.sample_weight') AS j
+               WHERE r.run_id = @run_id AND j.sample_weight IS NOT NULL)
         SET @relation = N'(SELECT COUNT_BIG(*) AS weight, SUM(' + sqlkmeans.each_number(@features,
                 N'(r.[sqlkmeans z{}] - o.z{}) * (r.[sqlkmeans z{}] - o.z{})', N' + ') + N') AS squares, '
             + sqlkmeans.each_number(@features, N'AVG(r.[sqlkmeans z{}] - o.z{}) AS z{}', N', ') + N'

@@ -91,7 +91,8 @@ BEGIN
     SET @publication = N'{"model_run_id":'
         + CAST(@run_id AS nvarchar(20))
         + N',"last_segment_id":' + CAST(@last_segment_id AS nvarchar(10))
-        + N',"distance_tolerance":' + sqlkmeans.float_literal(0.01 * SQRT(@inertia / @weight))
+        + N',"distance_tolerance":' + sqlkmeans.float_literal(
+            sqlkmeans.shared_number(N'distance_tolerance') * SQRT(@inertia / @weight))
         + N',"run":{"k":' + CAST(@k AS nvarchar(10))
         + N',"rows":' + CAST(@rows AS nvarchar(20))
         + N',"skipped":' + CAST(@skipped AS nvarchar(20))

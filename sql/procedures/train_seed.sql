@@ -28,6 +28,7 @@ BEGIN
         @features, N'(s.[sqlkmeans z{}] - c.z{}) * (s.[sqlkmeans z{}] - c.z{})', N' + ');
     DECLARE @seed_rows int = CASE WHEN 500 * @k > 5000 THEN 500 * @k ELSE 5000 END;
     DECLARE @sample_rows float;
+    DECLARE @most int = sqlkmeans.shared_number(N'max_iter');
     DECLARE @share float;
     DECLARE @fitted bigint;
     DECLARE @differing int;
@@ -46,7 +47,9 @@ BEGIN
     -- Which rows are drawn depends on their order by key and on the seed alone: those with the least
     -- hashes, of which only what is below a share is sorted. Enough for the seeds, and for the ends of
     -- bins; weights of 0 are few, or make another look worth while.
-    SET @sample_rows = CASE WHEN @seed_rows > 20000 THEN @seed_rows ELSE 20000 END;
+    SET @sample_rows = sqlkmeans.shared_number(N'bin_rows');
+    IF @sample_rows < @seed_rows
+        SET @sample_rows = @seed_rows;
     SET @share = (@sample_rows + 6e0 * SQRT(@sample_rows) + 10e0) / @rows;
     SET @statement = N'DELETE FROM #sqlkmeans_sample;
 INSERT INTO #sqlkmeans_sample ([sqlkmeans row], [sqlkmeans weight], place, ' + @kept + N')
@@ -86,7 +89,7 @@ END;
 INSERT INTO #sqlkmeans_centroid (cluster, ' + @z + N')
 SELECT 0, ' + sqlkmeans.each_number(@features, N'AVG(s.[sqlkmeans z{}])', N', ') + N' FROM #sqlkmeans_seed AS s;
 ' -- About the means: a difference of sums has no digits left where a feature lies far from 0.
-        + N'SELECT @threshold = 1e-4 * (' + sqlkmeans.each_number(@features,
+        + N'SELECT @threshold = ' + sqlkmeans.float_literal(sqlkmeans.shared_number(N'tolerance')) + N' * (' + sqlkmeans.each_number(@features,
             N'AVG((s.[sqlkmeans z{}] - c.z{}) * (s.[sqlkmeans z{}] - c.z{}))', N' + ')
         + N') / ' + CAST(@features AS nvarchar(10)) + N'
 FROM #sqlkmeans_seed AS s CROSS JOIN #sqlkmeans_centroid AS c;';
@@ -177,7 +180,7 @@ BEGIN
     SET @cluster = @cluster + 1;
 END;
 SET @passes = 0;
-WHILE @passes < 300 AND (@shift IS NULL OR @shift > @threshold)
+WHILE @passes < ' + CAST(@most AS nvarchar(10)) + N' AND (@shift IS NULL OR @shift > @threshold)
 BEGIN
 ' + sqlkmeans.pass_text(N'#sqlkmeans_seed', @k, @features) + N'
     SET @passes = @passes + 1;

@@ -197,7 +197,7 @@ BEGIN
         @run_id = @run_id, @k = @k, @features = @features, @rows = @rows, @n_init = @n_init,
         @seed = @seed, @threshold = @threshold OUTPUT, @n_iter = @n_iter OUTPUT;
     -- Passes over all rows are few and settle the result, so they go on for longer.
-    SET @threshold = 0.1 * @threshold;
+    SET @threshold = sqlkmeans.shared_number(N'pass_tolerance_share') * @threshold;
     EXECUTE sqlkmeans.train_passes
         @run_id = @run_id, @k = @k, @features = @features, @threshold = @threshold,
         @n_iter = @n_iter OUTPUT;

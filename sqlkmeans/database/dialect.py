@@ -12,6 +12,10 @@ from sqlkmeans.sqltext import quote
 MOST_TERMS = 65_535 // 2
 
 
+#: SQL Server takes 2,100 in a call, the query's own two among them.
+MOST_PARAMETERS = 2_000
+
+
 class TrainingDialect(ABC):
     """One database's words.
 
@@ -54,6 +58,11 @@ class TrainingDialect(ABC):
     @abstractmethod
     def random(self, keys: Sequence[str], seed: int) -> str:
         """A number from 0 to below 1 that depends on a row's key and the seed alone."""
+
+    @abstractmethod
+    def parameterised(self, query: str, values: Sequence[float]) -> str | None:
+        """A query of ``@p1, @p2, …`` with their values, whose plan is kept for other values; None
+        where numbers had better stand in the query."""
 
     @abstractmethod
     def infinite(self, value: str) -> str:
@@ -99,6 +108,9 @@ class DuckDBDialect(TrainingDialect):
     def random(self, keys: Sequence[str], seed: int) -> str:
         # 53 bits, as many as a float holds.
         return f"(hash({', '.join(keys)}, {int(seed)}) >> 11) / 9007199254740992e0"
+
+    def parameterised(self, query: str, values: Sequence[float]) -> str | None:
+        return None
 
     def infinite(self, value: str) -> str:
         return f"isinf({value})"
@@ -167,6 +179,15 @@ class SQLServerDialect(TrainingDialect):
             f"CAST(CAST(SUBSTRING(HASHBYTES('MD5', {text}), 1, 6) AS bigint) AS float)"
             " / 281474976710656e0"
         )
+
+    def parameterised(self, query: str, values: Sequence[float]) -> str | None:
+        if len(values) > MOST_PARAMETERS:
+            return None
+        names = [f"@p{n}" for n in range(1, len(values) + 1)]
+        declared = ", ".join(f"{name} float" for name in names)
+        given = ", ".join(f"{name} = {value:.17e}" for name, value in zip(names, values))
+        text = query.replace("'", "''")
+        return f"EXECUTE sys.sp_executesql N'{text}', N'{declared}', {given};"
 
     def infinite(self, value: str) -> str:
         # There is no such number.

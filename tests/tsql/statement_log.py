@@ -15,7 +15,6 @@ BUILDERS = [
     for name in PROCEDURES
     if re.search(r"/(as_owner|assign_segments|read_source|run_segmentation|check_keys|stage_changes"
                  r"|describe_scored|train_\w+)\.sql", name)
-    and re.search(r"EXECUTE sys\.sp_executesql", read(name))
 ]  # fmt: skip
 _LOG = "INSERT INTO dbo.statement_log (statement) VALUES ({}); "
 

@@ -21,19 +21,21 @@ READ = re.compile(rf"\b(?:FROM|JOIN) {BIG}")
 RARELY = [r"IF \(SELECT COUNT.*?ON f\.place = e\.place;", r"IF @differing < @k\nBEGIN.*?\nEND;"]
 
 
-def looks(statements: list[str]) -> tuple[int, int, int]:
-    """Reads of a big table by passes, by sorts of one column, and otherwise."""
-    passes = sorts = others = 0
+def looks(statements: list[str]) -> tuple[int, int, list[str]]:
+    """Reads of a big table by passes, by sorts of one column, and which else."""
+    passes = sorts = 0
+    others: list[str] = []
     for text in statements:
         for rare in RARELY:
             text = re.sub(rare, "", text, flags=re.DOTALL)
-        count = len(READ.findall(text))
+        found = READ.findall(text)
+        count = len(found)
         if "INSERT INTO #sqlkmeans_moved" in text:
             passes += count
         elif re.search(r"INTO #sqlkmeans_(?:ranked|sorted)\b", text):
             sorts += count
         else:
-            others += count
+            others += [f"{read} in {text[:60]!r}" for read in found]
     return passes, sorts, others
 
 
@@ -90,14 +92,17 @@ def test_a_run_reads_its_rows_a_few_times_and_sorts_each_column_once(
             trained = logged()
         passed, sorted_columns, others = looks(trained)
         sorts = sorts_of(trained)
-        print(f"\n{name}, {features} features: {others} scans, {passed} passes, {len(sorts)} sorts")
+        print(
+            f"\n{name}, {features} features: {len(others)} scans, {passed} passes, {len(sorts)} sorts"
+        )
         assert (
             1
             <= passed
             <= server.value("SELECT n_iter FROM sqlkmeans.run WHERE run_id = ?;", run_id)
         )
         assert sorted_columns == (0 if name == "standard" else features)
-        assert others <= 8 + 1, "eight, and the source"
+        # One of them for sums about the means, which the quantiles of "robust" do without.
+        assert len(others) <= (9 if name == "standard" else 8) + 1, others  # the source too
         assert len(sorts) <= sorted_columns + 2, sorts
         for grammar in GRAMMARS:
             assert not check("\nGO\n".join(dict.fromkeys(trained)) + "\nGO\n", grammar)
@@ -109,8 +114,8 @@ def test_a_run_reads_its_rows_a_few_times_and_sorts_each_column_once(
             assigned = logged()
         *_, others = looks(assigned)
         sorts = sorts_of(assigned)
-        print(f"assigned, medians {medians}: {others} scans, {len(sorts)} sorts")
-        assert others <= most + 1, "the source"
+        print(f"assigned, medians {medians}: {len(others)} scans, {len(sorts)} sorts")
+        assert len(others) <= most + 1, others  # the source too
         assert sorts == ["the staging table's key"], "of what changed"
 
 
@@ -135,5 +140,6 @@ def test_what_is_counted_would_be_found() -> None:
         "INSERT INTO #sqlkmeans_ranked SELECT ROW_NUMBER() OVER (ORDER BY i.v) FROM "
         "#sqlkmeans_input AS i;",
     ]
-    assert looks(texts) == (1, 1, 2)
+    assert looks(texts)[:2] == (1, 1)
+    assert len(looks(texts)[2]) == 2
     assert sorts_of(texts) == ["ORDER BY i.v"]
