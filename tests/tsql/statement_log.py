@@ -33,6 +33,7 @@ def statement_log(server: Any) -> Iterator[Callable[[], list[str]]]:
     finally:
         for name in BUILDERS:
             server.script(read(name))
+        server.rows("DROP TABLE dbo.statement_log;")
 
 
 def _logging(name: str) -> str:

@@ -92,14 +92,10 @@ def test_a_run_reads_its_rows_a_few_times_and_sorts_each_column_once(
             trained = logged()
         passed, sorted_columns, others = looks(trained)
         sorts = sorts_of(trained)
-        print(
-            f"\n{name}, {features} features: {len(others)} scans, {passed} passes, {len(sorts)} sorts"
-        )
-        assert (
-            1
-            <= passed
-            <= server.value("SELECT n_iter FROM sqlkmeans.run WHERE run_id = ?;", run_id)
-        )
+        counts = f"{len(others)} scans, {passed} passes, {len(sorts)} sorts"
+        print(f"\n{name}, {features} features: {counts}")
+        n_iter = server.value("SELECT n_iter FROM sqlkmeans.run WHERE run_id = ?;", run_id)
+        assert 1 <= passed <= n_iter
         assert sorted_columns == (0 if name == "standard" else features)
         # One of them for sums about the means, which the quantiles of "robust" do without.
         assert len(others) <= (9 if name == "standard" else 8) + 1, others  # the source too
