@@ -1314,9 +1314,6 @@ RETURNS nvarchar(max)
 AS
 BEGIN
     DECLARE @z nvarchar(max) = sqlkmeans.each_number(@features, N'z{}', N', ');
-    DECLARE @from nvarchar(max) = N'FROM ' + @rows + N' AS r
-' + sqlkmeans.nearest(@k, @features, N'r.[sqlkmeans z{}]', 0);
-
     RETURN sqlkmeans.centroid_values(@k, @features) + N'DELETE FROM #sqlkmeans_moved;
 INSERT INTO #sqlkmeans_moved (cluster, weight, squares, ' + @z + N')
 SELECT n.cluster, SUM(r.[sqlkmeans weight]), SUM(r.[sqlkmeans weight] * ('
@@ -1325,7 +1322,8 @@ SELECT n.cluster, SUM(r.[sqlkmeans weight]), SUM(r.[sqlkmeans weight] * ('
     ' + sqlkmeans.each_number(@features,
             N'SUM(r.[sqlkmeans weight] * r.[sqlkmeans z{}]) / SUM(r.[sqlkmeans weight])',
             N', ') + N'
-' + @from + N'
+FROM ' + @rows + N' AS r
+' + sqlkmeans.nearest(@k, @features, N'r.[sqlkmeans z{}]', 0) + N'
 WHERE r.[sqlkmeans weight] > 0e0
 GROUP BY n.cluster;
 IF (SELECT COUNT(*) FROM #sqlkmeans_moved AS m) < @k
@@ -1338,11 +1336,13 @@ IF (SELECT COUNT(*) FROM #sqlkmeans_moved AS m) < @k
     INNER JOIN (SELECT ' + sqlkmeans.each_number(@features, N'd.z{}', N', ') + N',
                     ROW_NUMBER() OVER (ORDER BY d.squared DESC, d.row_number) AS place
                 FROM (SELECT ' + sqlkmeans.each_number(@features, N'r.[sqlkmeans z{}] AS z{}', N', ')
-        + N', r.[sqlkmeans row] AS row_number, '
-        + sqlkmeans.each_number(@features,
+        + N', r.[sqlkmeans row] AS row_number, n.squared
+                      FROM ' + @rows + N' AS r
+                      CROSS APPLY (SELECT TOP (1) ' + sqlkmeans.each_number(@features,
             N'(r.[sqlkmeans z{}] - o.z{}) * (r.[sqlkmeans z{}] - o.z{})', N' + ') + N' AS squared
-                      ' + @from + N'
-                      INNER JOIN #sqlkmeans_centroid AS o ON o.cluster = n.cluster
+                                   FROM #sqlkmeans_centroid AS o
+                                   WHERE o.cluster > 0
+                                   ORDER BY squared) AS n
                       WHERE r.[sqlkmeans weight] > 0e0) AS d) AS f
         ON f.place = e.place;
 SELECT @shift = SUM(' + sqlkmeans.each_number(@features,
@@ -3630,14 +3630,15 @@ GO
 IF OBJECT_ID(N'sqlkmeans.describe_scored', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.describe_scored AS RETURN 0;');
 GO
--- Looks once at the labelled rows of the caller's #sqlkmeans_scored, for 300 numbers at a time: leaves
--- customers and distances of each cluster and earlier segment in its #sqlkmeans_overlap, of each
--- cluster in its #sqlkmeans_cluster, each
--- feature's sums about the centroid of its #sqlkmeans_point in its #sqlkmeans_moment, and in its
--- #sqlkmeans_edge how many values are not above the ends of bins, of these rows' features (@run_id)
--- and of the published run. With @medians = 1 a second look finds the medians for its
--- #sqlkmeans_median, of everyone as cluster 0: a sample tells between which values they lie, and
--- only what lies there is sorted.
+-- Looks once at the labelled rows of the caller's #sqlkmeans_scored, for 300 numbers at a time, whose
+-- features are those of @run_id. Leaves in the caller's
+--   #sqlkmeans_overlap  customers and distances of each cluster and earlier segment,
+--   #sqlkmeans_cluster  those of each cluster,
+--   #sqlkmeans_moment   each feature's sums about the centroid, from #sqlkmeans_point,
+--   #sqlkmeans_edge     how many values are not above an end of a bin, of @run_id or the published run,
+--   #sqlkmeans_median   with @medians = 1, by a second look: of everyone as cluster 0.
+-- A sample tells between which values a median lies, and only what lies there is sorted: a sample of
+-- these rows, or @sample, a query of such rows that may use what sqlkmeans.nearest does.
 ALTER PROCEDURE sqlkmeans.describe_scored
     @run_id   bigint,
     @active   bigint,
@@ -3705,16 +3706,16 @@ INNER JOIN (SELECT a.cluster{} FROM #sqlkmeans_point AS a
 
     IF @medians = 1
     BEGIN
-        -- 20,000 rows are enough for four deviations of a rank to be few. Which rows they are changes
+        -- 8,000 rows are enough for four deviations of a rank to be few. Which rows they are changes
         -- how long it takes and not what is found.
         IF @sample IS NULL
-            SET @step = 1 + @rows / 20000;
+            SET @step = 1 + @rows / 8000;
         ELSE
             SELECT @values = sqlkmeans.centroid_values(MAX(a.cluster), @features)
             FROM #sqlkmeans_point AS a;
         SET @statement = @values + N'INSERT INTO #sqlkmeans_near (cluster, position, value, customers)
 SELECT g.cluster, v.position, v.value, COUNT_BIG(*)
-FROM (' + COALESCE(@sample, N'SELECT TOP (40000) s.[sqlkmeans cluster]'
+FROM (' + COALESCE(@sample, N'SELECT TOP (16000) s.[sqlkmeans cluster]'
                 + sqlkmeans.each_number(@features, N', s.[sqlkmeans o{}]', N'') + N'
       FROM #sqlkmeans_scored AS s
       WHERE (CHECKSUM(NEWID()) & 2147483647) % @step = 0') + N') AS s
@@ -6087,7 +6088,7 @@ INNER JOIN #sqlkmeans_place AS w ON w.place = p.place;';
     WHILE 1 = 1
     BEGIN
         -- Pulled in and transformed the second time only, when the limits are known.
-        IF @weighted = 0
+        IF @weighted = 0 AND EXISTS (SELECT 1 FROM #sqlkmeans_quantile AS q WHERE q.filled = @filled)
             UPDATE q
             SET value = t.before + (t.behind - t.before) * (m.middle - FLOOR(m.middle))
             FROM #sqlkmeans_quantile AS q
@@ -6111,7 +6112,7 @@ INNER JOIN #sqlkmeans_place AS w ON w.place = p.place;';
                             FROM (VALUES (0, FLOOR(m.middle) + 1), (1, CEILING(m.middle) + 1))
                                 AS p (side, place)) AS x) AS y) AS t
             WHERE q.filled = @filled;
-        ELSE
+        IF @weighted = 1 AND EXISTS (SELECT 1 FROM #sqlkmeans_quantile AS q WHERE q.filled = @filled)
             UPDATE q
             SET value = w.value
             FROM #sqlkmeans_quantile AS q
@@ -6541,6 +6542,7 @@ BEGIN
         + sqlkmeans.each_number(@features,
             N'ALTER TABLE #sqlkmeans_scored ADD [sqlkmeans o{}] float NULL; '
             + N'ALTER TABLE #sqlkmeans_seed ADD [sqlkmeans z{}] float NULL; '
+            + N'ALTER TABLE #sqlkmeans_start ADD [sqlkmeans z{}] float NULL; '
             + N'ALTER TABLE #sqlkmeans_candidate ADD z{} float NULL; '
             + N'ALTER TABLE #sqlkmeans_centroid ADD z{} float NULL; '
             + N'ALTER TABLE #sqlkmeans_moved ADD z{} float NULL; '
@@ -6604,13 +6606,8 @@ BEGIN
     DECLARE @start int = 1;
     DECLARE @cluster int;
     DECLARE @trial int;
-    DECLARE @passes int;
-    DECLARE @inertia float;
-    DECLARE @least float;
-    DECLARE @text nvarchar(max);
     DECLARE @statement nvarchar(max);
     DECLARE @problem nvarchar(max);
-    DECLARE @message nvarchar(400);
 
     -- Which rows are drawn depends on their order by key and on the seed alone: those with the least
     -- hashes, of which only what is below a share is sorted. Enough for the seeds, and for the ends of
@@ -6639,15 +6636,15 @@ SELECT @fitted = COUNT_BIG(*) FROM #sqlkmeans_sample AS s WHERE s.[sqlkmeans wei
     END;
 
     -- Rows that repeat often can crowd out the rare ones: k that differ are always in.
-    SET @statement = N'INSERT INTO #sqlkmeans_seed ([sqlkmeans row], [sqlkmeans weight], closest, ' + @kept_z + N')
-SELECT s.[sqlkmeans row], s.[sqlkmeans weight], 1e0, ' + @of_seed + N'
+    SET @statement = N'INSERT INTO #sqlkmeans_seed ([sqlkmeans row], [sqlkmeans weight], ' + @kept_z + N')
+SELECT s.[sqlkmeans row], s.[sqlkmeans weight], ' + @of_seed + N'
 FROM #sqlkmeans_sample AS s
 WHERE s.[sqlkmeans weight] > 0e0 AND s.place <= @seed_rows;
 SELECT @differing = COUNT(*) FROM (SELECT DISTINCT TOP (@k) ' + @kept_z + N' FROM #sqlkmeans_seed) AS d;
 IF @differing < @k
 BEGIN
-    INSERT INTO #sqlkmeans_seed ([sqlkmeans row], [sqlkmeans weight], closest, ' + @kept_z + N')
-    SELECT TOP (@k) -ROW_NUMBER() OVER (ORDER BY MIN(s.[sqlkmeans row])), 1e0, 1e0, ' + @of_seed + N'
+    INSERT INTO #sqlkmeans_seed ([sqlkmeans row], [sqlkmeans weight], ' + @kept_z + N')
+    SELECT TOP (@k) -ROW_NUMBER() OVER (ORDER BY MIN(s.[sqlkmeans row])), 1e0, ' + @of_seed + N'
     FROM #sqlkmeans_prepared AS s
     WHERE s.[sqlkmeans weight] > 0e0
     GROUP BY ' + @of_seed + N'
@@ -6657,7 +6654,9 @@ END;
 INSERT INTO #sqlkmeans_centroid (cluster, ' + @z + N')
 SELECT 0, ' + sqlkmeans.each_number(@features, N'AVG(s.[sqlkmeans z{}])', N', ') + N' FROM #sqlkmeans_seed AS s;
 ' -- About the means: a difference of sums has no digits left where a feature lies far from 0.
-        + N'SELECT @threshold = ' + sqlkmeans.float_literal(sqlkmeans.shared_number(N'tolerance')) + N' * (' + sqlkmeans.each_number(@features,
+        + N'SELECT @threshold = '
+        + sqlkmeans.float_literal(sqlkmeans.shared_number(N'tolerance')) + N' * ('
+        + sqlkmeans.each_number(@features,
             N'AVG((s.[sqlkmeans z{}] - c.z{}) * (s.[sqlkmeans z{}] - c.z{}))', N' + ')
         + N') / ' + CAST(@features AS nvarchar(10)) + N'
 FROM #sqlkmeans_seed AS s CROSS JOIN #sqlkmeans_centroid AS c;';
@@ -6701,13 +6700,23 @@ FROM #sqlkmeans_seed AS s CROSS JOIN #sqlkmeans_centroid AS c;';
         SET @start = @start + 1;
     END;
 
-    -- One text is a start from its first candidate to its end; all starts share it. Where rounding
-    -- leads past the last row, or to two rows, the farthest is the candidate.
-    SET @text = N'DECLARE @shift float;
-DECLARE @cluster int = 1;
+    -- All starts, each from its first candidate to its end, are one text. Where rounding leads past
+    -- the last row, or to two rows, the farthest is the candidate.
+    SET @statement = N'DECLARE @shift float;
+DECLARE @inertia float;
+DECLARE @least float;
+DECLARE @start int = 1;
+DECLARE @cluster int;
 DECLARE @trial int;
+DECLARE @passes int;
+DECLARE @message nvarchar(400);
+WHILE @start <= @n_init
+BEGIN
+SET @cluster = 1;
 DELETE FROM #sqlkmeans_centroid WHERE cluster > 0;
-UPDATE #sqlkmeans_seed SET closest = 1e0;
+TRUNCATE TABLE #sqlkmeans_start;
+INSERT INTO #sqlkmeans_start ([sqlkmeans row], [sqlkmeans weight], closest, ' + @kept_z + N')
+SELECT s.[sqlkmeans row], s.[sqlkmeans weight], 1e0, ' + @of_seed + N' FROM #sqlkmeans_seed AS s;
 WHILE @cluster <= @k
 BEGIN
     DELETE FROM #sqlkmeans_candidate;
@@ -6715,17 +6724,17 @@ BEGIN
     SELECT d.trial, ' + @of_seed + N'
     FROM (SELECT t.trial, t.number * g.total AS place
           FROM #sqlkmeans_draw AS t
-          CROSS JOIN (SELECT SUM(s.[sqlkmeans weight] * s.closest) AS total FROM #sqlkmeans_seed AS s) AS g
+          CROSS JOIN (SELECT SUM(s.[sqlkmeans weight] * s.closest) AS total FROM #sqlkmeans_start AS s) AS g
           WHERE t.start = @start AND t.cluster = @cluster) AS d
     INNER JOIN (SELECT ' + @of_seed + N', s.[sqlkmeans weight] * s.closest AS chance,
                     SUM(s.[sqlkmeans weight] * s.closest) OVER (
                         ORDER BY s.[sqlkmeans row] ROWS UNBOUNDED PRECEDING) AS upto
-                FROM #sqlkmeans_seed AS s) AS s
+                FROM #sqlkmeans_start AS s) AS s
         ON s.upto > d.place AND s.upto - s.chance <= d.place AND s.chance > 0e0;
     IF NOT EXISTS (SELECT 1 FROM #sqlkmeans_candidate AS c)
         INSERT INTO #sqlkmeans_candidate (trial, ' + @z + N')
         SELECT TOP (1) 1, ' + @of_seed + N'
-        FROM #sqlkmeans_seed AS s
+        FROM #sqlkmeans_start AS s
         WHERE s.[sqlkmeans weight] > 0e0
         ORDER BY s.closest DESC, s.[sqlkmeans row];
     SET @trial = 1;
@@ -6734,7 +6743,7 @@ BEGIN
         FROM (SELECT c.trial, SUM(s.[sqlkmeans weight] * CASE WHEN ' + @squared + N' < s.closest
                                                               THEN ' + @squared + N' ELSE s.closest END)
                   AS potential
-              FROM #sqlkmeans_seed AS s
+              FROM #sqlkmeans_start AS s
               CROSS JOIN #sqlkmeans_candidate AS c
               GROUP BY c.trial) AS g
         ORDER BY g.potential, g.trial;
@@ -6742,12 +6751,12 @@ BEGIN
     SELECT TOP (1) @cluster, ' + @z + N' FROM #sqlkmeans_candidate WHERE trial = @trial ORDER BY ' + @z + N';
     UPDATE s
     SET closest = ' + @squared + N'
-    FROM #sqlkmeans_seed AS s
+    FROM #sqlkmeans_start AS s
     INNER JOIN #sqlkmeans_centroid AS c ON c.cluster = @cluster
     WHERE s.closest > ' + @squared + N' OR @cluster = 1;
     SET @cluster = @cluster + 1;
 END;
-SET @passes = 0;
+SELECT @passes = 0, @shift = NULL;
 WHILE @passes < ' + CAST(@most AS nvarchar(10)) + N' AND (@shift IS NULL OR @shift > @threshold)
 BEGIN
 ' + sqlkmeans.pass_text(N'#sqlkmeans_seed', @k, @features) + N'
@@ -6755,29 +6764,22 @@ BEGIN
 END;
 IF @least IS NULL OR @inertia < @least
 BEGIN
+    SELECT @least = @inertia, @n_iter = @passes;
     DELETE FROM #sqlkmeans_best;
     INSERT INTO #sqlkmeans_best (cluster, ' + @z + N') SELECT cluster, ' + @z + N' FROM #sqlkmeans_centroid;
-END;';
-    SET @start = 1;
-    WHILE @start <= @n_init
-    BEGIN
-        EXECUTE sys.sp_executesql @text,
-            N'@start int, @k int, @threshold float, @least float, @passes int OUTPUT,
-              @inertia float OUTPUT',
-            @start = @start, @k = @k, @threshold = @threshold, @least = @least,
-            @passes = @passes OUTPUT, @inertia = @inertia OUTPUT;
-        IF @least IS NULL OR @inertia < @least
-            SELECT @least = @inertia, @n_iter = @passes;
-        SET @message = N'run ' + CAST(@run_id AS nvarchar(20)) + N': start '
-            + CAST(@start AS nvarchar(10)) + N' of ' + CAST(@n_init AS nvarchar(10)) + N', '
-            + CAST(@passes AS nvarchar(10)) + N' passes over the sample';
-        RAISERROR (@message, 0, 1) WITH NOWAIT;
-        SET @start = @start + 1;
-    END;
-
-    SET @statement = N'DELETE FROM #sqlkmeans_centroid; INSERT INTO #sqlkmeans_centroid (cluster, ' + @z
-        + N') SELECT cluster, ' + @z + N' FROM #sqlkmeans_best;';
-    EXECUTE sys.sp_executesql @statement;
+END;
+SET @message = N''run '' + CAST(@run_id AS nvarchar(20)) + N'': start '' + CAST(@start AS nvarchar(10))
+    + N'' of '' + CAST(@n_init AS nvarchar(10)) + N'', '' + CAST(@passes AS nvarchar(10))
+    + N'' passes over the sample'';
+RAISERROR (@message, 0, 1) WITH NOWAIT;
+SET @start = @start + 1;
+END;
+DELETE FROM #sqlkmeans_centroid;
+INSERT INTO #sqlkmeans_centroid (cluster, ' + @z + N') SELECT cluster, ' + @z + N' FROM #sqlkmeans_best;';
+    EXECUTE sys.sp_executesql
+        @statement, N'@run_id bigint, @k int, @n_init int, @threshold float, @n_iter int OUTPUT',
+        @run_id = @run_id, @k = @k, @n_init = @n_init, @threshold = @threshold,
+        @n_iter = @n_iter OUTPUT;
 END;
 GO
 
@@ -6785,8 +6787,9 @@ GO
 IF OBJECT_ID(N'sqlkmeans.train_passes', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_passes AS RETURN 0;');
 GO
--- Passes over all rows of the caller's #sqlkmeans_prepared until its #sqlkmeans_centroid rests, or for
--- as many passes as may be. Each counts in the run's row, outside any transaction, so that others see how far it is.
+-- Passes over all rows of the caller's #sqlkmeans_prepared until its #sqlkmeans_centroid rests, or as
+-- many as may be. Each counts in the run's row, outside any transaction, so that others see how far
+-- it is.
 ALTER PROCEDURE sqlkmeans.train_passes
     @run_id    bigint,
     @k         int,
@@ -6953,7 +6956,7 @@ BEGIN
 
     DECLARE @squared nvarchar(max) = sqlkmeans.each_number(
         @features, N'(r.[sqlkmeans z{}] - c.z{}) * (r.[sqlkmeans z{}] - c.z{})', N' + ');
-    DECLARE @sample nvarchar(max) = N'SELECT n.cluster AS [sqlkmeans cluster]'
+    DECLARE @sample nvarchar(max) = N'SELECT TOP (8000) n.cluster AS [sqlkmeans cluster]'
         + sqlkmeans.each_number(@features, N', r.[sqlkmeans o{}]', N'') + N'
 FROM #sqlkmeans_sample AS r
 ' + sqlkmeans.nearest(@k, @features, N'r.[sqlkmeans z{}]', 0);
@@ -7232,6 +7235,7 @@ BEGIN
     DECLARE @column nvarchar(128);
     DECLARE @type nvarchar(16);
     DECLARE @unit nvarchar(10);
+    DECLARE @o nvarchar(40);
     DECLARE @statement nvarchar(max);
 
     CREATE TABLE #sqlkmeans_binned_column
@@ -7281,18 +7285,22 @@ BEGIN
             BREAK;
 
         DELETE FROM #sqlkmeans_decile;
+        SET @o = N'[sqlkmeans o' + CAST(@feature AS nvarchar(10)) + N']';
         -- Deciles, to three digits of the range; only those that part the rows.
         SET @statement = N'INSERT INTO #sqlkmeans_decile (bin, upper)
 SELECT ROW_NUMBER() OVER (ORDER BY e.upper), e.upper
 FROM (SELECT DISTINCT ROUND(p.v, 2 - CAST(FLOOR(LOG10(NULLIF(p.greatest - p.least, 0e0))) AS int)) AS upper,
           p.greatest
-      FROM (SELECT x.v, ROW_NUMBER() OVER (ORDER BY x.v) - 1 AS place,
-                COUNT_BIG(*) OVER () AS n, MIN(x.v) OVER () AS least, MAX(x.v) OVER () AS greatest
-            FROM (SELECT s.[sqlkmeans o' + CAST(@feature AS nvarchar(10)) + N'] AS v
-                  FROM #sqlkmeans_sample AS s) AS x
-            WHERE x.v IS NOT NULL) AS p
+      FROM (SELECT x.v, x.place, n.customers, n.least, n.greatest
+            FROM (SELECT s.' + @o + N' AS v, ROW_NUMBER() OVER (ORDER BY s.' + @o + N') - 1 AS place
+                  FROM #sqlkmeans_sample AS s
+                  WHERE s.' + @o + N' IS NOT NULL) AS x
+            CROSS JOIN (SELECT COUNT_BIG(*) AS customers, MIN(s.' + @o + N') AS least,
+                            MAX(s.' + @o + N') AS greatest
+                        FROM #sqlkmeans_sample AS s
+                        WHERE s.' + @o + N' IS NOT NULL) AS n) AS p
       INNER JOIN (VALUES (1), (2), (3), (4), (5), (6), (7), (8), (9)) AS d (number)
-          ON p.place = d.number * (p.n - 1) / 10
+          ON p.place = d.number * (p.customers - 1) / 10
       WHERE p.greatest > p.least) AS e
 WHERE e.upper < e.greatest;';
         EXECUTE sys.sp_executesql @statement;
@@ -7677,6 +7685,11 @@ BEGIN
         place              bigint NOT NULL
     );
     CREATE TABLE #sqlkmeans_seed
+    (
+        [sqlkmeans row]    int   NOT NULL PRIMARY KEY,
+        [sqlkmeans weight] float NOT NULL
+    );
+    CREATE TABLE #sqlkmeans_start
     (
         [sqlkmeans row]    int   NOT NULL PRIMARY KEY,
         [sqlkmeans weight] float NOT NULL,

@@ -18,9 +18,6 @@ RETURNS nvarchar(max)
 AS
 BEGIN
     DECLARE @z nvarchar(max) = sqlkmeans.each_number(@features, N'z{}', N', ');
-    DECLARE @from nvarchar(max) = N'FROM ' + @rows + N' AS r
-' + sqlkmeans.nearest(@k, @features, N'r.[sqlkmeans z{}]', 0);
-
     RETURN sqlkmeans.centroid_values(@k, @features) + N'DELETE FROM #sqlkmeans_moved;
 INSERT INTO #sqlkmeans_moved (cluster, weight, squares, ' + @z + N')
 SELECT n.cluster, SUM(r.[sqlkmeans weight]), SUM(r.[sqlkmeans weight] * ('
@@ -29,7 +26,8 @@ SELECT n.cluster, SUM(r.[sqlkmeans weight]), SUM(r.[sqlkmeans weight] * ('
     ' + sqlkmeans.each_number(@features,
             N'SUM(r.[sqlkmeans weight] * r.[sqlkmeans z{}]) / SUM(r.[sqlkmeans weight])',
             N', ') + N'
-' + @from + N'
+FROM ' + @rows + N' AS r
+' + sqlkmeans.nearest(@k, @features, N'r.[sqlkmeans z{}]', 0) + N'
 WHERE r.[sqlkmeans weight] > 0e0
 GROUP BY n.cluster;
 IF (SELECT COUNT(*) FROM #sqlkmeans_moved AS m) < @k
@@ -42,11 +40,13 @@ IF (SELECT COUNT(*) FROM #sqlkmeans_moved AS m) < @k
     INNER JOIN (SELECT ' + sqlkmeans.each_number(@features, N'd.z{}', N', ') + N',
                     ROW_NUMBER() OVER (ORDER BY d.squared DESC, d.row_number) AS place
                 FROM (SELECT ' + sqlkmeans.each_number(@features, N'r.[sqlkmeans z{}] AS z{}', N', ')
-        + N', r.[sqlkmeans row] AS row_number, '
-        + sqlkmeans.each_number(@features,
+        + N', r.[sqlkmeans row] AS row_number, n.squared
+                      FROM ' + @rows + N' AS r
+                      CROSS APPLY (SELECT TOP (1) ' + sqlkmeans.each_number(@features,
             N'(r.[sqlkmeans z{}] - o.z{}) * (r.[sqlkmeans z{}] - o.z{})', N' + ') + N' AS squared
-                      ' + @from + N'
-                      INNER JOIN #sqlkmeans_centroid AS o ON o.cluster = n.cluster
+                                   FROM #sqlkmeans_centroid AS o
+                                   WHERE o.cluster > 0
+                                   ORDER BY squared) AS n
                       WHERE r.[sqlkmeans weight] > 0e0) AS d) AS f
         ON f.place = e.place;
 SELECT @shift = SUM(' + sqlkmeans.each_number(@features,

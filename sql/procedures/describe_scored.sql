@@ -1,14 +1,15 @@
 IF OBJECT_ID(N'sqlkmeans.describe_scored', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.describe_scored AS RETURN 0;');
 GO
--- Looks once at the labelled rows of the caller's #sqlkmeans_scored, for 300 numbers at a time: leaves
--- customers and distances of each cluster and earlier segment in its #sqlkmeans_overlap, of each
--- cluster in its #sqlkmeans_cluster, each
--- feature's sums about the centroid of its #sqlkmeans_point in its #sqlkmeans_moment, and in its
--- #sqlkmeans_edge how many values are not above the ends of bins, of these rows' features (@run_id)
--- and of the published run. With @medians = 1 a second look finds the medians for its
--- #sqlkmeans_median, of everyone as cluster 0: a sample tells between which values they lie, and
--- only what lies there is sorted.
+-- Looks once at the labelled rows of the caller's #sqlkmeans_scored, for 300 numbers at a time, whose
+-- features are those of @run_id. Leaves in the caller's
+--   #sqlkmeans_overlap  customers and distances of each cluster and earlier segment,
+--   #sqlkmeans_cluster  those of each cluster,
+--   #sqlkmeans_moment   each feature's sums about the centroid, from #sqlkmeans_point,
+--   #sqlkmeans_edge     how many values are not above an end of a bin, of @run_id or the published run,
+--   #sqlkmeans_median   with @medians = 1, by a second look: of everyone as cluster 0.
+-- A sample tells between which values a median lies, and only what lies there is sorted: a sample of
+-- these rows, or @sample, a query of such rows that may use what sqlkmeans.nearest does.
 ALTER PROCEDURE sqlkmeans.describe_scored
     @run_id   bigint,
     @active   bigint,
@@ -76,16 +77,16 @@ INNER JOIN (SELECT a.cluster{} FROM #sqlkmeans_point AS a
 
     IF @medians = 1
     BEGIN
-        -- 20,000 rows are enough for four deviations of a rank to be few. Which rows they are changes
+        -- 8,000 rows are enough for four deviations of a rank to be few. Which rows they are changes
         -- how long it takes and not what is found.
         IF @sample IS NULL
-            SET @step = 1 + @rows / 20000;
+            SET @step = 1 + @rows / 8000;
         ELSE
             SELECT @values = sqlkmeans.centroid_values(MAX(a.cluster), @features)
             FROM #sqlkmeans_point AS a;
         SET @statement = @values + N'INSERT INTO #sqlkmeans_near (cluster, position, value, customers)
 SELECT g.cluster, v.position, v.value, COUNT_BIG(*)
-FROM (' + COALESCE(@sample, N'SELECT TOP (40000) s.[sqlkmeans cluster]'
+FROM (' + COALESCE(@sample, N'SELECT TOP (16000) s.[sqlkmeans cluster]'
                 + sqlkmeans.each_number(@features, N', s.[sqlkmeans o{}]', N'') + N'
       FROM #sqlkmeans_scored AS s
       WHERE (CHECKSUM(NEWID()) & 2147483647) % @step = 0') + N') AS s

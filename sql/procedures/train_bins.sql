@@ -14,6 +14,7 @@ BEGIN
     DECLARE @column nvarchar(128);
     DECLARE @type nvarchar(16);
     DECLARE @unit nvarchar(10);
+    DECLARE @o nvarchar(40);
     DECLARE @statement nvarchar(max);
 
     CREATE TABLE #sqlkmeans_binned_column
@@ -63,18 +64,22 @@ BEGIN
             BREAK;
 
         DELETE FROM #sqlkmeans_decile;
+        SET @o = N'[sqlkmeans o' + CAST(@feature AS nvarchar(10)) + N']';
         -- Deciles, to three digits of the range; only those that part the rows.
         SET @statement = N'INSERT INTO #sqlkmeans_decile (bin, upper)
 SELECT ROW_NUMBER() OVER (ORDER BY e.upper), e.upper
 FROM (SELECT DISTINCT ROUND(p.v, 2 - CAST(FLOOR(LOG10(NULLIF(p.greatest - p.least, 0e0))) AS int)) AS upper,
           p.greatest
-      FROM (SELECT x.v, ROW_NUMBER() OVER (ORDER BY x.v) - 1 AS place,
-                COUNT_BIG(*) OVER () AS n, MIN(x.v) OVER () AS least, MAX(x.v) OVER () AS greatest
-            FROM (SELECT s.[sqlkmeans o' + CAST(@feature AS nvarchar(10)) + N'] AS v
-                  FROM #sqlkmeans_sample AS s) AS x
-            WHERE x.v IS NOT NULL) AS p
+      FROM (SELECT x.v, x.place, n.customers, n.least, n.greatest
+            FROM (SELECT s.' + @o + N' AS v, ROW_NUMBER() OVER (ORDER BY s.' + @o + N') - 1 AS place
+                  FROM #sqlkmeans_sample AS s
+                  WHERE s.' + @o + N' IS NOT NULL) AS x
+            CROSS JOIN (SELECT COUNT_BIG(*) AS customers, MIN(s.' + @o + N') AS least,
+                            MAX(s.' + @o + N') AS greatest
+                        FROM #sqlkmeans_sample AS s
+                        WHERE s.' + @o + N' IS NOT NULL) AS n) AS p
       INNER JOIN (VALUES (1), (2), (3), (4), (5), (6), (7), (8), (9)) AS d (number)
-          ON p.place = d.number * (p.n - 1) / 10
+          ON p.place = d.number * (p.customers - 1) / 10
       WHERE p.greatest > p.least) AS e
 WHERE e.upper < e.greatest;';
         EXECUTE sys.sp_executesql @statement;

@@ -19,7 +19,7 @@ BEGIN
 
     DECLARE @squared nvarchar(max) = sqlkmeans.each_number(
         @features, N'(r.[sqlkmeans z{}] - c.z{}) * (r.[sqlkmeans z{}] - c.z{})', N' + ');
-    DECLARE @sample nvarchar(max) = N'SELECT n.cluster AS [sqlkmeans cluster]'
+    DECLARE @sample nvarchar(max) = N'SELECT TOP (8000) n.cluster AS [sqlkmeans cluster]'
         + sqlkmeans.each_number(@features, N', r.[sqlkmeans o{}]', N'') + N'
 FROM #sqlkmeans_sample AS r
 ' + sqlkmeans.nearest(@k, @features, N'r.[sqlkmeans z{}]', 0);

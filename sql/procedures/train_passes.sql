@@ -1,8 +1,9 @@
 IF OBJECT_ID(N'sqlkmeans.train_passes', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_passes AS RETURN 0;');
 GO
--- Passes over all rows of the caller's #sqlkmeans_prepared until its #sqlkmeans_centroid rests, or for
--- as many passes as may be. Each counts in the run's row, outside any transaction, so that others see how far it is.
+-- Passes over all rows of the caller's #sqlkmeans_prepared until its #sqlkmeans_centroid rests, or as
+-- many as may be. Each counts in the run's row, outside any transaction, so that others see how far
+-- it is.
 ALTER PROCEDURE sqlkmeans.train_passes
     @run_id    bigint,
     @k         int,

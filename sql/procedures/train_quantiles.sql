@@ -100,7 +100,7 @@ INNER JOIN #sqlkmeans_place AS w ON w.place = p.place;';
     WHILE 1 = 1
     BEGIN
         -- Pulled in and transformed the second time only, when the limits are known.
-        IF @weighted = 0
+        IF @weighted = 0 AND EXISTS (SELECT 1 FROM #sqlkmeans_quantile AS q WHERE q.filled = @filled)
             UPDATE q
             SET value = t.before + (t.behind - t.before) * (m.middle - FLOOR(m.middle))
             FROM #sqlkmeans_quantile AS q
@@ -124,7 +124,7 @@ INNER JOIN #sqlkmeans_place AS w ON w.place = p.place;';
                             FROM (VALUES (0, FLOOR(m.middle) + 1), (1, CEILING(m.middle) + 1))
                                 AS p (side, place)) AS x) AS y) AS t
             WHERE q.filled = @filled;
-        ELSE
+        IF @weighted = 1 AND EXISTS (SELECT 1 FROM #sqlkmeans_quantile AS q WHERE q.filled = @filled)
             UPDATE q
             SET value = w.value
             FROM #sqlkmeans_quantile AS q

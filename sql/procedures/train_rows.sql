@@ -53,6 +53,7 @@ BEGIN
         + sqlkmeans.each_number(@features,
             N'ALTER TABLE #sqlkmeans_scored ADD [sqlkmeans o{}] float NULL; '
             + N'ALTER TABLE #sqlkmeans_seed ADD [sqlkmeans z{}] float NULL; '
+            + N'ALTER TABLE #sqlkmeans_start ADD [sqlkmeans z{}] float NULL; '
             + N'ALTER TABLE #sqlkmeans_candidate ADD z{} float NULL; '
             + N'ALTER TABLE #sqlkmeans_centroid ADD z{} float NULL; '
             + N'ALTER TABLE #sqlkmeans_moved ADD z{} float NULL; '

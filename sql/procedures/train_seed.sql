@@ -36,13 +36,8 @@ BEGIN
     DECLARE @start int = 1;
     DECLARE @cluster int;
     DECLARE @trial int;
-    DECLARE @passes int;
-    DECLARE @inertia float;
-    DECLARE @least float;
-    DECLARE @text nvarchar(max);
     DECLARE @statement nvarchar(max);
     DECLARE @problem nvarchar(max);
-    DECLARE @message nvarchar(400);
 
     -- Which rows are drawn depends on their order by key and on the seed alone: those with the least
     -- hashes, of which only what is below a share is sorted. Enough for the seeds, and for the ends of
@@ -71,15 +66,15 @@ SELECT @fitted = COUNT_BIG(*) FROM #sqlkmeans_sample AS s WHERE s.[sqlkmeans wei
     END;
 
     -- Rows that repeat often can crowd out the rare ones: k that differ are always in.
-    SET @statement = N'INSERT INTO #sqlkmeans_seed ([sqlkmeans row], [sqlkmeans weight], closest, ' + @kept_z + N')
-SELECT s.[sqlkmeans row], s.[sqlkmeans weight], 1e0, ' + @of_seed + N'
+    SET @statement = N'INSERT INTO #sqlkmeans_seed ([sqlkmeans row], [sqlkmeans weight], ' + @kept_z + N')
+SELECT s.[sqlkmeans row], s.[sqlkmeans weight], ' + @of_seed + N'
 FROM #sqlkmeans_sample AS s
 WHERE s.[sqlkmeans weight] > 0e0 AND s.place <= @seed_rows;
 SELECT @differing = COUNT(*) FROM (SELECT DISTINCT TOP (@k) ' + @kept_z + N' FROM #sqlkmeans_seed) AS d;
 IF @differing < @k
 BEGIN
-    INSERT INTO #sqlkmeans_seed ([sqlkmeans row], [sqlkmeans weight], closest, ' + @kept_z + N')
-    SELECT TOP (@k) -ROW_NUMBER() OVER (ORDER BY MIN(s.[sqlkmeans row])), 1e0, 1e0, ' + @of_seed + N'
+    INSERT INTO #sqlkmeans_seed ([sqlkmeans row], [sqlkmeans weight], ' + @kept_z + N')
+    SELECT TOP (@k) -ROW_NUMBER() OVER (ORDER BY MIN(s.[sqlkmeans row])), 1e0, ' + @of_seed + N'
     FROM #sqlkmeans_prepared AS s
     WHERE s.[sqlkmeans weight] > 0e0
     GROUP BY ' + @of_seed + N'
@@ -89,7 +84,9 @@ END;
 INSERT INTO #sqlkmeans_centroid (cluster, ' + @z + N')
 SELECT 0, ' + sqlkmeans.each_number(@features, N'AVG(s.[sqlkmeans z{}])', N', ') + N' FROM #sqlkmeans_seed AS s;
 ' -- About the means: a difference of sums has no digits left where a feature lies far from 0.
-        + N'SELECT @threshold = ' + sqlkmeans.float_literal(sqlkmeans.shared_number(N'tolerance')) + N' * (' + sqlkmeans.each_number(@features,
+        + N'SELECT @threshold = '
+        + sqlkmeans.float_literal(sqlkmeans.shared_number(N'tolerance')) + N' * ('
+        + sqlkmeans.each_number(@features,
             N'AVG((s.[sqlkmeans z{}] - c.z{}) * (s.[sqlkmeans z{}] - c.z{}))', N' + ')
         + N') / ' + CAST(@features AS nvarchar(10)) + N'
 FROM #sqlkmeans_seed AS s CROSS JOIN #sqlkmeans_centroid AS c;';
@@ -133,13 +130,23 @@ FROM #sqlkmeans_seed AS s CROSS JOIN #sqlkmeans_centroid AS c;';
         SET @start = @start + 1;
     END;
 
-    -- One text is a start from its first candidate to its end; all starts share it. Where rounding
-    -- leads past the last row, or to two rows, the farthest is the candidate.
-    SET @text = N'DECLARE @shift float;
-DECLARE @cluster int = 1;
+    -- All starts, each from its first candidate to its end, are one text. Where rounding leads past
+    -- the last row, or to two rows, the farthest is the candidate.
+    SET @statement = N'DECLARE @shift float;
+DECLARE @inertia float;
+DECLARE @least float;
+DECLARE @start int = 1;
+DECLARE @cluster int;
 DECLARE @trial int;
+DECLARE @passes int;
+DECLARE @message nvarchar(400);
+WHILE @start <= @n_init
+BEGIN
+SET @cluster = 1;
 DELETE FROM #sqlkmeans_centroid WHERE cluster > 0;
-UPDATE #sqlkmeans_seed SET closest = 1e0;
+TRUNCATE TABLE #sqlkmeans_start;
+INSERT INTO #sqlkmeans_start ([sqlkmeans row], [sqlkmeans weight], closest, ' + @kept_z + N')
+SELECT s.[sqlkmeans row], s.[sqlkmeans weight], 1e0, ' + @of_seed + N' FROM #sqlkmeans_seed AS s;
 WHILE @cluster <= @k
 BEGIN
     DELETE FROM #sqlkmeans_candidate;
@@ -147,17 +154,17 @@ BEGIN
     SELECT d.trial, ' + @of_seed + N'
     FROM (SELECT t.trial, t.number * g.total AS place
           FROM #sqlkmeans_draw AS t
-          CROSS JOIN (SELECT SUM(s.[sqlkmeans weight] * s.closest) AS total FROM #sqlkmeans_seed AS s) AS g
+          CROSS JOIN (SELECT SUM(s.[sqlkmeans weight] * s.closest) AS total FROM #sqlkmeans_start AS s) AS g
           WHERE t.start = @start AND t.cluster = @cluster) AS d
     INNER JOIN (SELECT ' + @of_seed + N', s.[sqlkmeans weight] * s.closest AS chance,
                     SUM(s.[sqlkmeans weight] * s.closest) OVER (
                         ORDER BY s.[sqlkmeans row] ROWS UNBOUNDED PRECEDING) AS upto
-                FROM #sqlkmeans_seed AS s) AS s
+                FROM #sqlkmeans_start AS s) AS s
         ON s.upto > d.place AND s.upto - s.chance <= d.place AND s.chance > 0e0;
     IF NOT EXISTS (SELECT 1 FROM #sqlkmeans_candidate AS c)
         INSERT INTO #sqlkmeans_candidate (trial, ' + @z + N')
         SELECT TOP (1) 1, ' + @of_seed + N'
-        FROM #sqlkmeans_seed AS s
+        FROM #sqlkmeans_start AS s
         WHERE s.[sqlkmeans weight] > 0e0
         ORDER BY s.closest DESC, s.[sqlkmeans row];
     SET @trial = 1;
@@ -166,7 +173,7 @@ BEGIN
         FROM (SELECT c.trial, SUM(s.[sqlkmeans weight] * CASE WHEN ' + @squared + N' < s.closest
                                                               THEN ' + @squared + N' ELSE s.closest END)
                   AS potential
-              FROM #sqlkmeans_seed AS s
+              FROM #sqlkmeans_start AS s
               CROSS JOIN #sqlkmeans_candidate AS c
               GROUP BY c.trial) AS g
         ORDER BY g.potential, g.trial;
@@ -174,12 +181,12 @@ BEGIN
     SELECT TOP (1) @cluster, ' + @z + N' FROM #sqlkmeans_candidate WHERE trial = @trial ORDER BY ' + @z + N';
     UPDATE s
     SET closest = ' + @squared + N'
-    FROM #sqlkmeans_seed AS s
+    FROM #sqlkmeans_start AS s
     INNER JOIN #sqlkmeans_centroid AS c ON c.cluster = @cluster
     WHERE s.closest > ' + @squared + N' OR @cluster = 1;
     SET @cluster = @cluster + 1;
 END;
-SET @passes = 0;
+SELECT @passes = 0, @shift = NULL;
 WHILE @passes < ' + CAST(@most AS nvarchar(10)) + N' AND (@shift IS NULL OR @shift > @threshold)
 BEGIN
 ' + sqlkmeans.pass_text(N'#sqlkmeans_seed', @k, @features) + N'
@@ -187,28 +194,21 @@ BEGIN
 END;
 IF @least IS NULL OR @inertia < @least
 BEGIN
+    SELECT @least = @inertia, @n_iter = @passes;
     DELETE FROM #sqlkmeans_best;
     INSERT INTO #sqlkmeans_best (cluster, ' + @z + N') SELECT cluster, ' + @z + N' FROM #sqlkmeans_centroid;
-END;';
-    SET @start = 1;
-    WHILE @start <= @n_init
-    BEGIN
-        EXECUTE sys.sp_executesql @text,
-            N'@start int, @k int, @threshold float, @least float, @passes int OUTPUT,
-              @inertia float OUTPUT',
-            @start = @start, @k = @k, @threshold = @threshold, @least = @least,
-            @passes = @passes OUTPUT, @inertia = @inertia OUTPUT;
-        IF @least IS NULL OR @inertia < @least
-            SELECT @least = @inertia, @n_iter = @passes;
-        SET @message = N'run ' + CAST(@run_id AS nvarchar(20)) + N': start '
-            + CAST(@start AS nvarchar(10)) + N' of ' + CAST(@n_init AS nvarchar(10)) + N', '
-            + CAST(@passes AS nvarchar(10)) + N' passes over the sample';
-        RAISERROR (@message, 0, 1) WITH NOWAIT;
-        SET @start = @start + 1;
-    END;
-
-    SET @statement = N'DELETE FROM #sqlkmeans_centroid; INSERT INTO #sqlkmeans_centroid (cluster, ' + @z
-        + N') SELECT cluster, ' + @z + N' FROM #sqlkmeans_best;';
-    EXECUTE sys.sp_executesql @statement;
+END;
+SET @message = N''run '' + CAST(@run_id AS nvarchar(20)) + N'': start '' + CAST(@start AS nvarchar(10))
+    + N'' of '' + CAST(@n_init AS nvarchar(10)) + N'', '' + CAST(@passes AS nvarchar(10))
+    + N'' passes over the sample'';
+RAISERROR (@message, 0, 1) WITH NOWAIT;
+SET @start = @start + 1;
+END;
+DELETE FROM #sqlkmeans_centroid;
+INSERT INTO #sqlkmeans_centroid (cluster, ' + @z + N') SELECT cluster, ' + @z + N' FROM #sqlkmeans_best;';
+    EXECUTE sys.sp_executesql
+        @statement, N'@run_id bigint, @k int, @n_init int, @threshold float, @n_iter int OUTPUT',
+        @run_id = @run_id, @k = @k, @n_init = @n_init, @threshold = @threshold,
+        @n_iter = @n_iter OUTPUT;
 END;
 GO

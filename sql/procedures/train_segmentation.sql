@@ -82,6 +82,11 @@ BEGIN
     CREATE TABLE #sqlkmeans_seed
     (
         [sqlkmeans row]    int   NOT NULL PRIMARY KEY,
+        [sqlkmeans weight] float NOT NULL
+    );
+    CREATE TABLE #sqlkmeans_start
+    (
+        [sqlkmeans row]    int   NOT NULL PRIMARY KEY,
         [sqlkmeans weight] float NOT NULL,
         closest            float NOT NULL
     );

@@ -338,7 +338,7 @@ def test_as_many_features_as_train_columns_allows_fit_in_a_row_and_one_more_does
     added = re.findall(
         r"ALTER TABLE (#\w+) ADD (\[?[\w ]+)\{\}\]? float NULL;", read("procedures/train_rows.sql")
     )
-    assert len(added) == 10
+    assert len(added) == 11
     fits = {}
     for features in (allowed, allowed + 1):
         sizes = {}

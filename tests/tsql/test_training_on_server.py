@@ -199,6 +199,43 @@ def test_it_prepares_as_python_does(
     assert [row[2] for row in counted] == [0, 3, 2, 0]
 
 
+@live
+def test_of_what_python_gives_back_only_changes_are_staged(server: Server) -> None:
+    if server.has("sys.sp_execute_external_script"):
+        pytest.skip("this server runs Python itself")
+    make_customers(server)
+    define(server)
+    found = server.rows("SELECT income, age FROM dbo.customer ORDER BY customer_id;")
+    given = pd.DataFrame(found, columns=["f1", "f2"], dtype="float64")
+    given.insert(0, "now", np.nan)
+    given.insert(0, "n", np.arange(1, len(found) + 1, dtype=np.int32))
+    labels, publication = run_segmentation(given, json.dumps(make_job(server, "customers", 1, 0)))
+    server.rows("CREATE TABLE dbo.python_label (n int, cluster int, distance float);")
+    values = ", ".join(f"({n}, {c}, {d!r})" for n, c, d in labels.to_numpy().tolist())
+    server.rows(f"INSERT INTO dbo.python_label VALUES {values};")
+    server.rows("CREATE TABLE dbo.python_publication (content nvarchar(max));")
+    server.rows("INSERT INTO dbo.python_publication VALUES (?);", publication)
+    server.rows(
+        "CREATE PROCEDURE dbo.stand_in_for_python @language nvarchar(20), @script nvarchar(max), "
+        "@input_data_1 nvarchar(max), @params nvarchar(max), @job nvarchar(max), "
+        "@publication nvarchar(max) OUTPUT AS BEGIN SELECT @publication = JSON_MODIFY(p.content, "
+        "'$.model_run_id', r.run_id) FROM dbo.python_publication AS p CROSS JOIN "
+        "(SELECT MAX(a.run_id) AS run_id FROM sqlkmeans.run AS a) AS r; "
+        "SELECT l.n, l.cluster, l.distance FROM dbo.python_label AS l; END;"
+    )
+    text = read("procedures/run_segmentation.sql")
+    run = "EXECUTE sqlkmeans.run_segmentation @segmentation = N'customers';"
+    try:
+        server.script(text.replace("sys.sp_execute_external_script", "dbo.stand_in_for_python"))
+        assert server.rows(run)[0][1:] == (120, 0, 120, 0, 0, 120)
+        server.rows("UPDATE dbo.python_label SET distance = distance + 100 WHERE n <= 2;")
+        assert server.rows(run)[0][1:] == (120, 0, 0, 0, 0, 2)
+    finally:
+        server.script(text)
+    far = "SELECT COUNT(*) FROM dbo.customers_segment WHERE distance > 100;"
+    assert server.value(far) == 2
+
+
 # From run to run
 
 
