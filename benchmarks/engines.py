@@ -86,15 +86,15 @@ def run(path: Path, engine: str, n_features: int, measured: bool) -> dict[str, A
 
         return wrapper
 
-    def counted_batches(self: Any, *arguments: Any) -> Any:
+    def counted_batches(*arguments: Any) -> Any:
         nonlocal read
-        for batch in batches(self, *arguments):
+        for batch in batches(*arguments):
             read += batch.keys.nbytes + batch.features.nbytes
             yield batch
 
     if measured:
-        batches = database_module.DuckDBDatabase._batches
-        database_module.DuckDBDatabase._batches = counted_batches  # type: ignore[method-assign]
+        batches = database_module.batches
+        database_module.batches = counted_batches
         for name, size in (
             ("rows", lambda rows: 8 * sum(len(row) for row in rows)),
             ("matrix", lambda matrix: matrix.nbytes),

@@ -59,11 +59,13 @@ from sqlalchemy.pool import NullPool
 
 from sqlkmeans import pipeline
 from sqlkmeans.database import Database, open_database
-from sqlkmeans.database.base import Publication
-from sqlkmeans.database.sqlserver import database as sqlserver_module
-from sqlkmeans.database.sqlserver.connection import Connector, Session, product_version
+from sqlkmeans.database.sqlserver import labels as sqlserver_labels
+from sqlkmeans.database.sqlserver.connection import Connector, product_version
+from sqlkmeans.database.sqlserver.session import Session
 from sqlkmeans.definition import Segmentation
-from sqlkmeans.engines import open_engine
+from sqlkmeans.engines.local.rows import read_rows
+from sqlkmeans.engines.local.storage import Storage
+from sqlkmeans.publication import Publication
 
 FEATURES = ["income", "age", "orders", "tenure"]
 K = 5
@@ -160,7 +162,7 @@ def read(server: Server, rows: int) -> dict[str, Contender]:
             database.count("dbo.customer")
             started = time.perf_counter()
             with database.open_source(segmentation(), FEATURES) as source:
-                open_engine("local").read(source, ["customer_id"], lambda done: None)
+                read_rows(source, ["customer_id"], Storage(), lambda done: None)
             return time.perf_counter() - started
 
     def pandas(driver: str) -> object:
@@ -193,11 +195,11 @@ def write(server: Server, rows: int) -> dict[str, Contender]:
 
     def own(driver: str) -> object:
         with server.open(driver) as database:
-            run_id = database.start_run(segmentation(), {"kind": "fit", "engine": "local"})
+            run_id = database.store.start(segmentation(), {"kind": "fit", "engine": "local"})
             started = time.perf_counter()
-            database.stage(segmentation(), run_id, keys, clusters, distances)
+            database.labels.stage(segmentation(), run_id, keys, clusters, distances)
             seconds = time.perf_counter() - started
-            database.fail_run(run_id, "a benchmark")
+            database.store.fail(run_id, "a benchmark")
         return seconds
 
     def pandas(driver: str, **options: Any) -> object:
@@ -286,11 +288,11 @@ class Publishing:
 def timed_writing() -> Iterator[Publishing]:
     """Times what writes while a publication goes on."""
     found = Publishing()
-    write_rows, call = sqlserver_module.write_rows, Session.call
+    write_rows, call = sqlserver_labels.write_rows, Session.call
 
-    def staging(session: Session, table: str, columns: Any, labels: pa.Table) -> None:
+    def staging(session: Session, copier: Any, table: str, columns: Any, labels: pa.Table) -> None:
         started = time.perf_counter()
-        write_rows(session, table, columns, labels)
+        write_rows(session, copier, table, columns, labels)
         found.staging += time.perf_counter() - started
         found.sent += labels.num_rows
 
@@ -301,11 +303,11 @@ def timed_writing() -> Iterator[Publishing]:
             found.publishing += time.perf_counter() - started
         return row
 
-    sqlserver_module.write_rows, Session.call = staging, publishing  # type: ignore[method-assign]
+    sqlserver_labels.write_rows, Session.call = staging, publishing  # type: ignore[method-assign]
     try:
         yield found
     finally:
-        sqlserver_module.write_rows, Session.call = write_rows, call  # type: ignore[method-assign]
+        sqlserver_labels.write_rows, Session.call = write_rows, call  # type: ignore[method-assign]
 
 
 def publish(database: Database, clusters: npt.NDArray[np.int32], model_run_id: int) -> Publishing:
@@ -313,8 +315,8 @@ def publish(database: Database, clusters: npt.NDArray[np.int32], model_run_id: i
     rows, sizes = len(clusters), np.bincount(clusters, minlength=K)
     keys = pa.table({"customer_id": np.arange(1, rows + 1, dtype=np.int64)})
     kind = "assign" if model_run_id else "fit"
-    with database.lock("customers"):
-        run_id = database.start_run(segmentation(), {"kind": kind, "engine": "local"})
+    with database.store.lock("customers"):
+        run_id = database.store.start(segmentation(), {"kind": kind, "engine": "local"})
         segments = [
             {"segment_id": i, "name": str(i), "name_source": "generated", "description": "",
              "size": int(size), "share": float(size / rows), "within_ss": 0.0}
@@ -322,9 +324,9 @@ def publish(database: Database, clusters: npt.NDArray[np.int32], model_run_id: i
         ]  # fmt: skip
         with timed_writing() as found:
             started = time.perf_counter()
-            database.stage(segmentation(), run_id, keys, clusters, np.arange(rows) / rows)
-            database.overlap(segmentation(), run_id)
-            counts = database.publish(
+            database.labels.stage(segmentation(), run_id, keys, clusters, np.arange(rows) / rows)
+            database.labels.overlap(segmentation(), run_id)
+            counts = database.labels.publish(
                 segmentation(),
                 Publication(
                     run_id=run_id, segment_ids=list(range(1, K + 1)),

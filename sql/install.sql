@@ -14,7 +14,7 @@ GO
 -- schema/may_install.sql
 -- Stops the script before it has changed anything: no batch after SET NOEXEC ON is run, also where the
 -- client goes on after an error. What an earlier version may not have yet is asked for as text.
-DECLARE @newest int = N'4';
+DECLARE @newest int = N'1';
 DECLARE @version int;
 DECLARE @package nvarchar(64);
 DECLARE @ledger bit;
@@ -303,84 +303,10 @@ GO
 -- migrations/0001_first_version.sql
 -- A migration changes tables that an earlier version made, keeps their data, runs once, and
 -- records itself here. sql/tables makes the newest shape, so on a new database there is nothing
--- to change. Version 1 made the first seven tables.
+-- to change.
 IF NOT EXISTS (SELECT 1 FROM sqlkmeans.schema_version AS v WHERE v.version = 1)
     INSERT INTO sqlkmeans.schema_version (version, package_version)
     VALUES (1, N'0.1.0');
-GO
-
--- migrations/0002_explain_and_watch.sql
--- Version 2: preparation of categories and dates, explanations, comparison with the run before.
-IF COL_LENGTH(N'sqlkmeans.run', N'compared_run_id') IS NULL
-    ALTER TABLE sqlkmeans.run ADD compared_run_id bigint NULL;
-IF COL_LENGTH(N'sqlkmeans.run', N'psi') IS NULL
-    ALTER TABLE sqlkmeans.run ADD psi float NULL;
-IF COL_LENGTH(N'sqlkmeans.run', N'centroid_shift') IS NULL
-    ALTER TABLE sqlkmeans.run ADD centroid_shift float NULL;
-IF COL_LENGTH(N'sqlkmeans.run', N'mean_distance') IS NULL
-    ALTER TABLE sqlkmeans.run ADD mean_distance float NULL;
-IF COL_LENGTH(N'sqlkmeans.run', N'recommendation') IS NULL
-    ALTER TABLE sqlkmeans.run ADD recommendation nvarchar(max) NULL;
-IF COL_LENGTH(N'sqlkmeans.model_feature', N'source_column') IS NULL
-    ALTER TABLE sqlkmeans.model_feature ADD source_column nvarchar(128) NULL;
-IF COL_LENGTH(N'sqlkmeans.model_feature', N'level') IS NULL
-    ALTER TABLE sqlkmeans.model_feature ADD level nvarchar(400) NULL;
-IF COL_LENGTH(N'sqlkmeans.model_feature', N'low') IS NULL
-    ALTER TABLE sqlkmeans.model_feature ADD low float NULL;
-IF COL_LENGTH(N'sqlkmeans.model_feature', N'high') IS NULL
-    ALTER TABLE sqlkmeans.model_feature ADD high float NULL;
-IF COL_LENGTH(N'sqlkmeans.model_feature', N'reference_date') IS NULL
-    ALTER TABLE sqlkmeans.model_feature ADD reference_date date NULL;
-IF COL_LENGTH(N'sqlkmeans.segment', N'rule') IS NULL
-    ALTER TABLE sqlkmeans.segment ADD [rule] nvarchar(max) NULL;
-IF COL_LENGTH(N'sqlkmeans.segment', N'rule_precision') IS NULL
-    ALTER TABLE sqlkmeans.segment ADD rule_precision float NULL;
-IF COL_LENGTH(N'sqlkmeans.segment', N'rule_coverage') IS NULL
-    ALTER TABLE sqlkmeans.segment ADD rule_coverage float NULL;
-IF COL_LENGTH(N'sqlkmeans.segment', N'silhouette') IS NULL
-    ALTER TABLE sqlkmeans.segment ADD silhouette float NULL;
-IF COL_LENGTH(N'sqlkmeans.segment', N'centroid_shift') IS NULL
-    ALTER TABLE sqlkmeans.segment ADD centroid_shift float NULL;
-IF COL_LENGTH(N'sqlkmeans.model_feature', N'type') IS NULL
-    ALTER TABLE sqlkmeans.model_feature
-        ADD type nvarchar(16) NOT NULL CONSTRAINT df_model_feature_type DEFAULT (N'number');
-GO
-IF NOT EXISTS (SELECT 1 FROM sqlkmeans.schema_version AS v WHERE v.version = 2)
-BEGIN
-    UPDATE sqlkmeans.model_feature SET source_column = feature WHERE source_column IS NULL;
-    -- Only where they are narrower: a server that cannot alter a column's width can still install.
-    IF COL_LENGTH(N'sqlkmeans.model_feature', N'feature') < 800
-        EXECUTE (N'ALTER TABLE sqlkmeans.model_feature ALTER COLUMN feature nvarchar(400) NOT NULL;');
-    IF COL_LENGTH(N'sqlkmeans.centroid', N'feature') < 800
-        EXECUTE (N'ALTER TABLE sqlkmeans.centroid ALTER COLUMN feature nvarchar(400) NOT NULL;');
-    IF COL_LENGTH(N'sqlkmeans.segment_feature', N'feature') < 800
-        EXECUTE (N'ALTER TABLE sqlkmeans.segment_feature ALTER COLUMN feature nvarchar(400) NOT NULL;');
-    ALTER TABLE sqlkmeans.run DROP CONSTRAINT ck_run_kind;
-    ALTER TABLE sqlkmeans.run
-        ADD CONSTRAINT ck_run_kind CHECK (kind IN (N'fit', N'assign', N'rollback', N'choose_k'));
-    ALTER TABLE sqlkmeans.run DROP CONSTRAINT ck_run_status;
-    ALTER TABLE sqlkmeans.run ADD CONSTRAINT ck_run_status
-        CHECK (status IN (N'running', N'published', N'failed', N'finished'));
-    INSERT INTO sqlkmeans.schema_version (version, package_version)
-    VALUES (2, N'0.1.0');
-END;
-GO
-
--- migrations/0003_high_water.sql
--- Version 3: up to where a run has seen changes of its source.
-IF COL_LENGTH(N'sqlkmeans.run', N'high_water') IS NULL
-    ALTER TABLE sqlkmeans.run ADD high_water nvarchar(100) NULL;
-GO
-IF NOT EXISTS (SELECT 1 FROM sqlkmeans.schema_version AS v WHERE v.version = 3)
-    INSERT INTO sqlkmeans.schema_version (version, package_version)
-    VALUES (3, N'0.1.0');
-GO
-
--- migrations/0004_run_index.sql
--- Version 4: the index of sqlkmeans.run, which sql/tables makes on every database.
-IF NOT EXISTS (SELECT 1 FROM sqlkmeans.schema_version AS v WHERE v.version = 4)
-    INSERT INTO sqlkmeans.schema_version (version, package_version)
-    VALUES (4, N'0.1.0');
 GO
 
 -- roles/sqlkmeans_reader.sql
@@ -1454,7 +1380,7 @@ IF OBJECT_ID(N'sqlkmeans.self_test_record') IS NULL
         AS RETURN (SELECT 1 AS segment_id);');
 GO
 -- What Python makes of self_test_customers: the centroids in the scaled space and, as segment 0,
--- the inertia. Written by tests/tsql/self_test_record.py.
+-- the inertia. Written by tests/support/self_test_record.py.
 ALTER FUNCTION sqlkmeans.self_test_record ()
 RETURNS TABLE
 AS
@@ -2249,6 +2175,7 @@ BEGIN
     DECLARE @winsorize nvarchar(max);
     DECLARE @min_frequency nvarchar(100);
     DECLARE @max_categories nvarchar(100);
+    DECLARE @unit nvarchar(4000);
     DECLARE @unknown nvarchar(4000);
 
     IF @given IS NULL
@@ -2270,7 +2197,8 @@ BEGIN
             @weight = COALESCE(j.weight, N'1.0'),
             @winsorize = COALESCE(j.quantiles, j.winsorize),
             @min_frequency = COALESCE(j.min_frequency, N'0.01'),
-            @max_categories = COALESCE(j.max_categories, N'20')
+            @max_categories = COALESCE(j.max_categories, N'20'),
+            @unit = LEFT(j.unit, 4000)
         FROM OPENJSON(@item) WITH (
             [column]       nvarchar(max) '$.column',
             type           nvarchar(max) '$.type',
@@ -2279,17 +2207,18 @@ BEGIN
             quantiles      nvarchar(max) '$.winsorize' AS JSON,
             winsorize      nvarchar(max) '$.winsorize',
             min_frequency  nvarchar(max) '$.min_frequency',
-            max_categories nvarchar(max) '$.max_categories'
+            max_categories nvarchar(max) '$.max_categories',
+            unit           nvarchar(max) '$.unit'
         ) AS j;
 
         SELECT @unknown = MIN(k.[key])
         FROM OPENJSON(@item) AS k
         WHERE k.[key] NOT IN (N'column', N'type', N'transform', N'weight', N'winsorize',
-                              N'min_frequency', N'max_categories');
+                              N'min_frequency', N'max_categories', N'unit');
         IF @unknown IS NOT NULL
             SET @problems = @problems + N'@features: unknown key ' + LEFT(@unknown, 200)
                 + N'; allowed: column, type, transform, weight, winsorize, min_frequency, '
-                + N'max_categories' + @line;
+                + N'max_categories, unit' + @line;
         IF @type NOT IN (N'number', N'category', N'date')
             SET @problems = @problems + N'@features: type ' + @type + N' of ' + @name
                 + N' given; allowed: number, category, date' + @line;
@@ -2311,6 +2240,14 @@ BEGIN
         IF COALESCE(TRY_CAST(@max_categories AS int), 0) NOT BETWEEN 2 AND 100
             SET @problems = @problems + N'@features: max_categories ' + @max_categories + N' of '
                 + @name + N' given; allowed: 2 to 100' + @line;
+        -- LEN does not count spaces at the end.
+        IF LEN(@unit + N'.') NOT BETWEEN 2 AND 21 OR @unit LIKE N' %' OR @unit LIKE N'% '
+           OR sqlkmeans.is_visible(@unit) = 0
+            SET @problems = @problems + N'@features: unit of ' + @name
+                + N' given; allowed: 1 to 20 characters that can be seen, such as NOK' + @line;
+        IF @type <> N'number' AND @unit IS NOT NULL
+            SET @problems = @problems + N'@features: unit of ' + @name
+                + N' given; allowed for number only' + @line;
         IF EXISTS (SELECT 1 FROM OPENJSON(N'[' + @list + N']') AS d
                    WHERE JSON_VALUE(d.[value], '$.column') = @name)
             SET @problems = @problems + N'@features: ' + @name + N' is named twice' + @line;
@@ -2326,7 +2263,8 @@ BEGIN
             + N',"winsorize":' + COALESCE(sqlkmeans.quantiles(@winsorize), N'null')
             + N',"min_frequency":' + COALESCE(sqlkmeans.json_number(@min_frequency), N'0.01')
             + N',"max_categories":'
-            + COALESCE(CAST(TRY_CAST(@max_categories AS int) AS nvarchar(20)), N'20') + N'}';
+            + COALESCE(CAST(TRY_CAST(@max_categories AS int) AS nvarchar(20)), N'20')
+            + N',"unit":' + COALESCE(sqlkmeans.json_text(@unit), N'null') + N'}';
     END;
     SET @features = N'[' + @list + N']';
 END;
@@ -7062,6 +7000,7 @@ BEGIN
     DECLARE @name nvarchar(400);
     DECLARE @source nvarchar(16);
     DECLARE @description nvarchar(max);
+    DECLARE @definition nvarchar(max);
     DECLARE @part nvarchar(1000);
     DECLARE @place int;
     DECLARE @count int;
@@ -7081,6 +7020,17 @@ BEGIN
         mean       nvarchar(1000) COLLATE DATABASE_DEFAULT NOT NULL,
         of_all     nvarchar(100)  COLLATE DATABASE_DEFAULT NOT NULL
     );
+    CREATE TABLE #sqlkmeans_unit
+    (
+        [column] nvarchar(128) COLLATE DATABASE_DEFAULT NOT NULL,
+        unit     nvarchar(20)  COLLATE DATABASE_DEFAULT NOT NULL
+    );
+    SELECT @definition = r.definition FROM sqlkmeans.run AS r WHERE r.run_id = @run_id;
+    INSERT INTO #sqlkmeans_unit ([column], unit)
+    SELECT j.[column], j.unit
+    FROM OPENJSON(@definition, '$.features') WITH (
+        [column] nvarchar(128) '$.column', unit nvarchar(20) '$.unit') AS j
+    WHERE j.unit IS NOT NULL;
     INSERT INTO #sqlkmeans_word (segment_id, place, importance, is_level, word, mean, of_all)
     SELECT b.segment_id,
         ROW_NUMBER() OVER (PARTITION BY b.segment_id
@@ -7108,7 +7058,8 @@ BEGIN
             WHEN N'category' THEN b.source_column + N' is ' + b.level + N' for '
                 + COALESCE(CAST(CAST(ROUND(100 * b.mean, 0) AS int) AS nvarchar(10)) + N' %', N'unknown')
             WHEN N'date' THEN b.source_column + N' ' + sqlkmeans.number_text(b.mean) + N' days ago'
-            ELSE b.source_column + N' ' + sqlkmeans.number_text(b.mean) END,
+            ELSE b.source_column + N' ' + sqlkmeans.number_text(b.mean) + COALESCE(N' ' + b.unit, N'')
+            END,
         CASE b.type
             WHEN N'category' THEN COALESCE(
                 CAST(CAST(ROUND(100 * b.of_all, 0) AS int) AS nvarchar(10)) + N' %', N'unknown')
@@ -7117,7 +7068,7 @@ BEGIN
                                          ORDER BY a.strength DESC, a.is_low, a.position) AS n
           FROM (SELECT p.segment_id, p.position, f.source_column, f.type,
                     REPLACE(f.source_column, N'_', N' ') AS plain,
-                    COALESCE(f.level, N'other') AS level, p.mean, e.mean AS of_all, d.importance,
+                    COALESCE(f.level, N'other') AS level, u.unit, p.mean, e.mean AS of_all, d.importance,
                     -- Of everyone, a category's most frequent level.
                     CASE WHEN p.segment_id > 0 THEN ROUND(ABS(d.importance), 9)
                          WHEN f.type = N'category' THEN p.mean ELSE 0e0 END AS strength,
@@ -7126,6 +7077,7 @@ BEGIN
                 INNER JOIN #sqlkmeans_profile AS e ON e.segment_id = 0 AND e.position = p.position
                 INNER JOIN sqlkmeans.model_feature AS f
                     ON f.run_id = @run_id AND f.position = p.position
+                LEFT JOIN #sqlkmeans_unit AS u ON u.[column] = f.source_column
                 CROSS APPLY (SELECT CASE WHEN p.segment_id = 0 OR e.deviation = 0 THEN 0e0
                         ELSE COALESCE((p.mean - e.mean) / e.deviation, 0e0) END AS importance) AS d
                ) AS a) AS b

@@ -1,5 +1,8 @@
 """Customer segmentation inside SQL Server: K-Means with stable ids and atomic publishing.
 
+>>> from sqlkmeans import segment
+>>> result = segment("customers.csv", key="customer_id")
+
 >>> from sqlkmeans import Segmentation, open_database, run
 >>> segmentation = Segmentation.create(
 ...     name="customers", source="dbo.customer", key="customer_id",
@@ -26,11 +29,13 @@ if TYPE_CHECKING:
         SqlKMeansError,
     )
     from sqlkmeans.explanation import CustomerExplanation, explain
+    from sqlkmeans.exporting import export_labels
     from sqlkmeans.model import SegmentModel
     from sqlkmeans.pipeline import assign, choose_k, drop, rename, rollback, run
     from sqlkmeans.registry import load_model
     from sqlkmeans.report.page import write_report
     from sqlkmeans.result import ChoiceResult, RunResult, SegmentResult
+    from sqlkmeans.segmenting import Segments, segment
 
 # Loaded when first used: `sqlkmeans --help` must not wait for scikit-learn.
 _HOMES = {
@@ -45,6 +50,7 @@ _HOMES = {
     "SqlKMeansError": "errors",
     "CustomerExplanation": "explanation",
     "explain": "explanation",
+    "export_labels": "exporting",
     "SegmentModel": "model",
     "assign": "pipeline",
     "choose_k": "pipeline",
@@ -52,6 +58,8 @@ _HOMES = {
     "rename": "pipeline",
     "rollback": "pipeline",
     "run": "pipeline",
+    "Segments": "segmenting",
+    "segment": "segmenting",
     "load_model": "registry",
     "ChoiceResult": "result",
     "RunResult": "result",
@@ -71,18 +79,21 @@ __all__ = [
     "SegmentModel",
     "SegmentResult",
     "Segmentation",
+    "Segments",
     "SqlKMeansError",
     "__version__",
     "assign",
     "choose_k",
     "drop",
     "explain",
+    "export_labels",
     "load_definition",
     "load_model",
     "open_database",
     "rename",
     "rollback",
     "run",
+    "segment",
     "write_report",
 ]
 

@@ -29,7 +29,7 @@ def rollback(
     """
     progress = progress or Progress()
     segmentation = load_segmentation(database, name)
-    with database.lock(name):
+    with database.store.lock(name):
         restored = _run_to_restore(database, segmentation, to_run_id)
         row = {
             "kind": "rollback",
@@ -37,7 +37,7 @@ def rollback(
             **client_row(),
         }
         with progress.step("publish"):
-            database.rollback(segmentation, row, restored)
+            database.labels.rollback(segmentation, row, restored)
     newest = database.catalog.published_runs(name)[0]
     return run_result(database, newest["run_id"], progress.rounded())
 
@@ -75,8 +75,8 @@ def rename(
         problems.append(f"name {new_name!r} given; segment {taken[0]} has or had it")
     if problems:
         raise DefinitionError(problems)
-    with database.lock(name):
-        database.rename_segment(name, segment_id, new_name, description)
+    with database.store.lock(name):
+        database.store.rename(name, segment_id, new_name, description)
 
 
 def drop(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,10 +12,12 @@ import numpy.typing as npt
 
 from sqlkmeans.clustering.describing.margin import Margin, margin_of
 from sqlkmeans.clustering.describing.numbers import brief_number, own_values
+from sqlkmeans.clustering.preparation.problems import weight_problems
 from sqlkmeans.database import Database
 from sqlkmeans.database.base import Source
 from sqlkmeans.definition import Segmentation
-from sqlkmeans.engines.local.engine import LocalEngine
+from sqlkmeans.engines.local.rows import prepare, read_rows
+from sqlkmeans.engines.local.storage import Storage
 from sqlkmeans.errors import DataError, DefinitionError
 from sqlkmeans.model import SegmentModel
 from sqlkmeans.registry import load_model, load_segmentation
@@ -46,6 +48,8 @@ class FeatureReason:
     contribution : float
         Part of the difference of the squared distances; all add up to 1, and a negative one
         speaks for the runner-up.
+    unit : str or None
+        Of the three values.
     """
 
     feature: str
@@ -53,6 +57,12 @@ class FeatureReason:
     segment_value: float
     runner_up_value: float
     contribution: float
+    unit: str | None = None
+
+    @property
+    def told(self) -> str:
+        """The customer's value with its unit."""
+        return " ".join([brief_number(self.value), *filter(None, [self.unit])])
 
 
 @dataclass(frozen=True)
@@ -90,6 +100,9 @@ class CustomerExplanation:
         """Whether the row says another segment now than when it was labelled."""
         return self.published_segment_id not in (None, self.segment.segment_id)
 
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
     def lines(self) -> list[str]:
         """The reason in four lines."""
         return [self._where(), self._distances(), self._features(), self._how_sure()]
@@ -114,7 +127,7 @@ class CustomerExplanation:
 
     def _features(self) -> str:
         parts = [
-            f"{reason.feature} {brief_number(reason.value)} "
+            f"{reason.feature} {reason.told} "
             f"({brief_number(reason.segment_value)} in the segment, "
             f"{brief_number(reason.runner_up_value)} in the runner-up; {reason.contribution:.0%})"
             for rank, reason in enumerate(self.features[:NAMED])
@@ -185,8 +198,8 @@ def explain(name: str, database: Database, customer: object) -> CustomerExplanat
         runner_up=_segment(model, found.runner_up, found.runner_up_distance),
         margin=found.margin,
         certainty=found.certainty,
-        features=_reasons(model, point, found),
-        published_segment_id=database.published_label(segmentation, key),
+        features=_reasons(model, segmentation.units, point, found),
+        published_segment_id=database.labels.segment_of(segmentation, key),
     )
 
 
@@ -209,24 +222,28 @@ def _prepared(
     database: Database, segmentation: Segmentation, model: SegmentModel, customer: Sequence[str]
 ) -> npt.NDArray[np.float64]:
     """The customer's row in the scaled space, read and prepared as a run does."""
-    engine = LocalEngine()
+    storage = Storage()
     with database.open_source(segmentation, model.columns, customer) as source:
         batches = list(source.batches)
     rows = sum(batch.keys.num_rows for batch in batches)
     if not rows:
         raise DataError(_unknown(database, segmentation, customer))
-    engine.read(Source(rows, iter(batches), in_key_order=True), segmentation.key, lambda _: None)
+    source = Source(rows, iter(batches), in_key_order=True)
+    raw = read_rows(source, segmentation.key, storage, lambda _: None)
+    assert raw is not None
     try:
-        engine.label(model.preparation, model.centroids)
+        if raw.weights is not None and (problems := weight_problems(raw.weights)):
+            raise DataError(problems)
+        _, found = prepare(raw, model.preparation, storage)
     except DataError as error:
         who = f"customer {', '.join(customer)} has no segment"
         raise DataError([f"{who}: {problem}" for problem in error.problems]) from None
-    return np.asarray(engine.points()[0])
+    return np.asarray(found.matrix[0])
 
 
 def _unknown(database: Database, segmentation: Segmentation, customer: Sequence[str]) -> str:
     who = f"customer {', '.join(customer)}: not in {segmentation.source}"
-    published = database.published_label(segmentation, customer)
+    published = database.labels.segment_of(segmentation, customer)
     if published is not None:
         return (
             f"{who} any more; the label, segment {published}, goes with the next "
@@ -244,7 +261,10 @@ def _segment(model: SegmentModel, index: int, distance: float) -> SegmentDistanc
 
 
 def _reasons(
-    model: SegmentModel, point: npt.NDArray[np.float64], found: Margin
+    model: SegmentModel,
+    units: Mapping[str, str],
+    point: npt.NDArray[np.float64],
+    found: Margin,
 ) -> tuple[FeatureReason, ...]:
     """Each feature's part, the largest first."""
     points = np.vstack([point, model.centroids[found.own], model.centroids[found.runner_up]])
@@ -253,5 +273,9 @@ def _reasons(
     for position, feature in enumerate(model.preparation.features):
         value, segment_value, runner_up_value = own_values(feature, points[:, position]).tolist()
         part = float(found.contributions[position]) / total if total > 0 else 0.0
-        reasons.append(FeatureReason(feature.name, value, segment_value, runner_up_value, part))
+        reasons.append(
+            FeatureReason(
+                feature.name, value, segment_value, runner_up_value, part, units.get(feature.name)
+            )
+        )
     return tuple(sorted(reasons, key=lambda reason: -abs(reason.contribution)))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import platform
 import time
+from dataclasses import replace
 from datetime import datetime, timezone
 from importlib import metadata
 from typing import Any
@@ -20,39 +21,19 @@ import pandas as pd
 
 from sqlkmeans._version import __version__
 from sqlkmeans.clustering.arrays.types import Matrix, Vector
-from sqlkmeans.clustering.choosing.choose_k import KChoice, choose_k, require_share
-from sqlkmeans.clustering.comparing.compare import Comparison, Movement, RunFacts, compare, movement
-from sqlkmeans.clustering.comparing.stable_ids import Previous, match_segments
-from sqlkmeans.clustering.describing.bins import (
-    FeatureBins,
-    bin_features,
-    bins_from_rows,
-    bins_to_rows,
-    count_in,
-    skipped_missing,
-    with_skipped,
-)
-from sqlkmeans.clustering.describing.describe import (
-    distance_tolerance,
-    explain_rows,
-    segment_rows,
-    segment_warnings,
-)
+from sqlkmeans.clustering.choosing.choose_k import choose_k, require_share
+from sqlkmeans.clustering.comparing.compare import RunFacts
+from sqlkmeans.clustering.describing.bins import bins_from_rows, skipped_missing
 from sqlkmeans.clustering.describing.findings import feature_findings
-from sqlkmeans.clustering.describing.profile import EVERYONE, SegmentProfile, profile_segments
-from sqlkmeans.clustering.describing.rules import find_rules
-from sqlkmeans.clustering.describing.scores import score
+from sqlkmeans.clustering.describing.found import PreparedRows, find
 from sqlkmeans.clustering.kmeans.assignment import Assignment, settle_ties
-from sqlkmeans.clustering.kmeans.kmeans import KMeansFit, fit_kmeans
+from sqlkmeans.clustering.kmeans.kmeans import SAMPLE_ROWS, fit_kmeans
 from sqlkmeans.clustering.preparation.learning import fit_preparation
-from sqlkmeans.clustering.preparation.preparation import (
-    Feature,
-    Preparation,
-    features_from_definition,
-)
+from sqlkmeans.clustering.preparation.preparation import Feature, features_from_definition
 from sqlkmeans.clustering.preparation.raw_rows import raw_rows
 from sqlkmeans.errors import DataError, SqlKMeansError
 from sqlkmeans.model import SegmentModel
+from sqlkmeans.outcome import Before, Fit, of_fit
 
 Row = dict[str, Any]
 
@@ -100,10 +81,62 @@ def run_segmentation(rows: pd.DataFrame, job: str) -> tuple[pd.DataFrame, str]:
 
 def _run(rows: pd.DataFrame, job: Row) -> tuple[pd.DataFrame, Row]:
     begun = time.perf_counter()
+    definition, before = job["definition"], _before(job)
+    numbers, now, prepared = _prepare(rows, job)
+    fit, assignment = _fit(prepared, definition)
+    fitted = time.perf_counter()
+    segment_ids, moves = before.follow(fit, lambda: _overlap(now, assignment))
+    settle_ties(prepared.matrix, fit.centroids, assignment, segment_ids)
+    found = find(
+        prepared, fit.centroids, assignment, seed=definition["seed"], earlier=before.bins, cut=True
+    )
+    publication = of_fit(job["run_id"], definition, before, fit, found, segment_ids, moves)
+    labels = pd.DataFrame(
+        {
+            "row_number": numbers,
+            "cluster": assignment.labels.astype(np.int32),
+            "distance": np.sqrt(assignment.squared_distances),
+        }
+    )
+    run = {
+        **publication.run,
+        "seconds_fit": round(fitted - begun, 3),
+        "seconds_assign": round(time.perf_counter() - fitted, 3),
+        "sqlkmeans_version": __version__,
+        "library_versions": _library_versions(),
+    }
+    return labels, replace(publication, run=run).to_json()
+
+
+def _before(job: Row) -> Before:
+    """What the database says of the run before."""
+    model = None
+    if job["centroid"]:
+        names = {row["segment_id"]: row["name"] for row in job["segment"]}
+        model = SegmentModel.from_rows(
+            job["model_feature"], job["centroid"], names, scaling="", missing=""
+        )
+    run, compared = None, job.get("compared_run")
+    if compared:
+        means = {row["feature"]: row.get("mean") for row in job.get("segment_feature", [])}
+        run = RunFacts(
+            compared["run_id"], compared["rows"], compared["k"], compared.get("silhouette"),
+            compared.get("mean_distance"), compared["definition"],
+            bins_from_rows(job.get("feature_bin", [])), means,
+        )  # fmt: skip
+    given = {row["segment_id"]: row["name"] for row in job["given"]}
+    return Before(run=run, model=model, given=given, last_segment_id=job["last_segment_id"])
+
+
+def _prepare(
+    rows: pd.DataFrame, job: Row
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64], PreparedRows]:
+    """Row numbers, present segments (0 for none) and prepared values of the rows that are left."""
     definition = job["definition"]
     features = features_from_definition(definition)
-    weighted = bool(definition.get("sample_weight"))
-    numbers, now, matrix, texts, weights = _split(rows, features, weighted)
+    numbers, now, matrix, texts, weights = _split(
+        rows, features, bool(definition.get("sample_weight"))
+    )
     preparation = fit_preparation(
         matrix,
         features,
@@ -117,88 +150,40 @@ def _run(rows: pd.DataFrame, job: Row) -> tuple[pd.DataFrame, Row]:
     matrix, kept = preparation.prepare(matrix, texts)
     left_out = skipped_missing(by_column, kept, preparation)
     by_column = [None if mask is None else mask[kept] for mask in by_column]
-    absent = preparation.of_columns(by_column)
-    weights = None if weights is None else weights[kept]
-    fit, choice = _fit(matrix, weights, definition)
-    fitted = time.perf_counter()
-    segment_ids, moves = _follow(job, preparation, fit.centroids, now[kept], fit.assignment)
-    settle_ties(matrix, fit.centroids, fit.assignment, segment_ids)
-    profiles = profile_segments(matrix, absent, preparation, fit.assignment, len(fit.centroids))
-    rules = find_rules(
-        matrix, preparation, fit.assignment.labels, len(fit.centroids), seed=definition["seed"]
+    prepared = PreparedRows(
+        preparation,
+        matrix,
+        preparation.of_columns(by_column),
+        None if weights is None else weights[kept],
+        int((~kept).sum()),
+        left_out,
     )
-    scores = score(matrix, fit.centroids, fit.assignment, seed=definition["seed"])
-    mean_distance = float(np.sqrt(fit.assignment.squared_distances).mean())
-    earlier = bins_from_rows(job.get("feature_bin", []))
-    counted = with_skipped(count_in(earlier, matrix, absent, preparation), left_out)
-    compared = _compared(job, scores.silhouette, mean_distance, counted, profiles, moves)
-    tables = segment_rows(profiles, segment_ids, _names(job["given"]), _names(job["segment"]))
-    explain_rows(tables["segment"], segment_ids, rules, scores.segment_silhouettes, moves.shifts)
-    names = {row["segment_id"]: row["name"] for row in tables["segment"]}
-    model = SegmentModel(
-        preparation, fit.centroids, tuple(segment_ids), tuple(names[i] for i in segment_ids)
-    )
-    bins = with_skipped(bin_features(matrix, absent, preparation), left_out)
-    labels = pd.DataFrame(
-        {
-            "row_number": numbers[kept],
-            "cluster": fit.assignment.labels.astype(np.int32),
-            "distance": np.sqrt(fit.assignment.squared_distances),
-        }
-    )
-    skipped = int((~kept).sum())
-    run = {
-        "k": len(segment_ids),
-        "rows": len(matrix),
-        "skipped": skipped,
-        "inertia": fit.assignment.inertia,
-        "n_iter": fit.n_iter,
-        **scores.to_dict(),
-        "mean_distance": mean_distance,
-        **(compared.run if compared else {}),
-        "seconds_fit": round(fitted - begun, 3),
-        "seconds_assign": round(time.perf_counter() - fitted, 3),
-        "sqlkmeans_version": __version__,
-        "library_versions": _library_versions(),
-        "warnings": segment_warnings(profiles, segment_ids, skipped)
-        + feature_findings(matrix, preparation)
-        + (choice.warnings() if choice else [])
-        + (compared.alarms + compared.notes if compared else []),
-    }
-    if choice:
-        tables["k_score"] = choice.to_rows()
-        run["recommendation"] = choice.recommendation.to_dict()
-    return labels, {
-        "segment_ids": segment_ids,
-        "model_run_id": job["run_id"],
-        "run": run,
-        "tables": {
-            **model.to_rows(),
-            **tables,
-            "feature_bin": bins_to_rows(bins),
-            "feature_drift": compared.drift if compared else [],
-        },
-        "last_segment_id": max(job["last_segment_id"], *segment_ids),
-        "distance_tolerance": distance_tolerance(
-            fit.assignment.inertia, len(matrix) if weights is None else float(weights.sum())
-        ),
-    }
+    return numbers[kept], now[kept], prepared
 
 
-def _fit(
-    matrix: Matrix, weights: Vector | None, definition: Row
-) -> tuple[KMeansFit, KChoice | None]:
+def _fit(rows: PreparedRows, definition: Row) -> tuple[Fit, Assignment]:
     """Fit k segments, or as many as the scores speak for."""
     # A definition of an earlier version has none of the keys that have a default here.
     min_share = definition.get("min_share", 0.0)
     starts = {"n_init": definition["n_init"], "seed": definition["seed"]}
-    if definition["k"] != "auto":
-        fit = fit_kmeans(matrix, definition["k"], sample_weight=weights, **starts)
-        require_share(fit.assignment.sizes(len(fit.centroids)), min_share)
-        return fit, None
-    k_min, k_max = definition.get("k_min", 2), definition.get("k_max", 10)
-    choice = choose_k(matrix, k_min, k_max, sample_weight=weights, min_share=min_share, **starts)
-    return choice.fit(matrix, weights), choice
+    choice, weights = None, rows.weights
+    if definition["k"] == "auto":
+        k_min, k_max = definition.get("k_min", 2), definition.get("k_max", 10)
+        choice = choose_k(
+            rows.matrix, k_min, k_max, sample_weight=weights, min_share=min_share, **starts
+        )
+        found = choice.fit(rows.matrix, weights)
+    else:
+        # 0 lets no row leave the database, which this does not.
+        sample_rows = definition.get("sample_rows") or SAMPLE_ROWS
+        found = fit_kmeans(
+            rows.matrix, definition["k"], sample_weight=weights, sample_rows=sample_rows, **starts
+        )
+        require_share(found.assignment.sizes(len(found.centroids)), min_share)
+    findings = feature_findings(rows.matrix, rows.preparation)
+    findings += choice.warnings() if choice else []
+    fit = Fit(rows.preparation, found.centroids, found.n_iter, findings, choice)
+    return fit, found.assignment
 
 
 def _split(
@@ -254,65 +239,12 @@ def _where_missing(column: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_] | N
     return absent if absent.any() else None
 
 
-def _follow(
-    job: Row,
-    preparation: Preparation,
-    centroids: Matrix,
-    now: npt.NDArray[np.int64],
-    assignment: Assignment,
-) -> tuple[list[int], Movement]:
-    """The segment id of each new cluster, and who moved."""
-    last = job["last_segment_id"]
-    if not job["centroid"]:
-        return match_segments(centroids, Previous((), None, last)), Movement(0, 0)
-    model = SegmentModel.from_rows(
-        job["model_feature"], job["centroid"], {}, scaling="", missing=""
-    )
-    old = model.centroids_in(preparation)
+def _overlap(now: npt.NDArray[np.int64], assignment: Assignment) -> list[tuple[int, int, int]]:
     labelled = now > 0
     pairs, counts = np.unique(
         np.column_stack([now[labelled], assignment.labels[labelled]]), axis=0, return_counts=True
     )
-    overlap = [(int(a), int(b), int(count)) for (a, b), count in zip(pairs, counts)]
-    segment_ids = match_segments(centroids, Previous(model.segment_ids, old, last), overlap)
-    return segment_ids, movement(overlap, segment_ids, centroids, model.segment_ids, old)
-
-
-def _compared(
-    job: Row,
-    silhouette: float | None,
-    mean_distance: float,
-    counted: list[FeatureBins],
-    profiles: list[SegmentProfile],
-    moves: Movement,
-) -> Comparison | None:
-    """This run beside the one before; None where there is none.
-
-    Raises
-    ------
-    DataError
-        If the guard refuses it.
-    """
-    before = job.get("compared_run")
-    if not before:
-        return None
-    means = {row["feature"]: row.get("mean") for row in job.get("segment_feature", [])}
-    then = RunFacts(
-        before["run_id"], before["rows"], before["k"], before.get("silhouette"),
-        before.get("mean_distance"), before["definition"],
-        bins_from_rows(job.get("feature_bin", [])), means,
-    )  # fmt: skip
-    everyone = profiles[EVERYONE]
-    now = RunFacts(
-        job["run_id"], everyone.size, len(profiles) - 1, silhouette, mean_distance,
-        job["definition"], counted,
-        {name: feature.mean for name, feature in everyone.features.items()},
-    )  # fmt: skip
-    return compare(now, then, moves, job["definition"].get("guard") or {})
-
-
-def _names(rows: list[Row]) -> dict[int, str]:
-    return {row["segment_id"]: row["name"] for row in rows}
+    return [(int(a), int(b), int(count)) for (a, b), count in zip(pairs, counts)]
 
 
 def _library_versions() -> dict[str, str]:

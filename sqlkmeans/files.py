@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import secrets
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from sqlkmeans.errors import DefinitionError
 
 
 def write_file(path: str | Path, content: str | bytes, *, replace: bool = True) -> Path:
-    """Write a file beside its place, under a name that nobody can guess, and put it there.
+    """Write a file whole; see :func:`opened_file`.
 
     Parameters
     ----------
@@ -27,8 +29,21 @@ def write_file(path: str | Path, content: str | bytes, *, replace: bool = True) 
     DefinitionError
         If it cannot be written, or something else is there: a link, a folder, a device.
     """
+    with opened_file(path, replace=replace) as file:
+        file.write(
+            content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
+        )
+    return Path(path)
+
+
+@contextmanager
+def opened_file(path: str | Path, *, replace: bool = True) -> Iterator[IO[bytes]]:
+    """Open a file beside its place, under a name that nobody can guess, and put it there at the
+    end; after an error it is gone.
+
+    Parameters and errors are those of :func:`write_file`.
+    """
     path = Path(path)
-    data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
     try:
         _check_place(path, replace)
         beside = path.with_name(f".{secrets.token_hex(8)}.tmp")
@@ -37,16 +52,17 @@ def write_file(path: str | Path, content: str | bytes, *, replace: bool = True) 
         handle = os.open(beside, flags, 0o666)
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(data)
+                yield file
             os.replace(beside, path)
         finally:
             with suppress(OSError):
                 beside.unlink(missing_ok=True)
     except OSError as error:
-        raise DefinitionError(f"{path}: cannot be written: {error.strerror}") from None
-    except ValueError:  # a NUL
-        raise DefinitionError(f"{str(path)!r} given; allowed: a file's path") from None
-    return path
+        raise DefinitionError(f"{path}: cannot be written: {error.strerror or error}") from None
+    except ValueError as error:
+        if "\0" not in str(path):
+            raise
+        raise DefinitionError(f"{str(path)!r} given; allowed: a file's path") from error
 
 
 def check_place(path: str | Path, *, replace: bool = True) -> None:

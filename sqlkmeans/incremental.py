@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
 from sqlkmeans.clustering.describing.profile import EVERYONE
-from sqlkmeans.database import Database, Publication
-from sqlkmeans.database.base import Row
+from sqlkmeans.database.base import Database, TracksChanges
 from sqlkmeans.definition import Segmentation
-from sqlkmeans.engines import Engine, NoRows
+from sqlkmeans.engines import Engine, NoRows, Plan
+from sqlkmeans.engines.base import ClusterLabels
+from sqlkmeans.engines.local.labels import ArrayLabels
 from sqlkmeans.errors import DatabaseError
-from sqlkmeans.model import SegmentModel
-from sqlkmeans.progress import Progress
+from sqlkmeans.job import Job
+from sqlkmeans.publication import Publication, Row
+from sqlkmeans.registry import read_before_labels
 
 # What has to be as it was, so that labels of the run before are still right for rows that stayed.
 _SAME = ("source", "key", "target", "changed_by")
@@ -36,7 +37,7 @@ class Seen:
     high_water: str
 
 
-def last_seen(database: Database, segmentation: Segmentation, model_run_id: int) -> Seen | str:
+def last_seen(database: Database, segmentation: Segmentation) -> Seen | str:
     """The run to go on from; else, why all rows have to be read."""
     if segmentation.engine != "local":
         return f'engine = "{segmentation.engine}" looks at all of them'
@@ -53,27 +54,26 @@ def last_seen(database: Database, segmentation: Segmentation, model_run_id: int)
         return "the run before was a rollback"
     if newest["high_water"] is None:
         return f"run {newest['run_id']} did not record which changes it has seen"
-    if newest["model_run_id"] != model_run_id:
+    row = database.catalog.segmentation(segmentation.name) or {}
+    if newest["model_run_id"] != row["active_run_id"]:
         return f"run {newest['run_id']} had another model"
     then = Segmentation.from_json(newest["definition"])
     for name in _SAME:
         if getattr(then, name) != getattr(segmentation, name):
             return f"run {newest['run_id']} had another {name}"
-    unknown = database.changes_unknown_since(segmentation, newest["high_water"])
+    unknown = _unknown_since(database, segmentation, newest["high_water"])
     return unknown or Seen(newest["run_id"], newest["high_water"])
 
 
-def assign_changes(
-    database: Database,
-    segmentation: Segmentation,
-    model: SegmentModel,
-    model_run_id: int,
-    run_id: int,
-    seen: Seen,
-    engine: Engine,
-    progress: Progress,
-) -> Publication:
-    """Label what changed and stage it; the sizes of the segments are counted, not their means.
+def _unknown_since(database: Database, segmentation: Segmentation, mark: str) -> str | None:
+    """Why not all changes since a mark are known any more; None where they are."""
+    if isinstance(database, TracksChanges):
+        return database.changes_unknown_since(segmentation, mark)
+    return None
+
+
+def assign_changes(work: Job, seen: Seen, engine: Engine) -> None:
+    """Label what changed and publish it; the sizes of the segments are counted, not their means.
 
     Raises
     ------
@@ -82,54 +82,58 @@ def assign_changes(
     DatabaseError
         If changes were forgotten while they were read.
     """
+    database, segmentation, progress = work.database, work.segmentation, work.progress
+    before = read_before_labels(database, segmentation.name)
+    model, model_run_id = before.model, before.model_run_id
+    assert model is not None
+    assert model_run_id is not None
     source = database.changed_source(segmentation, seen.high_water)
     changed = segmentation.model_copy(update={"source": source})
-    none = False
-    with progress.step("read") as advance:
+    with engine.open(database, Plan.of(changed, progress, model.columns)) as rows:
         try:
-            engine.open(database, changed, model.columns, advance)
+            labelled: ClusterLabels = rows.label(model).labels
         except NoRows:
-            none = True
-    if not none:
-        with progress.step("assign"):
-            engine.label(model.preparation, model.centroids)
-    # What a clean-up took away meanwhile would be missing now, and would never be read again.
-    unknown = database.changes_unknown_since(segmentation, seen.high_water)
-    if unknown:
-        raise DatabaseError(
-            f"{unknown}; that came while the changes were read, and nothing was published: "
-            "`sqlkmeans assign` again reads all rows"
-        )
-    read = 0 if none else engine.rows
-    with progress.step("publish"):
-        if read:
-            engine.stage(database, segmentation, run_id)
-            engine.let_go()
-        else:
-            nobody = pa.table({name: pa.nulls(0) for name in segmentation.key})
-            database.stage(segmentation, run_id, nobody, np.zeros(0, np.int32), np.zeros(0))
-        clusters = database.stage_unchanged(segmentation, run_id, model.segment_ids)
-    held = {model.segment_ids[cluster]: (size, within) for cluster, size, within in clusters}
-    total = sum(size for size, _ in held.values())
-    inertia = float(sum(within for _, within in held.values()))
-    told = (
-        f"{read:,} of {total:,} rows were read: those that changed since run {seen.run_id}; "
-        "what segment_feature says is that run's"
-    )
-    seconds = progress.rounded()
-    return Publication(
-        run_id=run_id,
-        segment_ids=list(model.segment_ids),
-        model_run_id=model_run_id,
-        run={
-            "k": len(model.segment_ids), "rows": total, "skipped": 0, "inertia": inertia,
-            "warnings": json.dumps([told, *engine.notes]),
-            **{f"seconds_{step}": seconds[step] for step in ("read", "fit", "assign")},
-        },
-        tables=_carried_over(database, seen.run_id, {**held, EVERYONE: (total, inertia)}),
-        last_segment_id=max(model.segment_ids),
-        distance_tolerance=0.0,
-    )  # fmt: skip
+            labelled = _nobody(segmentation)
+        # What a clean-up took away meanwhile would be missing now, and would never be read again.
+        unknown = _unknown_since(database, segmentation, seen.high_water)
+        if unknown:
+            raise DatabaseError(
+                f"{unknown}; that came while the changes were read, and nothing was published: "
+                "`sqlkmeans assign` again reads all rows"
+            )
+        with progress.step("publish"):
+            work.stage(labelled)
+            read = len(labelled)
+            del labelled
+            clusters = database.labels.stage_unchanged(segmentation, work.run_id, model.segment_ids)
+            held = {model.segment_ids[number]: (size, ss) for number, size, ss in clusters}
+            total = sum(size for size, _ in held.values())
+            inertia = float(sum(within for _, within in held.values()))
+            told = (
+                f"{read:,} of {total:,} rows were read: those that changed since run "
+                f"{seen.run_id}; what segment_feature says is that run's"
+            )
+            work.publish(
+                Publication(
+                    run_id=work.run_id,
+                    segment_ids=list(model.segment_ids),
+                    model_run_id=model_run_id,
+                    run={
+                        "k": len(model.segment_ids), "rows": total, "skipped": 0,
+                        "inertia": inertia, "warnings": [told, *rows.notes()],
+                    },
+                    tables=_carried_over(
+                        database, seen.run_id, {**held, EVERYONE: (total, inertia)}
+                    ),
+                    last_segment_id=before.last_segment_id,
+                    distance_tolerance=0.0,
+                )
+            )  # fmt: skip
+
+
+def _nobody(segmentation: Segmentation) -> ClusterLabels:
+    keys = pa.table({name: pa.nulls(0) for name in segmentation.key})
+    return ArrayLabels(keys, np.zeros(0, np.int32), lambda: np.zeros(0))
 
 
 def _carried_over(

@@ -26,7 +26,7 @@ FORMAT = 1
 
 @dataclass(frozen=True, eq=False)
 class SegmentModel:
-    """Labels new rows as the run that made it did.
+    """Labels new rows as the run that made it did, under scikit-learn's names.
 
     Attributes
     ----------
@@ -63,6 +63,24 @@ class SegmentModel:
         return len(self.segment_ids)
 
     @property
+    def cluster_centers_(self) -> npt.NDArray[np.float64]:
+        """The centroids, of shape (k, n_features), in the scaled space; read-only.
+
+        :meth:`own_units` gives them in the columns' own units.
+        """
+        return self.centroids
+
+    @property
+    def feature_names_in_(self) -> npt.NDArray[np.object_]:
+        """The names of :attr:`columns`, of shape (n_features_in_,)."""
+        return np.array(self.columns, dtype=object)
+
+    @property
+    def n_features_in_(self) -> int:
+        """How many columns a row has; a category makes several features of one."""
+        return len(self.columns)
+
+    @property
     def columns(self) -> list[str]:
         """The source columns, in the order in which rows hold them."""
         return self.preparation.columns
@@ -95,18 +113,23 @@ class SegmentModel:
             With their number, of levels that the model does not know and has no ``(other)`` for:
             such a row has none of the levels.
         """
-        prepared = self._prepared(rows)
+        prepared = self.prepare(rows)
         ids = np.zeros(len(prepared), dtype=np.int64)
         known = np.isfinite(prepared).all(axis=1)
         assignment = assign(prepared[known], self.centroids)
         ids[known] = np.asarray(self.segment_ids)[assignment.labels]
         return ids
 
-    def distances(self, rows: Any) -> npt.NDArray[np.float64]:
-        """Distance of each row to each centroid in the scaled space, of shape (n_rows, k)."""
-        return np.sqrt(squared_distances(self._prepared(rows), self.centroids))
+    def transform(self, rows: Any) -> npt.NDArray[np.float64]:
+        """The distance of each row to each centroid in the scaled space, of shape (n_rows, k).
 
-    def _prepared(self, rows: Any) -> npt.NDArray[np.float64]:
+        Rows, errors and warnings are those of :meth:`predict`; NaN for a row that has a missing
+        value which the model does not fill in.
+        """
+        return np.sqrt(squared_distances(self.prepare(rows), self.centroids))
+
+    def prepare(self, rows: Any) -> npt.NDArray[np.float64]:
+        """The rows in the scaled space, of shape (n_rows, n_features); the same of missing."""
         matrix, texts = raw_rows(rows, self.preparation.types)
         for position, column in enumerate(self.columns):
             if column in texts:

@@ -5,15 +5,23 @@ from __future__ import annotations
 import getpass
 import json
 import platform
+from dataclasses import replace
 from importlib import metadata
 from typing import Any
 
-from sqlkmeans.clustering.describing.naming import feature_titles
+from sqlkmeans.clustering.comparing.compare import RunFacts
+from sqlkmeans.clustering.describing.bins import bins_from_rows
+from sqlkmeans.clustering.describing.naming import feature_titles, is_share, one_row_each
 from sqlkmeans.clustering.describing.profile import EVERYONE
+from sqlkmeans.clustering.preparation.preparation import (
+    features_from_definition,
+    units_from_definition,
+)
 from sqlkmeans.database import Database
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DataError, DefinitionError
 from sqlkmeans.model import SegmentModel
+from sqlkmeans.outcome import Before
 from sqlkmeans.result import FeatureResult, RunResult, SegmentResult
 
 Row = dict[str, Any]
@@ -92,6 +100,85 @@ def load_run_model(database: Database, run_id: int) -> SegmentModel:
         raise DataError(f"run {run_id}: its model cannot be read: {error}") from None
 
 
+def read_before(database: Database, name: str) -> Before:
+    """What stands when a run of a segmentation begins; the run to compare with is the one whose
+    labels are published now."""
+    runs = database.catalog.published_runs(name)
+    run = run_facts(database, runs[0]["restored_run_id"] or runs[0]["run_id"]) if runs else None
+    return _before(database, name, run)
+
+
+def read_before_labels(database: Database, name: str) -> Before:
+    """The same for new labels by the model in force: compared is the run that fitted it."""
+    row = database.catalog.segmentation(name) or {}
+    before = _before(database, name, run_facts(database, row["active_run_id"]))
+    later = database.catalog.published_runs(name)
+    arrived = sum(row["arrived"] or 0 for row in later if row["run_id"] > before.model_run_id)
+    return replace(before, arrived=arrived)
+
+
+def _before(database: Database, name: str, run: RunFacts | None) -> Before:
+    row = database.catalog.segmentation(name) or {}
+    return Before(
+        run=run,
+        model=stored_model(database, name),
+        model_run_id=row.get("active_run_id"),
+        given=database.catalog.given_names(name),
+        last_segment_id=int(row.get("last_segment_id") or 0),
+    )
+
+
+def run_facts(database: Database, run_id: int) -> RunFacts | None:
+    """What of a published run the next one is compared with."""
+    row = database.catalog.run(run_id)
+    if row is None:
+        return None
+    return RunFacts(
+        run_id=run_id,
+        rows=row["rows"],
+        k=row["k"],
+        silhouette=row["silhouette"],
+        mean_distance=row["mean_distance"],
+        definition=json.loads(row["definition"]),
+        bins=bins_from_rows(database.catalog.result("feature_bin", run_id)),
+        means={
+            feature["feature"]: feature["mean"]
+            for feature in database.catalog.result("segment_feature", run_id)
+            if feature["segment_id"] == EVERYONE
+        },
+    )
+
+
+def require_model(database: Database, segmentation: Segmentation) -> SegmentModel:
+    """The model in force, which has to be for the features of the definition.
+
+    Raises
+    ------
+    DefinitionError
+        If it is for others, or prepares them otherwise.
+    DataError
+        If there is none yet.
+    """
+    model = stored_model(database, segmentation.name)
+    if model is None:
+        raise DataError(f"{segmentation.name}: no model yet; `sqlkmeans run` makes one")
+    row = database.catalog.segmentation(segmentation.name) or {}
+    fitted = json.loads((database.catalog.run(row["active_run_id"]) or {})["definition"])
+    if segmentation.to_features() != features_from_definition(fitted):
+        raise DefinitionError(
+            f"{segmentation.name}: the features are not those of the stored model, or not "
+            f"prepared as there ({', '.join(model.columns)}); `sqlkmeans run` fits a new one"
+        )
+    for key in ("scaling", "missing"):
+        now, then = getattr(segmentation, key), getattr(model.preparation, key)
+        if now != then:
+            raise DefinitionError(
+                f"{segmentation.name}: {key} is {now!r} and the stored model has {then!r}; "
+                "`sqlkmeans run` fits a new one"
+            )
+    return model
+
+
 def client_row() -> Row:
     """Who runs, with which libraries: columns of the run row."""
     versions = {"python": platform.python_version()}
@@ -104,7 +191,7 @@ def client_row() -> Row:
         user = getpass.getuser()
     except (KeyError, OSError, ImportError):
         user = "unknown"
-    return {"library_versions": json.dumps(versions), "client": f"{user}@{platform.node()}"}
+    return {"library_versions": versions, "client": f"{user}@{platform.node()}"}
 
 
 def run_result(database: Database, run_id: int, seconds: dict[str, float]) -> RunResult:
@@ -142,22 +229,70 @@ def run_result(database: Database, run_id: int, seconds: dict[str, float]) -> Ru
         warnings=json.loads(run["warnings"] or "[]"),
         recommendation=json.loads(run["recommendation"] or "null"),
         drift=drift,
-        features=_features(database, run["model_run_id"], described_by),
+        features=_features(database, run, described_by),
     )
 
 
-def _features(database: Database, model_run_id: int, described_by: int) -> list[FeatureResult]:
+def _features(database: Database, run: Row, described_by: int) -> list[FeatureResult]:
     rows: dict[int, list[Row]] = {}
     for row in database.catalog.result("segment_feature", described_by):
         rows.setdefault(row["position"], []).append(row)
-    fitted = database.catalog.result("model_feature", model_run_id)
+    fitted = database.catalog.result("model_feature", run["model_run_id"])
+    shown = one_row_each(fitted)
+    everyone = {
+        position: next((row for row in of if row["segment_id"] == EVERYONE), None)
+        for position, of in rows.items()
+    }
+    units = units_from_definition(json.loads(run["definition"]))
     return [
         FeatureResult(
             feature["source_column"] or feature["feature"],
             title,
-            feature["type"] == "category",
+            is_share(feature, everyone.get(feature["position"])),
             {row["segment_id"]: row["mean"] for row in rows.get(feature["position"], [])},
             {row["segment_id"]: row["importance"] for row in rows.get(feature["position"], [])},
         )
-        for feature, title in zip(fitted, feature_titles(fitted))
+        for feature, title in zip(fitted, feature_titles(fitted, units))
+        if feature in shown
+    ]
+
+
+def segment_table(database: Database, name: str) -> list[Row]:
+    """The segments as they are published now: everyone, as segment 0, then each.
+
+    Returns
+    -------
+    list of dict
+        ``segment_id``, ``name``, ``size``, ``share``, ``rule``, and each feature's mean by its
+        title, such as ``joined (days)`` or ``city = Oslo``.
+
+    Raises
+    ------
+    DefinitionError
+        If there is no such segmentation.
+    DataError
+        If none of its runs was published.
+    """
+    _registered(database, name)
+    published = database.catalog.published_runs(name)
+    if not published:
+        raise DataError(f"{name}: no published run yet; `sqlkmeans run` makes one")
+    newest = published[0]
+    described_by = newest["restored_run_id"] or newest["run_id"]
+    features = _features(database, newest, described_by)
+    about = ("segment_id", "name", "size", "share", "rule")
+    return [
+        {
+            **{key: row[key] for key in about},
+            **{
+                # A feature may be called "size" too.
+                f.title if f.title not in about else f"{f.title} (mean)": f.means.get(
+                    row["segment_id"]
+                )
+                for f in features
+            },
+        }
+        for row in sorted(
+            database.catalog.result("segment", described_by), key=lambda row: row["segment_id"]
+        )
     ]

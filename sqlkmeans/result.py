@@ -38,9 +38,9 @@ class FeatureResult:
     ----------
     column : str
     title : str
-        For people: ``joined (days)``, ``city = Oslo``.
+        For people: ``income (NOK)``, ``joined (days)``, ``city = Oslo``.
     is_share : bool
-        Whether the means are shares of the customers, as of a level.
+        Whether the means are shares of the customers, as of a level or a boolean.
     means : dict of int to (float or None)
         By segment id, 0 for everyone; in the column's own units, None where not known.
     importance : dict of int to float
@@ -174,6 +174,8 @@ class ChoiceResult:
         One for each k, with the columns of ``k_score``.
     rows, skipped : int
     seconds : dict of str to float
+    runner_up_k : int or None
+        The next best beside a recommended k.
     """
 
     segmentation: str
@@ -185,6 +187,7 @@ class ChoiceResult:
     rows: int
     skipped: int
     seconds: dict[str, float]
+    runner_up_k: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The object that ``--json`` prints."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 Name = tuple[str, ...]
@@ -135,6 +135,11 @@ def is_file(source: str) -> bool:
     return bool(_FILE.match(text) and _BARE_FILE.fullmatch(text))
 
 
+def is_data_file(text: str) -> bool:
+    """Whether a text ends as the path of a .csv or .parquet file does."""
+    return bool(_FILE.match(text.strip()))
+
+
 def with_files_beside(source: str, folder: str) -> str:
     """The source with the paths of its files absolute; relative ones are in the folder."""
 
@@ -248,3 +253,11 @@ def quote(name: str) -> str:
 def quote_name(parts: Name) -> str:
     """A name of several parts, each in double quotes."""
     return ".".join(quote(part) for part in parts)
+
+
+def written_name(parts: Iterable[str]) -> str:
+    """A name of several parts as a definition has it: in brackets where it has to be."""
+    return ".".join(
+        part if re.fullmatch(r"[^\W\d]\w*", part) else f"[{part.replace(']', ']]')}]"
+        for part in parts
+    )

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +12,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from sqlkmeans.definition import Segmentation
-
-sys.path.insert(0, str(Path(__file__).parent / "sqlserver"))
-
-import docker_engine
+from support import docker_engine
+from support.shops import MakeCustomers
 
 # The same examples at every run, and no complaint when a shared machine is slow.
 settings.register_profile(
@@ -32,8 +29,6 @@ settings.load_profile("sqlkmeans")
 CENTRES = [(40_000.0, 25.0), (90_000.0, 45.0), (160_000.0, 62.0)]
 SIZES = [60, 40, 20]
 
-MakeCustomers = Callable[..., pa.Table]
-
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     """None but this process where a SQL Server is at hand: its tests share a database."""
@@ -46,7 +41,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Start the server before any test: no test has the time to download one."""
     wanted = any(item.get_closest_marker("sqlserver") for item in session.items)
     if wanted and not session.config.option.collectonly:
-        import sqlserver_server
+        from support import sqlserver_server
 
         reporter = session.config.pluginmanager.get_plugin("terminalreporter")
         if reporter is not None:

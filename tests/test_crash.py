@@ -195,10 +195,10 @@ def test_a_first_run_that_is_killed_leaves_a_database_that_opens(
         "    def execute(self, query, *given):\n"
         "        return None if query == 'CHECKPOINT' else native.execute(query, *given)\n"
         "native = database._native\n"
-        f"if {checkpoint == 'killed before it'}: database._native = Native()\n"
+        f"if {checkpoint == 'killed before it'}: database._connection.native = Native()\n"
         "database.install()\n"
         f"segmentation = Segmentation.create(**{SEGMENTATION!r})\n"
-        "database.start_run(segmentation, {'kind': 'fit', 'engine': 'local'})\n"
+        "database.store.start(segmentation, {'kind': 'fit', 'engine': 'local'})\n"
         "os._exit(9)\n"  # nothing is closed, as by a kill
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 9

@@ -458,6 +458,19 @@ def test_a_category_has_no_logarithm_and_no_quantiles(
     ]
 
 
+@pytest.mark.parametrize("unit", ["", " NOK", "NOK ", "\x1b[31m", "\u202e", "x" * 21])
+def test_a_unit_is_a_short_text_that_can_be_seen(unit: str) -> None:
+    (problem,) = problems_of(features=[{"column": "income", "unit": unit}])
+    assert problem.startswith("segmentation.customers.features[0].unit: ")
+    assert problem.endswith("allowed: 1 to 20 characters that can be seen, such as NOK")
+
+
+@pytest.mark.parametrize("type", ["category", "date"])
+def test_a_unit_is_of_a_number(type: str) -> None:
+    (problem,) = problems_of(features=[{"column": "city", "type": type, "unit": "NOK"}])
+    assert problem.endswith('features[0]: unit given; allowed for type = "number" only')
+
+
 @pytest.mark.parametrize(
     ("column", "role"), [("customer_id", "key too"), ("income", "a feature too")]
 )

@@ -12,7 +12,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from sqlkmeans.cli.app import app
-from sqlkmeans.clustering.preparation.preparation import MISSING, SCALINGS, TRANSFORMS
+from sqlkmeans.clustering.preparation.preparation import MISSING, SCALINGS
+from sqlkmeans.clustering.preparation.transforms import TRANSFORMS
 from sqlkmeans.database import tables
 from sqlkmeans.definition import FeatureDefinition, Guard, Segmentation, parse_definition
 
@@ -88,7 +89,12 @@ def test_every_dependency_has_its_line() -> None:
 
 
 def test_links_between_pages_lead_somewhere() -> None:
-    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *DOCS.glob("*.md")]
+    pages = [
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        ROOT / "SECURITY.md",
+        *DOCS.rglob("*.md"),
+    ]
     pages += [ROOT / "examples" / "cdnow" / "README.md"]
     broken = [
         f"{source.relative_to(ROOT)}: {target}"

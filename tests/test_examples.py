@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 from pathlib import Path
@@ -11,8 +10,7 @@ import duckdb
 import pytest
 
 from sqlkmeans.cli.app import run_command
-
-CDNOW = Path(__file__).parent.parent / "examples" / "cdnow"
+from support.cdnow import CDNOW, load_cdnow
 
 pytest.importorskip("lifetimes", reason="the CDNOW data comes with the package lifetimes")
 
@@ -21,12 +19,7 @@ pytest.importorskip("lifetimes", reason="the CDNOW data comes with the package l
 def cdnow_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with cdnow.duckdb as load.py makes it."""
     folder = tmp_path_factory.mktemp("cdnow")
-    spec = importlib.util.spec_from_file_location("cdnow_load", CDNOW / "load.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    module.load(str(folder / "cdnow.duckdb"))
+    load_cdnow(folder / "cdnow.duckdb")
     return folder
 
 

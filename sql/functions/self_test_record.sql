@@ -3,7 +3,7 @@ IF OBJECT_ID(N'sqlkmeans.self_test_record') IS NULL
         AS RETURN (SELECT 1 AS segment_id);');
 GO
 -- What Python makes of self_test_customers: the centroids in the scaled space and, as segment 0,
--- the inertia. Written by tests/tsql/self_test_record.py.
+-- the inertia. Written by tests/support/self_test_record.py.
 ALTER FUNCTION sqlkmeans.self_test_record ()
 RETURNS TABLE
 AS

@@ -23,6 +23,7 @@ BEGIN
     DECLARE @winsorize nvarchar(max);
     DECLARE @min_frequency nvarchar(100);
     DECLARE @max_categories nvarchar(100);
+    DECLARE @unit nvarchar(4000);
     DECLARE @unknown nvarchar(4000);
 
     IF @given IS NULL
@@ -44,7 +45,8 @@ BEGIN
             @weight = COALESCE(j.weight, N'1.0'),
             @winsorize = COALESCE(j.quantiles, j.winsorize),
             @min_frequency = COALESCE(j.min_frequency, N'0.01'),
-            @max_categories = COALESCE(j.max_categories, N'20')
+            @max_categories = COALESCE(j.max_categories, N'20'),
+            @unit = LEFT(j.unit, 4000)
         FROM OPENJSON(@item) WITH (
             [column]       nvarchar(max) '$.column',
             type           nvarchar(max) '$.type',
@@ -53,17 +55,18 @@ BEGIN
             quantiles      nvarchar(max) '$.winsorize' AS JSON,
             winsorize      nvarchar(max) '$.winsorize',
             min_frequency  nvarchar(max) '$.min_frequency',
-            max_categories nvarchar(max) '$.max_categories'
+            max_categories nvarchar(max) '$.max_categories',
+            unit           nvarchar(max) '$.unit'
         ) AS j;
 
         SELECT @unknown = MIN(k.[key])
         FROM OPENJSON(@item) AS k
         WHERE k.[key] NOT IN (N'column', N'type', N'transform', N'weight', N'winsorize',
-                              N'min_frequency', N'max_categories');
+                              N'min_frequency', N'max_categories', N'unit');
         IF @unknown IS NOT NULL
             SET @problems = @problems + N'@features: unknown key ' + LEFT(@unknown, 200)
                 + N'; allowed: column, type, transform, weight, winsorize, min_frequency, '
-                + N'max_categories' + @line;
+                + N'max_categories, unit' + @line;
         IF @type NOT IN (N'number', N'category', N'date')
             SET @problems = @problems + N'@features: type ' + @type + N' of ' + @name
                 + N' given; allowed: number, category, date' + @line;
@@ -85,6 +88,14 @@ BEGIN
         IF COALESCE(TRY_CAST(@max_categories AS int), 0) NOT BETWEEN 2 AND 100
             SET @problems = @problems + N'@features: max_categories ' + @max_categories + N' of '
                 + @name + N' given; allowed: 2 to 100' + @line;
+        -- LEN does not count spaces at the end.
+        IF LEN(@unit + N'.') NOT BETWEEN 2 AND 21 OR @unit LIKE N' %' OR @unit LIKE N'% '
+           OR sqlkmeans.is_visible(@unit) = 0
+            SET @problems = @problems + N'@features: unit of ' + @name
+                + N' given; allowed: 1 to 20 characters that can be seen, such as NOK' + @line;
+        IF @type <> N'number' AND @unit IS NOT NULL
+            SET @problems = @problems + N'@features: unit of ' + @name
+                + N' given; allowed for number only' + @line;
         IF EXISTS (SELECT 1 FROM OPENJSON(N'[' + @list + N']') AS d
                    WHERE JSON_VALUE(d.[value], '$.column') = @name)
             SET @problems = @problems + N'@features: ' + @name + N' is named twice' + @line;
@@ -100,7 +111,8 @@ BEGIN
             + N',"winsorize":' + COALESCE(sqlkmeans.quantiles(@winsorize), N'null')
             + N',"min_frequency":' + COALESCE(sqlkmeans.json_number(@min_frequency), N'0.01')
             + N',"max_categories":'
-            + COALESCE(CAST(TRY_CAST(@max_categories AS int) AS nvarchar(20)), N'20') + N'}';
+            + COALESCE(CAST(TRY_CAST(@max_categories AS int) AS nvarchar(20)), N'20')
+            + N',"unit":' + COALESCE(sqlkmeans.json_text(@unit), N'null') + N'}';
     END;
     SET @features = N'[' + @list + N']';
 END;

@@ -15,6 +15,7 @@ BEGIN
     DECLARE @name nvarchar(400);
     DECLARE @source nvarchar(16);
     DECLARE @description nvarchar(max);
+    DECLARE @definition nvarchar(max);
     DECLARE @part nvarchar(1000);
     DECLARE @place int;
     DECLARE @count int;
@@ -34,6 +35,17 @@ BEGIN
         mean       nvarchar(1000) COLLATE DATABASE_DEFAULT NOT NULL,
         of_all     nvarchar(100)  COLLATE DATABASE_DEFAULT NOT NULL
     );
+    CREATE TABLE #sqlkmeans_unit
+    (
+        [column] nvarchar(128) COLLATE DATABASE_DEFAULT NOT NULL,
+        unit     nvarchar(20)  COLLATE DATABASE_DEFAULT NOT NULL
+    );
+    SELECT @definition = r.definition FROM sqlkmeans.run AS r WHERE r.run_id = @run_id;
+    INSERT INTO #sqlkmeans_unit ([column], unit)
+    SELECT j.[column], j.unit
+    FROM OPENJSON(@definition, '$.features') WITH (
+        [column] nvarchar(128) '$.column', unit nvarchar(20) '$.unit') AS j
+    WHERE j.unit IS NOT NULL;
     INSERT INTO #sqlkmeans_word (segment_id, place, importance, is_level, word, mean, of_all)
     SELECT b.segment_id,
         ROW_NUMBER() OVER (PARTITION BY b.segment_id
@@ -61,7 +73,8 @@ BEGIN
             WHEN N'category' THEN b.source_column + N' is ' + b.level + N' for '
                 + COALESCE(CAST(CAST(ROUND(100 * b.mean, 0) AS int) AS nvarchar(10)) + N' %', N'unknown')
             WHEN N'date' THEN b.source_column + N' ' + sqlkmeans.number_text(b.mean) + N' days ago'
-            ELSE b.source_column + N' ' + sqlkmeans.number_text(b.mean) END,
+            ELSE b.source_column + N' ' + sqlkmeans.number_text(b.mean) + COALESCE(N' ' + b.unit, N'')
+            END,
         CASE b.type
             WHEN N'category' THEN COALESCE(
                 CAST(CAST(ROUND(100 * b.of_all, 0) AS int) AS nvarchar(10)) + N' %', N'unknown')
@@ -70,7 +83,7 @@ BEGIN
                                          ORDER BY a.strength DESC, a.is_low, a.position) AS n
           FROM (SELECT p.segment_id, p.position, f.source_column, f.type,
                     REPLACE(f.source_column, N'_', N' ') AS plain,
-                    COALESCE(f.level, N'other') AS level, p.mean, e.mean AS of_all, d.importance,
+                    COALESCE(f.level, N'other') AS level, u.unit, p.mean, e.mean AS of_all, d.importance,
                     -- Of everyone, a category's most frequent level.
                     CASE WHEN p.segment_id > 0 THEN ROUND(ABS(d.importance), 9)
                          WHEN f.type = N'category' THEN p.mean ELSE 0e0 END AS strength,
@@ -79,6 +92,7 @@ BEGIN
                 INNER JOIN #sqlkmeans_profile AS e ON e.segment_id = 0 AND e.position = p.position
                 INNER JOIN sqlkmeans.model_feature AS f
                     ON f.run_id = @run_id AND f.position = p.position
+                LEFT JOIN #sqlkmeans_unit AS u ON u.[column] = f.source_column
                 CROSS APPLY (SELECT CASE WHEN p.segment_id = 0 OR e.deviation = 0 THEN 0e0
                         ELSE COALESCE((p.mean - e.mean) / e.deviation, 0e0) END AS importance) AS d
                ) AS a) AS b

@@ -1,4 +1,4 @@
-"""The commands. Heavy libraries are imported where a command needs them."""
+"""A command line from its words to its exit code."""
 
 from __future__ import annotations
 
@@ -6,428 +6,20 @@ import gc
 import io
 import os
 import sys
-from typing import Annotated, Optional
 
 import typer
 
-from sqlkmeans._version import __version__
+# Those of a server add themselves to the others.
+from sqlkmeans.cli import server_commands
+from sqlkmeans.cli.commands import app
 from sqlkmeans.errors import SqlKMeansError
 from sqlkmeans.words import visible, visible_lines, without_passwords
 
-app = typer.Typer(
-    name="sqlkmeans",
-    help="Customer segmentation inside SQL Server: K-Means with segment ids that stay.",
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-
-DefinitionArgument = Annotated[
-    Optional[str],
-    typer.Argument(
-        metavar="[DEFINITION]",
-        help="A .toml or .json file, or the name of a segmentation that was run before. "
-        "Default: ./sqlkmeans.toml.",
-    ),
-]
-NameArgument = Annotated[
-    Optional[str],
-    typer.Argument(
-        metavar="[NAME]", help="A segmentation's name, or a definition file. Default: the only one."
-    ),
-]
-ToFile = Annotated[Optional[str], typer.Option("--to-file", help="Write the script to this file.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace a file that is there.")]
-Names = Annotated[
-    Optional[list[str]],
-    typer.Option("--segmentation", "-s", help="One segmentation of the file; can be repeated."),
-]
-OneName = Annotated[
-    Optional[str],
-    typer.Option("--segmentation", "-s", help="Which one of the file's segmentations."),
-]
-Url = Annotated[
-    Optional[str],
-    typer.Option("--url", help="Database URL. Default: SQLKMEANS_URL, then the definition file."),
-]
-MemoryLimit = Annotated[
-    Optional[str],
-    typer.Option(help="What the process may take, such as 1GiB, instead of the definition's."),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No words but errors.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Tell more, tracebacks included.")]
-
+__all__ = ["app", "main", "run_command", "server_commands"]
 
 #: What Typer returns after Ctrl-C.
 INTERRUPTED = 130
 INTERRUPTED_WORDS = "interrupted; nothing was published unless `sqlkmeans runs` says so"
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"sqlkmeans {__version__}")
-        raise typer.Exit
-
-
-def _given(**options: object) -> dict[str, object]:
-    """What was given of the options that stand for a key of the definition."""
-    return {name: value for name, value in options.items() if value is not None}
-
-
-@app.callback()
-def _main(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
-) -> None:
-    pass
-
-
-@app.command()
-def demo(
-    database: Annotated[
-        str, typer.Option(help="File of the embedded database; made where there is none.")
-    ] = "sqlkmeans_demo.duckdb",
-    customers: Annotated[int, typer.Option(min=10, help="Number of customers to make.")] = 100_000,
-    clusters: Annotated[int, typer.Option(min=2, max=50, help="Number of clusters to make.")] = 5,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the random customers.")] = 1,
-    plot: Annotated[str, typer.Option(help="File of the picture.")] = "sqlkmeans_demo.png",
-    url: Annotated[
-        Optional[str], typer.Option("--url", help="Another database than the embedded one.")
-    ] = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-) -> None:
-    """Make customers, segment them, and show what came out."""
-    from sqlkmeans.cli import demo as demonstration
-    from sqlkmeans.cli.output import Output
-
-    demonstration.show(
-        Output(as_json, quiet, verbose), database=database, url=url, customers=customers,
-        clusters=clusters, seed=seed, plot=plot,
-    )  # fmt: skip
-
-
-@app.command()
-def install(
-    definition: DefinitionArgument = None, url: Url = None, as_json: Json = False,
-    quiet: Quiet = False, verbose: Verbose = False,
-) -> None:  # fmt: skip
-    """Make or upgrade schema sqlkmeans in the database."""
-    from sqlkmeans.cli.output import Output
-    from sqlkmeans.cli.select import select
-
-    output = Output(as_json, quiet, verbose)
-    with select(definition, url, output).open(create=True) as database:
-        before, now = database.schema_version(), database.install()
-        if as_json:
-            output.result({"database": database.safe_url, "version_before": before, "version": now})
-        elif before == now:
-            output.say(f"Schema sqlkmeans is at version {now} already.")
-        else:
-            output.say(
-                f"Schema sqlkmeans is now at version {now} (it was {before or 'not there'})."
-            )
-
-
-@app.command()
-def run(
-    definition: DefinitionArgument = None, segmentation: Names = None, url: Url = None,
-    engine: Annotated[
-        Optional[str], typer.Option(help="Engine instead of the definition's.")
-    ] = None,
-    memory_limit: MemoryLimit = None,
-    as_json: Json = False, quiet: Quiet = False, verbose: Verbose = False,
-) -> None:  # fmt: skip
-    """Read, cluster and publish: fit a new model and label every customer."""
-    from sqlkmeans import pipeline
-    from sqlkmeans.cli.jobs import each_segmentation
-    from sqlkmeans.cli.output import Output
-
-    changes = _given(engine=engine, memory_limit=memory_limit)
-    each_segmentation(
-        pipeline.run, Output.run, definition, segmentation, url, changes, as_json, quiet, verbose
-    )
-
-
-@app.command()
-def assign(
-    definition: DefinitionArgument = None, segmentation: Names = None, url: Url = None,
-    memory_limit: MemoryLimit = None,
-    as_json: Json = False, quiet: Quiet = False, verbose: Verbose = False,
-) -> None:  # fmt: skip
-    """Label new, changed and departed customers with the stored model; no refit."""
-    from sqlkmeans import pipeline
-    from sqlkmeans.cli.jobs import each_segmentation
-    from sqlkmeans.cli.output import Output
-
-    each_segmentation(
-        pipeline.assign, Output.run, definition, segmentation, url,
-        _given(memory_limit=memory_limit), as_json, quiet, verbose,
-    )  # fmt: skip
-
-
-@app.command("choose-k")
-def choose_k(
-    definition: DefinitionArgument = None, segmentation: Names = None, url: Url = None,
-    k_min: Annotated[
-        Optional[int], typer.Option(help="Fewest segments. Default: the definition's.")
-    ] = None,
-    k_max: Annotated[
-        Optional[int], typer.Option(help="Most segments. Default: the definition's.")
-    ] = None,
-    memory_limit: MemoryLimit = None,
-    plot: Annotated[
-        Optional[str], typer.Option(help="Draw the scores as a PNG in this file.")
-    ] = None,
-    as_json: Json = False, quiet: Quiet = False, verbose: Verbose = False,
-) -> None:  # fmt: skip
-    """Compare numbers of segments and recommend one; nothing is published."""
-    from sqlkmeans import pipeline
-    from sqlkmeans.cli import choose_k as choosing
-    from sqlkmeans.cli.jobs import each_segmentation
-
-    changes = _given(k_min=k_min, k_max=k_max, memory_limit=memory_limit)
-    each_segmentation(
-        pipeline.choose_k, choosing.show_and_draw(plot), definition, segmentation, url, changes,
-        as_json, quiet, verbose, only_one="--plot" if plot else None,
-    )  # fmt: skip
-
-
-@app.command()
-def runs(
-    name: NameArgument = None, url: Url = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many, newest first.")] = 20,
-    as_json: Json = False, quiet: Quiet = False, verbose: Verbose = False,
-) -> None:  # fmt: skip
-    """List runs, newest first."""
-    from sqlkmeans.cli import jobs
-    from sqlkmeans.cli.output import Output
-
-    jobs.show_runs(Output(as_json, quiet, verbose), name, url, limit)
-
-
-@app.command()
-def rollback(
-    name: NameArgument = None,
-    to: Annotated[
-        Optional[int],
-        typer.Option("--to", help="Run to go back to. Default: the published one before."),
-    ] = None,
-    segmentation: OneName = None, url: Url = None, as_json: Json = False, quiet: Quiet = False,
-    verbose: Verbose = False,
-) -> None:  # fmt: skip
-    """Bring back the labels and the model of an earlier run."""
-    from sqlkmeans.cli import jobs
-    from sqlkmeans.cli.output import Output
-
-    jobs.roll_back(Output(as_json, quiet, verbose), name, segmentation, url, to)
-
-
-@app.command()
-def rename(
-    name: Annotated[str, typer.Argument(help="A segmentation's name, or a definition file.")],
-    segment_id: Annotated[str, typer.Argument(help="The segment's number.")],
-    new_name: Annotated[str, typer.Argument(help="Its name from now on; later runs keep it.")],
-    description: Annotated[Optional[str], typer.Option(help="A sentence about it.")] = None,
-    segmentation: OneName = None, url: Url = None, as_json: Json = False, quiet: Quiet = False,
-    verbose: Verbose = False,
-) -> None:  # fmt: skip
-    """Give a segment a name."""
-    from sqlkmeans.cli import jobs
-    from sqlkmeans.cli.output import Output
-
-    jobs.give_name(
-        Output(as_json, quiet, verbose), name, segmentation, url, segment_id, new_name, description
-    )
-
-
-@app.command()
-def drop(
-    name: Annotated[str, typer.Argument(help="A segmentation's name, or a definition file.")],
-    target: Annotated[bool, typer.Option("--target", help="Drop its segment table too.")] = False,
-    yes: Annotated[
-        bool, typer.Option("--yes", help="Do it; without this, only print what would be dropped.")
-    ] = False,
-    segmentation: OneName = None, url: Url = None, as_json: Json = False, quiet: Quiet = False,
-    verbose: Verbose = False,
-) -> None:  # fmt: skip
-    """Remove a segmentation with its runs and its history; its segment table stays."""
-    from sqlkmeans.cli import jobs
-    from sqlkmeans.cli.output import Output
-
-    jobs.drop(Output(as_json, quiet, verbose), name, segmentation, url, target, yes)
-
-
-@app.command()
-def explain(
-    name: Annotated[str, typer.Argument(help="A segmentation's name, or a definition file.")],
-    key: Annotated[
-        list[str], typer.Argument(help="The customer: one value for each column of the key.")
-    ],
-    segmentation: OneName = None, url: Url = None, as_json: Json = False, quiet: Quiet = False,
-    verbose: Verbose = False,
-) -> None:  # fmt: skip
-    """Say why a customer is in a segment, and how sure that is."""
-    from sqlkmeans.cli import jobs
-    from sqlkmeans.cli.output import Output
-
-    jobs.explain_customer(Output(as_json, quiet, verbose), name, segmentation, url, key)
-
-
-@app.command()
-def report(
-    name: NameArgument = None, segmentation: OneName = None, url: Url = None,
-    output: Annotated[
-        Optional[str], typer.Option("--output", help="File of the page. Default: <name>.html.")
-    ] = None,
-    no_samples: Annotated[
-        bool, typer.Option("--no-samples", help="No single customer on the page, aggregates only.")
-    ] = False,
-    open_it: Annotated[
-        bool, typer.Option("--open", help="Open the page in the web browser.")
-    ] = False,
-    as_json: Json = False, quiet: Quiet = False, verbose: Verbose = False,
-) -> None:  # fmt: skip
-    """Write an HTML page about a segmentation as it is published now."""
-    from sqlkmeans.cli import jobs
-    from sqlkmeans.cli.output import Output
-
-    jobs.report(
-        Output(as_json, quiet, verbose), name, segmentation, url, output,
-        samples=not no_samples, show=open_it,
-    )  # fmt: skip
-
-
-@app.command("export-sql")
-def export_sql(
-    name: NameArgument = None, segmentation: OneName = None, url: Url = None,
-    to_file: ToFile = None, force: Force = False, as_json: Json = False, quiet: Quiet = False,
-    verbose: Verbose = False,
-) -> None:  # fmt: skip
-    """Print the T-SQL function that scores a row with the stored model."""
-    from sqlkmeans.cli import server
-    from sqlkmeans.cli.output import Output
-
-    server.export(
-        Output(as_json, quiet, verbose), name, segmentation, url,
-        to_file=to_file, force=force,
-    )  # fmt: skip
-
-
-@app.command()
-def deploy(
-    database: Annotated[
-        Optional[str],
-        typer.Argument(metavar="[URL]", help="The SQL Server. Default: as in other commands."),
-    ] = None,
-    url: Url = None,
-    library: Annotated[
-        bool,
-        typer.Option("--library", help="Send this package too, for Python inside the server."),
-    ] = False,
-    to_file: ToFile = None, force: Force = False, as_json: Json = False, quiet: Quiet = False,
-    verbose: Verbose = False,
-) -> None:  # fmt: skip
-    """Install or upgrade everything in SQL Server, or write the script that does."""
-    from sqlkmeans.cli import server
-    from sqlkmeans.cli.output import Output
-
-    server.deploy(
-        Output(as_json, quiet, verbose), database or url, library=library, to_file=to_file,
-        force=force,
-    )  # fmt: skip
-
-
-@app.command()
-def schedule(
-    name: NameArgument = None, segmentation: OneName = None, url: Url = None,
-    step: Annotated[
-        Optional[str],
-        typer.Option(help="run (default), assign, purge, or command_line (see --command)."),
-    ] = None,
-    command: Annotated[
-        Optional[str], typer.Option(help="What the operating system runs, for command_line.")
-    ] = None,
-    frequency: Annotated[str, typer.Option(help="daily, weekly or monthly.")] = "daily",
-    day: Annotated[
-        int, typer.Option(help="weekly: 1 (Sunday) to 7; monthly: 1 to 31.")
-    ] = 1,
-    at: Annotated[str, typer.Option("--at", help="Time of day, hh:mm.")] = "02:00",
-    notify_operator: Annotated[
-        Optional[str], typer.Option(help="An operator of Agent who gets mail when it fails.")
-    ] = None,
-    retry_attempts: Annotated[int, typer.Option(help="0 to 100.")] = 2,
-    retry_minutes: Annotated[int, typer.Option(help="Between two attempts.")] = 5,
-    owner: Annotated[
-        Optional[str], typer.Option(help="Login that owns the job. Default: yours.")
-    ] = None,
-    keep_days: Annotated[
-        Optional[int], typer.Option(help="For purge: how long runs are kept. Default: 365.")
-    ] = None,
-    drop: Annotated[
-        bool, typer.Option("--drop", help="Drop the job of the step instead, or of every step.")
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would be scheduled.")
-    ] = False,
-    as_json: Json = False, quiet: Quiet = False, verbose: Verbose = False,
-) -> None:  # fmt: skip
-    """Make, change or drop the SQL Server Agent job of a segmentation."""
-    from sqlkmeans.cli import server
-    from sqlkmeans.cli.output import Output
-
-    options = {
-        "step": step, "command": command, "frequency": frequency, "day": day, "at": at,
-        "notify_operator": notify_operator, "retry_attempts": retry_attempts,
-        "retry_minutes": retry_minutes, "owner": owner, "keep_days": keep_days,
-        "execute": not dry_run,
-    }  # fmt: skip
-    server.schedule(Output(as_json, quiet, verbose), name, segmentation, url, options, drop=drop)
-
-
-@app.command()
-def doctor(
-    definition: DefinitionArgument = None, url: Url = None, as_json: Json = False,
-    quiet: Quiet = False, verbose: Verbose = False,
-) -> None:  # fmt: skip
-    """Check what a run needs, and say what to do where something is missing."""
-    from sqlkmeans.cli import jobs
-    from sqlkmeans.cli.output import Output
-
-    jobs.examine(Output(as_json, quiet, verbose), definition, url)
-
-
-@app.command("self-test")
-def self_test(
-    definition: DefinitionArgument = None, url: Url = None,
-    keep: Annotated[
-        bool, typer.Option("--keep", help="Leave what was made, to look at, until the next one.")
-    ] = False,
-    as_json: Json = False, quiet: Quiet = False, verbose: Verbose = False,
-) -> None:  # fmt: skip
-    """Try everything on your SQL Server, in names of its own, and drop them again."""
-    from sqlkmeans.cli import server
-    from sqlkmeans.cli.output import Output
-
-    server.self_test(Output(as_json, quiet, verbose), definition, url, keep=keep)
-
-
-@app.command()
-def uninstall(
-    definition: DefinitionArgument = None, url: Url = None,
-    yes: Annotated[
-        bool, typer.Option("--yes", help="Do it; without this, only print what would be dropped.")
-    ] = False,
-    as_json: Json = False, quiet: Quiet = False, verbose: Verbose = False,
-) -> None:  # fmt: skip
-    """Drop schema sqlkmeans with its history; segment tables stay."""
-    from sqlkmeans.cli import jobs
-    from sqlkmeans.cli.output import Output
-
-    jobs.remove(Output(as_json, quiet, verbose), definition, url, yes)
 
 
 def main() -> None:
@@ -435,6 +27,7 @@ def main() -> None:
     # What libraries make while they load stays, and looking through it for cycles after every 700
     # objects takes a tenth of the time that they load.
     gc.set_threshold(50_000)
+    _keep_out("pandas")
     for stream in (sys.stdout, sys.stderr):
         # A segment's name may have letters that a console or a redirect on Windows has not.
         if isinstance(stream, io.TextIOWrapper):
@@ -449,6 +42,23 @@ def main() -> None:
     # a fifth of a second, and the process ends here.
     gc.freeze()
     sys.exit(code)
+
+
+def _keep_out(library: str) -> None:
+    """Let a library not be found in this process.
+
+    DuckDB and Arrow look whether a value that they are handed is of pandas, and load it for that:
+    a third of a second in each command, none of which has such values.
+    """
+
+    class Absent:
+        # A finder of Python's, whose base class would take a while to load.
+        @staticmethod
+        def find_spec(fullname: str, *_: object) -> None:
+            if fullname == library:
+                raise ModuleNotFoundError(f"commands do without {library}", name=library)
+
+    sys.meta_path.insert(0, Absent)
 
 
 def run_command(arguments: list[str]) -> int:

@@ -53,7 +53,7 @@ def show(output: Output, result: ChoiceResult) -> None:
         return
     output.table(
         [*_COLUMNS.values(), ""],
-        [[*(_shown(name, row) for name in _COLUMNS), _mark(row)] for row in result.scores],
+        [[*(_shown(name, row) for name in _COLUMNS), _mark(row, result)] for row in result.scores],
         title=f"{result.segmentation}: {result.rows:,} customers",
     )
     output.line(f"{result.reason}.")
@@ -70,5 +70,7 @@ def _shown(name: str, row: Mapping[str, Any]) -> object:
     return round(value, 3) if error is None else f"{value:.3f} ± {error:.3f}"
 
 
-def _mark(row: Mapping[str, Any]) -> str:
-    return "recommended" if row["recommended"] else ""
+def _mark(row: Mapping[str, Any], result: ChoiceResult) -> str:
+    if row["recommended"]:
+        return "recommended"
+    return "runner-up" if row["k"] == result.runner_up_k else ""

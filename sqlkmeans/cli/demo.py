@@ -10,6 +10,7 @@ from sqlkmeans.database import Database, open_database
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.demo import definition_text, demo_segmentation, load_customers
 from sqlkmeans.files import write_file
+from sqlkmeans.job import require_schema
 from sqlkmeans.report.plots import SAMPLE_ROWS, check_picture, scatter
 from sqlkmeans.result import RunResult
 
@@ -32,7 +33,7 @@ def show(
     segmentation = demo_segmentation(clusters)
     with open_database(target_url, create=True) as opened:
         output.say_what_stays(opened)
-        pipeline.require_schema(opened)
+        require_schema(opened)
         with output.progress().step("customers"):
             made = load_customers(opened, customers, clusters, seed)
         result = pipeline.run(segmentation, opened, output.progress())
@@ -50,7 +51,7 @@ def show(
 
 
 def _draw(database: Database, segmentation: Segmentation, result: RunResult, plot: str) -> Path:
-    sample = database.labelled_sample(segmentation, segmentation.columns, SAMPLE_ROWS)
+    sample = database.labels.sample(segmentation, segmentation.columns, SAMPLE_ROWS)
     shown = min(SAMPLE_ROWS, result.rows)
     title = f"{result.rows:,} customers in {result.k} segments ({shown:,} shown)"
     x, y = segmentation.columns

@@ -176,7 +176,7 @@ def explain_customer(
 
 def report(
     output: Output, name: str | None, segmentation: str | None, url: str | None,
-    to_file: str | None, *, samples: bool, show: bool,
+    to_file: str | None, *, samples: bool, failed: bool, show: bool,
 ) -> None:  # fmt: skip
     """Write a segmentation's page and say where it is."""
     from sqlkmeans.report.page import write_report
@@ -185,8 +185,9 @@ def report(
     with selection.open(read_only=True) as database:
         with output.progress().step("report"):
             written = write_report(
-                one_name(selection, database, segmentation), database, to_file, samples=samples
-            )
+                one_name(selection, database, segmentation), database, to_file,
+                samples=samples, failed=failed,
+            )  # fmt: skip
     if output.as_json:
         output.result(
             {
@@ -201,6 +202,29 @@ def report(
         import webbrowser
 
         webbrowser.open(written.file.resolve().as_uri())
+
+
+def export(
+    output: Output, name: str | None, segmentation: str | None, url: str | None, to: str, *,
+    profiles: bool, force: bool,
+) -> None:  # fmt: skip
+    """Write a segmentation's labels to a file."""
+    from sqlkmeans.exporting import export_labels
+
+    selection = select(name, url, output)
+    with selection.open(read_only=True) as database:
+        with output.progress().step("export"):
+            written = export_labels(
+                one_name(selection, database, segmentation), database, to, profiles=profiles,
+                replace=force,
+            )  # fmt: skip
+    if output.as_json:
+        beside = None if written.profiles is None else str(written.profiles)
+        output.result({**vars(written), "file": str(written.file), "profiles": beside})
+        return
+    output.say(f"Written: {written.file}, {written.rows:,} labels")
+    if written.profiles not in (None, written.file):
+        output.say(f"Written: {written.profiles}")
 
 
 def examine(output: Output, definition: str | None, url: str | None) -> None:

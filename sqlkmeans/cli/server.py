@@ -9,26 +9,50 @@ import typer
 from sqlkmeans.cli.jobs import one_name
 from sqlkmeans.cli.output import Output
 from sqlkmeans.cli.select import select
-from sqlkmeans.errors import SqlKMeansError
+from sqlkmeans.database.base import Database, HasAgent, RunsInside
+from sqlkmeans.errors import DatabaseError, DataError, DefinitionError, SqlKMeansError
 from sqlkmeans.files import check_place, write_file
-from sqlkmeans.registry import load_model
+from sqlkmeans.model import SegmentModel
+from sqlkmeans.registry import load_model, load_segmentation
 
 
 def export(
     output: Output, name: str | None, segmentation: str | None, url: str | None, *,
-    to_file: str | None, force: bool,
+    dialect: str | None, source: str | None, to_file: str | None, force: bool,
 ) -> None:  # fmt: skip
-    """Print or write the scoring function of a segmentation, from any database."""
+    """Print or write how a segmentation scores a row: a function for SQL Server, or one SELECT."""
     from sqlkmeans.tsql.scoring import scoring_script
 
     if to_file is not None:
         check_place(to_file, replace=force)
+    if source is not None and dialect is None:
+        raise DefinitionError("--from given; allowed: with --dialect, whose SELECT reads a table")
     selection = select(name, url, output)
     with selection.open(read_only=True) as database:
         segmentation = one_name(selection, database, segmentation)
         model = load_model(segmentation, database)
-    script = scoring_script(segmentation, model)
+        script = (
+            scoring_script(segmentation, model)
+            if dialect is None
+            else _scoring_select(database, segmentation, model, dialect, source)
+        )
     _hand_over(output, script, to_file, force, segmentation=segmentation)
+
+
+def _scoring_select(
+    database: Database, name: str, model: SegmentModel, dialect: str, source: str | None
+) -> str:
+    from sqlkmeans.tsql.portable import scoring_select
+
+    segmentation = load_segmentation(database, name)
+    try:
+        columns = database.describe(segmentation.source)
+    except DataError:  # it is not there any more, or only its own definition opens it
+        columns = []
+    return scoring_select(
+        name, model, dialect, source=source or segmentation.source, key=segmentation.key,
+        booleans={column.name for column in columns if column.kind == "boolean"},
+    )  # fmt: skip
 
 
 def deploy(
@@ -44,6 +68,8 @@ def deploy(
     with select(url if is_file else None, None if is_file else url, output).open() as database:
         before, now = database.schema_version(), database.install()
         if library:
+            if not isinstance(database, RunsInside):
+                raise DatabaseError(f"{database.safe_url}: only SQL Server runs T-SQL scripts")
             database.run_script(external_library_script())
         where = database.safe_url
     if output.as_json:
@@ -59,6 +85,10 @@ def deploy(
 def self_test(output: Output, definition: str | None, url: str | None, *, keep: bool) -> None:
     """Print what the server's self-test found; exit 1 where a check failed."""
     with select(definition, url, output).open() as database:
+        if not isinstance(database, RunsInside):
+            raise DatabaseError(
+                f"{database.safe_url}: only SQL Server has a self-test; `doctor` is here"
+            )
         report = database.self_test(keep=keep)
     failed = report["failed"]
     if output.as_json:
@@ -96,6 +126,9 @@ def schedule(
         # A purge may be of all of them.
         if options["step"] != "purge" or name is not None or segmentation is not None:
             segmentation = one_name(selection, database, segmentation)
+        if not isinstance(database, HasAgent):
+            otherwise = "" if drop else "; use cron or the like"
+            raise DatabaseError(f"{database.safe_url}: only SQL Server has an Agent{otherwise}")
         if drop:
             database.unschedule(segmentation, options["step"])
             job = {"segmentation": segmentation, "outcome": "dropped"}

@@ -9,9 +9,8 @@ from typing import Any
 
 from sqlkmeans.database import tables
 from sqlkmeans.database.tables import Table
+from sqlkmeans.publication import Row
 from sqlkmeans.sqltext import parse_name, quote
-
-Row = dict[str, Any]
 
 _NAMES = (
     "FROM sqlkmeans.segment AS s INNER JOIN sqlkmeans.run AS r ON r.run_id = s.run_id "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 
-from sqlkmeans.database.base import CHANGE_TRACKING, Column, Database
+from sqlkmeans.database.base import CHANGE_TRACKING, Column, Database, TracksChanges
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import MOST_PROBLEMS, DataError
 from sqlkmeans.sqltext import parse_name, parse_source, quote_name
@@ -33,7 +33,14 @@ def check_segmentation(database: Database, segmentation: Segmentation) -> None:
     columns = {column.name: column for column in _describe(database, segmentation.source)}
     problems = _missing_columns(segmentation, columns)
     if segmentation.changed_by == CHANGE_TRACKING and CHANGE_TRACKING not in columns:
-        problems += database.change_tracking_problems(segmentation.source)
+        problems += (
+            database.change_tracking_problems(segmentation.source)
+            if isinstance(database, TracksChanges)
+            else [
+                f"changed_by {CHANGE_TRACKING}: Change Tracking is only on SQL Server; name a "
+                "column of the source"
+            ]
+        )
     for feature in segmentation.features:
         if feature.column in columns:
             problems += _feature_problems(columns[feature.column], feature.type)

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from sqlkmeans.database.base import Database
+from sqlkmeans.database.base import Database, Opening
 from sqlkmeans.embedded import embedded_path
 from sqlkmeans.errors import DefinitionError
-
-if TYPE_CHECKING:
-    from sqlalchemy.engine import URL
-
-FORMS = "duckdb:///file.duckdb, mssql+mssqlpython://…, mssql+pyodbc://…"
+from sqlkmeans.names import DATABASES, URL_FORMS, find
 
 
 def open_database(
@@ -51,27 +46,23 @@ def open_database(
     LockedError
         If another process has the embedded database's file.
     """
+    backend = _backend(url)
+    if backend not in DATABASES:
+        raise DefinitionError(f"the URL's dialect {backend!r} given; allowed: {URL_FORMS}")
+    opening = Opening(create=create, read_only=read_only, files=files, from_file=from_file)
+    database: Database = find(DATABASES[backend]).open(os.fspath(url), opening)
+    return database
+
+
+def _backend(url: str | os.PathLike[str]) -> str:
     # Read here: to load SQLAlchemy, which DuckDB has no other use for, delays every command.
-    if (path := embedded_path(url)) is not None:
-        from sqlkmeans.database.duckdb.database import DuckDBDatabase
-
-        return DuckDBDatabase(path, create=create, read_only=read_only, files=files)
-    url = os.fspath(url)
-    parsed = _parse(url)
-    backend = parsed.get_backend_name()
-    if backend == "mssql":
-        from sqlkmeans.database.sqlserver.database import SQLServerDatabase
-
-        return SQLServerDatabase(parsed, from_file=from_file)
-    raise DefinitionError(f"the URL's dialect {backend!r} given; allowed: {FORMS}")
-
-
-def _parse(url: str) -> URL:
+    if embedded_path(url) is not None:
+        return "duckdb"
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 
     try:
-        return make_url(url)
+        return str(make_url(os.fspath(url)).get_backend_name())
     except (ArgumentError, ValueError):
         # The text is not shown: what cannot be parsed may hold a password anywhere.
-        raise DefinitionError(f"the database URL cannot be read; allowed: {FORMS}") from None
+        raise DefinitionError(f"the database URL cannot be read; allowed: {URL_FORMS}") from None

@@ -1,6 +1,6 @@
 """The tables of schema ``sqlkmeans`` and their columns.
 
-The tables are made by migrations (DuckDB) and by ``sql/`` (SQL Server); a test compares them.
+DuckDB makes them from here, SQL Server by ``sql/``; a test compares the two.
 """
 
 from __future__ import annotations
@@ -8,6 +8,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 SCHEMA = "sqlkmeans"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column.
+
+    Attributes
+    ----------
+    name : str
+    type : {"text", "integer", "bigint", "float", "boolean", "date", "time"}
+    nullable : bool
+    """
+
+    name: str
+    type: str
+    nullable: bool
 
 
 @dataclass(frozen=True)
@@ -19,38 +35,70 @@ class Table:
     name : str
     key : tuple of str
         The columns of the primary key.
-    columns : tuple of str
+    typed : tuple of Column
         All columns, the key's first.
     """
 
     name: str
     key: tuple[str, ...]
-    columns: tuple[str, ...]
+    typed: tuple[Column, ...]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of all columns."""
+        return tuple(column.name for column in self.typed)
 
 
-def _table(name: str, key: str, others: str) -> Table:
-    return Table(name, tuple(key.split()), tuple(f"{key} {others}".split()))
+def _table(name: str, key: str, typed: str) -> Table:
+    """A table of columns by lines: a type, where NULL may stand a question mark, and names."""
+    columns = []
+    for line in typed.strip().splitlines():
+        kind, *names = line.split()
+        columns += [Column(each, kind.rstrip("?"), kind.endswith("?")) for each in names]
+    return Table(name, tuple(key.split()), tuple(columns))
 
 
-schema_version = _table("schema_version", "version", "package_version applied_at")
+schema_version = _table(
+    "schema_version",
+    "version",
+    """
+    integer  version
+    text     package_version
+    time     applied_at
+    """,
+)
 
 segmentation = _table(
     "segmentation",
     "name",
-    "definition target active_run_id last_segment_id created_at updated_at",
+    """
+    text     name definition target
+    bigint?  active_run_id
+    integer  last_segment_id
+    time     created_at updated_at
+    """,
 )
 
 run = _table(
     "run",
     "run_id",
     """
-    segmentation kind status engine definition model_run_id restored_run_id
-    k rows skipped changed arrived moved departed written
-    inertia n_iter silhouette davies_bouldin calinski_harabasz
-    seconds_read seconds_fit seconds_assign seconds_publish seconds_total
-    started_at published_at finished_at
-    sqlkmeans_version library_versions client warnings error
-    compared_run_id psi centroid_shift mean_distance recommendation high_water
+    bigint   run_id
+    text     segmentation kind status engine definition
+    bigint?  model_run_id restored_run_id
+    integer? k
+    bigint?  rows skipped changed arrived moved departed written
+    float?   inertia
+    integer? n_iter
+    float?   silhouette davies_bouldin calinski_harabasz seconds_read seconds_fit
+    float?   seconds_assign seconds_publish seconds_total
+    time     started_at
+    time?    published_at finished_at
+    text     sqlkmeans_version
+    text?    library_versions client warnings error
+    bigint?  compared_run_id
+    float?   psi centroid_shift mean_distance
+    text?    recommendation high_water
     """,
 )
 
@@ -58,44 +106,103 @@ model_feature = _table(
     "model_feature",
     "run_id position",
     """
-    feature transform weight center scale fill source_column type level low high
-    reference_date
+    bigint   run_id
+    integer  position
+    text     feature transform
+    float    weight center scale
+    float?   fill
+    text?    source_column
+    text     type
+    text?    level
+    float?   low high
+    date?    reference_date
     """,
 )
 
-centroid = _table("centroid", "run_id segment_id position", "feature value scaled_value")
+centroid = _table(
+    "centroid",
+    "run_id segment_id position",
+    """
+    bigint   run_id
+    integer  segment_id position
+    text     feature
+    float    value scaled_value
+    """,
+)
 
 segment = _table(
     "segment",
     "run_id segment_id",
     """
-    name name_source description size share within_ss rule rule_precision rule_coverage
-    silhouette centroid_shift
+    bigint   run_id
+    integer  segment_id
+    text     name name_source description
+    bigint   size
+    float    share within_ss
+    text?    rule
+    float?   rule_precision rule_coverage silhouette centroid_shift
     """,
 )
 
 segment_feature = _table(
     "segment_feature",
     "run_id segment_id position",
-    "feature mean deviation min median max missing importance",
+    """
+    bigint   run_id
+    integer  segment_id position
+    text     feature
+    float?   mean deviation min median max
+    bigint   missing
+    float    importance
+    """,
 )
 
-typical_customer = _table("typical_customer", "run_id segment_id rank", "customer distance")
+typical_customer = _table(
+    "typical_customer",
+    "run_id segment_id rank",
+    """
+    bigint   run_id
+    integer  segment_id rank
+    text     customer
+    float    distance
+    """,
+)
 
-feature_bin = _table("feature_bin", "run_id position bin", "feature label upper customers")
+feature_bin = _table(
+    "feature_bin",
+    "run_id position bin",
+    """
+    bigint   run_id
+    integer  position bin
+    text     feature label
+    float?   upper
+    bigint   customers
+    """,
+)
 
 feature_drift = _table(
     "feature_drift",
     "run_id position",
-    "feature psi mean previous_mean missing_share previous_missing_share",
+    """
+    bigint   run_id
+    integer  position
+    text     feature
+    float    psi
+    float?   mean previous_mean
+    float    missing_share previous_missing_share
+    """,
 )
 
 k_score = _table(
     "k_score",
     "run_id k",
     """
-    inertia silhouette simplified_silhouette davies_bouldin calinski_harabasz gap gap_error
-    separation separation_error stability smallest_share recommended
+    bigint   run_id
+    integer  k
+    float    inertia
+    float?   silhouette simplified_silhouette davies_bouldin calinski_harabasz gap
+    float?   gap_error separation separation_error stability smallest_share
+    boolean  recommended
     """,
 )
 

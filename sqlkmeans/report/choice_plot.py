@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sqlkmeans.clustering.choosing.recommend import deciding_scores
 from sqlkmeans.report.plots import COLOURS, save_figure
 from sqlkmeans.result import ChoiceResult
 
@@ -26,7 +27,8 @@ PANELS = {
 
 
 def draw_scores(result: ChoiceResult, path: str | Path) -> Path:
-    """Draw every score over k as a PNG, the recommended k marked.
+    """Draw every score over k as a PNG; marked are the recommended k, the runner-up, and the
+    scores that decide between them.
 
     Parameters
     ----------
@@ -46,6 +48,12 @@ def draw_scores(result: ChoiceResult, path: str | Path) -> Path:
     FigureCanvasAgg(figure)
     for axes, (name, title) in zip(figure.subplots(3, 3, sharex=True).flat, PANELS.items()):
         _panel(axes, result, name, title)
+        if name in deciding_scores(result.structure):
+            axes.set_title(f"{title}: decides", loc="left", fontsize=9, fontweight="bold")
+            axes.set_facecolor("#F2F6FA")
+    marks = figure.axes[0].get_legend_handles_labels()
+    if marks[0]:
+        figure.legend(*marks, loc="outside lower left", ncols=2, fontsize=9, frameon=False)
     for axes in figure.axes[-3:]:
         axes.set_xlabel("number of segments, k")
     figure.suptitle(
@@ -67,7 +75,11 @@ def _panel(axes: Axes, result: ChoiceResult, name: str, title: str) -> None:
     for row in known:
         if row["recommended"]:
             axes.axvline(row["k"], color=COLOURS[3], linestyle="--", linewidth=1)
-            axes.plot(row["k"], row[name], marker="D", markersize=8, color=COLOURS[3])
+            axes.plot(row["k"], row[name], "D", ms=8, color=COLOURS[3], label="recommended")
+        elif row["k"] == result.runner_up_k:
+            axes.plot(
+                row["k"], row[name], "D", ms=8, mfc="white", mec=COLOURS[3], label="runner-up"
+            )
     axes.set_title(title, loc="left", fontsize=9)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.tick_params(labelsize=8)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -74,17 +74,17 @@ class Distribution:
 def distributions(facts: Facts) -> list[Distribution]:
     """A picture for each feature: from the sample where there is one, else from the profiles.
 
-    A level of a category is 0 or 1, so its share of the segment says all.
+    What is 0 or 1, as a level of a category, says all by its share of the segment.
     """
     pictures = []
-    for feature in facts.features:
+    for feature in facts.shown:
         profiles = [
             profile
             for segment_id in (EVERYONE, *(row["segment_id"] for row in facts.segments))
             if (profile := facts.profiles.get((segment_id, feature["position"]))) is not None
         ]
         column = feature["source_column"] or feature["feature"]
-        if feature["type"] == "category":
+        if facts.is_share(feature):
             pictures.append(_shares(feature, profiles))
         elif facts.sample.rows is not None and column in facts.sample.rows.column_names:
             pictures.append(_histograms(feature, profiles, facts.sample.rows, column))
@@ -144,8 +144,11 @@ def _histograms(feature: Row, profiles: list[Row], sample: pa.Table, column: str
     known = np.isfinite(values)
     if not known.any():
         return _ranges(feature, profiles)
-    low, high = np.quantile(values[known], QUANTILES)
-    axis = Axis(feature["feature"], float(low), float(high), feature["transform"])
+    low, high = map(float, np.quantile(values[known], QUANTILES))
+    axis = Axis(feature["feature"], low, high, feature["transform"])
+    edges = np.linspace(0, 1, _BINS + 1)
+    if (values[known] == np.rint(values[known])).all():
+        axis, edges = _whole_bins(axis)
     places = axis.places(values)
     strips = []
     for profile in profiles:
@@ -153,15 +156,29 @@ def _histograms(feature: Row, profiles: list[Row], sample: pa.Table, column: str
             labels == profile["segment_id"]
         )  # fmt: skip
         mark = None if profile["median"] is None else _x(axis.place(profile["median"]))
-        strips.append(Strip(profile, path=_outline(places[of]), mark=mark))
+        strips.append(Strip(profile, path=_outline(places[of], edges), mark=mark))
     return Distribution(feature, "histogram", _ticks(axis), strips)
 
 
-def _outline(places: Vector) -> str:
-    """Steps over the baseline, the tallest as high as a strip allows."""
-    counts, edges = np.histogram(places, bins=_BINS, range=(0, 1))
+def _whole_bins(axis: Axis) -> tuple[Axis, Vector]:
+    """Bins that begin and end between two whole numbers, and the axis that holds them."""
+    low, high = float(np.floor(axis.low)) - 0.5, float(np.ceil(axis.high)) + 0.5
+    axis = replace(axis, low=low, high=high, whole=True)
+    ends = [low]
+    while ends[-1] < high:
+        # As wide as another bin at least.
+        reached = axis.value(axis.place(ends[-1]) + 1 / _BINS)
+        ends.append(max(float(np.ceil(reached - 0.5 - 1e-6)) + 0.5, ends[-1] + 1))
+    axis = replace(axis, high=ends[-1])
+    return axis, axis.places(np.array(ends))
+
+
+def _outline(places: Vector, edges: Vector) -> str:
+    """Steps over the baseline, their areas the customers, the tallest as high as a strip allows."""
+    counts, _ = np.histogram(places, bins=edges)
     if not counts.any():
         return ""
-    heights = counts / counts.max() * _HIGHEST
+    crowds = counts / np.diff(edges)
+    heights = crowds / crowds.max() * _HIGHEST
     steps = "".join(f"V{-height:.1f}H{_x(right):g}" for height, right in zip(heights, edges[1:]))
     return f"M{LEFT:g},0{steps}V0z"

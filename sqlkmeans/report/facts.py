@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sqlkmeans.clustering.describing.naming import is_share, one_row_each
 from sqlkmeans.clustering.describing.profile import EVERYONE
 from sqlkmeans.database import Database
 from sqlkmeans.definition import Segmentation
@@ -22,6 +23,8 @@ Flow = tuple[int | None, int | None, int]
 #: Customers read for the histograms; the first of them are the scatter's.
 SAMPLE_ROWS = 20_000
 LOG_ROWS = 20
+#: Runs among which the newest of a kind are looked for.
+MOST_RUNS = 1000
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,8 @@ class Choice:
 
     @property
     def recommendation(self) -> Row:
-        """``structure``, ``recommended_k`` and ``reason``; empty where none was stored."""
+        """``structure``, ``recommended_k``, ``runner_up_k`` and ``reason``; empty where none was
+        stored."""
         return dict(json.loads(self.run["recommendation"] or "{}"))
 
 
@@ -103,6 +107,8 @@ class Facts:
     choice : Choice or None
     log : list of dict
         The newest runs, newest first.
+    failed : int
+        Attempts that failed since the oldest of them and are not in it.
     sample : Sample
     """
 
@@ -119,10 +125,25 @@ class Facts:
     movement: Movement
     choice: Choice | None
     log: list[Row]
+    failed: int
     sample: Sample
 
+    @property
+    def shown(self) -> list[Row]:
+        """The features that have a row or a picture: of a boolean one."""
+        return one_row_each(self.features)
 
-def read_facts(database: Database, name: str, *, samples: bool) -> Facts:
+    @property
+    def shares(self) -> list[Row]:
+        """Those whose means are shares of the customers."""
+        return [feature for feature in self.features if self.is_share(feature)]
+
+    def is_share(self, feature: Row) -> bool:
+        """Whether a feature's means are shares of the customers."""
+        return is_share(feature, self.profiles.get((EVERYONE, feature["position"])))
+
+
+def read_facts(database: Database, name: str, *, samples: bool, failed: bool) -> Facts:
     """Read a segmentation's page from its tables.
 
     Parameters
@@ -132,6 +153,8 @@ def read_facts(database: Database, name: str, *, samples: bool) -> Facts:
     samples : bool
         Whether single customers may be read; without them, only aggregates are. Never where
         the definition has ``sample_rows = 0``.
+    failed : bool
+        Whether the log has attempts that failed.
 
     Raises
     ------
@@ -169,13 +192,20 @@ def read_facts(database: Database, name: str, *, samples: bool) -> Facts:
         drift=catalog.result("feature_drift", run_id),
         movement=_movement(database, segmentation, published),
         choice=_choice(database, name, run["model_run_id"]),
-        log=catalog.runs(name, LOG_ROWS),
+        **_log(database, name, failed),
         sample=(
             _sample(database, segmentation, features, list(segments))
             if samples
             else Sample(None, "This page was written without samples: it holds no single customer.")
         ),
     )
+
+
+def _log(database: Database, name: str, failed: bool) -> dict[str, Any]:
+    runs = database.catalog.runs(name, MOST_RUNS)
+    log = [row for row in runs if failed or row["status"] != "failed"][:LOG_ROWS]
+    since = runs[: runs.index(log[-1])] if log else runs
+    return {"log": log, "failed": sum(row not in log for row in since)}
 
 
 def _by_segment_and_position(rows: list[Row]) -> dict[tuple[int, int], Row]:
@@ -192,7 +222,7 @@ def _movement(database: Database, segmentation: Segmentation, published: list[Ro
     if (then.target, then.key) != (segmentation.target, segmentation.key):
         return Movement(before, [], names, f"Run {before['run_id']} wrote {then.target}.")
     try:
-        flows = database.movement(segmentation, before["run_id"], after["run_id"])
+        flows = database.labels.movement(segmentation, before["run_id"], after["run_id"])
     except DataError as error:
         return Movement(before, [], names, f"{error}.")
     held = sum(customers for from_segment_id, _, customers in flows if from_segment_id)
@@ -209,7 +239,7 @@ def _movement(database: Database, segmentation: Segmentation, published: list[Ro
 def _choice(database: Database, name: str, model_run_id: int) -> Choice | None:
     """The choice of k that the model's run made; else the newest made on its own."""
     catalog = database.catalog
-    chosen = [row for row in catalog.runs(name, 1000) if row["kind"] == "choose_k"]
+    chosen = [row for row in catalog.runs(name, MOST_RUNS) if row["kind"] == "choose_k"]
     made_it = catalog.run(model_run_id)
     for run in ([made_it] if made_it else []) + chosen:
         scores = catalog.result("k_score", run["run_id"])
@@ -231,7 +261,7 @@ def _sample(
         )
         if not numbers:
             return Sample(None, "No feature is a number, so no customer can be drawn.")
-        rows = database.labelled_sample(segmentation, list(numbers), SAMPLE_ROWS)
+        rows = database.labels.sample(segmentation, list(numbers), SAMPLE_ROWS)
     except DataError as error:
         return Sample(None, f"The source cannot be read now, so no customer is drawn: {error}.")
     # Another run may be published while this one is read.

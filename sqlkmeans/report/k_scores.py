@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sqlkmeans.clustering.choosing.recommend import deciding_scores
 from sqlkmeans.report.facts import Choice
 from sqlkmeans.report.scales import Axis, Tick, decimals_for
 
@@ -33,6 +34,7 @@ class Point:
     x: float
     y: float
     recommended: bool
+    runner_up: bool
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,10 @@ class ScoreLine:
     line, errors : str
         Paths.
     ticks_x, ticks_y : list of Tick
+    decides : bool
+        Whether the recommendation goes by it.
+    here : float or None
+        Where the page's own k stands.
     """
 
     column: str
@@ -59,16 +65,21 @@ class ScoreLine:
     errors: str
     ticks_x: list[Tick]
     ticks_y: list[Tick]
+    decides: bool
+    here: float | None
 
 
-def score_lines(choice: Choice) -> list[ScoreLine]:
-    """A chart for each score that any k has."""
-    lines = (_score_line(choice, *score) for score in SCORES)
+def score_lines(choice: Choice, k: int) -> list[ScoreLine]:
+    """A chart for each score that any k has; ``k`` is the page's own."""
+    lines = (_score_line(choice, k, *score) for score in SCORES)
     return [line for line in lines if line is not None]
 
 
-def _score_line(choice: Choice, column: str, title: str, reading: str) -> ScoreLine | None:
+def _score_line(
+    choice: Choice, here: int, column: str, title: str, reading: str
+) -> ScoreLine | None:
     rows = [row for row in choice.scores if row[column] is not None]
+    recommendation = choice.recommendation
     if not rows:
         return None
     errors = [(row["gap_error"] or 0.0) if column == "gap" else 0.0 for row in rows]
@@ -86,9 +97,20 @@ def _score_line(choice: Choice, column: str, title: str, reading: str) -> ScoreL
         return round(BOTTOM - up.place(value) * (BOTTOM - TOP), 1)
 
     points = [
-        Point(row["k"], row[column], x(row["k"]), y(row[column]), bool(row["recommended"]))
+        Point(
+            row["k"],
+            row[column],
+            x(row["k"]),
+            y(row[column]),
+            bool(row["recommended"]),
+            row["k"] == recommendation.get("runner_up_k"),
+        )
         for row in rows
     ]
+    # Of a choice that kept no word on structure it is not known what decided.
+    decides = "structure" in recommendation and column in deciding_scores(
+        recommendation["structure"]
+    )
     every = -(-len(ks) // 10)
     return ScoreLine(
         column, title, reading, decimals_for(row[column] for row in rows), points,
@@ -100,4 +122,6 @@ def _score_line(choice: Choice, column: str, title: str, reading: str) -> ScoreL
         ),
         ticks_x=[Tick(x(k), str(k)) for k in ks[::every]],
         ticks_y=[Tick(BOTTOM - tick.at * (BOTTOM - TOP), tick.label) for tick in up.ticks()],
+        decides=decides,
+        here=x(here) if here in ks else None,
     )  # fmt: skip

@@ -55,7 +55,12 @@ class WrittenReport:
 
 
 def write_report(
-    name: str, database: Database, file: str | Path | None = None, *, samples: bool = True
+    name: str,
+    database: Database,
+    file: str | Path | None = None,
+    *,
+    samples: bool = True,
+    failed: bool = False,
 ) -> WrittenReport:
     """Write the page of a segmentation.
 
@@ -70,6 +75,8 @@ def write_report(
     samples : bool, default=True
         Without them, the page holds no single customer: no scatter, no typical customers, and
         distributions from the profiles.
+    failed : bool, default=False
+        Whether attempts that failed stand among the runs.
 
     Returns
     -------
@@ -84,7 +91,7 @@ def write_report(
     """
     path = Path(file) if file is not None else Path(f"{_file_name(name)}.html")
     check_place(path)
-    facts = read_facts(database, name, samples=samples)
+    facts = read_facts(database, name, samples=samples, failed=failed)
     return WrittenReport(write_file(path, render(facts)), name, facts.run["run_id"])
 
 
@@ -96,6 +103,8 @@ def render(facts: Facts) -> str:
     """The page's HTML."""
     by_id = marks(facts.segments)
     in_order = list(by_id.values())
+    titles = feature_titles(facts.features, facts.segmentation.units)
+    k = len(in_order)
     script, style = (_shipped(name) for name in ("report.js", "report.css"))
     return _environment().get_template("report.html.j2").render(
         facts=facts,
@@ -103,7 +112,7 @@ def render(facts: Facts) -> str:
         run=facts.run,
         described=facts.described,
         warnings=json.loads(facts.run["warnings"] or "[]"),
-        titles=dict(zip((f["feature"] for f in facts.features), feature_titles(facts.features))),
+        titles=dict(zip((f["feature"] for f in facts.features), titles)),
         marks=by_id,
         drivers={mark.segment_id: _drivers(facts, mark) for mark in in_order},
         typical=_typical(facts),
@@ -111,11 +120,13 @@ def render(facts: Facts) -> str:
         decimals={
             feature["position"]: _decimals(facts, feature) for feature in facts.features
         },
-        scatter=scattering.scatter(facts, in_order),
+        scatter=scattering.scatter(facts, in_order, titles),
         distributions=distributions(facts),
         flow=flow.flow_picture(facts.movement.flows) if facts.movement.flows else None,
         flow_marks={**marks(_named(facts.movement.names_before)), **by_id},
-        lines=k_scores.score_lines(facts.choice) if facts.choice else [],
+        k=k,
+        lines=k_scores.score_lines(facts.choice, k) if facts.choice else [],
+        about_k=_about_k(facts, k),
         queries=queries(facts),
         version=__version__,
         written_at=datetime.now(timezone.utc),
@@ -206,7 +217,7 @@ def _drivers(facts: Facts, mark: Mark) -> list[Driver]:
     """The features in which a segment differs most from everyone; at least one."""
 
     def each() -> Iterator[Driver]:
-        for feature in facts.features:
+        for feature in facts.shown:
             position = feature["position"]
             here = facts.profiles.get((mark.segment_id, position))
             everyone = facts.profiles.get((EVERYONE, position))
@@ -216,6 +227,25 @@ def _drivers(facts: Facts, mark: Mark) -> list[Driver]:
     ranked = sorted(each(), key=lambda driver: -abs(driver.here["importance"]))
     notable = [driver for driver in ranked if abs(driver.here["importance"]) >= NOTABLE]
     return (notable or ranked[:1])[:DRIVERS]
+
+
+def _about_k(facts: Facts, k: int) -> str:
+    """Why the page has another k than the scores speak for; empty where it has not."""
+    choice = facts.choice
+    model_run, asked = facts.run["model_run_id"], facts.segmentation.k
+    if choice is None or choice.run["run_id"] == model_run:
+        return ""
+    best = choice.recommendation.get("recommended_k")
+    if best == k:
+        return ""
+    found = f"those scores speak for {best}" if best else "those scores speak for no k"
+    if asked == "auto":
+        return f"This page has {k} segments, which run {model_run} chose; {found}."
+    change = f'k = {best}, or k = "auto",' if best else "Another k"
+    return (
+        f"This page has {k} segments, because its definition says k = {asked}; {found}. "
+        f"{change} in the definition takes effect with the next run."
+    )
 
 
 def _typical(facts: Facts) -> dict[int, list[Row]]:

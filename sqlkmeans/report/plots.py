@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -14,6 +14,7 @@ from sqlkmeans.files import check_place, write_file
 from sqlkmeans.result import SegmentResult
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 #: Okabe and Ito's colours (2008), which people with any colour vision tell apart.
@@ -49,35 +50,58 @@ def scatter(
     -------
     pathlib.Path
     """
-    import numpy as np
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FuncFormatter
 
     figure = Figure(figsize=(9, 5.5), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    labels = sample.column("segment_id").to_numpy()
-    xs, ys = sample.column(x).to_numpy(), sample.column(y).to_numpy()
-    for index, segment in enumerate(segments):
+    draw_segments(
+        axes, sample.column(x).to_numpy(), sample.column(y).to_numpy(),
+        sample.column("segment_id").to_numpy(), segments,
+        [(segment.centroid[x], segment.centroid[y]) for segment in segments],
+        (x.replace("_", " "), y.replace("_", " ")),
+    )  # fmt: skip
+    axes.set_title(title, loc="left")
+    figure.legend(loc="outside right upper", title="segment", frameon=False, alignment="left")
+    return save_figure(figure, path)
+
+
+def draw_segments(
+    axes: Axes, xs: Any, ys: Any, labels: Any, segments: Sequence[SegmentResult], centres: Any,
+    titles: Sequence[str],
+) -> None:  # fmt: skip
+    """Draw labelled rows and their centroids, each segment in its colour and shape.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+    xs, ys, labels : ndarray of shape (n_rows,)
+        Labels are segment ids.
+    segments : sequence of SegmentResult
+    centres : sequence of (float, float)
+        One a segment.
+    titles : (str, str)
+        Of the axes.
+    """
+    import numpy as np
+    from matplotlib.ticker import FuncFormatter
+
+    for index, (segment, (x, y)) in enumerate(zip(segments, centres)):
         member = np.flatnonzero(labels == segment.segment_id)
         colour, marker = COLOURS[index % len(COLOURS)], _MARKERS[index % len(_MARKERS)]
         axes.scatter(
             xs[member], ys[member], s=6, alpha=0.45, linewidths=0, color=colour, marker=marker
         )
         axes.scatter(
-            segment.centroid[x], segment.centroid[y], s=130, edgecolors="white", linewidths=1.5,
-            label=f"{segment.segment_id}  {segment.name}  ({segment.share:.0%})", zorder=3,
-            color=colour, marker=marker,
+            x, y, s=130, edgecolors="white", linewidths=1.5, zorder=3, color=colour, marker=marker,
+            label=f"{segment.segment_id}  {segment.name}  ({segment.share:.0%})",
         )  # fmt: skip
-    for axis, name in ((axes.xaxis, x), (axes.yaxis, y)):
+    for axis, title in zip((axes.xaxis, axes.yaxis), titles):
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
-        axis.set_label_text(name.replace("_", " "))
-    axes.set_title(title, loc="left")
+        axis.set_label_text(title)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside right upper", title="segment", frameon=False, alignment="left")
-    return save_figure(figure, path)
 
 
 def check_picture(path: str | Path) -> None:

@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 
 from sqlkmeans.clustering.arrays.types import Vector
-from sqlkmeans.clustering.preparation.preparation import forward
+from sqlkmeans.clustering.preparation.transforms import backward, forward
 
 #: Ticks of an axis, about.
 TICKS = 5
@@ -68,12 +68,15 @@ class Axis:
         Its ends, in the feature's own units.
     transform : {"none", "log1p"}
         Values are spaced as the clustering sees them.
+    whole : bool
+        Whether its values are whole numbers.
     """
 
     name: str
     low: float
     high: float
     transform: str = "none"
+    whole: bool = False
 
     def places(self, values: Vector) -> Vector:
         """Where values stand, from 0 to 1; those beyond the ends stand at them."""
@@ -88,9 +91,14 @@ class Axis:
         """Where one value stands."""
         return float(self.places(np.array([value]))[0])
 
+    def value(self, place: float) -> float:
+        """The value that stands at a place."""
+        low, high = self._forward(self.low), self._forward(self.high)
+        return float(backward(self.transform, np.float64(low + place * (high - low))))  # type: ignore[arg-type]
+
     def ticks(self) -> list[Tick]:
         """Round numbers along the axis."""
-        if self.transform == "log1p" and self.low >= 0:
+        if self.transform == "log1p" and self.low > -1:
             values = self._log_ticks()
             if len(values) > 1:
                 return [Tick(self.place(v), number(v, _decimals_of(v))) for v in values]
@@ -106,8 +114,9 @@ class Axis:
         for factors in ((1, 2, 5), (1, 3), (1,)):
             powers = [0.0] + [f * 10.0**p for p in range(-3, 16) for f in factors]
             inside = [v for v in powers if self.low <= v <= self.high and (v >= 1 or v == 0)]
-            places = [self.place(v) for v in inside]
-            if all(b - a > 0.12 for a, b in pairwise(places)):
+            # A label takes as much of the axis as it has letters.
+            room = 0.03 + 0.024 * max((len(number(v, _decimals_of(v))) for v in inside), default=0)
+            if all(b - a > room for a, b in pairwise(map(self.place, inside))):
                 break
         return inside
 
@@ -118,6 +127,8 @@ def _round_numbers(axis: Axis) -> list[float]:
         return [axis.low]
     power = 10.0 ** math.floor(math.log10(span / TICKS))
     step = next(f * power for f in (1, 2, 5, 10) if span / (f * power) <= TICKS)
+    if axis.whole:
+        step = max(step, 1.0)
     first = math.ceil(axis.low / step - 1e-9)
     count = math.floor((axis.high - first * step) / step + 1e-9) + 1
     return [(first + i) * step for i in range(count)]

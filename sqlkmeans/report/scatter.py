@@ -35,6 +35,8 @@ class ScatterAxis:
         Of each customer, in thousandths of the axis; None where the value is missing.
     centroids : list of int or None
         Of each segment.
+    scale : Axis or None
+        What a place is in the feature's own units; None of a principal component.
     """
 
     name: str
@@ -42,6 +44,7 @@ class ScatterAxis:
     ticks: list[Tick]
     places: list[int | None]
     centroids: list[int | None]
+    scale: Axis | None
 
 
 @dataclass(frozen=True)
@@ -98,9 +101,12 @@ class Scatter:
                     "ticks": [[round(tick.at * _STEPS, 1), tick.label] for tick in axis.ticks],
                     "places": axis.places,
                     "centroids": axis.centroids,
+                    "scale": axis.scale
+                    and [axis.scale.low, axis.scale.high, axis.scale.transform == "log1p"],
                 }
                 for axis in self.axes
             ],
+            "names": [f"{mark.segment_id}  {mark.name}" for mark in self.marks],
             "shapes": [mark.shape for mark in self.marks],
             "members": self.members,
         }
@@ -116,15 +122,18 @@ def up(step: float) -> float:
     return BOTTOM - step / _STEPS * (BOTTOM - TOP)
 
 
-def scatter(facts: Facts, marks: list[Mark]) -> Scatter | None:
-    """The picture; None where there is no sample, or fewer than two numbers to draw."""
+def scatter(facts: Facts, marks: list[Mark], titles: list[str]) -> Scatter | None:
+    """The picture; None where there is no sample, or fewer than two numbers to draw.
+
+    ``titles`` are of the features.
+    """
     sample = facts.sample.rows
     if sample is None or sample.num_columns < 3:
         return None
     sample = sample.slice(0, POINTS)
     numbers = [
-        feature
-        for feature in facts.features
+        {**feature, "title": title}
+        for feature, title in zip(facts.features, titles)
         if (feature["source_column"] or feature["feature"]) in sample.column_names
     ]
     raw = np.column_stack(
@@ -143,10 +152,13 @@ def scatter(facts: Facts, marks: list[Mark]) -> Scatter | None:
     return Scatter(axes, 0, 1, marks, members, of_all_features=whole)
 
 
-def _axis(axis: Axis, about: str, values: Vector, centroids: Vector) -> ScatterAxis:
+def _axis(
+    axis: Axis, values: Vector, centroids: Vector, *, about: str = "", own_units: bool = False
+) -> ScatterAxis:
     return ScatterAxis(
-        axis.name, about, axis.ticks(), _steps(axis, values), _steps(axis, centroids)
-    )
+        axis.name, about, axis.ticks(), _steps(axis, values), _steps(axis, centroids),
+        axis if own_units else None,
+    )  # fmt: skip
 
 
 def _steps(axis: Axis, values: Vector) -> list[int | None]:
@@ -167,7 +179,8 @@ def _feature_axis(feature: Row, values: Vector, facts: Facts, ids: list[int]) ->
         [facts.centroids[segment_id, feature["position"]]["value"] for segment_id in ids]
     )
     low, high = _ends(values, centroids)
-    return _axis(Axis(feature["feature"], low, high, feature["transform"]), "", values, centroids)
+    axis = Axis(feature["title"], low, high, feature["transform"])
+    return _axis(axis, values, centroids, own_units=True)
 
 
 def _components(numbers: list[Row], raw: Matrix, facts: Facts, ids: list[int]) -> list[ScatterAxis]:
@@ -200,7 +213,7 @@ def _components(numbers: list[Row], raw: Matrix, facts: Facts, ids: list[int]) -
         about = f"{percent(float(explained[number]), 0)} of the variance: " + _made_of(
             direction, numbers
         )
-        axes.append(_axis(Axis(name, low, high), about, values, points))
+        axes.append(_axis(Axis(name, low, high), values, points, about=about))
     return axes
 
 

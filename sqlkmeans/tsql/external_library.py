@@ -13,7 +13,7 @@ import zipfile
 from pathlib import Path
 
 from sqlkmeans._version import __version__
-from sqlkmeans.tsql.script import install_script
+from sqlkmeans.database.sqlserver.script import install_script
 
 LIBRARY = "sqlkmeans"
 _DIST_INFO = f"sqlkmeans-{__version__}.dist-info"

@@ -17,15 +17,14 @@ import re
 from collections.abc import Sequence
 
 from sqlkmeans._version import __version__
+from sqlkmeans.database.dialect import Dialect
+from sqlkmeans.database.sqlserver.dialect import TSQL, bracket
 from sqlkmeans.model import SegmentModel
 from sqlkmeans.tsql.expressions import (
-    TSQL,
-    Dialect,
     number,
     own_expression,
     scaled_expression,
     transformed_expression,
-    tsql_text,
 )
 
 #: Of a parameter, by the type of its feature. A text may be longer than any level.
@@ -52,7 +51,7 @@ def scoring_script(name: str, model: SegmentModel) -> str:
         "IF SCHEMA_ID(N'sqlkmeans') IS NULL\n"
         "    EXECUTE (N'CREATE SCHEMA sqlkmeans AUTHORIZATION dbo;');\n"
         "GO\n"
-        f"IF OBJECT_ID({tsql_text(function)}, N'IF') IS NOT NULL\n"
+        f"IF OBJECT_ID({TSQL.literal(function)}, N'IF') IS NOT NULL\n"
         f"    DROP FUNCTION {function};\n"
         "GO\n"
         f"{scoring_function(function, model)}"
@@ -119,6 +118,14 @@ def scoring_query(model: SegmentModel, values: Sequence[str], dialect: Dialect) 
     first, *rest = (
         f"(\n    SELECT\n        {_listed(columns)}\n) AS {name}" for name, columns in steps
     )
+    nearest = dialect.first(
+        1,
+        "c.segment_id, c.segment_name, d.squared_distance",
+        f"    FROM {_centroids(model, dialect, ' ' * 4)}\n"
+        f"    {distance}\n"
+        "    WHERE d.squared_distance IS NOT NULL\n"
+        "    ORDER BY d.squared_distance, c.segment_id",
+    )
     lines = [
         "SELECT",
         "    n.segment_id,",
@@ -133,11 +140,7 @@ def scoring_query(model: SegmentModel, values: Sequence[str], dialect: Dialect) 
         f"FROM {first}",
         *(f"{dialect.apply} {step}" for step in rest),
         f"{dialect.outer_apply} (",
-        f"    SELECT {dialect.top}c.segment_id, c.segment_name, d.squared_distance",
-        f"    FROM {_centroids(model, dialect, ' ' * 4)}",
-        f"    {distance}",
-        "    WHERE d.squared_distance IS NOT NULL",
-        f"    ORDER BY d.squared_distance, c.segment_id{dialect.limit}",
+        f"    {nearest}",
         f") AS n{dialect.outer_condition}",
     ]
     return "\n".join(lines)
@@ -156,11 +159,6 @@ def _centroids(model: SegmentModel, dialect: Dialect, margin: str) -> str:
     coordinates = ", ".join(f"c{p}" for p in range(1, model.centroids.shape[1] + 1))
     listed = ",\n".join(f"{margin}    ({row})" for row in rows)
     return f"(VALUES\n{listed}\n{margin}) AS c (segment_id, segment_name, {coordinates})"
-
-
-def bracket(name: str) -> str:
-    """An identifier in brackets."""
-    return "[" + name.replace("]", "]]") + "]"
 
 
 def _shown(column: str) -> str:

@@ -17,7 +17,7 @@ from sklearn.metrics import adjusted_rand_score, silhouette_score
 from sqlkmeans.clustering.choosing.choose_k import choose_k, require_share
 from sqlkmeans.clustering.choosing.gap import GapStatistic
 from sqlkmeans.clustering.choosing.k_scores import KScore
-from sqlkmeans.clustering.choosing.recommend import knee, merit, recommend
+from sqlkmeans.clustering.choosing.recommend import knee, merit, recommend, recommend_untested
 from sqlkmeans.clustering.choosing.separation import separation
 from sqlkmeans.clustering.choosing.stability import adjusted_rand_index, stability
 from sqlkmeans.clustering.kmeans.kmeans import fit_kmeans
@@ -176,6 +176,18 @@ def test_two_answers_that_are_about_equal_are_both_named() -> None:
     assert found.recommended_k == 2
     assert "3 would do about as well" in found.reason
     assert "about as well" not in recommend(scores(davies_bouldin=[0.4, 0.9]), None, 0.0).reason
+
+
+def test_the_runner_up_is_the_next_best_of_those_that_count_and_are_allowed() -> None:
+    given = scores(
+        davies_bouldin=[0.40, 0.41, 0.9, 0.3], separation=[0.9, 0.1, 0.9, 0.9],
+        smallest_share=[0.2, 0.2, 0.2, 0.01],
+    )  # fmt: skip
+    found = recommend(given, None, 0.05)
+    assert (found.recommended_k, found.runner_up_k) == (2, 4)
+    assert recommend(given[:2], None, 0.05).runner_up_k == 3
+    assert recommend(given[:1], None, 0.05).runner_up_k is None
+    assert recommend_untested(given, 0.05).runner_up_k == 3
 
 
 def test_scores_that_disagree_are_named_with_their_own_k() -> None:

@@ -16,7 +16,7 @@ from sqlkmeans.clustering.kmeans.kernels import machine_code
 
 pytest.importorskip("numba", reason="extra `fast` is not installed")
 
-from sqlkmeans.clustering.kmeans.kernels import compiled_kernel
+from sqlkmeans.clustering.kmeans.kernels import arguments, compiled_kernel
 from sqlkmeans.clustering.kmeans.kernels.loops import compile_loop
 
 LOOP = ("measure_rows", 1, "float64")
@@ -128,7 +128,7 @@ def test_what_is_kept_needs_no_numba(folder: Path) -> None:
         assert done.stdout.strip() == f"{expected} {loaded}"
 
 
-@pytest.mark.parametrize("name", sorted(compiled_kernel.ARGUMENTS))
+@pytest.mark.parametrize("name", sorted(arguments.ARGUMENTS))
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_compiled_code_needs_nothing_of_its_compiler(name: str, dtype: str) -> None:
     symbol, code = compile_loop(name, 3, dtype)

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sqlkmeans.clustering.preparation.preparation import Preparation, PreparedFeature
+from sqlkmeans.clustering.preparation.raw_rows import level_codes
 from sqlkmeans.errors import DataError
 from sqlkmeans.model import SegmentModel
 
@@ -203,7 +204,7 @@ def test_a_boolean_of_the_database_may_be_written_as_people_do(values: list[Any]
 
 
 def test_distances_are_those_of_the_scaled_space() -> None:
-    np.testing.assert_allclose(simple().distances([[50.0, 40.0]]), [[2.0, 4.0, 2.0]])
+    np.testing.assert_allclose(simple().transform([[50.0, 40.0]]), [[2.0, 4.0, 2.0]])
 
 
 def test_own_units_undo_the_preparation() -> None:
@@ -288,7 +289,7 @@ def test_columns_are_the_sources_and_features_have_names_of_their_own() -> None:
 )
 def test_rows_with_texts_and_dates_come_in_many_forms(rows: object) -> None:
     assert mixed().predict(rows).tolist() == [1, 2, 0]
-    distances = mixed().distances(rows)
+    distances = mixed().transform(rows)
     assert distances[0, 0] == pytest.approx(0)
     assert distances[1, 1] == pytest.approx(0)
     assert np.isnan(distances[2]).all()
@@ -322,3 +323,27 @@ def test_centroids_are_compared_in_the_space_of_another_run() -> None:
     assert old.centroids_in(Preparation(tuple(features[:3]), "standard", "skip")) is None
     features[3] = replace(features[3], type="number", reference_date=None)
     assert old.centroids_in(Preparation(tuple(features), "standard", "skip")) is None
+
+
+def test_the_model_has_the_names_of_scikit_learn() -> None:
+    model = mixed()
+    assert model.feature_names_in_.tolist() == model.columns
+    assert model.n_features_in_ == len(model.columns)
+    assert model.cluster_centers_.shape == (model.k, len(model.preparation.features))
+    np.testing.assert_array_equal(model.cluster_centers_, model.centroids)
+
+
+def test_the_nearest_by_transform_is_what_is_predicted() -> None:
+    model, rows = simple(), np.array([[50.0, 40.0], [10.0, 3.0], [np.nan, 1.0]])
+    distances = model.transform(rows)
+    assert distances.shape == (3, model.k)
+    known = np.isfinite(distances).all(axis=1)
+    nearest = np.array(model.segment_ids)[distances[known].argmin(axis=1)]
+    np.testing.assert_array_equal(nearest, model.predict(rows)[known])
+
+
+def test_a_missing_text_of_an_arrow_dictionary_is_missing() -> None:
+    values = pa.chunked_array([pa.array(["a", None, "b"]).dictionary_encode()])
+    codes, texts = level_codes(values)
+    assert texts == ["a", "b"]
+    np.testing.assert_array_equal(codes, [0, np.nan, 1])

@@ -41,6 +41,13 @@ def test_the_description_compares_with_everyone() -> None:
     assert flat == "Near everyone's average in every feature."
 
 
+def test_a_unit_stands_behind_a_mean() -> None:
+    segments = [EVERYONE, profile(income=2.0, age=0.1)]
+    [(_, description)] = name_segments(segments, units={"income": "NOK"})
+    assert description == "income 120 NOK against 100 on average."
+    assert describe_everyone(EVERYONE, {"age": "years"})[1].endswith("income 100, age 100 years.")
+
+
 def test_underscores_of_a_column_do_not_show_in_a_name() -> None:
     everyone = profile(number_of_orders=0.0)
     [(name, _)] = name_segments([everyone, profile(number_of_orders=1.0)])

@@ -13,11 +13,11 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, RobustScaler, StandardScaler
 
+from sqlkmeans.clustering.arrays.chunks import compact_rows
 from sqlkmeans.clustering.preparation.learning import fit_preparation
 from sqlkmeans.clustering.preparation.preparation import (
     SCALINGS,
     Feature,
-    compact_rows,
     preparation_to_rows,
 )
 from sqlkmeans.errors import DataError

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from backends import BACKENDS, Backend
 
 from sqlkmeans.database import Database
+from support.backends import BACKENDS, Backend
+from support.shops import MakeCustomers
 
 
 @pytest.fixture(params=list(BACKENDS.values()), ids=list(BACKENDS))
@@ -24,3 +25,10 @@ def database(backend: Backend) -> Iterator[Database]:
     """The same database, as the package opens it."""
     with backend.open() as opened:
         yield opened
+
+
+@pytest.fixture
+def shop(backend: Backend, make_customers: MakeCustomers) -> Backend:
+    """120 customers in three groups of 60, 40 and 20."""
+    backend.make_table("dbo.customer", make_customers(), "customer_id")
+    return backend

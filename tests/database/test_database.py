@@ -17,9 +17,8 @@ from uuid import UUID
 import numpy as np
 import pyarrow as pa
 import pytest
-from backends import Backend
 
-from sqlkmeans import description
+from sqlkmeans import outcome
 from sqlkmeans.database import Database
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DataError, DefinitionError, LockedError, SqlKMeansError
@@ -29,72 +28,18 @@ from sqlkmeans.progress import Progress
 from sqlkmeans.registry import load_model, load_segmentation
 from sqlkmeans.result import RunResult
 from sqlkmeans.sqltext import parse_name, quote, quote_name
-
-MakeCustomers = Callable[..., pa.Table]
-SEGMENT = "dbo.customer_segment"
-
-
-@pytest.fixture
-def shop(backend: Backend, make_customers: MakeCustomers) -> Backend:
-    """120 customers in three groups of 60, 40 and 20."""
-    backend.make_table("dbo.customer", make_customers(), "customer_id")
-    return backend
-
-
-def changed(segmentation: Segmentation, **values: Any) -> Segmentation:
-    """The same segmentation but for some keys, checked again."""
-    return Segmentation.create(**{**segmentation.model_dump(), **values})
-
-
-def labels(backend: Backend, target: str = SEGMENT, key: str = "customer_id") -> dict[Any, int]:
-    name = quote_name(parse_name(target))
-    return dict(backend.rows(f"SELECT {quote(key)}, segment_id FROM {name}"))
-
-
-def sizes(backend: Backend, target: str = SEGMENT) -> dict[int, int]:
-    name = quote_name(parse_name(target))
-    return dict(backend.rows(f"SELECT segment_id, COUNT(*) FROM {name} GROUP BY segment_id"))
-
-
-def names(backend: Backend) -> dict[int, str]:
-    query = f"SELECT DISTINCT segment_id, segment_name FROM {SEGMENT}_named"
-    return dict(backend.rows(query))
-
-
-def published(backend: Backend) -> dict[str, Any]:
-    """All that a failed job has to leave as it was."""
-    return {
-        "target": sorted(backend.rows(f"SELECT * FROM {SEGMENT}")),
-        "history": sorted(backend.rows(f"SELECT * FROM {SEGMENT}_history"), key=str),
-        "named": sorted(backend.rows(f"SELECT * FROM {SEGMENT}_named")),
-        "active": backend.rows(
-            "SELECT name, active_run_id, last_segment_id FROM sqlkmeans.segmentation"
-        ),
-        "results": [
-            sorted(backend.rows(f"SELECT * FROM sqlkmeans.{table}"), key=str)
-            for table in ("segment", "segment_feature", "centroid", "model_feature")
-        ],
-    }
-
-
-def as_of(backend: Backend, run_id: int) -> dict[int, int]:
-    """Who was in which segment right after a run."""
-    moment = f"(SELECT published_at FROM sqlkmeans.run WHERE run_id = {run_id})"
-    return dict(
-        backend.rows(
-            f"SELECT customer_id, segment_id FROM {SEGMENT}_history "
-            f"WHERE valid_from <= {moment} AND (valid_to IS NULL OR valid_to > {moment})"
-        )
-    )
-
-
-def staging_tables(backend: Backend) -> set[str]:
-    known = {"schema_version", "segmentation", "run", "model_feature", "centroid", "segment",
-             "segment_feature", "k_score"}  # fmt: skip
-    return {name for name in backend.tables("sqlkmeans") if "stag" in name} | {
-        name for name in backend.tables("sqlkmeans") - known if name.split("_")[-1].isdigit()
-    }
-
+from support.backends import Backend
+from support.published import (
+    SEGMENT,
+    as_of,
+    changed,
+    labels,
+    names,
+    published,
+    sizes,
+    staging_tables,
+)
+from support.shops import MakeCustomers
 
 # What is published
 
@@ -933,7 +878,7 @@ def test_categories_dates_outliers_and_weights_run_assign_and_predict(
     predicted = dict(zip(rows, model.predict(frame).tolist()))
     published = labels(mixed_shop)
     assert published == {key: label for key, label in predicted.items() if label}
-    distances = model.distances(frame).min(axis=1)
+    distances = model.transform(frame).min(axis=1)
     found = dict(mixed_shop.rows(f"SELECT customer_id, distance FROM {SEGMENT}"))
     for key, distance in zip(rows, distances):
         if key in found:
@@ -1286,13 +1231,12 @@ def test_an_error_in_the_middle_of_publishing_undoes_all_of_it(
     run(customers, database)
     before = published(shop)
     shop.execute("DELETE FROM dbo.customer WHERE customer_id <= 30")
-    real = description.segment_rows
+    real = outcome.segment_rows
 
-    def twice(*arguments: Any) -> dict[str, list[dict[str, Any]]]:
-        tables = real(*arguments)
-        return {**tables, "segment_feature": tables["segment_feature"] * 2}  # repeats its key
+    def twice(*arguments: Any) -> list[dict[str, Any]]:
+        return real(*arguments) * 2  # repeats its key
 
-    monkeypatch.setattr(description, "segment_rows", twice)
+    monkeypatch.setattr(outcome, "segment_rows", twice)
     with pytest.raises(Exception, match=r"(?i)duplicate|unique|primary key"):
         run(changed(customers, k=4), database)
     assert published(shop) == before
@@ -1331,12 +1275,12 @@ def test_a_run_reclaims_what_a_killed_one_left(
 ) -> None:
     run(customers, database)
     row = {"kind": "fit", "engine": "local", "k": 3}
-    dead = database.start_run(customers, row)
-    database.stage(
+    dead = database.store.start(customers, row)
+    database.labels.stage(
         customers, dead, pa.table({"customer_id": pa.array([1, 2], pa.int64())}),
         np.zeros(2, dtype=np.int32), np.zeros(2),
     )  # fmt: skip
-    other = database.start_run(changed(customers, name="other", target="dbo.other"), row)
+    other = database.store.start(changed(customers, name="other", target="dbo.other"), row)
     assert run(customers, database).changed == 0
     assert staging_tables(shop) <= {f"staging_{other}"}
     status = dict(shop.rows("SELECT run_id, status FROM sqlkmeans.run"))
@@ -1531,7 +1475,7 @@ def test_a_second_run_at_the_same_time_is_refused_and_changes_nothing(
                 except SqlKMeansError as error:
                     errors.append(error)
 
-    with database.lock("customers"):
+    with database.store.lock("customers"):
         thread = threading.Thread(target=second)
         thread.start()
         thread.join(60)
@@ -1578,7 +1522,7 @@ def test_the_lock_is_free_again_after_a_failure(
 ) -> None:
     with pytest.raises(DataError):
         run(changed(customers, features=["nothing"]), database)
-    with pytest.raises(RuntimeError), database.lock("customers"):
+    with pytest.raises(RuntimeError), database.store.lock("customers"):
         raise RuntimeError
     assert run(customers, database).changed == 120
 
@@ -1586,7 +1530,7 @@ def test_the_lock_is_free_again_after_a_failure(
 def test_the_lock_of_one_segmentation_does_not_hold_another(
     shop: Backend, database: Database, customers: Segmentation
 ) -> None:
-    with shop.open() as other, other.lock("something_else"):
+    with shop.open() as other, other.store.lock("something_else"):
         assert run(customers, database).changed == 120
 
 
@@ -1642,10 +1586,10 @@ def test_a_labelled_sample_is_of_labelled_customers_and_the_same_each_time(
     shop: Backend, database: Database, customers: Segmentation
 ) -> None:
     run(customers, database)
-    sample = database.labelled_sample(customers, ["income", "age"], 50)
+    sample = database.labels.sample(customers, ["income", "age"], 50)
     assert sample.num_rows == 50
     assert sample.column_names == ["income", "age", "segment_id"]
-    assert sample.equals(database.labelled_sample(customers, ["income", "age"], 50))
+    assert sample.equals(database.labels.sample(customers, ["income", "age"], 50))
     by_label = {
         (income, age): label
         for income, age, label in shop.rows(
@@ -1662,7 +1606,7 @@ def test_a_labelled_sample_has_texts_days_and_columns_that_are_no_features(
 ) -> None:
     mixed_shop.require_names(columns=["last order"])
     run(mixed_segmentation(), database)
-    sample = database.labelled_sample(
+    sample = database.labels.sample(
         mixed_segmentation(), ["city", "last order", "member", "visits"], 20
     )
     types = dict(zip(sample.column_names, sample.schema.types))
@@ -1684,11 +1628,11 @@ def test_movement_between_two_runs_counts_who_stayed_moved_came_and_left(
     shop.execute("DELETE FROM dbo.customer WHERE customer_id = 61")
     shop.execute("INSERT INTO dbo.customer (customer_id, income, age) VALUES (999, 40000, 25)")
     second = assign(customers, database)
-    assert database.movement(customers, first.run_id, second.run_id) == [
+    assert database.labels.movement(customers, first.run_id, second.run_id) == [
         (None, 1, 1), (1, 1, 55), (1, 3, 5), (2, 2, 39), (2, None, 1), (3, 3, 20),
     ]  # fmt: skip
     back = rollback("customers", database)
-    assert database.movement(customers, first.run_id, back.run_id) == [
+    assert database.labels.movement(customers, first.run_id, back.run_id) == [
         (1, 1, 60), (2, 2, 40), (3, 3, 20),
     ]  # fmt: skip
 
@@ -1701,7 +1645,7 @@ def test_movement_without_a_history_is_an_error(
     second = assign(customers, database)
     shop.execute(f"DROP TABLE {SEGMENT}_history")
     with pytest.raises(DataError, match="history is not there"):
-        database.movement(customers, first.run_id, second.run_id)
+        database.labels.movement(customers, first.run_id, second.run_id)
 
 
 def test_the_catalog_lists_runs_newest_first(
@@ -1766,6 +1710,7 @@ def test_a_choice_of_k_keeps_its_scores_and_publishes_nothing(
     kept = shop.rows(f"SELECT recommendation FROM sqlkmeans.run WHERE run_id = {result.run_id}")
     assert json.loads(kept[0][0]) == {
         "structure": True, "recommended_k": 3, "reason": result.reason,
+        "runner_up_k": result.runner_up_k,
     }  # fmt: skip
     assert load_segmentation(database, "customers").k == 2
     assert [row["run_id"] for row in database.catalog.published_runs("customers")] == [

@@ -15,14 +15,15 @@ from typing import Any
 import duckdb
 import pytest
 
-from sqlkmeans import pipeline
 from sqlkmeans.background import one_thread
 from sqlkmeans.database import Database, open_database
-from sqlkmeans.database.duckdb import database as duckdb_module
 from sqlkmeans.database.duckdb import memory as duckdb_settings
-from sqlkmeans.database.duckdb.labels import LabelTables
+from sqlkmeans.database.duckdb import schema as duckdb_schema
+from sqlkmeans.database.duckdb.label_tables import LabelTables
+from sqlkmeans.database.duckdb.labels import DuckDBLabels
 from sqlkmeans.database.tables import TABLES
 from sqlkmeans.definition import Segmentation
+from sqlkmeans.engines.local import engine
 from sqlkmeans.errors import DatabaseError, DataError, DefinitionError, LockedError, SqlKMeansError
 from sqlkmeans.explanation import explain
 from sqlkmeans.pipeline import assign, rollback, run
@@ -67,7 +68,8 @@ def test_a_run_inside_the_server_took_as_long_as_its_row_says(
         )
         return done.run_id
 
-    monkeypatch.setattr(type(database), "run_inside", run_inside)
+    for name in ("run_inside", "run_script", "self_test"):
+        monkeypatch.setattr(type(database), name, run_inside, raising=False)
     with database:
         for job in (run, assign):
             seconds = job(segmentation(engine="tsql"), database).seconds
@@ -240,7 +242,7 @@ def test_a_first_load_that_fails_leaves_no_table(
 
     with database:
         with monkeypatch.context() as patch:
-            patch.setattr(duckdb_module.DuckDBDatabase, "_require_rows", failed)
+            patch.setattr(DuckDBLabels, "_require_rows", failed)
             with pytest.raises(DatabaseError, match="the disk is full"):
                 run(segmentation(), database)
         assert [row["status"] for row in database.catalog.runs()] == ["failed"]
@@ -263,15 +265,15 @@ def test_a_first_load_is_written_while_rows_are_described_and_not_seen_before(
     seen: list[list[tuple[object, ...]]] = []
 
     def describe(*arguments: object, **options: object) -> object:
-        load = database._load  # type: ignore[attr-defined]
+        load = database.labels._staged.load  # type: ignore[attr-defined]
         assert load.written.result(timeout=60) == 6
         with database._native.cursor() as reader:  # type: ignore[attr-defined]
             named = "SELECT table_name FROM duckdb_tables() WHERE contains(table_name, 'segment')"
             seen.append(reader.execute(f"{named} AND schema_name = 'main' ORDER BY ALL").fetchall())
         return real(*arguments, **options)
 
-    real = pipeline.describe
-    monkeypatch.setattr(pipeline, "describe", describe)
+    real = engine.find
+    monkeypatch.setattr(engine, "find", describe)
     with database:
         done = run(segmentation(), database)
         moment = database.catalog.run(done.run_id)
@@ -292,7 +294,7 @@ def test_a_first_load_is_dropped_when_what_is_done_meanwhile_fails(
 
     with database:
         with monkeypatch.context() as patch:
-            patch.setattr(pipeline, "describe", describe)
+            patch.setattr(engine, "find", describe)
             with pytest.raises((KeyboardInterrupt, DataError)):
                 run(segmentation(), database)
         assert [row["status"] for row in database.catalog.runs()] == ["failed"]
@@ -312,7 +314,7 @@ def test_a_first_load_that_fails_fails_the_run(
 
     with database:
         with monkeypatch.context() as patch:
-            patch.setattr(duckdb_module.LabelTables, "write_aside", failed)
+            patch.setattr(LabelTables, "write_aside", failed)
             with pytest.raises(DatabaseError, match="the disk is full"):
                 run(segmentation(), database)
         assert [row["status"] for row in database.catalog.runs()] == ["failed"]
@@ -349,7 +351,7 @@ def test_a_database_in_memory_is_its_own() -> None:
     with open_database("duckdb://") as one, open_database("duckdb:///:memory:") as two:
         one.install()
         assert (one.schema_version() > 0, two.schema_version()) == (True, 0)
-        with one.lock("customers"), two.lock("customers"):
+        with one.store.lock("customers"), two.store.lock("customers"):
             assert one.install() == two.install()
 
 
@@ -496,7 +498,7 @@ def test_an_interrupt_after_the_commit_does_not_make_a_published_run_a_failed_on
 ) -> None:
     with database:
         done = run(segmentation(), database)
-        database.fail_run(done.run_id, "interrupted")
+        database.store.fail(done.run_id, "interrupted")
     assert rows(path, "SELECT status, error FROM sqlkmeans.run") == [("published", None)]
 
 
@@ -563,21 +565,29 @@ def test_the_key_of_a_typical_customer_finds_the_customer_again(
 def test_an_earlier_schema_is_upgraded_and_keeps_its_rows(
     database: Database, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    migrations = duckdb_module._migrations()
     with database:
-        monkeypatch.setattr(duckdb_module, "_migrations", lambda: migrations[:1])
         assert database.install() == 1
-        monkeypatch.undo()
         database._native.execute(  # type: ignore[attr-defined]
             "INSERT INTO sqlkmeans.model_feature "
-            "(run_id, position, feature, transform, weight, center, scale) "
-            "VALUES (7, 1, 'x', 'log1p', 2, 3, 4)"
+            "(run_id, position, feature, type, transform, weight, center, scale) "
+            "VALUES (7, 1, 'x', 'number', 'log1p', 2, 3, 4)"
         )
-        assert database.install() == migrations[-1][0] > 1
+        later = (
+            "ALTER TABLE sqlkmeans.model_feature ADD COLUMN unit varchar; "
+            "UPDATE sqlkmeans.model_feature SET unit = feature",
+            "ALTER TABLE sqlkmeans.run ADD COLUMN mood varchar",
+        )
+        monkeypatch.setattr(duckdb_schema, "MIGRATIONS", later[:1])
+        assert database.install() == 2
+        monkeypatch.setattr(duckdb_schema, "MIGRATIONS", later)
+        assert [database.install(), database.install()] == [3, 3]
         (row,) = database.catalog.result("model_feature", 7)
         assert (row["feature"], row["transform"], row["scale"]) == ("x", "log1p", 4)
-        assert (row["source_column"], row["type"], row["level"]) == ("x", "number", None)
         assert run(segmentation(), database).changed == 6
+    assert rows(path, "SELECT unit FROM sqlkmeans.model_feature WHERE run_id = 7") == [("x",)]
+    assert rows(path, "SELECT version FROM sqlkmeans.schema_version ORDER BY ALL") == [
+        (1,), (2,), (3,),
+    ]  # fmt: skip
 
 
 def test_change_tracking_is_refused_with_the_other_problems(database: Database) -> None:
@@ -690,14 +700,14 @@ def test_a_first_load_says_that_its_index_does_not_fit_only_where_it_does_not(
         written.wait(timeout=60)  # so that it is being done while the run says what it found
         return rows
 
-    def publish_notes(self: Any, *arguments: Any) -> list[str]:
+    def notes_and_go(self: Any, *arguments: Any) -> list[str]:
         found: list[str] = notes(self, *arguments)
         written.set()
         return found
 
-    notes = duckdb_module.DuckDBDatabase.publish_notes
+    notes = DuckDBLabels.notes
     monkeypatch.setattr(LabelTables, "write_aside", write_aside)
-    monkeypatch.setattr(duckdb_module.DuckDBDatabase, "publish_notes", publish_notes)
+    monkeypatch.setattr(DuckDBLabels, "notes", notes_and_go)
     with database:
         result = run(segmentation(), database)
         keys = database._native.execute(  # type: ignore[attr-defined]
@@ -731,7 +741,7 @@ def test_labels_are_let_go_of_before_the_index_is_made(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     staged, held = [], []
-    stage, index = duckdb_module.DuckDBDatabase.stage, LabelTables.index_aside
+    stage, index = DuckDBLabels.stage, LabelTables.index_aside
 
     def stage_and_watch(self: Any, *arguments: Any) -> None:
         staged.append(weakref.ref(arguments[4]))  # the distances
@@ -741,7 +751,7 @@ def test_labels_are_let_go_of_before_the_index_is_made(
         held.append(staged[0]() is not None)
         index(self, rows)
 
-    monkeypatch.setattr(duckdb_module.DuckDBDatabase, "stage", stage_and_watch)
+    monkeypatch.setattr(DuckDBLabels, "stage", stage_and_watch)
     monkeypatch.setattr(LabelTables, "index_aside", index_and_look)
     with database:
         run(segmentation(), database)

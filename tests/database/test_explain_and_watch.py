@@ -13,31 +13,15 @@ from uuid import UUID
 import numpy as np
 import pyarrow as pa
 import pytest
-from backends import Backend
 
 from sqlkmeans.database import Database
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DataError, DefinitionError
 from sqlkmeans.explanation import explain
 from sqlkmeans.pipeline import assign, rollback, run
-
-MakeCustomers = Callable[..., pa.Table]
-SEGMENT = "dbo.customer_segment"
-
-
-@pytest.fixture
-def shop(backend: Backend, make_customers: MakeCustomers) -> Backend:
-    """120 customers in three groups of 60, 40 and 20."""
-    backend.make_table("dbo.customer", make_customers(), "customer_id")
-    return backend
-
-
-def changed(segmentation: Segmentation, **values: Any) -> Segmentation:
-    return Segmentation.create(**{**segmentation.model_dump(), **values})
-
-
-def labels(backend: Backend) -> list[tuple[Any, ...]]:
-    return sorted(backend.rows(f"SELECT * FROM {SEGMENT}"))
+from support.backends import Backend
+from support.published import SEGMENT, changed, target_rows
+from support.shops import MakeCustomers
 
 
 def halve_incomes(backend: Backend) -> None:
@@ -288,7 +272,7 @@ def test_a_load_with_half_the_incomes_zero_is_stopped_and_the_message_names_them
 ) -> None:
     guarded = changed(customers, guard={"action": "refuse"})
     first = run(guarded, database).run_id
-    before = labels(shop)
+    before = target_rows(shop)
     halve_incomes(shop)
     told = rf"income: drifted since run {first} \(PSI .*mean .*, was "
     with pytest.raises(DataError, match=told) as no:
@@ -296,7 +280,7 @@ def test_a_load_with_half_the_incomes_zero_is_stopped_and_the_message_names_them
     assert no.value.exit_code == 3
     assert "age" not in no.value.problems[0]
     assert 'guard.action is "refuse"' in no.value.problems[-1]
-    assert labels(shop) == before
+    assert target_rows(shop) == before
     [(status, error)] = shop.rows(f"SELECT status, error FROM sqlkmeans.run WHERE run_id > {first}")
     assert status == "failed"
     assert "income: drifted" in error

@@ -17,6 +17,7 @@ from sqlkmeans.database import open_database
 from sqlkmeans.definition import load_definition
 from sqlkmeans.errors import DataError
 from sqlkmeans.registry import load_model
+from support.folders import labels
 
 DEFINITION = """
 [database]
@@ -56,12 +57,6 @@ def define(folder: Path, source: str) -> Path:
     path = folder / "shop.toml"
     path.write_text(DEFINITION.format(source=source), encoding="utf-8")
     return path
-
-
-def labels(folder: Path) -> list[tuple[int, int]]:
-    with duckdb.connect(folder / "shop.duckdb") as connection:
-        query = "SELECT customer_id, segment_id FROM dbo.customer_segment ORDER BY ALL"
-        return connection.execute(query).fetchall()
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
 import pytest
-from backends import Backend
 
-from sqlkmeans.database import Database
+from sqlkmeans.database.base import Database, TracksChanges
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DatabaseError, DataError
 from sqlkmeans.pipeline import assign, rollback, run
+from support.backends import Backend
+from support.published import changed, labels
 
 NOON = datetime(2024, 5, 1, 12)
 EARLIER = "'2024-01-01 00:00:00'"
@@ -33,15 +35,7 @@ def shop(backend: Backend, make_customers: Any) -> Backend:
 
 @pytest.fixture
 def stamped(customers: Segmentation) -> Segmentation:
-    return with_keys(customers, changed_by="updated_at")
-
-
-def with_keys(segmentation: Segmentation, **values: Any) -> Segmentation:
-    return Segmentation.create(**{**segmentation.model_dump(), **values})
-
-
-def labels(shop: Backend) -> dict[int, int]:
-    return dict(shop.rows("SELECT customer_id, segment_id FROM dbo.customer_segment"))
+    return changed(customers, changed_by="updated_at")
 
 
 def test_only_rows_that_changed_came_or_left_are_looked_at(
@@ -125,7 +119,7 @@ def test_rows_that_were_committed_late_are_not_missed(
 def test_a_counter_tells_as_well(
     shop: Backend, database: Database, customers: Segmentation
 ) -> None:
-    counted = with_keys(customers, changed_by="version")
+    counted = changed(customers, changed_by="version")
     run(counted, database)
     assert database.catalog.runs("customers", 1)[0]["high_water"] == "120"
     shop.execute(f"UPDATE dbo.customer SET {FAR}, version = 121 WHERE customer_id = 1")
@@ -139,8 +133,8 @@ def test_a_counter_tells_as_well(
     [
         (lambda s, d: None, "did not record which changes"),
         (lambda s, d: (run(s, d), run(s, d), rollback("customers", d)), "rollback"),
-        (lambda s, d: run(with_keys(s, changed_by="version"), d), "another changed_by"),
-        (lambda s, d: run(with_keys(s, source="SELECT * FROM dbo.customer"), d), "another source"),
+        (lambda s, d: run(changed(s, changed_by="version"), d), "another changed_by"),
+        (lambda s, d: run(changed(s, source="SELECT * FROM dbo.customer"), d), "another source"),
     ],
     ids=["no mark", "rollback", "column", "source"],
 )
@@ -162,11 +156,20 @@ def test_a_column_may_have_the_name_of_change_tracking(
     shop.require_names(columns=["SYS_CHANGE_VERSION"])
     shop.execute('CREATE VIEW dbo.tracked AS SELECT customer_id, income, age, '
                  'version AS "SYS_CHANGE_VERSION" FROM dbo.customer')  # fmt: skip
-    named = with_keys(customers, source="dbo.tracked", changed_by="SYS_CHANGE_VERSION")
+    named = changed(customers, source="dbo.tracked", changed_by="SYS_CHANGE_VERSION")
     run(named, database)
     shop.execute(f"UPDATE dbo.customer SET {FAR}, version = 121 WHERE customer_id = 1")
     shop.execute(f"UPDATE dbo.customer SET {FAR} WHERE customer_id = 2")
     assert assign(named, database).moved == 1
+
+
+def forgets(
+    monkeypatch: pytest.MonkeyPatch, database: Database, answer: Callable[..., str | None]
+) -> None:
+    """Let a database have a record of changes, which says so of those since a mark."""
+    monkeypatch.setattr(database, "change_tracking_problems", lambda source: [], raising=False)
+    monkeypatch.setattr(database, "changes_unknown_since", answer, raising=False)
+    assert isinstance(database, TracksChanges)
 
 
 def test_changes_that_are_not_known_any_more_need_all_rows(
@@ -174,7 +177,7 @@ def test_changes_that_are_not_known_any_more_need_all_rows(
 ) -> None:
     run(stamped, database)
     seen = database.catalog.runs("customers", 1)[0]["high_water"]
-    monkeypatch.setattr(database, "changes_unknown_since", lambda s, mark: f"{mark} is long past")
+    forgets(monkeypatch, database, lambda s, mark: f"{mark} is long past")
     shop.execute(f"UPDATE dbo.customer SET {FAR} WHERE customer_id = 2")
     result = assign(stamped, database)
     assert (result.rows, result.moved) == (120, 1)
@@ -187,7 +190,7 @@ def test_changes_that_are_forgotten_while_they_are_read_are_not_taken_for_all(
     run(stamped, database)
     before = labels(shop)
     answers = iter([None, "the clean-up came"])
-    monkeypatch.setattr(database, "changes_unknown_since", lambda s, mark: next(answers))
+    forgets(monkeypatch, database, lambda s, mark: next(answers))
     shop.execute(f"UPDATE dbo.customer SET {FAR}, updated_at = {LATER} WHERE customer_id = 1")
     with pytest.raises(DatabaseError, match=r"the clean-up came; .* nothing was published"):
         assign(stamped, database)
@@ -200,7 +203,7 @@ def test_skipped_customers_need_all_rows(
     shop: Backend, database: Database, stamped: Segmentation
 ) -> None:
     """Who loses a feature loses the label; that shows only where every row is looked at."""
-    skipping = with_keys(stamped, missing="skip")
+    skipping = changed(stamped, missing="skip")
     run(skipping, database)
     shop.execute("UPDATE dbo.customer SET age = NULL WHERE customer_id = 2")
     result = assign(skipping, database)
@@ -226,7 +229,7 @@ def test_a_column_that_cannot_tell_is_refused_before_anything_is_read(
     column: str, says: str, shop: Backend, database: Database, customers: Segmentation
 ) -> None:
     with pytest.raises(DataError, match=says):
-        run(with_keys(customers, changed_by=column), database)
+        run(changed(customers, changed_by=column), database)
     assert "customer_segment" not in shop.tables("dbo")
 
 

@@ -8,27 +8,16 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
-from backends import Backend
 
 from sqlkmeans.database import Database
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DefinitionError, LockedError
 from sqlkmeans.pipeline import assign, drop, run
+from support.backends import Backend
+from support.published import changed
 
 HISTORY = "dbo.customer_segment_history"
-
-
-@pytest.fixture
-def shop(backend: Backend, make_customers: Callable[..., pa.Table]) -> Backend:
-    """120 customers in three groups of 60, 40 and 20."""
-    backend.make_table("dbo.customer", make_customers(), "customer_id")
-    return backend
-
-
-def changed(segmentation: Segmentation, **values: Any) -> Segmentation:
-    return Segmentation.create(**{**segmentation.model_dump(), **values})
 
 
 def end_labels(shop: Backend, customer: int, days: int) -> None:
@@ -168,6 +157,6 @@ def test_a_former_target_of_a_segmentation_goes_too_unless_it_is_anothers_now(
 def test_a_segmentation_that_is_being_run_is_not_dropped(
     shop: Backend, database: Database, two: Segmentation
 ) -> None:
-    with shop.open() as other, database.lock("customers"), pytest.raises(LockedError):
+    with shop.open() as other, database.store.lock("customers"), pytest.raises(LockedError):
         drop("customers", other)
     assert shop.rows("SELECT COUNT(*) FROM sqlkmeans.segmentation") == [(2,)]

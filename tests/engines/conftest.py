@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from shops import labels_of, make_shop
 
 from sqlkmeans import pipeline
 from sqlkmeans.database import Database, open_database
 from sqlkmeans.database.tables import RESULT_TABLES
 from sqlkmeans.definition import Segmentation
+from support.shops import labels_of, make_shop
 
 RunEngine = Callable[..., dict[str, Any]]
 

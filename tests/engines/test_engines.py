@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from shops import labels_of, make_shop
 from sklearn.metrics import (
     adjusted_rand_score,
     calinski_harabasz_score,
@@ -22,13 +21,15 @@ from sqlkmeans.clustering.kmeans.kmeans import fit_kmeans
 from sqlkmeans.clustering.preparation.preparation import PreparedFeature
 from sqlkmeans.database import Database, open_database
 from sqlkmeans.definition import Segmentation
-from sqlkmeans.engines import open_engine
+from sqlkmeans.engines import Plan
+from sqlkmeans.engines.pushdown.engine import PushdownEngine
 from sqlkmeans.engines.pushdown.fit import lloyd
 from sqlkmeans.engines.pushdown.profile import score_partition, total_ss
-from sqlkmeans.engines.pushdown.rows import Rows
+from sqlkmeans.engines.pushdown.rows import KeptRows
 from sqlkmeans.engines.pushdown.sql.training import ROWS
 from sqlkmeans.errors import DataError
 from sqlkmeans.progress import Advance, Progress
+from support.shops import labels_of, make_shop
 
 #: Engine and sample: where all rows are the sample, where few are, and where none leaves.
 ENGINES = {
@@ -316,7 +317,7 @@ def test_an_empty_cluster_moves_to_the_farthest_rows() -> None:
     with shop_with(rows) as database, database.open_workspace(segmentation) as workspace:
         feature = PreparedFeature("x", "none", 1.0, 0.0, 1.0, None)
         start = np.array([[0.5], [20.0], [1e6]])
-        centroids, _ = lloyd(Rows(workspace, segmentation, ["x"]), [feature], start, 1e-12)
+        centroids, _ = lloyd(KeptRows(workspace, segmentation, ["x"]), [feature], start, 1e-12)
     np.testing.assert_allclose(np.sort(centroids[:, 0]), [0.5, 10.5, 40.5])
 
 
@@ -330,7 +331,7 @@ def test_scores_of_several_k_are_those_of_scikit_learn() -> None:
     features = [PreparedFeature(f"x{j}", "none", 1.0, 0.0, 1.0, None) for j in range(3)]
     fits = [fit_kmeans(values, k, n_init=2) for k in (2, 3, 5)]
     with shop_with(table) as database, database.open_workspace(segmentation) as workspace:
-        rows = Rows(workspace, segmentation, segmentation.columns)
+        rows = KeptRows(workspace, segmentation, segmentation.columns)
         total = total_ss(rows, features, ROWS)
         found = [score_partition(rows, features, fit.centroids, total) for fit in fits]
     for one, fitted in zip(found, fits):
@@ -376,19 +377,29 @@ def test_a_name_that_needs_quotes_and_a_key_of_two_columns() -> None:
     assert len(found[0]) == 200
 
 
-def test_an_error_while_it_trains_reaches_what_the_engine_opened(database: Database) -> None:
+def test_an_error_while_it_trains_reaches_what_the_engine_opened(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A database tells its errors in its own words where the session was opened."""
-    seen: list[BaseException | None] = []
+    seen: list[BaseException] = []
+    real = database.open_workspace
 
-    class Telling:
-        def __enter__(self) -> Telling:
-            return self
+    @contextmanager
+    def telling(segmentation: Segmentation) -> Iterator[Any]:
+        with real(segmentation) as workspace:
+            try:
+                yield workspace
+            except ZeroDivisionError as error:
+                seen.append(error)
+                raise
 
-        def __exit__(self, _: Any, error: BaseException | None, __: Any) -> None:
-            seen.append(error)
-
-    engine = open_engine("pushdown")
-    engine._open.enter_context(Telling())  # type: ignore[attr-defined]
-    with pytest.raises(ZeroDivisionError), engine:
+    monkeypatch.setattr(database, "open_workspace", telling)
+    database.create_table("dbo.shop", make_shop(), "customer_id")
+    segmentation = Segmentation.create(
+        name="telling", source="dbo.shop", key="customer_id", features=["income", "orders"], k=3,
+        target="dbo.telling", engine="pushdown",
+    )  # fmt: skip
+    plan = Plan.of(segmentation)
+    with pytest.raises(ZeroDivisionError), PushdownEngine().open(database, plan):
         raise ZeroDivisionError
     assert isinstance(seen[0], ZeroDivisionError)

@@ -13,16 +13,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from shops import make_shop
 
 from sqlkmeans import pipeline
 from sqlkmeans.database import Database, open_database
-from sqlkmeans.database.duckdb.statements import DuckDBCatalog
 from sqlkmeans.database.tables import RESULT_TABLES
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DataError, DefinitionError
 from sqlkmeans.explanation import explain
 from sqlkmeans.report.page import write_report
+from support.shops import make_shop
 
 MIN_GROUP = 25
 
@@ -116,13 +115,12 @@ def shop() -> pa.Table:
 def listened(shop: pa.Table) -> Iterator[tuple[Database, Listener]]:
     with open_database("duckdb:///:memory:", create=True) as database:
         listener = Listener(database._native)  # type: ignore[attr-defined]
-        database._native = listener  # type: ignore[attr-defined]
-        database.catalog = DuckDBCatalog(listener)  # type: ignore[arg-type]
+        database._connection.native = listener  # type: ignore[attr-defined]
         database.create_table("dbo.shop", shop, "customer_id")
         database.install()
         listener.heard.clear()
         yield database, listener
-        database._native = listener.native  # type: ignore[attr-defined]
+        database._connection.native = listener.native  # type: ignore[attr-defined]
 
 
 def definition(**changes: Any) -> Segmentation:

@@ -16,7 +16,6 @@ from unittest.mock import Mock
 import numpy as np
 import pyarrow as pa
 import pytest
-from shops import labels_of, make_shop
 
 from sqlkmeans import pipeline
 from sqlkmeans.clustering.arrays import chunks
@@ -26,6 +25,7 @@ from sqlkmeans.definition import Segmentation
 from sqlkmeans.engines.local import storage
 from sqlkmeans.errors import DataError, SqlKMeansError
 from sqlkmeans.progress import Advance, Progress
+from support.shops import labels_of, make_shop
 
 Spill = Callable[[], None]
 
@@ -64,7 +64,7 @@ def spill(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Spill:
 
     # Several of each, in memory too: sums are added chunk by chunk.
     monkeypatch.setattr(chunks, "CHUNK", 1_000)
-    monkeypatch.setattr("sqlkmeans.database.duckdb.database.BATCH_ROWS", 700)
+    monkeypatch.setattr("sqlkmeans.database.duckdb.staged.BATCH_ROWS", 700)
     monkeypatch.setattr("sqlkmeans.database.duckdb.database.READ_ROWS", 700)
     return spill
 
@@ -240,7 +240,7 @@ def test_files_are_gone_after_a_run_that_broke_off(
     def stop(*_: object, **__: object) -> None:
         raise end
 
-    monkeypatch.setattr("sqlkmeans.engines.local.engine.score", stop)
+    monkeypatch.setattr("sqlkmeans.engines.local.engine.find", stop)
     with pytest.raises(end):
         pipeline.run(definition("broken", features=FEATURES["numbers"]), shop)
 

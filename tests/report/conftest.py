@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 import pytest
-from pages import Page, Write, fill_newer_tables, opened
 
 from sqlkmeans.definition import Segmentation, load_definition
 from sqlkmeans.pipeline import run
 from sqlkmeans.report.page import write_report
-
-CDNOW = Path(__file__).parent.parent.parent / "examples" / "cdnow"
+from support.cdnow import CDNOW, load_cdnow
+from support.pages import Page, Write, fill_newer_tables, opened
 
 
 @pytest.fixture
@@ -42,10 +40,12 @@ def published(shop: Path, customers: Segmentation) -> Path:
 def write(tmp_path: Path) -> Write:
     """A function that writes the page of a segmentation and parses it."""
 
-    def written(shop: Path, name: str = "customers", *, samples: bool = True) -> Page:
+    def written(
+        shop: Path, name: str = "customers", *, samples: bool = True, failed: bool = False
+    ) -> Page:
         file = tmp_path / "page.html"
         with opened(shop) as database:
-            write_report(name, database, file, samples=samples)
+            write_report(name, database, file, samples=samples, failed=failed)
         return Page(file.read_text(encoding="utf-8"))
 
     return written
@@ -56,10 +56,7 @@ def cdnow(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """CDNOW after two runs, between which customers bought, came and left."""
     pytest.importorskip("lifetimes", reason="the CDNOW data comes with the package lifetimes")
     path = tmp_path_factory.mktemp("cdnow") / "cdnow.duckdb"
-    spec = importlib.util.spec_from_file_location("cdnow_load", CDNOW / "load.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    module.load(str(path))
+    load_cdnow(path)
     segmentation = load_definition(CDNOW / "segmentation.toml").segmentations["cdnow"]
     with opened(path) as database:
         run(segmentation, database)

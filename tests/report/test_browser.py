@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pages import opened
 
 from sqlkmeans.report.page import write_report
+from support.pages import opened
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 
@@ -115,6 +115,58 @@ def test_the_script_draws_the_axes_that_a_reader_chooses(page: Path, tmp_path: P
     assert found["title"] == "frequency →"
     assert found["tick"] == "1"
     assert found["scheme"] == "dark"
+
+
+def test_a_legend_lights_a_segment_up_in_every_picture_and_marks_tell_their_numbers(
+    page: Path, tmp_path: Path
+) -> None:
+    copy = with_script(
+        page, tmp_path,
+        """
+        const entry = document.querySelector(".legend .entry"), { segment } = entry.dataset;
+        const bright = () => [...document.querySelectorAll("svg [data-segment]:not(.dim)")]
+          .map((mark) => mark.dataset.segment.trim());
+        const all = bright().length;
+        entry.dispatchEvent(new PointerEvent("pointerenter"));
+        const hovered = bright();
+        entry.dispatchEvent(new PointerEvent("pointerleave"));
+        const left = bright().length;
+        entry.dispatchEvent(new KeyboardEvent("keydown", { key: "Enter" }));
+        entry.dispatchEvent(new PointerEvent("pointerleave"));
+        const kept = bright().length, pressed = entry.getAttribute("aria-pressed");
+        entry.click();
+        const strip = `#distributions g[data-segment="${segment}"] use`;
+        const tip = document.querySelector("#tip");
+        const tell = (mark, clientX, clientY) => {
+          mark.dispatchEvent(new PointerEvent("pointermove", { bubbles: true, clientX, clientY }));
+          return tip.hidden ? "" : tip.textContent;
+        };
+        const customer = document.querySelector("#scatter path.points");
+        const [, at] = customer.getAttribute("d").match(/^M([-.\\d]+,[-.\\d]+)/);
+        const place = new DOMPoint(...at.split(",").map(Number))
+          .matrixTransform(document.querySelector("#scatter").getScreenCTM());
+        document.body.dataset.said = JSON.stringify({
+          segment, all, hovered, left, kept, pressed, after: bright().length,
+          strip: tell(document.querySelector(strip), 5, 5),
+          score: tell(document.querySelector("#k circle"), 5, 5),
+          customer: tell(customer, place.x, place.y),
+          nothing: tell(document.querySelector("h1"), 5, 5),
+        });
+        """,
+    )  # fmt: skip
+    found = json.loads(said(browse(tmp_path, copy, "--dump-dom").stdout))
+    assert all(found["segment"] in segments.split() for segments in found["hovered"])
+    # Points, centroid, three distributions, and the flow's bands and columns.
+    assert len(found["hovered"]) >= 2 + 3 + 2
+    assert found["left"] == found["after"] == found["all"] > found["kept"] == len(found["hovered"])
+    assert found["pressed"] == "true"
+    assert re.search(r": mean [\d,.]+", found["strip"])
+    assert re.fullmatch(r"k = 2: 0\.\d+", found["score"])
+    assert re.fullmatch(
+        rf"{found['segment']}  .*\nrecency_days about [\d,.]+\nfrequency .*\nmonetary .*",
+        found["customer"],
+    )
+    assert found["nothing"] == ""
 
 
 @pytest.mark.parametrize("width", [400, 1400])

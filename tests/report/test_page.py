@@ -10,14 +10,14 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
-from pages import Page, Write, opened
 
 from sqlkmeans.cli.app import run_command
 from sqlkmeans.database import tables
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DataError, DefinitionError
-from sqlkmeans.pipeline import assign, rename, rollback, run
+from sqlkmeans.pipeline import assign, choose_k, rename, rollback, run
 from sqlkmeans.report.page import write_report
+from support.pages import Page, Write, opened
 
 
 def look_up(connection: duckdb.DuckDBPyConnection, source: str) -> object:
@@ -182,7 +182,9 @@ def test_a_refit_in_which_nobody_moved_says_so(
 ) -> None:
     with opened(published) as database:
         run(customers, database)
-    assert "every customer stayed where they were" in write(published).words
+    page = write(published)
+    assert "every customer stayed where they were" in page.words
+    assert "flow-title" not in page.ids
 
 
 def test_after_assign_the_numbers_are_those_of_the_assign(
@@ -330,12 +332,151 @@ def test_fifty_segments_and_thirty_features_make_a_page_of_a_reasonable_size(
     )
     with opened(path) as database:
         run(definition, database)
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("DELETE FROM many WHERE id = 7")
+    with opened(path) as database:
         run(definition, database)
     page = write(path, "many")
     assert page.tags.count("figure") == 1 + 30 + 1
     assert len(page.html) < 3_000_000
     assert len(page.ids) == len(set(page.ids))
     assert_every_number_equals_a_query(page, path, "many_segment", "id")
+
+
+def customers_with(shop: Path, **columns: str) -> None:
+    """More columns of the customers, each by an expression."""
+    with duckdb.connect(str(shop)) as connection:
+        for name, expression in columns.items():
+            connection.execute(f"ALTER TABLE dbo.customer ADD COLUMN {name} integer")
+            connection.execute(f"UPDATE dbo.customer SET {name} = {expression}")
+
+
+def test_a_boolean_has_one_row_and_one_picture(shop: Path, write: Write) -> None:
+    customers_with(shop, member="customer_id % 3 = 0", level="customer_id % 2 + 1")
+    definition = Segmentation.create(
+        name="customers", source="dbo.customer", key="customer_id", k=3, n_init=3,
+        features=["income", *({"column": c, "type": "category"} for c in ("member", "level"))],
+        target="dbo.customer_segment",
+    )  # fmt: skip
+    with opened(shop) as database:
+        result = run(definition, database)
+    titles = ["income", "member = yes", "level = 1", "level = 2"]
+    assert sorted(feature.title for feature in result.features) == sorted(titles)
+    page = write(shop)
+    assert "member = no" not in page.words
+    assert page.tags.count("figure") == len(titles)
+    assert_every_number_equals_a_query(page, shop, "dbo.customer_segment", "customer_id")
+
+
+def test_a_number_that_is_0_or_1_is_told_as_a_share(shop: Path, write: Write) -> None:
+    customers_with(shop, member="CAST(customer_id % 3 = 0 AS integer)", half="0")
+    with duckdb.connect(str(shop)) as connection:
+        connection.execute("ALTER TABLE dbo.customer ALTER half TYPE double")
+        connection.execute("UPDATE dbo.customer SET half = customer_id % 3 / 2")
+    definition = Segmentation.create(
+        name="customers", source="dbo.customer", key="customer_id", k=3, n_init=3,
+        features=["income", "member", "half"], target="dbo.customer_segment",
+    )  # fmt: skip
+    with opened(shop) as database:
+        result = run(definition, database)
+    assert [feature.is_share for feature in result.features] == [False, True, False]
+    page = write(shop)
+    assert "member 33.3 %" in page.words
+    assert "half 0.500" in page.words
+    assert_every_number_equals_a_query(page, shop, "dbo.customer_segment", "customer_id")
+
+
+@pytest.mark.parametrize("transform", ["none", "log1p"])
+def test_whole_numbers_have_a_bin_each(shop: Path, write: Write, transform: str) -> None:
+    customers_with(shop, visits="CASE WHEN customer_id % 4 = 0 THEN 7 ELSE customer_id % 4 END")
+    definition = Segmentation.create(
+        name="customers", source="dbo.customer", key="customer_id", k=3, n_init=3,
+        features=["income", {"column": "visits", "transform": transform}],
+        target="dbo.customer_segment",
+    )  # fmt: skip
+    with opened(shop) as database:
+        run(definition, database)
+    page = write(shop)
+    picture = page.html[page.html.index(">visits by segment<") :]
+    everyone = re.search(r'class="mark" fill-opacity=".55" d="([^"]*)"', picture).group(1)
+    heights = [float(v) for v in re.findall(r"V-([\d.]+)H", everyone)]
+    ends = np.array([30.0, *(float(h) for h in re.findall(r"H([\d.]+)", everyone))])
+    # Bins of 1 to 7, all of them as wide to the clustering as what they hold.
+    wide = np.diff(np.log1p(np.arange(8) + 0.5) if transform == "log1p" else np.arange(8))
+    assert np.diff(ends) / 260 == pytest.approx(wide / wide.sum(), abs=2e-3)
+    crowds = np.array([30, 30, 30, 0, 0, 0, 30]) / wide
+    assert heights == pytest.approx(crowds / crowds.max() * 21, abs=0.06)
+    assert re.findall(r'text-anchor="middle">([\d.]+)</text>', picture)[0] in ("1", "2")
+
+
+def test_units_of_the_definition_stand_wherever_a_feature_does(
+    shop: Path, customers: Segmentation, write: Write
+) -> None:
+    features = [{"column": "income", "unit": "NOK"}, {"column": "age", "unit": "år <b>"}]
+    given = Segmentation.create(**{**customers.model_dump(), "features": features})
+    with opened(shop) as database:
+        result = run(given, database)
+        again = run(given, database)
+    assert [feature.title for feature in result.features] == ["income (NOK)", "age (år <b>)"]
+    assert re.search(r"income [\d,]+ NOK against [\d,]+", result.segments[0].description)
+    assert again.moved == 0
+    page = write(shop)
+    assert page.tags.count("b") == write(shop).html.count("<b ") + write(shop).html.count("<b>")
+    # Cards of three segments, the profiles, a distribution with its title and words, drift.
+    assert page.words.count("income (NOK)") >= 3 + 1 + 3 + 1
+    assert [axis["name"] for axis in page.script_data()["axes"]] == ["income (NOK)", "age (år <b>)"]
+
+
+def choice_of_k(shop: Path, customers: Segmentation, **changes: object) -> None:
+    with opened(shop) as database:
+        choose_k(Segmentation.create(**{**customers.model_dump(), "k_max": 5, **changes}), database)
+
+
+def test_a_page_with_another_k_than_the_recommended_one_says_why(
+    shop: Path, customers: Segmentation, write: Write
+) -> None:
+    definition = Segmentation.create(**{**customers.model_dump(), "k": 4})
+    with opened(shop) as database:
+        run(definition, database)
+    choice_of_k(shop, definition)
+    page = write(shop)
+    assert (
+        "This page has 4 segments, because its definition says k = 4; those scores speak for 3. "
+        'k = 3, or k = "auto", in the definition takes effect with the next run.'
+    ) in page.words
+    assert re.search(r"on this page", page.words)
+    assert len(re.findall(r'class="here"', page.html)) == len(re.findall("for each k<", page.html))
+
+
+def test_the_choice_of_k_marks_the_runner_up_and_the_scores_that_decide(
+    published: Path, customers: Segmentation, write: Write
+) -> None:
+    choice_of_k(published, customers)
+    page = write(published)
+    assert "This page has" not in page.words
+    decide = re.findall(r"<h3>([^<]*) <small>decides</small>", page.html)
+    assert decide == ["Davies–Bouldin", "Calinski–Harabasz", "Separation"]
+    with duckdb.connect(str(published)) as connection:
+        kept = connection.execute(
+            "SELECT recommendation FROM sqlkmeans.run WHERE kind = 'choose_k'"
+        ).fetchone()[0]
+    runner_up = json.loads(kept)["runner_up_k"]
+    rings = re.findall(r'class="dot runner-up"[^>]*><title>k = (\d)', page.html)
+    assert set(rings) == {str(runner_up)}
+    assert f"k = {runner_up}" in page.words
+
+
+def test_failed_attempts_are_left_out_unless_wanted(
+    published: Path, customers: Segmentation, write: Write
+) -> None:
+    with opened(published) as database:
+        with pytest.raises(DataError):
+            run(Segmentation.create(**{**customers.model_dump(), "min_share": 0.4}), database)
+    page = write(published)
+    assert "1 failed attempt left out" in page.words
+    assert "min_share" not in page.words
+    assert "min_share" in write(published, failed=True).words
+    assert "attempt left out" not in write(published, failed=True).words
 
 
 # Privacy, and nothing from outside

@@ -6,7 +6,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from attacks import command, make_shop
+
+from support.attacks import command, make_shop
 
 
 @pytest.fixture(scope="session")

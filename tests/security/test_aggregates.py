@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from attacks import each
 
 from sqlkmeans.database import Database, open_database
 from sqlkmeans.database.tables import RESULT_TABLES
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import SqlKMeansError
 from sqlkmeans.pipeline import assign, choose_k, run
+from support.attacks import each
 
 ROWS, FEW, SECRET = 600, 25, 123_456.5
 

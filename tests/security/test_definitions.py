@@ -9,11 +9,11 @@ from typing import Any
 
 import duckdb
 import pytest
-from attacks import change, command, each, write_definition
 
 from sqlkmeans.definition import Segmentation, load_definition
 from sqlkmeans.errors import MOST_PROBLEMS, DefinitionError
 from sqlkmeans.sqltext import parse_source
+from support.attacks import change, command, each, write_definition
 
 VALUES: dict[str, Any] = {
     "source": "customer", "key": "id", "features": ["x"], "k": 2, "target": "segment",

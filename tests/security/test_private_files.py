@@ -10,10 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
-from attacks import command, each
 
 from sqlkmeans.database import open_database
 from sqlkmeans.database.duckdb import access
+from support.attacks import command, each
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="permissions of POSIX")
 

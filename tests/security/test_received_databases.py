@@ -6,7 +6,8 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from attacks import change, command, each, process
+
+from support.attacks import change, command, each, process
 
 #: Statements that were in a file as a view, and what must not be there after a look at it.
 VIEWS = [

@@ -10,12 +10,12 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 import pytest
-from attacks import change, command, each
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sqlkmeans.cli.output import Output
 from sqlkmeans.words import visible, visible_json, visible_lines
+from support.attacks import change, command, each
 
 #: What a terminal obeys, and what makes a reader see another text than there is.
 ESCAPES = {

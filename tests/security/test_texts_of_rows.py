@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from attacks import each
 
 from sqlkmeans.database import open_database
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.pipeline import assign, run
 from sqlkmeans.registry import load_model
+from support.attacks import each
 
 LEVELS = {
     "long": "x" * 101,

@@ -8,13 +8,13 @@ from typing import Any
 from urllib.parse import quote_plus
 
 import pytest
-from attacks import command, each
 from sqlalchemy.engine import make_url
 
 from sqlkmeans.database import open_database
 from sqlkmeans.database.sqlserver.connection import Connector
 from sqlkmeans.errors import DatabaseError, DefinitionError
 from sqlkmeans.words import without_password
+from support.attacks import command, each
 
 try:
     import pyodbc

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parent.parent / "database"))
-sys.path.insert(0, str(Path(__file__).parent.parent / "tsql"))
-
-import sqlserver_server
-from backends import SQLServerBackend
-
 from sqlkmeans.database import Database
+from support import sqlserver_server
+from support.backends import SQLServerBackend
 
 
 @pytest.fixture(params=sqlserver_server.DRIVERS)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
 from typing import Any
 
 import duckdb
 import pytest
-from tsql_files import GRAMMARS, check
 
 from sqlkmeans.database.sqlserver.change_tracking import TrackedChanges, tracking_problems
 from sqlkmeans.database.sqlserver.database import SQLServerDatabase
 from sqlkmeans.database.sqlserver.types import SqlColumn, relation
 from sqlkmeans.definition import Segmentation
+from support.tsql_files import GRAMMARS, check
 
 SOURCES = ["customer", "crm.customer", "shop.dbo.customer", "crm.[My Table]]x]", "dbo.[Zoë 漢字's]"]
 ON = (1, 1, 1, 1)
@@ -202,28 +203,26 @@ def test_a_mark_of_a_column_that_is_gone_is_no_version() -> None:
     assert "is no version" in str(tracked().unknown_since("0x00000000000007D1"))
 
 
-def opened(columns: list[str], monkeypatch: pytest.MonkeyPatch) -> SQLServerDatabase:
+def opened(columns: list[str]) -> SQLServerDatabase:
     database = object.__new__(SQLServerDatabase)
     database._connector = Answers()  # type: ignore[assignment]
     described = [SqlColumn(name, "bigint", 8, 19, 0, None) for name in columns]
-    monkeypatch.setattr(database, "_columns", lambda source: described)
+    database._sessions = SimpleNamespace(columns=lambda source: described)  # type: ignore[assignment]
     return database
 
 
-def test_a_column_of_that_name_is_meant_where_the_source_has_one(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_column_of_that_name_is_meant_where_the_source_has_one() -> None:
     asked = segmentation("dbo.customer")
-    database = opened(["email", "income", "SYS_CHANGE_VERSION"], monkeypatch)
+    database = opened(["email", "income", "SYS_CHANGE_VERSION"])
     assert "CHANGETABLE" not in database.changed_source(asked, "9")
     assert "source.[SYS_CHANGE_VERSION] >= " in database.changed_source(asked, "9")
     assert database.changes_unknown_since(asked, "9") is None
     assert database._connector.asked == []  # type: ignore[attr-defined]
 
 
-def test_otherwise_change_tracking_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_otherwise_change_tracking_is() -> None:
     asked = segmentation("dbo.customer")
-    database = opened(["email", "income"], monkeypatch)
+    database = opened(["email", "income"])
     assert "CHANGETABLE(CHANGES [dbo].[customer], 9)" in database.changed_source(asked, "9")
     assert "is at version 100 only" in str(database.changes_unknown_since(asked, "101"))
     assert database.change_tracking_problems("dbo.customer") == []

@@ -144,11 +144,14 @@ class _Cursor:
 
 def _session(arrived: list[Any], error: BaseException) -> Any:
     native = SimpleNamespace(cursor=lambda: _Cursor(arrived, error), commit=lambda: None)
-    session = SimpleNamespace(
+    return SimpleNamespace(
         driver="mssqlpython", native=native, rows=lambda _: [(sum(map(len, arrived)) // 3,)]
     )
-    session.copier = Copier(make_url("mssql+mssqlpython://db.example.com/shop"), lambda _: None)
-    return session
+
+
+def _copier() -> Copier:
+    url = make_url("mssql+mssqlpython://db.example.com/shop")
+    return Copier(url, lambda url: pytest.fail(str(url)))
 
 
 _COLUMNS = [
@@ -162,11 +165,13 @@ def test_after_a_panic_of_the_copy_labels_travel_as_arrays() -> None:
     """A panic of its Rust core is no Exception, which used to end the run in a traceback."""
     arrived: list[Any] = []
     session = _session(arrived, PanicException("called `Option::unwrap()` on a `None` value"))
-    write_rows(session, "sqlkmeans.[staging_1]", _COLUMNS, _ROWS)
+    copier = _copier()
+    write_rows(session, copier, "sqlkmeans.[staging_1]", _COLUMNS, _ROWS)
     assert sum(map(len, arrived)) == 3 * 6_000
-    assert "unwrap" in session.copier.notes()[0]
+    assert "unwrap" in copier.notes()[0]
 
 
 def test_an_interruption_of_the_copy_is_one_of_the_run() -> None:
+    session = _session([], KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
-        write_rows(_session([], KeyboardInterrupt()), "sqlkmeans.[staging_1]", _COLUMNS, _ROWS)
+        write_rows(session, _copier(), "sqlkmeans.[staging_1]", _COLUMNS, _ROWS)

@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
-import docker_engine
 import pytest
+
+from support import docker_engine
 
 
 @pytest.fixture(autouse=True)
@@ -68,10 +69,12 @@ def in_one_process(pytestconfig: pytest.Config) -> Callable[[], bool]:
 
 def why_there_is_no_server() -> str:
     """The reason of the skips, in a process that has not asked for a server yet."""
-    script = "import sqlserver_server; url, why = sqlserver_server.find(); print(url, why)"
+    script = (
+        "from support import sqlserver_server; url, why = sqlserver_server.find(); print(url, why)"
+    )
     return subprocess.run(
         [sys.executable, "-c", script],
-        cwd=Path(__file__).parent, capture_output=True, text=True, timeout=120, check=True,
+        cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=120, check=True,
     ).stdout  # fmt: skip
 
 

@@ -16,22 +16,24 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-import sqlserver_server
-from backends import SQLServerBackend
 from sqlalchemy.engine import URL
 
 from sqlkmeans import pipeline
 from sqlkmeans.cli.app import run_command
 from sqlkmeans.database import Database, open_database
-from sqlkmeans.database.sqlserver import database as sqlserver_module
+from sqlkmeans.database.sqlserver import database as sqlserver_database
+from sqlkmeans.database.sqlserver import labels as sqlserver_labels
 from sqlkmeans.database.sqlserver import reading as sqlserver_reading
 from sqlkmeans.database.sqlserver import writing as sqlserver_writing
-from sqlkmeans.database.sqlserver.connection import Connector, Session
+from sqlkmeans.database.sqlserver.connection import Connector
 from sqlkmeans.database.sqlserver.copying import Copier
 from sqlkmeans.database.sqlserver.errors import ServerError
+from sqlkmeans.database.sqlserver.session import Session
 from sqlkmeans.database.sqlserver.workspace import SQLServerWorkspace
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DatabaseError, DataError
+from support import sqlserver_server
+from support.backends import SQLServerBackend
 
 pytestmark = pytest.mark.sqlserver
 
@@ -216,13 +218,13 @@ def test_without_the_schema_a_run_says_how_to_get_it(
 def test_labels_that_were_lost_on_the_way_are_never_published(
     shop: SQLServerBackend, database: Database, customers: Segmentation
 ) -> None:
-    real = database.stage
+    real = database.labels.stage
 
     def losing(segmentation: Segmentation, run_id: int, *labels: Any) -> None:
         real(segmentation, run_id, *labels)
         shop.execute(f"DELETE FROM sqlkmeans.staging_{run_id} WHERE customer_id = 7")
 
-    database.stage = losing  # type: ignore[method-assign]
+    database.labels.stage = losing  # type: ignore[method-assign]
     with pytest.raises(DatabaseError, match="120 labels were sent and 119 arrived"):
         pipeline.run(customers, database)
     assert "customer_segment" not in shop.tables("dbo")
@@ -233,9 +235,9 @@ def test_rows_are_counted_on_the_server_after_every_write(
     shop: SQLServerBackend, database: Database, customers: Segmentation,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    real = sqlserver_module.write_rows
+    real = sqlserver_labels.write_rows
 
-    def losing(session: Session, table: str, columns: Any, rows: pa.Table) -> None:
+    def losing(session: Session, copier: Copier, table: str, columns: Any, rows: pa.Table) -> None:
         class Liar:  # a table that claims one row more
             num_rows = rows.num_rows + 1
             columns = rows.columns
@@ -246,9 +248,9 @@ def test_rows_are_counted_on_the_server_after_every_write(
             def __arrow_c_stream__(self, schema: Any = None) -> Any:
                 return rows.__arrow_c_stream__(schema)
 
-        real(session, table, columns, Liar())
+        real(session, copier, table, columns, Liar())
 
-    monkeypatch.setattr(sqlserver_module, "write_rows", losing)
+    monkeypatch.setattr(sqlserver_labels, "write_rows", losing)
     with pytest.raises(DatabaseError, match=r"121 rows were sent .* and 120 arrived"):
         pipeline.run(customers, database)
 
@@ -329,7 +331,7 @@ def test_rows_and_published_labels_are_read_by_the_faster_driver_that_may(
         drivers.append(session.driver)
         return read(session, *arguments)
 
-    monkeypatch.setattr(sqlserver_module, "read_batches", reading)
+    monkeypatch.setattr(sqlserver_database, "read_batches", reading)
     monkeypatch.setattr(sqlserver_reading, "read_batches", reading)
     url = plain_pyodbc.update_query_dict({"APP": options} if options else {})
     with open_database(text(url)) as database:
@@ -360,31 +362,33 @@ def test_the_next_run_of_a_process_finds_the_session_that_held_the_lock(
     shop: SQLServerBackend, database: Database, customers: Segmentation
 ) -> None:
     def session_of_a_run() -> int:
-        with database.lock("customers"):
-            holding: Any = database._holding  # type: ignore[attr-defined]
+        with database.store.lock("customers"):
+            holding: Any = database._sessions.holding  # type: ignore[attr-defined]
             return int(holding.rows("SELECT @@SPID")[0][0])
 
     pipeline.run(customers, database)
     first = session_of_a_run()
     assert session_of_a_run() == first
-    with shop.open() as other, other.lock("customers"):
+    with shop.open() as other, other.store.lock("customers"):
         pass
-    with pytest.raises(ZeroDivisionError), database.lock("customers"):
+    with pytest.raises(ZeroDivisionError), database.store.lock("customers"):
         raise ZeroDivisionError
-    with shop.open() as other, other.lock("customers"):
+    with shop.open() as other, other.store.lock("customers"):
         pass
 
 
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many rows each bulk write has sent."""
-    real, counts = sqlserver_module.write_rows, []
+    real, counts = sqlserver_labels.write_rows, []
 
-    def counting(session: Session, table: str, columns: Any, rows: pa.Table) -> None:
+    def counting(
+        session: Session, copier: Copier, table: str, columns: Any, rows: pa.Table
+    ) -> None:
         counts.append(rows.num_rows)
-        real(session, table, columns, rows)
+        real(session, copier, table, columns, rows)
 
-    monkeypatch.setattr(sqlserver_module, "write_rows", counting)
+    monkeypatch.setattr(sqlserver_labels, "write_rows", counting)
     return counts
 
 
@@ -449,17 +453,17 @@ def test_changes_are_not_put_upon_labels_that_somebody_else_changed(
 ) -> None:  # fmt: skip
     pipeline.run(customers, database)
     shop.execute("UPDATE dbo.customer SET income = 160000, age = 62 WHERE customer_id <= 2")
-    real = sqlserver_module.write_rows
+    real = sqlserver_labels.write_rows
 
     def meddling(*arguments: Any) -> None:
         real(*arguments)
         shop.execute(f"DELETE FROM {SEGMENT} WHERE customer_id = 50")
 
-    monkeypatch.setattr(sqlserver_module, "write_rows", meddling)
+    monkeypatch.setattr(sqlserver_labels, "write_rows", meddling)
     with pytest.raises(DatabaseError, match=r"somebody else .* nothing was published"):
         pipeline.assign(customers, database)
     assert len(labels_of(shop)) == 119
-    monkeypatch.setattr(sqlserver_module, "write_rows", real)
+    monkeypatch.setattr(sqlserver_labels, "write_rows", real)
     assert pipeline.assign(customers, database).arrived == 1
 
 
@@ -704,7 +708,7 @@ KILLED = """
 
     database = open_database(os.environ["TEST_URL"])
     segmentation = Segmentation.from_json(sys.argv[1])
-    database.publish = lambda *_: os._exit(9)
+    database.labels.publish = lambda *_: os._exit(9)
     pipeline.run(segmentation, database)
 """
 

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from itertools import pairwise
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
-import sqlserver_server
-from backends import SQLServerBackend
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.engine import make_url
@@ -25,7 +21,7 @@ from sqlkmeans import pipeline
 from sqlkmeans.database import open_database
 from sqlkmeans.database.base import Batch
 from sqlkmeans.database.sqlserver import ranges as sqlserver_ranges
-from sqlkmeans.database.sqlserver.connection import Connector, Session
+from sqlkmeans.database.sqlserver.connection import Connector
 from sqlkmeans.database.sqlserver.database import SQLServerDatabase
 from sqlkmeans.database.sqlserver.errors import ServerError
 from sqlkmeans.database.sqlserver.ranges import (
@@ -40,13 +36,13 @@ from sqlkmeans.database.sqlserver.ranges import (
     size_query,
 )
 from sqlkmeans.database.sqlserver.reading import read_query
+from sqlkmeans.database.sqlserver.session import Session
 from sqlkmeans.database.sqlserver.types import SqlColumn
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DatabaseError, DataError
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "tsql"))
-
-from tsql_files import GRAMMARS, check
+from support import sqlserver_server
+from support.backends import SQLServerBackend
+from support.tsql_files import GRAMMARS, check
 
 LEAST, MOST = -(2**63), 2**63 - 1
 ID = SqlColumn("a]b", "bigint", 8, 19, 0, None)

@@ -6,9 +6,9 @@ import pyarrow as pa
 import pytest
 
 from sqlkmeans.clustering.preparation import categories
+from sqlkmeans.database.sqlserver.dialect import MAX_LEVEL_LENGTH
 from sqlkmeans.database.sqlserver.reading import read_query, same_customer
 from sqlkmeans.database.sqlserver.types import (
-    MAX_LEVEL_LENGTH,
     SqlColumn,
     beside,
     bracket_name,

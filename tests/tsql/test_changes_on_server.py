@@ -7,11 +7,11 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from test_on_server import Server, server
+
+from support.tsql_server import Server
 
 pytestmark = pytest.mark.sqlserver
 
-__all__ = ["server"]
 
 TARGET = "dbo.[Käufer %]"
 #: Key, segment_id and distance. The second publication has one that stays, one whose distance

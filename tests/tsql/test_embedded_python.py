@@ -10,45 +10,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from embedded import Outcome, external_script, run
 
 from sqlkmeans import Segmentation, open_database
 from sqlkmeans import run as run_client
 from sqlkmeans.database.base import Database
 from sqlkmeans.model import SegmentModel
+from support.embedded import Outcome, external_script, make_job, make_rows, run
 
 CALL = external_script("procedures/run_segmentation.sql")
-
-
-def make_job(**changes: Any) -> dict[str, Any]:
-    definition = {
-        "name": "customers",
-        "features": [
-            {"column": "income", "transform": "none", "weight": 1.0},
-            {"column": "age", "transform": "none", "weight": 1.0},
-        ],
-        "k": 3,
-        "scaling": "standard",
-        "missing": "error",
-        "n_init": 10,
-        "seed": 0,
-    }
-    job: dict[str, Any] = {"run_id": 5, "last_segment_id": 0, "model_feature": [], "centroid": [],
-                           "segment": [], "given": []}  # fmt: skip
-    return {**job, "definition": {**definition, **changes}}
-
-
-def make_rows(seed: int = 0) -> pd.DataFrame:
-    rng = np.random.default_rng(seed)
-    group = np.repeat([0, 1, 2], [60, 40, 20])
-    return pd.DataFrame(
-        {
-            "row_number": np.arange(1, 121, dtype=np.int32),
-            "previous_segment_id": np.full(120, np.nan),
-            "f1": np.array([40_000.0, 90_000.0, 160_000.0])[group] + rng.normal(size=120) * 3_000,
-            "f2": np.array([25, 45, 62], dtype=np.int32)[group],
-        }
-    )
 
 
 def run_job(rows: pd.DataFrame, job: dict[str, Any]) -> Outcome:

@@ -4,50 +4,27 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from expansion import LIMIT, expression_sizes, largest_expression
-from test_generated_statements import golden
-from test_training import statements
 
 from sqlkmeans.clustering.preparation.preparation import Preparation, PreparedFeature
-from sqlkmeans.database.dialect import MOST_TERMS, SQLServerDialect
+from sqlkmeans.database.sqlserver.dialect import MOST_TERMS, TSQL, SQLServerDialect
 from sqlkmeans.engines.pushdown.sql import training
 from sqlkmeans.engines.pushdown.sql.nearest import least_terms
 from sqlkmeans.engines.pushdown.sql.training import Layout
 from sqlkmeans.model import SegmentModel
 from sqlkmeans.tsql.expressions import (
-    TSQL,
     number,
     own_expression,
     scaled_expression,
     transformed_expression,
 )
 from sqlkmeans.tsql.scoring import parameter_names, scoring_function, scoring_script
+from support.expansion import LIMIT, expression_sizes, largest_expression
+from support.models import wide_model
+from support.training_statements import statements
+from support.tsql_files import recorded_statements
 
 #: Segments and features.
 SIZES = [(2, 2), (8, 50), (20, 20), (254, 50)]
-LEVELS = [*(f"level {i}" for i in range(9)), None]
-
-
-def wide_model(k: int, n_features: int) -> SegmentModel:
-    """Logarithms of filled and winsorized numbers and ages, and a category from 20 features on."""
-    rng = np.random.default_rng(0)
-    levels = LEVELS if n_features >= 20 else []
-    features = [
-        PreparedFeature(
-            f"f{j}", "log1p", 2.0, 1.5, 0.5, 3.25, "date" if j % 5 == 4 else "number",
-            low=0.5, high=900.25, reference_date="2026-11-23" if j % 5 == 4 else None,
-        )
-        for j in range(n_features - len(levels))
-    ]  # fmt: skip
-    features += [
-        PreparedFeature("city", "none", 1.0, 0.5, 0.5, 0.0, "category", level) for level in levels
-    ]
-    return SegmentModel(
-        Preparation(tuple(features), "standard", "mean"),
-        rng.normal(size=(k, n_features)),
-        tuple(range(1, k + 1)),
-        tuple(f"it's number {i}" for i in range(k)),
-    )
 
 
 def before_it_was_linear(model: SegmentModel) -> str:
@@ -152,7 +129,7 @@ def test_least_is_counted_as_it_is_written_out(k: int, n_features: int) -> None:
 
 
 def test_recorded_statements_of_the_procedures_are_small() -> None:
-    scored = [text for text in golden() if "OUTER APPLY (SELECT TOP (1)" in text]
+    scored = [text for text in recorded_statements() if "OUTER APPLY (SELECT TOP (1)" in text]
     assert len(scored) >= 4
     for text in scored:
         assert largest_expression(text) < 2_000

@@ -10,16 +10,16 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from tsql_files import GRAMMARS, check
 
 from sqlkmeans._version import __version__
+from sqlkmeans.database.sqlserver.script import batches, install_script
 from sqlkmeans.tsql.external_library import (
     build_wheel,
     deploy_script,
     external_library_script,
     library_zip,
 )
-from sqlkmeans.tsql.script import batches, install_script
+from support.tsql_files import GRAMMARS, check
 
 
 # SQL Server 2016 has no external libraries.

@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from embedded import hexadecimal
-from test_embedded_python import make_job, make_rows
-from tsql_files import read
 
 from sqlkmeans.external_script import run_segmentation
+from support.embedded import hexadecimal, make_job, make_rows
+from support.tsql_files import read
 
 CITY = [{"column": "income"}, {"column": "city", "type": "category", "min_frequency": 0.0,
                                "max_categories": 100}]  # fmt: skip

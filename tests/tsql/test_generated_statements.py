@@ -8,37 +8,19 @@ test with a server records what a whole life of a segmentation executes and hold
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
-from people import make_people, publish
-from statement_log import statement_log
-from test_on_server import (
-    DEFINE,
-    SIZES_AFTER,
-    Server,
-    make_customers,
-    publish_changes,
-    server,
-    train,
-)
-from tsql_files import GRAMMARS, check
 
-from sqlkmeans.tsql.script import batches
-
-GOLDEN = Path(__file__).parent / "golden" / "statements.sql"
-
-__all__ = ["server"]
-
-
-def golden() -> list[str]:
-    return batches(GOLDEN.read_text(encoding="utf-8"))
+from support.people import make_people, publish
+from support.statement_log import statement_log
+from support.tsql_files import GRAMMARS, RECORDED, check, recorded_statements
+from support.tsql_server import DEFINE, SIZES_AFTER, Server, make_customers, publish_changes, train
 
 
 @pytest.mark.parametrize("grammar", GRAMMARS)
 def test_every_recorded_statement_is_sql(grammar: str) -> None:
-    assert len(golden()) > 30
-    assert not check(GOLDEN.read_text(encoding="utf-8"), grammar)
+    assert len(recorded_statements()) > 30
+    assert not check(RECORDED.read_text(encoding="utf-8"), grammar)
 
 
 @pytest.mark.parametrize(
@@ -57,16 +39,16 @@ def test_every_recorded_statement_is_sql(grammar: str) -> None:
 )  # fmt: skip
 def test_what_matters_was_recorded(part: str) -> None:
     """So that "no mistake found" can't come from nothing looked at."""
-    assert any(part in statement for statement in golden())
+    assert any(part in statement for statement in recorded_statements())
 
 
 @pytest.mark.sqlserver
 def test_procedures_still_build_the_statements_that_were_reviewed(server: Server) -> None:
     found = record(server)
-    if not GOLDEN.exists():
-        GOLDEN.write_text("\nGO\n".join(found) + "\nGO\n", encoding="utf-8", newline="\n")
-        pytest.fail(f"{GOLDEN.name} was missing and has been written; review it")
-    assert found == golden()
+    if not RECORDED.exists():
+        RECORDED.write_text("\nGO\n".join(found) + "\nGO\n", encoding="utf-8", newline="\n")
+        pytest.fail(f"{RECORDED.name} was missing and has been written; review it")
+    assert found == recorded_statements()
 
 
 def record(server: Server) -> list[str]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 import pytest
-from tsql_files import FILES, GRAMMARS, PROCEDURES, check, definition, read
 
-from sqlkmeans.tsql.script import batches, build_order, install_script
+from sqlkmeans.database.sqlserver.script import batches, build_order, install_script
+from support.tsql_files import FILES, GRAMMARS, PROCEDURES, check, definition, read
 
 ROLE = "sqlkmeans_operator"
 

@@ -8,15 +8,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-import sqlserver_server
-from test_on_server import DEFINE, Server, server, train, trained
-from tsql_files import GRAMMARS, check
 
-from sqlkmeans.tsql.script import batches, install_script
+from sqlkmeans.database.sqlserver.script import batches, install_script
+from support import sqlserver_server
+from support.tsql_files import GRAMMARS, check
+from support.tsql_server import DEFINE, Server, train
 
 pytestmark = pytest.mark.sqlserver
 
-__all__ = ["server", "trained"]
 
 HISTORY = "dbo.customer_segment_history"
 BUSY = "is being run already; nothing was changed"

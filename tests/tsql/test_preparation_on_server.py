@@ -9,7 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from people import (
+
+from sqlkmeans import Segmentation
+from sqlkmeans.external_script import run_segmentation
+from sqlkmeans.tsql.scoring import scoring_function
+from support.people import (
     CENTROIDS,
     DEFINE,
     FEATURES,
@@ -21,14 +25,9 @@ from people import (
     population_stability,
     publish,
 )
-from test_on_server import Server, load_model, make_job, server
-from tsql_files import read
+from support.tsql_files import read
+from support.tsql_server import Server, load_model, make_job
 
-from sqlkmeans import Segmentation
-from sqlkmeans.external_script import run_segmentation
-from sqlkmeans.tsql.scoring import scoring_function
-
-__all__ = ["server"]
 pytestmark = pytest.mark.sqlserver
 
 
@@ -51,7 +50,8 @@ def test_a_definition_with_every_key_is_the_one_that_python_writes(server: Serve
         target="dbo.person_segment", missing="median", winsorize=[0.01, 0.99],
         sample_weight="orders", min_share=0.05, guard={"action": "refuse", "psi": 0.4},
         features=[
-            {"column": "income", "transform": "log1p", "weight": 2, "winsorize": [0, 0.95]},
+            {"column": "income", "transform": "log1p", "weight": 2, "winsorize": [0, 0.95],
+             "unit": "1 000 €"},
             {"column": "home city", "type": "category", "min_frequency": 0.05,
              "max_categories": 3},
             {"column": "joined", "type": "date", "transform": "log1p"},
@@ -86,14 +86,16 @@ def test_every_problem_of_the_new_keys_comes_at_once(server: Server) -> None:
         json.dumps([
             "home city", "joined", {"column": "income", "type": "date"},
             {"column": "orders", "type": "colour", "winsorize": 0.5, "min_frequency": 2,
-             "max_categories": 1, "weight": 0, "colour": "red"},
-            {"column": "plan_code", "type": "category", "winsorize": [0.1, 0.2, 0.3]},
+             "max_categories": 1, "weight": 0, "colour": "red", "unit": " \u0007"},
+            {"column": "plan_code", "type": "category", "winsorize": [0.1, 0.2, 0.3], "unit": "€"},
         ]),
     )  # fmt: skip
     for problem in (
         "@k_min: 5 and @k_max: 3", "@min_share: 0.5", "@winsorize: [0.9, 0.1]",
         "@guard: action stop", "@guard: psi 0 ", "@guard: moved 0.5", "@guard: unknown key speed",
         "type colour of orders", "winsorize 0.5 of orders", "min_frequency 2 of orders",
+        "unit of orders given; allowed: 1 to 20",
+        "unit of plan_code given; allowed for number only",
         "max_categories 1 of orders", "weight 0 of orders", "unknown key colour",
         "winsorize [0.1, 0.2, 0.3] of plan_code", "transform or winsorize of plan_code",
         'home city is nvarchar; allowed: a number or a bit, or {"column": "home city", '
@@ -292,7 +294,7 @@ def test_what_python_trained_is_scored_in_sql_as_python_predicts(
     assert [row[0] for row in by_client] == [row[0] for row in scored]
     known = [row[0] is not None for row in scored]
     np.testing.assert_allclose(
-        [row[1] for row in scored if row[0]], model.distances(people)[known].min(axis=1), rtol=1e-9
+        [row[1] for row in scored if row[0]], model.transform(people)[known].min(axis=1), rtol=1e-9
     )
     run = server.rows("EXECUTE sqlkmeans.assign_segments @segmentation = N'people';")[0]
     assert run[1:6] == (sum(known), len(rows) - sum(known), 0, 0, 0), "Python's labels stay"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 
 import pytest
-from owner_statements import owner_texts, strangers
-from tsql_files import PROCEDURES, definition, object_name, public_procedures, read
+
+from support.owner_statements import owner_texts, strangers
+from support.tsql_files import PROCEDURES, definition, object_name, public_procedures, read
 
 ENTRY = """        ORDER BY h.position;
         RETURN 0;

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 
 import pytest
-from test_on_server import DEFINE, Server, make_customers, server, trained
-from tsql_files import object_name, public_procedures
 
 from sqlkmeans.sqltext import parse_source
+from support.tsql_files import object_name, public_procedures
+from support.tsql_server import DEFINE, Server, make_customers
 
 pytestmark = pytest.mark.sqlserver
 
-__all__ = ["server", "trained"]
 
 #: Sources of both kinds; parse_source tells which.
 SOURCES = [

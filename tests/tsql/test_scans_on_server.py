@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from statement_log import statement_log
-from test_on_server import Server, server
-from tsql_files import GRAMMARS, PROCEDURES, check, read
 
-__all__ = ["server"]
+from support.statement_log import statement_log
+from support.tsql_files import GRAMMARS, PROCEDURES, check, read
+from support.tsql_server import Server
 
 #: The tables of a run that have a row a customer, and its source.
 BIG = r"(?:#sqlkmeans_(?:input|prepared|scored|label)\b|\[dbo\]\.\[wide\])"

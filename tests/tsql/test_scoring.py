@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from datetime import date, timedelta
-from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -14,27 +13,23 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tsql_files import GRAMMARS, check
 
 from sqlkmeans.clustering.preparation.preparation import Preparation, PreparedFeature
 from sqlkmeans.clustering.preparation.raw_rows import raw_rows
+from sqlkmeans.database.duckdb.dialect import DuckDBDialect
+from sqlkmeans.database.sqlserver.dialect import TSQL
 from sqlkmeans.model import SegmentModel
 from sqlkmeans.sqltext import quote
-from sqlkmeans.tsql.expressions import (
-    DUCKDB,
-    TSQL,
-    number,
-    own_expression,
-    tsql_text,
-)
+from sqlkmeans.tsql.expressions import number, own_expression
 from sqlkmeans.tsql.scoring import (
     parameter_names,
     scoring_function,
     scoring_query,
     scoring_script,
 )
+from support.tsql_files import GOLDEN, GRAMMARS, check
 
-GOLDEN = Path(__file__).parent / "golden"
+DUCKDB = DuckDBDialect()
 
 
 def make_model(
@@ -96,7 +91,7 @@ def test_scoring_gives_pythons_labels_and_distances_on_100_000_rows() -> None:
     rows[rng.random(rows.shape) < 0.02] = np.nan
     rows[:4, 1] = [0.0, 1e-18, -1e-9, 1e300]
     found = score(model, rows)
-    distances = np.sort(model.distances(rows), axis=1)
+    distances = np.sort(model.transform(rows), axis=1)
     # Rows whose two nearest centroids are equally far to the last bits could go either way.
     clear = distances[:, 1] - distances[:, 0] > 1e-9 * distances[:, 1]
     assert clear.sum() > 99_990
@@ -188,7 +183,7 @@ def agree(model: SegmentModel, table: pa.Table) -> None:
     """The text and predict say the same of every row."""
     found = score_table(model, table)
     frame = table.to_pandas()
-    distances = np.sort(model.distances(frame), axis=1)
+    distances = np.sort(model.transform(frame), axis=1)
     np.testing.assert_allclose(found["distance"], distances[:, 0], rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(found["runner_up_distance"], distances[:, 1], rtol=1e-12, atol=1e-12)
     clear = np.isnan(distances[:, 0]) | (distances[:, 1] - distances[:, 0] > 1e-9)
@@ -276,12 +271,12 @@ def test_t_sql_compares_a_level_by_its_characters_trailing_blanks_included() -> 
 def test_a_t_sql_text_is_on_one_line_and_has_no_variable_of_sqlcmd(
     value: str, literal: str
 ) -> None:
-    assert tsql_text(value) == literal
+    assert TSQL.literal(value) == literal
 
 
 @given(st.text())
 def test_any_text_comes_back_from_its_literal(value: str) -> None:
-    literal = tsql_text(value)
+    literal = TSQL.literal(value)
     assert "$(" not in literal
     assert len(literal.splitlines()) == 1
     parts = re.findall(r"N'((?:[^']|'')*)'|NCHAR\((\d+)\)", literal)
@@ -305,7 +300,7 @@ def test_a_line_go_inside_a_text_ends_no_batch_of_the_script() -> None:
     assert [line for line in script.splitlines() if line.strip().upper() == "GO"] == ["GO"] * 3
     assert "$(" not in script
     # The text as a naive literal has it: one line GO more than the script means to have.
-    naive = script.replace(tsql_text(HOSTILE[0]), "N'" + HOSTILE[0] + "'", 1)
+    naive = script.replace(TSQL.literal(HOSTILE[0]), "N'" + HOSTILE[0] + "'", 1)
     assert sum(line == "GO" for line in naive.splitlines()) == 5
 
 
@@ -343,7 +338,7 @@ def test_a_number_reads_back_as_the_same_float(value: float) -> None:
 def test_any_row_gets_pythons_segment(row: list[float], k: int) -> None:
     model = make_model(["a", "b"], k=k, seed=k)
     row[1] = abs(row[1])
-    distances = np.sort(model.distances([row])[0])
+    distances = np.sort(model.transform([row])[0])
     if distances[1] - distances[0] > 1e-9 * (1 + distances[1]):
         assert score(model, np.array([row]))["segment_id"][0] == model.predict([row])[0]
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 
 import pytest
-from expansion import LIMIT, largest_expression
-from test_expression_sizes import wide_model
-from test_on_server import Server, server
 
-from sqlkmeans.tsql.expressions import tsql_text
+from sqlkmeans.database.sqlserver.dialect import TSQL
+from support.expansion import LIMIT, largest_expression
+from support.models import wide_model
+from support.tsql_server import Server
 
 pytestmark = pytest.mark.sqlserver
-
-__all__ = ["server"]
 
 
 @pytest.mark.parametrize(
@@ -21,8 +19,8 @@ __all__ = ["server"]
     ["it's", "", " a ", "a\nGO\r\n", "$(PATH) $ ( $$((", "Tromsø 東京 🚲\u2028\x85", "'\t'"],
 )
 def test_the_server_writes_a_text_as_python_does(server: Server, value: str) -> None:
-    assert server.value("SELECT sqlkmeans.text_literal(?);", value) == tsql_text(value)
-    assert server.value(f"SELECT {tsql_text(value)};") == value
+    assert server.value("SELECT sqlkmeans.text_literal(?);", value) == TSQL.literal(value)
+    assert server.value(f"SELECT {TSQL.literal(value)};") == value
 
 
 def test_the_largest_queries_that_score_stay_under_half_of_the_limit(server: Server) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sqlkmeans.tsql.script import batches, install_script, uninstall_script
+from sqlkmeans.database.sqlserver.script import batches, install_script, uninstall_script
 
 
 def test_lines_go_separate_batches() -> None:

@@ -6,13 +6,11 @@ import re
 from pathlib import Path
 
 import pytest
-import self_test_record
-from test_on_server import Server, server
-from tsql_files import GRAMMARS, check, read
 
 from sqlkmeans.database import open_database
-
-__all__ = ["server"]
+from support import self_test_record
+from support.tsql_files import GRAMMARS, check, read
+from support.tsql_server import Server
 
 PARTS = [f"procedures/self_test_{part}.sql" for part in ("engines", "jobs", "refusals", "people",
                                                          "end")]  # fmt: skip

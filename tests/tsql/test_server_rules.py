@@ -11,13 +11,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from test_training import DIALECTS, make_layout, statements
-from tsql_files import FILES, PROCEDURES, SQL, read
 
-from sqlkmeans.database.dialect import SQLServerDialect
 from sqlkmeans.database.sqlserver import database as sqlserver
+from sqlkmeans.database.sqlserver.dialect import SQLServerDialect
+from support.training_statements import DIALECTS, make_layout, statements
+from support.tsql_files import FILES, PROCEDURES, RECORDED, read
 
-GOLDEN = SQL.parent / "tests" / "tsql" / "golden" / "statements.sql"
 CLIENT = Path(sqlserver.__file__).parent
 #: Bytes of a row, and columns of a table.
 ROW_BYTES, COLUMNS = 8060, 1024
@@ -33,7 +32,7 @@ def texts() -> Iterator[tuple[str, str]]:
     for name in FILES:
         if name != "install.sql":  # which is the others
             yield name, read(name)
-    yield GOLDEN.name, GOLDEN.read_text(encoding="utf-8")
+    yield RECORDED.name, RECORDED.read_text(encoding="utf-8")
     for path in sorted(CLIENT.glob("sqlserver*.py")):
         yield path.name, path.read_text(encoding="utf-8")
     for name, dialect in DIALECTS.items():

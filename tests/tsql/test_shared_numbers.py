@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 
-from tsql_files import PROCEDURES, read
-
-from sqlkmeans.clustering.describing import bins, describe, naming
+from sqlkmeans import outcome
+from sqlkmeans.clustering.describing import bins, naming
 from sqlkmeans.clustering.kmeans import kmeans
 from sqlkmeans.clustering.preparation import problems
-from sqlkmeans.definition import FeatureDefinition, Guard
+from sqlkmeans.definition.segmentation import FeatureDefinition, Guard
+from support.tsql_files import PROCEDURES, read
 
 GUARD = Guard()
 CATEGORY = FeatureDefinition(column="city", type="category")
@@ -26,7 +26,7 @@ PYTHON = {
     "max_iter": kmeans.MAX_ITER,
     "tolerance": kmeans.TOLERANCE,
     "pass_tolerance_share": kmeans.PASS_TOLERANCE_SHARE,
-    "distance_tolerance": describe.DISTANCE_TOLERANCE,
+    "distance_tolerance": outcome.DISTANCE_TOLERANCE,
     "bin_rows": bins.SAMPLE_ROWS,
     "least_share": bins.LEAST_SHARE,
     "notable": naming.NOTABLE,

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sqlkmeans.clustering.arrays.threads import in_threads
+from sqlkmeans.clustering.arrays.types import Mask, Matrix
 
 T = TypeVar("T")
 #: Makes an array from its shape and type, as ``numpy.empty`` does.
@@ -88,3 +89,14 @@ def rows_where(
         rows = np.flatnonzero(condition(start, min(start + CHUNK, n_rows)))
         found[mine] = start + rows[ranks[mine] - (ends[chunk] - counts[chunk])]
     return found
+
+
+def compact_rows(matrix: Matrix, kept: Mask) -> None:
+    """Move the kept rows to the front, a block at a time, so that no second matrix is made."""
+    if kept.all():
+        return
+    end = 0
+    for chunk in chunks(len(matrix)):
+        rows = matrix[chunk][kept[chunk]]
+        matrix[end : end + len(rows)] = rows
+        end += len(rows)

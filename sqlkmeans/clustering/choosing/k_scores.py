@@ -66,12 +66,15 @@ class Recommendation:
     best_k : int or None
         The k that a run takes: the recommended one; where there is no structure, the one that
         cuts the rows best; None where ``min_share`` refuses every k.
+    runner_up_k : int or None
+        The next best beside a recommended k, where another is allowed.
     """
 
     structure: bool | None
     recommended_k: int | None
     reason: str
     best_k: int | None
+    runner_up_k: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """What the run row keeps."""

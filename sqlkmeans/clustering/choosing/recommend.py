@@ -45,12 +45,13 @@ def recommend(scores: Sequence[KScore], gap_of_one: Gap | None, min_share: float
     merits = merit(allowed)
     enough = SEPARATION_SHARE * _surest_separation(allowed)
     whole = [score for score in allowed if (score.separation or 0) > max(enough, 0)] or allowed
-    best = max(whole, key=lambda score: (merits[score.k], -score.k))
+    # Those that do not count come after those that do.
+    best, *others = sorted(allowed, key=lambda s: (s not in whole, -merits[s.k], s.k))
     if not structure:
         return Recommendation(False, None, _no_structure(_span(scores), best), best.k)
     equals = [s.k for s in whole if s is not best and merits[best.k] - merits[s.k] <= ABOUT_EQUAL]
     reason = [_why(best, allowed), *_equals(equals), *_refused(scores, min_share)]
-    return Recommendation(True, best.k, ". ".join(reason), best.k)
+    return Recommendation(True, best.k, ". ".join(reason), best.k, _first_k(others))
 
 
 def recommend_untested(scores: Sequence[KScore], min_share: float) -> Recommendation:
@@ -63,13 +64,24 @@ def recommend_untested(scores: Sequence[KScore], min_share: float) -> Recommenda
     allowed = [score for score in scores if score.smallest_share >= min_share]
     if not allowed:
         return Recommendation(None, None, _all_refused(scores, min_share), None)
-    best = max(allowed, key=lambda score: (score.simplified_silhouette, -score.k))
+    best, *others = sorted(allowed, key=lambda score: (-score.simplified_silhouette, score.k))
     reason = [
         f"{best.k} segments: best by simplified silhouette",
         "No row may be read, so whether there is any cluster structure is not tested",
         *_refused(scores, min_share),
     ]
-    return Recommendation(None, best.k, ". ".join(reason), best.k)
+    return Recommendation(None, best.k, ". ".join(reason), best.k, _first_k(others))
+
+
+def deciding_scores(structure: bool | None) -> tuple[str, ...]:
+    """The scores that :func:`recommend` decides by; of :func:`recommend_untested` for None."""
+    if structure is None:
+        return ("simplified_silhouette",)
+    return ("separation", "davies_bouldin", "calinski_harabasz")
+
+
+def _first_k(scores: Sequence[KScore]) -> int | None:
+    return scores[0].k if scores else None
 
 
 def merit(scores: Sequence[KScore]) -> dict[int, float]:

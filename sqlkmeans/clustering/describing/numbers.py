@@ -23,7 +23,7 @@ def own_values(feature: PreparedFeature, prepared: Vector) -> Vector:
     many as it has.
     """
     if prepared.dtype == np.float32:
-        return _own_narrow_values(feature, prepared.astype(np.float64))
+        return _own_float32_values(feature, prepared.astype(np.float64))
     values = feature.invert(prepared)
     values[np.abs(values) < 1e-12 * feature.scale] = 0
     magnitude = np.floor(np.log10(np.where(values == 0, 1, np.abs(values))))
@@ -31,7 +31,7 @@ def own_values(feature: PreparedFeature, prepared: Vector) -> Vector:
     return np.asarray(np.round(values * unit) / unit)
 
 
-def _own_narrow_values(feature: PreparedFeature, prepared: Vector) -> Vector:
+def _own_float32_values(feature: PreparedFeature, prepared: Vector) -> Vector:
     """The same of values that were float32: rounded to more than that can have changed them by."""
     values = feature.invert(prepared)
     error = np.maximum(np.abs(prepared), 1) * feature.divisor * float(np.finfo(np.float32).eps)

@@ -1,4 +1,4 @@
-"""What is told of labelled rows that pass once: profiles, scores, rules and bins."""
+"""Describes labelled rows that are seen once, a batch at a time."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ import numpy.typing as npt
 from sqlkmeans.background import one_thread
 from sqlkmeans.clustering.arrays.types import Labels, Matrix, Vector
 from sqlkmeans.clustering.describing.bins import BinCounts, FeatureBins
-from sqlkmeans.clustering.describing.profile import SegmentProfile, profiles_of
-from sqlkmeans.clustering.describing.rules import Rule, RuleCounts, find_conditions
+from sqlkmeans.clustering.describing.found import Found
+from sqlkmeans.clustering.describing.profile import profiles_of
+from sqlkmeans.clustering.describing.rules import RuleCounts, find_conditions
 from sqlkmeans.clustering.describing.scores import (
     NO_SCORES,
-    Scores,
     can_be_scored,
     scores_of,
     segment_silhouettes,
 )
 from sqlkmeans.clustering.describing.summaries import GroupedValues, Looked, PassingSummaries
 from sqlkmeans.clustering.kmeans.assignment import assign
-from sqlkmeans.clustering.preparation.float32_rows import NarrowMatrix
-from sqlkmeans.clustering.preparation.preparation import Preparation, forward
+from sqlkmeans.clustering.preparation.float32_rows import Float32Matrix
+from sqlkmeans.clustering.preparation.preparation import Preparation
+from sqlkmeans.clustering.preparation.transforms import forward
 
 Sizes = npt.NDArray[np.int64]
 #: Deviations from the mean that are near.
@@ -34,7 +35,7 @@ Look = Callable[[Matrix, Labels], Any]
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FittedRows:
     """Rows as a fit has seen them, and what it made of them.
 
     Attributes
@@ -50,7 +51,7 @@ class Fitted:
         Rows a label.
     """
 
-    matrix: NarrowMatrix
+    matrix: Float32Matrix
     labels: Labels
     sample: Matrix
     preparation: Preparation
@@ -59,31 +60,7 @@ class Fitted:
 
 
 @dataclass(frozen=True)
-class Told:
-    """What the rows told.
-
-    Attributes
-    ----------
-    profiles : list of SegmentProfile
-        Everyone, then each cluster.
-    scores : Scores
-    rules : list of (Rule or None)
-    bins, compared_bins : list of FeatureBins
-        Their own, and those of an earlier run.
-    inertia, mean_distance : float
-    """
-
-    profiles: list[SegmentProfile]
-    scores: Scores
-    rules: list[Rule | None]
-    bins: list[FeatureBins]
-    compared_bins: list[FeatureBins]
-    inertia: float
-    mean_distance: float
-
-
-@dataclass(frozen=True)
-class Seen:
+class DescribedBatch:
     """What some of the rows told; sums are added, in the order of the rows."""
 
     summaries: Looked
@@ -98,7 +75,7 @@ class Seen:
     squares: Vector
 
 
-def prepare_passing(preparation: Preparation, raw: Sequence[Vector]) -> Matrix | None:
+def prepare_batch(preparation: Preparation, raw: Sequence[Vector]) -> Matrix | None:
     """Prepare columns of numbers and dates in which no value is missing, as
     :meth:`Preparation.prepare` does.
 
@@ -125,12 +102,12 @@ def prepare_passing(preparation: Preparation, raw: Sequence[Vector]) -> Matrix |
     return prepared.T if usable else None
 
 
-class PassingRows:
+class OnePass:
     """Looks at rows as they pass. What has to be known before is taken from the fit's own.
 
     Parameters
     ----------
-    fitted : Fitted
+    fitted : FittedRows
         Not kept.
     seed : int
         Draws samples.
@@ -138,7 +115,7 @@ class PassingRows:
         Bins of an earlier run, in which the rows are counted as well.
     """
 
-    def __init__(self, fitted: Fitted, seed: int, earlier: Sequence[FeatureBins] = ()) -> None:
+    def __init__(self, fitted: FittedRows, seed: int, earlier: Sequence[FeatureBins] = ()) -> None:
         self._preparation, self._centroids = fitted.preparation, fitted.centroids
         k, labels = len(fitted.centroids), fitted.labels
         of_sample = GroupedValues(
@@ -166,7 +143,7 @@ class PassingRows:
             self._silhouettes = scored.result()
         self._rules = RuleCounts(found, fitted.preparation)
 
-    def look(self, rows: Matrix, labels: Labels, distances: Vector) -> Seen:
+    def look(self, rows: Matrix, labels: Labels, distances: Vector) -> DescribedBatch:
         """Look at some rows.
 
         Parameters
@@ -180,7 +157,7 @@ class PassingRows:
         columns, k = rows.T, len(self._centroids)
         weights = (None, distances, distances * distances)
         apart = columns - self._about[:, None] if self._about.any() else columns
-        return Seen(
+        return DescribedBatch(
             self._summaries.look(rows, labels),
             self._bins.look(columns, self._missing),
             self._compared.look(columns, self._missing),
@@ -190,12 +167,14 @@ class PassingRows:
             np.einsum("ij,ij->i", apart, apart),
         )
 
-    def finish(self, seen: Sequence[Seen], look_again: Callable[[Look], Iterable[Any]]) -> Told:
+    def finish(
+        self, seen: Sequence[DescribedBatch], look_again: Callable[[Look], Iterable[Any]]
+    ) -> Found:
         """Put together what all rows told.
 
         Parameters
         ----------
-        seen : sequence of Seen
+        seen : sequence of DescribedBatch
             In the order of the rows.
         look_again : callable
             Lets all rows pass once more, calls a function with rows and labels, and returns its
@@ -213,12 +192,15 @@ class PassingRows:
             scores = scores_of(
                 self._silhouettes, self._centroids, sizes, distances, inertia, total
             )  # fmt: skip
-        return Told(
+        return Found(
+            rows=rows,
+            skipped=0,
+            inertia=inertia,
+            weight=float(rows),
+            mean_distance=float(distances.sum()) / rows,
             profiles=profiles_of(summaries, self._preparation, sizes, within),
             scores=scores,
             rules=self._rules.rules(np.sum([part.rules for part in seen], axis=0), sizes),
             bins=self._bins.bins(np.sum([part.bins for part in seen], axis=0)),
             compared_bins=self._compared.bins(np.sum([part.compared for part in seen], axis=0)),
-            inertia=inertia,
-            mean_distance=float(distances.sum()) / rows,
         )

@@ -19,7 +19,7 @@ from sqlkmeans.clustering.kmeans.kernels.kernel import kernel
 SLACK = 1 + 1e-12
 
 
-class Members:
+class HamerlyLabels:
     """The rows of a matrix and the centroids that they belong to.
 
     Parameters

@@ -11,7 +11,7 @@ import numpy as np
 from sqlkmeans.clustering.arrays.chunks import Empty
 from sqlkmeans.clustering.arrays.types import Matrix, RowNumbers, Vector
 from sqlkmeans.clustering.kmeans.assignment import Assignment, assign
-from sqlkmeans.clustering.kmeans.hamerly import Members
+from sqlkmeans.clustering.kmeans.hamerly import HamerlyLabels
 from sqlkmeans.clustering.kmeans.kernels.numpy_kernel import squared_differences
 
 #: Hears of passes over all rows.
@@ -35,7 +35,7 @@ class Clusters:
 
     centroids: Matrix
     n_iter: int
-    _members: Members
+    _members: HamerlyLabels
 
     def assignment(self) -> Assignment:
         """Every row's nearest centroid, as :func:`assign` finds it; to be called once."""
@@ -72,7 +72,7 @@ def lloyd(
     -------
     Clusters
     """
-    members = Members(matrix, sample_weight, empty)
+    members = HamerlyLabels(matrix, sample_weight, empty)
     passes = 0
     while passes < max_iter:
         moved = members.means(centroids)

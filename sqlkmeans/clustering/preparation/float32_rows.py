@@ -22,22 +22,22 @@ from sqlkmeans.clustering.preparation.preparation import (
     Preparation,
     PreparedFeature,
     days_since_1970,
-    forward,
 )
 from sqlkmeans.clustering.preparation.problems import may_be_key_like
+from sqlkmeans.clustering.preparation.transforms import forward
 
 #: Of float32; functions of rows take it as they take one of float64.
-NarrowMatrix = npt.NDArray[Any]
+Float32Matrix = npt.NDArray[Any]
 
 # Centred values up to this keep their digits in float32, and their squares in float64.
 MOST = 1e30
 
 
-class NotNarrow(Exception):
+class NeedsFloat64(Exception):
     """These rows are not for this way: something has to be filled in, or to be refused in words."""
 
 
-def can_be_narrow(features: Sequence[Feature], scaling: str, missing: str) -> bool:
+def can_be_float32(features: Sequence[Feature], scaling: str, missing: str) -> bool:
     """Whether what prepares these features is known from sums and extremes of their columns."""
     return (
         scaling != "robust"
@@ -61,13 +61,13 @@ class _Column(NamedTuple):
 
 
 @dataclass
-class NarrowRows:
+class Float32Rows:
     """Rows that a fit needs no more of, filled as they come.
 
     Parameters
     ----------
     features : sequence of Feature
-        Such as :func:`can_be_narrow` allows.
+        Such as :func:`can_be_float32` allows.
     scaling : {"standard", "minmax", "none"}
     n_rows : int
         How many will come.
@@ -76,7 +76,7 @@ class NarrowRows:
 
     Raises
     ------
-    NotNarrow
+    NeedsFloat64
         From :meth:`add` and :meth:`check`, where
         :func:`~sqlkmeans.clustering.preparation.learning.fit_preparation` has to see the rows: it
         fills in and refuses.
@@ -87,7 +87,7 @@ class NarrowRows:
     n_rows: int
     empty: Empty = np.empty
     count: int = field(default=0, init=False)
-    _values: NarrowMatrix = field(init=False)
+    _values: Float32Matrix = field(init=False)
     # Of each feature, as a _Column has them.
     _about: Vector = field(init=False)
     _sums: Vector = field(init=False)
@@ -108,7 +108,7 @@ class NarrowRows:
         """Take the next rows' raw values, one array a feature."""
         end = self.count + len(columns[0])
         if end > self.n_rows:
-            raise NotNarrow
+            raise NeedsFloat64
         # All features at once: few long operations, between which another thread can have the
         # interpreter, instead of many short ones.
         if self._work.shape[1] < end - self.count:
@@ -120,10 +120,10 @@ class NarrowRows:
         self._highs = np.maximum(self._highs, values.max(axis=1))
         # What is not a number is neither.
         if not np.isfinite(self._lows + self._highs).all():
-            raise NotNarrow
+            raise NeedsFloat64
         for row, feature, low in zip(values, self.features, self._lows):
             if feature.transform == "log1p" and low <= -1:
-                raise NotNarrow
+                raise NeedsFloat64
             if feature.transform != "none":
                 row[:] = forward(feature.transform, row)
         if not self.count:
@@ -140,15 +140,15 @@ class NarrowRows:
         """Look whether all that came can be scaled; after the last of them."""
         for column, feature in zip(self._columns(), self.features):
             if not column.low < column.high or not column.squares < MOST:
-                raise NotNarrow
+                raise NeedsFloat64
             if feature.type == "number" and may_be_key_like(self.count, column.low, column.high):
-                raise NotNarrow
+                raise NeedsFloat64
             # The scale of a date is that of its ages on any day.
             scaled = self._prepared(column, feature, "1970-01-01")
             if not (isfinite(scaled.center) and isfinite(scaled.scale) and scaled.scale > 0):
-                raise NotNarrow
+                raise NeedsFloat64
 
-    def finish(self, reference_date: str) -> tuple[NarrowMatrix, Preparation]:
+    def finish(self, reference_date: str) -> tuple[Float32Matrix, Preparation]:
         """Scale all rows, where they lie; :meth:`check` comes before.
 
         Returns

@@ -17,7 +17,6 @@ from sqlkmeans.clustering.preparation.preparation import (
     PreparedFeature,
     Texts,
     days_since_1970,
-    forward,
 )
 from sqlkmeans.clustering.preparation.problems import (
     constant,
@@ -36,6 +35,7 @@ from sqlkmeans.clustering.preparation.statistics import (
     fill_value,
     without_missing,
 )
+from sqlkmeans.clustering.preparation.transforms import forward
 from sqlkmeans.errors import DataError
 
 

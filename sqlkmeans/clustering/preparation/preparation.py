@@ -19,19 +19,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sqlkmeans.clustering.arrays.chunks import Empty, chunks, empty_columns, map_chunks
+from sqlkmeans.clustering.arrays.chunks import Empty, compact_rows, empty_columns, map_chunks
 from sqlkmeans.clustering.arrays.types import Mask, Matrix, Vector
 from sqlkmeans.clustering.preparation.problems import (
     counted_missing_problems,
     counted_value_problems,
 )
+from sqlkmeans.clustering.preparation.transforms import TRANSFORMS, backward, forward
 from sqlkmeans.errors import DataError
 
 #: For each column that is a category, what its codes stand for.
 Texts = Mapping[str, Sequence[str]]
 
 TYPES = ("number", "category", "date")
-TRANSFORMS = ("none", "log1p")
 SCALINGS = ("standard", "robust", "minmax", "none")
 MISSING = ("error", "skip", "mean", "median")
 #: What stands for the levels that have no feature of their own.
@@ -80,6 +80,11 @@ def features_from_definition(definition: Mapping[str, Any]) -> list[Feature]:
         values["winsorize"] = None if category or quantiles is None else tuple(quantiles)
         features.append(Feature(**values))
     return features
+
+
+def units_from_definition(definition: Mapping[str, Any]) -> dict[str, str]:
+    """The unit of each feature of a definition that has one, by column."""
+    return {f["column"]: f["unit"] for f in definition["features"] if f.get("unit")}
 
 
 @dataclass(frozen=True)
@@ -165,16 +170,6 @@ class PreparedFeature:
         own = prepared * self.divisor
         own += self.center
         return backward(self.transform, own)
-
-
-def forward(transform: str, values: Vector) -> Vector:
-    """Apply a transform to values in the column's own units."""
-    return np.log1p(values) if transform == "log1p" else values
-
-
-def backward(transform: str, values: Vector) -> Vector:
-    """Undo :func:`forward`."""
-    return np.expm1(values) if transform == "log1p" else values
 
 
 def days_since_1970(text: str) -> int:
@@ -339,17 +334,6 @@ class Preparation:
         """Prepared rows or centroids, of shape (n, n_features), in the features' own units."""
         points = np.asarray(prepared, dtype=np.float64)
         return np.column_stack([f.invert(points[:, j]) for j, f in enumerate(self.features)])
-
-
-def compact_rows(matrix: Matrix, kept: Mask) -> None:
-    """Move the kept rows to the front, a block at a time, so that no second matrix is made."""
-    if kept.all():
-        return
-    end = 0
-    for chunk in chunks(len(matrix)):
-        rows = matrix[chunk][kept[chunk]]
-        matrix[end : end + len(rows)] = rows
-        end += len(rows)
 
 
 def preparation_from_rows(

@@ -169,6 +169,9 @@ def _without_zone(value: Any) -> Any:
 
 def level_codes(values: Sequence[Any]) -> tuple[Vector, list[str]]:
     """Codes of a category's values, NaN where missing, and the texts they stand for."""
+    if hasattr(values, "to_pylist"):
+        # Arrow's: as an array of NumPy, a missing value of a dictionary would be one of its texts.
+        values = values.to_pylist()
     known: dict[str, int] = {}
     codes = np.empty(len(values))
     for position, value in enumerate(np.asarray(values, dtype=object)):

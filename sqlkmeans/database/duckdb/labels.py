@@ -1,381 +1,265 @@
-"""The published tables on DuckDB: target, history and the view with names."""
+"""The published labels on DuckDB, and how a run's take their place."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta
 
 import duckdb
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 
-from sqlkmeans.database.base import Counts
-from sqlkmeans.database.duckdb.memory import Limits, indexing, insert_in_any_order
-from sqlkmeans.errors import DataError
-from sqlkmeans.sqltext import Name, quote, quote_name
-
-# No key column has a name like this one.
-PREVIOUS = '"sqlkmeans previous"'
-#: How they are stored. To look for what makes distances a little smaller takes a third of the time
-#: that labels take to be written; to look for what suits segment ids, a sixth.
-DISTANCE = "distance double NOT NULL USING COMPRESSION uncompressed"
-SEGMENT_ID = "segment_id integer NOT NULL USING COMPRESSION bitpacking"
-#: The temporary table of labels that stay though their rows were not read.
-UNCHANGED = "sqlkmeans_unchanged"
-
-
-@dataclass(frozen=True)
-class KeyColumn:
-    """A key column with the source's own type."""
-
-    name: str
-    type: str
-
-
-def staging_name(run_id: int) -> str:
-    """The temporary view of a run's labels until they are published."""
-    return f"sqlkmeans_staging_{int(run_id)}"
+from sqlkmeans.background import one_thread
+from sqlkmeans.database import tables
+from sqlkmeans.database.catalog import Catalog
+from sqlkmeans.database.duckdb import memory
+from sqlkmeans.database.duckdb.connection import DuckDBConnection
+from sqlkmeans.database.duckdb.label_tables import KeyColumn, LabelTables, staging_name
+from sqlkmeans.database.duckdb.reading import (
+    describe,
+    describe_table,
+    feature_values,
+    relation,
+    same_customer,
+)
+from sqlkmeans.database.duckdb.staged import Load, Staged, stream
+from sqlkmeans.database.duckdb.statements import first_line, transaction, update
+from sqlkmeans.database.duckdb.store import DuckDBStore
+from sqlkmeans.database.labels import Counts, Empty, Labels
+from sqlkmeans.database.workspace import Workspace
+from sqlkmeans.definition import Segmentation
+from sqlkmeans.errors import DatabaseError
+from sqlkmeans.publication import Publication, Row
+from sqlkmeans.sqltext import parse_name, quote, quote_name
 
 
-class LabelTables:
-    """Target, history and view of one segmentation.
-
-    All runs in the caller's transaction. A first load can be written aside before it, in others:
-    only the names are given in the one that publishes.
-
-    Attributes
-    ----------
-    target, history, named : str
-        Quoted names.
-    """
+class DuckDBLabels(Labels):
+    """Label tables that are written in the transaction that records their run."""
 
     def __init__(
-        self,
-        native: duckdb.DuckDBPyConnection,
-        limits: Limits,
-        segmentation: str,
-        target: Name,
-        keys: Sequence[KeyColumn],
+        self, connection: DuckDBConnection, catalog: Catalog, store: DuckDBStore, staged: Staged
     ) -> None:
-        self._native, self._limits = native, limits
-        self._segmentation = segmentation
-        self._schema = target[:-1]
-        self._keys = keys
-        self.target = quote_name(target)
-        self.history = quote_name((*target[:-1], target[-1] + "_history"))
-        self.named = quote_name((*target[:-1], target[-1] + "_named"))
-        self._aside, self._history_aside = (
-            quote_name((*target[:-1], f"sqlkmeans loading {target[-1]}{suffix}"))
-            for suffix in ("", "_history")
-        )
-        self._own_names = [quote(target[-1] + suffix) for suffix in ("", "_history")]
-        self._key_list = ", ".join(quote(key.name) for key in keys)
-
-    def _same_key(self, left: str, right: str) -> str:
-        return " AND ".join(
-            f"{left}.{quote(key.name)} = {right}.{quote(key.name)}" for key in self._keys
-        )
-
-    def _prefixed(self, alias: str) -> str:
-        return ", ".join(f"{alias}.{quote(key.name)}" for key in self._keys)
+        self._connection = connection
+        self._catalog = catalog
+        self._store = store
+        self._staged = staged
 
     @property
-    def published(self) -> bool:
-        """Whether the target is there."""
-        return self._exists(self.target)
+    def _native(self) -> duckdb.DuckDBPyConnection:
+        return self._connection.native
 
-    def show_staged(self, run_id: int, rows: object) -> None:
-        """Let this connection see labels that are staged; each has names of its own for them.
+    def stage(
+        self,
+        segmentation: Segmentation,
+        run_id: int,
+        keys: pa.Table,
+        clusters: npt.NDArray[np.int32],
+        distances: npt.NDArray[np.float64],
+        empty: Empty = np.empty,
+    ) -> None:
+        labels = self._staged.keep(keys, clusters, distances)
+        label_tables = self._tables(segmentation)
+        if label_tables.published:
+            label_tables.show_staged(run_id, labels)
 
-        ``rows`` is an Arrow table, or a stream of one that is read once.
-        """
-        self._native.register("sqlkmeans_labels", rows)
-        self._native.execute(
-            f"CREATE OR REPLACE TEMP VIEW {staging_name(run_id)} AS {self._shown()}"
-        )
-
-    def _shown(self) -> str:
-        typed = ", ".join(
-            f"CAST({quote(k.name)} AS {k.type}) AS {quote(k.name)}" for k in self._keys
-        )
-        return f"SELECT {typed}, cluster, distance FROM sqlkmeans_labels"
-
-    def write_aside(self, run_id: int, segment_ids: Sequence[int], now: datetime) -> int:
-        """Write the staged labels of a first load, and their history, to tables aside.
-
-        :meth:`apply_staged` gives them their names. Returns the rows written.
-        """
-        self.drop_aside()  # a run that was killed may have left them
-        rows = self._fill(self._aside, self._staged(run_id, segment_ids), run_id, now)
-        if not self._exists(self.history):
-            self._begin_history(self._history_aside, self._aside)
-        return rows
-
-    def index_aside(self, rows: int) -> None:
-        """Make the primary key of what was written aside, in little memory where that will do.
-
-        One that is made in the transaction which wrote the rows is built by one thread when that
-        commits; one of rows that are committed takes two thirds of the time.
-        """
-        if not self._limits.hold_index(rows):
+    @contextmanager
+    def loading(
+        self, segmentation: Segmentation, run_id: int, segment_ids: Sequence[int]
+    ) -> Iterator[None]:
+        if self._staged.labels is None or self._tables(segmentation).published:
+            yield
             return
-        self._limits.release()  # the blocks that were written last
-        try:
-            with self._limits.only(indexing(rows)):
-                self._add_primary_key(self._aside)
-        except duckdb.OutOfMemoryException:
-            self._add_primary_key(self._aside)
+        now = self._store.publication_time(segmentation.name)
+        with self._native.cursor() as native, one_thread() as thread:
+            memory.settle(native)
+            key = self._key_columns(segmentation)
+            labels = self._tables(segmentation, native)
+            self._staged.lend(labels, run_id)
+            row_bytes = -(-self._staged.labels.nbytes // max(1, self._staged.rows))
+            share = memory.writing(row_bytes)
 
-    def drop_aside(self) -> None:
-        """Drop what was written aside and has no name of its own yet."""
-        for table in (self._aside, self._history_aside):
-            self._native.execute(f"DROP TABLE IF EXISTS {table}")
+            def write() -> int:
+                try:
+                    with self._connection.limits.only(share):
+                        rows = labels.write_aside(run_id, segment_ids, now)
+                except duckdb.OutOfMemoryException:
+                    self._staged.lend(labels, run_id)
+                    rows = labels.write_aside(run_id, segment_ids, now)
+                native.unregister("sqlkmeans_labels")
+                return rows
 
-    def _fill(self, table: str, labels: str, run_id: int, now: datetime) -> int:
-        """Make a table of labels that has no primary key yet."""
-        if self._schema:
-            self._native.execute(f"CREATE SCHEMA IF NOT EXISTS {quote_name(self._schema)}")
-        self._native.execute(
-            f"CREATE TABLE {table} ({self._typed_keys()}, {SEGMENT_ID}, "
-            f"{DISTANCE}, run_id bigint NOT NULL, assigned_at timestamp NOT NULL)"
-        )
-        return insert_in_any_order(
-            self._native,
-            f"INSERT INTO {table} SELECT {self._key_list}, segment_id, distance, "
-            f"CAST({int(run_id)} AS bigint), TIMESTAMP '{now.isoformat(' ')}' FROM {labels} AS new",
-        )
+            written = thread.submit(write)
+            self._staged.load = Load(written, now, key)
+            try:
+                yield
+            finally:
+                self._staged.load = None
+                if not written.done():
+                    native.interrupt()
+                # After what is being done.
+                thread.submit(labels.drop_aside)
 
-    def _add_primary_key(self, table: str) -> None:
-        # In one go: twice as fast as row by row during the insert.
-        self._native.execute(f"ALTER TABLE {table} ADD PRIMARY KEY ({self._key_list})")
-
-    def _begin_history(self, history: str, target: str) -> None:
-        """Make a history that starts with what is there."""
-        self._native.execute(
-            f"CREATE TABLE {history} ({self._typed_keys()}, {SEGMENT_ID}, "
-            f"{DISTANCE}, valid_from timestamp NOT NULL, valid_to timestamp, "
-            "run_id bigint NOT NULL)"
-        )
-        insert_in_any_order(
-            self._native,
-            f"INSERT INTO {history} SELECT {self._key_list}, segment_id, distance, "
-            f"assigned_at, NULL, run_id FROM {target}",
-        )
-
-    def _create_beside(self) -> None:
-        """Make history and view where they are missing."""
-        if not self._exists(self.history):
-            self._begin_history(self.history, self.target)
-        name = self._segmentation.replace("'", "''")
-        self._native.execute(
-            f"CREATE OR REPLACE VIEW {self.named} AS SELECT label.*, segment.name AS segment_name "
-            f"FROM {self.target} AS label "
-            f"JOIN sqlkmeans.segmentation AS segmentation ON segmentation.name = '{name}' "
-            "LEFT JOIN sqlkmeans.segment AS segment ON segment.run_id = segmentation.active_run_id "
-            "AND segment.segment_id = label.segment_id"
-        )
-
-    def _typed_keys(self) -> str:
-        return ", ".join(f"{quote(key.name)} {key.type} NOT NULL" for key in self._keys)
-
-    def _exists(self, name: str) -> bool:
-        try:
-            self._native.execute(f"SELECT 1 FROM {name} LIMIT 0")
-        except duckdb.CatalogException:
-            return False
-        return True
-
-    def overlap(self, run_id: int, at_least: int = 1) -> list[tuple[int, int, int]]:
-        """Customers that each published segment shares with each staged cluster."""
-        if not self._exists(self.target):
-            return []
-        rows = self._native.execute(
-            f"SELECT label.segment_id, staged.cluster, COUNT(*) FROM {self.target} AS label "
-            f"JOIN {staging_name(run_id)} AS staged ON {self._same_key('label', 'staged')} "
-            f"GROUP BY ALL HAVING COUNT(*) >= {int(at_least)} ORDER BY ALL"
-        ).fetchall()
-        return [(int(segment_id), int(cluster), int(n)) for segment_id, cluster, n in rows]
-
-    def movement(
-        self, from_run_id: int, to_run_id: int
-    ) -> list[tuple[int | None, int | None, int]]:
-        """Customers by their segments right after two runs."""
-        if not self._exists(self.history):
-            raise DataError(f"{self.history}: the history is not there")
-        valid = "valid_from <= {0} AND (valid_to IS NULL OR valid_to > {0})"
-        moment = "(SELECT published_at FROM sqlkmeans.run WHERE run_id = $run_{0})"
-        before, after = (valid.format(moment.format(which)) for which in ("from", "to"))
-        flows: list[tuple[int | None, int | None, int]] = self._native.execute(
-            "SELECT from_segment_id, to_segment_id, COUNT(*) FROM ("
-            f"SELECT MAX(CASE WHEN {before} THEN segment_id END) AS from_segment_id, "
-            f"MAX(CASE WHEN {after} THEN segment_id END) AS to_segment_id "
-            f"FROM {self.history} GROUP BY {self._key_list}) AS customer "
-            "WHERE from_segment_id IS NOT NULL OR to_segment_id IS NOT NULL GROUP BY ALL "
-            "ORDER BY from_segment_id NULLS FIRST, to_segment_id NULLS LAST",
-            {"run_from": from_run_id, "run_to": to_run_id},
-        ).fetchall()
-        return flows
+    def stage_query(
+        self, segmentation: Segmentation, run_id: int, workspace: Workspace, query: str, rows: int
+    ) -> None:
+        self._native.execute(f"CREATE OR REPLACE TEMP VIEW {staging_name(run_id)} AS {query}")
+        self._staged.rows = rows
 
     def stage_unchanged(
-        self, run_id: int, relation: str, segment_ids: Sequence[int]
+        self, segmentation: Segmentation, run_id: int, segment_ids: Sequence[int]
     ) -> list[tuple[int, int, float]]:
-        """Stage the published labels of customers of the source who have no staged one.
+        clusters = self._tables(segmentation).stage_unchanged(
+            run_id, relation(segmentation.source), segment_ids
+        )
+        self._staged.rows = sum(size for _, size, _ in clusters)
+        return clusters
 
-        Returns cluster, customers and sum of squared distances of all that is then staged.
+    def overlap(self, segmentation: Segmentation, run_id: int) -> list[tuple[int, int, int]]:
+        return self._tables(segmentation).overlap(run_id, segmentation.smallest_group)
+
+    def publish(self, segmentation: Segmentation, publication: Publication) -> Counts:
+        run_id, labels = publication.run_id, self._tables(segmentation)
+        with self._aside(segmentation, publication) as (now, aside), transaction(self._native):
+            counts = labels.apply_staged(
+                run_id, publication.segment_ids, now, publication.distance_tolerance, aside
+            )
+            self._require_rows(labels)
+            for name, rows in publication.tables.items():
+                if rows:
+                    self._insert_result(name, [{"run_id": run_id, **row} for row in rows])
+            run = {**publication.run, "model_run_id": publication.model_run_id}
+            self._store.publish(segmentation.name, run_id, run, counts, now)
+            defined = {
+                "definition": segmentation.to_json(),
+                "target": segmentation.target,
+                "last_segment_id": publication.last_segment_id,
+            }
+            update(self._native, tables.segmentation, defined, name=segmentation.name)
+        self._staged.drop(run_id)
+        self._expire_history(segmentation, run_id, now)
+        return counts
+
+    def _expire_history(self, segmentation: Segmentation, run_id: int, now: datetime) -> None:
+        """Keep the history as long as the definition says; a failure is a warning of the run."""
+        if segmentation.history_days is None:
+            return
+        before = now - timedelta(days=segmentation.history_days)
+        try:
+            self._tables(segmentation).expire_history(before)
+        except duckdb.Error as error:
+            warnings = json.loads((self._catalog.run(run_id) or {}).get("warnings") or "[]")
+            warnings.append(f"history_days: the history was not purged: {first_line(error)}")
+            update(self._native, tables.run, {"warnings": warnings}, run_id=run_id)
+
+    @contextmanager
+    def _aside(
+        self, segmentation: Segmentation, publication: Publication
+    ) -> Iterator[tuple[datetime, int | None]]:
+        """When the labels are published, and how many of them wait aside for that."""
+        labels, rows = self._tables(segmentation), None
+        load = self._staged.load
+        now = load.now if load else self._store.publication_time(segmentation.name)
+        try:
+            if load is not None:
+                rows = load.written.result()
+            elif not labels.published:
+                if self._staged.labels is not None:
+                    self._staged.lend(labels, publication.run_id)
+                rows = labels.write_aside(publication.run_id, publication.segment_ids, now)
+            if rows is not None:
+                # They are written, and the index takes more than they do.
+                self._staged.forget()
+                labels.index_aside(rows)
+            yield now, rows
+        except BaseException:
+            with suppress(duckdb.Error):
+                labels.drop_aside()
+            raise
+
+    def _insert_result(self, name: str, rows: list[Row]) -> None:
+        """Insert rows, which have the same columns, as Arrow.
+
+        As parameters they would take longer: DuckDB looks for pandas at each of them.
         """
-        staged, cases = staging_name(run_id), _cases("label.segment_id", segment_ids)
-        self._native.execute(
-            f"CREATE OR REPLACE TEMP TABLE {UNCHANGED} AS "
-            f"SELECT {self._prefixed('label')}, {cases} AS cluster, label.distance "
-            f"FROM {self.target} AS label "
-            f"WHERE EXISTS (SELECT 1 FROM (SELECT * FROM {relation}) AS source "
-            f"WHERE {self._same_key('label', 'source')}) "
-            f"AND NOT EXISTS (SELECT 1 FROM {staged} WHERE {self._same_key('label', staged)})"
-        )
-        self._native.execute(
-            f"CREATE OR REPLACE TEMP VIEW {staged} AS {self._shown()} "
-            f"UNION ALL SELECT * FROM {UNCHANGED}"
-        )
-        rows = self._native.execute(
-            f"SELECT cluster, COUNT(*), SUM(distance * distance) FROM {staged} GROUP BY ALL"
-        ).fetchall()
-        return [(int(cluster), int(size), float(within)) for cluster, size, within in rows]
+        columns = {column: pa.array([row[column] for row in rows]) for column in rows[0]}
+        self._native.register("sqlkmeans_rows", stream(pa.table(columns)))
+        table = quote_name((tables.SCHEMA, name))
+        self._native.execute(f"INSERT INTO {table} BY NAME SELECT * FROM sqlkmeans_rows")
+        self._native.unregister("sqlkmeans_rows")
 
-    def apply_staged(
-        self, run_id: int, segment_ids: Sequence[int], now: datetime, tolerance: float,
-        aside: int | None,
-    ) -> Counts:  # fmt: skip
-        """Bring the target to the staged labels, of which ``aside`` were written aside."""
-        return self._apply(self._staged(run_id, segment_ids), run_id, now, tolerance, aside)
-
-    def _staged(self, run_id: int, segment_ids: Sequence[int]) -> str:
-        cases = " ".join(
-            f"WHEN {cluster} THEN {int(segment_id)}"
-            for cluster, segment_id in enumerate(segment_ids)
-        )
-        return (
-            f"(SELECT {self._key_list}, CAST(CASE cluster {cases} END AS integer) AS segment_id, "
-            f"distance FROM {staging_name(run_id)})"
-        )
-
-    def expire_history(self, before: datetime) -> None:
-        """Delete the labels that ended before a moment."""
-        self._write(f"DELETE FROM {self.history} WHERE valid_to < $before", before=before)
-
-    def apply_as_of(self, run_id: int, moment: datetime, expected: int, now: datetime) -> Counts:
-        """Bring the target to the labels that were valid at a moment, if all of them are there."""
-        if not self._exists(self.history):
-            raise DataError(f"{self.history}: the history is not there, so no run can come back")
-        self._native.execute(
-            f"CREATE TEMP TABLE sqlkmeans_as_of AS SELECT {self._key_list}, segment_id, distance "
-            f"FROM {self.history} WHERE valid_from <= $moment "
-            "AND (valid_to IS NULL OR valid_to > $moment)",
-            {"moment": moment},
-        )
-        held = self._native.execute("SELECT COUNT(*) FROM sqlkmeans_as_of").fetchone()
-        if held is None or held[0] != expected:
-            raise DataError(
-                f"it published {expected:,} labels and the history still holds "
-                f"{held[0] if held else 0:,} of them, so the run cannot come back"
+    def _require_rows(self, labels: LabelTables) -> None:
+        """Count what was written, before it is committed."""
+        published = labels.count()
+        if published != self._staged.rows:
+            raise DatabaseError(
+                f"{self._staged.rows:,} labels were sent and {published:,} arrived; "
+                "nothing was published"
             )
-        counts = self._apply("sqlkmeans_as_of", run_id, now, 0.0)
-        self._native.execute("DROP TABLE sqlkmeans_as_of")
+
+    def rollback(self, segmentation: Segmentation, run: Row, restored_run: Row) -> Counts:
+        labels = self._tables(segmentation)
+        with transaction(self._native):
+            now = self._store.publication_time(segmentation.name)
+            row = {**run, "started_at": now, "restored_run_id": restored_run["run_id"]}
+            run_id = self._store.insert(segmentation, row)
+            counts = labels.apply_as_of(
+                run_id, restored_run["published_at"], restored_run["rows"], now
+            )
+            result = {"model_run_id": restored_run["model_run_id"]}
+            self._store.publish(segmentation.name, run_id, result, counts, now)
         return counts
 
-    def _apply(
-        self, labels: str, run_id: int, now: datetime, tolerance: float, aside: int | None = None
-    ) -> Counts:
-        """One transaction's worth of changes: only rows that differ are written."""
-        if not self.published:
-            return self._first(labels, run_id, now, aside)
-        self._create_beside()
-        same = self._same_key("old", "new")
-        self._native.execute(
-            "CREATE TEMP TABLE sqlkmeans_change AS SELECT "
-            + ", ".join(
-                f"COALESCE(new.{quote(key.name)}, old.{quote(key.name)}) AS {quote(key.name)}"
-                for key in self._keys
-            )
-            + f", old.segment_id AS {PREVIOUS}, new.segment_id, new.distance "
-            f"FROM {self.target} AS old FULL JOIN {labels} AS new ON {same} "
-            "WHERE old.segment_id IS DISTINCT FROM new.segment_id "
-            "OR ABS(old.distance - new.distance) > $tolerance",
-            {"tolerance": tolerance},
-        )
-        counts = self._apply_changes(run_id, now)
-        self._native.execute("DROP TABLE sqlkmeans_change")
-        return counts
+    def notes(self, segmentation: Segmentation, rows: int) -> list[str]:
+        published = describe_table(self._native, segmentation.target)
+        if published or self._connection.limits.hold_index(rows):
+            return []
+        return [
+            f"{segmentation.target} has no primary key: DuckDB keeps its index in memory, and "
+            f"memory_limit is too low for one of {rows:,} keys; the run found every key once"
+        ]
 
-    def _first(self, labels: str, run_id: int, now: datetime, aside: int | None) -> Counts:
-        outlived = self._exists(self.history)
-        if aside is None:
-            arrived = self._fill(self.target, labels, run_id, now)
-            if self._limits.hold_index(arrived):
-                self._add_primary_key(self.target)
-        else:
-            arrived = aside
-            for table, own_name in zip((self._aside, self._history_aside), self._own_names):
-                if self._exists(table):
-                    self._native.execute(f"ALTER TABLE {table} RENAME TO {own_name}")
-        self._create_beside()
-        if outlived:
-            # A history that outlived its target goes on from here.
-            self._write(
-                f"UPDATE {self.history} SET valid_to = $now WHERE valid_to IS NULL", now=now
-            )
-            self._open_history(f"{self.target} AS new", run_id, now)
-        return Counts(arrived, 0, 0, arrived)
+    def segment_of(self, segmentation: Segmentation, customer: Sequence[str]) -> int | None:
+        columns = describe_table(self._native, segmentation.target)
+        if columns is None:
+            return None
+        condition = same_customer(columns, segmentation, customer)
+        target = quote_name(parse_name(segmentation.target))
+        row = self._native.execute(
+            f"SELECT segment_id FROM {target} WHERE {condition}", list(customer)
+        ).fetchone()
+        return int(row[0]) if row else None
 
-    def _apply_changes(self, run_id: int, now: datetime) -> Counts:
-        target, match = self.target, self._same_key("label", "change")
-        relabelled = f"change.segment_id IS DISTINCT FROM change.{PREVIOUS}"
-        self._write(
-            f"UPDATE {self.history} AS label SET valid_to = $now FROM sqlkmeans_change AS change "
-            f"WHERE {match} AND label.valid_to IS NULL AND {relabelled}",
-            now=now,
-        )
-        self._open_history(
-            "(SELECT * FROM sqlkmeans_change WHERE segment_id IS NOT NULL "
-            f"AND segment_id IS DISTINCT FROM {PREVIOUS}) AS new",
-            run_id, now,
-        )  # fmt: skip
-        moved = self._write(
-            f"UPDATE {target} AS label SET segment_id = change.segment_id, "
-            "distance = change.distance, run_id = $run, assigned_at = $now "
-            f"FROM sqlkmeans_change AS change WHERE {match} AND {relabelled} "
-            "AND change.segment_id IS NOT NULL",
-            run=run_id, now=now,
-        )  # fmt: skip
-        refreshed = self._write(
-            f"UPDATE {target} AS label SET distance = change.distance "
-            f"FROM sqlkmeans_change AS change WHERE {match} "
-            f"AND change.segment_id = change.{PREVIOUS}"
-        )
-        departed = self._write(
-            f"DELETE FROM {target} AS label USING sqlkmeans_change AS change "
-            f"WHERE {match} AND change.segment_id IS NULL"
-        )
-        arrived = self._write(
-            f"INSERT INTO {target} SELECT {self._key_list}, segment_id, distance, $run, $now "
-            f"FROM sqlkmeans_change WHERE {PREVIOUS} IS NULL",
-            run=run_id, now=now,
-        )  # fmt: skip
-        return Counts(arrived, moved, departed, arrived + moved + departed + refreshed)
+    def sample(self, segmentation: Segmentation, columns: Sequence[str], at_most: int) -> pa.Table:
+        values = ", ".join(feature_values(self._native, segmentation, columns))
+        keys = ", ".join(quote(key) for key in segmentation.key)
+        return self._native.execute(
+            f"SELECT {values}, segment_id FROM {relation(segmentation.source)} "
+            f"JOIN {quote_name(parse_name(segmentation.target))} USING ({keys}) "
+            f"ORDER BY hash({keys}), {keys} LIMIT {int(at_most)}"
+        ).to_arrow_table()
 
-    def _open_history(self, labels: str, run_id: int, now: datetime) -> None:
-        self._write(
-            f"INSERT INTO {self.history} SELECT {self._key_list}, segment_id, distance, $now, "
-            f"NULL, $run FROM {labels}",
-            run=run_id, now=now,
+    def movement(
+        self, segmentation: Segmentation, from_run_id: int, to_run_id: int
+    ) -> list[tuple[int | None, int | None, int]]:
+        return self._tables(segmentation).movement(from_run_id, to_run_id)
+
+    def _tables(
+        self, segmentation: Segmentation, native: duckdb.DuckDBPyConnection | None = None
+    ) -> LabelTables:
+        return LabelTables(
+            native or self._native, self._connection.limits, segmentation.name,
+            parse_name(segmentation.target), self._key_columns(segmentation),
         )  # fmt: skip
 
-    def _write(self, statement: str, **values: object) -> int:
-        row = self._native.execute(statement, values or None).fetchone()
-        return int(row[0]) if row else 0
-
-
-def _cases(column: str, segment_ids: Sequence[int]) -> str:
-    """The cluster of each segment id."""
-    cases = " ".join(
-        f"WHEN {int(segment_id)} THEN {cluster}" for cluster, segment_id in enumerate(segment_ids)
-    )
-    return f"CASE {column} {cases} END"
+    def _key_columns(self, segmentation: Segmentation) -> list[KeyColumn]:
+        # While labels are written DuckDB has too little memory to look into a file of text.
+        if self._staged.load is not None:
+            return self._staged.load.key
+        # What is published says it as well, and is there when the source is not any more.
+        columns = describe_table(self._native, segmentation.target)
+        columns = columns or describe(self._native, segmentation.source)
+        types = {column.name: column.type for column in columns}
+        return [KeyColumn(name, types[name]) for name in segmentation.key]

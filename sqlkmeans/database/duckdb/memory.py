@@ -171,7 +171,7 @@ def insert_in_any_order(connection: duckdb.DuckDBPyConnection, statement: str) -
 def settle(connection: duckdb.DuckDBPyConnection) -> None:
     """Make a new connection quiet and exact; each has settings of its own for that."""
     # It would go to standard output, where results are.
-    connection.execute("SET enable_progress_bar = false")
+    connection.execute("PRAGMA disable_progress_bar")
     # A table that is not there is not to be looked for among the variables of Python.
     connection.execute("SET python_enable_replacements = false")
 

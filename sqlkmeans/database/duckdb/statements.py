@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import duckdb
 
-from sqlkmeans.database.catalog import Catalog
 from sqlkmeans.database.tables import SCHEMA, Table
 from sqlkmeans.sqltext import quote
-
-
-class DuckDBCatalog(Catalog):
-    """Reads on the one connection, in whatever transaction it is in."""
-
-    def __init__(self, native: duckdb.DuckDBPyConnection) -> None:
-        self._native = native
-
-    def select(self, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        rows: list[tuple[Any, ...]] = self._native.execute(query, list(parameters)).fetchall()
-        return rows
 
 
 @contextmanager
@@ -42,7 +31,8 @@ def insert(native: duckdb.DuckDBPyConnection, table: Table, row: Mapping[str, An
     """Insert one row of a table of schema ``sqlkmeans``."""
     columns, marks = ", ".join(map(quote, row)), ", ".join("?" * len(row))
     native.execute(
-        f"INSERT INTO {SCHEMA}.{table.name} ({columns}) VALUES ({marks})", list(row.values())
+        f"INSERT INTO {SCHEMA}.{table.name} ({columns}) VALUES ({marks})",
+        [_stored(value) for value in row.values()],
     )
 
 
@@ -55,5 +45,19 @@ def update(
     same = " AND ".join(f"{quote(column)} = ?" for column in where)
     native.execute(
         f"UPDATE {SCHEMA}.{table.name} SET {columns} WHERE {same}",
-        [*values.values(), *where.values()],
+        [*(_stored(value) for value in values.values()), *where.values()],
     )
+
+
+def _stored(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, (dict, list)) else value
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, without where in the statement."""
+    return str(error).strip().split("\n")[0]
+
+
+def literal(text: str) -> str:
+    """A text constant without NUL."""
+    return "'" + text.replace("'", "''") + "'"

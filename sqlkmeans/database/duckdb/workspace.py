@@ -9,8 +9,10 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 
-from sqlkmeans.database.base import Workspace
-from sqlkmeans.database.dialect import DuckDBDialect
+from sqlkmeans.database.duckdb.dialect import DIALECT
+from sqlkmeans.database.duckdb.statements import first_line
+from sqlkmeans.database.source import Column
+from sqlkmeans.database.workspace import Workspace
 from sqlkmeans.errors import DatabaseError, DataError
 from sqlkmeans.sqltext import quote
 
@@ -18,39 +20,34 @@ from sqlkmeans.sqltext import quote
 class DuckDBWorkspace(Workspace):
     """Temporary tables of the connection."""
 
-    dialect = DuckDBDialect()
+    dialect = DIALECT
 
     def __init__(
-        self, native: duckdb.DuckDBPyConnection, source: str, types: Mapping[str, str]
+        self, native: duckdb.DuckDBPyConnection, source: str, columns: Mapping[str, Column]
     ) -> None:
         self._native = native
-        self._types = types
+        self._columns = columns
         self.source = source
 
     def key(self, name: str) -> tuple[str, str]:
-        return quote(name), self._types[name]
+        return quote(name), self._columns[name].type
 
     def value(self, name: str, kind: str) -> tuple[str, str]:
-        column, own = quote(name), self._types[name]
+        column, value = self._columns[name], quote(name)
         if kind == "category":
-            # A boolean as on SQL Server, whose bit is 1 or 0 as text too.
-            value = f"CAST({column} AS integer)" if own == "BOOLEAN" else column
-            return f"CAST({value} AS varchar)", "varchar"
+            return self.dialect.category(column, value), "varchar"
         if kind == "date":
-            # The day in UTC, whatever the session's zone.
-            if own == "TIMESTAMP WITH TIME ZONE":
-                column = f"({column} AT TIME ZONE 'UTC')"
-            return f"CAST({column} AS date)", "date"
-        number = f"CAST({column} AS double)"
-        return f"CASE WHEN NOT isnan({number}) THEN {number} END", "double"
+            return self.dialect.day(column, value), "date"
+        number = self.dialect.number(column, value)
+        return f"CASE WHEN NOT isnan({number}) THEN {number} END", self.dialect.float_type
 
     def execute(self, statement: str) -> None:
         try:
             self._native.execute(statement)
         except (duckdb.ConversionException, duckdb.InvalidInputException) as error:
-            raise DataError(f"source: {_first_line(error)}") from None
+            raise DataError(f"source: {first_line(error)}") from None
         except duckdb.Error as error:
-            raise DatabaseError(f"training in the database: {_first_line(error)}") from None
+            raise DatabaseError(f"training in the database: {first_line(error)}") from None
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         self.execute(query)
@@ -73,7 +70,3 @@ class DuckDBWorkspace(Workspace):
         ).fetchall()
         for (name,) in made:
             self._native.execute(f"DROP TABLE IF EXISTS temp.{quote(str(name))}")
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n")[0]

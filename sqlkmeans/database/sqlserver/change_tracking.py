@@ -5,7 +5,8 @@ from __future__ import annotations
 from sqlkmeans.database.base import CHANGE_TRACKING
 from sqlkmeans.database.sqlserver.changes import Changes, changed_or_unlabelled
 from sqlkmeans.database.sqlserver.connection import Connector
-from sqlkmeans.database.sqlserver.types import bracket, bracket_name, text
+from sqlkmeans.database.sqlserver.dialect import bracket
+from sqlkmeans.database.sqlserver.types import bracket_name, text
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.sqltext import Name, parse_source
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-from sqlkmeans.database.sqlserver.types import SqlColumn, beside, bracket, relation, text
+from sqlkmeans.database.sqlserver.dialect import bracket
+from sqlkmeans.database.sqlserver.types import SqlColumn, beside, relation, text
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DataError
 

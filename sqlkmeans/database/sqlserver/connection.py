@@ -1,4 +1,4 @@
-"""Connections to SQL Server: URLs, drivers, passwords, sessions, and what is tried again."""
+"""Connections to SQL Server: URLs, drivers, passwords, and what is tried again."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import platform
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
@@ -34,6 +34,7 @@ from sqlkmeans.database.sqlserver.errors import (
     read_problem,
     statement_error,
 )
+from sqlkmeans.database.sqlserver.session import Session
 from sqlkmeans.database.sqlserver.trust import check_password_is_safe, check_url_of_file
 from sqlkmeans.errors import DefinitionError
 from sqlkmeans.words import visible, without_password
@@ -133,7 +134,7 @@ class Connector:
         DatabaseError
             Within the connect timeout.
         """
-        return Session(self._native(), self.driver, self.copier)
+        return Session(self._native(), self.driver)
 
     def open_to_read(self) -> Session:
         """The same for many rows: of the driver that reads them faster, where it may log in."""
@@ -144,7 +145,7 @@ class Connector:
         pooled = self._lasting.connect()
         native = pooled.driver_connection
         pooled.detach()
-        return Session(native, self.driver, self.copier)
+        return Session(native, self.driver)
 
     def _native(self) -> Any:
         attempts = Retrying(
@@ -209,7 +210,7 @@ class Connector:
         """A session of the pool, for a small read."""
         pooled = self.engine.raw_connection()
         try:
-            yield Session(pooled.driver_connection, self.driver, self.copier)
+            yield Session(pooled.driver_connection, self.driver)
         except self.errors as error:
             if read_problem(error).lost:
                 pooled.invalidate(error)
@@ -225,7 +226,7 @@ class Connector:
         log in again. After an error, or once its ``spoiled`` is true, it ends with all it holds.
         """
         pooled = self._lasting.connect()
-        session = Session(pooled.driver_connection, self.driver, self.copier)
+        session = Session(pooled.driver_connection, self.driver)
         try:
             yield session
         except BaseException:
@@ -241,100 +242,6 @@ class Connector:
         self.copier.close()
         self._lasting.dispose()
         self.engine.dispose()
-
-
-class Session:
-    """One connection. What goes wrong comes as the driver's own error or ServerError.
-
-    Attributes
-    ----------
-    native : object
-        The driver's connection.
-    driver : str
-    copier : Copier
-    spoiled : bool
-        Whether nobody should use it again.
-    """
-
-    def __init__(self, native: Any, driver: str, copier: Copier) -> None:
-        self.native = native
-        self.driver = driver
-        self.copier = copier
-        self.spoiled = False
-
-    def rows(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Run statements; the rows of the last result set there is."""
-        cursor = self.native.cursor()
-        try:
-            if self.driver == "pyodbc" and parameters:
-                cursor.setinputsizes([_size(value) for value in parameters])
-            cursor.execute(statement, *([tuple(parameters)] if parameters else []))
-            found: list[tuple[Any, ...]] = []
-            while True:
-                if cursor.description:
-                    found = [tuple(row) for row in cursor.fetchall()]
-                # An error of a later statement shows only when its result is asked for.
-                if not cursor.nextset():
-                    return found
-        finally:
-            cursor.close()
-
-    def guarded(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """The same for statements that stand in a TRY block, with the server's error number."""
-        found = self.rows(
-            f"BEGIN TRY\n{statement}\nEND TRY\nBEGIN CATCH\n"
-            "IF XACT_STATE() <> 0 ROLLBACK TRANSACTION;\n"
-            f"SELECT N'{_MARK}', ERROR_NUMBER(), ERROR_MESSAGE();\nEND CATCH;",
-            parameters,
-        )
-        if len(found) == 1 and len(found[0]) == 3 and found[0][0] == _MARK:
-            raise ServerError(int(found[0][1]), str(found[0][2]))
-        return found
-
-    def call(self, procedure: str, output: str | None = None, **parameters: Any) -> tuple[Any, ...]:
-        """Call a procedure of schema sqlkmeans.
-
-        Parameters
-        ----------
-        procedure : str
-        output : str, optional
-            A bigint OUTPUT parameter that is wanted instead of the procedure's own last row.
-        **parameters
-            Left out where None.
-
-        Returns
-        -------
-        tuple
-            The last row; empty where there is none.
-        """
-        given = {name: value for name, value in parameters.items() if value is not None}
-        texts = [f"@{name} = ?" for name in given]
-        before, after = "SET NOCOUNT ON;", ""
-        if output is not None:
-            before += " DECLARE @output bigint;"
-            texts.append(f"@{output} = @output OUTPUT")
-            after = " SELECT @output;"
-        found = self.guarded(
-            f"{before} EXECUTE sqlkmeans.{procedure} {', '.join(texts)};{after}",
-            list(given.values()),
-        )
-        return found[-1] if found else ()
-
-    def close(self) -> None:
-        """End the session and what it holds. May be called twice; never fails."""
-        # A broken connection cannot be closed any better.
-        with suppress(Exception):
-            self.native.close()
-
-
-_MARK = "sqlkmeans: error"
-
-
-def _size(value: Any) -> tuple[int, int, int] | None:
-    """Long texts as nvarchar(max); left to itself, pyodbc asks the server where they begin."""
-    import pyodbc
-
-    return (pyodbc.SQL_WVARCHAR, 0, 0) if isinstance(value, str) and len(value) > 2000 else None
 
 
 def product_version(connection: sa.Connection) -> tuple[int, ...]:

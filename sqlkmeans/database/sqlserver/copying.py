@@ -7,16 +7,14 @@ the URL says.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
 
 from sqlalchemy.engine import URL
 
+from sqlkmeans.database.sqlserver.session import Session
 from sqlkmeans.errors import SqlKMeansError
 from sqlkmeans.words import without_password
-
-if TYPE_CHECKING:
-    from sqlkmeans.database.sqlserver.connection import Connector, Session
 
 # What says where a server is and how it is talked to. All else is for the URL's own ODBC driver.
 _CARRIED = frozenset(
@@ -38,6 +36,16 @@ _OVERRIDING = frozenset(
 _SQL_LOGIN = "sqlpassword"  # a value of Authentication; also what is meant where there is none
 
 
+class Opener(Protocol):
+    """Whoever opens sessions for a URL."""
+
+    @property
+    def errors(self) -> tuple[type[Exception], ...]: ...
+    def keep(self) -> AbstractContextManager[Session]: ...
+    def take(self) -> Session: ...
+    def close(self) -> None: ...
+
+
 class Copier:
     """Opens sessions of mssql-python, which copies in bulk both ways, for the database of any URL.
 
@@ -46,7 +54,7 @@ class Copier:
     url : sqlalchemy.engine.URL
         With its password, and without what was added to it for its driver.
     connect : callable
-        Makes the Connector of another URL.
+        Makes who opens sessions for another URL.
 
     Attributes
     ----------
@@ -58,12 +66,12 @@ class Copier:
         ColumnEncryption or APP. Writing is for labels only, which none of them concerns.
     """
 
-    def __init__(self, url: URL, connect: Callable[[URL], Connector]) -> None:
+    def __init__(self, url: URL, connect: Callable[[URL], Opener]) -> None:
         self.obstacle = obstacle(url)
         self._carries_all = _carries_all(url)
         self._url = url
         self._connect = connect
-        self._connector: Connector | None = None
+        self._connector: Opener | None = None
         self._refusal: str | None = None
         self._untold: str | None = None
 
@@ -105,7 +113,7 @@ class Copier:
         with connector.keep() as session:
             yield session
 
-    def _connected(self) -> Connector | None:
+    def _connected(self) -> Opener | None:
         """Tried once: where a firewall is the reason, each trial would wait for its timeout."""
         if self.obstacle is None and self._connector is None:
             try:

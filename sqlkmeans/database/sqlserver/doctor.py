@@ -7,10 +7,11 @@ from importlib import metadata
 from typing import Any
 
 from sqlkmeans.database.base import Finding
-from sqlkmeans.database.sqlserver.connection import Connector, Session
+from sqlkmeans.database.sqlserver.connection import Connector
 from sqlkmeans.database.sqlserver.errors import ServerError, read_problem
+from sqlkmeans.database.sqlserver.script import build_order
+from sqlkmeans.database.sqlserver.session import Session
 from sqlkmeans.errors import SqlKMeansError
-from sqlkmeans.tsql.script import build_order
 
 READ_ON = "docs/connect.md"
 

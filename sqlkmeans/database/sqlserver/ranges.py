@@ -24,9 +24,11 @@ from typing import Generic, TypeVar
 
 from sqlkmeans.background import let_finish
 from sqlkmeans.database.base import Batch
-from sqlkmeans.database.sqlserver.connection import Connector, Session
+from sqlkmeans.database.sqlserver.connection import Connector
+from sqlkmeans.database.sqlserver.dialect import bracket
 from sqlkmeans.database.sqlserver.reading import BATCH_ROWS
-from sqlkmeans.database.sqlserver.types import SqlColumn, bracket, bracket_name, relation
+from sqlkmeans.database.sqlserver.session import Session
+from sqlkmeans.database.sqlserver.types import SqlColumn, bracket_name, relation
 from sqlkmeans.errors import DatabaseError
 from sqlkmeans.sqltext import parse_source
 

@@ -10,18 +10,18 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from sqlkmeans.database.base import Batch, split_batch
-from sqlkmeans.database.sqlserver.connection import Session
+from sqlkmeans.database.source import Batch, split_batch
+from sqlkmeans.database.sqlserver.dialect import bracket
+from sqlkmeans.database.sqlserver.session import Session
 from sqlkmeans.database.sqlserver.types import (
     SqlColumn,
     beside,
-    bracket,
     feature_arrow,
     relation,
 )
 from sqlkmeans.definition import Segmentation
 
-PublishedLabels = tuple[pa.RecordBatch, npt.NDArray[np.int32], npt.NDArray[np.float64]]
+LabelBatch = tuple[pa.RecordBatch, npt.NDArray[np.int32], npt.NDArray[np.float64]]
 
 #: Rows of an Arrow batch: at 65,536 a copy into the matrix costs a tenth of what it does at 8,192.
 BATCH_ROWS = 65_536
@@ -127,7 +127,7 @@ def _parts(cursor: Any, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
 
 def read_labels(
     session: Session, segmentation: Segmentation, described: Sequence[SqlColumn]
-) -> Iterator[PublishedLabels]:
+) -> Iterator[LabelBatch]:
     """Published labels in key order: keys, segment ids, distances."""
     target = beside(segmentation.target, "")
     columns = {column.name: column for column in described}

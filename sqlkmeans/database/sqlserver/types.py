@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from sqlkmeans.database.base import Column
+from sqlkmeans.database.source import Column
+from sqlkmeans.database.sqlserver.dialect import TSQL, bracket
 from sqlkmeans.sqltext import Name, parse_name, parse_source
 
 _NUMBERS = frozenset(
@@ -53,8 +54,6 @@ _AS_DECIMAL = {"money": "decimal(19, 4)", "smallmoney": "decimal(10, 4)"}
 
 #: The widest key of a clustered index, in bytes.
 MAX_KEY_BYTES = 900
-#: Characters of a category's longest level.
-MAX_LEVEL_LENGTH = 100
 
 
 @dataclass(frozen=True)
@@ -127,16 +126,8 @@ class SqlColumn:
 
     def as_feature(self, feature_type: str = "number", prefix: str = "") -> str:
         """How a query reads the column as a feature: a float, or the text of a category."""
-        value = prefix + bracket(self.name)
-        if feature_type == "category":
-            # One character more than a level may have, so that one too long is noticed.
-            return f"CAST({value} AS nvarchar({MAX_LEVEL_LENGTH + 1})) AS {bracket(self.name)}"
-        if feature_type == "date":
-            value = f"DATEDIFF(day, CAST('1970-01-01' AS date), CAST({value} AS date))"
-        if self.base == "bit":
-            # Not every server casts a bit to float in one step.
-            value = f"CAST({value} AS tinyint)"
-        return f"CAST({value} AS float) AS {bracket(self.name)}"
+        name = bracket(self.name)
+        return f"{TSQL.feature(self.to_column(), feature_type, prefix + name)} AS {name}"
 
     @property
     def write_expression(self) -> str:
@@ -194,11 +185,6 @@ class SqlColumn:
         else:
             kind = "date" if self.base in _DATES else "other"
         return Column(self.name, self.type, kind, self.can_be_key, self.base in _CATEGORIES)
-
-
-def bracket(name: str) -> str:
-    """An identifier in brackets, as QUOTENAME writes it."""
-    return "[" + name.replace("]", "]]") + "]"
 
 
 def bracket_name(parts: Name) -> str:

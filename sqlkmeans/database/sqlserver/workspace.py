@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sqlkmeans.database.base import Workspace
-from sqlkmeans.database.dialect import SQLServerDialect
-from sqlkmeans.database.sqlserver.connection import Session
-from sqlkmeans.database.sqlserver.types import MAX_LEVEL_LENGTH, SqlColumn, bracket
+from sqlkmeans.database.sqlserver.dialect import LEVEL_TYPE, SQLServerDialect, bracket
+from sqlkmeans.database.sqlserver.session import Session
+from sqlkmeans.database.sqlserver.types import SqlColumn
+from sqlkmeans.database.workspace import Workspace
 
 # SERVERPROPERTY('EngineEdition').
 _AZURE_SQL_DATABASE, _MANAGED_INSTANCE = 5, 8
@@ -44,17 +44,12 @@ class SQLServerWorkspace(Workspace):
         return f"source.{bracket(name)}", self._columns[name].type
 
     def value(self, name: str, kind: str) -> tuple[str, str]:
-        column = f"source.{bracket(name)}"
+        column, value = self._columns[name].to_column(), f"source.{bracket(name)}"
         if kind == "category":
-            # One character more than a level may have, so that one too long is noticed.
-            kind = f"nvarchar({MAX_LEVEL_LENGTH + 1})"
-            return f"CAST({column} AS {kind})", f"{kind} COLLATE DATABASE_DEFAULT"
+            return self.dialect.category(column, value), f"{LEVEL_TYPE} COLLATE DATABASE_DEFAULT"
         if kind == "date":
-            return f"CAST({column} AS date)", "date"
-        if self._columns[name].base == "bit":
-            # Not every server casts a bit to float in one step.
-            column = f"CAST({column} AS tinyint)"
-        return f"CAST({column} AS float)", "float"
+            return self.dialect.day(column, value), "date"
+        return self.dialect.number(column, value), self.dialect.float_type
 
     def execute(self, statement: str) -> None:
         self._session.rows(statement)

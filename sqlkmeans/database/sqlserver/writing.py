@@ -9,8 +9,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from sqlkmeans.database.sqlserver.connection import Session
-from sqlkmeans.database.sqlserver.types import SqlColumn, bracket
+from sqlkmeans.database.sqlserver.copying import Copier
+from sqlkmeans.database.sqlserver.dialect import bracket
+from sqlkmeans.database.sqlserver.session import Session
+from sqlkmeans.database.sqlserver.types import SqlColumn
 from sqlkmeans.errors import DatabaseError
 
 #: Rows of a bulk copy that are committed together: the log can be reused in between, and a
@@ -27,7 +29,9 @@ ROWS_TOGETHER = {"mssqlpython": 10, "pyodbc": 5}
 FEW_ROWS = 5_000
 
 
-def write_rows(session: Session, table: str, columns: Sequence[SqlColumn], rows: pa.Table) -> None:
+def write_rows(
+    session: Session, copier: Copier, table: str, columns: Sequence[SqlColumn], rows: pa.Table
+) -> None:
     """Write rows and count them on the server.
 
     mssql-python writes wherever it may log in: many rows by a bulk copy, few as an array of
@@ -37,6 +41,8 @@ def write_rows(session: Session, table: str, columns: Sequence[SqlColumn], rows:
     Parameters
     ----------
     session : Session
+    copier : Copier
+        Opens the sessions for bulk copies.
     table : str
         Its quoted name.
     columns : sequence of SqlColumn
@@ -49,7 +55,7 @@ def write_rows(session: Session, table: str, columns: Sequence[SqlColumn], rows:
         If another number of rows arrived than was sent.
     """
     as_text = any(column.as_text for column in columns)
-    if as_text or not _written_beside(session, table, columns, rows):
+    if as_text or not _written_beside(session, copier, table, columns, rows):
         _send_arrays(session, table, columns, rows)
     arrived = _count(session, table)
     if arrived != rows.num_rows:
@@ -64,10 +70,10 @@ def _count(session: Session, table: str) -> int:
 
 
 def _written_beside(
-    session: Session, table: str, columns: Sequence[SqlColumn], rows: pa.Table
+    session: Session, copier: Copier, table: str, columns: Sequence[SqlColumn], rows: pa.Table
 ) -> bool:
     """Whether a session of mssql-python wrote the rows. A copy that failed at once wrote none."""
-    with session.copier.open(session) as copying:
+    with copier.open(session) as copying:
         if copying is None:
             return False
         if rows.num_rows <= FEW_ROWS:
@@ -83,7 +89,7 @@ def _written_beside(
                 raise
             if _count(session, table):
                 raise
-            session.copier.refuse(error)
+            copier.refuse(error)
             return False
     return True
 

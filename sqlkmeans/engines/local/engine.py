@@ -2,43 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
-from datetime import date
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 
-from sqlkmeans.clustering.arrays.types import Mask, Matrix
+from sqlkmeans.clustering.arrays.types import Matrix
 from sqlkmeans.clustering.choosing.choose_k import KChoice, choose_k, require_share
-from sqlkmeans.clustering.describing.bins import (
-    FeatureBins,
-    bin_features,
-    count_in,
-    skipped_missing,
-    with_skipped,
-)
+from sqlkmeans.clustering.describing.bins import FeatureBins
 from sqlkmeans.clustering.describing.findings import feature_findings
-from sqlkmeans.clustering.describing.profile import SegmentProfile, profile_segments
-from sqlkmeans.clustering.describing.rules import find_rules
-from sqlkmeans.clustering.describing.scores import Scores, score
+from sqlkmeans.clustering.describing.found import Found, PreparedRows, find
 from sqlkmeans.clustering.describing.typical import typical_rows
 from sqlkmeans.clustering.kmeans.assignment import Assignment, assign
 from sqlkmeans.clustering.kmeans.kernels import kernel
-from sqlkmeans.clustering.kmeans.kmeans import fit_kmeans
+from sqlkmeans.clustering.kmeans.kmeans import KMeansFit, fit_kmeans
 from sqlkmeans.clustering.preparation.learning import fit_preparation
-from sqlkmeans.clustering.preparation.preparation import Feature, Preparation
 from sqlkmeans.clustering.preparation.problems import weight_problems
-from sqlkmeans.database.base import Database, Source
+from sqlkmeans.database.base import Database, Embedded, limited_memory
 from sqlkmeans.definition import Segmentation
-from sqlkmeans.engines.base import Engine, Explanation, Fit
-from sqlkmeans.engines.local.keys import typical_customers
-from sqlkmeans.engines.local.rows import OutOfOrder, Rows, missing_masks, read_rows
-from sqlkmeans.engines.local.storage import Storage, kept_rows
+from sqlkmeans.engines.base import Engine, Labelled, Plan, Rows
+from sqlkmeans.engines.key_texts import typical_customers
+from sqlkmeans.engines.local.labels import ArrayLabels
+from sqlkmeans.engines.local.rows import RawRows, prepare, read_rows
+from sqlkmeans.engines.local.storage import Storage
+from sqlkmeans.engines.local.two_readings import read_float32, suits
 from sqlkmeans.errors import DataError
+from sqlkmeans.model import SegmentModel
+from sqlkmeans.outcome import Fit
 from sqlkmeans.progress import Advance
 
 
 class LocalEngine(Engine):
+    """NumPy and scikit-learn in this process."""
+
+    @contextmanager
+    def open(self, database: Database, plan: Plan) -> Iterator[Rows]:
+        with ExitStack() as limits:
+            yield LocalRows(database, plan, limits)
+
+
+class LocalRows(Rows):
     """One preallocated matrix of float64, filled from Arrow batches and prepared where it lies.
 
     Where it would be more than ``memory_limit`` allows, the matrix and all else that has the
@@ -47,203 +52,161 @@ class LocalEngine(Engine):
     Not of float32, which would be half as large: labels and distances are what
     ``SegmentModel.predict`` and the scoring SQL compute from the columns' own values, for rows
     that are all but halfway between two centroids too. Where they can be read again,
-    :class:`~sqlkmeans.engines.local.two_readings.RereadingEngine` does with float32.
+    :mod:`~sqlkmeans.engines.local.two_readings` does with float32.
+
+    Nothing of the rows' length is kept here: what labels them has it, and lets go of it.
     """
 
-    _rows: Rows
-    _missing: list[Mask | None]
-    _skipped_missing: dict[str, int]
-    _preparation: Preparation
-    _centroids: Matrix
-    _assignment: Assignment
-
-    def __init__(self) -> None:
-        self._open = ExitStack()
-        self._storage = Storage()
+    def __init__(self, database: Database, plan: Plan, limits: ExitStack) -> None:
+        self._database, self._plan, self._limits = database, plan, limits
+        self._storage = Storage(plan.segmentation.memory_limit)
         self._limited = False
 
-    def open(
-        self,
-        database: Database,
-        segmentation: Segmentation,
-        columns: Sequence[str],
-        advance: Advance,
-    ) -> None:
-        self._storage = Storage(segmentation.memory_limit)
-        if segmentation.memory_limit is not None:
-            self._limit(database)
-        if not self._read_source(database, segmentation, columns, advance, in_order=False):
-            self._limit(database)
-            self._read_source(database, segmentation, columns, advance, in_order=True)
-        if self._storage.spilled:
-            self._limit(database)
-            database.release_memory()
-
-    def _read_source(
-        self,
-        database: Database,
-        segmentation: Segmentation,
-        columns: Sequence[str],
-        advance: Advance,
-        *,
-        in_order: bool,
-    ) -> bool:
-        """Take the rows, unless the database has to sort them."""
-        with database.open_source(segmentation, columns, in_order=in_order) as source:
-            kernel.load_ahead(source.row_count, len(columns))
-            try:
-                self.read(source, segmentation.key, advance)
-            except OutOfOrder:
-                return False
-        return True
-
-    def _limit(self, database: Database) -> None:
-        """Keep the database from taking what is meant for the rows, from now on."""
-        if not self._limited:
-            self._limited = True
-            self._open.enter_context(database.limited_memory(self._storage.database_share))
-
-    def read(self, source: Source, keys: Sequence[str], advance: Advance) -> None:
-        """Take the rows of an open source."""
-        self._rows = read_rows(source, keys, self._storage, advance)
-
-    @property
     def notes(self) -> list[str]:
         return self._storage.notes()
 
-    def close(self) -> None:
-        self._open.close()
-        self.let_go()
+    def fit(self, earlier: Sequence[FeatureBins] = ()) -> tuple[Fit, Labelled]:
+        progress, n_rows = self._plan.progress, self._database.count(self._segmentation.source)
+        if suits(self._database, self._segmentation, n_rows):
+            with progress.step("read", total=n_rows) as advance:
+                reading = read_float32(self._database, self._plan, self._limits, advance)
+            if reading is not None:
+                with progress.step("fit") as passed:
+                    again = reading.fit(earlier, passed)
+                del reading
+                with progress.step("assign"):
+                    return again.fit, again.label()
+        raw = self._read(n_rows)
+        with progress.step("fit") as passed:
+            keys, rows = self._prepared_to_fit(raw)
+            del raw
+            fit, choice = self._fit(rows, passed)
+        findings = feature_findings(rows.matrix, rows.preparation)
+        findings += kernel.advice(rows.matrix.size) + (choice.warnings() if choice else [])
+        found = Fit(rows.preparation, fit.centroids, fit.n_iter, findings, choice)
+        labelled = self._labelled(keys, rows, fit.centroids, fit.assignment, earlier, cut=True)
+        return found, labelled
 
-    def check(
-        self, segmentation: Segmentation, features: Sequence[Feature], reference_date: date
-    ) -> None:
-        self._fit_preparation(segmentation, features, reference_date)
+    def label(self, model: SegmentModel, earlier: Sequence[FeatureBins] = ()) -> Labelled:
+        raw = self._read()
+        with self._plan.progress.step("assign"):
+            if raw.weights is not None and (problems := weight_problems(raw.weights)):
+                raise DataError(problems)
+            keys, rows = prepare(raw, model.preparation, self._storage)
+            del raw
+            assignment = assign(rows.matrix, model.centroids, rows.weights, self._storage.empty)
+            return self._labelled(keys, rows, model.centroids, assignment, earlier, cut=False)
 
-    def fit(
-        self, segmentation: Segmentation, features: Sequence[Feature], reference_date: date
-    ) -> Fit:
-        self._fit_preparation(segmentation, features, reference_date)
-        if segmentation.k == "auto":
-            choice = self._choose(segmentation)
-            fit = choice.fit(self._rows.matrix, self._rows.weights, empty=self._storage.empty)
-        else:
-            choice = None
-            fit = fit_kmeans(
-                self._rows.matrix,
-                segmentation.k,
-                sample_weight=self._rows.weights,
-                n_init=segmentation.n_init,
-                seed=segmentation.seed,
-                sample_rows=segmentation.sample_rows,
-                empty=self._storage.empty,
-                passed=self.passed,
-            )
-            require_share(fit.assignment.sizes(segmentation.k), segmentation.min_share)
-        self._take(fit.centroids, fit.assignment)
-        findings = feature_findings(self._rows.matrix, self._preparation)
-        findings += kernel.advice(self._rows.matrix.size) + (choice.warnings() if choice else [])
-        return Fit(self._preparation, fit.centroids, fit.n_iter, findings, choice)
+    def choose_k(self) -> tuple[KChoice, int, int]:
+        raw = self._read()
+        with self._plan.progress.step("fit") as passed:
+            _, rows = self._prepared_to_fit(raw)
+            del raw
+            return self._choose(rows, passed), len(rows.matrix), rows.skipped
 
-    def choose_k(
-        self, segmentation: Segmentation, features: Sequence[Feature], reference_date: date
-    ) -> KChoice:
-        self._fit_preparation(segmentation, features, reference_date)
-        return self._choose(segmentation)
+    def check(self) -> None:
+        self._prepared_to_fit(self._read())
 
-    def _choose(self, segmentation: Segmentation) -> KChoice:
+    @property
+    def _segmentation(self) -> Segmentation:
+        return self._plan.segmentation
+
+    def _fit(self, rows: PreparedRows, passed: Advance) -> tuple[KMeansFit, KChoice | None]:
+        k, empty = self._segmentation.k, self._storage.empty
+        if k == "auto":
+            choice = self._choose(rows, passed)
+            return choice.fit(rows.matrix, rows.weights, empty=empty), choice
+        fit = fit_kmeans(
+            rows.matrix,
+            k,
+            sample_weight=rows.weights,
+            n_init=self._segmentation.n_init,
+            seed=self._segmentation.seed,
+            sample_rows=self._segmentation.sample_rows,
+            empty=empty,
+            passed=passed,
+        )
+        require_share(fit.assignment.sizes(k), self._segmentation.min_share)
+        return fit, None
+
+    def _choose(self, rows: PreparedRows, passed: Advance) -> KChoice:
         return choose_k(
-            self._rows.matrix,
-            segmentation.k_min,
-            segmentation.k_max,
-            sample_weight=self._rows.weights,
-            min_share=segmentation.min_share,
-            n_init=segmentation.n_init,
-            seed=segmentation.seed,
+            rows.matrix,
+            self._segmentation.k_min,
+            self._segmentation.k_max,
+            sample_weight=rows.weights,
+            min_share=self._segmentation.min_share,
+            n_init=self._segmentation.n_init,
+            seed=self._segmentation.seed,
             empty=self._storage.empty,
-            passed=self.passed,
+            passed=passed,
         )
 
-    def _fit_preparation(
-        self, segmentation: Segmentation, features: Sequence[Feature], reference_date: date
-    ) -> None:
+    def _labelled(
+        self,
+        keys: pa.Table,
+        rows: PreparedRows,
+        centroids: Matrix,
+        assignment: Assignment,
+        earlier: Sequence[FeatureBins],
+        *,
+        cut: bool,
+    ) -> Labelled:
+        empty, seed = self._storage.empty, self._segmentation.seed
+
+        def describe() -> Found:
+            found = find(rows, centroids, assignment, seed=seed, earlier=earlier, cut=cut)
+            distances = assignment.squared_distances
+            typical = [
+                typical_customers(keys, numbers, np.sqrt(distances[numbers]))
+                for numbers in typical_rows(assignment, len(centroids))
+            ]
+            return replace(found, typical=typical)
+
+        labels = ArrayLabels(keys, assignment.labels, lambda: assignment.distances(empty), empty)
+        return Labelled(labels, describe)
+
+    # Reading
+
+    def _prepared_to_fit(self, raw: RawRows) -> tuple[pa.Table, PreparedRows]:
         preparation = fit_preparation(
-            self._rows.matrix,
-            features,
-            scaling=segmentation.scaling,
-            missing=segmentation.missing,
-            texts=self._rows.texts,
-            sample_weight=self._rows.weights,
-            reference_date=reference_date.isoformat(),
+            raw.matrix,
+            self._segmentation.to_features(),
+            scaling=self._segmentation.scaling,
+            missing=self._segmentation.missing,
+            texts=raw.texts,
+            sample_weight=raw.weights,
+            reference_date=self._plan.today.isoformat(),
         )
-        self._prepare(preparation)
+        return prepare(raw, preparation, self._storage)
 
-    def label(self, preparation: Preparation, centroids: Matrix) -> None:
-        if self._rows.weights is not None and (problems := weight_problems(self._rows.weights)):
-            raise DataError(problems)
-        self._prepare(preparation)
-        rows, empty = self._rows, self._storage.empty
-        self._take(centroids, assign(rows.matrix, centroids, rows.weights, empty))
+    def _read(self, n_rows: int | None = None) -> RawRows:
+        if n_rows is None:
+            n_rows = self._database.count(self._segmentation.source)
+        with self._plan.progress.step("read", total=n_rows) as advance:
+            if self._segmentation.memory_limit is not None:
+                self._limit()
+            raw = self._read_source(advance, in_order=False)
+            if raw is None:
+                self._limit()
+                raw = self._read_source(advance, in_order=True)
+            assert raw is not None
+            if self._storage.spilled:
+                self._limit()
+                if isinstance(self._database, Embedded):
+                    self._database.release_memory()
+        return raw
 
-    def _take(self, centroids: Matrix, assignment: Assignment) -> None:
-        self._centroids, self._assignment = centroids, assignment
-        self.inertia = assignment.inertia
-        weights = self._rows.weights
-        self.mean_distance = assignment.mean_distance
-        self.weight = float(self.rows if weights is None else weights.sum())
+    def _read_source(self, advance: Advance, *, in_order: bool) -> RawRows | None:
+        """Take the rows, unless the database has to sort them."""
+        columns = self._plan.columns
+        with self._database.open_source(self._segmentation, columns, in_order=in_order) as source:
+            kernel.load_ahead(source.row_count, len(columns))
+            return read_rows(source, self._segmentation.key, self._storage, advance)
 
-    def _prepare(self, preparation: Preparation) -> None:
-        rows, empty = self._rows, self._storage.empty
-        absent = missing_masks(rows.matrix, empty)
-        rows.matrix, kept = preparation.prepare(rows.matrix, rows.texts, empty)
-        self.rows, self.skipped = len(rows.matrix), len(kept) - len(rows.matrix)
-        if not self.rows:
-            raise DataError('missing = "skip" leaves no row; nothing was changed')
-        self._skipped_missing = skipped_missing(absent, kept, preparation)
-        if self.skipped:
-            rows.keep(kept, self.rows, empty, self._storage.batches())
-            absent = [m if m is None else kept_rows(m, kept, self.rows, empty) for m in absent]
-        self._missing = preparation.of_columns(absent)
-        self._preparation = preparation
-
-    def scores(self, seed: int) -> Scores:
-        return score(self._rows.matrix, self._centroids, self._assignment, seed=seed)
-
-    def profiles(self) -> list[SegmentProfile]:
-        return profile_segments(
-            self._rows.matrix,
-            self._missing,
-            self._preparation,
-            self._assignment,
-            len(self._centroids),
-        )
-
-    def explain(self, seed: int) -> Explanation:
-        k = len(self._centroids)
-        distances = self._assignment.squared_distances
-        return Explanation(
-            find_rules(self._rows.matrix, self._preparation, self._assignment.labels, k, seed=seed),
-            [
-                typical_customers(self._rows.keys, rows, np.sqrt(distances[rows]))
-                for rows in typical_rows(self._assignment, k)
-            ],
-        )
-
-    def bins(self, earlier: Sequence[FeatureBins] | None = None) -> list[FeatureBins]:
-        of_rows = (self._rows.matrix, self._missing, self._preparation)
-        found = bin_features(*of_rows) if earlier is None else count_in(earlier, *of_rows)
-        return with_skipped(found, self._skipped_missing)
-
-    def points(self) -> Matrix:
-        """The labelled rows in the scaled space, of shape (rows, n_features)."""
-        return self._rows.matrix
-
-    def stage(self, database: Database, segmentation: Segmentation, run_id: int) -> None:
-        labels, empty = self._assignment.labels, self._storage.empty
-        distances = self._assignment.distances(empty)
-        database.stage(segmentation, run_id, self._rows.keys, labels, distances, empty)
-
-    def let_go(self) -> None:
-        # Arrays may be files, which go with them.
-        for name in ("_rows", "_missing", "_assignment"):
-            self.__dict__.pop(name, None)
+    def _limit(self) -> None:
+        """Keep the database from taking what is meant for the rows, from now on."""
+        if not self._limited:
+            self._limited = True
+            share = self._storage.database_share
+            self._limits.enter_context(limited_memory(self._database, share))

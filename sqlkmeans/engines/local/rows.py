@@ -6,17 +6,23 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from sqlkmeans.background import one_thread
 from sqlkmeans.clustering.arrays.chunks import CHUNK, Empty, chunks, empty_columns
 from sqlkmeans.clustering.arrays.types import Mask, Matrix, Vector
+from sqlkmeans.clustering.describing.bins import skipped_missing
+from sqlkmeans.clustering.describing.found import PreparedRows
+from sqlkmeans.clustering.preparation.preparation import Preparation
 from sqlkmeans.database.base import Batch, Source
 from sqlkmeans.engines.base import NoRows
 from sqlkmeans.engines.local.keys import KeyCollector
 from sqlkmeans.engines.local.storage import Batches, Storage, kept_rows
+from sqlkmeans.errors import DataError
 from sqlkmeans.progress import Advance
 
 #: What label, distance and its square, a weight, and an order that sorts the rows take for each of
@@ -26,8 +32,8 @@ LABEL_BYTES, WEIGHT_BYTES, ORDER_BYTES = 20, 8, 8
 MOST_LEVELS = 100
 
 
-@dataclass
-class Rows:
+@dataclass(frozen=True, eq=False)
+class RawRows:
     """All rows of a source, in key order.
 
     Attributes
@@ -45,23 +51,59 @@ class Rows:
     texts: dict[str, list[str]]
     weights: Vector | None
 
-    def keep(self, kept: Mask, n_kept: int, empty: Empty, batches: Batches) -> None:
-        """Leave out all others of the keys and the weights; the matrix has the kept ones only."""
-        end = 0
-        for batch in self.keys.to_batches(max_chunksize=CHUNK):
-            start, end = end, end + batch.num_rows
-            batches.add(batch.filter(pa.array(kept[start:end])))
-        self.keys = batches.table()
-        if self.weights is not None:
-            self.weights = kept_rows(self.weights, kept, n_kept, empty)
+
+def prepare(
+    raw: RawRows, preparation: Preparation, storage: Storage
+) -> tuple[pa.Table, PreparedRows]:
+    """Prepare rows where they lie: the raw ones are used up.
+
+    Returns
+    -------
+    keys : pyarrow.Table
+        Of the rows that are left.
+    rows : PreparedRows
+
+    Raises
+    ------
+    DataError
+        If values cannot be prepared, or no row is left.
+    """
+    absent = missing_masks(raw.matrix, storage.empty)
+    matrix, kept = preparation.prepare(raw.matrix, raw.texts, storage.empty)
+    keys, weights, n_kept = raw.keys, raw.weights, len(matrix)
+    skipped = len(kept) - n_kept
+    if not n_kept:
+        raise DataError('missing = "skip" leaves no row; nothing was changed')
+    missing_of_skipped = skipped_missing(absent, kept, preparation)
+    if skipped:
+
+        def of_kept(values: npt.NDArray[Any] | None) -> npt.NDArray[Any] | None:
+            return None if values is None else kept_rows(values, kept, n_kept, storage.empty)
+
+        keys, weights = _kept_keys(keys, kept, storage.batches()), of_kept(weights)
+        absent = [of_kept(mask) for mask in absent]
+    missing = preparation.of_columns(absent)
+    return keys, PreparedRows(preparation, matrix, missing, weights, skipped, missing_of_skipped)
 
 
-class OutOfOrder(Exception):
-    """The keys do not ascend, and the rows are not in memory, where they could be sorted."""
+def _kept_keys(keys: pa.Table, kept: Mask, batches: Batches) -> pa.Table:
+    end = 0
+    for batch in keys.to_batches(max_chunksize=CHUNK):
+        start, end = end, end + batch.num_rows
+        batches.add(batch.filter(pa.array(kept[start:end])))
+    return batches.table()
 
 
-def read_rows(source: Source, keys: Sequence[str], storage: Storage, advance: Advance) -> Rows:
+def read_rows(
+    source: Source, keys: Sequence[str], storage: Storage, advance: Advance
+) -> RawRows | None:
     """Take the rows of an open source.
+
+    Returns
+    -------
+    RawRows or None
+        None where the keys do not ascend and the rows are not in memory, so that the database has
+        to sort them; progress is then taken back.
 
     Raises
     ------
@@ -69,8 +111,6 @@ def read_rows(source: Source, keys: Sequence[str], storage: Storage, advance: Ad
         If there are none.
     DataError
         If a key is NULL or not unique.
-    OutOfOrder
-        If the database has to sort them; progress is then taken back.
     """
     with one_thread() as reader:
         return _take(rows_ahead(source.batches, reader), source, keys, storage, advance)
@@ -92,7 +132,7 @@ def rows_ahead(batches: Iterator[Batch], reader: ThreadPoolExecutor) -> Iterator
 def _take(
     batches: Iterator[Batch], source: Source, keys: Sequence[str], storage: Storage,
     advance: Advance,
-) -> Rows:  # fmt: skip
+) -> RawRows | None:  # fmt: skip
     first = next(batches, None)
     if first is None:
         raise NoRows("the source has no rows; nothing was changed")
@@ -113,7 +153,7 @@ def _take(
         collected.add(batch.keys)
         if storage.spilled and not (in_order or collected.ascending):
             advance(-end)
-            raise OutOfOrder
+            return None
         end = rows.stop
         advance(batch.keys.num_rows)
     matrix = matrix[:end]
@@ -124,7 +164,7 @@ def _take(
             matrix[:, position] = matrix[order, position]
         weights = None if weights is None else weights[order]
     texts = {column: list(known) for column, known in codes.items()}
-    return Rows(collected.keys, matrix, texts, weights)
+    return RawRows(collected.keys, matrix, texts, weights)
 
 
 def _bytes_a_row(batch: Batch, *, in_order: bool) -> int:

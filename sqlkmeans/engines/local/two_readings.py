@@ -1,10 +1,10 @@
-"""The rows come to this process again and again: narrow for the fit, then exact, as they pass."""
+"""The rows come to this process two times: as float32 for the fit, then exact, as they pass."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
-from datetime import date
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -13,32 +13,37 @@ import pyarrow as pa
 from sqlkmeans.background import one_thread
 from sqlkmeans.clustering.arrays.threads import as_they_come, one_library_thread
 from sqlkmeans.clustering.arrays.types import Labels, Matrix, Vector
-from sqlkmeans.clustering.choosing.choose_k import KChoice, require_share
+from sqlkmeans.clustering.choosing.choose_k import require_share
 from sqlkmeans.clustering.describing.bins import FeatureBins
 from sqlkmeans.clustering.describing.findings import feature_findings
+from sqlkmeans.clustering.describing.found import Found
 from sqlkmeans.clustering.describing.one_pass import (
-    Fitted,
-    PassingRows,
-    Seen,
-    Told,
-    prepare_passing,
+    DescribedBatch,
+    FittedRows,
+    OnePass,
+    prepare_batch,
 )
-from sqlkmeans.clustering.describing.profile import SegmentProfile
-from sqlkmeans.clustering.describing.scores import Scores
 from sqlkmeans.clustering.describing.typical import typical_rows
 from sqlkmeans.clustering.kmeans.assignment import Assignment
 from sqlkmeans.clustering.kmeans.kernels import kernel
 from sqlkmeans.clustering.kmeans.kmeans import fit_kmeans
-from sqlkmeans.clustering.preparation.float32_rows import NarrowRows, NotNarrow, can_be_narrow
-from sqlkmeans.clustering.preparation.preparation import Feature, Preparation
-from sqlkmeans.database.base import Batch, Database
+from sqlkmeans.clustering.preparation.float32_rows import (
+    Float32Rows,
+    NeedsFloat64,
+    can_be_float32,
+)
+from sqlkmeans.clustering.preparation.preparation import Preparation
+from sqlkmeans.database.base import Batch, Database, Embedded, limited_memory
 from sqlkmeans.definition import Segmentation
-from sqlkmeans.engines.base import Engine, Explanation, Fit, NoRows, Unsuited
-from sqlkmeans.engines.local.keys import KeyCollector, typical_customers
+from sqlkmeans.engines.base import Labelled, NoRows, Plan
+from sqlkmeans.engines.key_texts import typical_customers
+from sqlkmeans.engines.local.keys import KeyCollector
+from sqlkmeans.engines.local.labels import ArrayLabels
 from sqlkmeans.engines.local.rows import LABEL_BYTES, numbers_of, rows_ahead
 from sqlkmeans.engines.local.storage import Batches, PassingBatches, Storage
 from sqlkmeans.errors import DataError
 from sqlkmeans.memory import release_unused
+from sqlkmeans.outcome import Fit
 from sqlkmeans.progress import Advance
 
 T = TypeVar("T")
@@ -56,7 +61,8 @@ def suits(database: Database, segmentation: Segmentation, n_rows: int) -> bool:
         and segmentation.sample_weight is None
         and n_rows > segmentation.sample_rows
         and is_worth_it(n_rows, len(segmentation.columns))
-        and can_be_narrow(segmentation.to_features(), segmentation.scaling, segmentation.missing)
+        and can_be_float32(segmentation.to_features(), segmentation.scaling, segmentation.missing)
+        and isinstance(database, Embedded)
         and database.gives_again(segmentation.source)
     )
 
@@ -67,120 +73,144 @@ def is_worth_it(n_rows: int, n_features: int) -> bool:
     return n_rows * n_features * 8 > LITTLE
 
 
-class RereadingEngine(Engine):
-    """A matrix of float32 that a fit works on, then batches that are labelled and described as
-    they come.
+@dataclass(frozen=True, eq=False)
+class FirstReading:
+    """Rows as float32.
 
-    Labels, distances and descriptions are those that the exact values have, as
-    :class:`~sqlkmeans.engines.local.engine.LocalEngine` computes them from one matrix of float64,
-    for half the memory or less. It fits only; rows have to come in key order, with nothing to be
-    filled in or left out.
+    Labels, distances and descriptions will be those that the exact values have, as
+    :class:`~sqlkmeans.engines.local.engine.LocalRows` computes them from one matrix of float64,
+    for half the memory or less. Rows have to come in key order, with nothing to be filled in or
+    left out.
+
+    Attributes
+    ----------
+    database : Database
+    plan : Plan
+    rows : Float32Rows
+        Used up by a fit.
+    sample : ndarray of float64 of shape (at most 50,000, n_features)
+        Exact values of some of them.
     """
 
-    _database: Database
-    _segmentation: Segmentation
-    _columns: Sequence[str]
-    _narrow: NarrowRows
-    _sample: Matrix
-    _fitted: Fitted
-    _preparation: Preparation
-    _centroids: Matrix
-    _keys: pa.Table
-    _labels: Labels
-    _distances: Vector
-    _told: Told
+    database: Database
+    plan: Plan
+    rows: Float32Rows
+    sample: Matrix
 
-    skipped = 0
-
-    def __init__(self) -> None:
-        self._limits = ExitStack()
-
-    # The first reading
-
-    def open(
-        self,
-        database: Database,
-        segmentation: Segmentation,
-        columns: Sequence[str],
-        advance: Advance,
-    ) -> None:
-        self._database, self._segmentation, self._columns = database, segmentation, columns
-        with database.open_source(segmentation, columns) as source:
-            kernel.load_ahead(source.row_count, len(columns), "float32")
-            with one_thread() as reader:
-                self._take(rows_ahead(source.batches, reader), source.row_count, advance)
-
-    def _take(self, batches: Iterator[Batch], n_rows: int, advance: Advance) -> None:
-        features = self._segmentation.to_features()
-        storage = Storage(self._segmentation.memory_limit)
-        storage.expect(n_rows * _bytes_a_row(len(features)))
-        if storage.spilled:
-            raise Unsuited
-        if self._segmentation.memory_limit is not None:
-            share = storage.database_share
-            self._limits.enter_context(self._database.limited_memory(share))
-        keys = KeyCollector(self._segmentation.key, PassingBatches())
-        narrow = NarrowRows(features, self._segmentation.scaling, n_rows)
-        step, sample = max(1, n_rows // SAMPLE_ROWS), []
-        try:
-            for batch in batches:
-                keys.add(batch.keys)
-                if not keys.sound:
-                    raise Unsuited
-                columns = _columns(batch)
-                start = narrow.count
-                narrow.add(columns)
-                sample.append([column[-start % step :: step].copy() for column in columns])
-                advance(batch.keys.num_rows)
-            if not narrow.count:
-                raise NoRows("the source has no rows; nothing was changed")
-            narrow.check()
-        except (Unsuited, NotNarrow):
-            advance(-narrow.count)
-            raise Unsuited from None
-        self._narrow = narrow
-        self._sample = np.array([np.concatenate(part)[:SAMPLE_ROWS] for part in zip(*sample)]).T
-        self.rows, self.weight = narrow.count, float(narrow.count)
-
-    def fit(
-        self, segmentation: Segmentation, features: Sequence[Feature], reference_date: date
-    ) -> Fit:
+    def fit(self, earlier: Sequence[FeatureBins], passed: Advance) -> SecondReading:
+        """Cluster the rows; the earlier bins are those of the run to compare with."""
+        segmentation = self.plan.segmentation
         assert isinstance(segmentation.k, int)
-        matrix, preparation = self._narrow.finish(reference_date.isoformat())
-        del self._narrow
-        fit = fit_kmeans(
+        matrix, preparation = self.rows.finish(self.plan.today.isoformat())
+        found = fit_kmeans(
             matrix, segmentation.k, n_init=segmentation.n_init, seed=segmentation.seed,
-            sample_rows=segmentation.sample_rows, passed=self.passed,
+            sample_rows=segmentation.sample_rows, passed=passed,
         )  # fmt: skip
-        sizes = fit.assignment.sizes(segmentation.k)
+        labels, sizes = found.assignment.labels, found.assignment.sizes(segmentation.k)
         require_share(sizes, segmentation.min_share)
-        sample, _ = preparation.prepare(self._sample)
-        self._fitted = Fitted(
-            matrix, fit.assignment.labels, sample, preparation, fit.centroids, sizes
-        )
-        self._preparation, self._centroids = preparation, fit.centroids
-        # Where the exact ones will be: memory that has been used needs not be cleared.
-        self._labels, self._distances = fit.assignment.labels, fit.assignment.squared_distances
+        sample, _ = preparation.prepare(self.sample)
+        fitted = FittedRows(matrix, labels, sample, preparation, found.centroids, sizes)
+        one_pass = OnePass(fitted, segmentation.seed, earlier)
         findings = feature_findings(matrix, preparation) + kernel.advice(matrix.size)
-        return Fit(preparation, fit.centroids, fit.n_iter, findings)
+        fit = Fit(preparation, found.centroids, found.n_iter, findings)
+        # Where the exact ones will be: memory that has been used needs not be cleared.
+        distances = found.assignment.squared_distances
+        return SecondReading(self.database, self.plan, fit, one_pass, labels, distances)
 
-    # The second
 
-    def look_at_rows(self, earlier: Sequence[FeatureBins]) -> None:
-        passing = PassingRows(self._fitted, self._segmentation.seed, earlier)
-        del self._fitted, self._sample
+def read_float32(
+    database: Database, plan: Plan, limits: ExitStack, advance: Advance
+) -> FirstReading | None:
+    """Read the rows for the first time; None where they have to be read as float64.
+
+    Progress is then taken back. ``limits`` gets what keeps the database from the rows' memory.
+    """
+    with database.open_source(plan.segmentation, plan.columns) as source:
+        kernel.load_ahead(source.row_count, len(plan.columns), "float32")
+        storage = Storage(plan.segmentation.memory_limit)
+        storage.expect(source.row_count * _bytes_a_row(len(plan.columns)))
+        if storage.spilled:
+            return None
+        with ExitStack() as own:
+            if plan.segmentation.memory_limit is not None:
+                own.enter_context(limited_memory(database, storage.database_share))
+            with one_thread() as reader:
+                batches = rows_ahead(source.batches, reader)
+                reading = _read(database, plan, batches, source.row_count, advance)
+            if reading is not None:
+                limits.push(own.pop_all())
+    return reading
+
+
+def _read(
+    database: Database, plan: Plan, batches: Iterator[Batch], n_rows: int, advance: Advance
+) -> FirstReading | None:
+    segmentation = plan.segmentation
+    keys = KeyCollector(segmentation.key, PassingBatches())
+    rows = Float32Rows(segmentation.to_features(), segmentation.scaling, n_rows)
+    step, sample = max(1, n_rows // SAMPLE_ROWS), []
+    try:
+        for batch in batches:
+            keys.add(batch.keys)
+            if not keys.sound:
+                break
+            columns = _columns(batch)
+            start = rows.count
+            rows.add(columns)
+            sample.append([column[-start % step :: step].copy() for column in columns])
+            advance(batch.keys.num_rows)
+        if keys.sound and not rows.count:
+            raise NoRows("the source has no rows; nothing was changed")
+        sound = keys.sound
+        if sound:
+            rows.check()
+    except NeedsFloat64:
+        sound = False
+    if not sound:
+        advance(-rows.count)
+        return None
+    exact = np.array([np.concatenate(part)[:SAMPLE_ROWS] for part in zip(*sample)]).T
+    return FirstReading(database, plan, rows, exact)
+
+
+@dataclass(frozen=True, eq=False)
+class SecondReading:
+    """The rows once more: labelled and described as they pass.
+
+    Attributes
+    ----------
+    database : Database
+    plan : Plan
+    fit : Fit
+    one_pass : OnePass
+        Describes them.
+    labels : ndarray of int32 of shape (n_rows,)
+    distances : ndarray of float64 of shape (n_rows,)
+        Both overwritten.
+    """
+
+    database: Database
+    plan: Plan
+    fit: Fit
+    one_pass: OnePass
+    labels: Labels
+    distances: Vector
+
+    def label(self) -> Labelled:
+        """Label all rows, exactly."""
+        segmentation, centroids = self.plan.segmentation, self.fit.centroids
         release_unused()
-        collected = KeyCollector(self._segmentation.key, Batches())
-        loops = kernel.kernel(self.rows, len(self._columns))
+        collected = KeyCollector(segmentation.key, Batches())
+        loops = kernel.kernel(len(self.labels), len(self.plan.columns))
 
-        def look(rows: slice, matrix: Matrix) -> Seen:
-            labels, distances = self._labels[rows], self._distances[rows]
-            loops.label_rows(matrix, 0, len(matrix), self._centroids, labels, distances)
+        def look(rows: slice, matrix: Matrix) -> DescribedBatch:
+            labels, distances = self.labels[rows], self.distances[rows]
+            loops.label_rows(matrix, 0, len(matrix), centroids, labels, distances)
             np.sqrt(distances, out=distances)
-            return passing.look(matrix, labels, distances)
+            return self.one_pass.look(matrix, labels, distances)
 
         def look_again(look: Callable[[Matrix, Labels], T]) -> Iterable[T]:
-            again = self._pass(lambda rows, matrix: look(matrix, self._labels[rows]))
+            again = self._pass(lambda rows, matrix: look(matrix, self.labels[rows]))
             return [found for _, found in again]
 
         seen = []
@@ -191,30 +221,34 @@ class RereadingEngine(Engine):
                     raise self._changed()
                 seen.append(seen_of_some)
         collected.finish(sort=False)
-        self._keys = collected.keys
-        self._told = passing.finish(seen, look_again)
-        self.inertia, self.mean_distance = self._told.inertia, self._told.mean_distance
+        found = self.one_pass.finish(seen, look_again)
         del seen
         release_unused()
+        keys, labels, distances = collected.keys, self.labels, self.distances
 
-    def stage(self, database: Database, segmentation: Segmentation, run_id: int) -> None:
-        database.stage(segmentation, run_id, self._keys, self._labels, self._distances)
+        def describe() -> Found:
+            nearest = typical_rows(Assignment(labels, distances), len(centroids))
+            typical = [typical_customers(keys, rows, distances[rows]) for rows in nearest]
+            return replace(found, typical=typical)
+
+        return Labelled(ArrayLabels(keys, labels, lambda: distances), describe)
 
     def _pass(
         self, look: Callable[[slice, Matrix], T]
     ) -> Generator[tuple[pa.RecordBatch, T], None, None]:
         """Read all rows once more: keys, and what ``look`` returns when it is called with which
         rows they are and their prepared values."""
+        preparation: Preparation = self.fit.preparation
 
         def work(part: tuple[slice, Batch]) -> tuple[pa.RecordBatch, T]:
             rows, batch = part
-            matrix = prepare_passing(self._preparation, _columns(batch))
+            matrix = prepare_batch(preparation, _columns(batch))
             if matrix is None:  # a value that the first reading had let pass
                 raise self._changed()
             return batch.keys, look(rows, matrix)
 
         with (
-            self._database.open_source(self._segmentation, self._columns) as source,
+            self.database.open_source(self.plan.segmentation, self.plan.columns) as source,
             one_thread() as reader,
             one_library_thread(),
         ):
@@ -226,51 +260,17 @@ class RereadingEngine(Engine):
         for batch in batches:
             rows = slice(end, end + batch.keys.num_rows)
             end = rows.stop
-            if end > self.rows:
+            if end > len(self.labels):
                 raise self._changed()
             yield rows, batch
-        if end != self.rows:
+        if end != len(self.labels):
             raise self._changed()
 
     def _changed(self) -> DataError:
         return DataError(
-            f"source {self._segmentation.source}: changed while it was read; "
+            f"source {self.plan.segmentation.source}: changed while it was read; "
             "nothing was published, run it again"
         )
-
-    # What has been found
-
-    def scores(self, seed: int) -> Scores:
-        return self._told.scores
-
-    def profiles(self) -> list[SegmentProfile]:
-        return self._told.profiles
-
-    def bins(self, earlier: Sequence[FeatureBins] | None = None) -> list[FeatureBins]:
-        return self._told.bins if earlier is None else self._told.compared_bins
-
-    def explain(self, seed: int) -> Explanation:
-        nearest = typical_rows(Assignment(self._labels, self._distances), len(self._centroids))
-        typical = [typical_customers(self._keys, rows, self._distances[rows]) for rows in nearest]
-        return Explanation(self._told.rules, typical)
-
-    def let_go(self) -> None:
-        for name in ("_narrow", "_sample", "_fitted", "_keys", "_labels", "_distances"):
-            self.__dict__.pop(name, None)
-
-    def close(self) -> None:
-        self._limits.close()
-        self.let_go()
-
-    # What it is not for
-
-    def choose_k(
-        self, segmentation: Segmentation, features: Sequence[Feature], reference_date: date
-    ) -> KChoice:
-        raise NotImplementedError("it takes rows for a fit of one k")
-
-    def label(self, preparation: Preparation, centroids: Matrix) -> None:
-        raise NotImplementedError("it takes rows for a fit")
 
 
 def _columns(batch: Batch) -> list[Vector]:

@@ -18,7 +18,7 @@ from sqlkmeans.clustering.describing.bins import (
     short_edges,
 )
 from sqlkmeans.clustering.preparation.preparation import Preparation, PreparedFeature
-from sqlkmeans.engines.pushdown.rows import Rows
+from sqlkmeans.engines.pushdown.rows import KeptRows
 from sqlkmeans.engines.pushdown.sample import LabelledSample
 from sqlkmeans.engines.pushdown.sql import description
 
@@ -27,7 +27,7 @@ EDGE_ROUNDING = 0.1
 
 
 def cut_bins(
-    rows: Rows, preparation: Preparation, sample: LabelledSample | None
+    rows: KeptRows, preparation: Preparation, sample: LabelledSample | None
 ) -> list[FeatureBins]:
     """Cut each column into about ten bins of equal size, by the sample or by means of groups."""
     found = []
@@ -44,7 +44,7 @@ def cut_bins(
 
 
 def count_bins(
-    rows: Rows, preparation: Preparation, earlier: Sequence[FeatureBins]
+    rows: KeptRows, preparation: Preparation, earlier: Sequence[FeatureBins]
 ) -> list[FeatureBins]:
     """Count the rows in the bins of an earlier run, for the columns that both have."""
     by_column = {bins.feature: bins for bins in earlier}
@@ -70,7 +70,7 @@ def _columns(preparation: Preparation) -> list[tuple[int, list[PreparedFeature]]
 
 
 def _count_ranges(
-    rows: Rows, feature: PreparedFeature, edges: Sequence[float], *, merge: bool
+    rows: KeptRows, feature: PreparedFeature, edges: Sequence[float], *, merge: bool
 ) -> FeatureBins:
     edges = list(edges)
     while True:
@@ -84,7 +84,7 @@ def _count_ranges(
 
 
 def _count_levels(
-    rows: Rows, features: Sequence[PreparedFeature], earlier: FeatureBins | None
+    rows: KeptRows, features: Sequence[PreparedFeature], earlier: FeatureBins | None
 ) -> FeatureBins:
     query = description.level_count_query(rows.layout, features)
     absent, rest, *counts = [_number(count) for count in rows.one(query)]
@@ -95,7 +95,7 @@ def _number(count: float | None) -> int:
     return int(count or 0)
 
 
-def _edges_of_groups(rows: Rows, feature: PreparedFeature) -> list[float]:
+def _edges_of_groups(rows: KeptRows, feature: PreparedFeature) -> list[float]:
     """Between the means of ordered groups of equal size; ascending, below the highest mean."""
     _, known = rows.one(description.range_count_query(rows.layout, feature, []))
     # Two groups a bin: an edge lies between those at its sides.

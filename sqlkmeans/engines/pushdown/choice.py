@@ -17,12 +17,12 @@ from sqlkmeans.clustering.preparation.preparation import PreparedFeature
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.engines.pushdown.fit import FEW_POINTS, Points, carry_on, starting_points
 from sqlkmeans.engines.pushdown.profile import score_partition, total_ss
-from sqlkmeans.engines.pushdown.rows import Rows, TooSmall
+from sqlkmeans.engines.pushdown.rows import KeptRows, TooSmall
 from sqlkmeans.engines.pushdown.sql.training import ROWS
 
 
 def choose_pushdown(
-    rows: Rows, features: Sequence[PreparedFeature], segmentation: Segmentation
+    rows: KeptRows, features: Sequence[PreparedFeature], segmentation: Segmentation
 ) -> tuple[KChoice, Matrix | None]:
     """Score ``k_min`` to ``k_max`` segments of all rows and recommend one.
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
-from datetime import date
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -13,12 +13,14 @@ from sqlkmeans.clustering.arrays.types import Matrix
 from sqlkmeans.clustering.choosing.choose_k import KChoice, require_share
 from sqlkmeans.clustering.describing.bins import FeatureBins, with_skipped
 from sqlkmeans.clustering.describing.findings import feature_findings
+from sqlkmeans.clustering.describing.found import Found, TypicalCustomer
 from sqlkmeans.clustering.describing.profile import SegmentProfile
-from sqlkmeans.clustering.describing.scores import Scores, score
-from sqlkmeans.clustering.preparation.preparation import Feature, Preparation
-from sqlkmeans.database.base import Database
+from sqlkmeans.clustering.describing.rules import Rule
+from sqlkmeans.clustering.describing.scores import NO_SCORES, Scores, score
+from sqlkmeans.clustering.preparation.preparation import Preparation
+from sqlkmeans.database.base import Database, Workspace
 from sqlkmeans.definition import Segmentation
-from sqlkmeans.engines.base import Engine, Explanation, Fit
+from sqlkmeans.engines.base import Engine, Labelled, Plan, Rows
 from sqlkmeans.engines.pushdown.bins import count_bins, cut_bins
 from sqlkmeans.engines.pushdown.choice import choose_pushdown
 from sqlkmeans.engines.pushdown.explanation import count_rules, read_typical
@@ -32,164 +34,231 @@ from sqlkmeans.engines.pushdown.profile import (
     read_sizes,
     total_ss,
 )
-from sqlkmeans.engines.pushdown.rows import Rows, too_small
+from sqlkmeans.engines.pushdown.rows import KeptRows, too_small
 from sqlkmeans.engines.pushdown.sample import LabelledSample, draw_labelled
 from sqlkmeans.engines.pushdown.sql import training
-from sqlkmeans.progress import Advance
+from sqlkmeans.model import SegmentModel
+from sqlkmeans.outcome import Fit
 
 
 class PushdownEngine(Engine):
     """Temporary tables in the database; here only the sample, the sums and the model."""
 
-    _rows: Rows
-    _segmentation: Segmentation
-    _preparation: Preparation
-    _centroids: Matrix
-    _sizes: Sizes
-    _drawn: LabelledSample | None = None
+    @contextmanager
+    def open(self, database: Database, plan: Plan) -> Iterator[Rows]:
+        with database.open_workspace(plan.segmentation) as workspace:
+            total = database.count(plan.segmentation.source)
+            with plan.progress.step("read", total=total) as advance:
+                kept = KeptRows(workspace, plan.segmentation, plan.columns)
+                advance(kept.count)
+            yield PushdownRows(plan, kept, kept.count)
 
-    def __init__(self) -> None:
-        self._open = ExitStack()
 
-    def open(
-        self,
-        database: Database,
-        segmentation: Segmentation,
-        columns: Sequence[str],
-        advance: Advance,
-    ) -> None:
-        workspace = self._open.enter_context(database.open_workspace(segmentation))
-        self._rows = Rows(workspace, segmentation, columns)
-        self._segmentation, self._all_rows = segmentation, self._rows.count
-        advance(self._all_rows)
+@dataclass(frozen=True)
+class QueryLabels:
+    """Labels that a query of the workspace gives.
 
-    def __exit__(self, *error: Any) -> None:
-        self._open.__exit__(*error)
+    Attributes
+    ----------
+    workspace : Workspace
+    query : str
+    rows : int
+    """
 
-    def close(self) -> None:
-        self._open.close()
+    workspace: Workspace
+    query: str
+    rows: int
 
-    def check(
-        self, segmentation: Segmentation, features: Sequence[Feature], reference_date: date
-    ) -> None:
-        self._fit_preparation(segmentation, features, reference_date)
+    def __len__(self) -> int:
+        return self.rows
 
-    def fit(
-        self, segmentation: Segmentation, features: Sequence[Feature], reference_date: date
-    ) -> Fit:
-        preparation = self._fit_preparation(segmentation, features, reference_date)
-        choice = None
-        if segmentation.k == "auto":
-            choice, sample = choose_pushdown(self._rows, preparation.features, segmentation)
-            k = choice.best_k()
-            centroids, n_iter = choice.centroids[k], choice.n_iter[k]
-        else:
-            k = segmentation.k
-            found = fit_pushdown(self._rows, preparation.features, segmentation, k)
-            centroids, n_iter, sample = found.centroids, found.n_iter, found.sample
-        self._label(preparation, centroids)
-        if not self._sizes.rows.all():
-            raise too_small(self._rows, k)
-        require_share(self._sizes.rows, segmentation.min_share)
-        self._largest_first()
+    def stage(self, database: Database, segmentation: Segmentation, run_id: int) -> None:
+        database.labels.stage_query(segmentation, run_id, self.workspace, self.query, self.rows)
+
+
+@dataclass(frozen=True)
+class PushdownRows(Rows):
+    """A temporary table of the rows.
+
+    Attributes
+    ----------
+    plan : Plan
+    kept : KeptRows
+    all_rows : int
+        How many the source has.
+    """
+
+    plan: Plan
+    kept: KeptRows
+    all_rows: int
+
+    def fit(self, earlier: Sequence[FeatureBins] = ()) -> tuple[Fit, Labelled]:
+        segmentation = self.plan.segmentation
+        with self.plan.progress.step("fit") as self.kept.passed:
+            preparation = self._fit_preparation()
+            choice = None
+            if segmentation.k == "auto":
+                choice, sample = choose_pushdown(self.kept, preparation.features, segmentation)
+                k = choice.best_k()
+                centroids, n_iter = choice.centroids[k], choice.n_iter[k]
+            else:
+                k = segmentation.k
+                found = fit_pushdown(self.kept, preparation.features, segmentation, k)
+                centroids, n_iter, sample = found.centroids, found.n_iter, found.sample
+            labelled = LabelledTable.of(self, preparation, centroids, largest_first=True)
+            if not labelled.sizes.rows.all():
+                raise too_small(self.kept, k)
+            require_share(labelled.sizes.rows, segmentation.min_share)
         findings = [] if sample is None else feature_findings(sample, preparation)
         findings += choice.warnings() if choice else []
-        return Fit(preparation, self._centroids, n_iter, findings, choice)
+        fit = Fit(preparation, labelled.centroids, n_iter, findings, choice)
+        return fit, labelled.described(earlier, cut=True)
 
-    def choose_k(
-        self, segmentation: Segmentation, features: Sequence[Feature], reference_date: date
-    ) -> KChoice:
-        preparation = self._fit_preparation(segmentation, features, reference_date)
-        self.rows, self.skipped = self._rows.count, self._all_rows - self._rows.count
-        return choose_pushdown(self._rows, preparation.features, segmentation)[0]
+    def label(self, model: SegmentModel, earlier: Sequence[FeatureBins] = ()) -> Labelled:
+        with self.plan.progress.step("assign"):
+            check_preparation(self.kept, model.preparation)
+            self.kept.keep_prepared(model.preparation.features)
+            labelled = LabelledTable.of(self, model.preparation, model.centroids)
+            if labelled.sizes.rows.sum() != self.kept.count:
+                raise too_small(self.kept, len(model.centroids))
+        return labelled.described(earlier, cut=False)
 
-    def _fit_preparation(
-        self, segmentation: Segmentation, features: Sequence[Feature], reference_date: date
-    ) -> Preparation:
-        self._rows.passed = self.passed
+    def choose_k(self) -> tuple[KChoice, int, int]:
+        with self.plan.progress.step("fit") as self.kept.passed:
+            preparation = self._fit_preparation()
+            choice, _ = choose_pushdown(self.kept, preparation.features, self.plan.segmentation)
+        return choice, self.kept.count, self.skipped
+
+    def check(self) -> None:
+        self._fit_preparation()
+
+    @property
+    def skipped(self) -> int:
+        """Rows that were left out because a feature is missing."""
+        return self.all_rows - self.kept.count
+
+    def _fit_preparation(self) -> Preparation:
         preparation = fit_preparation(
-            self._rows,
-            features,
-            scaling=segmentation.scaling,
-            missing=segmentation.missing,
-            reference_date=reference_date.isoformat(),
+            self.kept,
+            self.plan.segmentation.to_features(),
+            scaling=self.plan.segmentation.scaling,
+            missing=self.plan.segmentation.missing,
+            reference_date=self.plan.today.isoformat(),
         )
-        self._rows.keep_prepared(preparation.features)
+        self.kept.keep_prepared(preparation.features)
         return preparation
 
-    def label(self, preparation: Preparation, centroids: Matrix) -> None:
-        check_preparation(self._rows, preparation)
-        self._rows.keep_prepared(preparation.features)
-        self._label(preparation, centroids)
-        if self._sizes.rows.sum() != self._rows.count:
-            raise too_small(self._rows, len(centroids))
 
-    def _label(self, preparation: Preparation, centroids: Matrix) -> None:
-        rows = self._rows
+@dataclass(frozen=True)
+class LabelledTable:
+    """The rows with their labels, and what is asked about them.
+
+    Attributes
+    ----------
+    of_rows : PushdownRows
+    preparation : Preparation
+    centroids : ndarray of float64 of shape (k, n_features)
+    order : list of int
+        The number in the table of each cluster.
+    sizes : Sizes
+        By the table's numbers.
+    """
+
+    of_rows: PushdownRows
+    preparation: Preparation
+    centroids: Matrix
+    order: list[int]
+    sizes: Sizes
+
+    @classmethod
+    def of(
+        cls,
+        of_rows: PushdownRows,
+        preparation: Preparation,
+        centroids: Matrix,
+        *,
+        largest_first: bool = False,
+    ) -> LabelledTable:
+        """Label the rows."""
+        rows = of_rows.kept
         rows.execute(training.label_rows(rows.layout, preparation.features, centroids))
         rows.execute([training.drop(rows.layout, training.ROWS)])
-        self._preparation, self._centroids = preparation, centroids
-        self._order = list(range(len(centroids)))
-        self._sizes = read_sizes(rows, len(centroids))
-        self.rows, self.skipped = rows.count, self._all_rows - rows.count
-        self.inertia, self.weight = self._sizes.inertia, self._sizes.weight
-        self.mean_distance = float(self._sizes.distances.sum() / max(1, self._sizes.rows.sum()))
+        sizes = read_sizes(rows, len(centroids))
+        order = list(range(len(centroids)))
+        if largest_first:
+            order.sort(key=lambda j: (-sizes.rows[j], tuple(centroids[j].tolist())))
+        return cls(of_rows, preparation, np.ascontiguousarray(centroids[order]), order, sizes)
 
-    def _largest_first(self) -> None:
-        sizes, centroids = self._sizes, self._centroids
-        self._order = sorted(
-            self._order, key=lambda j: (-sizes.rows[j], tuple(centroids[j].tolist()))
+    def described(self, earlier: Sequence[FeatureBins], *, cut: bool) -> Labelled:
+        """Labels, and what the rows tell, with bins as :func:`.find` has them."""
+        rows = self._rows
+        numbers = np.argsort(self.order).tolist()
+        query = training.staged_query(rows.layout, self._segmentation.key, numbers)
+        labels = QueryLabels(rows.workspace, query, rows.count)
+        return Labelled(labels, lambda: self._found(earlier, cut=cut))
+
+    @property
+    def _rows(self) -> KeptRows:
+        return self.of_rows.kept
+
+    @property
+    def _segmentation(self) -> Segmentation:
+        return self.of_rows.plan.segmentation
+
+    def _found(self, earlier: Sequence[FeatureBins], *, cut: bool) -> Found:
+        compared = count_bins(self._rows, self.preparation, earlier) if earlier else []
+        own = cut_bins(self._rows, self.preparation, self._sample) if cut or not compared else []
+        left_out = self._rows.skipped_missing
+        compared, own = with_skipped(compared, left_out), with_skipped(own, left_out)
+        rules, typical = self._explanation()
+        return Found(
+            rows=self._rows.count,
+            skipped=self.of_rows.skipped,
+            inertia=self.sizes.inertia,
+            weight=self.sizes.weight,
+            mean_distance=float(self.sizes.distances.sum() / max(1, self.sizes.rows.sum())),
+            profiles=self._profiles(),
+            scores=self._scores(),
+            bins=own or compared,
+            compared_bins=compared,
+            rules=rules,
+            typical=typical,
         )
-        self._centroids = np.ascontiguousarray(centroids[self._order])
 
-    def scores(self, seed: int) -> Scores:
+    def _profiles(self) -> list[SegmentProfile]:
+        everyone, *found = read_profiles(self._rows, self.preparation.features, self.sizes)
+        return [everyone, *(found[j] for j in self.order)]
+
+    def _scores(self) -> Scores:
         """Davies-Bouldin and Calinski-Harabasz of all rows; silhouettes of the sample."""
-        k = len(self._centroids)
-        if k < 2 or self.rows <= k or not self._sizes.rows.all():
-            return Scores(None, None, None)
-        in_table_order = self._centroids[np.argsort(self._order)]
-        total = total_ss(self._rows, self._preparation.features)
-        of_sample = Scores(None, None, None)
-        if (sample := self._sample()) is not None:
-            of_sample = score(sample.matrix, self._centroids, sample.assignment, seed=seed)
+        k = len(self.centroids)
+        if k < 2 or self._rows.count <= k or not self.sizes.rows.all():
+            return NO_SCORES
+        in_table_order = self.centroids[np.argsort(self.order)]
+        total = total_ss(self._rows, self.preparation.features)
+        of_sample = NO_SCORES
+        if (sample := self._sample) is not None:
+            seed = self._segmentation.seed
+            of_sample = score(sample.matrix, self.centroids, sample.assignment, seed=seed)
         return Scores(
             of_sample.silhouette,
-            davies_bouldin(in_table_order, self._sizes),
-            calinski_harabasz(total, self._sizes),
+            davies_bouldin(in_table_order, self.sizes),
+            calinski_harabasz(total, self.sizes),
             of_sample.segment_silhouettes,
         )
 
-    def profiles(self) -> list[SegmentProfile]:
-        everyone, *found = read_profiles(self._rows, self._preparation.features, self._sizes)
-        return [everyone, *(found[j] for j in self._order)]
-
-    def explain(self, seed: int) -> Explanation:
+    def _explanation(self) -> tuple[list[Rule | None], list[list[TypicalCustomer]]]:
         """Rules that the sample suggests, counted on all rows; and the nearest of all rows."""
-        sample = self._sample()
+        sample = self._sample
         if sample is None:
-            return Explanation()
-        return Explanation(
-            count_rules(self._rows, sample, self._order, self._sizes.rows, seed),
-            read_typical(self._rows, self._order),
-        )
+            return [], []
+        seed = self._segmentation.seed
+        rules = count_rules(self._rows, sample, self.order, self.sizes.rows, seed)
+        return rules, read_typical(self._rows, self.order)
 
-    def bins(self, earlier: Sequence[FeatureBins] | None = None) -> list[FeatureBins]:
-        if earlier is None:
-            found = cut_bins(self._rows, self._preparation, self._sample())
-        else:
-            found = count_bins(self._rows, self._preparation, earlier)
-        return with_skipped(found, self._rows.skipped_missing)
-
+    @cached_property
     def _sample(self) -> LabelledSample | None:
-        """Drawn once; None where no row may leave."""
-        if self._drawn is None and self._segmentation.sample_rows:
-            self._drawn = draw_labelled(
-                self._rows, self._preparation, self._centroids, self._segmentation
-            )
-        return self._drawn
-
-    def stage(self, database: Database, segmentation: Segmentation, run_id: int) -> None:
-        rows = self._rows
-        numbers = np.argsort(self._order).tolist()
-        query = training.staged_query(rows.layout, segmentation.key, numbers)
-        database.stage_query(segmentation, run_id, rows.workspace, query, rows.count)
+        """Some of the rows; None where none may leave."""
+        if not self._segmentation.sample_rows:
+            return None
+        return draw_labelled(self._rows, self.preparation, self.centroids, self._segmentation)

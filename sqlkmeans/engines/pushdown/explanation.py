@@ -7,17 +7,17 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from sqlkmeans.clustering.describing.found import TypicalCustomer
 from sqlkmeans.clustering.describing.rules import Rule, find_conditions
 from sqlkmeans.clustering.describing.typical import COUNT
-from sqlkmeans.engines.base import TypicalCustomer
-from sqlkmeans.engines.local.keys import key_texts_of
-from sqlkmeans.engines.pushdown.rows import Rows
+from sqlkmeans.engines.key_texts import key_texts_of
+from sqlkmeans.engines.pushdown.rows import KeptRows
 from sqlkmeans.engines.pushdown.sample import LabelledSample
 from sqlkmeans.engines.pushdown.sql import description
 
 
 def count_rules(
-    rows: Rows,
+    rows: KeptRows,
     sample: LabelledSample,
     order: Sequence[int],
     sizes: npt.NDArray[np.int64],
@@ -27,7 +27,7 @@ def count_rules(
 
     Parameters
     ----------
-    rows : Rows
+    rows : KeptRows
     sample : LabelledSample
     order : sequence of int
         The number in the labelled table of each cluster.
@@ -51,7 +51,7 @@ def count_rules(
     return [counted.get(cluster) for cluster in order]
 
 
-def read_typical(rows: Rows, order: Sequence[int]) -> list[list[TypicalCustomer]]:
+def read_typical(rows: KeptRows, order: Sequence[int]) -> list[list[TypicalCustomer]]:
     """The customers nearest their centroid, with their keys, one list a cluster."""
     found = rows.ask(description.typical_query(rows.layout, COUNT))
     texts = key_texts_of([row[:-2] for row in found])

@@ -19,7 +19,7 @@ from sqlkmeans.clustering.kmeans.kmeans import (
 )
 from sqlkmeans.clustering.preparation.preparation import PreparedFeature
 from sqlkmeans.definition import Segmentation
-from sqlkmeans.engines.pushdown.rows import Rows, too_small
+from sqlkmeans.engines.pushdown.rows import KeptRows, too_small
 from sqlkmeans.engines.pushdown.sql import starts, statistics, training
 from sqlkmeans.errors import DataError
 
@@ -49,7 +49,7 @@ class PushdownFit:
 
 
 def fit_pushdown(
-    rows: Rows, features: Sequence[PreparedFeature], segmentation: Segmentation, k: int
+    rows: KeptRows, features: Sequence[PreparedFeature], segmentation: Segmentation, k: int
 ) -> PushdownFit:
     """Find the best of ``n_init`` starts on few points, and carry it to the end on all rows.
 
@@ -96,7 +96,7 @@ class Points:
 
 
 def starting_points(
-    rows: Rows, features: Sequence[PreparedFeature], segmentation: Segmentation, k: int
+    rows: KeptRows, features: Sequence[PreparedFeature], segmentation: Segmentation, k: int
 ) -> Points:
     """A sample of the rows, or where none may leave the means of small groups of them.
 
@@ -112,7 +112,7 @@ def starting_points(
 
 
 def carry_on(
-    rows: Rows, features: Sequence[PreparedFeature], points: Points, centroids: Matrix
+    rows: KeptRows, features: Sequence[PreparedFeature], points: Points, centroids: Matrix
 ) -> tuple[Matrix, int]:
     """Carry centroids of some points to the end on all rows, in so many passes."""
     if points.everyone:
@@ -122,7 +122,7 @@ def carry_on(
 
 
 def lloyd(
-    rows: Rows, features: Sequence[PreparedFeature], centroids: Matrix, threshold: float
+    rows: KeptRows, features: Sequence[PreparedFeature], centroids: Matrix, threshold: float
 ) -> tuple[Matrix, int]:
     """Passes over all rows until the centroids rest; as `clustering.lloyd.lloyd`.
 
@@ -162,7 +162,7 @@ def share_of(wanted: int, there: int) -> float:
 
 
 def _sample(
-    rows: Rows, features: Sequence[PreparedFeature], segmentation: Segmentation, k: int
+    rows: KeptRows, features: Sequence[PreparedFeature], segmentation: Segmentation, k: int
 ) -> tuple[Matrix, npt.NDArray[np.float64] | None]:
     wanted = segmentation.sample_rows
     share = share_of(wanted, rows.fitted)
@@ -176,7 +176,9 @@ def _sample(
     return np.ascontiguousarray(drawn[:, 1:]), np.ascontiguousarray(drawn[:, 0])
 
 
-def _with_rare(rows: Rows, features: Sequence[PreparedFeature], drawn: Matrix, k: int) -> Matrix:
+def _with_rare(
+    rows: KeptRows, features: Sequence[PreparedFeature], drawn: Matrix, k: int
+) -> Matrix:
     """Rows that repeat often have crowded out the rare ones: k that differ are always in."""
     query = starts.some_distinct_query(rows.layout, features, k)
     rare = rows.workspace.matrix(query)
@@ -188,7 +190,7 @@ def _with_rare(rows: Rows, features: Sequence[PreparedFeature], drawn: Matrix, k
 
 
 def _cells(
-    rows: Rows, features: Sequence[PreparedFeature], segmentation: Segmentation, k: int
+    rows: KeptRows, features: Sequence[PreparedFeature], segmentation: Segmentation, k: int
 ) -> tuple[Matrix, npt.NDArray[np.float64]]:
     """Means of small groups of like rows, and their weights; no row leaves the database.
 

@@ -9,7 +9,7 @@ from math import sqrt
 from sqlkmeans.clustering.preparation import categories, problems
 from sqlkmeans.clustering.preparation.learning import repeated_names
 from sqlkmeans.clustering.preparation.preparation import Feature, Preparation, PreparedFeature
-from sqlkmeans.engines.pushdown.rows import Rows
+from sqlkmeans.engines.pushdown.rows import KeptRows
 from sqlkmeans.engines.pushdown.sql import statistics
 from sqlkmeans.errors import DataError
 
@@ -23,7 +23,7 @@ class _Checked:
 
 
 def fit_preparation(
-    rows: Rows, features: Sequence[Feature], *, scaling: str, missing: str, reference_date: str
+    rows: KeptRows, features: Sequence[Feature], *, scaling: str, missing: str, reference_date: str
 ) -> Preparation:
     """Learn centres, scales and fill values; see `clustering.fitting.fit_preparation`.
 
@@ -68,7 +68,7 @@ def fit_preparation(
     return Preparation(tuple(result), scaling, missing)
 
 
-def check_preparation(rows: Rows, preparation: Preparation) -> None:
+def check_preparation(rows: KeptRows, preparation: Preparation) -> None:
     """Check that rows can be prepared as an earlier run did, and leave out those to skip.
 
     Raises
@@ -100,7 +100,7 @@ def _parts(facts: Sequence[float | None], size: int) -> list[Sequence[float | No
     return [facts[start : start + size] for start in range(0, len(facts), size)]
 
 
-def _check(rows: Rows, features: Sequence[Feature]) -> _Checked:
+def _check(rows: KeptRows, features: Sequence[Feature]) -> _Checked:
     columns = list(rows.layout.columns)
     numbers = [feature.column for feature in features if feature.type == "number"]
     facts = rows.one(statistics.check_query(rows.layout, numbers))
@@ -110,14 +110,14 @@ def _check(rows: Rows, features: Sequence[Feature]) -> _Checked:
     )
 
 
-def _weight_problems(rows: Rows) -> list[str]:
+def _weight_problems(rows: KeptRows) -> list[str]:
     if not rows.layout.weighted:
         return []
     facts = rows.one(statistics.check_query(rows.layout, []))
     return problems.counted_weight_problems(*(int(value or 0) for value in facts[-4:]))
 
 
-def _skip(rows: Rows, checked: _Checked, columns: Sequence[str]) -> None:
+def _skip(rows: KeptRows, checked: _Checked, columns: Sequence[str]) -> None:
     if not any(checked.absent.values()):
         return
     rows.execute([statistics.skip_rows(rows.layout)])
@@ -132,7 +132,9 @@ def _skip(rows: Rows, checked: _Checked, columns: Sequence[str]) -> None:
         )
 
 
-def _column_problems(rows: Rows, feature: Feature, checked: _Checked, missing: str) -> list[str]:
+def _column_problems(
+    rows: KeptRows, feature: Feature, checked: _Checked, missing: str
+) -> list[str]:
     name, absent = feature.column, checked.absent[feature.column]
     known = rows.count - max(absent, 0)
     found = problems.counted_value_problems(checked.infinite.get(name, 0), 0, name)
@@ -151,7 +153,7 @@ def _column_problems(rows: Rows, feature: Feature, checked: _Checked, missing: s
 
 
 def _fit_category(
-    rows: Rows, feature: Feature, scaling: str, missing: str
+    rows: KeptRows, feature: Feature, scaling: str, missing: str
 ) -> list[PreparedFeature]:
     name, layout = feature.column, rows.layout
     total, n_levels = rows.one(statistics.level_summary_query(layout, name))
@@ -179,7 +181,7 @@ def _fit_category(
 
 
 def _fit_numbers(
-    rows: Rows, features: Sequence[Feature], scaling: str, missing: str, reference_date: str
+    rows: KeptRows, features: Sequence[Feature], scaling: str, missing: str, reference_date: str
 ) -> list[PreparedFeature]:
     own = [
         PreparedFeature(
@@ -217,14 +219,14 @@ def _fit_numbers(
     return prepared
 
 
-def _winsorized(rows: Rows, own: PreparedFeature, given: Feature) -> PreparedFeature:
+def _winsorized(rows: KeptRows, own: PreparedFeature, given: Feature) -> PreparedFeature:
     if given.winsorize is None:
         return own
     low, high = (_quantile(rows, own, share) for share in given.winsorize)
     return replace(own, low=low, high=high)
 
 
-def _quantile(rows: Rows, feature: PreparedFeature, share: float) -> float:
+def _quantile(rows: KeptRows, feature: PreparedFeature, share: float) -> float:
     """Of the transformed values, which a feature without fill, centre and scale leaves as is."""
     query = (
         statistics.weighted_quantile_query(rows.layout, feature, share)
@@ -235,7 +237,7 @@ def _quantile(rows: Rows, feature: PreparedFeature, share: float) -> float:
 
 
 def _number_problems(
-    rows: Rows,
+    rows: KeptRows,
     given: Feature,
     raw: Sequence[float | None],
     within: Sequence[float | None],
@@ -257,7 +259,7 @@ def _number_problems(
     return []
 
 
-def _fill(rows: Rows, own: PreparedFeature, mean: float | None, missing: str) -> float | None:
+def _fill(rows: KeptRows, own: PreparedFeature, mean: float | None, missing: str) -> float | None:
     if missing == "mean":
         return mean
     if missing == "median":
@@ -266,7 +268,7 @@ def _fill(rows: Rows, own: PreparedFeature, mean: float | None, missing: str) ->
 
 
 def _centers_and_scales(
-    rows: Rows, features: Sequence[PreparedFeature], scaling: str
+    rows: KeptRows, features: Sequence[PreparedFeature], scaling: str
 ) -> list[tuple[float, float]]:
     """Of transformed values, filled in and pulled in: what K-Means will see."""
     layout = rows.layout

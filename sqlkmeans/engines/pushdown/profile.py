@@ -15,7 +15,7 @@ from sqlkmeans.clustering.describing.numbers import tidy
 from sqlkmeans.clustering.describing.profile import FeatureProfile, SegmentProfile
 from sqlkmeans.clustering.describing.scores import calinski_harabasz_of, davies_bouldin_of
 from sqlkmeans.clustering.preparation.preparation import PreparedFeature
-from sqlkmeans.engines.pushdown.rows import Rows, too_small
+from sqlkmeans.engines.pushdown.rows import KeptRows, too_small
 from sqlkmeans.engines.pushdown.sql import profile, statistics
 from sqlkmeans.engines.pushdown.sql.training import LABELLED
 
@@ -47,7 +47,7 @@ class Sizes:
     weight: float
 
 
-def read_sizes(rows: Rows, k: int) -> Sizes:
+def read_sizes(rows: KeptRows, k: int) -> Sizes:
     """Count the labelled rows; a cluster that may not be told of has none."""
     counts = np.zeros(k, dtype=np.int64)
     sums = np.zeros((4, k))
@@ -83,13 +83,13 @@ class PartitionScores:
 
 
 def score_partition(
-    rows: Rows, features: Sequence[PreparedFeature], centroids: Matrix, total: float
+    rows: KeptRows, features: Sequence[PreparedFeature], centroids: Matrix, total: float
 ) -> PartitionScores:
     """Score a partition of rows that have no labels yet, by one query.
 
     Parameters
     ----------
-    rows : Rows
+    rows : KeptRows
     features : sequence of PreparedFeature
     centroids : ndarray of shape (k, n_features)
     total : float
@@ -116,7 +116,7 @@ def score_partition(
     )  # fmt: skip
 
 
-def total_ss(rows: Rows, features: Sequence[PreparedFeature], table: str = LABELLED) -> float:
+def total_ss(rows: KeptRows, features: Sequence[PreparedFeature], table: str = LABELLED) -> float:
     """Sum of squared distances of the rows to their mean; rows count alike."""
     query = profile.spread_query(rows.layout, features, table)
     facts = rows.one(query)
@@ -137,7 +137,7 @@ def calinski_harabasz(total: float, sizes: Sizes) -> float | None:
 
 
 def read_profiles(
-    rows: Rows, features: Sequence[PreparedFeature], sizes: Sizes
+    rows: KeptRows, features: Sequence[PreparedFeature], sizes: Sizes
 ) -> list[SegmentProfile]:
     """Everyone, then each cluster, in the order of ``sizes``."""
     layout, k = rows.layout, len(sizes.rows)
@@ -166,7 +166,7 @@ def read_profiles(
     ]
 
 
-def _medians(rows: Rows, feature: PreparedFeature) -> dict[int, float]:
+def _medians(rows: KeptRows, feature: PreparedFeature) -> dict[int, float]:
     """Of everyone (0) and each cluster (from 1)."""
     known = profile.known([feature])[0]
     found: dict[int, float] = {}

@@ -15,7 +15,7 @@ from sqlkmeans.errors import DataError
 from sqlkmeans.progress import Advance
 
 
-class Rows:
+class KeptRows:
     """A copy of key and raw features, made in one statement and so of one moment.
 
     Attributes
@@ -136,7 +136,7 @@ class TooSmall(DataError):
     """A segment that may not be told of, or that nobody is in."""
 
 
-def too_small(rows: Rows, k: int) -> TooSmall:
+def too_small(rows: KeptRows, k: int) -> TooSmall:
     """What is wrong with such a segment, in words."""
     if rows.layout.at_least == 1:
         return TooSmall(f"k = {k}: a segment stays empty; lower k or add features")

@@ -12,7 +12,7 @@ from sqlkmeans.clustering.kmeans.assignment import Assignment, assign
 from sqlkmeans.clustering.preparation.preparation import Preparation, PreparedFeature
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.engines.pushdown.fit import share_of
-from sqlkmeans.engines.pushdown.rows import Rows
+from sqlkmeans.engines.pushdown.rows import KeptRows
 from sqlkmeans.engines.pushdown.sql.starts import sample_query
 from sqlkmeans.engines.pushdown.sql.training import LABELLED
 
@@ -45,7 +45,7 @@ class LabelledSample:
 
 
 def draw_labelled(
-    rows: Rows, preparation: Preparation, centroids: Matrix, segmentation: Segmentation
+    rows: KeptRows, preparation: Preparation, centroids: Matrix, segmentation: Segmentation
 ) -> LabelledSample:
     """Draw from the labelled table: of up to ``sample_rows`` rows, the first that a fit draws."""
     wanted = min(segmentation.sample_rows, MOST_ROWS)

@@ -1,4 +1,5 @@
-// The page is complete without this: it lets a reader choose the scatter's axes and the theme.
+// The page is complete without this: it lets a reader choose the scatter's axes and the theme, light
+// up a segment from a legend, and read numbers off the pictures.
 "use strict";
 
 (() => {
@@ -15,10 +16,72 @@
   tell();
 })();
 
+// A legend's entry lights its segment up in every picture, while the pointer or the focus is on it;
+// a click keeps it so until the next.
+(() => {
+  const marks = [...document.querySelectorAll("svg [data-segment]")];
+  const entries = [...document.querySelectorAll(".entry[data-segment]")];
+  let kept = null;
+  const light = (segment) => {
+    for (const mark of marks)
+      mark.classList.toggle("dim", segment !== null && !mark.dataset.segment.split(" ").includes(segment));
+  };
+  for (const entry of entries) {
+    const { segment } = entry.dataset;
+    const toggle = () => {
+      kept = kept === segment ? null : segment;
+      for (const each of entries) each.setAttribute("aria-pressed", String(each.dataset.segment === kept));
+      light(kept);
+    };
+    entry.tabIndex = 0;
+    entry.setAttribute("role", "button");
+    entry.setAttribute("aria-pressed", "false");
+    for (const name of ["pointerenter", "focus"]) entry.addEventListener(name, () => light(segment));
+    for (const name of ["pointerleave", "blur"]) entry.addEventListener(name, () => light(kept));
+    entry.addEventListener("click", toggle);
+    entry.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" && event.key !== " ") return;
+      event.preventDefault();
+      toggle();
+    });
+  }
+})();
+
+// What a mark's title says, at once and beside the pointer; on the scatter, the nearest customer.
+const nearest = [];
+(() => {
+  const words = new WeakMap();
+  for (const title of document.querySelectorAll("svg title:not([id])")) {
+    words.set(title.parentNode, title.textContent);
+    title.remove();
+  }
+  const tip = document.body.appendChild(document.createElement("div"));
+  tip.id = "tip";
+  tip.hidden = true;
+  const wordsAt = (event) => {
+    for (let mark = event.target; mark instanceof SVGElement; mark = mark.parentNode)
+      if (words.has(mark)) return words.get(mark);
+    return nearest.map((find) => find(event)).find((text) => text) || "";
+  };
+  const show = (event) => {
+    tip.textContent = wordsAt(event);
+    tip.hidden = !tip.textContent;
+    if (tip.hidden) return;
+    const { width, height } = tip.getBoundingClientRect();
+    const x = event.clientX + 14 + width > innerWidth ? event.clientX - 14 - width : event.clientX + 14;
+    const y = event.clientY + 16 + height > innerHeight ? event.clientY - 10 - height : event.clientY + 16;
+    tip.style.left = `${Math.max(4, x)}px`;
+    tip.style.top = `${Math.max(4, y)}px`;
+  };
+  for (const name of ["pointermove", "pointerdown"]) document.addEventListener(name, show);
+  for (const name of ["pointerleave", "scroll", "keydown"])
+    document.addEventListener(name, () => { tip.hidden = true; }, { passive: true });
+})();
+
 (() => {
   const data = document.querySelector("#scatter-data");
   if (!data) return;
-  const { box: [left, right, top, bottom], steps, axes, shapes, members } = JSON.parse(data.textContent);
+  const { box: [left, right, top, bottom], steps, axes, names, shapes, members } = JSON.parse(data.textContent);
   const svg = document.querySelector("#scatter");
   const choose = { x: document.querySelector("#scatter-x"), y: document.querySelector("#scatter-y") };
   const across = (step) => left + (step / steps) * (right - left);
@@ -55,6 +118,33 @@
     document.querySelector("#scatter-about").textContent =
       [x, y].filter((axis) => axis.about).map((axis) => `${axis.name[0].toUpperCase()}${axis.name.slice(1)} is ${axis.about}. `).join("");
   };
+
+  // A place is a thousandth of its axis, so a value is told to three digits.
+  const told = ({ name, places, scale: [low, high, isLog] }, row) => {
+    const [from, to] = isLog ? [Math.log1p(low), Math.log1p(high)] : [low, high];
+    const at = from + (places[row] / steps) * (to - from);
+    const value = isLog ? Math.expm1(at) : at;
+    return `${name} about ${value.toLocaleString("en-US", { maximumSignificantDigits: 3 })}`;
+  };
+  const customer = (row, segment) => [names[segment], ...axes
+    .filter((axis) => axis.scale && axis.places[row] !== null).slice(0, 8)
+    .map((axis) => told(axis, row))].join("\n");
+  nearest.push((event) => {
+    if (event.target.closest("svg") !== svg) return "";
+    const x = axes[choose.x.value], y = axes[choose.y.value];
+    const at = new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
+    const paths = svg.querySelectorAll("path.points");
+    let found = null, least = 8 ** 2;
+    members.forEach((rows, segment) => {
+      if (paths[segment].classList.contains("dim")) return;
+      for (const row of rows) {
+        if (x.places[row] === null || y.places[row] === null) continue;
+        const far = (across(x.places[row]) - at.x) ** 2 + (up(y.places[row]) - at.y) ** 2;
+        if (far < least) [least, found] = [far, [row, segment]];
+      }
+    });
+    return found ? customer(...found) : "";
+  });
 
   document.querySelector("#scatter-choice").hidden = false;
   choose.x.addEventListener("change", draw);

@@ -280,7 +280,7 @@ SET @rows = ROWCOUNT_BIG();
 GO
 INSERT INTO #sqlkmeans_near (cluster, position, value, customers)
 SELECT g.cluster, v.position, v.value, COUNT_BIG(*)
-FROM (SELECT TOP (40000) s.[sqlkmeans cluster], s.[sqlkmeans o1], s.[sqlkmeans o2]
+FROM (SELECT TOP (16000) s.[sqlkmeans cluster], s.[sqlkmeans o1], s.[sqlkmeans o2]
       FROM #sqlkmeans_scored AS s
       WHERE (CHECKSUM(NEWID()) & 2147483647) % @step = 0) AS s
 CROSS APPLY (VALUES (0), (s.[sqlkmeans cluster])) AS g (cluster)
@@ -417,7 +417,7 @@ CROSS JOIN (SELECT SUM(t.w * (t.x1 - (0.5e0))) / SUM(t.w) AS m1, SUM(t.w * (t.x1
 CROSS APPLY (VALUES (1, s.m1, s.q1), (2, s.m2, s.q2)) AS v (number, rest, squares)
 WHERE v.number = c.number;
 GO
-ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans o1] float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans z1] float NULL; ALTER TABLE #sqlkmeans_sample ADD [sqlkmeans o1] float NULL; ALTER TABLE #sqlkmeans_sample ADD [sqlkmeans z1] float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans o2] float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans z2] float NULL; ALTER TABLE #sqlkmeans_sample ADD [sqlkmeans o2] float NULL; ALTER TABLE #sqlkmeans_sample ADD [sqlkmeans z2] float NULL;ALTER TABLE #sqlkmeans_scored ADD [sqlkmeans o1] float NULL; ALTER TABLE #sqlkmeans_seed ADD [sqlkmeans z1] float NULL; ALTER TABLE #sqlkmeans_candidate ADD z1 float NULL; ALTER TABLE #sqlkmeans_centroid ADD z1 float NULL; ALTER TABLE #sqlkmeans_moved ADD z1 float NULL; ALTER TABLE #sqlkmeans_best ADD z1 float NULL; ALTER TABLE #sqlkmeans_scored ADD [sqlkmeans o2] float NULL; ALTER TABLE #sqlkmeans_seed ADD [sqlkmeans z2] float NULL; ALTER TABLE #sqlkmeans_candidate ADD z2 float NULL; ALTER TABLE #sqlkmeans_centroid ADD z2 float NULL; ALTER TABLE #sqlkmeans_moved ADD z2 float NULL; ALTER TABLE #sqlkmeans_best ADD z2 float NULL;
+ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans o1] float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans z1] float NULL; ALTER TABLE #sqlkmeans_sample ADD [sqlkmeans o1] float NULL; ALTER TABLE #sqlkmeans_sample ADD [sqlkmeans z1] float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans o2] float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans z2] float NULL; ALTER TABLE #sqlkmeans_sample ADD [sqlkmeans o2] float NULL; ALTER TABLE #sqlkmeans_sample ADD [sqlkmeans z2] float NULL;ALTER TABLE #sqlkmeans_scored ADD [sqlkmeans o1] float NULL; ALTER TABLE #sqlkmeans_seed ADD [sqlkmeans z1] float NULL; ALTER TABLE #sqlkmeans_start ADD [sqlkmeans z1] float NULL; ALTER TABLE #sqlkmeans_candidate ADD z1 float NULL; ALTER TABLE #sqlkmeans_centroid ADD z1 float NULL; ALTER TABLE #sqlkmeans_moved ADD z1 float NULL; ALTER TABLE #sqlkmeans_best ADD z1 float NULL; ALTER TABLE #sqlkmeans_scored ADD [sqlkmeans o2] float NULL; ALTER TABLE #sqlkmeans_seed ADD [sqlkmeans z2] float NULL; ALTER TABLE #sqlkmeans_start ADD [sqlkmeans z2] float NULL; ALTER TABLE #sqlkmeans_candidate ADD z2 float NULL; ALTER TABLE #sqlkmeans_centroid ADD z2 float NULL; ALTER TABLE #sqlkmeans_moved ADD z2 float NULL; ALTER TABLE #sqlkmeans_best ADD z2 float NULL;
 GO
 INSERT INTO #sqlkmeans_prepared WITH (TABLOCK) ([sqlkmeans row], [sqlkmeans previous], [sqlkmeans weight], [sqlkmeans o1], [sqlkmeans o2], [sqlkmeans z1], [sqlkmeans z2])
 SELECT i.[sqlkmeans row], i.[sqlkmeans previous], i.[sqlkmeans weight], o.o1, o.o2, (x.x1 - (0.5e0)) / 0.5e0, (CASE WHEN 1e0 + x.x2 = 1e0 THEN x.x2 WHEN x.x2 > -1e0 THEN LOG(1e0 + x.x2) * (x.x2 / ((1e0 + x.x2) - 1e0)) END - (0.5e0)) / 0.5e0
@@ -437,15 +437,15 @@ FROM (SELECT r.*, CAST(SUBSTRING(HASHBYTES('SHA2_256', CAST(@seed AS nvarchar(20
 WHERE @share >= 1e0 OR h.hash < @share * 281474976710656e0;
 SELECT @fitted = COUNT_BIG(*) FROM #sqlkmeans_sample AS s WHERE s.[sqlkmeans weight] > 0e0;
 GO
-INSERT INTO #sqlkmeans_seed ([sqlkmeans row], [sqlkmeans weight], closest, [sqlkmeans z1], [sqlkmeans z2])
-SELECT s.[sqlkmeans row], s.[sqlkmeans weight], 1e0, s.[sqlkmeans z1], s.[sqlkmeans z2]
+INSERT INTO #sqlkmeans_seed ([sqlkmeans row], [sqlkmeans weight], [sqlkmeans z1], [sqlkmeans z2])
+SELECT s.[sqlkmeans row], s.[sqlkmeans weight], s.[sqlkmeans z1], s.[sqlkmeans z2]
 FROM #sqlkmeans_sample AS s
 WHERE s.[sqlkmeans weight] > 0e0 AND s.place <= @seed_rows;
 SELECT @differing = COUNT(*) FROM (SELECT DISTINCT TOP (@k) [sqlkmeans z1], [sqlkmeans z2] FROM #sqlkmeans_seed) AS d;
 IF @differing < @k
 BEGIN
-    INSERT INTO #sqlkmeans_seed ([sqlkmeans row], [sqlkmeans weight], closest, [sqlkmeans z1], [sqlkmeans z2])
-    SELECT TOP (@k) -ROW_NUMBER() OVER (ORDER BY MIN(s.[sqlkmeans row])), 1e0, 1e0, s.[sqlkmeans z1], s.[sqlkmeans z2]
+    INSERT INTO #sqlkmeans_seed ([sqlkmeans row], [sqlkmeans weight], [sqlkmeans z1], [sqlkmeans z2])
+    SELECT TOP (@k) -ROW_NUMBER() OVER (ORDER BY MIN(s.[sqlkmeans row])), 1e0, s.[sqlkmeans z1], s.[sqlkmeans z2]
     FROM #sqlkmeans_prepared AS s
     WHERE s.[sqlkmeans weight] > 0e0
     GROUP BY s.[sqlkmeans z1], s.[sqlkmeans z2]
@@ -458,10 +458,20 @@ SELECT @threshold = 0.5e0 * (AVG((s.[sqlkmeans z1] - c.z1) * (s.[sqlkmeans z1] -
 FROM #sqlkmeans_seed AS s CROSS JOIN #sqlkmeans_centroid AS c;
 GO
 DECLARE @shift float;
-DECLARE @cluster int = 1;
+DECLARE @inertia float;
+DECLARE @least float;
+DECLARE @start int = 1;
+DECLARE @cluster int;
 DECLARE @trial int;
+DECLARE @passes int;
+DECLARE @message nvarchar(400);
+WHILE @start <= @n_init
+BEGIN
+SET @cluster = 1;
 DELETE FROM #sqlkmeans_centroid WHERE cluster > 0;
-UPDATE #sqlkmeans_seed SET closest = 1e0;
+TRUNCATE TABLE #sqlkmeans_start;
+INSERT INTO #sqlkmeans_start ([sqlkmeans row], [sqlkmeans weight], closest, [sqlkmeans z1], [sqlkmeans z2])
+SELECT s.[sqlkmeans row], s.[sqlkmeans weight], 1e0, s.[sqlkmeans z1], s.[sqlkmeans z2] FROM #sqlkmeans_seed AS s;
 WHILE @cluster <= @k
 BEGIN
     DELETE FROM #sqlkmeans_candidate;
@@ -469,17 +479,17 @@ BEGIN
     SELECT d.trial, s.[sqlkmeans z1], s.[sqlkmeans z2]
     FROM (SELECT t.trial, t.number * g.total AS place
           FROM #sqlkmeans_draw AS t
-          CROSS JOIN (SELECT SUM(s.[sqlkmeans weight] * s.closest) AS total FROM #sqlkmeans_seed AS s) AS g
+          CROSS JOIN (SELECT SUM(s.[sqlkmeans weight] * s.closest) AS total FROM #sqlkmeans_start AS s) AS g
           WHERE t.start = @start AND t.cluster = @cluster) AS d
     INNER JOIN (SELECT s.[sqlkmeans z1], s.[sqlkmeans z2], s.[sqlkmeans weight] * s.closest AS chance,
                     SUM(s.[sqlkmeans weight] * s.closest) OVER (
                         ORDER BY s.[sqlkmeans row] ROWS UNBOUNDED PRECEDING) AS upto
-                FROM #sqlkmeans_seed AS s) AS s
+                FROM #sqlkmeans_start AS s) AS s
         ON s.upto > d.place AND s.upto - s.chance <= d.place AND s.chance > 0e0;
     IF NOT EXISTS (SELECT 1 FROM #sqlkmeans_candidate AS c)
         INSERT INTO #sqlkmeans_candidate (trial, z1, z2)
         SELECT TOP (1) 1, s.[sqlkmeans z1], s.[sqlkmeans z2]
-        FROM #sqlkmeans_seed AS s
+        FROM #sqlkmeans_start AS s
         WHERE s.[sqlkmeans weight] > 0e0
         ORDER BY s.closest DESC, s.[sqlkmeans row];
     SET @trial = 1;
@@ -488,7 +498,7 @@ BEGIN
         FROM (SELECT c.trial, SUM(s.[sqlkmeans weight] * CASE WHEN (s.[sqlkmeans z1] - c.z1) * (s.[sqlkmeans z1] - c.z1) + (s.[sqlkmeans z2] - c.z2) * (s.[sqlkmeans z2] - c.z2) < s.closest
                                                               THEN (s.[sqlkmeans z1] - c.z1) * (s.[sqlkmeans z1] - c.z1) + (s.[sqlkmeans z2] - c.z2) * (s.[sqlkmeans z2] - c.z2) ELSE s.closest END)
                   AS potential
-              FROM #sqlkmeans_seed AS s
+              FROM #sqlkmeans_start AS s
               CROSS JOIN #sqlkmeans_candidate AS c
               GROUP BY c.trial) AS g
         ORDER BY g.potential, g.trial;
@@ -496,12 +506,12 @@ BEGIN
     SELECT TOP (1) @cluster, z1, z2 FROM #sqlkmeans_candidate WHERE trial = @trial ORDER BY z1, z2;
     UPDATE s
     SET closest = (s.[sqlkmeans z1] - c.z1) * (s.[sqlkmeans z1] - c.z1) + (s.[sqlkmeans z2] - c.z2) * (s.[sqlkmeans z2] - c.z2)
-    FROM #sqlkmeans_seed AS s
+    FROM #sqlkmeans_start AS s
     INNER JOIN #sqlkmeans_centroid AS c ON c.cluster = @cluster
     WHERE s.closest > (s.[sqlkmeans z1] - c.z1) * (s.[sqlkmeans z1] - c.z1) + (s.[sqlkmeans z2] - c.z2) * (s.[sqlkmeans z2] - c.z2) OR @cluster = 1;
     SET @cluster = @cluster + 1;
 END;
-SET @passes = 0;
+SELECT @passes = 0, @shift = NULL;
 WHILE @passes < 300 AND (@shift IS NULL OR @shift > @threshold)
 BEGIN
 DECLARE @c0_1 float, @c0_2 float, @c1_1 float, @c1_2 float, @c2_1 float, @c2_2 float, @c3_1 float, @c3_2 float;
@@ -524,10 +534,12 @@ IF (SELECT COUNT(*) FROM #sqlkmeans_moved AS m) < @k
             AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_moved AS m WHERE m.cluster = c.cluster)) AS e
     INNER JOIN (SELECT d.z1, d.z2,
                     ROW_NUMBER() OVER (ORDER BY d.squared DESC, d.row_number) AS place
-                FROM (SELECT r.[sqlkmeans z1] AS z1, r.[sqlkmeans z2] AS z2, r.[sqlkmeans row] AS row_number, (r.[sqlkmeans z1] - o.z1) * (r.[sqlkmeans z1] - o.z1) + (r.[sqlkmeans z2] - o.z2) * (r.[sqlkmeans z2] - o.z2) AS squared
+                FROM (SELECT r.[sqlkmeans z1] AS z1, r.[sqlkmeans z2] AS z2, r.[sqlkmeans row] AS row_number, n.squared
                       FROM #sqlkmeans_seed AS r
-CROSS APPLY (SELECT CASE WHEN (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) <= (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) AND (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) <= (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) THEN 1 WHEN (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) <= (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) THEN 2 ELSE 3 END AS cluster) AS n
-                      INNER JOIN #sqlkmeans_centroid AS o ON o.cluster = n.cluster
+                      CROSS APPLY (SELECT TOP (1) (r.[sqlkmeans z1] - o.z1) * (r.[sqlkmeans z1] - o.z1) + (r.[sqlkmeans z2] - o.z2) * (r.[sqlkmeans z2] - o.z2) AS squared
+                                   FROM #sqlkmeans_centroid AS o
+                                   WHERE o.cluster > 0
+                                   ORDER BY squared) AS n
                       WHERE r.[sqlkmeans weight] > 0e0) AS d) AS f
         ON f.place = e.place;
 SELECT @shift = SUM((m.z1 - c.z1) * (m.z1 - c.z1) + (m.z2 - c.z2) * (m.z2 - c.z2)),
@@ -542,11 +554,18 @@ INNER JOIN #sqlkmeans_moved AS m ON m.cluster = c.cluster;
 END;
 IF @least IS NULL OR @inertia < @least
 BEGIN
+    SELECT @least = @inertia, @n_iter = @passes;
     DELETE FROM #sqlkmeans_best;
     INSERT INTO #sqlkmeans_best (cluster, z1, z2) SELECT cluster, z1, z2 FROM #sqlkmeans_centroid;
 END;
-GO
-DELETE FROM #sqlkmeans_centroid; INSERT INTO #sqlkmeans_centroid (cluster, z1, z2) SELECT cluster, z1, z2 FROM #sqlkmeans_best;
+SET @message = N'run ' + CAST(@run_id AS nvarchar(20)) + N': start ' + CAST(@start AS nvarchar(10))
+    + N' of ' + CAST(@n_init AS nvarchar(10)) + N', ' + CAST(@passes AS nvarchar(10))
+    + N' passes over the sample';
+RAISERROR (@message, 0, 1) WITH NOWAIT;
+SET @start = @start + 1;
+END;
+DELETE FROM #sqlkmeans_centroid;
+INSERT INTO #sqlkmeans_centroid (cluster, z1, z2) SELECT cluster, z1, z2 FROM #sqlkmeans_best;
 GO
 DECLARE @c0_1 float, @c0_2 float, @c1_1 float, @c1_2 float, @c2_1 float, @c2_2 float, @c3_1 float, @c3_2 float;
 SELECT @c0_1 = MAX(CASE c.cluster WHEN 0 THEN c.z1 END), @c0_2 = MAX(CASE c.cluster WHEN 0 THEN c.z2 END), @c1_1 = MAX(CASE c.cluster WHEN 1 THEN c.z1 END), @c1_2 = MAX(CASE c.cluster WHEN 1 THEN c.z2 END), @c2_1 = MAX(CASE c.cluster WHEN 2 THEN c.z1 END), @c2_2 = MAX(CASE c.cluster WHEN 2 THEN c.z2 END), @c3_1 = MAX(CASE c.cluster WHEN 3 THEN c.z1 END), @c3_2 = MAX(CASE c.cluster WHEN 3 THEN c.z2 END)
@@ -568,10 +587,12 @@ IF (SELECT COUNT(*) FROM #sqlkmeans_moved AS m) < @k
             AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_moved AS m WHERE m.cluster = c.cluster)) AS e
     INNER JOIN (SELECT d.z1, d.z2,
                     ROW_NUMBER() OVER (ORDER BY d.squared DESC, d.row_number) AS place
-                FROM (SELECT r.[sqlkmeans z1] AS z1, r.[sqlkmeans z2] AS z2, r.[sqlkmeans row] AS row_number, (r.[sqlkmeans z1] - o.z1) * (r.[sqlkmeans z1] - o.z1) + (r.[sqlkmeans z2] - o.z2) * (r.[sqlkmeans z2] - o.z2) AS squared
+                FROM (SELECT r.[sqlkmeans z1] AS z1, r.[sqlkmeans z2] AS z2, r.[sqlkmeans row] AS row_number, n.squared
                       FROM #sqlkmeans_prepared AS r
-CROSS APPLY (SELECT CASE WHEN (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) <= (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) AND (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) <= (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) THEN 1 WHEN (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) <= (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) THEN 2 ELSE 3 END AS cluster) AS n
-                      INNER JOIN #sqlkmeans_centroid AS o ON o.cluster = n.cluster
+                      CROSS APPLY (SELECT TOP (1) (r.[sqlkmeans z1] - o.z1) * (r.[sqlkmeans z1] - o.z1) + (r.[sqlkmeans z2] - o.z2) * (r.[sqlkmeans z2] - o.z2) AS squared
+                                   FROM #sqlkmeans_centroid AS o
+                                   WHERE o.cluster > 0
+                                   ORDER BY squared) AS n
                       WHERE r.[sqlkmeans weight] > 0e0) AS d) AS f
         ON f.place = e.place;
 SELECT @shift = SUM((m.z1 - c.z1) * (m.z1 - c.z1) + (m.z2 - c.z2) * (m.z2 - c.z2)),
@@ -587,13 +608,16 @@ INSERT INTO #sqlkmeans_decile (bin, upper)
 SELECT ROW_NUMBER() OVER (ORDER BY e.upper), e.upper
 FROM (SELECT DISTINCT ROUND(p.v, 2 - CAST(FLOOR(LOG10(NULLIF(p.greatest - p.least, 0e0))) AS int)) AS upper,
           p.greatest
-      FROM (SELECT x.v, ROW_NUMBER() OVER (ORDER BY x.v) - 1 AS place,
-                COUNT_BIG(*) OVER () AS n, MIN(x.v) OVER () AS least, MAX(x.v) OVER () AS greatest
-            FROM (SELECT s.[sqlkmeans o1] AS v
-                  FROM #sqlkmeans_sample AS s) AS x
-            WHERE x.v IS NOT NULL) AS p
+      FROM (SELECT x.v, x.place, n.customers, n.least, n.greatest
+            FROM (SELECT s.[sqlkmeans o1] AS v, ROW_NUMBER() OVER (ORDER BY s.[sqlkmeans o1]) - 1 AS place
+                  FROM #sqlkmeans_sample AS s
+                  WHERE s.[sqlkmeans o1] IS NOT NULL) AS x
+            CROSS JOIN (SELECT COUNT_BIG(*) AS customers, MIN(s.[sqlkmeans o1]) AS least,
+                            MAX(s.[sqlkmeans o1]) AS greatest
+                        FROM #sqlkmeans_sample AS s
+                        WHERE s.[sqlkmeans o1] IS NOT NULL) AS n) AS p
       INNER JOIN (VALUES (1), (2), (3), (4), (5), (6), (7), (8), (9)) AS d (number)
-          ON p.place = d.number * (p.n - 1) / 10
+          ON p.place = d.number * (p.customers - 1) / 10
       WHERE p.greatest > p.least) AS e
 WHERE e.upper < e.greatest;
 GO
@@ -601,13 +625,16 @@ INSERT INTO #sqlkmeans_decile (bin, upper)
 SELECT ROW_NUMBER() OVER (ORDER BY e.upper), e.upper
 FROM (SELECT DISTINCT ROUND(p.v, 2 - CAST(FLOOR(LOG10(NULLIF(p.greatest - p.least, 0e0))) AS int)) AS upper,
           p.greatest
-      FROM (SELECT x.v, ROW_NUMBER() OVER (ORDER BY x.v) - 1 AS place,
-                COUNT_BIG(*) OVER () AS n, MIN(x.v) OVER () AS least, MAX(x.v) OVER () AS greatest
-            FROM (SELECT s.[sqlkmeans o2] AS v
-                  FROM #sqlkmeans_sample AS s) AS x
-            WHERE x.v IS NOT NULL) AS p
+      FROM (SELECT x.v, x.place, n.customers, n.least, n.greatest
+            FROM (SELECT s.[sqlkmeans o2] AS v, ROW_NUMBER() OVER (ORDER BY s.[sqlkmeans o2]) - 1 AS place
+                  FROM #sqlkmeans_sample AS s
+                  WHERE s.[sqlkmeans o2] IS NOT NULL) AS x
+            CROSS JOIN (SELECT COUNT_BIG(*) AS customers, MIN(s.[sqlkmeans o2]) AS least,
+                            MAX(s.[sqlkmeans o2]) AS greatest
+                        FROM #sqlkmeans_sample AS s
+                        WHERE s.[sqlkmeans o2] IS NOT NULL) AS n) AS p
       INNER JOIN (VALUES (1), (2), (3), (4), (5), (6), (7), (8), (9)) AS d (number)
-          ON p.place = d.number * (p.n - 1) / 10
+          ON p.place = d.number * (p.customers - 1) / 10
       WHERE p.greatest > p.least) AS e
 WHERE e.upper < e.greatest;
 GO
@@ -638,7 +665,7 @@ SELECT @c0_1 = MAX(CASE c.cluster WHEN 0 THEN c.z1 END), @c0_2 = MAX(CASE c.clus
 FROM #sqlkmeans_centroid AS c;
 INSERT INTO #sqlkmeans_near (cluster, position, value, customers)
 SELECT g.cluster, v.position, v.value, COUNT_BIG(*)
-FROM (SELECT n.cluster AS [sqlkmeans cluster], r.[sqlkmeans o1], r.[sqlkmeans o2]
+FROM (SELECT TOP (8000) n.cluster AS [sqlkmeans cluster], r.[sqlkmeans o1], r.[sqlkmeans o2]
 FROM #sqlkmeans_sample AS r
 CROSS APPLY (SELECT CASE WHEN (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) <= (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) AND (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) <= (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) THEN 1 WHEN (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) <= (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) THEN 2 ELSE 3 END AS cluster) AS n) AS s
 CROSS APPLY (VALUES (0), (s.[sqlkmeans cluster])) AS g (cluster)
@@ -976,7 +1003,7 @@ SET @rows = ROWCOUNT_BIG();
 GO
 INSERT INTO #sqlkmeans_near (cluster, position, value, customers)
 SELECT g.cluster, v.position, v.value, COUNT_BIG(*)
-FROM (SELECT TOP (40000) s.[sqlkmeans cluster], s.[sqlkmeans o1], s.[sqlkmeans o2], s.[sqlkmeans o3], s.[sqlkmeans o4], s.[sqlkmeans o5], s.[sqlkmeans o6], s.[sqlkmeans o7], s.[sqlkmeans o8]
+FROM (SELECT TOP (16000) s.[sqlkmeans cluster], s.[sqlkmeans o1], s.[sqlkmeans o2], s.[sqlkmeans o3], s.[sqlkmeans o4], s.[sqlkmeans o5], s.[sqlkmeans o6], s.[sqlkmeans o7], s.[sqlkmeans o8]
       FROM #sqlkmeans_scored AS s
       WHERE (CHECKSUM(NEWID()) & 2147483647) % @step = 0) AS s
 CROSS APPLY (VALUES (0), (s.[sqlkmeans cluster])) AS g (cluster)

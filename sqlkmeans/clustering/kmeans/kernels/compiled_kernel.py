@@ -17,24 +17,14 @@ import numpy.typing as npt
 
 from sqlkmeans.clustering.arrays.types import Labels, Matrix, Vector
 from sqlkmeans.clustering.kmeans.kernels import machine_code
+from sqlkmeans.clustering.kmeans.kernels.arguments import ARGUMENTS, TILE
 
-#: Rows of a tile: those whose distances are computed at once.
-TILE = 128
 #: The types of arguments: a whole number, a number, and arrays of numbers, labels and rows. What is
 #: "C" is an array of the columns' type.
 _KINDS: dict[str, Any] = {
     "i": ctypes.c_int64, "f": ctypes.c_double,
     "N": np.dtype(np.float64), "L": np.dtype(np.int32), "R": np.dtype(np.int64),
 }  # fmt: skip
-#: Those of each loop, after the columns: distance from column to column, first row, number of rows;
-#: weights and whether there are any; centroids and how many; what the loop writes; room to work in.
-ARGUMENTS = {
-    "label_rows": "iii Ni LNN",
-    "add_rows": "iii Ni Ni LNNN CCNNN",
-    "move_rows": "iii Ni Ni f LN NNNN NNNNLR",
-    "measure_rows": "iii Ni LN",
-}
-
 
 _loading = Lock()
 

@@ -19,7 +19,7 @@ import numba
 import numpy as np
 from numba import types
 
-from sqlkmeans.clustering.kmeans.kernels.compiled_kernel import ARGUMENTS, TILE
+from sqlkmeans.clustering.kmeans.kernels.arguments import ARGUMENTS, TILE
 from sqlkmeans.clustering.kmeans.kernels.machine_code import target_machine
 
 # Without fast-math, which would add in another order.

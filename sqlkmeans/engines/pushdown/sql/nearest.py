@@ -1,7 +1,7 @@
 """The nearest centroid of each row as SQL, linear in k x d.
 
-By LEAST over k distances where it may be (:meth:`TrainingDialect.fits_least`), otherwise by
-ordering them in ``CROSS APPLY … TOP (1)``.
+By LEAST over k distances where it may be (:meth:`Dialect.fits_least`), otherwise by
+ordering them in a join that looks at each row's own centroids (``CROSS APPLY … TOP (1)``).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from math import inf
 
 from sqlkmeans.clustering.arrays.types import Matrix
-from sqlkmeans.database.dialect import TrainingDialect
+from sqlkmeans.database.dialect import Dialect
 from sqlkmeans.tsql.expressions import number
 
 #: How a number stands in a statement.
@@ -18,7 +18,7 @@ Constant = Callable[[float], str]
 
 
 def nearest_rows(
-    dialect: TrainingDialect,
+    dialect: Dialect,
     inner: str,
     centroids: Matrix,
     carry: Sequence[str],
@@ -32,7 +32,7 @@ def nearest_rows(
 
     Parameters
     ----------
-    dialect : TrainingDialect
+    dialect : Dialect
     inner : str
         A query of ``carry`` and prepared features.
     centroids : ndarray of shape (k, n_features)
@@ -53,7 +53,7 @@ def nearest_rows(
     terms = inf if runner_up else least_terms(k, n_features, len(carry), value_terms, exact)
     if dialect.fits_least(terms):
         return _nearest_by_least(inner, centroids, carry, exact, runner_up, constant)
-    return _nearest_by_order(inner, centroids, carry, exact, runner_up, constant)
+    return _nearest_by_order(dialect, inner, centroids, carry, exact, runner_up, constant)
 
 
 def least_terms(k: int, n_features: int, carried: int, value_terms: float, exact: bool) -> float:
@@ -109,6 +109,7 @@ def _norm_and_products(centroid: Sequence[float], constant: Constant) -> list[st
 
 
 def _nearest_by_order(
+    dialect: Dialect,
     inner: str,
     centroids: Matrix,
     carry: Sequence[str],
@@ -130,7 +131,7 @@ def _nearest_by_order(
     values = ",\n".join(f"({i}, {', '.join(row)})" for i, row in enumerate(rows))
     all_distances = (
         f"FROM (VALUES {values}) AS c (cluster, {', '.join(coordinates)})\n"
-        f"CROSS APPLY (SELECT {distance} AS squared) AS d"
+        f"{dialect.apply} (SELECT {distance} AS squared) AS d"
     )
     found = ["n.cluster", "n.squared"]
     if runner_up:
@@ -145,12 +146,12 @@ def _nearest_by_order(
         )
         found.append("n.runner_up")
     else:
-        nearest = (
-            f"SELECT TOP (1) c.cluster, d.squared {all_distances} ORDER BY d.squared, c.cluster"
+        nearest = dialect.first(
+            1, "c.cluster, d.squared", f"{all_distances}\nORDER BY d.squared, c.cluster"
         )
     return (
         f"SELECT {listed([f'z.{name}' for name in carry], found)}\n"
-        f"FROM ({inner}) AS z\nCROSS APPLY ({nearest}) AS n"
+        f"FROM ({inner}) AS z\n{dialect.apply} ({nearest}) AS n"
     )
 
 

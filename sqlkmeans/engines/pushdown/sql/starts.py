@@ -140,7 +140,9 @@ def _first_greatest(layout: Layout, names: Sequence[str]) -> str:
         cases = " ".join(f"WHEN -s.{name} THEN {p}" for p, name in enumerate(names, start=1))
         return f"CASE LEAST({listed}) {cases} END"
     rows = ", ".join(f"({p}, s.{name})" for p, name in enumerate(names, start=1))
-    return (
-        f"(SELECT TOP (1) v.place FROM (VALUES {rows}) AS v (place, spread) "
-        "ORDER BY v.spread DESC, v.place)"
+    greatest = layout.dialect.first(
+        1,
+        "v.place",
+        f"FROM (VALUES {rows}) AS v (place, spread)\nORDER BY v.spread DESC, v.place",
     )
+    return f"({greatest})"

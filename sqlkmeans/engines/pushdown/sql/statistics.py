@@ -12,7 +12,6 @@ from sqlkmeans.clustering.preparation.preparation import OTHER, PreparedFeature
 from sqlkmeans.engines.pushdown.sql.training import (
     ROWS,
     Layout,
-    language_of,
     names_of,
     own_rows,
     prepared_rows,
@@ -131,7 +130,7 @@ def level_query(layout: Layout, column: str, rows: int, longest: int) -> str:
     """
     x = layout.value(column)
     text, suffix = _exact(layout, x)
-    rest = language_of(layout.dialect).literal(OTHER + suffix)
+    rest = layout.dialect.literal(OTHER + suffix)
     own = f"{layout.dialect.length(text)} <= {int(longest) + len(suffix)} AND {text} <> {rest}"
     weight = f"SUM({layout.weights[0]})" if layout.weighted else layout.dialect.count
     return layout.dialect.first(
@@ -147,7 +146,7 @@ def levels_of(
     layout: Layout, found: Sequence[tuple[Any, ...]]
 ) -> tuple[dict[str, float], dict[str, int]]:
     """What :func:`level_query` found: text to the sum of its weights, and to its customers."""
-    suffix = language_of(layout.dialect).exact_suffix
+    suffix = layout.dialect.exact_suffix
     texts = [str(text).removesuffix(suffix) for _, text, _ in found]
     return (
         {text: float(total) for text, (_, _, total) in zip(texts, found)},
@@ -300,8 +299,7 @@ def weighted_quantile_query(layout: Layout, feature: PreparedFeature, share: flo
 
 def _exact(layout: Layout, x: str) -> tuple[str, str]:
     """A level as it has to be written to be compared byte for byte, and what that adds to it."""
-    language = language_of(layout.dialect)
-    return language.exact_text.format(value=x), language.exact_suffix
+    return layout.dialect.exact(x), layout.dialect.exact_suffix
 
 
 def _known(layout: Layout, x: str) -> str:

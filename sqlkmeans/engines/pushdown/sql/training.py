@@ -6,7 +6,7 @@ query: k rows come back, each with the number of its customers and a mean a feat
 expression is linear in k x d.
 
 The same texts are for SQL Server, where ``CROSS APPLY … TOP (1)`` finds the nearest centroid
-unless LEAST may (:meth:`TrainingDialect.fits_least`), and for DuckDB. Once the preparation is
+unless LEAST may (:meth:`Dialect.fits_least`), and for DuckDB. Once the preparation is
 learnt, SQL Server keeps prepared values beside the raw ones (:func:`keep_prepared`).
 
 In the temporary tables keys are ``k1, k2, …`` and raw columns ``x1, x2, …``; prepared features
@@ -22,9 +22,8 @@ from math import inf
 
 from sqlkmeans.clustering.arrays.types import Matrix
 from sqlkmeans.clustering.preparation.preparation import PreparedFeature
-from sqlkmeans.database.dialect import TrainingDialect
+from sqlkmeans.database.dialect import Dialect
 from sqlkmeans.engines.pushdown.sql.nearest import Constant, listed, nearest_rows
-from sqlkmeans.tsql import expressions
 from sqlkmeans.tsql.expressions import (
     number,
     own_expression,
@@ -44,7 +43,7 @@ class Layout:
 
     Attributes
     ----------
-    dialect : TrainingDialect
+    dialect : Dialect
     key_types : tuple of str
         The types of the key columns.
     columns : tuple of str
@@ -59,7 +58,7 @@ class Layout:
         The features whose prepared values are columns of the rows, ``z1, z2, …``.
     """
 
-    dialect: TrainingDialect
+    dialect: Dialect
     key_types: tuple[str, ...]
     columns: tuple[str, ...]
     column_types: tuple[str, ...]
@@ -190,13 +189,13 @@ def own_rows(
 
     ``fitted`` leaves out the rows that do not count in the fit.
     """
-    language = language_of(layout.dialect)
     own = [
         own_expression(
-            feature, layout.value(feature.column), language, levels=_levels(features, feature)
+            feature, layout.value(feature.column), layout.dialect,
+            levels=_levels(features, feature),
         )
         for feature in features
-    ]
+    ]  # fmt: skip
     named = [f"{text} AS {name}" for text, name in zip(own, names_of(features, "o"))]
     return f"SELECT {listed(carry, named)} FROM {_from(layout, table, fitted)}"
 
@@ -237,11 +236,10 @@ def prepared_rows(
         if origin is not None:
             kept = [f"{z} - ({number(s)}) AS {z}" for z, s in zip(kept, origin)]
         return f"SELECT {listed(carry, kept)} FROM {_from(layout, table, fitted)}"
-    language = language_of(layout.dialect)
     shift = origin if origin is not None else [0.0] * len(features)
     own, transformed = names_of(features, "o"), names_of(features, "t")
     transforms = [
-        f"{transformed_expression(f, o, language)} AS {t}"
+        f"{transformed_expression(f, o, layout.dialect)} AS {t}"
         for f, o, t in zip(features, own, transformed)
     ]
     scaled = [
@@ -349,8 +347,3 @@ def staged_query(layout: Layout, keys: Sequence[str], clusters: Sequence[int]) -
 def names_of(features: Sequence[PreparedFeature], letter: str = "z") -> list[str]:
     """``z1, z2, …``"""
     return [f"{letter}{p}" for p in range(1, len(features) + 1)]
-
-
-def language_of(dialect: TrainingDialect) -> expressions.Dialect:
-    """How expressions are written."""
-    return expressions.DUCKDB if dialect.embedded else expressions.TSQL

@@ -1,0 +1,145 @@
+"""What labelled rows tell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlkmeans.clustering.arrays.types import Mask, Matrix, Vector
+from sqlkmeans.clustering.describing.bins import (
+    FeatureBins,
+    bin_features,
+    count_in,
+    with_skipped,
+)
+from sqlkmeans.clustering.describing.profile import SegmentProfile, profile_segments
+from sqlkmeans.clustering.describing.rules import Rule, find_rules
+from sqlkmeans.clustering.describing.scores import Scores, score
+from sqlkmeans.clustering.kmeans.assignment import Assignment
+from sqlkmeans.clustering.preparation.preparation import Preparation
+
+
+@dataclass(frozen=True)
+class TypicalCustomer:
+    """A customer near the centroid.
+
+    Attributes
+    ----------
+    customer : str
+        The key's values as a JSON list of texts.
+    distance : float
+        To the centroid, in the scaled space.
+    """
+
+    customer: str
+    distance: float
+
+
+@dataclass(frozen=True)
+class Found:
+    """Clusters described, before they have segment ids.
+
+    Attributes
+    ----------
+    rows, skipped : int
+        Rows that have a label, and those left out because a feature is missing.
+    inertia : float
+        Sum of squared distances to the centroids, by the rows' weights, in the scaled space.
+    weight : float
+        Sum of the weights: the number of rows, where each counts 1.
+    mean_distance : float or None
+        None where not known.
+    profiles : sequence of SegmentProfile
+        Everyone, then each cluster.
+    scores : Scores
+    bins : sequence of FeatureBins
+        How the rows spread over each column.
+    compared_bins : sequence of FeatureBins
+        The same in the bins of the run that this one is compared with.
+    rules : sequence of (Rule or None), default=()
+        One a cluster; empty where no rows are at hand.
+    typical : sequence of sequence of TypicalCustomer, default=()
+        Of each cluster, the nearest first.
+    """
+
+    rows: int
+    skipped: int
+    inertia: float
+    weight: float
+    mean_distance: float | None
+    profiles: Sequence[SegmentProfile]
+    scores: Scores
+    bins: Sequence[FeatureBins]
+    compared_bins: Sequence[FeatureBins]
+    rules: Sequence[Rule | None] = ()
+    typical: Sequence[Sequence[TypicalCustomer]] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedRows:
+    """Rows in the scaled space.
+
+    Attributes
+    ----------
+    preparation : Preparation
+        What made them.
+    matrix : ndarray of float64 of shape (n_rows, n_features)
+    missing : sequence of (ndarray of bool of shape (n_rows,) or None)
+        For each feature, where its value was missing; None where none was.
+    weights : ndarray of float64 of shape (n_rows,) or None
+    skipped : int
+        Rows that were left out because a feature is missing.
+    skipped_missing : mapping of str to int
+        Their missing values, by column.
+    """
+
+    preparation: Preparation
+    matrix: Matrix
+    missing: Sequence[Mask | None]
+    weights: Vector | None
+    skipped: int
+    skipped_missing: Mapping[str, int]
+
+
+def find(
+    rows: PreparedRows,
+    centroids: Matrix,
+    assignment: Assignment,
+    *,
+    seed: int,
+    earlier: Sequence[FeatureBins],
+    cut: bool,
+) -> Found:
+    """Describe labelled rows.
+
+    Parameters
+    ----------
+    rows : PreparedRows
+    centroids : ndarray of float64 of shape (k, n_features)
+    assignment : Assignment
+        Of the rows to the centroids.
+    seed : int
+        Draws the samples of scores and rules.
+    earlier : sequence of FeatureBins
+        The bins of the run to compare with; none before the first.
+    cut : bool
+        Cut the features into bins anew, as a fit does; else keep to the earlier ones, where there
+        are any.
+    """
+    of_rows = (rows.matrix, rows.missing, rows.preparation)
+    compared = with_skipped(count_in(earlier, *of_rows), rows.skipped_missing) if earlier else []
+    own = with_skipped(bin_features(*of_rows), rows.skipped_missing) if cut or not compared else []
+    labels, k = assignment.labels, len(centroids)
+    n_rows = len(rows.matrix)
+    return Found(
+        rows=n_rows,
+        skipped=rows.skipped,
+        inertia=assignment.inertia,
+        weight=float(n_rows if rows.weights is None else rows.weights.sum()),
+        mean_distance=assignment.mean_distance,
+        profiles=profile_segments(*of_rows, assignment, k),
+        scores=score(rows.matrix, centroids, assignment, seed=seed),
+        bins=own or compared,
+        compared_bins=compared,
+        rules=find_rules(rows.matrix, rows.preparation, labels, k, seed=seed),
+    )

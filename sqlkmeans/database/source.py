@@ -1,0 +1,81 @@
+"""What is read of a source: its columns, and its rows some at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a source.
+
+    Attributes
+    ----------
+    name : str
+    type : str
+        The database's own name of the type.
+    kind : {"number", "boolean", "text", "date", "other"}
+        What can be done with it: which type of feature it can be.
+    can_be_key : bool
+        Whether its values can be compared for equality without doubt.
+    can_be_category : bool
+        Whether its values are texts, or as good as texts.
+    """
+
+    name: str
+    type: str
+    kind: str
+    can_be_key: bool
+    can_be_category: bool = False
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some rows of a source.
+
+    Attributes
+    ----------
+    keys : pyarrow.RecordBatch
+        The key columns.
+    features : pyarrow.RecordBatch
+        The feature columns, NULL where missing: numbers as float64, dates as days since
+        1970-01-01 in float64, categories as text.
+    sample_weight : pyarrow.Array or None
+        As float64, where the segmentation names such a column.
+    """
+
+    keys: pa.RecordBatch
+    features: pa.RecordBatch
+    sample_weight: pa.Array | None = None
+
+
+def split_batch(batch: pa.RecordBatch, n_keys: int, n_features: int) -> Batch:
+    """Rows of a query that names the keys, the features and then the weight, if there is one."""
+    end = n_keys + n_features
+    return Batch(
+        batch.select(list(range(n_keys))),
+        batch.select(list(range(n_keys, end))),
+        batch.column(end) if batch.num_columns > end else None,
+    )
+
+
+@dataclass
+class Source:
+    """An open source: all that is read from it is of one moment.
+
+    Attributes
+    ----------
+    row_count : int
+    batches : iterator of Batch
+        Can be read once.
+    in_key_order : bool
+        Whether the database has sorted the batches by key; where that is dear, it leaves it to
+        the reader.
+    """
+
+    row_count: int
+    batches: Iterator[Batch] = field(repr=False)
+    in_key_order: bool

@@ -1,0 +1,276 @@
+"""The published labels on SQL Server: staged from here, published by procedures of the server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from sqlkmeans._version import __version__
+from sqlkmeans.database.catalog import Catalog
+from sqlkmeans.database.label_changes import LabelChanges, all_to_stage
+from sqlkmeans.database.labels import Counts, Empty, Labels
+from sqlkmeans.database.sqlserver.changes import clusters_query, stage_departed
+from sqlkmeans.database.sqlserver.dialect import bracket
+from sqlkmeans.database.sqlserver.errors import read_problem, statement_error
+from sqlkmeans.database.sqlserver.reading import read_labels, same_customer
+from sqlkmeans.database.sqlserver.sessions import Sessions
+from sqlkmeans.database.sqlserver.staged import Staged, staging_name
+from sqlkmeans.database.sqlserver.store import SQLServerStore
+from sqlkmeans.database.sqlserver.types import beside, feature_arrow, relation
+from sqlkmeans.database.sqlserver.writing import write_rows
+from sqlkmeans.database.workspace import Workspace
+from sqlkmeans.definition import Segmentation
+from sqlkmeans.errors import DatabaseError, DataError, SqlKMeansError
+from sqlkmeans.publication import Publication, Row
+
+
+class SQLServerLabels(Labels):
+    """Sends what changed, and calls the procedures that publish it."""
+
+    def __init__(
+        self, sessions: Sessions, catalog: Catalog, store: SQLServerStore, staged: Staged
+    ) -> None:
+        self._sessions = sessions
+        self._catalog = catalog
+        self._store = store
+        self._staged = staged
+
+    def stage(
+        self,
+        segmentation: Segmentation,
+        run_id: int,
+        keys: pa.Table,
+        clusters: npt.NDArray[np.int32],
+        distances: npt.NDArray[np.float64],
+        empty: Empty = np.empty,
+    ) -> None:
+        self._staged.forget()
+        if not self._sessions.exists(segmentation.target):
+            self._write_labels(segmentation, run_id, all_to_stage(keys, clusters, distances))
+        else:
+            # What has to travel is known when clusters have their segment ids: in `publish`.
+            self._staged.labels = (keys, clusters, distances)
+            self._staged.empty = empty
+
+    def _compare(self, segmentation: Segmentation) -> LabelChanges | None:
+        """The labels that wait beside the published ones, read once; None where none wait."""
+        staged = self._staged
+        if staged.labels is not None:
+            changes = LabelChanges(*staged.labels, staged.empty)
+            staged.labels = None
+            columns = self._sessions.columns(segmentation.target)
+            with self._sessions.to_read("comparing with the published labels") as session:
+                for batch in read_labels(session, segmentation, columns):
+                    changes.add(*batch)
+            changes.finish()
+            staged.changes = changes
+        return staged.changes
+
+    def stage_unchanged(
+        self, segmentation: Segmentation, run_id: int, segment_ids: Sequence[int]
+    ) -> list[tuple[int, int, float]]:
+        staging = staging_name(run_id)
+        if self._staged.labels is not None:
+            labels = all_to_stage(*self._staged.labels)
+            if labels.num_rows:
+                self._write_labels(segmentation, run_id, labels)
+        with self._sessions.open("staging who departed") as session:
+            session.rows(stage_departed(segmentation, staging))
+            rows = session.rows(f"SELECT COUNT_BIG(*) FROM {staging};")
+            clusters = session.rows(clusters_query(segmentation, staging, segment_ids))
+        self._staged.forget()
+        self._staged.told = {"staged_rows": int(rows[0][0]), "changes_only": True}
+        return [(int(row[0]), int(row[1]), float(row[2])) for row in clusters]
+
+    def _write_labels(self, segmentation: Segmentation, run_id: int, labels: pa.Table) -> None:
+        columns = self._sessions.columns(staging_name(run_id))
+        with self._sessions.open("staging labels") as session:
+            with self._telling_of_repeats(segmentation):
+                write_rows(
+                    session, self._sessions.connector.copier, staging_name(run_id), columns, labels
+                )
+
+    @contextmanager
+    def _telling_of_repeats(self, segmentation: Segmentation) -> Iterator[None]:
+        try:
+            yield
+        except self._sessions.connector.errors as error:
+            if read_problem(error).repeated_key:
+                raise DataError(
+                    f"key {', '.join(segmentation.key)}: two rows of the source have the same "
+                    "one as its collation compares; nothing was published"
+                ) from None
+            raise
+
+    def stage_query(
+        self, segmentation: Segmentation, run_id: int, workspace: Workspace, query: str, rows: int
+    ) -> None:
+        self._staged.forget()
+        names = ", ".join([*(bracket(key) for key in segmentation.key), "cluster", "distance"])
+        with self._telling_of_repeats(segmentation):
+            workspace.execute(
+                f"INSERT INTO {staging_name(run_id)} WITH (TABLOCK) ({names})\n{query};"
+            )
+        arrived = workspace.rows(f"SELECT COUNT_BIG(*) FROM {staging_name(run_id)};")[0][0]
+        if arrived != rows:
+            raise DatabaseError(
+                f"{rows:,} rows have a label and {arrived:,} arrived in {staging_name(run_id)}; "
+                "nothing was published"
+            )
+
+    def overlap(self, segmentation: Segmentation, run_id: int) -> list[tuple[int, int, int]]:
+        changes = self._compare(segmentation)
+        if changes is not None:
+            return changes.overlap()
+        if not self._sessions.exists(segmentation.target):
+            return []
+        same = " AND ".join(
+            f"label.{bracket(key)} = staged.{bracket(key)}" for key in segmentation.key
+        )
+        rows = self._sessions.connector.read(
+            "comparing with the published labels",
+            f"SELECT label.segment_id, staged.cluster, COUNT_BIG(*) "
+            f"FROM {beside(segmentation.target, '')} AS label "
+            f"INNER JOIN {staging_name(run_id)} AS staged ON {same} "
+            "GROUP BY label.segment_id, staged.cluster "
+            f"HAVING COUNT_BIG(*) >= {segmentation.smallest_group} "
+            "ORDER BY label.segment_id, staged.cluster;",
+        )
+        return [(int(row[0]), int(row[1]), int(row[2])) for row in rows]
+
+    def publish(self, segmentation: Segmentation, publication: Publication) -> Counts:
+        staged = self._stage_changes(segmentation, publication)
+        values = publication.to_json()
+        notes = self._sessions.connector.copier.notes()
+        if notes:
+            values["run"]["warnings"] = [*(values["run"].get("warnings") or ()), *notes]
+        document = json.dumps({**staged, **values}, allow_nan=False)
+        run_id = publication.run_id
+        with self._sessions.locking(segmentation.name) as session:
+            try:
+                # All or nothing, so the victim of a deadlock may simply do it again.
+                row = self._sessions.connector.repeating(
+                    lambda: session.call("publish_run", run_id=run_id, publication=document)
+                )
+            except self._sessions.connector.errors as error:
+                if not read_problem(error).lost:
+                    raise
+                self._store.lose(session)
+                return self._published(run_id, error)
+        return Counts(*(int(value) for value in row[:4]))
+
+    def _stage_changes(self, segmentation: Segmentation, publication: Publication) -> Row:
+        """Stage what changed, where that was left for now; returns what to publish it with."""
+        changes, told = self._compare(segmentation), self._staged.told
+        self._staged.forget()
+        if changes is None:
+            return told
+        labels, changes_only = changes.to_stage(
+            publication.segment_ids, publication.distance_tolerance
+        )
+        self._write_labels(segmentation, publication.run_id, labels)
+        return {"staged_rows": labels.num_rows, "changes_only": changes_only}
+
+    def _published(self, run_id: int, error: BaseException) -> Counts:
+        """The connection was lost while publishing: ask the server how that ended.
+
+        Raises
+        ------
+        DatabaseError
+            If it did not publish, or does not say.
+        """
+        told = str(statement_error(error, "publishing"))
+        try:
+            self._store.end(run_id, told, wait_seconds=60)
+        except SqlKMeansError as unknown:
+            raise DatabaseError(
+                f"{told}; whether run {run_id} is published, the server did not say ({unknown}): "
+                "`sqlkmeans runs` asks it again"
+            ) from None
+        row = self._catalog.run(run_id)
+        if row is None or row["status"] != "published":
+            raise DatabaseError(f"{told}; nothing was published")
+        return Counts(row["arrived"], row["moved"], row["departed"], row["written"])
+
+    def rollback(self, segmentation: Segmentation, run: Row, restored_run: Row) -> Counts:
+        with self._sessions.locking(segmentation.name) as session:
+            row = self._sessions.connector.repeating(
+                lambda: session.call(
+                    "rollback_segmentation",
+                    segmentation=segmentation.name,
+                    run_id=restored_run["run_id"],
+                    client_version=__version__,
+                    library_versions=json.dumps(run.get("library_versions") or {}),
+                    client=run.get("client"),
+                )
+            )
+        return Counts(*(int(value) for value in row[2:6]))
+
+    def segment_of(self, segmentation: Segmentation, customer: Sequence[str]) -> int | None:
+        if not self._sessions.exists(segmentation.target):
+            return None
+        columns = {column.name: column for column in self._sessions.columns(segmentation.target)}
+        keys = [columns[name] for name in segmentation.key]
+        rows = self._sessions.connector.read(
+            "looking for the customer's label",
+            f"SELECT label.segment_id FROM {beside(segmentation.target, '')} AS label "
+            f"WHERE {same_customer('label', keys)};",
+            list(customer),
+        )
+        return int(rows[0][0]) if rows else None
+
+    def sample(self, segmentation: Segmentation, columns: Sequence[str], at_most: int) -> pa.Table:
+        described = {column.name: column for column in self._sessions.columns(segmentation.source)}
+        types = segmentation.feature_types
+        read_as = [types.get(column, "number") for column in columns]
+        values = ", ".join(
+            described[column].as_feature(kind, "source.") for column, kind in zip(columns, read_as)
+        )
+        keys = ", ".join(f"source.{bracket(key)}" for key in segmentation.key)
+        same = " AND ".join(
+            f"label.{bracket(key)} = source.{bracket(key)}" for key in segmentation.key
+        )
+        rows = self._sessions.connector.read(
+            "reading a sample",
+            f"SELECT TOP ({int(at_most)}) {values}, label.segment_id "
+            f"FROM {relation(segmentation.source)} "
+            f"INNER JOIN {beside(segmentation.target, '')} AS label ON {same} "
+            f"ORDER BY CAST(HASHBYTES('MD5', CONCAT(N'', {keys})) AS binary(16)), {keys};",
+        )
+        kinds = [feature_arrow(kind) for kind in read_as] + [pa.int32()]
+        names = [*columns, "segment_id"]
+        values_by_column = list(zip(*rows)) or [()] * len(names)
+        return pa.table(
+            [pa.array(given, kind) for given, kind in zip(values_by_column, kinds)], names=names
+        )
+
+    def movement(
+        self, segmentation: Segmentation, from_run_id: int, to_run_id: int
+    ) -> list[tuple[int | None, int | None, int]]:
+        history = beside(segmentation.target, "_history")
+        if not self._sessions.exists(segmentation.target, "_history"):
+            raise DataError(f"{history}: the history is not there")
+        # Not from the view segment_movement: that is made anew at each training run only.
+        valid = (
+            "h.valid_from <= {0}.published_at "
+            "AND (h.valid_to IS NULL OR h.valid_to > {0}.published_at)"
+        )
+        keys = ", ".join(f"h.{bracket(key)}" for key in segmentation.key)
+        rows = self._sessions.connector.read(
+            "counting who moved",
+            "SELECT c.from_segment_id, c.to_segment_id, COUNT_BIG(*) FROM (SELECT "
+            f"MAX(CASE WHEN {valid.format('a')} THEN h.segment_id END) AS from_segment_id, "
+            f"MAX(CASE WHEN {valid.format('b')} THEN h.segment_id END) AS to_segment_id "
+            f"FROM {history} AS h CROSS JOIN sqlkmeans.run AS a CROSS JOIN sqlkmeans.run AS b "
+            f"WHERE a.run_id = ? AND b.run_id = ? GROUP BY {keys}) AS c "
+            "WHERE c.from_segment_id IS NOT NULL OR c.to_segment_id IS NOT NULL "
+            "GROUP BY c.from_segment_id, c.to_segment_id;",
+            [from_run_id, to_run_id],
+        )
+        flows = [(row[0], row[1], int(row[2])) for row in rows]
+        return sorted(flows, key=lambda flow: (flow[0] or 0, flow[1] or float("inf")))

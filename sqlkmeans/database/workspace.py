@@ -1,0 +1,52 @@
+"""Work on a source where it is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sqlkmeans.database.dialect import Dialect
+
+
+class Workspace(ABC):
+    """A connection on which a run makes temporary tables of its source and asks for aggregates.
+
+    Attributes
+    ----------
+    dialect : Dialect
+    source : str
+        What stands after FROM.
+    """
+
+    dialect: Dialect
+    source: str
+
+    @abstractmethod
+    def key(self, name: str) -> tuple[str, str]:
+        """A key column of the source: its expression, and its type in a temporary table."""
+
+    @abstractmethod
+    def value(self, name: str, kind: str) -> tuple[str, str]:
+        """A column that is a ``number``, a ``category`` or a ``date``: expression and type."""
+
+    @abstractmethod
+    def execute(self, statement: str) -> None:
+        """Run a statement that gives no rows.
+
+        Raises
+        ------
+        DataError
+            If the source is the reason.
+        DatabaseError
+        """
+
+    @abstractmethod
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        """The few rows of a query."""
+
+    @abstractmethod
+    def matrix(self, query: str) -> npt.NDArray[np.float64]:
+        """The rows of a query of numbers, of shape (n_rows, n_columns); NaN for NULL."""

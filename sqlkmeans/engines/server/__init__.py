@@ -1,0 +1,1 @@
+"""The server does the whole run by itself."""

@@ -1,0 +1,28 @@
+"""The engines and the databases that there are, and where each is found."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+#: Name, and the class that is it; a module is imported when its engine is asked for.
+ENGINES = {
+    "local": "sqlkmeans.engines.local.engine:LocalEngine",
+    "pushdown": "sqlkmeans.engines.pushdown.engine:PushdownEngine",
+    "in_database": "sqlkmeans.engines.server.engine:ServerEngine",
+    "tsql": "sqlkmeans.engines.server.engine:ServerEngine",
+}
+
+#: The same of a database: the first part of its URL.
+DATABASES = {
+    "duckdb": "sqlkmeans.database.duckdb.database:DuckDBDatabase",
+    "mssql": "sqlkmeans.database.sqlserver.database:SQLServerDatabase",
+}
+#: What URLs look like, for people.
+URL_FORMS = "duckdb:///file.duckdb, mssql+mssqlpython://…, mssql+pyodbc://…"
+
+
+def find(place: str) -> Any:
+    """What stands at ``module:name``."""
+    module, name = place.split(":")
+    return getattr(import_module(module), name)
