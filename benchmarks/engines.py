@@ -165,10 +165,11 @@ class OnServer:
         if "test" not in url.rpartition("/")[2].split("?")[0]:
             raise SystemExit("the database's name has to have test in it")
         self.url, self.features = url, [f"f{j}" for j in range(n_features)]
+        self.connection = database_connection(url)
+        self.execute("DROP TABLE IF EXISTS dbo.benchmark;")
         with open_database(url) as database:
             # An earlier commit's procedures stay as they are.
             database.create_table("dbo.benchmark", rows_of(rows, n_features), "customer_id")
-        self.connection = database_connection(url)
 
     def execute(self, statement: str) -> Any:
         cursor = self.connection.cursor()
@@ -235,7 +236,9 @@ def server_table(given: argparse.Namespace, command: str) -> str:
     for rows in given.rows:
         for n_features in given.features:
             lines += _server_block(url, given.before, rows, n_features, given.repeats)
-    version = OnServer(url, 100, 2).execute("SELECT @@VERSION;")[0][0].split("\n")[0].strip()
+    cursor = database_connection(url).cursor()
+    cursor.execute("SELECT @@VERSION;")
+    version = str(cursor.fetchall()[0][0]).split("\n")[0].strip()
     return "\n".join([
         "# Engines on a server", "",
         f"Training of k = {K} segments, and assigning after 1 % of the customers changed; medians "
