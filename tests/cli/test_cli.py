@@ -18,12 +18,13 @@ import pytest
 
 import sqlkmeans
 from sqlkmeans import demo, pipeline
-from sqlkmeans.cli import app as cli
+from sqlkmeans.cli import commands
 from sqlkmeans.cli.app import run_command
 from sqlkmeans.cli.select import Selection
 from sqlkmeans.clustering.kmeans.kernels import kernel
 from sqlkmeans.database.duckdb import database as database_module
 from sqlkmeans.errors import SqlKMeansError
+from support.engines import ENGINES
 from support.folders import labels, query
 from support.shops import MakeCustomers
 
@@ -434,7 +435,7 @@ def test_doctor_exits_1_where_something_has_to_be_done(shop: Path, command: Comm
         ("DELETE FROM dbo.customer WHERE customer_id > 2", ["k = 3 and the source has 2 rows"]),
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("engine", ["local", "pushdown"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_doctor_finds_in_the_rows_what_would_stop_a_run(
     change: str, says: list[str], engine: str, shop: Path, command: Command
 ) -> None:
@@ -1042,7 +1043,7 @@ def test_the_demo_writes_where_it_is_told(small_demo: Command, tmp_path: Path) -
 def test_the_defaults_of_the_demo_are_those_of_the_package() -> None:
     defaults = {
         name: parameter.default
-        for name, parameter in inspect.signature(cli.demo).parameters.items()
+        for name, parameter in inspect.signature(commands.demo).parameters.items()
     }
     assert (defaults["customers"], defaults["clusters"], defaults["seed"]) == (
         demo.CUSTOMERS, demo.CLUSTERS, demo.SEED,

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
-import pyarrow as pa
 import pytest
 from pyarrow import csv, parquet
 
 from sqlkmeans import load_definition
 from sqlkmeans.cli import start
 from sqlkmeans.cli.app import run_command
-
-MakeCustomers = Callable[..., pa.Table]
+from support.shops import MakeCustomers
 
 
 @pytest.fixture

@@ -1,4 +1,7 @@
-"""One fixture a database; every test of the shared suite runs with each of them."""
+"""One fixture a database; every test of the shared suite runs with each of them.
+
+The SQL of these tests is plain: it goes to each database as it is written.
+"""
 
 from __future__ import annotations
 

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from sqlkmeans.background import one_thread
@@ -21,12 +23,15 @@ from sqlkmeans.database.duckdb import memory as duckdb_settings
 from sqlkmeans.database.duckdb import schema as duckdb_schema
 from sqlkmeans.database.duckdb.label_tables import LabelTables
 from sqlkmeans.database.duckdb.labels import DuckDBLabels
+from sqlkmeans.database.duckdb.store import DuckDBStore
 from sqlkmeans.database.tables import TABLES
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.engines.local import engine
 from sqlkmeans.errors import DatabaseError, DataError, DefinitionError, LockedError, SqlKMeansError
 from sqlkmeans.explanation import explain
 from sqlkmeans.pipeline import assign, rollback, run
+from support.engines import ENGINES
+from support.shops import native
 
 
 @pytest.fixture
@@ -61,7 +66,7 @@ def test_a_run_inside_the_server_took_as_long_as_its_row_says(
 ) -> None:
     def run_inside(database: Database, given: Segmentation, kind: str) -> int:
         done = {"fit": run, "assign": assign}[kind](segmentation(), database)
-        database._native.execute(  # type: ignore[attr-defined]
+        native(database).execute(
             "UPDATE sqlkmeans.run SET seconds_read = 1.5, seconds_fit = 2.5, "
             "seconds_assign = NULL, seconds_publish = 0.25 WHERE run_id = ?",
             [done.run_id],
@@ -78,14 +83,14 @@ def test_a_run_inside_the_server_took_as_long_as_its_row_says(
 
 
 @pytest.mark.parametrize("name", ['it\'s "x"', "'", '"', "[a]", "a\tb", "new\nline", "`", "--"])
-@pytest.mark.parametrize("engine", ["local", "pushdown"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_a_key_may_have_any_mark_in_its_name(path: Path, name: str, engine: str) -> None:
     quoted = '"' + name.replace('"', '""') + '"'
     rows(path, f"ALTER TABLE customer RENAME id TO {quoted}; SELECT 1")
     given = segmentation(key=name, engine=engine)
     with open_database(path) as database:
         assert run(given, database).arrived == 6
-        database._native.execute(f"DELETE FROM customer WHERE {quoted} = 3")  # type: ignore[attr-defined]
+        native(database).execute(f"DELETE FROM customer WHERE {quoted} = 3")
         assert assign(given, database).departed == 1
         assert explain("customers", database, ["4"]).published_segment_id is not None
         assert rollback("customers", database).changed == 1
@@ -242,7 +247,7 @@ def test_a_first_load_that_fails_leaves_no_table(
 
     with database:
         with monkeypatch.context() as patch:
-            patch.setattr(DuckDBLabels, "_require_rows", failed)
+            patch.setattr(DuckDBStore, "publish", failed)
             with pytest.raises(DatabaseError, match="the disk is full"):
                 run(segmentation(), database)
         assert [row["status"] for row in database.catalog.runs()] == ["failed"]
@@ -267,7 +272,7 @@ def test_a_first_load_is_written_while_rows_are_described_and_not_seen_before(
     def describe(*arguments: object, **options: object) -> object:
         load = database.labels._staged.load  # type: ignore[attr-defined]
         assert load.written.result(timeout=60) == 6
-        with database._native.cursor() as reader:  # type: ignore[attr-defined]
+        with native(database).cursor() as reader:
             named = "SELECT table_name FROM duckdb_tables() WHERE contains(table_name, 'segment')"
             seen.append(reader.execute(f"{named} AND schema_name = 'main' ORDER BY ALL").fetchall())
         return real(*arguments, **options)
@@ -298,10 +303,10 @@ def test_a_first_load_is_dropped_when_what_is_done_meanwhile_fails(
             with pytest.raises((KeyboardInterrupt, DataError)):
                 run(segmentation(), database)
         assert [row["status"] for row in database.catalog.runs()] == ["failed"]
-        left = database._native.execute(  # type: ignore[attr-defined]
+        left = database.catalog.select(
             "SELECT table_name FROM duckdb_tables() WHERE contains(table_name, 'segment') "
             "AND schema_name = 'main'"
-        ).fetchall()
+        )
         assert left == []
         assert run(segmentation(), database).arrived == 6
 
@@ -567,7 +572,7 @@ def test_an_earlier_schema_is_upgraded_and_keeps_its_rows(
 ) -> None:
     with database:
         assert database.install() == 1
-        database._native.execute(  # type: ignore[attr-defined]
+        native(database).execute(
             "INSERT INTO sqlkmeans.model_feature "
             "(run_id, position, feature, type, transform, weight, center, scale) "
             "VALUES (7, 1, 'x', 'number', 'log1p', 2, 3, 4)"
@@ -609,11 +614,11 @@ def test_databases_in_memory_keep_out_of_each_others_way_when_they_spill(
     for number, database in enumerate(opened):
         # 24 MB that do not compress: more than is left to a database that releases memory.
         query = f"SELECT hash(range + {number} * 3_000_000) AS value FROM range(3_000_000)"
-        database._native.execute(f"CREATE TABLE shop AS {query}")
-    before = [database._native.execute(total).fetchone() for database in opened]
+        native(database).execute(f"CREATE TABLE shop AS {query}")
+    before = [database.catalog.select(total) for database in opened]
     for database in opened:
         database.release_memory()
-    assert [database._native.execute(total).fetchone() for database in opened] == before
+    assert [database.catalog.select(total) for database in opened] == before
     assert list(tmp_path.iterdir()) == []
     # Who ends first takes its folder away: "Could not remove file … duckdb_temp_storage …" was what
     # became of the other's.
@@ -621,7 +626,7 @@ def test_databases_in_memory_keep_out_of_each_others_way_when_they_spill(
     for database in opened:
         database.release_memory()
     first.close()
-    assert second._native.execute(total).fetchone() == before[1]
+    assert second.catalog.select(total) == before[1]
     second.close()
 
 
@@ -636,8 +641,9 @@ def test_readers_of_one_file_keep_out_of_each_others_way_when_they_spill(path: P
     with open_database(url, read_only=True) as one:
         folder = spills(one)
         assert folder != f"{path}.tmp"
-        native = one._native  # type: ignore[attr-defined]
-        native.execute("CREATE TEMP TABLE large AS SELECT hash(range) AS x FROM range(3_000_000)")
+        native(one).execute(
+            "CREATE TEMP TABLE large AS SELECT hash(range) AS x FROM range(3_000_000)"
+        )
         one.release_memory()
         assert Path(folder).exists()
         with open_database(url, read_only=True) as two:
@@ -710,10 +716,10 @@ def test_a_first_load_says_that_its_index_does_not_fit_only_where_it_does_not(
     monkeypatch.setattr(DuckDBLabels, "notes", notes_and_go)
     with database:
         result = run(segmentation(), database)
-        keys = database._native.execute(  # type: ignore[attr-defined]
+        keys = database.catalog.select(
             "SELECT COUNT(*) FROM duckdb_constraints() WHERE table_name = 'segment' "
             "AND schema_name = 'main' AND constraint_type = 'PRIMARY KEY'"
-        ).fetchall()
+        )
     assert keys == [(1,)]
     assert not [warning for warning in result.warnings if "primary key" in warning]
 
@@ -721,16 +727,16 @@ def test_a_first_load_says_that_its_index_does_not_fit_only_where_it_does_not(
 def test_labels_that_do_not_fit_into_what_writing_gets_are_written_all_the_same(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, tries = LabelTables._fill, []
+    real, tries = LabelTables.write_aside, []
 
-    def fill(self: LabelTables, *arguments: Any) -> int:
+    def write_aside(self: LabelTables, *arguments: Any) -> int:
         tries.append(1)
         rows = real(self, *arguments)
         if len(tries) == 1:
             raise duckdb.OutOfMemoryException("as if")
         return rows
 
-    monkeypatch.setattr(LabelTables, "_fill", fill)
+    monkeypatch.setattr(LabelTables, "write_aside", write_aside)
     with database:
         result = run(segmentation(), database)
         assert database.count("segment") == result.rows
@@ -764,6 +770,25 @@ def test_rows_and_keys_that_are_wide_get_more_memory() -> None:
     assert duckdb_settings.writing(12).memory == duckdb_settings.LEAST_BYTES
     groups = duckdb_settings.WRITING_GROUPS * duckdb_settings.GROUP_ROWS
     assert duckdb_settings.writing(500).memory == 500 * groups
+
+
+def test_a_process_that_has_run_before_runs_again(database: Database) -> None:
+    """What DuckDB holds of earlier runs, indexes and changes, is not what reading may take."""
+    numbers = np.arange(3_000)
+    columns = {f"x{j}": np.random.default_rng(j).normal(size=len(numbers)) for j in range(10)}
+    with database:
+        for turn in range(4):
+            rows = pa.table({"id": numbers, **columns})
+            database.create_table(f"customer_{turn}", rows, "id")
+            given = segmentation(
+                name=f"c{turn}", source=f"customer_{turn}", target=f"segment_{turn}",
+                features=["x0", "x1"],
+            )  # fmt: skip
+            run(given, database)
+            native(database).execute(f"UPDATE customer_{turn} SET x0 = x0 + 1 WHERE id % 17 = 3")
+            native(database).execute(f"DELETE FROM customer_{turn} WHERE id % 101 = 5")
+            assign(given, database)
+            assert run(given, database).rows == 2_970
 
 
 def test_a_limit_that_has_ended_is_not_in_force_any_more() -> None:

@@ -18,6 +18,8 @@ from sqlkmeans.definition import Segmentation
 from sqlkmeans.engines.pushdown.bins import _rounded
 from sqlkmeans.errors import DataError, DefinitionError
 from sqlkmeans.explanation import explain
+from support.engines import ENGINES, FIRST, OTHERS
+from support.shops import native
 
 RunEngine = Callable[..., dict[str, Any]]
 
@@ -28,10 +30,6 @@ PUSHDOWN: dict[str, dict[str, Any]] = {
     "without rows": {"sample_rows": 0, "min_group": MIN_GROUP},
 }
 FEATURES = ["income", "age", "orders", {"column": "city", "type": "category"}]
-
-
-def native(database: Database) -> Any:
-    return database._native  # type: ignore[attr-defined]
 
 
 def break_load(database: Database) -> None:
@@ -57,27 +55,27 @@ def drift_after_a_broken_load(
     return before, assigned.drift, assigned.warnings
 
 
+@pytest.mark.parametrize("engine", OTHERS)
 @pytest.mark.parametrize("missing", ["mean", "skip"])
-def test_drift_is_what_local_measures(
-    missing: str, run_engine: RunEngine, database: Database
+def test_drift_is_what_the_first_engine_measures(
+    missing: str, engine: str, run_engine: RunEngine, database: Database
 ) -> None:
-    local = run_engine("local", features=FEATURES, missing=missing)
-    pushdown = run_engine("pushdown", features=FEATURES, missing=missing)
-    assert pushdown["feature_bin"] == [
-        {**row, "run_id": pushdown["run_id"]} for row in local["feature_bin"]
+    first = run_engine(FIRST, features=FEATURES, missing=missing)
+    before = run_engine(engine, features=FEATURES, missing=missing)
+    assert before["feature_bin"] == [
+        {**row, "run_id": before["run_id"]} for row in first["feature_bin"]
     ]
     break_load(database)
     expected, found = (
-        pipeline.assign(definition_of(database, engine), database)
-        for engine in ("local", "pushdown")
+        pipeline.assign(definition_of(database, name), database) for name in (FIRST, engine)
     )
     assert [row["feature"] for row in found.drift] == ["income", "age", "orders", "city"]
     for one, other in zip(found.drift, expected.drift):
         for column, value in other.items():
             expected_value = pytest.approx(value, rel=1e-9) if isinstance(value, float) else value
             assert one[column] == expected_value, column
-    again = run_engine("pushdown", features=FEATURES, missing=missing)
-    assert again["feature_bin"] != pushdown["feature_bin"]
+    again = run_engine(engine, features=FEATURES, missing=missing)
+    assert again["feature_bin"] != before["feature_bin"]
     # Compared with the labels before it, which are of the same rows.
     assert [row["psi"] for row in again["drift"]] == [0.0] * 4
 
@@ -196,7 +194,7 @@ def test_typical_customers_have_the_same_keys_from_every_engine(
         f"CREATE TABLE dbo.things AS SELECT * REPLACE ({cast} AS id) FROM given"
     )
     found = []
-    for engine in ("local", "pushdown"):
+    for engine in ENGINES:
         segmentation = Segmentation.create(
             name=engine, source="dbo.things", key=["id", "n"], features=["x"], k=3,
             target=f"dbo.{engine}", engine=engine,
@@ -204,7 +202,7 @@ def test_typical_customers_have_the_same_keys_from_every_engine(
         run = pipeline.run(segmentation, database)
         typical = database.catalog.result("typical_customer", run.run_id)
         found.append([(row["segment_id"], row["rank"], row["customer"]) for row in typical])
-    assert found[0] == found[1]
+    assert all(one == found[0] for one in found)
     assert len(found[0]) == 9
 
 

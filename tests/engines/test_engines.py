@@ -29,13 +29,13 @@ from sqlkmeans.engines.pushdown.rows import KeptRows
 from sqlkmeans.engines.pushdown.sql.training import ROWS
 from sqlkmeans.errors import DataError
 from sqlkmeans.progress import Advance, Progress
-from support.shops import labels_of, make_shop
+from support.engines import ENGINES, FIRST, OTHERS
+from support.shops import labels_of, make_shop, native
 
 #: Engine and sample: where all rows are the sample, where few are, and where none leaves.
-ENGINES = {
-    "local": {"engine": "local"},
+WAYS: dict[str, dict[str, Any]] = {
+    **{name: {"engine": name} for name in ENGINES},
     "local on a sample": {"engine": "local", "sample_rows": 1_000},
-    "pushdown with all rows as sample": {"engine": "pushdown"},
     "pushdown on a sample": {"engine": "pushdown", "sample_rows": 1_000},
     "pushdown without rows": {"engine": "pushdown", "sample_rows": 0},
 }
@@ -86,26 +86,27 @@ def near(found: list[dict[str, Any]], expected: list[dict[str, Any]], rel: float
                 assert one[column] == value, (column, other)
 
 
+@pytest.mark.parametrize("engine", OTHERS)
 @pytest.mark.parametrize("preparation", PREPARATIONS)
-def test_pushdown_finds_what_local_finds(
-    preparation: str, run_engine: Callable[..., dict[str, Any]]
+def test_every_engine_finds_what_the_first_finds(
+    preparation: str, engine: str, run_engine: Callable[..., dict[str, Any]]
 ) -> None:
     definition = PREPARATIONS[preparation]
-    local, pushdown = run_engine("local", **definition), run_engine("pushdown", **definition)
-    assert local["labels"]["segment_id"].equals(pushdown["labels"]["segment_id"])
+    first, other = run_engine(FIRST, **definition), run_engine(engine, **definition)
+    assert first["labels"]["segment_id"].equals(other["labels"]["segment_id"])
     np.testing.assert_allclose(
-        pushdown["labels"]["distance"], local["labels"]["distance"], rtol=1e-9, atol=1e-9
+        other["labels"]["distance"], first["labels"]["distance"], rtol=1e-9, atol=1e-9
     )
     for table in TABLES:
-        near(pushdown[table], local[table])
-    assert pushdown["inertia"] == pytest.approx(local["inertia"], rel=1e-12)
-    assert pushdown["skipped"] == local["skipped"]
-    assert pushdown["warnings"] == local["warnings"]
+        near(other[table], first[table])
+    assert other["inertia"] == pytest.approx(first["inertia"], rel=1e-12)
+    assert other["skipped"] == first["skipped"]
+    assert other["warnings"] == first["warnings"]
     for score in ("silhouette", "davies_bouldin", "calinski_harabasz"):
-        assert pushdown["scores"][score] == pytest.approx(local["scores"][score], rel=1e-9)
+        assert other["scores"][score] == pytest.approx(first["scores"][score], rel=1e-9)
 
 
-@pytest.mark.parametrize("engine", ["local", "pushdown"])
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(
     "key", ["row_number", "weight", "previous_segment_id", "f1", "k1", "z1", "w", "squared"]
 )
@@ -158,7 +159,7 @@ def test_every_engine_finds_the_same_partition_whatever_the_seed(kind: str, seed
     # Up to sample_rows the fit is scikit-learn's own, which ends a little earlier.
     names = ["local on a sample", "pushdown on a sample", "pushdown without rows"]
     with shop_with(points(kind, 4_000, seed)) as database:
-        found = [fit(database, f"t{j}", seed, **ENGINES[name]) for j, name in enumerate(names)]
+        found = [fit(database, f"t{j}", seed, **WAYS[name]) for j, name in enumerate(names)]
     inertia, labels = found[0]
     for other, other_labels in found[1:]:
         assert other == pytest.approx(inertia, rel=1e-4)
@@ -181,7 +182,7 @@ class Heard(Progress):
         yield advance
 
 
-@pytest.mark.parametrize("engine", ["local", "pushdown"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_a_fit_tells_of_its_passes_over_all_rows(engine: str) -> None:
     heard = Heard()
     with shop_with(points("overlapping", 3000, 1)) as database:
@@ -195,13 +196,13 @@ def test_a_fit_tells_of_its_passes_over_all_rows(engine: str) -> None:
     assert 0 < heard.done["fit"] < (result.n_iter or 0)
 
 
-@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("name", WAYS)
 def test_the_result_does_not_depend_on_the_order_of_the_rows(name: str) -> None:
     rows = points("overlapping", 3_000, 1)
     found = []
     for order in (np.arange(3_000), np.random.default_rng(5).permutation(3_000)):
         with shop_with(rows.take(order)) as database:
-            found.append(fit(database, "t", 0, **ENGINES[name]))
+            found.append(fit(database, "t", 0, **WAYS[name]))
     assert found[0][0] == pytest.approx(found[1][0], rel=1e-9)
     assert (found[0][1] == found[1][1]).all()
 
@@ -247,7 +248,7 @@ BAD: dict[str, tuple[dict[str, Any], dict[str, list[Any]], str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("engine", ["local", "pushdown"])
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("name", BAD)
 def test_bad_rows_get_the_same_words_from_every_engine(name: str, engine: str) -> None:
     definition, columns, words = BAD[name]
@@ -262,10 +263,9 @@ def test_bad_rows_get_the_same_words_from_every_engine(name: str, engine: str) -
         **definition,
     }  # fmt: skip
     with open_database("duckdb:///:memory:", create=True) as database:
-        native = database._native  # type: ignore[attr-defined]
-        native.execute("CREATE SCHEMA dbo")
-        native.register("given", pa.table(rows))
-        native.execute("CREATE TABLE dbo.points AS FROM given")
+        native(database).execute("CREATE SCHEMA dbo")
+        native(database).register("given", pa.table(rows))
+        native(database).execute("CREATE TABLE dbo.points AS FROM given")
         with pytest.raises(DataError, match=words):
             pipeline.run(Segmentation.create(**values), database)
         assert database.describe_table("dbo.bad") is None
@@ -277,17 +277,19 @@ def test_nothing_stays_behind_in_the_database(
     run_engine("pushdown")
     with pytest.raises(DataError):
         run_engine("pushdown", missing="error")
-    temporary = database._native.execute(  # type: ignore[attr-defined]
-        "SELECT table_name FROM duckdb_tables() WHERE temporary"
-    ).fetchall()
+    temporary = (
+        native(database)
+        .execute("SELECT table_name FROM duckdb_tables() WHERE temporary")
+        .fetchall()
+    )
     assert temporary == []
 
 
-@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("name", WAYS)
 def test_a_second_run_and_assign_keep_the_segments(
     name: str, run_engine: Callable[..., dict[str, Any]], database: Database
 ) -> None:
-    definition = dict(ENGINES[name])
+    definition = dict(WAYS[name])
     engine = str(definition.pop("engine"))
     first = run_engine(engine, **definition)
     second = run_engine(engine, **definition)
@@ -296,8 +298,7 @@ def test_a_second_run_and_assign_keep_the_segments(
     segmentation = Segmentation.from_json(
         str((database.catalog.segmentation(f"shop_{engine}") or {})["definition"])
     )
-    native = database._native  # type: ignore[attr-defined]
-    native.execute("DELETE FROM dbo.shop WHERE customer_id % 7 = 0")
+    native(database).execute("DELETE FROM dbo.shop WHERE customer_id % 7 = 0")
     assigned = pipeline.assign(segmentation, database)
     left = labels_of(database, f"dbo.shop_{engine}")
     assert assigned.changed == len(first["labels"]) - len(left)
@@ -358,22 +359,21 @@ def test_a_name_that_needs_quotes_and_a_key_of_two_columns() -> None:
         "Größe in cm": rng.normal(size=200), "select": rng.normal(size=200),
     })  # fmt: skip
     found = []
-    for engine in ("local", "pushdown"):
+    for engine in ENGINES:
         with open_database("duckdb:///:memory:", create=True) as database:
-            native = database._native  # type: ignore[attr-defined]
-            native.execute("CREATE SCHEMA dbo")
-            native.register("given", rows)
-            native.execute('CREATE TABLE dbo."odd table" AS FROM given')
+            native(database).execute("CREATE SCHEMA dbo")
+            native(database).register("given", rows)
+            native(database).execute('CREATE TABLE dbo."odd table" AS FROM given')
             segmentation = Segmentation.create(
                 name="odd", source='SELECT * FROM dbo."odd table" -- all', engine=engine,
                 key=["shop id", 'nr "x"'], features=["Größe in cm", "select"], k=3,
                 target="dbo.[odd segments]",
             )  # fmt: skip
             pipeline.run(segmentation, database)
-            found.append(native.execute(
+            found.append(native(database).execute(
                 'SELECT * EXCLUDE (distance, assigned_at) FROM dbo."odd segments" ORDER BY ALL'
             ).fetchall())  # fmt: skip
-    assert found[0] == found[1]
+    assert all(one == found[0] for one in found)
     assert len(found[0]) == 200
 
 

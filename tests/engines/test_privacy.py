@@ -21,7 +21,7 @@ from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DataError, DefinitionError
 from sqlkmeans.explanation import explain
 from sqlkmeans.report.page import write_report
-from support.shops import make_shop
+from support.shops import make_shop, native
 
 MIN_GROUP = 25
 
@@ -114,7 +114,7 @@ def shop() -> pa.Table:
 @pytest.fixture
 def listened(shop: pa.Table) -> Iterator[tuple[Database, Listener]]:
     with open_database("duckdb:///:memory:", create=True) as database:
-        listener = Listener(database._native)  # type: ignore[attr-defined]
+        listener = Listener(native(database))
         database._connection.native = listener  # type: ignore[attr-defined]
         database.create_table("dbo.shop", shop, "customer_id")
         database.install()

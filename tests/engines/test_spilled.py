@@ -25,7 +25,7 @@ from sqlkmeans.definition import Segmentation
 from sqlkmeans.engines.local import storage
 from sqlkmeans.errors import DataError, SqlKMeansError
 from sqlkmeans.progress import Advance, Progress
-from support.shops import labels_of, make_shop
+from support.shops import labels_of, make_shop, native
 
 Spill = Callable[[], None]
 
@@ -283,7 +283,3 @@ def test_a_target_whose_index_does_not_fit_has_no_primary_key(
     again = pipeline.run(segmentation, shop)
     assert again.changed == 0
     assert not [warning for warning in again.warnings if "primary key" in warning]
-
-
-def native(database: Database) -> Any:
-    return database._native  # type: ignore[attr-defined]

@@ -18,7 +18,7 @@ from sqlkmeans.engines.local import two_readings
 from sqlkmeans.engines.local.engine import LocalEngine
 from sqlkmeans.errors import DataError
 from sqlkmeans.progress import Advance, Progress
-from support.shops import labels_of, make_shop
+from support.shops import labels_of, make_shop, native
 
 DEFINITIONS: dict[str, dict[str, Any]] = {
     "numbers": {},
@@ -63,10 +63,6 @@ def shop(database: Database, monkeypatch: pytest.MonkeyPatch) -> Database:
     database.create_table("dbo.shop", rows, "customer_id")
     native(database).execute("CREATE VIEW dbo.shop_view AS SELECT * FROM dbo.shop")
     return database
-
-
-def native(database: Database) -> Any:
-    return database._native  # type: ignore[attr-defined]
 
 
 def definition(name: str, **values: Any) -> Segmentation:
@@ -190,17 +186,17 @@ def test_a_median_that_the_sample_misled_about_is_found_all_the_same(
     monkeypatch.setattr("sqlkmeans.clustering.preparation.quantiles.WIDTH", 1e-9)
     # A margin of two values of the sample, of which the sample has every twentieth.
     monkeypatch.setattr("sqlkmeans.engines.local.two_readings.SAMPLE_ROWS", 150)
-    passes: list[Any] = []
-    real = two_readings.SecondReading._pass
+    opened: list[Any] = []
+    real = shop.open_source
 
-    def pass_rows(self: two_readings.SecondReading, look: Any) -> Any:
-        passes.append(look)
-        return real(self, look)
+    def open_source(*arguments: Any) -> Any:
+        opened.append(arguments)
+        return real(*arguments)
 
-    monkeypatch.setattr(two_readings.SecondReading, "_pass", pass_rows)
+    monkeypatch.setattr(shop, "open_source", open_source)
     segmentation = definition("misled")
     result = pipeline.run(segmentation, shop)
-    assert len(passes) > 2  # one labels, one describes
+    assert len(opened) > 3  # a run that is not misled reads twice
     rows = (
         native(shop)
         .execute(

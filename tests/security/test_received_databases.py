@@ -8,6 +8,7 @@ import duckdb
 import pytest
 
 from support.attacks import change, command, each, process
+from support.engines import ENGINES
 
 #: Statements that were in a file as a view, and what must not be there after a look at it.
 VIEWS = [
@@ -98,7 +99,7 @@ MODELS = [
 ]
 
 
-@pytest.mark.parametrize("engine", ["pushdown", "local"])
+@pytest.mark.parametrize("engine", ENGINES)
 @each(MODELS)
 def test_a_stored_model_is_numbers_and_dates_or_is_refused(
     attack: tuple[str, str], engine: str, shop: Path, capfd: pytest.CaptureFixture[str]
@@ -130,7 +131,7 @@ def test_a_stored_level_and_name_stay_texts(attack: str, shop: Path) -> None:
         f"UPDATE sqlkmeans.model_feature SET level = '{quoted}' WHERE level = 'Oslo'",
         f"UPDATE sqlkmeans.segment SET name = '{quoted}' WHERE segment_id = 1",
     )
-    for engine in ("pushdown", "local"):
+    for engine in ENGINES:
         definition = Path("shop.toml")
         definition.write_text(definition.read_text().split("engine")[0] + f'engine = "{engine}"\n')
         assert command("assign", "shop.toml", "--quiet", "--json") == 0

@@ -13,6 +13,7 @@ from sqlkmeans.definition import Segmentation
 from sqlkmeans.pipeline import assign, run
 from sqlkmeans.registry import load_model
 from support.attacks import each
+from support.engines import ENGINES
 
 LEVELS = {
     "long": "x" * 101,
@@ -57,7 +58,7 @@ def test_a_level_stops_no_run_and_says_the_same_in_every_engine(attack: str, sha
         cities[row] = level
     customers = pa.table({"id": n, "x": n % 2 * 500.0 + n % 7, "city": cities})
     found = {}
-    for engine in ("local", "pushdown"):
+    for engine in ENGINES:
         with open_database("duckdb:///:memory:") as database:
             database.create_table("customer", customers, "id")
             result = run(definition(engine), database)
@@ -69,7 +70,7 @@ def test_a_level_stops_no_run_and_says_the_same_in_every_engine(attack: str, sha
             rows = pa.table({"x": customers["x"], "city": customers["city"]})
             assert model.predict(rows.to_pandas()).tolist() == [label for (label,) in labels]
             found[engine] = model.preparation.names, [s.size for s in result.segments]
-    assert found["local"] == found["pushdown"]
+    assert all(one == found["local"] for one in found.values())
     own = (
         share == "every tenth"
         and len(level) <= 100

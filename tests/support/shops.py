@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import date, timedelta
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 
@@ -40,10 +41,17 @@ def make_shop(rows: int = 3_000, seed: int = 0) -> pa.Table:
     )
 
 
+def native(database: Database) -> duckdb.DuckDBPyConnection:
+    """The package's own connection to DuckDB: nothing else reaches a database in memory."""
+    connection: duckdb.DuckDBPyConnection = database._native  # type: ignore[attr-defined]
+    return connection
+
+
 def labels_of(database: Database, target: str, key: str = "customer_id") -> pa.Table:
     """Keys, segments and distances in key order."""
-    native = database._native  # type: ignore[attr-defined]
-    table: pa.Table = native.execute(
-        f"SELECT {key}, segment_id, distance FROM {target} ORDER BY {key}"
-    ).to_arrow_table()
+    table: pa.Table = (
+        native(database)
+        .execute(f"SELECT {key}, segment_id, distance FROM {target} ORDER BY {key}")
+        .to_arrow_table()
+    )
     return table

@@ -140,6 +140,15 @@ def keeps_name(connection: Any, name: str) -> bool:
     return same and listed and keeps_json(connection, name)
 
 
+def keeps_case(connection: Any) -> bool:
+    """Whether a name is found as it was written, as SQL Server keeps it."""
+    rows(connection, "DROP TABLE IF EXISTS dbo.Sqlkmeans_Try;")
+    rows(connection, "CREATE TABLE dbo.Sqlkmeans_Try (a int);")
+    found = rows(connection, "SELECT name FROM sys.tables WHERE LOWER(name) = 'sqlkmeans_try';")
+    rows(connection, "DROP TABLE dbo.Sqlkmeans_Try;")
+    return found == [("Sqlkmeans_Try",)]
+
+
 def keeps_column(connection: Any, name: str) -> bool:
     """Whether the server can make and find a column of a name."""
     try:

@@ -74,6 +74,8 @@ class Limits:
         self._guard = threading.Lock()
         self._caps: list[int] = []
         self._shares: list[Share] = []
+        #: What it held before the first of these, and cannot drop.
+        self._held = 0
         #: What it takes by itself: memory in words, and threads.
         self._own: tuple[str, int] | None = None
 
@@ -105,6 +107,8 @@ class Limits:
     def _among(self, some: list[T], new: T) -> Iterator[None]:
         with self._native.cursor() as connection:
             with self._guard:
+                if not self._shares:
+                    self._held = _held(connection)
                 some.append(new)
                 self._set(connection)
             try:
@@ -123,7 +127,7 @@ class Limits:
         own_memory, own_threads = self._found(connection)
         memory, threads = list(self._caps), [max(1, cap // THREAD_BYTES) for cap in self._caps]
         if self._shares:
-            memory.append(max(share.memory for share in self._shares))
+            memory.append(self._held + max(share.memory for share in self._shares))
             threads.append(max(share.threads for share in self._shares))
         limited = bool(memory) and min(memory) < parse_bytes(own_memory)
         # A database in memory can hold more than that already.
@@ -135,6 +139,15 @@ class Limits:
             # leave the old limit in force.
             connection.execute("RESET GLOBAL memory_limit")
         connection.execute(f"SET GLOBAL threads = {min([own_threads, *threads])}")
+
+
+def _held(connection: duckdb.DuckDBPyConnection) -> int:
+    """Bytes of indexes, tables in memory and changes that are not written yet: all that stays when
+    blocks of tables are dropped."""
+    row = connection.execute(
+        "SELECT SUM(memory_usage_bytes) FROM duckdb_memory() WHERE tag <> 'BASE_TABLE'"
+    ).fetchone()
+    return int(row[0] or 0) if row else 0
 
 
 def in_order() -> AbstractContextManager[object]:
