@@ -9,6 +9,14 @@ rows, ``pushdown`` reads its sample and asks DuckDB for sums, and so does ``push
 Time is that of the process. DuckDB is a library in the same process, so the process's peak memory
 has both: the client's (NumPy's and Python's objects as tracemalloc counts them, and Arrow's pool)
 is measured in a run of its own, and bytes read are those of the values that come out of DuckDB.
+
+    SQLKMEANS_TEST_URL=mssql+mssqlpython://… python benchmarks/engines.py --server
+        [--rows 10000 100000 1000000] [--features 4 10] [--repeats 3] [--before URL]
+
+On a SQL Server, ``tsql`` trains beside them, and assigns after 1 % of the customers changed. The
+database of that URL is filled, and its name has to have ``test`` in it; ``--before`` names one on
+the same server where an earlier commit installed its procedures, which then take their turns. One
+session each, warmed up by a run that does not count: a session's first run compiles.
 """
 
 from __future__ import annotations
@@ -17,6 +25,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -131,6 +140,166 @@ def measure(source: Path, engine: str, n_features: int, *, measured: bool) -> di
     }
 
 
+# On a SQL Server
+
+
+def rows_of(rows: int, n_features: int) -> Any:
+    """The customers of :func:`make`, as Arrow."""
+    import numpy as np
+    import pyarrow as pa
+
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(K, n_features)) * 1.8
+    group = rng.choice(K, size=rows, p=[0.4, 0.25, 0.2, 0.1, 0.05])
+    points = centres[group] + rng.normal(size=(rows, n_features))
+    points[:, 0] = np.exp(10 + 0.3 * points[:, 0])
+    columns = {"customer_id": np.arange(1, rows + 1)}
+    return pa.table(columns | {f"f{j}": points[:, j] for j in range(n_features)})
+
+
+class OnServer:
+    """One database of the server, and what is measured there."""
+
+    def __init__(self, url: str, rows: int, n_features: int) -> None:
+        from sqlkmeans.database import open_database
+
+        if "test" not in url.rpartition("/")[2].split("?")[0]:
+            raise SystemExit("the database's name has to have test in it")
+        self.url, self.features = url, [f"f{j}" for j in range(n_features)]
+        self.connection = database_connection(url)
+        self.execute("DROP TABLE IF EXISTS dbo.benchmark;")
+        with open_database(url) as database:
+            # An earlier commit's procedures stay as they are.
+            database.create_table("dbo.benchmark", rows_of(rows, n_features), "customer_id")
+
+    def execute(self, statement: str) -> Any:
+        cursor = self.connection.cursor()
+        cursor.execute(statement)
+        found = None
+        while True:
+            if cursor.description:
+                found = cursor.fetchall()
+            if not cursor.nextset():
+                return found
+
+    def define(self) -> None:
+        self.execute(
+            "EXECUTE sqlkmeans.define_segmentation @segmentation = N'benchmark_tsql', "
+            f"@source = N'dbo.benchmark', @key = N'customer_id', @k = {K}, "
+            f"@features = N'{json.dumps(self.features)}', @target = N'dbo.benchmark_tsql';"
+        )
+
+    def train(self) -> float:
+        self.execute("EXECUTE sqlkmeans.run_segmentation @segmentation = N'benchmark_tsql', "
+                     "@engine = N'tsql';")  # fmt: skip
+        inertia = self.execute(
+            "SELECT TOP (1) inertia FROM sqlkmeans.run WHERE segmentation = N'benchmark_tsql' "
+            "AND kind = N'fit' ORDER BY run_id DESC;"
+        )
+        return float(inertia[0][0])
+
+    def assign(self) -> None:
+        self.execute("EXECUTE sqlkmeans.assign_segments @segmentation = N'benchmark_tsql';")
+
+    def change(self, turn: int) -> None:
+        self.execute("UPDATE dbo.benchmark SET f1 = f1 + 0.001 "
+                     f"WHERE customer_id % 100 = {turn % 100};")  # fmt: skip
+
+    def client(self, engine: str) -> float:
+        from sqlkmeans import pipeline
+        from sqlkmeans.database import open_database
+        from sqlkmeans.definition import Segmentation
+
+        segmentation = Segmentation.create(
+            name=f"benchmark_{engine}", source="dbo.benchmark", key="customer_id",
+            features=self.features, k=K, target=f"dbo.benchmark_{engine}", engine=engine,
+        )  # fmt: skip
+        with open_database(self.url) as database:
+            return float(pipeline.run(segmentation, database).inertia)
+
+
+def database_connection(url: str) -> Any:
+    import mssql_python
+    from sqlalchemy.engine import make_url
+
+    parts = make_url(url)
+    options = "".join(f";{key}={value}" for key, value in parts.query.items())
+    return mssql_python.connect(
+        f"Server={parts.host},{parts.port or 1433};Database={parts.database};UID={parts.username};"
+        f"PWD={{{parts.password}}}{options}", autocommit=True,
+    )  # fmt: skip
+
+
+def server_table(given: argparse.Namespace, command: str) -> str:
+    """Measure on the server, and write a table."""
+    url = os.environ["SQLKMEANS_TEST_URL"]
+    lines: list[str] = []
+    for rows in given.rows:
+        for n_features in given.features:
+            lines += _server_block(url, given.before, rows, n_features, given.repeats)
+    cursor = database_connection(url).cursor()
+    cursor.execute("SELECT @@VERSION;")
+    version = str(cursor.fetchall()[0][0]).split("\n")[0].strip()
+    # Compatible servers begin with the same words, because drivers look for them.
+    if not re.match(r"Microsoft SQL (Server 20\d\d|Azure)", version):
+        version = "one that speaks SQL Server's protocol and T-SQL but is not SQL Server"
+    return "\n".join([
+        "# Engines on a server", "",
+        f"Training of k = {K} segments, and assigning after 1 % of the customers changed; medians "
+        f"of {given.repeats} interleaved turns in warm sessions; load average "
+        f"{os.getloadavg()[0]:.1f}; {describe_machine()}; {date.today().isoformat()}.", "",
+        f"Server: {version}. Command: `{command}`. What is compared and how stands at the top of "
+        "that file.", "",
+        "| rows | features | what | s | times tsql | inertia over tsql |",
+        "| --: | --: | --- | --: | --: | --: |", *lines, "",
+    ])  # fmt: skip
+
+
+def _server_block(
+    url: str, before: str | None, rows: int, n_features: int, repeats: int
+) -> list[str]:
+    now = OnServer(url, rows, n_features)
+    then = OnServer(before, rows, n_features) if before else None
+    contenders: dict[str, Any] = {"tsql": now.train}
+    if then is not None:
+        contenders["tsql, the commit before"] = then.train
+    contenders |= {
+        "pushdown": lambda: now.client("pushdown"),
+        "local": lambda: now.client("local"),
+        "assign_segments": now.assign,
+    }
+    if then is not None:
+        contenders["assign_segments, the commit before"] = then.assign
+    for database in (now, then):
+        if database is not None:
+            database.define()
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    inertia: dict[str, float] = {}
+    for turn in range(repeats + 1):
+        for name, contender in contenders.items():
+            if name == "assign_segments":
+                for database in (now, then):
+                    if database is not None:
+                        database.change(turn)
+            started = time.perf_counter()
+            found = contender()
+            if turn:
+                seconds[name].append(time.perf_counter() - started)
+            if found is not None:
+                inertia[name] = found
+            print(f"{rows:,} x {n_features}, {turn} {name}: "
+                  f"{time.perf_counter() - started:.2f} s", file=sys.stderr)  # fmt: skip
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    lines = []
+    for name, median in medians.items():
+        base = medians["assign_segments" if name.startswith("assign") else "tsql"]
+        over = f"{inertia[name] / inertia['tsql'] - 1:+.1e}" if name in inertia else ""
+        lines.append(
+            f"| {rows:,} | {n_features} | {name} | {median:.2f} | {median / base:.2f} | {over} |"
+        )
+    return lines
+
+
 def table(sizes: list[int], features: list[int], repeats: int, command: str, full: bool) -> str:
     """Measure all engines in turns and write a table."""
     lines = [
@@ -196,8 +365,10 @@ def describe_machine() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--rows", type=int, nargs="+", default=[1_000_000, 10_000_000])
-    parser.add_argument("--features", type=int, nargs="+", default=[4, 8])
+    parser.add_argument("--rows", type=int, nargs="+")
+    parser.add_argument("--features", type=int, nargs="+")
+    parser.add_argument("--server", action="store_true", help="on SQLKMEANS_TEST_URL")
+    parser.add_argument("--before", help="a database with an earlier commit's procedures")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--full", action="store_true", help="no rows read at every size")
     parser.add_argument("--engine", choices=ENGINES, help=argparse.SUPPRESS)
@@ -205,14 +376,24 @@ def main() -> None:
     parser.add_argument("--make", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--measured", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
+    sizes = ([10_000, 100_000, 1_000_000], [4, 10]) if given.server else (
+        [1_000_000, 10_000_000], [4, 8])  # fmt: skip
+    given.rows, given.features = given.rows or sizes[0], given.features or sizes[1]
     if given.make:
         make(given.make, given.rows[0], given.features[0])
     elif given.engine:
         print(json.dumps(run(given.database, given.engine, given.features[0], given.measured)))
     else:
-        command = " ".join(["python benchmarks/engines.py", *sys.argv[1:]])
-        text = table(given.rows, given.features, given.repeats, command, given.full)
-        results = Path(__file__).parent / "results" / "engines.md"
+        # Without what a URL holds.
+        arguments = ["URL" if "://" in argument else argument for argument in sys.argv[1:]]
+        command = " ".join(["python benchmarks/engines.py", *arguments])
+        name = "engines_server.md" if given.server else "engines.md"
+        results = Path(__file__).parent / "results" / name
+        text = (
+            server_table(given, command)
+            if given.server
+            else table(given.rows, given.features, given.repeats, command, given.full)
+        )
         results.write_text(text, encoding="utf-8")
         print(text)
 

@@ -960,14 +960,14 @@ GO
 
 -- functions/each_number.sql
 IF OBJECT_ID(N'sqlkmeans.each_number', N'FN') IS NULL
-    EXECUTE (N'CREATE FUNCTION sqlkmeans.each_number (@last int, @template nvarchar(400),
+    EXECUTE (N'CREATE FUNCTION sqlkmeans.each_number (@last int, @template nvarchar(max),
         @separator nvarchar(40)) RETURNS nvarchar(max) AS BEGIN RETURN N''''; END;');
 GO
 -- For every number from 1 to the last: the template with {} replaced by it.
 ALTER FUNCTION sqlkmeans.each_number
 (
     @last      int,
-    @template  nvarchar(400),
+    @template  nvarchar(max),
     @separator nvarchar(40)
 )
 RETURNS nvarchar(max)
@@ -1036,6 +1036,46 @@ BEGIN
 END;
 GO
 
+-- functions/shared_number.sql
+IF OBJECT_ID(N'sqlkmeans.shared_number', N'FN') IS NULL
+    EXECUTE (N'CREATE FUNCTION sqlkmeans.shared_number (@name nvarchar(40)) RETURNS float
+        AS BEGIN RETURN NULL; END;');
+GO
+-- The numbers that Python's code and these procedures have to agree on; a test compares them. NULL for
+-- a name that is none.
+ALTER FUNCTION sqlkmeans.shared_number (@name nvarchar(40))
+RETURNS float
+AS
+BEGIN
+    RETURN CASE @name
+        -- What the guard allows where a definition does not say.
+        WHEN N'guard.rows' THEN 0.5e0
+        WHEN N'guard.moved' THEN 0.5e0
+        WHEN N'guard.psi' THEN 0.25e0
+        WHEN N'guard.centroid_shift' THEN 1e0
+        WHEN N'guard.distance' THEN 0.5e0
+        -- Which levels of a category have a feature.
+        WHEN N'min_frequency' THEN 0.01e0
+        WHEN N'max_categories' THEN 20e0
+        -- So many NULL, of so many rows or more, make a column useless.
+        WHEN N'almost_missing' THEN 0.95e0
+        WHEN N'almost_missing_rows' THEN 20e0
+        -- Passes: the most, and the share of the mean variance at which centroids rest.
+        WHEN N'max_iter' THEN 300e0
+        WHEN N'tolerance' THEN 1e-4
+        WHEN N'pass_tolerance_share' THEN 0.1e0
+        -- A distance that changed by less, as a share of the mean one, is not written.
+        WHEN N'distance_tolerance' THEN 0.01e0
+        -- Bins: rows that tell their ends, and what an empty one counts as.
+        WHEN N'bin_rows' THEN 20000e0
+        WHEN N'least_share' THEN 1e-4
+        -- Names: how far from everyone's mean, in deviations.
+        WHEN N'notable' THEN 0.5e0
+        WHEN N'strong' THEN 1.5e0
+    END;
+END;
+GO
+
 -- functions/random_number.sql
 IF OBJECT_ID(N'sqlkmeans.random_number', N'FN') IS NULL
     EXECUTE (N'CREATE FUNCTION sqlkmeans.random_number (@text nvarchar(100)) RETURNS float
@@ -1072,6 +1112,228 @@ BEGIN
 
     RETURN REPLACE(N'CASE WHEN 1e0 + {} = 1e0 THEN {} WHEN {} > -1e0 THEN LOG(1e0 + {}) * ({} '
         + N'/ ((1e0 + {}) - 1e0)) END', N'{}', @value);
+END;
+GO
+
+-- functions/compares_in_pairs.sql
+IF OBJECT_ID(N'sqlkmeans.compares_in_pairs', N'FN') IS NULL
+    EXECUTE (N'CREATE FUNCTION sqlkmeans.compares_in_pairs (@k int, @features int) RETURNS bit
+        AS BEGIN RETURN 0; END;');
+GO
+-- Whether the nearest of k centroids is found by comparing distances in pairs, over a variable for
+-- each coordinate. Each pair is written out, four names a feature and distance, and the server takes
+-- 65,535 names in one expression; long before, compiling takes longer than ordering them.
+ALTER FUNCTION sqlkmeans.compares_in_pairs (@k int, @features int)
+RETURNS bit
+AS
+BEGIN
+    RETURN CASE WHEN CAST(@k AS bigint) * (@k - 1) * 4 * @features <= 20000
+                     AND CAST(@k + 1 AS bigint) * @features <= 1500 THEN 1 ELSE 0 END;
+END;
+GO
+
+-- functions/centroid_values.sql
+IF OBJECT_ID(N'sqlkmeans.centroid_values', N'FN') IS NULL
+    EXECUTE (N'CREATE FUNCTION sqlkmeans.centroid_values (@k int, @features int)
+        RETURNS nvarchar(max) AS BEGIN RETURN N''''; END;');
+GO
+-- Statements that give @c0_1, @c0_2 … the coordinates of row 0 of #sqlkmeans_centroid and, where
+-- sqlkmeans.nearest compares over them, @c1_1, @c1_2 … those of the others. Values of variables, so
+-- that a text that is executed for each pass is compiled once.
+ALTER FUNCTION sqlkmeans.centroid_values (@k int, @features int)
+RETURNS nvarchar(max)
+AS
+BEGIN
+    DECLARE @names nvarchar(max) = sqlkmeans.each_number(@features, N'@c~_{} float', N', ');
+    DECLARE @values nvarchar(max) = sqlkmeans.each_number(
+        @features, N'@c~_{} = MAX(CASE c.cluster WHEN ~ THEN c.z{} END)', N', ');
+    DECLARE @last int = CASE sqlkmeans.compares_in_pairs(@k, @features) WHEN 1 THEN @k ELSE 0 END;
+
+    RETURN N'DECLARE ' + REPLACE(@names, N'~', N'0')
+        + sqlkmeans.each_number(@last, N', ' + REPLACE(@names, N'~', N'{}'), N'') + N';
+SELECT ' + REPLACE(@values, N'~', N'0')
+        + sqlkmeans.each_number(@last, N', ' + REPLACE(@values, N'~', N'{}'), N'') + N'
+FROM #sqlkmeans_centroid AS c;
+';
+END;
+GO
+
+-- functions/nearest.sql
+IF OBJECT_ID(N'sqlkmeans.nearest', N'FN') IS NULL
+    EXECUTE (N'CREATE FUNCTION sqlkmeans.nearest (@k int, @features int, @z nvarchar(40), @last bit)
+        RETURNS nvarchar(max) AS BEGIN RETURN N''''; END;');
+GO
+-- What follows a row of prepared features, each written as @z has it, and gives a row n: cluster, the
+-- number of the nearest of the centroids 1 to @k of #sqlkmeans_centroid, the first of several that
+-- are equally near; or a row l with the last of them. Compared in pairs, a table is read in batches;
+-- where that would be too long an expression, the centroids are ordered for each row.
+ALTER FUNCTION sqlkmeans.nearest
+(
+    @k        int,
+    @features int,
+    @z        nvarchar(40),
+    @last     bit
+)
+RETURNS nvarchar(max)
+AS
+BEGIN
+    DECLARE @squares nvarchar(max);
+    DECLARE @distance nvarchar(max);
+    DECLARE @result nvarchar(max) = N'CROSS APPLY (SELECT CASE';
+    DECLARE @name nvarchar(10) = CASE @last WHEN 1 THEN N') AS l' ELSE N') AS n' END;
+    DECLARE @one int = 1;
+    DECLARE @other int;
+
+    IF sqlkmeans.compares_in_pairs(@k, @features) = 0
+    BEGIN
+        SET @squares = N'(' + @z + N' - c.z{}) * (' + @z + N' - c.z{})';
+        RETURN N'CROSS APPLY (SELECT TOP (1) c.cluster, '
+            + sqlkmeans.each_number(@features, @squares, N' + ')
+            + N' AS squared FROM #sqlkmeans_centroid AS c WHERE c.cluster > 0 ORDER BY squared, c.cluster'
+            + CASE @last WHEN 1 THEN N' DESC' ELSE N'' END + @name;
+    END;
+
+    SET @squares = N'(' + @z + N' - @c~_{}) * (' + @z + N' - @c~_{})';
+    SET @squares = sqlkmeans.each_number(@features, @squares, N' + ');
+    -- The first whose distance is none of the later ones' greater.
+    WHILE @one < @k
+    BEGIN
+        SET @distance = REPLACE(@squares, N'~',
+            CAST(CASE @last WHEN 1 THEN @k + 1 - @one ELSE @one END AS nvarchar(10)));
+        SET @other = @one + 1;
+        WHILE @other <= @k
+        BEGIN
+            SET @result = @result + CASE WHEN @other = @one + 1 THEN N' WHEN ' ELSE N' AND ' END
+                + @distance + N' <= ' + REPLACE(@squares, N'~',
+                    CAST(CASE @last WHEN 1 THEN @k + 1 - @other ELSE @other END AS nvarchar(10)));
+            SET @other = @other + 1;
+        END;
+        SET @result = @result + N' THEN '
+            + CAST(CASE @last WHEN 1 THEN @k + 1 - @one ELSE @one END AS nvarchar(10));
+        SET @one = @one + 1;
+    END;
+
+    RETURN @result + CASE WHEN @k = 1 THEN N' WHEN 1 = 1 THEN 1' ELSE N'' END
+        + N' ELSE ' + CASE @last WHEN 1 THEN N'1' ELSE CAST(@k AS nvarchar(10)) END
+        + N' END AS cluster' + @name;
+END;
+GO
+
+-- functions/pass_text.sql
+IF OBJECT_ID(N'sqlkmeans.pass_text', N'FN') IS NULL
+    EXECUTE (N'CREATE FUNCTION sqlkmeans.pass_text (@rows nvarchar(128), @k int, @features int)
+        RETURNS nvarchar(max) AS BEGIN RETURN N''''; END;');
+GO
+-- One pass of Lloyd's algorithm (1982) as one aggregate: every row of the table @rows goes to its
+-- nearest centroid of #sqlkmeans_centroid, and each centroid to the mean of its rows. One without a
+-- row moves to the row that is farthest from its own. The text uses variables @k; @shift, the sum of
+-- the squared moves; and @inertia, of the centroids as they were. The same text serves all passes.
+-- Squares are summed about centroid 0, the mean of a sample: what they and the means in #sqlkmeans_moved
+-- say of the inertia (Steiner's theorem) spares the distances.
+ALTER FUNCTION sqlkmeans.pass_text
+(
+    @rows     nvarchar(128),
+    @k        int,
+    @features int
+)
+RETURNS nvarchar(max)
+AS
+BEGIN
+    DECLARE @z nvarchar(max) = sqlkmeans.each_number(@features, N'z{}', N', ');
+    RETURN sqlkmeans.centroid_values(@k, @features) + N'DELETE FROM #sqlkmeans_moved;
+INSERT INTO #sqlkmeans_moved (cluster, weight, squares, ' + @z + N')
+SELECT n.cluster, SUM(r.[sqlkmeans weight]), SUM(r.[sqlkmeans weight] * ('
+        + sqlkmeans.each_number(@features,
+            N'(r.[sqlkmeans z{}] - @c0_{}) * (r.[sqlkmeans z{}] - @c0_{})', N' + ') + N')),
+    ' + sqlkmeans.each_number(@features,
+            N'SUM(r.[sqlkmeans weight] * r.[sqlkmeans z{}]) / SUM(r.[sqlkmeans weight])',
+            N', ') + N'
+FROM ' + @rows + N' AS r
+' + sqlkmeans.nearest(@k, @features, N'r.[sqlkmeans z{}]', 0) + N'
+WHERE r.[sqlkmeans weight] > 0e0
+GROUP BY n.cluster;
+IF (SELECT COUNT(*) FROM #sqlkmeans_moved AS m) < @k
+    INSERT INTO #sqlkmeans_moved (cluster, weight, squares, ' + @z + N')
+    SELECT e.cluster, 0e0, 0e0, ' + sqlkmeans.each_number(@features, N'f.z{}', N', ') + N'
+    FROM (SELECT c.cluster, ROW_NUMBER() OVER (ORDER BY c.cluster) AS place
+          FROM #sqlkmeans_centroid AS c
+          WHERE c.cluster > 0
+            AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_moved AS m WHERE m.cluster = c.cluster)) AS e
+    INNER JOIN (SELECT ' + sqlkmeans.each_number(@features, N'd.z{}', N', ') + N',
+                    ROW_NUMBER() OVER (ORDER BY d.squared DESC, d.row_number) AS place
+                FROM (SELECT ' + sqlkmeans.each_number(@features, N'r.[sqlkmeans z{}] AS z{}', N', ')
+        + N', r.[sqlkmeans row] AS row_number, n.squared
+                      FROM ' + @rows + N' AS r
+                      CROSS APPLY (SELECT TOP (1) ' + sqlkmeans.each_number(@features,
+            N'(r.[sqlkmeans z{}] - o.z{}) * (r.[sqlkmeans z{}] - o.z{})', N' + ') + N' AS squared
+                                   FROM #sqlkmeans_centroid AS o
+                                   WHERE o.cluster > 0
+                                   ORDER BY squared) AS n
+                      WHERE r.[sqlkmeans weight] > 0e0) AS d) AS f
+        ON f.place = e.place;
+SELECT @shift = SUM(' + sqlkmeans.each_number(@features,
+            N'(m.z{} - c.z{}) * (m.z{} - c.z{})', N' + ') + N'),
+    @inertia = SUM(m.squares + m.weight * (' + sqlkmeans.each_number(@features,
+            N'(c.z{} - @c0_{}) * (c.z{} - @c0_{} - 2e0 * (m.z{} - @c0_{}))', N' + ') + N'))
+FROM #sqlkmeans_moved AS m
+INNER JOIN #sqlkmeans_centroid AS c ON c.cluster = m.cluster;
+UPDATE c
+SET ' + sqlkmeans.each_number(@features, N'z{} = m.z{}', N', ') + N'
+FROM #sqlkmeans_centroid AS c
+INNER JOIN #sqlkmeans_moved AS m ON m.cluster = c.cluster;
+';
+END;
+GO
+
+-- functions/clipped.sql
+IF OBJECT_ID(N'sqlkmeans.clipped', N'FN') IS NULL
+    EXECUTE (N'CREATE FUNCTION sqlkmeans.clipped (@value nvarchar(400), @low float, @high float)
+        RETURNS nvarchar(max) AS BEGIN RETURN N''''; END;');
+GO
+-- The expression of a value that is pulled in to its limits, where it has some.
+ALTER FUNCTION sqlkmeans.clipped
+(
+    @value nvarchar(400),
+    @low   float,
+    @high  float
+)
+RETURNS nvarchar(max)
+AS
+BEGIN
+    IF @low IS NULL
+        RETURN @value;
+
+    RETURN N'CASE WHEN ' + @value + N' < ' + sqlkmeans.float_literal(@low) + N' THEN '
+        + sqlkmeans.float_literal(@low) + N' WHEN ' + @value + N' > '
+        + sqlkmeans.float_literal(@high) + N' THEN ' + sqlkmeans.float_literal(@high) + N' ELSE '
+        + @value + N' END';
+END;
+GO
+
+-- functions/prepared_value.sql
+IF OBJECT_ID(N'sqlkmeans.prepared_value', N'FN') IS NULL
+    EXECUTE (N'CREATE FUNCTION sqlkmeans.prepared_value (@value float, @low float, @high float,
+        @transform nvarchar(16)) RETURNS float AS BEGIN RETURN 0e0; END;');
+GO
+-- A value pulled in to its limits, where it has some, and transformed as sqlkmeans.transformed says:
+-- for a few values, where a statement over all rows has the expression.
+ALTER FUNCTION sqlkmeans.prepared_value
+(
+    @value     float,
+    @low       float,
+    @high      float,
+    @transform nvarchar(16)
+)
+RETURNS float
+AS
+BEGIN
+    SET @value = CASE WHEN @value < @low THEN @low WHEN @value > @high THEN @high ELSE @value END;
+    IF @transform <> N'log1p' OR 1e0 + @value = 1e0
+        RETURN @value;
+    IF @value > -1e0
+        RETURN LOG(1e0 + @value) * (@value / ((1e0 + @value) - 1e0));
+
+    RETURN NULL;
 END;
 GO
 
@@ -1493,12 +1755,11 @@ BEGIN
     DECLARE @repeats bigint;
     DECLARE @example nvarchar(max);
 
-    SET @statement = N'SELECT @nulls = COALESCE(SUM(CAST('
-        + sqlkmeans.each_name(@key, N'CASE WHEN s.{} IS NULL THEN 1 ELSE 0 END', N' + ')
-        + N' AS bigint)), 0) FROM ' + @relation + N';
-SELECT @repeats = COALESCE(SUM(g.customers - 1), 0)
-FROM (SELECT COUNT_BIG(*) AS customers FROM ' + @relation + N' WHERE ' + @known
-        + N' GROUP BY ' + @columns + N' HAVING COUNT_BIG(*) > 1) AS g;';
+    SET @statement = N'SELECT @nulls = COALESCE(SUM(g.nulls * g.customers), 0),
+    @repeats = COALESCE(SUM(CASE g.nulls WHEN 0 THEN g.customers - 1 END), 0)
+FROM (SELECT COUNT_BIG(*) AS customers, '
+        + sqlkmeans.each_name(@key, N'MAX(CASE WHEN s.{} IS NULL THEN 1 ELSE 0 END)', N' + ')
+        + N' AS nulls FROM ' + @relation + N' GROUP BY ' + @columns + N') AS g;';
     EXECUTE sys.sp_executesql
         @statement, N'@nulls bigint OUTPUT, @repeats bigint OUTPUT',
         @nulls = @nulls OUTPUT, @repeats = @repeats OUTPUT;
@@ -2993,8 +3254,7 @@ GO
 -- fill in makes all of them NULL.
 -- With @row = 1 the values come from a row s, and the steps are apart, so that what one has found
 -- can be kept: @values are the features in its own units, o1, o2 …; @scaled is what follows a row o
--- of them and makes z1, z2 … of a row z; @nearest follows a row z of [sqlkmeans z1], [sqlkmeans z2]
--- … and gives a row n: segment_id, segment_name, squared_distance.
+-- of them and makes z1, z2 … of a row z.
 -- The server writes an expression out wherever its name stands, and takes 65,535 identifiers and
 -- constants in one. So centroids are rows of constants and the distance to one of them is written
 -- once: no expression grows with their number.
@@ -3004,8 +3264,7 @@ ALTER PROCEDURE sqlkmeans.scoring_text
     @parameters nvarchar(max) = NULL OUTPUT,
     @values     nvarchar(max) = NULL OUTPUT,
     @query      nvarchar(max) = NULL OUTPUT,
-    @scaled     nvarchar(max) = NULL OUTPUT,
-    @nearest    nvarchar(max) = NULL OUTPUT
+    @scaled     nvarchar(max) = NULL OUTPUT
 AS
 BEGIN
     SET NOCOUNT ON;
@@ -3018,10 +3277,11 @@ BEGIN
     DECLARE @coordinates nvarchar(max) = N'';
     DECLARE @centroids nvarchar(max) = N'';
     DECLARE @centroid nvarchar(max);
+    DECLARE @nearest nvarchar(max);
     DECLARE @value nvarchar(400);
     DECLARE @x nvarchar(40);
     DECLARE @o nvarchar(40);
-    DECLARE @z nvarchar(80);
+    DECLARE @z nvarchar(40);
     DECLARE @position int = 0;
     DECLARE @segment_id int = 0;
     DECLARE @column nvarchar(400);
@@ -3087,8 +3347,7 @@ BEGIN
             + sqlkmeans.transformed(N'x.x' + @x, @transform) + N' AS t' + @x;
         SET @divided = @divided + @comma + N'(t.t' + @x + N' - (' + @center + N')) / ' + @divisor
             + N' AS z' + @x;
-        SET @z = CASE @row WHEN 1 THEN N'z.[sqlkmeans z' + @x + N']' ELSE N'z.z' + @x END;
-        SET @z = N'(' + @z + N' - c.c' + @x + N')';
+        SET @z = N'(z.z' + @x + N' - c.c' + @x + N')';
         SET @squared = @squared + CASE WHEN @squared = N'' THEN N'' ELSE N' + ' END
             + @z + N' * ' + @z;
         SET @coordinates = @coordinates + N', c' + @x;
@@ -3146,192 +3405,6 @@ BEGIN
 END;
 GO
 
--- procedures/profile_text.sql
-IF OBJECT_ID(N'sqlkmeans.profile_text', N'P') IS NULL
-    EXECUTE (N'CREATE PROCEDURE sqlkmeans.profile_text AS RETURN 0;');
-GO
--- How labelled rows are profiled: @kept takes the features in their own units from a row o into
--- #sqlkmeans_scored, and @statement fills #sqlkmeans_profile from there. The median is the middle value, or the mean of
--- the two in the middle; PERCENTILE_CONT is not on every server.
-ALTER PROCEDURE sqlkmeans.profile_text
-    @run_id    bigint,
-    @kept      nvarchar(max) OUTPUT,
-    @statement nvarchar(max) OUTPUT
-AS
-BEGIN
-    SET NOCOUNT ON;
-
-    DECLARE @position int = 0;
-    DECLARE @x nvarchar(10);
-    DECLARE @comma nvarchar(2) = N'';
-    DECLARE @each nvarchar(max) = N'CROSS APPLY (VALUES ';
-
-    SET @kept = N'';
-    WHILE 1 = 1
-    BEGIN
-        SELECT @position = MIN(f.position)
-        FROM sqlkmeans.model_feature AS f
-        WHERE f.run_id = @run_id AND f.position > @position;
-        IF @position IS NULL
-            BREAK;
-        SET @x = CAST(@position AS nvarchar(10));
-        SET @kept = @kept + N', o.o' + @x + N' AS [sqlkmeans o' + @x + N']';
-        SET @each = @each + @comma + N'(' + @x + N', s.[sqlkmeans o' + @x + N'])';
-        SET @comma = N', ';
-    END;
-    SET @each = @each + N') AS v (position, value)';
-
-    -- The deviation about the mean: STDEVP takes the difference of two sums, which has no digits
-    -- left where a column lies far from 0.
-    SET @statement = N'INSERT INTO #sqlkmeans_profile
-    (segment_id, position, mean, lowest, highest, known, missing)
-SELECT COALESCE(s.[sqlkmeans cluster], 0), v.position, AVG(v.value), MIN(v.value), MAX(v.value),
-    COUNT_BIG(v.value), COUNT_BIG(*) - COUNT_BIG(v.value)
-FROM #sqlkmeans_scored AS s
-' + @each + N'
-WHERE s.[sqlkmeans cluster] IS NOT NULL
-GROUP BY GROUPING SETS ((s.[sqlkmeans cluster], v.position), (v.position));
-UPDATE p
-SET mean = p.mean + d.rest, deviation = CASE
-    WHEN p.highest > p.lowest AND d.squares > d.rest * d.rest THEN SQRT(d.squares - d.rest * d.rest)
-    WHEN p.known > 0 THEN 0e0 END
-FROM #sqlkmeans_profile AS p
-INNER JOIN (
-    SELECT k.segment_id, k.position, AVG(v.value - k.mean) AS rest,
-        AVG((v.value - k.mean) * (v.value - k.mean)) AS squares
-    FROM #sqlkmeans_scored AS s
-    ' + @each + N'
-    CROSS APPLY (VALUES (0), (s.[sqlkmeans cluster])) AS g (segment_id)
-    INNER JOIN #sqlkmeans_profile AS k ON k.segment_id = g.segment_id AND k.position = v.position
-    WHERE s.[sqlkmeans cluster] IS NOT NULL
-    GROUP BY k.segment_id, k.position
-) AS d ON d.segment_id = p.segment_id AND d.position = p.position;
-UPDATE p
-SET median = m.median
-FROM #sqlkmeans_profile AS p
-INNER JOIN (
-    SELECT r.segment_id, r.position, AVG(r.value) AS median
-    FROM (
-        SELECT g.segment_id, v.position, v.value,
-            ROW_NUMBER() OVER (PARTITION BY g.segment_id, v.position ORDER BY v.value) AS n
-        FROM #sqlkmeans_scored AS s
-        ' + @each + N'
-        CROSS APPLY (VALUES (0), (s.[sqlkmeans cluster])) AS g (segment_id)
-        WHERE s.[sqlkmeans cluster] IS NOT NULL AND v.value IS NOT NULL
-    ) AS r
-    INNER JOIN #sqlkmeans_profile AS k ON k.segment_id = r.segment_id AND k.position = r.position
-    WHERE r.n IN ((k.known + 1) / 2, (k.known + 2) / 2)
-    GROUP BY r.segment_id, r.position
-) AS m ON m.segment_id = p.segment_id AND m.position = p.position;
-';
-END;
-GO
-
--- procedures/bins_text.sql
-IF OBJECT_ID(N'sqlkmeans.bins_text', N'P') IS NULL
-    EXECUTE (N'CREATE PROCEDURE sqlkmeans.bins_text AS RETURN 0;');
-GO
--- Makes of a row s of #sqlkmeans_scored the rows v (position, bin): in which bin of a fit the row is, for each
--- column of the source, 0 where its value is missing. NULL where the fit has no bins. The row has the
--- features of @scored_run_id, by default the fit's own: columns that both have are counted, a
--- category by its levels, wherever they stand.
-ALTER PROCEDURE sqlkmeans.bins_text
-    @run_id        bigint,
-    @each          nvarchar(max) OUTPUT,
-    @scored_run_id bigint = NULL
-AS
-BEGIN
-    SET NOCOUNT ON;
-
-    DECLARE @column nvarchar(400);
-    DECLARE @type nvarchar(16);
-    DECLARE @position int = 0;
-    DECLARE @feature int;
-    DECLARE @bin int;
-    DECLARE @last int;
-    DECLARE @o nvarchar(40);
-    DECLARE @case nvarchar(max);
-    DECLARE @list nvarchar(max) = N'';
-
-    SET @scored_run_id = COALESCE(@scored_run_id, @run_id);
-    CREATE TABLE #sqlkmeans_scored_column
-    (
-        position int           NOT NULL,
-        feature  int           NOT NULL,
-        name     nvarchar(128) COLLATE DATABASE_DEFAULT NOT NULL,
-        type     nvarchar(16)  COLLATE DATABASE_DEFAULT NOT NULL
-    );
-    INSERT INTO #sqlkmeans_scored_column (position, feature, name, type)
-    SELECT b.position, s.feature, s.source_column, s.type
-    FROM (SELECT ROW_NUMBER() OVER (ORDER BY MIN(f.position)) AS position, f.source_column, f.type
-          FROM sqlkmeans.model_feature AS f
-          WHERE f.run_id = @run_id
-          GROUP BY f.source_column, f.type) AS b
-    INNER JOIN (SELECT MIN(f.position) AS feature, f.source_column, f.type
-                FROM sqlkmeans.model_feature AS f
-                WHERE f.run_id = @scored_run_id
-                GROUP BY f.source_column, f.type) AS s
-        ON s.source_column = b.source_column
-       AND CASE s.type WHEN N'category' THEN 1 ELSE 0 END
-           = CASE b.type WHEN N'category' THEN 1 ELSE 0 END;
-
-    WHILE 1 = 1
-    BEGIN
-        SET @column = NULL;
-        SELECT TOP (1) @position = c.position, @feature = c.feature, @column = c.name, @type = c.type
-        FROM #sqlkmeans_scored_column AS c
-        WHERE c.position > @position
-        ORDER BY c.position;
-        IF @column IS NULL
-            BREAK;
-
-        -- The last bin takes what is above all others; of a category, the levels without a bin.
-        SELECT @last = COALESCE(MAX(CASE WHEN b.label = N'(other)' AND @type = N'category'
-                                         THEN b.bin END), MAX(b.bin))
-        FROM sqlkmeans.feature_bin AS b
-        WHERE b.run_id = @run_id AND b.position = @position AND b.feature = @column;
-        IF @last IS NULL
-            CONTINUE;
-
-        SET @o = N's.[sqlkmeans o' + CAST(@feature AS nvarchar(10)) + N']';
-        SET @case = N'CASE WHEN ' + @o + N' IS NULL THEN 0';
-        SET @bin = 0;
-        WHILE @type <> N'category' AND @bin IS NOT NULL
-        BEGIN
-            SELECT @bin = MIN(b.bin)
-            FROM sqlkmeans.feature_bin AS b
-            WHERE b.run_id = @run_id AND b.position = @position AND b.bin > @bin
-              AND b.upper IS NOT NULL;
-            SELECT @case = @case + N' WHEN ' + @o + N' <= '
-                + LTRIM(RTRIM(CONVERT(nvarchar(40), b.upper, 3))) + N' THEN '
-                + CAST(@bin AS nvarchar(10))
-            FROM sqlkmeans.feature_bin AS b
-            WHERE b.run_id = @run_id AND b.position = @position AND b.bin = @bin;
-        END;
-        WHILE @type = N'category' AND @feature IS NOT NULL
-        BEGIN
-            SELECT @case = @case + N' WHEN s.[sqlkmeans o' + CAST(@feature AS nvarchar(10))
-                + N'] = 1e0 THEN ' + CAST(b.bin AS nvarchar(10))
-            FROM sqlkmeans.model_feature AS f
-            INNER JOIN sqlkmeans.feature_bin AS b
-                ON b.run_id = @run_id AND b.position = @position AND b.bin > 0
-               AND (b.label + N'.') COLLATE Latin1_General_100_BIN2 = f.level + N'.'
-            WHERE f.run_id = @scored_run_id AND f.position = @feature;
-            SELECT @feature = MIN(f.position)
-            FROM sqlkmeans.model_feature AS f
-            WHERE f.run_id = @scored_run_id AND f.source_column = @column AND f.position > @feature;
-        END;
-
-        SET @list = @list + CASE WHEN @list = N'' THEN N'' ELSE N', ' END + N'('
-            + CAST(@position AS nvarchar(10)) + N', ' + @case + N' ELSE '
-            + CAST(@last AS nvarchar(10)) + N' END)';
-    END;
-
-    SET @each = CASE WHEN @list <> N'' THEN N'CROSS APPLY (VALUES ' + @list
-        + N') AS v (position, bin)' END;
-END;
-GO
-
 -- procedures/watch_labels.sql
 IF OBJECT_ID(N'sqlkmeans.watch_labels', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.watch_labels AS RETURN 0;');
@@ -3353,11 +3426,15 @@ BEGIN
     DECLARE @line nchar(1) = NCHAR(10);
     DECLARE @run nvarchar(20) = CAST(@model_run_id AS nvarchar(20));
     DECLARE @allowed_rows float =
-        COALESCE(TRY_CAST(JSON_VALUE(@definition, '$.guard.rows') AS float), 0.5);
+        COALESCE(TRY_CAST(JSON_VALUE(@definition, '$.guard.rows') AS float),
+            sqlkmeans.shared_number(N'guard.rows'));
     DECLARE @allowed_psi float =
-        COALESCE(TRY_CAST(JSON_VALUE(@definition, '$.guard.psi') AS float), 0.25);
+        COALESCE(TRY_CAST(JSON_VALUE(@definition, '$.guard.psi') AS float),
+            sqlkmeans.shared_number(N'guard.psi'));
     DECLARE @allowed_distance float =
-        COALESCE(TRY_CAST(JSON_VALUE(@definition, '$.guard.distance') AS float), 0.5);
+        COALESCE(TRY_CAST(JSON_VALUE(@definition, '$.guard.distance') AS float),
+            sqlkmeans.shared_number(N'guard.distance'));
+    DECLARE @least float = sqlkmeans.shared_number(N'least_share');
     DECLARE @rows_then bigint;
     DECLARE @distance_then float;
     DECLARE @position int = 0;
@@ -3369,7 +3446,7 @@ BEGIN
     FROM sqlkmeans.run AS r
     WHERE r.run_id = @model_run_id;
 
-    -- Shares of each bin then and now; what is below 0.0001 counts as that, because a logarithm of
+    -- Shares of each bin then and now; what is below @least counts as that, because a logarithm of
     -- 0 is none. The index is Siddiqi's (Credit Risk Scorecards, 2006).
     CREATE TABLE #sqlkmeans_share
     (
@@ -3397,8 +3474,8 @@ BEGIN
         SUM(CASE WHEN h.bin = 0 THEN h.present ELSE 0e0 END),
         SUM(CASE WHEN h.bin = 0 THEN h.earlier ELSE 0e0 END)
     FROM #sqlkmeans_share AS h
-    CROSS APPLY (SELECT CASE WHEN h.earlier < 0.0001 THEN 0.0001 ELSE h.earlier END AS earlier,
-                        CASE WHEN h.present < 0.0001 THEN 0.0001 ELSE h.present END AS present) AS p
+    CROSS APPLY (SELECT CASE WHEN h.earlier < @least THEN @least ELSE h.earlier END AS earlier,
+                        CASE WHEN h.present < @least THEN @least ELSE h.present END AS present) AS p
     INNER JOIN sqlkmeans.feature_bin AS b
         ON b.run_id = @model_run_id AND b.position = h.position AND b.bin = h.bin
     GROUP BY h.position;
@@ -3456,6 +3533,433 @@ BEGIN
             + N'correct the source, or define a higher threshold or "warn" (docs/operate.md)';
         EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @warnings;
     END;
+END;
+GO
+
+-- procedures/store_in_columns.sql
+IF OBJECT_ID(N'sqlkmeans.store_in_columns', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.store_in_columns AS RETURN 0;');
+GO
+-- Gives an empty temporary table of the caller a clustered columnstore index, so that a statement
+-- reads in batches and only what it names. Where the server or its tempdb has none, the table stays
+-- as it is.
+ALTER PROCEDURE sqlkmeans.store_in_columns
+    @table nvarchar(128)
+AS
+BEGIN
+    SET NOCOUNT ON;
+
+    DECLARE @statement nvarchar(max) =
+        N'CREATE CLUSTERED COLUMNSTORE INDEX sqlkmeans_columns ON ' + @table + N';';
+
+    IF OBJECT_ID(N'sys.column_store_segments') IS NULL
+        RETURN 0;
+    BEGIN TRY
+        EXECUTE sys.sp_executesql @statement;
+    END TRY
+    BEGIN CATCH
+        IF XACT_STATE() = -1
+            THROW;
+    END CATCH;
+END;
+GO
+
+-- procedures/describe_scored.sql
+IF OBJECT_ID(N'sqlkmeans.describe_scored', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.describe_scored AS RETURN 0;');
+GO
+-- Looks once at the labelled rows of the caller's #sqlkmeans_scored, for 300 numbers at a time, whose
+-- features are those of @run_id. Leaves in the caller's
+--   #sqlkmeans_overlap  customers and distances of each cluster and earlier segment,
+--   #sqlkmeans_cluster  those of each cluster,
+--   #sqlkmeans_moment   each feature's sums about the centroid, from #sqlkmeans_point,
+--   #sqlkmeans_edge     how many values are not above an end of a bin, of @run_id or the published run,
+--   #sqlkmeans_median   with @medians = 1, by a second look: of everyone as cluster 0.
+-- A sample tells between which values a median lies, and only what lies there is sorted: a sample of
+-- these rows, or @sample, a query of such rows that may use what sqlkmeans.nearest does.
+ALTER PROCEDURE sqlkmeans.describe_scored
+    @run_id   bigint,
+    @active   bigint,
+    @features int,
+    @rows     bigint,
+    @medians  bit,
+    @sample   nvarchar(max) = NULL
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @position int = 0;
+    DECLARE @number int;
+    DECLARE @numbers int = 0;
+    DECLARE @x nvarchar(10);
+    DECLARE @o nvarchar(40);
+    DECLARE @upper float;
+    DECLARE @group nvarchar(max) = N' FROM #sqlkmeans_scored AS s
+INNER JOIN (SELECT a.cluster{} FROM #sqlkmeans_point AS a
+            LEFT JOIN #sqlkmeans_bracket AS b
+                ON b.position = a.position AND b.cluster IN (0, a.cluster)
+            GROUP BY a.cluster) AS p
+    ON p.cluster = s.[sqlkmeans cluster]';
+    DECLARE @each nvarchar(max) = sqlkmeans.each_number(
+        @features, N'({}, s.[sqlkmeans o{}])', N', ');
+    DECLARE @origins nvarchar(max) = N'';
+    DECLARE @sums nvarchar(max) = N'';
+    DECLARE @moments nvarchar(max) = N'';
+    DECLARE @counts nvarchar(max) = N'';
+    DECLARE @below nvarchar(max) = N'';
+    DECLARE @near nvarchar(max) = N'';
+    DECLARE @any nvarchar(max) = N'';
+    DECLARE @statement nvarchar(max);
+    DECLARE @values nvarchar(max) = N'';
+    DECLARE @step bigint = 1;
+
+    -- A median lies from low to high, behind so many values that are lower.
+    CREATE TABLE #sqlkmeans_bracket
+    (
+        cluster  int    NOT NULL,
+        position int    NOT NULL,
+        low      float  NOT NULL,
+        high     float  NOT NULL,
+        below    bigint NOT NULL
+    );
+    CREATE TABLE #sqlkmeans_near
+    (
+        cluster   int    NOT NULL,
+        position  int    NOT NULL,
+        value     float  NOT NULL,
+        customers bigint NOT NULL
+    );
+
+    DELETE FROM #sqlkmeans_overlap;
+    DELETE FROM #sqlkmeans_moment;
+    DELETE FROM #sqlkmeans_edge;
+    DELETE FROM #sqlkmeans_median;
+    INSERT INTO #sqlkmeans_edge (position, number, upper)
+    SELECT e.position, ROW_NUMBER() OVER (PARTITION BY e.position ORDER BY e.upper), e.upper
+    FROM (SELECT DISTINCT f.position, b.upper
+          FROM sqlkmeans.feature_bin AS b
+          INNER JOIN sqlkmeans.model_feature AS f
+              ON f.run_id = @run_id AND f.source_column = b.feature AND f.type <> N'category'
+          WHERE b.run_id IN (@run_id, @active) AND b.upper IS NOT NULL) AS e;
+
+    IF @medians = 1
+    BEGIN
+        -- 8,000 rows are enough for four deviations of a rank to be few. Which rows they are changes
+        -- how long it takes and not what is found.
+        IF @sample IS NULL
+            SET @step = 1 + @rows / 8000;
+        ELSE
+            SELECT @values = sqlkmeans.centroid_values(MAX(a.cluster), @features)
+            FROM #sqlkmeans_point AS a;
+        SET @statement = @values + N'INSERT INTO #sqlkmeans_near (cluster, position, value, customers)
+SELECT g.cluster, v.position, v.value, COUNT_BIG(*)
+FROM (' + COALESCE(@sample, N'SELECT TOP (16000) s.[sqlkmeans cluster]'
+                + sqlkmeans.each_number(@features, N', s.[sqlkmeans o{}]', N'') + N'
+      FROM #sqlkmeans_scored AS s
+      WHERE (CHECKSUM(NEWID()) & 2147483647) % @step = 0') + N') AS s
+CROSS APPLY (VALUES (0), (s.[sqlkmeans cluster])) AS g (cluster)
+CROSS APPLY (VALUES ' + @each + N') AS v (position, value)
+WHERE v.value IS NOT NULL
+GROUP BY g.cluster, v.position, v.value;';
+        EXECUTE sys.sp_executesql @statement, N'@step bigint', @step = @step;
+        INSERT INTO #sqlkmeans_bracket (cluster, position, low, high, below)
+        SELECT r.cluster, r.position,
+            COALESCE(MIN(CASE WHEN n.customers / 2 - t.reach >= 1
+                               AND r.upto >= n.customers / 2 - t.reach THEN r.value END), -1.7e308),
+            COALESCE(MIN(CASE WHEN r.upto >= n.customers / 2 + t.reach THEN r.value END), 1.7e308), 0
+        FROM (SELECT a.cluster, a.position, a.value,
+                  SUM(a.customers) OVER (PARTITION BY a.cluster, a.position ORDER BY a.value
+                                         ROWS UNBOUNDED PRECEDING) AS upto
+              FROM #sqlkmeans_near AS a) AS r
+        INNER JOIN (SELECT a.cluster, a.position, SUM(a.customers) AS customers
+                    FROM #sqlkmeans_near AS a
+                    GROUP BY a.cluster, a.position) AS n
+            ON n.cluster = r.cluster AND n.position = r.position
+        CROSS APPLY (SELECT 2 + CAST(2 * SQRT(n.customers) AS bigint) AS reach) AS t
+        GROUP BY r.cluster, r.position;
+        DELETE FROM #sqlkmeans_near;
+        -- What the sample has no value of.
+        INSERT INTO #sqlkmeans_bracket (cluster, position, low, high, below)
+        SELECT c.cluster, p.position, -1.7e308, 1.7e308, 0
+        FROM (SELECT DISTINCT a.cluster FROM #sqlkmeans_point AS a UNION ALL SELECT 0) AS c
+        CROSS JOIN (SELECT DISTINCT a.position FROM #sqlkmeans_point AS a) AS p
+        WHERE NOT EXISTS (SELECT 1 FROM #sqlkmeans_bracket AS b
+                          WHERE b.cluster = c.cluster AND b.position = p.position);
+    END;
+
+    WHILE @position < @features
+    BEGIN
+        SET @position = @position + 1;
+        SET @x = CAST(@position AS nvarchar(10));
+        SET @o = N's.[sqlkmeans o' + @x + N']';
+        SET @origins = @origins + REPLACE(
+            N', MAX(CASE a.position WHEN {} THEN a.value END) AS c{}', N'{}', @x);
+        SET @sums = @sums + REPLACE(REPLACE(
+            N', COUNT_BIG(~) AS n{}, SUM(~ - p.c{}) AS s{}, SUM((~ - p.c{}) * (~ - p.c{})) AS q{}'
+            + N', MIN(~) AS l{}, MAX(~) AS h{}', N'~', @o), N'{}', @x);
+        SET @moments = @moments + REPLACE(
+            N', ({}, w.n{}, w.s{}, w.q{}, w.l{}, w.h{})', N'{}', @x);
+        SET @numbers = @numbers + 5;
+        SET @number = 0;
+        WHILE 1 = 1
+        BEGIN
+            SET @upper = NULL;
+            SELECT TOP (1) @number = e.number, @upper = e.upper
+            FROM #sqlkmeans_edge AS e
+            WHERE e.position = @position AND e.number > @number
+            ORDER BY e.number;
+            IF @upper IS NULL
+                BREAK;
+            SET @sums = @sums + N', COUNT_BIG(CASE WHEN ' + @o + N' <= '
+                + sqlkmeans.float_literal(@upper) + N' THEN 1 END) AS e' + @x + N'_'
+                + CAST(@number AS nvarchar(10));
+            SET @counts = @counts + N', (' + @x + N', ' + CAST(@number AS nvarchar(10)) + N', w.e'
+                + @x + N'_' + CAST(@number AS nvarchar(10)) + N')';
+            SET @numbers = @numbers + 1;
+        END;
+        IF @medians = 1
+        BEGIN
+            SET @origins = @origins + REPLACE(
+                N', MAX(CASE WHEN a.position = {} AND b.cluster > 0 THEN b.low END) AS cl{}'
+                + N', MAX(CASE WHEN a.position = {} AND b.cluster > 0 THEN b.high END) AS ch{}'
+                + N', MAX(CASE WHEN a.position = {} AND b.cluster = 0 THEN b.low END) AS el{}'
+                + N', MAX(CASE WHEN a.position = {} AND b.cluster = 0 THEN b.high END) AS eh{}',
+                N'{}', @x);
+            SET @sums = @sums + REPLACE(REPLACE(
+                N', COUNT_BIG(CASE WHEN ~ < p.cl{} THEN 1 END) AS cb{}'
+                + N', COUNT_BIG(CASE WHEN ~ < p.el{} THEN 1 END) AS eb{}', N'~', @o), N'{}', @x);
+            SET @below = @below + REPLACE(N', (w.cluster, {}, w.cb{}), (0, {}, w.eb{})', N'{}', @x);
+            SET @near = @near + REPLACE(REPLACE(
+                N', (s.[sqlkmeans cluster], {}, ~, p.cl{}, p.ch{}), (0, {}, ~, p.el{}, p.eh{})',
+                N'~', @o), N'{}', @x);
+            SET @any = @any + REPLACE(REPLACE(
+                N' OR ~ BETWEEN p.cl{} AND p.ch{} OR ~ BETWEEN p.el{} AND p.eh{}',
+                N'~', @o), N'{}', @x);
+            SET @numbers = @numbers + 2;
+        END;
+        IF @numbers < 300 AND @position < @features
+            CONTINUE;
+
+        SET @statement = N'SELECT s.[sqlkmeans cluster] AS cluster, s.[sqlkmeans previous] AS previous,
+    COUNT_BIG(*) AS customers, SUM(s.[sqlkmeans distance]) AS distance,
+    SUM(s.[sqlkmeans distance] * s.[sqlkmeans distance]) AS within_ss,
+    SUM(s.[sqlkmeans weight] * s.[sqlkmeans distance] * s.[sqlkmeans distance]) AS inertia,
+    SUM(s.[sqlkmeans weight]) AS weight, COUNT_BIG(s.[sqlkmeans other]) AS tied' + @sums + N'
+INTO #sqlkmeans_wide
+' + REPLACE(@group, N'{}', @origins) + N'
+GROUP BY s.[sqlkmeans cluster], s.[sqlkmeans previous];
+INSERT INTO #sqlkmeans_overlap (cluster, previous, customers, distance, within_ss, inertia, weight, tied)
+SELECT w.cluster, w.previous, w.customers, w.distance, w.within_ss, w.inertia, w.weight, w.tied
+FROM #sqlkmeans_wide AS w
+WHERE NOT EXISTS (SELECT 1 FROM #sqlkmeans_overlap AS o);
+INSERT INTO #sqlkmeans_moment (cluster, position, known, total, squares, lowest, highest)
+SELECT w.cluster, v.position, SUM(v.known), COALESCE(SUM(v.total), 0e0), COALESCE(SUM(v.squares), 0e0),
+    MIN(v.lowest), MAX(v.highest)
+FROM #sqlkmeans_wide AS w
+CROSS APPLY (VALUES ' + STUFF(@moments, 1, 2, N'')
+            + N') AS v (position, known, total, squares, lowest, highest)
+GROUP BY w.cluster, v.position;
+' + CASE WHEN @counts = N'' THEN N'' ELSE N'UPDATE e
+SET customers = n.customers
+FROM #sqlkmeans_edge AS e
+INNER JOIN (SELECT v.position, v.number, SUM(v.customers) AS customers
+            FROM #sqlkmeans_wide AS w
+            CROSS APPLY (VALUES ' + STUFF(@counts, 1, 2, N'') + N') AS v (position, number, customers)
+            GROUP BY v.position, v.number) AS n
+    ON n.position = e.position AND n.number = e.number;
+' END + CASE @medians WHEN 0 THEN N'' ELSE N'UPDATE b
+SET below = n.customers
+FROM #sqlkmeans_bracket AS b
+INNER JOIN (SELECT v.cluster, v.position, SUM(v.customers) AS customers
+            FROM #sqlkmeans_wide AS w
+            CROSS APPLY (VALUES ' + STUFF(@below, 1, 2, N'') + N') AS v (cluster, position, customers)
+            GROUP BY v.cluster, v.position) AS n
+    ON n.cluster = b.cluster AND n.position = b.position;
+INSERT INTO #sqlkmeans_near (cluster, position, value, customers)
+SELECT v.cluster, v.position, v.value, COUNT_BIG(*)
+' + REPLACE(@group, N'{}', @origins) + N'
+CROSS APPLY (VALUES ' + STUFF(@near, 1, 2, N'') + N') AS v (cluster, position, value, low, high)
+WHERE (' + STUFF(@any, 1, 4, N'') + N') AND v.value BETWEEN v.low AND v.high
+GROUP BY v.cluster, v.position, v.value;
+' END + N'DROP TABLE #sqlkmeans_wide;';
+        EXECUTE sys.sp_executesql @statement;
+        SELECT @numbers = 0, @origins = N'', @sums = N'', @moments = N'', @counts = N'',
+            @below = N'', @near = N'', @any = N'';
+    END;
+
+    UPDATE #sqlkmeans_cluster SET size = 0;
+    UPDATE c
+    SET size = n.size, within_ss = n.within_ss, inertia = n.inertia, weight = n.weight,
+        distance = n.distance / n.size
+    FROM #sqlkmeans_cluster AS c
+    INNER JOIN (SELECT o.cluster, SUM(o.customers) AS size, SUM(o.within_ss) AS within_ss,
+                    SUM(o.inertia) AS inertia, SUM(o.weight) AS weight, SUM(o.distance) AS distance
+                FROM #sqlkmeans_overlap AS o
+                GROUP BY o.cluster) AS n
+        ON n.cluster = c.cluster;
+
+    WHILE @medians = 1
+    BEGIN
+        -- The mean of the two values in the middle, which are one where their number is odd.
+        INSERT INTO #sqlkmeans_median (cluster, position, median)
+        SELECT r.cluster, r.position, (MIN(CASE WHEN r.upto >= (n.known + 1) / 2 THEN r.value END)
+            + MIN(CASE WHEN r.upto >= (n.known + 2) / 2 THEN r.value END)) / 2e0
+        FROM (SELECT a.cluster, a.position, a.value, b.below,
+                  b.below + SUM(a.customers) OVER (PARTITION BY a.cluster, a.position
+                                                   ORDER BY a.value ROWS UNBOUNDED PRECEDING) AS upto
+              FROM #sqlkmeans_near AS a
+              INNER JOIN #sqlkmeans_bracket AS b
+                  ON b.cluster = a.cluster AND b.position = a.position) AS r
+        INNER JOIN (SELECT m.cluster, m.position, m.known FROM #sqlkmeans_moment AS m
+                    UNION ALL
+                    SELECT 0, m.position, SUM(m.known) FROM #sqlkmeans_moment AS m
+                    GROUP BY m.position) AS n
+            ON n.cluster = r.cluster AND n.position = r.position
+        WHERE NOT EXISTS (SELECT 1 FROM #sqlkmeans_median AS d
+                          WHERE d.cluster = r.cluster AND d.position = r.position)
+        GROUP BY r.cluster, r.position, r.below, n.known
+        HAVING r.below < (n.known + 1) / 2 AND MAX(r.upto) >= (n.known + 2) / 2;
+
+        -- Of a column whose sample misled, all values.
+        SET @position = NULL;
+        SELECT TOP (1) @position = b.position
+        FROM #sqlkmeans_bracket AS b
+        INNER JOIN #sqlkmeans_moment AS m ON m.position = b.position AND m.known > 0
+        WHERE b.cluster IN (0, m.cluster)
+          AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_median AS d
+                          WHERE d.cluster = b.cluster AND d.position = b.position)
+        ORDER BY b.position;
+        IF @position IS NULL
+            BREAK;
+        DELETE FROM #sqlkmeans_near WHERE position = @position;
+        UPDATE #sqlkmeans_bracket SET below = 0 WHERE position = @position;
+        SET @statement = N'INSERT INTO #sqlkmeans_near (cluster, position, value, customers)
+SELECT g.cluster, @position, g.value, COUNT_BIG(*)
+FROM #sqlkmeans_scored AS s
+CROSS APPLY (VALUES (0, s.[sqlkmeans o{}]), (s.[sqlkmeans cluster], s.[sqlkmeans o{}])) AS g (cluster, value)
+WHERE g.value IS NOT NULL
+GROUP BY g.cluster, g.value;';
+        SET @statement = REPLACE(@statement, N'{}', CAST(@position AS nvarchar(10)));
+        EXECUTE sys.sp_executesql @statement, N'@position int', @position = @position;
+    END;
+END;
+GO
+
+-- procedures/profile_scored.sql
+IF OBJECT_ID(N'sqlkmeans.profile_scored', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.profile_scored AS RETURN 0;');
+GO
+-- Fills the caller's #sqlkmeans_profile from what describe_scored has left: each segment of its
+-- #sqlkmeans_cluster and everyone, as segment 0, for every feature in its own units.
+ALTER PROCEDURE sqlkmeans.profile_scored
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    INSERT INTO #sqlkmeans_profile
+        (segment_id, position, mean, deviation, lowest, median, highest, known, missing)
+    SELECT c.segment_id, m.position, p.value + t.rest,
+        CASE WHEN m.highest > m.lowest AND m.squares / m.known > t.rest * t.rest
+                 THEN SQRT(m.squares / m.known - t.rest * t.rest)
+             WHEN m.known > 0 THEN 0e0 END,
+        m.lowest, d.median, m.highest, m.known, c.size - m.known
+    FROM #sqlkmeans_moment AS m
+    INNER JOIN #sqlkmeans_cluster AS c ON c.cluster = m.cluster
+    INNER JOIN #sqlkmeans_point AS p ON p.cluster = m.cluster AND p.position = m.position
+    CROSS APPLY (SELECT m.total / NULLIF(m.known, 0) AS rest) AS t
+    LEFT JOIN #sqlkmeans_median AS d ON d.cluster = m.cluster AND d.position = m.position;
+
+    -- Means and squares of parts add up to those of the whole (Chan, Golub & LeVeque, 1983).
+    INSERT INTO #sqlkmeans_profile
+        (segment_id, position, mean, deviation, lowest, median, highest, known, missing)
+    SELECT 0, a.position, MAX(a.mean),
+        CASE WHEN MAX(a.known) > 0 THEN SQRT(SUM(p.known * (p.deviation * p.deviation
+            + (p.mean - a.mean) * (p.mean - a.mean))) / MAX(a.known)) END,
+        MIN(p.lowest), MAX(d.median), MAX(p.highest), MAX(a.known), SUM(p.missing)
+    FROM #sqlkmeans_profile AS p
+    INNER JOIN (SELECT q.position, SUM(q.known) AS known, MAX(b.mean)
+                    + SUM(q.known * (q.mean - b.mean)) / NULLIF(SUM(q.known), 0) AS mean
+                FROM #sqlkmeans_profile AS q
+                INNER JOIN (SELECT o.position, MIN(o.mean) AS mean
+                            FROM #sqlkmeans_profile AS o
+                            GROUP BY o.position) AS b
+                    ON b.position = q.position
+                GROUP BY q.position) AS a
+        ON a.position = p.position
+    LEFT JOIN #sqlkmeans_median AS d ON d.cluster = 0 AND d.position = p.position
+    GROUP BY a.position;
+END;
+GO
+
+-- procedures/count_bins.sql
+IF OBJECT_ID(N'sqlkmeans.count_bins', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.count_bins AS RETURN 0;');
+GO
+-- Fills the caller's #sqlkmeans_bin from what describe_scored has left: how many of the rows are in
+-- each bin of a run, 0 for the missing values of its column. The rows have the features of
+-- @scored_run_id: columns that both have are counted, a category by its levels, wherever they stand.
+ALTER PROCEDURE sqlkmeans.count_bins
+    @run_id        bigint,
+    @scored_run_id bigint
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    -- A bin but the last has an end, or a level; the last takes what is left.
+    INSERT INTO #sqlkmeans_bin (position, bin, customers)
+    SELECT c.position, b.bin, CASE
+            WHEN b.bin = 0 THEN k.missing
+            WHEN s.type = N'category' THEN COALESCE((
+                SELECT CAST(ROUND(SUM(m.known * p.value + m.total), 0) AS bigint)
+                FROM sqlkmeans.model_feature AS f
+                INNER JOIN #sqlkmeans_moment AS m ON m.position = f.position
+                INNER JOIN #sqlkmeans_point AS p
+                    ON p.cluster = m.cluster AND p.position = m.position
+                WHERE f.run_id = @scored_run_id AND f.source_column = s.source_column
+                  AND (f.level + N'.') COLLATE Latin1_General_100_BIN2 = b.label + N'.'), 0)
+            ELSE COALESCE(e.customers - COALESCE(l.customers, 0), 0) END
+    FROM (SELECT ROW_NUMBER() OVER (ORDER BY MIN(f.position)) AS position, f.source_column, f.type
+          FROM sqlkmeans.model_feature AS f
+          WHERE f.run_id = @run_id
+          GROUP BY f.source_column, f.type) AS c
+    INNER JOIN (SELECT MIN(f.position) AS position, f.source_column, f.type
+                FROM sqlkmeans.model_feature AS f
+                WHERE f.run_id = @scored_run_id
+                GROUP BY f.source_column, f.type) AS s
+        ON s.source_column = c.source_column
+       AND CASE s.type WHEN N'category' THEN 1 ELSE 0 END
+           = CASE c.type WHEN N'category' THEN 1 ELSE 0 END
+    INNER JOIN sqlkmeans.feature_bin AS b
+        ON b.run_id = @run_id AND b.position = c.position AND b.feature = c.source_column
+    INNER JOIN (SELECT m.position, SUM(m.missing) AS missing
+                FROM (SELECT a.position, n.customers - a.known AS missing
+                      FROM #sqlkmeans_moment AS a
+                      INNER JOIN (SELECT o.cluster, SUM(o.customers) AS customers
+                                  FROM #sqlkmeans_overlap AS o
+                                  GROUP BY o.cluster) AS n
+                          ON n.cluster = a.cluster) AS m
+                GROUP BY m.position) AS k
+        ON k.position = s.position
+    LEFT JOIN #sqlkmeans_edge AS e ON e.position = s.position AND e.upper = b.upper
+    LEFT JOIN sqlkmeans.feature_bin AS q
+        ON q.run_id = @run_id AND q.position = b.position AND q.bin = b.bin - 1
+    LEFT JOIN #sqlkmeans_edge AS l ON l.position = s.position AND l.upper = q.upper;
+
+    UPDATE b
+    SET customers = n.customers - o.customers
+    FROM #sqlkmeans_bin AS b
+    INNER JOIN (SELECT f.position, COALESCE(MAX(CASE f.label WHEN N'(other)' THEN f.bin END),
+                    MAX(f.bin)) AS bin
+                FROM sqlkmeans.feature_bin AS f
+                WHERE f.run_id = @run_id
+                GROUP BY f.position) AS t
+        ON t.position = b.position AND t.bin = b.bin
+    CROSS JOIN (SELECT SUM(a.customers) AS customers FROM #sqlkmeans_overlap AS a) AS n
+    INNER JOIN (SELECT a.position, a.bin, SUM(d.customers) AS customers
+                FROM #sqlkmeans_bin AS a
+                INNER JOIN #sqlkmeans_bin AS d ON d.position = a.position AND d.bin <> a.bin
+                GROUP BY a.position, a.bin) AS o
+        ON o.position = b.position AND o.bin = b.bin;
 END;
 GO
 
@@ -4210,6 +4714,70 @@ BEGIN
 END;
 GO
 
+-- procedures/stage_changes.sql
+IF OBJECT_ID(N'sqlkmeans.stage_changes', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.stage_changes AS RETURN 0;');
+GO
+-- Stages changes of the segment table alone, under the segment ids. @labels is a query of key,
+-- segment_id and distance, and of the segment and distance that stand in that table, [sqlkmeans
+-- previous] and [sqlkmeans before]; @kept of its rows stand there, and who is there beside these
+-- departed. Tells the publication so.
+ALTER PROCEDURE sqlkmeans.stage_changes
+    @run_id      bigint,
+    @key         nvarchar(max),
+    @target      nvarchar(1000),
+    @labels      nvarchar(max),
+    @kept        bigint,
+    @publication nvarchar(max) OUTPUT
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @keys nvarchar(max) = sqlkmeans.each_name(@key, N'{}', N', ');
+    DECLARE @staging nvarchar(200) =
+        N'sqlkmeans.' + QUOTENAME(N'staging_' + CAST(@run_id AS nvarchar(20)));
+    DECLARE @tolerance float = CAST(JSON_VALUE(@publication, '$.distance_tolerance') AS float);
+    DECLARE @last_segment_id int = CAST(JSON_VALUE(@publication, '$.last_segment_id') AS int);
+    DECLARE @target_id bigint;
+    DECLARE @published bigint = 0;
+    DECLARE @staged bigint;
+    DECLARE @departed bigint = 0;
+    DECLARE @statement nvarchar(max) = N'INSERT INTO ' + @staging + N' WITH (TABLOCK) (' + @keys
+        + N', cluster, distance)
+SELECT ' + sqlkmeans.each_name(@key, N's.{}', N', ') + N', s.segment_id, s.distance
+FROM (' + @labels + N') AS s
+WHERE s.[sqlkmeans previous] IS NULL OR s.[sqlkmeans previous] <> s.segment_id
+   OR ABS(s.distance - s.[sqlkmeans before]) > @tolerance;
+SET @staged = ROWCOUNT_BIG();';
+
+    EXECUTE sys.sp_executesql @statement, N'@tolerance float, @staged bigint OUTPUT',
+        @tolerance = @tolerance, @staged = @staged OUTPUT;
+
+    EXECUTE sqlkmeans.as_owner
+        @statement = N'SET @arrived = OBJECT_ID(@text);', @text = @target,
+        @arrived = @target_id OUTPUT;
+    IF @target_id IS NOT NULL
+    BEGIN
+        SET @statement = N'SELECT @published = COUNT_BIG(*) FROM ' + @target + N' AS t;';
+        EXECUTE sys.sp_executesql @statement, N'@published bigint OUTPUT', @published = @published OUTPUT;
+    END;
+    IF @published <> @kept
+    BEGIN
+        SET @statement = N'INSERT INTO ' + @staging + N' (' + @keys + N', cluster, distance, departed)
+SELECT ' + sqlkmeans.each_name(@key, N't.{}', N', ') + N', 0, 0e0, 1
+FROM ' + @target + N' AS t
+WHERE NOT EXISTS (SELECT 1 FROM (' + @labels + N') AS s WHERE '
+            + sqlkmeans.each_name(@key, N's.{} = t.{}', N' AND ') + N');
+SET @departed = ROWCOUNT_BIG();';
+        EXECUTE sys.sp_executesql @statement, N'@departed bigint OUTPUT', @departed = @departed OUTPUT;
+    END;
+
+    SET @publication = JSON_MODIFY(JSON_MODIFY(JSON_MODIFY(@publication,
+        '$.segment_ids', JSON_QUERY(sqlkmeans.own_ids(@last_segment_id))),
+        '$.changes_only', CAST(1 AS bit)), '$.staged_rows', @staged + @departed);
+END;
+GO
+
 -- procedures/publish_run.sql
 IF OBJECT_ID(N'sqlkmeans.publish_run', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.publish_run AS RETURN 0;');
@@ -4407,6 +4975,12 @@ BEGIN
     DECLARE @key_columns nvarchar(max);
     DECLARE @keys nvarchar(max);
     DECLARE @history nvarchar(1000);
+    DECLARE @table nvarchar(1000);
+    DECLARE @table_id bigint;
+    DECLARE @staging nvarchar(200);
+    DECLARE @same nvarchar(max);
+    DECLARE @stood nvarchar(200) =
+        N'h.valid_from <= @then AND (h.valid_to IS NULL OR h.valid_to > @then)';
     DECLARE @statement nvarchar(max);
     DECLARE @arrived bigint;
     DECLARE @moved bigint;
@@ -4467,6 +5041,8 @@ BEGIN
     SET @key = JSON_QUERY(@definition, '$.key');
     SET @keys = sqlkmeans.each_name(@key, N'{}', N', ');
     SET @history = sqlkmeans.quoted_name(@target, N'_history');
+    SET @table = sqlkmeans.quoted_name(@target, N'');
+    SET @same = sqlkmeans.each_name(@key, N't.{} = h.{}', N' AND ');
 
     BEGIN TRY
         BEGIN TRANSACTION;
@@ -4481,6 +5057,7 @@ BEGIN
              @skipped, SYSUTCDATETIME(), COALESCE(@client_version, sqlkmeans.version()), @library_versions,
              LEFT(ORIGINAL_LOGIN() + COALESCE(N', ' + COALESCE(@client, APP_NAME()), N''), 400));
         SET @new_run_id = SCOPE_IDENTITY();
+        SET @staging = N'sqlkmeans.' + QUOTENAME(N'staging_' + CAST(@new_run_id AS nvarchar(20)));
 
         EXECUTE sqlkmeans.describe_key
             @table = @history, @key = @key, @key_columns = @key_columns OUTPUT;
@@ -4491,12 +5068,22 @@ BEGIN
         COMMIT TRANSACTION;
         BEGIN TRANSACTION;
 
-        -- Staged under their segment ids; own_ids then makes each id stand for itself.
-        SET @statement = N'INSERT INTO sqlkmeans.'
-            + QUOTENAME(N'staging_' + CAST(@new_run_id AS nvarchar(20))) + N' (' + @keys
-            + N', cluster, distance) SELECT ' + @keys + N', segment_id, distance FROM ' + @history
-            + N' WHERE valid_from <= @then AND (valid_to IS NULL OR valid_to > @then);'
-            + N' SET @arrived = ROWCOUNT_BIG();';
+        -- Of what stood then, only what differs from what stands, under the segment ids; own_ids makes
+        -- each id stand for itself. Who is labelled now and was not then departs.
+        EXECUTE sqlkmeans.as_owner
+            @statement = N'SET @arrived = OBJECT_ID(@text);', @text = @table,
+            @arrived = @table_id OUTPUT;
+        SET @statement = N'SELECT @arrived = COUNT_BIG(*) FROM ' + @history + N' AS h WHERE ' + @stood + N';
+INSERT INTO ' + @staging + N' WITH (TABLOCK) (' + @keys + N', cluster, distance)
+SELECT ' + sqlkmeans.each_name(@key, N'h.{}', N', ') + N', h.segment_id, h.distance
+FROM ' + @history + N' AS h
+' + CASE WHEN @table_id IS NULL THEN N'WHERE ' + @stood + N';' ELSE N'LEFT JOIN ' + @table + N' AS t ON ' + @same + N'
+WHERE ' + @stood + N'
+  AND (t.segment_id IS NULL OR t.segment_id <> h.segment_id OR t.distance <> h.distance);
+INSERT INTO ' + @staging + N' (' + @keys + N', cluster, distance, departed)
+SELECT ' + sqlkmeans.each_name(@key, N't.{}', N', ') + N', 0, 0e0, 1
+FROM ' + @table + N' AS t
+WHERE NOT EXISTS (SELECT 1 FROM ' + @history + N' AS h WHERE ' + @same + N' AND ' + @stood + N');' END;
         EXECUTE sqlkmeans.as_owner
             @statement = @statement, @then = @then, @arrived = @rows OUTPUT;
         IF @rows <> @expected
@@ -4514,7 +5101,7 @@ BEGIN
 
         EXECUTE sqlkmeans.apply_labels
             @segmentation = @segmentation, @target = @target, @key = @key, @run_id = @new_run_id,
-            @segment_ids = @segment_ids, @now = @now, @tolerance = 0,
+            @segment_ids = @segment_ids, @now = @now, @tolerance = 0, @changes_only = 1,
             @arrived = @arrived OUTPUT, @moved = @moved OUTPUT, @departed = @departed OUTPUT,
             @written = @written OUTPUT;
 
@@ -4647,6 +5234,7 @@ GO
 ALTER PROCEDURE sqlkmeans.assign_segments
     @segmentation nvarchar(128) = NULL,
     @run_id       bigint        = NULL OUTPUT,
+    @medians      bit           = 1,
     @quiet        bit           = 0,
     @help         bit           = 0
 AS
@@ -4660,8 +5248,10 @@ BEGIN
             (1, N'@segmentation', N'nvarchar(128)', N'NULL',
                 N'A segmentation that has a model; the caller must be able to read its source.'),
             (2, N'@run_id', N'bigint OUTPUT', N'NULL', N'The run that records the assignment.'),
-            (3, N'@quiet', N'bit', N'0', N'1 gives no row back, for a procedure that calls this one.'),
-            (4, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+            (3, N'@medians', N'bit', N'1',
+                N'0 leaves out the medians of the profile, the only figures that take a second look at the rows.'),
+            (4, N'@quiet', N'bit', N'0', N'1 gives no row back, for a procedure that calls this one.'),
+            (5, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
         ORDER BY h.position;
         RETURN 0;
@@ -4681,11 +5271,12 @@ BEGIN
     DECLARE @last_segment_id int;
     DECLARE @values nvarchar(max);
     DECLARE @scaled nvarchar(max);
-    DECLARE @nearest nvarchar(max);
     DECLARE @features int;
-    DECLARE @kept nvarchar(max);
-    DECLARE @profile nvarchar(max);
-    DECLARE @bins nvarchar(max);
+    DECLARE @kept bigint;
+    DECLARE @target nvarchar(1000);
+    DECLARE @target_id bigint;
+    DECLARE @key_columns nvarchar(max);
+    DECLARE @labels nvarchar(max);
     DECLARE @warnings nvarchar(max);
     DECLARE @list nvarchar(max) = N'';
     DECLARE @psi float;
@@ -4743,12 +5334,70 @@ BEGIN
     SET @relation = sqlkmeans.relation(@source);
     SET @key = JSON_QUERY(@definition, '$.key');
 
-    CREATE TABLE #sqlkmeans_size
+    CREATE TABLE #sqlkmeans_prepared
     (
-        segment_id int    NOT NULL,
-        size       bigint NOT NULL,
-        within_ss  float  NOT NULL
+        [sqlkmeans row]      int   NULL,
+        [sqlkmeans previous] int   NULL,
+        [sqlkmeans weight]   float NOT NULL
     );
+    CREATE TABLE #sqlkmeans_scored
+    (
+        [sqlkmeans row]      int   NULL,
+        [sqlkmeans previous] int   NULL,
+        [sqlkmeans before]   float NULL,
+        [sqlkmeans weight]   float NOT NULL,
+        [sqlkmeans cluster]  int   NOT NULL,
+        [sqlkmeans other]    int   NULL,
+        [sqlkmeans distance] float NOT NULL
+    );
+    CREATE TABLE #sqlkmeans_centroid (cluster int NOT NULL PRIMARY KEY);
+    CREATE TABLE #sqlkmeans_point
+    (
+        cluster      int   NOT NULL,
+        position     int   NOT NULL,
+        scaled_value float NOT NULL,
+        value        float NOT NULL
+    );
+    CREATE TABLE #sqlkmeans_cluster
+    (
+        cluster        int    NOT NULL PRIMARY KEY,
+        segment_id     int    NULL,
+        size           bigint NOT NULL,
+        within_ss      float  NOT NULL,
+        inertia        float  NOT NULL,
+        weight         float  NOT NULL,
+        distance       float  NOT NULL,
+        centroid_shift float  NULL
+    );
+    CREATE TABLE #sqlkmeans_overlap
+    (
+        cluster   int    NOT NULL,
+        previous  int    NULL,
+        customers bigint NOT NULL,
+        distance  float  NOT NULL,
+        within_ss float  NOT NULL,
+        inertia   float  NOT NULL,
+        weight    float  NOT NULL,
+        tied      bigint NOT NULL
+    );
+    CREATE TABLE #sqlkmeans_moment
+    (
+        cluster  int    NOT NULL,
+        position int    NOT NULL,
+        known    bigint NOT NULL,
+        total    float  NOT NULL,
+        squares  float  NOT NULL,
+        lowest   float  NULL,
+        highest  float  NULL
+    );
+    CREATE TABLE #sqlkmeans_edge
+    (
+        position  int    NOT NULL,
+        number    int    NOT NULL,
+        upper     float  NOT NULL,
+        customers bigint NULL
+    );
+    CREATE TABLE #sqlkmeans_median (cluster int NOT NULL, position int NOT NULL, median float NOT NULL);
     CREATE TABLE #sqlkmeans_profile
     (
         segment_id int    NOT NULL,
@@ -4781,13 +5430,8 @@ BEGIN
             @run_id = @run_id OUTPUT;
         SET @staging = N'sqlkmeans.' + QUOTENAME(N'staging_' + CAST(@run_id AS nvarchar(20)));
 
-        -- Reads the source as the caller. Staged under the segment ids themselves.
         EXECUTE sqlkmeans.scoring_text
-            @run_id = @active, @row = 1, @values = @values OUTPUT, @scaled = @scaled OUTPUT,
-            @nearest = @nearest OUTPUT;
-        EXECUTE sqlkmeans.profile_text
-            @run_id = @active, @kept = @kept OUTPUT, @statement = @profile OUTPUT;
-        EXECUTE sqlkmeans.bins_text @run_id = @active, @each = @bins OUTPUT;
+            @run_id = @active, @row = 1, @values = @values OUTPUT, @scaled = @scaled OUTPUT;
         SELECT @features = MAX(f.position) FROM sqlkmeans.model_feature AS f WHERE f.run_id = @active;
         -- Two numbers a feature beside a key of 900 bytes fill the 8,060 of a row.
         IF @features > 430
@@ -4796,42 +5440,74 @@ BEGIN
                 + N'of categories count); allowed in T-SQL: 430; assign with the client: sqlkmeans assign';
             EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
         END;
-        -- Read once, so that labels and profile are of the same moment. Scaled values are kept, so
-        -- that a logarithm is taken once a row and not once for each segment.
-        SET @statement = N'SELECT ' + sqlkmeans.each_name(@key, N's.{}', N', ') + @kept
-            + sqlkmeans.each_number(@features, N', z.z{} AS [sqlkmeans z{}]', N'')
-            + N' INTO #sqlkmeans_prepared FROM ' + @relation + N' CROSS APPLY (SELECT ' + @values
-            + N') AS o
+
+        -- In the order of their segment ids, because a tie goes to the lowest.
+        INSERT INTO #sqlkmeans_point (cluster, position, scaled_value, value)
+        SELECT DENSE_RANK() OVER (ORDER BY c.segment_id), c.position, c.scaled_value, c.value
+        FROM sqlkmeans.centroid AS c
+        WHERE c.run_id = @active;
+        INSERT INTO #sqlkmeans_cluster
+            (cluster, segment_id, size, within_ss, inertia, weight, distance)
+        SELECT ROW_NUMBER() OVER (ORDER BY c.segment_id), c.segment_id, 0, 0e0, 0e0, 0e0, 0e0
+        FROM sqlkmeans.centroid AS c
+        WHERE c.run_id = @active AND c.position = 1;
+
+        -- Columns that are added to a temporary table by a nested batch stay in it.
+        EXECUTE sqlkmeans.describe_key
+            @table = @staging, @key = @key, @key_columns = @key_columns OUTPUT,
+            @before = N'ALTER TABLE #sqlkmeans_prepared ADD ', @after = N' NULL; ';
+        SET @statement = @key_columns
+            + REPLACE(@key_columns, N'ALTER TABLE #sqlkmeans_prepared ADD ',
+                      N'ALTER TABLE #sqlkmeans_scored ADD ')
+            + sqlkmeans.each_number(@features,
+                N'ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans o{}] float NULL; '
+                + N'ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans z{}] float NULL; '
+                + N'ALTER TABLE #sqlkmeans_scored ADD [sqlkmeans o{}] float NULL; '
+                + N'ALTER TABLE #sqlkmeans_centroid ADD z{} float NULL;', N' ')
+            + N'
+INSERT INTO #sqlkmeans_centroid (cluster, ' + sqlkmeans.each_number(@features, N'z{}', N', ')
+            + N')
+SELECT p.cluster, ' + sqlkmeans.each_number(
+                @features, N'MAX(CASE p.position WHEN {} THEN p.scaled_value END)', N', ') + N'
+FROM #sqlkmeans_point AS p GROUP BY p.cluster;';
+        EXECUTE sys.sp_executesql @statement;
+        EXECUTE sqlkmeans.store_in_columns @table = N'#sqlkmeans_prepared';
+        EXECUTE sqlkmeans.store_in_columns @table = N'#sqlkmeans_scored';
+
+        -- Reads the source once, as the caller, so that labels and profile are of the same moment.
+        -- Scaled values are kept, so that a logarithm is taken once a row.
+        SET @statement = N'INSERT INTO #sqlkmeans_prepared WITH (TABLOCK) ([sqlkmeans weight], '
+            + sqlkmeans.each_name(@key, N'{}', N', ')
+            + sqlkmeans.each_number(@features, N', [sqlkmeans o{}], [sqlkmeans z{}]', N'') + N')
+SELECT 1e0, ' + sqlkmeans.each_name(@key, N's.{}', N', ')
+            + sqlkmeans.each_number(@features, N', o.o{}, z.z{}', N'') + N'
+FROM ' + @relation + N' CROSS APPLY (SELECT ' + @values + N') AS o
 ' + @scaled + N';
-SET @total = ROWCOUNT_BIG();
-SELECT ' + sqlkmeans.each_name(@key, N'z.{}', N', ')
-            + N', n.segment_id AS [sqlkmeans cluster], SQRT(n.squared_distance) AS [sqlkmeans distance]'
-            + sqlkmeans.each_number(@features, N', z.[sqlkmeans o{}]', N'')
-            + N' INTO #sqlkmeans_scored FROM #sqlkmeans_prepared AS z
-' + @nearest + N';
-DROP TABLE #sqlkmeans_prepared;
-EXECUTE sqlkmeans.check_keys @relation = N''#sqlkmeans_scored AS s'', @key = @key;
-INSERT INTO ' + @staging + N' (' + sqlkmeans.each_name(@key, N'{}', N', ')
-            + N', cluster, distance) SELECT ' + sqlkmeans.each_name(@key, N's.{}', N', ')
-            + N', s.[sqlkmeans cluster], s.[sqlkmeans distance] FROM #sqlkmeans_scored AS s
-WHERE s.[sqlkmeans cluster] IS NOT NULL;
-SET @rows = ROWCOUNT_BIG();
-INSERT INTO #sqlkmeans_size (segment_id, size, within_ss)
-SELECT l.cluster, COUNT_BIG(*), SUM(l.distance * l.distance) FROM ' + @staging
-            + N' AS l GROUP BY l.cluster;
-' + @profile + N'SELECT @mean_distance = AVG(l.distance) FROM ' + @staging + N' AS l;
-' + COALESCE(N'INSERT INTO #sqlkmeans_bin (position, bin, customers)
-SELECT v.position, v.bin, COUNT_BIG(*)
-FROM #sqlkmeans_scored AS s
-' + @bins + N'
-WHERE s.[sqlkmeans cluster] IS NOT NULL
-GROUP BY v.position, v.bin;
-', N'');
-        EXECUTE sys.sp_executesql
-            @statement,
-            N'@key nvarchar(max), @rows bigint OUTPUT, @total bigint OUTPUT,
-                @mean_distance float OUTPUT',
-            @key = @key, @rows = @rows OUTPUT, @total = @total OUTPUT, @mean_distance = @mean_distance OUTPUT;
+SET @total = ROWCOUNT_BIG();';
+        EXECUTE sys.sp_executesql @statement, N'@total bigint OUTPUT', @total = @total OUTPUT;
+        EXECUTE sqlkmeans.check_keys @relation = N'#sqlkmeans_prepared AS s', @key = @key;
+
+        SET @target = sqlkmeans.quoted_name(JSON_VALUE(@definition, '$.target'), N'');
+        EXECUTE sqlkmeans.as_owner
+            @statement = N'SET @arrived = OBJECT_ID(@text);', @text = @target,
+            @arrived = @target_id OUTPUT;
+        SET @statement = sqlkmeans.centroid_values(@k, @features)
+            + N'INSERT INTO #sqlkmeans_scored WITH (TABLOCK) (' + sqlkmeans.each_name(@key, N'{}', N', ')
+            + N', [sqlkmeans previous], [sqlkmeans before], [sqlkmeans weight], [sqlkmeans cluster],
+    [sqlkmeans distance]' + sqlkmeans.each_number(@features, N', [sqlkmeans o{}]', N'') + N')
+SELECT ' + sqlkmeans.each_name(@key, N'r.{}', N', ')
+            + CASE WHEN @target_id IS NULL THEN N', NULL, NULL' ELSE N', p.segment_id, p.distance' END
+            + N', 1e0, n.cluster, SQRT(' + sqlkmeans.each_number(
+                @features, N'(r.[sqlkmeans z{}] - c.z{}) * (r.[sqlkmeans z{}] - c.z{})', N' + ') + N')'
+            + sqlkmeans.each_number(@features, N', r.[sqlkmeans o{}]', N'') + N'
+FROM #sqlkmeans_prepared AS r
+' + sqlkmeans.nearest(@k, @features, N'r.[sqlkmeans z{}]', 0) + N'
+INNER JOIN #sqlkmeans_centroid AS c ON c.cluster = n.cluster
+' + CASE WHEN @target_id IS NULL THEN N'' ELSE N'LEFT JOIN ' + @target + N' AS p ON '
+                + sqlkmeans.each_name(@key, N'p.{} = r.{}', N' AND ') + N'
+' END + N'WHERE ' + sqlkmeans.each_number(@features, N'r.[sqlkmeans z{}] IS NOT NULL', N' AND ') + N';
+SET @rows = ROWCOUNT_BIG();';
+        EXECUTE sys.sp_executesql @statement, N'@rows bigint OUTPUT', @rows = @rows OUTPUT;
 
         IF @rows = 0
             EXECUTE sqlkmeans.raise_problems @number = 50003,
@@ -4843,6 +5519,17 @@ GROUP BY v.position, v.bin;
                 + N'missing = "error"; correct the rows, or set missing to "skip", "mean" or "median"';
             EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @problems;
         END;
+
+        EXECUTE sqlkmeans.describe_scored
+            @run_id = @active, @active = @active, @features = @features, @rows = @rows,
+            @medians = @medians;
+        EXECUTE sqlkmeans.profile_scored;
+        EXECUTE sqlkmeans.count_bins @run_id = @active, @scored_run_id = @active;
+        SELECT @inertia = SUM(c.within_ss), @mean_distance = SUM(c.distance * c.size) / @rows
+        FROM #sqlkmeans_cluster AS c;
+        SELECT @kept = COALESCE(SUM(o.customers), 0)
+        FROM #sqlkmeans_overlap AS o
+        WHERE o.previous IS NOT NULL;
 
         EXECUTE sqlkmeans.watch_labels
             @model_run_id = @active, @definition = @definition, @rows = @rows,
@@ -4859,16 +5546,12 @@ GROUP BY v.position, v.bin;
             SET @warnings = SUBSTRING(@warnings, CHARINDEX(NCHAR(10), @warnings) + 1, LEN(@warnings));
         END;
 
-        INSERT INTO #sqlkmeans_size (segment_id, size, within_ss)
-        SELECT 0, SUM(z.size), SUM(z.within_ss) FROM #sqlkmeans_size AS z;
-        SELECT @inertia = z.within_ss FROM #sqlkmeans_size AS z WHERE z.segment_id = 0;
-
         SET @tables = N'{"segment":' + (
-            SELECT s.segment_id, s.name, s.name_source, s.description, COALESCE(z.size, 0) AS size,
-                COALESCE(z.size, 0) / CAST(@rows AS float) AS share,
-                COALESCE(z.within_ss, 0e0) AS within_ss
+            SELECT s.segment_id, s.name, s.name_source, s.description, COALESCE(c.size, @rows) AS size,
+                COALESCE(c.size, @rows) / CAST(@rows AS float) AS share,
+                COALESCE(c.within_ss, @inertia) AS within_ss
             FROM sqlkmeans.segment AS s
-            LEFT JOIN #sqlkmeans_size AS z ON z.segment_id = s.segment_id
+            LEFT JOIN #sqlkmeans_cluster AS c ON c.segment_id = s.segment_id
             WHERE s.run_id = @active
             FOR JSON PATH
         ) + N',"segment_feature":' + (
@@ -4894,8 +5577,7 @@ GROUP BY v.position, v.bin;
             FROM #sqlkmeans_drift AS d
             FOR JSON PATH
         ), N'') + N'}';
-        SET @publication = N'{"segment_ids":' + sqlkmeans.own_ids(@last_segment_id)
-            + N',"model_run_id":' + CAST(@active AS nvarchar(20))
+        SET @publication = N'{"model_run_id":' + CAST(@active AS nvarchar(20))
             + N',"last_segment_id":' + CAST(@last_segment_id AS nvarchar(10))
             + N',"distance_tolerance":0,"run":{"rows":' + CAST(@rows AS nvarchar(20))
             + N',"skipped":' + CAST(@total - @rows AS nvarchar(20))
@@ -4907,6 +5589,13 @@ GROUP BY v.position, v.bin;
             + N',"mean_distance":' + LTRIM(RTRIM(CONVERT(nvarchar(40), @mean_distance, 3)))
             + COALESCE(N',"psi":' + LTRIM(RTRIM(CONVERT(nvarchar(40), @psi, 3))), N'')
             + N',"warnings":[' + @list + N']},"tables":' + @tables + N'}';
+        SET @labels = N'SELECT ' + sqlkmeans.each_name(@key, N's.{}', N', ') + N', c.segment_id,
+    s.[sqlkmeans distance] AS distance, s.[sqlkmeans previous], s.[sqlkmeans before]
+FROM #sqlkmeans_scored AS s
+INNER JOIN #sqlkmeans_cluster AS c ON c.cluster = s.[sqlkmeans cluster]';
+        EXECUTE sqlkmeans.stage_changes
+            @run_id = @run_id, @key = @key, @target = @target, @labels = @labels, @kept = @kept,
+            @publication = @publication OUTPUT;
 
         EXECUTE sqlkmeans.publish_staged
             @run_id = @run_id, @publication = @publication, @arrived = @arrived OUTPUT,
@@ -4933,10 +5622,10 @@ GO
 IF OBJECT_ID(N'sqlkmeans.read_source', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.read_source AS RETURN 0;');
 GO
--- Reads a source as the caller into the caller's table #sqlkmeans_input, which has [sqlkmeans row] and
--- [sqlkmeans previous] already and gets the key, the features [sqlkmeans f1], [sqlkmeans f2] … and
--- [sqlkmeans sample weight]: names that no key has, which check_definition sees to. @columns is what
--- Python gets of it beside these two, as a SELECT lists it.
+-- Reads a source as the caller into the caller's table #sqlkmeans_input, which gets the key and the
+-- features [sqlkmeans f1], [sqlkmeans f2] … beside its own columns: names that no key has, which
+-- check_definition sees to. [sqlkmeans place] counts the keys that differ; it is the caller's to look
+-- whether all do. @columns is what Python gets beside row and segment, as a SELECT lists it.
 ALTER PROCEDURE sqlkmeans.read_source
     @definition nvarchar(max),
     @staging    nvarchar(200),
@@ -4996,13 +5685,7 @@ BEGIN
             ELSE N'CAST(s.' + QUOTENAME(@feature) + N' AS float)' END;
     END;
     IF @sample_weight IS NOT NULL
-    BEGIN
-        SET @names = @names + N', [sqlkmeans sample weight]';
-        SET @columns = @columns + N', [sqlkmeans sample weight] AS sample_weight';
-        SET @added = @added
-            + N'ALTER TABLE #sqlkmeans_input ADD [sqlkmeans sample weight] float NULL; ';
-        SET @values = @values + N', CAST(s.' + QUOTENAME(@sample_weight) + N' AS float)';
-    END;
+        SET @columns = @columns + N', [sqlkmeans weight] AS sample_weight';
 
     -- A row of 8,060 bytes holds so many numbers beside a key of 900.
     IF @position > 870
@@ -5019,23 +5702,26 @@ BEGIN
         @before = N'ALTER TABLE #sqlkmeans_input ADD ', @after = N' NULL; ';
     SET @statement = @key_columns + @added;
     EXECUTE sys.sp_executesql @statement;
+    EXECUTE sqlkmeans.store_in_columns @table = N'#sqlkmeans_input';
 
     -- In key order: restarts depend on the order of rows.
     EXECUTE sqlkmeans.as_owner
         @statement = N'SET @arrived = OBJECT_ID(@text);', @text = @target,
         @arrived = @target_id OUTPUT;
-    SET @statement = N'INSERT INTO #sqlkmeans_input ([sqlkmeans row], '
-        + sqlkmeans.each_name(@key, N'{}', N', ') + N', [sqlkmeans previous]' + @names
+    SET @statement = N'INSERT INTO #sqlkmeans_input WITH (TABLOCK) ([sqlkmeans row], [sqlkmeans place], '
+        + sqlkmeans.each_name(@key, N'{}', N', ')
+        + N', [sqlkmeans previous], [sqlkmeans before], [sqlkmeans weight]' + @names
         + N') SELECT ROW_NUMBER() OVER (ORDER BY ' + sqlkmeans.each_name(@key, N's.{}', N', ')
+        + N'), DENSE_RANK() OVER (ORDER BY ' + sqlkmeans.each_name(@key, N's.{}', N', ')
         + N'), ' + sqlkmeans.each_name(@key, N's.{}', N', ') + N', '
-        + CASE WHEN @target_id IS NULL THEN N'NULL' ELSE N'p.segment_id' END
+        + CASE WHEN @target_id IS NULL THEN N'NULL, NULL' ELSE N'p.segment_id, p.distance' END + N', '
+        + COALESCE(N'CAST(s.' + QUOTENAME(@sample_weight) + N' AS float)', N'1e0')
         + @values + N' FROM ' + @relation
         + CASE WHEN @target_id IS NULL THEN N''
                ELSE N' LEFT JOIN ' + @target + N' AS p ON '
                    + sqlkmeans.each_name(@key, N'p.{} = s.{}', N' AND ') END
         + N'; SET @total = ROWCOUNT_BIG();';
     EXECUTE sys.sp_executesql @statement, N'@total bigint OUTPUT', @total = @total OUTPUT;
-    EXECUTE sqlkmeans.check_keys @relation = N'#sqlkmeans_input AS s', @key = @key;
 END;
 GO
 
@@ -5120,236 +5806,6 @@ BEGIN
 END;
 GO
 
--- procedures/train_quantile.sql
-IF OBJECT_ID(N'sqlkmeans.train_quantile', N'P') IS NULL
-    EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_quantile AS RETURN 0;');
-GO
--- A quantile of the values v of a query, interpolated between two neighbours (type 7 of Hyndman and
--- Fan, 1996). With weights, the mean over a window of the cumulated weight that is as wide as one
--- of the effective number of rows (Akinshin, 2023). PERCENTILE_CONT is not on every server.
-ALTER PROCEDURE sqlkmeans.train_quantile
-    @query    nvarchar(max),
-    @share    float,
-    @weighted bit,
-    @result   float OUTPUT
-AS
-BEGIN
-    SET NOCOUNT ON;
-
-    DECLARE @statement nvarchar(max) = CASE @weighted WHEN 0 THEN N'
-SELECT @result = MIN(p.v) + (MAX(p.v) - MIN(p.v)) * MAX(p.middle - FLOOR(p.middle))
-FROM (SELECT x.v, ROW_NUMBER() OVER (ORDER BY x.v) - 1 AS place,
-          (COUNT_BIG(*) OVER () - 1) * @share AS middle
-      FROM (' + @query + N') AS x) AS p
-WHERE p.place BETWEEN FLOOR(p.middle) AND CEILING(p.middle);'
-    ELSE N'
-SELECT @result = COALESCE(SUM(i.v * i.part) / NULLIF(SUM(i.part), 0e0),
-    MIN(CASE WHEN i.last >= i.low THEN i.v END))
-FROM (
-    SELECT p.v, p.last, p.low, CASE WHEN p.last <= p.low OR p.first >= p.high THEN 0e0
-        ELSE CASE WHEN p.last < p.high THEN p.last ELSE p.high END
-           - CASE WHEN p.first > p.low THEN p.first ELSE p.low END END AS part
-    FROM (
-        SELECT e.v, e.first, e.last, @share * (1e0 - e.width) AS low,
-            @share * (1e0 - e.width) + e.width AS high
-        FROM (
-            SELECT c.v, (c.upto - c.w) / c.total AS first, c.upto / c.total AS last,
-                c.squares / (c.total * c.total) AS width
-            FROM (
-                SELECT x.v, x.w, SUM(x.w * x.w) OVER () AS squares, SUM(x.w) OVER () AS total,
-                    SUM(x.w) OVER (ORDER BY x.v, x.row_number ROWS UNBOUNDED PRECEDING) AS upto
-                FROM (' + @query + N') AS x
-            ) AS c
-        ) AS e
-    ) AS p
-) AS i;' END;
-
-    EXECUTE sys.sp_executesql @statement, N'@share float, @result float OUTPUT',
-        @share = @share, @result = @result OUTPUT;
-END;
-GO
-
--- procedures/train_number.sql
-IF OBJECT_ID(N'sqlkmeans.train_number', N'P') IS NULL
-    EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_number AS RETURN 0;');
-GO
--- Learns how a number, or a date's age, is prepared: quantiles, fill, centre and scale, from column
--- @f of the caller's #sqlkmeans_input, whose values it pulls in to the quantiles. Adds the run's row of
--- model_feature, or lines to @problems.
-ALTER PROCEDURE sqlkmeans.train_number
-    @run_id         bigint,
-    @f              nvarchar(20),
-    @feature        nvarchar(max),
-    @winsorize      nvarchar(max),
-    @scaling        nvarchar(16),
-    @missing        nvarchar(16),
-    @weighted       bit,
-    @reference_date date,
-    @problems       nvarchar(max) OUTPUT
-AS
-BEGIN
-    SET NOCOUNT ON;
-
-    DECLARE @line nchar(1) = NCHAR(10);
-    DECLARE @name nvarchar(128) = JSON_VALUE(@feature, '$.column');
-    DECLARE @type nvarchar(16) = COALESCE(JSON_VALUE(@feature, '$.type'), N'number');
-    DECLARE @transform nvarchar(16) = COALESCE(JSON_VALUE(@feature, '$.transform'), N'none');
-    DECLARE @known nvarchar(max) = N'SELECT i.[sqlkmeans row] AS row_number, i.' + @f
-        + N' AS v, i.[sqlkmeans weight] AS w FROM #sqlkmeans_input AS i '
-        + N'WHERE i.[sqlkmeans weight] > 0e0 AND i.' + @f + N' IS NOT NULL';
-    DECLARE @filled nvarchar(max);
-    DECLARE @statement nvarchar(max);
-    DECLARE @rows bigint;
-    DECLARE @differing bigint;
-    DECLARE @fractions bigint;
-    DECLARE @least float;
-    DECLARE @greatest float;
-    DECLARE @mean float;
-    DECLARE @low float;
-    DECLARE @high float;
-    DECLARE @fill float;
-    DECLARE @center float;
-    DECLARE @scale float;
-    DECLARE @rest float;
-    DECLARE @share float;
-
-    SET @statement = N'SELECT @rows = COUNT_BIG(*), @least = MIN(x.v), @greatest = MAX(x.v),
-    @fractions = SUM(CASE WHEN x.v <> FLOOR(x.v) THEN 1 ELSE 0 END),
-    @mean = SUM(x.w * x.v) / SUM(x.w)
-FROM (' + @known + N') AS x;';
-    EXECUTE sys.sp_executesql
-        @statement, N'@rows bigint OUTPUT, @least float OUTPUT, @greatest float OUTPUT,
-            @fractions bigint OUTPUT, @mean float OUTPUT',
-        @rows = @rows OUTPUT, @least = @least OUTPUT, @greatest = @greatest OUTPUT,
-        @fractions = @fractions OUTPUT, @mean = @mean OUTPUT;
-
-    IF @rows = 0
-    BEGIN
-        SET @problems = @problems + @name + N': every value is NULL, so there is nothing to '
-            + N'cluster by' + @line;
-        RETURN 0;
-    END;
-    IF @least = @greatest
-    BEGIN
-        SET @problems = @problems + @name + N': constant (' + sqlkmeans.number_text(@least)
-            + N' in all ' + CAST(@rows AS nvarchar(20)) + N' rows), so it separates nobody; '
-            + N'remove it from features' + @line;
-        RETURN 0;
-    END;
-    -- A column with so few numbers cannot hold as many different ones.
-    IF @type = N'number' AND @rows >= 100 AND @fractions = 0
-       AND @greatest - @least >= @rows - 1 AND @greatest - @least < 2 * @rows
-    BEGIN
-        SET @statement = N'SELECT @differing = COUNT_BIG(DISTINCT x.v) FROM (' + @known + N') AS x;';
-        EXECUTE sys.sp_executesql
-            @statement, N'@differing bigint OUTPUT', @differing = @differing OUTPUT;
-        IF @differing = @rows
-        BEGIN
-            SET @problems = @problems + @name + N': like a key (' + CAST(@rows AS nvarchar(20))
-                + N' whole numbers, all different), so it identifies and does not measure; '
-                + N'remove it from features' + @line;
-            RETURN 0;
-        END;
-    END;
-
-    IF @missing = N'mean'
-        SET @fill = @mean;
-    IF @missing = N'median'
-        EXECUTE sqlkmeans.train_quantile
-            @query = @known, @share = 0.5, @weighted = @weighted, @result = @fill OUTPUT;
-
-    SET @share = CAST(JSON_VALUE(@winsorize, '$[0]') AS float);
-    IF @share IS NOT NULL
-    BEGIN
-        EXECUTE sqlkmeans.train_quantile
-            @query = @known, @share = @share, @weighted = @weighted, @result = @low OUTPUT;
-        SET @share = CAST(JSON_VALUE(@winsorize, '$[1]') AS float);
-        EXECUTE sqlkmeans.train_quantile
-            @query = @known, @share = @share, @weighted = @weighted, @result = @high OUTPUT;
-        IF @low = @high
-        BEGIN
-            SET @problems = @problems + @name + N': winsorize pulls every value in to '
-                + sqlkmeans.number_text(@low) + N'; use quantiles that lie further out, or none'
-                + @line;
-            RETURN 0;
-        END;
-        SET @statement = N'UPDATE #sqlkmeans_input SET ' + @f + N' = CASE WHEN ' + @f + N' < @low THEN @low '
-            + N'ELSE @high END WHERE ' + @f + N' < @low OR ' + @f + N' > @high;';
-        EXECUTE sys.sp_executesql
-            @statement, N'@low float, @high float', @low = @low, @high = @high;
-    END;
-    IF @transform = N'log1p' AND COALESCE(@low, @least) <= -1
-    BEGIN
-        SET @statement = N'SELECT @rows = COUNT_BIG(*) FROM #sqlkmeans_input AS i WHERE i.' + @f + N' <= -1e0;';
-        EXECUTE sys.sp_executesql @statement, N'@rows bigint OUTPUT', @rows = @rows OUTPUT;
-        SET @problems = @problems + @name + N': ' + CAST(@rows AS nvarchar(20))
-            + N' rows are -1 or less, where log1p has no value; use transform = "none" or correct '
-            + N'the rows' + @line;
-        RETURN 0;
-    END;
-
-    -- What K-Means will see: filled in, pulled in and transformed.
-    SET @filled = N'SELECT y.row_number, y.w, ' + sqlkmeans.transformed(N'y.x', @transform)
-        + N' AS v FROM (SELECT i.[sqlkmeans row] AS row_number, i.[sqlkmeans weight] AS w, '
-        + COALESCE(N'COALESCE(i.' + @f + N', ' + sqlkmeans.float_literal(
-            CASE WHEN @fill < @low THEN @low WHEN @fill > @high THEN @high ELSE @fill END) + N')',
-            N'i.' + @f)
-        + N' AS x FROM #sqlkmeans_input AS i WHERE i.[sqlkmeans weight] > 0e0) AS y';
-    SELECT @center = 0, @scale = 1;
-    IF @scaling = N'robust'
-    BEGIN
-        EXECUTE sqlkmeans.train_quantile
-            @query = @filled, @share = 0.5, @weighted = @weighted, @result = @center OUTPUT;
-        EXECUTE sqlkmeans.train_quantile
-            @query = @filled, @share = 0.25, @weighted = @weighted, @result = @rest OUTPUT;
-        EXECUTE sqlkmeans.train_quantile
-            @query = @filled, @share = 0.75, @weighted = @weighted, @result = @scale OUTPUT;
-        SET @scale = @scale - @rest;
-    END;
-    IF @scaling = N'minmax'
-    BEGIN
-        SET @statement = N'SELECT @center = MIN(x.v), @scale = MAX(x.v) - MIN(x.v) FROM ('
-            + @filled + N') AS x;';
-        EXECUTE sys.sp_executesql
-            @statement, N'@center float OUTPUT, @scale float OUTPUT',
-            @center = @center OUTPUT, @scale = @scale OUTPUT;
-    END;
-    IF @scaling = N'standard'
-    BEGIN
-        SET @statement = N'SELECT @center = SUM(x.w * x.v) / SUM(x.w) FROM (' + @filled + N') AS x;';
-        EXECUTE sys.sp_executesql
-            @statement, N'@center float OUTPUT', @center = @center OUTPUT;
-        -- About the mean: the difference of two large squares would have no digits.
-        SET @statement = N'SELECT @rest = SUM(x.w * (x.v - @center)) / SUM(x.w),
-    @scale = SUM(x.w * (x.v - @center) * (x.v - @center)) / SUM(x.w)
-FROM (' + @filled + N') AS x;';
-        EXECUTE sys.sp_executesql
-            @statement, N'@center float, @rest float OUTPUT, @scale float OUTPUT',
-            @center = @center, @rest = @rest OUTPUT, @scale = @scale OUTPUT;
-        SET @center = @center + @rest;
-        SET @scale = CASE WHEN @scale > @rest * @rest THEN SQRT(@scale - @rest * @rest) ELSE 0 END;
-    END;
-
-    IF COALESCE(@scale, 0) <= 0
-    BEGIN
-        SET @problems = @problems + @name + N': scaling = "' + @scaling + N'" cannot scale it, '
-            + N'because its ' + CASE @scaling WHEN N'robust' THEN N'interquartile range'
-                                              ELSE N'deviation' END
-            + N' is 0; use another scaling' + @line;
-        RETURN 0;
-    END;
-
-    INSERT INTO sqlkmeans.model_feature
-        (run_id, position, feature, transform, weight, center, scale, fill, source_column, type,
-         low, high, reference_date)
-    SELECT @run_id, COALESCE(MAX(f.position), 0) + 1, @name, @transform,
-        COALESCE(CAST(JSON_VALUE(@feature, '$.weight') AS float), 1), @center, @scale, @fill, @name,
-        @type, @low, @high, CASE @type WHEN N'date' THEN @reference_date END
-    FROM sqlkmeans.model_feature AS f
-    WHERE f.run_id = @run_id;
-END;
-GO
-
 -- procedures/train_category.sql
 IF OBJECT_ID(N'sqlkmeans.train_category', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_category AS RETURN 0;');
@@ -5359,7 +5815,8 @@ GO
 -- that a category weighs as much as one number.
 ALTER PROCEDURE sqlkmeans.train_category
     @run_id   bigint,
-    @f        nvarchar(20),
+    @f        nvarchar(30),
+    @whole    nvarchar(max),
     @feature  nvarchar(max),
     @scaling  nvarchar(16),
     @missing  nvarchar(16),
@@ -5372,6 +5829,8 @@ BEGIN
     DECLARE @name nvarchar(128) = JSON_VALUE(@feature, '$.column');
     DECLARE @statement nvarchar(max);
     DECLARE @position int;
+    DECLARE @min_frequency float = sqlkmeans.shared_number(N'min_frequency');
+    DECLARE @max_categories int = sqlkmeans.shared_number(N'max_categories');
     DECLARE @levels bigint;
     DECLARE @rows bigint;
     DECLARE @total float;
@@ -5392,23 +5851,25 @@ BEGIN
     );
     SET @statement = N'INSERT INTO #sqlkmeans_level (level, customers, total, apart, place)
 SELECT g.level, g.customers, g.total, g.apart,
-    ROW_NUMBER() OVER (ORDER BY g.apart, g.total DESC, g.level)
+    ROW_NUMBER() OVER (ORDER BY g.apart, CASE WHEN g.level IS NULL THEN 1 ELSE 0 END, g.total DESC, g.level)
 FROM (SELECT x.level, COUNT_BIG(*) AS customers, SUM(x.weight) AS total,
-          CASE WHEN LEN(x.level) > 101 OR x.level = N''(other).'' THEN 1 ELSE 0 END AS apart
+          CASE WHEN x.level IS NULL OR LEN(x.level) > 101 OR x.level = N''(other).'' THEN 1 ELSE 0 END
+              AS apart
       FROM (SELECT (i.' + @f + N' + N''.'') COLLATE Latin1_General_100_BIN2 AS level,
                 i.[sqlkmeans weight] AS weight
             FROM #sqlkmeans_input AS i
-            WHERE i.[sqlkmeans weight] > 0e0 AND i.' + @f + N' IS NOT NULL) AS x
-      GROUP BY x.level) AS g;
-SELECT @lacking = COALESCE(SUM(i.[sqlkmeans weight]), 0e0) FROM #sqlkmeans_input AS i WHERE i.' + @f + N' IS NULL;';
-    EXECUTE sys.sp_executesql @statement, N'@lacking float OUTPUT', @lacking = @lacking OUTPUT;
+            WHERE i.[sqlkmeans weight] > 0e0' + @whole + N') AS x
+      GROUP BY x.level) AS g;';
+    EXECUTE sys.sp_executesql @statement;
+    SELECT @lacking = COALESCE(SUM(l.total), 0e0) FROM #sqlkmeans_level AS l WHERE l.level IS NULL;
+    DELETE FROM #sqlkmeans_level WHERE level IS NULL;
 
     SELECT @levels = COUNT_BIG(*), @rows = SUM(l.customers), @total = SUM(l.total) FROM #sqlkmeans_level AS l;
     SELECT @kept = COUNT(*)
     FROM #sqlkmeans_level AS l
     WHERE l.apart = 0
-      AND l.total >= COALESCE(CAST(JSON_VALUE(@feature, '$.min_frequency') AS float), 0.01) * @total
-      AND l.place <= COALESCE(CAST(JSON_VALUE(@feature, '$.max_categories') AS int), 20);
+      AND l.total >= COALESCE(CAST(JSON_VALUE(@feature, '$.min_frequency') AS float), @min_frequency) * @total
+      AND l.place <= COALESCE(CAST(JSON_VALUE(@feature, '$.max_categories') AS int), @max_categories);
 
     SET @problem = CASE
         WHEN @levels = 0 THEN N'every value is NULL, so there is nothing to cluster by'
@@ -5462,13 +5923,216 @@ SELECT @lacking = COALESCE(SUM(i.[sqlkmeans weight]), 0e0) FROM #sqlkmeans_input
 END;
 GO
 
--- procedures/train_prepare.sql
-IF OBJECT_ID(N'sqlkmeans.train_prepare', N'P') IS NULL
-    EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_prepare AS RETURN 0;');
+-- procedures/train_quantiles.sql
+IF OBJECT_ID(N'sqlkmeans.train_quantiles', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_quantiles AS RETURN 0;');
 GO
--- Learns from the caller's #sqlkmeans_input how each feature is prepared, as the run's rows of model_feature.
--- Leaves out the rows that "skip" skips. Raises every problem of all columns at once.
-ALTER PROCEDURE sqlkmeans.train_prepare
+-- Gives a number of the caller's #sqlkmeans_column its fill value, its limits, and its centre and scale
+-- as far as they need no sum; or its problem. Whatever it takes of quantiles comes from one sort of
+-- the column: filling in, pulling in and a logarithm change values, and not their order.
+-- A quantile lies between two neighbours (type 7 of Hyndman & Fan, 1996). With weights, it is the mean
+-- over a window of the cumulated weight that is as wide as one of the effective number of rows
+-- (Akinshin, 2023). PERCENTILE_CONT is not on every server.
+ALTER PROCEDURE sqlkmeans.train_quantiles
+    @number   int,
+    @whole    nvarchar(max),
+    @scaling  nvarchar(16),
+    @missing  nvarchar(16),
+    @weighted bit,
+    @fitted   bigint,
+    @weight   float,
+    @squares  float
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @rows nvarchar(max);
+    DECLARE @statement nvarchar(max);
+    DECLARE @transform nvarchar(16);
+    DECLARE @known bigint;
+    DECLARE @fill float;
+    DECLARE @low float;
+    DECLARE @high float;
+    DECLARE @least float;
+    DECLARE @floors bigint;
+    DECLARE @lacking bigint;
+    DECLARE @lacking_weight float;
+    DECLARE @known_weight float;
+    DECLARE @known_squares float;
+    DECLARE @filled bit = 0;
+    DECLARE @problem nvarchar(max);
+
+    -- Two looks: the first at what is known, whose quantiles fill in and pull in; the second at what
+    -- K-Means will see.
+    CREATE TABLE #sqlkmeans_quantile
+    (
+        name   nvarchar(10) COLLATE DATABASE_DEFAULT NOT NULL,
+        share  float        NOT NULL,
+        filled bit          NOT NULL,
+        value  float        NULL
+    );
+    CREATE TABLE #sqlkmeans_place (place bigint NOT NULL);
+    CREATE TABLE #sqlkmeans_ranked (place bigint NOT NULL, value float NOT NULL);
+    CREATE TABLE #sqlkmeans_sorted (value float NOT NULL, weight float NOT NULL, upto float NOT NULL);
+
+    SELECT @transform = c.transform, @known = c.known, @least = c.least, @floors = c.floors,
+        @fill = CASE @missing WHEN N'mean' THEN c.mean END,
+        @lacking = CASE WHEN @missing IN (N'mean', N'median') THEN @fitted - c.known ELSE 0 END,
+        @rows = N'SELECT ' + c.value + N' AS value, i.[sqlkmeans weight] AS weight, i.[sqlkmeans row] AS row_number
+      FROM #sqlkmeans_input AS i
+      WHERE i.[sqlkmeans weight] > 0e0 AND ' + c.value + N' IS NOT NULL' + @whole
+    FROM #sqlkmeans_column AS c
+    WHERE c.number = @number;
+    INSERT INTO #sqlkmeans_quantile (name, share, filled)
+    SELECT q.name, q.share, q.filled
+    FROM #sqlkmeans_column AS c
+    CROSS APPLY (VALUES (N'fill', CASE @missing WHEN N'median' THEN 0.5e0 END, 0),
+        (N'low', c.low_share, 0), (N'high', c.high_share, 0),
+        (N'first', CASE @scaling WHEN N'robust' THEN 0.25e0 END, 1),
+        (N'middle', CASE @scaling WHEN N'robust' THEN 0.5e0 END, 1),
+        (N'last', CASE @scaling WHEN N'robust' THEN 0.75e0 END, 1)) AS q (name, share, filled)
+    WHERE c.number = @number AND q.share IS NOT NULL;
+
+    IF @weighted = 1 AND EXISTS (SELECT 1 FROM #sqlkmeans_quantile AS q)
+    BEGIN
+        SET @statement = N'INSERT INTO #sqlkmeans_sorted (value, weight, upto)
+SELECT x.value, x.weight, SUM(x.weight) OVER (ORDER BY x.value, x.row_number ROWS UNBOUNDED PRECEDING)
+FROM (' + @rows + N') AS x;';
+        EXECUTE sys.sp_executesql @statement;
+        SELECT @known_weight = SUM(s.weight), @known_squares = SUM(t.w * t.w)
+        FROM #sqlkmeans_sorted AS s
+        CROSS APPLY (SELECT s.weight AS w) AS t;
+        SET @lacking_weight = CASE WHEN @lacking > 0 THEN @weight - @known_weight ELSE 0e0 END;
+    END;
+    IF @weighted = 0 AND EXISTS (SELECT 1 FROM #sqlkmeans_quantile AS q)
+    BEGIN
+        -- Among all, the value of a place is one of the known: at it, or before as many as are filled in.
+        INSERT INTO #sqlkmeans_place (place)
+        SELECT DISTINCT p.place
+        FROM #sqlkmeans_quantile AS q
+        CROSS APPLY (SELECT q.share * (@known + CASE q.filled WHEN 1 THEN @lacking ELSE 0 END - 1) AS middle)
+            AS m
+        CROSS APPLY (VALUES (FLOOR(m.middle) + 1), (CEILING(m.middle) + 1),
+            (FLOOR(m.middle) + 1 - @lacking), (CEILING(m.middle) + 1 - @lacking)) AS p (place)
+        WHERE p.place BETWEEN 1 AND @known;
+        SET @statement = N'INSERT INTO #sqlkmeans_ranked (place, value)
+SELECT p.place, p.value
+FROM (SELECT x.value, ROW_NUMBER() OVER (ORDER BY x.value) AS place
+      FROM (' + @rows + N') AS x) AS p
+INNER JOIN #sqlkmeans_place AS w ON w.place = p.place;';
+        EXECUTE sys.sp_executesql @statement;
+    END;
+
+    WHILE 1 = 1
+    BEGIN
+        -- Pulled in and transformed the second time only, when the limits are known.
+        IF @weighted = 0 AND EXISTS (SELECT 1 FROM #sqlkmeans_quantile AS q WHERE q.filled = @filled)
+            UPDATE q
+            SET value = t.before + (t.behind - t.before) * (m.middle - FLOOR(m.middle))
+            FROM #sqlkmeans_quantile AS q
+            CROSS APPLY (SELECT q.share * (@known + CASE @filled WHEN 1 THEN @lacking ELSE 0 END - 1) AS middle)
+                AS m
+            CROSS APPLY (
+                SELECT MAX(CASE y.side WHEN 0 THEN y.value END) AS before,
+                    MAX(CASE y.side WHEN 1 THEN y.value END) AS behind
+                FROM (SELECT x.side, sqlkmeans.prepared_value(
+                          CASE WHEN @filled = 0 OR @lacking = 0 THEN x.later
+                               WHEN x.earlier > @fill THEN x.earlier
+                               WHEN x.later < @fill THEN x.later
+                               ELSE @fill END,
+                          CASE @filled WHEN 1 THEN @low END, CASE @filled WHEN 1 THEN @high END,
+                          CASE @filled WHEN 1 THEN @transform ELSE N'none' END) AS value
+                      FROM (SELECT p.side,
+                                (SELECT r.value FROM #sqlkmeans_ranked AS r WHERE r.place = p.place)
+                                    AS later,
+                                (SELECT r.value FROM #sqlkmeans_ranked AS r
+                                 WHERE r.place = p.place - @lacking) AS earlier
+                            FROM (VALUES (0, FLOOR(m.middle) + 1), (1, CEILING(m.middle) + 1))
+                                AS p (side, place)) AS x) AS y) AS t
+            WHERE q.filled = @filled;
+        IF @weighted = 1 AND EXISTS (SELECT 1 FROM #sqlkmeans_quantile AS q WHERE q.filled = @filled)
+            UPDATE q
+            SET value = w.value
+            FROM #sqlkmeans_quantile AS q
+            INNER JOIN (
+                SELECT i.name, COALESCE(SUM(i.value * i.part) / NULLIF(SUM(i.part), 0e0),
+                           MIN(CASE WHEN i.last >= i.low THEN i.value END)) AS value
+                FROM (SELECT p.name, p.value, p.last, p.low,
+                          CASE WHEN p.last <= p.low OR p.first >= p.high THEN 0e0
+                               ELSE CASE WHEN p.last < p.high THEN p.last ELSE p.high END
+                                  - CASE WHEN p.first > p.low THEN p.first ELSE p.low END END AS part
+                      FROM (SELECT u.name, sqlkmeans.prepared_value(a.value,
+                                    CASE @filled WHEN 1 THEN @low END, CASE @filled WHEN 1 THEN @high END,
+                                    CASE @filled WHEN 1 THEN @transform ELSE N'none' END) AS value,
+                                (a.upto - a.weight) / t.total AS first, a.upto / t.total AS last,
+                                u.share * (1e0 - t.width) AS low,
+                                u.share * (1e0 - t.width) + t.width AS high
+                            FROM #sqlkmeans_quantile AS u
+                            CROSS JOIN (SELECT CASE @filled WHEN 1 THEN @known_weight + @lacking_weight
+                                                   ELSE @known_weight END AS total,
+                                            CASE WHEN @filled = 1 AND @lacking > 0
+                                                 THEN @squares / (@weight * @weight)
+                                                 ELSE @known_squares / (@known_weight * @known_weight) END
+                                                AS width) AS t
+                            INNER JOIN (
+                                SELECT s.value, s.weight, s.upto + CASE WHEN @filled = 1 AND s.value > @fill
+                                    THEN @lacking_weight ELSE 0e0 END AS upto
+                                FROM #sqlkmeans_sorted AS s
+                                UNION ALL
+                                SELECT @fill, @lacking_weight, @lacking_weight + COALESCE(
+                                    (SELECT SUM(s.weight) FROM #sqlkmeans_sorted AS s
+                                     WHERE s.value <= @fill), 0e0)
+                                WHERE @filled = 1 AND @lacking > 0) AS a
+                                ON a.upto / t.total >= u.share * (1e0 - t.width)
+                               AND (a.upto - a.weight) / t.total <= u.share * (1e0 - t.width) + t.width
+                            WHERE u.filled = @filled) AS p) AS i
+                GROUP BY i.name) AS w
+                ON w.name = q.name;
+        IF @filled = 1
+            BREAK;
+        SELECT @fill = COALESCE(@fill, MAX(CASE q.name WHEN N'fill' THEN q.value END)),
+            @low = MAX(CASE q.name WHEN N'low' THEN q.value END),
+            @high = MAX(CASE q.name WHEN N'high' THEN q.value END)
+        FROM #sqlkmeans_quantile AS q;
+        SET @problem = CASE
+            WHEN @low = @high THEN N'winsorize pulls every value in to ' + sqlkmeans.number_text(@low)
+                + N'; use quantiles that lie further out, or none'
+            WHEN @transform = N'log1p' AND @floors > 0 AND COALESCE(@low, -1e0) <= -1e0
+                THEN CAST(@floors AS nvarchar(20))
+                    + N' rows are -1 or less, where log1p has no value; use transform = "none" or '
+                    + N'correct the rows' END;
+        IF @problem IS NOT NULL
+            BREAK;
+        SET @filled = 1;
+    END;
+
+    UPDATE c
+    SET fill = @fill, low = @low, high = @high, problem = c.name + N': ' + @problem,
+        usable = CASE WHEN @problem IS NULL THEN 1 ELSE 0 END,
+        fill_value = sqlkmeans.prepared_value(@fill, @low, @high, N'none'),
+        origin = sqlkmeans.prepared_value(c.mean, @low, @high, @transform),
+        center = CASE @scaling WHEN N'robust' THEN q.middle WHEN N'minmax' THEN m.least ELSE 0e0 END,
+        scale = CASE @scaling WHEN N'robust' THEN q.last - q.first
+                              WHEN N'minmax' THEN m.greatest - m.least ELSE 1e0 END
+    FROM #sqlkmeans_column AS c
+    CROSS JOIN (SELECT MAX(CASE a.name WHEN N'first' THEN a.value END) AS first,
+                    MAX(CASE a.name WHEN N'middle' THEN a.value END) AS middle,
+                    MAX(CASE a.name WHEN N'last' THEN a.value END) AS last
+                FROM #sqlkmeans_quantile AS a) AS q
+    CROSS APPLY (SELECT sqlkmeans.prepared_value(c.least, @low, @high, @transform) AS least,
+                     sqlkmeans.prepared_value(c.greatest, @low, @high, @transform) AS greatest) AS m
+    WHERE c.number = @number;
+END;
+GO
+
+-- procedures/train_columns.sql
+IF OBJECT_ID(N'sqlkmeans.train_columns', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_columns AS RETURN 0;');
+GO
+-- Learns from the caller's #sqlkmeans_input how each column of its #sqlkmeans_column is prepared, as the
+-- run's rows of model_feature: all columns in one look and, for "standard", a second. Raises every
+-- problem of all columns at once.
+ALTER PROCEDURE sqlkmeans.train_columns
     @run_id         bigint,
     @definition     nvarchar(max),
     @reference_date date
@@ -5480,127 +6144,282 @@ BEGIN
     DECLARE @problems nvarchar(max) = N'';
     DECLARE @scaling nvarchar(16) = JSON_VALUE(@definition, '$.scaling');
     DECLARE @missing nvarchar(16) = JSON_VALUE(@definition, '$.missing');
+    DECLARE @key nvarchar(max) = JSON_QUERY(@definition, '$.key');
     DECLARE @weighted bit;
     DECLARE @winsorize nvarchar(max);
-    DECLARE @own_winsorize nvarchar(max);
-    DECLARE @feature nvarchar(max);
-    DECLARE @name nvarchar(128);
+    DECLARE @days nvarchar(20) =
+        CAST(DATEDIFF(day, '19700101', @reference_date) AS nvarchar(10)) + N'e0';
+    DECLARE @number int = 0;
+    DECLARE @columns int;
+    DECLARE @x nvarchar(30);
     DECLARE @type nvarchar(16);
-    DECLARE @f nvarchar(20);
+    DECLARE @feature nvarchar(max);
+    DECLARE @whole nvarchar(max) = N'';
+    DECLARE @sums nvarchar(max) = N'';
+    DECLARE @values nvarchar(max) = N'';
     DECLARE @statement nvarchar(max);
-    DECLARE @nulls nvarchar(max) = N'';
     DECLARE @total bigint;
+    DECLARE @fitted bigint;
+    DECLARE @fitted_weight float;
+    DECLARE @fitted_squares float;
+    DECLARE @kept bigint;
     DECLARE @absent bigint;
+    DECLARE @places bigint;
+    DECLARE @nulls bigint;
+    DECLARE @differing bigint;
+    DECLARE @origin nvarchar(40);
     DECLARE @features int;
-    DECLARE @position int = 0;
 
     SELECT @weighted = CASE WHEN j.sample_weight IS NULL THEN 0 ELSE 1 END,
         @winsorize = sqlkmeans.quantiles(j.winsorize)
     FROM OPENJSON(@definition) WITH (
         sample_weight nvarchar(max) '$.sample_weight', winsorize nvarchar(max) '$.winsorize' AS JSON
     ) AS j;
-    SELECT @total = COUNT_BIG(*) FROM #sqlkmeans_input AS i;
+    INSERT INTO #sqlkmeans_column
+        (number, name, type, transform, weight, value, low_share, high_share, absent, known, usable)
+    SELECT f.number, f.name, f.type, COALESCE(JSON_VALUE(f.feature, '$.transform'), N'none'),
+        COALESCE(CAST(JSON_VALUE(f.feature, '$.weight') AS float), 1),
+        CASE f.type WHEN N'date' THEN N'(' + @days + N' - i.[sqlkmeans f' ELSE N'i.[sqlkmeans f' END
+            + CAST(f.number AS nvarchar(10)) + CASE f.type WHEN N'date' THEN N'])' ELSE N']' END,
+        CASE WHEN f.type <> N'category' THEN CAST(JSON_VALUE(f.winsorize, '$[0]') AS float) END,
+        CASE WHEN f.type <> N'category' THEN CAST(JSON_VALUE(f.winsorize, '$[1]') AS float) END,
+        0, 0, 1
+    FROM (SELECT CAST(j.[key] AS int) + 1 AS number, JSON_VALUE(j.[value], '$.column') AS name,
+              COALESCE(JSON_VALUE(j.[value], '$.type'), N'number') AS type, j.[value] AS feature,
+              COALESCE(sqlkmeans.quantiles(JSON_QUERY(j.[value], '$.winsorize')), @winsorize)
+                  AS winsorize
+          FROM OPENJSON(@definition, '$.features') AS j) AS f;
+    SELECT @columns = COUNT(*) FROM #sqlkmeans_column AS c;
+    IF @missing = N'skip'
+        SET @whole = sqlkmeans.each_number(@columns, N' AND i.[sqlkmeans f{}] IS NOT NULL', N'');
+
+    -- Values that count in the fit: t.fit is 1 there. Of 40 columns at a time, because a row of an
+    -- aggregate has 8,060 bytes.
+    WHILE @number < @columns
+    BEGIN
+        SET @number = @number + 1;
+        SET @x = CAST(@number AS nvarchar(10));
+        SELECT @type = c.type,
+            @sums = @sums + REPLACE(N', COUNT_BIG(i.[sqlkmeans f{}]) AS a{}', N'{}', @x)
+                + CASE c.type WHEN N'category' THEN N'' ELSE REPLACE(REPLACE(
+                    N', COUNT_BIG(CASE t.fit WHEN 1 THEN ~ END) AS k{},
+    MIN(CASE t.fit WHEN 1 THEN ~ END) AS l{}, MAX(CASE t.fit WHEN 1 THEN ~ END) AS h{},
+    COUNT_BIG(CASE WHEN t.fit = 1 AND ~ <> FLOOR(~) THEN 1 END) AS p{},
+    COUNT_BIG(CASE WHEN t.whole = 1 AND ~ <= -1e0 THEN 1 END) AS u{},
+    SUM(CASE t.fit WHEN 1 THEN t.w * ~ END)
+        / SUM(CASE WHEN t.fit = 1 AND ~ IS NOT NULL THEN t.w END) AS m{}', N'~', c.value), N'{}', @x) END,
+            @values = @values + CASE c.type
+                WHEN N'category' THEN REPLACE(N', ({}, s.a{}, 0, NULL, NULL, 0, 0, NULL)', N'{}', @x)
+                ELSE REPLACE(N', ({}, s.a{}, s.k{}, s.l{}, s.h{}, s.p{}, s.u{}, s.m{})', N'{}', @x) END
+        FROM #sqlkmeans_column AS c
+        WHERE c.number = @number;
+        IF @number % 40 > 0 AND @number < @columns
+            CONTINUE;
+        SET @statement = N'SELECT COUNT_BIG(*) AS total, COUNT_BIG(t.fit) AS fitted, COUNT_BIG(t.whole) AS kept,
+    SUM(CASE t.fit WHEN 1 THEN t.w END) AS weight, SUM(CASE t.fit WHEN 1 THEN t.w * t.w END) AS squares,
+    COUNT_BIG(CASE WHEN t.w IS NULL OR t.w < 0e0 THEN 1 END) AS absent,
+    COUNT_BIG(CASE WHEN ' + sqlkmeans.each_name(@key, N'i.{} IS NULL', N' OR ') + N' THEN 1 END) AS nulls,
+    COALESCE(MAX(i.[sqlkmeans place]), 0) AS places' + @sums + N'
+INTO #sqlkmeans_sums
+FROM #sqlkmeans_input AS i
+CROSS APPLY (SELECT i.[sqlkmeans weight] AS w, CASE WHEN 1 = 1' + @whole + N' THEN 1 END AS whole,
+                 CASE WHEN i.[sqlkmeans weight] > 0e0' + @whole + N' THEN 1 END AS fit) AS t;
+UPDATE c
+SET absent = s.total - v.held, known = v.known, least = v.least, greatest = v.greatest,
+    fractions = v.fractions, floors = v.floors, mean = v.mean
+FROM #sqlkmeans_column AS c
+CROSS JOIN #sqlkmeans_sums AS s
+CROSS APPLY (VALUES ' + STUFF(@values, 1, 2, N'')
+            + N') AS v (number, held, known, least, greatest, fractions, floors, mean)
+WHERE v.number = c.number;
+SELECT @total = s.total, @fitted = s.fitted, @kept = s.kept, @weight = s.weight, @squares = s.squares,
+    @absent = s.absent, @nulls = s.nulls, @places = s.places
+FROM #sqlkmeans_sums AS s;
+DROP TABLE #sqlkmeans_sums;';
+        EXECUTE sys.sp_executesql
+            @statement, N'@total bigint OUTPUT, @fitted bigint OUTPUT, @kept bigint OUTPUT,
+                @weight float OUTPUT, @squares float OUTPUT, @absent bigint OUTPUT,
+                @nulls bigint OUTPUT, @places bigint OUTPUT',
+            @total = @total OUTPUT, @fitted = @fitted OUTPUT, @kept = @kept OUTPUT,
+            @weight = @fitted_weight OUTPUT, @squares = @fitted_squares OUTPUT,
+            @absent = @absent OUTPUT, @nulls = @nulls OUTPUT, @places = @places OUTPUT;
+        SELECT @sums = N'', @values = N'';
+    END;
+
+    IF @nulls > 0 OR @places < @total
+        EXECUTE sqlkmeans.check_keys @relation = N'#sqlkmeans_input AS s', @key = @key;
     IF @total = 0
         EXECUTE sqlkmeans.raise_problems @number = 50003,
             @problems = N'the source has no rows; nothing was changed';
-
-    SET @statement = N'UPDATE #sqlkmeans_input SET [sqlkmeans weight] = '
-        + CASE @weighted WHEN 1 THEN N'[sqlkmeans sample weight];' ELSE N'1e0;' END;
-    EXECUTE sys.sp_executesql @statement;
-    SELECT @absent = COUNT_BIG(*) FROM #sqlkmeans_input AS i WHERE i.[sqlkmeans weight] IS NULL OR i.[sqlkmeans weight] < 0;
     IF @absent > 0
         SET @problems = N'sample_weight: ' + CAST(@absent AS nvarchar(20))
             + N' rows are NULL or negative; every weight must be a number, 0 or more' + @line;
-    ELSE IF NOT EXISTS (SELECT 1 FROM #sqlkmeans_input AS i WHERE i.[sqlkmeans weight] > 0)
+    ELSE IF @fitted = 0 AND @kept > 0
         SET @problems = N'sample_weight: no row has a weight above 0' + @line;
-
-    CREATE TABLE #sqlkmeans_absent (position int NOT NULL PRIMARY KEY, usable bit NOT NULL);
-    WHILE EXISTS (SELECT 1 FROM OPENJSON(@definition, '$.features') AS j
-                  WHERE CAST(j.[key] AS int) = @position)
-    BEGIN
-        SELECT @name = JSON_VALUE(j.[value], '$.column'),
-            @type = COALESCE(JSON_VALUE(j.[value], '$.type'), N'number')
-        FROM OPENJSON(@definition, '$.features') AS j
-        WHERE CAST(j.[key] AS int) = @position;
-        SET @position = @position + 1;
-        SET @f = N'[sqlkmeans f' + CAST(@position AS nvarchar(10)) + N']';
-        SET @nulls = @nulls + CASE WHEN @nulls = N'' THEN N'' ELSE N' OR ' END + @f + N' IS NULL';
-
-        SET @statement = N'SELECT @absent = COUNT_BIG(*) FROM #sqlkmeans_input AS i WHERE i.' + @f
-            + N' IS NULL;' + CASE @type WHEN N'date' THEN N' UPDATE #sqlkmeans_input SET ' + @f
-            + N' = DATEDIFF(day, ''19700101'', @reference_date) - ' + @f + N';' ELSE N'' END;
-        EXECUTE sys.sp_executesql
-            @statement, N'@reference_date date, @absent bigint OUTPUT',
-            @reference_date = @reference_date, @absent = @absent OUTPUT;
-        INSERT INTO #sqlkmeans_absent (position, usable)
-        SELECT @position, CASE WHEN @missing <> N'error' AND @total >= 20 AND @absent < @total
-                                    AND @absent > 0.95 * @total THEN 0 ELSE 1 END;
-        -- They count in the bins although their rows are skipped: a broken load has most.
-        IF @missing = N'skip'
-            INSERT INTO #sqlkmeans_skipped (name, customers) VALUES (@name, @absent);
-        IF @absent > 0 AND @missing = N'error'
-            SET @problems = @problems + @name + N': ' + CAST(@absent AS nvarchar(20))
-                + CASE @absent WHEN 1 THEN N' row is' ELSE N' rows are' END
-                + N' NULL and missing = "error"; correct the rows, or set missing to "skip", '
-                + N'"mean" or "median"' + @line;
-        ELSE IF EXISTS (SELECT 1 FROM #sqlkmeans_absent AS a WHERE a.position = @position AND a.usable = 0)
-            SET @problems = @problems + @name + N': ' + CAST(@absent AS nvarchar(20)) + N' of '
-                + CAST(@total AS nvarchar(20))
-                + N' rows are NULL, more than 95%; remove it from features' + @line;
-    END;
-
+    -- They count in the bins although their rows are skipped: a broken load has most.
     IF @missing = N'skip'
+        INSERT INTO #sqlkmeans_skipped (name, customers)
+        SELECT c.name, c.absent FROM #sqlkmeans_column AS c;
+    UPDATE #sqlkmeans_column
+    SET usable = 0, problem = name + N': ' + CAST(absent AS nvarchar(20)) + N' of '
+        + CAST(@total AS nvarchar(20)) + N' rows are NULL, more than 95%; remove it from features'
+    WHERE @missing <> N'error' AND @total >= sqlkmeans.shared_number(N'almost_missing_rows')
+      AND absent < @total AND absent > sqlkmeans.shared_number(N'almost_missing') * @total;
+    SET @number = 0;
+    WHILE @number < @columns
     BEGIN
-        SET @statement = N'DELETE FROM #sqlkmeans_input WHERE ' + @nulls + N';';
-        EXECUTE sys.sp_executesql @statement;
-        IF NOT EXISTS (SELECT 1 FROM #sqlkmeans_input AS i)
-            SET @problems = @problems + N'missing = "skip" leaves no row: each of the '
-                + CAST(@total AS nvarchar(20)) + N' rows has a NULL in a feature' + @line;
+        SET @number = @number + 1;
+        SELECT @problems = @problems + CASE
+            WHEN c.absent > 0 AND @missing = N'error' THEN c.name + N': ' + CAST(c.absent AS nvarchar(20))
+                + CASE c.absent WHEN 1 THEN N' row is' ELSE N' rows are' END
+                + N' NULL and missing = "error"; correct the rows, or set missing to "skip", '
+                + N'"mean" or "median"' + @line
+            WHEN c.usable = 0 THEN c.problem + @line
+            ELSE N'' END
+        FROM #sqlkmeans_column AS c
+        WHERE c.number = @number;
     END;
+    UPDATE #sqlkmeans_column SET problem = NULL;
+    IF @kept = 0
+        SET @problems = @problems + N'missing = "skip" leaves no row: each of the '
+            + CAST(@total AS nvarchar(20)) + N' rows has a NULL in a feature' + @line;
     -- Weights that cannot be used, or no row: nothing can be learnt.
-    IF NOT EXISTS (SELECT 1 FROM #sqlkmeans_input AS i WHERE i.[sqlkmeans weight] > 0)
+    IF @fitted = 0
         EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @problems;
 
-    SET @position = 0;
-    WHILE EXISTS (SELECT 1 FROM #sqlkmeans_absent AS a WHERE a.position > @position)
+    UPDATE #sqlkmeans_column
+    SET usable = 0, problem = name + CASE WHEN known = 0
+        THEN N': every value is NULL, so there is nothing to cluster by'
+        ELSE N': constant (' + sqlkmeans.number_text(least) + N' in all ' + CAST(known AS nvarchar(20))
+            + N' rows), so it separates nobody; remove it from features' END
+    WHERE type <> N'category' AND usable = 1 AND (known = 0 OR least = greatest);
+    SET @number = 0;
+    WHILE 1 = 1
     BEGIN
-        SET @position = @position + 1;
-        SET @f = N'[sqlkmeans f' + CAST(@position AS nvarchar(10)) + N']';
-        SELECT @feature = j.[value], @type = COALESCE(JSON_VALUE(j.[value], '$.type'), N'number')
-        FROM OPENJSON(@definition, '$.features') AS j
-        WHERE CAST(j.[key] AS int) = @position - 1;
-        IF EXISTS (SELECT 1 FROM #sqlkmeans_absent AS a WHERE a.position = @position AND a.usable = 0)
-            CONTINUE;
-
-        IF @type = N'category'
-            EXECUTE sqlkmeans.train_category
-                @run_id = @run_id, @f = @f, @feature = @feature, @scaling = @scaling,
-                @missing = @missing, @problems = @problems OUTPUT;
-        ELSE
+        SET @type = NULL;
+        SELECT TOP (1) @number = c.number, @type = c.type, @feature = c.value
+        FROM #sqlkmeans_column AS c
+        WHERE c.number > @number AND c.type <> N'category' AND c.usable = 1
+        ORDER BY c.number;
+        IF @type IS NULL
+            BREAK;
+        -- A column with so few numbers cannot hold as many different ones.
+        IF EXISTS (SELECT 1 FROM #sqlkmeans_column AS c
+                   WHERE c.number = @number AND c.type = N'number' AND c.known >= 100 AND c.fractions = 0
+                     AND c.greatest - c.least >= c.known - 1 AND c.greatest - c.least < 2 * c.known)
         BEGIN
-            SELECT @own_winsorize = COALESCE(sqlkmeans.quantiles(j.winsorize), @winsorize)
-            FROM OPENJSON(@feature) WITH (winsorize nvarchar(max) '$.winsorize' AS JSON) AS j;
-            EXECUTE sqlkmeans.train_number
-                @run_id = @run_id, @f = @f, @feature = @feature, @winsorize = @own_winsorize,
-                @scaling = @scaling, @missing = @missing, @weighted = @weighted, @reference_date = @reference_date,
-                @problems = @problems OUTPUT;
+            SET @statement = N'SELECT @differing = COUNT_BIG(DISTINCT ' + @feature
+                + N') FROM #sqlkmeans_input AS i WHERE i.[sqlkmeans weight] > 0e0' + @whole + N';';
+            EXECUTE sys.sp_executesql
+                @statement, N'@differing bigint OUTPUT', @differing = @differing OUTPUT;
+            UPDATE #sqlkmeans_column
+            SET usable = 0, problem = name + N': like a key (' + CAST(known AS nvarchar(20))
+                + N' whole numbers, all different), so it identifies and does not measure; '
+                + N'remove it from features'
+            WHERE number = @number AND known = @differing;
+            IF @@ROWCOUNT > 0
+                CONTINUE;
         END;
+        EXECUTE sqlkmeans.train_quantiles
+            @number = @number, @whole = @whole, @scaling = @scaling, @missing = @missing,
+            @weighted = @weighted, @fitted = @fitted, @weight = @fitted_weight,
+            @squares = @fitted_squares;
     END;
 
-    -- Each feature takes two numbers of a row of #sqlkmeans_scored, and a row has 8,060 bytes: as many
-    -- leave room for what else is in it.
+    -- What K-Means will see is filled in, pulled in and transformed. About a value in the middle: the
+    -- difference of two large squares would have no digits.
+    SELECT @sums = N'', @values = N'', @feature = N'', @number = 0;
+    WHILE @scaling = N'standard' AND @number < @columns
+    BEGIN
+        SET @number = @number + 1;
+        SET @x = CAST(@number AS nvarchar(10));
+        SELECT @feature = @feature + COALESCE(N', COALESCE(' + c.clipped + N', '
+                + sqlkmeans.float_literal(c.fill_value) + N')', N', ' + c.clipped) + N' AS x' + @x,
+            @origin = N'(' + sqlkmeans.float_literal(c.origin) + N')',
+            @sums = @sums + REPLACE(REPLACE(N', SUM(t.w * (~ - o)) / SUM(t.w) AS m{}, '
+                + N'SUM(t.w * (~ - o) * (~ - o)) / SUM(t.w) AS q{}', N'~',
+                sqlkmeans.transformed(N't.x' + @x, c.transform)), N'{}', @x),
+            @values = @values + REPLACE(N', ({}, s.m{}, s.q{})', N'{}', @x)
+        FROM (SELECT a.number, a.transform, a.fill_value, a.origin,
+                  sqlkmeans.clipped(a.value, a.low, a.high) AS clipped
+              FROM #sqlkmeans_column AS a
+              WHERE a.type <> N'category' AND a.usable = 1) AS c
+        WHERE c.number = @number;
+        SET @sums = REPLACE(@sums, N' - o)', N' - ' + @origin + N')');
+        IF @values = N'' OR (@number % 40 > 0 AND @number < @columns)
+            CONTINUE;
+        SET @statement = N'UPDATE c
+SET center = c.origin + v.rest, scale = CASE WHEN v.squares > v.rest * v.rest
+    THEN SQRT(v.squares - v.rest * v.rest) ELSE 0e0 END
+FROM #sqlkmeans_column AS c
+CROSS JOIN (SELECT ' + STUFF(@sums, 1, 2, N'') + N'
+            FROM #sqlkmeans_input AS i
+            CROSS APPLY (SELECT i.[sqlkmeans weight] AS w' + @feature + N') AS t
+            WHERE i.[sqlkmeans weight] > 0e0' + @whole + N') AS s
+CROSS APPLY (VALUES ' + STUFF(@values, 1, 2, N'') + N') AS v (number, rest, squares)
+WHERE v.number = c.number;';
+        EXECUTE sys.sp_executesql @statement;
+        SELECT @sums = N'', @values = N'', @feature = N'';
+    END;
+
+    SET @number = 0;
+    WHILE @number < @columns
+    BEGIN
+        SET @number = @number + 1;
+        SELECT @type = c.type, @feature = j.[value]
+        FROM #sqlkmeans_column AS c
+        INNER JOIN OPENJSON(@definition, '$.features') AS j ON CAST(j.[key] AS int) = c.number - 1
+        WHERE c.number = @number;
+        IF @type = N'category' AND EXISTS (SELECT 1 FROM #sqlkmeans_column AS c
+                                           WHERE c.number = @number AND c.usable = 1)
+        BEGIN
+            SET @x = N'[sqlkmeans f' + CAST(@number AS nvarchar(10)) + N']';
+            EXECUTE sqlkmeans.train_category
+                @run_id = @run_id, @f = @x, @whole = @whole, @feature = @feature, @scaling = @scaling,
+                @missing = @missing, @problems = @problems OUTPUT;
+            CONTINUE;
+        END;
+        UPDATE #sqlkmeans_column
+        SET usable = 0, problem = name + N': scaling = "' + @scaling + N'" cannot scale it, '
+            + N'because its ' + CASE @scaling WHEN N'robust' THEN N'interquartile range'
+                                              ELSE N'deviation' END
+            + N' is 0; use another scaling'
+        WHERE number = @number AND type <> N'category' AND usable = 1 AND COALESCE(scale, 0) <= 0;
+        SELECT @problems = @problems + c.problem + @line
+        FROM #sqlkmeans_column AS c
+        WHERE c.number = @number AND c.problem IS NOT NULL;
+        INSERT INTO sqlkmeans.model_feature
+            (run_id, position, feature, transform, weight, center, scale, fill, source_column, type,
+             low, high, reference_date)
+        SELECT @run_id, 1 + (SELECT COALESCE(MAX(f.position), 0) FROM sqlkmeans.model_feature AS f
+                             WHERE f.run_id = @run_id),
+            c.name, c.transform, c.weight, c.center, c.scale, c.fill, c.name, c.type, c.low, c.high,
+            CASE c.type WHEN N'date' THEN @reference_date END
+        FROM #sqlkmeans_column AS c
+        WHERE c.number = @number AND c.type <> N'category' AND c.usable = 1;
+    END;
+
+    -- Each feature takes two numbers of a row of #sqlkmeans_prepared, and a row has 8,060 bytes: as
+    -- many leave room for what else is in it.
     SELECT @features = COUNT(*) FROM sqlkmeans.model_feature AS f WHERE f.run_id = @run_id;
     IF @features > 494
         SET @problems = @problems + N'features: ' + CAST(@features AS nvarchar(10))
             + N', each kept level of a category counted; allowed with @engine = N''tsql'': 494; '
             + N'name fewer columns, or lower max_categories' + @line;
 
-    SELECT @problems = @problems + MIN(f.feature)
-        + N': two features would have this name; rename the column or the level' + @line
-    FROM sqlkmeans.model_feature AS f
-    WHERE f.run_id = @run_id
-    GROUP BY f.feature COLLATE Latin1_General_100_BIN2
-    HAVING COUNT(*) > 1;
+    SET @feature = N'';
+    WHILE @feature IS NOT NULL
+    BEGIN
+        SELECT @feature = MIN(d.feature COLLATE Latin1_General_100_BIN2)
+        FROM (SELECT MIN(f.feature) AS feature
+              FROM sqlkmeans.model_feature AS f
+              WHERE f.run_id = @run_id
+              GROUP BY f.feature COLLATE Latin1_General_100_BIN2
+              HAVING COUNT(*) > 1) AS d
+        WHERE d.feature COLLATE Latin1_General_100_BIN2 > @feature;
+        SET @problems = @problems + COALESCE(
+            @feature + N': two features would have this name; rename the column or the level' + @line, N'');
+    END;
     EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @problems;
 END;
 GO
@@ -5609,25 +6428,21 @@ GO
 IF OBJECT_ID(N'sqlkmeans.train_rows', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_rows AS RETURN 0;');
 GO
--- Fills the caller's #sqlkmeans_scored from its #sqlkmeans_input: each feature in its own units, [sqlkmeans o1] …, and
--- prepared, z1 …; and gives the tables that hold rows or centroids their columns z1 ….
+-- Fills the caller's #sqlkmeans_prepared from its #sqlkmeans_input: each feature in its own units,
+-- [sqlkmeans o1] …, and as K-Means sees it, [sqlkmeans z1] …; and gives the tables that hold rows or
+-- centroids their columns.
 ALTER PROCEDURE sqlkmeans.train_rows
     @run_id     bigint,
     @definition nvarchar(max),
-    @features   int OUTPUT
+    @features   int    OUTPUT,
+    @rows       bigint OUTPUT
 AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
 
     DECLARE @position int = 0;
     DECLARE @column nvarchar(128);
-    DECLARE @type nvarchar(16);
-    DECLARE @transform nvarchar(16);
-    DECLARE @f nvarchar(40);
     DECLARE @x nvarchar(10);
-    DECLARE @fill nvarchar(40);
-    DECLARE @center nvarchar(40);
-    DECLARE @divisor nvarchar(40);
     DECLARE @own nvarchar(max) = N'';
     DECLARE @filled nvarchar(max) = N'';
     DECLARE @scaled nvarchar(max) = N'';
@@ -5636,200 +6451,57 @@ BEGIN
     WHILE 1 = 1
     BEGIN
         SET @column = NULL;
-        SELECT TOP (1) @position = f.position, @column = f.source_column, @type = f.type,
-            @transform = f.transform,
-            @center = sqlkmeans.float_literal(f.center),
-            @divisor = sqlkmeans.float_literal(f.scale / f.weight),
-            @fill = sqlkmeans.float_literal(CASE WHEN f.fill < f.low THEN f.low
-                                                 WHEN f.fill > f.high THEN f.high ELSE f.fill END)
+        SELECT TOP (1) @position = f.position, @x = CAST(f.position AS nvarchar(10)),
+            @column = f.source_column,
+            @own = @own + N', ' + CASE f.type
+                WHEN N'category' THEN sqlkmeans.own_value(@run_id, f.position, c.value)
+                ELSE sqlkmeans.clipped(c.value, f.low, f.high) END
+                + N' AS o' + CAST(f.position AS nvarchar(10)),
+            @filled = @filled + N', ' + COALESCE(N'COALESCE(o.o{}, ' + sqlkmeans.float_literal(
+                sqlkmeans.prepared_value(f.fill, f.low, f.high, N'none')) + N')', N'o.o{}') + N' AS x{}',
+            @scaled = @scaled + N', (' + sqlkmeans.transformed(N'x.x{}', f.transform) + N' - ('
+                + sqlkmeans.float_literal(f.center) + N')) / ' + sqlkmeans.float_literal(f.scale / f.weight)
         FROM sqlkmeans.model_feature AS f
+        INNER JOIN #sqlkmeans_column AS c ON c.name = f.source_column
         WHERE f.run_id = @run_id AND f.position > @position
         ORDER BY f.position;
         IF @column IS NULL
             BREAK;
-
-        SELECT @f = N'i.[sqlkmeans f' + CAST(CAST(j.[key] AS int) + 1 AS nvarchar(10)) + N']'
-        FROM OPENJSON(@definition, '$.features') AS j
-        WHERE JSON_VALUE(j.[value], '$.column') = @column;
-        SET @features = @position;
-        SET @x = CAST(@position AS nvarchar(10));
-        -- Numbers and ages are pulled in to their limits already.
-        SET @own = @own + N', ' + CASE @type
-            WHEN N'category' THEN sqlkmeans.own_value(@run_id, @position, @f) ELSE @f END
-            + N' AS o' + @x;
-        SET @filled = @filled + CASE WHEN @position > 1 THEN N', ' ELSE N'' END
-            + COALESCE(N'COALESCE(o.o' + @x + N', ' + @fill + N')', N'o.o' + @x) + N' AS x' + @x;
-        SET @scaled = @scaled + N', (' + sqlkmeans.transformed(N'x.x' + @x, @transform) + N' - ('
-            + @center + N')) / ' + @divisor;
+        SELECT @features = @position, @filled = REPLACE(@filled, N'{}', @x),
+            @scaled = REPLACE(@scaled, N'{}', @x);
     END;
 
     -- Columns that are added to a temporary table by a nested batch stay in it.
     SET @statement = sqlkmeans.each_number(@features,
-            N'ALTER TABLE #sqlkmeans_scored ADD [sqlkmeans o{}] float NULL; '
-            + N'ALTER TABLE #sqlkmeans_scored ADD z{} float NULL;', N' ')
+            N'ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans o{}] float NULL; '
+            + N'ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans z{}] float NULL; '
+            + N'ALTER TABLE #sqlkmeans_sample ADD [sqlkmeans o{}] float NULL; '
+            + N'ALTER TABLE #sqlkmeans_sample ADD [sqlkmeans z{}] float NULL;', N' ')
         + sqlkmeans.each_number(@features,
-            N'ALTER TABLE #sqlkmeans_sample ADD z{} float NULL; ALTER TABLE #sqlkmeans_centroid ADD z{} float NULL; '
-            + N'ALTER TABLE #sqlkmeans_moved ADD z{} float NULL; ALTER TABLE #sqlkmeans_best ADD z{} float NULL; '
-            + N'ALTER TABLE #sqlkmeans_candidate ADD z{} float NULL;', N' ');
+            N'ALTER TABLE #sqlkmeans_scored ADD [sqlkmeans o{}] float NULL; '
+            + N'ALTER TABLE #sqlkmeans_seed ADD [sqlkmeans z{}] float NULL; '
+            + N'ALTER TABLE #sqlkmeans_start ADD [sqlkmeans z{}] float NULL; '
+            + N'ALTER TABLE #sqlkmeans_candidate ADD z{} float NULL; '
+            + N'ALTER TABLE #sqlkmeans_centroid ADD z{} float NULL; '
+            + N'ALTER TABLE #sqlkmeans_moved ADD z{} float NULL; '
+            + N'ALTER TABLE #sqlkmeans_best ADD z{} float NULL;', N' ');
     EXECUTE sys.sp_executesql @statement;
+    EXECUTE sqlkmeans.store_in_columns @table = N'#sqlkmeans_prepared';
+    EXECUTE sqlkmeans.store_in_columns @table = N'#sqlkmeans_scored';
 
-    SET @statement = N'INSERT INTO #sqlkmeans_scored (row_number, weight, '
-        + sqlkmeans.each_number(@features, N'[sqlkmeans o{}]', N', ') + N', '
-        + sqlkmeans.each_number(@features, N'z{}', N', ') + N')
-SELECT o.row_number, o.weight, ' + sqlkmeans.each_number(@features, N'o.o{}', N', ') + @scaled + N'
-FROM (SELECT i.[sqlkmeans row] AS row_number, i.[sqlkmeans weight] AS weight' + @own + N' FROM #sqlkmeans_input AS i) AS o
-CROSS APPLY (SELECT ' + @filled + N') AS x;';
-    EXECUTE sys.sp_executesql @statement;
-END;
-GO
-
--- procedures/train_pass.sql
-IF OBJECT_ID(N'sqlkmeans.train_pass', N'P') IS NULL
-    EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_pass AS RETURN 0;');
-GO
--- One pass of Lloyd's algorithm (1982) as one aggregate: every row of the caller's #sqlkmeans_scored, or its
--- #sqlkmeans_sample, goes to its nearest centroid, and each centroid of the caller's #sqlkmeans_centroid to the mean of
--- its rows. One without a row moves to the row that is farthest from its own. Gives the sum of the
--- squared moves, and the inertia of the centroids as they were.
-ALTER PROCEDURE sqlkmeans.train_pass
-    @sample   bit,
-    @features int,
-    @shift    float OUTPUT,
-    @inertia  float OUTPUT
-AS
-BEGIN
-    SET NOCOUNT, XACT_ABORT ON;
-
-    DECLARE @z nvarchar(max) = sqlkmeans.each_number(@features, N'z{}', N', ');
-    DECLARE @squared nvarchar(max) = sqlkmeans.each_number(
-        @features, N'(r.z{} - c.z{}) * (r.z{} - c.z{})', N' + ');
-    -- Centroids are rows, not literals: the statement stays linear in the features, and the same
-    -- from pass to pass.
-    DECLARE @nearest nvarchar(max) = CASE @sample WHEN 1 THEN N'FROM #sqlkmeans_sample AS r'
-                                                ELSE N'FROM #sqlkmeans_scored AS r' END + N'
-CROSS APPLY (SELECT TOP (1) c.cluster, ' + @squared + N' AS squared
-             FROM #sqlkmeans_centroid AS c ORDER BY squared, c.cluster) AS n
-WHERE r.weight > 0e0';
-    DECLARE @statement nvarchar(max) = N'
-INSERT INTO #sqlkmeans_moved (cluster, inertia, ' + @z + N')
-SELECT n.cluster, SUM(r.weight * n.squared), '
-        + sqlkmeans.each_number(@features, N'SUM(r.weight * r.z{}) / SUM(r.weight)', N', ') + N'
-' + @nearest + N'
-GROUP BY n.cluster;';
-
-    DELETE FROM #sqlkmeans_moved;
-    EXECUTE sys.sp_executesql @statement;
-    SELECT @inertia = SUM(m.inertia) FROM #sqlkmeans_moved AS m;
-
-    IF EXISTS (SELECT 1 FROM #sqlkmeans_centroid AS c
-               WHERE NOT EXISTS (SELECT 1 FROM #sqlkmeans_moved AS m WHERE m.cluster = c.cluster))
-    BEGIN
-        SET @statement = N'
-INSERT INTO #sqlkmeans_moved (cluster, inertia, ' + @z + N')
-SELECT e.cluster, 0e0, ' + sqlkmeans.each_number(@features, N'f.z{}', N', ') + N'
-FROM (SELECT c.cluster, ROW_NUMBER() OVER (ORDER BY c.cluster) AS place
-      FROM #sqlkmeans_centroid AS c
-      WHERE NOT EXISTS (SELECT 1 FROM #sqlkmeans_moved AS m WHERE m.cluster = c.cluster)) AS e
-INNER JOIN (SELECT ' + sqlkmeans.each_number(@features, N'r.z{}', N', ') + N',
-                ROW_NUMBER() OVER (ORDER BY n.squared DESC, r.row_number) AS place
-            ' + @nearest + N') AS f
-    ON f.place = e.place;';
-        EXECUTE sys.sp_executesql @statement;
-    END;
-
-    SET @statement = N'SELECT @shift = SUM(' + sqlkmeans.each_number(
-            @features, N'(m.z{} - c.z{}) * (m.z{} - c.z{})', N' + ') + N')
-FROM #sqlkmeans_centroid AS c INNER JOIN #sqlkmeans_moved AS m ON m.cluster = c.cluster;
-UPDATE c SET ' + sqlkmeans.each_number(@features, N'z{} = m.z{}', N', ') + N'
-FROM #sqlkmeans_centroid AS c INNER JOIN #sqlkmeans_moved AS m ON m.cluster = c.cluster;';
-    EXECUTE sys.sp_executesql @statement, N'@shift float OUTPUT', @shift = @shift OUTPUT;
-END;
-GO
-
--- procedures/train_start.sql
-IF OBJECT_ID(N'sqlkmeans.train_start', N'P') IS NULL
-    EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_start AS RETURN 0;');
-GO
--- Fills the caller's #sqlkmeans_centroid with k rows of its #sqlkmeans_sample: greedy k-means++ (Arthur and
--- Vassilvitskii, 2007), the best of a few candidates each time. A candidate is drawn in proportion
--- to its squared distance from the centroids so far.
-ALTER PROCEDURE sqlkmeans.train_start
-    @k        int,
-    @features int,
-    @seed     bigint,
-    @start    int
-AS
-BEGIN
-    SET NOCOUNT, XACT_ABORT ON;
-
-    DECLARE @z nvarchar(max) = sqlkmeans.each_number(@features, N'z{}', N', ');
-    DECLARE @of_sample nvarchar(max) = sqlkmeans.each_number(@features, N's.z{}', N', ');
-    DECLARE @squared nvarchar(max) = sqlkmeans.each_number(
-        @features, N'(s.z{} - c.z{}) * (s.z{} - c.z{})', N' + ');
-    DECLARE @draw nvarchar(max) = N'
-INSERT INTO #sqlkmeans_candidate (trial, ' + @z + N')
-SELECT d.trial, ' + @of_sample + N'
-FROM (SELECT t.trial, t.number * g.total AS place
-      FROM #sqlkmeans_draw AS t
-      CROSS JOIN (SELECT SUM(s.weight * s.closest) AS total FROM #sqlkmeans_sample AS s) AS g) AS d
-INNER JOIN (SELECT ' + @of_sample + N', s.weight * s.closest AS chance,
-                SUM(s.weight * s.closest) OVER (ORDER BY s.row_number ROWS UNBOUNDED PRECEDING)
-                    AS upto
-            FROM #sqlkmeans_sample AS s) AS s
-    ON s.upto > d.place AND s.upto - s.chance <= d.place AND s.chance > 0e0;';
-    -- Rounding can lead past the last row, or to two rows.
-    DECLARE @farthest nvarchar(max) = N'
-INSERT INTO #sqlkmeans_candidate (trial, ' + @z + N')
-SELECT TOP (1) 1, ' + @of_sample + N' FROM #sqlkmeans_sample AS s WHERE s.weight > 0e0
-ORDER BY s.closest DESC, s.row_number;';
-    DECLARE @best nvarchar(max) = N'
-SELECT TOP (1) @trial = g.trial
-FROM (SELECT c.trial, SUM(s.weight * CASE WHEN ' + @squared + N' < s.closest
-                                          THEN ' + @squared + N' ELSE s.closest END) AS potential
-      FROM #sqlkmeans_sample AS s
-      CROSS JOIN #sqlkmeans_candidate AS c
-      GROUP BY c.trial) AS g
-ORDER BY g.potential, g.trial;';
-    DECLARE @take nvarchar(max) = N'
-INSERT INTO #sqlkmeans_centroid (cluster, ' + @z + N')
-SELECT TOP (1) @cluster, ' + @z + N' FROM #sqlkmeans_candidate WHERE trial = @trial ORDER BY ' + @z + N';
-UPDATE s
-SET closest = ' + @squared + N'
-FROM #sqlkmeans_sample AS s
-INNER JOIN #sqlkmeans_centroid AS c ON c.cluster = @cluster
-WHERE s.closest > ' + @squared + N' OR @cluster = 0;';
-    DECLARE @trials int = 2 + FLOOR(LOG(@k));
-    DECLARE @cluster int = 0;
-    DECLARE @trial int;
-
-    CREATE TABLE #sqlkmeans_draw (trial int NOT NULL PRIMARY KEY, number float NOT NULL);
-    DELETE FROM #sqlkmeans_centroid;
-    UPDATE #sqlkmeans_sample SET closest = 1e0;
-
-    WHILE @cluster < @k
-    BEGIN
-        DELETE FROM #sqlkmeans_draw;
-        DELETE FROM #sqlkmeans_candidate;
-        SET @trial = 0;
-        WHILE @trial < CASE @cluster WHEN 0 THEN 1 ELSE @trials END
-        BEGIN
-            SET @trial = @trial + 1;
-            INSERT INTO #sqlkmeans_draw (trial, number)
-            SELECT @trial, sqlkmeans.random_number(CAST(@seed AS nvarchar(20)) + N'|'
-                + CAST(@start AS nvarchar(10)) + N'|' + CAST(@cluster AS nvarchar(10)) + N'|'
-                + CAST(@trial AS nvarchar(10)));
-        END;
-
-        EXECUTE sys.sp_executesql @draw;
-        IF NOT EXISTS (SELECT 1 FROM #sqlkmeans_candidate AS c)
-            EXECUTE sys.sp_executesql @farthest;
-        SET @trial = 1;
-        IF @cluster > 0
-            EXECUTE sys.sp_executesql @best, N'@trial int OUTPUT', @trial = @trial OUTPUT;
-        EXECUTE sys.sp_executesql
-            @take, N'@cluster int, @trial int', @cluster = @cluster, @trial = @trial;
-        SET @cluster = @cluster + 1;
-    END;
+    SET @statement = N'INSERT INTO #sqlkmeans_prepared WITH (TABLOCK) ([sqlkmeans row], [sqlkmeans previous], [sqlkmeans weight]'
+        + sqlkmeans.each_number(@features, N', [sqlkmeans o{}]', N'')
+        + sqlkmeans.each_number(@features, N', [sqlkmeans z{}]', N'') + N')
+SELECT i.[sqlkmeans row], i.[sqlkmeans previous], i.[sqlkmeans weight]'
+        + sqlkmeans.each_number(@features, N', o.o{}', N'') + @scaled + N'
+FROM #sqlkmeans_input AS i
+CROSS APPLY (SELECT ' + STUFF(@own, 1, 2, N'') + N') AS o
+CROSS APPLY (SELECT ' + STUFF(@filled, 1, 2, N'') + N') AS x
+WHERE 1 = 1' + CASE JSON_VALUE(@definition, '$.missing') WHEN N'skip'
+            THEN (SELECT sqlkmeans.each_number(COUNT(*), N' AND i.[sqlkmeans f{}] IS NOT NULL', N'')
+                  FROM #sqlkmeans_column AS c) ELSE N'' END + N';
+SET @rows = ROWCOUNT_BIG();';
+    EXECUTE sys.sp_executesql @statement, N'@rows bigint OUTPUT', @rows = @rows OUTPUT;
 END;
 GO
 
@@ -5837,12 +6509,16 @@ GO
 IF OBJECT_ID(N'sqlkmeans.train_seed', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_seed AS RETURN 0;');
 GO
--- Finds where the passes over all rows start: the best of n_init starts on a sample of the caller's
--- #sqlkmeans_scored, carried to its end there (Bradley and Fayyad, 1998), left in its #sqlkmeans_centroid.
+-- Finds where the passes over all rows start: draws the caller's #sqlkmeans_sample from its
+-- #sqlkmeans_prepared, and leaves in its #sqlkmeans_centroid, behind the mean as row 0, the best of
+-- n_init starts on up to 500 k rows of it, carried to its end there (Bradley and Fayyad, 1998). A start
+-- is greedy k-means++ (Arthur and Vassilvitskii, 2007), the best of a few candidates each time; a
+-- candidate is drawn in proportion to its squared distance from the centroids so far.
 ALTER PROCEDURE sqlkmeans.train_seed
     @run_id    bigint,
     @k         int,
     @features  int,
+    @rows      bigint,
     @n_init    int,
     @seed      bigint,
     @threshold float OUTPUT,
@@ -5852,50 +6528,83 @@ BEGIN
     SET NOCOUNT, XACT_ABORT ON;
 
     DECLARE @z nvarchar(max) = sqlkmeans.each_number(@features, N'z{}', N', ');
-    DECLARE @sample_rows int = CASE WHEN 500 * @k > 5000 THEN 500 * @k ELSE 5000 END;
-    DECLARE @problem nvarchar(max);
-    DECLARE @message nvarchar(400);
-    DECLARE @statement nvarchar(max);
+    DECLARE @kept_z nvarchar(max) = sqlkmeans.each_number(@features, N'[sqlkmeans z{}]', N', ');
+    DECLARE @kept nvarchar(max) = @kept_z
+        + sqlkmeans.each_number(@features, N', [sqlkmeans o{}]', N'');
+    DECLARE @of_seed nvarchar(max) = sqlkmeans.each_number(@features, N's.[sqlkmeans z{}]', N', ');
+    DECLARE @squared nvarchar(max) = sqlkmeans.each_number(
+        @features, N'(s.[sqlkmeans z{}] - c.z{}) * (s.[sqlkmeans z{}] - c.z{})', N' + ');
+    DECLARE @seed_rows int = CASE WHEN 500 * @k > 5000 THEN 500 * @k ELSE 5000 END;
+    DECLARE @sample_rows float;
+    DECLARE @most int = sqlkmeans.shared_number(N'max_iter');
+    DECLARE @share float;
     DECLARE @fitted bigint;
     DECLARE @differing int;
-    DECLARE @start int = 0;
-    DECLARE @passes int;
-    DECLARE @shift float;
-    DECLARE @inertia float;
-    DECLARE @least float;
+    DECLARE @trials int = 2 + FLOOR(LOG(@k));
+    DECLARE @start int = 1;
+    DECLARE @cluster int;
+    DECLARE @trial int;
+    DECLARE @statement nvarchar(max);
+    DECLARE @problem nvarchar(max);
 
-    -- Which rows are drawn depends on their order by key and on the seed alone. By eight bytes of
-    -- the hash: for a varbinary(8000), a sort would ask for 4 KB of memory a row.
-    SELECT @fitted = COUNT_BIG(*) FROM #sqlkmeans_scored AS r WHERE r.weight > 0;
-    SET @statement = N'INSERT INTO #sqlkmeans_sample (row_number, weight, closest, ' + @z + N')
-SELECT TOP (@sample_rows) r.row_number, r.weight, 1e0, ' + @z + N'
-FROM #sqlkmeans_scored AS r
-WHERE r.weight > 0e0
-ORDER BY ' + CASE WHEN @fitted <= @sample_rows THEN N'r.row_number;'
-                  ELSE N'CAST(HASHBYTES(''SHA2_256'', CAST(@seed AS nvarchar(20)) + N''|'' '
-                      + N'+ CAST(r.row_number AS nvarchar(20))) AS binary(8)), r.row_number;' END;
-    EXECUTE sys.sp_executesql @statement, N'@sample_rows int, @seed bigint',
-        @sample_rows = @sample_rows, @seed = @seed;
+    -- Which rows are drawn depends on their order by key and on the seed alone: those with the least
+    -- hashes, of which only what is below a share is sorted. Enough for the seeds, and for the ends of
+    -- bins; weights of 0 are few, or make another look worth while.
+    SET @sample_rows = sqlkmeans.shared_number(N'bin_rows');
+    IF @sample_rows < @seed_rows
+        SET @sample_rows = @seed_rows;
+    SET @share = (@sample_rows + 6e0 * SQRT(@sample_rows) + 10e0) / @rows;
+    SET @statement = N'DELETE FROM #sqlkmeans_sample;
+INSERT INTO #sqlkmeans_sample ([sqlkmeans row], [sqlkmeans weight], place, ' + @kept + N')
+SELECT h.[sqlkmeans row], h.[sqlkmeans weight], ROW_NUMBER() OVER (ORDER BY
+    CASE WHEN h.[sqlkmeans weight] > 0e0 THEN 0 ELSE 1 END, h.hash, h.[sqlkmeans row]), ' + @kept + N'
+FROM (SELECT r.*, CAST(SUBSTRING(HASHBYTES(''SHA2_256'', CAST(@seed AS nvarchar(20)) + N''|''
+          + CAST(r.[sqlkmeans row] AS nvarchar(20))), 1, 6) AS bigint) AS hash
+      FROM #sqlkmeans_prepared AS r) AS h
+WHERE @share >= 1e0 OR h.hash < @share * 281474976710656e0;
+SELECT @fitted = COUNT_BIG(*) FROM #sqlkmeans_sample AS s WHERE s.[sqlkmeans weight] > 0e0;';
+    EXECUTE sys.sp_executesql @statement, N'@seed bigint, @share float, @fitted bigint OUTPUT',
+        @seed = @seed, @share = @share, @fitted = @fitted OUTPUT;
+    IF @fitted < @seed_rows AND @share < 1e0
+    BEGIN
+        SELECT @fitted = COUNT_BIG(*) FROM #sqlkmeans_prepared AS r WHERE r.[sqlkmeans weight] > 0e0;
+        SET @share = @share * @rows / @fitted;
+        EXECUTE sys.sp_executesql @statement, N'@seed bigint, @share float, @fitted bigint OUTPUT',
+            @seed = @seed, @share = @share, @fitted = @fitted OUTPUT;
+    END;
 
     -- Rows that repeat often can crowd out the rare ones: k that differ are always in.
-    SET @statement = N'SELECT @differing = COUNT(*) FROM (SELECT DISTINCT TOP (@k) ' + @z
-        + N' FROM #sqlkmeans_sample) AS d;';
-    EXECUTE sys.sp_executesql @statement, N'@k int, @differing int OUTPUT',
-        @k = @k, @differing = @differing OUTPUT;
+    SET @statement = N'INSERT INTO #sqlkmeans_seed ([sqlkmeans row], [sqlkmeans weight], ' + @kept_z + N')
+SELECT s.[sqlkmeans row], s.[sqlkmeans weight], ' + @of_seed + N'
+FROM #sqlkmeans_sample AS s
+WHERE s.[sqlkmeans weight] > 0e0 AND s.place <= @seed_rows;
+SELECT @differing = COUNT(*) FROM (SELECT DISTINCT TOP (@k) ' + @kept_z + N' FROM #sqlkmeans_seed) AS d;
+IF @differing < @k
+BEGIN
+    INSERT INTO #sqlkmeans_seed ([sqlkmeans row], [sqlkmeans weight], ' + @kept_z + N')
+    SELECT TOP (@k) -ROW_NUMBER() OVER (ORDER BY MIN(s.[sqlkmeans row])), 1e0, ' + @of_seed + N'
+    FROM #sqlkmeans_prepared AS s
+    WHERE s.[sqlkmeans weight] > 0e0
+    GROUP BY ' + @of_seed + N'
+    ORDER BY MIN(s.[sqlkmeans row]);
+    SET @differing = ROWCOUNT_BIG();
+END;
+INSERT INTO #sqlkmeans_centroid (cluster, ' + @z + N')
+SELECT 0, ' + sqlkmeans.each_number(@features, N'AVG(s.[sqlkmeans z{}])', N', ') + N' FROM #sqlkmeans_seed AS s;
+' -- About the means: a difference of sums has no digits left where a feature lies far from 0.
+        + N'SELECT @threshold = '
+        + sqlkmeans.float_literal(sqlkmeans.shared_number(N'tolerance')) + N' * ('
+        + sqlkmeans.each_number(@features,
+            N'AVG((s.[sqlkmeans z{}] - c.z{}) * (s.[sqlkmeans z{}] - c.z{}))', N' + ')
+        + N') / ' + CAST(@features AS nvarchar(10)) + N'
+FROM #sqlkmeans_seed AS s CROSS JOIN #sqlkmeans_centroid AS c;';
+    EXECUTE sys.sp_executesql
+        @statement, N'@k int, @seed_rows int, @differing int OUTPUT, @threshold float OUTPUT',
+        @k = @k, @seed_rows = @seed_rows, @differing = @differing OUTPUT,
+        @threshold = @threshold OUTPUT;
     IF @differing < @k
     BEGIN
-        SET @statement = N'INSERT INTO #sqlkmeans_sample (row_number, weight, closest, ' + @z + N')
-SELECT TOP (@k) -ROW_NUMBER() OVER (ORDER BY MIN(r.row_number)), 1e0, 1e0, ' + @z + N'
-FROM #sqlkmeans_scored AS r
-WHERE r.weight > 0e0
-GROUP BY ' + @z + N'
-ORDER BY MIN(r.row_number);
-SET @differing = ROWCOUNT_BIG();';
-        EXECUTE sys.sp_executesql @statement, N'@k int, @differing int OUTPUT',
-            @k = @k, @differing = @differing OUTPUT;
-    END;
-    IF @differing < @k
-    BEGIN
+        SELECT @fitted = COUNT_BIG(*) FROM #sqlkmeans_prepared AS r WHERE r.[sqlkmeans weight] > 0e0;
         SET @problem = N'k = ' + CAST(@k AS nvarchar(10)) + N' needs at least '
             + CAST(@k AS nvarchar(10)) + N' customers that differ in their features, and there are '
             + CAST(@differing AS nvarchar(10)) + N' among ' + CAST(@fitted AS nvarchar(20))
@@ -5903,44 +6612,112 @@ SET @differing = ROWCOUNT_BIG();';
         EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @problem;
     END;
 
-    -- About the means: VARP takes the difference of two sums, which has no digits left where a
-    -- feature that nothing scales lies far from 0.
-    SET @statement = N'SELECT @threshold = 1e-4 * ('
-        + sqlkmeans.each_number(@features, N'AVG((s.z{} - o.z{}) * (s.z{} - o.z{}))', N' + ')
-        + N') / ' + CAST(@features AS nvarchar(10)) + N' FROM #sqlkmeans_sample AS s CROSS JOIN (SELECT '
-        + sqlkmeans.each_number(@features, N'AVG(a.z{}) AS z{}', N', ')
-        + N' FROM #sqlkmeans_sample AS a) AS o;';
-    EXECUTE sys.sp_executesql @statement, N'@threshold float OUTPUT', @threshold = @threshold OUTPUT;
-
-    WHILE @start < @n_init
+    CREATE TABLE #sqlkmeans_draw
+    (
+        start   int   NOT NULL,
+        cluster int   NOT NULL,
+        trial   int   NOT NULL,
+        number  float NOT NULL
+    );
+    WHILE @start <= @n_init
     BEGIN
+        SET @cluster = 1;
+        WHILE @cluster <= @k
+        BEGIN
+            SET @trial = 1;
+            WHILE @trial <= CASE @cluster WHEN 1 THEN 1 ELSE @trials END
+            BEGIN
+                INSERT INTO #sqlkmeans_draw (start, cluster, trial, number)
+                VALUES (@start, @cluster, @trial, sqlkmeans.random_number(
+                    CAST(@seed AS nvarchar(20)) + N'|' + CAST(@start AS nvarchar(10)) + N'|'
+                    + CAST(@cluster - 1 AS nvarchar(10)) + N'|' + CAST(@trial AS nvarchar(10))));
+                SET @trial = @trial + 1;
+            END;
+            SET @cluster = @cluster + 1;
+        END;
         SET @start = @start + 1;
-        EXECUTE sqlkmeans.train_start
-            @k = @k, @features = @features, @seed = @seed, @start = @start;
-        SELECT @passes = 0, @shift = NULL;
-        WHILE @passes < 300 AND (@shift IS NULL OR @shift > @threshold)
-        BEGIN
-            EXECUTE sqlkmeans.train_pass
-                @sample = 1, @features = @features, @shift = @shift OUTPUT,
-                @inertia = @inertia OUTPUT;
-            SET @passes = @passes + 1;
-        END;
-        IF @least IS NULL OR @inertia < @least
-        BEGIN
-            SELECT @least = @inertia, @n_iter = @passes;
-            SET @statement = N'DELETE FROM #sqlkmeans_best; INSERT INTO #sqlkmeans_best (cluster, ' + @z
-                + N') SELECT cluster, ' + @z + N' FROM #sqlkmeans_centroid;';
-            EXECUTE sys.sp_executesql @statement;
-        END;
-        SET @message = N'run ' + CAST(@run_id AS nvarchar(20)) + N': start '
-            + CAST(@start AS nvarchar(10)) + N' of ' + CAST(@n_init AS nvarchar(10)) + N', '
-            + CAST(@passes AS nvarchar(10)) + N' passes over the sample';
-        RAISERROR (@message, 0, 1) WITH NOWAIT;
     END;
 
-    SET @statement = N'DELETE FROM #sqlkmeans_centroid; INSERT INTO #sqlkmeans_centroid (cluster, ' + @z
-        + N') SELECT cluster, ' + @z + N' FROM #sqlkmeans_best;';
-    EXECUTE sys.sp_executesql @statement;
+    -- All starts, each from its first candidate to its end, are one text. Where rounding leads past
+    -- the last row, or to two rows, the farthest is the candidate.
+    SET @statement = N'DECLARE @shift float;
+DECLARE @inertia float;
+DECLARE @least float;
+DECLARE @start int = 1;
+DECLARE @cluster int;
+DECLARE @trial int;
+DECLARE @passes int;
+DECLARE @message nvarchar(400);
+WHILE @start <= @n_init
+BEGIN
+SET @cluster = 1;
+DELETE FROM #sqlkmeans_centroid WHERE cluster > 0;
+TRUNCATE TABLE #sqlkmeans_start;
+INSERT INTO #sqlkmeans_start ([sqlkmeans row], [sqlkmeans weight], closest, ' + @kept_z + N')
+SELECT s.[sqlkmeans row], s.[sqlkmeans weight], 1e0, ' + @of_seed + N' FROM #sqlkmeans_seed AS s;
+WHILE @cluster <= @k
+BEGIN
+    DELETE FROM #sqlkmeans_candidate;
+    INSERT INTO #sqlkmeans_candidate (trial, ' + @z + N')
+    SELECT d.trial, ' + @of_seed + N'
+    FROM (SELECT t.trial, t.number * g.total AS place
+          FROM #sqlkmeans_draw AS t
+          CROSS JOIN (SELECT SUM(s.[sqlkmeans weight] * s.closest) AS total FROM #sqlkmeans_start AS s) AS g
+          WHERE t.start = @start AND t.cluster = @cluster) AS d
+    INNER JOIN (SELECT ' + @of_seed + N', s.[sqlkmeans weight] * s.closest AS chance,
+                    SUM(s.[sqlkmeans weight] * s.closest) OVER (
+                        ORDER BY s.[sqlkmeans row] ROWS UNBOUNDED PRECEDING) AS upto
+                FROM #sqlkmeans_start AS s) AS s
+        ON s.upto > d.place AND s.upto - s.chance <= d.place AND s.chance > 0e0;
+    IF NOT EXISTS (SELECT 1 FROM #sqlkmeans_candidate AS c)
+        INSERT INTO #sqlkmeans_candidate (trial, ' + @z + N')
+        SELECT TOP (1) 1, ' + @of_seed + N'
+        FROM #sqlkmeans_start AS s
+        WHERE s.[sqlkmeans weight] > 0e0
+        ORDER BY s.closest DESC, s.[sqlkmeans row];
+    SET @trial = 1;
+    IF @cluster > 1
+        SELECT TOP (1) @trial = g.trial
+        FROM (SELECT c.trial, SUM(s.[sqlkmeans weight] * CASE WHEN ' + @squared + N' < s.closest
+                                                              THEN ' + @squared + N' ELSE s.closest END)
+                  AS potential
+              FROM #sqlkmeans_start AS s
+              CROSS JOIN #sqlkmeans_candidate AS c
+              GROUP BY c.trial) AS g
+        ORDER BY g.potential, g.trial;
+    INSERT INTO #sqlkmeans_centroid (cluster, ' + @z + N')
+    SELECT TOP (1) @cluster, ' + @z + N' FROM #sqlkmeans_candidate WHERE trial = @trial ORDER BY ' + @z + N';
+    UPDATE s
+    SET closest = ' + @squared + N'
+    FROM #sqlkmeans_start AS s
+    INNER JOIN #sqlkmeans_centroid AS c ON c.cluster = @cluster
+    WHERE s.closest > ' + @squared + N' OR @cluster = 1;
+    SET @cluster = @cluster + 1;
+END;
+SELECT @passes = 0, @shift = NULL;
+WHILE @passes < ' + CAST(@most AS nvarchar(10)) + N' AND (@shift IS NULL OR @shift > @threshold)
+BEGIN
+' + sqlkmeans.pass_text(N'#sqlkmeans_seed', @k, @features) + N'
+    SET @passes = @passes + 1;
+END;
+IF @least IS NULL OR @inertia < @least
+BEGIN
+    SELECT @least = @inertia, @n_iter = @passes;
+    DELETE FROM #sqlkmeans_best;
+    INSERT INTO #sqlkmeans_best (cluster, ' + @z + N') SELECT cluster, ' + @z + N' FROM #sqlkmeans_centroid;
+END;
+SET @message = N''run '' + CAST(@run_id AS nvarchar(20)) + N'': start '' + CAST(@start AS nvarchar(10))
+    + N'' of '' + CAST(@n_init AS nvarchar(10)) + N'', '' + CAST(@passes AS nvarchar(10))
+    + N'' passes over the sample'';
+RAISERROR (@message, 0, 1) WITH NOWAIT;
+SET @start = @start + 1;
+END;
+DELETE FROM #sqlkmeans_centroid;
+INSERT INTO #sqlkmeans_centroid (cluster, ' + @z + N') SELECT cluster, ' + @z + N' FROM #sqlkmeans_best;';
+    EXECUTE sys.sp_executesql
+        @statement, N'@run_id bigint, @k int, @n_init int, @threshold float, @n_iter int OUTPUT',
+        @run_id = @run_id, @k = @k, @n_init = @n_init, @threshold = @threshold,
+        @n_iter = @n_iter OUTPUT;
 END;
 GO
 
@@ -5948,10 +6725,12 @@ GO
 IF OBJECT_ID(N'sqlkmeans.train_passes', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_passes AS RETURN 0;');
 GO
--- Passes over all rows until the centroids rest, 300 at most. Each counts in the run's row, outside
--- any transaction, so that others see how far it is.
+-- Passes over all rows of the caller's #sqlkmeans_prepared until its #sqlkmeans_centroid rests, or as
+-- many as may be. Each counts in the run's row, outside any transaction, so that others see how far
+-- it is.
 ALTER PROCEDURE sqlkmeans.train_passes
     @run_id    bigint,
+    @k         int,
     @features  int,
     @threshold float,
     @n_iter    int OUTPUT
@@ -5959,16 +6738,17 @@ AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
 
+    DECLARE @text nvarchar(max) = sqlkmeans.pass_text(N'#sqlkmeans_prepared', @k, @features);
     DECLARE @passes int = 0;
+    DECLARE @most int = sqlkmeans.shared_number(N'max_iter');
     DECLARE @shift float;
     DECLARE @inertia float;
     DECLARE @message nvarchar(400);
 
-    WHILE @passes < 300 AND (@shift IS NULL OR @shift > @threshold)
+    WHILE @passes < @most AND (@shift IS NULL OR @shift > @threshold)
     BEGIN
-        EXECUTE sqlkmeans.train_pass
-            @sample = 0, @features = @features, @shift = @shift OUTPUT,
-            @inertia = @inertia OUTPUT;
+        EXECUTE sys.sp_executesql @text, N'@k int, @shift float OUTPUT, @inertia float OUTPUT',
+            @k = @k, @shift = @shift OUTPUT, @inertia = @inertia OUTPUT;
         SET @passes = @passes + 1;
         SET @n_iter = @n_iter + 1;
 
@@ -5983,47 +6763,12 @@ BEGIN
 END;
 GO
 
--- procedures/train_sizes.sql
-IF OBJECT_ID(N'sqlkmeans.train_sizes', N'P') IS NULL
-    EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_sizes AS RETURN 0;');
-GO
--- Says in the caller's #sqlkmeans_cluster how many rows of its #sqlkmeans_label each cluster has, and how
--- near they are. Raises that one has none.
-ALTER PROCEDURE sqlkmeans.train_sizes
-    @k int
-AS
-BEGIN
-    SET NOCOUNT, XACT_ABORT ON;
-
-    DECLARE @problem nvarchar(max);
-
-    UPDATE c
-    SET size = COALESCE(n.size, 0), within_ss = COALESCE(n.within_ss, 0e0),
-        inertia = COALESCE(n.inertia, 0e0), weight = COALESCE(n.weight, 0e0),
-        distance = COALESCE(n.distance, 0e0)
-    FROM #sqlkmeans_cluster AS c
-    LEFT JOIN (SELECT l.cluster, COUNT_BIG(*) AS size, SUM(l.distance * l.distance) AS within_ss,
-                   SUM(s.weight * l.distance * l.distance) AS inertia, SUM(s.weight) AS weight,
-                   AVG(l.distance) AS distance
-               FROM #sqlkmeans_label AS l
-               INNER JOIN #sqlkmeans_scored AS s ON s.row_number = l.row_number
-               GROUP BY l.cluster) AS n
-        ON n.cluster = c.cluster;
-
-    IF EXISTS (SELECT 1 FROM #sqlkmeans_cluster AS c WHERE c.size = 0)
-    BEGIN
-        SET @problem = N'k = ' + CAST(@k AS nvarchar(10))
-            + N': a segment stays empty; lower k or add features';
-        EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @problem;
-    END;
-END;
-GO
-
 -- procedures/train_match.sql
 IF OBJECT_ID(N'sqlkmeans.train_match', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_match AS RETURN 0;');
 GO
--- Gives each cluster of the caller's #sqlkmeans_cluster its segment id. The pair that shares most customers
+-- Gives each cluster of the caller's #sqlkmeans_cluster its segment id, by its #sqlkmeans_overlap and
+-- #sqlkmeans_point. The pair that shares most customers
 -- comes first, as long as it shares more than half of the smaller of the two; then, among what is
 -- left, a pair in which each centroid is the other's nearest of all; what is left then is new.
 ALTER PROCEDURE sqlkmeans.train_match
@@ -6046,12 +6791,10 @@ BEGIN
     CREATE TABLE #sqlkmeans_apart (segment_id int NOT NULL, cluster int NOT NULL, squared float NOT NULL);
 
     INSERT INTO #sqlkmeans_shared (segment_id, cluster, customers)
-    SELECT i.[sqlkmeans previous], l.cluster, COUNT_BIG(*)
-    FROM #sqlkmeans_input AS i
-    INNER JOIN #sqlkmeans_label AS l ON l.row_number = i.[sqlkmeans row]
+    SELECT o.previous, o.cluster, o.customers
+    FROM #sqlkmeans_overlap AS o
     INNER JOIN (SELECT DISTINCT c.segment_id FROM sqlkmeans.centroid AS c WHERE c.run_id = @active)
-        AS p ON p.segment_id = i.[sqlkmeans previous]
-    GROUP BY i.[sqlkmeans previous], l.cluster;
+        AS p ON p.segment_id = o.previous;
 
     WHILE 1 = 1
     BEGIN
@@ -6129,6 +6872,116 @@ BEGIN
 END;
 GO
 
+-- procedures/train_labels.sql
+IF OBJECT_ID(N'sqlkmeans.train_labels', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_labels AS RETURN 0;');
+GO
+-- Gives every row of the caller's #sqlkmeans_prepared its cluster, in its #sqlkmeans_scored, and each
+-- cluster its segment id, size and figures. A tie goes to the lowest segment id, as in the scoring
+-- function; first to the lowest number of a cluster, with the highest beside it, for the ids are
+-- found by what the clusters have.
+ALTER PROCEDURE sqlkmeans.train_labels
+    @run_id          bigint,
+    @active          bigint,
+    @last_segment_id int,
+    @k               int,
+    @features        int,
+    @rows            bigint,
+    @total_ss        float OUTPUT
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @squared nvarchar(max) = sqlkmeans.each_number(
+        @features, N'(r.[sqlkmeans z{}] - c.z{}) * (r.[sqlkmeans z{}] - c.z{})', N' + ');
+    DECLARE @sample nvarchar(max) = N'SELECT TOP (8000) n.cluster AS [sqlkmeans cluster]'
+        + sqlkmeans.each_number(@features, N', r.[sqlkmeans o{}]', N'') + N'
+FROM #sqlkmeans_sample AS r
+' + sqlkmeans.nearest(@k, @features, N'r.[sqlkmeans z{}]', 0);
+    DECLARE @relation nvarchar(max);
+    DECLARE @statement nvarchar(max);
+    DECLARE @problem nvarchar(max);
+
+    -- The last pass has the squares about the mean where every row weighs the same.
+    IF EXISTS (SELECT 1 FROM sqlkmeans.run AS r
+               CROSS APPLY OPENJSON(r.definition) WITH (
+                   sample_weight nvarchar(max) '$.sample_weight') AS j
+               WHERE r.run_id = @run_id AND j.sample_weight IS NOT NULL)
+        SET @relation = N'(SELECT COUNT_BIG(*) AS weight, SUM(' + sqlkmeans.each_number(@features,
+                N'(r.[sqlkmeans z{}] - o.z{}) * (r.[sqlkmeans z{}] - o.z{})', N' + ') + N') AS squares, '
+            + sqlkmeans.each_number(@features, N'AVG(r.[sqlkmeans z{}] - o.z{}) AS z{}', N', ') + N'
+      FROM #sqlkmeans_prepared AS r
+      INNER JOIN #sqlkmeans_centroid AS o ON o.cluster = 0)';
+    ELSE
+        SET @relation = N'(SELECT r.weight, r.squares, '
+            + sqlkmeans.each_number(@features, N'r.z{} - o.z{} AS z{}', N', ') + N'
+      FROM #sqlkmeans_moved AS r
+      INNER JOIN #sqlkmeans_centroid AS o ON o.cluster = 0)';
+    SET @statement = N'SELECT @total_ss = SUM(m.squares) - '
+        + sqlkmeans.each_number(@features, N'SUM(m.weight * m.z{}) * SUM(m.weight * m.z{}) / SUM(m.weight)', N' - ')
+        + N'
+FROM ' + @relation + N' AS m;
+INSERT INTO #sqlkmeans_point (cluster, position, scaled_value, value)
+SELECT c.cluster, v.position, v.value, 0e0
+FROM #sqlkmeans_centroid AS c
+CROSS APPLY (VALUES ' + sqlkmeans.each_number(@features, N'({}, c.z{})', N', ') + N') AS v (position, value)
+WHERE c.cluster > 0;
+' + sqlkmeans.centroid_values(@k, @features) + N'INSERT INTO #sqlkmeans_scored WITH (TABLOCK)
+    ([sqlkmeans row], [sqlkmeans previous], [sqlkmeans weight], [sqlkmeans cluster], [sqlkmeans other],
+     [sqlkmeans distance]' + sqlkmeans.each_number(@features, N', [sqlkmeans o{}]', N'') + N')
+SELECT r.[sqlkmeans row], r.[sqlkmeans previous], r.[sqlkmeans weight], n.cluster,
+    CASE WHEN l.cluster <> n.cluster THEN l.cluster END, SQRT(' + @squared + N')'
+        + sqlkmeans.each_number(@features, N', r.[sqlkmeans o{}]', N'') + N'
+FROM #sqlkmeans_prepared AS r
+' + sqlkmeans.nearest(@k, @features, N'r.[sqlkmeans z{}]', 0) + N'
+' + sqlkmeans.nearest(@k, @features, N'r.[sqlkmeans z{}]', 1) + N'
+INNER JOIN #sqlkmeans_centroid AS c ON c.cluster = n.cluster;';
+    EXECUTE sys.sp_executesql @statement, N'@total_ss float OUTPUT', @total_ss = @total_ss OUTPUT;
+
+    -- exp(x) - 1 to the last digits near 0 (Kahan; Higham, Accuracy and Stability, 2002, 1.14.1).
+    UPDATE p
+    SET value = CASE WHEN f.transform <> N'log1p' THEN t.value
+                     WHEN EXP(t.value) = 1e0 THEN t.value
+                     WHEN EXP(t.value) - 1e0 = -1e0 THEN -1e0
+                     ELSE (EXP(t.value) - 1e0) * (t.value / LOG(EXP(t.value))) END
+    FROM #sqlkmeans_point AS p
+    INNER JOIN sqlkmeans.model_feature AS f ON f.run_id = @run_id AND f.position = p.position
+    CROSS APPLY (SELECT p.scaled_value * (f.scale / f.weight) + f.center AS value) AS t;
+    INSERT INTO #sqlkmeans_cluster (cluster, size, within_ss, inertia, weight, distance)
+    SELECT c.cluster, 0, 0e0, 0e0, 0e0, 0e0
+    FROM #sqlkmeans_centroid AS c
+    WHERE c.cluster > 0;
+    EXECUTE sqlkmeans.describe_scored
+        @run_id = @run_id, @active = @active, @features = @features, @rows = @rows,
+        @medians = 1, @sample = @sample;
+    EXECUTE sqlkmeans.train_match
+        @run_id = @run_id, @active = @active, @last_segment_id = @last_segment_id;
+
+    IF EXISTS (SELECT 1 FROM #sqlkmeans_overlap AS o WHERE o.tied > 0)
+    BEGIN
+        SET @statement = N'UPDATE s
+SET [sqlkmeans cluster] = n.cluster
+FROM #sqlkmeans_scored AS s
+INNER JOIN #sqlkmeans_prepared AS r ON r.[sqlkmeans row] = s.[sqlkmeans row]
+CROSS APPLY (SELECT TOP (1) c.cluster, ' + @squared + N' AS squared
+             FROM #sqlkmeans_centroid AS c
+             INNER JOIN #sqlkmeans_cluster AS m ON m.cluster = c.cluster
+             ORDER BY squared, m.segment_id) AS n
+WHERE s.[sqlkmeans other] IS NOT NULL AND n.cluster <> s.[sqlkmeans cluster];';
+        EXECUTE sys.sp_executesql @statement;
+        EXECUTE sqlkmeans.describe_scored
+            @run_id = @run_id, @active = @active, @features = @features, @rows = @rows,
+            @medians = 1, @sample = @sample;
+    END;
+    IF EXISTS (SELECT 1 FROM #sqlkmeans_cluster AS c WHERE c.size = 0)
+    BEGIN
+        SET @problem = N'k = ' + CAST(@k AS nvarchar(10))
+            + N': a segment stays empty; lower k or add features';
+        EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @problem;
+    END;
+END;
+GO
+
 -- procedures/train_names.sql
 IF OBJECT_ID(N'sqlkmeans.train_names', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_names AS RETURN 0;');
@@ -6153,6 +7006,8 @@ BEGIN
     DECLARE @count int;
     DECLARE @notable int;
     DECLARE @number int;
+    DECLARE @least float = sqlkmeans.shared_number(N'notable');
+    DECLARE @strong float = sqlkmeans.shared_number(N'strong');
 
     -- What a feature is in a segment, in words: high, low, very high, very low.
     CREATE TABLE #sqlkmeans_word
@@ -6188,16 +7043,16 @@ BEGIN
                                 WHEN b.mean < 0.05 THEN N' hardly ever '
                                 ELSE N' less often ' END + b.level
         WHEN LOWER(b.plain) = N'age' OR LOWER(b.plain) LIKE N'age %'
-            THEN CASE WHEN b.strength >= 1.5 THEN N'much ' ELSE N'' END
+            THEN CASE WHEN b.strength >= @strong THEN N'much ' ELSE N'' END
                 + CASE b.is_low WHEN 1 THEN N'younger' ELSE N'older' END
         WHEN LOWER(b.plain) = N'recency' OR LOWER(b.plain) LIKE N'recency %'
-            THEN CASE WHEN b.strength < 1.5 THEN N'' WHEN b.is_low = 1 THEN N'very '
+            THEN CASE WHEN b.strength < @strong THEN N'' WHEN b.is_low = 1 THEN N'very '
                       ELSE N'long ' END
                 + CASE b.is_low WHEN 1 THEN N'recent' ELSE N'lapsed' END
         WHEN b.type = N'date'
-            THEN b.plain + CASE WHEN b.strength >= 1.5 THEN N' very' ELSE N'' END
+            THEN b.plain + CASE WHEN b.strength >= @strong THEN N' very' ELSE N'' END
                 + CASE b.is_low WHEN 1 THEN N' recently' ELSE N' long ago' END
-        ELSE CASE WHEN b.strength >= 1.5 THEN N'very ' ELSE N'' END
+        ELSE CASE WHEN b.strength >= @strong THEN N'very ' ELSE N'' END
                 + CASE b.is_low WHEN 1 THEN N'low ' ELSE N'high ' END + b.plain END,
         CASE b.type
             WHEN N'category' THEN b.source_column + N' is ' + b.level + N' for '
@@ -6253,7 +7108,7 @@ BEGIN
             BREAK;
         SELECT @notable = COUNT(*)
         FROM #sqlkmeans_word AS w
-        WHERE w.segment_id = @segment_id AND ABS(w.importance) >= 0.5;
+        WHERE w.segment_id = @segment_id AND ABS(w.importance) >= @least;
 
         -- From short to long: a longer one tells two segments apart that share the short one.
         SET @count = CASE WHEN @notable < 2 THEN @notable ELSE 2 END;
@@ -6319,8 +7174,8 @@ GO
 IF OBJECT_ID(N'sqlkmeans.train_bins', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_bins AS RETURN 0;');
 GO
--- Cuts each column of a run into about ten bins of equal size, a category into its levels, and
--- counts the rows of the caller's #sqlkmeans_scored in them, as the run's rows of feature_bin.
+-- Cuts each number of the source into ten bins of equal size, by the caller's #sqlkmeans_sample, and a
+-- category into its levels: the run's rows of feature_bin, without their counts.
 ALTER PROCEDURE sqlkmeans.train_bins
     @run_id bigint
 AS
@@ -6332,7 +7187,7 @@ BEGIN
     DECLARE @column nvarchar(128);
     DECLARE @type nvarchar(16);
     DECLARE @unit nvarchar(10);
-    DECLARE @each nvarchar(max);
+    DECLARE @o nvarchar(40);
     DECLARE @statement nvarchar(max);
 
     CREATE TABLE #sqlkmeans_binned_column
@@ -6342,8 +7197,7 @@ BEGIN
         name     nvarchar(128) COLLATE DATABASE_DEFAULT NOT NULL,
         type     nvarchar(16)  COLLATE DATABASE_DEFAULT NOT NULL
     );
-    CREATE TABLE #sqlkmeans_edge (bin int NOT NULL, upper float NULL, label nvarchar(60) COLLATE DATABASE_DEFAULT NULL);
-    CREATE TABLE #sqlkmeans_count (position int NOT NULL, bin int NOT NULL, customers bigint NOT NULL);
+    CREATE TABLE #sqlkmeans_decile (bin int NOT NULL, upper float NULL, label nvarchar(60) COLLATE DATABASE_DEFAULT NULL);
     INSERT INTO #sqlkmeans_binned_column (position, feature, name, type)
     SELECT ROW_NUMBER() OVER (ORDER BY MIN(f.position)), MIN(f.position), f.source_column, f.type
     FROM sqlkmeans.model_feature AS f
@@ -6382,25 +7236,29 @@ BEGIN
         IF @column IS NULL
             BREAK;
 
-        DELETE FROM #sqlkmeans_edge;
+        DELETE FROM #sqlkmeans_decile;
+        SET @o = N'[sqlkmeans o' + CAST(@feature AS nvarchar(10)) + N']';
         -- Deciles, to three digits of the range; only those that part the rows.
-        SET @statement = N'INSERT INTO #sqlkmeans_edge (bin, upper)
+        SET @statement = N'INSERT INTO #sqlkmeans_decile (bin, upper)
 SELECT ROW_NUMBER() OVER (ORDER BY e.upper), e.upper
 FROM (SELECT DISTINCT ROUND(p.v, 2 - CAST(FLOOR(LOG10(NULLIF(p.greatest - p.least, 0e0))) AS int)) AS upper,
           p.greatest
-      FROM (SELECT x.v, ROW_NUMBER() OVER (ORDER BY x.v) - 1 AS place,
-                COUNT_BIG(*) OVER () AS n, MIN(x.v) OVER () AS least, MAX(x.v) OVER () AS greatest
-            FROM (SELECT s.[sqlkmeans o' + CAST(@feature AS nvarchar(10)) + N'] AS v
-                  FROM #sqlkmeans_scored AS s) AS x
-            WHERE x.v IS NOT NULL) AS p
+      FROM (SELECT x.v, x.place, n.customers, n.least, n.greatest
+            FROM (SELECT s.' + @o + N' AS v, ROW_NUMBER() OVER (ORDER BY s.' + @o + N') - 1 AS place
+                  FROM #sqlkmeans_sample AS s
+                  WHERE s.' + @o + N' IS NOT NULL) AS x
+            CROSS JOIN (SELECT COUNT_BIG(*) AS customers, MIN(s.' + @o + N') AS least,
+                            MAX(s.' + @o + N') AS greatest
+                        FROM #sqlkmeans_sample AS s
+                        WHERE s.' + @o + N' IS NOT NULL) AS n) AS p
       INNER JOIN (VALUES (1), (2), (3), (4), (5), (6), (7), (8), (9)) AS d (number)
-          ON p.place = d.number * (p.n - 1) / 10
+          ON p.place = d.number * (p.customers - 1) / 10
       WHERE p.greatest > p.least) AS e
 WHERE e.upper < e.greatest;';
         EXECUTE sys.sp_executesql @statement;
-        UPDATE #sqlkmeans_edge
+        UPDATE #sqlkmeans_decile
         SET label = sqlkmeans.number_text(upper);
-        INSERT INTO #sqlkmeans_edge (bin, upper, label) SELECT COUNT(*) + 1, NULL, NULL FROM #sqlkmeans_edge AS e;
+        INSERT INTO #sqlkmeans_decile (bin, upper, label) SELECT COUNT(*) + 1, NULL, NULL FROM #sqlkmeans_decile AS e;
 
         INSERT INTO sqlkmeans.feature_bin (run_id, position, bin, feature, label, upper, customers)
         SELECT @run_id, @position, e.bin, @column,
@@ -6408,24 +7266,9 @@ WHERE e.upper < e.greatest;';
                  WHEN b.bin IS NULL THEN N'<= ' + e.label + @unit
                  WHEN e.upper IS NULL THEN N'> ' + b.label + @unit
                  ELSE b.label + N' to ' + e.label + @unit END, e.upper, 0
-        FROM #sqlkmeans_edge AS e
-        LEFT JOIN #sqlkmeans_edge AS b ON b.bin = e.bin - 1;
+        FROM #sqlkmeans_decile AS e
+        LEFT JOIN #sqlkmeans_decile AS b ON b.bin = e.bin - 1;
     END;
-
-    EXECUTE sqlkmeans.bins_text @run_id = @run_id, @each = @each OUTPUT;
-    SET @statement = N'INSERT INTO #sqlkmeans_count (position, bin, customers)
-SELECT v.position, v.bin, COUNT_BIG(*) FROM #sqlkmeans_scored AS s
-' + @each + N'
-GROUP BY v.position, v.bin;';
-    EXECUTE sys.sp_executesql @statement;
-    UPDATE b
-    SET customers = COALESCE(n.customers, 0)
-        + CASE b.bin WHEN 0 THEN COALESCE(k.customers, 0) ELSE 0 END
-    FROM sqlkmeans.feature_bin AS b
-    INNER JOIN #sqlkmeans_binned_column AS c ON c.position = b.position
-    LEFT JOIN #sqlkmeans_count AS n ON n.position = b.position AND n.bin = b.bin
-    LEFT JOIN #sqlkmeans_skipped AS k ON k.name = c.name
-    WHERE b.run_id = @run_id;
 END;
 GO
 
@@ -6449,17 +7292,17 @@ BEGIN
     DECLARE @line nchar(1) = NCHAR(10);
     DECLARE @run nvarchar(20) = CAST(@active AS nvarchar(20));
     DECLARE @allowed_moved float =
-        COALESCE(TRY_CAST(JSON_VALUE(@definition, '$.guard.moved') AS float), 0.5);
+        COALESCE(TRY_CAST(JSON_VALUE(@definition, '$.guard.moved') AS float),
+            sqlkmeans.shared_number(N'guard.moved'));
     DECLARE @allowed_shift float =
-        COALESCE(TRY_CAST(JSON_VALUE(@definition, '$.guard.centroid_shift') AS float), 1);
+        COALESCE(TRY_CAST(JSON_VALUE(@definition, '$.guard.centroid_shift') AS float),
+            sqlkmeans.shared_number(N'guard.centroid_shift'));
     DECLARE @notes nvarchar(max) = N'';
     DECLARE @then nvarchar(max);
     DECLARE @defined nvarchar(max);
     DECLARE @side int = 0;
     DECLARE @differing nvarchar(200);
     DECLARE @k int;
-    DECLARE @each nvarchar(max);
-    DECLARE @statement nvarchar(max);
     DECLARE @segment_id int = 0;
     DECLARE @shift float;
     DECLARE @stayed float;
@@ -6493,8 +7336,10 @@ BEGIN
             COALESCE(CAST(JSON_VALUE(j.[value], '$.weight') AS float), 1),
             CAST(JSON_VALUE(j.[value], '$.winsorize[0]') AS float),
             CAST(JSON_VALUE(j.[value], '$.winsorize[1]') AS float),
-            COALESCE(CAST(JSON_VALUE(j.[value], '$.min_frequency') AS float), 0.01),
-            COALESCE(CAST(JSON_VALUE(j.[value], '$.max_categories') AS int), 20)
+            COALESCE(CAST(JSON_VALUE(j.[value], '$.min_frequency') AS float),
+                sqlkmeans.shared_number(N'min_frequency')),
+            COALESCE(CAST(JSON_VALUE(j.[value], '$.max_categories') AS int),
+                sqlkmeans.shared_number(N'max_categories'))
         FROM OPENJSON(@defined, '$.features') AS j;
         SET @side = @side + 1;
     END;
@@ -6525,12 +7370,11 @@ BEGIN
     END;
     ELSE
     BEGIN
-        SELECT @stayed = SUM(CASE WHEN i.[sqlkmeans previous] = c.segment_id THEN 1 ELSE 0 END),
-            @moved = SUM(CASE WHEN i.[sqlkmeans previous] <> c.segment_id THEN 1 ELSE 0 END)
-        FROM #sqlkmeans_input AS i
-        INNER JOIN #sqlkmeans_label AS l ON l.row_number = i.[sqlkmeans row]
-        INNER JOIN #sqlkmeans_cluster AS c ON c.cluster = l.cluster
-        WHERE i.[sqlkmeans previous] > 0;
+        SELECT @stayed = SUM(CASE WHEN o.previous = c.segment_id THEN o.customers ELSE 0 END),
+            @moved = SUM(CASE WHEN o.previous <> c.segment_id THEN o.customers ELSE 0 END)
+        FROM #sqlkmeans_overlap AS o
+        INNER JOIN #sqlkmeans_cluster AS c ON c.cluster = o.cluster
+        WHERE o.previous > 0;
         IF @moved / NULLIF(@moved + @stayed, 0) > @allowed_moved
             SET @warnings = N'moved: ' + CAST(CAST(@moved AS bigint) AS nvarchar(20)) + N' of '
                 + CAST(CAST(@moved + @stayed AS bigint) AS nvarchar(20))
@@ -6552,33 +7396,15 @@ BEGIN
         END;
     END;
 
-    -- Bins are of columns, which may stand in other places than in that run.
-    EXECUTE sqlkmeans.bins_text
-        @run_id = @active, @each = @each OUTPUT, @scored_run_id = @run_id;
-    IF @each IS NOT NULL
-    BEGIN
-        SET @statement = N'INSERT INTO #sqlkmeans_bin (position, bin, customers)
-SELECT v.position, v.bin, COUNT_BIG(*) FROM #sqlkmeans_scored AS s
-' + @each + N'
-GROUP BY v.position, v.bin;';
-        EXECUTE sys.sp_executesql @statement;
-        INSERT INTO #sqlkmeans_bin (position, bin, customers)
-        SELECT b.position, -1, k.customers
-        FROM sqlkmeans.feature_bin AS b
-        INNER JOIN #sqlkmeans_skipped AS k ON k.name = b.feature
-        WHERE b.run_id = @active AND b.bin = 0 AND k.customers > 0
-          AND EXISTS (SELECT 1 FROM #sqlkmeans_bin AS o WHERE o.position = b.position);
-        UPDATE b
-        SET customers = b.customers + k.customers
-        FROM #sqlkmeans_bin AS b
-        INNER JOIN #sqlkmeans_bin AS k ON k.position = b.position AND k.bin = -1
-        WHERE b.bin = 0;
-        DELETE b
-        FROM #sqlkmeans_bin AS b
-        WHERE b.bin = -1
-          AND EXISTS (SELECT 1 FROM #sqlkmeans_bin AS o WHERE o.position = b.position AND o.bin = 0);
-        UPDATE #sqlkmeans_bin SET bin = 0 WHERE bin = -1;
-    END;
+    DELETE FROM #sqlkmeans_bin;
+    EXECUTE sqlkmeans.count_bins @run_id = @active, @scored_run_id = @run_id;
+    UPDATE b
+    SET customers = b.customers + k.customers
+    FROM #sqlkmeans_bin AS b
+    INNER JOIN sqlkmeans.feature_bin AS f
+        ON f.run_id = @active AND f.position = b.position AND f.bin = b.bin
+    INNER JOIN #sqlkmeans_skipped AS k ON k.name = f.feature
+    WHERE b.bin = 0;
     EXECUTE sqlkmeans.watch_labels
         @model_run_id = @active, @definition = @definition, @rows = @rows,
         @mean_distance = @mean_distance, @warnings = @warnings OUTPUT, @scored_run_id = @run_id;
@@ -6616,8 +7442,7 @@ BEGIN
     DECLARE @davies_bouldin float;
     DECLARE @warnings nvarchar(max) = N'';
     DECLARE @list nvarchar(max) = N'';
-    DECLARE @ids nvarchar(max) = N'';
-    DECLARE @cluster int = -1;
+    DECLARE @cluster int = 0;
     DECLARE @segment_id int;
 
     SELECT @k = COUNT(*), @within_ss = SUM(c.within_ss), @inertia = SUM(c.inertia),
@@ -6626,18 +7451,11 @@ BEGIN
                                 ELSE @last_segment_id END
     FROM #sqlkmeans_cluster AS c;
 
-    -- exp(x) - 1 to the last digits near 0 (Kahan; Higham, Accuracy and Stability, 2002, 1.14.1).
     INSERT INTO sqlkmeans.centroid (run_id, segment_id, position, feature, value, scaled_value)
-    SELECT @run_id, c.segment_id, f.position, f.feature,
-        CASE WHEN f.transform <> N'log1p' THEN t.value
-             WHEN EXP(t.value) = 1e0 THEN t.value
-             WHEN EXP(t.value) - 1e0 = -1e0 THEN -1e0
-             ELSE (EXP(t.value) - 1e0) * (t.value / LOG(EXP(t.value))) END,
-        p.scaled_value
+    SELECT @run_id, c.segment_id, f.position, f.feature, p.value, p.scaled_value
     FROM #sqlkmeans_cluster AS c
     INNER JOIN #sqlkmeans_point AS p ON p.cluster = c.cluster
-    INNER JOIN sqlkmeans.model_feature AS f ON f.run_id = @run_id AND f.position = p.position
-    CROSS APPLY (SELECT p.scaled_value * (f.scale / f.weight) + f.center AS value) AS t;
+    INNER JOIN sqlkmeans.model_feature AS f ON f.run_id = @run_id AND f.position = p.position;
 
     -- Davies and Bouldin (1979) from mean distances; none where two centroids are the same.
     SELECT @davies_bouldin = CASE WHEN MIN(g.apart) > 0 THEN SUM(g.worst) / @k END
@@ -6668,8 +7486,6 @@ BEGIN
         ORDER BY c.cluster;
         IF @segment_id IS NULL
             BREAK;
-        SET @ids = @ids + CASE WHEN @ids = N'' THEN N'' ELSE N',' END
-            + CAST(@segment_id AS nvarchar(10));
         IF @warnings IS NOT NULL
             SET @list = @list + CASE WHEN @list = N'' THEN N'' ELSE N',' END
                 + sqlkmeans.json_text(@warnings);
@@ -6687,10 +7503,11 @@ BEGIN
         SET @warnings = SUBSTRING(@warnings, CHARINDEX(NCHAR(10), @warnings) + 1, LEN(@warnings));
     END;
 
-    SET @publication = N'{"segment_ids":[' + @ids + N'],"model_run_id":'
+    SET @publication = N'{"model_run_id":'
         + CAST(@run_id AS nvarchar(20))
         + N',"last_segment_id":' + CAST(@last_segment_id AS nvarchar(10))
-        + N',"distance_tolerance":' + sqlkmeans.float_literal(0.01 * SQRT(@inertia / @weight))
+        + N',"distance_tolerance":' + sqlkmeans.float_literal(
+            sqlkmeans.shared_number(N'distance_tolerance') * SQRT(@inertia / @weight))
         + N',"run":{"k":' + CAST(@k AS nvarchar(10))
         + N',"rows":' + CAST(@rows AS nvarchar(20))
         + N',"skipped":' + CAST(@skipped AS nvarchar(20))
@@ -6741,9 +7558,9 @@ GO
 IF OBJECT_ID(N'sqlkmeans.train_segmentation', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_segmentation AS RETURN 0;');
 GO
--- Trains on the rows of the caller's #sqlkmeans_input in T-SQL alone: fills its #sqlkmeans_label and gives the
--- publication. What the run has learnt stands in model_feature, centroid and feature_bin before it
--- is published; a run that fails forgets it.
+-- Trains on the rows of the caller's #sqlkmeans_input in T-SQL alone, stages the labels that change and
+-- gives the publication. What the run has learnt stands in model_feature, centroid and feature_bin
+-- before it is published; a run that fails forgets it.
 ALTER PROCEDURE sqlkmeans.train_segmentation
     @run_id      bigint,
     @total       bigint,
@@ -6762,12 +7579,11 @@ BEGIN
     DECLARE @features int;
     DECLARE @threshold float;
     DECLARE @n_iter int;
-    DECLARE @squared nvarchar(max);
-    DECLARE @statement nvarchar(max);
-    DECLARE @kept nvarchar(max);
-    DECLARE @problems nvarchar(max);
+    DECLARE @key nvarchar(max);
+    DECLARE @target nvarchar(1000);
+    DECLARE @labels nvarchar(max);
+    DECLARE @kept bigint;
     DECLARE @rows bigint;
-    DECLARE @moved bigint;
     DECLARE @total_ss float;
     DECLARE @begun datetime2(6) = SYSUTCDATETIME();
     DECLARE @fitted datetime2(6);
@@ -6782,36 +7598,87 @@ BEGIN
     INNER JOIN sqlkmeans.segmentation AS g ON g.name = r.segmentation
     WHERE r.run_id = @run_id;
 
-    IF @k IS NULL
-    BEGIN
-        SET @problems = N'k: ' + COALESCE(JSON_VALUE(@definition, '$.k'), N'NULL')
-            + N' given; allowed with @engine = N''tsql'': a number, such as sqlkmeans choose-k '
-            + N'recommends';
-        EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
-    END;
-
     CREATE TABLE #sqlkmeans_skipped
     (
         name      nvarchar(128) COLLATE DATABASE_DEFAULT NOT NULL,
         customers bigint        NOT NULL
     );
-    CREATE TABLE #sqlkmeans_scored
+    CREATE TABLE #sqlkmeans_column
     (
-        row_number          int   NOT NULL PRIMARY KEY,
-        weight              float NOT NULL,
-        [sqlkmeans cluster] int   NULL
+        number     int            NOT NULL PRIMARY KEY,
+        name       nvarchar(128)  COLLATE DATABASE_DEFAULT NOT NULL,
+        type       nvarchar(16)   COLLATE DATABASE_DEFAULT NOT NULL,
+        transform  nvarchar(16)   COLLATE DATABASE_DEFAULT NOT NULL,
+        weight     float          NOT NULL,
+        value      nvarchar(60)   COLLATE DATABASE_DEFAULT NOT NULL,
+        low_share  float          NULL,
+        high_share float          NULL,
+        absent     bigint         NOT NULL,
+        known      bigint         NOT NULL,
+        usable     bit            NOT NULL,
+        problem    nvarchar(1000) COLLATE DATABASE_DEFAULT NULL,
+        least      float          NULL,
+        greatest   float          NULL,
+        fractions  bigint         NULL,
+        floors     bigint         NULL,
+        mean       float          NULL,
+        fill       float          NULL,
+        fill_value float          NULL,
+        low        float          NULL,
+        high       float          NULL,
+        origin     float          NULL,
+        center     float          NULL,
+        scale      float          NULL
     );
     CREATE TABLE #sqlkmeans_sample
     (
-        row_number int   NOT NULL PRIMARY KEY,
-        weight     float NOT NULL,
-        closest    float NOT NULL
+        [sqlkmeans row]    int    NULL,
+        [sqlkmeans weight] float  NOT NULL,
+        place              bigint NOT NULL
+    );
+    CREATE TABLE #sqlkmeans_seed
+    (
+        [sqlkmeans row]    int   NOT NULL PRIMARY KEY,
+        [sqlkmeans weight] float NOT NULL
+    );
+    CREATE TABLE #sqlkmeans_start
+    (
+        [sqlkmeans row]    int   NOT NULL PRIMARY KEY,
+        [sqlkmeans weight] float NOT NULL,
+        closest            float NOT NULL
     );
     CREATE TABLE #sqlkmeans_candidate (trial int NOT NULL);
-    CREATE TABLE #sqlkmeans_centroid (cluster int NOT NULL PRIMARY KEY);
     CREATE TABLE #sqlkmeans_best (cluster int NOT NULL PRIMARY KEY);
-    CREATE TABLE #sqlkmeans_moved (cluster int NOT NULL PRIMARY KEY, inertia float NOT NULL);
-    CREATE TABLE #sqlkmeans_point (cluster int NOT NULL, position int NOT NULL, scaled_value float NOT NULL);
+    CREATE TABLE #sqlkmeans_moved
+    (
+        cluster int   NOT NULL PRIMARY KEY,
+        weight  float NOT NULL,
+        squares float NOT NULL
+    );
+    CREATE TABLE #sqlkmeans_prepared
+    (
+        [sqlkmeans row]      int   NULL,
+        [sqlkmeans previous] int   NULL,
+        [sqlkmeans weight]   float NOT NULL
+    );
+    CREATE TABLE #sqlkmeans_scored
+    (
+        [sqlkmeans row]      int   NULL,
+        [sqlkmeans previous] int   NULL,
+        [sqlkmeans before]   float NULL,
+        [sqlkmeans weight]   float NOT NULL,
+        [sqlkmeans cluster]  int   NOT NULL,
+        [sqlkmeans other]    int   NULL,
+        [sqlkmeans distance] float NOT NULL
+    );
+    CREATE TABLE #sqlkmeans_centroid (cluster int NOT NULL PRIMARY KEY);
+    CREATE TABLE #sqlkmeans_point
+    (
+        cluster      int   NOT NULL,
+        position     int   NOT NULL,
+        scaled_value float NOT NULL,
+        value        float NOT NULL
+    );
     CREATE TABLE #sqlkmeans_cluster
     (
         cluster        int    NOT NULL PRIMARY KEY,
@@ -6823,6 +7690,35 @@ BEGIN
         distance       float  NOT NULL,
         centroid_shift float  NULL
     );
+    CREATE TABLE #sqlkmeans_overlap
+    (
+        cluster   int    NOT NULL,
+        previous  int    NULL,
+        customers bigint NOT NULL,
+        distance  float  NOT NULL,
+        within_ss float  NOT NULL,
+        inertia   float  NOT NULL,
+        weight    float  NOT NULL,
+        tied      bigint NOT NULL
+    );
+    CREATE TABLE #sqlkmeans_moment
+    (
+        cluster  int    NOT NULL,
+        position int    NOT NULL,
+        known    bigint NOT NULL,
+        total    float  NOT NULL,
+        squares  float  NOT NULL,
+        lowest   float  NULL,
+        highest  float  NULL
+    );
+    CREATE TABLE #sqlkmeans_edge
+    (
+        position  int    NOT NULL,
+        number    int    NOT NULL,
+        upper     float  NOT NULL,
+        customers bigint NULL
+    );
+    CREATE TABLE #sqlkmeans_median (cluster int NOT NULL, position int NOT NULL, median float NOT NULL);
     CREATE TABLE #sqlkmeans_profile
     (
         segment_id int    NOT NULL,
@@ -6854,81 +7750,53 @@ BEGIN
         previous_missing_share float         NOT NULL
     );
 
-    EXECUTE sqlkmeans.train_prepare
+    EXECUTE sqlkmeans.train_columns
         @run_id = @run_id, @definition = @definition, @reference_date = @begun;
     EXECUTE sqlkmeans.train_rows
-        @run_id = @run_id, @definition = @definition, @features = @features OUTPUT;
+        @run_id = @run_id, @definition = @definition, @features = @features OUTPUT,
+        @rows = @rows OUTPUT;
     EXECUTE sqlkmeans.train_seed
-        @run_id = @run_id, @k = @k, @features = @features, @n_init = @n_init, @seed = @seed,
-        @threshold = @threshold OUTPUT, @n_iter = @n_iter OUTPUT;
+        @run_id = @run_id, @k = @k, @features = @features, @rows = @rows, @n_init = @n_init,
+        @seed = @seed, @threshold = @threshold OUTPUT, @n_iter = @n_iter OUTPUT;
     -- Passes over all rows are few and settle the result, so they go on for longer.
-    SET @threshold = 0.1 * @threshold;
+    SET @threshold = sqlkmeans.shared_number(N'pass_tolerance_share') * @threshold;
     EXECUTE sqlkmeans.train_passes
-        @run_id = @run_id, @features = @features, @threshold = @threshold,
+        @run_id = @run_id, @k = @k, @features = @features, @threshold = @threshold,
         @n_iter = @n_iter OUTPUT;
     SET @fitted = SYSUTCDATETIME();
-
-    SET @squared = sqlkmeans.each_number(@features, N'(r.z{} - c.z{}) * (r.z{} - c.z{})', N' + ');
-    SET @statement = N'
-INSERT INTO #sqlkmeans_label (row_number, cluster, distance)
-SELECT r.row_number, n.cluster, SQRT(n.squared)
-FROM #sqlkmeans_scored AS r
-CROSS APPLY (SELECT TOP (1) c.cluster, ' + @squared + N' AS squared
-             FROM #sqlkmeans_centroid AS c ORDER BY squared, c.cluster) AS n;
-INSERT INTO #sqlkmeans_point (cluster, position, scaled_value)
-SELECT c.cluster, v.position, v.value FROM #sqlkmeans_centroid AS c
-CROSS APPLY (VALUES ' + sqlkmeans.each_number(@features, N'({}, c.z{})', N', ')
-        + N') AS v (position, value);
-SELECT @rows = COUNT_BIG(*), @total_ss = '
-        + sqlkmeans.each_number(@features, N'SUM((s.z{} - o.z{}) * (s.z{} - o.z{}))', N' + ') + N'
-FROM #sqlkmeans_scored AS s
-CROSS JOIN (SELECT ' + sqlkmeans.each_number(@features, N'AVG(a.z{}) AS z{}', N', ') + N'
-            FROM #sqlkmeans_scored AS a) AS o;';
-    EXECUTE sys.sp_executesql
-        @statement, N'@rows bigint OUTPUT, @total_ss float OUTPUT',
-        @rows = @rows OUTPUT, @total_ss = @total_ss OUTPUT;
-    INSERT INTO #sqlkmeans_cluster (cluster, size, within_ss, inertia, weight, distance)
-    SELECT c.cluster, 0, 0e0, 0e0, 0e0, 0e0 FROM #sqlkmeans_centroid AS c;
-    EXECUTE sqlkmeans.train_sizes @k = @k;
-    EXECUTE sqlkmeans.train_match
-        @run_id = @run_id, @active = @active, @last_segment_id = @last_segment_id;
-
-    -- A tie goes to the lowest segment id, as in the scoring function; so far it went to the lowest
-    -- number of a cluster.
-    SET @moved = 0;
-    SET @statement = N'UPDATE l
-SET cluster = n.cluster
-FROM #sqlkmeans_label AS l
-INNER JOIN #sqlkmeans_scored AS r ON r.row_number = l.row_number
-CROSS APPLY (SELECT TOP (1) c.cluster, ' + @squared + N' AS squared
-             FROM #sqlkmeans_centroid AS c
-             INNER JOIN #sqlkmeans_cluster AS m ON m.cluster = c.cluster
-             ORDER BY squared, m.segment_id) AS n
-WHERE n.cluster <> l.cluster;
-SET @moved = ROWCOUNT_BIG();';
-    IF EXISTS (SELECT 1
-               FROM #sqlkmeans_cluster AS a
-               INNER JOIN #sqlkmeans_cluster AS b
-                   ON b.cluster > a.cluster AND b.segment_id < a.segment_id)
-        EXECUTE sys.sp_executesql @statement, N'@moved bigint OUTPUT', @moved = @moved OUTPUT;
-    IF @moved > 0
-        EXECUTE sqlkmeans.train_sizes @k = @k;
-    UPDATE s
-    SET [sqlkmeans cluster] = c.segment_id
-    FROM #sqlkmeans_scored AS s
-    INNER JOIN #sqlkmeans_label AS l ON l.row_number = s.row_number
-    INNER JOIN #sqlkmeans_cluster AS c ON c.cluster = l.cluster;
-    EXECUTE sqlkmeans.profile_text
-        @run_id = @run_id, @kept = @kept OUTPUT, @statement = @statement OUTPUT;
-    EXECUTE sys.sp_executesql @statement;
+    EXECUTE sqlkmeans.train_bins @run_id = @run_id;
+    EXECUTE sqlkmeans.train_labels
+        @run_id = @run_id, @active = @active, @last_segment_id = @last_segment_id, @k = @k,
+        @features = @features, @rows = @rows, @total_ss = @total_ss OUTPUT;
+    EXECUTE sqlkmeans.profile_scored;
+    EXECUTE sqlkmeans.count_bins @run_id = @run_id, @scored_run_id = @run_id;
+    UPDATE b
+    SET customers = n.customers + CASE b.bin WHEN 0 THEN COALESCE(k.customers, 0) ELSE 0 END
+    FROM sqlkmeans.feature_bin AS b
+    INNER JOIN #sqlkmeans_bin AS n ON n.position = b.position AND n.bin = b.bin
+    LEFT JOIN #sqlkmeans_skipped AS k ON k.name = b.feature
+    WHERE b.run_id = @run_id;
     EXECUTE sqlkmeans.train_names
         @run_id = @run_id, @active = @active, @segmentation = @segmentation;
-    EXECUTE sqlkmeans.train_bins @run_id = @run_id;
     SET @skipped = @total - @rows;
     EXECUTE sqlkmeans.train_publication
         @run_id = @run_id, @definition = @definition, @active = @active,
         @last_segment_id = @last_segment_id, @rows = @rows, @skipped = @skipped,
         @total_ss = @total_ss, @n_iter = @n_iter, @begun = @begun, @fitted = @fitted,
+        @publication = @publication OUTPUT;
+
+    SET @key = JSON_QUERY(@definition, '$.key');
+    SET @target = sqlkmeans.quoted_name(JSON_VALUE(@definition, '$.target'), N'');
+    SELECT @kept = COALESCE(SUM(o.customers), 0)
+    FROM #sqlkmeans_overlap AS o
+    WHERE o.previous IS NOT NULL;
+    SET @labels = N'SELECT ' + sqlkmeans.each_name(@key, N'i.{}', N', ') + N', c.segment_id,
+    s.[sqlkmeans distance] AS distance, i.[sqlkmeans previous], i.[sqlkmeans before]
+FROM #sqlkmeans_scored AS s
+INNER JOIN #sqlkmeans_cluster AS c ON c.cluster = s.[sqlkmeans cluster]
+INNER JOIN #sqlkmeans_input AS i ON i.[sqlkmeans row] = s.[sqlkmeans row]';
+    EXECUTE sqlkmeans.stage_changes
+        @run_id = @run_id, @key = @key, @target = @target, @labels = @labels, @kept = @kept,
         @publication = @publication OUTPUT;
 END;
 GO
@@ -6977,6 +7845,9 @@ BEGIN
     DECLARE @key nvarchar(max);
     DECLARE @columns nvarchar(max);
     DECLARE @staging nvarchar(200);
+    DECLARE @labels nvarchar(max);
+    DECLARE @target nvarchar(1000);
+    DECLARE @kept bigint;
     DECLARE @statement nvarchar(max);
     DECLARE @job nvarchar(max);
     DECLARE @publication nvarchar(max);
@@ -7012,13 +7883,21 @@ BEGIN
     IF @engine = N'in_database' AND OBJECT_ID(N'sys.sp_execute_external_script') IS NULL
         EXECUTE sqlkmeans.raise_problems @number = 50004,
             @problems = N'this server runs no external scripts; train with @engine = N''tsql'', or with the client: sqlkmeans run';
+    IF @engine = N'tsql' AND TRY_CAST(JSON_VALUE(@definition, '$.k') AS int) IS NULL
+    BEGIN
+        SET @problems = N'k: ' + COALESCE(JSON_VALUE(@definition, '$.k'), N'NULL')
+            + N' given; allowed where T-SQL trains: a number, such as sqlkmeans choose-k recommends';
+        EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
+    END;
     SET @key = JSON_QUERY(@definition, '$.key');
 
     CREATE TABLE #sqlkmeans_input
     (
-        [sqlkmeans row]      int   NOT NULL PRIMARY KEY,
-        [sqlkmeans previous] int   NULL,
-        [sqlkmeans weight]   float NULL
+        [sqlkmeans row]      int    NOT NULL,
+        [sqlkmeans place]    bigint NOT NULL,
+        [sqlkmeans previous] int    NULL,
+        [sqlkmeans before]   float  NULL,
+        [sqlkmeans weight]   float  NULL
     );
     CREATE TABLE #sqlkmeans_label
     (
@@ -7026,6 +7905,7 @@ BEGIN
         cluster    int   NOT NULL,
         distance   float NOT NULL
     );
+    CREATE TABLE #sqlkmeans_cluster_id (cluster int NOT NULL PRIMARY KEY, segment_id int NOT NULL);
     CREATE TABLE #sqlkmeans_publication (content nvarchar(max) COLLATE DATABASE_DEFAULT NULL);
 
     EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @keep = 1;
@@ -7048,6 +7928,7 @@ BEGIN
                 @run_id = @run_id, @total = @total, @publication = @publication OUTPUT;
         ELSE
         BEGIN
+            EXECUTE sqlkmeans.check_keys @relation = N'#sqlkmeans_input AS s', @key = @key;
             EXECUTE sqlkmeans.job_text
                 @run_id = @run_id, @reference_date = @begun, @job = @job OUTPUT;
 
@@ -7091,12 +7972,26 @@ INSERT INTO #sqlkmeans_publication (content) VALUES (@publication);
             EXECUTE sqlkmeans.raise_problems @number = @code, @problems = @problems;
         END;
 
-        SET @statement = N'INSERT INTO ' + @staging + N' ('
-            + sqlkmeans.each_name(@key, N'{}', N', ') + N', cluster, distance) SELECT '
-            + sqlkmeans.each_name(@key, N'i.{}', N', ') + N', l.cluster, l.distance'
-            + N' FROM #sqlkmeans_input AS i INNER JOIN #sqlkmeans_label AS l ON l.row_number = i.[sqlkmeans row];'
-            + N' SET @rows = ROWCOUNT_BIG();';
-        EXECUTE sys.sp_executesql @statement, N'@rows bigint OUTPUT', @rows = @rows OUTPUT;
+        IF @engine = N'in_database'
+        BEGIN
+            SELECT @kept = COUNT_BIG(*)
+            FROM #sqlkmeans_input AS i
+            INNER JOIN #sqlkmeans_label AS l ON l.row_number = i.[sqlkmeans row]
+            WHERE i.[sqlkmeans previous] IS NOT NULL;
+            INSERT INTO #sqlkmeans_cluster_id (cluster, segment_id)
+            SELECT CAST(j.[key] AS int), CAST(j.[value] AS int)
+            FROM OPENJSON(@publication, '$.segment_ids') AS j;
+            SET @labels = N'SELECT ' + sqlkmeans.each_name(@key, N'i.{}', N', ') + N', c.segment_id,
+    l.distance, i.[sqlkmeans previous], i.[sqlkmeans before]
+FROM #sqlkmeans_label AS l
+INNER JOIN #sqlkmeans_cluster_id AS c ON c.cluster = l.cluster
+INNER JOIN #sqlkmeans_input AS i ON i.[sqlkmeans row] = l.row_number';
+            SET @target = sqlkmeans.quoted_name(JSON_VALUE(@definition, '$.target'), N'');
+            EXECUTE sqlkmeans.stage_changes
+                @run_id = @run_id, @key = @key, @target = @target, @labels = @labels,
+                @kept = @kept, @publication = @publication OUTPUT;
+        END;
+        SET @rows = CAST(JSON_VALUE(@publication, '$.run.rows') AS bigint);
 
         SET @publication = JSON_MODIFY(
             @publication, '$.run.seconds_read', CAST(@seconds_read AS float));

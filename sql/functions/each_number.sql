@@ -1,12 +1,12 @@
 IF OBJECT_ID(N'sqlkmeans.each_number', N'FN') IS NULL
-    EXECUTE (N'CREATE FUNCTION sqlkmeans.each_number (@last int, @template nvarchar(400),
+    EXECUTE (N'CREATE FUNCTION sqlkmeans.each_number (@last int, @template nvarchar(max),
         @separator nvarchar(40)) RETURNS nvarchar(max) AS BEGIN RETURN N''''; END;');
 GO
 -- For every number from 1 to the last: the template with {} replaced by it.
 ALTER FUNCTION sqlkmeans.each_number
 (
     @last      int,
-    @template  nvarchar(400),
+    @template  nvarchar(max),
     @separator nvarchar(40)
 )
 RETURNS nvarchar(max)

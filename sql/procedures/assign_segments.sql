@@ -5,6 +5,7 @@ GO
 ALTER PROCEDURE sqlkmeans.assign_segments
     @segmentation nvarchar(128) = NULL,
     @run_id       bigint        = NULL OUTPUT,
+    @medians      bit           = 1,
     @quiet        bit           = 0,
     @help         bit           = 0
 AS
@@ -18,8 +19,10 @@ BEGIN
             (1, N'@segmentation', N'nvarchar(128)', N'NULL',
                 N'A segmentation that has a model; the caller must be able to read its source.'),
             (2, N'@run_id', N'bigint OUTPUT', N'NULL', N'The run that records the assignment.'),
-            (3, N'@quiet', N'bit', N'0', N'1 gives no row back, for a procedure that calls this one.'),
-            (4, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+            (3, N'@medians', N'bit', N'1',
+                N'0 leaves out the medians of the profile, the only figures that take a second look at the rows.'),
+            (4, N'@quiet', N'bit', N'0', N'1 gives no row back, for a procedure that calls this one.'),
+            (5, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
         ORDER BY h.position;
         RETURN 0;
@@ -39,11 +42,12 @@ BEGIN
     DECLARE @last_segment_id int;
     DECLARE @values nvarchar(max);
     DECLARE @scaled nvarchar(max);
-    DECLARE @nearest nvarchar(max);
     DECLARE @features int;
-    DECLARE @kept nvarchar(max);
-    DECLARE @profile nvarchar(max);
-    DECLARE @bins nvarchar(max);
+    DECLARE @kept bigint;
+    DECLARE @target nvarchar(1000);
+    DECLARE @target_id bigint;
+    DECLARE @key_columns nvarchar(max);
+    DECLARE @labels nvarchar(max);
     DECLARE @warnings nvarchar(max);
     DECLARE @list nvarchar(max) = N'';
     DECLARE @psi float;
@@ -101,12 +105,70 @@ BEGIN
     SET @relation = sqlkmeans.relation(@source);
     SET @key = JSON_QUERY(@definition, '$.key');
 
-    CREATE TABLE #sqlkmeans_size
+    CREATE TABLE #sqlkmeans_prepared
     (
-        segment_id int    NOT NULL,
-        size       bigint NOT NULL,
-        within_ss  float  NOT NULL
+        [sqlkmeans row]      int   NULL,
+        [sqlkmeans previous] int   NULL,
+        [sqlkmeans weight]   float NOT NULL
     );
+    CREATE TABLE #sqlkmeans_scored
+    (
+        [sqlkmeans row]      int   NULL,
+        [sqlkmeans previous] int   NULL,
+        [sqlkmeans before]   float NULL,
+        [sqlkmeans weight]   float NOT NULL,
+        [sqlkmeans cluster]  int   NOT NULL,
+        [sqlkmeans other]    int   NULL,
+        [sqlkmeans distance] float NOT NULL
+    );
+    CREATE TABLE #sqlkmeans_centroid (cluster int NOT NULL PRIMARY KEY);
+    CREATE TABLE #sqlkmeans_point
+    (
+        cluster      int   NOT NULL,
+        position     int   NOT NULL,
+        scaled_value float NOT NULL,
+        value        float NOT NULL
+    );
+    CREATE TABLE #sqlkmeans_cluster
+    (
+        cluster        int    NOT NULL PRIMARY KEY,
+        segment_id     int    NULL,
+        size           bigint NOT NULL,
+        within_ss      float  NOT NULL,
+        inertia        float  NOT NULL,
+        weight         float  NOT NULL,
+        distance       float  NOT NULL,
+        centroid_shift float  NULL
+    );
+    CREATE TABLE #sqlkmeans_overlap
+    (
+        cluster   int    NOT NULL,
+        previous  int    NULL,
+        customers bigint NOT NULL,
+        distance  float  NOT NULL,
+        within_ss float  NOT NULL,
+        inertia   float  NOT NULL,
+        weight    float  NOT NULL,
+        tied      bigint NOT NULL
+    );
+    CREATE TABLE #sqlkmeans_moment
+    (
+        cluster  int    NOT NULL,
+        position int    NOT NULL,
+        known    bigint NOT NULL,
+        total    float  NOT NULL,
+        squares  float  NOT NULL,
+        lowest   float  NULL,
+        highest  float  NULL
+    );
+    CREATE TABLE #sqlkmeans_edge
+    (
+        position  int    NOT NULL,
+        number    int    NOT NULL,
+        upper     float  NOT NULL,
+        customers bigint NULL
+    );
+    CREATE TABLE #sqlkmeans_median (cluster int NOT NULL, position int NOT NULL, median float NOT NULL);
     CREATE TABLE #sqlkmeans_profile
     (
         segment_id int    NOT NULL,
@@ -139,13 +201,8 @@ BEGIN
             @run_id = @run_id OUTPUT;
         SET @staging = N'sqlkmeans.' + QUOTENAME(N'staging_' + CAST(@run_id AS nvarchar(20)));
 
-        -- Reads the source as the caller. Staged under the segment ids themselves.
         EXECUTE sqlkmeans.scoring_text
-            @run_id = @active, @row = 1, @values = @values OUTPUT, @scaled = @scaled OUTPUT,
-            @nearest = @nearest OUTPUT;
-        EXECUTE sqlkmeans.profile_text
-            @run_id = @active, @kept = @kept OUTPUT, @statement = @profile OUTPUT;
-        EXECUTE sqlkmeans.bins_text @run_id = @active, @each = @bins OUTPUT;
+            @run_id = @active, @row = 1, @values = @values OUTPUT, @scaled = @scaled OUTPUT;
         SELECT @features = MAX(f.position) FROM sqlkmeans.model_feature AS f WHERE f.run_id = @active;
         -- Two numbers a feature beside a key of 900 bytes fill the 8,060 of a row.
         IF @features > 430
@@ -154,42 +211,74 @@ BEGIN
                 + N'of categories count); allowed in T-SQL: 430; assign with the client: sqlkmeans assign';
             EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
         END;
-        -- Read once, so that labels and profile are of the same moment. Scaled values are kept, so
-        -- that a logarithm is taken once a row and not once for each segment.
-        SET @statement = N'SELECT ' + sqlkmeans.each_name(@key, N's.{}', N', ') + @kept
-            + sqlkmeans.each_number(@features, N', z.z{} AS [sqlkmeans z{}]', N'')
-            + N' INTO #sqlkmeans_prepared FROM ' + @relation + N' CROSS APPLY (SELECT ' + @values
-            + N') AS o
+
+        -- In the order of their segment ids, because a tie goes to the lowest.
+        INSERT INTO #sqlkmeans_point (cluster, position, scaled_value, value)
+        SELECT DENSE_RANK() OVER (ORDER BY c.segment_id), c.position, c.scaled_value, c.value
+        FROM sqlkmeans.centroid AS c
+        WHERE c.run_id = @active;
+        INSERT INTO #sqlkmeans_cluster
+            (cluster, segment_id, size, within_ss, inertia, weight, distance)
+        SELECT ROW_NUMBER() OVER (ORDER BY c.segment_id), c.segment_id, 0, 0e0, 0e0, 0e0, 0e0
+        FROM sqlkmeans.centroid AS c
+        WHERE c.run_id = @active AND c.position = 1;
+
+        -- Columns that are added to a temporary table by a nested batch stay in it.
+        EXECUTE sqlkmeans.describe_key
+            @table = @staging, @key = @key, @key_columns = @key_columns OUTPUT,
+            @before = N'ALTER TABLE #sqlkmeans_prepared ADD ', @after = N' NULL; ';
+        SET @statement = @key_columns
+            + REPLACE(@key_columns, N'ALTER TABLE #sqlkmeans_prepared ADD ',
+                      N'ALTER TABLE #sqlkmeans_scored ADD ')
+            + sqlkmeans.each_number(@features,
+                N'ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans o{}] float NULL; '
+                + N'ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans z{}] float NULL; '
+                + N'ALTER TABLE #sqlkmeans_scored ADD [sqlkmeans o{}] float NULL; '
+                + N'ALTER TABLE #sqlkmeans_centroid ADD z{} float NULL;', N' ')
+            + N'
+INSERT INTO #sqlkmeans_centroid (cluster, ' + sqlkmeans.each_number(@features, N'z{}', N', ')
+            + N')
+SELECT p.cluster, ' + sqlkmeans.each_number(
+                @features, N'MAX(CASE p.position WHEN {} THEN p.scaled_value END)', N', ') + N'
+FROM #sqlkmeans_point AS p GROUP BY p.cluster;';
+        EXECUTE sys.sp_executesql @statement;
+        EXECUTE sqlkmeans.store_in_columns @table = N'#sqlkmeans_prepared';
+        EXECUTE sqlkmeans.store_in_columns @table = N'#sqlkmeans_scored';
+
+        -- Reads the source once, as the caller, so that labels and profile are of the same moment.
+        -- Scaled values are kept, so that a logarithm is taken once a row.
+        SET @statement = N'INSERT INTO #sqlkmeans_prepared WITH (TABLOCK) ([sqlkmeans weight], '
+            + sqlkmeans.each_name(@key, N'{}', N', ')
+            + sqlkmeans.each_number(@features, N', [sqlkmeans o{}], [sqlkmeans z{}]', N'') + N')
+SELECT 1e0, ' + sqlkmeans.each_name(@key, N's.{}', N', ')
+            + sqlkmeans.each_number(@features, N', o.o{}, z.z{}', N'') + N'
+FROM ' + @relation + N' CROSS APPLY (SELECT ' + @values + N') AS o
 ' + @scaled + N';
-SET @total = ROWCOUNT_BIG();
-SELECT ' + sqlkmeans.each_name(@key, N'z.{}', N', ')
-            + N', n.segment_id AS [sqlkmeans cluster], SQRT(n.squared_distance) AS [sqlkmeans distance]'
-            + sqlkmeans.each_number(@features, N', z.[sqlkmeans o{}]', N'')
-            + N' INTO #sqlkmeans_scored FROM #sqlkmeans_prepared AS z
-' + @nearest + N';
-DROP TABLE #sqlkmeans_prepared;
-EXECUTE sqlkmeans.check_keys @relation = N''#sqlkmeans_scored AS s'', @key = @key;
-INSERT INTO ' + @staging + N' (' + sqlkmeans.each_name(@key, N'{}', N', ')
-            + N', cluster, distance) SELECT ' + sqlkmeans.each_name(@key, N's.{}', N', ')
-            + N', s.[sqlkmeans cluster], s.[sqlkmeans distance] FROM #sqlkmeans_scored AS s
-WHERE s.[sqlkmeans cluster] IS NOT NULL;
-SET @rows = ROWCOUNT_BIG();
-INSERT INTO #sqlkmeans_size (segment_id, size, within_ss)
-SELECT l.cluster, COUNT_BIG(*), SUM(l.distance * l.distance) FROM ' + @staging
-            + N' AS l GROUP BY l.cluster;
-' + @profile + N'SELECT @mean_distance = AVG(l.distance) FROM ' + @staging + N' AS l;
-' + COALESCE(N'INSERT INTO #sqlkmeans_bin (position, bin, customers)
-SELECT v.position, v.bin, COUNT_BIG(*)
-FROM #sqlkmeans_scored AS s
-' + @bins + N'
-WHERE s.[sqlkmeans cluster] IS NOT NULL
-GROUP BY v.position, v.bin;
-', N'');
-        EXECUTE sys.sp_executesql
-            @statement,
-            N'@key nvarchar(max), @rows bigint OUTPUT, @total bigint OUTPUT,
-                @mean_distance float OUTPUT',
-            @key = @key, @rows = @rows OUTPUT, @total = @total OUTPUT, @mean_distance = @mean_distance OUTPUT;
+SET @total = ROWCOUNT_BIG();';
+        EXECUTE sys.sp_executesql @statement, N'@total bigint OUTPUT', @total = @total OUTPUT;
+        EXECUTE sqlkmeans.check_keys @relation = N'#sqlkmeans_prepared AS s', @key = @key;
+
+        SET @target = sqlkmeans.quoted_name(JSON_VALUE(@definition, '$.target'), N'');
+        EXECUTE sqlkmeans.as_owner
+            @statement = N'SET @arrived = OBJECT_ID(@text);', @text = @target,
+            @arrived = @target_id OUTPUT;
+        SET @statement = sqlkmeans.centroid_values(@k, @features)
+            + N'INSERT INTO #sqlkmeans_scored WITH (TABLOCK) (' + sqlkmeans.each_name(@key, N'{}', N', ')
+            + N', [sqlkmeans previous], [sqlkmeans before], [sqlkmeans weight], [sqlkmeans cluster],
+    [sqlkmeans distance]' + sqlkmeans.each_number(@features, N', [sqlkmeans o{}]', N'') + N')
+SELECT ' + sqlkmeans.each_name(@key, N'r.{}', N', ')
+            + CASE WHEN @target_id IS NULL THEN N', NULL, NULL' ELSE N', p.segment_id, p.distance' END
+            + N', 1e0, n.cluster, SQRT(' + sqlkmeans.each_number(
+                @features, N'(r.[sqlkmeans z{}] - c.z{}) * (r.[sqlkmeans z{}] - c.z{})', N' + ') + N')'
+            + sqlkmeans.each_number(@features, N', r.[sqlkmeans o{}]', N'') + N'
+FROM #sqlkmeans_prepared AS r
+' + sqlkmeans.nearest(@k, @features, N'r.[sqlkmeans z{}]', 0) + N'
+INNER JOIN #sqlkmeans_centroid AS c ON c.cluster = n.cluster
+' + CASE WHEN @target_id IS NULL THEN N'' ELSE N'LEFT JOIN ' + @target + N' AS p ON '
+                + sqlkmeans.each_name(@key, N'p.{} = r.{}', N' AND ') + N'
+' END + N'WHERE ' + sqlkmeans.each_number(@features, N'r.[sqlkmeans z{}] IS NOT NULL', N' AND ') + N';
+SET @rows = ROWCOUNT_BIG();';
+        EXECUTE sys.sp_executesql @statement, N'@rows bigint OUTPUT', @rows = @rows OUTPUT;
 
         IF @rows = 0
             EXECUTE sqlkmeans.raise_problems @number = 50003,
@@ -201,6 +290,17 @@ GROUP BY v.position, v.bin;
                 + N'missing = "error"; correct the rows, or set missing to "skip", "mean" or "median"';
             EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @problems;
         END;
+
+        EXECUTE sqlkmeans.describe_scored
+            @run_id = @active, @active = @active, @features = @features, @rows = @rows,
+            @medians = @medians;
+        EXECUTE sqlkmeans.profile_scored;
+        EXECUTE sqlkmeans.count_bins @run_id = @active, @scored_run_id = @active;
+        SELECT @inertia = SUM(c.within_ss), @mean_distance = SUM(c.distance * c.size) / @rows
+        FROM #sqlkmeans_cluster AS c;
+        SELECT @kept = COALESCE(SUM(o.customers), 0)
+        FROM #sqlkmeans_overlap AS o
+        WHERE o.previous IS NOT NULL;
 
         EXECUTE sqlkmeans.watch_labels
             @model_run_id = @active, @definition = @definition, @rows = @rows,
@@ -217,16 +317,12 @@ GROUP BY v.position, v.bin;
             SET @warnings = SUBSTRING(@warnings, CHARINDEX(NCHAR(10), @warnings) + 1, LEN(@warnings));
         END;
 
-        INSERT INTO #sqlkmeans_size (segment_id, size, within_ss)
-        SELECT 0, SUM(z.size), SUM(z.within_ss) FROM #sqlkmeans_size AS z;
-        SELECT @inertia = z.within_ss FROM #sqlkmeans_size AS z WHERE z.segment_id = 0;
-
         SET @tables = N'{"segment":' + (
-            SELECT s.segment_id, s.name, s.name_source, s.description, COALESCE(z.size, 0) AS size,
-                COALESCE(z.size, 0) / CAST(@rows AS float) AS share,
-                COALESCE(z.within_ss, 0e0) AS within_ss
+            SELECT s.segment_id, s.name, s.name_source, s.description, COALESCE(c.size, @rows) AS size,
+                COALESCE(c.size, @rows) / CAST(@rows AS float) AS share,
+                COALESCE(c.within_ss, @inertia) AS within_ss
             FROM sqlkmeans.segment AS s
-            LEFT JOIN #sqlkmeans_size AS z ON z.segment_id = s.segment_id
+            LEFT JOIN #sqlkmeans_cluster AS c ON c.segment_id = s.segment_id
             WHERE s.run_id = @active
             FOR JSON PATH
         ) + N',"segment_feature":' + (
@@ -252,8 +348,7 @@ GROUP BY v.position, v.bin;
             FROM #sqlkmeans_drift AS d
             FOR JSON PATH
         ), N'') + N'}';
-        SET @publication = N'{"segment_ids":' + sqlkmeans.own_ids(@last_segment_id)
-            + N',"model_run_id":' + CAST(@active AS nvarchar(20))
+        SET @publication = N'{"model_run_id":' + CAST(@active AS nvarchar(20))
             + N',"last_segment_id":' + CAST(@last_segment_id AS nvarchar(10))
             + N',"distance_tolerance":0,"run":{"rows":' + CAST(@rows AS nvarchar(20))
             + N',"skipped":' + CAST(@total - @rows AS nvarchar(20))
@@ -265,6 +360,13 @@ GROUP BY v.position, v.bin;
             + N',"mean_distance":' + LTRIM(RTRIM(CONVERT(nvarchar(40), @mean_distance, 3)))
             + COALESCE(N',"psi":' + LTRIM(RTRIM(CONVERT(nvarchar(40), @psi, 3))), N'')
             + N',"warnings":[' + @list + N']},"tables":' + @tables + N'}';
+        SET @labels = N'SELECT ' + sqlkmeans.each_name(@key, N's.{}', N', ') + N', c.segment_id,
+    s.[sqlkmeans distance] AS distance, s.[sqlkmeans previous], s.[sqlkmeans before]
+FROM #sqlkmeans_scored AS s
+INNER JOIN #sqlkmeans_cluster AS c ON c.cluster = s.[sqlkmeans cluster]';
+        EXECUTE sqlkmeans.stage_changes
+            @run_id = @run_id, @key = @key, @target = @target, @labels = @labels, @kept = @kept,
+            @publication = @publication OUTPUT;
 
         EXECUTE sqlkmeans.publish_staged
             @run_id = @run_id, @publication = @publication, @arrived = @arrived OUTPUT,

@@ -1,10 +1,10 @@
 IF OBJECT_ID(N'sqlkmeans.read_source', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.read_source AS RETURN 0;');
 GO
--- Reads a source as the caller into the caller's table #sqlkmeans_input, which has [sqlkmeans row] and
--- [sqlkmeans previous] already and gets the key, the features [sqlkmeans f1], [sqlkmeans f2] … and
--- [sqlkmeans sample weight]: names that no key has, which check_definition sees to. @columns is what
--- Python gets of it beside these two, as a SELECT lists it.
+-- Reads a source as the caller into the caller's table #sqlkmeans_input, which gets the key and the
+-- features [sqlkmeans f1], [sqlkmeans f2] … beside its own columns: names that no key has, which
+-- check_definition sees to. [sqlkmeans place] counts the keys that differ; it is the caller's to look
+-- whether all do. @columns is what Python gets beside row and segment, as a SELECT lists it.
 ALTER PROCEDURE sqlkmeans.read_source
     @definition nvarchar(max),
     @staging    nvarchar(200),
@@ -64,13 +64,7 @@ BEGIN
             ELSE N'CAST(s.' + QUOTENAME(@feature) + N' AS float)' END;
     END;
     IF @sample_weight IS NOT NULL
-    BEGIN
-        SET @names = @names + N', [sqlkmeans sample weight]';
-        SET @columns = @columns + N', [sqlkmeans sample weight] AS sample_weight';
-        SET @added = @added
-            + N'ALTER TABLE #sqlkmeans_input ADD [sqlkmeans sample weight] float NULL; ';
-        SET @values = @values + N', CAST(s.' + QUOTENAME(@sample_weight) + N' AS float)';
-    END;
+        SET @columns = @columns + N', [sqlkmeans weight] AS sample_weight';
 
     -- A row of 8,060 bytes holds so many numbers beside a key of 900.
     IF @position > 870
@@ -87,22 +81,25 @@ BEGIN
         @before = N'ALTER TABLE #sqlkmeans_input ADD ', @after = N' NULL; ';
     SET @statement = @key_columns + @added;
     EXECUTE sys.sp_executesql @statement;
+    EXECUTE sqlkmeans.store_in_columns @table = N'#sqlkmeans_input';
 
     -- In key order: restarts depend on the order of rows.
     EXECUTE sqlkmeans.as_owner
         @statement = N'SET @arrived = OBJECT_ID(@text);', @text = @target,
         @arrived = @target_id OUTPUT;
-    SET @statement = N'INSERT INTO #sqlkmeans_input ([sqlkmeans row], '
-        + sqlkmeans.each_name(@key, N'{}', N', ') + N', [sqlkmeans previous]' + @names
+    SET @statement = N'INSERT INTO #sqlkmeans_input WITH (TABLOCK) ([sqlkmeans row], [sqlkmeans place], '
+        + sqlkmeans.each_name(@key, N'{}', N', ')
+        + N', [sqlkmeans previous], [sqlkmeans before], [sqlkmeans weight]' + @names
         + N') SELECT ROW_NUMBER() OVER (ORDER BY ' + sqlkmeans.each_name(@key, N's.{}', N', ')
+        + N'), DENSE_RANK() OVER (ORDER BY ' + sqlkmeans.each_name(@key, N's.{}', N', ')
         + N'), ' + sqlkmeans.each_name(@key, N's.{}', N', ') + N', '
-        + CASE WHEN @target_id IS NULL THEN N'NULL' ELSE N'p.segment_id' END
+        + CASE WHEN @target_id IS NULL THEN N'NULL, NULL' ELSE N'p.segment_id, p.distance' END + N', '
+        + COALESCE(N'CAST(s.' + QUOTENAME(@sample_weight) + N' AS float)', N'1e0')
         + @values + N' FROM ' + @relation
         + CASE WHEN @target_id IS NULL THEN N''
                ELSE N' LEFT JOIN ' + @target + N' AS p ON '
                    + sqlkmeans.each_name(@key, N'p.{} = s.{}', N' AND ') END
         + N'; SET @total = ROWCOUNT_BIG();';
     EXECUTE sys.sp_executesql @statement, N'@total bigint OUTPUT', @total = @total OUTPUT;
-    EXECUTE sqlkmeans.check_keys @relation = N'#sqlkmeans_input AS s', @key = @key;
 END;
 GO

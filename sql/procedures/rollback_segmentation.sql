@@ -58,6 +58,12 @@ BEGIN
     DECLARE @key_columns nvarchar(max);
     DECLARE @keys nvarchar(max);
     DECLARE @history nvarchar(1000);
+    DECLARE @table nvarchar(1000);
+    DECLARE @table_id bigint;
+    DECLARE @staging nvarchar(200);
+    DECLARE @same nvarchar(max);
+    DECLARE @stood nvarchar(200) =
+        N'h.valid_from <= @then AND (h.valid_to IS NULL OR h.valid_to > @then)';
     DECLARE @statement nvarchar(max);
     DECLARE @arrived bigint;
     DECLARE @moved bigint;
@@ -118,6 +124,8 @@ BEGIN
     SET @key = JSON_QUERY(@definition, '$.key');
     SET @keys = sqlkmeans.each_name(@key, N'{}', N', ');
     SET @history = sqlkmeans.quoted_name(@target, N'_history');
+    SET @table = sqlkmeans.quoted_name(@target, N'');
+    SET @same = sqlkmeans.each_name(@key, N't.{} = h.{}', N' AND ');
 
     BEGIN TRY
         BEGIN TRANSACTION;
@@ -132,6 +140,7 @@ BEGIN
              @skipped, SYSUTCDATETIME(), COALESCE(@client_version, sqlkmeans.version()), @library_versions,
              LEFT(ORIGINAL_LOGIN() + COALESCE(N', ' + COALESCE(@client, APP_NAME()), N''), 400));
         SET @new_run_id = SCOPE_IDENTITY();
+        SET @staging = N'sqlkmeans.' + QUOTENAME(N'staging_' + CAST(@new_run_id AS nvarchar(20)));
 
         EXECUTE sqlkmeans.describe_key
             @table = @history, @key = @key, @key_columns = @key_columns OUTPUT;
@@ -142,12 +151,22 @@ BEGIN
         COMMIT TRANSACTION;
         BEGIN TRANSACTION;
 
-        -- Staged under their segment ids; own_ids then makes each id stand for itself.
-        SET @statement = N'INSERT INTO sqlkmeans.'
-            + QUOTENAME(N'staging_' + CAST(@new_run_id AS nvarchar(20))) + N' (' + @keys
-            + N', cluster, distance) SELECT ' + @keys + N', segment_id, distance FROM ' + @history
-            + N' WHERE valid_from <= @then AND (valid_to IS NULL OR valid_to > @then);'
-            + N' SET @arrived = ROWCOUNT_BIG();';
+        -- Of what stood then, only what differs from what stands, under the segment ids; own_ids makes
+        -- each id stand for itself. Who is labelled now and was not then departs.
+        EXECUTE sqlkmeans.as_owner
+            @statement = N'SET @arrived = OBJECT_ID(@text);', @text = @table,
+            @arrived = @table_id OUTPUT;
+        SET @statement = N'SELECT @arrived = COUNT_BIG(*) FROM ' + @history + N' AS h WHERE ' + @stood + N';
+INSERT INTO ' + @staging + N' WITH (TABLOCK) (' + @keys + N', cluster, distance)
+SELECT ' + sqlkmeans.each_name(@key, N'h.{}', N', ') + N', h.segment_id, h.distance
+FROM ' + @history + N' AS h
+' + CASE WHEN @table_id IS NULL THEN N'WHERE ' + @stood + N';' ELSE N'LEFT JOIN ' + @table + N' AS t ON ' + @same + N'
+WHERE ' + @stood + N'
+  AND (t.segment_id IS NULL OR t.segment_id <> h.segment_id OR t.distance <> h.distance);
+INSERT INTO ' + @staging + N' (' + @keys + N', cluster, distance, departed)
+SELECT ' + sqlkmeans.each_name(@key, N't.{}', N', ') + N', 0, 0e0, 1
+FROM ' + @table + N' AS t
+WHERE NOT EXISTS (SELECT 1 FROM ' + @history + N' AS h WHERE ' + @same + N' AND ' + @stood + N');' END;
         EXECUTE sqlkmeans.as_owner
             @statement = @statement, @then = @then, @arrived = @rows OUTPUT;
         IF @rows <> @expected
@@ -165,7 +184,7 @@ BEGIN
 
         EXECUTE sqlkmeans.apply_labels
             @segmentation = @segmentation, @target = @target, @key = @key, @run_id = @new_run_id,
-            @segment_ids = @segment_ids, @now = @now, @tolerance = 0,
+            @segment_ids = @segment_ids, @now = @now, @tolerance = 0, @changes_only = 1,
             @arrived = @arrived OUTPUT, @moved = @moved OUTPUT, @departed = @departed OUTPUT,
             @written = @written OUTPUT;
 

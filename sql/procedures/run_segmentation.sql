@@ -41,6 +41,9 @@ BEGIN
     DECLARE @key nvarchar(max);
     DECLARE @columns nvarchar(max);
     DECLARE @staging nvarchar(200);
+    DECLARE @labels nvarchar(max);
+    DECLARE @target nvarchar(1000);
+    DECLARE @kept bigint;
     DECLARE @statement nvarchar(max);
     DECLARE @job nvarchar(max);
     DECLARE @publication nvarchar(max);
@@ -76,13 +79,21 @@ BEGIN
     IF @engine = N'in_database' AND OBJECT_ID(N'sys.sp_execute_external_script') IS NULL
         EXECUTE sqlkmeans.raise_problems @number = 50004,
             @problems = N'this server runs no external scripts; train with @engine = N''tsql'', or with the client: sqlkmeans run';
+    IF @engine = N'tsql' AND TRY_CAST(JSON_VALUE(@definition, '$.k') AS int) IS NULL
+    BEGIN
+        SET @problems = N'k: ' + COALESCE(JSON_VALUE(@definition, '$.k'), N'NULL')
+            + N' given; allowed where T-SQL trains: a number, such as sqlkmeans choose-k recommends';
+        EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
+    END;
     SET @key = JSON_QUERY(@definition, '$.key');
 
     CREATE TABLE #sqlkmeans_input
     (
-        [sqlkmeans row]      int   NOT NULL PRIMARY KEY,
-        [sqlkmeans previous] int   NULL,
-        [sqlkmeans weight]   float NULL
+        [sqlkmeans row]      int    NOT NULL,
+        [sqlkmeans place]    bigint NOT NULL,
+        [sqlkmeans previous] int    NULL,
+        [sqlkmeans before]   float  NULL,
+        [sqlkmeans weight]   float  NULL
     );
     CREATE TABLE #sqlkmeans_label
     (
@@ -90,6 +101,7 @@ BEGIN
         cluster    int   NOT NULL,
         distance   float NOT NULL
     );
+    CREATE TABLE #sqlkmeans_cluster_id (cluster int NOT NULL PRIMARY KEY, segment_id int NOT NULL);
     CREATE TABLE #sqlkmeans_publication (content nvarchar(max) COLLATE DATABASE_DEFAULT NULL);
 
     EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @keep = 1;
@@ -112,6 +124,7 @@ BEGIN
                 @run_id = @run_id, @total = @total, @publication = @publication OUTPUT;
         ELSE
         BEGIN
+            EXECUTE sqlkmeans.check_keys @relation = N'#sqlkmeans_input AS s', @key = @key;
             EXECUTE sqlkmeans.job_text
                 @run_id = @run_id, @reference_date = @begun, @job = @job OUTPUT;
 
@@ -155,12 +168,26 @@ INSERT INTO #sqlkmeans_publication (content) VALUES (@publication);
             EXECUTE sqlkmeans.raise_problems @number = @code, @problems = @problems;
         END;
 
-        SET @statement = N'INSERT INTO ' + @staging + N' ('
-            + sqlkmeans.each_name(@key, N'{}', N', ') + N', cluster, distance) SELECT '
-            + sqlkmeans.each_name(@key, N'i.{}', N', ') + N', l.cluster, l.distance'
-            + N' FROM #sqlkmeans_input AS i INNER JOIN #sqlkmeans_label AS l ON l.row_number = i.[sqlkmeans row];'
-            + N' SET @rows = ROWCOUNT_BIG();';
-        EXECUTE sys.sp_executesql @statement, N'@rows bigint OUTPUT', @rows = @rows OUTPUT;
+        IF @engine = N'in_database'
+        BEGIN
+            SELECT @kept = COUNT_BIG(*)
+            FROM #sqlkmeans_input AS i
+            INNER JOIN #sqlkmeans_label AS l ON l.row_number = i.[sqlkmeans row]
+            WHERE i.[sqlkmeans previous] IS NOT NULL;
+            INSERT INTO #sqlkmeans_cluster_id (cluster, segment_id)
+            SELECT CAST(j.[key] AS int), CAST(j.[value] AS int)
+            FROM OPENJSON(@publication, '$.segment_ids') AS j;
+            SET @labels = N'SELECT ' + sqlkmeans.each_name(@key, N'i.{}', N', ') + N', c.segment_id,
+    l.distance, i.[sqlkmeans previous], i.[sqlkmeans before]
+FROM #sqlkmeans_label AS l
+INNER JOIN #sqlkmeans_cluster_id AS c ON c.cluster = l.cluster
+INNER JOIN #sqlkmeans_input AS i ON i.[sqlkmeans row] = l.row_number';
+            SET @target = sqlkmeans.quoted_name(JSON_VALUE(@definition, '$.target'), N'');
+            EXECUTE sqlkmeans.stage_changes
+                @run_id = @run_id, @key = @key, @target = @target, @labels = @labels,
+                @kept = @kept, @publication = @publication OUTPUT;
+        END;
+        SET @rows = CAST(JSON_VALUE(@publication, '$.run.rows') AS bigint);
 
         SET @publication = JSON_MODIFY(
             @publication, '$.run.seconds_read', CAST(@seconds_read AS float));

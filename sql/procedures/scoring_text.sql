@@ -8,8 +8,7 @@ GO
 -- fill in makes all of them NULL.
 -- With @row = 1 the values come from a row s, and the steps are apart, so that what one has found
 -- can be kept: @values are the features in its own units, o1, o2 …; @scaled is what follows a row o
--- of them and makes z1, z2 … of a row z; @nearest follows a row z of [sqlkmeans z1], [sqlkmeans z2]
--- … and gives a row n: segment_id, segment_name, squared_distance.
+-- of them and makes z1, z2 … of a row z.
 -- The server writes an expression out wherever its name stands, and takes 65,535 identifiers and
 -- constants in one. So centroids are rows of constants and the distance to one of them is written
 -- once: no expression grows with their number.
@@ -19,8 +18,7 @@ ALTER PROCEDURE sqlkmeans.scoring_text
     @parameters nvarchar(max) = NULL OUTPUT,
     @values     nvarchar(max) = NULL OUTPUT,
     @query      nvarchar(max) = NULL OUTPUT,
-    @scaled     nvarchar(max) = NULL OUTPUT,
-    @nearest    nvarchar(max) = NULL OUTPUT
+    @scaled     nvarchar(max) = NULL OUTPUT
 AS
 BEGIN
     SET NOCOUNT ON;
@@ -33,10 +31,11 @@ BEGIN
     DECLARE @coordinates nvarchar(max) = N'';
     DECLARE @centroids nvarchar(max) = N'';
     DECLARE @centroid nvarchar(max);
+    DECLARE @nearest nvarchar(max);
     DECLARE @value nvarchar(400);
     DECLARE @x nvarchar(40);
     DECLARE @o nvarchar(40);
-    DECLARE @z nvarchar(80);
+    DECLARE @z nvarchar(40);
     DECLARE @position int = 0;
     DECLARE @segment_id int = 0;
     DECLARE @column nvarchar(400);
@@ -102,8 +101,7 @@ BEGIN
             + sqlkmeans.transformed(N'x.x' + @x, @transform) + N' AS t' + @x;
         SET @divided = @divided + @comma + N'(t.t' + @x + N' - (' + @center + N')) / ' + @divisor
             + N' AS z' + @x;
-        SET @z = CASE @row WHEN 1 THEN N'z.[sqlkmeans z' + @x + N']' ELSE N'z.z' + @x END;
-        SET @z = N'(' + @z + N' - c.c' + @x + N')';
+        SET @z = N'(z.z' + @x + N' - c.c' + @x + N')';
         SET @squared = @squared + CASE WHEN @squared = N'' THEN N'' ELSE N' + ' END
             + @z + N' * ' + @z;
         SET @coordinates = @coordinates + N', c' + @x;

@@ -1,8 +1,8 @@
 IF OBJECT_ID(N'sqlkmeans.train_bins', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_bins AS RETURN 0;');
 GO
--- Cuts each column of a run into about ten bins of equal size, a category into its levels, and
--- counts the rows of the caller's #sqlkmeans_scored in them, as the run's rows of feature_bin.
+-- Cuts each number of the source into ten bins of equal size, by the caller's #sqlkmeans_sample, and a
+-- category into its levels: the run's rows of feature_bin, without their counts.
 ALTER PROCEDURE sqlkmeans.train_bins
     @run_id bigint
 AS
@@ -14,7 +14,7 @@ BEGIN
     DECLARE @column nvarchar(128);
     DECLARE @type nvarchar(16);
     DECLARE @unit nvarchar(10);
-    DECLARE @each nvarchar(max);
+    DECLARE @o nvarchar(40);
     DECLARE @statement nvarchar(max);
 
     CREATE TABLE #sqlkmeans_binned_column
@@ -24,8 +24,7 @@ BEGIN
         name     nvarchar(128) COLLATE DATABASE_DEFAULT NOT NULL,
         type     nvarchar(16)  COLLATE DATABASE_DEFAULT NOT NULL
     );
-    CREATE TABLE #sqlkmeans_edge (bin int NOT NULL, upper float NULL, label nvarchar(60) COLLATE DATABASE_DEFAULT NULL);
-    CREATE TABLE #sqlkmeans_count (position int NOT NULL, bin int NOT NULL, customers bigint NOT NULL);
+    CREATE TABLE #sqlkmeans_decile (bin int NOT NULL, upper float NULL, label nvarchar(60) COLLATE DATABASE_DEFAULT NULL);
     INSERT INTO #sqlkmeans_binned_column (position, feature, name, type)
     SELECT ROW_NUMBER() OVER (ORDER BY MIN(f.position)), MIN(f.position), f.source_column, f.type
     FROM sqlkmeans.model_feature AS f
@@ -64,25 +63,29 @@ BEGIN
         IF @column IS NULL
             BREAK;
 
-        DELETE FROM #sqlkmeans_edge;
+        DELETE FROM #sqlkmeans_decile;
+        SET @o = N'[sqlkmeans o' + CAST(@feature AS nvarchar(10)) + N']';
         -- Deciles, to three digits of the range; only those that part the rows.
-        SET @statement = N'INSERT INTO #sqlkmeans_edge (bin, upper)
+        SET @statement = N'INSERT INTO #sqlkmeans_decile (bin, upper)
 SELECT ROW_NUMBER() OVER (ORDER BY e.upper), e.upper
 FROM (SELECT DISTINCT ROUND(p.v, 2 - CAST(FLOOR(LOG10(NULLIF(p.greatest - p.least, 0e0))) AS int)) AS upper,
           p.greatest
-      FROM (SELECT x.v, ROW_NUMBER() OVER (ORDER BY x.v) - 1 AS place,
-                COUNT_BIG(*) OVER () AS n, MIN(x.v) OVER () AS least, MAX(x.v) OVER () AS greatest
-            FROM (SELECT s.[sqlkmeans o' + CAST(@feature AS nvarchar(10)) + N'] AS v
-                  FROM #sqlkmeans_scored AS s) AS x
-            WHERE x.v IS NOT NULL) AS p
+      FROM (SELECT x.v, x.place, n.customers, n.least, n.greatest
+            FROM (SELECT s.' + @o + N' AS v, ROW_NUMBER() OVER (ORDER BY s.' + @o + N') - 1 AS place
+                  FROM #sqlkmeans_sample AS s
+                  WHERE s.' + @o + N' IS NOT NULL) AS x
+            CROSS JOIN (SELECT COUNT_BIG(*) AS customers, MIN(s.' + @o + N') AS least,
+                            MAX(s.' + @o + N') AS greatest
+                        FROM #sqlkmeans_sample AS s
+                        WHERE s.' + @o + N' IS NOT NULL) AS n) AS p
       INNER JOIN (VALUES (1), (2), (3), (4), (5), (6), (7), (8), (9)) AS d (number)
-          ON p.place = d.number * (p.n - 1) / 10
+          ON p.place = d.number * (p.customers - 1) / 10
       WHERE p.greatest > p.least) AS e
 WHERE e.upper < e.greatest;';
         EXECUTE sys.sp_executesql @statement;
-        UPDATE #sqlkmeans_edge
+        UPDATE #sqlkmeans_decile
         SET label = sqlkmeans.number_text(upper);
-        INSERT INTO #sqlkmeans_edge (bin, upper, label) SELECT COUNT(*) + 1, NULL, NULL FROM #sqlkmeans_edge AS e;
+        INSERT INTO #sqlkmeans_decile (bin, upper, label) SELECT COUNT(*) + 1, NULL, NULL FROM #sqlkmeans_decile AS e;
 
         INSERT INTO sqlkmeans.feature_bin (run_id, position, bin, feature, label, upper, customers)
         SELECT @run_id, @position, e.bin, @column,
@@ -90,23 +93,8 @@ WHERE e.upper < e.greatest;';
                  WHEN b.bin IS NULL THEN N'<= ' + e.label + @unit
                  WHEN e.upper IS NULL THEN N'> ' + b.label + @unit
                  ELSE b.label + N' to ' + e.label + @unit END, e.upper, 0
-        FROM #sqlkmeans_edge AS e
-        LEFT JOIN #sqlkmeans_edge AS b ON b.bin = e.bin - 1;
+        FROM #sqlkmeans_decile AS e
+        LEFT JOIN #sqlkmeans_decile AS b ON b.bin = e.bin - 1;
     END;
-
-    EXECUTE sqlkmeans.bins_text @run_id = @run_id, @each = @each OUTPUT;
-    SET @statement = N'INSERT INTO #sqlkmeans_count (position, bin, customers)
-SELECT v.position, v.bin, COUNT_BIG(*) FROM #sqlkmeans_scored AS s
-' + @each + N'
-GROUP BY v.position, v.bin;';
-    EXECUTE sys.sp_executesql @statement;
-    UPDATE b
-    SET customers = COALESCE(n.customers, 0)
-        + CASE b.bin WHEN 0 THEN COALESCE(k.customers, 0) ELSE 0 END
-    FROM sqlkmeans.feature_bin AS b
-    INNER JOIN #sqlkmeans_binned_column AS c ON c.position = b.position
-    LEFT JOIN #sqlkmeans_count AS n ON n.position = b.position AND n.bin = b.bin
-    LEFT JOIN #sqlkmeans_skipped AS k ON k.name = c.name
-    WHERE b.run_id = @run_id;
 END;
 GO

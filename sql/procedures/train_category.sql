@@ -6,7 +6,8 @@ GO
 -- that a category weighs as much as one number.
 ALTER PROCEDURE sqlkmeans.train_category
     @run_id   bigint,
-    @f        nvarchar(20),
+    @f        nvarchar(30),
+    @whole    nvarchar(max),
     @feature  nvarchar(max),
     @scaling  nvarchar(16),
     @missing  nvarchar(16),
@@ -19,6 +20,8 @@ BEGIN
     DECLARE @name nvarchar(128) = JSON_VALUE(@feature, '$.column');
     DECLARE @statement nvarchar(max);
     DECLARE @position int;
+    DECLARE @min_frequency float = sqlkmeans.shared_number(N'min_frequency');
+    DECLARE @max_categories int = sqlkmeans.shared_number(N'max_categories');
     DECLARE @levels bigint;
     DECLARE @rows bigint;
     DECLARE @total float;
@@ -39,23 +42,25 @@ BEGIN
     );
     SET @statement = N'INSERT INTO #sqlkmeans_level (level, customers, total, apart, place)
 SELECT g.level, g.customers, g.total, g.apart,
-    ROW_NUMBER() OVER (ORDER BY g.apart, g.total DESC, g.level)
+    ROW_NUMBER() OVER (ORDER BY g.apart, CASE WHEN g.level IS NULL THEN 1 ELSE 0 END, g.total DESC, g.level)
 FROM (SELECT x.level, COUNT_BIG(*) AS customers, SUM(x.weight) AS total,
-          CASE WHEN LEN(x.level) > 101 OR x.level = N''(other).'' THEN 1 ELSE 0 END AS apart
+          CASE WHEN x.level IS NULL OR LEN(x.level) > 101 OR x.level = N''(other).'' THEN 1 ELSE 0 END
+              AS apart
       FROM (SELECT (i.' + @f + N' + N''.'') COLLATE Latin1_General_100_BIN2 AS level,
                 i.[sqlkmeans weight] AS weight
             FROM #sqlkmeans_input AS i
-            WHERE i.[sqlkmeans weight] > 0e0 AND i.' + @f + N' IS NOT NULL) AS x
-      GROUP BY x.level) AS g;
-SELECT @lacking = COALESCE(SUM(i.[sqlkmeans weight]), 0e0) FROM #sqlkmeans_input AS i WHERE i.' + @f + N' IS NULL;';
-    EXECUTE sys.sp_executesql @statement, N'@lacking float OUTPUT', @lacking = @lacking OUTPUT;
+            WHERE i.[sqlkmeans weight] > 0e0' + @whole + N') AS x
+      GROUP BY x.level) AS g;';
+    EXECUTE sys.sp_executesql @statement;
+    SELECT @lacking = COALESCE(SUM(l.total), 0e0) FROM #sqlkmeans_level AS l WHERE l.level IS NULL;
+    DELETE FROM #sqlkmeans_level WHERE level IS NULL;
 
     SELECT @levels = COUNT_BIG(*), @rows = SUM(l.customers), @total = SUM(l.total) FROM #sqlkmeans_level AS l;
     SELECT @kept = COUNT(*)
     FROM #sqlkmeans_level AS l
     WHERE l.apart = 0
-      AND l.total >= COALESCE(CAST(JSON_VALUE(@feature, '$.min_frequency') AS float), 0.01) * @total
-      AND l.place <= COALESCE(CAST(JSON_VALUE(@feature, '$.max_categories') AS int), 20);
+      AND l.total >= COALESCE(CAST(JSON_VALUE(@feature, '$.min_frequency') AS float), @min_frequency) * @total
+      AND l.place <= COALESCE(CAST(JSON_VALUE(@feature, '$.max_categories') AS int), @max_categories);
 
     SET @problem = CASE
         WHEN @levels = 0 THEN N'every value is NULL, so there is nothing to cluster by'

@@ -17,17 +17,17 @@ BEGIN
     DECLARE @line nchar(1) = NCHAR(10);
     DECLARE @run nvarchar(20) = CAST(@active AS nvarchar(20));
     DECLARE @allowed_moved float =
-        COALESCE(TRY_CAST(JSON_VALUE(@definition, '$.guard.moved') AS float), 0.5);
+        COALESCE(TRY_CAST(JSON_VALUE(@definition, '$.guard.moved') AS float),
+            sqlkmeans.shared_number(N'guard.moved'));
     DECLARE @allowed_shift float =
-        COALESCE(TRY_CAST(JSON_VALUE(@definition, '$.guard.centroid_shift') AS float), 1);
+        COALESCE(TRY_CAST(JSON_VALUE(@definition, '$.guard.centroid_shift') AS float),
+            sqlkmeans.shared_number(N'guard.centroid_shift'));
     DECLARE @notes nvarchar(max) = N'';
     DECLARE @then nvarchar(max);
     DECLARE @defined nvarchar(max);
     DECLARE @side int = 0;
     DECLARE @differing nvarchar(200);
     DECLARE @k int;
-    DECLARE @each nvarchar(max);
-    DECLARE @statement nvarchar(max);
     DECLARE @segment_id int = 0;
     DECLARE @shift float;
     DECLARE @stayed float;
@@ -61,8 +61,10 @@ BEGIN
             COALESCE(CAST(JSON_VALUE(j.[value], '$.weight') AS float), 1),
             CAST(JSON_VALUE(j.[value], '$.winsorize[0]') AS float),
             CAST(JSON_VALUE(j.[value], '$.winsorize[1]') AS float),
-            COALESCE(CAST(JSON_VALUE(j.[value], '$.min_frequency') AS float), 0.01),
-            COALESCE(CAST(JSON_VALUE(j.[value], '$.max_categories') AS int), 20)
+            COALESCE(CAST(JSON_VALUE(j.[value], '$.min_frequency') AS float),
+                sqlkmeans.shared_number(N'min_frequency')),
+            COALESCE(CAST(JSON_VALUE(j.[value], '$.max_categories') AS int),
+                sqlkmeans.shared_number(N'max_categories'))
         FROM OPENJSON(@defined, '$.features') AS j;
         SET @side = @side + 1;
     END;
@@ -93,12 +95,11 @@ BEGIN
     END;
     ELSE
     BEGIN
-        SELECT @stayed = SUM(CASE WHEN i.[sqlkmeans previous] = c.segment_id THEN 1 ELSE 0 END),
-            @moved = SUM(CASE WHEN i.[sqlkmeans previous] <> c.segment_id THEN 1 ELSE 0 END)
-        FROM #sqlkmeans_input AS i
-        INNER JOIN #sqlkmeans_label AS l ON l.row_number = i.[sqlkmeans row]
-        INNER JOIN #sqlkmeans_cluster AS c ON c.cluster = l.cluster
-        WHERE i.[sqlkmeans previous] > 0;
+        SELECT @stayed = SUM(CASE WHEN o.previous = c.segment_id THEN o.customers ELSE 0 END),
+            @moved = SUM(CASE WHEN o.previous <> c.segment_id THEN o.customers ELSE 0 END)
+        FROM #sqlkmeans_overlap AS o
+        INNER JOIN #sqlkmeans_cluster AS c ON c.cluster = o.cluster
+        WHERE o.previous > 0;
         IF @moved / NULLIF(@moved + @stayed, 0) > @allowed_moved
             SET @warnings = N'moved: ' + CAST(CAST(@moved AS bigint) AS nvarchar(20)) + N' of '
                 + CAST(CAST(@moved + @stayed AS bigint) AS nvarchar(20))
@@ -120,33 +121,15 @@ BEGIN
         END;
     END;
 
-    -- Bins are of columns, which may stand in other places than in that run.
-    EXECUTE sqlkmeans.bins_text
-        @run_id = @active, @each = @each OUTPUT, @scored_run_id = @run_id;
-    IF @each IS NOT NULL
-    BEGIN
-        SET @statement = N'INSERT INTO #sqlkmeans_bin (position, bin, customers)
-SELECT v.position, v.bin, COUNT_BIG(*) FROM #sqlkmeans_scored AS s
-' + @each + N'
-GROUP BY v.position, v.bin;';
-        EXECUTE sys.sp_executesql @statement;
-        INSERT INTO #sqlkmeans_bin (position, bin, customers)
-        SELECT b.position, -1, k.customers
-        FROM sqlkmeans.feature_bin AS b
-        INNER JOIN #sqlkmeans_skipped AS k ON k.name = b.feature
-        WHERE b.run_id = @active AND b.bin = 0 AND k.customers > 0
-          AND EXISTS (SELECT 1 FROM #sqlkmeans_bin AS o WHERE o.position = b.position);
-        UPDATE b
-        SET customers = b.customers + k.customers
-        FROM #sqlkmeans_bin AS b
-        INNER JOIN #sqlkmeans_bin AS k ON k.position = b.position AND k.bin = -1
-        WHERE b.bin = 0;
-        DELETE b
-        FROM #sqlkmeans_bin AS b
-        WHERE b.bin = -1
-          AND EXISTS (SELECT 1 FROM #sqlkmeans_bin AS o WHERE o.position = b.position AND o.bin = 0);
-        UPDATE #sqlkmeans_bin SET bin = 0 WHERE bin = -1;
-    END;
+    DELETE FROM #sqlkmeans_bin;
+    EXECUTE sqlkmeans.count_bins @run_id = @active, @scored_run_id = @run_id;
+    UPDATE b
+    SET customers = b.customers + k.customers
+    FROM #sqlkmeans_bin AS b
+    INNER JOIN sqlkmeans.feature_bin AS f
+        ON f.run_id = @active AND f.position = b.position AND f.bin = b.bin
+    INNER JOIN #sqlkmeans_skipped AS k ON k.name = f.feature
+    WHERE b.bin = 0;
     EXECUTE sqlkmeans.watch_labels
         @model_run_id = @active, @definition = @definition, @rows = @rows,
         @mean_distance = @mean_distance, @warnings = @warnings OUTPUT, @scored_run_id = @run_id;

@@ -1,7 +1,8 @@
 IF OBJECT_ID(N'sqlkmeans.train_match', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_match AS RETURN 0;');
 GO
--- Gives each cluster of the caller's #sqlkmeans_cluster its segment id. The pair that shares most customers
+-- Gives each cluster of the caller's #sqlkmeans_cluster its segment id, by its #sqlkmeans_overlap and
+-- #sqlkmeans_point. The pair that shares most customers
 -- comes first, as long as it shares more than half of the smaller of the two; then, among what is
 -- left, a pair in which each centroid is the other's nearest of all; what is left then is new.
 ALTER PROCEDURE sqlkmeans.train_match
@@ -24,12 +25,10 @@ BEGIN
     CREATE TABLE #sqlkmeans_apart (segment_id int NOT NULL, cluster int NOT NULL, squared float NOT NULL);
 
     INSERT INTO #sqlkmeans_shared (segment_id, cluster, customers)
-    SELECT i.[sqlkmeans previous], l.cluster, COUNT_BIG(*)
-    FROM #sqlkmeans_input AS i
-    INNER JOIN #sqlkmeans_label AS l ON l.row_number = i.[sqlkmeans row]
+    SELECT o.previous, o.cluster, o.customers
+    FROM #sqlkmeans_overlap AS o
     INNER JOIN (SELECT DISTINCT c.segment_id FROM sqlkmeans.centroid AS c WHERE c.run_id = @active)
-        AS p ON p.segment_id = i.[sqlkmeans previous]
-    GROUP BY i.[sqlkmeans previous], l.cluster;
+        AS p ON p.segment_id = o.previous;
 
     WHILE 1 = 1
     BEGIN

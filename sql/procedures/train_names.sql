@@ -21,6 +21,8 @@ BEGIN
     DECLARE @count int;
     DECLARE @notable int;
     DECLARE @number int;
+    DECLARE @least float = sqlkmeans.shared_number(N'notable');
+    DECLARE @strong float = sqlkmeans.shared_number(N'strong');
 
     -- What a feature is in a segment, in words: high, low, very high, very low.
     CREATE TABLE #sqlkmeans_word
@@ -56,16 +58,16 @@ BEGIN
                                 WHEN b.mean < 0.05 THEN N' hardly ever '
                                 ELSE N' less often ' END + b.level
         WHEN LOWER(b.plain) = N'age' OR LOWER(b.plain) LIKE N'age %'
-            THEN CASE WHEN b.strength >= 1.5 THEN N'much ' ELSE N'' END
+            THEN CASE WHEN b.strength >= @strong THEN N'much ' ELSE N'' END
                 + CASE b.is_low WHEN 1 THEN N'younger' ELSE N'older' END
         WHEN LOWER(b.plain) = N'recency' OR LOWER(b.plain) LIKE N'recency %'
-            THEN CASE WHEN b.strength < 1.5 THEN N'' WHEN b.is_low = 1 THEN N'very '
+            THEN CASE WHEN b.strength < @strong THEN N'' WHEN b.is_low = 1 THEN N'very '
                       ELSE N'long ' END
                 + CASE b.is_low WHEN 1 THEN N'recent' ELSE N'lapsed' END
         WHEN b.type = N'date'
-            THEN b.plain + CASE WHEN b.strength >= 1.5 THEN N' very' ELSE N'' END
+            THEN b.plain + CASE WHEN b.strength >= @strong THEN N' very' ELSE N'' END
                 + CASE b.is_low WHEN 1 THEN N' recently' ELSE N' long ago' END
-        ELSE CASE WHEN b.strength >= 1.5 THEN N'very ' ELSE N'' END
+        ELSE CASE WHEN b.strength >= @strong THEN N'very ' ELSE N'' END
                 + CASE b.is_low WHEN 1 THEN N'low ' ELSE N'high ' END + b.plain END,
         CASE b.type
             WHEN N'category' THEN b.source_column + N' is ' + b.level + N' for '
@@ -121,7 +123,7 @@ BEGIN
             BREAK;
         SELECT @notable = COUNT(*)
         FROM #sqlkmeans_word AS w
-        WHERE w.segment_id = @segment_id AND ABS(w.importance) >= 0.5;
+        WHERE w.segment_id = @segment_id AND ABS(w.importance) >= @least;
 
         -- From short to long: a longer one tells two segments apart that share the short one.
         SET @count = CASE WHEN @notable < 2 THEN @notable ELSE 2 END;

@@ -1,10 +1,12 @@
 IF OBJECT_ID(N'sqlkmeans.train_passes', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_passes AS RETURN 0;');
 GO
--- Passes over all rows until the centroids rest, 300 at most. Each counts in the run's row, outside
--- any transaction, so that others see how far it is.
+-- Passes over all rows of the caller's #sqlkmeans_prepared until its #sqlkmeans_centroid rests, or as
+-- many as may be. Each counts in the run's row, outside any transaction, so that others see how far
+-- it is.
 ALTER PROCEDURE sqlkmeans.train_passes
     @run_id    bigint,
+    @k         int,
     @features  int,
     @threshold float,
     @n_iter    int OUTPUT
@@ -12,16 +14,17 @@ AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
 
+    DECLARE @text nvarchar(max) = sqlkmeans.pass_text(N'#sqlkmeans_prepared', @k, @features);
     DECLARE @passes int = 0;
+    DECLARE @most int = sqlkmeans.shared_number(N'max_iter');
     DECLARE @shift float;
     DECLARE @inertia float;
     DECLARE @message nvarchar(400);
 
-    WHILE @passes < 300 AND (@shift IS NULL OR @shift > @threshold)
+    WHILE @passes < @most AND (@shift IS NULL OR @shift > @threshold)
     BEGIN
-        EXECUTE sqlkmeans.train_pass
-            @sample = 0, @features = @features, @shift = @shift OUTPUT,
-            @inertia = @inertia OUTPUT;
+        EXECUTE sys.sp_executesql @text, N'@k int, @shift float OUTPUT, @inertia float OUTPUT',
+            @k = @k, @shift = @shift OUTPUT, @inertia = @inertia OUTPUT;
         SET @passes = @passes + 1;
         SET @n_iter = @n_iter + 1;
 

@@ -27,8 +27,7 @@ BEGIN
     DECLARE @davies_bouldin float;
     DECLARE @warnings nvarchar(max) = N'';
     DECLARE @list nvarchar(max) = N'';
-    DECLARE @ids nvarchar(max) = N'';
-    DECLARE @cluster int = -1;
+    DECLARE @cluster int = 0;
     DECLARE @segment_id int;
 
     SELECT @k = COUNT(*), @within_ss = SUM(c.within_ss), @inertia = SUM(c.inertia),
@@ -37,18 +36,11 @@ BEGIN
                                 ELSE @last_segment_id END
     FROM #sqlkmeans_cluster AS c;
 
-    -- exp(x) - 1 to the last digits near 0 (Kahan; Higham, Accuracy and Stability, 2002, 1.14.1).
     INSERT INTO sqlkmeans.centroid (run_id, segment_id, position, feature, value, scaled_value)
-    SELECT @run_id, c.segment_id, f.position, f.feature,
-        CASE WHEN f.transform <> N'log1p' THEN t.value
-             WHEN EXP(t.value) = 1e0 THEN t.value
-             WHEN EXP(t.value) - 1e0 = -1e0 THEN -1e0
-             ELSE (EXP(t.value) - 1e0) * (t.value / LOG(EXP(t.value))) END,
-        p.scaled_value
+    SELECT @run_id, c.segment_id, f.position, f.feature, p.value, p.scaled_value
     FROM #sqlkmeans_cluster AS c
     INNER JOIN #sqlkmeans_point AS p ON p.cluster = c.cluster
-    INNER JOIN sqlkmeans.model_feature AS f ON f.run_id = @run_id AND f.position = p.position
-    CROSS APPLY (SELECT p.scaled_value * (f.scale / f.weight) + f.center AS value) AS t;
+    INNER JOIN sqlkmeans.model_feature AS f ON f.run_id = @run_id AND f.position = p.position;
 
     -- Davies and Bouldin (1979) from mean distances; none where two centroids are the same.
     SELECT @davies_bouldin = CASE WHEN MIN(g.apart) > 0 THEN SUM(g.worst) / @k END
@@ -79,8 +71,6 @@ BEGIN
         ORDER BY c.cluster;
         IF @segment_id IS NULL
             BREAK;
-        SET @ids = @ids + CASE WHEN @ids = N'' THEN N'' ELSE N',' END
-            + CAST(@segment_id AS nvarchar(10));
         IF @warnings IS NOT NULL
             SET @list = @list + CASE WHEN @list = N'' THEN N'' ELSE N',' END
                 + sqlkmeans.json_text(@warnings);
@@ -98,10 +88,11 @@ BEGIN
         SET @warnings = SUBSTRING(@warnings, CHARINDEX(NCHAR(10), @warnings) + 1, LEN(@warnings));
     END;
 
-    SET @publication = N'{"segment_ids":[' + @ids + N'],"model_run_id":'
+    SET @publication = N'{"model_run_id":'
         + CAST(@run_id AS nvarchar(20))
         + N',"last_segment_id":' + CAST(@last_segment_id AS nvarchar(10))
-        + N',"distance_tolerance":' + sqlkmeans.float_literal(0.01 * SQRT(@inertia / @weight))
+        + N',"distance_tolerance":' + sqlkmeans.float_literal(
+            sqlkmeans.shared_number(N'distance_tolerance') * SQRT(@inertia / @weight))
         + N',"run":{"k":' + CAST(@k AS nvarchar(10))
         + N',"rows":' + CAST(@rows AS nvarchar(20))
         + N',"skipped":' + CAST(@skipped AS nvarchar(20))

@@ -18,11 +18,15 @@ BEGIN
     DECLARE @line nchar(1) = NCHAR(10);
     DECLARE @run nvarchar(20) = CAST(@model_run_id AS nvarchar(20));
     DECLARE @allowed_rows float =
-        COALESCE(TRY_CAST(JSON_VALUE(@definition, '$.guard.rows') AS float), 0.5);
+        COALESCE(TRY_CAST(JSON_VALUE(@definition, '$.guard.rows') AS float),
+            sqlkmeans.shared_number(N'guard.rows'));
     DECLARE @allowed_psi float =
-        COALESCE(TRY_CAST(JSON_VALUE(@definition, '$.guard.psi') AS float), 0.25);
+        COALESCE(TRY_CAST(JSON_VALUE(@definition, '$.guard.psi') AS float),
+            sqlkmeans.shared_number(N'guard.psi'));
     DECLARE @allowed_distance float =
-        COALESCE(TRY_CAST(JSON_VALUE(@definition, '$.guard.distance') AS float), 0.5);
+        COALESCE(TRY_CAST(JSON_VALUE(@definition, '$.guard.distance') AS float),
+            sqlkmeans.shared_number(N'guard.distance'));
+    DECLARE @least float = sqlkmeans.shared_number(N'least_share');
     DECLARE @rows_then bigint;
     DECLARE @distance_then float;
     DECLARE @position int = 0;
@@ -34,7 +38,7 @@ BEGIN
     FROM sqlkmeans.run AS r
     WHERE r.run_id = @model_run_id;
 
-    -- Shares of each bin then and now; what is below 0.0001 counts as that, because a logarithm of
+    -- Shares of each bin then and now; what is below @least counts as that, because a logarithm of
     -- 0 is none. The index is Siddiqi's (Credit Risk Scorecards, 2006).
     CREATE TABLE #sqlkmeans_share
     (
@@ -62,8 +66,8 @@ BEGIN
         SUM(CASE WHEN h.bin = 0 THEN h.present ELSE 0e0 END),
         SUM(CASE WHEN h.bin = 0 THEN h.earlier ELSE 0e0 END)
     FROM #sqlkmeans_share AS h
-    CROSS APPLY (SELECT CASE WHEN h.earlier < 0.0001 THEN 0.0001 ELSE h.earlier END AS earlier,
-                        CASE WHEN h.present < 0.0001 THEN 0.0001 ELSE h.present END AS present) AS p
+    CROSS APPLY (SELECT CASE WHEN h.earlier < @least THEN @least ELSE h.earlier END AS earlier,
+                        CASE WHEN h.present < @least THEN @least ELSE h.present END AS present) AS p
     INNER JOIN sqlkmeans.feature_bin AS b
         ON b.run_id = @model_run_id AND b.position = h.position AND b.bin = h.bin
     GROUP BY h.position;

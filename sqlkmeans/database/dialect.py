@@ -101,6 +101,11 @@ class Dialect(ABC):
         """An aggregate, interpolated as numpy.percentile does; None where there is none."""
 
     @abstractmethod
+    def parameterised(self, query: str, values: Sequence[float]) -> str | None:
+        """A query of ``@p1, @p2, …`` with their values, whose plan is kept for other values; None
+        where numbers had better stand in the query."""
+
+    @abstractmethod
     def fits_least(self, terms: float) -> bool:
         """Whether LEAST may be used in an expression of so many identifiers and constants."""
 

@@ -275,6 +275,11 @@ class Segmentation(Strict):
                 'customers\' and stay in the database with sample_rows = 0; use "standard" or '
                 '"robust", or give sample_rows'
             )
+        if self.engine == "tsql" and self.k == "auto":
+            raise ValueError(
+                "k: auto given; allowed where T-SQL trains: a number, such as sqlkmeans choose-k "
+                "recommends"
+            )
         if self.k_min > self.k_max:
             raise ValueError(
                 f"k_min is {self.k_min} and k_max {self.k_max}; allowed: k_min <= k_max"

@@ -80,6 +80,7 @@ def statements(
     yield from training_seeds.split_cells(layout, features, 0)
     yield training_seeds.cell_query(layout, features, 1)
     yield training.pass_query(layout, features, centroids, origin)
+    yield training.pass_statement(layout, features, centroids, origin)
     yield training.far_query(layout, features, centroids, 10)
     yield from training.label_rows(layout, features, centroids)
     yield training.staged_query(layout, ["customer ]id", "shop"], range(len(centroids))[::-1])

@@ -12,7 +12,8 @@ import re
 import pytest
 
 from support.people import make_people, publish
-from support.tsql_files import GRAMMARS, RECORDED, check, read, recorded_statements
+from support.statement_log import statement_log
+from support.tsql_files import GRAMMARS, RECORDED, check, recorded_statements
 from support.tsql_server import DEFINE, SIZES_AFTER, Server, make_customers, publish_changes, train
 
 
@@ -30,10 +31,11 @@ def test_every_recorded_statement_is_sql(grammar: str) -> None:
      "FUNCTION sqlkmeans.[assign_customers]", "CREATE VIEW sqlkmeans.segment_movement",
      "AND s.departed = 1",
      "INSERT INTO #sqlkmeans_held (segment_id, size) SELECT t.segment_id, COUNT_BIG(*)",
-     "GROUPING SETS", "ROW_NUMBER() OVER", "sp_execute_external_script", "nvarchar(4000), @joined "
+     "ROW_NUMBER() OVER", "sp_execute_external_script", "nvarchar(4000), @joined "
      "date", "COLLATE Latin1_General_100_BIN2 IN (N'Oslo.', N'São Paulo.', N'it''s.')",
      "CAST(s.[home city] AS nvarchar(101))",
-     "[sqlkmeans sample weight] AS sample_weight FROM #sqlkmeans_input"],
+     "[sqlkmeans weight] AS sample_weight FROM #sqlkmeans_input",
+     "INSERT INTO #sqlkmeans_moved", "INTO #sqlkmeans_wide", "TRUNCATE TABLE #sqlkmeans_start"],
 )  # fmt: skip
 def test_what_matters_was_recorded(part: str) -> None:
     """So that "no mistake found" can't come from nothing looked at."""
@@ -55,32 +57,7 @@ def record(server: Server) -> list[str]:
     Those that publish staged changes alone, as the client does, are among them. Then all of one
     with categories, dates and row weights.
     """
-    server.rows("CREATE TABLE dbo.statement_log (n int IDENTITY (1, 1) NOT NULL PRIMARY KEY, "
-                "statement nvarchar(max) NOT NULL);")  # fmt: skip
-    changed = ["as_owner", "assign_segments", "read_source", "run_segmentation",
-               "check_keys"]  # fmt: skip
-    log = "INSERT INTO dbo.statement_log (statement) VALUES ({}); "
-    try:
-        for name in changed:
-            text = read(f"procedures/{name}.sql")
-            if name == "as_owner":
-                # Without EXECUTE AS, because the log's table is not the owner's business.
-                text = text.replace(
-                    "EXECUTE sys.sp_executesql\n        @statement,",
-                    log.format("CASE WHEN @statement = N''EXECUTE (@text);'' THEN @text "
-                               "ELSE @statement END")
-                    # What not every server has is recorded only.
-                    + "IF @statement NOT LIKE N''%sp_execute_external_script%'' "
-                    "EXECUTE sys.sp_executesql\n        @statement,",
-                )  # fmt: skip
-            else:
-                text = text.replace("OBJECT_ID(N'sys.sp_execute_external_script') IS NULL", "1 = 0")
-                text = re.sub(
-                    r"( +)(EXECUTE sys\.sp_executesql\s+@statement)",
-                    lambda match: f"{match[1]}{log.format('@statement')}\n{match[1]}{match[2]}",
-                    text,
-                )
-            server.script(text)
+    with statement_log(server) as logged:
         make_customers(server)
         server.rows(
             DEFINE.replace(
@@ -93,6 +70,8 @@ def record(server: Server) -> list[str]:
         server.rows("UPDATE dbo.customer SET income = 160000, age = 62 WHERE income < 60000;")
         server.rows("EXECUTE sqlkmeans.assign_segments @segmentation = N'customers';")
         _run_without_python(server, "customers")
+        server.rows("EXECUTE sqlkmeans.run_segmentation @segmentation = N'customers', "
+                    "@engine = N'tsql';")  # fmt: skip
         server.rows("EXECUTE sqlkmeans.rollback_segmentation @segmentation = N'customers';")
         server.rows("EXECUTE sqlkmeans.rename_segment @segmentation = N'customers', "
                     "@segment_id = 1, @name = N'it''s';")  # fmt: skip
@@ -101,11 +80,8 @@ def record(server: Server) -> list[str]:
         publish(server, make_people(server))
         server.rows("EXECUTE sqlkmeans.assign_segments @segmentation = N'people';")
         _run_without_python(server, "people")
-        rows = server.rows("SELECT statement FROM dbo.statement_log ORDER BY n;")
-    finally:
-        for name in changed:
-            server.script(read(f"procedures/{name}.sql"))
-    statements = [_without_numbers(row[0]).strip() for row in rows]
+        rows = logged()
+    statements = [_without_numbers(row).strip() for row in rows]
     return list(dict.fromkeys(statements))
 
 

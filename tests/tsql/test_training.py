@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import date
 
@@ -30,6 +31,31 @@ from support.training_statements import (
     statements,
 )
 from support.tsql_files import GRAMMARS, check
+
+
+@pytest.mark.parametrize("dialect", DIALECTS.values(), ids=DIALECTS)
+def test_a_pass_has_the_same_text_whatever_the_centroids(dialect: SQLServerDialect) -> None:
+    layout, _ = training.keep_prepared(make_layout(dialect, weighted=True), FEATURES)
+    texts, values = set(), []
+    for centroids in (CENTROIDS, 2 * CENTROIDS):
+        statement = training.pass_statement(layout, FEATURES, centroids, CENTROIDS[0])
+        text, _, given = statement.rpartition("', @p1 = ")
+        texts.add(text)
+        values.append([float(value) for value in re.findall(r"(?:^|= )(-?\d\S*?e[+-]\d+)", given)])
+    assert len(texts) == 1
+    assert "@p1 float" in texts.pop()
+    # A norm and a coordinate a feature, for each centroid, to the last bit.
+    for centroids, found in zip((CENTROIDS, 2 * CENTROIDS), values):
+        near = centroids - CENTROIDS[0]
+        norms = np.array([sum(c * c for c in row) for row in near.tolist()])
+        assert found == np.column_stack([norms, -2 * near]).ravel().tolist()
+
+
+def test_a_pass_with_more_parameters_than_a_call_takes_has_its_numbers_in_the_text() -> None:
+    layout, _ = training.keep_prepared(make_layout(OLD), FEATURES)
+    many = np.random.default_rng(0).normal(size=(400, len(FEATURES)))
+    statement = training.pass_statement(layout, FEATURES, many, many[0])
+    assert statement == training.pass_query(layout, FEATURES, many, many[0])
 
 
 @pytest.mark.parametrize("grammar", GRAMMARS)

@@ -12,7 +12,7 @@ import pytest
 from sqlkmeans import Segmentation, run
 from sqlkmeans.database import open_database
 from sqlkmeans.demo import make_customers as demo_customers
-from sqlkmeans.errors import DatabaseError
+from sqlkmeans.errors import DatabaseError, DefinitionError
 from sqlkmeans.external_script import run_segmentation
 from support.embedded import hexadecimal
 from support.tsql_files import read
@@ -196,6 +196,49 @@ def test_it_prepares_as_python_does(
     missing_bins = "position, bin, customers"
     counted = [row for row in result(server, "feature_bin", missing_bins, "mixed") if not row[1]]
     assert [row[2] for row in counted] == [0, 3, 2, 0]
+
+
+@live
+def test_of_what_python_gives_back_only_changes_are_staged(server: Server) -> None:
+    if server.has("sys.sp_execute_external_script"):
+        pytest.skip("this server runs Python itself")
+    make_customers(server)
+    define(server)
+    found = server.rows("SELECT income, age FROM dbo.customer ORDER BY customer_id;")
+    given = pd.DataFrame(found, columns=["f1", "f2"], dtype="float64")
+    given.insert(0, "now", np.nan)
+    given.insert(0, "n", np.arange(1, len(found) + 1, dtype=np.int32))
+    labels, publication = run_segmentation(given, json.dumps(make_job(server, "customers", 1, 0)))
+    server.rows("CREATE TABLE dbo.python_label (n int, cluster int, distance float);")
+    values = ", ".join(f"({n}, {c}, {d!r})" for n, c, d in labels.to_numpy().tolist())
+    server.rows(f"INSERT INTO dbo.python_label VALUES {values};")
+    server.rows("CREATE TABLE dbo.python_publication (content nvarchar(max));")
+    server.rows("INSERT INTO dbo.python_publication VALUES (?);", publication)
+    server.rows(
+        "CREATE PROCEDURE dbo.stand_in_for_python @language nvarchar(20), @script nvarchar(max), "
+        "@input_data_1 nvarchar(max), @params nvarchar(max), @job nvarchar(max), "
+        "@publication nvarchar(max) OUTPUT AS BEGIN "
+        "SELECT l.n, l.cluster, l.distance FROM dbo.python_label AS l; END;"
+    )
+    text = read("procedures/run_segmentation.sql")
+    # Not every server gives a parameter back from INSERT … EXECUTE.
+    given_back = (
+        "SELECT JSON_MODIFY(p.content, ''$.model_run_id'', r.run_id) "
+        "FROM dbo.python_publication AS p "
+        "CROSS JOIN (SELECT MAX(a.run_id) AS run_id FROM sqlkmeans.run AS a) AS r"
+    )
+    stood_in = text.replace("sys.sp_execute_external_script", "dbo.stand_in_for_python")
+    stood_in = stood_in.replace("VALUES (@publication)", given_back)
+    run = "EXECUTE sqlkmeans.run_segmentation @segmentation = N'customers';"
+    try:
+        server.script(stood_in)
+        assert server.rows(run)[0][1:] == (120, 0, 120, 0, 0, 120)
+        server.rows("UPDATE dbo.python_label SET distance = distance + 100 WHERE n <= 2;")
+        assert server.rows(run)[0][1:] == (120, 0, 0, 0, 0, 2)
+    finally:
+        server.script(text)
+    far = "SELECT COUNT(*) FROM dbo.customers_segment WHERE distance > 100;"
+    assert server.value(far) == 2
 
 
 # From run to run
@@ -493,9 +536,18 @@ def test_bad_data_is_one_error_with_every_problem(server: Server) -> None:
 def test_k_has_to_be_a_number_that_the_rows_allow(server: Server) -> None:
     make_customers(server)
     define(server, k=None, k_min=2, k_max=4)
-    assert "k: auto given; allowed with @engine = N'tsql': a number" in server.error(
-        RUN.format("customers")
+    message = server.error(RUN.format("customers"))
+    words = (
+        "k: auto given; allowed where T-SQL trains: a number, such as sqlkmeans choose-k recommends"
     )
+    assert words in message
+    # The client says the same, before it asks anything of the server.
+    with pytest.raises(DefinitionError) as caught:
+        Segmentation.create(
+            name="customers", source="dbo.customer", key="customer_id", features=["income", "age"],
+            k="auto", target="dbo.customer_segment", engine="tsql",
+        )  # fmt: skip
+    assert words in str(caught.value)
     server.rows("UPDATE dbo.customer SET income = CASE WHEN customer_id % 2 = 0 THEN 1 ELSE 2 END;")
     define(server, features="income")
     assert "k = 3 needs at least 3 customers that differ" in server.error(RUN.format("customers"))
@@ -609,5 +661,5 @@ def test_training_holds_no_transaction_and_tells_how_far_it_is() -> None:
     passes = read("procedures/train_passes.sql")
     assert "WITH NOWAIT" in passes
     assert "SET n_iter = @n_iter" in passes
-    for name in ("segmentation", "prepare", "rows", "seed", "start", "pass", "passes"):
+    for name in ("segmentation", "columns", "quantiles", "rows", "seed", "passes", "labels"):
         assert "BEGIN TRANSACTION" not in read(f"procedures/train_{name}.sql")

@@ -68,6 +68,9 @@ class DuckDBDialect(Dialect):
     def quantile(self, value: str, share: float) -> str | None:
         return f"quantile_cont({value}, {share!r})"
 
+    def parameterised(self, query: str, values: Sequence[float]) -> str | None:
+        return None
+
     def fits_least(self, terms: float) -> bool:
         return True
 

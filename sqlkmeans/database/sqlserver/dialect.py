@@ -16,6 +16,8 @@ from sqlkmeans.database.source import Column
 #: Half of the identifiers and constants that SQL Server takes in one expression (error 8632), the
 #: names in it written out.
 MOST_TERMS = 65_535 // 2
+#: A call takes 2,100 parameters, the statement's own two among them.
+MOST_PARAMETERS = 2_000
 #: Characters of a category's longest level.
 MAX_LEVEL_LENGTH = 100
 #: The type of a category's levels: one character more, so that one too long is noticed.
@@ -105,6 +107,15 @@ class SQLServerDialect(Dialect):
     def quantile(self, value: str, share: float) -> str | None:
         # PERCENTILE_CONT is no aggregate here: it gives every row its own copy.
         return None
+
+    def parameterised(self, query: str, values: Sequence[float]) -> str | None:
+        if len(values) > MOST_PARAMETERS:
+            return None
+        names = [f"@p{n}" for n in range(1, len(values) + 1)]
+        declared = ", ".join(f"{name} float" for name in names)
+        given = ", ".join(f"{name} = {value:.17e}" for name, value in zip(names, values))
+        text = query.replace("'", "''")
+        return f"EXECUTE sys.sp_executesql N'{text}', N'{declared}', {given};"
 
     def fits_least(self, terms: float) -> bool:
         return self._least and terms <= MOST_TERMS

@@ -136,7 +136,7 @@ def lloyd(
     while passes < MAX_ITER:
         moved = np.full_like(centroids, np.nan)
         for _, cluster, *means in rows.ask(
-            training.pass_query(layout, features, centroids, origin)
+            training.pass_statement(layout, features, centroids, origin)
         ):
             moved[cluster] = origin + np.array(means, dtype=np.float64)
         for cluster in np.flatnonzero(np.isnan(moved[:, 0])):

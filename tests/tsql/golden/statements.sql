@@ -248,172 +248,117 @@ DROP TABLE #sqlkmeans_cluster_segment;
 GO
 INSERT INTO #sqlkmeans_held (segment_id, size) SELECT t.segment_id, COUNT_BIG(*) FROM [dbo].[customer_segment] AS t GROUP BY t.segment_id;
 GO
-SELECT s.[customer_id], o.o1 AS [sqlkmeans o1], o.o2 AS [sqlkmeans o2], z.z1 AS [sqlkmeans z1], z.z2 AS [sqlkmeans z2] INTO #sqlkmeans_prepared FROM [dbo].[customer] AS s CROSS APPLY (SELECT CAST(s.[income] AS float) AS o1, CAST(s.[age] AS float) AS o2) AS o
+ALTER TABLE #sqlkmeans_prepared ADD [customer_id] bigint NULL; ALTER TABLE #sqlkmeans_scored ADD [customer_id] bigint NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans o1] float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans z1] float NULL; ALTER TABLE #sqlkmeans_scored ADD [sqlkmeans o1] float NULL; ALTER TABLE #sqlkmeans_centroid ADD z1 float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans o2] float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans z2] float NULL; ALTER TABLE #sqlkmeans_scored ADD [sqlkmeans o2] float NULL; ALTER TABLE #sqlkmeans_centroid ADD z2 float NULL;
+INSERT INTO #sqlkmeans_centroid (cluster, z1, z2)
+SELECT p.cluster, MAX(CASE p.position WHEN 1 THEN p.scaled_value END), MAX(CASE p.position WHEN 2 THEN p.scaled_value END)
+FROM #sqlkmeans_point AS p GROUP BY p.cluster;
+GO
+INSERT INTO #sqlkmeans_prepared WITH (TABLOCK) ([sqlkmeans weight], [customer_id], [sqlkmeans o1], [sqlkmeans z1], [sqlkmeans o2], [sqlkmeans z2])
+SELECT 1e0, s.[customer_id], o.o1, z.z1, o.o2, z.z2
+FROM [dbo].[customer] AS s CROSS APPLY (SELECT CAST(s.[income] AS float) AS o1, CAST(s.[age] AS float) AS o2) AS o
 CROSS APPLY (SELECT COALESCE(o.o1, 0.5e0) AS x1, COALESCE(o.o2, 0.5e0) AS x2) AS x
 CROSS APPLY (SELECT x.x1 AS t1, CASE WHEN 1e0 + x.x2 = 1e0 THEN x.x2 WHEN x.x2 > -1e0 THEN LOG(1e0 + x.x2) * (x.x2 / ((1e0 + x.x2) - 1e0)) END AS t2) AS t
 CROSS APPLY (SELECT (t.t1 - (0.5e0)) / 0.5e0 AS z1, (t.t2 - (0.5e0)) / 0.5e0 AS z2) AS z;
 SET @total = ROWCOUNT_BIG();
-SELECT z.[customer_id], n.segment_id AS [sqlkmeans cluster], SQRT(n.squared_distance) AS [sqlkmeans distance], z.[sqlkmeans o1], z.[sqlkmeans o2] INTO #sqlkmeans_scored FROM #sqlkmeans_prepared AS z
-OUTER APPLY (SELECT TOP (1) c.segment_id, c.segment_name, d.squared_distance
-FROM (VALUES
-    (1, N'younger, low income', 0.5e0, 0.5e0),
-    (2, N'older', 0.5e0, 0.5e0),
-    (3, N'very high income, much older', 0.5e0, 0.5e0)) AS c (segment_id, segment_name, c1, c2)
-CROSS APPLY (SELECT (z.[sqlkmeans z1] - c.c1) * (z.[sqlkmeans z1] - c.c1) + (z.[sqlkmeans z2] - c.c2) * (z.[sqlkmeans z2] - c.c2) AS squared_distance) AS d
-WHERE d.squared_distance IS NOT NULL
-ORDER BY d.squared_distance, c.segment_id) AS n;
-DROP TABLE #sqlkmeans_prepared;
-EXECUTE sqlkmeans.check_keys @relation = N'#sqlkmeans_scored AS s', @key = @key;
-INSERT INTO sqlkmeans.[staging_1] ([customer_id], cluster, distance) SELECT s.[customer_id], s.[sqlkmeans cluster], s.[sqlkmeans distance] FROM #sqlkmeans_scored AS s
-WHERE s.[sqlkmeans cluster] IS NOT NULL;
+GO
+SELECT @nulls = COALESCE(SUM(g.nulls * g.customers), 0),
+    @repeats = COALESCE(SUM(CASE g.nulls WHEN 0 THEN g.customers - 1 END), 0)
+FROM (SELECT COUNT_BIG(*) AS customers, MAX(CASE WHEN s.[customer_id] IS NULL THEN 1 ELSE 0 END) AS nulls FROM #sqlkmeans_prepared AS s GROUP BY s.[customer_id]) AS g;
+GO
+DECLARE @c0_1 float, @c0_2 float, @c1_1 float, @c1_2 float, @c2_1 float, @c2_2 float, @c3_1 float, @c3_2 float;
+SELECT @c0_1 = MAX(CASE c.cluster WHEN 0 THEN c.z1 END), @c0_2 = MAX(CASE c.cluster WHEN 0 THEN c.z2 END), @c1_1 = MAX(CASE c.cluster WHEN 1 THEN c.z1 END), @c1_2 = MAX(CASE c.cluster WHEN 1 THEN c.z2 END), @c2_1 = MAX(CASE c.cluster WHEN 2 THEN c.z1 END), @c2_2 = MAX(CASE c.cluster WHEN 2 THEN c.z2 END), @c3_1 = MAX(CASE c.cluster WHEN 3 THEN c.z1 END), @c3_2 = MAX(CASE c.cluster WHEN 3 THEN c.z2 END)
+FROM #sqlkmeans_centroid AS c;
+INSERT INTO #sqlkmeans_scored WITH (TABLOCK) ([customer_id], [sqlkmeans previous], [sqlkmeans before], [sqlkmeans weight], [sqlkmeans cluster],
+    [sqlkmeans distance], [sqlkmeans o1], [sqlkmeans o2])
+SELECT r.[customer_id], p.segment_id, p.distance, 1e0, n.cluster, SQRT((r.[sqlkmeans z1] - c.z1) * (r.[sqlkmeans z1] - c.z1) + (r.[sqlkmeans z2] - c.z2) * (r.[sqlkmeans z2] - c.z2)), r.[sqlkmeans o1], r.[sqlkmeans o2]
+FROM #sqlkmeans_prepared AS r
+CROSS APPLY (SELECT CASE WHEN (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) <= (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) AND (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) <= (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) THEN 1 WHEN (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) <= (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) THEN 2 ELSE 3 END AS cluster) AS n
+INNER JOIN #sqlkmeans_centroid AS c ON c.cluster = n.cluster
+LEFT JOIN [dbo].[customer_segment] AS p ON p.[customer_id] = r.[customer_id]
+WHERE r.[sqlkmeans z1] IS NOT NULL AND r.[sqlkmeans z2] IS NOT NULL;
 SET @rows = ROWCOUNT_BIG();
-INSERT INTO #sqlkmeans_size (segment_id, size, within_ss)
-SELECT l.cluster, COUNT_BIG(*), SUM(l.distance * l.distance) FROM sqlkmeans.[staging_1] AS l GROUP BY l.cluster;
-INSERT INTO #sqlkmeans_profile
-    (segment_id, position, mean, lowest, highest, known, missing)
-SELECT COALESCE(s.[sqlkmeans cluster], 0), v.position, AVG(v.value), MIN(v.value), MAX(v.value),
-    COUNT_BIG(v.value), COUNT_BIG(*) - COUNT_BIG(v.value)
-FROM #sqlkmeans_scored AS s
+GO
+INSERT INTO #sqlkmeans_near (cluster, position, value, customers)
+SELECT g.cluster, v.position, v.value, COUNT_BIG(*)
+FROM (SELECT TOP (16000) s.[sqlkmeans cluster], s.[sqlkmeans o1], s.[sqlkmeans o2]
+      FROM #sqlkmeans_scored AS s
+      WHERE (CHECKSUM(NEWID()) & 2147483647) % @step = 0) AS s
+CROSS APPLY (VALUES (0), (s.[sqlkmeans cluster])) AS g (cluster)
 CROSS APPLY (VALUES (1, s.[sqlkmeans o1]), (2, s.[sqlkmeans o2])) AS v (position, value)
-WHERE s.[sqlkmeans cluster] IS NOT NULL
-GROUP BY GROUPING SETS ((s.[sqlkmeans cluster], v.position), (v.position));
-UPDATE p
-SET mean = p.mean + d.rest, deviation = CASE
-    WHEN p.highest > p.lowest AND d.squares > d.rest * d.rest THEN SQRT(d.squares - d.rest * d.rest)
-    WHEN p.known > 0 THEN 0e0 END
-FROM #sqlkmeans_profile AS p
-INNER JOIN (
-    SELECT k.segment_id, k.position, AVG(v.value - k.mean) AS rest,
-        AVG((v.value - k.mean) * (v.value - k.mean)) AS squares
-    FROM #sqlkmeans_scored AS s
-    CROSS APPLY (VALUES (1, s.[sqlkmeans o1]), (2, s.[sqlkmeans o2])) AS v (position, value)
-    CROSS APPLY (VALUES (0), (s.[sqlkmeans cluster])) AS g (segment_id)
-    INNER JOIN #sqlkmeans_profile AS k ON k.segment_id = g.segment_id AND k.position = v.position
-    WHERE s.[sqlkmeans cluster] IS NOT NULL
-    GROUP BY k.segment_id, k.position
-) AS d ON d.segment_id = p.segment_id AND d.position = p.position;
-UPDATE p
-SET median = m.median
-FROM #sqlkmeans_profile AS p
-INNER JOIN (
-    SELECT r.segment_id, r.position, AVG(r.value) AS median
-    FROM (
-        SELECT g.segment_id, v.position, v.value,
-            ROW_NUMBER() OVER (PARTITION BY g.segment_id, v.position ORDER BY v.value) AS n
-        FROM #sqlkmeans_scored AS s
-        CROSS APPLY (VALUES (1, s.[sqlkmeans o1]), (2, s.[sqlkmeans o2])) AS v (position, value)
-        CROSS APPLY (VALUES (0), (s.[sqlkmeans cluster])) AS g (segment_id)
-        WHERE s.[sqlkmeans cluster] IS NOT NULL AND v.value IS NOT NULL
-    ) AS r
-    INNER JOIN #sqlkmeans_profile AS k ON k.segment_id = r.segment_id AND k.position = r.position
-    WHERE r.n IN ((k.known + 1) / 2, (k.known + 2) / 2)
-    GROUP BY r.segment_id, r.position
-) AS m ON m.segment_id = p.segment_id AND m.position = p.position;
-SELECT @mean_distance = AVG(l.distance) FROM sqlkmeans.[staging_1] AS l;
-INSERT INTO #sqlkmeans_bin (position, bin, customers)
-SELECT v.position, v.bin, COUNT_BIG(*)
+WHERE v.value IS NOT NULL
+GROUP BY g.cluster, v.position, v.value;
+GO
+SELECT s.[sqlkmeans cluster] AS cluster, s.[sqlkmeans previous] AS previous,
+    COUNT_BIG(*) AS customers, SUM(s.[sqlkmeans distance]) AS distance,
+    SUM(s.[sqlkmeans distance] * s.[sqlkmeans distance]) AS within_ss,
+    SUM(s.[sqlkmeans weight] * s.[sqlkmeans distance] * s.[sqlkmeans distance]) AS inertia,
+    SUM(s.[sqlkmeans weight]) AS weight, COUNT_BIG(s.[sqlkmeans other]) AS tied, COUNT_BIG(s.[sqlkmeans o1]) AS n1, SUM(s.[sqlkmeans o1] - p.c1) AS s1, SUM((s.[sqlkmeans o1] - p.c1) * (s.[sqlkmeans o1] - p.c1)) AS q1, MIN(s.[sqlkmeans o1]) AS l1, MAX(s.[sqlkmeans o1]) AS h1, COUNT_BIG(CASE WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 1 END) AS e1_1, COUNT_BIG(CASE WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 1 END) AS e1_2, COUNT_BIG(CASE WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 1 END) AS e1_3, COUNT_BIG(CASE WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 1 END) AS e1_4, COUNT_BIG(CASE WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 1 END) AS e1_5, COUNT_BIG(CASE WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 1 END) AS e1_6, COUNT_BIG(CASE WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 1 END) AS e1_7, COUNT_BIG(CASE WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 1 END) AS e1_8, COUNT_BIG(CASE WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 1 END) AS e1_9, COUNT_BIG(CASE WHEN s.[sqlkmeans o1] < p.cl1 THEN 1 END) AS cb1, COUNT_BIG(CASE WHEN s.[sqlkmeans o1] < p.el1 THEN 1 END) AS eb1, COUNT_BIG(s.[sqlkmeans o2]) AS n2, SUM(s.[sqlkmeans o2] - p.c2) AS s2, SUM((s.[sqlkmeans o2] - p.c2) * (s.[sqlkmeans o2] - p.c2)) AS q2, MIN(s.[sqlkmeans o2]) AS l2, MAX(s.[sqlkmeans o2]) AS h2, COUNT_BIG(CASE WHEN s.[sqlkmeans o2] <= 0.5e0 THEN 1 END) AS e2_1, COUNT_BIG(CASE WHEN s.[sqlkmeans o2] <= 0.5e0 THEN 1 END) AS e2_2, COUNT_BIG(CASE WHEN s.[sqlkmeans o2] < p.cl2 THEN 1 END) AS cb2, COUNT_BIG(CASE WHEN s.[sqlkmeans o2] < p.el2 THEN 1 END) AS eb2
+INTO #sqlkmeans_wide
+ FROM #sqlkmeans_scored AS s
+INNER JOIN (SELECT a.cluster, MAX(CASE a.position WHEN 1 THEN a.value END) AS c1, MAX(CASE WHEN a.position = 1 AND b.cluster > 0 THEN b.low END) AS cl1, MAX(CASE WHEN a.position = 1 AND b.cluster > 0 THEN b.high END) AS ch1, MAX(CASE WHEN a.position = 1 AND b.cluster = 0 THEN b.low END) AS el1, MAX(CASE WHEN a.position = 1 AND b.cluster = 0 THEN b.high END) AS eh1, MAX(CASE a.position WHEN 2 THEN a.value END) AS c2, MAX(CASE WHEN a.position = 2 AND b.cluster > 0 THEN b.low END) AS cl2, MAX(CASE WHEN a.position = 2 AND b.cluster > 0 THEN b.high END) AS ch2, MAX(CASE WHEN a.position = 2 AND b.cluster = 0 THEN b.low END) AS el2, MAX(CASE WHEN a.position = 2 AND b.cluster = 0 THEN b.high END) AS eh2 FROM #sqlkmeans_point AS a
+            LEFT JOIN #sqlkmeans_bracket AS b
+                ON b.position = a.position AND b.cluster IN (0, a.cluster)
+            GROUP BY a.cluster) AS p
+    ON p.cluster = s.[sqlkmeans cluster]
+GROUP BY s.[sqlkmeans cluster], s.[sqlkmeans previous];
+INSERT INTO #sqlkmeans_overlap (cluster, previous, customers, distance, within_ss, inertia, weight, tied)
+SELECT w.cluster, w.previous, w.customers, w.distance, w.within_ss, w.inertia, w.weight, w.tied
+FROM #sqlkmeans_wide AS w
+WHERE NOT EXISTS (SELECT 1 FROM #sqlkmeans_overlap AS o);
+INSERT INTO #sqlkmeans_moment (cluster, position, known, total, squares, lowest, highest)
+SELECT w.cluster, v.position, SUM(v.known), COALESCE(SUM(v.total), 0e0), COALESCE(SUM(v.squares), 0e0),
+    MIN(v.lowest), MAX(v.highest)
+FROM #sqlkmeans_wide AS w
+CROSS APPLY (VALUES (1, w.n1, w.s1, w.q1, w.l1, w.h1), (2, w.n2, w.s2, w.q2, w.l2, w.h2)) AS v (position, known, total, squares, lowest, highest)
+GROUP BY w.cluster, v.position;
+UPDATE e
+SET customers = n.customers
+FROM #sqlkmeans_edge AS e
+INNER JOIN (SELECT v.position, v.number, SUM(v.customers) AS customers
+            FROM #sqlkmeans_wide AS w
+            CROSS APPLY (VALUES (1, 1, w.e1_1), (1, 2, w.e1_2), (1, 3, w.e1_3), (1, 4, w.e1_4), (1, 5, w.e1_5), (1, 6, w.e1_6), (1, 7, w.e1_7), (1, 8, w.e1_8), (1, 9, w.e1_9), (2, 1, w.e2_1), (2, 2, w.e2_2)) AS v (position, number, customers)
+            GROUP BY v.position, v.number) AS n
+    ON n.position = e.position AND n.number = e.number;
+UPDATE b
+SET below = n.customers
+FROM #sqlkmeans_bracket AS b
+INNER JOIN (SELECT v.cluster, v.position, SUM(v.customers) AS customers
+            FROM #sqlkmeans_wide AS w
+            CROSS APPLY (VALUES (w.cluster, 1, w.cb1), (0, 1, w.eb1), (w.cluster, 2, w.cb2), (0, 2, w.eb2)) AS v (cluster, position, customers)
+            GROUP BY v.cluster, v.position) AS n
+    ON n.cluster = b.cluster AND n.position = b.position;
+INSERT INTO #sqlkmeans_near (cluster, position, value, customers)
+SELECT v.cluster, v.position, v.value, COUNT_BIG(*)
+ FROM #sqlkmeans_scored AS s
+INNER JOIN (SELECT a.cluster, MAX(CASE a.position WHEN 1 THEN a.value END) AS c1, MAX(CASE WHEN a.position = 1 AND b.cluster > 0 THEN b.low END) AS cl1, MAX(CASE WHEN a.position = 1 AND b.cluster > 0 THEN b.high END) AS ch1, MAX(CASE WHEN a.position = 1 AND b.cluster = 0 THEN b.low END) AS el1, MAX(CASE WHEN a.position = 1 AND b.cluster = 0 THEN b.high END) AS eh1, MAX(CASE a.position WHEN 2 THEN a.value END) AS c2, MAX(CASE WHEN a.position = 2 AND b.cluster > 0 THEN b.low END) AS cl2, MAX(CASE WHEN a.position = 2 AND b.cluster > 0 THEN b.high END) AS ch2, MAX(CASE WHEN a.position = 2 AND b.cluster = 0 THEN b.low END) AS el2, MAX(CASE WHEN a.position = 2 AND b.cluster = 0 THEN b.high END) AS eh2 FROM #sqlkmeans_point AS a
+            LEFT JOIN #sqlkmeans_bracket AS b
+                ON b.position = a.position AND b.cluster IN (0, a.cluster)
+            GROUP BY a.cluster) AS p
+    ON p.cluster = s.[sqlkmeans cluster]
+CROSS APPLY (VALUES (s.[sqlkmeans cluster], 1, s.[sqlkmeans o1], p.cl1, p.ch1), (0, 1, s.[sqlkmeans o1], p.el1, p.eh1), (s.[sqlkmeans cluster], 2, s.[sqlkmeans o2], p.cl2, p.ch2), (0, 2, s.[sqlkmeans o2], p.el2, p.eh2)) AS v (cluster, position, value, low, high)
+WHERE (s.[sqlkmeans o1] BETWEEN p.cl1 AND p.ch1 OR s.[sqlkmeans o1] BETWEEN p.el1 AND p.eh1 OR s.[sqlkmeans o2] BETWEEN p.cl2 AND p.ch2 OR s.[sqlkmeans o2] BETWEEN p.el2 AND p.eh2) AND v.value BETWEEN v.low AND v.high
+GROUP BY v.cluster, v.position, v.value;
+DROP TABLE #sqlkmeans_wide;
+GO
+INSERT INTO sqlkmeans.[staging_1] WITH (TABLOCK) ([customer_id], cluster, distance)
+SELECT s.[customer_id], s.segment_id, s.distance
+FROM (SELECT s.[customer_id], c.segment_id,
+    s.[sqlkmeans distance] AS distance, s.[sqlkmeans previous], s.[sqlkmeans before]
 FROM #sqlkmeans_scored AS s
-CROSS APPLY (VALUES (1, CASE WHEN s.[sqlkmeans o1] IS NULL THEN 0 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 1 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 2 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 3 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 4 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 5 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 6 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 7 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 8 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 9 ELSE 10 END), (2, CASE WHEN s.[sqlkmeans o2] IS NULL THEN 0 WHEN s.[sqlkmeans o2] <= 0.5e0 THEN 1 WHEN s.[sqlkmeans o2] <= 0.5e0 THEN 2 ELSE 3 END)) AS v (position, bin)
-WHERE s.[sqlkmeans cluster] IS NOT NULL
-GROUP BY v.position, v.bin;
+INNER JOIN #sqlkmeans_cluster AS c ON c.cluster = s.[sqlkmeans cluster]) AS s
+WHERE s.[sqlkmeans previous] IS NULL OR s.[sqlkmeans previous] <> s.segment_id
+   OR ABS(s.distance - s.[sqlkmeans before]) > @tolerance;
+SET @staged = ROWCOUNT_BIG();
 GO
-SELECT @nulls = COALESCE(SUM(CAST(CASE WHEN s.[customer_id] IS NULL THEN 1 ELSE 0 END AS bigint)), 0) FROM #sqlkmeans_scored AS s;
-SELECT @repeats = COALESCE(SUM(g.customers - 1), 0)
-FROM (SELECT COUNT_BIG(*) AS customers FROM #sqlkmeans_scored AS s WHERE s.[customer_id] IS NOT NULL GROUP BY s.[customer_id] HAVING COUNT_BIG(*) > 1) AS g;
-GO
-SET NOCOUNT ON;
-CREATE TABLE #sqlkmeans_cluster_segment (cluster int NOT NULL PRIMARY KEY, segment_id int NOT NULL);
-INSERT INTO #sqlkmeans_cluster_segment (cluster, segment_id)
-SELECT CAST(j.[key] AS int), CAST(j.[value] AS int) FROM OPENJSON(@text) AS j;
--- What becomes of a customer: 0 another distance alone, 1 arrives, 2 moves, 3 departs.
-SELECT s.[customer_id], l.segment_id, s.distance,
-    CASE WHEN t.segment_id IS NULL THEN 1 WHEN t.segment_id <> l.segment_id THEN 2 ELSE 0 END
-        AS [sqlkmeans change], t.assigned_at AS [sqlkmeans since]
-INTO #sqlkmeans_change
-FROM sqlkmeans.[staging_1] AS s
-INNER JOIN #sqlkmeans_cluster_segment AS l ON l.cluster = s.cluster
-LEFT JOIN [dbo].[customer_segment] AS t ON t.[customer_id] = s.[customer_id]
-WHERE s.departed = 0
-  AND (t.segment_id IS NULL
-       OR t.segment_id <> l.segment_id
-       OR ABS(t.distance - s.distance) > @tolerance);
-INSERT INTO #sqlkmeans_change ([customer_id], segment_id, distance, [sqlkmeans change], [sqlkmeans since])
-SELECT t.[customer_id], 0, 0, 3, t.assigned_at
-FROM [dbo].[customer_segment] AS t
-WHERE NOT EXISTS (SELECT 1 FROM sqlkmeans.[staging_1] AS s WHERE t.[customer_id] = s.[customer_id] AND s.departed = 0);
-SELECT @arrived = COALESCE(SUM(CASE WHEN n.change = 1 THEN n.customers ELSE 0 END), 0),
-    @moved = COALESCE(SUM(CASE WHEN n.change = 2 THEN n.customers ELSE 0 END), 0),
-    @departed = COALESCE(SUM(CASE WHEN n.change = 3 THEN n.customers ELSE 0 END), 0),
-    @written = COALESCE(SUM(n.customers), 0)
-FROM (SELECT c.[sqlkmeans change] AS change, COUNT_BIG(*) AS customers
-      FROM #sqlkmeans_change AS c
-      GROUP BY c.[sqlkmeans change]) AS n;
--- A statement without rows could read a table to its end to find that out.
--- A label and its row of the history begin at the same time, and the history is ordered by key and
--- time: so the row is found at once, however many a customer has.
-DECLARE @closed bigint = 0;
-IF @moved + @departed > 0
-BEGIN
-UPDATE t
-SET valid_to = @now
-FROM [dbo].[customer_segment_history] AS t
-INNER JOIN #sqlkmeans_change AS c ON t.[customer_id] = c.[customer_id] AND t.valid_from = c.[sqlkmeans since]
-WHERE t.valid_to IS NULL AND c.[sqlkmeans change] IN (2, 3);
-SET @closed = ROWCOUNT_BIG();
-END;
--- Who arrives may have a row from before somebody deleted the label, and somebody may have changed
--- a time.
-IF @arrived > 0 OR @closed < @moved + @departed
-UPDATE t
-SET valid_to = @now
-FROM [dbo].[customer_segment_history] AS t
-INNER JOIN #sqlkmeans_change AS c ON t.[customer_id] = c.[customer_id]
-WHERE t.valid_to IS NULL AND c.[sqlkmeans change] IN (1, 2, 3);
-IF @arrived + @moved > 0
-INSERT INTO [dbo].[customer_segment_history] ([customer_id], segment_id, distance, valid_from, valid_to, run_id)
-SELECT c.[customer_id], c.segment_id, c.distance, @now, NULL, @run_id
-FROM #sqlkmeans_change AS c
-WHERE c.[sqlkmeans change] IN (1, 2);
-IF @written > 0
-BEGIN
--- Under READ COMMITTED with locks, one statement could otherwise read some rows before and some
--- after the change. Where READ_COMMITTED_SNAPSHOT is on, nobody waits; where not, readers wait from
--- here on, so the history is written before.
-DECLARE @any int;
-SELECT TOP (1) @any = t.segment_id FROM [dbo].[customer_segment] AS t WITH (TABLOCKX, HOLDLOCK);
-IF @moved > 0
-UPDATE t
-SET segment_id = c.segment_id, distance = c.distance, run_id = @run_id, assigned_at = @now
-FROM [dbo].[customer_segment] AS t
-INNER JOIN #sqlkmeans_change AS c ON t.[customer_id] = c.[customer_id]
-WHERE c.[sqlkmeans change] = 2;
-IF @written > @arrived + @moved + @departed
-UPDATE t
-SET distance = c.distance
-FROM [dbo].[customer_segment] AS t
-INNER JOIN #sqlkmeans_change AS c ON t.[customer_id] = c.[customer_id]
-WHERE c.[sqlkmeans change] = 0;
-IF @departed > 0
-DELETE t
-FROM [dbo].[customer_segment] AS t
-INNER JOIN #sqlkmeans_change AS c ON t.[customer_id] = c.[customer_id]
-WHERE c.[sqlkmeans change] = 3;
-IF @arrived > 0
-INSERT INTO [dbo].[customer_segment] ([customer_id], segment_id, distance, run_id, assigned_at)
-SELECT c.[customer_id], c.segment_id, c.distance, @run_id, @now
-FROM #sqlkmeans_change AS c
-WHERE c.[sqlkmeans change] = 1;
-END;
-DROP TABLE #sqlkmeans_change;
-DROP TABLE #sqlkmeans_cluster_segment;
+SELECT @published = COUNT_BIG(*) FROM [dbo].[customer_segment] AS t;
 GO
 ALTER TABLE #sqlkmeans_input ADD [customer_id] bigint NULL; ALTER TABLE #sqlkmeans_input ADD [sqlkmeans f1] float NULL; ALTER TABLE #sqlkmeans_input ADD [sqlkmeans f2] float NULL;
 GO
-INSERT INTO #sqlkmeans_input ([sqlkmeans row], [customer_id], [sqlkmeans previous], [sqlkmeans f1], [sqlkmeans f2]) SELECT ROW_NUMBER() OVER (ORDER BY s.[customer_id]), s.[customer_id], p.segment_id, CAST(s.[income] AS float), CAST(s.[age] AS float) FROM [dbo].[customer] AS s LEFT JOIN [dbo].[customer_segment] AS p ON p.[customer_id] = s.[customer_id]; SET @total = ROWCOUNT_BIG();
+INSERT INTO #sqlkmeans_input WITH (TABLOCK) ([sqlkmeans row], [sqlkmeans place], [customer_id], [sqlkmeans previous], [sqlkmeans before], [sqlkmeans weight], [sqlkmeans f1], [sqlkmeans f2]) SELECT ROW_NUMBER() OVER (ORDER BY s.[customer_id]), DENSE_RANK() OVER (ORDER BY s.[customer_id]), s.[customer_id], p.segment_id, p.distance, 1e0, CAST(s.[income] AS float), CAST(s.[age] AS float) FROM [dbo].[customer] AS s LEFT JOIN [dbo].[customer_segment] AS p ON p.[customer_id] = s.[customer_id]; SET @total = ROWCOUNT_BIG();
 GO
-SELECT @nulls = COALESCE(SUM(CAST(CASE WHEN s.[customer_id] IS NULL THEN 1 ELSE 0 END AS bigint)), 0) FROM #sqlkmeans_input AS s;
-SELECT @repeats = COALESCE(SUM(g.customers - 1), 0)
-FROM (SELECT COUNT_BIG(*) AS customers FROM #sqlkmeans_input AS s WHERE s.[customer_id] IS NOT NULL GROUP BY s.[customer_id] HAVING COUNT_BIG(*) > 1) AS g;
+SELECT @nulls = COALESCE(SUM(g.nulls * g.customers), 0),
+    @repeats = COALESCE(SUM(CASE g.nulls WHEN 0 THEN g.customers - 1 END), 0)
+FROM (SELECT COUNT_BIG(*) AS customers, MAX(CASE WHEN s.[customer_id] IS NULL THEN 1 ELSE 0 END) AS nulls FROM #sqlkmeans_input AS s GROUP BY s.[customer_id]) AS g;
 GO
 DECLARE @publication nvarchar(max);
 DECLARE @language nvarchar(128) = COALESCE(JSON_VALUE(@text, '$.definition.language'), N'Python');
@@ -430,7 +375,404 @@ OutputDataSet, publication = run_segmentation(InputDataSet, job)
     @publication = @publication OUTPUT;
 INSERT INTO #sqlkmeans_publication (content) VALUES (@publication);
 GO
-INSERT INTO sqlkmeans.[staging_1] ([customer_id], cluster, distance) SELECT [customer_id], segment_id, distance FROM [dbo].[customer_segment_history] WHERE valid_from <= @then AND (valid_to IS NULL OR valid_to > @then); SET @arrived = ROWCOUNT_BIG();
+SELECT COUNT_BIG(*) AS total, COUNT_BIG(t.fit) AS fitted, COUNT_BIG(t.whole) AS kept,
+    SUM(CASE t.fit WHEN 1 THEN t.w END) AS weight, SUM(CASE t.fit WHEN 1 THEN t.w * t.w END) AS squares,
+    COUNT_BIG(CASE WHEN t.w IS NULL OR t.w < 0e0 THEN 1 END) AS absent,
+    COUNT_BIG(CASE WHEN i.[customer_id] IS NULL THEN 1 END) AS nulls,
+    COALESCE(MAX(i.[sqlkmeans place]), 0) AS places, COUNT_BIG(i.[sqlkmeans f1]) AS a1, COUNT_BIG(CASE t.fit WHEN 1 THEN i.[sqlkmeans f1] END) AS k1,
+    MIN(CASE t.fit WHEN 1 THEN i.[sqlkmeans f1] END) AS l1, MAX(CASE t.fit WHEN 1 THEN i.[sqlkmeans f1] END) AS h1,
+    COUNT_BIG(CASE WHEN t.fit = 1 AND i.[sqlkmeans f1] <> FLOOR(i.[sqlkmeans f1]) THEN 1 END) AS p1,
+    COUNT_BIG(CASE WHEN t.whole = 1 AND i.[sqlkmeans f1] <= -1e0 THEN 1 END) AS u1,
+    SUM(CASE t.fit WHEN 1 THEN t.w * i.[sqlkmeans f1] END)
+        / SUM(CASE WHEN t.fit = 1 AND i.[sqlkmeans f1] IS NOT NULL THEN t.w END) AS m1, COUNT_BIG(i.[sqlkmeans f2]) AS a2, COUNT_BIG(CASE t.fit WHEN 1 THEN i.[sqlkmeans f2] END) AS k2,
+    MIN(CASE t.fit WHEN 1 THEN i.[sqlkmeans f2] END) AS l2, MAX(CASE t.fit WHEN 1 THEN i.[sqlkmeans f2] END) AS h2,
+    COUNT_BIG(CASE WHEN t.fit = 1 AND i.[sqlkmeans f2] <> FLOOR(i.[sqlkmeans f2]) THEN 1 END) AS p2,
+    COUNT_BIG(CASE WHEN t.whole = 1 AND i.[sqlkmeans f2] <= -1e0 THEN 1 END) AS u2,
+    SUM(CASE t.fit WHEN 1 THEN t.w * i.[sqlkmeans f2] END)
+        / SUM(CASE WHEN t.fit = 1 AND i.[sqlkmeans f2] IS NOT NULL THEN t.w END) AS m2
+INTO #sqlkmeans_sums
+FROM #sqlkmeans_input AS i
+CROSS APPLY (SELECT i.[sqlkmeans weight] AS w, CASE WHEN 1 = 1 THEN 1 END AS whole,
+                 CASE WHEN i.[sqlkmeans weight] > 0e0 THEN 1 END AS fit) AS t;
+UPDATE c
+SET absent = s.total - v.held, known = v.known, least = v.least, greatest = v.greatest,
+    fractions = v.fractions, floors = v.floors, mean = v.mean
+FROM #sqlkmeans_column AS c
+CROSS JOIN #sqlkmeans_sums AS s
+CROSS APPLY (VALUES (1, s.a1, s.k1, s.l1, s.h1, s.p1, s.u1, s.m1), (2, s.a2, s.k2, s.l2, s.h2, s.p2, s.u2, s.m2)) AS v (number, held, known, least, greatest, fractions, floors, mean)
+WHERE v.number = c.number;
+SELECT @total = s.total, @fitted = s.fitted, @kept = s.kept, @weight = s.weight, @squares = s.squares,
+    @absent = s.absent, @nulls = s.nulls, @places = s.places
+FROM #sqlkmeans_sums AS s;
+DROP TABLE #sqlkmeans_sums;
+GO
+UPDATE c
+SET center = c.origin + v.rest, scale = CASE WHEN v.squares > v.rest * v.rest
+    THEN SQRT(v.squares - v.rest * v.rest) ELSE 0e0 END
+FROM #sqlkmeans_column AS c
+CROSS JOIN (SELECT SUM(t.w * (t.x1 - (0.5e0))) / SUM(t.w) AS m1, SUM(t.w * (t.x1 - (0.5e0)) * (t.x1 - (0.5e0))) / SUM(t.w) AS q1, SUM(t.w * (CASE WHEN 1e0 + t.x2 = 1e0 THEN t.x2 WHEN t.x2 > -1e0 THEN LOG(1e0 + t.x2) * (t.x2 / ((1e0 + t.x2) - 1e0)) END - (0.5e0))) / SUM(t.w) AS m2, SUM(t.w * (CASE WHEN 1e0 + t.x2 = 1e0 THEN t.x2 WHEN t.x2 > -1e0 THEN LOG(1e0 + t.x2) * (t.x2 / ((1e0 + t.x2) - 1e0)) END - (0.5e0)) * (CASE WHEN 1e0 + t.x2 = 1e0 THEN t.x2 WHEN t.x2 > -1e0 THEN LOG(1e0 + t.x2) * (t.x2 / ((1e0 + t.x2) - 1e0)) END - (0.5e0))) / SUM(t.w) AS q2
+            FROM #sqlkmeans_input AS i
+            CROSS APPLY (SELECT i.[sqlkmeans weight] AS w, COALESCE(i.[sqlkmeans f1], 0.5e0) AS x1, COALESCE(i.[sqlkmeans f2], 0.5e0) AS x2) AS t
+            WHERE i.[sqlkmeans weight] > 0e0) AS s
+CROSS APPLY (VALUES (1, s.m1, s.q1), (2, s.m2, s.q2)) AS v (number, rest, squares)
+WHERE v.number = c.number;
+GO
+ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans o1] float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans z1] float NULL; ALTER TABLE #sqlkmeans_sample ADD [sqlkmeans o1] float NULL; ALTER TABLE #sqlkmeans_sample ADD [sqlkmeans z1] float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans o2] float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans z2] float NULL; ALTER TABLE #sqlkmeans_sample ADD [sqlkmeans o2] float NULL; ALTER TABLE #sqlkmeans_sample ADD [sqlkmeans z2] float NULL;ALTER TABLE #sqlkmeans_scored ADD [sqlkmeans o1] float NULL; ALTER TABLE #sqlkmeans_seed ADD [sqlkmeans z1] float NULL; ALTER TABLE #sqlkmeans_start ADD [sqlkmeans z1] float NULL; ALTER TABLE #sqlkmeans_candidate ADD z1 float NULL; ALTER TABLE #sqlkmeans_centroid ADD z1 float NULL; ALTER TABLE #sqlkmeans_moved ADD z1 float NULL; ALTER TABLE #sqlkmeans_best ADD z1 float NULL; ALTER TABLE #sqlkmeans_scored ADD [sqlkmeans o2] float NULL; ALTER TABLE #sqlkmeans_seed ADD [sqlkmeans z2] float NULL; ALTER TABLE #sqlkmeans_start ADD [sqlkmeans z2] float NULL; ALTER TABLE #sqlkmeans_candidate ADD z2 float NULL; ALTER TABLE #sqlkmeans_centroid ADD z2 float NULL; ALTER TABLE #sqlkmeans_moved ADD z2 float NULL; ALTER TABLE #sqlkmeans_best ADD z2 float NULL;
+GO
+INSERT INTO #sqlkmeans_prepared WITH (TABLOCK) ([sqlkmeans row], [sqlkmeans previous], [sqlkmeans weight], [sqlkmeans o1], [sqlkmeans o2], [sqlkmeans z1], [sqlkmeans z2])
+SELECT i.[sqlkmeans row], i.[sqlkmeans previous], i.[sqlkmeans weight], o.o1, o.o2, (x.x1 - (0.5e0)) / 0.5e0, (CASE WHEN 1e0 + x.x2 = 1e0 THEN x.x2 WHEN x.x2 > -1e0 THEN LOG(1e0 + x.x2) * (x.x2 / ((1e0 + x.x2) - 1e0)) END - (0.5e0)) / 0.5e0
+FROM #sqlkmeans_input AS i
+CROSS APPLY (SELECT i.[sqlkmeans f1] AS o1, i.[sqlkmeans f2] AS o2) AS o
+CROSS APPLY (SELECT COALESCE(o.o1, 0.5e0) AS x1, COALESCE(o.o2, 0.5e0) AS x2) AS x
+WHERE 1 = 1;
+SET @rows = ROWCOUNT_BIG();
+GO
+DELETE FROM #sqlkmeans_sample;
+INSERT INTO #sqlkmeans_sample ([sqlkmeans row], [sqlkmeans weight], place, [sqlkmeans z1], [sqlkmeans z2], [sqlkmeans o1], [sqlkmeans o2])
+SELECT h.[sqlkmeans row], h.[sqlkmeans weight], ROW_NUMBER() OVER (ORDER BY
+    CASE WHEN h.[sqlkmeans weight] > 0e0 THEN 0 ELSE 1 END, h.hash, h.[sqlkmeans row]), [sqlkmeans z1], [sqlkmeans z2], [sqlkmeans o1], [sqlkmeans o2]
+FROM (SELECT r.*, CAST(SUBSTRING(HASHBYTES('SHA2_256', CAST(@seed AS nvarchar(20)) + N'|'
+          + CAST(r.[sqlkmeans row] AS nvarchar(20))), 1, 6) AS bigint) AS hash
+      FROM #sqlkmeans_prepared AS r) AS h
+WHERE @share >= 1e0 OR h.hash < @share * 281474976710656e0;
+SELECT @fitted = COUNT_BIG(*) FROM #sqlkmeans_sample AS s WHERE s.[sqlkmeans weight] > 0e0;
+GO
+INSERT INTO #sqlkmeans_seed ([sqlkmeans row], [sqlkmeans weight], [sqlkmeans z1], [sqlkmeans z2])
+SELECT s.[sqlkmeans row], s.[sqlkmeans weight], s.[sqlkmeans z1], s.[sqlkmeans z2]
+FROM #sqlkmeans_sample AS s
+WHERE s.[sqlkmeans weight] > 0e0 AND s.place <= @seed_rows;
+SELECT @differing = COUNT(*) FROM (SELECT DISTINCT TOP (@k) [sqlkmeans z1], [sqlkmeans z2] FROM #sqlkmeans_seed) AS d;
+IF @differing < @k
+BEGIN
+    INSERT INTO #sqlkmeans_seed ([sqlkmeans row], [sqlkmeans weight], [sqlkmeans z1], [sqlkmeans z2])
+    SELECT TOP (@k) -ROW_NUMBER() OVER (ORDER BY MIN(s.[sqlkmeans row])), 1e0, s.[sqlkmeans z1], s.[sqlkmeans z2]
+    FROM #sqlkmeans_prepared AS s
+    WHERE s.[sqlkmeans weight] > 0e0
+    GROUP BY s.[sqlkmeans z1], s.[sqlkmeans z2]
+    ORDER BY MIN(s.[sqlkmeans row]);
+    SET @differing = ROWCOUNT_BIG();
+END;
+INSERT INTO #sqlkmeans_centroid (cluster, z1, z2)
+SELECT 0, AVG(s.[sqlkmeans z1]), AVG(s.[sqlkmeans z2]) FROM #sqlkmeans_seed AS s;
+SELECT @threshold = 0.5e0 * (AVG((s.[sqlkmeans z1] - c.z1) * (s.[sqlkmeans z1] - c.z1)) + AVG((s.[sqlkmeans z2] - c.z2) * (s.[sqlkmeans z2] - c.z2))) / 2
+FROM #sqlkmeans_seed AS s CROSS JOIN #sqlkmeans_centroid AS c;
+GO
+DECLARE @shift float;
+DECLARE @inertia float;
+DECLARE @least float;
+DECLARE @start int = 1;
+DECLARE @cluster int;
+DECLARE @trial int;
+DECLARE @passes int;
+DECLARE @message nvarchar(400);
+WHILE @start <= @n_init
+BEGIN
+SET @cluster = 1;
+DELETE FROM #sqlkmeans_centroid WHERE cluster > 0;
+TRUNCATE TABLE #sqlkmeans_start;
+INSERT INTO #sqlkmeans_start ([sqlkmeans row], [sqlkmeans weight], closest, [sqlkmeans z1], [sqlkmeans z2])
+SELECT s.[sqlkmeans row], s.[sqlkmeans weight], 1e0, s.[sqlkmeans z1], s.[sqlkmeans z2] FROM #sqlkmeans_seed AS s;
+WHILE @cluster <= @k
+BEGIN
+    DELETE FROM #sqlkmeans_candidate;
+    INSERT INTO #sqlkmeans_candidate (trial, z1, z2)
+    SELECT d.trial, s.[sqlkmeans z1], s.[sqlkmeans z2]
+    FROM (SELECT t.trial, t.number * g.total AS place
+          FROM #sqlkmeans_draw AS t
+          CROSS JOIN (SELECT SUM(s.[sqlkmeans weight] * s.closest) AS total FROM #sqlkmeans_start AS s) AS g
+          WHERE t.start = @start AND t.cluster = @cluster) AS d
+    INNER JOIN (SELECT s.[sqlkmeans z1], s.[sqlkmeans z2], s.[sqlkmeans weight] * s.closest AS chance,
+                    SUM(s.[sqlkmeans weight] * s.closest) OVER (
+                        ORDER BY s.[sqlkmeans row] ROWS UNBOUNDED PRECEDING) AS upto
+                FROM #sqlkmeans_start AS s) AS s
+        ON s.upto > d.place AND s.upto - s.chance <= d.place AND s.chance > 0e0;
+    IF NOT EXISTS (SELECT 1 FROM #sqlkmeans_candidate AS c)
+        INSERT INTO #sqlkmeans_candidate (trial, z1, z2)
+        SELECT TOP (1) 1, s.[sqlkmeans z1], s.[sqlkmeans z2]
+        FROM #sqlkmeans_start AS s
+        WHERE s.[sqlkmeans weight] > 0e0
+        ORDER BY s.closest DESC, s.[sqlkmeans row];
+    SET @trial = 1;
+    IF @cluster > 1
+        SELECT TOP (1) @trial = g.trial
+        FROM (SELECT c.trial, SUM(s.[sqlkmeans weight] * CASE WHEN (s.[sqlkmeans z1] - c.z1) * (s.[sqlkmeans z1] - c.z1) + (s.[sqlkmeans z2] - c.z2) * (s.[sqlkmeans z2] - c.z2) < s.closest
+                                                              THEN (s.[sqlkmeans z1] - c.z1) * (s.[sqlkmeans z1] - c.z1) + (s.[sqlkmeans z2] - c.z2) * (s.[sqlkmeans z2] - c.z2) ELSE s.closest END)
+                  AS potential
+              FROM #sqlkmeans_start AS s
+              CROSS JOIN #sqlkmeans_candidate AS c
+              GROUP BY c.trial) AS g
+        ORDER BY g.potential, g.trial;
+    INSERT INTO #sqlkmeans_centroid (cluster, z1, z2)
+    SELECT TOP (1) @cluster, z1, z2 FROM #sqlkmeans_candidate WHERE trial = @trial ORDER BY z1, z2;
+    UPDATE s
+    SET closest = (s.[sqlkmeans z1] - c.z1) * (s.[sqlkmeans z1] - c.z1) + (s.[sqlkmeans z2] - c.z2) * (s.[sqlkmeans z2] - c.z2)
+    FROM #sqlkmeans_start AS s
+    INNER JOIN #sqlkmeans_centroid AS c ON c.cluster = @cluster
+    WHERE s.closest > (s.[sqlkmeans z1] - c.z1) * (s.[sqlkmeans z1] - c.z1) + (s.[sqlkmeans z2] - c.z2) * (s.[sqlkmeans z2] - c.z2) OR @cluster = 1;
+    SET @cluster = @cluster + 1;
+END;
+SELECT @passes = 0, @shift = NULL;
+WHILE @passes < 300 AND (@shift IS NULL OR @shift > @threshold)
+BEGIN
+DECLARE @c0_1 float, @c0_2 float, @c1_1 float, @c1_2 float, @c2_1 float, @c2_2 float, @c3_1 float, @c3_2 float;
+SELECT @c0_1 = MAX(CASE c.cluster WHEN 0 THEN c.z1 END), @c0_2 = MAX(CASE c.cluster WHEN 0 THEN c.z2 END), @c1_1 = MAX(CASE c.cluster WHEN 1 THEN c.z1 END), @c1_2 = MAX(CASE c.cluster WHEN 1 THEN c.z2 END), @c2_1 = MAX(CASE c.cluster WHEN 2 THEN c.z1 END), @c2_2 = MAX(CASE c.cluster WHEN 2 THEN c.z2 END), @c3_1 = MAX(CASE c.cluster WHEN 3 THEN c.z1 END), @c3_2 = MAX(CASE c.cluster WHEN 3 THEN c.z2 END)
+FROM #sqlkmeans_centroid AS c;
+DELETE FROM #sqlkmeans_moved;
+INSERT INTO #sqlkmeans_moved (cluster, weight, squares, z1, z2)
+SELECT n.cluster, SUM(r.[sqlkmeans weight]), SUM(r.[sqlkmeans weight] * ((r.[sqlkmeans z1] - @c0_1) * (r.[sqlkmeans z1] - @c0_1) + (r.[sqlkmeans z2] - @c0_2) * (r.[sqlkmeans z2] - @c0_2))),
+    SUM(r.[sqlkmeans weight] * r.[sqlkmeans z1]) / SUM(r.[sqlkmeans weight]), SUM(r.[sqlkmeans weight] * r.[sqlkmeans z2]) / SUM(r.[sqlkmeans weight])
+FROM #sqlkmeans_seed AS r
+CROSS APPLY (SELECT CASE WHEN (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) <= (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) AND (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) <= (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) THEN 1 WHEN (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) <= (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) THEN 2 ELSE 3 END AS cluster) AS n
+WHERE r.[sqlkmeans weight] > 0e0
+GROUP BY n.cluster;
+IF (SELECT COUNT(*) FROM #sqlkmeans_moved AS m) < @k
+    INSERT INTO #sqlkmeans_moved (cluster, weight, squares, z1, z2)
+    SELECT e.cluster, 0e0, 0e0, f.z1, f.z2
+    FROM (SELECT c.cluster, ROW_NUMBER() OVER (ORDER BY c.cluster) AS place
+          FROM #sqlkmeans_centroid AS c
+          WHERE c.cluster > 0
+            AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_moved AS m WHERE m.cluster = c.cluster)) AS e
+    INNER JOIN (SELECT d.z1, d.z2,
+                    ROW_NUMBER() OVER (ORDER BY d.squared DESC, d.row_number) AS place
+                FROM (SELECT r.[sqlkmeans z1] AS z1, r.[sqlkmeans z2] AS z2, r.[sqlkmeans row] AS row_number, n.squared
+                      FROM #sqlkmeans_seed AS r
+                      CROSS APPLY (SELECT TOP (1) (r.[sqlkmeans z1] - o.z1) * (r.[sqlkmeans z1] - o.z1) + (r.[sqlkmeans z2] - o.z2) * (r.[sqlkmeans z2] - o.z2) AS squared
+                                   FROM #sqlkmeans_centroid AS o
+                                   WHERE o.cluster > 0
+                                   ORDER BY squared) AS n
+                      WHERE r.[sqlkmeans weight] > 0e0) AS d) AS f
+        ON f.place = e.place;
+SELECT @shift = SUM((m.z1 - c.z1) * (m.z1 - c.z1) + (m.z2 - c.z2) * (m.z2 - c.z2)),
+    @inertia = SUM(m.squares + m.weight * ((c.z1 - @c0_1) * (c.z1 - @c0_1 - 2e0 * (m.z1 - @c0_1)) + (c.z2 - @c0_2) * (c.z2 - @c0_2 - 2e0 * (m.z2 - @c0_2))))
+FROM #sqlkmeans_moved AS m
+INNER JOIN #sqlkmeans_centroid AS c ON c.cluster = m.cluster;
+UPDATE c
+SET z1 = m.z1, z2 = m.z2
+FROM #sqlkmeans_centroid AS c
+INNER JOIN #sqlkmeans_moved AS m ON m.cluster = c.cluster;
+    SET @passes = @passes + 1;
+END;
+IF @least IS NULL OR @inertia < @least
+BEGIN
+    SELECT @least = @inertia, @n_iter = @passes;
+    DELETE FROM #sqlkmeans_best;
+    INSERT INTO #sqlkmeans_best (cluster, z1, z2) SELECT cluster, z1, z2 FROM #sqlkmeans_centroid;
+END;
+SET @message = N'run ' + CAST(@run_id AS nvarchar(20)) + N': start ' + CAST(@start AS nvarchar(10))
+    + N' of ' + CAST(@n_init AS nvarchar(10)) + N', ' + CAST(@passes AS nvarchar(10))
+    + N' passes over the sample';
+RAISERROR (@message, 0, 1) WITH NOWAIT;
+SET @start = @start + 1;
+END;
+DELETE FROM #sqlkmeans_centroid;
+INSERT INTO #sqlkmeans_centroid (cluster, z1, z2) SELECT cluster, z1, z2 FROM #sqlkmeans_best;
+GO
+DECLARE @c0_1 float, @c0_2 float, @c1_1 float, @c1_2 float, @c2_1 float, @c2_2 float, @c3_1 float, @c3_2 float;
+SELECT @c0_1 = MAX(CASE c.cluster WHEN 0 THEN c.z1 END), @c0_2 = MAX(CASE c.cluster WHEN 0 THEN c.z2 END), @c1_1 = MAX(CASE c.cluster WHEN 1 THEN c.z1 END), @c1_2 = MAX(CASE c.cluster WHEN 1 THEN c.z2 END), @c2_1 = MAX(CASE c.cluster WHEN 2 THEN c.z1 END), @c2_2 = MAX(CASE c.cluster WHEN 2 THEN c.z2 END), @c3_1 = MAX(CASE c.cluster WHEN 3 THEN c.z1 END), @c3_2 = MAX(CASE c.cluster WHEN 3 THEN c.z2 END)
+FROM #sqlkmeans_centroid AS c;
+DELETE FROM #sqlkmeans_moved;
+INSERT INTO #sqlkmeans_moved (cluster, weight, squares, z1, z2)
+SELECT n.cluster, SUM(r.[sqlkmeans weight]), SUM(r.[sqlkmeans weight] * ((r.[sqlkmeans z1] - @c0_1) * (r.[sqlkmeans z1] - @c0_1) + (r.[sqlkmeans z2] - @c0_2) * (r.[sqlkmeans z2] - @c0_2))),
+    SUM(r.[sqlkmeans weight] * r.[sqlkmeans z1]) / SUM(r.[sqlkmeans weight]), SUM(r.[sqlkmeans weight] * r.[sqlkmeans z2]) / SUM(r.[sqlkmeans weight])
+FROM #sqlkmeans_prepared AS r
+CROSS APPLY (SELECT CASE WHEN (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) <= (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) AND (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) <= (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) THEN 1 WHEN (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) <= (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) THEN 2 ELSE 3 END AS cluster) AS n
+WHERE r.[sqlkmeans weight] > 0e0
+GROUP BY n.cluster;
+IF (SELECT COUNT(*) FROM #sqlkmeans_moved AS m) < @k
+    INSERT INTO #sqlkmeans_moved (cluster, weight, squares, z1, z2)
+    SELECT e.cluster, 0e0, 0e0, f.z1, f.z2
+    FROM (SELECT c.cluster, ROW_NUMBER() OVER (ORDER BY c.cluster) AS place
+          FROM #sqlkmeans_centroid AS c
+          WHERE c.cluster > 0
+            AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_moved AS m WHERE m.cluster = c.cluster)) AS e
+    INNER JOIN (SELECT d.z1, d.z2,
+                    ROW_NUMBER() OVER (ORDER BY d.squared DESC, d.row_number) AS place
+                FROM (SELECT r.[sqlkmeans z1] AS z1, r.[sqlkmeans z2] AS z2, r.[sqlkmeans row] AS row_number, n.squared
+                      FROM #sqlkmeans_prepared AS r
+                      CROSS APPLY (SELECT TOP (1) (r.[sqlkmeans z1] - o.z1) * (r.[sqlkmeans z1] - o.z1) + (r.[sqlkmeans z2] - o.z2) * (r.[sqlkmeans z2] - o.z2) AS squared
+                                   FROM #sqlkmeans_centroid AS o
+                                   WHERE o.cluster > 0
+                                   ORDER BY squared) AS n
+                      WHERE r.[sqlkmeans weight] > 0e0) AS d) AS f
+        ON f.place = e.place;
+SELECT @shift = SUM((m.z1 - c.z1) * (m.z1 - c.z1) + (m.z2 - c.z2) * (m.z2 - c.z2)),
+    @inertia = SUM(m.squares + m.weight * ((c.z1 - @c0_1) * (c.z1 - @c0_1 - 2e0 * (m.z1 - @c0_1)) + (c.z2 - @c0_2) * (c.z2 - @c0_2 - 2e0 * (m.z2 - @c0_2))))
+FROM #sqlkmeans_moved AS m
+INNER JOIN #sqlkmeans_centroid AS c ON c.cluster = m.cluster;
+UPDATE c
+SET z1 = m.z1, z2 = m.z2
+FROM #sqlkmeans_centroid AS c
+INNER JOIN #sqlkmeans_moved AS m ON m.cluster = c.cluster;
+GO
+INSERT INTO #sqlkmeans_decile (bin, upper)
+SELECT ROW_NUMBER() OVER (ORDER BY e.upper), e.upper
+FROM (SELECT DISTINCT ROUND(p.v, 2 - CAST(FLOOR(LOG10(NULLIF(p.greatest - p.least, 0e0))) AS int)) AS upper,
+          p.greatest
+      FROM (SELECT x.v, x.place, n.customers, n.least, n.greatest
+            FROM (SELECT s.[sqlkmeans o1] AS v, ROW_NUMBER() OVER (ORDER BY s.[sqlkmeans o1]) - 1 AS place
+                  FROM #sqlkmeans_sample AS s
+                  WHERE s.[sqlkmeans o1] IS NOT NULL) AS x
+            CROSS JOIN (SELECT COUNT_BIG(*) AS customers, MIN(s.[sqlkmeans o1]) AS least,
+                            MAX(s.[sqlkmeans o1]) AS greatest
+                        FROM #sqlkmeans_sample AS s
+                        WHERE s.[sqlkmeans o1] IS NOT NULL) AS n) AS p
+      INNER JOIN (VALUES (1), (2), (3), (4), (5), (6), (7), (8), (9)) AS d (number)
+          ON p.place = d.number * (p.customers - 1) / 10
+      WHERE p.greatest > p.least) AS e
+WHERE e.upper < e.greatest;
+GO
+INSERT INTO #sqlkmeans_decile (bin, upper)
+SELECT ROW_NUMBER() OVER (ORDER BY e.upper), e.upper
+FROM (SELECT DISTINCT ROUND(p.v, 2 - CAST(FLOOR(LOG10(NULLIF(p.greatest - p.least, 0e0))) AS int)) AS upper,
+          p.greatest
+      FROM (SELECT x.v, x.place, n.customers, n.least, n.greatest
+            FROM (SELECT s.[sqlkmeans o2] AS v, ROW_NUMBER() OVER (ORDER BY s.[sqlkmeans o2]) - 1 AS place
+                  FROM #sqlkmeans_sample AS s
+                  WHERE s.[sqlkmeans o2] IS NOT NULL) AS x
+            CROSS JOIN (SELECT COUNT_BIG(*) AS customers, MIN(s.[sqlkmeans o2]) AS least,
+                            MAX(s.[sqlkmeans o2]) AS greatest
+                        FROM #sqlkmeans_sample AS s
+                        WHERE s.[sqlkmeans o2] IS NOT NULL) AS n) AS p
+      INNER JOIN (VALUES (1), (2), (3), (4), (5), (6), (7), (8), (9)) AS d (number)
+          ON p.place = d.number * (p.customers - 1) / 10
+      WHERE p.greatest > p.least) AS e
+WHERE e.upper < e.greatest;
+GO
+SELECT @total_ss = SUM(m.squares) - SUM(m.weight * m.z1) * SUM(m.weight * m.z1) / SUM(m.weight) - SUM(m.weight * m.z2) * SUM(m.weight * m.z2) / SUM(m.weight)
+FROM (SELECT r.weight, r.squares, r.z1 - o.z1 AS z1, r.z2 - o.z2 AS z2
+      FROM #sqlkmeans_moved AS r
+      INNER JOIN #sqlkmeans_centroid AS o ON o.cluster = 0) AS m;
+INSERT INTO #sqlkmeans_point (cluster, position, scaled_value, value)
+SELECT c.cluster, v.position, v.value, 0e0
+FROM #sqlkmeans_centroid AS c
+CROSS APPLY (VALUES (1, c.z1), (2, c.z2)) AS v (position, value)
+WHERE c.cluster > 0;
+DECLARE @c0_1 float, @c0_2 float, @c1_1 float, @c1_2 float, @c2_1 float, @c2_2 float, @c3_1 float, @c3_2 float;
+SELECT @c0_1 = MAX(CASE c.cluster WHEN 0 THEN c.z1 END), @c0_2 = MAX(CASE c.cluster WHEN 0 THEN c.z2 END), @c1_1 = MAX(CASE c.cluster WHEN 1 THEN c.z1 END), @c1_2 = MAX(CASE c.cluster WHEN 1 THEN c.z2 END), @c2_1 = MAX(CASE c.cluster WHEN 2 THEN c.z1 END), @c2_2 = MAX(CASE c.cluster WHEN 2 THEN c.z2 END), @c3_1 = MAX(CASE c.cluster WHEN 3 THEN c.z1 END), @c3_2 = MAX(CASE c.cluster WHEN 3 THEN c.z2 END)
+FROM #sqlkmeans_centroid AS c;
+INSERT INTO #sqlkmeans_scored WITH (TABLOCK)
+    ([sqlkmeans row], [sqlkmeans previous], [sqlkmeans weight], [sqlkmeans cluster], [sqlkmeans other],
+     [sqlkmeans distance], [sqlkmeans o1], [sqlkmeans o2])
+SELECT r.[sqlkmeans row], r.[sqlkmeans previous], r.[sqlkmeans weight], n.cluster,
+    CASE WHEN l.cluster <> n.cluster THEN l.cluster END, SQRT((r.[sqlkmeans z1] - c.z1) * (r.[sqlkmeans z1] - c.z1) + (r.[sqlkmeans z2] - c.z2) * (r.[sqlkmeans z2] - c.z2)), r.[sqlkmeans o1], r.[sqlkmeans o2]
+FROM #sqlkmeans_prepared AS r
+CROSS APPLY (SELECT CASE WHEN (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) <= (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) AND (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) <= (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) THEN 1 WHEN (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) <= (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) THEN 2 ELSE 3 END AS cluster) AS n
+CROSS APPLY (SELECT CASE WHEN (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) <= (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) AND (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) <= (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) THEN 3 WHEN (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) <= (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) THEN 2 ELSE 1 END AS cluster) AS l
+INNER JOIN #sqlkmeans_centroid AS c ON c.cluster = n.cluster;
+GO
+DECLARE @c0_1 float, @c0_2 float, @c1_1 float, @c1_2 float, @c2_1 float, @c2_2 float, @c3_1 float, @c3_2 float;
+SELECT @c0_1 = MAX(CASE c.cluster WHEN 0 THEN c.z1 END), @c0_2 = MAX(CASE c.cluster WHEN 0 THEN c.z2 END), @c1_1 = MAX(CASE c.cluster WHEN 1 THEN c.z1 END), @c1_2 = MAX(CASE c.cluster WHEN 1 THEN c.z2 END), @c2_1 = MAX(CASE c.cluster WHEN 2 THEN c.z1 END), @c2_2 = MAX(CASE c.cluster WHEN 2 THEN c.z2 END), @c3_1 = MAX(CASE c.cluster WHEN 3 THEN c.z1 END), @c3_2 = MAX(CASE c.cluster WHEN 3 THEN c.z2 END)
+FROM #sqlkmeans_centroid AS c;
+INSERT INTO #sqlkmeans_near (cluster, position, value, customers)
+SELECT g.cluster, v.position, v.value, COUNT_BIG(*)
+FROM (SELECT TOP (8000) n.cluster AS [sqlkmeans cluster], r.[sqlkmeans o1], r.[sqlkmeans o2]
+FROM #sqlkmeans_sample AS r
+CROSS APPLY (SELECT CASE WHEN (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) <= (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) AND (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) <= (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) THEN 1 WHEN (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) <= (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) THEN 2 ELSE 3 END AS cluster) AS n) AS s
+CROSS APPLY (VALUES (0), (s.[sqlkmeans cluster])) AS g (cluster)
+CROSS APPLY (VALUES (1, s.[sqlkmeans o1]), (2, s.[sqlkmeans o2])) AS v (position, value)
+WHERE v.value IS NOT NULL
+GROUP BY g.cluster, v.position, v.value;
+GO
+SELECT s.[sqlkmeans cluster] AS cluster, s.[sqlkmeans previous] AS previous,
+    COUNT_BIG(*) AS customers, SUM(s.[sqlkmeans distance]) AS distance,
+    SUM(s.[sqlkmeans distance] * s.[sqlkmeans distance]) AS within_ss,
+    SUM(s.[sqlkmeans weight] * s.[sqlkmeans distance] * s.[sqlkmeans distance]) AS inertia,
+    SUM(s.[sqlkmeans weight]) AS weight, COUNT_BIG(s.[sqlkmeans other]) AS tied, COUNT_BIG(s.[sqlkmeans o1]) AS n1, SUM(s.[sqlkmeans o1] - p.c1) AS s1, SUM((s.[sqlkmeans o1] - p.c1) * (s.[sqlkmeans o1] - p.c1)) AS q1, MIN(s.[sqlkmeans o1]) AS l1, MAX(s.[sqlkmeans o1]) AS h1, COUNT_BIG(CASE WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 1 END) AS e1_1, COUNT_BIG(CASE WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 1 END) AS e1_2, COUNT_BIG(CASE WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 1 END) AS e1_3, COUNT_BIG(CASE WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 1 END) AS e1_4, COUNT_BIG(CASE WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 1 END) AS e1_5, COUNT_BIG(CASE WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 1 END) AS e1_6, COUNT_BIG(CASE WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 1 END) AS e1_7, COUNT_BIG(CASE WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 1 END) AS e1_8, COUNT_BIG(CASE WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 1 END) AS e1_9, COUNT_BIG(CASE WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 1 END) AS e1_10, COUNT_BIG(CASE WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 1 END) AS e1_11, COUNT_BIG(CASE WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 1 END) AS e1_12, COUNT_BIG(CASE WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 1 END) AS e1_13, COUNT_BIG(CASE WHEN s.[sqlkmeans o1] < p.cl1 THEN 1 END) AS cb1, COUNT_BIG(CASE WHEN s.[sqlkmeans o1] < p.el1 THEN 1 END) AS eb1, COUNT_BIG(s.[sqlkmeans o2]) AS n2, SUM(s.[sqlkmeans o2] - p.c2) AS s2, SUM((s.[sqlkmeans o2] - p.c2) * (s.[sqlkmeans o2] - p.c2)) AS q2, MIN(s.[sqlkmeans o2]) AS l2, MAX(s.[sqlkmeans o2]) AS h2, COUNT_BIG(CASE WHEN s.[sqlkmeans o2] <= 0.5e0 THEN 1 END) AS e2_1, COUNT_BIG(CASE WHEN s.[sqlkmeans o2] <= 0.5e0 THEN 1 END) AS e2_2, COUNT_BIG(CASE WHEN s.[sqlkmeans o2] < p.cl2 THEN 1 END) AS cb2, COUNT_BIG(CASE WHEN s.[sqlkmeans o2] < p.el2 THEN 1 END) AS eb2
+INTO #sqlkmeans_wide
+ FROM #sqlkmeans_scored AS s
+INNER JOIN (SELECT a.cluster, MAX(CASE a.position WHEN 1 THEN a.value END) AS c1, MAX(CASE WHEN a.position = 1 AND b.cluster > 0 THEN b.low END) AS cl1, MAX(CASE WHEN a.position = 1 AND b.cluster > 0 THEN b.high END) AS ch1, MAX(CASE WHEN a.position = 1 AND b.cluster = 0 THEN b.low END) AS el1, MAX(CASE WHEN a.position = 1 AND b.cluster = 0 THEN b.high END) AS eh1, MAX(CASE a.position WHEN 2 THEN a.value END) AS c2, MAX(CASE WHEN a.position = 2 AND b.cluster > 0 THEN b.low END) AS cl2, MAX(CASE WHEN a.position = 2 AND b.cluster > 0 THEN b.high END) AS ch2, MAX(CASE WHEN a.position = 2 AND b.cluster = 0 THEN b.low END) AS el2, MAX(CASE WHEN a.position = 2 AND b.cluster = 0 THEN b.high END) AS eh2 FROM #sqlkmeans_point AS a
+            LEFT JOIN #sqlkmeans_bracket AS b
+                ON b.position = a.position AND b.cluster IN (0, a.cluster)
+            GROUP BY a.cluster) AS p
+    ON p.cluster = s.[sqlkmeans cluster]
+GROUP BY s.[sqlkmeans cluster], s.[sqlkmeans previous];
+INSERT INTO #sqlkmeans_overlap (cluster, previous, customers, distance, within_ss, inertia, weight, tied)
+SELECT w.cluster, w.previous, w.customers, w.distance, w.within_ss, w.inertia, w.weight, w.tied
+FROM #sqlkmeans_wide AS w
+WHERE NOT EXISTS (SELECT 1 FROM #sqlkmeans_overlap AS o);
+INSERT INTO #sqlkmeans_moment (cluster, position, known, total, squares, lowest, highest)
+SELECT w.cluster, v.position, SUM(v.known), COALESCE(SUM(v.total), 0e0), COALESCE(SUM(v.squares), 0e0),
+    MIN(v.lowest), MAX(v.highest)
+FROM #sqlkmeans_wide AS w
+CROSS APPLY (VALUES (1, w.n1, w.s1, w.q1, w.l1, w.h1), (2, w.n2, w.s2, w.q2, w.l2, w.h2)) AS v (position, known, total, squares, lowest, highest)
+GROUP BY w.cluster, v.position;
+UPDATE e
+SET customers = n.customers
+FROM #sqlkmeans_edge AS e
+INNER JOIN (SELECT v.position, v.number, SUM(v.customers) AS customers
+            FROM #sqlkmeans_wide AS w
+            CROSS APPLY (VALUES (1, 1, w.e1_1), (1, 2, w.e1_2), (1, 3, w.e1_3), (1, 4, w.e1_4), (1, 5, w.e1_5), (1, 6, w.e1_6), (1, 7, w.e1_7), (1, 8, w.e1_8), (1, 9, w.e1_9), (1, 10, w.e1_10), (1, 11, w.e1_11), (1, 12, w.e1_12), (1, 13, w.e1_13), (2, 1, w.e2_1), (2, 2, w.e2_2)) AS v (position, number, customers)
+            GROUP BY v.position, v.number) AS n
+    ON n.position = e.position AND n.number = e.number;
+UPDATE b
+SET below = n.customers
+FROM #sqlkmeans_bracket AS b
+INNER JOIN (SELECT v.cluster, v.position, SUM(v.customers) AS customers
+            FROM #sqlkmeans_wide AS w
+            CROSS APPLY (VALUES (w.cluster, 1, w.cb1), (0, 1, w.eb1), (w.cluster, 2, w.cb2), (0, 2, w.eb2)) AS v (cluster, position, customers)
+            GROUP BY v.cluster, v.position) AS n
+    ON n.cluster = b.cluster AND n.position = b.position;
+INSERT INTO #sqlkmeans_near (cluster, position, value, customers)
+SELECT v.cluster, v.position, v.value, COUNT_BIG(*)
+ FROM #sqlkmeans_scored AS s
+INNER JOIN (SELECT a.cluster, MAX(CASE a.position WHEN 1 THEN a.value END) AS c1, MAX(CASE WHEN a.position = 1 AND b.cluster > 0 THEN b.low END) AS cl1, MAX(CASE WHEN a.position = 1 AND b.cluster > 0 THEN b.high END) AS ch1, MAX(CASE WHEN a.position = 1 AND b.cluster = 0 THEN b.low END) AS el1, MAX(CASE WHEN a.position = 1 AND b.cluster = 0 THEN b.high END) AS eh1, MAX(CASE a.position WHEN 2 THEN a.value END) AS c2, MAX(CASE WHEN a.position = 2 AND b.cluster > 0 THEN b.low END) AS cl2, MAX(CASE WHEN a.position = 2 AND b.cluster > 0 THEN b.high END) AS ch2, MAX(CASE WHEN a.position = 2 AND b.cluster = 0 THEN b.low END) AS el2, MAX(CASE WHEN a.position = 2 AND b.cluster = 0 THEN b.high END) AS eh2 FROM #sqlkmeans_point AS a
+            LEFT JOIN #sqlkmeans_bracket AS b
+                ON b.position = a.position AND b.cluster IN (0, a.cluster)
+            GROUP BY a.cluster) AS p
+    ON p.cluster = s.[sqlkmeans cluster]
+CROSS APPLY (VALUES (s.[sqlkmeans cluster], 1, s.[sqlkmeans o1], p.cl1, p.ch1), (0, 1, s.[sqlkmeans o1], p.el1, p.eh1), (s.[sqlkmeans cluster], 2, s.[sqlkmeans o2], p.cl2, p.ch2), (0, 2, s.[sqlkmeans o2], p.el2, p.eh2)) AS v (cluster, position, value, low, high)
+WHERE (s.[sqlkmeans o1] BETWEEN p.cl1 AND p.ch1 OR s.[sqlkmeans o1] BETWEEN p.el1 AND p.eh1 OR s.[sqlkmeans o2] BETWEEN p.cl2 AND p.ch2 OR s.[sqlkmeans o2] BETWEEN p.el2 AND p.eh2) AND v.value BETWEEN v.low AND v.high
+GROUP BY v.cluster, v.position, v.value;
+DROP TABLE #sqlkmeans_wide;
+GO
+INSERT INTO sqlkmeans.[staging_1] WITH (TABLOCK) ([customer_id], cluster, distance)
+SELECT s.[customer_id], s.segment_id, s.distance
+FROM (SELECT i.[customer_id], c.segment_id,
+    s.[sqlkmeans distance] AS distance, i.[sqlkmeans previous], i.[sqlkmeans before]
+FROM #sqlkmeans_scored AS s
+INNER JOIN #sqlkmeans_cluster AS c ON c.cluster = s.[sqlkmeans cluster]
+INNER JOIN #sqlkmeans_input AS i ON i.[sqlkmeans row] = s.[sqlkmeans row]) AS s
+WHERE s.[sqlkmeans previous] IS NULL OR s.[sqlkmeans previous] <> s.segment_id
+   OR ABS(s.distance - s.[sqlkmeans before]) > @tolerance;
+SET @staged = ROWCOUNT_BIG();
+GO
+ALTER FUNCTION sqlkmeans.[assign_customers] (@income float, @age float)
+RETURNS TABLE
+AS
+RETURN (
+SELECT n.segment_id, n.segment_name, SQRT(n.squared_distance) AS distance,
+    (SELECT SQRT(MIN(d.squared_distance))
+FROM (VALUES
+    (2, N'older', 0.5e0, 0.5e0),
+    (3, N'very high income, much older', 0.5e0, 0.5e0),
+    (4, N'younger, low income', 0.5e0, 0.5e0)) AS c (segment_id, segment_name, c1, c2)
+CROSS APPLY (SELECT (z.z1 - c.c1) * (z.z1 - c.c1) + (z.z2 - c.c2) * (z.z2 - c.c2) AS squared_distance) AS d
+WHERE c.segment_id <> n.segment_id) AS runner_up_distance
+FROM (SELECT @income AS o1, @age AS o2) AS o
+CROSS APPLY (SELECT COALESCE(o.o1, 0.5e0) AS x1, COALESCE(o.o2, 0.5e0) AS x2) AS x
+CROSS APPLY (SELECT x.x1 AS t1, CASE WHEN 1e0 + x.x2 = 1e0 THEN x.x2 WHEN x.x2 > -1e0 THEN LOG(1e0 + x.x2) * (x.x2 / ((1e0 + x.x2) - 1e0)) END AS t2) AS t
+CROSS APPLY (SELECT (t.t1 - (0.5e0)) / 0.5e0 AS z1, (t.t2 - (0.5e0)) / 0.5e0 AS z2) AS z
+OUTER APPLY (SELECT TOP (1) c.segment_id, c.segment_name, d.squared_distance
+FROM (VALUES
+    (2, N'older', 0.5e0, 0.5e0),
+    (3, N'very high income, much older', 0.5e0, 0.5e0),
+    (4, N'younger, low income', 0.5e0, 0.5e0)) AS c (segment_id, segment_name, c1, c2)
+CROSS APPLY (SELECT (z.z1 - c.c1) * (z.z1 - c.c1) + (z.z2 - c.c2) * (z.z2 - c.c2) AS squared_distance) AS d
+WHERE d.squared_distance IS NOT NULL
+ORDER BY d.squared_distance, c.segment_id) AS n
+);
+GO
+SELECT @arrived = COUNT_BIG(*) FROM [dbo].[customer_segment_history] AS h WHERE h.valid_from <= @then AND (h.valid_to IS NULL OR h.valid_to > @then);
+INSERT INTO sqlkmeans.[staging_1] WITH (TABLOCK) ([customer_id], cluster, distance)
+SELECT h.[customer_id], h.segment_id, h.distance
+FROM [dbo].[customer_segment_history] AS h
+LEFT JOIN [dbo].[customer_segment] AS t ON t.[customer_id] = h.[customer_id]
+WHERE h.valid_from <= @then AND (h.valid_to IS NULL OR h.valid_to > @then)
+  AND (t.segment_id IS NULL OR t.segment_id <> h.segment_id OR t.distance <> h.distance);
+INSERT INTO sqlkmeans.[staging_1] ([customer_id], cluster, distance, departed)
+SELECT t.[customer_id], 0, 0e0, 1
+FROM [dbo].[customer_segment] AS t
+WHERE NOT EXISTS (SELECT 1 FROM [dbo].[customer_segment_history] AS h WHERE t.[customer_id] = h.[customer_id] AND h.valid_from <= @then AND (h.valid_to IS NULL OR h.valid_to > @then));
 GO
 ALTER FUNCTION sqlkmeans.[assign_customers] (@income float, @age float)
 RETURNS TABLE
@@ -629,79 +971,109 @@ CROSS APPLY (
 ) AS m
 WHERE a.segmentation = N'people' AND a.status = N'published' AND b.status = N'published';
 GO
-SELECT s.[person_id], o.o1 AS [sqlkmeans o1], o.o2 AS [sqlkmeans o2], o.o3 AS [sqlkmeans o3], o.o4 AS [sqlkmeans o4], o.o5 AS [sqlkmeans o5], o.o6 AS [sqlkmeans o6], o.o7 AS [sqlkmeans o7], o.o8 AS [sqlkmeans o8], z.z1 AS [sqlkmeans z1], z.z2 AS [sqlkmeans z2], z.z3 AS [sqlkmeans z3], z.z4 AS [sqlkmeans z4], z.z5 AS [sqlkmeans z5], z.z6 AS [sqlkmeans z6], z.z7 AS [sqlkmeans z7], z.z8 AS [sqlkmeans z8] INTO #sqlkmeans_prepared FROM [dbo].[person] AS s CROSS APPLY (SELECT CASE WHEN CAST(s.[income] AS float) < 0.5e0 THEN 0.5e0 WHEN CAST(s.[income] AS float) > 0.5e0 THEN 0.5e0 ELSE CAST(s.[income] AS float) END AS o1, CASE WHEN CAST(s.[home city] AS nvarchar(4000)) IS NULL THEN NULL WHEN (CAST(s.[home city] AS nvarchar(4000)) + N'.') COLLATE Latin1_General_100_BIN2 IN (N'Oslo.') THEN 1e0 ELSE 0e0 END AS o2, CASE WHEN CAST(s.[home city] AS nvarchar(4000)) IS NULL THEN NULL WHEN (CAST(s.[home city] AS nvarchar(4000)) + N'.') COLLATE Latin1_General_100_BIN2 IN (N'São Paulo.') THEN 1e0 ELSE 0e0 END AS o3, CASE WHEN CAST(s.[home city] AS nvarchar(4000)) IS NULL THEN NULL WHEN (CAST(s.[home city] AS nvarchar(4000)) + N'.') COLLATE Latin1_General_100_BIN2 IN (N'it''s.') THEN 1e0 ELSE 0e0 END AS o4, CASE WHEN CAST(s.[home city] AS nvarchar(4000)) IS NULL THEN NULL WHEN (CAST(s.[home city] AS nvarchar(4000)) + N'.') COLLATE Latin1_General_100_BIN2 IN (N'Oslo.', N'São Paulo.', N'it''s.') THEN 0e0 ELSE 1e0 END AS o5, CASE WHEN CAST(DATEDIFF(day, CAST(s.[joined] AS date), '20260101') AS float) < 0.5e0 THEN 0.5e0 WHEN CAST(DATEDIFF(day, CAST(s.[joined] AS date), '20260101') AS float) > 0.5e0 THEN 0.5e0 ELSE CAST(DATEDIFF(day, CAST(s.[joined] AS date), '20260101') AS float) END AS o6, CASE WHEN CAST(s.[plan_code] AS nvarchar(4000)) IS NULL THEN NULL WHEN (CAST(s.[plan_code] AS nvarchar(4000)) + N'.') COLLATE Latin1_General_100_BIN2 IN (N'1.') THEN 1e0 ELSE 0e0 END AS o7, CASE WHEN CAST(s.[plan_code] AS nvarchar(4000)) IS NULL THEN NULL WHEN (CAST(s.[plan_code] AS nvarchar(4000)) + N'.') COLLATE Latin1_General_100_BIN2 IN (N'1.') THEN 0e0 ELSE 1e0 END AS o8) AS o
+ALTER TABLE #sqlkmeans_prepared ADD [person_id] bigint NULL; ALTER TABLE #sqlkmeans_scored ADD [person_id] bigint NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans o1] float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans z1] float NULL; ALTER TABLE #sqlkmeans_scored ADD [sqlkmeans o1] float NULL; ALTER TABLE #sqlkmeans_centroid ADD z1 float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans o2] float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans z2] float NULL; ALTER TABLE #sqlkmeans_scored ADD [sqlkmeans o2] float NULL; ALTER TABLE #sqlkmeans_centroid ADD z2 float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans o3] float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans z3] float NULL; ALTER TABLE #sqlkmeans_scored ADD [sqlkmeans o3] float NULL; ALTER TABLE #sqlkmeans_centroid ADD z3 float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans o4] float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans z4] float NULL; ALTER TABLE #sqlkmeans_scored ADD [sqlkmeans o4] float NULL; ALTER TABLE #sqlkmeans_centroid ADD z4 float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans o5] float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans z5] float NULL; ALTER TABLE #sqlkmeans_scored ADD [sqlkmeans o5] float NULL; ALTER TABLE #sqlkmeans_centroid ADD z5 float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans o6] float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans z6] float NULL; ALTER TABLE #sqlkmeans_scored ADD [sqlkmeans o6] float NULL; ALTER TABLE #sqlkmeans_centroid ADD z6 float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans o7] float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans z7] float NULL; ALTER TABLE #sqlkmeans_scored ADD [sqlkmeans o7] float NULL; ALTER TABLE #sqlkmeans_centroid ADD z7 float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans o8] float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans z8] float NULL; ALTER TABLE #sqlkmeans_scored ADD [sqlkmeans o8] float NULL; ALTER TABLE #sqlkmeans_centroid ADD z8 float NULL;
+INSERT INTO #sqlkmeans_centroid (cluster, z1, z2, z3, z4, z5, z6, z7, z8)
+SELECT p.cluster, MAX(CASE p.position WHEN 1 THEN p.scaled_value END), MAX(CASE p.position WHEN 2 THEN p.scaled_value END), MAX(CASE p.position WHEN 3 THEN p.scaled_value END), MAX(CASE p.position WHEN 4 THEN p.scaled_value END), MAX(CASE p.position WHEN 5 THEN p.scaled_value END), MAX(CASE p.position WHEN 6 THEN p.scaled_value END), MAX(CASE p.position WHEN 7 THEN p.scaled_value END), MAX(CASE p.position WHEN 8 THEN p.scaled_value END)
+FROM #sqlkmeans_point AS p GROUP BY p.cluster;
+GO
+INSERT INTO #sqlkmeans_prepared WITH (TABLOCK) ([sqlkmeans weight], [person_id], [sqlkmeans o1], [sqlkmeans z1], [sqlkmeans o2], [sqlkmeans z2], [sqlkmeans o3], [sqlkmeans z3], [sqlkmeans o4], [sqlkmeans z4], [sqlkmeans o5], [sqlkmeans z5], [sqlkmeans o6], [sqlkmeans z6], [sqlkmeans o7], [sqlkmeans z7], [sqlkmeans o8], [sqlkmeans z8])
+SELECT 1e0, s.[person_id], o.o1, z.z1, o.o2, z.z2, o.o3, z.z3, o.o4, z.z4, o.o5, z.z5, o.o6, z.z6, o.o7, z.z7, o.o8, z.z8
+FROM [dbo].[person] AS s CROSS APPLY (SELECT CASE WHEN CAST(s.[income] AS float) < 0.5e0 THEN 0.5e0 WHEN CAST(s.[income] AS float) > 0.5e0 THEN 0.5e0 ELSE CAST(s.[income] AS float) END AS o1, CASE WHEN CAST(s.[home city] AS nvarchar(4000)) IS NULL THEN NULL WHEN (CAST(s.[home city] AS nvarchar(4000)) + N'.') COLLATE Latin1_General_100_BIN2 IN (N'Oslo.') THEN 1e0 ELSE 0e0 END AS o2, CASE WHEN CAST(s.[home city] AS nvarchar(4000)) IS NULL THEN NULL WHEN (CAST(s.[home city] AS nvarchar(4000)) + N'.') COLLATE Latin1_General_100_BIN2 IN (N'São Paulo.') THEN 1e0 ELSE 0e0 END AS o3, CASE WHEN CAST(s.[home city] AS nvarchar(4000)) IS NULL THEN NULL WHEN (CAST(s.[home city] AS nvarchar(4000)) + N'.') COLLATE Latin1_General_100_BIN2 IN (N'it''s.') THEN 1e0 ELSE 0e0 END AS o4, CASE WHEN CAST(s.[home city] AS nvarchar(4000)) IS NULL THEN NULL WHEN (CAST(s.[home city] AS nvarchar(4000)) + N'.') COLLATE Latin1_General_100_BIN2 IN (N'Oslo.', N'São Paulo.', N'it''s.') THEN 0e0 ELSE 1e0 END AS o5, CASE WHEN CAST(DATEDIFF(day, CAST(s.[joined] AS date), '20260101') AS float) < 0.5e0 THEN 0.5e0 WHEN CAST(DATEDIFF(day, CAST(s.[joined] AS date), '20260101') AS float) > 0.5e0 THEN 0.5e0 ELSE CAST(DATEDIFF(day, CAST(s.[joined] AS date), '20260101') AS float) END AS o6, CASE WHEN CAST(s.[plan_code] AS nvarchar(4000)) IS NULL THEN NULL WHEN (CAST(s.[plan_code] AS nvarchar(4000)) + N'.') COLLATE Latin1_General_100_BIN2 IN (N'1.') THEN 1e0 ELSE 0e0 END AS o7, CASE WHEN CAST(s.[plan_code] AS nvarchar(4000)) IS NULL THEN NULL WHEN (CAST(s.[plan_code] AS nvarchar(4000)) + N'.') COLLATE Latin1_General_100_BIN2 IN (N'1.') THEN 0e0 ELSE 1e0 END AS o8) AS o
 CROSS APPLY (SELECT COALESCE(o.o1, 0.5e0) AS x1, COALESCE(o.o2, 0.5e0) AS x2, COALESCE(o.o3, 0.5e0) AS x3, COALESCE(o.o4, 0.5e0) AS x4, COALESCE(o.o5, 0.5e0) AS x5, COALESCE(o.o6, 0.5e0) AS x6, COALESCE(o.o7, 0.5e0) AS x7, COALESCE(o.o8, 0.5e0) AS x8) AS x
 CROSS APPLY (SELECT CASE WHEN 1e0 + x.x1 = 1e0 THEN x.x1 WHEN x.x1 > -1e0 THEN LOG(1e0 + x.x1) * (x.x1 / ((1e0 + x.x1) - 1e0)) END AS t1, x.x2 AS t2, x.x3 AS t3, x.x4 AS t4, x.x5 AS t5, CASE WHEN 1e0 + x.x6 = 1e0 THEN x.x6 WHEN x.x6 > -1e0 THEN LOG(1e0 + x.x6) * (x.x6 / ((1e0 + x.x6) - 1e0)) END AS t6, x.x7 AS t7, x.x8 AS t8) AS t
 CROSS APPLY (SELECT (t.t1 - (0.5e0)) / 0.5e0 AS z1, (t.t2 - (0.5e0)) / 0.5e0 AS z2, (t.t3 - (0.5e0)) / 0.5e0 AS z3, (t.t4 - (0.5e0)) / 0.5e0 AS z4, (t.t5 - (0.5e0)) / 0.5e0 AS z5, (t.t6 - (0.5e0)) / 0.5e0 AS z6, (t.t7 - (0.5e0)) / 0.5e0 AS z7, (t.t8 - (0.5e0)) / 0.5e0 AS z8) AS z;
 SET @total = ROWCOUNT_BIG();
-SELECT z.[person_id], n.segment_id AS [sqlkmeans cluster], SQRT(n.squared_distance) AS [sqlkmeans distance], z.[sqlkmeans o1], z.[sqlkmeans o2], z.[sqlkmeans o3], z.[sqlkmeans o4], z.[sqlkmeans o5], z.[sqlkmeans o6], z.[sqlkmeans o7], z.[sqlkmeans o8] INTO #sqlkmeans_scored FROM #sqlkmeans_prepared AS z
-OUTER APPLY (SELECT TOP (1) c.segment_id, c.segment_name, d.squared_distance
-FROM (VALUES
-    (1, N'name 1', 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0),
-    (2, N'name 2', 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0),
-    (3, N'name 3', 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0),
-    (4, N'name 4', 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0)) AS c (segment_id, segment_name, c1, c2, c3, c4, c5, c6, c7, c8)
-CROSS APPLY (SELECT (z.[sqlkmeans z1] - c.c1) * (z.[sqlkmeans z1] - c.c1) + (z.[sqlkmeans z2] - c.c2) * (z.[sqlkmeans z2] - c.c2) + (z.[sqlkmeans z3] - c.c3) * (z.[sqlkmeans z3] - c.c3) + (z.[sqlkmeans z4] - c.c4) * (z.[sqlkmeans z4] - c.c4) + (z.[sqlkmeans z5] - c.c5) * (z.[sqlkmeans z5] - c.c5) + (z.[sqlkmeans z6] - c.c6) * (z.[sqlkmeans z6] - c.c6) + (z.[sqlkmeans z7] - c.c7) * (z.[sqlkmeans z7] - c.c7) + (z.[sqlkmeans z8] - c.c8) * (z.[sqlkmeans z8] - c.c8) AS squared_distance) AS d
-WHERE d.squared_distance IS NOT NULL
-ORDER BY d.squared_distance, c.segment_id) AS n;
-DROP TABLE #sqlkmeans_prepared;
-EXECUTE sqlkmeans.check_keys @relation = N'#sqlkmeans_scored AS s', @key = @key;
-INSERT INTO sqlkmeans.[staging_1] ([person_id], cluster, distance) SELECT s.[person_id], s.[sqlkmeans cluster], s.[sqlkmeans distance] FROM #sqlkmeans_scored AS s
-WHERE s.[sqlkmeans cluster] IS NOT NULL;
-SET @rows = ROWCOUNT_BIG();
-INSERT INTO #sqlkmeans_size (segment_id, size, within_ss)
-SELECT l.cluster, COUNT_BIG(*), SUM(l.distance * l.distance) FROM sqlkmeans.[staging_1] AS l GROUP BY l.cluster;
-INSERT INTO #sqlkmeans_profile
-    (segment_id, position, mean, lowest, highest, known, missing)
-SELECT COALESCE(s.[sqlkmeans cluster], 0), v.position, AVG(v.value), MIN(v.value), MAX(v.value),
-    COUNT_BIG(v.value), COUNT_BIG(*) - COUNT_BIG(v.value)
-FROM #sqlkmeans_scored AS s
-CROSS APPLY (VALUES (1, s.[sqlkmeans o1]), (2, s.[sqlkmeans o2]), (3, s.[sqlkmeans o3]), (4, s.[sqlkmeans o4]), (5, s.[sqlkmeans o5]), (6, s.[sqlkmeans o6]), (7, s.[sqlkmeans o7]), (8, s.[sqlkmeans o8])) AS v (position, value)
-WHERE s.[sqlkmeans cluster] IS NOT NULL
-GROUP BY GROUPING SETS ((s.[sqlkmeans cluster], v.position), (v.position));
-UPDATE p
-SET mean = p.mean + d.rest, deviation = CASE
-    WHEN p.highest > p.lowest AND d.squares > d.rest * d.rest THEN SQRT(d.squares - d.rest * d.rest)
-    WHEN p.known > 0 THEN 0e0 END
-FROM #sqlkmeans_profile AS p
-INNER JOIN (
-    SELECT k.segment_id, k.position, AVG(v.value - k.mean) AS rest,
-        AVG((v.value - k.mean) * (v.value - k.mean)) AS squares
-    FROM #sqlkmeans_scored AS s
-    CROSS APPLY (VALUES (1, s.[sqlkmeans o1]), (2, s.[sqlkmeans o2]), (3, s.[sqlkmeans o3]), (4, s.[sqlkmeans o4]), (5, s.[sqlkmeans o5]), (6, s.[sqlkmeans o6]), (7, s.[sqlkmeans o7]), (8, s.[sqlkmeans o8])) AS v (position, value)
-    CROSS APPLY (VALUES (0), (s.[sqlkmeans cluster])) AS g (segment_id)
-    INNER JOIN #sqlkmeans_profile AS k ON k.segment_id = g.segment_id AND k.position = v.position
-    WHERE s.[sqlkmeans cluster] IS NOT NULL
-    GROUP BY k.segment_id, k.position
-) AS d ON d.segment_id = p.segment_id AND d.position = p.position;
-UPDATE p
-SET median = m.median
-FROM #sqlkmeans_profile AS p
-INNER JOIN (
-    SELECT r.segment_id, r.position, AVG(r.value) AS median
-    FROM (
-        SELECT g.segment_id, v.position, v.value,
-            ROW_NUMBER() OVER (PARTITION BY g.segment_id, v.position ORDER BY v.value) AS n
-        FROM #sqlkmeans_scored AS s
-        CROSS APPLY (VALUES (1, s.[sqlkmeans o1]), (2, s.[sqlkmeans o2]), (3, s.[sqlkmeans o3]), (4, s.[sqlkmeans o4]), (5, s.[sqlkmeans o5]), (6, s.[sqlkmeans o6]), (7, s.[sqlkmeans o7]), (8, s.[sqlkmeans o8])) AS v (position, value)
-        CROSS APPLY (VALUES (0), (s.[sqlkmeans cluster])) AS g (segment_id)
-        WHERE s.[sqlkmeans cluster] IS NOT NULL AND v.value IS NOT NULL
-    ) AS r
-    INNER JOIN #sqlkmeans_profile AS k ON k.segment_id = r.segment_id AND k.position = r.position
-    WHERE r.n IN ((k.known + 1) / 2, (k.known + 2) / 2)
-    GROUP BY r.segment_id, r.position
-) AS m ON m.segment_id = p.segment_id AND m.position = p.position;
-SELECT @mean_distance = AVG(l.distance) FROM sqlkmeans.[staging_1] AS l;
-INSERT INTO #sqlkmeans_bin (position, bin, customers)
-SELECT v.position, v.bin, COUNT_BIG(*)
-FROM #sqlkmeans_scored AS s
-CROSS APPLY (VALUES (1, CASE WHEN s.[sqlkmeans o1] IS NULL THEN 0 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 1 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 2 WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 3 ELSE 4 END), (2, CASE WHEN s.[sqlkmeans o2] IS NULL THEN 0 WHEN s.[sqlkmeans o2] = 1e0 THEN 2 WHEN s.[sqlkmeans o3] = 1e0 THEN 1 WHEN s.[sqlkmeans o4] = 1e0 THEN 3 ELSE 4 END), (3, CASE WHEN s.[sqlkmeans o6] IS NULL THEN 0 WHEN s.[sqlkmeans o6] <= 0.5e0 THEN 1 WHEN s.[sqlkmeans o6] <= 0.5e0 THEN 2 WHEN s.[sqlkmeans o6] <= 0.5e0 THEN 3 ELSE 4 END), (4, CASE WHEN s.[sqlkmeans o7] IS NULL THEN 0 WHEN s.[sqlkmeans o7] = 1e0 THEN 1 ELSE 2 END)) AS v (position, bin)
-WHERE s.[sqlkmeans cluster] IS NOT NULL
-GROUP BY v.position, v.bin;
 GO
-SELECT @nulls = COALESCE(SUM(CAST(CASE WHEN s.[person_id] IS NULL THEN 1 ELSE 0 END AS bigint)), 0) FROM #sqlkmeans_scored AS s;
-SELECT @repeats = COALESCE(SUM(g.customers - 1), 0)
-FROM (SELECT COUNT_BIG(*) AS customers FROM #sqlkmeans_scored AS s WHERE s.[person_id] IS NOT NULL GROUP BY s.[person_id] HAVING COUNT_BIG(*) > 1) AS g;
+SELECT @nulls = COALESCE(SUM(g.nulls * g.customers), 0),
+    @repeats = COALESCE(SUM(CASE g.nulls WHEN 0 THEN g.customers - 1 END), 0)
+FROM (SELECT COUNT_BIG(*) AS customers, MAX(CASE WHEN s.[person_id] IS NULL THEN 1 ELSE 0 END) AS nulls FROM #sqlkmeans_prepared AS s GROUP BY s.[person_id]) AS g;
+GO
+DECLARE @c0_1 float, @c0_2 float, @c0_3 float, @c0_4 float, @c0_5 float, @c0_6 float, @c0_7 float, @c0_8 float, @c1_1 float, @c1_2 float, @c1_3 float, @c1_4 float, @c1_5 float, @c1_6 float, @c1_7 float, @c1_8 float, @c2_1 float, @c2_2 float, @c2_3 float, @c2_4 float, @c2_5 float, @c2_6 float, @c2_7 float, @c2_8 float, @c3_1 float, @c3_2 float, @c3_3 float, @c3_4 float, @c3_5 float, @c3_6 float, @c3_7 float, @c3_8 float, @c4_1 float, @c4_2 float, @c4_3 float, @c4_4 float, @c4_5 float, @c4_6 float, @c4_7 float, @c4_8 float;
+SELECT @c0_1 = MAX(CASE c.cluster WHEN 0 THEN c.z1 END), @c0_2 = MAX(CASE c.cluster WHEN 0 THEN c.z2 END), @c0_3 = MAX(CASE c.cluster WHEN 0 THEN c.z3 END), @c0_4 = MAX(CASE c.cluster WHEN 0 THEN c.z4 END), @c0_5 = MAX(CASE c.cluster WHEN 0 THEN c.z5 END), @c0_6 = MAX(CASE c.cluster WHEN 0 THEN c.z6 END), @c0_7 = MAX(CASE c.cluster WHEN 0 THEN c.z7 END), @c0_8 = MAX(CASE c.cluster WHEN 0 THEN c.z8 END), @c1_1 = MAX(CASE c.cluster WHEN 1 THEN c.z1 END), @c1_2 = MAX(CASE c.cluster WHEN 1 THEN c.z2 END), @c1_3 = MAX(CASE c.cluster WHEN 1 THEN c.z3 END), @c1_4 = MAX(CASE c.cluster WHEN 1 THEN c.z4 END), @c1_5 = MAX(CASE c.cluster WHEN 1 THEN c.z5 END), @c1_6 = MAX(CASE c.cluster WHEN 1 THEN c.z6 END), @c1_7 = MAX(CASE c.cluster WHEN 1 THEN c.z7 END), @c1_8 = MAX(CASE c.cluster WHEN 1 THEN c.z8 END), @c2_1 = MAX(CASE c.cluster WHEN 2 THEN c.z1 END), @c2_2 = MAX(CASE c.cluster WHEN 2 THEN c.z2 END), @c2_3 = MAX(CASE c.cluster WHEN 2 THEN c.z3 END), @c2_4 = MAX(CASE c.cluster WHEN 2 THEN c.z4 END), @c2_5 = MAX(CASE c.cluster WHEN 2 THEN c.z5 END), @c2_6 = MAX(CASE c.cluster WHEN 2 THEN c.z6 END), @c2_7 = MAX(CASE c.cluster WHEN 2 THEN c.z7 END), @c2_8 = MAX(CASE c.cluster WHEN 2 THEN c.z8 END), @c3_1 = MAX(CASE c.cluster WHEN 3 THEN c.z1 END), @c3_2 = MAX(CASE c.cluster WHEN 3 THEN c.z2 END), @c3_3 = MAX(CASE c.cluster WHEN 3 THEN c.z3 END), @c3_4 = MAX(CASE c.cluster WHEN 3 THEN c.z4 END), @c3_5 = MAX(CASE c.cluster WHEN 3 THEN c.z5 END), @c3_6 = MAX(CASE c.cluster WHEN 3 THEN c.z6 END), @c3_7 = MAX(CASE c.cluster WHEN 3 THEN c.z7 END), @c3_8 = MAX(CASE c.cluster WHEN 3 THEN c.z8 END), @c4_1 = MAX(CASE c.cluster WHEN 4 THEN c.z1 END), @c4_2 = MAX(CASE c.cluster WHEN 4 THEN c.z2 END), @c4_3 = MAX(CASE c.cluster WHEN 4 THEN c.z3 END), @c4_4 = MAX(CASE c.cluster WHEN 4 THEN c.z4 END), @c4_5 = MAX(CASE c.cluster WHEN 4 THEN c.z5 END), @c4_6 = MAX(CASE c.cluster WHEN 4 THEN c.z6 END), @c4_7 = MAX(CASE c.cluster WHEN 4 THEN c.z7 END), @c4_8 = MAX(CASE c.cluster WHEN 4 THEN c.z8 END)
+FROM #sqlkmeans_centroid AS c;
+INSERT INTO #sqlkmeans_scored WITH (TABLOCK) ([person_id], [sqlkmeans previous], [sqlkmeans before], [sqlkmeans weight], [sqlkmeans cluster],
+    [sqlkmeans distance], [sqlkmeans o1], [sqlkmeans o2], [sqlkmeans o3], [sqlkmeans o4], [sqlkmeans o5], [sqlkmeans o6], [sqlkmeans o7], [sqlkmeans o8])
+SELECT r.[person_id], p.segment_id, p.distance, 1e0, n.cluster, SQRT((r.[sqlkmeans z1] - c.z1) * (r.[sqlkmeans z1] - c.z1) + (r.[sqlkmeans z2] - c.z2) * (r.[sqlkmeans z2] - c.z2) + (r.[sqlkmeans z3] - c.z3) * (r.[sqlkmeans z3] - c.z3) + (r.[sqlkmeans z4] - c.z4) * (r.[sqlkmeans z4] - c.z4) + (r.[sqlkmeans z5] - c.z5) * (r.[sqlkmeans z5] - c.z5) + (r.[sqlkmeans z6] - c.z6) * (r.[sqlkmeans z6] - c.z6) + (r.[sqlkmeans z7] - c.z7) * (r.[sqlkmeans z7] - c.z7) + (r.[sqlkmeans z8] - c.z8) * (r.[sqlkmeans z8] - c.z8)), r.[sqlkmeans o1], r.[sqlkmeans o2], r.[sqlkmeans o3], r.[sqlkmeans o4], r.[sqlkmeans o5], r.[sqlkmeans o6], r.[sqlkmeans o7], r.[sqlkmeans o8]
+FROM #sqlkmeans_prepared AS r
+CROSS APPLY (SELECT CASE WHEN (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) + (r.[sqlkmeans z3] - @c1_3) * (r.[sqlkmeans z3] - @c1_3) + (r.[sqlkmeans z4] - @c1_4) * (r.[sqlkmeans z4] - @c1_4) + (r.[sqlkmeans z5] - @c1_5) * (r.[sqlkmeans z5] - @c1_5) + (r.[sqlkmeans z6] - @c1_6) * (r.[sqlkmeans z6] - @c1_6) + (r.[sqlkmeans z7] - @c1_7) * (r.[sqlkmeans z7] - @c1_7) + (r.[sqlkmeans z8] - @c1_8) * (r.[sqlkmeans z8] - @c1_8) <= (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) + (r.[sqlkmeans z3] - @c2_3) * (r.[sqlkmeans z3] - @c2_3) + (r.[sqlkmeans z4] - @c2_4) * (r.[sqlkmeans z4] - @c2_4) + (r.[sqlkmeans z5] - @c2_5) * (r.[sqlkmeans z5] - @c2_5) + (r.[sqlkmeans z6] - @c2_6) * (r.[sqlkmeans z6] - @c2_6) + (r.[sqlkmeans z7] - @c2_7) * (r.[sqlkmeans z7] - @c2_7) + (r.[sqlkmeans z8] - @c2_8) * (r.[sqlkmeans z8] - @c2_8) AND (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) + (r.[sqlkmeans z3] - @c1_3) * (r.[sqlkmeans z3] - @c1_3) + (r.[sqlkmeans z4] - @c1_4) * (r.[sqlkmeans z4] - @c1_4) + (r.[sqlkmeans z5] - @c1_5) * (r.[sqlkmeans z5] - @c1_5) + (r.[sqlkmeans z6] - @c1_6) * (r.[sqlkmeans z6] - @c1_6) + (r.[sqlkmeans z7] - @c1_7) * (r.[sqlkmeans z7] - @c1_7) + (r.[sqlkmeans z8] - @c1_8) * (r.[sqlkmeans z8] - @c1_8) <= (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) + (r.[sqlkmeans z3] - @c3_3) * (r.[sqlkmeans z3] - @c3_3) + (r.[sqlkmeans z4] - @c3_4) * (r.[sqlkmeans z4] - @c3_4) + (r.[sqlkmeans z5] - @c3_5) * (r.[sqlkmeans z5] - @c3_5) + (r.[sqlkmeans z6] - @c3_6) * (r.[sqlkmeans z6] - @c3_6) + (r.[sqlkmeans z7] - @c3_7) * (r.[sqlkmeans z7] - @c3_7) + (r.[sqlkmeans z8] - @c3_8) * (r.[sqlkmeans z8] - @c3_8) AND (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) + (r.[sqlkmeans z3] - @c1_3) * (r.[sqlkmeans z3] - @c1_3) + (r.[sqlkmeans z4] - @c1_4) * (r.[sqlkmeans z4] - @c1_4) + (r.[sqlkmeans z5] - @c1_5) * (r.[sqlkmeans z5] - @c1_5) + (r.[sqlkmeans z6] - @c1_6) * (r.[sqlkmeans z6] - @c1_6) + (r.[sqlkmeans z7] - @c1_7) * (r.[sqlkmeans z7] - @c1_7) + (r.[sqlkmeans z8] - @c1_8) * (r.[sqlkmeans z8] - @c1_8) <= (r.[sqlkmeans z1] - @c4_1) * (r.[sqlkmeans z1] - @c4_1) + (r.[sqlkmeans z2] - @c4_2) * (r.[sqlkmeans z2] - @c4_2) + (r.[sqlkmeans z3] - @c4_3) * (r.[sqlkmeans z3] - @c4_3) + (r.[sqlkmeans z4] - @c4_4) * (r.[sqlkmeans z4] - @c4_4) + (r.[sqlkmeans z5] - @c4_5) * (r.[sqlkmeans z5] - @c4_5) + (r.[sqlkmeans z6] - @c4_6) * (r.[sqlkmeans z6] - @c4_6) + (r.[sqlkmeans z7] - @c4_7) * (r.[sqlkmeans z7] - @c4_7) + (r.[sqlkmeans z8] - @c4_8) * (r.[sqlkmeans z8] - @c4_8) THEN 1 WHEN (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) + (r.[sqlkmeans z3] - @c2_3) * (r.[sqlkmeans z3] - @c2_3) + (r.[sqlkmeans z4] - @c2_4) * (r.[sqlkmeans z4] - @c2_4) + (r.[sqlkmeans z5] - @c2_5) * (r.[sqlkmeans z5] - @c2_5) + (r.[sqlkmeans z6] - @c2_6) * (r.[sqlkmeans z6] - @c2_6) + (r.[sqlkmeans z7] - @c2_7) * (r.[sqlkmeans z7] - @c2_7) + (r.[sqlkmeans z8] - @c2_8) * (r.[sqlkmeans z8] - @c2_8) <= (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) + (r.[sqlkmeans z3] - @c3_3) * (r.[sqlkmeans z3] - @c3_3) + (r.[sqlkmeans z4] - @c3_4) * (r.[sqlkmeans z4] - @c3_4) + (r.[sqlkmeans z5] - @c3_5) * (r.[sqlkmeans z5] - @c3_5) + (r.[sqlkmeans z6] - @c3_6) * (r.[sqlkmeans z6] - @c3_6) + (r.[sqlkmeans z7] - @c3_7) * (r.[sqlkmeans z7] - @c3_7) + (r.[sqlkmeans z8] - @c3_8) * (r.[sqlkmeans z8] - @c3_8) AND (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) + (r.[sqlkmeans z3] - @c2_3) * (r.[sqlkmeans z3] - @c2_3) + (r.[sqlkmeans z4] - @c2_4) * (r.[sqlkmeans z4] - @c2_4) + (r.[sqlkmeans z5] - @c2_5) * (r.[sqlkmeans z5] - @c2_5) + (r.[sqlkmeans z6] - @c2_6) * (r.[sqlkmeans z6] - @c2_6) + (r.[sqlkmeans z7] - @c2_7) * (r.[sqlkmeans z7] - @c2_7) + (r.[sqlkmeans z8] - @c2_8) * (r.[sqlkmeans z8] - @c2_8) <= (r.[sqlkmeans z1] - @c4_1) * (r.[sqlkmeans z1] - @c4_1) + (r.[sqlkmeans z2] - @c4_2) * (r.[sqlkmeans z2] - @c4_2) + (r.[sqlkmeans z3] - @c4_3) * (r.[sqlkmeans z3] - @c4_3) + (r.[sqlkmeans z4] - @c4_4) * (r.[sqlkmeans z4] - @c4_4) + (r.[sqlkmeans z5] - @c4_5) * (r.[sqlkmeans z5] - @c4_5) + (r.[sqlkmeans z6] - @c4_6) * (r.[sqlkmeans z6] - @c4_6) + (r.[sqlkmeans z7] - @c4_7) * (r.[sqlkmeans z7] - @c4_7) + (r.[sqlkmeans z8] - @c4_8) * (r.[sqlkmeans z8] - @c4_8) THEN 2 WHEN (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) + (r.[sqlkmeans z3] - @c3_3) * (r.[sqlkmeans z3] - @c3_3) + (r.[sqlkmeans z4] - @c3_4) * (r.[sqlkmeans z4] - @c3_4) + (r.[sqlkmeans z5] - @c3_5) * (r.[sqlkmeans z5] - @c3_5) + (r.[sqlkmeans z6] - @c3_6) * (r.[sqlkmeans z6] - @c3_6) + (r.[sqlkmeans z7] - @c3_7) * (r.[sqlkmeans z7] - @c3_7) + (r.[sqlkmeans z8] - @c3_8) * (r.[sqlkmeans z8] - @c3_8) <= (r.[sqlkmeans z1] - @c4_1) * (r.[sqlkmeans z1] - @c4_1) + (r.[sqlkmeans z2] - @c4_2) * (r.[sqlkmeans z2] - @c4_2) + (r.[sqlkmeans z3] - @c4_3) * (r.[sqlkmeans z3] - @c4_3) + (r.[sqlkmeans z4] - @c4_4) * (r.[sqlkmeans z4] - @c4_4) + (r.[sqlkmeans z5] - @c4_5) * (r.[sqlkmeans z5] - @c4_5) + (r.[sqlkmeans z6] - @c4_6) * (r.[sqlkmeans z6] - @c4_6) + (r.[sqlkmeans z7] - @c4_7) * (r.[sqlkmeans z7] - @c4_7) + (r.[sqlkmeans z8] - @c4_8) * (r.[sqlkmeans z8] - @c4_8) THEN 3 ELSE 4 END AS cluster) AS n
+INNER JOIN #sqlkmeans_centroid AS c ON c.cluster = n.cluster
+LEFT JOIN [dbo].[person_segment] AS p ON p.[person_id] = r.[person_id]
+WHERE r.[sqlkmeans z1] IS NOT NULL AND r.[sqlkmeans z2] IS NOT NULL AND r.[sqlkmeans z3] IS NOT NULL AND r.[sqlkmeans z4] IS NOT NULL AND r.[sqlkmeans z5] IS NOT NULL AND r.[sqlkmeans z6] IS NOT NULL AND r.[sqlkmeans z7] IS NOT NULL AND r.[sqlkmeans z8] IS NOT NULL;
+SET @rows = ROWCOUNT_BIG();
+GO
+INSERT INTO #sqlkmeans_near (cluster, position, value, customers)
+SELECT g.cluster, v.position, v.value, COUNT_BIG(*)
+FROM (SELECT TOP (16000) s.[sqlkmeans cluster], s.[sqlkmeans o1], s.[sqlkmeans o2], s.[sqlkmeans o3], s.[sqlkmeans o4], s.[sqlkmeans o5], s.[sqlkmeans o6], s.[sqlkmeans o7], s.[sqlkmeans o8]
+      FROM #sqlkmeans_scored AS s
+      WHERE (CHECKSUM(NEWID()) & 2147483647) % @step = 0) AS s
+CROSS APPLY (VALUES (0), (s.[sqlkmeans cluster])) AS g (cluster)
+CROSS APPLY (VALUES (1, s.[sqlkmeans o1]), (2, s.[sqlkmeans o2]), (3, s.[sqlkmeans o3]), (4, s.[sqlkmeans o4]), (5, s.[sqlkmeans o5]), (6, s.[sqlkmeans o6]), (7, s.[sqlkmeans o7]), (8, s.[sqlkmeans o8])) AS v (position, value)
+WHERE v.value IS NOT NULL
+GROUP BY g.cluster, v.position, v.value;
+GO
+SELECT s.[sqlkmeans cluster] AS cluster, s.[sqlkmeans previous] AS previous,
+    COUNT_BIG(*) AS customers, SUM(s.[sqlkmeans distance]) AS distance,
+    SUM(s.[sqlkmeans distance] * s.[sqlkmeans distance]) AS within_ss,
+    SUM(s.[sqlkmeans weight] * s.[sqlkmeans distance] * s.[sqlkmeans distance]) AS inertia,
+    SUM(s.[sqlkmeans weight]) AS weight, COUNT_BIG(s.[sqlkmeans other]) AS tied, COUNT_BIG(s.[sqlkmeans o1]) AS n1, SUM(s.[sqlkmeans o1] - p.c1) AS s1, SUM((s.[sqlkmeans o1] - p.c1) * (s.[sqlkmeans o1] - p.c1)) AS q1, MIN(s.[sqlkmeans o1]) AS l1, MAX(s.[sqlkmeans o1]) AS h1, COUNT_BIG(CASE WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 1 END) AS e1_1, COUNT_BIG(CASE WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 1 END) AS e1_2, COUNT_BIG(CASE WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 1 END) AS e1_3, COUNT_BIG(CASE WHEN s.[sqlkmeans o1] < p.cl1 THEN 1 END) AS cb1, COUNT_BIG(CASE WHEN s.[sqlkmeans o1] < p.el1 THEN 1 END) AS eb1, COUNT_BIG(s.[sqlkmeans o2]) AS n2, SUM(s.[sqlkmeans o2] - p.c2) AS s2, SUM((s.[sqlkmeans o2] - p.c2) * (s.[sqlkmeans o2] - p.c2)) AS q2, MIN(s.[sqlkmeans o2]) AS l2, MAX(s.[sqlkmeans o2]) AS h2, COUNT_BIG(CASE WHEN s.[sqlkmeans o2] < p.cl2 THEN 1 END) AS cb2, COUNT_BIG(CASE WHEN s.[sqlkmeans o2] < p.el2 THEN 1 END) AS eb2, COUNT_BIG(s.[sqlkmeans o3]) AS n3, SUM(s.[sqlkmeans o3] - p.c3) AS s3, SUM((s.[sqlkmeans o3] - p.c3) * (s.[sqlkmeans o3] - p.c3)) AS q3, MIN(s.[sqlkmeans o3]) AS l3, MAX(s.[sqlkmeans o3]) AS h3, COUNT_BIG(CASE WHEN s.[sqlkmeans o3] < p.cl3 THEN 1 END) AS cb3, COUNT_BIG(CASE WHEN s.[sqlkmeans o3] < p.el3 THEN 1 END) AS eb3, COUNT_BIG(s.[sqlkmeans o4]) AS n4, SUM(s.[sqlkmeans o4] - p.c4) AS s4, SUM((s.[sqlkmeans o4] - p.c4) * (s.[sqlkmeans o4] - p.c4)) AS q4, MIN(s.[sqlkmeans o4]) AS l4, MAX(s.[sqlkmeans o4]) AS h4, COUNT_BIG(CASE WHEN s.[sqlkmeans o4] < p.cl4 THEN 1 END) AS cb4, COUNT_BIG(CASE WHEN s.[sqlkmeans o4] < p.el4 THEN 1 END) AS eb4, COUNT_BIG(s.[sqlkmeans o5]) AS n5, SUM(s.[sqlkmeans o5] - p.c5) AS s5, SUM((s.[sqlkmeans o5] - p.c5) * (s.[sqlkmeans o5] - p.c5)) AS q5, MIN(s.[sqlkmeans o5]) AS l5, MAX(s.[sqlkmeans o5]) AS h5, COUNT_BIG(CASE WHEN s.[sqlkmeans o5] < p.cl5 THEN 1 END) AS cb5, COUNT_BIG(CASE WHEN s.[sqlkmeans o5] < p.el5 THEN 1 END) AS eb5, COUNT_BIG(s.[sqlkmeans o6]) AS n6, SUM(s.[sqlkmeans o6] - p.c6) AS s6, SUM((s.[sqlkmeans o6] - p.c6) * (s.[sqlkmeans o6] - p.c6)) AS q6, MIN(s.[sqlkmeans o6]) AS l6, MAX(s.[sqlkmeans o6]) AS h6, COUNT_BIG(CASE WHEN s.[sqlkmeans o6] <= 0.5e0 THEN 1 END) AS e6_1, COUNT_BIG(CASE WHEN s.[sqlkmeans o6] <= 0.5e0 THEN 1 END) AS e6_2, COUNT_BIG(CASE WHEN s.[sqlkmeans o6] <= 0.5e0 THEN 1 END) AS e6_3, COUNT_BIG(CASE WHEN s.[sqlkmeans o6] < p.cl6 THEN 1 END) AS cb6, COUNT_BIG(CASE WHEN s.[sqlkmeans o6] < p.el6 THEN 1 END) AS eb6, COUNT_BIG(s.[sqlkmeans o7]) AS n7, SUM(s.[sqlkmeans o7] - p.c7) AS s7, SUM((s.[sqlkmeans o7] - p.c7) * (s.[sqlkmeans o7] - p.c7)) AS q7, MIN(s.[sqlkmeans o7]) AS l7, MAX(s.[sqlkmeans o7]) AS h7, COUNT_BIG(CASE WHEN s.[sqlkmeans o7] < p.cl7 THEN 1 END) AS cb7, COUNT_BIG(CASE WHEN s.[sqlkmeans o7] < p.el7 THEN 1 END) AS eb7, COUNT_BIG(s.[sqlkmeans o8]) AS n8, SUM(s.[sqlkmeans o8] - p.c8) AS s8, SUM((s.[sqlkmeans o8] - p.c8) * (s.[sqlkmeans o8] - p.c8)) AS q8, MIN(s.[sqlkmeans o8]) AS l8, MAX(s.[sqlkmeans o8]) AS h8, COUNT_BIG(CASE WHEN s.[sqlkmeans o8] < p.cl8 THEN 1 END) AS cb8, COUNT_BIG(CASE WHEN s.[sqlkmeans o8] < p.el8 THEN 1 END) AS eb8
+INTO #sqlkmeans_wide
+ FROM #sqlkmeans_scored AS s
+INNER JOIN (SELECT a.cluster, MAX(CASE a.position WHEN 1 THEN a.value END) AS c1, MAX(CASE WHEN a.position = 1 AND b.cluster > 0 THEN b.low END) AS cl1, MAX(CASE WHEN a.position = 1 AND b.cluster > 0 THEN b.high END) AS ch1, MAX(CASE WHEN a.position = 1 AND b.cluster = 0 THEN b.low END) AS el1, MAX(CASE WHEN a.position = 1 AND b.cluster = 0 THEN b.high END) AS eh1, MAX(CASE a.position WHEN 2 THEN a.value END) AS c2, MAX(CASE WHEN a.position = 2 AND b.cluster > 0 THEN b.low END) AS cl2, MAX(CASE WHEN a.position = 2 AND b.cluster > 0 THEN b.high END) AS ch2, MAX(CASE WHEN a.position = 2 AND b.cluster = 0 THEN b.low END) AS el2, MAX(CASE WHEN a.position = 2 AND b.cluster = 0 THEN b.high END) AS eh2, MAX(CASE a.position WHEN 3 THEN a.value END) AS c3, MAX(CASE WHEN a.position = 3 AND b.cluster > 0 THEN b.low END) AS cl3, MAX(CASE WHEN a.position = 3 AND b.cluster > 0 THEN b.high END) AS ch3, MAX(CASE WHEN a.position = 3 AND b.cluster = 0 THEN b.low END) AS el3, MAX(CASE WHEN a.position = 3 AND b.cluster = 0 THEN b.high END) AS eh3, MAX(CASE a.position WHEN 4 THEN a.value END) AS c4, MAX(CASE WHEN a.position = 4 AND b.cluster > 0 THEN b.low END) AS cl4, MAX(CASE WHEN a.position = 4 AND b.cluster > 0 THEN b.high END) AS ch4, MAX(CASE WHEN a.position = 4 AND b.cluster = 0 THEN b.low END) AS el4, MAX(CASE WHEN a.position = 4 AND b.cluster = 0 THEN b.high END) AS eh4, MAX(CASE a.position WHEN 5 THEN a.value END) AS c5, MAX(CASE WHEN a.position = 5 AND b.cluster > 0 THEN b.low END) AS cl5, MAX(CASE WHEN a.position = 5 AND b.cluster > 0 THEN b.high END) AS ch5, MAX(CASE WHEN a.position = 5 AND b.cluster = 0 THEN b.low END) AS el5, MAX(CASE WHEN a.position = 5 AND b.cluster = 0 THEN b.high END) AS eh5, MAX(CASE a.position WHEN 6 THEN a.value END) AS c6, MAX(CASE WHEN a.position = 6 AND b.cluster > 0 THEN b.low END) AS cl6, MAX(CASE WHEN a.position = 6 AND b.cluster > 0 THEN b.high END) AS ch6, MAX(CASE WHEN a.position = 6 AND b.cluster = 0 THEN b.low END) AS el6, MAX(CASE WHEN a.position = 6 AND b.cluster = 0 THEN b.high END) AS eh6, MAX(CASE a.position WHEN 7 THEN a.value END) AS c7, MAX(CASE WHEN a.position = 7 AND b.cluster > 0 THEN b.low END) AS cl7, MAX(CASE WHEN a.position = 7 AND b.cluster > 0 THEN b.high END) AS ch7, MAX(CASE WHEN a.position = 7 AND b.cluster = 0 THEN b.low END) AS el7, MAX(CASE WHEN a.position = 7 AND b.cluster = 0 THEN b.high END) AS eh7, MAX(CASE a.position WHEN 8 THEN a.value END) AS c8, MAX(CASE WHEN a.position = 8 AND b.cluster > 0 THEN b.low END) AS cl8, MAX(CASE WHEN a.position = 8 AND b.cluster > 0 THEN b.high END) AS ch8, MAX(CASE WHEN a.position = 8 AND b.cluster = 0 THEN b.low END) AS el8, MAX(CASE WHEN a.position = 8 AND b.cluster = 0 THEN b.high END) AS eh8 FROM #sqlkmeans_point AS a
+            LEFT JOIN #sqlkmeans_bracket AS b
+                ON b.position = a.position AND b.cluster IN (0, a.cluster)
+            GROUP BY a.cluster) AS p
+    ON p.cluster = s.[sqlkmeans cluster]
+GROUP BY s.[sqlkmeans cluster], s.[sqlkmeans previous];
+INSERT INTO #sqlkmeans_overlap (cluster, previous, customers, distance, within_ss, inertia, weight, tied)
+SELECT w.cluster, w.previous, w.customers, w.distance, w.within_ss, w.inertia, w.weight, w.tied
+FROM #sqlkmeans_wide AS w
+WHERE NOT EXISTS (SELECT 1 FROM #sqlkmeans_overlap AS o);
+INSERT INTO #sqlkmeans_moment (cluster, position, known, total, squares, lowest, highest)
+SELECT w.cluster, v.position, SUM(v.known), COALESCE(SUM(v.total), 0e0), COALESCE(SUM(v.squares), 0e0),
+    MIN(v.lowest), MAX(v.highest)
+FROM #sqlkmeans_wide AS w
+CROSS APPLY (VALUES (1, w.n1, w.s1, w.q1, w.l1, w.h1), (2, w.n2, w.s2, w.q2, w.l2, w.h2), (3, w.n3, w.s3, w.q3, w.l3, w.h3), (4, w.n4, w.s4, w.q4, w.l4, w.h4), (5, w.n5, w.s5, w.q5, w.l5, w.h5), (6, w.n6, w.s6, w.q6, w.l6, w.h6), (7, w.n7, w.s7, w.q7, w.l7, w.h7), (8, w.n8, w.s8, w.q8, w.l8, w.h8)) AS v (position, known, total, squares, lowest, highest)
+GROUP BY w.cluster, v.position;
+UPDATE e
+SET customers = n.customers
+FROM #sqlkmeans_edge AS e
+INNER JOIN (SELECT v.position, v.number, SUM(v.customers) AS customers
+            FROM #sqlkmeans_wide AS w
+            CROSS APPLY (VALUES (1, 1, w.e1_1), (1, 2, w.e1_2), (1, 3, w.e1_3), (6, 1, w.e6_1), (6, 2, w.e6_2), (6, 3, w.e6_3)) AS v (position, number, customers)
+            GROUP BY v.position, v.number) AS n
+    ON n.position = e.position AND n.number = e.number;
+UPDATE b
+SET below = n.customers
+FROM #sqlkmeans_bracket AS b
+INNER JOIN (SELECT v.cluster, v.position, SUM(v.customers) AS customers
+            FROM #sqlkmeans_wide AS w
+            CROSS APPLY (VALUES (w.cluster, 1, w.cb1), (0, 1, w.eb1), (w.cluster, 2, w.cb2), (0, 2, w.eb2), (w.cluster, 3, w.cb3), (0, 3, w.eb3), (w.cluster, 4, w.cb4), (0, 4, w.eb4), (w.cluster, 5, w.cb5), (0, 5, w.eb5), (w.cluster, 6, w.cb6), (0, 6, w.eb6), (w.cluster, 7, w.cb7), (0, 7, w.eb7), (w.cluster, 8, w.cb8), (0, 8, w.eb8)) AS v (cluster, position, customers)
+            GROUP BY v.cluster, v.position) AS n
+    ON n.cluster = b.cluster AND n.position = b.position;
+INSERT INTO #sqlkmeans_near (cluster, position, value, customers)
+SELECT v.cluster, v.position, v.value, COUNT_BIG(*)
+ FROM #sqlkmeans_scored AS s
+INNER JOIN (SELECT a.cluster, MAX(CASE a.position WHEN 1 THEN a.value END) AS c1, MAX(CASE WHEN a.position = 1 AND b.cluster > 0 THEN b.low END) AS cl1, MAX(CASE WHEN a.position = 1 AND b.cluster > 0 THEN b.high END) AS ch1, MAX(CASE WHEN a.position = 1 AND b.cluster = 0 THEN b.low END) AS el1, MAX(CASE WHEN a.position = 1 AND b.cluster = 0 THEN b.high END) AS eh1, MAX(CASE a.position WHEN 2 THEN a.value END) AS c2, MAX(CASE WHEN a.position = 2 AND b.cluster > 0 THEN b.low END) AS cl2, MAX(CASE WHEN a.position = 2 AND b.cluster > 0 THEN b.high END) AS ch2, MAX(CASE WHEN a.position = 2 AND b.cluster = 0 THEN b.low END) AS el2, MAX(CASE WHEN a.position = 2 AND b.cluster = 0 THEN b.high END) AS eh2, MAX(CASE a.position WHEN 3 THEN a.value END) AS c3, MAX(CASE WHEN a.position = 3 AND b.cluster > 0 THEN b.low END) AS cl3, MAX(CASE WHEN a.position = 3 AND b.cluster > 0 THEN b.high END) AS ch3, MAX(CASE WHEN a.position = 3 AND b.cluster = 0 THEN b.low END) AS el3, MAX(CASE WHEN a.position = 3 AND b.cluster = 0 THEN b.high END) AS eh3, MAX(CASE a.position WHEN 4 THEN a.value END) AS c4, MAX(CASE WHEN a.position = 4 AND b.cluster > 0 THEN b.low END) AS cl4, MAX(CASE WHEN a.position = 4 AND b.cluster > 0 THEN b.high END) AS ch4, MAX(CASE WHEN a.position = 4 AND b.cluster = 0 THEN b.low END) AS el4, MAX(CASE WHEN a.position = 4 AND b.cluster = 0 THEN b.high END) AS eh4, MAX(CASE a.position WHEN 5 THEN a.value END) AS c5, MAX(CASE WHEN a.position = 5 AND b.cluster > 0 THEN b.low END) AS cl5, MAX(CASE WHEN a.position = 5 AND b.cluster > 0 THEN b.high END) AS ch5, MAX(CASE WHEN a.position = 5 AND b.cluster = 0 THEN b.low END) AS el5, MAX(CASE WHEN a.position = 5 AND b.cluster = 0 THEN b.high END) AS eh5, MAX(CASE a.position WHEN 6 THEN a.value END) AS c6, MAX(CASE WHEN a.position = 6 AND b.cluster > 0 THEN b.low END) AS cl6, MAX(CASE WHEN a.position = 6 AND b.cluster > 0 THEN b.high END) AS ch6, MAX(CASE WHEN a.position = 6 AND b.cluster = 0 THEN b.low END) AS el6, MAX(CASE WHEN a.position = 6 AND b.cluster = 0 THEN b.high END) AS eh6, MAX(CASE a.position WHEN 7 THEN a.value END) AS c7, MAX(CASE WHEN a.position = 7 AND b.cluster > 0 THEN b.low END) AS cl7, MAX(CASE WHEN a.position = 7 AND b.cluster > 0 THEN b.high END) AS ch7, MAX(CASE WHEN a.position = 7 AND b.cluster = 0 THEN b.low END) AS el7, MAX(CASE WHEN a.position = 7 AND b.cluster = 0 THEN b.high END) AS eh7, MAX(CASE a.position WHEN 8 THEN a.value END) AS c8, MAX(CASE WHEN a.position = 8 AND b.cluster > 0 THEN b.low END) AS cl8, MAX(CASE WHEN a.position = 8 AND b.cluster > 0 THEN b.high END) AS ch8, MAX(CASE WHEN a.position = 8 AND b.cluster = 0 THEN b.low END) AS el8, MAX(CASE WHEN a.position = 8 AND b.cluster = 0 THEN b.high END) AS eh8 FROM #sqlkmeans_point AS a
+            LEFT JOIN #sqlkmeans_bracket AS b
+                ON b.position = a.position AND b.cluster IN (0, a.cluster)
+            GROUP BY a.cluster) AS p
+    ON p.cluster = s.[sqlkmeans cluster]
+CROSS APPLY (VALUES (s.[sqlkmeans cluster], 1, s.[sqlkmeans o1], p.cl1, p.ch1), (0, 1, s.[sqlkmeans o1], p.el1, p.eh1), (s.[sqlkmeans cluster], 2, s.[sqlkmeans o2], p.cl2, p.ch2), (0, 2, s.[sqlkmeans o2], p.el2, p.eh2), (s.[sqlkmeans cluster], 3, s.[sqlkmeans o3], p.cl3, p.ch3), (0, 3, s.[sqlkmeans o3], p.el3, p.eh3), (s.[sqlkmeans cluster], 4, s.[sqlkmeans o4], p.cl4, p.ch4), (0, 4, s.[sqlkmeans o4], p.el4, p.eh4), (s.[sqlkmeans cluster], 5, s.[sqlkmeans o5], p.cl5, p.ch5), (0, 5, s.[sqlkmeans o5], p.el5, p.eh5), (s.[sqlkmeans cluster], 6, s.[sqlkmeans o6], p.cl6, p.ch6), (0, 6, s.[sqlkmeans o6], p.el6, p.eh6), (s.[sqlkmeans cluster], 7, s.[sqlkmeans o7], p.cl7, p.ch7), (0, 7, s.[sqlkmeans o7], p.el7, p.eh7), (s.[sqlkmeans cluster], 8, s.[sqlkmeans o8], p.cl8, p.ch8), (0, 8, s.[sqlkmeans o8], p.el8, p.eh8)) AS v (cluster, position, value, low, high)
+WHERE (s.[sqlkmeans o1] BETWEEN p.cl1 AND p.ch1 OR s.[sqlkmeans o1] BETWEEN p.el1 AND p.eh1 OR s.[sqlkmeans o2] BETWEEN p.cl2 AND p.ch2 OR s.[sqlkmeans o2] BETWEEN p.el2 AND p.eh2 OR s.[sqlkmeans o3] BETWEEN p.cl3 AND p.ch3 OR s.[sqlkmeans o3] BETWEEN p.el3 AND p.eh3 OR s.[sqlkmeans o4] BETWEEN p.cl4 AND p.ch4 OR s.[sqlkmeans o4] BETWEEN p.el4 AND p.eh4 OR s.[sqlkmeans o5] BETWEEN p.cl5 AND p.ch5 OR s.[sqlkmeans o5] BETWEEN p.el5 AND p.eh5 OR s.[sqlkmeans o6] BETWEEN p.cl6 AND p.ch6 OR s.[sqlkmeans o6] BETWEEN p.el6 AND p.eh6 OR s.[sqlkmeans o7] BETWEEN p.cl7 AND p.ch7 OR s.[sqlkmeans o7] BETWEEN p.el7 AND p.eh7 OR s.[sqlkmeans o8] BETWEEN p.cl8 AND p.ch8 OR s.[sqlkmeans o8] BETWEEN p.el8 AND p.eh8) AND v.value BETWEEN v.low AND v.high
+GROUP BY v.cluster, v.position, v.value;
+DROP TABLE #sqlkmeans_wide;
+GO
+INSERT INTO sqlkmeans.[staging_1] WITH (TABLOCK) ([person_id], cluster, distance)
+SELECT s.[person_id], s.segment_id, s.distance
+FROM (SELECT s.[person_id], c.segment_id,
+    s.[sqlkmeans distance] AS distance, s.[sqlkmeans previous], s.[sqlkmeans before]
+FROM #sqlkmeans_scored AS s
+INNER JOIN #sqlkmeans_cluster AS c ON c.cluster = s.[sqlkmeans cluster]) AS s
+WHERE s.[sqlkmeans previous] IS NULL OR s.[sqlkmeans previous] <> s.segment_id
+   OR ABS(s.distance - s.[sqlkmeans before]) > @tolerance;
+SET @staged = ROWCOUNT_BIG();
+GO
+SELECT @published = COUNT_BIG(*) FROM [dbo].[person_segment] AS t;
 GO
 SELECT @arrived = COUNT_BIG(*) FROM (SELECT TOP (1) 1 AS one FROM [dbo].[person_segment] WITH (TABLOCK, HOLDLOCK)) AS t;SELECT @arrived = COUNT_BIG(*) FROM (SELECT TOP (1) 1 AS one FROM [dbo].[person_segment_history] WITH (TABLOCK, HOLDLOCK)) AS t;
 GO
@@ -724,7 +1096,8 @@ WHERE s.departed = 0
 INSERT INTO #sqlkmeans_change ([person_id], segment_id, distance, [sqlkmeans change], [sqlkmeans since])
 SELECT t.[person_id], 0, 0, 3, t.assigned_at
 FROM [dbo].[person_segment] AS t
-WHERE NOT EXISTS (SELECT 1 FROM sqlkmeans.[staging_1] AS s WHERE t.[person_id] = s.[person_id] AND s.departed = 0);
+WHERE EXISTS (SELECT 1 FROM sqlkmeans.[staging_1] AS s WHERE t.[person_id] = s.[person_id] AND s.departed = 1)
+  AND NOT EXISTS (SELECT 1 FROM sqlkmeans.[staging_1] AS s WHERE t.[person_id] = s.[person_id] AND s.departed = 0);
 SELECT @arrived = COALESCE(SUM(CASE WHEN n.change = 1 THEN n.customers ELSE 0 END), 0),
     @moved = COALESCE(SUM(CASE WHEN n.change = 2 THEN n.customers ELSE 0 END), 0),
     @departed = COALESCE(SUM(CASE WHEN n.change = 3 THEN n.customers ELSE 0 END), 0),
@@ -791,13 +1164,15 @@ END;
 DROP TABLE #sqlkmeans_change;
 DROP TABLE #sqlkmeans_cluster_segment;
 GO
-ALTER TABLE #sqlkmeans_input ADD [person_id] bigint NULL; ALTER TABLE #sqlkmeans_input ADD [sqlkmeans f1] float NULL; ALTER TABLE #sqlkmeans_input ADD [sqlkmeans f2] nvarchar(101) COLLATE DATABASE_DEFAULT NULL; ALTER TABLE #sqlkmeans_input ADD [sqlkmeans f3] float NULL; ALTER TABLE #sqlkmeans_input ADD [sqlkmeans f4] nvarchar(101) COLLATE DATABASE_DEFAULT NULL; ALTER TABLE #sqlkmeans_input ADD [sqlkmeans sample weight] float NULL;
+INSERT INTO #sqlkmeans_held (segment_id, size) SELECT t.segment_id, COUNT_BIG(*) FROM [dbo].[person_segment] AS t GROUP BY t.segment_id;
 GO
-INSERT INTO #sqlkmeans_input ([sqlkmeans row], [person_id], [sqlkmeans previous], [sqlkmeans f1], [sqlkmeans f2], [sqlkmeans f3], [sqlkmeans f4], [sqlkmeans sample weight]) SELECT ROW_NUMBER() OVER (ORDER BY s.[person_id]), s.[person_id], p.segment_id, CAST(s.[income] AS float), CAST(s.[home city] AS nvarchar(101)), CAST(DATEDIFF(day, '19700101', CAST(s.[joined] AS date)) AS float), CAST(s.[plan_code] AS nvarchar(101)), CAST(s.[orders] AS float) FROM [dbo].[person] AS s LEFT JOIN [dbo].[person_segment] AS p ON p.[person_id] = s.[person_id]; SET @total = ROWCOUNT_BIG();
+ALTER TABLE #sqlkmeans_input ADD [person_id] bigint NULL; ALTER TABLE #sqlkmeans_input ADD [sqlkmeans f1] float NULL; ALTER TABLE #sqlkmeans_input ADD [sqlkmeans f2] nvarchar(101) COLLATE DATABASE_DEFAULT NULL; ALTER TABLE #sqlkmeans_input ADD [sqlkmeans f3] float NULL; ALTER TABLE #sqlkmeans_input ADD [sqlkmeans f4] nvarchar(101) COLLATE DATABASE_DEFAULT NULL;
 GO
-SELECT @nulls = COALESCE(SUM(CAST(CASE WHEN s.[person_id] IS NULL THEN 1 ELSE 0 END AS bigint)), 0) FROM #sqlkmeans_input AS s;
-SELECT @repeats = COALESCE(SUM(g.customers - 1), 0)
-FROM (SELECT COUNT_BIG(*) AS customers FROM #sqlkmeans_input AS s WHERE s.[person_id] IS NOT NULL GROUP BY s.[person_id] HAVING COUNT_BIG(*) > 1) AS g;
+INSERT INTO #sqlkmeans_input WITH (TABLOCK) ([sqlkmeans row], [sqlkmeans place], [person_id], [sqlkmeans previous], [sqlkmeans before], [sqlkmeans weight], [sqlkmeans f1], [sqlkmeans f2], [sqlkmeans f3], [sqlkmeans f4]) SELECT ROW_NUMBER() OVER (ORDER BY s.[person_id]), DENSE_RANK() OVER (ORDER BY s.[person_id]), s.[person_id], p.segment_id, p.distance, CAST(s.[orders] AS float), CAST(s.[income] AS float), CAST(s.[home city] AS nvarchar(101)), CAST(DATEDIFF(day, '19700101', CAST(s.[joined] AS date)) AS float), CAST(s.[plan_code] AS nvarchar(101)) FROM [dbo].[person] AS s LEFT JOIN [dbo].[person_segment] AS p ON p.[person_id] = s.[person_id]; SET @total = ROWCOUNT_BIG();
+GO
+SELECT @nulls = COALESCE(SUM(g.nulls * g.customers), 0),
+    @repeats = COALESCE(SUM(CASE g.nulls WHEN 0 THEN g.customers - 1 END), 0)
+FROM (SELECT COUNT_BIG(*) AS customers, MAX(CASE WHEN s.[person_id] IS NULL THEN 1 ELSE 0 END) AS nulls FROM #sqlkmeans_input AS s GROUP BY s.[person_id]) AS g;
 GO
 DECLARE @publication nvarchar(max);
 DECLARE @language nvarchar(128) = COALESCE(JSON_VALUE(@text, '$.definition.language'), N'Python');
@@ -808,7 +1183,7 @@ EXECUTE sys.sp_execute_external_script
 from sqlkmeans.external_script import run_segmentation
 OutputDataSet, publication = run_segmentation(InputDataSet, job)
 ',
-    @input_data_1 = N'SELECT [sqlkmeans row] AS row_number, [sqlkmeans previous] AS previous_segment_id, [sqlkmeans f1] AS f1, CONVERT(varchar(406), CAST([sqlkmeans f2] AS varbinary(202)), 1) AS f2, [sqlkmeans f3] AS f3, CONVERT(varchar(406), CAST([sqlkmeans f4] AS varbinary(202)), 1) AS f4, [sqlkmeans sample weight] AS sample_weight FROM #sqlkmeans_input',
+    @input_data_1 = N'SELECT [sqlkmeans row] AS row_number, [sqlkmeans previous] AS previous_segment_id, [sqlkmeans f1] AS f1, CONVERT(varchar(406), CAST([sqlkmeans f2] AS varbinary(202)), 1) AS f2, [sqlkmeans f3] AS f3, CONVERT(varchar(406), CAST([sqlkmeans f4] AS varbinary(202)), 1) AS f4, [sqlkmeans weight] AS sample_weight FROM #sqlkmeans_input',
     @params = N'@job nvarchar(max), @publication nvarchar(max) OUTPUT',
     @job = @text,
     @publication = @publication OUTPUT;

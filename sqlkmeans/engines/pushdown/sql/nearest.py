@@ -6,12 +6,15 @@ ordering them in a join that looks at each row's own centroids (``CROSS APPLY â€
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import inf
 
 from sqlkmeans.clustering.arrays.types import Matrix
 from sqlkmeans.database.dialect import Dialect
 from sqlkmeans.tsql.expressions import number
+
+#: How a number stands in a statement.
+Constant = Callable[[float], str]
 
 
 def nearest_rows(
@@ -23,6 +26,7 @@ def nearest_rows(
     value_terms: float = inf,
     exact: bool = True,
     runner_up: bool = False,
+    constant: Constant = number,
 ) -> str:
     """The query of rows with their nearest centroid: ``carry``, ``cluster`` from 0, ``squared``.
 
@@ -41,13 +45,15 @@ def nearest_rows(
         which centroid is nearer.
     runner_up : bool, default=False
         Add the squared distance to the second nearest.
+    constant : callable
+        How a number of a centroid is written.
     """
     k, n_features = centroids.shape
     # Without an end where LEAST would stand inside LEAST.
     terms = inf if runner_up else least_terms(k, n_features, len(carry), value_terms, exact)
     if dialect.fits_least(terms):
-        return _nearest_by_least(inner, centroids, carry, exact, runner_up)
-    return _nearest_by_order(dialect, inner, centroids, carry, exact, runner_up)
+        return _nearest_by_least(inner, centroids, carry, exact, runner_up, constant)
+    return _nearest_by_order(dialect, inner, centroids, carry, exact, runner_up, constant)
 
 
 def least_terms(k: int, n_features: int, carried: int, value_terms: float, exact: bool) -> float:
@@ -63,10 +69,15 @@ def least_terms(k: int, n_features: int, carried: int, value_terms: float, exact
 
 
 def _nearest_by_least(
-    inner: str, centroids: Matrix, carry: Sequence[str], exact: bool, runner_up: bool
+    inner: str,
+    centroids: Matrix,
+    carry: Sequence[str],
+    exact: bool,
+    runner_up: bool,
+    constant: Constant,
 ) -> str:
     names = [f"d{i}" for i in range(len(centroids))]
-    distances = [_distance(centroid, exact) for centroid in centroids.tolist()]
+    distances = [_distance(centroid, exact, constant) for centroid in centroids.tolist()]
     labelled = " ".join(f"WHEN {name} THEN {i}" for i, name in enumerate(names))
     text = (
         f"SELECT {listed(carry, [f'{d} AS {n}' for d, n in zip(distances, names)])}\n"
@@ -85,16 +96,16 @@ def _nearest_by_least(
     )
 
 
-def _distance(centroid: Sequence[float], exact: bool) -> str:
+def _distance(centroid: Sequence[float], exact: bool, constant: Constant) -> str:
     if exact:
-        differences = [f"(z{p} - ({number(c)}))" for p, c in enumerate(centroid, start=1)]
+        differences = [f"(z{p} - ({constant(c)}))" for p, c in enumerate(centroid, start=1)]
         return " + ".join(f"{difference} * {difference}" for difference in differences)
-    norm, *products = _norm_and_products(centroid)
+    norm, *products = _norm_and_products(centroid, constant)
     return " + ".join([norm, *(f"z{p} * ({c})" for p, c in enumerate(products, start=1))])
 
 
-def _norm_and_products(centroid: Sequence[float]) -> list[str]:
-    return [number(sum(c * c for c in centroid)), *(number(-2 * c) for c in centroid)]
+def _norm_and_products(centroid: Sequence[float], constant: Constant) -> list[str]:
+    return [constant(sum(c * c for c in centroid)), *(constant(-2 * c) for c in centroid)]
 
 
 def _nearest_by_order(
@@ -104,16 +115,17 @@ def _nearest_by_order(
     carry: Sequence[str],
     exact: bool,
     runner_up: bool,
+    constant: Constant,
 ) -> str:
     """Centroids are rows of constants, and the distance to one of them is written once."""
     positions = range(1, centroids.shape[1] + 1)
     coordinates = [f"c{p}" for p in positions]
     if exact:
-        rows = [list(map(number, centroid)) for centroid in centroids.tolist()]
+        rows = [list(map(constant, centroid)) for centroid in centroids.tolist()]
         squares = [f"(z.z{p} - c.c{p}) * (z.z{p} - c.c{p})" for p in positions]
         distance = " + ".join(squares)
     else:
-        rows = [_norm_and_products(centroid) for centroid in centroids.tolist()]
+        rows = [_norm_and_products(centroid, constant) for centroid in centroids.tolist()]
         distance = " + ".join(["c.norm", *(f"z.z{p} * c.c{p}" for p in positions)])
         coordinates = ["norm", *coordinates]
     values = ",\n".join(f"({i}, {', '.join(row)})" for i, row in enumerate(rows))

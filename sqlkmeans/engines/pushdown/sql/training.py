@@ -23,7 +23,7 @@ from math import inf
 from sqlkmeans.clustering.arrays.types import Matrix
 from sqlkmeans.clustering.preparation.preparation import PreparedFeature
 from sqlkmeans.database.dialect import Dialect
-from sqlkmeans.engines.pushdown.sql.nearest import listed, nearest_rows
+from sqlkmeans.engines.pushdown.sql.nearest import Constant, listed, nearest_rows
 from sqlkmeans.tsql.expressions import (
     number,
     own_expression,
@@ -253,8 +253,28 @@ def prepared_rows(
     )
 
 
-def pass_query(
+def pass_statement(
     layout: Layout, features: Sequence[PreparedFeature], centroids: Matrix, origin: Matrix
+) -> str:
+    """:func:`pass_query`, as a text that is compiled once for all passes where the database keeps
+    plans by their text."""
+    values: list[float] = []
+
+    def parameter(value: float) -> str:
+        values.append(value)
+        return f"@p{len(values)}"
+
+    query = pass_query(layout, features, centroids, origin, parameter)
+    statement = layout.dialect.parameterised(query, values)
+    return statement or pass_query(layout, features, centroids, origin)
+
+
+def pass_query(
+    layout: Layout,
+    features: Sequence[PreparedFeature],
+    centroids: Matrix,
+    origin: Matrix,
+    constant: Constant = number,
 ) -> str:
     """One Lloyd pass: customers, cluster, and the mean of each feature relative to an origin."""
     names = names_of(features)
@@ -262,7 +282,7 @@ def pass_query(
     carry = [*layout.weights, *names]
     nearest = nearest_rows(
         layout.dialect, inner, centroids - origin, carry, exact=False,
-        value_terms=layout.value_terms(features),
+        value_terms=layout.value_terms(features), constant=constant,
     )  # fmt: skip
     means = ", ".join(layout.mean(z) for z in names)
     return (

@@ -1,0 +1,297 @@
+IF OBJECT_ID(N'sqlkmeans.train_columns', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_columns AS RETURN 0;');
+GO
+-- Learns from the caller's #sqlkmeans_input how each column of its #sqlkmeans_column is prepared, as the
+-- run's rows of model_feature: all columns in one look and, for "standard", a second. Raises every
+-- problem of all columns at once.
+ALTER PROCEDURE sqlkmeans.train_columns
+    @run_id         bigint,
+    @definition     nvarchar(max),
+    @reference_date date
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @line nchar(1) = NCHAR(10);
+    DECLARE @problems nvarchar(max) = N'';
+    DECLARE @scaling nvarchar(16) = JSON_VALUE(@definition, '$.scaling');
+    DECLARE @missing nvarchar(16) = JSON_VALUE(@definition, '$.missing');
+    DECLARE @key nvarchar(max) = JSON_QUERY(@definition, '$.key');
+    DECLARE @weighted bit;
+    DECLARE @winsorize nvarchar(max);
+    DECLARE @days nvarchar(20) =
+        CAST(DATEDIFF(day, '19700101', @reference_date) AS nvarchar(10)) + N'e0';
+    DECLARE @number int = 0;
+    DECLARE @columns int;
+    DECLARE @x nvarchar(30);
+    DECLARE @type nvarchar(16);
+    DECLARE @feature nvarchar(max);
+    DECLARE @whole nvarchar(max) = N'';
+    DECLARE @sums nvarchar(max) = N'';
+    DECLARE @values nvarchar(max) = N'';
+    DECLARE @statement nvarchar(max);
+    DECLARE @total bigint;
+    DECLARE @fitted bigint;
+    DECLARE @fitted_weight float;
+    DECLARE @fitted_squares float;
+    DECLARE @kept bigint;
+    DECLARE @absent bigint;
+    DECLARE @places bigint;
+    DECLARE @nulls bigint;
+    DECLARE @differing bigint;
+    DECLARE @origin nvarchar(40);
+    DECLARE @features int;
+
+    SELECT @weighted = CASE WHEN j.sample_weight IS NULL THEN 0 ELSE 1 END,
+        @winsorize = sqlkmeans.quantiles(j.winsorize)
+    FROM OPENJSON(@definition) WITH (
+        sample_weight nvarchar(max) '$.sample_weight', winsorize nvarchar(max) '$.winsorize' AS JSON
+    ) AS j;
+    INSERT INTO #sqlkmeans_column
+        (number, name, type, transform, weight, value, low_share, high_share, absent, known, usable)
+    SELECT f.number, f.name, f.type, COALESCE(JSON_VALUE(f.feature, '$.transform'), N'none'),
+        COALESCE(CAST(JSON_VALUE(f.feature, '$.weight') AS float), 1),
+        CASE f.type WHEN N'date' THEN N'(' + @days + N' - i.[sqlkmeans f' ELSE N'i.[sqlkmeans f' END
+            + CAST(f.number AS nvarchar(10)) + CASE f.type WHEN N'date' THEN N'])' ELSE N']' END,
+        CASE WHEN f.type <> N'category' THEN CAST(JSON_VALUE(f.winsorize, '$[0]') AS float) END,
+        CASE WHEN f.type <> N'category' THEN CAST(JSON_VALUE(f.winsorize, '$[1]') AS float) END,
+        0, 0, 1
+    FROM (SELECT CAST(j.[key] AS int) + 1 AS number, JSON_VALUE(j.[value], '$.column') AS name,
+              COALESCE(JSON_VALUE(j.[value], '$.type'), N'number') AS type, j.[value] AS feature,
+              COALESCE(sqlkmeans.quantiles(JSON_QUERY(j.[value], '$.winsorize')), @winsorize)
+                  AS winsorize
+          FROM OPENJSON(@definition, '$.features') AS j) AS f;
+    SELECT @columns = COUNT(*) FROM #sqlkmeans_column AS c;
+    IF @missing = N'skip'
+        SET @whole = sqlkmeans.each_number(@columns, N' AND i.[sqlkmeans f{}] IS NOT NULL', N'');
+
+    -- Values that count in the fit: t.fit is 1 there. Of 40 columns at a time, because a row of an
+    -- aggregate has 8,060 bytes.
+    WHILE @number < @columns
+    BEGIN
+        SET @number = @number + 1;
+        SET @x = CAST(@number AS nvarchar(10));
+        SELECT @type = c.type,
+            @sums = @sums + REPLACE(N', COUNT_BIG(i.[sqlkmeans f{}]) AS a{}', N'{}', @x)
+                + CASE c.type WHEN N'category' THEN N'' ELSE REPLACE(REPLACE(
+                    N', COUNT_BIG(CASE t.fit WHEN 1 THEN ~ END) AS k{},
+    MIN(CASE t.fit WHEN 1 THEN ~ END) AS l{}, MAX(CASE t.fit WHEN 1 THEN ~ END) AS h{},
+    COUNT_BIG(CASE WHEN t.fit = 1 AND ~ <> FLOOR(~) THEN 1 END) AS p{},
+    COUNT_BIG(CASE WHEN t.whole = 1 AND ~ <= -1e0 THEN 1 END) AS u{},
+    SUM(CASE t.fit WHEN 1 THEN t.w * ~ END)
+        / SUM(CASE WHEN t.fit = 1 AND ~ IS NOT NULL THEN t.w END) AS m{}', N'~', c.value), N'{}', @x) END,
+            @values = @values + CASE c.type
+                WHEN N'category' THEN REPLACE(N', ({}, s.a{}, 0, NULL, NULL, 0, 0, NULL)', N'{}', @x)
+                ELSE REPLACE(N', ({}, s.a{}, s.k{}, s.l{}, s.h{}, s.p{}, s.u{}, s.m{})', N'{}', @x) END
+        FROM #sqlkmeans_column AS c
+        WHERE c.number = @number;
+        IF @number % 40 > 0 AND @number < @columns
+            CONTINUE;
+        SET @statement = N'SELECT COUNT_BIG(*) AS total, COUNT_BIG(t.fit) AS fitted, COUNT_BIG(t.whole) AS kept,
+    SUM(CASE t.fit WHEN 1 THEN t.w END) AS weight, SUM(CASE t.fit WHEN 1 THEN t.w * t.w END) AS squares,
+    COUNT_BIG(CASE WHEN t.w IS NULL OR t.w < 0e0 THEN 1 END) AS absent,
+    COUNT_BIG(CASE WHEN ' + sqlkmeans.each_name(@key, N'i.{} IS NULL', N' OR ') + N' THEN 1 END) AS nulls,
+    COALESCE(MAX(i.[sqlkmeans place]), 0) AS places' + @sums + N'
+INTO #sqlkmeans_sums
+FROM #sqlkmeans_input AS i
+CROSS APPLY (SELECT i.[sqlkmeans weight] AS w, CASE WHEN 1 = 1' + @whole + N' THEN 1 END AS whole,
+                 CASE WHEN i.[sqlkmeans weight] > 0e0' + @whole + N' THEN 1 END AS fit) AS t;
+UPDATE c
+SET absent = s.total - v.held, known = v.known, least = v.least, greatest = v.greatest,
+    fractions = v.fractions, floors = v.floors, mean = v.mean
+FROM #sqlkmeans_column AS c
+CROSS JOIN #sqlkmeans_sums AS s
+CROSS APPLY (VALUES ' + STUFF(@values, 1, 2, N'')
+            + N') AS v (number, held, known, least, greatest, fractions, floors, mean)
+WHERE v.number = c.number;
+SELECT @total = s.total, @fitted = s.fitted, @kept = s.kept, @weight = s.weight, @squares = s.squares,
+    @absent = s.absent, @nulls = s.nulls, @places = s.places
+FROM #sqlkmeans_sums AS s;
+DROP TABLE #sqlkmeans_sums;';
+        EXECUTE sys.sp_executesql
+            @statement, N'@total bigint OUTPUT, @fitted bigint OUTPUT, @kept bigint OUTPUT,
+                @weight float OUTPUT, @squares float OUTPUT, @absent bigint OUTPUT,
+                @nulls bigint OUTPUT, @places bigint OUTPUT',
+            @total = @total OUTPUT, @fitted = @fitted OUTPUT, @kept = @kept OUTPUT,
+            @weight = @fitted_weight OUTPUT, @squares = @fitted_squares OUTPUT,
+            @absent = @absent OUTPUT, @nulls = @nulls OUTPUT, @places = @places OUTPUT;
+        SELECT @sums = N'', @values = N'';
+    END;
+
+    IF @nulls > 0 OR @places < @total
+        EXECUTE sqlkmeans.check_keys @relation = N'#sqlkmeans_input AS s', @key = @key;
+    IF @total = 0
+        EXECUTE sqlkmeans.raise_problems @number = 50003,
+            @problems = N'the source has no rows; nothing was changed';
+    IF @absent > 0
+        SET @problems = N'sample_weight: ' + CAST(@absent AS nvarchar(20))
+            + N' rows are NULL or negative; every weight must be a number, 0 or more' + @line;
+    ELSE IF @fitted = 0 AND @kept > 0
+        SET @problems = N'sample_weight: no row has a weight above 0' + @line;
+    -- They count in the bins although their rows are skipped: a broken load has most.
+    IF @missing = N'skip'
+        INSERT INTO #sqlkmeans_skipped (name, customers)
+        SELECT c.name, c.absent FROM #sqlkmeans_column AS c;
+    UPDATE #sqlkmeans_column
+    SET usable = 0, problem = name + N': ' + CAST(absent AS nvarchar(20)) + N' of '
+        + CAST(@total AS nvarchar(20)) + N' rows are NULL, more than 95%; remove it from features'
+    WHERE @missing <> N'error' AND @total >= sqlkmeans.shared_number(N'almost_missing_rows')
+      AND absent < @total AND absent > sqlkmeans.shared_number(N'almost_missing') * @total;
+    SET @number = 0;
+    WHILE @number < @columns
+    BEGIN
+        SET @number = @number + 1;
+        SELECT @problems = @problems + CASE
+            WHEN c.absent > 0 AND @missing = N'error' THEN c.name + N': ' + CAST(c.absent AS nvarchar(20))
+                + CASE c.absent WHEN 1 THEN N' row is' ELSE N' rows are' END
+                + N' NULL and missing = "error"; correct the rows, or set missing to "skip", '
+                + N'"mean" or "median"' + @line
+            WHEN c.usable = 0 THEN c.problem + @line
+            ELSE N'' END
+        FROM #sqlkmeans_column AS c
+        WHERE c.number = @number;
+    END;
+    UPDATE #sqlkmeans_column SET problem = NULL;
+    IF @kept = 0
+        SET @problems = @problems + N'missing = "skip" leaves no row: each of the '
+            + CAST(@total AS nvarchar(20)) + N' rows has a NULL in a feature' + @line;
+    -- Weights that cannot be used, or no row: nothing can be learnt.
+    IF @fitted = 0
+        EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @problems;
+
+    UPDATE #sqlkmeans_column
+    SET usable = 0, problem = name + CASE WHEN known = 0
+        THEN N': every value is NULL, so there is nothing to cluster by'
+        ELSE N': constant (' + sqlkmeans.number_text(least) + N' in all ' + CAST(known AS nvarchar(20))
+            + N' rows), so it separates nobody; remove it from features' END
+    WHERE type <> N'category' AND usable = 1 AND (known = 0 OR least = greatest);
+    SET @number = 0;
+    WHILE 1 = 1
+    BEGIN
+        SET @type = NULL;
+        SELECT TOP (1) @number = c.number, @type = c.type, @feature = c.value
+        FROM #sqlkmeans_column AS c
+        WHERE c.number > @number AND c.type <> N'category' AND c.usable = 1
+        ORDER BY c.number;
+        IF @type IS NULL
+            BREAK;
+        -- A column with so few numbers cannot hold as many different ones.
+        IF EXISTS (SELECT 1 FROM #sqlkmeans_column AS c
+                   WHERE c.number = @number AND c.type = N'number' AND c.known >= 100 AND c.fractions = 0
+                     AND c.greatest - c.least >= c.known - 1 AND c.greatest - c.least < 2 * c.known)
+        BEGIN
+            SET @statement = N'SELECT @differing = COUNT_BIG(DISTINCT ' + @feature
+                + N') FROM #sqlkmeans_input AS i WHERE i.[sqlkmeans weight] > 0e0' + @whole + N';';
+            EXECUTE sys.sp_executesql
+                @statement, N'@differing bigint OUTPUT', @differing = @differing OUTPUT;
+            UPDATE #sqlkmeans_column
+            SET usable = 0, problem = name + N': like a key (' + CAST(known AS nvarchar(20))
+                + N' whole numbers, all different), so it identifies and does not measure; '
+                + N'remove it from features'
+            WHERE number = @number AND known = @differing;
+            IF @@ROWCOUNT > 0
+                CONTINUE;
+        END;
+        EXECUTE sqlkmeans.train_quantiles
+            @number = @number, @whole = @whole, @scaling = @scaling, @missing = @missing,
+            @weighted = @weighted, @fitted = @fitted, @weight = @fitted_weight,
+            @squares = @fitted_squares;
+    END;
+
+    -- What K-Means will see is filled in, pulled in and transformed. About a value in the middle: the
+    -- difference of two large squares would have no digits.
+    SELECT @sums = N'', @values = N'', @feature = N'', @number = 0;
+    WHILE @scaling = N'standard' AND @number < @columns
+    BEGIN
+        SET @number = @number + 1;
+        SET @x = CAST(@number AS nvarchar(10));
+        SELECT @feature = @feature + COALESCE(N', COALESCE(' + c.clipped + N', '
+                + sqlkmeans.float_literal(c.fill_value) + N')', N', ' + c.clipped) + N' AS x' + @x,
+            @origin = N'(' + sqlkmeans.float_literal(c.origin) + N')',
+            @sums = @sums + REPLACE(REPLACE(N', SUM(t.w * (~ - o)) / SUM(t.w) AS m{}, '
+                + N'SUM(t.w * (~ - o) * (~ - o)) / SUM(t.w) AS q{}', N'~',
+                sqlkmeans.transformed(N't.x' + @x, c.transform)), N'{}', @x),
+            @values = @values + REPLACE(N', ({}, s.m{}, s.q{})', N'{}', @x)
+        FROM (SELECT a.number, a.transform, a.fill_value, a.origin,
+                  sqlkmeans.clipped(a.value, a.low, a.high) AS clipped
+              FROM #sqlkmeans_column AS a
+              WHERE a.type <> N'category' AND a.usable = 1) AS c
+        WHERE c.number = @number;
+        SET @sums = REPLACE(@sums, N' - o)', N' - ' + @origin + N')');
+        IF @values = N'' OR (@number % 40 > 0 AND @number < @columns)
+            CONTINUE;
+        SET @statement = N'UPDATE c
+SET center = c.origin + v.rest, scale = CASE WHEN v.squares > v.rest * v.rest
+    THEN SQRT(v.squares - v.rest * v.rest) ELSE 0e0 END
+FROM #sqlkmeans_column AS c
+CROSS JOIN (SELECT ' + STUFF(@sums, 1, 2, N'') + N'
+            FROM #sqlkmeans_input AS i
+            CROSS APPLY (SELECT i.[sqlkmeans weight] AS w' + @feature + N') AS t
+            WHERE i.[sqlkmeans weight] > 0e0' + @whole + N') AS s
+CROSS APPLY (VALUES ' + STUFF(@values, 1, 2, N'') + N') AS v (number, rest, squares)
+WHERE v.number = c.number;';
+        EXECUTE sys.sp_executesql @statement;
+        SELECT @sums = N'', @values = N'', @feature = N'';
+    END;
+
+    SET @number = 0;
+    WHILE @number < @columns
+    BEGIN
+        SET @number = @number + 1;
+        SELECT @type = c.type, @feature = j.[value]
+        FROM #sqlkmeans_column AS c
+        INNER JOIN OPENJSON(@definition, '$.features') AS j ON CAST(j.[key] AS int) = c.number - 1
+        WHERE c.number = @number;
+        IF @type = N'category' AND EXISTS (SELECT 1 FROM #sqlkmeans_column AS c
+                                           WHERE c.number = @number AND c.usable = 1)
+        BEGIN
+            SET @x = N'[sqlkmeans f' + CAST(@number AS nvarchar(10)) + N']';
+            EXECUTE sqlkmeans.train_category
+                @run_id = @run_id, @f = @x, @whole = @whole, @feature = @feature, @scaling = @scaling,
+                @missing = @missing, @problems = @problems OUTPUT;
+            CONTINUE;
+        END;
+        UPDATE #sqlkmeans_column
+        SET usable = 0, problem = name + N': scaling = "' + @scaling + N'" cannot scale it, '
+            + N'because its ' + CASE @scaling WHEN N'robust' THEN N'interquartile range'
+                                              ELSE N'deviation' END
+            + N' is 0; use another scaling'
+        WHERE number = @number AND type <> N'category' AND usable = 1 AND COALESCE(scale, 0) <= 0;
+        SELECT @problems = @problems + c.problem + @line
+        FROM #sqlkmeans_column AS c
+        WHERE c.number = @number AND c.problem IS NOT NULL;
+        INSERT INTO sqlkmeans.model_feature
+            (run_id, position, feature, transform, weight, center, scale, fill, source_column, type,
+             low, high, reference_date)
+        SELECT @run_id, 1 + (SELECT COALESCE(MAX(f.position), 0) FROM sqlkmeans.model_feature AS f
+                             WHERE f.run_id = @run_id),
+            c.name, c.transform, c.weight, c.center, c.scale, c.fill, c.name, c.type, c.low, c.high,
+            CASE c.type WHEN N'date' THEN @reference_date END
+        FROM #sqlkmeans_column AS c
+        WHERE c.number = @number AND c.type <> N'category' AND c.usable = 1;
+    END;
+
+    -- Each feature takes two numbers of a row of #sqlkmeans_prepared, and a row has 8,060 bytes: as
+    -- many leave room for what else is in it.
+    SELECT @features = COUNT(*) FROM sqlkmeans.model_feature AS f WHERE f.run_id = @run_id;
+    IF @features > 494
+        SET @problems = @problems + N'features: ' + CAST(@features AS nvarchar(10))
+            + N', each kept level of a category counted; allowed with @engine = N''tsql'': 494; '
+            + N'name fewer columns, or lower max_categories' + @line;
+
+    SET @feature = N'';
+    WHILE @feature IS NOT NULL
+    BEGIN
+        SELECT @feature = MIN(d.feature COLLATE Latin1_General_100_BIN2)
+        FROM (SELECT MIN(f.feature) AS feature
+              FROM sqlkmeans.model_feature AS f
+              WHERE f.run_id = @run_id
+              GROUP BY f.feature COLLATE Latin1_General_100_BIN2
+              HAVING COUNT(*) > 1) AS d
+        WHERE d.feature COLLATE Latin1_General_100_BIN2 > @feature;
+        SET @problems = @problems + COALESCE(
+            @feature + N': two features would have this name; rename the column or the level' + @line, N'');
+    END;
+    EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @problems;
+END;
+GO

@@ -1,0 +1,48 @@
+"""Numbers that Python and the procedures have to agree on: their list, compared with Python's."""
+
+from __future__ import annotations
+
+import re
+
+from sqlkmeans import outcome
+from sqlkmeans.clustering.describing import bins, naming
+from sqlkmeans.clustering.kmeans import kmeans
+from sqlkmeans.clustering.preparation import problems
+from sqlkmeans.definition.segmentation import FeatureDefinition, Guard
+from support.tsql_files import PROCEDURES, read
+
+GUARD = Guard()
+CATEGORY = FeatureDefinition(column="city", type="category")
+PYTHON = {
+    "guard.rows": GUARD.rows,
+    "guard.moved": GUARD.moved,
+    "guard.psi": GUARD.psi,
+    "guard.centroid_shift": GUARD.centroid_shift,
+    "guard.distance": GUARD.distance,
+    "min_frequency": CATEGORY.min_frequency,
+    "max_categories": CATEGORY.max_categories,
+    "almost_missing": problems.ALMOST_MISSING,
+    "almost_missing_rows": problems.ALMOST_MISSING_ROWS,
+    "max_iter": kmeans.MAX_ITER,
+    "tolerance": kmeans.TOLERANCE,
+    "pass_tolerance_share": kmeans.PASS_TOLERANCE_SHARE,
+    "distance_tolerance": outcome.DISTANCE_TOLERANCE,
+    "bin_rows": bins.SAMPLE_ROWS,
+    "least_share": bins.LEAST_SHARE,
+    "notable": naming.NOTABLE,
+    "strong": naming.STRONG,
+}
+
+
+def test_the_procedures_have_pythons_numbers() -> None:
+    listed = re.findall(r"WHEN N'([\w.]+)' THEN (\S+)", read("functions/shared_number.sql"))
+    assert {name: float(value) for name, value in listed} == PYTHON
+
+
+def test_every_number_of_the_list_is_used_and_no_other_is_asked_for() -> None:
+    used = {
+        name
+        for procedure in PROCEDURES
+        for name in re.findall(r"sqlkmeans\.shared_number\(N'([\w.]+)'\)", read(procedure))
+    }
+    assert used == set(PYTHON)
