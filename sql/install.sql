@@ -1122,12 +1122,13 @@ IF OBJECT_ID(N'sqlkmeans.compares_in_pairs', N'FN') IS NULL
 GO
 -- Whether the nearest of k centroids is found by comparing distances in pairs, over a variable for
 -- each coordinate. Each pair is written out, four names a feature and distance, and the server takes
--- 65,535 names in one expression; long before, compiling takes longer than ordering them.
+-- 65,535 names in one expression, which may hold the distances three times (train_labels); long
+-- before, compiling takes longer than ordering them.
 ALTER FUNCTION sqlkmeans.compares_in_pairs (@k int, @features int)
 RETURNS bit
 AS
 BEGIN
-    RETURN CASE WHEN CAST(@k AS bigint) * (@k - 1) * 4 * @features <= 20000
+    RETURN CASE WHEN CAST(@k AS bigint) * (@k - 1) * 4 * @features <= 10000
                      AND CAST(@k + 1 AS bigint) * @features <= 1500 THEN 1 ELSE 0 END;
 END;
 GO
@@ -1144,9 +1145,10 @@ ALTER FUNCTION sqlkmeans.centroid_values (@k int, @features int)
 RETURNS nvarchar(max)
 AS
 BEGIN
+    -- A sum of one value and zeros: MAX would drop NULLs, and warn of each (8153).
     DECLARE @names nvarchar(max) = sqlkmeans.each_number(@features, N'@c~_{} float', N', ');
     DECLARE @values nvarchar(max) = sqlkmeans.each_number(
-        @features, N'@c~_{} = MAX(CASE c.cluster WHEN ~ THEN c.z{} END)', N', ');
+        @features, N'@c~_{} = SUM(CASE c.cluster WHEN ~ THEN c.z{} ELSE 0e0 END)', N', ');
     DECLARE @last int = CASE sqlkmeans.compares_in_pairs(@k, @features) WHEN 1 THEN @k ELSE 0 END;
 
     RETURN N'DECLARE ' + REPLACE(@names, N'~', N'0')
@@ -1228,6 +1230,8 @@ GO
 -- nearest centroid of #sqlkmeans_centroid, and each centroid to the mean of its rows. One without a
 -- row moves to the row that is farthest from its own. The text uses variables @k; @shift, the sum of
 -- the squared moves; and @inertia, of the centroids as they were. The same text serves all passes.
+-- On the sample that starts are compared on, sums are added in one order: which start wins would
+-- depend on it.
 -- Squares are summed about centroid 0, the mean of a sample: what they and the means in #sqlkmeans_moved
 -- say of the inertia (Steiner's theorem) spares the distances.
 ALTER FUNCTION sqlkmeans.pass_text
@@ -1251,7 +1255,8 @@ SELECT n.cluster, SUM(r.[sqlkmeans weight]), SUM(r.[sqlkmeans weight] * ('
 FROM ' + @rows + N' AS r
 ' + sqlkmeans.nearest(@k, @features, N'r.[sqlkmeans z{}]', 0) + N'
 WHERE r.[sqlkmeans weight] > 0e0
-GROUP BY n.cluster;
+GROUP BY n.cluster' + CASE @rows WHEN N'#sqlkmeans_seed' THEN N'
+OPTION (MAXDOP 1)' ELSE N'' END + N';
 IF (SELECT COUNT(*) FROM #sqlkmeans_moved AS m) < @k
     INSERT INTO #sqlkmeans_moved (cluster, weight, squares, ' + @z + N')
     SELECT e.cluster, 0e0, 0e0, ' + sqlkmeans.each_number(@features, N'f.z{}', N', ') + N'
@@ -3644,6 +3649,7 @@ INNER JOIN (SELECT a.cluster{} FROM #sqlkmeans_point AS a
 
     IF @medians = 1
     BEGIN
+        -- A column beside NEWID(), so that it is asked once a row and not once a statement.
         -- 8,000 rows are enough for four deviations of a rank to be few. Which rows they are changes
         -- how long it takes and not what is found.
         IF @sample IS NULL
@@ -3656,7 +3662,7 @@ SELECT g.cluster, v.position, v.value, COUNT_BIG(*)
 FROM (' + COALESCE(@sample, N'SELECT TOP (16000) s.[sqlkmeans cluster]'
                 + sqlkmeans.each_number(@features, N', s.[sqlkmeans o{}]', N'') + N'
       FROM #sqlkmeans_scored AS s
-      WHERE (CHECKSUM(NEWID()) & 2147483647) % @step = 0') + N') AS s
+      WHERE (CHECKSUM(NEWID(), s.[sqlkmeans distance]) & 2147483647) % @step = 0') + N') AS s
 CROSS APPLY (VALUES (0), (s.[sqlkmeans cluster])) AS g (cluster)
 CROSS APPLY (VALUES ' + @each + N') AS v (position, value)
 WHERE v.value IS NOT NULL
@@ -3859,14 +3865,16 @@ BEGIN
     INSERT INTO #sqlkmeans_profile
         (segment_id, position, mean, deviation, lowest, median, highest, known, missing)
     SELECT c.segment_id, m.position, p.value + t.rest,
-        CASE WHEN m.highest > m.lowest AND m.squares / m.known > t.rest * t.rest
-                 THEN SQRT(m.squares / m.known - t.rest * t.rest)
+        CASE WHEN m.highest > m.lowest AND t.spread > t.rest * t.rest
+                 THEN SQRT(t.spread - t.rest * t.rest)
              WHEN m.known > 0 THEN 0e0 END,
         m.lowest, d.median, m.highest, m.known, c.size - m.known
     FROM #sqlkmeans_moment AS m
     INNER JOIN #sqlkmeans_cluster AS c ON c.cluster = m.cluster
     INNER JOIN #sqlkmeans_point AS p ON p.cluster = m.cluster AND p.position = m.position
-    CROSS APPLY (SELECT m.total / NULLIF(m.known, 0) AS rest) AS t
+    -- Where a segment lacks the feature altogether, AND would not keep it from dividing by 0.
+    CROSS APPLY (SELECT m.total / NULLIF(m.known, 0) AS rest,
+                     m.squares / NULLIF(m.known, 0) AS spread) AS t
     LEFT JOIN #sqlkmeans_median AS d ON d.cluster = m.cluster AND d.position = m.position;
 
     -- Means and squares of parts add up to those of the whole (Chan, Golub & LeVeque, 1983).
@@ -5463,9 +5471,10 @@ BEGIN
                 N'ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans o{}] float NULL; '
                 + N'ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans z{}] float NULL; '
                 + N'ALTER TABLE #sqlkmeans_scored ADD [sqlkmeans o{}] float NULL; '
-                + N'ALTER TABLE #sqlkmeans_centroid ADD z{} float NULL;', N' ')
-            + N'
-INSERT INTO #sqlkmeans_centroid (cluster, ' + sqlkmeans.each_number(@features, N'z{}', N', ')
+                + N'ALTER TABLE #sqlkmeans_centroid ADD z{} float NULL;', N' ');
+        EXECUTE sys.sp_executesql @statement;
+        -- In a batch of its own: one that adds columns to a table cannot name them (error 207).
+        SET @statement = N'INSERT INTO #sqlkmeans_centroid (cluster, ' + sqlkmeans.each_number(@features, N'z{}', N', ')
             + N')
 SELECT p.cluster, ' + sqlkmeans.each_number(
                 @features, N'MAX(CASE p.position WHEN {} THEN p.scaled_value END)', N', ') + N'
@@ -6402,9 +6411,9 @@ WHERE v.number = c.number;';
     -- Each feature takes two numbers of a row of #sqlkmeans_prepared, and a row has 8,060 bytes: as
     -- many leave room for what else is in it.
     SELECT @features = COUNT(*) FROM sqlkmeans.model_feature AS f WHERE f.run_id = @run_id;
-    IF @features > 494
+    IF @features > 480
         SET @problems = @problems + N'features: ' + CAST(@features AS nvarchar(10))
-            + N', each kept level of a category counted; allowed with @engine = N''tsql'': 494; '
+            + N', each kept level of a category counted; allowed with @engine = N''tsql'': 480; '
             + N'name fewer columns, or lower max_categories' + @line;
 
     SET @feature = N'';
@@ -6590,14 +6599,14 @@ BEGIN
     SET @differing = ROWCOUNT_BIG();
 END;
 INSERT INTO #sqlkmeans_centroid (cluster, ' + @z + N')
-SELECT 0, ' + sqlkmeans.each_number(@features, N'AVG(s.[sqlkmeans z{}])', N', ') + N' FROM #sqlkmeans_seed AS s;
+SELECT 0, ' + sqlkmeans.each_number(@features, N'AVG(s.[sqlkmeans z{}])', N', ') + N' FROM #sqlkmeans_seed AS s OPTION (MAXDOP 1);
 ' -- About the means: a difference of sums has no digits left where a feature lies far from 0.
         + N'SELECT @threshold = '
         + sqlkmeans.float_literal(sqlkmeans.shared_number(N'tolerance')) + N' * ('
         + sqlkmeans.each_number(@features,
             N'AVG((s.[sqlkmeans z{}] - c.z{}) * (s.[sqlkmeans z{}] - c.z{}))', N' + ')
         + N') / ' + CAST(@features AS nvarchar(10)) + N'
-FROM #sqlkmeans_seed AS s CROSS JOIN #sqlkmeans_centroid AS c;';
+FROM #sqlkmeans_seed AS s CROSS JOIN #sqlkmeans_centroid AS c OPTION (MAXDOP 1);';
     EXECUTE sys.sp_executesql
         @statement, N'@k int, @seed_rows int, @differing int OUTPUT, @threshold float OUTPUT',
         @k = @k, @seed_rows = @seed_rows, @differing = @differing OUTPUT,
@@ -6668,7 +6677,8 @@ BEGIN
                     SUM(s.[sqlkmeans weight] * s.closest) OVER (
                         ORDER BY s.[sqlkmeans row] ROWS UNBOUNDED PRECEDING) AS upto
                 FROM #sqlkmeans_start AS s) AS s
-        ON s.upto > d.place AND s.upto - s.chance <= d.place AND s.chance > 0e0;
+        ON s.upto > d.place AND s.upto - s.chance <= d.place AND s.chance > 0e0
+    OPTION (MAXDOP 1);
     IF NOT EXISTS (SELECT 1 FROM #sqlkmeans_candidate AS c)
         INSERT INTO #sqlkmeans_candidate (trial, ' + @z + N')
         SELECT TOP (1) 1, ' + @of_seed + N'
@@ -6684,7 +6694,8 @@ BEGIN
               FROM #sqlkmeans_start AS s
               CROSS JOIN #sqlkmeans_candidate AS c
               GROUP BY c.trial) AS g
-        ORDER BY g.potential, g.trial;
+        ORDER BY g.potential, g.trial
+        OPTION (MAXDOP 1);
     INSERT INTO #sqlkmeans_centroid (cluster, ' + @z + N')
     SELECT TOP (1) @cluster, ' + @z + N' FROM #sqlkmeans_candidate WHERE trial = @trial ORDER BY ' + @z + N';
     UPDATE s
@@ -6832,8 +6843,7 @@ BEGIN
         INSERT INTO #sqlkmeans_apart (segment_id, cluster, squared)
         SELECT g.segment_id, g.cluster, SUM(g.difference * g.difference)
         FROM (SELECT e.segment_id, p.cluster, p.scaled_value - (
-                  CASE f.transform WHEN N'log1p' THEN LOG(1e0 + COALESCE(c.value, 0e0))
-                                   ELSE COALESCE(c.value, 0e0) END - f.center)
+                  sqlkmeans.prepared_value(COALESCE(c.value, 0e0), NULL, NULL, f.transform) - f.center)
                   * f.weight / f.scale AS difference
               FROM (SELECT DISTINCT x.segment_id FROM sqlkmeans.centroid AS x
                     WHERE x.run_id = @active) AS e
@@ -6842,8 +6852,11 @@ BEGIN
               LEFT JOIN sqlkmeans.centroid AS c
                   ON c.run_id = @active AND c.segment_id = e.segment_id
                  AND (c.feature + N'.') COLLATE Latin1_General_100_BIN2 = f.feature + N'.') AS g
-        GROUP BY g.segment_id, g.cluster;
+        GROUP BY g.segment_id, g.cluster
+        -- A column that has a logarithm now may have had a centre that has none.
+        HAVING COUNT(g.difference) = COUNT(*);
 
+        -- Of two as near, the first: an id is for one cluster, and an UPDATE takes one of them.
         UPDATE c
         SET segment_id = a.segment_id
         FROM #sqlkmeans_cluster AS c
@@ -6851,9 +6864,13 @@ BEGIN
         WHERE c.segment_id IS NULL
           AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_cluster AS t WHERE t.segment_id = a.segment_id)
           AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_apart AS b
-                          WHERE b.cluster = a.cluster AND b.squared < a.squared)
+                          WHERE b.cluster = a.cluster
+                            AND (b.squared < a.squared
+                                 OR (b.squared = a.squared AND b.segment_id < a.segment_id)))
           AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_apart AS b
-                          WHERE b.segment_id = a.segment_id AND b.squared < a.squared);
+                          WHERE b.segment_id = a.segment_id
+                            AND (b.squared < a.squared
+                                 OR (b.squared = a.squared AND b.cluster < a.cluster)));
     END;
 
     -- Largest first.
@@ -9664,8 +9681,6 @@ GRANT EXECUTE ON sqlkmeans.publish_run TO sqlkmeans_operator;
 GRANT EXECUTE ON sqlkmeans.finish_choice TO sqlkmeans_operator;
 GRANT EXECUTE ON sqlkmeans.fail_run TO sqlkmeans_operator;
 GRANT EXECUTE ON sqlkmeans.assign_segments TO sqlkmeans_operator;
--- Called in a text of assign_segments, which runs as the caller; it reads as the caller too.
-GRANT EXECUTE ON sqlkmeans.check_keys TO sqlkmeans_operator;
 GRANT EXECUTE ON sqlkmeans.run_segmentation TO sqlkmeans_operator;
 GRANT EXECUTE ON sqlkmeans.rollback_segmentation TO sqlkmeans_operator;
 GRANT EXECUTE ON sqlkmeans.rename_segment TO sqlkmeans_operator;

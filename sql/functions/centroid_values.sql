@@ -9,9 +9,10 @@ ALTER FUNCTION sqlkmeans.centroid_values (@k int, @features int)
 RETURNS nvarchar(max)
 AS
 BEGIN
+    -- A sum of one value and zeros: MAX would drop NULLs, and warn of each (8153).
     DECLARE @names nvarchar(max) = sqlkmeans.each_number(@features, N'@c~_{} float', N', ');
     DECLARE @values nvarchar(max) = sqlkmeans.each_number(
-        @features, N'@c~_{} = MAX(CASE c.cluster WHEN ~ THEN c.z{} END)', N', ');
+        @features, N'@c~_{} = SUM(CASE c.cluster WHEN ~ THEN c.z{} ELSE 0e0 END)', N', ');
     DECLARE @last int = CASE sqlkmeans.compares_in_pairs(@k, @features) WHEN 1 THEN @k ELSE 0 END;
 
     RETURN N'DECLARE ' + REPLACE(@names, N'~', N'0')

@@ -6,6 +6,8 @@ GO
 -- nearest centroid of #sqlkmeans_centroid, and each centroid to the mean of its rows. One without a
 -- row moves to the row that is farthest from its own. The text uses variables @k; @shift, the sum of
 -- the squared moves; and @inertia, of the centroids as they were. The same text serves all passes.
+-- On the sample that starts are compared on, sums are added in one order: which start wins would
+-- depend on it.
 -- Squares are summed about centroid 0, the mean of a sample: what they and the means in #sqlkmeans_moved
 -- say of the inertia (Steiner's theorem) spares the distances.
 ALTER FUNCTION sqlkmeans.pass_text
@@ -29,7 +31,8 @@ SELECT n.cluster, SUM(r.[sqlkmeans weight]), SUM(r.[sqlkmeans weight] * ('
 FROM ' + @rows + N' AS r
 ' + sqlkmeans.nearest(@k, @features, N'r.[sqlkmeans z{}]', 0) + N'
 WHERE r.[sqlkmeans weight] > 0e0
-GROUP BY n.cluster;
+GROUP BY n.cluster' + CASE @rows WHEN N'#sqlkmeans_seed' THEN N'
+OPTION (MAXDOP 1)' ELSE N'' END + N';
 IF (SELECT COUNT(*) FROM #sqlkmeans_moved AS m) < @k
     INSERT INTO #sqlkmeans_moved (cluster, weight, squares, ' + @z + N')
     SELECT e.cluster, 0e0, 0e0, ' + sqlkmeans.each_number(@features, N'f.z{}', N', ') + N'

@@ -234,9 +234,10 @@ BEGIN
                 N'ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans o{}] float NULL; '
                 + N'ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans z{}] float NULL; '
                 + N'ALTER TABLE #sqlkmeans_scored ADD [sqlkmeans o{}] float NULL; '
-                + N'ALTER TABLE #sqlkmeans_centroid ADD z{} float NULL;', N' ')
-            + N'
-INSERT INTO #sqlkmeans_centroid (cluster, ' + sqlkmeans.each_number(@features, N'z{}', N', ')
+                + N'ALTER TABLE #sqlkmeans_centroid ADD z{} float NULL;', N' ');
+        EXECUTE sys.sp_executesql @statement;
+        -- In a batch of its own: one that adds columns to a table cannot name them (error 207).
+        SET @statement = N'INSERT INTO #sqlkmeans_centroid (cluster, ' + sqlkmeans.each_number(@features, N'z{}', N', ')
             + N')
 SELECT p.cluster, ' + sqlkmeans.each_number(
                 @features, N'MAX(CASE p.position WHEN {} THEN p.scaled_value END)', N', ') + N'

@@ -11,14 +11,16 @@ BEGIN
     INSERT INTO #sqlkmeans_profile
         (segment_id, position, mean, deviation, lowest, median, highest, known, missing)
     SELECT c.segment_id, m.position, p.value + t.rest,
-        CASE WHEN m.highest > m.lowest AND m.squares / m.known > t.rest * t.rest
-                 THEN SQRT(m.squares / m.known - t.rest * t.rest)
+        CASE WHEN m.highest > m.lowest AND t.spread > t.rest * t.rest
+                 THEN SQRT(t.spread - t.rest * t.rest)
              WHEN m.known > 0 THEN 0e0 END,
         m.lowest, d.median, m.highest, m.known, c.size - m.known
     FROM #sqlkmeans_moment AS m
     INNER JOIN #sqlkmeans_cluster AS c ON c.cluster = m.cluster
     INNER JOIN #sqlkmeans_point AS p ON p.cluster = m.cluster AND p.position = m.position
-    CROSS APPLY (SELECT m.total / NULLIF(m.known, 0) AS rest) AS t
+    -- Where a segment lacks the feature altogether, AND would not keep it from dividing by 0.
+    CROSS APPLY (SELECT m.total / NULLIF(m.known, 0) AS rest,
+                     m.squares / NULLIF(m.known, 0) AS spread) AS t
     LEFT JOIN #sqlkmeans_median AS d ON d.cluster = m.cluster AND d.position = m.position;
 
     -- Means and squares of parts add up to those of the whole (Chan, Golub & LeVeque, 1983).

@@ -274,9 +274,9 @@ WHERE v.number = c.number;';
     -- Each feature takes two numbers of a row of #sqlkmeans_prepared, and a row has 8,060 bytes: as
     -- many leave room for what else is in it.
     SELECT @features = COUNT(*) FROM sqlkmeans.model_feature AS f WHERE f.run_id = @run_id;
-    IF @features > 494
+    IF @features > 480
         SET @problems = @problems + N'features: ' + CAST(@features AS nvarchar(10))
-            + N', each kept level of a category counted; allowed with @engine = N''tsql'': 494; '
+            + N', each kept level of a category counted; allowed with @engine = N''tsql'': 480; '
             + N'name fewer columns, or lower max_categories' + @line;
 
     SET @feature = N'';

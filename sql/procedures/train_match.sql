@@ -66,8 +66,7 @@ BEGIN
         INSERT INTO #sqlkmeans_apart (segment_id, cluster, squared)
         SELECT g.segment_id, g.cluster, SUM(g.difference * g.difference)
         FROM (SELECT e.segment_id, p.cluster, p.scaled_value - (
-                  CASE f.transform WHEN N'log1p' THEN LOG(1e0 + COALESCE(c.value, 0e0))
-                                   ELSE COALESCE(c.value, 0e0) END - f.center)
+                  sqlkmeans.prepared_value(COALESCE(c.value, 0e0), NULL, NULL, f.transform) - f.center)
                   * f.weight / f.scale AS difference
               FROM (SELECT DISTINCT x.segment_id FROM sqlkmeans.centroid AS x
                     WHERE x.run_id = @active) AS e
@@ -76,8 +75,11 @@ BEGIN
               LEFT JOIN sqlkmeans.centroid AS c
                   ON c.run_id = @active AND c.segment_id = e.segment_id
                  AND (c.feature + N'.') COLLATE Latin1_General_100_BIN2 = f.feature + N'.') AS g
-        GROUP BY g.segment_id, g.cluster;
+        GROUP BY g.segment_id, g.cluster
+        -- A column that has a logarithm now may have had a centre that has none.
+        HAVING COUNT(g.difference) = COUNT(*);
 
+        -- Of two as near, the first: an id is for one cluster, and an UPDATE takes one of them.
         UPDATE c
         SET segment_id = a.segment_id
         FROM #sqlkmeans_cluster AS c
@@ -85,9 +87,13 @@ BEGIN
         WHERE c.segment_id IS NULL
           AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_cluster AS t WHERE t.segment_id = a.segment_id)
           AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_apart AS b
-                          WHERE b.cluster = a.cluster AND b.squared < a.squared)
+                          WHERE b.cluster = a.cluster
+                            AND (b.squared < a.squared
+                                 OR (b.squared = a.squared AND b.segment_id < a.segment_id)))
           AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_apart AS b
-                          WHERE b.segment_id = a.segment_id AND b.squared < a.squared);
+                          WHERE b.segment_id = a.segment_id
+                            AND (b.squared < a.squared
+                                 OR (b.squared = a.squared AND b.cluster < a.cluster)));
     END;
 
     -- Largest first.

@@ -82,14 +82,14 @@ BEGIN
     SET @differing = ROWCOUNT_BIG();
 END;
 INSERT INTO #sqlkmeans_centroid (cluster, ' + @z + N')
-SELECT 0, ' + sqlkmeans.each_number(@features, N'AVG(s.[sqlkmeans z{}])', N', ') + N' FROM #sqlkmeans_seed AS s;
+SELECT 0, ' + sqlkmeans.each_number(@features, N'AVG(s.[sqlkmeans z{}])', N', ') + N' FROM #sqlkmeans_seed AS s OPTION (MAXDOP 1);
 ' -- About the means: a difference of sums has no digits left where a feature lies far from 0.
         + N'SELECT @threshold = '
         + sqlkmeans.float_literal(sqlkmeans.shared_number(N'tolerance')) + N' * ('
         + sqlkmeans.each_number(@features,
             N'AVG((s.[sqlkmeans z{}] - c.z{}) * (s.[sqlkmeans z{}] - c.z{}))', N' + ')
         + N') / ' + CAST(@features AS nvarchar(10)) + N'
-FROM #sqlkmeans_seed AS s CROSS JOIN #sqlkmeans_centroid AS c;';
+FROM #sqlkmeans_seed AS s CROSS JOIN #sqlkmeans_centroid AS c OPTION (MAXDOP 1);';
     EXECUTE sys.sp_executesql
         @statement, N'@k int, @seed_rows int, @differing int OUTPUT, @threshold float OUTPUT',
         @k = @k, @seed_rows = @seed_rows, @differing = @differing OUTPUT,
@@ -160,7 +160,8 @@ BEGIN
                     SUM(s.[sqlkmeans weight] * s.closest) OVER (
                         ORDER BY s.[sqlkmeans row] ROWS UNBOUNDED PRECEDING) AS upto
                 FROM #sqlkmeans_start AS s) AS s
-        ON s.upto > d.place AND s.upto - s.chance <= d.place AND s.chance > 0e0;
+        ON s.upto > d.place AND s.upto - s.chance <= d.place AND s.chance > 0e0
+    OPTION (MAXDOP 1);
     IF NOT EXISTS (SELECT 1 FROM #sqlkmeans_candidate AS c)
         INSERT INTO #sqlkmeans_candidate (trial, ' + @z + N')
         SELECT TOP (1) 1, ' + @of_seed + N'
@@ -176,7 +177,8 @@ BEGIN
               FROM #sqlkmeans_start AS s
               CROSS JOIN #sqlkmeans_candidate AS c
               GROUP BY c.trial) AS g
-        ORDER BY g.potential, g.trial;
+        ORDER BY g.potential, g.trial
+        OPTION (MAXDOP 1);
     INSERT INTO #sqlkmeans_centroid (cluster, ' + @z + N')
     SELECT TOP (1) @cluster, ' + @z + N' FROM #sqlkmeans_candidate WHERE trial = @trial ORDER BY ' + @z + N';
     UPDATE s

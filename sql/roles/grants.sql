@@ -16,8 +16,6 @@ GRANT EXECUTE ON sqlkmeans.publish_run TO sqlkmeans_operator;
 GRANT EXECUTE ON sqlkmeans.finish_choice TO sqlkmeans_operator;
 GRANT EXECUTE ON sqlkmeans.fail_run TO sqlkmeans_operator;
 GRANT EXECUTE ON sqlkmeans.assign_segments TO sqlkmeans_operator;
--- Called in a text of assign_segments, which runs as the caller; it reads as the caller too.
-GRANT EXECUTE ON sqlkmeans.check_keys TO sqlkmeans_operator;
 GRANT EXECUTE ON sqlkmeans.run_segmentation TO sqlkmeans_operator;
 GRANT EXECUTE ON sqlkmeans.rollback_segmentation TO sqlkmeans_operator;
 GRANT EXECUTE ON sqlkmeans.rename_segment TO sqlkmeans_operator;

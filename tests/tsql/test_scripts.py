@@ -99,9 +99,8 @@ def test_procedures_of_the_design_have_help() -> None:
 def test_only_procedures_with_help_are_granted() -> None:
     granted = set(re.findall(r"GRANT EXECUTE ON sqlkmeans\.(\w+)", read("roles/grants.sql")))
     public = {tsql_files.object_name(name) for name in public_procedures()}
-    # A text calls check_keys, and runs as the caller. The self-test makes users, which takes
-    # db_owner, who needs no grant.
-    assert granted - {"version", "check_keys"} == public - {"self_test"}
+    # The self-test makes users, which takes db_owner, who needs no grant.
+    assert granted - {"version"} == public - {"self_test"}
 
 
 def test_nobody_is_granted_the_door_to_the_owners_permissions() -> None:

@@ -20,7 +20,12 @@ from support.tsql_files import FILES, PROCEDURES, RECORDED, read
 CLIENT = Path(sqlserver.__file__).parent
 #: Bytes of a row, and columns of a table.
 ROW_BYTES, COLUMNS = 8060, 1024
+#: Of a row that is sorted, beside the table's.
+SORT_BYTES = 210
 PARAMETERS = 2100
+
+#: Where one text that a procedure builds ends, and the next begins.
+BATCH_ENDS = r"SET @statement =|EXECUTE sys\.sp_executesql|EXECUTE \(|^GO$"
 
 Rule = Callable[[str], list[str]]
 #: The texts of procedures, by name.
@@ -33,7 +38,7 @@ def texts() -> Iterator[tuple[str, str]]:
         if name != "install.sql":  # which is the others
             yield name, read(name)
     yield RECORDED.name, RECORDED.read_text(encoding="utf-8")
-    for path in sorted(CLIENT.glob("sqlserver*.py")):
+    for path in sorted(CLIENT.glob("*.py")):
         yield path.name, path.read_text(encoding="utf-8")
     for name, dialect in DIALECTS.items():
         assert isinstance(dialect, SQLServerDialect)
@@ -77,7 +82,7 @@ def _parts(text: str, start: int) -> list[str]:
 
 def temporary_names_have_the_prefix(text: str) -> list[str]:
     """A caller's own #input would otherwise be taken for ours, or make ours fail."""
-    return re.findall(r"(?<![\w@])#(?!sqlkmeans_[a-z])\w+", code(text))
+    return re.findall(r"(?<![\w@])#(?!sqlkmeans_[a-z{])\w+", code(text))
 
 
 def text_columns_have_a_collation(text: str) -> list[str]:
@@ -172,6 +177,19 @@ def what_a_text_calls_is_granted(text: str) -> list[str]:
     return found
 
 
+def a_text_does_not_name_columns_that_it_adds(text: str) -> list[str]:
+    """A batch is compiled against the table as it is before: error 207. Only what is missing as a
+    whole is looked for later."""
+    found = []
+    for batch in re.split(BATCH_ENDS, code(text), flags=re.MULTILINE):
+        for table in set(re.findall(r"ALTER TABLE (#\w+) ADD", batch)):
+            used = re.findall(rf"(?:INSERT INTO|UPDATE|FROM|JOIN) {table}\b", batch)
+            # What is created in the same text is not there yet when it is compiled.
+            if used and f"CREATE TABLE {table}" not in batch:
+                found.append(f"{table}: {used[0]}")
+    return found
+
+
 RULES: dict[str, Rule] = {
     rule.__name__: rule
     for rule in (
@@ -187,6 +205,7 @@ RULES: dict[str, Rule] = {
         properties_are_no_max_texts,
         arguments_are_no_expressions,
         what_a_text_calls_is_granted,
+        a_text_does_not_name_columns_that_it_adds,
     )
 }
 
@@ -217,6 +236,9 @@ CONTROLS = [
      "EXECUTE sys.sp_addextendedproperty @name = N'sqlkmeans', @value = @text;"),
     ("arguments_are_no_expressions",
      "SET @s = N'EXECUTE sys.p @name = ' + sqlkmeans.text_literal(@target) + N';';"),
+    ("a_text_does_not_name_columns_that_it_adds",
+     "SET @s = N'ALTER TABLE #sqlkmeans_a ADD z1 float NULL; '\n"
+     "+ N'INSERT INTO #sqlkmeans_a (z1) SELECT 1;';\nEXECUTE sys.sp_executesql @s;"),
     ("what_a_text_calls_is_granted", "SET @s = N'EXECUTE sqlkmeans.as_owner @statement = @s;';"),
 ]  # fmt: skip
 
@@ -331,7 +353,7 @@ def row_bytes(columns: list[str]) -> int:
     return 4 + sum(sizes[kind] for kind in types) + 2 + (len(columns) + 7) // 8
 
 
-def test_as_many_features_as_train_columns_allows_fit_in_a_row_and_one_more_does_not() -> None:
+def test_as_many_features_as_train_columns_allows_fit_in_a_row_and_two_more_do_not() -> None:
     allowed = int(re.findall(r"IF @features > (\d+)", read("procedures/train_columns.sql"))[0])
     made = created(read("procedures/train_segmentation.sql"))
     added = re.findall(
@@ -339,7 +361,7 @@ def test_as_many_features_as_train_columns_allows_fit_in_a_row_and_one_more_does
     )
     assert len(added) == 11
     fits = {}
-    for features in (allowed, allowed + 1):
+    for features in (allowed, allowed + 2):
         sizes = {}
         for table, _ in added:
             more = [f"c{n} float NULL" for n in range(features)
@@ -347,8 +369,9 @@ def test_as_many_features_as_train_columns_allows_fit_in_a_row_and_one_more_does
             columns = [*made.get(table, ["cluster int", "inertia float"]), *more]
             assert len(columns) < COLUMNS
             sizes[table] = row_bytes(columns)
-        fits[features] = max(sizes.values()) <= ROW_BYTES
-    assert fits == {allowed: True, allowed + 1: False}
+        # A sort's row has its keys as well: a number, a hash, a weight.
+        fits[features] = max(sizes.values()) + SORT_BYTES <= ROW_BYTES
+    assert fits == {allowed: True, allowed + 2: False}
 
 
 def test_as_many_columns_as_read_source_allows_fit_in_a_row_beside_the_widest_key() -> None:

@@ -249,6 +249,7 @@ GO
 INSERT INTO #sqlkmeans_held (segment_id, size) SELECT t.segment_id, COUNT_BIG(*) FROM [dbo].[customer_segment] AS t GROUP BY t.segment_id;
 GO
 ALTER TABLE #sqlkmeans_prepared ADD [customer_id] bigint NULL; ALTER TABLE #sqlkmeans_scored ADD [customer_id] bigint NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans o1] float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans z1] float NULL; ALTER TABLE #sqlkmeans_scored ADD [sqlkmeans o1] float NULL; ALTER TABLE #sqlkmeans_centroid ADD z1 float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans o2] float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans z2] float NULL; ALTER TABLE #sqlkmeans_scored ADD [sqlkmeans o2] float NULL; ALTER TABLE #sqlkmeans_centroid ADD z2 float NULL;
+GO
 INSERT INTO #sqlkmeans_centroid (cluster, z1, z2)
 SELECT p.cluster, MAX(CASE p.position WHEN 1 THEN p.scaled_value END), MAX(CASE p.position WHEN 2 THEN p.scaled_value END)
 FROM #sqlkmeans_point AS p GROUP BY p.cluster;
@@ -266,7 +267,7 @@ SELECT @nulls = COALESCE(SUM(g.nulls * g.customers), 0),
 FROM (SELECT COUNT_BIG(*) AS customers, MAX(CASE WHEN s.[customer_id] IS NULL THEN 1 ELSE 0 END) AS nulls FROM #sqlkmeans_prepared AS s GROUP BY s.[customer_id]) AS g;
 GO
 DECLARE @c0_1 float, @c0_2 float, @c1_1 float, @c1_2 float, @c2_1 float, @c2_2 float, @c3_1 float, @c3_2 float;
-SELECT @c0_1 = MAX(CASE c.cluster WHEN 0 THEN c.z1 END), @c0_2 = MAX(CASE c.cluster WHEN 0 THEN c.z2 END), @c1_1 = MAX(CASE c.cluster WHEN 1 THEN c.z1 END), @c1_2 = MAX(CASE c.cluster WHEN 1 THEN c.z2 END), @c2_1 = MAX(CASE c.cluster WHEN 2 THEN c.z1 END), @c2_2 = MAX(CASE c.cluster WHEN 2 THEN c.z2 END), @c3_1 = MAX(CASE c.cluster WHEN 3 THEN c.z1 END), @c3_2 = MAX(CASE c.cluster WHEN 3 THEN c.z2 END)
+SELECT @c0_1 = SUM(CASE c.cluster WHEN 0 THEN c.z1 ELSE 0e0 END), @c0_2 = SUM(CASE c.cluster WHEN 0 THEN c.z2 ELSE 0e0 END), @c1_1 = SUM(CASE c.cluster WHEN 1 THEN c.z1 ELSE 0e0 END), @c1_2 = SUM(CASE c.cluster WHEN 1 THEN c.z2 ELSE 0e0 END), @c2_1 = SUM(CASE c.cluster WHEN 2 THEN c.z1 ELSE 0e0 END), @c2_2 = SUM(CASE c.cluster WHEN 2 THEN c.z2 ELSE 0e0 END), @c3_1 = SUM(CASE c.cluster WHEN 3 THEN c.z1 ELSE 0e0 END), @c3_2 = SUM(CASE c.cluster WHEN 3 THEN c.z2 ELSE 0e0 END)
 FROM #sqlkmeans_centroid AS c;
 INSERT INTO #sqlkmeans_scored WITH (TABLOCK) ([customer_id], [sqlkmeans previous], [sqlkmeans before], [sqlkmeans weight], [sqlkmeans cluster],
     [sqlkmeans distance], [sqlkmeans o1], [sqlkmeans o2])
@@ -282,7 +283,7 @@ INSERT INTO #sqlkmeans_near (cluster, position, value, customers)
 SELECT g.cluster, v.position, v.value, COUNT_BIG(*)
 FROM (SELECT TOP (16000) s.[sqlkmeans cluster], s.[sqlkmeans o1], s.[sqlkmeans o2]
       FROM #sqlkmeans_scored AS s
-      WHERE (CHECKSUM(NEWID()) & 2147483647) % @step = 0) AS s
+      WHERE (CHECKSUM(NEWID(), s.[sqlkmeans distance]) & 2147483647) % @step = 0) AS s
 CROSS APPLY (VALUES (0), (s.[sqlkmeans cluster])) AS g (cluster)
 CROSS APPLY (VALUES (1, s.[sqlkmeans o1]), (2, s.[sqlkmeans o2])) AS v (position, value)
 WHERE v.value IS NOT NULL
@@ -453,9 +454,9 @@ BEGIN
     SET @differing = ROWCOUNT_BIG();
 END;
 INSERT INTO #sqlkmeans_centroid (cluster, z1, z2)
-SELECT 0, AVG(s.[sqlkmeans z1]), AVG(s.[sqlkmeans z2]) FROM #sqlkmeans_seed AS s;
+SELECT 0, AVG(s.[sqlkmeans z1]), AVG(s.[sqlkmeans z2]) FROM #sqlkmeans_seed AS s OPTION (MAXDOP 1);
 SELECT @threshold = 0.5e0 * (AVG((s.[sqlkmeans z1] - c.z1) * (s.[sqlkmeans z1] - c.z1)) + AVG((s.[sqlkmeans z2] - c.z2) * (s.[sqlkmeans z2] - c.z2))) / 2
-FROM #sqlkmeans_seed AS s CROSS JOIN #sqlkmeans_centroid AS c;
+FROM #sqlkmeans_seed AS s CROSS JOIN #sqlkmeans_centroid AS c OPTION (MAXDOP 1);
 GO
 DECLARE @shift float;
 DECLARE @inertia float;
@@ -485,7 +486,8 @@ BEGIN
                     SUM(s.[sqlkmeans weight] * s.closest) OVER (
                         ORDER BY s.[sqlkmeans row] ROWS UNBOUNDED PRECEDING) AS upto
                 FROM #sqlkmeans_start AS s) AS s
-        ON s.upto > d.place AND s.upto - s.chance <= d.place AND s.chance > 0e0;
+        ON s.upto > d.place AND s.upto - s.chance <= d.place AND s.chance > 0e0
+    OPTION (MAXDOP 1);
     IF NOT EXISTS (SELECT 1 FROM #sqlkmeans_candidate AS c)
         INSERT INTO #sqlkmeans_candidate (trial, z1, z2)
         SELECT TOP (1) 1, s.[sqlkmeans z1], s.[sqlkmeans z2]
@@ -501,7 +503,8 @@ BEGIN
               FROM #sqlkmeans_start AS s
               CROSS JOIN #sqlkmeans_candidate AS c
               GROUP BY c.trial) AS g
-        ORDER BY g.potential, g.trial;
+        ORDER BY g.potential, g.trial
+        OPTION (MAXDOP 1);
     INSERT INTO #sqlkmeans_centroid (cluster, z1, z2)
     SELECT TOP (1) @cluster, z1, z2 FROM #sqlkmeans_candidate WHERE trial = @trial ORDER BY z1, z2;
     UPDATE s
@@ -515,7 +518,7 @@ SELECT @passes = 0, @shift = NULL;
 WHILE @passes < 300 AND (@shift IS NULL OR @shift > @threshold)
 BEGIN
 DECLARE @c0_1 float, @c0_2 float, @c1_1 float, @c1_2 float, @c2_1 float, @c2_2 float, @c3_1 float, @c3_2 float;
-SELECT @c0_1 = MAX(CASE c.cluster WHEN 0 THEN c.z1 END), @c0_2 = MAX(CASE c.cluster WHEN 0 THEN c.z2 END), @c1_1 = MAX(CASE c.cluster WHEN 1 THEN c.z1 END), @c1_2 = MAX(CASE c.cluster WHEN 1 THEN c.z2 END), @c2_1 = MAX(CASE c.cluster WHEN 2 THEN c.z1 END), @c2_2 = MAX(CASE c.cluster WHEN 2 THEN c.z2 END), @c3_1 = MAX(CASE c.cluster WHEN 3 THEN c.z1 END), @c3_2 = MAX(CASE c.cluster WHEN 3 THEN c.z2 END)
+SELECT @c0_1 = SUM(CASE c.cluster WHEN 0 THEN c.z1 ELSE 0e0 END), @c0_2 = SUM(CASE c.cluster WHEN 0 THEN c.z2 ELSE 0e0 END), @c1_1 = SUM(CASE c.cluster WHEN 1 THEN c.z1 ELSE 0e0 END), @c1_2 = SUM(CASE c.cluster WHEN 1 THEN c.z2 ELSE 0e0 END), @c2_1 = SUM(CASE c.cluster WHEN 2 THEN c.z1 ELSE 0e0 END), @c2_2 = SUM(CASE c.cluster WHEN 2 THEN c.z2 ELSE 0e0 END), @c3_1 = SUM(CASE c.cluster WHEN 3 THEN c.z1 ELSE 0e0 END), @c3_2 = SUM(CASE c.cluster WHEN 3 THEN c.z2 ELSE 0e0 END)
 FROM #sqlkmeans_centroid AS c;
 DELETE FROM #sqlkmeans_moved;
 INSERT INTO #sqlkmeans_moved (cluster, weight, squares, z1, z2)
@@ -524,7 +527,8 @@ SELECT n.cluster, SUM(r.[sqlkmeans weight]), SUM(r.[sqlkmeans weight] * ((r.[sql
 FROM #sqlkmeans_seed AS r
 CROSS APPLY (SELECT CASE WHEN (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) <= (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) AND (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) <= (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) THEN 1 WHEN (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) <= (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) THEN 2 ELSE 3 END AS cluster) AS n
 WHERE r.[sqlkmeans weight] > 0e0
-GROUP BY n.cluster;
+GROUP BY n.cluster
+OPTION (MAXDOP 1);
 IF (SELECT COUNT(*) FROM #sqlkmeans_moved AS m) < @k
     INSERT INTO #sqlkmeans_moved (cluster, weight, squares, z1, z2)
     SELECT e.cluster, 0e0, 0e0, f.z1, f.z2
@@ -568,7 +572,7 @@ DELETE FROM #sqlkmeans_centroid;
 INSERT INTO #sqlkmeans_centroid (cluster, z1, z2) SELECT cluster, z1, z2 FROM #sqlkmeans_best;
 GO
 DECLARE @c0_1 float, @c0_2 float, @c1_1 float, @c1_2 float, @c2_1 float, @c2_2 float, @c3_1 float, @c3_2 float;
-SELECT @c0_1 = MAX(CASE c.cluster WHEN 0 THEN c.z1 END), @c0_2 = MAX(CASE c.cluster WHEN 0 THEN c.z2 END), @c1_1 = MAX(CASE c.cluster WHEN 1 THEN c.z1 END), @c1_2 = MAX(CASE c.cluster WHEN 1 THEN c.z2 END), @c2_1 = MAX(CASE c.cluster WHEN 2 THEN c.z1 END), @c2_2 = MAX(CASE c.cluster WHEN 2 THEN c.z2 END), @c3_1 = MAX(CASE c.cluster WHEN 3 THEN c.z1 END), @c3_2 = MAX(CASE c.cluster WHEN 3 THEN c.z2 END)
+SELECT @c0_1 = SUM(CASE c.cluster WHEN 0 THEN c.z1 ELSE 0e0 END), @c0_2 = SUM(CASE c.cluster WHEN 0 THEN c.z2 ELSE 0e0 END), @c1_1 = SUM(CASE c.cluster WHEN 1 THEN c.z1 ELSE 0e0 END), @c1_2 = SUM(CASE c.cluster WHEN 1 THEN c.z2 ELSE 0e0 END), @c2_1 = SUM(CASE c.cluster WHEN 2 THEN c.z1 ELSE 0e0 END), @c2_2 = SUM(CASE c.cluster WHEN 2 THEN c.z2 ELSE 0e0 END), @c3_1 = SUM(CASE c.cluster WHEN 3 THEN c.z1 ELSE 0e0 END), @c3_2 = SUM(CASE c.cluster WHEN 3 THEN c.z2 ELSE 0e0 END)
 FROM #sqlkmeans_centroid AS c;
 DELETE FROM #sqlkmeans_moved;
 INSERT INTO #sqlkmeans_moved (cluster, weight, squares, z1, z2)
@@ -648,7 +652,7 @@ FROM #sqlkmeans_centroid AS c
 CROSS APPLY (VALUES (1, c.z1), (2, c.z2)) AS v (position, value)
 WHERE c.cluster > 0;
 DECLARE @c0_1 float, @c0_2 float, @c1_1 float, @c1_2 float, @c2_1 float, @c2_2 float, @c3_1 float, @c3_2 float;
-SELECT @c0_1 = MAX(CASE c.cluster WHEN 0 THEN c.z1 END), @c0_2 = MAX(CASE c.cluster WHEN 0 THEN c.z2 END), @c1_1 = MAX(CASE c.cluster WHEN 1 THEN c.z1 END), @c1_2 = MAX(CASE c.cluster WHEN 1 THEN c.z2 END), @c2_1 = MAX(CASE c.cluster WHEN 2 THEN c.z1 END), @c2_2 = MAX(CASE c.cluster WHEN 2 THEN c.z2 END), @c3_1 = MAX(CASE c.cluster WHEN 3 THEN c.z1 END), @c3_2 = MAX(CASE c.cluster WHEN 3 THEN c.z2 END)
+SELECT @c0_1 = SUM(CASE c.cluster WHEN 0 THEN c.z1 ELSE 0e0 END), @c0_2 = SUM(CASE c.cluster WHEN 0 THEN c.z2 ELSE 0e0 END), @c1_1 = SUM(CASE c.cluster WHEN 1 THEN c.z1 ELSE 0e0 END), @c1_2 = SUM(CASE c.cluster WHEN 1 THEN c.z2 ELSE 0e0 END), @c2_1 = SUM(CASE c.cluster WHEN 2 THEN c.z1 ELSE 0e0 END), @c2_2 = SUM(CASE c.cluster WHEN 2 THEN c.z2 ELSE 0e0 END), @c3_1 = SUM(CASE c.cluster WHEN 3 THEN c.z1 ELSE 0e0 END), @c3_2 = SUM(CASE c.cluster WHEN 3 THEN c.z2 ELSE 0e0 END)
 FROM #sqlkmeans_centroid AS c;
 INSERT INTO #sqlkmeans_scored WITH (TABLOCK)
     ([sqlkmeans row], [sqlkmeans previous], [sqlkmeans weight], [sqlkmeans cluster], [sqlkmeans other],
@@ -661,7 +665,7 @@ CROSS APPLY (SELECT CASE WHEN (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @
 INNER JOIN #sqlkmeans_centroid AS c ON c.cluster = n.cluster;
 GO
 DECLARE @c0_1 float, @c0_2 float, @c1_1 float, @c1_2 float, @c2_1 float, @c2_2 float, @c3_1 float, @c3_2 float;
-SELECT @c0_1 = MAX(CASE c.cluster WHEN 0 THEN c.z1 END), @c0_2 = MAX(CASE c.cluster WHEN 0 THEN c.z2 END), @c1_1 = MAX(CASE c.cluster WHEN 1 THEN c.z1 END), @c1_2 = MAX(CASE c.cluster WHEN 1 THEN c.z2 END), @c2_1 = MAX(CASE c.cluster WHEN 2 THEN c.z1 END), @c2_2 = MAX(CASE c.cluster WHEN 2 THEN c.z2 END), @c3_1 = MAX(CASE c.cluster WHEN 3 THEN c.z1 END), @c3_2 = MAX(CASE c.cluster WHEN 3 THEN c.z2 END)
+SELECT @c0_1 = SUM(CASE c.cluster WHEN 0 THEN c.z1 ELSE 0e0 END), @c0_2 = SUM(CASE c.cluster WHEN 0 THEN c.z2 ELSE 0e0 END), @c1_1 = SUM(CASE c.cluster WHEN 1 THEN c.z1 ELSE 0e0 END), @c1_2 = SUM(CASE c.cluster WHEN 1 THEN c.z2 ELSE 0e0 END), @c2_1 = SUM(CASE c.cluster WHEN 2 THEN c.z1 ELSE 0e0 END), @c2_2 = SUM(CASE c.cluster WHEN 2 THEN c.z2 ELSE 0e0 END), @c3_1 = SUM(CASE c.cluster WHEN 3 THEN c.z1 ELSE 0e0 END), @c3_2 = SUM(CASE c.cluster WHEN 3 THEN c.z2 ELSE 0e0 END)
 FROM #sqlkmeans_centroid AS c;
 INSERT INTO #sqlkmeans_near (cluster, position, value, customers)
 SELECT g.cluster, v.position, v.value, COUNT_BIG(*)
@@ -972,6 +976,7 @@ CROSS APPLY (
 WHERE a.segmentation = N'people' AND a.status = N'published' AND b.status = N'published';
 GO
 ALTER TABLE #sqlkmeans_prepared ADD [person_id] bigint NULL; ALTER TABLE #sqlkmeans_scored ADD [person_id] bigint NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans o1] float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans z1] float NULL; ALTER TABLE #sqlkmeans_scored ADD [sqlkmeans o1] float NULL; ALTER TABLE #sqlkmeans_centroid ADD z1 float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans o2] float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans z2] float NULL; ALTER TABLE #sqlkmeans_scored ADD [sqlkmeans o2] float NULL; ALTER TABLE #sqlkmeans_centroid ADD z2 float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans o3] float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans z3] float NULL; ALTER TABLE #sqlkmeans_scored ADD [sqlkmeans o3] float NULL; ALTER TABLE #sqlkmeans_centroid ADD z3 float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans o4] float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans z4] float NULL; ALTER TABLE #sqlkmeans_scored ADD [sqlkmeans o4] float NULL; ALTER TABLE #sqlkmeans_centroid ADD z4 float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans o5] float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans z5] float NULL; ALTER TABLE #sqlkmeans_scored ADD [sqlkmeans o5] float NULL; ALTER TABLE #sqlkmeans_centroid ADD z5 float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans o6] float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans z6] float NULL; ALTER TABLE #sqlkmeans_scored ADD [sqlkmeans o6] float NULL; ALTER TABLE #sqlkmeans_centroid ADD z6 float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans o7] float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans z7] float NULL; ALTER TABLE #sqlkmeans_scored ADD [sqlkmeans o7] float NULL; ALTER TABLE #sqlkmeans_centroid ADD z7 float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans o8] float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans z8] float NULL; ALTER TABLE #sqlkmeans_scored ADD [sqlkmeans o8] float NULL; ALTER TABLE #sqlkmeans_centroid ADD z8 float NULL;
+GO
 INSERT INTO #sqlkmeans_centroid (cluster, z1, z2, z3, z4, z5, z6, z7, z8)
 SELECT p.cluster, MAX(CASE p.position WHEN 1 THEN p.scaled_value END), MAX(CASE p.position WHEN 2 THEN p.scaled_value END), MAX(CASE p.position WHEN 3 THEN p.scaled_value END), MAX(CASE p.position WHEN 4 THEN p.scaled_value END), MAX(CASE p.position WHEN 5 THEN p.scaled_value END), MAX(CASE p.position WHEN 6 THEN p.scaled_value END), MAX(CASE p.position WHEN 7 THEN p.scaled_value END), MAX(CASE p.position WHEN 8 THEN p.scaled_value END)
 FROM #sqlkmeans_point AS p GROUP BY p.cluster;
@@ -989,7 +994,7 @@ SELECT @nulls = COALESCE(SUM(g.nulls * g.customers), 0),
 FROM (SELECT COUNT_BIG(*) AS customers, MAX(CASE WHEN s.[person_id] IS NULL THEN 1 ELSE 0 END) AS nulls FROM #sqlkmeans_prepared AS s GROUP BY s.[person_id]) AS g;
 GO
 DECLARE @c0_1 float, @c0_2 float, @c0_3 float, @c0_4 float, @c0_5 float, @c0_6 float, @c0_7 float, @c0_8 float, @c1_1 float, @c1_2 float, @c1_3 float, @c1_4 float, @c1_5 float, @c1_6 float, @c1_7 float, @c1_8 float, @c2_1 float, @c2_2 float, @c2_3 float, @c2_4 float, @c2_5 float, @c2_6 float, @c2_7 float, @c2_8 float, @c3_1 float, @c3_2 float, @c3_3 float, @c3_4 float, @c3_5 float, @c3_6 float, @c3_7 float, @c3_8 float, @c4_1 float, @c4_2 float, @c4_3 float, @c4_4 float, @c4_5 float, @c4_6 float, @c4_7 float, @c4_8 float;
-SELECT @c0_1 = MAX(CASE c.cluster WHEN 0 THEN c.z1 END), @c0_2 = MAX(CASE c.cluster WHEN 0 THEN c.z2 END), @c0_3 = MAX(CASE c.cluster WHEN 0 THEN c.z3 END), @c0_4 = MAX(CASE c.cluster WHEN 0 THEN c.z4 END), @c0_5 = MAX(CASE c.cluster WHEN 0 THEN c.z5 END), @c0_6 = MAX(CASE c.cluster WHEN 0 THEN c.z6 END), @c0_7 = MAX(CASE c.cluster WHEN 0 THEN c.z7 END), @c0_8 = MAX(CASE c.cluster WHEN 0 THEN c.z8 END), @c1_1 = MAX(CASE c.cluster WHEN 1 THEN c.z1 END), @c1_2 = MAX(CASE c.cluster WHEN 1 THEN c.z2 END), @c1_3 = MAX(CASE c.cluster WHEN 1 THEN c.z3 END), @c1_4 = MAX(CASE c.cluster WHEN 1 THEN c.z4 END), @c1_5 = MAX(CASE c.cluster WHEN 1 THEN c.z5 END), @c1_6 = MAX(CASE c.cluster WHEN 1 THEN c.z6 END), @c1_7 = MAX(CASE c.cluster WHEN 1 THEN c.z7 END), @c1_8 = MAX(CASE c.cluster WHEN 1 THEN c.z8 END), @c2_1 = MAX(CASE c.cluster WHEN 2 THEN c.z1 END), @c2_2 = MAX(CASE c.cluster WHEN 2 THEN c.z2 END), @c2_3 = MAX(CASE c.cluster WHEN 2 THEN c.z3 END), @c2_4 = MAX(CASE c.cluster WHEN 2 THEN c.z4 END), @c2_5 = MAX(CASE c.cluster WHEN 2 THEN c.z5 END), @c2_6 = MAX(CASE c.cluster WHEN 2 THEN c.z6 END), @c2_7 = MAX(CASE c.cluster WHEN 2 THEN c.z7 END), @c2_8 = MAX(CASE c.cluster WHEN 2 THEN c.z8 END), @c3_1 = MAX(CASE c.cluster WHEN 3 THEN c.z1 END), @c3_2 = MAX(CASE c.cluster WHEN 3 THEN c.z2 END), @c3_3 = MAX(CASE c.cluster WHEN 3 THEN c.z3 END), @c3_4 = MAX(CASE c.cluster WHEN 3 THEN c.z4 END), @c3_5 = MAX(CASE c.cluster WHEN 3 THEN c.z5 END), @c3_6 = MAX(CASE c.cluster WHEN 3 THEN c.z6 END), @c3_7 = MAX(CASE c.cluster WHEN 3 THEN c.z7 END), @c3_8 = MAX(CASE c.cluster WHEN 3 THEN c.z8 END), @c4_1 = MAX(CASE c.cluster WHEN 4 THEN c.z1 END), @c4_2 = MAX(CASE c.cluster WHEN 4 THEN c.z2 END), @c4_3 = MAX(CASE c.cluster WHEN 4 THEN c.z3 END), @c4_4 = MAX(CASE c.cluster WHEN 4 THEN c.z4 END), @c4_5 = MAX(CASE c.cluster WHEN 4 THEN c.z5 END), @c4_6 = MAX(CASE c.cluster WHEN 4 THEN c.z6 END), @c4_7 = MAX(CASE c.cluster WHEN 4 THEN c.z7 END), @c4_8 = MAX(CASE c.cluster WHEN 4 THEN c.z8 END)
+SELECT @c0_1 = SUM(CASE c.cluster WHEN 0 THEN c.z1 ELSE 0e0 END), @c0_2 = SUM(CASE c.cluster WHEN 0 THEN c.z2 ELSE 0e0 END), @c0_3 = SUM(CASE c.cluster WHEN 0 THEN c.z3 ELSE 0e0 END), @c0_4 = SUM(CASE c.cluster WHEN 0 THEN c.z4 ELSE 0e0 END), @c0_5 = SUM(CASE c.cluster WHEN 0 THEN c.z5 ELSE 0e0 END), @c0_6 = SUM(CASE c.cluster WHEN 0 THEN c.z6 ELSE 0e0 END), @c0_7 = SUM(CASE c.cluster WHEN 0 THEN c.z7 ELSE 0e0 END), @c0_8 = SUM(CASE c.cluster WHEN 0 THEN c.z8 ELSE 0e0 END), @c1_1 = SUM(CASE c.cluster WHEN 1 THEN c.z1 ELSE 0e0 END), @c1_2 = SUM(CASE c.cluster WHEN 1 THEN c.z2 ELSE 0e0 END), @c1_3 = SUM(CASE c.cluster WHEN 1 THEN c.z3 ELSE 0e0 END), @c1_4 = SUM(CASE c.cluster WHEN 1 THEN c.z4 ELSE 0e0 END), @c1_5 = SUM(CASE c.cluster WHEN 1 THEN c.z5 ELSE 0e0 END), @c1_6 = SUM(CASE c.cluster WHEN 1 THEN c.z6 ELSE 0e0 END), @c1_7 = SUM(CASE c.cluster WHEN 1 THEN c.z7 ELSE 0e0 END), @c1_8 = SUM(CASE c.cluster WHEN 1 THEN c.z8 ELSE 0e0 END), @c2_1 = SUM(CASE c.cluster WHEN 2 THEN c.z1 ELSE 0e0 END), @c2_2 = SUM(CASE c.cluster WHEN 2 THEN c.z2 ELSE 0e0 END), @c2_3 = SUM(CASE c.cluster WHEN 2 THEN c.z3 ELSE 0e0 END), @c2_4 = SUM(CASE c.cluster WHEN 2 THEN c.z4 ELSE 0e0 END), @c2_5 = SUM(CASE c.cluster WHEN 2 THEN c.z5 ELSE 0e0 END), @c2_6 = SUM(CASE c.cluster WHEN 2 THEN c.z6 ELSE 0e0 END), @c2_7 = SUM(CASE c.cluster WHEN 2 THEN c.z7 ELSE 0e0 END), @c2_8 = SUM(CASE c.cluster WHEN 2 THEN c.z8 ELSE 0e0 END), @c3_1 = SUM(CASE c.cluster WHEN 3 THEN c.z1 ELSE 0e0 END), @c3_2 = SUM(CASE c.cluster WHEN 3 THEN c.z2 ELSE 0e0 END), @c3_3 = SUM(CASE c.cluster WHEN 3 THEN c.z3 ELSE 0e0 END), @c3_4 = SUM(CASE c.cluster WHEN 3 THEN c.z4 ELSE 0e0 END), @c3_5 = SUM(CASE c.cluster WHEN 3 THEN c.z5 ELSE 0e0 END), @c3_6 = SUM(CASE c.cluster WHEN 3 THEN c.z6 ELSE 0e0 END), @c3_7 = SUM(CASE c.cluster WHEN 3 THEN c.z7 ELSE 0e0 END), @c3_8 = SUM(CASE c.cluster WHEN 3 THEN c.z8 ELSE 0e0 END), @c4_1 = SUM(CASE c.cluster WHEN 4 THEN c.z1 ELSE 0e0 END), @c4_2 = SUM(CASE c.cluster WHEN 4 THEN c.z2 ELSE 0e0 END), @c4_3 = SUM(CASE c.cluster WHEN 4 THEN c.z3 ELSE 0e0 END), @c4_4 = SUM(CASE c.cluster WHEN 4 THEN c.z4 ELSE 0e0 END), @c4_5 = SUM(CASE c.cluster WHEN 4 THEN c.z5 ELSE 0e0 END), @c4_6 = SUM(CASE c.cluster WHEN 4 THEN c.z6 ELSE 0e0 END), @c4_7 = SUM(CASE c.cluster WHEN 4 THEN c.z7 ELSE 0e0 END), @c4_8 = SUM(CASE c.cluster WHEN 4 THEN c.z8 ELSE 0e0 END)
 FROM #sqlkmeans_centroid AS c;
 INSERT INTO #sqlkmeans_scored WITH (TABLOCK) ([person_id], [sqlkmeans previous], [sqlkmeans before], [sqlkmeans weight], [sqlkmeans cluster],
     [sqlkmeans distance], [sqlkmeans o1], [sqlkmeans o2], [sqlkmeans o3], [sqlkmeans o4], [sqlkmeans o5], [sqlkmeans o6], [sqlkmeans o7], [sqlkmeans o8])
@@ -1005,7 +1010,7 @@ INSERT INTO #sqlkmeans_near (cluster, position, value, customers)
 SELECT g.cluster, v.position, v.value, COUNT_BIG(*)
 FROM (SELECT TOP (16000) s.[sqlkmeans cluster], s.[sqlkmeans o1], s.[sqlkmeans o2], s.[sqlkmeans o3], s.[sqlkmeans o4], s.[sqlkmeans o5], s.[sqlkmeans o6], s.[sqlkmeans o7], s.[sqlkmeans o8]
       FROM #sqlkmeans_scored AS s
-      WHERE (CHECKSUM(NEWID()) & 2147483647) % @step = 0) AS s
+      WHERE (CHECKSUM(NEWID(), s.[sqlkmeans distance]) & 2147483647) % @step = 0) AS s
 CROSS APPLY (VALUES (0), (s.[sqlkmeans cluster])) AS g (cluster)
 CROSS APPLY (VALUES (1, s.[sqlkmeans o1]), (2, s.[sqlkmeans o2]), (3, s.[sqlkmeans o3]), (4, s.[sqlkmeans o4]), (5, s.[sqlkmeans o5]), (6, s.[sqlkmeans o6]), (7, s.[sqlkmeans o7]), (8, s.[sqlkmeans o8])) AS v (position, value)
 WHERE v.value IS NOT NULL
