@@ -58,12 +58,24 @@ def test_the_largest_queries_that_score_stay_under_half_of_the_limit(server: Ser
         "@row = 0, @query = @q OUTPUT; SELECT @q;"
     )
     assert 13_000 < largest_expression(function) < LIMIT // 2
-    values, scaled, nearest = server.rows(
-        "SET NOCOUNT ON; DECLARE @v nvarchar(max), @s nvarchar(max), @n nvarchar(max); EXECUTE "
-        "sqlkmeans.scoring_text @run_id = 7, @row = 1, @values = @v OUTPUT, @scaled = @s OUTPUT, "
-        "@nearest = @n OUTPUT; SELECT @v, @s, @n;"
+    values, scaled = server.rows(
+        "SET NOCOUNT ON; DECLARE @v nvarchar(max), @s nvarchar(max); EXECUTE "
+        "sqlkmeans.scoring_text @run_id = 7, @row = 1, @values = @v OUTPUT, @scaled = @s OUTPUT; "
+        "SELECT @v, @s;"
     )[0]
     made = ", ".join(f"z.z{p}" for p in range(1, 51))
     first = f"SELECT {made} INTO #p FROM t AS s CROSS APPLY (SELECT {values}) AS o\n{scaled}"
     assert 2_000 < largest_expression(first) < LIMIT // 2
-    assert 13_000 < largest_expression(f"SELECT n.segment_id FROM #p AS z\n{nearest}") < LIMIT // 2
+
+
+@pytest.mark.parametrize(
+    ("k", "features", "pairs"), [(50, 1, 1), (3, 375, 1), (8, 40, 1), (51, 1, 0), (254, 50, 0)]
+)
+def test_the_nearest_centroid_fits_into_an_expression_three_times(
+    server: Server, k: int, features: int, pairs: int
+) -> None:
+    assert server.value("SELECT sqlkmeans.compares_in_pairs(?, ?);", k, features) == pairs
+    nearest = server.value("SELECT sqlkmeans.nearest(?, ?, N'r.[sqlkmeans z{}]', 0);", k, features)
+    size = largest_expression(f"SELECT n.cluster FROM #p AS r\n{nearest}")
+    assert size > k * features * (k - 1 if pairs else 1) // k
+    assert 3 * size < LIMIT
