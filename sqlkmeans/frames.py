@@ -146,6 +146,8 @@ def _yes_and_no(column: pa.ChunkedArray) -> pa.ChunkedArray:
     meant = {level: None if level is None else level.strip().lower() for level in levels}
     if len(levels) > len(YES_AND_NO) or not set(meant.values()) - {None} <= set(YES_AND_NO):
         return column
-    values = {level: None if word is None else bool(YES_AND_NO[word])
-              for level, word in meant.items()}  # fmt: skip
-    return pa.chunked_array([pa.array([values[level] for level in column.to_pylist()], pa.bool_())])
+    encoded = column.combine_chunks().dictionary_encode()
+    words = [meant[level] for level in encoded.dictionary.to_pylist()]
+    values = pa.array([None if word is None else bool(YES_AND_NO[word]) for word in words],
+                      pa.bool_())  # fmt: skip
+    return pa.chunked_array([values.take(encoded.indices)])

@@ -15,8 +15,8 @@ from sqlkmeans.engines.base import ClusterLabels
 from sqlkmeans.engines.local.labels import ArrayLabels
 from sqlkmeans.errors import DatabaseError
 from sqlkmeans.job import Job
+from sqlkmeans.outcome import Before
 from sqlkmeans.publication import Publication, Row
-from sqlkmeans.registry import read_before_labels
 
 # What has to be as it was, so that labels of the run before are still right for rows that stayed.
 _SAME = ("source", "key", "target", "changed_by")
@@ -72,7 +72,7 @@ def _unknown_since(database: Database, segmentation: Segmentation, mark: str) ->
     return None
 
 
-def assign_changes(work: Job, seen: ChangesSeen, engine: Engine) -> None:
+def assign_changes(work: Job, seen: ChangesSeen, engine: Engine, before: Before) -> None:
     """Label what changed and publish it; the sizes of the segments are counted, not their means.
 
     Raises
@@ -83,7 +83,6 @@ def assign_changes(work: Job, seen: ChangesSeen, engine: Engine) -> None:
         If changes were forgotten while they were read.
     """
     database, segmentation, progress = work.database, work.segmentation, work.progress
-    before = read_before_labels(database, segmentation.name)
     model, model_run_id = before.model, before.model_run_id
     assert model is not None
     assert model_run_id is not None

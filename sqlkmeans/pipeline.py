@@ -13,7 +13,7 @@ from sqlkmeans.errors import DataError, DefinitionError
 from sqlkmeans.incremental import ChangesSeen, assign_changes, last_seen
 from sqlkmeans.job import Job, job, open_files, require_schema
 from sqlkmeans.progress import Progress
-from sqlkmeans.registry import read_before, read_before_labels, require_model, run_result
+from sqlkmeans.registry import read_before, read_model, run_result, with_its_fit
 from sqlkmeans.result import ChoiceResult, RunResult
 
 __all__ = ["assign", "choose_k", "drop", "rename", "rollback", "run"]
@@ -75,24 +75,24 @@ def assign(
     """
     progress = progress or Progress()
     require_schema(database)
-    require_model(database, segmentation)
+    read_model(database, segmentation)
     engine = engine_of(segmentation.engine)
     if isinstance(engine, ServerEngine):
         return _run_on_server(engine, database, segmentation, "assign", progress)
     with job(database, segmentation, "assign", progress) as work:
         # Again, now that the lock keeps another run from publishing a new one.
-        require_model(database, segmentation)
+        before = read_model(database, segmentation)
         seen = last_seen(database, segmentation) if work.seen else None
         if isinstance(seen, ChangesSeen):
-            assign_changes(work, seen, engine)
+            assign_changes(work, seen, engine, before)
         else:
-            _assign_all(work, engine, [f"all rows were read: {seen}"] if seen else [])
+            before = with_its_fit(database, segmentation.name, before)
+            _assign_all(work, engine, before, [f"all rows were read: {seen}"] if seen else [])
     return work.result()
 
 
-def _assign_all(work: Job, engine: Engine, why: list[str]) -> None:
+def _assign_all(work: Job, engine: Engine, before: outcome.Before, why: list[str]) -> None:
     database, segmentation, progress = work.database, work.segmentation, work.progress
-    before = read_before_labels(database, segmentation.name)
     assert before.model is not None
     with engine.open(database, Plan.of(segmentation, progress, before.model.columns)) as rows:
         labelled = rows.label(before.model, before.bins)

@@ -108,15 +108,6 @@ def read_before(database: Database, name: str) -> Before:
     return _before(database, name, run)
 
 
-def read_before_labels(database: Database, name: str) -> Before:
-    """The same for new labels by the model in force: compared is the run that fitted it."""
-    row = database.catalog.segmentation(name) or {}
-    before = _before(database, name, run_facts(database, row["active_run_id"]))
-    later = database.catalog.published_runs(name)
-    arrived = sum(row["arrived"] or 0 for row in later if row["run_id"] > before.model_run_id)
-    return replace(before, arrived=arrived)
-
-
 def _before(database: Database, name: str, run: RunFacts | None) -> Before:
     row = database.catalog.segmentation(name) or {}
     return Before(
@@ -149,8 +140,9 @@ def run_facts(database: Database, run_id: int) -> RunFacts | None:
     )
 
 
-def require_model(database: Database, segmentation: Segmentation) -> SegmentModel:
-    """The model in force, which has to be for the features of the definition.
+def read_model(database: Database, segmentation: Segmentation) -> Before:
+    """The model in force, which has to be for the features of the definition; no run to compare
+    with.
 
     Raises
     ------
@@ -159,11 +151,11 @@ def require_model(database: Database, segmentation: Segmentation) -> SegmentMode
     DataError
         If there is none yet.
     """
-    model = stored_model(database, segmentation.name)
-    if model is None:
+    before = _before(database, segmentation.name, None)
+    model = before.model
+    if model is None or before.model_run_id is None:
         raise DataError(f"{segmentation.name}: no model yet; `sqlkmeans run` makes one")
-    row = database.catalog.segmentation(segmentation.name) or {}
-    fitted = json.loads((database.catalog.run(row["active_run_id"]) or {})["definition"])
+    fitted = json.loads((database.catalog.run(before.model_run_id) or {})["definition"])
     if segmentation.to_features() != features_from_definition(fitted):
         raise DefinitionError(
             f"{segmentation.name}: the features are not those of the stored model, or not "
@@ -176,7 +168,17 @@ def require_model(database: Database, segmentation: Segmentation) -> SegmentMode
                 f"{segmentation.name}: {key} is {now!r} and the stored model has {then!r}; "
                 "`sqlkmeans run` fits a new one"
             )
-    return model
+    return before
+
+
+def with_its_fit(database: Database, name: str, before: Before) -> Before:
+    """The same with what new labels are compared with: the run that fitted the model, and who came
+    since."""
+    fitted = before.model_run_id
+    assert fitted is not None
+    later = database.catalog.published_runs(name)
+    arrived = sum(row["arrived"] or 0 for row in later if row["run_id"] > fitted)
+    return replace(before, run=run_facts(database, fitted), arrived=arrived)
 
 
 def client_row() -> Row:

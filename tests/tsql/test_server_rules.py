@@ -190,6 +190,18 @@ def a_text_does_not_name_columns_that_it_adds(text: str) -> list[str]:
     return found
 
 
+def no_condition_divides_by_what_it_tests(text: str) -> list[str]:
+    """AND promises no order, and stops at no UNKNOWN: error 8134. NULLIF makes it NULL."""
+    conditions = re.findall(r"\bWHEN ((?:(?!\bWHEN\b|\bTHEN\b).)*?)\bTHEN\b", code(text), re.DOTALL)
+    divides = re.compile(r"/ (?!NULLIF\b)(?:[a-z]\.)?\w*[a-z_]\w*")
+    return [c for c in conditions if re.search(r"\b(?:AND|OR)\b", c) and divides.search(c)]
+
+
+def a_random_number_is_one_of_each_row(text: str) -> list[str]:
+    """Without a column beside it, NEWID() may be asked once for the statement: all rows or none."""
+    return re.findall(r"CHECKSUM\(NEWID\(\)\)", code(text))
+
+
 RULES: dict[str, Rule] = {
     rule.__name__: rule
     for rule in (
@@ -206,6 +218,8 @@ RULES: dict[str, Rule] = {
         arguments_are_no_expressions,
         what_a_text_calls_is_granted,
         a_text_does_not_name_columns_that_it_adds,
+        no_condition_divides_by_what_it_tests,
+        a_random_number_is_one_of_each_row,
     )
 }
 
@@ -239,6 +253,9 @@ CONTROLS = [
     ("a_text_does_not_name_columns_that_it_adds",
      "SET @s = N'ALTER TABLE #sqlkmeans_a ADD z1 float NULL; '\n"
      "+ N'INSERT INTO #sqlkmeans_a (z1) SELECT 1;';\nEXECUTE sys.sp_executesql @s;"),
+    ("no_condition_divides_by_what_it_tests",
+     "SELECT CASE WHEN m.highest > m.lowest AND m.squares / m.known > t.rest THEN 1 END FROM m;"),
+    ("a_random_number_is_one_of_each_row", "WHERE (CHECKSUM(NEWID()) & 2147483647) % @step = 0"),
     ("what_a_text_calls_is_granted", "SET @s = N'EXECUTE sqlkmeans.as_owner @statement = @s;';"),
 ]  # fmt: skip
 

@@ -33,6 +33,14 @@ def define(server: Server, name: str = "customers", **values: Any) -> None:
     server.rows(f"EXECUTE sqlkmeans.define_segmentation {parameters};", *given.values())
 
 
+def refill(server: Server, rows: list[tuple[int, float | None, float]]) -> None:
+    """Put these customers in the place of all others: key, x, y."""
+    server.rows("DROP TABLE IF EXISTS dbo.point;")
+    server.rows("CREATE TABLE dbo.point (id int NOT NULL PRIMARY KEY, x float NULL, y float NULL);")
+    values = ", ".join(f"({i}, {'NULL' if x is None else repr(x)}, {y!r})" for i, x, y in rows)
+    server.rows(f"INSERT INTO dbo.point (id, x, y) VALUES {values};")
+
+
 def same(ours: Any, theirs: Any, rel: float = 1e-9) -> bool:
     """Rows of texts, numbers and None, equal to rounding."""
     return len(ours) == len(theirs) and all(
@@ -663,3 +671,47 @@ def test_training_holds_no_transaction_and_tells_how_far_it_is() -> None:
     assert "SET n_iter = @n_iter" in passes
     for name in ("segmentation", "columns", "quantiles", "rows", "seed", "passes", "labels"):
         assert "BEGIN TRANSACTION" not in read(f"procedures/train_{name}.sql")
+
+
+# What only some rows bring up
+
+
+POINTS = {"source": "dbo.point", "key": "id", "n_init": 1}
+
+
+@live
+def test_two_new_centroids_as_near_to_an_earlier_one_get_different_ids(server: Server) -> None:
+    refill(server, [(i, 0.5 if i < 10 else 10.0, i % 2 / 8) for i in range(20)])
+    define(server, "near", features="x, y", k=2, scaling="none", **POINTS)
+    server.rows(RUN.format("near"))
+    # Nobody stays, so that centroids decide: 0 and 1 are as far from 0.5.
+    refill(server, [(100 + i, (0.0, 1.0, 10.0)[i // 10], i % 2 / 8) for i in range(30)])
+    define(server, "near", features="x, y", k=3, scaling="none", **POINTS)
+    server.rows(RUN.format("near"))
+    sizes = server.rows(
+        "SELECT segment_id, COUNT(*) FROM dbo.near_segment GROUP BY segment_id ORDER BY segment_id;"
+    )
+    assert sizes == [(1, 10), (2, 10), (3, 10)]
+
+
+@live
+def test_a_column_that_gets_a_logarithm_had_a_centroid_that_has_none(server: Server) -> None:
+    refill(server, [(i, -5.0 if i < 10 else 5.0, i % 5 / 8) for i in range(20)])
+    define(server, "logs", features="x, y", k=2, scaling="none", **POINTS)
+    server.rows(RUN.format("logs"))
+    refill(server, [(100 + i, 0.5 if i < 10 else 50.0, i % 5 / 8) for i in range(20)])
+    features = '[{"column": "x", "transform": "log1p"}, "y"]'
+    define(server, "logs", features=features, k=2, scaling="none", **POINTS)
+    server.rows(RUN.format("logs"))
+    assert server.value("SELECT COUNT(DISTINCT segment_id) FROM dbo.logs_segment;") == 2
+
+
+@live
+def test_a_segment_that_lacks_a_feature_altogether_has_no_mean_of_it(server: Server) -> None:
+    refill(server, [(i, None if i < 10 else i % 4 / 8, 0.0 if i < 10 else 90.0) for i in range(20)])
+    define(server, "lacking", features="x, y", k=2, scaling="none", missing="mean", **POINTS)
+    server.rows(RUN.format("lacking"))
+    means = "segment_id, feature, mean, deviation, missing"
+    found = [row for row in result(server, "segment_feature", means, "lacking") if row[4] == 10]
+    assert sorted(row[1:] for row in found if row[0]) == [("x", None, None, 10)]
+    server.rows("EXECUTE sqlkmeans.assign_segments @segmentation = N'lacking', @medians = 1;")
