@@ -25,6 +25,7 @@ from sqlkmeans.job import require_schema
 from sqlkmeans.model import SegmentModel
 from sqlkmeans.proposal import propose
 from sqlkmeans.registry import load_model, segment_table
+from sqlkmeans.report.components import principal_components
 from sqlkmeans.report.page import WrittenReport, write_report
 from sqlkmeans.result import RunResult
 from sqlkmeans.sqltext import parse_name, written_name
@@ -252,7 +253,9 @@ class Segments:
             for place, scale in zip(across, (ax.set_xscale, ax.set_yscale)):
                 scale("symlog" if preparation.features[place].transform == "log1p" else "linear")
         else:
-            drawn, centres, titles = _components(points, self.model.cluster_centers_)
+            found = principal_components(points)
+            drawn, centres = found.places(points), found.places(self.model.cluster_centers_)
+            titles = [f"principal component {n} ({s:.0%})" for n, s in enumerate(found.shares, 1)]
         draw_segments(
             ax, drawn[:, 0], drawn[:, 1], self.labels.to_numpy()[shown], self.run.segments,
             centres, titles,
@@ -367,18 +370,3 @@ def _parts(target: str) -> tuple[str, ...]:
         return parse_name(target)
     except ValueError as error:
         raise DefinitionError(f"target: {error}") from None
-
-
-def _components(
-    points: npt.NDArray[np.float64], centres: npt.NDArray[np.float64]
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], list[str]]:
-    """The first two principal components of points and centres, and their share of the variance."""
-    middle = points.mean(axis=0)
-    _, spread, directions = np.linalg.svd(points - middle, full_matrices=False)
-    directions = np.vstack([directions[:2], np.zeros((2, points.shape[1]))])[:2]
-    # A component has no sign of its own: its largest part points up.
-    largest = np.abs(directions).argmax(axis=1)
-    directions = directions * np.where(directions[[0, 1], largest] < 0, -1, 1)[:, None]
-    shares = np.append(spread**2, [0.0, 0.0])[:2] / max(float((spread**2).sum()), 1e-300)
-    titles = [f"principal component {n + 1} ({share:.0%})" for n, share in enumerate(shares)]
-    return (points - middle) @ directions.T, (centres - middle) @ directions.T, titles

@@ -9,6 +9,7 @@ import numpy as np
 
 from sqlkmeans.clustering.arrays.types import Matrix, Vector
 from sqlkmeans.clustering.preparation.preparation import preparation_from_rows
+from sqlkmeans.report.components import principal_components
 from sqlkmeans.report.facts import Facts, Row
 from sqlkmeans.report.marks import Mark
 from sqlkmeans.report.scales import Axis, Tick, percent, signed
@@ -193,25 +194,21 @@ def _components(numbers: list[Row], raw: Matrix, facts: Facts, ids: list[int]) -
     complete = scaled[np.isfinite(scaled).all(axis=1)]
     if len(complete) < 3:
         return []
-    middle = complete.mean(axis=0)
-    _, spread, directions = np.linalg.svd(complete - middle, full_matrices=False)
-    explained = spread**2 / max(float((spread**2).sum()), 1e-300)
+    found = principal_components(complete)
     centroids = np.array(
         [
             [facts.centroids[segment_id, f["position"]]["scaled_value"] for f in numbers]
             for segment_id in ids
         ]
     )
+    of_rows, of_centroids = found.places(scaled), found.places(centroids)
     axes = []
     for number in range(2):
-        direction = directions[number]
-        # A component has no sign of its own: its largest part points up.
-        direction = direction * np.sign(direction[np.argmax(np.abs(direction))])
-        values, points = (scaled - middle) @ direction, (centroids - middle) @ direction
+        values, points = of_rows[:, number], of_centroids[:, number]
         low, high = _ends(values, points, margin=0.02)
         name = f"principal component {number + 1}"
-        about = f"{percent(float(explained[number]), 0)} of the variance: " + _made_of(
-            direction, numbers
+        about = f"{percent(float(found.shares[number]), 0)} of the variance: " + _made_of(
+            found.directions[number], numbers
         )
         axes.append(_axis(Axis(name, low, high), values, points, about=about))
     return axes
