@@ -137,6 +137,7 @@ def run_facts(database: Database, run_id: int) -> RunFacts | None:
             for feature in database.catalog.result("segment_feature", run_id)
             if feature["segment_id"] == EVERYONE
         },
+        outliers=row["outliers"],
     )
 
 
@@ -207,7 +208,7 @@ def run_result(database: Database, run_id: int, seconds: dict[str, float]) -> Ru
     segments = [
         SegmentResult(
             row["segment_id"], row["name"], row["description"], row["size"], row["share"],
-            centroids.get(row["segment_id"], {}),
+            centroids.get(row["segment_id"], {}), row["outliers"],
         )
         for row in database.catalog.result("segment", described_by)
         if row["segment_id"] != EVERYONE
@@ -215,7 +216,7 @@ def run_result(database: Database, run_id: int, seconds: dict[str, float]) -> Ru
     scores = ("silhouette", "davies_bouldin", "calinski_harabasz")
     plain = ("kind", "engine", "k", "rows", "skipped", "changed", "arrived", "moved", "departed",
              "written", "inertia", "n_iter", "compared_run_id", "mean_distance",
-             "centroid_shift")  # fmt: skip
+             "centroid_shift", "outliers")  # fmt: skip
     drift = [
         {name: value for name, value in row.items() if name not in ("run_id", "position")}
         for row in database.catalog.result("feature_drift", run_id)
@@ -265,8 +266,9 @@ def segment_table(database: Database, name: str) -> list[Row]:
     Returns
     -------
     list of dict
-        ``segment_id``, ``name``, ``size``, ``share``, ``rule``, and each feature's mean by its
-        title, such as ``joined (days)`` or ``city = Oslo``.
+        ``segment_id``, ``name``, ``size``, ``share``, ``rule``, where the model has limits
+        ``outliers``, and each feature's mean by its title, such as ``joined (days)`` or
+        ``city = Oslo``.
 
     Raises
     ------
@@ -282,7 +284,9 @@ def segment_table(database: Database, name: str) -> list[Row]:
     newest = published[0]
     described_by = newest["restored_run_id"] or newest["run_id"]
     features = _features(database, newest, described_by)
-    about = ("segment_id", "name", "size", "share", "rule")
+    about = ["segment_id", "name", "size", "share", "rule"]
+    rows = database.catalog.result("segment", described_by)
+    about += ["outliers"] if any(row["outliers"] is not None for row in rows) else []
     return [
         {
             **{key: row[key] for key in about},
@@ -294,7 +298,5 @@ def segment_table(database: Database, name: str) -> list[Row]:
                 for f in features
             },
         }
-        for row in sorted(
-            database.catalog.result("segment", described_by), key=lambda row: row["segment_id"]
-        )
+        for row in sorted(rows, key=lambda row: row["segment_id"])
     ]
