@@ -2035,7 +2035,7 @@ BEGIN
         WHERE c.name = @name;
 
         IF LOWER(@name) IN (N'segment_id', N'segment_name', N'distance', N'run_id', N'assigned_at',
-                            N'valid_from', N'valid_to', N'cluster', N'departed')
+                            N'valid_from', N'valid_to', N'cluster', N'departed', N'is_outlier')
             SET @problems = @problems + N'key: ' + @name
                 + N' is a column of the segment table itself; give it another name in a view' + @line;
         ELSE IF LOWER(@name) LIKE N'sqlkmeans %'
@@ -2062,9 +2062,10 @@ BEGIN
             + N' bytes wide; allowed: 900, the widest that a clustered index takes' + @line;
 
     IF EXISTS (SELECT 1 FROM #sqlkmeans_target_column AS t)
-       AND ((SELECT COUNT(*) FROM #sqlkmeans_target_column AS t) <> @position + 4
+       AND ((SELECT COUNT(*) FROM #sqlkmeans_target_column AS t) <> @position + 5
             OR (SELECT COUNT(*) FROM #sqlkmeans_target_column AS t
-                WHERE t.name IN (N'segment_id', N'distance', N'run_id', N'assigned_at')) <> 4)
+                WHERE t.name IN (N'segment_id', N'distance', N'is_outlier', N'run_id',
+                                 N'assigned_at')) <> 5)
         SET @problems = @problems + N'target: ' + @target_name + N' is there already and is no '
             + N'segment table of this key; choose another target' + @line;
 
@@ -9425,7 +9426,7 @@ END;'),
     (N'somebody else''s tables', NULL, N'
 EXECUTE (N''CREATE VIEW sqlkmeans_self_test.somebodys_view AS SELECT 1 AS customer_id;'');
 CREATE TABLE sqlkmeans_self_test.somebodys (customer_id bigint NOT NULL PRIMARY KEY, segment_id int NOT NULL,
-    distance float NOT NULL, run_id bigint NOT NULL, assigned_at datetime2(6) NOT NULL);
+    distance float NOT NULL, is_outlier bit NOT NULL, run_id bigint NOT NULL, assigned_at datetime2(6) NOT NULL);
 CREATE TABLE sqlkmeans_self_test.mine_history (customer_id bigint NOT NULL);
 INSERT INTO sqlkmeans_self_test.mine_history (customer_id) VALUES (1);'),
     (N'every problem of a definition at once', N'50002 %@k: 1 given%@scaling: big given%', N'

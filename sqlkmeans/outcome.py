@@ -211,6 +211,11 @@ def of_labels(
     warnings = segment_warnings(found.profiles, segment_ids, found.skipped)
     alarms = compared.alarms + _arrivals(before, fitted, found, moves, definition)
     warnings += [REFIT + text for text in alarms] + compared.notes
+    if definition.get("outlier") is not None and not model.limits:
+        warnings.append(
+            f"the model of run {before.model_run_id} has no limits, so nobody is an outlier until "
+            "the next run finds them"
+        )
     return Publication(
         run_id=run_id,
         segment_ids=segment_ids,

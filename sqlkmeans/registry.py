@@ -205,18 +205,19 @@ def run_result(database: Database, run_id: int, seconds: dict[str, float]) -> Ru
     centroids: dict[int, dict[str, float]] = {}
     for row in database.catalog.result("centroid", run["model_run_id"]):
         centroids.setdefault(row["segment_id"], {})[row["feature"]] = row["value"]
+    described = database.catalog.result("segment", described_by)
     segments = [
         SegmentResult(
             row["segment_id"], row["name"], row["description"], row["size"], row["share"],
             centroids.get(row["segment_id"], {}), row["outliers"],
         )
-        for row in database.catalog.result("segment", described_by)
+        for row in described
         if row["segment_id"] != EVERYONE
     ]  # fmt: skip
     scores = ("silhouette", "davies_bouldin", "calinski_harabasz")
     plain = ("kind", "engine", "k", "rows", "skipped", "changed", "arrived", "moved", "departed",
              "written", "inertia", "n_iter", "compared_run_id", "mean_distance",
-             "centroid_shift", "outliers")  # fmt: skip
+             "centroid_shift")  # fmt: skip
     drift = [
         {name: value for name, value in row.items() if name not in ("run_id", "position")}
         for row in database.catalog.result("feature_drift", run_id)
@@ -233,6 +234,7 @@ def run_result(database: Database, run_id: int, seconds: dict[str, float]) -> Ru
         recommendation=json.loads(run["recommendation"] or "null"),
         drift=drift,
         features=_features(database, run, described_by),
+        outliers=next((r["outliers"] for r in described if r["segment_id"] == EVERYONE), None),
     )
 
 

@@ -138,9 +138,11 @@ def read_labels(
     query = (
         f"SELECT {', '.join(key.read_expression for key in keys)}, segment_id, distance, "
         # As a number: an Arrow reader has a bit as a boolean.
-        "CAST(is_outlier AS float) AS is_outlier "
+        "CASE is_outlier WHEN 1 THEN 1e0 ELSE 0e0 END AS is_outlier "
         f"FROM {target} AS source ORDER BY {key_order(keys)}"
     )
     for batch in read_batches(session, query, keys, labels):
-        segment_ids, distances, outliers = (c.to_numpy() for c in batch.features.columns)
+        segment_ids, distances, outliers = (
+            column.to_numpy(zero_copy_only=False) for column in batch.features.columns
+        )
         yield batch.keys, segment_ids.astype(np.int32), distances, outliers.astype(np.bool_)
