@@ -162,6 +162,17 @@ class Labels(ABC):
         """The segment that a customer, by the key's values as text, has in the target; or None."""
 
     @abstractmethod
+    def farthest(
+        self, segmentation: Segmentation, at_most: int
+    ) -> list[tuple[tuple[Any, ...], int, float]]:
+        """The outliers farthest from their centroid, the farthest first.
+
+        Returns
+        -------
+        list of (key's values, segment_id, distance)
+        """
+
+    @abstractmethod
     def sample(self, segmentation: Segmentation, columns: Sequence[str], at_most: int) -> pa.Table:
         """A random sample of labelled rows, the same at each call while nothing changes.
 

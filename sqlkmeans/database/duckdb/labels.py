@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -242,6 +243,19 @@ class DuckDBLabels(Labels):
             f"SELECT segment_id FROM {target} WHERE {condition}", list(customer)
         ).fetchone()
         return int(row[0]) if row else None
+
+    def farthest(
+        self, segmentation: Segmentation, at_most: int
+    ) -> list[tuple[tuple[Any, ...], int, float]]:
+        if describe_table(self._native, segmentation.target) is None:
+            return []
+        keys = ", ".join(quote(key) for key in segmentation.key)
+        target = quote_name(parse_name(segmentation.target))
+        rows = self._native.execute(
+            f"SELECT {keys}, segment_id, distance FROM {target} "
+            f"WHERE is_outlier ORDER BY distance DESC, {keys} LIMIT {int(at_most)}"
+        ).fetchall()
+        return [(row[:-2], int(row[-2]), float(row[-1])) for row in rows]
 
     def sample(self, segmentation: Segmentation, columns: Sequence[str], at_most: int) -> pa.Table:
         values = ", ".join(feature_values(self._native, segmentation, columns))

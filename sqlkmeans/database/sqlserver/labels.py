@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -233,6 +234,22 @@ class SQLServerLabels(Labels):
             list(customer),
         )
         return int(rows[0][0]) if rows else None
+
+    def farthest(
+        self, segmentation: Segmentation, at_most: int
+    ) -> list[tuple[tuple[Any, ...], int, float]]:
+        if not self._sessions.exists(segmentation.target):
+            return []
+        columns = {column.name: column for column in self._sessions.columns(segmentation.target)}
+        keys = ", ".join(columns[key].read_expression for key in segmentation.key)
+        order = ", ".join(f"source.{bracket(key)}" for key in segmentation.key)
+        rows = self._sessions.connector.read(
+            "looking for the farthest outliers",
+            f"SELECT TOP ({int(at_most)}) {keys}, source.segment_id, source.distance "
+            f"FROM {beside(segmentation.target, '')} AS source WHERE source.is_outlier = 1 "
+            f"ORDER BY source.distance DESC, {order};",
+        )
+        return [(tuple(row[:-2]), int(row[-2]), float(row[-1])) for row in rows]
 
     def sample(self, segmentation: Segmentation, columns: Sequence[str], at_most: int) -> pa.Table:
         described = {column.name: column for column in self._sessions.columns(segmentation.source)}
