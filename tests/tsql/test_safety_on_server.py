@@ -133,7 +133,8 @@ def test_a_model_of_another_segmentation_is_refused(trained: Server) -> None:
 
 SEGMENTS = (
     "(customer_id bigint NOT NULL PRIMARY KEY, segment_id int NOT NULL, "
-    "distance float NOT NULL, run_id bigint NOT NULL, assigned_at datetime2(6) NOT NULL)"
+    "distance float NOT NULL, is_outlier bit NOT NULL, run_id bigint NOT NULL, "
+    "assigned_at datetime2(6) NOT NULL)"
 )
 
 
