@@ -31,7 +31,7 @@ from sklearn.ensemble import IsolationForest
 from sklearn.neighbors import LocalOutlierFactor
 
 from sqlkmeans.clustering.describing.outliers import outlier_distances
-from sqlkmeans.clustering.kmeans.trimming import fit_trimmed
+from sqlkmeans.clustering.kmeans.trimming import fit_trimmed, kept_within
 
 Matrix = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
@@ -82,7 +82,8 @@ def ours(outlier: float, trim: float) -> Callable[[Matrix, float], Flagged]:
     def flag(rows: Matrix, share: float) -> Flagged:
         fit = fit_trimmed(rows, K, trim=trim * share)
         labels, squared = fit.assignment.labels, fit.assignment.squared_distances
-        limits = outlier_distances(labels, squared, K, outlier * share, squared=True)
+        kept = kept_within(squared, trim * share)
+        limits = outlier_distances(labels, squared, K, outlier * share, squared=True, at_most=kept)
         return np.sqrt(squared) > limits[labels], fit.centroids
 
     return flag
@@ -90,9 +91,11 @@ def ours(outlier: float, trim: float) -> Callable[[Matrix, float], Flagged]:
 
 METHODS: dict[str, Callable[[Matrix, float], Flagged]] = {
     "`outlier = p`": ours(1, 0),
+    "`outlier = 2p`": ours(2, 0),
     "`outlier = p`, `trim = p`": ours(1, 1),
-    "`outlier = p`, `trim = 2p`": ours(1, 2),
-    "`outlier = 2p`, `trim = 2p`": ours(2, 2),
+    "`outlier = p/10`, `trim = p`": ours(0.1, 1),
+    "`outlier = p/10`, `trim = 2p`": ours(0.1, 2),
+    "`outlier = p/10`, `trim = p/2`": ours(0.1, 0.5),
     "isolation forest": lambda rows, share: (
         IsolationForest(contamination=share, random_state=0).fit_predict(rows) < 0, None
     ),

@@ -29,7 +29,7 @@ from sqlkmeans.clustering.describing.found import PreparedRows, find
 from sqlkmeans.clustering.describing.outliers import outlier_distances
 from sqlkmeans.clustering.kmeans.assignment import Assignment, settle_ties
 from sqlkmeans.clustering.kmeans.kmeans import SAMPLE_ROWS
-from sqlkmeans.clustering.kmeans.trimming import fit_trimmed
+from sqlkmeans.clustering.kmeans.trimming import fit_trimmed, kept_within
 from sqlkmeans.clustering.preparation.learning import fit_preparation
 from sqlkmeans.clustering.preparation.preparation import Feature, features_from_definition
 from sqlkmeans.clustering.preparation.raw_rows import raw_rows
@@ -93,7 +93,8 @@ def _run(rows: pd.DataFrame, job: Row) -> tuple[pd.DataFrame, Row]:
     settle_ties(prepared.matrix, fit.centroids, assignment, segment_ids)
     if (share := definition.get("outlier")) is not None:
         squared = assignment.squared_distances
-        limits = outlier_distances(assignment.labels, squared, k, share, squared=True)
+        kept = kept_within(squared, definition.get("trim", 0.0), prepared.weights)
+        limits = outlier_distances(assignment.labels, squared, k, share, squared=True, at_most=kept)
         fit = replace(fit, outlier_distances=limits)
     found = find(
         prepared, fit.centroids, assignment, seed=definition["seed"], earlier=before.bins,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sqlkmeans.clustering.describing.outliers import count_outliers, outlier_distances
 from sqlkmeans.clustering.kmeans.assignment import assign
 from sqlkmeans.clustering.kmeans.kmeans import fit_kmeans
-from sqlkmeans.clustering.kmeans.trimming import fit_trimmed
+from sqlkmeans.clustering.kmeans.trimming import fit_trimmed, kept_within
 from sqlkmeans.errors import DataError
 
 Points = npt.NDArray[np.float64]
@@ -94,10 +94,13 @@ def test_rows_far_from_all_groups_do_not_move_a_trimmed_fit(seed: int) -> None:
     means = [points[left & (labels == cluster)].mean(axis=0) for cluster in range(4)]
     np.testing.assert_allclose(trimmed.centroids, means, atol=1e-12)
     assert len(labels) == len(points)
-    # With the trimmed centroids, limits find who was planted; 0.02 of 2,000 rows are at most 40.
-    limits = outlier_distances(labels, squared, 4, 0.02, squared=True)
+    # Limits that know what was left out find who was planted, and one more a segment.
+    kept = kept_within(squared, 0.02)
+    assert np.array_equal(squared <= kept, left)
+    limits = outlier_distances(labels, squared, 4, 0.002, squared=True, at_most=kept)
     flagged = np.sqrt(squared) > limits[labels]
-    assert (flagged & is_far).sum() >= 0.5 * is_far.sum()
+    assert flagged[is_far].all()
+    assert flagged.sum() <= int(0.02 * len(points)) + 4
 
 
 def test_a_trim_of_nothing_is_the_same_fit_to_the_last_bit() -> None:

@@ -75,7 +75,8 @@ def test_every_label_is_in_the_file_with_its_name(
     assert [row[:4] for row in found] == [row[:4] for row in there]
     assert [row[4] for row in found] == pytest.approx([row[4] for row in there])
     assert [bool(row[5]) for row in found] == [bool(row[5]) for row in there]
-    assert sum(row[5] for row in found) == 3
+    # Of the segment of 20, the two farthest are equally far.
+    assert sum(row[5] for row in found) == 2
     assert not list(tmp_path.glob(".*"))
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import floor
+from math import floor, inf
 
 import numpy as np
 import numpy.typing as npt
 
-from sqlkmeans.clustering.arrays.chunks import label_counts, map_chunks
+from sqlkmeans.clustering.arrays.chunks import map_chunks
 from sqlkmeans.clustering.arrays.types import Labels, Vector
 from sqlkmeans.clustering.preparation.quantiles import Bracket, Cut, Wanted, order_statistics
 
@@ -20,19 +20,25 @@ _SAMPLE = 10_000
 
 
 def outlier_distances(
-    labels: Labels, distances: Vector, k: int, share: float, *, squared: bool = False
+    labels: Labels,
+    distances: Vector,
+    k: int,
+    share: float,
+    *,
+    squared: bool = False,
+    at_most: float = inf,
 ) -> Vector:
     """The distance beyond which a customer is an outlier, of each cluster.
 
     A share of each cluster's rows, rounded down to whole rows, lies beyond: the limit is in the
     middle between the nearest of these and the next one before them. Where a cluster has too few
     rows for the share to be one, it is the distance of the farthest. Rows count alike, whatever
-    they weigh.
+    they weigh; those that the fit left out do not count.
 
     Parameters
     ----------
     labels : ndarray of int32 of shape (n_rows,)
-        Every cluster has a row.
+        Every cluster has a row that counts.
     distances : ndarray of float64 of shape (n_rows,)
         Of each row to its centroid.
     k : int
@@ -40,22 +46,34 @@ def outlier_distances(
         Above 0 and below 1.
     squared : bool, default=False
         Whether the distances are squared; the limits are not.
+    at_most : float, default=inf
+        Rows that are farther do not count.
 
     Returns
     -------
     ndarray of float64 of shape (k,)
     """
+
+    def of(cluster: int, rows: slice) -> Vector:
+        far: Vector = distances[rows][labels[rows] == cluster]
+        return far[far <= at_most]
+
+    def count(start: int, stop: int) -> npt.NDArray[np.int64]:
+        near = distances[start:stop] <= at_most
+        return np.bincount(labels[start:stop][near], minlength=k)
+
+    sizes = np.sum(map_chunks(len(labels), count), axis=0).tolist()
     some = slice(None, None, max(1, len(labels) // (_SAMPLE * k)))
     wanted = []
-    for cluster, size in enumerate(label_counts(labels, k).tolist()):
+    for cluster, size in enumerate(sizes):
         last = size - 1 - floor(share * size)
-        sample = np.sort(distances[some][labels[some] == cluster])
+        sample = np.sort(of(cluster, some))
         wanted.append(Wanted((last, min(last + 1, size - 1)), size, sample))
 
     def cut_all(asked: Sequence[tuple[int, Bracket]]) -> list[tuple[Cut, ...]]:
         def cut(start: int, stop: int) -> list[Cut]:
-            of_chunk, far = labels[start:stop], distances[start:stop]
-            return [bracket.cut(far[of_chunk == cluster]) for cluster, bracket in asked]
+            rows = slice(start, stop)
+            return [bracket.cut(of(cluster, rows)) for cluster, bracket in asked]
 
         return list(zip(*map_chunks(len(labels), cut)))
 

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import floor, fsum, log
+from math import floor, fsum, inf, log
 
 import numpy as np
 
 from sqlkmeans.clustering.arrays.chunks import Empty, map_chunks
 from sqlkmeans.clustering.arrays.threads import one_library_thread
-from sqlkmeans.clustering.arrays.types import Matrix, Vector
+from sqlkmeans.clustering.arrays.types import Labels, Matrix, Vector
 from sqlkmeans.clustering.kmeans.assignment import assign
 from sqlkmeans.clustering.kmeans.kernels.numpy_kernel import squared_differences
 from sqlkmeans.clustering.kmeans.kmeans import (
@@ -70,15 +70,12 @@ def fit_trimmed(
     DataError
         If fewer than ``k`` distinct rows are left.
     """
-    counting = len(matrix)
-    if trim and sample_weight is not None:
-        counting = int(np.count_nonzero(sample_weight))
-    if not floor(trim * counting):
+    if not _left_out(trim, len(matrix), sample_weight):
         return fit_kmeans(
             matrix, k, sample_weight=sample_weight, n_init=n_init, seed=seed,
             sample_rows=sample_rows, empty=empty, passed=passed,
         )  # fmt: skip
-    rows = _Trimmed(matrix, sample_weight, trim, counting, empty)
+    rows = _Trimmed(matrix, sample_weight, trim, empty)
     with one_library_thread():
         rng = np.random.default_rng(seed)
         few = rows.drawn(max(START_ROWS, START_ROWS_PER_CLUSTER * k), rng)
@@ -92,6 +89,46 @@ def fit_trimmed(
     return KMeansFit(centroids, assign(matrix, centroids, sample_weight, empty), n_iter)
 
 
+def kept_within(
+    squared_distances: Vector, trim: float, sample_weight: Vector | None = None
+) -> float:
+    """The squared distance beyond which :func:`fit_trimmed` leaves rows out; infinite where it
+    leaves none out.
+
+    Parameters
+    ----------
+    squared_distances : ndarray of float64 of shape (n_rows,)
+        Of each row to its nearest centroid.
+    trim : float
+    sample_weight : ndarray of float64 of shape (n_rows,), optional
+    """
+    n_rows = len(squared_distances)
+    left_out = _left_out(trim, n_rows, sample_weight)
+    if not left_out:
+        return inf
+
+    def counting(start: int, stop: int, step: int = 1) -> Vector:
+        some = squared_distances[start:stop:step]
+        return some if sample_weight is None else some[sample_weight[start:stop:step] > 0]
+
+    sample = np.sort(counting(0, n_rows, max(1, n_rows // _SAMPLE)))
+    count = n_rows if sample_weight is None else int(np.count_nonzero(sample_weight))
+    wanted = Wanted((count - left_out - 1,), count, sample)
+
+    def cut_all(asked: Sequence[tuple[int, Bracket]]) -> list[list[Cut]]:
+        ((_, bracket),) = asked
+        return [map_chunks(n_rows, lambda *ends: bracket.cut(counting(*ends)))]
+
+    return order_statistics([wanted], cut_all)[0][0]
+
+
+def _left_out(trim: float, n_rows: int, sample_weight: Vector | None) -> int:
+    """How many rows."""
+    if not trim:
+        return 0
+    return floor(trim * (n_rows if sample_weight is None else np.count_nonzero(sample_weight)))
+
+
 @dataclass(frozen=True)
 class _Settled:
     """Where passes ended; the inertia is that of the rows that are not left out."""
@@ -103,17 +140,12 @@ class _Settled:
 
 @dataclass(frozen=True, eq=False)
 class _Trimmed:
-    """Rows of which the farthest do not count; ``counting`` of them have a weight."""
+    """Rows of which the farthest do not count."""
 
     matrix: Matrix
     weight: Vector | None
     trim: float
-    counting: int
     empty: Empty = np.empty
-
-    @property
-    def left(self) -> int:
-        return self.counting - floor(self.trim * self.counting)
 
     def drawn(self, at_most: int, rng: np.random.Generator) -> _Trimmed:
         """Some of the rows that have a weight; all rows where there are no more."""
@@ -121,10 +153,9 @@ class _Trimmed:
             return self
         chosen = np.sort(rng.choice(len(self.matrix), at_most, replace=False))
         weight = None if self.weight is None else self.weight[chosen]
-        counting = at_most if weight is None else int(np.count_nonzero(weight))
         # Column by column: the rows may lie in a file.
         points = np.array([column[chosen] for column in self.matrix.T]).T
-        return _Trimmed(points, weight, self.trim, counting)
+        return _Trimmed(points, weight, self.trim)
 
     def seeded(self, k: int, rng: np.random.Generator) -> Matrix:
         """A row for each centroid, drawn by its distance to those before and its weight; rows
@@ -161,10 +192,7 @@ class _Trimmed:
             sums, counts = self._sums(labels, squared, limit, len(centroids))
             moved = sums / np.maximum(counts, np.finfo(float).tiny)[:, None]
             for cluster in np.flatnonzero(counts == 0):
-                far = np.where(squared <= limit, squared, -1)
-                if self.weight is not None:
-                    far[self.weight == 0] = -1
-                moved[cluster] = self.matrix[int(far.argmax())]
+                moved[cluster] = self.matrix[self._last_within(squared, limit)]
             passes += 1
             passed(1)
             if np.array_equal(moved, centroids):
@@ -173,28 +201,20 @@ class _Trimmed:
         return _Settled(centroids, self._inertia(squared), passes)
 
     def _farthest(self, squared: Vector) -> float:
-        """The squared distance beyond which rows do not count."""
-        some = self._known(squared, 0, len(squared), max(1, len(squared) // _SAMPLE))
-        wanted = Wanted((self.left - 1,), self.counting, np.sort(some))
+        return kept_within(squared, self.trim, self.weight)
 
-        def cut_all(asked: Sequence[tuple[int, Bracket]]) -> list[list[Cut]]:
-            ((_, bracket),) = asked
+    def _last_within(self, squared: Vector, limit: float) -> int:
+        """The row that counts and is farthest; the first of several."""
 
-            def cut(start: int, stop: int) -> Cut:
-                return bracket.cut(self._known(squared, start, stop))
+        def look(start: int, stop: int) -> tuple[float, int]:
+            far = np.where(squared[start:stop] <= limit, squared[start:stop], -1.0)
+            if self.weight is not None:
+                far[self.weight[start:stop] == 0] = -1
+            return float(far.max()), -(start + int(far.argmax()))
 
-            return [map_chunks(len(squared), cut)]
+        return -max(map_chunks(len(squared), look))[1]
 
-        return order_statistics([wanted], cut_all)[0][0]
-
-    def _known(self, values: Vector, start: int, stop: int, step: int = 1) -> Vector:
-        """Those of rows that have a weight."""
-        some = values[start:stop:step]
-        return some if self.weight is None else some[self.weight[start:stop:step] > 0]
-
-    def _sums(
-        self, labels: np.ndarray, squared: Vector, limit: float, k: int
-    ) -> tuple[Matrix, Vector]:
+    def _sums(self, labels: Labels, squared: Vector, limit: float, k: int) -> tuple[Matrix, Vector]:
         """Of the rows that count, the sum of their weights and of each feature, by cluster."""
 
         def add(start: int, stop: int) -> Matrix:

@@ -19,7 +19,7 @@ from sqlkmeans.clustering.describing.typical import typical_rows
 from sqlkmeans.clustering.kmeans.assignment import Assignment, assign
 from sqlkmeans.clustering.kmeans.kernels import kernel
 from sqlkmeans.clustering.kmeans.kmeans import KMeansFit
-from sqlkmeans.clustering.kmeans.trimming import fit_trimmed
+from sqlkmeans.clustering.kmeans.trimming import fit_trimmed, kept_within
 from sqlkmeans.clustering.preparation.learning import fit_preparation
 from sqlkmeans.clustering.preparation.problems import weight_problems
 from sqlkmeans.database.base import Database, Embedded, limited_memory
@@ -89,8 +89,9 @@ class LocalRows(Rows):
         if self._segmentation.outlier is not None:
             labels, squared = fit.assignment.labels, fit.assignment.squared_distances
             limits = outlier_distances(
-                labels, squared, len(fit.centroids), self._segmentation.outlier, squared=True
-            )
+                labels, squared, len(fit.centroids), self._segmentation.outlier, squared=True,
+                at_most=kept_within(squared, self._segmentation.trim, rows.weights),
+            )  # fmt: skip
         found = Fit(rows.preparation, fit.centroids, fit.n_iter, findings, choice, limits)
         labelled = self._labelled(
             keys, rows, fit.centroids, fit.assignment, earlier, limits, cut=True
