@@ -317,7 +317,7 @@ SET @rows = ROWCOUNT_BIG();';
         IF @total > @rows
             SET @list = sqlkmeans.json_text(CAST(@total - @rows AS nvarchar(20))
                 + N' rows were skipped because a feature is missing');
-        IF @outliers IS NULL AND JSON_VALUE(@definition, '$.outlier') IS NOT NULL
+        IF @outliers IS NULL AND TRY_CAST(JSON_VALUE(@definition, '$.outlier') AS float) IS NOT NULL
             SET @list = @list + CASE WHEN @list = N'' THEN N'' ELSE N',' END
                 + sqlkmeans.json_text(N'the model of run ' + CAST(@active AS nvarchar(20))
                     + N' has no limits, so nobody is an outlier until the next run finds them');

@@ -16,7 +16,7 @@ live = pytest.mark.sqlserver
 DEFINE = """
 EXECUTE sqlkmeans.define_segmentation
     @segmentation = N'here', @source = N'dbo.customer', @key = N'customer_id',
-    @features = N'income, age', @k = 3, @n_init = 2, @target = N'dbo.here_segment',
+    @features = N'income, age', @k = 5, @n_init = 10, @target = N'dbo.here_segment',
     @engine = N'tsql', @outlier = 0.02, @quiet = 1;"""
 LIMITS = """
 SELECT c.segment_id, MAX(c.outlier_distance), MIN(s.outliers)
@@ -47,13 +47,13 @@ def test_t_sql_flags_whom_python_flags_in_training_assigning_and_rolling_back(
     server: Server,
 ) -> None:
     url = server.url.render_as_string(hide_password=False)
-    rows = make_customers(600)
+    rows = make_customers(3_000)
     with open_database(url) as database:
         database.create_table("dbo.customer", rows, "customer_id")
         server.rows(DEFINE)
         there = Segmentation.create(
             name="there", source="dbo.customer", key="customer_id", features=["income", "age"],
-            k=3, n_init=2, target="dbo.there_segment", outlier=0.02,
+            k=5, n_init=10, target="dbo.there_segment", outlier=0.02,
         )  # fmt: skip
         server.rows("EXECUTE sqlkmeans.run_segmentation @segmentation = N'here';")
         run(there, database)
