@@ -4831,9 +4831,9 @@ IF OBJECT_ID(N'sqlkmeans.stage_changes', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.stage_changes AS RETURN 0;');
 GO
 -- Stages changes of the segment table alone, under the segment ids. @labels is a query of key,
--- segment_id and distance, and of what stands in that table, [sqlkmeans previous], [sqlkmeans before]
--- and [sqlkmeans flagged]: segment, distance and whether it is an outlier; @kept of its rows stand there, and who is there beside these
--- departed. Tells the publication so.
+-- segment_id and distance, and of what stands in that table: segment, distance and whether that is an
+-- outlier's, [sqlkmeans previous], [sqlkmeans before] and [sqlkmeans flagged]; @kept of its rows stand
+-- there, and who is there beside these departed. Tells the publication so.
 ALTER PROCEDURE sqlkmeans.stage_changes
     @run_id      bigint,
     @key         nvarchar(max),

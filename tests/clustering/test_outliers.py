@@ -131,6 +131,10 @@ def test_more_rows_than_starts_look_at_are_trimmed_exactly() -> None:
     points = np.asfortranarray(np.concatenate([near, rng.uniform(-900, 900, (500, 2))]))
     found = fit_trimmed(points, 4, trim=0.01)
     assert missed(found.centroids) < 0.05
+    # One row in fifty counts, and not all of these are seen by a start.
+    weight = np.where(np.arange(len(points)) % 50 == 0, 1.0, 0.0)
+    many, counts = np.concatenate([points] * 25), np.tile(weight, 25)
+    assert missed(fit_trimmed(many, 4, trim=0.011, sample_weight=counts, n_init=2).centroids) < 0.2
     again = fit_trimmed(points, 4, trim=0.01)
     assert np.array_equal(found.centroids, again.centroids)
     sizes = np.bincount(found.assignment.labels)

@@ -16,7 +16,7 @@ from math import floor, fsum, inf, log
 
 import numpy as np
 
-from sqlkmeans.clustering.arrays.chunks import Empty, map_chunks
+from sqlkmeans.clustering.arrays.chunks import Empty, map_chunks, rows_where
 from sqlkmeans.clustering.arrays.threads import one_library_thread
 from sqlkmeans.clustering.arrays.types import Labels, Matrix, Vector
 from sqlkmeans.clustering.kmeans.assignment import assign
@@ -149,10 +149,16 @@ class _Trimmed:
 
     def drawn(self, at_most: int, rng: np.random.Generator) -> _Trimmed:
         """Some of the rows that have a weight; all rows where there are no more."""
-        if len(self.matrix) <= at_most:
+        n_rows, weight = len(self.matrix), self.weight
+        if n_rows <= at_most:
             return self
-        chosen = np.sort(rng.choice(len(self.matrix), at_most, replace=False))
-        weight = None if self.weight is None else self.weight[chosen]
+        if weight is None:
+            chosen = np.sort(rng.choice(n_rows, at_most, replace=False))
+        else:
+            given, counting = weight, int(np.count_nonzero(weight))
+            ranks = rng.choice(counting, min(at_most, counting), replace=False)
+            chosen = np.sort(rows_where(n_rows, ranks, lambda a, b: given[a:b] > 0))
+            weight = weight[chosen]
         # Column by column: the rows may lie in a file.
         points = np.array([column[chosen] for column in self.matrix.T]).T
         return _Trimmed(points, weight, self.trim)
