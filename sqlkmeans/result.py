@@ -148,7 +148,7 @@ class RunResult:
                     "size": segment.size,
                     "share": segment.share,
                     "centroid": segment.centroid,
-                    "outliers": segment.outliers,
+                    **({} if segment.outliers is None else {"outliers": segment.outliers}),
                 }
                 for segment in self.segments
             ],
@@ -157,7 +157,7 @@ class RunResult:
             "warnings": self.warnings,
             "compared_run_id": self.compared_run_id,
             "mean_distance": self.mean_distance,
-            "outliers": self.outliers,
+            **({} if self.outliers is None else {"outliers": self.outliers}),
             "centroid_shift": self.centroid_shift,
             "drift": self.drift,
             **({"recommendation": self.recommendation} if self.recommendation else {}),
