@@ -13,6 +13,11 @@ from sqlkmeans.clustering.describing.bins import (
     with_skipped,
 )
 from sqlkmeans.clustering.describing.profile import SegmentProfile, profile_segments
+from sqlkmeans.clustering.describing.profile_columns import (
+    ColumnProfiles,
+    ColumnValues,
+    describe_columns,
+)
 from sqlkmeans.clustering.describing.rules import Rule, find_rules
 from sqlkmeans.clustering.describing.scores import Scores, score
 from sqlkmeans.clustering.kmeans.assignment import Assignment
@@ -60,6 +65,8 @@ class Found:
         One a cluster; empty where no rows are at hand.
     typical : sequence of sequence of TypicalCustomer, default=()
         Of each cluster, the nearest first.
+    columns : sequence of sequence of ColumnProfile, default=()
+        Of everyone, then of each cluster: the columns that are only described.
     """
 
     rows: int
@@ -73,6 +80,7 @@ class Found:
     compared_bins: Sequence[FeatureBins]
     rules: Sequence[Rule | None] = ()
     typical: Sequence[Sequence[TypicalCustomer]] = ()
+    columns: ColumnProfiles = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +99,8 @@ class PreparedRows:
         Rows that were left out because a feature is missing.
     skipped_missing : mapping of str to int
         Their missing values, by column.
+    described : ColumnValues or None
+        Columns that are only described.
     """
 
     preparation: Preparation
@@ -99,6 +109,7 @@ class PreparedRows:
     weights: Vector | None
     skipped: int
     skipped_missing: Mapping[str, int]
+    described: ColumnValues | None = None
 
 
 def find(
@@ -142,4 +153,5 @@ def find(
         bins=own or compared,
         compared_bins=compared,
         rules=find_rules(rows.matrix, rows.preparation, labels, k, seed=seed),
+        columns=() if rows.described is None else describe_columns(rows.described, labels, k),
     )

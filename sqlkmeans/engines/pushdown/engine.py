@@ -15,13 +15,15 @@ from sqlkmeans.clustering.describing.bins import FeatureBins, with_skipped
 from sqlkmeans.clustering.describing.findings import feature_findings
 from sqlkmeans.clustering.describing.found import Found, TypicalCustomer
 from sqlkmeans.clustering.describing.profile import SegmentProfile
+from sqlkmeans.clustering.describing.profile_columns import ColumnProfiles
 from sqlkmeans.clustering.describing.rules import Rule
 from sqlkmeans.clustering.describing.scores import NO_SCORES, Scores, score
 from sqlkmeans.clustering.preparation.preparation import Preparation
 from sqlkmeans.database.base import Database, Workspace
 from sqlkmeans.definition import Segmentation
-from sqlkmeans.engines.base import Engine, Labelled, Plan, Rows
+from sqlkmeans.engines.base import Engine, Labelled, Plan, Rows, profile_columns
 from sqlkmeans.engines.pushdown.bins import count_bins, cut_bins
+from sqlkmeans.engines.pushdown.columns import read_columns
 from sqlkmeans.engines.pushdown.choice import choose_pushdown
 from sqlkmeans.engines.pushdown.explanation import count_rules, read_typical
 from sqlkmeans.engines.pushdown.fit import fit_pushdown
@@ -49,7 +51,8 @@ class PushdownEngine(Engine):
         with database.open_workspace(plan.segmentation) as workspace:
             total = database.count(plan.segmentation.source)
             with plan.progress.step("read", total=total) as advance:
-                kept = KeptRows(workspace, plan.segmentation, plan.columns)
+                profile = profile_columns(database, plan)
+                kept = KeptRows(workspace, plan.segmentation, plan.columns, profile)
                 advance(kept.count)
             yield PushdownRows(plan, kept, kept.count)
 
@@ -223,7 +226,12 @@ class LabelledTable:
             compared_bins=compared,
             rules=rules,
             typical=typical,
+            columns=self._columns(),
         )
+
+    def _columns(self) -> ColumnProfiles:
+        found = read_columns(self._rows, self.sizes)
+        return [found[0], *(found[j + 1] for j in self.order)] if found else []
 
     def _profiles(self) -> list[SegmentProfile]:
         everyone, *found = read_profiles(self._rows, self.preparation.features, self.sizes)
