@@ -88,6 +88,8 @@ class RunResult:
         How k was chosen, where the definition says "auto": ``structure``, ``recommended_k`` and
         ``reason``.
     features : list of FeatureResult
+    profile : list of dict
+        Rows of ``segment_profile``: each ``profile`` column, or level of it, in each segment.
     """
 
     segmentation: str
@@ -115,6 +117,7 @@ class RunResult:
     drift: list[dict[str, Any]] = field(default_factory=list)
     recommendation: dict[str, Any] | None = None
     features: list[FeatureResult] = field(default_factory=list)
+    profile: list[dict[str, Any]] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """The object that ``--json`` prints."""
@@ -153,6 +156,7 @@ class RunResult:
             "centroid_shift": self.centroid_shift,
             "drift": self.drift,
             **({"recommendation": self.recommendation} if self.recommendation else {}),
+            **({"profile": self.profile} if self.profile else {}),
         }
 
 

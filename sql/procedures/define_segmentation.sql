@@ -25,6 +25,7 @@ ALTER PROCEDURE sqlkmeans.define_segmentation
     @min_group     int           = 10,
     @language      nvarchar(128) = N'Python',
     @history_days  int           = NULL,
+    @profile       nvarchar(max) = NULL,
     @execute       bit           = 1,
     @quiet         bit           = 0,
     @help          bit           = 0
@@ -74,9 +75,11 @@ BEGIN
                 N'The external language of engine in_database: Python, or one made with CREATE EXTERNAL LANGUAGE.'),
             (22, N'@history_days', N'int', N'NULL',
                 N'How many days the history keeps a label that ended, 1 to 36,500; NULL keeps all.'),
-            (23, N'@execute', N'bit', N'1', N'0 shows what would be done and does nothing.'),
-            (24, N'@quiet', N'bit', N'0', N'1 gives no row back, for a procedure that calls this one.'),
-            (25, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+            (23, N'@profile', N'nvarchar(max)', N'NULL',
+                N'Columns that are described for each segment, never clustered on: a,b or JSON ["a", "b"].'),
+            (24, N'@execute', N'bit', N'1', N'0 shows what would be done and does nothing.'),
+            (25, N'@quiet', N'bit', N'0', N'1 gives no row back, for a procedure that calls this one.'),
+            (26, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
         ORDER BY h.position;
         RETURN 0;
@@ -160,6 +163,9 @@ BEGIN
     SET @key = sqlkmeans.name_list(@key);
     IF @key IS NULL
         SET @problems = @problems + N'@key: not a list; allowed: a,b or JSON ["a", "b"]' + @line;
+    IF LTRIM(@profile) <> N'' AND sqlkmeans.name_list(@profile) IS NULL
+        SET @problems = @problems + N'@profile: not a list; allowed: a,b or JSON ["a", "b"]' + @line;
+    SET @profile = sqlkmeans.name_list(@profile);
     EXECUTE sqlkmeans.complete_features
         @key = @key, @features = @features OUTPUT, @problems = @problems OUTPUT;
     EXECUTE sqlkmeans.complete_guard @guard = @guard OUTPUT, @problems = @problems OUTPUT;
@@ -186,6 +192,7 @@ BEGIN
         + N',"min_group":' + CAST(COALESCE(@min_group, 0) AS nvarchar(20))
         + N',"language":' + sqlkmeans.json_text(COALESCE(@language, N''))
         + N',"history_days":' + COALESCE(CAST(@history_days AS nvarchar(20)), N'null')
+        + N',"profile":' + COALESCE(@profile, N'[]')
         -- The client's own: a definition file has it.
         + N',"memory_limit":null}';
 

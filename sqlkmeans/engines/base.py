@@ -61,7 +61,7 @@ class Plan:
         )
 
 
-def profile_columns(database: Database, plan: Plan) -> list[ProfileColumn]:
+def columns_to_describe(database: Database, plan: Plan) -> list[ProfileColumn]:
     """The columns that are only described, by their types in the source."""
     if not plan.segmentation.profile:
         return []

@@ -26,12 +26,12 @@ from sqlkmeans.clustering.arrays.types import Labels, Mask, Matrix, Vector
 from sqlkmeans.clustering.describing.numbers import tidy
 from sqlkmeans.clustering.describing.summaries import GroupedValues, summarise
 from sqlkmeans.clustering.preparation.categories import is_of_the_rest
-from sqlkmeans.clustering.preparation.preparation import OTHER, Preparation, PreparedFeature
+from sqlkmeans.clustering.preparation.preparation import OTHER, Feature, Preparation, PreparedFeature
 
 #: The quantile of the normal distribution that an interval of 95 % takes.
 Z = 1.959963984540054
 #: Levels that are told of: so many, with such a share of the customers. The others are one.
-MOST_LEVELS, LEAST_SHARE = 20, 0.01
+MOST_LEVELS, LEAST_SHARE = Feature.max_categories, Feature.min_frequency
 #: The level of a boolean that is told of.
 YES = "yes"
 _NO_YES = ("no", YES)
@@ -146,6 +146,14 @@ def column_rows(segment_id: int, profiles: Sequence[ColumnProfile]) -> list[dict
         {"segment_id": segment_id, "position": position, **asdict(profile)}
         for position, profile in enumerate(profiles, start=1)
     ]
+
+
+def column_title(row: Mapping[str, Any]) -> str:
+    """What people read for a row of ``segment_profile``: ``revenue``, ``joined (days)``,
+    ``city = Oslo``, ``churned = yes``."""
+    if row["level"] is not None:
+        return f"{row['source_column']} = {row['level']}"
+    return f"{row['source_column']} (days)" if row["type"] == "date" else str(row["source_column"])
 
 
 def compared(

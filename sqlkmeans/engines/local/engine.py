@@ -22,7 +22,7 @@ from sqlkmeans.clustering.preparation.learning import fit_preparation
 from sqlkmeans.clustering.preparation.problems import weight_problems
 from sqlkmeans.database.base import Database, Embedded, limited_memory
 from sqlkmeans.definition import Segmentation
-from sqlkmeans.engines.base import Engine, Labelled, Plan, Rows, profile_columns
+from sqlkmeans.engines.base import Engine, Labelled, Plan, Rows, columns_to_describe
 from sqlkmeans.engines.key_texts import typical_customers
 from sqlkmeans.engines.local.labels import ArrayLabels
 from sqlkmeans.engines.local.rows import RawRows, prepare, read_rows
@@ -199,7 +199,7 @@ class LocalRows(Rows):
 
     def _read_source(self, advance: Advance, *, in_order: bool) -> RawRows | None:
         """Take the rows, unless the database has to sort them."""
-        columns, profile = self._plan.columns, profile_columns(self._database, self._plan)
+        columns, profile = self._plan.columns, columns_to_describe(self._database, self._plan)
         with self._database.open_source(
             self._segmentation,
             [*columns, *(column.name for column in profile)],

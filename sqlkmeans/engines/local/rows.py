@@ -218,7 +218,9 @@ class DescribedRows:
                 own = column.own_values(numbers_of(values))
             self._matrix[rows, position] = own
 
-    def finish(self, n_rows: int, order: npt.NDArray[np.int64] | None = None) -> ColumnValues | None:
+    def finish(
+        self, n_rows: int, order: npt.NDArray[np.int64] | None = None
+    ) -> ColumnValues | None:
         """All that came, in this order; None where there are no such columns."""
         if not self._columns:
             return None

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
-import pyarrow as pa
 
 from sqlkmeans.background import one_thread
 from sqlkmeans.clustering.arrays.threads import as_they_come, one_library_thread
@@ -36,7 +35,7 @@ from sqlkmeans.clustering.preparation.float32_rows import (
 from sqlkmeans.clustering.preparation.preparation import Preparation
 from sqlkmeans.database.base import Batch, Database, Embedded, limited_memory
 from sqlkmeans.definition import Segmentation
-from sqlkmeans.engines.base import Labelled, NoRows, Plan, profile_columns
+from sqlkmeans.engines.base import Labelled, NoRows, Plan, columns_to_describe
 from sqlkmeans.engines.key_texts import typical_customers
 from sqlkmeans.engines.local.keys import KeyCollector
 from sqlkmeans.engines.local.labels import ArrayLabels
@@ -214,7 +213,7 @@ class SecondReading:
             again = self._pass(lambda rows, matrix: look(matrix, self.labels[rows]), ())
             return [found for _, _, found in again]
 
-        seen, profile = [], profile_columns(self.database, self.plan)
+        seen, profile = [], columns_to_describe(self.database, self.plan)
         described = DescribedRows(profile, len(self.labels), self._storage(len(profile)))
         with closing(self._pass(look, profile)) as looked:
             for of_some, batch, seen_of_some in looked:

@@ -21,10 +21,10 @@ from sqlkmeans.clustering.describing.scores import NO_SCORES, Scores, score
 from sqlkmeans.clustering.preparation.preparation import Preparation
 from sqlkmeans.database.base import Database, Workspace
 from sqlkmeans.definition import Segmentation
-from sqlkmeans.engines.base import Engine, Labelled, Plan, Rows, profile_columns
+from sqlkmeans.engines.base import Engine, Labelled, Plan, Rows, columns_to_describe
 from sqlkmeans.engines.pushdown.bins import count_bins, cut_bins
-from sqlkmeans.engines.pushdown.columns import read_columns
 from sqlkmeans.engines.pushdown.choice import choose_pushdown
+from sqlkmeans.engines.pushdown.columns import read_columns
 from sqlkmeans.engines.pushdown.explanation import count_rules, read_typical
 from sqlkmeans.engines.pushdown.fit import fit_pushdown
 from sqlkmeans.engines.pushdown.preparation import check_preparation, fit_preparation
@@ -51,7 +51,7 @@ class PushdownEngine(Engine):
         with database.open_workspace(plan.segmentation) as workspace:
             total = database.count(plan.segmentation.source)
             with plan.progress.step("read", total=total) as advance:
-                profile = profile_columns(database, plan)
+                profile = columns_to_describe(database, plan)
                 kept = KeptRows(workspace, plan.segmentation, plan.columns, profile)
                 advance(kept.count)
             yield PushdownRows(plan, kept, kept.count)
