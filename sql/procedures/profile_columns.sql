@@ -20,7 +20,7 @@ BEGIN
     DECLARE @profile nvarchar(max) = JSON_QUERY(@definition, '$.profile');
     DECLARE @source nvarchar(max);
     DECLARE @problem nvarchar(max);
-    DECLARE @today nvarchar(8) = CONVERT(nvarchar(8), SYSUTCDATETIME(), 112);
+    DECLARE @today nvarchar(10) = CONVERT(nvarchar(10), CAST(SYSUTCDATETIME() AS date), 112);
     DECLARE @statement nvarchar(max);
     DECLARE @name nvarchar(128);
     DECLARE @type nvarchar(16);
@@ -102,6 +102,7 @@ BEGIN
             WHEN N'category' THEN N'CAST(s.' + QUOTENAME(@name) + N' AS nvarchar(101))'
             WHEN N'date' THEN N'CAST(DATEDIFF(day, CAST(s.' + QUOTENAME(@name) + N' AS date), '''
                 + @today + N''') AS float)'
+            WHEN N'boolean' THEN N'CAST(CAST(s.' + QUOTENAME(@name) + N' AS int) AS float)'
             ELSE N'CAST(s.' + QUOTENAME(@name) + N' AS float)' END;
     END;
     -- Columns that are added to a temporary table by a nested batch stay in it.
