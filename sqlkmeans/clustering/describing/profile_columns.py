@@ -26,7 +26,12 @@ from sqlkmeans.clustering.arrays.types import Labels, Mask, Matrix, Vector
 from sqlkmeans.clustering.describing.numbers import tidy
 from sqlkmeans.clustering.describing.summaries import GroupedValues, summarise
 from sqlkmeans.clustering.preparation.categories import is_of_the_rest
-from sqlkmeans.clustering.preparation.preparation import OTHER, Feature, Preparation, PreparedFeature
+from sqlkmeans.clustering.preparation.preparation import (
+    OTHER,
+    Feature,
+    Preparation,
+    PreparedFeature,
+)
 
 #: The quantile of the normal distribution that an interval of 95 % takes.
 Z = 1.959963984540054
