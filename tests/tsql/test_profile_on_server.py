@@ -10,7 +10,7 @@ import pytest
 
 from sqlkmeans import Segmentation, assign, run
 from sqlkmeans.database import open_database
-from support.shops import make_shop
+from support.shops import assert_near_rows, make_shop
 from support.tsql_server import Server
 
 pytestmark = pytest.mark.sqlserver
@@ -32,19 +32,13 @@ def definition(name: str, engine: str, **values: Any) -> Segmentation:
     return Segmentation.create(**{**given, **values})
 
 
-def assert_near(found: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
-    assert len(found) == len(expected) > 0
-    for one, other in zip(found, expected):
-        assert one == pytest.approx(other, rel=1e-9, abs=1e-9)
-
-
 def test_the_procedures_describe_as_the_client_does(server: Server) -> None:
     with open_database(server.url.render_as_string(hide_password=False)) as database:
         database.create_table("dbo.shop", shop(), "customer_id")
         expected = run(definition("there", "local"), database).profile
         here = definition("here", "tsql")
-        assert_near(run(here, database).profile, expected)
-        assert_near(assign(here, database).profile, expected)
+        assert_near_rows(run(here, database).profile, expected)
+        assert_near_rows(assign(here, database).profile, expected)
         run(definition("untold", "tsql", profile=[]), database)
     differing = server.value(
         "SELECT COUNT(*) FROM dbo.here AS a INNER JOIN dbo.untold AS b "
