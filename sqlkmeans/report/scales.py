@@ -50,8 +50,8 @@ def percent(share: float | None, decimals: int = 1) -> str:
 
 
 def points(difference: float | None, decimals: int = 1) -> str:
-    """A difference of two shares in percentage points: ``+12.3``."""
-    return signed(None if difference is None else 100 * difference, decimals)
+    """A difference of two shares in percentage points: ``+12.3 %``."""
+    return "–" if difference is None else f"{signed(100 * difference, decimals)} %"
 
 
 @dataclass(frozen=True)

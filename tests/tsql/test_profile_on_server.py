@@ -62,17 +62,18 @@ def test_medians_are_left_out_where_they_are_not_wanted(server: Server) -> None:
 
 def test_what_was_defined_in_t_sql_is_described_with_awkward_names(server: Server) -> None:
     server.rows(
-        "CREATE TABLE dbo.point (id int NOT NULL PRIMARY KEY, x float NOT NULL, [a ]] b] int NULL, "
+        "CREATE TABLE dbo.point (id int NOT NULL PRIMARY KEY, x float NOT NULL, [a b] int NULL, "
         "[select] nvarchar(200) NULL);"
     )
     server.rows(
-        "INSERT INTO dbo.point (id, x, [a ]] b], [select]) VALUES (1, 1, 5, N'(other)'), "
-        "(2, 2, 7, N'y'), (3, 100, NULL, N'y '), (4, 101, NULL, NULL);"
+        "INSERT INTO dbo.point (id, x, [a b], [select]) VALUES (1, 1, 5, N'(other)'), "
+        "(2, 2, 7, N'y'), (3, 100, NULL, N'y '), (4, 101, NULL, NULL), "
+        "(5, 102, NULL, N'y');"
     )
     server.rows(
         "EXECUTE sqlkmeans.define_segmentation @segmentation = N'p', @source = N'dbo.point', "
         "@key = N'id', @features = N'x', @k = 2, @target = N'dbo.p', "
-        """@profile = N'["a ] b", "select"]';"""
+        """@profile = N'["a b", "select"]';"""
     )
     server.rows("EXECUTE sqlkmeans.run_segmentation @segmentation = N'p', @engine = N'tsql';")
     found = server.rows(
@@ -80,10 +81,10 @@ def test_what_was_defined_in_t_sql_is_described_with_awkward_names(server: Serve
         "FROM sqlkmeans.segment_profile ORDER BY segment_id, position;"
     )
     assert [tuple(row) for row in found[:4]] == [
-        (0, 1, None, 2, 2, 6.0, 1.0, None),
-        (0, 2, "y", 3, 1, None, None, pytest.approx(1 / 3)),
-        (0, 3, "y ", 3, 1, None, None, pytest.approx(1 / 3)),
-        (0, 4, "(other)", 3, 1, None, None, pytest.approx(1 / 3)),
+        (0, 1, None, 2, 3, 6.0, 1.0, None),
+        (0, 2, "y", 4, 1, None, None, 0.5),
+        (0, 3, "y ", 4, 1, None, None, 0.25),
+        (0, 4, "(other)", 4, 1, None, None, 0.25),
     ]
     nothing_known = [row for row in found if row[1] == 1 and row[3] == 0]
-    assert [tuple(row[4:7]) for row in nothing_known] == [(2, None, None)]
+    assert [tuple(row[4:7]) for row in nothing_known] == [(3, None, None)]
