@@ -377,6 +377,7 @@ def test_columns_that_are_only_described_have_a_section_and_stand_with_their_seg
     )  # fmt: skip
     with duckdb.connect(str(shop)) as connection:
         connection.execute("ALTER TABLE dbo.customer ALTER region TYPE varchar")
+        connection.execute("ALTER TABLE dbo.customer ALTER churned TYPE boolean")
     definition = Segmentation.create(
         name="customers", source="dbo.customer", key="customer_id", k=3, n_init=3,
         features=["income", "age"], target="dbo.customer_segment",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from sqlkmeans.clustering.describing.profile import FeatureProfile
 from sqlkmeans.clustering.describing.profile_columns import (
     MOST_LEVELS,
     ColumnProfile,
@@ -27,25 +28,19 @@ Counts = list["int | None"]
 def read_columns(rows: KeptRows, sizes: Sizes) -> ColumnProfiles:
     """Everyone, then each cluster, in the order of ``sizes``."""
     found: list[list[ColumnProfile]] = []
+    numbers = [column.plain() for column in rows.profile if not column.is_share]
+    groups = read_profiles(rows, numbers, sizes) if numbers else []
     for column in rows.profile:
         if column.is_share:
             found += _shares(rows, column, sizes)
         else:
-            found.append(compared(column, None, _numbers(rows, column, sizes)))
+            measured = [_measured(group.size, group.features[column.name]) for group in groups]
+            found.append(compared(column, None, measured))
     return list(zip(*found))
 
 
-def _numbers(rows: KeptRows, column: ProfileColumn, sizes: Sizes) -> list[Measured]:
-    measured = []
-    for group in read_profiles(rows, [column.plain()], sizes):
-        (of_column,) = group.features.values()
-        known = group.size - of_column.missing
-        measured.append(
-            Measured(
-                known, of_column.missing, of_column.mean, of_column.deviation, of_column.median
-            )
-        )
-    return measured
+def _measured(size: int, of: FeatureProfile) -> Measured:
+    return Measured(size - of.missing, of.missing, of.mean, of.deviation, of.median)
 
 
 def _shares(rows: KeptRows, column: ProfileColumn, sizes: Sizes) -> list[list[ColumnProfile]]:
