@@ -201,8 +201,9 @@ class DescribedRows:
     """
 
     def __init__(self, columns: Sequence[ProfileColumn], n_rows: int, storage: Storage) -> None:
-        self._columns, self._empty = columns, storage.empty
-        self._matrix = empty_columns(storage.empty, n_rows, len(columns))
+        self._columns = columns
+        self._empty = storage.empty if columns else np.empty
+        self._matrix = empty_columns(self._empty, n_rows, len(columns))
         self._codes: dict[str, dict[str, int]] = {}
 
     def add(self, rows: slice, batch: Batch) -> None:
