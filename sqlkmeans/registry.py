@@ -138,6 +138,7 @@ def run_facts(database: Database, run_id: int) -> RunFacts | None:
             for feature in database.catalog.result("segment_feature", run_id)
             if feature["segment_id"] == EVERYONE
         },
+        outliers=row["outliers"],
     )
 
 
@@ -205,12 +206,13 @@ def run_result(database: Database, run_id: int, seconds: dict[str, float]) -> Ru
     centroids: dict[int, dict[str, float]] = {}
     for row in database.catalog.result("centroid", run["model_run_id"]):
         centroids.setdefault(row["segment_id"], {})[row["feature"]] = row["value"]
+    described = database.catalog.result("segment", described_by)
     segments = [
         SegmentResult(
             row["segment_id"], row["name"], row["description"], row["size"], row["share"],
-            centroids.get(row["segment_id"], {}),
+            centroids.get(row["segment_id"], {}), row["outliers"],
         )
-        for row in database.catalog.result("segment", described_by)
+        for row in described
         if row["segment_id"] != EVERYONE
     ]  # fmt: skip
     scores = ("silhouette", "davies_bouldin", "calinski_harabasz")
@@ -238,6 +240,7 @@ def run_result(database: Database, run_id: int, seconds: dict[str, float]) -> Ru
         drift=drift,
         features=_features(database, run, described_by),
         profile=profile,
+        outliers=next((r["outliers"] for r in described if r["segment_id"] == EVERYONE), None),
     )
 
 
@@ -271,9 +274,9 @@ def segment_table(database: Database, name: str) -> list[Row]:
     Returns
     -------
     list of dict
-        ``segment_id``, ``name``, ``size``, ``share``, ``rule``, and each feature's mean by its
-        title, such as ``joined (days)`` or ``city = Oslo``; then that of each ``profile`` column,
-        of a level the share.
+        ``segment_id``, ``name``, ``size``, ``share``, ``rule``, where the model has limits
+        ``outliers``, and each feature's mean by its title, such as ``joined (days)`` or
+        ``city = Oslo``; then that of each ``profile`` column, of a level the share.
 
     Raises
     ------
@@ -294,7 +297,9 @@ def segment_table(database: Database, name: str) -> list[Row]:
     for row in database.catalog.result("segment_profile", described_by):
         value = row["mean"] if row["level"] is None else row["share"]
         columns.setdefault(column_title(row), {})[row["segment_id"]] = value
-    about = ("segment_id", "name", "size", "share", "rule")
+    about = ["segment_id", "name", "size", "share", "rule"]
+    rows = database.catalog.result("segment", described_by)
+    about += ["outliers"] if any(row["outliers"] is not None for row in rows) else []
     return [
         {
             **{key: row[key] for key in about},
@@ -304,7 +309,5 @@ def segment_table(database: Database, name: str) -> list[Row]:
                 for title, values in columns.items()
             },
         }
-        for row in sorted(
-            database.catalog.result("segment", described_by), key=lambda row: row["segment_id"]
-        )
+        for row in sorted(rows, key=lambda row: row["segment_id"])
     ]

@@ -20,6 +20,8 @@ class SegmentResult:
     centroid : dict of str to float
         What distances are measured from, in the columns' own units. Of a feature with ``log1p``
         it is not the mean.
+    outliers : int or None
+        Customers beyond the segment's limit; None where there is none, or not known.
     """
 
     segment_id: int
@@ -28,6 +30,7 @@ class SegmentResult:
     size: int
     share: float
     centroid: dict[str, float]
+    outliers: int | None = None
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,8 @@ class RunResult:
     features : list of FeatureResult
     profile : list of dict
         Rows of ``segment_profile``: each ``profile`` column, or level of it, in each segment.
+    outliers : int or None
+        Customers beyond the limits of their segments; None where there are none, or not known.
     """
 
     segmentation: str
@@ -118,6 +123,7 @@ class RunResult:
     recommendation: dict[str, Any] | None = None
     features: list[FeatureResult] = field(default_factory=list)
     profile: list[dict[str, Any]] = field(default_factory=list)
+    outliers: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The object that ``--json`` prints."""
@@ -145,6 +151,7 @@ class RunResult:
                     "size": segment.size,
                     "share": segment.share,
                     "centroid": segment.centroid,
+                    "outliers": segment.outliers,
                 }
                 for segment in self.segments
             ],
@@ -153,6 +160,7 @@ class RunResult:
             "warnings": self.warnings,
             "compared_run_id": self.compared_run_id,
             "mean_distance": self.mean_distance,
+            "outliers": self.outliers,
             "centroid_shift": self.centroid_shift,
             "drift": self.drift,
             **({"recommendation": self.recommendation} if self.recommendation else {}),

@@ -142,9 +142,13 @@ class Segments:
     ----------
     labels : pandas.Series of int64
         The segment id of each row, on the frame's index; 0 where ``missing="skip"`` left it out.
+    outliers : pandas.Series of bool
+        Whether each row is farther from its centroid than its segment's limit; False for all rows
+        without ``outlier=``.
     segments : pandas.DataFrame
-        A row a segment: ``segment_id``, ``name``, ``size``, ``share``, ``rule``, and the mean of
-        each feature; of a ``profile`` column too, of its levels the share.
+        A row a segment: ``segment_id``, ``name``, ``size``, ``share``, ``rule``, with
+        ``outlier=`` its ``outliers``, and the mean of each feature; of a ``profile`` column too,
+        of its levels the share.
     profile : pandas.DataFrame
         Rows of ``segment_profile``: how each ``profile`` column differs in each segment. Empty
         where there is none.
@@ -171,6 +175,8 @@ class Segments:
         self.model: SegmentModel = load_model(segmentation.name, database)
         self.scores = run.scores
         self.labels = pd.Series(self._labels(), index=index, name="segment")
+        far = self.model.is_outlier(self._rows.select(self.model.columns))
+        self.outliers = pd.Series(far, index=index, name="is_outlier")
         self.segments = pd.DataFrame(segment_table(database, segmentation.name)[1:])
         self.profile = pd.DataFrame(run.profile, columns=segment_profile.columns[1:])
 
