@@ -75,7 +75,7 @@ class LocalRows(Rows):
                     again = reading.fit(earlier, passed)
                 del reading
                 with progress.step("assign"):
-                    return again.fit, again.label()
+                    return again.label()
         raw = self._read(n_rows)
         with progress.step("fit") as passed:
             keys, rows = self._prepared_to_fit(raw)
