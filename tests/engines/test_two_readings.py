@@ -171,11 +171,15 @@ def test_published_centroids_are_the_means_of_the_exact_values(shop: Database) -
     segmentation = definition("means", features=["income", "visits"], k=5)
     assert is_read_two_times(shop, segmentation)
     pipeline.run(segmentation, shop)
-    found = native(shop).execute(
-        "SELECT c.value, m.income FROM sqlkmeans.centroid AS c INNER JOIN (SELECT segment_id, "
-        "AVG(income) AS income FROM dbo.shop INNER JOIN dbo.means USING (customer_id) "
-        "GROUP BY segment_id) AS m USING (segment_id) WHERE c.feature = 'income'"
-    ).fetchall()
+    found = (
+        native(shop)
+        .execute(
+            "SELECT c.value, m.income FROM sqlkmeans.centroid AS c INNER JOIN (SELECT segment_id, "
+            "AVG(income) AS income FROM dbo.shop INNER JOIN dbo.means USING (customer_id) "
+            "GROUP BY segment_id) AS m USING (segment_id) WHERE c.feature = 'income'"
+        )
+        .fetchall()
+    )
     assert len(found) == 5
     np.testing.assert_allclose(*np.array(found).T, rtol=0, atol=1e-9 * 30_000)
 

@@ -164,7 +164,7 @@ def test_a_published_centroid_is_the_mean_that_the_server_finds(
     rng = np.random.default_rng(3)
     rows = np.round(rng.lognormal(10, 0.6, size=(500, 2)), 2)
     server.execute(
-        "CREATE TABLE dbo.customer (customer_id int NOT NULL PRIMARY KEY, income float, spent float)"
+        "CREATE TABLE dbo.customer (customer_id int PRIMARY KEY, income float, spent float)"
     )
     values = ", ".join(f"({key}, {a!r}, {b!r})" for key, (a, b) in enumerate(rows.tolist()))
     server.execute(f"INSERT INTO dbo.customer VALUES {values}")

@@ -203,7 +203,6 @@ class HamerlyLabels:
         if len(self._labels) < MANY_ROWS:
             return
 
-
         def find(start: int, stop: int) -> RowNumbers:
             return start + np.flatnonzero(~(self._margins[start:stop] > reach))
 

@@ -54,9 +54,11 @@ SPREAD = 5e-4
 RIVAL_SHARE, MOST_RIVALS = 0.005, 3
 # Starts whose centroids are so near, in the features' mean variance, have found the same basin.
 SAME_SHARE = 0.01
-# Few rows: starts go on until so many times ``n_init`` have found the best end, at most so many
-# times ``n_init`` of them, and while rows x k x starts are not more than this.
-FOUND_TIMES, MOST_TIMES, MOST_WORK = 2, 10, 2_000_000
+# Few rows: starts go on until so many times ``n_init`` have found the best end, or all of at least
+# so many; at most so many times ``n_init``, and while rows x k x starts are not more than this.
+FOUND_TIMES, UNANIMOUS, MOST_TIMES, MOST_WORK = 2, 8, 6, 2_000_000
+# The best ends that others are bred from.
+PARENTS = 10
 # The same where several k are fitted, to be compared.
 MOST_TIMES_OF_MANY = 2
 # Ends whose inertia is the same to this share are the same.
@@ -221,25 +223,52 @@ class _Search:
                 return
 
     def until_found_again(self, before: Matrix | None) -> Start:
-        """The best end of starts on all rows, which go on until several have found it."""
+        """The best end of starts on all rows, which go on until several have found it.
+
+        From the second round on, as many starts come from ends that were found (after Gribel &
+        Vidal, 2019, "HG-means: A scalable hybrid genetic algorithm for minimum sum-of-squares
+        clustering").
+        """
         n_init, rows = self._options.n_init, len(self._samples.rows)
         most = min(self._options.most_times * n_init, MOST_WORK // (rows * self._k))
         most = max(n_init, most)
-        anew: dict[int, Start] = {}
-        tried = 0
-        self.start([before] * (0 if before is None else STARTS_FROM_BEFORE))
+        anew: list[int] = []
+        bred: list[Matrix | None] = [before] * (0 if before is None else STARTS_FROM_BEFORE)
         while True:
-            first = len(self._starts)
-            self.start([None] * min(n_init, most - tried))
-            turns = range(first, len(self._starts))
+            first, more = len(self._starts), min(n_init, most - len(anew))
+            self.start([None] * more + bred)
+            anew += range(first, first + more)
             self.swap()
             self._to_the_end()
-            anew |= {turn: self._carried[turn] for turn in turns if turn in self._carried}
-            tried += len(turns)
             best = min(self._carried.values(), key=_inertia)
-            same = [end for end in anew.values() if end.inertia <= best.inertia * (1 + SAME_END)]
-            if len(same) >= FOUND_TIMES * n_init or tried >= most:
+            ends = [self._carried[turn] for turn in anew if turn in self._carried]
+            same = sum(end.inertia <= best.inertia * (1 + SAME_END) for end in ends)
+            agreed = same == len(anew) >= UNANIMOUS
+            if agreed or same >= FOUND_TIMES * n_init or len(anew) >= most:
                 return best
+            bred = self._bred(n_init)
+
+    def _bred(self, count: int) -> list[Matrix | None]:
+        """Centroids to start from: those of the best end, or some of it and some of another good
+        one, without one of them."""
+        from scipy.optimize import linear_sum_assignment
+
+        rng = np.random.default_rng(self._seeds.spawn(1)[0])
+        parents: list[Matrix] = []
+        inertia = -1.0
+        for end in sorted(self._carried.values(), key=_inertia):
+            if end.inertia > inertia * (1 + SAME_END) and len(parents) < PARENTS:
+                parents.append(end.centroids)
+                inertia = end.inertia
+        children: list[Matrix | None] = []
+        for turn in range(count):
+            child, other = parents[0], parents[int(rng.integers(len(parents)))]
+            if turn % 2:
+                apart = ((child[:, None] - other) ** 2).sum(axis=2)
+                mine, its = linear_sum_assignment(apart)
+                child = np.where(rng.random(self._k)[:, None] < 0.5, child[mine], other[its])
+            children.append(np.delete(child, rng.integers(self._k), axis=0))
+        return children
 
     def _to_the_end(self) -> None:
         """Carry what may become the best to its very end."""
@@ -264,7 +293,9 @@ class _Search:
     def _on_part(self, turn: int, given: Matrix | None, seeds: np.random.SeedSequence) -> Start:
         samples, rng = self._samples, np.random.default_rng(seeds)
         part = samples.part(self._k, turn)
-        centroids = seed_centroids(part.rows, self._k, rng, part.weight, given, MORE_TRIALS)
+        # With more candidates starts get better, and more alike: many starts want both.
+        trials = 1 if turn % 2 and samples.everyone and samples.are_few(self._k) else MORE_TRIALS
+        centroids = seed_centroids(part.rows, self._k, rng, part.weight, given, trials)
         found = lloyd(
             part.rows, centroids, part.weight, max_iter=self._options.max_iter,
             threshold=START_TOLERANCE_SHARE * self._threshold,

@@ -47,8 +47,8 @@ from sqlkmeans.outcome import Fit
 from sqlkmeans.progress import Advance
 
 T = TypeVar("T")
-#: Readings at most until the centroids are the exact means of the rows that are nearest to them; one
-#: is enough unless a customer is all but halfway between two segments.
+#: Readings at most until the centroids are the exact means of the rows that are nearest to them;
+#: one is enough unless a customer is all but halfway between two segments.
 READINGS = 5
 #: Bytes of features, as float64, that are kept: to read so few again saves nobody anything.
 LITTLE = 16 * 2**20
