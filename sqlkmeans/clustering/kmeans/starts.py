@@ -55,8 +55,8 @@ RIVAL_SHARE, MOST_RIVALS = 0.005, 3
 # Starts whose centroids are so near, in the features' mean variance, have found the same basin.
 SAME_SHARE = 0.01
 # Few rows: starts go on until so many times ``n_init`` have found the best end, or all of at least
-# so many; at most so many times ``n_init``, and while rows x k x starts are not more than this.
-FOUND_TIMES, UNANIMOUS, MOST_TIMES, MOST_WORK = 2, 8, 6, 2_000_000
+# so many; at most so many times ``n_init``, and while rows x features x k x starts are not more.
+FOUND_TIMES, UNANIMOUS, MOST_TIMES, MOST_WORK = 2, 8, 6, 4_000_000
 # The best ends that others are bred from.
 PARENTS = 10
 # The same where several k are fitted, to be compared.
@@ -229,8 +229,8 @@ class _Search:
         Vidal, 2019, "HG-means: A scalable hybrid genetic algorithm for minimum sum-of-squares
         clustering").
         """
-        n_init, rows = self._options.n_init, len(self._samples.rows)
-        most = min(self._options.most_times * n_init, MOST_WORK // (rows * self._k))
+        n_init, values = self._options.n_init, self._samples.rows.size
+        most = min(self._options.most_times * n_init, MOST_WORK // (values * self._k))
         most = max(n_init, most)
         anew: list[int] = []
         bred: list[Matrix | None] = [before] * (0 if before is None else STARTS_FROM_BEFORE)
