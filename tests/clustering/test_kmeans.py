@@ -209,9 +209,9 @@ def test_the_same_rows_and_seed_give_the_same_fit(sample_rows: int, cloud: np.nd
     np.testing.assert_array_equal(one.centroids, two.centroids)
     np.testing.assert_array_equal(one.assignment.labels, two.assignment.labels)
     assert one.assignment.inertia == two.assignment.inertia
-    # A cloud of few rows has its best segments found by another seed too.
     other = fit_kmeans(cloud, 5, n_init=1, seed=2, sample_rows=sample_rows)
-    assert np.array_equal(one.centroids, other.centroids) == (sample_rows == 100_000)
+    # Of few rows another seed may find the same.
+    assert sample_rows == 100_000 or not np.array_equal(one.centroids, other.centroids)
 
 
 def test_clusters_come_largest_first() -> None:

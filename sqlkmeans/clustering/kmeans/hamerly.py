@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sqlkmeans.clustering.arrays.chunks import Empty, map_chunks
-from sqlkmeans.clustering.arrays.types import Labels, Matrix, RowNumbers, Vector
+from sqlkmeans.clustering.arrays.types import Labels, Mask, Matrix, RowNumbers, Vector
 from sqlkmeans.clustering.kmeans.assignment import Assignment, assign
 from sqlkmeans.clustering.kmeans.kernels.kernel import kernel
 from sqlkmeans.clustering.kmeans.single_moves import may_pay, move_single_rows, reach
@@ -24,8 +24,8 @@ from sqlkmeans.clustering.kmeans.single_moves import may_pay, move_single_rows, 
 # More than rounding can take from a margin, or from the way that the centroids have gone.
 SLACK = 1 + 1e-12
 # From so many rows on, those that the next steps concern are put aside: those of so many steps as
-# long as the last, if they are at most this share of the rows.
-MANY_ROWS, STEPS_AHEAD, FEW_SHARE = 20_000, 3, 0.2
+# long as the last, if they are at most this share of the rows, and have at most so many values.
+MANY_ROWS, STEPS_AHEAD, FEW_SHARE, FEW_VALUES = 20_000, 3, 0.2, 4_000_000
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,6 @@ class HamerlyLabels:
         """
         self._follow(centroids)
         self._put_back()
-
         if len(centroids) == 1:
             return None
         most = 1.0 if self._weight is None else float(self._weight.max())
@@ -200,19 +199,24 @@ class HamerlyLabels:
 
     def _put_aside(self, reach: float) -> None:
         """Put the rows aside whose margin is not above ``reach``, where they are few of many."""
-        if len(self._labels) < MANY_ROWS:
+        n_rows, n_features = self._matrix.shape
+        if n_rows < MANY_ROWS:
             return
 
-        def find(start: int, stop: int) -> RowNumbers:
-            return start + np.flatnonzero(~(self._margins[start:stop] > reach))
+        def near(start: int, stop: int) -> Mask:
+            return np.asarray(~(self._margins[start:stop] > reach))
 
-        numbers = np.concatenate(map_chunks(len(self._labels), find))
-        if len(numbers) <= FEW_SHARE * len(self._labels):
-            self._aside = _Aside(
-                numbers, np.ascontiguousarray(self._matrix.T[:, numbers]).T,
-                None if self._weight is None else self._weight[numbers],
-                self._labels[numbers], self._margins[numbers], reach,
-            )  # fmt: skip
+        count = sum(map_chunks(n_rows, lambda *ends: int(np.count_nonzero(near(*ends)))))
+        if count > min(FEW_SHARE * n_rows, FEW_VALUES / n_features):
+            return
+        numbers = np.concatenate(
+            map_chunks(n_rows, lambda start, stop: start + np.flatnonzero(near(start, stop)))
+        )
+        self._aside = _Aside(
+            numbers, np.ascontiguousarray(self._matrix.T[:, numbers]).T,
+            None if self._weight is None else self._weight[numbers],
+            self._labels[numbers], self._margins[numbers], reach,
+        )  # fmt: skip
 
     def _farthest_can_be(self, centroids: Matrix) -> float:
         """No row is farther than this from its nearest centroid."""
