@@ -56,7 +56,7 @@ RIVAL_SHARE, MOST_RIVALS = 0.005, 3
 SAME_SHARE = 0.01
 # Few rows: starts go on until so many times ``n_init`` have found the best end, or all of at least
 # so many; at most so many times ``n_init``, and while rows x features x k x starts are not more.
-FOUND_TIMES, UNANIMOUS, MOST_TIMES, MOST_WORK = 2, 8, 6, 4_000_000
+FOUND_TIMES, UNANIMOUS, MOST_TIMES, MOST_WORK = 2, 8, 6, 8_000_000
 # The best ends that others are bred from.
 PARENTS = 10
 # The same where several k are fitted, to be compared.
