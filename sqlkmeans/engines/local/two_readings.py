@@ -23,6 +23,7 @@ from sqlkmeans.clustering.describing.one_pass import (
     OnePass,
     prepare_batch,
 )
+from sqlkmeans.clustering.describing.outliers import count_outliers, outlier_distances
 from sqlkmeans.clustering.describing.typical import typical_rows
 from sqlkmeans.clustering.kmeans.assignment import Assignment
 from sqlkmeans.clustering.kmeans.kernels import kernel
@@ -62,6 +63,7 @@ def suits(database: Database, segmentation: Segmentation, n_rows: int) -> bool:
         segmentation.engine == "local"
         and segmentation.k != "auto"
         and segmentation.sample_weight is None
+        and not segmentation.trim
         and n_rows > segmentation.sample_rows
         and is_worth_it(n_rows, len(segmentation.columns))
         and can_be_float32(segmentation.to_features(), segmentation.scaling, segmentation.missing)
@@ -201,7 +203,8 @@ class SecondReading:
     distances: Vector
 
     def label(self) -> tuple[Fit, Labelled]:
-        """Label all rows, exactly; the fit's centroids are the exact means then."""
+        """Label all rows, exactly; centroids are then the exact means, and the limits of outliers
+        those of exact distances."""
         release_unused()
         centroids = self._exact_means()
         segmentation = self.plan.segmentation
@@ -230,14 +233,18 @@ class SecondReading:
         del seen
         release_unused()
         keys, labels, distances = collected.keys, self.labels, self.distances
+        fit, k = replace(self.fit, centroids=centroids), len(centroids)
+        if segmentation.outlier is not None:
+            limits = outlier_distances(labels, distances, k, segmentation.outlier)
+            fit = replace(fit, outlier_distances=limits)
+            found = replace(found, outliers=count_outliers(labels, distances, limits).tolist())
 
         def describe() -> Found:
-            nearest = typical_rows(Assignment(labels, distances), len(centroids))
+            nearest = typical_rows(Assignment(labels, distances), k)
             typical = [typical_customers(keys, rows, distances[rows]) for rows in nearest]
             return replace(found, typical=typical)
 
-        labelled = Labelled(ArrayLabels(keys, labels, lambda: distances), describe)
-        return replace(self.fit, centroids=centroids), labelled
+        return fit, Labelled(ArrayLabels(keys, labels, lambda: distances), describe)
 
     def _exact_means(self) -> Matrix:
         """The means of the exact values of the rows that are nearest to them.
