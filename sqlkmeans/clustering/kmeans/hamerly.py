@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sqlkmeans.clustering.arrays.chunks import Empty, map_chunks
-from sqlkmeans.clustering.arrays.types import Labels, Mask, Matrix, RowNumbers, Vector
+from sqlkmeans.clustering.arrays.chunks import CHUNK, Empty, map_chunks
+from sqlkmeans.clustering.arrays.types import Labels, Matrix, RowNumbers, Vector
 from sqlkmeans.clustering.kmeans.assignment import Assignment, assign
 from sqlkmeans.clustering.kmeans.kernels.kernel import kernel
 from sqlkmeans.clustering.kmeans.single_moves import may_pay, move_single_rows, reach
@@ -26,6 +26,8 @@ SLACK = 1 + 1e-12
 # From so many rows on, those that the next steps concern are put aside: those of so many steps as
 # long as the last, if they are at most this share of the rows, and have at most so many values.
 MANY_ROWS, STEPS_AHEAD, FEW_SHARE, FEW_VALUES = 20_000, 3, 0.2, 4_000_000
+# And of no chunk more than this share.
+MOST_SHARE = 0.5
 
 
 @dataclass(frozen=True)
@@ -203,15 +205,17 @@ class HamerlyLabels:
         if n_rows < MANY_ROWS:
             return
 
-        def near(start: int, stop: int) -> Mask:
-            return np.asarray(~(self._margins[start:stop] > reach))
+        def find(start: int, stop: int) -> RowNumbers | None:
+            near = ~(self._margins[start:stop] > reach)
+            few = np.count_nonzero(near) <= MOST_SHARE * len(near)
+            return start + np.flatnonzero(near) if few else None
 
-        count = sum(map_chunks(n_rows, lambda *ends: int(np.count_nonzero(near(*ends)))))
-        if count > min(FEW_SHARE * n_rows, FEW_VALUES / n_features):
+        found = [rows for rows in map_chunks(n_rows, find) if rows is not None]
+        if len(found) * CHUNK < n_rows:
             return
-        numbers = np.concatenate(
-            map_chunks(n_rows, lambda start, stop: start + np.flatnonzero(near(start, stop)))
-        )
+        numbers = np.concatenate(found)
+        if len(numbers) > min(FEW_SHARE * n_rows, FEW_VALUES / n_features):
+            return
         self._aside = _Aside(
             numbers, np.ascontiguousarray(self._matrix.T[:, numbers]).T,
             None if self._weight is None else self._weight[numbers],

@@ -42,7 +42,7 @@ START_TOLERANCE_SHARE = 10
 # could hold, and one holds what two should, no Lloyd iteration gets out of it.
 SWAPS = 4
 # Swaps that lower the inertia by this share are followed by others, at most so many times.
-SWAP_GAIN, SWAP_ROUNDS = 5e-4, 20
+SWAP_GAIN, SWAP_ROUNDS = 2e-3, 20
 # Starts from the centroids of the k before: most of them are right, and one is to be added.
 STARTS_FROM_BEFORE = 5
 # A start on a part may be this much above the best where its basin is the better one.
@@ -179,9 +179,9 @@ def best_start(
     search.start(anew + [before] * (0 if before is None else STARTS_FROM_BEFORE))
     search.swap()
     search.carry()
-    # Where rows have long tails, one start in six finds the best basin.
+    # Where rows have long tails, one start in six finds the best basin; and a sample errs, too.
     if search.spread > SPREAD:
-        search.start(anew)
+        search.start(anew[len(anew) // 2 :] if samples.everyone else anew)
         search.carry()
     best, *others = rivals = search.rivals(RIVAL_SHARE, MOST_RIVALS)
     if others and not samples.everyone:
