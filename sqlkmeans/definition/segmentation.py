@@ -147,7 +147,7 @@ class Segmentation(Strict):
     scaling : {"standard", "robust", "minmax", "none"}, default="standard"
     missing : {"error", "skip", "mean", "median"}, default="error"
     n_init : int, default=10
-        Number of k-means++ starts.
+        Number of k-means++ starts at least.
     seed : int, default=0
     winsorize : (float, float), optional
         For the features that do not say otherwise; see FeatureDefinition.

@@ -48,6 +48,9 @@ from sqlkmeans.outcome import Fit
 from sqlkmeans.progress import Advance
 
 T = TypeVar("T")
+#: Readings at most until the centroids are the exact means of the rows that are nearest to them;
+#: one is enough unless a customer is all but halfway between two segments.
+READINGS = 5
 #: Bytes of features, as float64, that are kept: to read so few again saves nobody anything.
 LITTLE = 16 * 2**20
 #: Rows whose exact values the first reading keeps, evenly spaced.
@@ -184,6 +187,7 @@ class SecondReading:
     database : Database
     plan : Plan
     fit : Fit
+        Of the rows as float32.
     one_pass : OnePass
         Describes them.
     labels : ndarray of int32 of shape (n_rows,)
@@ -199,9 +203,11 @@ class SecondReading:
     distances: Vector
 
     def label(self) -> tuple[Fit, Labelled]:
-        """Label all rows, exactly; the limits of outliers are those of exact distances."""
-        segmentation, centroids = self.plan.segmentation, self.fit.centroids
+        """Label all rows, exactly; centroids are then the exact means, and the limits of outliers
+        those of exact distances."""
         release_unused()
+        centroids = self._exact_means()
+        segmentation = self.plan.segmentation
         collected = KeyCollector(segmentation.key, Batches())
         loops = kernel.kernel(len(self.labels), len(self.plan.columns))
 
@@ -230,7 +236,7 @@ class SecondReading:
         del seen
         release_unused()
         keys, labels, distances = collected.keys, self.labels, self.distances
-        fit, k = self.fit, len(centroids)
+        fit, k = replace(self.fit, centroids=centroids), len(centroids)
         if segmentation.outlier is not None:
             limits = outlier_distances(labels, distances, k, segmentation.outlier)
             fit = replace(fit, outlier_distances=limits)
@@ -251,6 +257,35 @@ class SecondReading:
             a_row = 8 * n_columns + _bytes_a_row(len(self.plan.columns))
             storage.expect(len(self.labels) * a_row)
         return storage
+
+    def _exact_means(self) -> Matrix:
+        """The means of the exact values of the rows that are nearest to them.
+
+        Those of the values as float32 are off by their rounding, which can add up where many
+        customers have the same value.
+        """
+        centroids = self.fit.centroids
+        loops = kernel.kernel(len(self.labels), len(self.plan.columns))
+
+        def look(rows: slice, matrix: Matrix) -> _Means:
+            of_some = _Means(centroids)
+            labels, margins = self.labels[rows], self.distances[rows]
+            loops.add_rows(
+                matrix, 0, len(matrix), None, centroids, labels, margins, of_some.sums,
+                of_some.counts,
+            )  # fmt: skip
+            of_some.margin = float(margins.min(initial=np.inf))
+            return of_some
+
+        for _ in range(READINGS):
+            means = _Means(centroids)
+            with closing(self._pass(look, ())) as looked:
+                for _, _, of_some in looked:
+                    means.add(of_some)
+            centroids = means.found
+            if means.decide:
+                break
+        return centroids
 
     def _pass(
         self, look: Callable[[slice, Matrix], T], profile: Sequence[ProfileColumn]
@@ -292,6 +327,34 @@ class SecondReading:
             f"source {self.plan.segmentation.source}: changed while it was read; "
             "nothing was published, run it again"
         )
+
+
+class _Means:
+    """The means of the rows nearest to each of some centroids."""
+
+    def __init__(self, centroids: Matrix) -> None:
+        self.centroids = centroids
+        self.sums, self.counts = np.zeros(centroids.shape), np.zeros(len(centroids))
+        #: How much farther a row's second nearest centroid is than its nearest, at least.
+        self.margin = np.inf
+
+    def add(self, others: _Means) -> None:
+        """Those of other rows."""
+        self.sums += others.sums
+        self.counts += others.counts
+        self.margin = min(self.margin, others.margin)
+
+    @property
+    def found(self) -> Matrix:
+        """Of shape (k, n_features); a centroid that no row is nearest to stays where it is."""
+        counts = self.counts[:, None]
+        return np.where(counts > 0, self.sums / np.maximum(counts, 1), self.centroids)
+
+    @property
+    def decide(self) -> bool:
+        """Whether every row is nearest to the mean in place of the centroid it is nearest to."""
+        moved = float(np.sqrt(((self.found - self.centroids) ** 2).sum(axis=1).max()))
+        return self.margin > 2 * moved or moved == 0
 
 
 def _columns(batch: Batch, n_features: int) -> list[Vector]:
