@@ -61,10 +61,15 @@ def scoring_script(name: str, model: SegmentModel) -> str:
 
 def scoring_function(function: str, model: SegmentModel) -> str:
     """The CREATE FUNCTION statement alone; ``function`` is its quoted name."""
+    query = scoring_query(model, parameter_names(model.columns), TSQL)
+    return function_text(function, model, query)
+
+
+def function_text(function: str, model: SegmentModel, query: str) -> str:
+    """The CREATE FUNCTION statement of a query of the model's parameters."""
     names = parameter_names(model.columns)
     types = {f.column: PARAMETER_TYPES[f.type] for f in model.preparation.features}
     parameters = ",\n".join(f"    {n} {types[c]}" for n, c in zip(names, model.columns))
-    query = scoring_query(model, names, TSQL)
     return (
         f"CREATE FUNCTION {function}\n(\n{parameters}\n)\nRETURNS TABLE\nAS\nRETURN\n(\n"
         + "\n".join("    " + line for line in query.splitlines())

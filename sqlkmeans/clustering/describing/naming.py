@@ -23,7 +23,7 @@ _WORDS = {
 _NO_UNITS: Mapping[str, str] = {}
 
 #: Levels of a boolean.
-_YES_NO = {"1": "yes", "0": "no"}
+YES_NO = {"1": "yes", "0": "no"}
 
 #: The same of a date, by its age.
 _AGO = ("long ago", "recently", "very long ago", "very recently")
@@ -97,8 +97,8 @@ def feature_titles(
         title = str(row["feature"])
         if row["type"] == "date":
             title = f"{column} (days)"
-        elif row["level"] is not None and levels[column] <= set(_YES_NO):
-            title = f"{column} = {_YES_NO[row['level']]}"
+        elif row["level"] is not None and levels[column] <= set(YES_NO):
+            title = f"{column} = {YES_NO[row['level']]}"
         elif column in units:
             title = f"{column} ({units[column]})"
         titles.append(title)
