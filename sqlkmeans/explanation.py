@@ -13,7 +13,7 @@ import numpy.typing as npt
 from sqlkmeans.clustering.describing.margin import Margin, margin_of
 from sqlkmeans.clustering.describing.naming import YES_NO
 from sqlkmeans.clustering.describing.numbers import brief_number, number_text, own_values
-from sqlkmeans.clustering.describing.remedy import Change, smallest_changes, steps_from_rows
+from sqlkmeans.clustering.describing.remedy import Change, smallest_changes
 from sqlkmeans.clustering.preparation.problems import weight_problems
 from sqlkmeans.database import Database
 from sqlkmeans.database.base import Source
@@ -22,7 +22,7 @@ from sqlkmeans.engines.local.rows import RawRows, prepare, read_rows
 from sqlkmeans.engines.local.storage import Storage
 from sqlkmeans.errors import DataError, DefinitionError
 from sqlkmeans.model import SegmentModel
-from sqlkmeans.registry import load_model, load_segmentation
+from sqlkmeans.registry import load_model, load_segmentation, load_steps
 
 #: At most so many features are named in words, and only those that contribute this much.
 NAMED, NOTABLE = 3, 0.05
@@ -238,8 +238,7 @@ def explain(name: str, database: Database, customer: object) -> CustomerExplanat
     values = raw.matrix[0].copy()  # to prepare a row uses it up
     point = _prepared(raw, model, key)
     found = margin_of(point, model.centroids)
-    run_id = (database.catalog.segmentation(name) or {}).get("active_run_id") or 0
-    steps = steps_from_rows(database.catalog.result("segment_feature", run_id))
+    steps = load_steps(name, database)
     changes = smallest_changes(model.preparation, model.centroids, values, raw.texts, steps)
     return CustomerExplanation(
         segmentation=name,

@@ -5,7 +5,7 @@ feature contributes to the decision against the runner-up, and the smallest chan
 that would move the row, scored once more by the function ``assign_<segmentation>`` itself. So the
 segment that is named is the one that scoring gives.
 
-The query has two parts. Rows of ``feature``, what is known of each feature and its value in the row,
+The query has two parts. Rows of ``feature``, with what is known of each and its value in the row,
 and rows of ``centroid`` are this model's; all that follows is the same text for every model, and
 ``sql/procedures/explaining_text.sql`` has it too.
 """
@@ -28,7 +28,7 @@ from sqlkmeans.clustering.describing.remedy import (
 )
 from sqlkmeans.clustering.preparation.preparation import OTHER, PreparedFeature
 from sqlkmeans.database.dialect import Dialect
-from sqlkmeans.database.sqlserver.dialect import TSQL
+from sqlkmeans.database.sqlserver.dialect import TSQL, bracket
 from sqlkmeans.model import SegmentModel
 from sqlkmeans.tsql.expressions import (
     number,
@@ -36,15 +36,21 @@ from sqlkmeans.tsql.expressions import (
     scaled_expression,
     transformed_expression,
 )
-from sqlkmeans.tsql.scoring import function_text, parameter_names, scoring_query
+from sqlkmeans.tsql.scoring import (
+    function_text,
+    how_to_call,
+    made_anew,
+    parameter_names,
+    scoring_query,
+)
 
 #: What makes a table of the one row that the values score to.
 Score = Callable[[Sequence[str]], str]
 
 #: The columns of ``feature``.
 _FEATURE = (
-    "position", "feature", "given", "start", "z", "low", "high", "least", "most", "is_log", "center",
-    "divisor", "is_whole", "reference_date", "level",
+    "position", "feature", "given", "start", "z", "low", "high", "least", "most", "is_log",
+    "center", "divisor", "is_whole", "reference_date", "level",
 )  # fmt: skip
 
 #: What is the same for every model, between the rows of a model and the score of changed values.
@@ -60,7 +66,7 @@ distance AS
 ),
 decided AS
 (
-    {first} n.segment_id, n.segment_name, d.squared, o.segment_id AS runner_up_id, o.squared AS other
+    {first} n.segment_id, n.segment_name, d.squared, o.segment_id AS runner_up_id, o.squared AS far
     FROM {own} AS n
     INNER JOIN distance AS d ON d.segment_id = n.segment_id
     INNER JOIN distance AS o ON o.segment_id <> n.segment_id
@@ -150,6 +156,17 @@ _EXPM1 = (
 )
 
 
+def explaining_script(name: str, model: SegmentModel, steps: Mapping[int, Steps]) -> str:
+    """A script that makes the function ``sqlkmeans.explain_<name>``, beside the one that scores."""
+    scorer, function = (f"sqlkmeans.{bracket(what + name)}" for what in ("assign_", "explain_"))
+    columns = "f.feature, f.contribution, f.new_value, f.new_date, f.new_level, f.new_segment_id"
+    return (
+        "-- Why a row is in its segment, and what would move it, a row a feature:\n"
+        f"{how_to_call(function, columns, model)}"
+        f"{made_anew(function, explaining_function(function, scorer, model, steps))}"
+    )
+
+
 def explaining_function(
     name: str, scorer: str, model: SegmentModel, steps: Mapping[int, Steps]
 ) -> str:
@@ -171,8 +188,8 @@ def explaining_query(
     """The query of one row, and one row a feature.
 
     Its columns are ``position, feature, segment_id, segment_name, runner_up_id, contribution,
-    new_value, new_date, new_level, difference, new_segment_id, new_segment_name``; no row for what
-    has no segment.
+    new_value, new_date, new_level, difference, new_segment_id, new_segment_name``; there is no row
+    for what has no segment.
 
     Parameters
     ----------
@@ -204,7 +221,9 @@ def fixed_text(dialect: Dialect) -> str:
     """What follows the rows of a model in one dialect."""
     empty = dialect.first(1, "", "").rstrip("\n")
     first, last = (empty.strip(), "") if "TOP" in empty else ("SELECT", "\n    LIMIT 1")
-    new_date = dialect.earlier("p.reference_date", "m.new_value")
+    # Of a row that is no date, a value may be more than a whole number holds.
+    age = "CASE WHEN p.reference_date IS NOT NULL THEN m.new_value END"
+    new_date = dialect.earlier("p.reference_date", age)
     words = {
         "first": first, "last": last, "apply": dialect.apply, "new_date": new_date,
         "expm1": _EXPM1.format(log=dialect.logarithm),
@@ -251,11 +270,12 @@ def _features(
         columns["z"].append(f"{scaled_expression(f, f't.t{p}')} AS z{p}")
         rows.append(_feature_row(p, f, value, dialect, steps.get(p, Steps())))
     first, *rest = (f"(SELECT {', '.join(of_step)}) AS {s}" for s, of_step in columns.items())
-    centroids = [
-        f"        ({i}, {p}, {number(value)})"
+    # A centroid in a row, as the rows of a table of constants are counted together.
+    centroids = ",\n".join(
+        f"        ({i}, {', '.join(map(number, centroid))})"
         for i, centroid in zip(model.segment_ids, model.centroids.tolist())
-        for p, value in enumerate(centroid, start=1)
-    ]
+    )
+    positions = range(1, len(features) + 1)
     listed = ",\n".join(rows)
     return (
         f"    SELECT {', '.join(f'v.{name}' for name in _FEATURE)}\n"
@@ -263,9 +283,11 @@ def _features(
         + "".join(f"    {dialect.apply} {step}\n" for step in rest)
         + f"    {dialect.apply} (VALUES\n{listed}\n    ) AS v ({', '.join(_FEATURE)})\n"
         "),\ncentroid AS\n(\n"
-        "    SELECT v.segment_id, v.position, v.value\n"
-        "    FROM (VALUES\n" + ",\n".join(centroids) + "\n"
-        "    ) AS v (segment_id, position, value)"
+        "    SELECT w.segment_id, v.position, v.value\n"
+        f"    FROM (VALUES\n{centroids}\n"
+        f"    ) AS w (segment_id, {', '.join(f'c{p}' for p in positions)})\n"
+        f"    {dialect.apply} (VALUES {', '.join(f'({p}, w.c{p})' for p in positions)}\n"
+        "    ) AS v (position, value)"
     )
 
 

@@ -52,13 +52,15 @@ def models(draw: st.DrawFn) -> tuple[SegmentModel, dict[int, Steps]]:
         if kind == "category":
             levels = [*LEVELS[: rng.integers(2, 5)], *([None] if rng.random() < 0.5 else [])]
             features += [
-                PreparedFeature(f"city {j}", "none", weight, 0.2, 0.7, float(not p) if filled else None,
-                                kind, level)
+                PreparedFeature(f"city {j}", "none", weight, 0.2, 0.7,
+                                float(not p) if filled else None, kind, level)
                 for p, level in enumerate(levels)
             ]  # fmt: skip
             continue
         log = rng.random() < 0.4
-        low, high = (-0.5 if log else -2 * scale, 1.5 * scale) if rng.random() < 0.4 else (None, None)
+        low, high = (
+            (-0.5 if log else -2 * scale, 1.5 * scale) if rng.random() < 0.4 else (None, None)
+        )
         centre, divisor = (1.5, 0.8) if log else (float(rng.normal()) * scale, scale)
         features.append(
             PreparedFeature(

@@ -35,7 +35,7 @@ GRAIN, RESOLUTION = 1e-3, 1e-10
 #: How far beyond the border it lies at least, as a part of that; of the way, for whole numbers.
 CLEARANCE, WHOLE_CLEARANCE = 1e-3, 1e-6
 #: The logarithms that a value has where it has enough digits.
-LEAST_LOGARITHM, MOST_LOGARITHM = -30.0, 700.0
+LEAST_LOGARITHM, MOST_LOGARITHM = -30.0, 36.0
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,9 @@ def smallest_changes(
     own = int(assign(point[np.newaxis, :], centroids).labels[0])
     squares = squared_distances(point[np.newaxis, :], centroids)[0]
     columns = {column: place for place, column in enumerate(preparation.columns)}
-    known = {column: [*found, OTHER, *preparation.levels(column)] for column, found in texts.items()}
+    known = {
+        column: [*found, OTHER, *preparation.levels(column)] for column, found in texts.items()
+    }
     changes: list[tuple[int, float | str, float | None]] = []
     rows = []
     for position, feature in enumerate(preparation.features):
@@ -196,7 +198,7 @@ def _nearest_value(
     borders: Iterable[tuple[float, float, bool]],
     bounds: Steps,
 ) -> float | None:
-    """The value nearest to the given one beyond a border, in own units; None where there is none."""
+    """The value beyond a border that is nearest to the given one, in own units, if there is one."""
     if isnan(given):
         given = float(feature.fill or 0.0)
     values = []
@@ -220,9 +222,10 @@ def _is_reached(
     """Whether the column may have the value, and the border is not where values are pulled in."""
     if feature.transform == "log1p" and value <= -1:
         return False
-    if bounds.least is not None and bounds.most is not None:
-        if not bounds.least <= value <= bounds.most:
-            return False
+    if bounds.least is not None and value < bounds.least:
+        return False
+    if bounds.most is not None and value > bounds.most:
+        return False
     if feature.low is None or feature.high is None:
         return True
     return border < feature.high if upwards else border > feature.low
