@@ -198,12 +198,12 @@ def test_the_table_has_the_means_that_the_report_has(shop: Path, command: Comman
 # Explanations, and the guard
 
 
-def test_explain_prints_the_reason_in_four_lines(shop: Path, command: Command) -> None:
+def test_explain_prints_the_reason_in_five_lines(shop: Path, command: Command) -> None:
     command("run")
     found = command("explain", "customers", 42)
     assert (found.code, found.words) == (0, "")
     lines = found.out.splitlines()
-    assert len(lines) == 4
+    assert len(lines) == 5
     assert lines[0].startswith("Customer 42 is in segment 1 (")
     assert lines[2].startswith("Decided by ")
 

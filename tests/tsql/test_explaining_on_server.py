@@ -90,7 +90,7 @@ def test_the_change_applied_and_scored_again_is_in_the_named_segment_as_python_s
 
 def test_a_row_without_a_segment_has_nothing_to_explain(people: Server) -> None:
     people.rows("UPDATE sqlkmeans.model_feature SET fill = NULL;")
-    people.rows("EXECUTE sqlkmeans.rename_segment @segmentation = N'people', @segment_id = 1, "
+    people.rows("EXECUTE sqlkmeans.rename_segment @segmentation = N'people', @segment_id = 2, "
                 "@name = N'best';")  # fmt: skip
     assert explained(people, (None, "Oslo", "2025-01-01", "1"), "sqlkmeans.explain_people") == []
     lines = explained(people, (50_000.0, "Oslo", "2025-01-01", "1"), "sqlkmeans.explain_people")

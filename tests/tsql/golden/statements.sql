@@ -130,6 +130,138 @@ WHERE d.squared_distance IS NOT NULL
 ORDER BY d.squared_distance, c.segment_id) AS n
 );
 GO
+CREATE FUNCTION sqlkmeans.[explain_customers] (@income float, @age float)
+RETURNS TABLE
+AS
+RETURN (
+WITH feature AS
+(
+    SELECT v.position, m.feature, v.given, COALESCE(v.given, m.fill) AS start, v.z, m.low, m.high,
+        CASE WHEN m.type = N'date' THEN CAST(DATEDIFF(day, '99991231', m.reference_date) AS float)
+             WHEN w.is_whole = 1 AND w.least = 0e0 AND w.most = 1e0 THEN 0e0 END AS least,
+        CASE WHEN m.type = N'date' THEN CAST(DATEDIFF(day, '00010101', m.reference_date) AS float)
+             WHEN w.is_whole = 1 AND w.least = 0e0 AND w.most = 1e0 THEN 1e0 END AS most,
+        CASE m.transform WHEN N'log1p' THEN 1 ELSE 0 END AS is_log, m.center,
+        m.scale / m.weight AS divisor,
+        CASE WHEN m.type = N'date' OR w.is_whole = 1 THEN 1 ELSE 0 END AS is_whole,
+        CASE WHEN m.type = N'date' THEN m.reference_date END AS reference_date,
+        CASE WHEN m.type = N'category' THEN COALESCE(m.level, N'(other)') END AS level
+    FROM (SELECT @income AS o1, @age AS o2) AS o
+    CROSS APPLY (SELECT COALESCE(o.o1, 0.5e0) AS x1, COALESCE(o.o2, 0.5e0) AS x2) AS x
+CROSS APPLY (SELECT x.x1 AS t1, CASE WHEN 1e0 + x.x2 = 1e0 THEN x.x2 WHEN x.x2 > -1e0 THEN LOG(1e0 + x.x2) * (x.x2 / ((1e0 + x.x2) - 1e0)) END AS t2) AS t
+CROSS APPLY (SELECT (t.t1 - (0.5e0)) / 0.5e0 AS z1, (t.t2 - (0.5e0)) / 0.5e0 AS z2) AS z
+    CROSS APPLY (VALUES (1, @income, z.z1), (2, @age, z.z2)) AS v (position, given, z)
+    INNER JOIN sqlkmeans.model_feature AS m ON m.run_id = 1 AND m.position = v.position
+    LEFT JOIN (
+        SELECT s.position, MIN(s.[min]) AS least, MAX(s.[max]) AS most,
+            MIN(CASE WHEN s.[min] = FLOOR(s.[min]) AND s.[max] = FLOOR(s.[max])
+                      AND 2e0 * s.median = FLOOR(2e0 * s.median) THEN 1 ELSE 0 END) AS is_whole
+        FROM sqlkmeans.segment_feature AS s
+        WHERE s.run_id = 1
+        GROUP BY s.position
+    ) AS w ON w.position = v.position
+),
+centroid AS
+(
+    SELECT c.segment_id, c.position, c.scaled_value AS value
+    FROM sqlkmeans.centroid AS c
+    WHERE c.run_id = 1
+),
+distance AS
+(
+    SELECT c.segment_id, SUM((f.z - c.value) * (f.z - c.value)) AS squared
+    FROM feature AS f
+    INNER JOIN centroid AS c ON c.position = f.position
+    GROUP BY c.segment_id
+),
+decided AS
+(
+    SELECT TOP (1) n.segment_id, n.segment_name, d.squared, o.segment_id AS runner_up_id, o.squared AS far
+    FROM sqlkmeans.[assign_customers](@income, @age) AS n
+    INNER JOIN distance AS d ON d.segment_id = n.segment_id
+    INNER JOIN distance AS o ON o.segment_id <> n.segment_id
+    ORDER BY o.squared, o.segment_id
+),
+compared AS
+(
+    SELECT f.position, f.feature, f.given, f.start, f.z, f.low, f.high, f.least, f.most, f.is_log,
+        f.center, f.divisor, f.is_whole, f.reference_date, f.level, g.segment_id, g.segment_name,
+        g.runner_up_id, g.squared, a.value AS own_value,
+        (f.z - r.value) * (f.z - r.value) - (f.z - a.value) * (f.z - a.value) AS part
+    FROM decided AS g
+    CROSS JOIN feature AS f
+    INNER JOIN centroid AS a ON a.segment_id = g.segment_id AND a.position = f.position
+    INNER JOIN centroid AS r ON r.segment_id = g.runner_up_id AND r.position = f.position
+),
+nearest AS
+(
+    SELECT p.position, w.new_value
+    FROM compared AS p
+    CROSS APPLY (
+        SELECT TOP (1) y.new_value
+        FROM centroid AS c
+        INNER JOIN distance AS d ON d.segment_id = c.segment_id
+        CROSS APPLY (SELECT c.value - p.own_value AS apart) AS h
+        CROSS APPLY (SELECT CASE
+                WHEN ABS(h.apart) > 1e-09 * (SQRT(d.squared) + SQRT(p.squared))
+                THEN (d.squared - p.squared) / (2e0 * h.apart) END AS step) AS s
+        CROSS APPLY (SELECT (p.z + s.step) * p.divisor + p.center AS t,
+                p.divisor * (SQRT(p.squared) + ABS(s.step)) AS far) AS b
+        CROSS APPLY (SELECT
+                CASE WHEN p.is_log = 0 THEN b.t
+                     WHEN b.t BETWEEN -30.0e0 AND 36.0e0
+                     THEN CASE WHEN EXP(b.t) = 1e0 THEN b.t
+                          ELSE (EXP(b.t) - 1e0) * (b.t / LOG(EXP(b.t))) END END AS border,
+                CASE WHEN p.is_log = 0 THEN b.far
+                     WHEN b.t BETWEEN -30.0e0 AND 36.0e0
+                     THEN b.far * EXP(b.t) END AS way) AS x
+        CROSS APPLY (SELECT CASE WHEN p.is_whole = 1 THEN 0e0
+                WHEN 0.001e0 * x.way + 1e-10 * ABS(x.border) > 1e-290
+                THEN FLOOR(LOG10(0.001e0 * x.way + 1e-10 * ABS(x.border))) END AS power) AS e
+        CROSS APPLY (SELECT POWER(10e0, CASE WHEN e.power > 0e0 THEN e.power ELSE 0e0 END) AS unit,
+                POWER(10e0, CASE WHEN e.power < 0e0 THEN -e.power ELSE 0e0 END) AS parts) AS u
+        CROSS APPLY (SELECT CASE p.is_whole
+                WHEN 1 THEN 1e-06 * x.way + 1e-10 * ABS(x.border)
+                ELSE 0.001e0 * u.unit / u.parts END AS clear) AS q
+        CROSS APPLY (SELECT CASE WHEN h.apart > 0e0
+                THEN (FLOOR((x.border + q.clear) / u.unit * u.parts) + 1e0) / u.parts * u.unit
+                ELSE (CEILING((x.border - q.clear) / u.unit * u.parts) - 1e0) / u.parts * u.unit
+                END AS new_value) AS y
+        WHERE c.position = p.position AND c.segment_id <> p.segment_id AND p.level IS NULL
+          AND ABS(h.apart) * 1000000.0e0 > SQRT(p.squared) + ABS(s.step)
+          AND (p.is_log = 0 OR y.new_value > -1e0)
+          AND (p.least IS NULL OR y.new_value BETWEEN p.least AND p.most)
+          AND (p.low IS NULL OR (h.apart > 0e0 AND x.border < p.high)
+               OR (h.apart < 0e0 AND x.border > p.low))
+        ORDER BY ABS(y.new_value - p.start), y.new_value DESC
+    ) AS w
+),
+proposed AS
+(
+    SELECT p.position, MAX(w.new_value) AS new_value,
+        MAX(CASE WHEN p.position BETWEEN 1 AND 1 THEN w.new_value ELSE @income END) AS v1, MAX(CASE WHEN p.position BETWEEN 2 AND 2 THEN w.new_value ELSE @age END) AS v2
+    FROM compared AS p
+    LEFT JOIN nearest AS w ON w.position = p.position
+    WHERE w.new_value IS NOT NULL OR (p.level IS NOT NULL AND p.given = 0e0)
+    GROUP BY p.position
+)
+SELECT p.position, p.feature, p.segment_id, p.segment_name, p.runner_up_id,
+    CASE WHEN SUM(p.part) OVER () > 0e0 THEN p.part / SUM(p.part) OVER () ELSE 0e0
+        END AS contribution,
+    CASE WHEN p.reference_date IS NULL THEN m.new_value END AS new_value,
+    DATEADD(day, -CAST(CASE WHEN p.reference_date IS NOT NULL THEN m.new_value END AS int), p.reference_date) AS new_date,
+    CASE WHEN m.segment_id IS NOT NULL THEN p.level END AS new_level,
+    CASE WHEN p.reference_date IS NULL THEN m.new_value - p.given ELSE p.given - m.new_value
+        END AS difference,
+    m.segment_id AS new_segment_id, m.segment_name AS new_segment_name
+FROM compared AS p
+LEFT JOIN (
+    SELECT v.position, v.new_value, n.segment_id, n.segment_name
+    FROM proposed AS v
+    CROSS APPLY sqlkmeans.[assign_customers](v.v1, v.v2) AS n
+) AS m ON m.position = p.position AND m.segment_id <> p.segment_id
+);
+GO
 SET @arrived = OBJECT_ID(@text);
 GO
 DROP VIEW IF EXISTS sqlkmeans.segment_movement;
@@ -749,7 +881,7 @@ SELECT n.segment_id, n.segment_name, SQRT(n.squared_distance) AS distance,
 FROM (VALUES
     (2, N'older', 0.5e0, 0.5e0),
     (3, N'very high income, much older', 0.5e0, 0.5e0),
-    (4, N'younger, low income', 0.5e0, 0.5e0)) AS c (segment_id, segment_name, c1, c2)
+    (4, N'low income, younger', 0.5e0, 0.5e0)) AS c (segment_id, segment_name, c1, c2)
 CROSS APPLY (SELECT (z.z1 - c.c1) * (z.z1 - c.c1) + (z.z2 - c.c2) * (z.z2 - c.c2) AS squared_distance) AS d
 WHERE c.segment_id <> n.segment_id) AS runner_up_distance
 FROM (SELECT @income AS o1, @age AS o2) AS o
@@ -760,10 +892,142 @@ OUTER APPLY (SELECT TOP (1) c.segment_id, c.segment_name, d.squared_distance
 FROM (VALUES
     (2, N'older', 0.5e0, 0.5e0),
     (3, N'very high income, much older', 0.5e0, 0.5e0),
-    (4, N'younger, low income', 0.5e0, 0.5e0)) AS c (segment_id, segment_name, c1, c2)
+    (4, N'low income, younger', 0.5e0, 0.5e0)) AS c (segment_id, segment_name, c1, c2)
 CROSS APPLY (SELECT (z.z1 - c.c1) * (z.z1 - c.c1) + (z.z2 - c.c2) * (z.z2 - c.c2) AS squared_distance) AS d
 WHERE d.squared_distance IS NOT NULL
 ORDER BY d.squared_distance, c.segment_id) AS n
+);
+GO
+ALTER FUNCTION sqlkmeans.[explain_customers] (@income float, @age float)
+RETURNS TABLE
+AS
+RETURN (
+WITH feature AS
+(
+    SELECT v.position, m.feature, v.given, COALESCE(v.given, m.fill) AS start, v.z, m.low, m.high,
+        CASE WHEN m.type = N'date' THEN CAST(DATEDIFF(day, '99991231', m.reference_date) AS float)
+             WHEN w.is_whole = 1 AND w.least = 0e0 AND w.most = 1e0 THEN 0e0 END AS least,
+        CASE WHEN m.type = N'date' THEN CAST(DATEDIFF(day, '00010101', m.reference_date) AS float)
+             WHEN w.is_whole = 1 AND w.least = 0e0 AND w.most = 1e0 THEN 1e0 END AS most,
+        CASE m.transform WHEN N'log1p' THEN 1 ELSE 0 END AS is_log, m.center,
+        m.scale / m.weight AS divisor,
+        CASE WHEN m.type = N'date' OR w.is_whole = 1 THEN 1 ELSE 0 END AS is_whole,
+        CASE WHEN m.type = N'date' THEN m.reference_date END AS reference_date,
+        CASE WHEN m.type = N'category' THEN COALESCE(m.level, N'(other)') END AS level
+    FROM (SELECT @income AS o1, @age AS o2) AS o
+    CROSS APPLY (SELECT COALESCE(o.o1, 0.5e0) AS x1, COALESCE(o.o2, 0.5e0) AS x2) AS x
+CROSS APPLY (SELECT x.x1 AS t1, CASE WHEN 1e0 + x.x2 = 1e0 THEN x.x2 WHEN x.x2 > -1e0 THEN LOG(1e0 + x.x2) * (x.x2 / ((1e0 + x.x2) - 1e0)) END AS t2) AS t
+CROSS APPLY (SELECT (t.t1 - (0.5e0)) / 0.5e0 AS z1, (t.t2 - (0.5e0)) / 0.5e0 AS z2) AS z
+    CROSS APPLY (VALUES (1, @income, z.z1), (2, @age, z.z2)) AS v (position, given, z)
+    INNER JOIN sqlkmeans.model_feature AS m ON m.run_id = 1 AND m.position = v.position
+    LEFT JOIN (
+        SELECT s.position, MIN(s.[min]) AS least, MAX(s.[max]) AS most,
+            MIN(CASE WHEN s.[min] = FLOOR(s.[min]) AND s.[max] = FLOOR(s.[max])
+                      AND 2e0 * s.median = FLOOR(2e0 * s.median) THEN 1 ELSE 0 END) AS is_whole
+        FROM sqlkmeans.segment_feature AS s
+        WHERE s.run_id = 1
+        GROUP BY s.position
+    ) AS w ON w.position = v.position
+),
+centroid AS
+(
+    SELECT c.segment_id, c.position, c.scaled_value AS value
+    FROM sqlkmeans.centroid AS c
+    WHERE c.run_id = 1
+),
+distance AS
+(
+    SELECT c.segment_id, SUM((f.z - c.value) * (f.z - c.value)) AS squared
+    FROM feature AS f
+    INNER JOIN centroid AS c ON c.position = f.position
+    GROUP BY c.segment_id
+),
+decided AS
+(
+    SELECT TOP (1) n.segment_id, n.segment_name, d.squared, o.segment_id AS runner_up_id, o.squared AS far
+    FROM sqlkmeans.[assign_customers](@income, @age) AS n
+    INNER JOIN distance AS d ON d.segment_id = n.segment_id
+    INNER JOIN distance AS o ON o.segment_id <> n.segment_id
+    ORDER BY o.squared, o.segment_id
+),
+compared AS
+(
+    SELECT f.position, f.feature, f.given, f.start, f.z, f.low, f.high, f.least, f.most, f.is_log,
+        f.center, f.divisor, f.is_whole, f.reference_date, f.level, g.segment_id, g.segment_name,
+        g.runner_up_id, g.squared, a.value AS own_value,
+        (f.z - r.value) * (f.z - r.value) - (f.z - a.value) * (f.z - a.value) AS part
+    FROM decided AS g
+    CROSS JOIN feature AS f
+    INNER JOIN centroid AS a ON a.segment_id = g.segment_id AND a.position = f.position
+    INNER JOIN centroid AS r ON r.segment_id = g.runner_up_id AND r.position = f.position
+),
+nearest AS
+(
+    SELECT p.position, w.new_value
+    FROM compared AS p
+    CROSS APPLY (
+        SELECT TOP (1) y.new_value
+        FROM centroid AS c
+        INNER JOIN distance AS d ON d.segment_id = c.segment_id
+        CROSS APPLY (SELECT c.value - p.own_value AS apart) AS h
+        CROSS APPLY (SELECT CASE
+                WHEN ABS(h.apart) > 1e-09 * (SQRT(d.squared) + SQRT(p.squared))
+                THEN (d.squared - p.squared) / (2e0 * h.apart) END AS step) AS s
+        CROSS APPLY (SELECT (p.z + s.step) * p.divisor + p.center AS t,
+                p.divisor * (SQRT(p.squared) + ABS(s.step)) AS far) AS b
+        CROSS APPLY (SELECT
+                CASE WHEN p.is_log = 0 THEN b.t
+                     WHEN b.t BETWEEN -30.0e0 AND 36.0e0
+                     THEN CASE WHEN EXP(b.t) = 1e0 THEN b.t
+                          ELSE (EXP(b.t) - 1e0) * (b.t / LOG(EXP(b.t))) END END AS border,
+                CASE WHEN p.is_log = 0 THEN b.far
+                     WHEN b.t BETWEEN -30.0e0 AND 36.0e0
+                     THEN b.far * EXP(b.t) END AS way) AS x
+        CROSS APPLY (SELECT CASE WHEN p.is_whole = 1 THEN 0e0
+                WHEN 0.001e0 * x.way + 1e-10 * ABS(x.border) > 1e-290
+                THEN FLOOR(LOG10(0.001e0 * x.way + 1e-10 * ABS(x.border))) END AS power) AS e
+        CROSS APPLY (SELECT POWER(10e0, CASE WHEN e.power > 0e0 THEN e.power ELSE 0e0 END) AS unit,
+                POWER(10e0, CASE WHEN e.power < 0e0 THEN -e.power ELSE 0e0 END) AS parts) AS u
+        CROSS APPLY (SELECT CASE p.is_whole
+                WHEN 1 THEN 1e-06 * x.way + 1e-10 * ABS(x.border)
+                ELSE 0.001e0 * u.unit / u.parts END AS clear) AS q
+        CROSS APPLY (SELECT CASE WHEN h.apart > 0e0
+                THEN (FLOOR((x.border + q.clear) / u.unit * u.parts) + 1e0) / u.parts * u.unit
+                ELSE (CEILING((x.border - q.clear) / u.unit * u.parts) - 1e0) / u.parts * u.unit
+                END AS new_value) AS y
+        WHERE c.position = p.position AND c.segment_id <> p.segment_id AND p.level IS NULL
+          AND ABS(h.apart) * 1000000.0e0 > SQRT(p.squared) + ABS(s.step)
+          AND (p.is_log = 0 OR y.new_value > -1e0)
+          AND (p.least IS NULL OR y.new_value BETWEEN p.least AND p.most)
+          AND (p.low IS NULL OR (h.apart > 0e0 AND x.border < p.high)
+               OR (h.apart < 0e0 AND x.border > p.low))
+        ORDER BY ABS(y.new_value - p.start), y.new_value DESC
+    ) AS w
+),
+proposed AS
+(
+    SELECT p.position, MAX(w.new_value) AS new_value,
+        MAX(CASE WHEN p.position BETWEEN 1 AND 1 THEN w.new_value ELSE @income END) AS v1, MAX(CASE WHEN p.position BETWEEN 2 AND 2 THEN w.new_value ELSE @age END) AS v2
+    FROM compared AS p
+    LEFT JOIN nearest AS w ON w.position = p.position
+    WHERE w.new_value IS NOT NULL OR (p.level IS NOT NULL AND p.given = 0e0)
+    GROUP BY p.position
+)
+SELECT p.position, p.feature, p.segment_id, p.segment_name, p.runner_up_id,
+    CASE WHEN SUM(p.part) OVER () > 0e0 THEN p.part / SUM(p.part) OVER () ELSE 0e0
+        END AS contribution,
+    CASE WHEN p.reference_date IS NULL THEN m.new_value END AS new_value,
+    DATEADD(day, -CAST(CASE WHEN p.reference_date IS NOT NULL THEN m.new_value END AS int), p.reference_date) AS new_date,
+    CASE WHEN m.segment_id IS NOT NULL THEN p.level END AS new_level,
+    CASE WHEN p.reference_date IS NULL THEN m.new_value - p.given ELSE p.given - m.new_value
+        END AS difference,
+    m.segment_id AS new_segment_id, m.segment_name AS new_segment_name
+FROM compared AS p
+LEFT JOIN (
+    SELECT v.position, v.new_value, n.segment_id, n.segment_name
+    FROM proposed AS v
+    CROSS APPLY sqlkmeans.[assign_customers](v.v1, v.v2) AS n
+) AS m ON m.position = p.position AND m.segment_id <> p.segment_id
 );
 GO
 SELECT @arrived = COUNT_BIG(*) FROM [dbo].[customer_segment_history] AS h WHERE h.valid_from <= @then AND (h.valid_to IS NULL OR h.valid_to > @then);
@@ -928,6 +1192,138 @@ FROM (VALUES
 CROSS APPLY (SELECT (z.z1 - c.c1) * (z.z1 - c.c1) + (z.z2 - c.c2) * (z.z2 - c.c2) + (z.z3 - c.c3) * (z.z3 - c.c3) + (z.z4 - c.c4) * (z.z4 - c.c4) + (z.z5 - c.c5) * (z.z5 - c.c5) + (z.z6 - c.c6) * (z.z6 - c.c6) + (z.z7 - c.c7) * (z.z7 - c.c7) + (z.z8 - c.c8) * (z.z8 - c.c8) AS squared_distance) AS d
 WHERE d.squared_distance IS NOT NULL
 ORDER BY d.squared_distance, c.segment_id) AS n
+);
+GO
+CREATE FUNCTION sqlkmeans.[explain_people] (@income float, @feature_2 nvarchar(4000), @joined date, @plan_code nvarchar(4000))
+RETURNS TABLE
+AS
+RETURN (
+WITH feature AS
+(
+    SELECT v.position, m.feature, v.given, COALESCE(v.given, m.fill) AS start, v.z, m.low, m.high,
+        CASE WHEN m.type = N'date' THEN CAST(DATEDIFF(day, '99991231', m.reference_date) AS float)
+             WHEN w.is_whole = 1 AND w.least = 0e0 AND w.most = 1e0 THEN 0e0 END AS least,
+        CASE WHEN m.type = N'date' THEN CAST(DATEDIFF(day, '00010101', m.reference_date) AS float)
+             WHEN w.is_whole = 1 AND w.least = 0e0 AND w.most = 1e0 THEN 1e0 END AS most,
+        CASE m.transform WHEN N'log1p' THEN 1 ELSE 0 END AS is_log, m.center,
+        m.scale / m.weight AS divisor,
+        CASE WHEN m.type = N'date' OR w.is_whole = 1 THEN 1 ELSE 0 END AS is_whole,
+        CASE WHEN m.type = N'date' THEN m.reference_date END AS reference_date,
+        CASE WHEN m.type = N'category' THEN COALESCE(m.level, N'(other)') END AS level
+    FROM (SELECT CASE WHEN @income < 0.5e0 THEN 0.5e0 WHEN @income > 0.5e0 THEN 0.5e0 ELSE @income END AS o1, CASE WHEN @feature_2 IS NULL THEN NULL WHEN (@feature_2 + N'.') COLLATE Latin1_General_100_BIN2 IN (N'Oslo.') THEN 1e0 ELSE 0e0 END AS o2, CASE WHEN @feature_2 IS NULL THEN NULL WHEN (@feature_2 + N'.') COLLATE Latin1_General_100_BIN2 IN (N'São Paulo.') THEN 1e0 ELSE 0e0 END AS o3, CASE WHEN @feature_2 IS NULL THEN NULL WHEN (@feature_2 + N'.') COLLATE Latin1_General_100_BIN2 IN (N'it''s.') THEN 1e0 ELSE 0e0 END AS o4, CASE WHEN @feature_2 IS NULL THEN NULL WHEN (@feature_2 + N'.') COLLATE Latin1_General_100_BIN2 IN (N'Oslo.', N'São Paulo.', N'it''s.') THEN 0e0 ELSE 1e0 END AS o5, CASE WHEN CAST(DATEDIFF(day, @joined, '20260101') AS float) < 0.5e0 THEN 0.5e0 WHEN CAST(DATEDIFF(day, @joined, '20260101') AS float) > 0.5e0 THEN 0.5e0 ELSE CAST(DATEDIFF(day, @joined, '20260101') AS float) END AS o6, CASE WHEN @plan_code IS NULL THEN NULL WHEN (@plan_code + N'.') COLLATE Latin1_General_100_BIN2 IN (N'1.') THEN 1e0 ELSE 0e0 END AS o7, CASE WHEN @plan_code IS NULL THEN NULL WHEN (@plan_code + N'.') COLLATE Latin1_General_100_BIN2 IN (N'1.') THEN 0e0 ELSE 1e0 END AS o8) AS o
+    CROSS APPLY (SELECT COALESCE(o.o1, 0.5e0) AS x1, COALESCE(o.o2, 0.5e0) AS x2, COALESCE(o.o3, 0.5e0) AS x3, COALESCE(o.o4, 0.5e0) AS x4, COALESCE(o.o5, 0.5e0) AS x5, COALESCE(o.o6, 0.5e0) AS x6, COALESCE(o.o7, 0.5e0) AS x7, COALESCE(o.o8, 0.5e0) AS x8) AS x
+CROSS APPLY (SELECT CASE WHEN 1e0 + x.x1 = 1e0 THEN x.x1 WHEN x.x1 > -1e0 THEN LOG(1e0 + x.x1) * (x.x1 / ((1e0 + x.x1) - 1e0)) END AS t1, x.x2 AS t2, x.x3 AS t3, x.x4 AS t4, x.x5 AS t5, CASE WHEN 1e0 + x.x6 = 1e0 THEN x.x6 WHEN x.x6 > -1e0 THEN LOG(1e0 + x.x6) * (x.x6 / ((1e0 + x.x6) - 1e0)) END AS t6, x.x7 AS t7, x.x8 AS t8) AS t
+CROSS APPLY (SELECT (t.t1 - (0.5e0)) / 0.5e0 AS z1, (t.t2 - (0.5e0)) / 0.5e0 AS z2, (t.t3 - (0.5e0)) / 0.5e0 AS z3, (t.t4 - (0.5e0)) / 0.5e0 AS z4, (t.t5 - (0.5e0)) / 0.5e0 AS z5, (t.t6 - (0.5e0)) / 0.5e0 AS z6, (t.t7 - (0.5e0)) / 0.5e0 AS z7, (t.t8 - (0.5e0)) / 0.5e0 AS z8) AS z
+    CROSS APPLY (VALUES (1, @income, z.z1), (2, x.x2, z.z2), (3, x.x3, z.z3), (4, x.x4, z.z4), (5, x.x5, z.z5), (6, CAST(DATEDIFF(day, @joined, '20260101') AS float), z.z6), (7, x.x7, z.z7), (8, x.x8, z.z8)) AS v (position, given, z)
+    INNER JOIN sqlkmeans.model_feature AS m ON m.run_id = 1 AND m.position = v.position
+    LEFT JOIN (
+        SELECT s.position, MIN(s.[min]) AS least, MAX(s.[max]) AS most,
+            MIN(CASE WHEN s.[min] = FLOOR(s.[min]) AND s.[max] = FLOOR(s.[max])
+                      AND 2e0 * s.median = FLOOR(2e0 * s.median) THEN 1 ELSE 0 END) AS is_whole
+        FROM sqlkmeans.segment_feature AS s
+        WHERE s.run_id = 1
+        GROUP BY s.position
+    ) AS w ON w.position = v.position
+),
+centroid AS
+(
+    SELECT c.segment_id, c.position, c.scaled_value AS value
+    FROM sqlkmeans.centroid AS c
+    WHERE c.run_id = 1
+),
+distance AS
+(
+    SELECT c.segment_id, SUM((f.z - c.value) * (f.z - c.value)) AS squared
+    FROM feature AS f
+    INNER JOIN centroid AS c ON c.position = f.position
+    GROUP BY c.segment_id
+),
+decided AS
+(
+    SELECT TOP (1) n.segment_id, n.segment_name, d.squared, o.segment_id AS runner_up_id, o.squared AS far
+    FROM sqlkmeans.[assign_people](@income, @feature_2, @joined, @plan_code) AS n
+    INNER JOIN distance AS d ON d.segment_id = n.segment_id
+    INNER JOIN distance AS o ON o.segment_id <> n.segment_id
+    ORDER BY o.squared, o.segment_id
+),
+compared AS
+(
+    SELECT f.position, f.feature, f.given, f.start, f.z, f.low, f.high, f.least, f.most, f.is_log,
+        f.center, f.divisor, f.is_whole, f.reference_date, f.level, g.segment_id, g.segment_name,
+        g.runner_up_id, g.squared, a.value AS own_value,
+        (f.z - r.value) * (f.z - r.value) - (f.z - a.value) * (f.z - a.value) AS part
+    FROM decided AS g
+    CROSS JOIN feature AS f
+    INNER JOIN centroid AS a ON a.segment_id = g.segment_id AND a.position = f.position
+    INNER JOIN centroid AS r ON r.segment_id = g.runner_up_id AND r.position = f.position
+),
+nearest AS
+(
+    SELECT p.position, w.new_value
+    FROM compared AS p
+    CROSS APPLY (
+        SELECT TOP (1) y.new_value
+        FROM centroid AS c
+        INNER JOIN distance AS d ON d.segment_id = c.segment_id
+        CROSS APPLY (SELECT c.value - p.own_value AS apart) AS h
+        CROSS APPLY (SELECT CASE
+                WHEN ABS(h.apart) > 1e-09 * (SQRT(d.squared) + SQRT(p.squared))
+                THEN (d.squared - p.squared) / (2e0 * h.apart) END AS step) AS s
+        CROSS APPLY (SELECT (p.z + s.step) * p.divisor + p.center AS t,
+                p.divisor * (SQRT(p.squared) + ABS(s.step)) AS far) AS b
+        CROSS APPLY (SELECT
+                CASE WHEN p.is_log = 0 THEN b.t
+                     WHEN b.t BETWEEN -30.0e0 AND 36.0e0
+                     THEN CASE WHEN EXP(b.t) = 1e0 THEN b.t
+                          ELSE (EXP(b.t) - 1e0) * (b.t / LOG(EXP(b.t))) END END AS border,
+                CASE WHEN p.is_log = 0 THEN b.far
+                     WHEN b.t BETWEEN -30.0e0 AND 36.0e0
+                     THEN b.far * EXP(b.t) END AS way) AS x
+        CROSS APPLY (SELECT CASE WHEN p.is_whole = 1 THEN 0e0
+                WHEN 0.001e0 * x.way + 1e-10 * ABS(x.border) > 1e-290
+                THEN FLOOR(LOG10(0.001e0 * x.way + 1e-10 * ABS(x.border))) END AS power) AS e
+        CROSS APPLY (SELECT POWER(10e0, CASE WHEN e.power > 0e0 THEN e.power ELSE 0e0 END) AS unit,
+                POWER(10e0, CASE WHEN e.power < 0e0 THEN -e.power ELSE 0e0 END) AS parts) AS u
+        CROSS APPLY (SELECT CASE p.is_whole
+                WHEN 1 THEN 1e-06 * x.way + 1e-10 * ABS(x.border)
+                ELSE 0.001e0 * u.unit / u.parts END AS clear) AS q
+        CROSS APPLY (SELECT CASE WHEN h.apart > 0e0
+                THEN (FLOOR((x.border + q.clear) / u.unit * u.parts) + 1e0) / u.parts * u.unit
+                ELSE (CEILING((x.border - q.clear) / u.unit * u.parts) - 1e0) / u.parts * u.unit
+                END AS new_value) AS y
+        WHERE c.position = p.position AND c.segment_id <> p.segment_id AND p.level IS NULL
+          AND ABS(h.apart) * 1000000.0e0 > SQRT(p.squared) + ABS(s.step)
+          AND (p.is_log = 0 OR y.new_value > -1e0)
+          AND (p.least IS NULL OR y.new_value BETWEEN p.least AND p.most)
+          AND (p.low IS NULL OR (h.apart > 0e0 AND x.border < p.high)
+               OR (h.apart < 0e0 AND x.border > p.low))
+        ORDER BY ABS(y.new_value - p.start), y.new_value DESC
+    ) AS w
+),
+proposed AS
+(
+    SELECT p.position, MAX(w.new_value) AS new_value,
+        MAX(CASE WHEN p.position BETWEEN 1 AND 1 THEN w.new_value ELSE @income END) AS v1, MAX(CASE WHEN p.position BETWEEN 2 AND 5 THEN p.level ELSE @feature_2 END) AS v2, MAX(CASE WHEN p.position BETWEEN 6 AND 6 THEN DATEADD(day, -CAST(w.new_value AS int), p.reference_date) ELSE @joined END) AS v3, MAX(CASE WHEN p.position BETWEEN 7 AND 8 THEN p.level ELSE @plan_code END) AS v4
+    FROM compared AS p
+    LEFT JOIN nearest AS w ON w.position = p.position
+    WHERE w.new_value IS NOT NULL OR (p.level IS NOT NULL AND p.given = 0e0)
+    GROUP BY p.position
+)
+SELECT p.position, p.feature, p.segment_id, p.segment_name, p.runner_up_id,
+    CASE WHEN SUM(p.part) OVER () > 0e0 THEN p.part / SUM(p.part) OVER () ELSE 0e0
+        END AS contribution,
+    CASE WHEN p.reference_date IS NULL THEN m.new_value END AS new_value,
+    DATEADD(day, -CAST(CASE WHEN p.reference_date IS NOT NULL THEN m.new_value END AS int), p.reference_date) AS new_date,
+    CASE WHEN m.segment_id IS NOT NULL THEN p.level END AS new_level,
+    CASE WHEN p.reference_date IS NULL THEN m.new_value - p.given ELSE p.given - m.new_value
+        END AS difference,
+    m.segment_id AS new_segment_id, m.segment_name AS new_segment_name
+FROM compared AS p
+LEFT JOIN (
+    SELECT v.position, v.new_value, n.segment_id, n.segment_name
+    FROM proposed AS v
+    CROSS APPLY sqlkmeans.[assign_people](v.v1, v.v2, v.v3, v.v4) AS n
+) AS m ON m.position = p.position AND m.segment_id <> p.segment_id
 );
 GO
 CREATE VIEW sqlkmeans.segment_movement AS
