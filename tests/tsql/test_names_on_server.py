@@ -28,6 +28,9 @@ def random_profiles(seed: int) -> list[SegmentProfile]:
     k = int(rng.integers(2, 10))
     used = rng.random(len(FEATURES)) < rng.choice([0.3, 0.6, 1.0])
     used[rng.integers(4)] = True
+    if seed % 4 < 2:  # the same words for many
+        used[:] = False
+        used[[0, 1]] = True, bool(seed % 8)
     used[5] = used[4]
     used[7:9] = used[6]
     found: list[dict[str, FeatureProfile]] = [{} for _ in range(k + 1)]
@@ -38,6 +41,8 @@ def random_profiles(seed: int) -> list[SegmentProfile]:
             continue
         mean, deviation, low, high = 100.0, 20.0, 3.0, 250.0
         means = mean + deviation * rng.choice([-2.0, -1.1, -0.7, -0.2, 0.0, 0.3, 0.6, 1.6], k)
+        if seed % 2:
+            means = means + rng.normal(0, 0.3, k)
         if column == "flag":
             mean, means = 0.4, np.round(rng.choice([0.0, 0.1, 0.4, 0.8, 1.0], k), 2)
         elif column == "member":
