@@ -52,6 +52,8 @@ class SmallestChange:
         Where the customer would go.
     name : str
         Of that segment.
+    is_usual : bool
+        Whether the value is between the least and the greatest that the fit has seen.
     told : str
         The change in words: ``income 61,240 (+9,240)``, ``newsletter yes``.
     """
@@ -61,6 +63,7 @@ class SmallestChange:
     difference: float | None
     segment_id: int
     name: str
+    is_usual: bool
     told: str
 
 
@@ -176,13 +179,17 @@ class CustomerExplanation:
         return f"{self.certainty.capitalize()}: the runner-up is {far} (margin {self.margin:.2f})."
 
     def _remedy(self) -> str:
-        changes = [reason.change for reason in self.features if reason.change is not None]
+        changes = [
+            reason.change
+            for reason in self.features
+            if reason.change is not None and reason.change.is_usual
+        ]
         told = [
             f"{change.told} (segment {change.segment_id}, {change.name})"
             for change in changes[:NAMED]
         ]
         if not told:
-            return "No change of one column alone would move it."
+            return "No usual value of one column alone would move it."
         return f"It would move with {' or '.join(told)}, everything else as it is."
 
     def to_json(self) -> dict[str, Any]:
@@ -352,5 +359,5 @@ def _change(model: SegmentModel, column: str, unit: str | None, change: Change) 
         told += f" ({'+' if change.difference > 0 else ''}{brief_number(change.difference)}{days})"
     return SmallestChange(
         column, value, change.difference, model.segment_ids[change.segment],
-        model.names[change.segment], told,
+        model.names[change.segment], change.is_usual, told,
     )  # fmt: skip

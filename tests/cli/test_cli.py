@@ -217,7 +217,15 @@ def test_explain_prints_the_same_as_json(shop: Path, command: Command) -> None:
     ]  # fmt: skip
     assert found["reason"] == command("explain", "customers", 42).out.splitlines()
     moving = [f["change"] for f in found["features"] if f["change"]]
-    assert list(moving[0]) == ["column", "value", "difference", "segment_id", "name", "told"]
+    assert list(moving[0]) == [
+        "column",
+        "value",
+        "difference",
+        "segment_id",
+        "name",
+        "is_usual",
+        "told",
+    ]
     assert found["reason"][-1].startswith(f"It would move with {moving[0]['told']} (segment ")
     [(distance,)] = query(shop, "SELECT distance FROM dbo.customer_segment WHERE customer_id = 42")
     assert found["segment"]["distance"] == pytest.approx(distance)

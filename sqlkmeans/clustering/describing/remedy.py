@@ -10,7 +10,7 @@ The functions ``explain_<segmentation>`` do the same (:mod:`sqlkmeans.tsql.expla
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from math import ceil, exp, expm1, floor, isfinite, isnan, log10, sqrt
 from typing import Any
@@ -48,11 +48,14 @@ class Steps:
         Whether its values are whole numbers.
     least, most : float or None
         In the feature's own units.
+    seen : (float, float) or None
+        The least and the greatest value in the fit; no bound, but what is beyond is strange.
     """
 
     whole: bool = False
     least: float | None = None
     most: float | None = None
+    seen: tuple[float, float] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -67,11 +70,14 @@ class Change:
         From the value that it has, in days for a date; None for a category and where it has none.
     segment : int
         Index of the centroid that is nearest then.
+    is_usual : bool
+        Whether the value is between the least and the greatest of the fit.
     """
 
     value: float | str
     difference: float | None
     segment: int
+    is_usual: bool = True
 
 
 def steps_from_rows(rows: Iterable[Mapping[str, Any]]) -> dict[int, Steps]:
@@ -90,11 +96,10 @@ def _steps(rows: Sequence[Mapping[str, Any]]) -> Steps:
     facts = [(row["min"], row["max"], row["median"]) for row in rows]
     if any(fact is None for of_segment in facts for fact in of_segment):
         return Steps()
+    seen = (min(low for low, _, _ in facts), max(high for _, high, _ in facts))
     if any(low % 1 or high % 1 or 2 * middle % 1 for low, high, middle in facts):
-        return Steps()
-    if (min(low for low, _, _ in facts), max(high for _, high, _ in facts)) == (0, 1):
-        return Steps(True, 0.0, 1.0)
-    return Steps(True)
+        return Steps(seen=seen)
+    return Steps(True, 0.0, 1.0, seen) if seen == (0, 1) else Steps(True, seen=seen)
 
 
 def smallest_changes(
@@ -128,7 +133,7 @@ def smallest_changes(
     known = {
         column: [*found, OTHER, *preparation.levels(column)] for column, found in texts.items()
     }
-    changes: list[tuple[int, float | str, float | None]] = []
+    changes: list[tuple[int, float | str, float | None, bool]] = []
     rows = []
     for position, feature in enumerate(preparation.features):
         place, changed = columns[feature.column], row[0].copy()
@@ -137,26 +142,28 @@ def smallest_changes(
             if feature.invert(point[[position]])[0] > 0.5:
                 continue  # the customer has it
             changed[place] = known[feature.column].index(level)
-            changes.append((position, level, None))
+            changes.append((position, level, None, True))
         else:
             given = float(feature.from_raw(row[0, [place]])[0])
             borders = _borders(float(point[position]), centroids[:, position], squares, own)
-            bounds = _bounds(feature, steps.get(position + 1, Steps()))
+            of_feature = steps.get(position + 1, Steps())
+            bounds = _bounds(feature, of_feature)
             value = _nearest_value(feature, given, borders, bounds)
             if value is None:
                 continue
             changed[place] = feature.from_raw(np.array([value]))[0]
-            changes.append((position, *_told(feature, value, given)))
+            low, high = of_feature.seen or (value, value)
+            changes.append((position, *_told(feature, value, given), low <= value <= high))
         rows.append(changed)
     found: list[Change | None] = [None] * len(preparation.features)
     if not rows:
         return found
     moved = preparation.transform(np.array(rows), known)
-    for (position, new, difference), label, prepared in zip(
+    for (position, new, difference, is_usual), label, prepared in zip(
         changes, assign(moved, centroids).labels.tolist(), moved
     ):
         if label != own and np.isfinite(prepared).all():
-            found[position] = Change(new, difference, int(label))
+            found[position] = Change(new, difference, int(label), is_usual)
     return found
 
 
