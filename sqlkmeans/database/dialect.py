@@ -15,6 +15,8 @@ class Dialect(ABC):
     ----------
     float_type, text_type : str
         The type of a number of 64 bits, and of a long text.
+    boolean_type : str
+        The type of yes and no, which 1 and 0 can be cast to.
     count : str
         The aggregate that counts rows.
     logarithm : str
@@ -32,6 +34,7 @@ class Dialect(ABC):
 
     float_type: str
     text_type: str
+    boolean_type: str
     count: str
     logarithm: str
     apply: str

@@ -14,6 +14,7 @@ class DuckDBDialect(Dialect):
 
     float_type = "double"
     text_type = "varchar"
+    boolean_type = "boolean"
     count = "COUNT(*)"
     logarithm = "LN"
     apply = "CROSS JOIN LATERAL"

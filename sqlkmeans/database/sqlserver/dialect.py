@@ -44,6 +44,7 @@ class SQLServerDialect(Dialect):
 
     float_type = "float"
     text_type = "nvarchar(4000)"
+    boolean_type = "bit"
     count = "COUNT_BIG(*)"
     logarithm = "LOG"
     apply = "CROSS APPLY"
