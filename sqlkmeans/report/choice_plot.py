@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 #: Each panel's score and its title, which says what is good.
 PANELS = {
-    "inertia": "inertia (its knee counts)",
+    "inertia": "inertia (always falls)",
     "silhouette": "silhouette (high is good)",
     "simplified_silhouette": "simplified silhouette (high)",
     "davies_bouldin": "Davies-Bouldin (low)",

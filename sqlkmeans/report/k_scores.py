@@ -21,7 +21,7 @@ SCORES = (
     ("separation", "Separation", "1: borders are empty; 0: as full as beside them"),
     ("stability", "Stability", "higher is better"),
     ("smallest_share", "Smallest segment", "share of the customers"),
-    ("inertia", "Inertia", "falls always; a bend counts"),
+    ("inertia", "Inertia", "falls always, so it says nothing by itself"),
 )
 
 
