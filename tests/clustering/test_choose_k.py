@@ -382,7 +382,7 @@ def test_crowds_that_no_k_finds_are_structure_but_not_of_k_means_shape() -> None
 
 
 def test_columns_that_were_left_out_are_named_and_what_they_do_to_a_run() -> None:
-    left_out = Beside(left_out=("newsletter", "city"), as_judged={2: 0.1, 3: 1.0})
+    left_out = Beside(left_out=("newsletter", "city"), as_own={2: 0.1, 3: 1.0})
     found = recommend(scores(davies_bouldin=[0.4, 0.9]), None, 0.0, left_out)
     assert "Judged without newsletter and city: their few values part any customers" in found.reason
     assert "With newsletter and city among the features, though, 2 segments" in found.reason

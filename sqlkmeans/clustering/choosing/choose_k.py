@@ -187,7 +187,8 @@ def choose_k(
             as_crowds[k] = _as_crowds(apart, assign(sample, judged.centroids).labels)
     gap_of_one = reference.of(1)
     n_crowds = 1 if apart is None else int(apart.max()) + 1
-    beside = Beside(by.few_valued, by.left_out, as_own, n_crowds, as_crowds)
+    rows_a_feature = len(matrix) / int(by.judged.sum())
+    beside = Beside(rows_a_feature, by.few_valued, by.left_out, as_own, n_crowds, as_crowds)
     recommendation = recommend(scores, gap_of_one, min_share, beside)
     return KChoice(recommendation, tuple(scores), gap_of_one, centroids, n_iter, beside)
 

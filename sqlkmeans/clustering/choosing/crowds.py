@@ -10,7 +10,7 @@ from sqlkmeans.clustering.choosing.columns import spread
 from sqlkmeans.clustering.kmeans.assignment import squared_distances
 
 #: Of fewer rows nothing is said.
-FEWEST_ROWS = 50
+FEWEST_ROWS = 100
 #: How crowded it is around a row is told by its distance to so many-th neighbour.
 NEIGHBOURS = 5
 #: A crowd has at least such a share of the rows.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from math import sqrt
+from math import inf, sqrt
 from typing import Literal
 
 from sqlkmeans.clustering.choosing.gap import Gap
@@ -17,6 +17,8 @@ from sqlkmeans.clustering.choosing.k_scores import KScore, Recommendation
 GAP_RISE = 0.05
 #: Borders so empty show structure whatever the gap statistic says, which long tails mislead.
 CLEAR_SEPARATION = 0.7
+#: But not of fewer rows a feature: some line through many features parts any few rows.
+ROWS_A_FEATURE = 20
 #: A k counts whose separation is above such a part of what some k reaches, its error allowed for.
 SEPARATION_SHARE = 0.5
 #: Two k whose merits differ by no more are about equal.
@@ -31,11 +33,13 @@ class Beside:
 
     Attributes
     ----------
+    rows_a_feature : float, default=inf
+        Rows for each feature that is judged.
     few_valued : bool, default=False
         Whether every column has few values, so that the scores but the gap tell nothing.
     left_out : tuple of str, default=()
         Columns of few values, which the scores do not judge by.
-    as_judged : dict of int to float
+    as_own : dict of int to float
         Where some were left out: for each k, how alike the run's own segments and those that were
         judged are (adjusted Rand index).
     n_crowds : int, default=1
@@ -44,9 +48,10 @@ class Beside:
         For each k, how alike its segments and the crowds are (adjusted Rand index).
     """
 
+    rows_a_feature: float = inf
     few_valued: bool = False
     left_out: tuple[str, ...] = ()
-    as_judged: Mapping[int, float] = field(default_factory=dict)
+    as_own: Mapping[int, float] = field(default_factory=dict)
     n_crowds: int = 1
     as_crowds: Mapping[int, float] = field(default_factory=dict)
 
@@ -61,9 +66,10 @@ def recommend(
 
     There is structure if no border of some k cuts through a crowd (its separation is above 0) and
     some partition is tighter than one of rows without structure (the gap statistic rises from
-    k = 1), errors allowed for; borders that are nearly empty show it by themselves. Of the k that
-    ``min_share`` allows, those count whose separation is at least half of the best (all, if every
-    k cuts through a crowd), and the best of them has the highest :func:`merit`.
+    k = 1), errors allowed for; of enough rows, borders that are nearly empty show it by
+    themselves. Of the k that ``min_share`` allows, those count whose separation is at least half
+    of the best (all, if every k cuts through a crowd), and the best of them has the highest
+    :func:`merit`.
 
     Where the rows form crowds that no k finds, and its borders are not nearly empty, the structure
     is not of K-Means' shape and no k is recommended. Where all columns have few values, the gap
@@ -168,7 +174,8 @@ def _has_structure(scores: Sequence[KScore], gap_of_one: Gap | None, beside: Bes
     if beside.few_valued:
         return rises and _first_by_gap(scores, gap_of_one) is not None
     separation = _surest_separation(scores)
-    return separation > CLEAR_SEPARATION or (rises and separation > 0)
+    clear = separation > CLEAR_SEPARATION and beside.rows_a_feature >= ROWS_A_FEATURE
+    return clear or (rises and separation > 0)
 
 
 def _first_by_gap(scores: Sequence[KScore], gap_of_one: Gap | None) -> KScore | None:
@@ -232,7 +239,7 @@ def _left_out(beside: Beside) -> list[str]:
 
 def _follow(beside: Beside, k: int) -> list[str]:
     """That a run would cut along the columns of few values instead."""
-    if beside.as_judged.get(k, 1.0) >= ALIKE:
+    if beside.as_own.get(k, 1.0) >= ALIKE:
         return []
     return [
         f"With {_listed(beside.left_out)} among the features, though, {k} segments follow other "
