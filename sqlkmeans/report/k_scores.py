@@ -109,7 +109,7 @@ def _score_line(
     ]
     # Of a choice that kept no word on structure it is not known what decided.
     decides = "structure" in recommendation and column in deciding_scores(
-        recommendation["structure"]
+        recommendation["structure"], choice.scores
     )
     every = -(-len(ks) // 10)
     return ScoreLine(

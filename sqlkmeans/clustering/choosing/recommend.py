@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from math import inf, sqrt
-from typing import Literal
+from typing import Any, Literal
 
 from sqlkmeans.clustering.choosing.gap import Gap
 from sqlkmeans.clustering.choosing.k_scores import KScore, Recommendation
@@ -131,10 +131,15 @@ def recommend_untested(scores: Sequence[KScore], min_share: float) -> Recommenda
     return Recommendation(None, best.k, ". ".join(reason), best.k, _first_k(others))
 
 
-def deciding_scores(structure: bool | None) -> tuple[str, ...]:
-    """The scores that :func:`recommend` decides by; of :func:`recommend_untested` for None."""
+def deciding_scores(structure: bool | None, scores: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """The scores that :func:`recommend` decides by; of :func:`recommend_untested` for None.
+
+    ``scores`` are rows of ``k_score``.
+    """
     if structure is None:
         return ("simplified_silhouette",)
+    if all(row["separation"] is None for row in scores):
+        return ("gap",)
     return ("separation", "davies_bouldin", "calinski_harabasz")
 
 
