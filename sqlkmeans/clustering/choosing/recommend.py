@@ -248,7 +248,8 @@ def _follow(beside: Beside, k: int) -> list[str]:
         return []
     return [
         f"With {_listed(beside.left_out)} among the features, though, {k} segments follow other "
-        "lines than these groups: a smaller weight, or no part in features, lets them be found"
+        "lines than these groups: a smaller weight, or profile instead of features, lets them be "
+        "found"
     ]
 
 
