@@ -1249,8 +1249,8 @@ def test_choose_k_prints_the_json_of_the_design_and_publishes_nothing(
     assert (found.code, found.words) == (0, "")
     result = found.json
     assert next(iter(result)) == "segmentation"
-    assert [result[key] for key in ("segmentation", "structure", "recommended_k")] == [
-        "customers", True, 3,
+    assert [result[key] for key in ("segmentation", "structure", "shape", "recommended_k")] == [
+        "customers", True, "compact", 3,
     ]  # fmt: skip
     assert result["reason"].startswith("3 segments: best by ")
     assert [row["k"] for row in result["scores"]] == [2, 3, 4, 5]
