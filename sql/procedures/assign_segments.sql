@@ -379,6 +379,9 @@ SET @rows = ROWCOUNT_BIG();';
     s.[sqlkmeans flagged]
 FROM #sqlkmeans_scored AS s
 INNER JOIN #sqlkmeans_cluster AS c ON c.cluster = s.[sqlkmeans cluster]';
+        EXECUTE sqlkmeans.profile_columns
+            @definition = @definition, @labels = @labels, @medians = @medians,
+            @publication = @publication OUTPUT;
         EXECUTE sqlkmeans.stage_changes
             @run_id = @run_id, @key = @key, @target = @target, @labels = @labels, @kept = @kept,
             @publication = @publication OUTPUT;

@@ -190,6 +190,9 @@ FROM #sqlkmeans_label AS l
 INNER JOIN #sqlkmeans_cluster_id AS c ON c.cluster = l.cluster
 INNER JOIN #sqlkmeans_input AS i ON i.[sqlkmeans row] = l.row_number';
             SET @target = sqlkmeans.quoted_name(JSON_VALUE(@definition, '$.target'), N'');
+            EXECUTE sqlkmeans.profile_columns
+                @definition = @definition, @labels = @labels, @medians = 1,
+                @publication = @publication OUTPUT;
             EXECUTE sqlkmeans.stage_changes
                 @run_id = @run_id, @key = @key, @target = @target, @labels = @labels,
                 @kept = @kept, @publication = @publication OUTPUT;

@@ -245,6 +245,9 @@ BEGIN
 FROM #sqlkmeans_scored AS s
 INNER JOIN #sqlkmeans_cluster AS c ON c.cluster = s.[sqlkmeans cluster]
 INNER JOIN #sqlkmeans_input AS i ON i.[sqlkmeans row] = s.[sqlkmeans row]';
+    EXECUTE sqlkmeans.profile_columns
+        @definition = @definition, @labels = @labels, @medians = 1,
+        @publication = @publication OUTPUT;
     EXECUTE sqlkmeans.stage_changes
         @run_id = @run_id, @key = @key, @target = @target, @labels = @labels, @kept = @kept,
         @publication = @publication OUTPUT;

@@ -210,9 +210,9 @@ def test_a_median_that_the_sample_misled_about_is_found_all_the_same(
     opened: list[Any] = []
     real = shop.open_source
 
-    def open_source(*arguments: Any) -> Any:
+    def open_source(*arguments: Any, **options: Any) -> Any:
         opened.append(arguments)
-        return real(*arguments)
+        return real(*arguments, **options)
 
     monkeypatch.setattr(shop, "open_source", open_source)
     segmentation = definition("misled")

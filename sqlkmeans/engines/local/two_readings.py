@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
-import pyarrow as pa
 
 from sqlkmeans.background import one_thread
 from sqlkmeans.clustering.arrays.threads import as_they_come, one_library_thread
@@ -24,6 +23,7 @@ from sqlkmeans.clustering.describing.one_pass import (
     prepare_batch,
 )
 from sqlkmeans.clustering.describing.outliers import count_outliers, outlier_distances
+from sqlkmeans.clustering.describing.profile_columns import ProfileColumn, describe_columns
 from sqlkmeans.clustering.describing.typical import typical_rows
 from sqlkmeans.clustering.kmeans.assignment import Assignment
 from sqlkmeans.clustering.kmeans.kernels import kernel
@@ -36,11 +36,11 @@ from sqlkmeans.clustering.preparation.float32_rows import (
 from sqlkmeans.clustering.preparation.preparation import Preparation
 from sqlkmeans.database.base import Batch, Database, Embedded, limited_memory
 from sqlkmeans.definition import Segmentation
-from sqlkmeans.engines.base import Labelled, NoRows, Plan
+from sqlkmeans.engines.base import Labelled, NoRows, Plan, columns_to_describe
 from sqlkmeans.engines.key_texts import typical_customers
 from sqlkmeans.engines.local.keys import KeyCollector
 from sqlkmeans.engines.local.labels import ArrayLabels
-from sqlkmeans.engines.local.rows import LABEL_BYTES, numbers_of, rows_ahead
+from sqlkmeans.engines.local.rows import LABEL_BYTES, DescribedRows, numbers_of, rows_ahead
 from sqlkmeans.engines.local.storage import Batches, PassingBatches, Storage
 from sqlkmeans.errors import DataError
 from sqlkmeans.memory import release_unused
@@ -159,7 +159,7 @@ def _read(
             keys.add(batch.keys)
             if not keys.sound:
                 break
-            columns = _columns(batch)
+            columns = _columns(batch, len(plan.columns))
             start = rows.count
             rows.add(columns)
             sample.append([column[-start % step :: step].copy() for column in columns])
@@ -218,17 +218,20 @@ class SecondReading:
             return self.one_pass.look(matrix, labels, distances)
 
         def look_again(look: Callable[[Matrix, Labels], T]) -> Iterable[T]:
-            again = self._pass(lambda rows, matrix: look(matrix, self.labels[rows]))
-            return [found for _, found in again]
+            again = self._pass(lambda rows, matrix: look(matrix, self.labels[rows]), ())
+            return [found for _, _, found in again]
 
-        seen = []
-        with closing(self._pass(look)) as looked:
-            for keys, seen_of_some in looked:
-                collected.add(keys)
+        seen, profile = [], columns_to_describe(self.database, self.plan)
+        described = DescribedRows(profile, len(self.labels), self._storage(len(profile)))
+        with closing(self._pass(look, profile)) as looked:
+            for of_some, batch, seen_of_some in looked:
+                collected.add(batch.keys)
                 if not collected.sound:
                     raise self._changed()
+                described.add(of_some, batch)
                 seen.append(seen_of_some)
         collected.finish(sort=False)
+        columns = described.finish(len(self.labels))
         found = self.one_pass.finish(seen, look_again)
         del seen
         release_unused()
@@ -242,9 +245,18 @@ class SecondReading:
         def describe() -> Found:
             nearest = typical_rows(Assignment(labels, distances), k)
             typical = [typical_customers(keys, rows, distances[rows]) for rows in nearest]
-            return replace(found, typical=typical)
+            told = () if columns is None else describe_columns(columns, labels, len(centroids))
+            return replace(found, typical=typical, columns=told)
 
         return fit, Labelled(ArrayLabels(keys, labels, lambda: distances), describe)
+
+    def _storage(self, n_columns: int) -> Storage:
+        """Where so many columns are kept beside the rows."""
+        storage = Storage(self.plan.segmentation.memory_limit)
+        if n_columns:
+            a_row = 8 * n_columns + _bytes_a_row(len(self.plan.columns))
+            storage.expect(len(self.labels) * a_row)
+        return storage
 
     def _exact_means(self) -> Matrix:
         """The means of the exact values of the rows that are nearest to them.
@@ -267,8 +279,8 @@ class SecondReading:
 
         for _ in range(READINGS):
             means = _Means(centroids)
-            with closing(self._pass(look)) as looked:
-                for _, of_some in looked:
+            with closing(self._pass(look, ())) as looked:
+                for _, _, of_some in looked:
                     means.add(of_some)
             centroids = means.found
             if means.decide:
@@ -276,21 +288,23 @@ class SecondReading:
         return centroids
 
     def _pass(
-        self, look: Callable[[slice, Matrix], T]
-    ) -> Generator[tuple[pa.RecordBatch, T], None, None]:
-        """Read all rows once more: keys, and what ``look`` returns when it is called with which
-        rows they are and their prepared values."""
+        self, look: Callable[[slice, Matrix], T], profile: Sequence[ProfileColumn]
+    ) -> Generator[tuple[slice, Batch, T], None, None]:
+        """Read all rows once more, with further columns: which they are, the batch, and what
+        ``look`` returns when it is called with which they are and their prepared values."""
         preparation: Preparation = self.fit.preparation
+        columns = [*self.plan.columns, *(column.name for column in profile)]
+        types = {column.name: column.read_as for column in profile}
 
-        def work(part: tuple[slice, Batch]) -> tuple[pa.RecordBatch, T]:
+        def work(part: tuple[slice, Batch]) -> tuple[slice, Batch, T]:
             rows, batch = part
-            matrix = prepare_batch(preparation, _columns(batch))
+            matrix = prepare_batch(preparation, _columns(batch, len(self.plan.columns)))
             if matrix is None:  # a value that the first reading had let pass
                 raise self._changed()
-            return batch.keys, look(rows, matrix)
+            return rows, batch, look(rows, matrix)
 
         with (
-            self.database.open_source(self.plan.segmentation, self.plan.columns) as source,
+            self.database.open_source(self.plan.segmentation, columns, types=types) as source,
             one_thread() as reader,
             one_library_thread(),
         ):
@@ -343,8 +357,8 @@ class _Means:
         return self.margin > 2 * moved or moved == 0
 
 
-def _columns(batch: Batch) -> list[Vector]:
-    return [numbers_of(column) for column in batch.features.columns]
+def _columns(batch: Batch, n_features: int) -> list[Vector]:
+    return [numbers_of(column) for column in batch.features.columns[:n_features]]
 
 
 def _bytes_a_row(n_features: int) -> int:
