@@ -48,7 +48,7 @@ BEGIN
     CREATE TABLE #sqlkmeans_alike (place int NOT NULL PRIMARY KEY, segment_id int NOT NULL);
     CREATE TABLE #sqlkmeans_chosen (place int NOT NULL PRIMARY KEY, position int NOT NULL);
     -- The names that a segment could have, short ones first.
-    CREATE TABLE #sqlkmeans_candidate
+    CREATE TABLE #sqlkmeans_possible_name
     (
         place int           NOT NULL PRIMARY KEY,
         name  nvarchar(400) COLLATE DATABASE_DEFAULT NOT NULL
@@ -183,7 +183,7 @@ BEGIN
             EXECUTE sqlkmeans.train_name_words @segment_id = @segment_id, @notable = @notable;
             -- The first that nobody has; else the last, and a number behind it.
             SELECT TOP (1) @name = c.name
-            FROM #sqlkmeans_candidate AS c
+            FROM #sqlkmeans_possible_name AS c
             ORDER BY CASE WHEN EXISTS (SELECT 1 FROM #sqlkmeans_named AS n WHERE n.name = c.name)
                           THEN 1 ELSE 0 END,
                 CASE WHEN EXISTS (SELECT 1 FROM #sqlkmeans_named AS n WHERE n.name = c.name)
