@@ -9,12 +9,6 @@ AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
 
-    DECLARE @position int = 0;
-    DECLARE @feature int;
-    DECLARE @column nvarchar(128);
-    DECLARE @type nvarchar(16);
-    DECLARE @unit nvarchar(10);
-    DECLARE @o nvarchar(40);
     DECLARE @statement nvarchar(max);
 
     CREATE TABLE #sqlkmeans_binned_column
@@ -24,7 +18,7 @@ BEGIN
         name     nvarchar(128) COLLATE DATABASE_DEFAULT NOT NULL,
         type     nvarchar(16)  COLLATE DATABASE_DEFAULT NOT NULL
     );
-    CREATE TABLE #sqlkmeans_decile (bin int NOT NULL, upper float NULL, label nvarchar(60) COLLATE DATABASE_DEFAULT NULL);
+    CREATE TABLE #sqlkmeans_decile (feature int NOT NULL, upper float NOT NULL);
     INSERT INTO #sqlkmeans_binned_column (position, feature, name, type)
     SELECT ROW_NUMBER() OVER (ORDER BY MIN(f.position)), MIN(f.position), f.source_column, f.type
     FROM sqlkmeans.model_feature AS f
@@ -52,49 +46,40 @@ BEGIN
                       WHERE f.run_id = @run_id AND f.source_column = c.name AND f.level IS NULL)
     GROUP BY c.position, c.name;
 
-    WHILE 1 = 1
-    BEGIN
-        SET @column = NULL;
-        SELECT TOP (1) @position = c.position, @feature = c.feature, @column = c.name,
-            @unit = CASE c.type WHEN N'date' THEN N' days' ELSE N'' END
-        FROM #sqlkmeans_binned_column AS c
-        WHERE c.position > @position AND c.type <> N'category'
-        ORDER BY c.position;
-        IF @column IS NULL
-            BREAK;
-
-        DELETE FROM #sqlkmeans_decile;
-        SET @o = N'[sqlkmeans o' + CAST(@feature AS nvarchar(10)) + N']';
-        -- Deciles, to three digits of the range; only those that part the rows.
-        SET @statement = N'INSERT INTO #sqlkmeans_decile (bin, upper)
-SELECT ROW_NUMBER() OVER (ORDER BY e.upper), e.upper
-FROM (SELECT DISTINCT ROUND(p.v, 2 - CAST(FLOOR(LOG10(NULLIF(p.greatest - p.least, 0e0))) AS int)) AS upper,
-          p.greatest
-      FROM (SELECT x.v, x.place, n.customers, n.least, n.greatest
-            FROM (SELECT s.' + @o + N' AS v, ROW_NUMBER() OVER (ORDER BY s.' + @o + N') - 1 AS place
-                  FROM #sqlkmeans_sample AS s
-                  WHERE s.' + @o + N' IS NOT NULL) AS x
-            CROSS JOIN (SELECT COUNT_BIG(*) AS customers, MIN(s.' + @o + N') AS least,
-                            MAX(s.' + @o + N') AS greatest
-                        FROM #sqlkmeans_sample AS s
-                        WHERE s.' + @o + N' IS NOT NULL) AS n) AS p
+    -- Deciles, to three digits of the range; only those that part the rows.
+    SELECT @statement = N'INSERT INTO #sqlkmeans_decile (feature, upper)
+SELECT DISTINCT e.feature, e.upper
+FROM (SELECT p.feature, p.greatest,
+          ROUND(p.value, 2 - CAST(FLOOR(LOG10(NULLIF(p.greatest - p.least, 0e0))) AS int)) AS upper
+      FROM (SELECT v.feature, v.value, COUNT_BIG(*) OVER (PARTITION BY v.feature) AS customers,
+                ROW_NUMBER() OVER (PARTITION BY v.feature ORDER BY v.value) - 1 AS place,
+                MIN(v.value) OVER (PARTITION BY v.feature) AS least,
+                MAX(v.value) OVER (PARTITION BY v.feature) AS greatest
+            FROM #sqlkmeans_sample AS s
+            CROSS APPLY (VALUES ' + sqlkmeans.each_number(MAX(c.feature), N'({}, s.[sqlkmeans o{}])', N', ')
+        + N') AS v (feature, value)
+            WHERE v.value IS NOT NULL) AS p
       INNER JOIN (VALUES (1), (2), (3), (4), (5), (6), (7), (8), (9)) AS d (number)
           ON p.place = d.number * (p.customers - 1) / 10
       WHERE p.greatest > p.least) AS e
-WHERE e.upper < e.greatest;';
-        EXECUTE sys.sp_executesql @statement;
-        UPDATE #sqlkmeans_decile
-        SET label = sqlkmeans.number_text(upper);
-        INSERT INTO #sqlkmeans_decile (bin, upper, label) SELECT COUNT(*) + 1, NULL, NULL FROM #sqlkmeans_decile AS e;
-
-        INSERT INTO sqlkmeans.feature_bin (run_id, position, bin, feature, label, upper, customers)
-        SELECT @run_id, @position, e.bin, @column,
-            CASE WHEN b.bin IS NULL AND e.upper IS NULL THEN N'known'
-                 WHEN b.bin IS NULL THEN N'<= ' + e.label + @unit
-                 WHEN e.upper IS NULL THEN N'> ' + b.label + @unit
-                 ELSE b.label + N' to ' + e.label + @unit END, e.upper, 0
-        FROM #sqlkmeans_decile AS e
-        LEFT JOIN #sqlkmeans_decile AS b ON b.bin = e.bin - 1;
-    END;
+WHERE e.upper < e.greatest;'
+    FROM #sqlkmeans_binned_column AS c;
+    EXECUTE sys.sp_executesql @statement;
+    INSERT INTO sqlkmeans.feature_bin (run_id, position, bin, feature, label, upper, customers)
+    SELECT @run_id, e.position, e.bin, e.name, CASE
+            WHEN e.lower IS NULL AND e.upper IS NULL THEN N'known'
+            WHEN e.lower IS NULL THEN N'<= ' + sqlkmeans.number_text(e.upper) + e.unit
+            WHEN e.upper IS NULL THEN N'> ' + sqlkmeans.number_text(e.lower) + e.unit
+            ELSE sqlkmeans.number_text(e.lower) + N' to ' + sqlkmeans.number_text(e.upper) + e.unit END,
+        e.upper, 0
+    FROM (SELECT c.position, c.name, d.upper, CASE c.type WHEN N'date' THEN N' days' ELSE N'' END AS unit,
+              ROW_NUMBER() OVER (PARTITION BY c.position ORDER BY COALESCE(d.upper, 1.7e308)) AS bin,
+              LAG(d.upper) OVER (PARTITION BY c.position ORDER BY COALESCE(d.upper, 1.7e308)) AS lower
+          FROM #sqlkmeans_binned_column AS c
+          INNER JOIN (SELECT a.feature, a.upper FROM #sqlkmeans_decile AS a
+                      UNION ALL
+                      SELECT b.feature, NULL FROM #sqlkmeans_binned_column AS b) AS d
+              ON d.feature = c.feature
+          WHERE c.type <> N'category') AS e;
 END;
 GO

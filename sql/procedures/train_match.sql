@@ -1,10 +1,10 @@
 IF OBJECT_ID(N'sqlkmeans.train_match', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_match AS RETURN 0;');
 GO
--- Gives each cluster of the caller's #sqlkmeans_cluster its segment id, by its #sqlkmeans_overlap and
--- #sqlkmeans_point. The pair that shares most customers
--- comes first, as long as it shares more than half of the smaller of the two; then, among what is
--- left, a pair in which each centroid is the other's nearest of all; what is left then is new.
+-- Gives each cluster of the caller's #sqlkmeans_cluster its segment id, by what of earlier segments is
+-- in its #sqlkmeans_moved and by its #sqlkmeans_point. The pair that shares most customers comes first,
+-- as long as it shares more than half of the smaller of the two; then, among what is left, a pair in
+-- which each centroid is the other's nearest of all; what is left then is new.
 ALTER PROCEDURE sqlkmeans.train_match
     @run_id          bigint,
     @active          bigint,
@@ -25,10 +25,12 @@ BEGIN
     CREATE TABLE #sqlkmeans_apart (segment_id int NOT NULL, cluster int NOT NULL, squared float NOT NULL);
 
     INSERT INTO #sqlkmeans_shared (segment_id, cluster, customers)
-    SELECT o.previous, o.cluster, o.customers
-    FROM #sqlkmeans_overlap AS o
+    SELECT o.previous, o.cluster, SUM(o.customers)
+    FROM #sqlkmeans_moved AS o
     INNER JOIN (SELECT DISTINCT c.segment_id FROM sqlkmeans.centroid AS c WHERE c.run_id = @active)
-        AS p ON p.segment_id = o.previous;
+        AS p ON p.segment_id = o.previous
+    GROUP BY o.previous, o.cluster
+    HAVING SUM(o.customers) > 0;
 
     WHILE 1 = 1
     BEGIN

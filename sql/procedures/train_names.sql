@@ -81,19 +81,20 @@ BEGIN
             ELSE sqlkmeans.number_text(b.of_all) END
     FROM (SELECT a.*, ROW_NUMBER() OVER (PARTITION BY a.segment_id, a.source_column
                                          ORDER BY a.strength DESC, a.is_low, a.position) AS n
-          FROM (SELECT p.segment_id, p.position, f.source_column, f.type,
+          FROM (SELECT COALESCE(c.segment_id, 0) AS segment_id, p.position, f.source_column, f.type,
                     REPLACE(f.source_column, N'_', N' ') AS plain,
                     COALESCE(f.level, N'other') AS level, u.unit, p.mean, e.mean AS of_all, d.importance,
                     -- Of everyone, a category's most frequent level.
-                    CASE WHEN p.segment_id > 0 THEN ROUND(ABS(d.importance), 9)
+                    CASE WHEN p.cluster > 0 THEN ROUND(ABS(d.importance), 9)
                          WHEN f.type = N'category' THEN p.mean ELSE 0e0 END AS strength,
                     CASE WHEN d.importance < 0 THEN 1 ELSE 0 END AS is_low
                 FROM #sqlkmeans_profile AS p
-                INNER JOIN #sqlkmeans_profile AS e ON e.segment_id = 0 AND e.position = p.position
+                LEFT JOIN #sqlkmeans_cluster AS c ON c.cluster = p.cluster
+                INNER JOIN #sqlkmeans_profile AS e ON e.cluster = 0 AND e.position = p.position
                 INNER JOIN sqlkmeans.model_feature AS f
                     ON f.run_id = @run_id AND f.position = p.position
                 LEFT JOIN #sqlkmeans_unit AS u ON u.[column] = f.source_column
-                CROSS APPLY (SELECT CASE WHEN p.segment_id = 0 OR e.deviation = 0 THEN 0e0
+                CROSS APPLY (SELECT CASE WHEN p.cluster = 0 OR e.deviation = 0 THEN 0e0
                         ELSE COALESCE((p.mean - e.mean) / e.deviation, 0e0) END AS importance) AS d
                ) AS a) AS b
     WHERE b.n = 1;
@@ -152,21 +153,14 @@ BEGIN
             SET @name = @part + N' (' + CAST(@number AS nvarchar(10)) + N')';
         END;
 
-        SELECT @description = N'', @place = 0;
-        WHILE @place < CASE WHEN @notable < 3 THEN @notable ELSE 3 END
-        BEGIN
-            SET @place = @place + 1;
-            SELECT @description = @description + CASE @place WHEN 1 THEN N'' ELSE N'; ' END
-                + w.mean + N' against ' + w.of_all
-            FROM #sqlkmeans_word AS w
-            WHERE w.segment_id = @segment_id AND w.place = @place;
-        END;
-        SET @description = CASE
-            WHEN @notable = 0 THEN N'Near everyone''s average in every feature.'
-            WHEN EXISTS (SELECT 1 FROM #sqlkmeans_word AS w WHERE w.segment_id = @segment_id
-                         AND w.place <= @place AND w.is_level = 0)
-                THEN @description + N' on average.'
-            ELSE @description + N'.' END;
+        SELECT @description = COALESCE(
+            MAX(CASE w.place WHEN 1 THEN w.mean + N' against ' + w.of_all END)
+            + COALESCE(N'; ' + MAX(CASE w.place WHEN 2 THEN w.mean + N' against ' + w.of_all END), N'')
+            + COALESCE(N'; ' + MAX(CASE w.place WHEN 3 THEN w.mean + N' against ' + w.of_all END), N'')
+            + CASE MIN(CAST(w.is_level AS int)) WHEN 0 THEN N' on average.' ELSE N'.' END,
+            N'Near everyone''s average in every feature.')
+        FROM #sqlkmeans_word AS w
+        WHERE w.segment_id = @segment_id AND w.place <= @notable AND w.place <= 3;
         UPDATE #sqlkmeans_named SET name = @name, description = @description WHERE segment_id = @segment_id;
     END;
 

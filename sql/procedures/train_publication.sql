@@ -27,8 +27,8 @@ BEGIN
     DECLARE @davies_bouldin float;
     DECLARE @warnings nvarchar(max) = N'';
     DECLARE @list nvarchar(max) = N'';
-    DECLARE @cluster int = 0;
-    DECLARE @segment_id int;
+    DECLARE @compared nvarchar(max);
+    DECLARE @segment_id int = 0;
 
     SELECT @k = COUNT(*), @within_ss = SUM(c.within_ss), @inertia = SUM(c.inertia),
         @weight = SUM(c.weight), @mean_distance = SUM(c.size * c.distance) / @rows,
@@ -57,30 +57,21 @@ BEGIN
           GROUP BY a.cluster) AS g;
 
     IF @skipped > 0
-        SET @list = sqlkmeans.json_text(CAST(@skipped AS nvarchar(20))
-            + N' rows were skipped because a feature is missing');
-    WHILE 1 = 1
+        SET @warnings = CAST(@skipped AS nvarchar(20)) + N' rows were skipped because a feature is missing' + NCHAR(10);
+    WHILE @segment_id IS NOT NULL
     BEGIN
-        SET @segment_id = NULL;
-        SELECT TOP (1) @cluster = c.cluster, @segment_id = c.segment_id,
-            @warnings = CASE c.size WHEN 1 THEN N'segment ' + CAST(c.segment_id AS nvarchar(10))
-                + N' is one customer: look for wrong values, or try transform = "log1p" or '
-                + N'scaling = "robust"' END
+        SELECT @segment_id = MIN(c.segment_id)
         FROM #sqlkmeans_cluster AS c
-        WHERE c.cluster > @cluster
-        ORDER BY c.cluster;
-        IF @segment_id IS NULL
-            BREAK;
-        IF @warnings IS NOT NULL
-            SET @list = @list + CASE WHEN @list = N'' THEN N'' ELSE N',' END
-                + sqlkmeans.json_text(@warnings);
+        WHERE c.segment_id > @segment_id AND c.size = 1;
+        SET @warnings = @warnings + COALESCE(N'segment ' + CAST(@segment_id AS nvarchar(10))
+            + N' is one customer: look for wrong values, or try transform = "log1p" or '
+            + N'scaling = "robust"' + NCHAR(10), N'');
     END;
-
-    SET @warnings = N'';
     IF @active IS NOT NULL
         EXECUTE sqlkmeans.train_compare
             @run_id = @run_id, @active = @active, @definition = @definition, @rows = @rows,
-            @mean_distance = @mean_distance, @warnings = @warnings OUTPUT;
+            @mean_distance = @mean_distance, @warnings = @compared OUTPUT;
+    SET @warnings = @warnings + COALESCE(@compared, N'');
     WHILE CHARINDEX(NCHAR(10), @warnings) > 0
     BEGIN
         SET @list = @list + CASE WHEN @list = N'' THEN N'' ELSE N',' END
@@ -121,12 +112,14 @@ BEGIN
             ORDER BY n.segment_id
             FOR JSON PATH
         ) + N',"segment_feature":' + (
-            SELECT p.segment_id, p.position, f.feature, p.mean, p.deviation, p.lowest AS [min],
-                p.median, p.highest AS [max], p.missing,
-                CASE WHEN p.segment_id = 0 OR e.deviation = 0 THEN 0e0
+            SELECT COALESCE(c.segment_id, 0) AS segment_id, p.position, f.feature, p.mean, p.deviation,
+                p.lowest AS [min], p.median, p.highest AS [max],
+                COALESCE(c.size, @rows) - p.known AS missing,
+                CASE WHEN p.cluster = 0 OR e.deviation = 0 THEN 0e0
                      ELSE COALESCE((p.mean - e.mean) / e.deviation, 0e0) END AS importance
             FROM #sqlkmeans_profile AS p
-            INNER JOIN #sqlkmeans_profile AS e ON e.segment_id = 0 AND e.position = p.position
+            LEFT JOIN #sqlkmeans_cluster AS c ON c.cluster = p.cluster
+            INNER JOIN #sqlkmeans_profile AS e ON e.cluster = 0 AND e.position = p.position
             INNER JOIN sqlkmeans.model_feature AS f
                 ON f.run_id = @run_id AND f.position = p.position
             FOR JSON PATH
