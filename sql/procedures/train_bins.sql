@@ -18,7 +18,13 @@ BEGIN
         name     nvarchar(128) COLLATE DATABASE_DEFAULT NOT NULL,
         type     nvarchar(16)  COLLATE DATABASE_DEFAULT NOT NULL
     );
-    CREATE TABLE #sqlkmeans_decile (feature int NOT NULL, upper float NOT NULL);
+    CREATE TABLE #sqlkmeans_decile
+    (
+        feature  int   NOT NULL,
+        value    float NOT NULL,
+        least    float NOT NULL,
+        greatest float NOT NULL
+    );
     INSERT INTO #sqlkmeans_binned_column (position, feature, name, type)
     SELECT ROW_NUMBER() OVER (ORDER BY MIN(f.position)), MIN(f.position), f.source_column, f.type
     FROM sqlkmeans.model_feature AS f
@@ -46,25 +52,23 @@ BEGIN
                       WHERE f.run_id = @run_id AND f.source_column = c.name AND f.level IS NULL)
     GROUP BY c.position, c.name;
 
-    -- Deciles, to three digits of the range; only those that part the rows.
-    SELECT @statement = N'INSERT INTO #sqlkmeans_decile (feature, upper)
-SELECT DISTINCT e.feature, e.upper
-FROM (SELECT p.feature, p.greatest,
-          ROUND(p.value, 2 - CAST(FLOOR(LOG10(NULLIF(p.greatest - p.least, 0e0))) AS int)) AS upper
-      FROM (SELECT v.feature, v.value, COUNT_BIG(*) OVER (PARTITION BY v.feature) AS customers,
-                ROW_NUMBER() OVER (PARTITION BY v.feature ORDER BY v.value) - 1 AS place,
-                MIN(v.value) OVER (PARTITION BY v.feature) AS least,
-                MAX(v.value) OVER (PARTITION BY v.feature) AS greatest
+    SELECT @statement = N'INSERT INTO #sqlkmeans_decile (feature, value, least, greatest)
+SELECT n.feature, p.value, n.least, n.greatest
+FROM (SELECT v.feature, MIN(v.value) AS least, MAX(v.value) AS greatest, COUNT_BIG(v.value) AS customers' + r.rows_of + N'
+      GROUP BY v.feature) AS n
+CROSS JOIN (VALUES (1), (2), (3), (4), (5), (6), (7), (8), (9)) AS d (number)
+INNER JOIN (SELECT v.feature, v.value,
+                ROW_NUMBER() OVER (PARTITION BY v.feature ORDER BY v.value) - 1 AS place' + r.rows_of + N'
+            WHERE v.value IS NOT NULL) AS p
+    ON p.feature = n.feature AND p.place = d.number * (n.customers - 1) / 10
+WHERE n.greatest > n.least;'
+    FROM (SELECT N'
             FROM #sqlkmeans_sample AS s
             CROSS APPLY (VALUES ' + sqlkmeans.each_number(MAX(c.feature), N'({}, s.[sqlkmeans o{}])', N', ')
-        + N') AS v (feature, value)
-            WHERE v.value IS NOT NULL) AS p
-      INNER JOIN (VALUES (1), (2), (3), (4), (5), (6), (7), (8), (9)) AS d (number)
-          ON p.place = d.number * (p.customers - 1) / 10
-      WHERE p.greatest > p.least) AS e
-WHERE e.upper < e.greatest;'
-    FROM #sqlkmeans_binned_column AS c;
+              + N') AS v (feature, value)' AS rows_of
+          FROM #sqlkmeans_binned_column AS c) AS r;
     EXECUTE sys.sp_executesql @statement;
+    -- To three digits of the range; only those that part the rows.
     INSERT INTO sqlkmeans.feature_bin (run_id, position, bin, feature, label, upper, customers)
     SELECT @run_id, e.position, e.bin, e.name, CASE
             WHEN e.lower IS NULL AND e.upper IS NULL THEN N'known'
@@ -76,7 +80,11 @@ WHERE e.upper < e.greatest;'
               ROW_NUMBER() OVER (PARTITION BY c.position ORDER BY COALESCE(d.upper, 1.7e308)) AS bin,
               LAG(d.upper) OVER (PARTITION BY c.position ORDER BY COALESCE(d.upper, 1.7e308)) AS lower
           FROM #sqlkmeans_binned_column AS c
-          INNER JOIN (SELECT a.feature, a.upper FROM #sqlkmeans_decile AS a
+          INNER JOIN (SELECT DISTINCT a.feature, r.upper
+                      FROM #sqlkmeans_decile AS a
+                      CROSS APPLY (SELECT ROUND(a.value,
+                          2 - CAST(FLOOR(LOG10(a.greatest - a.least)) AS int)) AS upper) AS r
+                      WHERE r.upper < a.greatest
                       UNION ALL
                       SELECT b.feature, NULL FROM #sqlkmeans_binned_column AS b) AS d
               ON d.feature = c.feature

@@ -3,8 +3,8 @@ IF OBJECT_ID(N'sqlkmeans.train_passes', N'P') IS NULL
 GO
 -- Passes over the rows of the caller's #sqlkmeans_prepared until its #sqlkmeans_centroid rests, so that
 -- a centroid is the mean of its rows, or as many as may be; leaves the last one's sums in
--- #sqlkmeans_moved. Each pass counts in the run's row, outside any transaction, so that others see how
--- far it is.
+-- #sqlkmeans_moved. Passes count in the run's row, outside any transaction, so that others see how far
+-- it is.
 -- A row that is nearer to its centroid than to any other by a margin keeps it until some centroid is
 -- half of that away from where it was then, in the rows -1, -2 ... (after Hamerly, 2010). So
 -- #sqlkmeans_border has the rows by which a pass differs from the one before, few and fewer, and
@@ -23,21 +23,29 @@ BEGIN
     DECLARE @kept_z nvarchar(max) = sqlkmeans.each_number(@features, N', r.[sqlkmeans z{}]', N'');
     DECLARE @squared nvarchar(max) = sqlkmeans.each_number(
         @features, N'(r.[sqlkmeans z{}] - c.z{}) * (r.[sqlkmeans z{}] - c.z{})', N' + ');
-    DECLARE @all nvarchar(max) = sqlkmeans.pass_text(N'#sqlkmeans_prepared', @k, @features);
-    DECLARE @part nvarchar(max) = sqlkmeans.pass_text(N'#sqlkmeans_border', @k, @features)
+    DECLARE @all nvarchar(max) = N'SET @passes = 1;
+' + sqlkmeans.pass_text(N'#sqlkmeans_prepared', @k, @features);
+    DECLARE @part nvarchar(max) = N'SET @passes = 0;
+WHILE @passes = 0 OR (@passes < 5 AND @shift > @rest AND 2 * @drift < @margin)
+BEGIN
+' + sqlkmeans.pass_text(N'#sqlkmeans_border', @k, @features)
         + N'SELECT @drift = SQRT(MAX(' + sqlkmeans.each_number(
             @features, N'(c.z{} - e.z{}) * (c.z{} - e.z{})', N' + ') + N'))
 FROM #sqlkmeans_centroid AS c
 INNER JOIN #sqlkmeans_centroid AS e ON e.cluster = -c.cluster
-WHERE c.cluster > 0;';
+WHERE c.cluster > 0;
+SET @passes = @passes + 1;
+END;';
     DECLARE @within nvarchar(max) = N'(SELECT COUNT(*) FROM #sqlkmeans_centroid AS c WHERE c.cluster > 0 AND '
         + @squared + N' <= q.reach * q.reach)';
     DECLARE @narrow nvarchar(max);
     DECLARE @rows nvarchar(128);
     DECLARE @statement nvarchar(max);
-    DECLARE @passes int = 0;
+    DECLARE @passes int;
+    DECLARE @done int = 0;
     DECLARE @most int = sqlkmeans.shared_number(N'max_iter');
     DECLARE @level int = 0;
+    DECLARE @rest float = 1e-16 * @threshold;
     DECLARE @margin float;
     DECLARE @drift float;
     DECLARE @shift float;
@@ -65,7 +73,7 @@ DELETE FROM #sqlkmeans_border WHERE level < @level;
 INSERT INTO #sqlkmeans_centroid (cluster' + @z + N')
 SELECT -cluster' + @z + N' FROM #sqlkmeans_centroid WHERE cluster > 0;';
 
-    WHILE @passes < @most AND (@shift IS NULL OR @shift > 1e-16 * @threshold)
+    WHILE @done < @most AND (@shift IS NULL OR @shift > @rest)
     BEGIN
         -- The first pass tells how far centroids still move; one without a row may go anywhere.
         IF @shift IS NULL
@@ -86,16 +94,17 @@ SELECT -cluster' + @z + N' FROM #sqlkmeans_centroid WHERE cluster > 0;';
         END;
         SET @statement = CASE WHEN @rows IS NULL THEN @all ELSE @part END;
         EXECUTE sys.sp_executesql @statement,
-            N'@k int, @shift float OUTPUT, @inertia float OUTPUT, @drift float OUTPUT', @k = @k,
+            N'@k int, @rest float, @margin float, @passes int OUTPUT, @shift float OUTPUT,
+                @inertia float OUTPUT, @drift float OUTPUT',
+            @k = @k, @rest = @rest, @margin = @margin, @passes = @passes OUTPUT,
             @shift = @shift OUTPUT, @inertia = @inertia OUTPUT, @drift = @drift OUTPUT;
-        SET @passes = @passes + 1;
-        SET @n_iter = @n_iter + 1;
+        SELECT @done = @done + @passes, @n_iter = @n_iter + @passes;
 
         UPDATE sqlkmeans.run
         SET n_iter = @n_iter, inertia = @inertia
         WHERE run_id = @run_id;
         SET @message = N'run ' + CAST(@run_id AS nvarchar(20)) + N': pass '
-            + CAST(@passes AS nvarchar(10)) + N' over all rows, inertia '
+            + CAST(@done AS nvarchar(10)) + N' over all rows, inertia '
             + sqlkmeans.number_text(@inertia);
         RAISERROR (@message, 0, 1) WITH NOWAIT;
     END;

@@ -42,6 +42,7 @@ BEGIN
         [sqlkmeans weight]   float NOT NULL,
         closest              float NULL
     );
+    CREATE TABLE #sqlkmeans_draw (number float NOT NULL);
     SET @statement = sqlkmeans.each_number(
         @features, N'ALTER TABLE #sqlkmeans_seed ADD [sqlkmeans z{}] float NULL;', N' ');
     EXECUTE sys.sp_executesql @statement;
@@ -135,27 +136,27 @@ SELECT @cluster = 1, @passes = 0, @shift = NULL;
 WHILE @cluster <= @k AND @start <= @n_init
 BEGIN
     SET @row = NULL;
+    DELETE FROM #sqlkmeans_draw;
+    INSERT INTO #sqlkmeans_draw (number)
+    SELECT CAST(SUBSTRING(HASHBYTES(''SHA2_256'', CONCAT(@seed, N''|'', @start, N''|'', @cluster, N''|'', t.trial)), 1, 6)
+        AS bigint) / 281474976710656e0
+    FROM (VALUES ' + sqlkmeans.each_number(2 + FLOOR(LOG(@k)), N'({})', N', ') + N') AS t (trial)
+    WHERE @cluster > 1 OR t.trial = 1;
     SELECT TOP (1) @row = g.row_number
     FROM (SELECT c.row_number, SUM(s.[sqlkmeans weight] * CASE WHEN ' + @squared + N' < s.closest OR @cluster = 1
                                                                THEN ' + @squared + N' ELSE s.closest END)
               AS potential
           FROM #sqlkmeans_seed AS s
-          CROSS JOIN (SELECT u.row_number, ' + @z + N'
-                      FROM (SELECT s.[sqlkmeans row] AS row_number, '
+          CROSS JOIN (SELECT DISTINCT u.row_number, ' + @z + N'
+                      FROM #sqlkmeans_draw AS d
+                      CROSS JOIN (SELECT SUM(s.[sqlkmeans weight] * s.closest) AS total FROM #sqlkmeans_seed AS s) AS w
+                      INNER JOIN (SELECT s.[sqlkmeans row] AS row_number, '
         + sqlkmeans.each_number(@features, N's.[sqlkmeans z{}] AS z{}', N', ') + N',
-                                s.[sqlkmeans weight] * s.closest AS chance,
-                                SUM(s.[sqlkmeans weight] * s.closest) OVER (
-                                    ORDER BY s.[sqlkmeans row] ROWS UNBOUNDED PRECEDING) AS upto
-                            FROM #sqlkmeans_seed AS s) AS u
-                      WHERE u.chance > 0e0 AND EXISTS (
-                          SELECT 1
-                          FROM (SELECT SUM(s.[sqlkmeans weight] * s.closest) AS total FROM #sqlkmeans_seed AS s) AS w
-                          CROSS JOIN (VALUES ' + sqlkmeans.each_number(2 + FLOOR(LOG(@k)), N'({})', N', ') + N') AS t (trial)
-                          CROSS APPLY (SELECT w.total / 281474976710656e0 * CAST(SUBSTRING(HASHBYTES(
-                              ''SHA2_256'', CONCAT(@seed, N''|'', @start, N''|'', @cluster, N''|'', t.trial)), 1, 6)
-                              AS bigint) AS place) AS d
-                          WHERE (@cluster > 1 OR t.trial = 1)
-                            AND d.place >= u.upto - u.chance AND d.place < u.upto)) AS c
+                                      s.[sqlkmeans weight] * s.closest AS chance,
+                                      SUM(s.[sqlkmeans weight] * s.closest) OVER (
+                                          ORDER BY s.[sqlkmeans row] ROWS UNBOUNDED PRECEDING) AS upto
+                                  FROM #sqlkmeans_seed AS s) AS u
+                          ON u.chance > 0e0 AND d.number * w.total >= u.upto - u.chance AND d.number * w.total < u.upto) AS c
           GROUP BY c.row_number) AS g
     ORDER BY g.potential, g.row_number
     OPTION (MAXDOP 1);
