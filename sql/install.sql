@@ -473,6 +473,29 @@ BEGIN
 END;
 GO
 
+-- functions/json_lines.sql
+IF OBJECT_ID(N'sqlkmeans.json_lines', N'FN') IS NULL
+    EXECUTE (N'CREATE FUNCTION sqlkmeans.json_lines (@lines nvarchar(max))
+        RETURNS nvarchar(max) AS BEGIN RETURN N''''; END;');
+GO
+-- Lines, each with its end, as a JSON list of texts.
+ALTER FUNCTION sqlkmeans.json_lines (@lines nvarchar(max))
+RETURNS nvarchar(max)
+AS
+BEGIN
+    DECLARE @list nvarchar(max) = N'';
+
+    WHILE CHARINDEX(NCHAR(10), @lines) > 0
+    BEGIN
+        SET @list = @list + CASE WHEN @list = N'' THEN N'' ELSE N',' END
+            + sqlkmeans.json_text(LEFT(@lines, CHARINDEX(NCHAR(10), @lines) - 1));
+        SET @lines = SUBSTRING(@lines, CHARINDEX(NCHAR(10), @lines) + 1, LEN(@lines));
+    END;
+
+    RETURN N'[' + @list + N']';
+END;
+GO
+
 -- functions/json_number.sql
 IF OBJECT_ID(N'sqlkmeans.json_number', N'FN') IS NULL
     EXECUTE (N'CREATE FUNCTION sqlkmeans.json_number (@text nvarchar(100)) RETURNS nvarchar(100)
@@ -3545,6 +3568,37 @@ BEGIN
 END;
 GO
 
+-- procedures/profile_json.sql
+IF OBJECT_ID(N'sqlkmeans.profile_json', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.profile_json AS RETURN 0;');
+GO
+-- The caller's #sqlkmeans_profile of the features of a model, and its #sqlkmeans_drift, as a publication
+-- has them: members segment_feature and feature_drift of its tables.
+ALTER PROCEDURE sqlkmeans.profile_json
+    @model_run_id bigint,
+    @rows         bigint,
+    @members      nvarchar(max) OUTPUT
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    SET @members = N'"segment_feature":' + (
+        SELECT COALESCE(c.segment_id, 0) AS segment_id, p.position, f.feature, p.mean, p.deviation,
+            p.lowest AS [min], p.median, p.highest AS [max], COALESCE(c.size, @rows) - p.known AS missing,
+            p.importance
+        FROM #sqlkmeans_profile AS p
+        LEFT JOIN #sqlkmeans_cluster AS c ON c.cluster = p.cluster
+        INNER JOIN sqlkmeans.model_feature AS f ON f.run_id = @model_run_id AND f.position = p.position
+        FOR JSON PATH
+    ) + COALESCE(N',"feature_drift":' + (
+        SELECT d.position, d.feature, d.psi, d.mean, d.previous_mean, d.missing_share,
+            d.previous_missing_share
+        FROM #sqlkmeans_drift AS d
+        FOR JSON PATH
+    ), N'');
+END;
+GO
+
 -- procedures/store_in_columns.sql
 IF OBJECT_ID(N'sqlkmeans.store_in_columns', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.store_in_columns AS RETURN 0;');
@@ -3900,6 +3954,11 @@ GROUP BY v.cluster, v.position, v.value;
                 GROUP BY q.position) AS a
         ON a.position = p.position
     GROUP BY a.position;
+    UPDATE p
+    SET importance = CASE WHEN p.cluster = 0 OR e.deviation = 0 THEN 0e0
+                          ELSE COALESCE((p.mean - e.mean) / e.deviation, 0e0) END
+    FROM #sqlkmeans_profile AS p
+    INNER JOIN #sqlkmeans_profile AS e ON e.cluster = 0 AND e.position = p.position;
 
     WHILE @medians = 1
     BEGIN
@@ -5336,13 +5395,13 @@ BEGIN
     DECLARE @target nvarchar(1000);
     DECLARE @target_id bigint;
     DECLARE @warnings nvarchar(max);
-    DECLARE @list nvarchar(max) = N'';
     DECLARE @psi float;
     DECLARE @mean_distance float;
     DECLARE @statement nvarchar(max);
     DECLARE @staging nvarchar(200);
     DECLARE @publication nvarchar(max);
     DECLARE @tables nvarchar(max);
+    DECLARE @members nvarchar(max);
     DECLARE @rows bigint;
     DECLARE @total bigint;
     DECLARE @inertia float;
@@ -5445,14 +5504,15 @@ BEGIN
     );
     CREATE TABLE #sqlkmeans_profile
     (
-        cluster   int    NOT NULL,
-        position  int    NOT NULL,
-        known     bigint NOT NULL,
-        mean      float  NULL,
-        deviation float  NULL,
-        lowest    float  NULL,
-        median    float  NULL,
-        highest   float  NULL
+        cluster    int    NOT NULL,
+        position   int    NOT NULL,
+        known      bigint NOT NULL,
+        mean       float  NULL,
+        deviation  float  NULL,
+        lowest     float  NULL,
+        median     float  NULL,
+        highest    float  NULL,
+        importance float  NULL
     );
     CREATE TABLE #sqlkmeans_bin (position int NOT NULL, bin int NOT NULL, customers bigint NOT NULL);
     CREATE TABLE #sqlkmeans_drift
@@ -5547,17 +5607,14 @@ SET @total = ROWCOUNT_BIG();';
             @model_run_id = @active, @definition = @definition, @rows = @rows,
             @mean_distance = @mean_distance, @warnings = @warnings OUTPUT;
         SELECT @psi = MAX(d.psi) FROM #sqlkmeans_drift AS d;
+        IF @warnings <> N''
+            SET @warnings = N'a refit is due: ' + REPLACE(LEFT(@warnings, LEN(@warnings) - 1), NCHAR(10),
+                NCHAR(10) + N'a refit is due: ') + NCHAR(10);
         IF @total > @rows
-            SET @list = sqlkmeans.json_text(CAST(@total - @rows AS nvarchar(20))
-                + N' rows were skipped because a feature is missing');
-        WHILE CHARINDEX(NCHAR(10), @warnings) > 0
-        BEGIN
-            SET @list = @list + CASE WHEN @list = N'' THEN N'' ELSE N',' END
-                + sqlkmeans.json_text(N'a refit is due: '
-                    + LEFT(@warnings, CHARINDEX(NCHAR(10), @warnings) - 1));
-            SET @warnings = SUBSTRING(@warnings, CHARINDEX(NCHAR(10), @warnings) + 1, LEN(@warnings));
-        END;
-
+            SET @warnings = CAST(@total - @rows AS nvarchar(20))
+                + N' rows were skipped because a feature is missing' + NCHAR(10) + @warnings;
+        EXECUTE sqlkmeans.profile_json
+            @model_run_id = @active, @rows = @rows, @members = @members OUTPUT;
         SET @tables = N'{"segment":' + (
             SELECT s.segment_id, s.name, s.name_source, s.description, COALESCE(c.size, @rows) AS size,
                 COALESCE(c.size, @rows) / CAST(@rows AS float) AS share,
@@ -5566,29 +5623,12 @@ SET @total = ROWCOUNT_BIG();';
             LEFT JOIN #sqlkmeans_cluster AS c ON c.segment_id = s.segment_id
             WHERE s.run_id = @active
             FOR JSON PATH
-        ) + N',"segment_feature":' + (
-            SELECT COALESCE(c.segment_id, 0) AS segment_id, p.position, f.feature, p.mean, p.deviation,
-                p.lowest AS [min], p.median, p.highest AS [max],
-                COALESCE(c.size, @rows) - p.known AS missing,
-                CASE WHEN p.cluster = 0 OR e.deviation = 0 THEN 0e0
-                     ELSE COALESCE((p.mean - e.mean) / e.deviation, 0e0) END AS importance
-            FROM #sqlkmeans_profile AS p
-            LEFT JOIN #sqlkmeans_cluster AS c ON c.cluster = p.cluster
-            INNER JOIN #sqlkmeans_profile AS e ON e.cluster = 0 AND e.position = p.position
-            INNER JOIN sqlkmeans.model_feature AS f
-                ON f.run_id = @active AND f.position = p.position
-            FOR JSON PATH
-        ) + COALESCE(N',"feature_bin":' + (
+        ) + N',' + @members + COALESCE(N',"feature_bin":' + (
             SELECT b.position, b.bin, b.feature, b.label, b.upper,
                 COALESCE(n.customers, 0) AS customers
             FROM sqlkmeans.feature_bin AS b
             LEFT JOIN #sqlkmeans_bin AS n ON n.position = b.position AND n.bin = b.bin
             WHERE b.run_id = @active
-            FOR JSON PATH
-        ), N'') + COALESCE(N',"feature_drift":' + (
-            SELECT d.position, d.feature, d.psi, d.mean, d.previous_mean, d.missing_share,
-                d.previous_missing_share
-            FROM #sqlkmeans_drift AS d
             FOR JSON PATH
         ), N'') + N'}';
         SET @publication = N'{"model_run_id":' + CAST(@active AS nvarchar(20))
@@ -5602,7 +5642,7 @@ SET @total = ROWCOUNT_BIG();';
             + N',"compared_run_id":' + CAST(@active AS nvarchar(20))
             + N',"mean_distance":' + LTRIM(RTRIM(CONVERT(nvarchar(40), @mean_distance, 3)))
             + COALESCE(N',"psi":' + LTRIM(RTRIM(CONVERT(nvarchar(40), @psi, 3))), N'')
-            + N',"warnings":[' + @list + N']},"tables":' + @tables + N'}';
+            + N',"warnings":' + sqlkmeans.json_lines(@warnings) + N'},"tables":' + @tables + N'}';
         EXECUTE sqlkmeans.stage_changes
             @run_id = @run_id, @definition = @definition, @publication = @publication OUTPUT;
 
@@ -5845,7 +5885,6 @@ BEGIN
     DECLARE @total float;
     DECLARE @kept int;
     DECLARE @lacking float;
-    DECLARE @scale float;
     DECLARE @problem nvarchar(max);
 
     -- With a full stop behind, blanks at the end count too. Apart are levels that cannot have a
@@ -5861,7 +5900,7 @@ BEGIN
     SET @statement = N'INSERT INTO #sqlkmeans_level (level, customers, total, apart, place)
 SELECT g.level, g.customers, g.total, g.apart,
     ROW_NUMBER() OVER (ORDER BY g.apart, CASE WHEN g.level IS NULL THEN 1 ELSE 0 END, g.total DESC, g.level)
-FROM (SELECT x.level, COUNT_BIG(*) AS customers, SUM(x.weight) AS total,
+FROM (SELECT x.level, COUNT_BIG(*) AS customers, ROUND(SUM(x.weight), 9) AS total,
           CASE WHEN x.level IS NULL OR LEN(x.level) > 101 OR x.level = N''(other).'' THEN 1 ELSE 0 END
               AS apart
       FROM (SELECT (i.' + @f + N' + N''.'') COLLATE Latin1_General_100_BIN2 AS level,
@@ -5902,33 +5941,26 @@ FROM (SELECT x.level, COUNT_BIG(*) AS customers, SUM(x.weight) AS total,
     FROM sqlkmeans.model_feature AS f
     WHERE f.run_id = @run_id;
 
-    -- A missing value is filled in with the most frequent level.
-    IF @missing IN (N'mean', N'median')
-        UPDATE #sqlkmeans_level SET total = total + @lacking WHERE place = 1;
-    INSERT INTO #sqlkmeans_level (level, customers, total, apart, place)
-    SELECT NULL, SUM(l.customers), SUM(l.total), 0, @kept + 1
-    FROM #sqlkmeans_level AS l
-    WHERE l.place > @kept
-    HAVING COUNT(*) > 0;
-    DELETE FROM #sqlkmeans_level WHERE place > @kept AND level IS NOT NULL;
-    SELECT @total = SUM(l.total) FROM #sqlkmeans_level AS l;
-    SELECT @scale = CASE @scaling
-            WHEN N'minmax' THEN SQRT(2e0)
-            WHEN N'none' THEN 1e0
-            ELSE SQRT(SUM(l.total / @total * (1e0 - l.total / @total))) END
-    FROM #sqlkmeans_level AS l;
-
+    -- What is too rare, or has no name, are the others, as one more level. A missing value is filled in
+    -- with the most frequent level.
+    SET @total = @total + CASE WHEN @missing IN (N'mean', N'median') THEN @lacking ELSE 0e0 END;
     INSERT INTO sqlkmeans.model_feature
         (run_id, position, feature, transform, weight, center, scale, fill, source_column, type,
          level)
-    SELECT @run_id, @position + l.place,
-        @name + N' = ' + COALESCE(LEFT(l.level, LEN(l.level) - 1), N'(other)'), N'none',
+    SELECT @run_id, @position + s.place, @name + N' = ' + COALESCE(s.level, N'(other)'), N'none',
         COALESCE(CAST(JSON_VALUE(@feature, '$.weight') AS float), 1),
-        CASE WHEN @scaling IN (N'standard', N'robust') THEN l.total / @total ELSE 0e0 END, @scale,
-        CASE WHEN @missing IN (N'mean', N'median')
-             THEN CASE l.place WHEN 1 THEN 1e0 ELSE 0e0 END END,
-        @name, N'category', LEFT(l.level, LEN(l.level) - 1)
-    FROM #sqlkmeans_level AS l;
+        CASE WHEN @scaling IN (N'standard', N'robust') THEN s.share ELSE 0e0 END,
+        CASE @scaling WHEN N'minmax' THEN SQRT(2e0) WHEN N'none' THEN 1e0
+                      ELSE SQRT(SUM(s.share * (1e0 - s.share)) OVER ()) END,
+        CASE WHEN @missing IN (N'mean', N'median') THEN CASE s.place WHEN 1 THEN 1e0 ELSE 0e0 END END,
+        @name, N'category', s.level
+    FROM (SELECT k.place, MAX(k.level) AS level, SUM(k.total) / @total AS share
+          FROM (SELECT CASE WHEN l.place <= @kept THEN l.place ELSE @kept + 1 END AS place,
+                    CASE WHEN l.place <= @kept THEN LEFT(l.level, LEN(l.level) - 1) END AS level,
+                    l.total + CASE WHEN l.place = 1 AND @missing IN (N'mean', N'median')
+                                   THEN @lacking ELSE 0e0 END AS total
+                FROM #sqlkmeans_level AS l) AS k
+          GROUP BY k.place) AS s;
 END;
 GO
 
@@ -6005,7 +6037,9 @@ WHERE EXISTS (SELECT 1 FROM #sqlkmeans_quantile AS q
                      CASE a.whole WHEN 1 THEN @squares / @weight ELSE c.squares / c.weights END AS width) AS t
     WHERE c.number = @number AND q.share IS NOT NULL;
     IF EXISTS (SELECT 1 FROM #sqlkmeans_quantile AS q)
+    BEGIN
         EXECUTE sys.sp_executesql @statement;
+    END;
     -- Before the first and behind the last of them is none.
     INSERT INTO #sqlkmeans_ranked (value, first, last) VALUES (NULL, -1e300, 0e0), (NULL, @known, 1e300);
 
@@ -6111,8 +6145,7 @@ BEGIN
     DECLARE @fitted_squares float;
     DECLARE @kept bigint;
     DECLARE @absent bigint;
-    DECLARE @places bigint;
-    DECLARE @nulls bigint;
+    DECLARE @unkeyed bigint;
     DECLARE @differing bigint;
     DECLARE @origin nvarchar(40);
     DECLARE @features int;
@@ -6166,8 +6199,8 @@ BEGIN
         SET @statement = N'SELECT COUNT_BIG(*) AS total, COUNT_BIG(t.fit) AS fitted, COUNT_BIG(t.whole) AS kept,
     SUM(CASE t.fit WHEN 1 THEN t.w END) AS weight, SUM(CASE t.fit WHEN 1 THEN t.w * t.w END) AS squares,
     COUNT_BIG(CASE WHEN t.w IS NULL OR t.w < 0e0 THEN 1 END) AS absent,
-    COUNT_BIG(CASE WHEN ' + sqlkmeans.each_name(@key, N'i.{} IS NULL', N' OR ') + N' THEN 1 END) AS nulls,
-    COALESCE(MAX(i.[sqlkmeans place]), 0) AS places' + @sums + N'
+    COUNT_BIG(CASE WHEN ' + sqlkmeans.each_name(@key, N'i.{} IS NULL', N' OR ') + N' THEN 1 END)
+        + COUNT_BIG(*) - COALESCE(MAX(i.[sqlkmeans place]), 0) AS unkeyed' + @sums + N'
 INTO #sqlkmeans_sums
 FROM #sqlkmeans_input AS i
 CROSS APPLY (SELECT i.[sqlkmeans weight] AS w, CASE WHEN 1 = 1' + @whole + N' THEN 1 END AS whole,
@@ -6182,20 +6215,20 @@ CROSS APPLY (VALUES ' + STUFF(@values, 1, 2, N'')
             + N') AS v (number, held, known, least, greatest, fractions, floors, weights, squares, total)
 WHERE v.number = c.number;
 SELECT @total = s.total, @fitted = s.fitted, @kept = s.kept, @weight = s.weight, @squares = s.squares,
-    @absent = s.absent, @nulls = s.nulls, @places = s.places
+    @absent = s.absent, @unkeyed = s.unkeyed
 FROM #sqlkmeans_sums AS s;
 DROP TABLE #sqlkmeans_sums;';
         EXECUTE sys.sp_executesql
             @statement, N'@total bigint OUTPUT, @fitted bigint OUTPUT, @kept bigint OUTPUT,
                 @weight float OUTPUT, @squares float OUTPUT, @absent bigint OUTPUT,
-                @nulls bigint OUTPUT, @places bigint OUTPUT',
+                @unkeyed bigint OUTPUT',
             @total = @total OUTPUT, @fitted = @fitted OUTPUT, @kept = @kept OUTPUT,
             @weight = @fitted_weight OUTPUT, @squares = @fitted_squares OUTPUT,
-            @absent = @absent OUTPUT, @nulls = @nulls OUTPUT, @places = @places OUTPUT;
+            @absent = @absent OUTPUT, @unkeyed = @unkeyed OUTPUT;
         SELECT @sums = N'', @values = N'';
     END;
 
-    IF @nulls > 0 OR @places < @total
+    IF @unkeyed > 0
         EXECUTE sqlkmeans.check_keys @relation = N'#sqlkmeans_input AS s', @key = @key;
     IF @total = 0
         EXECUTE sqlkmeans.raise_problems @number = 50003,
@@ -6469,6 +6502,7 @@ BEGIN
         [sqlkmeans weight]   float NOT NULL,
         closest              float NULL
     );
+    CREATE TABLE #sqlkmeans_draw (number float NOT NULL);
     SET @statement = sqlkmeans.each_number(
         @features, N'ALTER TABLE #sqlkmeans_seed ADD [sqlkmeans z{}] float NULL;', N' ');
     EXECUTE sys.sp_executesql @statement;
@@ -6562,27 +6596,27 @@ SELECT @cluster = 1, @passes = 0, @shift = NULL;
 WHILE @cluster <= @k AND @start <= @n_init
 BEGIN
     SET @row = NULL;
+    DELETE FROM #sqlkmeans_draw;
+    INSERT INTO #sqlkmeans_draw (number)
+    SELECT CAST(SUBSTRING(HASHBYTES(''SHA2_256'', CONCAT(@seed, N''|'', @start, N''|'', @cluster, N''|'', t.trial)), 1, 6)
+        AS bigint) / 281474976710656e0
+    FROM (VALUES ' + sqlkmeans.each_number(2 + FLOOR(LOG(@k)), N'({})', N', ') + N') AS t (trial)
+    WHERE @cluster > 1 OR t.trial = 1;
     SELECT TOP (1) @row = g.row_number
     FROM (SELECT c.row_number, SUM(s.[sqlkmeans weight] * CASE WHEN ' + @squared + N' < s.closest OR @cluster = 1
                                                                THEN ' + @squared + N' ELSE s.closest END)
               AS potential
           FROM #sqlkmeans_seed AS s
-          CROSS JOIN (SELECT u.row_number, ' + @z + N'
-                      FROM (SELECT s.[sqlkmeans row] AS row_number, '
+          CROSS JOIN (SELECT DISTINCT u.row_number, ' + @z + N'
+                      FROM #sqlkmeans_draw AS d
+                      CROSS JOIN (SELECT SUM(s.[sqlkmeans weight] * s.closest) AS total FROM #sqlkmeans_seed AS s) AS w
+                      INNER JOIN (SELECT s.[sqlkmeans row] AS row_number, '
         + sqlkmeans.each_number(@features, N's.[sqlkmeans z{}] AS z{}', N', ') + N',
-                                s.[sqlkmeans weight] * s.closest AS chance,
-                                SUM(s.[sqlkmeans weight] * s.closest) OVER (
-                                    ORDER BY s.[sqlkmeans row] ROWS UNBOUNDED PRECEDING) AS upto
-                            FROM #sqlkmeans_seed AS s) AS u
-                      WHERE u.chance > 0e0 AND EXISTS (
-                          SELECT 1
-                          FROM (SELECT SUM(s.[sqlkmeans weight] * s.closest) AS total FROM #sqlkmeans_seed AS s) AS w
-                          CROSS JOIN (VALUES ' + sqlkmeans.each_number(2 + FLOOR(LOG(@k)), N'({})', N', ') + N') AS t (trial)
-                          CROSS APPLY (SELECT w.total / 281474976710656e0 * CAST(SUBSTRING(HASHBYTES(
-                              ''SHA2_256'', CONCAT(@seed, N''|'', @start, N''|'', @cluster, N''|'', t.trial)), 1, 6)
-                              AS bigint) AS place) AS d
-                          WHERE (@cluster > 1 OR t.trial = 1)
-                            AND d.place >= u.upto - u.chance AND d.place < u.upto)) AS c
+                                      s.[sqlkmeans weight] * s.closest AS chance,
+                                      SUM(s.[sqlkmeans weight] * s.closest) OVER (
+                                          ORDER BY s.[sqlkmeans row] ROWS UNBOUNDED PRECEDING) AS upto
+                                  FROM #sqlkmeans_seed AS s) AS u
+                          ON u.chance > 0e0 AND d.number * w.total >= u.upto - u.chance AND d.number * w.total < u.upto) AS c
           GROUP BY c.row_number) AS g
     ORDER BY g.potential, g.row_number
     OPTION (MAXDOP 1);
@@ -6633,8 +6667,8 @@ IF OBJECT_ID(N'sqlkmeans.train_passes', N'P') IS NULL
 GO
 -- Passes over the rows of the caller's #sqlkmeans_prepared until its #sqlkmeans_centroid rests, so that
 -- a centroid is the mean of its rows, or as many as may be; leaves the last one's sums in
--- #sqlkmeans_moved. Each pass counts in the run's row, outside any transaction, so that others see how
--- far it is.
+-- #sqlkmeans_moved. Passes count in the run's row, outside any transaction, so that others see how far
+-- it is.
 -- A row that is nearer to its centroid than to any other by a margin keeps it until some centroid is
 -- half of that away from where it was then, in the rows -1, -2 ... (after Hamerly, 2010). So
 -- #sqlkmeans_border has the rows by which a pass differs from the one before, few and fewer, and
@@ -6653,21 +6687,29 @@ BEGIN
     DECLARE @kept_z nvarchar(max) = sqlkmeans.each_number(@features, N', r.[sqlkmeans z{}]', N'');
     DECLARE @squared nvarchar(max) = sqlkmeans.each_number(
         @features, N'(r.[sqlkmeans z{}] - c.z{}) * (r.[sqlkmeans z{}] - c.z{})', N' + ');
-    DECLARE @all nvarchar(max) = sqlkmeans.pass_text(N'#sqlkmeans_prepared', @k, @features);
-    DECLARE @part nvarchar(max) = sqlkmeans.pass_text(N'#sqlkmeans_border', @k, @features)
+    DECLARE @all nvarchar(max) = N'SET @passes = 1;
+' + sqlkmeans.pass_text(N'#sqlkmeans_prepared', @k, @features);
+    DECLARE @part nvarchar(max) = N'SET @passes = 0;
+WHILE @passes = 0 OR (@passes < 5 AND @shift > @rest AND 2 * @drift < @margin)
+BEGIN
+' + sqlkmeans.pass_text(N'#sqlkmeans_border', @k, @features)
         + N'SELECT @drift = SQRT(MAX(' + sqlkmeans.each_number(
             @features, N'(c.z{} - e.z{}) * (c.z{} - e.z{})', N' + ') + N'))
 FROM #sqlkmeans_centroid AS c
 INNER JOIN #sqlkmeans_centroid AS e ON e.cluster = -c.cluster
-WHERE c.cluster > 0;';
+WHERE c.cluster > 0;
+SET @passes = @passes + 1;
+END;';
     DECLARE @within nvarchar(max) = N'(SELECT COUNT(*) FROM #sqlkmeans_centroid AS c WHERE c.cluster > 0 AND '
         + @squared + N' <= q.reach * q.reach)';
     DECLARE @narrow nvarchar(max);
     DECLARE @rows nvarchar(128);
     DECLARE @statement nvarchar(max);
-    DECLARE @passes int = 0;
+    DECLARE @passes int;
+    DECLARE @done int = 0;
     DECLARE @most int = sqlkmeans.shared_number(N'max_iter');
     DECLARE @level int = 0;
+    DECLARE @rest float = 1e-16 * @threshold;
     DECLARE @margin float;
     DECLARE @drift float;
     DECLARE @shift float;
@@ -6695,7 +6737,7 @@ DELETE FROM #sqlkmeans_border WHERE level < @level;
 INSERT INTO #sqlkmeans_centroid (cluster' + @z + N')
 SELECT -cluster' + @z + N' FROM #sqlkmeans_centroid WHERE cluster > 0;';
 
-    WHILE @passes < @most AND (@shift IS NULL OR @shift > 1e-16 * @threshold)
+    WHILE @done < @most AND (@shift IS NULL OR @shift > @rest)
     BEGIN
         -- The first pass tells how far centroids still move; one without a row may go anywhere.
         IF @shift IS NULL
@@ -6716,41 +6758,87 @@ SELECT -cluster' + @z + N' FROM #sqlkmeans_centroid WHERE cluster > 0;';
         END;
         SET @statement = CASE WHEN @rows IS NULL THEN @all ELSE @part END;
         EXECUTE sys.sp_executesql @statement,
-            N'@k int, @shift float OUTPUT, @inertia float OUTPUT, @drift float OUTPUT', @k = @k,
+            N'@k int, @rest float, @margin float, @passes int OUTPUT, @shift float OUTPUT,
+                @inertia float OUTPUT, @drift float OUTPUT',
+            @k = @k, @rest = @rest, @margin = @margin, @passes = @passes OUTPUT,
             @shift = @shift OUTPUT, @inertia = @inertia OUTPUT, @drift = @drift OUTPUT;
-        SET @passes = @passes + 1;
-        SET @n_iter = @n_iter + 1;
+        SELECT @done = @done + @passes, @n_iter = @n_iter + @passes;
 
         UPDATE sqlkmeans.run
         SET n_iter = @n_iter, inertia = @inertia
         WHERE run_id = @run_id;
         SET @message = N'run ' + CAST(@run_id AS nvarchar(20)) + N': pass '
-            + CAST(@passes AS nvarchar(10)) + N' over all rows, inertia '
+            + CAST(@done AS nvarchar(10)) + N' over all rows, inertia '
             + sqlkmeans.number_text(@inertia);
         RAISERROR (@message, 0, 1) WITH NOWAIT;
     END;
 END;
 GO
 
--- procedures/train_match.sql
-IF OBJECT_ID(N'sqlkmeans.train_match', N'P') IS NULL
-    EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_match AS RETURN 0;');
+-- procedures/train_labels.sql
+IF OBJECT_ID(N'sqlkmeans.train_labels', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_labels AS RETURN 0;');
 GO
--- Gives each cluster of the caller's #sqlkmeans_cluster its segment id, by what of earlier segments is
--- in its #sqlkmeans_moved and by its #sqlkmeans_point. The pair that shares most customers comes first,
--- as long as it shares more than half of the smaller of the two; then, among what is left, a pair in
--- which each centroid is the other's nearest of all; what is left then is new.
-ALTER PROCEDURE sqlkmeans.train_match
+-- From the centroids of the caller's #sqlkmeans_centroid and the sums of the last pass in its
+-- #sqlkmeans_moved: #sqlkmeans_point has the centroids, in their own units too, #sqlkmeans_cluster the
+-- segment id and the figures of each, #sqlkmeans_scored every row's label, and what describe_scored
+-- leaves is of them.
+ALTER PROCEDURE sqlkmeans.train_labels
     @run_id          bigint,
     @active          bigint,
-    @last_segment_id int
+    @last_segment_id int,
+    @definition      nvarchar(max),
+    @k               int,
+    @features        int,
+    @total_ss        float OUTPUT
 AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
 
+    DECLARE @key nvarchar(max) = JSON_QUERY(@definition, '$.key');
+    DECLARE @sample nvarchar(max) = N'SELECT TOP (8000) n.cluster AS [sqlkmeans cluster]'
+        + sqlkmeans.each_number(@features, N', r.[sqlkmeans o{}]', N'') + N'
+FROM #sqlkmeans_sample AS r
+' + sqlkmeans.nearest(@k, @features);
+    DECLARE @relation nvarchar(max) = N'#sqlkmeans_moved';
+    DECLARE @rows bigint;
     DECLARE @segment_id int;
     DECLARE @cluster int;
+    DECLARE @statement nvarchar(max);
+    DECLARE @problem nvarchar(max);
 
+    -- The last pass has the squares about the mean where every row weighs the same.
+    IF EXISTS (SELECT 1 FROM OPENJSON(@definition) WITH (sample_weight nvarchar(max) '$.sample_weight') AS j
+               WHERE j.sample_weight IS NOT NULL)
+        SET @relation = N'(SELECT 1e0 AS weight, ' + sqlkmeans.each_number(@features,
+                N'(r.[sqlkmeans z{}] - o.z{}) * (r.[sqlkmeans z{}] - o.z{})', N' + ') + N' AS squares, '
+            + sqlkmeans.each_number(@features, N'r.[sqlkmeans z{}] - o.z{} AS z{}', N', ') + N'
+      FROM #sqlkmeans_prepared AS r
+      INNER JOIN #sqlkmeans_centroid AS o ON o.cluster = 0)';
+    SET @statement = N'SELECT @total_ss = SUM(m.squares) - ('
+        + sqlkmeans.each_number(@features, N'SUM(m.z{}) * SUM(m.z{})', N' + ') + N') / SUM(m.weight)
+FROM ' + @relation + N' AS m;
+INSERT INTO #sqlkmeans_point (cluster, position, scaled_value, value)
+SELECT c.cluster, v.position, v.value, 0e0
+FROM #sqlkmeans_centroid AS c
+CROSS APPLY (VALUES ' + sqlkmeans.each_number(@features, N'({}, c.z{})', N', ') + N') AS v (position, value)
+WHERE c.cluster > 0;';
+    EXECUTE sys.sp_executesql @statement, N'@total_ss float OUTPUT', @total_ss = @total_ss OUTPUT;
+    -- exp(x) - 1 to the last digits near 0 (Kahan; Higham, Accuracy and Stability, 2002, 1.14.1).
+    UPDATE p
+    SET value = CASE WHEN f.transform <> N'log1p' THEN t.value
+                     WHEN EXP(t.value) = 1e0 THEN t.value
+                     WHEN EXP(t.value) - 1e0 = -1e0 THEN -1e0
+                     ELSE (EXP(t.value) - 1e0) * (t.value / LOG(EXP(t.value))) END
+    FROM #sqlkmeans_point AS p
+    INNER JOIN sqlkmeans.model_feature AS f ON f.run_id = @run_id AND f.position = p.position
+    CROSS APPLY (SELECT p.scaled_value * (f.scale / f.weight) + f.center AS value) AS t;
+
+    INSERT INTO #sqlkmeans_cluster (cluster, size, within_ss, inertia, weight, distance)
+    SELECT m.cluster, SUM(m.customers), 0e0, 0e0, 0e0, 0e0 FROM #sqlkmeans_moved AS m GROUP BY m.cluster;
+    -- A cluster has the segment id of the earlier segment that it shares most customers with, as long as
+    -- they are more than half of the smaller of the two, the largest pair first; then, among what is left,
+    -- of that whose centroid and its own are each the other's nearest of all; what is left then is new.
     CREATE TABLE #sqlkmeans_shared
     (
         segment_id int    NOT NULL,
@@ -6846,70 +6934,7 @@ BEGIN
     SET centroid_shift = SQRT(a.squared)
     FROM #sqlkmeans_cluster AS c
     INNER JOIN #sqlkmeans_apart AS a ON a.cluster = c.cluster AND a.segment_id = c.segment_id;
-END;
-GO
-
--- procedures/train_labels.sql
-IF OBJECT_ID(N'sqlkmeans.train_labels', N'P') IS NULL
-    EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_labels AS RETURN 0;');
-GO
--- From the centroids of the caller's #sqlkmeans_centroid and the sums of the last pass in its
--- #sqlkmeans_moved: #sqlkmeans_point has the centroids, in their own units too, #sqlkmeans_cluster the
--- segment id and the figures of each, #sqlkmeans_scored every row's label, and what describe_scored
--- leaves is of them.
-ALTER PROCEDURE sqlkmeans.train_labels
-    @run_id          bigint,
-    @active          bigint,
-    @last_segment_id int,
-    @definition      nvarchar(max),
-    @k               int,
-    @features        int,
-    @total_ss        float OUTPUT
-AS
-BEGIN
-    SET NOCOUNT, XACT_ABORT ON;
-
-    DECLARE @key nvarchar(max) = JSON_QUERY(@definition, '$.key');
-    DECLARE @sample nvarchar(max) = N'SELECT TOP (8000) n.cluster AS [sqlkmeans cluster]'
-        + sqlkmeans.each_number(@features, N', r.[sqlkmeans o{}]', N'') + N'
-FROM #sqlkmeans_sample AS r
-' + sqlkmeans.nearest(@k, @features);
-    DECLARE @relation nvarchar(max) = N'#sqlkmeans_moved';
-    DECLARE @rows bigint;
-    DECLARE @statement nvarchar(max);
-    DECLARE @problem nvarchar(max);
-
-    -- The last pass has the squares about the mean where every row weighs the same.
-    IF EXISTS (SELECT 1 FROM OPENJSON(@definition) WITH (sample_weight nvarchar(max) '$.sample_weight') AS j
-               WHERE j.sample_weight IS NOT NULL)
-        SET @relation = N'(SELECT 1e0 AS weight, ' + sqlkmeans.each_number(@features,
-                N'(r.[sqlkmeans z{}] - o.z{}) * (r.[sqlkmeans z{}] - o.z{})', N' + ') + N' AS squares, '
-            + sqlkmeans.each_number(@features, N'r.[sqlkmeans z{}] - o.z{} AS z{}', N', ') + N'
-      FROM #sqlkmeans_prepared AS r
-      INNER JOIN #sqlkmeans_centroid AS o ON o.cluster = 0)';
-    SET @statement = N'SELECT @total_ss = SUM(m.squares) - ('
-        + sqlkmeans.each_number(@features, N'SUM(m.z{}) * SUM(m.z{})', N' + ') + N') / SUM(m.weight)
-FROM ' + @relation + N' AS m;
-INSERT INTO #sqlkmeans_point (cluster, position, scaled_value, value)
-SELECT c.cluster, v.position, v.value, 0e0
-FROM #sqlkmeans_centroid AS c
-CROSS APPLY (VALUES ' + sqlkmeans.each_number(@features, N'({}, c.z{})', N', ') + N') AS v (position, value)
-WHERE c.cluster > 0;';
-    EXECUTE sys.sp_executesql @statement, N'@total_ss float OUTPUT', @total_ss = @total_ss OUTPUT;
-    -- exp(x) - 1 to the last digits near 0 (Kahan; Higham, Accuracy and Stability, 2002, 1.14.1).
-    UPDATE p
-    SET value = CASE WHEN f.transform <> N'log1p' THEN t.value
-                     WHEN EXP(t.value) = 1e0 THEN t.value
-                     WHEN EXP(t.value) - 1e0 = -1e0 THEN -1e0
-                     ELSE (EXP(t.value) - 1e0) * (t.value / LOG(EXP(t.value))) END
-    FROM #sqlkmeans_point AS p
-    INNER JOIN sqlkmeans.model_feature AS f ON f.run_id = @run_id AND f.position = p.position
-    CROSS APPLY (SELECT p.scaled_value * (f.scale / f.weight) + f.center AS value) AS t;
-
-    INSERT INTO #sqlkmeans_cluster (cluster, size, within_ss, inertia, weight, distance)
-    SELECT m.cluster, SUM(m.customers), 0e0, 0e0, 0e0, 0e0 FROM #sqlkmeans_moved AS m GROUP BY m.cluster;
-    EXECUTE sqlkmeans.train_match
-        @run_id = @run_id, @active = @active, @last_segment_id = @last_segment_id;
+    -- In the order of their segment ids.
     UPDATE p
     SET cluster = n.place
     FROM #sqlkmeans_point AS p
@@ -6972,17 +6997,7 @@ BEGIN
         mean       nvarchar(1000) COLLATE DATABASE_DEFAULT NOT NULL,
         of_all     nvarchar(100)  COLLATE DATABASE_DEFAULT NOT NULL
     );
-    CREATE TABLE #sqlkmeans_unit
-    (
-        [column] nvarchar(128) COLLATE DATABASE_DEFAULT NOT NULL,
-        unit     nvarchar(20)  COLLATE DATABASE_DEFAULT NOT NULL
-    );
     SELECT @definition = r.definition FROM sqlkmeans.run AS r WHERE r.run_id = @run_id;
-    INSERT INTO #sqlkmeans_unit ([column], unit)
-    SELECT j.[column], j.unit
-    FROM OPENJSON(@definition, '$.features') WITH (
-        [column] nvarchar(128) '$.column', unit nvarchar(20) '$.unit') AS j
-    WHERE j.unit IS NOT NULL;
     INSERT INTO #sqlkmeans_word (segment_id, place, importance, is_level, word, mean, of_all)
     SELECT b.segment_id,
         ROW_NUMBER() OVER (PARTITION BY b.segment_id
@@ -7020,20 +7035,19 @@ BEGIN
                                          ORDER BY a.strength DESC, a.is_low, a.position) AS n
           FROM (SELECT COALESCE(c.segment_id, 0) AS segment_id, p.position, f.source_column, f.type,
                     REPLACE(f.source_column, N'_', N' ') AS plain,
-                    COALESCE(f.level, N'other') AS level, u.unit, p.mean, e.mean AS of_all, d.importance,
+                    COALESCE(f.level, N'other') AS level, u.unit, p.mean, e.mean AS of_all, p.importance,
                     -- Of everyone, a category's most frequent level.
-                    CASE WHEN p.cluster > 0 THEN ROUND(ABS(d.importance), 9)
+                    CASE WHEN p.cluster > 0 THEN ROUND(ABS(p.importance), 9)
                          WHEN f.type = N'category' THEN p.mean ELSE 0e0 END AS strength,
-                    CASE WHEN d.importance < 0 THEN 1 ELSE 0 END AS is_low
+                    CASE WHEN p.importance < 0 THEN 1 ELSE 0 END AS is_low
                 FROM #sqlkmeans_profile AS p
                 LEFT JOIN #sqlkmeans_cluster AS c ON c.cluster = p.cluster
                 INNER JOIN #sqlkmeans_profile AS e ON e.cluster = 0 AND e.position = p.position
                 INNER JOIN sqlkmeans.model_feature AS f
                     ON f.run_id = @run_id AND f.position = p.position
-                LEFT JOIN #sqlkmeans_unit AS u ON u.[column] = f.source_column
-                CROSS APPLY (SELECT CASE WHEN p.cluster = 0 OR e.deviation = 0 THEN 0e0
-                        ELSE COALESCE((p.mean - e.mean) / e.deviation, 0e0) END AS importance) AS d
-               ) AS a) AS b
+                LEFT JOIN OPENJSON(@definition, '$.features') WITH (
+                    [column] nvarchar(128) '$.column', unit nvarchar(20) '$.unit') AS u
+                    ON u.[column] = f.source_column) AS a) AS b
     WHERE b.n = 1;
     INSERT INTO #sqlkmeans_named (segment_id, name, name_source, description)
     SELECT c.segment_id, COALESCE(MAX(g.name), MAX(k.name), N''),
@@ -7120,7 +7134,7 @@ GO
 IF OBJECT_ID(N'sqlkmeans.train_bins', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_bins AS RETURN 0;');
 GO
--- Cuts each number of the source into ten bins of equal size, by the caller's #sqlkmeans_sample, and a
+-- Cuts each number of the caller's #sqlkmeans_column into ten bins of equal size, by the caller's #sqlkmeans_sample, and a
 -- category into its levels: the run's rows of feature_bin, without their counts.
 ALTER PROCEDURE sqlkmeans.train_bins
     @run_id bigint
@@ -7130,60 +7144,50 @@ BEGIN
 
     DECLARE @statement nvarchar(max);
 
-    CREATE TABLE #sqlkmeans_binned_column
+    CREATE TABLE #sqlkmeans_decile
     (
-        position int           NOT NULL,
-        feature  int           NOT NULL,
-        name     nvarchar(128) COLLATE DATABASE_DEFAULT NOT NULL,
-        type     nvarchar(16)  COLLATE DATABASE_DEFAULT NOT NULL
+        feature  int   NOT NULL,
+        value    float NOT NULL,
+        least    float NOT NULL,
+        greatest float NOT NULL
     );
-    CREATE TABLE #sqlkmeans_decile (feature int NOT NULL, upper float NOT NULL);
-    INSERT INTO #sqlkmeans_binned_column (position, feature, name, type)
-    SELECT ROW_NUMBER() OVER (ORDER BY MIN(f.position)), MIN(f.position), f.source_column, f.type
-    FROM sqlkmeans.model_feature AS f
-    WHERE f.run_id = @run_id
-    GROUP BY f.source_column, f.type;
-
     INSERT INTO sqlkmeans.feature_bin (run_id, position, bin, feature, label, upper, customers)
-    SELECT @run_id, c.position, 0, c.name, N'missing', NULL, 0
-    FROM #sqlkmeans_binned_column AS c;
+    SELECT @run_id, c.number, 0, c.name, N'missing', NULL, 0
+    FROM #sqlkmeans_column AS c;
+    -- Behind the levels, what a later run has and this one has not, where it is no level itself.
     INSERT INTO sqlkmeans.feature_bin (run_id, position, bin, feature, label, upper, customers)
-    SELECT @run_id, c.position, l.bin, c.name, COALESCE(l.level, N'(other)'), NULL, 0
-    FROM #sqlkmeans_binned_column AS c
-    INNER JOIN (SELECT f.source_column, f.level,
-                    ROW_NUMBER() OVER (PARTITION BY f.source_column ORDER BY f.position) AS bin
+    SELECT @run_id, c.number, ROW_NUMBER() OVER (PARTITION BY c.number ORDER BY l.position), c.name,
+        COALESCE(l.level, N'(other)'), NULL, 0
+    FROM #sqlkmeans_column AS c
+    INNER JOIN (SELECT f.source_column, f.position, f.level
                 FROM sqlkmeans.model_feature AS f
-                WHERE f.run_id = @run_id AND f.type = N'category') AS l
+                WHERE f.run_id = @run_id AND f.type = N'category'
+                UNION ALL
+                SELECT f.source_column, MAX(f.position) + 1, NULL
+                FROM sqlkmeans.model_feature AS f
+                WHERE f.run_id = @run_id AND f.type = N'category'
+                GROUP BY f.source_column
+                HAVING COUNT(f.level) = COUNT(*)) AS l
         ON l.source_column = c.name;
-    -- What a later run has and this one has not.
-    INSERT INTO sqlkmeans.feature_bin (run_id, position, bin, feature, label, upper, customers)
-    SELECT @run_id, c.position, MAX(b.bin) + 1, c.name, N'(other)', NULL, 0
-    FROM #sqlkmeans_binned_column AS c
-    INNER JOIN sqlkmeans.feature_bin AS b ON b.run_id = @run_id AND b.position = c.position
-    WHERE c.type = N'category'
-      AND NOT EXISTS (SELECT 1 FROM sqlkmeans.model_feature AS f
-                      WHERE f.run_id = @run_id AND f.source_column = c.name AND f.level IS NULL)
-    GROUP BY c.position, c.name;
 
-    -- Deciles, to three digits of the range; only those that part the rows.
-    SELECT @statement = N'INSERT INTO #sqlkmeans_decile (feature, upper)
-SELECT DISTINCT e.feature, e.upper
-FROM (SELECT p.feature, p.greatest,
-          ROUND(p.value, 2 - CAST(FLOOR(LOG10(NULLIF(p.greatest - p.least, 0e0))) AS int)) AS upper
-      FROM (SELECT v.feature, v.value, COUNT_BIG(*) OVER (PARTITION BY v.feature) AS customers,
-                ROW_NUMBER() OVER (PARTITION BY v.feature ORDER BY v.value) - 1 AS place,
-                MIN(v.value) OVER (PARTITION BY v.feature) AS least,
-                MAX(v.value) OVER (PARTITION BY v.feature) AS greatest
-            FROM #sqlkmeans_sample AS s
-            CROSS APPLY (VALUES ' + sqlkmeans.each_number(MAX(c.feature), N'({}, s.[sqlkmeans o{}])', N', ')
-        + N') AS v (feature, value)
+    SELECT @statement = N'INSERT INTO #sqlkmeans_decile (feature, value, least, greatest)
+SELECT n.feature, p.value, n.least, n.greatest
+FROM (SELECT v.feature, MIN(v.value) AS least, MAX(v.value) AS greatest, COUNT_BIG(v.value) AS customers' + r.rows_of + N'
+      GROUP BY v.feature) AS n
+CROSS JOIN (VALUES (1), (2), (3), (4), (5), (6), (7), (8), (9)) AS d (number)
+INNER JOIN (SELECT v.feature, v.value,
+                ROW_NUMBER() OVER (PARTITION BY v.feature ORDER BY v.value) - 1 AS place' + r.rows_of + N'
             WHERE v.value IS NOT NULL) AS p
-      INNER JOIN (VALUES (1), (2), (3), (4), (5), (6), (7), (8), (9)) AS d (number)
-          ON p.place = d.number * (p.customers - 1) / 10
-      WHERE p.greatest > p.least) AS e
-WHERE e.upper < e.greatest;'
-    FROM #sqlkmeans_binned_column AS c;
+    ON p.feature = n.feature AND p.place = d.number * (n.customers - 1) / 10
+WHERE n.greatest > n.least;'
+    FROM (SELECT N'
+            FROM #sqlkmeans_sample AS s
+            CROSS APPLY (VALUES ' + sqlkmeans.each_number(MAX(f.position), N'({}, s.[sqlkmeans o{}])', N', ')
+              + N') AS v (feature, value)' AS rows_of
+          FROM sqlkmeans.model_feature AS f
+          WHERE f.run_id = @run_id) AS r;
     EXECUTE sys.sp_executesql @statement;
+    -- To three digits of the range; only those that part the rows.
     INSERT INTO sqlkmeans.feature_bin (run_id, position, bin, feature, label, upper, customers)
     SELECT @run_id, e.position, e.bin, e.name, CASE
             WHEN e.lower IS NULL AND e.upper IS NULL THEN N'known'
@@ -7191,15 +7195,20 @@ WHERE e.upper < e.greatest;'
             WHEN e.upper IS NULL THEN N'> ' + sqlkmeans.number_text(e.lower) + e.unit
             ELSE sqlkmeans.number_text(e.lower) + N' to ' + sqlkmeans.number_text(e.upper) + e.unit END,
         e.upper, 0
-    FROM (SELECT c.position, c.name, d.upper, CASE c.type WHEN N'date' THEN N' days' ELSE N'' END AS unit,
-              ROW_NUMBER() OVER (PARTITION BY c.position ORDER BY COALESCE(d.upper, 1.7e308)) AS bin,
-              LAG(d.upper) OVER (PARTITION BY c.position ORDER BY COALESCE(d.upper, 1.7e308)) AS lower
-          FROM #sqlkmeans_binned_column AS c
-          INNER JOIN (SELECT a.feature, a.upper FROM #sqlkmeans_decile AS a
+    FROM (SELECT c.number AS position, c.name, d.upper, CASE c.type WHEN N'date' THEN N' days' ELSE N'' END AS unit,
+              ROW_NUMBER() OVER (PARTITION BY c.number ORDER BY COALESCE(d.upper, 1.7e308)) AS bin,
+              LAG(d.upper) OVER (PARTITION BY c.number ORDER BY COALESCE(d.upper, 1.7e308)) AS lower
+          FROM #sqlkmeans_column AS c
+          INNER JOIN sqlkmeans.model_feature AS f
+              ON f.run_id = @run_id AND f.source_column = c.name AND f.type <> N'category'
+          INNER JOIN (SELECT DISTINCT a.feature, r.upper
+                      FROM #sqlkmeans_decile AS a
+                      CROSS APPLY (SELECT ROUND(a.value,
+                          2 - CAST(FLOOR(LOG10(a.greatest - a.least)) AS int)) AS upper) AS r
+                      WHERE r.upper < a.greatest
                       UNION ALL
-                      SELECT b.feature, NULL FROM #sqlkmeans_binned_column AS b) AS d
-              ON d.feature = c.feature
-          WHERE c.type <> N'category') AS e;
+                      SELECT b.position, NULL FROM sqlkmeans.model_feature AS b WHERE b.run_id = @run_id) AS d
+              ON d.feature = f.position) AS e;
 END;
 GO
 
@@ -7348,7 +7357,7 @@ BEGIN
     DECLARE @mean_distance float;
     DECLARE @davies_bouldin float;
     DECLARE @warnings nvarchar(max) = N'';
-    DECLARE @list nvarchar(max) = N'';
+    DECLARE @members nvarchar(max);
     DECLARE @compared nvarchar(max);
     DECLARE @segment_id int = 0;
 
@@ -7394,12 +7403,7 @@ BEGIN
             @run_id = @run_id, @active = @active, @definition = @definition, @rows = @rows,
             @mean_distance = @mean_distance, @warnings = @compared OUTPUT;
     SET @warnings = @warnings + COALESCE(@compared, N'');
-    WHILE CHARINDEX(NCHAR(10), @warnings) > 0
-    BEGIN
-        SET @list = @list + CASE WHEN @list = N'' THEN N'' ELSE N',' END
-            + sqlkmeans.json_text(LEFT(@warnings, CHARINDEX(NCHAR(10), @warnings) - 1));
-        SET @warnings = SUBSTRING(@warnings, CHARINDEX(NCHAR(10), @warnings) + 1, LEN(@warnings));
-    END;
+    EXECUTE sqlkmeans.profile_json @model_run_id = @run_id, @rows = @rows, @members = @members OUTPUT;
 
     SET @publication = N'{"model_run_id":'
         + CAST(@run_id AS nvarchar(20))
@@ -7424,7 +7428,7 @@ BEGIN
         + CAST(DATEDIFF(millisecond, @begun, @fitted) / 1000.0 AS nvarchar(40))
         + N',"seconds_assign":'
         + CAST(DATEDIFF(millisecond, @fitted, SYSUTCDATETIME()) / 1000.0 AS nvarchar(40))
-        + N',"warnings":[' + @list + N']},"tables":{"segment":' + (
+        + N',"warnings":' + sqlkmeans.json_lines(@warnings) + N'},"tables":{"segment":' + (
             SELECT n.segment_id, n.name, n.name_source, n.description,
                 COALESCE(c.size, @rows) AS size,
                 COALESCE(c.size, @rows) / CAST(@rows AS float) AS share,
@@ -7433,24 +7437,7 @@ BEGIN
             LEFT JOIN #sqlkmeans_cluster AS c ON c.segment_id = n.segment_id
             ORDER BY n.segment_id
             FOR JSON PATH
-        ) + N',"segment_feature":' + (
-            SELECT COALESCE(c.segment_id, 0) AS segment_id, p.position, f.feature, p.mean, p.deviation,
-                p.lowest AS [min], p.median, p.highest AS [max],
-                COALESCE(c.size, @rows) - p.known AS missing,
-                CASE WHEN p.cluster = 0 OR e.deviation = 0 THEN 0e0
-                     ELSE COALESCE((p.mean - e.mean) / e.deviation, 0e0) END AS importance
-            FROM #sqlkmeans_profile AS p
-            LEFT JOIN #sqlkmeans_cluster AS c ON c.cluster = p.cluster
-            INNER JOIN #sqlkmeans_profile AS e ON e.cluster = 0 AND e.position = p.position
-            INNER JOIN sqlkmeans.model_feature AS f
-                ON f.run_id = @run_id AND f.position = p.position
-            FOR JSON PATH
-        ) + COALESCE(N',"feature_drift":' + (
-            SELECT d.position, d.feature, d.psi, d.mean, d.previous_mean, d.missing_share,
-                d.previous_missing_share
-            FROM #sqlkmeans_drift AS d
-            FOR JSON PATH
-        ), N'') + N'}}';
+        ) + N',' + @members + N'}}';
 END;
 GO
 
@@ -7599,14 +7586,15 @@ BEGIN
     );
     CREATE TABLE #sqlkmeans_profile
     (
-        cluster   int    NOT NULL,
-        position  int    NOT NULL,
-        known     bigint NOT NULL,
-        mean      float  NULL,
-        deviation float  NULL,
-        lowest    float  NULL,
-        median    float  NULL,
-        highest   float  NULL
+        cluster    int    NOT NULL,
+        position   int    NOT NULL,
+        known      bigint NOT NULL,
+        mean       float  NULL,
+        deviation  float  NULL,
+        lowest     float  NULL,
+        median     float  NULL,
+        highest    float  NULL,
+        importance float  NULL
     );
     CREATE TABLE #sqlkmeans_named
     (

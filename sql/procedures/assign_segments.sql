@@ -47,13 +47,13 @@ BEGIN
     DECLARE @target nvarchar(1000);
     DECLARE @target_id bigint;
     DECLARE @warnings nvarchar(max);
-    DECLARE @list nvarchar(max) = N'';
     DECLARE @psi float;
     DECLARE @mean_distance float;
     DECLARE @statement nvarchar(max);
     DECLARE @staging nvarchar(200);
     DECLARE @publication nvarchar(max);
     DECLARE @tables nvarchar(max);
+    DECLARE @members nvarchar(max);
     DECLARE @rows bigint;
     DECLARE @total bigint;
     DECLARE @inertia float;
@@ -156,14 +156,15 @@ BEGIN
     );
     CREATE TABLE #sqlkmeans_profile
     (
-        cluster   int    NOT NULL,
-        position  int    NOT NULL,
-        known     bigint NOT NULL,
-        mean      float  NULL,
-        deviation float  NULL,
-        lowest    float  NULL,
-        median    float  NULL,
-        highest   float  NULL
+        cluster    int    NOT NULL,
+        position   int    NOT NULL,
+        known      bigint NOT NULL,
+        mean       float  NULL,
+        deviation  float  NULL,
+        lowest     float  NULL,
+        median     float  NULL,
+        highest    float  NULL,
+        importance float  NULL
     );
     CREATE TABLE #sqlkmeans_bin (position int NOT NULL, bin int NOT NULL, customers bigint NOT NULL);
     CREATE TABLE #sqlkmeans_drift
@@ -258,17 +259,14 @@ SET @total = ROWCOUNT_BIG();';
             @model_run_id = @active, @definition = @definition, @rows = @rows,
             @mean_distance = @mean_distance, @warnings = @warnings OUTPUT;
         SELECT @psi = MAX(d.psi) FROM #sqlkmeans_drift AS d;
+        IF @warnings <> N''
+            SET @warnings = N'a refit is due: ' + REPLACE(LEFT(@warnings, LEN(@warnings) - 1), NCHAR(10),
+                NCHAR(10) + N'a refit is due: ') + NCHAR(10);
         IF @total > @rows
-            SET @list = sqlkmeans.json_text(CAST(@total - @rows AS nvarchar(20))
-                + N' rows were skipped because a feature is missing');
-        WHILE CHARINDEX(NCHAR(10), @warnings) > 0
-        BEGIN
-            SET @list = @list + CASE WHEN @list = N'' THEN N'' ELSE N',' END
-                + sqlkmeans.json_text(N'a refit is due: '
-                    + LEFT(@warnings, CHARINDEX(NCHAR(10), @warnings) - 1));
-            SET @warnings = SUBSTRING(@warnings, CHARINDEX(NCHAR(10), @warnings) + 1, LEN(@warnings));
-        END;
-
+            SET @warnings = CAST(@total - @rows AS nvarchar(20))
+                + N' rows were skipped because a feature is missing' + NCHAR(10) + @warnings;
+        EXECUTE sqlkmeans.profile_json
+            @model_run_id = @active, @rows = @rows, @members = @members OUTPUT;
         SET @tables = N'{"segment":' + (
             SELECT s.segment_id, s.name, s.name_source, s.description, COALESCE(c.size, @rows) AS size,
                 COALESCE(c.size, @rows) / CAST(@rows AS float) AS share,
@@ -277,29 +275,12 @@ SET @total = ROWCOUNT_BIG();';
             LEFT JOIN #sqlkmeans_cluster AS c ON c.segment_id = s.segment_id
             WHERE s.run_id = @active
             FOR JSON PATH
-        ) + N',"segment_feature":' + (
-            SELECT COALESCE(c.segment_id, 0) AS segment_id, p.position, f.feature, p.mean, p.deviation,
-                p.lowest AS [min], p.median, p.highest AS [max],
-                COALESCE(c.size, @rows) - p.known AS missing,
-                CASE WHEN p.cluster = 0 OR e.deviation = 0 THEN 0e0
-                     ELSE COALESCE((p.mean - e.mean) / e.deviation, 0e0) END AS importance
-            FROM #sqlkmeans_profile AS p
-            LEFT JOIN #sqlkmeans_cluster AS c ON c.cluster = p.cluster
-            INNER JOIN #sqlkmeans_profile AS e ON e.cluster = 0 AND e.position = p.position
-            INNER JOIN sqlkmeans.model_feature AS f
-                ON f.run_id = @active AND f.position = p.position
-            FOR JSON PATH
-        ) + COALESCE(N',"feature_bin":' + (
+        ) + N',' + @members + COALESCE(N',"feature_bin":' + (
             SELECT b.position, b.bin, b.feature, b.label, b.upper,
                 COALESCE(n.customers, 0) AS customers
             FROM sqlkmeans.feature_bin AS b
             LEFT JOIN #sqlkmeans_bin AS n ON n.position = b.position AND n.bin = b.bin
             WHERE b.run_id = @active
-            FOR JSON PATH
-        ), N'') + COALESCE(N',"feature_drift":' + (
-            SELECT d.position, d.feature, d.psi, d.mean, d.previous_mean, d.missing_share,
-                d.previous_missing_share
-            FROM #sqlkmeans_drift AS d
             FOR JSON PATH
         ), N'') + N'}';
         SET @publication = N'{"model_run_id":' + CAST(@active AS nvarchar(20))
@@ -313,7 +294,7 @@ SET @total = ROWCOUNT_BIG();';
             + N',"compared_run_id":' + CAST(@active AS nvarchar(20))
             + N',"mean_distance":' + LTRIM(RTRIM(CONVERT(nvarchar(40), @mean_distance, 3)))
             + COALESCE(N',"psi":' + LTRIM(RTRIM(CONVERT(nvarchar(40), @psi, 3))), N'')
-            + N',"warnings":[' + @list + N']},"tables":' + @tables + N'}';
+            + N',"warnings":' + sqlkmeans.json_lines(@warnings) + N'},"tables":' + @tables + N'}';
         EXECUTE sqlkmeans.stage_changes
             @run_id = @run_id, @definition = @definition, @publication = @publication OUTPUT;
 

@@ -248,6 +248,11 @@ GROUP BY v.cluster, v.position, v.value;
                 GROUP BY q.position) AS a
         ON a.position = p.position
     GROUP BY a.position;
+    UPDATE p
+    SET importance = CASE WHEN p.cluster = 0 OR e.deviation = 0 THEN 0e0
+                          ELSE COALESCE((p.mean - e.mean) / e.deviation, 0e0) END
+    FROM #sqlkmeans_profile AS p
+    INNER JOIN #sqlkmeans_profile AS e ON e.cluster = 0 AND e.position = p.position;
 
     WHILE @medians = 1
     BEGIN

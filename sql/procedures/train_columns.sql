@@ -36,8 +36,7 @@ BEGIN
     DECLARE @fitted_squares float;
     DECLARE @kept bigint;
     DECLARE @absent bigint;
-    DECLARE @places bigint;
-    DECLARE @nulls bigint;
+    DECLARE @unkeyed bigint;
     DECLARE @differing bigint;
     DECLARE @origin nvarchar(40);
     DECLARE @features int;
@@ -91,8 +90,8 @@ BEGIN
         SET @statement = N'SELECT COUNT_BIG(*) AS total, COUNT_BIG(t.fit) AS fitted, COUNT_BIG(t.whole) AS kept,
     SUM(CASE t.fit WHEN 1 THEN t.w END) AS weight, SUM(CASE t.fit WHEN 1 THEN t.w * t.w END) AS squares,
     COUNT_BIG(CASE WHEN t.w IS NULL OR t.w < 0e0 THEN 1 END) AS absent,
-    COUNT_BIG(CASE WHEN ' + sqlkmeans.each_name(@key, N'i.{} IS NULL', N' OR ') + N' THEN 1 END) AS nulls,
-    COALESCE(MAX(i.[sqlkmeans place]), 0) AS places' + @sums + N'
+    COUNT_BIG(CASE WHEN ' + sqlkmeans.each_name(@key, N'i.{} IS NULL', N' OR ') + N' THEN 1 END)
+        + COUNT_BIG(*) - COALESCE(MAX(i.[sqlkmeans place]), 0) AS unkeyed' + @sums + N'
 INTO #sqlkmeans_sums
 FROM #sqlkmeans_input AS i
 CROSS APPLY (SELECT i.[sqlkmeans weight] AS w, CASE WHEN 1 = 1' + @whole + N' THEN 1 END AS whole,
@@ -107,20 +106,20 @@ CROSS APPLY (VALUES ' + STUFF(@values, 1, 2, N'')
             + N') AS v (number, held, known, least, greatest, fractions, floors, weights, squares, total)
 WHERE v.number = c.number;
 SELECT @total = s.total, @fitted = s.fitted, @kept = s.kept, @weight = s.weight, @squares = s.squares,
-    @absent = s.absent, @nulls = s.nulls, @places = s.places
+    @absent = s.absent, @unkeyed = s.unkeyed
 FROM #sqlkmeans_sums AS s;
 DROP TABLE #sqlkmeans_sums;';
         EXECUTE sys.sp_executesql
             @statement, N'@total bigint OUTPUT, @fitted bigint OUTPUT, @kept bigint OUTPUT,
                 @weight float OUTPUT, @squares float OUTPUT, @absent bigint OUTPUT,
-                @nulls bigint OUTPUT, @places bigint OUTPUT',
+                @unkeyed bigint OUTPUT',
             @total = @total OUTPUT, @fitted = @fitted OUTPUT, @kept = @kept OUTPUT,
             @weight = @fitted_weight OUTPUT, @squares = @fitted_squares OUTPUT,
-            @absent = @absent OUTPUT, @nulls = @nulls OUTPUT, @places = @places OUTPUT;
+            @absent = @absent OUTPUT, @unkeyed = @unkeyed OUTPUT;
         SELECT @sums = N'', @values = N'';
     END;
 
-    IF @nulls > 0 OR @places < @total
+    IF @unkeyed > 0
         EXECUTE sqlkmeans.check_keys @relation = N'#sqlkmeans_input AS s', @key = @key;
     IF @total = 0
         EXECUTE sqlkmeans.raise_problems @number = 50003,

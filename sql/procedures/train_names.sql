@@ -35,17 +35,7 @@ BEGIN
         mean       nvarchar(1000) COLLATE DATABASE_DEFAULT NOT NULL,
         of_all     nvarchar(100)  COLLATE DATABASE_DEFAULT NOT NULL
     );
-    CREATE TABLE #sqlkmeans_unit
-    (
-        [column] nvarchar(128) COLLATE DATABASE_DEFAULT NOT NULL,
-        unit     nvarchar(20)  COLLATE DATABASE_DEFAULT NOT NULL
-    );
     SELECT @definition = r.definition FROM sqlkmeans.run AS r WHERE r.run_id = @run_id;
-    INSERT INTO #sqlkmeans_unit ([column], unit)
-    SELECT j.[column], j.unit
-    FROM OPENJSON(@definition, '$.features') WITH (
-        [column] nvarchar(128) '$.column', unit nvarchar(20) '$.unit') AS j
-    WHERE j.unit IS NOT NULL;
     INSERT INTO #sqlkmeans_word (segment_id, place, importance, is_level, word, mean, of_all)
     SELECT b.segment_id,
         ROW_NUMBER() OVER (PARTITION BY b.segment_id
@@ -83,20 +73,19 @@ BEGIN
                                          ORDER BY a.strength DESC, a.is_low, a.position) AS n
           FROM (SELECT COALESCE(c.segment_id, 0) AS segment_id, p.position, f.source_column, f.type,
                     REPLACE(f.source_column, N'_', N' ') AS plain,
-                    COALESCE(f.level, N'other') AS level, u.unit, p.mean, e.mean AS of_all, d.importance,
+                    COALESCE(f.level, N'other') AS level, u.unit, p.mean, e.mean AS of_all, p.importance,
                     -- Of everyone, a category's most frequent level.
-                    CASE WHEN p.cluster > 0 THEN ROUND(ABS(d.importance), 9)
+                    CASE WHEN p.cluster > 0 THEN ROUND(ABS(p.importance), 9)
                          WHEN f.type = N'category' THEN p.mean ELSE 0e0 END AS strength,
-                    CASE WHEN d.importance < 0 THEN 1 ELSE 0 END AS is_low
+                    CASE WHEN p.importance < 0 THEN 1 ELSE 0 END AS is_low
                 FROM #sqlkmeans_profile AS p
                 LEFT JOIN #sqlkmeans_cluster AS c ON c.cluster = p.cluster
                 INNER JOIN #sqlkmeans_profile AS e ON e.cluster = 0 AND e.position = p.position
                 INNER JOIN sqlkmeans.model_feature AS f
                     ON f.run_id = @run_id AND f.position = p.position
-                LEFT JOIN #sqlkmeans_unit AS u ON u.[column] = f.source_column
-                CROSS APPLY (SELECT CASE WHEN p.cluster = 0 OR e.deviation = 0 THEN 0e0
-                        ELSE COALESCE((p.mean - e.mean) / e.deviation, 0e0) END AS importance) AS d
-               ) AS a) AS b
+                LEFT JOIN OPENJSON(@definition, '$.features') WITH (
+                    [column] nvarchar(128) '$.column', unit nvarchar(20) '$.unit') AS u
+                    ON u.[column] = f.source_column) AS a) AS b
     WHERE b.n = 1;
     INSERT INTO #sqlkmeans_named (segment_id, name, name_source, description)
     SELECT c.segment_id, COALESCE(MAX(g.name), MAX(k.name), N''),

@@ -26,7 +26,7 @@ BEGIN
     DECLARE @mean_distance float;
     DECLARE @davies_bouldin float;
     DECLARE @warnings nvarchar(max) = N'';
-    DECLARE @list nvarchar(max) = N'';
+    DECLARE @members nvarchar(max);
     DECLARE @compared nvarchar(max);
     DECLARE @segment_id int = 0;
 
@@ -72,12 +72,7 @@ BEGIN
             @run_id = @run_id, @active = @active, @definition = @definition, @rows = @rows,
             @mean_distance = @mean_distance, @warnings = @compared OUTPUT;
     SET @warnings = @warnings + COALESCE(@compared, N'');
-    WHILE CHARINDEX(NCHAR(10), @warnings) > 0
-    BEGIN
-        SET @list = @list + CASE WHEN @list = N'' THEN N'' ELSE N',' END
-            + sqlkmeans.json_text(LEFT(@warnings, CHARINDEX(NCHAR(10), @warnings) - 1));
-        SET @warnings = SUBSTRING(@warnings, CHARINDEX(NCHAR(10), @warnings) + 1, LEN(@warnings));
-    END;
+    EXECUTE sqlkmeans.profile_json @model_run_id = @run_id, @rows = @rows, @members = @members OUTPUT;
 
     SET @publication = N'{"model_run_id":'
         + CAST(@run_id AS nvarchar(20))
@@ -102,7 +97,7 @@ BEGIN
         + CAST(DATEDIFF(millisecond, @begun, @fitted) / 1000.0 AS nvarchar(40))
         + N',"seconds_assign":'
         + CAST(DATEDIFF(millisecond, @fitted, SYSUTCDATETIME()) / 1000.0 AS nvarchar(40))
-        + N',"warnings":[' + @list + N']},"tables":{"segment":' + (
+        + N',"warnings":' + sqlkmeans.json_lines(@warnings) + N'},"tables":{"segment":' + (
             SELECT n.segment_id, n.name, n.name_source, n.description,
                 COALESCE(c.size, @rows) AS size,
                 COALESCE(c.size, @rows) / CAST(@rows AS float) AS share,
@@ -111,23 +106,6 @@ BEGIN
             LEFT JOIN #sqlkmeans_cluster AS c ON c.segment_id = n.segment_id
             ORDER BY n.segment_id
             FOR JSON PATH
-        ) + N',"segment_feature":' + (
-            SELECT COALESCE(c.segment_id, 0) AS segment_id, p.position, f.feature, p.mean, p.deviation,
-                p.lowest AS [min], p.median, p.highest AS [max],
-                COALESCE(c.size, @rows) - p.known AS missing,
-                CASE WHEN p.cluster = 0 OR e.deviation = 0 THEN 0e0
-                     ELSE COALESCE((p.mean - e.mean) / e.deviation, 0e0) END AS importance
-            FROM #sqlkmeans_profile AS p
-            LEFT JOIN #sqlkmeans_cluster AS c ON c.cluster = p.cluster
-            INNER JOIN #sqlkmeans_profile AS e ON e.cluster = 0 AND e.position = p.position
-            INNER JOIN sqlkmeans.model_feature AS f
-                ON f.run_id = @run_id AND f.position = p.position
-            FOR JSON PATH
-        ) + COALESCE(N',"feature_drift":' + (
-            SELECT d.position, d.feature, d.psi, d.mean, d.previous_mean, d.missing_share,
-                d.previous_missing_share
-            FROM #sqlkmeans_drift AS d
-            FOR JSON PATH
-        ), N'') + N'}}';
+        ) + N',' + @members + N'}}';
 END;
 GO

@@ -142,14 +142,15 @@ BEGIN
     );
     CREATE TABLE #sqlkmeans_profile
     (
-        cluster   int    NOT NULL,
-        position  int    NOT NULL,
-        known     bigint NOT NULL,
-        mean      float  NULL,
-        deviation float  NULL,
-        lowest    float  NULL,
-        median    float  NULL,
-        highest   float  NULL
+        cluster    int    NOT NULL,
+        position   int    NOT NULL,
+        known      bigint NOT NULL,
+        mean       float  NULL,
+        deviation  float  NULL,
+        lowest     float  NULL,
+        median     float  NULL,
+        highest    float  NULL,
+        importance float  NULL
     );
     CREATE TABLE #sqlkmeans_named
     (

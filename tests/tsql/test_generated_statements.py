@@ -35,7 +35,7 @@ def test_every_recorded_statement_is_sql(grammar: str) -> None:
      "date", "COLLATE Latin1_General_100_BIN2 IN (N'Oslo.', N'São Paulo.', N'it''s.')",
      "CAST(s.[home city] AS nvarchar(101))",
      "[sqlkmeans weight] AS sample_weight FROM #sqlkmeans_input",
-     "INSERT INTO #sqlkmeans_moved", "INTO #sqlkmeans_wide", "TRUNCATE TABLE #sqlkmeans_start"],
+     "INSERT INTO #sqlkmeans_moved", "INTO #sqlkmeans_wide", "INSERT INTO #sqlkmeans_border"],
 )  # fmt: skip
 def test_what_matters_was_recorded(part: str) -> None:
     """So that "no mistake found" can't come from nothing looked at."""
