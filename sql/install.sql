@@ -5859,12 +5859,12 @@ GO
 IF OBJECT_ID(N'sqlkmeans.train_category', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_category AS RETURN 0;');
 GO
--- Learns the levels of a category from column @f of the caller's #sqlkmeans_input: a row of model_feature for
+-- Learns the levels of a category from column @number of the caller's #sqlkmeans_input: a row of model_feature for
 -- each that is frequent enough, most frequent first, and one for the rest. They share a scale, so
 -- that a category weighs as much as one number.
 ALTER PROCEDURE sqlkmeans.train_category
     @run_id   bigint,
-    @f        nvarchar(30),
+    @number   int,
     @whole    nvarchar(max),
     @feature  nvarchar(max),
     @scaling  nvarchar(16),
@@ -5903,7 +5903,7 @@ SELECT g.level, g.customers, g.total, g.apart,
 FROM (SELECT x.level, COUNT_BIG(*) AS customers, ROUND(SUM(x.weight), 9) AS total,
           CASE WHEN x.level IS NULL OR LEN(x.level) > 101 OR x.level = N''(other).'' THEN 1 ELSE 0 END
               AS apart
-      FROM (SELECT (i.' + @f + N' + N''.'') COLLATE Latin1_General_100_BIN2 AS level,
+      FROM (SELECT (i.[sqlkmeans f' + CAST(@number AS nvarchar(10)) + N'] + N''.'') COLLATE Latin1_General_100_BIN2 AS level,
                 i.[sqlkmeans weight] AS weight
             FROM #sqlkmeans_input AS i
             WHERE i.[sqlkmeans weight] > 0e0' + @whole + N') AS x
@@ -6126,8 +6126,8 @@ BEGIN
     DECLARE @scaling nvarchar(16) = JSON_VALUE(@definition, '$.scaling');
     DECLARE @missing nvarchar(16) = JSON_VALUE(@definition, '$.missing');
     DECLARE @key nvarchar(max) = JSON_QUERY(@definition, '$.key');
-    DECLARE @weighted bit;
-    DECLARE @winsorize nvarchar(max);
+    DECLARE @weighted bit = CASE WHEN JSON_VALUE(@definition, '$.sample_weight') IS NULL THEN 0 ELSE 1 END;
+    DECLARE @winsorize nvarchar(max) = sqlkmeans.quantiles(JSON_QUERY(@definition, '$.winsorize'));
     DECLARE @days nvarchar(20) =
         CAST(DATEDIFF(day, '19700101', @reference_date) AS nvarchar(10)) + N'e0';
     DECLARE @number int = 0;
@@ -6150,11 +6150,6 @@ BEGIN
     DECLARE @origin nvarchar(40);
     DECLARE @features int;
 
-    SELECT @weighted = CASE WHEN j.sample_weight IS NULL THEN 0 ELSE 1 END,
-        @winsorize = sqlkmeans.quantiles(j.winsorize)
-    FROM OPENJSON(@definition) WITH (
-        sample_weight nvarchar(max) '$.sample_weight', winsorize nvarchar(max) '$.winsorize' AS JSON
-    ) AS j;
     INSERT INTO #sqlkmeans_column
         (number, name, type, transform, weight, value, low_share, high_share, absent, known, skipped, usable)
     SELECT f.number, f.name, f.type, COALESCE(JSON_VALUE(f.feature, '$.transform'), N'none'),
@@ -6350,10 +6345,9 @@ WHERE v.number = c.number;';
         FROM #sqlkmeans_column AS c
         INNER JOIN OPENJSON(@definition, '$.features') AS j ON CAST(j.[key] AS int) = c.number - 1
         WHERE c.number = @number;
-        SET @x = N'[sqlkmeans f' + CAST(@number AS nvarchar(10)) + N']';
         IF @type = N'category'
             EXECUTE sqlkmeans.train_category
-                @run_id = @run_id, @f = @x, @whole = @whole, @feature = @feature, @scaling = @scaling,
+                @run_id = @run_id, @number = @number, @whole = @whole, @feature = @feature, @scaling = @scaling,
                 @missing = @missing, @problems = @problems OUTPUT;
         IF @type IN (N'number', N'date')
             INSERT INTO sqlkmeans.model_feature
@@ -6708,7 +6702,6 @@ END;';
     DECLARE @passes int;
     DECLARE @done int = 0;
     DECLARE @most int = sqlkmeans.shared_number(N'max_iter');
-    DECLARE @level int = 0;
     DECLARE @rest float = 1e-16 * @threshold;
     DECLARE @margin float;
     DECLARE @drift float;
@@ -6752,9 +6745,9 @@ SELECT -cluster' + @z + N' FROM #sqlkmeans_centroid WHERE cluster > 0;';
             DELETE FROM #sqlkmeans_moved;
         IF @rows LIKE N'#%'
         BEGIN
-            SELECT @level = @level + 1, @statement = REPLACE(@narrow, N'{rows}', @rows);
+            SET @statement = REPLACE(@narrow, N'{rows}', @rows);
             EXECUTE sys.sp_executesql
-                @statement, N'@level int, @margin float', @level = @level, @margin = @margin;
+                @statement, N'@level int, @margin float', @level = @done, @margin = @margin;
         END;
         SET @statement = CASE WHEN @rows IS NULL THEN @all ELSE @part END;
         EXECUTE sys.sp_executesql @statement,
@@ -6808,8 +6801,7 @@ FROM #sqlkmeans_sample AS r
     DECLARE @problem nvarchar(max);
 
     -- The last pass has the squares about the mean where every row weighs the same.
-    IF EXISTS (SELECT 1 FROM OPENJSON(@definition) WITH (sample_weight nvarchar(max) '$.sample_weight') AS j
-               WHERE j.sample_weight IS NOT NULL)
+    IF JSON_VALUE(@definition, '$.sample_weight') IS NOT NULL
         SET @relation = N'(SELECT 1e0 AS weight, ' + sqlkmeans.each_number(@features,
                 N'(r.[sqlkmeans z{}] - o.z{}) * (r.[sqlkmeans z{}] - o.z{})', N' + ') + N' AS squares, '
             + sqlkmeans.each_number(@features, N'r.[sqlkmeans z{}] - o.z{} AS z{}', N', ') + N'
@@ -6975,7 +6967,6 @@ BEGIN
 
     DECLARE @segment_id int = -1;
     DECLARE @name nvarchar(400);
-    DECLARE @source nvarchar(16);
     DECLARE @description nvarchar(max);
     DECLARE @definition nvarchar(max);
     DECLARE @part nvarchar(1000);
@@ -7134,8 +7125,8 @@ GO
 IF OBJECT_ID(N'sqlkmeans.train_bins', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_bins AS RETURN 0;');
 GO
--- Cuts each number of the caller's #sqlkmeans_column into ten bins of equal size, by the caller's #sqlkmeans_sample, and a
--- category into its levels: the run's rows of feature_bin, without their counts.
+-- Cuts each number of the caller's #sqlkmeans_column into ten bins of equal size, by its #sqlkmeans_sample,
+-- and a category into its levels: the run's rows of feature_bin, without their counts.
 ALTER PROCEDURE sqlkmeans.train_bins
     @run_id bigint
 AS
@@ -7151,25 +7142,24 @@ BEGIN
         least    float NOT NULL,
         greatest float NOT NULL
     );
+    -- Behind what is missing and the levels, what a later run has and this one has not, where it is no
+    -- level itself.
     INSERT INTO sqlkmeans.feature_bin (run_id, position, bin, feature, label, upper, customers)
-    SELECT @run_id, c.number, 0, c.name, N'missing', NULL, 0
-    FROM #sqlkmeans_column AS c;
-    -- Behind the levels, what a later run has and this one has not, where it is no level itself.
-    INSERT INTO sqlkmeans.feature_bin (run_id, position, bin, feature, label, upper, customers)
-    SELECT @run_id, c.number, ROW_NUMBER() OVER (PARTITION BY c.number ORDER BY l.position), c.name,
-        COALESCE(l.level, N'(other)'), NULL, 0
+    SELECT @run_id, c.number, ROW_NUMBER() OVER (PARTITION BY c.number ORDER BY l.position) - 1, c.name,
+        l.label, NULL, 0
     FROM #sqlkmeans_column AS c
-    INNER JOIN (SELECT f.source_column, f.position, f.level
+    INNER JOIN (SELECT a.name, 0 AS position, N'missing' AS label FROM #sqlkmeans_column AS a
+                UNION ALL
+                SELECT f.source_column, f.position, COALESCE(f.level, N'(other)')
                 FROM sqlkmeans.model_feature AS f
                 WHERE f.run_id = @run_id AND f.type = N'category'
                 UNION ALL
-                SELECT f.source_column, MAX(f.position) + 1, NULL
+                SELECT f.source_column, MAX(f.position) + 1, N'(other)'
                 FROM sqlkmeans.model_feature AS f
                 WHERE f.run_id = @run_id AND f.type = N'category'
                 GROUP BY f.source_column
                 HAVING COUNT(f.level) = COUNT(*)) AS l
-        ON l.source_column = c.name;
-
+        ON l.name = c.name;
     SELECT @statement = N'INSERT INTO #sqlkmeans_decile (feature, value, least, greatest)
 SELECT n.feature, p.value, n.least, n.greatest
 FROM (SELECT v.feature, MIN(v.value) AS least, MAX(v.value) AS greatest, COUNT_BIG(v.value) AS customers' + r.rows_of + N'
@@ -7195,7 +7185,8 @@ WHERE n.greatest > n.least;'
             WHEN e.upper IS NULL THEN N'> ' + sqlkmeans.number_text(e.lower) + e.unit
             ELSE sqlkmeans.number_text(e.lower) + N' to ' + sqlkmeans.number_text(e.upper) + e.unit END,
         e.upper, 0
-    FROM (SELECT c.number AS position, c.name, d.upper, CASE c.type WHEN N'date' THEN N' days' ELSE N'' END AS unit,
+    FROM (SELECT c.number AS position, c.name, d.upper,
+              CASE c.type WHEN N'date' THEN N' days' ELSE N'' END AS unit,
               ROW_NUMBER() OVER (PARTITION BY c.number ORDER BY COALESCE(d.upper, 1.7e308)) AS bin,
               LAG(d.upper) OVER (PARTITION BY c.number ORDER BY COALESCE(d.upper, 1.7e308)) AS lower
           FROM #sqlkmeans_column AS c
@@ -7340,7 +7331,7 @@ ALTER PROCEDURE sqlkmeans.train_publication
     @active          bigint,
     @last_segment_id int,
     @rows            bigint,
-    @skipped         bigint,
+    @total           bigint,
     @total_ss        float,
     @n_iter          int,
     @begun           datetime2(6),
@@ -7387,8 +7378,8 @@ BEGIN
           INNER JOIN #sqlkmeans_cluster AS b ON b.cluster = d.other
           GROUP BY a.cluster) AS g;
 
-    IF @skipped > 0
-        SET @warnings = CAST(@skipped AS nvarchar(20)) + N' rows were skipped because a feature is missing' + NCHAR(10);
+    IF @total > @rows
+        SET @warnings = CAST(@total - @rows AS nvarchar(20)) + N' rows were skipped because a feature is missing' + NCHAR(10);
     WHILE @segment_id IS NOT NULL
     BEGIN
         SELECT @segment_id = MIN(c.segment_id)
@@ -7412,7 +7403,7 @@ BEGIN
             sqlkmeans.shared_number(N'distance_tolerance') * SQRT(@inertia / @weight))
         + N',"run":{"k":' + CAST(@k AS nvarchar(10))
         + N',"rows":' + CAST(@rows AS nvarchar(20))
-        + N',"skipped":' + CAST(@skipped AS nvarchar(20))
+        + N',"skipped":' + CAST(@total - @rows AS nvarchar(20))
         + N',"inertia":' + sqlkmeans.float_literal(@inertia)
         + N',"n_iter":' + CAST(@n_iter AS nvarchar(10))
         + N',"mean_distance":' + sqlkmeans.float_literal(@mean_distance)
@@ -7470,7 +7461,6 @@ BEGIN
     DECLARE @total_ss float;
     DECLARE @begun datetime2(6) = SYSUTCDATETIME();
     DECLARE @fitted datetime2(6);
-    DECLARE @skipped bigint;
 
     SELECT @segmentation = r.segmentation, @definition = r.definition, @active = g.active_run_id,
         @last_segment_id = g.last_segment_id,
@@ -7641,10 +7631,9 @@ BEGIN
     WHERE b.run_id = @run_id;
     EXECUTE sqlkmeans.train_names
         @run_id = @run_id, @active = @active, @segmentation = @segmentation;
-    SET @skipped = @total - @rows;
     EXECUTE sqlkmeans.train_publication
         @run_id = @run_id, @definition = @definition, @active = @active,
-        @last_segment_id = @last_segment_id, @rows = @rows, @skipped = @skipped,
+        @last_segment_id = @last_segment_id, @rows = @rows, @total = @total,
         @total_ss = @total_ss, @n_iter = @n_iter, @begun = @begun, @fitted = @fitted,
         @publication = @publication OUTPUT;
     EXECUTE sqlkmeans.stage_changes

@@ -1,8 +1,8 @@
 IF OBJECT_ID(N'sqlkmeans.train_bins', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_bins AS RETURN 0;');
 GO
--- Cuts each number of the caller's #sqlkmeans_column into ten bins of equal size, by the caller's #sqlkmeans_sample, and a
--- category into its levels: the run's rows of feature_bin, without their counts.
+-- Cuts each number of the caller's #sqlkmeans_column into ten bins of equal size, by its #sqlkmeans_sample,
+-- and a category into its levels: the run's rows of feature_bin, without their counts.
 ALTER PROCEDURE sqlkmeans.train_bins
     @run_id bigint
 AS
@@ -18,25 +18,24 @@ BEGIN
         least    float NOT NULL,
         greatest float NOT NULL
     );
+    -- Behind what is missing and the levels, what a later run has and this one has not, where it is no
+    -- level itself.
     INSERT INTO sqlkmeans.feature_bin (run_id, position, bin, feature, label, upper, customers)
-    SELECT @run_id, c.number, 0, c.name, N'missing', NULL, 0
-    FROM #sqlkmeans_column AS c;
-    -- Behind the levels, what a later run has and this one has not, where it is no level itself.
-    INSERT INTO sqlkmeans.feature_bin (run_id, position, bin, feature, label, upper, customers)
-    SELECT @run_id, c.number, ROW_NUMBER() OVER (PARTITION BY c.number ORDER BY l.position), c.name,
-        COALESCE(l.level, N'(other)'), NULL, 0
+    SELECT @run_id, c.number, ROW_NUMBER() OVER (PARTITION BY c.number ORDER BY l.position) - 1, c.name,
+        l.label, NULL, 0
     FROM #sqlkmeans_column AS c
-    INNER JOIN (SELECT f.source_column, f.position, f.level
+    INNER JOIN (SELECT a.name, 0 AS position, N'missing' AS label FROM #sqlkmeans_column AS a
+                UNION ALL
+                SELECT f.source_column, f.position, COALESCE(f.level, N'(other)')
                 FROM sqlkmeans.model_feature AS f
                 WHERE f.run_id = @run_id AND f.type = N'category'
                 UNION ALL
-                SELECT f.source_column, MAX(f.position) + 1, NULL
+                SELECT f.source_column, MAX(f.position) + 1, N'(other)'
                 FROM sqlkmeans.model_feature AS f
                 WHERE f.run_id = @run_id AND f.type = N'category'
                 GROUP BY f.source_column
                 HAVING COUNT(f.level) = COUNT(*)) AS l
-        ON l.source_column = c.name;
-
+        ON l.name = c.name;
     SELECT @statement = N'INSERT INTO #sqlkmeans_decile (feature, value, least, greatest)
 SELECT n.feature, p.value, n.least, n.greatest
 FROM (SELECT v.feature, MIN(v.value) AS least, MAX(v.value) AS greatest, COUNT_BIG(v.value) AS customers' + r.rows_of + N'
@@ -62,7 +61,8 @@ WHERE n.greatest > n.least;'
             WHEN e.upper IS NULL THEN N'> ' + sqlkmeans.number_text(e.lower) + e.unit
             ELSE sqlkmeans.number_text(e.lower) + N' to ' + sqlkmeans.number_text(e.upper) + e.unit END,
         e.upper, 0
-    FROM (SELECT c.number AS position, c.name, d.upper, CASE c.type WHEN N'date' THEN N' days' ELSE N'' END AS unit,
+    FROM (SELECT c.number AS position, c.name, d.upper,
+              CASE c.type WHEN N'date' THEN N' days' ELSE N'' END AS unit,
               ROW_NUMBER() OVER (PARTITION BY c.number ORDER BY COALESCE(d.upper, 1.7e308)) AS bin,
               LAG(d.upper) OVER (PARTITION BY c.number ORDER BY COALESCE(d.upper, 1.7e308)) AS lower
           FROM #sqlkmeans_column AS c

@@ -1,12 +1,12 @@
 IF OBJECT_ID(N'sqlkmeans.train_category', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_category AS RETURN 0;');
 GO
--- Learns the levels of a category from column @f of the caller's #sqlkmeans_input: a row of model_feature for
+-- Learns the levels of a category from column @number of the caller's #sqlkmeans_input: a row of model_feature for
 -- each that is frequent enough, most frequent first, and one for the rest. They share a scale, so
 -- that a category weighs as much as one number.
 ALTER PROCEDURE sqlkmeans.train_category
     @run_id   bigint,
-    @f        nvarchar(30),
+    @number   int,
     @whole    nvarchar(max),
     @feature  nvarchar(max),
     @scaling  nvarchar(16),
@@ -45,7 +45,7 @@ SELECT g.level, g.customers, g.total, g.apart,
 FROM (SELECT x.level, COUNT_BIG(*) AS customers, ROUND(SUM(x.weight), 9) AS total,
           CASE WHEN x.level IS NULL OR LEN(x.level) > 101 OR x.level = N''(other).'' THEN 1 ELSE 0 END
               AS apart
-      FROM (SELECT (i.' + @f + N' + N''.'') COLLATE Latin1_General_100_BIN2 AS level,
+      FROM (SELECT (i.[sqlkmeans f' + CAST(@number AS nvarchar(10)) + N'] + N''.'') COLLATE Latin1_General_100_BIN2 AS level,
                 i.[sqlkmeans weight] AS weight
             FROM #sqlkmeans_input AS i
             WHERE i.[sqlkmeans weight] > 0e0' + @whole + N') AS x

@@ -17,8 +17,8 @@ BEGIN
     DECLARE @scaling nvarchar(16) = JSON_VALUE(@definition, '$.scaling');
     DECLARE @missing nvarchar(16) = JSON_VALUE(@definition, '$.missing');
     DECLARE @key nvarchar(max) = JSON_QUERY(@definition, '$.key');
-    DECLARE @weighted bit;
-    DECLARE @winsorize nvarchar(max);
+    DECLARE @weighted bit = CASE WHEN JSON_VALUE(@definition, '$.sample_weight') IS NULL THEN 0 ELSE 1 END;
+    DECLARE @winsorize nvarchar(max) = sqlkmeans.quantiles(JSON_QUERY(@definition, '$.winsorize'));
     DECLARE @days nvarchar(20) =
         CAST(DATEDIFF(day, '19700101', @reference_date) AS nvarchar(10)) + N'e0';
     DECLARE @number int = 0;
@@ -41,11 +41,6 @@ BEGIN
     DECLARE @origin nvarchar(40);
     DECLARE @features int;
 
-    SELECT @weighted = CASE WHEN j.sample_weight IS NULL THEN 0 ELSE 1 END,
-        @winsorize = sqlkmeans.quantiles(j.winsorize)
-    FROM OPENJSON(@definition) WITH (
-        sample_weight nvarchar(max) '$.sample_weight', winsorize nvarchar(max) '$.winsorize' AS JSON
-    ) AS j;
     INSERT INTO #sqlkmeans_column
         (number, name, type, transform, weight, value, low_share, high_share, absent, known, skipped, usable)
     SELECT f.number, f.name, f.type, COALESCE(JSON_VALUE(f.feature, '$.transform'), N'none'),
@@ -241,10 +236,9 @@ WHERE v.number = c.number;';
         FROM #sqlkmeans_column AS c
         INNER JOIN OPENJSON(@definition, '$.features') AS j ON CAST(j.[key] AS int) = c.number - 1
         WHERE c.number = @number;
-        SET @x = N'[sqlkmeans f' + CAST(@number AS nvarchar(10)) + N']';
         IF @type = N'category'
             EXECUTE sqlkmeans.train_category
-                @run_id = @run_id, @f = @x, @whole = @whole, @feature = @feature, @scaling = @scaling,
+                @run_id = @run_id, @number = @number, @whole = @whole, @feature = @feature, @scaling = @scaling,
                 @missing = @missing, @problems = @problems OUTPUT;
         IF @type IN (N'number', N'date')
             INSERT INTO sqlkmeans.model_feature

@@ -13,7 +13,6 @@ BEGIN
 
     DECLARE @segment_id int = -1;
     DECLARE @name nvarchar(400);
-    DECLARE @source nvarchar(16);
     DECLARE @description nvarchar(max);
     DECLARE @definition nvarchar(max);
     DECLARE @part nvarchar(1000);

@@ -44,7 +44,6 @@ END;';
     DECLARE @passes int;
     DECLARE @done int = 0;
     DECLARE @most int = sqlkmeans.shared_number(N'max_iter');
-    DECLARE @level int = 0;
     DECLARE @rest float = 1e-16 * @threshold;
     DECLARE @margin float;
     DECLARE @drift float;
@@ -88,9 +87,9 @@ SELECT -cluster' + @z + N' FROM #sqlkmeans_centroid WHERE cluster > 0;';
             DELETE FROM #sqlkmeans_moved;
         IF @rows LIKE N'#%'
         BEGIN
-            SELECT @level = @level + 1, @statement = REPLACE(@narrow, N'{rows}', @rows);
+            SET @statement = REPLACE(@narrow, N'{rows}', @rows);
             EXECUTE sys.sp_executesql
-                @statement, N'@level int, @margin float', @level = @level, @margin = @margin;
+                @statement, N'@level int, @margin float', @level = @done, @margin = @margin;
         END;
         SET @statement = CASE WHEN @rows IS NULL THEN @all ELSE @part END;
         EXECUTE sys.sp_executesql @statement,

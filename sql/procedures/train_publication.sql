@@ -9,7 +9,7 @@ ALTER PROCEDURE sqlkmeans.train_publication
     @active          bigint,
     @last_segment_id int,
     @rows            bigint,
-    @skipped         bigint,
+    @total           bigint,
     @total_ss        float,
     @n_iter          int,
     @begun           datetime2(6),
@@ -56,8 +56,8 @@ BEGIN
           INNER JOIN #sqlkmeans_cluster AS b ON b.cluster = d.other
           GROUP BY a.cluster) AS g;
 
-    IF @skipped > 0
-        SET @warnings = CAST(@skipped AS nvarchar(20)) + N' rows were skipped because a feature is missing' + NCHAR(10);
+    IF @total > @rows
+        SET @warnings = CAST(@total - @rows AS nvarchar(20)) + N' rows were skipped because a feature is missing' + NCHAR(10);
     WHILE @segment_id IS NOT NULL
     BEGIN
         SELECT @segment_id = MIN(c.segment_id)
@@ -81,7 +81,7 @@ BEGIN
             sqlkmeans.shared_number(N'distance_tolerance') * SQRT(@inertia / @weight))
         + N',"run":{"k":' + CAST(@k AS nvarchar(10))
         + N',"rows":' + CAST(@rows AS nvarchar(20))
-        + N',"skipped":' + CAST(@skipped AS nvarchar(20))
+        + N',"skipped":' + CAST(@total - @rows AS nvarchar(20))
         + N',"inertia":' + sqlkmeans.float_literal(@inertia)
         + N',"n_iter":' + CAST(@n_iter AS nvarchar(10))
         + N',"mean_distance":' + sqlkmeans.float_literal(@mean_distance)

@@ -26,7 +26,6 @@ BEGIN
     DECLARE @total_ss float;
     DECLARE @begun datetime2(6) = SYSUTCDATETIME();
     DECLARE @fitted datetime2(6);
-    DECLARE @skipped bigint;
 
     SELECT @segmentation = r.segmentation, @definition = r.definition, @active = g.active_run_id,
         @last_segment_id = g.last_segment_id,
@@ -197,10 +196,9 @@ BEGIN
     WHERE b.run_id = @run_id;
     EXECUTE sqlkmeans.train_names
         @run_id = @run_id, @active = @active, @segmentation = @segmentation;
-    SET @skipped = @total - @rows;
     EXECUTE sqlkmeans.train_publication
         @run_id = @run_id, @definition = @definition, @active = @active,
-        @last_segment_id = @last_segment_id, @rows = @rows, @skipped = @skipped,
+        @last_segment_id = @last_segment_id, @rows = @rows, @total = @total,
         @total_ss = @total_ss, @n_iter = @n_iter, @begun = @begun, @fitted = @fitted,
         @publication = @publication OUTPUT;
     EXECUTE sqlkmeans.stage_changes

@@ -102,7 +102,7 @@ def test_a_run_reads_its_rows_a_few_times_and_sorts_each_column_once(
         for grammar in GRAMMARS:
             assert not check("\nGO\n".join(dict.fromkeys(trained)) + "\nGO\n", grammar)
     server.rows("UPDATE dbo.wide SET f1 = f1 + 0.01 WHERE customer_id < 3;")
-    for medians, most in ((0, 4), (1, 6)):
+    for medians, most in ((0, 4), (1, 5)):
         with statement_log(server) as logged:
             server.rows("EXECUTE sqlkmeans.assign_segments @segmentation = N'wide', "
                         f"@medians = {medians};")  # fmt: skip

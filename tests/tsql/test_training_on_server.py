@@ -111,13 +111,15 @@ def test_it_publishes_the_segments_that_the_client_publishes(server: Server) -> 
 
 
 @live
-@pytest.mark.parametrize("weight", [None, "age"])
+@pytest.mark.parametrize("weight", [None, "orders"])
 def test_a_published_centroid_is_the_mean_of_its_customers(
     server: Server, weight: str | None
 ) -> None:
     """As SQL sees it; the groups overlap, so that passes over the rows between them are many."""
     with open_database(server.url.render_as_string(hide_password=False)) as database:
         database.create_table("dbo.customer", demo_customers(4_000), "customer_id")
+    server.rows("ALTER TABLE dbo.customer ADD orders float NULL;")
+    server.rows("UPDATE dbo.customer SET orders = customer_id % 5 / 2e0;")
     define(server, k=6, sample_weight=weight)
     server.rows(RUN.format("customers"))
     assert server.value("SELECT n_iter FROM sqlkmeans.run;") > 5
