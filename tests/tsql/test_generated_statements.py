@@ -51,6 +51,23 @@ def test_procedures_still_build_the_statements_that_were_reviewed(server: Server
     assert found == recorded_statements()
 
 
+SQUARE = """EXECUTE sqlkmeans.define_segmentation @segmentation = N'square',
+@source = N'dbo.square', @key = N'id', @k = 3, @target = N'dbo.square_segment',
+@features = N'x, y', @n_init = 1;"""
+
+
+def make_square(server: Server) -> None:
+    """3,000 points all over a square, where centroids take many passes."""
+    digits = ", ".join(f"({n})" for n in range(10))
+    server.rows("CREATE TABLE dbo.square (id int NOT NULL PRIMARY KEY, x float, y float);")
+    server.rows(
+        "INSERT INTO dbo.square (id, x, y) SELECT n.id, n.id * 48271 % 997, n.id * 16807 % 1009 "
+        "FROM (SELECT a.v + 10 * b.v + 100 * c.v + 1000 * d.v AS id "
+        f"FROM (VALUES {digits}) AS a (v) CROSS JOIN (VALUES {digits}) AS b (v) "
+        f"CROSS JOIN (VALUES {digits}) AS c (v) CROSS JOIN (VALUES (0), (1), (2)) AS d (v)) AS n;"
+    )
+
+
 def record(server: Server) -> list[str]:
     """All statements of a life: define, train, assign, train inside, roll back, rename, purge.
 
@@ -77,6 +94,10 @@ def record(server: Server) -> list[str]:
                     "@segment_id = 1, @name = N'it''s';")  # fmt: skip
         server.rows("EXECUTE sqlkmeans.purge @history = 1, @execute = 0;")
         server.rows("EXECUTE sqlkmeans.purge @history = 1;")
+        make_square(server)
+        server.rows(SQUARE)
+        server.rows("EXECUTE sqlkmeans.run_segmentation @segmentation = N'square', "
+                    "@engine = N'tsql';")  # fmt: skip
         publish(server, make_people(server))
         server.rows("EXECUTE sqlkmeans.assign_segments @segmentation = N'people';")
         _run_without_python(server, "people")
