@@ -6126,7 +6126,7 @@ BEGIN
     DECLARE @scaling nvarchar(16) = JSON_VALUE(@definition, '$.scaling');
     DECLARE @missing nvarchar(16) = JSON_VALUE(@definition, '$.missing');
     DECLARE @key nvarchar(max) = JSON_QUERY(@definition, '$.key');
-    DECLARE @weighted bit = CASE WHEN JSON_VALUE(@definition, '$.sample_weight') IS NULL THEN 0 ELSE 1 END;
+    DECLARE @weighted bit;
     DECLARE @winsorize nvarchar(max) = sqlkmeans.quantiles(JSON_QUERY(@definition, '$.winsorize'));
     DECLARE @days nvarchar(20) =
         CAST(DATEDIFF(day, '19700101', @reference_date) AS nvarchar(10)) + N'e0';
@@ -6150,6 +6150,8 @@ BEGIN
     DECLARE @origin nvarchar(40);
     DECLARE @features int;
 
+    SELECT @weighted = CASE WHEN j.sample_weight IS NULL THEN 0 ELSE 1 END
+    FROM OPENJSON(@definition) WITH (sample_weight nvarchar(max) '$.sample_weight') AS j;
     INSERT INTO #sqlkmeans_column
         (number, name, type, transform, weight, value, low_share, high_share, absent, known, skipped, usable)
     SELECT f.number, f.name, f.type, COALESCE(JSON_VALUE(f.feature, '$.transform'), N'none'),
@@ -6392,7 +6394,7 @@ IF OBJECT_ID(N'sqlkmeans.train_rows', N'P') IS NULL
 GO
 -- Gives the tables of rows and centroids of train_segmentation their columns, and fills its
 -- #sqlkmeans_prepared from its #sqlkmeans_input by what the run has in model_feature, with the text that
--- scores: the rows that are clustered, which nobody has to read from #sqlkmeans_input again.
+-- scores. #sqlkmeans_input, which nobody has to read again, ends empty.
 ALTER PROCEDURE sqlkmeans.train_rows
     @run_id     bigint,
     @definition nvarchar(max),
@@ -6448,6 +6450,7 @@ WHERE 1 = 1' + CASE JSON_VALUE(@definition, '$.missing') WHEN N'skip'
             ELSE N'' END + N';
 SET @rows = ROWCOUNT_BIG();';
     EXECUTE sys.sp_executesql @statement, N'@rows bigint OUTPUT', @rows = @rows OUTPUT;
+    TRUNCATE TABLE #sqlkmeans_input;
 END;
 GO
 
@@ -6801,7 +6804,8 @@ FROM #sqlkmeans_sample AS r
     DECLARE @problem nvarchar(max);
 
     -- The last pass has the squares about the mean where every row weighs the same.
-    IF JSON_VALUE(@definition, '$.sample_weight') IS NOT NULL
+    IF EXISTS (SELECT 1 FROM OPENJSON(@definition) WITH (sample_weight nvarchar(max) '$.sample_weight') AS j
+               WHERE j.sample_weight IS NOT NULL)
         SET @relation = N'(SELECT 1e0 AS weight, ' + sqlkmeans.each_number(@features,
                 N'(r.[sqlkmeans z{}] - o.z{}) * (r.[sqlkmeans z{}] - o.z{})', N' + ') + N' AS squares, '
             + sqlkmeans.each_number(@features, N'r.[sqlkmeans z{}] - o.z{} AS z{}', N', ') + N'

@@ -17,7 +17,7 @@ BEGIN
     DECLARE @scaling nvarchar(16) = JSON_VALUE(@definition, '$.scaling');
     DECLARE @missing nvarchar(16) = JSON_VALUE(@definition, '$.missing');
     DECLARE @key nvarchar(max) = JSON_QUERY(@definition, '$.key');
-    DECLARE @weighted bit = CASE WHEN JSON_VALUE(@definition, '$.sample_weight') IS NULL THEN 0 ELSE 1 END;
+    DECLARE @weighted bit;
     DECLARE @winsorize nvarchar(max) = sqlkmeans.quantiles(JSON_QUERY(@definition, '$.winsorize'));
     DECLARE @days nvarchar(20) =
         CAST(DATEDIFF(day, '19700101', @reference_date) AS nvarchar(10)) + N'e0';
@@ -41,6 +41,8 @@ BEGIN
     DECLARE @origin nvarchar(40);
     DECLARE @features int;
 
+    SELECT @weighted = CASE WHEN j.sample_weight IS NULL THEN 0 ELSE 1 END
+    FROM OPENJSON(@definition) WITH (sample_weight nvarchar(max) '$.sample_weight') AS j;
     INSERT INTO #sqlkmeans_column
         (number, name, type, transform, weight, value, low_share, high_share, absent, known, skipped, usable)
     SELECT f.number, f.name, f.type, COALESCE(JSON_VALUE(f.feature, '$.transform'), N'none'),

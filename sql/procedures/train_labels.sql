@@ -30,7 +30,8 @@ FROM #sqlkmeans_sample AS r
     DECLARE @problem nvarchar(max);
 
     -- The last pass has the squares about the mean where every row weighs the same.
-    IF JSON_VALUE(@definition, '$.sample_weight') IS NOT NULL
+    IF EXISTS (SELECT 1 FROM OPENJSON(@definition) WITH (sample_weight nvarchar(max) '$.sample_weight') AS j
+               WHERE j.sample_weight IS NOT NULL)
         SET @relation = N'(SELECT 1e0 AS weight, ' + sqlkmeans.each_number(@features,
                 N'(r.[sqlkmeans z{}] - o.z{}) * (r.[sqlkmeans z{}] - o.z{})', N' + ') + N' AS squares, '
             + sqlkmeans.each_number(@features, N'r.[sqlkmeans z{}] - o.z{} AS z{}', N', ') + N'

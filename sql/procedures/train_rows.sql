@@ -3,7 +3,7 @@ IF OBJECT_ID(N'sqlkmeans.train_rows', N'P') IS NULL
 GO
 -- Gives the tables of rows and centroids of train_segmentation their columns, and fills its
 -- #sqlkmeans_prepared from its #sqlkmeans_input by what the run has in model_feature, with the text that
--- scores: the rows that are clustered, which nobody has to read from #sqlkmeans_input again.
+-- scores. #sqlkmeans_input, which nobody has to read again, ends empty.
 ALTER PROCEDURE sqlkmeans.train_rows
     @run_id     bigint,
     @definition nvarchar(max),
@@ -59,5 +59,6 @@ WHERE 1 = 1' + CASE JSON_VALUE(@definition, '$.missing') WHEN N'skip'
             ELSE N'' END + N';
 SET @rows = ROWCOUNT_BIG();';
     EXECUTE sys.sp_executesql @statement, N'@rows bigint OUTPUT', @rows = @rows OUTPUT;
+    TRUNCATE TABLE #sqlkmeans_input;
 END;
 GO
