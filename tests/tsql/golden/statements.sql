@@ -843,6 +843,394 @@ SELECT @arrived = COUNT_BIG(*) FROM (SELECT TOP (1) 1 AS one FROM [dbo].[custome
 GO
 DELETE TOP (4000) FROM [dbo].[customer_segment_history] WHERE valid_to < @then; SET @arrived = ROWCOUNT_BIG();
 GO
+CREATE TABLE sqlkmeans.[staging_1] ([id] int NOT NULL, cluster int NOT NULL, distance float NOT NULL, departed bit NOT NULL DEFAULT (0), PRIMARY KEY CLUSTERED ([id], departed));
+GO
+ALTER TABLE #sqlkmeans_input ADD [id] int NULL; ALTER TABLE #sqlkmeans_input ADD [sqlkmeans f1] float NULL; ALTER TABLE #sqlkmeans_input ADD [sqlkmeans f2] float NULL;
+GO
+INSERT INTO #sqlkmeans_input WITH (TABLOCK) ([sqlkmeans row], [sqlkmeans place], [id], [sqlkmeans previous], [sqlkmeans before], [sqlkmeans weight], [sqlkmeans f1], [sqlkmeans f2]) SELECT ROW_NUMBER() OVER (ORDER BY s.[id]), DENSE_RANK() OVER (ORDER BY s.[id]), s.[id], NULL, NULL, 1e0, CAST(s.[x] AS float), CAST(s.[y] AS float) FROM [dbo].[square] AS s; SET @total = ROWCOUNT_BIG();
+GO
+SELECT COUNT_BIG(*) AS total, COUNT_BIG(t.fit) AS fitted, COUNT_BIG(t.whole) AS kept,
+    SUM(CASE t.fit WHEN 1 THEN t.w END) AS weight, SUM(CASE t.fit WHEN 1 THEN t.w * t.w END) AS squares,
+    COUNT_BIG(CASE WHEN t.w IS NULL OR t.w < 0e0 THEN 1 END) AS absent,
+    COUNT_BIG(CASE WHEN i.[id] IS NULL THEN 1 END)
+        + COUNT_BIG(*) - COALESCE(MAX(i.[sqlkmeans place]), 0) AS unkeyed, COUNT_BIG(i.[sqlkmeans f1]) AS a1, COUNT_BIG(CASE t.fit WHEN 1 THEN i.[sqlkmeans f1] END) AS k1,
+    MIN(CASE t.fit WHEN 1 THEN i.[sqlkmeans f1] END) AS l1, MAX(CASE t.fit WHEN 1 THEN i.[sqlkmeans f1] END) AS h1,
+    COUNT_BIG(CASE WHEN t.fit = 1 AND i.[sqlkmeans f1] <> FLOOR(i.[sqlkmeans f1]) THEN 1 END) AS p1,
+    COUNT_BIG(CASE WHEN t.whole = 1 AND i.[sqlkmeans f1] <= -1e0 THEN 1 END) AS u1,
+    SUM(CASE WHEN t.fit = 1 AND i.[sqlkmeans f1] IS NOT NULL THEN t.w END) AS w1,
+    SUM(CASE WHEN t.fit = 1 AND i.[sqlkmeans f1] IS NOT NULL THEN t.w * t.w END) AS v1,
+    SUM(CASE t.fit WHEN 1 THEN t.w * i.[sqlkmeans f1] END) AS m1, COUNT_BIG(i.[sqlkmeans f2]) AS a2, COUNT_BIG(CASE t.fit WHEN 1 THEN i.[sqlkmeans f2] END) AS k2,
+    MIN(CASE t.fit WHEN 1 THEN i.[sqlkmeans f2] END) AS l2, MAX(CASE t.fit WHEN 1 THEN i.[sqlkmeans f2] END) AS h2,
+    COUNT_BIG(CASE WHEN t.fit = 1 AND i.[sqlkmeans f2] <> FLOOR(i.[sqlkmeans f2]) THEN 1 END) AS p2,
+    COUNT_BIG(CASE WHEN t.whole = 1 AND i.[sqlkmeans f2] <= -1e0 THEN 1 END) AS u2,
+    SUM(CASE WHEN t.fit = 1 AND i.[sqlkmeans f2] IS NOT NULL THEN t.w END) AS w2,
+    SUM(CASE WHEN t.fit = 1 AND i.[sqlkmeans f2] IS NOT NULL THEN t.w * t.w END) AS v2,
+    SUM(CASE t.fit WHEN 1 THEN t.w * i.[sqlkmeans f2] END) AS m2
+INTO #sqlkmeans_sums
+FROM #sqlkmeans_input AS i
+CROSS APPLY (SELECT i.[sqlkmeans weight] AS w, CASE WHEN 1 = 1 THEN 1 END AS whole,
+                 CASE WHEN i.[sqlkmeans weight] > 0e0 THEN 1 END AS fit) AS t;
+UPDATE c
+SET absent = s.total - v.held, known = v.known, least = v.least, greatest = v.greatest,
+    fractions = v.fractions, floors = v.floors, weights = v.weights, squares = v.squares,
+    mean = v.total / NULLIF(v.weights, 0e0)
+FROM #sqlkmeans_column AS c
+CROSS JOIN #sqlkmeans_sums AS s
+CROSS APPLY (VALUES (1, s.a1, s.k1, s.l1, s.h1, s.p1, s.u1, s.w1, s.v1, s.m1), (2, s.a2, s.k2, s.l2, s.h2, s.p2, s.u2, s.w2, s.v2, s.m2)) AS v (number, held, known, least, greatest, fractions, floors, weights, squares, total)
+WHERE v.number = c.number;
+SELECT @total = s.total, @fitted = s.fitted, @kept = s.kept, @weight = s.weight, @squares = s.squares,
+    @absent = s.absent, @unkeyed = s.unkeyed
+FROM #sqlkmeans_sums AS s;
+DROP TABLE #sqlkmeans_sums;
+GO
+UPDATE c
+SET center = c.origin + v.rest, scale = CASE WHEN v.squares > v.rest * v.rest
+    THEN SQRT(v.squares - v.rest * v.rest) ELSE 0e0 END
+FROM #sqlkmeans_column AS c
+CROSS JOIN (SELECT SUM(t.w * (t.x1 - (0.5e0))) / SUM(t.w) AS m1, SUM(t.w * (t.x1 - (0.5e0)) * (t.x1 - (0.5e0))) / SUM(t.w) AS q1, SUM(t.w * (t.x2 - (0.5e0))) / SUM(t.w) AS m2, SUM(t.w * (t.x2 - (0.5e0)) * (t.x2 - (0.5e0))) / SUM(t.w) AS q2
+            FROM #sqlkmeans_input AS i
+            CROSS APPLY (SELECT i.[sqlkmeans weight] AS w, i.[sqlkmeans f1] AS x1, i.[sqlkmeans f2] AS x2) AS t
+            WHERE i.[sqlkmeans weight] > 0e0) AS s
+CROSS APPLY (VALUES (1, s.m1, s.q1), (2, s.m2, s.q2)) AS v (number, rest, squares)
+WHERE v.number = c.number;
+GO
+ALTER TABLE #sqlkmeans_prepared ADD [id] int NULL; ALTER TABLE #sqlkmeans_scored ADD [id] int NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans o1] float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans z1] float NULL; ALTER TABLE #sqlkmeans_scored ADD [sqlkmeans o1] float NULL; ALTER TABLE #sqlkmeans_centroid ADD z1 float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans o2] float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans z2] float NULL; ALTER TABLE #sqlkmeans_scored ADD [sqlkmeans o2] float NULL; ALTER TABLE #sqlkmeans_centroid ADD z2 float NULL;
+GO
+INSERT INTO #sqlkmeans_prepared WITH (TABLOCK) ([id], [sqlkmeans row], [sqlkmeans previous], [sqlkmeans before], [sqlkmeans weight], [sqlkmeans o1], [sqlkmeans z1], [sqlkmeans o2], [sqlkmeans z2])
+SELECT i.[id], i.[sqlkmeans row], i.[sqlkmeans previous], i.[sqlkmeans before], i.[sqlkmeans weight], o.o1, z.z1, o.o2, z.z2
+FROM #sqlkmeans_input AS i
+CROSS APPLY (SELECT i.[sqlkmeans f1] AS [x], i.[sqlkmeans f2] AS [y]) AS s
+CROSS APPLY (SELECT CAST(s.[x] AS float) AS o1, CAST(s.[y] AS float) AS o2) AS o
+CROSS APPLY (SELECT o.o1 AS x1, o.o2 AS x2) AS x
+CROSS APPLY (SELECT x.x1 AS t1, x.x2 AS t2) AS t
+CROSS APPLY (SELECT (t.t1 - (0.5e0)) / 0.5e0 AS z1, (t.t2 - (0.5e0)) / 0.5e0 AS z2) AS z
+WHERE 1 = 1;
+SET @rows = ROWCOUNT_BIG();
+GO
+DECLARE @c0_1 float, @c0_2 float, @c1_1 float, @c1_2 float, @c2_1 float, @c2_2 float, @c3_1 float, @c3_2 float;
+SELECT @c0_1 = SUM(CASE c.cluster WHEN 0 THEN c.z1 ELSE 0e0 END), @c0_2 = SUM(CASE c.cluster WHEN 0 THEN c.z2 ELSE 0e0 END), @c1_1 = SUM(CASE c.cluster WHEN 1 THEN c.z1 ELSE 0e0 END), @c1_2 = SUM(CASE c.cluster WHEN 1 THEN c.z2 ELSE 0e0 END), @c2_1 = SUM(CASE c.cluster WHEN 2 THEN c.z1 ELSE 0e0 END), @c2_2 = SUM(CASE c.cluster WHEN 2 THEN c.z2 ELSE 0e0 END), @c3_1 = SUM(CASE c.cluster WHEN 3 THEN c.z1 ELSE 0e0 END), @c3_2 = SUM(CASE c.cluster WHEN 3 THEN c.z2 ELSE 0e0 END)
+FROM #sqlkmeans_centroid AS c;
+INSERT INTO #sqlkmeans_moved (kept, cluster, previous, customers, weight, squares, z1, z2)
+SELECT 1, n.cluster, r.[sqlkmeans previous], COUNT_BIG(*), SUM(r.[sqlkmeans weight]), SUM(r.[sqlkmeans weight] * ((r.[sqlkmeans z1] - @c0_1) * (r.[sqlkmeans z1] - @c0_1) + (r.[sqlkmeans z2] - @c0_2) * (r.[sqlkmeans z2] - @c0_2))),
+    SUM(r.[sqlkmeans weight] * (r.[sqlkmeans z1] - @c0_1)), SUM(r.[sqlkmeans weight] * (r.[sqlkmeans z2] - @c0_2))
+FROM #sqlkmeans_prepared AS r
+CROSS APPLY (SELECT CASE WHEN (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) <= (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) AND (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) <= (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) THEN 1 WHEN (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) <= (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) THEN 2 ELSE 3 END AS cluster) AS n
+GROUP BY n.cluster, r.[sqlkmeans previous];
+INSERT INTO #sqlkmeans_border (level, [sqlkmeans row], [sqlkmeans previous], [sqlkmeans weight], [sqlkmeans z1], [sqlkmeans z2])
+SELECT @level, r.[sqlkmeans row], r.[sqlkmeans previous], r.[sqlkmeans weight], r.[sqlkmeans z1], r.[sqlkmeans z2]
+FROM #sqlkmeans_prepared AS r
+CROSS APPLY (SELECT CASE WHEN (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) <= (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) AND (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) <= (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) THEN 1 WHEN (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) <= (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) THEN 2 ELSE 3 END AS cluster) AS n
+INNER JOIN #sqlkmeans_centroid AS o ON o.cluster = n.cluster
+CROSS APPLY (SELECT SQRT((r.[sqlkmeans z1] - o.z1) * (r.[sqlkmeans z1] - o.z1) + (r.[sqlkmeans z2] - o.z2) * (r.[sqlkmeans z2] - o.z2)) + @margin AS reach) AS q
+WHERE CASE WHEN (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) <= q.reach * q.reach THEN 1 ELSE 0 END + CASE WHEN (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) <= q.reach * q.reach THEN 1 ELSE 0 END + CASE WHEN (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) <= q.reach * q.reach THEN 1 ELSE 0 END > 1;
+DELETE FROM #sqlkmeans_border WHERE level < @level;
+INSERT INTO #sqlkmeans_moved (kept, cluster, previous, customers, weight, squares, z1, z2)
+SELECT 1, n.cluster, r.[sqlkmeans previous], -COUNT_BIG(*), -SUM(r.[sqlkmeans weight]), -SUM(r.[sqlkmeans weight] * ((r.[sqlkmeans z1] - @c0_1) * (r.[sqlkmeans z1] - @c0_1) + (r.[sqlkmeans z2] - @c0_2) * (r.[sqlkmeans z2] - @c0_2))),
+    -SUM(r.[sqlkmeans weight] * (r.[sqlkmeans z1] - @c0_1)), -SUM(r.[sqlkmeans weight] * (r.[sqlkmeans z2] - @c0_2))
+FROM #sqlkmeans_border AS r
+CROSS APPLY (SELECT CASE WHEN (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) <= (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) AND (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) <= (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) THEN 1 WHEN (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) <= (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) THEN 2 ELSE 3 END AS cluster) AS n
+GROUP BY n.cluster, r.[sqlkmeans previous];
+DELETE FROM #sqlkmeans_centroid WHERE cluster < 0;
+INSERT INTO #sqlkmeans_centroid (cluster, z1, z2)
+SELECT -cluster, z1, z2 FROM #sqlkmeans_centroid WHERE cluster > 0;
+GO
+SET @passes = 0;
+WHILE @passes = 0 OR (@passes < 5 AND @shift > @rest AND 2 * @drift < @margin)
+BEGIN
+DECLARE @c0_1 float, @c0_2 float, @c1_1 float, @c1_2 float, @c2_1 float, @c2_2 float, @c3_1 float, @c3_2 float;
+SELECT @c0_1 = SUM(CASE c.cluster WHEN 0 THEN c.z1 ELSE 0e0 END), @c0_2 = SUM(CASE c.cluster WHEN 0 THEN c.z2 ELSE 0e0 END), @c1_1 = SUM(CASE c.cluster WHEN 1 THEN c.z1 ELSE 0e0 END), @c1_2 = SUM(CASE c.cluster WHEN 1 THEN c.z2 ELSE 0e0 END), @c2_1 = SUM(CASE c.cluster WHEN 2 THEN c.z1 ELSE 0e0 END), @c2_2 = SUM(CASE c.cluster WHEN 2 THEN c.z2 ELSE 0e0 END), @c3_1 = SUM(CASE c.cluster WHEN 3 THEN c.z1 ELSE 0e0 END), @c3_2 = SUM(CASE c.cluster WHEN 3 THEN c.z2 ELSE 0e0 END)
+FROM #sqlkmeans_centroid AS c;
+DELETE FROM #sqlkmeans_moved WHERE kept = 0;
+INSERT INTO #sqlkmeans_moved (kept, cluster, previous, customers, weight, squares, z1, z2)
+SELECT 0, n.cluster, r.[sqlkmeans previous], COUNT_BIG(*), SUM(r.[sqlkmeans weight]), SUM(r.[sqlkmeans weight] * ((r.[sqlkmeans z1] - @c0_1) * (r.[sqlkmeans z1] - @c0_1) + (r.[sqlkmeans z2] - @c0_2) * (r.[sqlkmeans z2] - @c0_2))),
+    SUM(r.[sqlkmeans weight] * (r.[sqlkmeans z1] - @c0_1)), SUM(r.[sqlkmeans weight] * (r.[sqlkmeans z2] - @c0_2))
+FROM #sqlkmeans_border AS r
+CROSS APPLY (SELECT CASE WHEN (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) <= (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) AND (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) <= (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) THEN 1 WHEN (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) <= (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) THEN 2 ELSE 3 END AS cluster) AS n
+GROUP BY n.cluster, r.[sqlkmeans previous];
+SELECT @shift = SUM((m.z1 - (c.z1 - @c0_1)) * (m.z1 - (c.z1 - @c0_1)) + (m.z2 - (c.z2 - @c0_2)) * (m.z2 - (c.z2 - @c0_2))),
+    @inertia = SUM(m.squares + m.weight * ((c.z1 - @c0_1) * (c.z1 - @c0_1 - 2e0 * m.z1) + (c.z2 - @c0_2) * (c.z2 - @c0_2 - 2e0 * m.z2)))
+FROM (SELECT a.cluster, SUM(a.weight) AS weight, SUM(a.squares) AS squares, SUM(a.z1) / NULLIF(SUM(a.weight), 0e0) AS z1, SUM(a.z2) / NULLIF(SUM(a.weight), 0e0) AS z2
+      FROM #sqlkmeans_moved AS a
+      GROUP BY a.cluster
+      HAVING SUM(a.weight) > 1e-12 * MAX(a.weight)) AS m
+INNER JOIN #sqlkmeans_centroid AS c ON c.cluster = m.cluster;
+UPDATE c
+SET z1 = @c0_1 + m.z1, z2 = @c0_2 + m.z2
+FROM #sqlkmeans_centroid AS c
+INNER JOIN (SELECT a.cluster, SUM(a.weight) AS weight, SUM(a.squares) AS squares, SUM(a.z1) / NULLIF(SUM(a.weight), 0e0) AS z1, SUM(a.z2) / NULLIF(SUM(a.weight), 0e0) AS z2
+      FROM #sqlkmeans_moved AS a
+      GROUP BY a.cluster
+      HAVING SUM(a.weight) > 1e-12 * MAX(a.weight)) AS m ON m.cluster = c.cluster;
+IF @@ROWCOUNT < @k
+BEGIN
+    SET @shift = NULL;
+    UPDATE c
+    SET z1 = f.z1, z2 = f.z2
+    FROM #sqlkmeans_centroid AS c
+    INNER JOIN (SELECT o.cluster, ROW_NUMBER() OVER (ORDER BY o.cluster) AS place
+                FROM #sqlkmeans_centroid AS o
+                WHERE o.cluster > 0 AND NOT EXISTS (SELECT 1 FROM (SELECT a.cluster, SUM(a.weight) AS weight, SUM(a.squares) AS squares, SUM(a.z1) / NULLIF(SUM(a.weight), 0e0) AS z1, SUM(a.z2) / NULLIF(SUM(a.weight), 0e0) AS z2
+      FROM #sqlkmeans_moved AS a
+      GROUP BY a.cluster
+      HAVING SUM(a.weight) > 1e-12 * MAX(a.weight)) AS m WHERE m.cluster = o.cluster)) AS e
+        ON e.cluster = c.cluster
+    INNER JOIN (SELECT d.z1, d.z2,
+                    ROW_NUMBER() OVER (ORDER BY d.squared DESC, d.row_number) AS place
+                FROM (SELECT r.[sqlkmeans z1] AS z1, r.[sqlkmeans z2] AS z2, r.[sqlkmeans row] AS row_number, n.squared
+                      FROM #sqlkmeans_border AS r
+                      CROSS APPLY (SELECT TOP (1) (r.[sqlkmeans z1] - o.z1) * (r.[sqlkmeans z1] - o.z1) + (r.[sqlkmeans z2] - o.z2) * (r.[sqlkmeans z2] - o.z2) AS squared
+                                   FROM #sqlkmeans_centroid AS o
+                                   WHERE o.cluster > 0
+                                   ORDER BY squared) AS n
+                      WHERE r.[sqlkmeans weight] > 0e0) AS d) AS f
+        ON f.place = e.place;
+END;
+SELECT @drift = SQRT(MAX((c.z1 - e.z1) * (c.z1 - e.z1) + (c.z2 - e.z2) * (c.z2 - e.z2)))
+FROM #sqlkmeans_centroid AS c
+INNER JOIN #sqlkmeans_centroid AS e ON e.cluster = -c.cluster
+WHERE c.cluster > 0;
+SET @passes = @passes + 1;
+END;
+GO
+DECLARE @c0_1 float, @c0_2 float, @c1_1 float, @c1_2 float, @c2_1 float, @c2_2 float, @c3_1 float, @c3_2 float;
+SELECT @c0_1 = SUM(CASE c.cluster WHEN 0 THEN c.z1 ELSE 0e0 END), @c0_2 = SUM(CASE c.cluster WHEN 0 THEN c.z2 ELSE 0e0 END), @c1_1 = SUM(CASE c.cluster WHEN 1 THEN c.z1 ELSE 0e0 END), @c1_2 = SUM(CASE c.cluster WHEN 1 THEN c.z2 ELSE 0e0 END), @c2_1 = SUM(CASE c.cluster WHEN 2 THEN c.z1 ELSE 0e0 END), @c2_2 = SUM(CASE c.cluster WHEN 2 THEN c.z2 ELSE 0e0 END), @c3_1 = SUM(CASE c.cluster WHEN 3 THEN c.z1 ELSE 0e0 END), @c3_2 = SUM(CASE c.cluster WHEN 3 THEN c.z2 ELSE 0e0 END)
+FROM #sqlkmeans_centroid AS c;
+INSERT INTO #sqlkmeans_moved (kept, cluster, previous, customers, weight, squares, z1, z2)
+SELECT 1, n.cluster, r.[sqlkmeans previous], COUNT_BIG(*), SUM(r.[sqlkmeans weight]), SUM(r.[sqlkmeans weight] * ((r.[sqlkmeans z1] - @c0_1) * (r.[sqlkmeans z1] - @c0_1) + (r.[sqlkmeans z2] - @c0_2) * (r.[sqlkmeans z2] - @c0_2))),
+    SUM(r.[sqlkmeans weight] * (r.[sqlkmeans z1] - @c0_1)), SUM(r.[sqlkmeans weight] * (r.[sqlkmeans z2] - @c0_2))
+FROM #sqlkmeans_border AS r
+CROSS APPLY (SELECT CASE WHEN (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) <= (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) AND (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) <= (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) THEN 1 WHEN (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) <= (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) THEN 2 ELSE 3 END AS cluster) AS n
+GROUP BY n.cluster, r.[sqlkmeans previous];
+INSERT INTO #sqlkmeans_border (level, [sqlkmeans row], [sqlkmeans previous], [sqlkmeans weight], [sqlkmeans z1], [sqlkmeans z2])
+SELECT @level, r.[sqlkmeans row], r.[sqlkmeans previous], r.[sqlkmeans weight], r.[sqlkmeans z1], r.[sqlkmeans z2]
+FROM #sqlkmeans_border AS r
+CROSS APPLY (SELECT CASE WHEN (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) <= (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) AND (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) <= (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) THEN 1 WHEN (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) <= (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) THEN 2 ELSE 3 END AS cluster) AS n
+INNER JOIN #sqlkmeans_centroid AS o ON o.cluster = n.cluster
+CROSS APPLY (SELECT SQRT((r.[sqlkmeans z1] - o.z1) * (r.[sqlkmeans z1] - o.z1) + (r.[sqlkmeans z2] - o.z2) * (r.[sqlkmeans z2] - o.z2)) + @margin AS reach) AS q
+WHERE CASE WHEN (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) <= q.reach * q.reach THEN 1 ELSE 0 END + CASE WHEN (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) <= q.reach * q.reach THEN 1 ELSE 0 END + CASE WHEN (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) <= q.reach * q.reach THEN 1 ELSE 0 END > 1;
+DELETE FROM #sqlkmeans_border WHERE level < @level;
+INSERT INTO #sqlkmeans_moved (kept, cluster, previous, customers, weight, squares, z1, z2)
+SELECT 1, n.cluster, r.[sqlkmeans previous], -COUNT_BIG(*), -SUM(r.[sqlkmeans weight]), -SUM(r.[sqlkmeans weight] * ((r.[sqlkmeans z1] - @c0_1) * (r.[sqlkmeans z1] - @c0_1) + (r.[sqlkmeans z2] - @c0_2) * (r.[sqlkmeans z2] - @c0_2))),
+    -SUM(r.[sqlkmeans weight] * (r.[sqlkmeans z1] - @c0_1)), -SUM(r.[sqlkmeans weight] * (r.[sqlkmeans z2] - @c0_2))
+FROM #sqlkmeans_border AS r
+CROSS APPLY (SELECT CASE WHEN (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) <= (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) AND (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) <= (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) THEN 1 WHEN (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) <= (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) THEN 2 ELSE 3 END AS cluster) AS n
+GROUP BY n.cluster, r.[sqlkmeans previous];
+DELETE FROM #sqlkmeans_centroid WHERE cluster < 0;
+INSERT INTO #sqlkmeans_centroid (cluster, z1, z2)
+SELECT -cluster, z1, z2 FROM #sqlkmeans_centroid WHERE cluster > 0;
+GO
+DELETE FROM #sqlkmeans_centroid;
+INSERT INTO #sqlkmeans_centroid (cluster, z1, z2)
+SELECT p.cluster, MAX(CASE p.position WHEN 1 THEN p.scaled_value END), MAX(CASE p.position WHEN 2 THEN p.scaled_value END)
+FROM #sqlkmeans_point AS p GROUP BY p.cluster;
+DECLARE @c0_1 float, @c0_2 float, @c1_1 float, @c1_2 float, @c2_1 float, @c2_2 float, @c3_1 float, @c3_2 float;
+SELECT @c0_1 = SUM(CASE c.cluster WHEN 0 THEN c.z1 ELSE 0e0 END), @c0_2 = SUM(CASE c.cluster WHEN 0 THEN c.z2 ELSE 0e0 END), @c1_1 = SUM(CASE c.cluster WHEN 1 THEN c.z1 ELSE 0e0 END), @c1_2 = SUM(CASE c.cluster WHEN 1 THEN c.z2 ELSE 0e0 END), @c2_1 = SUM(CASE c.cluster WHEN 2 THEN c.z1 ELSE 0e0 END), @c2_2 = SUM(CASE c.cluster WHEN 2 THEN c.z2 ELSE 0e0 END), @c3_1 = SUM(CASE c.cluster WHEN 3 THEN c.z1 ELSE 0e0 END), @c3_2 = SUM(CASE c.cluster WHEN 3 THEN c.z2 ELSE 0e0 END)
+FROM #sqlkmeans_centroid AS c;
+INSERT INTO #sqlkmeans_scored WITH (TABLOCK) ([id], [sqlkmeans previous], [sqlkmeans before], [sqlkmeans weight], [sqlkmeans o1], [sqlkmeans o2], [sqlkmeans cluster], [sqlkmeans distance])
+SELECT r.[id], r.[sqlkmeans previous], r.[sqlkmeans before], r.[sqlkmeans weight], r.[sqlkmeans o1], r.[sqlkmeans o2], n.cluster, SQRT((r.[sqlkmeans z1] - c.z1) * (r.[sqlkmeans z1] - c.z1) + (r.[sqlkmeans z2] - c.z2) * (r.[sqlkmeans z2] - c.z2))
+FROM #sqlkmeans_prepared AS r
+CROSS APPLY (SELECT CASE WHEN (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) <= (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) AND (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) <= (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) THEN 1 WHEN (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) <= (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) THEN 2 ELSE 3 END AS cluster) AS n
+INNER JOIN #sqlkmeans_centroid AS c ON c.cluster = n.cluster
+WHERE r.[sqlkmeans z1] IS NOT NULL AND r.[sqlkmeans z2] IS NOT NULL;
+SET @rows = ROWCOUNT_BIG();
+GO
+SELECT s.[sqlkmeans cluster] AS cluster, s.[sqlkmeans previous] AS previous,
+    COUNT_BIG(*) AS customers, SUM(s.[sqlkmeans distance]) AS distance,
+    SUM(s.[sqlkmeans distance] * s.[sqlkmeans distance]) AS within_ss,
+    SUM(s.[sqlkmeans weight] * s.[sqlkmeans distance] * s.[sqlkmeans distance]) AS inertia,
+    SUM(s.[sqlkmeans weight]) AS weight, COUNT_BIG(s.[sqlkmeans o1]) AS n1, SUM(s.[sqlkmeans o1] - p.c1) AS s1, SUM((s.[sqlkmeans o1] - p.c1) * (s.[sqlkmeans o1] - p.c1)) AS q1, MIN(s.[sqlkmeans o1]) AS l1, MAX(s.[sqlkmeans o1]) AS h1, COUNT_BIG(CASE WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 1 END) AS e1_1, COUNT_BIG(CASE WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 1 END) AS e1_2, COUNT_BIG(CASE WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 1 END) AS e1_3, COUNT_BIG(CASE WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 1 END) AS e1_4, COUNT_BIG(CASE WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 1 END) AS e1_5, COUNT_BIG(CASE WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 1 END) AS e1_6, COUNT_BIG(CASE WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 1 END) AS e1_7, COUNT_BIG(CASE WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 1 END) AS e1_8, COUNT_BIG(CASE WHEN s.[sqlkmeans o1] <= 0.5e0 THEN 1 END) AS e1_9, COUNT_BIG(CASE WHEN s.[sqlkmeans o1] < p.cl1 THEN 1 END) AS cb1, COUNT_BIG(CASE WHEN s.[sqlkmeans o1] < p.el1 THEN 1 END) AS eb1, COUNT_BIG(s.[sqlkmeans o2]) AS n2, SUM(s.[sqlkmeans o2] - p.c2) AS s2, SUM((s.[sqlkmeans o2] - p.c2) * (s.[sqlkmeans o2] - p.c2)) AS q2, MIN(s.[sqlkmeans o2]) AS l2, MAX(s.[sqlkmeans o2]) AS h2, COUNT_BIG(CASE WHEN s.[sqlkmeans o2] <= 0.5e0 THEN 1 END) AS e2_1, COUNT_BIG(CASE WHEN s.[sqlkmeans o2] <= 0.5e0 THEN 1 END) AS e2_2, COUNT_BIG(CASE WHEN s.[sqlkmeans o2] <= 0.5e0 THEN 1 END) AS e2_3, COUNT_BIG(CASE WHEN s.[sqlkmeans o2] <= 0.5e0 THEN 1 END) AS e2_4, COUNT_BIG(CASE WHEN s.[sqlkmeans o2] <= 0.5e0 THEN 1 END) AS e2_5, COUNT_BIG(CASE WHEN s.[sqlkmeans o2] <= 0.5e0 THEN 1 END) AS e2_6, COUNT_BIG(CASE WHEN s.[sqlkmeans o2] <= 0.5e0 THEN 1 END) AS e2_7, COUNT_BIG(CASE WHEN s.[sqlkmeans o2] <= 0.5e0 THEN 1 END) AS e2_8, COUNT_BIG(CASE WHEN s.[sqlkmeans o2] <= 0.5e0 THEN 1 END) AS e2_9, COUNT_BIG(CASE WHEN s.[sqlkmeans o2] < p.cl2 THEN 1 END) AS cb2, COUNT_BIG(CASE WHEN s.[sqlkmeans o2] < p.el2 THEN 1 END) AS eb2
+INTO #sqlkmeans_wide
+ FROM #sqlkmeans_scored AS s
+INNER JOIN (SELECT a.cluster, MAX(CASE a.position WHEN 1 THEN a.value END) AS c1, MAX(CASE WHEN a.position = 1 AND b.cluster > 0 THEN b.low END) AS cl1, MAX(CASE WHEN a.position = 1 AND b.cluster > 0 THEN b.high END) AS ch1, MAX(CASE WHEN a.position = 1 AND b.cluster = 0 THEN b.low END) AS el1, MAX(CASE WHEN a.position = 1 AND b.cluster = 0 THEN b.high END) AS eh1, MAX(CASE a.position WHEN 2 THEN a.value END) AS c2, MAX(CASE WHEN a.position = 2 AND b.cluster > 0 THEN b.low END) AS cl2, MAX(CASE WHEN a.position = 2 AND b.cluster > 0 THEN b.high END) AS ch2, MAX(CASE WHEN a.position = 2 AND b.cluster = 0 THEN b.low END) AS el2, MAX(CASE WHEN a.position = 2 AND b.cluster = 0 THEN b.high END) AS eh2 FROM #sqlkmeans_point AS a
+            LEFT JOIN #sqlkmeans_bracket AS b
+                ON b.position = a.position AND b.cluster IN (0, a.cluster)
+            GROUP BY a.cluster) AS p
+    ON p.cluster = s.[sqlkmeans cluster]
+GROUP BY s.[sqlkmeans cluster], s.[sqlkmeans previous];
+INSERT INTO #sqlkmeans_overlap (cluster, previous, customers, distance, within_ss, inertia, weight)
+SELECT w.cluster, w.previous, w.customers, w.distance, w.within_ss, w.inertia, w.weight
+FROM #sqlkmeans_wide AS w
+WHERE NOT EXISTS (SELECT 1 FROM #sqlkmeans_overlap AS o);
+INSERT INTO #sqlkmeans_profile (cluster, position, known, mean, deviation, lowest, highest)
+SELECT m.cluster, m.position, m.known, p.value + m.rest, CASE
+        WHEN m.highest > m.lowest AND m.spread > m.rest * m.rest THEN SQRT(m.spread - m.rest * m.rest)
+        WHEN m.known > 0 THEN 0e0 END, m.lowest, m.highest
+FROM (SELECT w.cluster, v.position, SUM(v.known) AS known, SUM(v.total) / NULLIF(SUM(v.known), 0) AS rest,
+          SUM(v.squares) / NULLIF(SUM(v.known), 0) AS spread, MIN(v.lowest) AS lowest, MAX(v.highest) AS highest
+      FROM #sqlkmeans_wide AS w
+      CROSS APPLY (VALUES (1, w.n1, w.s1, w.q1, w.l1, w.h1), (2, w.n2, w.s2, w.q2, w.l2, w.h2)) AS v (position, known, total, squares, lowest, highest)
+      GROUP BY w.cluster, v.position) AS m
+INNER JOIN #sqlkmeans_point AS p ON p.cluster = m.cluster AND p.position = m.position;
+UPDATE e
+SET customers = n.customers
+FROM #sqlkmeans_edge AS e
+INNER JOIN (SELECT v.position, v.number, SUM(v.customers) AS customers
+            FROM #sqlkmeans_wide AS w
+            CROSS APPLY (VALUES (1, 1, w.e1_1), (1, 2, w.e1_2), (1, 3, w.e1_3), (1, 4, w.e1_4), (1, 5, w.e1_5), (1, 6, w.e1_6), (1, 7, w.e1_7), (1, 8, w.e1_8), (1, 9, w.e1_9), (2, 1, w.e2_1), (2, 2, w.e2_2), (2, 3, w.e2_3), (2, 4, w.e2_4), (2, 5, w.e2_5), (2, 6, w.e2_6), (2, 7, w.e2_7), (2, 8, w.e2_8), (2, 9, w.e2_9)) AS v (position, number, customers)
+            GROUP BY v.position, v.number) AS n
+    ON n.position = e.position AND n.number = e.number;
+UPDATE b
+SET below = n.customers
+FROM #sqlkmeans_bracket AS b
+INNER JOIN (SELECT v.cluster, v.position, SUM(v.customers) AS customers
+            FROM #sqlkmeans_wide AS w
+            CROSS APPLY (VALUES (w.cluster, 1, w.cb1), (0, 1, w.eb1), (w.cluster, 2, w.cb2), (0, 2, w.eb2)) AS v (cluster, position, customers)
+            GROUP BY v.cluster, v.position) AS n
+    ON n.cluster = b.cluster AND n.position = b.position;
+INSERT INTO #sqlkmeans_near (cluster, position, value, customers)
+SELECT v.cluster, v.position, v.value, COUNT_BIG(*)
+ FROM #sqlkmeans_scored AS s
+INNER JOIN (SELECT a.cluster, MAX(CASE a.position WHEN 1 THEN a.value END) AS c1, MAX(CASE WHEN a.position = 1 AND b.cluster > 0 THEN b.low END) AS cl1, MAX(CASE WHEN a.position = 1 AND b.cluster > 0 THEN b.high END) AS ch1, MAX(CASE WHEN a.position = 1 AND b.cluster = 0 THEN b.low END) AS el1, MAX(CASE WHEN a.position = 1 AND b.cluster = 0 THEN b.high END) AS eh1, MAX(CASE a.position WHEN 2 THEN a.value END) AS c2, MAX(CASE WHEN a.position = 2 AND b.cluster > 0 THEN b.low END) AS cl2, MAX(CASE WHEN a.position = 2 AND b.cluster > 0 THEN b.high END) AS ch2, MAX(CASE WHEN a.position = 2 AND b.cluster = 0 THEN b.low END) AS el2, MAX(CASE WHEN a.position = 2 AND b.cluster = 0 THEN b.high END) AS eh2 FROM #sqlkmeans_point AS a
+            LEFT JOIN #sqlkmeans_bracket AS b
+                ON b.position = a.position AND b.cluster IN (0, a.cluster)
+            GROUP BY a.cluster) AS p
+    ON p.cluster = s.[sqlkmeans cluster]
+CROSS APPLY (VALUES (s.[sqlkmeans cluster], 1, s.[sqlkmeans o1], p.cl1, p.ch1), (0, 1, s.[sqlkmeans o1], p.el1, p.eh1), (s.[sqlkmeans cluster], 2, s.[sqlkmeans o2], p.cl2, p.ch2), (0, 2, s.[sqlkmeans o2], p.el2, p.eh2)) AS v (cluster, position, value, low, high)
+WHERE (s.[sqlkmeans o1] BETWEEN p.cl1 AND p.ch1 OR s.[sqlkmeans o1] BETWEEN p.el1 AND p.eh1 OR s.[sqlkmeans o2] BETWEEN p.cl2 AND p.ch2 OR s.[sqlkmeans o2] BETWEEN p.el2 AND p.eh2) AND v.value BETWEEN v.low AND v.high
+GROUP BY v.cluster, v.position, v.value;
+DROP TABLE #sqlkmeans_wide;
+GO
+INSERT INTO sqlkmeans.[staging_1] WITH (TABLOCK) ([id], cluster, distance)
+SELECT s.[id], s.segment_id, s.distance
+FROM (SELECT s.[id], c.segment_id,
+    s.[sqlkmeans distance] AS distance, s.[sqlkmeans previous], s.[sqlkmeans before]
+FROM #sqlkmeans_scored AS s
+INNER JOIN #sqlkmeans_cluster AS c ON c.cluster = s.[sqlkmeans cluster]) AS s
+WHERE s.[sqlkmeans previous] IS NULL OR s.[sqlkmeans previous] <> s.segment_id
+   OR ABS(s.distance - s.[sqlkmeans before]) > @tolerance;
+SET @staged = ROWCOUNT_BIG();
+GO
+SELECT @arrived = OBJECT_ID(N'[dbo].[square_segment]'), @moved = OBJECT_ID(N'[dbo].[square_segment_history]'), @departed = OBJECT_ID(N'[dbo].[square_segment_named]');
+GO
+CREATE TABLE [dbo].[square_segment_history] ([id] int NOT NULL, segment_id int NOT NULL, distance float NOT NULL, valid_from datetime2(6) NOT NULL, valid_to datetime2(6) NULL, run_id bigint NOT NULL, PRIMARY KEY CLUSTERED ([id], valid_from));
+GO
+DECLARE @value nvarchar(128) = @text;
+DECLARE @schema nvarchar(128) = N'dbo';
+DECLARE @object nvarchar(128) = N'square_segment_history';
+EXECUTE sys.sp_addextendedproperty @name = N'sqlkmeans', @value = @value,
+    @level0type = N'SCHEMA', @level0name = @schema,
+    @level1type = N'TABLE', @level1name = @object;
+GRANT SELECT ON [dbo].[square_segment_history] TO sqlkmeans_reader;
+GO
+UPDATE [dbo].[square_segment_history] SET valid_to = @now WHERE valid_to IS NULL;
+GO
+CREATE TABLE [dbo].[square_segment] ([id] int NOT NULL, segment_id int NOT NULL, distance float NOT NULL, run_id bigint NOT NULL, assigned_at datetime2(6) NOT NULL, PRIMARY KEY CLUSTERED ([id]));
+GO
+DECLARE @value nvarchar(128) = @text;
+DECLARE @schema nvarchar(128) = N'dbo';
+DECLARE @object nvarchar(128) = N'square_segment';
+EXECUTE sys.sp_addextendedproperty @name = N'sqlkmeans', @value = @value,
+    @level0type = N'SCHEMA', @level0name = @schema,
+    @level1type = N'TABLE', @level1name = @object;
+GRANT SELECT ON [dbo].[square_segment] TO sqlkmeans_reader;
+GO
+CREATE VIEW [dbo].[square_segment_named] AS SELECT t.[id], t.segment_id, t.distance, t.run_id, t.assigned_at, s.name AS segment_name FROM [dbo].[square_segment] AS t INNER JOIN sqlkmeans.segmentation AS g ON g.name = N'square' LEFT JOIN sqlkmeans.segment AS s ON s.run_id = g.active_run_id AND s.segment_id = t.segment_id;
+GO
+DECLARE @value nvarchar(128) = @text;
+DECLARE @schema nvarchar(128) = N'dbo';
+DECLARE @object nvarchar(128) = N'square_segment_named';
+EXECUTE sys.sp_addextendedproperty @name = N'sqlkmeans', @value = @value,
+    @level0type = N'SCHEMA', @level0name = @schema,
+    @level1type = N'VIEW', @level1name = @object;
+GRANT SELECT ON [dbo].[square_segment_named] TO sqlkmeans_reader;
+GO
+SELECT @moved = COUNT_BIG(*) FROM (SELECT DISTINCT l.cluster FROM sqlkmeans.[staging_1] AS l WHERE l.departed = 0) AS s WHERE NOT EXISTS (SELECT 1 FROM OPENJSON(@text) AS j WHERE CAST(j.[key] AS int) = s.cluster);
+SELECT @arrived = COUNT_BIG(*) FROM (SELECT TOP (1) 1 AS one FROM [dbo].[square_segment]) AS t;
+GO
+SET NOCOUNT ON;
+CREATE TABLE #sqlkmeans_cluster_segment (cluster int NOT NULL PRIMARY KEY, segment_id int NOT NULL);
+INSERT INTO #sqlkmeans_cluster_segment (cluster, segment_id)
+SELECT CAST(j.[key] AS int), CAST(j.[value] AS int) FROM OPENJSON(@text) AS j;
+UPDATE [dbo].[square_segment_history] SET valid_to = @now WHERE valid_to IS NULL;
+INSERT INTO [dbo].[square_segment] WITH (TABLOCK) ([id], segment_id, distance, run_id, assigned_at)
+SELECT s.[id], l.segment_id, s.distance, @run_id, @now
+FROM sqlkmeans.[staging_1] AS s
+INNER JOIN #sqlkmeans_cluster_segment AS l ON l.cluster = s.cluster
+WHERE s.departed = 0
+ORDER BY s.[id];
+SET @arrived = ROWCOUNT_BIG();
+INSERT INTO [dbo].[square_segment_history] WITH (TABLOCK) ([id], segment_id, distance, valid_from, valid_to, run_id)
+SELECT t.[id], t.segment_id, t.distance, @now, NULL, @run_id
+FROM [dbo].[square_segment] AS t
+ORDER BY t.[id];
+SET @moved = 0;
+SET @departed = 0;
+SET @written = @arrived;
+DROP TABLE #sqlkmeans_cluster_segment;
+GO
+INSERT INTO #sqlkmeans_held (segment_id, size) SELECT t.segment_id, COUNT_BIG(*) FROM [dbo].[square_segment] AS t GROUP BY t.segment_id;
+GO
+CREATE FUNCTION sqlkmeans.[assign_square] (@x float, @y float)
+RETURNS TABLE
+AS
+RETURN (
+SELECT n.segment_id, n.segment_name, SQRT(n.squared_distance) AS distance,
+    (SELECT SQRT(MIN(d.squared_distance))
+FROM (VALUES
+    (1, N'high x', 0.5e0, 0.5e0),
+    (2, N'low y, low x', 0.5e0, 0.5e0),
+    (3, N'high y, low x', 0.5e0, 0.5e0)) AS c (segment_id, segment_name, c1, c2)
+CROSS APPLY (SELECT (z.z1 - c.c1) * (z.z1 - c.c1) + (z.z2 - c.c2) * (z.z2 - c.c2) AS squared_distance) AS d
+WHERE c.segment_id <> n.segment_id) AS runner_up_distance
+FROM (SELECT @x AS o1, @y AS o2) AS o
+CROSS APPLY (SELECT o.o1 AS x1, o.o2 AS x2) AS x
+CROSS APPLY (SELECT x.x1 AS t1, x.x2 AS t2) AS t
+CROSS APPLY (SELECT (t.t1 - (0.5e0)) / 0.5e0 AS z1, (t.t2 - (0.5e0)) / 0.5e0 AS z2) AS z
+OUTER APPLY (SELECT TOP (1) c.segment_id, c.segment_name, d.squared_distance
+FROM (VALUES
+    (1, N'high x', 0.5e0, 0.5e0),
+    (2, N'low y, low x', 0.5e0, 0.5e0),
+    (3, N'high y, low x', 0.5e0, 0.5e0)) AS c (segment_id, segment_name, c1, c2)
+CROSS APPLY (SELECT (z.z1 - c.c1) * (z.z1 - c.c1) + (z.z2 - c.c2) * (z.z2 - c.c2) AS squared_distance) AS d
+WHERE d.squared_distance IS NOT NULL
+ORDER BY d.squared_distance, c.segment_id) AS n
+);
+GO
+CREATE VIEW sqlkmeans.segment_movement AS
+SELECT a.segmentation, a.run_id AS from_run_id, b.run_id AS to_run_id,
+    m.from_segment_id, m.to_segment_id, m.customers
+FROM sqlkmeans.run AS a
+INNER JOIN sqlkmeans.run AS b ON b.segmentation = a.segmentation AND b.published_at > a.published_at
+CROSS APPLY (
+    SELECT c.from_segment_id, c.to_segment_id, COUNT_BIG(*) AS customers
+    FROM (
+        SELECT
+            MAX(CASE WHEN h.valid_from <= a.published_at
+                      AND (h.valid_to IS NULL OR h.valid_to > a.published_at)
+                     THEN h.segment_id END) AS from_segment_id,
+            MAX(CASE WHEN h.valid_from <= b.published_at
+                      AND (h.valid_to IS NULL OR h.valid_to > b.published_at)
+                     THEN h.segment_id END) AS to_segment_id
+        FROM [dbo].[customer_segment_history] AS h
+        GROUP BY h.[customer_id]
+    ) AS c
+    WHERE c.from_segment_id IS NOT NULL OR c.to_segment_id IS NOT NULL
+    GROUP BY c.from_segment_id, c.to_segment_id
+) AS m
+WHERE a.segmentation = N'customers' AND a.status = N'published' AND b.status = N'published'
+UNION ALL
+SELECT a.segmentation, a.run_id AS from_run_id, b.run_id AS to_run_id,
+    m.from_segment_id, m.to_segment_id, m.customers
+FROM sqlkmeans.run AS a
+INNER JOIN sqlkmeans.run AS b ON b.segmentation = a.segmentation AND b.published_at > a.published_at
+CROSS APPLY (
+    SELECT c.from_segment_id, c.to_segment_id, COUNT_BIG(*) AS customers
+    FROM (
+        SELECT
+            MAX(CASE WHEN h.valid_from <= a.published_at
+                      AND (h.valid_to IS NULL OR h.valid_to > a.published_at)
+                     THEN h.segment_id END) AS from_segment_id,
+            MAX(CASE WHEN h.valid_from <= b.published_at
+                      AND (h.valid_to IS NULL OR h.valid_to > b.published_at)
+                     THEN h.segment_id END) AS to_segment_id
+        FROM [dbo].[square_segment_history] AS h
+        GROUP BY h.[id]
+    ) AS c
+    WHERE c.from_segment_id IS NOT NULL OR c.to_segment_id IS NOT NULL
+    GROUP BY c.from_segment_id, c.to_segment_id
+) AS m
+WHERE a.segmentation = N'square' AND a.status = N'published' AND b.status = N'published';
+GO
 CREATE TABLE sqlkmeans.[staging_1] ([person_id] bigint NOT NULL, cluster int NOT NULL, distance float NOT NULL, departed bit NOT NULL DEFAULT (0), PRIMARY KEY CLUSTERED ([person_id], departed));
 GO
 SELECT @arrived = OBJECT_ID(N'[dbo].[person_segment]'), @moved = OBJECT_ID(N'[dbo].[person_segment_history]'), @departed = OBJECT_ID(N'[dbo].[person_segment_named]');
@@ -974,7 +1362,29 @@ CROSS APPLY (
     WHERE c.from_segment_id IS NOT NULL OR c.to_segment_id IS NOT NULL
     GROUP BY c.from_segment_id, c.to_segment_id
 ) AS m
-WHERE a.segmentation = N'people' AND a.status = N'published' AND b.status = N'published';
+WHERE a.segmentation = N'people' AND a.status = N'published' AND b.status = N'published'
+UNION ALL
+SELECT a.segmentation, a.run_id AS from_run_id, b.run_id AS to_run_id,
+    m.from_segment_id, m.to_segment_id, m.customers
+FROM sqlkmeans.run AS a
+INNER JOIN sqlkmeans.run AS b ON b.segmentation = a.segmentation AND b.published_at > a.published_at
+CROSS APPLY (
+    SELECT c.from_segment_id, c.to_segment_id, COUNT_BIG(*) AS customers
+    FROM (
+        SELECT
+            MAX(CASE WHEN h.valid_from <= a.published_at
+                      AND (h.valid_to IS NULL OR h.valid_to > a.published_at)
+                     THEN h.segment_id END) AS from_segment_id,
+            MAX(CASE WHEN h.valid_from <= b.published_at
+                      AND (h.valid_to IS NULL OR h.valid_to > b.published_at)
+                     THEN h.segment_id END) AS to_segment_id
+        FROM [dbo].[square_segment_history] AS h
+        GROUP BY h.[id]
+    ) AS c
+    WHERE c.from_segment_id IS NOT NULL OR c.to_segment_id IS NOT NULL
+    GROUP BY c.from_segment_id, c.to_segment_id
+) AS m
+WHERE a.segmentation = N'square' AND a.status = N'published' AND b.status = N'published';
 GO
 ALTER TABLE #sqlkmeans_prepared ADD [person_id] bigint NULL; ALTER TABLE #sqlkmeans_scored ADD [person_id] bigint NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans o1] float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans z1] float NULL; ALTER TABLE #sqlkmeans_scored ADD [sqlkmeans o1] float NULL; ALTER TABLE #sqlkmeans_centroid ADD z1 float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans o2] float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans z2] float NULL; ALTER TABLE #sqlkmeans_scored ADD [sqlkmeans o2] float NULL; ALTER TABLE #sqlkmeans_centroid ADD z2 float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans o3] float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans z3] float NULL; ALTER TABLE #sqlkmeans_scored ADD [sqlkmeans o3] float NULL; ALTER TABLE #sqlkmeans_centroid ADD z3 float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans o4] float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans z4] float NULL; ALTER TABLE #sqlkmeans_scored ADD [sqlkmeans o4] float NULL; ALTER TABLE #sqlkmeans_centroid ADD z4 float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans o5] float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans z5] float NULL; ALTER TABLE #sqlkmeans_scored ADD [sqlkmeans o5] float NULL; ALTER TABLE #sqlkmeans_centroid ADD z5 float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans o6] float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans z6] float NULL; ALTER TABLE #sqlkmeans_scored ADD [sqlkmeans o6] float NULL; ALTER TABLE #sqlkmeans_centroid ADD z6 float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans o7] float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans z7] float NULL; ALTER TABLE #sqlkmeans_scored ADD [sqlkmeans o7] float NULL; ALTER TABLE #sqlkmeans_centroid ADD z7 float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans o8] float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans z8] float NULL; ALTER TABLE #sqlkmeans_scored ADD [sqlkmeans o8] float NULL; ALTER TABLE #sqlkmeans_centroid ADD z8 float NULL;
 GO
