@@ -145,6 +145,7 @@ IF OBJECT_ID(N'sqlkmeans.run', N'U') IS NULL
         mean_distance     float         NULL,
         recommendation    nvarchar(max) NULL,
         high_water        nvarchar(100) NULL,
+        outliers          bigint        NULL,
         CONSTRAINT pk_run PRIMARY KEY CLUSTERED (run_id),
         CONSTRAINT ck_run_kind CHECK (kind IN (N'fit', N'assign', N'rollback', N'choose_k')),
         CONSTRAINT ck_run_status CHECK (status IN (N'running', N'published', N'failed', N'finished'))
@@ -184,12 +185,13 @@ GO
 IF OBJECT_ID(N'sqlkmeans.centroid', N'U') IS NULL
     CREATE TABLE sqlkmeans.centroid
     (
-        run_id       bigint        NOT NULL,
-        segment_id   int           NOT NULL,
-        position     int           NOT NULL,
-        feature      nvarchar(400) NOT NULL,
-        value        float         NOT NULL,
-        scaled_value float         NOT NULL,
+        run_id           bigint        NOT NULL,
+        segment_id       int           NOT NULL,
+        position         int           NOT NULL,
+        feature          nvarchar(400) NOT NULL,
+        value            float         NOT NULL,
+        scaled_value     float         NOT NULL,
+        outlier_distance float         NULL,
         CONSTRAINT pk_centroid PRIMARY KEY CLUSTERED (run_id, segment_id, position)
     );
 GO
@@ -211,6 +213,7 @@ IF OBJECT_ID(N'sqlkmeans.segment', N'U') IS NULL
         rule_coverage  float         NULL,
         silhouette     float         NULL,
         centroid_shift float         NULL,
+        outliers       bigint        NULL,
         CONSTRAINT pk_segment PRIMARY KEY CLUSTERED (run_id, segment_id)
     );
 GO
@@ -915,6 +918,29 @@ BEGIN
 END;
 GO
 
+-- functions/outlier_distances.sql
+IF OBJECT_ID(N'sqlkmeans.outlier_distances', N'IF') IS NULL
+    EXECUTE (N'CREATE FUNCTION sqlkmeans.outlier_distances (@publication nvarchar(max)) RETURNS TABLE
+        AS RETURN (SELECT 1 AS segment_id);');
+GO
+-- The distance of each segment beyond which a customer is an outlier: what a publication says, else
+-- what the model has that it names. No row for a segment without one.
+ALTER FUNCTION sqlkmeans.outlier_distances (@publication nvarchar(max))
+RETURNS TABLE
+AS
+RETURN
+(
+    SELECT CAST(j.[key] AS int) AS segment_id, CAST(j.[value] AS float) AS outlier_distance
+    FROM OPENJSON(@publication, '$.outlier_distances') AS j
+    UNION ALL
+    SELECT c.segment_id, c.outlier_distance
+    FROM sqlkmeans.centroid AS c
+    WHERE c.run_id = CAST(JSON_VALUE(@publication, '$.model_run_id') AS bigint)
+      AND c.position = 1 AND c.outlier_distance IS NOT NULL
+      AND JSON_QUERY(@publication, '$.outlier_distances') IS NULL
+);
+GO
+
 -- functions/own_value.sql
 IF OBJECT_ID(N'sqlkmeans.own_value', N'FN') IS NULL
     EXECUTE (N'CREATE FUNCTION sqlkmeans.own_value (@run_id bigint, @position int,
@@ -1077,6 +1103,7 @@ BEGIN
         WHEN N'guard.psi' THEN 0.25e0
         WHEN N'guard.centroid_shift' THEN 1e0
         WHEN N'guard.distance' THEN 0.5e0
+        WHEN N'guard.outliers' THEN 0.05e0
         -- Which levels of a category have a feature.
         WHEN N'min_frequency' THEN 0.01e0
         WHEN N'max_categories' THEN 20e0
@@ -1088,6 +1115,8 @@ BEGIN
         WHEN N'tolerance' THEN 1e-4
         -- A distance that changed by less, as a share of the mean one, is not written.
         WHEN N'distance_tolerance' THEN 0.01e0
+        -- An outlier is so much beyond the distance that its limit is made of.
+        WHEN N'outlier_slack' THEN 1.000000001e0
         -- Bins: rows that tell their ends, and what an empty one counts as.
         WHEN N'bin_rows' THEN 20000e0
         WHEN N'least_share' THEN 1e-4
@@ -2033,7 +2062,7 @@ BEGIN
         WHERE c.name = @name;
 
         IF LOWER(@name) IN (N'segment_id', N'segment_name', N'distance', N'run_id', N'assigned_at',
-                            N'valid_from', N'valid_to', N'cluster', N'departed')
+                            N'valid_from', N'valid_to', N'cluster', N'departed', N'is_outlier')
             SET @problems = @problems + N'key: ' + @name
                 + N' is a column of the segment table itself; give it another name in a view' + @line;
         ELSE IF LOWER(@name) LIKE N'sqlkmeans %'
@@ -2060,9 +2089,10 @@ BEGIN
             + N' bytes wide; allowed: 900, the widest that a clustered index takes' + @line;
 
     IF EXISTS (SELECT 1 FROM #sqlkmeans_target_column AS t)
-       AND ((SELECT COUNT(*) FROM #sqlkmeans_target_column AS t) <> @position + 4
+       AND ((SELECT COUNT(*) FROM #sqlkmeans_target_column AS t) <> @position + 5
             OR (SELECT COUNT(*) FROM #sqlkmeans_target_column AS t
-                WHERE t.name IN (N'segment_id', N'distance', N'run_id', N'assigned_at')) <> 4)
+                WHERE t.name IN (N'segment_id', N'distance', N'is_outlier', N'run_id',
+                                 N'assigned_at')) <> 5)
         SET @problems = @problems + N'target: ' + @target_name + N' is there already and is no '
             + N'segment table of this key; choose another target' + @line;
 
@@ -2333,19 +2363,19 @@ BEGIN
     SELECT @unknown = MIN(j.[key])
     FROM OPENJSON(@given) AS j
     WHERE j.[key] NOT IN (N'action', N'rows', N'moved', N'psi', N'centroid_shift', N'distance',
-                          N'silhouette');
+                          N'silhouette', N'outliers');
     IF @unknown IS NOT NULL
         SET @problems = @problems + N'@guard: unknown key ' + LEFT(@unknown, 200) + N'; allowed: '
-            + N'action, rows, moved, psi, centroid_shift, distance, silhouette' + @line;
+            + N'action, rows, moved, psi, centroid_shift, distance, silhouette, outliers' + @line;
 
     SET @guard = N'';
-    WHILE @position < 7
+    WHILE @position < 8
     BEGIN
         SET @position = @position + 1;
         SELECT @name = k.name, @default = k.[default]
         FROM (VALUES (1, N'action', N'warn'), (2, N'rows', N'0.5'), (3, N'moved', N'0.5'),
                      (4, N'psi', N'0.25'), (5, N'centroid_shift', N'1.0'), (6, N'distance', N'0.5'),
-                     (7, N'silhouette', N'0.2')) AS k (position, name, [default])
+                     (7, N'silhouette', N'0.2'), (8, N'outliers', N'0.05')) AS k (position, name, [default])
         WHERE k.position = @position;
         SET @type = NULL;
         SELECT @type = j.[type], @value = COALESCE(LEFT(j.[value], 100), N'null')
@@ -2580,7 +2610,8 @@ IF OBJECT_ID(N'sqlkmeans.create_staging', N'P') IS NULL
 GO
 -- A run's staging table, which operators may fill and read. Names and types in @key_columns are
 -- quoted by check_definition. A customer may be in it twice: as departed under the key that is
--- published, and under one that differs only where the collation does not look.
+-- published, and under one that differs only where the collation does not look. Where
+-- is_outlier is NULL, publishing tells by the distance.
 ALTER PROCEDURE sqlkmeans.create_staging
     @run_id      bigint,
     @key         nvarchar(max),
@@ -2593,6 +2624,7 @@ BEGIN
         N'sqlkmeans.' + QUOTENAME(N'staging_' + CAST(@run_id AS nvarchar(20)));
     DECLARE @statement nvarchar(max) = N'CREATE TABLE ' + @staging + N' (' + @key_columns
         + N'cluster int NOT NULL, distance float NOT NULL, departed bit NOT NULL DEFAULT (0), '
+        + N'is_outlier bit NULL, '
         + N'PRIMARY KEY CLUSTERED (' + sqlkmeans.each_name(@key, N'{}', N', ') + N', departed));';
 
     EXECUTE sqlkmeans.as_owner @statement = @statement;
@@ -2682,7 +2714,8 @@ BEGIN
     IF @history_id IS NULL
     BEGIN
         SET @statement = N'CREATE TABLE ' + @history + N' (' + @typed
-            + N'segment_id int NOT NULL, distance float NOT NULL, valid_from datetime2(6) NOT NULL, '
+            + N'segment_id int NOT NULL, distance float NOT NULL, is_outlier bit NOT NULL, '
+            + N'valid_from datetime2(6) NOT NULL, '
             + N'valid_to datetime2(6) NULL, run_id bigint NOT NULL, PRIMARY KEY CLUSTERED ('
             + @keys + N', valid_from));';
         EXECUTE sqlkmeans.as_owner @statement = @statement;
@@ -2693,8 +2726,8 @@ BEGIN
         BEGIN
             -- The table outlived its history: start the history from its labels.
             SET @statement = N'INSERT INTO ' + @history + N' (' + @keys
-                + N', segment_id, distance, valid_from, valid_to, run_id) SELECT ' + @keys
-                + N', segment_id, distance, assigned_at, NULL, run_id FROM ' + @table + N';';
+                + N', segment_id, distance, is_outlier, valid_from, valid_to, run_id) SELECT ' + @keys
+                + N', segment_id, distance, is_outlier, assigned_at, NULL, run_id FROM ' + @table + N';';
             EXECUTE sqlkmeans.as_owner @statement = @statement;
         END;
     END;
@@ -2704,7 +2737,8 @@ BEGIN
         SET @statement = N'UPDATE ' + @history + N' SET valid_to = @now WHERE valid_to IS NULL;';
         EXECUTE sqlkmeans.as_owner @statement = @statement, @now = @now;
         SET @statement = N'CREATE TABLE ' + @table + N' (' + @typed
-            + N'segment_id int NOT NULL, distance float NOT NULL, run_id bigint NOT NULL, '
+            + N'segment_id int NOT NULL, distance float NOT NULL, is_outlier bit NOT NULL, '
+            + N'run_id bigint NOT NULL, '
             + N'assigned_at datetime2(6) NOT NULL, PRIMARY KEY CLUSTERED (' + @keys + N'));';
         EXECUTE sqlkmeans.as_owner @statement = @statement;
         EXECUTE sqlkmeans.mark_object
@@ -2715,7 +2749,7 @@ BEGIN
     BEGIN
         SET @statement = N'CREATE VIEW ' + @named + N' AS SELECT '
             + sqlkmeans.each_name(@key, N't.{}', N', ')
-            + N', t.segment_id, t.distance, t.run_id, t.assigned_at, s.name AS segment_name FROM '
+            + N', t.segment_id, t.distance, t.is_outlier, t.run_id, t.assigned_at, s.name AS segment_name FROM '
             + @table + N' AS t INNER JOIN sqlkmeans.segmentation AS g ON g.name = N'''
             + REPLACE(@segmentation, N'''', N'''''')
             + N''' LEFT JOIN sqlkmeans.segment AS s'
@@ -2733,7 +2767,8 @@ IF OBJECT_ID(N'sqlkmeans.apply_labels', N'P') IS NULL
 GO
 -- Turns a run's staged labels into changes of the segment table and its history. Runs in the
 -- caller's transaction, under the segmentation's lock. Where only changes were staged, customers
--- departed who are staged as departed; else those departed who are not staged.
+-- departed who are staged as departed; else those departed who are not staged. Who is an outlier, the
+-- staged row says, or the limits of @publication do.
 ALTER PROCEDURE sqlkmeans.apply_labels
     @segmentation nvarchar(128),
     @target       nvarchar(1000),
@@ -2743,6 +2778,7 @@ ALTER PROCEDURE sqlkmeans.apply_labels
     @now          datetime2(6),
     @tolerance    float,
     @changes_only bit = 0,
+    @publication  nvarchar(max) = NULL,
     @arrived      bigint OUTPUT,
     @moved        bigint OUTPUT,
     @departed     bigint OUTPUT,
@@ -2783,11 +2819,28 @@ SELECT @arrived = COUNT_BIG(*) FROM (SELECT TOP (1) 1 AS one FROM ' + @table
         EXECUTE sqlkmeans.raise_problems @number = 50002,
             @problems = N'segment_ids: some staged clusters have no segment id';
 
+    CREATE TABLE #sqlkmeans_outlier
+    (
+        segment_id       int   NOT NULL PRIMARY KEY,
+        outlier_distance float NOT NULL
+    );
+    INSERT INTO #sqlkmeans_outlier (segment_id, outlier_distance)
+    SELECT o.segment_id, o.outlier_distance FROM sqlkmeans.outlier_distances(@publication) AS o;
+
     DECLARE @labels nvarchar(max) = N'
 SET NOCOUNT ON;
-CREATE TABLE #sqlkmeans_cluster_segment (cluster int NOT NULL PRIMARY KEY, segment_id int NOT NULL);
-INSERT INTO #sqlkmeans_cluster_segment (cluster, segment_id)
-SELECT CAST(j.[key] AS int), CAST(j.[value] AS int) FROM OPENJSON(@text) AS j;
+CREATE TABLE #sqlkmeans_cluster_segment
+    (cluster int NOT NULL PRIMARY KEY, segment_id int NOT NULL, outlier_distance float NULL);
+INSERT INTO #sqlkmeans_cluster_segment (cluster, segment_id, outlier_distance)
+SELECT CAST(j.[key] AS int), CAST(j.[value] AS int), o.outlier_distance
+FROM OPENJSON(@text) AS j
+LEFT JOIN #sqlkmeans_outlier AS o ON o.segment_id = CAST(j.[value] AS int);
+';
+    DECLARE @staged nvarchar(max) = N'
+FROM ' + @staging + N' AS s
+INNER JOIN #sqlkmeans_cluster_segment AS l ON l.cluster = s.cluster
+CROSS APPLY (SELECT COALESCE(s.is_outlier,
+    CASE WHEN s.distance > l.outlier_distance THEN 1 ELSE 0 END) AS is_outlier) AS f
 ';
 
     IF @found = 0
@@ -2795,16 +2848,13 @@ SELECT CAST(j.[key] AS int), CAST(j.[value] AS int) FROM OPENJSON(@text) AS j;
         -- recovery model allows it.
         SET @statement = @labels + N'
 UPDATE ' + @history + N' SET valid_to = @now WHERE valid_to IS NULL;
-INSERT INTO ' + @table + N' WITH (TABLOCK) (' + @keys + N', segment_id, distance, run_id, assigned_at)
-SELECT ' + @staged_keys + N', l.segment_id, s.distance, @run_id, @now
-FROM ' + @staging + N' AS s
-INNER JOIN #sqlkmeans_cluster_segment AS l ON l.cluster = s.cluster
-WHERE s.departed = 0
+INSERT INTO ' + @table + N' WITH (TABLOCK) (' + @keys + N', segment_id, distance, is_outlier, run_id, assigned_at)
+SELECT ' + @staged_keys + N', l.segment_id, s.distance, f.is_outlier, @run_id, @now' + @staged + N'WHERE s.departed = 0
 ORDER BY ' + @staged_keys + N';
 SET @arrived = ROWCOUNT_BIG();
 INSERT INTO ' + @history + N' WITH (TABLOCK) (' + @keys
-            + N', segment_id, distance, valid_from, valid_to, run_id)
-SELECT ' + @published_keys + N', t.segment_id, t.distance, @now, NULL, @run_id
+            + N', segment_id, distance, is_outlier, valid_from, valid_to, run_id)
+SELECT ' + @published_keys + N', t.segment_id, t.distance, t.is_outlier, @now, NULL, @run_id
 FROM ' + @table + N' AS t
 ORDER BY ' + @published_keys + N';
 SET @moved = 0;
@@ -2813,21 +2863,24 @@ SET @written = @arrived;
 ';
     ELSE
         SET @statement = @labels + N'
--- What becomes of a customer: 0 another distance alone, 1 arrives, 2 moves, 3 departs.
-SELECT ' + @staged_keys + N', l.segment_id, s.distance,
-    CASE WHEN t.segment_id IS NULL THEN 1 WHEN t.segment_id <> l.segment_id THEN 2 ELSE 0 END
+-- What becomes of a customer: 0 another distance alone, 1 arrives, 2 moves, 3 departs, 4 becomes an
+-- outlier or ceases to be one. A distance that would lie on the wrong side of its limit is written
+-- too, though it hardly changed: later it tells who is one.
+SELECT ' + @staged_keys + N', l.segment_id, s.distance, CAST(f.is_outlier AS bit) AS is_outlier,
+    CASE WHEN t.segment_id IS NULL THEN 1 WHEN t.segment_id <> l.segment_id THEN 2
+         WHEN t.is_outlier <> f.is_outlier THEN 4 ELSE 0 END
         AS [sqlkmeans change], t.assigned_at AS [sqlkmeans since]
-INTO #sqlkmeans_change
-FROM ' + @staging + N' AS s
-INNER JOIN #sqlkmeans_cluster_segment AS l ON l.cluster = s.cluster
-LEFT JOIN ' + @table + N' AS t ON ' + @same + N'
+INTO #sqlkmeans_change' + @staged + N'LEFT JOIN ' + @table + N' AS t ON ' + @same + N'
 WHERE s.departed = 0
   AND (t.segment_id IS NULL
        OR t.segment_id <> l.segment_id
-       OR ABS(t.distance - s.distance) > @tolerance);
+       OR t.is_outlier <> f.is_outlier
+       OR ABS(t.distance - s.distance) > @tolerance
+       OR (s.is_outlier IS NULL
+           AND f.is_outlier <> CASE WHEN t.distance > l.outlier_distance THEN 1 ELSE 0 END));
 
-INSERT INTO #sqlkmeans_change (' + @keys + N', segment_id, distance, [sqlkmeans change], [sqlkmeans since])
-SELECT ' + @published_keys + N', 0, 0, 3, t.assigned_at
+INSERT INTO #sqlkmeans_change (' + @keys + N', segment_id, distance, is_outlier, [sqlkmeans change], [sqlkmeans since])
+SELECT ' + @published_keys + N', 0, 0, 0, 3, t.assigned_at
 FROM ' + @table + N' AS t
 WHERE ' + CASE WHEN @changes_only = 1
             THEN N'EXISTS (SELECT 1 FROM ' + @staging + N' AS s WHERE ' + @same
@@ -2835,9 +2888,11 @@ WHERE ' + CASE WHEN @changes_only = 1
   AND ' ELSE N'' END + N'NOT EXISTS (SELECT 1 FROM ' + @staging + N' AS s WHERE ' + @same
             + N' AND s.departed = 0);
 
+DECLARE @ended bigint;
 SELECT @arrived = COALESCE(SUM(CASE WHEN n.change = 1 THEN n.customers ELSE 0 END), 0),
     @moved = COALESCE(SUM(CASE WHEN n.change = 2 THEN n.customers ELSE 0 END), 0),
     @departed = COALESCE(SUM(CASE WHEN n.change = 3 THEN n.customers ELSE 0 END), 0),
+    @ended = COALESCE(SUM(CASE WHEN n.change IN (2, 3, 4) THEN n.customers ELSE 0 END), 0),
     @written = COALESCE(SUM(n.customers), 0)
 FROM (SELECT c.[sqlkmeans change] AS change, COUNT_BIG(*) AS customers
       FROM #sqlkmeans_change AS c
@@ -2847,30 +2902,30 @@ FROM (SELECT c.[sqlkmeans change] AS change, COUNT_BIG(*) AS customers
 -- A label and its row of the history begin at the same time, and the history is ordered by key and
 -- time: so the row is found at once, however many a customer has.
 DECLARE @closed bigint = 0;
-IF @moved + @departed > 0
+IF @ended > 0
 BEGIN
 UPDATE t
 SET valid_to = @now
 FROM ' + @history + N' AS t
 INNER JOIN #sqlkmeans_change AS c ON ' + @changed + N' AND t.valid_from = c.[sqlkmeans since]
-WHERE t.valid_to IS NULL AND c.[sqlkmeans change] IN (2, 3);
+WHERE t.valid_to IS NULL AND c.[sqlkmeans change] IN (2, 3, 4);
 SET @closed = ROWCOUNT_BIG();
 END;
 
 -- Who arrives may have a row from before somebody deleted the label, and somebody may have changed
 -- a time.
-IF @arrived > 0 OR @closed < @moved + @departed
+IF @arrived > 0 OR @closed < @ended
 UPDATE t
 SET valid_to = @now
 FROM ' + @history + N' AS t
 INNER JOIN #sqlkmeans_change AS c ON ' + @changed + N'
-WHERE t.valid_to IS NULL AND c.[sqlkmeans change] IN (1, 2, 3);
+WHERE t.valid_to IS NULL AND c.[sqlkmeans change] IN (1, 2, 3, 4);
 
-IF @arrived + @moved > 0
-INSERT INTO ' + @history + N' (' + @keys + N', segment_id, distance, valid_from, valid_to, run_id)
-SELECT ' + @change_keys + N', c.segment_id, c.distance, @now, NULL, @run_id
+IF @arrived + @ended > @departed
+INSERT INTO ' + @history + N' (' + @keys + N', segment_id, distance, is_outlier, valid_from, valid_to, run_id)
+SELECT ' + @change_keys + N', c.segment_id, c.distance, c.is_outlier, @now, NULL, @run_id
 FROM #sqlkmeans_change AS c
-WHERE c.[sqlkmeans change] IN (1, 2);
+WHERE c.[sqlkmeans change] IN (1, 2, 4);
 
 IF @written > 0
 BEGIN
@@ -2880,14 +2935,15 @@ BEGIN
 DECLARE @any int;
 SELECT TOP (1) @any = t.segment_id FROM ' + @table + N' AS t WITH (TABLOCKX, HOLDLOCK);
 
-IF @moved > 0
+IF @ended > @departed
 UPDATE t
-SET segment_id = c.segment_id, distance = c.distance, run_id = @run_id, assigned_at = @now
+SET segment_id = c.segment_id, distance = c.distance, is_outlier = c.is_outlier, run_id = @run_id,
+    assigned_at = @now
 FROM ' + @table + N' AS t
 INNER JOIN #sqlkmeans_change AS c ON ' + @changed + N'
-WHERE c.[sqlkmeans change] = 2;
+WHERE c.[sqlkmeans change] IN (2, 4);
 
-IF @written > @arrived + @moved + @departed
+IF @written > @arrived + @ended
 UPDATE t
 SET distance = c.distance
 FROM ' + @table + N' AS t
@@ -2901,8 +2957,8 @@ INNER JOIN #sqlkmeans_change AS c ON ' + @changed + N'
 WHERE c.[sqlkmeans change] = 3;
 
 IF @arrived > 0
-INSERT INTO ' + @table + N' (' + @keys + N', segment_id, distance, run_id, assigned_at)
-SELECT ' + @change_keys + N', c.segment_id, c.distance, @run_id, @now
+INSERT INTO ' + @table + N' (' + @keys + N', segment_id, distance, is_outlier, run_id, assigned_at)
+SELECT ' + @change_keys + N', c.segment_id, c.distance, c.is_outlier, @run_id, @now
 FROM #sqlkmeans_change AS c
 WHERE c.[sqlkmeans change] = 1;
 END;
@@ -3000,7 +3056,8 @@ BEGIN
         centroid_shift = COALESCE(j.centroid_shift, r.centroid_shift),
         mean_distance = COALESCE(j.mean_distance, r.mean_distance),
         recommendation = COALESCE(j.recommendation_object, j.recommendation, r.recommendation),
-        high_water = COALESCE(j.high_water, r.high_water)
+        high_water = COALESCE(j.high_water, r.high_water),
+        outliers = COALESCE(j.outliers, r.outliers)
     FROM sqlkmeans.run AS r
     CROSS JOIN OPENJSON(@publication, '$.run') WITH (
         k                 int           '$.k',
@@ -3028,7 +3085,8 @@ BEGIN
         mean_distance     float         '$.mean_distance',
         recommendation_object nvarchar(max) '$.recommendation' AS JSON,
         recommendation    nvarchar(max) '$.recommendation',
-        high_water        nvarchar(100) '$.high_water'
+        high_water        nvarchar(100) '$.high_water',
+        outliers          bigint        '$.outliers'
     ) AS j
     WHERE r.run_id = @run_id;
 
@@ -3054,21 +3112,25 @@ BEGIN
         reference_date date          '$.reference_date'
     ) AS j;
 
-    INSERT INTO sqlkmeans.centroid (run_id, segment_id, position, feature, value, scaled_value)
-    SELECT @run_id, j.segment_id, j.position, j.feature, j.value, j.scaled_value
+    INSERT INTO sqlkmeans.centroid
+        (run_id, segment_id, position, feature, value, scaled_value, outlier_distance)
+    SELECT @run_id, j.segment_id, j.position, j.feature, j.value, j.scaled_value,
+        j.outlier_distance
     FROM OPENJSON(@publication, '$.tables.centroid') WITH (
-        segment_id   int           '$.segment_id',
-        position     int           '$.position',
-        feature      nvarchar(400) '$.feature',
-        value        float         '$.value',
-        scaled_value float         '$.scaled_value'
+        segment_id       int           '$.segment_id',
+        position         int           '$.position',
+        feature          nvarchar(400) '$.feature',
+        value            float         '$.value',
+        scaled_value     float         '$.scaled_value',
+        outlier_distance float         '$.outlier_distance'
     ) AS j;
 
     INSERT INTO sqlkmeans.segment
         (run_id, segment_id, name, name_source, description, size, share, within_ss, [rule],
-         rule_precision, rule_coverage, silhouette, centroid_shift)
+         rule_precision, rule_coverage, silhouette, centroid_shift, outliers)
     SELECT @run_id, j.segment_id, j.name, j.name_source, j.description, j.size, j.share,
-        j.within_ss, j.[rule], j.rule_precision, j.rule_coverage, j.silhouette, j.centroid_shift
+        j.within_ss, j.[rule], j.rule_precision, j.rule_coverage, j.silhouette, j.centroid_shift,
+        j.outliers
     FROM OPENJSON(@publication, '$.tables.segment') WITH (
         segment_id     int           '$.segment_id',
         name           nvarchar(400) '$.name',
@@ -3081,7 +3143,8 @@ BEGIN
         rule_precision float         '$.rule_precision',
         rule_coverage  float         '$.rule_coverage',
         silhouette     float         '$.silhouette',
-        centroid_shift float         '$.centroid_shift'
+        centroid_shift float         '$.centroid_shift',
+        outliers       bigint        '$.outliers'
     ) AS j;
 
     INSERT INTO sqlkmeans.segment_feature
@@ -3280,7 +3343,7 @@ IF OBJECT_ID(N'sqlkmeans.scoring_text', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.scoring_text AS RETURN 0;');
 GO
 -- A query that scores one row with a stored model, as text: columns segment_id, segment_name,
--- distance and runner_up_distance. Values come from parameters named after the source's columns.
+-- distance, runner_up_distance and is_outlier. Values come from parameters named after the source's columns.
 -- The arithmetic is the one that training used, in the same order; the nearest centroid is found by
 -- squared distance, the lowest segment id wins a tie, and a missing value that the model does not
 -- fill in makes all of them NULL.
@@ -3309,6 +3372,7 @@ BEGIN
     DECLARE @coordinates nvarchar(max) = N'';
     DECLARE @centroids nvarchar(max) = N'';
     DECLARE @centroid nvarchar(max);
+    DECLARE @limit nvarchar(40);
     DECLARE @nearest nvarchar(max);
     DECLARE @value nvarchar(400);
     DECLARE @x nvarchar(40);
@@ -3391,7 +3455,8 @@ BEGIN
     BEGIN
         SET @name = NULL;
         SELECT TOP (1) @segment_id = c.segment_id,
-            @name = COALESCE(s.name, N'segment ' + CAST(c.segment_id AS nvarchar(20)))
+            @name = COALESCE(s.name, N'segment ' + CAST(c.segment_id AS nvarchar(20))),
+            @limit = COALESCE(sqlkmeans.float_literal(c.outlier_distance), N'CAST(NULL AS float)')
         FROM sqlkmeans.centroid AS c
         LEFT JOIN sqlkmeans.segment AS s ON s.run_id = c.run_id AND s.segment_id = c.segment_id
         WHERE c.run_id = @run_id AND c.segment_id > @segment_id
@@ -3400,7 +3465,7 @@ BEGIN
             BREAK;
 
         SET @centroid = N'(' + CAST(@segment_id AS nvarchar(20)) + N', '
-            + sqlkmeans.text_literal(@name);
+            + sqlkmeans.text_literal(@name) + N', ' + @limit;
         SET @position = 0;
         WHILE 1 = 1
         BEGIN
@@ -3420,19 +3485,21 @@ BEGIN
 
     -- The distance has a name before it is aggregated: an aggregate may not mix columns of its own
     -- query with those of the row outside (error 8124).
-    SET @centroids = N'FROM (VALUES ' + @centroids + N') AS c (segment_id, segment_name'
+    SET @centroids = N'FROM (VALUES ' + @centroids + N') AS c (segment_id, segment_name, outlier_distance'
         + @coordinates + N')' + @line
         + N'CROSS APPLY (SELECT ' + @squared + N' AS squared_distance) AS d' + @line;
     SET @scaled = N'CROSS APPLY (SELECT ' + @filled + N') AS x' + @line
         + N'CROSS APPLY (SELECT ' + @transformed + N') AS t' + @line
         + N'CROSS APPLY (SELECT ' + @divided + N') AS z';
-    SET @nearest = N'OUTER APPLY (SELECT TOP (1) c.segment_id, c.segment_name, d.squared_distance'
-        + @line + @centroids
+    SET @nearest = N'OUTER APPLY (SELECT TOP (1) c.segment_id, c.segment_name, c.outlier_distance,'
+        + @line + N'    d.squared_distance' + @line + @centroids
         + N'WHERE d.squared_distance IS NOT NULL' + @line
         + N'ORDER BY d.squared_distance, c.segment_id) AS n';
     SET @query = N'SELECT n.segment_id, n.segment_name, SQRT(n.squared_distance) AS distance,'
         + @line + N'    (SELECT SQRT(MIN(d.squared_distance))' + @line + @centroids
-        + N'WHERE c.segment_id <> n.segment_id) AS runner_up_distance' + @line
+        + N'WHERE c.segment_id <> n.segment_id) AS runner_up_distance,' + @line
+        + N'    CAST(CASE WHEN SQRT(n.squared_distance) > n.outlier_distance THEN 1' + @line
+        + N'              WHEN n.segment_id IS NOT NULL THEN 0 END AS bit) AS is_outlier' + @line
         + N'FROM (SELECT ' + @values + N') AS o' + @line + @scaled + @line + @nearest;
 END;
 GO
@@ -3442,7 +3509,7 @@ IF OBJECT_ID(N'sqlkmeans.watch_labels', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.watch_labels AS RETURN 0;');
 GO
 -- Compares labels that a stored model gave with the run that fitted it, from the caller's tables
--- #sqlkmeans_bin and #sqlkmeans_profile (of the features of @scored_run_id, by default the model's own): fills its table #sqlkmeans_drift, and says in @warnings, a line each, what is beyond a
+-- #sqlkmeans_bin, #sqlkmeans_cluster and #sqlkmeans_profile (of the features of @scored_run_id, by default the model's own): fills its table #sqlkmeans_drift, and says in @warnings, a line each, what is beyond a
 -- threshold of the guard. Raises these where the guard refuses.
 ALTER PROCEDURE sqlkmeans.watch_labels
     @model_run_id  bigint,
@@ -3466,6 +3533,11 @@ BEGIN
     DECLARE @allowed_distance float =
         COALESCE(TRY_CAST(JSON_VALUE(@definition, '$.guard.distance') AS float),
             sqlkmeans.shared_number(N'guard.distance'));
+    DECLARE @allowed_outliers float =
+        COALESCE(TRY_CAST(JSON_VALUE(@definition, '$.guard.outliers') AS float),
+            sqlkmeans.shared_number(N'guard.outliers'));
+    DECLARE @outliers float;
+    DECLARE @outliers_then float;
     DECLARE @least float = sqlkmeans.shared_number(N'least_share');
     DECLARE @rows_then bigint;
     DECLARE @distance_then float;
@@ -3474,7 +3546,13 @@ BEGIN
 
     -- The caller may have found some already.
     SET @warnings = COALESCE(@warnings, N'');
-    SELECT @rows_then = r.[rows], @distance_then = r.mean_distance
+    SELECT @outliers = SUM(c.outliers) / CAST(@rows AS float) FROM #sqlkmeans_cluster AS c;
+    -- Another share is another limit.
+    SELECT @rows_then = r.[rows], @distance_then = r.mean_distance,
+        @outliers_then = CASE
+            WHEN TRY_CAST(JSON_VALUE(r.definition, '$.outlier') AS float)
+                 = TRY_CAST(JSON_VALUE(@definition, '$.outlier') AS float)
+            THEN r.outliers / NULLIF(CAST(r.[rows] AS float), 0) END
     FROM sqlkmeans.run AS r
     WHERE r.run_id = @model_run_id;
 
@@ -3558,6 +3636,13 @@ BEGIN
             + N' to the centroid on average, was ' + CAST(@distance_then AS nvarchar(40))
             + N' in run ' + @run + N' (allowed growth ' + CAST(@allowed_distance AS nvarchar(40))
             + N')' + @line;
+
+    -- Nothing about distances is compared where the definition changed what they are.
+    IF @mean_distance IS NOT NULL AND @outliers - @outliers_then > @allowed_outliers
+        SET @warnings = @warnings + N'outliers: ' + sqlkmeans.number_text(ROUND(100 * @outliers, 1))
+            + N'% of the customers, and ' + sqlkmeans.number_text(ROUND(100 * @outliers_then, 1))
+            + N'% in run ' + @run + N' (allowed rise '
+            + sqlkmeans.number_text(ROUND(100 * @allowed_outliers, 1)) + N'%)' + @line;
 
     IF @warnings <> N'' AND JSON_VALUE(@definition, '$.guard.action') = N'refuse'
     BEGIN
@@ -3682,7 +3767,7 @@ AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
 
-    DECLARE @carried nvarchar(max) = N', [sqlkmeans previous], [sqlkmeans before], [sqlkmeans weight]'
+    DECLARE @carried nvarchar(max) = N', [sqlkmeans previous], [sqlkmeans before], [sqlkmeans flagged], [sqlkmeans weight]'
         + sqlkmeans.each_number(@features, N', [sqlkmeans o{}]', N'');
     DECLARE @statement nvarchar(max) = N'DELETE FROM #sqlkmeans_centroid;
 INSERT INTO #sqlkmeans_centroid (cluster' + sqlkmeans.each_number(@features, N', z{}', N'') + N')
@@ -4304,6 +4389,8 @@ ALTER PROCEDURE sqlkmeans.define_segmentation
     @min_group     int           = 10,
     @language      nvarchar(128) = N'Python',
     @history_days  int           = NULL,
+    @outlier       float         = NULL,
+    @trim          float         = 0,
     @execute       bit           = 1,
     @quiet         bit           = 0,
     @help          bit           = 0
@@ -4353,9 +4440,13 @@ BEGIN
                 N'The external language of engine in_database: Python, or one made with CREATE EXTERNAL LANGUAGE.'),
             (22, N'@history_days', N'int', N'NULL',
                 N'How many days the history keeps a label that ended, 1 to 36,500; NULL keeps all.'),
-            (23, N'@execute', N'bit', N'1', N'0 shows what would be done and does nothing.'),
-            (24, N'@quiet', N'bit', N'0', N'1 gives no row back, for a procedure that calls this one.'),
-            (25, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+            (23, N'@outlier', N'float', N'NULL',
+                N'The share of each segment that is farthest at the fit, above 0 and below 0.5: outliers, as who is farther later.'),
+            (24, N'@trim', N'float', N'0',
+                N'The share of the customers, the farthest, that the fit leaves out, 0 to below 0.5.'),
+            (25, N'@execute', N'bit', N'1', N'0 shows what would be done and does nothing.'),
+            (26, N'@quiet', N'bit', N'0', N'1 gives no row back, for a procedure that calls this one.'),
+            (27, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
         ORDER BY h.position;
         RETURN 0;
@@ -4436,6 +4527,17 @@ BEGIN
         SET @problems = @problems + N'@history_days: ' + CAST(@history_days AS nvarchar(20))
             + N' given; allowed: 1 to 36,500, or NULL' + @line;
 
+    IF @outlier <= 0 OR @outlier >= 0.5
+        SET @problems = @problems + N'@outlier: ' + CAST(@outlier AS nvarchar(40))
+            + N' given; allowed: above 0 and below 0.5, or NULL' + @line;
+    IF @trim IS NULL OR @trim < 0 OR @trim >= 0.5
+        SET @problems = @problems + N'@trim: ' + COALESCE(CAST(@trim AS nvarchar(40)), N'NULL')
+            + N' given; allowed: 0 to below 0.5' + @line;
+    ELSE IF @trim > 0 AND @engine IN (N'pushdown', N'tsql')
+        SET @problems = @problems + N'@trim: ' + CAST(@trim AS nvarchar(40))
+            + N' needs to look at rows, and engine ' + @engine
+            + N' sees sums; use local or in_database' + @line;
+
     SET @key = sqlkmeans.name_list(@key);
     IF @key IS NULL
         SET @problems = @problems + N'@key: not a list; allowed: a,b or JSON ["a", "b"]' + @line;
@@ -4464,6 +4566,8 @@ BEGIN
         + N',"sample_rows":' + CAST(COALESCE(@sample_rows, 0) AS nvarchar(20))
         + N',"min_group":' + CAST(COALESCE(@min_group, 0) AS nvarchar(20))
         + N',"language":' + sqlkmeans.json_text(COALESCE(@language, N''))
+        + N',"outlier":' + COALESCE(LTRIM(RTRIM(CONVERT(nvarchar(40), @outlier, 3))), N'null')
+        + N',"trim":' + LTRIM(RTRIM(CONVERT(nvarchar(40), COALESCE(@trim, 0), 3)))
         + N',"history_days":' + COALESCE(CAST(@history_days AS nvarchar(20)), N'null')
         -- The client's own: a definition file has it.
         + N',"memory_limit":null}';
@@ -4489,8 +4593,8 @@ BEGIN
         SELECT @segmentation AS segmentation,
             CASE WHEN @execute = 1 THEN N'registered' ELSE N'would be registered' END AS outcome,
             N'a run makes ' + sqlkmeans.quoted_name(@target, N'') + N' (' + @key_columns
-                + N'segment_id int NOT NULL, distance float NOT NULL, run_id bigint NOT NULL, '
-                + N'assigned_at datetime2(6) NOT NULL), '
+                + N'segment_id int NOT NULL, distance float NOT NULL, is_outlier bit NOT NULL, '
+                + N'run_id bigint NOT NULL, assigned_at datetime2(6) NOT NULL), '
                 + sqlkmeans.quoted_name(@target, N'_history') + N' and '
                 + sqlkmeans.quoted_name(@target, N'_named') AS next_step,
             @definition AS definition;
@@ -4770,7 +4874,7 @@ BEGIN
         EXECUTE sqlkmeans.apply_labels
             @segmentation = @segmentation, @target = @target, @key = @key, @run_id = @run_id,
             @segment_ids = @segment_ids, @now = @now, @tolerance = @tolerance,
-            @changes_only = @changes_only, @arrived = @arrived OUTPUT,
+            @changes_only = @changes_only, @publication = @publication, @arrived = @arrived OUTPUT,
             @moved = @moved OUTPUT, @departed = @departed OUTPUT, @written = @written OUTPUT;
         IF @changes_only = 1
             EXECUTE sqlkmeans.check_sizes @target = @target, @publication = @publication;
@@ -4824,9 +4928,10 @@ IF OBJECT_ID(N'sqlkmeans.stage_changes', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.stage_changes AS RETURN 0;');
 GO
 -- Stages changes of the segment table alone, under the segment ids. @labels is a query of key,
--- segment_id and distance, and of the segment and distance that stand in that table, [sqlkmeans
--- previous] and [sqlkmeans before], by default of the caller's #sqlkmeans_scored; @kept of its rows
--- stand there, and who is there beside these departed. Tells the publication so.
+-- segment_id and distance, and of what stands in that table: segment, distance and whether that is an
+-- outlier's, [sqlkmeans previous], [sqlkmeans before] and [sqlkmeans flagged]; by default of the caller's
+-- #sqlkmeans_scored. @kept of its rows stand there, and who is there beside these departed. Tells the
+-- publication so.
 ALTER PROCEDURE sqlkmeans.stage_changes
     @run_id      bigint,
     @definition  nvarchar(max),
@@ -4854,7 +4959,7 @@ BEGIN
     IF @labels IS NULL
     BEGIN
         SET @labels = N'SELECT ' + sqlkmeans.each_name(@key, N's.{}', N', ') + N', c.segment_id,
-    s.[sqlkmeans distance] AS distance, s.[sqlkmeans previous], s.[sqlkmeans before]
+    s.[sqlkmeans distance] AS distance, s.[sqlkmeans previous], s.[sqlkmeans before], s.[sqlkmeans flagged]
 FROM #sqlkmeans_scored AS s
 INNER JOIN #sqlkmeans_cluster AS c ON c.cluster = s.[sqlkmeans cluster]';
         SELECT @kept = COALESCE(SUM(o.customers), 0)
@@ -4865,9 +4970,20 @@ INNER JOIN #sqlkmeans_cluster AS c ON c.cluster = s.[sqlkmeans cluster]';
         + N', cluster, distance)
 SELECT ' + sqlkmeans.each_name(@key, N's.{}', N', ') + N', s.segment_id, s.distance
 FROM (' + @labels + N') AS s
+LEFT JOIN #sqlkmeans_limit AS o ON o.segment_id = s.segment_id
+CROSS APPLY (SELECT CASE WHEN s.distance > o.outlier_distance THEN 1 ELSE 0 END AS is_outlier) AS f
 WHERE s.[sqlkmeans previous] IS NULL OR s.[sqlkmeans previous] <> s.segment_id
-   OR ABS(s.distance - s.[sqlkmeans before]) > @tolerance;
+   OR ABS(s.distance - s.[sqlkmeans before]) > @tolerance OR f.is_outlier <> s.[sqlkmeans flagged]
+   OR f.is_outlier <> CASE WHEN s.[sqlkmeans before] > o.outlier_distance THEN 1 ELSE 0 END;
 SET @staged = ROWCOUNT_BIG();';
+
+    CREATE TABLE #sqlkmeans_limit
+    (
+        segment_id       int   NOT NULL PRIMARY KEY,
+        outlier_distance float NOT NULL
+    );
+    INSERT INTO #sqlkmeans_limit (segment_id, outlier_distance)
+    SELECT o.segment_id, o.outlier_distance FROM sqlkmeans.outlier_distances(@publication) AS o;
 
     EXECUTE sys.sp_executesql @statement, N'@tolerance float, @staged bigint OUTPUT',
         @tolerance = @tolerance, @staged = @staged OUTPUT;
@@ -4921,7 +5037,7 @@ BEGIN
             (1, N'@run_id', N'bigint', N'NULL',
                 N'A run that start_run made and whose staging table holds its labels, all or only the changes.'),
             (2, N'@publication', N'nvarchar(max)', N'NULL',
-                N'JSON: segment_ids, model_run_id, run, tables, last_segment_id, distance_tolerance, staged_rows, changes_only.'),
+                N'JSON: segment_ids, model_run_id, run, tables, last_segment_id, distance_tolerance, outlier_distances, staged_rows, changes_only.'),
             (3, N'@arrived', N'bigint OUTPUT', N'NULL', N'Customers that came.'),
             (4, N'@moved', N'bigint OUTPUT', N'NULL', N'Customers that changed segment.'),
             (5, N'@departed', N'bigint OUTPUT', N'NULL', N'Customers that left.'),
@@ -5193,12 +5309,13 @@ BEGIN
             @statement = N'SET @arrived = OBJECT_ID(@text);', @text = @table,
             @arrived = @table_id OUTPUT;
         SET @statement = N'SELECT @arrived = COUNT_BIG(*) FROM ' + @history + N' AS h WHERE ' + @stood + N';
-INSERT INTO ' + @staging + N' WITH (TABLOCK) (' + @keys + N', cluster, distance)
-SELECT ' + sqlkmeans.each_name(@key, N'h.{}', N', ') + N', h.segment_id, h.distance
+INSERT INTO ' + @staging + N' WITH (TABLOCK) (' + @keys + N', cluster, distance, is_outlier)
+SELECT ' + sqlkmeans.each_name(@key, N'h.{}', N', ') + N', h.segment_id, h.distance, h.is_outlier
 FROM ' + @history + N' AS h
 ' + CASE WHEN @table_id IS NULL THEN N'WHERE ' + @stood + N';' ELSE N'LEFT JOIN ' + @table + N' AS t ON ' + @same + N'
 WHERE ' + @stood + N'
-  AND (t.segment_id IS NULL OR t.segment_id <> h.segment_id OR t.distance <> h.distance);
+  AND (t.segment_id IS NULL OR t.segment_id <> h.segment_id OR t.distance <> h.distance
+       OR t.is_outlier <> h.is_outlier);
 INSERT INTO ' + @staging + N' (' + @keys + N', cluster, distance, departed)
 SELECT ' + sqlkmeans.each_name(@key, N't.{}', N', ') + N', 0, 0e0, 1
 FROM ' + @table + N' AS t
@@ -5345,6 +5462,55 @@ BEGIN
 END;
 GO
 
+-- procedures/mark_outliers.sql
+IF OBJECT_ID(N'sqlkmeans.mark_outliers', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.mark_outliers AS RETURN 0;');
+GO
+-- Counts the outliers among the labelled rows of the caller's #sqlkmeans_scored, in its
+-- #sqlkmeans_cluster: those beyond the limits that stand there. With @share, the limits are found
+-- before: in the middle between the nearest of so large a share of a cluster's rows that are
+-- farthest, and the next one before them; the distance of the farthest where the share is no row.
+ALTER PROCEDURE sqlkmeans.mark_outliers
+    @share    float,
+    @outliers bigint OUTPUT
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    -- SQL and Python may round the last digit of a distance apart: who is as far as the limit itself
+    -- is no outlier.
+    IF @share IS NOT NULL
+        UPDATE c
+        SET outlier_distance = n.distance * sqlkmeans.shared_number(N'outlier_slack')
+        FROM #sqlkmeans_cluster AS c
+        INNER JOIN (SELECT p.cluster, AVG(p.distance) AS distance
+                    FROM (SELECT s.[sqlkmeans cluster] AS cluster, s.[sqlkmeans distance] AS distance,
+                              ROW_NUMBER() OVER (PARTITION BY s.[sqlkmeans cluster]
+                                                 ORDER BY s.[sqlkmeans distance] DESC) AS place,
+                              FLOOR(@share * g.size) AS beyond
+                          FROM #sqlkmeans_scored AS s
+                          INNER JOIN #sqlkmeans_cluster AS g ON g.cluster = s.[sqlkmeans cluster]) AS p
+                    WHERE p.place BETWEEN p.beyond AND p.beyond + 1
+                    GROUP BY p.cluster) AS n
+            ON n.cluster = c.cluster;
+
+    SET @outliers = NULL;
+    IF EXISTS (SELECT 1 FROM #sqlkmeans_cluster AS c WHERE c.outlier_distance IS NOT NULL)
+    BEGIN
+        UPDATE c
+        SET outliers = COALESCE(n.outliers, 0)
+        FROM #sqlkmeans_cluster AS c
+        LEFT JOIN (SELECT g.cluster, COUNT_BIG(*) AS outliers
+                   FROM #sqlkmeans_scored AS s
+                   INNER JOIN #sqlkmeans_cluster AS g ON g.cluster = s.[sqlkmeans cluster]
+                   WHERE s.[sqlkmeans distance] > g.outlier_distance
+                   GROUP BY g.cluster) AS n
+            ON n.cluster = c.cluster;
+        SELECT @outliers = SUM(c.outliers) FROM #sqlkmeans_cluster AS c;
+    END;
+END;
+GO
+
 -- procedures/assign_segments.sql
 IF OBJECT_ID(N'sqlkmeans.assign_segments', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.assign_segments AS RETURN 0;');
@@ -5406,6 +5572,7 @@ BEGIN
     DECLARE @total bigint;
     DECLARE @inertia float;
     DECLARE @k int;
+    DECLARE @outliers bigint;
     DECLARE @arrived bigint;
     DECLARE @moved bigint;
     DECLARE @departed bigint;
@@ -5456,12 +5623,14 @@ BEGIN
         [sqlkmeans row]      int   NULL,
         [sqlkmeans previous] int   NULL,
         [sqlkmeans before]   float NULL,
+        [sqlkmeans flagged]  bit   NULL,
         [sqlkmeans weight]   float NOT NULL
     );
     CREATE TABLE #sqlkmeans_scored
     (
         [sqlkmeans previous] int   NULL,
         [sqlkmeans before]   float NULL,
+        [sqlkmeans flagged]  bit   NULL,
         [sqlkmeans weight]   float NOT NULL,
         [sqlkmeans cluster]  int   NOT NULL,
         [sqlkmeans distance] float NOT NULL
@@ -5476,14 +5645,16 @@ BEGIN
     );
     CREATE TABLE #sqlkmeans_cluster
     (
-        cluster        int    NOT NULL,
-        segment_id     int    NULL,
-        size           bigint NOT NULL,
-        within_ss      float  NOT NULL,
-        inertia        float  NOT NULL,
-        weight         float  NOT NULL,
-        distance       float  NOT NULL,
-        centroid_shift float  NULL
+        cluster          int    NOT NULL,
+        segment_id       int    NULL,
+        size             bigint NOT NULL,
+        within_ss        float  NOT NULL,
+        inertia          float  NOT NULL,
+        weight           float  NOT NULL,
+        distance         float  NOT NULL,
+        centroid_shift   float  NULL,
+        outlier_distance float  NULL,
+        outliers         bigint NULL
     );
     CREATE TABLE #sqlkmeans_overlap
     (
@@ -5551,8 +5722,9 @@ BEGIN
         FROM sqlkmeans.centroid AS c
         WHERE c.run_id = @active;
         INSERT INTO #sqlkmeans_cluster
-            (cluster, segment_id, size, within_ss, inertia, weight, distance)
-        SELECT ROW_NUMBER() OVER (ORDER BY c.segment_id), c.segment_id, 0, 0e0, 0e0, 0e0, 0e0
+            (cluster, segment_id, size, within_ss, inertia, weight, distance, outlier_distance)
+        SELECT ROW_NUMBER() OVER (ORDER BY c.segment_id), c.segment_id, 0, 0e0, 0e0, 0e0, 0e0,
+            c.outlier_distance
         FROM sqlkmeans.centroid AS c
         WHERE c.run_id = @active AND c.position = 1;
 
@@ -5564,10 +5736,11 @@ BEGIN
         EXECUTE sqlkmeans.as_owner
             @statement = N'SET @arrived = OBJECT_ID(@text);', @text = @target,
             @arrived = @target_id OUTPUT;
-        SET @statement = N'INSERT INTO #sqlkmeans_prepared WITH (TABLOCK) ([sqlkmeans weight], [sqlkmeans previous], [sqlkmeans before], '
+        SET @statement = N'INSERT INTO #sqlkmeans_prepared WITH (TABLOCK) ([sqlkmeans weight], [sqlkmeans previous], [sqlkmeans before], [sqlkmeans flagged], '
             + sqlkmeans.each_name(@key, N'{}', N', ')
             + sqlkmeans.each_number(@features, N', [sqlkmeans o{}], [sqlkmeans z{}]', N'') + N')
-SELECT 1e0, ' + CASE WHEN @target_id IS NULL THEN N'NULL, NULL, ' ELSE N'p.segment_id, p.distance, ' END
+SELECT 1e0, ' + CASE WHEN @target_id IS NULL THEN N'NULL, NULL, NULL, '
+                                  ELSE N'p.segment_id, p.distance, p.is_outlier, ' END
             + sqlkmeans.each_name(@key, N's.{}', N', ')
             + sqlkmeans.each_number(@features, N', o.o{}, z.z{}', N'') + N'
 FROM ' + @relation + CASE WHEN @target_id IS NULL THEN N'' ELSE N'
@@ -5599,6 +5772,7 @@ SET @total = ROWCOUNT_BIG();';
         EXECUTE sqlkmeans.describe_scored
             @run_id = @active, @active = @active, @features = @features, @medians = @medians,
             @near = @near;
+        EXECUTE sqlkmeans.mark_outliers @share = NULL, @outliers = @outliers OUTPUT;
         EXECUTE sqlkmeans.count_bins @run_id = @active, @scored_run_id = @active;
         SELECT @inertia = SUM(c.within_ss), @mean_distance = SUM(c.distance * c.size) / @rows
         FROM #sqlkmeans_cluster AS c;
@@ -5610,6 +5784,10 @@ SET @total = ROWCOUNT_BIG();';
         IF @warnings <> N''
             SET @warnings = N'a refit is due: ' + REPLACE(LEFT(@warnings, LEN(@warnings) - 1), NCHAR(10),
                 NCHAR(10) + N'a refit is due: ') + NCHAR(10);
+        IF @outliers IS NULL AND TRY_CAST(JSON_VALUE(@definition, '$.outlier') AS float) IS NOT NULL
+            SET @warnings = N'the model of run ' + CAST(@active AS nvarchar(20))
+                + N' has no limits, so nobody is an outlier until the next run finds them' + NCHAR(10)
+                + @warnings;
         IF @total > @rows
             SET @warnings = CAST(@total - @rows AS nvarchar(20))
                 + N' rows were skipped because a feature is missing' + NCHAR(10) + @warnings;
@@ -5618,7 +5796,8 @@ SET @total = ROWCOUNT_BIG();';
         SET @tables = N'{"segment":' + (
             SELECT s.segment_id, s.name, s.name_source, s.description, COALESCE(c.size, @rows) AS size,
                 COALESCE(c.size, @rows) / CAST(@rows AS float) AS share,
-                COALESCE(c.within_ss, @inertia) AS within_ss
+                COALESCE(c.within_ss, @inertia) AS within_ss,
+                CASE s.segment_id WHEN 0 THEN @outliers ELSE c.outliers END AS outliers
             FROM sqlkmeans.segment AS s
             LEFT JOIN #sqlkmeans_cluster AS c ON c.segment_id = s.segment_id
             WHERE s.run_id = @active
@@ -5641,6 +5820,7 @@ SET @total = ROWCOUNT_BIG();';
             + CAST(DATEDIFF(millisecond, @begun, SYSUTCDATETIME()) / 1000.0 AS nvarchar(40))
             + N',"compared_run_id":' + CAST(@active AS nvarchar(20))
             + N',"mean_distance":' + LTRIM(RTRIM(CONVERT(nvarchar(40), @mean_distance, 3)))
+            + COALESCE(N',"outliers":' + CAST(@outliers AS nvarchar(20)), N'')
             + COALESCE(N',"psi":' + LTRIM(RTRIM(CONVERT(nvarchar(40), @psi, 3))), N'')
             + N',"warnings":' + sqlkmeans.json_lines(@warnings) + N'},"tables":' + @tables + N'}';
         EXECUTE sqlkmeans.stage_changes
@@ -5759,11 +5939,12 @@ BEGIN
         @arrived = @target_id OUTPUT;
     SET @statement = N'INSERT INTO #sqlkmeans_input WITH (TABLOCK) ([sqlkmeans row], [sqlkmeans place], '
         + sqlkmeans.each_name(@key, N'{}', N', ')
-        + N', [sqlkmeans previous], [sqlkmeans before], [sqlkmeans weight]' + @names
+        + N', [sqlkmeans previous], [sqlkmeans before], [sqlkmeans flagged], [sqlkmeans weight]' + @names
         + N') SELECT ROW_NUMBER() OVER (ORDER BY ' + sqlkmeans.each_name(@key, N's.{}', N', ')
         + N'), DENSE_RANK() OVER (ORDER BY ' + sqlkmeans.each_name(@key, N's.{}', N', ')
         + N'), ' + sqlkmeans.each_name(@key, N's.{}', N', ') + N', '
-        + CASE WHEN @target_id IS NULL THEN N'NULL, NULL' ELSE N'p.segment_id, p.distance' END + N', '
+        + CASE WHEN @target_id IS NULL THEN N'NULL, NULL, NULL'
+               ELSE N'p.segment_id, p.distance, p.is_outlier' END + N', '
         + COALESCE(N'CAST(s.' + QUOTENAME(@sample_weight) + N' AS float)', N'1e0')
         + @values + N' FROM ' + @relation
         + CASE WHEN @target_id IS NULL THEN N''
@@ -5837,7 +6018,7 @@ BEGIN
         -- The run whose labels are published now, to compare with. Its definition is JSON,
         -- which not every server nests as such.
         + COALESCE(N',"compared_run":{"definition":' + @compared_definition + N',' + STUFF((
-            SELECT r.run_id, r.[rows], r.k, r.silhouette, r.mean_distance
+            SELECT r.run_id, r.[rows], r.k, r.silhouette, r.mean_distance, r.outliers
             FROM sqlkmeans.run AS r
             WHERE r.run_id = @compared
             FOR JSON PATH, WITHOUT_ARRAY_WRAPPER), 1, 1, N''), N'')
@@ -6436,10 +6617,10 @@ BEGIN
     EXECUTE sqlkmeans.scoring_text
         @run_id = @run_id, @row = 1, @values = @values OUTPUT, @scaled = @scaled OUTPUT;
     SET @statement = N'INSERT INTO #sqlkmeans_prepared WITH (TABLOCK) (' + sqlkmeans.each_name(@key, N'{}', N', ')
-        + N', [sqlkmeans row], [sqlkmeans previous], [sqlkmeans before], [sqlkmeans weight]'
+        + N', [sqlkmeans row], [sqlkmeans previous], [sqlkmeans before], [sqlkmeans flagged], [sqlkmeans weight]'
         + sqlkmeans.each_number(@features, N', [sqlkmeans o{}], [sqlkmeans z{}]', N'') + N')
 SELECT ' + sqlkmeans.each_name(@key, N'i.{}', N', ')
-        + N', i.[sqlkmeans row], i.[sqlkmeans previous], i.[sqlkmeans before], i.[sqlkmeans weight]'
+        + N', i.[sqlkmeans row], i.[sqlkmeans previous], i.[sqlkmeans before], i.[sqlkmeans flagged], i.[sqlkmeans weight]'
         + sqlkmeans.each_number(@features, N', o.o{}, z.z{}', N'') + N'
 FROM #sqlkmeans_input AS i
 CROSS APPLY (SELECT ' + @source + N') AS s
@@ -7362,8 +7543,9 @@ BEGIN
                                 ELSE @last_segment_id END
     FROM #sqlkmeans_cluster AS c;
 
-    INSERT INTO sqlkmeans.centroid (run_id, segment_id, position, feature, value, scaled_value)
-    SELECT @run_id, c.segment_id, f.position, f.feature, p.value, p.scaled_value
+    INSERT INTO sqlkmeans.centroid
+        (run_id, segment_id, position, feature, value, scaled_value, outlier_distance)
+    SELECT @run_id, c.segment_id, f.position, f.feature, p.value, p.scaled_value, c.outlier_distance
     FROM #sqlkmeans_cluster AS c
     INNER JOIN #sqlkmeans_point AS p ON p.cluster = c.cluster
     INNER JOIN sqlkmeans.model_feature AS f ON f.run_id = @run_id AND f.position = p.position;
@@ -7419,6 +7601,8 @@ BEGIN
         + COALESCE(N',"psi":' + (SELECT sqlkmeans.float_literal(MAX(d.psi)) FROM #sqlkmeans_drift AS d), N'')
         + COALESCE(N',"centroid_shift":' + (
             SELECT sqlkmeans.float_literal(MAX(c.centroid_shift)) FROM #sqlkmeans_cluster AS c), N'')
+        + COALESCE(N',"outliers":' + (
+            SELECT CAST(SUM(c.outliers) AS nvarchar(20)) FROM #sqlkmeans_cluster AS c), N'')
         + N',"seconds_fit":'
         + CAST(DATEDIFF(millisecond, @begun, @fitted) / 1000.0 AS nvarchar(40))
         + N',"seconds_assign":'
@@ -7427,9 +7611,12 @@ BEGIN
             SELECT n.segment_id, n.name, n.name_source, n.description,
                 COALESCE(c.size, @rows) AS size,
                 COALESCE(c.size, @rows) / CAST(@rows AS float) AS share,
-                COALESCE(c.within_ss, @within_ss) AS within_ss, c.centroid_shift
+                COALESCE(c.within_ss, @within_ss) AS within_ss, c.centroid_shift,
+                COALESCE(c.outliers, o.outliers) AS outliers
             FROM #sqlkmeans_named AS n
             LEFT JOIN #sqlkmeans_cluster AS c ON c.segment_id = n.segment_id
+            LEFT JOIN (SELECT SUM(a.outliers) AS outliers FROM #sqlkmeans_cluster AS a) AS o
+                ON n.segment_id = 0
             ORDER BY n.segment_id
             FOR JSON PATH
         ) + N',' + @members + N'}}';
@@ -7465,6 +7652,8 @@ BEGIN
     DECLARE @total_ss float;
     DECLARE @begun datetime2(6) = SYSUTCDATETIME();
     DECLARE @fitted datetime2(6);
+    DECLARE @share float;
+    DECLARE @outliers bigint;
 
     SELECT @segmentation = r.segmentation, @definition = r.definition, @active = g.active_run_id,
         @last_segment_id = g.last_segment_id,
@@ -7532,12 +7721,14 @@ BEGIN
         [sqlkmeans row]      int   NULL,
         [sqlkmeans previous] int   NULL,
         [sqlkmeans before]   float NULL,
+        [sqlkmeans flagged]  bit   NULL,
         [sqlkmeans weight]   float NOT NULL
     );
     CREATE TABLE #sqlkmeans_scored
     (
         [sqlkmeans previous] int   NULL,
         [sqlkmeans before]   float NULL,
+        [sqlkmeans flagged]  bit   NULL,
         [sqlkmeans weight]   float NOT NULL,
         [sqlkmeans cluster]  int   NOT NULL,
         [sqlkmeans distance] float NOT NULL
@@ -7552,14 +7743,16 @@ BEGIN
     );
     CREATE TABLE #sqlkmeans_cluster
     (
-        cluster        int    NOT NULL,
-        segment_id     int    NULL,
-        size           bigint NOT NULL,
-        within_ss      float  NOT NULL,
-        inertia        float  NOT NULL,
-        weight         float  NOT NULL,
-        distance       float  NOT NULL,
-        centroid_shift float  NULL
+        cluster          int    NOT NULL,
+        segment_id       int    NULL,
+        size             bigint NOT NULL,
+        within_ss        float  NOT NULL,
+        inertia          float  NOT NULL,
+        weight           float  NOT NULL,
+        distance         float  NOT NULL,
+        centroid_shift   float  NULL,
+        outlier_distance float  NULL,
+        outliers         bigint NULL
     );
     CREATE TABLE #sqlkmeans_overlap
     (
@@ -7625,6 +7818,8 @@ BEGIN
     EXECUTE sqlkmeans.train_labels
         @run_id = @run_id, @active = @active, @last_segment_id = @last_segment_id,
         @definition = @definition, @k = @k, @features = @features, @total_ss = @total_ss OUTPUT;
+    SET @share = TRY_CAST(JSON_VALUE(@definition, '$.outlier') AS float);
+    EXECUTE sqlkmeans.mark_outliers @share = @share, @outliers = @outliers OUTPUT;
     EXECUTE sqlkmeans.count_bins @run_id = @run_id, @scored_run_id = @run_id;
     -- Skipped rows count in the bins of what is missing: a broken load has most.
     UPDATE b
@@ -7732,6 +7927,12 @@ BEGIN
             + N' given; allowed where T-SQL trains: a number, such as sqlkmeans choose-k recommends';
         EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
     END;
+    IF @engine = N'tsql' AND TRY_CAST(JSON_VALUE(@definition, '$.trim') AS float) > 0
+    BEGIN
+        SET @problems = N'trim: ' + JSON_VALUE(@definition, '$.trim')
+            + N' needs to look at rows, and engine tsql sees sums; use local or in_database';
+        EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
+    END;
     SET @key = JSON_QUERY(@definition, '$.key');
 
     CREATE TABLE #sqlkmeans_input
@@ -7740,6 +7941,7 @@ BEGIN
         [sqlkmeans place]    bigint NOT NULL,
         [sqlkmeans previous] int    NULL,
         [sqlkmeans before]   float  NULL,
+        [sqlkmeans flagged]  bit    NULL,
         [sqlkmeans weight]   float  NULL
     );
     CREATE TABLE #sqlkmeans_label
@@ -7825,7 +8027,7 @@ INSERT INTO #sqlkmeans_publication (content) VALUES (@publication);
             SELECT CAST(j.[key] AS int), CAST(j.[value] AS int)
             FROM OPENJSON(@publication, '$.segment_ids') AS j;
             SET @labels = N'SELECT ' + sqlkmeans.each_name(@key, N'i.{}', N', ') + N', c.segment_id,
-    l.distance, i.[sqlkmeans previous], i.[sqlkmeans before]
+    l.distance, i.[sqlkmeans previous], i.[sqlkmeans before], i.[sqlkmeans flagged]
 FROM #sqlkmeans_label AS l
 INNER JOIN #sqlkmeans_cluster_id AS c ON c.cluster = l.cluster
 INNER JOIN #sqlkmeans_input AS i ON i.[sqlkmeans row] = l.row_number';
@@ -9051,7 +9253,7 @@ END;'),
     (N'somebody else''s tables', NULL, N'
 EXECUTE (N''CREATE VIEW sqlkmeans_self_test.somebodys_view AS SELECT 1 AS customer_id;'');
 CREATE TABLE sqlkmeans_self_test.somebodys (customer_id bigint NOT NULL PRIMARY KEY, segment_id int NOT NULL,
-    distance float NOT NULL, run_id bigint NOT NULL, assigned_at datetime2(6) NOT NULL);
+    distance float NOT NULL, is_outlier bit NOT NULL, run_id bigint NOT NULL, assigned_at datetime2(6) NOT NULL);
 CREATE TABLE sqlkmeans_self_test.mine_history (customer_id bigint NOT NULL);
 INSERT INTO sqlkmeans_self_test.mine_history (customer_id) VALUES (1);'),
     (N'every problem of a definition at once', N'50002 %@k: 1 given%@scaling: big given%', N'
@@ -9437,6 +9639,7 @@ SELECT
     r.written,
     r.inertia,
     r.silhouette,
+    r.outliers,
     r.started_at,
     r.published_at,
     r.finished_at,
@@ -9467,6 +9670,7 @@ SELECT
     COALESCE(s.size, m.size) AS size,
     COALESCE(s.share, m.share) AS share,
     COALESCE(s.within_ss, m.within_ss) AS within_ss,
+    CASE WHEN s.run_id IS NULL THEN m.outliers ELSE s.outliers END AS outliers,
     l.run_id,
     g.active_run_id AS model_run_id,
     l.published_at

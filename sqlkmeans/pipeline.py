@@ -46,7 +46,7 @@ def run(
             with progress.step("assign"):
                 work.stage(labelled.labels)
                 segment_ids, moves = before.follow(fit, work.overlap)
-            with work.loading(segment_ids):
+            with work.loading(segment_ids, fit):
                 with progress.step("assign"):
                     found = labelled.describe()
                     del labelled  # Publishing wants memory of its own.

@@ -137,6 +137,7 @@ def run_facts(database: Database, run_id: int) -> RunFacts | None:
             for feature in database.catalog.result("segment_feature", run_id)
             if feature["segment_id"] == EVERYONE
         },
+        outliers=row["outliers"],
     )
 
 
@@ -204,12 +205,13 @@ def run_result(database: Database, run_id: int, seconds: dict[str, float]) -> Ru
     centroids: dict[int, dict[str, float]] = {}
     for row in database.catalog.result("centroid", run["model_run_id"]):
         centroids.setdefault(row["segment_id"], {})[row["feature"]] = row["value"]
+    described = database.catalog.result("segment", described_by)
     segments = [
         SegmentResult(
             row["segment_id"], row["name"], row["description"], row["size"], row["share"],
-            centroids.get(row["segment_id"], {}),
+            centroids.get(row["segment_id"], {}), row["outliers"],
         )
-        for row in database.catalog.result("segment", described_by)
+        for row in described
         if row["segment_id"] != EVERYONE
     ]  # fmt: skip
     scores = ("silhouette", "davies_bouldin", "calinski_harabasz")
@@ -232,6 +234,7 @@ def run_result(database: Database, run_id: int, seconds: dict[str, float]) -> Ru
         recommendation=json.loads(run["recommendation"] or "null"),
         drift=drift,
         features=_features(database, run, described_by),
+        outliers=next((r["outliers"] for r in described if r["segment_id"] == EVERYONE), None),
     )
 
 
@@ -265,8 +268,9 @@ def segment_table(database: Database, name: str) -> list[Row]:
     Returns
     -------
     list of dict
-        ``segment_id``, ``name``, ``size``, ``share``, ``rule``, and each feature's mean by its
-        title, such as ``joined (days)`` or ``city = Oslo``.
+        ``segment_id``, ``name``, ``size``, ``share``, ``rule``, where the model has limits
+        ``outliers``, and each feature's mean by its title, such as ``joined (days)`` or
+        ``city = Oslo``.
 
     Raises
     ------
@@ -282,7 +286,9 @@ def segment_table(database: Database, name: str) -> list[Row]:
     newest = published[0]
     described_by = newest["restored_run_id"] or newest["run_id"]
     features = _features(database, newest, described_by)
-    about = ("segment_id", "name", "size", "share", "rule")
+    about = ["segment_id", "name", "size", "share", "rule"]
+    rows = database.catalog.result("segment", described_by)
+    about += ["outliers"] if any(row["outliers"] is not None for row in rows) else []
     return [
         {
             **{key: row[key] for key in about},
@@ -294,7 +300,5 @@ def segment_table(database: Database, name: str) -> list[Row]:
                 for f in features
             },
         }
-        for row in sorted(
-            database.catalog.result("segment", described_by), key=lambda row: row["segment_id"]
-        )
+        for row in sorted(rows, key=lambda row: row["segment_id"])
     ]

@@ -20,6 +20,8 @@ class SegmentResult:
     centroid : dict of str to float
         What distances are measured from, in the columns' own units. Of a feature with ``log1p``
         it is not the mean.
+    outliers : int or None
+        Customers beyond the segment's limit; None where there is none, or not known.
     """
 
     segment_id: int
@@ -28,6 +30,7 @@ class SegmentResult:
     size: int
     share: float
     centroid: dict[str, float]
+    outliers: int | None = None
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,8 @@ class RunResult:
         How k was chosen, where the definition says "auto": ``structure``, ``recommended_k`` and
         ``reason``.
     features : list of FeatureResult
+    outliers : int or None
+        Customers beyond the limits of their segments; None where there are none, or not known.
     """
 
     segmentation: str
@@ -115,6 +120,7 @@ class RunResult:
     drift: list[dict[str, Any]] = field(default_factory=list)
     recommendation: dict[str, Any] | None = None
     features: list[FeatureResult] = field(default_factory=list)
+    outliers: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The object that ``--json`` prints."""
@@ -142,6 +148,7 @@ class RunResult:
                     "size": segment.size,
                     "share": segment.share,
                     "centroid": segment.centroid,
+                    "outliers": segment.outliers,
                 }
                 for segment in self.segments
             ],
@@ -150,6 +157,7 @@ class RunResult:
             "warnings": self.warnings,
             "compared_run_id": self.compared_run_id,
             "mean_distance": self.mean_distance,
+            "outliers": self.outliers,
             "centroid_shift": self.centroid_shift,
             "drift": self.drift,
             **({"recommendation": self.recommendation} if self.recommendation else {}),

@@ -138,9 +138,12 @@ class Segments:
     ----------
     labels : pandas.Series of int64
         The segment id of each row, on the frame's index; 0 where ``missing="skip"`` left it out.
+    outliers : pandas.Series of bool
+        Whether each row is farther from its centroid than its segment's limit; False for all rows
+        without ``outlier=``.
     segments : pandas.DataFrame
-        A row a segment: ``segment_id``, ``name``, ``size``, ``share``, ``rule``, and the mean of
-        each feature.
+        A row a segment: ``segment_id``, ``name``, ``size``, ``share``, ``rule``, with
+        ``outlier=`` its ``outliers``, and the mean of each feature.
     scores : dict of str to (float or None)
         ``silhouette``, ``davies_bouldin``, ``calinski_harabasz``.
     model : SegmentModel
@@ -164,6 +167,8 @@ class Segments:
         self.model: SegmentModel = load_model(segmentation.name, database)
         self.scores = run.scores
         self.labels = pd.Series(self._labels(), index=index, name="segment")
+        far = self.model.is_outlier(self._rows.select(self.model.columns))
+        self.outliers = pd.Series(far, index=index, name="is_outlier")
         self.segments = pd.DataFrame(segment_table(database, segmentation.name)[1:])
 
     def _labels(self) -> npt.NDArray[np.int64]:

@@ -154,6 +154,24 @@ def test_a_row_is_explained_by_its_key_or_its_index_label(result: Segments) -> N
         without.explain("row 0")
 
 
+def test_outliers_are_flagged_on_the_frames_index() -> None:
+    frame = people()[["age", "revenue"]].fillna(40.0)
+    frame.index = pd.Index([f"row {i}" for i in range(N)])
+    frame.loc["row 7", "revenue"] = 3_000_000.0
+    found = segment(frame, features=["age", "revenue"], k=2, outlier=0.01)
+    assert found.outliers.index.equals(frame.index)
+    assert found.outliers["row 7"]
+    assert found.outliers.sum() == found.segments["outliers"].sum() == found.run.outliers
+    assert 0 < found.outliers.sum() <= 3
+    assert np.array_equal(found.model.is_outlier(frame), found.outliers)
+    assert found.model.from_json(found.model.to_json()).is_outlier(frame).sum() == (
+        found.outliers.sum()
+    )
+    without = segment(frame, features=["age", "revenue"], k=2)
+    assert not without.outliers.any()
+    assert "outliers" not in without.segments
+
+
 def test_a_label_that_is_there_twice_explains_nobody() -> None:
     frame = pd.DataFrame({"x": [1.0, 2.0, 8.0, 9.0]}, index=["a", "a", "b", "c"])
     found = segment(frame, features=["x"], k=2)

@@ -58,6 +58,7 @@ BEGIN
     DECLARE @total bigint;
     DECLARE @inertia float;
     DECLARE @k int;
+    DECLARE @outliers bigint;
     DECLARE @arrived bigint;
     DECLARE @moved bigint;
     DECLARE @departed bigint;
@@ -108,12 +109,14 @@ BEGIN
         [sqlkmeans row]      int   NULL,
         [sqlkmeans previous] int   NULL,
         [sqlkmeans before]   float NULL,
+        [sqlkmeans flagged]  bit   NULL,
         [sqlkmeans weight]   float NOT NULL
     );
     CREATE TABLE #sqlkmeans_scored
     (
         [sqlkmeans previous] int   NULL,
         [sqlkmeans before]   float NULL,
+        [sqlkmeans flagged]  bit   NULL,
         [sqlkmeans weight]   float NOT NULL,
         [sqlkmeans cluster]  int   NOT NULL,
         [sqlkmeans distance] float NOT NULL
@@ -128,14 +131,16 @@ BEGIN
     );
     CREATE TABLE #sqlkmeans_cluster
     (
-        cluster        int    NOT NULL,
-        segment_id     int    NULL,
-        size           bigint NOT NULL,
-        within_ss      float  NOT NULL,
-        inertia        float  NOT NULL,
-        weight         float  NOT NULL,
-        distance       float  NOT NULL,
-        centroid_shift float  NULL
+        cluster          int    NOT NULL,
+        segment_id       int    NULL,
+        size             bigint NOT NULL,
+        within_ss        float  NOT NULL,
+        inertia          float  NOT NULL,
+        weight           float  NOT NULL,
+        distance         float  NOT NULL,
+        centroid_shift   float  NULL,
+        outlier_distance float  NULL,
+        outliers         bigint NULL
     );
     CREATE TABLE #sqlkmeans_overlap
     (
@@ -203,8 +208,9 @@ BEGIN
         FROM sqlkmeans.centroid AS c
         WHERE c.run_id = @active;
         INSERT INTO #sqlkmeans_cluster
-            (cluster, segment_id, size, within_ss, inertia, weight, distance)
-        SELECT ROW_NUMBER() OVER (ORDER BY c.segment_id), c.segment_id, 0, 0e0, 0e0, 0e0, 0e0
+            (cluster, segment_id, size, within_ss, inertia, weight, distance, outlier_distance)
+        SELECT ROW_NUMBER() OVER (ORDER BY c.segment_id), c.segment_id, 0, 0e0, 0e0, 0e0, 0e0,
+            c.outlier_distance
         FROM sqlkmeans.centroid AS c
         WHERE c.run_id = @active AND c.position = 1;
 
@@ -216,10 +222,11 @@ BEGIN
         EXECUTE sqlkmeans.as_owner
             @statement = N'SET @arrived = OBJECT_ID(@text);', @text = @target,
             @arrived = @target_id OUTPUT;
-        SET @statement = N'INSERT INTO #sqlkmeans_prepared WITH (TABLOCK) ([sqlkmeans weight], [sqlkmeans previous], [sqlkmeans before], '
+        SET @statement = N'INSERT INTO #sqlkmeans_prepared WITH (TABLOCK) ([sqlkmeans weight], [sqlkmeans previous], [sqlkmeans before], [sqlkmeans flagged], '
             + sqlkmeans.each_name(@key, N'{}', N', ')
             + sqlkmeans.each_number(@features, N', [sqlkmeans o{}], [sqlkmeans z{}]', N'') + N')
-SELECT 1e0, ' + CASE WHEN @target_id IS NULL THEN N'NULL, NULL, ' ELSE N'p.segment_id, p.distance, ' END
+SELECT 1e0, ' + CASE WHEN @target_id IS NULL THEN N'NULL, NULL, NULL, '
+                                  ELSE N'p.segment_id, p.distance, p.is_outlier, ' END
             + sqlkmeans.each_name(@key, N's.{}', N', ')
             + sqlkmeans.each_number(@features, N', o.o{}, z.z{}', N'') + N'
 FROM ' + @relation + CASE WHEN @target_id IS NULL THEN N'' ELSE N'
@@ -251,6 +258,7 @@ SET @total = ROWCOUNT_BIG();';
         EXECUTE sqlkmeans.describe_scored
             @run_id = @active, @active = @active, @features = @features, @medians = @medians,
             @near = @near;
+        EXECUTE sqlkmeans.mark_outliers @share = NULL, @outliers = @outliers OUTPUT;
         EXECUTE sqlkmeans.count_bins @run_id = @active, @scored_run_id = @active;
         SELECT @inertia = SUM(c.within_ss), @mean_distance = SUM(c.distance * c.size) / @rows
         FROM #sqlkmeans_cluster AS c;
@@ -262,6 +270,10 @@ SET @total = ROWCOUNT_BIG();';
         IF @warnings <> N''
             SET @warnings = N'a refit is due: ' + REPLACE(LEFT(@warnings, LEN(@warnings) - 1), NCHAR(10),
                 NCHAR(10) + N'a refit is due: ') + NCHAR(10);
+        IF @outliers IS NULL AND TRY_CAST(JSON_VALUE(@definition, '$.outlier') AS float) IS NOT NULL
+            SET @warnings = N'the model of run ' + CAST(@active AS nvarchar(20))
+                + N' has no limits, so nobody is an outlier until the next run finds them' + NCHAR(10)
+                + @warnings;
         IF @total > @rows
             SET @warnings = CAST(@total - @rows AS nvarchar(20))
                 + N' rows were skipped because a feature is missing' + NCHAR(10) + @warnings;
@@ -270,7 +282,8 @@ SET @total = ROWCOUNT_BIG();';
         SET @tables = N'{"segment":' + (
             SELECT s.segment_id, s.name, s.name_source, s.description, COALESCE(c.size, @rows) AS size,
                 COALESCE(c.size, @rows) / CAST(@rows AS float) AS share,
-                COALESCE(c.within_ss, @inertia) AS within_ss
+                COALESCE(c.within_ss, @inertia) AS within_ss,
+                CASE s.segment_id WHEN 0 THEN @outliers ELSE c.outliers END AS outliers
             FROM sqlkmeans.segment AS s
             LEFT JOIN #sqlkmeans_cluster AS c ON c.segment_id = s.segment_id
             WHERE s.run_id = @active
@@ -293,6 +306,7 @@ SET @total = ROWCOUNT_BIG();';
             + CAST(DATEDIFF(millisecond, @begun, SYSUTCDATETIME()) / 1000.0 AS nvarchar(40))
             + N',"compared_run_id":' + CAST(@active AS nvarchar(20))
             + N',"mean_distance":' + LTRIM(RTRIM(CONVERT(nvarchar(40), @mean_distance, 3)))
+            + COALESCE(N',"outliers":' + CAST(@outliers AS nvarchar(20)), N'')
             + COALESCE(N',"psi":' + LTRIM(RTRIM(CONVERT(nvarchar(40), @psi, 3))), N'')
             + N',"warnings":' + sqlkmeans.json_lines(@warnings) + N'},"tables":' + @tables + N'}';
         EXECUTE sqlkmeans.stage_changes

@@ -115,7 +115,7 @@ BEGIN
         WHERE c.name = @name;
 
         IF LOWER(@name) IN (N'segment_id', N'segment_name', N'distance', N'run_id', N'assigned_at',
-                            N'valid_from', N'valid_to', N'cluster', N'departed')
+                            N'valid_from', N'valid_to', N'cluster', N'departed', N'is_outlier')
             SET @problems = @problems + N'key: ' + @name
                 + N' is a column of the segment table itself; give it another name in a view' + @line;
         ELSE IF LOWER(@name) LIKE N'sqlkmeans %'
@@ -142,9 +142,10 @@ BEGIN
             + N' bytes wide; allowed: 900, the widest that a clustered index takes' + @line;
 
     IF EXISTS (SELECT 1 FROM #sqlkmeans_target_column AS t)
-       AND ((SELECT COUNT(*) FROM #sqlkmeans_target_column AS t) <> @position + 4
+       AND ((SELECT COUNT(*) FROM #sqlkmeans_target_column AS t) <> @position + 5
             OR (SELECT COUNT(*) FROM #sqlkmeans_target_column AS t
-                WHERE t.name IN (N'segment_id', N'distance', N'run_id', N'assigned_at')) <> 4)
+                WHERE t.name IN (N'segment_id', N'distance', N'is_outlier', N'run_id',
+                                 N'assigned_at')) <> 5)
         SET @problems = @problems + N'target: ' + @target_name + N' is there already and is no '
             + N'segment table of this key; choose another target' + @line;
 

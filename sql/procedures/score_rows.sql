@@ -13,7 +13,7 @@ AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
 
-    DECLARE @carried nvarchar(max) = N', [sqlkmeans previous], [sqlkmeans before], [sqlkmeans weight]'
+    DECLARE @carried nvarchar(max) = N', [sqlkmeans previous], [sqlkmeans before], [sqlkmeans flagged], [sqlkmeans weight]'
         + sqlkmeans.each_number(@features, N', [sqlkmeans o{}]', N'');
     DECLARE @statement nvarchar(max) = N'DELETE FROM #sqlkmeans_centroid;
 INSERT INTO #sqlkmeans_centroid (cluster' + sqlkmeans.each_number(@features, N', z{}', N'') + N')

@@ -2,7 +2,7 @@ IF OBJECT_ID(N'sqlkmeans.scoring_text', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.scoring_text AS RETURN 0;');
 GO
 -- A query that scores one row with a stored model, as text: columns segment_id, segment_name,
--- distance and runner_up_distance. Values come from parameters named after the source's columns.
+-- distance, runner_up_distance and is_outlier. Values come from parameters named after the source's columns.
 -- The arithmetic is the one that training used, in the same order; the nearest centroid is found by
 -- squared distance, the lowest segment id wins a tie, and a missing value that the model does not
 -- fill in makes all of them NULL.
@@ -31,6 +31,7 @@ BEGIN
     DECLARE @coordinates nvarchar(max) = N'';
     DECLARE @centroids nvarchar(max) = N'';
     DECLARE @centroid nvarchar(max);
+    DECLARE @limit nvarchar(40);
     DECLARE @nearest nvarchar(max);
     DECLARE @value nvarchar(400);
     DECLARE @x nvarchar(40);
@@ -113,7 +114,8 @@ BEGIN
     BEGIN
         SET @name = NULL;
         SELECT TOP (1) @segment_id = c.segment_id,
-            @name = COALESCE(s.name, N'segment ' + CAST(c.segment_id AS nvarchar(20)))
+            @name = COALESCE(s.name, N'segment ' + CAST(c.segment_id AS nvarchar(20))),
+            @limit = COALESCE(sqlkmeans.float_literal(c.outlier_distance), N'CAST(NULL AS float)')
         FROM sqlkmeans.centroid AS c
         LEFT JOIN sqlkmeans.segment AS s ON s.run_id = c.run_id AND s.segment_id = c.segment_id
         WHERE c.run_id = @run_id AND c.segment_id > @segment_id
@@ -122,7 +124,7 @@ BEGIN
             BREAK;
 
         SET @centroid = N'(' + CAST(@segment_id AS nvarchar(20)) + N', '
-            + sqlkmeans.text_literal(@name);
+            + sqlkmeans.text_literal(@name) + N', ' + @limit;
         SET @position = 0;
         WHILE 1 = 1
         BEGIN
@@ -142,19 +144,21 @@ BEGIN
 
     -- The distance has a name before it is aggregated: an aggregate may not mix columns of its own
     -- query with those of the row outside (error 8124).
-    SET @centroids = N'FROM (VALUES ' + @centroids + N') AS c (segment_id, segment_name'
+    SET @centroids = N'FROM (VALUES ' + @centroids + N') AS c (segment_id, segment_name, outlier_distance'
         + @coordinates + N')' + @line
         + N'CROSS APPLY (SELECT ' + @squared + N' AS squared_distance) AS d' + @line;
     SET @scaled = N'CROSS APPLY (SELECT ' + @filled + N') AS x' + @line
         + N'CROSS APPLY (SELECT ' + @transformed + N') AS t' + @line
         + N'CROSS APPLY (SELECT ' + @divided + N') AS z';
-    SET @nearest = N'OUTER APPLY (SELECT TOP (1) c.segment_id, c.segment_name, d.squared_distance'
-        + @line + @centroids
+    SET @nearest = N'OUTER APPLY (SELECT TOP (1) c.segment_id, c.segment_name, c.outlier_distance,'
+        + @line + N'    d.squared_distance' + @line + @centroids
         + N'WHERE d.squared_distance IS NOT NULL' + @line
         + N'ORDER BY d.squared_distance, c.segment_id) AS n';
     SET @query = N'SELECT n.segment_id, n.segment_name, SQRT(n.squared_distance) AS distance,'
         + @line + N'    (SELECT SQRT(MIN(d.squared_distance))' + @line + @centroids
-        + N'WHERE c.segment_id <> n.segment_id) AS runner_up_distance' + @line
+        + N'WHERE c.segment_id <> n.segment_id) AS runner_up_distance,' + @line
+        + N'    CAST(CASE WHEN SQRT(n.squared_distance) > n.outlier_distance THEN 1' + @line
+        + N'              WHEN n.segment_id IS NOT NULL THEN 0 END AS bit) AS is_outlier' + @line
         + N'FROM (SELECT ' + @values + N') AS o' + @line + @scaled + @line + @nearest;
 END;
 GO

@@ -45,10 +45,10 @@ BEGIN
     EXECUTE sqlkmeans.scoring_text
         @run_id = @run_id, @row = 1, @values = @values OUTPUT, @scaled = @scaled OUTPUT;
     SET @statement = N'INSERT INTO #sqlkmeans_prepared WITH (TABLOCK) (' + sqlkmeans.each_name(@key, N'{}', N', ')
-        + N', [sqlkmeans row], [sqlkmeans previous], [sqlkmeans before], [sqlkmeans weight]'
+        + N', [sqlkmeans row], [sqlkmeans previous], [sqlkmeans before], [sqlkmeans flagged], [sqlkmeans weight]'
         + sqlkmeans.each_number(@features, N', [sqlkmeans o{}], [sqlkmeans z{}]', N'') + N')
 SELECT ' + sqlkmeans.each_name(@key, N'i.{}', N', ')
-        + N', i.[sqlkmeans row], i.[sqlkmeans previous], i.[sqlkmeans before], i.[sqlkmeans weight]'
+        + N', i.[sqlkmeans row], i.[sqlkmeans previous], i.[sqlkmeans before], i.[sqlkmeans flagged], i.[sqlkmeans weight]'
         + sqlkmeans.each_number(@features, N', o.o{}, z.z{}', N'') + N'
 FROM #sqlkmeans_input AS i
 CROSS APPLY (SELECT ' + @source + N') AS s

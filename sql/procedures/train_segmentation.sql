@@ -26,6 +26,8 @@ BEGIN
     DECLARE @total_ss float;
     DECLARE @begun datetime2(6) = SYSUTCDATETIME();
     DECLARE @fitted datetime2(6);
+    DECLARE @share float;
+    DECLARE @outliers bigint;
 
     SELECT @segmentation = r.segmentation, @definition = r.definition, @active = g.active_run_id,
         @last_segment_id = g.last_segment_id,
@@ -93,12 +95,14 @@ BEGIN
         [sqlkmeans row]      int   NULL,
         [sqlkmeans previous] int   NULL,
         [sqlkmeans before]   float NULL,
+        [sqlkmeans flagged]  bit   NULL,
         [sqlkmeans weight]   float NOT NULL
     );
     CREATE TABLE #sqlkmeans_scored
     (
         [sqlkmeans previous] int   NULL,
         [sqlkmeans before]   float NULL,
+        [sqlkmeans flagged]  bit   NULL,
         [sqlkmeans weight]   float NOT NULL,
         [sqlkmeans cluster]  int   NOT NULL,
         [sqlkmeans distance] float NOT NULL
@@ -113,14 +117,16 @@ BEGIN
     );
     CREATE TABLE #sqlkmeans_cluster
     (
-        cluster        int    NOT NULL,
-        segment_id     int    NULL,
-        size           bigint NOT NULL,
-        within_ss      float  NOT NULL,
-        inertia        float  NOT NULL,
-        weight         float  NOT NULL,
-        distance       float  NOT NULL,
-        centroid_shift float  NULL
+        cluster          int    NOT NULL,
+        segment_id       int    NULL,
+        size             bigint NOT NULL,
+        within_ss        float  NOT NULL,
+        inertia          float  NOT NULL,
+        weight           float  NOT NULL,
+        distance         float  NOT NULL,
+        centroid_shift   float  NULL,
+        outlier_distance float  NULL,
+        outliers         bigint NULL
     );
     CREATE TABLE #sqlkmeans_overlap
     (
@@ -186,6 +192,8 @@ BEGIN
     EXECUTE sqlkmeans.train_labels
         @run_id = @run_id, @active = @active, @last_segment_id = @last_segment_id,
         @definition = @definition, @k = @k, @features = @features, @total_ss = @total_ss OUTPUT;
+    SET @share = TRY_CAST(JSON_VALUE(@definition, '$.outlier') AS float);
+    EXECUTE sqlkmeans.mark_outliers @share = @share, @outliers = @outliers OUTPUT;
     EXECUTE sqlkmeans.count_bins @run_id = @run_id, @scored_run_id = @run_id;
     -- Skipped rows count in the bins of what is missing: a broken load has most.
     UPDATE b

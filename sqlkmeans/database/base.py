@@ -21,7 +21,7 @@ from sqlkmeans.database.capabilities import (
     limited_memory,
 )
 from sqlkmeans.database.catalog import Catalog
-from sqlkmeans.database.labels import Counts, Labels
+from sqlkmeans.database.labels import Counts, Labels, StagedCluster
 from sqlkmeans.database.source import Batch, Column, Source
 from sqlkmeans.database.store import Store
 from sqlkmeans.database.workspace import Workspace
@@ -40,6 +40,7 @@ __all__ = [
     "Opening",
     "RunsInside",
     "Source",
+    "StagedCluster",
     "Store",
     "TracksChanges",
     "Workspace",

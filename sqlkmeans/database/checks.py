@@ -14,10 +14,10 @@ from sqlkmeans.sqltext import parse_name, parse_source, quote_name
 MOST_NAMES = 50
 #: Tables that are named where a source is none of them.
 LISTED = 10
-LABEL_COLUMNS = ("segment_id", "distance", "run_id", "assigned_at")
+LABEL_COLUMNS = ("segment_id", "distance", "is_outlier", "run_id", "assigned_at")
 #: What stands beside a target, by the end of its name, with the columns after the key.
 BESIDE = {
-    "_history": ("segment_id", "distance", "valid_from", "valid_to", "run_id"),
+    "_history": ("segment_id", "distance", "is_outlier", "valid_from", "valid_to", "run_id"),
     "_named": (*LABEL_COLUMNS, "segment_name"),
 }
 

@@ -15,6 +15,8 @@ class Dialect(ABC):
     ----------
     float_type : str
         The type of a number of 64 bits.
+    boolean_type : str
+        The type of yes and no, which 1 and 0 can be cast to.
     count : str
         The aggregate that counts rows.
     logarithm : str
@@ -31,6 +33,7 @@ class Dialect(ABC):
     """
 
     float_type: str
+    boolean_type: str
     count: str
     logarithm: str
     apply: str

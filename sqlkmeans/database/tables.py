@@ -99,6 +99,7 @@ run = _table(
     bigint?  compared_run_id
     float?   psi centroid_shift mean_distance
     text?    recommendation high_water
+    bigint?  outliers
     """,
 )
 
@@ -127,6 +128,7 @@ centroid = _table(
     integer  segment_id position
     text     feature
     float    value scaled_value
+    float?   outlier_distance
     """,
 )
 
@@ -141,6 +143,7 @@ segment = _table(
     float    share within_ss
     text?    rule
     float?   rule_precision rule_coverage silhouette centroid_shift
+    bigint?  outliers
     """,
 )
 

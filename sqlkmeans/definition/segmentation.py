@@ -107,6 +107,8 @@ class Guard(Strict):
         Growth of the customers' mean distance to their centroid, as a share.
     silhouette : float, default=0.2
         Fall of the silhouette.
+    outliers : float, default=0.05
+        Rise of the share of the customers that are outliers.
     """
 
     action: Literal["warn", "refuse"] = "warn"
@@ -116,6 +118,7 @@ class Guard(Strict):
     centroid_shift: Annotated[float, Field(gt=0)] = 1.0
     distance: Annotated[float, Field(gt=0)] = 0.5
     silhouette: Annotated[float, Field(gt=0)] = 0.2
+    outliers: Annotated[float, Field(gt=0)] = 0.05
 
 
 class Segmentation(Strict):
@@ -147,6 +150,12 @@ class Segmentation(Strict):
         For the features that do not say otherwise; see FeatureDefinition.
     sample_weight : str, optional
         A column of the source: how much a customer counts in the fit.
+    outlier : float, optional
+        The share of each segment's customers that are farther from their centroid than its limit
+        at the fit, above 0 and below 0.5: they, and who is farther later, are outliers.
+    trim : float, default=0.0
+        The share of the customers, the farthest from their centroid, that the fit leaves out;
+        below 0.5. They are labelled all the same.
     guard : Guard
     changed_by : str, optional
         A column of the source that grows whenever a row changes; `assign` then reads only rows
@@ -196,6 +205,8 @@ class Segmentation(Strict):
     seed: Annotated[int, Field(strict=True, ge=0, lt=2**32)] = 0
     winsorize: Quantiles | None = None
     sample_weight: ColumnName | None = None
+    outlier: Annotated[float, Field(gt=0, lt=0.5)] | None = None
+    trim: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
     guard: Guard = Guard()
     changed_by: ColumnName | None = None
     engine: EngineName = "local"
@@ -279,6 +290,11 @@ class Segmentation(Strict):
             raise ValueError(
                 "k: auto given; allowed where T-SQL trains: a number, such as sqlkmeans choose-k "
                 "recommends"
+            )
+        if self.trim and self.engine in ("pushdown", "tsql"):
+            raise ValueError(
+                f'trim = {self.trim:g} needs to look at rows, and engine = "{self.engine}" sees '
+                'sums; use "local" or "in_database"'
             )
         if self.k_min > self.k_max:
             raise ValueError(

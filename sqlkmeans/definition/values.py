@@ -31,7 +31,7 @@ RESERVED_SCHEMAS = frozenset(
 #: Columns of the published tables and of staging, which a key column would collide with.
 PUBLISHED_COLUMNS = frozenset(
     {"segment_id", "segment_name", "distance", "run_id", "assigned_at", "valid_from", "valid_to",
-     "cluster", "departed"}
+     "cluster", "departed", "is_outlier"}
 )  # fmt: skip
 
 #: Columns that stand beside a key's in temporary tables begin so.

@@ -73,8 +73,8 @@ def write_report(
         By default ``<name>.html`` in the working directory. One that is there is replaced, as a
         whole.
     samples : bool, default=True
-        Without them, the page holds no single customer: no scatter, no typical customers, and
-        distributions from the profiles.
+        Without them, the page holds no single customer: no scatter, no typical customers,
+        no outliers, and distributions from the profiles.
     failed : bool, default=False
         Whether attempts that failed stand among the runs.
 

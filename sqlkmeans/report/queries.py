@@ -42,8 +42,9 @@ def queries(facts: Facts) -> list[Query]:
             f"label.segment_id AS to_segment_id\nFROM {history} AS label\n"
             f"JOIN {history} AS earlier ON {_same(keys, 'earlier', 'label')}\n"
             "    AND earlier.valid_to = label.valid_from\n"
-            f"WHERE label.run_id = {run_id};",
+            f"WHERE label.run_id = {run_id} AND earlier.segment_id <> label.segment_id;",
         ),
+        *_outliers(facts, named),
         Query(
             "What sets the segments apart, as on this page",
             "SELECT s.segment_id, s.name, f.feature, f.mean, f.median, f.importance\n"
@@ -52,6 +53,18 @@ def queries(facts: Facts) -> list[Query]:
             "AND f.segment_id = s.segment_id\n"
             f"WHERE s.run_id = {described}\nORDER BY s.segment_id, f.position;",
         ),
+    ]
+
+
+def _outliers(facts: Facts, named: str) -> list[Query]:
+    if facts.everyone["outliers"] is None:
+        return []
+    return [
+        Query(
+            "Outliers, the farthest first",
+            f"SELECT label.*\nFROM {named} AS label\nWHERE CAST(label.is_outlier AS int) = 1\n"
+            "ORDER BY label.distance DESC;",
+        )
     ]
 
 

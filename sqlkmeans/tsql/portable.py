@@ -47,7 +47,8 @@ def scoring_select(
     key: Sequence[str],
     booleans: Collection[str] = (),
 ) -> str:
-    """One SELECT: the key, ``segment_id``, ``segment_name`` and ``distance`` of each row.
+    """One SELECT: the key, ``segment_id``, ``segment_name``, ``distance`` and ``is_outlier`` of
+    each row.
 
     Parameters
     ----------
@@ -170,7 +171,7 @@ def _applied(
     query = scoring_query(model, values, TSQL).replace("\n", "\n    ")
     keys = "".join(f"s.{bracket(column)}, " for column in key)
     return (
-        f"SELECT {keys}f.segment_id, f.segment_name, f.distance\n"
+        f"SELECT {keys}f.segment_id, f.segment_name, f.distance, f.is_outlier\n"
         f"FROM {'.'.join(map(bracket, table))} AS s\nCROSS APPLY\n(\n    {query}\n) AS f"
     )
 
@@ -203,11 +204,17 @@ def _nested(
         inner = keys
     names = " ".join(f"WHEN {i} THEN {DUCKDB.literal(n)}" for i, n in zip(ids, model.names))
     distances = " ".join(f"WHEN {i} THEN d{i}" for i in ids)
+    beyond = ""
+    if model.limits:
+        limits = " ".join(f"WHEN {i} THEN {number(limit)}" for i, limit in model.limits.items())
+        far = f"SQRT(CASE segment_id {distances} END) > CASE segment_id {limits} END"
+        beyond = f"WHEN {far} THEN TRUE "
     last = [
         *(f"{k} AS {words.quote(column)}" for k, column in zip(keys, key)),
         "segment_id",
         f"CASE segment_id {names} END AS segment_name",
         f"SQRT(CASE segment_id {distances} END) AS distance",
+        f"CASE {beyond}WHEN segment_id IS NOT NULL THEN FALSE END AS is_outlier",
     ]
     return f"{_select(last, words)}\n{query}"
 

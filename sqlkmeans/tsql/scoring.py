@@ -85,7 +85,7 @@ def parameter_names(columns: Sequence[str]) -> list[str]:
 
 
 def scoring_query(model: SegmentModel, values: Sequence[str], dialect: Dialect) -> str:
-    """The query of one row: segment_id, segment_name, distance, runner_up_distance.
+    """The query of one row: segment_id, segment_name, distance, runner_up_distance, is_outlier.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ def scoring_query(model: SegmentModel, values: Sequence[str], dialect: Dialect) 
     )
     nearest = dialect.first(
         1,
-        "c.segment_id, c.segment_name, d.squared_distance",
+        "c.segment_id, c.segment_name, c.outlier_distance, d.squared_distance",
         f"    FROM {_centroids(model, dialect, ' ' * 4)}\n"
         f"    {distance}\n"
         "    WHERE d.squared_distance IS NOT NULL\n"
@@ -136,7 +136,10 @@ def scoring_query(model: SegmentModel, values: Sequence[str], dialect: Dialect) 
         f"        FROM {_centroids(model, dialect, ' ' * 8)}",
         f"        {distance}",
         "        WHERE c.segment_id <> n.segment_id",
-        "    ) AS runner_up_distance",
+        "    ) AS runner_up_distance,",
+        "    CAST(CASE WHEN SQRT(n.squared_distance) > n.outlier_distance THEN 1",
+        f"              WHEN n.segment_id IS NOT NULL THEN 0 END AS {dialect.boolean_type})"
+        " AS is_outlier",
         f"FROM {first}",
         *(f"{dialect.apply} {step}" for step in rest),
         f"{dialect.outer_apply} (",
@@ -151,14 +154,20 @@ def _listed(columns: Sequence[str]) -> str:
 
 
 def _centroids(model: SegmentModel, dialect: Dialect, margin: str) -> str:
-    """A table of constants: segment_id, segment_name, c1, c2 …"""
+    """A table of constants: segment_id, segment_name, outlier_distance, c1, c2 …"""
+
+    def limit(i: int) -> str:
+        none = f"CAST(NULL AS {dialect.float_type})"
+        return number(model.limits[i]) if model.limits else none
+
     rows = [
-        ", ".join([str(i), dialect.literal(name), *map(number, centroid)])
+        ", ".join([str(i), dialect.literal(name), limit(i), *map(number, centroid)])
         for i, name, centroid in zip(model.segment_ids, model.names, model.centroids.tolist())
     ]
     coordinates = ", ".join(f"c{p}" for p in range(1, model.centroids.shape[1] + 1))
     listed = ",\n".join(f"{margin}    ({row})" for row in rows)
-    return f"(VALUES\n{listed}\n{margin}) AS c (segment_id, segment_name, {coordinates})"
+    names = f"segment_id, segment_name, outlier_distance, {coordinates}"
+    return f"(VALUES\n{listed}\n{margin}) AS c ({names})"
 
 
 def _shown(column: str) -> str:

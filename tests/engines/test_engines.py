@@ -63,6 +63,8 @@ PREPARATIONS: dict[str, dict[str, Any]] = {
         "sample_weight": "importance", "missing": "median", "scaling": "robust",
         "winsorize": [0.05, 0.9],
     },
+    "limits": {"outlier": 0.02, "sample_weight": "importance", "missing": "skip"},
+    "limits of everyone": {"outlier": 0.4},
     "everything": {
         "features": [
             "income", "age", {"column": "orders", "transform": "log1p"},
@@ -93,7 +95,11 @@ def test_every_engine_finds_what_the_first_finds(
 ) -> None:
     definition = PREPARATIONS[preparation]
     first, other = run_engine(FIRST, **definition), run_engine(engine, **definition)
-    assert first["labels"]["segment_id"].equals(other["labels"]["segment_id"])
+    for column in ("segment_id", "is_outlier"):
+        assert first["labels"][column].equals(other["labels"][column])
+    flagged = sum(first["labels"]["is_outlier"].to_pylist())
+    assert first["outliers"] == other["outliers"] == (flagged or None)
+    assert bool(flagged) == ("outlier" in definition)
     np.testing.assert_allclose(
         other["labels"]["distance"], first["labels"]["distance"], rtol=1e-9, atol=1e-9
     )

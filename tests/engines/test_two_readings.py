@@ -26,6 +26,7 @@ DEFINITIONS: dict[str, dict[str, Any]] = {
     "dates": {"features": ["income", {"column": "joined", "type": "date"}]},
     "minmax": {"scaling": "minmax"},
     "none": {"features": [{"column": "orders", "weight": 0.5}, "visits"], "scaling": "none"},
+    "limits": {"outlier": 0.02},
     "two keys": {"key": ["store", "customer_id"]},
     "whole numbers": {"features": ["visits", "member"], "k": 3},
     "long tails from 0 on": {"features": ["spent", "income"]},
@@ -42,6 +43,7 @@ UNSUITED: dict[str, dict[str, Any]] = {
     "categories": {"features": ["income", {"column": "city", "type": "category"}],
                    "missing": "mean"},
     "k of its own": {"k": "auto", "k_max": 4},
+    "a trim": {"trim": 0.01},
     "no order": {"source": "dbo.shuffled"},
 }  # fmt: skip
 
@@ -127,8 +129,8 @@ def published(database: Database, segmentation: Segmentation, run_id: int) -> di
                      "typical_customer", "feature_drift")
     }  # fmt: skip
     run = database.catalog.run(run_id) or {}
-    facts = ("rows", "skipped", "inertia", "mean_distance", "silhouette", "davies_bouldin",
-             "calinski_harabasz", "n_iter", "warnings")  # fmt: skip
+    facts = ("rows", "outliers", "skipped", "inertia", "mean_distance", "silhouette",
+             "davies_bouldin", "calinski_harabasz", "n_iter", "warnings")  # fmt: skip
     return {**tables, **{name: run[name] for name in facts}}
 
 

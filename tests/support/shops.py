@@ -48,10 +48,10 @@ def native(database: Database) -> duckdb.DuckDBPyConnection:
 
 
 def labels_of(database: Database, target: str, key: str = "customer_id") -> pa.Table:
-    """Keys, segments and distances in key order."""
+    """Keys, segments, distances and who is an outlier, in key order."""
     table: pa.Table = (
         native(database)
-        .execute(f"SELECT {key}, segment_id, distance FROM {target} ORDER BY {key}")
+        .execute(f"SELECT {key}, segment_id, distance, is_outlier FROM {target} ORDER BY {key}")
         .to_arrow_table()
     )
     return table

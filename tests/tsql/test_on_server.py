@@ -325,7 +325,7 @@ def test_labels_that_did_not_all_arrive_are_not_published(trained: Server) -> No
         "SET NOCOUNT ON; DECLARE @r bigint; EXECUTE sqlkmeans.start_run "
         "@segmentation = N'customers', @kind = N'assign', @run_id = @r OUTPUT; SELECT @r;"
     )
-    trained.rows(f"INSERT INTO sqlkmeans.staging_{run_id} VALUES (1, 0, 0.5, 0);")
+    trained.rows(f"INSERT INTO sqlkmeans.staging_{run_id} VALUES (1, 0, 0.5, 0, NULL);")
     message = trained.error(
         "EXECUTE sqlkmeans.publish_run @run_id = ?, @publication = ?;",
         run_id,
@@ -444,7 +444,9 @@ def test_source_key_and_feature_names_may_be_awkward(
     )
     for n, key in enumerate("äöüß"):
         cluster = labels["cluster"][n]
-        server.rows(f"INSERT INTO sqlkmeans.staging_{run_id} VALUES (N'{key}', {cluster}, 0.5, 0);")
+        server.rows(
+            f"INSERT INTO sqlkmeans.staging_{run_id} VALUES (N'{key}', {cluster}, 0.5, 0, NULL);"
+        )
     server.rows("EXECUTE sqlkmeans.publish_run @run_id = ?, @publication = ?;", run_id, publication)
     named = f"dbo.{sqlserver_server.quote(table + ' Ziel_named')}"
     assert server.value(f"SELECT COUNT(*) FROM {named};") == 4

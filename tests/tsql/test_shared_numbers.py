@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from sqlkmeans import outcome
-from sqlkmeans.clustering.describing import bins, naming
+from sqlkmeans.clustering.describing import bins, naming, outliers
 from sqlkmeans.clustering.kmeans import kmeans
 from sqlkmeans.clustering.preparation import problems
 from sqlkmeans.definition.segmentation import FeatureDefinition, Guard
@@ -19,6 +19,8 @@ PYTHON = {
     "guard.psi": GUARD.psi,
     "guard.centroid_shift": GUARD.centroid_shift,
     "guard.distance": GUARD.distance,
+    "guard.outliers": GUARD.outliers,
+    "outlier_slack": outliers.SLACK,
     "min_frequency": CATEGORY.min_frequency,
     "max_categories": CATEGORY.max_categories,
     "almost_missing": problems.ALMOST_MISSING,

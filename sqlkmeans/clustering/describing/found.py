@@ -12,6 +12,7 @@ from sqlkmeans.clustering.describing.bins import (
     count_in,
     with_skipped,
 )
+from sqlkmeans.clustering.describing.outliers import count_outliers
 from sqlkmeans.clustering.describing.profile import SegmentProfile, profile_segments
 from sqlkmeans.clustering.describing.rules import Rule, find_rules
 from sqlkmeans.clustering.describing.scores import Scores, score
@@ -60,6 +61,9 @@ class Found:
         One a cluster; empty where no rows are at hand.
     typical : sequence of sequence of TypicalCustomer, default=()
         Of each cluster, the nearest first.
+    outliers : sequence of (int or None), default=()
+        Of each cluster, how many are beyond its limit; None where not known, empty where there
+        are no limits.
     """
 
     rows: int
@@ -73,6 +77,13 @@ class Found:
     compared_bins: Sequence[FeatureBins]
     rules: Sequence[Rule | None] = ()
     typical: Sequence[Sequence[TypicalCustomer]] = ()
+    outliers: Sequence[int | None] = ()
+
+    @property
+    def all_outliers(self) -> int | None:
+        """Of all clusters; None where one is not known."""
+        known = [number for number in self.outliers if number is not None]
+        return sum(known) if known and len(known) == len(self.outliers) else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +120,7 @@ def find(
     seed: int,
     earlier: Sequence[FeatureBins],
     cut: bool,
+    limits: Vector | None = None,
 ) -> Found:
     """Describe labelled rows.
 
@@ -125,12 +137,16 @@ def find(
     cut : bool
         Cut the features into bins anew, as a fit does; else keep to the earlier ones, where there
         are any.
+    limits : ndarray of float64 of shape (k,), optional
+        Beyond which distance a row is an outlier, of each cluster.
     """
     of_rows = (rows.matrix, rows.missing, rows.preparation)
     compared = with_skipped(count_in(earlier, *of_rows), rows.skipped_missing) if earlier else []
     own = with_skipped(bin_features(*of_rows), rows.skipped_missing) if cut or not compared else []
     labels, k = assignment.labels, len(centroids)
     n_rows = len(rows.matrix)
+    squared = assignment.squared_distances
+    beyond = None if limits is None else count_outliers(labels, squared, limits, squared=True)
     return Found(
         rows=n_rows,
         skipped=rows.skipped,
@@ -142,4 +158,5 @@ def find(
         bins=own or compared,
         compared_bins=compared,
         rules=find_rules(rows.matrix, rows.preparation, labels, k, seed=seed),
+        outliers=() if beyond is None else beyond.tolist(),
     )

@@ -13,6 +13,7 @@ class DuckDBDialect(Dialect):
     """DuckDB."""
 
     float_type = "double"
+    boolean_type = "boolean"
     count = "COUNT(*)"
     logarithm = "LN"
     apply = "CROSS JOIN LATERAL"

@@ -43,6 +43,7 @@ class SQLServerDialect(Dialect):
     """
 
     float_type = "float"
+    boolean_type = "bit"
     count = "COUNT_BIG(*)"
     logarithm = "LOG"
     apply = "CROSS APPLY"

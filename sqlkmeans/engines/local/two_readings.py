@@ -23,6 +23,7 @@ from sqlkmeans.clustering.describing.one_pass import (
     OnePass,
     prepare_batch,
 )
+from sqlkmeans.clustering.describing.outliers import count_outliers, outlier_distances
 from sqlkmeans.clustering.describing.typical import typical_rows
 from sqlkmeans.clustering.kmeans.assignment import Assignment
 from sqlkmeans.clustering.kmeans.kernels import kernel
@@ -59,6 +60,7 @@ def suits(database: Database, segmentation: Segmentation, n_rows: int) -> bool:
         segmentation.engine == "local"
         and segmentation.k != "auto"
         and segmentation.sample_weight is None
+        and not segmentation.trim
         and n_rows > segmentation.sample_rows
         and is_worth_it(n_rows, len(segmentation.columns))
         and can_be_float32(segmentation.to_features(), segmentation.scaling, segmentation.missing)
@@ -196,8 +198,8 @@ class SecondReading:
     labels: Labels
     distances: Vector
 
-    def label(self) -> Labelled:
-        """Label all rows, exactly."""
+    def label(self) -> tuple[Fit, Labelled]:
+        """Label all rows, exactly; the limits of outliers are those of exact distances."""
         segmentation, centroids = self.plan.segmentation, self.fit.centroids
         release_unused()
         collected = KeyCollector(segmentation.key, Batches())
@@ -225,13 +227,18 @@ class SecondReading:
         del seen
         release_unused()
         keys, labels, distances = collected.keys, self.labels, self.distances
+        fit, k = self.fit, len(centroids)
+        if segmentation.outlier is not None:
+            limits = outlier_distances(labels, distances, k, segmentation.outlier)
+            fit = replace(fit, outlier_distances=limits)
+            found = replace(found, outliers=count_outliers(labels, distances, limits).tolist())
 
         def describe() -> Found:
-            nearest = typical_rows(Assignment(labels, distances), len(centroids))
+            nearest = typical_rows(Assignment(labels, distances), k)
             typical = [typical_customers(keys, rows, distances[rows]) for rows in nearest]
             return replace(found, typical=typical)
 
-        return Labelled(ArrayLabels(keys, labels, lambda: distances), describe)
+        return fit, Labelled(ArrayLabels(keys, labels, lambda: distances), describe)
 
     def _pass(
         self, look: Callable[[slice, Matrix], T]

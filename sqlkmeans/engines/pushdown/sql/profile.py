@@ -30,6 +30,46 @@ def size_query(layout: Layout) -> str:
     )
 
 
+def limit_query(layout: Layout, share: float) -> str:
+    """Customers, cluster, and the distance in the middle between the nearest of the share of its
+    customers that are farthest, and the next one before them; the distance of the farthest where
+    the share is no customer.
+
+    Where a bound is set, the mean of so many distances around that place.
+    """
+    count = layout.dialect.count
+    placed = (
+        "SELECT cluster, SQRT(squared) AS distance, "
+        "ROW_NUMBER() OVER (PARTITION BY cluster ORDER BY squared DESC) AS place, "
+        f"{count} OVER (PARTITION BY cluster) AS n, "
+        f"FLOOR({number(share)} * {count} OVER (PARTITION BY cluster)) AS beyond\n"
+        f"FROM {layout.labelled}"
+    )
+    inside = "place BETWEEN beyond AND beyond + 1"
+    if layout.at_least > 1:
+        group = int(layout.at_least)
+        first = f"beyond - {group // 2 - 1}"
+        start = (
+            f"CASE WHEN {first} < 1 THEN 1 WHEN {first} > n - {group - 1} THEN n - {group - 1} "
+            f"ELSE {first} END"
+        )
+        inside = f"place - ({start}) BETWEEN 0 AND {group - 1}"
+    return (
+        f"SELECT {count} AS customers, cluster, AVG(distance)\nFROM ({placed}) AS p\n"
+        f"WHERE {inside}\nGROUP BY cluster{layout.having}"
+    )
+
+
+def outlier_query(layout: Layout, limits: Sequence[float]) -> str:
+    """Customers, cluster, and how many are beyond its limit; -1 for fewer than may be told."""
+    cases = " ".join(f"WHEN {i} THEN {number(limit)}" for i, limit in enumerate(limits))
+    beyond = layout.counted(f"SQRT(squared) > CASE cluster {cases} END")
+    return (
+        f"SELECT {layout.dialect.count} AS customers, cluster, {beyond}\n"
+        f"FROM {layout.labelled}\nGROUP BY cluster{layout.having}"
+    )
+
+
 def spread_query(layout: Layout, features: Sequence[PreparedFeature], table: str = LABELLED) -> str:
     """Customers, then the mean and the mean square of each prepared feature; rows count alike."""
     facts = ", ".join(f"AVG({z}), AVG({z} * {z})" for z in names_of(features))
