@@ -237,6 +237,29 @@ IF OBJECT_ID(N'sqlkmeans.segment_feature', N'U') IS NULL
     );
 GO
 
+-- tables/segment_profile.sql
+IF OBJECT_ID(N'sqlkmeans.segment_profile', N'U') IS NULL
+    CREATE TABLE sqlkmeans.segment_profile
+    (
+        run_id          bigint        NOT NULL,
+        segment_id      int           NOT NULL,
+        position        int           NOT NULL,
+        source_column   nvarchar(128) NOT NULL,
+        type            nvarchar(16)  NOT NULL,
+        level           nvarchar(400) NULL,
+        known           bigint        NOT NULL,
+        missing         bigint        NOT NULL,
+        mean            float         NULL,
+        deviation       float         NULL,
+        median          float         NULL,
+        share           float         NULL,
+        difference      float         NULL,
+        difference_low  float         NULL,
+        difference_high float         NULL,
+        CONSTRAINT pk_segment_profile PRIMARY KEY CLUSTERED (run_id, segment_id, position)
+    );
+GO
+
 -- tables/typical_customer.sql
 IF OBJECT_ID(N'sqlkmeans.typical_customer', N'U') IS NULL
     CREATE TABLE sqlkmeans.typical_customer
@@ -1007,6 +1030,27 @@ BEGIN
 END;
 GO
 
+-- functions/profile_type.sql
+IF OBJECT_ID(N'sqlkmeans.profile_type', N'FN') IS NULL
+    EXECUTE (N'CREATE FUNCTION sqlkmeans.profile_type (@type nvarchar(128)) RETURNS nvarchar(16)
+        AS BEGIN RETURN NULL; END;');
+GO
+-- As what a profile column of a type is described; NULL for a type that is not.
+ALTER FUNCTION sqlkmeans.profile_type (@type nvarchar(128))
+RETURNS nvarchar(16)
+AS
+BEGIN
+    RETURN CASE
+        WHEN @type = N'bit' THEN N'boolean'
+        WHEN @type IN (N'bigint', N'int', N'smallint', N'tinyint', N'decimal', N'numeric', N'money',
+                       N'smallmoney', N'float', N'real') THEN N'number'
+        WHEN @type IN (N'date', N'datetime', N'datetime2', N'smalldatetime', N'datetimeoffset')
+            THEN N'date'
+        WHEN @type IN (N'char', N'varchar', N'nchar', N'nvarchar', N'text', N'ntext')
+            THEN N'category' END;
+END;
+GO
+
 -- functions/each_number.sql
 IF OBJECT_ID(N'sqlkmeans.each_number', N'FN') IS NULL
     EXECUTE (N'CREATE FUNCTION sqlkmeans.each_number (@last int, @template nvarchar(max),
@@ -1034,6 +1078,24 @@ BEGIN
     END;
 
     RETURN @result;
+END;
+GO
+
+-- functions/labels_text.sql
+IF OBJECT_ID(N'sqlkmeans.labels_text', N'FN') IS NULL
+    EXECUTE (N'CREATE FUNCTION sqlkmeans.labels_text (@key nvarchar(max))
+        RETURNS nvarchar(max) AS BEGIN RETURN N''''; END;');
+GO
+-- The query of the labels in #sqlkmeans_scored and of what stands in the segment table, as stage_changes
+-- takes them.
+ALTER FUNCTION sqlkmeans.labels_text (@key nvarchar(max))
+RETURNS nvarchar(max)
+AS
+BEGIN
+    RETURN N'SELECT ' + sqlkmeans.each_name(@key, N's.{}', N', ') + N', c.segment_id,
+    s.[sqlkmeans distance] AS distance, s.[sqlkmeans previous], s.[sqlkmeans before], s.[sqlkmeans flagged]
+FROM #sqlkmeans_scored AS s
+INNER JOIN #sqlkmeans_cluster AS c ON c.cluster = s.[sqlkmeans cluster]';
 END;
 GO
 
@@ -1120,6 +1182,8 @@ BEGIN
         -- Bins: rows that tell their ends, and what an empty one counts as.
         WHEN N'bin_rows' THEN 20000e0
         WHEN N'least_share' THEN 1e-4
+        -- How many deviations an interval of 95 % reaches, of a normal distribution.
+        WHEN N'normal_quantile' THEN 1.959963984540054e0
         -- Names: how far from everyone's mean, in deviations.
         WHEN N'notable' THEN 0.5e0
         WHEN N'strong' THEN 1.5e0
@@ -2141,6 +2205,36 @@ BEGIN
         SET @problems = @problems + N'features: missing; allowed: one or more columns of the source'
             + @line;
 
+    SET @position = 0;
+    WHILE @problem IS NULL
+          AND EXISTS (SELECT 1 FROM OPENJSON(@definition, '$.profile') AS j
+                      WHERE CAST(j.[key] AS int) = @position)
+    BEGIN
+        SELECT @name = COALESCE(CASE j.[type] WHEN 1 THEN j.[value] END, N'')
+        FROM OPENJSON(@definition, '$.profile') AS j
+        WHERE CAST(j.[key] AS int) = @position;
+        SET @type = NULL;
+        SELECT @type = c.type FROM #sqlkmeans_source_column AS c WHERE c.name = @name;
+        SET @position = @position + 1;
+
+        IF @type IS NULL
+            SET @problems = @problems + N'profile: the source has no column ' + @name + @line;
+        ELSE IF sqlkmeans.profile_type(@type) IS NULL
+            SET @problems = @problems + N'profile: ' + @name + N' is ' + @type
+                + N', which is not described; allowed: a number, a bit, a date or text' + @line;
+        IF EXISTS (SELECT 1 FROM OPENJSON(@key) AS j WHERE j.[value] = @name)
+           OR EXISTS (SELECT 1 FROM OPENJSON(@definition, '$.features') AS j
+                      WHERE JSON_VALUE(j.[value], '$.column') = @name)
+            SET @problems = @problems + N'profile: ' + @name
+                + N' is a key or a feature; allowed: columns that are neither' + @line;
+        IF EXISTS (SELECT 1 FROM OPENJSON(@definition, '$.profile') AS j
+                   WHERE j.[value] = @name AND CAST(j.[key] AS int) < @position - 1)
+            SET @problems = @problems + N'profile: ' + @name + N' is named twice' + @line;
+    END;
+    IF @position > 100
+        SET @problems = @problems + N'profile: ' + CAST(@position AS nvarchar(20))
+            + N' columns given; allowed: 100' + @line;
+
     -- As the owner: who reads a view need not see the table behind it, and sees it masked all the same.
     SET @statement = N'
         UPDATE c
@@ -2160,6 +2254,8 @@ BEGIN
       AND COALESCE(HAS_PERMS_BY_NAME(NULL, N'DATABASE', N'UNMASK'), 0) = 0
       AND (c.name IN (@sample_weight, @changed_by)
            OR c.name IN (SELECT j.[value] COLLATE DATABASE_DEFAULT FROM OPENJSON(@key) AS j)
+           OR c.name IN (SELECT j.[value] COLLATE DATABASE_DEFAULT
+                         FROM OPENJSON(@definition, '$.profile') AS j)
            OR c.name IN (SELECT JSON_VALUE(j.[value], '$.column') COLLATE DATABASE_DEFAULT
                          FROM OPENJSON(@definition, '$.features') AS j));
     SET @position = 0;
@@ -2488,6 +2584,7 @@ BEGIN
         DELETE t FROM sqlkmeans.feature_drift AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
         DELETE t FROM sqlkmeans.feature_bin AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
         DELETE t FROM sqlkmeans.typical_customer AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
+        DELETE t FROM sqlkmeans.segment_profile AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
         DELETE t FROM sqlkmeans.segment_feature AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
         DELETE t FROM sqlkmeans.segment AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
         DELETE t FROM sqlkmeans.centroid AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
@@ -3163,6 +3260,28 @@ BEGIN
         [max]      float         '$.max',
         missing    bigint        '$.missing',
         importance float         '$.importance'
+    ) AS j;
+
+    INSERT INTO sqlkmeans.segment_profile
+        (run_id, segment_id, position, source_column, type, level, known, missing, mean, deviation,
+         median, share, difference, difference_low, difference_high)
+    SELECT @run_id, j.segment_id, j.position, j.source_column, j.type, j.level, j.known, j.missing,
+        j.mean, j.deviation, j.median, j.share, j.difference, j.difference_low, j.difference_high
+    FROM OPENJSON(@publication, '$.tables.segment_profile') WITH (
+        segment_id      int           '$.segment_id',
+        position        int           '$.position',
+        source_column   nvarchar(128) '$.source_column',
+        type            nvarchar(16)  '$.type',
+        level           nvarchar(400) '$.level',
+        known           bigint        '$.known',
+        missing         bigint        '$.missing',
+        mean            float         '$.mean',
+        deviation       float         '$.deviation',
+        median          float         '$.median',
+        share           float         '$.share',
+        difference      float         '$.difference',
+        difference_low  float         '$.difference_low',
+        difference_high float         '$.difference_high'
     ) AS j;
 
     INSERT INTO sqlkmeans.typical_customer
@@ -4089,6 +4208,292 @@ GROUP BY g.cluster, g.value;';
 END;
 GO
 
+-- procedures/profile_columns.sql
+IF OBJECT_ID(N'sqlkmeans.profile_columns', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.profile_columns AS RETURN 0;');
+GO
+-- Describes the profile columns of a definition for each segment and for everyone, segment 0, and puts
+-- them into the publication as its table segment_profile. @labels is a query of key and segment_id. The
+-- source is read once more, as the caller: a customer who came since has no label and does not count.
+-- Intervals are those of 95 %: Welch (1947) for means, with Student's quantile by Abramowitz and Stegun
+-- (1964), 26.7.5, and Newcombe (1998), method 10, for shares; each times the others' share of
+-- everyone, of whom a segment is a part.
+ALTER PROCEDURE sqlkmeans.profile_columns
+    @definition  nvarchar(max),
+    @labels      nvarchar(max),
+    @medians     bit,
+    @publication nvarchar(max) OUTPUT
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @key nvarchar(max) = JSON_QUERY(@definition, '$.key');
+    DECLARE @profile nvarchar(max) = JSON_QUERY(@definition, '$.profile');
+    DECLARE @source nvarchar(max);
+    DECLARE @problem nvarchar(max);
+    DECLARE @today nvarchar(10) = CONVERT(nvarchar(10), CAST(SYSUTCDATETIME() AS date), 112);
+    DECLARE @statement nvarchar(max);
+    DECLARE @name nvarchar(128);
+    DECLARE @type nvarchar(16);
+    DECLARE @x nvarchar(40);
+    DECLARE @values nvarchar(max) = N'';
+    DECLARE @number int = 0;
+    DECLARE @position int = 0;
+    DECLARE @levels int;
+    DECLARE @kept int;
+    DECLARE @mean float;
+    DECLARE @z float = sqlkmeans.shared_number(N'normal_quantile');
+
+    IF NOT EXISTS (SELECT 1 FROM OPENJSON(@profile) AS j)
+        RETURN 0;
+
+    CREATE TABLE #sqlkmeans_source_column
+    (
+        position   int           NOT NULL,
+        name       nvarchar(128) COLLATE DATABASE_DEFAULT NOT NULL,
+        type       nvarchar(128) COLLATE DATABASE_DEFAULT NOT NULL,
+        max_length int           NOT NULL,
+        [precision] int           NOT NULL,
+        scale      int           NOT NULL,
+        collation  nvarchar(128) COLLATE DATABASE_DEFAULT NULL,
+        base_table  nvarchar(300) COLLATE DATABASE_DEFAULT NULL,
+        base_column nvarchar(128) COLLATE DATABASE_DEFAULT NULL,
+        masked      bit           NOT NULL
+    );
+    CREATE TABLE #sqlkmeans_told (segment_id int NOT NULL);
+    CREATE TABLE #sqlkmeans_told_level
+    (
+        level     nvarchar(102) COLLATE Latin1_General_100_BIN2 NOT NULL,
+        customers bigint        NOT NULL,
+        place     int           NOT NULL
+    );
+    CREATE TABLE #sqlkmeans_measured
+    (
+        segment_id      int           NOT NULL,
+        position        int           NOT NULL,
+        source_column   nvarchar(128) COLLATE DATABASE_DEFAULT NOT NULL,
+        type            nvarchar(16)  COLLATE DATABASE_DEFAULT NOT NULL,
+        level           nvarchar(400) COLLATE DATABASE_DEFAULT NULL,
+        known           bigint        NOT NULL,
+        missing         bigint        NOT NULL,
+        mean            float         NULL,
+        deviation       float         NULL,
+        median          float         NULL,
+        holding         bigint        NULL,
+        difference      float         NULL,
+        difference_low  float         NULL,
+        difference_high float         NULL
+    );
+
+    -- JSON_VALUE gives NULL for a text of more than 4,000 characters.
+    SELECT @source = j.source
+    FROM OPENJSON(@definition) WITH (source nvarchar(max) '$.source') AS j;
+    EXECUTE sqlkmeans.describe_source @source = @source, @problem = @problem OUTPUT;
+    EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @problem;
+
+    -- The columns once, so that all of them are of one moment. A category with one letter more than a
+    -- level may have, so that a text that is too long is seen; a date as its age in days.
+    SET @statement = N'';
+    WHILE EXISTS (SELECT 1 FROM OPENJSON(@profile) AS j WHERE CAST(j.[key] AS int) = @number)
+    BEGIN
+        SELECT @name = j.[value] FROM OPENJSON(@profile) AS j WHERE CAST(j.[key] AS int) = @number;
+        SET @type = NULL;
+        SELECT @type = sqlkmeans.profile_type(c.type) FROM #sqlkmeans_source_column AS c WHERE c.name = @name;
+        IF @type IS NULL
+        BEGIN
+            SET @problem = N'profile: ' + @name + N' is not in the source any more, or of another type';
+            EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @problem;
+        END;
+        SET @number = @number + 1;
+        SET @statement = @statement + N'ALTER TABLE #sqlkmeans_told ADD [sqlkmeans p'
+            + CAST(@number AS nvarchar(10)) + N'] '
+            + CASE @type WHEN N'category' THEN N'nvarchar(101) COLLATE DATABASE_DEFAULT NULL; '
+                         ELSE N'float NULL; ' END;
+        SET @values = @values + N', ' + CASE @type
+            WHEN N'category' THEN N'CAST(s.' + QUOTENAME(@name) + N' AS nvarchar(101))'
+            WHEN N'date' THEN N'CAST(DATEDIFF(day, CAST(s.' + QUOTENAME(@name) + N' AS date), '''
+                + @today + N''') AS float)'
+            WHEN N'boolean' THEN N'CAST(CAST(s.' + QUOTENAME(@name) + N' AS int) AS float)'
+            ELSE N'CAST(s.' + QUOTENAME(@name) + N' AS float)' END;
+    END;
+    -- Columns that are added to a temporary table by a nested batch stay in it.
+    EXECUTE sys.sp_executesql @statement;
+    SET @statement = N'INSERT INTO #sqlkmeans_told WITH (TABLOCK) (segment_id'
+        + sqlkmeans.each_number(@number, N', [sqlkmeans p{}]', N'') + N')
+SELECT l.segment_id' + @values + N'
+FROM (' + @labels + N') AS l
+INNER JOIN ' + sqlkmeans.relation(@source) + N' ON '
+        + sqlkmeans.each_name(@key, N's.{} = l.{}', N' AND ') + N';';
+    EXECUTE sys.sp_executesql @statement;
+
+    SET @number = 0;
+    WHILE EXISTS (SELECT 1 FROM OPENJSON(@profile) AS j WHERE CAST(j.[key] AS int) = @number)
+    BEGIN
+        SELECT @name = j.[value] FROM OPENJSON(@profile) AS j WHERE CAST(j.[key] AS int) = @number;
+        SELECT @type = sqlkmeans.profile_type(c.type) FROM #sqlkmeans_source_column AS c WHERE c.name = @name;
+        SET @number = @number + 1;
+        SET @position = @position + 1;
+        SET @x = N't.[sqlkmeans p' + CAST(@number AS nvarchar(10)) + N']';
+
+        IF @type IN (N'number', N'date')
+        BEGIN
+            SET @statement = N'SELECT @mean = COALESCE(AVG(' + @x + N'), 0e0) FROM #sqlkmeans_told AS t;';
+            EXECUTE sys.sp_executesql @statement, N'@mean float OUTPUT', @mean = @mean OUTPUT;
+            -- About everyone's mean: the difference of two large squares would have no digits.
+            SET @statement = REPLACE(N'
+INSERT INTO #sqlkmeans_measured
+    (segment_id, position, source_column, type, known, missing, mean, deviation)
+SELECT g.segment_id, @position, @name, @type, g.known, g.customers - g.known, @mean + g.apart,
+    CASE WHEN g.squares - g.apart * g.apart > 1e-12 * g.squares
+         THEN SQRT(g.squares - g.apart * g.apart) ELSE 0e0 * g.squares END
+FROM (SELECT COALESCE(t.segment_id, 0) AS segment_id, COUNT_BIG(*) AS customers,
+          COUNT_BIG({}) AS known, AVG({} - @mean) AS apart,
+          AVG(({} - @mean) * ({} - @mean)) AS squares
+      FROM #sqlkmeans_told AS t
+      GROUP BY GROUPING SETS ((t.segment_id), ())) AS g;', N'{}', @x)
+                + CASE WHEN @medians = 0 THEN N'' ELSE REPLACE(N'
+UPDATE m
+SET median = o.median
+FROM #sqlkmeans_measured AS m
+INNER JOIN (SELECT p.segment_id, AVG(p.value) AS median
+            FROM (SELECT g.segment_id, {} AS value,
+                      ROW_NUMBER() OVER (PARTITION BY g.segment_id ORDER BY {}) AS place
+                  FROM #sqlkmeans_told AS t
+                  CROSS APPLY (VALUES (0), (t.segment_id)) AS g (segment_id)
+                  WHERE {} IS NOT NULL) AS p
+            INNER JOIN #sqlkmeans_measured AS n
+                ON n.segment_id = p.segment_id AND n.position = @position
+               AND p.place BETWEEN (n.known + 1) / 2 AND (n.known + 2) / 2
+            GROUP BY p.segment_id) AS o
+    ON o.segment_id = m.segment_id
+WHERE m.position = @position;', N'{}', @x) END;
+            EXECUTE sys.sp_executesql @statement,
+                N'@position int, @name nvarchar(128), @type nvarchar(16), @mean float',
+                @position = @position, @name = @name, @type = @type, @mean = @mean;
+            CONTINUE;
+        END;
+        IF @type = N'boolean'
+        BEGIN
+            SET @statement = REPLACE(N'
+INSERT INTO #sqlkmeans_measured
+    (segment_id, position, source_column, type, level, known, missing, holding)
+SELECT COALESCE(t.segment_id, 0), @position, @name, @type, N''yes'', COUNT_BIG({}),
+    COUNT_BIG(*) - COUNT_BIG({}), COUNT_BIG(CASE {} WHEN 1e0 THEN 1 END)
+FROM #sqlkmeans_told AS t
+GROUP BY GROUPING SETS ((t.segment_id), ());', N'{}', @x);
+            EXECUTE sys.sp_executesql @statement,
+                N'@position int, @name nvarchar(128), @type nvarchar(16)',
+                @position = @position, @name = @name, @type = @type;
+            CONTINUE;
+        END;
+
+        -- With a full stop behind, blanks at the end count too. Last are levels that have no row of their
+        -- own: longer than 100 characters, or called as the rest is.
+        DELETE FROM #sqlkmeans_told_level;
+        SET @statement = REPLACE(N'
+INSERT INTO #sqlkmeans_told_level (level, customers, place)
+SELECT g.level, g.customers, ROW_NUMBER() OVER (
+    ORDER BY CASE WHEN LEN(g.level) > 101 OR g.level = N''(other).'' THEN 1 ELSE 0 END,
+        g.customers DESC, g.level)
+FROM (SELECT ({} + N''.'') COLLATE Latin1_General_100_BIN2 AS level, COUNT_BIG(*) AS customers
+      FROM #sqlkmeans_told AS t
+      WHERE {} IS NOT NULL
+      GROUP BY ({} + N''.'') COLLATE Latin1_General_100_BIN2) AS g;', N'{}', @x);
+        EXECUTE sys.sp_executesql @statement;
+        SELECT @levels = COUNT(*) FROM #sqlkmeans_told_level AS l;
+        SELECT @kept = COUNT(*)
+        FROM #sqlkmeans_told_level AS l
+        CROSS JOIN (SELECT SUM(a.customers) AS customers FROM #sqlkmeans_told_level AS a) AS w
+        WHERE LEN(l.level) <= 101 AND l.level <> N'(other).'
+          AND l.customers >= sqlkmeans.shared_number(N'min_frequency') * w.customers
+          AND l.place <= sqlkmeans.shared_number(N'max_categories');
+        DELETE FROM #sqlkmeans_told_level WHERE place > @kept;
+        IF @kept = 0 OR @kept < @levels
+            INSERT INTO #sqlkmeans_told_level (level, customers, place) VALUES (N'(other).', 0, @kept + 1);
+        SET @statement = REPLACE(N'
+INSERT INTO #sqlkmeans_measured
+    (segment_id, position, source_column, type, level, known, missing, holding)
+SELECT g.segment_id, @position + l.place - 1, @name, @type, LEFT(l.level, LEN(l.level) - 1), g.known,
+    g.customers - g.known, COALESCE(h.customers, 0)
+FROM (SELECT COALESCE(t.segment_id, 0) AS segment_id, COUNT_BIG(*) AS customers,
+          COUNT_BIG({}) AS known
+      FROM #sqlkmeans_told AS t
+      GROUP BY GROUPING SETS ((t.segment_id), ())) AS g
+CROSS JOIN #sqlkmeans_told_level AS l
+LEFT JOIN (SELECT COALESCE(v.segment_id, 0) AS segment_id, v.place, COUNT_BIG(*) AS customers
+           FROM (SELECT t.segment_id, COALESCE(a.place, @kept + 1) AS place
+                 FROM #sqlkmeans_told AS t
+                 LEFT JOIN #sqlkmeans_told_level AS a
+                     ON a.level = ({} + N''.'') COLLATE Latin1_General_100_BIN2
+                    AND a.place <= @kept
+                 WHERE {} IS NOT NULL) AS v
+           GROUP BY GROUPING SETS ((v.place, v.segment_id), (v.place))) AS h
+    ON h.segment_id = g.segment_id AND h.place = l.place;', N'{}', @x);
+        EXECUTE sys.sp_executesql @statement,
+            N'@position int, @name nvarchar(128), @type nvarchar(16), @kept int',
+            @position = @position, @name = @name, @type = @type, @kept = @kept;
+        SET @position = @position + (SELECT COUNT(*) FROM #sqlkmeans_told_level AS l) - 1;
+    END;
+
+    -- Squares about the means: everyone's are the segment's, the others' and those between the two.
+    UPDATE m
+    SET difference = CASE WHEN e.deviation = 0 THEN 0e0 ELSE a.apart / e.deviation END,
+        difference_low = (a.apart - r.reach) / NULLIF(e.deviation, 0),
+        difference_high = (a.apart + r.reach) / NULLIF(e.deviation, 0)
+    FROM #sqlkmeans_measured AS m
+    INNER JOIN #sqlkmeans_measured AS e ON e.segment_id = 0 AND e.position = m.position
+    CROSS APPLY (SELECT m.mean - e.mean AS apart, CAST(m.known AS float) AS n,
+                     CAST(e.known AS float) AS everyone, CAST(e.known - m.known AS float) AS rest,
+                     m.known * m.deviation * m.deviation AS own) AS a
+    CROSS APPLY (SELECT e.known * e.deviation * e.deviation - a.own
+                     - a.n * a.everyone / NULLIF(a.rest, 0) * a.apart * a.apart AS squares) AS o
+    CROSS APPLY (SELECT a.own / a.n / NULLIF(a.n - 1, 0) AS own,
+                     CASE WHEN o.squares > 0 THEN o.squares ELSE 0e0 END
+                         / NULLIF(a.rest, 0) / NULLIF(a.rest - 1, 0) AS others) AS p
+    CROSS APPLY (SELECT (p.own + p.others) * (p.own + p.others)
+                     / NULLIF(p.own * p.own / NULLIF(a.n - 1, 0)
+                              + p.others * p.others / NULLIF(a.rest - 1, 0), 0) AS freedom) AS f
+    CROSS APPLY (SELECT CASE WHEN p.own + p.others = 0 THEN 0e0
+                     ELSE SQRT(p.own + p.others) * a.rest / a.everyone
+                         * (@z + 2.372271230298562e0 / f.freedom
+                            + 2.8224986157396112e0 / f.freedom / f.freedom
+                            + 2.555849679507722e0 / f.freedom / f.freedom / f.freedom
+                            + 1.5895340533938225e0 / f.freedom / f.freedom / f.freedom / f.freedom)
+                     END AS reach) AS r
+    WHERE m.segment_id > 0 AND m.known > 0 AND m.type IN (N'number', N'date');
+
+    UPDATE m
+    SET difference = a.share - e.holding / CAST(e.known AS float),
+        difference_low = (a.share - o.share - SQRT((a.share - w.low) * (a.share - w.low)
+                                                  + (v.high - o.share) * (v.high - o.share)))
+            * a.rest / e.known,
+        difference_high = (a.share - o.share + SQRT((w.high - a.share) * (w.high - a.share)
+                                                   + (o.share - v.low) * (o.share - v.low)))
+            * a.rest / e.known
+    FROM #sqlkmeans_measured AS m
+    INNER JOIN #sqlkmeans_measured AS e ON e.segment_id = 0 AND e.position = m.position
+    CROSS APPLY (SELECT CAST(m.known AS float) AS n, m.holding / CAST(m.known AS float) AS share,
+                     NULLIF(CAST(e.known - m.known AS float), 0) AS rest) AS a
+    CROSS APPLY (SELECT (e.holding - m.holding) / a.rest AS share) AS o
+    CROSS APPLY (SELECT (a.share + @z * @z / 2 / a.n - x.reach) / (1 + @z * @z / a.n) AS low,
+                     (a.share + @z * @z / 2 / a.n + x.reach) / (1 + @z * @z / a.n) AS high
+                 FROM (SELECT @z * SQRT(a.share * (1 - a.share) / a.n + @z * @z / 4 / a.n / a.n)
+                           AS reach) AS x) AS w
+    CROSS APPLY (SELECT (o.share + @z * @z / 2 / a.rest - x.reach) / (1 + @z * @z / a.rest) AS low,
+                     (o.share + @z * @z / 2 / a.rest + x.reach) / (1 + @z * @z / a.rest) AS high
+                 FROM (SELECT @z * SQRT(o.share * (1 - o.share) / a.rest
+                                        + @z * @z / 4 / a.rest / a.rest) AS reach) AS x) AS v
+    WHERE m.segment_id > 0 AND m.known > 0 AND m.type IN (N'boolean', N'category');
+
+    SET @publication = JSON_MODIFY(@publication, '$.tables.segment_profile', JSON_QUERY((
+        SELECT m.segment_id, m.position, m.source_column, m.type, m.level, m.known, m.missing, m.mean,
+            m.deviation, m.median, m.holding / NULLIF(CAST(m.known AS float), 0) AS share,
+            m.difference, m.difference_low, m.difference_high
+        FROM #sqlkmeans_measured AS m
+        FOR JSON PATH)));
+END;
+GO
+
 -- procedures/count_bins.sql
 IF OBJECT_ID(N'sqlkmeans.count_bins', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.count_bins AS RETURN 0;');
@@ -4391,6 +4796,7 @@ ALTER PROCEDURE sqlkmeans.define_segmentation
     @history_days  int           = NULL,
     @outlier       float         = NULL,
     @trim          float         = 0,
+    @profile       nvarchar(max) = NULL,
     @execute       bit           = 1,
     @quiet         bit           = 0,
     @help          bit           = 0
@@ -4444,9 +4850,11 @@ BEGIN
                 N'The share of each segment that is farthest at the fit, above 0 and below 0.5: outliers, as who is farther later.'),
             (24, N'@trim', N'float', N'0',
                 N'The share of the customers, the farthest, that the fit leaves out, 0 to below 0.5.'),
-            (25, N'@execute', N'bit', N'1', N'0 shows what would be done and does nothing.'),
-            (26, N'@quiet', N'bit', N'0', N'1 gives no row back, for a procedure that calls this one.'),
-            (27, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+            (25, N'@profile', N'nvarchar(max)', N'NULL',
+                N'Columns that are described for each segment, never clustered on: a,b or JSON ["a", "b"].'),
+            (26, N'@execute', N'bit', N'1', N'0 shows what would be done and does nothing.'),
+            (27, N'@quiet', N'bit', N'0', N'1 gives no row back, for a procedure that calls this one.'),
+            (28, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
         ORDER BY h.position;
         RETURN 0;
@@ -4541,6 +4949,9 @@ BEGIN
     SET @key = sqlkmeans.name_list(@key);
     IF @key IS NULL
         SET @problems = @problems + N'@key: not a list; allowed: a,b or JSON ["a", "b"]' + @line;
+    IF LTRIM(@profile) <> N'' AND sqlkmeans.name_list(@profile) IS NULL
+        SET @problems = @problems + N'@profile: not a list; allowed: a,b or JSON ["a", "b"]' + @line;
+    SET @profile = sqlkmeans.name_list(@profile);
     EXECUTE sqlkmeans.complete_features
         @key = @key, @features = @features OUTPUT, @problems = @problems OUTPUT;
     EXECUTE sqlkmeans.complete_guard @guard = @guard OUTPUT, @problems = @problems OUTPUT;
@@ -4569,6 +4980,7 @@ BEGIN
         + N',"outlier":' + COALESCE(LTRIM(RTRIM(CONVERT(nvarchar(40), @outlier, 3))), N'null')
         + N',"trim":' + LTRIM(RTRIM(CONVERT(nvarchar(40), COALESCE(@trim, 0), 3)))
         + N',"history_days":' + COALESCE(CAST(@history_days AS nvarchar(20)), N'null')
+        + N',"profile":' + COALESCE(@profile, N'[]')
         -- The client's own: a definition file has it.
         + N',"memory_limit":null}';
 
@@ -4958,10 +5370,7 @@ BEGIN
 
     IF @labels IS NULL
     BEGIN
-        SET @labels = N'SELECT ' + sqlkmeans.each_name(@key, N's.{}', N', ') + N', c.segment_id,
-    s.[sqlkmeans distance] AS distance, s.[sqlkmeans previous], s.[sqlkmeans before], s.[sqlkmeans flagged]
-FROM #sqlkmeans_scored AS s
-INNER JOIN #sqlkmeans_cluster AS c ON c.cluster = s.[sqlkmeans cluster]';
+        SET @labels = sqlkmeans.labels_text(@key);
         SELECT @kept = COALESCE(SUM(o.customers), 0)
         FROM #sqlkmeans_overlap AS o
         WHERE o.previous IS NOT NULL;
@@ -5567,6 +5976,7 @@ BEGIN
     DECLARE @staging nvarchar(200);
     DECLARE @publication nvarchar(max);
     DECLARE @tables nvarchar(max);
+    DECLARE @labels nvarchar(max);
     DECLARE @members nvarchar(max);
     DECLARE @rows bigint;
     DECLARE @total bigint;
@@ -5823,6 +6233,10 @@ SET @total = ROWCOUNT_BIG();';
             + COALESCE(N',"outliers":' + CAST(@outliers AS nvarchar(20)), N'')
             + COALESCE(N',"psi":' + LTRIM(RTRIM(CONVERT(nvarchar(40), @psi, 3))), N'')
             + N',"warnings":' + sqlkmeans.json_lines(@warnings) + N'},"tables":' + @tables + N'}';
+        SET @labels = sqlkmeans.labels_text(@key);
+        EXECUTE sqlkmeans.profile_columns
+            @definition = @definition, @labels = @labels, @medians = @medians,
+            @publication = @publication OUTPUT;
         EXECUTE sqlkmeans.stage_changes
             @run_id = @run_id, @definition = @definition, @publication = @publication OUTPUT;
 
@@ -7653,6 +8067,7 @@ BEGIN
     DECLARE @begun datetime2(6) = SYSUTCDATETIME();
     DECLARE @fitted datetime2(6);
     DECLARE @share float;
+    DECLARE @labels nvarchar(max);
     DECLARE @outliers bigint;
 
     SELECT @segmentation = r.segmentation, @definition = r.definition, @active = g.active_run_id,
@@ -7834,6 +8249,10 @@ BEGIN
         @run_id = @run_id, @definition = @definition, @active = @active,
         @last_segment_id = @last_segment_id, @rows = @rows, @total = @total,
         @total_ss = @total_ss, @n_iter = @n_iter, @begun = @begun, @fitted = @fitted,
+        @publication = @publication OUTPUT;
+    SET @labels = sqlkmeans.labels_text(JSON_QUERY(@definition, '$.key'));
+    EXECUTE sqlkmeans.profile_columns
+        @definition = @definition, @labels = @labels, @medians = 1,
         @publication = @publication OUTPUT;
     EXECUTE sqlkmeans.stage_changes
         @run_id = @run_id, @definition = @definition, @publication = @publication OUTPUT;
@@ -8031,6 +8450,9 @@ INSERT INTO #sqlkmeans_publication (content) VALUES (@publication);
 FROM #sqlkmeans_label AS l
 INNER JOIN #sqlkmeans_cluster_id AS c ON c.cluster = l.cluster
 INNER JOIN #sqlkmeans_input AS i ON i.[sqlkmeans row] = l.row_number';
+            EXECUTE sqlkmeans.profile_columns
+                @definition = @definition, @labels = @labels, @medians = 1,
+                @publication = @publication OUTPUT;
             EXECUTE sqlkmeans.stage_changes
                 @run_id = @run_id, @definition = @definition, @publication = @publication OUTPUT,
                 @labels = @labels, @kept = @kept;

@@ -87,7 +87,7 @@ def assign_changes(work: Job, seen: ChangesSeen, engine: Engine, before: Before)
     assert model is not None
     assert model_run_id is not None
     source = database.changed_source(segmentation, seen.high_water)
-    changed = segmentation.model_copy(update={"source": source})
+    changed = segmentation.model_copy(update={"source": source, "profile": ()})
     with engine.open(database, Plan.of(changed, progress, model.columns)) as rows:
         try:
             labelled: ClusterLabels = rows.label(model).labels
@@ -145,7 +145,7 @@ def _carried_over(
     """What the run before said of its segments, with the sizes of now."""
     tables: dict[str, list[Row]] = {}
     total, nobody = held[EVERYONE].size, StagedCluster(-1, 0, 0.0, 0)
-    for name in ("segment", "segment_feature"):
+    for name in ("segment", "segment_feature", "segment_profile"):
         rows = database.catalog.result(name, run_id)
         tables[name] = [{k: v for k, v in row.items() if k != "run_id"} for row in rows]
     for row in tables["segment"]:

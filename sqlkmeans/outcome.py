@@ -25,6 +25,7 @@ from sqlkmeans.clustering.describing.bins import FeatureBins, bins_to_rows
 from sqlkmeans.clustering.describing.found import Found
 from sqlkmeans.clustering.describing.naming import describe_everyone, name_segments
 from sqlkmeans.clustering.describing.profile import EVERYONE, SegmentProfile, profile_to_rows
+from sqlkmeans.clustering.describing.profile_columns import column_rows
 from sqlkmeans.clustering.preparation.preparation import Preparation, units_from_definition
 from sqlkmeans.model import SegmentModel
 from sqlkmeans.publication import Publication
@@ -301,6 +302,11 @@ def _tables(
             row
             for segment_id, profile in _by_id(found.profiles, segment_ids)
             for row in profile_to_rows(segment_id, profile)
+        ],
+        "segment_profile": [
+            row
+            for segment_id, columns in zip([EVERYONE, *segment_ids], found.columns)
+            for row in column_rows(segment_id, columns)
         ],
         "typical_customer": [
             {"segment_id": segment_id, "rank": rank, **vars(customer)}

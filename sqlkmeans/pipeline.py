@@ -130,7 +130,7 @@ def choose_k(
             'sample_rows = 0 lets none leave the database; use engine = "pushdown", or give '
             "sample_rows"
         )
-    here = _instead(segmentation, engine, "local")
+    here = _to_fit(segmentation, engine, "local")
     plan = Plan.of(here, progress)
     with job(database, segmentation, "choose_k", progress, engine=here.engine) as work:
         with _engine_here(here).open(database, plan) as rows:
@@ -172,7 +172,7 @@ def check(
     rows = database.count(segmentation.source)
     if rows > CHECKED_ROWS:
         return None
-    here = _instead(segmentation, engine_of(segmentation.engine), "pushdown")
+    here = _to_fit(segmentation, engine_of(segmentation.engine), "pushdown")
     with _engine_here(here).open(database, Plan.of(here, progress)) as opened:
         opened.check()
     if segmentation.k != "auto" and rows < segmentation.k:
@@ -180,11 +180,11 @@ def check(
     return rows
 
 
-def _instead(segmentation: Segmentation, engine: object, name: str) -> Segmentation:
-    """The same with another engine, where the server is the engine."""
-    if not isinstance(engine, ServerEngine):
-        return segmentation
-    return segmentation.model_copy(update={"engine": name})
+def _to_fit(segmentation: Segmentation, engine: object, name: str) -> Segmentation:
+    """The same without what only describes, and with another engine where the server is the
+    engine."""
+    other = {"engine": name} if isinstance(engine, ServerEngine) else {}
+    return segmentation.model_copy(update={"profile": (), **other})
 
 
 def _engine_here(segmentation: Segmentation) -> Engine:

@@ -13,6 +13,7 @@ from sqlkmeans.clustering.comparing.compare import RunFacts
 from sqlkmeans.clustering.describing.bins import bins_from_rows
 from sqlkmeans.clustering.describing.naming import feature_titles, is_share, one_row_each
 from sqlkmeans.clustering.describing.profile import EVERYONE
+from sqlkmeans.clustering.describing.profile_columns import column_title
 from sqlkmeans.clustering.preparation.preparation import (
     features_from_definition,
     units_from_definition,
@@ -222,6 +223,10 @@ def run_result(database: Database, run_id: int, seconds: dict[str, float]) -> Ru
         {name: value for name, value in row.items() if name not in ("run_id", "position")}
         for row in database.catalog.result("feature_drift", run_id)
     ]
+    profile = [
+        {name: value for name, value in row.items() if name != "run_id"}
+        for row in database.catalog.result("segment_profile", described_by)
+    ]
     return RunResult(
         segmentation=run["segmentation"],
         run_id=run_id,
@@ -234,6 +239,7 @@ def run_result(database: Database, run_id: int, seconds: dict[str, float]) -> Ru
         recommendation=json.loads(run["recommendation"] or "null"),
         drift=drift,
         features=_features(database, run, described_by),
+        profile=profile,
         outliers=next((r["outliers"] for r in described if r["segment_id"] == EVERYONE), None),
     )
 
@@ -270,7 +276,7 @@ def segment_table(database: Database, name: str) -> list[Row]:
     list of dict
         ``segment_id``, ``name``, ``size``, ``share``, ``rule``, where the model has limits
         ``outliers``, and each feature's mean by its title, such as ``joined (days)`` or
-        ``city = Oslo``.
+        ``city = Oslo``; then that of each ``profile`` column, of a level the share.
 
     Raises
     ------
@@ -285,7 +291,12 @@ def segment_table(database: Database, name: str) -> list[Row]:
         raise DataError(f"{name}: no published run yet; `sqlkmeans run` makes one")
     newest = published[0]
     described_by = newest["restored_run_id"] or newest["run_id"]
-    features = _features(database, newest, described_by)
+    columns: dict[str, dict[int, float | None]] = {
+        feature.title: feature.means for feature in _features(database, newest, described_by)
+    }
+    for row in database.catalog.result("segment_profile", described_by):
+        value = row["mean"] if row["level"] is None else row["share"]
+        columns.setdefault(column_title(row), {})[row["segment_id"]] = value
     about = ["segment_id", "name", "size", "share", "rule"]
     rows = database.catalog.result("segment", described_by)
     about += ["outliers"] if any(row["outliers"] is not None for row in rows) else []
@@ -294,10 +305,8 @@ def segment_table(database: Database, name: str) -> list[Row]:
             **{key: row[key] for key in about},
             **{
                 # A feature may be called "size" too.
-                f.title if f.title not in about else f"{f.title} (mean)": f.means.get(
-                    row["segment_id"]
-                )
-                for f in features
+                title if title not in about else f"{title} (mean)": values.get(row["segment_id"])
+                for title, values in columns.items()
             },
         }
         for row in sorted(rows, key=lambda row: row["segment_id"])

@@ -91,6 +91,8 @@ class RunResult:
         How k was chosen, where the definition says "auto": ``structure``, ``recommended_k`` and
         ``reason``.
     features : list of FeatureResult
+    profile : list of dict
+        Rows of ``segment_profile``: each ``profile`` column, or level of it, in each segment.
     outliers : int or None
         Customers beyond the limits of their segments; None where there are none, or not known.
     """
@@ -120,6 +122,7 @@ class RunResult:
     drift: list[dict[str, Any]] = field(default_factory=list)
     recommendation: dict[str, Any] | None = None
     features: list[FeatureResult] = field(default_factory=list)
+    profile: list[dict[str, Any]] = field(default_factory=list)
     outliers: int | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -148,7 +151,7 @@ class RunResult:
                     "size": segment.size,
                     "share": segment.share,
                     "centroid": segment.centroid,
-                    "outliers": segment.outliers,
+                    **({} if segment.outliers is None else {"outliers": segment.outliers}),
                 }
                 for segment in self.segments
             ],
@@ -157,10 +160,11 @@ class RunResult:
             "warnings": self.warnings,
             "compared_run_id": self.compared_run_id,
             "mean_distance": self.mean_distance,
-            "outliers": self.outliers,
+            **({} if self.outliers is None else {"outliers": self.outliers}),
             "centroid_shift": self.centroid_shift,
             "drift": self.drift,
             **({"recommendation": self.recommendation} if self.recommendation else {}),
+            **({"profile": self.profile} if self.profile else {}),
         }
 
 

@@ -500,3 +500,27 @@ def test_a_unit_is_of_a_number(type: str) -> None:
 def test_a_weight_is_neither_key_nor_feature(column: str, role: str) -> None:
     (problem,) = problems_of(sample_weight=column)
     assert f"sample_weight {column} is {role}; allowed: a column of its own" in problem
+
+
+def test_profile_columns_are_neither_key_nor_feature() -> None:
+    (problem,) = problems_of(profile=["churned", "income", "customer_id"])
+    assert problem.endswith(
+        "profile income is a feature, customer_id is a key; allowed: columns that are neither key "
+        "nor feature"
+    )
+
+
+@pytest.mark.parametrize(
+    ("profile", "says"),
+    [(["region", "region"], "named twice: region"), ([""], "profile[0]"), ([1], "profile[0]"),
+     ([f"c{n}" for n in range(101)], "100")],
+)  # fmt: skip
+def test_profile_columns_are_a_list_of_names(profile: list[object], says: str) -> None:
+    (problem,) = problems_of(profile=profile)
+    assert says in problem
+
+
+def test_one_profile_column_may_stand_alone() -> None:
+    values = {"name": "a", "source": "t", "key": "id", "features": ["x"], "k": 2, "target": "s"}
+    assert Segmentation.create(**values, profile="region").profile == ("region",)
+    assert Segmentation.create(**values).profile == ()

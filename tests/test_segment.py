@@ -243,6 +243,24 @@ def test_labels_go_to_a_database_and_ids_follow_the_customers(
         assert load_model("customer_segment", opened).k == 2
 
 
+def test_profile_columns_are_described_and_neither_proposed_nor_clustered_on(
+    tmp_path: Path,
+) -> None:
+    profile = ["revenue", "member", "city"]
+    told = segment(people(), key="id", k=2, profile=profile)
+    untold = segment(people().drop(columns=profile), key="id", k=2)
+    assert not set(profile) & set(told.segmentation.columns)
+    assert told.labels.equals(untold.labels)
+    assert untold.profile.empty
+    assert list(untold.profile.columns) == list(told.profile.columns)
+    of_members = told.profile.query("source_column == 'member' and segment_id > 0")
+    members = people()["member"].groupby(told.labels.to_numpy()).mean()
+    assert list(of_members["share"]) == pytest.approx(list(members))
+    assert "member = yes" in told.segments.columns
+    url = f"duckdb:///{(tmp_path / 'shop.duckdb').as_posix()}"
+    assert told.to_database(url, "customer_segment").profile == told.run.profile
+
+
 def test_labels_do_not_replace_somebody_elses_table(result: Segments, tmp_path: Path) -> None:
     url = str(tmp_path / "shop.duckdb")
     with duckdb.connect(url) as database:

@@ -32,6 +32,8 @@ BEGIN
         -- Bins: rows that tell their ends, and what an empty one counts as.
         WHEN N'bin_rows' THEN 20000e0
         WHEN N'least_share' THEN 1e-4
+        -- How many deviations an interval of 95 % reaches, of a normal distribution.
+        WHEN N'normal_quantile' THEN 1.959963984540054e0
         -- Names: how far from everyone's mean, in deviations.
         WHEN N'notable' THEN 0.5e0
         WHEN N'strong' THEN 1.5e0

@@ -53,6 +53,7 @@ BEGIN
     DECLARE @staging nvarchar(200);
     DECLARE @publication nvarchar(max);
     DECLARE @tables nvarchar(max);
+    DECLARE @labels nvarchar(max);
     DECLARE @members nvarchar(max);
     DECLARE @rows bigint;
     DECLARE @total bigint;
@@ -309,6 +310,10 @@ SET @total = ROWCOUNT_BIG();';
             + COALESCE(N',"outliers":' + CAST(@outliers AS nvarchar(20)), N'')
             + COALESCE(N',"psi":' + LTRIM(RTRIM(CONVERT(nvarchar(40), @psi, 3))), N'')
             + N',"warnings":' + sqlkmeans.json_lines(@warnings) + N'},"tables":' + @tables + N'}';
+        SET @labels = sqlkmeans.labels_text(@key);
+        EXECUTE sqlkmeans.profile_columns
+            @definition = @definition, @labels = @labels, @medians = @medians,
+            @publication = @publication OUTPUT;
         EXECUTE sqlkmeans.stage_changes
             @run_id = @run_id, @definition = @definition, @publication = @publication OUTPUT;
 

@@ -27,6 +27,7 @@ ALTER PROCEDURE sqlkmeans.define_segmentation
     @history_days  int           = NULL,
     @outlier       float         = NULL,
     @trim          float         = 0,
+    @profile       nvarchar(max) = NULL,
     @execute       bit           = 1,
     @quiet         bit           = 0,
     @help          bit           = 0
@@ -80,9 +81,11 @@ BEGIN
                 N'The share of each segment that is farthest at the fit, above 0 and below 0.5: outliers, as who is farther later.'),
             (24, N'@trim', N'float', N'0',
                 N'The share of the customers, the farthest, that the fit leaves out, 0 to below 0.5.'),
-            (25, N'@execute', N'bit', N'1', N'0 shows what would be done and does nothing.'),
-            (26, N'@quiet', N'bit', N'0', N'1 gives no row back, for a procedure that calls this one.'),
-            (27, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+            (25, N'@profile', N'nvarchar(max)', N'NULL',
+                N'Columns that are described for each segment, never clustered on: a,b or JSON ["a", "b"].'),
+            (26, N'@execute', N'bit', N'1', N'0 shows what would be done and does nothing.'),
+            (27, N'@quiet', N'bit', N'0', N'1 gives no row back, for a procedure that calls this one.'),
+            (28, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
         ORDER BY h.position;
         RETURN 0;
@@ -177,6 +180,9 @@ BEGIN
     SET @key = sqlkmeans.name_list(@key);
     IF @key IS NULL
         SET @problems = @problems + N'@key: not a list; allowed: a,b or JSON ["a", "b"]' + @line;
+    IF LTRIM(@profile) <> N'' AND sqlkmeans.name_list(@profile) IS NULL
+        SET @problems = @problems + N'@profile: not a list; allowed: a,b or JSON ["a", "b"]' + @line;
+    SET @profile = sqlkmeans.name_list(@profile);
     EXECUTE sqlkmeans.complete_features
         @key = @key, @features = @features OUTPUT, @problems = @problems OUTPUT;
     EXECUTE sqlkmeans.complete_guard @guard = @guard OUTPUT, @problems = @problems OUTPUT;
@@ -205,6 +211,7 @@ BEGIN
         + N',"outlier":' + COALESCE(LTRIM(RTRIM(CONVERT(nvarchar(40), @outlier, 3))), N'null')
         + N',"trim":' + LTRIM(RTRIM(CONVERT(nvarchar(40), COALESCE(@trim, 0), 3)))
         + N',"history_days":' + COALESCE(CAST(@history_days AS nvarchar(20)), N'null')
+        + N',"profile":' + COALESCE(@profile, N'[]')
         -- The client's own: a definition file has it.
         + N',"memory_limit":null}';
 

@@ -188,6 +188,9 @@ INSERT INTO #sqlkmeans_publication (content) VALUES (@publication);
 FROM #sqlkmeans_label AS l
 INNER JOIN #sqlkmeans_cluster_id AS c ON c.cluster = l.cluster
 INNER JOIN #sqlkmeans_input AS i ON i.[sqlkmeans row] = l.row_number';
+            EXECUTE sqlkmeans.profile_columns
+                @definition = @definition, @labels = @labels, @medians = 1,
+                @publication = @publication OUTPUT;
             EXECUTE sqlkmeans.stage_changes
                 @run_id = @run_id, @definition = @definition, @publication = @publication OUTPUT,
                 @labels = @labels, @kept = @kept;

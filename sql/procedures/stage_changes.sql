@@ -32,10 +32,7 @@ BEGIN
 
     IF @labels IS NULL
     BEGIN
-        SET @labels = N'SELECT ' + sqlkmeans.each_name(@key, N's.{}', N', ') + N', c.segment_id,
-    s.[sqlkmeans distance] AS distance, s.[sqlkmeans previous], s.[sqlkmeans before], s.[sqlkmeans flagged]
-FROM #sqlkmeans_scored AS s
-INNER JOIN #sqlkmeans_cluster AS c ON c.cluster = s.[sqlkmeans cluster]';
+        SET @labels = sqlkmeans.labels_text(@key);
         SELECT @kept = COALESCE(SUM(o.customers), 0)
         FROM #sqlkmeans_overlap AS o
         WHERE o.previous IS NOT NULL;

@@ -146,6 +146,28 @@ BEGIN
         importance float         '$.importance'
     ) AS j;
 
+    INSERT INTO sqlkmeans.segment_profile
+        (run_id, segment_id, position, source_column, type, level, known, missing, mean, deviation,
+         median, share, difference, difference_low, difference_high)
+    SELECT @run_id, j.segment_id, j.position, j.source_column, j.type, j.level, j.known, j.missing,
+        j.mean, j.deviation, j.median, j.share, j.difference, j.difference_low, j.difference_high
+    FROM OPENJSON(@publication, '$.tables.segment_profile') WITH (
+        segment_id      int           '$.segment_id',
+        position        int           '$.position',
+        source_column   nvarchar(128) '$.source_column',
+        type            nvarchar(16)  '$.type',
+        level           nvarchar(400) '$.level',
+        known           bigint        '$.known',
+        missing         bigint        '$.missing',
+        mean            float         '$.mean',
+        deviation       float         '$.deviation',
+        median          float         '$.median',
+        share           float         '$.share',
+        difference      float         '$.difference',
+        difference_low  float         '$.difference_low',
+        difference_high float         '$.difference_high'
+    ) AS j;
+
     INSERT INTO sqlkmeans.typical_customer
         (run_id, segment_id, [rank], customer, distance)
     SELECT @run_id, j.segment_id, j.[rank], j.customer, j.distance

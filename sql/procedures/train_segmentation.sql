@@ -27,6 +27,7 @@ BEGIN
     DECLARE @begun datetime2(6) = SYSUTCDATETIME();
     DECLARE @fitted datetime2(6);
     DECLARE @share float;
+    DECLARE @labels nvarchar(max);
     DECLARE @outliers bigint;
 
     SELECT @segmentation = r.segmentation, @definition = r.definition, @active = g.active_run_id,
@@ -208,6 +209,10 @@ BEGIN
         @run_id = @run_id, @definition = @definition, @active = @active,
         @last_segment_id = @last_segment_id, @rows = @rows, @total = @total,
         @total_ss = @total_ss, @n_iter = @n_iter, @begun = @begun, @fitted = @fitted,
+        @publication = @publication OUTPUT;
+    SET @labels = sqlkmeans.labels_text(JSON_QUERY(@definition, '$.key'));
+    EXECUTE sqlkmeans.profile_columns
+        @definition = @definition, @labels = @labels, @medians = 1,
         @publication = @publication OUTPUT;
     EXECUTE sqlkmeans.stage_changes
         @run_id = @run_id, @definition = @definition, @publication = @publication OUTPUT;

@@ -6,7 +6,7 @@ Those who ask find all names here; what only some databases can do is in ``capab
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -180,6 +180,7 @@ class Database(ABC):
         customer: Sequence[str] | None = None,
         *,
         in_order: bool = False,
+        types: Mapping[str, str] | None = None,
     ) -> AbstractContextManager[Source]:
         """Open the source for reading the key, ``features`` and the sample weight.
 
@@ -193,6 +194,8 @@ class Database(ABC):
             The values of a key as text: only this customer is read, who need not be there.
         in_order : bool, default=False
             Let the database sort the rows by key, also where it would leave that to the reader.
+        types : mapping of str to str, optional
+            As what columns are read that are no features of the definition; by default numbers.
 
         Raises
         ------

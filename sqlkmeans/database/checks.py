@@ -44,6 +44,13 @@ def check_segmentation(database: Database, segmentation: Segmentation) -> None:
     for feature in segmentation.features:
         if feature.column in columns:
             problems += _feature_problems(columns[feature.column], feature.type)
+    for name in segmentation.profile:
+        column = columns.get(name)
+        if column is not None and column.profile_type is None:
+            problems.append(
+                f"profile {name}: its type is {column.type}, which is not described; allowed: "
+                "numbers, booleans, dates, text"
+            )
     weight = columns.get(segmentation.sample_weight or "")
     if weight is not None and weight.kind != "number":
         problems.append(f"sample_weight {weight.name}: its type is {weight.type}; allowed: numbers")
@@ -117,6 +124,7 @@ def _missing_columns(segmentation: Segmentation, columns: dict[str, Column]) -> 
     wanted = {
         "key": segmentation.key,
         "feature": segmentation.columns,
+        "profile": segmentation.profile,
         "sample_weight": weight,
         "changed_by": changed_by,
     }

@@ -160,6 +160,19 @@ segment_feature = _table(
     """,
 )
 
+segment_profile = _table(
+    "segment_profile",
+    "run_id segment_id position",
+    """
+    bigint   run_id
+    integer  segment_id position
+    text     source_column type
+    text?    level
+    bigint   known missing
+    float?   mean deviation median share difference difference_low difference_high
+    """,
+)
+
 typical_customer = _table(
     "typical_customer",
     "run_id segment_id rank",
@@ -217,6 +230,7 @@ RESULT_TABLES = {
         centroid,
         segment,
         segment_feature,
+        segment_profile,
         typical_customer,
         feature_bin,
         feature_drift,

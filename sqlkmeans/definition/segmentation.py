@@ -23,6 +23,7 @@ from sqlkmeans.definition.strict_json import read_json, reason_of
 from sqlkmeans.definition.values import (
     LONGEST_TARGET,
     MOST_K_COMPARED,
+    MOST_PROFILE,
     MOST_SOURCE,
     PUBLISHED_COLUMNS,
     RESERVED,
@@ -133,6 +134,8 @@ class Segmentation(Strict):
     key : str or list of str
         The column or columns that identify a customer.
     features : list of (str or FeatureDefinition)
+    profile : list of str, optional
+        At most 100 columns that are described for each segment and never clustered on.
     k : int or "auto"
         Number of segments, 2 to 1,000; ``auto`` takes the one that `choose-k` recommends.
     k_min, k_max : int, default=2 and 10
@@ -144,7 +147,7 @@ class Segmentation(Strict):
     scaling : {"standard", "robust", "minmax", "none"}, default="standard"
     missing : {"error", "skip", "mean", "median"}, default="error"
     n_init : int, default=10
-        Number of k-means++ starts.
+        Number of k-means++ starts at least.
     seed : int, default=0
     winsorize : (float, float), optional
         For the features that do not say otherwise; see FeatureDefinition.
@@ -194,6 +197,9 @@ class Segmentation(Strict):
         BeforeValidator(check_number_of_features),
         Field(min_length=1),
     ]
+    profile: Annotated[
+        tuple[ColumnName, ...], BeforeValidator(as_list), Field(max_length=MOST_PROFILE)
+    ] = ()
     k: Annotated[int | Literal["auto"], PlainValidator(check_k)]
     k_min: Annotated[int, Field(strict=True, ge=2, le=MOST_K_COMPARED)] = 2
     k_max: Annotated[int, Field(strict=True, ge=2, le=MOST_K_COMPARED)] = 10
@@ -260,12 +266,22 @@ class Segmentation(Strict):
         refuse_repeats(tuple(feature.column for feature in value))
         return value
 
+    @field_validator("profile")
+    @classmethod
+    def _check_profile(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        refuse_repeats(value)
+        return value
+
     @model_validator(mode="after")
     def _check_together(self) -> Segmentation:
         both = [f.column for f in self.features if f.column in self.key]
         if both:
             raise ValueError(
                 f"{', '.join(both)} is both key and feature; a key identifies, it does not measure"
+            )
+        if taken := self._profiled_otherwise():
+            raise ValueError(
+                f"profile {', '.join(taken)}; allowed: columns that are neither key nor feature"
             )
         if self.sample_weight in (*self.key, *self.columns):
             role = "key" if self.sample_weight in self.key else "a feature"
@@ -301,6 +317,11 @@ class Segmentation(Strict):
                 f"k_min is {self.k_min} and k_max {self.k_max}; allowed: k_min <= k_max"
             )
         return self
+
+    def _profiled_otherwise(self) -> list[str]:
+        """Profile columns that have another part too, each with it."""
+        part = dict.fromkeys(self.columns, "a feature") | dict.fromkeys(self.key, "a key")
+        return [f"{name} is {part[name]}" for name in self.profile if name in part]
 
     @property
     def smallest_group(self) -> int:

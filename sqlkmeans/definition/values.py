@@ -19,6 +19,7 @@ READ_ON = "docs/definition.md"
 
 #: More is a mistake, or meant to keep a machine busy.
 MOST_FILE, MOST_SOURCE, MOST_FEATURES, MOST_K_COMPARED = 10_000_000, 100_000, 1_000, 100
+MOST_PROFILE = 100
 #: A target's history has its name with this behind it.
 LONGEST_TARGET = 128 - len("_history")
 #: A unit stands behind every number of its feature.

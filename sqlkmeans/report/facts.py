@@ -100,6 +100,8 @@ class Facts:
         Its other rows.
     profiles : dict of (segment_id, position) to dict
         Rows of ``segment_feature``.
+    columns : dict of (segment_id, position) to dict
+        Rows of ``segment_profile``.
     centroids : dict of (segment_id, position) to dict
     typical : dict of segment_id to list of dict
         Rows of ``typical_customer``; none where samples are off.
@@ -124,6 +126,7 @@ class Facts:
     everyone: Row
     segments: list[Row]
     profiles: dict[tuple[int, int], Row]
+    columns: dict[tuple[int, int], Row]
     centroids: dict[tuple[int, int], Row]
     typical: dict[int, list[Row]]
     farthest: list[tuple[str, int, float]]
@@ -193,6 +196,7 @@ def read_facts(database: Database, name: str, *, samples: bool, failed: bool) ->
         everyone=segments.pop(EVERYONE),
         segments=list(segments.values()),
         profiles=_by_segment_and_position(catalog.result("segment_feature", run_id)),
+        columns=_by_segment_and_position(catalog.result("segment_profile", run_id)),
         centroids=_by_segment_and_position(catalog.result("centroid", run["model_run_id"])),
         typical=typical,
         farthest=_farthest(database, segmentation, segments) if samples else [],

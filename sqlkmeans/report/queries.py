@@ -24,6 +24,17 @@ def queries(facts: Facts) -> list[Query]:
     keys = segmentation.key
     named, history = (quote_name(_beside(target, s)) for s in ("_named", "_history"))
     run_id, described = facts.run["run_id"], facts.described["run_id"]
+    of_columns = [
+        Query(
+            "Columns that the clustering has not seen, segment by segment",
+            "SELECT p.segment_id, s.name, p.source_column, p.level, p.mean, p.share, "
+            "p.difference, p.difference_low, p.difference_high\n"
+            "FROM sqlkmeans.segment AS s\n"
+            "JOIN sqlkmeans.segment_profile AS p ON p.run_id = s.run_id "
+            "AND p.segment_id = s.segment_id\n"
+            f"WHERE s.run_id = {described}\nORDER BY p.position, p.segment_id;",
+        )
+    ]
     return [
         Query(
             "Customers with their segment",
@@ -53,6 +64,7 @@ def queries(facts: Facts) -> list[Query]:
             "AND f.segment_id = s.segment_id\n"
             f"WHERE s.run_id = {described}\nORDER BY s.segment_id, f.position;",
         ),
+        *(of_columns if facts.columns else []),
     ]
 
 

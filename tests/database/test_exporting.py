@@ -102,6 +102,28 @@ def test_profiles_are_written_beside_or_as_a_sheet(
     assert rows[1]["income"] == pytest.approx(10.195)
 
 
+def test_profile_columns_stand_behind_the_features(
+    backend: Backend, database: Database, tmp_path: Path
+) -> None:
+    rows = pa.table(
+        {"id": [1, 2, 3, 4], "x": [1.0, 2.0, 8.0, 9.0], "size": [1, 3, 5, 7],
+         "paid": [True, False, True, True]}
+    )  # fmt: skip
+    backend.make_table("dbo.customer", rows, "id")
+    pipeline.run(
+        Segmentation.create(
+            name="customers", source="dbo.customer", key="id", features=["x"], k=2,
+            target="dbo.customer_segment", profile=["size", "paid"],
+        ),
+        database,
+    )  # fmt: skip
+    written = export_labels("customers", database, tmp_path / "labels.parquet", profiles=True)
+    assert written.profiles is not None
+    found = parquet.read_table(written.profiles).to_pylist()
+    told = [(row["size"], row["size (mean)"], row["paid = yes"]) for row in found]
+    assert told == [(4, 4.0, 0.75), (2, 2.0, 0.5), (2, 6.0, 1.0)]
+
+
 def test_texts_are_no_formulas_and_no_links(
     database: Database, published: Segmentation, tmp_path: Path
 ) -> None:

@@ -145,6 +145,10 @@ CASES: dict[str, dict[str, Any]] = {
                      {"column": "joined", "type": "date"}],
         "missing": "mean",
     },
+    "columns that are only described": {
+        "features": ["income", "orders"], "profile": ["age", "city", "joined", "importance"],
+        "missing": "mean",
+    },
 }  # fmt: skip
 
 #: Tables of the temporary kind, which every query about customers asks.

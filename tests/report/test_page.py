@@ -393,6 +393,35 @@ def test_a_boolean_has_one_row_and_one_picture(shop: Path, write: Write) -> None
     assert_every_number_equals_a_query(page, shop, "dbo.customer_segment", "customer_id")
 
 
+def test_columns_that_are_only_described_have_a_section_and_stand_with_their_segment(
+    shop: Path, write: Write
+) -> None:
+    customers_with(
+        shop, churned="customer_id % 7 = 0 OR income > 60000", region="customer_id % 2",
+        visits="customer_id % 5",
+    )  # fmt: skip
+    with duckdb.connect(str(shop)) as connection:
+        connection.execute("ALTER TABLE dbo.customer ALTER region TYPE varchar")
+        connection.execute("ALTER TABLE dbo.customer ALTER churned TYPE boolean")
+    definition = Segmentation.create(
+        name="customers", source="dbo.customer", key="customer_id", k=3, n_init=3,
+        features=["income", "age"], target="dbo.customer_segment",
+        profile=["churned", "region", "visits"],
+    )  # fmt: skip
+    with opened(shop) as database:
+        run(definition, database)
+    page = write(shop)
+    columns = assert_every_number_equals_a_query(page, shop, "dbo.customer_segment", "customer_id")
+    assert columns >= {
+        f"segment_profile.{name}"
+        for name in ("mean", "median", "share", "difference", "difference_low", "difference_high")
+    }
+    assert "Columns that the clustering has not seen" in page.words
+    # In the tables of segments too, because their customers differ from all others.
+    assert page.words.count("churned = yes") > 1
+    assert page.words.count("visits") == 1
+
+
 def test_a_number_that_is_0_or_1_is_told_as_a_share(shop: Path, write: Write) -> None:
     customers_with(shop, member="CAST(customer_id % 3 = 0 AS integer)", half="0")
     with duckdb.connect(str(shop)) as connection:

@@ -92,6 +92,20 @@ def test_all_problems_of_a_definition_come_at_once_and_nothing_is_dropped(server
     assert server.value("SELECT COUNT(*) FROM dbo.y;") == 0
 
 
+def test_a_profile_column_has_to_be_there_and_to_be_one_that_can_be_described(
+    server: Server,
+) -> None:
+    make_customers(server)
+    server.rows("ALTER TABLE dbo.customer ADD photo varbinary(10) NULL;")
+    message = server.error(DEFINE.replace("@k = 3", "@k = 3, @profile = N'photo, age, town, town'"))
+    for problem in ("profile: photo is varbinary, which is not described",
+                    "profile: age is a key or a feature", "profile: the source has no column town",
+                    "profile: town is named twice"):  # fmt: skip
+        assert problem in message
+    message = server.error(DEFINE.replace("@k = 3", "@k = 3, @profile = N'a,,b'"))
+    assert "@profile: not a list" in message
+
+
 @pytest.mark.parametrize(
     "source",
     [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from sqlkmeans import outcome
-from sqlkmeans.clustering.describing import bins, naming, outliers
+from sqlkmeans.clustering.describing import bins, naming, outliers, profile_columns
 from sqlkmeans.clustering.kmeans import kmeans
 from sqlkmeans.clustering.preparation import problems
 from sqlkmeans.definition.segmentation import FeatureDefinition, Guard
@@ -30,6 +30,7 @@ PYTHON = {
     "distance_tolerance": outcome.DISTANCE_TOLERANCE,
     "bin_rows": bins.SAMPLE_ROWS,
     "least_share": bins.LEAST_SHARE,
+    "normal_quantile": profile_columns.Z,
     "notable": naming.NOTABLE,
     "strong": naming.STRONG,
 }

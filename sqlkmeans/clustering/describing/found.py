@@ -14,6 +14,11 @@ from sqlkmeans.clustering.describing.bins import (
 )
 from sqlkmeans.clustering.describing.outliers import count_outliers
 from sqlkmeans.clustering.describing.profile import SegmentProfile, profile_segments
+from sqlkmeans.clustering.describing.profile_columns import (
+    ColumnProfiles,
+    ColumnValues,
+    describe_columns,
+)
 from sqlkmeans.clustering.describing.rules import Rule, find_rules
 from sqlkmeans.clustering.describing.scores import Scores, score
 from sqlkmeans.clustering.kmeans.assignment import Assignment
@@ -61,6 +66,8 @@ class Found:
         One a cluster; empty where no rows are at hand.
     typical : sequence of sequence of TypicalCustomer, default=()
         Of each cluster, the nearest first.
+    columns : sequence of sequence of ColumnProfile, default=()
+        Of everyone, then of each cluster: the columns that are only described.
     outliers : sequence of (int or None), default=()
         Of each cluster, how many are beyond its limit; None where not known, empty where there
         are no limits.
@@ -77,6 +84,7 @@ class Found:
     compared_bins: Sequence[FeatureBins]
     rules: Sequence[Rule | None] = ()
     typical: Sequence[Sequence[TypicalCustomer]] = ()
+    columns: ColumnProfiles = ()
     outliers: Sequence[int | None] = ()
 
     @property
@@ -102,6 +110,8 @@ class PreparedRows:
         Rows that were left out because a feature is missing.
     skipped_missing : mapping of str to int
         Their missing values, by column.
+    described : ColumnValues or None
+        Columns that are only described.
     """
 
     preparation: Preparation
@@ -110,6 +120,7 @@ class PreparedRows:
     weights: Vector | None
     skipped: int
     skipped_missing: Mapping[str, int]
+    described: ColumnValues | None = None
 
 
 def find(
@@ -158,5 +169,6 @@ def find(
         bins=own or compared,
         compared_bins=compared,
         rules=find_rules(rows.matrix, rows.preparation, labels, k, seed=seed),
+        columns=() if rows.described is None else describe_columns(rows.described, labels, k),
         outliers=() if beyond is None else beyond.tolist(),
     )

@@ -24,7 +24,7 @@ from sqlkmeans.clustering.preparation.learning import fit_preparation
 from sqlkmeans.clustering.preparation.problems import weight_problems
 from sqlkmeans.database.base import Database, Embedded, limited_memory
 from sqlkmeans.definition import Segmentation
-from sqlkmeans.engines.base import Engine, Labelled, Plan, Rows
+from sqlkmeans.engines.base import Engine, Labelled, Plan, Rows, columns_to_describe
 from sqlkmeans.engines.key_texts import typical_customers
 from sqlkmeans.engines.local.labels import ArrayLabels
 from sqlkmeans.engines.local.rows import RawRows, prepare, read_rows
@@ -220,10 +220,15 @@ class LocalRows(Rows):
 
     def _read_source(self, advance: Advance, *, in_order: bool) -> RawRows | None:
         """Take the rows, unless the database has to sort them."""
-        columns = self._plan.columns
-        with self._database.open_source(self._segmentation, columns, in_order=in_order) as source:
+        columns, profile = self._plan.columns, columns_to_describe(self._database, self._plan)
+        with self._database.open_source(
+            self._segmentation,
+            [*columns, *(column.name for column in profile)],
+            in_order=in_order,
+            types={column.name: column.read_as for column in profile},
+        ) as source:
             kernel.load_ahead(source.row_count, len(columns))
-            return read_rows(source, self._segmentation.key, self._storage, advance)
+            return read_rows(source, self._segmentation.key, self._storage, advance, profile)
 
     def _limit(self) -> None:
         """Keep the database from taking what is meant for the rows, from now on."""

@@ -15,14 +15,16 @@ from sqlkmeans.clustering.describing.bins import FeatureBins, with_skipped
 from sqlkmeans.clustering.describing.findings import feature_findings
 from sqlkmeans.clustering.describing.found import Found, TypicalCustomer
 from sqlkmeans.clustering.describing.profile import SegmentProfile
+from sqlkmeans.clustering.describing.profile_columns import ColumnProfiles
 from sqlkmeans.clustering.describing.rules import Rule
 from sqlkmeans.clustering.describing.scores import NO_SCORES, Scores, score
 from sqlkmeans.clustering.preparation.preparation import Preparation
 from sqlkmeans.database.base import Database, Workspace
 from sqlkmeans.definition import Segmentation
-from sqlkmeans.engines.base import Engine, Labelled, Plan, Rows
+from sqlkmeans.engines.base import Engine, Labelled, Plan, Rows, columns_to_describe
 from sqlkmeans.engines.pushdown.bins import count_bins, cut_bins
 from sqlkmeans.engines.pushdown.choice import choose_pushdown
+from sqlkmeans.engines.pushdown.columns import read_columns
 from sqlkmeans.engines.pushdown.explanation import count_rules, read_typical
 from sqlkmeans.engines.pushdown.fit import fit_pushdown
 from sqlkmeans.engines.pushdown.preparation import check_preparation, fit_preparation
@@ -51,7 +53,8 @@ class PushdownEngine(Engine):
         with database.open_workspace(plan.segmentation) as workspace:
             total = database.count(plan.segmentation.source)
             with plan.progress.step("read", total=total) as advance:
-                kept = KeptRows(workspace, plan.segmentation, plan.columns)
+                profile = columns_to_describe(database, plan)
+                kept = KeptRows(workspace, plan.segmentation, plan.columns, profile)
                 advance(kept.count)
             yield PushdownRows(plan, kept, kept.count)
 
@@ -233,8 +236,13 @@ class LabelledTable:
             compared_bins=compared,
             rules=rules,
             typical=typical,
+            columns=self._columns(),
             outliers=self._outliers(),
         )
+
+    def _columns(self) -> ColumnProfiles:
+        found = read_columns(self._rows, self.sizes)
+        return [found[0], *(found[j + 1] for j in self.order)] if found else []
 
     def _outliers(self) -> list[int | None]:
         if self.limits is None:

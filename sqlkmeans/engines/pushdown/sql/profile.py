@@ -106,7 +106,6 @@ def profile_query(
     customers have. Fewer missing values count as none, fewer known ones as none.
     """
     facts = []
-    count = layout.dialect.count
     for o, value in zip(names_of(features, "o"), origin):
         from_origin = f"({o} - ({number(value)}))"
         extremes = [f"MIN({o})", f"MAX({o})"] if layout.at_least == 1 else ["NULL", "NULL"]
@@ -114,20 +113,25 @@ def profile_query(
         if layout.at_least > 1:
             enough = f"CASE WHEN COUNT({o}) >= {int(layout.at_least)} THEN "
             means = [f"{enough}{text} END" for text in means]
-        counted = f"COUNT({o})"
-        if layout.at_least > 1:
-            counted = (
-                f"CASE WHEN COUNT({o}) < {int(layout.at_least)} THEN 0 "
-                f"WHEN {count} - COUNT({o}) < {int(layout.at_least)} THEN {count} "
-                f"ELSE COUNT({o}) END"
-            )
-        facts += [counted, *extremes, *means]
+        facts += [known_count(layout, o), *extremes, *means]
     carry = ["cluster"] if by_cluster else []
     inner = own_rows(layout, known(features), carry, LABELLED, fitted=False)
     return (
         f"SELECT {layout.dialect.count} AS customers, {'cluster' if by_cluster else '0 AS cluster'}"
         f", {', '.join(facts)}\n"
         f"FROM ({inner}) AS o{_group(by_cluster)}{layout.having}"
+    )
+
+
+def known_count(layout: Layout, value: str) -> str:
+    """How many rows have a value. Where a bound is set, fewer missing values count as none, fewer
+    known ones as none."""
+    count, at_least = layout.dialect.count, int(layout.at_least)
+    if at_least == 1:
+        return f"COUNT({value})"
+    return (
+        f"CASE WHEN COUNT({value}) < {at_least} THEN 0 "
+        f"WHEN {count} - COUNT({value}) < {at_least} THEN {count} ELSE COUNT({value}) END"
     )
 
 
