@@ -3469,6 +3469,9 @@ GO
 -- With @row = 1 the values come from a row s, and the steps are apart, so that what one has found
 -- can be kept: @values are the features in its own units, o1, o2 …; @scaled is what follows a row o
 -- of them and makes z1, z2 … of a row z.
+-- For explaining_text: @arguments are the parameters' names; @given a row of constants a feature, with
+-- its position, its value in its own units and its z; @changed the columns, numbered @columns in all,
+-- each as it is or as a row w, p of a changed feature has it.
 -- The server writes an expression out wherever its name stands, and takes 65,535 identifiers and
 -- constants in one. So centroids are rows of constants and the distance to one of them is written
 -- once: no expression grows with their number.
@@ -3478,7 +3481,11 @@ ALTER PROCEDURE sqlkmeans.scoring_text
     @parameters nvarchar(max) = NULL OUTPUT,
     @values     nvarchar(max) = NULL OUTPUT,
     @query      nvarchar(max) = NULL OUTPUT,
-    @scaled     nvarchar(max) = NULL OUTPUT
+    @scaled     nvarchar(max) = NULL OUTPUT,
+    @arguments  nvarchar(max) = NULL OUTPUT,
+    @given      nvarchar(max) = NULL OUTPUT,
+    @changed    nvarchar(max) = NULL OUTPUT,
+    @columns    int           = NULL OUTPUT
 AS
 BEGIN
     SET NOCOUNT ON;
@@ -3500,8 +3507,9 @@ BEGIN
     DECLARE @position int = 0;
     DECLARE @segment_id int = 0;
     DECLARE @column nvarchar(400);
-    DECLARE @columns int = 0;
     DECLARE @first int;
+    DECLARE @last int;
+    DECLARE @date nvarchar(10);
     DECLARE @type nvarchar(16);
     DECLARE @transform nvarchar(16);
     DECLARE @center nvarchar(40);
@@ -3510,13 +3518,12 @@ BEGIN
     DECLARE @name nvarchar(400);
     DECLARE @comma nvarchar(10) = N'';
 
-    SET @parameters = N'';
-    SET @values = N'';
+    SELECT @parameters = N'', @values = N'', @arguments = N'', @given = N'', @changed = N'', @columns = 0;
     WHILE 1 = 1
     BEGIN
         SET @column = NULL;
         SELECT TOP (1) @position = f.position, @column = f.source_column, @type = f.type,
-            @transform = f.transform,
+            @transform = f.transform, @date = CONVERT(nvarchar(10), f.reference_date, 112),
             @center = sqlkmeans.float_literal(f.center),
             @divisor = sqlkmeans.float_literal(f.scale / f.weight),
             @fill = sqlkmeans.float_literal(CASE WHEN f.fill < f.low THEN f.low
@@ -3529,7 +3536,7 @@ BEGIN
             BREAK;
 
         SET @x = CAST(@position AS nvarchar(10));
-        SELECT @first = MIN(f.position)
+        SELECT @first = MIN(f.position), @last = MAX(f.position)
         FROM sqlkmeans.model_feature AS f
         WHERE f.run_id = @run_id AND f.source_column = @column;
         IF @first = @position
@@ -3551,7 +3558,18 @@ BEGIN
             END;
             SET @parameters = @parameters + @comma + @value + CASE @type
                 WHEN N'category' THEN N' nvarchar(4000)' WHEN N'date' THEN N' date' ELSE N' float' END;
+            SET @arguments = @arguments + @comma + @value;
+            SET @changed = @changed + @comma + N'MAX(CASE WHEN p.position BETWEEN ' + @x + N' AND '
+                + CAST(@last AS nvarchar(10)) + N' THEN '
+                + CASE @type WHEN N'category' THEN N'p.level'
+                             WHEN N'date' THEN N'DATEADD(day, -CAST(w.new_value AS int), p.reference_date)'
+                             ELSE N'w.new_value' END
+                + N' ELSE ' + @value + N' END) AS v' + CAST(@columns AS nvarchar(10));
         END;
+        SET @given = @given + @comma + N'(' + @x + N', ' + CASE @type
+            WHEN N'category' THEN N'x.x' + @x
+            WHEN N'date' THEN N'CAST(DATEDIFF(day, ' + @value + N', ''' + @date + N''') AS float)'
+            ELSE @value END + N', z.z' + @x + N')';
 
         SET @values = @values + @comma + sqlkmeans.own_value(@run_id, @position, @value)
             + N' AS o' + @x;
@@ -3620,6 +3638,169 @@ BEGIN
         + N'    CAST(CASE WHEN SQRT(n.squared_distance) > n.outlier_distance THEN 1' + @line
         + N'              WHEN n.segment_id IS NOT NULL THEN 0 END AS bit) AS is_outlier' + @line
         + N'FROM (SELECT ' + @values + N') AS o' + @line + @scaled + @line + @nearest;
+END;
+GO
+
+-- procedures/explaining_text.sql
+IF OBJECT_ID(N'sqlkmeans.explaining_text', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.explaining_text AS RETURN 0;');
+GO
+-- A query that says of one row why it is in its segment and what would move it, as text: a row a
+-- feature of a stored model. @scorer is the name of the function that scores a row; values come from
+-- parameters, as scoring_text has them. After the rows of feature and centroid, all is the same for
+-- every model, and the same as sqlkmeans/tsql/explaining.py writes.
+ALTER PROCEDURE sqlkmeans.explaining_text
+    @run_id     bigint,
+    @scorer     nvarchar(300),
+    @parameters nvarchar(max) = NULL OUTPUT,
+    @query      nvarchar(max) = NULL OUTPUT
+AS
+BEGIN
+    SET NOCOUNT ON;
+
+    DECLARE @run nvarchar(20) = CAST(@run_id AS nvarchar(20));
+    DECLARE @values nvarchar(max);
+    DECLARE @scaled nvarchar(max);
+    DECLARE @arguments nvarchar(max);
+    DECLARE @given nvarchar(max);
+    DECLARE @changed nvarchar(max);
+    DECLARE @columns int;
+
+    EXECUTE sqlkmeans.scoring_text
+        @run_id = @run_id, @row = 0, @parameters = @parameters OUTPUT, @values = @values OUTPUT,
+        @scaled = @scaled OUTPUT, @arguments = @arguments OUTPUT, @given = @given OUTPUT,
+        @changed = @changed OUTPUT, @columns = @columns OUTPUT;
+
+    -- A column is of whole numbers where the least, the greatest and twice the median of every segment
+    -- are, and of 0 and 1 where these are everyone's least and greatest.
+    SET @query = N'WITH feature AS
+(
+    SELECT v.position, m.feature, v.given, COALESCE(v.given, m.fill) AS start, v.z, m.low, m.high,
+        CASE WHEN m.type = N''date'' THEN CAST(DATEDIFF(day, ''99991231'', m.reference_date) AS float)
+             WHEN w.is_whole = 1 AND w.least = 0e0 AND w.most = 1e0 THEN 0e0 END AS least,
+        CASE WHEN m.type = N''date'' THEN CAST(DATEDIFF(day, ''00010101'', m.reference_date) AS float)
+             WHEN w.is_whole = 1 AND w.least = 0e0 AND w.most = 1e0 THEN 1e0 END AS most,
+        CASE m.transform WHEN N''log1p'' THEN 1 ELSE 0 END AS is_log, m.center,
+        m.scale / m.weight AS divisor,
+        CASE WHEN m.type = N''date'' OR w.is_whole = 1 THEN 1 ELSE 0 END AS is_whole,
+        CASE WHEN m.type = N''date'' THEN m.reference_date END AS reference_date,
+        CASE WHEN m.type = N''category'' THEN COALESCE(m.level, N''(other)'') END AS level
+    FROM (SELECT ' + @values + N') AS o
+    ' + @scaled + N'
+    CROSS APPLY (VALUES ' + @given + N') AS v (position, given, z)
+    INNER JOIN sqlkmeans.model_feature AS m ON m.run_id = ' + @run + N' AND m.position = v.position
+    LEFT JOIN (
+        SELECT s.position, MIN(s.[min]) AS least, MAX(s.[max]) AS most,
+            MIN(CASE WHEN s.[min] = FLOOR(s.[min]) AND s.[max] = FLOOR(s.[max])
+                      AND 2e0 * s.median = FLOOR(2e0 * s.median) THEN 1 ELSE 0 END) AS is_whole
+        FROM sqlkmeans.segment_feature AS s
+        WHERE s.run_id = ' + @run + N'
+        GROUP BY s.position
+    ) AS w ON w.position = v.position
+),
+centroid AS
+(
+    SELECT c.segment_id, c.position, c.scaled_value AS value
+    FROM sqlkmeans.centroid AS c
+    WHERE c.run_id = ' + @run + N'
+),
+';
+    SET @query = @query + N'distance AS
+(
+    SELECT c.segment_id, SUM((f.z - c.value) * (f.z - c.value)) AS squared
+    FROM feature AS f
+    INNER JOIN centroid AS c ON c.position = f.position
+    GROUP BY c.segment_id
+),
+decided AS
+(
+    SELECT TOP (1) n.segment_id, n.segment_name, d.squared, o.segment_id AS runner_up_id, o.squared AS far
+    FROM '
+        + @scorer + N'(' + @arguments + N')' + N' AS n
+    INNER JOIN distance AS d ON d.segment_id = n.segment_id
+    INNER JOIN distance AS o ON o.segment_id <> n.segment_id
+    ORDER BY o.squared, o.segment_id
+),
+compared AS
+(
+    SELECT f.position, f.feature, f.given, f.start, f.z, f.low, f.high, f.least, f.most, f.is_log,
+        f.center, f.divisor, f.is_whole, f.reference_date, f.level, g.segment_id, g.segment_name,
+        g.runner_up_id, g.squared, a.value AS own_value,
+        (f.z - r.value) * (f.z - r.value) - (f.z - a.value) * (f.z - a.value) AS part
+    FROM decided AS g
+    CROSS JOIN feature AS f
+    INNER JOIN centroid AS a ON a.segment_id = g.segment_id AND a.position = f.position
+    INNER JOIN centroid AS r ON r.segment_id = g.runner_up_id AND r.position = f.position
+),
+nearest AS
+(
+    SELECT p.position, w.new_value
+    FROM compared AS p
+    CROSS APPLY (
+        SELECT TOP (1) y.new_value
+        FROM centroid AS c
+        INNER JOIN distance AS d ON d.segment_id = c.segment_id
+        CROSS APPLY (SELECT c.value - p.own_value AS apart) AS h
+        CROSS APPLY (SELECT CASE
+                WHEN ABS(h.apart) > 1e-09 * (SQRT(d.squared) + SQRT(p.squared))
+                THEN (d.squared - p.squared) / (2e0 * h.apart) END AS step) AS s
+        CROSS APPLY (SELECT (p.z + s.step) * p.divisor + p.center AS t,
+                p.divisor * (SQRT(p.squared) + ABS(s.step)) AS far) AS b
+        CROSS APPLY (SELECT
+                CASE WHEN p.is_log = 0 THEN b.t
+                     WHEN b.t BETWEEN -30.0e0 AND 36.0e0
+                     THEN CASE WHEN EXP(b.t) = 1e0 THEN b.t
+                          ELSE (EXP(b.t) - 1e0) * (b.t / LOG(EXP(b.t))) END END AS border,
+                CASE WHEN p.is_log = 0 THEN b.far
+                     WHEN b.t BETWEEN -30.0e0 AND 36.0e0
+                     THEN b.far * EXP(b.t) END AS way) AS x
+        CROSS APPLY (SELECT CASE WHEN p.is_whole = 1 THEN 0e0
+                WHEN 0.001e0 * x.way + 1e-10 * ABS(x.border) > 1e-290
+                THEN FLOOR(LOG10(0.001e0 * x.way + 1e-10 * ABS(x.border))) END AS power) AS e
+        CROSS APPLY (SELECT POWER(10e0, CASE WHEN e.power > 0e0 THEN e.power ELSE 0e0 END) AS unit,
+                POWER(10e0, CASE WHEN e.power < 0e0 THEN -e.power ELSE 0e0 END) AS parts) AS u
+        CROSS APPLY (SELECT CASE p.is_whole
+                WHEN 1 THEN 1e-06 * x.way + 1e-10 * ABS(x.border)
+                ELSE 0.001e0 * u.unit / u.parts END AS clear) AS q
+        CROSS APPLY (SELECT CASE WHEN h.apart > 0e0
+                THEN (FLOOR((x.border + q.clear) / u.unit * u.parts) + 1e0) / u.parts * u.unit
+                ELSE (CEILING((x.border - q.clear) / u.unit * u.parts) - 1e0) / u.parts * u.unit
+                END AS new_value) AS y
+        WHERE c.position = p.position AND c.segment_id <> p.segment_id AND p.level IS NULL
+          AND ABS(h.apart) * 1000000.0e0 > SQRT(p.squared) + ABS(s.step)
+          AND (p.is_log = 0 OR y.new_value > -1e0)
+          AND (p.least IS NULL OR y.new_value BETWEEN p.least AND p.most)
+          AND (p.low IS NULL OR (h.apart > 0e0 AND x.border < p.high)
+               OR (h.apart < 0e0 AND x.border > p.low))
+        ORDER BY ABS(y.new_value - p.start), y.new_value DESC
+    ) AS w
+),
+proposed AS
+(
+    SELECT p.position, MAX(w.new_value) AS new_value,
+        '
+        + @changed + N'
+    FROM compared AS p
+    LEFT JOIN nearest AS w ON w.position = p.position
+    WHERE w.new_value IS NOT NULL OR (p.level IS NOT NULL AND p.given = 0e0)
+    GROUP BY p.position
+)
+SELECT p.position, p.feature, p.segment_id, p.segment_name, p.runner_up_id,
+    CASE WHEN SUM(p.part) OVER () > 0e0 THEN p.part / SUM(p.part) OVER () ELSE 0e0
+        END AS contribution,
+    CASE WHEN p.reference_date IS NULL THEN m.new_value END AS new_value,
+    DATEADD(day, -CAST(CASE WHEN p.reference_date IS NOT NULL THEN m.new_value END AS int), p.reference_date) AS new_date,
+    CASE WHEN m.segment_id IS NOT NULL THEN p.level END AS new_level,
+    CASE WHEN p.reference_date IS NULL THEN m.new_value - p.given ELSE p.given - m.new_value
+        END AS difference,
+    m.segment_id AS new_segment_id, m.segment_name AS new_segment_name
+FROM compared AS p
+LEFT JOIN (
+    SELECT v.position, v.new_value, n.segment_id, n.segment_name
+    FROM proposed AS v
+    CROSS APPLY '
+        + @scorer + N'(' + sqlkmeans.each_number(@columns, N'v.v{}', N', ') + N')' + N' AS n
+) AS m ON m.position = p.position AND m.segment_id <> p.segment_id';
 END;
 GO
 
@@ -4562,8 +4743,8 @@ GO
 IF OBJECT_ID(N'sqlkmeans.refresh_function', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.refresh_function AS RETURN 0;');
 GO
--- Makes the function assign_<segmentation> anew from the active model. Where that fails, the run
--- stays published and gets a warning: labels matter more than the function.
+-- Makes the functions assign_<segmentation> and explain_<segmentation> anew from the active model.
+-- Where that fails, the run stays published and gets a warning: labels matter more than a function.
 ALTER PROCEDURE sqlkmeans.refresh_function
     @segmentation nvarchar(128),
     @run_id       bigint
@@ -4571,9 +4752,9 @@ AS
 BEGIN
     SET NOCOUNT ON;
 
-    DECLARE @function nvarchar(300) = N'sqlkmeans.' + QUOTENAME(N'assign_' + @segmentation);
+    DECLARE @assign nvarchar(300) = N'sqlkmeans.' + QUOTENAME(N'assign_' + @segmentation);
+    DECLARE @function nvarchar(300) = @assign;
     DECLARE @parameters nvarchar(max);
-    DECLARE @values nvarchar(max);
     DECLARE @query nvarchar(max);
     DECLARE @statement nvarchar(max);
     DECLARE @active bigint;
@@ -4584,14 +4765,22 @@ BEGIN
 
     BEGIN TRY
         EXECUTE sqlkmeans.scoring_text
-            @run_id = @active, @row = 0, @parameters = @parameters OUTPUT,
-            @values = @values OUTPUT, @query = @query OUTPUT;
+            @run_id = @active, @row = 0, @parameters = @parameters OUTPUT, @query = @query OUTPUT;
+        WHILE 1 = 1
+        BEGIN
+            SET @statement = CASE WHEN OBJECT_ID(@function, N'IF') IS NULL THEN N'CREATE' ELSE N'ALTER' END
+                + N' FUNCTION ' + @function + N' (' + @parameters + N')' + NCHAR(10)
+                + N'RETURNS TABLE' + NCHAR(10) + N'AS' + NCHAR(10) + N'RETURN (' + NCHAR(10) + @query
+                + NCHAR(10) + N');';
+            EXECUTE sqlkmeans.as_owner @statement = N'EXECUTE (@text);', @text = @statement;
 
-        SET @statement = CASE WHEN OBJECT_ID(@function, N'IF') IS NULL THEN N'CREATE' ELSE N'ALTER' END
-            + N' FUNCTION ' + @function + N' (' + @parameters + N')' + NCHAR(10)
-            + N'RETURNS TABLE' + NCHAR(10) + N'AS' + NCHAR(10) + N'RETURN (' + NCHAR(10) + @query
-            + NCHAR(10) + N');';
-        EXECUTE sqlkmeans.as_owner @statement = N'EXECUTE (@text);', @text = @statement;
+            -- The other one calls the one that scores, so it comes second.
+            IF @function <> @assign
+                BREAK;
+            SET @function = N'sqlkmeans.' + QUOTENAME(N'explain_' + @segmentation);
+            EXECUTE sqlkmeans.explaining_text
+                @run_id = @active, @scorer = @assign, @query = @query OUTPUT;
+        END;
     END TRY
     BEGIN CATCH
         IF XACT_STATE() = -1
@@ -7550,12 +7739,172 @@ WHERE c.cluster > 0;';
 END;
 GO
 
+-- procedures/train_name_words.sql
+IF OBJECT_ID(N'sqlkmeans.train_name_words', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_name_words AS RETURN 0;');
+GO
+-- Fills the caller's #sqlkmeans_candidate with the names that a segment could have, short ones first,
+-- by #sqlkmeans_word, with #sqlkmeans_alike and #sqlkmeans_chosen to work in.
+ALTER PROCEDURE sqlkmeans.train_name_words
+    @segment_id int,
+    @notable    int
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @least float = sqlkmeans.shared_number(N'notable');
+    DECLARE @other int;
+    DECLARE @count int;
+    DECLARE @place int = 0;
+    DECLARE @next int = 1;
+    DECLARE @part nvarchar(1000);
+    DECLARE @most nvarchar(400);
+    DECLARE @position int;
+    DECLARE @name nvarchar(max) = N'';
+
+    DELETE FROM #sqlkmeans_alike;
+    DELETE FROM #sqlkmeans_chosen;
+    DELETE FROM #sqlkmeans_candidate;
+    INSERT INTO #sqlkmeans_alike (place, segment_id)
+    SELECT ROW_NUMBER() OVER (ORDER BY d.apart, c.size DESC, c.segment_id), c.segment_id
+    FROM #sqlkmeans_cluster AS c
+    INNER JOIN (
+        SELECT o.segment_id,
+            ROUND(SUM((a.importance - o.importance) * (a.importance - o.importance)), 9) AS apart
+        FROM #sqlkmeans_word AS a
+        INNER JOIN #sqlkmeans_word AS o ON o.position = a.position
+        WHERE a.segment_id = @segment_id AND o.segment_id > 0 AND o.segment_id <> @segment_id
+        GROUP BY o.segment_id
+    ) AS d ON d.segment_id = c.segment_id;
+    SELECT @other = k.segment_id FROM #sqlkmeans_alike AS k WHERE k.place = 1;
+
+    -- What sets it apart from everyone and from the segment that is most like it.
+    INSERT INTO #sqlkmeans_chosen (place, position)
+    SELECT r.place, r.position
+    FROM (SELECT n.position, ROW_NUMBER() OVER (ORDER BY n.strength DESC, n.is_low, n.position) AS place
+          FROM (SELECT a.position, a.is_low, a.importance, s.strength,
+                    ROW_NUMBER() OVER (PARTITION BY a.[column]
+                                       ORDER BY s.strength DESC, a.is_low, a.position) AS n
+                FROM #sqlkmeans_word AS a
+                LEFT JOIN #sqlkmeans_word AS o ON o.segment_id = @other AND o.position = a.position
+                CROSS APPLY (SELECT ROUND(ABS(a.importance)
+                    + COALESCE(ABS(a.importance - o.importance), 0e0), 9) AS strength) AS s
+                WHERE a.segment_id = @segment_id) AS n
+          WHERE n.n = 1 AND ABS(n.importance) >= @least) AS r
+    WHERE r.place <= 2;
+    SELECT @count = COUNT(*) FROM #sqlkmeans_chosen AS h;
+
+    -- A word more for each segment that these do not tell it from.
+    WHILE @count BETWEEN 1 AND 3 AND EXISTS (SELECT 1 FROM #sqlkmeans_alike AS k WHERE k.place > @place)
+    BEGIN
+        SET @place = @place + 1;
+        SELECT @other = k.segment_id FROM #sqlkmeans_alike AS k WHERE k.place = @place;
+        IF NOT EXISTS (SELECT 1
+                       FROM #sqlkmeans_chosen AS h
+                       INNER JOIN #sqlkmeans_word AS a
+                           ON a.segment_id = @segment_id AND a.position = h.position
+                       INNER JOIN #sqlkmeans_word AS o
+                           ON o.segment_id = @other AND o.position = h.position
+                       WHERE a.grade <> o.grade AND ROUND(ABS(a.importance - o.importance), 9) >= @least)
+            INSERT INTO #sqlkmeans_chosen (place, position)
+            SELECT TOP (1) @count + 1, n.position
+            FROM (SELECT a.position, a.[column], a.is_low, a.grade, a.is_level, g.gap,
+                      o.grade AS other_grade,
+                      ROW_NUMBER() OVER (PARTITION BY a.[column]
+                                         ORDER BY g.gap DESC, a.is_low, a.position) AS n
+                  FROM #sqlkmeans_word AS a
+                  INNER JOIN #sqlkmeans_word AS o ON o.segment_id = @other AND o.position = a.position
+                  CROSS APPLY (SELECT ROUND(ABS(a.importance - o.importance), 9) AS gap) AS g
+                  WHERE a.segment_id = @segment_id) AS n
+            WHERE n.n = 1 AND n.grade <> n.other_grade AND n.gap >= @least
+              -- Of a level that is as frequent as in everyone there is nothing to say.
+              AND (n.grade <> 0 OR n.is_level = 0)
+              AND NOT EXISTS (SELECT 1
+                              FROM #sqlkmeans_chosen AS h
+                              INNER JOIN #sqlkmeans_word AS w
+                                  ON w.segment_id = @segment_id AND w.position = h.position
+                              WHERE w.[column] = n.[column])
+            ORDER BY n.gap DESC, n.is_low, n.position;
+        SELECT @count = COUNT(*) FROM #sqlkmeans_chosen AS h;
+    END;
+
+    SET @place = 0;
+    WHILE @place < @count
+    BEGIN
+        SET @place = @place + 1;
+        SELECT @name = @name + CASE WHEN @name = N'' THEN N'' ELSE N', ' END + w.word
+        FROM #sqlkmeans_chosen AS h
+        INNER JOIN #sqlkmeans_word AS w ON w.segment_id = @segment_id AND w.position = h.position
+        WHERE h.place = @place;
+    END;
+    INSERT INTO #sqlkmeans_candidate (place, name)
+    VALUES (1, CASE WHEN @name = N'' THEN N'average' ELSE LEFT(@name, 390) END);
+
+    -- Whatever else is notable.
+    SET @place = 0;
+    WHILE @place < @notable
+    BEGIN
+        SELECT @place = @place + 1, @part = NULL;
+        SELECT @part = w.word
+        FROM #sqlkmeans_word AS w
+        WHERE w.segment_id = @segment_id AND w.place = @place
+          AND NOT EXISTS (SELECT 1
+                          FROM #sqlkmeans_chosen AS h
+                          INNER JOIN #sqlkmeans_word AS c
+                              ON c.segment_id = @segment_id AND c.position = h.position
+                          WHERE c.[column] = w.[column]);
+        IF @part IS NULL
+            CONTINUE;
+        SET @name = @name + CASE WHEN @name = N'' THEN N'' ELSE N', ' END + @part;
+        SET @next = @next + 1;
+        INSERT INTO #sqlkmeans_candidate (place, name) VALUES (@next, LEFT(@name, 390));
+    END;
+
+    -- What no other segment has as much or as little of.
+    SET @place = 0;
+    WHILE EXISTS (SELECT 1 FROM #sqlkmeans_word AS w
+                  WHERE w.segment_id = @segment_id AND w.place > @place)
+    BEGIN
+        SELECT @place = @place + 1, @most = NULL;
+        SELECT @most = w.most, @position = w.position
+        FROM #sqlkmeans_word AS w
+        WHERE w.segment_id = @segment_id AND w.place = @place;
+        IF @most IS NULL
+            CONTINUE;
+        SELECT @name = @most, @count = 0;
+        WHILE EXISTS (SELECT 1 FROM #sqlkmeans_chosen AS h WHERE h.place > @count)
+        BEGIN
+            SET @count = @count + 1;
+            SELECT @name = @name + N', ' + w.word
+            FROM #sqlkmeans_chosen AS h
+            INNER JOIN #sqlkmeans_word AS w ON w.segment_id = @segment_id AND w.position = h.position
+            WHERE h.place = @count AND h.position <> @position;
+        END;
+        SET @next = @next + 1;
+        INSERT INTO #sqlkmeans_candidate (place, name) VALUES (@next, LEFT(@name, 390));
+    END;
+
+    SELECT @name = N'', @place = 0;
+    WHILE @place < 2
+    BEGIN
+        SET @place = @place + 1;
+        SELECT @name = @name + CASE WHEN @name = N'' THEN N'' ELSE N', ' END + w.mean
+        FROM #sqlkmeans_word AS w
+        WHERE w.segment_id = @segment_id AND w.place = @place;
+    END;
+    INSERT INTO #sqlkmeans_candidate (place, name) VALUES (@next + 1, LEFT(@name, 390));
+END;
+GO
+
 -- procedures/train_names.sql
 IF OBJECT_ID(N'sqlkmeans.train_names', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_names AS RETURN 0;');
 GO
--- Fills the caller's #sqlkmeans_named from its #sqlkmeans_cluster and #sqlkmeans_profile: a name and a sentence for everyone and
--- each segment, from what sets it apart. A name that a segment has already stays.
+-- Fills the caller's #sqlkmeans_named from its #sqlkmeans_cluster and #sqlkmeans_profile: a name and a
+-- sentence for everyone and each segment, as sqlkmeans/clustering/describing/naming.py makes them. A
+-- name has the two features that set a segment apart most, from everyone and from the segment that is
+-- most like it, and then a word more for each segment that it would not be told from. A name that a
+-- segment has already stays.
 ALTER PROCEDURE sqlkmeans.train_names
     @run_id       bigint,
     @active       bigint,
@@ -7566,55 +7915,83 @@ BEGIN
 
     DECLARE @segment_id int = -1;
     DECLARE @name nvarchar(400);
+    DECLARE @source nvarchar(16);
     DECLARE @description nvarchar(max);
     DECLARE @definition nvarchar(max);
     DECLARE @part nvarchar(1000);
     DECLARE @place int;
-    DECLARE @count int;
     DECLARE @notable int;
     DECLARE @number int;
     DECLARE @least float = sqlkmeans.shared_number(N'notable');
     DECLARE @strong float = sqlkmeans.shared_number(N'strong');
 
-    -- What a feature is in a segment, in words: high, low, very high, very low.
+    -- What a feature is in a segment, in words. Grades go from -2, very low, to 2, very high; places
+    -- are those of the features that set a segment apart from everyone, one of each column.
     CREATE TABLE #sqlkmeans_word
     (
-        segment_id int            NOT NULL,
-        place      int            NOT NULL,
-        importance float          NOT NULL,
-        is_level   bit            NOT NULL,
-        word       nvarchar(400)  COLLATE DATABASE_DEFAULT NOT NULL,
-        mean       nvarchar(1000) COLLATE DATABASE_DEFAULT NOT NULL,
-        of_all     nvarchar(100)  COLLATE DATABASE_DEFAULT NOT NULL
+        segment_id  int            NOT NULL,
+        position    int            NOT NULL,
+        [column]    nvarchar(128)  COLLATE DATABASE_DEFAULT NOT NULL,
+        place       int            NULL,
+        importance  float          NOT NULL,
+        is_low      int            NOT NULL,
+        grade       int            NOT NULL,
+        is_category int            NOT NULL,
+        is_level    int            NOT NULL,
+        word        nvarchar(400)  COLLATE DATABASE_DEFAULT NOT NULL,
+        most        nvarchar(400)  COLLATE DATABASE_DEFAULT NULL,
+        mean        nvarchar(1000) COLLATE DATABASE_DEFAULT NOT NULL,
+        of_all      nvarchar(100)  COLLATE DATABASE_DEFAULT NOT NULL,
+        PRIMARY KEY (segment_id, position)
+    );
+    CREATE TABLE #sqlkmeans_alike (place int NOT NULL PRIMARY KEY, segment_id int NOT NULL);
+    CREATE TABLE #sqlkmeans_chosen (place int NOT NULL PRIMARY KEY, position int NOT NULL);
+    -- The names that a segment could have, short ones first.
+    CREATE TABLE #sqlkmeans_candidate
+    (
+        place int           NOT NULL PRIMARY KEY,
+        name  nvarchar(400) COLLATE DATABASE_DEFAULT NOT NULL
+    );
+    CREATE TABLE #sqlkmeans_unit
+    (
+        [column] nvarchar(128) COLLATE DATABASE_DEFAULT NOT NULL,
+        unit     nvarchar(20)  COLLATE DATABASE_DEFAULT NOT NULL
     );
     SELECT @definition = r.definition FROM sqlkmeans.run AS r WHERE r.run_id = @run_id;
-    INSERT INTO #sqlkmeans_word (segment_id, place, importance, is_level, word, mean, of_all)
-    SELECT b.segment_id,
-        ROW_NUMBER() OVER (PARTITION BY b.segment_id
-                           ORDER BY CASE b.segment_id WHEN 0 THEN 0e0 ELSE b.strength END DESC,
-                               b.is_low, b.position),
-        b.importance, CASE b.type WHEN N'category' THEN 1 ELSE 0 END,
-        CASE WHEN b.type = N'category'
-            THEN b.plain + CASE WHEN b.importance > 0 AND b.mean >= 0.5 THEN N' mostly '
-                                WHEN b.importance > 0 THEN N' more often '
-                                WHEN b.mean < 0.05 THEN N' hardly ever '
-                                ELSE N' less often ' END + b.level
+    INSERT INTO #sqlkmeans_unit ([column], unit)
+    SELECT j.[column], j.unit
+    FROM OPENJSON(@definition, '$.features') WITH (
+        [column] nvarchar(128) '$.column', unit nvarchar(20) '$.unit') AS j
+    WHERE j.unit IS NOT NULL;
+    INSERT INTO #sqlkmeans_word
+        (segment_id, position, [column], place, importance, is_low, grade, is_category, is_level, word,
+         mean, of_all)
+    SELECT b.segment_id, b.position, b.source_column,
+        CASE WHEN b.n = 1 THEN SUM(CASE b.n WHEN 1 THEN 1 ELSE 0 END) OVER (
+            PARTITION BY b.segment_id
+            ORDER BY CASE b.segment_id WHEN 0 THEN 0e0 ELSE b.strength END DESC, b.is_low, b.position
+            ROWS UNBOUNDED PRECEDING) END,
+        b.importance, b.is_low, b.grade, b.is_category, b.is_level,
+        CASE WHEN b.is_level = 1 AND b.is_more = 1 AND b.share >= 0.95e0 THEN b.plain + N': ' + b.shown
+        WHEN b.is_level = 1
+            THEN b.plain + CASE WHEN b.is_more = 1 AND b.share >= 0.5e0 THEN N' mostly '
+                                WHEN b.is_more = 1 THEN N' more often '
+                                WHEN b.share < 0.05e0 THEN N' hardly ever '
+                                ELSE N' less often ' END + b.shown
+        WHEN b.type = N'date' THEN b.plain + b.ago
+        WHEN b.grade = 0 THEN N'medium ' + b.plain
         WHEN LOWER(b.plain) = N'age' OR LOWER(b.plain) LIKE N'age %'
-            THEN CASE WHEN b.strength >= @strong THEN N'much ' ELSE N'' END
+            THEN CASE WHEN ABS(b.grade) = 2 THEN N'much ' ELSE N'' END
                 + CASE b.is_low WHEN 1 THEN N'younger' ELSE N'older' END
         WHEN LOWER(b.plain) = N'recency' OR LOWER(b.plain) LIKE N'recency %'
-            THEN CASE WHEN b.strength < @strong THEN N'' WHEN b.is_low = 1 THEN N'very '
-                      ELSE N'long ' END
-                + CASE b.is_low WHEN 1 THEN N'recent' ELSE N'lapsed' END
-        WHEN b.type = N'date'
-            THEN b.plain + CASE WHEN b.strength >= @strong THEN N' very' ELSE N'' END
-                + CASE b.is_low WHEN 1 THEN N' recently' ELSE N' long ago' END
-        ELSE CASE WHEN b.strength >= @strong THEN N'very ' ELSE N'' END
+            THEN CASE b.grade WHEN -2 THEN N'very recent' WHEN -1 THEN N'recent' WHEN 1 THEN N'lapsed'
+                              ELSE N'long lapsed' END
+        ELSE CASE WHEN ABS(b.grade) = 2 THEN N'very ' ELSE N'' END
                 + CASE b.is_low WHEN 1 THEN N'low ' ELSE N'high ' END + b.plain END,
         CASE b.type
-            WHEN N'category' THEN b.source_column + N' is ' + b.level + N' for '
+            WHEN N'category' THEN b.source_column + N' is ' + b.shown + N' for '
                 + COALESCE(CAST(CAST(ROUND(100 * b.mean, 0) AS int) AS nvarchar(10)) + N' %', N'unknown')
-            WHEN N'date' THEN b.source_column + N' ' + sqlkmeans.number_text(b.mean) + N' days ago'
+            WHEN N'date' THEN b.source_column + b.ago
             ELSE b.source_column + N' ' + sqlkmeans.number_text(b.mean) + COALESCE(N' ' + b.unit, N'')
             END,
         CASE b.type
@@ -7622,23 +7999,57 @@ BEGIN
                 CAST(CAST(ROUND(100 * b.of_all, 0) AS int) AS nvarchar(10)) + N' %', N'unknown')
             ELSE sqlkmeans.number_text(b.of_all) END
     FROM (SELECT a.*, ROW_NUMBER() OVER (PARTITION BY a.segment_id, a.source_column
-                                         ORDER BY a.strength DESC, a.is_low, a.position) AS n
+                                         ORDER BY a.strength DESC, a.is_low, a.position) AS n,
+              CASE a.is_low WHEN 1 THEN -1 ELSE 1 END * (CASE WHEN ABS(a.importance) >= @least THEN 1 ELSE 0 END
+                  + CASE WHEN ABS(a.importance) >= @strong THEN 1 ELSE 0 END) AS grade,
+              CASE WHEN a.type = N'category' OR a.is_number_of_0_and_1 = 1 THEN 1 ELSE 0 END AS is_level,
+              -- A number of 0 and 1 is told by what is more frequent than in everyone.
+              CASE WHEN a.is_number_of_0_and_1 = 1 THEN CASE a.is_low WHEN 1 THEN N'no' ELSE N'yes' END
+                   WHEN a.is_yes_or_no = 1 THEN CASE a.level WHEN N'1' THEN N'yes' ELSE N'no' END
+                   ELSE a.level END AS shown,
+              CASE WHEN a.is_number_of_0_and_1 = 1 AND a.is_low = 1 THEN 1e0 - COALESCE(a.mean, 0e0)
+                   ELSE COALESCE(a.mean, 0e0) END AS share,
+              CASE WHEN a.importance > 0 OR (a.is_number_of_0_and_1 = 1 AND a.is_low = 1) THEN 1
+                   ELSE 0 END AS is_more,
+              CASE WHEN a.mean < 0 THEN N' in ' + sqlkmeans.number_text(-a.mean) + N' days'
+                   ELSE N' ' + sqlkmeans.number_text(a.mean) + N' days ago' END AS ago
           FROM (SELECT COALESCE(c.segment_id, 0) AS segment_id, p.position, f.source_column, f.type,
                     REPLACE(f.source_column, N'_', N' ') AS plain,
-                    COALESCE(f.level, N'other') AS level, u.unit, p.mean, e.mean AS of_all, p.importance,
+                    COALESCE(f.level, N'other') AS level, u.unit, p.mean, e.mean AS of_all, d.importance,
                     -- Of everyone, a category's most frequent level.
-                    CASE WHEN p.cluster > 0 THEN ROUND(ABS(p.importance), 9)
+                    CASE WHEN p.cluster > 0 THEN ROUND(ABS(d.importance), 9)
                          WHEN f.type = N'category' THEN p.mean ELSE 0e0 END AS strength,
-                    CASE WHEN p.importance < 0 THEN 1 ELSE 0 END AS is_low
+                    CASE WHEN d.importance < 0 THEN 1 ELSE 0 END AS is_low,
+                    CASE f.type WHEN N'category' THEN 1 ELSE 0 END AS is_category,
+                    CASE WHEN f.type = N'category' AND NOT EXISTS (
+                             SELECT 1 FROM sqlkmeans.model_feature AS g
+                             WHERE g.run_id = @run_id AND g.source_column = f.source_column
+                               AND (g.level IS NULL OR g.level NOT IN (N'0', N'1')))
+                         THEN 1 ELSE 0 END AS is_yes_or_no,
+                    CASE WHEN f.type = N'number' AND e.lowest = 0e0 AND e.highest = 1e0
+                          AND ABS(e.deviation * e.deviation - e.mean * (1e0 - e.mean)) < 1e-9
+                         THEN 1 ELSE 0 END AS is_number_of_0_and_1
                 FROM #sqlkmeans_profile AS p
                 LEFT JOIN #sqlkmeans_cluster AS c ON c.cluster = p.cluster
                 INNER JOIN #sqlkmeans_profile AS e ON e.cluster = 0 AND e.position = p.position
                 INNER JOIN sqlkmeans.model_feature AS f
                     ON f.run_id = @run_id AND f.position = p.position
-                LEFT JOIN OPENJSON(@definition, '$.features') WITH (
-                    [column] nvarchar(128) '$.column', unit nvarchar(20) '$.unit') AS u
-                    ON u.[column] = f.source_column) AS a) AS b
-    WHERE b.n = 1;
+                LEFT JOIN #sqlkmeans_unit AS u ON u.[column] = f.source_column
+                CROSS APPLY (SELECT CASE WHEN p.cluster = 0 OR e.deviation = 0 THEN 0e0
+                        ELSE COALESCE((p.mean - e.mean) / e.deviation, 0e0) END AS importance) AS d
+               ) AS a) AS b;
+    UPDATE w
+    SET most = CASE WHEN NOT EXISTS (SELECT 1 FROM #sqlkmeans_word AS o
+                                     WHERE o.position = w.position AND o.segment_id > 0
+                                       AND o.segment_id <> w.segment_id AND o.importance >= w.importance)
+                    THEN N'highest '
+                    WHEN NOT EXISTS (SELECT 1 FROM #sqlkmeans_word AS o
+                                     WHERE o.position = w.position AND o.segment_id > 0
+                                       AND o.segment_id <> w.segment_id AND o.importance <= w.importance)
+                    THEN N'lowest ' END + REPLACE(w.[column], N'_', N' ')
+    FROM #sqlkmeans_word AS w
+    INNER JOIN sqlkmeans.model_feature AS f ON f.run_id = @run_id AND f.position = w.position
+    WHERE w.segment_id > 0 AND w.is_level = 0 AND f.type = N'number';
     INSERT INTO #sqlkmeans_named (segment_id, name, name_source, description)
     SELECT c.segment_id, COALESCE(MAX(g.name), MAX(k.name), N''),
         CASE WHEN MAX(g.name) IS NULL THEN N'generated' ELSE N'given' END, N''
@@ -7665,26 +8076,18 @@ BEGIN
             BREAK;
         SELECT @notable = COUNT(*)
         FROM #sqlkmeans_word AS w
-        WHERE w.segment_id = @segment_id AND ABS(w.importance) >= @least;
+        WHERE w.segment_id = @segment_id AND w.place IS NOT NULL AND ABS(w.importance) >= @least;
 
-        -- From short to long: a longer one tells two segments apart that share the short one.
-        SET @count = CASE WHEN @notable < 2 THEN @notable ELSE 2 END;
-        WHILE @name = N'' AND @count <= @notable + 1
+        IF @name = N''
         BEGIN
-            SET @place = 0;
-            WHILE @place < CASE WHEN @count <= @notable THEN @count ELSE 2 END
-            BEGIN
-                SET @place = @place + 1;
-                SELECT @name = LEFT(@name + CASE WHEN @name = N'' THEN N'' ELSE N', ' END
-                    + CASE WHEN @count <= @notable THEN w.word ELSE w.mean END, 390)
-                FROM #sqlkmeans_word AS w
-                WHERE w.segment_id = @segment_id AND w.place = @place;
-            END;
-            IF @name = N''
-                SET @name = N'average';
-            SET @count = @count + 1;
-            IF @count <= @notable + 1 AND EXISTS (SELECT 1 FROM #sqlkmeans_named AS n WHERE n.name = @name)
-                SET @name = N'';
+            EXECUTE sqlkmeans.train_name_words @segment_id = @segment_id, @notable = @notable;
+            -- The first that nobody has; else the last, and a number behind it.
+            SELECT TOP (1) @name = c.name
+            FROM #sqlkmeans_candidate AS c
+            ORDER BY CASE WHEN EXISTS (SELECT 1 FROM #sqlkmeans_named AS n WHERE n.name = c.name)
+                          THEN 1 ELSE 0 END,
+                CASE WHEN EXISTS (SELECT 1 FROM #sqlkmeans_named AS n WHERE n.name = c.name)
+                     THEN -c.place ELSE c.place END;
         END;
         SELECT @part = @name, @number = 1;
         WHILE EXISTS (SELECT 1 FROM #sqlkmeans_named AS n
@@ -7694,14 +8097,21 @@ BEGIN
             SET @name = @part + N' (' + CAST(@number AS nvarchar(10)) + N')';
         END;
 
-        SELECT @description = COALESCE(
-            MAX(CASE w.place WHEN 1 THEN w.mean + N' against ' + w.of_all END)
-            + COALESCE(N'; ' + MAX(CASE w.place WHEN 2 THEN w.mean + N' against ' + w.of_all END), N'')
-            + COALESCE(N'; ' + MAX(CASE w.place WHEN 3 THEN w.mean + N' against ' + w.of_all END), N'')
-            + CASE MIN(CAST(w.is_level AS int)) WHEN 0 THEN N' on average.' ELSE N'.' END,
-            N'Near everyone''s average in every feature.')
-        FROM #sqlkmeans_word AS w
-        WHERE w.segment_id = @segment_id AND w.place <= @notable AND w.place <= 3;
+        SELECT @description = N'', @place = 0;
+        WHILE @place < CASE WHEN @notable < 3 THEN @notable ELSE 3 END
+        BEGIN
+            SET @place = @place + 1;
+            SELECT @description = @description + CASE @place WHEN 1 THEN N'' ELSE N'; ' END
+                + w.mean + N' against ' + w.of_all
+            FROM #sqlkmeans_word AS w
+            WHERE w.segment_id = @segment_id AND w.place = @place;
+        END;
+        SET @description = CASE
+            WHEN @notable = 0 THEN N'Near everyone''s average in every feature.'
+            WHEN EXISTS (SELECT 1 FROM #sqlkmeans_word AS w WHERE w.segment_id = @segment_id
+                         AND w.place <= @place AND w.is_category = 0)
+                THEN @description + N' on average.'
+            ELSE @description + N'.' END;
         UPDATE #sqlkmeans_named SET name = @name, description = @description WHERE segment_id = @segment_id;
     END;
 

@@ -179,9 +179,11 @@ def _fit(rows: PreparedRows, definition: Row) -> tuple[Fit, Assignment]:
     choice, weights = None, rows.weights
     if definition["k"] == "auto":
         k_min, k_max = definition.get("k_min", 2), definition.get("k_max", 10)
+        columns = [feature.column for feature in rows.preparation.features]
         choice = choose_k(
-            rows.matrix, k_min, k_max, sample_weight=weights, min_share=min_share, **starts
-        )
+            rows.matrix, k_min, k_max, sample_weight=weights, min_share=min_share,
+            columns=columns, **starts,
+        )  # fmt: skip
         k = choice.best_k()
     else:
         k = definition["k"]

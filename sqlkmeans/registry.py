@@ -14,6 +14,7 @@ from sqlkmeans.clustering.describing.bins import bins_from_rows
 from sqlkmeans.clustering.describing.naming import feature_titles, is_share, one_row_each
 from sqlkmeans.clustering.describing.profile import EVERYONE
 from sqlkmeans.clustering.describing.profile_columns import column_title
+from sqlkmeans.clustering.describing.remedy import Steps, steps_from_rows
 from sqlkmeans.clustering.preparation.preparation import (
     features_from_definition,
     units_from_definition,
@@ -71,6 +72,12 @@ def load_model(name: str, database: Database) -> SegmentModel:
     if model is None:
         raise DataError(f"{name}: no model yet; `sqlkmeans run` makes one")
     return model
+
+
+def load_steps(name: str, database: Database) -> dict[int, Steps]:
+    """Which new values make sense of each feature, by what the fit in force saw of it."""
+    run_id = _registered(database, name)["active_run_id"]
+    return steps_from_rows(database.catalog.result("segment_feature", run_id or 0))
 
 
 def stored_model(database: Database, name: str) -> SegmentModel | None:

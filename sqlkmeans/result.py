@@ -88,8 +88,8 @@ class RunResult:
     drift : list of dict
         Rows of ``feature_drift``: how each feature differs from that run.
     recommendation : dict or None
-        How k was chosen, where the definition says "auto": ``structure``, ``recommended_k`` and
-        ``reason``.
+        How k was chosen, where the definition says "auto": ``structure``, ``shape``,
+        ``recommended_k``, ``runner_up_k`` and ``reason``.
     features : list of FeatureResult
     profile : list of dict
         Rows of ``segment_profile``: each ``profile`` column, or level of it, in each segment.
@@ -179,7 +179,8 @@ class ChoiceResult:
     structure : bool or None
         Whether the customers fall into groups at all; None where no row may be looked at.
     recommended_k : int or None
-        None where there is no structure, or ``min_share`` refuses every k.
+        None where there is no structure or it is not of K-Means' shape, and where ``min_share``
+        refuses every k.
     reason : str
         In words.
     scores : list of dict
@@ -188,6 +189,8 @@ class ChoiceResult:
     seconds : dict of str to float
     runner_up_k : int or None
         The next best beside a recommended k.
+    shape : {"compact", "connected"} or None
+        Of the structure: K-Means', or drawn out and bent, which K-Means cuts across.
     """
 
     segmentation: str
@@ -200,6 +203,7 @@ class ChoiceResult:
     skipped: int
     seconds: dict[str, float]
     runner_up_k: int | None = None
+    shape: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The object that ``--json`` prints."""

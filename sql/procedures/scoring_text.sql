@@ -9,6 +9,9 @@ GO
 -- With @row = 1 the values come from a row s, and the steps are apart, so that what one has found
 -- can be kept: @values are the features in its own units, o1, o2 …; @scaled is what follows a row o
 -- of them and makes z1, z2 … of a row z.
+-- For explaining_text: @arguments are the parameters' names; @given a row of constants a feature, with
+-- its position, its value in its own units and its z; @changed the columns, numbered @columns in all,
+-- each as it is or as a row w, p of a changed feature has it.
 -- The server writes an expression out wherever its name stands, and takes 65,535 identifiers and
 -- constants in one. So centroids are rows of constants and the distance to one of them is written
 -- once: no expression grows with their number.
@@ -18,7 +21,11 @@ ALTER PROCEDURE sqlkmeans.scoring_text
     @parameters nvarchar(max) = NULL OUTPUT,
     @values     nvarchar(max) = NULL OUTPUT,
     @query      nvarchar(max) = NULL OUTPUT,
-    @scaled     nvarchar(max) = NULL OUTPUT
+    @scaled     nvarchar(max) = NULL OUTPUT,
+    @arguments  nvarchar(max) = NULL OUTPUT,
+    @given      nvarchar(max) = NULL OUTPUT,
+    @changed    nvarchar(max) = NULL OUTPUT,
+    @columns    int           = NULL OUTPUT
 AS
 BEGIN
     SET NOCOUNT ON;
@@ -40,8 +47,9 @@ BEGIN
     DECLARE @position int = 0;
     DECLARE @segment_id int = 0;
     DECLARE @column nvarchar(400);
-    DECLARE @columns int = 0;
     DECLARE @first int;
+    DECLARE @last int;
+    DECLARE @date nvarchar(10);
     DECLARE @type nvarchar(16);
     DECLARE @transform nvarchar(16);
     DECLARE @center nvarchar(40);
@@ -50,13 +58,12 @@ BEGIN
     DECLARE @name nvarchar(400);
     DECLARE @comma nvarchar(10) = N'';
 
-    SET @parameters = N'';
-    SET @values = N'';
+    SELECT @parameters = N'', @values = N'', @arguments = N'', @given = N'', @changed = N'', @columns = 0;
     WHILE 1 = 1
     BEGIN
         SET @column = NULL;
         SELECT TOP (1) @position = f.position, @column = f.source_column, @type = f.type,
-            @transform = f.transform,
+            @transform = f.transform, @date = CONVERT(nvarchar(10), f.reference_date, 112),
             @center = sqlkmeans.float_literal(f.center),
             @divisor = sqlkmeans.float_literal(f.scale / f.weight),
             @fill = sqlkmeans.float_literal(CASE WHEN f.fill < f.low THEN f.low
@@ -69,7 +76,7 @@ BEGIN
             BREAK;
 
         SET @x = CAST(@position AS nvarchar(10));
-        SELECT @first = MIN(f.position)
+        SELECT @first = MIN(f.position), @last = MAX(f.position)
         FROM sqlkmeans.model_feature AS f
         WHERE f.run_id = @run_id AND f.source_column = @column;
         IF @first = @position
@@ -91,7 +98,18 @@ BEGIN
             END;
             SET @parameters = @parameters + @comma + @value + CASE @type
                 WHEN N'category' THEN N' nvarchar(4000)' WHEN N'date' THEN N' date' ELSE N' float' END;
+            SET @arguments = @arguments + @comma + @value;
+            SET @changed = @changed + @comma + N'MAX(CASE WHEN p.position BETWEEN ' + @x + N' AND '
+                + CAST(@last AS nvarchar(10)) + N' THEN '
+                + CASE @type WHEN N'category' THEN N'p.level'
+                             WHEN N'date' THEN N'DATEADD(day, -CAST(w.new_value AS int), p.reference_date)'
+                             ELSE N'w.new_value' END
+                + N' ELSE ' + @value + N' END) AS v' + CAST(@columns AS nvarchar(10));
         END;
+        SET @given = @given + @comma + N'(' + @x + N', ' + CASE @type
+            WHEN N'category' THEN N'x.x' + @x
+            WHEN N'date' THEN N'CAST(DATEDIFF(day, ' + @value + N', ''' + @date + N''') AS float)'
+            ELSE @value END + N', z.z' + @x + N')';
 
         SET @values = @values + @comma + sqlkmeans.own_value(@run_id, @position, @value)
             + N' AS o' + @x;

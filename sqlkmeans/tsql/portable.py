@@ -9,15 +9,17 @@ comparing. It is written for DuckDB, where it is tested row by row, and translat
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 
 from sqlkmeans._version import __version__
+from sqlkmeans.clustering.describing.remedy import Steps
 from sqlkmeans.database.duckdb.dialect import DIALECT as DUCKDB
 from sqlkmeans.database.sqlserver.dialect import TSQL, bracket
 from sqlkmeans.errors import DefinitionError
 from sqlkmeans.model import SegmentModel
 from sqlkmeans.sqltext import Name, Source, parse_source, quote, quote_name
+from sqlkmeans.tsql.explaining import explaining_query
 from sqlkmeans.tsql.expressions import (
     number,
     own_expression,
@@ -81,6 +83,33 @@ def scoring_select(
     words = _Words(dialect)
     table = ".".join(map(words.quote, parts))
     return heading + _nested(model, table, key, words, booleans) + ";\n"
+
+
+def explaining_macro(
+    name: str, model: SegmentModel, steps: Mapping[int, Steps], *, booleans: Collection[str] = ()
+) -> str:
+    """A table macro of DuckDB, ``explain_<name>``: why a row is in its segment, a row a feature.
+
+    Parameters
+    ----------
+    name : str
+        The segmentation.
+    model : SegmentModel
+    steps : dict of int to Steps
+        Which new values make sense, by position.
+    booleans : collection of str, default=()
+        Columns that are booleans there.
+    """
+    types = model.preparation.types
+    given = [_value(column, kind, _AS_IT_IS, column in booleans) for column, kind in types.items()]
+    macro, columns = quote(f"explain_{name}"), ", ".join(map(quote, types))
+    return (
+        f"-- Why a row is in its segment of {' '.join(name.split())}, and what would move it, for "
+        f"DuckDB, written by sqlkmeans {__version__}. Use it so:\n"
+        f"-- SELECT * FROM {' '.join(macro.split())}({' '.join(columns.split())})\n"
+        f"CREATE OR REPLACE MACRO {macro}({columns}) AS TABLE\n"
+        f"{explaining_query(model, given, DUCKDB, steps=steps)};\n"
+    )
 
 
 class _Words:

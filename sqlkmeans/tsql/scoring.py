@@ -43,28 +43,47 @@ def scoring_script(name: str, model: SegmentModel) -> str:
     model : SegmentModel
     """
     function = f"sqlkmeans.{bracket('assign_' + name)}"
-    columns = ", ".join(_shown(column) for column in model.columns)
+    heading = f"-- Segments of {_one_line(name)}, written by sqlkmeans {__version__}. Use it so:\n"
     return (
-        f"-- Segments of {_one_line(name)}, written by sqlkmeans {__version__}. Use it so:\n"
-        f"-- SELECT c.*, f.segment_id, f.segment_name FROM <table> AS c\n"
-        f"-- CROSS APPLY {_one_line(function)}({columns}) AS f;\n"
+        f"{heading}{how_to_call(function, 'f.segment_id, f.segment_name', model)}"
         "IF SCHEMA_ID(N'sqlkmeans') IS NULL\n"
         "    EXECUTE (N'CREATE SCHEMA sqlkmeans AUTHORIZATION dbo;');\n"
         "GO\n"
+        f"{made_anew(function, scoring_function(function, model))}"
+    )
+
+
+def how_to_call(function: str, columns: str, model: SegmentModel) -> str:
+    """Two lines of comment."""
+    values = ", ".join(_shown(column) for column in model.columns)
+    return (
+        f"-- SELECT c.*, {columns} FROM <table> AS c\n"
+        f"-- CROSS APPLY {_one_line(function)}({values}) AS f;\n"
+    )
+
+
+def made_anew(function: str, statement: str) -> str:
+    """Batches of a script that drop a function where it is, and make it."""
+    return (
         f"IF OBJECT_ID({TSQL.literal(function)}, N'IF') IS NOT NULL\n"
         f"    DROP FUNCTION {function};\n"
         "GO\n"
-        f"{scoring_function(function, model)}"
+        f"{statement}"
         "GO\n"
     )
 
 
 def scoring_function(function: str, model: SegmentModel) -> str:
     """The CREATE FUNCTION statement alone; ``function`` is its quoted name."""
+    query = scoring_query(model, parameter_names(model.columns), TSQL)
+    return function_text(function, model, query)
+
+
+def function_text(function: str, model: SegmentModel, query: str) -> str:
+    """The CREATE FUNCTION statement of a query of the model's parameters."""
     names = parameter_names(model.columns)
     types = {f.column: PARAMETER_TYPES[f.type] for f in model.preparation.features}
     parameters = ",\n".join(f"    {n} {types[c]}" for n, c in zip(names, model.columns))
-    query = scoring_query(model, names, TSQL)
     return (
         f"CREATE FUNCTION {function}\n(\n{parameters}\n)\nRETURNS TABLE\nAS\nRETURN\n(\n"
         + "\n".join("    " + line for line in query.splitlines())

@@ -158,6 +158,7 @@ class LocalRows(Rows):
             seed=self._segmentation.seed,
             empty=self._storage.empty,
             passed=passed,
+            columns=[feature.column for feature in rows.preparation.features],
         )
 
     def _labelled(
