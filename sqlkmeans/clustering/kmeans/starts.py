@@ -98,9 +98,10 @@ class Samples:
         n_rows: int,
     ) -> Samples:
         rng = np.random.default_rng(np.random.SeedSequence(seed).spawn(1)[0])
-        wanted, n_rows = min(n_rows, len(matrix)), n_rows - len(distinct)
+        counting = len(matrix)
+        wanted, n_rows = min(n_rows, counting), n_rows - len(distinct)
         if sample_weight is None:
-            drawn = rng.choice(len(matrix), wanted, replace=False)
+            drawn = rng.choice(counting, wanted, replace=False)
         else:
             weight = sample_weight
 
@@ -120,7 +121,7 @@ class Samples:
         if sample_weight is not None:
             of_rows = np.empty(len(rows))
             of_rows[order] = sample_weight[rows[order]]
-        return cls(points, of_rows, len(distinct), len(drawn) == len(rows))
+        return cls(points, of_rows, len(distinct), len(rows) == counting)
 
     def part(self, k: int, turn: int) -> Samples:
         """The rows of one start: those that differ, and a part of the others, each in turn.
