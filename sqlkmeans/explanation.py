@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy.typing as npt
 from sqlkmeans.clustering.describing.margin import Margin, margin_of
 from sqlkmeans.clustering.describing.numbers import brief_number, own_values
 from sqlkmeans.clustering.preparation.problems import weight_problems
-from sqlkmeans.database import Database
+from sqlkmeans.database import Database, Sources, open_sources
 from sqlkmeans.database.base import Source
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.engines.local.rows import prepare, read_rows
@@ -156,7 +157,9 @@ class CustomerExplanation:
         }
 
 
-def explain(name: str, database: Database, customer: object) -> CustomerExplanation:
+def explain(
+    name: str, database: Database, customer: object, *, spark: object = None
+) -> CustomerExplanation:
     """Why a customer is in a segment, by the model in force and the row as it is now.
 
     Parameters
@@ -166,6 +169,8 @@ def explain(name: str, database: Database, customer: object) -> CustomerExplanat
     database : Database
     customer : object or iterable of object
         The key's value, or one for each of its columns; as they are, or as text.
+    spark : pyspark.sql.SparkSession, optional
+        Where the source is Spark's.
 
     Raises
     ------
@@ -189,7 +194,10 @@ def explain(name: str, database: Database, customer: object) -> CustomerExplanat
             f"{len(key)} values of the key given; allowed: {len(segmentation.key)} "
             f"({', '.join(segmentation.key)})"
         )
-    point = _prepared(database, segmentation, model, key)
+    # Without a session nothing is read but the database, from which the definition comes.
+    there = nullcontext(database) if spark is None else open_sources(segmentation, database, spark)
+    with there as sources:
+        point = _prepared(database, sources, segmentation, model, key)
     found = margin_of(point, model.centroids)
     return CustomerExplanation(
         segmentation=name,
@@ -219,11 +227,15 @@ def _key_text(value: object) -> str:
 
 
 def _prepared(
-    database: Database, segmentation: Segmentation, model: SegmentModel, customer: Sequence[str]
+    database: Database,
+    sources: Sources,
+    segmentation: Segmentation,
+    model: SegmentModel,
+    customer: Sequence[str],
 ) -> npt.NDArray[np.float64]:
     """The customer's row in the scaled space, read and prepared as a run does."""
     storage = Storage()
-    with database.open_source(segmentation, model.columns, customer) as source:
+    with sources.open_source(segmentation, model.columns, customer) as source:
         batches = list(source.batches)
     rows = sum(batch.keys.num_rows for batch in batches)
     if not rows:

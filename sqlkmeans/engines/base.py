@@ -12,7 +12,7 @@ from typing import Protocol
 from sqlkmeans.clustering.choosing.choose_k import KChoice
 from sqlkmeans.clustering.describing.bins import FeatureBins
 from sqlkmeans.clustering.describing.found import Found
-from sqlkmeans.database.base import Database
+from sqlkmeans.database.base import Database, Sources
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DataError
 from sqlkmeans.model import SegmentModel
@@ -137,5 +137,5 @@ class Engine(ABC):
     """Does the arithmetic, here or where the rows are."""
 
     @abstractmethod
-    def open(self, database: Database, plan: Plan) -> AbstractContextManager[Rows]:
+    def open(self, sources: Sources, plan: Plan) -> AbstractContextManager[Rows]:
         """The rows of a plan's source; labels of theirs can be published until it is left."""
