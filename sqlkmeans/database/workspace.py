@@ -55,6 +55,25 @@ class Workspace(ABC):
     def matrix(self, query: str) -> npt.NDArray[np.float64]:
         """The rows of a query of numbers, of shape (n_rows, n_columns); NaN for NULL."""
 
+    def nearest_means(
+        self, query: str, centroids: npt.NDArray[np.float64], *, weighted: bool
+    ) -> list[tuple[Any, ...]] | None:
+        """One Lloyd pass, where the workspace has a faster way than a query of aggregates.
+
+        Parameters
+        ----------
+        query : str
+            Of prepared features, behind the weight where there is one.
+        centroids : ndarray of shape (k, n_features)
+        weighted : bool
+
+        Returns
+        -------
+        list of tuple or None
+            Customers, cluster, and a mean a feature; None where a query is to be asked.
+        """
+        return None
+
     def stage(
         self, labels: Labels, segmentation: Segmentation, run_id: int, query: str, rows: int
     ) -> None:

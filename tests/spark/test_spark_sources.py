@@ -8,12 +8,14 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
 from sqlkmeans import pipeline
 from sqlkmeans.database import Database, open_database
+from sqlkmeans.database.spark import workspace
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DataError, DefinitionError
 from sqlkmeans.explanation import explain
@@ -66,6 +68,14 @@ def test_a_view_is_clustered_assigned_and_explained(view: str, database: Databas
     assert database.describe_table("dbo.spark")[0].type == "BIGINT"  # type: ignore[index]
 
 
+def test_labels_come_in_parts(
+    view: str, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workspace, "PART_ROWS", 700)
+    assert pipeline.run(definition(view), database).changed == 3_000
+    same_labels(database)
+
+
 def test_a_select_reads_some_of_them(view: str, database: Database) -> None:
     source = f"SELECT *, ARRAY(income) AS incomes FROM {view} WHERE `age` > 40"
     run = pipeline.run(definition(source, k=2), database)
@@ -112,6 +122,25 @@ def test_keys_come_back_as_they_went(keys: Any, database: Database, spark_sessio
     assert found[0] == found[1]
 
 
+@pytest.mark.parametrize(
+    "weights", [{}, {"sample_weight": "importance"}], ids=["plain", "weighted"]
+)
+def test_a_pass_by_numpy_is_a_pass_by_sql(
+    weights: dict[str, str], view: str, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes: list[int] = []
+    for way, wide in (("sql", 1_000), ("numpy", 1)):
+        monkeypatch.setattr(workspace, "WIDE", wide)
+        run = pipeline.run(
+            definition(view, sample_rows=500, target=f"dbo.{way}", name=way, **weights), database
+        )
+        passes.append(run.n_iter or 0)
+    by_sql, by_numpy = labels_of(database, "dbo.sql"), labels_of(database, "dbo.numpy")
+    assert by_sql["segment_id"].equals(by_numpy["segment_id"])
+    np.testing.assert_allclose(by_sql["distance"], by_numpy["distance"], rtol=1e-9)
+    assert passes[0] == passes[1]
+
+
 def test_a_target_of_another_kind_of_key_is_refused(view: str, database: Database) -> None:
     pipeline.run(definition(view), database)
     source = f"SELECT CAST(customer_id AS string) AS customer_id, income, age, city FROM {view}"
@@ -126,8 +155,8 @@ def test_nothing_stays_behind_in_the_session(
     pipeline.run(definition(view), database)
     with pytest.raises(DataError):
         pipeline.run(definition(view, missing="error"), database)
-    names = {table.name for table in spark_session.catalog.listTables()}
-    assert {name for name in names if name.startswith("sqlkmeans")} == set()
+    names = [name for _, name, _ in spark_session.sql("SHOW TABLES").collect()]
+    assert names == [view]
     assert spark_session.sparkContext._jsc.getPersistentRDDs().size() == 0
     assert spark_session.conf.get("spark.sql.ansi.enabled") == before
 

@@ -80,11 +80,11 @@ class SparkSources(Sources):
 
     def table_names(self) -> list[str]:
         with told("listing Spark's tables"):
-            listed = self._session.catalog.listTables()
+            listed = self._session.sql("SHOW TABLES").collect()
         own = [
-            ".".join([*(table.namespace or ()), table.name])
-            for table in listed
-            if not table.name.startswith("sqlkmeans_")
+            ".".join(part for part in (schema, name) if part)
+            for schema, name, _ in listed
+            if not name.startswith("sqlkmeans_")
         ]
         return [*self._database.table_names(), *own]
 

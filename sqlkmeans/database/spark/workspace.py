@@ -14,6 +14,8 @@ import pyarrow as pa
 from sqlkmeans.database.labels import Labels
 from sqlkmeans.database.source import Column
 from sqlkmeans.database.spark.dialect import SparkDialect, backquote
+from sqlkmeans.database.spark.label_files import LabelFiles
+from sqlkmeans.database.spark.passes import nearest_means
 from sqlkmeans.database.spark.session import changed, told, told_nothing
 from sqlkmeans.database.spark.types import as_before
 from sqlkmeans.database.workspace import Workspace
@@ -22,6 +24,11 @@ from sqlkmeans.errors import DatabaseError
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
+
+#: Labels that come to this process at a time, about so many.
+PART_ROWS = 2_000_000
+#: Centroids of so many numbers make a pass faster by NumPy than by SQL.
+WIDE = 128
 
 _KEEP = re.compile(r"CACHE TABLE (\w+) AS\n(.*)", re.DOTALL)
 _DELETE = re.compile(r"DELETE FROM (\w+) WHERE (.*)", re.DOTALL)
@@ -50,6 +57,9 @@ class SparkWorkspace(Workspace):
         self._columns = columns
         self._keep = keep
         self._kept: dict[str, DataFrame] = {}
+        self._files: LabelFiles | None = None
+        #: Not known to be missing on the executors.
+        self._with_numpy = True
 
     def key(self, name: str) -> tuple[str, str]:
         return backquote(name), self._columns[name].type
@@ -104,6 +114,22 @@ class SparkWorkspace(Workspace):
         columns = [column.to_numpy() for column in self.table(query).columns]
         return np.column_stack(columns).astype(np.float64, copy=False)
 
+    def nearest_means(
+        self, query: str, centroids: npt.NDArray[np.float64], *, weighted: bool
+    ) -> list[tuple[Any, ...]] | None:
+        from pyspark.errors import PythonException
+
+        if centroids.size < WIDE or not self._with_numpy:
+            return None
+        with told("training in Spark"):
+            try:
+                return nearest_means(self._session.sql(query), centroids, weighted=weighted)
+            except PythonException as error:
+                if "ModuleNotFoundError" not in str(error):
+                    raise
+                self._with_numpy = False
+                return None
+
     def table(self, query: str) -> pa.Table:
         """The rows of a query, here."""
         with told("training in Spark"):
@@ -112,18 +138,23 @@ class SparkWorkspace(Workspace):
     def stage(
         self, labels: Labels, segmentation: Segmentation, run_id: int, query: str, rows: int
     ) -> None:
-        """By way of this process."""
-        found = self.table(query)
-        if found.num_rows != rows:
+        """By way of this process, which holds a part of them at a time; others are in files."""
+        names = list(segmentation.key)
+        listed = ", ".join(map(backquote, names))
+        self._files = files = LabelFiles()
+        parts = -(-rows // PART_ROWS)
+        for part in range(parts):
+            where = f"\nWHERE PMOD(XXHASH64({listed}), {parts}) = {part}" if parts > 1 else ""
+            found = self.table(f"SELECT * FROM ({query}) AS l{where}\nORDER BY {listed}")
+            keys = pa.table([self.key_of(name, found[name]) for name in names], names)
+            clusters = found["cluster"].to_numpy().astype(np.int32, copy=False)
+            files.add(keys, clusters, found["distance"].to_numpy())
+        if files.rows != rows:
             raise DatabaseError(
-                f"{rows:,} rows have a label and {found.num_rows:,} came from Spark; "
+                f"{rows:,} rows have a label and {files.rows:,} came from Spark; "
                 "nothing was published"
             )
-        keys = pa.table(
-            [self.key_of(name, found[name]) for name in segmentation.key], list(segmentation.key)
-        )
-        clusters = found["cluster"].to_numpy().astype(np.int32, copy=False)
-        labels.stage(segmentation, run_id, keys, clusters, found["distance"].to_numpy())
+        labels.stage(segmentation, run_id, *files.read(), files.empty)
 
     def key_of(self, name: str, values: pa.ChunkedArray) -> pa.ChunkedArray:
         """A key column as the database takes it."""
@@ -134,6 +165,8 @@ class SparkWorkspace(Workspace):
         with told_nothing():
             for name in list(self._kept):
                 self._drop(name)
+        if self._files is not None:
+            self._files.close()
 
 
 class CarriedRows(SparkWorkspace):
