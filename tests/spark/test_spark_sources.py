@@ -68,6 +68,19 @@ def test_a_view_is_clustered_assigned_and_explained(view: str, database: Databas
     assert database.describe_table("dbo.spark")[0].type == "BIGINT"  # type: ignore[index]
 
 
+def test_a_checkpoint_needs_a_folder(
+    view: str, database: Database, spark_session: Any, tmp_path: Path
+) -> None:
+    segmentation = definition(view, spark={"keep": "checkpoint"})
+    if spark_session.sparkContext.getCheckpointDir() is None:
+        with pytest.raises(DefinitionError, match=r"allowed: spark\.checkpoint\.dir"):
+            pipeline.run(segmentation, database)
+    spark_session.sparkContext.setCheckpointDir(str(tmp_path))
+    assert pipeline.run(segmentation, database).changed == 3_000
+    assert list(tmp_path.iterdir())
+    same_labels(database)
+
+
 def test_labels_come_in_parts(
     view: str, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

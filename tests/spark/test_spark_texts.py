@@ -88,6 +88,18 @@ def test_a_file_that_spark_has_no_header_of_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
+    "source",
+    [
+        r"SELECT '\'', reflect('java.lang.System', 'exit') --'",
+        "SELECT a[reflect('java.lang.System', 'exit')] FROM lake.customer",
+    ],
+)
+def test_a_call_of_java_cannot_hide_behind_the_end_of_a_text_or_a_name(source: str) -> None:
+    with pytest.raises(DataError, match="given in a SELECT for Spark; allowed: "):
+        relation(source)
+
+
+@pytest.mark.parametrize(
     ("name", "kind", "can_be_key", "can_be_category"),
     [
         ("bigint", "number", True, True),

@@ -28,6 +28,8 @@ SETTINGS = {
 }
 #: A session that is made here writes nothing of its own to the terminal, but for errors.
 QUIET = {"spark.ui.showConsoleProgress": "false", "spark.log.level": "ERROR"}
+#: They write what an error says a second time, as JSON.
+LOGGERS = ("SQLQueryContextLogger", "DataFrameQueryContextLogger")
 #: What says where Spark is, for a program that spark-submit or a platform has started.
 STARTED_BY = ("PYSPARK_GATEWAY_PORT", "SPARK_REMOTE", "DATABRICKS_RUNTIME_VERSION")
 _OLDEST = 4
@@ -74,7 +76,11 @@ def open_session(master: str | None, given: Any = None) -> SparkSession:
         builder = builder.remote(master) if remote else builder.master(master)
     with told(f"Spark at {master or 'the place that the environment names'}"):
         try:
+            from pyspark.logger import PySparkLogger
+
             session: SparkSession = builder.getOrCreate()
+            for name in LOGGERS:
+                PySparkLogger.getLogger(name).disabled = True
         except ImportError as error:
             raise DefinitionError(
                 f"Spark Connect needs more packages ({error}): "
@@ -144,6 +150,11 @@ def told(what: str, *, of_source: bool = False) -> Iterator[None]:
         text = str(error)
         if "cancel" in text.lower():
             raise DatabaseError(f"{what}: the Spark job was cancelled") from None
+        if "heckpoint directory has not been set" in text:
+            raise DefinitionError(
+                '[spark] keep = "checkpoint" given and the session has no folder for it; allowed: '
+                "spark.checkpoint.dir, on storage that all executors reach"
+            ) from None
         if "stopped SparkContext" in text or "SparkContext was shut down" in text:
             raise DatabaseError(f"{what}: the Spark session was stopped") from None
         kind = DataError if of_source else DatabaseError

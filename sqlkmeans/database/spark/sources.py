@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from sqlkmeans.database.base import Column, Database, Source, Sources, Workspace
+from sqlkmeans.database.base import Column, Database, RunsInside, Source, Sources, Workspace
 from sqlkmeans.database.source import Batch, split_batch
 from sqlkmeans.database.spark import types
 from sqlkmeans.database.spark.dialect import SparkDialect, backquote
@@ -58,16 +58,15 @@ class SparkSources(Sources):
         self._session = session
         self._keep = keep
         self._of_database: dict[str, list[Column] | None] = {}
+        self._of_spark: set[str] = set()
 
     def _known_there(self, source: str) -> list[Column] | None:
         """The columns of a source of the database; None where Spark is to read it."""
         if source not in self._of_database:
             self._of_database[source] = None
             if not is_path(source):
-                try:
+                with suppress(DataError):  # Spark may know it.
                     self._of_database[source] = self._database.describe(source)
-                except DataError as error:
-                    self._refused = error
         return self._of_database[source]
 
     def describe(self, source: str) -> list[Column]:
@@ -76,6 +75,13 @@ class SparkSources(Sources):
             return known
         with told(f"source {source}", of_source=True):
             schema = self._session.sql(f"SELECT * FROM {relation(source)}").schema
+        self._of_spark.add(source)
+        if isinstance(self._database, RunsInside):
+            raise DataError(
+                f"source {source}: Spark has it, and a server that publishes labels itself has to "
+                "know their source; allowed: a table, a view or a SELECT of "
+                f"{self._database.safe_url}, or a DuckDB database for the labels"
+            )
         return [types.column(field.name, field.dataType.simpleString()) for field in schema]
 
     def table_names(self) -> list[str]:
@@ -89,7 +95,10 @@ class SparkSources(Sources):
         return [*self._database.table_names(), *own]
 
     def describe_table(self, name: str) -> list[Column] | None:
-        return self._database.describe_table(name)
+        # What is wrong with a path, or with a table of Spark's, says more than which tables there
+        # are.
+        known = is_path(name) or name in self._of_spark
+        return [] if known else self._database.describe_table(name)
 
     def same_type(self, now: Column, published: Column) -> bool:
         # Spark's types have names of their own.
@@ -212,5 +221,12 @@ def relation(source: str) -> str:
     parsed = parse_source(source)
     if parsed.name is not None:
         return ".".join(map(backquote, parsed.name))
+    # Where a text or a name ends is said in other ways than `parse_source` knows, and behind a
+    # wrong end a function could stand that it refuses.
+    for mark, instead in (("\\", "CHAR(92)"), ("[", "ELEMENT_AT(…)")):
+        if mark in str(parsed.query):
+            raise DataError(
+                f"source: {mark} given in a SELECT for Spark; allowed: {instead}, or a view"
+            )
     # The line break ends a comment that the query may end with.
     return f"({parsed.query}\n) AS source"
