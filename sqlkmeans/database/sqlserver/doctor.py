@@ -163,7 +163,7 @@ def _owner(session: Session) -> Finding:
         session,
         "SELECT SUSER_SNAME(d.owner_sid), CAST(d.is_trustworthy_on AS int), "
         "IS_SRVROLEMEMBER(N'sysadmin', SUSER_SNAME(d.owner_sid)), "
-        "CASE WHEN p.sid = d.owner_sid THEN 1 ELSE 0 END, QUOTENAME(DB_NAME()) "
+        "CASE WHEN p.sid <> d.owner_sid THEN 0 ELSE 1 END, QUOTENAME(DB_NAME()) "
         "FROM sys.databases AS d CROSS JOIN sys.database_principals AS p "
         "WHERE d.name = DB_NAME() AND p.name = N'dbo';",
     )
