@@ -98,8 +98,8 @@ def test_a_table_that_nobody_has_is_named_with_what_there_is(database: Database)
 
 @pytest.mark.spark
 def test_another_master_than_the_session_s_is_refused(database: Database) -> None:
-    with pytest.raises(DefinitionError, match=r'master = "local\[7\]" given, and a session at'):
-        pipeline.run(definition(spark={"master": "local[7]"}), database)
+    with pytest.raises(DefinitionError, match='master = "spark://a:7077" given, and a session at'):
+        pipeline.run(definition(spark={"master": "spark://a:7077"}), database)
 
 
 @pytest.mark.spark

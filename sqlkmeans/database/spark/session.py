@@ -116,6 +116,8 @@ def _require_master(session: Any, master: str | None) -> None:
     context = getattr(session, "_sc", None)
     if master is None or context is None or context.master == master:
         return
+    if master.startswith("local[") and context.master.startswith("local["):
+        return  # It differs in threads alone.
     raise DefinitionError(
         f'[spark] master = "{master}" given, and a session at {context.master} is there, of which '
         "a process has one; leave master out, or stop that session"
