@@ -34,7 +34,7 @@ def spark_statements() -> list[str]:
             cluster: [(1.5, 2.0), None] for cluster in range(len(CENTROIDS) if by_cluster else 1)
         }
         found += [
-            brackets.bracket_query(layout, values, names, asked, by_cluster=by_cluster),
+            brackets.bracket_query(layout, values, names, asked, 3_000, by_cluster=by_cluster),
             brackets.inside_query(layout, values, names, asked, ends, by_cluster=by_cluster),
         ]
     return found

@@ -57,7 +57,7 @@ def _bracketed(
     values, names = brackets.values_query(
         layout, asked, transformed=transformed, table=table, by_cluster=by_cluster
     )
-    query = brackets.bracket_query(layout, values, names, asked, by_cluster=by_cluster)
+    query = brackets.bracket_query(layout, values, names, asked, rows.fitted, by_cluster=by_cluster)
     found: dict[int, Brackets] = {}
     for _, cluster, *ends in rows.ask(query):
         pairs = zip(ends[::2], ends[1::2])

@@ -22,8 +22,10 @@ from sqlkmeans.tsql.expressions import number
 Asked = tuple[PreparedFeature, float]
 #: Of each quantile, for one group of rows: a value below or at it, and one above or at it.
 Brackets = Sequence[tuple[float, float] | None]
-#: An approximate quantile is off by such a share of the rows at most, and a bracket twice as wide.
+#: An approximate quantile is off by such a share of the known values at most.
 ERROR = 1e-4
+#: Where fewer rows than one in so many have a value, the column is refused.
+LEAST_KNOWN = 20
 
 
 def values_query(
@@ -40,12 +42,24 @@ def values_query(
 
 
 def bracket_query(
-    layout: Layout, values: str, names: Sequence[str], asked: Sequence[Asked], *, by_cluster: bool
+    layout: Layout,
+    values: str,
+    names: Sequence[str],
+    asked: Sequence[Asked],
+    rows: int,
+    *,
+    by_cluster: bool,
 ) -> str:
-    """Customers, cluster (0 without), and the two ends of each quantile's bracket."""
+    """Customers, cluster (0 without), and the two ends of each quantile's bracket.
+
+    Of few ``rows`` an approximate quantile is exact, but one of the values, and not between two:
+    the bracket is wider by the places that this makes. A median's bracket would do without, which
+    is all that is asked for of a cluster, whose rows may be far fewer.
+    """
+    margin = 2 * ERROR + LEAST_KNOWN / max(rows, LEAST_KNOWN)
     facts = []
     for name, (_, share) in zip(names, asked):
-        for end in (max(share - 2 * ERROR, 0.0), min(share + 2 * ERROR, 1.0)):
+        for end in (max(share - margin, 0.0), min(share + margin, 1.0)):
             facts.append(layout.dialect.approximate_quantile(name, end, ERROR))
     return _grouped(layout, values, facts, by_cluster=by_cluster)
 
