@@ -145,6 +145,7 @@ IF OBJECT_ID(N'sqlkmeans.run', N'U') IS NULL
         mean_distance     float         NULL,
         recommendation    nvarchar(max) NULL,
         high_water        nvarchar(100) NULL,
+        outliers          bigint        NULL,
         CONSTRAINT pk_run PRIMARY KEY CLUSTERED (run_id),
         CONSTRAINT ck_run_kind CHECK (kind IN (N'fit', N'assign', N'rollback', N'choose_k')),
         CONSTRAINT ck_run_status CHECK (status IN (N'running', N'published', N'failed', N'finished'))
@@ -184,12 +185,13 @@ GO
 IF OBJECT_ID(N'sqlkmeans.centroid', N'U') IS NULL
     CREATE TABLE sqlkmeans.centroid
     (
-        run_id       bigint        NOT NULL,
-        segment_id   int           NOT NULL,
-        position     int           NOT NULL,
-        feature      nvarchar(400) NOT NULL,
-        value        float         NOT NULL,
-        scaled_value float         NOT NULL,
+        run_id           bigint        NOT NULL,
+        segment_id       int           NOT NULL,
+        position         int           NOT NULL,
+        feature          nvarchar(400) NOT NULL,
+        value            float         NOT NULL,
+        scaled_value     float         NOT NULL,
+        outlier_distance float         NULL,
         CONSTRAINT pk_centroid PRIMARY KEY CLUSTERED (run_id, segment_id, position)
     );
 GO
@@ -211,6 +213,7 @@ IF OBJECT_ID(N'sqlkmeans.segment', N'U') IS NULL
         rule_coverage  float         NULL,
         silhouette     float         NULL,
         centroid_shift float         NULL,
+        outliers       bigint        NULL,
         CONSTRAINT pk_segment PRIMARY KEY CLUSTERED (run_id, segment_id)
     );
 GO
@@ -231,6 +234,29 @@ IF OBJECT_ID(N'sqlkmeans.segment_feature', N'U') IS NULL
         missing    bigint        NOT NULL,
         importance float         NOT NULL,
         CONSTRAINT pk_segment_feature PRIMARY KEY CLUSTERED (run_id, segment_id, position)
+    );
+GO
+
+-- tables/segment_profile.sql
+IF OBJECT_ID(N'sqlkmeans.segment_profile', N'U') IS NULL
+    CREATE TABLE sqlkmeans.segment_profile
+    (
+        run_id          bigint        NOT NULL,
+        segment_id      int           NOT NULL,
+        position        int           NOT NULL,
+        source_column   nvarchar(128) NOT NULL,
+        type            nvarchar(16)  NOT NULL,
+        level           nvarchar(400) NULL,
+        known           bigint        NOT NULL,
+        missing         bigint        NOT NULL,
+        mean            float         NULL,
+        deviation       float         NULL,
+        median          float         NULL,
+        share           float         NULL,
+        difference      float         NULL,
+        difference_low  float         NULL,
+        difference_high float         NULL,
+        CONSTRAINT pk_segment_profile PRIMARY KEY CLUSTERED (run_id, segment_id, position)
     );
 GO
 
@@ -892,6 +918,29 @@ BEGIN
 END;
 GO
 
+-- functions/outlier_distances.sql
+IF OBJECT_ID(N'sqlkmeans.outlier_distances', N'IF') IS NULL
+    EXECUTE (N'CREATE FUNCTION sqlkmeans.outlier_distances (@publication nvarchar(max)) RETURNS TABLE
+        AS RETURN (SELECT 1 AS segment_id);');
+GO
+-- The distance of each segment beyond which a customer is an outlier: what a publication says, else
+-- what the model has that it names. No row for a segment without one.
+ALTER FUNCTION sqlkmeans.outlier_distances (@publication nvarchar(max))
+RETURNS TABLE
+AS
+RETURN
+(
+    SELECT CAST(j.[key] AS int) AS segment_id, CAST(j.[value] AS float) AS outlier_distance
+    FROM OPENJSON(@publication, '$.outlier_distances') AS j
+    UNION ALL
+    SELECT c.segment_id, c.outlier_distance
+    FROM sqlkmeans.centroid AS c
+    WHERE c.run_id = CAST(JSON_VALUE(@publication, '$.model_run_id') AS bigint)
+      AND c.position = 1 AND c.outlier_distance IS NOT NULL
+      AND JSON_QUERY(@publication, '$.outlier_distances') IS NULL
+);
+GO
+
 -- functions/own_value.sql
 IF OBJECT_ID(N'sqlkmeans.own_value', N'FN') IS NULL
     EXECUTE (N'CREATE FUNCTION sqlkmeans.own_value (@run_id bigint, @position int,
@@ -955,6 +1004,27 @@ BEGIN
     RETURN CASE WHEN @low IS NULL THEN N'' ELSE N'CASE WHEN ' + @own + N' < ' + @low + N' THEN '
                + @low + N' WHEN ' + @own + N' > ' + @high + N' THEN ' + @high + N' ELSE ' END
         + @own + CASE WHEN @low IS NULL THEN N'' ELSE N' END' END;
+END;
+GO
+
+-- functions/profile_type.sql
+IF OBJECT_ID(N'sqlkmeans.profile_type', N'FN') IS NULL
+    EXECUTE (N'CREATE FUNCTION sqlkmeans.profile_type (@type nvarchar(128)) RETURNS nvarchar(16)
+        AS BEGIN RETURN NULL; END;');
+GO
+-- As what a profile column of a type is described; NULL for a type that is not.
+ALTER FUNCTION sqlkmeans.profile_type (@type nvarchar(128))
+RETURNS nvarchar(16)
+AS
+BEGIN
+    RETURN CASE
+        WHEN @type = N'bit' THEN N'boolean'
+        WHEN @type IN (N'bigint', N'int', N'smallint', N'tinyint', N'decimal', N'numeric', N'money',
+                       N'smallmoney', N'float', N'real') THEN N'number'
+        WHEN @type IN (N'date', N'datetime', N'datetime2', N'smalldatetime', N'datetimeoffset')
+            THEN N'date'
+        WHEN @type IN (N'char', N'varchar', N'nchar', N'nvarchar', N'text', N'ntext')
+            THEN N'category' END;
 END;
 GO
 
@@ -1054,6 +1124,7 @@ BEGIN
         WHEN N'guard.psi' THEN 0.25e0
         WHEN N'guard.centroid_shift' THEN 1e0
         WHEN N'guard.distance' THEN 0.5e0
+        WHEN N'guard.outliers' THEN 0.05e0
         -- Which levels of a category have a feature.
         WHEN N'min_frequency' THEN 0.01e0
         WHEN N'max_categories' THEN 20e0
@@ -1066,9 +1137,13 @@ BEGIN
         WHEN N'pass_tolerance_share' THEN 0.1e0
         -- A distance that changed by less, as a share of the mean one, is not written.
         WHEN N'distance_tolerance' THEN 0.01e0
+        -- An outlier is so much beyond the distance that its limit is made of.
+        WHEN N'outlier_slack' THEN 1.000000001e0
         -- Bins: rows that tell their ends, and what an empty one counts as.
         WHEN N'bin_rows' THEN 20000e0
         WHEN N'least_share' THEN 1e-4
+        -- How many deviations an interval of 95 % reaches, of a normal distribution.
+        WHEN N'normal_quantile' THEN 1.959963984540054e0
         -- Names: how far from everyone's mean, in deviations.
         WHEN N'notable' THEN 0.5e0
         WHEN N'strong' THEN 1.5e0
@@ -2006,7 +2081,7 @@ BEGIN
         WHERE c.name = @name;
 
         IF LOWER(@name) IN (N'segment_id', N'segment_name', N'distance', N'run_id', N'assigned_at',
-                            N'valid_from', N'valid_to', N'cluster', N'departed')
+                            N'valid_from', N'valid_to', N'cluster', N'departed', N'is_outlier')
             SET @problems = @problems + N'key: ' + @name
                 + N' is a column of the segment table itself; give it another name in a view' + @line;
         ELSE IF LOWER(@name) LIKE N'sqlkmeans %'
@@ -2033,9 +2108,10 @@ BEGIN
             + N' bytes wide; allowed: 900, the widest that a clustered index takes' + @line;
 
     IF EXISTS (SELECT 1 FROM #sqlkmeans_target_column AS t)
-       AND ((SELECT COUNT(*) FROM #sqlkmeans_target_column AS t) <> @position + 4
+       AND ((SELECT COUNT(*) FROM #sqlkmeans_target_column AS t) <> @position + 5
             OR (SELECT COUNT(*) FROM #sqlkmeans_target_column AS t
-                WHERE t.name IN (N'segment_id', N'distance', N'run_id', N'assigned_at')) <> 4)
+                WHERE t.name IN (N'segment_id', N'distance', N'is_outlier', N'run_id',
+                                 N'assigned_at')) <> 5)
         SET @problems = @problems + N'target: ' + @target_name + N' is there already and is no '
             + N'segment table of this key; choose another target' + @line;
 
@@ -2084,6 +2160,36 @@ BEGIN
         SET @problems = @problems + N'features: missing; allowed: one or more columns of the source'
             + @line;
 
+    SET @position = 0;
+    WHILE @problem IS NULL
+          AND EXISTS (SELECT 1 FROM OPENJSON(@definition, '$.profile') AS j
+                      WHERE CAST(j.[key] AS int) = @position)
+    BEGIN
+        SELECT @name = COALESCE(CASE j.[type] WHEN 1 THEN j.[value] END, N'')
+        FROM OPENJSON(@definition, '$.profile') AS j
+        WHERE CAST(j.[key] AS int) = @position;
+        SET @type = NULL;
+        SELECT @type = c.type FROM #sqlkmeans_source_column AS c WHERE c.name = @name;
+        SET @position = @position + 1;
+
+        IF @type IS NULL
+            SET @problems = @problems + N'profile: the source has no column ' + @name + @line;
+        ELSE IF sqlkmeans.profile_type(@type) IS NULL
+            SET @problems = @problems + N'profile: ' + @name + N' is ' + @type
+                + N', which is not described; allowed: a number, a bit, a date or text' + @line;
+        IF EXISTS (SELECT 1 FROM OPENJSON(@key) AS j WHERE j.[value] = @name)
+           OR EXISTS (SELECT 1 FROM OPENJSON(@definition, '$.features') AS j
+                      WHERE JSON_VALUE(j.[value], '$.column') = @name)
+            SET @problems = @problems + N'profile: ' + @name
+                + N' is a key or a feature; allowed: columns that are neither' + @line;
+        IF EXISTS (SELECT 1 FROM OPENJSON(@definition, '$.profile') AS j
+                   WHERE j.[value] = @name AND CAST(j.[key] AS int) < @position - 1)
+            SET @problems = @problems + N'profile: ' + @name + N' is named twice' + @line;
+    END;
+    IF @position > 100
+        SET @problems = @problems + N'profile: ' + CAST(@position AS nvarchar(20))
+            + N' columns given; allowed: 100' + @line;
+
     -- As the owner: who reads a view need not see the table behind it, and sees it masked all the same.
     SET @statement = N'
         UPDATE c
@@ -2103,6 +2209,8 @@ BEGIN
       AND COALESCE(HAS_PERMS_BY_NAME(NULL, N'DATABASE', N'UNMASK'), 0) = 0
       AND (c.name IN (@sample_weight, @changed_by)
            OR c.name IN (SELECT j.[value] COLLATE DATABASE_DEFAULT FROM OPENJSON(@key) AS j)
+           OR c.name IN (SELECT j.[value] COLLATE DATABASE_DEFAULT
+                         FROM OPENJSON(@definition, '$.profile') AS j)
            OR c.name IN (SELECT JSON_VALUE(j.[value], '$.column') COLLATE DATABASE_DEFAULT
                          FROM OPENJSON(@definition, '$.features') AS j));
     SET @position = 0;
@@ -2306,19 +2414,19 @@ BEGIN
     SELECT @unknown = MIN(j.[key])
     FROM OPENJSON(@given) AS j
     WHERE j.[key] NOT IN (N'action', N'rows', N'moved', N'psi', N'centroid_shift', N'distance',
-                          N'silhouette');
+                          N'silhouette', N'outliers');
     IF @unknown IS NOT NULL
         SET @problems = @problems + N'@guard: unknown key ' + LEFT(@unknown, 200) + N'; allowed: '
-            + N'action, rows, moved, psi, centroid_shift, distance, silhouette' + @line;
+            + N'action, rows, moved, psi, centroid_shift, distance, silhouette, outliers' + @line;
 
     SET @guard = N'';
-    WHILE @position < 7
+    WHILE @position < 8
     BEGIN
         SET @position = @position + 1;
         SELECT @name = k.name, @default = k.[default]
         FROM (VALUES (1, N'action', N'warn'), (2, N'rows', N'0.5'), (3, N'moved', N'0.5'),
                      (4, N'psi', N'0.25'), (5, N'centroid_shift', N'1.0'), (6, N'distance', N'0.5'),
-                     (7, N'silhouette', N'0.2')) AS k (position, name, [default])
+                     (7, N'silhouette', N'0.2'), (8, N'outliers', N'0.05')) AS k (position, name, [default])
         WHERE k.position = @position;
         SET @type = NULL;
         SELECT @type = j.[type], @value = COALESCE(LEFT(j.[value], 100), N'null')
@@ -2431,6 +2539,7 @@ BEGIN
         DELETE t FROM sqlkmeans.feature_drift AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
         DELETE t FROM sqlkmeans.feature_bin AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
         DELETE t FROM sqlkmeans.typical_customer AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
+        DELETE t FROM sqlkmeans.segment_profile AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
         DELETE t FROM sqlkmeans.segment_feature AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
         DELETE t FROM sqlkmeans.segment AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
         DELETE t FROM sqlkmeans.centroid AS t INNER JOIN #sqlkmeans_old AS o ON o.run_id = t.run_id;
@@ -2553,7 +2662,8 @@ IF OBJECT_ID(N'sqlkmeans.create_staging', N'P') IS NULL
 GO
 -- A run's staging table, which operators may fill and read. Names and types in @key_columns are
 -- quoted by check_definition. A customer may be in it twice: as departed under the key that is
--- published, and under one that differs only where the collation does not look.
+-- published, and under one that differs only where the collation does not look. Where
+-- is_outlier is NULL, publishing tells by the distance.
 ALTER PROCEDURE sqlkmeans.create_staging
     @run_id      bigint,
     @key         nvarchar(max),
@@ -2566,6 +2676,7 @@ BEGIN
         N'sqlkmeans.' + QUOTENAME(N'staging_' + CAST(@run_id AS nvarchar(20)));
     DECLARE @statement nvarchar(max) = N'CREATE TABLE ' + @staging + N' (' + @key_columns
         + N'cluster int NOT NULL, distance float NOT NULL, departed bit NOT NULL DEFAULT (0), '
+        + N'is_outlier bit NULL, '
         + N'PRIMARY KEY CLUSTERED (' + sqlkmeans.each_name(@key, N'{}', N', ') + N', departed));';
 
     EXECUTE sqlkmeans.as_owner @statement = @statement;
@@ -2655,7 +2766,8 @@ BEGIN
     IF @history_id IS NULL
     BEGIN
         SET @statement = N'CREATE TABLE ' + @history + N' (' + @typed
-            + N'segment_id int NOT NULL, distance float NOT NULL, valid_from datetime2(6) NOT NULL, '
+            + N'segment_id int NOT NULL, distance float NOT NULL, is_outlier bit NOT NULL, '
+            + N'valid_from datetime2(6) NOT NULL, '
             + N'valid_to datetime2(6) NULL, run_id bigint NOT NULL, PRIMARY KEY CLUSTERED ('
             + @keys + N', valid_from));';
         EXECUTE sqlkmeans.as_owner @statement = @statement;
@@ -2666,8 +2778,8 @@ BEGIN
         BEGIN
             -- The table outlived its history: start the history from its labels.
             SET @statement = N'INSERT INTO ' + @history + N' (' + @keys
-                + N', segment_id, distance, valid_from, valid_to, run_id) SELECT ' + @keys
-                + N', segment_id, distance, assigned_at, NULL, run_id FROM ' + @table + N';';
+                + N', segment_id, distance, is_outlier, valid_from, valid_to, run_id) SELECT ' + @keys
+                + N', segment_id, distance, is_outlier, assigned_at, NULL, run_id FROM ' + @table + N';';
             EXECUTE sqlkmeans.as_owner @statement = @statement;
         END;
     END;
@@ -2677,7 +2789,8 @@ BEGIN
         SET @statement = N'UPDATE ' + @history + N' SET valid_to = @now WHERE valid_to IS NULL;';
         EXECUTE sqlkmeans.as_owner @statement = @statement, @now = @now;
         SET @statement = N'CREATE TABLE ' + @table + N' (' + @typed
-            + N'segment_id int NOT NULL, distance float NOT NULL, run_id bigint NOT NULL, '
+            + N'segment_id int NOT NULL, distance float NOT NULL, is_outlier bit NOT NULL, '
+            + N'run_id bigint NOT NULL, '
             + N'assigned_at datetime2(6) NOT NULL, PRIMARY KEY CLUSTERED (' + @keys + N'));';
         EXECUTE sqlkmeans.as_owner @statement = @statement;
         EXECUTE sqlkmeans.mark_object
@@ -2688,7 +2801,7 @@ BEGIN
     BEGIN
         SET @statement = N'CREATE VIEW ' + @named + N' AS SELECT '
             + sqlkmeans.each_name(@key, N't.{}', N', ')
-            + N', t.segment_id, t.distance, t.run_id, t.assigned_at, s.name AS segment_name FROM '
+            + N', t.segment_id, t.distance, t.is_outlier, t.run_id, t.assigned_at, s.name AS segment_name FROM '
             + @table + N' AS t INNER JOIN sqlkmeans.segmentation AS g ON g.name = N'''
             + REPLACE(@segmentation, N'''', N'''''')
             + N''' LEFT JOIN sqlkmeans.segment AS s'
@@ -2706,7 +2819,8 @@ IF OBJECT_ID(N'sqlkmeans.apply_labels', N'P') IS NULL
 GO
 -- Turns a run's staged labels into changes of the segment table and its history. Runs in the
 -- caller's transaction, under the segmentation's lock. Where only changes were staged, customers
--- departed who are staged as departed; else those departed who are not staged.
+-- departed who are staged as departed; else those departed who are not staged. Who is an outlier, the
+-- staged row says, or the limits of @publication do.
 ALTER PROCEDURE sqlkmeans.apply_labels
     @segmentation nvarchar(128),
     @target       nvarchar(1000),
@@ -2716,6 +2830,7 @@ ALTER PROCEDURE sqlkmeans.apply_labels
     @now          datetime2(6),
     @tolerance    float,
     @changes_only bit = 0,
+    @publication  nvarchar(max) = NULL,
     @arrived      bigint OUTPUT,
     @moved        bigint OUTPUT,
     @departed     bigint OUTPUT,
@@ -2756,11 +2871,28 @@ SELECT @arrived = COUNT_BIG(*) FROM (SELECT TOP (1) 1 AS one FROM ' + @table
         EXECUTE sqlkmeans.raise_problems @number = 50002,
             @problems = N'segment_ids: some staged clusters have no segment id';
 
+    CREATE TABLE #sqlkmeans_outlier
+    (
+        segment_id       int   NOT NULL PRIMARY KEY,
+        outlier_distance float NOT NULL
+    );
+    INSERT INTO #sqlkmeans_outlier (segment_id, outlier_distance)
+    SELECT o.segment_id, o.outlier_distance FROM sqlkmeans.outlier_distances(@publication) AS o;
+
     DECLARE @labels nvarchar(max) = N'
 SET NOCOUNT ON;
-CREATE TABLE #sqlkmeans_cluster_segment (cluster int NOT NULL PRIMARY KEY, segment_id int NOT NULL);
-INSERT INTO #sqlkmeans_cluster_segment (cluster, segment_id)
-SELECT CAST(j.[key] AS int), CAST(j.[value] AS int) FROM OPENJSON(@text) AS j;
+CREATE TABLE #sqlkmeans_cluster_segment
+    (cluster int NOT NULL PRIMARY KEY, segment_id int NOT NULL, outlier_distance float NULL);
+INSERT INTO #sqlkmeans_cluster_segment (cluster, segment_id, outlier_distance)
+SELECT CAST(j.[key] AS int), CAST(j.[value] AS int), o.outlier_distance
+FROM OPENJSON(@text) AS j
+LEFT JOIN #sqlkmeans_outlier AS o ON o.segment_id = CAST(j.[value] AS int);
+';
+    DECLARE @staged nvarchar(max) = N'
+FROM ' + @staging + N' AS s
+INNER JOIN #sqlkmeans_cluster_segment AS l ON l.cluster = s.cluster
+CROSS APPLY (SELECT COALESCE(s.is_outlier,
+    CASE WHEN s.distance > l.outlier_distance THEN 1 ELSE 0 END) AS is_outlier) AS f
 ';
 
     IF @found = 0
@@ -2768,16 +2900,13 @@ SELECT CAST(j.[key] AS int), CAST(j.[value] AS int) FROM OPENJSON(@text) AS j;
         -- recovery model allows it.
         SET @statement = @labels + N'
 UPDATE ' + @history + N' SET valid_to = @now WHERE valid_to IS NULL;
-INSERT INTO ' + @table + N' WITH (TABLOCK) (' + @keys + N', segment_id, distance, run_id, assigned_at)
-SELECT ' + @staged_keys + N', l.segment_id, s.distance, @run_id, @now
-FROM ' + @staging + N' AS s
-INNER JOIN #sqlkmeans_cluster_segment AS l ON l.cluster = s.cluster
-WHERE s.departed = 0
+INSERT INTO ' + @table + N' WITH (TABLOCK) (' + @keys + N', segment_id, distance, is_outlier, run_id, assigned_at)
+SELECT ' + @staged_keys + N', l.segment_id, s.distance, f.is_outlier, @run_id, @now' + @staged + N'WHERE s.departed = 0
 ORDER BY ' + @staged_keys + N';
 SET @arrived = ROWCOUNT_BIG();
 INSERT INTO ' + @history + N' WITH (TABLOCK) (' + @keys
-            + N', segment_id, distance, valid_from, valid_to, run_id)
-SELECT ' + @published_keys + N', t.segment_id, t.distance, @now, NULL, @run_id
+            + N', segment_id, distance, is_outlier, valid_from, valid_to, run_id)
+SELECT ' + @published_keys + N', t.segment_id, t.distance, t.is_outlier, @now, NULL, @run_id
 FROM ' + @table + N' AS t
 ORDER BY ' + @published_keys + N';
 SET @moved = 0;
@@ -2786,21 +2915,24 @@ SET @written = @arrived;
 ';
     ELSE
         SET @statement = @labels + N'
--- What becomes of a customer: 0 another distance alone, 1 arrives, 2 moves, 3 departs.
-SELECT ' + @staged_keys + N', l.segment_id, s.distance,
-    CASE WHEN t.segment_id IS NULL THEN 1 WHEN t.segment_id <> l.segment_id THEN 2 ELSE 0 END
+-- What becomes of a customer: 0 another distance alone, 1 arrives, 2 moves, 3 departs, 4 becomes an
+-- outlier or ceases to be one. A distance that would lie on the wrong side of its limit is written
+-- too, though it hardly changed: later it tells who is one.
+SELECT ' + @staged_keys + N', l.segment_id, s.distance, CAST(f.is_outlier AS bit) AS is_outlier,
+    CASE WHEN t.segment_id IS NULL THEN 1 WHEN t.segment_id <> l.segment_id THEN 2
+         WHEN t.is_outlier <> f.is_outlier THEN 4 ELSE 0 END
         AS [sqlkmeans change], t.assigned_at AS [sqlkmeans since]
-INTO #sqlkmeans_change
-FROM ' + @staging + N' AS s
-INNER JOIN #sqlkmeans_cluster_segment AS l ON l.cluster = s.cluster
-LEFT JOIN ' + @table + N' AS t ON ' + @same + N'
+INTO #sqlkmeans_change' + @staged + N'LEFT JOIN ' + @table + N' AS t ON ' + @same + N'
 WHERE s.departed = 0
   AND (t.segment_id IS NULL
        OR t.segment_id <> l.segment_id
-       OR ABS(t.distance - s.distance) > @tolerance);
+       OR t.is_outlier <> f.is_outlier
+       OR ABS(t.distance - s.distance) > @tolerance
+       OR (s.is_outlier IS NULL
+           AND f.is_outlier <> CASE WHEN t.distance > l.outlier_distance THEN 1 ELSE 0 END));
 
-INSERT INTO #sqlkmeans_change (' + @keys + N', segment_id, distance, [sqlkmeans change], [sqlkmeans since])
-SELECT ' + @published_keys + N', 0, 0, 3, t.assigned_at
+INSERT INTO #sqlkmeans_change (' + @keys + N', segment_id, distance, is_outlier, [sqlkmeans change], [sqlkmeans since])
+SELECT ' + @published_keys + N', 0, 0, 0, 3, t.assigned_at
 FROM ' + @table + N' AS t
 WHERE ' + CASE WHEN @changes_only = 1
             THEN N'EXISTS (SELECT 1 FROM ' + @staging + N' AS s WHERE ' + @same
@@ -2808,9 +2940,11 @@ WHERE ' + CASE WHEN @changes_only = 1
   AND ' ELSE N'' END + N'NOT EXISTS (SELECT 1 FROM ' + @staging + N' AS s WHERE ' + @same
             + N' AND s.departed = 0);
 
+DECLARE @ended bigint;
 SELECT @arrived = COALESCE(SUM(CASE WHEN n.change = 1 THEN n.customers ELSE 0 END), 0),
     @moved = COALESCE(SUM(CASE WHEN n.change = 2 THEN n.customers ELSE 0 END), 0),
     @departed = COALESCE(SUM(CASE WHEN n.change = 3 THEN n.customers ELSE 0 END), 0),
+    @ended = COALESCE(SUM(CASE WHEN n.change IN (2, 3, 4) THEN n.customers ELSE 0 END), 0),
     @written = COALESCE(SUM(n.customers), 0)
 FROM (SELECT c.[sqlkmeans change] AS change, COUNT_BIG(*) AS customers
       FROM #sqlkmeans_change AS c
@@ -2820,30 +2954,30 @@ FROM (SELECT c.[sqlkmeans change] AS change, COUNT_BIG(*) AS customers
 -- A label and its row of the history begin at the same time, and the history is ordered by key and
 -- time: so the row is found at once, however many a customer has.
 DECLARE @closed bigint = 0;
-IF @moved + @departed > 0
+IF @ended > 0
 BEGIN
 UPDATE t
 SET valid_to = @now
 FROM ' + @history + N' AS t
 INNER JOIN #sqlkmeans_change AS c ON ' + @changed + N' AND t.valid_from = c.[sqlkmeans since]
-WHERE t.valid_to IS NULL AND c.[sqlkmeans change] IN (2, 3);
+WHERE t.valid_to IS NULL AND c.[sqlkmeans change] IN (2, 3, 4);
 SET @closed = ROWCOUNT_BIG();
 END;
 
 -- Who arrives may have a row from before somebody deleted the label, and somebody may have changed
 -- a time.
-IF @arrived > 0 OR @closed < @moved + @departed
+IF @arrived > 0 OR @closed < @ended
 UPDATE t
 SET valid_to = @now
 FROM ' + @history + N' AS t
 INNER JOIN #sqlkmeans_change AS c ON ' + @changed + N'
-WHERE t.valid_to IS NULL AND c.[sqlkmeans change] IN (1, 2, 3);
+WHERE t.valid_to IS NULL AND c.[sqlkmeans change] IN (1, 2, 3, 4);
 
-IF @arrived + @moved > 0
-INSERT INTO ' + @history + N' (' + @keys + N', segment_id, distance, valid_from, valid_to, run_id)
-SELECT ' + @change_keys + N', c.segment_id, c.distance, @now, NULL, @run_id
+IF @arrived + @ended > @departed
+INSERT INTO ' + @history + N' (' + @keys + N', segment_id, distance, is_outlier, valid_from, valid_to, run_id)
+SELECT ' + @change_keys + N', c.segment_id, c.distance, c.is_outlier, @now, NULL, @run_id
 FROM #sqlkmeans_change AS c
-WHERE c.[sqlkmeans change] IN (1, 2);
+WHERE c.[sqlkmeans change] IN (1, 2, 4);
 
 IF @written > 0
 BEGIN
@@ -2853,14 +2987,15 @@ BEGIN
 DECLARE @any int;
 SELECT TOP (1) @any = t.segment_id FROM ' + @table + N' AS t WITH (TABLOCKX, HOLDLOCK);
 
-IF @moved > 0
+IF @ended > @departed
 UPDATE t
-SET segment_id = c.segment_id, distance = c.distance, run_id = @run_id, assigned_at = @now
+SET segment_id = c.segment_id, distance = c.distance, is_outlier = c.is_outlier, run_id = @run_id,
+    assigned_at = @now
 FROM ' + @table + N' AS t
 INNER JOIN #sqlkmeans_change AS c ON ' + @changed + N'
-WHERE c.[sqlkmeans change] = 2;
+WHERE c.[sqlkmeans change] IN (2, 4);
 
-IF @written > @arrived + @moved + @departed
+IF @written > @arrived + @ended
 UPDATE t
 SET distance = c.distance
 FROM ' + @table + N' AS t
@@ -2874,8 +3009,8 @@ INNER JOIN #sqlkmeans_change AS c ON ' + @changed + N'
 WHERE c.[sqlkmeans change] = 3;
 
 IF @arrived > 0
-INSERT INTO ' + @table + N' (' + @keys + N', segment_id, distance, run_id, assigned_at)
-SELECT ' + @change_keys + N', c.segment_id, c.distance, @run_id, @now
+INSERT INTO ' + @table + N' (' + @keys + N', segment_id, distance, is_outlier, run_id, assigned_at)
+SELECT ' + @change_keys + N', c.segment_id, c.distance, c.is_outlier, @run_id, @now
 FROM #sqlkmeans_change AS c
 WHERE c.[sqlkmeans change] = 1;
 END;
@@ -2973,7 +3108,8 @@ BEGIN
         centroid_shift = COALESCE(j.centroid_shift, r.centroid_shift),
         mean_distance = COALESCE(j.mean_distance, r.mean_distance),
         recommendation = COALESCE(j.recommendation_object, j.recommendation, r.recommendation),
-        high_water = COALESCE(j.high_water, r.high_water)
+        high_water = COALESCE(j.high_water, r.high_water),
+        outliers = COALESCE(j.outliers, r.outliers)
     FROM sqlkmeans.run AS r
     CROSS JOIN OPENJSON(@publication, '$.run') WITH (
         k                 int           '$.k',
@@ -3001,7 +3137,8 @@ BEGIN
         mean_distance     float         '$.mean_distance',
         recommendation_object nvarchar(max) '$.recommendation' AS JSON,
         recommendation    nvarchar(max) '$.recommendation',
-        high_water        nvarchar(100) '$.high_water'
+        high_water        nvarchar(100) '$.high_water',
+        outliers          bigint        '$.outliers'
     ) AS j
     WHERE r.run_id = @run_id;
 
@@ -3027,21 +3164,25 @@ BEGIN
         reference_date date          '$.reference_date'
     ) AS j;
 
-    INSERT INTO sqlkmeans.centroid (run_id, segment_id, position, feature, value, scaled_value)
-    SELECT @run_id, j.segment_id, j.position, j.feature, j.value, j.scaled_value
+    INSERT INTO sqlkmeans.centroid
+        (run_id, segment_id, position, feature, value, scaled_value, outlier_distance)
+    SELECT @run_id, j.segment_id, j.position, j.feature, j.value, j.scaled_value,
+        j.outlier_distance
     FROM OPENJSON(@publication, '$.tables.centroid') WITH (
-        segment_id   int           '$.segment_id',
-        position     int           '$.position',
-        feature      nvarchar(400) '$.feature',
-        value        float         '$.value',
-        scaled_value float         '$.scaled_value'
+        segment_id       int           '$.segment_id',
+        position         int           '$.position',
+        feature          nvarchar(400) '$.feature',
+        value            float         '$.value',
+        scaled_value     float         '$.scaled_value',
+        outlier_distance float         '$.outlier_distance'
     ) AS j;
 
     INSERT INTO sqlkmeans.segment
         (run_id, segment_id, name, name_source, description, size, share, within_ss, [rule],
-         rule_precision, rule_coverage, silhouette, centroid_shift)
+         rule_precision, rule_coverage, silhouette, centroid_shift, outliers)
     SELECT @run_id, j.segment_id, j.name, j.name_source, j.description, j.size, j.share,
-        j.within_ss, j.[rule], j.rule_precision, j.rule_coverage, j.silhouette, j.centroid_shift
+        j.within_ss, j.[rule], j.rule_precision, j.rule_coverage, j.silhouette, j.centroid_shift,
+        j.outliers
     FROM OPENJSON(@publication, '$.tables.segment') WITH (
         segment_id     int           '$.segment_id',
         name           nvarchar(400) '$.name',
@@ -3054,7 +3195,8 @@ BEGIN
         rule_precision float         '$.rule_precision',
         rule_coverage  float         '$.rule_coverage',
         silhouette     float         '$.silhouette',
-        centroid_shift float         '$.centroid_shift'
+        centroid_shift float         '$.centroid_shift',
+        outliers       bigint        '$.outliers'
     ) AS j;
 
     INSERT INTO sqlkmeans.segment_feature
@@ -3073,6 +3215,28 @@ BEGIN
         [max]      float         '$.max',
         missing    bigint        '$.missing',
         importance float         '$.importance'
+    ) AS j;
+
+    INSERT INTO sqlkmeans.segment_profile
+        (run_id, segment_id, position, source_column, type, level, known, missing, mean, deviation,
+         median, share, difference, difference_low, difference_high)
+    SELECT @run_id, j.segment_id, j.position, j.source_column, j.type, j.level, j.known, j.missing,
+        j.mean, j.deviation, j.median, j.share, j.difference, j.difference_low, j.difference_high
+    FROM OPENJSON(@publication, '$.tables.segment_profile') WITH (
+        segment_id      int           '$.segment_id',
+        position        int           '$.position',
+        source_column   nvarchar(128) '$.source_column',
+        type            nvarchar(16)  '$.type',
+        level           nvarchar(400) '$.level',
+        known           bigint        '$.known',
+        missing         bigint        '$.missing',
+        mean            float         '$.mean',
+        deviation       float         '$.deviation',
+        median          float         '$.median',
+        share           float         '$.share',
+        difference      float         '$.difference',
+        difference_low  float         '$.difference_low',
+        difference_high float         '$.difference_high'
     ) AS j;
 
     INSERT INTO sqlkmeans.typical_customer
@@ -3253,13 +3417,16 @@ IF OBJECT_ID(N'sqlkmeans.scoring_text', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.scoring_text AS RETURN 0;');
 GO
 -- A query that scores one row with a stored model, as text: columns segment_id, segment_name,
--- distance and runner_up_distance. Values come from parameters named after the source's columns.
+-- distance, runner_up_distance and is_outlier. Values come from parameters named after the source's columns.
 -- The arithmetic is the one that training used, in the same order; the nearest centroid is found by
 -- squared distance, the lowest segment id wins a tie, and a missing value that the model does not
 -- fill in makes all of them NULL.
 -- With @row = 1 the values come from a row s, and the steps are apart, so that what one has found
 -- can be kept: @values are the features in its own units, o1, o2 …; @scaled is what follows a row o
 -- of them and makes z1, z2 … of a row z.
+-- For explaining_text: @arguments are the parameters' names; @given a row of constants a feature, with
+-- its position, its value in its own units and its z; @changed the columns, numbered @columns in all,
+-- each as it is or as a row w, p of a changed feature has it.
 -- The server writes an expression out wherever its name stands, and takes 65,535 identifiers and
 -- constants in one. So centroids are rows of constants and the distance to one of them is written
 -- once: no expression grows with their number.
@@ -3269,7 +3436,11 @@ ALTER PROCEDURE sqlkmeans.scoring_text
     @parameters nvarchar(max) = NULL OUTPUT,
     @values     nvarchar(max) = NULL OUTPUT,
     @query      nvarchar(max) = NULL OUTPUT,
-    @scaled     nvarchar(max) = NULL OUTPUT
+    @scaled     nvarchar(max) = NULL OUTPUT,
+    @arguments  nvarchar(max) = NULL OUTPUT,
+    @given      nvarchar(max) = NULL OUTPUT,
+    @changed    nvarchar(max) = NULL OUTPUT,
+    @columns    int           = NULL OUTPUT
 AS
 BEGIN
     SET NOCOUNT ON;
@@ -3282,6 +3453,7 @@ BEGIN
     DECLARE @coordinates nvarchar(max) = N'';
     DECLARE @centroids nvarchar(max) = N'';
     DECLARE @centroid nvarchar(max);
+    DECLARE @limit nvarchar(40);
     DECLARE @nearest nvarchar(max);
     DECLARE @value nvarchar(400);
     DECLARE @x nvarchar(40);
@@ -3290,8 +3462,9 @@ BEGIN
     DECLARE @position int = 0;
     DECLARE @segment_id int = 0;
     DECLARE @column nvarchar(400);
-    DECLARE @columns int = 0;
     DECLARE @first int;
+    DECLARE @last int;
+    DECLARE @date nvarchar(10);
     DECLARE @type nvarchar(16);
     DECLARE @transform nvarchar(16);
     DECLARE @center nvarchar(40);
@@ -3300,13 +3473,12 @@ BEGIN
     DECLARE @name nvarchar(400);
     DECLARE @comma nvarchar(10) = N'';
 
-    SET @parameters = N'';
-    SET @values = N'';
+    SELECT @parameters = N'', @values = N'', @arguments = N'', @given = N'', @changed = N'', @columns = 0;
     WHILE 1 = 1
     BEGIN
         SET @column = NULL;
         SELECT TOP (1) @position = f.position, @column = f.source_column, @type = f.type,
-            @transform = f.transform,
+            @transform = f.transform, @date = CONVERT(nvarchar(10), f.reference_date, 112),
             @center = sqlkmeans.float_literal(f.center),
             @divisor = sqlkmeans.float_literal(f.scale / f.weight),
             @fill = sqlkmeans.float_literal(CASE WHEN f.fill < f.low THEN f.low
@@ -3319,7 +3491,7 @@ BEGIN
             BREAK;
 
         SET @x = CAST(@position AS nvarchar(10));
-        SELECT @first = MIN(f.position)
+        SELECT @first = MIN(f.position), @last = MAX(f.position)
         FROM sqlkmeans.model_feature AS f
         WHERE f.run_id = @run_id AND f.source_column = @column;
         IF @first = @position
@@ -3341,7 +3513,18 @@ BEGIN
             END;
             SET @parameters = @parameters + @comma + @value + CASE @type
                 WHEN N'category' THEN N' nvarchar(4000)' WHEN N'date' THEN N' date' ELSE N' float' END;
+            SET @arguments = @arguments + @comma + @value;
+            SET @changed = @changed + @comma + N'MAX(CASE WHEN p.position BETWEEN ' + @x + N' AND '
+                + CAST(@last AS nvarchar(10)) + N' THEN '
+                + CASE @type WHEN N'category' THEN N'p.level'
+                             WHEN N'date' THEN N'DATEADD(day, -CAST(w.new_value AS int), p.reference_date)'
+                             ELSE N'w.new_value' END
+                + N' ELSE ' + @value + N' END) AS v' + CAST(@columns AS nvarchar(10));
         END;
+        SET @given = @given + @comma + N'(' + @x + N', ' + CASE @type
+            WHEN N'category' THEN N'x.x' + @x
+            WHEN N'date' THEN N'CAST(DATEDIFF(day, ' + @value + N', ''' + @date + N''') AS float)'
+            ELSE @value END + N', z.z' + @x + N')';
 
         SET @values = @values + @comma + sqlkmeans.own_value(@run_id, @position, @value)
             + N' AS o' + @x;
@@ -3364,7 +3547,8 @@ BEGIN
     BEGIN
         SET @name = NULL;
         SELECT TOP (1) @segment_id = c.segment_id,
-            @name = COALESCE(s.name, N'segment ' + CAST(c.segment_id AS nvarchar(20)))
+            @name = COALESCE(s.name, N'segment ' + CAST(c.segment_id AS nvarchar(20))),
+            @limit = COALESCE(sqlkmeans.float_literal(c.outlier_distance), N'CAST(NULL AS float)')
         FROM sqlkmeans.centroid AS c
         LEFT JOIN sqlkmeans.segment AS s ON s.run_id = c.run_id AND s.segment_id = c.segment_id
         WHERE c.run_id = @run_id AND c.segment_id > @segment_id
@@ -3373,7 +3557,7 @@ BEGIN
             BREAK;
 
         SET @centroid = N'(' + CAST(@segment_id AS nvarchar(20)) + N', '
-            + sqlkmeans.text_literal(@name);
+            + sqlkmeans.text_literal(@name) + N', ' + @limit;
         SET @position = 0;
         WHILE 1 = 1
         BEGIN
@@ -3393,20 +3577,185 @@ BEGIN
 
     -- The distance has a name before it is aggregated: an aggregate may not mix columns of its own
     -- query with those of the row outside (error 8124).
-    SET @centroids = N'FROM (VALUES ' + @centroids + N') AS c (segment_id, segment_name'
+    SET @centroids = N'FROM (VALUES ' + @centroids + N') AS c (segment_id, segment_name, outlier_distance'
         + @coordinates + N')' + @line
         + N'CROSS APPLY (SELECT ' + @squared + N' AS squared_distance) AS d' + @line;
     SET @scaled = N'CROSS APPLY (SELECT ' + @filled + N') AS x' + @line
         + N'CROSS APPLY (SELECT ' + @transformed + N') AS t' + @line
         + N'CROSS APPLY (SELECT ' + @divided + N') AS z';
-    SET @nearest = N'OUTER APPLY (SELECT TOP (1) c.segment_id, c.segment_name, d.squared_distance'
-        + @line + @centroids
+    SET @nearest = N'OUTER APPLY (SELECT TOP (1) c.segment_id, c.segment_name, c.outlier_distance,'
+        + @line + N'    d.squared_distance' + @line + @centroids
         + N'WHERE d.squared_distance IS NOT NULL' + @line
         + N'ORDER BY d.squared_distance, c.segment_id) AS n';
     SET @query = N'SELECT n.segment_id, n.segment_name, SQRT(n.squared_distance) AS distance,'
         + @line + N'    (SELECT SQRT(MIN(d.squared_distance))' + @line + @centroids
-        + N'WHERE c.segment_id <> n.segment_id) AS runner_up_distance' + @line
+        + N'WHERE c.segment_id <> n.segment_id) AS runner_up_distance,' + @line
+        + N'    CAST(CASE WHEN SQRT(n.squared_distance) > n.outlier_distance THEN 1' + @line
+        + N'              WHEN n.segment_id IS NOT NULL THEN 0 END AS bit) AS is_outlier' + @line
         + N'FROM (SELECT ' + @values + N') AS o' + @line + @scaled + @line + @nearest;
+END;
+GO
+
+-- procedures/explaining_text.sql
+IF OBJECT_ID(N'sqlkmeans.explaining_text', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.explaining_text AS RETURN 0;');
+GO
+-- A query that says of one row why it is in its segment and what would move it, as text: a row a
+-- feature of a stored model. @scorer is the name of the function that scores a row; values come from
+-- parameters, as scoring_text has them. After the rows of feature and centroid, all is the same for
+-- every model, and the same as sqlkmeans/tsql/explaining.py writes.
+ALTER PROCEDURE sqlkmeans.explaining_text
+    @run_id     bigint,
+    @scorer     nvarchar(300),
+    @parameters nvarchar(max) = NULL OUTPUT,
+    @query      nvarchar(max) = NULL OUTPUT
+AS
+BEGIN
+    SET NOCOUNT ON;
+
+    DECLARE @run nvarchar(20) = CAST(@run_id AS nvarchar(20));
+    DECLARE @values nvarchar(max);
+    DECLARE @scaled nvarchar(max);
+    DECLARE @arguments nvarchar(max);
+    DECLARE @given nvarchar(max);
+    DECLARE @changed nvarchar(max);
+    DECLARE @columns int;
+
+    EXECUTE sqlkmeans.scoring_text
+        @run_id = @run_id, @row = 0, @parameters = @parameters OUTPUT, @values = @values OUTPUT,
+        @scaled = @scaled OUTPUT, @arguments = @arguments OUTPUT, @given = @given OUTPUT,
+        @changed = @changed OUTPUT, @columns = @columns OUTPUT;
+
+    -- A column is of whole numbers where the least, the greatest and twice the median of every segment
+    -- are, and of 0 and 1 where these are everyone's least and greatest.
+    SET @query = N'WITH feature AS
+(
+    SELECT v.position, m.feature, v.given, COALESCE(v.given, m.fill) AS start, v.z, m.low, m.high,
+        CASE WHEN m.type = N''date'' THEN CAST(DATEDIFF(day, ''99991231'', m.reference_date) AS float)
+             WHEN w.is_whole = 1 AND w.least = 0e0 AND w.most = 1e0 THEN 0e0 END AS least,
+        CASE WHEN m.type = N''date'' THEN CAST(DATEDIFF(day, ''00010101'', m.reference_date) AS float)
+             WHEN w.is_whole = 1 AND w.least = 0e0 AND w.most = 1e0 THEN 1e0 END AS most,
+        CASE m.transform WHEN N''log1p'' THEN 1 ELSE 0 END AS is_log, m.center,
+        m.scale / m.weight AS divisor,
+        CASE WHEN m.type = N''date'' OR w.is_whole = 1 THEN 1 ELSE 0 END AS is_whole,
+        CASE WHEN m.type = N''date'' THEN m.reference_date END AS reference_date,
+        CASE WHEN m.type = N''category'' THEN COALESCE(m.level, N''(other)'') END AS level
+    FROM (SELECT ' + @values + N') AS o
+    ' + @scaled + N'
+    CROSS APPLY (VALUES ' + @given + N') AS v (position, given, z)
+    INNER JOIN sqlkmeans.model_feature AS m ON m.run_id = ' + @run + N' AND m.position = v.position
+    LEFT JOIN (
+        SELECT s.position, MIN(s.[min]) AS least, MAX(s.[max]) AS most,
+            MIN(CASE WHEN s.[min] = FLOOR(s.[min]) AND s.[max] = FLOOR(s.[max])
+                      AND 2e0 * s.median = FLOOR(2e0 * s.median) THEN 1 ELSE 0 END) AS is_whole
+        FROM sqlkmeans.segment_feature AS s
+        WHERE s.run_id = ' + @run + N'
+        GROUP BY s.position
+    ) AS w ON w.position = v.position
+),
+centroid AS
+(
+    SELECT c.segment_id, c.position, c.scaled_value AS value
+    FROM sqlkmeans.centroid AS c
+    WHERE c.run_id = ' + @run + N'
+),
+';
+    SET @query = @query + N'distance AS
+(
+    SELECT c.segment_id, SUM((f.z - c.value) * (f.z - c.value)) AS squared
+    FROM feature AS f
+    INNER JOIN centroid AS c ON c.position = f.position
+    GROUP BY c.segment_id
+),
+decided AS
+(
+    SELECT TOP (1) n.segment_id, n.segment_name, d.squared, o.segment_id AS runner_up_id, o.squared AS far
+    FROM '
+        + @scorer + N'(' + @arguments + N')' + N' AS n
+    INNER JOIN distance AS d ON d.segment_id = n.segment_id
+    INNER JOIN distance AS o ON o.segment_id <> n.segment_id
+    ORDER BY o.squared, o.segment_id
+),
+compared AS
+(
+    SELECT f.position, f.feature, f.given, f.start, f.z, f.low, f.high, f.least, f.most, f.is_log,
+        f.center, f.divisor, f.is_whole, f.reference_date, f.level, g.segment_id, g.segment_name,
+        g.runner_up_id, g.squared, a.value AS own_value,
+        (f.z - r.value) * (f.z - r.value) - (f.z - a.value) * (f.z - a.value) AS part
+    FROM decided AS g
+    CROSS JOIN feature AS f
+    INNER JOIN centroid AS a ON a.segment_id = g.segment_id AND a.position = f.position
+    INNER JOIN centroid AS r ON r.segment_id = g.runner_up_id AND r.position = f.position
+),
+nearest AS
+(
+    SELECT p.position, w.new_value
+    FROM compared AS p
+    CROSS APPLY (
+        SELECT TOP (1) y.new_value
+        FROM centroid AS c
+        INNER JOIN distance AS d ON d.segment_id = c.segment_id
+        CROSS APPLY (SELECT c.value - p.own_value AS apart) AS h
+        CROSS APPLY (SELECT CASE
+                WHEN ABS(h.apart) > 1e-09 * (SQRT(d.squared) + SQRT(p.squared))
+                THEN (d.squared - p.squared) / (2e0 * h.apart) END AS step) AS s
+        CROSS APPLY (SELECT (p.z + s.step) * p.divisor + p.center AS t,
+                p.divisor * (SQRT(p.squared) + ABS(s.step)) AS far) AS b
+        CROSS APPLY (SELECT
+                CASE WHEN p.is_log = 0 THEN b.t
+                     WHEN b.t BETWEEN -30.0e0 AND 36.0e0
+                     THEN CASE WHEN EXP(b.t) = 1e0 THEN b.t
+                          ELSE (EXP(b.t) - 1e0) * (b.t / LOG(EXP(b.t))) END END AS border,
+                CASE WHEN p.is_log = 0 THEN b.far
+                     WHEN b.t BETWEEN -30.0e0 AND 36.0e0
+                     THEN b.far * EXP(b.t) END AS way) AS x
+        CROSS APPLY (SELECT CASE WHEN p.is_whole = 1 THEN 0e0
+                WHEN 0.001e0 * x.way + 1e-10 * ABS(x.border) > 1e-290
+                THEN FLOOR(LOG10(0.001e0 * x.way + 1e-10 * ABS(x.border))) END AS power) AS e
+        CROSS APPLY (SELECT POWER(10e0, CASE WHEN e.power > 0e0 THEN e.power ELSE 0e0 END) AS unit,
+                POWER(10e0, CASE WHEN e.power < 0e0 THEN -e.power ELSE 0e0 END) AS parts) AS u
+        CROSS APPLY (SELECT CASE p.is_whole
+                WHEN 1 THEN 1e-06 * x.way + 1e-10 * ABS(x.border)
+                ELSE 0.001e0 * u.unit / u.parts END AS clear) AS q
+        CROSS APPLY (SELECT CASE WHEN h.apart > 0e0
+                THEN (FLOOR((x.border + q.clear) / u.unit * u.parts) + 1e0) / u.parts * u.unit
+                ELSE (CEILING((x.border - q.clear) / u.unit * u.parts) - 1e0) / u.parts * u.unit
+                END AS new_value) AS y
+        WHERE c.position = p.position AND c.segment_id <> p.segment_id AND p.level IS NULL
+          AND ABS(h.apart) * 1000000.0e0 > SQRT(p.squared) + ABS(s.step)
+          AND (p.is_log = 0 OR y.new_value > -1e0)
+          AND (p.least IS NULL OR y.new_value BETWEEN p.least AND p.most)
+          AND (p.low IS NULL OR (h.apart > 0e0 AND x.border < p.high)
+               OR (h.apart < 0e0 AND x.border > p.low))
+        ORDER BY ABS(y.new_value - p.start), y.new_value DESC
+    ) AS w
+),
+proposed AS
+(
+    SELECT p.position, MAX(w.new_value) AS new_value,
+        '
+        + @changed + N'
+    FROM compared AS p
+    LEFT JOIN nearest AS w ON w.position = p.position
+    WHERE w.new_value IS NOT NULL OR (p.level IS NOT NULL AND p.given = 0e0)
+    GROUP BY p.position
+)
+SELECT p.position, p.feature, p.segment_id, p.segment_name, p.runner_up_id,
+    CASE WHEN SUM(p.part) OVER () > 0e0 THEN p.part / SUM(p.part) OVER () ELSE 0e0
+        END AS contribution,
+    CASE WHEN p.reference_date IS NULL THEN m.new_value END AS new_value,
+    DATEADD(day, -CAST(CASE WHEN p.reference_date IS NOT NULL THEN m.new_value END AS int), p.reference_date) AS new_date,
+    CASE WHEN m.segment_id IS NOT NULL THEN p.level END AS new_level,
+    CASE WHEN p.reference_date IS NULL THEN m.new_value - p.given ELSE p.given - m.new_value
+        END AS difference,
+    m.segment_id AS new_segment_id, m.segment_name AS new_segment_name
+FROM compared AS p
+LEFT JOIN (
+    SELECT v.position, v.new_value, n.segment_id, n.segment_name
+    FROM proposed AS v
+    CROSS APPLY '
+        + @scorer + N'(' + sqlkmeans.each_number(@columns, N'v.v{}', N', ') + N')' + N' AS n
+) AS m ON m.position = p.position AND m.segment_id <> p.segment_id';
 END;
 GO
 
@@ -3415,7 +3764,7 @@ IF OBJECT_ID(N'sqlkmeans.watch_labels', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.watch_labels AS RETURN 0;');
 GO
 -- Compares labels that a stored model gave with the run that fitted it, from the caller's tables
--- #sqlkmeans_bin and #sqlkmeans_profile (of the features of @scored_run_id, by default the model's own): fills its table #sqlkmeans_drift, and says in @warnings, a line each, what is beyond a
+-- #sqlkmeans_bin, #sqlkmeans_cluster and #sqlkmeans_profile (of the features of @scored_run_id, by default the model's own): fills its table #sqlkmeans_drift, and says in @warnings, a line each, what is beyond a
 -- threshold of the guard. Raises these where the guard refuses.
 ALTER PROCEDURE sqlkmeans.watch_labels
     @model_run_id  bigint,
@@ -3439,6 +3788,11 @@ BEGIN
     DECLARE @allowed_distance float =
         COALESCE(TRY_CAST(JSON_VALUE(@definition, '$.guard.distance') AS float),
             sqlkmeans.shared_number(N'guard.distance'));
+    DECLARE @allowed_outliers float =
+        COALESCE(TRY_CAST(JSON_VALUE(@definition, '$.guard.outliers') AS float),
+            sqlkmeans.shared_number(N'guard.outliers'));
+    DECLARE @outliers float;
+    DECLARE @outliers_then float;
     DECLARE @least float = sqlkmeans.shared_number(N'least_share');
     DECLARE @rows_then bigint;
     DECLARE @distance_then float;
@@ -3447,7 +3801,13 @@ BEGIN
 
     -- The caller may have found some already.
     SET @warnings = COALESCE(@warnings, N'');
-    SELECT @rows_then = r.[rows], @distance_then = r.mean_distance
+    SELECT @outliers = SUM(c.outliers) / CAST(@rows AS float) FROM #sqlkmeans_cluster AS c;
+    -- Another share is another limit.
+    SELECT @rows_then = r.[rows], @distance_then = r.mean_distance,
+        @outliers_then = CASE
+            WHEN TRY_CAST(JSON_VALUE(r.definition, '$.outlier') AS float)
+                 = TRY_CAST(JSON_VALUE(@definition, '$.outlier') AS float)
+            THEN r.outliers / NULLIF(CAST(r.[rows] AS float), 0) END
     FROM sqlkmeans.run AS r
     WHERE r.run_id = @model_run_id;
 
@@ -3531,6 +3891,13 @@ BEGIN
             + N' to the centroid on average, was ' + CAST(@distance_then AS nvarchar(40))
             + N' in run ' + @run + N' (allowed growth ' + CAST(@allowed_distance AS nvarchar(40))
             + N')' + @line;
+
+    -- Nothing about distances is compared where the definition changed what they are.
+    IF @mean_distance IS NOT NULL AND @outliers - @outliers_then > @allowed_outliers
+        SET @warnings = @warnings + N'outliers: ' + sqlkmeans.number_text(ROUND(100 * @outliers, 1))
+            + N'% of the customers, and ' + sqlkmeans.number_text(ROUND(100 * @outliers_then, 1))
+            + N'% in run ' + @run + N' (allowed rise '
+            + sqlkmeans.number_text(ROUND(100 * @allowed_outliers, 1)) + N'%)' + @line;
 
     IF @warnings <> N'' AND JSON_VALUE(@definition, '$.guard.action') = N'refuse'
     BEGIN
@@ -3899,6 +4266,292 @@ BEGIN
 END;
 GO
 
+-- procedures/profile_columns.sql
+IF OBJECT_ID(N'sqlkmeans.profile_columns', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.profile_columns AS RETURN 0;');
+GO
+-- Describes the profile columns of a definition for each segment and for everyone, segment 0, and puts
+-- them into the publication as its table segment_profile. @labels is a query of key and segment_id. The
+-- source is read once more, as the caller: a customer who came since has no label and does not count.
+-- Intervals are those of 95 %: Welch (1947) for means, with Student's quantile by Abramowitz and Stegun
+-- (1964), 26.7.5, and Newcombe (1998), method 10, for shares; each times the others' share of
+-- everyone, of whom a segment is a part.
+ALTER PROCEDURE sqlkmeans.profile_columns
+    @definition  nvarchar(max),
+    @labels      nvarchar(max),
+    @medians     bit,
+    @publication nvarchar(max) OUTPUT
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @key nvarchar(max) = JSON_QUERY(@definition, '$.key');
+    DECLARE @profile nvarchar(max) = JSON_QUERY(@definition, '$.profile');
+    DECLARE @source nvarchar(max);
+    DECLARE @problem nvarchar(max);
+    DECLARE @today nvarchar(10) = CONVERT(nvarchar(10), CAST(SYSUTCDATETIME() AS date), 112);
+    DECLARE @statement nvarchar(max);
+    DECLARE @name nvarchar(128);
+    DECLARE @type nvarchar(16);
+    DECLARE @x nvarchar(40);
+    DECLARE @values nvarchar(max) = N'';
+    DECLARE @number int = 0;
+    DECLARE @position int = 0;
+    DECLARE @levels int;
+    DECLARE @kept int;
+    DECLARE @mean float;
+    DECLARE @z float = sqlkmeans.shared_number(N'normal_quantile');
+
+    IF NOT EXISTS (SELECT 1 FROM OPENJSON(@profile) AS j)
+        RETURN 0;
+
+    CREATE TABLE #sqlkmeans_source_column
+    (
+        position   int           NOT NULL,
+        name       nvarchar(128) COLLATE DATABASE_DEFAULT NOT NULL,
+        type       nvarchar(128) COLLATE DATABASE_DEFAULT NOT NULL,
+        max_length int           NOT NULL,
+        [precision] int           NOT NULL,
+        scale      int           NOT NULL,
+        collation  nvarchar(128) COLLATE DATABASE_DEFAULT NULL,
+        base_table  nvarchar(300) COLLATE DATABASE_DEFAULT NULL,
+        base_column nvarchar(128) COLLATE DATABASE_DEFAULT NULL,
+        masked      bit           NOT NULL
+    );
+    CREATE TABLE #sqlkmeans_told (segment_id int NOT NULL);
+    CREATE TABLE #sqlkmeans_told_level
+    (
+        level     nvarchar(102) COLLATE Latin1_General_100_BIN2 NOT NULL,
+        customers bigint        NOT NULL,
+        place     int           NOT NULL
+    );
+    CREATE TABLE #sqlkmeans_measured
+    (
+        segment_id      int           NOT NULL,
+        position        int           NOT NULL,
+        source_column   nvarchar(128) COLLATE DATABASE_DEFAULT NOT NULL,
+        type            nvarchar(16)  COLLATE DATABASE_DEFAULT NOT NULL,
+        level           nvarchar(400) COLLATE DATABASE_DEFAULT NULL,
+        known           bigint        NOT NULL,
+        missing         bigint        NOT NULL,
+        mean            float         NULL,
+        deviation       float         NULL,
+        median          float         NULL,
+        holding         bigint        NULL,
+        difference      float         NULL,
+        difference_low  float         NULL,
+        difference_high float         NULL
+    );
+
+    -- JSON_VALUE gives NULL for a text of more than 4,000 characters.
+    SELECT @source = j.source
+    FROM OPENJSON(@definition) WITH (source nvarchar(max) '$.source') AS j;
+    EXECUTE sqlkmeans.describe_source @source = @source, @problem = @problem OUTPUT;
+    EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @problem;
+
+    -- The columns once, so that all of them are of one moment. A category with one letter more than a
+    -- level may have, so that a text that is too long is seen; a date as its age in days.
+    SET @statement = N'';
+    WHILE EXISTS (SELECT 1 FROM OPENJSON(@profile) AS j WHERE CAST(j.[key] AS int) = @number)
+    BEGIN
+        SELECT @name = j.[value] FROM OPENJSON(@profile) AS j WHERE CAST(j.[key] AS int) = @number;
+        SET @type = NULL;
+        SELECT @type = sqlkmeans.profile_type(c.type) FROM #sqlkmeans_source_column AS c WHERE c.name = @name;
+        IF @type IS NULL
+        BEGIN
+            SET @problem = N'profile: ' + @name + N' is not in the source any more, or of another type';
+            EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @problem;
+        END;
+        SET @number = @number + 1;
+        SET @statement = @statement + N'ALTER TABLE #sqlkmeans_told ADD [sqlkmeans p'
+            + CAST(@number AS nvarchar(10)) + N'] '
+            + CASE @type WHEN N'category' THEN N'nvarchar(101) COLLATE DATABASE_DEFAULT NULL; '
+                         ELSE N'float NULL; ' END;
+        SET @values = @values + N', ' + CASE @type
+            WHEN N'category' THEN N'CAST(s.' + QUOTENAME(@name) + N' AS nvarchar(101))'
+            WHEN N'date' THEN N'CAST(DATEDIFF(day, CAST(s.' + QUOTENAME(@name) + N' AS date), '''
+                + @today + N''') AS float)'
+            WHEN N'boolean' THEN N'CAST(CAST(s.' + QUOTENAME(@name) + N' AS int) AS float)'
+            ELSE N'CAST(s.' + QUOTENAME(@name) + N' AS float)' END;
+    END;
+    -- Columns that are added to a temporary table by a nested batch stay in it.
+    EXECUTE sys.sp_executesql @statement;
+    SET @statement = N'INSERT INTO #sqlkmeans_told WITH (TABLOCK) (segment_id'
+        + sqlkmeans.each_number(@number, N', [sqlkmeans p{}]', N'') + N')
+SELECT l.segment_id' + @values + N'
+FROM (' + @labels + N') AS l
+INNER JOIN ' + sqlkmeans.relation(@source) + N' ON '
+        + sqlkmeans.each_name(@key, N's.{} = l.{}', N' AND ') + N';';
+    EXECUTE sys.sp_executesql @statement;
+
+    SET @number = 0;
+    WHILE EXISTS (SELECT 1 FROM OPENJSON(@profile) AS j WHERE CAST(j.[key] AS int) = @number)
+    BEGIN
+        SELECT @name = j.[value] FROM OPENJSON(@profile) AS j WHERE CAST(j.[key] AS int) = @number;
+        SELECT @type = sqlkmeans.profile_type(c.type) FROM #sqlkmeans_source_column AS c WHERE c.name = @name;
+        SET @number = @number + 1;
+        SET @position = @position + 1;
+        SET @x = N't.[sqlkmeans p' + CAST(@number AS nvarchar(10)) + N']';
+
+        IF @type IN (N'number', N'date')
+        BEGIN
+            SET @statement = N'SELECT @mean = COALESCE(AVG(' + @x + N'), 0e0) FROM #sqlkmeans_told AS t;';
+            EXECUTE sys.sp_executesql @statement, N'@mean float OUTPUT', @mean = @mean OUTPUT;
+            -- About everyone's mean: the difference of two large squares would have no digits.
+            SET @statement = REPLACE(N'
+INSERT INTO #sqlkmeans_measured
+    (segment_id, position, source_column, type, known, missing, mean, deviation)
+SELECT g.segment_id, @position, @name, @type, g.known, g.customers - g.known, @mean + g.apart,
+    CASE WHEN g.squares - g.apart * g.apart > 1e-12 * g.squares
+         THEN SQRT(g.squares - g.apart * g.apart) ELSE 0e0 * g.squares END
+FROM (SELECT COALESCE(t.segment_id, 0) AS segment_id, COUNT_BIG(*) AS customers,
+          COUNT_BIG({}) AS known, AVG({} - @mean) AS apart,
+          AVG(({} - @mean) * ({} - @mean)) AS squares
+      FROM #sqlkmeans_told AS t
+      GROUP BY GROUPING SETS ((t.segment_id), ())) AS g;', N'{}', @x)
+                + CASE WHEN @medians = 0 THEN N'' ELSE REPLACE(N'
+UPDATE m
+SET median = o.median
+FROM #sqlkmeans_measured AS m
+INNER JOIN (SELECT p.segment_id, AVG(p.value) AS median
+            FROM (SELECT g.segment_id, {} AS value,
+                      ROW_NUMBER() OVER (PARTITION BY g.segment_id ORDER BY {}) AS place
+                  FROM #sqlkmeans_told AS t
+                  CROSS APPLY (VALUES (0), (t.segment_id)) AS g (segment_id)
+                  WHERE {} IS NOT NULL) AS p
+            INNER JOIN #sqlkmeans_measured AS n
+                ON n.segment_id = p.segment_id AND n.position = @position
+               AND p.place BETWEEN (n.known + 1) / 2 AND (n.known + 2) / 2
+            GROUP BY p.segment_id) AS o
+    ON o.segment_id = m.segment_id
+WHERE m.position = @position;', N'{}', @x) END;
+            EXECUTE sys.sp_executesql @statement,
+                N'@position int, @name nvarchar(128), @type nvarchar(16), @mean float',
+                @position = @position, @name = @name, @type = @type, @mean = @mean;
+            CONTINUE;
+        END;
+        IF @type = N'boolean'
+        BEGIN
+            SET @statement = REPLACE(N'
+INSERT INTO #sqlkmeans_measured
+    (segment_id, position, source_column, type, level, known, missing, holding)
+SELECT COALESCE(t.segment_id, 0), @position, @name, @type, N''yes'', COUNT_BIG({}),
+    COUNT_BIG(*) - COUNT_BIG({}), COUNT_BIG(CASE {} WHEN 1e0 THEN 1 END)
+FROM #sqlkmeans_told AS t
+GROUP BY GROUPING SETS ((t.segment_id), ());', N'{}', @x);
+            EXECUTE sys.sp_executesql @statement,
+                N'@position int, @name nvarchar(128), @type nvarchar(16)',
+                @position = @position, @name = @name, @type = @type;
+            CONTINUE;
+        END;
+
+        -- With a full stop behind, blanks at the end count too. Last are levels that have no row of their
+        -- own: longer than 100 characters, or called as the rest is.
+        DELETE FROM #sqlkmeans_told_level;
+        SET @statement = REPLACE(N'
+INSERT INTO #sqlkmeans_told_level (level, customers, place)
+SELECT g.level, g.customers, ROW_NUMBER() OVER (
+    ORDER BY CASE WHEN LEN(g.level) > 101 OR g.level = N''(other).'' THEN 1 ELSE 0 END,
+        g.customers DESC, g.level)
+FROM (SELECT ({} + N''.'') COLLATE Latin1_General_100_BIN2 AS level, COUNT_BIG(*) AS customers
+      FROM #sqlkmeans_told AS t
+      WHERE {} IS NOT NULL
+      GROUP BY ({} + N''.'') COLLATE Latin1_General_100_BIN2) AS g;', N'{}', @x);
+        EXECUTE sys.sp_executesql @statement;
+        SELECT @levels = COUNT(*) FROM #sqlkmeans_told_level AS l;
+        SELECT @kept = COUNT(*)
+        FROM #sqlkmeans_told_level AS l
+        CROSS JOIN (SELECT SUM(a.customers) AS customers FROM #sqlkmeans_told_level AS a) AS w
+        WHERE LEN(l.level) <= 101 AND l.level <> N'(other).'
+          AND l.customers >= sqlkmeans.shared_number(N'min_frequency') * w.customers
+          AND l.place <= sqlkmeans.shared_number(N'max_categories');
+        DELETE FROM #sqlkmeans_told_level WHERE place > @kept;
+        IF @kept = 0 OR @kept < @levels
+            INSERT INTO #sqlkmeans_told_level (level, customers, place) VALUES (N'(other).', 0, @kept + 1);
+        SET @statement = REPLACE(N'
+INSERT INTO #sqlkmeans_measured
+    (segment_id, position, source_column, type, level, known, missing, holding)
+SELECT g.segment_id, @position + l.place - 1, @name, @type, LEFT(l.level, LEN(l.level) - 1), g.known,
+    g.customers - g.known, COALESCE(h.customers, 0)
+FROM (SELECT COALESCE(t.segment_id, 0) AS segment_id, COUNT_BIG(*) AS customers,
+          COUNT_BIG({}) AS known
+      FROM #sqlkmeans_told AS t
+      GROUP BY GROUPING SETS ((t.segment_id), ())) AS g
+CROSS JOIN #sqlkmeans_told_level AS l
+LEFT JOIN (SELECT COALESCE(v.segment_id, 0) AS segment_id, v.place, COUNT_BIG(*) AS customers
+           FROM (SELECT t.segment_id, COALESCE(a.place, @kept + 1) AS place
+                 FROM #sqlkmeans_told AS t
+                 LEFT JOIN #sqlkmeans_told_level AS a
+                     ON a.level = ({} + N''.'') COLLATE Latin1_General_100_BIN2
+                    AND a.place <= @kept
+                 WHERE {} IS NOT NULL) AS v
+           GROUP BY GROUPING SETS ((v.place, v.segment_id), (v.place))) AS h
+    ON h.segment_id = g.segment_id AND h.place = l.place;', N'{}', @x);
+        EXECUTE sys.sp_executesql @statement,
+            N'@position int, @name nvarchar(128), @type nvarchar(16), @kept int',
+            @position = @position, @name = @name, @type = @type, @kept = @kept;
+        SET @position = @position + (SELECT COUNT(*) FROM #sqlkmeans_told_level AS l) - 1;
+    END;
+
+    -- Squares about the means: everyone's are the segment's, the others' and those between the two.
+    UPDATE m
+    SET difference = CASE WHEN e.deviation = 0 THEN 0e0 ELSE a.apart / e.deviation END,
+        difference_low = (a.apart - r.reach) / NULLIF(e.deviation, 0),
+        difference_high = (a.apart + r.reach) / NULLIF(e.deviation, 0)
+    FROM #sqlkmeans_measured AS m
+    INNER JOIN #sqlkmeans_measured AS e ON e.segment_id = 0 AND e.position = m.position
+    CROSS APPLY (SELECT m.mean - e.mean AS apart, CAST(m.known AS float) AS n,
+                     CAST(e.known AS float) AS everyone, CAST(e.known - m.known AS float) AS rest,
+                     m.known * m.deviation * m.deviation AS own) AS a
+    CROSS APPLY (SELECT e.known * e.deviation * e.deviation - a.own
+                     - a.n * a.everyone / NULLIF(a.rest, 0) * a.apart * a.apart AS squares) AS o
+    CROSS APPLY (SELECT a.own / a.n / NULLIF(a.n - 1, 0) AS own,
+                     CASE WHEN o.squares > 0 THEN o.squares ELSE 0e0 END
+                         / NULLIF(a.rest, 0) / NULLIF(a.rest - 1, 0) AS others) AS p
+    CROSS APPLY (SELECT (p.own + p.others) * (p.own + p.others)
+                     / NULLIF(p.own * p.own / NULLIF(a.n - 1, 0)
+                              + p.others * p.others / NULLIF(a.rest - 1, 0), 0) AS freedom) AS f
+    CROSS APPLY (SELECT CASE WHEN p.own + p.others = 0 THEN 0e0
+                     ELSE SQRT(p.own + p.others) * a.rest / a.everyone
+                         * (@z + 2.372271230298562e0 / f.freedom
+                            + 2.8224986157396112e0 / f.freedom / f.freedom
+                            + 2.555849679507722e0 / f.freedom / f.freedom / f.freedom
+                            + 1.5895340533938225e0 / f.freedom / f.freedom / f.freedom / f.freedom)
+                     END AS reach) AS r
+    WHERE m.segment_id > 0 AND m.known > 0 AND m.type IN (N'number', N'date');
+
+    UPDATE m
+    SET difference = a.share - e.holding / CAST(e.known AS float),
+        difference_low = (a.share - o.share - SQRT((a.share - w.low) * (a.share - w.low)
+                                                  + (v.high - o.share) * (v.high - o.share)))
+            * a.rest / e.known,
+        difference_high = (a.share - o.share + SQRT((w.high - a.share) * (w.high - a.share)
+                                                   + (o.share - v.low) * (o.share - v.low)))
+            * a.rest / e.known
+    FROM #sqlkmeans_measured AS m
+    INNER JOIN #sqlkmeans_measured AS e ON e.segment_id = 0 AND e.position = m.position
+    CROSS APPLY (SELECT CAST(m.known AS float) AS n, m.holding / CAST(m.known AS float) AS share,
+                     NULLIF(CAST(e.known - m.known AS float), 0) AS rest) AS a
+    CROSS APPLY (SELECT (e.holding - m.holding) / a.rest AS share) AS o
+    CROSS APPLY (SELECT (a.share + @z * @z / 2 / a.n - x.reach) / (1 + @z * @z / a.n) AS low,
+                     (a.share + @z * @z / 2 / a.n + x.reach) / (1 + @z * @z / a.n) AS high
+                 FROM (SELECT @z * SQRT(a.share * (1 - a.share) / a.n + @z * @z / 4 / a.n / a.n)
+                           AS reach) AS x) AS w
+    CROSS APPLY (SELECT (o.share + @z * @z / 2 / a.rest - x.reach) / (1 + @z * @z / a.rest) AS low,
+                     (o.share + @z * @z / 2 / a.rest + x.reach) / (1 + @z * @z / a.rest) AS high
+                 FROM (SELECT @z * SQRT(o.share * (1 - o.share) / a.rest
+                                        + @z * @z / 4 / a.rest / a.rest) AS reach) AS x) AS v
+    WHERE m.segment_id > 0 AND m.known > 0 AND m.type IN (N'boolean', N'category');
+
+    SET @publication = JSON_MODIFY(@publication, '$.tables.segment_profile', JSON_QUERY((
+        SELECT m.segment_id, m.position, m.source_column, m.type, m.level, m.known, m.missing, m.mean,
+            m.deviation, m.median, m.holding / NULLIF(CAST(m.known AS float), 0) AS share,
+            m.difference, m.difference_low, m.difference_high
+        FROM #sqlkmeans_measured AS m
+        FOR JSON PATH)));
+END;
+GO
+
 -- procedures/count_bins.sql
 IF OBJECT_ID(N'sqlkmeans.count_bins', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.count_bins AS RETURN 0;');
@@ -3975,8 +4628,8 @@ GO
 IF OBJECT_ID(N'sqlkmeans.refresh_function', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.refresh_function AS RETURN 0;');
 GO
--- Makes the function assign_<segmentation> anew from the active model. Where that fails, the run
--- stays published and gets a warning: labels matter more than the function.
+-- Makes the functions assign_<segmentation> and explain_<segmentation> anew from the active model.
+-- Where that fails, the run stays published and gets a warning: labels matter more than a function.
 ALTER PROCEDURE sqlkmeans.refresh_function
     @segmentation nvarchar(128),
     @run_id       bigint
@@ -3984,9 +4637,9 @@ AS
 BEGIN
     SET NOCOUNT ON;
 
-    DECLARE @function nvarchar(300) = N'sqlkmeans.' + QUOTENAME(N'assign_' + @segmentation);
+    DECLARE @assign nvarchar(300) = N'sqlkmeans.' + QUOTENAME(N'assign_' + @segmentation);
+    DECLARE @function nvarchar(300) = @assign;
     DECLARE @parameters nvarchar(max);
-    DECLARE @values nvarchar(max);
     DECLARE @query nvarchar(max);
     DECLARE @statement nvarchar(max);
     DECLARE @active bigint;
@@ -3997,14 +4650,22 @@ BEGIN
 
     BEGIN TRY
         EXECUTE sqlkmeans.scoring_text
-            @run_id = @active, @row = 0, @parameters = @parameters OUTPUT,
-            @values = @values OUTPUT, @query = @query OUTPUT;
+            @run_id = @active, @row = 0, @parameters = @parameters OUTPUT, @query = @query OUTPUT;
+        WHILE 1 = 1
+        BEGIN
+            SET @statement = CASE WHEN OBJECT_ID(@function, N'IF') IS NULL THEN N'CREATE' ELSE N'ALTER' END
+                + N' FUNCTION ' + @function + N' (' + @parameters + N')' + NCHAR(10)
+                + N'RETURNS TABLE' + NCHAR(10) + N'AS' + NCHAR(10) + N'RETURN (' + NCHAR(10) + @query
+                + NCHAR(10) + N');';
+            EXECUTE sqlkmeans.as_owner @statement = N'EXECUTE (@text);', @text = @statement;
 
-        SET @statement = CASE WHEN OBJECT_ID(@function, N'IF') IS NULL THEN N'CREATE' ELSE N'ALTER' END
-            + N' FUNCTION ' + @function + N' (' + @parameters + N')' + NCHAR(10)
-            + N'RETURNS TABLE' + NCHAR(10) + N'AS' + NCHAR(10) + N'RETURN (' + NCHAR(10) + @query
-            + NCHAR(10) + N');';
-        EXECUTE sqlkmeans.as_owner @statement = N'EXECUTE (@text);', @text = @statement;
+            -- The other one calls the one that scores, so it comes second.
+            IF @function <> @assign
+                BREAK;
+            SET @function = N'sqlkmeans.' + QUOTENAME(N'explain_' + @segmentation);
+            EXECUTE sqlkmeans.explaining_text
+                @run_id = @active, @scorer = @assign, @query = @query OUTPUT;
+        END;
     END TRY
     BEGIN CATCH
         IF XACT_STATE() = -1
@@ -4207,6 +4868,9 @@ ALTER PROCEDURE sqlkmeans.define_segmentation
     @min_group     int           = 10,
     @language      nvarchar(128) = N'Python',
     @history_days  int           = NULL,
+    @outlier       float         = NULL,
+    @trim          float         = 0,
+    @profile       nvarchar(max) = NULL,
     @execute       bit           = 1,
     @quiet         bit           = 0,
     @help          bit           = 0
@@ -4256,9 +4920,15 @@ BEGIN
                 N'The external language of engine in_database: Python, or one made with CREATE EXTERNAL LANGUAGE.'),
             (22, N'@history_days', N'int', N'NULL',
                 N'How many days the history keeps a label that ended, 1 to 36,500; NULL keeps all.'),
-            (23, N'@execute', N'bit', N'1', N'0 shows what would be done and does nothing.'),
-            (24, N'@quiet', N'bit', N'0', N'1 gives no row back, for a procedure that calls this one.'),
-            (25, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+            (23, N'@outlier', N'float', N'NULL',
+                N'The share of each segment that is farthest at the fit, above 0 and below 0.5: outliers, as who is farther later.'),
+            (24, N'@trim', N'float', N'0',
+                N'The share of the customers, the farthest, that the fit leaves out, 0 to below 0.5.'),
+            (25, N'@profile', N'nvarchar(max)', N'NULL',
+                N'Columns that are described for each segment, never clustered on: a,b or JSON ["a", "b"].'),
+            (26, N'@execute', N'bit', N'1', N'0 shows what would be done and does nothing.'),
+            (27, N'@quiet', N'bit', N'0', N'1 gives no row back, for a procedure that calls this one.'),
+            (28, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
         ORDER BY h.position;
         RETURN 0;
@@ -4339,9 +5009,23 @@ BEGIN
         SET @problems = @problems + N'@history_days: ' + CAST(@history_days AS nvarchar(20))
             + N' given; allowed: 1 to 36,500, or NULL' + @line;
 
+    IF @outlier <= 0 OR @outlier >= 0.5
+        SET @problems = @problems + N'@outlier: ' + CAST(@outlier AS nvarchar(40))
+            + N' given; allowed: above 0 and below 0.5, or NULL' + @line;
+    IF @trim IS NULL OR @trim < 0 OR @trim >= 0.5
+        SET @problems = @problems + N'@trim: ' + COALESCE(CAST(@trim AS nvarchar(40)), N'NULL')
+            + N' given; allowed: 0 to below 0.5' + @line;
+    ELSE IF @trim > 0 AND @engine IN (N'pushdown', N'tsql')
+        SET @problems = @problems + N'@trim: ' + CAST(@trim AS nvarchar(40))
+            + N' needs to look at rows, and engine ' + @engine
+            + N' sees sums; use local or in_database' + @line;
+
     SET @key = sqlkmeans.name_list(@key);
     IF @key IS NULL
         SET @problems = @problems + N'@key: not a list; allowed: a,b or JSON ["a", "b"]' + @line;
+    IF LTRIM(@profile) <> N'' AND sqlkmeans.name_list(@profile) IS NULL
+        SET @problems = @problems + N'@profile: not a list; allowed: a,b or JSON ["a", "b"]' + @line;
+    SET @profile = sqlkmeans.name_list(@profile);
     EXECUTE sqlkmeans.complete_features
         @key = @key, @features = @features OUTPUT, @problems = @problems OUTPUT;
     EXECUTE sqlkmeans.complete_guard @guard = @guard OUTPUT, @problems = @problems OUTPUT;
@@ -4367,7 +5051,10 @@ BEGIN
         + N',"sample_rows":' + CAST(COALESCE(@sample_rows, 0) AS nvarchar(20))
         + N',"min_group":' + CAST(COALESCE(@min_group, 0) AS nvarchar(20))
         + N',"language":' + sqlkmeans.json_text(COALESCE(@language, N''))
+        + N',"outlier":' + COALESCE(LTRIM(RTRIM(CONVERT(nvarchar(40), @outlier, 3))), N'null')
+        + N',"trim":' + LTRIM(RTRIM(CONVERT(nvarchar(40), COALESCE(@trim, 0), 3)))
         + N',"history_days":' + COALESCE(CAST(@history_days AS nvarchar(20)), N'null')
+        + N',"profile":' + COALESCE(@profile, N'[]')
         -- The client's own: a definition file has it.
         + N',"memory_limit":null}';
 
@@ -4392,8 +5079,8 @@ BEGIN
         SELECT @segmentation AS segmentation,
             CASE WHEN @execute = 1 THEN N'registered' ELSE N'would be registered' END AS outcome,
             N'a run makes ' + sqlkmeans.quoted_name(@target, N'') + N' (' + @key_columns
-                + N'segment_id int NOT NULL, distance float NOT NULL, run_id bigint NOT NULL, '
-                + N'assigned_at datetime2(6) NOT NULL), '
+                + N'segment_id int NOT NULL, distance float NOT NULL, is_outlier bit NOT NULL, '
+                + N'run_id bigint NOT NULL, assigned_at datetime2(6) NOT NULL), '
                 + sqlkmeans.quoted_name(@target, N'_history') + N' and '
                 + sqlkmeans.quoted_name(@target, N'_named') AS next_step,
             @definition AS definition;
@@ -4673,7 +5360,7 @@ BEGIN
         EXECUTE sqlkmeans.apply_labels
             @segmentation = @segmentation, @target = @target, @key = @key, @run_id = @run_id,
             @segment_ids = @segment_ids, @now = @now, @tolerance = @tolerance,
-            @changes_only = @changes_only, @arrived = @arrived OUTPUT,
+            @changes_only = @changes_only, @publication = @publication, @arrived = @arrived OUTPUT,
             @moved = @moved OUTPUT, @departed = @departed OUTPUT, @written = @written OUTPUT;
         IF @changes_only = 1
             EXECUTE sqlkmeans.check_sizes @target = @target, @publication = @publication;
@@ -4727,9 +5414,9 @@ IF OBJECT_ID(N'sqlkmeans.stage_changes', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.stage_changes AS RETURN 0;');
 GO
 -- Stages changes of the segment table alone, under the segment ids. @labels is a query of key,
--- segment_id and distance, and of the segment and distance that stand in that table, [sqlkmeans
--- previous] and [sqlkmeans before]; @kept of its rows stand there, and who is there beside these
--- departed. Tells the publication so.
+-- segment_id and distance, and of what stands in that table: segment, distance and whether that is an
+-- outlier's, [sqlkmeans previous], [sqlkmeans before] and [sqlkmeans flagged]; @kept of its rows stand
+-- there, and who is there beside these departed. Tells the publication so.
 ALTER PROCEDURE sqlkmeans.stage_changes
     @run_id      bigint,
     @key         nvarchar(max),
@@ -4754,9 +5441,20 @@ BEGIN
         + N', cluster, distance)
 SELECT ' + sqlkmeans.each_name(@key, N's.{}', N', ') + N', s.segment_id, s.distance
 FROM (' + @labels + N') AS s
+LEFT JOIN #sqlkmeans_limit AS o ON o.segment_id = s.segment_id
+CROSS APPLY (SELECT CASE WHEN s.distance > o.outlier_distance THEN 1 ELSE 0 END AS is_outlier) AS f
 WHERE s.[sqlkmeans previous] IS NULL OR s.[sqlkmeans previous] <> s.segment_id
-   OR ABS(s.distance - s.[sqlkmeans before]) > @tolerance;
+   OR ABS(s.distance - s.[sqlkmeans before]) > @tolerance OR f.is_outlier <> s.[sqlkmeans flagged]
+   OR f.is_outlier <> CASE WHEN s.[sqlkmeans before] > o.outlier_distance THEN 1 ELSE 0 END;
 SET @staged = ROWCOUNT_BIG();';
+
+    CREATE TABLE #sqlkmeans_limit
+    (
+        segment_id       int   NOT NULL PRIMARY KEY,
+        outlier_distance float NOT NULL
+    );
+    INSERT INTO #sqlkmeans_limit (segment_id, outlier_distance)
+    SELECT o.segment_id, o.outlier_distance FROM sqlkmeans.outlier_distances(@publication) AS o;
 
     EXECUTE sys.sp_executesql @statement, N'@tolerance float, @staged bigint OUTPUT',
         @tolerance = @tolerance, @staged = @staged OUTPUT;
@@ -4810,7 +5508,7 @@ BEGIN
             (1, N'@run_id', N'bigint', N'NULL',
                 N'A run that start_run made and whose staging table holds its labels, all or only the changes.'),
             (2, N'@publication', N'nvarchar(max)', N'NULL',
-                N'JSON: segment_ids, model_run_id, run, tables, last_segment_id, distance_tolerance, staged_rows, changes_only.'),
+                N'JSON: segment_ids, model_run_id, run, tables, last_segment_id, distance_tolerance, outlier_distances, staged_rows, changes_only.'),
             (3, N'@arrived', N'bigint OUTPUT', N'NULL', N'Customers that came.'),
             (4, N'@moved', N'bigint OUTPUT', N'NULL', N'Customers that changed segment.'),
             (5, N'@departed', N'bigint OUTPUT', N'NULL', N'Customers that left.'),
@@ -5082,12 +5780,13 @@ BEGIN
             @statement = N'SET @arrived = OBJECT_ID(@text);', @text = @table,
             @arrived = @table_id OUTPUT;
         SET @statement = N'SELECT @arrived = COUNT_BIG(*) FROM ' + @history + N' AS h WHERE ' + @stood + N';
-INSERT INTO ' + @staging + N' WITH (TABLOCK) (' + @keys + N', cluster, distance)
-SELECT ' + sqlkmeans.each_name(@key, N'h.{}', N', ') + N', h.segment_id, h.distance
+INSERT INTO ' + @staging + N' WITH (TABLOCK) (' + @keys + N', cluster, distance, is_outlier)
+SELECT ' + sqlkmeans.each_name(@key, N'h.{}', N', ') + N', h.segment_id, h.distance, h.is_outlier
 FROM ' + @history + N' AS h
 ' + CASE WHEN @table_id IS NULL THEN N'WHERE ' + @stood + N';' ELSE N'LEFT JOIN ' + @table + N' AS t ON ' + @same + N'
 WHERE ' + @stood + N'
-  AND (t.segment_id IS NULL OR t.segment_id <> h.segment_id OR t.distance <> h.distance);
+  AND (t.segment_id IS NULL OR t.segment_id <> h.segment_id OR t.distance <> h.distance
+       OR t.is_outlier <> h.is_outlier);
 INSERT INTO ' + @staging + N' (' + @keys + N', cluster, distance, departed)
 SELECT ' + sqlkmeans.each_name(@key, N't.{}', N', ') + N', 0, 0e0, 1
 FROM ' + @table + N' AS t
@@ -5234,6 +5933,55 @@ BEGIN
 END;
 GO
 
+-- procedures/mark_outliers.sql
+IF OBJECT_ID(N'sqlkmeans.mark_outliers', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.mark_outliers AS RETURN 0;');
+GO
+-- Counts the outliers among the labelled rows of the caller's #sqlkmeans_scored, in its
+-- #sqlkmeans_cluster: those beyond the limits that stand there. With @share, the limits are found
+-- before: in the middle between the nearest of so large a share of a cluster's rows that are
+-- farthest, and the next one before them; the distance of the farthest where the share is no row.
+ALTER PROCEDURE sqlkmeans.mark_outliers
+    @share    float,
+    @outliers bigint OUTPUT
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    -- SQL and Python may round the last digit of a distance apart: who is as far as the limit itself
+    -- is no outlier.
+    IF @share IS NOT NULL
+        UPDATE c
+        SET outlier_distance = n.distance * sqlkmeans.shared_number(N'outlier_slack')
+        FROM #sqlkmeans_cluster AS c
+        INNER JOIN (SELECT p.cluster, AVG(p.distance) AS distance
+                    FROM (SELECT s.[sqlkmeans cluster] AS cluster, s.[sqlkmeans distance] AS distance,
+                              ROW_NUMBER() OVER (PARTITION BY s.[sqlkmeans cluster]
+                                                 ORDER BY s.[sqlkmeans distance] DESC) AS place,
+                              FLOOR(@share * g.size) AS beyond
+                          FROM #sqlkmeans_scored AS s
+                          INNER JOIN #sqlkmeans_cluster AS g ON g.cluster = s.[sqlkmeans cluster]) AS p
+                    WHERE p.place BETWEEN p.beyond AND p.beyond + 1
+                    GROUP BY p.cluster) AS n
+            ON n.cluster = c.cluster;
+
+    SET @outliers = NULL;
+    IF EXISTS (SELECT 1 FROM #sqlkmeans_cluster AS c WHERE c.outlier_distance IS NOT NULL)
+    BEGIN
+        UPDATE c
+        SET outliers = COALESCE(n.outliers, 0)
+        FROM #sqlkmeans_cluster AS c
+        LEFT JOIN (SELECT g.cluster, COUNT_BIG(*) AS outliers
+                   FROM #sqlkmeans_scored AS s
+                   INNER JOIN #sqlkmeans_cluster AS g ON g.cluster = s.[sqlkmeans cluster]
+                   WHERE s.[sqlkmeans distance] > g.outlier_distance
+                   GROUP BY g.cluster) AS n
+            ON n.cluster = c.cluster;
+        SELECT @outliers = SUM(c.outliers) FROM #sqlkmeans_cluster AS c;
+    END;
+END;
+GO
+
 -- procedures/assign_segments.sql
 IF OBJECT_ID(N'sqlkmeans.assign_segments', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.assign_segments AS RETURN 0;');
@@ -5297,6 +6045,7 @@ BEGIN
     DECLARE @total bigint;
     DECLARE @inertia float;
     DECLARE @k int;
+    DECLARE @outliers bigint;
     DECLARE @arrived bigint;
     DECLARE @moved bigint;
     DECLARE @departed bigint;
@@ -5353,6 +6102,7 @@ BEGIN
         [sqlkmeans row]      int   NULL,
         [sqlkmeans previous] int   NULL,
         [sqlkmeans before]   float NULL,
+        [sqlkmeans flagged]  bit   NULL,
         [sqlkmeans weight]   float NOT NULL,
         [sqlkmeans cluster]  int   NOT NULL,
         [sqlkmeans other]    int   NULL,
@@ -5375,7 +6125,9 @@ BEGIN
         inertia        float  NOT NULL,
         weight         float  NOT NULL,
         distance       float  NOT NULL,
-        centroid_shift float  NULL
+        centroid_shift float  NULL,
+        outlier_distance float NULL,
+        outliers       bigint NULL
     );
     CREATE TABLE #sqlkmeans_overlap
     (
@@ -5455,8 +6207,9 @@ BEGIN
         FROM sqlkmeans.centroid AS c
         WHERE c.run_id = @active;
         INSERT INTO #sqlkmeans_cluster
-            (cluster, segment_id, size, within_ss, inertia, weight, distance)
-        SELECT ROW_NUMBER() OVER (ORDER BY c.segment_id), c.segment_id, 0, 0e0, 0e0, 0e0, 0e0
+            (cluster, segment_id, size, within_ss, inertia, weight, distance, outlier_distance)
+        SELECT ROW_NUMBER() OVER (ORDER BY c.segment_id), c.segment_id, 0, 0e0, 0e0, 0e0, 0e0,
+            c.outlier_distance
         FROM sqlkmeans.centroid AS c
         WHERE c.run_id = @active AND c.position = 1;
 
@@ -5502,10 +6255,11 @@ SET @total = ROWCOUNT_BIG();';
             @arrived = @target_id OUTPUT;
         SET @statement = sqlkmeans.centroid_values(@k, @features)
             + N'INSERT INTO #sqlkmeans_scored WITH (TABLOCK) (' + sqlkmeans.each_name(@key, N'{}', N', ')
-            + N', [sqlkmeans previous], [sqlkmeans before], [sqlkmeans weight], [sqlkmeans cluster],
+            + N', [sqlkmeans previous], [sqlkmeans before], [sqlkmeans flagged], [sqlkmeans weight], [sqlkmeans cluster],
     [sqlkmeans distance]' + sqlkmeans.each_number(@features, N', [sqlkmeans o{}]', N'') + N')
 SELECT ' + sqlkmeans.each_name(@key, N'r.{}', N', ')
-            + CASE WHEN @target_id IS NULL THEN N', NULL, NULL' ELSE N', p.segment_id, p.distance' END
+            + CASE WHEN @target_id IS NULL THEN N', NULL, NULL, NULL'
+                   ELSE N', p.segment_id, p.distance, p.is_outlier' END
             + N', 1e0, n.cluster, SQRT(' + sqlkmeans.each_number(
                 @features, N'(r.[sqlkmeans z{}] - c.z{}) * (r.[sqlkmeans z{}] - c.z{})', N' + ') + N')'
             + sqlkmeans.each_number(@features, N', r.[sqlkmeans o{}]', N'') + N'
@@ -5532,6 +6286,7 @@ SET @rows = ROWCOUNT_BIG();';
         EXECUTE sqlkmeans.describe_scored
             @run_id = @active, @active = @active, @features = @features, @rows = @rows,
             @medians = @medians;
+        EXECUTE sqlkmeans.mark_outliers @share = NULL, @outliers = @outliers OUTPUT;
         EXECUTE sqlkmeans.profile_scored;
         EXECUTE sqlkmeans.count_bins @run_id = @active, @scored_run_id = @active;
         SELECT @inertia = SUM(c.within_ss), @mean_distance = SUM(c.distance * c.size) / @rows
@@ -5547,6 +6302,10 @@ SET @rows = ROWCOUNT_BIG();';
         IF @total > @rows
             SET @list = sqlkmeans.json_text(CAST(@total - @rows AS nvarchar(20))
                 + N' rows were skipped because a feature is missing');
+        IF @outliers IS NULL AND TRY_CAST(JSON_VALUE(@definition, '$.outlier') AS float) IS NOT NULL
+            SET @list = @list + CASE WHEN @list = N'' THEN N'' ELSE N',' END
+                + sqlkmeans.json_text(N'the model of run ' + CAST(@active AS nvarchar(20))
+                    + N' has no limits, so nobody is an outlier until the next run finds them');
         WHILE CHARINDEX(NCHAR(10), @warnings) > 0
         BEGIN
             SET @list = @list + CASE WHEN @list = N'' THEN N'' ELSE N',' END
@@ -5558,7 +6317,8 @@ SET @rows = ROWCOUNT_BIG();';
         SET @tables = N'{"segment":' + (
             SELECT s.segment_id, s.name, s.name_source, s.description, COALESCE(c.size, @rows) AS size,
                 COALESCE(c.size, @rows) / CAST(@rows AS float) AS share,
-                COALESCE(c.within_ss, @inertia) AS within_ss
+                COALESCE(c.within_ss, @inertia) AS within_ss,
+                CASE s.segment_id WHEN 0 THEN @outliers ELSE c.outliers END AS outliers
             FROM sqlkmeans.segment AS s
             LEFT JOIN #sqlkmeans_cluster AS c ON c.segment_id = s.segment_id
             WHERE s.run_id = @active
@@ -5596,12 +6356,17 @@ SET @rows = ROWCOUNT_BIG();';
             + CAST(DATEDIFF(millisecond, @begun, SYSUTCDATETIME()) / 1000.0 AS nvarchar(40))
             + N',"compared_run_id":' + CAST(@active AS nvarchar(20))
             + N',"mean_distance":' + LTRIM(RTRIM(CONVERT(nvarchar(40), @mean_distance, 3)))
+            + COALESCE(N',"outliers":' + CAST(@outliers AS nvarchar(20)), N'')
             + COALESCE(N',"psi":' + LTRIM(RTRIM(CONVERT(nvarchar(40), @psi, 3))), N'')
             + N',"warnings":[' + @list + N']},"tables":' + @tables + N'}';
         SET @labels = N'SELECT ' + sqlkmeans.each_name(@key, N's.{}', N', ') + N', c.segment_id,
-    s.[sqlkmeans distance] AS distance, s.[sqlkmeans previous], s.[sqlkmeans before]
+    s.[sqlkmeans distance] AS distance, s.[sqlkmeans previous], s.[sqlkmeans before],
+    s.[sqlkmeans flagged]
 FROM #sqlkmeans_scored AS s
 INNER JOIN #sqlkmeans_cluster AS c ON c.cluster = s.[sqlkmeans cluster]';
+        EXECUTE sqlkmeans.profile_columns
+            @definition = @definition, @labels = @labels, @medians = @medians,
+            @publication = @publication OUTPUT;
         EXECUTE sqlkmeans.stage_changes
             @run_id = @run_id, @key = @key, @target = @target, @labels = @labels, @kept = @kept,
             @publication = @publication OUTPUT;
@@ -5719,11 +6484,12 @@ BEGIN
         @arrived = @target_id OUTPUT;
     SET @statement = N'INSERT INTO #sqlkmeans_input WITH (TABLOCK) ([sqlkmeans row], [sqlkmeans place], '
         + sqlkmeans.each_name(@key, N'{}', N', ')
-        + N', [sqlkmeans previous], [sqlkmeans before], [sqlkmeans weight]' + @names
+        + N', [sqlkmeans previous], [sqlkmeans before], [sqlkmeans flagged], [sqlkmeans weight]' + @names
         + N') SELECT ROW_NUMBER() OVER (ORDER BY ' + sqlkmeans.each_name(@key, N's.{}', N', ')
         + N'), DENSE_RANK() OVER (ORDER BY ' + sqlkmeans.each_name(@key, N's.{}', N', ')
         + N'), ' + sqlkmeans.each_name(@key, N's.{}', N', ') + N', '
-        + CASE WHEN @target_id IS NULL THEN N'NULL, NULL' ELSE N'p.segment_id, p.distance' END + N', '
+        + CASE WHEN @target_id IS NULL THEN N'NULL, NULL, NULL'
+               ELSE N'p.segment_id, p.distance, p.is_outlier' END + N', '
         + COALESCE(N'CAST(s.' + QUOTENAME(@sample_weight) + N' AS float)', N'1e0')
         + @values + N' FROM ' + @relation
         + CASE WHEN @target_id IS NULL THEN N''
@@ -5797,7 +6563,7 @@ BEGIN
         -- The run whose labels are published now, to compare with. Its definition is JSON,
         -- which not every server nests as such.
         + COALESCE(N',"compared_run":{"definition":' + @compared_definition + N',' + STUFF((
-            SELECT r.run_id, r.[rows], r.k, r.silhouette, r.mean_distance
+            SELECT r.run_id, r.[rows], r.k, r.silhouette, r.mean_distance, r.outliers
             FROM sqlkmeans.run AS r
             WHERE r.run_id = @compared
             FOR JSON PATH, WITHOUT_ARRAY_WRAPPER), 1, 1, N''), N'')
@@ -6999,12 +7765,172 @@ WHERE s.[sqlkmeans other] IS NOT NULL AND n.cluster <> s.[sqlkmeans cluster];';
 END;
 GO
 
+-- procedures/train_name_words.sql
+IF OBJECT_ID(N'sqlkmeans.train_name_words', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_name_words AS RETURN 0;');
+GO
+-- Fills the caller's #sqlkmeans_candidate with the names that a segment could have, short ones first,
+-- by #sqlkmeans_word, with #sqlkmeans_alike and #sqlkmeans_chosen to work in.
+ALTER PROCEDURE sqlkmeans.train_name_words
+    @segment_id int,
+    @notable    int
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @least float = sqlkmeans.shared_number(N'notable');
+    DECLARE @other int;
+    DECLARE @count int;
+    DECLARE @place int = 0;
+    DECLARE @next int = 1;
+    DECLARE @part nvarchar(1000);
+    DECLARE @most nvarchar(400);
+    DECLARE @position int;
+    DECLARE @name nvarchar(max) = N'';
+
+    DELETE FROM #sqlkmeans_alike;
+    DELETE FROM #sqlkmeans_chosen;
+    DELETE FROM #sqlkmeans_candidate;
+    INSERT INTO #sqlkmeans_alike (place, segment_id)
+    SELECT ROW_NUMBER() OVER (ORDER BY d.apart, c.size DESC, c.segment_id), c.segment_id
+    FROM #sqlkmeans_cluster AS c
+    INNER JOIN (
+        SELECT o.segment_id,
+            ROUND(SUM((a.importance - o.importance) * (a.importance - o.importance)), 9) AS apart
+        FROM #sqlkmeans_word AS a
+        INNER JOIN #sqlkmeans_word AS o ON o.position = a.position
+        WHERE a.segment_id = @segment_id AND o.segment_id > 0 AND o.segment_id <> @segment_id
+        GROUP BY o.segment_id
+    ) AS d ON d.segment_id = c.segment_id;
+    SELECT @other = k.segment_id FROM #sqlkmeans_alike AS k WHERE k.place = 1;
+
+    -- What sets it apart from everyone and from the segment that is most like it.
+    INSERT INTO #sqlkmeans_chosen (place, position)
+    SELECT r.place, r.position
+    FROM (SELECT n.position, ROW_NUMBER() OVER (ORDER BY n.strength DESC, n.is_low, n.position) AS place
+          FROM (SELECT a.position, a.is_low, a.importance, s.strength,
+                    ROW_NUMBER() OVER (PARTITION BY a.[column]
+                                       ORDER BY s.strength DESC, a.is_low, a.position) AS n
+                FROM #sqlkmeans_word AS a
+                LEFT JOIN #sqlkmeans_word AS o ON o.segment_id = @other AND o.position = a.position
+                CROSS APPLY (SELECT ROUND(ABS(a.importance)
+                    + COALESCE(ABS(a.importance - o.importance), 0e0), 9) AS strength) AS s
+                WHERE a.segment_id = @segment_id) AS n
+          WHERE n.n = 1 AND ABS(n.importance) >= @least) AS r
+    WHERE r.place <= 2;
+    SELECT @count = COUNT(*) FROM #sqlkmeans_chosen AS h;
+
+    -- A word more for each segment that these do not tell it from.
+    WHILE @count BETWEEN 1 AND 3 AND EXISTS (SELECT 1 FROM #sqlkmeans_alike AS k WHERE k.place > @place)
+    BEGIN
+        SET @place = @place + 1;
+        SELECT @other = k.segment_id FROM #sqlkmeans_alike AS k WHERE k.place = @place;
+        IF NOT EXISTS (SELECT 1
+                       FROM #sqlkmeans_chosen AS h
+                       INNER JOIN #sqlkmeans_word AS a
+                           ON a.segment_id = @segment_id AND a.position = h.position
+                       INNER JOIN #sqlkmeans_word AS o
+                           ON o.segment_id = @other AND o.position = h.position
+                       WHERE a.grade <> o.grade AND ROUND(ABS(a.importance - o.importance), 9) >= @least)
+            INSERT INTO #sqlkmeans_chosen (place, position)
+            SELECT TOP (1) @count + 1, n.position
+            FROM (SELECT a.position, a.[column], a.is_low, a.grade, a.is_level, g.gap,
+                      o.grade AS other_grade,
+                      ROW_NUMBER() OVER (PARTITION BY a.[column]
+                                         ORDER BY g.gap DESC, a.is_low, a.position) AS n
+                  FROM #sqlkmeans_word AS a
+                  INNER JOIN #sqlkmeans_word AS o ON o.segment_id = @other AND o.position = a.position
+                  CROSS APPLY (SELECT ROUND(ABS(a.importance - o.importance), 9) AS gap) AS g
+                  WHERE a.segment_id = @segment_id) AS n
+            WHERE n.n = 1 AND n.grade <> n.other_grade AND n.gap >= @least
+              -- Of a level that is as frequent as in everyone there is nothing to say.
+              AND (n.grade <> 0 OR n.is_level = 0)
+              AND NOT EXISTS (SELECT 1
+                              FROM #sqlkmeans_chosen AS h
+                              INNER JOIN #sqlkmeans_word AS w
+                                  ON w.segment_id = @segment_id AND w.position = h.position
+                              WHERE w.[column] = n.[column])
+            ORDER BY n.gap DESC, n.is_low, n.position;
+        SELECT @count = COUNT(*) FROM #sqlkmeans_chosen AS h;
+    END;
+
+    SET @place = 0;
+    WHILE @place < @count
+    BEGIN
+        SET @place = @place + 1;
+        SELECT @name = @name + CASE WHEN @name = N'' THEN N'' ELSE N', ' END + w.word
+        FROM #sqlkmeans_chosen AS h
+        INNER JOIN #sqlkmeans_word AS w ON w.segment_id = @segment_id AND w.position = h.position
+        WHERE h.place = @place;
+    END;
+    INSERT INTO #sqlkmeans_candidate (place, name)
+    VALUES (1, CASE WHEN @name = N'' THEN N'average' ELSE LEFT(@name, 390) END);
+
+    -- Whatever else is notable.
+    SET @place = 0;
+    WHILE @place < @notable
+    BEGIN
+        SELECT @place = @place + 1, @part = NULL;
+        SELECT @part = w.word
+        FROM #sqlkmeans_word AS w
+        WHERE w.segment_id = @segment_id AND w.place = @place
+          AND NOT EXISTS (SELECT 1
+                          FROM #sqlkmeans_chosen AS h
+                          INNER JOIN #sqlkmeans_word AS c
+                              ON c.segment_id = @segment_id AND c.position = h.position
+                          WHERE c.[column] = w.[column]);
+        IF @part IS NULL
+            CONTINUE;
+        SET @name = @name + CASE WHEN @name = N'' THEN N'' ELSE N', ' END + @part;
+        SET @next = @next + 1;
+        INSERT INTO #sqlkmeans_candidate (place, name) VALUES (@next, LEFT(@name, 390));
+    END;
+
+    -- What no other segment has as much or as little of.
+    SET @place = 0;
+    WHILE EXISTS (SELECT 1 FROM #sqlkmeans_word AS w
+                  WHERE w.segment_id = @segment_id AND w.place > @place)
+    BEGIN
+        SELECT @place = @place + 1, @most = NULL;
+        SELECT @most = w.most, @position = w.position
+        FROM #sqlkmeans_word AS w
+        WHERE w.segment_id = @segment_id AND w.place = @place;
+        IF @most IS NULL
+            CONTINUE;
+        SELECT @name = @most, @count = 0;
+        WHILE EXISTS (SELECT 1 FROM #sqlkmeans_chosen AS h WHERE h.place > @count)
+        BEGIN
+            SET @count = @count + 1;
+            SELECT @name = @name + N', ' + w.word
+            FROM #sqlkmeans_chosen AS h
+            INNER JOIN #sqlkmeans_word AS w ON w.segment_id = @segment_id AND w.position = h.position
+            WHERE h.place = @count AND h.position <> @position;
+        END;
+        SET @next = @next + 1;
+        INSERT INTO #sqlkmeans_candidate (place, name) VALUES (@next, LEFT(@name, 390));
+    END;
+
+    SELECT @name = N'', @place = 0;
+    WHILE @place < 2
+    BEGIN
+        SET @place = @place + 1;
+        SELECT @name = @name + CASE WHEN @name = N'' THEN N'' ELSE N', ' END + w.mean
+        FROM #sqlkmeans_word AS w
+        WHERE w.segment_id = @segment_id AND w.place = @place;
+    END;
+    INSERT INTO #sqlkmeans_candidate (place, name) VALUES (@next + 1, LEFT(@name, 390));
+END;
+GO
+
 -- procedures/train_names.sql
 IF OBJECT_ID(N'sqlkmeans.train_names', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_names AS RETURN 0;');
 GO
--- Fills the caller's #sqlkmeans_named from its #sqlkmeans_cluster and #sqlkmeans_profile: a name and a sentence for everyone and
--- each segment, from what sets it apart. A name that a segment has already stays.
+-- Fills the caller's #sqlkmeans_named from its #sqlkmeans_cluster and #sqlkmeans_profile: a name and a
+-- sentence for everyone and each segment, as sqlkmeans/clustering/describing/naming.py makes them. A
+-- name has the two features that set a segment apart most, from everyone and from the segment that is
+-- most like it, and then a word more for each segment that it would not be told from. A name that a
+-- segment has already stays.
 ALTER PROCEDURE sqlkmeans.train_names
     @run_id       bigint,
     @active       bigint,
@@ -7020,22 +7946,37 @@ BEGIN
     DECLARE @definition nvarchar(max);
     DECLARE @part nvarchar(1000);
     DECLARE @place int;
-    DECLARE @count int;
     DECLARE @notable int;
     DECLARE @number int;
     DECLARE @least float = sqlkmeans.shared_number(N'notable');
     DECLARE @strong float = sqlkmeans.shared_number(N'strong');
 
-    -- What a feature is in a segment, in words: high, low, very high, very low.
+    -- What a feature is in a segment, in words. Grades go from -2, very low, to 2, very high; places
+    -- are those of the features that set a segment apart from everyone, one of each column.
     CREATE TABLE #sqlkmeans_word
     (
-        segment_id int            NOT NULL,
-        place      int            NOT NULL,
-        importance float          NOT NULL,
-        is_level   bit            NOT NULL,
-        word       nvarchar(400)  COLLATE DATABASE_DEFAULT NOT NULL,
-        mean       nvarchar(1000) COLLATE DATABASE_DEFAULT NOT NULL,
-        of_all     nvarchar(100)  COLLATE DATABASE_DEFAULT NOT NULL
+        segment_id  int            NOT NULL,
+        position    int            NOT NULL,
+        [column]    nvarchar(128)  COLLATE DATABASE_DEFAULT NOT NULL,
+        place       int            NULL,
+        importance  float          NOT NULL,
+        is_low      int            NOT NULL,
+        grade       int            NOT NULL,
+        is_category int            NOT NULL,
+        is_level    int            NOT NULL,
+        word        nvarchar(400)  COLLATE DATABASE_DEFAULT NOT NULL,
+        most        nvarchar(400)  COLLATE DATABASE_DEFAULT NULL,
+        mean        nvarchar(1000) COLLATE DATABASE_DEFAULT NOT NULL,
+        of_all      nvarchar(100)  COLLATE DATABASE_DEFAULT NOT NULL,
+        PRIMARY KEY (segment_id, position)
+    );
+    CREATE TABLE #sqlkmeans_alike (place int NOT NULL PRIMARY KEY, segment_id int NOT NULL);
+    CREATE TABLE #sqlkmeans_chosen (place int NOT NULL PRIMARY KEY, position int NOT NULL);
+    -- The names that a segment could have, short ones first.
+    CREATE TABLE #sqlkmeans_candidate
+    (
+        place int           NOT NULL PRIMARY KEY,
+        name  nvarchar(400) COLLATE DATABASE_DEFAULT NOT NULL
     );
     CREATE TABLE #sqlkmeans_unit
     (
@@ -7048,33 +7989,35 @@ BEGIN
     FROM OPENJSON(@definition, '$.features') WITH (
         [column] nvarchar(128) '$.column', unit nvarchar(20) '$.unit') AS j
     WHERE j.unit IS NOT NULL;
-    INSERT INTO #sqlkmeans_word (segment_id, place, importance, is_level, word, mean, of_all)
-    SELECT b.segment_id,
-        ROW_NUMBER() OVER (PARTITION BY b.segment_id
-                           ORDER BY CASE b.segment_id WHEN 0 THEN 0e0 ELSE b.strength END DESC,
-                               b.is_low, b.position),
-        b.importance, CASE b.type WHEN N'category' THEN 1 ELSE 0 END,
-        CASE WHEN b.type = N'category'
-            THEN b.plain + CASE WHEN b.importance > 0 AND b.mean >= 0.5 THEN N' mostly '
-                                WHEN b.importance > 0 THEN N' more often '
-                                WHEN b.mean < 0.05 THEN N' hardly ever '
-                                ELSE N' less often ' END + b.level
+    INSERT INTO #sqlkmeans_word
+        (segment_id, position, [column], place, importance, is_low, grade, is_category, is_level, word,
+         mean, of_all)
+    SELECT b.segment_id, b.position, b.source_column,
+        CASE WHEN b.n = 1 THEN SUM(CASE b.n WHEN 1 THEN 1 ELSE 0 END) OVER (
+            PARTITION BY b.segment_id
+            ORDER BY CASE b.segment_id WHEN 0 THEN 0e0 ELSE b.strength END DESC, b.is_low, b.position
+            ROWS UNBOUNDED PRECEDING) END,
+        b.importance, b.is_low, b.grade, b.is_category, b.is_level,
+        CASE WHEN b.is_level = 1 AND b.is_more = 1 AND b.share >= 0.95e0 THEN b.plain + N': ' + b.shown
+        WHEN b.is_level = 1
+            THEN b.plain + CASE WHEN b.is_more = 1 AND b.share >= 0.5e0 THEN N' mostly '
+                                WHEN b.is_more = 1 THEN N' more often '
+                                WHEN b.share < 0.05e0 THEN N' hardly ever '
+                                ELSE N' less often ' END + b.shown
+        WHEN b.type = N'date' THEN b.plain + b.ago
+        WHEN b.grade = 0 THEN N'medium ' + b.plain
         WHEN LOWER(b.plain) = N'age' OR LOWER(b.plain) LIKE N'age %'
-            THEN CASE WHEN b.strength >= @strong THEN N'much ' ELSE N'' END
+            THEN CASE WHEN ABS(b.grade) = 2 THEN N'much ' ELSE N'' END
                 + CASE b.is_low WHEN 1 THEN N'younger' ELSE N'older' END
         WHEN LOWER(b.plain) = N'recency' OR LOWER(b.plain) LIKE N'recency %'
-            THEN CASE WHEN b.strength < @strong THEN N'' WHEN b.is_low = 1 THEN N'very '
-                      ELSE N'long ' END
-                + CASE b.is_low WHEN 1 THEN N'recent' ELSE N'lapsed' END
-        WHEN b.type = N'date'
-            THEN b.plain + CASE WHEN b.strength >= @strong THEN N' very' ELSE N'' END
-                + CASE b.is_low WHEN 1 THEN N' recently' ELSE N' long ago' END
-        ELSE CASE WHEN b.strength >= @strong THEN N'very ' ELSE N'' END
+            THEN CASE b.grade WHEN -2 THEN N'very recent' WHEN -1 THEN N'recent' WHEN 1 THEN N'lapsed'
+                              ELSE N'long lapsed' END
+        ELSE CASE WHEN ABS(b.grade) = 2 THEN N'very ' ELSE N'' END
                 + CASE b.is_low WHEN 1 THEN N'low ' ELSE N'high ' END + b.plain END,
         CASE b.type
-            WHEN N'category' THEN b.source_column + N' is ' + b.level + N' for '
+            WHEN N'category' THEN b.source_column + N' is ' + b.shown + N' for '
                 + COALESCE(CAST(CAST(ROUND(100 * b.mean, 0) AS int) AS nvarchar(10)) + N' %', N'unknown')
-            WHEN N'date' THEN b.source_column + N' ' + sqlkmeans.number_text(b.mean) + N' days ago'
+            WHEN N'date' THEN b.source_column + b.ago
             ELSE b.source_column + N' ' + sqlkmeans.number_text(b.mean) + COALESCE(N' ' + b.unit, N'')
             END,
         CASE b.type
@@ -7082,14 +8025,36 @@ BEGIN
                 CAST(CAST(ROUND(100 * b.of_all, 0) AS int) AS nvarchar(10)) + N' %', N'unknown')
             ELSE sqlkmeans.number_text(b.of_all) END
     FROM (SELECT a.*, ROW_NUMBER() OVER (PARTITION BY a.segment_id, a.source_column
-                                         ORDER BY a.strength DESC, a.is_low, a.position) AS n
+                                         ORDER BY a.strength DESC, a.is_low, a.position) AS n,
+              CASE a.is_low WHEN 1 THEN -1 ELSE 1 END * (CASE WHEN ABS(a.importance) >= @least THEN 1 ELSE 0 END
+                  + CASE WHEN ABS(a.importance) >= @strong THEN 1 ELSE 0 END) AS grade,
+              CASE WHEN a.type = N'category' OR a.is_number_of_0_and_1 = 1 THEN 1 ELSE 0 END AS is_level,
+              -- A number of 0 and 1 is told by what is more frequent than in everyone.
+              CASE WHEN a.is_number_of_0_and_1 = 1 THEN CASE a.is_low WHEN 1 THEN N'no' ELSE N'yes' END
+                   WHEN a.is_yes_or_no = 1 THEN CASE a.level WHEN N'1' THEN N'yes' ELSE N'no' END
+                   ELSE a.level END AS shown,
+              CASE WHEN a.is_number_of_0_and_1 = 1 AND a.is_low = 1 THEN 1e0 - COALESCE(a.mean, 0e0)
+                   ELSE COALESCE(a.mean, 0e0) END AS share,
+              CASE WHEN a.importance > 0 OR (a.is_number_of_0_and_1 = 1 AND a.is_low = 1) THEN 1
+                   ELSE 0 END AS is_more,
+              CASE WHEN a.mean < 0 THEN N' in ' + sqlkmeans.number_text(-a.mean) + N' days'
+                   ELSE N' ' + sqlkmeans.number_text(a.mean) + N' days ago' END AS ago
           FROM (SELECT p.segment_id, p.position, f.source_column, f.type,
                     REPLACE(f.source_column, N'_', N' ') AS plain,
                     COALESCE(f.level, N'other') AS level, u.unit, p.mean, e.mean AS of_all, d.importance,
                     -- Of everyone, a category's most frequent level.
                     CASE WHEN p.segment_id > 0 THEN ROUND(ABS(d.importance), 9)
                          WHEN f.type = N'category' THEN p.mean ELSE 0e0 END AS strength,
-                    CASE WHEN d.importance < 0 THEN 1 ELSE 0 END AS is_low
+                    CASE WHEN d.importance < 0 THEN 1 ELSE 0 END AS is_low,
+                    CASE f.type WHEN N'category' THEN 1 ELSE 0 END AS is_category,
+                    CASE WHEN f.type = N'category' AND NOT EXISTS (
+                             SELECT 1 FROM sqlkmeans.model_feature AS g
+                             WHERE g.run_id = @run_id AND g.source_column = f.source_column
+                               AND (g.level IS NULL OR g.level NOT IN (N'0', N'1')))
+                         THEN 1 ELSE 0 END AS is_yes_or_no,
+                    CASE WHEN f.type = N'number' AND e.lowest = 0e0 AND e.highest = 1e0
+                          AND ABS(e.deviation * e.deviation - e.mean * (1e0 - e.mean)) < 1e-9
+                         THEN 1 ELSE 0 END AS is_number_of_0_and_1
                 FROM #sqlkmeans_profile AS p
                 INNER JOIN #sqlkmeans_profile AS e ON e.segment_id = 0 AND e.position = p.position
                 INNER JOIN sqlkmeans.model_feature AS f
@@ -7097,8 +8062,19 @@ BEGIN
                 LEFT JOIN #sqlkmeans_unit AS u ON u.[column] = f.source_column
                 CROSS APPLY (SELECT CASE WHEN p.segment_id = 0 OR e.deviation = 0 THEN 0e0
                         ELSE COALESCE((p.mean - e.mean) / e.deviation, 0e0) END AS importance) AS d
-               ) AS a) AS b
-    WHERE b.n = 1;
+               ) AS a) AS b;
+    UPDATE w
+    SET most = CASE WHEN NOT EXISTS (SELECT 1 FROM #sqlkmeans_word AS o
+                                     WHERE o.position = w.position AND o.segment_id > 0
+                                       AND o.segment_id <> w.segment_id AND o.importance >= w.importance)
+                    THEN N'highest '
+                    WHEN NOT EXISTS (SELECT 1 FROM #sqlkmeans_word AS o
+                                     WHERE o.position = w.position AND o.segment_id > 0
+                                       AND o.segment_id <> w.segment_id AND o.importance <= w.importance)
+                    THEN N'lowest ' END + REPLACE(w.[column], N'_', N' ')
+    FROM #sqlkmeans_word AS w
+    INNER JOIN sqlkmeans.model_feature AS f ON f.run_id = @run_id AND f.position = w.position
+    WHERE w.segment_id > 0 AND w.is_level = 0 AND f.type = N'number';
     INSERT INTO #sqlkmeans_named (segment_id, name, name_source, description)
     SELECT c.segment_id, COALESCE(MAX(g.name), MAX(k.name), N''),
         CASE WHEN MAX(g.name) IS NULL THEN N'generated' ELSE N'given' END, N''
@@ -7125,26 +8101,18 @@ BEGIN
             BREAK;
         SELECT @notable = COUNT(*)
         FROM #sqlkmeans_word AS w
-        WHERE w.segment_id = @segment_id AND ABS(w.importance) >= @least;
+        WHERE w.segment_id = @segment_id AND w.place IS NOT NULL AND ABS(w.importance) >= @least;
 
-        -- From short to long: a longer one tells two segments apart that share the short one.
-        SET @count = CASE WHEN @notable < 2 THEN @notable ELSE 2 END;
-        WHILE @name = N'' AND @count <= @notable + 1
+        IF @name = N''
         BEGIN
-            SET @place = 0;
-            WHILE @place < CASE WHEN @count <= @notable THEN @count ELSE 2 END
-            BEGIN
-                SET @place = @place + 1;
-                SELECT @name = LEFT(@name + CASE WHEN @name = N'' THEN N'' ELSE N', ' END
-                    + CASE WHEN @count <= @notable THEN w.word ELSE w.mean END, 390)
-                FROM #sqlkmeans_word AS w
-                WHERE w.segment_id = @segment_id AND w.place = @place;
-            END;
-            IF @name = N''
-                SET @name = N'average';
-            SET @count = @count + 1;
-            IF @count <= @notable + 1 AND EXISTS (SELECT 1 FROM #sqlkmeans_named AS n WHERE n.name = @name)
-                SET @name = N'';
+            EXECUTE sqlkmeans.train_name_words @segment_id = @segment_id, @notable = @notable;
+            -- The first that nobody has; else the last, and a number behind it.
+            SELECT TOP (1) @name = c.name
+            FROM #sqlkmeans_candidate AS c
+            ORDER BY CASE WHEN EXISTS (SELECT 1 FROM #sqlkmeans_named AS n WHERE n.name = c.name)
+                          THEN 1 ELSE 0 END,
+                CASE WHEN EXISTS (SELECT 1 FROM #sqlkmeans_named AS n WHERE n.name = c.name)
+                     THEN -c.place ELSE c.place END;
         END;
         SELECT @part = @name, @number = 1;
         WHILE EXISTS (SELECT 1 FROM #sqlkmeans_named AS n
@@ -7166,7 +8134,7 @@ BEGIN
         SET @description = CASE
             WHEN @notable = 0 THEN N'Near everyone''s average in every feature.'
             WHEN EXISTS (SELECT 1 FROM #sqlkmeans_word AS w WHERE w.segment_id = @segment_id
-                         AND w.place <= @place AND w.is_level = 0)
+                         AND w.place <= @place AND w.is_category = 0)
                 THEN @description + N' on average.'
             ELSE @description + N'.' END;
         UPDATE #sqlkmeans_named SET name = @name, description = @description WHERE segment_id = @segment_id;
@@ -7468,8 +8436,9 @@ BEGIN
                                 ELSE @last_segment_id END
     FROM #sqlkmeans_cluster AS c;
 
-    INSERT INTO sqlkmeans.centroid (run_id, segment_id, position, feature, value, scaled_value)
-    SELECT @run_id, c.segment_id, f.position, f.feature, p.value, p.scaled_value
+    INSERT INTO sqlkmeans.centroid
+        (run_id, segment_id, position, feature, value, scaled_value, outlier_distance)
+    SELECT @run_id, c.segment_id, f.position, f.feature, p.value, p.scaled_value, c.outlier_distance
     FROM #sqlkmeans_cluster AS c
     INNER JOIN #sqlkmeans_point AS p ON p.cluster = c.cluster
     INNER JOIN sqlkmeans.model_feature AS f ON f.run_id = @run_id AND f.position = p.position;
@@ -7539,6 +8508,8 @@ BEGIN
         + COALESCE(N',"psi":' + (SELECT sqlkmeans.float_literal(MAX(d.psi)) FROM #sqlkmeans_drift AS d), N'')
         + COALESCE(N',"centroid_shift":' + (
             SELECT sqlkmeans.float_literal(MAX(c.centroid_shift)) FROM #sqlkmeans_cluster AS c), N'')
+        + COALESCE(N',"outliers":' + (
+            SELECT CAST(SUM(c.outliers) AS nvarchar(20)) FROM #sqlkmeans_cluster AS c), N'')
         + N',"seconds_fit":'
         + CAST(DATEDIFF(millisecond, @begun, @fitted) / 1000.0 AS nvarchar(40))
         + N',"seconds_assign":'
@@ -7547,9 +8518,12 @@ BEGIN
             SELECT n.segment_id, n.name, n.name_source, n.description,
                 COALESCE(c.size, @rows) AS size,
                 COALESCE(c.size, @rows) / CAST(@rows AS float) AS share,
-                COALESCE(c.within_ss, @within_ss) AS within_ss, c.centroid_shift
+                COALESCE(c.within_ss, @within_ss) AS within_ss, c.centroid_shift,
+                COALESCE(c.outliers, o.outliers) AS outliers
             FROM #sqlkmeans_named AS n
             LEFT JOIN #sqlkmeans_cluster AS c ON c.segment_id = n.segment_id
+            LEFT JOIN (SELECT SUM(a.outliers) AS outliers FROM #sqlkmeans_cluster AS a) AS o
+                ON n.segment_id = 0
             ORDER BY n.segment_id
             FOR JSON PATH
         ) + N',"segment_feature":' + (
@@ -7605,6 +8579,8 @@ BEGIN
     DECLARE @begun datetime2(6) = SYSUTCDATETIME();
     DECLARE @fitted datetime2(6);
     DECLARE @skipped bigint;
+    DECLARE @share float;
+    DECLARE @outliers bigint;
 
     SELECT @segmentation = r.segmentation, @definition = r.definition, @active = g.active_run_id,
         @last_segment_id = g.last_segment_id,
@@ -7683,6 +8659,7 @@ BEGIN
         [sqlkmeans row]      int   NULL,
         [sqlkmeans previous] int   NULL,
         [sqlkmeans before]   float NULL,
+        [sqlkmeans flagged]  bit   NULL,
         [sqlkmeans weight]   float NOT NULL,
         [sqlkmeans cluster]  int   NOT NULL,
         [sqlkmeans other]    int   NULL,
@@ -7705,7 +8682,9 @@ BEGIN
         inertia        float  NOT NULL,
         weight         float  NOT NULL,
         distance       float  NOT NULL,
-        centroid_shift float  NULL
+        centroid_shift float  NULL,
+        outlier_distance float NULL,
+        outliers       bigint NULL
     );
     CREATE TABLE #sqlkmeans_overlap
     (
@@ -7785,6 +8764,8 @@ BEGIN
     EXECUTE sqlkmeans.train_labels
         @run_id = @run_id, @active = @active, @last_segment_id = @last_segment_id, @k = @k,
         @features = @features, @rows = @rows, @total_ss = @total_ss OUTPUT;
+    SET @share = TRY_CAST(JSON_VALUE(@definition, '$.outlier') AS float);
+    EXECUTE sqlkmeans.mark_outliers @share = @share, @outliers = @outliers OUTPUT;
     EXECUTE sqlkmeans.profile_scored;
     EXECUTE sqlkmeans.count_bins @run_id = @run_id, @scored_run_id = @run_id;
     UPDATE b
@@ -7808,10 +8789,13 @@ BEGIN
     FROM #sqlkmeans_overlap AS o
     WHERE o.previous IS NOT NULL;
     SET @labels = N'SELECT ' + sqlkmeans.each_name(@key, N'i.{}', N', ') + N', c.segment_id,
-    s.[sqlkmeans distance] AS distance, i.[sqlkmeans previous], i.[sqlkmeans before]
+    s.[sqlkmeans distance] AS distance, i.[sqlkmeans previous], i.[sqlkmeans before], i.[sqlkmeans flagged]
 FROM #sqlkmeans_scored AS s
 INNER JOIN #sqlkmeans_cluster AS c ON c.cluster = s.[sqlkmeans cluster]
 INNER JOIN #sqlkmeans_input AS i ON i.[sqlkmeans row] = s.[sqlkmeans row]';
+    EXECUTE sqlkmeans.profile_columns
+        @definition = @definition, @labels = @labels, @medians = 1,
+        @publication = @publication OUTPUT;
     EXECUTE sqlkmeans.stage_changes
         @run_id = @run_id, @key = @key, @target = @target, @labels = @labels, @kept = @kept,
         @publication = @publication OUTPUT;
@@ -7906,6 +8890,12 @@ BEGIN
             + N' given; allowed where T-SQL trains: a number, such as sqlkmeans choose-k recommends';
         EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
     END;
+    IF @engine = N'tsql' AND TRY_CAST(JSON_VALUE(@definition, '$.trim') AS float) > 0
+    BEGIN
+        SET @problems = N'trim: ' + JSON_VALUE(@definition, '$.trim')
+            + N' needs to look at rows, and engine tsql sees sums; use local or in_database';
+        EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
+    END;
     SET @key = JSON_QUERY(@definition, '$.key');
 
     CREATE TABLE #sqlkmeans_input
@@ -7914,6 +8904,7 @@ BEGIN
         [sqlkmeans place]    bigint NOT NULL,
         [sqlkmeans previous] int    NULL,
         [sqlkmeans before]   float  NULL,
+        [sqlkmeans flagged]  bit    NULL,
         [sqlkmeans weight]   float  NULL
     );
     CREATE TABLE #sqlkmeans_label
@@ -7999,11 +8990,14 @@ INSERT INTO #sqlkmeans_publication (content) VALUES (@publication);
             SELECT CAST(j.[key] AS int), CAST(j.[value] AS int)
             FROM OPENJSON(@publication, '$.segment_ids') AS j;
             SET @labels = N'SELECT ' + sqlkmeans.each_name(@key, N'i.{}', N', ') + N', c.segment_id,
-    l.distance, i.[sqlkmeans previous], i.[sqlkmeans before]
+    l.distance, i.[sqlkmeans previous], i.[sqlkmeans before], i.[sqlkmeans flagged]
 FROM #sqlkmeans_label AS l
 INNER JOIN #sqlkmeans_cluster_id AS c ON c.cluster = l.cluster
 INNER JOIN #sqlkmeans_input AS i ON i.[sqlkmeans row] = l.row_number';
             SET @target = sqlkmeans.quoted_name(JSON_VALUE(@definition, '$.target'), N'');
+            EXECUTE sqlkmeans.profile_columns
+                @definition = @definition, @labels = @labels, @medians = 1,
+                @publication = @publication OUTPUT;
             EXECUTE sqlkmeans.stage_changes
                 @run_id = @run_id, @key = @key, @target = @target, @labels = @labels,
                 @kept = @kept, @publication = @publication OUTPUT;
@@ -9226,7 +10220,7 @@ END;'),
     (N'somebody else''s tables', NULL, N'
 EXECUTE (N''CREATE VIEW sqlkmeans_self_test.somebodys_view AS SELECT 1 AS customer_id;'');
 CREATE TABLE sqlkmeans_self_test.somebodys (customer_id bigint NOT NULL PRIMARY KEY, segment_id int NOT NULL,
-    distance float NOT NULL, run_id bigint NOT NULL, assigned_at datetime2(6) NOT NULL);
+    distance float NOT NULL, is_outlier bit NOT NULL, run_id bigint NOT NULL, assigned_at datetime2(6) NOT NULL);
 CREATE TABLE sqlkmeans_self_test.mine_history (customer_id bigint NOT NULL);
 INSERT INTO sqlkmeans_self_test.mine_history (customer_id) VALUES (1);'),
     (N'every problem of a definition at once', N'50002 %@k: 1 given%@scaling: big given%', N'
@@ -9612,6 +10606,7 @@ SELECT
     r.written,
     r.inertia,
     r.silhouette,
+    r.outliers,
     r.started_at,
     r.published_at,
     r.finished_at,
@@ -9642,6 +10637,7 @@ SELECT
     COALESCE(s.size, m.size) AS size,
     COALESCE(s.share, m.share) AS share,
     COALESCE(s.within_ss, m.within_ss) AS within_ss,
+    CASE WHEN s.run_id IS NULL THEN m.outliers ELSE s.outliers END AS outliers,
     l.run_id,
     g.active_run_id AS model_run_id,
     l.published_at

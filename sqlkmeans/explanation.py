@@ -1,4 +1,4 @@
-"""Why one customer is in a segment, as numbers and in four lines."""
+"""Why one customer is in a segment and what would move it, as numbers and in five lines."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ import numpy as np
 import numpy.typing as npt
 
 from sqlkmeans.clustering.describing.margin import Margin, margin_of
-from sqlkmeans.clustering.describing.numbers import brief_number, own_values
+from sqlkmeans.clustering.describing.naming import YES_NO
+from sqlkmeans.clustering.describing.numbers import brief_number, number_text, own_values
+from sqlkmeans.clustering.describing.remedy import Change, smallest_changes
 from sqlkmeans.clustering.preparation.problems import weight_problems
 from sqlkmeans.database import Database, Sources, open_sources
 from sqlkmeans.database.base import Source
 from sqlkmeans.definition import Segmentation
-from sqlkmeans.engines.local.rows import prepare, read_rows
+from sqlkmeans.engines.local.rows import RawRows, prepare, read_rows
 from sqlkmeans.engines.local.storage import Storage
 from sqlkmeans.errors import DataError, DefinitionError
 from sqlkmeans.model import SegmentModel
-from sqlkmeans.registry import load_model, load_segmentation
+from sqlkmeans.registry import load_model, load_segmentation, load_steps
 
 #: At most so many features are named in words, and only those that contribute this much.
 NAMED, NOTABLE = 3, 0.05
@@ -34,6 +36,36 @@ class SegmentDistance:
     segment_id: int
     name: str
     distance: float
+
+
+@dataclass(frozen=True)
+class SmallestChange:
+    """The smallest change of one column that would move the customer.
+
+    Attributes
+    ----------
+    column : str
+    value : float or str
+        What the column would have to be: a number, a date as YYYY-MM-DD, or a category's level.
+    difference : float or None
+        From the customer's value, in days for a date; None for a category and where it has none.
+    segment_id : int
+        Where the customer would go.
+    name : str
+        Of that segment.
+    is_usual : bool
+        Whether the value is between the least and the greatest that the fit has seen.
+    told : str
+        The change in words: ``income 61,240 (+9,240)``, ``newsletter yes``.
+    """
+
+    column: str
+    value: float | str
+    difference: float | None
+    segment_id: int
+    name: str
+    is_usual: bool
+    told: str
 
 
 @dataclass(frozen=True)
@@ -51,6 +83,9 @@ class FeatureReason:
         speaks for the runner-up.
     unit : str or None
         Of the three values.
+    change : SmallestChange or None
+        None where no change of this column alone would move the customer. A category has a reason
+        for each level, and its change is to that level.
     """
 
     feature: str
@@ -59,6 +94,7 @@ class FeatureReason:
     runner_up_value: float
     contribution: float
     unit: str | None = None
+    change: SmallestChange | None = None
 
     @property
     def told(self) -> str:
@@ -105,8 +141,10 @@ class CustomerExplanation:
         return "\n".join(self.lines())
 
     def lines(self) -> list[str]:
-        """The reason in four lines."""
-        return [self._where(), self._distances(), self._features(), self._how_sure()]
+        """The reason in four lines, and in a fifth what would move the customer."""
+        return [
+            self._where(), self._distances(), self._features(), self._how_sure(), self._remedy()
+        ]  # fmt: skip
 
     def _where(self) -> str:
         who, name = f"Customer {', '.join(self.customer)}", self.segmentation
@@ -140,6 +178,20 @@ class CustomerExplanation:
         times = self.runner_up.distance / self.segment.distance if self.segment.distance else np.inf
         far = f"{times:.3g} times as far away" if np.isfinite(times) else "elsewhere"
         return f"{self.certainty.capitalize()}: the runner-up is {far} (margin {self.margin:.2f})."
+
+    def _remedy(self) -> str:
+        changes = [
+            reason.change
+            for reason in self.features
+            if reason.change is not None and reason.change.is_usual
+        ]
+        told = [
+            f"{change.told} (segment {change.segment_id}, {change.name})"
+            for change in changes[:NAMED]
+        ]
+        if not told:
+            return "No usual value of one column alone would move it."
+        return f"It would move with {' or '.join(told)}, everything else as it is."
 
     def to_json(self) -> dict[str, Any]:
         """The object that ``--json`` prints."""
@@ -197,8 +249,12 @@ def explain(
     # Without a session nothing is read but the database, from which the definition comes.
     there = nullcontext(database) if spark is None else open_sources(segmentation, database, spark)
     with there as sources:
-        point = _prepared(database, sources, segmentation, model, key)
+        raw = _read(database, sources, segmentation, model, key)
+    values = raw.matrix[0].copy()  # to prepare a row uses it up
+    point = _prepared(raw, model, key)
     found = margin_of(point, model.centroids)
+    steps = load_steps(name, database)
+    changes = smallest_changes(model.preparation, model.centroids, values, raw.texts, steps)
     return CustomerExplanation(
         segmentation=name,
         customer=tuple(key),
@@ -206,7 +262,7 @@ def explain(
         runner_up=_segment(model, found.runner_up, found.runner_up_distance),
         margin=found.margin,
         certainty=found.certainty,
-        features=_reasons(model, segmentation.units, point, found),
+        features=_reasons(model, segmentation.units, point, found, changes),
         published_segment_id=database.labels.segment_of(segmentation, key),
     )
 
@@ -226,27 +282,33 @@ def _key_text(value: object) -> str:
     return str(value)
 
 
-def _prepared(
+def _read(
     database: Database,
     sources: Sources,
     segmentation: Segmentation,
     model: SegmentModel,
     customer: Sequence[str],
-) -> npt.NDArray[np.float64]:
-    """The customer's row in the scaled space, read and prepared as a run does."""
-    storage = Storage()
+) -> RawRows:
+    """The customer's row, read as a run does."""
     with sources.open_source(segmentation, model.columns, customer) as source:
         batches = list(source.batches)
     rows = sum(batch.keys.num_rows for batch in batches)
     if not rows:
         raise DataError(_unknown(database, segmentation, customer))
     source = Source(rows, iter(batches), in_key_order=True)
-    raw = read_rows(source, segmentation.key, storage, lambda _: None)
+    raw = read_rows(source, segmentation.key, Storage(), lambda _: None)
     assert raw is not None
+    return raw
+
+
+def _prepared(
+    raw: RawRows, model: SegmentModel, customer: Sequence[str]
+) -> npt.NDArray[np.float64]:
+    """The row in the scaled space."""
     try:
         if raw.weights is not None and (problems := weight_problems(raw.weights)):
             raise DataError(problems)
-        _, found = prepare(raw, model.preparation, storage)
+        _, found = prepare(raw, model.preparation, Storage())
     except DataError as error:
         who = f"customer {', '.join(customer)} has no segment"
         raise DataError([f"{who}: {problem}" for problem in error.problems]) from None
@@ -277,6 +339,7 @@ def _reasons(
     units: Mapping[str, str],
     point: npt.NDArray[np.float64],
     found: Margin,
+    changes: Sequence[Change | None],
 ) -> tuple[FeatureReason, ...]:
     """Each feature's part, the largest first."""
     points = np.vstack([point, model.centroids[found.own], model.centroids[found.runner_up]])
@@ -285,9 +348,28 @@ def _reasons(
     for position, feature in enumerate(model.preparation.features):
         value, segment_value, runner_up_value = own_values(feature, points[:, position]).tolist()
         part = float(found.contributions[position]) / total if total > 0 else 0.0
+        unit, change = units.get(feature.name), changes[position]
         reasons.append(
             FeatureReason(
-                feature.name, value, segment_value, runner_up_value, part, units.get(feature.name)
+                feature.name, value, segment_value, runner_up_value, part, unit,
+                None if change is None else _change(model, feature.column, unit, change),
             )
-        )
+        )  # fmt: skip
     return tuple(sorted(reasons, key=lambda reason: -abs(reason.contribution)))
+
+
+def _change(model: SegmentModel, column: str, unit: str | None, change: Change) -> SmallestChange:
+    value = change.value
+    if isinstance(value, float):
+        words = number_text(value)
+    else:
+        yes_or_no = set(model.preparation.levels(column)) <= set(YES_NO)
+        words = YES_NO.get(value, value) if yes_or_no else value
+    told = " ".join([column, words, *filter(None, [unit])])
+    if change.difference is not None:
+        days = "" if isinstance(value, float) else " days"
+        told += f" ({'+' if change.difference > 0 else ''}{brief_number(change.difference)}{days})"
+    return SmallestChange(
+        column, value, change.difference, model.segment_ids[change.segment],
+        model.names[change.segment], change.is_usual, told,
+    )  # fmt: skip

@@ -48,7 +48,8 @@ def export_labels(
 ) -> WrittenExport:
     """Write the labels of a segmentation as they are published now.
 
-    Columns are the key's, then ``segment_id``, ``segment_name`` and ``distance``, in key order.
+    Columns are the key's, then ``segment_id``, ``segment_name``, ``distance`` and ``is_outlier``,
+    in key order.
 
     Parameters
     ----------
@@ -111,16 +112,19 @@ def _labels(
     target = segmentation.model_copy(
         update={"source": segmentation.target, "features": (), "sample_weight": None}
     )
-    with database.open_source(target, ["segment_id", "distance"], in_order=True) as source:
+    columns = ["segment_id", "distance", "is_outlier"]
+    with database.open_source(target, columns, in_order=True) as source:
         for batch in source.batches:
             ids = batch.features.column(0).cast(pa.int32())
-            columns = {
+            values = {
                 **dict(zip(batch.keys.schema.names, batch.keys.columns)),
                 "segment_id": ids,
                 "segment_name": pa.array([names.get(i) for i in ids.to_pylist()], pa.string()),
                 "distance": batch.features.column(1),
+                # Read as a number.
+                "is_outlier": batch.features.column(2).cast(pa.bool_()),
             }
-            yield pa.RecordBatch.from_pydict(columns)
+            yield pa.RecordBatch.from_pydict(values)
 
 
 class _Counted:

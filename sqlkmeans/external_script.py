@@ -26,8 +26,10 @@ from sqlkmeans.clustering.comparing.compare import RunFacts
 from sqlkmeans.clustering.describing.bins import bins_from_rows, skipped_missing
 from sqlkmeans.clustering.describing.findings import feature_findings
 from sqlkmeans.clustering.describing.found import PreparedRows, find
+from sqlkmeans.clustering.describing.outliers import outlier_distances
 from sqlkmeans.clustering.kmeans.assignment import Assignment, settle_ties
-from sqlkmeans.clustering.kmeans.kmeans import SAMPLE_ROWS, fit_kmeans
+from sqlkmeans.clustering.kmeans.kmeans import SAMPLE_ROWS
+from sqlkmeans.clustering.kmeans.trimming import fit_trimmed, kept_within
 from sqlkmeans.clustering.preparation.learning import fit_preparation
 from sqlkmeans.clustering.preparation.preparation import Feature, features_from_definition
 from sqlkmeans.clustering.preparation.raw_rows import raw_rows
@@ -56,8 +58,9 @@ def run_segmentation(rows: pd.DataFrame, job: str) -> tuple[pd.DataFrame, str]:
         ``model_feature``, ``centroid`` and ``segment`` rows of the active model, and ``given``,
         the names that people gave; ``reference_date``, the day on which dates are aged
         (YYYY-MM-DD), by default today's in UTC. To compare with the run before, also
-        ``compared_run`` (its ``run_id``, ``rows``, ``k``, ``silhouette``, ``mean_distance`` and
-        ``definition``), its ``feature_bin`` rows, and its ``segment_feature`` rows of segment 0.
+        ``compared_run`` (its ``run_id``, ``rows``, ``k``, ``silhouette``, ``mean_distance``,
+        ``outliers`` and ``definition``), its ``feature_bin`` rows, and its ``segment_feature`` rows
+        of segment 0.
 
     Returns
     -------
@@ -84,12 +87,19 @@ def _run(rows: pd.DataFrame, job: Row) -> tuple[pd.DataFrame, Row]:
     definition, before = job["definition"], _before(job)
     numbers, now, prepared = _prepare(rows, job)
     fit, assignment = _fit(prepared, definition)
+    k = len(fit.centroids)
     fitted = time.perf_counter()
     segment_ids, moves = before.follow(fit, lambda: _overlap(now, assignment))
     settle_ties(prepared.matrix, fit.centroids, assignment, segment_ids)
+    if (share := definition.get("outlier")) is not None:
+        squared = assignment.squared_distances
+        kept = kept_within(squared, definition.get("trim", 0.0), prepared.weights)
+        limits = outlier_distances(assignment.labels, squared, k, share, squared=True, at_most=kept)
+        fit = replace(fit, outlier_distances=limits)
     found = find(
-        prepared, fit.centroids, assignment, seed=definition["seed"], earlier=before.bins, cut=True
-    )
+        prepared, fit.centroids, assignment, seed=definition["seed"], earlier=before.bins,
+        cut=True, limits=fit.outlier_distances,
+    )  # fmt: skip
     publication = of_fit(job["run_id"], definition, before, fit, found, segment_ids, moves)
     labels = pd.DataFrame(
         {
@@ -122,7 +132,7 @@ def _before(job: Row) -> Before:
         run = RunFacts(
             compared["run_id"], compared["rows"], compared["k"], compared.get("silhouette"),
             compared.get("mean_distance"), compared["definition"],
-            bins_from_rows(job.get("feature_bin", [])), means,
+            bins_from_rows(job.get("feature_bin", [])), means, compared.get("outliers"),
         )  # fmt: skip
     given = {row["segment_id"]: row["name"] for row in job["given"]}
     return Before(run=run, model=model, given=given, last_segment_id=job["last_segment_id"])
@@ -164,20 +174,26 @@ def _prepare(
 def _fit(rows: PreparedRows, definition: Row) -> tuple[Fit, Assignment]:
     """Fit k segments, or as many as the scores speak for."""
     # A definition of an earlier version has none of the keys that have a default here.
-    min_share = definition.get("min_share", 0.0)
+    min_share, trim = definition.get("min_share", 0.0), definition.get("trim", 0.0)
     starts = {"n_init": definition["n_init"], "seed": definition["seed"]}
     choice, weights = None, rows.weights
     if definition["k"] == "auto":
         k_min, k_max = definition.get("k_min", 2), definition.get("k_max", 10)
+        columns = [feature.column for feature in rows.preparation.features]
         choice = choose_k(
-            rows.matrix, k_min, k_max, sample_weight=weights, min_share=min_share, **starts
-        )
+            rows.matrix, k_min, k_max, sample_weight=weights, min_share=min_share,
+            columns=columns, **starts,
+        )  # fmt: skip
+        k = choice.best_k()
+    else:
+        k = definition["k"]
+    if choice and not trim:
         found = choice.fit(rows.matrix, weights)
     else:
         # 0 lets no row leave the database, which this does not.
         sample_rows = definition.get("sample_rows") or SAMPLE_ROWS
-        found = fit_kmeans(
-            rows.matrix, definition["k"], sample_weight=weights, sample_rows=sample_rows, **starts
+        found = fit_trimmed(
+            rows.matrix, k, trim=trim, sample_weight=weights, sample_rows=sample_rows, **starts
         )
         require_share(found.assignment.sizes(len(found.centroids)), min_share)
     findings = feature_findings(rows.matrix, rows.preparation)

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from sqlkmeans.clustering.describing.profile import EVERYONE
-from sqlkmeans.database.base import Database, TracksChanges
+from sqlkmeans.database.base import Database, StagedCluster, TracksChanges
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.engines import Engine, NoRows, Plan
 from sqlkmeans.engines.base import ClusterLabels
@@ -87,8 +87,8 @@ def assign_changes(work: Job, seen: ChangesSeen, engine: Engine, before: Before)
     assert model is not None
     assert model_run_id is not None
     source = database.changed_source(segmentation, seen.high_water)
-    changed = segmentation.model_copy(update={"source": source})
-    with engine.open(database, Plan.of(changed, progress, model.columns)) as rows:
+    changed = segmentation.model_copy(update={"source": source, "profile": ()})
+    with engine.open(work.sources, Plan.of(changed, progress, model.columns)) as rows:
         try:
             labelled: ClusterLabels = rows.label(model).labels
         except NoRows:
@@ -104,10 +104,14 @@ def assign_changes(work: Job, seen: ChangesSeen, engine: Engine, before: Before)
             work.stage(labelled)
             read = len(labelled)
             del labelled
-            clusters = database.labels.stage_unchanged(segmentation, work.run_id, model.segment_ids)
-            held = {model.segment_ids[number]: (size, ss) for number, size, ss in clusters}
-            total = sum(size for size, _ in held.values())
-            inertia = float(sum(within for _, within in held.values()))
+            clusters = database.labels.stage_unchanged(
+                segmentation, work.run_id, model.segment_ids, model.limits
+            )
+            held = {model.segment_ids[one.cluster]: one for one in clusters}
+            total = sum(one.size for one in clusters)
+            inertia = float(sum(one.within_ss for one in clusters))
+            outliers = sum(one.outliers for one in clusters)
+            held[EVERYONE] = StagedCluster(-1, total, inertia, outliers)
             told = (
                 f"{read:,} of {total:,} rows were read: those that changed since run "
                 f"{seen.run_id}; what segment_feature says is that run's"
@@ -120,12 +124,12 @@ def assign_changes(work: Job, seen: ChangesSeen, engine: Engine, before: Before)
                     run={
                         "k": len(model.segment_ids), "rows": total, "skipped": 0,
                         "inertia": inertia, "warnings": [told, *rows.notes()],
+                        "outliers": outliers if model.limits else None,
                     },
-                    tables=_carried_over(
-                        database, seen.run_id, {**held, EVERYONE: (total, inertia)}
-                    ),
+                    tables=_carried_over(database, seen.run_id, held, bool(model.limits)),
                     last_segment_id=before.last_segment_id,
                     distance_tolerance=0.0,
+                    outlier_distances=model.limits,
                 )
             )  # fmt: skip
 
@@ -136,15 +140,17 @@ def _nobody(segmentation: Segmentation) -> ClusterLabels:
 
 
 def _carried_over(
-    database: Database, run_id: int, held: dict[int, tuple[int, float]]
+    database: Database, run_id: int, held: dict[int, StagedCluster], limited: bool
 ) -> dict[str, list[Row]]:
     """What the run before said of its segments, with the sizes of now."""
     tables: dict[str, list[Row]] = {}
-    total = held[EVERYONE][0]
-    for name in ("segment", "segment_feature"):
+    total, nobody = held[EVERYONE].size, StagedCluster(-1, 0, 0.0, 0)
+    for name in ("segment", "segment_feature", "segment_profile"):
         rows = database.catalog.result(name, run_id)
         tables[name] = [{k: v for k, v in row.items() if k != "run_id"} for row in rows]
     for row in tables["segment"]:
-        row["size"], row["within_ss"] = held.get(row["segment_id"], (0, 0.0))
+        of_segment = held.get(row["segment_id"], nobody)
+        row["size"], row["within_ss"] = of_segment.size, of_segment.within_ss
+        row["outliers"] = of_segment.outliers if limited else None
         row["share"] = row["size"] / total if total else 0.0
     return tables

@@ -12,6 +12,7 @@ from sqlkmeans.database.checks import check_segmentation
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.engines.base import ClusterLabels
 from sqlkmeans.errors import DatabaseError, SqlKMeansError
+from sqlkmeans.outcome import Fit
 from sqlkmeans.progress import Progress
 from sqlkmeans.publication import Publication
 from sqlkmeans.registry import client_row, run_result
@@ -51,10 +52,11 @@ class Job:
         """Customers that a published segment and a staged cluster share."""
         return self.database.labels.overlap(self.segmentation, self.run_id)
 
-    def loading(self, segment_ids: list[int]) -> AbstractContextManager[object]:
+    def loading(self, segment_ids: list[int], fit: Fit) -> AbstractContextManager[object]:
         """Write staged labels where nobody sees them, while their rows are described; publish
         inside."""
-        return self.database.labels.loading(self.segmentation, self.run_id, segment_ids)
+        limits = fit.limits(segment_ids)
+        return self.database.labels.loading(self.segmentation, self.run_id, segment_ids, limits)
 
     def publish(self, publication: Publication) -> None:
         """Make the staged labels visible."""

@@ -36,12 +36,16 @@ class SegmentModel:
     segment_ids : tuple of int of length k
         The id of each centroid, ascending.
     names : tuple of str of length k
+    outlier_distances : tuple of float of length k, optional
+        Beyond which distance to its centroid, in the scaled space, a row is an outlier; by
+        default no row is.
     """
 
     preparation: Preparation
     centroids: npt.NDArray[np.float64]
     segment_ids: tuple[int, ...]
     names: tuple[str, ...]
+    outlier_distances: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         centroids = np.array(self.centroids, dtype=np.float64)
@@ -51,6 +55,9 @@ class SegmentModel:
         object.__setattr__(self, "centroids", centroids)
         object.__setattr__(self, "segment_ids", tuple(int(self.segment_ids[i]) for i in order))
         object.__setattr__(self, "names", tuple(str(self.names[i]) for i in order))
+        if self.outlier_distances is not None:
+            limits = tuple(float(self.outlier_distances[i]) for i in order)
+            object.__setattr__(self, "outlier_distances", limits)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, SegmentModel) and self.to_json() == other.to_json()
@@ -119,6 +126,26 @@ class SegmentModel:
         assignment = assign(prepared[known], self.centroids)
         ids[known] = np.asarray(self.segment_ids)[assignment.labels]
         return ids
+
+    def is_outlier(self, rows: Any) -> npt.NDArray[np.bool_]:
+        """Whether each row is farther from its centroid than its segment's limit.
+
+        Rows, errors and warnings are those of :meth:`predict`; False for a row that has a missing
+        value which the model does not fill in, and for all rows where the model has no limits.
+        """
+        prepared = self.prepare(rows)
+        far = np.zeros(len(prepared), dtype=np.bool_)
+        if self.outlier_distances is not None:
+            known = np.isfinite(prepared).all(axis=1)
+            assignment = assign(prepared[known], self.centroids)
+            limits = np.array(self.outlier_distances)
+            far[known] = np.sqrt(assignment.squared_distances) > limits[assignment.labels]
+        return far
+
+    @property
+    def limits(self) -> dict[int, float]:
+        """:attr:`outlier_distances` by segment id; empty where there are none."""
+        return dict(zip(self.segment_ids, self.outlier_distances or ()))
 
     def transform(self, rows: Any) -> npt.NDArray[np.float64]:
         """The distance of each row to each centroid in the scaled space, of shape (n_rows, k).
@@ -195,6 +222,7 @@ class SegmentModel:
 
     def to_json(self) -> str:
         """Everything that :meth:`from_json` needs; floats to their last bit."""
+        limits = self.limits
         return json.dumps(
             {
                 "format": FORMAT,
@@ -202,7 +230,12 @@ class SegmentModel:
                 "missing": self.preparation.missing,
                 "features": [asdict(feature) for feature in self.preparation.features],
                 "segments": [
-                    {"segment_id": segment_id, "name": name, "centroid": centroid.tolist()}
+                    {
+                        "segment_id": segment_id,
+                        "name": name,
+                        "centroid": centroid.tolist(),
+                        **({"outlier_distance": limits[segment_id]} if limits else {}),
+                    }
                     for segment_id, name, centroid in zip(
                         self.segment_ids, self.names, self.centroids
                     )
@@ -230,13 +263,14 @@ class SegmentModel:
             np.array([segment["centroid"] for segment in segments], dtype=np.float64),
             tuple(segment["segment_id"] for segment in segments),
             tuple(segment["name"] for segment in segments),
+            _limits([segment.get("outlier_distance") for segment in segments]),
         )
 
     # Tables
 
     def to_rows(self) -> dict[str, list[dict[str, Any]]]:
         """Rows of the tables ``model_feature`` and ``centroid``, without their run."""
-        own = self.own_units()
+        own, limits = self.own_units(), self.limits
         for position, feature in enumerate(self.preparation.features):
             # What the way there and back leaves of 0.
             own[np.abs(own[:, position]) < 1e-12 * feature.scale, position] = 0
@@ -249,6 +283,7 @@ class SegmentModel:
                     "feature": name,
                     "value": tidy(own[index, position]),
                     "scaled_value": float(self.centroids[index, position]),
+                    "outlier_distance": limits.get(segment_id),
                 }
                 for index, segment_id in enumerate(self.segment_ids)
                 for position, name in enumerate(self.preparation.names)
@@ -274,7 +309,9 @@ class SegmentModel:
         """
         preparation = preparation_from_rows(model_feature, scaling=scaling, missing=missing)
         points: dict[int, dict[int, float]] = {}
+        limits: dict[int, float | None] = {}
         for row in centroid:
+            limits[row["segment_id"]] = row.get("outlier_distance")
             points.setdefault(row["segment_id"], {})[row["position"]] = row["scaled_value"]
         segment_ids: Sequence[int] = sorted(points)
         centroids = np.array(
@@ -287,4 +324,11 @@ class SegmentModel:
             centroids,
             tuple(segment_ids),
             tuple(names.get(i, f"segment {i}") for i in segment_ids),
+            _limits([limits[i] for i in segment_ids]),
         )
+
+
+def _limits(given: Sequence[float | None]) -> tuple[float, ...] | None:
+    """Those of all segments; None where there are none."""
+    known = tuple(limit for limit in given if limit is not None)
+    return known if known and len(known) == len(given) else None

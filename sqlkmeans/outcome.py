@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from math import sqrt
 from typing import Any
 
-from sqlkmeans.clustering.arrays.types import Matrix
+from sqlkmeans.clustering.arrays.types import Matrix, Vector
 from sqlkmeans.clustering.choosing.choose_k import KChoice
 from sqlkmeans.clustering.comparing.compare import (
     THRESHOLDS,
@@ -25,6 +25,7 @@ from sqlkmeans.clustering.describing.bins import FeatureBins, bins_to_rows
 from sqlkmeans.clustering.describing.found import Found
 from sqlkmeans.clustering.describing.naming import describe_everyone, name_segments
 from sqlkmeans.clustering.describing.profile import EVERYONE, SegmentProfile, profile_to_rows
+from sqlkmeans.clustering.describing.profile_columns import column_rows
 from sqlkmeans.clustering.preparation.preparation import Preparation, units_from_definition
 from sqlkmeans.model import SegmentModel
 from sqlkmeans.publication import Publication
@@ -53,6 +54,8 @@ class Fit:
         What the rows suggest about the features and the number of segments, in words.
     choice : KChoice or None
         How k was chosen, where the definition says "auto".
+    outlier_distances : ndarray of float64 of shape (k,) or None
+        Beyond which distance a customer is an outlier.
     """
 
     preparation: Preparation
@@ -60,6 +63,12 @@ class Fit:
     n_iter: int
     findings: list[str] = field(default_factory=list)
     choice: KChoice | None = None
+    outlier_distances: Vector | None = None
+
+    def limits(self, segment_ids: Sequence[int]) -> dict[int, float]:
+        """The same by segment id; empty where there are none."""
+        limits = self.outlier_distances
+        return {} if limits is None else dict(zip(segment_ids, limits.tolist()))
 
 
 @dataclass(frozen=True)
@@ -150,9 +159,11 @@ def of_fit(
     units = units_from_definition(definition)
     tables = _tables(found, segment_ids, before, moves.shifts, units)
     names = {row["segment_id"]: row["name"] for row in tables["segment"]}
+    limits = None if fit.outlier_distances is None else tuple(fit.outlier_distances.tolist())
     model = SegmentModel(
-        fit.preparation, fit.centroids, tuple(segment_ids), tuple(names[i] for i in segment_ids)
-    )
+        fit.preparation, fit.centroids, tuple(segment_ids), tuple(names[i] for i in segment_ids),
+        limits,
+    )  # fmt: skip
     warnings = [*segment_warnings(found.profiles, segment_ids, found.skipped), *fit.findings]
     if compared:
         warnings += compared.alarms + compared.notes
@@ -172,6 +183,7 @@ def of_fit(
         },
         last_segment_id=max(before.last_segment_id, *segment_ids),
         distance_tolerance=DISTANCE_TOLERANCE * sqrt(found.inertia / found.weight),
+        outlier_distances=fit.limits(segment_ids),
     )
 
 
@@ -200,6 +212,11 @@ def of_labels(
     warnings = segment_warnings(found.profiles, segment_ids, found.skipped)
     alarms = compared.alarms + _arrivals(before, fitted, found, moves, definition)
     warnings += [REFIT + text for text in alarms] + compared.notes
+    if definition.get("outlier") is not None and not model.limits:
+        warnings.append(
+            f"the model of run {before.model_run_id} has no limits, so nobody is an outlier until "
+            "the next run finds them"
+        )
     return Publication(
         run_id=run_id,
         segment_ids=segment_ids,
@@ -208,6 +225,7 @@ def of_labels(
         tables={**_tables(found, segment_ids, before, {}, units), "feature_drift": compared.drift},
         last_segment_id=before.last_segment_id,
         distance_tolerance=0.0,
+        outlier_distances=model.limits,
     )
 
 
@@ -219,6 +237,7 @@ def _run_row(found: Found, compared: Comparison | None) -> Row:
         "skipped": found.skipped,
         "inertia": found.inertia,
         "mean_distance": found.mean_distance,
+        "outliers": found.all_outliers,
         **found.scores.to_dict(),
         **(compared.run if compared else {}),
     }
@@ -244,6 +263,7 @@ def _compared(
         definition=definition,
         bins=found.compared_bins,
         means={name: feature.mean for name, feature in everyone.features.items()},
+        outliers=found.all_outliers,
     )
     return compare(now, before, moves, _guard(definition))
 
@@ -282,6 +302,11 @@ def _tables(
             row
             for segment_id, profile in _by_id(found.profiles, segment_ids)
             for row in profile_to_rows(segment_id, profile)
+        ],
+        "segment_profile": [
+            row
+            for segment_id, columns in zip([EVERYONE, *segment_ids], found.columns)
+            for row in column_rows(segment_id, columns)
         ],
         "typical_customer": [
             {"segment_id": segment_id, "rank": rank, **vars(customer)}
@@ -327,6 +352,7 @@ def segment_rows(
     said = {EVERYONE: everyone, **dict(zip(segment_ids, words))}
     rule_of = dict(zip(segment_ids, found.rules))
     silhouette_of = dict(zip(segment_ids, found.scores.segment_silhouettes))
+    outliers_of = {EVERYONE: found.all_outliers, **dict(zip(segment_ids, found.outliers))}
     rows: list[Row] = []
     for segment_id, profile in _by_id(found.profiles, segment_ids):
         name, description = said[segment_id]
@@ -345,6 +371,7 @@ def segment_rows(
                 "rule_coverage": None if rule is None else rule.coverage,
                 "silhouette": silhouette_of.get(segment_id),
                 "centroid_shift": shifts.get(segment_id),
+                "outliers": outliers_of.get(segment_id),
             }
         )
     return rows

@@ -55,7 +55,7 @@ def run(
             with progress.step("assign"):
                 work.stage(labelled.labels)
                 segment_ids, moves = before.follow(fit, work.overlap)
-            with work.loading(segment_ids):
+            with work.loading(segment_ids, fit):
                 with progress.step("assign"):
                     found = labelled.describe()
                     del labelled  # Publishing wants memory of its own.
@@ -152,7 +152,7 @@ def choose_k(
             'sample_rows = 0 lets none leave the database; use engine = "pushdown", or give '
             "sample_rows"
         )
-    here = _instead(segmentation, engine, "local")
+    here = _to_fit(segmentation, engine, "local")
     plan = Plan.of(here, progress)
     with (
         open_sources(here, database, spark) as sources,
@@ -193,7 +193,7 @@ def check(
         missing, infinite and constant values.
     """
     open_files(database, segmentation)
-    here = _instead(segmentation, engine_of(segmentation.engine), "pushdown")
+    here = _to_fit(segmentation, engine_of(segmentation.engine), "pushdown")
     with open_sources(here, database) as sources:
         check_segmentation(database, segmentation, sources)
         rows = sources.count(segmentation.source)
@@ -206,11 +206,11 @@ def check(
     return rows
 
 
-def _instead(segmentation: Segmentation, engine: object, name: str) -> Segmentation:
-    """The same with another engine, where the server is the engine."""
-    if not isinstance(engine, ServerEngine):
-        return segmentation
-    return segmentation.model_copy(update={"engine": name})
+def _to_fit(segmentation: Segmentation, engine: object, name: str) -> Segmentation:
+    """The same without what only describes, and with another engine where the server is the
+    engine."""
+    other = {"engine": name} if isinstance(engine, ServerEngine) else {}
+    return segmentation.model_copy(update={"profile": (), **other})
 
 
 def _engine_here(segmentation: Segmentation) -> Engine:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timezone
 from typing import Any
@@ -113,7 +113,11 @@ class Proposal:
 
 
 def propose(
-    database: Database, source: str, *, key: Sequence[str] | None = None, ignore: str | None = None
+    database: Database,
+    source: str,
+    *,
+    key: Sequence[str] | None = None,
+    ignore: Collection[str] = (),
 ) -> Proposal:
     """Look at a source and propose a definition.
 
@@ -123,8 +127,8 @@ def propose(
     source : str
     key : sequence of str, optional
         The key's columns. By default one that is unique, never missing and named like a key.
-    ignore : str, optional
-        A column that is not looked at.
+    ignore : collection of str, default=()
+        Columns that are not looked at.
 
     Raises
     ------
@@ -132,7 +136,7 @@ def propose(
         If there is no such source or column, it has no rows, no column can be the key, or none
         can be a feature.
     """
-    columns = [c for c in profile_columns(database, source) if c.name != ignore]
+    columns = [c for c in profile_columns(database, source) if c.name not in ignore]
     known = {column.name for column in columns}
     unknown = [name for name in key or () if name not in known]
     if unknown:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,10 @@ class Publication:
     last_segment_id : int
         The highest id ever given, so that a retired id never returns.
     distance_tolerance : float
-        A row whose segment stays is rewritten only when its distance moved by more than this.
+        A row whose segment stays is rewritten only when its distance moved by more than this, or
+        it became an outlier or ceased to be one.
+    outlier_distances : mapping of int to float, default={}
+        By segment id, beyond which distance a customer is an outlier; without, nobody is.
     """
 
     run_id: int
@@ -42,6 +45,7 @@ class Publication:
     tables: dict[str, list[Row]]
     last_segment_id: int
     distance_tolerance: float
+    outlier_distances: Mapping[int, float] = field(default_factory=dict)
 
     def to_json(self) -> Row:
         """What ``sqlkmeans.publish_run`` takes, as values that JSON has."""

@@ -13,6 +13,8 @@ from sqlkmeans.clustering.comparing.compare import RunFacts
 from sqlkmeans.clustering.describing.bins import bins_from_rows
 from sqlkmeans.clustering.describing.naming import feature_titles, is_share, one_row_each
 from sqlkmeans.clustering.describing.profile import EVERYONE
+from sqlkmeans.clustering.describing.profile_columns import column_title
+from sqlkmeans.clustering.describing.remedy import Steps, steps_from_rows
 from sqlkmeans.clustering.preparation.preparation import (
     features_from_definition,
     units_from_definition,
@@ -70,6 +72,12 @@ def load_model(name: str, database: Database) -> SegmentModel:
     if model is None:
         raise DataError(f"{name}: no model yet; `sqlkmeans run` makes one")
     return model
+
+
+def load_steps(name: str, database: Database) -> dict[int, Steps]:
+    """Which new values make sense of each feature, by what the fit in force saw of it."""
+    run_id = _registered(database, name)["active_run_id"]
+    return steps_from_rows(database.catalog.result("segment_feature", run_id or 0))
 
 
 def stored_model(database: Database, name: str) -> SegmentModel | None:
@@ -137,6 +145,7 @@ def run_facts(database: Database, run_id: int) -> RunFacts | None:
             for feature in database.catalog.result("segment_feature", run_id)
             if feature["segment_id"] == EVERYONE
         },
+        outliers=row["outliers"],
     )
 
 
@@ -204,12 +213,13 @@ def run_result(database: Database, run_id: int, seconds: dict[str, float]) -> Ru
     centroids: dict[int, dict[str, float]] = {}
     for row in database.catalog.result("centroid", run["model_run_id"]):
         centroids.setdefault(row["segment_id"], {})[row["feature"]] = row["value"]
+    described = database.catalog.result("segment", described_by)
     segments = [
         SegmentResult(
             row["segment_id"], row["name"], row["description"], row["size"], row["share"],
-            centroids.get(row["segment_id"], {}),
+            centroids.get(row["segment_id"], {}), row["outliers"],
         )
-        for row in database.catalog.result("segment", described_by)
+        for row in described
         if row["segment_id"] != EVERYONE
     ]  # fmt: skip
     scores = ("silhouette", "davies_bouldin", "calinski_harabasz")
@@ -219,6 +229,10 @@ def run_result(database: Database, run_id: int, seconds: dict[str, float]) -> Ru
     drift = [
         {name: value for name, value in row.items() if name not in ("run_id", "position")}
         for row in database.catalog.result("feature_drift", run_id)
+    ]
+    profile = [
+        {name: value for name, value in row.items() if name != "run_id"}
+        for row in database.catalog.result("segment_profile", described_by)
     ]
     return RunResult(
         segmentation=run["segmentation"],
@@ -232,6 +246,8 @@ def run_result(database: Database, run_id: int, seconds: dict[str, float]) -> Ru
         recommendation=json.loads(run["recommendation"] or "null"),
         drift=drift,
         features=_features(database, run, described_by),
+        profile=profile,
+        outliers=next((r["outliers"] for r in described if r["segment_id"] == EVERYONE), None),
     )
 
 
@@ -265,8 +281,9 @@ def segment_table(database: Database, name: str) -> list[Row]:
     Returns
     -------
     list of dict
-        ``segment_id``, ``name``, ``size``, ``share``, ``rule``, and each feature's mean by its
-        title, such as ``joined (days)`` or ``city = Oslo``.
+        ``segment_id``, ``name``, ``size``, ``share``, ``rule``, where the model has limits
+        ``outliers``, and each feature's mean by its title, such as ``joined (days)`` or
+        ``city = Oslo``; then that of each ``profile`` column, of a level the share.
 
     Raises
     ------
@@ -281,20 +298,23 @@ def segment_table(database: Database, name: str) -> list[Row]:
         raise DataError(f"{name}: no published run yet; `sqlkmeans run` makes one")
     newest = published[0]
     described_by = newest["restored_run_id"] or newest["run_id"]
-    features = _features(database, newest, described_by)
-    about = ("segment_id", "name", "size", "share", "rule")
+    columns: dict[str, dict[int, float | None]] = {
+        feature.title: feature.means for feature in _features(database, newest, described_by)
+    }
+    for row in database.catalog.result("segment_profile", described_by):
+        value = row["mean"] if row["level"] is None else row["share"]
+        columns.setdefault(column_title(row), {})[row["segment_id"]] = value
+    about = ["segment_id", "name", "size", "share", "rule"]
+    rows = database.catalog.result("segment", described_by)
+    about += ["outliers"] if any(row["outliers"] is not None for row in rows) else []
     return [
         {
             **{key: row[key] for key in about},
             **{
                 # A feature may be called "size" too.
-                f.title if f.title not in about else f"{f.title} (mean)": f.means.get(
-                    row["segment_id"]
-                )
-                for f in features
+                title if title not in about else f"{title} (mean)": values.get(row["segment_id"])
+                for title, values in columns.items()
             },
         }
-        for row in sorted(
-            database.catalog.result("segment", described_by), key=lambda row: row["segment_id"]
-        )
+        for row in sorted(rows, key=lambda row: row["segment_id"])
     ]

@@ -20,6 +20,8 @@ class SegmentResult:
     centroid : dict of str to float
         What distances are measured from, in the columns' own units. Of a feature with ``log1p``
         it is not the mean.
+    outliers : int or None
+        Customers beyond the segment's limit; None where there is none, or not known.
     """
 
     segment_id: int
@@ -28,6 +30,7 @@ class SegmentResult:
     size: int
     share: float
     centroid: dict[str, float]
+    outliers: int | None = None
 
 
 @dataclass(frozen=True)
@@ -85,9 +88,13 @@ class RunResult:
     drift : list of dict
         Rows of ``feature_drift``: how each feature differs from that run.
     recommendation : dict or None
-        How k was chosen, where the definition says "auto": ``structure``, ``recommended_k`` and
-        ``reason``.
+        How k was chosen, where the definition says "auto": ``structure``, ``shape``,
+        ``recommended_k``, ``runner_up_k`` and ``reason``.
     features : list of FeatureResult
+    profile : list of dict
+        Rows of ``segment_profile``: each ``profile`` column, or level of it, in each segment.
+    outliers : int or None
+        Customers beyond the limits of their segments; None where there are none, or not known.
     """
 
     segmentation: str
@@ -115,6 +122,8 @@ class RunResult:
     drift: list[dict[str, Any]] = field(default_factory=list)
     recommendation: dict[str, Any] | None = None
     features: list[FeatureResult] = field(default_factory=list)
+    profile: list[dict[str, Any]] = field(default_factory=list)
+    outliers: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The object that ``--json`` prints."""
@@ -142,6 +151,7 @@ class RunResult:
                     "size": segment.size,
                     "share": segment.share,
                     "centroid": segment.centroid,
+                    **({} if segment.outliers is None else {"outliers": segment.outliers}),
                 }
                 for segment in self.segments
             ],
@@ -150,9 +160,11 @@ class RunResult:
             "warnings": self.warnings,
             "compared_run_id": self.compared_run_id,
             "mean_distance": self.mean_distance,
+            **({} if self.outliers is None else {"outliers": self.outliers}),
             "centroid_shift": self.centroid_shift,
             "drift": self.drift,
             **({"recommendation": self.recommendation} if self.recommendation else {}),
+            **({"profile": self.profile} if self.profile else {}),
         }
 
 
@@ -167,7 +179,8 @@ class ChoiceResult:
     structure : bool or None
         Whether the customers fall into groups at all; None where no row may be looked at.
     recommended_k : int or None
-        None where there is no structure, or ``min_share`` refuses every k.
+        None where there is no structure or it is not of K-Means' shape, and where ``min_share``
+        refuses every k.
     reason : str
         In words.
     scores : list of dict
@@ -176,6 +189,8 @@ class ChoiceResult:
     seconds : dict of str to float
     runner_up_k : int or None
         The next best beside a recommended k.
+    shape : {"compact", "connected"} or None
+        Of the structure: K-Means', or drawn out and bent, which K-Means cuts across.
     """
 
     segmentation: str
@@ -188,6 +203,7 @@ class ChoiceResult:
     skipped: int
     seconds: dict[str, float]
     runner_up_k: int | None = None
+    shape: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The object that ``--json`` prints."""

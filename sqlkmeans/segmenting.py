@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from sqlkmeans import pipeline
 from sqlkmeans.database import Database, open_database
+from sqlkmeans.database.tables import segment_profile
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DataError, DefinitionError
 from sqlkmeans.explanation import CustomerExplanation, explain
@@ -107,7 +108,8 @@ def segment(
         numbered = rows.append_column(place, pa.array(np.arange(rows.num_rows, dtype=np.int64)))
         database.create_table(_SOURCE, numbered, place)
         if features is None:
-            given = {**_proposed(database, keys, place), **given}
+            told = Segmentation.create(**{**given, "features": [_ROW]}).profile
+            given = {**_proposed(database, keys, place, told), **given}
         segmentation = Segmentation.create(**given)
         run = pipeline.run(segmentation, database)
         return Segments(database, segmentation, run, numbered, index, place)
@@ -116,10 +118,12 @@ def segment(
         raise
 
 
-def _proposed(database: Database, keys: Sequence[str], place: str) -> dict[str, Any]:
+def _proposed(
+    database: Database, keys: Sequence[str], place: str, profile: Sequence[str]
+) -> dict[str, Any]:
     """Features, and what to do where they are missing."""
     # The row's number would pass for a feature where there are few rows.
-    ignore = place if keys else None
+    ignore = [*profile, *([place] if keys else [])]
     found = propose(database, _SOURCE, key=keys or [place], ignore=ignore)
     values = found.to_definition(f"{_SOURCE}_segment")
     return {name: values[name] for name in ("features", "missing")}
@@ -138,9 +142,16 @@ class Segments:
     ----------
     labels : pandas.Series of int64
         The segment id of each row, on the frame's index; 0 where ``missing="skip"`` left it out.
+    outliers : pandas.Series of bool
+        Whether each row is farther from its centroid than its segment's limit; False for all rows
+        without ``outlier=``.
     segments : pandas.DataFrame
-        A row a segment: ``segment_id``, ``name``, ``size``, ``share``, ``rule``, and the mean of
-        each feature.
+        A row a segment: ``segment_id``, ``name``, ``size``, ``share``, ``rule``, with
+        ``outlier=`` its ``outliers``, and the mean of each feature; of a ``profile`` column too,
+        of its levels the share.
+    profile : pandas.DataFrame
+        Rows of ``segment_profile``: how each ``profile`` column differs in each segment. Empty
+        where there is none.
     scores : dict of str to (float or None)
         ``silhouette``, ``davies_bouldin``, ``calinski_harabasz``.
     model : SegmentModel
@@ -164,7 +175,10 @@ class Segments:
         self.model: SegmentModel = load_model(segmentation.name, database)
         self.scores = run.scores
         self.labels = pd.Series(self._labels(), index=index, name="segment")
+        far = self.model.is_outlier(self._rows.select(self.model.columns))
+        self.outliers = pd.Series(far, index=index, name="is_outlier")
         self.segments = pd.DataFrame(segment_table(database, segmentation.name)[1:])
+        self.profile = pd.DataFrame(run.profile, columns=segment_profile.columns[1:])
 
     def _labels(self) -> npt.NDArray[np.int64]:
         """As they were published."""
@@ -310,8 +324,9 @@ class Segments:
             **{**values, "name": name or table, "source": source, "target": target,
                "k": self.run.k}
         )  # fmt: skip
-        used = [*segmentation.key, *segmentation.columns, segmentation.sample_weight]
-        rows = self._rows.select(list(dict.fromkeys(column for column in used if column)))
+        used = [*segmentation.key, *segmentation.columns, *segmentation.profile]
+        used += [segmentation.sample_weight] if segmentation.sample_weight else []
+        rows = self._rows.select(list(dict.fromkeys(used)))
         rows = rows.append_column(_ROW, self._rows.column(self._place))
         with open_database(url, create=True) as database:
             require_schema(database)

@@ -322,6 +322,29 @@ def test_a_byte_order_mark_as_windows_writes_it_is_no_problem(tmp_path: Path) ->
     assert "customers" in load_definition(path).segmentations
 
 
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        ({"outlier": 0}, "outlier"),
+        ({"outlier": 0.5}, "outlier"),
+        ({"trim": 0.5}, "trim"),
+        ({"trim": -0.1}, "trim"),
+        ({"trim": 0.01, "engine": "pushdown"}, 'trim = 0.01 needs to look at rows, and engine = '
+         '"pushdown" sees sums; use "local" or "in_database"'),
+        ({"trim": 0.01, "engine": "tsql"}, 'engine = "tsql" sees sums'),
+        ({"guard": {"outliers": 0}}, "guard.outliers"),
+    ],
+)  # fmt: skip
+def test_a_limit_and_a_trim_are_shares_below_a_half(values: dict[str, Any], problem: str) -> None:
+    base = {"name": "c", "source": "t", "key": "id", "features": ["x"], "k": 2, "target": "s"}
+    with pytest.raises(DefinitionError) as error:
+        Segmentation.create(**base, **values)
+    assert problem in str(error.value)
+    fits = Segmentation.create(**base, outlier=0.01, trim=0.01, guard={"outliers": 0.2})
+    assert (fits.outlier, fits.trim, fits.guard.outliers) == (0.01, 0.01, 0.2)
+    assert Segmentation.from_json(fits.to_json()) == fits
+
+
 @pytest.mark.parametrize("values", [None, 5, [], "text"])
 def test_what_is_not_a_table_is_not_a_definition(values: Any) -> None:
     with pytest.raises(DefinitionError, match=r"\[segmentation.<name>\]"):
@@ -477,3 +500,27 @@ def test_a_unit_is_of_a_number(type: str) -> None:
 def test_a_weight_is_neither_key_nor_feature(column: str, role: str) -> None:
     (problem,) = problems_of(sample_weight=column)
     assert f"sample_weight {column} is {role}; allowed: a column of its own" in problem
+
+
+def test_profile_columns_are_neither_key_nor_feature() -> None:
+    (problem,) = problems_of(profile=["churned", "income", "customer_id"])
+    assert problem.endswith(
+        "profile income is a feature, customer_id is a key; allowed: columns that are neither key "
+        "nor feature"
+    )
+
+
+@pytest.mark.parametrize(
+    ("profile", "says"),
+    [(["region", "region"], "named twice: region"), ([""], "profile[0]"), ([1], "profile[0]"),
+     ([f"c{n}" for n in range(101)], "100")],
+)  # fmt: skip
+def test_profile_columns_are_a_list_of_names(profile: list[object], says: str) -> None:
+    (problem,) = problems_of(profile=profile)
+    assert says in problem
+
+
+def test_one_profile_column_may_stand_alone() -> None:
+    values = {"name": "a", "source": "t", "key": "id", "features": ["x"], "k": 2, "target": "s"}
+    assert Segmentation.create(**values, profile="region").profile == ("region",)
+    assert Segmentation.create(**values).profile == ()

@@ -154,6 +154,24 @@ def test_a_row_is_explained_by_its_key_or_its_index_label(result: Segments) -> N
         without.explain("row 0")
 
 
+def test_outliers_are_flagged_on_the_frames_index() -> None:
+    frame = people()[["age", "revenue"]].fillna(40.0)
+    frame.index = pd.Index([f"row {i}" for i in range(N)])
+    frame.loc["row 7", "revenue"] = 3_000_000.0
+    found = segment(frame, features=["age", "revenue"], k=2, outlier=0.01)
+    assert found.outliers.index.equals(frame.index)
+    assert found.outliers["row 7"]
+    assert found.outliers.sum() == found.segments["outliers"].sum() == found.run.outliers
+    assert 0 < found.outliers.sum() <= 3
+    assert np.array_equal(found.model.is_outlier(frame), found.outliers)
+    assert found.model.from_json(found.model.to_json()).is_outlier(frame).sum() == (
+        found.outliers.sum()
+    )
+    without = segment(frame, features=["age", "revenue"], k=2)
+    assert not without.outliers.any()
+    assert "outliers" not in without.segments
+
+
 def test_a_label_that_is_there_twice_explains_nobody() -> None:
     frame = pd.DataFrame({"x": [1.0, 2.0, 8.0, 9.0]}, index=["a", "a", "b", "c"])
     found = segment(frame, features=["x"], k=2)
@@ -223,6 +241,24 @@ def test_labels_go_to_a_database_and_ids_follow_the_customers(
     assert (second.moved, second.departed) == (0, 120)
     with open_database(url, read_only=True) as opened:
         assert load_model("customer_segment", opened).k == 2
+
+
+def test_profile_columns_are_described_and_neither_proposed_nor_clustered_on(
+    tmp_path: Path,
+) -> None:
+    profile = ["revenue", "member", "city"]
+    told = segment(people(), key="id", k=2, profile=profile)
+    untold = segment(people().drop(columns=profile), key="id", k=2)
+    assert not set(profile) & set(told.segmentation.columns)
+    assert told.labels.equals(untold.labels)
+    assert untold.profile.empty
+    assert list(untold.profile.columns) == list(told.profile.columns)
+    of_members = told.profile.query("source_column == 'member' and segment_id > 0")
+    members = people()["member"].groupby(told.labels.to_numpy()).mean()
+    assert list(of_members["share"]) == pytest.approx(list(members))
+    assert "member = yes" in told.segments.columns
+    url = f"duckdb:///{(tmp_path / 'shop.duckdb').as_posix()}"
+    assert told.to_database(url, "customer_segment").profile == told.run.profile
 
 
 def test_labels_do_not_replace_somebody_elses_table(result: Segments, tmp_path: Path) -> None:

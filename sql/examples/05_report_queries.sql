@@ -32,7 +32,7 @@ GO
 SELECT n.customer_id, b.name AS segment_before, n.segment_name AS segment_now, n.assigned_at
 FROM dbo.customer_segment_named AS n
 INNER JOIN dbo.customer_segment_history AS h
-    ON h.customer_id = n.customer_id AND h.valid_to = n.assigned_at
+    ON h.customer_id = n.customer_id AND h.valid_to = n.assigned_at AND h.segment_id <> n.segment_id
 CROSS APPLY (
     -- The newest name: a segment that is gone has none in the active model.
     SELECT TOP (1) s.name

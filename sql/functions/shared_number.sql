@@ -15,6 +15,7 @@ BEGIN
         WHEN N'guard.psi' THEN 0.25e0
         WHEN N'guard.centroid_shift' THEN 1e0
         WHEN N'guard.distance' THEN 0.5e0
+        WHEN N'guard.outliers' THEN 0.05e0
         -- Which levels of a category have a feature.
         WHEN N'min_frequency' THEN 0.01e0
         WHEN N'max_categories' THEN 20e0
@@ -27,9 +28,13 @@ BEGIN
         WHEN N'pass_tolerance_share' THEN 0.1e0
         -- A distance that changed by less, as a share of the mean one, is not written.
         WHEN N'distance_tolerance' THEN 0.01e0
+        -- An outlier is so much beyond the distance that its limit is made of.
+        WHEN N'outlier_slack' THEN 1.000000001e0
         -- Bins: rows that tell their ends, and what an empty one counts as.
         WHEN N'bin_rows' THEN 20000e0
         WHEN N'least_share' THEN 1e-4
+        -- How many deviations an interval of 95 % reaches, of a normal distribution.
+        WHEN N'normal_quantile' THEN 1.959963984540054e0
         -- Names: how far from everyone's mean, in deviations.
         WHEN N'notable' THEN 0.5e0
         WHEN N'strong' THEN 1.5e0

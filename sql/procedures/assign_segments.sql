@@ -60,6 +60,7 @@ BEGIN
     DECLARE @total bigint;
     DECLARE @inertia float;
     DECLARE @k int;
+    DECLARE @outliers bigint;
     DECLARE @arrived bigint;
     DECLARE @moved bigint;
     DECLARE @departed bigint;
@@ -116,6 +117,7 @@ BEGIN
         [sqlkmeans row]      int   NULL,
         [sqlkmeans previous] int   NULL,
         [sqlkmeans before]   float NULL,
+        [sqlkmeans flagged]  bit   NULL,
         [sqlkmeans weight]   float NOT NULL,
         [sqlkmeans cluster]  int   NOT NULL,
         [sqlkmeans other]    int   NULL,
@@ -138,7 +140,9 @@ BEGIN
         inertia        float  NOT NULL,
         weight         float  NOT NULL,
         distance       float  NOT NULL,
-        centroid_shift float  NULL
+        centroid_shift float  NULL,
+        outlier_distance float NULL,
+        outliers       bigint NULL
     );
     CREATE TABLE #sqlkmeans_overlap
     (
@@ -218,8 +222,9 @@ BEGIN
         FROM sqlkmeans.centroid AS c
         WHERE c.run_id = @active;
         INSERT INTO #sqlkmeans_cluster
-            (cluster, segment_id, size, within_ss, inertia, weight, distance)
-        SELECT ROW_NUMBER() OVER (ORDER BY c.segment_id), c.segment_id, 0, 0e0, 0e0, 0e0, 0e0
+            (cluster, segment_id, size, within_ss, inertia, weight, distance, outlier_distance)
+        SELECT ROW_NUMBER() OVER (ORDER BY c.segment_id), c.segment_id, 0, 0e0, 0e0, 0e0, 0e0,
+            c.outlier_distance
         FROM sqlkmeans.centroid AS c
         WHERE c.run_id = @active AND c.position = 1;
 
@@ -265,10 +270,11 @@ SET @total = ROWCOUNT_BIG();';
             @arrived = @target_id OUTPUT;
         SET @statement = sqlkmeans.centroid_values(@k, @features)
             + N'INSERT INTO #sqlkmeans_scored WITH (TABLOCK) (' + sqlkmeans.each_name(@key, N'{}', N', ')
-            + N', [sqlkmeans previous], [sqlkmeans before], [sqlkmeans weight], [sqlkmeans cluster],
+            + N', [sqlkmeans previous], [sqlkmeans before], [sqlkmeans flagged], [sqlkmeans weight], [sqlkmeans cluster],
     [sqlkmeans distance]' + sqlkmeans.each_number(@features, N', [sqlkmeans o{}]', N'') + N')
 SELECT ' + sqlkmeans.each_name(@key, N'r.{}', N', ')
-            + CASE WHEN @target_id IS NULL THEN N', NULL, NULL' ELSE N', p.segment_id, p.distance' END
+            + CASE WHEN @target_id IS NULL THEN N', NULL, NULL, NULL'
+                   ELSE N', p.segment_id, p.distance, p.is_outlier' END
             + N', 1e0, n.cluster, SQRT(' + sqlkmeans.each_number(
                 @features, N'(r.[sqlkmeans z{}] - c.z{}) * (r.[sqlkmeans z{}] - c.z{})', N' + ') + N')'
             + sqlkmeans.each_number(@features, N', r.[sqlkmeans o{}]', N'') + N'
@@ -295,6 +301,7 @@ SET @rows = ROWCOUNT_BIG();';
         EXECUTE sqlkmeans.describe_scored
             @run_id = @active, @active = @active, @features = @features, @rows = @rows,
             @medians = @medians;
+        EXECUTE sqlkmeans.mark_outliers @share = NULL, @outliers = @outliers OUTPUT;
         EXECUTE sqlkmeans.profile_scored;
         EXECUTE sqlkmeans.count_bins @run_id = @active, @scored_run_id = @active;
         SELECT @inertia = SUM(c.within_ss), @mean_distance = SUM(c.distance * c.size) / @rows
@@ -310,6 +317,10 @@ SET @rows = ROWCOUNT_BIG();';
         IF @total > @rows
             SET @list = sqlkmeans.json_text(CAST(@total - @rows AS nvarchar(20))
                 + N' rows were skipped because a feature is missing');
+        IF @outliers IS NULL AND TRY_CAST(JSON_VALUE(@definition, '$.outlier') AS float) IS NOT NULL
+            SET @list = @list + CASE WHEN @list = N'' THEN N'' ELSE N',' END
+                + sqlkmeans.json_text(N'the model of run ' + CAST(@active AS nvarchar(20))
+                    + N' has no limits, so nobody is an outlier until the next run finds them');
         WHILE CHARINDEX(NCHAR(10), @warnings) > 0
         BEGIN
             SET @list = @list + CASE WHEN @list = N'' THEN N'' ELSE N',' END
@@ -321,7 +332,8 @@ SET @rows = ROWCOUNT_BIG();';
         SET @tables = N'{"segment":' + (
             SELECT s.segment_id, s.name, s.name_source, s.description, COALESCE(c.size, @rows) AS size,
                 COALESCE(c.size, @rows) / CAST(@rows AS float) AS share,
-                COALESCE(c.within_ss, @inertia) AS within_ss
+                COALESCE(c.within_ss, @inertia) AS within_ss,
+                CASE s.segment_id WHEN 0 THEN @outliers ELSE c.outliers END AS outliers
             FROM sqlkmeans.segment AS s
             LEFT JOIN #sqlkmeans_cluster AS c ON c.segment_id = s.segment_id
             WHERE s.run_id = @active
@@ -359,12 +371,17 @@ SET @rows = ROWCOUNT_BIG();';
             + CAST(DATEDIFF(millisecond, @begun, SYSUTCDATETIME()) / 1000.0 AS nvarchar(40))
             + N',"compared_run_id":' + CAST(@active AS nvarchar(20))
             + N',"mean_distance":' + LTRIM(RTRIM(CONVERT(nvarchar(40), @mean_distance, 3)))
+            + COALESCE(N',"outliers":' + CAST(@outliers AS nvarchar(20)), N'')
             + COALESCE(N',"psi":' + LTRIM(RTRIM(CONVERT(nvarchar(40), @psi, 3))), N'')
             + N',"warnings":[' + @list + N']},"tables":' + @tables + N'}';
         SET @labels = N'SELECT ' + sqlkmeans.each_name(@key, N's.{}', N', ') + N', c.segment_id,
-    s.[sqlkmeans distance] AS distance, s.[sqlkmeans previous], s.[sqlkmeans before]
+    s.[sqlkmeans distance] AS distance, s.[sqlkmeans previous], s.[sqlkmeans before],
+    s.[sqlkmeans flagged]
 FROM #sqlkmeans_scored AS s
 INNER JOIN #sqlkmeans_cluster AS c ON c.cluster = s.[sqlkmeans cluster]';
+        EXECUTE sqlkmeans.profile_columns
+            @definition = @definition, @labels = @labels, @medians = @medians,
+            @publication = @publication OUTPUT;
         EXECUTE sqlkmeans.stage_changes
             @run_id = @run_id, @key = @key, @target = @target, @labels = @labels, @kept = @kept,
             @publication = @publication OUTPUT;

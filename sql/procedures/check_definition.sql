@@ -115,7 +115,7 @@ BEGIN
         WHERE c.name = @name;
 
         IF LOWER(@name) IN (N'segment_id', N'segment_name', N'distance', N'run_id', N'assigned_at',
-                            N'valid_from', N'valid_to', N'cluster', N'departed')
+                            N'valid_from', N'valid_to', N'cluster', N'departed', N'is_outlier')
             SET @problems = @problems + N'key: ' + @name
                 + N' is a column of the segment table itself; give it another name in a view' + @line;
         ELSE IF LOWER(@name) LIKE N'sqlkmeans %'
@@ -142,9 +142,10 @@ BEGIN
             + N' bytes wide; allowed: 900, the widest that a clustered index takes' + @line;
 
     IF EXISTS (SELECT 1 FROM #sqlkmeans_target_column AS t)
-       AND ((SELECT COUNT(*) FROM #sqlkmeans_target_column AS t) <> @position + 4
+       AND ((SELECT COUNT(*) FROM #sqlkmeans_target_column AS t) <> @position + 5
             OR (SELECT COUNT(*) FROM #sqlkmeans_target_column AS t
-                WHERE t.name IN (N'segment_id', N'distance', N'run_id', N'assigned_at')) <> 4)
+                WHERE t.name IN (N'segment_id', N'distance', N'is_outlier', N'run_id',
+                                 N'assigned_at')) <> 5)
         SET @problems = @problems + N'target: ' + @target_name + N' is there already and is no '
             + N'segment table of this key; choose another target' + @line;
 
@@ -193,6 +194,36 @@ BEGIN
         SET @problems = @problems + N'features: missing; allowed: one or more columns of the source'
             + @line;
 
+    SET @position = 0;
+    WHILE @problem IS NULL
+          AND EXISTS (SELECT 1 FROM OPENJSON(@definition, '$.profile') AS j
+                      WHERE CAST(j.[key] AS int) = @position)
+    BEGIN
+        SELECT @name = COALESCE(CASE j.[type] WHEN 1 THEN j.[value] END, N'')
+        FROM OPENJSON(@definition, '$.profile') AS j
+        WHERE CAST(j.[key] AS int) = @position;
+        SET @type = NULL;
+        SELECT @type = c.type FROM #sqlkmeans_source_column AS c WHERE c.name = @name;
+        SET @position = @position + 1;
+
+        IF @type IS NULL
+            SET @problems = @problems + N'profile: the source has no column ' + @name + @line;
+        ELSE IF sqlkmeans.profile_type(@type) IS NULL
+            SET @problems = @problems + N'profile: ' + @name + N' is ' + @type
+                + N', which is not described; allowed: a number, a bit, a date or text' + @line;
+        IF EXISTS (SELECT 1 FROM OPENJSON(@key) AS j WHERE j.[value] = @name)
+           OR EXISTS (SELECT 1 FROM OPENJSON(@definition, '$.features') AS j
+                      WHERE JSON_VALUE(j.[value], '$.column') = @name)
+            SET @problems = @problems + N'profile: ' + @name
+                + N' is a key or a feature; allowed: columns that are neither' + @line;
+        IF EXISTS (SELECT 1 FROM OPENJSON(@definition, '$.profile') AS j
+                   WHERE j.[value] = @name AND CAST(j.[key] AS int) < @position - 1)
+            SET @problems = @problems + N'profile: ' + @name + N' is named twice' + @line;
+    END;
+    IF @position > 100
+        SET @problems = @problems + N'profile: ' + CAST(@position AS nvarchar(20))
+            + N' columns given; allowed: 100' + @line;
+
     -- As the owner: who reads a view need not see the table behind it, and sees it masked all the same.
     SET @statement = N'
         UPDATE c
@@ -212,6 +243,8 @@ BEGIN
       AND COALESCE(HAS_PERMS_BY_NAME(NULL, N'DATABASE', N'UNMASK'), 0) = 0
       AND (c.name IN (@sample_weight, @changed_by)
            OR c.name IN (SELECT j.[value] COLLATE DATABASE_DEFAULT FROM OPENJSON(@key) AS j)
+           OR c.name IN (SELECT j.[value] COLLATE DATABASE_DEFAULT
+                         FROM OPENJSON(@definition, '$.profile') AS j)
            OR c.name IN (SELECT JSON_VALUE(j.[value], '$.column') COLLATE DATABASE_DEFAULT
                          FROM OPENJSON(@definition, '$.features') AS j));
     SET @position = 0;

@@ -28,19 +28,19 @@ BEGIN
     SELECT @unknown = MIN(j.[key])
     FROM OPENJSON(@given) AS j
     WHERE j.[key] NOT IN (N'action', N'rows', N'moved', N'psi', N'centroid_shift', N'distance',
-                          N'silhouette');
+                          N'silhouette', N'outliers');
     IF @unknown IS NOT NULL
         SET @problems = @problems + N'@guard: unknown key ' + LEFT(@unknown, 200) + N'; allowed: '
-            + N'action, rows, moved, psi, centroid_shift, distance, silhouette' + @line;
+            + N'action, rows, moved, psi, centroid_shift, distance, silhouette, outliers' + @line;
 
     SET @guard = N'';
-    WHILE @position < 7
+    WHILE @position < 8
     BEGIN
         SET @position = @position + 1;
         SELECT @name = k.name, @default = k.[default]
         FROM (VALUES (1, N'action', N'warn'), (2, N'rows', N'0.5'), (3, N'moved', N'0.5'),
                      (4, N'psi', N'0.25'), (5, N'centroid_shift', N'1.0'), (6, N'distance', N'0.5'),
-                     (7, N'silhouette', N'0.2')) AS k (position, name, [default])
+                     (7, N'silhouette', N'0.2'), (8, N'outliers', N'0.05')) AS k (position, name, [default])
         WHERE k.position = @position;
         SET @type = NULL;
         SELECT @type = j.[type], @value = COALESCE(LEFT(j.[value], 100), N'null')

@@ -49,7 +49,8 @@ BEGIN
     IF @history_id IS NULL
     BEGIN
         SET @statement = N'CREATE TABLE ' + @history + N' (' + @typed
-            + N'segment_id int NOT NULL, distance float NOT NULL, valid_from datetime2(6) NOT NULL, '
+            + N'segment_id int NOT NULL, distance float NOT NULL, is_outlier bit NOT NULL, '
+            + N'valid_from datetime2(6) NOT NULL, '
             + N'valid_to datetime2(6) NULL, run_id bigint NOT NULL, PRIMARY KEY CLUSTERED ('
             + @keys + N', valid_from));';
         EXECUTE sqlkmeans.as_owner @statement = @statement;
@@ -60,8 +61,8 @@ BEGIN
         BEGIN
             -- The table outlived its history: start the history from its labels.
             SET @statement = N'INSERT INTO ' + @history + N' (' + @keys
-                + N', segment_id, distance, valid_from, valid_to, run_id) SELECT ' + @keys
-                + N', segment_id, distance, assigned_at, NULL, run_id FROM ' + @table + N';';
+                + N', segment_id, distance, is_outlier, valid_from, valid_to, run_id) SELECT ' + @keys
+                + N', segment_id, distance, is_outlier, assigned_at, NULL, run_id FROM ' + @table + N';';
             EXECUTE sqlkmeans.as_owner @statement = @statement;
         END;
     END;
@@ -71,7 +72,8 @@ BEGIN
         SET @statement = N'UPDATE ' + @history + N' SET valid_to = @now WHERE valid_to IS NULL;';
         EXECUTE sqlkmeans.as_owner @statement = @statement, @now = @now;
         SET @statement = N'CREATE TABLE ' + @table + N' (' + @typed
-            + N'segment_id int NOT NULL, distance float NOT NULL, run_id bigint NOT NULL, '
+            + N'segment_id int NOT NULL, distance float NOT NULL, is_outlier bit NOT NULL, '
+            + N'run_id bigint NOT NULL, '
             + N'assigned_at datetime2(6) NOT NULL, PRIMARY KEY CLUSTERED (' + @keys + N'));';
         EXECUTE sqlkmeans.as_owner @statement = @statement;
         EXECUTE sqlkmeans.mark_object
@@ -82,7 +84,7 @@ BEGIN
     BEGIN
         SET @statement = N'CREATE VIEW ' + @named + N' AS SELECT '
             + sqlkmeans.each_name(@key, N't.{}', N', ')
-            + N', t.segment_id, t.distance, t.run_id, t.assigned_at, s.name AS segment_name FROM '
+            + N', t.segment_id, t.distance, t.is_outlier, t.run_id, t.assigned_at, s.name AS segment_name FROM '
             + @table + N' AS t INNER JOIN sqlkmeans.segmentation AS g ON g.name = N'''
             + REPLACE(@segmentation, N'''', N'''''')
             + N''' LEFT JOIN sqlkmeans.segment AS s'

@@ -3,7 +3,8 @@ IF OBJECT_ID(N'sqlkmeans.create_staging', N'P') IS NULL
 GO
 -- A run's staging table, which operators may fill and read. Names and types in @key_columns are
 -- quoted by check_definition. A customer may be in it twice: as departed under the key that is
--- published, and under one that differs only where the collation does not look.
+-- published, and under one that differs only where the collation does not look. Where
+-- is_outlier is NULL, publishing tells by the distance.
 ALTER PROCEDURE sqlkmeans.create_staging
     @run_id      bigint,
     @key         nvarchar(max),
@@ -16,6 +17,7 @@ BEGIN
         N'sqlkmeans.' + QUOTENAME(N'staging_' + CAST(@run_id AS nvarchar(20)));
     DECLARE @statement nvarchar(max) = N'CREATE TABLE ' + @staging + N' (' + @key_columns
         + N'cluster int NOT NULL, distance float NOT NULL, departed bit NOT NULL DEFAULT (0), '
+        + N'is_outlier bit NULL, '
         + N'PRIMARY KEY CLUSTERED (' + sqlkmeans.each_name(@key, N'{}', N', ') + N', departed));';
 
     EXECUTE sqlkmeans.as_owner @statement = @statement;

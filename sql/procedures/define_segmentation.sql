@@ -25,6 +25,9 @@ ALTER PROCEDURE sqlkmeans.define_segmentation
     @min_group     int           = 10,
     @language      nvarchar(128) = N'Python',
     @history_days  int           = NULL,
+    @outlier       float         = NULL,
+    @trim          float         = 0,
+    @profile       nvarchar(max) = NULL,
     @execute       bit           = 1,
     @quiet         bit           = 0,
     @help          bit           = 0
@@ -74,9 +77,15 @@ BEGIN
                 N'The external language of engine in_database: Python, or one made with CREATE EXTERNAL LANGUAGE.'),
             (22, N'@history_days', N'int', N'NULL',
                 N'How many days the history keeps a label that ended, 1 to 36,500; NULL keeps all.'),
-            (23, N'@execute', N'bit', N'1', N'0 shows what would be done and does nothing.'),
-            (24, N'@quiet', N'bit', N'0', N'1 gives no row back, for a procedure that calls this one.'),
-            (25, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+            (23, N'@outlier', N'float', N'NULL',
+                N'The share of each segment that is farthest at the fit, above 0 and below 0.5: outliers, as who is farther later.'),
+            (24, N'@trim', N'float', N'0',
+                N'The share of the customers, the farthest, that the fit leaves out, 0 to below 0.5.'),
+            (25, N'@profile', N'nvarchar(max)', N'NULL',
+                N'Columns that are described for each segment, never clustered on: a,b or JSON ["a", "b"].'),
+            (26, N'@execute', N'bit', N'1', N'0 shows what would be done and does nothing.'),
+            (27, N'@quiet', N'bit', N'0', N'1 gives no row back, for a procedure that calls this one.'),
+            (28, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
         ORDER BY h.position;
         RETURN 0;
@@ -157,9 +166,23 @@ BEGIN
         SET @problems = @problems + N'@history_days: ' + CAST(@history_days AS nvarchar(20))
             + N' given; allowed: 1 to 36,500, or NULL' + @line;
 
+    IF @outlier <= 0 OR @outlier >= 0.5
+        SET @problems = @problems + N'@outlier: ' + CAST(@outlier AS nvarchar(40))
+            + N' given; allowed: above 0 and below 0.5, or NULL' + @line;
+    IF @trim IS NULL OR @trim < 0 OR @trim >= 0.5
+        SET @problems = @problems + N'@trim: ' + COALESCE(CAST(@trim AS nvarchar(40)), N'NULL')
+            + N' given; allowed: 0 to below 0.5' + @line;
+    ELSE IF @trim > 0 AND @engine IN (N'pushdown', N'tsql')
+        SET @problems = @problems + N'@trim: ' + CAST(@trim AS nvarchar(40))
+            + N' needs to look at rows, and engine ' + @engine
+            + N' sees sums; use local or in_database' + @line;
+
     SET @key = sqlkmeans.name_list(@key);
     IF @key IS NULL
         SET @problems = @problems + N'@key: not a list; allowed: a,b or JSON ["a", "b"]' + @line;
+    IF LTRIM(@profile) <> N'' AND sqlkmeans.name_list(@profile) IS NULL
+        SET @problems = @problems + N'@profile: not a list; allowed: a,b or JSON ["a", "b"]' + @line;
+    SET @profile = sqlkmeans.name_list(@profile);
     EXECUTE sqlkmeans.complete_features
         @key = @key, @features = @features OUTPUT, @problems = @problems OUTPUT;
     EXECUTE sqlkmeans.complete_guard @guard = @guard OUTPUT, @problems = @problems OUTPUT;
@@ -185,7 +208,10 @@ BEGIN
         + N',"sample_rows":' + CAST(COALESCE(@sample_rows, 0) AS nvarchar(20))
         + N',"min_group":' + CAST(COALESCE(@min_group, 0) AS nvarchar(20))
         + N',"language":' + sqlkmeans.json_text(COALESCE(@language, N''))
+        + N',"outlier":' + COALESCE(LTRIM(RTRIM(CONVERT(nvarchar(40), @outlier, 3))), N'null')
+        + N',"trim":' + LTRIM(RTRIM(CONVERT(nvarchar(40), COALESCE(@trim, 0), 3)))
         + N',"history_days":' + COALESCE(CAST(@history_days AS nvarchar(20)), N'null')
+        + N',"profile":' + COALESCE(@profile, N'[]')
         -- The client's own: a definition file has it.
         + N',"memory_limit":null}';
 
@@ -210,8 +236,8 @@ BEGIN
         SELECT @segmentation AS segmentation,
             CASE WHEN @execute = 1 THEN N'registered' ELSE N'would be registered' END AS outcome,
             N'a run makes ' + sqlkmeans.quoted_name(@target, N'') + N' (' + @key_columns
-                + N'segment_id int NOT NULL, distance float NOT NULL, run_id bigint NOT NULL, '
-                + N'assigned_at datetime2(6) NOT NULL), '
+                + N'segment_id int NOT NULL, distance float NOT NULL, is_outlier bit NOT NULL, '
+                + N'run_id bigint NOT NULL, assigned_at datetime2(6) NOT NULL), '
                 + sqlkmeans.quoted_name(@target, N'_history') + N' and '
                 + sqlkmeans.quoted_name(@target, N'_named') AS next_step,
             @definition AS definition;

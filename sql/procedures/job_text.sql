@@ -60,7 +60,7 @@ BEGIN
         -- The run whose labels are published now, to compare with. Its definition is JSON,
         -- which not every server nests as such.
         + COALESCE(N',"compared_run":{"definition":' + @compared_definition + N',' + STUFF((
-            SELECT r.run_id, r.[rows], r.k, r.silhouette, r.mean_distance
+            SELECT r.run_id, r.[rows], r.k, r.silhouette, r.mean_distance, r.outliers
             FROM sqlkmeans.run AS r
             WHERE r.run_id = @compared
             FOR JSON PATH, WITHOUT_ARRAY_WRAPPER), 1, 1, N''), N'')

@@ -21,7 +21,7 @@ BEGIN
             (1, N'@run_id', N'bigint', N'NULL',
                 N'A run that start_run made and whose staging table holds its labels, all or only the changes.'),
             (2, N'@publication', N'nvarchar(max)', N'NULL',
-                N'JSON: segment_ids, model_run_id, run, tables, last_segment_id, distance_tolerance, staged_rows, changes_only.'),
+                N'JSON: segment_ids, model_run_id, run, tables, last_segment_id, distance_tolerance, outlier_distances, staged_rows, changes_only.'),
             (3, N'@arrived', N'bigint OUTPUT', N'NULL', N'Customers that came.'),
             (4, N'@moved', N'bigint OUTPUT', N'NULL', N'Customers that changed segment.'),
             (5, N'@departed', N'bigint OUTPUT', N'NULL', N'Customers that left.'),

@@ -109,7 +109,7 @@ BEGIN
         EXECUTE sqlkmeans.apply_labels
             @segmentation = @segmentation, @target = @target, @key = @key, @run_id = @run_id,
             @segment_ids = @segment_ids, @now = @now, @tolerance = @tolerance,
-            @changes_only = @changes_only, @arrived = @arrived OUTPUT,
+            @changes_only = @changes_only, @publication = @publication, @arrived = @arrived OUTPUT,
             @moved = @moved OUTPUT, @departed = @departed OUTPUT, @written = @written OUTPUT;
         IF @changes_only = 1
             EXECUTE sqlkmeans.check_sizes @target = @target, @publication = @publication;

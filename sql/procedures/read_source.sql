@@ -89,11 +89,12 @@ BEGIN
         @arrived = @target_id OUTPUT;
     SET @statement = N'INSERT INTO #sqlkmeans_input WITH (TABLOCK) ([sqlkmeans row], [sqlkmeans place], '
         + sqlkmeans.each_name(@key, N'{}', N', ')
-        + N', [sqlkmeans previous], [sqlkmeans before], [sqlkmeans weight]' + @names
+        + N', [sqlkmeans previous], [sqlkmeans before], [sqlkmeans flagged], [sqlkmeans weight]' + @names
         + N') SELECT ROW_NUMBER() OVER (ORDER BY ' + sqlkmeans.each_name(@key, N's.{}', N', ')
         + N'), DENSE_RANK() OVER (ORDER BY ' + sqlkmeans.each_name(@key, N's.{}', N', ')
         + N'), ' + sqlkmeans.each_name(@key, N's.{}', N', ') + N', '
-        + CASE WHEN @target_id IS NULL THEN N'NULL, NULL' ELSE N'p.segment_id, p.distance' END + N', '
+        + CASE WHEN @target_id IS NULL THEN N'NULL, NULL, NULL'
+               ELSE N'p.segment_id, p.distance, p.is_outlier' END + N', '
         + COALESCE(N'CAST(s.' + QUOTENAME(@sample_weight) + N' AS float)', N'1e0')
         + @values + N' FROM ' + @relation
         + CASE WHEN @target_id IS NULL THEN N''

@@ -157,12 +157,13 @@ BEGIN
             @statement = N'SET @arrived = OBJECT_ID(@text);', @text = @table,
             @arrived = @table_id OUTPUT;
         SET @statement = N'SELECT @arrived = COUNT_BIG(*) FROM ' + @history + N' AS h WHERE ' + @stood + N';
-INSERT INTO ' + @staging + N' WITH (TABLOCK) (' + @keys + N', cluster, distance)
-SELECT ' + sqlkmeans.each_name(@key, N'h.{}', N', ') + N', h.segment_id, h.distance
+INSERT INTO ' + @staging + N' WITH (TABLOCK) (' + @keys + N', cluster, distance, is_outlier)
+SELECT ' + sqlkmeans.each_name(@key, N'h.{}', N', ') + N', h.segment_id, h.distance, h.is_outlier
 FROM ' + @history + N' AS h
 ' + CASE WHEN @table_id IS NULL THEN N'WHERE ' + @stood + N';' ELSE N'LEFT JOIN ' + @table + N' AS t ON ' + @same + N'
 WHERE ' + @stood + N'
-  AND (t.segment_id IS NULL OR t.segment_id <> h.segment_id OR t.distance <> h.distance);
+  AND (t.segment_id IS NULL OR t.segment_id <> h.segment_id OR t.distance <> h.distance
+       OR t.is_outlier <> h.is_outlier);
 INSERT INTO ' + @staging + N' (' + @keys + N', cluster, distance, departed)
 SELECT ' + sqlkmeans.each_name(@key, N't.{}', N', ') + N', 0, 0e0, 1
 FROM ' + @table + N' AS t

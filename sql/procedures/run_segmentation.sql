@@ -85,6 +85,12 @@ BEGIN
             + N' given; allowed where T-SQL trains: a number, such as sqlkmeans choose-k recommends';
         EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
     END;
+    IF @engine = N'tsql' AND TRY_CAST(JSON_VALUE(@definition, '$.trim') AS float) > 0
+    BEGIN
+        SET @problems = N'trim: ' + JSON_VALUE(@definition, '$.trim')
+            + N' needs to look at rows, and engine tsql sees sums; use local or in_database';
+        EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
+    END;
     SET @key = JSON_QUERY(@definition, '$.key');
 
     CREATE TABLE #sqlkmeans_input
@@ -93,6 +99,7 @@ BEGIN
         [sqlkmeans place]    bigint NOT NULL,
         [sqlkmeans previous] int    NULL,
         [sqlkmeans before]   float  NULL,
+        [sqlkmeans flagged]  bit    NULL,
         [sqlkmeans weight]   float  NULL
     );
     CREATE TABLE #sqlkmeans_label
@@ -178,11 +185,14 @@ INSERT INTO #sqlkmeans_publication (content) VALUES (@publication);
             SELECT CAST(j.[key] AS int), CAST(j.[value] AS int)
             FROM OPENJSON(@publication, '$.segment_ids') AS j;
             SET @labels = N'SELECT ' + sqlkmeans.each_name(@key, N'i.{}', N', ') + N', c.segment_id,
-    l.distance, i.[sqlkmeans previous], i.[sqlkmeans before]
+    l.distance, i.[sqlkmeans previous], i.[sqlkmeans before], i.[sqlkmeans flagged]
 FROM #sqlkmeans_label AS l
 INNER JOIN #sqlkmeans_cluster_id AS c ON c.cluster = l.cluster
 INNER JOIN #sqlkmeans_input AS i ON i.[sqlkmeans row] = l.row_number';
             SET @target = sqlkmeans.quoted_name(JSON_VALUE(@definition, '$.target'), N'');
+            EXECUTE sqlkmeans.profile_columns
+                @definition = @definition, @labels = @labels, @medians = 1,
+                @publication = @publication OUTPUT;
             EXECUTE sqlkmeans.stage_changes
                 @run_id = @run_id, @key = @key, @target = @target, @labels = @labels,
                 @kept = @kept, @publication = @publication OUTPUT;

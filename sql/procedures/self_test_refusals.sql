@@ -78,7 +78,7 @@ END;'),
     (N'somebody else''s tables', NULL, N'
 EXECUTE (N''CREATE VIEW sqlkmeans_self_test.somebodys_view AS SELECT 1 AS customer_id;'');
 CREATE TABLE sqlkmeans_self_test.somebodys (customer_id bigint NOT NULL PRIMARY KEY, segment_id int NOT NULL,
-    distance float NOT NULL, run_id bigint NOT NULL, assigned_at datetime2(6) NOT NULL);
+    distance float NOT NULL, is_outlier bit NOT NULL, run_id bigint NOT NULL, assigned_at datetime2(6) NOT NULL);
 CREATE TABLE sqlkmeans_self_test.mine_history (customer_id bigint NOT NULL);
 INSERT INTO sqlkmeans_self_test.mine_history (customer_id) VALUES (1);'),
     (N'every problem of a definition at once', N'50002 %@k: 1 given%@scaling: big given%', N'

@@ -2,9 +2,9 @@ IF OBJECT_ID(N'sqlkmeans.stage_changes', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.stage_changes AS RETURN 0;');
 GO
 -- Stages changes of the segment table alone, under the segment ids. @labels is a query of key,
--- segment_id and distance, and of the segment and distance that stand in that table, [sqlkmeans
--- previous] and [sqlkmeans before]; @kept of its rows stand there, and who is there beside these
--- departed. Tells the publication so.
+-- segment_id and distance, and of what stands in that table: segment, distance and whether that is an
+-- outlier's, [sqlkmeans previous], [sqlkmeans before] and [sqlkmeans flagged]; @kept of its rows stand
+-- there, and who is there beside these departed. Tells the publication so.
 ALTER PROCEDURE sqlkmeans.stage_changes
     @run_id      bigint,
     @key         nvarchar(max),
@@ -29,9 +29,20 @@ BEGIN
         + N', cluster, distance)
 SELECT ' + sqlkmeans.each_name(@key, N's.{}', N', ') + N', s.segment_id, s.distance
 FROM (' + @labels + N') AS s
+LEFT JOIN #sqlkmeans_limit AS o ON o.segment_id = s.segment_id
+CROSS APPLY (SELECT CASE WHEN s.distance > o.outlier_distance THEN 1 ELSE 0 END AS is_outlier) AS f
 WHERE s.[sqlkmeans previous] IS NULL OR s.[sqlkmeans previous] <> s.segment_id
-   OR ABS(s.distance - s.[sqlkmeans before]) > @tolerance;
+   OR ABS(s.distance - s.[sqlkmeans before]) > @tolerance OR f.is_outlier <> s.[sqlkmeans flagged]
+   OR f.is_outlier <> CASE WHEN s.[sqlkmeans before] > o.outlier_distance THEN 1 ELSE 0 END;
 SET @staged = ROWCOUNT_BIG();';
+
+    CREATE TABLE #sqlkmeans_limit
+    (
+        segment_id       int   NOT NULL PRIMARY KEY,
+        outlier_distance float NOT NULL
+    );
+    INSERT INTO #sqlkmeans_limit (segment_id, outlier_distance)
+    SELECT o.segment_id, o.outlier_distance FROM sqlkmeans.outlier_distances(@publication) AS o;
 
     EXECUTE sys.sp_executesql @statement, N'@tolerance float, @staged bigint OUTPUT',
         @tolerance = @tolerance, @staged = @staged OUTPUT;

@@ -37,7 +37,8 @@ BEGIN
         centroid_shift = COALESCE(j.centroid_shift, r.centroid_shift),
         mean_distance = COALESCE(j.mean_distance, r.mean_distance),
         recommendation = COALESCE(j.recommendation_object, j.recommendation, r.recommendation),
-        high_water = COALESCE(j.high_water, r.high_water)
+        high_water = COALESCE(j.high_water, r.high_water),
+        outliers = COALESCE(j.outliers, r.outliers)
     FROM sqlkmeans.run AS r
     CROSS JOIN OPENJSON(@publication, '$.run') WITH (
         k                 int           '$.k',
@@ -65,7 +66,8 @@ BEGIN
         mean_distance     float         '$.mean_distance',
         recommendation_object nvarchar(max) '$.recommendation' AS JSON,
         recommendation    nvarchar(max) '$.recommendation',
-        high_water        nvarchar(100) '$.high_water'
+        high_water        nvarchar(100) '$.high_water',
+        outliers          bigint        '$.outliers'
     ) AS j
     WHERE r.run_id = @run_id;
 
@@ -91,21 +93,25 @@ BEGIN
         reference_date date          '$.reference_date'
     ) AS j;
 
-    INSERT INTO sqlkmeans.centroid (run_id, segment_id, position, feature, value, scaled_value)
-    SELECT @run_id, j.segment_id, j.position, j.feature, j.value, j.scaled_value
+    INSERT INTO sqlkmeans.centroid
+        (run_id, segment_id, position, feature, value, scaled_value, outlier_distance)
+    SELECT @run_id, j.segment_id, j.position, j.feature, j.value, j.scaled_value,
+        j.outlier_distance
     FROM OPENJSON(@publication, '$.tables.centroid') WITH (
-        segment_id   int           '$.segment_id',
-        position     int           '$.position',
-        feature      nvarchar(400) '$.feature',
-        value        float         '$.value',
-        scaled_value float         '$.scaled_value'
+        segment_id       int           '$.segment_id',
+        position         int           '$.position',
+        feature          nvarchar(400) '$.feature',
+        value            float         '$.value',
+        scaled_value     float         '$.scaled_value',
+        outlier_distance float         '$.outlier_distance'
     ) AS j;
 
     INSERT INTO sqlkmeans.segment
         (run_id, segment_id, name, name_source, description, size, share, within_ss, [rule],
-         rule_precision, rule_coverage, silhouette, centroid_shift)
+         rule_precision, rule_coverage, silhouette, centroid_shift, outliers)
     SELECT @run_id, j.segment_id, j.name, j.name_source, j.description, j.size, j.share,
-        j.within_ss, j.[rule], j.rule_precision, j.rule_coverage, j.silhouette, j.centroid_shift
+        j.within_ss, j.[rule], j.rule_precision, j.rule_coverage, j.silhouette, j.centroid_shift,
+        j.outliers
     FROM OPENJSON(@publication, '$.tables.segment') WITH (
         segment_id     int           '$.segment_id',
         name           nvarchar(400) '$.name',
@@ -118,7 +124,8 @@ BEGIN
         rule_precision float         '$.rule_precision',
         rule_coverage  float         '$.rule_coverage',
         silhouette     float         '$.silhouette',
-        centroid_shift float         '$.centroid_shift'
+        centroid_shift float         '$.centroid_shift',
+        outliers       bigint        '$.outliers'
     ) AS j;
 
     INSERT INTO sqlkmeans.segment_feature
@@ -137,6 +144,28 @@ BEGIN
         [max]      float         '$.max',
         missing    bigint        '$.missing',
         importance float         '$.importance'
+    ) AS j;
+
+    INSERT INTO sqlkmeans.segment_profile
+        (run_id, segment_id, position, source_column, type, level, known, missing, mean, deviation,
+         median, share, difference, difference_low, difference_high)
+    SELECT @run_id, j.segment_id, j.position, j.source_column, j.type, j.level, j.known, j.missing,
+        j.mean, j.deviation, j.median, j.share, j.difference, j.difference_low, j.difference_high
+    FROM OPENJSON(@publication, '$.tables.segment_profile') WITH (
+        segment_id      int           '$.segment_id',
+        position        int           '$.position',
+        source_column   nvarchar(128) '$.source_column',
+        type            nvarchar(16)  '$.type',
+        level           nvarchar(400) '$.level',
+        known           bigint        '$.known',
+        missing         bigint        '$.missing',
+        mean            float         '$.mean',
+        deviation       float         '$.deviation',
+        median          float         '$.median',
+        share           float         '$.share',
+        difference      float         '$.difference',
+        difference_low  float         '$.difference_low',
+        difference_high float         '$.difference_high'
     ) AS j;
 
     INSERT INTO sqlkmeans.typical_customer

@@ -36,8 +36,9 @@ BEGIN
                                 ELSE @last_segment_id END
     FROM #sqlkmeans_cluster AS c;
 
-    INSERT INTO sqlkmeans.centroid (run_id, segment_id, position, feature, value, scaled_value)
-    SELECT @run_id, c.segment_id, f.position, f.feature, p.value, p.scaled_value
+    INSERT INTO sqlkmeans.centroid
+        (run_id, segment_id, position, feature, value, scaled_value, outlier_distance)
+    SELECT @run_id, c.segment_id, f.position, f.feature, p.value, p.scaled_value, c.outlier_distance
     FROM #sqlkmeans_cluster AS c
     INNER JOIN #sqlkmeans_point AS p ON p.cluster = c.cluster
     INNER JOIN sqlkmeans.model_feature AS f ON f.run_id = @run_id AND f.position = p.position;
@@ -107,6 +108,8 @@ BEGIN
         + COALESCE(N',"psi":' + (SELECT sqlkmeans.float_literal(MAX(d.psi)) FROM #sqlkmeans_drift AS d), N'')
         + COALESCE(N',"centroid_shift":' + (
             SELECT sqlkmeans.float_literal(MAX(c.centroid_shift)) FROM #sqlkmeans_cluster AS c), N'')
+        + COALESCE(N',"outliers":' + (
+            SELECT CAST(SUM(c.outliers) AS nvarchar(20)) FROM #sqlkmeans_cluster AS c), N'')
         + N',"seconds_fit":'
         + CAST(DATEDIFF(millisecond, @begun, @fitted) / 1000.0 AS nvarchar(40))
         + N',"seconds_assign":'
@@ -115,9 +118,12 @@ BEGIN
             SELECT n.segment_id, n.name, n.name_source, n.description,
                 COALESCE(c.size, @rows) AS size,
                 COALESCE(c.size, @rows) / CAST(@rows AS float) AS share,
-                COALESCE(c.within_ss, @within_ss) AS within_ss, c.centroid_shift
+                COALESCE(c.within_ss, @within_ss) AS within_ss, c.centroid_shift,
+                COALESCE(c.outliers, o.outliers) AS outliers
             FROM #sqlkmeans_named AS n
             LEFT JOIN #sqlkmeans_cluster AS c ON c.segment_id = n.segment_id
+            LEFT JOIN (SELECT SUM(a.outliers) AS outliers FROM #sqlkmeans_cluster AS a) AS o
+                ON n.segment_id = 0
             ORDER BY n.segment_id
             FOR JSON PATH
         ) + N',"segment_feature":' + (

@@ -31,6 +31,8 @@ BEGIN
     DECLARE @begun datetime2(6) = SYSUTCDATETIME();
     DECLARE @fitted datetime2(6);
     DECLARE @skipped bigint;
+    DECLARE @share float;
+    DECLARE @outliers bigint;
 
     SELECT @segmentation = r.segmentation, @definition = r.definition, @active = g.active_run_id,
         @last_segment_id = g.last_segment_id,
@@ -109,6 +111,7 @@ BEGIN
         [sqlkmeans row]      int   NULL,
         [sqlkmeans previous] int   NULL,
         [sqlkmeans before]   float NULL,
+        [sqlkmeans flagged]  bit   NULL,
         [sqlkmeans weight]   float NOT NULL,
         [sqlkmeans cluster]  int   NOT NULL,
         [sqlkmeans other]    int   NULL,
@@ -131,7 +134,9 @@ BEGIN
         inertia        float  NOT NULL,
         weight         float  NOT NULL,
         distance       float  NOT NULL,
-        centroid_shift float  NULL
+        centroid_shift float  NULL,
+        outlier_distance float NULL,
+        outliers       bigint NULL
     );
     CREATE TABLE #sqlkmeans_overlap
     (
@@ -211,6 +216,8 @@ BEGIN
     EXECUTE sqlkmeans.train_labels
         @run_id = @run_id, @active = @active, @last_segment_id = @last_segment_id, @k = @k,
         @features = @features, @rows = @rows, @total_ss = @total_ss OUTPUT;
+    SET @share = TRY_CAST(JSON_VALUE(@definition, '$.outlier') AS float);
+    EXECUTE sqlkmeans.mark_outliers @share = @share, @outliers = @outliers OUTPUT;
     EXECUTE sqlkmeans.profile_scored;
     EXECUTE sqlkmeans.count_bins @run_id = @run_id, @scored_run_id = @run_id;
     UPDATE b
@@ -234,10 +241,13 @@ BEGIN
     FROM #sqlkmeans_overlap AS o
     WHERE o.previous IS NOT NULL;
     SET @labels = N'SELECT ' + sqlkmeans.each_name(@key, N'i.{}', N', ') + N', c.segment_id,
-    s.[sqlkmeans distance] AS distance, i.[sqlkmeans previous], i.[sqlkmeans before]
+    s.[sqlkmeans distance] AS distance, i.[sqlkmeans previous], i.[sqlkmeans before], i.[sqlkmeans flagged]
 FROM #sqlkmeans_scored AS s
 INNER JOIN #sqlkmeans_cluster AS c ON c.cluster = s.[sqlkmeans cluster]
 INNER JOIN #sqlkmeans_input AS i ON i.[sqlkmeans row] = s.[sqlkmeans row]';
+    EXECUTE sqlkmeans.profile_columns
+        @definition = @definition, @labels = @labels, @medians = 1,
+        @publication = @publication OUTPUT;
     EXECUTE sqlkmeans.stage_changes
         @run_id = @run_id, @key = @key, @target = @target, @labels = @labels, @kept = @kept,
         @publication = @publication OUTPUT;

@@ -2,7 +2,7 @@ IF OBJECT_ID(N'sqlkmeans.watch_labels', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.watch_labels AS RETURN 0;');
 GO
 -- Compares labels that a stored model gave with the run that fitted it, from the caller's tables
--- #sqlkmeans_bin and #sqlkmeans_profile (of the features of @scored_run_id, by default the model's own): fills its table #sqlkmeans_drift, and says in @warnings, a line each, what is beyond a
+-- #sqlkmeans_bin, #sqlkmeans_cluster and #sqlkmeans_profile (of the features of @scored_run_id, by default the model's own): fills its table #sqlkmeans_drift, and says in @warnings, a line each, what is beyond a
 -- threshold of the guard. Raises these where the guard refuses.
 ALTER PROCEDURE sqlkmeans.watch_labels
     @model_run_id  bigint,
@@ -26,6 +26,11 @@ BEGIN
     DECLARE @allowed_distance float =
         COALESCE(TRY_CAST(JSON_VALUE(@definition, '$.guard.distance') AS float),
             sqlkmeans.shared_number(N'guard.distance'));
+    DECLARE @allowed_outliers float =
+        COALESCE(TRY_CAST(JSON_VALUE(@definition, '$.guard.outliers') AS float),
+            sqlkmeans.shared_number(N'guard.outliers'));
+    DECLARE @outliers float;
+    DECLARE @outliers_then float;
     DECLARE @least float = sqlkmeans.shared_number(N'least_share');
     DECLARE @rows_then bigint;
     DECLARE @distance_then float;
@@ -34,7 +39,13 @@ BEGIN
 
     -- The caller may have found some already.
     SET @warnings = COALESCE(@warnings, N'');
-    SELECT @rows_then = r.[rows], @distance_then = r.mean_distance
+    SELECT @outliers = SUM(c.outliers) / CAST(@rows AS float) FROM #sqlkmeans_cluster AS c;
+    -- Another share is another limit.
+    SELECT @rows_then = r.[rows], @distance_then = r.mean_distance,
+        @outliers_then = CASE
+            WHEN TRY_CAST(JSON_VALUE(r.definition, '$.outlier') AS float)
+                 = TRY_CAST(JSON_VALUE(@definition, '$.outlier') AS float)
+            THEN r.outliers / NULLIF(CAST(r.[rows] AS float), 0) END
     FROM sqlkmeans.run AS r
     WHERE r.run_id = @model_run_id;
 
@@ -118,6 +129,13 @@ BEGIN
             + N' to the centroid on average, was ' + CAST(@distance_then AS nvarchar(40))
             + N' in run ' + @run + N' (allowed growth ' + CAST(@allowed_distance AS nvarchar(40))
             + N')' + @line;
+
+    -- Nothing about distances is compared where the definition changed what they are.
+    IF @mean_distance IS NOT NULL AND @outliers - @outliers_then > @allowed_outliers
+        SET @warnings = @warnings + N'outliers: ' + sqlkmeans.number_text(ROUND(100 * @outliers, 1))
+            + N'% of the customers, and ' + sqlkmeans.number_text(ROUND(100 * @outliers_then, 1))
+            + N'% in run ' + @run + N' (allowed rise '
+            + sqlkmeans.number_text(ROUND(100 * @allowed_outliers, 1)) + N'%)' + @line;
 
     IF @warnings <> N'' AND JSON_VALUE(@definition, '$.guard.action') = N'refuse'
     BEGIN

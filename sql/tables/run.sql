@@ -41,6 +41,7 @@ IF OBJECT_ID(N'sqlkmeans.run', N'U') IS NULL
         mean_distance     float         NULL,
         recommendation    nvarchar(max) NULL,
         high_water        nvarchar(100) NULL,
+        outliers          bigint        NULL,
         CONSTRAINT pk_run PRIMARY KEY CLUSTERED (run_id),
         CONSTRAINT ck_run_kind CHECK (kind IN (N'fit', N'assign', N'rollback', N'choose_k')),
         CONSTRAINT ck_run_status CHECK (status IN (N'running', N'published', N'failed', N'finished'))

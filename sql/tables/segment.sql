@@ -14,6 +14,7 @@ IF OBJECT_ID(N'sqlkmeans.segment', N'U') IS NULL
         rule_coverage  float         NULL,
         silhouette     float         NULL,
         centroid_shift float         NULL,
+        outliers       bigint        NULL,
         CONSTRAINT pk_segment PRIMARY KEY CLUSTERED (run_id, segment_id)
     );
 GO

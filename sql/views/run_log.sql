@@ -19,6 +19,7 @@ SELECT
     r.written,
     r.inertia,
     r.silhouette,
+    r.outliers,
     r.started_at,
     r.published_at,
     r.finished_at,

@@ -12,6 +12,7 @@ SELECT
     COALESCE(s.size, m.size) AS size,
     COALESCE(s.share, m.share) AS share,
     COALESCE(s.within_ss, m.within_ss) AS within_ss,
+    CASE WHEN s.run_id IS NULL THEN m.outliers ELSE s.outliers END AS outliers,
     l.run_id,
     g.active_run_id AS model_run_id,
     l.published_at

@@ -116,6 +116,9 @@ class Output:
             f"({result.arrived:,} arrived, {result.moved:,} moved, {result.departed:,} departed), "
             f"{result.seconds['total']:.1f} s."
         )
+        if result.outliers is not None:
+            share = result.outliers / max(1, result.rows)
+            self.say(f"Outliers, beyond their segment's limit: {result.outliers:,} ({share:.1%}).")
         if result.scores.get("silhouette") is not None:
             self.say(f"Silhouette {result.scores['silhouette']:.2f} (1 is clear-cut, 0 is none).")
         if result.recommendation:

@@ -13,45 +13,58 @@ from sqlkmeans.database.base import Database, HasAgent, RunsInside
 from sqlkmeans.errors import DatabaseError, DataError, DefinitionError, SqlKMeansError
 from sqlkmeans.files import check_place, write_file
 from sqlkmeans.model import SegmentModel
-from sqlkmeans.registry import load_model, load_segmentation
+from sqlkmeans.registry import load_model, load_segmentation, load_steps
 
 
 def export(
     output: Output, name: str | None, segmentation: str | None, url: str | None, *,
-    dialect: str | None, source: str | None, to_file: str | None, force: bool,
+    dialect: str | None, source: str | None, explain: bool, to_file: str | None, force: bool,
 ) -> None:  # fmt: skip
-    """Print or write how a segmentation scores a row: a function for SQL Server, or one SELECT."""
+    """Print or write how a segmentation scores a row: functions for SQL Server, or one SELECT."""
+    from sqlkmeans.tsql.explaining import explaining_script
     from sqlkmeans.tsql.scoring import scoring_script
 
     if to_file is not None:
         check_place(to_file, replace=force)
     if source is not None and dialect is None:
         raise DefinitionError("--from given; allowed: with --dialect, whose SELECT reads a table")
+    if explain and source is not None:
+        raise DefinitionError("--from given with --explain; allowed: one of them")
+    if explain and dialect != "duckdb":
+        raise DefinitionError(
+            f"--explain given with dialect {dialect}; allowed: --dialect duckdb (the script for "
+            "SQL Server, without --dialect, has a function that explains)"
+        )
     selection = select(name, url, output)
     with selection.open(read_only=True) as database:
         segmentation = one_name(selection, database, segmentation)
         model = load_model(segmentation, database)
-        script = (
-            scoring_script(segmentation, model)
-            if dialect is None
-            else _scoring_select(database, segmentation, model, dialect, source)
-        )
+        if dialect is None:
+            script = scoring_script(segmentation, model)
+            script += explaining_script(segmentation, model, load_steps(segmentation, database))
+        else:
+            script = _select(database, segmentation, model, dialect, source, explain=explain)
     _hand_over(output, script, to_file, force, segmentation=segmentation)
 
 
-def _scoring_select(
-    database: Database, name: str, model: SegmentModel, dialect: str, source: str | None
-) -> str:
-    from sqlkmeans.tsql.portable import scoring_select
+def _select(
+    database: Database, name: str, model: SegmentModel, dialect: str, source: str | None, *,
+    explain: bool,
+) -> str:  # fmt: skip
+    from sqlkmeans.tsql.portable import explaining_macro, scoring_select
 
     segmentation = load_segmentation(database, name)
     try:
         columns = database.describe(segmentation.source)
     except DataError:  # it is not there any more, or only its own definition opens it
         columns = []
+    booleans = {column.name for column in columns if column.kind == "boolean"}
+    if explain:
+        steps = load_steps(name, database)
+        return explaining_macro(name, model, steps, booleans=booleans)
     return scoring_select(
         name, model, dialect, source=source or segmentation.source, key=segmentation.key,
-        booleans={column.name for column in columns if column.kind == "boolean"},
+        booleans=booleans,
     )  # fmt: skip
 
 

@@ -34,16 +34,20 @@ def export_sql(
         Optional[str],
         typer.Option("--from", help="The table that the SELECT scores. Default: the source."),
     ] = None,
+    explain: Annotated[
+        bool,
+        typer.Option("--explain", help="With --dialect duckdb: a macro that explains a row."),
+    ] = False,
     to_file: ToFile = None, force: Force = False, as_json: Json = False, quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:  # fmt: skip
-    """Print the T-SQL function that scores a row with the stored model, or a SELECT."""
+    """Print T-SQL functions that score and explain a row with the stored model, or a SELECT."""
     from sqlkmeans.cli import server
     from sqlkmeans.cli.output import Output
 
     server.export(
         Output(as_json, quiet, verbose), name, segmentation, url, dialect=dialect,
-        source=from_table, to_file=to_file, force=force,
+        source=from_table, explain=explain, to_file=to_file, force=force,
     )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ Those who ask find all names here; what only some databases can do is in ``capab
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -21,7 +21,7 @@ from sqlkmeans.database.capabilities import (
     limited_memory,
 )
 from sqlkmeans.database.catalog import Catalog
-from sqlkmeans.database.labels import Counts, Labels
+from sqlkmeans.database.labels import Counts, Labels, StagedCluster
 from sqlkmeans.database.source import Batch, Column, Source
 from sqlkmeans.database.store import Store
 from sqlkmeans.database.workspace import Workspace
@@ -41,6 +41,7 @@ __all__ = [
     "RunsInside",
     "Source",
     "Sources",
+    "StagedCluster",
     "Store",
     "TracksChanges",
     "Workspace",
@@ -112,6 +113,7 @@ class Sources(ABC):
         customer: Sequence[str] | None = None,
         *,
         in_order: bool = False,
+        types: Mapping[str, str] | None = None,
     ) -> AbstractContextManager[Source]:
         """Open the source for reading the key, ``features`` and the sample weight.
 
@@ -125,6 +127,8 @@ class Sources(ABC):
             The values of a key as text: only this customer is read, who need not be there.
         in_order : bool, default=False
             Let the database sort the rows by key, also where it would leave that to the reader.
+        types : mapping of str to str, optional
+            As what columns are read that are no features of the definition; by default numbers.
 
         Raises
         ------

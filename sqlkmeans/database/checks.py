@@ -14,10 +14,10 @@ from sqlkmeans.sqltext import parse_name, parse_source, quote_name
 MOST_NAMES = 50
 #: Tables that are named where a source is none of them.
 LISTED = 10
-LABEL_COLUMNS = ("segment_id", "distance", "run_id", "assigned_at")
+LABEL_COLUMNS = ("segment_id", "distance", "is_outlier", "run_id", "assigned_at")
 #: What stands beside a target, by the end of its name, with the columns after the key.
 BESIDE = {
-    "_history": ("segment_id", "distance", "valid_from", "valid_to", "run_id"),
+    "_history": ("segment_id", "distance", "is_outlier", "valid_from", "valid_to", "run_id"),
     "_named": (*LABEL_COLUMNS, "segment_name"),
 }
 
@@ -49,6 +49,13 @@ def check_segmentation(
     for feature in segmentation.features:
         if feature.column in columns:
             problems += _feature_problems(columns[feature.column], feature.type)
+    for name in segmentation.profile:
+        column = columns.get(name)
+        if column is not None and column.profile_type is None:
+            problems.append(
+                f"profile {name}: its type is {column.type}, which is not described; allowed: "
+                "numbers, booleans, dates, text"
+            )
     weight = columns.get(segmentation.sample_weight or "")
     if weight is not None and weight.kind != "number":
         problems.append(f"sample_weight {weight.name}: its type is {weight.type}; allowed: numbers")
@@ -122,6 +129,7 @@ def _missing_columns(segmentation: Segmentation, columns: dict[str, Column]) -> 
     wanted = {
         "key": segmentation.key,
         "feature": segmentation.columns,
+        "profile": segmentation.profile,
         "sample_weight": weight,
         "changed_by": changed_by,
     }

@@ -13,8 +13,10 @@ class Dialect(ABC):
 
     Attributes
     ----------
-    float_type : str
-        The type of a number of 64 bits.
+    float_type, text_type : str
+        The type of a number of 64 bits, and of a long text.
+    boolean_type : str
+        The type of yes and no, which 1 and 0 can be cast to.
     count : str
         The aggregate that counts rows.
     logarithm : str
@@ -34,6 +36,8 @@ class Dialect(ABC):
     """
 
     float_type: str
+    text_type: str
+    boolean_type: str
     count: str
     logarithm: str
     apply: str
@@ -83,6 +87,10 @@ class Dialect(ABC):
     @abstractmethod
     def days(self, start: str, end: str) -> str:
         """Days from one date to another."""
+
+    @abstractmethod
+    def earlier(self, day: str, days: str) -> str:
+        """The date so many whole days before another; ``days`` is a number of 64 bits."""
 
     @abstractmethod
     def exact(self, value: str) -> str:

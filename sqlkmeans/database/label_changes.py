@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,7 @@ class LabelChanges:
     clusters : ndarray of int32 of shape (n,)
     distances : ndarray of float64 of shape (n,)
     empty : callable, default=numpy.empty
-        Makes the two arrays of length n that are held beside these.
+        Makes the arrays of length n that are held beside these.
     """
 
     def __init__(
@@ -45,6 +45,8 @@ class LabelChanges:
         self._published.fill(_NO_SEGMENT)
         self._published_distances = empty((len(clusters),), np.float64)
         self._published_distances.fill(0)
+        self._published_outliers = empty((len(clusters),), np.bool_)
+        self._published_outliers.fill(False)
         self._departed = self._keys.slice(0, 0)
         self._next = 0
         self._elsewhere: list[pa.Table] = []
@@ -54,6 +56,7 @@ class LabelChanges:
         keys: pa.RecordBatch,
         segment_ids: npt.NDArray[np.int32],
         distances: npt.NDArray[np.float64],
+        outliers: npt.NDArray[np.bool_],
     ) -> None:
         """Take the next published labels.
 
@@ -70,12 +73,13 @@ class LabelChanges:
             rows = _positions(published, window)
             rows[rows >= 0] += self._next
         found = rows >= 0
-        self._take(rows[found], segment_ids[found], distances[found])
+        self._take(rows[found], segment_ids[found], distances[found], outliers[found])
         if found.any():
             self._next = int(rows.max()) + 1
         if not found.all():
             rest = published.append_column("segment_id", pa.array(segment_ids))
             rest = rest.append_column("distance", pa.array(distances))
+            rest = rest.append_column("is_outlier", pa.array(outliers))
             self._elsewhere.append(rest.filter(pa.array(~found)))
 
     def finish(self) -> None:
@@ -93,6 +97,7 @@ class LabelChanges:
             free[rows[found]],
             rest["segment_id"].to_numpy()[found],
             rest["distance"].to_numpy()[found],
+            rest["is_outlier"].to_numpy()[found],
         )
         self._departed = keys.filter(pa.array(~found))
 
@@ -101,9 +106,11 @@ class LabelChanges:
         rows: npt.NDArray[np.int64],
         segment_ids: npt.NDArray[np.int32],
         distances: npt.NDArray[np.float64],
+        outliers: npt.NDArray[np.bool_],
     ) -> None:
         self._published[rows] = segment_ids
         self._published_distances[rows] = distances
+        self._published_outliers[rows] = outliers
 
     def overlap(self) -> list[tuple[int, int, int]]:
         """Shared customers: (published segment_id, cluster, customers), without zeros."""
@@ -122,7 +129,12 @@ class LabelChanges:
         rows = len(self._clusters)
         return (slice(start, min(start + _CHUNK, rows)) for start in range(0, rows, _CHUNK))
 
-    def to_stage(self, segment_ids: Sequence[int], tolerance: float) -> tuple[pa.Table, bool]:
+    def to_stage(
+        self,
+        segment_ids: Sequence[int],
+        tolerance: float,
+        outlier_distances: Mapping[int, float],
+    ) -> tuple[pa.Table, bool]:
         """The rows of the staging table.
 
         Parameters
@@ -130,7 +142,11 @@ class LabelChanges:
         segment_ids : sequence of int
             The segment id of each cluster.
         tolerance : float
-            A row whose segment stays counts as changed only when its distance moved by more.
+            A row whose segment stays counts as changed only when its distance moved by more, it
+            became an outlier or ceased to be one, or its published distance would lie on the
+            wrong side of the limit.
+        outlier_distances : mapping of int to float
+            The limits, by segment id; nobody is beyond one that is not there.
 
         Returns
         -------
@@ -141,11 +157,15 @@ class LabelChanges:
             False where so much changed that all labels are among the rows.
         """
         ids = np.asarray(segment_ids, dtype=np.int32)
+        limits = np.array([outlier_distances.get(i, np.inf) for i in segment_ids])
 
         def changed(rows: slice) -> npt.NDArray[np.bool_]:
             moved = self._published[rows] != ids[self._clusters[rows]]
-            apart = np.abs(self._published_distances[rows] - self._distances[rows])
-            return np.asarray(moved | (apart > tolerance))
+            before, now = self._published_distances[rows], self._distances[rows]
+            limit = limits[self._clusters[rows]]
+            far, flagged = now > limit, self._published_outliers[rows]
+            flipped = (far != flagged) | (far != (before > limit))
+            return np.asarray(moved | flipped | (np.abs(before - now) > tolerance))
 
         n_changes = sum(int(changed(rows).sum()) for rows in self._chunks())
         if n_changes + self._departed.num_rows > MOST_CHANGES * len(self._clusters):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -29,7 +29,8 @@ class Counts:
     arrived, moved, departed : int
         Customers that came, changed segment, left.
     written : int
-        Rows inserted, updated or deleted in the target, refreshed distances included.
+        Rows inserted, updated or deleted in the target: beside these, customers who became an
+        outlier or ceased to be one, and refreshed distances.
     """
 
     arrived: int
@@ -41,6 +42,26 @@ class Counts:
     def changed(self) -> int:
         """Customers whose label is not what it was."""
         return self.arrived + self.moved + self.departed
+
+
+@dataclass(frozen=True)
+class StagedCluster:
+    """What one cluster will have, as it will be published.
+
+    Attributes
+    ----------
+    cluster, size : int
+        Its number, and its customers.
+    within_ss : float
+        The sum of their squared distances.
+    outliers : int
+        Those beyond the segment's limit.
+    """
+
+    cluster: int
+    size: int
+    within_ss: float
+    outliers: int
 
 
 class Labels(ABC):
@@ -91,15 +112,13 @@ class Labels(ABC):
 
     @abstractmethod
     def stage_unchanged(
-        self, segmentation: Segmentation, run_id: int, segment_ids: Sequence[int]
-    ) -> list[tuple[int, int, float]]:
-        """Let customers of the source who were not staged keep their labels; the rest departs.
-
-        Returns
-        -------
-        list of (int, int, float)
-            Cluster, customers and sum of squared distances, as they will be published.
-        """
+        self,
+        segmentation: Segmentation,
+        run_id: int,
+        segment_ids: Sequence[int],
+        outlier_distances: Mapping[int, float],
+    ) -> list[StagedCluster]:
+        """Let customers of the source who were not staged keep their labels; the rest departs."""
 
     @abstractmethod
     def overlap(self, segmentation: Segmentation, run_id: int) -> list[tuple[int, int, int]]:
@@ -109,12 +128,16 @@ class Labels(ABC):
         """
 
     def loading(
-        self, segmentation: Segmentation, run_id: int, segment_ids: Sequence[int]
+        self,
+        segmentation: Segmentation,
+        run_id: int,
+        segment_ids: Sequence[int],
+        outlier_distances: Mapping[int, float],
     ) -> AbstractContextManager[object]:
         """Write staged labels where nobody sees them, while their rows are described.
 
         Only where it makes publishing shorter; :meth:`publish`, inside, waits for it. What is not
-        published when this is left is dropped.
+        published when this is left is dropped. ``outlier_distances`` are the publication's.
         """
         return nullcontext()
 
@@ -137,6 +160,17 @@ class Labels(ABC):
     @abstractmethod
     def segment_of(self, segmentation: Segmentation, customer: Sequence[str]) -> int | None:
         """The segment that a customer, by the key's values as text, has in the target; or None."""
+
+    @abstractmethod
+    def farthest(
+        self, segmentation: Segmentation, at_most: int
+    ) -> list[tuple[tuple[Any, ...], int, float]]:
+        """The outliers farthest from their centroid, the farthest first.
+
+        Returns
+        -------
+        list of (key's values, segment_id, distance)
+        """
 
     @abstractmethod
     def sample(self, segmentation: Segmentation, columns: Sequence[str], at_most: int) -> pa.Table:

@@ -31,6 +31,14 @@ class Column:
     can_be_key: bool
     can_be_category: bool = False
 
+    @property
+    def profile_type(self) -> str | None:
+        """As what it can be described: a number, a boolean, a date or a category; None for other
+        types."""
+        if self.kind == "text":
+            return "category" if self.can_be_category else None
+        return None if self.kind == "other" else self.kind
+
 
 @dataclass(frozen=True)
 class Batch:

@@ -99,6 +99,7 @@ run = _table(
     bigint?  compared_run_id
     float?   psi centroid_shift mean_distance
     text?    recommendation high_water
+    bigint?  outliers
     """,
 )
 
@@ -127,6 +128,7 @@ centroid = _table(
     integer  segment_id position
     text     feature
     float    value scaled_value
+    float?   outlier_distance
     """,
 )
 
@@ -141,6 +143,7 @@ segment = _table(
     float    share within_ss
     text?    rule
     float?   rule_precision rule_coverage silhouette centroid_shift
+    bigint?  outliers
     """,
 )
 
@@ -154,6 +157,19 @@ segment_feature = _table(
     float?   mean deviation min median max
     bigint   missing
     float    importance
+    """,
+)
+
+segment_profile = _table(
+    "segment_profile",
+    "run_id segment_id position",
+    """
+    bigint   run_id
+    integer  segment_id position
+    text     source_column type
+    text?    level
+    bigint   known missing
+    float?   mean deviation median share difference difference_low difference_high
     """,
 )
 
@@ -214,6 +230,7 @@ RESULT_TABLES = {
         centroid,
         segment,
         segment_feature,
+        segment_profile,
         typical_customer,
         feature_bin,
         feature_drift,

@@ -23,6 +23,7 @@ from sqlkmeans.definition.strict_json import read_json, reason_of
 from sqlkmeans.definition.values import (
     LONGEST_TARGET,
     MOST_K_COMPARED,
+    MOST_PROFILE,
     MOST_SOURCE,
     PUBLISHED_COLUMNS,
     RESERVED,
@@ -127,6 +128,8 @@ class Guard(Strict):
         Growth of the customers' mean distance to their centroid, as a share.
     silhouette : float, default=0.2
         Fall of the silhouette.
+    outliers : float, default=0.05
+        Rise of the share of the customers that are outliers.
     """
 
     action: Literal["warn", "refuse"] = "warn"
@@ -136,6 +139,7 @@ class Guard(Strict):
     centroid_shift: Annotated[float, Field(gt=0)] = 1.0
     distance: Annotated[float, Field(gt=0)] = 0.5
     silhouette: Annotated[float, Field(gt=0)] = 0.2
+    outliers: Annotated[float, Field(gt=0)] = 0.05
 
 
 class Segmentation(Strict):
@@ -150,6 +154,8 @@ class Segmentation(Strict):
     key : str or list of str
         The column or columns that identify a customer.
     features : list of (str or FeatureDefinition)
+    profile : list of str, optional
+        At most 100 columns that are described for each segment and never clustered on.
     k : int or "auto"
         Number of segments, 2 to 1,000; ``auto`` takes the one that `choose-k` recommends.
     k_min, k_max : int, default=2 and 10
@@ -161,12 +167,18 @@ class Segmentation(Strict):
     scaling : {"standard", "robust", "minmax", "none"}, default="standard"
     missing : {"error", "skip", "mean", "median"}, default="error"
     n_init : int, default=10
-        Number of k-means++ starts.
+        Number of k-means++ starts at least.
     seed : int, default=0
     winsorize : (float, float), optional
         For the features that do not say otherwise; see FeatureDefinition.
     sample_weight : str, optional
         A column of the source: how much a customer counts in the fit.
+    outlier : float, optional
+        The share of each segment's customers that are farther from their centroid than its limit
+        at the fit, above 0 and below 0.5: they, and who is farther later, are outliers.
+    trim : float, default=0.0
+        The share of the customers, the farthest from their centroid, that the fit leaves out;
+        below 0.5. They are labelled all the same.
     guard : Guard
     changed_by : str, optional
         A column of the source that grows whenever a row changes; `assign` then reads only rows
@@ -207,6 +219,9 @@ class Segmentation(Strict):
         BeforeValidator(check_number_of_features),
         Field(min_length=1),
     ]
+    profile: Annotated[
+        tuple[ColumnName, ...], BeforeValidator(as_list), Field(max_length=MOST_PROFILE)
+    ] = ()
     k: Annotated[int | Literal["auto"], PlainValidator(check_k)]
     k_min: Annotated[int, Field(strict=True, ge=2, le=MOST_K_COMPARED)] = 2
     k_max: Annotated[int, Field(strict=True, ge=2, le=MOST_K_COMPARED)] = 10
@@ -218,6 +233,8 @@ class Segmentation(Strict):
     seed: Annotated[int, Field(strict=True, ge=0, lt=2**32)] = 0
     winsorize: Quantiles | None = None
     sample_weight: ColumnName | None = None
+    outlier: Annotated[float, Field(gt=0, lt=0.5)] | None = None
+    trim: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
     guard: Guard = Guard()
     changed_by: ColumnName | None = None
     engine: EngineName = "local"
@@ -272,12 +289,22 @@ class Segmentation(Strict):
         refuse_repeats(tuple(feature.column for feature in value))
         return value
 
+    @field_validator("profile")
+    @classmethod
+    def _check_profile(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        refuse_repeats(value)
+        return value
+
     @model_validator(mode="after")
     def _check_together(self) -> Segmentation:
         both = [f.column for f in self.features if f.column in self.key]
         if both:
             raise ValueError(
                 f"{', '.join(both)} is both key and feature; a key identifies, it does not measure"
+            )
+        if taken := self._profiled_otherwise():
+            raise ValueError(
+                f"profile {', '.join(taken)}; allowed: columns that are neither key nor feature"
             )
         if self.sample_weight in (*self.key, *self.columns):
             role = "key" if self.sample_weight in self.key else "a feature"
@@ -303,11 +330,21 @@ class Segmentation(Strict):
                 "k: auto given; allowed where T-SQL trains: a number, such as sqlkmeans choose-k "
                 "recommends"
             )
+        if self.trim and self.engine in ("pushdown", "tsql"):
+            raise ValueError(
+                f'trim = {self.trim:g} needs to look at rows, and engine = "{self.engine}" sees '
+                'sums; use "local" or "in_database"'
+            )
         if self.k_min > self.k_max:
             raise ValueError(
                 f"k_min is {self.k_min} and k_max {self.k_max}; allowed: k_min <= k_max"
             )
         return self
+
+    def _profiled_otherwise(self) -> list[str]:
+        """Profile columns that have another part too, each with it."""
+        part = dict.fromkeys(self.columns, "a feature") | dict.fromkeys(self.key, "a key")
+        return [f"{name} is {part[name]}" for name in self.profile if name in part]
 
     @property
     def smallest_group(self) -> int:

@@ -20,6 +20,7 @@ READ_ON = "docs/definition.md"
 
 #: More is a mistake, or meant to keep a machine busy.
 MOST_FILE, MOST_SOURCE, MOST_FEATURES, MOST_K_COMPARED = 10_000_000, 100_000, 1_000, 100
+MOST_PROFILE = 100
 #: A target's history has its name with this behind it.
 LONGEST_TARGET = 128 - len("_history")
 #: A unit stands behind every number of its feature.
@@ -32,7 +33,7 @@ RESERVED_SCHEMAS = frozenset(
 #: Columns of the published tables and of staging, which a key column would collide with.
 PUBLISHED_COLUMNS = frozenset(
     {"segment_id", "segment_name", "distance", "run_id", "assigned_at", "valid_from", "valid_to",
-     "cluster", "departed"}
+     "cluster", "departed", "is_outlier"}
 )  # fmt: skip
 
 #: Where Spark can be.

@@ -12,6 +12,7 @@ from typing import Protocol
 from sqlkmeans.clustering.choosing.choose_k import KChoice
 from sqlkmeans.clustering.describing.bins import FeatureBins
 from sqlkmeans.clustering.describing.found import Found
+from sqlkmeans.clustering.describing.profile_columns import ProfileColumn
 from sqlkmeans.database.base import Database, Sources
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DataError
@@ -58,6 +59,17 @@ class Plan:
             progress or Progress(),
             datetime.now(timezone.utc).date(),
         )
+
+
+def columns_to_describe(sources: Sources, plan: Plan) -> list[ProfileColumn]:
+    """The columns that are only described, by their types in the source."""
+    if not plan.segmentation.profile:
+        return []
+    types = {c.name: c.profile_type for c in sources.describe(plan.segmentation.source)}
+    return [
+        ProfileColumn(name, str(kind), plan.today.isoformat() if kind == "date" else None)
+        for name, kind in ((name, types[name]) for name in plan.segmentation.profile)
+    ]
 
 
 class ClusterLabels(Protocol):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 #: Each panel's score and its title, which says what is good.
 PANELS = {
-    "inertia": "inertia (its knee counts)",
+    "inertia": "inertia (always falls)",
     "silhouette": "silhouette (high is good)",
     "simplified_silhouette": "simplified silhouette (high)",
     "davies_bouldin": "Davies-Bouldin (low)",
@@ -48,7 +48,7 @@ def draw_scores(result: ChoiceResult, path: str | Path) -> Path:
     FigureCanvasAgg(figure)
     for axes, (name, title) in zip(figure.subplots(3, 3, sharex=True).flat, PANELS.items()):
         _panel(axes, result, name, title)
-        if name in deciding_scores(result.structure):
+        if name in deciding_scores(result.structure, result.scores):
             axes.set_title(f"{title}: decides", loc="left", fontsize=9, fontweight="bold")
             axes.set_facecolor("#F2F6FA")
     marks = figure.axes[0].get_legend_handles_labels()

@@ -23,6 +23,8 @@ Flow = tuple[int | None, int | None, int]
 #: Customers read for the histograms; the first of them are the scatter's.
 SAMPLE_ROWS = 20_000
 LOG_ROWS = 20
+#: Outliers that are listed.
+OUTLIERS = 20
 #: Runs among which the newest of a kind are looked for.
 MOST_RUNS = 1000
 
@@ -98,9 +100,14 @@ class Facts:
         Its other rows.
     profiles : dict of (segment_id, position) to dict
         Rows of ``segment_feature``.
+    columns : dict of (segment_id, position) to dict
+        Rows of ``segment_profile``.
     centroids : dict of (segment_id, position) to dict
     typical : dict of segment_id to list of dict
         Rows of ``typical_customer``; none where samples are off.
+    farthest : list of (str, int, float)
+        The outliers that are farthest: the key's values, segment, distance; none where samples
+        are off.
     drift : list of dict
         Rows of ``feature_drift``.
     movement : Movement
@@ -119,8 +126,10 @@ class Facts:
     everyone: Row
     segments: list[Row]
     profiles: dict[tuple[int, int], Row]
+    columns: dict[tuple[int, int], Row]
     centroids: dict[tuple[int, int], Row]
     typical: dict[int, list[Row]]
+    farthest: list[tuple[str, int, float]]
     drift: list[Row]
     movement: Movement
     choice: Choice | None
@@ -187,8 +196,10 @@ def read_facts(database: Database, name: str, *, samples: bool, failed: bool) ->
         everyone=segments.pop(EVERYONE),
         segments=list(segments.values()),
         profiles=_by_segment_and_position(catalog.result("segment_feature", run_id)),
+        columns=_by_segment_and_position(catalog.result("segment_profile", run_id)),
         centroids=_by_segment_and_position(catalog.result("centroid", run["model_run_id"])),
         typical=typical,
+        farthest=_farthest(database, segmentation, segments) if samples else [],
         drift=catalog.result("feature_drift", run_id),
         movement=_movement(database, segmentation, published),
         choice=_choice(database, name, run["model_run_id"]),
@@ -199,6 +210,23 @@ def read_facts(database: Database, name: str, *, samples: bool, failed: bool) ->
             else Sample(None, "This page was written without samples: it holds no single customer.")
         ),
     )
+
+
+def _farthest(
+    database: Database, segmentation: Segmentation, segments: dict[int, Row]
+) -> list[tuple[str, int, float]]:
+    if not any(row["outliers"] for row in segments.values()):
+        return []
+    return [
+        (", ".join(map(_text, key)), segment_id, distance)
+        for key, segment_id, distance in database.labels.farthest(segmentation, OUTLIERS)
+        # Another run may have been published since.
+        if segment_id in segments
+    ]
+
+
+def _text(value: object) -> str:
+    return f"0x{value.hex()}" if isinstance(value, bytes) else str(value)
 
 
 def _log(database: Database, name: str, failed: bool) -> dict[str, Any]:

@@ -21,7 +21,7 @@ SCORES = (
     ("separation", "Separation", "1: borders are empty; 0: as full as beside them"),
     ("stability", "Stability", "higher is better"),
     ("smallest_share", "Smallest segment", "share of the customers"),
-    ("inertia", "Inertia", "falls always; a bend counts"),
+    ("inertia", "Inertia", "falls always, so it says nothing by itself"),
 )
 
 
@@ -109,7 +109,7 @@ def _score_line(
     ]
     # Of a choice that kept no word on structure it is not known what decided.
     decides = "structure" in recommendation and column in deciding_scores(
-        recommendation["structure"]
+        recommendation["structure"], choice.scores
     )
     every = -(-len(ks) // 10)
     return ScoreLine(

@@ -22,11 +22,12 @@ from sqlkmeans.database import Database, tables
 from sqlkmeans.files import check_place, write_file
 from sqlkmeans.report import flow, k_scores
 from sqlkmeans.report import scatter as scattering
+from sqlkmeans.report.described import described_columns, deviations, differences, is_sure
 from sqlkmeans.report.distributions import distributions
 from sqlkmeans.report.facts import Facts, Row, read_facts
 from sqlkmeans.report.marks import Mark, marks
 from sqlkmeans.report.queries import queries
-from sqlkmeans.report.scales import decimals_for, number, percent, signed
+from sqlkmeans.report.scales import decimals_for, number, percent, points, signed
 
 #: Segments beside each other in a table of profiles: more would not fit a printed page.
 COLUMNS = 6
@@ -73,8 +74,8 @@ def write_report(
         By default ``<name>.html`` in the working directory. One that is there is replaced, as a
         whole.
     samples : bool, default=True
-        Without them, the page holds no single customer: no scatter, no typical customers, and
-        distributions from the profiles.
+        Without them, the page holds no single customer: no scatter, no typical customers,
+        no outliers, and distributions from the profiles.
     failed : bool, default=False
         Whether attempts that failed stand among the runs.
 
@@ -116,6 +117,8 @@ def render(facts: Facts) -> str:
         marks=by_id,
         drivers={mark.segment_id: _drivers(facts, mark) for mark in in_order},
         typical=_typical(facts),
+        described_columns=(columns := described_columns(facts)),
+        differences={mark.segment_id: differences(columns, mark.segment_id) for mark in in_order},
         blocks=[in_order[i : i + COLUMNS] for i in range(0, len(in_order), COLUMNS)],
         decimals={
             feature["position"]: _decimals(facts, feature) for feature in facts.features
@@ -147,7 +150,7 @@ def _environment() -> Environment:
     )
     environment.filters.update(
         number=number, percent=percent, signed=signed, moment=_moment, tint=_tint, shift=_shift,
-        values=_values,
+        values=_values, points=points, sure=is_sure, deviations=deviations,
     )  # fmt: skip
     environment.globals.update(
         fact=fact, cited=cited, EVERYONE=EVERYONE, box=scattering, flow_box=flow, line_box=k_scores
@@ -175,7 +178,7 @@ def fact(
     value = row[column]
     if value is None:
         return Markup('<span class="none">–</span>')
-    write = {"number": number, "percent": percent, "signed": signed}[how]
+    write = {"number": number, "percent": percent, "signed": signed, "points": points}[how]
     text = write(value) if decimals is None else write(value, decimals)
     return Markup("<data {}>{}</data>").format(cited(row, table, column), text)
 

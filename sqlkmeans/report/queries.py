@@ -24,6 +24,17 @@ def queries(facts: Facts) -> list[Query]:
     keys = segmentation.key
     named, history = (quote_name(_beside(target, s)) for s in ("_named", "_history"))
     run_id, described = facts.run["run_id"], facts.described["run_id"]
+    of_columns = [
+        Query(
+            "Columns that the clustering has not seen, segment by segment",
+            "SELECT p.segment_id, s.name, p.source_column, p.level, p.mean, p.share, "
+            "p.difference, p.difference_low, p.difference_high\n"
+            "FROM sqlkmeans.segment AS s\n"
+            "JOIN sqlkmeans.segment_profile AS p ON p.run_id = s.run_id "
+            "AND p.segment_id = s.segment_id\n"
+            f"WHERE s.run_id = {described}\nORDER BY p.position, p.segment_id;",
+        )
+    ]
     return [
         Query(
             "Customers with their segment",
@@ -42,8 +53,9 @@ def queries(facts: Facts) -> list[Query]:
             f"label.segment_id AS to_segment_id\nFROM {history} AS label\n"
             f"JOIN {history} AS earlier ON {_same(keys, 'earlier', 'label')}\n"
             "    AND earlier.valid_to = label.valid_from\n"
-            f"WHERE label.run_id = {run_id};",
+            f"WHERE label.run_id = {run_id} AND earlier.segment_id <> label.segment_id;",
         ),
+        *_outliers(facts, named),
         Query(
             "What sets the segments apart, as on this page",
             "SELECT s.segment_id, s.name, f.feature, f.mean, f.median, f.importance\n"
@@ -52,6 +64,19 @@ def queries(facts: Facts) -> list[Query]:
             "AND f.segment_id = s.segment_id\n"
             f"WHERE s.run_id = {described}\nORDER BY s.segment_id, f.position;",
         ),
+        *(of_columns if facts.columns else []),
+    ]
+
+
+def _outliers(facts: Facts, named: str) -> list[Query]:
+    if facts.everyone["outliers"] is None:
+        return []
+    return [
+        Query(
+            "Outliers, the farthest first",
+            f"SELECT label.*\nFROM {named} AS label\nWHERE CAST(label.is_outlier AS int) = 1\n"
+            "ORDER BY label.distance DESC;",
+        )
     ]
 
 

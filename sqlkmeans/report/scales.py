@@ -49,6 +49,11 @@ def percent(share: float | None, decimals: int = 1) -> str:
     return "–" if share is None else f"{number(100 * share, decimals)} %"
 
 
+def points(difference: float | None, decimals: int = 1) -> str:
+    """A difference of two shares in percentage points: ``+12.3 %``."""
+    return "–" if difference is None else f"{signed(100 * difference, decimals)} %"
+
+
 @dataclass(frozen=True)
 class Tick:
     """A tick: its place from 0 to 1, and its words."""

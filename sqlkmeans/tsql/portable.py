@@ -9,15 +9,17 @@ comparing. It is written for DuckDB, where it is tested row by row, and translat
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 
 from sqlkmeans._version import __version__
+from sqlkmeans.clustering.describing.remedy import Steps
 from sqlkmeans.database.duckdb.dialect import DIALECT as DUCKDB
 from sqlkmeans.database.sqlserver.dialect import TSQL, bracket
 from sqlkmeans.errors import DefinitionError
 from sqlkmeans.model import SegmentModel
 from sqlkmeans.sqltext import Name, Source, parse_source, quote, quote_name
+from sqlkmeans.tsql.explaining import explaining_query
 from sqlkmeans.tsql.expressions import (
     number,
     own_expression,
@@ -47,7 +49,8 @@ def scoring_select(
     key: Sequence[str],
     booleans: Collection[str] = (),
 ) -> str:
-    """One SELECT: the key, ``segment_id``, ``segment_name`` and ``distance`` of each row.
+    """One SELECT: the key, ``segment_id``, ``segment_name``, ``distance`` and ``is_outlier`` of
+    each row.
 
     Parameters
     ----------
@@ -80,6 +83,33 @@ def scoring_select(
     words = _Words(dialect)
     table = ".".join(map(words.quote, parts))
     return heading + _nested(model, table, key, words, booleans) + ";\n"
+
+
+def explaining_macro(
+    name: str, model: SegmentModel, steps: Mapping[int, Steps], *, booleans: Collection[str] = ()
+) -> str:
+    """A table macro of DuckDB, ``explain_<name>``: why a row is in its segment, a row a feature.
+
+    Parameters
+    ----------
+    name : str
+        The segmentation.
+    model : SegmentModel
+    steps : dict of int to Steps
+        Which new values make sense, by position.
+    booleans : collection of str, default=()
+        Columns that are booleans there.
+    """
+    types = model.preparation.types
+    given = [_value(column, kind, _AS_IT_IS, column in booleans) for column, kind in types.items()]
+    macro, columns = quote(f"explain_{name}"), ", ".join(map(quote, types))
+    return (
+        f"-- Why a row is in its segment of {' '.join(name.split())}, and what would move it, for "
+        f"DuckDB, written by sqlkmeans {__version__}. Use it so:\n"
+        f"-- SELECT * FROM {' '.join(macro.split())}({' '.join(columns.split())})\n"
+        f"CREATE OR REPLACE MACRO {macro}({columns}) AS TABLE\n"
+        f"{explaining_query(model, given, DUCKDB, steps=steps)};\n"
+    )
 
 
 class _Words:
@@ -170,7 +200,7 @@ def _applied(
     query = scoring_query(model, values, TSQL).replace("\n", "\n    ")
     keys = "".join(f"s.{bracket(column)}, " for column in key)
     return (
-        f"SELECT {keys}f.segment_id, f.segment_name, f.distance\n"
+        f"SELECT {keys}f.segment_id, f.segment_name, f.distance, f.is_outlier\n"
         f"FROM {'.'.join(map(bracket, table))} AS s\nCROSS APPLY\n(\n    {query}\n) AS f"
     )
 
@@ -203,11 +233,17 @@ def _nested(
         inner = keys
     names = " ".join(f"WHEN {i} THEN {DUCKDB.literal(n)}" for i, n in zip(ids, model.names))
     distances = " ".join(f"WHEN {i} THEN d{i}" for i in ids)
+    beyond = ""
+    if model.limits:
+        limits = " ".join(f"WHEN {i} THEN {number(limit)}" for i, limit in model.limits.items())
+        far = f"SQRT(CASE segment_id {distances} END) > CASE segment_id {limits} END"
+        beyond = f"WHEN {far} THEN TRUE "
     last = [
         *(f"{k} AS {words.quote(column)}" for k, column in zip(keys, key)),
         "segment_id",
         f"CASE segment_id {names} END AS segment_name",
         f"SQRT(CASE segment_id {distances} END) AS distance",
+        f"CASE {beyond}WHEN segment_id IS NOT NULL THEN FALSE END AS is_outlier",
     ]
     return f"{_select(last, words)}\n{query}"
 

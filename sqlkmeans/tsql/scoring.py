@@ -43,28 +43,47 @@ def scoring_script(name: str, model: SegmentModel) -> str:
     model : SegmentModel
     """
     function = f"sqlkmeans.{bracket('assign_' + name)}"
-    columns = ", ".join(_shown(column) for column in model.columns)
+    heading = f"-- Segments of {_one_line(name)}, written by sqlkmeans {__version__}. Use it so:\n"
     return (
-        f"-- Segments of {_one_line(name)}, written by sqlkmeans {__version__}. Use it so:\n"
-        f"-- SELECT c.*, f.segment_id, f.segment_name FROM <table> AS c\n"
-        f"-- CROSS APPLY {_one_line(function)}({columns}) AS f;\n"
+        f"{heading}{how_to_call(function, 'f.segment_id, f.segment_name', model)}"
         "IF SCHEMA_ID(N'sqlkmeans') IS NULL\n"
         "    EXECUTE (N'CREATE SCHEMA sqlkmeans AUTHORIZATION dbo;');\n"
         "GO\n"
+        f"{made_anew(function, scoring_function(function, model))}"
+    )
+
+
+def how_to_call(function: str, columns: str, model: SegmentModel) -> str:
+    """Two lines of comment."""
+    values = ", ".join(_shown(column) for column in model.columns)
+    return (
+        f"-- SELECT c.*, {columns} FROM <table> AS c\n"
+        f"-- CROSS APPLY {_one_line(function)}({values}) AS f;\n"
+    )
+
+
+def made_anew(function: str, statement: str) -> str:
+    """Batches of a script that drop a function where it is, and make it."""
+    return (
         f"IF OBJECT_ID({TSQL.literal(function)}, N'IF') IS NOT NULL\n"
         f"    DROP FUNCTION {function};\n"
         "GO\n"
-        f"{scoring_function(function, model)}"
+        f"{statement}"
         "GO\n"
     )
 
 
 def scoring_function(function: str, model: SegmentModel) -> str:
     """The CREATE FUNCTION statement alone; ``function`` is its quoted name."""
+    query = scoring_query(model, parameter_names(model.columns), TSQL)
+    return function_text(function, model, query)
+
+
+def function_text(function: str, model: SegmentModel, query: str) -> str:
+    """The CREATE FUNCTION statement of a query of the model's parameters."""
     names = parameter_names(model.columns)
     types = {f.column: PARAMETER_TYPES[f.type] for f in model.preparation.features}
     parameters = ",\n".join(f"    {n} {types[c]}" for n, c in zip(names, model.columns))
-    query = scoring_query(model, names, TSQL)
     return (
         f"CREATE FUNCTION {function}\n(\n{parameters}\n)\nRETURNS TABLE\nAS\nRETURN\n(\n"
         + "\n".join("    " + line for line in query.splitlines())
@@ -85,7 +104,7 @@ def parameter_names(columns: Sequence[str]) -> list[str]:
 
 
 def scoring_query(model: SegmentModel, values: Sequence[str], dialect: Dialect) -> str:
-    """The query of one row: segment_id, segment_name, distance, runner_up_distance.
+    """The query of one row: segment_id, segment_name, distance, runner_up_distance, is_outlier.
 
     Parameters
     ----------
@@ -120,7 +139,7 @@ def scoring_query(model: SegmentModel, values: Sequence[str], dialect: Dialect) 
     )
     nearest = dialect.first(
         1,
-        "c.segment_id, c.segment_name, d.squared_distance",
+        "c.segment_id, c.segment_name, c.outlier_distance, d.squared_distance",
         f"    FROM {_centroids(model, dialect, ' ' * 4)}\n"
         f"    {distance}\n"
         "    WHERE d.squared_distance IS NOT NULL\n"
@@ -136,7 +155,10 @@ def scoring_query(model: SegmentModel, values: Sequence[str], dialect: Dialect) 
         f"        FROM {_centroids(model, dialect, ' ' * 8)}",
         f"        {distance}",
         "        WHERE c.segment_id <> n.segment_id",
-        "    ) AS runner_up_distance",
+        "    ) AS runner_up_distance,",
+        "    CAST(CASE WHEN SQRT(n.squared_distance) > n.outlier_distance THEN 1",
+        f"              WHEN n.segment_id IS NOT NULL THEN 0 END AS {dialect.boolean_type})"
+        " AS is_outlier",
         f"FROM {first}",
         *(f"{dialect.apply} {step}" for step in rest),
         f"{dialect.outer_apply} (",
@@ -151,14 +173,20 @@ def _listed(columns: Sequence[str]) -> str:
 
 
 def _centroids(model: SegmentModel, dialect: Dialect, margin: str) -> str:
-    """A table of constants: segment_id, segment_name, c1, c2 …"""
+    """A table of constants: segment_id, segment_name, outlier_distance, c1, c2 …"""
+
+    def limit(i: int) -> str:
+        none = f"CAST(NULL AS {dialect.float_type})"
+        return number(model.limits[i]) if model.limits else none
+
     rows = [
-        ", ".join([str(i), dialect.literal(name), *map(number, centroid)])
+        ", ".join([str(i), dialect.literal(name), limit(i), *map(number, centroid)])
         for i, name, centroid in zip(model.segment_ids, model.names, model.centroids.tolist())
     ]
     coordinates = ", ".join(f"c{p}" for p in range(1, model.centroids.shape[1] + 1))
     listed = ",\n".join(f"{margin}    ({row})" for row in rows)
-    return f"(VALUES\n{listed}\n{margin}) AS c (segment_id, segment_name, {coordinates})"
+    names = f"segment_id, segment_name, outlier_distance, {coordinates}"
+    return f"(VALUES\n{listed}\n{margin}) AS c ({names})"
 
 
 def _shown(column: str) -> str:

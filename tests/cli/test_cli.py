@@ -198,12 +198,12 @@ def test_the_table_has_the_means_that_the_report_has(shop: Path, command: Comman
 # Explanations, and the guard
 
 
-def test_explain_prints_the_reason_in_four_lines(shop: Path, command: Command) -> None:
+def test_explain_prints_the_reason_in_five_lines(shop: Path, command: Command) -> None:
     command("run")
     found = command("explain", "customers", 42)
     assert (found.code, found.words) == (0, "")
     lines = found.out.splitlines()
-    assert len(lines) == 4
+    assert len(lines) == 5
     assert lines[0].startswith("Customer 42 is in segment 1 (")
     assert lines[2].startswith("Decided by ")
 
@@ -216,8 +216,58 @@ def test_explain_prints_the_same_as_json(shop: Path, command: Command) -> None:
         "published_segment_id", "changed", "reason",
     ]  # fmt: skip
     assert found["reason"] == command("explain", "customers", 42).out.splitlines()
+    moving = [f["change"] for f in found["features"] if f["change"]]
+    assert list(moving[0]) == [
+        "column",
+        "value",
+        "difference",
+        "segment_id",
+        "name",
+        "is_usual",
+        "told",
+    ]
+    assert found["reason"][-1].startswith(f"It would move with {moving[0]['told']} (segment ")
     [(distance,)] = query(shop, "SELECT distance FROM dbo.customer_segment WHERE customer_id = 42")
     assert found["segment"]["distance"] == pytest.approx(distance)
+
+
+def test_the_change_that_explain_names_moves_the_customer_when_it_is_made(
+    shop: Path, command: Command
+) -> None:
+    command("run")
+    features = command("explain", "customers", 42, "--json").json["features"]
+    change = next(f["change"] for f in features if f["change"])
+    with duckdb.connect(str(shop / "shop.duckdb")) as connection:
+        connection.execute(
+            f"UPDATE dbo.customer SET {change['column']} = ? WHERE customer_id = 42",
+            [change["value"]],
+        )
+    command("assign")
+    found = query(shop, "SELECT segment_id FROM dbo.customer_segment WHERE customer_id = 42")
+    assert found == [(change["segment_id"],)]
+
+
+def test_export_sql_writes_a_macro_that_explains(shop: Path, command: Command) -> None:
+    command("run")
+    wanted = command("explain", "customers", 42, "--json").json
+    script = command("export-sql", "customers", "--dialect", "duckdb", "--explain").out
+    values = {f["feature"]: f["value"] for f in wanted["features"]}
+    with duckdb.connect() as connection:
+        connection.execute(script)
+        found = connection.execute(
+            "SELECT feature, contribution, new_value, new_segment_id "
+            "FROM explain_customers(income := ?, age := ?)", [values["income"], values["age"]]
+        ).fetchall()  # fmt: skip
+    for feature in wanted["features"]:
+        [(_, contribution, value, segment_id)] = [
+            row for row in found if row[0] == feature["feature"]
+        ]
+        change = feature["change"] or {"value": None, "segment_id": None}
+        assert contribution == pytest.approx(feature["contribution"])
+        assert (value, segment_id) == (change["value"], change["segment_id"])
+    refused = command("export-sql", "customers", "--explain", "--json")
+    assert refused.code == 2
+    assert "allowed: --dialect duckdb" in refused.problems[0]
 
 
 def test_explaining_an_unknown_customer_exits_with_3(shop: Path, command: Command) -> None:
@@ -1212,8 +1262,8 @@ def test_choose_k_prints_the_json_of_the_design_and_publishes_nothing(
     assert (found.code, found.words) == (0, "")
     result = found.json
     assert next(iter(result)) == "segmentation"
-    assert [result[key] for key in ("segmentation", "structure", "recommended_k")] == [
-        "customers", True, 3,
+    assert [result[key] for key in ("segmentation", "structure", "shape", "recommended_k")] == [
+        "customers", True, "compact", 3,
     ]  # fmt: skip
     assert result["reason"].startswith("3 segments: best by ")
     assert [row["k"] for row in result["scores"]] == [2, 3, 4, 5]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -15,9 +16,16 @@ from sklearn.datasets import load_iris
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
 from sqlkmeans.clustering.choosing.choose_k import choose_k, require_share
+from sqlkmeans.clustering.choosing.columns import judged_columns, spread
+from sqlkmeans.clustering.choosing.crowds import crowds
 from sqlkmeans.clustering.choosing.gap import GapStatistic
 from sqlkmeans.clustering.choosing.k_scores import KScore
-from sqlkmeans.clustering.choosing.recommend import knee, merit, recommend, recommend_untested
+from sqlkmeans.clustering.choosing.recommend import (
+    Beside,
+    merit,
+    recommend,
+    recommend_untested,
+)
 from sqlkmeans.clustering.choosing.separation import separation
 from sqlkmeans.clustering.choosing.stability import adjusted_rand_index, stability
 from sqlkmeans.clustering.kmeans.kmeans import fit_kmeans
@@ -92,6 +100,154 @@ def test_noise_and_one_blob_have_no_structure(shape: str, features: int, rows: i
     assert "cut a continuum" in choice.warnings()[0]
     # A run takes the least bad k all the same.
     assert len(choice.fit(scaled(points)).centroids) == choice.recommendation.best_k
+
+
+# Columns of few values, and other shapes
+
+
+def yes_no(rows: int, share: float = 0.5, seed: int = 9) -> Matrix:
+    return scaled((np.random.default_rng(seed).uniform(size=(rows, 1)) < share).astype(float))
+
+
+def category(rows: int, levels: int = 4, seed: int = 8) -> Matrix:
+    level = np.random.default_rng(seed).integers(levels, size=rows)
+    indicators = (level[:, None] == np.arange(levels)).astype(float)
+    return (indicators - indicators.mean(axis=0)) / np.sqrt(indicators.var(axis=0).sum())  # type: ignore[no-any-return]
+
+
+BESIDE = {
+    "a yes/no column": yes_no(400),
+    "a rare yes": yes_no(400, 0.1),
+    "a category": category(400),
+    "three columns": np.column_stack([yes_no(400), yes_no(400, 0.3, 7), category(400)]),
+}
+
+
+@pytest.mark.parametrize("beside", BESIDE)
+def test_columns_of_few_values_do_not_make_structure_of_noise(beside: str) -> None:
+    noise = scaled(np.random.default_rng(0).normal(size=(400, 2)))
+    found = choose_k(np.column_stack([noise, BESIDE[beside]]), 2, 4, n_init=3)
+    assert found.recommendation.structure is False
+    assert found.recommendation.recommended_k is None
+    assert "Judged without" in found.recommendation.reason
+
+
+@pytest.mark.parametrize("beside", BESIDE)
+def test_clusters_beside_columns_of_few_values_are_counted_without_them(beside: str) -> None:
+    choice = choose_k(np.column_stack([blobs(4, 400), BESIDE[beside]]), 2, 5, n_init=3)
+    assert (choice.recommendation.recommended_k, choice.recommendation.shape) == (4, "compact")
+
+
+def test_all_but_inertia_and_smallest_share_are_scores_of_the_other_columns() -> None:
+    choice = choose_k(np.column_stack([blobs(4, 400), yes_no(400)]), 2, 5, n_init=3)
+    alone = choose_k(blobs(4, 400), 2, 5, n_init=3)
+    for found, without in zip(choice.scores, alone.scores):
+        own = {"inertia": without.inertia, "smallest_share": without.smallest_share}
+        assert replace(found, **own) == without
+        assert found.inertia > without.inertia
+
+
+def test_a_run_that_would_follow_the_column_instead_is_foretold() -> None:
+    matrix = np.column_stack([blobs(4, 400), 3 * yes_no(400)])
+    names = ["income", "age", "newsletter"]
+    choice = choose_k(matrix, 2, 5, n_init=3, columns=names)
+    assert choice.recommendation.recommended_k == 4
+    assert (
+        "Judged without newsletter: its few values part any customers. "
+        "With newsletter among the features, though, 4 segments follow other lines"
+    ) in choice.recommendation.reason
+    assert choice.fit(matrix).assignment.inertia == choice.scores[2].inertia
+
+
+def test_where_all_columns_have_few_values_they_are_compared_with_themselves_shuffled() -> None:
+    rng = np.random.default_rng(2)
+    independent = scaled((rng.uniform(size=(500, 6)) < 0.4).astype(float))
+    assert choose_k(independent, 2, 4, n_init=3).recommendation.structure is False
+    # Two kinds of customers: what one buys the other rarely does.
+    kind = rng.integers(2, size=(500, 1)) == np.arange(8) % 2
+    together = scaled((rng.uniform(size=(500, 8)) < np.where(kind, 0.9, 0.1)).astype(float))
+    choice = choose_k(together, 2, 4, n_init=3)
+    assert choice.recommendation.recommended_k == 2
+    assert "best by the gap statistic against the same columns shuffled" in (
+        choice.recommendation.reason
+    )
+    assert {score.separation for score in choice.scores} == {None}
+
+
+def moons(rows: int = 600) -> Matrix:
+    rng = np.random.default_rng(1)
+    angle, upper = rng.uniform(0, np.pi, rows), np.arange(rows) % 2 == 0
+    half = np.column_stack([np.cos(angle), np.sin(angle)])
+    points = np.where(upper[:, None], half, [1.0, 0.5] - half)
+    return scaled(points + 0.06 * rng.normal(size=(rows, 2)))
+
+
+def rings(rows: int = 600) -> Matrix:
+    rng = np.random.default_rng(1)
+    angle, radius = rng.uniform(0, 2 * np.pi, rows), 1.0 + (np.arange(rows) % 3 > 0)
+    points = radius[:, None] * np.column_stack([np.cos(angle), np.sin(angle)])
+    return scaled(points + 0.07 * rng.normal(size=(rows, 2)))
+
+
+def lines(rows: int = 600) -> Matrix:
+    rng = np.random.default_rng(1)
+    points = np.column_stack([rng.uniform(-4, 4, rows), np.arange(rows) % 3])
+    return scaled((points + 0.08 * rng.normal(size=(rows, 2))) @ [[0.8, 0.6], [-0.6, 0.8]])
+
+
+@pytest.mark.parametrize("shape", [moons, rings, lines])
+def test_crowds_that_are_bent_or_drawn_out_are_named(shape: Callable[[], Matrix]) -> None:
+    choice = choose_k(shape(), 2, 6, n_init=3)
+    found = choice.recommendation
+    assert (found.structure, found.shape, found.recommended_k) == (True, "connected", None)
+    assert choice.beside.n_crowds == (3 if shape is lines else 2)
+    assert choice.warnings()[0].startswith("structure, but not of K-Means' shape: the ")
+    # A run takes the least bad k all the same.
+    assert len(choice.fit(shape()).centroids) == found.best_k
+
+
+def test_crowds_are_labelled_and_rows_between_them_are_not() -> None:
+    labels = crowds(np.vstack([moons(), [[0.0, 8.0]]]), 0)
+    assert set(labels) == {-1, 0, 1}
+    assert labels[-1] == -1
+    assert adjusted_rand_score(labels[:-1], np.arange(600) % 2) > 0.99
+
+
+@pytest.mark.parametrize("features", [1, 2, 5])
+def test_noise_is_one_crowd(features: int) -> None:
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        for noise in (rng.normal(size=(300, features)), rng.uniform(size=(300, features))):
+            assert not crowds(noise, 0).any()
+    # Too few to tell.
+    assert not crowds(moons(40), 0).any()
+
+
+def test_whole_numbers_are_no_stripes() -> None:
+    rng = np.random.default_rng(0)
+    ages = np.column_stack([rng.integers(0, 15, 600), 2 * rng.normal(size=600)])
+    assert not crowds(scaled(ages), 0).any()
+    assert choose_k(scaled(ages), 2, 5, n_init=3).recommendation.structure is False
+
+
+def test_equal_values_are_spread_half_way_to_the_next() -> None:
+    rows = np.array([[0.0, 0.1], [0.0, 0.2], [2.0, 0.3], [2.0, 0.4], [6.0, 0.5]])
+    found = spread(rows, 0)
+    assert np.array_equal(found[:, 1], rows[:, 1])
+    low, high = np.array([-1, -1, 1, 1, 4]), np.array([1, 1, 4, 4, 8])
+    assert ((found[:, 0] >= low) & (found[:, 0] <= high)).all()
+    assert len(set(found[:, 0])) == 5
+
+
+def test_few_values_are_few_for_the_rows_there_are() -> None:
+    rng = np.random.default_rng(0)
+    sample = np.column_stack([rng.normal(size=30), rng.integers(3, size=30), np.arange(30) % 10])
+    names = ["income", "children", "score"]
+    assert judged_columns(sample, names, 5).left_out == ("children", "score")
+    # Among ten rows nearly all of them differ.
+    assert judged_columns(sample[:10], names, 5).left_out == ("children",)
+    only = judged_columns(sample[:, 1:], names[1:], 5)
+    assert (only.few_valued, only.left_out) == (True, ())
 
 
 def test_the_scores_of_each_k_are_those_of_a_run_with_that_k() -> None:
@@ -201,9 +357,37 @@ def test_the_merit_of_the_k_that_is_best_by_both_indices_is_one() -> None:
     assert merits == pytest.approx({2: 0.5, 3: 1.0})
 
 
-def test_the_knee_is_where_the_inertia_is_farthest_below_the_line() -> None:
-    assert knee(scores(inertia=[100.0, 60.0, 20.0, 15.0, 12.0])) == [4]
-    assert knee(scores(inertia=[100.0, 60.0])) == []
+def test_a_bend_in_the_inertia_is_no_evidence() -> None:
+    given = scores(davies_bouldin=[0.4, 0.9, 0.9], inertia=[100.0, 20.0, 15.0])
+    found = recommend(given, None, 0.0)
+    assert found.recommended_k == 2
+    assert "knee" not in found.reason
+    assert found.reason == recommend(scores(davies_bouldin=[0.4, 0.9, 0.9]), None, 0.0).reason
+
+
+def test_crowds_that_no_k_finds_are_structure_but_not_of_k_means_shape() -> None:
+    full = scores(separation=[0.3, 0.2], davies_bouldin=[0.4, 0.9])
+    missed = Beside(n_crowds=2, as_crowds={2: 0.4, 3: 0.5})
+    found = recommend(full, None, 0.0, missed)
+    assert (found.structure, found.shape) == (True, "connected")
+    assert (found.recommended_k, found.runner_up_k, found.best_k) == (None, None, 2)
+    assert found.reason.startswith("Structure, but not of K-Means' shape: 2 crowds are drawn out")
+    # Where some k finds them, or its borders are empty, K-Means tells what there is.
+    for scored, beside in [
+        (full, replace(missed, as_crowds={2: 0.4, 3: 0.9})),
+        (scores(separation=[0.9, 0.2]), missed),
+    ]:
+        assert recommend(scored, None, 0.0, beside).shape != "connected"
+
+
+def test_columns_that_were_left_out_are_named_and_what_they_do_to_a_run() -> None:
+    left_out = Beside(left_out=("newsletter", "city"), as_own={2: 0.1, 3: 1.0})
+    found = recommend(scores(davies_bouldin=[0.4, 0.9]), None, 0.0, left_out)
+    assert "Judged without newsletter and city: their few values part any customers" in found.reason
+    assert "With newsletter and city among the features, though, 2 segments" in found.reason
+    found = recommend(scores(davies_bouldin=[0.9, 0.4]), None, 0.0, left_out)
+    assert found.recommended_k == 3
+    assert "though" not in found.reason
 
 
 def test_a_partition_without_defined_scores_can_be_weighed() -> None:

@@ -96,6 +96,37 @@ def test_names_are_never_empty_and_never_the_same(
     assert all(was is None or was == now for was, now in zip(kept, names))
 
 
+def test_a_name_tells_a_segment_from_the_one_that_is_most_like_it() -> None:
+    everyone = profile(income=0.0, age=0.0, orders=0.0)
+    segments = [
+        profile(income=1.2, age=0.1, orders=0.2),
+        profile(income=1.1, age=0.2, orders=1.4),
+        profile(income=-1.0, age=0.0, orders=-0.8),
+        profile(income=-1.1, age=-0.9, orders=-0.8),
+    ]
+    assert [name for name, _ in name_segments([everyone, *segments])] == [
+        "high income, medium orders", "high orders, high income",
+        "low income, low orders, medium age", "younger, low income",
+    ]  # fmt: skip
+
+
+def test_only_what_is_average_in_everything_is_called_average() -> None:
+    segments = [profile(income=0.4, age=-0.4), profile(income=0.4, age=-0.6)]
+    assert [name for name, _ in name_segments([EVERYONE, *segments])] == ["average", "younger"]
+
+
+def test_segments_of_the_same_words_are_told_by_the_highest_and_the_lowest() -> None:
+    segments = [profile(income=0.6), profile(income=0.9), profile(income=0.7)]
+    names = [name for name, _ in name_segments([profile(income=0.0), *segments])]
+    assert names == ["high income", "highest income", "income 107"]
+
+
+def test_a_name_has_room_in_its_column() -> None:
+    wide = {f"{'column ' * 20}{i}": 1.0 for i in range(4)}
+    [(name, _)] = name_segments([profile(**dict.fromkeys(wide, 0.0)), profile(**wide)])
+    assert len(name) <= 390
+
+
 # Categories and dates
 
 
@@ -124,14 +155,17 @@ def test_categories_and_dates_are_told_in_words_that_read_well() -> None:
         mixed(0.2, 0.8, 300, 0.0, 0.0, 0.0),
     ]
     assert name_segments([everyone, *segments]) == [
-        ("home city mostly Oslo", "home_city is Oslo for 62 % against 20 %."),
         (
-            "last order very recently, home city more often Oslo",
+            "home city mostly Oslo, last order 295 days ago",
+            "home_city is Oslo for 62 % against 20 %.",
+        ),
+        (
+            "last order 30 days ago, home city more often Oslo",
             "last_order 30 days ago against 300; home_city is Oslo for 35 % against 20 % "
             "on average.",
         ),
         (
-            "home city hardly ever Oslo, last order long ago",
+            "home city hardly ever Oslo, last order 320 days ago",
             "home_city is Oslo for 0 % against 20 %; last_order 320 days ago against 300 "
             "on average.",
         ),
@@ -148,3 +182,37 @@ def test_of_two_levels_that_say_the_same_the_one_that_customers_have_is_told() -
     many = mixed(0.1, 0.9, 300, -1.3, 1.3, 0.0)
     names = [name for name, _ in name_segments([everyone, few, many])]
     assert names == ["home city mostly Oslo", "home city mostly Bergen"]
+
+
+def share(mean: float, of_all: float) -> FeatureProfile:
+    """Of a number that is 0 or 1."""
+    deviation = (of_all * (1 - of_all)) ** 0.5
+    own = (mean * (1 - mean)) ** 0.5
+    return FeatureProfile(mean, own, 0.0, round(mean), 1.0, 0, (mean - of_all) / deviation)
+
+
+def answers(newsletter: float, member: float) -> SegmentProfile:
+    """A number of 0 and 1, and a category of 0 and 1."""
+    of_all = 0.4
+    by = (member - of_all) / (of_all * (1 - of_all)) ** 0.5
+    levels = {
+        f"member = {text}": FeatureProfile(
+            mean, 0.4, 0.0, 0.0, 1.0, 0, importance, type="category", level=("member", text)
+        )
+        for text, mean, importance in (("1", member, by), ("0", 1 - member, -by))
+    }
+    return SegmentProfile(10, 0.5, 1.0, {"newsletter": share(newsletter, of_all), **levels})
+
+
+def test_yes_and_no_are_said_in_the_words_of_the_column() -> None:
+    everyone = answers(0.4, 0.4)
+    segments = [
+        answers(0.0, 0.4), answers(0.9, 0.4), answers(0.4, 1.0), answers(0.4, 0.02),
+        answers(0.12, 0.4),
+    ]  # fmt: skip
+    names = [name for name, _ in name_segments([everyone, *segments])]
+    assert names == [
+        "newsletter: no", "newsletter mostly yes", "member: yes", "member: no",
+        "newsletter mostly no",
+    ]  # fmt: skip
+    assert name_segments([everyone, segments[2]])[0][1] == "member is yes for 100 % against 40 %."

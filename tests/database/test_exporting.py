@@ -37,7 +37,7 @@ def published(backend: Backend, database: Database) -> Segmentation:
     backend.make_table("dbo.customer", rows, ["region", "id"])
     segmentation = Segmentation.create(
         name="customers", source="dbo.customer", key=["region", "id"], features=["income"], k=2,
-        target="dbo.customer_segment",
+        target="dbo.customer_segment", outlier=0.05,
     )  # fmt: skip
     pipeline.run(segmentation, database)
     pipeline.rename("customers", database, 2, '=HYPERLINK("x"), "rich"')
@@ -49,7 +49,8 @@ def table(backend: Backend) -> list[tuple[Any, ...]]:
     return sorted(
         tuple(row)
         for row in backend.rows(
-            "SELECT region, id, segment_id, segment_name, distance FROM dbo.customer_segment_named"
+            "SELECT region, id, segment_id, segment_name, distance, is_outlier "
+            "FROM dbo.customer_segment_named"
         )
     )
 
@@ -57,7 +58,7 @@ def table(backend: Backend) -> list[tuple[Any, ...]]:
 def read(path: Path) -> list[tuple[Any, ...]]:
     if path.suffix == ".xlsx":
         first, *rows = openpyxl.load_workbook(path)["labels"].iter_rows(values_only=True)
-        assert first == ("region", "id", "segment_id", "segment_name", "distance")
+        assert first == ("region", "id", "segment_id", "segment_name", "distance", "is_outlier")
         # More digits than Excel keeps.
         return sorted((region, int(i), *rest) for region, i, *rest in rows)
     rows = csv.read_csv(path) if path.suffix == ".csv" else parquet.read_table(path)
@@ -73,6 +74,9 @@ def test_every_label_is_in_the_file_with_its_name(
     found, there = read(written.file), table(backend)
     assert [row[:4] for row in found] == [row[:4] for row in there]
     assert [row[4] for row in found] == pytest.approx([row[4] for row in there])
+    assert [bool(row[5]) for row in found] == [bool(row[5]) for row in there]
+    # Of the segment of 20, the two farthest are equally far.
+    assert sum(row[5] for row in found) == 2
     assert not list(tmp_path.glob(".*"))
 
 
@@ -98,6 +102,28 @@ def test_profiles_are_written_beside_or_as_a_sheet(
     assert rows[1]["income"] == pytest.approx(10.195)
 
 
+def test_profile_columns_stand_behind_the_features(
+    backend: Backend, database: Database, tmp_path: Path
+) -> None:
+    rows = pa.table(
+        {"id": [1, 2, 3, 4], "x": [1.0, 2.0, 8.0, 9.0], "size": [1, 3, 5, 7],
+         "paid": [True, False, True, True]}
+    )  # fmt: skip
+    backend.make_table("dbo.customer", rows, "id")
+    pipeline.run(
+        Segmentation.create(
+            name="customers", source="dbo.customer", key="id", features=["x"], k=2,
+            target="dbo.customer_segment", profile=["size", "paid"],
+        ),
+        database,
+    )  # fmt: skip
+    written = export_labels("customers", database, tmp_path / "labels.parquet", profiles=True)
+    assert written.profiles is not None
+    found = parquet.read_table(written.profiles).to_pylist()
+    told = [(row["size"], row["size (mean)"], row["paid = yes"]) for row in found]
+    assert told == [(4, 4.0, 0.75), (2, 2.0, 0.5), (2, 6.0, 1.0)]
+
+
 def test_texts_are_no_formulas_and_no_links(
     database: Database, published: Segmentation, tmp_path: Path
 ) -> None:
@@ -105,7 +131,7 @@ def test_texts_are_no_formulas_and_no_links(
     book = openpyxl.load_workbook(tmp_path / "labels.xlsx")
     cells = [cell for sheet in book for row in sheet.iter_rows() for cell in row]
     assert any(str(cell.value).startswith("=") for cell in cells)
-    assert {cell.data_type for cell in cells} <= {"s", "n"}
+    assert {cell.data_type for cell in cells} <= {"s", "n", "b"}
     assert not any(cell.hyperlink for cell in cells)
 
 

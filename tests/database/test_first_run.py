@@ -21,7 +21,9 @@ def test_the_first_run_makes_the_segment_table_with_the_documented_columns(
 ) -> None:
     run(customers, database)
     columns = [column.name for column in database.describe(SEGMENT)]
-    assert columns == ["customer_id", "segment_id", "distance", "run_id", "assigned_at"]
+    assert columns == [
+        "customer_id", "segment_id", "distance", "is_outlier", "run_id", "assigned_at"
+    ]  # fmt: skip
 
 
 def test_the_view_beside_the_target_adds_the_name(
@@ -30,7 +32,8 @@ def test_the_view_beside_the_target_adds_the_name(
     result = run(customers, database)
     columns = [column.name for column in database.describe(f"{SEGMENT}_named")]
     assert columns == [
-        "customer_id", "segment_id", "distance", "run_id", "assigned_at", "segment_name",
+        "customer_id", "segment_id", "distance", "is_outlier", "run_id", "assigned_at",
+        "segment_name",
     ]  # fmt: skip
     assert names(shop) == {s.segment_id: s.name for s in result.segments}
     assert shop.rows(f"SELECT COUNT(*) FROM {SEGMENT}_named") == [(120,)]
@@ -41,7 +44,7 @@ def test_the_history_has_the_documented_columns_and_one_open_row_a_customer(
 ) -> None:
     run(customers, database)
     columns = [column.name for column in database.describe(f"{SEGMENT}_history")]
-    documented = ["customer_id", "segment_id", "valid_from", "valid_to", "run_id"]
+    documented = ["customer_id", "segment_id", "is_outlier", "valid_from", "valid_to", "run_id"]
     assert [column for column in columns if column in documented] == documented
     history = shop.rows(
         f"SELECT customer_id, segment_id FROM {SEGMENT}_history WHERE valid_to IS NULL"

@@ -43,6 +43,7 @@ def compare(
             table(part).to_batches()[0],
             np.array([published[key][0] for key in part], dtype=np.int32),
             np.array([published[key][1] for key in part]),
+            np.array([published[key][2:] == (True,) for key in part], dtype=np.bool_),
         )
     changes.finish()
     return changes
@@ -65,7 +66,8 @@ def staged(rows: pa.Table, names: tuple[str, ...] = ("id",)) -> dict[Any, Any]:
 
 
 LABEL = st.tuples(st.integers(0, 2), st.sampled_from([0.0, 0.5, 1.0]))
-PUBLISHED = st.tuples(st.integers(1, 4), st.sampled_from([0.0, 0.5, 1.0]))
+PUBLISHED = st.tuples(st.integers(1, 4), st.sampled_from([0.0, 0.5, 1.0]), st.booleans())
+LIMITS = st.sampled_from([{}, {1: 0.7, 2: 0.2}, {1: 0.2, 2: 2.0, 7: 0.7}])
 KEYS = {
     "numbers": (st.integers(-50, 50), ("id",)),
     "texts": (st.text("ab", max_size=6), ("id",)),
@@ -84,10 +86,10 @@ def test_what_is_staged_turns_the_published_labels_into_the_new_ones(
     if data.draw(st.booleans()):  # in key order, as a database gives them
         new, published = dict(sorted(new.items())), dict(sorted(published.items()))
     segment_ids = data.draw(st.permutations([1, 2, 7]))
-    tolerance = data.draw(st.sampled_from([0.0, 0.6]))
+    tolerance, limits = data.draw(st.sampled_from([0.0, 0.6])), data.draw(LIMITS)
 
     changes = compare(new, published, names=names)
-    rows, changes_only = changes.to_stage(segment_ids, tolerance)
+    rows, changes_only = changes.to_stage(segment_ids, tolerance, limits)
 
     shared = Counter((published[k][0], new[k][0]) for k in new if k in published)
     assert changes.overlap() == [(*pair, n) for pair, n in sorted(shared.items())]
@@ -97,6 +99,9 @@ def test_what_is_staged_turns_the_published_labels_into_the_new_ones(
         if k not in published
         or published[k][0] != segment_ids[cluster]
         or abs(published[k][1] - distance) > tolerance
+        # Who is an outlier now and was none, or whose old distance would say otherwise.
+        or published[k][2] != (far := distance > limits.get(segment_ids[cluster], 9))
+        or far != (published[k][1] > limits.get(segment_ids[cluster], 9))
     }
     departed = {k: None for k in published if k not in new}
     assert changes_only == (len(wanted) + len(departed) <= 0.2 * len(new))
@@ -106,7 +111,7 @@ def test_what_is_staged_turns_the_published_labels_into_the_new_ones(
 def test_the_same_labels_again_stage_nothing() -> None:
     labels = {key: (key % 3, key / 7) for key in range(1000)}
     published = {key: (cluster + 1, distance) for key, (cluster, distance) in labels.items()}
-    rows, changes_only = compare(labels, published, batch=64).to_stage([1, 2, 3], 0.0)
+    rows, changes_only = compare(labels, published, batch=64).to_stage([1, 2, 3], 0.0, {})
     assert changes_only
     assert rows.num_rows == 0
 
@@ -116,7 +121,7 @@ def test_customers_far_from_where_they_were_are_found(monkeypatch: pytest.Monkey
     monkeypatch.setattr(label_changes, "_SLACK", 4)
     old = dict.fromkeys(range(1000), (1, 0.0))
     new = dict.fromkeys([*range(-100, 0), *range(999, -1, -1)], (0, 0.0))
-    rows, changes_only = compare(new, old, batch=32).to_stage([1], 0.0)
+    rows, changes_only = compare(new, old, batch=32).to_stage([1], 0.0, {})
     assert changes_only
     assert staged(rows) == dict.fromkeys(range(-100, 0), (0, 0.0))
 
@@ -124,5 +129,5 @@ def test_customers_far_from_where_they_were_are_found(monkeypatch: pytest.Monkey
 def test_keys_beyond_the_precision_of_a_float_are_told_apart() -> None:
     old = {2**53 + i: (1, 0.0) for i in range(100)}
     new = {2**53 + i: (0, 0.0) for i in range(1, 101)}
-    rows, _ = compare(new, old).to_stage([1], 0.0)
+    rows, _ = compare(new, old).to_stage([1], 0.0, {})
     assert staged(rows) == {2**53: None, 2**53 + 100: (0, 0.0)}

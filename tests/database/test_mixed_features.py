@@ -21,6 +21,7 @@ from support.published import (
     labels,
     published,
 )
+from support.shops import assert_near_rows
 
 CITIES = ["Oslo", "oslo", "Bergen", "Bergen ", "Tromsø", "x'y", "rare 1", "rare 2", None]
 
@@ -275,3 +276,52 @@ def test_a_labelled_sample_has_texts_days_and_columns_that_are_no_features(
     days = {None if d is None else (d - date(1970, 1, 1)).days for _, _, d, _ in
             mixed_rows(mixed_shop).values()}  # fmt: skip
     assert set(sample["last order"].to_pylist()) <= days
+
+
+def test_profile_columns_are_described_on_every_database(
+    mixed_shop: Backend, database: Database
+) -> None:
+    mixed_shop.require_names(columns=["last order"])
+    untold = mixed_segmentation(features=["spend"])
+    before = run(untold, database)
+    labelled = labels(mixed_shop)
+    told = mixed_segmentation(features=["spend"], profile=["city", "last order", "member"])
+    result = run(told, database)
+    assert labels(mixed_shop) == labelled
+    assert (before.profile, result.changed) == ([], 0)
+    rows = mixed_rows(mixed_shop)
+    for segment in (None, 1):
+        group = [row for key, row in rows.items() if segment in (None, labelled[key])]
+        found = {
+            (row["source_column"], row["level"]): row
+            for row in result.profile
+            if row["segment_id"] == (segment or 0)
+        }
+        cities = [row[1] for row in group if row[1] is not None]
+        for city in ("Oslo", "oslo", "Bergen "):
+            assert found["city", city]["share"] == pytest.approx(cities.count(city) / len(cities))
+        assert found["city", "(other)"]["known"] == len(cities)
+        assert found["last order", None]["missing"] == sum(row[2] is None for row in group)
+        members = sum(bool(row[3]) for row in group)
+        assert found["member", "yes"]["share"] == pytest.approx(members / len(group))
+    assigned = assign(told, database)
+    assert_near_rows(assigned.profile, result.profile)
+
+
+def test_profile_columns_that_are_not_there_or_of_another_type_are_told_at_once(
+    backend: Backend, database: Database
+) -> None:
+    rows = pa.table({"customer_id": [1, 2], "x": [1.0, 2.0], "photo": [b"a", b"b"]})
+    backend.make_table("dbo.customer", rows, "customer_id")
+    with pytest.raises(DataError) as raised:
+        run(
+            Segmentation.create(
+                name="customers", source="dbo.customer", key="customer_id", features=["x"], k=2,
+                target=SEGMENT, profile=["photo", "cty"],
+            ),
+            database,
+        )  # fmt: skip
+    problems = "\n".join(raised.value.problems)
+    assert "profile cty: no such column in dbo.customer" in problems
+    assert "profile photo: its type is" in problems
+    assert "which is not described; allowed: numbers, booleans, dates, text" in problems

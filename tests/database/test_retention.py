@@ -25,7 +25,7 @@ def end_labels(shop: Backend, customer: int, days: int) -> None:
     ended = datetime.now(timezone.utc).replace(tzinfo=None) - timedelta(days=days)
     begun = ended - timedelta(days=1)
     shop.execute(
-        f"INSERT INTO {HISTORY} SELECT customer_id, segment_id, distance, "
+        f"INSERT INTO {HISTORY} SELECT customer_id, segment_id, distance, is_outlier, "
         f"CAST('{begun.isoformat(' ', 'seconds')}' AS {moment(shop)}), "
         f"CAST('{ended.isoformat(' ', 'seconds')}' AS {moment(shop)}), run_id "
         f"FROM {HISTORY} WHERE customer_id = {customer} AND valid_to IS NULL"

@@ -37,7 +37,10 @@ def fill(database: Database, *, crowd: bool = False, far: int = 0) -> None:
     values[:far] = 14.0 + rng.normal(size=(far, 2))
     ids = rng.permutation(2_400)
     weight = rng.integers(0, 3, size=2_400).astype(np.float64)
-    columns = {"id": ids, "x": values[:, 0], "y": values[:, 1], "weight": weight}
+    visits = np.array(["never", "at times", "often"])[rng.integers(3, size=2_400)]
+    columns = {
+        "id": ids, "x": values[:, 0], "y": values[:, 1], "weight": weight, "visits": visits,
+    }  # fmt: skip
     database.create_table("dbo.points", pa.table(columns), "id")
 
 
@@ -81,6 +84,20 @@ def test_where_the_sample_is_everyone_the_choice_is_the_local_engines(database: 
     assert (pushdown.structure, pushdown.reason) == (local.structure, local.reason)
     for one, other in zip(pushdown.scores, local.scores):
         assert one == pytest.approx(other, rel=1e-9)
+
+
+@pytest.mark.parametrize("name", [name for name in ENGINES if "without" not in name])
+def test_a_category_beside_the_groups_is_left_out_by_every_engine_that_reads_rows(
+    name: str, database: Database
+) -> None:
+    fill(database)
+    features = ["x", "y", {"column": "visits", "type": "category"}]
+    found = choose(database, **ENGINES[name], features=features)
+    assert (found.structure, found.shape, found.recommended_k) == (True, "compact", 3)
+    assert "Judged without visits: its few values part any customers" in found.reason
+    three = found.scores[1]
+    assert three["separation"] > 0.9
+    assert three["inertia"] > 2_000  # of all customers and features
 
 
 @pytest.mark.parametrize("name", [name for name in ENGINES if "sample" in name])

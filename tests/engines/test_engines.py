@@ -71,6 +71,8 @@ PREPARATIONS: dict[str, dict[str, Any]] = {
         "sample_weight": "importance", "missing": "median", "scaling": "robust",
         "winsorize": [0.05, 0.9],
     },
+    "limits": {"outlier": 0.02, "sample_weight": "importance", "missing": "skip"},
+    "limits of everyone": {"outlier": 0.4},
     "everything": {
         "features": [
             "income", "age", {"column": "orders", "transform": "log1p"},
@@ -101,7 +103,11 @@ def test_every_engine_finds_what_the_first_finds(
 ) -> None:
     definition = PREPARATIONS[preparation]
     first, other = run_engine(FIRST, **definition), run_engine(engine, **definition)
-    assert first["labels"]["segment_id"].equals(other["labels"]["segment_id"])
+    for column in ("segment_id", "is_outlier"):
+        assert first["labels"][column].equals(other["labels"][column])
+    flagged = sum(first["labels"]["is_outlier"].to_pylist())
+    assert first.get("outliers") == other.get("outliers") == (flagged or None)
+    assert bool(flagged) == ("outlier" in definition)
     np.testing.assert_allclose(
         other["labels"]["distance"], first["labels"]["distance"], rtol=1e-9, atol=1e-9
     )
@@ -112,6 +118,35 @@ def test_every_engine_finds_what_the_first_finds(
     assert other["warnings"] == first["warnings"]
     for score in ("silhouette", "davies_bouldin", "calinski_harabasz"):
         assert other["scores"][score] == pytest.approx(first["scores"][score], rel=1e-9)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_published_centroid_is_the_mean_that_sql_finds(name: str, database: Database) -> None:
+    # One cloud, so that many customers are near a border.
+    rng = np.random.default_rng(3)
+    values = np.round(rng.lognormal(10, 0.6, size=(2, 4_000)), 2)
+    rows = pa.table({"id": np.arange(4_000), "income": values[0], "spent": values[1]})
+    database.create_table("dbo.cloud", rows, "id")
+    segmentation = Segmentation.create(
+        name="cloud", source="dbo.cloud", key="id", features=["income", "spent"], k=5,
+        target="dbo.cloud_segment", n_init=3, **WAYS[name],
+    )  # fmt: skip
+    pipeline.run(segmentation, database)
+    assert_centroids_are_means(native(database), segmentation.target, "dbo.cloud", 5, 5_000)
+
+
+def assert_centroids_are_means(
+    connection: Any, target: str, source: str, k: int, deviation: float
+) -> None:
+    for feature in ("income", "spent"):
+        found = connection.execute(
+            "SELECT c.value, m.mean FROM sqlkmeans.centroid AS c INNER JOIN ("
+            f"SELECT t.segment_id, AVG(s.{feature}) AS mean FROM {target} AS t "
+            f"INNER JOIN {source} AS s ON s.id = t.id GROUP BY t.segment_id) AS m "
+            f"ON m.segment_id = c.segment_id WHERE c.feature = '{feature}'"
+        ).fetchall()
+        assert len(found) == k
+        np.testing.assert_allclose(*np.array(found).T, rtol=0, atol=1e-9 * deviation)
 
 
 @pytest.mark.parametrize("engine", EVERY_ENGINE)

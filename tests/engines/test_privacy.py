@@ -21,7 +21,7 @@ from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DataError, DefinitionError
 from sqlkmeans.explanation import explain
 from sqlkmeans.report.page import write_report
-from support.shops import make_shop, native
+from support.shops import labels_of, make_shop, native
 
 MIN_GROUP = 25
 
@@ -139,9 +139,14 @@ CASES: dict[str, dict[str, Any]] = {
     "winsorised": {"winsorize": [0.02, 0.98], "missing": "mean"},
     "weighted, robust": {"sample_weight": "importance", "scaling": "robust"},
     "weighted, winsorised to the extremes": {"sample_weight": "importance", "winsorize": [0, 1]},
+    "limits of outliers": {"outlier": 0.02},
     "categories and dates": {
         "features": ["income", {"column": "city", "type": "category", "min_frequency": 0.0},
                      {"column": "joined", "type": "date"}],
+        "missing": "mean",
+    },
+    "columns that are only described": {
+        "features": ["income", "orders"], "profile": ["age", "city", "joined", "importance"],
         "missing": "mean",
     },
 }  # fmt: skip
@@ -175,6 +180,20 @@ def test_no_customers_row_leaves_only_aggregates_over_min_group(
     pipeline.choose_k(segmentation, database)
     pipeline.run(definition(**CASES[case], k="auto", k_max=5, min_share=0.03), database)
     only_aggregates_leave(listener.heard, shop)
+
+
+def test_small_numbers_of_outliers_are_not_told(
+    listened: tuple[Database, Listener],
+) -> None:
+    database, _ = listened
+    told: list[int] = []
+    for share in (0.01, 0.1):
+        result = pipeline.run(definition(outlier=share), database)
+        told += [segment.outliers for segment in result.segments if segment.outliers is not None]
+        flagged = sum(labels_of(database, "dbo.shop_segment")["is_outlier"].to_pylist())
+        assert 0 < flagged < 2 * share * 2_500 + 4 * MIN_GROUP
+    assert told
+    assert min(told) >= MIN_GROUP
 
 
 def test_a_guard_that_refuses_reads_no_customer_either(

@@ -35,7 +35,7 @@ FEATURES = {
     "dates": ["income", {"column": "joined", "type": "date"}],
     "categories": ["income", {"column": "city", "type": "category"}],
 }
-FACTS = ("rows", "skipped", "inertia", "mean_distance", "silhouette", "davies_bouldin",
+FACTS = ("rows", "outliers", "skipped", "inertia", "mean_distance", "silhouette", "davies_bouldin",
          "calinski_harabasz")  # fmt: skip
 DEFINITIONS: dict[str, dict[str, Any]] = {
     "numbers": {"features": FEATURES["numbers"]},
@@ -47,6 +47,8 @@ DEFINITIONS: dict[str, dict[str, Any]] = {
     "categories": {"features": FEATURES["categories"], "missing": "mean"},
     "a text key": {"features": FEATURES["numbers"], "key": "name"},
     "two keys": {"features": FEATURES["numbers"], "key": ["city_code", "customer_id"]},
+    "limits": {"features": FEATURES["numbers"], "outlier": 0.02},
+    "trimmed": {"features": FEATURES["numbers"], "trim": 0.02, "sample_weight": "importance"},
     "in order": {"features": FEATURES["numbers"], "source": "dbo.in_order"},
     "k of its own": {"features": FEATURES["numbers"], "k": "auto", "k_max": 4},
 }

@@ -26,6 +26,7 @@ DEFINITIONS: dict[str, dict[str, Any]] = {
     "dates": {"features": ["income", {"column": "joined", "type": "date"}]},
     "minmax": {"scaling": "minmax"},
     "none": {"features": [{"column": "orders", "weight": 0.5}, "visits"], "scaling": "none"},
+    "limits": {"outlier": 0.02},
     "two keys": {"key": ["store", "customer_id"]},
     "whole numbers": {"features": ["visits", "member"], "k": 3},
     "long tails from 0 on": {"features": ["spent", "income"]},
@@ -42,6 +43,7 @@ UNSUITED: dict[str, dict[str, Any]] = {
     "categories": {"features": ["income", {"column": "city", "type": "category"}],
                    "missing": "mean"},
     "k of its own": {"k": "auto", "k_max": 4},
+    "a trim": {"trim": 0.01},
     "no order": {"source": "dbo.shuffled"},
 }  # fmt: skip
 
@@ -127,8 +129,8 @@ def published(database: Database, segmentation: Segmentation, run_id: int) -> di
                      "typical_customer", "feature_drift")
     }  # fmt: skip
     run = database.catalog.run(run_id) or {}
-    facts = ("rows", "skipped", "inertia", "mean_distance", "silhouette", "davies_bouldin",
-             "calinski_harabasz", "n_iter", "warnings")  # fmt: skip
+    facts = ("rows", "outliers", "skipped", "inertia", "mean_distance", "silhouette",
+             "davies_bouldin", "calinski_harabasz", "n_iter", "warnings")  # fmt: skip
     return {**tables, **{name: run[name] for name in facts}}
 
 
@@ -165,6 +167,25 @@ def test_labels_are_those_of_assign_to_the_last_bit(shop: Database, values: dict
     assert labels_of(shop, segmentation.target, keys) == of_run
 
 
+def test_published_centroids_are_the_means_of_the_exact_values(shop: Database) -> None:
+    # A third of the customers have the same value, whose rounding to float32 would add up.
+    native(shop).execute("UPDATE dbo.shop SET income = 12345.67 WHERE customer_id % 3 = 0")
+    segmentation = definition("means", features=["income", "visits"], k=5)
+    assert is_read_two_times(shop, segmentation)
+    pipeline.run(segmentation, shop)
+    found = (
+        native(shop)
+        .execute(
+            "SELECT c.value, m.income FROM sqlkmeans.centroid AS c INNER JOIN (SELECT segment_id, "
+            "AVG(income) AS income FROM dbo.shop INNER JOIN dbo.means USING (customer_id) "
+            "GROUP BY segment_id) AS m USING (segment_id) WHERE c.feature = 'income'"
+        )
+        .fetchall()
+    )
+    assert len(found) == 5
+    np.testing.assert_allclose(*np.array(found).T, rtol=0, atol=1e-9 * 30_000)
+
+
 def test_a_second_run_counts_in_the_bins_of_the_first(shop: Database) -> None:
     results = []
     for name, source in (("again", "dbo.shop"), ("once", "dbo.shop_view")):
@@ -189,9 +210,9 @@ def test_a_median_that_the_sample_misled_about_is_found_all_the_same(
     opened: list[Any] = []
     real = shop.open_source
 
-    def open_source(*arguments: Any) -> Any:
+    def open_source(*arguments: Any, **options: Any) -> Any:
         opened.append(arguments)
-        return real(*arguments)
+        return real(*arguments, **options)
 
     monkeypatch.setattr(shop, "open_source", open_source)
     segmentation = definition("misled")

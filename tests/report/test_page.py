@@ -18,6 +18,7 @@ from sqlkmeans.errors import DataError, DefinitionError
 from sqlkmeans.pipeline import assign, choose_k, rename, rollback, run
 from sqlkmeans.report.page import write_report
 from support.pages import Page, Write, opened
+from support.published import changed
 
 
 def look_up(connection: duckdb.DuckDBPyConnection, source: str) -> object:
@@ -175,6 +176,30 @@ def test_after_one_run_there_is_no_movement_no_drift_and_no_scores(
     assert {"segments", "profiles", "customers", "distributions", "movement", "runs", "sql"} <= set(
         page.ids
     )
+
+
+def test_outliers_are_counted_and_the_farthest_are_listed(
+    shop: Path, customers: Segmentation, write: Write
+) -> None:
+    with duckdb.connect(str(shop)) as connection:
+        connection.execute("UPDATE dbo.customer SET income = 95000 WHERE customer_id = 11")
+    watched = changed(customers, outlier=0.02)
+    with opened(shop) as database:
+        run(customers, database)
+        assert "outliers" not in write(shop).ids
+        second = run(watched, database)
+    page = write(shop)
+    assert "outliers" in page.ids
+    cited = [number.source for number in page.numbers]
+    assert {f"run.outliers {second.run_id}", f"segment.outliers {second.run_id} 1",
+            f"centroid.outlier_distance {second.run_id} 1 1"} <= set(cited)  # fmt: skip
+    assert "All of them, in the scaled space" in page.words
+    assert_every_number_equals_a_query(page, shop, "dbo.customer_segment", "customer_id")
+    assert "ORDER BY label.distance DESC" in page.words
+    # Keys of single customers are samples.
+    without = write(shop, samples=False)
+    assert "outliers" not in without.ids
+    assert f"segment.outliers {second.run_id} 1" in [number.source for number in without.numbers]
 
 
 def test_a_refit_in_which_nobody_moved_says_so(
@@ -366,6 +391,35 @@ def test_a_boolean_has_one_row_and_one_picture(shop: Path, write: Write) -> None
     assert "member = no" not in page.words
     assert page.tags.count("figure") == len(titles)
     assert_every_number_equals_a_query(page, shop, "dbo.customer_segment", "customer_id")
+
+
+def test_columns_that_are_only_described_have_a_section_and_stand_with_their_segment(
+    shop: Path, write: Write
+) -> None:
+    customers_with(
+        shop, churned="customer_id % 7 = 0 OR income > 60000", region="customer_id % 2",
+        visits="customer_id % 5",
+    )  # fmt: skip
+    with duckdb.connect(str(shop)) as connection:
+        connection.execute("ALTER TABLE dbo.customer ALTER region TYPE varchar")
+        connection.execute("ALTER TABLE dbo.customer ALTER churned TYPE boolean")
+    definition = Segmentation.create(
+        name="customers", source="dbo.customer", key="customer_id", k=3, n_init=3,
+        features=["income", "age"], target="dbo.customer_segment",
+        profile=["churned", "region", "visits"],
+    )  # fmt: skip
+    with opened(shop) as database:
+        run(definition, database)
+    page = write(shop)
+    columns = assert_every_number_equals_a_query(page, shop, "dbo.customer_segment", "customer_id")
+    assert columns >= {
+        f"segment_profile.{name}"
+        for name in ("mean", "median", "share", "difference", "difference_low", "difference_high")
+    }
+    assert "Columns that the clustering has not seen" in page.words
+    # In the tables of segments too, because their customers differ from all others.
+    assert page.words.count("churned = yes") > 1
+    assert page.words.count("visits") == 1
 
 
 def test_a_number_that_is_0_or_1_is_told_as_a_share(shop: Path, write: Write) -> None:

@@ -157,6 +157,33 @@ def test_keys_that_only_a_collation_finds_equal_are_told(
     assert SEGMENT.split(".")[1] not in server.tables("dbo")
 
 
+@pytest.mark.parametrize("engine", ["local", "pushdown"])
+def test_a_published_centroid_is_the_mean_that_the_server_finds(
+    engine: str, server: SQLServerBackend, database: Database
+) -> None:
+    rng = np.random.default_rng(3)
+    rows = np.round(rng.lognormal(10, 0.6, size=(500, 2)), 2)
+    server.execute(
+        "CREATE TABLE dbo.customer (customer_id int PRIMARY KEY, income float, spent float)"
+    )
+    values = ", ".join(f"({key}, {a!r}, {b!r})" for key, (a, b) in enumerate(rows.tolist()))
+    server.execute(f"INSERT INTO dbo.customer VALUES {values}")
+    segmentation = Segmentation.create(
+        name="customers", source="dbo.customer", key="customer_id", features=["income", "spent"],
+        k=4, target=SEGMENT, n_init=2, engine=engine, sample_rows=200,
+    )  # fmt: skip
+    pipeline.run(segmentation, database)
+    for feature in ("income", "spent"):
+        found = server.rows(
+            "SELECT c.value, m.mean FROM sqlkmeans.centroid AS c INNER JOIN (SELECT t.segment_id, "
+            f"AVG(s.{feature}) AS mean FROM {SEGMENT} AS t INNER JOIN dbo.customer AS s "
+            "ON s.customer_id = t.customer_id GROUP BY t.segment_id) AS m "
+            f"ON m.segment_id = c.segment_id WHERE c.feature = N'{feature}'"
+        )
+        assert len(found) == 4
+        np.testing.assert_allclose(*np.array(found).T, rtol=0, atol=1e-9 * 15_000)
+
+
 # Errors
 
 

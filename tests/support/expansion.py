@@ -54,6 +54,8 @@ class _Scope:
     """Sources of rows by their aliases."""
 
     sources: dict[str, Columns]
+    #: Queries of a WITH; each is written out where it is named.
+    named: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 @dataclass
@@ -75,6 +77,11 @@ class _Sizes:
         assert isinstance(node, exp.Select), type(node)
         scope = _Scope({})
         scopes = [*outer, scope]
+        if (with_ := node.args.get("with_") or node.args.get("with")) is not None:
+            named = _Scope({})
+            scopes.insert(len(outer), named)
+            for part in with_.expressions:
+                named.named[part.alias] = self.query(part.this, scopes[:-1])
         from_ = node.args.get("from_") or node.args.get("from")
         for source in [from_, *node.args.get("joins", []), *node.args.get("laterals", [])]:
             if source is not None:
@@ -136,7 +143,13 @@ class _Sizes:
         name = alias.name if alias is not None else node.name
         # A derived table sees the sources before it only in an APPLY; more is no harm to count.
         columns: Columns = None
-        if isinstance(node, (exp.Lateral, exp.Subquery)):
+        if isinstance(node, exp.Table):
+            columns = next((s.named[node.name] for s in scopes if node.name in s.named), None)
+        elif isinstance(node, exp.Lateral) and not isinstance(
+            node.this, (exp.Subquery, exp.Query, exp.Values)
+        ):
+            pass  # a function of somebody else's text
+        elif isinstance(node, (exp.Lateral, exp.Subquery)):
             columns = self.query(node.this, scopes)
         elif isinstance(node, exp.Values):
             columns = self.query(node, scopes)

@@ -19,7 +19,7 @@ MADE_ELSEWHERE = {
     ("mark_object", "@kind"): "TABLE or VIEW, by create_segment_table",
     ("mark_object", "@suffix"): "a literal, by create_segment_table",
     ("refresh_function", "@parameters"): "scoring_text",
-    ("refresh_function", "@query"): "scoring_text",
+    ("refresh_function", "@query"): "scoring_text or explaining_text",
     ("run_segmentation", "@columns"): "read_source: names that it made by number",
 }
 

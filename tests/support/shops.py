@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date, timedelta
+from typing import Any
 
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pytest
 
 from sqlkmeans.database import Database
 
@@ -48,10 +50,20 @@ def native(database: Database) -> duckdb.DuckDBPyConnection:
 
 
 def labels_of(database: Database, target: str, key: str = "customer_id") -> pa.Table:
-    """Keys, segments and distances in key order."""
+    """Keys, segments, distances and who is an outlier, in key order."""
     table: pa.Table = (
         native(database)
-        .execute(f"SELECT {key}, segment_id, distance FROM {target} ORDER BY {key}")
+        .execute(f"SELECT {key}, segment_id, distance, is_outlier FROM {target} ORDER BY {key}")
         .to_arrow_table()
     )
     return table
+
+
+def assert_near_rows(found: Sequence[dict[str, Any]], expected: Sequence[dict[str, Any]]) -> None:
+    """The same rows, but for the rounding of numbers."""
+    assert len(found) == len(expected) > 0
+    for one, other in zip(found, expected):
+        assert set(one) == set(other)
+        for name, value in other.items():
+            near = pytest.approx(value, rel=1e-9, abs=1e-9) if isinstance(value, float) else value
+            assert one[name] == near, (name, one, other)

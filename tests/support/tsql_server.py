@@ -148,7 +148,8 @@ def publish_changes(server: Server, segments: list[dict[str, int]], *rows: str) 
         "SET NOCOUNT ON; DECLARE @r bigint; EXECUTE sqlkmeans.start_run "
         "@segmentation = N'customers', @kind = N'assign', @run_id = @r OUTPUT; SELECT @r;"
     )
-    server.rows(f"INSERT INTO sqlkmeans.staging_{run_id} VALUES {', '.join(rows)};")
+    columns = "customer_id, cluster, distance, departed"
+    server.rows(f"INSERT INTO sqlkmeans.staging_{run_id} ({columns}) VALUES {', '.join(rows)};")
     model_run_id = server.value("SELECT active_run_id FROM sqlkmeans.segmentation;")
     publication = {
         "segment_ids": [1, 2, 3], "model_run_id": model_run_id, "last_segment_id": 3,

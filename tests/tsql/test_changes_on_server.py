@@ -42,7 +42,7 @@ def publish_all(
         "@segmentation = ?, @kind = N'assign', @run_id = @r OUTPUT; SELECT @r;", "buyers"
     )  # fmt: skip
     for key, segment_id, distance in labels:
-        server.rows(f"INSERT INTO sqlkmeans.staging_{run_id} VALUES (?, ?, ?, 0);", key,
+        server.rows(f"INSERT INTO sqlkmeans.staging_{run_id} VALUES (?, ?, ?, 0, NULL);", key,
                     segment_id - 1, distance)  # fmt: skip
     publication = {
         "segment_ids": [1, 2, 3], "model_run_id": run_id, "last_segment_id": 3,

@@ -67,6 +67,31 @@ def test_the_publication_has_what_publish_run_asks_for(first: Outcome) -> None:
     assert len(publication["tables"]["centroid"]) == 6
 
 
+def test_limits_and_a_trim_are_those_of_the_client(duckdb_url: str) -> None:
+    rows = make_rows()
+    rows.loc[[3, 70], "f1"] = [900_000.0, -500_000.0]
+    keys = {"outlier": 0.05, "trim": 0.02}
+    embedded = run_job(rows, make_job(**keys)).outputs["publication"]
+    with open_database(duckdb_url, create=True) as database:
+        _load(database, rows)
+        result = run_client(
+            Segmentation.create(name="customers", source="dbo.customer", key="id", k=3,
+                                features=["income", "age"], target="dbo.segment", **keys),
+            database,
+        )  # fmt: skip
+        centroids = database.catalog.result("centroid", result.run_id)
+    limits = {str(row["segment_id"]): row["outlier_distance"] for row in centroids}
+    assert embedded["outlier_distances"] == pytest.approx(limits)
+    assert embedded["run"]["outliers"] == result.outliers
+    assert result.outliers
+    assert [row["outliers"] for row in embedded["tables"]["segment"][1:]] == [
+        segment.outliers for segment in result.segments
+    ]
+    assert {row["outlier_distance"] for row in embedded["tables"]["centroid"]} == set(
+        embedded["outlier_distances"].values()
+    )
+
+
 def test_the_labels_and_the_model_are_those_of_the_client(first: Outcome, duckdb_url: str) -> None:
     rows = make_rows()
     with open_database(duckdb_url, create=True) as database:

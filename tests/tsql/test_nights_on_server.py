@@ -176,7 +176,7 @@ def end_labels(trained: Server, days: int, times: int = 1) -> None:
     """Give every customer so many labels that ended so many days ago."""
     for second in range(times):
         trained.rows(
-            f"INSERT INTO {HISTORY} SELECT customer_id, segment_id, distance, "
+            f"INSERT INTO {HISTORY} SELECT customer_id, segment_id, distance, is_outlier, "
             f"DATEADD(second, {second}, DATEADD(day, -{days + 1}, SYSUTCDATETIME())), "
             f"DATEADD(day, -{days}, SYSUTCDATETIME()), run_id "
             f"FROM {HISTORY} WHERE valid_to IS NULL;"

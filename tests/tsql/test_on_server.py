@@ -92,6 +92,20 @@ def test_all_problems_of_a_definition_come_at_once_and_nothing_is_dropped(server
     assert server.value("SELECT COUNT(*) FROM dbo.y;") == 0
 
 
+def test_a_profile_column_has_to_be_there_and_to_be_one_that_can_be_described(
+    server: Server,
+) -> None:
+    make_customers(server)
+    server.rows("ALTER TABLE dbo.customer ADD photo varbinary(10) NULL;")
+    message = server.error(DEFINE.replace("@k = 3", "@k = 3, @profile = N'photo, age, town, town'"))
+    for problem in ("profile: photo is varbinary, which is not described",
+                    "profile: age is a key or a feature", "profile: the source has no column town",
+                    "profile: town is named twice"):  # fmt: skip
+        assert problem in message
+    message = server.error(DEFINE.replace("@k = 3", "@k = 3, @profile = N'a,,b'"))
+    assert "@profile: not a list" in message
+
+
 @pytest.mark.parametrize(
     "source",
     [
@@ -325,7 +339,7 @@ def test_labels_that_did_not_all_arrive_are_not_published(trained: Server) -> No
         "SET NOCOUNT ON; DECLARE @r bigint; EXECUTE sqlkmeans.start_run "
         "@segmentation = N'customers', @kind = N'assign', @run_id = @r OUTPUT; SELECT @r;"
     )
-    trained.rows(f"INSERT INTO sqlkmeans.staging_{run_id} VALUES (1, 0, 0.5, 0);")
+    trained.rows(f"INSERT INTO sqlkmeans.staging_{run_id} VALUES (1, 0, 0.5, 0, NULL);")
     message = trained.error(
         "EXECUTE sqlkmeans.publish_run @run_id = ?, @publication = ?;",
         run_id,
@@ -444,7 +458,9 @@ def test_source_key_and_feature_names_may_be_awkward(
     )
     for n, key in enumerate("äöüß"):
         cluster = labels["cluster"][n]
-        server.rows(f"INSERT INTO sqlkmeans.staging_{run_id} VALUES (N'{key}', {cluster}, 0.5, 0);")
+        server.rows(
+            f"INSERT INTO sqlkmeans.staging_{run_id} VALUES (N'{key}', {cluster}, 0.5, 0, NULL);"
+        )
     server.rows("EXECUTE sqlkmeans.publish_run @run_id = ?, @publication = ?;", run_id, publication)
     named = f"dbo.{sqlserver_server.quote(table + ' Ziel_named')}"
     assert server.value(f"SELECT COUNT(*) FROM {named};") == 4

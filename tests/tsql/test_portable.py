@@ -71,7 +71,7 @@ def database() -> Iterator[Database]:
 def segmentation(missing: str = "median") -> Segmentation:
     return Segmentation.create(
         name="customers", source='shop."the customers"', key=KEY, features=FEATURES, k=4,
-        missing=missing, target=f"segments_{missing}", scaling="robust",
+        missing=missing, target=f"segments_{missing}", scaling="robust", outlier=0.05,
     )  # fmt: skip
 
 
@@ -91,7 +91,8 @@ def test_the_select_of_duckdb_gives_the_published_label_of_every_row(missing: st
         pipeline.rename("customers", database, 2, "it's 2")
         text = select(database, "duckdb", missing)
         target = segmentation().model_copy(update={"source": f"segments_{missing}"})
-        with database.open_source(target, ["segment_id", "distance"], in_order=True) as source:
+        columns = ["segment_id", "distance", "is_outlier"]
+        with database.open_source(target, columns, in_order=True) as source:
             labels = {
                 tuple(key.values()): tuple(label.values())
                 for batch in source.batches
@@ -105,12 +106,15 @@ def test_the_select_of_duckdb_gives_the_published_label_of_every_row(missing: st
         # As a statement, and as part of one.
         scored = plain.sql(text.rstrip().rstrip(";")).fetchall()
     assert len(scored) == N
-    known = {(x1, k1): (i, distance) for x1, k1, i, _, distance in scored if i is not None}
+    known = {(x1, k1): rest for x1, k1, *rest in scored if rest[0] is not None}
     assert known.keys() == labels.keys()
     assert (len(labels) < N) == (missing == "skip")
-    assert [known[key][0] for key in labels] == [label for label, _ in labels.values()]
-    assert [known[key][1] for key in labels] == pytest.approx([d for _, d in labels.values()])
-    assert all(name == names.get(i) for _, _, i, name, _ in scored)
+    assert [known[key][0] for key in labels] == [label for label, _, _ in labels.values()]
+    assert [known[key][2] for key in labels] == pytest.approx([d for _, d, _ in labels.values()])
+    assert [known[key][3] for key in labels] == [far for _, _, far in labels.values()]
+    assert 0 < sum(known[key][3] for key in labels) <= 0.05 * len(labels)
+    assert all(name == names.get(i) for _, _, i, name, *_ in scored)
+    assert all(far is None for _, _, i, _, _, far in scored if i is None)
 
 
 def test_a_missing_value_that_is_nan_is_missing() -> None:
@@ -142,7 +146,13 @@ def test_each_dialect_is_one_select_that_parses(database: Database, dialect: str
     (statement,) = sqlglot.parse(text, read=dialect, error_level=sqlglot.ErrorLevel.RAISE)
     assert isinstance(statement, sqlglot.exp.Select)
     names = ["X1", "K1"] if dialect == "snowflake" else ["x1", "k1"]
-    assert statement.named_selects == [*names, "segment_id", "segment_name", "distance"]
+    assert statement.named_selects == [
+        *names,
+        "segment_id",
+        "segment_name",
+        "distance",
+        "is_outlier",
+    ]
     tables = {table.name for table in statement.find_all(sqlglot.exp.Table)}
     assert tables == {"the customers"}
     # What DuckDB alone has is not in the others.

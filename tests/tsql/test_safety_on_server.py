@@ -133,7 +133,8 @@ def test_a_model_of_another_segmentation_is_refused(trained: Server) -> None:
 
 SEGMENTS = (
     "(customer_id bigint NOT NULL PRIMARY KEY, segment_id int NOT NULL, "
-    "distance float NOT NULL, run_id bigint NOT NULL, assigned_at datetime2(6) NOT NULL)"
+    "distance float NOT NULL, is_outlier bit NOT NULL, run_id bigint NOT NULL, "
+    "assigned_at datetime2(6) NOT NULL)"
 )
 
 
@@ -176,7 +177,7 @@ def test_a_trigger_that_comes_while_labels_are_staged_is_not_fired(trained: Serv
     run_id = trained.value("SET NOCOUNT ON; DECLARE @r bigint; EXECUTE sqlkmeans.start_run "
                            "@segmentation = N'customers', @kind = N'assign', @run_id = @r OUTPUT; "
                            "SELECT @r;")  # fmt: skip
-    trained.rows(f"INSERT INTO sqlkmeans.staging_{run_id} VALUES (1, 0, 0.5, 0);")
+    trained.rows(f"INSERT INTO sqlkmeans.staging_{run_id} VALUES (1, 0, 0.5, 0, NULL);")
     trained.rows("CREATE TABLE dbo.heard (a int NOT NULL);")
     trained.rows("CREATE TRIGGER dbo.listens ON dbo.customer_segment_history AFTER INSERT AS "
                  "INSERT INTO dbo.heard (a) VALUES (1);")  # fmt: skip

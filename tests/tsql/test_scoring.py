@@ -58,6 +58,7 @@ def make_model(
         rng.normal(size=(k, len(columns))),
         ids,
         tuple(names or [f"name {i}" for i in ids]),
+        tuple(rng.uniform(1, 3, k)),
     )
 
 
@@ -78,8 +79,9 @@ def score_table(model: SegmentModel, table: pa.Table) -> dict[str, npt.NDArray[n
             f"SELECT f.* FROM customer AS s {DUCKDB.apply} ({query}) AS f ORDER BY s.n"
         ).to_arrow_table()
     return {
-        name: found[name].to_numpy().astype(np.float64)
-        for name in ("segment_id", "distance", "runner_up_distance")
+        # A column of booleans with NULLs comes as Python's own objects.
+        name: np.array(found[name].to_pylist(), dtype=np.float64)
+        for name in ("segment_id", "distance", "runner_up_distance", "is_outlier")
     }
 
 
@@ -96,6 +98,9 @@ def test_scoring_gives_pythons_labels_and_distances_on_100_000_rows() -> None:
     clear = distances[:, 1] - distances[:, 0] > 1e-9 * distances[:, 1]
     assert clear.sum() > 99_990
     assert np.array_equal(found["segment_id"][clear], model.predict(rows)[clear])
+    assert np.array_equal(found["is_outlier"] == 1, model.is_outlier(rows))
+    assert 1_000 < np.nansum(found["is_outlier"]) < 99_000
+    assert np.array_equal(np.isnan(found["is_outlier"]), np.isnan(found["segment_id"]))
     np.testing.assert_allclose(found["distance"], distances[:, 0], rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(found["runner_up_distance"], distances[:, 1], rtol=1e-12, atol=1e-12)
 
@@ -375,6 +380,7 @@ def test_the_text_is_the_one_that_was_reviewed() -> None:
         np.array([[0.5, -1.25], [-0.125, 1e-7], [2.0, 3.0]]),
         (1, 2, 4),
         ("high income", "it's average", "older"),
+        (1.5, 2.25, 1e-3),
     )
     check_golden("assign", model)
 

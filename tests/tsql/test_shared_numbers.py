@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from sqlkmeans import outcome
-from sqlkmeans.clustering.describing import bins, naming
+from sqlkmeans.clustering.describing import bins, naming, outliers, profile_columns
 from sqlkmeans.clustering.kmeans import kmeans
 from sqlkmeans.clustering.preparation import problems
 from sqlkmeans.definition.segmentation import FeatureDefinition, Guard
@@ -19,6 +19,8 @@ PYTHON = {
     "guard.psi": GUARD.psi,
     "guard.centroid_shift": GUARD.centroid_shift,
     "guard.distance": GUARD.distance,
+    "guard.outliers": GUARD.outliers,
+    "outlier_slack": outliers.SLACK,
     "min_frequency": CATEGORY.min_frequency,
     "max_categories": CATEGORY.max_categories,
     "almost_missing": problems.ALMOST_MISSING,
@@ -29,6 +31,7 @@ PYTHON = {
     "distance_tolerance": outcome.DISTANCE_TOLERANCE,
     "bin_rows": bins.SAMPLE_ROWS,
     "least_share": bins.LEAST_SHARE,
+    "normal_quantile": profile_columns.Z,
     "notable": naming.NOTABLE,
     "strong": naming.STRONG,
 }

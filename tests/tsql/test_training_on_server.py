@@ -211,7 +211,8 @@ def test_of_what_python_gives_back_only_changes_are_staged(server: Server) -> No
     if server.has("sys.sp_execute_external_script"):
         pytest.skip("this server runs Python itself")
     make_customers(server)
-    define(server)
+    server.rows("ALTER TABLE dbo.customer ADD visits int NOT NULL DEFAULT 3;")
+    define(server, profile="visits")
     found = server.rows("SELECT income, age FROM dbo.customer ORDER BY customer_id;")
     given = pd.DataFrame(found, columns=["f1", "f2"], dtype="float64")
     given.insert(0, "now", np.nan)
@@ -241,6 +242,8 @@ def test_of_what_python_gives_back_only_changes_are_staged(server: Server) -> No
     try:
         server.script(stood_in)
         assert server.rows(run)[0][1:] == (120, 0, 120, 0, 0, 120)
+        told = result(server, "segment_profile", "segment_id, source_column, mean", "customers")
+        assert [tuple(row) for row in told] == [(i, "visits", 3.0) for i in range(4)]
         server.rows("UPDATE dbo.python_label SET distance = distance + 100 WHERE n <= 2;")
         assert server.rows(run)[0][1:] == (120, 0, 0, 0, 0, 2)
     finally:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,14 @@ from sqlkmeans.clustering.arrays.sampling import stratified_rows
 from sqlkmeans.clustering.arrays.threads import one_library_thread
 from sqlkmeans.clustering.arrays.types import Matrix, Vector
 from sqlkmeans.clustering.choosing import gap, stability
+from sqlkmeans.clustering.choosing.columns import Columns, judged_columns, spread
+from sqlkmeans.clustering.choosing.crowds import crowds
 from sqlkmeans.clustering.choosing.gap import Gap, GapStatistic
 from sqlkmeans.clustering.choosing.k_scores import KScore, Recommendation
 from sqlkmeans.clustering.choosing.quick_fit import distinct
-from sqlkmeans.clustering.choosing.recommend import recommend
+from sqlkmeans.clustering.choosing.recommend import Beside, recommend
 from sqlkmeans.clustering.choosing.separation import separation
+from sqlkmeans.clustering.choosing.stability import adjusted_rand_index
 from sqlkmeans.clustering.describing.scores import score
 from sqlkmeans.clustering.kmeans.assignment import Assignment, assign, squared_distances
 from sqlkmeans.clustering.kmeans.kmeans import KMeansFit, fit_many
@@ -26,6 +30,8 @@ from sqlkmeans.errors import DataError
 
 #: Rows of the stratified sample on which borders and the simplified silhouette are looked at.
 SAMPLE_ROWS = 20_000
+#: Rows by which the other columns are judged where some have few values.
+JUDGED_ROWS = 100_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +49,8 @@ class KChoice:
         Of each k, in the scaled space.
     n_iter : dict of int to int
         Iterations of each fit.
+    beside : Beside
+        What is known of the rows beside the scores.
     """
 
     recommendation: Recommendation
@@ -50,6 +58,7 @@ class KChoice:
     gap_of_one: Gap | None
     centroids: dict[int, Matrix]
     n_iter: dict[int, int]
+    beside: Beside
 
     def fit(
         self, matrix: Matrix, sample_weight: Vector | None = None, empty: Empty = np.empty
@@ -86,9 +95,15 @@ class KChoice:
 
     def warnings(self) -> list[str]:
         """What people should look at after a run with the best k."""
-        if self.recommendation.structure is not False:
-            return []
-        return [f"no cluster structure: the {self.recommendation.best_k} segments cut a continuum"]
+        k, shape = self.recommendation.best_k, self.recommendation.shape
+        if shape == "connected":
+            return [
+                f"structure, but not of K-Means' shape: the {k} segments cut across "
+                f"{self.beside.n_crowds} crowds"
+            ]
+        if self.recommendation.structure is False:
+            return [f"no cluster structure: the {k} segments cut a continuum"]
+        return []
 
 
 def choose_k(
@@ -102,6 +117,7 @@ def choose_k(
     seed: int = 0,
     empty: Empty = np.empty,
     passed: Passed = uncounted,
+    columns: Sequence[str] | None = None,
 ) -> KChoice:
     """Score the partitions into ``k_min`` to ``k_max`` segments and recommend one.
 
@@ -122,6 +138,8 @@ def choose_k(
         Makes arrays of labels and distances.
     passed : callable, optional
         Called with 1 after each pass over all rows, where there are more than 100,000.
+    columns : sequence of str, optional
+        The source column of each feature; the levels of a category share one.
 
     Returns
     -------
@@ -133,12 +151,17 @@ def choose_k(
     DataError
         If fewer than ``k_min`` rows differ.
     """
+    names = columns or [f"column {number}" for number in range(1, matrix.shape[1] + 1)]
     size = min(len(matrix), stability.ROWS)
     drawn = np.random.default_rng(seed).choice(len(matrix), size, replace=False)
-    reference = GapStatistic(matrix[np.sort(drawn[: gap.ROWS])], seed)
-    halves = matrix[np.sort(drawn)]
-    scores, centroids, n_iter = [], {}, {}
+    by = judged_columns(matrix[np.sort(drawn)], names, k_max)
+    sample, halves = (by.of(matrix[np.sort(drawn[:most])]) for most in (gap.ROWS, size))
+    reference = GapStatistic(sample, seed, names if by.few_valued else None)
+    apart = None if by.few_valued else crowds(sample, seed)
     ks = range(k_min, max(k_min, distinct(matrix, k_max, sample_weight)) + 1)
+    own = _Own(matrix, by, sample_weight, ks, n_init, seed) if by.left_out else None
+    scores, centroids, n_iter = [], {}, {}
+    as_own, as_crowds = {}, {}
     for k, fit in fit_many(
         matrix,
         ks,
@@ -149,12 +172,61 @@ def choose_k(
         passed=passed,
     ):
         centroids[k], n_iter[k] = fit.centroids, fit.n_iter
+        rows, judged = (matrix, fit) if own is None else (own.rows, own.fit())
         with one_library_thread():
             found, stable = reference.of(k), stability.stability(halves, k, seed)
-        scores.append(_score(matrix, fit, found, stable, seed))
+        scores.append(_score(rows, judged, found, stable, seed, by.few_valued))
+        if own is not None:
+            scores[-1] = replace(
+                scores[-1], inertia=fit.assignment.inertia, smallest_share=_smallest_share(fit)
+            )
+            as_own[k] = adjusted_rand_index(
+                fit.assignment.labels[own.numbers], judged.assignment.labels, k
+            )
+        if apart is not None and apart.max() > 0:
+            as_crowds[k] = _as_crowds(apart, assign(sample, judged.centroids).labels)
     gap_of_one = reference.of(1)
-    recommendation = recommend(scores, gap_of_one, min_share)
-    return KChoice(recommendation, tuple(scores), gap_of_one, centroids, n_iter)
+    n_crowds = 1 if apart is None else int(apart.max()) + 1
+    rows_a_feature = len(matrix) / int(by.judged.sum())
+    beside = Beside(rows_a_feature, by.few_valued, by.left_out, as_own, n_crowds, as_crowds)
+    recommendation = recommend(scores, gap_of_one, min_share, beside)
+    return KChoice(recommendation, tuple(scores), gap_of_one, centroids, n_iter, beside)
+
+
+class _Own:
+    """Partitions by the judged columns alone, of at most :data:`JUDGED_ROWS` rows."""
+
+    def __init__(
+        self,
+        matrix: Matrix,
+        by: Columns,
+        sample_weight: Vector | None,
+        ks: Sequence[int],
+        n_init: int,
+        seed: int,
+    ) -> None:
+        size = min(len(matrix), JUDGED_ROWS)
+        drawn = np.random.default_rng(seed).choice(len(matrix), size, replace=False)
+        self.numbers = np.sort(drawn)
+        self.rows = by.of(matrix[self.numbers])
+        weight = None if sample_weight is None else sample_weight[self.numbers]
+        self._fits = fit_many(self.rows, ks, sample_weight=weight, n_init=n_init, seed=seed)
+
+    def fit(self) -> KMeansFit:
+        """Of the next k."""
+        return next(self._fits)[1]
+
+
+def _as_crowds(apart: npt.NDArray[np.int32], labels: npt.NDArray[np.int32]) -> float:
+    """How alike segments and crowds are, of the rows that are in a crowd."""
+    inside = apart >= 0
+    number = int(max(apart.max(), labels.max())) + 1
+    return adjusted_rand_index(apart[inside], labels[inside], number)
+
+
+def _smallest_share(fit: KMeansFit) -> float:
+    sizes = fit.assignment.sizes(len(fit.centroids))
+    return float(sizes.min() / sizes.sum())
 
 
 def require_share(sizes: npt.NDArray[np.int64], min_share: float) -> None:
@@ -179,7 +251,12 @@ def require_share(sizes: npt.NDArray[np.int64], min_share: float) -> None:
 
 
 def _score(
-    matrix: Matrix, fit: KMeansFit, gap: Gap | None, stable: float | None, seed: int
+    matrix: Matrix,
+    fit: KMeansFit,
+    gap: Gap | None,
+    stable: float | None,
+    seed: int,
+    few_valued: bool,
 ) -> KScore:
     k, labels = len(fit.centroids), fit.assignment.labels
     sizes = fit.assignment.sizes(k)
@@ -189,7 +266,8 @@ def _score(
     rows = stratified_rows(labels, sizes, SAMPLE_ROWS, seed)
     points, drawn = matrix[rows], labels[rows]
     weights = (sizes / np.bincount(drawn, minlength=k))[drawn]
-    apart = separation(points, drawn, fit.centroids, weights)
+    # Between the levels of a column every border is empty.
+    apart = None if few_valued else separation(spread(points, seed), drawn, fit.centroids, weights)
     return KScore(
         k=k,
         inertia=fit.assignment.inertia,
@@ -199,10 +277,10 @@ def _score(
         calinski_harabasz=scores.calinski_harabasz,
         gap=gap.value if gap else None,
         gap_error=gap.error if gap else None,
-        separation=apart.value,
-        separation_error=apart.error,
+        separation=apart.value if apart else None,
+        separation_error=apart.error if apart else None,
         stability=stable,
-        smallest_share=float(sizes.min() / sizes.sum()),
+        smallest_share=_smallest_share(fit),
     )
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from sqlkmeans.clustering.arrays.types import Matrix
+from sqlkmeans.clustering.choosing.columns import permuted
 from sqlkmeans.clustering.choosing.quick_fit import distinct, quick_centroids
 from sqlkmeans.clustering.kmeans.assignment import assign
 
@@ -35,28 +37,38 @@ class GapStatistic:
     in a data set via the gap statistic"), with their reference (b).
 
     Reference sets are uniform over the box along the rows' principal axes: as long and as wide as
-    the rows, without any structure.
+    the rows, without any structure. Of columns of few values they are the columns themselves,
+    each permuted: no box has their levels (so do the null models of Hennig & Lin, 2015, "Flexible
+    parametric bootstrap for testing homogeneity against clustering").
 
     Parameters
     ----------
     sample : ndarray of shape (n_rows, n_features)
     seed : int
+    few_valued : sequence of str, optional
+        The source column of each feature, where all have few values.
     """
 
-    def __init__(self, sample: Matrix, seed: int) -> None:
+    def __init__(self, sample: Matrix, seed: int, few_valued: Sequence[str] | None = None) -> None:
         self._sample, self._seed = sample, seed
+        self._rows_a_segment = 1 if few_valued is None else 2
+        generators = [np.random.default_rng([seed, number]) for number in range(REFERENCES)]
+        if few_valued is not None:
+            self._references = [permuted(sample, few_valued, rng) for rng in generators]
+            return
         centred = sample - sample.mean(axis=0)
         axes = np.linalg.svd(centred, full_matrices=False)[2]
         along = centred @ axes.T
         low, high = along.min(axis=0), along.max(axis=0)
-        self._references = [
-            np.random.default_rng([seed, number]).uniform(low, high, size=along.shape)
-            for number in range(REFERENCES)
-        ]
+        self._references = [rng.uniform(low, high, size=along.shape) for rng in generators]
 
     def of(self, k: int) -> Gap | None:
-        """The gap statistic of k; None where the sample has fewer than k rows that differ."""
-        if distinct(self._sample, k) < k:
+        """The gap statistic of k; None where the sample has fewer than k rows that differ.
+
+        Of columns of few values, twice as many: where k is near them, nothing but whether rows
+        are equal counts.
+        """
+        if distinct(self._sample, k * self._rows_a_segment) < k * self._rows_a_segment:
             return None
         within = self._log_inertia(self._sample, k)
         logs = np.array([self._log_inertia(rows, k) for rows in self._references])

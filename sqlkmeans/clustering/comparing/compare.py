@@ -30,6 +30,7 @@ THRESHOLDS = {
     "centroid_shift": 1.0,
     "distance": 0.5,
     "silhouette": 0.2,
+    "outliers": 0.05,
 }
 
 _REFUSED = (
@@ -54,6 +55,8 @@ class RunFacts:
         For the newer of two runs, counted in the earlier one's bins.
     means : mapping of str to (float or None)
         Everyone's mean of each feature, in the column's own units.
+    outliers : int or None, default=None
+        Customers beyond the limits of their segments; None where there are none, or not known.
     """
 
     run_id: int
@@ -64,6 +67,12 @@ class RunFacts:
     definition: Mapping[str, Any]
     bins: Sequence[FeatureBins]
     means: Mapping[str, float | None]
+    outliers: int | None = None
+
+    @property
+    def outlier_share(self) -> float | None:
+        """Of the customers."""
+        return None if self.outliers is None else self.outliers / max(1, self.rows)
 
 
 @dataclass(frozen=True)
@@ -291,6 +300,16 @@ def _score_alarms(now: RunFacts, before: RunFacts, guard: Mapping[str, Any]) -> 
                 f"{before.mean_distance:.3g} in run {before.run_id} "
                 f"({growth:+.0%}, allowed {guard['distance']:.0%})"
             )
+    share, share_then = now.outlier_share, before.outlier_share
+    # Another share is another limit.
+    same = now.definition.get("outlier") == before.definition.get("outlier")
+    if not same or share is None or share_then is None:
+        pass
+    elif share - share_then > guard["outliers"]:
+        alarms.append(
+            f"outliers: {share:.1%} of the customers, and {share_then:.1%} in run "
+            f"{before.run_id} (allowed rise {guard['outliers']:.1%})"
+        )
     if now.silhouette is not None and before.silhouette is not None:
         fall = before.silhouette - now.silhouette
         if fall > guard["silhouette"]:

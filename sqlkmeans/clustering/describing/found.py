@@ -12,7 +12,13 @@ from sqlkmeans.clustering.describing.bins import (
     count_in,
     with_skipped,
 )
+from sqlkmeans.clustering.describing.outliers import count_outliers
 from sqlkmeans.clustering.describing.profile import SegmentProfile, profile_segments
+from sqlkmeans.clustering.describing.profile_columns import (
+    ColumnProfiles,
+    ColumnValues,
+    describe_columns,
+)
 from sqlkmeans.clustering.describing.rules import Rule, find_rules
 from sqlkmeans.clustering.describing.scores import Scores, score
 from sqlkmeans.clustering.kmeans.assignment import Assignment
@@ -60,6 +66,11 @@ class Found:
         One a cluster; empty where no rows are at hand.
     typical : sequence of sequence of TypicalCustomer, default=()
         Of each cluster, the nearest first.
+    columns : sequence of sequence of ColumnProfile, default=()
+        Of everyone, then of each cluster: the columns that are only described.
+    outliers : sequence of (int or None), default=()
+        Of each cluster, how many are beyond its limit; None where not known, empty where there
+        are no limits.
     """
 
     rows: int
@@ -73,6 +84,14 @@ class Found:
     compared_bins: Sequence[FeatureBins]
     rules: Sequence[Rule | None] = ()
     typical: Sequence[Sequence[TypicalCustomer]] = ()
+    columns: ColumnProfiles = ()
+    outliers: Sequence[int | None] = ()
+
+    @property
+    def all_outliers(self) -> int | None:
+        """Of all clusters; None where one is not known."""
+        known = [number for number in self.outliers if number is not None]
+        return sum(known) if known and len(known) == len(self.outliers) else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +110,8 @@ class PreparedRows:
         Rows that were left out because a feature is missing.
     skipped_missing : mapping of str to int
         Their missing values, by column.
+    described : ColumnValues or None
+        Columns that are only described.
     """
 
     preparation: Preparation
@@ -99,6 +120,7 @@ class PreparedRows:
     weights: Vector | None
     skipped: int
     skipped_missing: Mapping[str, int]
+    described: ColumnValues | None = None
 
 
 def find(
@@ -109,6 +131,7 @@ def find(
     seed: int,
     earlier: Sequence[FeatureBins],
     cut: bool,
+    limits: Vector | None = None,
 ) -> Found:
     """Describe labelled rows.
 
@@ -125,12 +148,16 @@ def find(
     cut : bool
         Cut the features into bins anew, as a fit does; else keep to the earlier ones, where there
         are any.
+    limits : ndarray of float64 of shape (k,), optional
+        Beyond which distance a row is an outlier, of each cluster.
     """
     of_rows = (rows.matrix, rows.missing, rows.preparation)
     compared = with_skipped(count_in(earlier, *of_rows), rows.skipped_missing) if earlier else []
     own = with_skipped(bin_features(*of_rows), rows.skipped_missing) if cut or not compared else []
     labels, k = assignment.labels, len(centroids)
     n_rows = len(rows.matrix)
+    squared = assignment.squared_distances
+    beyond = None if limits is None else count_outliers(labels, squared, limits, squared=True)
     return Found(
         rows=n_rows,
         skipped=rows.skipped,
@@ -142,4 +169,6 @@ def find(
         bins=own or compared,
         compared_bins=compared,
         rules=find_rules(rows.matrix, rows.preparation, labels, k, seed=seed),
+        columns=() if rows.described is None else describe_columns(rows.described, labels, k),
+        outliers=() if beyond is None else beyond.tolist(),
     )

@@ -1,9 +1,10 @@
-"""K-Means: scikit-learn's up to ``sample_rows``, above it restarts on a sample and exact passes.
+"""K-Means: starts on a sample of the rows, and exact passes over all of them.
 
-Above ``sample_rows`` the restarts run on a random sample, and Lloyd's passes over all rows carry
-the best of them to the end. Restarts exist to find the right basin, for which a sample is enough;
-the passes that follow are exact, so the result is a K-Means solution of all rows (Bradley &
-Fayyad, 1998, "Refining initial points for K-Means clustering").
+Starts exist to find the right basin, for which a sample is enough where rows are many; the passes
+that follow are exact, so the result is a K-Means solution of all rows (Bradley & Fayyad, 1998,
+"Refining initial points for K-Means clustering"). Up to ``sample_rows`` scikit-learn's KMeans makes
+these passes from the best start. Then passes and moves of single rows go on until neither lowers
+the inertia: each centroid is the mean of the rows that are nearest to it.
 """
 
 from __future__ import annotations
@@ -16,16 +17,22 @@ import numpy as np
 from sqlkmeans.clustering.arrays.chunks import Empty, map_chunks
 from sqlkmeans.clustering.arrays.threads import one_library_thread
 from sqlkmeans.clustering.arrays.types import Matrix, RowNumbers, Vector
-from sqlkmeans.clustering.kmeans.assignment import Assignment, assign
+from sqlkmeans.clustering.kmeans.assignment import Assignment
 from sqlkmeans.clustering.kmeans.kernels.kernel import kernel
-from sqlkmeans.clustering.kmeans.lloyd import Passed, lloyd, uncounted
-from sqlkmeans.clustering.kmeans.starts import Options, Samples, best_start
+from sqlkmeans.clustering.kmeans.lloyd import MAX_PASSES, Passed, settle, uncounted
+from sqlkmeans.clustering.kmeans.starts import (
+    MOST_TIMES,
+    MOST_TIMES_OF_MANY,
+    Options,
+    Samples,
+    best_start,
+)
 from sqlkmeans.errors import DataError
 
 SAMPLE_ROWS = 100_000
 MAX_ITER = 300
 TOLERANCE = 1e-4
-# Passes over all rows are few and settle the result, so they go on for longer than a restart.
+# The passes of the procedures in T-SQL go on for longer than a start, to this share of it.
 PASS_TOLERANCE_SHARE = 0.1
 
 
@@ -36,7 +43,8 @@ class KMeansFit:
     Attributes
     ----------
     centroids : ndarray of float64 of shape (k, n_features)
-        Largest cluster first; ties in the order of their coordinates.
+        Largest cluster first; ties in the order of their coordinates. Each is the mean of the rows
+        that are nearest to it.
     assignment : Assignment
         Every row's nearest centroid, as indices into ``centroids``.
     n_iter : int
@@ -74,19 +82,20 @@ def fit_kmeans(
         How much each row counts, finite and 0 or more; by default each counts 1. A row of
         weight 0 is labelled and moves no centroid.
     n_init : int, default=10
-        Number of k-means++ starts; the one with the lowest inertia wins. Above ``sample_rows``
-        there are more, as :mod:`sqlkmeans.clustering.kmeans.starts` says.
+        Number of k-means++ starts at least; the one with the lowest inertia wins. How many more
+        there are says :mod:`sqlkmeans.clustering.kmeans.starts`.
     seed : int, default=0
     sample_rows : int, default=100_000
-        Up to this many rows the fit is scikit-learn's own.
+        Up to this many rows scikit-learn's KMeans carries on the best start.
     max_iter : int, default=300
+        Iterations of a start, and of scikit-learn, at most.
     tol : float, default=1e-4
         A start ends when its centroids move by less than this share of the features' mean
-        variance (scikit-learn's ``tol``); the passes over all rows end at a tenth of it.
+        variance (scikit-learn's ``tol``); the passes over all rows end when no label changes.
     empty : callable, default=numpy.empty
         Makes the arrays of labels and distances.
     passed : callable, optional
-        Called with 1 after each pass over all rows, where there are more than ``sample_rows``.
+        Called with 1 after each pass over all rows.
 
     Returns
     -------
@@ -121,8 +130,8 @@ def fit_many(
 ) -> Iterator[tuple[int, KMeansFit]]:
     """Cluster the same rows for several numbers of clusters.
 
-    Above ``sample_rows`` all of them share the samples, and each ``k`` after the first has five
-    starts more: the centroids of the ``k`` before, and a row drawn as k-means++ draws.
+    All of them share the sample, and each ``k`` after the first has five starts more: the centroids
+    of the ``k`` before, and a row drawn as k-means++ draws.
 
     Parameters
     ----------
@@ -136,45 +145,36 @@ def fit_many(
     (int, KMeansFit)
         One at a time: the labels of all of them could be more than the rows.
     """
-    options = Options(n_init, seed, max_iter, tol)
+    most_times = MOST_TIMES if len(ks) == 1 else MOST_TIMES_OF_MANY
+    options = Options(n_init, seed, max_iter, tol, most_times)
     distinct = _distinct_rows(matrix, max(ks), sample_weight)
-    samples = None
-    if len(matrix) > sample_rows:
-        kernel(*matrix.shape)  # if these rows take compiled loops, so do the starts
-        samples = Samples.draw(matrix, sample_weight, distinct, seed, sample_rows)
+    kernel(*matrix.shape)  # if these rows take compiled loops, so do the starts
+    samples = Samples.draw(matrix, sample_weight, distinct, seed, sample_rows)
     before: Matrix | None = None
     for k in ks:
-        if samples is None:
-            centroids, n_iter = _scikit_learn(matrix, sample_weight, k, options)
-            assignment = assign(matrix, centroids, sample_weight, empty)
-        else:
-            with one_library_thread():
-                start = best_start(matrix, sample_weight, samples, k, before, options)
-                before = start.centroids
-                found = lloyd(
-                    matrix, before, sample_weight, max_iter=max_iter, empty=empty,
-                    threshold=PASS_TOLERANCE_SHARE * samples.threshold(tol), passed=passed,
-                )  # fmt: skip
-                centroids, assignment = found.centroids, found.assignment()
-                n_iter = start.n_iter + found.n_iter
-        yield k, _largest_first(KMeansFit(centroids, assignment, n_iter))
+        with one_library_thread():
+            start = best_start(matrix, sample_weight, samples, k, before, options)
+            before = centroids = start.centroids
+            n_iter = start.n_iter
+            if len(matrix) <= sample_rows:
+                centroids, passes = _scikit_learn(matrix, sample_weight, centroids, options)
+                n_iter += passes
+            found = settle(
+                matrix, centroids, sample_weight, max_iter=MAX_PASSES, empty=empty, passed=passed
+            )
+            assignment = found.assignment()
+        fit = KMeansFit(found.centroids, assignment, n_iter + found.n_iter)
+        yield k, _largest_first(fit)
 
 
 def _scikit_learn(
-    matrix: Matrix, sample_weight: Vector | None, k: int, options: Options
+    matrix: Matrix, sample_weight: Vector | None, start: Matrix, options: Options
 ) -> tuple[Matrix, int]:
+    """Carry a start on with scikit-learn, and say in how many iterations."""
     from sklearn.cluster import KMeans
 
-    if sample_weight is not None:
-        # scikit-learn may start from a row of weight 0, and such a cluster could stay empty.
-        counts = sample_weight > 0
-        matrix, sample_weight = matrix[counts], sample_weight[counts]
-    model = KMeans(
-        k, n_init=options.n_init, random_state=options.seed, max_iter=options.max_iter,
-        tol=options.tol,
-    )  # fmt: skip
-    with one_library_thread():
-        model.fit(matrix, sample_weight=sample_weight)
+    model = KMeans(len(start), init=start, n_init=1, max_iter=options.max_iter, tol=options.tol)
+    model.fit(matrix, sample_weight=sample_weight)
     return np.asarray(model.cluster_centers_, dtype=np.float64), int(model.n_iter_)
 
 

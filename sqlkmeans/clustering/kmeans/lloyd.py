@@ -14,6 +14,8 @@ from sqlkmeans.clustering.kmeans.assignment import Assignment, assign
 from sqlkmeans.clustering.kmeans.hamerly import HamerlyLabels
 from sqlkmeans.clustering.kmeans.kernels.numpy_kernel import squared_differences
 
+#: Passes of :func:`settle` at most; a few dozen are usual.
+MAX_PASSES = 3_000
 #: Hears of passes over all rows.
 Passed = Callable[[int], object]
 
@@ -83,6 +85,40 @@ def lloyd(
         if shift <= threshold:
             break
     return Clusters(centroids, passes, members)
+
+
+def settle(
+    matrix: Matrix,
+    centroids: Matrix,
+    sample_weight: Vector | None = None,
+    *,
+    max_iter: int,
+    empty: Empty = np.empty,
+    passed: Passed = uncounted,
+) -> Clusters:
+    """Passes until no label changes, and moves of single rows, until neither lowers the inertia.
+
+    Each centroid is then the mean of the rows that are nearest to it. Parameters are those of
+    :func:`lloyd`; ``max_iter`` bounds the passes of all rounds.
+
+    Returns
+    -------
+    Clusters
+    """
+    members = HamerlyLabels(matrix, sample_weight, empty)
+    passes = 0
+    while True:
+        rested = False
+        while passes < max_iter and not rested:
+            moved = members.means(centroids)
+            rested = np.array_equal(moved, centroids)
+            centroids = moved
+            passes += 1
+            passed(1)
+        better = members.single_moves(centroids) if rested else None
+        if better is None:
+            return Clusters(centroids, passes, members)
+        centroids = better
 
 
 def seed_centroids(

@@ -4,12 +4,16 @@ Each start has k-means++ seeds and Lloyd's passes on a part of the sample of its
 sample tells which of them are promising, and carries these to their ends. Where they end
 differently there are more starts, and all rows tell the best of those that the sample cannot tell
 apart.
+
+Where rows are so few that a part would be all of them, every promising start goes to its very end,
+and starts go on until the best of these ends was found several times or enough was tried.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +24,9 @@ from sqlkmeans.clustering.arrays.types import Matrix, RowNumbers, Vector
 from sqlkmeans.clustering.kmeans.assignment import assign, inertia_of, squared_distances
 from sqlkmeans.clustering.kmeans.kernels import numpy_kernel
 from sqlkmeans.clustering.kmeans.kernels.kernel import kernel
-from sqlkmeans.clustering.kmeans.lloyd import lloyd, seed_centroids
+from sqlkmeans.clustering.kmeans.lloyd import MAX_PASSES, lloyd, seed_centroids, settle
+
+Item = TypeVar("Item")
 
 # Rows of a start's part, for each cluster and at least: enough to tell basins apart.
 START_ROWS_PER_CLUSTER, START_ROWS = 500, 10_000
@@ -35,6 +41,8 @@ START_TOLERANCE_SHARE = 10
 # Starts from the best centroids so far, one of which is to be found anew: where two share what one
 # could hold, and one holds what two should, no Lloyd iteration gets out of it.
 SWAPS = 4
+# Swaps that lower the inertia by this share are followed by others, at most so many times.
+SWAP_GAIN, SWAP_ROUNDS = 2e-3, 20
 # Starts from the centroids of the k before: most of them are right, and one is to be added.
 STARTS_FROM_BEFORE = 5
 # A start on a part may be this much above the best where its basin is the better one.
@@ -46,6 +54,15 @@ SPREAD = 5e-4
 RIVAL_SHARE, MOST_RIVALS = 0.005, 3
 # Starts whose centroids are so near, in the features' mean variance, have found the same basin.
 SAME_SHARE = 0.01
+# Few rows: starts go on until so many times ``n_init`` have found the best end, or all of at least
+# so many; at most so many times ``n_init``, and while rows x features x k x starts are not more.
+FOUND_TIMES, UNANIMOUS, MOST_TIMES, MOST_WORK = 2, 8, 6, 8_000_000
+# The best ends that others are bred from.
+PARENTS = 10
+# The same where several k are fitted, to be compared.
+MOST_TIMES_OF_MANY = 2
+# Ends whose inertia is the same to this share are the same.
+SAME_END = 1e-9
 
 
 @dataclass(frozen=True)
@@ -56,15 +73,20 @@ class Options:
     seed: int
     max_iter: int
     tol: float
+    most_times: int = MOST_TIMES
 
 
 @dataclass(frozen=True)
 class Samples:
-    """The rows that starts run on; the first ``n_distinct`` of them differ."""
+    """The rows that starts run on; the first ``n_distinct`` of them differ.
+
+    ``everyone`` says whether they are all rows that count.
+    """
 
     rows: Matrix
     weight: Vector | None
     n_distinct: int
+    everyone: bool = False
 
     @classmethod
     def draw(
@@ -76,9 +98,9 @@ class Samples:
         n_rows: int,
     ) -> Samples:
         rng = np.random.default_rng(np.random.SeedSequence(seed).spawn(1)[0])
-        n_rows -= len(distinct)
+        wanted, n_rows = min(n_rows, len(matrix)), n_rows - len(distinct)
         if sample_weight is None:
-            drawn = rng.choice(len(matrix), n_rows, replace=False)
+            drawn = rng.choice(len(matrix), wanted, replace=False)
         else:
             weight = sample_weight
 
@@ -86,10 +108,10 @@ class Samples:
                 return np.asarray(weight[start:stop] > 0)
 
             counting = sum(map_chunks(len(matrix), lambda *ends: int(counts(*ends).sum())))
-            ranks = rng.choice(counting, min(n_rows, counting), replace=False)
+            ranks = rng.choice(counting, min(wanted, counting), replace=False)
             drawn = rows_where(len(matrix), ranks, counts)
         # Rows that repeat often could crowd out the rare ones: k rows that differ are always in.
-        rows = np.concatenate([distinct, drawn])
+        rows = np.concatenate([distinct, drawn[~np.isin(drawn, distinct)][:n_rows]])
         # Read in the order in which they lie: out of it, a file is read many times over.
         order = np.argsort(rows)
         points, of_rows = empty_columns(np.empty, len(rows), matrix.shape[1]), None
@@ -98,7 +120,7 @@ class Samples:
         if sample_weight is not None:
             of_rows = np.empty(len(rows))
             of_rows[order] = sample_weight[rows[order]]
-        return cls(points, of_rows, len(distinct))
+        return cls(points, of_rows, len(distinct), len(drawn) == len(rows))
 
     def part(self, k: int, turn: int) -> Samples:
         """The rows of one start: those that differ, and a part of the others, each in turn.
@@ -106,12 +128,18 @@ class Samples:
         Starts that all saw the same few rows would all miss what these do not show.
         """
         others = len(self.rows) - self.n_distinct
-        size = max(START_ROWS, START_ROWS_PER_CLUSTER * k, self.n_distinct) - self.n_distinct
-        size = min(size, others)
+        size = min(self._part_rows(k) - self.n_distinct, others)
         first = self.n_distinct + turn % max(1, others // max(1, size)) * size
         rows = np.r_[: self.n_distinct, first : first + size]
         weight = None if self.weight is None else self.weight[rows]
         return Samples(self.rows.T[:, rows].T, weight, self.n_distinct)
+
+    def are_few(self, k: int) -> bool:
+        """Whether a part is all of them."""
+        return len(self.rows) <= self._part_rows(k)
+
+    def _part_rows(self, k: int) -> int:
+        return max(START_ROWS, START_ROWS_PER_CLUSTER * k, self.n_distinct)
 
     def threshold(self, tol: float) -> float:
         return tol * float(self.rows.var(axis=0).mean())
@@ -146,15 +174,17 @@ def best_start(
     """
     search = _Search(samples, k, options)
     anew: list[Matrix | None] = [None] * options.n_init
+    if samples.everyone and samples.are_few(k):
+        return search.until_found_again(before)
     search.start(anew + [before] * (0 if before is None else STARTS_FROM_BEFORE))
-    search.start(_all_but_one(samples.part(k, 0), search.best.centroids)[:SWAPS])
+    search.swap()
     search.carry()
-    # Where rows have long tails, one start in six finds the best basin.
+    # Where rows have long tails, one start in six finds the best basin; and a sample errs, too.
     if search.spread > SPREAD:
-        search.start(anew)
+        search.start(anew[len(anew) // 2 :] if samples.everyone else anew)
         search.carry()
     best, *others = rivals = search.rivals(RIVAL_SHARE, MOST_RIVALS)
-    if others:
+    if others and not samples.everyone:
         best = min(rivals, key=lambda rival: inertia_of(matrix, rival.centroids, sample_weight))
     return best
 
@@ -181,17 +211,91 @@ class _Search:
         """Start on a part for each of some centroids, to which others are added up to k."""
         turns = range(len(self._starts), len(self._starts) + len(given))
         asked = list(zip(turns, given, self._seeds.spawn(len(given))))
+        self._starts += self._each(lambda one: self._on_part(*one), asked)
+
+    def swap(self) -> None:
+        """Start from the best without one centroid, and again while that finds a better one."""
+        for _ in range(SWAP_ROUNDS):
+            before = self.best
+            rows = self._samples.part(self._k, 0)
+            self.start(_all_but_one(rows, before.centroids)[:SWAPS])
+            if self.best.inertia >= before.inertia * (1 - SWAP_GAIN):
+                return
+
+    def until_found_again(self, before: Matrix | None) -> Start:
+        """The best end of starts on all rows, which go on until several have found it.
+
+        From the second round on, as many starts come from ends that were found (after Gribel &
+        Vidal, 2019, "HG-means: A scalable hybrid genetic algorithm for minimum sum-of-squares
+        clustering").
+        """
+        n_init, values = self._options.n_init, self._samples.rows.size
+        most = min(self._options.most_times * n_init, MOST_WORK // (values * self._k))
+        most = max(n_init, most)
+        anew: list[int] = []
+        bred: list[Matrix | None] = [before] * (0 if before is None else STARTS_FROM_BEFORE)
+        while True:
+            first, more = len(self._starts), min(n_init, most - len(anew))
+            self.start([None] * more + bred)
+            anew += range(first, first + more)
+            self.swap()
+            self._to_the_end()
+            best = min(self._carried.values(), key=_inertia)
+            ends = [self._carried[turn] for turn in anew if turn in self._carried]
+            same = sum(end.inertia <= best.inertia * (1 + SAME_END) for end in ends)
+            agreed = same == len(anew) >= UNANIMOUS
+            if agreed or same >= FOUND_TIMES * n_init or len(anew) >= most:
+                return best
+            bred = self._bred(n_init)
+
+    def _bred(self, count: int) -> list[Matrix | None]:
+        """Centroids to start from: those of the best end, or some of it and some of another good
+        one, without one of them."""
+        from scipy.optimize import linear_sum_assignment
+
+        rng = np.random.default_rng(self._seeds.spawn(1)[0])
+        parents: list[Matrix] = []
+        inertia = -1.0
+        for end in sorted(self._carried.values(), key=_inertia):
+            if end.inertia > inertia * (1 + SAME_END) and len(parents) < PARENTS:
+                parents.append(end.centroids)
+                inertia = end.inertia
+        children: list[Matrix | None] = []
+        for turn in range(count):
+            child, other = parents[0], parents[int(rng.integers(len(parents)))]
+            if turn % 2:
+                apart = ((child[:, None] - other) ** 2).sum(axis=2)
+                mine, its = linear_sum_assignment(apart)
+                child = np.where(rng.random(self._k)[:, None] < 0.5, child[mine], other[its])
+            children.append(np.delete(child, rng.integers(self._k), axis=0))
+        return children
+
+    def _to_the_end(self) -> None:
+        """Carry what may become the best to its very end."""
+        least = self.best.inertia * (1 + CARRIED_SHARE)
+        new = [s for s in self._starts if s.inertia <= least and s.turn not in self._carried]
+        self._carried |= {end.turn: end for end in self._each(self._settled, new)}
+
+    def _settled(self, start: Start) -> Start:
+        found = settle(
+            self._samples.rows, start.centroids, self._samples.weight, max_iter=MAX_PASSES
+        )
+        inertia = found.assignment().inertia
+        return Start(inertia, found.centroids, start.n_iter + found.n_iter, start.turn)
+
+    def _each(self, function: Callable[[Item], Start], items: Sequence[Item]) -> list[Start]:
         # NumPy's steps on few rows are shorter than handing the interpreter to another thread.
         in_numpy = kernel(*self._samples.rows.shape) is numpy_kernel
-        if in_numpy and START_ROWS * self._k <= FEW_DISTANCES:
-            self._starts += [self._on_part(*one) for one in asked]
-        else:
-            self._starts += in_threads(lambda one: self._on_part(*one), asked)
+        if in_numpy and min(START_ROWS, len(self._samples.rows)) * self._k <= FEW_DISTANCES:
+            return [function(item) for item in items]
+        return in_threads(function, items)
 
     def _on_part(self, turn: int, given: Matrix | None, seeds: np.random.SeedSequence) -> Start:
         samples, rng = self._samples, np.random.default_rng(seeds)
         part = samples.part(self._k, turn)
-        centroids = seed_centroids(part.rows, self._k, rng, part.weight, given, MORE_TRIALS)
+        # With more candidates starts get better, and more alike: many starts want both.
+        trials = 1 if turn % 2 and samples.everyone and samples.are_few(self._k) else MORE_TRIALS
+        centroids = seed_centroids(part.rows, self._k, rng, part.weight, given, trials)
         found = lloyd(
             part.rows, centroids, part.weight, max_iter=self._options.max_iter,
             threshold=START_TOLERANCE_SHARE * self._threshold,

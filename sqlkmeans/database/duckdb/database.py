@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 import duckdb
@@ -125,13 +125,14 @@ class DuckDBDatabase(Database):
         customer: Sequence[str] | None = None,
         *,
         in_order: bool = False,
+        types: Mapping[str, str] | None = None,
     ) -> Iterator[Source]:
         rows_of, parameters = relation(segmentation.source), None
         if customer is not None:
             condition = same_customer(self.describe(segmentation.source), segmentation, customer)
             rows_of, parameters = f"{rows_of} WHERE {condition}", list(customer)
         keys = ", ".join(quote(key) for key in segmentation.key)
-        values = feature_values(self._native, segmentation, features)
+        values = feature_values(self._native, segmentation, features, types)
         if segmentation.sample_weight is not None:
             values.append(f"CAST({quote(segmentation.sample_weight)} AS double)")
         order = f" ORDER BY {keys}" if in_order else ""

@@ -13,6 +13,8 @@ class DuckDBDialect(Dialect):
     """DuckDB."""
 
     float_type = "double"
+    text_type = "varchar"
+    boolean_type = "boolean"
     count = "COUNT(*)"
     logarithm = "LN"
     apply = "CROSS JOIN LATERAL"
@@ -49,6 +51,9 @@ class DuckDBDialect(Dialect):
 
     def days(self, start: str, end: str) -> str:
         return f"date_diff('day', {start}, {end})"
+
+    def earlier(self, day: str, days: str) -> str:
+        return f"({day} - CAST({days} AS integer))"
 
     def exact(self, value: str) -> str:
         return value

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 import duckdb
 
 from sqlkmeans.database.duckdb.memory import Limits, indexing, insert_in_any_order
-from sqlkmeans.database.labels import Counts
+from sqlkmeans.database.labels import Counts, StagedCluster
 from sqlkmeans.errors import DataError
 from sqlkmeans.sqltext import Name, quote, quote_name
 
 # No key column has a name like this one.
-PREVIOUS = '"sqlkmeans previous"'
+PREVIOUS, FLAGGED = '"sqlkmeans previous"', '"sqlkmeans flagged"'
+#: By segment id.
+OutlierDistances = Mapping[int, float]
 #: How they are stored. To look for what makes distances a little smaller takes a third of the time
 #: that labels take to be written; to look for what suits segment ids, a sixth.
 DISTANCE = "distance double NOT NULL USING COMPRESSION uncompressed"
 SEGMENT_ID = "segment_id integer NOT NULL USING COMPRESSION bitpacking"
+IS_OUTLIER = "is_outlier boolean NOT NULL"
 #: The temporary table of labels that stay though their rows were not read.
 UNCHANGED = "sqlkmeans_unchanged"
 
@@ -104,13 +107,15 @@ class LabelTables:
         )
         return f"SELECT {typed}, cluster, distance FROM sqlkmeans_labels"
 
-    def write_aside(self, run_id: int, segment_ids: Sequence[int], now: datetime) -> int:
+    def write_aside(
+        self, run_id: int, segment_ids: Sequence[int], limits: OutlierDistances, now: datetime
+    ) -> int:
         """Write the staged labels of a first load, and their history, to tables aside.
 
         :meth:`apply_staged` gives them their names. Returns the rows written.
         """
         self.drop_aside()  # a run that was killed may have left them
-        rows = self._fill(self._aside, self._staged(run_id, segment_ids), run_id, now)
+        rows = self._fill(self._aside, self._staged(run_id, segment_ids, limits), run_id, now)
         if not self._exists(self.history):
             self._begin_history(self._history_aside, self._aside)
         return rows
@@ -141,11 +146,11 @@ class LabelTables:
             self._native.execute(f"CREATE SCHEMA IF NOT EXISTS {quote_name(self._schema)}")
         self._native.execute(
             f"CREATE TABLE {table} ({self._typed_keys()}, {SEGMENT_ID}, "
-            f"{DISTANCE}, run_id bigint NOT NULL, assigned_at timestamp NOT NULL)"
+            f"{DISTANCE}, {IS_OUTLIER}, run_id bigint NOT NULL, assigned_at timestamp NOT NULL)"
         )
         return insert_in_any_order(
             self._native,
-            f"INSERT INTO {table} SELECT {self._key_list}, segment_id, distance, "
+            f"INSERT INTO {table} SELECT {self._key_list}, segment_id, distance, is_outlier, "
             f"CAST({int(run_id)} AS bigint), TIMESTAMP '{now.isoformat(' ')}' FROM {labels} AS new",
         )
 
@@ -157,12 +162,12 @@ class LabelTables:
         """Make a history that starts with what is there."""
         self._native.execute(
             f"CREATE TABLE {history} ({self._typed_keys()}, {SEGMENT_ID}, "
-            f"{DISTANCE}, valid_from timestamp NOT NULL, valid_to timestamp, "
+            f"{DISTANCE}, {IS_OUTLIER}, valid_from timestamp NOT NULL, valid_to timestamp, "
             "run_id bigint NOT NULL)"
         )
         insert_in_any_order(
             self._native,
-            f"INSERT INTO {history} SELECT {self._key_list}, segment_id, distance, "
+            f"INSERT INTO {history} SELECT {self._key_list}, segment_id, distance, is_outlier, "
             f"assigned_at, NULL, run_id FROM {target}",
         )
 
@@ -221,11 +226,15 @@ class LabelTables:
         return flows
 
     def stage_unchanged(
-        self, run_id: int, relation: str, segment_ids: Sequence[int]
-    ) -> list[tuple[int, int, float]]:
+        self,
+        run_id: int,
+        relation: str,
+        segment_ids: Sequence[int],
+        limits: OutlierDistances,
+    ) -> list[StagedCluster]:
         """Stage the published labels of customers of the source who have no staged one.
 
-        Returns cluster, customers and sum of squared distances of all that is then staged.
+        Returns the clusters of all that is then staged.
         """
         staged, cases = staging_name(run_id), _cases("label.segment_id", segment_ids)
         self._native.execute(
@@ -241,25 +250,29 @@ class LabelTables:
             f"UNION ALL SELECT * FROM {UNCHANGED}"
         )
         rows = self._native.execute(
-            f"SELECT cluster, COUNT(*), SUM(distance * distance) FROM {staged} GROUP BY ALL"
+            "SELECT cluster, COUNT(*), SUM(distance * distance), "
+            f"COUNT(*) FILTER ({_beyond('cluster', segment_ids, limits)}) "
+            f"FROM {staged} GROUP BY ALL"
         ).fetchall()
-        return [(int(cluster), int(size), float(within)) for cluster, size, within in rows]
+        return [StagedCluster(*row) for row in rows]
 
     def apply_staged(
-        self, run_id: int, segment_ids: Sequence[int], now: datetime, tolerance: float,
-        aside: int | None,
+        self, run_id: int, segment_ids: Sequence[int], limits: OutlierDistances, now: datetime,
+        tolerance: float, aside: int | None,
     ) -> Counts:  # fmt: skip
         """Bring the target to the staged labels, of which ``aside`` were written aside."""
-        return self._apply(self._staged(run_id, segment_ids), run_id, now, tolerance, aside)
+        labels = self._staged(run_id, segment_ids, limits)
+        return self._apply(labels, run_id, now, tolerance, aside, limits)
 
-    def _staged(self, run_id: int, segment_ids: Sequence[int]) -> str:
+    def _staged(self, run_id: int, segment_ids: Sequence[int], limits: OutlierDistances) -> str:
         cases = " ".join(
             f"WHEN {cluster} THEN {int(segment_id)}"
             for cluster, segment_id in enumerate(segment_ids)
         )
         return (
             f"(SELECT {self._key_list}, CAST(CASE cluster {cases} END AS integer) AS segment_id, "
-            f"distance FROM {staging_name(run_id)})"
+            f"distance, {_beyond('cluster', segment_ids, limits)} AS is_outlier "
+            f"FROM {staging_name(run_id)})"
         )
 
     def expire_history(self, before: datetime) -> None:
@@ -271,8 +284,8 @@ class LabelTables:
         if not self._exists(self.history):
             raise DataError(f"{self.history}: the history is not there, so no run can come back")
         self._native.execute(
-            f"CREATE TEMP TABLE sqlkmeans_as_of AS SELECT {self._key_list}, segment_id, distance "
-            f"FROM {self.history} WHERE valid_from <= $moment "
+            f"CREATE TEMP TABLE sqlkmeans_as_of AS SELECT {self._key_list}, segment_id, distance, "
+            f"is_outlier FROM {self.history} WHERE valid_from <= $moment "
             "AND (valid_to IS NULL OR valid_to > $moment)",
             {"moment": moment},
         )
@@ -287,23 +300,34 @@ class LabelTables:
         return counts
 
     def _apply(
-        self, labels: str, run_id: int, now: datetime, tolerance: float, aside: int | None = None
-    ) -> Counts:
-        """One transaction's worth of changes: only rows that differ are written."""
+        self, labels: str, run_id: int, now: datetime, tolerance: float, aside: int | None = None,
+        limits: OutlierDistances | None = None,
+    ) -> Counts:  # fmt: skip
+        """One transaction's worth of changes: only rows that differ are written.
+
+        A distance that hardly changed is written where it would lie on the wrong side of its
+        limit: that tells later who is an outlier.
+        """
         if not self.published:
             return self._first(labels, run_id, now, aside)
         self._create_beside()
         same = self._same_key("old", "new")
+        misplaced = ""
+        if limits:
+            beyond = _beyond("new.segment_id", None, limits, "old.distance")
+            misplaced = f" OR new.is_outlier <> {beyond}"
         self._native.execute(
             "CREATE TEMP TABLE sqlkmeans_change AS SELECT "
             + ", ".join(
                 f"COALESCE(new.{quote(key.name)}, old.{quote(key.name)}) AS {quote(key.name)}"
                 for key in self._keys
             )
-            + f", old.segment_id AS {PREVIOUS}, new.segment_id, new.distance "
+            + f", old.segment_id AS {PREVIOUS}, new.segment_id, new.distance, new.is_outlier, "
+            f"old.is_outlier IS DISTINCT FROM new.is_outlier AS {FLAGGED} "
             f"FROM {self.target} AS old FULL JOIN {labels} AS new ON {same} "
             "WHERE old.segment_id IS DISTINCT FROM new.segment_id "
-            "OR ABS(old.distance - new.distance) > $tolerance",
+            "OR ABS(old.distance - new.distance) > $tolerance "
+            f"OR old.is_outlier <> new.is_outlier{misplaced}",
             {"tolerance": tolerance},
         )
         counts = self._apply_changes(run_id, now)
@@ -332,35 +356,41 @@ class LabelTables:
 
     def _apply_changes(self, run_id: int, now: datetime) -> Counts:
         target, match = self.target, self._same_key("label", "change")
-        relabelled = f"change.segment_id IS DISTINCT FROM change.{PREVIOUS}"
+        relabelled = f"(change.segment_id IS DISTINCT FROM change.{PREVIOUS} OR change.{FLAGGED})"
         self._write(
             f"UPDATE {self.history} AS label SET valid_to = $now FROM sqlkmeans_change AS change "
             f"WHERE {match} AND label.valid_to IS NULL AND {relabelled}",
             now=now,
         )
         self._open_history(
-            "(SELECT * FROM sqlkmeans_change WHERE segment_id IS NOT NULL "
-            f"AND segment_id IS DISTINCT FROM {PREVIOUS}) AS new",
+            "(SELECT * FROM sqlkmeans_change AS change WHERE segment_id IS NOT NULL "
+            f"AND {relabelled}) AS new",
             run_id, now,
         )  # fmt: skip
-        moved = self._write(
+        relabel = (
             f"UPDATE {target} AS label SET segment_id = change.segment_id, "
-            "distance = change.distance, run_id = $run, assigned_at = $now "
-            f"FROM sqlkmeans_change AS change WHERE {match} AND {relabelled} "
-            "AND change.segment_id IS NOT NULL",
+            "distance = change.distance, is_outlier = change.is_outlier, run_id = $run, "
+            f"assigned_at = $now FROM sqlkmeans_change AS change WHERE {match} "
+        )
+        moved = self._write(
+            f"{relabel} AND change.segment_id <> change.{PREVIOUS}", run=run_id, now=now
+        )
+        flagged = self._write(
+            f"{relabel} AND change.segment_id = change.{PREVIOUS} AND change.{FLAGGED}",
             run=run_id, now=now,
         )  # fmt: skip
-        refreshed = self._write(
+        refreshed = flagged + self._write(
             f"UPDATE {target} AS label SET distance = change.distance "
             f"FROM sqlkmeans_change AS change WHERE {match} "
-            f"AND change.segment_id = change.{PREVIOUS}"
+            f"AND change.segment_id = change.{PREVIOUS} AND NOT change.{FLAGGED}"
         )
         departed = self._write(
             f"DELETE FROM {target} AS label USING sqlkmeans_change AS change "
             f"WHERE {match} AND change.segment_id IS NULL"
         )
         arrived = self._write(
-            f"INSERT INTO {target} SELECT {self._key_list}, segment_id, distance, $run, $now "
+            f"INSERT INTO {target} SELECT {self._key_list}, segment_id, distance, is_outlier, "
+            "$run, $now "
             f"FROM sqlkmeans_change WHERE {PREVIOUS} IS NULL",
             run=run_id, now=now,
         )  # fmt: skip
@@ -368,8 +398,8 @@ class LabelTables:
 
     def _open_history(self, labels: str, run_id: int, now: datetime) -> None:
         self._write(
-            f"INSERT INTO {self.history} SELECT {self._key_list}, segment_id, distance, $now, "
-            f"NULL, $run FROM {labels}",
+            f"INSERT INTO {self.history} SELECT {self._key_list}, segment_id, distance, "
+            f"is_outlier, $now, NULL, $run FROM {labels}",
             run=run_id, now=now,
         )  # fmt: skip
 
@@ -384,3 +414,21 @@ def _cases(column: str, segment_ids: Sequence[int]) -> str:
         f"WHEN {int(segment_id)} THEN {cluster}" for cluster, segment_id in enumerate(segment_ids)
     )
     return f"CASE {column} {cases} END"
+
+
+def _beyond(
+    column: str,
+    segment_ids: Sequence[int] | None,
+    limits: OutlierDistances,
+    distance: str = "distance",
+) -> str:
+    """Whether a distance is beyond the limit of a segment, known by its id or, where
+    ``segment_ids`` are given, by its cluster."""
+    if not limits:
+        return "false"
+    numbers = segment_ids if segment_ids is not None else list(limits)
+    cases = " ".join(
+        f"WHEN {cluster if segment_ids is not None else segment_id} THEN {limits[segment_id]:.16e}"
+        for cluster, segment_id in enumerate(numbers)
+    )
+    return f"COALESCE({distance} > CASE {column} {cases} END, false)"

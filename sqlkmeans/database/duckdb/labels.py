@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -28,7 +29,7 @@ from sqlkmeans.database.duckdb.reading import (
 from sqlkmeans.database.duckdb.staged import Load, Staged, stream
 from sqlkmeans.database.duckdb.statements import first_line, transaction, update
 from sqlkmeans.database.duckdb.store import DuckDBStore
-from sqlkmeans.database.labels import Counts, Empty, Labels
+from sqlkmeans.database.labels import Counts, Empty, Labels, StagedCluster
 from sqlkmeans.database.source import Column
 from sqlkmeans.database.workspace import Workspace
 from sqlkmeans.definition import Segmentation
@@ -68,7 +69,11 @@ class DuckDBLabels(Labels):
 
     @contextmanager
     def loading(
-        self, segmentation: Segmentation, run_id: int, segment_ids: Sequence[int]
+        self,
+        segmentation: Segmentation,
+        run_id: int,
+        segment_ids: Sequence[int],
+        outlier_distances: Mapping[int, float],
     ) -> Iterator[None]:
         if self._staged.labels is None or self._tables(segmentation).published:
             yield
@@ -85,10 +90,10 @@ class DuckDBLabels(Labels):
             def write() -> int:
                 try:
                     with self._connection.limits.only(share):
-                        rows = labels.write_aside(run_id, segment_ids, now)
+                        rows = labels.write_aside(run_id, segment_ids, outlier_distances, now)
                 except duckdb.OutOfMemoryException:
                     self._staged.lend(labels, run_id)
-                    rows = labels.write_aside(run_id, segment_ids, now)
+                    rows = labels.write_aside(run_id, segment_ids, outlier_distances, now)
                 native.unregister("sqlkmeans_labels")
                 return rows
 
@@ -110,12 +115,16 @@ class DuckDBLabels(Labels):
         self._staged.rows = rows
 
     def stage_unchanged(
-        self, segmentation: Segmentation, run_id: int, segment_ids: Sequence[int]
-    ) -> list[tuple[int, int, float]]:
+        self,
+        segmentation: Segmentation,
+        run_id: int,
+        segment_ids: Sequence[int],
+        outlier_distances: Mapping[int, float],
+    ) -> list[StagedCluster]:
         clusters = self._tables(segmentation).stage_unchanged(
-            run_id, relation(segmentation.source), segment_ids
+            run_id, relation(segmentation.source), segment_ids, outlier_distances
         )
-        self._staged.rows = sum(size for _, size, _ in clusters)
+        self._staged.rows = sum(cluster.size for cluster in clusters)
         return clusters
 
     def overlap(self, segmentation: Segmentation, run_id: int) -> list[tuple[int, int, int]]:
@@ -125,8 +134,9 @@ class DuckDBLabels(Labels):
         run_id, labels = publication.run_id, self._tables(segmentation)
         with self._aside(segmentation, publication) as (now, aside), transaction(self._native):
             counts = labels.apply_staged(
-                run_id, publication.segment_ids, now, publication.distance_tolerance, aside
-            )
+                run_id, publication.segment_ids, publication.outlier_distances, now,
+                publication.distance_tolerance, aside,
+            )  # fmt: skip
             self._require_rows(labels)
             for name, rows in publication.tables.items():
                 if rows:
@@ -169,7 +179,9 @@ class DuckDBLabels(Labels):
             elif not labels.published:
                 if self._staged.labels is not None:
                     self._staged.lend(labels, publication.run_id)
-                rows = labels.write_aside(publication.run_id, publication.segment_ids, now)
+                rows = labels.write_aside(
+                    publication.run_id, publication.segment_ids, publication.outlier_distances, now
+                )
             if rows is not None:
                 # They are written, and the index takes more than they do.
                 self._staged.forget()
@@ -232,6 +244,19 @@ class DuckDBLabels(Labels):
             f"SELECT segment_id FROM {target} WHERE {condition}", list(customer)
         ).fetchone()
         return int(row[0]) if row else None
+
+    def farthest(
+        self, segmentation: Segmentation, at_most: int
+    ) -> list[tuple[tuple[Any, ...], int, float]]:
+        if describe_table(self._native, segmentation.target) is None:
+            return []
+        keys = ", ".join(quote(key) for key in segmentation.key)
+        target = quote_name(parse_name(segmentation.target))
+        rows = self._native.execute(
+            f"SELECT {keys}, segment_id, distance FROM {target} "
+            f"WHERE is_outlier ORDER BY distance DESC, {keys} LIMIT {int(at_most)}"
+        ).fetchall()
+        return [(row[:-2], int(row[-2]), float(row[-1])) for row in rows]
 
     def sample(self, segmentation: Segmentation, columns: Sequence[str], at_most: int) -> pa.Table:
         values = ", ".join(feature_values(self._native, segmentation, columns))

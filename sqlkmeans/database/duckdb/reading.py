@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import duckdb
@@ -88,11 +88,14 @@ def is_table(native: duckdb.DuckDBPyConnection, source: str) -> bool:
 
 
 def feature_values(
-    native: duckdb.DuckDBPyConnection, segmentation: Segmentation, features: Sequence[str]
+    native: duckdb.DuckDBPyConnection,
+    segmentation: Segmentation,
+    features: Sequence[str],
+    types: Mapping[str, str] | None = None,
 ) -> list[str]:
-    """How a query reads each feature, as :class:`Batch` says."""
+    """How a query reads each feature, as :class:`Batch` says; ``types`` has those of others."""
     columns = {column.name: column for column in describe(native, segmentation.source)}
-    types = segmentation.feature_types
+    types = {**segmentation.feature_types, **(types or {})}
     return [
         f"{DIALECT.feature(columns[name], types.get(name, 'number'), quote(name))} AS {quote(name)}"
         for name in features

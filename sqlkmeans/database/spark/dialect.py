@@ -26,6 +26,8 @@ class SparkDialect(Dialect):
     """
 
     float_type = "double"
+    text_type = "string"
+    boolean_type = "boolean"
     count = "COUNT(*)"
     logarithm = "LN"
     apply = "CROSS JOIN LATERAL"
@@ -61,6 +63,9 @@ class SparkDialect(Dialect):
 
     def days(self, start: str, end: str) -> str:
         return f"DATEDIFF({end}, {start})"
+
+    def earlier(self, day: str, days: str) -> str:
+        return f"DATE_SUB({day}, CAST({days} AS int))"
 
     def exact(self, value: str) -> str:
         return value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from sqlkmeans.database.base import Column, Database, RunsInside, Source, Sources, Workspace
 from sqlkmeans.database.source import Batch, split_batch
-from sqlkmeans.database.spark import types
+from sqlkmeans.database.spark import types as spark_types
 from sqlkmeans.database.spark.dialect import SparkDialect, backquote
 from sqlkmeans.database.spark.session import SETTINGS, changed, open_session, told
 from sqlkmeans.database.spark.workspace import CarriedRows, SparkWorkspace
@@ -82,7 +82,7 @@ class SparkSources(Sources):
                 "know their source; allowed: a table, a view or a SELECT of "
                 f"{self._database.safe_url}, or a DuckDB database for the labels"
             )
-        return [types.column(field.name, field.dataType.simpleString()) for field in schema]
+        return [spark_types.column(field.name, field.dataType.simpleString()) for field in schema]
 
     def table_names(self) -> list[str]:
         with told("listing Spark's tables"):
@@ -120,14 +120,15 @@ class SparkSources(Sources):
         customer: Sequence[str] | None = None,
         *,
         in_order: bool = False,
+        types: Mapping[str, str] | None = None,
     ) -> Iterator[Source]:
         if self._known_there(segmentation.source) is not None:
             with self._database.open_source(
-                segmentation, features, customer, in_order=in_order
+                segmentation, features, customer, in_order=in_order, types=types
             ) as source:
                 yield source
             return
-        query = self._reading(segmentation, features, customer)
+        query = self._reading(segmentation, features, customer, types or {})
         if in_order:
             query += f"\nORDER BY {', '.join(map(backquote, segmentation.key))}"
         with told(f"source {segmentation.source}", of_source=True):
@@ -137,9 +138,13 @@ class SparkSources(Sources):
         yield Source(rows.num_rows, batches, in_key_order=in_order)
 
     def _reading(
-        self, segmentation: Segmentation, features: Sequence[str], customer: Sequence[str] | None
+        self,
+        segmentation: Segmentation,
+        features: Sequence[str],
+        customer: Sequence[str] | None,
+        others: Mapping[str, str],
     ) -> str:
-        dialect, kinds = SparkDialect(), segmentation.feature_types
+        dialect, kinds = SparkDialect(), {**others, **segmentation.feature_types}
         columns = {column.name: column for column in self.describe(segmentation.source)}
         selected = [backquote(key) for key in segmentation.key]
         selected += [
@@ -167,10 +172,17 @@ class SparkSources(Sources):
             workspace.close()
 
     def _workspace(self, segmentation: Segmentation) -> SparkWorkspace:
-        if self._known_there(segmentation.source) is None:
+        source_text = segmentation.source
+        if self._known_there(source_text) is None:
             columns = {column.name: column for column in self.describe(segmentation.source)}
             return SparkWorkspace(self._session, relation(segmentation.source), columns, self._keep)
-        with self._database.open_source(segmentation, segmentation.columns) as source:
+        described = {column.name: column.profile_type for column in self.describe(source_text)}
+        types = {
+            name: "number" if described[name] == "boolean" else str(described[name])
+            for name in segmentation.profile
+        }
+        features = [*segmentation.columns, *segmentation.profile]
+        with self._database.open_source(segmentation, features, types=types) as source:
             batches = list(source.batches)
         if not batches:
             raise DataError("the source has no rows; nothing was changed")
@@ -197,7 +209,7 @@ def _carried(batches: Sequence[Batch]) -> tuple[pa.Table, list[pa.DataType]]:
     if batches[0].sample_weight is not None:
         columns.append(pa.chunked_array([batch.sample_weight for batch in batches]))
         names.append("w")
-    return types.for_spark(columns, names), [field.type for field in keys.schema]
+    return spark_types.for_spark(columns, names), [field.type for field in keys.schema]
 
 
 def is_path(source: str) -> bool:

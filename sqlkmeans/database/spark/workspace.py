@@ -191,7 +191,8 @@ class CarriedRows(SparkWorkspace):
         self.source = self.dialect.temporary("given")
         self._key_types = dict(zip(segmentation.key, key_types))
         self._places = {name: f"k{n}" for n, name in enumerate(segmentation.key, start=1)}
-        self._places |= {name: f"x{n}" for n, name in enumerate(segmentation.columns, start=1)}
+        features = [*segmentation.columns, *segmentation.profile]
+        self._places |= {name: f"x{n}" for n, name in enumerate(features, start=1)}
         if segmentation.sample_weight is not None:
             self._places[segmentation.sample_weight] = "w"
         with told("handing the rows to Spark"):

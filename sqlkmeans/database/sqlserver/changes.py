@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sqlkmeans.database.sqlserver.dialect import bracket
 from sqlkmeans.database.sqlserver.types import SqlColumn, beside, relation, text
@@ -102,13 +102,29 @@ def stage_departed(segmentation: Segmentation, staging: str) -> str:
     )
 
 
-def clusters_query(segmentation: Segmentation, staging: str, segment_ids: Sequence[int]) -> str:
-    """A query for cluster, customers and sum of squared distances once changes are published."""
+def clusters_query(
+    segmentation: Segmentation,
+    staging: str,
+    segment_ids: Sequence[int],
+    outlier_distances: Mapping[int, float],
+) -> str:
+    """A query for cluster, customers, sum of squared distances and outliers once changes are
+    published."""
     pairs = ", ".join(
         f"({int(segment_id)}, {cluster})" for cluster, segment_id in enumerate(segment_ids)
     )
+    cases = " ".join(
+        f"WHEN {cluster} THEN {outlier_distances[segment_id]:.16e}"
+        for cluster, segment_id in enumerate(segment_ids)
+        if segment_id in outlier_distances
+    )
+    beyond = (
+        f"SUM(CASE WHEN held.distance > CASE held.cluster {cases} END THEN 1 ELSE 0 END)"
+        if cases
+        else "0"
+    )
     return (
-        "SELECT held.cluster, COUNT_BIG(*), SUM(held.distance * held.distance) FROM ("
+        f"SELECT held.cluster, COUNT_BIG(*), SUM(held.distance * held.distance), {beyond} FROM ("
         f"SELECT staged.cluster, staged.distance FROM {staging} AS staged "
         "WHERE staged.departed = 0 UNION ALL "
         f"SELECT id.cluster, label.distance FROM {beside(segmentation.target, '')} AS label "

@@ -7,7 +7,7 @@ and one inside the server do the same. This package reads, stages and calls them
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from typing import Any
 
@@ -179,10 +179,11 @@ class SQLServerDatabase(Database):
         customer: Sequence[str] | None = None,
         *,
         in_order: bool = False,
+        types: Mapping[str, str] | None = None,
     ) -> Iterator[Source]:
         columns = {column.name: column for column in self._sessions.columns(segmentation.source)}
         keys = [columns[name] for name in segmentation.key]
-        types = segmentation.feature_types
+        types = {**segmentation.feature_types, **(types or {})}
         values = [(columns[name], types.get(name, "number")) for name in features]
         weight = columns[segmentation.sample_weight] if segmentation.sample_weight else None
 

@@ -43,6 +43,8 @@ class SQLServerDialect(Dialect):
     """
 
     float_type = "float"
+    text_type = "nvarchar(4000)"
+    boolean_type = "bit"
     count = "COUNT_BIG(*)"
     logarithm = "LOG"
     apply = "CROSS APPLY"
@@ -85,6 +87,9 @@ class SQLServerDialect(Dialect):
 
     def days(self, start: str, end: str) -> str:
         return f"DATEDIFF(day, {start}, {end})"
+
+    def earlier(self, day: str, days: str) -> str:
+        return f"DATEADD(day, -CAST({days} AS int), {day})"
 
     def exact(self, value: str) -> str:
         return f"({value} + N'{self.exact_suffix}') COLLATE Latin1_General_100_BIN2"

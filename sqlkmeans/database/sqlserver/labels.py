@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ import pyarrow as pa
 from sqlkmeans._version import __version__
 from sqlkmeans.database.catalog import Catalog
 from sqlkmeans.database.label_changes import LabelChanges, all_to_stage
-from sqlkmeans.database.labels import Counts, Empty, Labels
+from sqlkmeans.database.labels import Counts, Empty, Labels, StagedCluster
 from sqlkmeans.database.sqlserver.changes import clusters_query, stage_departed
 from sqlkmeans.database.sqlserver.dialect import bracket
 from sqlkmeans.database.sqlserver.errors import read_problem, statement_error
@@ -72,8 +73,12 @@ class SQLServerLabels(Labels):
         return staged.changes
 
     def stage_unchanged(
-        self, segmentation: Segmentation, run_id: int, segment_ids: Sequence[int]
-    ) -> list[tuple[int, int, float]]:
+        self,
+        segmentation: Segmentation,
+        run_id: int,
+        segment_ids: Sequence[int],
+        outlier_distances: Mapping[int, float],
+    ) -> list[StagedCluster]:
         staging = staging_name(run_id)
         if self._staged.labels is not None:
             labels = all_to_stage(*self._staged.labels)
@@ -82,13 +87,19 @@ class SQLServerLabels(Labels):
         with self._sessions.open("staging who departed") as session:
             session.rows(stage_departed(segmentation, staging))
             rows = session.rows(f"SELECT COUNT_BIG(*) FROM {staging};")
-            clusters = session.rows(clusters_query(segmentation, staging, segment_ids))
+            clusters = session.rows(
+                clusters_query(segmentation, staging, segment_ids, outlier_distances)
+            )
         self._staged.forget()
         self._staged.told = {"staged_rows": int(rows[0][0]), "changes_only": True}
-        return [(int(row[0]), int(row[1]), float(row[2])) for row in clusters]
+        return [
+            StagedCluster(int(row[0]), int(row[1]), float(row[2]), int(row[3])) for row in clusters
+        ]
 
     def _write_labels(self, segmentation: Segmentation, run_id: int, labels: pa.Table) -> None:
-        columns = self._sessions.columns(staging_name(run_id))
+        # Who is an outlier, publishing tells by the distance.
+        names = set(labels.column_names)
+        columns = [c for c in self._sessions.columns(staging_name(run_id)) if c.name in names]
         with self._sessions.open("staging labels") as session:
             with self._telling_of_repeats(segmentation):
                 write_rows(
@@ -171,7 +182,7 @@ class SQLServerLabels(Labels):
         if changes is None:
             return told
         labels, changes_only = changes.to_stage(
-            publication.segment_ids, publication.distance_tolerance
+            publication.segment_ids, publication.distance_tolerance, publication.outlier_distances
         )
         self._write_labels(segmentation, publication.run_id, labels)
         return {"staged_rows": labels.num_rows, "changes_only": changes_only}
@@ -223,6 +234,22 @@ class SQLServerLabels(Labels):
             list(customer),
         )
         return int(rows[0][0]) if rows else None
+
+    def farthest(
+        self, segmentation: Segmentation, at_most: int
+    ) -> list[tuple[tuple[Any, ...], int, float]]:
+        if not self._sessions.exists(segmentation.target):
+            return []
+        columns = {column.name: column for column in self._sessions.columns(segmentation.target)}
+        keys = ", ".join(columns[key].read_expression for key in segmentation.key)
+        order = ", ".join(f"source.{bracket(key)}" for key in segmentation.key)
+        rows = self._sessions.connector.read(
+            "looking for the farthest outliers",
+            f"SELECT TOP ({int(at_most)}) {keys}, source.segment_id, source.distance "
+            f"FROM {beside(segmentation.target, '')} AS source WHERE source.is_outlier = 1 "
+            f"ORDER BY source.distance DESC, {order};",
+        )
+        return [(tuple(row[:-2]), int(row[-2]), float(row[-1])) for row in rows]
 
     def sample(self, segmentation: Segmentation, columns: Sequence[str], at_most: int) -> pa.Table:
         described = {column.name: column for column in self._sessions.columns(segmentation.source)}

@@ -21,7 +21,9 @@ from sqlkmeans.database.sqlserver.types import (
 )
 from sqlkmeans.definition import Segmentation
 
-LabelBatch = tuple[pa.RecordBatch, npt.NDArray[np.int32], npt.NDArray[np.float64]]
+LabelBatch = tuple[
+    pa.RecordBatch, npt.NDArray[np.int32], npt.NDArray[np.float64], npt.NDArray[np.bool_]
+]
 
 #: Rows of an Arrow batch: at 65,536 a copy into the matrix costs a tenth of what it does at 8,192.
 BATCH_ROWS = 65_536
@@ -128,15 +130,19 @@ def _parts(cursor: Any, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
 def read_labels(
     session: Session, segmentation: Segmentation, described: Sequence[SqlColumn]
 ) -> Iterator[LabelBatch]:
-    """Published labels in key order: keys, segment ids, distances."""
+    """Published labels in key order: keys, segment ids, distances, who is an outlier."""
     target = beside(segmentation.target, "")
     columns = {column.name: column for column in described}
     keys = [columns[name] for name in segmentation.key]
-    labels = [(columns["segment_id"], "number"), (columns["distance"], "number")]
+    labels = [(columns[name], "number") for name in ("segment_id", "distance", "is_outlier")]
     query = (
-        f"SELECT {', '.join(key.read_expression for key in keys)}, segment_id, distance "
+        f"SELECT {', '.join(key.read_expression for key in keys)}, segment_id, distance, "
+        # As a number: an Arrow reader has a bit as a boolean.
+        "CASE is_outlier WHEN 1 THEN 1e0 ELSE 0e0 END AS is_outlier "
         f"FROM {target} AS source ORDER BY {key_order(keys)}"
     )
     for batch in read_batches(session, query, keys, labels):
-        segment_ids, distances = batch.features.columns
-        yield batch.keys, segment_ids.to_numpy().astype(np.int32), distances.to_numpy()
+        segment_ids, distances, outliers = (
+            column.to_numpy(zero_copy_only=False) for column in batch.features.columns
+        )
+        yield batch.keys, segment_ids.astype(np.int32), distances, outliers.astype(np.bool_)

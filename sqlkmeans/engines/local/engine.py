@@ -9,20 +9,22 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
-from sqlkmeans.clustering.arrays.types import Matrix
+from sqlkmeans.clustering.arrays.types import Matrix, Vector
 from sqlkmeans.clustering.choosing.choose_k import KChoice, choose_k, require_share
 from sqlkmeans.clustering.describing.bins import FeatureBins
 from sqlkmeans.clustering.describing.findings import feature_findings
 from sqlkmeans.clustering.describing.found import Found, PreparedRows, find
+from sqlkmeans.clustering.describing.outliers import outlier_distances
 from sqlkmeans.clustering.describing.typical import typical_rows
 from sqlkmeans.clustering.kmeans.assignment import Assignment, assign
 from sqlkmeans.clustering.kmeans.kernels import kernel
-from sqlkmeans.clustering.kmeans.kmeans import KMeansFit, fit_kmeans
+from sqlkmeans.clustering.kmeans.kmeans import KMeansFit
+from sqlkmeans.clustering.kmeans.trimming import fit_trimmed, kept_within
 from sqlkmeans.clustering.preparation.learning import fit_preparation
 from sqlkmeans.clustering.preparation.problems import weight_problems
 from sqlkmeans.database.base import Embedded, Sources, limited_memory
 from sqlkmeans.definition import Segmentation
-from sqlkmeans.engines.base import Engine, Labelled, Plan, Rows
+from sqlkmeans.engines.base import Engine, Labelled, Plan, Rows, columns_to_describe
 from sqlkmeans.engines.key_texts import typical_customers
 from sqlkmeans.engines.local.labels import ArrayLabels
 from sqlkmeans.engines.local.rows import RawRows, prepare, read_rows
@@ -75,7 +77,7 @@ class LocalRows(Rows):
                     again = reading.fit(earlier, passed)
                 del reading
                 with progress.step("assign"):
-                    return again.fit, again.label()
+                    return again.label()
         raw = self._read(n_rows)
         with progress.step("fit") as passed:
             keys, rows = self._prepared_to_fit(raw)
@@ -83,8 +85,17 @@ class LocalRows(Rows):
             fit, choice = self._fit(rows, passed)
         findings = feature_findings(rows.matrix, rows.preparation)
         findings += kernel.advice(rows.matrix.size) + (choice.warnings() if choice else [])
-        found = Fit(rows.preparation, fit.centroids, fit.n_iter, findings, choice)
-        labelled = self._labelled(keys, rows, fit.centroids, fit.assignment, earlier, cut=True)
+        limits = None
+        if self._segmentation.outlier is not None:
+            labels, squared = fit.assignment.labels, fit.assignment.squared_distances
+            limits = outlier_distances(
+                labels, squared, len(fit.centroids), self._segmentation.outlier, squared=True,
+                at_most=kept_within(squared, self._segmentation.trim, rows.weights),
+            )  # fmt: skip
+        found = Fit(rows.preparation, fit.centroids, fit.n_iter, findings, choice, limits)
+        labelled = self._labelled(
+            keys, rows, fit.centroids, fit.assignment, earlier, limits, cut=True
+        )
         return found, labelled
 
     def label(self, model: SegmentModel, earlier: Sequence[FeatureBins] = ()) -> Labelled:
@@ -95,7 +106,10 @@ class LocalRows(Rows):
             keys, rows = prepare(raw, model.preparation, self._storage)
             del raw
             assignment = assign(rows.matrix, model.centroids, rows.weights, self._storage.empty)
-            return self._labelled(keys, rows, model.centroids, assignment, earlier, cut=False)
+            limits = None if model.outlier_distances is None else np.array(model.outlier_distances)
+            return self._labelled(
+                keys, rows, model.centroids, assignment, earlier, limits, cut=False
+            )
 
     def choose_k(self) -> tuple[KChoice, int, int]:
         raw = self._read()
@@ -113,12 +127,16 @@ class LocalRows(Rows):
 
     def _fit(self, rows: PreparedRows, passed: Advance) -> tuple[KMeansFit, KChoice | None]:
         k, empty = self._segmentation.k, self._storage.empty
-        if k == "auto":
-            choice = self._choose(rows, passed)
+        choice = self._choose(rows, passed) if k == "auto" else None
+        if choice and not self._segmentation.trim:
             return choice.fit(rows.matrix, rows.weights, empty=empty), choice
-        fit = fit_kmeans(
+        if choice:
+            k = choice.best_k()
+        assert isinstance(k, int)
+        fit = fit_trimmed(
             rows.matrix,
             k,
+            trim=self._segmentation.trim,
             sample_weight=rows.weights,
             n_init=self._segmentation.n_init,
             seed=self._segmentation.seed,
@@ -127,7 +145,7 @@ class LocalRows(Rows):
             passed=passed,
         )
         require_share(fit.assignment.sizes(k), self._segmentation.min_share)
-        return fit, None
+        return fit, choice
 
     def _choose(self, rows: PreparedRows, passed: Advance) -> KChoice:
         return choose_k(
@@ -140,6 +158,7 @@ class LocalRows(Rows):
             seed=self._segmentation.seed,
             empty=self._storage.empty,
             passed=passed,
+            columns=[feature.column for feature in rows.preparation.features],
         )
 
     def _labelled(
@@ -149,13 +168,16 @@ class LocalRows(Rows):
         centroids: Matrix,
         assignment: Assignment,
         earlier: Sequence[FeatureBins],
+        limits: Vector | None,
         *,
         cut: bool,
     ) -> Labelled:
         empty, seed = self._storage.empty, self._segmentation.seed
 
         def describe() -> Found:
-            found = find(rows, centroids, assignment, seed=seed, earlier=earlier, cut=cut)
+            found = find(
+                rows, centroids, assignment, seed=seed, earlier=earlier, cut=cut, limits=limits
+            )
             distances = assignment.squared_distances
             typical = [
                 typical_customers(keys, numbers, np.sqrt(distances[numbers]))
@@ -199,10 +221,15 @@ class LocalRows(Rows):
 
     def _read_source(self, advance: Advance, *, in_order: bool) -> RawRows | None:
         """Take the rows, unless the database has to sort them."""
-        columns = self._plan.columns
-        with self._database.open_source(self._segmentation, columns, in_order=in_order) as source:
+        columns, profile = self._plan.columns, columns_to_describe(self._database, self._plan)
+        with self._database.open_source(
+            self._segmentation,
+            [*columns, *(column.name for column in profile)],
+            in_order=in_order,
+            types={column.name: column.read_as for column in profile},
+        ) as source:
             kernel.load_ahead(source.row_count, len(columns))
-            return read_rows(source, self._segmentation.key, self._storage, advance)
+            return read_rows(source, self._segmentation.key, self._storage, advance, profile)
 
     def _limit(self) -> None:
         """Keep the database from taking what is meant for the rows, from now on."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
@@ -17,6 +17,7 @@ from sqlkmeans.clustering.arrays.chunks import CHUNK, Empty, chunks, empty_colum
 from sqlkmeans.clustering.arrays.types import Mask, Matrix, Vector
 from sqlkmeans.clustering.describing.bins import skipped_missing
 from sqlkmeans.clustering.describing.found import PreparedRows
+from sqlkmeans.clustering.describing.profile_columns import ColumnValues, ProfileColumn
 from sqlkmeans.clustering.preparation.preparation import Preparation
 from sqlkmeans.database.base import Batch, Source
 from sqlkmeans.engines.base import NoRows
@@ -44,12 +45,15 @@ class RawRows:
     texts : dict of str to list of str
         What the codes of each category stand for.
     weights : ndarray of float64 of shape (n_rows,) or None
+    described : ColumnValues or None
+        Columns that are only described.
     """
 
     keys: pa.Table
     matrix: Matrix
     texts: dict[str, list[str]]
     weights: Vector | None
+    described: ColumnValues | None = None
 
 
 def prepare(
@@ -70,7 +74,7 @@ def prepare(
     """
     absent = missing_masks(raw.matrix, storage.empty)
     matrix, kept = preparation.prepare(raw.matrix, raw.texts, storage.empty)
-    keys, weights, n_kept = raw.keys, raw.weights, len(matrix)
+    keys, weights, described, n_kept = raw.keys, raw.weights, raw.described, len(matrix)
     skipped = len(kept) - n_kept
     if not n_kept:
         raise DataError('missing = "skip" leaves no row; nothing was changed')
@@ -82,8 +86,15 @@ def prepare(
 
         keys, weights = _kept_keys(keys, kept, storage.batches()), of_kept(weights)
         absent = [of_kept(mask) for mask in absent]
+        if described is not None:
+            values = empty_columns(storage.empty, n_kept, len(described.columns))
+            for position, column in enumerate(described.matrix.T):
+                values[:, position] = of_kept(column)
+            described = replace(described, matrix=values)
     missing = preparation.of_columns(absent)
-    return keys, PreparedRows(preparation, matrix, missing, weights, skipped, missing_of_skipped)
+    return keys, PreparedRows(
+        preparation, matrix, missing, weights, skipped, missing_of_skipped, described
+    )
 
 
 def _kept_keys(keys: pa.Table, kept: Mask, batches: Batches) -> pa.Table:
@@ -95,9 +106,13 @@ def _kept_keys(keys: pa.Table, kept: Mask, batches: Batches) -> pa.Table:
 
 
 def read_rows(
-    source: Source, keys: Sequence[str], storage: Storage, advance: Advance
+    source: Source,
+    keys: Sequence[str],
+    storage: Storage,
+    advance: Advance,
+    profile: Sequence[ProfileColumn] = (),
 ) -> RawRows | None:
-    """Take the rows of an open source.
+    """Take the rows of an open source, whose columns after the features are only described.
 
     Returns
     -------
@@ -113,7 +128,8 @@ def read_rows(
         If a key is NULL or not unique.
     """
     with one_thread() as reader:
-        return _take(rows_ahead(source.batches, reader), source, keys, storage, advance)
+        batches = rows_ahead(source.batches, reader)
+        return _take(batches, source, keys, storage, advance, profile)
 
 
 def rows_ahead(batches: Iterator[Batch], reader: ThreadPoolExecutor) -> Iterator[Batch]:
@@ -131,15 +147,18 @@ def rows_ahead(batches: Iterator[Batch], reader: ThreadPoolExecutor) -> Iterator
 
 def _take(
     batches: Iterator[Batch], source: Source, keys: Sequence[str], storage: Storage,
-    advance: Advance,
+    advance: Advance, profile: Sequence[ProfileColumn],
 ) -> RawRows | None:  # fmt: skip
     first = next(batches, None)
     if first is None:
         raise NoRows("the source has no rows; nothing was changed")
-    storage.expect(source.row_count * _bytes_a_row(first, in_order=source.in_key_order))
+    n_features = first.features.num_columns - len(profile)
+    needed = _bytes_a_row(first, n_features, in_order=source.in_key_order)
+    storage.expect(source.row_count * needed)
     in_order = source.in_key_order
     collected = KeyCollector(keys, storage.batches())
-    matrix = empty_columns(storage.empty, source.row_count, first.features.num_columns)
+    matrix = empty_columns(storage.empty, source.row_count, n_features)
+    described = DescribedRows(profile, source.row_count, storage)
     weights = None if first.sample_weight is None else storage.empty((source.row_count,))
     codes: dict[str, dict[str, int]] = {}
     end = 0
@@ -147,6 +166,7 @@ def _take(
         rows = slice(end, end + batch.keys.num_rows)
         matrix = _room(matrix, rows.stop, storage.empty)
         _fill(matrix[rows], batch, codes)
+        described.add(rows, batch)
         if weights is not None:
             weights = _room(weights, rows.stop, storage.empty)
             weights[rows] = numbers_of(batch.sample_weight)
@@ -164,16 +184,62 @@ def _take(
             matrix[:, position] = matrix[order, position]
         weights = None if weights is None else weights[order]
     texts = {column: list(known) for column, known in codes.items()}
-    return RawRows(collected.keys, matrix, texts, weights)
+    return RawRows(collected.keys, matrix, texts, weights, described.finish(end, order))
 
 
-def _bytes_a_row(batch: Batch, *, in_order: bool) -> int:
+class DescribedRows:
+    """Takes columns that are only described.
+
+    Parameters
+    ----------
+    columns : sequence of ProfileColumn
+        The last ones of each batch.
+    n_rows : int
+        About how many rows come.
+    storage : Storage
+        Where they are kept.
+    """
+
+    def __init__(self, columns: Sequence[ProfileColumn], n_rows: int, storage: Storage) -> None:
+        self._columns = columns
+        self._empty = storage.empty if columns else np.empty
+        self._matrix = empty_columns(self._empty, n_rows, len(columns))
+        self._codes: dict[str, dict[str, int]] = {}
+
+    def add(self, rows: slice, batch: Batch) -> None:
+        """Take a batch, which has these rows."""
+        if not self._columns:
+            return
+        self._matrix = _room(self._matrix, rows.stop, self._empty)
+        given = batch.features.columns[-len(self._columns) :]
+        for position, (column, values) in enumerate(zip(self._columns, given)):
+            if column.type == "category":
+                own = _codes(values, self._codes.setdefault(column.name, {}))
+            else:
+                own = column.own_values(numbers_of(values))
+            self._matrix[rows, position] = own
+
+    def finish(
+        self, n_rows: int, order: npt.NDArray[np.int64] | None = None
+    ) -> ColumnValues | None:
+        """All that came, in this order; None where there are no such columns."""
+        if not self._columns:
+            return None
+        matrix = self._matrix[:n_rows]
+        if order is not None:
+            for position in range(matrix.shape[1]):
+                matrix[:, position] = matrix[order, position]
+        texts = {name: list(known) for name, known in self._codes.items()}
+        return ColumnValues(self._columns, matrix, texts)
+
+
+def _bytes_a_row(batch: Batch, n_features: int, *, in_order: bool) -> int:
     """What a row takes until it is published, judged by some."""
-    columns = batch.features.columns
+    columns = batch.features.columns[:n_features]
     # A category has its code, and a column for each level.
     levels = [min(MOST_LEVELS, len(column.unique()))
               for column in columns if not pa.types.is_floating(column.type)]  # fmt: skip
-    values = 8 * (len(columns) + sum(levels))
+    values = 8 * (batch.features.num_columns + sum(levels))
     keys = -(-batch.keys.nbytes // batch.keys.num_rows)
     order = 0 if in_order else ORDER_BYTES
     weight = 0 if batch.sample_weight is None else WEIGHT_BYTES
@@ -192,7 +258,7 @@ def _room(array: Matrix, rows: int, empty: Empty) -> Matrix:
 
 def _fill(rows: Matrix, batch: Batch, codes: dict[str, dict[str, int]]) -> None:
     for position, (name, column) in enumerate(
-        zip(batch.features.schema.names, batch.features.columns)
+        zip(batch.features.schema.names[: rows.shape[1]], batch.features.columns)
     ):
         if pa.types.is_floating(column.type):
             rows[:, position] = numbers_of(column)

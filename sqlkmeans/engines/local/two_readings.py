@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
-import pyarrow as pa
 
 from sqlkmeans.background import one_thread
 from sqlkmeans.clustering.arrays.threads import as_they_come, one_library_thread
@@ -23,6 +22,8 @@ from sqlkmeans.clustering.describing.one_pass import (
     OnePass,
     prepare_batch,
 )
+from sqlkmeans.clustering.describing.outliers import count_outliers, outlier_distances
+from sqlkmeans.clustering.describing.profile_columns import ProfileColumn, describe_columns
 from sqlkmeans.clustering.describing.typical import typical_rows
 from sqlkmeans.clustering.kmeans.assignment import Assignment
 from sqlkmeans.clustering.kmeans.kernels import kernel
@@ -35,11 +36,11 @@ from sqlkmeans.clustering.preparation.float32_rows import (
 from sqlkmeans.clustering.preparation.preparation import Preparation
 from sqlkmeans.database.base import Batch, Embedded, Sources, limited_memory
 from sqlkmeans.definition import Segmentation
-from sqlkmeans.engines.base import Labelled, NoRows, Plan
+from sqlkmeans.engines.base import Labelled, NoRows, Plan, columns_to_describe
 from sqlkmeans.engines.key_texts import typical_customers
 from sqlkmeans.engines.local.keys import KeyCollector
 from sqlkmeans.engines.local.labels import ArrayLabels
-from sqlkmeans.engines.local.rows import LABEL_BYTES, numbers_of, rows_ahead
+from sqlkmeans.engines.local.rows import LABEL_BYTES, DescribedRows, numbers_of, rows_ahead
 from sqlkmeans.engines.local.storage import Batches, PassingBatches, Storage
 from sqlkmeans.errors import DataError
 from sqlkmeans.memory import release_unused
@@ -47,6 +48,9 @@ from sqlkmeans.outcome import Fit
 from sqlkmeans.progress import Advance
 
 T = TypeVar("T")
+#: Readings at most until the centroids are the exact means of the rows that are nearest to them;
+#: one is enough unless a customer is all but halfway between two segments.
+READINGS = 5
 #: Bytes of features, as float64, that are kept: to read so few again saves nobody anything.
 LITTLE = 16 * 2**20
 #: Rows whose exact values the first reading keeps, evenly spaced.
@@ -59,6 +63,7 @@ def suits(database: Sources, segmentation: Segmentation, n_rows: int) -> bool:
         segmentation.engine == "local"
         and segmentation.k != "auto"
         and segmentation.sample_weight is None
+        and not segmentation.trim
         and n_rows > segmentation.sample_rows
         and is_worth_it(n_rows, len(segmentation.columns))
         and can_be_float32(segmentation.to_features(), segmentation.scaling, segmentation.missing)
@@ -154,7 +159,7 @@ def _read(
             keys.add(batch.keys)
             if not keys.sound:
                 break
-            columns = _columns(batch)
+            columns = _columns(batch, len(plan.columns))
             start = rows.count
             rows.add(columns)
             sample.append([column[-start % step :: step].copy() for column in columns])
@@ -182,6 +187,7 @@ class SecondReading:
     database : Sources
     plan : Plan
     fit : Fit
+        Of the rows as float32.
     one_pass : OnePass
         Describes them.
     labels : ndarray of int32 of shape (n_rows,)
@@ -196,10 +202,12 @@ class SecondReading:
     labels: Labels
     distances: Vector
 
-    def label(self) -> Labelled:
-        """Label all rows, exactly."""
-        segmentation, centroids = self.plan.segmentation, self.fit.centroids
+    def label(self) -> tuple[Fit, Labelled]:
+        """Label all rows, exactly; centroids are then the exact means, and the limits of outliers
+        those of exact distances."""
         release_unused()
+        centroids = self._exact_means()
+        segmentation = self.plan.segmentation
         collected = KeyCollector(segmentation.key, Batches())
         loops = kernel.kernel(len(self.labels), len(self.plan.columns))
 
@@ -210,45 +218,93 @@ class SecondReading:
             return self.one_pass.look(matrix, labels, distances)
 
         def look_again(look: Callable[[Matrix, Labels], T]) -> Iterable[T]:
-            again = self._pass(lambda rows, matrix: look(matrix, self.labels[rows]))
-            return [found for _, found in again]
+            again = self._pass(lambda rows, matrix: look(matrix, self.labels[rows]), ())
+            return [found for _, _, found in again]
 
-        seen = []
-        with closing(self._pass(look)) as looked:
-            for keys, seen_of_some in looked:
-                collected.add(keys)
+        seen, profile = [], columns_to_describe(self.database, self.plan)
+        described = DescribedRows(profile, len(self.labels), self._storage(len(profile)))
+        with closing(self._pass(look, profile)) as looked:
+            for of_some, batch, seen_of_some in looked:
+                collected.add(batch.keys)
                 if not collected.sound:
                     raise self._changed()
+                described.add(of_some, batch)
                 seen.append(seen_of_some)
         collected.finish(sort=False)
+        columns = described.finish(len(self.labels))
         found = self.one_pass.finish(seen, look_again)
         del seen
         release_unused()
         keys, labels, distances = collected.keys, self.labels, self.distances
+        fit, k = replace(self.fit, centroids=centroids), len(centroids)
+        if segmentation.outlier is not None:
+            limits = outlier_distances(labels, distances, k, segmentation.outlier)
+            fit = replace(fit, outlier_distances=limits)
+            found = replace(found, outliers=count_outliers(labels, distances, limits).tolist())
 
         def describe() -> Found:
-            nearest = typical_rows(Assignment(labels, distances), len(centroids))
+            nearest = typical_rows(Assignment(labels, distances), k)
             typical = [typical_customers(keys, rows, distances[rows]) for rows in nearest]
-            return replace(found, typical=typical)
+            told = () if columns is None else describe_columns(columns, labels, len(centroids))
+            return replace(found, typical=typical, columns=told)
 
-        return Labelled(ArrayLabels(keys, labels, lambda: distances), describe)
+        return fit, Labelled(ArrayLabels(keys, labels, lambda: distances), describe)
+
+    def _storage(self, n_columns: int) -> Storage:
+        """Where so many columns are kept beside the rows."""
+        storage = Storage(self.plan.segmentation.memory_limit)
+        if n_columns:
+            a_row = 8 * n_columns + _bytes_a_row(len(self.plan.columns))
+            storage.expect(len(self.labels) * a_row)
+        return storage
+
+    def _exact_means(self) -> Matrix:
+        """The means of the exact values of the rows that are nearest to them.
+
+        Those of the values as float32 are off by their rounding, which can add up where many
+        customers have the same value.
+        """
+        centroids = self.fit.centroids
+        loops = kernel.kernel(len(self.labels), len(self.plan.columns))
+
+        def look(rows: slice, matrix: Matrix) -> _Means:
+            of_some = _Means(centroids)
+            labels, margins = self.labels[rows], self.distances[rows]
+            loops.add_rows(
+                matrix, 0, len(matrix), None, centroids, labels, margins, of_some.sums,
+                of_some.counts,
+            )  # fmt: skip
+            of_some.margin = float(margins.min(initial=np.inf))
+            return of_some
+
+        for _ in range(READINGS):
+            means = _Means(centroids)
+            with closing(self._pass(look, ())) as looked:
+                for _, _, of_some in looked:
+                    means.add(of_some)
+            centroids = means.found
+            if means.decide:
+                break
+        return centroids
 
     def _pass(
-        self, look: Callable[[slice, Matrix], T]
-    ) -> Generator[tuple[pa.RecordBatch, T], None, None]:
-        """Read all rows once more: keys, and what ``look`` returns when it is called with which
-        rows they are and their prepared values."""
+        self, look: Callable[[slice, Matrix], T], profile: Sequence[ProfileColumn]
+    ) -> Generator[tuple[slice, Batch, T], None, None]:
+        """Read all rows once more, with further columns: which they are, the batch, and what
+        ``look`` returns when it is called with which they are and their prepared values."""
         preparation: Preparation = self.fit.preparation
+        columns = [*self.plan.columns, *(column.name for column in profile)]
+        types = {column.name: column.read_as for column in profile}
 
-        def work(part: tuple[slice, Batch]) -> tuple[pa.RecordBatch, T]:
+        def work(part: tuple[slice, Batch]) -> tuple[slice, Batch, T]:
             rows, batch = part
-            matrix = prepare_batch(preparation, _columns(batch))
+            matrix = prepare_batch(preparation, _columns(batch, len(self.plan.columns)))
             if matrix is None:  # a value that the first reading had let pass
                 raise self._changed()
-            return batch.keys, look(rows, matrix)
+            return rows, batch, look(rows, matrix)
 
         with (
-            self.database.open_source(self.plan.segmentation, self.plan.columns) as source,
+            self.database.open_source(self.plan.segmentation, columns, types=types) as source,
             one_thread() as reader,
             one_library_thread(),
         ):
@@ -273,8 +329,36 @@ class SecondReading:
         )
 
 
-def _columns(batch: Batch) -> list[Vector]:
-    return [numbers_of(column) for column in batch.features.columns]
+class _Means:
+    """The means of the rows nearest to each of some centroids."""
+
+    def __init__(self, centroids: Matrix) -> None:
+        self.centroids = centroids
+        self.sums, self.counts = np.zeros(centroids.shape), np.zeros(len(centroids))
+        #: How much farther a row's second nearest centroid is than its nearest, at least.
+        self.margin = np.inf
+
+    def add(self, others: _Means) -> None:
+        """Those of other rows."""
+        self.sums += others.sums
+        self.counts += others.counts
+        self.margin = min(self.margin, others.margin)
+
+    @property
+    def found(self) -> Matrix:
+        """Of shape (k, n_features); a centroid that no row is nearest to stays where it is."""
+        counts = self.counts[:, None]
+        return np.where(counts > 0, self.sums / np.maximum(counts, 1), self.centroids)
+
+    @property
+    def decide(self) -> bool:
+        """Whether every row is nearest to the mean in place of the centroid it is nearest to."""
+        moved = float(np.sqrt(((self.found - self.centroids) ** 2).sum(axis=1).max()))
+        return self.margin > 2 * moved or moved == 0
+
+
+def _columns(batch: Batch, n_features: int) -> list[Vector]:
+    return [numbers_of(column) for column in batch.features.columns[:n_features]]
 
 
 def _bytes_a_row(n_features: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -11,12 +12,12 @@ from sqlkmeans.clustering.arrays.types import Matrix
 from sqlkmeans.clustering.choosing.choose_k import KChoice, choose_k
 from sqlkmeans.clustering.choosing.k_scores import KScore, Recommendation
 from sqlkmeans.clustering.choosing.quick_fit import distinct
-from sqlkmeans.clustering.choosing.recommend import recommend, recommend_untested
+from sqlkmeans.clustering.choosing.recommend import Beside, recommend, recommend_untested
 from sqlkmeans.clustering.kmeans.kmeans import fit_many
 from sqlkmeans.clustering.preparation.preparation import PreparedFeature
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.engines.pushdown.fit import FEW_POINTS, Points, carry_on, starting_points
-from sqlkmeans.engines.pushdown.profile import score_partition, total_ss
+from sqlkmeans.engines.pushdown.profile import PartitionScores, score_partition, total_ss
 from sqlkmeans.engines.pushdown.rows import KeptRows, TooSmall
 from sqlkmeans.engines.pushdown.sql.training import ROWS
 
@@ -42,7 +43,7 @@ def choose_pushdown(
         anything about it to leave.
     """
     points = starting_points(rows, features, segmentation, segmentation.k_min)
-    of_points = _of_sample(points, segmentation) if points.are_rows else None
+    of_points = _of_sample(points, features, segmentation) if points.are_rows else None
     starts = _starts(points, segmentation) if of_points is None else _carried(of_points)
     total = total_ss(rows, features, ROWS)
     scores: list[KScore] = []
@@ -57,21 +58,34 @@ def choose_pushdown(
             refused[found.k] = error
             continue
         centroids[found.k], n_iter[found.k] = carried, iterations + passes
-        scores.append(replace(found, **vars(of_all)))
+        scores.append(replace(found, **_of_all_features(of_all, of_points)))
     if not scores:
         raise refused[min(refused)]
-    gap_of_one = of_points.gap_of_one if of_points else None
-    recommendation = (
-        recommend(scores, gap_of_one, segmentation.min_share)
-        if of_points
-        else recommend_untested(scores, segmentation.min_share)
-    )
+    gap_of_one, beside = None, Beside()
+    if of_points:
+        gap_of_one, beside = of_points.gap_of_one, of_points.beside
+        recommendation = recommend(scores, gap_of_one, segmentation.min_share, beside)
+    else:
+        recommendation = recommend_untested(scores, segmentation.min_share)
     recommendation = _naming(recommendation, sorted(refused), rows.layout.at_least)
-    choice = KChoice(recommendation, tuple(scores), gap_of_one, centroids, n_iter)
+    choice = KChoice(recommendation, tuple(scores), gap_of_one, centroids, n_iter, beside)
     return choice, points.sample
 
 
-def _of_sample(points: Points, segmentation: Segmentation) -> KChoice:
+def _of_all_features(of_all: PartitionScores, of_points: KChoice | None) -> dict[str, Any]:
+    """Scores of all rows that take the place of the sample's.
+
+    Where columns of few values were left out, those that judge stay the sample's.
+    """
+    found = vars(of_all)
+    if of_points is None or not of_points.beside.left_out:
+        return found
+    return {name: found[name] for name in ("inertia", "smallest_share")}
+
+
+def _of_sample(
+    points: Points, features: Sequence[PreparedFeature], segmentation: Segmentation
+) -> KChoice:
     return choose_k(
         points.values,
         segmentation.k_min,
@@ -79,6 +93,7 @@ def _of_sample(points: Points, segmentation: Segmentation) -> KChoice:
         sample_weight=points.weights,
         n_init=segmentation.n_init,
         seed=segmentation.seed,
+        columns=[feature.column for feature in features],
     )
 
 

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
-from sqlkmeans.clustering.arrays.types import Matrix
+from sqlkmeans.clustering.arrays.types import Matrix, Vector
 from sqlkmeans.clustering.choosing.choose_k import KChoice, require_share
 from sqlkmeans.clustering.describing.bins import FeatureBins, with_skipped
 from sqlkmeans.clustering.describing.findings import feature_findings
 from sqlkmeans.clustering.describing.found import Found, TypicalCustomer
 from sqlkmeans.clustering.describing.profile import SegmentProfile
+from sqlkmeans.clustering.describing.profile_columns import ColumnProfiles
 from sqlkmeans.clustering.describing.rules import Rule
 from sqlkmeans.clustering.describing.scores import NO_SCORES, Scores, score
 from sqlkmeans.clustering.preparation.preparation import Preparation
 from sqlkmeans.database.base import Database, Sources, Workspace
 from sqlkmeans.definition import Segmentation
-from sqlkmeans.engines.base import Engine, Labelled, Plan, Rows
+from sqlkmeans.engines.base import Engine, Labelled, Plan, Rows, columns_to_describe
 from sqlkmeans.engines.pushdown.bins import count_bins, cut_bins
 from sqlkmeans.engines.pushdown.choice import choose_pushdown
+from sqlkmeans.engines.pushdown.columns import read_columns
 from sqlkmeans.engines.pushdown.explanation import count_rules, read_typical
 from sqlkmeans.engines.pushdown.fit import fit_pushdown
 from sqlkmeans.engines.pushdown.preparation import check_preparation, fit_preparation
@@ -30,6 +32,8 @@ from sqlkmeans.engines.pushdown.profile import (
     Sizes,
     calinski_harabasz,
     davies_bouldin,
+    read_limits,
+    read_outliers,
     read_profiles,
     read_sizes,
     total_ss,
@@ -49,7 +53,8 @@ class PushdownEngine(Engine):
         with sources.open_workspace(plan.segmentation) as workspace:
             total = sources.count(plan.segmentation.source)
             with plan.progress.step("read", total=total) as advance:
-                kept = KeptRows(workspace, plan.segmentation, plan.columns)
+                profile = columns_to_describe(sources, plan)
+                kept = KeptRows(workspace, plan.segmentation, plan.columns, profile)
                 advance(kept.count)
             yield PushdownRows(plan, kept, kept.count)
 
@@ -111,7 +116,10 @@ class PushdownRows(Rows):
             require_share(labelled.sizes.rows, segmentation.min_share)
         findings = [] if sample is None else feature_findings(sample, preparation)
         findings += choice.warnings() if choice else []
-        fit = Fit(preparation, labelled.centroids, n_iter, findings, choice)
+        if segmentation.outlier is not None:
+            limits = read_limits(self.kept, k, segmentation.outlier)[labelled.order]
+            labelled = replace(labelled, limits=limits)
+        fit = Fit(preparation, labelled.centroids, n_iter, findings, choice, labelled.limits)
         return fit, labelled.described(earlier, cut=True)
 
     def label(self, model: SegmentModel, earlier: Sequence[FeatureBins] = ()) -> Labelled:
@@ -121,6 +129,8 @@ class PushdownRows(Rows):
             labelled = LabelledTable.of(self, model.preparation, model.centroids)
             if labelled.sizes.rows.sum() != self.kept.count:
                 raise too_small(self.kept, len(model.centroids))
+        if model.outlier_distances is not None:
+            labelled = replace(labelled, limits=np.array(model.outlier_distances))
         return labelled.described(earlier, cut=False)
 
     def choose_k(self) -> tuple[KChoice, int, int]:
@@ -162,6 +172,8 @@ class LabelledTable:
         The number in the table of each cluster.
     sizes : Sizes
         By the table's numbers.
+    limits : ndarray of float64 of shape (k,) or None
+        Beyond which distance a customer is an outlier, in the order of the clusters.
     """
 
     of_rows: PushdownRows
@@ -169,6 +181,7 @@ class LabelledTable:
     centroids: Matrix
     order: list[int]
     sizes: Sizes
+    limits: Vector | None = None
 
     @classmethod
     def of(
@@ -223,7 +236,19 @@ class LabelledTable:
             compared_bins=compared,
             rules=rules,
             typical=typical,
+            columns=self._columns(),
+            outliers=self._outliers(),
         )
+
+    def _columns(self) -> ColumnProfiles:
+        found = read_columns(self._rows, self.sizes)
+        return [found[0], *(found[j + 1] for j in self.order)] if found else []
+
+    def _outliers(self) -> list[int | None]:
+        if self.limits is None:
+            return []
+        found = read_outliers(self._rows, self.limits[np.argsort(self.order)])
+        return [found[j] for j in self.order]
 
     def _profiles(self) -> list[SegmentProfile]:
         everyone, *found = read_profiles(self._rows, self.preparation.features, self.sizes)

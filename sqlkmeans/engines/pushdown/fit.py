@@ -13,8 +13,6 @@ import numpy.typing as npt
 from sqlkmeans.clustering.arrays.types import Matrix
 from sqlkmeans.clustering.kmeans.kmeans import (
     MAX_ITER,
-    PASS_TOLERANCE_SHARE,
-    TOLERANCE,
     fit_kmeans,
     too_few_distinct,
 )
@@ -30,6 +28,9 @@ FEW_POINTS_PER_CLUSTER, FEW_POINTS = 1_000, 20_000
 CELL_ROWS, MOST_CELLS = 100_000, 2_048
 #: With weights, the share of those rows whose cells have to be told of.
 CELLS_TOLD = 0.9
+#: Passes end when the centroids move by less than this, in the features' mean deviation: less than
+#: one customer who changes segment moves them, and more than the rounding of the database's sums.
+REST = 1e-11
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def carry_on(
     """Carry centroids of some points to the end on all rows, in so many passes."""
     if points.everyone:
         return centroids, 0
-    threshold = PASS_TOLERANCE_SHARE * TOLERANCE * float(points.values.var(axis=0).mean())
+    threshold = REST**2 * float(points.values.var(axis=0).mean())
     return lloyd(rows, features, centroids, threshold)
 
 
@@ -126,6 +127,8 @@ def lloyd(
     rows: KeptRows, features: Sequence[PreparedFeature], centroids: Matrix, threshold: float
 ) -> tuple[Matrix, int]:
     """Passes over all rows until the centroids rest; as `clustering.lloyd.lloyd`.
+
+    Each is then the mean of the rows that are nearest to it.
 
     A centroid that no row is nearest to (or too few are for anything about them to leave) moves
     to the mean of the farthest rows: of one, or of the smallest group.

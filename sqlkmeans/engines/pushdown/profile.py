@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sqlkmeans.clustering.arrays.types import Matrix
+from sqlkmeans.clustering.arrays.types import Matrix, Vector
 from sqlkmeans.clustering.describing.numbers import tidy
+from sqlkmeans.clustering.describing.outliers import SLACK
 from sqlkmeans.clustering.describing.profile import FeatureProfile, SegmentProfile
 from sqlkmeans.clustering.describing.scores import calinski_harabasz_of, davies_bouldin_of
 from sqlkmeans.clustering.preparation.preparation import PreparedFeature
@@ -57,6 +58,23 @@ def read_sizes(rows: KeptRows, k: int) -> Sizes:
         sums[:, cluster] = facts
     within, distances, weighted, weights = sums
     return Sizes(counts, within, distances, float(weighted.sum()), float(weights.sum()))
+
+
+def read_limits(rows: KeptRows, k: int, share: float) -> Vector:
+    """Beyond which distance a customer is an outlier, of each cluster; as
+    :func:`.outlier_distances` finds it where single customers may be looked at."""
+    limits = np.full(k, np.inf)
+    for _, cluster, distance in rows.ask(profile.limit_query(rows.layout, share)):
+        limits[cluster] = distance * SLACK
+    return limits
+
+
+def read_outliers(rows: KeptRows, limits: Vector) -> list[int | None]:
+    """How many customers of each cluster are beyond its limit; None for fewer than may be told."""
+    found: dict[int, int] = {}
+    for _, cluster, number in rows.ask(profile.outlier_query(rows.layout, limits.tolist())):
+        found[int(cluster)] = int(number)
+    return [None if (n := found.get(j, 0)) < 0 else n for j in range(len(limits))]
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from sqlkmeans.clustering.describing.profile_columns import ProfileColumn
 from sqlkmeans.clustering.kmeans.lloyd import uncounted
 from sqlkmeans.clustering.preparation.preparation import PreparedFeature
 from sqlkmeans.database.base import Workspace
@@ -30,11 +31,18 @@ class KeptRows:
         Hears of passes over all rows.
     skipped_missing : dict of str to int
         Missing values of the rows that were left out, by column.
+    profile : sequence of ProfileColumn
+        Columns that are only described.
     """
 
     def __init__(
-        self, workspace: Workspace, segmentation: Segmentation, columns: Sequence[str]
+        self,
+        workspace: Workspace,
+        segmentation: Segmentation,
+        columns: Sequence[str],
+        profile: Sequence[ProfileColumn] = (),
     ) -> None:
+        self.profile = profile
         self.workspace = workspace
         self.passed: Advance = uncounted
         types = segmentation.feature_types
@@ -42,6 +50,7 @@ class KeptRows:
         values = [workspace.value(name, types[name]) for name in columns]
         weight = segmentation.sample_weight
         weights = [workspace.value(weight, "number")] if weight is not None else []
+        described = [self._described(column) for column in profile]
         self.layout = Layout(
             workspace.dialect,
             tuple(kind for _, kind in keys),
@@ -49,11 +58,19 @@ class KeptRows:
             tuple(kind for _, kind in values),
             bool(weights),
             segmentation.smallest_group,
+            described=tuple((c.name, kind) for c, (_, kind) in zip(profile, described)),
         )
-        selected = [text for text, _ in (*keys, *values, *weights)]
+        selected = [text for text, _ in (*keys, *values, *weights, *described)]
         self.execute(training.take_rows(self.layout, workspace.source, selected))
         self.count = self.fitted = self._check(segmentation)
         self.skipped_missing: dict[str, int] = {}
+
+    def _described(self, column: ProfileColumn) -> tuple[str, str]:
+        """A column that is only described: its expression, and its type in a temporary table."""
+        text, kind = self.workspace.value(column.name, column.read_as)
+        if column.read_as == "number":
+            text = f"CASE WHEN NOT ({self.workspace.dialect.infinite(text)}) THEN {text} END"
+        return text, kind
 
     def _check(self, segmentation: Segmentation) -> int:
         """Count the rows and check the keys.

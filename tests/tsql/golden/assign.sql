@@ -14,13 +14,15 @@ RETURN
         (
             SELECT SQRT(MIN(d.squared_distance))
             FROM (VALUES
-                (1, N'high income', 0.5e0, -1.25e0),
-                (2, N'it''s average', -0.125e0, 1e-07),
-                (4, N'older', 2.0e0, 3.0e0)
-            ) AS c (segment_id, segment_name, c1, c2)
+                (1, N'high income', 1.5e0, 0.5e0, -1.25e0),
+                (2, N'it''s average', 2.25e0, -0.125e0, 1e-07),
+                (4, N'older', 0.001e0, 2.0e0, 3.0e0)
+            ) AS c (segment_id, segment_name, outlier_distance, c1, c2)
             CROSS APPLY (SELECT (z.z1 - c.c1) * (z.z1 - c.c1) + (z.z2 - c.c2) * (z.z2 - c.c2) AS squared_distance) AS d
             WHERE c.segment_id <> n.segment_id
-        ) AS runner_up_distance
+        ) AS runner_up_distance,
+        CAST(CASE WHEN SQRT(n.squared_distance) > n.outlier_distance THEN 1
+                  WHEN n.segment_id IS NOT NULL THEN 0 END AS bit) AS is_outlier
     FROM (
         SELECT
             COALESCE(@income, 50000.0e0) AS x1,
@@ -37,12 +39,12 @@ RETURN
             (t.t2 - (41.25e0)) / 12.5e0 AS z2
     ) AS z
     OUTER APPLY (
-        SELECT TOP (1) c.segment_id, c.segment_name, d.squared_distance
+        SELECT TOP (1) c.segment_id, c.segment_name, c.outlier_distance, d.squared_distance
         FROM (VALUES
-            (1, N'high income', 0.5e0, -1.25e0),
-            (2, N'it''s average', -0.125e0, 1e-07),
-            (4, N'older', 2.0e0, 3.0e0)
-        ) AS c (segment_id, segment_name, c1, c2)
+            (1, N'high income', 1.5e0, 0.5e0, -1.25e0),
+            (2, N'it''s average', 2.25e0, -0.125e0, 1e-07),
+            (4, N'older', 0.001e0, 2.0e0, 3.0e0)
+        ) AS c (segment_id, segment_name, outlier_distance, c1, c2)
         CROSS APPLY (SELECT (z.z1 - c.c1) * (z.z1 - c.c1) + (z.z2 - c.c2) * (z.z2 - c.c2) AS squared_distance) AS d
         WHERE d.squared_distance IS NOT NULL
         ORDER BY d.squared_distance, c.segment_id

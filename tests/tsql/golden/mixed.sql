@@ -15,12 +15,14 @@ RETURN
         (
             SELECT SQRT(MIN(d.squared_distance))
             FROM (VALUES
-                (1, N'lapsed', 0.5e0, -1.25e0, 1.0e0, 0.0e0, 2.0e0),
-                (2, N'home city mostly Oslo', -0.125e0, 1e-07, 0.5e0, -1.0e0, 0.25e0)
-            ) AS c (segment_id, segment_name, c1, c2, c3, c4, c5)
+                (1, N'lapsed', CAST(NULL AS float), 0.5e0, -1.25e0, 1.0e0, 0.0e0, 2.0e0),
+                (2, N'home city mostly Oslo', CAST(NULL AS float), -0.125e0, 1e-07, 0.5e0, -1.0e0, 0.25e0)
+            ) AS c (segment_id, segment_name, outlier_distance, c1, c2, c3, c4, c5)
             CROSS APPLY (SELECT (z.z1 - c.c1) * (z.z1 - c.c1) + (z.z2 - c.c2) * (z.z2 - c.c2) + (z.z3 - c.c3) * (z.z3 - c.c3) + (z.z4 - c.c4) * (z.z4 - c.c4) + (z.z5 - c.c5) * (z.z5 - c.c5) AS squared_distance) AS d
             WHERE c.segment_id <> n.segment_id
-        ) AS runner_up_distance
+        ) AS runner_up_distance,
+        CAST(CASE WHEN SQRT(n.squared_distance) > n.outlier_distance THEN 1
+                  WHEN n.segment_id IS NOT NULL THEN 0 END AS bit) AS is_outlier
     FROM (
         SELECT
             CASE WHEN COALESCE(@spend, 12.5e0) < 0.5e0 THEN 0.5e0 WHEN COALESCE(@spend, 12.5e0) > 900.0e0 THEN 900.0e0 ELSE COALESCE(@spend, 12.5e0) END AS x1,
@@ -46,11 +48,11 @@ RETURN
             (t.t5 - (180.0e0)) / 45.0e0 AS z5
     ) AS z
     OUTER APPLY (
-        SELECT TOP (1) c.segment_id, c.segment_name, d.squared_distance
+        SELECT TOP (1) c.segment_id, c.segment_name, c.outlier_distance, d.squared_distance
         FROM (VALUES
-            (1, N'lapsed', 0.5e0, -1.25e0, 1.0e0, 0.0e0, 2.0e0),
-            (2, N'home city mostly Oslo', -0.125e0, 1e-07, 0.5e0, -1.0e0, 0.25e0)
-        ) AS c (segment_id, segment_name, c1, c2, c3, c4, c5)
+            (1, N'lapsed', CAST(NULL AS float), 0.5e0, -1.25e0, 1.0e0, 0.0e0, 2.0e0),
+            (2, N'home city mostly Oslo', CAST(NULL AS float), -0.125e0, 1e-07, 0.5e0, -1.0e0, 0.25e0)
+        ) AS c (segment_id, segment_name, outlier_distance, c1, c2, c3, c4, c5)
         CROSS APPLY (SELECT (z.z1 - c.c1) * (z.z1 - c.c1) + (z.z2 - c.c2) * (z.z2 - c.c2) + (z.z3 - c.c3) * (z.z3 - c.c3) + (z.z4 - c.c4) * (z.z4 - c.c4) + (z.z5 - c.c5) * (z.z5 - c.c5) AS squared_distance) AS d
         WHERE d.squared_distance IS NOT NULL
         ORDER BY d.squared_distance, c.segment_id

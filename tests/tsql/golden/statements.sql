@@ -31,7 +31,7 @@ UPDATE c
             ON s.object_id = OBJECT_ID(c.base_table) AND s.name COLLATE DATABASE_DEFAULT = c.base_column
         WHERE s.is_masked = 1;
 GO
-CREATE TABLE sqlkmeans.[staging_1] ([customer_id] bigint NOT NULL, cluster int NOT NULL, distance float NOT NULL, departed bit NOT NULL DEFAULT (0), PRIMARY KEY CLUSTERED ([customer_id], departed));
+CREATE TABLE sqlkmeans.[staging_1] ([customer_id] bigint NOT NULL, cluster int NOT NULL, distance float NOT NULL, departed bit NOT NULL DEFAULT (0), is_outlier bit NULL, PRIMARY KEY CLUSTERED ([customer_id], departed));
 GO
 GRANT SELECT, INSERT ON sqlkmeans.[staging_1] TO sqlkmeans_operator;
 GO
@@ -46,7 +46,7 @@ INSERT INTO #sqlkmeans_table_column (name, type)
         INNER JOIN sys.types AS t ON t.user_type_id = c.system_type_id
         WHERE c.object_id = OBJECT_ID(@text);
 GO
-CREATE TABLE [dbo].[customer_segment_history] ([customer_id] bigint NOT NULL, segment_id int NOT NULL, distance float NOT NULL, valid_from datetime2(6) NOT NULL, valid_to datetime2(6) NULL, run_id bigint NOT NULL, PRIMARY KEY CLUSTERED ([customer_id], valid_from));
+CREATE TABLE [dbo].[customer_segment_history] ([customer_id] bigint NOT NULL, segment_id int NOT NULL, distance float NOT NULL, is_outlier bit NOT NULL, valid_from datetime2(6) NOT NULL, valid_to datetime2(6) NULL, run_id bigint NOT NULL, PRIMARY KEY CLUSTERED ([customer_id], valid_from));
 GO
 DECLARE @value nvarchar(128) = @text;
 DECLARE @schema nvarchar(128) = N'dbo';
@@ -58,7 +58,7 @@ GRANT SELECT ON [dbo].[customer_segment_history] TO sqlkmeans_reader;
 GO
 UPDATE [dbo].[customer_segment_history] SET valid_to = @now WHERE valid_to IS NULL;
 GO
-CREATE TABLE [dbo].[customer_segment] ([customer_id] bigint NOT NULL, segment_id int NOT NULL, distance float NOT NULL, run_id bigint NOT NULL, assigned_at datetime2(6) NOT NULL, PRIMARY KEY CLUSTERED ([customer_id]));
+CREATE TABLE [dbo].[customer_segment] ([customer_id] bigint NOT NULL, segment_id int NOT NULL, distance float NOT NULL, is_outlier bit NOT NULL, run_id bigint NOT NULL, assigned_at datetime2(6) NOT NULL, PRIMARY KEY CLUSTERED ([customer_id]));
 GO
 DECLARE @value nvarchar(128) = @text;
 DECLARE @schema nvarchar(128) = N'dbo';
@@ -68,7 +68,7 @@ EXECUTE sys.sp_addextendedproperty @name = N'sqlkmeans', @value = @value,
     @level1type = N'TABLE', @level1name = @object;
 GRANT SELECT ON [dbo].[customer_segment] TO sqlkmeans_reader;
 GO
-CREATE VIEW [dbo].[customer_segment_named] AS SELECT t.[customer_id], t.segment_id, t.distance, t.run_id, t.assigned_at, s.name AS segment_name FROM [dbo].[customer_segment] AS t INNER JOIN sqlkmeans.segmentation AS g ON g.name = N'customers' LEFT JOIN sqlkmeans.segment AS s ON s.run_id = g.active_run_id AND s.segment_id = t.segment_id;
+CREATE VIEW [dbo].[customer_segment_named] AS SELECT t.[customer_id], t.segment_id, t.distance, t.is_outlier, t.run_id, t.assigned_at, s.name AS segment_name FROM [dbo].[customer_segment] AS t INNER JOIN sqlkmeans.segmentation AS g ON g.name = N'customers' LEFT JOIN sqlkmeans.segment AS s ON s.run_id = g.active_run_id AND s.segment_id = t.segment_id;
 GO
 DECLARE @value nvarchar(128) = @text;
 DECLARE @schema nvarchar(128) = N'dbo';
@@ -82,19 +82,24 @@ SELECT @moved = COUNT_BIG(*) FROM (SELECT DISTINCT l.cluster FROM sqlkmeans.[sta
 SELECT @arrived = COUNT_BIG(*) FROM (SELECT TOP (1) 1 AS one FROM [dbo].[customer_segment]) AS t;
 GO
 SET NOCOUNT ON;
-CREATE TABLE #sqlkmeans_cluster_segment (cluster int NOT NULL PRIMARY KEY, segment_id int NOT NULL);
-INSERT INTO #sqlkmeans_cluster_segment (cluster, segment_id)
-SELECT CAST(j.[key] AS int), CAST(j.[value] AS int) FROM OPENJSON(@text) AS j;
+CREATE TABLE #sqlkmeans_cluster_segment
+    (cluster int NOT NULL PRIMARY KEY, segment_id int NOT NULL, outlier_distance float NULL);
+INSERT INTO #sqlkmeans_cluster_segment (cluster, segment_id, outlier_distance)
+SELECT CAST(j.[key] AS int), CAST(j.[value] AS int), o.outlier_distance
+FROM OPENJSON(@text) AS j
+LEFT JOIN #sqlkmeans_outlier AS o ON o.segment_id = CAST(j.[value] AS int);
 UPDATE [dbo].[customer_segment_history] SET valid_to = @now WHERE valid_to IS NULL;
-INSERT INTO [dbo].[customer_segment] WITH (TABLOCK) ([customer_id], segment_id, distance, run_id, assigned_at)
-SELECT s.[customer_id], l.segment_id, s.distance, @run_id, @now
+INSERT INTO [dbo].[customer_segment] WITH (TABLOCK) ([customer_id], segment_id, distance, is_outlier, run_id, assigned_at)
+SELECT s.[customer_id], l.segment_id, s.distance, f.is_outlier, @run_id, @now
 FROM sqlkmeans.[staging_1] AS s
 INNER JOIN #sqlkmeans_cluster_segment AS l ON l.cluster = s.cluster
+CROSS APPLY (SELECT COALESCE(s.is_outlier,
+    CASE WHEN s.distance > l.outlier_distance THEN 1 ELSE 0 END) AS is_outlier) AS f
 WHERE s.departed = 0
 ORDER BY s.[customer_id];
 SET @arrived = ROWCOUNT_BIG();
-INSERT INTO [dbo].[customer_segment_history] WITH (TABLOCK) ([customer_id], segment_id, distance, valid_from, valid_to, run_id)
-SELECT t.[customer_id], t.segment_id, t.distance, @now, NULL, @run_id
+INSERT INTO [dbo].[customer_segment_history] WITH (TABLOCK) ([customer_id], segment_id, distance, is_outlier, valid_from, valid_to, run_id)
+SELECT t.[customer_id], t.segment_id, t.distance, t.is_outlier, @now, NULL, @run_id
 FROM [dbo].[customer_segment] AS t
 ORDER BY t.[customer_id];
 SET @moved = 0;
@@ -111,23 +116,158 @@ RETURN (
 SELECT n.segment_id, n.segment_name, SQRT(n.squared_distance) AS distance,
     (SELECT SQRT(MIN(d.squared_distance))
 FROM (VALUES
-    (1, N'younger, low income', 0.5e0, 0.5e0),
-    (2, N'older', 0.5e0, 0.5e0),
-    (3, N'very high income, much older', 0.5e0, 0.5e0)) AS c (segment_id, segment_name, c1, c2)
+    (1, N'younger, low income', CAST(NULL AS float), 0.5e0, 0.5e0),
+    (2, N'older', CAST(NULL AS float), 0.5e0, 0.5e0),
+    (3, N'very high income, much older', CAST(NULL AS float), 0.5e0, 0.5e0)) AS c (segment_id, segment_name, outlier_distance, c1, c2)
 CROSS APPLY (SELECT (z.z1 - c.c1) * (z.z1 - c.c1) + (z.z2 - c.c2) * (z.z2 - c.c2) AS squared_distance) AS d
-WHERE c.segment_id <> n.segment_id) AS runner_up_distance
+WHERE c.segment_id <> n.segment_id) AS runner_up_distance,
+    CAST(CASE WHEN SQRT(n.squared_distance) > n.outlier_distance THEN 1
+              WHEN n.segment_id IS NOT NULL THEN 0 END AS bit) AS is_outlier
 FROM (SELECT @income AS o1, @age AS o2) AS o
 CROSS APPLY (SELECT COALESCE(o.o1, 0.5e0) AS x1, COALESCE(o.o2, 0.5e0) AS x2) AS x
 CROSS APPLY (SELECT x.x1 AS t1, CASE WHEN 1e0 + x.x2 = 1e0 THEN x.x2 WHEN x.x2 > -1e0 THEN LOG(1e0 + x.x2) * (x.x2 / ((1e0 + x.x2) - 1e0)) END AS t2) AS t
 CROSS APPLY (SELECT (t.t1 - (0.5e0)) / 0.5e0 AS z1, (t.t2 - (0.5e0)) / 0.5e0 AS z2) AS z
-OUTER APPLY (SELECT TOP (1) c.segment_id, c.segment_name, d.squared_distance
+OUTER APPLY (SELECT TOP (1) c.segment_id, c.segment_name, c.outlier_distance,
+    d.squared_distance
 FROM (VALUES
-    (1, N'younger, low income', 0.5e0, 0.5e0),
-    (2, N'older', 0.5e0, 0.5e0),
-    (3, N'very high income, much older', 0.5e0, 0.5e0)) AS c (segment_id, segment_name, c1, c2)
+    (1, N'younger, low income', CAST(NULL AS float), 0.5e0, 0.5e0),
+    (2, N'older', CAST(NULL AS float), 0.5e0, 0.5e0),
+    (3, N'very high income, much older', CAST(NULL AS float), 0.5e0, 0.5e0)) AS c (segment_id, segment_name, outlier_distance, c1, c2)
 CROSS APPLY (SELECT (z.z1 - c.c1) * (z.z1 - c.c1) + (z.z2 - c.c2) * (z.z2 - c.c2) AS squared_distance) AS d
 WHERE d.squared_distance IS NOT NULL
 ORDER BY d.squared_distance, c.segment_id) AS n
+);
+GO
+CREATE FUNCTION sqlkmeans.[explain_customers] (@income float, @age float)
+RETURNS TABLE
+AS
+RETURN (
+WITH feature AS
+(
+    SELECT v.position, m.feature, v.given, COALESCE(v.given, m.fill) AS start, v.z, m.low, m.high,
+        CASE WHEN m.type = N'date' THEN CAST(DATEDIFF(day, '99991231', m.reference_date) AS float)
+             WHEN w.is_whole = 1 AND w.least = 0e0 AND w.most = 1e0 THEN 0e0 END AS least,
+        CASE WHEN m.type = N'date' THEN CAST(DATEDIFF(day, '00010101', m.reference_date) AS float)
+             WHEN w.is_whole = 1 AND w.least = 0e0 AND w.most = 1e0 THEN 1e0 END AS most,
+        CASE m.transform WHEN N'log1p' THEN 1 ELSE 0 END AS is_log, m.center,
+        m.scale / m.weight AS divisor,
+        CASE WHEN m.type = N'date' OR w.is_whole = 1 THEN 1 ELSE 0 END AS is_whole,
+        CASE WHEN m.type = N'date' THEN m.reference_date END AS reference_date,
+        CASE WHEN m.type = N'category' THEN COALESCE(m.level, N'(other)') END AS level
+    FROM (SELECT @income AS o1, @age AS o2) AS o
+    CROSS APPLY (SELECT COALESCE(o.o1, 0.5e0) AS x1, COALESCE(o.o2, 0.5e0) AS x2) AS x
+CROSS APPLY (SELECT x.x1 AS t1, CASE WHEN 1e0 + x.x2 = 1e0 THEN x.x2 WHEN x.x2 > -1e0 THEN LOG(1e0 + x.x2) * (x.x2 / ((1e0 + x.x2) - 1e0)) END AS t2) AS t
+CROSS APPLY (SELECT (t.t1 - (0.5e0)) / 0.5e0 AS z1, (t.t2 - (0.5e0)) / 0.5e0 AS z2) AS z
+    CROSS APPLY (VALUES (1, @income, z.z1), (2, @age, z.z2)) AS v (position, given, z)
+    INNER JOIN sqlkmeans.model_feature AS m ON m.run_id = 1 AND m.position = v.position
+    LEFT JOIN (
+        SELECT s.position, MIN(s.[min]) AS least, MAX(s.[max]) AS most,
+            MIN(CASE WHEN s.[min] = FLOOR(s.[min]) AND s.[max] = FLOOR(s.[max])
+                      AND 2e0 * s.median = FLOOR(2e0 * s.median) THEN 1 ELSE 0 END) AS is_whole
+        FROM sqlkmeans.segment_feature AS s
+        WHERE s.run_id = 1
+        GROUP BY s.position
+    ) AS w ON w.position = v.position
+),
+centroid AS
+(
+    SELECT c.segment_id, c.position, c.scaled_value AS value
+    FROM sqlkmeans.centroid AS c
+    WHERE c.run_id = 1
+),
+distance AS
+(
+    SELECT c.segment_id, SUM((f.z - c.value) * (f.z - c.value)) AS squared
+    FROM feature AS f
+    INNER JOIN centroid AS c ON c.position = f.position
+    GROUP BY c.segment_id
+),
+decided AS
+(
+    SELECT TOP (1) n.segment_id, n.segment_name, d.squared, o.segment_id AS runner_up_id, o.squared AS far
+    FROM sqlkmeans.[assign_customers](@income, @age) AS n
+    INNER JOIN distance AS d ON d.segment_id = n.segment_id
+    INNER JOIN distance AS o ON o.segment_id <> n.segment_id
+    ORDER BY o.squared, o.segment_id
+),
+compared AS
+(
+    SELECT f.position, f.feature, f.given, f.start, f.z, f.low, f.high, f.least, f.most, f.is_log,
+        f.center, f.divisor, f.is_whole, f.reference_date, f.level, g.segment_id, g.segment_name,
+        g.runner_up_id, g.squared, a.value AS own_value,
+        (f.z - r.value) * (f.z - r.value) - (f.z - a.value) * (f.z - a.value) AS part
+    FROM decided AS g
+    CROSS JOIN feature AS f
+    INNER JOIN centroid AS a ON a.segment_id = g.segment_id AND a.position = f.position
+    INNER JOIN centroid AS r ON r.segment_id = g.runner_up_id AND r.position = f.position
+),
+nearest AS
+(
+    SELECT p.position, w.new_value
+    FROM compared AS p
+    CROSS APPLY (
+        SELECT TOP (1) y.new_value
+        FROM centroid AS c
+        INNER JOIN distance AS d ON d.segment_id = c.segment_id
+        CROSS APPLY (SELECT c.value - p.own_value AS apart) AS h
+        CROSS APPLY (SELECT CASE
+                WHEN ABS(h.apart) > 1e-09 * (SQRT(d.squared) + SQRT(p.squared))
+                THEN (d.squared - p.squared) / (2e0 * h.apart) END AS step) AS s
+        CROSS APPLY (SELECT (p.z + s.step) * p.divisor + p.center AS t,
+                p.divisor * (SQRT(p.squared) + ABS(s.step)) AS far) AS b
+        CROSS APPLY (SELECT
+                CASE WHEN p.is_log = 0 THEN b.t
+                     WHEN b.t BETWEEN -30.0e0 AND 36.0e0
+                     THEN CASE WHEN EXP(b.t) = 1e0 THEN b.t
+                          ELSE (EXP(b.t) - 1e0) * (b.t / LOG(EXP(b.t))) END END AS border,
+                CASE WHEN p.is_log = 0 THEN b.far
+                     WHEN b.t BETWEEN -30.0e0 AND 36.0e0
+                     THEN b.far * EXP(b.t) END AS way) AS x
+        CROSS APPLY (SELECT CASE WHEN p.is_whole = 1 THEN 0e0
+                WHEN 0.001e0 * x.way + 1e-10 * ABS(x.border) > 1e-290
+                THEN FLOOR(LOG10(0.001e0 * x.way + 1e-10 * ABS(x.border))) END AS power) AS e
+        CROSS APPLY (SELECT POWER(10e0, CASE WHEN e.power > 0e0 THEN e.power ELSE 0e0 END) AS unit,
+                POWER(10e0, CASE WHEN e.power < 0e0 THEN -e.power ELSE 0e0 END) AS parts) AS u
+        CROSS APPLY (SELECT CASE p.is_whole
+                WHEN 1 THEN 1e-06 * x.way + 1e-10 * ABS(x.border)
+                ELSE 0.001e0 * u.unit / u.parts END AS clear) AS q
+        CROSS APPLY (SELECT CASE WHEN h.apart > 0e0
+                THEN (FLOOR((x.border + q.clear) / u.unit * u.parts) + 1e0) / u.parts * u.unit
+                ELSE (CEILING((x.border - q.clear) / u.unit * u.parts) - 1e0) / u.parts * u.unit
+                END AS new_value) AS y
+        WHERE c.position = p.position AND c.segment_id <> p.segment_id AND p.level IS NULL
+          AND ABS(h.apart) * 1000000.0e0 > SQRT(p.squared) + ABS(s.step)
+          AND (p.is_log = 0 OR y.new_value > -1e0)
+          AND (p.least IS NULL OR y.new_value BETWEEN p.least AND p.most)
+          AND (p.low IS NULL OR (h.apart > 0e0 AND x.border < p.high)
+               OR (h.apart < 0e0 AND x.border > p.low))
+        ORDER BY ABS(y.new_value - p.start), y.new_value DESC
+    ) AS w
+),
+proposed AS
+(
+    SELECT p.position, MAX(w.new_value) AS new_value,
+        MAX(CASE WHEN p.position BETWEEN 1 AND 1 THEN w.new_value ELSE @income END) AS v1, MAX(CASE WHEN p.position BETWEEN 2 AND 2 THEN w.new_value ELSE @age END) AS v2
+    FROM compared AS p
+    LEFT JOIN nearest AS w ON w.position = p.position
+    WHERE w.new_value IS NOT NULL OR (p.level IS NOT NULL AND p.given = 0e0)
+    GROUP BY p.position
+)
+SELECT p.position, p.feature, p.segment_id, p.segment_name, p.runner_up_id,
+    CASE WHEN SUM(p.part) OVER () > 0e0 THEN p.part / SUM(p.part) OVER () ELSE 0e0
+        END AS contribution,
+    CASE WHEN p.reference_date IS NULL THEN m.new_value END AS new_value,
+    DATEADD(day, -CAST(CASE WHEN p.reference_date IS NOT NULL THEN m.new_value END AS int), p.reference_date) AS new_date,
+    CASE WHEN m.segment_id IS NOT NULL THEN p.level END AS new_level,
+    CASE WHEN p.reference_date IS NULL THEN m.new_value - p.given ELSE p.given - m.new_value
+        END AS difference,
+    m.segment_id AS new_segment_id, m.segment_name AS new_segment_name
+FROM compared AS p
+LEFT JOIN (
+    SELECT v.position, v.new_value, n.segment_id, n.segment_name
+    FROM proposed AS v
+    CROSS APPLY sqlkmeans.[assign_customers](v.v1, v.v2) AS n
+) AS m ON m.position = p.position AND m.segment_id <> p.segment_id
 );
 GO
 SET @arrived = OBJECT_ID(@text);
@@ -160,29 +300,42 @@ GO
 SELECT @arrived = COUNT_BIG(*) FROM (SELECT TOP (1) 1 AS one FROM [dbo].[customer_segment] WITH (TABLOCK, HOLDLOCK)) AS t;SELECT @arrived = COUNT_BIG(*) FROM (SELECT TOP (1) 1 AS one FROM [dbo].[customer_segment_history] WITH (TABLOCK, HOLDLOCK)) AS t;
 GO
 SET NOCOUNT ON;
-CREATE TABLE #sqlkmeans_cluster_segment (cluster int NOT NULL PRIMARY KEY, segment_id int NOT NULL);
-INSERT INTO #sqlkmeans_cluster_segment (cluster, segment_id)
-SELECT CAST(j.[key] AS int), CAST(j.[value] AS int) FROM OPENJSON(@text) AS j;
--- What becomes of a customer: 0 another distance alone, 1 arrives, 2 moves, 3 departs.
-SELECT s.[customer_id], l.segment_id, s.distance,
-    CASE WHEN t.segment_id IS NULL THEN 1 WHEN t.segment_id <> l.segment_id THEN 2 ELSE 0 END
+CREATE TABLE #sqlkmeans_cluster_segment
+    (cluster int NOT NULL PRIMARY KEY, segment_id int NOT NULL, outlier_distance float NULL);
+INSERT INTO #sqlkmeans_cluster_segment (cluster, segment_id, outlier_distance)
+SELECT CAST(j.[key] AS int), CAST(j.[value] AS int), o.outlier_distance
+FROM OPENJSON(@text) AS j
+LEFT JOIN #sqlkmeans_outlier AS o ON o.segment_id = CAST(j.[value] AS int);
+-- What becomes of a customer: 0 another distance alone, 1 arrives, 2 moves, 3 departs, 4 becomes an
+-- outlier or ceases to be one. A distance that would lie on the wrong side of its limit is written
+-- too, though it hardly changed: later it tells who is one.
+SELECT s.[customer_id], l.segment_id, s.distance, CAST(f.is_outlier AS bit) AS is_outlier,
+    CASE WHEN t.segment_id IS NULL THEN 1 WHEN t.segment_id <> l.segment_id THEN 2
+         WHEN t.is_outlier <> f.is_outlier THEN 4 ELSE 0 END
         AS [sqlkmeans change], t.assigned_at AS [sqlkmeans since]
 INTO #sqlkmeans_change
 FROM sqlkmeans.[staging_1] AS s
 INNER JOIN #sqlkmeans_cluster_segment AS l ON l.cluster = s.cluster
+CROSS APPLY (SELECT COALESCE(s.is_outlier,
+    CASE WHEN s.distance > l.outlier_distance THEN 1 ELSE 0 END) AS is_outlier) AS f
 LEFT JOIN [dbo].[customer_segment] AS t ON t.[customer_id] = s.[customer_id]
 WHERE s.departed = 0
   AND (t.segment_id IS NULL
        OR t.segment_id <> l.segment_id
-       OR ABS(t.distance - s.distance) > @tolerance);
-INSERT INTO #sqlkmeans_change ([customer_id], segment_id, distance, [sqlkmeans change], [sqlkmeans since])
-SELECT t.[customer_id], 0, 0, 3, t.assigned_at
+       OR t.is_outlier <> f.is_outlier
+       OR ABS(t.distance - s.distance) > @tolerance
+       OR (s.is_outlier IS NULL
+           AND f.is_outlier <> CASE WHEN t.distance > l.outlier_distance THEN 1 ELSE 0 END));
+INSERT INTO #sqlkmeans_change ([customer_id], segment_id, distance, is_outlier, [sqlkmeans change], [sqlkmeans since])
+SELECT t.[customer_id], 0, 0, 0, 3, t.assigned_at
 FROM [dbo].[customer_segment] AS t
 WHERE EXISTS (SELECT 1 FROM sqlkmeans.[staging_1] AS s WHERE t.[customer_id] = s.[customer_id] AND s.departed = 1)
   AND NOT EXISTS (SELECT 1 FROM sqlkmeans.[staging_1] AS s WHERE t.[customer_id] = s.[customer_id] AND s.departed = 0);
+DECLARE @ended bigint;
 SELECT @arrived = COALESCE(SUM(CASE WHEN n.change = 1 THEN n.customers ELSE 0 END), 0),
     @moved = COALESCE(SUM(CASE WHEN n.change = 2 THEN n.customers ELSE 0 END), 0),
     @departed = COALESCE(SUM(CASE WHEN n.change = 3 THEN n.customers ELSE 0 END), 0),
+    @ended = COALESCE(SUM(CASE WHEN n.change IN (2, 3, 4) THEN n.customers ELSE 0 END), 0),
     @written = COALESCE(SUM(n.customers), 0)
 FROM (SELECT c.[sqlkmeans change] AS change, COUNT_BIG(*) AS customers
       FROM #sqlkmeans_change AS c
@@ -191,28 +344,28 @@ FROM (SELECT c.[sqlkmeans change] AS change, COUNT_BIG(*) AS customers
 -- A label and its row of the history begin at the same time, and the history is ordered by key and
 -- time: so the row is found at once, however many a customer has.
 DECLARE @closed bigint = 0;
-IF @moved + @departed > 0
+IF @ended > 0
 BEGIN
 UPDATE t
 SET valid_to = @now
 FROM [dbo].[customer_segment_history] AS t
 INNER JOIN #sqlkmeans_change AS c ON t.[customer_id] = c.[customer_id] AND t.valid_from = c.[sqlkmeans since]
-WHERE t.valid_to IS NULL AND c.[sqlkmeans change] IN (2, 3);
+WHERE t.valid_to IS NULL AND c.[sqlkmeans change] IN (2, 3, 4);
 SET @closed = ROWCOUNT_BIG();
 END;
 -- Who arrives may have a row from before somebody deleted the label, and somebody may have changed
 -- a time.
-IF @arrived > 0 OR @closed < @moved + @departed
+IF @arrived > 0 OR @closed < @ended
 UPDATE t
 SET valid_to = @now
 FROM [dbo].[customer_segment_history] AS t
 INNER JOIN #sqlkmeans_change AS c ON t.[customer_id] = c.[customer_id]
-WHERE t.valid_to IS NULL AND c.[sqlkmeans change] IN (1, 2, 3);
-IF @arrived + @moved > 0
-INSERT INTO [dbo].[customer_segment_history] ([customer_id], segment_id, distance, valid_from, valid_to, run_id)
-SELECT c.[customer_id], c.segment_id, c.distance, @now, NULL, @run_id
+WHERE t.valid_to IS NULL AND c.[sqlkmeans change] IN (1, 2, 3, 4);
+IF @arrived + @ended > @departed
+INSERT INTO [dbo].[customer_segment_history] ([customer_id], segment_id, distance, is_outlier, valid_from, valid_to, run_id)
+SELECT c.[customer_id], c.segment_id, c.distance, c.is_outlier, @now, NULL, @run_id
 FROM #sqlkmeans_change AS c
-WHERE c.[sqlkmeans change] IN (1, 2);
+WHERE c.[sqlkmeans change] IN (1, 2, 4);
 IF @written > 0
 BEGIN
 -- Under READ COMMITTED with locks, one statement could otherwise read some rows before and some
@@ -220,13 +373,14 @@ BEGIN
 -- here on, so the history is written before.
 DECLARE @any int;
 SELECT TOP (1) @any = t.segment_id FROM [dbo].[customer_segment] AS t WITH (TABLOCKX, HOLDLOCK);
-IF @moved > 0
+IF @ended > @departed
 UPDATE t
-SET segment_id = c.segment_id, distance = c.distance, run_id = @run_id, assigned_at = @now
+SET segment_id = c.segment_id, distance = c.distance, is_outlier = c.is_outlier, run_id = @run_id,
+    assigned_at = @now
 FROM [dbo].[customer_segment] AS t
 INNER JOIN #sqlkmeans_change AS c ON t.[customer_id] = c.[customer_id]
-WHERE c.[sqlkmeans change] = 2;
-IF @written > @arrived + @moved + @departed
+WHERE c.[sqlkmeans change] IN (2, 4);
+IF @written > @arrived + @ended
 UPDATE t
 SET distance = c.distance
 FROM [dbo].[customer_segment] AS t
@@ -238,8 +392,8 @@ FROM [dbo].[customer_segment] AS t
 INNER JOIN #sqlkmeans_change AS c ON t.[customer_id] = c.[customer_id]
 WHERE c.[sqlkmeans change] = 3;
 IF @arrived > 0
-INSERT INTO [dbo].[customer_segment] ([customer_id], segment_id, distance, run_id, assigned_at)
-SELECT c.[customer_id], c.segment_id, c.distance, @run_id, @now
+INSERT INTO [dbo].[customer_segment] ([customer_id], segment_id, distance, is_outlier, run_id, assigned_at)
+SELECT c.[customer_id], c.segment_id, c.distance, c.is_outlier, @run_id, @now
 FROM #sqlkmeans_change AS c
 WHERE c.[sqlkmeans change] = 1;
 END;
@@ -269,9 +423,9 @@ GO
 DECLARE @c0_1 float, @c0_2 float, @c1_1 float, @c1_2 float, @c2_1 float, @c2_2 float, @c3_1 float, @c3_2 float;
 SELECT @c0_1 = SUM(CASE c.cluster WHEN 0 THEN c.z1 ELSE 0e0 END), @c0_2 = SUM(CASE c.cluster WHEN 0 THEN c.z2 ELSE 0e0 END), @c1_1 = SUM(CASE c.cluster WHEN 1 THEN c.z1 ELSE 0e0 END), @c1_2 = SUM(CASE c.cluster WHEN 1 THEN c.z2 ELSE 0e0 END), @c2_1 = SUM(CASE c.cluster WHEN 2 THEN c.z1 ELSE 0e0 END), @c2_2 = SUM(CASE c.cluster WHEN 2 THEN c.z2 ELSE 0e0 END), @c3_1 = SUM(CASE c.cluster WHEN 3 THEN c.z1 ELSE 0e0 END), @c3_2 = SUM(CASE c.cluster WHEN 3 THEN c.z2 ELSE 0e0 END)
 FROM #sqlkmeans_centroid AS c;
-INSERT INTO #sqlkmeans_scored WITH (TABLOCK) ([customer_id], [sqlkmeans previous], [sqlkmeans before], [sqlkmeans weight], [sqlkmeans cluster],
+INSERT INTO #sqlkmeans_scored WITH (TABLOCK) ([customer_id], [sqlkmeans previous], [sqlkmeans before], [sqlkmeans flagged], [sqlkmeans weight], [sqlkmeans cluster],
     [sqlkmeans distance], [sqlkmeans o1], [sqlkmeans o2])
-SELECT r.[customer_id], p.segment_id, p.distance, 1e0, n.cluster, SQRT((r.[sqlkmeans z1] - c.z1) * (r.[sqlkmeans z1] - c.z1) + (r.[sqlkmeans z2] - c.z2) * (r.[sqlkmeans z2] - c.z2)), r.[sqlkmeans o1], r.[sqlkmeans o2]
+SELECT r.[customer_id], p.segment_id, p.distance, p.is_outlier, 1e0, n.cluster, SQRT((r.[sqlkmeans z1] - c.z1) * (r.[sqlkmeans z1] - c.z1) + (r.[sqlkmeans z2] - c.z2) * (r.[sqlkmeans z2] - c.z2)), r.[sqlkmeans o1], r.[sqlkmeans o2]
 FROM #sqlkmeans_prepared AS r
 CROSS APPLY (SELECT CASE WHEN (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) <= (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) AND (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) <= (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) THEN 1 WHEN (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) <= (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) THEN 2 ELSE 3 END AS cluster) AS n
 INNER JOIN #sqlkmeans_centroid AS c ON c.cluster = n.cluster
@@ -344,18 +498,22 @@ GO
 INSERT INTO sqlkmeans.[staging_1] WITH (TABLOCK) ([customer_id], cluster, distance)
 SELECT s.[customer_id], s.segment_id, s.distance
 FROM (SELECT s.[customer_id], c.segment_id,
-    s.[sqlkmeans distance] AS distance, s.[sqlkmeans previous], s.[sqlkmeans before]
+    s.[sqlkmeans distance] AS distance, s.[sqlkmeans previous], s.[sqlkmeans before],
+    s.[sqlkmeans flagged]
 FROM #sqlkmeans_scored AS s
 INNER JOIN #sqlkmeans_cluster AS c ON c.cluster = s.[sqlkmeans cluster]) AS s
+LEFT JOIN #sqlkmeans_limit AS o ON o.segment_id = s.segment_id
+CROSS APPLY (SELECT CASE WHEN s.distance > o.outlier_distance THEN 1 ELSE 0 END AS is_outlier) AS f
 WHERE s.[sqlkmeans previous] IS NULL OR s.[sqlkmeans previous] <> s.segment_id
-   OR ABS(s.distance - s.[sqlkmeans before]) > @tolerance;
+   OR ABS(s.distance - s.[sqlkmeans before]) > @tolerance OR f.is_outlier <> s.[sqlkmeans flagged]
+   OR f.is_outlier <> CASE WHEN s.[sqlkmeans before] > o.outlier_distance THEN 1 ELSE 0 END;
 SET @staged = ROWCOUNT_BIG();
 GO
 SELECT @published = COUNT_BIG(*) FROM [dbo].[customer_segment] AS t;
 GO
 ALTER TABLE #sqlkmeans_input ADD [customer_id] bigint NULL; ALTER TABLE #sqlkmeans_input ADD [sqlkmeans f1] float NULL; ALTER TABLE #sqlkmeans_input ADD [sqlkmeans f2] float NULL;
 GO
-INSERT INTO #sqlkmeans_input WITH (TABLOCK) ([sqlkmeans row], [sqlkmeans place], [customer_id], [sqlkmeans previous], [sqlkmeans before], [sqlkmeans weight], [sqlkmeans f1], [sqlkmeans f2]) SELECT ROW_NUMBER() OVER (ORDER BY s.[customer_id]), DENSE_RANK() OVER (ORDER BY s.[customer_id]), s.[customer_id], p.segment_id, p.distance, 1e0, CAST(s.[income] AS float), CAST(s.[age] AS float) FROM [dbo].[customer] AS s LEFT JOIN [dbo].[customer_segment] AS p ON p.[customer_id] = s.[customer_id]; SET @total = ROWCOUNT_BIG();
+INSERT INTO #sqlkmeans_input WITH (TABLOCK) ([sqlkmeans row], [sqlkmeans place], [customer_id], [sqlkmeans previous], [sqlkmeans before], [sqlkmeans flagged], [sqlkmeans weight], [sqlkmeans f1], [sqlkmeans f2]) SELECT ROW_NUMBER() OVER (ORDER BY s.[customer_id]), DENSE_RANK() OVER (ORDER BY s.[customer_id]), s.[customer_id], p.segment_id, p.distance, p.is_outlier, 1e0, CAST(s.[income] AS float), CAST(s.[age] AS float) FROM [dbo].[customer] AS s LEFT JOIN [dbo].[customer_segment] AS p ON p.[customer_id] = s.[customer_id]; SET @total = ROWCOUNT_BIG();
 GO
 SELECT @nulls = COALESCE(SUM(g.nulls * g.customers), 0),
     @repeats = COALESCE(SUM(CASE g.nulls WHEN 0 THEN g.customers - 1 END), 0)
@@ -732,12 +890,15 @@ GO
 INSERT INTO sqlkmeans.[staging_1] WITH (TABLOCK) ([customer_id], cluster, distance)
 SELECT s.[customer_id], s.segment_id, s.distance
 FROM (SELECT i.[customer_id], c.segment_id,
-    s.[sqlkmeans distance] AS distance, i.[sqlkmeans previous], i.[sqlkmeans before]
+    s.[sqlkmeans distance] AS distance, i.[sqlkmeans previous], i.[sqlkmeans before], i.[sqlkmeans flagged]
 FROM #sqlkmeans_scored AS s
 INNER JOIN #sqlkmeans_cluster AS c ON c.cluster = s.[sqlkmeans cluster]
 INNER JOIN #sqlkmeans_input AS i ON i.[sqlkmeans row] = s.[sqlkmeans row]) AS s
+LEFT JOIN #sqlkmeans_limit AS o ON o.segment_id = s.segment_id
+CROSS APPLY (SELECT CASE WHEN s.distance > o.outlier_distance THEN 1 ELSE 0 END AS is_outlier) AS f
 WHERE s.[sqlkmeans previous] IS NULL OR s.[sqlkmeans previous] <> s.segment_id
-   OR ABS(s.distance - s.[sqlkmeans before]) > @tolerance;
+   OR ABS(s.distance - s.[sqlkmeans before]) > @tolerance OR f.is_outlier <> s.[sqlkmeans flagged]
+   OR f.is_outlier <> CASE WHEN s.[sqlkmeans before] > o.outlier_distance THEN 1 ELSE 0 END;
 SET @staged = ROWCOUNT_BIG();
 GO
 ALTER FUNCTION sqlkmeans.[assign_customers] (@income float, @age float)
@@ -747,32 +908,168 @@ RETURN (
 SELECT n.segment_id, n.segment_name, SQRT(n.squared_distance) AS distance,
     (SELECT SQRT(MIN(d.squared_distance))
 FROM (VALUES
-    (2, N'older', 0.5e0, 0.5e0),
-    (3, N'very high income, much older', 0.5e0, 0.5e0),
-    (4, N'younger, low income', 0.5e0, 0.5e0)) AS c (segment_id, segment_name, c1, c2)
+    (2, N'older', CAST(NULL AS float), 0.5e0, 0.5e0),
+    (3, N'very high income, much older', CAST(NULL AS float), 0.5e0, 0.5e0),
+    (4, N'low income, younger', CAST(NULL AS float), 0.5e0, 0.5e0)) AS c (segment_id, segment_name, outlier_distance, c1, c2)
 CROSS APPLY (SELECT (z.z1 - c.c1) * (z.z1 - c.c1) + (z.z2 - c.c2) * (z.z2 - c.c2) AS squared_distance) AS d
-WHERE c.segment_id <> n.segment_id) AS runner_up_distance
+WHERE c.segment_id <> n.segment_id) AS runner_up_distance,
+    CAST(CASE WHEN SQRT(n.squared_distance) > n.outlier_distance THEN 1
+              WHEN n.segment_id IS NOT NULL THEN 0 END AS bit) AS is_outlier
 FROM (SELECT @income AS o1, @age AS o2) AS o
 CROSS APPLY (SELECT COALESCE(o.o1, 0.5e0) AS x1, COALESCE(o.o2, 0.5e0) AS x2) AS x
 CROSS APPLY (SELECT x.x1 AS t1, CASE WHEN 1e0 + x.x2 = 1e0 THEN x.x2 WHEN x.x2 > -1e0 THEN LOG(1e0 + x.x2) * (x.x2 / ((1e0 + x.x2) - 1e0)) END AS t2) AS t
 CROSS APPLY (SELECT (t.t1 - (0.5e0)) / 0.5e0 AS z1, (t.t2 - (0.5e0)) / 0.5e0 AS z2) AS z
-OUTER APPLY (SELECT TOP (1) c.segment_id, c.segment_name, d.squared_distance
+OUTER APPLY (SELECT TOP (1) c.segment_id, c.segment_name, c.outlier_distance,
+    d.squared_distance
 FROM (VALUES
-    (2, N'older', 0.5e0, 0.5e0),
-    (3, N'very high income, much older', 0.5e0, 0.5e0),
-    (4, N'younger, low income', 0.5e0, 0.5e0)) AS c (segment_id, segment_name, c1, c2)
+    (2, N'older', CAST(NULL AS float), 0.5e0, 0.5e0),
+    (3, N'very high income, much older', CAST(NULL AS float), 0.5e0, 0.5e0),
+    (4, N'low income, younger', CAST(NULL AS float), 0.5e0, 0.5e0)) AS c (segment_id, segment_name, outlier_distance, c1, c2)
 CROSS APPLY (SELECT (z.z1 - c.c1) * (z.z1 - c.c1) + (z.z2 - c.c2) * (z.z2 - c.c2) AS squared_distance) AS d
 WHERE d.squared_distance IS NOT NULL
 ORDER BY d.squared_distance, c.segment_id) AS n
 );
 GO
+ALTER FUNCTION sqlkmeans.[explain_customers] (@income float, @age float)
+RETURNS TABLE
+AS
+RETURN (
+WITH feature AS
+(
+    SELECT v.position, m.feature, v.given, COALESCE(v.given, m.fill) AS start, v.z, m.low, m.high,
+        CASE WHEN m.type = N'date' THEN CAST(DATEDIFF(day, '99991231', m.reference_date) AS float)
+             WHEN w.is_whole = 1 AND w.least = 0e0 AND w.most = 1e0 THEN 0e0 END AS least,
+        CASE WHEN m.type = N'date' THEN CAST(DATEDIFF(day, '00010101', m.reference_date) AS float)
+             WHEN w.is_whole = 1 AND w.least = 0e0 AND w.most = 1e0 THEN 1e0 END AS most,
+        CASE m.transform WHEN N'log1p' THEN 1 ELSE 0 END AS is_log, m.center,
+        m.scale / m.weight AS divisor,
+        CASE WHEN m.type = N'date' OR w.is_whole = 1 THEN 1 ELSE 0 END AS is_whole,
+        CASE WHEN m.type = N'date' THEN m.reference_date END AS reference_date,
+        CASE WHEN m.type = N'category' THEN COALESCE(m.level, N'(other)') END AS level
+    FROM (SELECT @income AS o1, @age AS o2) AS o
+    CROSS APPLY (SELECT COALESCE(o.o1, 0.5e0) AS x1, COALESCE(o.o2, 0.5e0) AS x2) AS x
+CROSS APPLY (SELECT x.x1 AS t1, CASE WHEN 1e0 + x.x2 = 1e0 THEN x.x2 WHEN x.x2 > -1e0 THEN LOG(1e0 + x.x2) * (x.x2 / ((1e0 + x.x2) - 1e0)) END AS t2) AS t
+CROSS APPLY (SELECT (t.t1 - (0.5e0)) / 0.5e0 AS z1, (t.t2 - (0.5e0)) / 0.5e0 AS z2) AS z
+    CROSS APPLY (VALUES (1, @income, z.z1), (2, @age, z.z2)) AS v (position, given, z)
+    INNER JOIN sqlkmeans.model_feature AS m ON m.run_id = 1 AND m.position = v.position
+    LEFT JOIN (
+        SELECT s.position, MIN(s.[min]) AS least, MAX(s.[max]) AS most,
+            MIN(CASE WHEN s.[min] = FLOOR(s.[min]) AND s.[max] = FLOOR(s.[max])
+                      AND 2e0 * s.median = FLOOR(2e0 * s.median) THEN 1 ELSE 0 END) AS is_whole
+        FROM sqlkmeans.segment_feature AS s
+        WHERE s.run_id = 1
+        GROUP BY s.position
+    ) AS w ON w.position = v.position
+),
+centroid AS
+(
+    SELECT c.segment_id, c.position, c.scaled_value AS value
+    FROM sqlkmeans.centroid AS c
+    WHERE c.run_id = 1
+),
+distance AS
+(
+    SELECT c.segment_id, SUM((f.z - c.value) * (f.z - c.value)) AS squared
+    FROM feature AS f
+    INNER JOIN centroid AS c ON c.position = f.position
+    GROUP BY c.segment_id
+),
+decided AS
+(
+    SELECT TOP (1) n.segment_id, n.segment_name, d.squared, o.segment_id AS runner_up_id, o.squared AS far
+    FROM sqlkmeans.[assign_customers](@income, @age) AS n
+    INNER JOIN distance AS d ON d.segment_id = n.segment_id
+    INNER JOIN distance AS o ON o.segment_id <> n.segment_id
+    ORDER BY o.squared, o.segment_id
+),
+compared AS
+(
+    SELECT f.position, f.feature, f.given, f.start, f.z, f.low, f.high, f.least, f.most, f.is_log,
+        f.center, f.divisor, f.is_whole, f.reference_date, f.level, g.segment_id, g.segment_name,
+        g.runner_up_id, g.squared, a.value AS own_value,
+        (f.z - r.value) * (f.z - r.value) - (f.z - a.value) * (f.z - a.value) AS part
+    FROM decided AS g
+    CROSS JOIN feature AS f
+    INNER JOIN centroid AS a ON a.segment_id = g.segment_id AND a.position = f.position
+    INNER JOIN centroid AS r ON r.segment_id = g.runner_up_id AND r.position = f.position
+),
+nearest AS
+(
+    SELECT p.position, w.new_value
+    FROM compared AS p
+    CROSS APPLY (
+        SELECT TOP (1) y.new_value
+        FROM centroid AS c
+        INNER JOIN distance AS d ON d.segment_id = c.segment_id
+        CROSS APPLY (SELECT c.value - p.own_value AS apart) AS h
+        CROSS APPLY (SELECT CASE
+                WHEN ABS(h.apart) > 1e-09 * (SQRT(d.squared) + SQRT(p.squared))
+                THEN (d.squared - p.squared) / (2e0 * h.apart) END AS step) AS s
+        CROSS APPLY (SELECT (p.z + s.step) * p.divisor + p.center AS t,
+                p.divisor * (SQRT(p.squared) + ABS(s.step)) AS far) AS b
+        CROSS APPLY (SELECT
+                CASE WHEN p.is_log = 0 THEN b.t
+                     WHEN b.t BETWEEN -30.0e0 AND 36.0e0
+                     THEN CASE WHEN EXP(b.t) = 1e0 THEN b.t
+                          ELSE (EXP(b.t) - 1e0) * (b.t / LOG(EXP(b.t))) END END AS border,
+                CASE WHEN p.is_log = 0 THEN b.far
+                     WHEN b.t BETWEEN -30.0e0 AND 36.0e0
+                     THEN b.far * EXP(b.t) END AS way) AS x
+        CROSS APPLY (SELECT CASE WHEN p.is_whole = 1 THEN 0e0
+                WHEN 0.001e0 * x.way + 1e-10 * ABS(x.border) > 1e-290
+                THEN FLOOR(LOG10(0.001e0 * x.way + 1e-10 * ABS(x.border))) END AS power) AS e
+        CROSS APPLY (SELECT POWER(10e0, CASE WHEN e.power > 0e0 THEN e.power ELSE 0e0 END) AS unit,
+                POWER(10e0, CASE WHEN e.power < 0e0 THEN -e.power ELSE 0e0 END) AS parts) AS u
+        CROSS APPLY (SELECT CASE p.is_whole
+                WHEN 1 THEN 1e-06 * x.way + 1e-10 * ABS(x.border)
+                ELSE 0.001e0 * u.unit / u.parts END AS clear) AS q
+        CROSS APPLY (SELECT CASE WHEN h.apart > 0e0
+                THEN (FLOOR((x.border + q.clear) / u.unit * u.parts) + 1e0) / u.parts * u.unit
+                ELSE (CEILING((x.border - q.clear) / u.unit * u.parts) - 1e0) / u.parts * u.unit
+                END AS new_value) AS y
+        WHERE c.position = p.position AND c.segment_id <> p.segment_id AND p.level IS NULL
+          AND ABS(h.apart) * 1000000.0e0 > SQRT(p.squared) + ABS(s.step)
+          AND (p.is_log = 0 OR y.new_value > -1e0)
+          AND (p.least IS NULL OR y.new_value BETWEEN p.least AND p.most)
+          AND (p.low IS NULL OR (h.apart > 0e0 AND x.border < p.high)
+               OR (h.apart < 0e0 AND x.border > p.low))
+        ORDER BY ABS(y.new_value - p.start), y.new_value DESC
+    ) AS w
+),
+proposed AS
+(
+    SELECT p.position, MAX(w.new_value) AS new_value,
+        MAX(CASE WHEN p.position BETWEEN 1 AND 1 THEN w.new_value ELSE @income END) AS v1, MAX(CASE WHEN p.position BETWEEN 2 AND 2 THEN w.new_value ELSE @age END) AS v2
+    FROM compared AS p
+    LEFT JOIN nearest AS w ON w.position = p.position
+    WHERE w.new_value IS NOT NULL OR (p.level IS NOT NULL AND p.given = 0e0)
+    GROUP BY p.position
+)
+SELECT p.position, p.feature, p.segment_id, p.segment_name, p.runner_up_id,
+    CASE WHEN SUM(p.part) OVER () > 0e0 THEN p.part / SUM(p.part) OVER () ELSE 0e0
+        END AS contribution,
+    CASE WHEN p.reference_date IS NULL THEN m.new_value END AS new_value,
+    DATEADD(day, -CAST(CASE WHEN p.reference_date IS NOT NULL THEN m.new_value END AS int), p.reference_date) AS new_date,
+    CASE WHEN m.segment_id IS NOT NULL THEN p.level END AS new_level,
+    CASE WHEN p.reference_date IS NULL THEN m.new_value - p.given ELSE p.given - m.new_value
+        END AS difference,
+    m.segment_id AS new_segment_id, m.segment_name AS new_segment_name
+FROM compared AS p
+LEFT JOIN (
+    SELECT v.position, v.new_value, n.segment_id, n.segment_name
+    FROM proposed AS v
+    CROSS APPLY sqlkmeans.[assign_customers](v.v1, v.v2) AS n
+) AS m ON m.position = p.position AND m.segment_id <> p.segment_id
+);
+GO
 SELECT @arrived = COUNT_BIG(*) FROM [dbo].[customer_segment_history] AS h WHERE h.valid_from <= @then AND (h.valid_to IS NULL OR h.valid_to > @then);
-INSERT INTO sqlkmeans.[staging_1] WITH (TABLOCK) ([customer_id], cluster, distance)
-SELECT h.[customer_id], h.segment_id, h.distance
+INSERT INTO sqlkmeans.[staging_1] WITH (TABLOCK) ([customer_id], cluster, distance, is_outlier)
+SELECT h.[customer_id], h.segment_id, h.distance, h.is_outlier
 FROM [dbo].[customer_segment_history] AS h
 LEFT JOIN [dbo].[customer_segment] AS t ON t.[customer_id] = h.[customer_id]
 WHERE h.valid_from <= @then AND (h.valid_to IS NULL OR h.valid_to > @then)
-  AND (t.segment_id IS NULL OR t.segment_id <> h.segment_id OR t.distance <> h.distance);
+  AND (t.segment_id IS NULL OR t.segment_id <> h.segment_id OR t.distance <> h.distance
+       OR t.is_outlier <> h.is_outlier);
 INSERT INTO sqlkmeans.[staging_1] ([customer_id], cluster, distance, departed)
 SELECT t.[customer_id], 0, 0e0, 1
 FROM [dbo].[customer_segment] AS t
@@ -785,20 +1082,23 @@ RETURN (
 SELECT n.segment_id, n.segment_name, SQRT(n.squared_distance) AS distance,
     (SELECT SQRT(MIN(d.squared_distance))
 FROM (VALUES
-    (1, N'younger, low income', 0.5e0, 0.5e0),
-    (2, N'older', 0.5e0, 0.5e0),
-    (3, N'very high income, much older', 0.5e0, 0.5e0)) AS c (segment_id, segment_name, c1, c2)
+    (1, N'younger, low income', CAST(NULL AS float), 0.5e0, 0.5e0),
+    (2, N'older', CAST(NULL AS float), 0.5e0, 0.5e0),
+    (3, N'very high income, much older', CAST(NULL AS float), 0.5e0, 0.5e0)) AS c (segment_id, segment_name, outlier_distance, c1, c2)
 CROSS APPLY (SELECT (z.z1 - c.c1) * (z.z1 - c.c1) + (z.z2 - c.c2) * (z.z2 - c.c2) AS squared_distance) AS d
-WHERE c.segment_id <> n.segment_id) AS runner_up_distance
+WHERE c.segment_id <> n.segment_id) AS runner_up_distance,
+    CAST(CASE WHEN SQRT(n.squared_distance) > n.outlier_distance THEN 1
+              WHEN n.segment_id IS NOT NULL THEN 0 END AS bit) AS is_outlier
 FROM (SELECT @income AS o1, @age AS o2) AS o
 CROSS APPLY (SELECT COALESCE(o.o1, 0.5e0) AS x1, COALESCE(o.o2, 0.5e0) AS x2) AS x
 CROSS APPLY (SELECT x.x1 AS t1, CASE WHEN 1e0 + x.x2 = 1e0 THEN x.x2 WHEN x.x2 > -1e0 THEN LOG(1e0 + x.x2) * (x.x2 / ((1e0 + x.x2) - 1e0)) END AS t2) AS t
 CROSS APPLY (SELECT (t.t1 - (0.5e0)) / 0.5e0 AS z1, (t.t2 - (0.5e0)) / 0.5e0 AS z2) AS z
-OUTER APPLY (SELECT TOP (1) c.segment_id, c.segment_name, d.squared_distance
+OUTER APPLY (SELECT TOP (1) c.segment_id, c.segment_name, c.outlier_distance,
+    d.squared_distance
 FROM (VALUES
-    (1, N'younger, low income', 0.5e0, 0.5e0),
-    (2, N'older', 0.5e0, 0.5e0),
-    (3, N'very high income, much older', 0.5e0, 0.5e0)) AS c (segment_id, segment_name, c1, c2)
+    (1, N'younger, low income', CAST(NULL AS float), 0.5e0, 0.5e0),
+    (2, N'older', CAST(NULL AS float), 0.5e0, 0.5e0),
+    (3, N'very high income, much older', CAST(NULL AS float), 0.5e0, 0.5e0)) AS c (segment_id, segment_name, outlier_distance, c1, c2)
 CROSS APPLY (SELECT (z.z1 - c.c1) * (z.z1 - c.c1) + (z.z2 - c.c2) * (z.z2 - c.c2) AS squared_distance) AS d
 WHERE d.squared_distance IS NOT NULL
 ORDER BY d.squared_distance, c.segment_id) AS n
@@ -811,20 +1111,23 @@ RETURN (
 SELECT n.segment_id, n.segment_name, SQRT(n.squared_distance) AS distance,
     (SELECT SQRT(MIN(d.squared_distance))
 FROM (VALUES
-    (1, N'it''s', 0.5e0, 0.5e0),
-    (2, N'older', 0.5e0, 0.5e0),
-    (3, N'very high income, much older', 0.5e0, 0.5e0)) AS c (segment_id, segment_name, c1, c2)
+    (1, N'it''s', CAST(NULL AS float), 0.5e0, 0.5e0),
+    (2, N'older', CAST(NULL AS float), 0.5e0, 0.5e0),
+    (3, N'very high income, much older', CAST(NULL AS float), 0.5e0, 0.5e0)) AS c (segment_id, segment_name, outlier_distance, c1, c2)
 CROSS APPLY (SELECT (z.z1 - c.c1) * (z.z1 - c.c1) + (z.z2 - c.c2) * (z.z2 - c.c2) AS squared_distance) AS d
-WHERE c.segment_id <> n.segment_id) AS runner_up_distance
+WHERE c.segment_id <> n.segment_id) AS runner_up_distance,
+    CAST(CASE WHEN SQRT(n.squared_distance) > n.outlier_distance THEN 1
+              WHEN n.segment_id IS NOT NULL THEN 0 END AS bit) AS is_outlier
 FROM (SELECT @income AS o1, @age AS o2) AS o
 CROSS APPLY (SELECT COALESCE(o.o1, 0.5e0) AS x1, COALESCE(o.o2, 0.5e0) AS x2) AS x
 CROSS APPLY (SELECT x.x1 AS t1, CASE WHEN 1e0 + x.x2 = 1e0 THEN x.x2 WHEN x.x2 > -1e0 THEN LOG(1e0 + x.x2) * (x.x2 / ((1e0 + x.x2) - 1e0)) END AS t2) AS t
 CROSS APPLY (SELECT (t.t1 - (0.5e0)) / 0.5e0 AS z1, (t.t2 - (0.5e0)) / 0.5e0 AS z2) AS z
-OUTER APPLY (SELECT TOP (1) c.segment_id, c.segment_name, d.squared_distance
+OUTER APPLY (SELECT TOP (1) c.segment_id, c.segment_name, c.outlier_distance,
+    d.squared_distance
 FROM (VALUES
-    (1, N'it''s', 0.5e0, 0.5e0),
-    (2, N'older', 0.5e0, 0.5e0),
-    (3, N'very high income, much older', 0.5e0, 0.5e0)) AS c (segment_id, segment_name, c1, c2)
+    (1, N'it''s', CAST(NULL AS float), 0.5e0, 0.5e0),
+    (2, N'older', CAST(NULL AS float), 0.5e0, 0.5e0),
+    (3, N'very high income, much older', CAST(NULL AS float), 0.5e0, 0.5e0)) AS c (segment_id, segment_name, outlier_distance, c1, c2)
 CROSS APPLY (SELECT (z.z1 - c.c1) * (z.z1 - c.c1) + (z.z2 - c.c2) * (z.z2 - c.c2) AS squared_distance) AS d
 WHERE d.squared_distance IS NOT NULL
 ORDER BY d.squared_distance, c.segment_id) AS n
@@ -842,11 +1145,11 @@ SELECT @arrived = COUNT_BIG(*) FROM (SELECT TOP (1) 1 AS one FROM [dbo].[custome
 GO
 DELETE TOP (4000) FROM [dbo].[customer_segment_history] WHERE valid_to < @then; SET @arrived = ROWCOUNT_BIG();
 GO
-CREATE TABLE sqlkmeans.[staging_1] ([person_id] bigint NOT NULL, cluster int NOT NULL, distance float NOT NULL, departed bit NOT NULL DEFAULT (0), PRIMARY KEY CLUSTERED ([person_id], departed));
+CREATE TABLE sqlkmeans.[staging_1] ([person_id] bigint NOT NULL, cluster int NOT NULL, distance float NOT NULL, departed bit NOT NULL DEFAULT (0), is_outlier bit NULL, PRIMARY KEY CLUSTERED ([person_id], departed));
 GO
 SELECT @arrived = OBJECT_ID(N'[dbo].[person_segment]'), @moved = OBJECT_ID(N'[dbo].[person_segment_history]'), @departed = OBJECT_ID(N'[dbo].[person_segment_named]');
 GO
-CREATE TABLE [dbo].[person_segment_history] ([person_id] bigint NOT NULL, segment_id int NOT NULL, distance float NOT NULL, valid_from datetime2(6) NOT NULL, valid_to datetime2(6) NULL, run_id bigint NOT NULL, PRIMARY KEY CLUSTERED ([person_id], valid_from));
+CREATE TABLE [dbo].[person_segment_history] ([person_id] bigint NOT NULL, segment_id int NOT NULL, distance float NOT NULL, is_outlier bit NOT NULL, valid_from datetime2(6) NOT NULL, valid_to datetime2(6) NULL, run_id bigint NOT NULL, PRIMARY KEY CLUSTERED ([person_id], valid_from));
 GO
 DECLARE @value nvarchar(128) = @text;
 DECLARE @schema nvarchar(128) = N'dbo';
@@ -858,7 +1161,7 @@ GRANT SELECT ON [dbo].[person_segment_history] TO sqlkmeans_reader;
 GO
 UPDATE [dbo].[person_segment_history] SET valid_to = @now WHERE valid_to IS NULL;
 GO
-CREATE TABLE [dbo].[person_segment] ([person_id] bigint NOT NULL, segment_id int NOT NULL, distance float NOT NULL, run_id bigint NOT NULL, assigned_at datetime2(6) NOT NULL, PRIMARY KEY CLUSTERED ([person_id]));
+CREATE TABLE [dbo].[person_segment] ([person_id] bigint NOT NULL, segment_id int NOT NULL, distance float NOT NULL, is_outlier bit NOT NULL, run_id bigint NOT NULL, assigned_at datetime2(6) NOT NULL, PRIMARY KEY CLUSTERED ([person_id]));
 GO
 DECLARE @value nvarchar(128) = @text;
 DECLARE @schema nvarchar(128) = N'dbo';
@@ -868,7 +1171,7 @@ EXECUTE sys.sp_addextendedproperty @name = N'sqlkmeans', @value = @value,
     @level1type = N'TABLE', @level1name = @object;
 GRANT SELECT ON [dbo].[person_segment] TO sqlkmeans_reader;
 GO
-CREATE VIEW [dbo].[person_segment_named] AS SELECT t.[person_id], t.segment_id, t.distance, t.run_id, t.assigned_at, s.name AS segment_name FROM [dbo].[person_segment] AS t INNER JOIN sqlkmeans.segmentation AS g ON g.name = N'people' LEFT JOIN sqlkmeans.segment AS s ON s.run_id = g.active_run_id AND s.segment_id = t.segment_id;
+CREATE VIEW [dbo].[person_segment_named] AS SELECT t.[person_id], t.segment_id, t.distance, t.is_outlier, t.run_id, t.assigned_at, s.name AS segment_name FROM [dbo].[person_segment] AS t INNER JOIN sqlkmeans.segmentation AS g ON g.name = N'people' LEFT JOIN sqlkmeans.segment AS s ON s.run_id = g.active_run_id AND s.segment_id = t.segment_id;
 GO
 DECLARE @value nvarchar(128) = @text;
 DECLARE @schema nvarchar(128) = N'dbo';
@@ -882,19 +1185,24 @@ SELECT @moved = COUNT_BIG(*) FROM (SELECT DISTINCT l.cluster FROM sqlkmeans.[sta
 SELECT @arrived = COUNT_BIG(*) FROM (SELECT TOP (1) 1 AS one FROM [dbo].[person_segment]) AS t;
 GO
 SET NOCOUNT ON;
-CREATE TABLE #sqlkmeans_cluster_segment (cluster int NOT NULL PRIMARY KEY, segment_id int NOT NULL);
-INSERT INTO #sqlkmeans_cluster_segment (cluster, segment_id)
-SELECT CAST(j.[key] AS int), CAST(j.[value] AS int) FROM OPENJSON(@text) AS j;
+CREATE TABLE #sqlkmeans_cluster_segment
+    (cluster int NOT NULL PRIMARY KEY, segment_id int NOT NULL, outlier_distance float NULL);
+INSERT INTO #sqlkmeans_cluster_segment (cluster, segment_id, outlier_distance)
+SELECT CAST(j.[key] AS int), CAST(j.[value] AS int), o.outlier_distance
+FROM OPENJSON(@text) AS j
+LEFT JOIN #sqlkmeans_outlier AS o ON o.segment_id = CAST(j.[value] AS int);
 UPDATE [dbo].[person_segment_history] SET valid_to = @now WHERE valid_to IS NULL;
-INSERT INTO [dbo].[person_segment] WITH (TABLOCK) ([person_id], segment_id, distance, run_id, assigned_at)
-SELECT s.[person_id], l.segment_id, s.distance, @run_id, @now
+INSERT INTO [dbo].[person_segment] WITH (TABLOCK) ([person_id], segment_id, distance, is_outlier, run_id, assigned_at)
+SELECT s.[person_id], l.segment_id, s.distance, f.is_outlier, @run_id, @now
 FROM sqlkmeans.[staging_1] AS s
 INNER JOIN #sqlkmeans_cluster_segment AS l ON l.cluster = s.cluster
+CROSS APPLY (SELECT COALESCE(s.is_outlier,
+    CASE WHEN s.distance > l.outlier_distance THEN 1 ELSE 0 END) AS is_outlier) AS f
 WHERE s.departed = 0
 ORDER BY s.[person_id];
 SET @arrived = ROWCOUNT_BIG();
-INSERT INTO [dbo].[person_segment_history] WITH (TABLOCK) ([person_id], segment_id, distance, valid_from, valid_to, run_id)
-SELECT t.[person_id], t.segment_id, t.distance, @now, NULL, @run_id
+INSERT INTO [dbo].[person_segment_history] WITH (TABLOCK) ([person_id], segment_id, distance, is_outlier, valid_from, valid_to, run_id)
+SELECT t.[person_id], t.segment_id, t.distance, t.is_outlier, @now, NULL, @run_id
 FROM [dbo].[person_segment] AS t
 ORDER BY t.[person_id];
 SET @moved = 0;
@@ -909,25 +1217,160 @@ RETURN (
 SELECT n.segment_id, n.segment_name, SQRT(n.squared_distance) AS distance,
     (SELECT SQRT(MIN(d.squared_distance))
 FROM (VALUES
-    (1, N'name 1', 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0),
-    (2, N'name 2', 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0),
-    (3, N'name 3', 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0),
-    (4, N'name 4', 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0)) AS c (segment_id, segment_name, c1, c2, c3, c4, c5, c6, c7, c8)
+    (1, N'name 1', CAST(NULL AS float), 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0),
+    (2, N'name 2', CAST(NULL AS float), 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0),
+    (3, N'name 3', CAST(NULL AS float), 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0),
+    (4, N'name 4', CAST(NULL AS float), 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0)) AS c (segment_id, segment_name, outlier_distance, c1, c2, c3, c4, c5, c6, c7, c8)
 CROSS APPLY (SELECT (z.z1 - c.c1) * (z.z1 - c.c1) + (z.z2 - c.c2) * (z.z2 - c.c2) + (z.z3 - c.c3) * (z.z3 - c.c3) + (z.z4 - c.c4) * (z.z4 - c.c4) + (z.z5 - c.c5) * (z.z5 - c.c5) + (z.z6 - c.c6) * (z.z6 - c.c6) + (z.z7 - c.c7) * (z.z7 - c.c7) + (z.z8 - c.c8) * (z.z8 - c.c8) AS squared_distance) AS d
-WHERE c.segment_id <> n.segment_id) AS runner_up_distance
+WHERE c.segment_id <> n.segment_id) AS runner_up_distance,
+    CAST(CASE WHEN SQRT(n.squared_distance) > n.outlier_distance THEN 1
+              WHEN n.segment_id IS NOT NULL THEN 0 END AS bit) AS is_outlier
 FROM (SELECT CASE WHEN @income < 0.5e0 THEN 0.5e0 WHEN @income > 0.5e0 THEN 0.5e0 ELSE @income END AS o1, CASE WHEN @feature_2 IS NULL THEN NULL WHEN (@feature_2 + N'.') COLLATE Latin1_General_100_BIN2 IN (N'Oslo.') THEN 1e0 ELSE 0e0 END AS o2, CASE WHEN @feature_2 IS NULL THEN NULL WHEN (@feature_2 + N'.') COLLATE Latin1_General_100_BIN2 IN (N'São Paulo.') THEN 1e0 ELSE 0e0 END AS o3, CASE WHEN @feature_2 IS NULL THEN NULL WHEN (@feature_2 + N'.') COLLATE Latin1_General_100_BIN2 IN (N'it''s.') THEN 1e0 ELSE 0e0 END AS o4, CASE WHEN @feature_2 IS NULL THEN NULL WHEN (@feature_2 + N'.') COLLATE Latin1_General_100_BIN2 IN (N'Oslo.', N'São Paulo.', N'it''s.') THEN 0e0 ELSE 1e0 END AS o5, CASE WHEN CAST(DATEDIFF(day, @joined, '20260101') AS float) < 0.5e0 THEN 0.5e0 WHEN CAST(DATEDIFF(day, @joined, '20260101') AS float) > 0.5e0 THEN 0.5e0 ELSE CAST(DATEDIFF(day, @joined, '20260101') AS float) END AS o6, CASE WHEN @plan_code IS NULL THEN NULL WHEN (@plan_code + N'.') COLLATE Latin1_General_100_BIN2 IN (N'1.') THEN 1e0 ELSE 0e0 END AS o7, CASE WHEN @plan_code IS NULL THEN NULL WHEN (@plan_code + N'.') COLLATE Latin1_General_100_BIN2 IN (N'1.') THEN 0e0 ELSE 1e0 END AS o8) AS o
 CROSS APPLY (SELECT COALESCE(o.o1, 0.5e0) AS x1, COALESCE(o.o2, 0.5e0) AS x2, COALESCE(o.o3, 0.5e0) AS x3, COALESCE(o.o4, 0.5e0) AS x4, COALESCE(o.o5, 0.5e0) AS x5, COALESCE(o.o6, 0.5e0) AS x6, COALESCE(o.o7, 0.5e0) AS x7, COALESCE(o.o8, 0.5e0) AS x8) AS x
 CROSS APPLY (SELECT CASE WHEN 1e0 + x.x1 = 1e0 THEN x.x1 WHEN x.x1 > -1e0 THEN LOG(1e0 + x.x1) * (x.x1 / ((1e0 + x.x1) - 1e0)) END AS t1, x.x2 AS t2, x.x3 AS t3, x.x4 AS t4, x.x5 AS t5, CASE WHEN 1e0 + x.x6 = 1e0 THEN x.x6 WHEN x.x6 > -1e0 THEN LOG(1e0 + x.x6) * (x.x6 / ((1e0 + x.x6) - 1e0)) END AS t6, x.x7 AS t7, x.x8 AS t8) AS t
 CROSS APPLY (SELECT (t.t1 - (0.5e0)) / 0.5e0 AS z1, (t.t2 - (0.5e0)) / 0.5e0 AS z2, (t.t3 - (0.5e0)) / 0.5e0 AS z3, (t.t4 - (0.5e0)) / 0.5e0 AS z4, (t.t5 - (0.5e0)) / 0.5e0 AS z5, (t.t6 - (0.5e0)) / 0.5e0 AS z6, (t.t7 - (0.5e0)) / 0.5e0 AS z7, (t.t8 - (0.5e0)) / 0.5e0 AS z8) AS z
-OUTER APPLY (SELECT TOP (1) c.segment_id, c.segment_name, d.squared_distance
+OUTER APPLY (SELECT TOP (1) c.segment_id, c.segment_name, c.outlier_distance,
+    d.squared_distance
 FROM (VALUES
-    (1, N'name 1', 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0),
-    (2, N'name 2', 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0),
-    (3, N'name 3', 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0),
-    (4, N'name 4', 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0)) AS c (segment_id, segment_name, c1, c2, c3, c4, c5, c6, c7, c8)
+    (1, N'name 1', CAST(NULL AS float), 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0),
+    (2, N'name 2', CAST(NULL AS float), 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0),
+    (3, N'name 3', CAST(NULL AS float), 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0),
+    (4, N'name 4', CAST(NULL AS float), 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0, 0.5e0)) AS c (segment_id, segment_name, outlier_distance, c1, c2, c3, c4, c5, c6, c7, c8)
 CROSS APPLY (SELECT (z.z1 - c.c1) * (z.z1 - c.c1) + (z.z2 - c.c2) * (z.z2 - c.c2) + (z.z3 - c.c3) * (z.z3 - c.c3) + (z.z4 - c.c4) * (z.z4 - c.c4) + (z.z5 - c.c5) * (z.z5 - c.c5) + (z.z6 - c.c6) * (z.z6 - c.c6) + (z.z7 - c.c7) * (z.z7 - c.c7) + (z.z8 - c.c8) * (z.z8 - c.c8) AS squared_distance) AS d
 WHERE d.squared_distance IS NOT NULL
 ORDER BY d.squared_distance, c.segment_id) AS n
+);
+GO
+CREATE FUNCTION sqlkmeans.[explain_people] (@income float, @feature_2 nvarchar(4000), @joined date, @plan_code nvarchar(4000))
+RETURNS TABLE
+AS
+RETURN (
+WITH feature AS
+(
+    SELECT v.position, m.feature, v.given, COALESCE(v.given, m.fill) AS start, v.z, m.low, m.high,
+        CASE WHEN m.type = N'date' THEN CAST(DATEDIFF(day, '99991231', m.reference_date) AS float)
+             WHEN w.is_whole = 1 AND w.least = 0e0 AND w.most = 1e0 THEN 0e0 END AS least,
+        CASE WHEN m.type = N'date' THEN CAST(DATEDIFF(day, '00010101', m.reference_date) AS float)
+             WHEN w.is_whole = 1 AND w.least = 0e0 AND w.most = 1e0 THEN 1e0 END AS most,
+        CASE m.transform WHEN N'log1p' THEN 1 ELSE 0 END AS is_log, m.center,
+        m.scale / m.weight AS divisor,
+        CASE WHEN m.type = N'date' OR w.is_whole = 1 THEN 1 ELSE 0 END AS is_whole,
+        CASE WHEN m.type = N'date' THEN m.reference_date END AS reference_date,
+        CASE WHEN m.type = N'category' THEN COALESCE(m.level, N'(other)') END AS level
+    FROM (SELECT CASE WHEN @income < 0.5e0 THEN 0.5e0 WHEN @income > 0.5e0 THEN 0.5e0 ELSE @income END AS o1, CASE WHEN @feature_2 IS NULL THEN NULL WHEN (@feature_2 + N'.') COLLATE Latin1_General_100_BIN2 IN (N'Oslo.') THEN 1e0 ELSE 0e0 END AS o2, CASE WHEN @feature_2 IS NULL THEN NULL WHEN (@feature_2 + N'.') COLLATE Latin1_General_100_BIN2 IN (N'São Paulo.') THEN 1e0 ELSE 0e0 END AS o3, CASE WHEN @feature_2 IS NULL THEN NULL WHEN (@feature_2 + N'.') COLLATE Latin1_General_100_BIN2 IN (N'it''s.') THEN 1e0 ELSE 0e0 END AS o4, CASE WHEN @feature_2 IS NULL THEN NULL WHEN (@feature_2 + N'.') COLLATE Latin1_General_100_BIN2 IN (N'Oslo.', N'São Paulo.', N'it''s.') THEN 0e0 ELSE 1e0 END AS o5, CASE WHEN CAST(DATEDIFF(day, @joined, '20260101') AS float) < 0.5e0 THEN 0.5e0 WHEN CAST(DATEDIFF(day, @joined, '20260101') AS float) > 0.5e0 THEN 0.5e0 ELSE CAST(DATEDIFF(day, @joined, '20260101') AS float) END AS o6, CASE WHEN @plan_code IS NULL THEN NULL WHEN (@plan_code + N'.') COLLATE Latin1_General_100_BIN2 IN (N'1.') THEN 1e0 ELSE 0e0 END AS o7, CASE WHEN @plan_code IS NULL THEN NULL WHEN (@plan_code + N'.') COLLATE Latin1_General_100_BIN2 IN (N'1.') THEN 0e0 ELSE 1e0 END AS o8) AS o
+    CROSS APPLY (SELECT COALESCE(o.o1, 0.5e0) AS x1, COALESCE(o.o2, 0.5e0) AS x2, COALESCE(o.o3, 0.5e0) AS x3, COALESCE(o.o4, 0.5e0) AS x4, COALESCE(o.o5, 0.5e0) AS x5, COALESCE(o.o6, 0.5e0) AS x6, COALESCE(o.o7, 0.5e0) AS x7, COALESCE(o.o8, 0.5e0) AS x8) AS x
+CROSS APPLY (SELECT CASE WHEN 1e0 + x.x1 = 1e0 THEN x.x1 WHEN x.x1 > -1e0 THEN LOG(1e0 + x.x1) * (x.x1 / ((1e0 + x.x1) - 1e0)) END AS t1, x.x2 AS t2, x.x3 AS t3, x.x4 AS t4, x.x5 AS t5, CASE WHEN 1e0 + x.x6 = 1e0 THEN x.x6 WHEN x.x6 > -1e0 THEN LOG(1e0 + x.x6) * (x.x6 / ((1e0 + x.x6) - 1e0)) END AS t6, x.x7 AS t7, x.x8 AS t8) AS t
+CROSS APPLY (SELECT (t.t1 - (0.5e0)) / 0.5e0 AS z1, (t.t2 - (0.5e0)) / 0.5e0 AS z2, (t.t3 - (0.5e0)) / 0.5e0 AS z3, (t.t4 - (0.5e0)) / 0.5e0 AS z4, (t.t5 - (0.5e0)) / 0.5e0 AS z5, (t.t6 - (0.5e0)) / 0.5e0 AS z6, (t.t7 - (0.5e0)) / 0.5e0 AS z7, (t.t8 - (0.5e0)) / 0.5e0 AS z8) AS z
+    CROSS APPLY (VALUES (1, @income, z.z1), (2, x.x2, z.z2), (3, x.x3, z.z3), (4, x.x4, z.z4), (5, x.x5, z.z5), (6, CAST(DATEDIFF(day, @joined, '20260101') AS float), z.z6), (7, x.x7, z.z7), (8, x.x8, z.z8)) AS v (position, given, z)
+    INNER JOIN sqlkmeans.model_feature AS m ON m.run_id = 1 AND m.position = v.position
+    LEFT JOIN (
+        SELECT s.position, MIN(s.[min]) AS least, MAX(s.[max]) AS most,
+            MIN(CASE WHEN s.[min] = FLOOR(s.[min]) AND s.[max] = FLOOR(s.[max])
+                      AND 2e0 * s.median = FLOOR(2e0 * s.median) THEN 1 ELSE 0 END) AS is_whole
+        FROM sqlkmeans.segment_feature AS s
+        WHERE s.run_id = 1
+        GROUP BY s.position
+    ) AS w ON w.position = v.position
+),
+centroid AS
+(
+    SELECT c.segment_id, c.position, c.scaled_value AS value
+    FROM sqlkmeans.centroid AS c
+    WHERE c.run_id = 1
+),
+distance AS
+(
+    SELECT c.segment_id, SUM((f.z - c.value) * (f.z - c.value)) AS squared
+    FROM feature AS f
+    INNER JOIN centroid AS c ON c.position = f.position
+    GROUP BY c.segment_id
+),
+decided AS
+(
+    SELECT TOP (1) n.segment_id, n.segment_name, d.squared, o.segment_id AS runner_up_id, o.squared AS far
+    FROM sqlkmeans.[assign_people](@income, @feature_2, @joined, @plan_code) AS n
+    INNER JOIN distance AS d ON d.segment_id = n.segment_id
+    INNER JOIN distance AS o ON o.segment_id <> n.segment_id
+    ORDER BY o.squared, o.segment_id
+),
+compared AS
+(
+    SELECT f.position, f.feature, f.given, f.start, f.z, f.low, f.high, f.least, f.most, f.is_log,
+        f.center, f.divisor, f.is_whole, f.reference_date, f.level, g.segment_id, g.segment_name,
+        g.runner_up_id, g.squared, a.value AS own_value,
+        (f.z - r.value) * (f.z - r.value) - (f.z - a.value) * (f.z - a.value) AS part
+    FROM decided AS g
+    CROSS JOIN feature AS f
+    INNER JOIN centroid AS a ON a.segment_id = g.segment_id AND a.position = f.position
+    INNER JOIN centroid AS r ON r.segment_id = g.runner_up_id AND r.position = f.position
+),
+nearest AS
+(
+    SELECT p.position, w.new_value
+    FROM compared AS p
+    CROSS APPLY (
+        SELECT TOP (1) y.new_value
+        FROM centroid AS c
+        INNER JOIN distance AS d ON d.segment_id = c.segment_id
+        CROSS APPLY (SELECT c.value - p.own_value AS apart) AS h
+        CROSS APPLY (SELECT CASE
+                WHEN ABS(h.apart) > 1e-09 * (SQRT(d.squared) + SQRT(p.squared))
+                THEN (d.squared - p.squared) / (2e0 * h.apart) END AS step) AS s
+        CROSS APPLY (SELECT (p.z + s.step) * p.divisor + p.center AS t,
+                p.divisor * (SQRT(p.squared) + ABS(s.step)) AS far) AS b
+        CROSS APPLY (SELECT
+                CASE WHEN p.is_log = 0 THEN b.t
+                     WHEN b.t BETWEEN -30.0e0 AND 36.0e0
+                     THEN CASE WHEN EXP(b.t) = 1e0 THEN b.t
+                          ELSE (EXP(b.t) - 1e0) * (b.t / LOG(EXP(b.t))) END END AS border,
+                CASE WHEN p.is_log = 0 THEN b.far
+                     WHEN b.t BETWEEN -30.0e0 AND 36.0e0
+                     THEN b.far * EXP(b.t) END AS way) AS x
+        CROSS APPLY (SELECT CASE WHEN p.is_whole = 1 THEN 0e0
+                WHEN 0.001e0 * x.way + 1e-10 * ABS(x.border) > 1e-290
+                THEN FLOOR(LOG10(0.001e0 * x.way + 1e-10 * ABS(x.border))) END AS power) AS e
+        CROSS APPLY (SELECT POWER(10e0, CASE WHEN e.power > 0e0 THEN e.power ELSE 0e0 END) AS unit,
+                POWER(10e0, CASE WHEN e.power < 0e0 THEN -e.power ELSE 0e0 END) AS parts) AS u
+        CROSS APPLY (SELECT CASE p.is_whole
+                WHEN 1 THEN 1e-06 * x.way + 1e-10 * ABS(x.border)
+                ELSE 0.001e0 * u.unit / u.parts END AS clear) AS q
+        CROSS APPLY (SELECT CASE WHEN h.apart > 0e0
+                THEN (FLOOR((x.border + q.clear) / u.unit * u.parts) + 1e0) / u.parts * u.unit
+                ELSE (CEILING((x.border - q.clear) / u.unit * u.parts) - 1e0) / u.parts * u.unit
+                END AS new_value) AS y
+        WHERE c.position = p.position AND c.segment_id <> p.segment_id AND p.level IS NULL
+          AND ABS(h.apart) * 1000000.0e0 > SQRT(p.squared) + ABS(s.step)
+          AND (p.is_log = 0 OR y.new_value > -1e0)
+          AND (p.least IS NULL OR y.new_value BETWEEN p.least AND p.most)
+          AND (p.low IS NULL OR (h.apart > 0e0 AND x.border < p.high)
+               OR (h.apart < 0e0 AND x.border > p.low))
+        ORDER BY ABS(y.new_value - p.start), y.new_value DESC
+    ) AS w
+),
+proposed AS
+(
+    SELECT p.position, MAX(w.new_value) AS new_value,
+        MAX(CASE WHEN p.position BETWEEN 1 AND 1 THEN w.new_value ELSE @income END) AS v1, MAX(CASE WHEN p.position BETWEEN 2 AND 5 THEN p.level ELSE @feature_2 END) AS v2, MAX(CASE WHEN p.position BETWEEN 6 AND 6 THEN DATEADD(day, -CAST(w.new_value AS int), p.reference_date) ELSE @joined END) AS v3, MAX(CASE WHEN p.position BETWEEN 7 AND 8 THEN p.level ELSE @plan_code END) AS v4
+    FROM compared AS p
+    LEFT JOIN nearest AS w ON w.position = p.position
+    WHERE w.new_value IS NOT NULL OR (p.level IS NOT NULL AND p.given = 0e0)
+    GROUP BY p.position
+)
+SELECT p.position, p.feature, p.segment_id, p.segment_name, p.runner_up_id,
+    CASE WHEN SUM(p.part) OVER () > 0e0 THEN p.part / SUM(p.part) OVER () ELSE 0e0
+        END AS contribution,
+    CASE WHEN p.reference_date IS NULL THEN m.new_value END AS new_value,
+    DATEADD(day, -CAST(CASE WHEN p.reference_date IS NOT NULL THEN m.new_value END AS int), p.reference_date) AS new_date,
+    CASE WHEN m.segment_id IS NOT NULL THEN p.level END AS new_level,
+    CASE WHEN p.reference_date IS NULL THEN m.new_value - p.given ELSE p.given - m.new_value
+        END AS difference,
+    m.segment_id AS new_segment_id, m.segment_name AS new_segment_name
+FROM compared AS p
+LEFT JOIN (
+    SELECT v.position, v.new_value, n.segment_id, n.segment_name
+    FROM proposed AS v
+    CROSS APPLY sqlkmeans.[assign_people](v.v1, v.v2, v.v3, v.v4) AS n
+) AS m ON m.position = p.position AND m.segment_id <> p.segment_id
 );
 GO
 CREATE VIEW sqlkmeans.segment_movement AS
@@ -996,9 +1439,9 @@ GO
 DECLARE @c0_1 float, @c0_2 float, @c0_3 float, @c0_4 float, @c0_5 float, @c0_6 float, @c0_7 float, @c0_8 float, @c1_1 float, @c1_2 float, @c1_3 float, @c1_4 float, @c1_5 float, @c1_6 float, @c1_7 float, @c1_8 float, @c2_1 float, @c2_2 float, @c2_3 float, @c2_4 float, @c2_5 float, @c2_6 float, @c2_7 float, @c2_8 float, @c3_1 float, @c3_2 float, @c3_3 float, @c3_4 float, @c3_5 float, @c3_6 float, @c3_7 float, @c3_8 float, @c4_1 float, @c4_2 float, @c4_3 float, @c4_4 float, @c4_5 float, @c4_6 float, @c4_7 float, @c4_8 float;
 SELECT @c0_1 = SUM(CASE c.cluster WHEN 0 THEN c.z1 ELSE 0e0 END), @c0_2 = SUM(CASE c.cluster WHEN 0 THEN c.z2 ELSE 0e0 END), @c0_3 = SUM(CASE c.cluster WHEN 0 THEN c.z3 ELSE 0e0 END), @c0_4 = SUM(CASE c.cluster WHEN 0 THEN c.z4 ELSE 0e0 END), @c0_5 = SUM(CASE c.cluster WHEN 0 THEN c.z5 ELSE 0e0 END), @c0_6 = SUM(CASE c.cluster WHEN 0 THEN c.z6 ELSE 0e0 END), @c0_7 = SUM(CASE c.cluster WHEN 0 THEN c.z7 ELSE 0e0 END), @c0_8 = SUM(CASE c.cluster WHEN 0 THEN c.z8 ELSE 0e0 END), @c1_1 = SUM(CASE c.cluster WHEN 1 THEN c.z1 ELSE 0e0 END), @c1_2 = SUM(CASE c.cluster WHEN 1 THEN c.z2 ELSE 0e0 END), @c1_3 = SUM(CASE c.cluster WHEN 1 THEN c.z3 ELSE 0e0 END), @c1_4 = SUM(CASE c.cluster WHEN 1 THEN c.z4 ELSE 0e0 END), @c1_5 = SUM(CASE c.cluster WHEN 1 THEN c.z5 ELSE 0e0 END), @c1_6 = SUM(CASE c.cluster WHEN 1 THEN c.z6 ELSE 0e0 END), @c1_7 = SUM(CASE c.cluster WHEN 1 THEN c.z7 ELSE 0e0 END), @c1_8 = SUM(CASE c.cluster WHEN 1 THEN c.z8 ELSE 0e0 END), @c2_1 = SUM(CASE c.cluster WHEN 2 THEN c.z1 ELSE 0e0 END), @c2_2 = SUM(CASE c.cluster WHEN 2 THEN c.z2 ELSE 0e0 END), @c2_3 = SUM(CASE c.cluster WHEN 2 THEN c.z3 ELSE 0e0 END), @c2_4 = SUM(CASE c.cluster WHEN 2 THEN c.z4 ELSE 0e0 END), @c2_5 = SUM(CASE c.cluster WHEN 2 THEN c.z5 ELSE 0e0 END), @c2_6 = SUM(CASE c.cluster WHEN 2 THEN c.z6 ELSE 0e0 END), @c2_7 = SUM(CASE c.cluster WHEN 2 THEN c.z7 ELSE 0e0 END), @c2_8 = SUM(CASE c.cluster WHEN 2 THEN c.z8 ELSE 0e0 END), @c3_1 = SUM(CASE c.cluster WHEN 3 THEN c.z1 ELSE 0e0 END), @c3_2 = SUM(CASE c.cluster WHEN 3 THEN c.z2 ELSE 0e0 END), @c3_3 = SUM(CASE c.cluster WHEN 3 THEN c.z3 ELSE 0e0 END), @c3_4 = SUM(CASE c.cluster WHEN 3 THEN c.z4 ELSE 0e0 END), @c3_5 = SUM(CASE c.cluster WHEN 3 THEN c.z5 ELSE 0e0 END), @c3_6 = SUM(CASE c.cluster WHEN 3 THEN c.z6 ELSE 0e0 END), @c3_7 = SUM(CASE c.cluster WHEN 3 THEN c.z7 ELSE 0e0 END), @c3_8 = SUM(CASE c.cluster WHEN 3 THEN c.z8 ELSE 0e0 END), @c4_1 = SUM(CASE c.cluster WHEN 4 THEN c.z1 ELSE 0e0 END), @c4_2 = SUM(CASE c.cluster WHEN 4 THEN c.z2 ELSE 0e0 END), @c4_3 = SUM(CASE c.cluster WHEN 4 THEN c.z3 ELSE 0e0 END), @c4_4 = SUM(CASE c.cluster WHEN 4 THEN c.z4 ELSE 0e0 END), @c4_5 = SUM(CASE c.cluster WHEN 4 THEN c.z5 ELSE 0e0 END), @c4_6 = SUM(CASE c.cluster WHEN 4 THEN c.z6 ELSE 0e0 END), @c4_7 = SUM(CASE c.cluster WHEN 4 THEN c.z7 ELSE 0e0 END), @c4_8 = SUM(CASE c.cluster WHEN 4 THEN c.z8 ELSE 0e0 END)
 FROM #sqlkmeans_centroid AS c;
-INSERT INTO #sqlkmeans_scored WITH (TABLOCK) ([person_id], [sqlkmeans previous], [sqlkmeans before], [sqlkmeans weight], [sqlkmeans cluster],
+INSERT INTO #sqlkmeans_scored WITH (TABLOCK) ([person_id], [sqlkmeans previous], [sqlkmeans before], [sqlkmeans flagged], [sqlkmeans weight], [sqlkmeans cluster],
     [sqlkmeans distance], [sqlkmeans o1], [sqlkmeans o2], [sqlkmeans o3], [sqlkmeans o4], [sqlkmeans o5], [sqlkmeans o6], [sqlkmeans o7], [sqlkmeans o8])
-SELECT r.[person_id], p.segment_id, p.distance, 1e0, n.cluster, SQRT((r.[sqlkmeans z1] - c.z1) * (r.[sqlkmeans z1] - c.z1) + (r.[sqlkmeans z2] - c.z2) * (r.[sqlkmeans z2] - c.z2) + (r.[sqlkmeans z3] - c.z3) * (r.[sqlkmeans z3] - c.z3) + (r.[sqlkmeans z4] - c.z4) * (r.[sqlkmeans z4] - c.z4) + (r.[sqlkmeans z5] - c.z5) * (r.[sqlkmeans z5] - c.z5) + (r.[sqlkmeans z6] - c.z6) * (r.[sqlkmeans z6] - c.z6) + (r.[sqlkmeans z7] - c.z7) * (r.[sqlkmeans z7] - c.z7) + (r.[sqlkmeans z8] - c.z8) * (r.[sqlkmeans z8] - c.z8)), r.[sqlkmeans o1], r.[sqlkmeans o2], r.[sqlkmeans o3], r.[sqlkmeans o4], r.[sqlkmeans o5], r.[sqlkmeans o6], r.[sqlkmeans o7], r.[sqlkmeans o8]
+SELECT r.[person_id], p.segment_id, p.distance, p.is_outlier, 1e0, n.cluster, SQRT((r.[sqlkmeans z1] - c.z1) * (r.[sqlkmeans z1] - c.z1) + (r.[sqlkmeans z2] - c.z2) * (r.[sqlkmeans z2] - c.z2) + (r.[sqlkmeans z3] - c.z3) * (r.[sqlkmeans z3] - c.z3) + (r.[sqlkmeans z4] - c.z4) * (r.[sqlkmeans z4] - c.z4) + (r.[sqlkmeans z5] - c.z5) * (r.[sqlkmeans z5] - c.z5) + (r.[sqlkmeans z6] - c.z6) * (r.[sqlkmeans z6] - c.z6) + (r.[sqlkmeans z7] - c.z7) * (r.[sqlkmeans z7] - c.z7) + (r.[sqlkmeans z8] - c.z8) * (r.[sqlkmeans z8] - c.z8)), r.[sqlkmeans o1], r.[sqlkmeans o2], r.[sqlkmeans o3], r.[sqlkmeans o4], r.[sqlkmeans o5], r.[sqlkmeans o6], r.[sqlkmeans o7], r.[sqlkmeans o8]
 FROM #sqlkmeans_prepared AS r
 CROSS APPLY (SELECT CASE WHEN (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) + (r.[sqlkmeans z3] - @c1_3) * (r.[sqlkmeans z3] - @c1_3) + (r.[sqlkmeans z4] - @c1_4) * (r.[sqlkmeans z4] - @c1_4) + (r.[sqlkmeans z5] - @c1_5) * (r.[sqlkmeans z5] - @c1_5) + (r.[sqlkmeans z6] - @c1_6) * (r.[sqlkmeans z6] - @c1_6) + (r.[sqlkmeans z7] - @c1_7) * (r.[sqlkmeans z7] - @c1_7) + (r.[sqlkmeans z8] - @c1_8) * (r.[sqlkmeans z8] - @c1_8) <= (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) + (r.[sqlkmeans z3] - @c2_3) * (r.[sqlkmeans z3] - @c2_3) + (r.[sqlkmeans z4] - @c2_4) * (r.[sqlkmeans z4] - @c2_4) + (r.[sqlkmeans z5] - @c2_5) * (r.[sqlkmeans z5] - @c2_5) + (r.[sqlkmeans z6] - @c2_6) * (r.[sqlkmeans z6] - @c2_6) + (r.[sqlkmeans z7] - @c2_7) * (r.[sqlkmeans z7] - @c2_7) + (r.[sqlkmeans z8] - @c2_8) * (r.[sqlkmeans z8] - @c2_8) AND (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) + (r.[sqlkmeans z3] - @c1_3) * (r.[sqlkmeans z3] - @c1_3) + (r.[sqlkmeans z4] - @c1_4) * (r.[sqlkmeans z4] - @c1_4) + (r.[sqlkmeans z5] - @c1_5) * (r.[sqlkmeans z5] - @c1_5) + (r.[sqlkmeans z6] - @c1_6) * (r.[sqlkmeans z6] - @c1_6) + (r.[sqlkmeans z7] - @c1_7) * (r.[sqlkmeans z7] - @c1_7) + (r.[sqlkmeans z8] - @c1_8) * (r.[sqlkmeans z8] - @c1_8) <= (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) + (r.[sqlkmeans z3] - @c3_3) * (r.[sqlkmeans z3] - @c3_3) + (r.[sqlkmeans z4] - @c3_4) * (r.[sqlkmeans z4] - @c3_4) + (r.[sqlkmeans z5] - @c3_5) * (r.[sqlkmeans z5] - @c3_5) + (r.[sqlkmeans z6] - @c3_6) * (r.[sqlkmeans z6] - @c3_6) + (r.[sqlkmeans z7] - @c3_7) * (r.[sqlkmeans z7] - @c3_7) + (r.[sqlkmeans z8] - @c3_8) * (r.[sqlkmeans z8] - @c3_8) AND (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) + (r.[sqlkmeans z3] - @c1_3) * (r.[sqlkmeans z3] - @c1_3) + (r.[sqlkmeans z4] - @c1_4) * (r.[sqlkmeans z4] - @c1_4) + (r.[sqlkmeans z5] - @c1_5) * (r.[sqlkmeans z5] - @c1_5) + (r.[sqlkmeans z6] - @c1_6) * (r.[sqlkmeans z6] - @c1_6) + (r.[sqlkmeans z7] - @c1_7) * (r.[sqlkmeans z7] - @c1_7) + (r.[sqlkmeans z8] - @c1_8) * (r.[sqlkmeans z8] - @c1_8) <= (r.[sqlkmeans z1] - @c4_1) * (r.[sqlkmeans z1] - @c4_1) + (r.[sqlkmeans z2] - @c4_2) * (r.[sqlkmeans z2] - @c4_2) + (r.[sqlkmeans z3] - @c4_3) * (r.[sqlkmeans z3] - @c4_3) + (r.[sqlkmeans z4] - @c4_4) * (r.[sqlkmeans z4] - @c4_4) + (r.[sqlkmeans z5] - @c4_5) * (r.[sqlkmeans z5] - @c4_5) + (r.[sqlkmeans z6] - @c4_6) * (r.[sqlkmeans z6] - @c4_6) + (r.[sqlkmeans z7] - @c4_7) * (r.[sqlkmeans z7] - @c4_7) + (r.[sqlkmeans z8] - @c4_8) * (r.[sqlkmeans z8] - @c4_8) THEN 1 WHEN (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) + (r.[sqlkmeans z3] - @c2_3) * (r.[sqlkmeans z3] - @c2_3) + (r.[sqlkmeans z4] - @c2_4) * (r.[sqlkmeans z4] - @c2_4) + (r.[sqlkmeans z5] - @c2_5) * (r.[sqlkmeans z5] - @c2_5) + (r.[sqlkmeans z6] - @c2_6) * (r.[sqlkmeans z6] - @c2_6) + (r.[sqlkmeans z7] - @c2_7) * (r.[sqlkmeans z7] - @c2_7) + (r.[sqlkmeans z8] - @c2_8) * (r.[sqlkmeans z8] - @c2_8) <= (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) + (r.[sqlkmeans z3] - @c3_3) * (r.[sqlkmeans z3] - @c3_3) + (r.[sqlkmeans z4] - @c3_4) * (r.[sqlkmeans z4] - @c3_4) + (r.[sqlkmeans z5] - @c3_5) * (r.[sqlkmeans z5] - @c3_5) + (r.[sqlkmeans z6] - @c3_6) * (r.[sqlkmeans z6] - @c3_6) + (r.[sqlkmeans z7] - @c3_7) * (r.[sqlkmeans z7] - @c3_7) + (r.[sqlkmeans z8] - @c3_8) * (r.[sqlkmeans z8] - @c3_8) AND (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) + (r.[sqlkmeans z3] - @c2_3) * (r.[sqlkmeans z3] - @c2_3) + (r.[sqlkmeans z4] - @c2_4) * (r.[sqlkmeans z4] - @c2_4) + (r.[sqlkmeans z5] - @c2_5) * (r.[sqlkmeans z5] - @c2_5) + (r.[sqlkmeans z6] - @c2_6) * (r.[sqlkmeans z6] - @c2_6) + (r.[sqlkmeans z7] - @c2_7) * (r.[sqlkmeans z7] - @c2_7) + (r.[sqlkmeans z8] - @c2_8) * (r.[sqlkmeans z8] - @c2_8) <= (r.[sqlkmeans z1] - @c4_1) * (r.[sqlkmeans z1] - @c4_1) + (r.[sqlkmeans z2] - @c4_2) * (r.[sqlkmeans z2] - @c4_2) + (r.[sqlkmeans z3] - @c4_3) * (r.[sqlkmeans z3] - @c4_3) + (r.[sqlkmeans z4] - @c4_4) * (r.[sqlkmeans z4] - @c4_4) + (r.[sqlkmeans z5] - @c4_5) * (r.[sqlkmeans z5] - @c4_5) + (r.[sqlkmeans z6] - @c4_6) * (r.[sqlkmeans z6] - @c4_6) + (r.[sqlkmeans z7] - @c4_7) * (r.[sqlkmeans z7] - @c4_7) + (r.[sqlkmeans z8] - @c4_8) * (r.[sqlkmeans z8] - @c4_8) THEN 2 WHEN (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) + (r.[sqlkmeans z3] - @c3_3) * (r.[sqlkmeans z3] - @c3_3) + (r.[sqlkmeans z4] - @c3_4) * (r.[sqlkmeans z4] - @c3_4) + (r.[sqlkmeans z5] - @c3_5) * (r.[sqlkmeans z5] - @c3_5) + (r.[sqlkmeans z6] - @c3_6) * (r.[sqlkmeans z6] - @c3_6) + (r.[sqlkmeans z7] - @c3_7) * (r.[sqlkmeans z7] - @c3_7) + (r.[sqlkmeans z8] - @c3_8) * (r.[sqlkmeans z8] - @c3_8) <= (r.[sqlkmeans z1] - @c4_1) * (r.[sqlkmeans z1] - @c4_1) + (r.[sqlkmeans z2] - @c4_2) * (r.[sqlkmeans z2] - @c4_2) + (r.[sqlkmeans z3] - @c4_3) * (r.[sqlkmeans z3] - @c4_3) + (r.[sqlkmeans z4] - @c4_4) * (r.[sqlkmeans z4] - @c4_4) + (r.[sqlkmeans z5] - @c4_5) * (r.[sqlkmeans z5] - @c4_5) + (r.[sqlkmeans z6] - @c4_6) * (r.[sqlkmeans z6] - @c4_6) + (r.[sqlkmeans z7] - @c4_7) * (r.[sqlkmeans z7] - @c4_7) + (r.[sqlkmeans z8] - @c4_8) * (r.[sqlkmeans z8] - @c4_8) THEN 3 ELSE 4 END AS cluster) AS n
 INNER JOIN #sqlkmeans_centroid AS c ON c.cluster = n.cluster
@@ -1071,11 +1514,15 @@ GO
 INSERT INTO sqlkmeans.[staging_1] WITH (TABLOCK) ([person_id], cluster, distance)
 SELECT s.[person_id], s.segment_id, s.distance
 FROM (SELECT s.[person_id], c.segment_id,
-    s.[sqlkmeans distance] AS distance, s.[sqlkmeans previous], s.[sqlkmeans before]
+    s.[sqlkmeans distance] AS distance, s.[sqlkmeans previous], s.[sqlkmeans before],
+    s.[sqlkmeans flagged]
 FROM #sqlkmeans_scored AS s
 INNER JOIN #sqlkmeans_cluster AS c ON c.cluster = s.[sqlkmeans cluster]) AS s
+LEFT JOIN #sqlkmeans_limit AS o ON o.segment_id = s.segment_id
+CROSS APPLY (SELECT CASE WHEN s.distance > o.outlier_distance THEN 1 ELSE 0 END AS is_outlier) AS f
 WHERE s.[sqlkmeans previous] IS NULL OR s.[sqlkmeans previous] <> s.segment_id
-   OR ABS(s.distance - s.[sqlkmeans before]) > @tolerance;
+   OR ABS(s.distance - s.[sqlkmeans before]) > @tolerance OR f.is_outlier <> s.[sqlkmeans flagged]
+   OR f.is_outlier <> CASE WHEN s.[sqlkmeans before] > o.outlier_distance THEN 1 ELSE 0 END;
 SET @staged = ROWCOUNT_BIG();
 GO
 SELECT @published = COUNT_BIG(*) FROM [dbo].[person_segment] AS t;
@@ -1083,29 +1530,42 @@ GO
 SELECT @arrived = COUNT_BIG(*) FROM (SELECT TOP (1) 1 AS one FROM [dbo].[person_segment] WITH (TABLOCK, HOLDLOCK)) AS t;SELECT @arrived = COUNT_BIG(*) FROM (SELECT TOP (1) 1 AS one FROM [dbo].[person_segment_history] WITH (TABLOCK, HOLDLOCK)) AS t;
 GO
 SET NOCOUNT ON;
-CREATE TABLE #sqlkmeans_cluster_segment (cluster int NOT NULL PRIMARY KEY, segment_id int NOT NULL);
-INSERT INTO #sqlkmeans_cluster_segment (cluster, segment_id)
-SELECT CAST(j.[key] AS int), CAST(j.[value] AS int) FROM OPENJSON(@text) AS j;
--- What becomes of a customer: 0 another distance alone, 1 arrives, 2 moves, 3 departs.
-SELECT s.[person_id], l.segment_id, s.distance,
-    CASE WHEN t.segment_id IS NULL THEN 1 WHEN t.segment_id <> l.segment_id THEN 2 ELSE 0 END
+CREATE TABLE #sqlkmeans_cluster_segment
+    (cluster int NOT NULL PRIMARY KEY, segment_id int NOT NULL, outlier_distance float NULL);
+INSERT INTO #sqlkmeans_cluster_segment (cluster, segment_id, outlier_distance)
+SELECT CAST(j.[key] AS int), CAST(j.[value] AS int), o.outlier_distance
+FROM OPENJSON(@text) AS j
+LEFT JOIN #sqlkmeans_outlier AS o ON o.segment_id = CAST(j.[value] AS int);
+-- What becomes of a customer: 0 another distance alone, 1 arrives, 2 moves, 3 departs, 4 becomes an
+-- outlier or ceases to be one. A distance that would lie on the wrong side of its limit is written
+-- too, though it hardly changed: later it tells who is one.
+SELECT s.[person_id], l.segment_id, s.distance, CAST(f.is_outlier AS bit) AS is_outlier,
+    CASE WHEN t.segment_id IS NULL THEN 1 WHEN t.segment_id <> l.segment_id THEN 2
+         WHEN t.is_outlier <> f.is_outlier THEN 4 ELSE 0 END
         AS [sqlkmeans change], t.assigned_at AS [sqlkmeans since]
 INTO #sqlkmeans_change
 FROM sqlkmeans.[staging_1] AS s
 INNER JOIN #sqlkmeans_cluster_segment AS l ON l.cluster = s.cluster
+CROSS APPLY (SELECT COALESCE(s.is_outlier,
+    CASE WHEN s.distance > l.outlier_distance THEN 1 ELSE 0 END) AS is_outlier) AS f
 LEFT JOIN [dbo].[person_segment] AS t ON t.[person_id] = s.[person_id]
 WHERE s.departed = 0
   AND (t.segment_id IS NULL
        OR t.segment_id <> l.segment_id
-       OR ABS(t.distance - s.distance) > @tolerance);
-INSERT INTO #sqlkmeans_change ([person_id], segment_id, distance, [sqlkmeans change], [sqlkmeans since])
-SELECT t.[person_id], 0, 0, 3, t.assigned_at
+       OR t.is_outlier <> f.is_outlier
+       OR ABS(t.distance - s.distance) > @tolerance
+       OR (s.is_outlier IS NULL
+           AND f.is_outlier <> CASE WHEN t.distance > l.outlier_distance THEN 1 ELSE 0 END));
+INSERT INTO #sqlkmeans_change ([person_id], segment_id, distance, is_outlier, [sqlkmeans change], [sqlkmeans since])
+SELECT t.[person_id], 0, 0, 0, 3, t.assigned_at
 FROM [dbo].[person_segment] AS t
 WHERE EXISTS (SELECT 1 FROM sqlkmeans.[staging_1] AS s WHERE t.[person_id] = s.[person_id] AND s.departed = 1)
   AND NOT EXISTS (SELECT 1 FROM sqlkmeans.[staging_1] AS s WHERE t.[person_id] = s.[person_id] AND s.departed = 0);
+DECLARE @ended bigint;
 SELECT @arrived = COALESCE(SUM(CASE WHEN n.change = 1 THEN n.customers ELSE 0 END), 0),
     @moved = COALESCE(SUM(CASE WHEN n.change = 2 THEN n.customers ELSE 0 END), 0),
     @departed = COALESCE(SUM(CASE WHEN n.change = 3 THEN n.customers ELSE 0 END), 0),
+    @ended = COALESCE(SUM(CASE WHEN n.change IN (2, 3, 4) THEN n.customers ELSE 0 END), 0),
     @written = COALESCE(SUM(n.customers), 0)
 FROM (SELECT c.[sqlkmeans change] AS change, COUNT_BIG(*) AS customers
       FROM #sqlkmeans_change AS c
@@ -1114,28 +1574,28 @@ FROM (SELECT c.[sqlkmeans change] AS change, COUNT_BIG(*) AS customers
 -- A label and its row of the history begin at the same time, and the history is ordered by key and
 -- time: so the row is found at once, however many a customer has.
 DECLARE @closed bigint = 0;
-IF @moved + @departed > 0
+IF @ended > 0
 BEGIN
 UPDATE t
 SET valid_to = @now
 FROM [dbo].[person_segment_history] AS t
 INNER JOIN #sqlkmeans_change AS c ON t.[person_id] = c.[person_id] AND t.valid_from = c.[sqlkmeans since]
-WHERE t.valid_to IS NULL AND c.[sqlkmeans change] IN (2, 3);
+WHERE t.valid_to IS NULL AND c.[sqlkmeans change] IN (2, 3, 4);
 SET @closed = ROWCOUNT_BIG();
 END;
 -- Who arrives may have a row from before somebody deleted the label, and somebody may have changed
 -- a time.
-IF @arrived > 0 OR @closed < @moved + @departed
+IF @arrived > 0 OR @closed < @ended
 UPDATE t
 SET valid_to = @now
 FROM [dbo].[person_segment_history] AS t
 INNER JOIN #sqlkmeans_change AS c ON t.[person_id] = c.[person_id]
-WHERE t.valid_to IS NULL AND c.[sqlkmeans change] IN (1, 2, 3);
-IF @arrived + @moved > 0
-INSERT INTO [dbo].[person_segment_history] ([person_id], segment_id, distance, valid_from, valid_to, run_id)
-SELECT c.[person_id], c.segment_id, c.distance, @now, NULL, @run_id
+WHERE t.valid_to IS NULL AND c.[sqlkmeans change] IN (1, 2, 3, 4);
+IF @arrived + @ended > @departed
+INSERT INTO [dbo].[person_segment_history] ([person_id], segment_id, distance, is_outlier, valid_from, valid_to, run_id)
+SELECT c.[person_id], c.segment_id, c.distance, c.is_outlier, @now, NULL, @run_id
 FROM #sqlkmeans_change AS c
-WHERE c.[sqlkmeans change] IN (1, 2);
+WHERE c.[sqlkmeans change] IN (1, 2, 4);
 IF @written > 0
 BEGIN
 -- Under READ COMMITTED with locks, one statement could otherwise read some rows before and some
@@ -1143,13 +1603,14 @@ BEGIN
 -- here on, so the history is written before.
 DECLARE @any int;
 SELECT TOP (1) @any = t.segment_id FROM [dbo].[person_segment] AS t WITH (TABLOCKX, HOLDLOCK);
-IF @moved > 0
+IF @ended > @departed
 UPDATE t
-SET segment_id = c.segment_id, distance = c.distance, run_id = @run_id, assigned_at = @now
+SET segment_id = c.segment_id, distance = c.distance, is_outlier = c.is_outlier, run_id = @run_id,
+    assigned_at = @now
 FROM [dbo].[person_segment] AS t
 INNER JOIN #sqlkmeans_change AS c ON t.[person_id] = c.[person_id]
-WHERE c.[sqlkmeans change] = 2;
-IF @written > @arrived + @moved + @departed
+WHERE c.[sqlkmeans change] IN (2, 4);
+IF @written > @arrived + @ended
 UPDATE t
 SET distance = c.distance
 FROM [dbo].[person_segment] AS t
@@ -1161,8 +1622,8 @@ FROM [dbo].[person_segment] AS t
 INNER JOIN #sqlkmeans_change AS c ON t.[person_id] = c.[person_id]
 WHERE c.[sqlkmeans change] = 3;
 IF @arrived > 0
-INSERT INTO [dbo].[person_segment] ([person_id], segment_id, distance, run_id, assigned_at)
-SELECT c.[person_id], c.segment_id, c.distance, @run_id, @now
+INSERT INTO [dbo].[person_segment] ([person_id], segment_id, distance, is_outlier, run_id, assigned_at)
+SELECT c.[person_id], c.segment_id, c.distance, c.is_outlier, @run_id, @now
 FROM #sqlkmeans_change AS c
 WHERE c.[sqlkmeans change] = 1;
 END;
@@ -1173,7 +1634,7 @@ INSERT INTO #sqlkmeans_held (segment_id, size) SELECT t.segment_id, COUNT_BIG(*)
 GO
 ALTER TABLE #sqlkmeans_input ADD [person_id] bigint NULL; ALTER TABLE #sqlkmeans_input ADD [sqlkmeans f1] float NULL; ALTER TABLE #sqlkmeans_input ADD [sqlkmeans f2] nvarchar(101) COLLATE DATABASE_DEFAULT NULL; ALTER TABLE #sqlkmeans_input ADD [sqlkmeans f3] float NULL; ALTER TABLE #sqlkmeans_input ADD [sqlkmeans f4] nvarchar(101) COLLATE DATABASE_DEFAULT NULL;
 GO
-INSERT INTO #sqlkmeans_input WITH (TABLOCK) ([sqlkmeans row], [sqlkmeans place], [person_id], [sqlkmeans previous], [sqlkmeans before], [sqlkmeans weight], [sqlkmeans f1], [sqlkmeans f2], [sqlkmeans f3], [sqlkmeans f4]) SELECT ROW_NUMBER() OVER (ORDER BY s.[person_id]), DENSE_RANK() OVER (ORDER BY s.[person_id]), s.[person_id], p.segment_id, p.distance, CAST(s.[orders] AS float), CAST(s.[income] AS float), CAST(s.[home city] AS nvarchar(101)), CAST(DATEDIFF(day, '19700101', CAST(s.[joined] AS date)) AS float), CAST(s.[plan_code] AS nvarchar(101)) FROM [dbo].[person] AS s LEFT JOIN [dbo].[person_segment] AS p ON p.[person_id] = s.[person_id]; SET @total = ROWCOUNT_BIG();
+INSERT INTO #sqlkmeans_input WITH (TABLOCK) ([sqlkmeans row], [sqlkmeans place], [person_id], [sqlkmeans previous], [sqlkmeans before], [sqlkmeans flagged], [sqlkmeans weight], [sqlkmeans f1], [sqlkmeans f2], [sqlkmeans f3], [sqlkmeans f4]) SELECT ROW_NUMBER() OVER (ORDER BY s.[person_id]), DENSE_RANK() OVER (ORDER BY s.[person_id]), s.[person_id], p.segment_id, p.distance, p.is_outlier, CAST(s.[orders] AS float), CAST(s.[income] AS float), CAST(s.[home city] AS nvarchar(101)), CAST(DATEDIFF(day, '19700101', CAST(s.[joined] AS date)) AS float), CAST(s.[plan_code] AS nvarchar(101)) FROM [dbo].[person] AS s LEFT JOIN [dbo].[person_segment] AS p ON p.[person_id] = s.[person_id]; SET @total = ROWCOUNT_BIG();
 GO
 SELECT @nulls = COALESCE(SUM(g.nulls * g.customers), 0),
     @repeats = COALESCE(SUM(CASE g.nulls WHEN 0 THEN g.customers - 1 END), 0)

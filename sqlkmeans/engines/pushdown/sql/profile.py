@@ -30,6 +30,46 @@ def size_query(layout: Layout) -> str:
     )
 
 
+def limit_query(layout: Layout, share: float) -> str:
+    """Customers, cluster, and the distance in the middle between the nearest of the share of its
+    customers that are farthest, and the next one before them; the distance of the farthest where
+    the share is no customer.
+
+    Where a bound is set, the mean of so many distances around that place.
+    """
+    count = layout.dialect.count
+    placed = (
+        "SELECT cluster, SQRT(squared) AS distance, "
+        "ROW_NUMBER() OVER (PARTITION BY cluster ORDER BY squared DESC) AS place, "
+        f"{count} OVER (PARTITION BY cluster) AS n, "
+        f"FLOOR({number(share)} * {count} OVER (PARTITION BY cluster)) AS beyond\n"
+        f"FROM {layout.labelled}"
+    )
+    inside = "place BETWEEN beyond AND beyond + 1"
+    if layout.at_least > 1:
+        group = int(layout.at_least)
+        first = f"beyond - {group // 2 - 1}"
+        start = (
+            f"CASE WHEN {first} < 1 THEN 1 WHEN {first} > n - {group - 1} THEN n - {group - 1} "
+            f"ELSE {first} END"
+        )
+        inside = f"place - ({start}) BETWEEN 0 AND {group - 1}"
+    return (
+        f"SELECT {count} AS customers, cluster, AVG(distance)\nFROM ({placed}) AS p\n"
+        f"WHERE {inside}\nGROUP BY cluster{layout.having}"
+    )
+
+
+def outlier_query(layout: Layout, limits: Sequence[float]) -> str:
+    """Customers, cluster, and how many are beyond its limit; -1 for fewer than may be told."""
+    cases = " ".join(f"WHEN {i} THEN {number(limit)}" for i, limit in enumerate(limits))
+    beyond = layout.counted(f"SQRT(squared) > CASE cluster {cases} END")
+    return (
+        f"SELECT {layout.dialect.count} AS customers, cluster, {beyond}\n"
+        f"FROM {layout.labelled}\nGROUP BY cluster{layout.having}"
+    )
+
+
 def spread_query(layout: Layout, features: Sequence[PreparedFeature], table: str = LABELLED) -> str:
     """Customers, then the mean and the mean square of each prepared feature; rows count alike."""
     facts = ", ".join(f"AVG({z}), AVG({z} * {z})" for z in names_of(features))
@@ -66,7 +106,6 @@ def profile_query(
     customers have. Fewer missing values count as none, fewer known ones as none.
     """
     facts = []
-    count = layout.dialect.count
     for o, value in zip(names_of(features, "o"), origin):
         from_origin = f"({o} - ({number(value)}))"
         extremes = [f"MIN({o})", f"MAX({o})"] if layout.at_least == 1 else ["NULL", "NULL"]
@@ -74,20 +113,25 @@ def profile_query(
         if layout.at_least > 1:
             enough = f"CASE WHEN COUNT({o}) >= {int(layout.at_least)} THEN "
             means = [f"{enough}{text} END" for text in means]
-        counted = f"COUNT({o})"
-        if layout.at_least > 1:
-            counted = (
-                f"CASE WHEN COUNT({o}) < {int(layout.at_least)} THEN 0 "
-                f"WHEN {count} - COUNT({o}) < {int(layout.at_least)} THEN {count} "
-                f"ELSE COUNT({o}) END"
-            )
-        facts += [counted, *extremes, *means]
+        facts += [known_count(layout, o), *extremes, *means]
     carry = ["cluster"] if by_cluster else []
     inner = own_rows(layout, known(features), carry, LABELLED, fitted=False)
     return (
         f"SELECT {layout.dialect.count} AS customers, {'cluster' if by_cluster else '0 AS cluster'}"
         f", {', '.join(facts)}\n"
         f"FROM ({inner}) AS o{_group(by_cluster)}{layout.having}"
+    )
+
+
+def known_count(layout: Layout, value: str) -> str:
+    """How many rows have a value. Where a bound is set, fewer missing values count as none, fewer
+    known ones as none."""
+    count, at_least = layout.dialect.count, int(layout.at_least)
+    if at_least == 1:
+        return f"COUNT({value})"
+    return (
+        f"CASE WHEN COUNT({value}) < {at_least} THEN 0 "
+        f"WHEN {count} - COUNT({value}) < {at_least} THEN {count} ELSE COUNT({value}) END"
     )
 
 

@@ -122,7 +122,7 @@ def distinct_query(layout: Layout, features: Sequence[PreparedFeature]) -> str:
     )
 
 
-def level_query(layout: Layout, column: str, rows: int, longest: int) -> str:
+def level_query(layout: Layout, column: str, rows: int, longest: int, table: str = ROWS) -> str:
     """The most frequent levels of a category that are no longer than ``longest`` and have not the
     name of the rest: customers, text, and the sum of their weights.
 
@@ -136,7 +136,7 @@ def level_query(layout: Layout, column: str, rows: int, longest: int) -> str:
     return layout.dialect.first(
         rows,
         f"{layout.dialect.count} AS customers, {text} AS level, {weight} AS total",
-        f"FROM {layout.rows}\nWHERE {_known(layout, x)} AND {own}\n"
+        f"FROM {layout.table(table)}\nWHERE {_known(layout, x)} AND {own}\n"
         f"GROUP BY {text}{layout.weighed_having}"
         "\nORDER BY total DESC, level",
     )
@@ -165,14 +165,14 @@ def lacking_query(layout: Layout, column: str) -> str:
     return _aggregate(layout, [missing], layout.rows)
 
 
-def level_summary_query(layout: Layout, column: str) -> str:
+def level_summary_query(layout: Layout, column: str, table: str = ROWS) -> str:
     """Customers with a level, the sum of their weights, and how many levels there are."""
     x = layout.value(column)
     text, _ = _exact(layout, x)
     weight = f"SUM({layout.weights[0]})" if layout.weighted else layout.dialect.count
     groups = (
         f"SELECT {layout.dialect.count} AS n, {weight} AS total\n"
-        f"FROM {layout.rows} WHERE {_known(layout, x)} GROUP BY {text}"
+        f"FROM {layout.table(table)} WHERE {_known(layout, x)} GROUP BY {text}"
     )
     count = layout.dialect.count
     return (

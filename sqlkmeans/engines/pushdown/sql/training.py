@@ -56,6 +56,9 @@ class Layout:
         No row about fewer customers leaves; 1 sets no bound.
     kept : tuple of PreparedFeature
         The features whose prepared values are columns of the rows, ``z1, z2, …``.
+    described : tuple of (str, str)
+        The source's columns that are only described, ``about1, about2, …``, and their types in the
+        temporary tables.
     """
 
     dialect: Dialect
@@ -65,6 +68,7 @@ class Layout:
     weighted: bool = False
     at_least: int = 1
     kept: tuple[PreparedFeature, ...] = ()
+    described: tuple[tuple[str, str], ...] = ()
 
     @property
     def keys(self) -> list[str]:
@@ -86,6 +90,7 @@ class Layout:
             *((name, f"{kind} NULL") for name, kind in zip(self.keys, self.key_types)),
             *((name, f"{kind} NULL") for name, kind in zip(self.values, self.column_types)),
             *((name, f"{self.dialect.float_type} NULL") for name in self.weights),
+            *((f"about{p}", f"{kind} NULL") for p, (_, kind) in enumerate(self.described, start=1)),
         ]
 
     def mean(self, value: str) -> str:
@@ -94,7 +99,9 @@ class Layout:
 
     def value(self, column: str) -> str:
         """The raw column that holds a source column."""
-        return self.values[self.columns.index(column)]
+        if column in self.columns:
+            return self.values[self.columns.index(column)]
+        return f"about{[name for name, _ in self.described].index(column) + 1}"
 
     def table(self, name: str) -> str:
         """The name of a temporary table."""
@@ -149,7 +156,8 @@ def take_rows(layout: Layout, source: str, expressions: Sequence[str]) -> list[s
     source : str
         What stands after FROM.
     expressions : sequence of str
-        Over the source's columns: keys, values and weight, of the types that the layout names.
+        Over the source's columns: keys, values, weight and what is only described, of the types
+        that the layout names.
     """
     selected = [f"{text} AS {name}" for text, (name, _) in zip(expressions, layout.typed)]
     insert = layout.dialect.insert(ROWS, f"SELECT {', '.join(selected)}\nFROM {source}")
