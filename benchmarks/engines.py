@@ -198,8 +198,8 @@ class OnServer:
         )
         return float(inertia[0][0])
 
-    def assign(self) -> None:
-        self.execute("EXECUTE sqlkmeans.assign_segments @segmentation = N'benchmark_tsql';")
+    def assign(self, more: str = "") -> None:
+        self.execute(f"EXECUTE sqlkmeans.assign_segments @segmentation = N'benchmark_tsql'{more};")
 
     def change(self, turn: int) -> None:
         self.execute("UPDATE dbo.benchmark SET f1 = f1 + 0.001 "
@@ -230,29 +230,34 @@ def database_connection(url: str) -> Any:
     )  # fmt: skip
 
 
-def server_table(given: argparse.Namespace, command: str) -> str:
-    """Measure on the server, and write a table."""
+def server_table(given: argparse.Namespace, command: str, results: Path) -> str:
+    """Measure on the server, and write a table; what is done stands in it when the rest is not."""
     url = os.environ["SQLKMEANS_TEST_URL"]
+    cursor = database_connection(url).cursor()
+    cursor.execute("SELECT @@VERSION, CAST(SERVERPROPERTY('ProductVersion') AS nvarchar(100));")
+    version, number = (str(value) for value in cursor.fetchall()[0])
+    version = version.split("\n")[0].strip()
+    # Compatible servers begin with the same words, because drivers look for them.
+    if not re.match(r"Microsoft SQL (Server 20\d\d|Azure)", version):
+        version = ("a server that speaks TDS and T-SQL but is not SQL Server; it reports version "
+                   f"{number}")  # fmt: skip
     lines: list[str] = []
+    text = ""
     for rows in given.rows:
         for n_features in given.features:
             lines += _server_block(url, given.before, rows, n_features, given.repeats)
-    cursor = database_connection(url).cursor()
-    cursor.execute("SELECT @@VERSION;")
-    version = str(cursor.fetchall()[0][0]).split("\n")[0].strip()
-    # Compatible servers begin with the same words, because drivers look for them.
-    if not re.match(r"Microsoft SQL (Server 20\d\d|Azure)", version):
-        version = "one that speaks SQL Server's protocol and T-SQL but is not SQL Server"
-    return "\n".join([
-        "# Engines on a server", "",
-        f"Training of k = {K} segments, and assigning after 1 % of the customers changed; medians "
-        f"of {given.repeats} interleaved turns in warm sessions; load average "
-        f"{os.getloadavg()[0]:.1f}; {describe_machine()}; {date.today().isoformat()}.", "",
-        f"Server: {version}. Command: `{command}`. What is compared and how stands at the top of "
-        "that file.", "",
-        "| rows | features | what | s | times tsql | inertia over tsql |",
-        "| --: | --: | --- | --: | --: | --: |", *lines, "",
-    ])  # fmt: skip
+            text = "\n".join([
+                "# Engines on a server", "",
+                f"Training of k = {K} segments, and assigning after 1 % of the customers changed; "
+                f"medians of {given.repeats} interleaved turns in warm sessions; load average "
+                f"{os.getloadavg()[0]:.1f}; {describe_machine()}; {date.today().isoformat()}.", "",
+                f"Server: {version}. Command: `{command}`. What is compared and how stands at the "
+                "top of that file.", "",
+                "| rows | features | what | s | times tsql | inertia over tsql |",
+                "| --: | --: | --- | --: | --: | --: |", *lines, "",
+            ])  # fmt: skip
+            results.write_text(text, encoding="utf-8")
+    return text
 
 
 def _server_block(
@@ -267,6 +272,7 @@ def _server_block(
         "pushdown": lambda: now.client("pushdown"),
         "local": lambda: now.client("local"),
         "assign_segments": now.assign,
+        "assign_segments @medians = 0": lambda: now.assign(", @medians = 0"),
     }
     if then is not None:
         contenders["assign_segments, the commit before"] = then.assign
@@ -277,10 +283,11 @@ def _server_block(
     inertia: dict[str, float] = {}
     for turn in range(repeats + 1):
         for name, contender in contenders.items():
-            if name == "assign_segments":
-                for database in (now, then):
-                    if database is not None:
-                        database.change(turn)
+            # What the commit before assigns changes with the first of the two.
+            changed = {"assign_segments": (now, then), "assign_segments @medians = 0": (now,)}
+            for database in changed.get(name, ()):
+                if database is not None:
+                    database.change(2 * turn + ("medians" in name))
             started = time.perf_counter()
             found = contender()
             if turn:
@@ -389,12 +396,11 @@ def main() -> None:
         command = " ".join(["python benchmarks/engines.py", *arguments])
         name = "engines_server.md" if given.server else "engines.md"
         results = Path(__file__).parent / "results" / name
-        text = (
-            server_table(given, command)
-            if given.server
-            else table(given.rows, given.features, given.repeats, command, given.full)
-        )
-        results.write_text(text, encoding="utf-8")
+        if given.server:
+            text = server_table(given, command, results)
+        else:
+            text = table(given.rows, given.features, given.repeats, command, given.full)
+            results.write_text(text, encoding="utf-8")
         print(text)
 
 

@@ -499,6 +499,29 @@ BEGIN
 END;
 GO
 
+-- functions/json_lines.sql
+IF OBJECT_ID(N'sqlkmeans.json_lines', N'FN') IS NULL
+    EXECUTE (N'CREATE FUNCTION sqlkmeans.json_lines (@lines nvarchar(max))
+        RETURNS nvarchar(max) AS BEGIN RETURN N''''; END;');
+GO
+-- Lines, each with its end, as a JSON list of texts.
+ALTER FUNCTION sqlkmeans.json_lines (@lines nvarchar(max))
+RETURNS nvarchar(max)
+AS
+BEGIN
+    DECLARE @list nvarchar(max) = N'';
+
+    WHILE CHARINDEX(NCHAR(10), @lines) > 0
+    BEGIN
+        SET @list = @list + CASE WHEN @list = N'' THEN N'' ELSE N',' END
+            + sqlkmeans.json_text(LEFT(@lines, CHARINDEX(NCHAR(10), @lines) - 1));
+        SET @lines = SUBSTRING(@lines, CHARINDEX(NCHAR(10), @lines) + 1, LEN(@lines));
+    END;
+
+    RETURN N'[' + @list + N']';
+END;
+GO
+
 -- functions/json_number.sql
 IF OBJECT_ID(N'sqlkmeans.json_number', N'FN') IS NULL
     EXECUTE (N'CREATE FUNCTION sqlkmeans.json_number (@text nvarchar(100)) RETURNS nvarchar(100)
@@ -1058,6 +1081,24 @@ BEGIN
 END;
 GO
 
+-- functions/labels_text.sql
+IF OBJECT_ID(N'sqlkmeans.labels_text', N'FN') IS NULL
+    EXECUTE (N'CREATE FUNCTION sqlkmeans.labels_text (@key nvarchar(max))
+        RETURNS nvarchar(max) AS BEGIN RETURN N''''; END;');
+GO
+-- The query of the labels in #sqlkmeans_scored and of what stands in the segment table, as stage_changes
+-- takes them.
+ALTER FUNCTION sqlkmeans.labels_text (@key nvarchar(max))
+RETURNS nvarchar(max)
+AS
+BEGIN
+    RETURN N'SELECT ' + sqlkmeans.each_name(@key, N's.{}', N', ') + N', c.segment_id,
+    s.[sqlkmeans distance] AS distance, s.[sqlkmeans previous], s.[sqlkmeans before], s.[sqlkmeans flagged]
+FROM #sqlkmeans_scored AS s
+INNER JOIN #sqlkmeans_cluster AS c ON c.cluster = s.[sqlkmeans cluster]';
+END;
+GO
+
 -- functions/float_literal.sql
 IF OBJECT_ID(N'sqlkmeans.float_literal', N'FN') IS NULL
     EXECUTE (N'CREATE FUNCTION sqlkmeans.float_literal (@value float) RETURNS nvarchar(40)
@@ -1131,10 +1172,9 @@ BEGIN
         -- So many NULL, of so many rows or more, make a column useless.
         WHEN N'almost_missing' THEN 0.95e0
         WHEN N'almost_missing_rows' THEN 20e0
-        -- Passes: the most, and the share of the mean variance at which centroids rest.
+        -- Passes: the most, and the share of the mean variance at which those of a sample rest.
         WHEN N'max_iter' THEN 300e0
         WHEN N'tolerance' THEN 1e-4
-        WHEN N'pass_tolerance_share' THEN 0.1e0
         -- A distance that changed by less, as a share of the mean one, is not written.
         WHEN N'distance_tolerance' THEN 0.01e0
         -- An outlier is so much beyond the distance that its limit is made of.
@@ -1148,22 +1188,6 @@ BEGIN
         WHEN N'notable' THEN 0.5e0
         WHEN N'strong' THEN 1.5e0
     END;
-END;
-GO
-
--- functions/random_number.sql
-IF OBJECT_ID(N'sqlkmeans.random_number', N'FN') IS NULL
-    EXECUTE (N'CREATE FUNCTION sqlkmeans.random_number (@text nvarchar(100)) RETURNS float
-        AS BEGIN RETURN 0e0; END;');
-GO
--- A number from 0 to below 1 that depends on the text alone: 48 bits of its hash, which a float
--- holds exactly. RAND repeats itself within a statement and differs between servers.
-ALTER FUNCTION sqlkmeans.random_number (@text nvarchar(100))
-RETURNS float
-AS
-BEGIN
-    RETURN CAST(CAST(SUBSTRING(HASHBYTES('SHA2_256', @text), 1, 6) AS bigint) AS float)
-        / 281474976710656e0;
 END;
 GO
 
@@ -1237,62 +1261,87 @@ GO
 
 -- functions/nearest.sql
 IF OBJECT_ID(N'sqlkmeans.nearest', N'FN') IS NULL
-    EXECUTE (N'CREATE FUNCTION sqlkmeans.nearest (@k int, @features int, @z nvarchar(40), @last bit)
+    EXECUTE (N'CREATE FUNCTION sqlkmeans.nearest (@k int, @features int)
         RETURNS nvarchar(max) AS BEGIN RETURN N''''; END;');
 GO
--- What follows a row of prepared features, each written as @z has it, and gives a row n: cluster, the
--- number of the nearest of the centroids 1 to @k of #sqlkmeans_centroid, the first of several that
--- are equally near; or a row l with the last of them. Compared in pairs, a table is read in batches;
--- where that would be too long an expression, the centroids are ordered for each row.
-ALTER FUNCTION sqlkmeans.nearest
-(
-    @k        int,
-    @features int,
-    @z        nvarchar(40),
-    @last     bit
-)
+-- What follows a row r of prepared features, and gives a row n: cluster, the number of the nearest of
+-- the centroids 1 to @k of #sqlkmeans_centroid, the first of several that are equally near. Compared in
+-- pairs, a table is read in batches; where that would be too long an expression, the centroids are
+-- ordered for each row.
+ALTER FUNCTION sqlkmeans.nearest (@k int, @features int)
 RETURNS nvarchar(max)
 AS
 BEGIN
     DECLARE @squares nvarchar(max);
     DECLARE @distance nvarchar(max);
     DECLARE @result nvarchar(max) = N'CROSS APPLY (SELECT CASE';
-    DECLARE @name nvarchar(10) = CASE @last WHEN 1 THEN N') AS l' ELSE N') AS n' END;
     DECLARE @one int = 1;
     DECLARE @other int;
 
     IF sqlkmeans.compares_in_pairs(@k, @features) = 0
     BEGIN
-        SET @squares = N'(' + @z + N' - c.z{}) * (' + @z + N' - c.z{})';
+        SET @squares = N'(r.[sqlkmeans z{}] - c.z{}) * (r.[sqlkmeans z{}] - c.z{})';
         RETURN N'CROSS APPLY (SELECT TOP (1) c.cluster, '
             + sqlkmeans.each_number(@features, @squares, N' + ')
-            + N' AS squared FROM #sqlkmeans_centroid AS c WHERE c.cluster > 0 ORDER BY squared, c.cluster'
-            + CASE @last WHEN 1 THEN N' DESC' ELSE N'' END + @name;
+            + N' AS squared FROM #sqlkmeans_centroid AS c WHERE c.cluster > 0 ORDER BY squared, c.cluster) AS n';
     END;
 
-    SET @squares = N'(' + @z + N' - @c~_{}) * (' + @z + N' - @c~_{})';
+    SET @squares = N'(r.[sqlkmeans z{}] - @c~_{}) * (r.[sqlkmeans z{}] - @c~_{})';
     SET @squares = sqlkmeans.each_number(@features, @squares, N' + ');
     -- The first whose distance is none of the later ones' greater.
     WHILE @one < @k
     BEGIN
-        SET @distance = REPLACE(@squares, N'~',
-            CAST(CASE @last WHEN 1 THEN @k + 1 - @one ELSE @one END AS nvarchar(10)));
+        SET @distance = REPLACE(@squares, N'~', CAST(@one AS nvarchar(10)));
         SET @other = @one + 1;
         WHILE @other <= @k
         BEGIN
             SET @result = @result + CASE WHEN @other = @one + 1 THEN N' WHEN ' ELSE N' AND ' END
-                + @distance + N' <= ' + REPLACE(@squares, N'~',
-                    CAST(CASE @last WHEN 1 THEN @k + 1 - @other ELSE @other END AS nvarchar(10)));
+                + @distance + N' <= ' + REPLACE(@squares, N'~', CAST(@other AS nvarchar(10)));
             SET @other = @other + 1;
         END;
-        SET @result = @result + N' THEN '
-            + CAST(CASE @last WHEN 1 THEN @k + 1 - @one ELSE @one END AS nvarchar(10));
+        SET @result = @result + N' THEN ' + CAST(@one AS nvarchar(10));
         SET @one = @one + 1;
     END;
 
     RETURN @result + CASE WHEN @k = 1 THEN N' WHEN 1 = 1 THEN 1' ELSE N'' END
-        + N' ELSE ' + CASE @last WHEN 1 THEN N'1' ELSE CAST(@k AS nvarchar(10)) END
-        + N' END AS cluster' + @name;
+        + N' ELSE ' + CAST(@k AS nvarchar(10)) + N' END AS cluster) AS n';
+END;
+GO
+
+-- functions/sums_text.sql
+IF OBJECT_ID(N'sqlkmeans.sums_text', N'FN') IS NULL
+    EXECUTE (N'CREATE FUNCTION sqlkmeans.sums_text (@rows nvarchar(128), @k int, @features int,
+        @kept bit, @sign nvarchar(1)) RETURNS nvarchar(max) AS BEGIN RETURN N''''; END;');
+GO
+-- One aggregate over a table of rows, into #sqlkmeans_moved: the rows, weights and coordinates of each
+-- nearest centroid of #sqlkmeans_centroid and earlier segment. Sums are about centroid 0, the mean of a
+-- sample, so that they keep their digits far from 0. @sign = '-' takes off what was added before;
+-- @kept = 1 is what the next passes go on from. Of the rows that starts are compared on, sums are
+-- added in one order: which start wins would depend on it.
+ALTER FUNCTION sqlkmeans.sums_text
+(
+    @rows     nvarchar(128),
+    @k        int,
+    @features int,
+    @kept     bit,
+    @sign     nvarchar(1)
+)
+RETURNS nvarchar(max)
+AS
+BEGIN
+    RETURN N'INSERT INTO #sqlkmeans_moved (kept, cluster, previous, customers, weight, squares, '
+        + sqlkmeans.each_number(@features, N'z{}', N', ') + N')
+SELECT ' + CAST(@kept AS nvarchar(1)) + N', n.cluster, r.[sqlkmeans previous], ' + @sign + N'COUNT_BIG(*), '
+        + @sign + N'SUM(r.[sqlkmeans weight]), ' + @sign + N'SUM(r.[sqlkmeans weight] * ('
+        + sqlkmeans.each_number(@features,
+            N'(r.[sqlkmeans z{}] - @c0_{}) * (r.[sqlkmeans z{}] - @c0_{})', N' + ') + N')),
+    ' + sqlkmeans.each_number(@features,
+            @sign + N'SUM(r.[sqlkmeans weight] * (r.[sqlkmeans z{}] - @c0_{}))', N', ') + N'
+FROM ' + @rows + N' AS r
+' + sqlkmeans.nearest(@k, @features) + N'
+GROUP BY n.cluster, r.[sqlkmeans previous]' + CASE @rows WHEN N'#sqlkmeans_seed' THEN N'
+OPTION (MAXDOP 1)' ELSE N'' END + N';
+';
 END;
 GO
 
@@ -1301,14 +1350,11 @@ IF OBJECT_ID(N'sqlkmeans.pass_text', N'FN') IS NULL
     EXECUTE (N'CREATE FUNCTION sqlkmeans.pass_text (@rows nvarchar(128), @k int, @features int)
         RETURNS nvarchar(max) AS BEGIN RETURN N''''; END;');
 GO
--- One pass of Lloyd's algorithm (1982) as one aggregate: every row of the table @rows goes to its
--- nearest centroid of #sqlkmeans_centroid, and each centroid to the mean of its rows. One without a
--- row moves to the row that is farthest from its own. The text uses variables @k; @shift, the sum of
--- the squared moves; and @inertia, of the centroids as they were. The same text serves all passes.
--- On the sample that starts are compared on, sums are added in one order: which start wins would
--- depend on it.
--- Squares are summed about centroid 0, the mean of a sample: what they and the means in #sqlkmeans_moved
--- say of the inertia (Steiner's theorem) spares the distances.
+-- One pass of Lloyd's algorithm (1982): every row of the table @rows goes to its nearest centroid of
+-- #sqlkmeans_centroid, and each centroid to the mean of its rows and of those that #sqlkmeans_moved
+-- keeps. One without a row moves to the row that is farthest from its own. The text uses variables
+-- @k; @shift, the sum of the squared moves, NULL where there was such a centroid; and @inertia, of the
+-- centroids as they were (Steiner's theorem spares the distances). It serves all passes.
 ALTER FUNCTION sqlkmeans.pass_text
 (
     @rows     nvarchar(128),
@@ -1318,27 +1364,35 @@ ALTER FUNCTION sqlkmeans.pass_text
 RETURNS nvarchar(max)
 AS
 BEGIN
-    DECLARE @z nvarchar(max) = sqlkmeans.each_number(@features, N'z{}', N', ');
-    RETURN sqlkmeans.centroid_values(@k, @features) + N'DELETE FROM #sqlkmeans_moved;
-INSERT INTO #sqlkmeans_moved (cluster, weight, squares, ' + @z + N')
-SELECT n.cluster, SUM(r.[sqlkmeans weight]), SUM(r.[sqlkmeans weight] * ('
-        + sqlkmeans.each_number(@features,
-            N'(r.[sqlkmeans z{}] - @c0_{}) * (r.[sqlkmeans z{}] - @c0_{})', N' + ') + N')),
-    ' + sqlkmeans.each_number(@features,
-            N'SUM(r.[sqlkmeans weight] * r.[sqlkmeans z{}]) / SUM(r.[sqlkmeans weight])',
-            N', ') + N'
-FROM ' + @rows + N' AS r
-' + sqlkmeans.nearest(@k, @features, N'r.[sqlkmeans z{}]', 0) + N'
-WHERE r.[sqlkmeans weight] > 0e0
-GROUP BY n.cluster' + CASE @rows WHEN N'#sqlkmeans_seed' THEN N'
-OPTION (MAXDOP 1)' ELSE N'' END + N';
-IF (SELECT COUNT(*) FROM #sqlkmeans_moved AS m) < @k
-    INSERT INTO #sqlkmeans_moved (cluster, weight, squares, ' + @z + N')
-    SELECT e.cluster, 0e0, 0e0, ' + sqlkmeans.each_number(@features, N'f.z{}', N', ') + N'
-    FROM (SELECT c.cluster, ROW_NUMBER() OVER (ORDER BY c.cluster) AS place
-          FROM #sqlkmeans_centroid AS c
-          WHERE c.cluster > 0
-            AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_moved AS m WHERE m.cluster = c.cluster)) AS e
+    -- Where rows were taken off, a weight of 0 may be a rounding error.
+    DECLARE @means nvarchar(max) = N'(SELECT a.cluster, SUM(a.weight) AS weight, SUM(a.squares) AS squares, '
+        + sqlkmeans.each_number(@features, N'SUM(a.z{}) / NULLIF(SUM(a.weight), 0e0) AS z{}', N', ') + N'
+      FROM #sqlkmeans_moved AS a
+      GROUP BY a.cluster
+      HAVING SUM(a.weight) > 1e-12 * MAX(a.weight)) AS m';
+
+    RETURN sqlkmeans.centroid_values(@k, @features) + N'DELETE FROM #sqlkmeans_moved WHERE kept = 0;
+' + sqlkmeans.sums_text(@rows, @k, @features, 0, N'')
+        + N'SELECT @shift = SUM(' + sqlkmeans.each_number(@features,
+            N'(m.z{} - (c.z{} - @c0_{})) * (m.z{} - (c.z{} - @c0_{}))', N' + ') + N'),
+    @inertia = SUM(m.squares + m.weight * (' + sqlkmeans.each_number(@features,
+            N'(c.z{} - @c0_{}) * (c.z{} - @c0_{} - 2e0 * m.z{})', N' + ') + N'))
+FROM ' + @means + N'
+INNER JOIN #sqlkmeans_centroid AS c ON c.cluster = m.cluster;
+UPDATE c
+SET ' + sqlkmeans.each_number(@features, N'z{} = @c0_{} + m.z{}', N', ') + N'
+FROM #sqlkmeans_centroid AS c
+INNER JOIN ' + @means + N' ON m.cluster = c.cluster;
+IF @@ROWCOUNT < @k
+BEGIN
+    SET @shift = NULL;
+    UPDATE c
+    SET ' + sqlkmeans.each_number(@features, N'z{} = f.z{}', N', ') + N'
+    FROM #sqlkmeans_centroid AS c
+    INNER JOIN (SELECT o.cluster, ROW_NUMBER() OVER (ORDER BY o.cluster) AS place
+                FROM #sqlkmeans_centroid AS o
+                WHERE o.cluster > 0 AND NOT EXISTS (SELECT 1 FROM ' + @means + N' WHERE m.cluster = o.cluster)) AS e
+        ON e.cluster = c.cluster
     INNER JOIN (SELECT ' + sqlkmeans.each_number(@features, N'd.z{}', N', ') + N',
                     ROW_NUMBER() OVER (ORDER BY d.squared DESC, d.row_number) AS place
                 FROM (SELECT ' + sqlkmeans.each_number(@features, N'r.[sqlkmeans z{}] AS z{}', N', ')
@@ -1351,16 +1405,7 @@ IF (SELECT COUNT(*) FROM #sqlkmeans_moved AS m) < @k
                                    ORDER BY squared) AS n
                       WHERE r.[sqlkmeans weight] > 0e0) AS d) AS f
         ON f.place = e.place;
-SELECT @shift = SUM(' + sqlkmeans.each_number(@features,
-            N'(m.z{} - c.z{}) * (m.z{} - c.z{})', N' + ') + N'),
-    @inertia = SUM(m.squares + m.weight * (' + sqlkmeans.each_number(@features,
-            N'(c.z{} - @c0_{}) * (c.z{} - @c0_{} - 2e0 * (m.z{} - @c0_{}))', N' + ') + N'))
-FROM #sqlkmeans_moved AS m
-INNER JOIN #sqlkmeans_centroid AS c ON c.cluster = m.cluster;
-UPDATE c
-SET ' + sqlkmeans.each_number(@features, N'z{} = m.z{}', N', ') + N'
-FROM #sqlkmeans_centroid AS c
-INNER JOIN #sqlkmeans_moved AS m ON m.cluster = c.cluster;
+END;
 ';
 END;
 GO
@@ -3854,7 +3899,7 @@ BEGIN
     INNER JOIN sqlkmeans.model_feature AS s
         ON s.run_id = COALESCE(@scored_run_id, @model_run_id) AND s.source_column = f.source_column
        AND s.type <> N'category'
-    INNER JOIN #sqlkmeans_profile AS p ON p.segment_id = 0 AND p.position = s.position
+    INNER JOIN #sqlkmeans_profile AS p ON p.cluster = 0 AND p.position = s.position
     LEFT JOIN sqlkmeans.segment_feature AS e
         ON e.run_id = @model_run_id AND e.segment_id = 0 AND e.position = f.position;
 
@@ -3908,6 +3953,37 @@ BEGIN
 END;
 GO
 
+-- procedures/profile_json.sql
+IF OBJECT_ID(N'sqlkmeans.profile_json', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.profile_json AS RETURN 0;');
+GO
+-- The caller's #sqlkmeans_profile of the features of a model, and its #sqlkmeans_drift, as a publication
+-- has them: members segment_feature and feature_drift of its tables.
+ALTER PROCEDURE sqlkmeans.profile_json
+    @model_run_id bigint,
+    @rows         bigint,
+    @members      nvarchar(max) OUTPUT
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    SET @members = N'"segment_feature":' + (
+        SELECT COALESCE(c.segment_id, 0) AS segment_id, p.position, f.feature, p.mean, p.deviation,
+            p.lowest AS [min], p.median, p.highest AS [max], COALESCE(c.size, @rows) - p.known AS missing,
+            p.importance
+        FROM #sqlkmeans_profile AS p
+        LEFT JOIN #sqlkmeans_cluster AS c ON c.cluster = p.cluster
+        INNER JOIN sqlkmeans.model_feature AS f ON f.run_id = @model_run_id AND f.position = p.position
+        FOR JSON PATH
+    ) + COALESCE(N',"feature_drift":' + (
+        SELECT d.position, d.feature, d.psi, d.mean, d.previous_mean, d.missing_share,
+            d.previous_missing_share
+        FROM #sqlkmeans_drift AS d
+        FOR JSON PATH
+    ), N'');
+END;
+GO
+
 -- procedures/store_in_columns.sql
 IF OBJECT_ID(N'sqlkmeans.store_in_columns', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.store_in_columns AS RETURN 0;');
@@ -3936,6 +4012,82 @@ BEGIN
 END;
 GO
 
+-- procedures/widen_tables.sql
+IF OBJECT_ID(N'sqlkmeans.widen_tables', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.widen_tables AS RETURN 0;');
+GO
+-- Gives the caller's #sqlkmeans_prepared, #sqlkmeans_scored and #sqlkmeans_centroid the columns of a run:
+-- the key, each feature in its own units, [sqlkmeans o1] …, and as K-Means sees it, [sqlkmeans z1] …;
+-- and the tables of rows an index that is read in batches.
+ALTER PROCEDURE sqlkmeans.widen_tables
+    @run_id   bigint,
+    @key      nvarchar(max),
+    @features int
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @staging nvarchar(200) =
+        N'sqlkmeans.' + QUOTENAME(N'staging_' + CAST(@run_id AS nvarchar(20)));
+    DECLARE @key_columns nvarchar(max);
+    DECLARE @statement nvarchar(max);
+
+    -- Columns that are added to a temporary table by a nested batch stay in it. A key may be NULL
+    -- here, so that all such rows are told of at once.
+    EXECUTE sqlkmeans.describe_key
+        @table = @staging, @key = @key, @key_columns = @key_columns OUTPUT,
+        @before = N'ALTER TABLE #sqlkmeans_prepared ADD ', @after = N' NULL; ';
+    SET @statement = @key_columns
+        + REPLACE(@key_columns, N'ALTER TABLE #sqlkmeans_prepared ADD ',
+                  N'ALTER TABLE #sqlkmeans_scored ADD ')
+        + sqlkmeans.each_number(@features,
+            N'ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans o{}] float NULL; '
+            + N'ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans z{}] float NULL; '
+            + N'ALTER TABLE #sqlkmeans_scored ADD [sqlkmeans o{}] float NULL; '
+            + N'ALTER TABLE #sqlkmeans_centroid ADD z{} float NULL;', N' ');
+    EXECUTE sys.sp_executesql @statement;
+    EXECUTE sqlkmeans.store_in_columns @table = N'#sqlkmeans_prepared';
+    EXECUTE sqlkmeans.store_in_columns @table = N'#sqlkmeans_scored';
+END;
+GO
+
+-- procedures/score_rows.sql
+IF OBJECT_ID(N'sqlkmeans.score_rows', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.score_rows AS RETURN 0;');
+GO
+-- Gives each row of the caller's #sqlkmeans_prepared that has all its features the nearest of the
+-- clusters 1 to @k of its #sqlkmeans_point, in its #sqlkmeans_scored. Clusters are in the order of
+-- their segment ids, because a tie goes to the lowest, as in the scoring function.
+ALTER PROCEDURE sqlkmeans.score_rows
+    @key      nvarchar(max),
+    @k        int,
+    @features int,
+    @rows     bigint OUTPUT
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @carried nvarchar(max) = N', [sqlkmeans previous], [sqlkmeans before], [sqlkmeans flagged], [sqlkmeans weight]'
+        + sqlkmeans.each_number(@features, N', [sqlkmeans o{}]', N'');
+    DECLARE @statement nvarchar(max) = N'DELETE FROM #sqlkmeans_centroid;
+INSERT INTO #sqlkmeans_centroid (cluster' + sqlkmeans.each_number(@features, N', z{}', N'') + N')
+SELECT p.cluster' + sqlkmeans.each_number(
+            @features, N', MAX(CASE p.position WHEN {} THEN p.scaled_value END)', N'') + N'
+FROM #sqlkmeans_point AS p GROUP BY p.cluster;
+' + sqlkmeans.centroid_values(@k, @features) + N'INSERT INTO #sqlkmeans_scored WITH (TABLOCK) ('
+        + sqlkmeans.each_name(@key, N'{}', N', ') + @carried + N', [sqlkmeans cluster], [sqlkmeans distance])
+SELECT ' + sqlkmeans.each_name(@key, N'r.{}', N', ') + REPLACE(@carried, N'[', N'r.[') + N', n.cluster, SQRT(' + sqlkmeans.each_number(
+            @features, N'(r.[sqlkmeans z{}] - c.z{}) * (r.[sqlkmeans z{}] - c.z{})', N' + ') + N')
+FROM #sqlkmeans_prepared AS r
+' + sqlkmeans.nearest(@k, @features) + N'
+INNER JOIN #sqlkmeans_centroid AS c ON c.cluster = n.cluster
+WHERE ' + sqlkmeans.each_number(@features, N'r.[sqlkmeans z{}] IS NOT NULL', N' AND ') + N';
+SET @rows = ROWCOUNT_BIG();';
+
+    EXECUTE sys.sp_executesql @statement, N'@rows bigint OUTPUT', @rows = @rows OUTPUT;
+END;
+GO
+
 -- procedures/describe_scored.sql
 IF OBJECT_ID(N'sqlkmeans.describe_scored', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.describe_scored AS RETURN 0;');
@@ -3944,17 +4096,17 @@ GO
 -- features are those of @run_id. Leaves in the caller's
 --   #sqlkmeans_overlap  customers and distances of each cluster and earlier segment,
 --   #sqlkmeans_cluster  those of each cluster,
---   #sqlkmeans_moment   each feature's sums about the centroid, from #sqlkmeans_point,
 --   #sqlkmeans_edge     how many values are not above an end of a bin, of @run_id or the published run,
---   #sqlkmeans_median   with @medians = 1, by a second look: of everyone as cluster 0.
--- A sample tells between which values a median lies, and only what lies there is sorted: a sample of
--- these rows, or @sample, a query of such rows that may use what sqlkmeans.nearest does.
+--   #sqlkmeans_profile  each feature in its own units, with @medians = 1 medians by a second look: of
+--                       each cluster, from sums about its #sqlkmeans_point, and of everyone as 0.
+-- Only what lies near a median is sorted: near that of the run @near, or of @sample, a query of such
+-- rows that may use what sqlkmeans.nearest does.
 ALTER PROCEDURE sqlkmeans.describe_scored
     @run_id   bigint,
     @active   bigint,
     @features int,
-    @rows     bigint,
     @medians  bit,
+    @near     bigint        = NULL,
     @sample   nvarchar(max) = NULL
 AS
 BEGIN
@@ -3979,11 +4131,10 @@ INNER JOIN (SELECT a.cluster{} FROM #sqlkmeans_point AS a
     DECLARE @moments nvarchar(max) = N'';
     DECLARE @counts nvarchar(max) = N'';
     DECLARE @below nvarchar(max) = N'';
-    DECLARE @near nvarchar(max) = N'';
+    DECLARE @close nvarchar(max) = N'';
     DECLARE @any nvarchar(max) = N'';
     DECLARE @statement nvarchar(max);
-    DECLARE @values nvarchar(max) = N'';
-    DECLARE @step bigint = 1;
+    DECLARE @values nvarchar(max);
 
     -- A median lies from low to high, behind so many values that are lower.
     CREATE TABLE #sqlkmeans_bracket
@@ -4002,10 +4153,6 @@ INNER JOIN (SELECT a.cluster{} FROM #sqlkmeans_point AS a
         customers bigint NOT NULL
     );
 
-    DELETE FROM #sqlkmeans_overlap;
-    DELETE FROM #sqlkmeans_moment;
-    DELETE FROM #sqlkmeans_edge;
-    DELETE FROM #sqlkmeans_median;
     INSERT INTO #sqlkmeans_edge (position, number, upper)
     SELECT e.position, ROW_NUMBER() OVER (PARTITION BY e.position ORDER BY e.upper), e.upper
     FROM (SELECT DISTINCT f.position, b.upper
@@ -4014,27 +4161,28 @@ INNER JOIN (SELECT a.cluster{} FROM #sqlkmeans_point AS a
               ON f.run_id = @run_id AND f.source_column = b.feature AND f.type <> N'category'
           WHERE b.run_id IN (@run_id, @active) AND b.upper IS NOT NULL) AS e;
 
-    IF @medians = 1
+    -- Beyond a width that is larger where rows are few, no median moves from night to night.
+    INSERT INTO #sqlkmeans_bracket (cluster, position, low, high, below)
+    SELECT COALESCE(c.cluster, 0), f.position, f.median - t.reach, f.median + t.reach, 0
+    FROM sqlkmeans.segment_feature AS f
+    INNER JOIN sqlkmeans.segment AS s ON s.run_id = f.run_id AND s.segment_id = f.segment_id
+    LEFT JOIN #sqlkmeans_cluster AS c ON c.segment_id = f.segment_id
+    CROSS APPLY (SELECT f.deviation * (0.005e0 + 3e0 / SQRT(s.size + 1e0)) AS reach) AS t
+    WHERE f.run_id = @near AND @medians = 1 AND f.median IS NOT NULL
+      AND (c.cluster IS NOT NULL OR f.segment_id = 0);
+    IF @sample IS NOT NULL
     BEGIN
-        -- A column beside NEWID(), so that it is asked once a row and not once a statement.
-        -- 8,000 rows are enough for four deviations of a rank to be few. Which rows they are changes
-        -- how long it takes and not what is found.
-        IF @sample IS NULL
-            SET @step = 1 + @rows / 8000;
-        ELSE
-            SELECT @values = sqlkmeans.centroid_values(MAX(a.cluster), @features)
-            FROM #sqlkmeans_point AS a;
+        -- 8,000 rows are enough for four deviations of a rank to be few.
+        SELECT @values = sqlkmeans.centroid_values(MAX(a.cluster), @features)
+        FROM #sqlkmeans_point AS a;
         SET @statement = @values + N'INSERT INTO #sqlkmeans_near (cluster, position, value, customers)
 SELECT g.cluster, v.position, v.value, COUNT_BIG(*)
-FROM (' + COALESCE(@sample, N'SELECT TOP (16000) s.[sqlkmeans cluster]'
-                + sqlkmeans.each_number(@features, N', s.[sqlkmeans o{}]', N'') + N'
-      FROM #sqlkmeans_scored AS s
-      WHERE (CHECKSUM(NEWID(), s.[sqlkmeans distance]) & 2147483647) % @step = 0') + N') AS s
+FROM (' + @sample + N') AS s
 CROSS APPLY (VALUES (0), (s.[sqlkmeans cluster])) AS g (cluster)
 CROSS APPLY (VALUES ' + @each + N') AS v (position, value)
 WHERE v.value IS NOT NULL
 GROUP BY g.cluster, v.position, v.value;';
-        EXECUTE sys.sp_executesql @statement, N'@step bigint', @step = @step;
+        EXECUTE sys.sp_executesql @statement;
         INSERT INTO #sqlkmeans_bracket (cluster, position, low, high, below)
         SELECT r.cluster, r.position,
             COALESCE(MIN(CASE WHEN n.customers / 2 - t.reach >= 1
@@ -4051,14 +4199,14 @@ GROUP BY g.cluster, v.position, v.value;';
         CROSS APPLY (SELECT 2 + CAST(2 * SQRT(n.customers) AS bigint) AS reach) AS t
         GROUP BY r.cluster, r.position;
         DELETE FROM #sqlkmeans_near;
-        -- What the sample has no value of.
-        INSERT INTO #sqlkmeans_bracket (cluster, position, low, high, below)
-        SELECT c.cluster, p.position, -1.7e308, 1.7e308, 0
-        FROM (SELECT DISTINCT a.cluster FROM #sqlkmeans_point AS a UNION ALL SELECT 0) AS c
-        CROSS JOIN (SELECT DISTINCT a.position FROM #sqlkmeans_point AS a) AS p
-        WHERE NOT EXISTS (SELECT 1 FROM #sqlkmeans_bracket AS b
-                          WHERE b.cluster = c.cluster AND b.position = p.position);
     END;
+    -- Of what neither has a value of, all.
+    INSERT INTO #sqlkmeans_bracket (cluster, position, low, high, below)
+    SELECT c.cluster, p.position, -1.7e308, 1.7e308, 0
+    FROM (SELECT DISTINCT a.cluster FROM #sqlkmeans_point AS a UNION ALL SELECT 0) AS c
+    CROSS JOIN (SELECT DISTINCT a.position FROM #sqlkmeans_point AS a) AS p
+    WHERE NOT EXISTS (SELECT 1 FROM #sqlkmeans_bracket AS b
+                      WHERE b.cluster = c.cluster AND b.position = p.position);
 
     WHILE @position < @features
     BEGIN
@@ -4102,7 +4250,7 @@ GROUP BY g.cluster, v.position, v.value;';
                 N', COUNT_BIG(CASE WHEN ~ < p.cl{} THEN 1 END) AS cb{}'
                 + N', COUNT_BIG(CASE WHEN ~ < p.el{} THEN 1 END) AS eb{}', N'~', @o), N'{}', @x);
             SET @below = @below + REPLACE(N', (w.cluster, {}, w.cb{}), (0, {}, w.eb{})', N'{}', @x);
-            SET @near = @near + REPLACE(REPLACE(
+            SET @close = @close + REPLACE(REPLACE(
                 N', (s.[sqlkmeans cluster], {}, ~, p.cl{}, p.ch{}), (0, {}, ~, p.el{}, p.eh{})',
                 N'~', @o), N'{}', @x);
             SET @any = @any + REPLACE(REPLACE(
@@ -4117,21 +4265,25 @@ GROUP BY g.cluster, v.position, v.value;';
     COUNT_BIG(*) AS customers, SUM(s.[sqlkmeans distance]) AS distance,
     SUM(s.[sqlkmeans distance] * s.[sqlkmeans distance]) AS within_ss,
     SUM(s.[sqlkmeans weight] * s.[sqlkmeans distance] * s.[sqlkmeans distance]) AS inertia,
-    SUM(s.[sqlkmeans weight]) AS weight, COUNT_BIG(s.[sqlkmeans other]) AS tied' + @sums + N'
+    SUM(s.[sqlkmeans weight]) AS weight' + @sums + N'
 INTO #sqlkmeans_wide
 ' + REPLACE(@group, N'{}', @origins) + N'
 GROUP BY s.[sqlkmeans cluster], s.[sqlkmeans previous];
-INSERT INTO #sqlkmeans_overlap (cluster, previous, customers, distance, within_ss, inertia, weight, tied)
-SELECT w.cluster, w.previous, w.customers, w.distance, w.within_ss, w.inertia, w.weight, w.tied
+INSERT INTO #sqlkmeans_overlap (cluster, previous, customers, distance, within_ss, inertia, weight)
+SELECT w.cluster, w.previous, w.customers, w.distance, w.within_ss, w.inertia, w.weight
 FROM #sqlkmeans_wide AS w
 WHERE NOT EXISTS (SELECT 1 FROM #sqlkmeans_overlap AS o);
-INSERT INTO #sqlkmeans_moment (cluster, position, known, total, squares, lowest, highest)
-SELECT w.cluster, v.position, SUM(v.known), COALESCE(SUM(v.total), 0e0), COALESCE(SUM(v.squares), 0e0),
-    MIN(v.lowest), MAX(v.highest)
-FROM #sqlkmeans_wide AS w
-CROSS APPLY (VALUES ' + STUFF(@moments, 1, 2, N'')
+INSERT INTO #sqlkmeans_profile (cluster, position, known, mean, deviation, lowest, highest)
+SELECT m.cluster, m.position, m.known, p.value + m.rest, CASE
+        WHEN m.highest > m.lowest AND m.spread > m.rest * m.rest THEN SQRT(m.spread - m.rest * m.rest)
+        WHEN m.known > 0 THEN 0e0 END, m.lowest, m.highest
+FROM (SELECT w.cluster, v.position, SUM(v.known) AS known, SUM(v.total) / NULLIF(SUM(v.known), 0) AS rest,
+          SUM(v.squares) / NULLIF(SUM(v.known), 0) AS spread, MIN(v.lowest) AS lowest, MAX(v.highest) AS highest
+      FROM #sqlkmeans_wide AS w
+      CROSS APPLY (VALUES ' + STUFF(@moments, 1, 2, N'')
             + N') AS v (position, known, total, squares, lowest, highest)
-GROUP BY w.cluster, v.position;
+      GROUP BY w.cluster, v.position) AS m
+INNER JOIN #sqlkmeans_point AS p ON p.cluster = m.cluster AND p.position = m.position;
 ' + CASE WHEN @counts = N'' THEN N'' ELSE N'UPDATE e
 SET customers = n.customers
 FROM #sqlkmeans_edge AS e
@@ -4151,13 +4303,13 @@ INNER JOIN (SELECT v.cluster, v.position, SUM(v.customers) AS customers
 INSERT INTO #sqlkmeans_near (cluster, position, value, customers)
 SELECT v.cluster, v.position, v.value, COUNT_BIG(*)
 ' + REPLACE(@group, N'{}', @origins) + N'
-CROSS APPLY (VALUES ' + STUFF(@near, 1, 2, N'') + N') AS v (cluster, position, value, low, high)
+CROSS APPLY (VALUES ' + STUFF(@close, 1, 2, N'') + N') AS v (cluster, position, value, low, high)
 WHERE (' + STUFF(@any, 1, 4, N'') + N') AND v.value BETWEEN v.low AND v.high
 GROUP BY v.cluster, v.position, v.value;
 ' END + N'DROP TABLE #sqlkmeans_wide;';
         EXECUTE sys.sp_executesql @statement;
         SELECT @numbers = 0, @origins = N'', @sums = N'', @moments = N'', @counts = N'',
-            @below = N'', @near = N'', @any = N'';
+            @below = N'', @close = N'', @any = N'';
     END;
 
     UPDATE #sqlkmeans_cluster SET size = 0;
@@ -4171,37 +4323,56 @@ GROUP BY v.cluster, v.position, v.value;
                 GROUP BY o.cluster) AS n
         ON n.cluster = c.cluster;
 
+    -- Means and squares of parts add up to those of the whole (Chan, Golub & LeVeque, 1983).
+    INSERT INTO #sqlkmeans_profile (cluster, position, known, mean, deviation, lowest, highest)
+    SELECT 0, a.position, MAX(a.known), MAX(a.mean), SQRT(SUM(p.known * (p.deviation * p.deviation
+            + (p.mean - a.mean) * (p.mean - a.mean))) / NULLIF(MAX(a.known), 0)),
+        MIN(p.lowest), MAX(p.highest)
+    FROM #sqlkmeans_profile AS p
+    INNER JOIN (SELECT q.position, SUM(q.known) AS known, MAX(b.mean)
+                    + SUM(q.known * (q.mean - b.mean)) / NULLIF(SUM(q.known), 0) AS mean
+                FROM #sqlkmeans_profile AS q
+                INNER JOIN (SELECT o.position, MIN(o.mean) AS mean
+                            FROM #sqlkmeans_profile AS o
+                            GROUP BY o.position) AS b
+                    ON b.position = q.position
+                GROUP BY q.position) AS a
+        ON a.position = p.position
+    GROUP BY a.position;
+    UPDATE p
+    SET importance = CASE WHEN p.cluster = 0 OR e.deviation = 0 THEN 0e0
+                          ELSE COALESCE((p.mean - e.mean) / e.deviation, 0e0) END
+    FROM #sqlkmeans_profile AS p
+    INNER JOIN #sqlkmeans_profile AS e ON e.cluster = 0 AND e.position = p.position;
+
     WHILE @medians = 1
     BEGIN
         -- The mean of the two values in the middle, which are one where their number is odd.
-        INSERT INTO #sqlkmeans_median (cluster, position, median)
-        SELECT r.cluster, r.position, (MIN(CASE WHEN r.upto >= (n.known + 1) / 2 THEN r.value END)
-            + MIN(CASE WHEN r.upto >= (n.known + 2) / 2 THEN r.value END)) / 2e0
-        FROM (SELECT a.cluster, a.position, a.value, b.below,
-                  b.below + SUM(a.customers) OVER (PARTITION BY a.cluster, a.position
-                                                   ORDER BY a.value ROWS UNBOUNDED PRECEDING) AS upto
-              FROM #sqlkmeans_near AS a
-              INNER JOIN #sqlkmeans_bracket AS b
-                  ON b.cluster = a.cluster AND b.position = a.position) AS r
-        INNER JOIN (SELECT m.cluster, m.position, m.known FROM #sqlkmeans_moment AS m
-                    UNION ALL
-                    SELECT 0, m.position, SUM(m.known) FROM #sqlkmeans_moment AS m
-                    GROUP BY m.position) AS n
-            ON n.cluster = r.cluster AND n.position = r.position
-        WHERE NOT EXISTS (SELECT 1 FROM #sqlkmeans_median AS d
-                          WHERE d.cluster = r.cluster AND d.position = r.position)
-        GROUP BY r.cluster, r.position, r.below, n.known
-        HAVING r.below < (n.known + 1) / 2 AND MAX(r.upto) >= (n.known + 2) / 2;
+        UPDATE p
+        SET median = m.median
+        FROM #sqlkmeans_profile AS p
+        INNER JOIN (
+            SELECT r.cluster, r.position, (MIN(CASE WHEN r.upto >= (r.known + 1) / 2 THEN r.value END)
+                + MIN(CASE WHEN r.upto >= (r.known + 2) / 2 THEN r.value END)) / 2e0 AS median
+            FROM (SELECT a.cluster, a.position, a.value, b.below, n.known,
+                      b.below + SUM(a.customers) OVER (PARTITION BY a.cluster, a.position
+                                                       ORDER BY a.value ROWS UNBOUNDED PRECEDING) AS upto
+                  FROM #sqlkmeans_near AS a
+                  INNER JOIN #sqlkmeans_bracket AS b
+                      ON b.cluster = a.cluster AND b.position = a.position
+                  INNER JOIN #sqlkmeans_profile AS n
+                      ON n.cluster = a.cluster AND n.position = a.position) AS r
+            GROUP BY r.cluster, r.position, r.below, r.known
+            HAVING r.below < (r.known + 1) / 2 AND MAX(r.upto) >= (r.known + 2) / 2) AS m
+            ON m.cluster = p.cluster AND m.position = p.position
+        WHERE p.median IS NULL;
 
-        -- Of a column whose sample misled, all values.
+        -- Of a column whose median lies elsewhere, all values.
         SET @position = NULL;
-        SELECT TOP (1) @position = b.position
-        FROM #sqlkmeans_bracket AS b
-        INNER JOIN #sqlkmeans_moment AS m ON m.position = b.position AND m.known > 0
-        WHERE b.cluster IN (0, m.cluster)
-          AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_median AS d
-                          WHERE d.cluster = b.cluster AND d.position = b.position)
-        ORDER BY b.position;
+        SELECT TOP (1) @position = p.position
+        FROM #sqlkmeans_profile AS p
+        WHERE p.known > 0 AND p.median IS NULL
+        ORDER BY p.position;
         IF @position IS NULL
             BREAK;
         DELETE FROM #sqlkmeans_near WHERE position = @position;
@@ -4215,54 +4386,6 @@ GROUP BY g.cluster, g.value;';
         SET @statement = REPLACE(@statement, N'{}', CAST(@position AS nvarchar(10)));
         EXECUTE sys.sp_executesql @statement, N'@position int', @position = @position;
     END;
-END;
-GO
-
--- procedures/profile_scored.sql
-IF OBJECT_ID(N'sqlkmeans.profile_scored', N'P') IS NULL
-    EXECUTE (N'CREATE PROCEDURE sqlkmeans.profile_scored AS RETURN 0;');
-GO
--- Fills the caller's #sqlkmeans_profile from what describe_scored has left: each segment of its
--- #sqlkmeans_cluster and everyone, as segment 0, for every feature in its own units.
-ALTER PROCEDURE sqlkmeans.profile_scored
-AS
-BEGIN
-    SET NOCOUNT, XACT_ABORT ON;
-
-    INSERT INTO #sqlkmeans_profile
-        (segment_id, position, mean, deviation, lowest, median, highest, known, missing)
-    SELECT c.segment_id, m.position, p.value + t.rest,
-        CASE WHEN m.highest > m.lowest AND t.spread > t.rest * t.rest
-                 THEN SQRT(t.spread - t.rest * t.rest)
-             WHEN m.known > 0 THEN 0e0 END,
-        m.lowest, d.median, m.highest, m.known, c.size - m.known
-    FROM #sqlkmeans_moment AS m
-    INNER JOIN #sqlkmeans_cluster AS c ON c.cluster = m.cluster
-    INNER JOIN #sqlkmeans_point AS p ON p.cluster = m.cluster AND p.position = m.position
-    -- Where a segment lacks the feature altogether, AND would not keep it from dividing by 0.
-    CROSS APPLY (SELECT m.total / NULLIF(m.known, 0) AS rest,
-                     m.squares / NULLIF(m.known, 0) AS spread) AS t
-    LEFT JOIN #sqlkmeans_median AS d ON d.cluster = m.cluster AND d.position = m.position;
-
-    -- Means and squares of parts add up to those of the whole (Chan, Golub & LeVeque, 1983).
-    INSERT INTO #sqlkmeans_profile
-        (segment_id, position, mean, deviation, lowest, median, highest, known, missing)
-    SELECT 0, a.position, MAX(a.mean),
-        CASE WHEN MAX(a.known) > 0 THEN SQRT(SUM(p.known * (p.deviation * p.deviation
-            + (p.mean - a.mean) * (p.mean - a.mean))) / MAX(a.known)) END,
-        MIN(p.lowest), MAX(d.median), MAX(p.highest), MAX(a.known), SUM(p.missing)
-    FROM #sqlkmeans_profile AS p
-    INNER JOIN (SELECT q.position, SUM(q.known) AS known, MAX(b.mean)
-                    + SUM(q.known * (q.mean - b.mean)) / NULLIF(SUM(q.known), 0) AS mean
-                FROM #sqlkmeans_profile AS q
-                INNER JOIN (SELECT o.position, MIN(o.mean) AS mean
-                            FROM #sqlkmeans_profile AS o
-                            GROUP BY o.position) AS b
-                    ON b.position = q.position
-                GROUP BY q.position) AS a
-        ON a.position = p.position
-    LEFT JOIN #sqlkmeans_median AS d ON d.cluster = 0 AND d.position = p.position
-    GROUP BY a.position;
 END;
 GO
 
@@ -4556,7 +4679,7 @@ GO
 IF OBJECT_ID(N'sqlkmeans.count_bins', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.count_bins AS RETURN 0;');
 GO
--- Fills the caller's #sqlkmeans_bin from what describe_scored has left: how many of the rows are in
+-- Fills the caller's #sqlkmeans_bin anew from what describe_scored has left: how many of the rows are in
 -- each bin of a run, 0 for the missing values of its column. The rows have the features of
 -- @scored_run_id: columns that both have are counted, a category by its levels, wherever they stand.
 ALTER PROCEDURE sqlkmeans.count_bins
@@ -4566,16 +4689,15 @@ AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
 
+    DELETE FROM #sqlkmeans_bin;
     -- A bin but the last has an end, or a level; the last takes what is left.
     INSERT INTO #sqlkmeans_bin (position, bin, customers)
     SELECT c.position, b.bin, CASE
-            WHEN b.bin = 0 THEN k.missing
+            WHEN b.bin = 0 THEN n.customers - k.known
             WHEN s.type = N'category' THEN COALESCE((
-                SELECT CAST(ROUND(SUM(m.known * p.value + m.total), 0) AS bigint)
+                SELECT CAST(ROUND(p.known * p.mean, 0) AS bigint)
                 FROM sqlkmeans.model_feature AS f
-                INNER JOIN #sqlkmeans_moment AS m ON m.position = f.position
-                INNER JOIN #sqlkmeans_point AS p
-                    ON p.cluster = m.cluster AND p.position = m.position
+                INNER JOIN #sqlkmeans_profile AS p ON p.cluster = 0 AND p.position = f.position
                 WHERE f.run_id = @scored_run_id AND f.source_column = s.source_column
                   AND (f.level + N'.') COLLATE Latin1_General_100_BIN2 = b.label + N'.'), 0)
             ELSE COALESCE(e.customers - COALESCE(l.customers, 0), 0) END
@@ -4592,15 +4714,8 @@ BEGIN
            = CASE c.type WHEN N'category' THEN 1 ELSE 0 END
     INNER JOIN sqlkmeans.feature_bin AS b
         ON b.run_id = @run_id AND b.position = c.position AND b.feature = c.source_column
-    INNER JOIN (SELECT m.position, SUM(m.missing) AS missing
-                FROM (SELECT a.position, n.customers - a.known AS missing
-                      FROM #sqlkmeans_moment AS a
-                      INNER JOIN (SELECT o.cluster, SUM(o.customers) AS customers
-                                  FROM #sqlkmeans_overlap AS o
-                                  GROUP BY o.cluster) AS n
-                          ON n.cluster = a.cluster) AS m
-                GROUP BY m.position) AS k
-        ON k.position = s.position
+    INNER JOIN #sqlkmeans_profile AS k ON k.cluster = 0 AND k.position = s.position
+    CROSS JOIN (SELECT SUM(o.customers) AS customers FROM #sqlkmeans_overlap AS o) AS n
     LEFT JOIN #sqlkmeans_edge AS e ON e.position = s.position AND e.upper = b.upper
     LEFT JOIN sqlkmeans.feature_bin AS q
         ON q.run_id = @run_id AND q.position = b.position AND q.bin = b.bin - 1
@@ -5415,19 +5530,22 @@ IF OBJECT_ID(N'sqlkmeans.stage_changes', N'P') IS NULL
 GO
 -- Stages changes of the segment table alone, under the segment ids. @labels is a query of key,
 -- segment_id and distance, and of what stands in that table: segment, distance and whether that is an
--- outlier's, [sqlkmeans previous], [sqlkmeans before] and [sqlkmeans flagged]; @kept of its rows stand
--- there, and who is there beside these departed. Tells the publication so.
+-- outlier's, [sqlkmeans previous], [sqlkmeans before] and [sqlkmeans flagged]; by default of the caller's
+-- #sqlkmeans_scored. @kept of its rows stand there, and who is there beside these departed. Tells the
+-- publication so.
 ALTER PROCEDURE sqlkmeans.stage_changes
     @run_id      bigint,
-    @key         nvarchar(max),
-    @target      nvarchar(1000),
-    @labels      nvarchar(max),
-    @kept        bigint,
-    @publication nvarchar(max) OUTPUT
+    @definition  nvarchar(max),
+    @publication nvarchar(max) OUTPUT,
+    @labels      nvarchar(max) = NULL,
+    @kept        bigint        = NULL
 AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
 
+    DECLARE @key nvarchar(max) = JSON_QUERY(@definition, '$.key');
+    DECLARE @target nvarchar(1000) =
+        sqlkmeans.quoted_name(JSON_VALUE(@definition, '$.target'), N'');
     DECLARE @keys nvarchar(max) = sqlkmeans.each_name(@key, N'{}', N', ');
     DECLARE @staging nvarchar(200) =
         N'sqlkmeans.' + QUOTENAME(N'staging_' + CAST(@run_id AS nvarchar(20)));
@@ -5437,7 +5555,16 @@ BEGIN
     DECLARE @published bigint = 0;
     DECLARE @staged bigint;
     DECLARE @departed bigint = 0;
-    DECLARE @statement nvarchar(max) = N'INSERT INTO ' + @staging + N' WITH (TABLOCK) (' + @keys
+    DECLARE @statement nvarchar(max);
+
+    IF @labels IS NULL
+    BEGIN
+        SET @labels = sqlkmeans.labels_text(@key);
+        SELECT @kept = COALESCE(SUM(o.customers), 0)
+        FROM #sqlkmeans_overlap AS o
+        WHERE o.previous IS NOT NULL;
+    END;
+    SET @statement = N'INSERT INTO ' + @staging + N' WITH (TABLOCK) (' + @keys
         + N', cluster, distance)
 SELECT ' + sqlkmeans.each_name(@key, N's.{}', N', ') + N', s.segment_id, s.distance
 FROM (' + @labels + N') AS s
@@ -6028,19 +6155,18 @@ BEGIN
     DECLARE @values nvarchar(max);
     DECLARE @scaled nvarchar(max);
     DECLARE @features int;
-    DECLARE @kept bigint;
+    DECLARE @near bigint;
     DECLARE @target nvarchar(1000);
     DECLARE @target_id bigint;
-    DECLARE @key_columns nvarchar(max);
-    DECLARE @labels nvarchar(max);
     DECLARE @warnings nvarchar(max);
-    DECLARE @list nvarchar(max) = N'';
     DECLARE @psi float;
     DECLARE @mean_distance float;
     DECLARE @statement nvarchar(max);
     DECLARE @staging nvarchar(200);
     DECLARE @publication nvarchar(max);
     DECLARE @tables nvarchar(max);
+    DECLARE @labels nvarchar(max);
+    DECLARE @members nvarchar(max);
     DECLARE @rows bigint;
     DECLARE @total bigint;
     DECLARE @inertia float;
@@ -6095,17 +6221,17 @@ BEGIN
     (
         [sqlkmeans row]      int   NULL,
         [sqlkmeans previous] int   NULL,
+        [sqlkmeans before]   float NULL,
+        [sqlkmeans flagged]  bit   NULL,
         [sqlkmeans weight]   float NOT NULL
     );
     CREATE TABLE #sqlkmeans_scored
     (
-        [sqlkmeans row]      int   NULL,
         [sqlkmeans previous] int   NULL,
         [sqlkmeans before]   float NULL,
         [sqlkmeans flagged]  bit   NULL,
         [sqlkmeans weight]   float NOT NULL,
         [sqlkmeans cluster]  int   NOT NULL,
-        [sqlkmeans other]    int   NULL,
         [sqlkmeans distance] float NOT NULL
     );
     CREATE TABLE #sqlkmeans_centroid (cluster int NOT NULL PRIMARY KEY);
@@ -6118,16 +6244,16 @@ BEGIN
     );
     CREATE TABLE #sqlkmeans_cluster
     (
-        cluster        int    NOT NULL PRIMARY KEY,
-        segment_id     int    NULL,
-        size           bigint NOT NULL,
-        within_ss      float  NOT NULL,
-        inertia        float  NOT NULL,
-        weight         float  NOT NULL,
-        distance       float  NOT NULL,
-        centroid_shift float  NULL,
-        outlier_distance float NULL,
-        outliers       bigint NULL
+        cluster          int    NOT NULL,
+        segment_id       int    NULL,
+        size             bigint NOT NULL,
+        within_ss        float  NOT NULL,
+        inertia          float  NOT NULL,
+        weight           float  NOT NULL,
+        distance         float  NOT NULL,
+        centroid_shift   float  NULL,
+        outlier_distance float  NULL,
+        outliers         bigint NULL
     );
     CREATE TABLE #sqlkmeans_overlap
     (
@@ -6137,18 +6263,7 @@ BEGIN
         distance  float  NOT NULL,
         within_ss float  NOT NULL,
         inertia   float  NOT NULL,
-        weight    float  NOT NULL,
-        tied      bigint NOT NULL
-    );
-    CREATE TABLE #sqlkmeans_moment
-    (
-        cluster  int    NOT NULL,
-        position int    NOT NULL,
-        known    bigint NOT NULL,
-        total    float  NOT NULL,
-        squares  float  NOT NULL,
-        lowest   float  NULL,
-        highest  float  NULL
+        weight    float  NOT NULL
     );
     CREATE TABLE #sqlkmeans_edge
     (
@@ -6157,18 +6272,17 @@ BEGIN
         upper     float  NOT NULL,
         customers bigint NULL
     );
-    CREATE TABLE #sqlkmeans_median (cluster int NOT NULL, position int NOT NULL, median float NOT NULL);
     CREATE TABLE #sqlkmeans_profile
     (
-        segment_id int    NOT NULL,
+        cluster    int    NOT NULL,
         position   int    NOT NULL,
+        known      bigint NOT NULL,
         mean       float  NULL,
         deviation  float  NULL,
         lowest     float  NULL,
         median     float  NULL,
         highest    float  NULL,
-        known      bigint NOT NULL,
-        missing    bigint NOT NULL
+        importance float  NULL
     );
     CREATE TABLE #sqlkmeans_bin (position int NOT NULL, bin int NOT NULL, customers bigint NOT NULL);
     CREATE TABLE #sqlkmeans_drift
@@ -6213,64 +6327,29 @@ BEGIN
         FROM sqlkmeans.centroid AS c
         WHERE c.run_id = @active AND c.position = 1;
 
-        -- Columns that are added to a temporary table by a nested batch stay in it.
-        EXECUTE sqlkmeans.describe_key
-            @table = @staging, @key = @key, @key_columns = @key_columns OUTPUT,
-            @before = N'ALTER TABLE #sqlkmeans_prepared ADD ', @after = N' NULL; ';
-        SET @statement = @key_columns
-            + REPLACE(@key_columns, N'ALTER TABLE #sqlkmeans_prepared ADD ',
-                      N'ALTER TABLE #sqlkmeans_scored ADD ')
-            + sqlkmeans.each_number(@features,
-                N'ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans o{}] float NULL; '
-                + N'ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans z{}] float NULL; '
-                + N'ALTER TABLE #sqlkmeans_scored ADD [sqlkmeans o{}] float NULL; '
-                + N'ALTER TABLE #sqlkmeans_centroid ADD z{} float NULL;', N' ');
-        EXECUTE sys.sp_executesql @statement;
-        -- In a batch of its own: one that adds columns to a table cannot name them (error 207).
-        SET @statement = N'INSERT INTO #sqlkmeans_centroid (cluster, ' + sqlkmeans.each_number(@features, N'z{}', N', ')
-            + N')
-SELECT p.cluster, ' + sqlkmeans.each_number(
-                @features, N'MAX(CASE p.position WHEN {} THEN p.scaled_value END)', N', ') + N'
-FROM #sqlkmeans_point AS p GROUP BY p.cluster;';
-        EXECUTE sys.sp_executesql @statement;
-        EXECUTE sqlkmeans.store_in_columns @table = N'#sqlkmeans_prepared';
-        EXECUTE sqlkmeans.store_in_columns @table = N'#sqlkmeans_scored';
+        EXECUTE sqlkmeans.widen_tables @run_id = @run_id, @key = @key, @features = @features;
 
         -- Reads the source once, as the caller, so that labels and profile are of the same moment.
         -- Scaled values are kept, so that a logarithm is taken once a row.
-        SET @statement = N'INSERT INTO #sqlkmeans_prepared WITH (TABLOCK) ([sqlkmeans weight], '
-            + sqlkmeans.each_name(@key, N'{}', N', ')
-            + sqlkmeans.each_number(@features, N', [sqlkmeans o{}], [sqlkmeans z{}]', N'') + N')
-SELECT 1e0, ' + sqlkmeans.each_name(@key, N's.{}', N', ')
-            + sqlkmeans.each_number(@features, N', o.o{}, z.z{}', N'') + N'
-FROM ' + @relation + N' CROSS APPLY (SELECT ' + @values + N') AS o
-' + @scaled + N';
-SET @total = ROWCOUNT_BIG();';
-        EXECUTE sys.sp_executesql @statement, N'@total bigint OUTPUT', @total = @total OUTPUT;
-        EXECUTE sqlkmeans.check_keys @relation = N'#sqlkmeans_prepared AS s', @key = @key;
-
         SET @target = sqlkmeans.quoted_name(JSON_VALUE(@definition, '$.target'), N'');
         EXECUTE sqlkmeans.as_owner
             @statement = N'SET @arrived = OBJECT_ID(@text);', @text = @target,
             @arrived = @target_id OUTPUT;
-        SET @statement = sqlkmeans.centroid_values(@k, @features)
-            + N'INSERT INTO #sqlkmeans_scored WITH (TABLOCK) (' + sqlkmeans.each_name(@key, N'{}', N', ')
-            + N', [sqlkmeans previous], [sqlkmeans before], [sqlkmeans flagged], [sqlkmeans weight], [sqlkmeans cluster],
-    [sqlkmeans distance]' + sqlkmeans.each_number(@features, N', [sqlkmeans o{}]', N'') + N')
-SELECT ' + sqlkmeans.each_name(@key, N'r.{}', N', ')
-            + CASE WHEN @target_id IS NULL THEN N', NULL, NULL, NULL'
-                   ELSE N', p.segment_id, p.distance, p.is_outlier' END
-            + N', 1e0, n.cluster, SQRT(' + sqlkmeans.each_number(
-                @features, N'(r.[sqlkmeans z{}] - c.z{}) * (r.[sqlkmeans z{}] - c.z{})', N' + ') + N')'
-            + sqlkmeans.each_number(@features, N', r.[sqlkmeans o{}]', N'') + N'
-FROM #sqlkmeans_prepared AS r
-' + sqlkmeans.nearest(@k, @features, N'r.[sqlkmeans z{}]', 0) + N'
-INNER JOIN #sqlkmeans_centroid AS c ON c.cluster = n.cluster
-' + CASE WHEN @target_id IS NULL THEN N'' ELSE N'LEFT JOIN ' + @target + N' AS p ON '
-                + sqlkmeans.each_name(@key, N'p.{} = r.{}', N' AND ') + N'
-' END + N'WHERE ' + sqlkmeans.each_number(@features, N'r.[sqlkmeans z{}] IS NOT NULL', N' AND ') + N';
-SET @rows = ROWCOUNT_BIG();';
-        EXECUTE sys.sp_executesql @statement, N'@rows bigint OUTPUT', @rows = @rows OUTPUT;
+        SET @statement = N'INSERT INTO #sqlkmeans_prepared WITH (TABLOCK) ([sqlkmeans weight], [sqlkmeans previous], [sqlkmeans before], [sqlkmeans flagged], '
+            + sqlkmeans.each_name(@key, N'{}', N', ')
+            + sqlkmeans.each_number(@features, N', [sqlkmeans o{}], [sqlkmeans z{}]', N'') + N')
+SELECT 1e0, ' + CASE WHEN @target_id IS NULL THEN N'NULL, NULL, NULL, '
+                                  ELSE N'p.segment_id, p.distance, p.is_outlier, ' END
+            + sqlkmeans.each_name(@key, N's.{}', N', ')
+            + sqlkmeans.each_number(@features, N', o.o{}, z.z{}', N'') + N'
+FROM ' + @relation + CASE WHEN @target_id IS NULL THEN N'' ELSE N'
+LEFT JOIN ' + @target + N' AS p ON ' + sqlkmeans.each_name(@key, N'p.{} = s.{}', N' AND ') END + N'
+CROSS APPLY (SELECT ' + @values + N') AS o
+' + @scaled + N';
+SET @total = ROWCOUNT_BIG();';
+        EXECUTE sys.sp_executesql @statement, N'@total bigint OUTPUT', @total = @total OUTPUT;
+        EXECUTE sqlkmeans.check_keys @relation = N'#sqlkmeans_prepared AS s', @key = @key;
+        EXECUTE sqlkmeans.score_rows @key = @key, @k = @k, @features = @features, @rows = @rows OUTPUT;
 
         IF @rows = 0
             EXECUTE sqlkmeans.raise_problems @number = 50003,
@@ -6283,37 +6362,36 @@ SET @rows = ROWCOUNT_BIG();';
             EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @problems;
         END;
 
+        -- Medians lie near those that were published last.
+        SELECT @near = MAX(r.run_id)
+        FROM sqlkmeans.run AS r
+        WHERE r.segmentation = @segmentation AND r.status = N'published' AND r.model_run_id = @active
+          AND EXISTS (SELECT 1 FROM sqlkmeans.segment_feature AS f
+                      WHERE f.run_id = r.run_id AND f.median IS NOT NULL);
         EXECUTE sqlkmeans.describe_scored
-            @run_id = @active, @active = @active, @features = @features, @rows = @rows,
-            @medians = @medians;
+            @run_id = @active, @active = @active, @features = @features, @medians = @medians,
+            @near = @near;
         EXECUTE sqlkmeans.mark_outliers @share = NULL, @outliers = @outliers OUTPUT;
-        EXECUTE sqlkmeans.profile_scored;
         EXECUTE sqlkmeans.count_bins @run_id = @active, @scored_run_id = @active;
         SELECT @inertia = SUM(c.within_ss), @mean_distance = SUM(c.distance * c.size) / @rows
         FROM #sqlkmeans_cluster AS c;
-        SELECT @kept = COALESCE(SUM(o.customers), 0)
-        FROM #sqlkmeans_overlap AS o
-        WHERE o.previous IS NOT NULL;
 
         EXECUTE sqlkmeans.watch_labels
             @model_run_id = @active, @definition = @definition, @rows = @rows,
             @mean_distance = @mean_distance, @warnings = @warnings OUTPUT;
         SELECT @psi = MAX(d.psi) FROM #sqlkmeans_drift AS d;
-        IF @total > @rows
-            SET @list = sqlkmeans.json_text(CAST(@total - @rows AS nvarchar(20))
-                + N' rows were skipped because a feature is missing');
+        IF @warnings <> N''
+            SET @warnings = N'a refit is due: ' + REPLACE(LEFT(@warnings, LEN(@warnings) - 1), NCHAR(10),
+                NCHAR(10) + N'a refit is due: ') + NCHAR(10);
         IF @outliers IS NULL AND TRY_CAST(JSON_VALUE(@definition, '$.outlier') AS float) IS NOT NULL
-            SET @list = @list + CASE WHEN @list = N'' THEN N'' ELSE N',' END
-                + sqlkmeans.json_text(N'the model of run ' + CAST(@active AS nvarchar(20))
-                    + N' has no limits, so nobody is an outlier until the next run finds them');
-        WHILE CHARINDEX(NCHAR(10), @warnings) > 0
-        BEGIN
-            SET @list = @list + CASE WHEN @list = N'' THEN N'' ELSE N',' END
-                + sqlkmeans.json_text(N'a refit is due: '
-                    + LEFT(@warnings, CHARINDEX(NCHAR(10), @warnings) - 1));
-            SET @warnings = SUBSTRING(@warnings, CHARINDEX(NCHAR(10), @warnings) + 1, LEN(@warnings));
-        END;
-
+            SET @warnings = N'the model of run ' + CAST(@active AS nvarchar(20))
+                + N' has no limits, so nobody is an outlier until the next run finds them' + NCHAR(10)
+                + @warnings;
+        IF @total > @rows
+            SET @warnings = CAST(@total - @rows AS nvarchar(20))
+                + N' rows were skipped because a feature is missing' + NCHAR(10) + @warnings;
+        EXECUTE sqlkmeans.profile_json
+            @model_run_id = @active, @rows = @rows, @members = @members OUTPUT;
         SET @tables = N'{"segment":' + (
             SELECT s.segment_id, s.name, s.name_source, s.description, COALESCE(c.size, @rows) AS size,
                 COALESCE(c.size, @rows) / CAST(@rows AS float) AS share,
@@ -6323,27 +6401,12 @@ SET @rows = ROWCOUNT_BIG();';
             LEFT JOIN #sqlkmeans_cluster AS c ON c.segment_id = s.segment_id
             WHERE s.run_id = @active
             FOR JSON PATH
-        ) + N',"segment_feature":' + (
-            SELECT p.segment_id, p.position, f.feature, p.mean, p.deviation, p.lowest AS [min],
-                p.median, p.highest AS [max], p.missing,
-                CASE WHEN p.segment_id = 0 OR e.deviation = 0 THEN 0e0
-                     ELSE COALESCE((p.mean - e.mean) / e.deviation, 0e0) END AS importance
-            FROM #sqlkmeans_profile AS p
-            INNER JOIN #sqlkmeans_profile AS e ON e.segment_id = 0 AND e.position = p.position
-            INNER JOIN sqlkmeans.model_feature AS f
-                ON f.run_id = @active AND f.position = p.position
-            FOR JSON PATH
-        ) + COALESCE(N',"feature_bin":' + (
+        ) + N',' + @members + COALESCE(N',"feature_bin":' + (
             SELECT b.position, b.bin, b.feature, b.label, b.upper,
                 COALESCE(n.customers, 0) AS customers
             FROM sqlkmeans.feature_bin AS b
             LEFT JOIN #sqlkmeans_bin AS n ON n.position = b.position AND n.bin = b.bin
             WHERE b.run_id = @active
-            FOR JSON PATH
-        ), N'') + COALESCE(N',"feature_drift":' + (
-            SELECT d.position, d.feature, d.psi, d.mean, d.previous_mean, d.missing_share,
-                d.previous_missing_share
-            FROM #sqlkmeans_drift AS d
             FOR JSON PATH
         ), N'') + N'}';
         SET @publication = N'{"model_run_id":' + CAST(@active AS nvarchar(20))
@@ -6358,18 +6421,13 @@ SET @rows = ROWCOUNT_BIG();';
             + N',"mean_distance":' + LTRIM(RTRIM(CONVERT(nvarchar(40), @mean_distance, 3)))
             + COALESCE(N',"outliers":' + CAST(@outliers AS nvarchar(20)), N'')
             + COALESCE(N',"psi":' + LTRIM(RTRIM(CONVERT(nvarchar(40), @psi, 3))), N'')
-            + N',"warnings":[' + @list + N']},"tables":' + @tables + N'}';
-        SET @labels = N'SELECT ' + sqlkmeans.each_name(@key, N's.{}', N', ') + N', c.segment_id,
-    s.[sqlkmeans distance] AS distance, s.[sqlkmeans previous], s.[sqlkmeans before],
-    s.[sqlkmeans flagged]
-FROM #sqlkmeans_scored AS s
-INNER JOIN #sqlkmeans_cluster AS c ON c.cluster = s.[sqlkmeans cluster]';
+            + N',"warnings":' + sqlkmeans.json_lines(@warnings) + N'},"tables":' + @tables + N'}';
+        SET @labels = sqlkmeans.labels_text(@key);
         EXECUTE sqlkmeans.profile_columns
             @definition = @definition, @labels = @labels, @medians = @medians,
             @publication = @publication OUTPUT;
         EXECUTE sqlkmeans.stage_changes
-            @run_id = @run_id, @key = @key, @target = @target, @labels = @labels, @kept = @kept,
-            @publication = @publication OUTPUT;
+            @run_id = @run_id, @definition = @definition, @publication = @publication OUTPUT;
 
         EXECUTE sqlkmeans.publish_staged
             @run_id = @run_id, @publication = @publication, @arrived = @arrived OUTPUT,
@@ -6585,12 +6643,12 @@ GO
 IF OBJECT_ID(N'sqlkmeans.train_category', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_category AS RETURN 0;');
 GO
--- Learns the levels of a category from column @f of the caller's #sqlkmeans_input: a row of model_feature for
+-- Learns the levels of a category from column @number of the caller's #sqlkmeans_input: a row of model_feature for
 -- each that is frequent enough, most frequent first, and one for the rest. They share a scale, so
 -- that a category weighs as much as one number.
 ALTER PROCEDURE sqlkmeans.train_category
     @run_id   bigint,
-    @f        nvarchar(30),
+    @number   int,
     @whole    nvarchar(max),
     @feature  nvarchar(max),
     @scaling  nvarchar(16),
@@ -6611,7 +6669,6 @@ BEGIN
     DECLARE @total float;
     DECLARE @kept int;
     DECLARE @lacking float;
-    DECLARE @scale float;
     DECLARE @problem nvarchar(max);
 
     -- With a full stop behind, blanks at the end count too. Apart are levels that cannot have a
@@ -6627,10 +6684,10 @@ BEGIN
     SET @statement = N'INSERT INTO #sqlkmeans_level (level, customers, total, apart, place)
 SELECT g.level, g.customers, g.total, g.apart,
     ROW_NUMBER() OVER (ORDER BY g.apart, CASE WHEN g.level IS NULL THEN 1 ELSE 0 END, g.total DESC, g.level)
-FROM (SELECT x.level, COUNT_BIG(*) AS customers, SUM(x.weight) AS total,
+FROM (SELECT x.level, COUNT_BIG(*) AS customers, ROUND(SUM(x.weight), 9) AS total,
           CASE WHEN x.level IS NULL OR LEN(x.level) > 101 OR x.level = N''(other).'' THEN 1 ELSE 0 END
               AS apart
-      FROM (SELECT (i.' + @f + N' + N''.'') COLLATE Latin1_General_100_BIN2 AS level,
+      FROM (SELECT (i.[sqlkmeans f' + CAST(@number AS nvarchar(10)) + N'] + N''.'') COLLATE Latin1_General_100_BIN2 AS level,
                 i.[sqlkmeans weight] AS weight
             FROM #sqlkmeans_input AS i
             WHERE i.[sqlkmeans weight] > 0e0' + @whole + N') AS x
@@ -6668,33 +6725,26 @@ FROM (SELECT x.level, COUNT_BIG(*) AS customers, SUM(x.weight) AS total,
     FROM sqlkmeans.model_feature AS f
     WHERE f.run_id = @run_id;
 
-    -- A missing value is filled in with the most frequent level.
-    IF @missing IN (N'mean', N'median')
-        UPDATE #sqlkmeans_level SET total = total + @lacking WHERE place = 1;
-    INSERT INTO #sqlkmeans_level (level, customers, total, apart, place)
-    SELECT NULL, SUM(l.customers), SUM(l.total), 0, @kept + 1
-    FROM #sqlkmeans_level AS l
-    WHERE l.place > @kept
-    HAVING COUNT(*) > 0;
-    DELETE FROM #sqlkmeans_level WHERE place > @kept AND level IS NOT NULL;
-    SELECT @total = SUM(l.total) FROM #sqlkmeans_level AS l;
-    SELECT @scale = CASE @scaling
-            WHEN N'minmax' THEN SQRT(2e0)
-            WHEN N'none' THEN 1e0
-            ELSE SQRT(SUM(l.total / @total * (1e0 - l.total / @total))) END
-    FROM #sqlkmeans_level AS l;
-
+    -- What is too rare, or has no name, are the others, as one more level. A missing value is filled in
+    -- with the most frequent level.
+    SET @total = @total + CASE WHEN @missing IN (N'mean', N'median') THEN @lacking ELSE 0e0 END;
     INSERT INTO sqlkmeans.model_feature
         (run_id, position, feature, transform, weight, center, scale, fill, source_column, type,
          level)
-    SELECT @run_id, @position + l.place,
-        @name + N' = ' + COALESCE(LEFT(l.level, LEN(l.level) - 1), N'(other)'), N'none',
+    SELECT @run_id, @position + s.place, @name + N' = ' + COALESCE(s.level, N'(other)'), N'none',
         COALESCE(CAST(JSON_VALUE(@feature, '$.weight') AS float), 1),
-        CASE WHEN @scaling IN (N'standard', N'robust') THEN l.total / @total ELSE 0e0 END, @scale,
-        CASE WHEN @missing IN (N'mean', N'median')
-             THEN CASE l.place WHEN 1 THEN 1e0 ELSE 0e0 END END,
-        @name, N'category', LEFT(l.level, LEN(l.level) - 1)
-    FROM #sqlkmeans_level AS l;
+        CASE WHEN @scaling IN (N'standard', N'robust') THEN s.share ELSE 0e0 END,
+        CASE @scaling WHEN N'minmax' THEN SQRT(2e0) WHEN N'none' THEN 1e0
+                      ELSE SQRT(SUM(s.share * (1e0 - s.share)) OVER ()) END,
+        CASE WHEN @missing IN (N'mean', N'median') THEN CASE s.place WHEN 1 THEN 1e0 ELSE 0e0 END END,
+        @name, N'category', s.level
+    FROM (SELECT k.place, MAX(k.level) AS level, SUM(k.total) / @total AS share
+          FROM (SELECT CASE WHEN l.place <= @kept THEN l.place ELSE @kept + 1 END AS place,
+                    CASE WHEN l.place <= @kept THEN LEFT(l.level, LEN(l.level) - 1) END AS level,
+                    l.total + CASE WHEN l.place = 1 AND @missing IN (N'mean', N'median')
+                                   THEN @lacking ELSE 0e0 END AS total
+                FROM #sqlkmeans_level AS l) AS k
+          GROUP BY k.place) AS s;
 END;
 GO
 
@@ -6705,164 +6755,104 @@ GO
 -- Gives a number of the caller's #sqlkmeans_column its fill value, its limits, and its centre and scale
 -- as far as they need no sum; or its problem. Whatever it takes of quantiles comes from one sort of
 -- the column: filling in, pulling in and a logarithm change values, and not their order.
--- A quantile lies between two neighbours (type 7 of Hyndman & Fan, 1996). With weights, it is the mean
--- over a window of the cumulated weight that is as wide as one of the effective number of rows
--- (Akinshin, 2023). PERCENTILE_CONT is not on every server.
+-- A quantile is the mean over a window of the cumulated weight that is as wide as one of the effective
+-- number of rows (Akinshin, 2023); where all weigh the same, it lies between two neighbours (type 7 of
+-- Hyndman & Fan, 1996). PERCENTILE_CONT is not on every server.
 ALTER PROCEDURE sqlkmeans.train_quantiles
     @number   int,
     @whole    nvarchar(max),
     @scaling  nvarchar(16),
     @missing  nvarchar(16),
     @weighted bit,
-    @fitted   bigint,
     @weight   float,
     @squares  float
 AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
 
-    DECLARE @rows nvarchar(max);
     DECLARE @statement nvarchar(max);
     DECLARE @transform nvarchar(16);
-    DECLARE @known bigint;
+    DECLARE @known float;
     DECLARE @fill float;
     DECLARE @low float;
     DECLARE @high float;
-    DECLARE @least float;
     DECLARE @floors bigint;
-    DECLARE @lacking bigint;
-    DECLARE @lacking_weight float;
-    DECLARE @known_weight float;
-    DECLARE @known_squares float;
     DECLARE @filled bit = 0;
     DECLARE @problem nvarchar(max);
 
     -- Two looks: the first at what is known, whose quantiles fill in and pull in; the second at what
-    -- K-Means will see.
+    -- K-Means will see, among which what is lacking has the weight @lacking.
     CREATE TABLE #sqlkmeans_quantile
     (
-        name   nvarchar(10) COLLATE DATABASE_DEFAULT NOT NULL,
-        share  float        NOT NULL,
-        filled bit          NOT NULL,
-        value  float        NULL
+        name    nvarchar(10) COLLATE DATABASE_DEFAULT NOT NULL,
+        filled  bit          NOT NULL,
+        lacking float        NOT NULL,
+        first   float        NOT NULL,
+        last    float        NOT NULL,
+        value   float        NULL
     );
-    CREATE TABLE #sqlkmeans_place (place bigint NOT NULL);
-    CREATE TABLE #sqlkmeans_ranked (place bigint NOT NULL, value float NOT NULL);
-    CREATE TABLE #sqlkmeans_sorted (value float NOT NULL, weight float NOT NULL, upto float NOT NULL);
+    CREATE TABLE #sqlkmeans_ranked (value float NULL, first float NOT NULL, last float NOT NULL);
 
-    SELECT @transform = c.transform, @known = c.known, @least = c.least, @floors = c.floors,
+    SELECT @transform = c.transform, @known = c.weights, @floors = c.floors,
         @fill = CASE @missing WHEN N'mean' THEN c.mean END,
-        @lacking = CASE WHEN @missing IN (N'mean', N'median') THEN @fitted - c.known ELSE 0 END,
-        @rows = N'SELECT ' + c.value + N' AS value, i.[sqlkmeans weight] AS weight, i.[sqlkmeans row] AS row_number
-      FROM #sqlkmeans_input AS i
-      WHERE i.[sqlkmeans weight] > 0e0 AND ' + c.value + N' IS NOT NULL' + @whole
+        @statement = N'INSERT INTO #sqlkmeans_ranked (value, first, last)
+SELECT x.value, x.upto - x.weight, x.upto
+FROM (SELECT v.value, v.weight, ' + CASE @weighted WHEN 0 THEN N'CAST(ROW_NUMBER() OVER (ORDER BY v.value) AS float)'
+            ELSE N'SUM(v.weight) OVER (ORDER BY v.value, v.row_number ROWS UNBOUNDED PRECEDING)' END + N' AS upto
+      FROM (SELECT ' + c.value + N' AS value, i.[sqlkmeans weight] AS weight, i.[sqlkmeans row] AS row_number
+            FROM #sqlkmeans_input AS i
+            WHERE i.[sqlkmeans weight] > 0e0 AND ' + c.value + N' IS NOT NULL' + @whole + N') AS v) AS x
+WHERE EXISTS (SELECT 1 FROM #sqlkmeans_quantile AS q
+              WHERE x.upto > q.first - q.lacking AND x.upto - x.weight < q.last
+                AND (x.upto > q.first OR x.upto - x.weight < q.last - q.lacking));'
     FROM #sqlkmeans_column AS c
     WHERE c.number = @number;
-    INSERT INTO #sqlkmeans_quantile (name, share, filled)
-    SELECT q.name, q.share, q.filled
+    INSERT INTO #sqlkmeans_quantile (name, filled, lacking, first, last)
+    SELECT q.name, q.filled, t.weight - c.weights, q.share * (t.weight - t.width),
+        q.share * (t.weight - t.width) + t.width
     FROM #sqlkmeans_column AS c
     CROSS APPLY (VALUES (N'fill', CASE @missing WHEN N'median' THEN 0.5e0 END, 0),
         (N'low', c.low_share, 0), (N'high', c.high_share, 0),
         (N'first', CASE @scaling WHEN N'robust' THEN 0.25e0 END, 1),
         (N'middle', CASE @scaling WHEN N'robust' THEN 0.5e0 END, 1),
         (N'last', CASE @scaling WHEN N'robust' THEN 0.75e0 END, 1)) AS q (name, share, filled)
+    CROSS APPLY (SELECT CASE WHEN q.filled = 1 AND @missing IN (N'mean', N'median') THEN 1 ELSE 0 END AS whole) AS a
+    CROSS APPLY (SELECT CASE a.whole WHEN 1 THEN @weight ELSE c.weights END AS weight,
+                     CASE a.whole WHEN 1 THEN @squares / @weight ELSE c.squares / c.weights END AS width) AS t
     WHERE c.number = @number AND q.share IS NOT NULL;
-
-    IF @weighted = 1 AND EXISTS (SELECT 1 FROM #sqlkmeans_quantile AS q)
+    IF EXISTS (SELECT 1 FROM #sqlkmeans_quantile AS q)
     BEGIN
-        SET @statement = N'INSERT INTO #sqlkmeans_sorted (value, weight, upto)
-SELECT x.value, x.weight, SUM(x.weight) OVER (ORDER BY x.value, x.row_number ROWS UNBOUNDED PRECEDING)
-FROM (' + @rows + N') AS x;';
-        EXECUTE sys.sp_executesql @statement;
-        SELECT @known_weight = SUM(s.weight), @known_squares = SUM(t.w * t.w)
-        FROM #sqlkmeans_sorted AS s
-        CROSS APPLY (SELECT s.weight AS w) AS t;
-        SET @lacking_weight = CASE WHEN @lacking > 0 THEN @weight - @known_weight ELSE 0e0 END;
-    END;
-    IF @weighted = 0 AND EXISTS (SELECT 1 FROM #sqlkmeans_quantile AS q)
-    BEGIN
-        -- Among all, the value of a place is one of the known: at it, or before as many as are filled in.
-        INSERT INTO #sqlkmeans_place (place)
-        SELECT DISTINCT p.place
-        FROM #sqlkmeans_quantile AS q
-        CROSS APPLY (SELECT q.share * (@known + CASE q.filled WHEN 1 THEN @lacking ELSE 0 END - 1) AS middle)
-            AS m
-        CROSS APPLY (VALUES (FLOOR(m.middle) + 1), (CEILING(m.middle) + 1),
-            (FLOOR(m.middle) + 1 - @lacking), (CEILING(m.middle) + 1 - @lacking)) AS p (place)
-        WHERE p.place BETWEEN 1 AND @known;
-        SET @statement = N'INSERT INTO #sqlkmeans_ranked (place, value)
-SELECT p.place, p.value
-FROM (SELECT x.value, ROW_NUMBER() OVER (ORDER BY x.value) AS place
-      FROM (' + @rows + N') AS x) AS p
-INNER JOIN #sqlkmeans_place AS w ON w.place = p.place;';
         EXECUTE sys.sp_executesql @statement;
     END;
+    -- Before the first and behind the last of them is none.
+    INSERT INTO #sqlkmeans_ranked (value, first, last) VALUES (NULL, -1e300, 0e0), (NULL, @known, 1e300);
 
     WHILE 1 = 1
     BEGIN
-        -- Pulled in and transformed the second time only, when the limits are known.
-        IF @weighted = 0 AND EXISTS (SELECT 1 FROM #sqlkmeans_quantile AS q WHERE q.filled = @filled)
-            UPDATE q
-            SET value = t.before + (t.behind - t.before) * (m.middle - FLOOR(m.middle))
-            FROM #sqlkmeans_quantile AS q
-            CROSS APPLY (SELECT q.share * (@known + CASE @filled WHEN 1 THEN @lacking ELSE 0 END - 1) AS middle)
-                AS m
-            CROSS APPLY (
-                SELECT MAX(CASE y.side WHEN 0 THEN y.value END) AS before,
-                    MAX(CASE y.side WHEN 1 THEN y.value END) AS behind
-                FROM (SELECT x.side, sqlkmeans.prepared_value(
-                          CASE WHEN @filled = 0 OR @lacking = 0 THEN x.later
-                               WHEN x.earlier > @fill THEN x.earlier
-                               WHEN x.later < @fill THEN x.later
-                               ELSE @fill END,
-                          CASE @filled WHEN 1 THEN @low END, CASE @filled WHEN 1 THEN @high END,
-                          CASE @filled WHEN 1 THEN @transform ELSE N'none' END) AS value
-                      FROM (SELECT p.side,
-                                (SELECT r.value FROM #sqlkmeans_ranked AS r WHERE r.place = p.place)
-                                    AS later,
-                                (SELECT r.value FROM #sqlkmeans_ranked AS r
-                                 WHERE r.place = p.place - @lacking) AS earlier
-                            FROM (VALUES (0, FLOOR(m.middle) + 1), (1, CEILING(m.middle) + 1))
-                                AS p (side, place)) AS x) AS y) AS t
-            WHERE q.filled = @filled;
-        IF @weighted = 1 AND EXISTS (SELECT 1 FROM #sqlkmeans_quantile AS q WHERE q.filled = @filled)
-            UPDATE q
-            SET value = w.value
-            FROM #sqlkmeans_quantile AS q
-            INNER JOIN (
-                SELECT i.name, COALESCE(SUM(i.value * i.part) / NULLIF(SUM(i.part), 0e0),
-                           MIN(CASE WHEN i.last >= i.low THEN i.value END)) AS value
-                FROM (SELECT p.name, p.value, p.last, p.low,
-                          CASE WHEN p.last <= p.low OR p.first >= p.high THEN 0e0
-                               ELSE CASE WHEN p.last < p.high THEN p.last ELSE p.high END
-                                  - CASE WHEN p.first > p.low THEN p.first ELSE p.low END END AS part
-                      FROM (SELECT u.name, sqlkmeans.prepared_value(a.value,
-                                    CASE @filled WHEN 1 THEN @low END, CASE @filled WHEN 1 THEN @high END,
-                                    CASE @filled WHEN 1 THEN @transform ELSE N'none' END) AS value,
-                                (a.upto - a.weight) / t.total AS first, a.upto / t.total AS last,
-                                u.share * (1e0 - t.width) AS low,
-                                u.share * (1e0 - t.width) + t.width AS high
-                            FROM #sqlkmeans_quantile AS u
-                            CROSS JOIN (SELECT CASE @filled WHEN 1 THEN @known_weight + @lacking_weight
-                                                   ELSE @known_weight END AS total,
-                                            CASE WHEN @filled = 1 AND @lacking > 0
-                                                 THEN @squares / (@weight * @weight)
-                                                 ELSE @known_squares / (@known_weight * @known_weight) END
-                                                AS width) AS t
-                            INNER JOIN (
-                                SELECT s.value, s.weight, s.upto + CASE WHEN @filled = 1 AND s.value > @fill
-                                    THEN @lacking_weight ELSE 0e0 END AS upto
-                                FROM #sqlkmeans_sorted AS s
-                                UNION ALL
-                                SELECT @fill, @lacking_weight, @lacking_weight + COALESCE(
-                                    (SELECT SUM(s.weight) FROM #sqlkmeans_sorted AS s
-                                     WHERE s.value <= @fill), 0e0)
-                                WHERE @filled = 1 AND @lacking > 0) AS a
-                                ON a.upto / t.total >= u.share * (1e0 - t.width)
-                               AND (a.upto - a.weight) / t.total <= u.share * (1e0 - t.width) + t.width
-                            WHERE u.filled = @filled) AS p) AS i
-                GROUP BY i.name) AS w
-                ON w.name = q.name;
+        -- Among all, a value is that of the known at the same place, where it is lower than what is
+        -- filled in; of that before as many as are filled in, where it is higher. Pulled in and
+        -- transformed the second time only, when the limits are known.
+        UPDATE q
+        SET value = w.value
+        FROM #sqlkmeans_quantile AS q
+        INNER JOIN (
+            SELECT p.name, CASE WHEN MIN(p.value) = MAX(p.value) THEN MIN(p.value)
+                                ELSE SUM(p.value * p.part) / SUM(p.part) END AS value
+            FROM (SELECT u.name, s.last - s.first AS part, sqlkmeans.prepared_value(
+                      CASE WHEN u.lacking = 0 OR b.value < @fill THEN b.value
+                           WHEN a.value > @fill THEN a.value ELSE @fill END,
+                      CASE @filled WHEN 1 THEN @low END, CASE @filled WHEN 1 THEN @high END,
+                      CASE @filled WHEN 1 THEN @transform ELSE N'none' END) AS value
+                  FROM #sqlkmeans_quantile AS u
+                  INNER JOIN #sqlkmeans_ranked AS b ON b.last > u.first AND b.first < u.last
+                  INNER JOIN #sqlkmeans_ranked AS a
+                      ON a.last + u.lacking > u.first AND a.first + u.lacking < u.last
+                  CROSS APPLY (SELECT MAX(v.first) AS first, MIN(v.last) AS last
+                               FROM (VALUES (u.first, u.last), (b.first, b.last),
+                                         (a.first + u.lacking, a.last + u.lacking)) AS v (first, last)) AS s
+                  WHERE u.filled = @filled AND s.last > s.first) AS p
+            GROUP BY p.name) AS w
+            ON w.name = q.name;
         IF @filled = 1
             BREAK;
         SELECT @fill = COALESCE(@fill, MAX(CASE q.name WHEN N'fill' THEN q.value END)),
@@ -6882,7 +6872,7 @@ INNER JOIN #sqlkmeans_place AS w ON w.place = p.place;';
     END;
 
     UPDATE c
-    SET fill = @fill, low = @low, high = @high, problem = c.name + N': ' + @problem,
+    SET fill = @fill, low = @low, high = @high, problem = c.problem + COALESCE(c.name + N': ' + @problem + NCHAR(10), N''),
         usable = CASE WHEN @problem IS NULL THEN 1 ELSE 0 END,
         fill_value = sqlkmeans.prepared_value(@fill, @low, @high, N'none'),
         origin = sqlkmeans.prepared_value(c.mean, @low, @high, @transform),
@@ -6921,7 +6911,7 @@ BEGIN
     DECLARE @missing nvarchar(16) = JSON_VALUE(@definition, '$.missing');
     DECLARE @key nvarchar(max) = JSON_QUERY(@definition, '$.key');
     DECLARE @weighted bit;
-    DECLARE @winsorize nvarchar(max);
+    DECLARE @winsorize nvarchar(max) = sqlkmeans.quantiles(JSON_QUERY(@definition, '$.winsorize'));
     DECLARE @days nvarchar(20) =
         CAST(DATEDIFF(day, '19700101', @reference_date) AS nvarchar(10)) + N'e0';
     DECLARE @number int = 0;
@@ -6939,26 +6929,22 @@ BEGIN
     DECLARE @fitted_squares float;
     DECLARE @kept bigint;
     DECLARE @absent bigint;
-    DECLARE @places bigint;
-    DECLARE @nulls bigint;
+    DECLARE @unkeyed bigint;
     DECLARE @differing bigint;
     DECLARE @origin nvarchar(40);
     DECLARE @features int;
 
-    SELECT @weighted = CASE WHEN j.sample_weight IS NULL THEN 0 ELSE 1 END,
-        @winsorize = sqlkmeans.quantiles(j.winsorize)
-    FROM OPENJSON(@definition) WITH (
-        sample_weight nvarchar(max) '$.sample_weight', winsorize nvarchar(max) '$.winsorize' AS JSON
-    ) AS j;
+    SELECT @weighted = CASE WHEN j.sample_weight IS NULL THEN 0 ELSE 1 END
+    FROM OPENJSON(@definition) WITH (sample_weight nvarchar(max) '$.sample_weight') AS j;
     INSERT INTO #sqlkmeans_column
-        (number, name, type, transform, weight, value, low_share, high_share, absent, known, usable)
+        (number, name, type, transform, weight, value, low_share, high_share, absent, known, skipped, usable)
     SELECT f.number, f.name, f.type, COALESCE(JSON_VALUE(f.feature, '$.transform'), N'none'),
         COALESCE(CAST(JSON_VALUE(f.feature, '$.weight') AS float), 1),
         CASE f.type WHEN N'date' THEN N'(' + @days + N' - i.[sqlkmeans f' ELSE N'i.[sqlkmeans f' END
             + CAST(f.number AS nvarchar(10)) + CASE f.type WHEN N'date' THEN N'])' ELSE N']' END,
         CASE WHEN f.type <> N'category' THEN CAST(JSON_VALUE(f.winsorize, '$[0]') AS float) END,
         CASE WHEN f.type <> N'category' THEN CAST(JSON_VALUE(f.winsorize, '$[1]') AS float) END,
-        0, 0, 1
+        0, 0, 0, 1
     FROM (SELECT CAST(j.[key] AS int) + 1 AS number, JSON_VALUE(j.[value], '$.column') AS name,
               COALESCE(JSON_VALUE(j.[value], '$.type'), N'number') AS type, j.[value] AS feature,
               COALESCE(sqlkmeans.quantiles(JSON_QUERY(j.[value], '$.winsorize')), @winsorize)
@@ -6981,11 +6967,12 @@ BEGIN
     MIN(CASE t.fit WHEN 1 THEN ~ END) AS l{}, MAX(CASE t.fit WHEN 1 THEN ~ END) AS h{},
     COUNT_BIG(CASE WHEN t.fit = 1 AND ~ <> FLOOR(~) THEN 1 END) AS p{},
     COUNT_BIG(CASE WHEN t.whole = 1 AND ~ <= -1e0 THEN 1 END) AS u{},
-    SUM(CASE t.fit WHEN 1 THEN t.w * ~ END)
-        / SUM(CASE WHEN t.fit = 1 AND ~ IS NOT NULL THEN t.w END) AS m{}', N'~', c.value), N'{}', @x) END,
-            @values = @values + CASE c.type
-                WHEN N'category' THEN REPLACE(N', ({}, s.a{}, 0, NULL, NULL, 0, 0, NULL)', N'{}', @x)
-                ELSE REPLACE(N', ({}, s.a{}, s.k{}, s.l{}, s.h{}, s.p{}, s.u{}, s.m{})', N'{}', @x) END
+    SUM(CASE WHEN t.fit = 1 AND ~ IS NOT NULL THEN t.w END) AS w{},
+    SUM(CASE WHEN t.fit = 1 AND ~ IS NOT NULL THEN t.w * t.w END) AS v{},
+    SUM(CASE t.fit WHEN 1 THEN t.w * ~ END) AS m{}', N'~', c.value), N'{}', @x) END,
+            @values = @values + REPLACE(CASE c.type
+                WHEN N'category' THEN N', ({}, s.a{}, 0, NULL, NULL, 0, 0, NULL, NULL, NULL)'
+                ELSE N', ({}, s.a{}, s.k{}, s.l{}, s.h{}, s.p{}, s.u{}, s.w{}, s.v{}, s.m{})' END, N'{}', @x)
         FROM #sqlkmeans_column AS c
         WHERE c.number = @number;
         IF @number % 40 > 0 AND @number < @columns
@@ -6993,35 +6980,36 @@ BEGIN
         SET @statement = N'SELECT COUNT_BIG(*) AS total, COUNT_BIG(t.fit) AS fitted, COUNT_BIG(t.whole) AS kept,
     SUM(CASE t.fit WHEN 1 THEN t.w END) AS weight, SUM(CASE t.fit WHEN 1 THEN t.w * t.w END) AS squares,
     COUNT_BIG(CASE WHEN t.w IS NULL OR t.w < 0e0 THEN 1 END) AS absent,
-    COUNT_BIG(CASE WHEN ' + sqlkmeans.each_name(@key, N'i.{} IS NULL', N' OR ') + N' THEN 1 END) AS nulls,
-    COALESCE(MAX(i.[sqlkmeans place]), 0) AS places' + @sums + N'
+    COUNT_BIG(CASE WHEN ' + sqlkmeans.each_name(@key, N'i.{} IS NULL', N' OR ') + N' THEN 1 END)
+        + COUNT_BIG(*) - COALESCE(MAX(i.[sqlkmeans place]), 0) AS unkeyed' + @sums + N'
 INTO #sqlkmeans_sums
 FROM #sqlkmeans_input AS i
 CROSS APPLY (SELECT i.[sqlkmeans weight] AS w, CASE WHEN 1 = 1' + @whole + N' THEN 1 END AS whole,
                  CASE WHEN i.[sqlkmeans weight] > 0e0' + @whole + N' THEN 1 END AS fit) AS t;
 UPDATE c
 SET absent = s.total - v.held, known = v.known, least = v.least, greatest = v.greatest,
-    fractions = v.fractions, floors = v.floors, mean = v.mean
+    fractions = v.fractions, floors = v.floors, weights = v.weights, squares = v.squares,
+    mean = v.total / NULLIF(v.weights, 0e0)
 FROM #sqlkmeans_column AS c
 CROSS JOIN #sqlkmeans_sums AS s
 CROSS APPLY (VALUES ' + STUFF(@values, 1, 2, N'')
-            + N') AS v (number, held, known, least, greatest, fractions, floors, mean)
+            + N') AS v (number, held, known, least, greatest, fractions, floors, weights, squares, total)
 WHERE v.number = c.number;
 SELECT @total = s.total, @fitted = s.fitted, @kept = s.kept, @weight = s.weight, @squares = s.squares,
-    @absent = s.absent, @nulls = s.nulls, @places = s.places
+    @absent = s.absent, @unkeyed = s.unkeyed
 FROM #sqlkmeans_sums AS s;
 DROP TABLE #sqlkmeans_sums;';
         EXECUTE sys.sp_executesql
             @statement, N'@total bigint OUTPUT, @fitted bigint OUTPUT, @kept bigint OUTPUT,
                 @weight float OUTPUT, @squares float OUTPUT, @absent bigint OUTPUT,
-                @nulls bigint OUTPUT, @places bigint OUTPUT',
+                @unkeyed bigint OUTPUT',
             @total = @total OUTPUT, @fitted = @fitted OUTPUT, @kept = @kept OUTPUT,
             @weight = @fitted_weight OUTPUT, @squares = @fitted_squares OUTPUT,
-            @absent = @absent OUTPUT, @nulls = @nulls OUTPUT, @places = @places OUTPUT;
+            @absent = @absent OUTPUT, @unkeyed = @unkeyed OUTPUT;
         SELECT @sums = N'', @values = N'';
     END;
 
-    IF @nulls > 0 OR @places < @total
+    IF @unkeyed > 0
         EXECUTE sqlkmeans.check_keys @relation = N'#sqlkmeans_input AS s', @key = @key;
     IF @total = 0
         EXECUTE sqlkmeans.raise_problems @number = 50003,
@@ -7031,80 +7019,72 @@ DROP TABLE #sqlkmeans_sums;';
             + N' rows are NULL or negative; every weight must be a number, 0 or more' + @line;
     ELSE IF @fitted = 0 AND @kept > 0
         SET @problems = N'sample_weight: no row has a weight above 0' + @line;
-    -- They count in the bins although their rows are skipped: a broken load has most.
-    IF @missing = N'skip'
-        INSERT INTO #sqlkmeans_skipped (name, customers)
-        SELECT c.name, c.absent FROM #sqlkmeans_column AS c;
-    UPDATE #sqlkmeans_column
-    SET usable = 0, problem = name + N': ' + CAST(absent AS nvarchar(20)) + N' of '
-        + CAST(@total AS nvarchar(20)) + N' rows are NULL, more than 95%; remove it from features'
-    WHERE @missing <> N'error' AND @total >= sqlkmeans.shared_number(N'almost_missing_rows')
-      AND absent < @total AND absent > sqlkmeans.shared_number(N'almost_missing') * @total;
-    SET @number = 0;
-    WHILE @number < @columns
-    BEGIN
-        SET @number = @number + 1;
-        SELECT @problems = @problems + CASE
+    -- What is NULL is told whatever else; what is of no use besides is not looked at further.
+    UPDATE c
+    SET skipped = CASE @missing WHEN N'skip' THEN c.absent ELSE 0 END,
+        usable = CASE WHEN n.known = 0 OR n.almost = 1 OR c.least = c.greatest THEN 0 ELSE 1 END,
+        problem = CASE
             WHEN c.absent > 0 AND @missing = N'error' THEN c.name + N': ' + CAST(c.absent AS nvarchar(20))
                 + CASE c.absent WHEN 1 THEN N' row is' ELSE N' rows are' END
                 + N' NULL and missing = "error"; correct the rows, or set missing to "skip", '
                 + N'"mean" or "median"' + @line
-            WHEN c.usable = 0 THEN c.problem + @line
+            WHEN n.almost = 1 THEN c.name + N': ' + CAST(c.absent AS nvarchar(20)) + N' of '
+                + CAST(@total AS nvarchar(20)) + N' rows are NULL, more than 95%; remove it from features' + @line
             ELSE N'' END
-        FROM #sqlkmeans_column AS c
-        WHERE c.number = @number;
-    END;
-    UPDATE #sqlkmeans_column SET problem = NULL;
+            + CASE WHEN @fitted = 0 OR n.almost = 1 THEN N''
+                   WHEN n.known = 0
+                   THEN c.name + N': every value is NULL, so there is nothing to cluster by' + @line
+                   WHEN c.least = c.greatest
+                   THEN c.name + N': constant (' + sqlkmeans.number_text(c.least) + N' in all '
+                       + CAST(c.known AS nvarchar(20)) + N' rows), so it separates nobody; remove it from features'
+                       + @line
+                   ELSE N'' END
+    FROM #sqlkmeans_column AS c
+    CROSS APPLY (SELECT CASE c.type WHEN N'category' THEN 1 ELSE c.known END AS known,
+                     CASE WHEN @missing <> N'error' AND c.absent < @total
+                           AND @total >= sqlkmeans.shared_number(N'almost_missing_rows')
+                           AND c.absent > sqlkmeans.shared_number(N'almost_missing') * @total
+                          THEN 1 ELSE 0 END AS almost) AS n;
     IF @kept = 0
         SET @problems = @problems + N'missing = "skip" leaves no row: each of the '
             + CAST(@total AS nvarchar(20)) + N' rows has a NULL in a feature' + @line;
-    -- Weights that cannot be used, or no row: nothing can be learnt.
-    IF @fitted = 0
-        EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @problems;
 
-    UPDATE #sqlkmeans_column
-    SET usable = 0, problem = name + CASE WHEN known = 0
-        THEN N': every value is NULL, so there is nothing to cluster by'
-        ELSE N': constant (' + sqlkmeans.number_text(least) + N' in all ' + CAST(known AS nvarchar(20))
-            + N' rows), so it separates nobody; remove it from features' END
-    WHERE type <> N'category' AND usable = 1 AND (known = 0 OR least = greatest);
-    SET @number = 0;
-    WHILE 1 = 1
+    -- Weights that cannot be used, or no row: nothing can be learnt.
+    SET @number = CASE @fitted WHEN 0 THEN @columns ELSE 0 END;
+    WHILE @number < @columns
     BEGIN
-        SET @type = NULL;
-        SELECT TOP (1) @number = c.number, @type = c.type, @feature = c.value
+        SET @number = @number + 1;
+        SELECT @type = CASE c.usable WHEN 1 THEN c.type ELSE N'' END, @feature = c.value
         FROM #sqlkmeans_column AS c
-        WHERE c.number > @number AND c.type <> N'category' AND c.usable = 1
-        ORDER BY c.number;
-        IF @type IS NULL
-            BREAK;
+        WHERE c.number = @number;
         -- A column with so few numbers cannot hold as many different ones.
-        IF EXISTS (SELECT 1 FROM #sqlkmeans_column AS c
-                   WHERE c.number = @number AND c.type = N'number' AND c.known >= 100 AND c.fractions = 0
-                     AND c.greatest - c.least >= c.known - 1 AND c.greatest - c.least < 2 * c.known)
+        IF @type = N'number' AND EXISTS (
+            SELECT 1 FROM #sqlkmeans_column AS c
+            WHERE c.number = @number AND c.known >= 100 AND c.fractions = 0
+              AND c.greatest - c.least >= c.known - 1 AND c.greatest - c.least < 2 * c.known)
         BEGIN
             SET @statement = N'SELECT @differing = COUNT_BIG(DISTINCT ' + @feature
                 + N') FROM #sqlkmeans_input AS i WHERE i.[sqlkmeans weight] > 0e0' + @whole + N';';
             EXECUTE sys.sp_executesql
                 @statement, N'@differing bigint OUTPUT', @differing = @differing OUTPUT;
             UPDATE #sqlkmeans_column
-            SET usable = 0, problem = name + N': like a key (' + CAST(known AS nvarchar(20))
+            SET usable = 0, problem = problem + name + N': like a key (' + CAST(known AS nvarchar(20))
                 + N' whole numbers, all different), so it identifies and does not measure; '
-                + N'remove it from features'
+                + N'remove it from features' + @line
             WHERE number = @number AND known = @differing;
             IF @@ROWCOUNT > 0
                 CONTINUE;
         END;
-        EXECUTE sqlkmeans.train_quantiles
-            @number = @number, @whole = @whole, @scaling = @scaling, @missing = @missing,
-            @weighted = @weighted, @fitted = @fitted, @weight = @fitted_weight,
-            @squares = @fitted_squares;
+        IF @type IN (N'number', N'date')
+            EXECUTE sqlkmeans.train_quantiles
+                @number = @number, @whole = @whole, @scaling = @scaling, @missing = @missing,
+                @weighted = @weighted, @weight = @fitted_weight, @squares = @fitted_squares;
     END;
 
     -- What K-Means will see is filled in, pulled in and transformed. About a value in the middle: the
     -- difference of two large squares would have no digits.
     SELECT @sums = N'', @values = N'', @feature = N'', @number = 0;
-    WHILE @scaling = N'standard' AND @number < @columns
+    WHILE @scaling = N'standard' AND @fitted > 0 AND @number < @columns
     BEGIN
         SET @number = @number + 1;
         SET @x = CAST(@number AS nvarchar(10));
@@ -7137,49 +7117,42 @@ WHERE v.number = c.number;';
         SELECT @sums = N'', @values = N'', @feature = N'';
     END;
 
+    UPDATE #sqlkmeans_column
+    SET usable = 0, problem = problem + name + N': scaling = "' + @scaling + N'" cannot scale it, '
+        + N'because its ' + CASE @scaling WHEN N'robust' THEN N'interquartile range' ELSE N'deviation' END
+        + N' is 0; use another scaling' + @line
+    WHERE type <> N'category' AND usable = 1 AND @fitted > 0 AND COALESCE(scale, 0) <= 0;
     SET @number = 0;
     WHILE @number < @columns
     BEGIN
         SET @number = @number + 1;
-        SELECT @type = c.type, @feature = j.[value]
+        SELECT @type = CASE WHEN c.usable = 1 AND @fitted > 0 THEN c.type ELSE N'' END, @feature = j.[value],
+            @problems = @problems + c.problem
         FROM #sqlkmeans_column AS c
         INNER JOIN OPENJSON(@definition, '$.features') AS j ON CAST(j.[key] AS int) = c.number - 1
         WHERE c.number = @number;
-        IF @type = N'category' AND EXISTS (SELECT 1 FROM #sqlkmeans_column AS c
-                                           WHERE c.number = @number AND c.usable = 1)
-        BEGIN
-            SET @x = N'[sqlkmeans f' + CAST(@number AS nvarchar(10)) + N']';
+        IF @type = N'category'
             EXECUTE sqlkmeans.train_category
-                @run_id = @run_id, @f = @x, @whole = @whole, @feature = @feature, @scaling = @scaling,
+                @run_id = @run_id, @number = @number, @whole = @whole, @feature = @feature, @scaling = @scaling,
                 @missing = @missing, @problems = @problems OUTPUT;
-            CONTINUE;
-        END;
-        UPDATE #sqlkmeans_column
-        SET usable = 0, problem = name + N': scaling = "' + @scaling + N'" cannot scale it, '
-            + N'because its ' + CASE @scaling WHEN N'robust' THEN N'interquartile range'
-                                              ELSE N'deviation' END
-            + N' is 0; use another scaling'
-        WHERE number = @number AND type <> N'category' AND usable = 1 AND COALESCE(scale, 0) <= 0;
-        SELECT @problems = @problems + c.problem + @line
-        FROM #sqlkmeans_column AS c
-        WHERE c.number = @number AND c.problem IS NOT NULL;
-        INSERT INTO sqlkmeans.model_feature
-            (run_id, position, feature, transform, weight, center, scale, fill, source_column, type,
-             low, high, reference_date)
-        SELECT @run_id, 1 + (SELECT COALESCE(MAX(f.position), 0) FROM sqlkmeans.model_feature AS f
-                             WHERE f.run_id = @run_id),
-            c.name, c.transform, c.weight, c.center, c.scale, c.fill, c.name, c.type, c.low, c.high,
-            CASE c.type WHEN N'date' THEN @reference_date END
-        FROM #sqlkmeans_column AS c
-        WHERE c.number = @number AND c.type <> N'category' AND c.usable = 1;
+        IF @type IN (N'number', N'date')
+            INSERT INTO sqlkmeans.model_feature
+                (run_id, position, feature, transform, weight, center, scale, fill, source_column, type,
+                 low, high, reference_date)
+            SELECT @run_id, 1 + (SELECT COALESCE(MAX(f.position), 0) FROM sqlkmeans.model_feature AS f
+                                 WHERE f.run_id = @run_id),
+                c.name, c.transform, c.weight, c.center, c.scale, c.fill, c.name, c.type, c.low, c.high,
+                CASE c.type WHEN N'date' THEN @reference_date END
+            FROM #sqlkmeans_column AS c
+            WHERE c.number = @number;
     END;
 
     -- Each feature takes two numbers of a row of #sqlkmeans_prepared, and a row has 8,060 bytes: as
-    -- many leave room for what else is in it.
+    -- many leave room for a key of 900 and what else is in it.
     SELECT @features = COUNT(*) FROM sqlkmeans.model_feature AS f WHERE f.run_id = @run_id;
-    IF @features > 480
+    IF @features > 430
         SET @problems = @problems + N'features: ' + CAST(@features AS nvarchar(10))
-            + N', each kept level of a category counted; allowed with @engine = N''tsql'': 480; '
+            + N', each kept level of a category counted; allowed with @engine = N''tsql'': 430; '
             + N'name fewer columns, or lower max_categories' + @line;
 
     SET @feature = N'';
@@ -7203,9 +7176,9 @@ GO
 IF OBJECT_ID(N'sqlkmeans.train_rows', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_rows AS RETURN 0;');
 GO
--- Fills the caller's #sqlkmeans_prepared from its #sqlkmeans_input: each feature in its own units,
--- [sqlkmeans o1] …, and as K-Means sees it, [sqlkmeans z1] …; and gives the tables that hold rows or
--- centroids their columns.
+-- Gives the tables of rows and centroids of train_segmentation their columns, and fills its
+-- #sqlkmeans_prepared from its #sqlkmeans_input by what the run has in model_feature, with the text that
+-- scores. #sqlkmeans_input, which nobody has to read again, ends empty.
 ALTER PROCEDURE sqlkmeans.train_rows
     @run_id     bigint,
     @definition nvarchar(max),
@@ -7215,68 +7188,53 @@ AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
 
-    DECLARE @position int = 0;
-    DECLARE @column nvarchar(128);
-    DECLARE @x nvarchar(10);
-    DECLARE @own nvarchar(max) = N'';
-    DECLARE @filled nvarchar(max) = N'';
-    DECLARE @scaled nvarchar(max) = N'';
+    DECLARE @key nvarchar(max) = JSON_QUERY(@definition, '$.key');
+    DECLARE @number int = 0;
+    DECLARE @columns int;
+    DECLARE @source nvarchar(max) = N'';
+    DECLARE @values nvarchar(max);
+    DECLARE @scaled nvarchar(max);
     DECLARE @statement nvarchar(max);
 
-    WHILE 1 = 1
-    BEGIN
-        SET @column = NULL;
-        SELECT TOP (1) @position = f.position, @x = CAST(f.position AS nvarchar(10)),
-            @column = f.source_column,
-            @own = @own + N', ' + CASE f.type
-                WHEN N'category' THEN sqlkmeans.own_value(@run_id, f.position, c.value)
-                ELSE sqlkmeans.clipped(c.value, f.low, f.high) END
-                + N' AS o' + CAST(f.position AS nvarchar(10)),
-            @filled = @filled + N', ' + COALESCE(N'COALESCE(o.o{}, ' + sqlkmeans.float_literal(
-                sqlkmeans.prepared_value(f.fill, f.low, f.high, N'none')) + N')', N'o.o{}') + N' AS x{}',
-            @scaled = @scaled + N', (' + sqlkmeans.transformed(N'x.x{}', f.transform) + N' - ('
-                + sqlkmeans.float_literal(f.center) + N')) / ' + sqlkmeans.float_literal(f.scale / f.weight)
-        FROM sqlkmeans.model_feature AS f
-        INNER JOIN #sqlkmeans_column AS c ON c.name = f.source_column
-        WHERE f.run_id = @run_id AND f.position > @position
-        ORDER BY f.position;
-        IF @column IS NULL
-            BREAK;
-        SELECT @features = @position, @filled = REPLACE(@filled, N'{}', @x),
-            @scaled = REPLACE(@scaled, N'{}', @x);
-    END;
-
-    -- Columns that are added to a temporary table by a nested batch stay in it.
+    SELECT @features = MAX(f.position) FROM sqlkmeans.model_feature AS f WHERE f.run_id = @run_id;
+    EXECUTE sqlkmeans.widen_tables @run_id = @run_id, @key = @key, @features = @features;
     SET @statement = sqlkmeans.each_number(@features,
-            N'ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans o{}] float NULL; '
-            + N'ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans z{}] float NULL; '
-            + N'ALTER TABLE #sqlkmeans_sample ADD [sqlkmeans o{}] float NULL; '
-            + N'ALTER TABLE #sqlkmeans_sample ADD [sqlkmeans z{}] float NULL;', N' ')
-        + sqlkmeans.each_number(@features,
-            N'ALTER TABLE #sqlkmeans_scored ADD [sqlkmeans o{}] float NULL; '
-            + N'ALTER TABLE #sqlkmeans_seed ADD [sqlkmeans z{}] float NULL; '
-            + N'ALTER TABLE #sqlkmeans_start ADD [sqlkmeans z{}] float NULL; '
-            + N'ALTER TABLE #sqlkmeans_candidate ADD z{} float NULL; '
-            + N'ALTER TABLE #sqlkmeans_centroid ADD z{} float NULL; '
-            + N'ALTER TABLE #sqlkmeans_moved ADD z{} float NULL; '
-            + N'ALTER TABLE #sqlkmeans_best ADD z{} float NULL;', N' ');
+            N'ALTER TABLE #sqlkmeans_sample ADD [sqlkmeans o{}] float NULL; '
+            + N'ALTER TABLE #sqlkmeans_sample ADD [sqlkmeans z{}] float NULL; '
+            + N'ALTER TABLE #sqlkmeans_border ADD [sqlkmeans z{}] float NULL; '
+            + N'ALTER TABLE #sqlkmeans_moved ADD z{} float NULL;', N' ');
     EXECUTE sys.sp_executesql @statement;
-    EXECUTE sqlkmeans.store_in_columns @table = N'#sqlkmeans_prepared';
-    EXECUTE sqlkmeans.store_in_columns @table = N'#sqlkmeans_scored';
+    EXECUTE sqlkmeans.store_in_columns @table = N'#sqlkmeans_border';
 
-    SET @statement = N'INSERT INTO #sqlkmeans_prepared WITH (TABLOCK) ([sqlkmeans row], [sqlkmeans previous], [sqlkmeans weight]'
-        + sqlkmeans.each_number(@features, N', [sqlkmeans o{}]', N'')
-        + sqlkmeans.each_number(@features, N', [sqlkmeans z{}]', N'') + N')
-SELECT i.[sqlkmeans row], i.[sqlkmeans previous], i.[sqlkmeans weight]'
-        + sqlkmeans.each_number(@features, N', o.o{}', N'') + @scaled + N'
+    SELECT @columns = COUNT(*) FROM #sqlkmeans_column AS c;
+    WHILE @number < @columns
+    BEGIN
+        SET @number = @number + 1;
+        SELECT @source = @source + CASE @number WHEN 1 THEN N'' ELSE N', ' END + REPLACE(CASE c.type
+                WHEN N'date' THEN N'DATEADD(day, CAST(i.[sqlkmeans f{}] AS int), CAST(''19700101'' AS date))'
+                ELSE N'i.[sqlkmeans f{}]' END, N'{}', CAST(@number AS nvarchar(10)))
+            + N' AS ' + QUOTENAME(c.name)
+        FROM #sqlkmeans_column AS c
+        WHERE c.number = @number;
+    END;
+    EXECUTE sqlkmeans.scoring_text
+        @run_id = @run_id, @row = 1, @values = @values OUTPUT, @scaled = @scaled OUTPUT;
+    SET @statement = N'INSERT INTO #sqlkmeans_prepared WITH (TABLOCK) (' + sqlkmeans.each_name(@key, N'{}', N', ')
+        + N', [sqlkmeans row], [sqlkmeans previous], [sqlkmeans before], [sqlkmeans flagged], [sqlkmeans weight]'
+        + sqlkmeans.each_number(@features, N', [sqlkmeans o{}], [sqlkmeans z{}]', N'') + N')
+SELECT ' + sqlkmeans.each_name(@key, N'i.{}', N', ')
+        + N', i.[sqlkmeans row], i.[sqlkmeans previous], i.[sqlkmeans before], i.[sqlkmeans flagged], i.[sqlkmeans weight]'
+        + sqlkmeans.each_number(@features, N', o.o{}, z.z{}', N'') + N'
 FROM #sqlkmeans_input AS i
-CROSS APPLY (SELECT ' + STUFF(@own, 1, 2, N'') + N') AS o
-CROSS APPLY (SELECT ' + STUFF(@filled, 1, 2, N'') + N') AS x
+CROSS APPLY (SELECT ' + @source + N') AS s
+CROSS APPLY (SELECT ' + @values + N') AS o
+' + @scaled + N'
 WHERE 1 = 1' + CASE JSON_VALUE(@definition, '$.missing') WHEN N'skip'
-            THEN (SELECT sqlkmeans.each_number(COUNT(*), N' AND i.[sqlkmeans f{}] IS NOT NULL', N'')
-                  FROM #sqlkmeans_column AS c) ELSE N'' END + N';
+            THEN sqlkmeans.each_number(@columns, N' AND i.[sqlkmeans f{}] IS NOT NULL', N'')
+            ELSE N'' END + N';
 SET @rows = ROWCOUNT_BIG();';
     EXECUTE sys.sp_executesql @statement, N'@rows bigint OUTPUT', @rows = @rows OUTPUT;
+    TRUNCATE TABLE #sqlkmeans_input;
 END;
 GO
 
@@ -7309,22 +7267,32 @@ BEGIN
     DECLARE @of_seed nvarchar(max) = sqlkmeans.each_number(@features, N's.[sqlkmeans z{}]', N', ');
     DECLARE @squared nvarchar(max) = sqlkmeans.each_number(
         @features, N'(s.[sqlkmeans z{}] - c.z{}) * (s.[sqlkmeans z{}] - c.z{})', N' + ');
-    DECLARE @seed_rows int = CASE WHEN 500 * @k > 5000 THEN 500 * @k ELSE 5000 END;
+    DECLARE @seed_rows int = CASE WHEN @k > 4 THEN 500 * @k ELSE 2000 END;
     DECLARE @sample_rows float;
-    DECLARE @most int = sqlkmeans.shared_number(N'max_iter');
     DECLARE @share float;
+    DECLARE @most int = sqlkmeans.shared_number(N'max_iter');
     DECLARE @fitted bigint;
     DECLARE @differing int;
-    DECLARE @trials int = 2 + FLOOR(LOG(@k));
-    DECLARE @start int = 1;
-    DECLARE @cluster int;
-    DECLARE @trial int;
     DECLARE @statement nvarchar(max);
     DECLARE @problem nvarchar(max);
 
-    -- Which rows are drawn depends on their order by key and on the seed alone: those with the least
-    -- hashes, of which only what is below a share is sorted. Enough for the seeds, and for the ends of
-    -- bins; weights of 0 are few, or make another look worth while.
+    CREATE TABLE #sqlkmeans_seed
+    (
+        [sqlkmeans row]      int   NOT NULL,
+        [sqlkmeans previous] int   NULL,
+        [sqlkmeans weight]   float NOT NULL,
+        closest              float NULL
+    );
+    CREATE TABLE #sqlkmeans_draw (number float NOT NULL);
+    SET @statement = sqlkmeans.each_number(
+        @features, N'ALTER TABLE #sqlkmeans_seed ADD [sqlkmeans z{}] float NULL;', N' ');
+    EXECUTE sys.sp_executesql @statement;
+    EXECUTE sqlkmeans.store_in_columns @table = N'#sqlkmeans_seed';
+
+    -- Which rows are drawn depends on their order by key and on the seed alone. The fifth power modulo
+    -- a prime for which it takes no value twice puts the numbers of rows in another order; only what is
+    -- below a share of it is sorted. Enough for the seeds, and for the ends of bins; weights of 0
+    -- are few, or make another look worth while.
     SET @sample_rows = sqlkmeans.shared_number(N'bin_rows');
     IF @sample_rows < @seed_rows
         SET @sample_rows = @seed_rows;
@@ -7332,11 +7300,13 @@ BEGIN
     SET @statement = N'DELETE FROM #sqlkmeans_sample;
 INSERT INTO #sqlkmeans_sample ([sqlkmeans row], [sqlkmeans weight], place, ' + @kept + N')
 SELECT h.[sqlkmeans row], h.[sqlkmeans weight], ROW_NUMBER() OVER (ORDER BY
-    CASE WHEN h.[sqlkmeans weight] > 0e0 THEN 0 ELSE 1 END, h.hash, h.[sqlkmeans row]), ' + @kept + N'
-FROM (SELECT r.*, CAST(SUBSTRING(HASHBYTES(''SHA2_256'', CAST(@seed AS nvarchar(20)) + N''|''
-          + CAST(r.[sqlkmeans row] AS nvarchar(20))), 1, 6) AS bigint) AS hash
-      FROM #sqlkmeans_prepared AS r) AS h
-WHERE @share >= 1e0 OR h.hash < @share * 281474976710656e0;
+    CASE WHEN h.[sqlkmeans weight] > 0e0 THEN 0 ELSE 1 END, h.hash), ' + @kept + N'
+FROM (SELECT r.*, f.fourth * n.number % 2147483647 AS hash
+      FROM #sqlkmeans_prepared AS r
+      CROSS APPLY (SELECT (r.[sqlkmeans row] + (@seed + 1) * 48271) % 2147483647 AS number) AS n
+      CROSS APPLY (SELECT n.number * n.number % 2147483647 AS square) AS s
+      CROSS APPLY (SELECT s.square * s.square % 2147483647 AS fourth) AS f) AS h
+WHERE @share >= 1e0 OR h.hash < @share * 2147483647e0;
 SELECT @fitted = COUNT_BIG(*) FROM #sqlkmeans_sample AS s WHERE s.[sqlkmeans weight] > 0e0;';
     EXECUTE sys.sp_executesql @statement, N'@seed bigint, @share float, @fitted bigint OUTPUT',
         @seed = @seed, @share = @share, @fitted = @fitted OUTPUT;
@@ -7387,114 +7357,88 @@ FROM #sqlkmeans_seed AS s CROSS JOIN #sqlkmeans_centroid AS c OPTION (MAXDOP 1);
         EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @problem;
     END;
 
-    CREATE TABLE #sqlkmeans_draw
-    (
-        start   int   NOT NULL,
-        cluster int   NOT NULL,
-        trial   int   NOT NULL,
-        number  float NOT NULL
-    );
-    WHILE @start <= @n_init
-    BEGIN
-        SET @cluster = 1;
-        WHILE @cluster <= @k
-        BEGIN
-            SET @trial = 1;
-            WHILE @trial <= CASE @cluster WHEN 1 THEN 1 ELSE @trials END
-            BEGIN
-                INSERT INTO #sqlkmeans_draw (start, cluster, trial, number)
-                VALUES (@start, @cluster, @trial, sqlkmeans.random_number(
-                    CAST(@seed AS nvarchar(20)) + N'|' + CAST(@start AS nvarchar(10)) + N'|'
-                    + CAST(@cluster - 1 AS nvarchar(10)) + N'|' + CAST(@trial AS nvarchar(10))));
-                SET @trial = @trial + 1;
-            END;
-            SET @cluster = @cluster + 1;
-        END;
-        SET @start = @start + 1;
-    END;
-
-    -- All starts, each from its first candidate to its end, are one text. Where rounding leads past
-    -- the last row, or to two rows, the farthest is the candidate.
+    -- All starts are one text. They are compared near their ends, where the best is easy to tell; the
+    -- last turn carries that one on, from the copy of it in rows -1, -2 ... Where rounding leads past
+    -- the last row, the farthest is the candidate.
     SET @statement = N'DECLARE @shift float;
 DECLARE @inertia float;
 DECLARE @least float;
 DECLARE @start int = 1;
 DECLARE @cluster int;
-DECLARE @trial int;
+DECLARE @row int;
 DECLARE @passes int;
 DECLARE @message nvarchar(400);
-WHILE @start <= @n_init
+WHILE @start <= @n_init + 1
 BEGIN
-SET @cluster = 1;
 DELETE FROM #sqlkmeans_centroid WHERE cluster > 0;
-TRUNCATE TABLE #sqlkmeans_start;
-INSERT INTO #sqlkmeans_start ([sqlkmeans row], [sqlkmeans weight], closest, ' + @kept_z + N')
-SELECT s.[sqlkmeans row], s.[sqlkmeans weight], 1e0, ' + @of_seed + N' FROM #sqlkmeans_seed AS s;
-WHILE @cluster <= @k
+UPDATE #sqlkmeans_centroid SET cluster = -cluster WHERE cluster < 0 AND @start > @n_init;
+UPDATE #sqlkmeans_seed SET closest = 1e0;
+SELECT @cluster = 1, @passes = 0, @shift = NULL;
+WHILE @cluster <= @k AND @start <= @n_init
 BEGIN
-    DELETE FROM #sqlkmeans_candidate;
-    INSERT INTO #sqlkmeans_candidate (trial, ' + @z + N')
-    SELECT d.trial, ' + @of_seed + N'
-    FROM (SELECT t.trial, t.number * g.total AS place
-          FROM #sqlkmeans_draw AS t
-          CROSS JOIN (SELECT SUM(s.[sqlkmeans weight] * s.closest) AS total FROM #sqlkmeans_start AS s) AS g
-          WHERE t.start = @start AND t.cluster = @cluster) AS d
-    INNER JOIN (SELECT ' + @of_seed + N', s.[sqlkmeans weight] * s.closest AS chance,
-                    SUM(s.[sqlkmeans weight] * s.closest) OVER (
-                        ORDER BY s.[sqlkmeans row] ROWS UNBOUNDED PRECEDING) AS upto
-                FROM #sqlkmeans_start AS s) AS s
-        ON s.upto > d.place AND s.upto - s.chance <= d.place AND s.chance > 0e0
+    SET @row = NULL;
+    DELETE FROM #sqlkmeans_draw;
+    INSERT INTO #sqlkmeans_draw (number)
+    SELECT CAST(SUBSTRING(HASHBYTES(''SHA2_256'', CONCAT(@seed, N''|'', @start, N''|'', @cluster, N''|'', t.trial)), 1, 6)
+        AS bigint) / 281474976710656e0
+    FROM (VALUES ' + sqlkmeans.each_number(2 + FLOOR(LOG(@k)), N'({})', N', ') + N') AS t (trial)
+    WHERE @cluster > 1 OR t.trial = 1;
+    SELECT TOP (1) @row = g.row_number
+    FROM (SELECT c.row_number, SUM(s.[sqlkmeans weight] * CASE WHEN ' + @squared + N' < s.closest OR @cluster = 1
+                                                               THEN ' + @squared + N' ELSE s.closest END)
+              AS potential
+          FROM #sqlkmeans_seed AS s
+          CROSS JOIN (SELECT DISTINCT u.row_number, ' + @z + N'
+                      FROM #sqlkmeans_draw AS d
+                      CROSS JOIN (SELECT SUM(s.[sqlkmeans weight] * s.closest) AS total FROM #sqlkmeans_seed AS s) AS w
+                      INNER JOIN (SELECT s.[sqlkmeans row] AS row_number, '
+        + sqlkmeans.each_number(@features, N's.[sqlkmeans z{}] AS z{}', N', ') + N',
+                                      s.[sqlkmeans weight] * s.closest AS chance,
+                                      SUM(s.[sqlkmeans weight] * s.closest) OVER (
+                                          ORDER BY s.[sqlkmeans row] ROWS UNBOUNDED PRECEDING) AS upto
+                                  FROM #sqlkmeans_seed AS s) AS u
+                          ON u.chance > 0e0 AND d.number * w.total >= u.upto - u.chance AND d.number * w.total < u.upto) AS c
+          GROUP BY c.row_number) AS g
+    ORDER BY g.potential, g.row_number
     OPTION (MAXDOP 1);
-    IF NOT EXISTS (SELECT 1 FROM #sqlkmeans_candidate AS c)
-        INSERT INTO #sqlkmeans_candidate (trial, ' + @z + N')
-        SELECT TOP (1) 1, ' + @of_seed + N'
-        FROM #sqlkmeans_start AS s
+    IF @row IS NULL
+        SELECT TOP (1) @row = s.[sqlkmeans row]
+        FROM #sqlkmeans_seed AS s
         WHERE s.[sqlkmeans weight] > 0e0
         ORDER BY s.closest DESC, s.[sqlkmeans row];
-    SET @trial = 1;
-    IF @cluster > 1
-        SELECT TOP (1) @trial = g.trial
-        FROM (SELECT c.trial, SUM(s.[sqlkmeans weight] * CASE WHEN ' + @squared + N' < s.closest
-                                                              THEN ' + @squared + N' ELSE s.closest END)
-                  AS potential
-              FROM #sqlkmeans_start AS s
-              CROSS JOIN #sqlkmeans_candidate AS c
-              GROUP BY c.trial) AS g
-        ORDER BY g.potential, g.trial
-        OPTION (MAXDOP 1);
     INSERT INTO #sqlkmeans_centroid (cluster, ' + @z + N')
-    SELECT TOP (1) @cluster, ' + @z + N' FROM #sqlkmeans_candidate WHERE trial = @trial ORDER BY ' + @z + N';
+    SELECT @cluster, ' + @kept_z + N' FROM #sqlkmeans_seed WHERE [sqlkmeans row] = @row;
     UPDATE s
     SET closest = ' + @squared + N'
-    FROM #sqlkmeans_start AS s
+    FROM #sqlkmeans_seed AS s
     INNER JOIN #sqlkmeans_centroid AS c ON c.cluster = @cluster
     WHERE s.closest > ' + @squared + N' OR @cluster = 1;
     SET @cluster = @cluster + 1;
 END;
-SELECT @passes = 0, @shift = NULL;
-WHILE @passes < ' + CAST(@most AS nvarchar(10)) + N' AND (@shift IS NULL OR @shift > @threshold)
+WHILE @passes < @most AND (@shift IS NULL OR @shift > CASE WHEN @start > @n_init THEN 1e0 ELSE 1e1 END * @threshold)
 BEGIN
 ' + sqlkmeans.pass_text(N'#sqlkmeans_seed', @k, @features) + N'
     SET @passes = @passes + 1;
 END;
-IF @least IS NULL OR @inertia < @least
+IF @start > @n_init
+    SET @n_iter = @n_iter + @passes;
+ELSE IF @least IS NULL OR @inertia < @least
 BEGIN
     SELECT @least = @inertia, @n_iter = @passes;
-    DELETE FROM #sqlkmeans_best;
-    INSERT INTO #sqlkmeans_best (cluster, ' + @z + N') SELECT cluster, ' + @z + N' FROM #sqlkmeans_centroid;
+    DELETE FROM #sqlkmeans_centroid WHERE cluster < 0;
+    INSERT INTO #sqlkmeans_centroid (cluster, ' + @z + N')
+    SELECT -cluster, ' + @z + N' FROM #sqlkmeans_centroid WHERE cluster > 0;
 END;
-SET @message = N''run '' + CAST(@run_id AS nvarchar(20)) + N'': start '' + CAST(@start AS nvarchar(10))
-    + N'' of '' + CAST(@n_init AS nvarchar(10)) + N'', '' + CAST(@passes AS nvarchar(10))
-    + N'' passes over the sample'';
+SET @message = N''run '' + CAST(@run_id AS nvarchar(20)) + N'': '' + CASE WHEN @start > @n_init THEN N''the best start''
+    ELSE N''start '' + CAST(@start AS nvarchar(10)) + N'' of '' + CAST(@n_init AS nvarchar(10)) END
+    + N'', '' + CAST(@passes AS nvarchar(10)) + N'' passes over the sample'';
 RAISERROR (@message, 0, 1) WITH NOWAIT;
 SET @start = @start + 1;
-END;
-DELETE FROM #sqlkmeans_centroid;
-INSERT INTO #sqlkmeans_centroid (cluster, ' + @z + N') SELECT cluster, ' + @z + N' FROM #sqlkmeans_best;';
+END;';
     EXECUTE sys.sp_executesql
-        @statement, N'@run_id bigint, @k int, @n_init int, @threshold float, @n_iter int OUTPUT',
-        @run_id = @run_id, @k = @k, @n_init = @n_init, @threshold = @threshold,
-        @n_iter = @n_iter OUTPUT;
+        @statement, N'@run_id bigint, @k int, @n_init int, @seed bigint, @most int, @threshold float, @n_iter int OUTPUT',
+        @run_id = @run_id, @k = @k, @n_init = @n_init, @seed = @seed, @most = @most,
+        @threshold = @threshold, @n_iter = @n_iter OUTPUT;
 END;
 GO
 
@@ -7502,9 +7446,14 @@ GO
 IF OBJECT_ID(N'sqlkmeans.train_passes', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_passes AS RETURN 0;');
 GO
--- Passes over all rows of the caller's #sqlkmeans_prepared until its #sqlkmeans_centroid rests, or as
--- many as may be. Each counts in the run's row, outside any transaction, so that others see how far
+-- Passes over the rows of the caller's #sqlkmeans_prepared until its #sqlkmeans_centroid rests, so that
+-- a centroid is the mean of its rows, or as many as may be; leaves the last one's sums in
+-- #sqlkmeans_moved. Passes count in the run's row, outside any transaction, so that others see how far
 -- it is.
+-- A row that is nearer to its centroid than to any other by a margin keeps it until some centroid is
+-- half of that away from where it was then, in the rows -1, -2 ... (after Hamerly, 2010). So
+-- #sqlkmeans_border has the rows by which a pass differs from the one before, few and fewer, and
+-- #sqlkmeans_moved keeps the sums of the others.
 ALTER PROCEDURE sqlkmeans.train_passes
     @run_id    bigint,
     @k         int,
@@ -7515,50 +7464,161 @@ AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
 
-    DECLARE @text nvarchar(max) = sqlkmeans.pass_text(N'#sqlkmeans_prepared', @k, @features);
-    DECLARE @passes int = 0;
+    DECLARE @z nvarchar(max) = sqlkmeans.each_number(@features, N', z{}', N'');
+    DECLARE @kept_z nvarchar(max) = sqlkmeans.each_number(@features, N', r.[sqlkmeans z{}]', N'');
+    DECLARE @squared nvarchar(max) = sqlkmeans.each_number(
+        @features, N'(r.[sqlkmeans z{}] - c.z{}) * (r.[sqlkmeans z{}] - c.z{})', N' + ');
+    DECLARE @all nvarchar(max) = N'SET @passes = 1;
+' + sqlkmeans.pass_text(N'#sqlkmeans_prepared', @k, @features);
+    DECLARE @part nvarchar(max) = N'SET @passes = 0;
+WHILE @passes = 0 OR (@passes < 5 AND @shift > @rest AND 2 * @drift < @margin)
+BEGIN
+' + sqlkmeans.pass_text(N'#sqlkmeans_border', @k, @features)
+        + N'SELECT @drift = SQRT(MAX(' + sqlkmeans.each_number(
+            @features, N'(c.z{} - e.z{}) * (c.z{} - e.z{})', N' + ') + N'))
+FROM #sqlkmeans_centroid AS c
+INNER JOIN #sqlkmeans_centroid AS e ON e.cluster = -c.cluster
+WHERE c.cluster > 0;
+SET @passes = @passes + 1;
+END;';
+    DECLARE @within nvarchar(max) = N'(SELECT COUNT(*) FROM #sqlkmeans_centroid AS c WHERE c.cluster > 0 AND '
+        + @squared + N' <= q.reach * q.reach)';
+    DECLARE @narrow nvarchar(max);
+    DECLARE @rows nvarchar(128);
+    DECLARE @statement nvarchar(max);
+    DECLARE @passes int;
+    DECLARE @done int = 0;
     DECLARE @most int = sqlkmeans.shared_number(N'max_iter');
+    DECLARE @rest float = 1e-16 * @threshold;
+    DECLARE @margin float;
+    DECLARE @drift float;
     DECLARE @shift float;
     DECLARE @inertia float;
     DECLARE @message nvarchar(400);
 
-    WHILE @passes < @most AND (@shift IS NULL OR @shift > @threshold)
+    -- How many centroids are as near as that: the row's own, and more where it may change.
+    IF sqlkmeans.compares_in_pairs(@k, @features) = 1
+        SET @within = sqlkmeans.each_number(@k, N'CASE WHEN ' + REPLACE(sqlkmeans.each_number(
+            @features, N'(r.[sqlkmeans z{}] - @c~_{}) * (r.[sqlkmeans z{}] - @c~_{})', N' + '), N'~', N'{}')
+            + N' <= q.reach * q.reach THEN 1 ELSE 0 END', N' + ');
+    SET @narrow = sqlkmeans.centroid_values(@k, @features)
+        + sqlkmeans.sums_text(N'{rows}', @k, @features, 1, N'')
+        + N'INSERT INTO #sqlkmeans_border (level, [sqlkmeans row], [sqlkmeans previous], [sqlkmeans weight]'
+        + REPLACE(@kept_z, N'r.', N'') + N')
+SELECT @level, r.[sqlkmeans row], r.[sqlkmeans previous], r.[sqlkmeans weight]' + @kept_z + N'
+FROM {rows} AS r
+' + sqlkmeans.nearest(@k, @features) + N'
+INNER JOIN #sqlkmeans_centroid AS o ON o.cluster = n.cluster
+CROSS APPLY (SELECT SQRT(' + REPLACE(@squared, N'c.z', N'o.z') + N') + @margin AS reach) AS q
+WHERE ' + @within + N' > 1;
+DELETE FROM #sqlkmeans_border WHERE level < @level;
+' + sqlkmeans.sums_text(N'#sqlkmeans_border', @k, @features, 1, N'-')
+        + N'DELETE FROM #sqlkmeans_centroid WHERE cluster < 0;
+INSERT INTO #sqlkmeans_centroid (cluster' + @z + N')
+SELECT -cluster' + @z + N' FROM #sqlkmeans_centroid WHERE cluster > 0;';
+
+    WHILE @done < @most AND (@shift IS NULL OR @shift > @rest)
     BEGIN
-        EXECUTE sys.sp_executesql @text, N'@k int, @shift float OUTPUT, @inertia float OUTPUT',
-            @k = @k, @shift = @shift OUTPUT, @inertia = @inertia OUTPUT;
-        SET @passes = @passes + 1;
-        SET @n_iter = @n_iter + 1;
+        -- The first pass tells how far centroids still move; one without a row may go anywhere.
+        IF @shift IS NULL
+            SELECT @margin = NULL, @rows = NULL;
+        ELSE IF @margin IS NULL OR 2 * @drift >= @margin
+            SELECT @margin = 8 * SQRT(@shift), @rows = N'#sqlkmeans_prepared';
+        ELSE IF 3 * 8 * SQRT(@shift) < @margin - 2 * @drift
+            SELECT @margin = 8 * SQRT(@shift), @rows = N'#sqlkmeans_border';
+        ELSE
+            SET @rows = N'';
+        IF @rows IS NULL OR @rows = N'#sqlkmeans_prepared'
+            DELETE FROM #sqlkmeans_moved;
+        IF @rows LIKE N'#%'
+        BEGIN
+            SET @statement = REPLACE(@narrow, N'{rows}', @rows);
+            EXECUTE sys.sp_executesql
+                @statement, N'@level int, @margin float', @level = @done, @margin = @margin;
+        END;
+        SET @statement = CASE WHEN @rows IS NULL THEN @all ELSE @part END;
+        EXECUTE sys.sp_executesql @statement,
+            N'@k int, @rest float, @margin float, @passes int OUTPUT, @shift float OUTPUT,
+                @inertia float OUTPUT, @drift float OUTPUT',
+            @k = @k, @rest = @rest, @margin = @margin, @passes = @passes OUTPUT,
+            @shift = @shift OUTPUT, @inertia = @inertia OUTPUT, @drift = @drift OUTPUT;
+        SELECT @done = @done + @passes, @n_iter = @n_iter + @passes;
 
         UPDATE sqlkmeans.run
         SET n_iter = @n_iter, inertia = @inertia
         WHERE run_id = @run_id;
         SET @message = N'run ' + CAST(@run_id AS nvarchar(20)) + N': pass '
-            + CAST(@passes AS nvarchar(10)) + N' over all rows, inertia '
+            + CAST(@done AS nvarchar(10)) + N' over all rows, inertia '
             + sqlkmeans.number_text(@inertia);
         RAISERROR (@message, 0, 1) WITH NOWAIT;
     END;
 END;
 GO
 
--- procedures/train_match.sql
-IF OBJECT_ID(N'sqlkmeans.train_match', N'P') IS NULL
-    EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_match AS RETURN 0;');
+-- procedures/train_labels.sql
+IF OBJECT_ID(N'sqlkmeans.train_labels', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_labels AS RETURN 0;');
 GO
--- Gives each cluster of the caller's #sqlkmeans_cluster its segment id, by its #sqlkmeans_overlap and
--- #sqlkmeans_point. The pair that shares most customers
--- comes first, as long as it shares more than half of the smaller of the two; then, among what is
--- left, a pair in which each centroid is the other's nearest of all; what is left then is new.
-ALTER PROCEDURE sqlkmeans.train_match
+-- From the centroids of the caller's #sqlkmeans_centroid and the sums of the last pass in its
+-- #sqlkmeans_moved: #sqlkmeans_point has the centroids, in their own units too, #sqlkmeans_cluster the
+-- segment id and the figures of each, #sqlkmeans_scored every row's label, and what describe_scored
+-- leaves is of them.
+ALTER PROCEDURE sqlkmeans.train_labels
     @run_id          bigint,
     @active          bigint,
-    @last_segment_id int
+    @last_segment_id int,
+    @definition      nvarchar(max),
+    @k               int,
+    @features        int,
+    @total_ss        float OUTPUT
 AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
 
+    DECLARE @key nvarchar(max) = JSON_QUERY(@definition, '$.key');
+    DECLARE @sample nvarchar(max) = N'SELECT TOP (8000) n.cluster AS [sqlkmeans cluster]'
+        + sqlkmeans.each_number(@features, N', r.[sqlkmeans o{}]', N'') + N'
+FROM #sqlkmeans_sample AS r
+' + sqlkmeans.nearest(@k, @features);
+    DECLARE @relation nvarchar(max) = N'#sqlkmeans_moved';
+    DECLARE @rows bigint;
     DECLARE @segment_id int;
     DECLARE @cluster int;
+    DECLARE @statement nvarchar(max);
+    DECLARE @problem nvarchar(max);
 
+    -- The last pass has the squares about the mean where every row weighs the same.
+    IF EXISTS (SELECT 1 FROM OPENJSON(@definition) WITH (sample_weight nvarchar(max) '$.sample_weight') AS j
+               WHERE j.sample_weight IS NOT NULL)
+        SET @relation = N'(SELECT 1e0 AS weight, ' + sqlkmeans.each_number(@features,
+                N'(r.[sqlkmeans z{}] - o.z{}) * (r.[sqlkmeans z{}] - o.z{})', N' + ') + N' AS squares, '
+            + sqlkmeans.each_number(@features, N'r.[sqlkmeans z{}] - o.z{} AS z{}', N', ') + N'
+      FROM #sqlkmeans_prepared AS r
+      INNER JOIN #sqlkmeans_centroid AS o ON o.cluster = 0)';
+    SET @statement = N'SELECT @total_ss = SUM(m.squares) - ('
+        + sqlkmeans.each_number(@features, N'SUM(m.z{}) * SUM(m.z{})', N' + ') + N') / SUM(m.weight)
+FROM ' + @relation + N' AS m;
+INSERT INTO #sqlkmeans_point (cluster, position, scaled_value, value)
+SELECT c.cluster, v.position, v.value, 0e0
+FROM #sqlkmeans_centroid AS c
+CROSS APPLY (VALUES ' + sqlkmeans.each_number(@features, N'({}, c.z{})', N', ') + N') AS v (position, value)
+WHERE c.cluster > 0;';
+    EXECUTE sys.sp_executesql @statement, N'@total_ss float OUTPUT', @total_ss = @total_ss OUTPUT;
+    -- exp(x) - 1 to the last digits near 0 (Kahan; Higham, Accuracy and Stability, 2002, 1.14.1).
+    UPDATE p
+    SET value = CASE WHEN f.transform <> N'log1p' THEN t.value
+                     WHEN EXP(t.value) = 1e0 THEN t.value
+                     WHEN EXP(t.value) - 1e0 = -1e0 THEN -1e0
+                     ELSE (EXP(t.value) - 1e0) * (t.value / LOG(EXP(t.value))) END
+    FROM #sqlkmeans_point AS p
+    INNER JOIN sqlkmeans.model_feature AS f ON f.run_id = @run_id AND f.position = p.position
+    CROSS APPLY (SELECT p.scaled_value * (f.scale / f.weight) + f.center AS value) AS t;
+
+    INSERT INTO #sqlkmeans_cluster (cluster, size, within_ss, inertia, weight, distance)
+    SELECT m.cluster, SUM(m.customers), 0e0, 0e0, 0e0, 0e0 FROM #sqlkmeans_moved AS m GROUP BY m.cluster;
+    -- A cluster has the segment id of the earlier segment that it shares most customers with, as long as
+    -- they are more than half of the smaller of the two, the largest pair first; then, among what is left,
+    -- of that whose centroid and its own are each the other's nearest of all; what is left then is new.
     CREATE TABLE #sqlkmeans_shared
     (
         segment_id int    NOT NULL,
@@ -7568,10 +7628,12 @@ BEGIN
     CREATE TABLE #sqlkmeans_apart (segment_id int NOT NULL, cluster int NOT NULL, squared float NOT NULL);
 
     INSERT INTO #sqlkmeans_shared (segment_id, cluster, customers)
-    SELECT o.previous, o.cluster, o.customers
-    FROM #sqlkmeans_overlap AS o
+    SELECT o.previous, o.cluster, SUM(o.customers)
+    FROM #sqlkmeans_moved AS o
     INNER JOIN (SELECT DISTINCT c.segment_id FROM sqlkmeans.centroid AS c WHERE c.run_id = @active)
-        AS p ON p.segment_id = o.previous;
+        AS p ON p.segment_id = o.previous
+    GROUP BY o.previous, o.cluster
+    HAVING SUM(o.customers) > 0;
 
     WHILE 1 = 1
     BEGIN
@@ -7652,111 +7714,23 @@ BEGIN
     SET centroid_shift = SQRT(a.squared)
     FROM #sqlkmeans_cluster AS c
     INNER JOIN #sqlkmeans_apart AS a ON a.cluster = c.cluster AND a.segment_id = c.segment_id;
-END;
-GO
-
--- procedures/train_labels.sql
-IF OBJECT_ID(N'sqlkmeans.train_labels', N'P') IS NULL
-    EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_labels AS RETURN 0;');
-GO
--- Gives every row of the caller's #sqlkmeans_prepared its cluster, in its #sqlkmeans_scored, and each
--- cluster its segment id, size and figures. A tie goes to the lowest segment id, as in the scoring
--- function; first to the lowest number of a cluster, with the highest beside it, for the ids are
--- found by what the clusters have.
-ALTER PROCEDURE sqlkmeans.train_labels
-    @run_id          bigint,
-    @active          bigint,
-    @last_segment_id int,
-    @k               int,
-    @features        int,
-    @rows            bigint,
-    @total_ss        float OUTPUT
-AS
-BEGIN
-    SET NOCOUNT, XACT_ABORT ON;
-
-    DECLARE @squared nvarchar(max) = sqlkmeans.each_number(
-        @features, N'(r.[sqlkmeans z{}] - c.z{}) * (r.[sqlkmeans z{}] - c.z{})', N' + ');
-    DECLARE @sample nvarchar(max) = N'SELECT TOP (8000) n.cluster AS [sqlkmeans cluster]'
-        + sqlkmeans.each_number(@features, N', r.[sqlkmeans o{}]', N'') + N'
-FROM #sqlkmeans_sample AS r
-' + sqlkmeans.nearest(@k, @features, N'r.[sqlkmeans z{}]', 0);
-    DECLARE @relation nvarchar(max);
-    DECLARE @statement nvarchar(max);
-    DECLARE @problem nvarchar(max);
-
-    -- The last pass has the squares about the mean where every row weighs the same.
-    IF EXISTS (SELECT 1 FROM sqlkmeans.run AS r
-               CROSS APPLY OPENJSON(r.definition) WITH (
-                   sample_weight nvarchar(max) '$.sample_weight') AS j
-               WHERE r.run_id = @run_id AND j.sample_weight IS NOT NULL)
-        SET @relation = N'(SELECT COUNT_BIG(*) AS weight, SUM(' + sqlkmeans.each_number(@features,
-                N'(r.[sqlkmeans z{}] - o.z{}) * (r.[sqlkmeans z{}] - o.z{})', N' + ') + N') AS squares, '
-            + sqlkmeans.each_number(@features, N'AVG(r.[sqlkmeans z{}] - o.z{}) AS z{}', N', ') + N'
-      FROM #sqlkmeans_prepared AS r
-      INNER JOIN #sqlkmeans_centroid AS o ON o.cluster = 0)';
-    ELSE
-        SET @relation = N'(SELECT r.weight, r.squares, '
-            + sqlkmeans.each_number(@features, N'r.z{} - o.z{} AS z{}', N', ') + N'
-      FROM #sqlkmeans_moved AS r
-      INNER JOIN #sqlkmeans_centroid AS o ON o.cluster = 0)';
-    SET @statement = N'SELECT @total_ss = SUM(m.squares) - '
-        + sqlkmeans.each_number(@features, N'SUM(m.weight * m.z{}) * SUM(m.weight * m.z{}) / SUM(m.weight)', N' - ')
-        + N'
-FROM ' + @relation + N' AS m;
-INSERT INTO #sqlkmeans_point (cluster, position, scaled_value, value)
-SELECT c.cluster, v.position, v.value, 0e0
-FROM #sqlkmeans_centroid AS c
-CROSS APPLY (VALUES ' + sqlkmeans.each_number(@features, N'({}, c.z{})', N', ') + N') AS v (position, value)
-WHERE c.cluster > 0;
-' + sqlkmeans.centroid_values(@k, @features) + N'INSERT INTO #sqlkmeans_scored WITH (TABLOCK)
-    ([sqlkmeans row], [sqlkmeans previous], [sqlkmeans weight], [sqlkmeans cluster], [sqlkmeans other],
-     [sqlkmeans distance]' + sqlkmeans.each_number(@features, N', [sqlkmeans o{}]', N'') + N')
-SELECT r.[sqlkmeans row], r.[sqlkmeans previous], r.[sqlkmeans weight], n.cluster,
-    CASE WHEN l.cluster <> n.cluster THEN l.cluster END, SQRT(' + @squared + N')'
-        + sqlkmeans.each_number(@features, N', r.[sqlkmeans o{}]', N'') + N'
-FROM #sqlkmeans_prepared AS r
-' + sqlkmeans.nearest(@k, @features, N'r.[sqlkmeans z{}]', 0) + N'
-' + sqlkmeans.nearest(@k, @features, N'r.[sqlkmeans z{}]', 1) + N'
-INNER JOIN #sqlkmeans_centroid AS c ON c.cluster = n.cluster;';
-    EXECUTE sys.sp_executesql @statement, N'@total_ss float OUTPUT', @total_ss = @total_ss OUTPUT;
-
-    -- exp(x) - 1 to the last digits near 0 (Kahan; Higham, Accuracy and Stability, 2002, 1.14.1).
+    -- In the order of their segment ids.
     UPDATE p
-    SET value = CASE WHEN f.transform <> N'log1p' THEN t.value
-                     WHEN EXP(t.value) = 1e0 THEN t.value
-                     WHEN EXP(t.value) - 1e0 = -1e0 THEN -1e0
-                     ELSE (EXP(t.value) - 1e0) * (t.value / LOG(EXP(t.value))) END
+    SET cluster = n.place
     FROM #sqlkmeans_point AS p
-    INNER JOIN sqlkmeans.model_feature AS f ON f.run_id = @run_id AND f.position = p.position
-    CROSS APPLY (SELECT p.scaled_value * (f.scale / f.weight) + f.center AS value) AS t;
-    INSERT INTO #sqlkmeans_cluster (cluster, size, within_ss, inertia, weight, distance)
-    SELECT c.cluster, 0, 0e0, 0e0, 0e0, 0e0
-    FROM #sqlkmeans_centroid AS c
-    WHERE c.cluster > 0;
-    EXECUTE sqlkmeans.describe_scored
-        @run_id = @run_id, @active = @active, @features = @features, @rows = @rows,
-        @medians = 1, @sample = @sample;
-    EXECUTE sqlkmeans.train_match
-        @run_id = @run_id, @active = @active, @last_segment_id = @last_segment_id;
+    INNER JOIN (SELECT c.cluster, ROW_NUMBER() OVER (ORDER BY c.segment_id) AS place
+                FROM #sqlkmeans_cluster AS c) AS n
+        ON n.cluster = p.cluster;
+    UPDATE c
+    SET cluster = (SELECT COUNT(*) FROM #sqlkmeans_cluster AS o WHERE o.segment_id <= c.segment_id)
+    FROM #sqlkmeans_cluster AS c;
 
-    IF EXISTS (SELECT 1 FROM #sqlkmeans_overlap AS o WHERE o.tied > 0)
-    BEGIN
-        SET @statement = N'UPDATE s
-SET [sqlkmeans cluster] = n.cluster
-FROM #sqlkmeans_scored AS s
-INNER JOIN #sqlkmeans_prepared AS r ON r.[sqlkmeans row] = s.[sqlkmeans row]
-CROSS APPLY (SELECT TOP (1) c.cluster, ' + @squared + N' AS squared
-             FROM #sqlkmeans_centroid AS c
-             INNER JOIN #sqlkmeans_cluster AS m ON m.cluster = c.cluster
-             ORDER BY squared, m.segment_id) AS n
-WHERE s.[sqlkmeans other] IS NOT NULL AND n.cluster <> s.[sqlkmeans cluster];';
-        EXECUTE sys.sp_executesql @statement;
-        EXECUTE sqlkmeans.describe_scored
-            @run_id = @run_id, @active = @active, @features = @features, @rows = @rows,
-            @medians = 1, @sample = @sample;
-    END;
+    EXECUTE sqlkmeans.score_rows @key = @key, @k = @k, @features = @features, @rows = @rows OUTPUT;
+    EXECUTE sqlkmeans.describe_scored
+        @run_id = @run_id, @active = @active, @features = @features, @medians = 1,
+        @sample = @sample;
     IF EXISTS (SELECT 1 FROM #sqlkmeans_cluster AS c WHERE c.size = 0)
+       OR @k > (SELECT COUNT(*) FROM #sqlkmeans_cluster AS c)
     BEGIN
         SET @problem = N'k = ' + CAST(@k AS nvarchar(10))
             + N': a segment stays empty; lower k or add features';
@@ -7769,7 +7743,7 @@ GO
 IF OBJECT_ID(N'sqlkmeans.train_name_words', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_name_words AS RETURN 0;');
 GO
--- Fills the caller's #sqlkmeans_candidate with the names that a segment could have, short ones first,
+-- Fills the caller's #sqlkmeans_possible_name with the names that a segment could have, short ones first,
 -- by #sqlkmeans_word, with #sqlkmeans_alike and #sqlkmeans_chosen to work in.
 ALTER PROCEDURE sqlkmeans.train_name_words
     @segment_id int,
@@ -7790,7 +7764,7 @@ BEGIN
 
     DELETE FROM #sqlkmeans_alike;
     DELETE FROM #sqlkmeans_chosen;
-    DELETE FROM #sqlkmeans_candidate;
+    DELETE FROM #sqlkmeans_possible_name;
     INSERT INTO #sqlkmeans_alike (place, segment_id)
     SELECT ROW_NUMBER() OVER (ORDER BY d.apart, c.size DESC, c.segment_id), c.segment_id
     FROM #sqlkmeans_cluster AS c
@@ -7863,7 +7837,7 @@ BEGIN
         INNER JOIN #sqlkmeans_word AS w ON w.segment_id = @segment_id AND w.position = h.position
         WHERE h.place = @place;
     END;
-    INSERT INTO #sqlkmeans_candidate (place, name)
+    INSERT INTO #sqlkmeans_possible_name (place, name)
     VALUES (1, CASE WHEN @name = N'' THEN N'average' ELSE LEFT(@name, 390) END);
 
     -- Whatever else is notable.
@@ -7883,7 +7857,7 @@ BEGIN
             CONTINUE;
         SET @name = @name + CASE WHEN @name = N'' THEN N'' ELSE N', ' END + @part;
         SET @next = @next + 1;
-        INSERT INTO #sqlkmeans_candidate (place, name) VALUES (@next, LEFT(@name, 390));
+        INSERT INTO #sqlkmeans_possible_name (place, name) VALUES (@next, LEFT(@name, 390));
     END;
 
     -- What no other segment has as much or as little of.
@@ -7907,7 +7881,7 @@ BEGIN
             WHERE h.place = @count AND h.position <> @position;
         END;
         SET @next = @next + 1;
-        INSERT INTO #sqlkmeans_candidate (place, name) VALUES (@next, LEFT(@name, 390));
+        INSERT INTO #sqlkmeans_possible_name (place, name) VALUES (@next, LEFT(@name, 390));
     END;
 
     SELECT @name = N'', @place = 0;
@@ -7918,7 +7892,7 @@ BEGIN
         FROM #sqlkmeans_word AS w
         WHERE w.segment_id = @segment_id AND w.place = @place;
     END;
-    INSERT INTO #sqlkmeans_candidate (place, name) VALUES (@next + 1, LEFT(@name, 390));
+    INSERT INTO #sqlkmeans_possible_name (place, name) VALUES (@next + 1, LEFT(@name, 390));
 END;
 GO
 
@@ -7973,7 +7947,7 @@ BEGIN
     CREATE TABLE #sqlkmeans_alike (place int NOT NULL PRIMARY KEY, segment_id int NOT NULL);
     CREATE TABLE #sqlkmeans_chosen (place int NOT NULL PRIMARY KEY, position int NOT NULL);
     -- The names that a segment could have, short ones first.
-    CREATE TABLE #sqlkmeans_candidate
+    CREATE TABLE #sqlkmeans_possible_name
     (
         place int           NOT NULL PRIMARY KEY,
         name  nvarchar(400) COLLATE DATABASE_DEFAULT NOT NULL
@@ -8039,11 +8013,11 @@ BEGIN
                    ELSE 0 END AS is_more,
               CASE WHEN a.mean < 0 THEN N' in ' + sqlkmeans.number_text(-a.mean) + N' days'
                    ELSE N' ' + sqlkmeans.number_text(a.mean) + N' days ago' END AS ago
-          FROM (SELECT p.segment_id, p.position, f.source_column, f.type,
+          FROM (SELECT COALESCE(c.segment_id, 0) AS segment_id, p.position, f.source_column, f.type,
                     REPLACE(f.source_column, N'_', N' ') AS plain,
                     COALESCE(f.level, N'other') AS level, u.unit, p.mean, e.mean AS of_all, d.importance,
                     -- Of everyone, a category's most frequent level.
-                    CASE WHEN p.segment_id > 0 THEN ROUND(ABS(d.importance), 9)
+                    CASE WHEN p.cluster > 0 THEN ROUND(ABS(d.importance), 9)
                          WHEN f.type = N'category' THEN p.mean ELSE 0e0 END AS strength,
                     CASE WHEN d.importance < 0 THEN 1 ELSE 0 END AS is_low,
                     CASE f.type WHEN N'category' THEN 1 ELSE 0 END AS is_category,
@@ -8056,11 +8030,12 @@ BEGIN
                           AND ABS(e.deviation * e.deviation - e.mean * (1e0 - e.mean)) < 1e-9
                          THEN 1 ELSE 0 END AS is_number_of_0_and_1
                 FROM #sqlkmeans_profile AS p
-                INNER JOIN #sqlkmeans_profile AS e ON e.segment_id = 0 AND e.position = p.position
+                LEFT JOIN #sqlkmeans_cluster AS c ON c.cluster = p.cluster
+                INNER JOIN #sqlkmeans_profile AS e ON e.cluster = 0 AND e.position = p.position
                 INNER JOIN sqlkmeans.model_feature AS f
                     ON f.run_id = @run_id AND f.position = p.position
                 LEFT JOIN #sqlkmeans_unit AS u ON u.[column] = f.source_column
-                CROSS APPLY (SELECT CASE WHEN p.segment_id = 0 OR e.deviation = 0 THEN 0e0
+                CROSS APPLY (SELECT CASE WHEN p.cluster = 0 OR e.deviation = 0 THEN 0e0
                         ELSE COALESCE((p.mean - e.mean) / e.deviation, 0e0) END AS importance) AS d
                ) AS a) AS b;
     UPDATE w
@@ -8108,7 +8083,7 @@ BEGIN
             EXECUTE sqlkmeans.train_name_words @segment_id = @segment_id, @notable = @notable;
             -- The first that nobody has; else the last, and a number behind it.
             SELECT TOP (1) @name = c.name
-            FROM #sqlkmeans_candidate AS c
+            FROM #sqlkmeans_possible_name AS c
             ORDER BY CASE WHEN EXISTS (SELECT 1 FROM #sqlkmeans_named AS n WHERE n.name = c.name)
                           THEN 1 ELSE 0 END,
                 CASE WHEN EXISTS (SELECT 1 FROM #sqlkmeans_named AS n WHERE n.name = c.name)
@@ -8159,101 +8134,81 @@ GO
 IF OBJECT_ID(N'sqlkmeans.train_bins', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_bins AS RETURN 0;');
 GO
--- Cuts each number of the source into ten bins of equal size, by the caller's #sqlkmeans_sample, and a
--- category into its levels: the run's rows of feature_bin, without their counts.
+-- Cuts each number of the caller's #sqlkmeans_column into ten bins of equal size, by its #sqlkmeans_sample,
+-- and a category into its levels: the run's rows of feature_bin, without their counts.
 ALTER PROCEDURE sqlkmeans.train_bins
     @run_id bigint
 AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
 
-    DECLARE @position int = 0;
-    DECLARE @feature int;
-    DECLARE @column nvarchar(128);
-    DECLARE @type nvarchar(16);
-    DECLARE @unit nvarchar(10);
-    DECLARE @o nvarchar(40);
     DECLARE @statement nvarchar(max);
 
-    CREATE TABLE #sqlkmeans_binned_column
+    CREATE TABLE #sqlkmeans_decile
     (
-        position int           NOT NULL,
-        feature  int           NOT NULL,
-        name     nvarchar(128) COLLATE DATABASE_DEFAULT NOT NULL,
-        type     nvarchar(16)  COLLATE DATABASE_DEFAULT NOT NULL
+        feature  int   NOT NULL,
+        value    float NOT NULL,
+        least    float NOT NULL,
+        greatest float NOT NULL
     );
-    CREATE TABLE #sqlkmeans_decile (bin int NOT NULL, upper float NULL, label nvarchar(60) COLLATE DATABASE_DEFAULT NULL);
-    INSERT INTO #sqlkmeans_binned_column (position, feature, name, type)
-    SELECT ROW_NUMBER() OVER (ORDER BY MIN(f.position)), MIN(f.position), f.source_column, f.type
-    FROM sqlkmeans.model_feature AS f
-    WHERE f.run_id = @run_id
-    GROUP BY f.source_column, f.type;
-
+    -- Behind what is missing and the levels, what a later run has and this one has not, where it is no
+    -- level itself.
     INSERT INTO sqlkmeans.feature_bin (run_id, position, bin, feature, label, upper, customers)
-    SELECT @run_id, c.position, 0, c.name, N'missing', NULL, 0
-    FROM #sqlkmeans_binned_column AS c;
-    INSERT INTO sqlkmeans.feature_bin (run_id, position, bin, feature, label, upper, customers)
-    SELECT @run_id, c.position, l.bin, c.name, COALESCE(l.level, N'(other)'), NULL, 0
-    FROM #sqlkmeans_binned_column AS c
-    INNER JOIN (SELECT f.source_column, f.level,
-                    ROW_NUMBER() OVER (PARTITION BY f.source_column ORDER BY f.position) AS bin
+    SELECT @run_id, c.number, ROW_NUMBER() OVER (PARTITION BY c.number ORDER BY l.position) - 1, c.name,
+        l.label, NULL, 0
+    FROM #sqlkmeans_column AS c
+    INNER JOIN (SELECT a.name, 0 AS position, N'missing' AS label FROM #sqlkmeans_column AS a
+                UNION ALL
+                SELECT f.source_column, f.position, COALESCE(f.level, N'(other)')
                 FROM sqlkmeans.model_feature AS f
-                WHERE f.run_id = @run_id AND f.type = N'category') AS l
-        ON l.source_column = c.name;
-    -- What a later run has and this one has not.
+                WHERE f.run_id = @run_id AND f.type = N'category'
+                UNION ALL
+                SELECT f.source_column, MAX(f.position) + 1, N'(other)'
+                FROM sqlkmeans.model_feature AS f
+                WHERE f.run_id = @run_id AND f.type = N'category'
+                GROUP BY f.source_column
+                HAVING COUNT(f.level) = COUNT(*)) AS l
+        ON l.name = c.name;
+    SELECT @statement = N'INSERT INTO #sqlkmeans_decile (feature, value, least, greatest)
+SELECT n.feature, p.value, n.least, n.greatest
+FROM (SELECT v.feature, MIN(v.value) AS least, MAX(v.value) AS greatest, COUNT_BIG(v.value) AS customers' + r.rows_of + N'
+      GROUP BY v.feature) AS n
+CROSS JOIN (VALUES (1), (2), (3), (4), (5), (6), (7), (8), (9)) AS d (number)
+INNER JOIN (SELECT v.feature, v.value,
+                ROW_NUMBER() OVER (PARTITION BY v.feature ORDER BY v.value) - 1 AS place' + r.rows_of + N'
+            WHERE v.value IS NOT NULL) AS p
+    ON p.feature = n.feature AND p.place = d.number * (n.customers - 1) / 10
+WHERE n.greatest > n.least;'
+    FROM (SELECT N'
+            FROM #sqlkmeans_sample AS s
+            CROSS APPLY (VALUES ' + sqlkmeans.each_number(MAX(f.position), N'({}, s.[sqlkmeans o{}])', N', ')
+              + N') AS v (feature, value)' AS rows_of
+          FROM sqlkmeans.model_feature AS f
+          WHERE f.run_id = @run_id) AS r;
+    EXECUTE sys.sp_executesql @statement;
+    -- To three digits of the range; only those that part the rows.
     INSERT INTO sqlkmeans.feature_bin (run_id, position, bin, feature, label, upper, customers)
-    SELECT @run_id, c.position, MAX(b.bin) + 1, c.name, N'(other)', NULL, 0
-    FROM #sqlkmeans_binned_column AS c
-    INNER JOIN sqlkmeans.feature_bin AS b ON b.run_id = @run_id AND b.position = c.position
-    WHERE c.type = N'category'
-      AND NOT EXISTS (SELECT 1 FROM sqlkmeans.model_feature AS f
-                      WHERE f.run_id = @run_id AND f.source_column = c.name AND f.level IS NULL)
-    GROUP BY c.position, c.name;
-
-    WHILE 1 = 1
-    BEGIN
-        SET @column = NULL;
-        SELECT TOP (1) @position = c.position, @feature = c.feature, @column = c.name,
-            @unit = CASE c.type WHEN N'date' THEN N' days' ELSE N'' END
-        FROM #sqlkmeans_binned_column AS c
-        WHERE c.position > @position AND c.type <> N'category'
-        ORDER BY c.position;
-        IF @column IS NULL
-            BREAK;
-
-        DELETE FROM #sqlkmeans_decile;
-        SET @o = N'[sqlkmeans o' + CAST(@feature AS nvarchar(10)) + N']';
-        -- Deciles, to three digits of the range; only those that part the rows.
-        SET @statement = N'INSERT INTO #sqlkmeans_decile (bin, upper)
-SELECT ROW_NUMBER() OVER (ORDER BY e.upper), e.upper
-FROM (SELECT DISTINCT ROUND(p.v, 2 - CAST(FLOOR(LOG10(NULLIF(p.greatest - p.least, 0e0))) AS int)) AS upper,
-          p.greatest
-      FROM (SELECT x.v, x.place, n.customers, n.least, n.greatest
-            FROM (SELECT s.' + @o + N' AS v, ROW_NUMBER() OVER (ORDER BY s.' + @o + N') - 1 AS place
-                  FROM #sqlkmeans_sample AS s
-                  WHERE s.' + @o + N' IS NOT NULL) AS x
-            CROSS JOIN (SELECT COUNT_BIG(*) AS customers, MIN(s.' + @o + N') AS least,
-                            MAX(s.' + @o + N') AS greatest
-                        FROM #sqlkmeans_sample AS s
-                        WHERE s.' + @o + N' IS NOT NULL) AS n) AS p
-      INNER JOIN (VALUES (1), (2), (3), (4), (5), (6), (7), (8), (9)) AS d (number)
-          ON p.place = d.number * (p.customers - 1) / 10
-      WHERE p.greatest > p.least) AS e
-WHERE e.upper < e.greatest;';
-        EXECUTE sys.sp_executesql @statement;
-        UPDATE #sqlkmeans_decile
-        SET label = sqlkmeans.number_text(upper);
-        INSERT INTO #sqlkmeans_decile (bin, upper, label) SELECT COUNT(*) + 1, NULL, NULL FROM #sqlkmeans_decile AS e;
-
-        INSERT INTO sqlkmeans.feature_bin (run_id, position, bin, feature, label, upper, customers)
-        SELECT @run_id, @position, e.bin, @column,
-            CASE WHEN b.bin IS NULL AND e.upper IS NULL THEN N'known'
-                 WHEN b.bin IS NULL THEN N'<= ' + e.label + @unit
-                 WHEN e.upper IS NULL THEN N'> ' + b.label + @unit
-                 ELSE b.label + N' to ' + e.label + @unit END, e.upper, 0
-        FROM #sqlkmeans_decile AS e
-        LEFT JOIN #sqlkmeans_decile AS b ON b.bin = e.bin - 1;
-    END;
+    SELECT @run_id, e.position, e.bin, e.name, CASE
+            WHEN e.lower IS NULL AND e.upper IS NULL THEN N'known'
+            WHEN e.lower IS NULL THEN N'<= ' + sqlkmeans.number_text(e.upper) + e.unit
+            WHEN e.upper IS NULL THEN N'> ' + sqlkmeans.number_text(e.lower) + e.unit
+            ELSE sqlkmeans.number_text(e.lower) + N' to ' + sqlkmeans.number_text(e.upper) + e.unit END,
+        e.upper, 0
+    FROM (SELECT c.number AS position, c.name, d.upper,
+              CASE c.type WHEN N'date' THEN N' days' ELSE N'' END AS unit,
+              ROW_NUMBER() OVER (PARTITION BY c.number ORDER BY COALESCE(d.upper, 1.7e308)) AS bin,
+              LAG(d.upper) OVER (PARTITION BY c.number ORDER BY COALESCE(d.upper, 1.7e308)) AS lower
+          FROM #sqlkmeans_column AS c
+          INNER JOIN sqlkmeans.model_feature AS f
+              ON f.run_id = @run_id AND f.source_column = c.name AND f.type <> N'category'
+          INNER JOIN (SELECT DISTINCT a.feature, r.upper
+                      FROM #sqlkmeans_decile AS a
+                      CROSS APPLY (SELECT ROUND(a.value,
+                          2 - CAST(FLOOR(LOG10(a.greatest - a.least)) AS int)) AS upper) AS r
+                      WHERE r.upper < a.greatest
+                      UNION ALL
+                      SELECT b.position, NULL FROM sqlkmeans.model_feature AS b WHERE b.run_id = @run_id) AS d
+              ON d.feature = f.position) AS e;
 END;
 GO
 
@@ -8284,8 +8239,8 @@ BEGIN
             sqlkmeans.shared_number(N'guard.centroid_shift'));
     DECLARE @notes nvarchar(max) = N'';
     DECLARE @then nvarchar(max);
-    DECLARE @defined nvarchar(max);
-    DECLARE @side int = 0;
+    DECLARE @min_frequency float = sqlkmeans.shared_number(N'min_frequency');
+    DECLARE @max_categories int = sqlkmeans.shared_number(N'max_categories');
     DECLARE @differing nvarchar(200);
     DECLARE @k int;
     DECLARE @segment_id int = 0;
@@ -8293,45 +8248,22 @@ BEGIN
     DECLARE @stayed float;
     DECLARE @moved float;
 
-    CREATE TABLE #sqlkmeans_defined
-    (
-        place          nvarchar(20)  COLLATE Latin1_General_100_BIN2 NOT NULL,
-        name           nvarchar(129) COLLATE Latin1_General_100_BIN2 NOT NULL,
-        type           nvarchar(16)  COLLATE Latin1_General_100_BIN2 NOT NULL,
-        transform      nvarchar(16)  COLLATE Latin1_General_100_BIN2 NOT NULL,
-        weight         float         NOT NULL,
-        low            float         NULL,
-        high           float         NULL,
-        min_frequency  float         NOT NULL,
-        max_categories int           NOT NULL
-    );
-
     SET @warnings = N'';
     -- With other features or another k, customers have to move. What a definition says counts, not
     -- the levels that a category has, nor their order.
     SELECT @then = r.definition, @k = r.k FROM sqlkmeans.run AS r WHERE r.run_id = @active;
-    WHILE @side < 2
-    BEGIN
-        SET @defined = CASE @side WHEN 0 THEN @definition ELSE @then END;
-        INSERT INTO #sqlkmeans_defined
-            (place, name, type, transform, weight, low, high, min_frequency, max_categories)
-        SELECT j.[key], JSON_VALUE(j.[value], '$.column') + N'.',
-            COALESCE(JSON_VALUE(j.[value], '$.type'), N'number'),
-            COALESCE(JSON_VALUE(j.[value], '$.transform'), N'none'),
-            COALESCE(CAST(JSON_VALUE(j.[value], '$.weight') AS float), 1),
-            CAST(JSON_VALUE(j.[value], '$.winsorize[0]') AS float),
-            CAST(JSON_VALUE(j.[value], '$.winsorize[1]') AS float),
-            COALESCE(CAST(JSON_VALUE(j.[value], '$.min_frequency') AS float),
-                sqlkmeans.shared_number(N'min_frequency')),
-            COALESCE(CAST(JSON_VALUE(j.[value], '$.max_categories') AS int),
-                sqlkmeans.shared_number(N'max_categories'))
-        FROM OPENJSON(@defined, '$.features') AS j;
-        SET @side = @side + 1;
-    END;
     SET @differing = CASE WHEN EXISTS (
-            SELECT 1 FROM #sqlkmeans_defined AS d
-            GROUP BY d.place, d.name, d.type, d.transform, d.weight, d.low, d.high,
-                d.min_frequency, d.max_categories
+            SELECT 1
+            FROM (VALUES (@definition), (@then)) AS d (definition)
+            CROSS APPLY OPENJSON(d.definition, '$.features') AS j
+            GROUP BY j.[key], (JSON_VALUE(j.[value], '$.column') + N'.') COLLATE Latin1_General_100_BIN2,
+                COALESCE(JSON_VALUE(j.[value], '$.type'), N'number'),
+                COALESCE(JSON_VALUE(j.[value], '$.transform'), N'none'),
+                COALESCE(CAST(JSON_VALUE(j.[value], '$.weight') AS float), 1),
+                CAST(JSON_VALUE(j.[value], '$.winsorize[0]') AS float),
+                CAST(JSON_VALUE(j.[value], '$.winsorize[1]') AS float),
+                COALESCE(CAST(JSON_VALUE(j.[value], '$.min_frequency') AS float), @min_frequency),
+                COALESCE(CAST(JSON_VALUE(j.[value], '$.max_categories') AS int), @max_categories)
             HAVING COUNT(*) <> 2) THEN N' and features' ELSE N'' END
         + CASE WHEN JSON_VALUE(@then, '$.scaling') <> JSON_VALUE(@definition, '$.scaling')
                THEN N' and scaling' ELSE N'' END
@@ -8381,14 +8313,13 @@ BEGIN
         END;
     END;
 
-    DELETE FROM #sqlkmeans_bin;
     EXECUTE sqlkmeans.count_bins @run_id = @active, @scored_run_id = @run_id;
     UPDATE b
-    SET customers = b.customers + k.customers
+    SET customers = b.customers + k.skipped
     FROM #sqlkmeans_bin AS b
     INNER JOIN sqlkmeans.feature_bin AS f
         ON f.run_id = @active AND f.position = b.position AND f.bin = b.bin
-    INNER JOIN #sqlkmeans_skipped AS k ON k.name = f.feature
+    INNER JOIN #sqlkmeans_column AS k ON k.name = f.feature
     WHERE b.bin = 0;
     EXECUTE sqlkmeans.watch_labels
         @model_run_id = @active, @definition = @definition, @rows = @rows,
@@ -8409,7 +8340,7 @@ ALTER PROCEDURE sqlkmeans.train_publication
     @active          bigint,
     @last_segment_id int,
     @rows            bigint,
-    @skipped         bigint,
+    @total           bigint,
     @total_ss        float,
     @n_iter          int,
     @begun           datetime2(6),
@@ -8426,9 +8357,9 @@ BEGIN
     DECLARE @mean_distance float;
     DECLARE @davies_bouldin float;
     DECLARE @warnings nvarchar(max) = N'';
-    DECLARE @list nvarchar(max) = N'';
-    DECLARE @cluster int = 0;
-    DECLARE @segment_id int;
+    DECLARE @members nvarchar(max);
+    DECLARE @compared nvarchar(max);
+    DECLARE @segment_id int = 0;
 
     SELECT @k = COUNT(*), @within_ss = SUM(c.within_ss), @inertia = SUM(c.inertia),
         @weight = SUM(c.weight), @mean_distance = SUM(c.size * c.distance) / @rows,
@@ -8457,37 +8388,23 @@ BEGIN
           INNER JOIN #sqlkmeans_cluster AS b ON b.cluster = d.other
           GROUP BY a.cluster) AS g;
 
-    IF @skipped > 0
-        SET @list = sqlkmeans.json_text(CAST(@skipped AS nvarchar(20))
-            + N' rows were skipped because a feature is missing');
-    WHILE 1 = 1
+    IF @total > @rows
+        SET @warnings = CAST(@total - @rows AS nvarchar(20)) + N' rows were skipped because a feature is missing' + NCHAR(10);
+    WHILE @segment_id IS NOT NULL
     BEGIN
-        SET @segment_id = NULL;
-        SELECT TOP (1) @cluster = c.cluster, @segment_id = c.segment_id,
-            @warnings = CASE c.size WHEN 1 THEN N'segment ' + CAST(c.segment_id AS nvarchar(10))
-                + N' is one customer: look for wrong values, or try transform = "log1p" or '
-                + N'scaling = "robust"' END
+        SELECT @segment_id = MIN(c.segment_id)
         FROM #sqlkmeans_cluster AS c
-        WHERE c.cluster > @cluster
-        ORDER BY c.cluster;
-        IF @segment_id IS NULL
-            BREAK;
-        IF @warnings IS NOT NULL
-            SET @list = @list + CASE WHEN @list = N'' THEN N'' ELSE N',' END
-                + sqlkmeans.json_text(@warnings);
+        WHERE c.segment_id > @segment_id AND c.size = 1;
+        SET @warnings = @warnings + COALESCE(N'segment ' + CAST(@segment_id AS nvarchar(10))
+            + N' is one customer: look for wrong values, or try transform = "log1p" or '
+            + N'scaling = "robust"' + NCHAR(10), N'');
     END;
-
-    SET @warnings = N'';
     IF @active IS NOT NULL
         EXECUTE sqlkmeans.train_compare
             @run_id = @run_id, @active = @active, @definition = @definition, @rows = @rows,
-            @mean_distance = @mean_distance, @warnings = @warnings OUTPUT;
-    WHILE CHARINDEX(NCHAR(10), @warnings) > 0
-    BEGIN
-        SET @list = @list + CASE WHEN @list = N'' THEN N'' ELSE N',' END
-            + sqlkmeans.json_text(LEFT(@warnings, CHARINDEX(NCHAR(10), @warnings) - 1));
-        SET @warnings = SUBSTRING(@warnings, CHARINDEX(NCHAR(10), @warnings) + 1, LEN(@warnings));
-    END;
+            @mean_distance = @mean_distance, @warnings = @compared OUTPUT;
+    SET @warnings = @warnings + COALESCE(@compared, N'');
+    EXECUTE sqlkmeans.profile_json @model_run_id = @run_id, @rows = @rows, @members = @members OUTPUT;
 
     SET @publication = N'{"model_run_id":'
         + CAST(@run_id AS nvarchar(20))
@@ -8496,7 +8413,7 @@ BEGIN
             sqlkmeans.shared_number(N'distance_tolerance') * SQRT(@inertia / @weight))
         + N',"run":{"k":' + CAST(@k AS nvarchar(10))
         + N',"rows":' + CAST(@rows AS nvarchar(20))
-        + N',"skipped":' + CAST(@skipped AS nvarchar(20))
+        + N',"skipped":' + CAST(@total - @rows AS nvarchar(20))
         + N',"inertia":' + sqlkmeans.float_literal(@inertia)
         + N',"n_iter":' + CAST(@n_iter AS nvarchar(10))
         + N',"mean_distance":' + sqlkmeans.float_literal(@mean_distance)
@@ -8514,7 +8431,7 @@ BEGIN
         + CAST(DATEDIFF(millisecond, @begun, @fitted) / 1000.0 AS nvarchar(40))
         + N',"seconds_assign":'
         + CAST(DATEDIFF(millisecond, @fitted, SYSUTCDATETIME()) / 1000.0 AS nvarchar(40))
-        + N',"warnings":[' + @list + N']},"tables":{"segment":' + (
+        + N',"warnings":' + sqlkmeans.json_lines(@warnings) + N'},"tables":{"segment":' + (
             SELECT n.segment_id, n.name, n.name_source, n.description,
                 COALESCE(c.size, @rows) AS size,
                 COALESCE(c.size, @rows) / CAST(@rows AS float) AS share,
@@ -8526,22 +8443,7 @@ BEGIN
                 ON n.segment_id = 0
             ORDER BY n.segment_id
             FOR JSON PATH
-        ) + N',"segment_feature":' + (
-            SELECT p.segment_id, p.position, f.feature, p.mean, p.deviation, p.lowest AS [min],
-                p.median, p.highest AS [max], p.missing,
-                CASE WHEN p.segment_id = 0 OR e.deviation = 0 THEN 0e0
-                     ELSE COALESCE((p.mean - e.mean) / e.deviation, 0e0) END AS importance
-            FROM #sqlkmeans_profile AS p
-            INNER JOIN #sqlkmeans_profile AS e ON e.segment_id = 0 AND e.position = p.position
-            INNER JOIN sqlkmeans.model_feature AS f
-                ON f.run_id = @run_id AND f.position = p.position
-            FOR JSON PATH
-        ) + COALESCE(N',"feature_drift":' + (
-            SELECT d.position, d.feature, d.psi, d.mean, d.previous_mean, d.missing_share,
-                d.previous_missing_share
-            FROM #sqlkmeans_drift AS d
-            FOR JSON PATH
-        ), N'') + N'}}';
+        ) + N',' + @members + N'}}';
 END;
 GO
 
@@ -8570,16 +8472,12 @@ BEGIN
     DECLARE @features int;
     DECLARE @threshold float;
     DECLARE @n_iter int;
-    DECLARE @key nvarchar(max);
-    DECLARE @target nvarchar(1000);
-    DECLARE @labels nvarchar(max);
-    DECLARE @kept bigint;
     DECLARE @rows bigint;
     DECLARE @total_ss float;
     DECLARE @begun datetime2(6) = SYSUTCDATETIME();
     DECLARE @fitted datetime2(6);
-    DECLARE @skipped bigint;
     DECLARE @share float;
+    DECLARE @labels nvarchar(max);
     DECLARE @outliers bigint;
 
     SELECT @segmentation = r.segmentation, @definition = r.definition, @active = g.active_run_id,
@@ -8591,11 +8489,6 @@ BEGIN
     INNER JOIN sqlkmeans.segmentation AS g ON g.name = r.segmentation
     WHERE r.run_id = @run_id;
 
-    CREATE TABLE #sqlkmeans_skipped
-    (
-        name      nvarchar(128) COLLATE DATABASE_DEFAULT NOT NULL,
-        customers bigint        NOT NULL
-    );
     CREATE TABLE #sqlkmeans_column
     (
         number     int            NOT NULL PRIMARY KEY,
@@ -8608,8 +8501,11 @@ BEGIN
         high_share float          NULL,
         absent     bigint         NOT NULL,
         known      bigint         NOT NULL,
+        skipped    bigint         NOT NULL,
         usable     bit            NOT NULL,
-        problem    nvarchar(1000) COLLATE DATABASE_DEFAULT NULL,
+        problem    nvarchar(max)  COLLATE DATABASE_DEFAULT NULL,
+        weights    float          NULL,
+        squares    float          NULL,
         least      float          NULL,
         greatest   float          NULL,
         fractions  bigint         NULL,
@@ -8629,40 +8525,37 @@ BEGIN
         [sqlkmeans weight] float  NOT NULL,
         place              bigint NOT NULL
     );
-    CREATE TABLE #sqlkmeans_seed
+    CREATE TABLE #sqlkmeans_border
     (
-        [sqlkmeans row]    int   NOT NULL PRIMARY KEY,
-        [sqlkmeans weight] float NOT NULL
+        level                int   NOT NULL,
+        [sqlkmeans row]      int   NOT NULL,
+        [sqlkmeans previous] int   NULL,
+        [sqlkmeans weight]   float NOT NULL
     );
-    CREATE TABLE #sqlkmeans_start
-    (
-        [sqlkmeans row]    int   NOT NULL PRIMARY KEY,
-        [sqlkmeans weight] float NOT NULL,
-        closest            float NOT NULL
-    );
-    CREATE TABLE #sqlkmeans_candidate (trial int NOT NULL);
-    CREATE TABLE #sqlkmeans_best (cluster int NOT NULL PRIMARY KEY);
     CREATE TABLE #sqlkmeans_moved
     (
-        cluster int   NOT NULL PRIMARY KEY,
-        weight  float NOT NULL,
-        squares float NOT NULL
+        kept      bit    NOT NULL,
+        cluster   int    NOT NULL,
+        previous  int    NULL,
+        customers bigint NOT NULL,
+        weight    float  NOT NULL,
+        squares   float  NOT NULL
     );
     CREATE TABLE #sqlkmeans_prepared
     (
         [sqlkmeans row]      int   NULL,
         [sqlkmeans previous] int   NULL,
+        [sqlkmeans before]   float NULL,
+        [sqlkmeans flagged]  bit   NULL,
         [sqlkmeans weight]   float NOT NULL
     );
     CREATE TABLE #sqlkmeans_scored
     (
-        [sqlkmeans row]      int   NULL,
         [sqlkmeans previous] int   NULL,
         [sqlkmeans before]   float NULL,
         [sqlkmeans flagged]  bit   NULL,
         [sqlkmeans weight]   float NOT NULL,
         [sqlkmeans cluster]  int   NOT NULL,
-        [sqlkmeans other]    int   NULL,
         [sqlkmeans distance] float NOT NULL
     );
     CREATE TABLE #sqlkmeans_centroid (cluster int NOT NULL PRIMARY KEY);
@@ -8675,16 +8568,16 @@ BEGIN
     );
     CREATE TABLE #sqlkmeans_cluster
     (
-        cluster        int    NOT NULL PRIMARY KEY,
-        segment_id     int    NULL,
-        size           bigint NOT NULL,
-        within_ss      float  NOT NULL,
-        inertia        float  NOT NULL,
-        weight         float  NOT NULL,
-        distance       float  NOT NULL,
-        centroid_shift float  NULL,
-        outlier_distance float NULL,
-        outliers       bigint NULL
+        cluster          int    NOT NULL,
+        segment_id       int    NULL,
+        size             bigint NOT NULL,
+        within_ss        float  NOT NULL,
+        inertia          float  NOT NULL,
+        weight           float  NOT NULL,
+        distance         float  NOT NULL,
+        centroid_shift   float  NULL,
+        outlier_distance float  NULL,
+        outliers         bigint NULL
     );
     CREATE TABLE #sqlkmeans_overlap
     (
@@ -8694,18 +8587,7 @@ BEGIN
         distance  float  NOT NULL,
         within_ss float  NOT NULL,
         inertia   float  NOT NULL,
-        weight    float  NOT NULL,
-        tied      bigint NOT NULL
-    );
-    CREATE TABLE #sqlkmeans_moment
-    (
-        cluster  int    NOT NULL,
-        position int    NOT NULL,
-        known    bigint NOT NULL,
-        total    float  NOT NULL,
-        squares  float  NOT NULL,
-        lowest   float  NULL,
-        highest  float  NULL
+        weight    float  NOT NULL
     );
     CREATE TABLE #sqlkmeans_edge
     (
@@ -8714,18 +8596,17 @@ BEGIN
         upper     float  NOT NULL,
         customers bigint NULL
     );
-    CREATE TABLE #sqlkmeans_median (cluster int NOT NULL, position int NOT NULL, median float NOT NULL);
     CREATE TABLE #sqlkmeans_profile
     (
-        segment_id int    NOT NULL,
+        cluster    int    NOT NULL,
         position   int    NOT NULL,
+        known      bigint NOT NULL,
         mean       float  NULL,
         deviation  float  NULL,
         lowest     float  NULL,
         median     float  NULL,
         highest    float  NULL,
-        known      bigint NOT NULL,
-        missing    bigint NOT NULL
+        importance float  NULL
     );
     CREATE TABLE #sqlkmeans_named
     (
@@ -8754,51 +8635,37 @@ BEGIN
     EXECUTE sqlkmeans.train_seed
         @run_id = @run_id, @k = @k, @features = @features, @rows = @rows, @n_init = @n_init,
         @seed = @seed, @threshold = @threshold OUTPUT, @n_iter = @n_iter OUTPUT;
-    -- Passes over all rows are few and settle the result, so they go on for longer.
-    SET @threshold = sqlkmeans.shared_number(N'pass_tolerance_share') * @threshold;
     EXECUTE sqlkmeans.train_passes
         @run_id = @run_id, @k = @k, @features = @features, @threshold = @threshold,
         @n_iter = @n_iter OUTPUT;
     SET @fitted = SYSUTCDATETIME();
     EXECUTE sqlkmeans.train_bins @run_id = @run_id;
     EXECUTE sqlkmeans.train_labels
-        @run_id = @run_id, @active = @active, @last_segment_id = @last_segment_id, @k = @k,
-        @features = @features, @rows = @rows, @total_ss = @total_ss OUTPUT;
+        @run_id = @run_id, @active = @active, @last_segment_id = @last_segment_id,
+        @definition = @definition, @k = @k, @features = @features, @total_ss = @total_ss OUTPUT;
     SET @share = TRY_CAST(JSON_VALUE(@definition, '$.outlier') AS float);
     EXECUTE sqlkmeans.mark_outliers @share = @share, @outliers = @outliers OUTPUT;
-    EXECUTE sqlkmeans.profile_scored;
     EXECUTE sqlkmeans.count_bins @run_id = @run_id, @scored_run_id = @run_id;
+    -- Skipped rows count in the bins of what is missing: a broken load has most.
     UPDATE b
-    SET customers = n.customers + CASE b.bin WHEN 0 THEN COALESCE(k.customers, 0) ELSE 0 END
+    SET customers = n.customers + CASE b.bin WHEN 0 THEN c.skipped ELSE 0 END
     FROM sqlkmeans.feature_bin AS b
     INNER JOIN #sqlkmeans_bin AS n ON n.position = b.position AND n.bin = b.bin
-    LEFT JOIN #sqlkmeans_skipped AS k ON k.name = b.feature
+    INNER JOIN #sqlkmeans_column AS c ON c.name = b.feature
     WHERE b.run_id = @run_id;
     EXECUTE sqlkmeans.train_names
         @run_id = @run_id, @active = @active, @segmentation = @segmentation;
-    SET @skipped = @total - @rows;
     EXECUTE sqlkmeans.train_publication
         @run_id = @run_id, @definition = @definition, @active = @active,
-        @last_segment_id = @last_segment_id, @rows = @rows, @skipped = @skipped,
+        @last_segment_id = @last_segment_id, @rows = @rows, @total = @total,
         @total_ss = @total_ss, @n_iter = @n_iter, @begun = @begun, @fitted = @fitted,
         @publication = @publication OUTPUT;
-
-    SET @key = JSON_QUERY(@definition, '$.key');
-    SET @target = sqlkmeans.quoted_name(JSON_VALUE(@definition, '$.target'), N'');
-    SELECT @kept = COALESCE(SUM(o.customers), 0)
-    FROM #sqlkmeans_overlap AS o
-    WHERE o.previous IS NOT NULL;
-    SET @labels = N'SELECT ' + sqlkmeans.each_name(@key, N'i.{}', N', ') + N', c.segment_id,
-    s.[sqlkmeans distance] AS distance, i.[sqlkmeans previous], i.[sqlkmeans before], i.[sqlkmeans flagged]
-FROM #sqlkmeans_scored AS s
-INNER JOIN #sqlkmeans_cluster AS c ON c.cluster = s.[sqlkmeans cluster]
-INNER JOIN #sqlkmeans_input AS i ON i.[sqlkmeans row] = s.[sqlkmeans row]';
+    SET @labels = sqlkmeans.labels_text(JSON_QUERY(@definition, '$.key'));
     EXECUTE sqlkmeans.profile_columns
         @definition = @definition, @labels = @labels, @medians = 1,
         @publication = @publication OUTPUT;
     EXECUTE sqlkmeans.stage_changes
-        @run_id = @run_id, @key = @key, @target = @target, @labels = @labels, @kept = @kept,
-        @publication = @publication OUTPUT;
+        @run_id = @run_id, @definition = @definition, @publication = @publication OUTPUT;
 END;
 GO
 
@@ -8847,7 +8714,6 @@ BEGIN
     DECLARE @columns nvarchar(max);
     DECLARE @staging nvarchar(200);
     DECLARE @labels nvarchar(max);
-    DECLARE @target nvarchar(1000);
     DECLARE @kept bigint;
     DECLARE @statement nvarchar(max);
     DECLARE @job nvarchar(max);
@@ -8994,13 +8860,12 @@ INSERT INTO #sqlkmeans_publication (content) VALUES (@publication);
 FROM #sqlkmeans_label AS l
 INNER JOIN #sqlkmeans_cluster_id AS c ON c.cluster = l.cluster
 INNER JOIN #sqlkmeans_input AS i ON i.[sqlkmeans row] = l.row_number';
-            SET @target = sqlkmeans.quoted_name(JSON_VALUE(@definition, '$.target'), N'');
             EXECUTE sqlkmeans.profile_columns
                 @definition = @definition, @labels = @labels, @medians = 1,
                 @publication = @publication OUTPUT;
             EXECUTE sqlkmeans.stage_changes
-                @run_id = @run_id, @key = @key, @target = @target, @labels = @labels,
-                @kept = @kept, @publication = @publication OUTPUT;
+                @run_id = @run_id, @definition = @definition, @publication = @publication OUTPUT,
+                @labels = @labels, @kept = @kept;
         END;
         SET @rows = CAST(JSON_VALUE(@publication, '$.run.rows') AS bigint);
 

@@ -22,10 +22,9 @@ BEGIN
         -- So many NULL, of so many rows or more, make a column useless.
         WHEN N'almost_missing' THEN 0.95e0
         WHEN N'almost_missing_rows' THEN 20e0
-        -- Passes: the most, and the share of the mean variance at which centroids rest.
+        -- Passes: the most, and the share of the mean variance at which those of a sample rest.
         WHEN N'max_iter' THEN 300e0
         WHEN N'tolerance' THEN 1e-4
-        WHEN N'pass_tolerance_share' THEN 0.1e0
         -- A distance that changed by less, as a share of the mean one, is not written.
         WHEN N'distance_tolerance' THEN 0.01e0
         -- An outlier is so much beyond the distance that its limit is made of.

@@ -43,19 +43,18 @@ BEGIN
     DECLARE @values nvarchar(max);
     DECLARE @scaled nvarchar(max);
     DECLARE @features int;
-    DECLARE @kept bigint;
+    DECLARE @near bigint;
     DECLARE @target nvarchar(1000);
     DECLARE @target_id bigint;
-    DECLARE @key_columns nvarchar(max);
-    DECLARE @labels nvarchar(max);
     DECLARE @warnings nvarchar(max);
-    DECLARE @list nvarchar(max) = N'';
     DECLARE @psi float;
     DECLARE @mean_distance float;
     DECLARE @statement nvarchar(max);
     DECLARE @staging nvarchar(200);
     DECLARE @publication nvarchar(max);
     DECLARE @tables nvarchar(max);
+    DECLARE @labels nvarchar(max);
+    DECLARE @members nvarchar(max);
     DECLARE @rows bigint;
     DECLARE @total bigint;
     DECLARE @inertia float;
@@ -110,17 +109,17 @@ BEGIN
     (
         [sqlkmeans row]      int   NULL,
         [sqlkmeans previous] int   NULL,
+        [sqlkmeans before]   float NULL,
+        [sqlkmeans flagged]  bit   NULL,
         [sqlkmeans weight]   float NOT NULL
     );
     CREATE TABLE #sqlkmeans_scored
     (
-        [sqlkmeans row]      int   NULL,
         [sqlkmeans previous] int   NULL,
         [sqlkmeans before]   float NULL,
         [sqlkmeans flagged]  bit   NULL,
         [sqlkmeans weight]   float NOT NULL,
         [sqlkmeans cluster]  int   NOT NULL,
-        [sqlkmeans other]    int   NULL,
         [sqlkmeans distance] float NOT NULL
     );
     CREATE TABLE #sqlkmeans_centroid (cluster int NOT NULL PRIMARY KEY);
@@ -133,16 +132,16 @@ BEGIN
     );
     CREATE TABLE #sqlkmeans_cluster
     (
-        cluster        int    NOT NULL PRIMARY KEY,
-        segment_id     int    NULL,
-        size           bigint NOT NULL,
-        within_ss      float  NOT NULL,
-        inertia        float  NOT NULL,
-        weight         float  NOT NULL,
-        distance       float  NOT NULL,
-        centroid_shift float  NULL,
-        outlier_distance float NULL,
-        outliers       bigint NULL
+        cluster          int    NOT NULL,
+        segment_id       int    NULL,
+        size             bigint NOT NULL,
+        within_ss        float  NOT NULL,
+        inertia          float  NOT NULL,
+        weight           float  NOT NULL,
+        distance         float  NOT NULL,
+        centroid_shift   float  NULL,
+        outlier_distance float  NULL,
+        outliers         bigint NULL
     );
     CREATE TABLE #sqlkmeans_overlap
     (
@@ -152,18 +151,7 @@ BEGIN
         distance  float  NOT NULL,
         within_ss float  NOT NULL,
         inertia   float  NOT NULL,
-        weight    float  NOT NULL,
-        tied      bigint NOT NULL
-    );
-    CREATE TABLE #sqlkmeans_moment
-    (
-        cluster  int    NOT NULL,
-        position int    NOT NULL,
-        known    bigint NOT NULL,
-        total    float  NOT NULL,
-        squares  float  NOT NULL,
-        lowest   float  NULL,
-        highest  float  NULL
+        weight    float  NOT NULL
     );
     CREATE TABLE #sqlkmeans_edge
     (
@@ -172,18 +160,17 @@ BEGIN
         upper     float  NOT NULL,
         customers bigint NULL
     );
-    CREATE TABLE #sqlkmeans_median (cluster int NOT NULL, position int NOT NULL, median float NOT NULL);
     CREATE TABLE #sqlkmeans_profile
     (
-        segment_id int    NOT NULL,
+        cluster    int    NOT NULL,
         position   int    NOT NULL,
+        known      bigint NOT NULL,
         mean       float  NULL,
         deviation  float  NULL,
         lowest     float  NULL,
         median     float  NULL,
         highest    float  NULL,
-        known      bigint NOT NULL,
-        missing    bigint NOT NULL
+        importance float  NULL
     );
     CREATE TABLE #sqlkmeans_bin (position int NOT NULL, bin int NOT NULL, customers bigint NOT NULL);
     CREATE TABLE #sqlkmeans_drift
@@ -228,64 +215,29 @@ BEGIN
         FROM sqlkmeans.centroid AS c
         WHERE c.run_id = @active AND c.position = 1;
 
-        -- Columns that are added to a temporary table by a nested batch stay in it.
-        EXECUTE sqlkmeans.describe_key
-            @table = @staging, @key = @key, @key_columns = @key_columns OUTPUT,
-            @before = N'ALTER TABLE #sqlkmeans_prepared ADD ', @after = N' NULL; ';
-        SET @statement = @key_columns
-            + REPLACE(@key_columns, N'ALTER TABLE #sqlkmeans_prepared ADD ',
-                      N'ALTER TABLE #sqlkmeans_scored ADD ')
-            + sqlkmeans.each_number(@features,
-                N'ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans o{}] float NULL; '
-                + N'ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans z{}] float NULL; '
-                + N'ALTER TABLE #sqlkmeans_scored ADD [sqlkmeans o{}] float NULL; '
-                + N'ALTER TABLE #sqlkmeans_centroid ADD z{} float NULL;', N' ');
-        EXECUTE sys.sp_executesql @statement;
-        -- In a batch of its own: one that adds columns to a table cannot name them (error 207).
-        SET @statement = N'INSERT INTO #sqlkmeans_centroid (cluster, ' + sqlkmeans.each_number(@features, N'z{}', N', ')
-            + N')
-SELECT p.cluster, ' + sqlkmeans.each_number(
-                @features, N'MAX(CASE p.position WHEN {} THEN p.scaled_value END)', N', ') + N'
-FROM #sqlkmeans_point AS p GROUP BY p.cluster;';
-        EXECUTE sys.sp_executesql @statement;
-        EXECUTE sqlkmeans.store_in_columns @table = N'#sqlkmeans_prepared';
-        EXECUTE sqlkmeans.store_in_columns @table = N'#sqlkmeans_scored';
+        EXECUTE sqlkmeans.widen_tables @run_id = @run_id, @key = @key, @features = @features;
 
         -- Reads the source once, as the caller, so that labels and profile are of the same moment.
         -- Scaled values are kept, so that a logarithm is taken once a row.
-        SET @statement = N'INSERT INTO #sqlkmeans_prepared WITH (TABLOCK) ([sqlkmeans weight], '
-            + sqlkmeans.each_name(@key, N'{}', N', ')
-            + sqlkmeans.each_number(@features, N', [sqlkmeans o{}], [sqlkmeans z{}]', N'') + N')
-SELECT 1e0, ' + sqlkmeans.each_name(@key, N's.{}', N', ')
-            + sqlkmeans.each_number(@features, N', o.o{}, z.z{}', N'') + N'
-FROM ' + @relation + N' CROSS APPLY (SELECT ' + @values + N') AS o
-' + @scaled + N';
-SET @total = ROWCOUNT_BIG();';
-        EXECUTE sys.sp_executesql @statement, N'@total bigint OUTPUT', @total = @total OUTPUT;
-        EXECUTE sqlkmeans.check_keys @relation = N'#sqlkmeans_prepared AS s', @key = @key;
-
         SET @target = sqlkmeans.quoted_name(JSON_VALUE(@definition, '$.target'), N'');
         EXECUTE sqlkmeans.as_owner
             @statement = N'SET @arrived = OBJECT_ID(@text);', @text = @target,
             @arrived = @target_id OUTPUT;
-        SET @statement = sqlkmeans.centroid_values(@k, @features)
-            + N'INSERT INTO #sqlkmeans_scored WITH (TABLOCK) (' + sqlkmeans.each_name(@key, N'{}', N', ')
-            + N', [sqlkmeans previous], [sqlkmeans before], [sqlkmeans flagged], [sqlkmeans weight], [sqlkmeans cluster],
-    [sqlkmeans distance]' + sqlkmeans.each_number(@features, N', [sqlkmeans o{}]', N'') + N')
-SELECT ' + sqlkmeans.each_name(@key, N'r.{}', N', ')
-            + CASE WHEN @target_id IS NULL THEN N', NULL, NULL, NULL'
-                   ELSE N', p.segment_id, p.distance, p.is_outlier' END
-            + N', 1e0, n.cluster, SQRT(' + sqlkmeans.each_number(
-                @features, N'(r.[sqlkmeans z{}] - c.z{}) * (r.[sqlkmeans z{}] - c.z{})', N' + ') + N')'
-            + sqlkmeans.each_number(@features, N', r.[sqlkmeans o{}]', N'') + N'
-FROM #sqlkmeans_prepared AS r
-' + sqlkmeans.nearest(@k, @features, N'r.[sqlkmeans z{}]', 0) + N'
-INNER JOIN #sqlkmeans_centroid AS c ON c.cluster = n.cluster
-' + CASE WHEN @target_id IS NULL THEN N'' ELSE N'LEFT JOIN ' + @target + N' AS p ON '
-                + sqlkmeans.each_name(@key, N'p.{} = r.{}', N' AND ') + N'
-' END + N'WHERE ' + sqlkmeans.each_number(@features, N'r.[sqlkmeans z{}] IS NOT NULL', N' AND ') + N';
-SET @rows = ROWCOUNT_BIG();';
-        EXECUTE sys.sp_executesql @statement, N'@rows bigint OUTPUT', @rows = @rows OUTPUT;
+        SET @statement = N'INSERT INTO #sqlkmeans_prepared WITH (TABLOCK) ([sqlkmeans weight], [sqlkmeans previous], [sqlkmeans before], [sqlkmeans flagged], '
+            + sqlkmeans.each_name(@key, N'{}', N', ')
+            + sqlkmeans.each_number(@features, N', [sqlkmeans o{}], [sqlkmeans z{}]', N'') + N')
+SELECT 1e0, ' + CASE WHEN @target_id IS NULL THEN N'NULL, NULL, NULL, '
+                                  ELSE N'p.segment_id, p.distance, p.is_outlier, ' END
+            + sqlkmeans.each_name(@key, N's.{}', N', ')
+            + sqlkmeans.each_number(@features, N', o.o{}, z.z{}', N'') + N'
+FROM ' + @relation + CASE WHEN @target_id IS NULL THEN N'' ELSE N'
+LEFT JOIN ' + @target + N' AS p ON ' + sqlkmeans.each_name(@key, N'p.{} = s.{}', N' AND ') END + N'
+CROSS APPLY (SELECT ' + @values + N') AS o
+' + @scaled + N';
+SET @total = ROWCOUNT_BIG();';
+        EXECUTE sys.sp_executesql @statement, N'@total bigint OUTPUT', @total = @total OUTPUT;
+        EXECUTE sqlkmeans.check_keys @relation = N'#sqlkmeans_prepared AS s', @key = @key;
+        EXECUTE sqlkmeans.score_rows @key = @key, @k = @k, @features = @features, @rows = @rows OUTPUT;
 
         IF @rows = 0
             EXECUTE sqlkmeans.raise_problems @number = 50003,
@@ -298,37 +250,36 @@ SET @rows = ROWCOUNT_BIG();';
             EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @problems;
         END;
 
+        -- Medians lie near those that were published last.
+        SELECT @near = MAX(r.run_id)
+        FROM sqlkmeans.run AS r
+        WHERE r.segmentation = @segmentation AND r.status = N'published' AND r.model_run_id = @active
+          AND EXISTS (SELECT 1 FROM sqlkmeans.segment_feature AS f
+                      WHERE f.run_id = r.run_id AND f.median IS NOT NULL);
         EXECUTE sqlkmeans.describe_scored
-            @run_id = @active, @active = @active, @features = @features, @rows = @rows,
-            @medians = @medians;
+            @run_id = @active, @active = @active, @features = @features, @medians = @medians,
+            @near = @near;
         EXECUTE sqlkmeans.mark_outliers @share = NULL, @outliers = @outliers OUTPUT;
-        EXECUTE sqlkmeans.profile_scored;
         EXECUTE sqlkmeans.count_bins @run_id = @active, @scored_run_id = @active;
         SELECT @inertia = SUM(c.within_ss), @mean_distance = SUM(c.distance * c.size) / @rows
         FROM #sqlkmeans_cluster AS c;
-        SELECT @kept = COALESCE(SUM(o.customers), 0)
-        FROM #sqlkmeans_overlap AS o
-        WHERE o.previous IS NOT NULL;
 
         EXECUTE sqlkmeans.watch_labels
             @model_run_id = @active, @definition = @definition, @rows = @rows,
             @mean_distance = @mean_distance, @warnings = @warnings OUTPUT;
         SELECT @psi = MAX(d.psi) FROM #sqlkmeans_drift AS d;
-        IF @total > @rows
-            SET @list = sqlkmeans.json_text(CAST(@total - @rows AS nvarchar(20))
-                + N' rows were skipped because a feature is missing');
+        IF @warnings <> N''
+            SET @warnings = N'a refit is due: ' + REPLACE(LEFT(@warnings, LEN(@warnings) - 1), NCHAR(10),
+                NCHAR(10) + N'a refit is due: ') + NCHAR(10);
         IF @outliers IS NULL AND TRY_CAST(JSON_VALUE(@definition, '$.outlier') AS float) IS NOT NULL
-            SET @list = @list + CASE WHEN @list = N'' THEN N'' ELSE N',' END
-                + sqlkmeans.json_text(N'the model of run ' + CAST(@active AS nvarchar(20))
-                    + N' has no limits, so nobody is an outlier until the next run finds them');
-        WHILE CHARINDEX(NCHAR(10), @warnings) > 0
-        BEGIN
-            SET @list = @list + CASE WHEN @list = N'' THEN N'' ELSE N',' END
-                + sqlkmeans.json_text(N'a refit is due: '
-                    + LEFT(@warnings, CHARINDEX(NCHAR(10), @warnings) - 1));
-            SET @warnings = SUBSTRING(@warnings, CHARINDEX(NCHAR(10), @warnings) + 1, LEN(@warnings));
-        END;
-
+            SET @warnings = N'the model of run ' + CAST(@active AS nvarchar(20))
+                + N' has no limits, so nobody is an outlier until the next run finds them' + NCHAR(10)
+                + @warnings;
+        IF @total > @rows
+            SET @warnings = CAST(@total - @rows AS nvarchar(20))
+                + N' rows were skipped because a feature is missing' + NCHAR(10) + @warnings;
+        EXECUTE sqlkmeans.profile_json
+            @model_run_id = @active, @rows = @rows, @members = @members OUTPUT;
         SET @tables = N'{"segment":' + (
             SELECT s.segment_id, s.name, s.name_source, s.description, COALESCE(c.size, @rows) AS size,
                 COALESCE(c.size, @rows) / CAST(@rows AS float) AS share,
@@ -338,27 +289,12 @@ SET @rows = ROWCOUNT_BIG();';
             LEFT JOIN #sqlkmeans_cluster AS c ON c.segment_id = s.segment_id
             WHERE s.run_id = @active
             FOR JSON PATH
-        ) + N',"segment_feature":' + (
-            SELECT p.segment_id, p.position, f.feature, p.mean, p.deviation, p.lowest AS [min],
-                p.median, p.highest AS [max], p.missing,
-                CASE WHEN p.segment_id = 0 OR e.deviation = 0 THEN 0e0
-                     ELSE COALESCE((p.mean - e.mean) / e.deviation, 0e0) END AS importance
-            FROM #sqlkmeans_profile AS p
-            INNER JOIN #sqlkmeans_profile AS e ON e.segment_id = 0 AND e.position = p.position
-            INNER JOIN sqlkmeans.model_feature AS f
-                ON f.run_id = @active AND f.position = p.position
-            FOR JSON PATH
-        ) + COALESCE(N',"feature_bin":' + (
+        ) + N',' + @members + COALESCE(N',"feature_bin":' + (
             SELECT b.position, b.bin, b.feature, b.label, b.upper,
                 COALESCE(n.customers, 0) AS customers
             FROM sqlkmeans.feature_bin AS b
             LEFT JOIN #sqlkmeans_bin AS n ON n.position = b.position AND n.bin = b.bin
             WHERE b.run_id = @active
-            FOR JSON PATH
-        ), N'') + COALESCE(N',"feature_drift":' + (
-            SELECT d.position, d.feature, d.psi, d.mean, d.previous_mean, d.missing_share,
-                d.previous_missing_share
-            FROM #sqlkmeans_drift AS d
             FOR JSON PATH
         ), N'') + N'}';
         SET @publication = N'{"model_run_id":' + CAST(@active AS nvarchar(20))
@@ -373,18 +309,13 @@ SET @rows = ROWCOUNT_BIG();';
             + N',"mean_distance":' + LTRIM(RTRIM(CONVERT(nvarchar(40), @mean_distance, 3)))
             + COALESCE(N',"outliers":' + CAST(@outliers AS nvarchar(20)), N'')
             + COALESCE(N',"psi":' + LTRIM(RTRIM(CONVERT(nvarchar(40), @psi, 3))), N'')
-            + N',"warnings":[' + @list + N']},"tables":' + @tables + N'}';
-        SET @labels = N'SELECT ' + sqlkmeans.each_name(@key, N's.{}', N', ') + N', c.segment_id,
-    s.[sqlkmeans distance] AS distance, s.[sqlkmeans previous], s.[sqlkmeans before],
-    s.[sqlkmeans flagged]
-FROM #sqlkmeans_scored AS s
-INNER JOIN #sqlkmeans_cluster AS c ON c.cluster = s.[sqlkmeans cluster]';
+            + N',"warnings":' + sqlkmeans.json_lines(@warnings) + N'},"tables":' + @tables + N'}';
+        SET @labels = sqlkmeans.labels_text(@key);
         EXECUTE sqlkmeans.profile_columns
             @definition = @definition, @labels = @labels, @medians = @medians,
             @publication = @publication OUTPUT;
         EXECUTE sqlkmeans.stage_changes
-            @run_id = @run_id, @key = @key, @target = @target, @labels = @labels, @kept = @kept,
-            @publication = @publication OUTPUT;
+            @run_id = @run_id, @definition = @definition, @publication = @publication OUTPUT;
 
         EXECUTE sqlkmeans.publish_staged
             @run_id = @run_id, @publication = @publication, @arrived = @arrived OUTPUT,

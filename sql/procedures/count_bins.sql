@@ -1,7 +1,7 @@
 IF OBJECT_ID(N'sqlkmeans.count_bins', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.count_bins AS RETURN 0;');
 GO
--- Fills the caller's #sqlkmeans_bin from what describe_scored has left: how many of the rows are in
+-- Fills the caller's #sqlkmeans_bin anew from what describe_scored has left: how many of the rows are in
 -- each bin of a run, 0 for the missing values of its column. The rows have the features of
 -- @scored_run_id: columns that both have are counted, a category by its levels, wherever they stand.
 ALTER PROCEDURE sqlkmeans.count_bins
@@ -11,16 +11,15 @@ AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
 
+    DELETE FROM #sqlkmeans_bin;
     -- A bin but the last has an end, or a level; the last takes what is left.
     INSERT INTO #sqlkmeans_bin (position, bin, customers)
     SELECT c.position, b.bin, CASE
-            WHEN b.bin = 0 THEN k.missing
+            WHEN b.bin = 0 THEN n.customers - k.known
             WHEN s.type = N'category' THEN COALESCE((
-                SELECT CAST(ROUND(SUM(m.known * p.value + m.total), 0) AS bigint)
+                SELECT CAST(ROUND(p.known * p.mean, 0) AS bigint)
                 FROM sqlkmeans.model_feature AS f
-                INNER JOIN #sqlkmeans_moment AS m ON m.position = f.position
-                INNER JOIN #sqlkmeans_point AS p
-                    ON p.cluster = m.cluster AND p.position = m.position
+                INNER JOIN #sqlkmeans_profile AS p ON p.cluster = 0 AND p.position = f.position
                 WHERE f.run_id = @scored_run_id AND f.source_column = s.source_column
                   AND (f.level + N'.') COLLATE Latin1_General_100_BIN2 = b.label + N'.'), 0)
             ELSE COALESCE(e.customers - COALESCE(l.customers, 0), 0) END
@@ -37,15 +36,8 @@ BEGIN
            = CASE c.type WHEN N'category' THEN 1 ELSE 0 END
     INNER JOIN sqlkmeans.feature_bin AS b
         ON b.run_id = @run_id AND b.position = c.position AND b.feature = c.source_column
-    INNER JOIN (SELECT m.position, SUM(m.missing) AS missing
-                FROM (SELECT a.position, n.customers - a.known AS missing
-                      FROM #sqlkmeans_moment AS a
-                      INNER JOIN (SELECT o.cluster, SUM(o.customers) AS customers
-                                  FROM #sqlkmeans_overlap AS o
-                                  GROUP BY o.cluster) AS n
-                          ON n.cluster = a.cluster) AS m
-                GROUP BY m.position) AS k
-        ON k.position = s.position
+    INNER JOIN #sqlkmeans_profile AS k ON k.cluster = 0 AND k.position = s.position
+    CROSS JOIN (SELECT SUM(o.customers) AS customers FROM #sqlkmeans_overlap AS o) AS n
     LEFT JOIN #sqlkmeans_edge AS e ON e.position = s.position AND e.upper = b.upper
     LEFT JOIN sqlkmeans.feature_bin AS q
         ON q.run_id = @run_id AND q.position = b.position AND q.bin = b.bin - 1

@@ -5,17 +5,17 @@ GO
 -- features are those of @run_id. Leaves in the caller's
 --   #sqlkmeans_overlap  customers and distances of each cluster and earlier segment,
 --   #sqlkmeans_cluster  those of each cluster,
---   #sqlkmeans_moment   each feature's sums about the centroid, from #sqlkmeans_point,
 --   #sqlkmeans_edge     how many values are not above an end of a bin, of @run_id or the published run,
---   #sqlkmeans_median   with @medians = 1, by a second look: of everyone as cluster 0.
--- A sample tells between which values a median lies, and only what lies there is sorted: a sample of
--- these rows, or @sample, a query of such rows that may use what sqlkmeans.nearest does.
+--   #sqlkmeans_profile  each feature in its own units, with @medians = 1 medians by a second look: of
+--                       each cluster, from sums about its #sqlkmeans_point, and of everyone as 0.
+-- Only what lies near a median is sorted: near that of the run @near, or of @sample, a query of such
+-- rows that may use what sqlkmeans.nearest does.
 ALTER PROCEDURE sqlkmeans.describe_scored
     @run_id   bigint,
     @active   bigint,
     @features int,
-    @rows     bigint,
     @medians  bit,
+    @near     bigint        = NULL,
     @sample   nvarchar(max) = NULL
 AS
 BEGIN
@@ -40,11 +40,10 @@ INNER JOIN (SELECT a.cluster{} FROM #sqlkmeans_point AS a
     DECLARE @moments nvarchar(max) = N'';
     DECLARE @counts nvarchar(max) = N'';
     DECLARE @below nvarchar(max) = N'';
-    DECLARE @near nvarchar(max) = N'';
+    DECLARE @close nvarchar(max) = N'';
     DECLARE @any nvarchar(max) = N'';
     DECLARE @statement nvarchar(max);
-    DECLARE @values nvarchar(max) = N'';
-    DECLARE @step bigint = 1;
+    DECLARE @values nvarchar(max);
 
     -- A median lies from low to high, behind so many values that are lower.
     CREATE TABLE #sqlkmeans_bracket
@@ -63,10 +62,6 @@ INNER JOIN (SELECT a.cluster{} FROM #sqlkmeans_point AS a
         customers bigint NOT NULL
     );
 
-    DELETE FROM #sqlkmeans_overlap;
-    DELETE FROM #sqlkmeans_moment;
-    DELETE FROM #sqlkmeans_edge;
-    DELETE FROM #sqlkmeans_median;
     INSERT INTO #sqlkmeans_edge (position, number, upper)
     SELECT e.position, ROW_NUMBER() OVER (PARTITION BY e.position ORDER BY e.upper), e.upper
     FROM (SELECT DISTINCT f.position, b.upper
@@ -75,27 +70,28 @@ INNER JOIN (SELECT a.cluster{} FROM #sqlkmeans_point AS a
               ON f.run_id = @run_id AND f.source_column = b.feature AND f.type <> N'category'
           WHERE b.run_id IN (@run_id, @active) AND b.upper IS NOT NULL) AS e;
 
-    IF @medians = 1
+    -- Beyond a width that is larger where rows are few, no median moves from night to night.
+    INSERT INTO #sqlkmeans_bracket (cluster, position, low, high, below)
+    SELECT COALESCE(c.cluster, 0), f.position, f.median - t.reach, f.median + t.reach, 0
+    FROM sqlkmeans.segment_feature AS f
+    INNER JOIN sqlkmeans.segment AS s ON s.run_id = f.run_id AND s.segment_id = f.segment_id
+    LEFT JOIN #sqlkmeans_cluster AS c ON c.segment_id = f.segment_id
+    CROSS APPLY (SELECT f.deviation * (0.005e0 + 3e0 / SQRT(s.size + 1e0)) AS reach) AS t
+    WHERE f.run_id = @near AND @medians = 1 AND f.median IS NOT NULL
+      AND (c.cluster IS NOT NULL OR f.segment_id = 0);
+    IF @sample IS NOT NULL
     BEGIN
-        -- A column beside NEWID(), so that it is asked once a row and not once a statement.
-        -- 8,000 rows are enough for four deviations of a rank to be few. Which rows they are changes
-        -- how long it takes and not what is found.
-        IF @sample IS NULL
-            SET @step = 1 + @rows / 8000;
-        ELSE
-            SELECT @values = sqlkmeans.centroid_values(MAX(a.cluster), @features)
-            FROM #sqlkmeans_point AS a;
+        -- 8,000 rows are enough for four deviations of a rank to be few.
+        SELECT @values = sqlkmeans.centroid_values(MAX(a.cluster), @features)
+        FROM #sqlkmeans_point AS a;
         SET @statement = @values + N'INSERT INTO #sqlkmeans_near (cluster, position, value, customers)
 SELECT g.cluster, v.position, v.value, COUNT_BIG(*)
-FROM (' + COALESCE(@sample, N'SELECT TOP (16000) s.[sqlkmeans cluster]'
-                + sqlkmeans.each_number(@features, N', s.[sqlkmeans o{}]', N'') + N'
-      FROM #sqlkmeans_scored AS s
-      WHERE (CHECKSUM(NEWID(), s.[sqlkmeans distance]) & 2147483647) % @step = 0') + N') AS s
+FROM (' + @sample + N') AS s
 CROSS APPLY (VALUES (0), (s.[sqlkmeans cluster])) AS g (cluster)
 CROSS APPLY (VALUES ' + @each + N') AS v (position, value)
 WHERE v.value IS NOT NULL
 GROUP BY g.cluster, v.position, v.value;';
-        EXECUTE sys.sp_executesql @statement, N'@step bigint', @step = @step;
+        EXECUTE sys.sp_executesql @statement;
         INSERT INTO #sqlkmeans_bracket (cluster, position, low, high, below)
         SELECT r.cluster, r.position,
             COALESCE(MIN(CASE WHEN n.customers / 2 - t.reach >= 1
@@ -112,14 +108,14 @@ GROUP BY g.cluster, v.position, v.value;';
         CROSS APPLY (SELECT 2 + CAST(2 * SQRT(n.customers) AS bigint) AS reach) AS t
         GROUP BY r.cluster, r.position;
         DELETE FROM #sqlkmeans_near;
-        -- What the sample has no value of.
-        INSERT INTO #sqlkmeans_bracket (cluster, position, low, high, below)
-        SELECT c.cluster, p.position, -1.7e308, 1.7e308, 0
-        FROM (SELECT DISTINCT a.cluster FROM #sqlkmeans_point AS a UNION ALL SELECT 0) AS c
-        CROSS JOIN (SELECT DISTINCT a.position FROM #sqlkmeans_point AS a) AS p
-        WHERE NOT EXISTS (SELECT 1 FROM #sqlkmeans_bracket AS b
-                          WHERE b.cluster = c.cluster AND b.position = p.position);
     END;
+    -- Of what neither has a value of, all.
+    INSERT INTO #sqlkmeans_bracket (cluster, position, low, high, below)
+    SELECT c.cluster, p.position, -1.7e308, 1.7e308, 0
+    FROM (SELECT DISTINCT a.cluster FROM #sqlkmeans_point AS a UNION ALL SELECT 0) AS c
+    CROSS JOIN (SELECT DISTINCT a.position FROM #sqlkmeans_point AS a) AS p
+    WHERE NOT EXISTS (SELECT 1 FROM #sqlkmeans_bracket AS b
+                      WHERE b.cluster = c.cluster AND b.position = p.position);
 
     WHILE @position < @features
     BEGIN
@@ -163,7 +159,7 @@ GROUP BY g.cluster, v.position, v.value;';
                 N', COUNT_BIG(CASE WHEN ~ < p.cl{} THEN 1 END) AS cb{}'
                 + N', COUNT_BIG(CASE WHEN ~ < p.el{} THEN 1 END) AS eb{}', N'~', @o), N'{}', @x);
             SET @below = @below + REPLACE(N', (w.cluster, {}, w.cb{}), (0, {}, w.eb{})', N'{}', @x);
-            SET @near = @near + REPLACE(REPLACE(
+            SET @close = @close + REPLACE(REPLACE(
                 N', (s.[sqlkmeans cluster], {}, ~, p.cl{}, p.ch{}), (0, {}, ~, p.el{}, p.eh{})',
                 N'~', @o), N'{}', @x);
             SET @any = @any + REPLACE(REPLACE(
@@ -178,21 +174,25 @@ GROUP BY g.cluster, v.position, v.value;';
     COUNT_BIG(*) AS customers, SUM(s.[sqlkmeans distance]) AS distance,
     SUM(s.[sqlkmeans distance] * s.[sqlkmeans distance]) AS within_ss,
     SUM(s.[sqlkmeans weight] * s.[sqlkmeans distance] * s.[sqlkmeans distance]) AS inertia,
-    SUM(s.[sqlkmeans weight]) AS weight, COUNT_BIG(s.[sqlkmeans other]) AS tied' + @sums + N'
+    SUM(s.[sqlkmeans weight]) AS weight' + @sums + N'
 INTO #sqlkmeans_wide
 ' + REPLACE(@group, N'{}', @origins) + N'
 GROUP BY s.[sqlkmeans cluster], s.[sqlkmeans previous];
-INSERT INTO #sqlkmeans_overlap (cluster, previous, customers, distance, within_ss, inertia, weight, tied)
-SELECT w.cluster, w.previous, w.customers, w.distance, w.within_ss, w.inertia, w.weight, w.tied
+INSERT INTO #sqlkmeans_overlap (cluster, previous, customers, distance, within_ss, inertia, weight)
+SELECT w.cluster, w.previous, w.customers, w.distance, w.within_ss, w.inertia, w.weight
 FROM #sqlkmeans_wide AS w
 WHERE NOT EXISTS (SELECT 1 FROM #sqlkmeans_overlap AS o);
-INSERT INTO #sqlkmeans_moment (cluster, position, known, total, squares, lowest, highest)
-SELECT w.cluster, v.position, SUM(v.known), COALESCE(SUM(v.total), 0e0), COALESCE(SUM(v.squares), 0e0),
-    MIN(v.lowest), MAX(v.highest)
-FROM #sqlkmeans_wide AS w
-CROSS APPLY (VALUES ' + STUFF(@moments, 1, 2, N'')
+INSERT INTO #sqlkmeans_profile (cluster, position, known, mean, deviation, lowest, highest)
+SELECT m.cluster, m.position, m.known, p.value + m.rest, CASE
+        WHEN m.highest > m.lowest AND m.spread > m.rest * m.rest THEN SQRT(m.spread - m.rest * m.rest)
+        WHEN m.known > 0 THEN 0e0 END, m.lowest, m.highest
+FROM (SELECT w.cluster, v.position, SUM(v.known) AS known, SUM(v.total) / NULLIF(SUM(v.known), 0) AS rest,
+          SUM(v.squares) / NULLIF(SUM(v.known), 0) AS spread, MIN(v.lowest) AS lowest, MAX(v.highest) AS highest
+      FROM #sqlkmeans_wide AS w
+      CROSS APPLY (VALUES ' + STUFF(@moments, 1, 2, N'')
             + N') AS v (position, known, total, squares, lowest, highest)
-GROUP BY w.cluster, v.position;
+      GROUP BY w.cluster, v.position) AS m
+INNER JOIN #sqlkmeans_point AS p ON p.cluster = m.cluster AND p.position = m.position;
 ' + CASE WHEN @counts = N'' THEN N'' ELSE N'UPDATE e
 SET customers = n.customers
 FROM #sqlkmeans_edge AS e
@@ -212,13 +212,13 @@ INNER JOIN (SELECT v.cluster, v.position, SUM(v.customers) AS customers
 INSERT INTO #sqlkmeans_near (cluster, position, value, customers)
 SELECT v.cluster, v.position, v.value, COUNT_BIG(*)
 ' + REPLACE(@group, N'{}', @origins) + N'
-CROSS APPLY (VALUES ' + STUFF(@near, 1, 2, N'') + N') AS v (cluster, position, value, low, high)
+CROSS APPLY (VALUES ' + STUFF(@close, 1, 2, N'') + N') AS v (cluster, position, value, low, high)
 WHERE (' + STUFF(@any, 1, 4, N'') + N') AND v.value BETWEEN v.low AND v.high
 GROUP BY v.cluster, v.position, v.value;
 ' END + N'DROP TABLE #sqlkmeans_wide;';
         EXECUTE sys.sp_executesql @statement;
         SELECT @numbers = 0, @origins = N'', @sums = N'', @moments = N'', @counts = N'',
-            @below = N'', @near = N'', @any = N'';
+            @below = N'', @close = N'', @any = N'';
     END;
 
     UPDATE #sqlkmeans_cluster SET size = 0;
@@ -232,37 +232,56 @@ GROUP BY v.cluster, v.position, v.value;
                 GROUP BY o.cluster) AS n
         ON n.cluster = c.cluster;
 
+    -- Means and squares of parts add up to those of the whole (Chan, Golub & LeVeque, 1983).
+    INSERT INTO #sqlkmeans_profile (cluster, position, known, mean, deviation, lowest, highest)
+    SELECT 0, a.position, MAX(a.known), MAX(a.mean), SQRT(SUM(p.known * (p.deviation * p.deviation
+            + (p.mean - a.mean) * (p.mean - a.mean))) / NULLIF(MAX(a.known), 0)),
+        MIN(p.lowest), MAX(p.highest)
+    FROM #sqlkmeans_profile AS p
+    INNER JOIN (SELECT q.position, SUM(q.known) AS known, MAX(b.mean)
+                    + SUM(q.known * (q.mean - b.mean)) / NULLIF(SUM(q.known), 0) AS mean
+                FROM #sqlkmeans_profile AS q
+                INNER JOIN (SELECT o.position, MIN(o.mean) AS mean
+                            FROM #sqlkmeans_profile AS o
+                            GROUP BY o.position) AS b
+                    ON b.position = q.position
+                GROUP BY q.position) AS a
+        ON a.position = p.position
+    GROUP BY a.position;
+    UPDATE p
+    SET importance = CASE WHEN p.cluster = 0 OR e.deviation = 0 THEN 0e0
+                          ELSE COALESCE((p.mean - e.mean) / e.deviation, 0e0) END
+    FROM #sqlkmeans_profile AS p
+    INNER JOIN #sqlkmeans_profile AS e ON e.cluster = 0 AND e.position = p.position;
+
     WHILE @medians = 1
     BEGIN
         -- The mean of the two values in the middle, which are one where their number is odd.
-        INSERT INTO #sqlkmeans_median (cluster, position, median)
-        SELECT r.cluster, r.position, (MIN(CASE WHEN r.upto >= (n.known + 1) / 2 THEN r.value END)
-            + MIN(CASE WHEN r.upto >= (n.known + 2) / 2 THEN r.value END)) / 2e0
-        FROM (SELECT a.cluster, a.position, a.value, b.below,
-                  b.below + SUM(a.customers) OVER (PARTITION BY a.cluster, a.position
-                                                   ORDER BY a.value ROWS UNBOUNDED PRECEDING) AS upto
-              FROM #sqlkmeans_near AS a
-              INNER JOIN #sqlkmeans_bracket AS b
-                  ON b.cluster = a.cluster AND b.position = a.position) AS r
-        INNER JOIN (SELECT m.cluster, m.position, m.known FROM #sqlkmeans_moment AS m
-                    UNION ALL
-                    SELECT 0, m.position, SUM(m.known) FROM #sqlkmeans_moment AS m
-                    GROUP BY m.position) AS n
-            ON n.cluster = r.cluster AND n.position = r.position
-        WHERE NOT EXISTS (SELECT 1 FROM #sqlkmeans_median AS d
-                          WHERE d.cluster = r.cluster AND d.position = r.position)
-        GROUP BY r.cluster, r.position, r.below, n.known
-        HAVING r.below < (n.known + 1) / 2 AND MAX(r.upto) >= (n.known + 2) / 2;
+        UPDATE p
+        SET median = m.median
+        FROM #sqlkmeans_profile AS p
+        INNER JOIN (
+            SELECT r.cluster, r.position, (MIN(CASE WHEN r.upto >= (r.known + 1) / 2 THEN r.value END)
+                + MIN(CASE WHEN r.upto >= (r.known + 2) / 2 THEN r.value END)) / 2e0 AS median
+            FROM (SELECT a.cluster, a.position, a.value, b.below, n.known,
+                      b.below + SUM(a.customers) OVER (PARTITION BY a.cluster, a.position
+                                                       ORDER BY a.value ROWS UNBOUNDED PRECEDING) AS upto
+                  FROM #sqlkmeans_near AS a
+                  INNER JOIN #sqlkmeans_bracket AS b
+                      ON b.cluster = a.cluster AND b.position = a.position
+                  INNER JOIN #sqlkmeans_profile AS n
+                      ON n.cluster = a.cluster AND n.position = a.position) AS r
+            GROUP BY r.cluster, r.position, r.below, r.known
+            HAVING r.below < (r.known + 1) / 2 AND MAX(r.upto) >= (r.known + 2) / 2) AS m
+            ON m.cluster = p.cluster AND m.position = p.position
+        WHERE p.median IS NULL;
 
-        -- Of a column whose sample misled, all values.
+        -- Of a column whose median lies elsewhere, all values.
         SET @position = NULL;
-        SELECT TOP (1) @position = b.position
-        FROM #sqlkmeans_bracket AS b
-        INNER JOIN #sqlkmeans_moment AS m ON m.position = b.position AND m.known > 0
-        WHERE b.cluster IN (0, m.cluster)
-          AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_median AS d
-                          WHERE d.cluster = b.cluster AND d.position = b.position)
-        ORDER BY b.position;
+        SELECT TOP (1) @position = p.position
+        FROM #sqlkmeans_profile AS p
+        WHERE p.known > 0 AND p.median IS NULL
+        ORDER BY p.position;
         IF @position IS NULL
             BREAK;
         DELETE FROM #sqlkmeans_near WHERE position = @position;

@@ -42,7 +42,6 @@ BEGIN
     DECLARE @columns nvarchar(max);
     DECLARE @staging nvarchar(200);
     DECLARE @labels nvarchar(max);
-    DECLARE @target nvarchar(1000);
     DECLARE @kept bigint;
     DECLARE @statement nvarchar(max);
     DECLARE @job nvarchar(max);
@@ -189,13 +188,12 @@ INSERT INTO #sqlkmeans_publication (content) VALUES (@publication);
 FROM #sqlkmeans_label AS l
 INNER JOIN #sqlkmeans_cluster_id AS c ON c.cluster = l.cluster
 INNER JOIN #sqlkmeans_input AS i ON i.[sqlkmeans row] = l.row_number';
-            SET @target = sqlkmeans.quoted_name(JSON_VALUE(@definition, '$.target'), N'');
             EXECUTE sqlkmeans.profile_columns
                 @definition = @definition, @labels = @labels, @medians = 1,
                 @publication = @publication OUTPUT;
             EXECUTE sqlkmeans.stage_changes
-                @run_id = @run_id, @key = @key, @target = @target, @labels = @labels,
-                @kept = @kept, @publication = @publication OUTPUT;
+                @run_id = @run_id, @definition = @definition, @publication = @publication OUTPUT,
+                @labels = @labels, @kept = @kept;
         END;
         SET @rows = CAST(JSON_VALUE(@publication, '$.run.rows') AS bigint);
 

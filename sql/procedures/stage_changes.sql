@@ -3,19 +3,22 @@ IF OBJECT_ID(N'sqlkmeans.stage_changes', N'P') IS NULL
 GO
 -- Stages changes of the segment table alone, under the segment ids. @labels is a query of key,
 -- segment_id and distance, and of what stands in that table: segment, distance and whether that is an
--- outlier's, [sqlkmeans previous], [sqlkmeans before] and [sqlkmeans flagged]; @kept of its rows stand
--- there, and who is there beside these departed. Tells the publication so.
+-- outlier's, [sqlkmeans previous], [sqlkmeans before] and [sqlkmeans flagged]; by default of the caller's
+-- #sqlkmeans_scored. @kept of its rows stand there, and who is there beside these departed. Tells the
+-- publication so.
 ALTER PROCEDURE sqlkmeans.stage_changes
     @run_id      bigint,
-    @key         nvarchar(max),
-    @target      nvarchar(1000),
-    @labels      nvarchar(max),
-    @kept        bigint,
-    @publication nvarchar(max) OUTPUT
+    @definition  nvarchar(max),
+    @publication nvarchar(max) OUTPUT,
+    @labels      nvarchar(max) = NULL,
+    @kept        bigint        = NULL
 AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
 
+    DECLARE @key nvarchar(max) = JSON_QUERY(@definition, '$.key');
+    DECLARE @target nvarchar(1000) =
+        sqlkmeans.quoted_name(JSON_VALUE(@definition, '$.target'), N'');
     DECLARE @keys nvarchar(max) = sqlkmeans.each_name(@key, N'{}', N', ');
     DECLARE @staging nvarchar(200) =
         N'sqlkmeans.' + QUOTENAME(N'staging_' + CAST(@run_id AS nvarchar(20)));
@@ -25,7 +28,16 @@ BEGIN
     DECLARE @published bigint = 0;
     DECLARE @staged bigint;
     DECLARE @departed bigint = 0;
-    DECLARE @statement nvarchar(max) = N'INSERT INTO ' + @staging + N' WITH (TABLOCK) (' + @keys
+    DECLARE @statement nvarchar(max);
+
+    IF @labels IS NULL
+    BEGIN
+        SET @labels = sqlkmeans.labels_text(@key);
+        SELECT @kept = COALESCE(SUM(o.customers), 0)
+        FROM #sqlkmeans_overlap AS o
+        WHERE o.previous IS NOT NULL;
+    END;
+    SET @statement = N'INSERT INTO ' + @staging + N' WITH (TABLOCK) (' + @keys
         + N', cluster, distance)
 SELECT ' + sqlkmeans.each_name(@key, N's.{}', N', ') + N', s.segment_id, s.distance
 FROM (' + @labels + N') AS s

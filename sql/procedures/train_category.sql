@@ -1,12 +1,12 @@
 IF OBJECT_ID(N'sqlkmeans.train_category', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_category AS RETURN 0;');
 GO
--- Learns the levels of a category from column @f of the caller's #sqlkmeans_input: a row of model_feature for
+-- Learns the levels of a category from column @number of the caller's #sqlkmeans_input: a row of model_feature for
 -- each that is frequent enough, most frequent first, and one for the rest. They share a scale, so
 -- that a category weighs as much as one number.
 ALTER PROCEDURE sqlkmeans.train_category
     @run_id   bigint,
-    @f        nvarchar(30),
+    @number   int,
     @whole    nvarchar(max),
     @feature  nvarchar(max),
     @scaling  nvarchar(16),
@@ -27,7 +27,6 @@ BEGIN
     DECLARE @total float;
     DECLARE @kept int;
     DECLARE @lacking float;
-    DECLARE @scale float;
     DECLARE @problem nvarchar(max);
 
     -- With a full stop behind, blanks at the end count too. Apart are levels that cannot have a
@@ -43,10 +42,10 @@ BEGIN
     SET @statement = N'INSERT INTO #sqlkmeans_level (level, customers, total, apart, place)
 SELECT g.level, g.customers, g.total, g.apart,
     ROW_NUMBER() OVER (ORDER BY g.apart, CASE WHEN g.level IS NULL THEN 1 ELSE 0 END, g.total DESC, g.level)
-FROM (SELECT x.level, COUNT_BIG(*) AS customers, SUM(x.weight) AS total,
+FROM (SELECT x.level, COUNT_BIG(*) AS customers, ROUND(SUM(x.weight), 9) AS total,
           CASE WHEN x.level IS NULL OR LEN(x.level) > 101 OR x.level = N''(other).'' THEN 1 ELSE 0 END
               AS apart
-      FROM (SELECT (i.' + @f + N' + N''.'') COLLATE Latin1_General_100_BIN2 AS level,
+      FROM (SELECT (i.[sqlkmeans f' + CAST(@number AS nvarchar(10)) + N'] + N''.'') COLLATE Latin1_General_100_BIN2 AS level,
                 i.[sqlkmeans weight] AS weight
             FROM #sqlkmeans_input AS i
             WHERE i.[sqlkmeans weight] > 0e0' + @whole + N') AS x
@@ -84,32 +83,25 @@ FROM (SELECT x.level, COUNT_BIG(*) AS customers, SUM(x.weight) AS total,
     FROM sqlkmeans.model_feature AS f
     WHERE f.run_id = @run_id;
 
-    -- A missing value is filled in with the most frequent level.
-    IF @missing IN (N'mean', N'median')
-        UPDATE #sqlkmeans_level SET total = total + @lacking WHERE place = 1;
-    INSERT INTO #sqlkmeans_level (level, customers, total, apart, place)
-    SELECT NULL, SUM(l.customers), SUM(l.total), 0, @kept + 1
-    FROM #sqlkmeans_level AS l
-    WHERE l.place > @kept
-    HAVING COUNT(*) > 0;
-    DELETE FROM #sqlkmeans_level WHERE place > @kept AND level IS NOT NULL;
-    SELECT @total = SUM(l.total) FROM #sqlkmeans_level AS l;
-    SELECT @scale = CASE @scaling
-            WHEN N'minmax' THEN SQRT(2e0)
-            WHEN N'none' THEN 1e0
-            ELSE SQRT(SUM(l.total / @total * (1e0 - l.total / @total))) END
-    FROM #sqlkmeans_level AS l;
-
+    -- What is too rare, or has no name, are the others, as one more level. A missing value is filled in
+    -- with the most frequent level.
+    SET @total = @total + CASE WHEN @missing IN (N'mean', N'median') THEN @lacking ELSE 0e0 END;
     INSERT INTO sqlkmeans.model_feature
         (run_id, position, feature, transform, weight, center, scale, fill, source_column, type,
          level)
-    SELECT @run_id, @position + l.place,
-        @name + N' = ' + COALESCE(LEFT(l.level, LEN(l.level) - 1), N'(other)'), N'none',
+    SELECT @run_id, @position + s.place, @name + N' = ' + COALESCE(s.level, N'(other)'), N'none',
         COALESCE(CAST(JSON_VALUE(@feature, '$.weight') AS float), 1),
-        CASE WHEN @scaling IN (N'standard', N'robust') THEN l.total / @total ELSE 0e0 END, @scale,
-        CASE WHEN @missing IN (N'mean', N'median')
-             THEN CASE l.place WHEN 1 THEN 1e0 ELSE 0e0 END END,
-        @name, N'category', LEFT(l.level, LEN(l.level) - 1)
-    FROM #sqlkmeans_level AS l;
+        CASE WHEN @scaling IN (N'standard', N'robust') THEN s.share ELSE 0e0 END,
+        CASE @scaling WHEN N'minmax' THEN SQRT(2e0) WHEN N'none' THEN 1e0
+                      ELSE SQRT(SUM(s.share * (1e0 - s.share)) OVER ()) END,
+        CASE WHEN @missing IN (N'mean', N'median') THEN CASE s.place WHEN 1 THEN 1e0 ELSE 0e0 END END,
+        @name, N'category', s.level
+    FROM (SELECT k.place, MAX(k.level) AS level, SUM(k.total) / @total AS share
+          FROM (SELECT CASE WHEN l.place <= @kept THEN l.place ELSE @kept + 1 END AS place,
+                    CASE WHEN l.place <= @kept THEN LEFT(l.level, LEN(l.level) - 1) END AS level,
+                    l.total + CASE WHEN l.place = 1 AND @missing IN (N'mean', N'median')
+                                   THEN @lacking ELSE 0e0 END AS total
+                FROM #sqlkmeans_level AS l) AS k
+          GROUP BY k.place) AS s;
 END;
 GO

@@ -18,7 +18,7 @@ BEGIN
     DECLARE @missing nvarchar(16) = JSON_VALUE(@definition, '$.missing');
     DECLARE @key nvarchar(max) = JSON_QUERY(@definition, '$.key');
     DECLARE @weighted bit;
-    DECLARE @winsorize nvarchar(max);
+    DECLARE @winsorize nvarchar(max) = sqlkmeans.quantiles(JSON_QUERY(@definition, '$.winsorize'));
     DECLARE @days nvarchar(20) =
         CAST(DATEDIFF(day, '19700101', @reference_date) AS nvarchar(10)) + N'e0';
     DECLARE @number int = 0;
@@ -36,26 +36,22 @@ BEGIN
     DECLARE @fitted_squares float;
     DECLARE @kept bigint;
     DECLARE @absent bigint;
-    DECLARE @places bigint;
-    DECLARE @nulls bigint;
+    DECLARE @unkeyed bigint;
     DECLARE @differing bigint;
     DECLARE @origin nvarchar(40);
     DECLARE @features int;
 
-    SELECT @weighted = CASE WHEN j.sample_weight IS NULL THEN 0 ELSE 1 END,
-        @winsorize = sqlkmeans.quantiles(j.winsorize)
-    FROM OPENJSON(@definition) WITH (
-        sample_weight nvarchar(max) '$.sample_weight', winsorize nvarchar(max) '$.winsorize' AS JSON
-    ) AS j;
+    SELECT @weighted = CASE WHEN j.sample_weight IS NULL THEN 0 ELSE 1 END
+    FROM OPENJSON(@definition) WITH (sample_weight nvarchar(max) '$.sample_weight') AS j;
     INSERT INTO #sqlkmeans_column
-        (number, name, type, transform, weight, value, low_share, high_share, absent, known, usable)
+        (number, name, type, transform, weight, value, low_share, high_share, absent, known, skipped, usable)
     SELECT f.number, f.name, f.type, COALESCE(JSON_VALUE(f.feature, '$.transform'), N'none'),
         COALESCE(CAST(JSON_VALUE(f.feature, '$.weight') AS float), 1),
         CASE f.type WHEN N'date' THEN N'(' + @days + N' - i.[sqlkmeans f' ELSE N'i.[sqlkmeans f' END
             + CAST(f.number AS nvarchar(10)) + CASE f.type WHEN N'date' THEN N'])' ELSE N']' END,
         CASE WHEN f.type <> N'category' THEN CAST(JSON_VALUE(f.winsorize, '$[0]') AS float) END,
         CASE WHEN f.type <> N'category' THEN CAST(JSON_VALUE(f.winsorize, '$[1]') AS float) END,
-        0, 0, 1
+        0, 0, 0, 1
     FROM (SELECT CAST(j.[key] AS int) + 1 AS number, JSON_VALUE(j.[value], '$.column') AS name,
               COALESCE(JSON_VALUE(j.[value], '$.type'), N'number') AS type, j.[value] AS feature,
               COALESCE(sqlkmeans.quantiles(JSON_QUERY(j.[value], '$.winsorize')), @winsorize)
@@ -78,11 +74,12 @@ BEGIN
     MIN(CASE t.fit WHEN 1 THEN ~ END) AS l{}, MAX(CASE t.fit WHEN 1 THEN ~ END) AS h{},
     COUNT_BIG(CASE WHEN t.fit = 1 AND ~ <> FLOOR(~) THEN 1 END) AS p{},
     COUNT_BIG(CASE WHEN t.whole = 1 AND ~ <= -1e0 THEN 1 END) AS u{},
-    SUM(CASE t.fit WHEN 1 THEN t.w * ~ END)
-        / SUM(CASE WHEN t.fit = 1 AND ~ IS NOT NULL THEN t.w END) AS m{}', N'~', c.value), N'{}', @x) END,
-            @values = @values + CASE c.type
-                WHEN N'category' THEN REPLACE(N', ({}, s.a{}, 0, NULL, NULL, 0, 0, NULL)', N'{}', @x)
-                ELSE REPLACE(N', ({}, s.a{}, s.k{}, s.l{}, s.h{}, s.p{}, s.u{}, s.m{})', N'{}', @x) END
+    SUM(CASE WHEN t.fit = 1 AND ~ IS NOT NULL THEN t.w END) AS w{},
+    SUM(CASE WHEN t.fit = 1 AND ~ IS NOT NULL THEN t.w * t.w END) AS v{},
+    SUM(CASE t.fit WHEN 1 THEN t.w * ~ END) AS m{}', N'~', c.value), N'{}', @x) END,
+            @values = @values + REPLACE(CASE c.type
+                WHEN N'category' THEN N', ({}, s.a{}, 0, NULL, NULL, 0, 0, NULL, NULL, NULL)'
+                ELSE N', ({}, s.a{}, s.k{}, s.l{}, s.h{}, s.p{}, s.u{}, s.w{}, s.v{}, s.m{})' END, N'{}', @x)
         FROM #sqlkmeans_column AS c
         WHERE c.number = @number;
         IF @number % 40 > 0 AND @number < @columns
@@ -90,35 +87,36 @@ BEGIN
         SET @statement = N'SELECT COUNT_BIG(*) AS total, COUNT_BIG(t.fit) AS fitted, COUNT_BIG(t.whole) AS kept,
     SUM(CASE t.fit WHEN 1 THEN t.w END) AS weight, SUM(CASE t.fit WHEN 1 THEN t.w * t.w END) AS squares,
     COUNT_BIG(CASE WHEN t.w IS NULL OR t.w < 0e0 THEN 1 END) AS absent,
-    COUNT_BIG(CASE WHEN ' + sqlkmeans.each_name(@key, N'i.{} IS NULL', N' OR ') + N' THEN 1 END) AS nulls,
-    COALESCE(MAX(i.[sqlkmeans place]), 0) AS places' + @sums + N'
+    COUNT_BIG(CASE WHEN ' + sqlkmeans.each_name(@key, N'i.{} IS NULL', N' OR ') + N' THEN 1 END)
+        + COUNT_BIG(*) - COALESCE(MAX(i.[sqlkmeans place]), 0) AS unkeyed' + @sums + N'
 INTO #sqlkmeans_sums
 FROM #sqlkmeans_input AS i
 CROSS APPLY (SELECT i.[sqlkmeans weight] AS w, CASE WHEN 1 = 1' + @whole + N' THEN 1 END AS whole,
                  CASE WHEN i.[sqlkmeans weight] > 0e0' + @whole + N' THEN 1 END AS fit) AS t;
 UPDATE c
 SET absent = s.total - v.held, known = v.known, least = v.least, greatest = v.greatest,
-    fractions = v.fractions, floors = v.floors, mean = v.mean
+    fractions = v.fractions, floors = v.floors, weights = v.weights, squares = v.squares,
+    mean = v.total / NULLIF(v.weights, 0e0)
 FROM #sqlkmeans_column AS c
 CROSS JOIN #sqlkmeans_sums AS s
 CROSS APPLY (VALUES ' + STUFF(@values, 1, 2, N'')
-            + N') AS v (number, held, known, least, greatest, fractions, floors, mean)
+            + N') AS v (number, held, known, least, greatest, fractions, floors, weights, squares, total)
 WHERE v.number = c.number;
 SELECT @total = s.total, @fitted = s.fitted, @kept = s.kept, @weight = s.weight, @squares = s.squares,
-    @absent = s.absent, @nulls = s.nulls, @places = s.places
+    @absent = s.absent, @unkeyed = s.unkeyed
 FROM #sqlkmeans_sums AS s;
 DROP TABLE #sqlkmeans_sums;';
         EXECUTE sys.sp_executesql
             @statement, N'@total bigint OUTPUT, @fitted bigint OUTPUT, @kept bigint OUTPUT,
                 @weight float OUTPUT, @squares float OUTPUT, @absent bigint OUTPUT,
-                @nulls bigint OUTPUT, @places bigint OUTPUT',
+                @unkeyed bigint OUTPUT',
             @total = @total OUTPUT, @fitted = @fitted OUTPUT, @kept = @kept OUTPUT,
             @weight = @fitted_weight OUTPUT, @squares = @fitted_squares OUTPUT,
-            @absent = @absent OUTPUT, @nulls = @nulls OUTPUT, @places = @places OUTPUT;
+            @absent = @absent OUTPUT, @unkeyed = @unkeyed OUTPUT;
         SELECT @sums = N'', @values = N'';
     END;
 
-    IF @nulls > 0 OR @places < @total
+    IF @unkeyed > 0
         EXECUTE sqlkmeans.check_keys @relation = N'#sqlkmeans_input AS s', @key = @key;
     IF @total = 0
         EXECUTE sqlkmeans.raise_problems @number = 50003,
@@ -128,80 +126,72 @@ DROP TABLE #sqlkmeans_sums;';
             + N' rows are NULL or negative; every weight must be a number, 0 or more' + @line;
     ELSE IF @fitted = 0 AND @kept > 0
         SET @problems = N'sample_weight: no row has a weight above 0' + @line;
-    -- They count in the bins although their rows are skipped: a broken load has most.
-    IF @missing = N'skip'
-        INSERT INTO #sqlkmeans_skipped (name, customers)
-        SELECT c.name, c.absent FROM #sqlkmeans_column AS c;
-    UPDATE #sqlkmeans_column
-    SET usable = 0, problem = name + N': ' + CAST(absent AS nvarchar(20)) + N' of '
-        + CAST(@total AS nvarchar(20)) + N' rows are NULL, more than 95%; remove it from features'
-    WHERE @missing <> N'error' AND @total >= sqlkmeans.shared_number(N'almost_missing_rows')
-      AND absent < @total AND absent > sqlkmeans.shared_number(N'almost_missing') * @total;
-    SET @number = 0;
-    WHILE @number < @columns
-    BEGIN
-        SET @number = @number + 1;
-        SELECT @problems = @problems + CASE
+    -- What is NULL is told whatever else; what is of no use besides is not looked at further.
+    UPDATE c
+    SET skipped = CASE @missing WHEN N'skip' THEN c.absent ELSE 0 END,
+        usable = CASE WHEN n.known = 0 OR n.almost = 1 OR c.least = c.greatest THEN 0 ELSE 1 END,
+        problem = CASE
             WHEN c.absent > 0 AND @missing = N'error' THEN c.name + N': ' + CAST(c.absent AS nvarchar(20))
                 + CASE c.absent WHEN 1 THEN N' row is' ELSE N' rows are' END
                 + N' NULL and missing = "error"; correct the rows, or set missing to "skip", '
                 + N'"mean" or "median"' + @line
-            WHEN c.usable = 0 THEN c.problem + @line
+            WHEN n.almost = 1 THEN c.name + N': ' + CAST(c.absent AS nvarchar(20)) + N' of '
+                + CAST(@total AS nvarchar(20)) + N' rows are NULL, more than 95%; remove it from features' + @line
             ELSE N'' END
-        FROM #sqlkmeans_column AS c
-        WHERE c.number = @number;
-    END;
-    UPDATE #sqlkmeans_column SET problem = NULL;
+            + CASE WHEN @fitted = 0 OR n.almost = 1 THEN N''
+                   WHEN n.known = 0
+                   THEN c.name + N': every value is NULL, so there is nothing to cluster by' + @line
+                   WHEN c.least = c.greatest
+                   THEN c.name + N': constant (' + sqlkmeans.number_text(c.least) + N' in all '
+                       + CAST(c.known AS nvarchar(20)) + N' rows), so it separates nobody; remove it from features'
+                       + @line
+                   ELSE N'' END
+    FROM #sqlkmeans_column AS c
+    CROSS APPLY (SELECT CASE c.type WHEN N'category' THEN 1 ELSE c.known END AS known,
+                     CASE WHEN @missing <> N'error' AND c.absent < @total
+                           AND @total >= sqlkmeans.shared_number(N'almost_missing_rows')
+                           AND c.absent > sqlkmeans.shared_number(N'almost_missing') * @total
+                          THEN 1 ELSE 0 END AS almost) AS n;
     IF @kept = 0
         SET @problems = @problems + N'missing = "skip" leaves no row: each of the '
             + CAST(@total AS nvarchar(20)) + N' rows has a NULL in a feature' + @line;
-    -- Weights that cannot be used, or no row: nothing can be learnt.
-    IF @fitted = 0
-        EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @problems;
 
-    UPDATE #sqlkmeans_column
-    SET usable = 0, problem = name + CASE WHEN known = 0
-        THEN N': every value is NULL, so there is nothing to cluster by'
-        ELSE N': constant (' + sqlkmeans.number_text(least) + N' in all ' + CAST(known AS nvarchar(20))
-            + N' rows), so it separates nobody; remove it from features' END
-    WHERE type <> N'category' AND usable = 1 AND (known = 0 OR least = greatest);
-    SET @number = 0;
-    WHILE 1 = 1
+    -- Weights that cannot be used, or no row: nothing can be learnt.
+    SET @number = CASE @fitted WHEN 0 THEN @columns ELSE 0 END;
+    WHILE @number < @columns
     BEGIN
-        SET @type = NULL;
-        SELECT TOP (1) @number = c.number, @type = c.type, @feature = c.value
+        SET @number = @number + 1;
+        SELECT @type = CASE c.usable WHEN 1 THEN c.type ELSE N'' END, @feature = c.value
         FROM #sqlkmeans_column AS c
-        WHERE c.number > @number AND c.type <> N'category' AND c.usable = 1
-        ORDER BY c.number;
-        IF @type IS NULL
-            BREAK;
+        WHERE c.number = @number;
         -- A column with so few numbers cannot hold as many different ones.
-        IF EXISTS (SELECT 1 FROM #sqlkmeans_column AS c
-                   WHERE c.number = @number AND c.type = N'number' AND c.known >= 100 AND c.fractions = 0
-                     AND c.greatest - c.least >= c.known - 1 AND c.greatest - c.least < 2 * c.known)
+        IF @type = N'number' AND EXISTS (
+            SELECT 1 FROM #sqlkmeans_column AS c
+            WHERE c.number = @number AND c.known >= 100 AND c.fractions = 0
+              AND c.greatest - c.least >= c.known - 1 AND c.greatest - c.least < 2 * c.known)
         BEGIN
             SET @statement = N'SELECT @differing = COUNT_BIG(DISTINCT ' + @feature
                 + N') FROM #sqlkmeans_input AS i WHERE i.[sqlkmeans weight] > 0e0' + @whole + N';';
             EXECUTE sys.sp_executesql
                 @statement, N'@differing bigint OUTPUT', @differing = @differing OUTPUT;
             UPDATE #sqlkmeans_column
-            SET usable = 0, problem = name + N': like a key (' + CAST(known AS nvarchar(20))
+            SET usable = 0, problem = problem + name + N': like a key (' + CAST(known AS nvarchar(20))
                 + N' whole numbers, all different), so it identifies and does not measure; '
-                + N'remove it from features'
+                + N'remove it from features' + @line
             WHERE number = @number AND known = @differing;
             IF @@ROWCOUNT > 0
                 CONTINUE;
         END;
-        EXECUTE sqlkmeans.train_quantiles
-            @number = @number, @whole = @whole, @scaling = @scaling, @missing = @missing,
-            @weighted = @weighted, @fitted = @fitted, @weight = @fitted_weight,
-            @squares = @fitted_squares;
+        IF @type IN (N'number', N'date')
+            EXECUTE sqlkmeans.train_quantiles
+                @number = @number, @whole = @whole, @scaling = @scaling, @missing = @missing,
+                @weighted = @weighted, @weight = @fitted_weight, @squares = @fitted_squares;
     END;
 
     -- What K-Means will see is filled in, pulled in and transformed. About a value in the middle: the
     -- difference of two large squares would have no digits.
     SELECT @sums = N'', @values = N'', @feature = N'', @number = 0;
-    WHILE @scaling = N'standard' AND @number < @columns
+    WHILE @scaling = N'standard' AND @fitted > 0 AND @number < @columns
     BEGIN
         SET @number = @number + 1;
         SET @x = CAST(@number AS nvarchar(10));
@@ -234,49 +224,42 @@ WHERE v.number = c.number;';
         SELECT @sums = N'', @values = N'', @feature = N'';
     END;
 
+    UPDATE #sqlkmeans_column
+    SET usable = 0, problem = problem + name + N': scaling = "' + @scaling + N'" cannot scale it, '
+        + N'because its ' + CASE @scaling WHEN N'robust' THEN N'interquartile range' ELSE N'deviation' END
+        + N' is 0; use another scaling' + @line
+    WHERE type <> N'category' AND usable = 1 AND @fitted > 0 AND COALESCE(scale, 0) <= 0;
     SET @number = 0;
     WHILE @number < @columns
     BEGIN
         SET @number = @number + 1;
-        SELECT @type = c.type, @feature = j.[value]
+        SELECT @type = CASE WHEN c.usable = 1 AND @fitted > 0 THEN c.type ELSE N'' END, @feature = j.[value],
+            @problems = @problems + c.problem
         FROM #sqlkmeans_column AS c
         INNER JOIN OPENJSON(@definition, '$.features') AS j ON CAST(j.[key] AS int) = c.number - 1
         WHERE c.number = @number;
-        IF @type = N'category' AND EXISTS (SELECT 1 FROM #sqlkmeans_column AS c
-                                           WHERE c.number = @number AND c.usable = 1)
-        BEGIN
-            SET @x = N'[sqlkmeans f' + CAST(@number AS nvarchar(10)) + N']';
+        IF @type = N'category'
             EXECUTE sqlkmeans.train_category
-                @run_id = @run_id, @f = @x, @whole = @whole, @feature = @feature, @scaling = @scaling,
+                @run_id = @run_id, @number = @number, @whole = @whole, @feature = @feature, @scaling = @scaling,
                 @missing = @missing, @problems = @problems OUTPUT;
-            CONTINUE;
-        END;
-        UPDATE #sqlkmeans_column
-        SET usable = 0, problem = name + N': scaling = "' + @scaling + N'" cannot scale it, '
-            + N'because its ' + CASE @scaling WHEN N'robust' THEN N'interquartile range'
-                                              ELSE N'deviation' END
-            + N' is 0; use another scaling'
-        WHERE number = @number AND type <> N'category' AND usable = 1 AND COALESCE(scale, 0) <= 0;
-        SELECT @problems = @problems + c.problem + @line
-        FROM #sqlkmeans_column AS c
-        WHERE c.number = @number AND c.problem IS NOT NULL;
-        INSERT INTO sqlkmeans.model_feature
-            (run_id, position, feature, transform, weight, center, scale, fill, source_column, type,
-             low, high, reference_date)
-        SELECT @run_id, 1 + (SELECT COALESCE(MAX(f.position), 0) FROM sqlkmeans.model_feature AS f
-                             WHERE f.run_id = @run_id),
-            c.name, c.transform, c.weight, c.center, c.scale, c.fill, c.name, c.type, c.low, c.high,
-            CASE c.type WHEN N'date' THEN @reference_date END
-        FROM #sqlkmeans_column AS c
-        WHERE c.number = @number AND c.type <> N'category' AND c.usable = 1;
+        IF @type IN (N'number', N'date')
+            INSERT INTO sqlkmeans.model_feature
+                (run_id, position, feature, transform, weight, center, scale, fill, source_column, type,
+                 low, high, reference_date)
+            SELECT @run_id, 1 + (SELECT COALESCE(MAX(f.position), 0) FROM sqlkmeans.model_feature AS f
+                                 WHERE f.run_id = @run_id),
+                c.name, c.transform, c.weight, c.center, c.scale, c.fill, c.name, c.type, c.low, c.high,
+                CASE c.type WHEN N'date' THEN @reference_date END
+            FROM #sqlkmeans_column AS c
+            WHERE c.number = @number;
     END;
 
     -- Each feature takes two numbers of a row of #sqlkmeans_prepared, and a row has 8,060 bytes: as
-    -- many leave room for what else is in it.
+    -- many leave room for a key of 900 and what else is in it.
     SELECT @features = COUNT(*) FROM sqlkmeans.model_feature AS f WHERE f.run_id = @run_id;
-    IF @features > 480
+    IF @features > 430
         SET @problems = @problems + N'features: ' + CAST(@features AS nvarchar(10))
-            + N', each kept level of a category counted; allowed with @engine = N''tsql'': 480; '
+            + N', each kept level of a category counted; allowed with @engine = N''tsql'': 430; '
             + N'name fewer columns, or lower max_categories' + @line;
 
     SET @feature = N'';

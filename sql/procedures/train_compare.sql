@@ -24,8 +24,8 @@ BEGIN
             sqlkmeans.shared_number(N'guard.centroid_shift'));
     DECLARE @notes nvarchar(max) = N'';
     DECLARE @then nvarchar(max);
-    DECLARE @defined nvarchar(max);
-    DECLARE @side int = 0;
+    DECLARE @min_frequency float = sqlkmeans.shared_number(N'min_frequency');
+    DECLARE @max_categories int = sqlkmeans.shared_number(N'max_categories');
     DECLARE @differing nvarchar(200);
     DECLARE @k int;
     DECLARE @segment_id int = 0;
@@ -33,45 +33,22 @@ BEGIN
     DECLARE @stayed float;
     DECLARE @moved float;
 
-    CREATE TABLE #sqlkmeans_defined
-    (
-        place          nvarchar(20)  COLLATE Latin1_General_100_BIN2 NOT NULL,
-        name           nvarchar(129) COLLATE Latin1_General_100_BIN2 NOT NULL,
-        type           nvarchar(16)  COLLATE Latin1_General_100_BIN2 NOT NULL,
-        transform      nvarchar(16)  COLLATE Latin1_General_100_BIN2 NOT NULL,
-        weight         float         NOT NULL,
-        low            float         NULL,
-        high           float         NULL,
-        min_frequency  float         NOT NULL,
-        max_categories int           NOT NULL
-    );
-
     SET @warnings = N'';
     -- With other features or another k, customers have to move. What a definition says counts, not
     -- the levels that a category has, nor their order.
     SELECT @then = r.definition, @k = r.k FROM sqlkmeans.run AS r WHERE r.run_id = @active;
-    WHILE @side < 2
-    BEGIN
-        SET @defined = CASE @side WHEN 0 THEN @definition ELSE @then END;
-        INSERT INTO #sqlkmeans_defined
-            (place, name, type, transform, weight, low, high, min_frequency, max_categories)
-        SELECT j.[key], JSON_VALUE(j.[value], '$.column') + N'.',
-            COALESCE(JSON_VALUE(j.[value], '$.type'), N'number'),
-            COALESCE(JSON_VALUE(j.[value], '$.transform'), N'none'),
-            COALESCE(CAST(JSON_VALUE(j.[value], '$.weight') AS float), 1),
-            CAST(JSON_VALUE(j.[value], '$.winsorize[0]') AS float),
-            CAST(JSON_VALUE(j.[value], '$.winsorize[1]') AS float),
-            COALESCE(CAST(JSON_VALUE(j.[value], '$.min_frequency') AS float),
-                sqlkmeans.shared_number(N'min_frequency')),
-            COALESCE(CAST(JSON_VALUE(j.[value], '$.max_categories') AS int),
-                sqlkmeans.shared_number(N'max_categories'))
-        FROM OPENJSON(@defined, '$.features') AS j;
-        SET @side = @side + 1;
-    END;
     SET @differing = CASE WHEN EXISTS (
-            SELECT 1 FROM #sqlkmeans_defined AS d
-            GROUP BY d.place, d.name, d.type, d.transform, d.weight, d.low, d.high,
-                d.min_frequency, d.max_categories
+            SELECT 1
+            FROM (VALUES (@definition), (@then)) AS d (definition)
+            CROSS APPLY OPENJSON(d.definition, '$.features') AS j
+            GROUP BY j.[key], (JSON_VALUE(j.[value], '$.column') + N'.') COLLATE Latin1_General_100_BIN2,
+                COALESCE(JSON_VALUE(j.[value], '$.type'), N'number'),
+                COALESCE(JSON_VALUE(j.[value], '$.transform'), N'none'),
+                COALESCE(CAST(JSON_VALUE(j.[value], '$.weight') AS float), 1),
+                CAST(JSON_VALUE(j.[value], '$.winsorize[0]') AS float),
+                CAST(JSON_VALUE(j.[value], '$.winsorize[1]') AS float),
+                COALESCE(CAST(JSON_VALUE(j.[value], '$.min_frequency') AS float), @min_frequency),
+                COALESCE(CAST(JSON_VALUE(j.[value], '$.max_categories') AS int), @max_categories)
             HAVING COUNT(*) <> 2) THEN N' and features' ELSE N'' END
         + CASE WHEN JSON_VALUE(@then, '$.scaling') <> JSON_VALUE(@definition, '$.scaling')
                THEN N' and scaling' ELSE N'' END
@@ -121,14 +98,13 @@ BEGIN
         END;
     END;
 
-    DELETE FROM #sqlkmeans_bin;
     EXECUTE sqlkmeans.count_bins @run_id = @active, @scored_run_id = @run_id;
     UPDATE b
-    SET customers = b.customers + k.customers
+    SET customers = b.customers + k.skipped
     FROM #sqlkmeans_bin AS b
     INNER JOIN sqlkmeans.feature_bin AS f
         ON f.run_id = @active AND f.position = b.position AND f.bin = b.bin
-    INNER JOIN #sqlkmeans_skipped AS k ON k.name = f.feature
+    INNER JOIN #sqlkmeans_column AS k ON k.name = f.feature
     WHERE b.bin = 0;
     EXECUTE sqlkmeans.watch_labels
         @model_run_id = @active, @definition = @definition, @rows = @rows,

@@ -1,68 +1,51 @@
 IF OBJECT_ID(N'sqlkmeans.train_labels', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_labels AS RETURN 0;');
 GO
--- Gives every row of the caller's #sqlkmeans_prepared its cluster, in its #sqlkmeans_scored, and each
--- cluster its segment id, size and figures. A tie goes to the lowest segment id, as in the scoring
--- function; first to the lowest number of a cluster, with the highest beside it, for the ids are
--- found by what the clusters have.
+-- From the centroids of the caller's #sqlkmeans_centroid and the sums of the last pass in its
+-- #sqlkmeans_moved: #sqlkmeans_point has the centroids, in their own units too, #sqlkmeans_cluster the
+-- segment id and the figures of each, #sqlkmeans_scored every row's label, and what describe_scored
+-- leaves is of them.
 ALTER PROCEDURE sqlkmeans.train_labels
     @run_id          bigint,
     @active          bigint,
     @last_segment_id int,
+    @definition      nvarchar(max),
     @k               int,
     @features        int,
-    @rows            bigint,
     @total_ss        float OUTPUT
 AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
 
-    DECLARE @squared nvarchar(max) = sqlkmeans.each_number(
-        @features, N'(r.[sqlkmeans z{}] - c.z{}) * (r.[sqlkmeans z{}] - c.z{})', N' + ');
+    DECLARE @key nvarchar(max) = JSON_QUERY(@definition, '$.key');
     DECLARE @sample nvarchar(max) = N'SELECT TOP (8000) n.cluster AS [sqlkmeans cluster]'
         + sqlkmeans.each_number(@features, N', r.[sqlkmeans o{}]', N'') + N'
 FROM #sqlkmeans_sample AS r
-' + sqlkmeans.nearest(@k, @features, N'r.[sqlkmeans z{}]', 0);
-    DECLARE @relation nvarchar(max);
+' + sqlkmeans.nearest(@k, @features);
+    DECLARE @relation nvarchar(max) = N'#sqlkmeans_moved';
+    DECLARE @rows bigint;
+    DECLARE @segment_id int;
+    DECLARE @cluster int;
     DECLARE @statement nvarchar(max);
     DECLARE @problem nvarchar(max);
 
     -- The last pass has the squares about the mean where every row weighs the same.
-    IF EXISTS (SELECT 1 FROM sqlkmeans.run AS r
-               CROSS APPLY OPENJSON(r.definition) WITH (
-                   sample_weight nvarchar(max) '$.sample_weight') AS j
-               WHERE r.run_id = @run_id AND j.sample_weight IS NOT NULL)
-        SET @relation = N'(SELECT COUNT_BIG(*) AS weight, SUM(' + sqlkmeans.each_number(@features,
-                N'(r.[sqlkmeans z{}] - o.z{}) * (r.[sqlkmeans z{}] - o.z{})', N' + ') + N') AS squares, '
-            + sqlkmeans.each_number(@features, N'AVG(r.[sqlkmeans z{}] - o.z{}) AS z{}', N', ') + N'
+    IF EXISTS (SELECT 1 FROM OPENJSON(@definition) WITH (sample_weight nvarchar(max) '$.sample_weight') AS j
+               WHERE j.sample_weight IS NOT NULL)
+        SET @relation = N'(SELECT 1e0 AS weight, ' + sqlkmeans.each_number(@features,
+                N'(r.[sqlkmeans z{}] - o.z{}) * (r.[sqlkmeans z{}] - o.z{})', N' + ') + N' AS squares, '
+            + sqlkmeans.each_number(@features, N'r.[sqlkmeans z{}] - o.z{} AS z{}', N', ') + N'
       FROM #sqlkmeans_prepared AS r
       INNER JOIN #sqlkmeans_centroid AS o ON o.cluster = 0)';
-    ELSE
-        SET @relation = N'(SELECT r.weight, r.squares, '
-            + sqlkmeans.each_number(@features, N'r.z{} - o.z{} AS z{}', N', ') + N'
-      FROM #sqlkmeans_moved AS r
-      INNER JOIN #sqlkmeans_centroid AS o ON o.cluster = 0)';
-    SET @statement = N'SELECT @total_ss = SUM(m.squares) - '
-        + sqlkmeans.each_number(@features, N'SUM(m.weight * m.z{}) * SUM(m.weight * m.z{}) / SUM(m.weight)', N' - ')
-        + N'
+    SET @statement = N'SELECT @total_ss = SUM(m.squares) - ('
+        + sqlkmeans.each_number(@features, N'SUM(m.z{}) * SUM(m.z{})', N' + ') + N') / SUM(m.weight)
 FROM ' + @relation + N' AS m;
 INSERT INTO #sqlkmeans_point (cluster, position, scaled_value, value)
 SELECT c.cluster, v.position, v.value, 0e0
 FROM #sqlkmeans_centroid AS c
 CROSS APPLY (VALUES ' + sqlkmeans.each_number(@features, N'({}, c.z{})', N', ') + N') AS v (position, value)
-WHERE c.cluster > 0;
-' + sqlkmeans.centroid_values(@k, @features) + N'INSERT INTO #sqlkmeans_scored WITH (TABLOCK)
-    ([sqlkmeans row], [sqlkmeans previous], [sqlkmeans weight], [sqlkmeans cluster], [sqlkmeans other],
-     [sqlkmeans distance]' + sqlkmeans.each_number(@features, N', [sqlkmeans o{}]', N'') + N')
-SELECT r.[sqlkmeans row], r.[sqlkmeans previous], r.[sqlkmeans weight], n.cluster,
-    CASE WHEN l.cluster <> n.cluster THEN l.cluster END, SQRT(' + @squared + N')'
-        + sqlkmeans.each_number(@features, N', r.[sqlkmeans o{}]', N'') + N'
-FROM #sqlkmeans_prepared AS r
-' + sqlkmeans.nearest(@k, @features, N'r.[sqlkmeans z{}]', 0) + N'
-' + sqlkmeans.nearest(@k, @features, N'r.[sqlkmeans z{}]', 1) + N'
-INNER JOIN #sqlkmeans_centroid AS c ON c.cluster = n.cluster;';
+WHERE c.cluster > 0;';
     EXECUTE sys.sp_executesql @statement, N'@total_ss float OUTPUT', @total_ss = @total_ss OUTPUT;
-
     -- exp(x) - 1 to the last digits near 0 (Kahan; Higham, Accuracy and Stability, 2002, 1.14.1).
     UPDATE p
     SET value = CASE WHEN f.transform <> N'log1p' THEN t.value
@@ -72,33 +55,124 @@ INNER JOIN #sqlkmeans_centroid AS c ON c.cluster = n.cluster;';
     FROM #sqlkmeans_point AS p
     INNER JOIN sqlkmeans.model_feature AS f ON f.run_id = @run_id AND f.position = p.position
     CROSS APPLY (SELECT p.scaled_value * (f.scale / f.weight) + f.center AS value) AS t;
-    INSERT INTO #sqlkmeans_cluster (cluster, size, within_ss, inertia, weight, distance)
-    SELECT c.cluster, 0, 0e0, 0e0, 0e0, 0e0
-    FROM #sqlkmeans_centroid AS c
-    WHERE c.cluster > 0;
-    EXECUTE sqlkmeans.describe_scored
-        @run_id = @run_id, @active = @active, @features = @features, @rows = @rows,
-        @medians = 1, @sample = @sample;
-    EXECUTE sqlkmeans.train_match
-        @run_id = @run_id, @active = @active, @last_segment_id = @last_segment_id;
 
-    IF EXISTS (SELECT 1 FROM #sqlkmeans_overlap AS o WHERE o.tied > 0)
+    INSERT INTO #sqlkmeans_cluster (cluster, size, within_ss, inertia, weight, distance)
+    SELECT m.cluster, SUM(m.customers), 0e0, 0e0, 0e0, 0e0 FROM #sqlkmeans_moved AS m GROUP BY m.cluster;
+    -- A cluster has the segment id of the earlier segment that it shares most customers with, as long as
+    -- they are more than half of the smaller of the two, the largest pair first; then, among what is left,
+    -- of that whose centroid and its own are each the other's nearest of all; what is left then is new.
+    CREATE TABLE #sqlkmeans_shared
+    (
+        segment_id int    NOT NULL,
+        cluster    int    NOT NULL,
+        customers  bigint NOT NULL
+    );
+    CREATE TABLE #sqlkmeans_apart (segment_id int NOT NULL, cluster int NOT NULL, squared float NOT NULL);
+
+    INSERT INTO #sqlkmeans_shared (segment_id, cluster, customers)
+    SELECT o.previous, o.cluster, SUM(o.customers)
+    FROM #sqlkmeans_moved AS o
+    INNER JOIN (SELECT DISTINCT c.segment_id FROM sqlkmeans.centroid AS c WHERE c.run_id = @active)
+        AS p ON p.segment_id = o.previous
+    GROUP BY o.previous, o.cluster
+    HAVING SUM(o.customers) > 0;
+
+    WHILE 1 = 1
     BEGIN
-        SET @statement = N'UPDATE s
-SET [sqlkmeans cluster] = n.cluster
-FROM #sqlkmeans_scored AS s
-INNER JOIN #sqlkmeans_prepared AS r ON r.[sqlkmeans row] = s.[sqlkmeans row]
-CROSS APPLY (SELECT TOP (1) c.cluster, ' + @squared + N' AS squared
-             FROM #sqlkmeans_centroid AS c
-             INNER JOIN #sqlkmeans_cluster AS m ON m.cluster = c.cluster
-             ORDER BY squared, m.segment_id) AS n
-WHERE s.[sqlkmeans other] IS NOT NULL AND n.cluster <> s.[sqlkmeans cluster];';
-        EXECUTE sys.sp_executesql @statement;
-        EXECUTE sqlkmeans.describe_scored
-            @run_id = @run_id, @active = @active, @features = @features, @rows = @rows,
-            @medians = 1, @sample = @sample;
+        SET @segment_id = NULL;
+        SELECT TOP (1) @segment_id = h.segment_id, @cluster = h.cluster
+        FROM #sqlkmeans_shared AS h
+        INNER JOIN (SELECT a.segment_id, SUM(a.customers) AS customers
+                    FROM #sqlkmeans_shared AS a GROUP BY a.segment_id) AS o
+            ON o.segment_id = h.segment_id
+        INNER JOIN (SELECT b.cluster, SUM(b.customers) AS customers
+                    FROM #sqlkmeans_shared AS b GROUP BY b.cluster) AS n
+            ON n.cluster = h.cluster
+        WHERE 2 * h.customers > CASE WHEN o.customers < n.customers THEN o.customers
+                                     ELSE n.customers END
+          AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_cluster AS c
+                          WHERE c.segment_id = h.segment_id
+                             OR (c.cluster = h.cluster AND c.segment_id IS NOT NULL))
+        ORDER BY h.customers DESC, h.segment_id, h.cluster;
+        IF @segment_id IS NULL
+            BREAK;
+        UPDATE #sqlkmeans_cluster SET segment_id = @segment_id WHERE cluster = @cluster;
     END;
+
+    -- The earlier centroids in the new scaled space, where the columns are the same. A level that
+    -- had no feature has the share 0.
+    IF NOT EXISTS (
+        SELECT 1
+        FROM (SELECT DISTINCT f.source_column, f.type FROM sqlkmeans.model_feature AS f
+              WHERE f.run_id = @run_id) AS n
+        FULL JOIN (SELECT DISTINCT f.source_column, f.type FROM sqlkmeans.model_feature AS f
+                   WHERE f.run_id = @active) AS o
+            ON o.source_column = n.source_column AND o.type = n.type
+        WHERE n.type IS NULL OR o.type IS NULL)
+    BEGIN
+        INSERT INTO #sqlkmeans_apart (segment_id, cluster, squared)
+        SELECT g.segment_id, g.cluster, SUM(g.difference * g.difference)
+        FROM (SELECT e.segment_id, p.cluster, p.scaled_value - (
+                  sqlkmeans.prepared_value(COALESCE(c.value, 0e0), NULL, NULL, f.transform) - f.center)
+                  * f.weight / f.scale AS difference
+              FROM (SELECT DISTINCT x.segment_id FROM sqlkmeans.centroid AS x
+                    WHERE x.run_id = @active) AS e
+              INNER JOIN sqlkmeans.model_feature AS f ON f.run_id = @run_id
+              INNER JOIN #sqlkmeans_point AS p ON p.position = f.position
+              LEFT JOIN sqlkmeans.centroid AS c
+                  ON c.run_id = @active AND c.segment_id = e.segment_id
+                 AND (c.feature + N'.') COLLATE Latin1_General_100_BIN2 = f.feature + N'.') AS g
+        GROUP BY g.segment_id, g.cluster
+        -- A column that has a logarithm now may have had a centre that has none.
+        HAVING COUNT(g.difference) = COUNT(*);
+
+        -- Of two as near, the first: an id is for one cluster, and an UPDATE takes one of them.
+        UPDATE c
+        SET segment_id = a.segment_id
+        FROM #sqlkmeans_cluster AS c
+        INNER JOIN #sqlkmeans_apart AS a ON a.cluster = c.cluster
+        WHERE c.segment_id IS NULL
+          AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_cluster AS t WHERE t.segment_id = a.segment_id)
+          AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_apart AS b
+                          WHERE b.cluster = a.cluster
+                            AND (b.squared < a.squared
+                                 OR (b.squared = a.squared AND b.segment_id < a.segment_id)))
+          AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_apart AS b
+                          WHERE b.segment_id = a.segment_id
+                            AND (b.squared < a.squared
+                                 OR (b.squared = a.squared AND b.cluster < a.cluster)));
+    END;
+
+    -- Largest first.
+    UPDATE c
+    SET segment_id = @last_segment_id + n.place
+    FROM #sqlkmeans_cluster AS c
+    INNER JOIN (SELECT r.cluster, ROW_NUMBER() OVER (ORDER BY r.size DESC, r.cluster) AS place
+                FROM #sqlkmeans_cluster AS r
+                WHERE r.segment_id IS NULL) AS n
+        ON n.cluster = c.cluster;
+
+    UPDATE c
+    SET centroid_shift = SQRT(a.squared)
+    FROM #sqlkmeans_cluster AS c
+    INNER JOIN #sqlkmeans_apart AS a ON a.cluster = c.cluster AND a.segment_id = c.segment_id;
+    -- In the order of their segment ids.
+    UPDATE p
+    SET cluster = n.place
+    FROM #sqlkmeans_point AS p
+    INNER JOIN (SELECT c.cluster, ROW_NUMBER() OVER (ORDER BY c.segment_id) AS place
+                FROM #sqlkmeans_cluster AS c) AS n
+        ON n.cluster = p.cluster;
+    UPDATE c
+    SET cluster = (SELECT COUNT(*) FROM #sqlkmeans_cluster AS o WHERE o.segment_id <= c.segment_id)
+    FROM #sqlkmeans_cluster AS c;
+
+    EXECUTE sqlkmeans.score_rows @key = @key, @k = @k, @features = @features, @rows = @rows OUTPUT;
+    EXECUTE sqlkmeans.describe_scored
+        @run_id = @run_id, @active = @active, @features = @features, @medians = 1,
+        @sample = @sample;
     IF EXISTS (SELECT 1 FROM #sqlkmeans_cluster AS c WHERE c.size = 0)
+       OR @k > (SELECT COUNT(*) FROM #sqlkmeans_cluster AS c)
     BEGIN
         SET @problem = N'k = ' + CAST(@k AS nvarchar(10))
             + N': a segment stays empty; lower k or add features';

@@ -1,7 +1,7 @@
 IF OBJECT_ID(N'sqlkmeans.train_name_words', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_name_words AS RETURN 0;');
 GO
--- Fills the caller's #sqlkmeans_candidate with the names that a segment could have, short ones first,
+-- Fills the caller's #sqlkmeans_possible_name with the names that a segment could have, short ones first,
 -- by #sqlkmeans_word, with #sqlkmeans_alike and #sqlkmeans_chosen to work in.
 ALTER PROCEDURE sqlkmeans.train_name_words
     @segment_id int,
@@ -22,7 +22,7 @@ BEGIN
 
     DELETE FROM #sqlkmeans_alike;
     DELETE FROM #sqlkmeans_chosen;
-    DELETE FROM #sqlkmeans_candidate;
+    DELETE FROM #sqlkmeans_possible_name;
     INSERT INTO #sqlkmeans_alike (place, segment_id)
     SELECT ROW_NUMBER() OVER (ORDER BY d.apart, c.size DESC, c.segment_id), c.segment_id
     FROM #sqlkmeans_cluster AS c
@@ -95,7 +95,7 @@ BEGIN
         INNER JOIN #sqlkmeans_word AS w ON w.segment_id = @segment_id AND w.position = h.position
         WHERE h.place = @place;
     END;
-    INSERT INTO #sqlkmeans_candidate (place, name)
+    INSERT INTO #sqlkmeans_possible_name (place, name)
     VALUES (1, CASE WHEN @name = N'' THEN N'average' ELSE LEFT(@name, 390) END);
 
     -- Whatever else is notable.
@@ -115,7 +115,7 @@ BEGIN
             CONTINUE;
         SET @name = @name + CASE WHEN @name = N'' THEN N'' ELSE N', ' END + @part;
         SET @next = @next + 1;
-        INSERT INTO #sqlkmeans_candidate (place, name) VALUES (@next, LEFT(@name, 390));
+        INSERT INTO #sqlkmeans_possible_name (place, name) VALUES (@next, LEFT(@name, 390));
     END;
 
     -- What no other segment has as much or as little of.
@@ -139,7 +139,7 @@ BEGIN
             WHERE h.place = @count AND h.position <> @position;
         END;
         SET @next = @next + 1;
-        INSERT INTO #sqlkmeans_candidate (place, name) VALUES (@next, LEFT(@name, 390));
+        INSERT INTO #sqlkmeans_possible_name (place, name) VALUES (@next, LEFT(@name, 390));
     END;
 
     SELECT @name = N'', @place = 0;
@@ -150,6 +150,6 @@ BEGIN
         FROM #sqlkmeans_word AS w
         WHERE w.segment_id = @segment_id AND w.place = @place;
     END;
-    INSERT INTO #sqlkmeans_candidate (place, name) VALUES (@next + 1, LEFT(@name, 390));
+    INSERT INTO #sqlkmeans_possible_name (place, name) VALUES (@next + 1, LEFT(@name, 390));
 END;
 GO

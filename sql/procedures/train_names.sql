@@ -48,7 +48,7 @@ BEGIN
     CREATE TABLE #sqlkmeans_alike (place int NOT NULL PRIMARY KEY, segment_id int NOT NULL);
     CREATE TABLE #sqlkmeans_chosen (place int NOT NULL PRIMARY KEY, position int NOT NULL);
     -- The names that a segment could have, short ones first.
-    CREATE TABLE #sqlkmeans_candidate
+    CREATE TABLE #sqlkmeans_possible_name
     (
         place int           NOT NULL PRIMARY KEY,
         name  nvarchar(400) COLLATE DATABASE_DEFAULT NOT NULL
@@ -114,11 +114,11 @@ BEGIN
                    ELSE 0 END AS is_more,
               CASE WHEN a.mean < 0 THEN N' in ' + sqlkmeans.number_text(-a.mean) + N' days'
                    ELSE N' ' + sqlkmeans.number_text(a.mean) + N' days ago' END AS ago
-          FROM (SELECT p.segment_id, p.position, f.source_column, f.type,
+          FROM (SELECT COALESCE(c.segment_id, 0) AS segment_id, p.position, f.source_column, f.type,
                     REPLACE(f.source_column, N'_', N' ') AS plain,
                     COALESCE(f.level, N'other') AS level, u.unit, p.mean, e.mean AS of_all, d.importance,
                     -- Of everyone, a category's most frequent level.
-                    CASE WHEN p.segment_id > 0 THEN ROUND(ABS(d.importance), 9)
+                    CASE WHEN p.cluster > 0 THEN ROUND(ABS(d.importance), 9)
                          WHEN f.type = N'category' THEN p.mean ELSE 0e0 END AS strength,
                     CASE WHEN d.importance < 0 THEN 1 ELSE 0 END AS is_low,
                     CASE f.type WHEN N'category' THEN 1 ELSE 0 END AS is_category,
@@ -131,11 +131,12 @@ BEGIN
                           AND ABS(e.deviation * e.deviation - e.mean * (1e0 - e.mean)) < 1e-9
                          THEN 1 ELSE 0 END AS is_number_of_0_and_1
                 FROM #sqlkmeans_profile AS p
-                INNER JOIN #sqlkmeans_profile AS e ON e.segment_id = 0 AND e.position = p.position
+                LEFT JOIN #sqlkmeans_cluster AS c ON c.cluster = p.cluster
+                INNER JOIN #sqlkmeans_profile AS e ON e.cluster = 0 AND e.position = p.position
                 INNER JOIN sqlkmeans.model_feature AS f
                     ON f.run_id = @run_id AND f.position = p.position
                 LEFT JOIN #sqlkmeans_unit AS u ON u.[column] = f.source_column
-                CROSS APPLY (SELECT CASE WHEN p.segment_id = 0 OR e.deviation = 0 THEN 0e0
+                CROSS APPLY (SELECT CASE WHEN p.cluster = 0 OR e.deviation = 0 THEN 0e0
                         ELSE COALESCE((p.mean - e.mean) / e.deviation, 0e0) END AS importance) AS d
                ) AS a) AS b;
     UPDATE w
@@ -183,7 +184,7 @@ BEGIN
             EXECUTE sqlkmeans.train_name_words @segment_id = @segment_id, @notable = @notable;
             -- The first that nobody has; else the last, and a number behind it.
             SELECT TOP (1) @name = c.name
-            FROM #sqlkmeans_candidate AS c
+            FROM #sqlkmeans_possible_name AS c
             ORDER BY CASE WHEN EXISTS (SELECT 1 FROM #sqlkmeans_named AS n WHERE n.name = c.name)
                           THEN 1 ELSE 0 END,
                 CASE WHEN EXISTS (SELECT 1 FROM #sqlkmeans_named AS n WHERE n.name = c.name)

@@ -9,7 +9,7 @@ ALTER PROCEDURE sqlkmeans.train_publication
     @active          bigint,
     @last_segment_id int,
     @rows            bigint,
-    @skipped         bigint,
+    @total           bigint,
     @total_ss        float,
     @n_iter          int,
     @begun           datetime2(6),
@@ -26,9 +26,9 @@ BEGIN
     DECLARE @mean_distance float;
     DECLARE @davies_bouldin float;
     DECLARE @warnings nvarchar(max) = N'';
-    DECLARE @list nvarchar(max) = N'';
-    DECLARE @cluster int = 0;
-    DECLARE @segment_id int;
+    DECLARE @members nvarchar(max);
+    DECLARE @compared nvarchar(max);
+    DECLARE @segment_id int = 0;
 
     SELECT @k = COUNT(*), @within_ss = SUM(c.within_ss), @inertia = SUM(c.inertia),
         @weight = SUM(c.weight), @mean_distance = SUM(c.size * c.distance) / @rows,
@@ -57,37 +57,23 @@ BEGIN
           INNER JOIN #sqlkmeans_cluster AS b ON b.cluster = d.other
           GROUP BY a.cluster) AS g;
 
-    IF @skipped > 0
-        SET @list = sqlkmeans.json_text(CAST(@skipped AS nvarchar(20))
-            + N' rows were skipped because a feature is missing');
-    WHILE 1 = 1
+    IF @total > @rows
+        SET @warnings = CAST(@total - @rows AS nvarchar(20)) + N' rows were skipped because a feature is missing' + NCHAR(10);
+    WHILE @segment_id IS NOT NULL
     BEGIN
-        SET @segment_id = NULL;
-        SELECT TOP (1) @cluster = c.cluster, @segment_id = c.segment_id,
-            @warnings = CASE c.size WHEN 1 THEN N'segment ' + CAST(c.segment_id AS nvarchar(10))
-                + N' is one customer: look for wrong values, or try transform = "log1p" or '
-                + N'scaling = "robust"' END
+        SELECT @segment_id = MIN(c.segment_id)
         FROM #sqlkmeans_cluster AS c
-        WHERE c.cluster > @cluster
-        ORDER BY c.cluster;
-        IF @segment_id IS NULL
-            BREAK;
-        IF @warnings IS NOT NULL
-            SET @list = @list + CASE WHEN @list = N'' THEN N'' ELSE N',' END
-                + sqlkmeans.json_text(@warnings);
+        WHERE c.segment_id > @segment_id AND c.size = 1;
+        SET @warnings = @warnings + COALESCE(N'segment ' + CAST(@segment_id AS nvarchar(10))
+            + N' is one customer: look for wrong values, or try transform = "log1p" or '
+            + N'scaling = "robust"' + NCHAR(10), N'');
     END;
-
-    SET @warnings = N'';
     IF @active IS NOT NULL
         EXECUTE sqlkmeans.train_compare
             @run_id = @run_id, @active = @active, @definition = @definition, @rows = @rows,
-            @mean_distance = @mean_distance, @warnings = @warnings OUTPUT;
-    WHILE CHARINDEX(NCHAR(10), @warnings) > 0
-    BEGIN
-        SET @list = @list + CASE WHEN @list = N'' THEN N'' ELSE N',' END
-            + sqlkmeans.json_text(LEFT(@warnings, CHARINDEX(NCHAR(10), @warnings) - 1));
-        SET @warnings = SUBSTRING(@warnings, CHARINDEX(NCHAR(10), @warnings) + 1, LEN(@warnings));
-    END;
+            @mean_distance = @mean_distance, @warnings = @compared OUTPUT;
+    SET @warnings = @warnings + COALESCE(@compared, N'');
+    EXECUTE sqlkmeans.profile_json @model_run_id = @run_id, @rows = @rows, @members = @members OUTPUT;
 
     SET @publication = N'{"model_run_id":'
         + CAST(@run_id AS nvarchar(20))
@@ -96,7 +82,7 @@ BEGIN
             sqlkmeans.shared_number(N'distance_tolerance') * SQRT(@inertia / @weight))
         + N',"run":{"k":' + CAST(@k AS nvarchar(10))
         + N',"rows":' + CAST(@rows AS nvarchar(20))
-        + N',"skipped":' + CAST(@skipped AS nvarchar(20))
+        + N',"skipped":' + CAST(@total - @rows AS nvarchar(20))
         + N',"inertia":' + sqlkmeans.float_literal(@inertia)
         + N',"n_iter":' + CAST(@n_iter AS nvarchar(10))
         + N',"mean_distance":' + sqlkmeans.float_literal(@mean_distance)
@@ -114,7 +100,7 @@ BEGIN
         + CAST(DATEDIFF(millisecond, @begun, @fitted) / 1000.0 AS nvarchar(40))
         + N',"seconds_assign":'
         + CAST(DATEDIFF(millisecond, @fitted, SYSUTCDATETIME()) / 1000.0 AS nvarchar(40))
-        + N',"warnings":[' + @list + N']},"tables":{"segment":' + (
+        + N',"warnings":' + sqlkmeans.json_lines(@warnings) + N'},"tables":{"segment":' + (
             SELECT n.segment_id, n.name, n.name_source, n.description,
                 COALESCE(c.size, @rows) AS size,
                 COALESCE(c.size, @rows) / CAST(@rows AS float) AS share,
@@ -126,21 +112,6 @@ BEGIN
                 ON n.segment_id = 0
             ORDER BY n.segment_id
             FOR JSON PATH
-        ) + N',"segment_feature":' + (
-            SELECT p.segment_id, p.position, f.feature, p.mean, p.deviation, p.lowest AS [min],
-                p.median, p.highest AS [max], p.missing,
-                CASE WHEN p.segment_id = 0 OR e.deviation = 0 THEN 0e0
-                     ELSE COALESCE((p.mean - e.mean) / e.deviation, 0e0) END AS importance
-            FROM #sqlkmeans_profile AS p
-            INNER JOIN #sqlkmeans_profile AS e ON e.segment_id = 0 AND e.position = p.position
-            INNER JOIN sqlkmeans.model_feature AS f
-                ON f.run_id = @run_id AND f.position = p.position
-            FOR JSON PATH
-        ) + COALESCE(N',"feature_drift":' + (
-            SELECT d.position, d.feature, d.psi, d.mean, d.previous_mean, d.missing_share,
-                d.previous_missing_share
-            FROM #sqlkmeans_drift AS d
-            FOR JSON PATH
-        ), N'') + N'}}';
+        ) + N',' + @members + N'}}';
 END;
 GO

@@ -4,164 +4,104 @@ GO
 -- Gives a number of the caller's #sqlkmeans_column its fill value, its limits, and its centre and scale
 -- as far as they need no sum; or its problem. Whatever it takes of quantiles comes from one sort of
 -- the column: filling in, pulling in and a logarithm change values, and not their order.
--- A quantile lies between two neighbours (type 7 of Hyndman & Fan, 1996). With weights, it is the mean
--- over a window of the cumulated weight that is as wide as one of the effective number of rows
--- (Akinshin, 2023). PERCENTILE_CONT is not on every server.
+-- A quantile is the mean over a window of the cumulated weight that is as wide as one of the effective
+-- number of rows (Akinshin, 2023); where all weigh the same, it lies between two neighbours (type 7 of
+-- Hyndman & Fan, 1996). PERCENTILE_CONT is not on every server.
 ALTER PROCEDURE sqlkmeans.train_quantiles
     @number   int,
     @whole    nvarchar(max),
     @scaling  nvarchar(16),
     @missing  nvarchar(16),
     @weighted bit,
-    @fitted   bigint,
     @weight   float,
     @squares  float
 AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
 
-    DECLARE @rows nvarchar(max);
     DECLARE @statement nvarchar(max);
     DECLARE @transform nvarchar(16);
-    DECLARE @known bigint;
+    DECLARE @known float;
     DECLARE @fill float;
     DECLARE @low float;
     DECLARE @high float;
-    DECLARE @least float;
     DECLARE @floors bigint;
-    DECLARE @lacking bigint;
-    DECLARE @lacking_weight float;
-    DECLARE @known_weight float;
-    DECLARE @known_squares float;
     DECLARE @filled bit = 0;
     DECLARE @problem nvarchar(max);
 
     -- Two looks: the first at what is known, whose quantiles fill in and pull in; the second at what
-    -- K-Means will see.
+    -- K-Means will see, among which what is lacking has the weight @lacking.
     CREATE TABLE #sqlkmeans_quantile
     (
-        name   nvarchar(10) COLLATE DATABASE_DEFAULT NOT NULL,
-        share  float        NOT NULL,
-        filled bit          NOT NULL,
-        value  float        NULL
+        name    nvarchar(10) COLLATE DATABASE_DEFAULT NOT NULL,
+        filled  bit          NOT NULL,
+        lacking float        NOT NULL,
+        first   float        NOT NULL,
+        last    float        NOT NULL,
+        value   float        NULL
     );
-    CREATE TABLE #sqlkmeans_place (place bigint NOT NULL);
-    CREATE TABLE #sqlkmeans_ranked (place bigint NOT NULL, value float NOT NULL);
-    CREATE TABLE #sqlkmeans_sorted (value float NOT NULL, weight float NOT NULL, upto float NOT NULL);
+    CREATE TABLE #sqlkmeans_ranked (value float NULL, first float NOT NULL, last float NOT NULL);
 
-    SELECT @transform = c.transform, @known = c.known, @least = c.least, @floors = c.floors,
+    SELECT @transform = c.transform, @known = c.weights, @floors = c.floors,
         @fill = CASE @missing WHEN N'mean' THEN c.mean END,
-        @lacking = CASE WHEN @missing IN (N'mean', N'median') THEN @fitted - c.known ELSE 0 END,
-        @rows = N'SELECT ' + c.value + N' AS value, i.[sqlkmeans weight] AS weight, i.[sqlkmeans row] AS row_number
-      FROM #sqlkmeans_input AS i
-      WHERE i.[sqlkmeans weight] > 0e0 AND ' + c.value + N' IS NOT NULL' + @whole
+        @statement = N'INSERT INTO #sqlkmeans_ranked (value, first, last)
+SELECT x.value, x.upto - x.weight, x.upto
+FROM (SELECT v.value, v.weight, ' + CASE @weighted WHEN 0 THEN N'CAST(ROW_NUMBER() OVER (ORDER BY v.value) AS float)'
+            ELSE N'SUM(v.weight) OVER (ORDER BY v.value, v.row_number ROWS UNBOUNDED PRECEDING)' END + N' AS upto
+      FROM (SELECT ' + c.value + N' AS value, i.[sqlkmeans weight] AS weight, i.[sqlkmeans row] AS row_number
+            FROM #sqlkmeans_input AS i
+            WHERE i.[sqlkmeans weight] > 0e0 AND ' + c.value + N' IS NOT NULL' + @whole + N') AS v) AS x
+WHERE EXISTS (SELECT 1 FROM #sqlkmeans_quantile AS q
+              WHERE x.upto > q.first - q.lacking AND x.upto - x.weight < q.last
+                AND (x.upto > q.first OR x.upto - x.weight < q.last - q.lacking));'
     FROM #sqlkmeans_column AS c
     WHERE c.number = @number;
-    INSERT INTO #sqlkmeans_quantile (name, share, filled)
-    SELECT q.name, q.share, q.filled
+    INSERT INTO #sqlkmeans_quantile (name, filled, lacking, first, last)
+    SELECT q.name, q.filled, t.weight - c.weights, q.share * (t.weight - t.width),
+        q.share * (t.weight - t.width) + t.width
     FROM #sqlkmeans_column AS c
     CROSS APPLY (VALUES (N'fill', CASE @missing WHEN N'median' THEN 0.5e0 END, 0),
         (N'low', c.low_share, 0), (N'high', c.high_share, 0),
         (N'first', CASE @scaling WHEN N'robust' THEN 0.25e0 END, 1),
         (N'middle', CASE @scaling WHEN N'robust' THEN 0.5e0 END, 1),
         (N'last', CASE @scaling WHEN N'robust' THEN 0.75e0 END, 1)) AS q (name, share, filled)
+    CROSS APPLY (SELECT CASE WHEN q.filled = 1 AND @missing IN (N'mean', N'median') THEN 1 ELSE 0 END AS whole) AS a
+    CROSS APPLY (SELECT CASE a.whole WHEN 1 THEN @weight ELSE c.weights END AS weight,
+                     CASE a.whole WHEN 1 THEN @squares / @weight ELSE c.squares / c.weights END AS width) AS t
     WHERE c.number = @number AND q.share IS NOT NULL;
-
-    IF @weighted = 1 AND EXISTS (SELECT 1 FROM #sqlkmeans_quantile AS q)
+    IF EXISTS (SELECT 1 FROM #sqlkmeans_quantile AS q)
     BEGIN
-        SET @statement = N'INSERT INTO #sqlkmeans_sorted (value, weight, upto)
-SELECT x.value, x.weight, SUM(x.weight) OVER (ORDER BY x.value, x.row_number ROWS UNBOUNDED PRECEDING)
-FROM (' + @rows + N') AS x;';
-        EXECUTE sys.sp_executesql @statement;
-        SELECT @known_weight = SUM(s.weight), @known_squares = SUM(t.w * t.w)
-        FROM #sqlkmeans_sorted AS s
-        CROSS APPLY (SELECT s.weight AS w) AS t;
-        SET @lacking_weight = CASE WHEN @lacking > 0 THEN @weight - @known_weight ELSE 0e0 END;
-    END;
-    IF @weighted = 0 AND EXISTS (SELECT 1 FROM #sqlkmeans_quantile AS q)
-    BEGIN
-        -- Among all, the value of a place is one of the known: at it, or before as many as are filled in.
-        INSERT INTO #sqlkmeans_place (place)
-        SELECT DISTINCT p.place
-        FROM #sqlkmeans_quantile AS q
-        CROSS APPLY (SELECT q.share * (@known + CASE q.filled WHEN 1 THEN @lacking ELSE 0 END - 1) AS middle)
-            AS m
-        CROSS APPLY (VALUES (FLOOR(m.middle) + 1), (CEILING(m.middle) + 1),
-            (FLOOR(m.middle) + 1 - @lacking), (CEILING(m.middle) + 1 - @lacking)) AS p (place)
-        WHERE p.place BETWEEN 1 AND @known;
-        SET @statement = N'INSERT INTO #sqlkmeans_ranked (place, value)
-SELECT p.place, p.value
-FROM (SELECT x.value, ROW_NUMBER() OVER (ORDER BY x.value) AS place
-      FROM (' + @rows + N') AS x) AS p
-INNER JOIN #sqlkmeans_place AS w ON w.place = p.place;';
         EXECUTE sys.sp_executesql @statement;
     END;
+    -- Before the first and behind the last of them is none.
+    INSERT INTO #sqlkmeans_ranked (value, first, last) VALUES (NULL, -1e300, 0e0), (NULL, @known, 1e300);
 
     WHILE 1 = 1
     BEGIN
-        -- Pulled in and transformed the second time only, when the limits are known.
-        IF @weighted = 0 AND EXISTS (SELECT 1 FROM #sqlkmeans_quantile AS q WHERE q.filled = @filled)
-            UPDATE q
-            SET value = t.before + (t.behind - t.before) * (m.middle - FLOOR(m.middle))
-            FROM #sqlkmeans_quantile AS q
-            CROSS APPLY (SELECT q.share * (@known + CASE @filled WHEN 1 THEN @lacking ELSE 0 END - 1) AS middle)
-                AS m
-            CROSS APPLY (
-                SELECT MAX(CASE y.side WHEN 0 THEN y.value END) AS before,
-                    MAX(CASE y.side WHEN 1 THEN y.value END) AS behind
-                FROM (SELECT x.side, sqlkmeans.prepared_value(
-                          CASE WHEN @filled = 0 OR @lacking = 0 THEN x.later
-                               WHEN x.earlier > @fill THEN x.earlier
-                               WHEN x.later < @fill THEN x.later
-                               ELSE @fill END,
-                          CASE @filled WHEN 1 THEN @low END, CASE @filled WHEN 1 THEN @high END,
-                          CASE @filled WHEN 1 THEN @transform ELSE N'none' END) AS value
-                      FROM (SELECT p.side,
-                                (SELECT r.value FROM #sqlkmeans_ranked AS r WHERE r.place = p.place)
-                                    AS later,
-                                (SELECT r.value FROM #sqlkmeans_ranked AS r
-                                 WHERE r.place = p.place - @lacking) AS earlier
-                            FROM (VALUES (0, FLOOR(m.middle) + 1), (1, CEILING(m.middle) + 1))
-                                AS p (side, place)) AS x) AS y) AS t
-            WHERE q.filled = @filled;
-        IF @weighted = 1 AND EXISTS (SELECT 1 FROM #sqlkmeans_quantile AS q WHERE q.filled = @filled)
-            UPDATE q
-            SET value = w.value
-            FROM #sqlkmeans_quantile AS q
-            INNER JOIN (
-                SELECT i.name, COALESCE(SUM(i.value * i.part) / NULLIF(SUM(i.part), 0e0),
-                           MIN(CASE WHEN i.last >= i.low THEN i.value END)) AS value
-                FROM (SELECT p.name, p.value, p.last, p.low,
-                          CASE WHEN p.last <= p.low OR p.first >= p.high THEN 0e0
-                               ELSE CASE WHEN p.last < p.high THEN p.last ELSE p.high END
-                                  - CASE WHEN p.first > p.low THEN p.first ELSE p.low END END AS part
-                      FROM (SELECT u.name, sqlkmeans.prepared_value(a.value,
-                                    CASE @filled WHEN 1 THEN @low END, CASE @filled WHEN 1 THEN @high END,
-                                    CASE @filled WHEN 1 THEN @transform ELSE N'none' END) AS value,
-                                (a.upto - a.weight) / t.total AS first, a.upto / t.total AS last,
-                                u.share * (1e0 - t.width) AS low,
-                                u.share * (1e0 - t.width) + t.width AS high
-                            FROM #sqlkmeans_quantile AS u
-                            CROSS JOIN (SELECT CASE @filled WHEN 1 THEN @known_weight + @lacking_weight
-                                                   ELSE @known_weight END AS total,
-                                            CASE WHEN @filled = 1 AND @lacking > 0
-                                                 THEN @squares / (@weight * @weight)
-                                                 ELSE @known_squares / (@known_weight * @known_weight) END
-                                                AS width) AS t
-                            INNER JOIN (
-                                SELECT s.value, s.weight, s.upto + CASE WHEN @filled = 1 AND s.value > @fill
-                                    THEN @lacking_weight ELSE 0e0 END AS upto
-                                FROM #sqlkmeans_sorted AS s
-                                UNION ALL
-                                SELECT @fill, @lacking_weight, @lacking_weight + COALESCE(
-                                    (SELECT SUM(s.weight) FROM #sqlkmeans_sorted AS s
-                                     WHERE s.value <= @fill), 0e0)
-                                WHERE @filled = 1 AND @lacking > 0) AS a
-                                ON a.upto / t.total >= u.share * (1e0 - t.width)
-                               AND (a.upto - a.weight) / t.total <= u.share * (1e0 - t.width) + t.width
-                            WHERE u.filled = @filled) AS p) AS i
-                GROUP BY i.name) AS w
-                ON w.name = q.name;
+        -- Among all, a value is that of the known at the same place, where it is lower than what is
+        -- filled in; of that before as many as are filled in, where it is higher. Pulled in and
+        -- transformed the second time only, when the limits are known.
+        UPDATE q
+        SET value = w.value
+        FROM #sqlkmeans_quantile AS q
+        INNER JOIN (
+            SELECT p.name, CASE WHEN MIN(p.value) = MAX(p.value) THEN MIN(p.value)
+                                ELSE SUM(p.value * p.part) / SUM(p.part) END AS value
+            FROM (SELECT u.name, s.last - s.first AS part, sqlkmeans.prepared_value(
+                      CASE WHEN u.lacking = 0 OR b.value < @fill THEN b.value
+                           WHEN a.value > @fill THEN a.value ELSE @fill END,
+                      CASE @filled WHEN 1 THEN @low END, CASE @filled WHEN 1 THEN @high END,
+                      CASE @filled WHEN 1 THEN @transform ELSE N'none' END) AS value
+                  FROM #sqlkmeans_quantile AS u
+                  INNER JOIN #sqlkmeans_ranked AS b ON b.last > u.first AND b.first < u.last
+                  INNER JOIN #sqlkmeans_ranked AS a
+                      ON a.last + u.lacking > u.first AND a.first + u.lacking < u.last
+                  CROSS APPLY (SELECT MAX(v.first) AS first, MIN(v.last) AS last
+                               FROM (VALUES (u.first, u.last), (b.first, b.last),
+                                         (a.first + u.lacking, a.last + u.lacking)) AS v (first, last)) AS s
+                  WHERE u.filled = @filled AND s.last > s.first) AS p
+            GROUP BY p.name) AS w
+            ON w.name = q.name;
         IF @filled = 1
             BREAK;
         SELECT @fill = COALESCE(@fill, MAX(CASE q.name WHEN N'fill' THEN q.value END)),
@@ -181,7 +121,7 @@ INNER JOIN #sqlkmeans_place AS w ON w.place = p.place;';
     END;
 
     UPDATE c
-    SET fill = @fill, low = @low, high = @high, problem = c.name + N': ' + @problem,
+    SET fill = @fill, low = @low, high = @high, problem = c.problem + COALESCE(c.name + N': ' + @problem + NCHAR(10), N''),
         usable = CASE WHEN @problem IS NULL THEN 1 ELSE 0 END,
         fill_value = sqlkmeans.prepared_value(@fill, @low, @high, N'none'),
         origin = sqlkmeans.prepared_value(c.mean, @low, @high, @transform),

@@ -26,22 +26,32 @@ BEGIN
     DECLARE @of_seed nvarchar(max) = sqlkmeans.each_number(@features, N's.[sqlkmeans z{}]', N', ');
     DECLARE @squared nvarchar(max) = sqlkmeans.each_number(
         @features, N'(s.[sqlkmeans z{}] - c.z{}) * (s.[sqlkmeans z{}] - c.z{})', N' + ');
-    DECLARE @seed_rows int = CASE WHEN 500 * @k > 5000 THEN 500 * @k ELSE 5000 END;
+    DECLARE @seed_rows int = CASE WHEN @k > 4 THEN 500 * @k ELSE 2000 END;
     DECLARE @sample_rows float;
-    DECLARE @most int = sqlkmeans.shared_number(N'max_iter');
     DECLARE @share float;
+    DECLARE @most int = sqlkmeans.shared_number(N'max_iter');
     DECLARE @fitted bigint;
     DECLARE @differing int;
-    DECLARE @trials int = 2 + FLOOR(LOG(@k));
-    DECLARE @start int = 1;
-    DECLARE @cluster int;
-    DECLARE @trial int;
     DECLARE @statement nvarchar(max);
     DECLARE @problem nvarchar(max);
 
-    -- Which rows are drawn depends on their order by key and on the seed alone: those with the least
-    -- hashes, of which only what is below a share is sorted. Enough for the seeds, and for the ends of
-    -- bins; weights of 0 are few, or make another look worth while.
+    CREATE TABLE #sqlkmeans_seed
+    (
+        [sqlkmeans row]      int   NOT NULL,
+        [sqlkmeans previous] int   NULL,
+        [sqlkmeans weight]   float NOT NULL,
+        closest              float NULL
+    );
+    CREATE TABLE #sqlkmeans_draw (number float NOT NULL);
+    SET @statement = sqlkmeans.each_number(
+        @features, N'ALTER TABLE #sqlkmeans_seed ADD [sqlkmeans z{}] float NULL;', N' ');
+    EXECUTE sys.sp_executesql @statement;
+    EXECUTE sqlkmeans.store_in_columns @table = N'#sqlkmeans_seed';
+
+    -- Which rows are drawn depends on their order by key and on the seed alone. The fifth power modulo
+    -- a prime for which it takes no value twice puts the numbers of rows in another order; only what is
+    -- below a share of it is sorted. Enough for the seeds, and for the ends of bins; weights of 0
+    -- are few, or make another look worth while.
     SET @sample_rows = sqlkmeans.shared_number(N'bin_rows');
     IF @sample_rows < @seed_rows
         SET @sample_rows = @seed_rows;
@@ -49,11 +59,13 @@ BEGIN
     SET @statement = N'DELETE FROM #sqlkmeans_sample;
 INSERT INTO #sqlkmeans_sample ([sqlkmeans row], [sqlkmeans weight], place, ' + @kept + N')
 SELECT h.[sqlkmeans row], h.[sqlkmeans weight], ROW_NUMBER() OVER (ORDER BY
-    CASE WHEN h.[sqlkmeans weight] > 0e0 THEN 0 ELSE 1 END, h.hash, h.[sqlkmeans row]), ' + @kept + N'
-FROM (SELECT r.*, CAST(SUBSTRING(HASHBYTES(''SHA2_256'', CAST(@seed AS nvarchar(20)) + N''|''
-          + CAST(r.[sqlkmeans row] AS nvarchar(20))), 1, 6) AS bigint) AS hash
-      FROM #sqlkmeans_prepared AS r) AS h
-WHERE @share >= 1e0 OR h.hash < @share * 281474976710656e0;
+    CASE WHEN h.[sqlkmeans weight] > 0e0 THEN 0 ELSE 1 END, h.hash), ' + @kept + N'
+FROM (SELECT r.*, f.fourth * n.number % 2147483647 AS hash
+      FROM #sqlkmeans_prepared AS r
+      CROSS APPLY (SELECT (r.[sqlkmeans row] + (@seed + 1) * 48271) % 2147483647 AS number) AS n
+      CROSS APPLY (SELECT n.number * n.number % 2147483647 AS square) AS s
+      CROSS APPLY (SELECT s.square * s.square % 2147483647 AS fourth) AS f) AS h
+WHERE @share >= 1e0 OR h.hash < @share * 2147483647e0;
 SELECT @fitted = COUNT_BIG(*) FROM #sqlkmeans_sample AS s WHERE s.[sqlkmeans weight] > 0e0;';
     EXECUTE sys.sp_executesql @statement, N'@seed bigint, @share float, @fitted bigint OUTPUT',
         @seed = @seed, @share = @share, @fitted = @fitted OUTPUT;
@@ -104,113 +116,87 @@ FROM #sqlkmeans_seed AS s CROSS JOIN #sqlkmeans_centroid AS c OPTION (MAXDOP 1);
         EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @problem;
     END;
 
-    CREATE TABLE #sqlkmeans_draw
-    (
-        start   int   NOT NULL,
-        cluster int   NOT NULL,
-        trial   int   NOT NULL,
-        number  float NOT NULL
-    );
-    WHILE @start <= @n_init
-    BEGIN
-        SET @cluster = 1;
-        WHILE @cluster <= @k
-        BEGIN
-            SET @trial = 1;
-            WHILE @trial <= CASE @cluster WHEN 1 THEN 1 ELSE @trials END
-            BEGIN
-                INSERT INTO #sqlkmeans_draw (start, cluster, trial, number)
-                VALUES (@start, @cluster, @trial, sqlkmeans.random_number(
-                    CAST(@seed AS nvarchar(20)) + N'|' + CAST(@start AS nvarchar(10)) + N'|'
-                    + CAST(@cluster - 1 AS nvarchar(10)) + N'|' + CAST(@trial AS nvarchar(10))));
-                SET @trial = @trial + 1;
-            END;
-            SET @cluster = @cluster + 1;
-        END;
-        SET @start = @start + 1;
-    END;
-
-    -- All starts, each from its first candidate to its end, are one text. Where rounding leads past
-    -- the last row, or to two rows, the farthest is the candidate.
+    -- All starts are one text. They are compared near their ends, where the best is easy to tell; the
+    -- last turn carries that one on, from the copy of it in rows -1, -2 ... Where rounding leads past
+    -- the last row, the farthest is the candidate.
     SET @statement = N'DECLARE @shift float;
 DECLARE @inertia float;
 DECLARE @least float;
 DECLARE @start int = 1;
 DECLARE @cluster int;
-DECLARE @trial int;
+DECLARE @row int;
 DECLARE @passes int;
 DECLARE @message nvarchar(400);
-WHILE @start <= @n_init
+WHILE @start <= @n_init + 1
 BEGIN
-SET @cluster = 1;
 DELETE FROM #sqlkmeans_centroid WHERE cluster > 0;
-TRUNCATE TABLE #sqlkmeans_start;
-INSERT INTO #sqlkmeans_start ([sqlkmeans row], [sqlkmeans weight], closest, ' + @kept_z + N')
-SELECT s.[sqlkmeans row], s.[sqlkmeans weight], 1e0, ' + @of_seed + N' FROM #sqlkmeans_seed AS s;
-WHILE @cluster <= @k
+UPDATE #sqlkmeans_centroid SET cluster = -cluster WHERE cluster < 0 AND @start > @n_init;
+UPDATE #sqlkmeans_seed SET closest = 1e0;
+SELECT @cluster = 1, @passes = 0, @shift = NULL;
+WHILE @cluster <= @k AND @start <= @n_init
 BEGIN
-    DELETE FROM #sqlkmeans_candidate;
-    INSERT INTO #sqlkmeans_candidate (trial, ' + @z + N')
-    SELECT d.trial, ' + @of_seed + N'
-    FROM (SELECT t.trial, t.number * g.total AS place
-          FROM #sqlkmeans_draw AS t
-          CROSS JOIN (SELECT SUM(s.[sqlkmeans weight] * s.closest) AS total FROM #sqlkmeans_start AS s) AS g
-          WHERE t.start = @start AND t.cluster = @cluster) AS d
-    INNER JOIN (SELECT ' + @of_seed + N', s.[sqlkmeans weight] * s.closest AS chance,
-                    SUM(s.[sqlkmeans weight] * s.closest) OVER (
-                        ORDER BY s.[sqlkmeans row] ROWS UNBOUNDED PRECEDING) AS upto
-                FROM #sqlkmeans_start AS s) AS s
-        ON s.upto > d.place AND s.upto - s.chance <= d.place AND s.chance > 0e0
+    SET @row = NULL;
+    DELETE FROM #sqlkmeans_draw;
+    INSERT INTO #sqlkmeans_draw (number)
+    SELECT CAST(SUBSTRING(HASHBYTES(''SHA2_256'', CONCAT(@seed, N''|'', @start, N''|'', @cluster, N''|'', t.trial)), 1, 6)
+        AS bigint) / 281474976710656e0
+    FROM (VALUES ' + sqlkmeans.each_number(2 + FLOOR(LOG(@k)), N'({})', N', ') + N') AS t (trial)
+    WHERE @cluster > 1 OR t.trial = 1;
+    SELECT TOP (1) @row = g.row_number
+    FROM (SELECT c.row_number, SUM(s.[sqlkmeans weight] * CASE WHEN ' + @squared + N' < s.closest OR @cluster = 1
+                                                               THEN ' + @squared + N' ELSE s.closest END)
+              AS potential
+          FROM #sqlkmeans_seed AS s
+          CROSS JOIN (SELECT DISTINCT u.row_number, ' + @z + N'
+                      FROM #sqlkmeans_draw AS d
+                      CROSS JOIN (SELECT SUM(s.[sqlkmeans weight] * s.closest) AS total FROM #sqlkmeans_seed AS s) AS w
+                      INNER JOIN (SELECT s.[sqlkmeans row] AS row_number, '
+        + sqlkmeans.each_number(@features, N's.[sqlkmeans z{}] AS z{}', N', ') + N',
+                                      s.[sqlkmeans weight] * s.closest AS chance,
+                                      SUM(s.[sqlkmeans weight] * s.closest) OVER (
+                                          ORDER BY s.[sqlkmeans row] ROWS UNBOUNDED PRECEDING) AS upto
+                                  FROM #sqlkmeans_seed AS s) AS u
+                          ON u.chance > 0e0 AND d.number * w.total >= u.upto - u.chance AND d.number * w.total < u.upto) AS c
+          GROUP BY c.row_number) AS g
+    ORDER BY g.potential, g.row_number
     OPTION (MAXDOP 1);
-    IF NOT EXISTS (SELECT 1 FROM #sqlkmeans_candidate AS c)
-        INSERT INTO #sqlkmeans_candidate (trial, ' + @z + N')
-        SELECT TOP (1) 1, ' + @of_seed + N'
-        FROM #sqlkmeans_start AS s
+    IF @row IS NULL
+        SELECT TOP (1) @row = s.[sqlkmeans row]
+        FROM #sqlkmeans_seed AS s
         WHERE s.[sqlkmeans weight] > 0e0
         ORDER BY s.closest DESC, s.[sqlkmeans row];
-    SET @trial = 1;
-    IF @cluster > 1
-        SELECT TOP (1) @trial = g.trial
-        FROM (SELECT c.trial, SUM(s.[sqlkmeans weight] * CASE WHEN ' + @squared + N' < s.closest
-                                                              THEN ' + @squared + N' ELSE s.closest END)
-                  AS potential
-              FROM #sqlkmeans_start AS s
-              CROSS JOIN #sqlkmeans_candidate AS c
-              GROUP BY c.trial) AS g
-        ORDER BY g.potential, g.trial
-        OPTION (MAXDOP 1);
     INSERT INTO #sqlkmeans_centroid (cluster, ' + @z + N')
-    SELECT TOP (1) @cluster, ' + @z + N' FROM #sqlkmeans_candidate WHERE trial = @trial ORDER BY ' + @z + N';
+    SELECT @cluster, ' + @kept_z + N' FROM #sqlkmeans_seed WHERE [sqlkmeans row] = @row;
     UPDATE s
     SET closest = ' + @squared + N'
-    FROM #sqlkmeans_start AS s
+    FROM #sqlkmeans_seed AS s
     INNER JOIN #sqlkmeans_centroid AS c ON c.cluster = @cluster
     WHERE s.closest > ' + @squared + N' OR @cluster = 1;
     SET @cluster = @cluster + 1;
 END;
-SELECT @passes = 0, @shift = NULL;
-WHILE @passes < ' + CAST(@most AS nvarchar(10)) + N' AND (@shift IS NULL OR @shift > @threshold)
+WHILE @passes < @most AND (@shift IS NULL OR @shift > CASE WHEN @start > @n_init THEN 1e0 ELSE 1e1 END * @threshold)
 BEGIN
 ' + sqlkmeans.pass_text(N'#sqlkmeans_seed', @k, @features) + N'
     SET @passes = @passes + 1;
 END;
-IF @least IS NULL OR @inertia < @least
+IF @start > @n_init
+    SET @n_iter = @n_iter + @passes;
+ELSE IF @least IS NULL OR @inertia < @least
 BEGIN
     SELECT @least = @inertia, @n_iter = @passes;
-    DELETE FROM #sqlkmeans_best;
-    INSERT INTO #sqlkmeans_best (cluster, ' + @z + N') SELECT cluster, ' + @z + N' FROM #sqlkmeans_centroid;
+    DELETE FROM #sqlkmeans_centroid WHERE cluster < 0;
+    INSERT INTO #sqlkmeans_centroid (cluster, ' + @z + N')
+    SELECT -cluster, ' + @z + N' FROM #sqlkmeans_centroid WHERE cluster > 0;
 END;
-SET @message = N''run '' + CAST(@run_id AS nvarchar(20)) + N'': start '' + CAST(@start AS nvarchar(10))
-    + N'' of '' + CAST(@n_init AS nvarchar(10)) + N'', '' + CAST(@passes AS nvarchar(10))
-    + N'' passes over the sample'';
+SET @message = N''run '' + CAST(@run_id AS nvarchar(20)) + N'': '' + CASE WHEN @start > @n_init THEN N''the best start''
+    ELSE N''start '' + CAST(@start AS nvarchar(10)) + N'' of '' + CAST(@n_init AS nvarchar(10)) END
+    + N'', '' + CAST(@passes AS nvarchar(10)) + N'' passes over the sample'';
 RAISERROR (@message, 0, 1) WITH NOWAIT;
 SET @start = @start + 1;
-END;
-DELETE FROM #sqlkmeans_centroid;
-INSERT INTO #sqlkmeans_centroid (cluster, ' + @z + N') SELECT cluster, ' + @z + N' FROM #sqlkmeans_best;';
+END;';
     EXECUTE sys.sp_executesql
-        @statement, N'@run_id bigint, @k int, @n_init int, @threshold float, @n_iter int OUTPUT',
-        @run_id = @run_id, @k = @k, @n_init = @n_init, @threshold = @threshold,
-        @n_iter = @n_iter OUTPUT;
+        @statement, N'@run_id bigint, @k int, @n_init int, @seed bigint, @most int, @threshold float, @n_iter int OUTPUT',
+        @run_id = @run_id, @k = @k, @n_init = @n_init, @seed = @seed, @most = @most,
+        @threshold = @threshold, @n_iter = @n_iter OUTPUT;
 END;
 GO

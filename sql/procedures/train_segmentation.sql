@@ -22,16 +22,12 @@ BEGIN
     DECLARE @features int;
     DECLARE @threshold float;
     DECLARE @n_iter int;
-    DECLARE @key nvarchar(max);
-    DECLARE @target nvarchar(1000);
-    DECLARE @labels nvarchar(max);
-    DECLARE @kept bigint;
     DECLARE @rows bigint;
     DECLARE @total_ss float;
     DECLARE @begun datetime2(6) = SYSUTCDATETIME();
     DECLARE @fitted datetime2(6);
-    DECLARE @skipped bigint;
     DECLARE @share float;
+    DECLARE @labels nvarchar(max);
     DECLARE @outliers bigint;
 
     SELECT @segmentation = r.segmentation, @definition = r.definition, @active = g.active_run_id,
@@ -43,11 +39,6 @@ BEGIN
     INNER JOIN sqlkmeans.segmentation AS g ON g.name = r.segmentation
     WHERE r.run_id = @run_id;
 
-    CREATE TABLE #sqlkmeans_skipped
-    (
-        name      nvarchar(128) COLLATE DATABASE_DEFAULT NOT NULL,
-        customers bigint        NOT NULL
-    );
     CREATE TABLE #sqlkmeans_column
     (
         number     int            NOT NULL PRIMARY KEY,
@@ -60,8 +51,11 @@ BEGIN
         high_share float          NULL,
         absent     bigint         NOT NULL,
         known      bigint         NOT NULL,
+        skipped    bigint         NOT NULL,
         usable     bit            NOT NULL,
-        problem    nvarchar(1000) COLLATE DATABASE_DEFAULT NULL,
+        problem    nvarchar(max)  COLLATE DATABASE_DEFAULT NULL,
+        weights    float          NULL,
+        squares    float          NULL,
         least      float          NULL,
         greatest   float          NULL,
         fractions  bigint         NULL,
@@ -81,40 +75,37 @@ BEGIN
         [sqlkmeans weight] float  NOT NULL,
         place              bigint NOT NULL
     );
-    CREATE TABLE #sqlkmeans_seed
+    CREATE TABLE #sqlkmeans_border
     (
-        [sqlkmeans row]    int   NOT NULL PRIMARY KEY,
-        [sqlkmeans weight] float NOT NULL
+        level                int   NOT NULL,
+        [sqlkmeans row]      int   NOT NULL,
+        [sqlkmeans previous] int   NULL,
+        [sqlkmeans weight]   float NOT NULL
     );
-    CREATE TABLE #sqlkmeans_start
-    (
-        [sqlkmeans row]    int   NOT NULL PRIMARY KEY,
-        [sqlkmeans weight] float NOT NULL,
-        closest            float NOT NULL
-    );
-    CREATE TABLE #sqlkmeans_candidate (trial int NOT NULL);
-    CREATE TABLE #sqlkmeans_best (cluster int NOT NULL PRIMARY KEY);
     CREATE TABLE #sqlkmeans_moved
     (
-        cluster int   NOT NULL PRIMARY KEY,
-        weight  float NOT NULL,
-        squares float NOT NULL
+        kept      bit    NOT NULL,
+        cluster   int    NOT NULL,
+        previous  int    NULL,
+        customers bigint NOT NULL,
+        weight    float  NOT NULL,
+        squares   float  NOT NULL
     );
     CREATE TABLE #sqlkmeans_prepared
     (
         [sqlkmeans row]      int   NULL,
         [sqlkmeans previous] int   NULL,
+        [sqlkmeans before]   float NULL,
+        [sqlkmeans flagged]  bit   NULL,
         [sqlkmeans weight]   float NOT NULL
     );
     CREATE TABLE #sqlkmeans_scored
     (
-        [sqlkmeans row]      int   NULL,
         [sqlkmeans previous] int   NULL,
         [sqlkmeans before]   float NULL,
         [sqlkmeans flagged]  bit   NULL,
         [sqlkmeans weight]   float NOT NULL,
         [sqlkmeans cluster]  int   NOT NULL,
-        [sqlkmeans other]    int   NULL,
         [sqlkmeans distance] float NOT NULL
     );
     CREATE TABLE #sqlkmeans_centroid (cluster int NOT NULL PRIMARY KEY);
@@ -127,16 +118,16 @@ BEGIN
     );
     CREATE TABLE #sqlkmeans_cluster
     (
-        cluster        int    NOT NULL PRIMARY KEY,
-        segment_id     int    NULL,
-        size           bigint NOT NULL,
-        within_ss      float  NOT NULL,
-        inertia        float  NOT NULL,
-        weight         float  NOT NULL,
-        distance       float  NOT NULL,
-        centroid_shift float  NULL,
-        outlier_distance float NULL,
-        outliers       bigint NULL
+        cluster          int    NOT NULL,
+        segment_id       int    NULL,
+        size             bigint NOT NULL,
+        within_ss        float  NOT NULL,
+        inertia          float  NOT NULL,
+        weight           float  NOT NULL,
+        distance         float  NOT NULL,
+        centroid_shift   float  NULL,
+        outlier_distance float  NULL,
+        outliers         bigint NULL
     );
     CREATE TABLE #sqlkmeans_overlap
     (
@@ -146,18 +137,7 @@ BEGIN
         distance  float  NOT NULL,
         within_ss float  NOT NULL,
         inertia   float  NOT NULL,
-        weight    float  NOT NULL,
-        tied      bigint NOT NULL
-    );
-    CREATE TABLE #sqlkmeans_moment
-    (
-        cluster  int    NOT NULL,
-        position int    NOT NULL,
-        known    bigint NOT NULL,
-        total    float  NOT NULL,
-        squares  float  NOT NULL,
-        lowest   float  NULL,
-        highest  float  NULL
+        weight    float  NOT NULL
     );
     CREATE TABLE #sqlkmeans_edge
     (
@@ -166,18 +146,17 @@ BEGIN
         upper     float  NOT NULL,
         customers bigint NULL
     );
-    CREATE TABLE #sqlkmeans_median (cluster int NOT NULL, position int NOT NULL, median float NOT NULL);
     CREATE TABLE #sqlkmeans_profile
     (
-        segment_id int    NOT NULL,
+        cluster    int    NOT NULL,
         position   int    NOT NULL,
+        known      bigint NOT NULL,
         mean       float  NULL,
         deviation  float  NULL,
         lowest     float  NULL,
         median     float  NULL,
         highest    float  NULL,
-        known      bigint NOT NULL,
-        missing    bigint NOT NULL
+        importance float  NULL
     );
     CREATE TABLE #sqlkmeans_named
     (
@@ -206,50 +185,36 @@ BEGIN
     EXECUTE sqlkmeans.train_seed
         @run_id = @run_id, @k = @k, @features = @features, @rows = @rows, @n_init = @n_init,
         @seed = @seed, @threshold = @threshold OUTPUT, @n_iter = @n_iter OUTPUT;
-    -- Passes over all rows are few and settle the result, so they go on for longer.
-    SET @threshold = sqlkmeans.shared_number(N'pass_tolerance_share') * @threshold;
     EXECUTE sqlkmeans.train_passes
         @run_id = @run_id, @k = @k, @features = @features, @threshold = @threshold,
         @n_iter = @n_iter OUTPUT;
     SET @fitted = SYSUTCDATETIME();
     EXECUTE sqlkmeans.train_bins @run_id = @run_id;
     EXECUTE sqlkmeans.train_labels
-        @run_id = @run_id, @active = @active, @last_segment_id = @last_segment_id, @k = @k,
-        @features = @features, @rows = @rows, @total_ss = @total_ss OUTPUT;
+        @run_id = @run_id, @active = @active, @last_segment_id = @last_segment_id,
+        @definition = @definition, @k = @k, @features = @features, @total_ss = @total_ss OUTPUT;
     SET @share = TRY_CAST(JSON_VALUE(@definition, '$.outlier') AS float);
     EXECUTE sqlkmeans.mark_outliers @share = @share, @outliers = @outliers OUTPUT;
-    EXECUTE sqlkmeans.profile_scored;
     EXECUTE sqlkmeans.count_bins @run_id = @run_id, @scored_run_id = @run_id;
+    -- Skipped rows count in the bins of what is missing: a broken load has most.
     UPDATE b
-    SET customers = n.customers + CASE b.bin WHEN 0 THEN COALESCE(k.customers, 0) ELSE 0 END
+    SET customers = n.customers + CASE b.bin WHEN 0 THEN c.skipped ELSE 0 END
     FROM sqlkmeans.feature_bin AS b
     INNER JOIN #sqlkmeans_bin AS n ON n.position = b.position AND n.bin = b.bin
-    LEFT JOIN #sqlkmeans_skipped AS k ON k.name = b.feature
+    INNER JOIN #sqlkmeans_column AS c ON c.name = b.feature
     WHERE b.run_id = @run_id;
     EXECUTE sqlkmeans.train_names
         @run_id = @run_id, @active = @active, @segmentation = @segmentation;
-    SET @skipped = @total - @rows;
     EXECUTE sqlkmeans.train_publication
         @run_id = @run_id, @definition = @definition, @active = @active,
-        @last_segment_id = @last_segment_id, @rows = @rows, @skipped = @skipped,
+        @last_segment_id = @last_segment_id, @rows = @rows, @total = @total,
         @total_ss = @total_ss, @n_iter = @n_iter, @begun = @begun, @fitted = @fitted,
         @publication = @publication OUTPUT;
-
-    SET @key = JSON_QUERY(@definition, '$.key');
-    SET @target = sqlkmeans.quoted_name(JSON_VALUE(@definition, '$.target'), N'');
-    SELECT @kept = COALESCE(SUM(o.customers), 0)
-    FROM #sqlkmeans_overlap AS o
-    WHERE o.previous IS NOT NULL;
-    SET @labels = N'SELECT ' + sqlkmeans.each_name(@key, N'i.{}', N', ') + N', c.segment_id,
-    s.[sqlkmeans distance] AS distance, i.[sqlkmeans previous], i.[sqlkmeans before], i.[sqlkmeans flagged]
-FROM #sqlkmeans_scored AS s
-INNER JOIN #sqlkmeans_cluster AS c ON c.cluster = s.[sqlkmeans cluster]
-INNER JOIN #sqlkmeans_input AS i ON i.[sqlkmeans row] = s.[sqlkmeans row]';
+    SET @labels = sqlkmeans.labels_text(JSON_QUERY(@definition, '$.key'));
     EXECUTE sqlkmeans.profile_columns
         @definition = @definition, @labels = @labels, @medians = 1,
         @publication = @publication OUTPUT;
     EXECUTE sqlkmeans.stage_changes
-        @run_id = @run_id, @key = @key, @target = @target, @labels = @labels, @kept = @kept,
-        @publication = @publication OUTPUT;
+        @run_id = @run_id, @definition = @definition, @publication = @publication OUTPUT;
 END;
 GO

@@ -92,7 +92,7 @@ BEGIN
     INNER JOIN sqlkmeans.model_feature AS s
         ON s.run_id = COALESCE(@scored_run_id, @model_run_id) AND s.source_column = f.source_column
        AND s.type <> N'category'
-    INNER JOIN #sqlkmeans_profile AS p ON p.segment_id = 0 AND p.position = s.position
+    INNER JOIN #sqlkmeans_profile AS p ON p.cluster = 0 AND p.position = s.position
     LEFT JOIN sqlkmeans.segment_feature AS e
         ON e.run_id = @model_run_id AND e.segment_id = 0 AND e.position = f.position;
 

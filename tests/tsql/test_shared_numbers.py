@@ -27,7 +27,6 @@ PYTHON = {
     "almost_missing_rows": problems.ALMOST_MISSING_ROWS,
     "max_iter": kmeans.MAX_ITER,
     "tolerance": kmeans.TOLERANCE,
-    "pass_tolerance_share": kmeans.PASS_TOLERANCE_SHARE,
     "distance_tolerance": outcome.DISTANCE_TOLERANCE,
     "bin_rows": bins.SAMPLE_ROWS,
     "least_share": bins.LEAST_SHARE,

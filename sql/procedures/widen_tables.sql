@@ -1,0 +1,37 @@
+IF OBJECT_ID(N'sqlkmeans.widen_tables', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.widen_tables AS RETURN 0;');
+GO
+-- Gives the caller's #sqlkmeans_prepared, #sqlkmeans_scored and #sqlkmeans_centroid the columns of a run:
+-- the key, each feature in its own units, [sqlkmeans o1] …, and as K-Means sees it, [sqlkmeans z1] …;
+-- and the tables of rows an index that is read in batches.
+ALTER PROCEDURE sqlkmeans.widen_tables
+    @run_id   bigint,
+    @key      nvarchar(max),
+    @features int
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @staging nvarchar(200) =
+        N'sqlkmeans.' + QUOTENAME(N'staging_' + CAST(@run_id AS nvarchar(20)));
+    DECLARE @key_columns nvarchar(max);
+    DECLARE @statement nvarchar(max);
+
+    -- Columns that are added to a temporary table by a nested batch stay in it. A key may be NULL
+    -- here, so that all such rows are told of at once.
+    EXECUTE sqlkmeans.describe_key
+        @table = @staging, @key = @key, @key_columns = @key_columns OUTPUT,
+        @before = N'ALTER TABLE #sqlkmeans_prepared ADD ', @after = N' NULL; ';
+    SET @statement = @key_columns
+        + REPLACE(@key_columns, N'ALTER TABLE #sqlkmeans_prepared ADD ',
+                  N'ALTER TABLE #sqlkmeans_scored ADD ')
+        + sqlkmeans.each_number(@features,
+            N'ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans o{}] float NULL; '
+            + N'ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans z{}] float NULL; '
+            + N'ALTER TABLE #sqlkmeans_scored ADD [sqlkmeans o{}] float NULL; '
+            + N'ALTER TABLE #sqlkmeans_centroid ADD z{} float NULL;', N' ');
+    EXECUTE sys.sp_executesql @statement;
+    EXECUTE sqlkmeans.store_in_columns @table = N'#sqlkmeans_prepared';
+    EXECUTE sqlkmeans.store_in_columns @table = N'#sqlkmeans_scored';
+END;
+GO
