@@ -175,7 +175,9 @@ class Segments:
         self.model: SegmentModel = load_model(segmentation.name, database)
         self.scores = run.scores
         self.labels = pd.Series(self._labels(), index=index, name="segment")
-        far = self.model.is_outlier(self._rows.select(self.model.columns))
+        far = np.zeros(len(index), dtype=np.bool_)
+        if self.model.limits:
+            far = self.model.is_outlier(self._rows.select(self.model.columns))
         self.outliers = pd.Series(far, index=index, name="is_outlier")
         self.segments = pd.DataFrame(segment_table(database, segmentation.name)[1:])
         self.profile = pd.DataFrame(run.profile, columns=segment_profile.columns[1:])

@@ -180,5 +180,6 @@ def _outline(places: Vector, edges: Vector) -> str:
         return ""
     crowds = counts / np.diff(edges)
     heights = crowds / crowds.max() * _HIGHEST
-    steps = "".join(f"V{-height:.1f}H{_x(right):g}" for height, right in zip(heights, edges[1:]))
+    tops = (round(float(-height), 1) or 0 for height in heights)
+    steps = "".join(f"V{top:g}H{_x(right):g}" for top, right in zip(tops, edges[1:]))
     return f"M{LEFT:g},0{steps}V0z"

@@ -175,9 +175,11 @@ def _listed(columns: Sequence[str]) -> str:
 def _centroids(model: SegmentModel, dialect: Dialect, margin: str) -> str:
     """A table of constants: segment_id, segment_name, outlier_distance, c1, c2 …"""
 
+    limits = model.limits
+
     def limit(i: int) -> str:
         none = f"CAST(NULL AS {dialect.float_type})"
-        return number(model.limits[i]) if model.limits else none
+        return number(limits[i]) if limits else none
 
     rows = [
         ", ".join([str(i), dialect.literal(name), limit(i), *map(number, centroid)])

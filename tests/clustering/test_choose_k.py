@@ -250,6 +250,15 @@ def test_few_values_are_few_for_the_rows_there_are() -> None:
     assert (only.few_valued, only.left_out) == (True, ())
 
 
+def test_rows_without_weight_are_no_reason_to_leave_a_column_out() -> None:
+    rng = np.random.default_rng(0)
+    amounts = np.where(np.arange(600) < 400, np.arange(600) % 3, rng.normal(size=600))
+    matrix = np.column_stack([amounts, np.arange(600) % 10])
+    weight = (np.arange(600) < 400).astype(float)
+    choice = choose_k(matrix, 2, 6, sample_weight=weight, n_init=2, columns=["amount", "score"])
+    assert [score.k for score in choice.scores] == [2, 3, 4, 5, 6]
+
+
 def test_the_scores_of_each_k_are_those_of_a_run_with_that_k() -> None:
     matrix = blobs(4)
     choice = choose_k(matrix, 3, 5, n_init=3, seed=1)

@@ -261,7 +261,9 @@ def test_the_starts_are_different_rows_of_the_matrix(seed: int, k: int) -> None:
 @settings(deadline=None, max_examples=15)
 def test_a_weight_counts_like_a_repeated_row(seed: int, sample_rows: int) -> None:
     rng = np.random.default_rng(seed)
-    matrix, weight = rng.normal(size=(400, 2)), rng.integers(0, 4, 400)
+    # Four groups: where there are none, a sample ends in another valley than all rows do.
+    matrix = rng.normal(size=(400, 2)) + 6 * rng.integers(0, 2, (400, 2))
+    weight = rng.integers(0, 4, 400)
     repeated = np.repeat(matrix, weight, axis=0)
     start = matrix[np.flatnonzero(weight)[:4]]
     weighted, _ = lloyd(matrix, start, weight.astype(float), max_iter=50, threshold=0.0)
@@ -272,7 +274,7 @@ def test_a_weight_counts_like_a_repeated_row(seed: int, sample_rows: int) -> Non
     within = assign(repeated, fit.centroids)
     np.testing.assert_array_equal(labels, within.labels)
     assert fit.assignment.inertia == pytest.approx(within.inertia, rel=1e-12)
-    assert within.inertia <= fit_kmeans(repeated, 4).assignment.inertia * 1.05
+    assert within.inertia <= fit_kmeans(repeated, 4).assignment.inertia * (1 + 1e-9)
     assert len(fit.assignment.labels) == 400
 
 

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sqlkmeans.clustering.kmeans import hamerly
+from sqlkmeans.clustering.kmeans import hamerly, single_moves
 from sqlkmeans.clustering.kmeans.assignment import assign
 from sqlkmeans.clustering.kmeans.kernels import kernel
+from sqlkmeans.clustering.kmeans.kmeans import fit_kmeans
 from sqlkmeans.clustering.kmeans.lloyd import lloyd, settle
-from sqlkmeans.clustering.kmeans.single_moves import move_single_rows
+from sqlkmeans.clustering.kmeans.single_moves import may_pay, move_single_rows
 
 
 @pytest.fixture
@@ -143,3 +144,22 @@ def test_rows_put_aside_change_nothing_and_neither_does_numba(
         np.testing.assert_array_equal(found.assignment().labels, labels)
         aside.append(found.centroids)
     np.testing.assert_array_equal(*aside)
+
+
+def test_rows_that_may_pay_are_the_same_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, weight = drawn(3, "cloud", weighted=True)
+    centroids = rows[:4]
+    labels = assign(rows, centroids).labels
+    counts = np.bincount(labels, weight, 4) + 1
+    whole = may_pay(rows, weight, labels, centroids, counts)
+    assert 0 < whole.sum() < len(rows)
+    monkeypatch.setattr(single_moves, "BLOCK", 12)
+    np.testing.assert_array_equal(may_pay(rows, weight, labels, centroids, counts), whole)
+
+
+@pytest.mark.parametrize("n_init", [1, 10])
+def test_one_cluster_is_everyone(n_init: int) -> None:
+    rows, weight = drawn(5, "cloud", weighted=True)
+    fit = fit_kmeans(rows, 1, sample_weight=weight, n_init=n_init)
+    mean = np.average(rows, axis=0, weights=weight)
+    np.testing.assert_allclose(fit.centroids, [mean], rtol=1e-12, atol=1e-12)

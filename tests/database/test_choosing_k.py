@@ -43,7 +43,7 @@ def test_a_choice_of_k_keeps_its_scores_and_publishes_nothing(
     assert [row["k"] for row in result.scores if row["recommended"]] == [3]
     kept = shop.rows(f"SELECT recommendation FROM sqlkmeans.run WHERE run_id = {result.run_id}")
     assert json.loads(kept[0][0]) == {
-        "structure": True, "recommended_k": 3, "reason": result.reason,
+        "structure": True, "shape": "compact", "recommended_k": 3, "reason": result.reason,
         "runner_up_k": result.runner_up_k,
     }  # fmt: skip
     assert load_segmentation(database, "customers").k == 2

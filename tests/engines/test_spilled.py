@@ -191,7 +191,7 @@ def test_progress_is_taken_back_where_the_database_has_to_sort(
     class Told(Progress):
         @contextmanager
         def shown(self, name: str, total: int | None) -> Iterator[Advance]:
-            yield told.append
+            yield told.append if name == "read" else lambda done: None
 
     pipeline.run(definition("told", features=FEATURES["numbers"]), shop, Told())
     assert sum(told) == 3_000

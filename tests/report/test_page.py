@@ -453,7 +453,7 @@ def test_whole_numbers_have_a_bin_each(shop: Path, write: Write, transform: str)
     page = write(shop)
     picture = page.html[page.html.index(">visits by segment<") :]
     everyone = re.search(r'class="mark" fill-opacity=".55" d="([^"]*)"', picture).group(1)
-    heights = [float(v) for v in re.findall(r"V-([\d.]+)H", everyone)]
+    heights = [float(v) for v in re.findall(r"V-?([\d.]+)H", everyone)]
     ends = np.array([30.0, *(float(h) for h in re.findall(r"H([\d.]+)", everyone))])
     # Bins of 1 to 7, all of them as wide to the clustering as what they hold.
     wide = np.diff(np.log1p(np.arange(8) + 0.5) if transform == "log1p" else np.arange(8))

@@ -73,8 +73,8 @@ def named_on_server(server: Server, profiles: list[SegmentProfile]) -> list[tupl
     rows, features = [], []
     for index, profile in enumerate(profiles):
         for position, (name, f) in enumerate(profile.features.items(), start=1):
-            rows.append(f"({index}, {position}, {f.mean!r}, {f.deviation!r}, {f.min!r}, "
-                        f"{f.median!r}, {f.max!r}, 1, 0)")  # fmt: skip
+            rows.append(f"({index}, {position}, 1, {f.mean!r}, {f.deviation!r}, {f.min!r}, "
+                        f"{f.median!r}, {f.max!r}, {f.importance!r})")  # fmt: skip
             if index == 0:
                 column, kind, level = columns[name]
                 shown = "NULL" if level is None else TSQL.literal(level)

@@ -75,7 +75,7 @@ def test_the_nearest_centroid_fits_into_an_expression_three_times(
     server: Server, k: int, features: int, pairs: int
 ) -> None:
     assert server.value("SELECT sqlkmeans.compares_in_pairs(?, ?);", k, features) == pairs
-    nearest = server.value("SELECT sqlkmeans.nearest(?, ?, N'r.[sqlkmeans z{}]', 0);", k, features)
+    nearest = server.value("SELECT sqlkmeans.nearest(?, ?);", k, features)
     size = largest_expression(f"SELECT n.cluster FROM #p AS r\n{nearest}")
     assert size > k * features * (k - 1 if pairs else 1) // k
     assert 3 * size < LIMIT

@@ -1,4 +1,4 @@
-"""Samples of labelled rows."""
+"""Samples of rows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,33 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from sqlkmeans.clustering.arrays.chunks import rows_where
+from sqlkmeans.clustering.arrays.chunks import map_chunks, rows_where
+from sqlkmeans.clustering.arrays.types import RowNumbers, Vector
+
+
+def rows_that_count(
+    n_rows: int, sample_weight: Vector | None, at_most: int, rng: np.random.Generator
+) -> tuple[RowNumbers, int]:
+    """Numbers of rows drawn from those that have a weight, and how many of these there are.
+
+    Parameters
+    ----------
+    n_rows : int
+    sample_weight : ndarray of float64 of shape (n_rows,) or None
+        None: all have one.
+    at_most : int
+    rng : numpy.random.Generator
+    """
+    if sample_weight is None:
+        return rng.choice(n_rows, min(at_most, n_rows), replace=False), n_rows
+    weight = sample_weight
+
+    def counts(start: int, stop: int) -> npt.NDArray[np.bool_]:
+        return np.asarray(weight[start:stop] > 0)
+
+    counting = sum(map_chunks(n_rows, lambda *ends: int(counts(*ends).sum())))
+    ranks = rng.choice(counting, min(at_most, counting), replace=False)
+    return rows_where(n_rows, ranks, counts), counting
 
 
 def stratified_rows(

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sqlkmeans.clustering.arrays.chunks import Empty
-from sqlkmeans.clustering.arrays.sampling import stratified_rows
+from sqlkmeans.clustering.arrays.sampling import rows_that_count, stratified_rows
 from sqlkmeans.clustering.arrays.threads import one_library_thread
 from sqlkmeans.clustering.arrays.types import Matrix, Vector
 from sqlkmeans.clustering.choosing import gap, stability
@@ -154,8 +154,10 @@ def choose_k(
     names = columns or [f"column {number}" for number in range(1, matrix.shape[1] + 1)]
     size = min(len(matrix), stability.ROWS)
     drawn = np.random.default_rng(seed).choice(len(matrix), size, replace=False)
-    by = judged_columns(matrix[np.sort(drawn)], names, k_max)
-    sample, halves = (by.of(matrix[np.sort(drawn[:most])]) for most in (gap.ROWS, size))
+    numbers = np.sort(drawn)
+    some, weight = matrix[numbers], None if sample_weight is None else sample_weight[numbers]
+    by = judged_columns(some, names, k_max, weight)
+    sample, halves = by.of(matrix[np.sort(drawn[: gap.ROWS])]), by.of(some)
     reference = GapStatistic(sample, seed, names if by.few_valued else None)
     apart = None if by.few_valued else crowds(sample, seed)
     ks = range(k_min, max(k_min, distinct(matrix, k_max, sample_weight)) + 1)
@@ -205,9 +207,8 @@ class _Own:
         n_init: int,
         seed: int,
     ) -> None:
-        size = min(len(matrix), JUDGED_ROWS)
-        drawn = np.random.default_rng(seed).choice(len(matrix), size, replace=False)
-        self.numbers = np.sort(drawn)
+        rng = np.random.default_rng(seed)
+        self.numbers = np.sort(rows_that_count(len(matrix), sample_weight, JUDGED_ROWS, rng)[0])
         self.rows = by.of(matrix[self.numbers])
         weight = None if sample_weight is None else sample_weight[self.numbers]
         self._fits = fit_many(self.rows, ks, sample_weight=weight, n_init=n_init, seed=seed)

@@ -38,7 +38,9 @@ class Columns:
         return rows if self.judged.all() else np.ascontiguousarray(rows[:, self.judged])
 
 
-def judged_columns(sample: Matrix, names: Sequence[str], k_max: int) -> Columns:
+def judged_columns(
+    sample: Matrix, names: Sequence[str], k_max: int, sample_weight: Vector | None = None
+) -> Columns:
     """Leave the columns of few values out where others have many.
 
     Hennig & Liao (2013, "How to find an appropriate clustering for mixed-type variables with
@@ -52,11 +54,13 @@ def judged_columns(sample: Matrix, names: Sequence[str], k_max: int) -> Columns:
         The source column of each feature; the levels of a category share one.
     k_max : int
         Nothing is left out where fewer rows than that differ without it.
+    sample_weight : ndarray of float64 of shape (n_rows,), optional
+        Rows of weight 0 do not count there.
     """
     many = np.array([not _has_few(values) for values in sample.T])
     if not many.any():
         return Columns(~many, True, ())
-    if distinct(sample[:, many], k_max) < k_max:
+    if distinct(sample[:, many], k_max, sample_weight) < k_max:
         return Columns(np.ones_like(many), False, ())
     return Columns(many, False, tuple(dict.fromkeys(np.array(names, dtype=object)[~many])))
 

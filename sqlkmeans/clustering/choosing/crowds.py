@@ -44,12 +44,16 @@ def crowds(sample: Matrix, seed: int) -> npt.NDArray[np.int32]:
     everyone = np.zeros(n_rows, dtype=np.int32)
     if n_rows < FEWEST_ROWS:
         return everyone
+    from scipy.cluster.hierarchy import linkage
+    from scipy.spatial.distance import squareform
+
     points = spread(sample, seed)
     distances = np.sqrt(squared_distances(points, points))
     core = np.partition(distances, NEIGHBOURS, axis=1)[:, NEIGHBOURS]
     np.maximum(distances, core, out=distances)
     np.maximum(distances, core[:, None], out=distances)
-    found = _parted(core, *_minimum_spanning_tree(distances), _least_ratio(sample))
+    merges = linkage(squareform(distances, checks=False), "single")
+    found = _parted(core, merges, _least_ratio(sample))
     if not found:
         return everyone
     labels = np.full(n_rows, -1, dtype=np.int32)
@@ -69,49 +73,23 @@ def _least_ratio(sample: Matrix) -> float:
     return float(VALLEY ** (1 / dimensions))
 
 
-def _minimum_spanning_tree(distances: Matrix) -> tuple[list[tuple[int, int]], Vector]:
-    """Edges and their lengths, shortest first (Prim, 1957)."""
-    n_rows = len(distances)
-    nearest, near = np.zeros(n_rows, dtype=np.int64), distances[0].copy()
-    near[0] = np.inf
-    outside = np.ones(n_rows, dtype=bool)
-    outside[0] = False
-    edges, lengths = [], np.empty(n_rows - 1)
-    for number in range(n_rows - 1):
-        row = int(near.argmin())
-        edges.append((int(nearest[row]), row))
-        lengths[number] = near[row]
-        outside[row] = False
-        closer = outside & (distances[row] < near)
-        near[closer], nearest[closer] = distances[row][closer], row
-        near[row] = np.inf
-    order = np.argsort(lengths, kind="stable")
-    return [edges[number] for number in order], lengths[order]
-
-
-def _parted(
-    core: Vector, edges: list[tuple[int, int]], lengths: Vector, ratio: float
-) -> list[list[int]]:
-    """The rows of each crowd; none where everyone is one."""
+def _parted(core: Vector, merges: Matrix, ratio: float) -> list[list[int]]:
+    """The rows of each crowd; none where everyone is one. Merges are those of SciPy's linkage."""
     least = max(SHARE * len(core), NEIGHBOURS + 1)
-    part = list(range(len(core)))
-    rows = [[row] for row in part]
+    rows = [[row] for row in range(len(core))]
     # Of a part in which crowds were told apart, those.
     inside: dict[int, list[list[int]]] = {}
-    for (one, other), length in zip(edges, lengths):
-        a, b = sorted((part[one], part[other]), key=lambda number: -len(rows[number]))
+    for one, other, length, _ in merges:
+        a, b = sorted((int(one), int(other)), key=lambda number: -len(rows[number]))
         of_a, of_b = inside.pop(a, []), inside.pop(b, [])
         if len(rows[b]) >= least:
             typical = max(float(np.median(core[rows[number]])) for number in (a, b))
             # Where most rows are equal, nothing tells how crowded it is.
             valley = typical > 0 and length > ratio * typical
             if valley or (of_a and of_b):
-                of_a = [*(of_a or [list(rows[a])]), *(of_b or [list(rows[b])])]
+                of_a = [*(of_a or [rows[a]]), *(of_b or [rows[b]])]
                 of_b = []
         if of_a or of_b:
-            inside[a] = of_a or of_b
-        for row in rows[b]:
-            part[row] = a
-        rows[a] += rows[b]
-        rows[b] = []
+            inside[len(rows)] = of_a or of_b
+        rows.append(rows[a] + rows[b])
     return next(iter(inside.values()), [])

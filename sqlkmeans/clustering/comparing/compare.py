@@ -303,9 +303,12 @@ def _score_alarms(now: RunFacts, before: RunFacts, guard: Mapping[str, Any]) -> 
     share, share_then = now.outlier_share, before.outlier_share
     # Another share is another limit.
     same = now.definition.get("outlier") == before.definition.get("outlier")
-    if not same or share is None or share_then is None:
-        pass
-    elif share - share_then > guard["outliers"]:
+    if (
+        same
+        and share is not None
+        and share_then is not None
+        and (share - share_then > guard["outliers"])
+    ):
         alarms.append(
             f"outliers: {share:.1%} of the customers, and {share_then:.1%} in run "
             f"{before.run_id} (allowed rise {guard['outliers']:.1%})"

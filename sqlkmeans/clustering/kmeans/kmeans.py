@@ -32,8 +32,6 @@ from sqlkmeans.errors import DataError
 SAMPLE_ROWS = 100_000
 MAX_ITER = 300
 TOLERANCE = 1e-4
-# The passes of the procedures in T-SQL go on for longer than a start, to this share of it.
-PASS_TOLERANCE_SHARE = 0.1
 
 
 @dataclass(frozen=True)
@@ -164,7 +162,7 @@ def fit_many(
             )
             assignment = found.assignment()
         fit = KMeansFit(found.centroids, assignment, n_iter + found.n_iter)
-        yield k, _largest_first(fit)
+        yield k, largest_first(fit)
 
 
 def _scikit_learn(
@@ -178,7 +176,8 @@ def _scikit_learn(
     return np.asarray(model.cluster_centers_, dtype=np.float64), int(model.n_iter_)
 
 
-def _largest_first(fit: KMeansFit) -> KMeansFit:
+def largest_first(fit: KMeansFit) -> KMeansFit:
+    """The same fit with its clusters in the order of their sizes; its labels are overwritten."""
     k = len(fit.centroids)
     sizes = fit.assignment.sizes(k)
     order = sorted(range(k), key=lambda j: (-sizes[j], tuple(fit.centroids[j])))

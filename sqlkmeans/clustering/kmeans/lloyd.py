@@ -14,7 +14,7 @@ from sqlkmeans.clustering.kmeans.assignment import Assignment, assign
 from sqlkmeans.clustering.kmeans.hamerly import HamerlyLabels
 from sqlkmeans.clustering.kmeans.kernels.numpy_kernel import squared_differences
 
-#: Passes of :func:`settle` at most; a few dozen are usual.
+#: Passes of :func:`settle` at most.
 MAX_PASSES = 3_000
 #: Hears of passes over all rows.
 Passed = Callable[[int], object]

@@ -19,9 +19,11 @@ from sqlkmeans.clustering.kmeans.kernels.numpy_kernel import squared_differences
 # what the row adds to the one that it leaves.
 GAIN = 1e-10
 # Rows are looked at again while others move if they would move if they added so much more.
-NEARLY = 1.1
+NEARLY = 1.01
 # A row that has all of its cluster's weight but for this share is that cluster, and stays.
 ALL = 1e-9
+# Distances that are looked at in one go.
+BLOCK = 2_000_000
 
 
 def reach(weight: float, counts: Vector) -> float:
@@ -46,12 +48,15 @@ def may_pay(
 
     Parameters are those of :func:`move_single_rows`, with the centroids in place of the sums.
     """
-    if not len(rows):
-        return np.zeros(0, dtype=bool)
-    columns = np.ascontiguousarray(rows.T, dtype=np.float64)
-    distances = squared_differences(columns, centroids)
-    _, saved = _best_moves(distances, _weights(rows, weights), labels, counts, NEARLY)
-    return saved > 0
+    paying, weights = np.zeros(len(rows), dtype=bool), _weights(rows, weights)
+    size = max(1, BLOCK // len(centroids))
+    for start in range(0, len(rows), size):
+        some = slice(start, start + size)
+        columns = np.ascontiguousarray(rows[some].T, dtype=np.float64)
+        distances = squared_differences(columns, centroids)
+        _, saved = _best_moves(distances, weights[some], labels[some], counts, NEARLY)
+        paying[some] = saved > 0
+    return paying
 
 
 def move_single_rows(

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
-from sqlkmeans.clustering.arrays.chunks import empty_columns, map_chunks, rows_where
+from sqlkmeans.clustering.arrays.chunks import empty_columns
+from sqlkmeans.clustering.arrays.sampling import rows_that_count
 from sqlkmeans.clustering.arrays.threads import in_threads
 from sqlkmeans.clustering.arrays.types import Matrix, RowNumbers, Vector
 from sqlkmeans.clustering.kmeans.assignment import assign, inertia_of, squared_distances
@@ -97,21 +97,12 @@ class Samples:
         seed: int,
         n_rows: int,
     ) -> Samples:
+        """At most ``n_rows`` of the rows that have a weight, those numbered ``distinct`` first."""
         rng = np.random.default_rng(np.random.SeedSequence(seed).spawn(1)[0])
-        wanted, n_rows = min(n_rows, len(matrix)), n_rows - len(distinct)
-        if sample_weight is None:
-            drawn = rng.choice(len(matrix), wanted, replace=False)
-        else:
-            weight = sample_weight
-
-            def counts(start: int, stop: int) -> npt.NDArray[np.bool_]:
-                return np.asarray(weight[start:stop] > 0)
-
-            counting = sum(map_chunks(len(matrix), lambda *ends: int(counts(*ends).sum())))
-            ranks = rng.choice(counting, min(wanted, counting), replace=False)
-            drawn = rows_where(len(matrix), ranks, counts)
+        drawn, counting = rows_that_count(len(matrix), sample_weight, n_rows, rng)
         # Rows that repeat often could crowd out the rare ones: k rows that differ are always in.
-        rows = np.concatenate([distinct, drawn[~np.isin(drawn, distinct)][:n_rows]])
+        others = drawn[~np.isin(drawn, distinct)][: n_rows - len(distinct)]
+        rows = np.concatenate([distinct, others])
         # Read in the order in which they lie: out of it, a file is read many times over.
         order = np.argsort(rows)
         points, of_rows = empty_columns(np.empty, len(rows), matrix.shape[1]), None
@@ -120,13 +111,15 @@ class Samples:
         if sample_weight is not None:
             of_rows = np.empty(len(rows))
             of_rows[order] = sample_weight[rows[order]]
-        return cls(points, of_rows, len(distinct), len(drawn) == len(rows))
+        return cls(points, of_rows, len(distinct), len(rows) == counting)
 
     def part(self, k: int, turn: int) -> Samples:
         """The rows of one start: those that differ, and a part of the others, each in turn.
 
         Starts that all saw the same few rows would all miss what these do not show.
         """
+        if self.are_few(k):
+            return self
         others = len(self.rows) - self.n_distinct
         size = min(self._part_rows(k) - self.n_distinct, others)
         first = self.n_distinct + turn % max(1, others // max(1, size)) * size
@@ -243,7 +236,7 @@ class _Search:
             best = min(self._carried.values(), key=_inertia)
             ends = [self._carried[turn] for turn in anew if turn in self._carried]
             same = sum(end.inertia <= best.inertia * (1 + SAME_END) for end in ends)
-            agreed = same == len(anew) >= UNANIMOUS
+            agreed = self._k == 1 or same == len(anew) >= UNANIMOUS
             if agreed or same >= FOUND_TIMES * n_init or len(anew) >= most:
                 return best
             bred = self._bred(n_init)
@@ -264,8 +257,7 @@ class _Search:
         for turn in range(count):
             child, other = parents[0], parents[int(rng.integers(len(parents)))]
             if turn % 2:
-                apart = ((child[:, None] - other) ** 2).sum(axis=2)
-                mine, its = linear_sum_assignment(apart)
+                mine, its = linear_sum_assignment(squared_distances(child, other))
                 child = np.where(rng.random(self._k)[:, None] < 0.5, child[mine], other[its])
             children.append(np.delete(child, rng.integers(self._k), axis=0))
         return children

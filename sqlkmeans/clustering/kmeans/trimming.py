@@ -12,23 +12,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from math import floor, fsum, inf, log
 
 import numpy as np
 
-from sqlkmeans.clustering.arrays.chunks import Empty, map_chunks, rows_where
+from sqlkmeans.clustering.arrays.chunks import Empty, map_chunks
+from sqlkmeans.clustering.arrays.sampling import rows_that_count
 from sqlkmeans.clustering.arrays.threads import one_library_thread
 from sqlkmeans.clustering.arrays.types import Labels, Matrix, Vector
 from sqlkmeans.clustering.kmeans.assignment import assign
 from sqlkmeans.clustering.kmeans.kernels.numpy_kernel import squared_differences
 from sqlkmeans.clustering.kmeans.kmeans import (
-    MAX_ITER,
     SAMPLE_ROWS,
     KMeansFit,
     fit_kmeans,
+    largest_first,
     too_few_distinct,
 )
-from sqlkmeans.clustering.kmeans.lloyd import Passed, uncounted
+from sqlkmeans.clustering.kmeans.lloyd import MAX_PASSES, Passed, uncounted
 from sqlkmeans.clustering.preparation.quantiles import Bracket, Cut, Wanted, order_statistics
 
 #: Rows that starts run on: for each cluster, and at least.
@@ -82,11 +84,9 @@ def fit_trimmed(
         starts = [few.settle(few.seeded(k, rng)) for _ in range(n_init)]
         best = min(starts, key=lambda found: found.inertia)
         found = best if few is rows else rows.settle(best.centroids, passed)
-    sizes = assign(matrix, found.centroids, empty=empty).sizes(k)
-    order = sorted(range(k), key=lambda j: (-sizes[j], tuple(found.centroids[j])))
-    centroids = np.ascontiguousarray(found.centroids[order])
     n_iter = found.n_iter if found is best else best.n_iter + found.n_iter
-    return KMeansFit(centroids, assign(matrix, centroids, sample_weight, empty), n_iter)
+    assignment = assign(matrix, found.centroids, sample_weight, empty)
+    return largest_first(KMeansFit(found.centroids, assignment, n_iter))
 
 
 def kept_within(
@@ -149,16 +149,10 @@ class _Trimmed:
 
     def drawn(self, at_most: int, rng: np.random.Generator) -> _Trimmed:
         """Some of the rows that have a weight; all rows where there are no more."""
-        n_rows, weight = len(self.matrix), self.weight
-        if n_rows <= at_most:
+        if len(self.matrix) <= at_most:
             return self
-        if weight is None:
-            chosen = np.sort(rng.choice(n_rows, at_most, replace=False))
-        else:
-            given, counting = weight, int(np.count_nonzero(weight))
-            ranks = rng.choice(counting, min(at_most, counting), replace=False)
-            chosen = np.sort(rows_where(n_rows, ranks, lambda a, b: given[a:b] > 0))
-            weight = weight[chosen]
+        chosen = np.sort(rows_that_count(len(self.matrix), self.weight, at_most, rng)[0])
+        weight = None if self.weight is None else self.weight[chosen]
         # Column by column: the rows may lie in a file.
         points = np.array([column[chosen] for column in self.matrix.T]).T
         return _Trimmed(points, weight, self.trim)
@@ -191,8 +185,10 @@ class _Trimmed:
         """Passes until the centroids rest; one that loses all its rows moves to the farthest row
         that is not left out."""
         passes, squared = 0, np.empty(0)
-        while passes < MAX_ITER:
-            assignment = assign(self.matrix, centroids, empty=self.empty)
+        # Each pass writes over the labels and distances of the one before.
+        same_arrays = cache(self.empty)
+        while passes < MAX_PASSES:
+            assignment = assign(self.matrix, centroids, empty=same_arrays)
             labels, squared = assignment.labels, assignment.squared_distances
             limit = self._farthest(squared)
             sums, counts = self._sums(labels, squared, limit, len(centroids))

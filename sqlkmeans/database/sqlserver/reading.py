@@ -138,7 +138,7 @@ def read_labels(
     query = (
         f"SELECT {', '.join(key.read_expression for key in keys)}, segment_id, distance, "
         # As a number: an Arrow reader has a bit as a boolean.
-        "CASE is_outlier WHEN 1 THEN 1e0 ELSE 0e0 END AS is_outlier "
+        "CAST(CAST(is_outlier AS int) AS float) AS is_outlier "
         f"FROM {target} AS source ORDER BY {key_order(keys)}"
     )
     for batch in read_batches(session, query, keys, labels):
