@@ -159,6 +159,11 @@ def told(what: str, *, of_source: bool = False) -> Iterator[None]:
             ) from None
         if "stopped SparkContext" in text or "SparkContext was shut down" in text:
             raise DatabaseError(f"{what}: the Spark session was stopped") from None
+        if "OutOfMemoryError" in text:
+            raise DatabaseError(
+                f"{what}: Spark ran out of memory; give its executors more "
+                "(spark.executor.memory, or with a local master spark.driver.memory)"
+            ) from None
         kind = DataError if of_source else DatabaseError
         raise kind(f"{what}: {first_line(text)}") from None
 
