@@ -112,10 +112,11 @@ class Connector:
         self._dbapi: Any = self.engine.dialect.loaded_dbapi
         # Of the whole process: a session that is closed has to end, with its locks and temporary
         # tables, which a pool of the driver's would keep for minutes.
+        driver: Any = self._dbapi
         if self.driver == "pyodbc":
-            self._dbapi.pooling = False
+            driver.pooling = False
         else:
-            self._dbapi.pooling(enabled=False)
+            driver.pooling(enabled=False)
         # SQLAlchemy reads the version from a banner whose words differ between products.
         dialect: Any = self.engine.dialect
         dialect._get_server_version_info = product_version
