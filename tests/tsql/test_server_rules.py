@@ -226,6 +226,16 @@ def a_condition_calls_no_function_of_ours_for_each_row(text: str) -> list[str]:
                       code(text), re.DOTALL)  # fmt: skip
 
 
+def a_time_since_a_run_began_has_no_end(text: str) -> list[str]:
+    """DATEDIFF gives an int: 24.8 days of milliseconds, then error 535."""
+    return re.findall(r"\bDATEDIFF\(millisecond, (?:\w+\.)?started_at\b", code(text))
+
+
+def what_may_be_absent_is_asked_for_a_level_below(text: str) -> list[str]:
+    """A TRY does not catch that a name of its own level is not there (error 208)."""
+    return re.findall(r"guarded\(\s*f?\"SELECT [^\"]*\bOPENJSON\([^\"]*\"", text)
+
+
 RULES: dict[str, Rule] = {
     rule.__name__: rule
     for rule in (
@@ -248,6 +258,8 @@ RULES: dict[str, Rule] = {
         beside_all_columns_stand_names_that_no_key_has,
         an_empty_columnstore_asks_for_one_thread,
         a_condition_calls_no_function_of_ours_for_each_row,
+        a_time_since_a_run_began_has_no_end,
+        what_may_be_absent_is_asked_for_a_level_below,
     )
 }
 
@@ -293,6 +305,10 @@ CONTROLS = [
      "CREATE CLUSTERED COLUMNSTORE INDEX sqlkmeans_columns ON #sqlkmeans_input;"),
     ("a_condition_calls_no_function_of_ours_for_each_row",
      "DELETE FROM t WHERE place > 1 AND place <= sqlkmeans.shared_number(N'max_categories');"),
+    ("a_time_since_a_run_began_has_no_end",
+     "SET seconds_total = DATEDIFF(millisecond, started_at, SYSUTCDATETIME()) / 1e3"),
+    ("what_may_be_absent_is_asked_for_a_level_below",
+     "session.guarded(\"SELECT j.[value] FROM OPENJSON(N'[1]') AS j;\")"),
     ("what_a_text_calls_is_granted", "SET @s = N'EXECUTE sqlkmeans.as_owner @statement = @s;';"),
 ]  # fmt: skip
 
