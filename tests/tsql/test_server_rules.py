@@ -253,6 +253,16 @@ def texts_that_are_hashed_have_one_collation(text: str) -> list[str]:
     ]
 
 
+def a_time_since_a_run_began_has_no_end(text: str) -> list[str]:
+    """DATEDIFF gives an int: 24.8 days of milliseconds, then error 535."""
+    return re.findall(r"\bDATEDIFF\(millisecond, (?:\w+\.)?started_at\b", code(text))
+
+
+def what_may_be_absent_is_asked_for_a_level_below(text: str) -> list[str]:
+    """A TRY does not catch that a name of its own level is not there (error 208)."""
+    return re.findall(r"guarded\(\s*f?\"SELECT [^\"]*\bOPENJSON\([^\"]*\"", text)
+
+
 RULES: dict[str, Rule] = {
     rule.__name__: rule
     for rule in (
@@ -276,6 +286,8 @@ RULES: dict[str, Rule] = {
         an_empty_columnstore_asks_for_one_thread,
         a_condition_calls_no_function_of_ours_for_each_row,
         texts_that_are_hashed_have_one_collation,
+        a_time_since_a_run_began_has_no_end,
+        what_may_be_absent_is_asked_for_a_level_below,
     )
 }
 
@@ -326,6 +338,10 @@ CONTROLS = [
      "Latin1_General_CI_AS NULL); SELECT HASHBYTES('MD5', CONCAT(N'7', N'|', k1, N'|', k2));"),
     ("texts_that_are_hashed_have_one_collation",
      "CREATE TABLE #sqlkmeans_rows (k1 datetime NULL); SELECT HASHBYTES('MD5', CONCAT(N'', k1));"),
+    ("a_time_since_a_run_began_has_no_end",
+     "SET seconds_total = DATEDIFF(millisecond, started_at, SYSUTCDATETIME()) / 1e3"),
+    ("what_may_be_absent_is_asked_for_a_level_below",
+     "session.guarded(\"SELECT j.[value] FROM OPENJSON(N'[1]') AS j;\")"),
     ("what_a_text_calls_is_granted", "SET @s = N'EXECUTE sqlkmeans.as_owner @statement = @s;';"),
 ]  # fmt: skip
 

@@ -282,14 +282,17 @@ INNER JOIN sqlkmeans.run AS b ON b.segmentation = a.segmentation AND b.published
 CROSS APPLY (
     SELECT c.from_segment_id, c.to_segment_id, COUNT_BIG(*) AS customers
     FROM (
-        SELECT
-            MAX(CASE WHEN h.valid_from <= a.published_at
-                      AND (h.valid_to IS NULL OR h.valid_to > a.published_at)
-                     THEN h.segment_id END) AS from_segment_id,
-            MAX(CASE WHEN h.valid_from <= b.published_at
-                      AND (h.valid_to IS NULL OR h.valid_to > b.published_at)
-                     THEN h.segment_id END) AS to_segment_id
+        SELECT MAX(v.from_segment_id) AS from_segment_id, MAX(v.to_segment_id) AS to_segment_id
         FROM [dbo].[customer_segment_history] AS h
+        CROSS APPLY (
+            SELECT
+                CASE WHEN h.valid_from <= a.published_at
+                      AND (h.valid_to IS NULL OR h.valid_to > a.published_at)
+                     THEN h.segment_id END AS from_segment_id,
+                CASE WHEN h.valid_from <= b.published_at
+                      AND (h.valid_to IS NULL OR h.valid_to > b.published_at)
+                     THEN h.segment_id END AS to_segment_id
+        ) AS v
         GROUP BY h.[customer_id]
     ) AS c
     WHERE c.from_segment_id IS NOT NULL OR c.to_segment_id IS NOT NULL
@@ -1645,14 +1648,17 @@ INNER JOIN sqlkmeans.run AS b ON b.segmentation = a.segmentation AND b.published
 CROSS APPLY (
     SELECT c.from_segment_id, c.to_segment_id, COUNT_BIG(*) AS customers
     FROM (
-        SELECT
-            MAX(CASE WHEN h.valid_from <= a.published_at
-                      AND (h.valid_to IS NULL OR h.valid_to > a.published_at)
-                     THEN h.segment_id END) AS from_segment_id,
-            MAX(CASE WHEN h.valid_from <= b.published_at
-                      AND (h.valid_to IS NULL OR h.valid_to > b.published_at)
-                     THEN h.segment_id END) AS to_segment_id
+        SELECT MAX(v.from_segment_id) AS from_segment_id, MAX(v.to_segment_id) AS to_segment_id
         FROM [dbo].[customer_segment_history] AS h
+        CROSS APPLY (
+            SELECT
+                CASE WHEN h.valid_from <= a.published_at
+                      AND (h.valid_to IS NULL OR h.valid_to > a.published_at)
+                     THEN h.segment_id END AS from_segment_id,
+                CASE WHEN h.valid_from <= b.published_at
+                      AND (h.valid_to IS NULL OR h.valid_to > b.published_at)
+                     THEN h.segment_id END AS to_segment_id
+        ) AS v
         GROUP BY h.[customer_id]
     ) AS c
     WHERE c.from_segment_id IS NOT NULL OR c.to_segment_id IS NOT NULL
@@ -1667,14 +1673,17 @@ INNER JOIN sqlkmeans.run AS b ON b.segmentation = a.segmentation AND b.published
 CROSS APPLY (
     SELECT c.from_segment_id, c.to_segment_id, COUNT_BIG(*) AS customers
     FROM (
-        SELECT
-            MAX(CASE WHEN h.valid_from <= a.published_at
-                      AND (h.valid_to IS NULL OR h.valid_to > a.published_at)
-                     THEN h.segment_id END) AS from_segment_id,
-            MAX(CASE WHEN h.valid_from <= b.published_at
-                      AND (h.valid_to IS NULL OR h.valid_to > b.published_at)
-                     THEN h.segment_id END) AS to_segment_id
+        SELECT MAX(v.from_segment_id) AS from_segment_id, MAX(v.to_segment_id) AS to_segment_id
         FROM [dbo].[square_segment_history] AS h
+        CROSS APPLY (
+            SELECT
+                CASE WHEN h.valid_from <= a.published_at
+                      AND (h.valid_to IS NULL OR h.valid_to > a.published_at)
+                     THEN h.segment_id END AS from_segment_id,
+                CASE WHEN h.valid_from <= b.published_at
+                      AND (h.valid_to IS NULL OR h.valid_to > b.published_at)
+                     THEN h.segment_id END AS to_segment_id
+        ) AS v
         GROUP BY h.[id]
     ) AS c
     WHERE c.from_segment_id IS NOT NULL OR c.to_segment_id IS NOT NULL
@@ -1918,14 +1927,17 @@ INNER JOIN sqlkmeans.run AS b ON b.segmentation = a.segmentation AND b.published
 CROSS APPLY (
     SELECT c.from_segment_id, c.to_segment_id, COUNT_BIG(*) AS customers
     FROM (
-        SELECT
-            MAX(CASE WHEN h.valid_from <= a.published_at
-                      AND (h.valid_to IS NULL OR h.valid_to > a.published_at)
-                     THEN h.segment_id END) AS from_segment_id,
-            MAX(CASE WHEN h.valid_from <= b.published_at
-                      AND (h.valid_to IS NULL OR h.valid_to > b.published_at)
-                     THEN h.segment_id END) AS to_segment_id
+        SELECT MAX(v.from_segment_id) AS from_segment_id, MAX(v.to_segment_id) AS to_segment_id
         FROM [dbo].[customer_segment_history] AS h
+        CROSS APPLY (
+            SELECT
+                CASE WHEN h.valid_from <= a.published_at
+                      AND (h.valid_to IS NULL OR h.valid_to > a.published_at)
+                     THEN h.segment_id END AS from_segment_id,
+                CASE WHEN h.valid_from <= b.published_at
+                      AND (h.valid_to IS NULL OR h.valid_to > b.published_at)
+                     THEN h.segment_id END AS to_segment_id
+        ) AS v
         GROUP BY h.[customer_id]
     ) AS c
     WHERE c.from_segment_id IS NOT NULL OR c.to_segment_id IS NOT NULL
@@ -1940,14 +1952,17 @@ INNER JOIN sqlkmeans.run AS b ON b.segmentation = a.segmentation AND b.published
 CROSS APPLY (
     SELECT c.from_segment_id, c.to_segment_id, COUNT_BIG(*) AS customers
     FROM (
-        SELECT
-            MAX(CASE WHEN h.valid_from <= a.published_at
-                      AND (h.valid_to IS NULL OR h.valid_to > a.published_at)
-                     THEN h.segment_id END) AS from_segment_id,
-            MAX(CASE WHEN h.valid_from <= b.published_at
-                      AND (h.valid_to IS NULL OR h.valid_to > b.published_at)
-                     THEN h.segment_id END) AS to_segment_id
+        SELECT MAX(v.from_segment_id) AS from_segment_id, MAX(v.to_segment_id) AS to_segment_id
         FROM [dbo].[person_segment_history] AS h
+        CROSS APPLY (
+            SELECT
+                CASE WHEN h.valid_from <= a.published_at
+                      AND (h.valid_to IS NULL OR h.valid_to > a.published_at)
+                     THEN h.segment_id END AS from_segment_id,
+                CASE WHEN h.valid_from <= b.published_at
+                      AND (h.valid_to IS NULL OR h.valid_to > b.published_at)
+                     THEN h.segment_id END AS to_segment_id
+        ) AS v
         GROUP BY h.[person_id]
     ) AS c
     WHERE c.from_segment_id IS NOT NULL OR c.to_segment_id IS NOT NULL
@@ -1962,14 +1977,17 @@ INNER JOIN sqlkmeans.run AS b ON b.segmentation = a.segmentation AND b.published
 CROSS APPLY (
     SELECT c.from_segment_id, c.to_segment_id, COUNT_BIG(*) AS customers
     FROM (
-        SELECT
-            MAX(CASE WHEN h.valid_from <= a.published_at
-                      AND (h.valid_to IS NULL OR h.valid_to > a.published_at)
-                     THEN h.segment_id END) AS from_segment_id,
-            MAX(CASE WHEN h.valid_from <= b.published_at
-                      AND (h.valid_to IS NULL OR h.valid_to > b.published_at)
-                     THEN h.segment_id END) AS to_segment_id
+        SELECT MAX(v.from_segment_id) AS from_segment_id, MAX(v.to_segment_id) AS to_segment_id
         FROM [dbo].[square_segment_history] AS h
+        CROSS APPLY (
+            SELECT
+                CASE WHEN h.valid_from <= a.published_at
+                      AND (h.valid_to IS NULL OR h.valid_to > a.published_at)
+                     THEN h.segment_id END AS from_segment_id,
+                CASE WHEN h.valid_from <= b.published_at
+                      AND (h.valid_to IS NULL OR h.valid_to > b.published_at)
+                     THEN h.segment_id END AS to_segment_id
+        ) AS v
         GROUP BY h.[id]
     ) AS c
     WHERE c.from_segment_id IS NOT NULL OR c.to_segment_id IS NOT NULL
