@@ -265,37 +265,43 @@ def _server_block(
 ) -> list[str]:
     now = OnServer(url, rows, n_features)
     then = OnServer(before, rows, n_features) if before else None
-    contenders: dict[str, Any] = {"tsql": now.train}
+    trainings: dict[str, Any] = {"tsql": now.train}
     if then is not None:
-        contenders["tsql, the commit before"] = then.train
-    contenders |= {
+        trainings["tsql, the commit before"] = then.train
+    trainings |= {
         "pushdown": lambda: now.client("pushdown"),
         "local": lambda: now.client("local"),
-        "assign_segments": now.assign,
-        "assign_segments @medians = 0": lambda: now.assign(", @medians = 0"),
+    }
+    nights: dict[str, tuple[OnServer, Any]] = {
+        "assign_segments": (now, now.assign),
+        "assign_segments @medians = 0": (now, lambda: now.assign(", @medians = 0")),
     }
     if then is not None:
-        contenders["assign_segments, the commit before"] = then.assign
+        nights["assign_segments, the commit before"] = (then, then.assign)
     for database in (now, then):
         if database is not None:
             database.define()
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    seconds: dict[str, list[float]] = {name: [] for name in [*trainings, *nights]}
     inertia: dict[str, float] = {}
+
+    def timed(turn: int, name: str, contender: Any) -> None:
+        started = time.perf_counter()
+        found = contender()
+        taken = time.perf_counter() - started
+        if turn:
+            seconds[name].append(taken)
+        if found is not None:
+            inertia[name] = found
+        print(f"{rows:,} x {n_features}, {turn} {name}: {taken:.2f} s", file=sys.stderr)
+
     for turn in range(repeats + 1):
-        for name, contender in contenders.items():
-            # What the commit before assigns changes with the first of the two.
-            changed = {"assign_segments": (now, then), "assign_segments @medians = 0": (now,)}
-            for database in changed.get(name, ()):
-                if database is not None:
-                    database.change(2 * turn + ("medians" in name))
-            started = time.perf_counter()
-            found = contender()
-            if turn:
-                seconds[name].append(time.perf_counter() - started)
-            if found is not None:
-                inertia[name] = found
-            print(f"{rows:,} x {n_features}, {turn} {name}: "
-                  f"{time.perf_counter() - started:.2f} s", file=sys.stderr)  # fmt: skip
+        for name, contender in trainings.items():
+            timed(turn, name, contender)
+    # Night after night with one model, as between two refits.
+    for turn in range(repeats + 1):
+        for number, (name, (database, contender)) in enumerate(nights.items()):
+            database.change(3 * turn + number)
+            timed(turn, name, contender)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     lines = []
     for name, median in medians.items():

@@ -1266,15 +1266,14 @@ IF OBJECT_ID(N'sqlkmeans.nearest', N'FN') IS NULL
 GO
 -- What follows a row r of prepared features, and gives a row n: cluster, the number of the nearest of
 -- the centroids 1 to @k of #sqlkmeans_centroid, the first of several that are equally near. Compared in
--- pairs, a table is read in batches; where that would be too long an expression, the centroids are
+-- pairs, a table is read in batches, and each distance is written once; where that would be too long an expression, the centroids are
 -- ordered for each row.
 ALTER FUNCTION sqlkmeans.nearest (@k int, @features int)
 RETURNS nvarchar(max)
 AS
 BEGIN
     DECLARE @squares nvarchar(max);
-    DECLARE @distance nvarchar(max);
-    DECLARE @result nvarchar(max) = N'CROSS APPLY (SELECT CASE';
+    DECLARE @result nvarchar(max);
     DECLARE @one int = 1;
     DECLARE @other int;
 
@@ -1286,17 +1285,19 @@ BEGIN
             + N' AS squared FROM #sqlkmeans_centroid AS c WHERE c.cluster > 0 ORDER BY squared, c.cluster) AS n';
     END;
 
-    SET @squares = N'(r.[sqlkmeans z{}] - @c~_{}) * (r.[sqlkmeans z{}] - @c~_{})';
-    SET @squares = sqlkmeans.each_number(@features, @squares, N' + ');
+    SET @squares = sqlkmeans.each_number(
+        @features, N'(r.[sqlkmeans z{}] - @c~_{}) * (r.[sqlkmeans z{}] - @c~_{})', N' + ');
+    SET @result = N'CROSS APPLY (SELECT '
+        + sqlkmeans.each_number(@k, REPLACE(@squares, N'~', N'{}') + N' AS d{}', N', ') + N') AS d
+CROSS APPLY (SELECT CASE';
     -- The first whose distance is none of the later ones' greater.
     WHILE @one < @k
     BEGIN
-        SET @distance = REPLACE(@squares, N'~', CAST(@one AS nvarchar(10)));
         SET @other = @one + 1;
         WHILE @other <= @k
         BEGIN
-            SET @result = @result + CASE WHEN @other = @one + 1 THEN N' WHEN ' ELSE N' AND ' END
-                + @distance + N' <= ' + REPLACE(@squares, N'~', CAST(@other AS nvarchar(10)));
+            SET @result = @result + CASE WHEN @other = @one + 1 THEN N' WHEN d.d' ELSE N' AND d.d' END
+                + CAST(@one AS nvarchar(10)) + N' <= d.d' + CAST(@other AS nvarchar(10));
             SET @other = @other + 1;
         END;
         SET @result = @result + N' THEN ' + CAST(@one AS nvarchar(10));
@@ -1340,7 +1341,7 @@ SELECT ' + CAST(@kept AS nvarchar(1)) + N', n.cluster, r.[sqlkmeans previous], '
 FROM ' + @rows + N' AS r
 ' + sqlkmeans.nearest(@k, @features) + N'
 GROUP BY n.cluster, r.[sqlkmeans previous]' + CASE @rows WHEN N'#sqlkmeans_seed' THEN N'
-OPTION (MAXDOP 1)' ELSE N'' END + N';
+OPTION (MAXDOP 1, KEEPFIXED PLAN)' ELSE N'' END + N';
 ';
 END;
 GO
@@ -1861,10 +1862,13 @@ IF OBJECT_ID(N'sqlkmeans.check_keys', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.check_keys AS RETURN 0;');
 GO
 -- Raises, both at once, that rows have no key or the key of another: what a table with this key
--- would refuse with the first such row alone. @relation stands after FROM and has the alias s.
+-- would refuse with the first such row alone. @relation stands after FROM and has the alias s. Rows of
+-- @source, what sqlkmeans.relation gives, are not looked at where an index of it says as much: grouping
+-- them takes memory for every key.
 ALTER PROCEDURE sqlkmeans.check_keys
     @relation nvarchar(max),
-    @key      nvarchar(max)
+    @key      nvarchar(max),
+    @source   nvarchar(max) = NULL
 AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
@@ -1879,6 +1883,23 @@ BEGIN
     DECLARE @nulls bigint;
     DECLARE @repeats bigint;
     DECLARE @example nvarchar(max);
+
+    SET @source = LEFT(@source, LEN(@source) - LEN(N' AS s'));
+    IF EXISTS (SELECT 1
+               FROM sys.indexes AS i
+               WHERE i.object_id = OBJECT_ID(@source) AND PARSENAME(@source, 3) IS NULL
+                 AND i.is_unique = 1 AND i.has_filter = 0 AND i.is_disabled = 0
+                 AND NOT EXISTS (
+                     SELECT 1
+                     FROM sys.index_columns AS x
+                     INNER JOIN sys.columns AS c
+                         ON c.object_id = x.object_id AND c.column_id = x.column_id
+                     WHERE x.object_id = i.object_id AND x.index_id = i.index_id
+                       AND x.is_included_column = 0
+                       AND (c.is_nullable = 1
+                            OR c.name NOT IN (SELECT j.[value] COLLATE DATABASE_DEFAULT
+                                              FROM OPENJSON(@key) AS j))))
+        RETURN 0;
 
     SET @statement = N'SELECT @nulls = COALESCE(SUM(g.nulls * g.customers), 0),
     @repeats = COALESCE(SUM(CASE g.nulls WHEN 0 THEN g.customers - 1 END), 0)
@@ -3444,7 +3465,7 @@ BEGIN
         UPDATE sqlkmeans.run
         SET status = N'finished',
             finished_at = @now,
-            seconds_total = DATEDIFF(millisecond, started_at, @now) / 1e3
+            seconds_total = DATEDIFF_BIG(millisecond, started_at, @now) / 1e3
         WHERE run_id = @run_id;
 
         COMMIT TRANSACTION;
@@ -3866,8 +3887,8 @@ BEGIN
         present  float NOT NULL
     );
     INSERT INTO #sqlkmeans_share (position, bin, earlier, present)
-    SELECT b.position, b.bin, b.customers / CAST(t.customers AS float),
-        COALESCE(n.customers, 0) / CAST(o.customers AS float)
+    SELECT b.position, b.bin, b.customers / NULLIF(CAST(t.customers AS float), 0),
+        COALESCE(n.customers, 0) / NULLIF(CAST(o.customers AS float), 0)
     FROM sqlkmeans.feature_bin AS b
     INNER JOIN (SELECT f.position, SUM(f.customers) AS customers
                 FROM sqlkmeans.feature_bin AS f
@@ -3990,7 +4011,8 @@ IF OBJECT_ID(N'sqlkmeans.store_in_columns', N'P') IS NULL
 GO
 -- Gives an empty temporary table of the caller a clustered columnstore index, so that a statement
 -- reads in batches and only what it names. Where the server or its tempdb has none, the table stays
--- as it is.
+-- as it is, and so does one so wide that the index would ask for a gigabyte of memory: 4 MB a column
+-- and thread, rows or none.
 ALTER PROCEDURE sqlkmeans.store_in_columns
     @table nvarchar(128)
 AS
@@ -3998,9 +4020,11 @@ BEGIN
     SET NOCOUNT ON;
 
     DECLARE @statement nvarchar(max) =
-        N'CREATE CLUSTERED COLUMNSTORE INDEX sqlkmeans_columns ON ' + @table + N';';
+        N'CREATE CLUSTERED COLUMNSTORE INDEX sqlkmeans_columns ON ' + @table + N' WITH (MAXDOP = 1);';
 
     IF OBJECT_ID(N'sys.column_store_segments') IS NULL
+       OR 200 < (SELECT COUNT(*) FROM tempdb.sys.columns AS c
+                 WHERE c.object_id = OBJECT_ID(N'tempdb..' + @table))
         RETURN 0;
     BEGIN TRY
         EXECUTE sys.sp_executesql @statement;
@@ -4076,7 +4100,7 @@ SELECT p.cluster' + sqlkmeans.each_number(
 FROM #sqlkmeans_point AS p GROUP BY p.cluster;
 ' + sqlkmeans.centroid_values(@k, @features) + N'INSERT INTO #sqlkmeans_scored WITH (TABLOCK) ('
         + sqlkmeans.each_name(@key, N'{}', N', ') + @carried + N', [sqlkmeans cluster], [sqlkmeans distance])
-SELECT ' + sqlkmeans.each_name(@key, N'r.{}', N', ') + REPLACE(@carried, N'[', N'r.[') + N', n.cluster, SQRT(' + sqlkmeans.each_number(
+SELECT ' + sqlkmeans.each_name(@key, N'r.{}', N', ') + REPLACE(@carried, N'[', N'r.[') + N', c.cluster, SQRT(' + sqlkmeans.each_number(
             @features, N'(r.[sqlkmeans z{}] - c.z{}) * (r.[sqlkmeans z{}] - c.z{})', N' + ') + N')
 FROM #sqlkmeans_prepared AS r
 ' + sqlkmeans.nearest(@k, @features) + N'
@@ -4315,7 +4339,7 @@ GROUP BY v.cluster, v.position, v.value;
     UPDATE #sqlkmeans_cluster SET size = 0;
     UPDATE c
     SET size = n.size, within_ss = n.within_ss, inertia = n.inertia, weight = n.weight,
-        distance = n.distance / n.size
+        distance = n.distance / NULLIF(n.size, 0)
     FROM #sqlkmeans_cluster AS c
     INNER JOIN (SELECT o.cluster, SUM(o.customers) AS size, SUM(o.within_ss) AS within_ss,
                     SUM(o.inertia) AS inertia, SUM(o.weight) AS weight, SUM(o.distance) AS distance
@@ -4424,6 +4448,8 @@ BEGIN
     DECLARE @kept int;
     DECLARE @mean float;
     DECLARE @z float = sqlkmeans.shared_number(N'normal_quantile');
+    DECLARE @min_frequency float = sqlkmeans.shared_number(N'min_frequency');
+    DECLARE @max_categories int = sqlkmeans.shared_number(N'max_categories');
 
     IF NOT EXISTS (SELECT 1 FROM OPENJSON(@profile) AS j)
         RETURN 0;
@@ -4586,8 +4612,8 @@ FROM (SELECT ({} + N''.'') COLLATE Latin1_General_100_BIN2 AS level, COUNT_BIG(*
         FROM #sqlkmeans_told_level AS l
         CROSS JOIN (SELECT SUM(a.customers) AS customers FROM #sqlkmeans_told_level AS a) AS w
         WHERE LEN(l.level) <= 101 AND l.level <> N'(other).'
-          AND l.customers >= sqlkmeans.shared_number(N'min_frequency') * w.customers
-          AND l.place <= sqlkmeans.shared_number(N'max_categories');
+          AND l.customers >= @min_frequency * w.customers
+          AND l.place <= @max_categories;
         DELETE FROM #sqlkmeans_told_level WHERE place > @kept;
         IF @kept = 0 OR @kept < @levels
             INSERT INTO #sqlkmeans_told_level (level, customers, place) VALUES (N'(other).', 0, @kept + 1);
@@ -4623,8 +4649,8 @@ LEFT JOIN (SELECT COALESCE(v.segment_id, 0) AS segment_id, v.place, COUNT_BIG(*)
         difference_high = (a.apart + r.reach) / NULLIF(e.deviation, 0)
     FROM #sqlkmeans_measured AS m
     INNER JOIN #sqlkmeans_measured AS e ON e.segment_id = 0 AND e.position = m.position
-    CROSS APPLY (SELECT m.mean - e.mean AS apart, CAST(m.known AS float) AS n,
-                     CAST(e.known AS float) AS everyone, CAST(e.known - m.known AS float) AS rest,
+    CROSS APPLY (SELECT m.mean - e.mean AS apart, NULLIF(CAST(m.known AS float), 0) AS n,
+                     NULLIF(CAST(e.known AS float), 0) AS everyone, CAST(e.known - m.known AS float) AS rest,
                      m.known * m.deviation * m.deviation AS own) AS a
     CROSS APPLY (SELECT e.known * e.deviation * e.deviation - a.own
                      - a.n * a.everyone / NULLIF(a.rest, 0) * a.apart * a.apart AS squares) AS o
@@ -4644,16 +4670,17 @@ LEFT JOIN (SELECT COALESCE(v.segment_id, 0) AS segment_id, v.place, COUNT_BIG(*)
     WHERE m.segment_id > 0 AND m.known > 0 AND m.type IN (N'number', N'date');
 
     UPDATE m
-    SET difference = a.share - e.holding / CAST(e.known AS float),
+    SET difference = a.share - e.holding / NULLIF(CAST(e.known AS float), 0),
         difference_low = (a.share - o.share - SQRT((a.share - w.low) * (a.share - w.low)
                                                   + (v.high - o.share) * (v.high - o.share)))
-            * a.rest / e.known,
+            * a.rest / NULLIF(e.known, 0),
         difference_high = (a.share - o.share + SQRT((w.high - a.share) * (w.high - a.share)
                                                    + (o.share - v.low) * (o.share - v.low)))
-            * a.rest / e.known
+            * a.rest / NULLIF(e.known, 0)
     FROM #sqlkmeans_measured AS m
     INNER JOIN #sqlkmeans_measured AS e ON e.segment_id = 0 AND e.position = m.position
-    CROSS APPLY (SELECT CAST(m.known AS float) AS n, m.holding / CAST(m.known AS float) AS share,
+    CROSS APPLY (SELECT NULLIF(CAST(m.known AS float), 0) AS n,
+                     m.holding / NULLIF(CAST(m.known AS float), 0) AS share,
                      NULLIF(CAST(e.known - m.known AS float), 0) AS rest) AS a
     CROSS APPLY (SELECT (e.holding - m.holding) / a.rest AS share) AS o
     CROSS APPLY (SELECT (a.share + @z * @z / 2 / a.n - x.reach) / (1 + @z * @z / a.n) AS low,
@@ -4899,6 +4926,8 @@ BEGIN
             @statement = N'SET @arrived = OBJECT_ID(@text);', @text = @history,
             @arrived = @history_id OUTPUT;
 
+        -- Segments have a name before they are aggregated: an aggregate may not mix columns of its own
+        -- query with those of the row outside (error 8124).
         IF @history_id IS NOT NULL
             SET @union = @union + CASE WHEN @union = N'' THEN N'' ELSE N'
 UNION ALL
@@ -4909,14 +4938,17 @@ INNER JOIN sqlkmeans.run AS b ON b.segmentation = a.segmentation AND b.published
 CROSS APPLY (
     SELECT c.from_segment_id, c.to_segment_id, COUNT_BIG(*) AS customers
     FROM (
-        SELECT
-            MAX(CASE WHEN h.valid_from <= a.published_at
-                      AND (h.valid_to IS NULL OR h.valid_to > a.published_at)
-                     THEN h.segment_id END) AS from_segment_id,
-            MAX(CASE WHEN h.valid_from <= b.published_at
-                      AND (h.valid_to IS NULL OR h.valid_to > b.published_at)
-                     THEN h.segment_id END) AS to_segment_id
+        SELECT MAX(v.from_segment_id) AS from_segment_id, MAX(v.to_segment_id) AS to_segment_id
         FROM ' + @history + N' AS h
+        CROSS APPLY (
+            SELECT
+                CASE WHEN h.valid_from <= a.published_at
+                      AND (h.valid_to IS NULL OR h.valid_to > a.published_at)
+                     THEN h.segment_id END AS from_segment_id,
+                CASE WHEN h.valid_from <= b.published_at
+                      AND (h.valid_to IS NULL OR h.valid_to > b.published_at)
+                     THEN h.segment_id END AS to_segment_id
+        ) AS v
         GROUP BY ' + sqlkmeans.each_name(JSON_QUERY(@definition, '$.key'), N'h.{}', N', ') + N'
     ) AS c
     WHERE c.from_segment_id IS NOT NULL OR c.to_segment_id IS NOT NULL
@@ -5494,7 +5526,7 @@ BEGIN
         SET seconds_publish = COALESCE(
                 seconds_publish, DATEDIFF(millisecond, @begun, SYSUTCDATETIME()) / 1e3),
             seconds_total = COALESCE(
-                seconds_total, DATEDIFF(millisecond, started_at, SYSUTCDATETIME()) / 1e3)
+                seconds_total, DATEDIFF_BIG(millisecond, started_at, SYSUTCDATETIME()) / 1e3)
         WHERE run_id = @run_id;
 
         COMMIT TRANSACTION;
@@ -6348,7 +6380,8 @@ CROSS APPLY (SELECT ' + @values + N') AS o
 ' + @scaled + N';
 SET @total = ROWCOUNT_BIG();';
         EXECUTE sys.sp_executesql @statement, N'@total bigint OUTPUT', @total = @total OUTPUT;
-        EXECUTE sqlkmeans.check_keys @relation = N'#sqlkmeans_prepared AS s', @key = @key;
+        EXECUTE sqlkmeans.check_keys
+            @relation = N'#sqlkmeans_prepared AS s', @key = @key, @source = @relation;
         EXECUTE sqlkmeans.score_rows @key = @key, @k = @k, @features = @features, @rows = @rows OUTPUT;
 
         IF @rows = 0
@@ -7300,13 +7333,13 @@ BEGIN
     SET @statement = N'DELETE FROM #sqlkmeans_sample;
 INSERT INTO #sqlkmeans_sample ([sqlkmeans row], [sqlkmeans weight], place, ' + @kept + N')
 SELECT h.[sqlkmeans row], h.[sqlkmeans weight], ROW_NUMBER() OVER (ORDER BY
-    CASE WHEN h.[sqlkmeans weight] > 0e0 THEN 0 ELSE 1 END, h.hash), ' + @kept + N'
-FROM (SELECT r.*, f.fourth * n.number % 2147483647 AS hash
+    CASE WHEN h.[sqlkmeans weight] > 0e0 THEN 0 ELSE 1 END, h.[sqlkmeans hash]), ' + @kept + N'
+FROM (SELECT r.*, f.fourth * n.number % 2147483647 AS [sqlkmeans hash]
       FROM #sqlkmeans_prepared AS r
       CROSS APPLY (SELECT (r.[sqlkmeans row] + (@seed + 1) * 48271) % 2147483647 AS number) AS n
       CROSS APPLY (SELECT n.number * n.number % 2147483647 AS square) AS s
       CROSS APPLY (SELECT s.square * s.square % 2147483647 AS fourth) AS f) AS h
-WHERE @share >= 1e0 OR h.hash < @share * 2147483647e0;
+WHERE @share >= 1e0 OR h.[sqlkmeans hash] < @share * 2147483647e0;
 SELECT @fitted = COUNT_BIG(*) FROM #sqlkmeans_sample AS s WHERE s.[sqlkmeans weight] > 0e0;';
     EXECUTE sys.sp_executesql @statement, N'@seed bigint, @share float, @fitted bigint OUTPUT',
         @seed = @seed, @share = @share, @fitted = @fitted OUTPUT;
@@ -7357,7 +7390,8 @@ FROM #sqlkmeans_seed AS s CROSS JOIN #sqlkmeans_centroid AS c OPTION (MAXDOP 1);
         EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @problem;
     END;
 
-    -- All starts are one text. They are compared near their ends, where the best is easy to tell; the
+    -- All starts are one text. Plans are kept: small tables that are emptied and filled in each turn
+    -- would have them compiled anew every few turns. They are compared near their ends, where the best is easy to tell; the
     -- last turn carries that one on, from the copy of it in rows -1, -2 ... Where rounding leads past
     -- the last row, the farthest is the candidate.
     SET @statement = N'DECLARE @shift float;
@@ -7400,7 +7434,7 @@ BEGIN
                           ON u.chance > 0e0 AND d.number * w.total >= u.upto - u.chance AND d.number * w.total < u.upto) AS c
           GROUP BY c.row_number) AS g
     ORDER BY g.potential, g.row_number
-    OPTION (MAXDOP 1);
+    OPTION (MAXDOP 1, KEEPFIXED PLAN);
     IF @row IS NULL
         SELECT TOP (1) @row = s.[sqlkmeans row]
         FROM #sqlkmeans_seed AS s
@@ -7412,7 +7446,8 @@ BEGIN
     SET closest = ' + @squared + N'
     FROM #sqlkmeans_seed AS s
     INNER JOIN #sqlkmeans_centroid AS c ON c.cluster = @cluster
-    WHERE s.closest > ' + @squared + N' OR @cluster = 1;
+    WHERE s.closest > ' + @squared + N' OR @cluster = 1
+    OPTION (KEEPFIXED PLAN);
     SET @cluster = @cluster + 1;
 END;
 WHILE @passes < @most AND (@shift IS NULL OR @shift > CASE WHEN @start > @n_init THEN 1e0 ELSE 1e1 END * @threshold)

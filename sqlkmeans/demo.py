@@ -51,8 +51,8 @@ def make_customers(
     return pa.table({"customer_id": ids, "income": points[:, 0], "age": points[:, 1]})
 
 
-def demo_segmentation(clusters: int = CLUSTERS) -> Segmentation:
-    """The segmentation that the demo runs."""
+def demo_segmentation(clusters: int = CLUSTERS, engine: str = "local") -> Segmentation:
+    """The segmentation that the demo runs; Spark runs in this process."""
     return Segmentation.create(
         name="customers",
         source=SOURCE,
@@ -60,6 +60,8 @@ def demo_segmentation(clusters: int = CLUSTERS) -> Segmentation:
         features=["income", "age"],
         k=clusters,
         target="dbo.customer_segment",
+        engine=engine,
+        spark={"master": "local[*]"} if engine == "spark" else {},
     )
 
 

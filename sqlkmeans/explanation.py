@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from sqlkmeans.clustering.describing.naming import YES_NO
 from sqlkmeans.clustering.describing.numbers import brief_number, number_text, own_values
 from sqlkmeans.clustering.describing.remedy import Change, smallest_changes
 from sqlkmeans.clustering.preparation.problems import weight_problems
-from sqlkmeans.database import Database
+from sqlkmeans.database import Database, Sources, open_sources
 from sqlkmeans.database.base import Source
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.engines.local.rows import RawRows, prepare, read_rows
@@ -208,7 +209,9 @@ class CustomerExplanation:
         }
 
 
-def explain(name: str, database: Database, customer: object) -> CustomerExplanation:
+def explain(
+    name: str, database: Database, customer: object, *, spark: object = None
+) -> CustomerExplanation:
     """Why a customer is in a segment, by the model in force and the row as it is now.
 
     Parameters
@@ -218,6 +221,8 @@ def explain(name: str, database: Database, customer: object) -> CustomerExplanat
     database : Database
     customer : object or iterable of object
         The key's value, or one for each of its columns; as they are, or as text.
+    spark : pyspark.sql.SparkSession, optional
+        Where the source is Spark's.
 
     Raises
     ------
@@ -241,7 +246,10 @@ def explain(name: str, database: Database, customer: object) -> CustomerExplanat
             f"{len(key)} values of the key given; allowed: {len(segmentation.key)} "
             f"({', '.join(segmentation.key)})"
         )
-    raw = _read(database, segmentation, model, key)
+    # Without a session nothing is read but the database, from which the definition comes.
+    there = nullcontext(database) if spark is None else open_sources(segmentation, database, spark)
+    with there as sources:
+        raw = _read(database, sources, segmentation, model, key)
     values = raw.matrix[0].copy()  # to prepare a row uses it up
     point = _prepared(raw, model, key)
     found = margin_of(point, model.centroids)
@@ -275,10 +283,14 @@ def _key_text(value: object) -> str:
 
 
 def _read(
-    database: Database, segmentation: Segmentation, model: SegmentModel, customer: Sequence[str]
+    database: Database,
+    sources: Sources,
+    segmentation: Segmentation,
+    model: SegmentModel,
+    customer: Sequence[str],
 ) -> RawRows:
     """The customer's row, read as a run does."""
-    with database.open_source(segmentation, model.columns, customer) as source:
+    with sources.open_source(segmentation, model.columns, customer) as source:
         batches = list(source.batches)
     rows = sum(batch.keys.num_rows for batch in batches)
     if not rows:

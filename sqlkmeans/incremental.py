@@ -88,7 +88,7 @@ def assign_changes(work: Job, seen: ChangesSeen, engine: Engine, before: Before)
     assert model_run_id is not None
     source = database.changed_source(segmentation, seen.high_water)
     changed = segmentation.model_copy(update={"source": source, "profile": ()})
-    with engine.open(database, Plan.of(changed, progress, model.columns)) as rows:
+    with engine.open(work.sources, Plan.of(changed, progress, model.columns)) as rows:
         try:
             labelled: ClusterLabels = rows.label(model).labels
         except NoRows:

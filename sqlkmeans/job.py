@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlkmeans.database.base import Database, Embedded
+from sqlkmeans.database.base import Database, Embedded, Sources
 from sqlkmeans.database.checks import check_segmentation
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.engines.base import ClusterLabels
@@ -28,6 +28,8 @@ class Job:
     Attributes
     ----------
     database : Database
+    sources : Sources
+        Where the rows are: the database, or beside it.
     segmentation : Segmentation
     run_id : int
     progress : Progress
@@ -36,6 +38,7 @@ class Job:
     """
 
     database: Database
+    sources: Sources
     segmentation: Segmentation
     run_id: int
     progress: Progress
@@ -70,6 +73,7 @@ class Job:
 @contextmanager
 def job(
     database: Database,
+    sources: Sources,
     segmentation: Segmentation,
     kind: str,
     progress: Progress,
@@ -80,6 +84,7 @@ def job(
     Parameters
     ----------
     database : Database
+    sources : Sources
     segmentation : Segmentation
     kind : {"fit", "assign", "choose_k"}
     progress : Progress
@@ -89,15 +94,15 @@ def job(
     open_files(database, segmentation)
     require_schema(database)
     with database.store.lock(segmentation.name):
-        check_segmentation(database, segmentation)
+        check_segmentation(database, segmentation, sources)
         row = {"kind": kind, "engine": segmentation.engine, **row, **client_row()}
         run_id = database.store.start(segmentation, row)
         try:
             seen: Row = {}
             if segmentation.changed_by is not None and kind != "choose_k":
                 # Before anything is read: what changes meanwhile is seen by the next run.
-                seen = {"high_water": database.high_water(segmentation)}
-            yield Job(database, segmentation, run_id, progress, seen)
+                seen = {"high_water": sources.high_water(segmentation)}
+            yield Job(database, sources, segmentation, run_id, progress, seen)
         except BaseException as error:
             told = _without_rows(error) if segmentation.smallest_group > 1 else error
             database.store.fail(run_id, _in_words(told))

@@ -9,8 +9,14 @@ from typing import Any
 ENGINES = {
     "local": "sqlkmeans.engines.local.engine:LocalEngine",
     "pushdown": "sqlkmeans.engines.pushdown.engine:PushdownEngine",
+    "spark": "sqlkmeans.engines.pushdown.engine:PushdownEngine",
     "in_database": "sqlkmeans.engines.server.engine:ServerEngine",
     "tsql": "sqlkmeans.engines.server.engine:ServerEngine",
+}
+
+#: Engines whose rows are not in the database that has the labels, and who reads them.
+SOURCES = {
+    "spark": "sqlkmeans.database.spark.sources:open_sources",
 }
 
 #: The same of a database: the first part of its URL.

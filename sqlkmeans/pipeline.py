@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlkmeans import outcome
 from sqlkmeans.corrections import drop, rename, rollback
-from sqlkmeans.database.base import Database
+from sqlkmeans.database import Database, open_sources
 from sqlkmeans.database.checks import check_segmentation
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.engines import Engine, Plan, engine_of
@@ -23,9 +23,15 @@ CHECKED_ROWS = 1_000_000
 
 
 def run(
-    segmentation: Segmentation, database: Database, progress: Progress | None = None
+    segmentation: Segmentation,
+    database: Database,
+    progress: Progress | None = None,
+    *,
+    spark: object = None,
 ) -> RunResult:
     """Read, cluster and publish a segmentation.
+
+    ``spark`` is the SparkSession for ``engine = "spark"``, unless that finds or makes one.
 
     Raises
     ------
@@ -39,9 +45,12 @@ def run(
         return _run_on_server(engine, database, segmentation, "fit", progress)
     plan = Plan.of(segmentation, progress)
     k = None if segmentation.k == "auto" else segmentation.k
-    with job(database, segmentation, "fit", progress, k=k) as work:
+    with (
+        open_sources(segmentation, database, spark) as sources,
+        job(database, sources, segmentation, "fit", progress, k=k) as work,
+    ):
         before = read_before(database, segmentation.name)
-        with engine.open(database, plan) as rows:
+        with engine.open(sources, plan) as rows:
             fit, labelled = rows.fit(before.bins)
             with progress.step("assign"):
                 work.stage(labelled.labels)
@@ -62,9 +71,15 @@ def run(
 
 
 def assign(
-    segmentation: Segmentation, database: Database, progress: Progress | None = None
+    segmentation: Segmentation,
+    database: Database,
+    progress: Progress | None = None,
+    *,
+    spark: object = None,
 ) -> RunResult:
     """Label new, changed and departed customers with the stored model; nothing is refitted.
+
+    ``spark`` as in :func:`run`.
 
     Raises
     ------
@@ -79,7 +94,10 @@ def assign(
     engine = engine_of(segmentation.engine)
     if isinstance(engine, ServerEngine):
         return _run_on_server(engine, database, segmentation, "assign", progress)
-    with job(database, segmentation, "assign", progress) as work:
+    with (
+        open_sources(segmentation, database, spark) as sources,
+        job(database, sources, segmentation, "assign", progress) as work,
+    ):
         # Again, now that the lock keeps another run from publishing a new one.
         before = read_model(database, segmentation)
         seen = last_seen(database, segmentation) if work.seen else None
@@ -94,7 +112,7 @@ def assign(
 def _assign_all(work: Job, engine: Engine, before: outcome.Before, why: list[str]) -> None:
     database, segmentation, progress = work.database, work.segmentation, work.progress
     assert before.model is not None
-    with engine.open(database, Plan.of(segmentation, progress, before.model.columns)) as rows:
+    with engine.open(work.sources, Plan.of(segmentation, progress, before.model.columns)) as rows:
         labelled = rows.label(before.model, before.bins)
         with progress.step("assign"):
             work.stage(labelled.labels)
@@ -109,13 +127,17 @@ def _assign_all(work: Job, engine: Engine, before: outcome.Before, why: list[str
 
 
 def choose_k(
-    segmentation: Segmentation, database: Database, progress: Progress | None = None
+    segmentation: Segmentation,
+    database: Database,
+    progress: Progress | None = None,
+    *,
+    spark: object = None,
 ) -> ChoiceResult:
     """Compare numbers of segments and recommend one; nothing is published.
 
     The scores are kept as a run of kind ``choose_k``. Labels, model and the recorded definition
     stay as they are. With ``engine = "pushdown"`` the rows stay in the database as in a run;
-    otherwise they come to this process.
+    otherwise they come to this process. ``spark`` as in :func:`run`.
 
     Raises
     ------
@@ -132,8 +154,11 @@ def choose_k(
         )
     here = _to_fit(segmentation, engine, "local")
     plan = Plan.of(here, progress)
-    with job(database, segmentation, "choose_k", progress, engine=here.engine) as work:
-        with _engine_here(here).open(database, plan) as rows:
+    with (
+        open_sources(here, database, spark) as sources,
+        job(database, sources, segmentation, "choose_k", progress, engine=here.engine) as work,
+    ):
+        with _engine_here(here).open(sources, plan) as rows:
             choice, n_rows, skipped = rows.choose_k()
         seconds = progress.rounded()
         row = {
@@ -168,13 +193,14 @@ def check(
         missing, infinite and constant values.
     """
     open_files(database, segmentation)
-    check_segmentation(database, segmentation)
-    rows = database.count(segmentation.source)
-    if rows > CHECKED_ROWS:
-        return None
     here = _to_fit(segmentation, engine_of(segmentation.engine), "pushdown")
-    with _engine_here(here).open(database, Plan.of(here, progress)) as opened:
-        opened.check()
+    with open_sources(here, database) as sources:
+        check_segmentation(database, segmentation, sources)
+        rows = sources.count(segmentation.source)
+        if rows > CHECKED_ROWS:
+            return None
+        with _engine_here(here).open(sources, Plan.of(here, progress)) as opened:
+            opened.check()
     if segmentation.k != "auto" and rows < segmentation.k:
         raise DataError(f"k = {segmentation.k} and the source has {rows:,} rows; lower k")
     return rows

@@ -39,13 +39,13 @@ _REFUSED = frozenset(
 
 
 # Functions of DuckDB that read or write files, run a text as a statement, or take an address in
-# memory. A column may have such a name.
+# memory, and those of Spark that call a method of Java. A column may have such a name.
 _REFUSED_FUNCTIONS = frozenset(
     """
     arrow_scan arrow_scan_dumb checkpoint disable_logging disable_profiling enable_logging
-    enable_profiling force_checkpoint glob json_execute_serialized_sql pandas_scan
-    python_map_function query query_table read_blob read_duckdb read_text sniff_csv
-    truncate_duckdb_logs write_log
+    enable_profiling force_checkpoint glob java_method json_execute_serialized_sql pandas_scan
+    python_map_function query query_table read_blob read_duckdb read_text reflect sniff_csv
+    truncate_duckdb_logs try_reflect write_log
     """.split()
 )
 #: A file that can stand as a table on DuckDB, and what it then stands after.

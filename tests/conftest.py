@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from sqlkmeans.definition import Segmentation
-from support import docker_engine
+from support import docker_engine, spark
 from support.shops import MakeCustomers
 
 # The same examples at every run, and no complaint when a shared machine is slow.
@@ -63,6 +64,21 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """A database that the developer has in the environment is not the tests'."""
     monkeypatch.delenv("SQLKMEANS_URL", raising=False)
+
+
+@pytest.fixture(scope="session")
+def spark_session() -> Any:
+    """A Spark session of this process; a test is skipped where there can be none."""
+    if reason := spark.trouble():
+        pytest.skip(reason)
+    return spark.session()
+
+
+@pytest.fixture(autouse=True)
+def _spark_where_it_is_needed(request: pytest.FixtureRequest) -> None:
+    """The engine finds the session of this process."""
+    if request.node.get_closest_marker("spark"):
+        request.getfixturevalue("spark_session")
 
 
 @pytest.fixture

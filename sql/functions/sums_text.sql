@@ -29,7 +29,7 @@ SELECT ' + CAST(@kept AS nvarchar(1)) + N', n.cluster, r.[sqlkmeans previous], '
 FROM ' + @rows + N' AS r
 ' + sqlkmeans.nearest(@k, @features) + N'
 GROUP BY n.cluster, r.[sqlkmeans previous]' + CASE @rows WHEN N'#sqlkmeans_seed' THEN N'
-OPTION (MAXDOP 1)' ELSE N'' END + N';
+OPTION (MAXDOP 1, KEEPFIXED PLAN)' ELSE N'' END + N';
 ';
 END;
 GO

@@ -224,7 +224,7 @@ GROUP BY v.cluster, v.position, v.value;
     UPDATE #sqlkmeans_cluster SET size = 0;
     UPDATE c
     SET size = n.size, within_ss = n.within_ss, inertia = n.inertia, weight = n.weight,
-        distance = n.distance / n.size
+        distance = n.distance / NULLIF(n.size, 0)
     FROM #sqlkmeans_cluster AS c
     INNER JOIN (SELECT o.cluster, SUM(o.customers) AS size, SUM(o.within_ss) AS within_ss,
                     SUM(o.inertia) AS inertia, SUM(o.weight) AS weight, SUM(o.distance) AS distance

@@ -56,7 +56,7 @@ BEGIN
         UPDATE sqlkmeans.run
         SET status = N'finished',
             finished_at = @now,
-            seconds_total = DATEDIFF(millisecond, started_at, @now) / 1e3
+            seconds_total = DATEDIFF_BIG(millisecond, started_at, @now) / 1e3
         WHERE run_id = @run_id;
 
         COMMIT TRANSACTION;

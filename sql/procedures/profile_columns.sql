@@ -32,6 +32,8 @@ BEGIN
     DECLARE @kept int;
     DECLARE @mean float;
     DECLARE @z float = sqlkmeans.shared_number(N'normal_quantile');
+    DECLARE @min_frequency float = sqlkmeans.shared_number(N'min_frequency');
+    DECLARE @max_categories int = sqlkmeans.shared_number(N'max_categories');
 
     IF NOT EXISTS (SELECT 1 FROM OPENJSON(@profile) AS j)
         RETURN 0;
@@ -194,8 +196,8 @@ FROM (SELECT ({} + N''.'') COLLATE Latin1_General_100_BIN2 AS level, COUNT_BIG(*
         FROM #sqlkmeans_told_level AS l
         CROSS JOIN (SELECT SUM(a.customers) AS customers FROM #sqlkmeans_told_level AS a) AS w
         WHERE LEN(l.level) <= 101 AND l.level <> N'(other).'
-          AND l.customers >= sqlkmeans.shared_number(N'min_frequency') * w.customers
-          AND l.place <= sqlkmeans.shared_number(N'max_categories');
+          AND l.customers >= @min_frequency * w.customers
+          AND l.place <= @max_categories;
         DELETE FROM #sqlkmeans_told_level WHERE place > @kept;
         IF @kept = 0 OR @kept < @levels
             INSERT INTO #sqlkmeans_told_level (level, customers, place) VALUES (N'(other).', 0, @kept + 1);
@@ -231,8 +233,8 @@ LEFT JOIN (SELECT COALESCE(v.segment_id, 0) AS segment_id, v.place, COUNT_BIG(*)
         difference_high = (a.apart + r.reach) / NULLIF(e.deviation, 0)
     FROM #sqlkmeans_measured AS m
     INNER JOIN #sqlkmeans_measured AS e ON e.segment_id = 0 AND e.position = m.position
-    CROSS APPLY (SELECT m.mean - e.mean AS apart, CAST(m.known AS float) AS n,
-                     CAST(e.known AS float) AS everyone, CAST(e.known - m.known AS float) AS rest,
+    CROSS APPLY (SELECT m.mean - e.mean AS apart, NULLIF(CAST(m.known AS float), 0) AS n,
+                     NULLIF(CAST(e.known AS float), 0) AS everyone, CAST(e.known - m.known AS float) AS rest,
                      m.known * m.deviation * m.deviation AS own) AS a
     CROSS APPLY (SELECT e.known * e.deviation * e.deviation - a.own
                      - a.n * a.everyone / NULLIF(a.rest, 0) * a.apart * a.apart AS squares) AS o
@@ -252,16 +254,17 @@ LEFT JOIN (SELECT COALESCE(v.segment_id, 0) AS segment_id, v.place, COUNT_BIG(*)
     WHERE m.segment_id > 0 AND m.known > 0 AND m.type IN (N'number', N'date');
 
     UPDATE m
-    SET difference = a.share - e.holding / CAST(e.known AS float),
+    SET difference = a.share - e.holding / NULLIF(CAST(e.known AS float), 0),
         difference_low = (a.share - o.share - SQRT((a.share - w.low) * (a.share - w.low)
                                                   + (v.high - o.share) * (v.high - o.share)))
-            * a.rest / e.known,
+            * a.rest / NULLIF(e.known, 0),
         difference_high = (a.share - o.share + SQRT((w.high - a.share) * (w.high - a.share)
                                                    + (o.share - v.low) * (o.share - v.low)))
-            * a.rest / e.known
+            * a.rest / NULLIF(e.known, 0)
     FROM #sqlkmeans_measured AS m
     INNER JOIN #sqlkmeans_measured AS e ON e.segment_id = 0 AND e.position = m.position
-    CROSS APPLY (SELECT CAST(m.known AS float) AS n, m.holding / CAST(m.known AS float) AS share,
+    CROSS APPLY (SELECT NULLIF(CAST(m.known AS float), 0) AS n,
+                     m.holding / NULLIF(CAST(m.known AS float), 0) AS share,
                      NULLIF(CAST(e.known - m.known AS float), 0) AS rest) AS a
     CROSS APPLY (SELECT (e.holding - m.holding) / a.rest AS share) AS o
     CROSS APPLY (SELECT (a.share + @z * @z / 2 / a.n - x.reach) / (1 + @z * @z / a.n) AS low,

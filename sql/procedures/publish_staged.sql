@@ -128,7 +128,7 @@ BEGIN
         SET seconds_publish = COALESCE(
                 seconds_publish, DATEDIFF(millisecond, @begun, SYSUTCDATETIME()) / 1e3),
             seconds_total = COALESCE(
-                seconds_total, DATEDIFF(millisecond, started_at, SYSUTCDATETIME()) / 1e3)
+                seconds_total, DATEDIFF_BIG(millisecond, started_at, SYSUTCDATETIME()) / 1e3)
         WHERE run_id = @run_id;
 
         COMMIT TRANSACTION;

@@ -31,6 +31,8 @@ BEGIN
             @statement = N'SET @arrived = OBJECT_ID(@text);', @text = @history,
             @arrived = @history_id OUTPUT;
 
+        -- Segments have a name before they are aggregated: an aggregate may not mix columns of its own
+        -- query with those of the row outside (error 8124).
         IF @history_id IS NOT NULL
             SET @union = @union + CASE WHEN @union = N'' THEN N'' ELSE N'
 UNION ALL
@@ -41,14 +43,17 @@ INNER JOIN sqlkmeans.run AS b ON b.segmentation = a.segmentation AND b.published
 CROSS APPLY (
     SELECT c.from_segment_id, c.to_segment_id, COUNT_BIG(*) AS customers
     FROM (
-        SELECT
-            MAX(CASE WHEN h.valid_from <= a.published_at
-                      AND (h.valid_to IS NULL OR h.valid_to > a.published_at)
-                     THEN h.segment_id END) AS from_segment_id,
-            MAX(CASE WHEN h.valid_from <= b.published_at
-                      AND (h.valid_to IS NULL OR h.valid_to > b.published_at)
-                     THEN h.segment_id END) AS to_segment_id
+        SELECT MAX(v.from_segment_id) AS from_segment_id, MAX(v.to_segment_id) AS to_segment_id
         FROM ' + @history + N' AS h
+        CROSS APPLY (
+            SELECT
+                CASE WHEN h.valid_from <= a.published_at
+                      AND (h.valid_to IS NULL OR h.valid_to > a.published_at)
+                     THEN h.segment_id END AS from_segment_id,
+                CASE WHEN h.valid_from <= b.published_at
+                      AND (h.valid_to IS NULL OR h.valid_to > b.published_at)
+                     THEN h.segment_id END AS to_segment_id
+        ) AS v
         GROUP BY ' + sqlkmeans.each_name(JSON_QUERY(@definition, '$.key'), N'h.{}', N', ') + N'
     ) AS c
     WHERE c.from_segment_id IS NOT NULL OR c.to_segment_id IS NOT NULL

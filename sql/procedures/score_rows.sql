@@ -22,7 +22,7 @@ SELECT p.cluster' + sqlkmeans.each_number(
 FROM #sqlkmeans_point AS p GROUP BY p.cluster;
 ' + sqlkmeans.centroid_values(@k, @features) + N'INSERT INTO #sqlkmeans_scored WITH (TABLOCK) ('
         + sqlkmeans.each_name(@key, N'{}', N', ') + @carried + N', [sqlkmeans cluster], [sqlkmeans distance])
-SELECT ' + sqlkmeans.each_name(@key, N'r.{}', N', ') + REPLACE(@carried, N'[', N'r.[') + N', n.cluster, SQRT(' + sqlkmeans.each_number(
+SELECT ' + sqlkmeans.each_name(@key, N'r.{}', N', ') + REPLACE(@carried, N'[', N'r.[') + N', c.cluster, SQRT(' + sqlkmeans.each_number(
             @features, N'(r.[sqlkmeans z{}] - c.z{}) * (r.[sqlkmeans z{}] - c.z{})', N' + ') + N')
 FROM #sqlkmeans_prepared AS r
 ' + sqlkmeans.nearest(@k, @features) + N'

@@ -59,13 +59,13 @@ BEGIN
     SET @statement = N'DELETE FROM #sqlkmeans_sample;
 INSERT INTO #sqlkmeans_sample ([sqlkmeans row], [sqlkmeans weight], place, ' + @kept + N')
 SELECT h.[sqlkmeans row], h.[sqlkmeans weight], ROW_NUMBER() OVER (ORDER BY
-    CASE WHEN h.[sqlkmeans weight] > 0e0 THEN 0 ELSE 1 END, h.hash), ' + @kept + N'
-FROM (SELECT r.*, f.fourth * n.number % 2147483647 AS hash
+    CASE WHEN h.[sqlkmeans weight] > 0e0 THEN 0 ELSE 1 END, h.[sqlkmeans hash]), ' + @kept + N'
+FROM (SELECT r.*, f.fourth * n.number % 2147483647 AS [sqlkmeans hash]
       FROM #sqlkmeans_prepared AS r
       CROSS APPLY (SELECT (r.[sqlkmeans row] + (@seed + 1) * 48271) % 2147483647 AS number) AS n
       CROSS APPLY (SELECT n.number * n.number % 2147483647 AS square) AS s
       CROSS APPLY (SELECT s.square * s.square % 2147483647 AS fourth) AS f) AS h
-WHERE @share >= 1e0 OR h.hash < @share * 2147483647e0;
+WHERE @share >= 1e0 OR h.[sqlkmeans hash] < @share * 2147483647e0;
 SELECT @fitted = COUNT_BIG(*) FROM #sqlkmeans_sample AS s WHERE s.[sqlkmeans weight] > 0e0;';
     EXECUTE sys.sp_executesql @statement, N'@seed bigint, @share float, @fitted bigint OUTPUT',
         @seed = @seed, @share = @share, @fitted = @fitted OUTPUT;
@@ -116,7 +116,8 @@ FROM #sqlkmeans_seed AS s CROSS JOIN #sqlkmeans_centroid AS c OPTION (MAXDOP 1);
         EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @problem;
     END;
 
-    -- All starts are one text. They are compared near their ends, where the best is easy to tell; the
+    -- All starts are one text. Plans are kept: small tables that are emptied and filled in each turn
+    -- would have them compiled anew every few turns. They are compared near their ends, where the best is easy to tell; the
     -- last turn carries that one on, from the copy of it in rows -1, -2 ... Where rounding leads past
     -- the last row, the farthest is the candidate.
     SET @statement = N'DECLARE @shift float;
@@ -159,7 +160,7 @@ BEGIN
                           ON u.chance > 0e0 AND d.number * w.total >= u.upto - u.chance AND d.number * w.total < u.upto) AS c
           GROUP BY c.row_number) AS g
     ORDER BY g.potential, g.row_number
-    OPTION (MAXDOP 1);
+    OPTION (MAXDOP 1, KEEPFIXED PLAN);
     IF @row IS NULL
         SELECT TOP (1) @row = s.[sqlkmeans row]
         FROM #sqlkmeans_seed AS s
@@ -171,7 +172,8 @@ BEGIN
     SET closest = ' + @squared + N'
     FROM #sqlkmeans_seed AS s
     INNER JOIN #sqlkmeans_centroid AS c ON c.cluster = @cluster
-    WHERE s.closest > ' + @squared + N' OR @cluster = 1;
+    WHERE s.closest > ' + @squared + N' OR @cluster = 1
+    OPTION (KEEPFIXED PLAN);
     SET @cluster = @cluster + 1;
 END;
 WHILE @passes < @most AND (@shift IS NULL OR @shift > CASE WHEN @start > @n_init THEN 1e0 ELSE 1e1 END * @threshold)

@@ -59,8 +59,8 @@ BEGIN
         present  float NOT NULL
     );
     INSERT INTO #sqlkmeans_share (position, bin, earlier, present)
-    SELECT b.position, b.bin, b.customers / CAST(t.customers AS float),
-        COALESCE(n.customers, 0) / CAST(o.customers AS float)
+    SELECT b.position, b.bin, b.customers / NULLIF(CAST(t.customers AS float), 0),
+        COALESCE(n.customers, 0) / NULLIF(CAST(o.customers AS float), 0)
     FROM sqlkmeans.feature_bin AS b
     INNER JOIN (SELECT f.position, SUM(f.customers) AS customers
                 FROM sqlkmeans.feature_bin AS f

@@ -65,6 +65,7 @@ def demo(
     url: Annotated[
         Optional[str], typer.Option("--url", help="Another database than the embedded one.")
     ] = None,
+    engine: Annotated[str, typer.Option(help="Who computes.", autocompletion=engines)] = "local",
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -75,7 +76,7 @@ def demo(
 
     demonstration.show(
         Output(as_json, quiet, verbose), database=database, url=url, customers=customers,
-        clusters=clusters, seed=seed, plot=plot,
+        clusters=clusters, seed=seed, plot=plot, engine=engine,
     )  # fmt: skip
 
 

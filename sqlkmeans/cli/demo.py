@@ -26,11 +26,12 @@ def show(
     clusters: int,
     seed: int,
     plot: str,
+    engine: str,
 ) -> None:
     """Run the demo and print what came out."""
     check_picture(plot)
     target_url = url or f"duckdb:///{Path(database).as_posix()}"
-    segmentation = demo_segmentation(clusters)
+    segmentation = demo_segmentation(clusters, engine)
     with open_database(target_url, create=True) as opened:
         output.say_what_stays(opened)
         require_schema(opened)

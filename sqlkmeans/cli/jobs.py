@@ -52,6 +52,7 @@ def each_segmentation(
             )
         if changes:
             wanted = [Segmentation.create(**{**s.model_dump(), **changes}) for s in wanted]
+        selection.require_file(wanted)
         for segmentation in wanted:
             try:
                 results.append(job(segmentation, database, output.progress()))

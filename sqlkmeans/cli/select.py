@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from sqlkmeans.cli.output import Output
 from sqlkmeans.database import Database, open_database
 from sqlkmeans.definition import Definition, Segmentation, load_definition
 from sqlkmeans.errors import DefinitionError
+from sqlkmeans.names import SOURCES
 from sqlkmeans.registry import load_segmentation
 from sqlkmeans.sqltext import named_files, parse_source
 
@@ -70,6 +72,18 @@ class Selection:
                 or f"name a definition file or a segmentation (there is no ./{PROJECT_FILE})"
             )  # fmt: skip
         return [defined[name] for name in wanted]
+
+    def require_file(self, segmentations: Sequence[Segmentation]) -> None:
+        """Refuse what a database says of itself where more than that database would read it."""
+        for one in segmentations:
+            if one.engine in SOURCES and (
+                self.definition is None or one.name not in self.definition.segmentations
+            ):
+                raise DefinitionError(
+                    f'segmentation {one.name}: engine = "{one.engine}" reads more than the '
+                    "database, which may be from somebody else; give a definition file instead of "
+                    "the name"
+                )
 
 
 def select(argument: str | None, url: str | None, output: Output) -> Selection:

@@ -1,6 +1,6 @@
 """All that talks to a live database: one interface, a file for each database."""
 
-from sqlkmeans.database.base import Counts, Database, Finding
-from sqlkmeans.database.connect import open_database
+from sqlkmeans.database.base import Counts, Database, Finding, Sources
+from sqlkmeans.database.connect import open_database, open_sources
 
-__all__ = ["Counts", "Database", "Finding", "open_database"]
+__all__ = ["Counts", "Database", "Finding", "Sources", "open_database", "open_sources"]

@@ -40,6 +40,7 @@ __all__ = [
     "Opening",
     "RunsInside",
     "Source",
+    "Sources",
     "StagedCluster",
     "Store",
     "TracksChanges",
@@ -83,7 +84,90 @@ class Opening:
     from_file: bool = False
 
 
-class Database(ABC):
+class Sources(ABC):
+    """Where rows are read: a database itself, unless an engine has its rows elsewhere."""
+
+    @abstractmethod
+    def describe(self, source: str) -> list[Column]:
+        """The columns of a table, view or SELECT.
+
+        Raises
+        ------
+        DataError
+            If there is no such table, or the database cannot run the SELECT.
+        """
+
+    @abstractmethod
+    def table_names(self) -> list[str]:
+        """Tables and views that may be a source, ``schema.table`` each."""
+
+    @abstractmethod
+    def describe_table(self, name: str) -> list[Column] | None:
+        """The columns of a table; None where there is no such table."""
+
+    @abstractmethod
+    def open_source(
+        self,
+        segmentation: Segmentation,
+        features: Sequence[str],
+        customer: Sequence[str] | None = None,
+        *,
+        in_order: bool = False,
+        types: Mapping[str, str] | None = None,
+    ) -> AbstractContextManager[Source]:
+        """Open the source for reading the key, ``features`` and the sample weight.
+
+        The definition's features say as what each column is read.
+
+        Parameters
+        ----------
+        segmentation : Segmentation
+        features : sequence of str
+        customer : sequence of str, optional
+            The values of a key as text: only this customer is read, who need not be there.
+        in_order : bool, default=False
+            Let the database sort the rows by key, also where it would leave that to the reader.
+        types : mapping of str to str, optional
+            As what columns are read that are no features of the definition; by default numbers.
+
+        Raises
+        ------
+        DataError
+            If the database cannot run the SELECT, or cannot read the text as a key.
+        """
+
+    @abstractmethod
+    def count(self, source: str) -> int:
+        """Number of rows of a table, view or SELECT."""
+
+    @abstractmethod
+    def open_workspace(self, segmentation: Segmentation) -> AbstractContextManager[Workspace]:
+        """Open a connection for work on the source where it is."""
+
+    def same_type(self, now: Column, published: Column) -> bool:
+        """Whether a key column of a source can still be that of a segment table."""
+        return now.type == published.type
+
+    # Changes of a source
+
+    @abstractmethod
+    def high_water(self, segmentation: Segmentation) -> str | None:
+        """A value that ``changed_by`` reaches in every row that changes from now on.
+
+        None where the column has no value yet.
+
+        Raises
+        ------
+        DataError
+            If the column is of a type that says nothing of the order of changes.
+        """
+
+    @abstractmethod
+    def changed_source(self, segmentation: Segmentation, since: str) -> str:
+        """A SELECT of the source's rows that changed since a high-water mark or have no label."""
+
+
+class Database(Sources):
     """A database that holds customers, schema ``sqlkmeans`` and segment tables."""
 
     #: The URL with its password hidden.
@@ -155,83 +239,8 @@ class Database(ABC):
     # A source
 
     @abstractmethod
-    def describe(self, source: str) -> list[Column]:
-        """The columns of a table, view or SELECT.
-
-        Raises
-        ------
-        DataError
-            If there is no such table, or the database cannot run the SELECT.
-        """
-
-    @abstractmethod
-    def table_names(self) -> list[str]:
-        """Tables and views that may be a source, ``schema.table`` each."""
-
-    @abstractmethod
-    def describe_table(self, name: str) -> list[Column] | None:
-        """The columns of a table; None where there is no such table."""
-
-    @abstractmethod
-    def open_source(
-        self,
-        segmentation: Segmentation,
-        features: Sequence[str],
-        customer: Sequence[str] | None = None,
-        *,
-        in_order: bool = False,
-        types: Mapping[str, str] | None = None,
-    ) -> AbstractContextManager[Source]:
-        """Open the source for reading the key, ``features`` and the sample weight.
-
-        The definition's features say as what each column is read.
-
-        Parameters
-        ----------
-        segmentation : Segmentation
-        features : sequence of str
-        customer : sequence of str, optional
-            The values of a key as text: only this customer is read, who need not be there.
-        in_order : bool, default=False
-            Let the database sort the rows by key, also where it would leave that to the reader.
-        types : mapping of str to str, optional
-            As what columns are read that are no features of the definition; by default numbers.
-
-        Raises
-        ------
-        DataError
-            If the database cannot run the SELECT, or cannot read the text as a key.
-        """
-
-    @abstractmethod
-    def count(self, source: str) -> int:
-        """Number of rows of a table, view or SELECT."""
-
-    @abstractmethod
     def create_table(self, name: str, rows: pa.Table, key: str, *, replace: bool = False) -> None:
         """Make a table of these rows, and its schema where there is none, in one transaction.
 
         With ``replace``, in place of the table of that name.
         """
-
-    @abstractmethod
-    def open_workspace(self, segmentation: Segmentation) -> AbstractContextManager[Workspace]:
-        """Open a connection for work on the source where it is."""
-
-    # Changes of a source
-
-    @abstractmethod
-    def high_water(self, segmentation: Segmentation) -> str | None:
-        """A value that ``changed_by`` reaches in every row that changes from now on.
-
-        None where the column has no value yet.
-
-        Raises
-        ------
-        DataError
-            If the column is of a type that says nothing of the order of changes.
-        """
-
-    @abstractmethod
-    def changed_source(self, segmentation: Segmentation, since: str) -> str:
-        """A SELECT of the source's rows that changed since a high-water mark or have no label."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 
-from sqlkmeans.database.base import CHANGE_TRACKING, Column, Database, TracksChanges
+from sqlkmeans.database.base import CHANGE_TRACKING, Column, Database, Sources, TracksChanges
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import MOST_PROBLEMS, DataError
 from sqlkmeans.sqltext import parse_name, parse_source, quote_name
@@ -22,15 +22,20 @@ BESIDE = {
 }
 
 
-def check_segmentation(database: Database, segmentation: Segmentation) -> None:
+def check_segmentation(
+    database: Database, segmentation: Segmentation, sources: Sources | None = None
+) -> None:
     """Compare a definition with the database, before anything is read or written.
+
+    ``sources`` has its source, where the database has not.
 
     Raises
     ------
     DataError
         With every column, type and target problem.
     """
-    columns = {column.name: column for column in _describe(database, segmentation.source)}
+    sources = sources or database
+    columns = {column.name: column for column in _describe(sources, segmentation.source)}
     problems = _missing_columns(segmentation, columns)
     if segmentation.changed_by == CHANGE_TRACKING and CHANGE_TRACKING not in columns:
         problems += (
@@ -61,12 +66,12 @@ def check_segmentation(database: Database, segmentation: Segmentation) -> None:
                 f"key {name}: its type is {column.type}, which cannot be a key; "
                 "allowed: integers, decimals, booleans, text, uuid, dates, binary"
             )
-    problems += _target_problems(database, segmentation, columns)
+    problems += _target_problems(database, segmentation, columns, sources)
     if problems:
         raise DataError(problems)
 
 
-def _describe(database: Database, source: str) -> list[Column]:
+def _describe(database: Sources, source: str) -> list[Column]:
     try:
         return database.describe(source)
     except DataError:
@@ -154,7 +159,7 @@ def _listed(names: Sequence[str] | Mapping[str, object]) -> str:
 
 
 def _target_problems(
-    database: Database, segmentation: Segmentation, source: dict[str, Column]
+    database: Database, segmentation: Segmentation, source: dict[str, Column], sources: Sources
 ) -> list[str]:
     target = segmentation.target
     problems = []
@@ -180,7 +185,7 @@ def _target_problems(
         return problems
     for column in existing[: len(segmentation.key)]:
         now = source.get(column.name)
-        if now is not None and now.type != column.type:
+        if now is not None and not sources.same_type(now, column):
             problems.append(
                 f"key {column.name}: {now.type} in the source and {column.type} in {target}; "
                 "name another target"

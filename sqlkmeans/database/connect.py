@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
-from sqlkmeans.database.base import Database, Opening
+from sqlkmeans.database.base import Database, Opening, Sources
+from sqlkmeans.definition import Segmentation
 from sqlkmeans.embedded import embedded_path
 from sqlkmeans.errors import DefinitionError
-from sqlkmeans.names import DATABASES, URL_FORMS, find
+from sqlkmeans.names import DATABASES, SOURCES, URL_FORMS, find
 
 
 def open_database(
@@ -52,6 +54,35 @@ def open_database(
     opening = Opening(create=create, read_only=read_only, files=files, from_file=from_file)
     database: Database = find(DATABASES[backend]).open(os.fspath(url), opening)
     return database
+
+
+def open_sources(
+    segmentation: Segmentation, database: Database, session: object = None
+) -> AbstractContextManager[Sources]:
+    """Where the engine of a segmentation has its rows: in the database, or beside it.
+
+    Parameters
+    ----------
+    segmentation : Segmentation
+    database : Database
+    session : object, optional
+        What the engine works in, where the caller has one: a SparkSession.
+
+    Raises
+    ------
+    DefinitionError
+        If a session is given and the engine has no use for it.
+    """
+    place = SOURCES.get(segmentation.engine)
+    if place is not None:
+        sources: AbstractContextManager[Sources] = find(place)(segmentation, database, session)
+        return sources
+    if session is not None:
+        raise DefinitionError(
+            f'a session given with engine = "{segmentation.engine}"; allowed: with '
+            f"{', '.join(SOURCES)}"
+        )
+    return nullcontext(database)
 
 
 def _backend(url: str | os.PathLike[str]) -> str:

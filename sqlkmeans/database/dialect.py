@@ -27,6 +27,9 @@ class Dialect(ABC):
         The same, keeping a row for which the query finds none: what stands before and behind it.
     exact_suffix : str
         What stands at the end of a text where :meth:`exact` compares it.
+    sorts_brackets : bool, default=False
+        Whether :meth:`quantile` does not scale, and there are :meth:`approximate_quantile` and
+        :meth:`value_at` instead.
     keeps_prepared : bool
         Whether prepared values are kept in a table, because an expression is written out wherever
         its name stands.
@@ -42,6 +45,7 @@ class Dialect(ABC):
     outer_condition: str
     exact_suffix: str
     keeps_prepared: bool
+    sorts_brackets = False
 
     @abstractmethod
     def quote(self, name: str) -> str:
@@ -107,6 +111,14 @@ class Dialect(ABC):
     @abstractmethod
     def quantile(self, value: str, share: float) -> str | None:
         """An aggregate, interpolated as numpy.percentile does; None where there is none."""
+
+    def approximate_quantile(self, value: str, share: float, error: float) -> str:
+        """An aggregate: one of the values, so near to the quantile as a share of the rows."""
+        raise NotImplementedError
+
+    def value_at(self, value: str, place: str) -> str:
+        """An aggregate: the known value at a place in their order, from 0; NULL outside."""
+        raise NotImplementedError
 
     @abstractmethod
     def parameterised(self, query: str, values: Sequence[float]) -> str | None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from sqlkmeans.database.dialect import Dialect
+from sqlkmeans.definition import Segmentation
+
+if TYPE_CHECKING:
+    from sqlkmeans.database.labels import Labels
 
 
 class Workspace(ABC):
@@ -50,3 +54,28 @@ class Workspace(ABC):
     @abstractmethod
     def matrix(self, query: str) -> npt.NDArray[np.float64]:
         """The rows of a query of numbers, of shape (n_rows, n_columns); NaN for NULL."""
+
+    def nearest_means(
+        self, query: str, centroids: npt.NDArray[np.float64], *, weighted: bool
+    ) -> list[tuple[Any, ...]] | None:
+        """One Lloyd pass, where the workspace has a faster way than a query of aggregates.
+
+        Parameters
+        ----------
+        query : str
+            Of prepared features, behind the weight where there is one.
+        centroids : ndarray of shape (k, n_features)
+        weighted : bool
+
+        Returns
+        -------
+        list of tuple or None
+            Customers, cluster, and a mean a feature; None where a query is to be asked.
+        """
+        return None
+
+    def stage(
+        self, labels: Labels, segmentation: Segmentation, run_id: int, query: str, rows: int
+    ) -> None:
+        """Hand over the labels that a query gives; as :meth:`.Labels.stage_query`."""
+        labels.stage_query(segmentation, run_id, self, query, rows)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from sqlkmeans.definition.problems import build
-from sqlkmeans.definition.segmentation import OWNERS, Segmentation
+from sqlkmeans.definition.segmentation import OWNERS, Segmentation, SparkSettings
 from sqlkmeans.definition.strict_json import read_json, reason_of
 from sqlkmeans.definition.values import MOST_FILE, READ_ON, Strict, nearest
 from sqlkmeans.embedded import beside
@@ -85,8 +85,9 @@ def parse_definition(values: Any) -> Definition:
     problems: list[str] = []
     if not isinstance(values, Mapping):
         raise DefinitionError("a definition is a table with [segmentation.<name>] in it")
-    problems += _unknown_keys(values, ("database", "segmentation"), "")
+    problems += _unknown_keys(values, ("database", "segmentation", "spark"), "")
     url = _database_url(values.get("database", {}), problems)
+    spark = _spark(values.get("spark", {}), problems)
     tables = values.get("segmentation")
     if not isinstance(tables, Mapping) or not tables:
         problems.append(f"segmentation: missing; write [segmentation.<name>] ({READ_ON})")
@@ -99,7 +100,7 @@ def parse_definition(values: Any) -> Definition:
             continue
         if "name" in table:
             problems.append(f"{path}.name: given by the table's own name; remove it")
-        built = build(Segmentation, OWNERS, {**table, "name": name}, path, problems)
+        built = build(Segmentation, OWNERS, {"spark": spark, **table, "name": name}, path, problems)
         if built is not None:
             segmentations[name] = built
     problems += _shared_targets(segmentations)
@@ -118,6 +119,14 @@ def _database_url(table: Any, problems: list[str]) -> str | None:
         problems.append("database.url: allowed: a SQLAlchemy URL as text")
         return None
     return url
+
+
+def _spark(table: Any, problems: list[str]) -> SparkSettings:
+    """What all segmentations of a file have that say nothing of their own."""
+    if not isinstance(table, Mapping):
+        problems.append(f"spark: {table!r} given; allowed: a table of keys ({READ_ON})")
+        return SparkSettings()
+    return build(SparkSettings, {}, table, "spark", problems) or SparkSettings()
 
 
 def _unknown_keys(table: Mapping[str, Any], known: tuple[str, ...], path: str) -> list[str]:

@@ -38,12 +38,16 @@ from sqlkmeans.definition.values import (
     as_list,
     check_k,
     check_language,
+    check_master,
     check_number_of_features,
     check_unit,
     refuse_repeats,
 )
 from sqlkmeans.errors import DefinitionError
 from sqlkmeans.sqltext import parse_name, parse_source
+
+#: Engines that need no row, but for a sample.
+BY_AGGREGATES = ("pushdown", "spark")
 
 
 class FeatureDefinition(Strict):
@@ -87,6 +91,22 @@ class FeatureDefinition(Strict):
                 f'{" and ".join(unfit)} given; allowed for type = "number" and "date" only'
             )
         return self
+
+
+class SparkSettings(Strict):
+    """Where Spark is, for ``engine="spark"``.
+
+    Parameters
+    ----------
+    master : str, optional
+        ``local[*]``, ``spark://host:7077``, ``yarn``, ``k8s://…``, or ``sc://host`` of Spark
+        Connect. By default the session that is there.
+    keep : {"cache", "checkpoint"}, default="cache"
+        How the rows are kept: ``checkpoint`` where the source can change meanwhile.
+    """
+
+    master: Annotated[str, AfterValidator(check_master)] | None = None
+    keep: Literal["cache", "checkpoint"] = "cache"
 
 
 class Guard(Strict):
@@ -164,8 +184,9 @@ class Segmentation(Strict):
         A column of the source that grows whenever a row changes; `assign` then reads only rows
         that changed since the run before. ``SYS_CHANGE_VERSION``, where the source has no such
         column, is SQL Server's Change Tracking of the source.
-    engine : {"local", "pushdown", "in_database", "tsql"}, default="local"
+    engine : {"local", "pushdown", "spark", "in_database", "tsql"}, default="local"
         ``local`` in this process, ``pushdown`` by aggregate queries where the rows are,
+        ``spark`` by the same queries in Apache Spark,
         ``in_database`` by Python inside SQL Server, ``tsql`` there in T-SQL alone.
     language : str, default="Python"
         The external language that ``in_database`` runs; another than the server's own Python is
@@ -181,6 +202,7 @@ class Segmentation(Strict):
     memory_limit : int or str, optional
         What a run with ``engine="local"`` may take: bytes, or text such as ``1GiB``. Rows that
         need more are kept in files. By default they may take half of what is free.
+    spark : SparkSettings
 
     Raises
     ------
@@ -221,6 +243,7 @@ class Segmentation(Strict):
     min_group: Annotated[int, Field(strict=True, ge=2, le=100_000)] = 10
     history_days: Annotated[int, Field(strict=True, ge=1, le=36_500)] | None = None
     memory_limit: MemoryLimit | None = None
+    spark: SparkSettings = SparkSettings()
 
     @field_validator("source")
     @classmethod
@@ -296,7 +319,7 @@ class Segmentation(Strict):
                 'sample_rows = 0 lets no row leave the database, and engine = "local" reads all '
                 'of them; use "pushdown"'
             )
-        if self.engine == "pushdown" and self.sample_rows == 0 and self.scaling == "minmax":
+        if self.engine in BY_AGGREGATES and self.sample_rows == 0 and self.scaling == "minmax":
             raise ValueError(
                 'scaling = "minmax" needs the least and the greatest value, which are single '
                 'customers\' and stay in the database with sample_rows = 0; use "standard" or '
@@ -326,7 +349,7 @@ class Segmentation(Strict):
     @property
     def smallest_group(self) -> int:
         """How many customers anything that leaves the database has to be about."""
-        return self.min_group if self.engine == "pushdown" and self.sample_rows == 0 else 1
+        return self.min_group if self.engine in BY_AGGREGATES and self.sample_rows == 0 else 1
 
     @property
     def columns(self) -> list[str]:
@@ -374,4 +397,8 @@ class Segmentation(Strict):
 
 
 #: The models of keys whose values are tables.
-OWNERS: dict[str, type[Strict]] = {"features": FeatureDefinition, "guard": Guard}
+OWNERS: dict[str, type[Strict]] = {
+    "features": FeatureDefinition,
+    "guard": Guard,
+    "spark": SparkSettings,
+}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable
 from typing import Annotated, Any
@@ -34,6 +35,9 @@ PUBLISHED_COLUMNS = frozenset(
     {"segment_id", "segment_name", "distance", "run_id", "assigned_at", "valid_from", "valid_to",
      "cluster", "departed", "is_outlier"}
 )  # fmt: skip
+
+#: Where Spark can be.
+_MASTER = re.compile(r"local(\[[\d*, ]+\])?|local-cluster\[[\d, ]+\]|yarn|(spark|k8s|sc)://\S+")
 
 #: Columns that stand beside a key's in temporary tables begin so.
 RESERVED = "sqlkmeans "
@@ -86,6 +90,19 @@ def check_language(value: str) -> str:
         return value
     raise ValueError(
         f"{shown(value)}; allowed: the name of an external language, 1 to 128 characters"
+    )
+
+
+def check_master(value: str) -> str:
+    if "token=" in value.lower():
+        raise ValueError(
+            "a token given, for which a definition is no place; allowed: the variable "
+            "SPARK_REMOTE, or a session that your program gives"
+        )
+    if _MASTER.fullmatch(value):
+        return value
+    raise ValueError(
+        f"{shown(value)}; allowed: local[*], local[2], spark://host:7077, yarn, k8s://…, sc://host"
     )
 
 

@@ -13,7 +13,7 @@ from sqlkmeans.clustering.choosing.choose_k import KChoice
 from sqlkmeans.clustering.describing.bins import FeatureBins
 from sqlkmeans.clustering.describing.found import Found
 from sqlkmeans.clustering.describing.profile_columns import ProfileColumn
-from sqlkmeans.database.base import Database
+from sqlkmeans.database.base import Database, Sources
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DataError
 from sqlkmeans.model import SegmentModel
@@ -61,11 +61,11 @@ class Plan:
         )
 
 
-def columns_to_describe(database: Database, plan: Plan) -> list[ProfileColumn]:
+def columns_to_describe(sources: Sources, plan: Plan) -> list[ProfileColumn]:
     """The columns that are only described, by their types in the source."""
     if not plan.segmentation.profile:
         return []
-    types = {c.name: c.profile_type for c in database.describe(plan.segmentation.source)}
+    types = {c.name: c.profile_type for c in sources.describe(plan.segmentation.source)}
     return [
         ProfileColumn(name, str(kind), plan.today.isoformat() if kind == "date" else None)
         for name, kind in ((name, types[name]) for name in plan.segmentation.profile)
@@ -149,5 +149,5 @@ class Engine(ABC):
     """Does the arithmetic, here or where the rows are."""
 
     @abstractmethod
-    def open(self, database: Database, plan: Plan) -> AbstractContextManager[Rows]:
+    def open(self, sources: Sources, plan: Plan) -> AbstractContextManager[Rows]:
         """The rows of a plan's source; labels of theirs can be published until it is left."""

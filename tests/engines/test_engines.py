@@ -29,7 +29,7 @@ from sqlkmeans.engines.pushdown.rows import KeptRows
 from sqlkmeans.engines.pushdown.sql.training import ROWS
 from sqlkmeans.errors import DataError
 from sqlkmeans.progress import Advance, Progress
-from support.engines import ENGINES, FIRST, OTHERS
+from support.engines import ENGINES, EVERY_ENGINE, FIRST, OTHERS
 from support.shops import labels_of, make_shop, native
 
 #: Engine and sample: where all rows are the sample, where few are, and where none leaves.
@@ -38,7 +38,15 @@ WAYS: dict[str, dict[str, Any]] = {
     "local on a sample": {"engine": "local", "sample_rows": 1_000},
     "pushdown on a sample": {"engine": "pushdown", "sample_rows": 1_000},
     "pushdown without rows": {"engine": "pushdown", "sample_rows": 0},
+    "spark": {"engine": "spark"},
+    "spark on a sample": {"engine": "spark", "sample_rows": 1_000},
+    "spark without rows": {"engine": "spark", "sample_rows": 0},
 }
+#: Their names, to parametrise with.
+NAMES = [
+    pytest.param(name, marks=pytest.mark.spark) if way["engine"] == "spark" else name
+    for name, way in WAYS.items()
+]
 
 #: What a run says of its segments.
 TABLES = (
@@ -112,7 +120,7 @@ def test_every_engine_finds_what_the_first_finds(
         assert other["scores"][score] == pytest.approx(first["scores"][score], rel=1e-9)
 
 
-@pytest.mark.parametrize("name", WAYS)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_published_centroid_is_the_mean_that_sql_finds(name: str, database: Database) -> None:
     # One cloud, so that many customers are near a border.
     rng = np.random.default_rng(3)
@@ -141,7 +149,7 @@ def assert_centroids_are_means(
         np.testing.assert_allclose(*np.array(found).T, rtol=0, atol=1e-9 * deviation)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", EVERY_ENGINE)
 @pytest.mark.parametrize(
     "key", ["row_number", "weight", "previous_segment_id", "f1", "k1", "z1", "w", "squared"]
 )
@@ -217,7 +225,7 @@ class Heard(Progress):
         yield advance
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", EVERY_ENGINE)
 def test_a_fit_tells_of_its_passes_over_all_rows(engine: str) -> None:
     heard = Heard()
     with shop_with(points("overlapping", 3000, 1)) as database:
@@ -231,7 +239,7 @@ def test_a_fit_tells_of_its_passes_over_all_rows(engine: str) -> None:
     assert 0 < heard.done["fit"] < (result.n_iter or 0)
 
 
-@pytest.mark.parametrize("name", WAYS)
+@pytest.mark.parametrize("name", NAMES)
 def test_the_result_does_not_depend_on_the_order_of_the_rows(name: str) -> None:
     rows = points("overlapping", 3_000, 1)
     found = []
@@ -283,7 +291,7 @@ BAD: dict[str, tuple[dict[str, Any], dict[str, list[Any]], str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", EVERY_ENGINE)
 @pytest.mark.parametrize("name", BAD)
 def test_bad_rows_get_the_same_words_from_every_engine(name: str, engine: str) -> None:
     definition, columns, words = BAD[name]
@@ -320,7 +328,7 @@ def test_nothing_stays_behind_in_the_database(
     assert temporary == []
 
 
-@pytest.mark.parametrize("name", WAYS)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_second_run_and_assign_keep_the_segments(
     name: str, run_engine: Callable[..., dict[str, Any]], database: Database
 ) -> None:

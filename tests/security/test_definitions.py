@@ -160,6 +160,8 @@ SOURCES = [
     "SELECT * FROM glob('*')",
     "SELECT * FROM sniff_csv('secret.csv')",
     "SELECT * FROM read_duckdb('secret.duckdb')",
+    "SELECT reflect('java.lang.System', 'exit')",
+    "SELECT JAVA_METHOD('java.lang.System', 'exit')",
     "SELECT * FROM query('SELECT 1')",
     "SELECT * FROM query_table('customer')",
     "SELECT * FROM json_execute_serialized_sql('{}')",

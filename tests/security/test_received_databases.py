@@ -83,6 +83,16 @@ def test_a_view_that_logs_to_a_folder_makes_none(shop: Path) -> None:
     assert files() == before
 
 
+def test_a_database_starts_no_spark_by_what_it_says_of_itself(
+    shop: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    spark = "replace(definition, '\"local\"', '\"spark\"')"
+    change(shop, f"UPDATE sqlkmeans.segmentation SET definition = {spark}")
+    capfd.readouterr()
+    assert command("run", "shop", "--url", shop.as_posix()) == 2
+    assert 'engine = "spark" reads more than the database' in capfd.readouterr().err
+
+
 #: Texts in columns of the stored model that become part of statements.
 MODELS = [
     ("reference_date", "2026-01-01'); COPY (SELECT 1) TO 'evil.pth'; --"),

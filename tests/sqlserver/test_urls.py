@@ -48,6 +48,19 @@ def test_encryption_is_on_unless_the_url_says_otherwise(driver: str) -> None:
 
 
 @requires_pyodbc
+def test_no_driver_keeps_a_closed_session_in_a_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its locks and temporary tables would live on in there."""
+    from mssql_python.pooling import PoolingManager
+
+    monkeypatch.setattr(pyodbc, "pooling", True)
+    PoolingManager.enable()
+    for driver in ("mssqlpython", "pyodbc"):
+        string(f"mssql+{driver}://{SERVER}")
+    assert not pyodbc.pooling
+    assert not PoolingManager.is_enabled()
+
+
+@requires_pyodbc
 def test_encryption_is_on_for_odbc_connect_and_a_dsn_too() -> None:
     assert string("mssql+pyodbc:///?odbc_connect=DSN%3Dshop").endswith(";Encrypt=yes")
     assert string("mssql+pyodbc:///?odbc_connect=DSN%3Dshop%3BEncrypt%3Dno").endswith("Encrypt=no")

@@ -9,6 +9,7 @@ orders by, and columns of a VALUES list; the list itself counts as one expressio
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import sqlglot
@@ -38,6 +39,21 @@ def expression_sizes(text: str) -> list[int]:
         for query in outermost:
             found.query(query, [])
     return found.sizes
+
+
+def mixed_aggregates(text: str) -> list[str]:
+    """Aggregates of a script that mix columns of their own query with those of the row outside."""
+    found = []
+    for statement in sqlglot.parse(text, read="tsql", error_level=sqlglot.ErrorLevel.IGNORE):
+        for query in statement.find_all(exp.Select) if statement else ():
+            from_ = query.args.get("from_") or query.args.get("from")
+            sources = [*([from_] if from_ else []), *query.args.get("joins", [])]
+            own = {source.this.alias_or_name for source in sources}
+            own |= {source.alias_or_name for source in query.args.get("laterals", [])}
+            for aggregate in query.find_all(exp.AggFunc):
+                if aggregate.find_ancestor(exp.Select) is query and _mixes(aggregate, own):
+                    found.append(aggregate.sql("tsql")[:200])
+    return found
 
 
 def _queries(text: str) -> str:
@@ -178,8 +194,11 @@ def _column(node: exp.Column, scopes: list[_Scope]) -> int:
 
 
 def _refuse_mixed(aggregate: exp.Expression, scope: _Scope) -> None:
+    if _mixes(aggregate, scope.sources):
+        raise ValueError(f"error 8124: {aggregate.sql('tsql')[:200]}")
+
+
+def _mixes(aggregate: exp.Expression, own: Collection[str]) -> bool:
     """Error 8124: an aggregate of a column of the row outside may have no other column."""
     columns = list(aggregate.find_all(exp.Column))
-    outside = [c for c in columns if c.table and c.table not in scope.sources]
-    if outside and len(columns) > 1:
-        raise ValueError(f"error 8124: {aggregate.sql('tsql')[:200]}")
+    return len(columns) > 1 and any(c.table and c.table not in own for c in columns)

@@ -18,7 +18,7 @@ from sqlkmeans.tsql.expressions import (
     transformed_expression,
 )
 from sqlkmeans.tsql.scoring import parameter_names, scoring_function, scoring_script
-from support.expansion import LIMIT, expression_sizes, largest_expression
+from support.expansion import LIMIT, expression_sizes, largest_expression, mixed_aggregates
 from support.models import wide_model
 from support.training_statements import statements
 from support.tsql_files import recorded_statements
@@ -69,6 +69,16 @@ def test_what_an_aggregate_or_an_ordering_top_gives_is_not_written_out() -> None
 def test_an_aggregate_that_mixes_columns_of_two_queries_is_found() -> None:
     with pytest.raises(ValueError, match="8124"):
         expression_sizes("SELECT (SELECT MIN(t.a - v.b) FROM (VALUES (1)) AS v (b)) FROM t")
+
+
+def test_no_statement_that_is_executed_mixes_columns_of_two_queries_in_an_aggregate() -> None:
+    for text in recorded_statements():
+        assert not mixed_aggregates(text), text[:200]
+    broken = ("CREATE VIEW dbo.v AS SELECT m.n FROM r AS a CROSS APPLY (SELECT MAX(CASE WHEN "
+              "h.since <= a.ended THEN h.id END) AS n FROM h GROUP BY h.c) AS m;")  # fmt: skip
+    assert mixed_aggregates(broken)
+    assert mixed_aggregates("SELECT (SELECT MIN(t.a - v.b) FROM (VALUES (1)) AS v (b)) FROM t")
+    assert not mixed_aggregates("SELECT SUM(a.n * b.n) FROM a INNER JOIN b ON 1 = 1")
 
 
 def test_the_form_that_was_not_linear_is_seen_to_pass_the_limit() -> None:

@@ -202,6 +202,40 @@ def a_random_number_is_one_of_each_row(text: str) -> list[str]:
     return re.findall(r"CHECKSUM\(NEWID\(\)\)", code(text))
 
 
+def no_count_divides_unguarded(text: str) -> list[str]:
+    """WHERE promises no order either: what divides is NULLIF or a variable."""
+    return re.findall(r"/ (?:CAST\()?[a-z]\.(?:known|customers|size)\b", code(text))
+
+
+def beside_all_columns_stand_names_that_no_key_has(text: str) -> list[str]:
+    """Two columns of one name in a derived table are error 8156, and a key has any name."""
+    listed = re.findall(r"SELECT r\.\*,((?:(?!\bFROM\b).)*)", code(text), re.DOTALL)
+    named = [name for part in listed for name in re.findall(r"\bAS (\[[^\]]*\]|\w+)", part)]
+    return [name for name in named if not name.startswith("[sqlkmeans ")]
+
+
+def an_empty_columnstore_asks_for_one_thread(text: str) -> list[str]:
+    """Its grant is by columns and threads, rows or none."""
+    made = re.findall(r"CREATE CLUSTERED COLUMNSTORE INDEX [^;]*", code(text))
+    return [statement for statement in made if "MAXDOP = 1" not in statement]
+
+
+def a_condition_calls_no_function_of_ours_for_each_row(text: str) -> list[str]:
+    """Before 2019 it is called anew for every row, and keeps the statement off parallel plans."""
+    return re.findall(r"\b(?:WHERE|ON) (?:(?!;|\bSET\b).)*?sqlkmeans\.shared_number\(",
+                      code(text), re.DOTALL)  # fmt: skip
+
+
+def a_time_since_a_run_began_has_no_end(text: str) -> list[str]:
+    """DATEDIFF gives an int: 24.8 days of milliseconds, then error 535."""
+    return re.findall(r"\bDATEDIFF\(millisecond, (?:\w+\.)?started_at\b", code(text))
+
+
+def what_may_be_absent_is_asked_for_a_level_below(text: str) -> list[str]:
+    """A TRY does not catch that a name of its own level is not there (error 208)."""
+    return re.findall(r"guarded\(\s*f?\"SELECT [^\"]*\bOPENJSON\([^\"]*\"", text)
+
+
 RULES: dict[str, Rule] = {
     rule.__name__: rule
     for rule in (
@@ -220,6 +254,12 @@ RULES: dict[str, Rule] = {
         a_text_does_not_name_columns_that_it_adds,
         no_condition_divides_by_what_it_tests,
         a_random_number_is_one_of_each_row,
+        no_count_divides_unguarded,
+        beside_all_columns_stand_names_that_no_key_has,
+        an_empty_columnstore_asks_for_one_thread,
+        a_condition_calls_no_function_of_ours_for_each_row,
+        a_time_since_a_run_began_has_no_end,
+        what_may_be_absent_is_asked_for_a_level_below,
     )
 }
 
@@ -256,6 +296,19 @@ CONTROLS = [
     ("no_condition_divides_by_what_it_tests",
      "SELECT CASE WHEN m.highest > m.lowest AND m.squares / m.known > t.rest THEN 1 END FROM m;"),
     ("a_random_number_is_one_of_each_row", "WHERE (CHECKSUM(NEWID()) & 2147483647) % @step = 0"),
+    ("no_count_divides_unguarded",
+     "SELECT m.holding / CAST(m.known AS float) AS share FROM t AS m WHERE m.known > 0;"),
+    ("no_count_divides_unguarded", "SELECT m.holding * a.rest / e.known FROM t AS m;"),
+    ("beside_all_columns_stand_names_that_no_key_has",
+     "SELECT h.hash FROM (SELECT r.*, 1 AS hash FROM #sqlkmeans_prepared AS r) AS h;"),
+    ("an_empty_columnstore_asks_for_one_thread",
+     "CREATE CLUSTERED COLUMNSTORE INDEX sqlkmeans_columns ON #sqlkmeans_input;"),
+    ("a_condition_calls_no_function_of_ours_for_each_row",
+     "DELETE FROM t WHERE place > 1 AND place <= sqlkmeans.shared_number(N'max_categories');"),
+    ("a_time_since_a_run_began_has_no_end",
+     "SET seconds_total = DATEDIFF(millisecond, started_at, SYSUTCDATETIME()) / 1e3"),
+    ("what_may_be_absent_is_asked_for_a_level_below",
+     "session.guarded(\"SELECT j.[value] FROM OPENJSON(N'[1]') AS j;\")"),
     ("what_a_text_calls_is_granted", "SET @s = N'EXECUTE sqlkmeans.as_owner @statement = @s;';"),
 ]  # fmt: skip
 

@@ -24,7 +24,13 @@ from sqlkmeans.clustering.arrays.types import Matrix, RowNumbers, Vector
 from sqlkmeans.clustering.kmeans.assignment import assign, inertia_of, squared_distances
 from sqlkmeans.clustering.kmeans.kernels import numpy_kernel
 from sqlkmeans.clustering.kmeans.kernels.kernel import kernel
-from sqlkmeans.clustering.kmeans.lloyd import MAX_PASSES, lloyd, seed_centroids, settle
+from sqlkmeans.clustering.kmeans.lloyd import (
+    MAX_PASSES,
+    Clusters,
+    lloyd,
+    seed_centroids,
+    settle,
+)
 
 Item = TypeVar("Item")
 
@@ -48,6 +54,8 @@ STARTS_FROM_BEFORE = 5
 # A start on a part may be this much above the best where its basin is the better one.
 # Starts of one basin can look as if they differed there, and must not take all places.
 CARRIED_SHARE, MOST_CARRIED = 0.02, 8
+# Few rows: moves of single rows lead far, and an end costs little.
+CARRIED_SHARE_OF_FEW = 0.1
 # Ends that are as good as each other to this share need no more starts, wherever they are.
 SPREAD = 5e-4
 # The inertia on a sample is off by its heaviest tails: starts this close are compared on all rows.
@@ -146,6 +154,11 @@ class Start:
     centroids: Matrix
     n_iter: int
     turn: int = 0
+
+    def then(self, found: Clusters) -> Start:
+        """Where passes over the sample have carried it."""
+        inertia = found.assignment().inertia
+        return Start(inertia, found.centroids, self.n_iter + found.n_iter, self.turn)
 
 
 def best_start(
@@ -264,16 +277,13 @@ class _Search:
 
     def _to_the_end(self) -> None:
         """Carry what may become the best to its very end."""
-        least = self.best.inertia * (1 + CARRIED_SHARE)
+        least = self.best.inertia * (1 + CARRIED_SHARE_OF_FEW)
         new = [s for s in self._starts if s.inertia <= least and s.turn not in self._carried]
         self._carried |= {end.turn: end for end in self._each(self._settled, new)}
 
     def _settled(self, start: Start) -> Start:
-        found = settle(
-            self._samples.rows, start.centroids, self._samples.weight, max_iter=MAX_PASSES
-        )
-        inertia = found.assignment().inertia
-        return Start(inertia, found.centroids, start.n_iter + found.n_iter, start.turn)
+        rows, weight = self._samples.rows, self._samples.weight
+        return start.then(settle(rows, start.centroids, weight, max_iter=MAX_PASSES))
 
     def _each(self, function: Callable[[Item], Start], items: Sequence[Item]) -> list[Start]:
         # NumPy's steps on few rows are shorter than handing the interpreter to another thread.
@@ -304,12 +314,10 @@ class _Search:
         self._carried |= {end.turn: end for end in ends}
 
     def _on_sample(self, start: Start) -> Start:
-        found = lloyd(
+        return start.then(lloyd(
             self._samples.rows, start.centroids, self._samples.weight,
             max_iter=self._options.max_iter, threshold=self._threshold,
-        )  # fmt: skip
-        inertia = found.assignment().inertia
-        return Start(inertia, found.centroids, start.n_iter + found.n_iter, start.turn)
+        ))  # fmt: skip
 
     @property
     def spread(self) -> float:

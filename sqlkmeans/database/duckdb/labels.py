@@ -30,9 +30,10 @@ from sqlkmeans.database.duckdb.staged import Load, Staged, stream
 from sqlkmeans.database.duckdb.statements import first_line, transaction, update
 from sqlkmeans.database.duckdb.store import DuckDBStore
 from sqlkmeans.database.labels import Counts, Empty, Labels, StagedCluster
+from sqlkmeans.database.source import Column
 from sqlkmeans.database.workspace import Workspace
 from sqlkmeans.definition import Segmentation
-from sqlkmeans.errors import DatabaseError
+from sqlkmeans.errors import DatabaseError, DataError
 from sqlkmeans.publication import Publication, Row
 from sqlkmeans.sqltext import parse_name, quote, quote_name
 
@@ -285,6 +286,17 @@ class DuckDBLabels(Labels):
             return self._staged.load.key
         # What is published says it as well, and is there when the source is not any more.
         columns = describe_table(self._native, segmentation.target)
-        columns = columns or describe(self._native, segmentation.source)
+        columns = columns or self._described(segmentation)
         types = {column.name: column.type for column in columns}
         return [KeyColumn(name, types[name]) for name in segmentation.key]
+
+    def _described(self, segmentation: Segmentation) -> list[Column]:
+        """The source's columns; of one that is not here, those that came with its labels."""
+        try:
+            return describe(self._native, segmentation.source)
+        except DataError:
+            if self._staged.labels is None:
+                raise
+        with self._native.cursor() as native:
+            native.register("sqlkmeans_keys", self._staged.labels)
+            return describe(native, "sqlkmeans_keys")

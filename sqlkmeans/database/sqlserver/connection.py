@@ -110,6 +110,13 @@ class Connector:
         # Not the sessions of small reads: those know nothing of what lasts.
         self._lasting = self.engine.pool.recreate()
         self._dbapi: Any = self.engine.dialect.loaded_dbapi
+        # Of the whole process: a session that is closed has to end, with its locks and temporary
+        # tables, which a pool of the driver's would keep for minutes.
+        driver: Any = self._dbapi
+        if self.driver == "pyodbc":
+            driver.pooling = False
+        else:
+            driver.pooling(enabled=False)
         # SQLAlchemy reads the version from a banner whose words differ between products.
         dialect: Any = self.engine.dialect
         dialect._get_server_version_info = product_version

@@ -138,9 +138,11 @@ class SQLServerDialect(Dialect):
             f"IF OBJECT_ID(N'tempdb..{table}') IS NOT NULL DROP TABLE {table};",
             f"CREATE TABLE {table} ({listed});",
         ]
-        if self._columnstore:
+        # As store_in_columns.sql does: the index asks for memory by columns, rows or none.
+        if self._columnstore and len(columns) <= 200:
             statements.append(
-                f"CREATE CLUSTERED COLUMNSTORE INDEX sqlkmeans_{name}_columns ON {table};"
+                f"CREATE CLUSTERED COLUMNSTORE INDEX sqlkmeans_{name}_columns ON {table} "
+                "WITH (MAXDOP = 1);"
             )
         return statements
 

@@ -21,7 +21,8 @@ _WITH_LEAST = 16
 #: Azure SQL Database, servers whose tempdb keeps its metadata in memory.
 _TRY_COLUMNSTORE = (
     "CREATE TABLE #sqlkmeans_tried (n int NULL); "
-    "CREATE CLUSTERED COLUMNSTORE INDEX sqlkmeans_tried_columns ON #sqlkmeans_tried;"
+    "CREATE CLUSTERED COLUMNSTORE INDEX sqlkmeans_tried_columns ON #sqlkmeans_tried "
+    "WITH (MAXDOP = 1);"
 )
 
 

@@ -22,7 +22,7 @@ from sqlkmeans.clustering.kmeans.kmeans import KMeansFit
 from sqlkmeans.clustering.kmeans.trimming import fit_trimmed, kept_within
 from sqlkmeans.clustering.preparation.learning import fit_preparation
 from sqlkmeans.clustering.preparation.problems import weight_problems
-from sqlkmeans.database.base import Database, Embedded, limited_memory
+from sqlkmeans.database.base import Embedded, Sources, limited_memory
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.engines.base import Engine, Labelled, Plan, Rows, columns_to_describe
 from sqlkmeans.engines.key_texts import typical_customers
@@ -40,9 +40,9 @@ class LocalEngine(Engine):
     """NumPy and scikit-learn in this process."""
 
     @contextmanager
-    def open(self, database: Database, plan: Plan) -> Iterator[Rows]:
+    def open(self, sources: Sources, plan: Plan) -> Iterator[Rows]:
         with ExitStack() as limits:
-            yield LocalRows(database, plan, limits)
+            yield LocalRows(sources, plan, limits)
 
 
 class LocalRows(Rows):
@@ -59,8 +59,8 @@ class LocalRows(Rows):
     Nothing of the rows' length is kept here: what labels them has it, and lets go of it.
     """
 
-    def __init__(self, database: Database, plan: Plan, limits: ExitStack) -> None:
-        self._database, self._plan, self._limits = database, plan, limits
+    def __init__(self, sources: Sources, plan: Plan, limits: ExitStack) -> None:
+        self._database, self._plan, self._limits = sources, plan, limits
         self._storage = Storage(plan.segmentation.memory_limit)
         self._limited = False
 

@@ -34,7 +34,7 @@ from sqlkmeans.clustering.preparation.float32_rows import (
     can_be_float32,
 )
 from sqlkmeans.clustering.preparation.preparation import Preparation
-from sqlkmeans.database.base import Batch, Database, Embedded, limited_memory
+from sqlkmeans.database.base import Batch, Embedded, Sources, limited_memory
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.engines.base import Labelled, NoRows, Plan, columns_to_describe
 from sqlkmeans.engines.key_texts import typical_customers
@@ -57,7 +57,7 @@ LITTLE = 16 * 2**20
 SAMPLE_ROWS = 50_000
 
 
-def suits(database: Database, segmentation: Segmentation, n_rows: int) -> bool:
+def suits(database: Sources, segmentation: Segmentation, n_rows: int) -> bool:
     """Whether a fit of these rows can be tried so; what they hold may still be against it."""
     return (
         segmentation.engine == "local"
@@ -89,7 +89,7 @@ class FirstReading:
 
     Attributes
     ----------
-    database : Database
+    database : Sources
     plan : Plan
     rows : Float32Rows
         Used up by a fit.
@@ -97,7 +97,7 @@ class FirstReading:
         Exact values of some of them.
     """
 
-    database: Database
+    database: Sources
     plan: Plan
     rows: Float32Rows
     sample: Matrix
@@ -124,7 +124,7 @@ class FirstReading:
 
 
 def read_float32(
-    database: Database, plan: Plan, limits: ExitStack, advance: Advance
+    database: Sources, plan: Plan, limits: ExitStack, advance: Advance
 ) -> FirstReading | None:
     """Read the rows for the first time; None where they have to be read as float64.
 
@@ -148,7 +148,7 @@ def read_float32(
 
 
 def _read(
-    database: Database, plan: Plan, batches: Iterator[Batch], n_rows: int, advance: Advance
+    database: Sources, plan: Plan, batches: Iterator[Batch], n_rows: int, advance: Advance
 ) -> FirstReading | None:
     segmentation = plan.segmentation
     keys = KeyCollector(segmentation.key, PassingBatches())
@@ -184,7 +184,7 @@ class SecondReading:
 
     Attributes
     ----------
-    database : Database
+    database : Sources
     plan : Plan
     fit : Fit
         Of the rows as float32.
@@ -195,7 +195,7 @@ class SecondReading:
         Both overwritten.
     """
 
-    database: Database
+    database: Sources
     plan: Plan
     fit: Fit
     one_pass: OnePass

@@ -1,1 +1,1 @@
-"""The rows stay in the database, which is asked for aggregates."""
+"""The rows stay in the database, or in Spark, which is asked for aggregates."""

@@ -19,7 +19,7 @@ from sqlkmeans.clustering.describing.profile_columns import ColumnProfiles
 from sqlkmeans.clustering.describing.rules import Rule
 from sqlkmeans.clustering.describing.scores import NO_SCORES, Scores, score
 from sqlkmeans.clustering.preparation.preparation import Preparation
-from sqlkmeans.database.base import Database, Workspace
+from sqlkmeans.database.base import Database, Sources, Workspace
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.engines.base import Engine, Labelled, Plan, Rows, columns_to_describe
 from sqlkmeans.engines.pushdown.bins import count_bins, cut_bins
@@ -49,11 +49,11 @@ class PushdownEngine(Engine):
     """Temporary tables in the database; here only the sample, the sums and the model."""
 
     @contextmanager
-    def open(self, database: Database, plan: Plan) -> Iterator[Rows]:
-        with database.open_workspace(plan.segmentation) as workspace:
-            total = database.count(plan.segmentation.source)
+    def open(self, sources: Sources, plan: Plan) -> Iterator[Rows]:
+        with sources.open_workspace(plan.segmentation) as workspace:
+            total = sources.count(plan.segmentation.source)
             with plan.progress.step("read", total=total) as advance:
-                profile = columns_to_describe(database, plan)
+                profile = columns_to_describe(sources, plan)
                 kept = KeptRows(workspace, plan.segmentation, plan.columns, profile)
                 advance(kept.count)
             yield PushdownRows(plan, kept, kept.count)
@@ -78,7 +78,7 @@ class QueryLabels:
         return self.rows
 
     def stage(self, database: Database, segmentation: Segmentation, run_id: int) -> None:
-        database.labels.stage_query(segmentation, run_id, self.workspace, self.query, self.rows)
+        self.workspace.stage(database.labels, segmentation, run_id, self.query, self.rows)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -138,9 +139,7 @@ def lloyd(
     passes = moves = 0
     while passes < MAX_ITER:
         moved = np.full_like(centroids, np.nan)
-        for _, cluster, *means in rows.ask(
-            training.pass_statement(layout, features, centroids, origin)
-        ):
+        for _, cluster, *means in _pass(rows, features, centroids, origin):
             moved[cluster] = origin + np.array(means, dtype=np.float64)
         for cluster in np.flatnonzero(np.isnan(moved[:, 0])):
             moves += 1
@@ -157,6 +156,19 @@ def lloyd(
         if shift <= threshold:
             break
     return centroids, passes
+
+
+def _pass(
+    rows: KeptRows, features: Sequence[PreparedFeature], centroids: Matrix, origin: Matrix
+) -> list[tuple[Any, ...]]:
+    """Customers, cluster, and the mean of each feature relative to an origin."""
+    layout = rows.layout
+    if layout.at_least == 1:
+        prepared = training.prepared_rows(layout, features, layout.weights, origin.tolist())
+        found = rows.workspace.nearest_means(prepared, centroids - origin, weighted=layout.weighted)
+        if found is not None:
+            return found
+    return rows.ask(training.pass_statement(layout, features, centroids, origin))
 
 
 def share_of(wanted: int, there: int) -> float:

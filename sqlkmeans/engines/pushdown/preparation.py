@@ -9,6 +9,7 @@ from math import sqrt
 from sqlkmeans.clustering.preparation import categories, problems
 from sqlkmeans.clustering.preparation.learning import repeated_names
 from sqlkmeans.clustering.preparation.preparation import Feature, Preparation, PreparedFeature
+from sqlkmeans.engines.pushdown.quantiles import quantiles
 from sqlkmeans.engines.pushdown.rows import KeptRows
 from sqlkmeans.engines.pushdown.sql import statistics
 from sqlkmeans.errors import DataError
@@ -228,12 +229,12 @@ def _winsorized(rows: KeptRows, own: PreparedFeature, given: Feature) -> Prepare
 
 def _quantile(rows: KeptRows, feature: PreparedFeature, share: float) -> float:
     """Of the transformed values, which a feature without fill, centre and scale leaves as is."""
-    query = (
-        statistics.weighted_quantile_query(rows.layout, feature, share)
-        if rows.layout.weighted
-        else statistics.quantile_query(rows.layout, feature, share, transformed=True)
-    )
-    return float(rows.one(query)[1])
+    if rows.layout.weighted:
+        return float(rows.one(statistics.weighted_quantile_query(rows.layout, feature, share))[1])
+    [found] = quantiles(rows, [(feature, share)], transformed=True)
+    if not found:
+        raise rows.too_few()
+    return found[0]
 
 
 def _number_problems(

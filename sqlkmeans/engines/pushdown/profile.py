@@ -16,8 +16,9 @@ from sqlkmeans.clustering.describing.outliers import SLACK
 from sqlkmeans.clustering.describing.profile import FeatureProfile, SegmentProfile
 from sqlkmeans.clustering.describing.scores import calinski_harabasz_of, davies_bouldin_of
 from sqlkmeans.clustering.preparation.preparation import PreparedFeature
+from sqlkmeans.engines.pushdown.quantiles import quantiles
 from sqlkmeans.engines.pushdown.rows import KeptRows, too_small
-from sqlkmeans.engines.pushdown.sql import profile, statistics
+from sqlkmeans.engines.pushdown.sql import profile
 from sqlkmeans.engines.pushdown.sql.training import LABELLED
 
 #: A share of a number that is the rounding of a sum, and nothing measured.
@@ -168,8 +169,9 @@ def read_profiles(
     counts = [int(sizes.rows.sum()), *sizes.rows.tolist()]
     within = [float(sizes.within_ss.sum()), *sizes.within_ss.tolist()]
     profiles: list[dict[str, FeatureProfile]] = [{} for _ in range(k + 1)]
+    all_medians = _medians(rows, features)
     for position, feature in enumerate(features):
-        medians = _medians(rows, feature)
+        medians = all_medians[position]
         everyone: FeatureProfile | None = None
         for index, count in enumerate(counts):
             facts = list(found.get(index, ()))[5 * position : 5 * position + 5]
@@ -184,17 +186,15 @@ def read_profiles(
     ]
 
 
-def _medians(rows: KeptRows, feature: PreparedFeature) -> dict[int, float]:
-    """Of everyone (0) and each cluster (from 1)."""
-    known = profile.known([feature])[0]
-    found: dict[int, float] = {}
-    for by_cluster in (False, True):
-        query = statistics.quantile_query(
-            rows.layout, known, 0.5, table=LABELLED, by_cluster=by_cluster
-        )
-        for _, cluster, median in rows.ask(query):
-            found[int(cluster) + 1 if by_cluster else 0] = float(median)
-    return found
+def _medians(rows: KeptRows, features: Sequence[PreparedFeature]) -> list[dict[int, float]]:
+    """Of each feature, those of everyone (0) and each cluster (from 1)."""
+    asked = [(feature, 0.5) for feature in profile.known(features)]
+    of_everyone = quantiles(rows, asked, table=LABELLED)
+    by_cluster = quantiles(rows, asked, table=LABELLED, by_cluster=True)
+    return [
+        everyone | {cluster + 1: median for cluster, median in each.items()}
+        for everyone, each in zip(of_everyone, by_cluster)
+    ]
 
 
 def _profile(

@@ -136,12 +136,16 @@ class KeptRows:
         """
         found = self.ask(query)
         if not found:
-            raise DataError(
-                f"fewer customers than min_group = {self.layout.at_least} are left"
-                f"{by_weight(self.layout)}, and sample_rows = 0 lets nothing about them leave the "
-                "database"
-            )
+            raise self.too_few()
         return found[0][1:]
+
+    def too_few(self) -> DataError:
+        """What is wrong where nothing may be told, in words."""
+        return DataError(
+            f"fewer customers than min_group = {self.layout.at_least} are left"
+            f"{by_weight(self.layout)}, and sample_rows = 0 lets nothing about them leave the "
+            "database"
+        )
 
 
 def by_weight(layout: Layout) -> str:

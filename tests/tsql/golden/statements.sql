@@ -282,14 +282,17 @@ INNER JOIN sqlkmeans.run AS b ON b.segmentation = a.segmentation AND b.published
 CROSS APPLY (
     SELECT c.from_segment_id, c.to_segment_id, COUNT_BIG(*) AS customers
     FROM (
-        SELECT
-            MAX(CASE WHEN h.valid_from <= a.published_at
-                      AND (h.valid_to IS NULL OR h.valid_to > a.published_at)
-                     THEN h.segment_id END) AS from_segment_id,
-            MAX(CASE WHEN h.valid_from <= b.published_at
-                      AND (h.valid_to IS NULL OR h.valid_to > b.published_at)
-                     THEN h.segment_id END) AS to_segment_id
+        SELECT MAX(v.from_segment_id) AS from_segment_id, MAX(v.to_segment_id) AS to_segment_id
         FROM [dbo].[customer_segment_history] AS h
+        CROSS APPLY (
+            SELECT
+                CASE WHEN h.valid_from <= a.published_at
+                      AND (h.valid_to IS NULL OR h.valid_to > a.published_at)
+                     THEN h.segment_id END AS from_segment_id,
+                CASE WHEN h.valid_from <= b.published_at
+                      AND (h.valid_to IS NULL OR h.valid_to > b.published_at)
+                     THEN h.segment_id END AS to_segment_id
+        ) AS v
         GROUP BY h.[customer_id]
     ) AS c
     WHERE c.from_segment_id IS NOT NULL OR c.to_segment_id IS NOT NULL
@@ -414,10 +417,6 @@ CROSS APPLY (SELECT x.x1 AS t1, CASE WHEN 1e0 + x.x2 = 1e0 THEN x.x2 WHEN x.x2 >
 CROSS APPLY (SELECT (t.t1 - (0.5e0)) / 0.5e0 AS z1, (t.t2 - (0.5e0)) / 0.5e0 AS z2) AS z;
 SET @total = ROWCOUNT_BIG();
 GO
-SELECT @nulls = COALESCE(SUM(g.nulls * g.customers), 0),
-    @repeats = COALESCE(SUM(CASE g.nulls WHEN 0 THEN g.customers - 1 END), 0)
-FROM (SELECT COUNT_BIG(*) AS customers, MAX(CASE WHEN s.[customer_id] IS NULL THEN 1 ELSE 0 END) AS nulls FROM #sqlkmeans_prepared AS s GROUP BY s.[customer_id]) AS g;
-GO
 DELETE FROM #sqlkmeans_centroid;
 INSERT INTO #sqlkmeans_centroid (cluster, z1, z2)
 SELECT p.cluster, MAX(CASE p.position WHEN 1 THEN p.scaled_value END), MAX(CASE p.position WHEN 2 THEN p.scaled_value END)
@@ -426,9 +425,10 @@ DECLARE @c0_1 float, @c0_2 float, @c1_1 float, @c1_2 float, @c2_1 float, @c2_2 f
 SELECT @c0_1 = SUM(CASE c.cluster WHEN 0 THEN c.z1 ELSE 0e0 END), @c0_2 = SUM(CASE c.cluster WHEN 0 THEN c.z2 ELSE 0e0 END), @c1_1 = SUM(CASE c.cluster WHEN 1 THEN c.z1 ELSE 0e0 END), @c1_2 = SUM(CASE c.cluster WHEN 1 THEN c.z2 ELSE 0e0 END), @c2_1 = SUM(CASE c.cluster WHEN 2 THEN c.z1 ELSE 0e0 END), @c2_2 = SUM(CASE c.cluster WHEN 2 THEN c.z2 ELSE 0e0 END), @c3_1 = SUM(CASE c.cluster WHEN 3 THEN c.z1 ELSE 0e0 END), @c3_2 = SUM(CASE c.cluster WHEN 3 THEN c.z2 ELSE 0e0 END)
 FROM #sqlkmeans_centroid AS c;
 INSERT INTO #sqlkmeans_scored WITH (TABLOCK) ([customer_id], [sqlkmeans previous], [sqlkmeans before], [sqlkmeans flagged], [sqlkmeans weight], [sqlkmeans o1], [sqlkmeans o2], [sqlkmeans cluster], [sqlkmeans distance])
-SELECT r.[customer_id], r.[sqlkmeans previous], r.[sqlkmeans before], r.[sqlkmeans flagged], r.[sqlkmeans weight], r.[sqlkmeans o1], r.[sqlkmeans o2], n.cluster, SQRT((r.[sqlkmeans z1] - c.z1) * (r.[sqlkmeans z1] - c.z1) + (r.[sqlkmeans z2] - c.z2) * (r.[sqlkmeans z2] - c.z2))
+SELECT r.[customer_id], r.[sqlkmeans previous], r.[sqlkmeans before], r.[sqlkmeans flagged], r.[sqlkmeans weight], r.[sqlkmeans o1], r.[sqlkmeans o2], c.cluster, SQRT((r.[sqlkmeans z1] - c.z1) * (r.[sqlkmeans z1] - c.z1) + (r.[sqlkmeans z2] - c.z2) * (r.[sqlkmeans z2] - c.z2))
 FROM #sqlkmeans_prepared AS r
-CROSS APPLY (SELECT CASE WHEN (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) <= (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) AND (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) <= (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) THEN 1 WHEN (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) <= (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) THEN 2 ELSE 3 END AS cluster) AS n
+CROSS APPLY (SELECT (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) AS d1, (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) AS d2, (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) AS d3) AS d
+CROSS APPLY (SELECT CASE WHEN d.d1 <= d.d2 AND d.d1 <= d.d3 THEN 1 WHEN d.d2 <= d.d3 THEN 2 ELSE 3 END AS cluster) AS n
 INNER JOIN #sqlkmeans_centroid AS c ON c.cluster = n.cluster
 WHERE r.[sqlkmeans z1] IS NOT NULL AND r.[sqlkmeans z2] IS NOT NULL;
 SET @rows = ROWCOUNT_BIG();
@@ -604,13 +604,13 @@ GO
 DELETE FROM #sqlkmeans_sample;
 INSERT INTO #sqlkmeans_sample ([sqlkmeans row], [sqlkmeans weight], place, [sqlkmeans z1], [sqlkmeans z2], [sqlkmeans o1], [sqlkmeans o2])
 SELECT h.[sqlkmeans row], h.[sqlkmeans weight], ROW_NUMBER() OVER (ORDER BY
-    CASE WHEN h.[sqlkmeans weight] > 0e0 THEN 0 ELSE 1 END, h.hash), [sqlkmeans z1], [sqlkmeans z2], [sqlkmeans o1], [sqlkmeans o2]
-FROM (SELECT r.*, f.fourth * n.number % 2147483647 AS hash
+    CASE WHEN h.[sqlkmeans weight] > 0e0 THEN 0 ELSE 1 END, h.[sqlkmeans hash]), [sqlkmeans z1], [sqlkmeans z2], [sqlkmeans o1], [sqlkmeans o2]
+FROM (SELECT r.*, f.fourth * n.number % 2147483647 AS [sqlkmeans hash]
       FROM #sqlkmeans_prepared AS r
       CROSS APPLY (SELECT (r.[sqlkmeans row] + (@seed + 1) * 48271) % 2147483647 AS number) AS n
       CROSS APPLY (SELECT n.number * n.number % 2147483647 AS square) AS s
       CROSS APPLY (SELECT s.square * s.square % 2147483647 AS fourth) AS f) AS h
-WHERE @share >= 1e0 OR h.hash < @share * 2147483647e0;
+WHERE @share >= 1e0 OR h.[sqlkmeans hash] < @share * 2147483647e0;
 SELECT @fitted = COUNT_BIG(*) FROM #sqlkmeans_sample AS s WHERE s.[sqlkmeans weight] > 0e0;
 GO
 INSERT INTO #sqlkmeans_seed ([sqlkmeans row], [sqlkmeans weight], [sqlkmeans z1], [sqlkmeans z2])
@@ -672,7 +672,7 @@ BEGIN
                           ON u.chance > 0e0 AND d.number * w.total >= u.upto - u.chance AND d.number * w.total < u.upto) AS c
           GROUP BY c.row_number) AS g
     ORDER BY g.potential, g.row_number
-    OPTION (MAXDOP 1);
+    OPTION (MAXDOP 1, KEEPFIXED PLAN);
     IF @row IS NULL
         SELECT TOP (1) @row = s.[sqlkmeans row]
         FROM #sqlkmeans_seed AS s
@@ -684,7 +684,8 @@ BEGIN
     SET closest = (s.[sqlkmeans z1] - c.z1) * (s.[sqlkmeans z1] - c.z1) + (s.[sqlkmeans z2] - c.z2) * (s.[sqlkmeans z2] - c.z2)
     FROM #sqlkmeans_seed AS s
     INNER JOIN #sqlkmeans_centroid AS c ON c.cluster = @cluster
-    WHERE s.closest > (s.[sqlkmeans z1] - c.z1) * (s.[sqlkmeans z1] - c.z1) + (s.[sqlkmeans z2] - c.z2) * (s.[sqlkmeans z2] - c.z2) OR @cluster = 1;
+    WHERE s.closest > (s.[sqlkmeans z1] - c.z1) * (s.[sqlkmeans z1] - c.z1) + (s.[sqlkmeans z2] - c.z2) * (s.[sqlkmeans z2] - c.z2) OR @cluster = 1
+    OPTION (KEEPFIXED PLAN);
     SET @cluster = @cluster + 1;
 END;
 WHILE @passes < @most AND (@shift IS NULL OR @shift > CASE WHEN @start > @n_init THEN 1e0 ELSE 1e1 END * @threshold)
@@ -697,9 +698,10 @@ INSERT INTO #sqlkmeans_moved (kept, cluster, previous, customers, weight, square
 SELECT 0, n.cluster, r.[sqlkmeans previous], COUNT_BIG(*), SUM(r.[sqlkmeans weight]), SUM(r.[sqlkmeans weight] * ((r.[sqlkmeans z1] - @c0_1) * (r.[sqlkmeans z1] - @c0_1) + (r.[sqlkmeans z2] - @c0_2) * (r.[sqlkmeans z2] - @c0_2))),
     SUM(r.[sqlkmeans weight] * (r.[sqlkmeans z1] - @c0_1)), SUM(r.[sqlkmeans weight] * (r.[sqlkmeans z2] - @c0_2))
 FROM #sqlkmeans_seed AS r
-CROSS APPLY (SELECT CASE WHEN (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) <= (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) AND (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) <= (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) THEN 1 WHEN (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) <= (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) THEN 2 ELSE 3 END AS cluster) AS n
+CROSS APPLY (SELECT (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) AS d1, (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) AS d2, (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) AS d3) AS d
+CROSS APPLY (SELECT CASE WHEN d.d1 <= d.d2 AND d.d1 <= d.d3 THEN 1 WHEN d.d2 <= d.d3 THEN 2 ELSE 3 END AS cluster) AS n
 GROUP BY n.cluster, r.[sqlkmeans previous]
-OPTION (MAXDOP 1);
+OPTION (MAXDOP 1, KEEPFIXED PLAN);
 SELECT @shift = SUM((m.z1 - (c.z1 - @c0_1)) * (m.z1 - (c.z1 - @c0_1)) + (m.z2 - (c.z2 - @c0_2)) * (m.z2 - (c.z2 - @c0_2))),
     @inertia = SUM(m.squares + m.weight * ((c.z1 - @c0_1) * (c.z1 - @c0_1 - 2e0 * m.z1) + (c.z2 - @c0_2) * (c.z2 - @c0_2 - 2e0 * m.z2)))
 FROM (SELECT a.cluster, SUM(a.weight) AS weight, SUM(a.squares) AS squares, SUM(a.z1) / NULLIF(SUM(a.weight), 0e0) AS z1, SUM(a.z2) / NULLIF(SUM(a.weight), 0e0) AS z2
@@ -765,7 +767,8 @@ INSERT INTO #sqlkmeans_moved (kept, cluster, previous, customers, weight, square
 SELECT 0, n.cluster, r.[sqlkmeans previous], COUNT_BIG(*), SUM(r.[sqlkmeans weight]), SUM(r.[sqlkmeans weight] * ((r.[sqlkmeans z1] - @c0_1) * (r.[sqlkmeans z1] - @c0_1) + (r.[sqlkmeans z2] - @c0_2) * (r.[sqlkmeans z2] - @c0_2))),
     SUM(r.[sqlkmeans weight] * (r.[sqlkmeans z1] - @c0_1)), SUM(r.[sqlkmeans weight] * (r.[sqlkmeans z2] - @c0_2))
 FROM #sqlkmeans_prepared AS r
-CROSS APPLY (SELECT CASE WHEN (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) <= (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) AND (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) <= (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) THEN 1 WHEN (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) <= (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) THEN 2 ELSE 3 END AS cluster) AS n
+CROSS APPLY (SELECT (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) AS d1, (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) AS d2, (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) AS d3) AS d
+CROSS APPLY (SELECT CASE WHEN d.d1 <= d.d2 AND d.d1 <= d.d3 THEN 1 WHEN d.d2 <= d.d3 THEN 2 ELSE 3 END AS cluster) AS n
 GROUP BY n.cluster, r.[sqlkmeans previous];
 SELECT @shift = SUM((m.z1 - (c.z1 - @c0_1)) * (m.z1 - (c.z1 - @c0_1)) + (m.z2 - (c.z2 - @c0_2)) * (m.z2 - (c.z2 - @c0_2))),
     @inertia = SUM(m.squares + m.weight * ((c.z1 - @c0_1) * (c.z1 - @c0_1 - 2e0 * m.z1) + (c.z2 - @c0_2) * (c.z2 - @c0_2 - 2e0 * m.z2)))
@@ -836,7 +839,8 @@ INSERT INTO #sqlkmeans_near (cluster, position, value, customers)
 SELECT g.cluster, v.position, v.value, COUNT_BIG(*)
 FROM (SELECT TOP (8000) n.cluster AS [sqlkmeans cluster], r.[sqlkmeans o1], r.[sqlkmeans o2]
 FROM #sqlkmeans_sample AS r
-CROSS APPLY (SELECT CASE WHEN (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) <= (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) AND (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) <= (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) THEN 1 WHEN (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) <= (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) THEN 2 ELSE 3 END AS cluster) AS n) AS s
+CROSS APPLY (SELECT (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) AS d1, (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) AS d2, (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) AS d3) AS d
+CROSS APPLY (SELECT CASE WHEN d.d1 <= d.d2 AND d.d1 <= d.d3 THEN 1 WHEN d.d2 <= d.d3 THEN 2 ELSE 3 END AS cluster) AS n) AS s
 CROSS APPLY (VALUES (0), (s.[sqlkmeans cluster])) AS g (cluster)
 CROSS APPLY (VALUES (1, s.[sqlkmeans o1]), (2, s.[sqlkmeans o2])) AS v (position, value)
 WHERE v.value IS NOT NULL
@@ -1213,12 +1217,14 @@ INSERT INTO #sqlkmeans_moved (kept, cluster, previous, customers, weight, square
 SELECT 1, n.cluster, r.[sqlkmeans previous], COUNT_BIG(*), SUM(r.[sqlkmeans weight]), SUM(r.[sqlkmeans weight] * ((r.[sqlkmeans z1] - @c0_1) * (r.[sqlkmeans z1] - @c0_1) + (r.[sqlkmeans z2] - @c0_2) * (r.[sqlkmeans z2] - @c0_2))),
     SUM(r.[sqlkmeans weight] * (r.[sqlkmeans z1] - @c0_1)), SUM(r.[sqlkmeans weight] * (r.[sqlkmeans z2] - @c0_2))
 FROM #sqlkmeans_prepared AS r
-CROSS APPLY (SELECT CASE WHEN (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) <= (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) AND (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) <= (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) THEN 1 WHEN (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) <= (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) THEN 2 ELSE 3 END AS cluster) AS n
+CROSS APPLY (SELECT (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) AS d1, (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) AS d2, (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) AS d3) AS d
+CROSS APPLY (SELECT CASE WHEN d.d1 <= d.d2 AND d.d1 <= d.d3 THEN 1 WHEN d.d2 <= d.d3 THEN 2 ELSE 3 END AS cluster) AS n
 GROUP BY n.cluster, r.[sqlkmeans previous];
 INSERT INTO #sqlkmeans_border (level, [sqlkmeans row], [sqlkmeans previous], [sqlkmeans weight], [sqlkmeans z1], [sqlkmeans z2])
 SELECT @level, r.[sqlkmeans row], r.[sqlkmeans previous], r.[sqlkmeans weight], r.[sqlkmeans z1], r.[sqlkmeans z2]
 FROM #sqlkmeans_prepared AS r
-CROSS APPLY (SELECT CASE WHEN (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) <= (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) AND (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) <= (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) THEN 1 WHEN (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) <= (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) THEN 2 ELSE 3 END AS cluster) AS n
+CROSS APPLY (SELECT (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) AS d1, (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) AS d2, (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) AS d3) AS d
+CROSS APPLY (SELECT CASE WHEN d.d1 <= d.d2 AND d.d1 <= d.d3 THEN 1 WHEN d.d2 <= d.d3 THEN 2 ELSE 3 END AS cluster) AS n
 INNER JOIN #sqlkmeans_centroid AS o ON o.cluster = n.cluster
 CROSS APPLY (SELECT SQRT((r.[sqlkmeans z1] - o.z1) * (r.[sqlkmeans z1] - o.z1) + (r.[sqlkmeans z2] - o.z2) * (r.[sqlkmeans z2] - o.z2)) + @margin AS reach) AS q
 WHERE CASE WHEN (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) <= q.reach * q.reach THEN 1 ELSE 0 END + CASE WHEN (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) <= q.reach * q.reach THEN 1 ELSE 0 END + CASE WHEN (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) <= q.reach * q.reach THEN 1 ELSE 0 END > 1;
@@ -1227,7 +1233,8 @@ INSERT INTO #sqlkmeans_moved (kept, cluster, previous, customers, weight, square
 SELECT 1, n.cluster, r.[sqlkmeans previous], -COUNT_BIG(*), -SUM(r.[sqlkmeans weight]), -SUM(r.[sqlkmeans weight] * ((r.[sqlkmeans z1] - @c0_1) * (r.[sqlkmeans z1] - @c0_1) + (r.[sqlkmeans z2] - @c0_2) * (r.[sqlkmeans z2] - @c0_2))),
     -SUM(r.[sqlkmeans weight] * (r.[sqlkmeans z1] - @c0_1)), -SUM(r.[sqlkmeans weight] * (r.[sqlkmeans z2] - @c0_2))
 FROM #sqlkmeans_border AS r
-CROSS APPLY (SELECT CASE WHEN (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) <= (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) AND (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) <= (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) THEN 1 WHEN (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) <= (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) THEN 2 ELSE 3 END AS cluster) AS n
+CROSS APPLY (SELECT (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) AS d1, (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) AS d2, (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) AS d3) AS d
+CROSS APPLY (SELECT CASE WHEN d.d1 <= d.d2 AND d.d1 <= d.d3 THEN 1 WHEN d.d2 <= d.d3 THEN 2 ELSE 3 END AS cluster) AS n
 GROUP BY n.cluster, r.[sqlkmeans previous];
 DELETE FROM #sqlkmeans_centroid WHERE cluster < 0;
 INSERT INTO #sqlkmeans_centroid (cluster, z1, z2)
@@ -1244,7 +1251,8 @@ INSERT INTO #sqlkmeans_moved (kept, cluster, previous, customers, weight, square
 SELECT 0, n.cluster, r.[sqlkmeans previous], COUNT_BIG(*), SUM(r.[sqlkmeans weight]), SUM(r.[sqlkmeans weight] * ((r.[sqlkmeans z1] - @c0_1) * (r.[sqlkmeans z1] - @c0_1) + (r.[sqlkmeans z2] - @c0_2) * (r.[sqlkmeans z2] - @c0_2))),
     SUM(r.[sqlkmeans weight] * (r.[sqlkmeans z1] - @c0_1)), SUM(r.[sqlkmeans weight] * (r.[sqlkmeans z2] - @c0_2))
 FROM #sqlkmeans_border AS r
-CROSS APPLY (SELECT CASE WHEN (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) <= (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) AND (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) <= (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) THEN 1 WHEN (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) <= (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) THEN 2 ELSE 3 END AS cluster) AS n
+CROSS APPLY (SELECT (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) AS d1, (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) AS d2, (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) AS d3) AS d
+CROSS APPLY (SELECT CASE WHEN d.d1 <= d.d2 AND d.d1 <= d.d3 THEN 1 WHEN d.d2 <= d.d3 THEN 2 ELSE 3 END AS cluster) AS n
 GROUP BY n.cluster, r.[sqlkmeans previous];
 SELECT @shift = SUM((m.z1 - (c.z1 - @c0_1)) * (m.z1 - (c.z1 - @c0_1)) + (m.z2 - (c.z2 - @c0_2)) * (m.z2 - (c.z2 - @c0_2))),
     @inertia = SUM(m.squares + m.weight * ((c.z1 - @c0_1) * (c.z1 - @c0_1 - 2e0 * m.z1) + (c.z2 - @c0_2) * (c.z2 - @c0_2 - 2e0 * m.z2)))
@@ -1298,12 +1306,14 @@ INSERT INTO #sqlkmeans_moved (kept, cluster, previous, customers, weight, square
 SELECT 1, n.cluster, r.[sqlkmeans previous], COUNT_BIG(*), SUM(r.[sqlkmeans weight]), SUM(r.[sqlkmeans weight] * ((r.[sqlkmeans z1] - @c0_1) * (r.[sqlkmeans z1] - @c0_1) + (r.[sqlkmeans z2] - @c0_2) * (r.[sqlkmeans z2] - @c0_2))),
     SUM(r.[sqlkmeans weight] * (r.[sqlkmeans z1] - @c0_1)), SUM(r.[sqlkmeans weight] * (r.[sqlkmeans z2] - @c0_2))
 FROM #sqlkmeans_border AS r
-CROSS APPLY (SELECT CASE WHEN (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) <= (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) AND (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) <= (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) THEN 1 WHEN (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) <= (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) THEN 2 ELSE 3 END AS cluster) AS n
+CROSS APPLY (SELECT (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) AS d1, (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) AS d2, (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) AS d3) AS d
+CROSS APPLY (SELECT CASE WHEN d.d1 <= d.d2 AND d.d1 <= d.d3 THEN 1 WHEN d.d2 <= d.d3 THEN 2 ELSE 3 END AS cluster) AS n
 GROUP BY n.cluster, r.[sqlkmeans previous];
 INSERT INTO #sqlkmeans_border (level, [sqlkmeans row], [sqlkmeans previous], [sqlkmeans weight], [sqlkmeans z1], [sqlkmeans z2])
 SELECT @level, r.[sqlkmeans row], r.[sqlkmeans previous], r.[sqlkmeans weight], r.[sqlkmeans z1], r.[sqlkmeans z2]
 FROM #sqlkmeans_border AS r
-CROSS APPLY (SELECT CASE WHEN (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) <= (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) AND (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) <= (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) THEN 1 WHEN (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) <= (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) THEN 2 ELSE 3 END AS cluster) AS n
+CROSS APPLY (SELECT (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) AS d1, (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) AS d2, (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) AS d3) AS d
+CROSS APPLY (SELECT CASE WHEN d.d1 <= d.d2 AND d.d1 <= d.d3 THEN 1 WHEN d.d2 <= d.d3 THEN 2 ELSE 3 END AS cluster) AS n
 INNER JOIN #sqlkmeans_centroid AS o ON o.cluster = n.cluster
 CROSS APPLY (SELECT SQRT((r.[sqlkmeans z1] - o.z1) * (r.[sqlkmeans z1] - o.z1) + (r.[sqlkmeans z2] - o.z2) * (r.[sqlkmeans z2] - o.z2)) + @margin AS reach) AS q
 WHERE CASE WHEN (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) <= q.reach * q.reach THEN 1 ELSE 0 END + CASE WHEN (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) <= q.reach * q.reach THEN 1 ELSE 0 END + CASE WHEN (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) <= q.reach * q.reach THEN 1 ELSE 0 END > 1;
@@ -1312,7 +1322,8 @@ INSERT INTO #sqlkmeans_moved (kept, cluster, previous, customers, weight, square
 SELECT 1, n.cluster, r.[sqlkmeans previous], -COUNT_BIG(*), -SUM(r.[sqlkmeans weight]), -SUM(r.[sqlkmeans weight] * ((r.[sqlkmeans z1] - @c0_1) * (r.[sqlkmeans z1] - @c0_1) + (r.[sqlkmeans z2] - @c0_2) * (r.[sqlkmeans z2] - @c0_2))),
     -SUM(r.[sqlkmeans weight] * (r.[sqlkmeans z1] - @c0_1)), -SUM(r.[sqlkmeans weight] * (r.[sqlkmeans z2] - @c0_2))
 FROM #sqlkmeans_border AS r
-CROSS APPLY (SELECT CASE WHEN (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) <= (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) AND (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) <= (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) THEN 1 WHEN (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) <= (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) THEN 2 ELSE 3 END AS cluster) AS n
+CROSS APPLY (SELECT (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) AS d1, (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) AS d2, (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) AS d3) AS d
+CROSS APPLY (SELECT CASE WHEN d.d1 <= d.d2 AND d.d1 <= d.d3 THEN 1 WHEN d.d2 <= d.d3 THEN 2 ELSE 3 END AS cluster) AS n
 GROUP BY n.cluster, r.[sqlkmeans previous];
 DELETE FROM #sqlkmeans_centroid WHERE cluster < 0;
 INSERT INTO #sqlkmeans_centroid (cluster, z1, z2)
@@ -1326,9 +1337,10 @@ DECLARE @c0_1 float, @c0_2 float, @c1_1 float, @c1_2 float, @c2_1 float, @c2_2 f
 SELECT @c0_1 = SUM(CASE c.cluster WHEN 0 THEN c.z1 ELSE 0e0 END), @c0_2 = SUM(CASE c.cluster WHEN 0 THEN c.z2 ELSE 0e0 END), @c1_1 = SUM(CASE c.cluster WHEN 1 THEN c.z1 ELSE 0e0 END), @c1_2 = SUM(CASE c.cluster WHEN 1 THEN c.z2 ELSE 0e0 END), @c2_1 = SUM(CASE c.cluster WHEN 2 THEN c.z1 ELSE 0e0 END), @c2_2 = SUM(CASE c.cluster WHEN 2 THEN c.z2 ELSE 0e0 END), @c3_1 = SUM(CASE c.cluster WHEN 3 THEN c.z1 ELSE 0e0 END), @c3_2 = SUM(CASE c.cluster WHEN 3 THEN c.z2 ELSE 0e0 END)
 FROM #sqlkmeans_centroid AS c;
 INSERT INTO #sqlkmeans_scored WITH (TABLOCK) ([id], [sqlkmeans previous], [sqlkmeans before], [sqlkmeans flagged], [sqlkmeans weight], [sqlkmeans o1], [sqlkmeans o2], [sqlkmeans cluster], [sqlkmeans distance])
-SELECT r.[id], r.[sqlkmeans previous], r.[sqlkmeans before], r.[sqlkmeans flagged], r.[sqlkmeans weight], r.[sqlkmeans o1], r.[sqlkmeans o2], n.cluster, SQRT((r.[sqlkmeans z1] - c.z1) * (r.[sqlkmeans z1] - c.z1) + (r.[sqlkmeans z2] - c.z2) * (r.[sqlkmeans z2] - c.z2))
+SELECT r.[id], r.[sqlkmeans previous], r.[sqlkmeans before], r.[sqlkmeans flagged], r.[sqlkmeans weight], r.[sqlkmeans o1], r.[sqlkmeans o2], c.cluster, SQRT((r.[sqlkmeans z1] - c.z1) * (r.[sqlkmeans z1] - c.z1) + (r.[sqlkmeans z2] - c.z2) * (r.[sqlkmeans z2] - c.z2))
 FROM #sqlkmeans_prepared AS r
-CROSS APPLY (SELECT CASE WHEN (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) <= (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) AND (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) <= (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) THEN 1 WHEN (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) <= (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) THEN 2 ELSE 3 END AS cluster) AS n
+CROSS APPLY (SELECT (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) AS d1, (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) AS d2, (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) AS d3) AS d
+CROSS APPLY (SELECT CASE WHEN d.d1 <= d.d2 AND d.d1 <= d.d3 THEN 1 WHEN d.d2 <= d.d3 THEN 2 ELSE 3 END AS cluster) AS n
 INNER JOIN #sqlkmeans_centroid AS c ON c.cluster = n.cluster
 WHERE r.[sqlkmeans z1] IS NOT NULL AND r.[sqlkmeans z2] IS NOT NULL;
 SET @rows = ROWCOUNT_BIG();
@@ -1636,14 +1648,17 @@ INNER JOIN sqlkmeans.run AS b ON b.segmentation = a.segmentation AND b.published
 CROSS APPLY (
     SELECT c.from_segment_id, c.to_segment_id, COUNT_BIG(*) AS customers
     FROM (
-        SELECT
-            MAX(CASE WHEN h.valid_from <= a.published_at
-                      AND (h.valid_to IS NULL OR h.valid_to > a.published_at)
-                     THEN h.segment_id END) AS from_segment_id,
-            MAX(CASE WHEN h.valid_from <= b.published_at
-                      AND (h.valid_to IS NULL OR h.valid_to > b.published_at)
-                     THEN h.segment_id END) AS to_segment_id
+        SELECT MAX(v.from_segment_id) AS from_segment_id, MAX(v.to_segment_id) AS to_segment_id
         FROM [dbo].[customer_segment_history] AS h
+        CROSS APPLY (
+            SELECT
+                CASE WHEN h.valid_from <= a.published_at
+                      AND (h.valid_to IS NULL OR h.valid_to > a.published_at)
+                     THEN h.segment_id END AS from_segment_id,
+                CASE WHEN h.valid_from <= b.published_at
+                      AND (h.valid_to IS NULL OR h.valid_to > b.published_at)
+                     THEN h.segment_id END AS to_segment_id
+        ) AS v
         GROUP BY h.[customer_id]
     ) AS c
     WHERE c.from_segment_id IS NOT NULL OR c.to_segment_id IS NOT NULL
@@ -1658,14 +1673,17 @@ INNER JOIN sqlkmeans.run AS b ON b.segmentation = a.segmentation AND b.published
 CROSS APPLY (
     SELECT c.from_segment_id, c.to_segment_id, COUNT_BIG(*) AS customers
     FROM (
-        SELECT
-            MAX(CASE WHEN h.valid_from <= a.published_at
-                      AND (h.valid_to IS NULL OR h.valid_to > a.published_at)
-                     THEN h.segment_id END) AS from_segment_id,
-            MAX(CASE WHEN h.valid_from <= b.published_at
-                      AND (h.valid_to IS NULL OR h.valid_to > b.published_at)
-                     THEN h.segment_id END) AS to_segment_id
+        SELECT MAX(v.from_segment_id) AS from_segment_id, MAX(v.to_segment_id) AS to_segment_id
         FROM [dbo].[square_segment_history] AS h
+        CROSS APPLY (
+            SELECT
+                CASE WHEN h.valid_from <= a.published_at
+                      AND (h.valid_to IS NULL OR h.valid_to > a.published_at)
+                     THEN h.segment_id END AS from_segment_id,
+                CASE WHEN h.valid_from <= b.published_at
+                      AND (h.valid_to IS NULL OR h.valid_to > b.published_at)
+                     THEN h.segment_id END AS to_segment_id
+        ) AS v
         GROUP BY h.[id]
     ) AS c
     WHERE c.from_segment_id IS NOT NULL OR c.to_segment_id IS NOT NULL
@@ -1909,14 +1927,17 @@ INNER JOIN sqlkmeans.run AS b ON b.segmentation = a.segmentation AND b.published
 CROSS APPLY (
     SELECT c.from_segment_id, c.to_segment_id, COUNT_BIG(*) AS customers
     FROM (
-        SELECT
-            MAX(CASE WHEN h.valid_from <= a.published_at
-                      AND (h.valid_to IS NULL OR h.valid_to > a.published_at)
-                     THEN h.segment_id END) AS from_segment_id,
-            MAX(CASE WHEN h.valid_from <= b.published_at
-                      AND (h.valid_to IS NULL OR h.valid_to > b.published_at)
-                     THEN h.segment_id END) AS to_segment_id
+        SELECT MAX(v.from_segment_id) AS from_segment_id, MAX(v.to_segment_id) AS to_segment_id
         FROM [dbo].[customer_segment_history] AS h
+        CROSS APPLY (
+            SELECT
+                CASE WHEN h.valid_from <= a.published_at
+                      AND (h.valid_to IS NULL OR h.valid_to > a.published_at)
+                     THEN h.segment_id END AS from_segment_id,
+                CASE WHEN h.valid_from <= b.published_at
+                      AND (h.valid_to IS NULL OR h.valid_to > b.published_at)
+                     THEN h.segment_id END AS to_segment_id
+        ) AS v
         GROUP BY h.[customer_id]
     ) AS c
     WHERE c.from_segment_id IS NOT NULL OR c.to_segment_id IS NOT NULL
@@ -1931,14 +1952,17 @@ INNER JOIN sqlkmeans.run AS b ON b.segmentation = a.segmentation AND b.published
 CROSS APPLY (
     SELECT c.from_segment_id, c.to_segment_id, COUNT_BIG(*) AS customers
     FROM (
-        SELECT
-            MAX(CASE WHEN h.valid_from <= a.published_at
-                      AND (h.valid_to IS NULL OR h.valid_to > a.published_at)
-                     THEN h.segment_id END) AS from_segment_id,
-            MAX(CASE WHEN h.valid_from <= b.published_at
-                      AND (h.valid_to IS NULL OR h.valid_to > b.published_at)
-                     THEN h.segment_id END) AS to_segment_id
+        SELECT MAX(v.from_segment_id) AS from_segment_id, MAX(v.to_segment_id) AS to_segment_id
         FROM [dbo].[person_segment_history] AS h
+        CROSS APPLY (
+            SELECT
+                CASE WHEN h.valid_from <= a.published_at
+                      AND (h.valid_to IS NULL OR h.valid_to > a.published_at)
+                     THEN h.segment_id END AS from_segment_id,
+                CASE WHEN h.valid_from <= b.published_at
+                      AND (h.valid_to IS NULL OR h.valid_to > b.published_at)
+                     THEN h.segment_id END AS to_segment_id
+        ) AS v
         GROUP BY h.[person_id]
     ) AS c
     WHERE c.from_segment_id IS NOT NULL OR c.to_segment_id IS NOT NULL
@@ -1953,14 +1977,17 @@ INNER JOIN sqlkmeans.run AS b ON b.segmentation = a.segmentation AND b.published
 CROSS APPLY (
     SELECT c.from_segment_id, c.to_segment_id, COUNT_BIG(*) AS customers
     FROM (
-        SELECT
-            MAX(CASE WHEN h.valid_from <= a.published_at
-                      AND (h.valid_to IS NULL OR h.valid_to > a.published_at)
-                     THEN h.segment_id END) AS from_segment_id,
-            MAX(CASE WHEN h.valid_from <= b.published_at
-                      AND (h.valid_to IS NULL OR h.valid_to > b.published_at)
-                     THEN h.segment_id END) AS to_segment_id
+        SELECT MAX(v.from_segment_id) AS from_segment_id, MAX(v.to_segment_id) AS to_segment_id
         FROM [dbo].[square_segment_history] AS h
+        CROSS APPLY (
+            SELECT
+                CASE WHEN h.valid_from <= a.published_at
+                      AND (h.valid_to IS NULL OR h.valid_to > a.published_at)
+                     THEN h.segment_id END AS from_segment_id,
+                CASE WHEN h.valid_from <= b.published_at
+                      AND (h.valid_to IS NULL OR h.valid_to > b.published_at)
+                     THEN h.segment_id END AS to_segment_id
+        ) AS v
         GROUP BY h.[id]
     ) AS c
     WHERE c.from_segment_id IS NOT NULL OR c.to_segment_id IS NOT NULL
@@ -1980,10 +2007,6 @@ CROSS APPLY (SELECT CASE WHEN 1e0 + x.x1 = 1e0 THEN x.x1 WHEN x.x1 > -1e0 THEN L
 CROSS APPLY (SELECT (t.t1 - (0.5e0)) / 0.5e0 AS z1, (t.t2 - (0.5e0)) / 0.5e0 AS z2, (t.t3 - (0.5e0)) / 0.5e0 AS z3, (t.t4 - (0.5e0)) / 0.5e0 AS z4, (t.t5 - (0.5e0)) / 0.5e0 AS z5, (t.t6 - (0.5e0)) / 0.5e0 AS z6, (t.t7 - (0.5e0)) / 0.5e0 AS z7, (t.t8 - (0.5e0)) / 0.5e0 AS z8) AS z;
 SET @total = ROWCOUNT_BIG();
 GO
-SELECT @nulls = COALESCE(SUM(g.nulls * g.customers), 0),
-    @repeats = COALESCE(SUM(CASE g.nulls WHEN 0 THEN g.customers - 1 END), 0)
-FROM (SELECT COUNT_BIG(*) AS customers, MAX(CASE WHEN s.[person_id] IS NULL THEN 1 ELSE 0 END) AS nulls FROM #sqlkmeans_prepared AS s GROUP BY s.[person_id]) AS g;
-GO
 DELETE FROM #sqlkmeans_centroid;
 INSERT INTO #sqlkmeans_centroid (cluster, z1, z2, z3, z4, z5, z6, z7, z8)
 SELECT p.cluster, MAX(CASE p.position WHEN 1 THEN p.scaled_value END), MAX(CASE p.position WHEN 2 THEN p.scaled_value END), MAX(CASE p.position WHEN 3 THEN p.scaled_value END), MAX(CASE p.position WHEN 4 THEN p.scaled_value END), MAX(CASE p.position WHEN 5 THEN p.scaled_value END), MAX(CASE p.position WHEN 6 THEN p.scaled_value END), MAX(CASE p.position WHEN 7 THEN p.scaled_value END), MAX(CASE p.position WHEN 8 THEN p.scaled_value END)
@@ -1992,9 +2015,10 @@ DECLARE @c0_1 float, @c0_2 float, @c0_3 float, @c0_4 float, @c0_5 float, @c0_6 f
 SELECT @c0_1 = SUM(CASE c.cluster WHEN 0 THEN c.z1 ELSE 0e0 END), @c0_2 = SUM(CASE c.cluster WHEN 0 THEN c.z2 ELSE 0e0 END), @c0_3 = SUM(CASE c.cluster WHEN 0 THEN c.z3 ELSE 0e0 END), @c0_4 = SUM(CASE c.cluster WHEN 0 THEN c.z4 ELSE 0e0 END), @c0_5 = SUM(CASE c.cluster WHEN 0 THEN c.z5 ELSE 0e0 END), @c0_6 = SUM(CASE c.cluster WHEN 0 THEN c.z6 ELSE 0e0 END), @c0_7 = SUM(CASE c.cluster WHEN 0 THEN c.z7 ELSE 0e0 END), @c0_8 = SUM(CASE c.cluster WHEN 0 THEN c.z8 ELSE 0e0 END), @c1_1 = SUM(CASE c.cluster WHEN 1 THEN c.z1 ELSE 0e0 END), @c1_2 = SUM(CASE c.cluster WHEN 1 THEN c.z2 ELSE 0e0 END), @c1_3 = SUM(CASE c.cluster WHEN 1 THEN c.z3 ELSE 0e0 END), @c1_4 = SUM(CASE c.cluster WHEN 1 THEN c.z4 ELSE 0e0 END), @c1_5 = SUM(CASE c.cluster WHEN 1 THEN c.z5 ELSE 0e0 END), @c1_6 = SUM(CASE c.cluster WHEN 1 THEN c.z6 ELSE 0e0 END), @c1_7 = SUM(CASE c.cluster WHEN 1 THEN c.z7 ELSE 0e0 END), @c1_8 = SUM(CASE c.cluster WHEN 1 THEN c.z8 ELSE 0e0 END), @c2_1 = SUM(CASE c.cluster WHEN 2 THEN c.z1 ELSE 0e0 END), @c2_2 = SUM(CASE c.cluster WHEN 2 THEN c.z2 ELSE 0e0 END), @c2_3 = SUM(CASE c.cluster WHEN 2 THEN c.z3 ELSE 0e0 END), @c2_4 = SUM(CASE c.cluster WHEN 2 THEN c.z4 ELSE 0e0 END), @c2_5 = SUM(CASE c.cluster WHEN 2 THEN c.z5 ELSE 0e0 END), @c2_6 = SUM(CASE c.cluster WHEN 2 THEN c.z6 ELSE 0e0 END), @c2_7 = SUM(CASE c.cluster WHEN 2 THEN c.z7 ELSE 0e0 END), @c2_8 = SUM(CASE c.cluster WHEN 2 THEN c.z8 ELSE 0e0 END), @c3_1 = SUM(CASE c.cluster WHEN 3 THEN c.z1 ELSE 0e0 END), @c3_2 = SUM(CASE c.cluster WHEN 3 THEN c.z2 ELSE 0e0 END), @c3_3 = SUM(CASE c.cluster WHEN 3 THEN c.z3 ELSE 0e0 END), @c3_4 = SUM(CASE c.cluster WHEN 3 THEN c.z4 ELSE 0e0 END), @c3_5 = SUM(CASE c.cluster WHEN 3 THEN c.z5 ELSE 0e0 END), @c3_6 = SUM(CASE c.cluster WHEN 3 THEN c.z6 ELSE 0e0 END), @c3_7 = SUM(CASE c.cluster WHEN 3 THEN c.z7 ELSE 0e0 END), @c3_8 = SUM(CASE c.cluster WHEN 3 THEN c.z8 ELSE 0e0 END), @c4_1 = SUM(CASE c.cluster WHEN 4 THEN c.z1 ELSE 0e0 END), @c4_2 = SUM(CASE c.cluster WHEN 4 THEN c.z2 ELSE 0e0 END), @c4_3 = SUM(CASE c.cluster WHEN 4 THEN c.z3 ELSE 0e0 END), @c4_4 = SUM(CASE c.cluster WHEN 4 THEN c.z4 ELSE 0e0 END), @c4_5 = SUM(CASE c.cluster WHEN 4 THEN c.z5 ELSE 0e0 END), @c4_6 = SUM(CASE c.cluster WHEN 4 THEN c.z6 ELSE 0e0 END), @c4_7 = SUM(CASE c.cluster WHEN 4 THEN c.z7 ELSE 0e0 END), @c4_8 = SUM(CASE c.cluster WHEN 4 THEN c.z8 ELSE 0e0 END)
 FROM #sqlkmeans_centroid AS c;
 INSERT INTO #sqlkmeans_scored WITH (TABLOCK) ([person_id], [sqlkmeans previous], [sqlkmeans before], [sqlkmeans flagged], [sqlkmeans weight], [sqlkmeans o1], [sqlkmeans o2], [sqlkmeans o3], [sqlkmeans o4], [sqlkmeans o5], [sqlkmeans o6], [sqlkmeans o7], [sqlkmeans o8], [sqlkmeans cluster], [sqlkmeans distance])
-SELECT r.[person_id], r.[sqlkmeans previous], r.[sqlkmeans before], r.[sqlkmeans flagged], r.[sqlkmeans weight], r.[sqlkmeans o1], r.[sqlkmeans o2], r.[sqlkmeans o3], r.[sqlkmeans o4], r.[sqlkmeans o5], r.[sqlkmeans o6], r.[sqlkmeans o7], r.[sqlkmeans o8], n.cluster, SQRT((r.[sqlkmeans z1] - c.z1) * (r.[sqlkmeans z1] - c.z1) + (r.[sqlkmeans z2] - c.z2) * (r.[sqlkmeans z2] - c.z2) + (r.[sqlkmeans z3] - c.z3) * (r.[sqlkmeans z3] - c.z3) + (r.[sqlkmeans z4] - c.z4) * (r.[sqlkmeans z4] - c.z4) + (r.[sqlkmeans z5] - c.z5) * (r.[sqlkmeans z5] - c.z5) + (r.[sqlkmeans z6] - c.z6) * (r.[sqlkmeans z6] - c.z6) + (r.[sqlkmeans z7] - c.z7) * (r.[sqlkmeans z7] - c.z7) + (r.[sqlkmeans z8] - c.z8) * (r.[sqlkmeans z8] - c.z8))
+SELECT r.[person_id], r.[sqlkmeans previous], r.[sqlkmeans before], r.[sqlkmeans flagged], r.[sqlkmeans weight], r.[sqlkmeans o1], r.[sqlkmeans o2], r.[sqlkmeans o3], r.[sqlkmeans o4], r.[sqlkmeans o5], r.[sqlkmeans o6], r.[sqlkmeans o7], r.[sqlkmeans o8], c.cluster, SQRT((r.[sqlkmeans z1] - c.z1) * (r.[sqlkmeans z1] - c.z1) + (r.[sqlkmeans z2] - c.z2) * (r.[sqlkmeans z2] - c.z2) + (r.[sqlkmeans z3] - c.z3) * (r.[sqlkmeans z3] - c.z3) + (r.[sqlkmeans z4] - c.z4) * (r.[sqlkmeans z4] - c.z4) + (r.[sqlkmeans z5] - c.z5) * (r.[sqlkmeans z5] - c.z5) + (r.[sqlkmeans z6] - c.z6) * (r.[sqlkmeans z6] - c.z6) + (r.[sqlkmeans z7] - c.z7) * (r.[sqlkmeans z7] - c.z7) + (r.[sqlkmeans z8] - c.z8) * (r.[sqlkmeans z8] - c.z8))
 FROM #sqlkmeans_prepared AS r
-CROSS APPLY (SELECT CASE WHEN (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) + (r.[sqlkmeans z3] - @c1_3) * (r.[sqlkmeans z3] - @c1_3) + (r.[sqlkmeans z4] - @c1_4) * (r.[sqlkmeans z4] - @c1_4) + (r.[sqlkmeans z5] - @c1_5) * (r.[sqlkmeans z5] - @c1_5) + (r.[sqlkmeans z6] - @c1_6) * (r.[sqlkmeans z6] - @c1_6) + (r.[sqlkmeans z7] - @c1_7) * (r.[sqlkmeans z7] - @c1_7) + (r.[sqlkmeans z8] - @c1_8) * (r.[sqlkmeans z8] - @c1_8) <= (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) + (r.[sqlkmeans z3] - @c2_3) * (r.[sqlkmeans z3] - @c2_3) + (r.[sqlkmeans z4] - @c2_4) * (r.[sqlkmeans z4] - @c2_4) + (r.[sqlkmeans z5] - @c2_5) * (r.[sqlkmeans z5] - @c2_5) + (r.[sqlkmeans z6] - @c2_6) * (r.[sqlkmeans z6] - @c2_6) + (r.[sqlkmeans z7] - @c2_7) * (r.[sqlkmeans z7] - @c2_7) + (r.[sqlkmeans z8] - @c2_8) * (r.[sqlkmeans z8] - @c2_8) AND (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) + (r.[sqlkmeans z3] - @c1_3) * (r.[sqlkmeans z3] - @c1_3) + (r.[sqlkmeans z4] - @c1_4) * (r.[sqlkmeans z4] - @c1_4) + (r.[sqlkmeans z5] - @c1_5) * (r.[sqlkmeans z5] - @c1_5) + (r.[sqlkmeans z6] - @c1_6) * (r.[sqlkmeans z6] - @c1_6) + (r.[sqlkmeans z7] - @c1_7) * (r.[sqlkmeans z7] - @c1_7) + (r.[sqlkmeans z8] - @c1_8) * (r.[sqlkmeans z8] - @c1_8) <= (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) + (r.[sqlkmeans z3] - @c3_3) * (r.[sqlkmeans z3] - @c3_3) + (r.[sqlkmeans z4] - @c3_4) * (r.[sqlkmeans z4] - @c3_4) + (r.[sqlkmeans z5] - @c3_5) * (r.[sqlkmeans z5] - @c3_5) + (r.[sqlkmeans z6] - @c3_6) * (r.[sqlkmeans z6] - @c3_6) + (r.[sqlkmeans z7] - @c3_7) * (r.[sqlkmeans z7] - @c3_7) + (r.[sqlkmeans z8] - @c3_8) * (r.[sqlkmeans z8] - @c3_8) AND (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) + (r.[sqlkmeans z3] - @c1_3) * (r.[sqlkmeans z3] - @c1_3) + (r.[sqlkmeans z4] - @c1_4) * (r.[sqlkmeans z4] - @c1_4) + (r.[sqlkmeans z5] - @c1_5) * (r.[sqlkmeans z5] - @c1_5) + (r.[sqlkmeans z6] - @c1_6) * (r.[sqlkmeans z6] - @c1_6) + (r.[sqlkmeans z7] - @c1_7) * (r.[sqlkmeans z7] - @c1_7) + (r.[sqlkmeans z8] - @c1_8) * (r.[sqlkmeans z8] - @c1_8) <= (r.[sqlkmeans z1] - @c4_1) * (r.[sqlkmeans z1] - @c4_1) + (r.[sqlkmeans z2] - @c4_2) * (r.[sqlkmeans z2] - @c4_2) + (r.[sqlkmeans z3] - @c4_3) * (r.[sqlkmeans z3] - @c4_3) + (r.[sqlkmeans z4] - @c4_4) * (r.[sqlkmeans z4] - @c4_4) + (r.[sqlkmeans z5] - @c4_5) * (r.[sqlkmeans z5] - @c4_5) + (r.[sqlkmeans z6] - @c4_6) * (r.[sqlkmeans z6] - @c4_6) + (r.[sqlkmeans z7] - @c4_7) * (r.[sqlkmeans z7] - @c4_7) + (r.[sqlkmeans z8] - @c4_8) * (r.[sqlkmeans z8] - @c4_8) THEN 1 WHEN (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) + (r.[sqlkmeans z3] - @c2_3) * (r.[sqlkmeans z3] - @c2_3) + (r.[sqlkmeans z4] - @c2_4) * (r.[sqlkmeans z4] - @c2_4) + (r.[sqlkmeans z5] - @c2_5) * (r.[sqlkmeans z5] - @c2_5) + (r.[sqlkmeans z6] - @c2_6) * (r.[sqlkmeans z6] - @c2_6) + (r.[sqlkmeans z7] - @c2_7) * (r.[sqlkmeans z7] - @c2_7) + (r.[sqlkmeans z8] - @c2_8) * (r.[sqlkmeans z8] - @c2_8) <= (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) + (r.[sqlkmeans z3] - @c3_3) * (r.[sqlkmeans z3] - @c3_3) + (r.[sqlkmeans z4] - @c3_4) * (r.[sqlkmeans z4] - @c3_4) + (r.[sqlkmeans z5] - @c3_5) * (r.[sqlkmeans z5] - @c3_5) + (r.[sqlkmeans z6] - @c3_6) * (r.[sqlkmeans z6] - @c3_6) + (r.[sqlkmeans z7] - @c3_7) * (r.[sqlkmeans z7] - @c3_7) + (r.[sqlkmeans z8] - @c3_8) * (r.[sqlkmeans z8] - @c3_8) AND (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) + (r.[sqlkmeans z3] - @c2_3) * (r.[sqlkmeans z3] - @c2_3) + (r.[sqlkmeans z4] - @c2_4) * (r.[sqlkmeans z4] - @c2_4) + (r.[sqlkmeans z5] - @c2_5) * (r.[sqlkmeans z5] - @c2_5) + (r.[sqlkmeans z6] - @c2_6) * (r.[sqlkmeans z6] - @c2_6) + (r.[sqlkmeans z7] - @c2_7) * (r.[sqlkmeans z7] - @c2_7) + (r.[sqlkmeans z8] - @c2_8) * (r.[sqlkmeans z8] - @c2_8) <= (r.[sqlkmeans z1] - @c4_1) * (r.[sqlkmeans z1] - @c4_1) + (r.[sqlkmeans z2] - @c4_2) * (r.[sqlkmeans z2] - @c4_2) + (r.[sqlkmeans z3] - @c4_3) * (r.[sqlkmeans z3] - @c4_3) + (r.[sqlkmeans z4] - @c4_4) * (r.[sqlkmeans z4] - @c4_4) + (r.[sqlkmeans z5] - @c4_5) * (r.[sqlkmeans z5] - @c4_5) + (r.[sqlkmeans z6] - @c4_6) * (r.[sqlkmeans z6] - @c4_6) + (r.[sqlkmeans z7] - @c4_7) * (r.[sqlkmeans z7] - @c4_7) + (r.[sqlkmeans z8] - @c4_8) * (r.[sqlkmeans z8] - @c4_8) THEN 2 WHEN (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) + (r.[sqlkmeans z3] - @c3_3) * (r.[sqlkmeans z3] - @c3_3) + (r.[sqlkmeans z4] - @c3_4) * (r.[sqlkmeans z4] - @c3_4) + (r.[sqlkmeans z5] - @c3_5) * (r.[sqlkmeans z5] - @c3_5) + (r.[sqlkmeans z6] - @c3_6) * (r.[sqlkmeans z6] - @c3_6) + (r.[sqlkmeans z7] - @c3_7) * (r.[sqlkmeans z7] - @c3_7) + (r.[sqlkmeans z8] - @c3_8) * (r.[sqlkmeans z8] - @c3_8) <= (r.[sqlkmeans z1] - @c4_1) * (r.[sqlkmeans z1] - @c4_1) + (r.[sqlkmeans z2] - @c4_2) * (r.[sqlkmeans z2] - @c4_2) + (r.[sqlkmeans z3] - @c4_3) * (r.[sqlkmeans z3] - @c4_3) + (r.[sqlkmeans z4] - @c4_4) * (r.[sqlkmeans z4] - @c4_4) + (r.[sqlkmeans z5] - @c4_5) * (r.[sqlkmeans z5] - @c4_5) + (r.[sqlkmeans z6] - @c4_6) * (r.[sqlkmeans z6] - @c4_6) + (r.[sqlkmeans z7] - @c4_7) * (r.[sqlkmeans z7] - @c4_7) + (r.[sqlkmeans z8] - @c4_8) * (r.[sqlkmeans z8] - @c4_8) THEN 3 ELSE 4 END AS cluster) AS n
+CROSS APPLY (SELECT (r.[sqlkmeans z1] - @c1_1) * (r.[sqlkmeans z1] - @c1_1) + (r.[sqlkmeans z2] - @c1_2) * (r.[sqlkmeans z2] - @c1_2) + (r.[sqlkmeans z3] - @c1_3) * (r.[sqlkmeans z3] - @c1_3) + (r.[sqlkmeans z4] - @c1_4) * (r.[sqlkmeans z4] - @c1_4) + (r.[sqlkmeans z5] - @c1_5) * (r.[sqlkmeans z5] - @c1_5) + (r.[sqlkmeans z6] - @c1_6) * (r.[sqlkmeans z6] - @c1_6) + (r.[sqlkmeans z7] - @c1_7) * (r.[sqlkmeans z7] - @c1_7) + (r.[sqlkmeans z8] - @c1_8) * (r.[sqlkmeans z8] - @c1_8) AS d1, (r.[sqlkmeans z1] - @c2_1) * (r.[sqlkmeans z1] - @c2_1) + (r.[sqlkmeans z2] - @c2_2) * (r.[sqlkmeans z2] - @c2_2) + (r.[sqlkmeans z3] - @c2_3) * (r.[sqlkmeans z3] - @c2_3) + (r.[sqlkmeans z4] - @c2_4) * (r.[sqlkmeans z4] - @c2_4) + (r.[sqlkmeans z5] - @c2_5) * (r.[sqlkmeans z5] - @c2_5) + (r.[sqlkmeans z6] - @c2_6) * (r.[sqlkmeans z6] - @c2_6) + (r.[sqlkmeans z7] - @c2_7) * (r.[sqlkmeans z7] - @c2_7) + (r.[sqlkmeans z8] - @c2_8) * (r.[sqlkmeans z8] - @c2_8) AS d2, (r.[sqlkmeans z1] - @c3_1) * (r.[sqlkmeans z1] - @c3_1) + (r.[sqlkmeans z2] - @c3_2) * (r.[sqlkmeans z2] - @c3_2) + (r.[sqlkmeans z3] - @c3_3) * (r.[sqlkmeans z3] - @c3_3) + (r.[sqlkmeans z4] - @c3_4) * (r.[sqlkmeans z4] - @c3_4) + (r.[sqlkmeans z5] - @c3_5) * (r.[sqlkmeans z5] - @c3_5) + (r.[sqlkmeans z6] - @c3_6) * (r.[sqlkmeans z6] - @c3_6) + (r.[sqlkmeans z7] - @c3_7) * (r.[sqlkmeans z7] - @c3_7) + (r.[sqlkmeans z8] - @c3_8) * (r.[sqlkmeans z8] - @c3_8) AS d3, (r.[sqlkmeans z1] - @c4_1) * (r.[sqlkmeans z1] - @c4_1) + (r.[sqlkmeans z2] - @c4_2) * (r.[sqlkmeans z2] - @c4_2) + (r.[sqlkmeans z3] - @c4_3) * (r.[sqlkmeans z3] - @c4_3) + (r.[sqlkmeans z4] - @c4_4) * (r.[sqlkmeans z4] - @c4_4) + (r.[sqlkmeans z5] - @c4_5) * (r.[sqlkmeans z5] - @c4_5) + (r.[sqlkmeans z6] - @c4_6) * (r.[sqlkmeans z6] - @c4_6) + (r.[sqlkmeans z7] - @c4_7) * (r.[sqlkmeans z7] - @c4_7) + (r.[sqlkmeans z8] - @c4_8) * (r.[sqlkmeans z8] - @c4_8) AS d4) AS d
+CROSS APPLY (SELECT CASE WHEN d.d1 <= d.d2 AND d.d1 <= d.d3 AND d.d1 <= d.d4 THEN 1 WHEN d.d2 <= d.d3 AND d.d2 <= d.d4 THEN 2 WHEN d.d3 <= d.d4 THEN 3 ELSE 4 END AS cluster) AS n
 INNER JOIN #sqlkmeans_centroid AS c ON c.cluster = n.cluster
 WHERE r.[sqlkmeans z1] IS NOT NULL AND r.[sqlkmeans z2] IS NOT NULL AND r.[sqlkmeans z3] IS NOT NULL AND r.[sqlkmeans z4] IS NOT NULL AND r.[sqlkmeans z5] IS NOT NULL AND r.[sqlkmeans z6] IS NOT NULL AND r.[sqlkmeans z7] IS NOT NULL AND r.[sqlkmeans z8] IS NOT NULL;
 SET @rows = ROWCOUNT_BIG();

@@ -1,0 +1,244 @@
+"""Sources that Spark reads, beside a database that has the runs and the labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from sqlkmeans.database.base import Column, Database, RunsInside, Source, Sources, Workspace
+from sqlkmeans.database.source import Batch, split_batch
+from sqlkmeans.database.spark import types as spark_types
+from sqlkmeans.database.spark.dialect import SparkDialect, backquote
+from sqlkmeans.database.spark.session import SETTINGS, changed, open_session, told
+from sqlkmeans.database.spark.workspace import CarriedRows, SparkWorkspace
+from sqlkmeans.definition import Segmentation
+from sqlkmeans.errors import DataError
+from sqlkmeans.sqltext import is_file, parse_source
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+#: What stands before the path of files that Spark reads as a table: ``delta.`/lake/customer` ``.
+FORMATS = frozenset({"csv", "delta", "json", "orc", "parquet"})
+
+
+@contextmanager
+def open_sources(
+    segmentation: Segmentation, database: Database, given: object = None
+) -> Iterator[Sources]:
+    """What Spark reads, and the database's own tables by way of this process.
+
+    Parameters
+    ----------
+    segmentation : Segmentation
+    database : Database
+    given : pyspark.sql.SparkSession, optional
+        The caller's session.
+
+    Raises
+    ------
+    DefinitionError
+        If there is no session.
+    DatabaseError
+        If Spark cannot be started or reached.
+    """
+    session = open_session(segmentation.spark.master, given)
+    with told("Spark"), changed(session, SETTINGS):
+        yield SparkSources(database, session, segmentation.spark.keep)
+
+
+class SparkSources(Sources):
+    """Files are read by Spark; so is a table or a SELECT that the database does not know."""
+
+    def __init__(self, database: Database, session: SparkSession, keep: str) -> None:
+        self._database = database
+        self._session = session
+        self._keep = keep
+        self._of_database: dict[str, list[Column] | None] = {}
+        self._of_spark: set[str] = set()
+
+    def _known_there(self, source: str) -> list[Column] | None:
+        """The columns of a source of the database; None where Spark is to read it."""
+        if source not in self._of_database:
+            self._of_database[source] = None
+            if not is_path(source):
+                with suppress(DataError):  # Spark may know it.
+                    self._of_database[source] = self._database.describe(source)
+        return self._of_database[source]
+
+    def describe(self, source: str) -> list[Column]:
+        known = self._known_there(source)
+        if known is not None:
+            return known
+        with told(f"source {source}", of_source=True):
+            schema = self._session.sql(f"SELECT * FROM {relation(source)}").schema
+        self._of_spark.add(source)
+        if isinstance(self._database, RunsInside):
+            raise DataError(
+                f"source {source}: Spark has it, and a server that publishes labels itself has to "
+                "know their source; allowed: a table, a view or a SELECT of "
+                f"{self._database.safe_url}, or a DuckDB database for the labels"
+            )
+        return [spark_types.column(field.name, field.dataType.simpleString()) for field in schema]
+
+    def table_names(self) -> list[str]:
+        with told("listing Spark's tables"):
+            listed = self._session.sql("SHOW TABLES").collect()
+        own = [
+            ".".join(part for part in (schema, name) if part)
+            for schema, name, _ in listed
+            if not name.startswith("sqlkmeans_")
+        ]
+        return [*self._database.table_names(), *own]
+
+    def describe_table(self, name: str) -> list[Column] | None:
+        # What is wrong with a path, or with a table of Spark's, says more than which tables there
+        # are.
+        known = is_path(name) or name in self._of_spark
+        return [] if known else self._database.describe_table(name)
+
+    def same_type(self, now: Column, published: Column) -> bool:
+        # Spark's types have names of their own.
+        return super().same_type(now, published) or (
+            now.type == now.type.lower() and now.kind == published.kind
+        )
+
+    def count(self, source: str) -> int:
+        if self._known_there(source) is not None:
+            return self._database.count(source)
+        with told(f"source {source}", of_source=True):
+            return int(self._session.sql(f"SELECT 1 FROM {relation(source)}").count())
+
+    @contextmanager
+    def open_source(
+        self,
+        segmentation: Segmentation,
+        features: Sequence[str],
+        customer: Sequence[str] | None = None,
+        *,
+        in_order: bool = False,
+        types: Mapping[str, str] | None = None,
+    ) -> Iterator[Source]:
+        if self._known_there(segmentation.source) is not None:
+            with self._database.open_source(
+                segmentation, features, customer, in_order=in_order, types=types
+            ) as source:
+                yield source
+            return
+        query = self._reading(segmentation, features, customer, types or {})
+        if in_order:
+            query += f"\nORDER BY {', '.join(map(backquote, segmentation.key))}"
+        with told(f"source {segmentation.source}", of_source=True):
+            rows = self._session.sql(query).toArrow()
+        sizes = len(segmentation.key), len(features)
+        batches = (split_batch(batch, *sizes) for batch in rows.to_batches())
+        yield Source(rows.num_rows, batches, in_key_order=in_order)
+
+    def _reading(
+        self,
+        segmentation: Segmentation,
+        features: Sequence[str],
+        customer: Sequence[str] | None,
+        others: Mapping[str, str],
+    ) -> str:
+        dialect, kinds = SparkDialect(), {**others, **segmentation.feature_types}
+        columns = {column.name: column for column in self.describe(segmentation.source)}
+        selected = [backquote(key) for key in segmentation.key]
+        selected += [
+            f"{dialect.feature(columns[name], kinds.get(name, 'number'), backquote(name))} "
+            f"AS {backquote(name)}"
+            for name in features
+        ]
+        if (weight := segmentation.sample_weight) is not None:
+            selected.append(f"CAST({backquote(weight)} AS double)")
+        query = f"SELECT {', '.join(selected)}\nFROM {relation(segmentation.source)}"
+        if customer is None:
+            return query
+        same = [
+            f"CAST({backquote(key)} AS string) = {dialect.literal(value)}"
+            for key, value in zip(segmentation.key, customer)
+        ]
+        return f"{query}\nWHERE {' AND '.join(same)}"
+
+    @contextmanager
+    def open_workspace(self, segmentation: Segmentation) -> Iterator[Workspace]:
+        workspace = self._workspace(segmentation)
+        try:
+            yield workspace
+        finally:
+            workspace.close()
+
+    def _workspace(self, segmentation: Segmentation) -> SparkWorkspace:
+        source_text = segmentation.source
+        if self._known_there(source_text) is None:
+            columns = {column.name: column for column in self.describe(segmentation.source)}
+            return SparkWorkspace(self._session, relation(segmentation.source), columns, self._keep)
+        described = {column.name: column.profile_type for column in self.describe(source_text)}
+        types = {
+            name: "number" if described[name] == "boolean" else str(described[name])
+            for name in segmentation.profile
+        }
+        features = [*segmentation.columns, *segmentation.profile]
+        with self._database.open_source(segmentation, features, types=types) as source:
+            batches = list(source.batches)
+        if not batches:
+            raise DataError("the source has no rows; nothing was changed")
+        rows, key_types = _carried(batches)
+        return CarriedRows(self._session, segmentation, rows, key_types, self._keep)
+
+    def high_water(self, segmentation: Segmentation) -> str | None:
+        if self._known_there(segmentation.source) is None:
+            return None
+        return self._database.high_water(segmentation)
+
+    def changed_source(self, segmentation: Segmentation, since: str) -> str:
+        # All rows are looked at: it never comes to this.
+        return segmentation.source
+
+
+def _carried(batches: Sequence[Batch]) -> tuple[pa.Table, list[pa.DataType]]:
+    """Rows as Spark takes them, and the types that the keys had."""
+    keys = pa.Table.from_batches([batch.keys for batch in batches])
+    features = pa.Table.from_batches([batch.features for batch in batches])
+    columns, names = [*keys.columns, *features.columns], []
+    names += [f"k{n}" for n in range(1, keys.num_columns + 1)]
+    names += [f"x{n}" for n in range(1, features.num_columns + 1)]
+    if batches[0].sample_weight is not None:
+        columns.append(pa.chunked_array([batch.sample_weight for batch in batches]))
+        names.append("w")
+    return spark_types.for_spark(columns, names), [field.type for field in keys.schema]
+
+
+def is_path(source: str) -> bool:
+    """Whether a source is a path of files: ``customers.parquet``, ``delta.`/lake/customer` ``."""
+    name = parse_source(source).name
+    return is_file(source) or (
+        name is not None and len(name) == 2 and name[0].lower() in FORMATS and "/" in name[1]
+    )
+
+
+def relation(source: str) -> str:
+    """What stands after FROM: a name, a path, or a SELECT in parentheses."""
+    if is_file(source):
+        path = source.strip()
+        if path.lower().endswith(".parquet"):
+            return f"parquet.{backquote(path)}"
+        raise DataError(
+            f'source {source}: engine = "spark" reads Parquet; allowed: a .parquet path, '
+            "a table, or a SELECT over READ_FILES or a view"
+        )
+    parsed = parse_source(source)
+    if parsed.name is not None:
+        return ".".join(map(backquote, parsed.name))
+    # Where a text or a name ends is said in other ways than `parse_source` knows, and behind a
+    # wrong end a function could stand that it refuses.
+    for mark, instead in (("\\", "CHAR(92)"), ("[", "ELEMENT_AT(…)")):
+        if mark in str(parsed.query):
+            raise DataError(
+                f"source: {mark} given in a SELECT for Spark; allowed: {instead}, or a view"
+            )
+    # The line break ends a comment that the query may end with.
+    return f"({parsed.query}\n) AS source"

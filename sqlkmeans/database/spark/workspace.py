@@ -1,0 +1,226 @@
+"""Work on rows in Spark: temporary views that are kept, and queries of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from sqlkmeans.database.labels import Labels
+from sqlkmeans.database.source import Column
+from sqlkmeans.database.spark.dialect import SparkDialect, backquote
+from sqlkmeans.database.spark.label_files import LabelFiles
+from sqlkmeans.database.spark.passes import nearest_means
+from sqlkmeans.database.spark.session import changed, told, told_nothing
+from sqlkmeans.database.spark.types import as_before
+from sqlkmeans.database.workspace import Workspace
+from sqlkmeans.definition import Segmentation
+from sqlkmeans.errors import DatabaseError
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+#: Labels that come to this process at a time, about so many.
+PART_ROWS = 2_000_000
+#: Centroids of so many numbers make a pass faster by NumPy than by SQL.
+WIDE = 128
+
+_KEEP = re.compile(r"CACHE TABLE (\w+) AS\n(.*)", re.DOTALL)
+_DELETE = re.compile(r"DELETE FROM (\w+) WHERE (.*)", re.DOTALL)
+_DROP = re.compile(r"DROP TABLE IF EXISTS (\w+)")
+
+
+class SparkWorkspace(Workspace):
+    """Temporary views of a session, under names of its own.
+
+    Parameters
+    ----------
+    session : pyspark.sql.SparkSession
+    source : str
+        What stands after FROM.
+    columns : mapping of str to Column
+    keep : {"cache", "checkpoint"}
+        How the rows are kept: so that a part which is lost is read from the source again, or not.
+    """
+
+    def __init__(
+        self, session: SparkSession, source: str, columns: Mapping[str, Column], keep: str
+    ) -> None:
+        self.dialect = SparkDialect(f"sqlkmeans_{uuid4().hex[:8]}")
+        self.source = source
+        self._session = session
+        self._columns = columns
+        self._keep = keep
+        self._kept: dict[str, DataFrame] = {}
+        self._files: LabelFiles | None = None
+        #: Not known to be missing on the executors.
+        self._with_numpy = True
+
+    def key(self, name: str) -> tuple[str, str]:
+        return backquote(name), self._columns[name].type
+
+    def value(self, name: str, kind: str) -> tuple[str, str]:
+        column, value = self._columns[name], backquote(name)
+        if kind == "category":
+            return self.dialect.category(column, value), "string"
+        if kind == "date":
+            return self.dialect.day(column, value), "date"
+        return number(self.dialect.number(column, value)), self.dialect.float_type
+
+    def execute(self, statement: str) -> None:
+        if found := _KEEP.fullmatch(statement):
+            name, query = found.groups()
+            self._make(name, query, first=not self._kept)
+        elif found := _DELETE.fullmatch(statement):
+            name, condition = found.groups()
+            self._make(name, f"SELECT * FROM {name} WHERE NOT ({condition})")
+        elif found := _DROP.fullmatch(statement):
+            self._drop(found[1])
+        else:
+            raise ValueError(f"no statement of a Spark workspace: {statement}")
+
+    def _make(self, name: str, query: str, *, first: bool = False) -> None:
+        """Keep the rows of a query as a view, in place of the one of that name."""
+        with told("source" if first else "training in Spark", of_source=first):
+            rows = self._session.sql(query)
+            # What is taken from the source is of one moment only as long as nothing is lost of it.
+            if first and self._keep == "checkpoint":
+                rows = rows.checkpoint()
+            else:
+                rows = rows.persist()
+                rows.count()
+            before = self._kept.get(name)
+            rows.createOrReplaceTempView(name)
+            self._kept[name] = rows
+            if before is not None:
+                before.unpersist()
+
+    def _drop(self, name: str) -> None:
+        rows = self._kept.pop(name, None)
+        if rows is not None:
+            rows.unpersist()
+            self._session.catalog.dropTempView(name)
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        found = self.table(query)
+        return list(zip(*(column.to_pylist() for column in found.columns)))
+
+    def matrix(self, query: str) -> npt.NDArray[np.float64]:
+        columns = [column.to_numpy() for column in self.table(query).columns]
+        return np.column_stack(columns).astype(np.float64, copy=False)
+
+    def nearest_means(
+        self, query: str, centroids: npt.NDArray[np.float64], *, weighted: bool
+    ) -> list[tuple[Any, ...]] | None:
+        from pyspark.errors import PythonException
+
+        if centroids.size < WIDE or not self._with_numpy:
+            return None
+        with told("training in Spark"):
+            try:
+                return nearest_means(self._session.sql(query), centroids, weighted=weighted)
+            except PythonException as error:
+                if "ModuleNotFoundError" not in str(error):
+                    raise
+                self._with_numpy = False
+                return None
+
+    def table(self, query: str) -> pa.Table:
+        """The rows of a query, here."""
+        with told("training in Spark"):
+            return self._session.sql(query).toArrow()
+
+    def stage(
+        self, labels: Labels, segmentation: Segmentation, run_id: int, query: str, rows: int
+    ) -> None:
+        """By way of this process, which holds a part of them at a time; others are in files."""
+        names = list(segmentation.key)
+        listed = ", ".join(map(backquote, names))
+        self._files = files = LabelFiles()
+        parts = -(-rows // PART_ROWS)
+        for part in range(parts):
+            where = f"\nWHERE PMOD(XXHASH64({listed}), {parts}) = {part}" if parts > 1 else ""
+            found = self.table(f"SELECT * FROM ({query}) AS l{where}\nORDER BY {listed}")
+            keys = pa.table([self.key_of(name, found[name]) for name in names], names)
+            clusters = found["cluster"].to_numpy().astype(np.int32, copy=False)
+            files.add(keys, clusters, found["distance"].to_numpy())
+        if files.rows != rows:
+            raise DatabaseError(
+                f"{rows:,} rows have a label and {files.rows:,} came from Spark; "
+                "nothing was published"
+            )
+        labels.stage(segmentation, run_id, *files.read(), files.empty)
+
+    def key_of(self, name: str, values: pa.ChunkedArray) -> pa.ChunkedArray:
+        """A key column as the database takes it."""
+        return values
+
+    def close(self) -> None:
+        """Let go of what was kept; the session lives on."""
+        with told_nothing():
+            for name in list(self._kept):
+                self._drop(name)
+        if self._files is not None:
+            self._files.close()
+
+
+class CarriedRows(SparkWorkspace):
+    """Rows that came to Spark by way of this process: ``k1, k2, …``, ``x1, x2, …``, ``w``.
+
+    Parameters
+    ----------
+    session : pyspark.sql.SparkSession
+    segmentation : Segmentation
+    rows : pyarrow.Table
+        As Spark takes them; features as :class:`~sqlkmeans.database.source.Batch` has them.
+    key_types : list of pyarrow.DataType
+        As the database gave the keys, and takes them.
+    keep : {"cache", "checkpoint"}
+    """
+
+    def __init__(
+        self, session: SparkSession, segmentation: Segmentation, rows: pa.Table,
+        key_types: list[pa.DataType], keep: str,
+    ) -> None:  # fmt: skip
+        super().__init__(session, "", {}, keep)
+        self.source = self.dialect.temporary("given")
+        self._key_types = dict(zip(segmentation.key, key_types))
+        self._places = {name: f"k{n}" for n, name in enumerate(segmentation.key, start=1)}
+        features = [*segmentation.columns, *segmentation.profile]
+        self._places |= {name: f"x{n}" for n, name in enumerate(features, start=1)}
+        if segmentation.sample_weight is not None:
+            self._places[segmentation.sample_weight] = "w"
+        with told("handing the rows to Spark"):
+            # A time without a zone stays one.
+            with changed(session, {"spark.sql.timestampType": "TIMESTAMP_NTZ"}):
+                given = session.createDataFrame(rows)
+            given.createOrReplaceTempView(self.source)
+
+    def key(self, name: str) -> tuple[str, str]:
+        return self._places[name], "string"
+
+    def value(self, name: str, kind: str) -> tuple[str, str]:
+        place = self._places[name]
+        if kind == "category":
+            return place, "string"
+        if kind == "date":
+            return f"DATE_ADD(DATE '1970-01-01', CAST({place} AS int))", "date"
+        return number(place), self.dialect.float_type
+
+    def key_of(self, name: str, values: pa.ChunkedArray) -> pa.ChunkedArray:
+        return as_before(values, self._key_types[name])
+
+    def close(self) -> None:
+        super().close()
+        with told_nothing():
+            self._session.catalog.dropTempView(self.source)
+
+
+def number(value: str) -> str:
+    """NULL for NaN, which stands for what is missing."""
+    return f"CASE WHEN NOT ISNAN({value}) THEN {value} END"
