@@ -105,8 +105,9 @@ class Dialect(ABC):
         """A condition."""
 
     @abstractmethod
-    def random(self, keys: Sequence[str], seed: int) -> str:
-        """A number from 0 to below 1 that depends on a row's key and the seed alone."""
+    def random(self, keys: Sequence[tuple[str, str]], seed: int) -> str:
+        """A number from 0 to below 1 that depends on a row's key and the seed alone; ``keys`` are
+        columns and their types."""
 
     @abstractmethod
     def quantile(self, value: str, share: float) -> str | None:
@@ -138,6 +139,11 @@ class Dialect(ABC):
     @abstractmethod
     def temporary(self, name: str) -> str:
         """The name of a temporary table of the session."""
+
+    def too_wide(self, columns: Sequence[tuple[str, str]]) -> str | None:
+        """Why there can be no temporary table of such columns and types, in words; None where there
+        can."""
+        return None
 
     @abstractmethod
     def create_temporary(self, name: str, columns: Sequence[tuple[str, str]]) -> list[str]:

@@ -50,6 +50,7 @@ def test_a_quantile_by_its_bracket_is_the_exact_one(rows: int, kind: str) -> Non
         with database.open_workspace(segmentation) as workspace:
             workspace.dialect = Bracketing()
             kept = KeptRows(workspace, segmentation, ["x"])
+            kept.take()
             found = quantiles(kept, [(feature, share) for share in SHARES])
     expected = [float(np.quantile(values[known], share)) for share in SHARES]
     assert [one[0] for one in found] == pytest.approx(expected, rel=1e-12, abs=1e-12)

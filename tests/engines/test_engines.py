@@ -22,6 +22,7 @@ from sqlkmeans.clustering.preparation.preparation import PreparedFeature
 from sqlkmeans.database import Database, open_database
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.engines import Plan
+from sqlkmeans.engines.pushdown import profile as pushdown_profile
 from sqlkmeans.engines.pushdown.engine import PushdownEngine
 from sqlkmeans.engines.pushdown.fit import lloyd
 from sqlkmeans.engines.pushdown.profile import score_partition, total_ss
@@ -361,7 +362,9 @@ def test_an_empty_cluster_moves_to_the_farthest_rows() -> None:
     with shop_with(rows) as database, database.open_workspace(segmentation) as workspace:
         feature = PreparedFeature("x", "none", 1.0, 0.0, 1.0, None)
         start = np.array([[0.5], [20.0], [1e6]])
-        centroids, _ = lloyd(KeptRows(workspace, segmentation, ["x"]), [feature], start, 1e-12)
+        kept = KeptRows(workspace, segmentation, ["x"])
+        kept.take()
+        centroids, _ = lloyd(kept, [feature], start, 1e-12)
     np.testing.assert_allclose(np.sort(centroids[:, 0]), [0.5, 10.5, 40.5])
 
 
@@ -376,6 +379,7 @@ def test_scores_of_several_k_are_those_of_scikit_learn() -> None:
     fits = [fit_kmeans(values, k, n_init=2) for k in (2, 3, 5)]
     with shop_with(table) as database, database.open_workspace(segmentation) as workspace:
         rows = KeptRows(workspace, segmentation, segmentation.columns)
+        rows.take()
         total = total_ss(rows, features, ROWS)
         found = [score_partition(rows, features, fit.centroids, total) for fit in fits]
     for one, fitted in zip(found, fits):
@@ -393,6 +397,17 @@ def test_scores_of_several_k_are_those_of_scikit_learn() -> None:
         assert one.calinski_harabasz == pytest.approx(
             calinski_harabasz_score(values, labels), rel=0.001
         )
+
+
+@pytest.mark.parametrize("sample_rows", [100_000, 0])
+def test_many_features_are_described_in_parts(
+    sample_rows: int, run_engine: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    definition = PREPARATIONS["everything"]
+    whole = run_engine("pushdown", sample_rows=sample_rows, **definition)
+    monkeypatch.setattr(pushdown_profile, "TOGETHER", 2)
+    in_parts = run_engine("pushdown", sample_rows=sample_rows, **definition)
+    near(in_parts["segment_feature"], whole["segment_feature"])
 
 
 def test_a_name_that_needs_quotes_and_a_key_of_two_columns() -> None:

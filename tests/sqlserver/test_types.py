@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from sqlkmeans.clustering.preparation import categories
-from sqlkmeans.database.sqlserver.dialect import MAX_LEVEL_LENGTH
+from sqlkmeans.database.sqlserver.dialect import MAX_LEVEL_LENGTH, key_text
 from sqlkmeans.database.sqlserver.reading import read_query, same_customer
 from sqlkmeans.database.sqlserver.types import (
     SqlColumn,
@@ -36,6 +36,21 @@ def column(base: str, length: int = 8, precision: int = 0, scale: int = 0) -> Sq
 )
 def test_a_type_reads_as_create_table_writes_it(given: SqlColumn, text: str) -> None:
     assert given.type == text
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("bigint", "k1"),
+        ("datetime2(7)", "k1"),
+        ("decimal(12, 2)", "k1"),
+        ("smalldatetime", "CONVERT(nvarchar(40), k1, 126)"),
+        ("char(5) COLLATE Greek_CI_AS",
+         "CAST(k1 AS nvarchar(4000)) COLLATE Latin1_General_100_BIN2"),
+    ],
+)  # fmt: skip
+def test_a_key_is_hashed_as_its_characters_whatever_stands_beside_it(kind: str, text: str) -> None:
+    assert key_text("k1", kind) == text
 
 
 @pytest.mark.parametrize("base", ["int", "bigint", "uniqueidentifier", "nvarchar", "date", "money",

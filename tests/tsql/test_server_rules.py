@@ -7,14 +7,26 @@ words. Each has a text in ``CONTROLS`` that breaks it, so that "nothing found" m
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
+from sqlkmeans.clustering.preparation.preparation import PreparedFeature
 from sqlkmeans.database.sqlserver import database as sqlserver
 from sqlkmeans.database.sqlserver.dialect import SQLServerDialect
-from support.training_statements import DIALECTS, make_layout, statements
+from sqlkmeans.database.sqlserver.session import Session
+from sqlkmeans.database.sqlserver.types import SqlColumn
+from sqlkmeans.database.sqlserver.workspace import SQLServerWorkspace
+from sqlkmeans.definition import Segmentation
+from sqlkmeans.engines.pushdown.profile import Sizes, read_profiles
+from sqlkmeans.engines.pushdown.rows import KeptRows
+from sqlkmeans.engines.pushdown.sql import starts, training
+from sqlkmeans.engines.pushdown.sql.profile import profile_query
+from sqlkmeans.errors import DataError
+from support.training_statements import DIALECTS, OLD, make_layout, statements
 from support.tsql_files import FILES, PROCEDURES, RECORDED, read
 
 CLIENT = Path(sqlserver.__file__).parent
@@ -226,6 +238,21 @@ def a_condition_calls_no_function_of_ours_for_each_row(text: str) -> list[str]:
                       code(text), re.DOTALL)  # fmt: skip
 
 
+def texts_that_are_hashed_have_one_collation(text: str) -> list[str]:
+    """Columns of several collations make a text that has none: errors 446, 457. And CONCAT writes a
+    datetime without its seconds, in the session's language."""
+    kinds = {name: kind for table in created(text).values()
+             for name, _, kind in (column.partition(" ") for column in table)}  # fmt: skip
+    hashed = [
+        part
+        for found in re.finditer(r"HASHBYTES\('\w+', CONCAT\(", code(text))
+        for part in _parts(code(text), found.end())
+    ]
+    return [
+        p for p in hashed if re.match(r"n?(?:var)?char\b|(?:small)?datetime\b", kinds.get(p, ""))
+    ]
+
+
 def a_time_since_a_run_began_has_no_end(text: str) -> list[str]:
     """DATEDIFF gives an int: 24.8 days of milliseconds, then error 535."""
     return re.findall(r"\bDATEDIFF\(millisecond, (?:\w+\.)?started_at\b", code(text))
@@ -258,6 +285,7 @@ RULES: dict[str, Rule] = {
         beside_all_columns_stand_names_that_no_key_has,
         an_empty_columnstore_asks_for_one_thread,
         a_condition_calls_no_function_of_ours_for_each_row,
+        texts_that_are_hashed_have_one_collation,
         a_time_since_a_run_began_has_no_end,
         what_may_be_absent_is_asked_for_a_level_below,
     )
@@ -305,6 +333,11 @@ CONTROLS = [
      "CREATE CLUSTERED COLUMNSTORE INDEX sqlkmeans_columns ON #sqlkmeans_input;"),
     ("a_condition_calls_no_function_of_ours_for_each_row",
      "DELETE FROM t WHERE place > 1 AND place <= sqlkmeans.shared_number(N'max_categories');"),
+    ("texts_that_are_hashed_have_one_collation",
+     "CREATE TABLE #sqlkmeans_rows (k1 varchar(9) COLLATE Greek_CI_AS NULL, k2 varchar(9) COLLATE "
+     "Latin1_General_CI_AS NULL); SELECT HASHBYTES('MD5', CONCAT(N'7', N'|', k1, N'|', k2));"),
+    ("texts_that_are_hashed_have_one_collation",
+     "CREATE TABLE #sqlkmeans_rows (k1 datetime NULL); SELECT HASHBYTES('MD5', CONCAT(N'', k1));"),
     ("a_time_since_a_run_began_has_no_end",
      "SET seconds_total = DATEDIFF(millisecond, started_at, SYSUTCDATETIME()) / 1e3"),
     ("what_may_be_absent_is_asked_for_a_level_below",
@@ -416,9 +449,9 @@ def test_the_call_graph_reaches_what_is_nested_deep() -> None:
 
 
 def row_bytes(columns: list[str]) -> int:
-    """Of a row of numbers of a table without variable columns: header, columns, their number and
-    a bit for each."""
-    sizes = {"int": 4, "float": 8, "bigint": 8, "bit": 1}
+    """Of a row of a table: header, columns, their number and a bit for each. Of a long text 24
+    bytes stay in the row, beside the two of its place."""
+    sizes = {"int": 4, "integer": 4, "float": 8, "bigint": 8, "bit": 1, "nvarchar(101)": 26}
     types = [re.sub(r"\[[^\]]*\]|^\w+", "", column, count=1).split()[0] for column in columns]
     return 4 + sum(sizes[kind] for kind in types) + 2 + (len(columns) + 7) // 8
 
@@ -458,3 +491,143 @@ def test_as_many_columns_as_read_source_allows_fit_in_a_row_beside_the_widest_ke
     # A key of 900 bytes has 32 columns at most, each with a bit.
     assert row_bytes([*made, *numbers]) + 900 + 4 <= ROW_BYTES
     assert len(made) + len(numbers) + 32 < COLUMNS
+
+
+# How many features a row of pushdown holds
+
+
+class Answering(Session):
+    """Keeps what it is told, and has an answer where a run cannot go on without one."""
+
+    def __init__(self, columns: int = 0) -> None:
+        self.told: list[str] = []
+        self._columns = columns
+
+    def rows(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        self.told.append(statement)
+        if " AS repeats" in statement:
+            return [(3_000, 0, 0)]
+        return [(3_000, *[0.5] * self._columns)] if "cluster" not in statement else []
+
+
+class Boundless(SQLServerDialect):
+    """Asks nobody whether a table can be made."""
+
+    def too_wide(self, columns: Sequence[tuple[str, str]]) -> None:
+        return None
+
+
+def wide_rows(
+    session: Session, numbers: int, texts: int = 0, dialect: SQLServerDialect = OLD
+) -> tuple[KeptRows, list[PreparedFeature]]:
+    """Rows of so many columns, and what each customer's numbers are made of: 20 levels a text."""
+    names = [f"f{n}" for n in range(numbers + texts)]
+    columns = {name: SqlColumn(name, "float", 8, 53, 0, None) for name in names}
+    columns["id"] = SqlColumn("id", "bigint", 8, 19, 0, None)
+    for name in names[numbers:]:
+        columns[name] = SqlColumn(name, "nvarchar", 80, 0, 0, "Latin1_General_CI_AS")
+    segmentation = Segmentation.create(
+        name="t", source="dbo.t", key="id", k=2, target="dbo.s", engine="pushdown",
+        features=[*names[:numbers], *({"column": n, "type": "category"} for n in names[numbers:])],
+    )  # fmt: skip
+    features = [PreparedFeature(name, "none", 1.0, 0.5, 2.0, None) for name in names[:numbers]]
+    features += [
+        PreparedFeature(name, "none", 1.0, 0.5, 2.0, None, "category", f"level {level}")
+        for name in names[numbers:]
+        for level in range(20)
+    ]
+    workspace = SQLServerWorkspace(session, "dbo.t AS source", columns, dialect)
+    return KeptRows(workspace, segmentation, names), features
+
+
+def tables_of_a_run(
+    numbers: int, texts: int = 0, dialect: SQLServerDialect = OLD
+) -> dict[str, list[str]]:
+    """The columns of every temporary table of a run."""
+    session = Answering()
+    rows, features = wide_rows(session, numbers, texts, dialect)
+    rows.take()
+    rows.keep_prepared(features)
+    centroids = np.zeros((2, len(features)))
+    made = [
+        *session.told,
+        *starts.first_cell(rows.layout, features, 1_000, 1.0, 7),
+        *starts.split_cells(rows.layout, features, 0),
+        *training.label_rows(rows.layout, features, centroids),
+    ]
+    return created(";\n".join(made))
+
+
+def too_wide(tables: Mapping[str, list[str]]) -> list[str]:
+    return [
+        name for name, columns in tables.items()
+        if row_bytes(columns) > ROW_BYTES or len(columns) >= COLUMNS
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("numbers", "texts", "kept"),
+    [(490, 0, True), (500, 0, False), (980, 0, False), (0, 30, True), (0, 45, False)],
+)
+def test_prepared_values_are_kept_where_a_row_holds_them(
+    numbers: int, texts: int, kept: bool
+) -> None:
+    tables = tables_of_a_run(numbers, texts)
+    assert len(tables) == 4 + kept
+    assert ("#sqlkmeans_prepared" in tables) == kept
+    assert too_wide(tables) == []
+
+
+@pytest.mark.parametrize(
+    ("numbers", "texts", "found"),
+    [
+        (500, 0, {"#sqlkmeans_prepared"}),
+        (0, 45, {"#sqlkmeans_prepared"}),
+        (0, 50, {"#sqlkmeans_prepared", "#sqlkmeans_cells_0", "#sqlkmeans_cells_1"}),
+        (1_000, 0, {"#sqlkmeans_rows", "#sqlkmeans_prepared", "#sqlkmeans_labelled",
+                    "#sqlkmeans_cells_0", "#sqlkmeans_cells_1"}),
+    ],
+)  # fmt: skip
+def test_a_table_that_the_server_cannot_make_is_found(
+    numbers: int, texts: int, found: set[str]
+) -> None:
+    assert set(too_wide(tables_of_a_run(numbers, texts, Boundless()))) == found
+
+
+def test_more_columns_than_a_row_holds_are_refused_before_the_source_is_read() -> None:
+    session = Answering()
+    with pytest.raises(DataError) as raised:
+        wide_rows(session, 1_000)
+    assert str(raised.value) == (
+        "features: 1,000 given, which makes a table of 1,003 columns and up to 8,154 bytes a row, "
+        "where SQL Server allows fewer than 1,024 columns and 8,060 bytes; give fewer, or "
+        'engine = "local", which takes them'
+    )
+    assert session.told == []
+
+
+def test_more_levels_than_a_row_holds_are_refused_in_words() -> None:
+    with pytest.raises(DataError) as raised:
+        tables_of_a_run(0, 50)
+    assert str(raised.value) == (
+        "features: 1,000 numbers of each customer, one for each level of a category, which makes "
+        "a table of 1,002 columns and up to 8,150 bytes a row, where SQL Server allows fewer than "
+        '1,024 columns and 8,060 bytes; give fewer, or engine = "local", which takes them'
+    )
+
+
+def group_bytes(query: str) -> int:
+    """Of a group's row while it is added up; a mean is a sum and a count."""
+    sizes = {"COUNT": 8, "COUNT_BIG": 8, "MIN": 8, "MAX": 8, "SUM": 8, "AVG": 16}
+    return sum(sizes[name] for name in re.findall(r"\b([A-Z_]+)\(", query) if name in sizes)
+
+
+def test_a_group_of_a_profile_is_a_row_that_can_be_hashed() -> None:
+    session = Answering(430)
+    rows, features = wide_rows(session, 430)
+    sizes = Sizes(np.array([2_000, 1_000]), np.ones(2), np.ones(2), 2.0, 3_000.0)
+    read_profiles(rows, features, sizes)
+    grouped = [text for text in session.told if "GROUP BY cluster" in text]
+    assert sum("MIN(o430)" in text for text in grouped) == 1
+    assert max(map(group_bytes, grouped)) <= ROW_BYTES
+    assert group_bytes(profile_query(rows.layout, features, [0.5] * 430)) > ROW_BYTES

@@ -66,9 +66,10 @@ class DuckDBDialect(Dialect):
     def infinite(self, value: str) -> str:
         return f"isinf({value})"
 
-    def random(self, keys: Sequence[str], seed: int) -> str:
+    def random(self, keys: Sequence[tuple[str, str]], seed: int) -> str:
         # 53 bits, as many as a float holds.
-        return f"(hash({', '.join(keys)}, {int(seed)}) >> 11) / 9007199254740992e0"
+        listed = ", ".join(key for key, _ in keys)
+        return f"(hash({listed}, {int(seed)}) >> 11) / 9007199254740992e0"
 
     def quantile(self, value: str, share: float) -> str | None:
         return f"quantile_cont({value}, {share!r})"

@@ -78,9 +78,10 @@ class SparkDialect(Dialect):
     def infinite(self, value: str) -> str:
         return f"ABS({value}) = DOUBLE('Infinity')"
 
-    def random(self, keys: Sequence[str], seed: int) -> str:
+    def random(self, keys: Sequence[tuple[str, str]], seed: int) -> str:
         # 53 bits, as many as a float holds.
-        bits = f"SHIFTRIGHTUNSIGNED(XXHASH64({', '.join(keys)}, {int(seed)}L), 11)"
+        listed = ", ".join(key for key, _ in keys)
+        bits = f"SHIFTRIGHTUNSIGNED(XXHASH64({listed}, {int(seed)}L), 11)"
         return f"{bits} / 9007199254740992e0"
 
     def quantile(self, value: str, share: float) -> str | None:

@@ -22,6 +22,12 @@ MOST_PARAMETERS = 2_000
 MAX_LEVEL_LENGTH = 100
 #: The type of a category's levels: one character more, so that one too long is noticed.
 LEVEL_TYPE = f"nvarchar({MAX_LEVEL_LENGTH + 1})"
+#: Bytes that a row of a table has at most, and columns that it has fewer than (errors 1701, 1702).
+ROW_BYTES, COLUMNS = 8_060, 1_024
+#: What types of columns take of a row; no other takes more than a decimal. Of a long text, 24 bytes
+#: stay in the row, and two say where it ends.
+_BYTES = {"bit": 1, "date": 3, "int": 4, "integer": 4, "bigint": 8, "float": 8}
+_DECIMAL, _VARYING = 17, 26
 #: What a client could take for the end of a line: control characters and Unicode's separators.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -29,6 +35,32 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 def bracket(name: str) -> str:
     """An identifier in brackets, as QUOTENAME writes it."""
     return "[" + name.replace("]", "]]") + "]"
+
+
+def key_text(key: str, kind: str) -> str:
+    """A key column as CONCAT takes it, beside others and whatever the session's language."""
+    base = kind.partition("(")[0].split()[0]
+    if base.endswith("char"):
+        # Of columns of several collations there would be none; and a varchar is to become a text
+        # by its own code page, before it has another.
+        return f"CAST({key} AS nvarchar(4000)) COLLATE Latin1_General_100_BIN2"
+    if base in ("datetime", "smalldatetime"):
+        return f"CONVERT(nvarchar(40), {key}, 126)"
+    return key
+
+
+def _row_bytes(kinds: Sequence[str]) -> int:
+    """At most so many bytes has a row of such types, with its header and a bit for each."""
+    size = 8 + (len(kinds) + 7) // 8
+    for kind in kinds:
+        base, length = re.findall(r"(\w+)(?:\((\w+))?", kind)[0]
+        if "var" in base:
+            size += _VARYING
+        elif base in ("char", "nchar", "binary"):
+            size += int(length) * (2 if base == "nchar" else 1)
+        else:
+            size += _BYTES.get(base, _DECIMAL)
+    return size
 
 
 class SQLServerDialect(Dialect):
@@ -101,8 +133,9 @@ class SQLServerDialect(Dialect):
         # There is no such number.
         return "1 = 0"
 
-    def random(self, keys: Sequence[str], seed: int) -> str:
-        text = f"CONCAT(N'{int(seed)}', " + ", ".join(f"N'|', {key}" for key in keys) + ")"
+    def random(self, keys: Sequence[tuple[str, str]], seed: int) -> str:
+        texts = ", ".join(f"N'|', {key_text(key, kind)}" for key, kind in keys)
+        text = f"CONCAT(N'{int(seed)}', {texts})"
         # 48 bits, which a float holds exactly.
         return (
             f"CAST(CAST(SUBSTRING(HASHBYTES('MD5', {text}), 1, 6) AS bigint) AS float)"
@@ -130,6 +163,15 @@ class SQLServerDialect(Dialect):
 
     def temporary(self, name: str) -> str:
         return f"#sqlkmeans_{name}"
+
+    def too_wide(self, columns: Sequence[tuple[str, str]]) -> str | None:
+        size = _row_bytes([kind for _, kind in columns])
+        if size <= ROW_BYTES and len(columns) < COLUMNS:
+            return None
+        return (
+            f"a table of {len(columns):,} columns and up to {size:,} bytes a row, where SQL Server "
+            f"allows fewer than {COLUMNS:,} columns and {ROW_BYTES:,} bytes"
+        )
 
     def create_temporary(self, name: str, columns: Sequence[tuple[str, str]]) -> list[str]:
         table = self.temporary(name)

@@ -16,7 +16,7 @@ from sqlkmeans.database.catalog import Catalog
 from sqlkmeans.database.label_changes import LabelChanges, all_to_stage
 from sqlkmeans.database.labels import Counts, Empty, Labels, StagedCluster
 from sqlkmeans.database.sqlserver.changes import clusters_query, stage_departed
-from sqlkmeans.database.sqlserver.dialect import bracket
+from sqlkmeans.database.sqlserver.dialect import bracket, key_text
 from sqlkmeans.database.sqlserver.errors import read_problem, statement_error
 from sqlkmeans.database.sqlserver.parts import Batches, part_writer, parts_name
 from sqlkmeans.database.sqlserver.reading import read_labels, same_customer
@@ -294,6 +294,9 @@ class SQLServerLabels(Labels):
             described[column].as_feature(kind, "source.") for column, kind in zip(columns, read_as)
         )
         keys = ", ".join(f"source.{bracket(key)}" for key in segmentation.key)
+        hashed = ", ".join(
+            key_text(f"source.{bracket(key)}", described[key].type) for key in segmentation.key
+        )
         same = " AND ".join(
             f"label.{bracket(key)} = source.{bracket(key)}" for key in segmentation.key
         )
@@ -302,7 +305,7 @@ class SQLServerLabels(Labels):
             f"SELECT TOP ({int(at_most)}) {values}, label.segment_id "
             f"FROM {relation(segmentation.source)} "
             f"INNER JOIN {beside(segmentation.target, '')} AS label ON {same} "
-            f"ORDER BY CAST(HASHBYTES('MD5', CONCAT(N'', {keys})) AS binary(16)), {keys};",
+            f"ORDER BY CAST(HASHBYTES('MD5', CONCAT(N'', {hashed})) AS binary(16)), {keys};",
         )
         kinds = [feature_arrow(kind) for kind in read_as] + [pa.int32()]
         names = [*columns, "segment_id"]

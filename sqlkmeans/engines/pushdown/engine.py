@@ -51,10 +51,11 @@ class PushdownEngine(Engine):
     @contextmanager
     def open(self, sources: Sources, plan: Plan) -> Iterator[Rows]:
         with sources.open_workspace(plan.segmentation) as workspace:
+            profile = columns_to_describe(sources, plan)
+            kept = KeptRows(workspace, plan.segmentation, plan.columns, profile)
             total = sources.count(plan.segmentation.source)
             with plan.progress.step("read", total=total) as advance:
-                profile = columns_to_describe(sources, plan)
-                kept = KeptRows(workspace, plan.segmentation, plan.columns, profile)
+                kept.take()
                 advance(kept.count)
             yield PushdownRows(plan, kept, kept.count)
 

@@ -10,7 +10,7 @@ from sqlkmeans.clustering.kmeans.lloyd import uncounted
 from sqlkmeans.clustering.preparation.preparation import PreparedFeature
 from sqlkmeans.database.base import Workspace
 from sqlkmeans.definition import Segmentation
-from sqlkmeans.engines.pushdown.sql import statistics, training
+from sqlkmeans.engines.pushdown.sql import starts, statistics, training
 from sqlkmeans.engines.pushdown.sql.training import Layout
 from sqlkmeans.errors import DataError
 from sqlkmeans.progress import Advance
@@ -18,6 +18,13 @@ from sqlkmeans.progress import Advance
 
 class KeptRows:
     """A copy of key and raw features, made in one statement and so of one moment.
+
+    Nothing is read before :meth:`take`.
+
+    Raises
+    ------
+    DataError
+        If no table of the database can have so many columns.
 
     Attributes
     ----------
@@ -60,10 +67,24 @@ class KeptRows:
             segmentation.smallest_group,
             described=tuple((c.name, kind) for c, (_, kind) in zip(profile, described)),
         )
-        selected = [text for text, _ in (*keys, *values, *weights, *described)]
-        self.execute(training.take_rows(self.layout, workspace.source, selected))
-        self.count = self.fitted = self._check(segmentation)
+        self._require_room(f"{len(columns):,} given", self.layout.labelled_typed)
+        self._selected = [text for text, _ in (*keys, *values, *weights, *described)]
+        self._segmentation = segmentation
+        self.count = self.fitted = 0
         self.skipped_missing: dict[str, int] = {}
+
+    def take(self) -> None:
+        """Copy the rows of the source, and check their keys."""
+        self.execute(training.take_rows(self.layout, self.workspace.source, self._selected))
+        self.count = self.fitted = self._check(self._segmentation)
+
+    def _require_room(self, given: str, columns: Sequence[tuple[str, str]]) -> None:
+        wide = self.layout.dialect.too_wide(columns)
+        if wide is not None:
+            raise DataError(
+                f'features: {given}, which makes {wide}; give fewer, or engine = "local", which '
+                "takes them"
+            )
 
     def _described(self, column: ProfileColumn) -> tuple[str, str]:
         """A column that is only described: its expression, and its type in a temporary table."""
@@ -112,7 +133,15 @@ class KeptRows:
         self.count, self.fitted = counts
 
     def keep_prepared(self, features: Sequence[PreparedFeature]) -> None:
-        """Keep the values that these features prepare, where queries are faster so."""
+        """Keep the values that these features prepare, where queries are faster so.
+
+        Raises
+        ------
+        DataError
+            If no row of the database can have so many.
+        """
+        given = f"{len(features):,} numbers of each customer, one for each level of a category"
+        self._require_room(given, starts.cell_columns(self.layout, features))
         layout, statements = training.keep_prepared(self.layout, features)
         self.execute(statements)
         self.layout = layout

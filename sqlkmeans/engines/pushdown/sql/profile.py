@@ -96,17 +96,18 @@ def profile_query(
     layout: Layout,
     features: Sequence[PreparedFeature],
     origin: Sequence[float],
+    part: slice = slice(None),
     *,
     by_cluster: bool = True,
 ) -> str:
-    """Customers, cluster (0 without), then for each feature: known values, least, greatest,
-    mean and mean square relative to an origin; in own units.
+    """Customers, cluster (0 without), then for each feature of a part of them: known values, least,
+    greatest, mean and mean square relative to an origin; in own units.
 
     Where a bound is set, least and greatest are NULL, and so are all of a feature that fewer
     customers have. Fewer missing values count as none, fewer known ones as none.
     """
     facts = []
-    for o, value in zip(names_of(features, "o"), origin):
+    for o, value in list(zip(names_of(features, "o"), origin))[part]:
         from_origin = f"({o} - ({number(value)}))"
         extremes = [f"MIN({o})", f"MAX({o})"] if layout.at_least == 1 else ["NULL", "NULL"]
         means = [f"AVG({from_origin})", f"AVG({from_origin} * {from_origin})"]

@@ -53,7 +53,7 @@ def _drawn(
     carry = [*layout.keys, *layout.weights]
     prepared = prepared_rows(layout, features, carry, table=table, fitted=table == ROWS)
     listed = ", ".join([*layout.keys, *layout.weights, *names_of(features)])
-    random = layout.dialect.random(layout.keys, seed)
+    random = layout.dialect.random(list(zip(layout.keys, layout.key_types)), seed)
     where = f"\nWHERE u < {float(share)!r}" if share < 1 else ""
     return layout.dialect.first(
         rows,
@@ -121,14 +121,19 @@ def cell_query(layout: Layout, features: Sequence[PreparedFeature], level: int) 
     )
 
 
-def _create_cells(layout: Layout, features: Sequence[PreparedFeature], name: str) -> list[str]:
+def cell_columns(layout: Layout, features: Sequence[PreparedFeature]) -> list[tuple[str, str]]:
+    """The columns of rows that are drawn, and their types; those of rows that are sorted to be
+    drawn are as wide."""
     number = layout.dialect.float_type
-    columns = [
+    return [
         ("cell", "bigint NOT NULL"),
         *((k, f"{kind} NULL") for k, kind in zip(layout.keys, layout.key_types)),
         *((z, f"{number} NOT NULL") for z in [*layout.weights, *names_of(features)]),
     ]
-    return layout.dialect.create_temporary(name, columns)
+
+
+def _create_cells(layout: Layout, features: Sequence[PreparedFeature], name: str) -> list[str]:
+    return layout.dialect.create_temporary(name, cell_columns(layout, features))
 
 
 def _first_greatest(layout: Layout, names: Sequence[str]) -> str:

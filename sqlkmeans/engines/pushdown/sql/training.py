@@ -93,6 +93,15 @@ class Layout:
             *((f"about{p}", f"{kind} NULL") for p, (_, kind) in enumerate(self.described, start=1)),
         ]
 
+    @property
+    def labelled_typed(self) -> list[tuple[str, str]]:
+        """The same once rows have labels."""
+        return [
+            *self.typed,
+            ("cluster", "integer NOT NULL"),
+            ("squared", f"{self.dialect.float_type} NOT NULL"),
+        ]
+
     def mean(self, value: str) -> str:
         """The aggregate of a value's mean."""
         return f"SUM(w * ({value})) / SUM(w)" if self.weighted else f"AVG({value})"
@@ -172,14 +181,15 @@ def drop(layout: Layout, name: str) -> str:
 def keep_prepared(layout: Layout, features: Sequence[PreparedFeature]) -> tuple[Layout, list[str]]:
     """The layout with prepared values beside the raw ones, and the statements that make it so.
 
-    Nothing changes where the dialect does not keep them.
+    Nothing changes where the dialect does not keep them, or no table can have both.
     """
-    if not layout.dialect.keeps_prepared:
-        return layout, []
     carry = [name for name, _ in layout.typed]
     z = [(name, f"{layout.dialect.float_type} NULL") for name in names_of(features)]
+    columns = [*layout.typed, *z]
+    if not layout.dialect.keeps_prepared or layout.dialect.too_wide(columns):
+        return layout, []
     return replace(layout, kept=tuple(features)), [
-        *layout.dialect.create_temporary(_PREPARED, [*layout.typed, *z]),
+        *layout.dialect.create_temporary(_PREPARED, columns),
         layout.dialect.insert(_PREPARED, prepared_rows(layout, features, carry, fitted=False)),
         drop(layout, ROWS),
     ]
@@ -327,14 +337,9 @@ def label_rows(layout: Layout, features: Sequence[PreparedFeature], centroids: M
     nearest = nearest_rows(
         layout.dialect, inner, centroids, carry, value_terms=layout.value_terms(features)
     )
-    columns = [
-        *layout.typed,
-        ("cluster", "integer NOT NULL"),
-        ("squared", f"{layout.dialect.float_type} NOT NULL"),
-    ]
     selected = ", ".join([*carry, "cluster", "squared"])
     return [
-        *layout.dialect.create_temporary(LABELLED, columns),
+        *layout.dialect.create_temporary(LABELLED, layout.labelled_typed),
         layout.dialect.insert(LABELLED, f"SELECT {selected}\nFROM ({nearest}) AS n"),
     ]
 
