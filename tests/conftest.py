@@ -76,9 +76,14 @@ def spark_session() -> Any:
 
 @pytest.fixture(autouse=True)
 def _spark_where_it_is_needed(request: pytest.FixtureRequest) -> None:
-    """The engine finds the session of this process."""
-    if request.node.get_closest_marker("spark"):
+    """The engine finds the session of this process, unless the test has one of its own."""
+    marker = request.node.get_closest_marker("spark")
+    if marker is None:
+        return
+    if marker.kwargs.get("session", True):
         request.getfixturevalue("spark_session")
+    elif reason := spark.trouble():
+        pytest.skip(reason)
 
 
 @pytest.fixture

@@ -17,7 +17,8 @@ from support import killed_executor
 from support.shops import labels_of, make_shop
 
 pytestmark = [
-    pytest.mark.spark,
+    # A process has one master.
+    pytest.mark.spark(session=False),
     pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="looks for it in /proc"),
 ]
 

@@ -13,11 +13,13 @@ import pytest
 from support.shops import make_shop
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "spark"
-#: The folders in which a platform's notebook keeps its files.
-FOLDERS = {
-    "databricks": ["/Volumes/main/default/sqlkmeans", "/local_disk0"],
-    "fabric": ["/lakehouse/default/Files", "/tmp"],
-}
+#: Where a platform's notebook keeps its file, and where it works on it.
+FILES = {
+    "databricks": (
+        "/Volumes/main/default/sqlkmeans/customers.duckdb", "/local_disk0/customers.duckdb"
+    ),
+    "fabric": ("/lakehouse/default/Files/customers.duckdb", "/tmp/customers.duckdb"),
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -51,7 +53,7 @@ def test_the_script_for_spark_submit_labels_every_customer(view: str, tmp_path: 
 
 
 @pytest.mark.spark
-@pytest.mark.parametrize("platform", FOLDERS)
+@pytest.mark.parametrize("platform", FILES)
 def test_a_notebook_s_cells_run(
     platform: str, view: str, spark_session: Any, tmp_path: Path
 ) -> None:
@@ -59,8 +61,7 @@ def test_a_notebook_s_cells_run(
     compile(last, platform, "exec")
     space: dict[str, Any] = {"spark": spark_session}
     for text in first:
-        for place, folder in enumerate(FOLDERS[platform]):
-            (tmp_path / str(place)).mkdir(exist_ok=True)
-            text = text.replace(f'"{folder}/', f'"{(tmp_path / str(place)).as_posix()}/')
+        for name, file in zip(("kept", "local"), FILES[platform]):
+            text = text.replace(f'"{file}"', f'"{(tmp_path / name).as_posix()}"')
         exec(compile(text.replace('"sales.customer"', f'"{view}"'), platform, "exec"), space)
-    assert labels(tmp_path / "0" / "customers.duckdb") == [(600, 5)]
+    assert labels(tmp_path / "kept") == [(600, 5)]
