@@ -1,4 +1,4 @@
-"""How often each score, and the recommendation, find the number of clusters that is there.
+"""How often each score, and the recommendation, find how many clusters there are, if any.
 
     python benchmarks/choose_k.py [--rounds 2] [--seed 2000] [--before 7ccae37] [--write]
 

@@ -142,6 +142,11 @@ def compare(session: Any, rows: int, turns: int, work: Path) -> list[str]:
     ]
 
 
+def load() -> str:
+    """How many processes want a core, as the system's average of a minute."""
+    return f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rows", type=int, nargs="+", default=[1_000_000, 5_000_000])
@@ -160,15 +165,18 @@ def main() -> None:
         .getOrCreate()
     )
     lines: list[str] = []
+    loads = [load()]
     with tempfile.TemporaryDirectory() as work:
         for rows in given.rows:
             lines += compare(session, rows, given.turns, Path(work))
+            loads.append(load())
     libraries = ", ".join(f"{name} {version(name)}" for name in ("pyspark", "numpy", "duckdb"))
     text = "\n".join([
         "# Spark", "",
         f"k = {K}, {N_FEATURES} columns, `{given.master}`; {os.cpu_count()} cores, "
         f"{platform.system()}, Python {platform.python_version()}, {libraries}; "
-        f"{time.strftime('%Y-%m-%d')}.", "",
+        f"{time.strftime('%Y-%m-%d')}. Load average before, and after each size: "
+        f"{', '.join(loads)}; above the number of cores, only ratios count.", "",
         f"Command: `python benchmarks/spark.py {' '.join(sys.argv[1:])}`. What is compared and how "
         "stands at the top of that file.", "",
         "| rows | who | fit s | whole run s | iterations | inertia over the best |",

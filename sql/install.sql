@@ -2539,7 +2539,7 @@ GO
 IF OBJECT_ID(N'sqlkmeans.drop_staging', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.drop_staging AS RETURN 0;');
 GO
--- Drops a run's staging table.
+-- Drops a run's staging table, and the parts beside it.
 ALTER PROCEDURE sqlkmeans.drop_staging
     @run_id bigint
 AS
@@ -2548,7 +2548,7 @@ BEGIN
 
     DECLARE @staging nvarchar(100) = N'staging_' + CAST(@run_id AS nvarchar(20));
     DECLARE @statement nvarchar(max) = N'DROP TABLE IF EXISTS sqlkmeans.' + QUOTENAME(@staging)
-        + N';';
+        + N', sqlkmeans.' + QUOTENAME(@staging + N'_parts') + N';';
 
     EXECUTE sqlkmeans.as_owner @statement = @statement;
 END;
@@ -2747,6 +2747,62 @@ BEGIN
 
     EXECUTE sqlkmeans.as_owner @statement = @statement;
     SET @statement = N'GRANT SELECT, INSERT ON ' + @staging + N' TO sqlkmeans_operator;';
+    EXECUTE sqlkmeans.as_owner @statement = @statement;
+END;
+GO
+
+-- procedures/create_parts.sql
+IF OBJECT_ID(N'sqlkmeans.create_parts', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.create_parts AS RETURN 0;');
+GO
+-- Makes a heap beside a run's staging table, which many sessions fill at once. Whoever writes a part
+-- of the labels puts a number of his own beside them, and whoever publishes takes from it what he was
+-- told of. It has no key: what an attempt left that failed must not stop the next one.
+ALTER PROCEDURE sqlkmeans.create_parts
+    @run_id bigint = NULL,
+    @help   bit    = 0
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    IF @help = 1
+    BEGIN
+        SELECT h.parameter, h.type, h.[default], h.meaning
+        FROM (VALUES
+            (1, N'@run_id', N'bigint', N'NULL',
+                N'A running run; the heap is sqlkmeans.staging_<run_id>_parts.'),
+            (2, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+        ) AS h (position, parameter, type, [default], meaning)
+        ORDER BY h.position;
+        RETURN 0;
+    END;
+
+    EXECUTE sqlkmeans.refuse_transaction;
+    SET IMPLICIT_TRANSACTIONS OFF;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+
+    DECLARE @line nchar(1) = NCHAR(10);
+    DECLARE @problems nvarchar(max) = N'';
+    DECLARE @key nvarchar(max);
+    DECLARE @staging nvarchar(100) = N'staging_' + CAST(@run_id AS nvarchar(20));
+    DECLARE @statement nvarchar(max);
+
+    SELECT @key = JSON_QUERY(r.definition, '$.key')
+    FROM sqlkmeans.run AS r
+    WHERE r.run_id = @run_id AND r.status = N'running' AND r.kind <> N'choose_k';
+
+    IF @key IS NULL
+        SET @problems = @problems + N'@run_id: ' + COALESCE(CAST(@run_id AS nvarchar(20)), N'NULL')
+            + N' given; allowed: a running run that publishes labels' + @line;
+    EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
+
+    SET @statement = N'SELECT ' + sqlkmeans.each_name(@key, N'{}', N', ')
+        + N', cluster, distance, CAST(0 AS bigint) AS attempt INTO sqlkmeans.'
+        + QUOTENAME(@staging + N'_parts') + N' FROM sqlkmeans.' + QUOTENAME(@staging)
+        + N' WHERE 1 = 0;';
+    EXECUTE sqlkmeans.as_owner @statement = @statement;
+    SET @statement = N'GRANT SELECT, INSERT ON sqlkmeans.' + QUOTENAME(@staging + N'_parts')
+        + N' TO sqlkmeans_operator;';
     EXECUTE sqlkmeans.as_owner @statement = @statement;
 END;
 GO
@@ -5202,8 +5258,8 @@ BEGIN
         + N',"trim":' + LTRIM(RTRIM(CONVERT(nvarchar(40), COALESCE(@trim, 0), 3)))
         + N',"history_days":' + COALESCE(CAST(@history_days AS nvarchar(20)), N'null')
         + N',"profile":' + COALESCE(@profile, N'[]')
-        -- The client's own: a definition file has it.
-        + N',"memory_limit":null}';
+        -- The client's own: a definition file has them.
+        + N',"memory_limit":null,"spark":{}}';
 
     EXECUTE sqlkmeans.check_definition
         @segmentation = @segmentation, @definition = @definition,
@@ -10573,6 +10629,7 @@ GO
 GRANT EXECUTE ON sqlkmeans.lock_segmentation TO sqlkmeans_operator;
 GRANT EXECUTE ON sqlkmeans.unlock_segmentation TO sqlkmeans_operator;
 GRANT EXECUTE ON sqlkmeans.start_run TO sqlkmeans_operator;
+GRANT EXECUTE ON sqlkmeans.create_parts TO sqlkmeans_operator;
 GRANT EXECUTE ON sqlkmeans.publish_run TO sqlkmeans_operator;
 GRANT EXECUTE ON sqlkmeans.finish_choice TO sqlkmeans_operator;
 GRANT EXECUTE ON sqlkmeans.fail_run TO sqlkmeans_operator;

@@ -26,7 +26,7 @@ def draw(page: str, picture: str) -> None:
     subprocess.run(
         [
             browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
-            "--blink-settings=preferredColorScheme=1", "--window-size=1160,2086",
+            "--blink-settings=preferredColorScheme=1", "--window-size=1160,2390",
             f"--screenshot={Path(picture).resolve()}", Path(page).resolve().as_uri(),
         ],
         check=True, capture_output=True, timeout=120,

@@ -212,8 +212,8 @@ BEGIN
         + N',"trim":' + LTRIM(RTRIM(CONVERT(nvarchar(40), COALESCE(@trim, 0), 3)))
         + N',"history_days":' + COALESCE(CAST(@history_days AS nvarchar(20)), N'null')
         + N',"profile":' + COALESCE(@profile, N'[]')
-        -- The client's own: a definition file has it.
-        + N',"memory_limit":null}';
+        -- The client's own: a definition file has them.
+        + N',"memory_limit":null,"spark":{}}';
 
     EXECUTE sqlkmeans.check_definition
         @segmentation = @segmentation, @definition = @definition,

@@ -12,6 +12,7 @@ GO
 GRANT EXECUTE ON sqlkmeans.lock_segmentation TO sqlkmeans_operator;
 GRANT EXECUTE ON sqlkmeans.unlock_segmentation TO sqlkmeans_operator;
 GRANT EXECUTE ON sqlkmeans.start_run TO sqlkmeans_operator;
+GRANT EXECUTE ON sqlkmeans.create_parts TO sqlkmeans_operator;
 GRANT EXECUTE ON sqlkmeans.publish_run TO sqlkmeans_operator;
 GRANT EXECUTE ON sqlkmeans.finish_choice TO sqlkmeans_operator;
 GRANT EXECUTE ON sqlkmeans.fail_run TO sqlkmeans_operator;

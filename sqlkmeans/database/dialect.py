@@ -28,7 +28,7 @@ class Dialect(ABC):
     exact_suffix : str
         What stands at the end of a text where :meth:`exact` compares it.
     sorts_brackets : bool, default=False
-        Whether :meth:`quantile` does not scale, and there are :meth:`approximate_quantile` and
+        Whether :meth:`quantile` does not scale, and there are :meth:`approximate_quantiles` and
         :meth:`value_at` instead.
     keeps_prepared : bool
         Whether prepared values are kept in a table, because an expression is written out wherever
@@ -113,8 +113,8 @@ class Dialect(ABC):
     def quantile(self, value: str, share: float) -> str | None:
         """An aggregate, interpolated as numpy.percentile does; None where there is none."""
 
-    def approximate_quantile(self, value: str, share: float, error: float) -> str:
-        """An aggregate: one of the values, so near to the quantile as a share of the rows."""
+    def approximate_quantiles(self, value: str, shares: Sequence[float], error: float) -> list[str]:
+        """An aggregate each: one of the values, so near to a quantile as a share of the rows."""
         raise NotImplementedError
 
     def value_at(self, value: str, place: str) -> str:

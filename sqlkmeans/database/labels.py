@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -109,6 +109,23 @@ class Labels(ABC):
         rows : int
             How many there are.
         """
+
+    def part_writer(
+        self, segmentation: Segmentation, run_id: int
+    ) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]] | None:
+        """What other processes stage labels with, each a part of them.
+
+        It is called with batches of the key columns, ``cluster`` and ``distance``, can be pickled,
+        and gives one row: the number of this ``attempt``, and how many ``rows`` it wrote. What
+        counts is said by :meth:`accept_parts`. None where labels have to come to this process.
+        """
+        return None
+
+    def accept_parts(
+        self, segmentation: Segmentation, run_id: int, attempts: Sequence[int], rows: int
+    ) -> None:
+        """The same as :meth:`stage` for what these attempts wrote; what others wrote is left."""
+        raise NotImplementedError
 
     @abstractmethod
     def stage_unchanged(

@@ -103,10 +103,13 @@ class SparkSettings(Strict):
         Connect. By default the session that is there.
     keep : {"cache", "checkpoint"}, default="cache"
         How the rows are kept: ``checkpoint`` where the source can change meanwhile.
+    connections : int, default=8
+        How many of the executors' tasks write to a database at once.
     """
 
     master: Annotated[str, AfterValidator(check_master)] | None = None
     keep: Literal["cache", "checkpoint"] = "cache"
+    connections: Annotated[int, Field(strict=True, ge=1, le=64)] = 8
 
 
 class Guard(Strict):

@@ -16,9 +16,9 @@ from sklearn.datasets import load_iris
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
 from sqlkmeans.clustering.choosing.choose_k import choose_k, require_share
-from sqlkmeans.clustering.choosing.columns import judged_columns, spread
 from sqlkmeans.clustering.choosing.crowds import crowds
 from sqlkmeans.clustering.choosing.gap import GapStatistic
+from sqlkmeans.clustering.choosing.judged_columns import judged_columns, spread
 from sqlkmeans.clustering.choosing.k_scores import KScore
 from sqlkmeans.clustering.choosing.recommend import (
     Beside,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -21,8 +23,8 @@ class Bracketing(DuckDBDialect):
 
     sorts_brackets = True
 
-    def approximate_quantile(self, value: str, share: float, error: float) -> str:
-        return f"QUANTILE_DISC({value}, {share!r})"
+    def approximate_quantiles(self, value: str, shares: Sequence[float], error: float) -> list[str]:
+        return [f"QUANTILE_DISC({value}, {share!r})" for share in shares]
 
     def value_at(self, value: str, place: str) -> str:
         known = f"LIST({value} ORDER BY {value}) FILTER (WHERE {value} IS NOT NULL)"

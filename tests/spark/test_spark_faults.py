@@ -11,9 +11,9 @@ import pytest
 
 from sqlkmeans import pipeline
 from sqlkmeans.database import Database, open_database
-from sqlkmeans.database.spark.session import STARTED_BY, open_session
+from sqlkmeans.database.spark.session import STARTED_BY, open_session, told
 from sqlkmeans.definition import Segmentation, parse_definition
-from sqlkmeans.errors import DatabaseError, DataError, DefinitionError
+from sqlkmeans.errors import DatabaseError, DataError, DefinitionError, LockedError
 from support.shops import make_shop
 
 
@@ -87,6 +87,29 @@ def test_a_file_says_once_where_spark_is() -> None:
         parse_definition({"spark": {"mastr": "yarn"}, "segmentation": {"a": values}})
 
 
+def test_what_a_task_met_is_told_in_words() -> None:
+    errors = pytest.importorskip("pyspark.errors")
+    memory = (
+        "An error occurred while calling o1.sql.\n: Exception thrown in awaitResult:\n\tat a.B"
+        "\nCaused by: java.lang.OutOfMemoryError: Java heap space"
+    )
+    task = (
+        "\n  An exception was thrown from the Python worker.\nTraceback (most recent call last):"
+        '\n  File "worker.py", line 1\n    write()\nRuntimeError: the server is full\n\nJVM stack'
+    )
+    lost = (
+        "Job aborted due to stage failure: Task 0 in stage 3.0 failed 4 times, most recent "
+        "failure: ExecutorLostFailure (executor 1 exited)\nDriver stacktrace:"
+    )
+    for text, words in (
+        (memory, r"labels: Spark ran out of memory; give its executors more \(spark\.executor"),
+        (task, "labels: RuntimeError: the server is full$"),
+        (lost, r"labels: Job aborted .* ExecutorLostFailure \(executor 1 exited\)$"),
+    ):
+        with pytest.raises(DatabaseError, match=words), told("labels"):
+            raise errors.PySparkException(text)
+
+
 @pytest.mark.spark
 def test_a_table_that_nobody_has_is_named_with_what_there_is(database: Database) -> None:
     with pytest.raises(DataError, match=r"source dbo\.shp: no such table or view, did you mean "):
@@ -100,6 +123,13 @@ def test_a_table_that_nobody_has_is_named_with_what_there_is(database: Database)
 def test_another_master_than_the_session_s_is_refused(database: Database) -> None:
     with pytest.raises(DefinitionError, match='master = "spark://a:7077" given, and a session at'):
         pipeline.run(definition(spark={"master": "spark://a:7077"}), database)
+
+
+@pytest.mark.spark
+def test_a_second_run_at_once_is_refused(database: Database) -> None:
+    with database.store.lock("shop"), pytest.raises(LockedError, match="is being run already"):
+        pipeline.run(definition(), database)
+    assert database.describe_table("dbo.labels") is None
 
 
 @pytest.mark.spark

@@ -30,10 +30,10 @@ def trouble() -> str | None:
 
 @cache
 def session() -> Any:
-    """The session of this process, with two threads."""
+    """The session of this process: two threads, and four attempts of a task."""
     from pyspark.sql import SparkSession
 
-    builder = SparkSession.builder.master("local[2]").appName("tests")
+    builder = SparkSession.builder.master("local[2,4]").appName("tests")
     for name, value in SETTINGS.items():
         builder = builder.config(name, value)
     return builder.getOrCreate()

@@ -91,8 +91,9 @@ def test_the_help_of_a_procedure_is_its_signature(name: str) -> None:
 def test_procedures_of_the_design_have_help() -> None:
     promised = {"define_segmentation", "run_segmentation", "assign_segments", "publish_run",
                 "rename_segment", "rollback_segmentation", "create_agent_job", "drop_agent_job",
-                "purge", "start_run", "fail_run", "finish_choice", "lock_segmentation",
-                "unlock_segmentation", "drop_segmentation", "self_test"}  # fmt: skip
+                "purge", "start_run", "create_parts", "fail_run", "finish_choice",
+                "lock_segmentation", "unlock_segmentation", "drop_segmentation",
+                "self_test"}  # fmt: skip
     assert {tsql_files.object_name(name) for name in public_procedures()} == promised
 
 

@@ -14,9 +14,9 @@ from sqlkmeans.clustering.arrays.sampling import rows_that_count, stratified_row
 from sqlkmeans.clustering.arrays.threads import one_library_thread
 from sqlkmeans.clustering.arrays.types import Matrix, Vector
 from sqlkmeans.clustering.choosing import gap, stability
-from sqlkmeans.clustering.choosing.columns import Columns, judged_columns, spread
 from sqlkmeans.clustering.choosing.crowds import crowds
 from sqlkmeans.clustering.choosing.gap import Gap, GapStatistic
+from sqlkmeans.clustering.choosing.judged_columns import Columns, judged_columns, spread
 from sqlkmeans.clustering.choosing.k_scores import KScore, Recommendation
 from sqlkmeans.clustering.choosing.quick_fit import distinct
 from sqlkmeans.clustering.choosing.recommend import Beside, recommend

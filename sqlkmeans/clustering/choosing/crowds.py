@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sqlkmeans.clustering.arrays.types import Matrix, Vector
-from sqlkmeans.clustering.choosing.columns import spread
+from sqlkmeans.clustering.choosing.judged_columns import spread
 from sqlkmeans.clustering.kmeans.assignment import squared_distances
 
 #: Of fewer rows nothing is said.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sqlkmeans.clustering.arrays.types import Matrix
-from sqlkmeans.clustering.choosing.columns import permuted
+from sqlkmeans.clustering.choosing.judged_columns import permuted
 from sqlkmeans.clustering.choosing.quick_fit import distinct, quick_centroids
 from sqlkmeans.clustering.kmeans.assignment import assign
 

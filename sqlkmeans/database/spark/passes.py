@@ -1,4 +1,5 @@
-"""A pass over wide rows, by NumPy where they are: Spark compiles no expression of so many terms."""
+"""Python on the executors, as for a pass over wide rows: Spark compiles no expression of so many
+terms."""
 
 from __future__ import annotations
 
@@ -17,10 +18,35 @@ SCHEMA = "cluster int, customers bigint, weight double, sums array<double>"
 Batches = Iterable[pa.RecordBatch]
 
 
+def on_executors(
+    rows: DataFrame, function: Callable[[Batches], Iterator[pa.RecordBatch]], schema: str
+) -> pa.Table | None:
+    """What a function gives of the rows of each task; None where executors lack what it imports.
+
+    Parameters
+    ----------
+    rows : pyspark.sql.DataFrame
+    function : callable
+        Called by each task with its batches.
+    schema : str
+        Of what it gives.
+    """
+    from pyspark.errors import PythonException
+
+    try:
+        return rows.mapInArrow(function, schema).toArrow()
+    except PythonException as error:
+        if "ModuleNotFoundError" not in str(error):
+            raise
+        return None
+
+
 def nearest_means(
     rows: DataFrame, centroids: npt.NDArray[np.float64], *, weighted: bool
-) -> list[tuple[Any, ...]]:
+) -> list[tuple[Any, ...]] | None:
     """Customers, cluster, and the mean of each column over the rows nearest to a centroid.
+
+    None where the executors have no NumPy.
 
     Parameters
     ----------
@@ -29,7 +55,9 @@ def nearest_means(
     centroids : ndarray of shape (k, n_features)
     weighted : bool
     """
-    parts = rows.mapInArrow(partial_sums(centroids, weighted), SCHEMA).toArrow()
+    parts = on_executors(rows, partial_sums(centroids, weighted), SCHEMA)
+    if parts is None:
+        return None
     k, n_features = centroids.shape
     customers, weights = np.zeros(k, np.int64), np.zeros(k)
     sums = np.zeros((k, n_features))

@@ -32,6 +32,8 @@ QUIET = {"spark.ui.showConsoleProgress": "false", "spark.log.level": "ERROR"}
 LOGGERS = ("SQLQueryContextLogger", "DataFrameQueryContextLogger")
 #: What says where Spark is, for a program that spark-submit or a platform has started.
 STARTED_BY = ("PYSPARK_GATEWAY_PORT", "SPARK_REMOTE", "DATABRICKS_RUNTIME_VERSION")
+#: What stands before the stack of an error of Python.
+PYTHON = "Traceback (most recent call last):"
 _OLDEST = 4
 
 
@@ -159,6 +161,11 @@ def told(what: str, *, of_source: bool = False) -> Iterator[None]:
             ) from None
         if "stopped SparkContext" in text or "SparkContext was shut down" in text:
             raise DatabaseError(f"{what}: the Spark session was stopped") from None
+        if "OutOfMemoryError" in text:
+            raise DatabaseError(
+                f"{what}: Spark ran out of memory; give its executors more "
+                "(spark.executor.memory, or with a local master spark.driver.memory)"
+            ) from None
         kind = DataError if of_source else DatabaseError
         raise kind(f"{what}: {first_line(text)}") from None
 
@@ -166,6 +173,10 @@ def told(what: str, *, of_source: bool = False) -> Iterator[None]:
 def first_line(text: str) -> str:
     """What an error of the JVM says, without the stack and the plan behind it."""
     lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
+    if PYTHON in text:
+        # What a task's Python raised stands behind its own stack, whose lines are indented.
+        behind = text.partition(PYTHON)[2].splitlines()[1:]
+        return next((line for line in behind if line[:1].strip()), lines[0])
     line = lines[0] if lines else "Spark stopped without a word"
     # py4j begins with its own call, and the reason stands behind the class of the exception.
     if line.startswith("An error occurred while calling") and len(lines) > 1:

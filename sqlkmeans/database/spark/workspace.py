@@ -15,7 +15,7 @@ from sqlkmeans.database.labels import Labels
 from sqlkmeans.database.source import Column
 from sqlkmeans.database.spark.dialect import SparkDialect, backquote
 from sqlkmeans.database.spark.label_files import LabelFiles
-from sqlkmeans.database.spark.passes import nearest_means
+from sqlkmeans.database.spark.passes import nearest_means, on_executors
 from sqlkmeans.database.spark.session import changed, told, told_nothing
 from sqlkmeans.database.spark.types import as_before
 from sqlkmeans.database.workspace import Workspace
@@ -117,18 +117,12 @@ class SparkWorkspace(Workspace):
     def nearest_means(
         self, query: str, centroids: npt.NDArray[np.float64], *, weighted: bool
     ) -> list[tuple[Any, ...]] | None:
-        from pyspark.errors import PythonException
-
         if centroids.size < WIDE or not self._with_numpy:
             return None
         with told("training in Spark"):
-            try:
-                return nearest_means(self._session.sql(query), centroids, weighted=weighted)
-            except PythonException as error:
-                if "ModuleNotFoundError" not in str(error):
-                    raise
-                self._with_numpy = False
-                return None
+            found = nearest_means(self._session.sql(query), centroids, weighted=weighted)
+        self._with_numpy = found is not None
+        return found
 
     def table(self, query: str) -> pa.Table:
         """The rows of a query, here."""
@@ -138,9 +132,16 @@ class SparkWorkspace(Workspace):
     def stage(
         self, labels: Labels, segmentation: Segmentation, run_id: int, query: str, rows: int
     ) -> None:
-        """By way of this process, which holds a part of them at a time; others are in files."""
+        """By way of this process, which holds a part of them at a time; others are in files.
+
+        Where they are more than one part, from the executors, if the database takes them there.
+        """
         names = list(segmentation.key)
         listed = ", ".join(map(backquote, names))
+        if rows > PART_ROWS:
+            selected = f"SELECT {listed}, cluster, distance FROM ({query}) AS l"
+            if self._stage_parts(labels, segmentation, run_id, selected, rows):
+                return
         self._files = files = LabelFiles()
         parts = -(-rows // PART_ROWS)
         for part in range(parts):
@@ -149,12 +150,27 @@ class SparkWorkspace(Workspace):
             keys = pa.table([self.key_of(name, found[name]) for name in names], names)
             clusters = found["cluster"].to_numpy().astype(np.int32, copy=False)
             files.add(keys, clusters, found["distance"].to_numpy())
-        if files.rows != rows:
-            raise DatabaseError(
-                f"{rows:,} rows have a label and {files.rows:,} came from Spark; "
-                "nothing was published"
-            )
+        _require_all(rows, files.rows)
         labels.stage(segmentation, run_id, *files.read(), files.empty)
+
+    def _stage_parts(
+        self, labels: Labels, segmentation: Segmentation, run_id: int, query: str, rows: int
+    ) -> bool:
+        """Let tasks write labels, and take what those wrote whose answer Spark returned.
+
+        A task that died, or whose executor did, is made again, and what it left does not count.
+        """
+        write = labels.part_writer(segmentation, run_id)
+        if write is None:
+            return False
+        with told("staging labels"):
+            tasks = self._session.sql(query).coalesce(segmentation.spark.connections)
+            written = on_executors(tasks, write, "attempt bigint, rows bigint")
+        if written is None:
+            return False
+        _require_all(rows, sum(written["rows"].to_pylist()))
+        labels.accept_parts(segmentation, run_id, written["attempt"].to_pylist(), rows)
+        return True
 
     def key_of(self, name: str, values: pa.ChunkedArray) -> pa.ChunkedArray:
         """A key column as the database takes it."""
@@ -224,3 +240,10 @@ class CarriedRows(SparkWorkspace):
 def number(value: str) -> str:
     """NULL for NaN, which stands for what is missing."""
     return f"CASE WHEN NOT ISNAN({value}) THEN {value} END"
+
+
+def _require_all(sent: int, arrived: int) -> None:
+    if sent != arrived:
+        raise DatabaseError(
+            f"{sent:,} rows have a label and {arrived:,} came from Spark; nothing was published"
+        )

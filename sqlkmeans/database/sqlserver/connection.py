@@ -147,6 +147,18 @@ class Connector:
         """The same for many rows: of the driver that reads them faster, where it may log in."""
         return self.copier.open_to_read() or self.open()
 
+    def elsewhere(self) -> tuple[str, int] | None:
+        """What mssql-python opens a session with in another process; None where it cannot.
+
+        Returns
+        -------
+        (str, int)
+            The connection string, with its password, and the seconds that connecting may take.
+        """
+        if self.driver == "mssqlpython" and self.copier.obstacle is None:
+            return self._connection_string, self._timeout
+        return self.copier.elsewhere()
+
     def take(self) -> Session:
         """A session as :meth:`open` gives it; one that was kept, where there is one."""
         pooled = self._lasting.connect()

@@ -42,6 +42,7 @@ class Opener(Protocol):
     @property
     def errors(self) -> tuple[type[Exception], ...]: ...
     def keep(self) -> AbstractContextManager[Session]: ...
+    def elsewhere(self) -> tuple[str, int] | None: ...
     def take(self) -> Session: ...
     def close(self) -> None: ...
 
@@ -112,6 +113,11 @@ class Copier:
             return
         with connector.keep() as session:
             yield session
+
+    def elsewhere(self) -> tuple[str, int] | None:
+        """What a session beside is opened with in another process; None where none can."""
+        connector = self._connected()
+        return None if connector is None else connector.elsewhere()
 
     def _connected(self) -> Opener | None:
         """Tried once: where a firewall is the reason, each trial would wait for its timeout."""

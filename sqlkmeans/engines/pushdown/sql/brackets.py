@@ -59,8 +59,8 @@ def bracket_query(
     margin = 2 * ERROR + LEAST_KNOWN / max(rows, LEAST_KNOWN)
     facts = []
     for name, (_, share) in zip(names, asked):
-        for end in (max(share - margin, 0.0), min(share + margin, 1.0)):
-            facts.append(layout.dialect.approximate_quantile(name, end, ERROR))
+        ends = (max(share - margin, 0.0), min(share + margin, 1.0))
+        facts += layout.dialect.approximate_quantiles(name, ends, ERROR)
     return _grouped(layout, values, facts, by_cluster=by_cluster)
 
 

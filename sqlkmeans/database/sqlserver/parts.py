@@ -1,0 +1,73 @@
+"""Labels that other processes write, each a part of them, into a heap beside the staging table.
+
+A part may be written again: its process died, or another was quicker. So whoever writes makes up a
+number, puts it beside each row, and tells it in the end; rows whose number nobody told do not
+count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+import pyarrow as pa
+
+from sqlkmeans.database.sqlserver import writing
+
+Batches = Iterable[pa.RecordBatch]
+
+
+def parts_name(run_id: int) -> str:
+    """The quoted name of the heap."""
+    return f"[sqlkmeans].[staging_{int(run_id)}_parts]"
+
+
+def part_writer(
+    connection: str, timeout: int, table: str, schema: pa.Schema
+) -> Callable[[Batches], Iterator[pa.RecordBatch]]:
+    """What another process calls with its batches; it gives one row: its number, and its rows.
+
+    It travels by value, because a function inside another cannot be imported: where it runs there
+    has to be mssql-python and PyArrow, and nothing of this package. The connection string, with its
+    password, travels with it.
+
+    Parameters
+    ----------
+    connection : str
+    timeout : int
+        Seconds for connecting.
+    table : str
+        The quoted name of the heap.
+    schema : pyarrow.Schema
+        Its columns but the last.
+    """
+    batch_rows, seconds = writing.BULK_ROWS, writing.BULK_SECONDS
+    names = [*schema.names, "attempt"]
+
+    def write(batches: Batches) -> Iterator[pa.RecordBatch]:
+        import os
+
+        import mssql_python
+        import pyarrow as pa
+
+        attempt = int.from_bytes(os.urandom(8), "big") >> 1
+        rows = 0
+
+        def numbered(batch: pa.RecordBatch) -> pa.RecordBatch:
+            nonlocal rows
+            rows += batch.num_rows
+            columns = [values.cast(kind) for values, kind in zip(batch.columns, schema.types)]
+            number = pa.repeat(pa.scalar(attempt, pa.int64()), batch.num_rows)
+            return pa.record_batch([*columns, number], names)
+
+        session = mssql_python.connect(connection, autocommit=True, timeout=timeout)
+        try:
+            cursor = session.cursor()
+            cursor.bulkcopy_arrow(
+                table, map(numbered, batches), column_mappings=names, batch_size=batch_rows,
+                timeout=seconds, table_lock=True, keep_nulls=True,
+            )  # fmt: skip
+        finally:
+            session.close()
+        yield pa.record_batch({"attempt": pa.array([attempt]), "rows": pa.array([rows])})
+
+    return write
