@@ -22,6 +22,7 @@ from sqlkmeans.clustering.preparation.preparation import PreparedFeature
 from sqlkmeans.database import Database, open_database
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.engines import Plan
+from sqlkmeans.engines.pushdown import preparation as pushdown_preparation
 from sqlkmeans.engines.pushdown import profile as pushdown_profile
 from sqlkmeans.engines.pushdown.engine import PushdownEngine
 from sqlkmeans.engines.pushdown.fit import lloyd
@@ -400,12 +401,13 @@ def test_scores_of_several_k_are_those_of_scikit_learn() -> None:
 
 
 @pytest.mark.parametrize("sample_rows", [100_000, 0])
-def test_many_features_are_described_in_parts(
+def test_many_features_are_learnt_and_described_in_parts(
     sample_rows: int, run_engine: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     definition = PREPARATIONS["everything"]
     whole = run_engine("pushdown", sample_rows=sample_rows, **definition)
     monkeypatch.setattr(pushdown_profile, "TOGETHER", 2)
+    monkeypatch.setattr(pushdown_preparation, "TOGETHER", 2)
     in_parts = run_engine("pushdown", sample_rows=sample_rows, **definition)
     near(in_parts["segment_feature"], whole["segment_feature"])
 

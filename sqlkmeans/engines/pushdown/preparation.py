@@ -14,6 +14,9 @@ from sqlkmeans.engines.pushdown.rows import KeptRows
 from sqlkmeans.engines.pushdown.sql import statistics
 from sqlkmeans.errors import DataError
 
+#: Features whose facts one query tells: five columns each, and SQL Server's have 4,096 at most.
+TOGETHER = 800
+
 
 @dataclass
 class _Checked:
@@ -88,13 +91,24 @@ def check_preparation(rows: KeptRows, preparation: Preparation) -> None:
     logarithmic = [f for f in preparation.features if f.transform == "log1p"]
     if logarithmic and not found:
         known = [replace(feature, fill=None) for feature in logarithmic]
-        facts = rows.one(statistics.range_query(rows.layout, known, fitted=False))
-        for feature, (_, _, _, outside, _) in zip(logarithmic, _parts(facts, 5)):
+        ranges = _ranges(rows, known, fitted=False)
+        for feature, (_, _, _, outside, _) in zip(logarithmic, ranges):
             found += problems.counted_value_problems(0, int(outside or 0), feature.column)
     if found:
         raise DataError(found)
     if preparation.missing == "skip":
         _skip(rows, checked, preparation.columns)
+
+
+def _ranges(
+    rows: KeptRows, features: Sequence[PreparedFeature], *, fitted: bool = True
+) -> list[Sequence[float | None]]:
+    """Of each feature, the five facts of :func:`.range_query`."""
+    found: list[Sequence[float | None]] = []
+    for start in range(0, len(features), TOGETHER):
+        part = features[start : start + TOGETHER]
+        found += _parts(rows.one(statistics.range_query(rows.layout, part, fitted=fitted)), 5)
+    return found
 
 
 def _parts(facts: Sequence[float | None], size: int) -> list[Sequence[float | None]]:
@@ -191,11 +205,11 @@ def _fit_numbers(
         )
         for f in features
     ]  # fmt: skip
-    raw = _parts(rows.one(statistics.range_query(rows.layout, own)), 5)
+    raw = _ranges(rows, own)
     own = [_winsorized(rows, f, given) for f, given in zip(own, features)]
     within = raw
     if any(f.low is not None for f in own):
-        within = _parts(rows.one(statistics.range_query(rows.layout, own)), 5)
+        within = _ranges(rows, own)
     found = []
     for given, before, after in zip(features, raw, within):
         found += _number_problems(rows, given, before, after)
