@@ -67,6 +67,9 @@ PREPARATIONS: dict[str, dict[str, Any]] = {
     },
     "winsorised": {"winsorize": [0.02, 0.95]},
     "category": {"features": ["income", {"column": "city", "type": "category"}]},
+    "category with others": {
+        "features": ["income", {"column": "city", "type": "category", "max_categories": 2}]
+    },
     "date": {"features": ["age", {"column": "joined", "type": "date"}]},
     "weighted rows": {"sample_weight": "importance"},
     "weighted medians and quantiles": {

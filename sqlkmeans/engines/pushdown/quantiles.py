@@ -43,9 +43,11 @@ def quantiles(
         return _bracketed(rows, asked, transformed, table, by_cluster)
     found = []
     for feature, share in asked:
+        levels = [f for f, _ in asked if f.column == feature.column and f.level is not None]
         query = statistics.quantile_query(
-            layout, feature, share, transformed=transformed, table=table, by_cluster=by_cluster
-        )
+            layout, feature, share, levels=() if feature.level is not None else levels,
+            transformed=transformed, table=table, by_cluster=by_cluster,
+        )  # fmt: skip
         found.append({int(cluster): float(value) for _, cluster, value in rows.ask(query)})
     return found
 

@@ -186,6 +186,7 @@ def quantile_query(
     feature: PreparedFeature,
     share: float,
     *,
+    levels: Sequence[PreparedFeature] = (),
     transformed: bool = False,
     table: str = ROWS,
     by_cluster: bool = False,
@@ -201,6 +202,8 @@ def quantile_query(
     feature : PreparedFeature
     share : float
         0 to 1.
+    levels : sequence of PreparedFeature, optional
+        Of a category's "(other)": the others of its column.
     transformed : bool, default=False
         Of the prepared values rather than those in own units.
     table : str, default="rows"
@@ -210,7 +213,7 @@ def quantile_query(
     carry = ["cluster"] if by_cluster else []
     value = "z1" if transformed else "o1"
     rows = prepared_rows if transformed else own_rows
-    inner = rows(layout, [feature], carry, table=table, fitted=table == ROWS)
+    inner = rows(layout, [feature, *levels], carry, table=table, fitted=table == ROWS)
     aggregate = layout.dialect.quantile(value, share) if layout.at_least == 1 else None
     group = "\nGROUP BY cluster" if by_cluster else ""
     cluster = "cluster" if by_cluster else "0 AS cluster"
