@@ -62,6 +62,6 @@ def test_a_notebook_s_cells_run(
     space: dict[str, Any] = {"spark": spark_session}
     for text in first:
         for name, file in zip(("kept", "local"), FILES[platform]):
-            text = text.replace(f'"{file}"', f'"{(tmp_path / name).as_posix()}"')
+            text = text.replace(f'"{file}"', f'"{(tmp_path / name).as_posix()}.duckdb"')
         exec(compile(text.replace('"sales.customer"', f'"{view}"'), platform, "exec"), space)
-    assert labels(tmp_path / "kept") == [(600, 5)]
+    assert labels(tmp_path / "kept.duckdb") == [(600, 5)]
