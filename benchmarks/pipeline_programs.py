@@ -25,7 +25,7 @@ def sqlkmeans(path: str, values: int = 0) -> None:
 
     if values:
         from sqlkmeans.clustering.kmeans.kernels import kernel
-        from sqlkmeans.engines.local import two_readings as reread
+        from sqlkmeans.engines.local import rereading as reread
 
         kernel.forced = values >= kernel.WORTH_LOADING
         if reread.is_worth_it(values, 1):

@@ -1266,8 +1266,8 @@ IF OBJECT_ID(N'sqlkmeans.nearest', N'FN') IS NULL
 GO
 -- What follows a row r of prepared features, and gives a row n: cluster, the number of the nearest of
 -- the centroids 1 to @k of #sqlkmeans_centroid, the first of several that are equally near. Compared in
--- pairs, a table is read in batches, and each distance is written once; where that would be too long an expression, the centroids are
--- ordered for each row.
+-- pairs, a table is read in batches, and each distance is written once; where that would be too long
+-- an expression, the centroids are ordered for each row.
 ALTER FUNCTION sqlkmeans.nearest (@k int, @features int)
 RETURNS nvarchar(max)
 AS
@@ -1862,13 +1862,10 @@ IF OBJECT_ID(N'sqlkmeans.check_keys', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.check_keys AS RETURN 0;');
 GO
 -- Raises, both at once, that rows have no key or the key of another: what a table with this key
--- would refuse with the first such row alone. @relation stands after FROM and has the alias s. Rows of
--- @source, what sqlkmeans.relation gives, are not looked at where an index of it says as much: grouping
--- them takes memory for every key.
+-- would refuse with the first such row alone. @relation stands after FROM and has the alias s.
 ALTER PROCEDURE sqlkmeans.check_keys
     @relation nvarchar(max),
-    @key      nvarchar(max),
-    @source   nvarchar(max) = NULL
+    @key      nvarchar(max)
 AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
@@ -1883,23 +1880,6 @@ BEGIN
     DECLARE @nulls bigint;
     DECLARE @repeats bigint;
     DECLARE @example nvarchar(max);
-
-    SET @source = LEFT(@source, LEN(@source) - LEN(N' AS s'));
-    IF EXISTS (SELECT 1
-               FROM sys.indexes AS i
-               WHERE i.object_id = OBJECT_ID(@source) AND PARSENAME(@source, 3) IS NULL
-                 AND i.is_unique = 1 AND i.has_filter = 0 AND i.is_disabled = 0
-                 AND NOT EXISTS (
-                     SELECT 1
-                     FROM sys.index_columns AS x
-                     INNER JOIN sys.columns AS c
-                         ON c.object_id = x.object_id AND c.column_id = x.column_id
-                     WHERE x.object_id = i.object_id AND x.index_id = i.index_id
-                       AND x.is_included_column = 0
-                       AND (c.is_nullable = 1
-                            OR c.name NOT IN (SELECT j.[value] COLLATE DATABASE_DEFAULT
-                                              FROM OPENJSON(@key) AS j))))
-        RETURN 0;
 
     SET @statement = N'SELECT @nulls = COALESCE(SUM(g.nulls * g.customers), 0),
     @repeats = COALESCE(SUM(CASE g.nulls WHEN 0 THEN g.customers - 1 END), 0)
@@ -2785,6 +2765,7 @@ BEGIN
     DECLARE @problems nvarchar(max) = N'';
     DECLARE @key nvarchar(max);
     DECLARE @staging nvarchar(100) = N'staging_' + CAST(@run_id AS nvarchar(20));
+    DECLARE @parts nvarchar(200) = N'sqlkmeans.' + QUOTENAME(@staging + N'_parts');
     DECLARE @statement nvarchar(max);
 
     SELECT @key = JSON_QUERY(r.definition, '$.key')
@@ -2796,13 +2777,11 @@ BEGIN
             + N' given; allowed: a running run that publishes labels' + @line;
     EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
 
-    SET @statement = N'SELECT ' + sqlkmeans.each_name(@key, N'{}', N', ')
-        + N', cluster, distance, CAST(0 AS bigint) AS attempt INTO sqlkmeans.'
-        + QUOTENAME(@staging + N'_parts') + N' FROM sqlkmeans.' + QUOTENAME(@staging)
-        + N' WHERE 1 = 0;';
-    EXECUTE sqlkmeans.as_owner @statement = @statement;
-    SET @statement = N'GRANT SELECT, INSERT ON sqlkmeans.' + QUOTENAME(@staging + N'_parts')
-        + N' TO sqlkmeans_operator;';
+    SET @statement = N'DROP TABLE IF EXISTS ' + @parts + N';
+SELECT ' + sqlkmeans.each_name(@key, N'{}', N', ')
+        + N', cluster, distance, CAST(0 AS bigint) AS [sqlkmeans attempt] INTO ' + @parts
+        + N' FROM sqlkmeans.' + QUOTENAME(@staging) + N' WHERE 1 = 0;
+GRANT SELECT, INSERT ON ' + @parts + N' TO sqlkmeans_operator;';
     EXECUTE sqlkmeans.as_owner @statement = @statement;
 END;
 GO
@@ -6436,8 +6415,9 @@ CROSS APPLY (SELECT ' + @values + N') AS o
 ' + @scaled + N';
 SET @total = ROWCOUNT_BIG();';
         EXECUTE sys.sp_executesql @statement, N'@total bigint OUTPUT', @total = @total OUTPUT;
-        EXECUTE sqlkmeans.check_keys
-            @relation = N'#sqlkmeans_prepared AS s', @key = @key, @source = @relation;
+        -- Also where an index of the source has each key once: at READ COMMITTED a row that an update
+        -- moves ahead of the scan is read again.
+        EXECUTE sqlkmeans.check_keys @relation = N'#sqlkmeans_prepared AS s', @key = @key;
         EXECUTE sqlkmeans.score_rows @key = @key, @k = @k, @features = @features, @rows = @rows OUTPUT;
 
         IF @rows = 0
@@ -7446,10 +7426,10 @@ FROM #sqlkmeans_seed AS s CROSS JOIN #sqlkmeans_centroid AS c OPTION (MAXDOP 1);
         EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @problem;
     END;
 
-    -- All starts are one text. Plans are kept: small tables that are emptied and filled in each turn
-    -- would have them compiled anew every few turns. They are compared near their ends, where the best is easy to tell; the
+    -- All starts are one text. They are compared near their ends, where the best is easy to tell; the
     -- last turn carries that one on, from the copy of it in rows -1, -2 ... Where rounding leads past
-    -- the last row, the farthest is the candidate.
+    -- the last row, the farthest is the candidate. Plans are kept: small tables that are emptied and
+    -- filled in each turn would have them compiled anew every few turns.
     SET @statement = N'DECLARE @shift float;
 DECLARE @inertia float;
 DECLARE @least float;

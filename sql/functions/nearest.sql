@@ -4,8 +4,8 @@ IF OBJECT_ID(N'sqlkmeans.nearest', N'FN') IS NULL
 GO
 -- What follows a row r of prepared features, and gives a row n: cluster, the number of the nearest of
 -- the centroids 1 to @k of #sqlkmeans_centroid, the first of several that are equally near. Compared in
--- pairs, a table is read in batches, and each distance is written once; where that would be too long an expression, the centroids are
--- ordered for each row.
+-- pairs, a table is read in batches, and each distance is written once; where that would be too long
+-- an expression, the centroids are ordered for each row.
 ALTER FUNCTION sqlkmeans.nearest (@k int, @features int)
 RETURNS nvarchar(max)
 AS

@@ -236,8 +236,9 @@ CROSS APPLY (SELECT ' + @values + N') AS o
 ' + @scaled + N';
 SET @total = ROWCOUNT_BIG();';
         EXECUTE sys.sp_executesql @statement, N'@total bigint OUTPUT', @total = @total OUTPUT;
-        EXECUTE sqlkmeans.check_keys
-            @relation = N'#sqlkmeans_prepared AS s', @key = @key, @source = @relation;
+        -- Also where an index of the source has each key once: at READ COMMITTED a row that an update
+        -- moves ahead of the scan is read again.
+        EXECUTE sqlkmeans.check_keys @relation = N'#sqlkmeans_prepared AS s', @key = @key;
         EXECUTE sqlkmeans.score_rows @key = @key, @k = @k, @features = @features, @rows = @rows OUTPUT;
 
         IF @rows = 0

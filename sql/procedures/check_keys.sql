@@ -2,13 +2,10 @@ IF OBJECT_ID(N'sqlkmeans.check_keys', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.check_keys AS RETURN 0;');
 GO
 -- Raises, both at once, that rows have no key or the key of another: what a table with this key
--- would refuse with the first such row alone. @relation stands after FROM and has the alias s. Rows of
--- @source, what sqlkmeans.relation gives, are not looked at where an index of it says as much: grouping
--- them takes memory for every key.
+-- would refuse with the first such row alone. @relation stands after FROM and has the alias s.
 ALTER PROCEDURE sqlkmeans.check_keys
     @relation nvarchar(max),
-    @key      nvarchar(max),
-    @source   nvarchar(max) = NULL
+    @key      nvarchar(max)
 AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
@@ -23,23 +20,6 @@ BEGIN
     DECLARE @nulls bigint;
     DECLARE @repeats bigint;
     DECLARE @example nvarchar(max);
-
-    SET @source = LEFT(@source, LEN(@source) - LEN(N' AS s'));
-    IF EXISTS (SELECT 1
-               FROM sys.indexes AS i
-               WHERE i.object_id = OBJECT_ID(@source) AND PARSENAME(@source, 3) IS NULL
-                 AND i.is_unique = 1 AND i.has_filter = 0 AND i.is_disabled = 0
-                 AND NOT EXISTS (
-                     SELECT 1
-                     FROM sys.index_columns AS x
-                     INNER JOIN sys.columns AS c
-                         ON c.object_id = x.object_id AND c.column_id = x.column_id
-                     WHERE x.object_id = i.object_id AND x.index_id = i.index_id
-                       AND x.is_included_column = 0
-                       AND (c.is_nullable = 1
-                            OR c.name NOT IN (SELECT j.[value] COLLATE DATABASE_DEFAULT
-                                              FROM OPENJSON(@key) AS j))))
-        RETURN 0;
 
     SET @statement = N'SELECT @nulls = COALESCE(SUM(g.nulls * g.customers), 0),
     @repeats = COALESCE(SUM(CASE g.nulls WHEN 0 THEN g.customers - 1 END), 0)

@@ -116,10 +116,10 @@ FROM #sqlkmeans_seed AS s CROSS JOIN #sqlkmeans_centroid AS c OPTION (MAXDOP 1);
         EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @problem;
     END;
 
-    -- All starts are one text. Plans are kept: small tables that are emptied and filled in each turn
-    -- would have them compiled anew every few turns. They are compared near their ends, where the best is easy to tell; the
+    -- All starts are one text. They are compared near their ends, where the best is easy to tell; the
     -- last turn carries that one on, from the copy of it in rows -1, -2 ... Where rounding leads past
-    -- the last row, the farthest is the candidate.
+    -- the last row, the farthest is the candidate. Plans are kept: small tables that are emptied and
+    -- filled in each turn would have them compiled anew every few turns.
     SET @statement = N'DECLARE @shift float;
 DECLARE @inertia float;
 DECLARE @least float;

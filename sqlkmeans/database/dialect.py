@@ -61,9 +61,9 @@ class Dialect(ABC):
 
     # A source's columns
 
-    @abstractmethod
     def number(self, column: Column, value: str) -> str:
         """A column of numbers or booleans as a number of 64 bits; ``value`` is its quoted name."""
+        return f"CAST({value} AS {self.float_type})"
 
     @abstractmethod
     def category(self, column: Column, value: str) -> str:
@@ -92,9 +92,9 @@ class Dialect(ABC):
     def earlier(self, day: str, days: str) -> str:
         """The date so many whole days before another; ``days`` is a number of 64 bits."""
 
-    @abstractmethod
     def exact(self, value: str) -> str:
         """A text as it has to be written where ``=`` is to compare it byte for byte."""
+        return value
 
     @abstractmethod
     def length(self, text: str) -> str:
@@ -121,20 +121,20 @@ class Dialect(ABC):
         """An aggregate: the known value at a place in their order, from 0; NULL outside."""
         raise NotImplementedError
 
-    @abstractmethod
     def parameterised(self, query: str, values: Sequence[float]) -> str | None:
         """A query of ``@p1, @p2, …`` with their values, whose plan is kept for other values; None
         where numbers had better stand in the query."""
+        return None
 
-    @abstractmethod
     def fits_least(self, terms: float) -> bool:
         """Whether LEAST may be used in an expression of so many identifiers and constants."""
+        return True
 
     # Queries and temporary tables
 
-    @abstractmethod
     def first(self, rows: int, columns: str, rest: str) -> str:
         """A query of the first rows; ``rest`` begins with FROM and ends with ORDER BY."""
+        return f"SELECT {columns}\n{rest}\nLIMIT {int(rows)}"
 
     @abstractmethod
     def temporary(self, name: str) -> str:

@@ -12,7 +12,7 @@ import pytest
 from sqlkmeans import pipeline
 from sqlkmeans.database import Database
 from sqlkmeans.definition import Segmentation
-from sqlkmeans.engines.local import storage, two_readings
+from sqlkmeans.engines.local import rereading, storage
 from sqlkmeans.engines.pushdown.columns import withhold
 from support.engines import ENGINES, FIRST, OTHERS
 from support.shops import assert_near_rows, labels_of, make_shop
@@ -108,13 +108,13 @@ def test_rows_that_are_read_again_are_described_as_one_matrix_is(
     shop: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sqlkmeans.database.duckdb.database.READ_ROWS", 700)
-    monkeypatch.setattr(two_readings, "LITTLE", 0)
+    monkeypatch.setattr(rereading, "LITTLE", 0)
     values = {"source": "dbo.in_order", "features": ["income", "importance"], "sample_rows": 500,
               "missing": "error"}  # fmt: skip
     told = pipeline.run(definition("told", **values), shop)
     pipeline.run(definition("untold", **values, profile=[]), shop)
     assert labels_of(shop, "dbo.told").equals(labels_of(shop, "dbo.untold"))
-    monkeypatch.setattr(two_readings, "LITTLE", 2**60)
+    monkeypatch.setattr(rereading, "LITTLE", 2**60)
     once = pipeline.run(definition("once", **values), shop)
     assert_near_rows(told.profile, once.profile)
 

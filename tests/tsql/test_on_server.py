@@ -334,6 +334,22 @@ def test_a_run_that_failed_says_why_and_leaves_no_staging_and_no_lock(trained: S
     other.close()
 
 
+def test_parts_are_made_again_beside_any_key(server: Server) -> None:
+    server.rows("CREATE TABLE dbo.tried ([attempt] int NOT NULL PRIMARY KEY, income float);")
+    server.rows("EXECUTE sqlkmeans.define_segmentation @segmentation = N'tried', @source = "
+                "N'dbo.tried', @key = N'attempt', @k = 2, @features = N'income', "
+                "@target = N'dbo.tried_segment';")  # fmt: skip
+    run_id = server.value(
+        "SET NOCOUNT ON; DECLARE @r bigint; EXECUTE sqlkmeans.start_run "
+        "@segmentation = N'tried', @run_id = @r OUTPUT; SELECT @r;"
+    )
+    parts = f"sqlkmeans.staging_{run_id}_parts"
+    for _ in range(2):
+        server.rows("EXECUTE sqlkmeans.create_parts @run_id = ?;", run_id)
+        assert server.value(f"SELECT COUNT(*) FROM {parts};") == 0
+        server.rows(f"INSERT INTO {parts} VALUES (7, 0, 0.5, 1);")
+
+
 def test_labels_that_did_not_all_arrive_are_not_published(trained: Server) -> None:
     run_id = trained.value(
         "SET NOCOUNT ON; DECLARE @r bigint; EXECUTE sqlkmeans.start_run "

@@ -445,6 +445,18 @@ def test_the_call_graph_reaches_what_is_nested_deep() -> None:
     assert not [name for name, others in called.items() if name in others]
 
 
+def test_a_table_of_many_columns_gets_no_columnstore_index_from_the_server_nor_the_client() -> None:
+    most = int(re.findall(r"OR (\d+) < \(SELECT COUNT", read("procedures/store_in_columns.sql"))[0])
+    made = {
+        count: SQLServerDialect(columnstore=True).create_temporary(
+            "rows", [(f"z{n}", "float") for n in range(count)]
+        )[-1]
+        for count in (most, most + 1)
+    }
+    assert "CREATE CLUSTERED COLUMNSTORE INDEX" in made[most]
+    assert "COLUMNSTORE" not in made[most + 1]
+
+
 # How many features a row holds
 
 

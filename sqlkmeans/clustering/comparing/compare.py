@@ -307,7 +307,7 @@ def _score_alarms(now: RunFacts, before: RunFacts, guard: Mapping[str, Any]) -> 
         same
         and share is not None
         and share_then is not None
-        and (share - share_then > guard["outliers"])
+        and share - share_then > guard["outliers"]
     ):
         alarms.append(
             f"outliers: {share:.1%} of the customers, and {share_then:.1%} in run "

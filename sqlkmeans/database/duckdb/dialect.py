@@ -34,9 +34,6 @@ class DuckDBDialect(Dialect):
     def date(self, day: str) -> str:
         return f"DATE '{day}'"
 
-    def number(self, column: Column, value: str) -> str:
-        return f"CAST({value} AS double)"
-
     def category(self, column: Column, value: str) -> str:
         # A boolean as on SQL Server, whose bit is 1 or 0 as text too.
         if column.kind == "boolean":
@@ -55,9 +52,6 @@ class DuckDBDialect(Dialect):
     def earlier(self, day: str, days: str) -> str:
         return f"({day} - CAST({days} AS integer))"
 
-    def exact(self, value: str) -> str:
-        return value
-
     def length(self, text: str) -> str:
         # Its own length() counts a character beyond U+FFFF once; it is two halves elsewhere.
         pairs = f"regexp_replace({text}, '[^\\x{{10000}}-\\x{{10FFFF}}]', '', 'g')"
@@ -73,15 +67,6 @@ class DuckDBDialect(Dialect):
 
     def quantile(self, value: str, share: float) -> str | None:
         return f"quantile_cont({value}, {share!r})"
-
-    def parameterised(self, query: str, values: Sequence[float]) -> str | None:
-        return None
-
-    def fits_least(self, terms: float) -> bool:
-        return True
-
-    def first(self, rows: int, columns: str, rest: str) -> str:
-        return f"SELECT {columns}\n{rest}\nLIMIT {int(rows)}"
 
     def temporary(self, name: str) -> str:
         return f"temp.sqlkmeans_{name}"

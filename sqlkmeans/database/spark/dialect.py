@@ -49,9 +49,6 @@ class SparkDialect(Dialect):
     def date(self, day: str) -> str:
         return f"DATE '{day}'"
 
-    def number(self, column: Column, value: str) -> str:
-        return f"CAST({value} AS double)"
-
     def category(self, column: Column, value: str) -> str:
         # A boolean as on the other databases.
         if column.kind == "boolean":
@@ -66,9 +63,6 @@ class SparkDialect(Dialect):
 
     def earlier(self, day: str, days: str) -> str:
         return f"DATE_SUB({day}, CAST({days} AS int))"
-
-    def exact(self, value: str) -> str:
-        return value
 
     def length(self, text: str) -> str:
         # Its own counts a character beyond U+FFFF once; it is two halves elsewhere.
@@ -95,15 +89,6 @@ class SparkDialect(Dialect):
 
     def value_at(self, value: str, place: str) -> str:
         return f"GET(SORT_ARRAY(COLLECT_LIST({value})), CAST({place} AS int))"
-
-    def parameterised(self, query: str, values: Sequence[float]) -> str | None:
-        return None
-
-    def fits_least(self, terms: float) -> bool:
-        return True
-
-    def first(self, rows: int, columns: str, rest: str) -> str:
-        return f"SELECT {columns}\n{rest}\nLIMIT {int(rows)}"
 
     def temporary(self, name: str) -> str:
         return f"{self._prefix}_{name}"

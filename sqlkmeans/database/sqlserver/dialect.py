@@ -24,6 +24,8 @@ MAX_LEVEL_LENGTH = 100
 LEVEL_TYPE = f"nvarchar({MAX_LEVEL_LENGTH + 1})"
 #: Bytes that a row of a table has at most, and columns that it has fewer than (errors 1701, 1702).
 ROW_BYTES, COLUMNS = 8_060, 1_024
+#: Columns of a temporary table that gets a columnstore index, at most.
+COLUMNSTORE_COLUMNS = 200
 #: What types of columns take of a row; no other takes more than a decimal. Of a long text, 24 bytes
 #: stay in the row, and two say where it ends.
 _BYTES = {"bit": 1, "date": 3, "int": 4, "integer": 4, "bigint": 8, "float": 8}
@@ -109,7 +111,7 @@ class SQLServerDialect(Dialect):
         if column.kind == "boolean":
             # Not every server casts a bit to float in one step.
             value = f"CAST({value} AS tinyint)"
-        return f"CAST({value} AS float)"
+        return super().number(column, value)
 
     def category(self, column: Column, value: str) -> str:
         return f"CAST({value} AS {LEVEL_TYPE})"
@@ -181,7 +183,7 @@ class SQLServerDialect(Dialect):
             f"CREATE TABLE {table} ({listed});",
         ]
         # As store_in_columns.sql does: the index asks for memory by columns, rows or none.
-        if self._columnstore and len(columns) <= 200:
+        if self._columnstore and len(columns) <= COLUMNSTORE_COLUMNS:
             statements.append(
                 f"CREATE CLUSTERED COLUMNSTORE INDEX sqlkmeans_{name}_columns ON {table} "
                 "WITH (MAXDOP = 1);"

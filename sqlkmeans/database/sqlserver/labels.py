@@ -18,7 +18,7 @@ from sqlkmeans.database.labels import Counts, Empty, Labels, StagedCluster
 from sqlkmeans.database.sqlserver.changes import clusters_query, stage_departed
 from sqlkmeans.database.sqlserver.dialect import bracket, key_text
 from sqlkmeans.database.sqlserver.errors import read_problem, statement_error
-from sqlkmeans.database.sqlserver.parts import Batches, part_writer, parts_name
+from sqlkmeans.database.sqlserver.parts import ATTEMPT, Batches, part_writer, parts_name
 from sqlkmeans.database.sqlserver.reading import read_labels, same_customer
 from sqlkmeans.database.sqlserver.sessions import Sessions
 from sqlkmeans.database.sqlserver.staged import Staged, staging_name
@@ -143,7 +143,7 @@ class SQLServerLabels(Labels):
     ) -> None:
         query = (
             f"SELECT {_staged_names(segmentation)} FROM {parts_name(run_id)} "
-            f"WHERE attempt IN ({', '.join(str(int(attempt)) for attempt in attempts)})"
+            f"WHERE {bracket(ATTEMPT)} IN ({', '.join(str(int(attempt)) for attempt in attempts)})"
         )
         with self._sessions.open("staging labels") as session:
             self._stage_query(segmentation, run_id, session.rows, query, rows)

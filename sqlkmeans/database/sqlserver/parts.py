@@ -14,6 +14,8 @@ import pyarrow as pa
 from sqlkmeans.database.sqlserver import writing
 
 Batches = Iterable[pa.RecordBatch]
+#: The column with the number; no key has such a name.
+ATTEMPT = "sqlkmeans attempt"
 
 
 def parts_name(run_id: int) -> str:
@@ -41,7 +43,7 @@ def part_writer(
         Its columns but the last.
     """
     batch_rows, seconds = writing.BULK_ROWS, writing.BULK_SECONDS
-    names = [*schema.names, "attempt"]
+    names = [*schema.names, ATTEMPT]
 
     def write(batches: Batches) -> Iterator[pa.RecordBatch]:
         import os

@@ -27,9 +27,9 @@ from sqlkmeans.definition import Segmentation
 from sqlkmeans.engines.base import Engine, Labelled, Plan, Rows, columns_to_describe
 from sqlkmeans.engines.key_texts import typical_customers
 from sqlkmeans.engines.local.labels import ArrayLabels
+from sqlkmeans.engines.local.rereading import read_float32, suits
 from sqlkmeans.engines.local.rows import RawRows, prepare, read_rows
 from sqlkmeans.engines.local.storage import Storage
-from sqlkmeans.engines.local.two_readings import read_float32, suits
 from sqlkmeans.errors import DataError
 from sqlkmeans.model import SegmentModel
 from sqlkmeans.outcome import Fit
@@ -54,7 +54,7 @@ class LocalRows(Rows):
     Not of float32, which would be half as large: labels and distances are what
     ``SegmentModel.predict`` and the scoring SQL compute from the columns' own values, for rows
     that are all but halfway between two centroids too. Where they can be read again,
-    :mod:`~sqlkmeans.engines.local.two_readings` does with float32.
+    :mod:`~sqlkmeans.engines.local.rereading` does with float32.
 
     Nothing of the rows' length is kept here: what labels them has it, and lets go of it.
     """

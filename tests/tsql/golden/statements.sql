@@ -417,6 +417,10 @@ CROSS APPLY (SELECT x.x1 AS t1, CASE WHEN 1e0 + x.x2 = 1e0 THEN x.x2 WHEN x.x2 >
 CROSS APPLY (SELECT (t.t1 - (0.5e0)) / 0.5e0 AS z1, (t.t2 - (0.5e0)) / 0.5e0 AS z2) AS z;
 SET @total = ROWCOUNT_BIG();
 GO
+SELECT @nulls = COALESCE(SUM(g.nulls * g.customers), 0),
+    @repeats = COALESCE(SUM(CASE g.nulls WHEN 0 THEN g.customers - 1 END), 0)
+FROM (SELECT COUNT_BIG(*) AS customers, MAX(CASE WHEN s.[customer_id] IS NULL THEN 1 ELSE 0 END) AS nulls FROM #sqlkmeans_prepared AS s GROUP BY s.[customer_id]) AS g;
+GO
 DELETE FROM #sqlkmeans_centroid;
 INSERT INTO #sqlkmeans_centroid (cluster, z1, z2)
 SELECT p.cluster, MAX(CASE p.position WHEN 1 THEN p.scaled_value END), MAX(CASE p.position WHEN 2 THEN p.scaled_value END)
@@ -2006,6 +2010,10 @@ CROSS APPLY (SELECT COALESCE(o.o1, 0.5e0) AS x1, COALESCE(o.o2, 0.5e0) AS x2, CO
 CROSS APPLY (SELECT CASE WHEN 1e0 + x.x1 = 1e0 THEN x.x1 WHEN x.x1 > -1e0 THEN LOG(1e0 + x.x1) * (x.x1 / ((1e0 + x.x1) - 1e0)) END AS t1, x.x2 AS t2, x.x3 AS t3, x.x4 AS t4, x.x5 AS t5, CASE WHEN 1e0 + x.x6 = 1e0 THEN x.x6 WHEN x.x6 > -1e0 THEN LOG(1e0 + x.x6) * (x.x6 / ((1e0 + x.x6) - 1e0)) END AS t6, x.x7 AS t7, x.x8 AS t8) AS t
 CROSS APPLY (SELECT (t.t1 - (0.5e0)) / 0.5e0 AS z1, (t.t2 - (0.5e0)) / 0.5e0 AS z2, (t.t3 - (0.5e0)) / 0.5e0 AS z3, (t.t4 - (0.5e0)) / 0.5e0 AS z4, (t.t5 - (0.5e0)) / 0.5e0 AS z5, (t.t6 - (0.5e0)) / 0.5e0 AS z6, (t.t7 - (0.5e0)) / 0.5e0 AS z7, (t.t8 - (0.5e0)) / 0.5e0 AS z8) AS z;
 SET @total = ROWCOUNT_BIG();
+GO
+SELECT @nulls = COALESCE(SUM(g.nulls * g.customers), 0),
+    @repeats = COALESCE(SUM(CASE g.nulls WHEN 0 THEN g.customers - 1 END), 0)
+FROM (SELECT COUNT_BIG(*) AS customers, MAX(CASE WHEN s.[person_id] IS NULL THEN 1 ELSE 0 END) AS nulls FROM #sqlkmeans_prepared AS s GROUP BY s.[person_id]) AS g;
 GO
 DELETE FROM #sqlkmeans_centroid;
 INSERT INTO #sqlkmeans_centroid (cluster, z1, z2, z3, z4, z5, z6, z7, z8)

@@ -14,7 +14,7 @@ from sqlkmeans import pipeline
 from sqlkmeans.database import Database
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.engines import Labelled, Plan
-from sqlkmeans.engines.local import two_readings
+from sqlkmeans.engines.local import rereading
 from sqlkmeans.engines.local.engine import LocalEngine
 from sqlkmeans.errors import DataError
 from sqlkmeans.progress import Advance, Progress
@@ -52,7 +52,7 @@ UNSUITED: dict[str, dict[str, Any]] = {
 def shop(database: Database, monkeypatch: pytest.MonkeyPatch) -> Database:
     """Customers in key order, in batches of which there are several."""
     monkeypatch.setattr("sqlkmeans.database.duckdb.database.READ_ROWS", 700)
-    monkeypatch.setattr("sqlkmeans.engines.local.two_readings.LITTLE", 0)
+    monkeypatch.setattr("sqlkmeans.engines.local.rereading.LITTLE", 0)
     rows = make_shop()
     visits = np.random.default_rng(1).poisson(4, len(rows))
     rows = rows.append_column("visits", pa.array(visits))
@@ -88,15 +88,15 @@ class Told(Progress):
 
 def is_read_two_times(database: Database, segmentation: Segmentation) -> bool:
     """How the rows are read to be fitted."""
-    real, readings = two_readings.SecondReading.label, []
+    real, readings = rereading.SecondReading.label, []
 
-    def label(self: two_readings.SecondReading) -> Labelled:
+    def label(self: rereading.SecondReading) -> Labelled:
         readings.append(self)
         return real(self)
 
     told = Told()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(two_readings.SecondReading, "label", label)
+        patch.setattr(rereading.SecondReading, "label", label)
         with LocalEngine().open(database, Plan.of(segmentation, told)) as rows:
             rows.fit()
     assert sum(told.rows) == 3_000
@@ -206,7 +206,7 @@ def test_a_median_that_the_sample_misled_about_is_found_all_the_same(
     monkeypatch.setattr("sqlkmeans.clustering.preparation.quantiles.SMALL", 100)
     monkeypatch.setattr("sqlkmeans.clustering.preparation.quantiles.WIDTH", 1e-9)
     # A margin of two values of the sample, of which the sample has every twentieth.
-    monkeypatch.setattr("sqlkmeans.engines.local.two_readings.SAMPLE_ROWS", 150)
+    monkeypatch.setattr("sqlkmeans.engines.local.rereading.SAMPLE_ROWS", 150)
     opened: list[Any] = []
     real = shop.open_source
 
@@ -241,7 +241,7 @@ def test_other_rows_are_read_once(shop: Database, values: dict[str, Any]) -> Non
 
 
 def test_few_rows_are_read_once(shop: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sqlkmeans.engines.local.two_readings.LITTLE", 3_000 * 2 * 8)
+    monkeypatch.setattr("sqlkmeans.engines.local.rereading.LITTLE", 3_000 * 2 * 8)
     assert not is_read_two_times(shop, definition("few"))
 
 
@@ -254,15 +254,15 @@ def test_rows_that_spill_are_read_once(shop: Database, monkeypatch: pytest.Monke
 def test_a_memory_limit_holds_for_the_database_too(shop: Database) -> None:
     settings = "SELECT current_setting('memory_limit')"
     before, during = native(shop).execute(settings).fetchall(), []
-    real = two_readings.SecondReading.label
+    real = rereading.SecondReading.label
 
-    def label(self: two_readings.SecondReading) -> Labelled:
+    def label(self: rereading.SecondReading) -> Labelled:
         labelled = real(self)
         during.append(native(shop).execute(settings).fetchall()[0][0])
         return labelled
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(two_readings.SecondReading, "label", label)
+        patch.setattr(rereading.SecondReading, "label", label)
         pipeline.run(definition("limited", memory_limit="512MiB"), shop)
     assert during in (["160.0 MiB"], ["192.0 MiB"])  # labels are being written, or have been
     assert native(shop).execute(settings).fetchall() == before
@@ -303,14 +303,14 @@ CHANGES: dict[str, str] = {
 def test_a_source_that_changes_between_the_readings_publishes_nothing(
     shop: Database, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
-    fit: Callable[..., Any] = two_readings.FirstReading.fit
+    fit: Callable[..., Any] = rereading.FirstReading.fit
 
-    def fit_and_change(self: two_readings.FirstReading, *arguments: Any) -> Any:
+    def fit_and_change(self: rereading.FirstReading, *arguments: Any) -> Any:
         found = fit(self, *arguments)
         native(shop).execute(change)
         return found
 
-    monkeypatch.setattr(two_readings.FirstReading, "fit", fit_and_change)
+    monkeypatch.setattr(rereading.FirstReading, "fit", fit_and_change)
     segmentation = definition("changing")
     with pytest.raises(DataError, match="changed while it was read"):
         pipeline.run(segmentation, shop)
