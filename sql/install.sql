@@ -2765,7 +2765,7 @@ BEGIN
     DECLARE @problems nvarchar(max) = N'';
     DECLARE @key nvarchar(max);
     DECLARE @staging nvarchar(100) = N'staging_' + CAST(@run_id AS nvarchar(20));
-    DECLARE @parts nvarchar(200) = N'sqlkmeans.' + QUOTENAME(@staging + N'_parts');
+    DECLARE @table nvarchar(200) = N'sqlkmeans.' + QUOTENAME(@staging + N'_parts');
     DECLARE @statement nvarchar(max);
 
     SELECT @key = JSON_QUERY(r.definition, '$.key')
@@ -2777,11 +2777,11 @@ BEGIN
             + N' given; allowed: a running run that publishes labels' + @line;
     EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
 
-    SET @statement = N'DROP TABLE IF EXISTS ' + @parts + N';
+    SET @statement = N'DROP TABLE IF EXISTS ' + @table + N';
 SELECT ' + sqlkmeans.each_name(@key, N'{}', N', ')
-        + N', cluster, distance, CAST(0 AS bigint) AS [sqlkmeans attempt] INTO ' + @parts
+        + N', cluster, distance, CAST(0 AS bigint) AS [sqlkmeans attempt] INTO ' + @table
         + N' FROM sqlkmeans.' + QUOTENAME(@staging) + N' WHERE 1 = 0;
-GRANT SELECT, INSERT ON ' + @parts + N' TO sqlkmeans_operator;';
+GRANT SELECT, INSERT ON ' + @table + N' TO sqlkmeans_operator;';
     EXECUTE sqlkmeans.as_owner @statement = @statement;
 END;
 GO
