@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlkmeans.database import Database
+from sqlkmeans.database import Database, open_places
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DefinitionError
 from sqlkmeans.progress import Progress
@@ -15,7 +15,12 @@ from sqlkmeans.words import has_unseen
 
 
 def rollback(
-    name: str, database: Database, to_run_id: int | None = None, progress: Progress | None = None
+    name: str,
+    database: Database,
+    to_run_id: int | None = None,
+    progress: Progress | None = None,
+    *,
+    spark: object = None,
 ) -> RunResult:
     """Bring back the labels and the model of an earlier run, in one transaction.
 
@@ -26,10 +31,14 @@ def rollback(
     database : Database
     to_run_id : int, optional
         The run to go back to; by default, the published one before the current.
+    progress : Progress, optional
+    spark : pyspark.sql.SparkSession, optional
+        Where the target is a table of Spark's catalog.
     """
     progress = progress or Progress()
     segmentation = load_segmentation(database, name)
-    with database.store.lock(name):
+    places = open_places(segmentation, database, spark, from_file=False)
+    with places as (there, _), database.store.lock(name):
         restored = _run_to_restore(database, segmentation, to_run_id)
         row = {
             "kind": "rollback",
@@ -37,7 +46,7 @@ def rollback(
             **client_row(),
         }
         with progress.step("publish"):
-            database.labels.rollback(segmentation, row, restored)
+            there.labels.rollback(segmentation, row, restored)
     newest = database.catalog.published_runs(name)[0]
     return run_result(database, newest["run_id"], progress.rounded())
 

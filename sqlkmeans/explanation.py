@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,7 +15,7 @@ from sqlkmeans.clustering.describing.naming import YES_NO
 from sqlkmeans.clustering.describing.numbers import brief_number, number_text, own_values
 from sqlkmeans.clustering.describing.remedy import Change, smallest_changes
 from sqlkmeans.clustering.preparation.problems import weight_problems
-from sqlkmeans.database import Database, Sources, open_sources
+from sqlkmeans.database import Database, Sources, open_places
 from sqlkmeans.database.base import Source
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.engines.local.rows import RawRows, prepare, read_rows
@@ -222,7 +221,7 @@ def explain(
     customer : object or iterable of object
         The key's value, or one for each of its columns; as they are, or as text.
     spark : pyspark.sql.SparkSession, optional
-        Where the source is Spark's.
+        Where the source is Spark's, or the target.
 
     Raises
     ------
@@ -246,10 +245,9 @@ def explain(
             f"{len(key)} values of the key given; allowed: {len(segmentation.key)} "
             f"({', '.join(segmentation.key)})"
         )
-    # Without a session nothing is read but the database, from which the definition comes.
-    there = nullcontext(database) if spark is None else open_sources(segmentation, database, spark)
-    with there as sources:
-        raw = _read(database, sources, segmentation, model, key)
+    with open_places(segmentation, database, spark, from_file=False) as (there, sources):
+        raw = _read(there, sources, segmentation, model, key)
+        published = there.labels.segment_of(segmentation, key)
     values = raw.matrix[0].copy()  # to prepare a row uses it up
     point = _prepared(raw, model, key)
     found = margin_of(point, model.centroids)
@@ -263,7 +261,7 @@ def explain(
         margin=found.margin,
         certainty=found.certainty,
         features=_reasons(model, segmentation.units, point, found, changes),
-        published_segment_id=database.labels.segment_of(segmentation, key),
+        published_segment_id=published,
     )
 
 

@@ -85,6 +85,11 @@ def export_labels(
             f"{name}: sample_rows = 0 lets no row leave the database, and a label is one; join "
             f"{segmentation.target} there"
         )
+    if segmentation.lake_target:
+        raise DefinitionError(
+            f"{name}: the labels are in Spark's catalog, {segmentation.target}; write a file of "
+            "them there"
+        )
     model = load_model(name, database)
     rows = database.count(segmentation.target) if kind == ".xlsx" else 0
     if rows >= MOST_EXCEL_ROWS:

@@ -47,7 +47,7 @@ def last_seen(database: Database, segmentation: Segmentation) -> ChangesSeen | s
         return "sample_weight counts in every sum"
     if segmentation.missing == "skip":
         return 'missing = "skip" has to see who lost a feature'
-    if database.describe_table(segmentation.target) is None:
+    if database.labels.describe_table(segmentation.target) is None:
         return f"{segmentation.target} is not there"
     newest = database.catalog.published_runs(segmentation.name)[0]
     if newest["kind"] == "rollback":

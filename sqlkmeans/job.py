@@ -99,6 +99,8 @@ def job(
         run_id = database.store.start(segmentation, row)
         try:
             seen: Row = {}
+            if kind != "choose_k":
+                database.labels.prepare(segmentation, run_id)
             if segmentation.changed_by is not None and kind != "choose_k":
                 # Before anything is read: what changes meanwhile is seen by the next run.
                 seen = {"high_water": sources.high_water(segmentation)}

@@ -19,6 +19,16 @@ SOURCES = {
     "spark": "sqlkmeans.database.spark.sources:open_sources",
 }
 
+#: The same of what has their labels, where the target is beside the database too.
+LABELS = {
+    "spark": "sqlkmeans.database.spark.lake:open_labels",
+}
+
+#: What gives a session of such an engine, by the definition.
+SESSIONS = {
+    "spark": "sqlkmeans.database.spark.session:session_of",
+}
+
 #: The same of a database: the first part of its URL.
 DATABASES = {
     "duckdb": "sqlkmeans.database.duckdb.database:DuckDBDatabase",

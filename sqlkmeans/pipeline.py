@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlkmeans import outcome
 from sqlkmeans.corrections import drop, rename, rollback
-from sqlkmeans.database import Database, open_sources
+from sqlkmeans.database import Database, open_places
 from sqlkmeans.database.checks import check_segmentation
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.engines import Engine, Plan, engine_of
@@ -46,7 +46,7 @@ def run(
     plan = Plan.of(segmentation, progress)
     k = None if segmentation.k == "auto" else segmentation.k
     with (
-        open_sources(segmentation, database, spark) as sources,
+        open_places(segmentation, database, spark) as (database, sources),
         job(database, sources, segmentation, "fit", progress, k=k) as work,
     ):
         before = read_before(database, segmentation.name)
@@ -95,7 +95,7 @@ def assign(
     if isinstance(engine, ServerEngine):
         return _run_on_server(engine, database, segmentation, "assign", progress)
     with (
-        open_sources(segmentation, database, spark) as sources,
+        open_places(segmentation, database, spark) as (database, sources),
         job(database, sources, segmentation, "assign", progress) as work,
     ):
         # Again, now that the lock keeps another run from publishing a new one.
@@ -155,7 +155,7 @@ def choose_k(
     here = _to_fit(segmentation, engine, "local")
     plan = Plan.of(here, progress)
     with (
-        open_sources(here, database, spark) as sources,
+        open_places(here, database, spark) as (database, sources),
         job(database, sources, segmentation, "choose_k", progress, engine=here.engine) as work,
     ):
         with _engine_here(here).open(sources, plan) as rows:
@@ -194,7 +194,7 @@ def check(
     """
     open_files(database, segmentation)
     here = _to_fit(segmentation, engine_of(segmentation.engine), "pushdown")
-    with open_sources(here, database) as sources:
+    with open_places(here, database) as (database, sources):
         check_segmentation(database, segmentation, sources)
         rows = sources.count(segmentation.source)
         if rows > CHECKED_ROWS:

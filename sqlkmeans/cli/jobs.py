@@ -131,8 +131,9 @@ def roll_back(
     """Bring back an earlier run and print it."""
     selection = select(name, url, output)
     with selection.open() as database:
+        chosen = one_name(selection, database, segmentation)
         result = pipeline.rollback(
-            one_name(selection, database, segmentation), database, to, output.progress()
+            chosen, database, to, output.progress(), spark=selection.session(chosen)
         )
     output.run(result)
 
@@ -167,7 +168,8 @@ def explain_customer(
 
     selection = select(name, url, output)
     with selection.open(read_only=True) as database:
-        found = explain(one_name(selection, database, segmentation), database, key)
+        chosen = one_name(selection, database, segmentation)
+        found = explain(chosen, database, key, spark=selection.session(chosen))
     if output.as_json:
         output.result(found.to_json())
         return
@@ -184,11 +186,12 @@ def report(
 
     selection = select(name, url, output)
     with selection.open(read_only=True) as database:
+        chosen = one_name(selection, database, segmentation)
+        spark = selection.session(chosen)
         with output.progress().step("report"):
             written = write_report(
-                one_name(selection, database, segmentation), database, to_file,
-                samples=samples, failed=failed,
-            )  # fmt: skip
+                chosen, database, to_file, samples=samples, failed=failed, spark=spark
+            )
     if output.as_json:
         output.result(
             {

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sqlkmeans.cli.output import Output
-from sqlkmeans.database import Database, open_database
+from sqlkmeans.database import Database, find_session, open_database
 from sqlkmeans.definition import Definition, Segmentation, load_definition
 from sqlkmeans.errors import DefinitionError
 from sqlkmeans.names import SOURCES
@@ -72,6 +72,11 @@ class Selection:
                 or f"name a definition file or a segmentation (there is no ./{PROJECT_FILE})"
             )  # fmt: skip
         return [defined[name] for name in wanted]
+
+    def session(self, name: str) -> object:
+        """What reaches the labels of a segmentation of the file, where the database does not."""
+        one = self.definition.segmentations.get(name) if self.definition else None
+        return find_session(one) if one is not None and one.lake_target else None
 
     def require_file(self, segmentations: Sequence[Segmentation]) -> None:
         """Refuse what a database says of itself where more than that database would read it."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from copy import copy
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -195,6 +196,12 @@ class Database(Sources):
     @abstractmethod
     def close(self) -> None:
         """End all connections. May be called twice."""
+
+    def with_labels(self, labels: Labels) -> Database:
+        """The same database and connections, with labels that are kept beside it."""
+        other = copy(self)
+        other.labels = labels
+        return other
 
     def __enter__(self) -> Database:
         return self

@@ -65,20 +65,19 @@ class Catalog(ABC):
         return self._rows(table, f"WHERE run_id = ? ORDER BY {key}", run_id)
 
     def targets(self) -> list[str]:
-        """Every target that a segmentation has or had."""
-        runs = self.select("SELECT definition FROM sqlkmeans.run")
-        current = [row["target"] for row in self.segmentations()]
-        return sorted({*current, *(json.loads(row[0])["target"] for row in runs)})
+        """Every target in this database that a segmentation has or had."""
+        runs = [definition for (definition,) in self.select("SELECT definition FROM sqlkmeans.run")]
+        return sorted(_here(*(row["definition"] for row in self.segmentations()), *runs))
 
     def own_targets(self, segmentation: str) -> list[str]:
-        """Every target that a segmentation has or had, and that is no other one's now."""
+        """The same of a segmentation, without those that are another one's now."""
         rows = self.segmentations()
-        own = [row["target"] for row in rows if row["name"] == segmentation]
+        own = [row["definition"] for row in rows if row["name"] == segmentation]
         runs = self.select("SELECT definition FROM sqlkmeans.run WHERE segmentation = ?",
                            [segmentation])  # fmt: skip
-        own += [json.loads(definition)["target"] for (definition,) in runs]
+        own += [definition for (definition,) in runs]
         others = {parse_name(row["target"]) for row in rows if row["name"] != segmentation}
-        return sorted({target for target in own if parse_name(target) not in others})
+        return sorted(target for target in _here(*own) if parse_name(target) not in others)
 
     def names(self, segmentation: str) -> list[tuple[int, str]]:
         """Every name that a segment has or had in any run."""
@@ -93,3 +92,13 @@ class Catalog(ABC):
             [segmentation, "given"],
         )
         return {row[0]: row[1] for row in rows}
+
+
+def _here(*definitions: str) -> set[str]:
+    """The targets of definitions that are not in Spark's catalog."""
+    found = [json.loads(definition) for definition in definitions]
+    return {
+        one["target"]
+        for one in found
+        if one.get("engine") != "spark" or len(parse_name(one["target"])) < 3
+    }

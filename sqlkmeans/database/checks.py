@@ -171,7 +171,7 @@ def _target_problems(
     parts = parse_name(target)
     for suffix, columns in (("", LABEL_COLUMNS), *BESIDE.items()):
         name = quote_name((*parts[:-1], parts[-1] + suffix))
-        found = database.describe_table(name)
+        found = database.labels.describe_table(name)
         wanted = [*segmentation.key, *columns]
         if found is not None and [column.name for column in found] != wanted:
             problems.append(
@@ -180,7 +180,8 @@ def _target_problems(
                 f"(it has {_listed([c.name for c in found])}; expected {', '.join(wanted)}); "
                 "name another target, or drop it"
             )
-    existing = database.describe_table(target)
+    problems += database.labels.problems(segmentation)
+    existing = database.labels.describe_table(target)
     if problems or existing is None:
         return problems
     for column in existing[: len(segmentation.key)]:

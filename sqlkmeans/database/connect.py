@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 
 from sqlkmeans.database.base import Database, Opening, Sources
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.embedded import embedded_path
 from sqlkmeans.errors import DefinitionError
-from sqlkmeans.names import DATABASES, SOURCES, URL_FORMS, find
+from sqlkmeans.names import DATABASES, LABELS, SESSIONS, SOURCES, URL_FORMS, find
 
 
 def open_database(
@@ -83,6 +83,49 @@ def open_sources(
             f"{', '.join(SOURCES)}"
         )
     return nullcontext(database)
+
+
+@contextmanager
+def open_places(
+    segmentation: Segmentation,
+    database: Database,
+    session: object = None,
+    *,
+    from_file: bool = True,
+) -> Iterator[tuple[Database, Sources]]:
+    """The database, with the labels of a segmentation wherever they are, and where its rows are.
+
+    Parameters
+    ----------
+    segmentation : Segmentation
+    database : Database
+    session : object, optional
+        As :func:`open_sources` takes it.
+    from_file : bool, default=True
+        Whether the definition is the user's own. One that the database tells of itself opens
+        nothing but what the given session reaches: it may be from somebody else.
+
+    Raises
+    ------
+    DefinitionError
+        As :func:`open_sources` does, and if the database takes no labels of such a target.
+    """
+    if session is None and from_file and segmentation.lake_target:
+        session = find_session(segmentation)
+    with ExitStack() as opened:
+        if segmentation.lake_target:
+            there = find(LABELS[segmentation.engine])(segmentation, database, session)
+            database = opened.enter_context(there)
+        if session is None and not from_file:
+            yield database, database
+        else:
+            yield database, opened.enter_context(open_sources(segmentation, database, session))
+
+
+def find_session(segmentation: Segmentation) -> object:
+    """The session that the user's own definition names, or that is there; None without a use."""
+    place = SESSIONS.get(segmentation.engine)
+    return None if place is None else find(place)(segmentation)
 
 
 def _backend(url: str | os.PathLike[str]) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from sqlkmeans.database.source import Column
 from sqlkmeans.database.workspace import Workspace
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.publication import Publication, Row
@@ -70,6 +71,19 @@ class Labels(ABC):
     The labels of a run are staged, compared with the published ones, and published; one run at a
     time, under the lock of its segmentation.
     """
+
+    @abstractmethod
+    def describe_table(self, name: str) -> list[Column] | None:
+        """The columns of what has a segment table's name; None where nothing has it."""
+
+    def problems(self, segmentation: Segmentation) -> list[str]:
+        """Why labels cannot be where the definition has them, beside the columns of what is there;
+        before anything is read."""
+        return []
+
+    def prepare(self, segmentation: Segmentation, run_id: int) -> None:
+        """Finish or remove what a run that was killed left; a run begins, under its lock."""
+        return None
 
     @abstractmethod
     def stage(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
+from datetime import datetime
 
+from sqlkmeans.database.labels import Counts
 from sqlkmeans.definition import Segmentation
-from sqlkmeans.publication import Row
+from sqlkmeans.publication import Publication, Row
 
 
 class Store(ABC):
@@ -41,6 +43,19 @@ class Store(ABC):
         ``run`` holds columns of the run row to set, ``k_score`` rows of that table without their
         run.
         """
+
+    def publication_time(self, name: str) -> datetime:
+        """Now, but later than the last publication, so that "as of" tells the two apart."""
+        raise NotImplementedError
+
+    def publish_elsewhere(
+        self, segmentation: Segmentation, publication: Publication, counts: Counts, now: datetime
+    ) -> None:
+        """Record a run as published whose labels are beside the database, in one transaction.
+
+        Only of a database that does not publish by itself. ``now`` is :meth:`publication_time`.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def rename(

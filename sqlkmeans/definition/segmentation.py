@@ -105,11 +105,14 @@ class SparkSettings(Strict):
         How the rows are kept: ``checkpoint`` where the source can change meanwhile.
     connections : int, default=8
         How many of the executors' tasks write to a database at once.
+    format : {"parquet", "delta"}, default="parquet"
+        Of the tables of a target in Spark's catalog.
     """
 
     master: Annotated[str, AfterValidator(check_master)] | None = None
     keep: Literal["cache", "checkpoint"] = "cache"
     connections: Annotated[int, Field(strict=True, ge=1, le=64)] = 8
+    format: Literal["parquet", "delta"] = "parquet"
 
 
 class Guard(Strict):
@@ -166,7 +169,8 @@ class Segmentation(Strict):
     min_share : float, default=0.0
         Refuses a k with a segment that has a smaller share of the customers.
     target : str
-        The segment table. Made by the first run; has to be none, or one made so.
+        The segment table. Made by the first run; has to be none, or one made so. With
+        ``engine="spark"``, ``catalog.schema.table`` is one of Spark's catalog.
     scaling : {"standard", "robust", "minmax", "none"}, default="standard"
     missing : {"error", "skip", "mean", "median"}, default="error"
     n_init : int, default=10
@@ -338,6 +342,11 @@ class Segmentation(Strict):
                 f'trim = {self.trim:g} needs to look at rows, and engine = "{self.engine}" sees '
                 'sums; use "local" or "in_database"'
             )
+        if self.lake_target and self.history_days is not None:
+            raise ValueError(
+                f"history_days given and the target is {self.target} of Spark's catalog, whose "
+                "history is only ever appended to; leave it out"
+            )
         if self.k_min > self.k_max:
             raise ValueError(
                 f"k_min is {self.k_min} and k_max {self.k_max}; allowed: k_min <= k_max"
@@ -353,6 +362,11 @@ class Segmentation(Strict):
     def smallest_group(self) -> int:
         """How many customers anything that leaves the database has to be about."""
         return self.min_group if self.engine in BY_AGGREGATES and self.sample_rows == 0 else 1
+
+    @property
+    def lake_target(self) -> bool:
+        """Whether the target is a table of Spark's catalog, ``catalog.schema.table``."""
+        return self.engine == "spark" and len(parse_name(self.target)) == 3
 
     @property
     def columns(self) -> list[str]:

@@ -11,10 +11,9 @@ import pyarrow.compute as pc
 
 from sqlkmeans.clustering.describing.naming import is_share, one_row_each
 from sqlkmeans.clustering.describing.profile import EVERYONE
-from sqlkmeans.database import Database
+from sqlkmeans.database import Database, Sources
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DataError
-from sqlkmeans.registry import load_segmentation
 
 Row = dict[str, Any]
 #: From segment, to segment, customers; None as a segment: not there.
@@ -152,13 +151,17 @@ class Facts:
         return is_share(feature, self.profiles.get((EVERYONE, feature["position"])))
 
 
-def read_facts(database: Database, name: str, *, samples: bool, failed: bool) -> Facts:
+def read_facts(
+    database: Database, name: str, sources: Sources, *, samples: bool, failed: bool
+) -> Facts:
     """Read a segmentation's page from its tables.
 
     Parameters
     ----------
     database : Database
     name : str
+    sources : Sources
+        Where its rows are.
     samples : bool
         Whether single customers may be read; without them, only aggregates are. Never where
         the definition has ``sample_rows = 0``.
@@ -172,7 +175,6 @@ def read_facts(database: Database, name: str, *, samples: bool, failed: bool) ->
     DataError
         If none of its runs was published.
     """
-    load_segmentation(database, name)
     catalog = database.catalog
     published = catalog.published_runs(name)
     if not published:
@@ -205,7 +207,7 @@ def read_facts(database: Database, name: str, *, samples: bool, failed: bool) ->
         choice=_choice(database, name, run["model_run_id"]),
         **_log(database, name, failed),
         sample=(
-            _sample(database, segmentation, features, list(segments))
+            _sample(database, sources, segmentation, features, list(segments))
             if samples
             else Sample(None, "This page was written without samples: it holds no single customer.")
         ),
@@ -217,9 +219,13 @@ def _farthest(
 ) -> list[tuple[str, int, float]]:
     if not any(row["outliers"] for row in segments.values()):
         return []
+    try:
+        farthest = database.labels.farthest(segmentation, OUTLIERS)
+    except DataError:
+        return []  # What the page says of movement tells why the labels cannot be read.
     return [
         (", ".join(map(_text, key)), segment_id, distance)
-        for key, segment_id, distance in database.labels.farthest(segmentation, OUTLIERS)
+        for key, segment_id, distance in farthest
         # Another run may have been published since.
         if segment_id in segments
     ]
@@ -277,10 +283,11 @@ def _choice(database: Database, name: str, model_run_id: int) -> Choice | None:
 
 
 def _sample(
-    database: Database, segmentation: Segmentation, features: list[Row], segment_ids: list[int]
-) -> Sample:
+    database: Database, sources: Sources, segmentation: Segmentation, features: list[Row],
+    segment_ids: list[int],
+) -> Sample:  # fmt: skip
     try:
-        known = {column.name: column.kind for column in database.describe(segmentation.source)}
+        known = {column.name: column.kind for column in sources.describe(segmentation.source)}
         numbers = dict.fromkeys(
             column
             for row in features

@@ -18,8 +18,9 @@ from markupsafe import Markup
 from sqlkmeans._version import __version__
 from sqlkmeans.clustering.describing.naming import feature_titles
 from sqlkmeans.clustering.describing.profile import EVERYONE
-from sqlkmeans.database import Database, tables
+from sqlkmeans.database import Database, open_places, tables
 from sqlkmeans.files import check_place, write_file
+from sqlkmeans.registry import load_segmentation
 from sqlkmeans.report import flow, k_scores
 from sqlkmeans.report import scatter as scattering
 from sqlkmeans.report.described import described_columns, deviations, differences, is_sure
@@ -62,6 +63,7 @@ def write_report(
     *,
     samples: bool = True,
     failed: bool = False,
+    spark: object = None,
 ) -> WrittenReport:
     """Write the page of a segmentation.
 
@@ -78,6 +80,8 @@ def write_report(
         no outliers, and distributions from the profiles.
     failed : bool, default=False
         Whether attempts that failed stand among the runs.
+    spark : pyspark.sql.SparkSession, optional
+        Where source or target are Spark's.
 
     Returns
     -------
@@ -92,7 +96,9 @@ def write_report(
     """
     path = Path(file) if file is not None else Path(f"{_file_name(name)}.html")
     check_place(path)
-    facts = read_facts(database, name, samples=samples, failed=failed)
+    segmentation = load_segmentation(database, name)
+    with open_places(segmentation, database, spark, from_file=False) as (there, sources):
+        facts = read_facts(there, name, sources, samples=samples, failed=failed)
     return WrittenReport(write_file(path, render(facts)), name, facts.run["run_id"])
 
 

@@ -1,12 +1,17 @@
-"""The SQL that a reader of the page starts from; it runs on SQL Server and on DuckDB."""
+"""The SQL that a reader of the page starts from; it runs on SQL Server, DuckDB and, of a target in
+Spark's catalog, on Spark."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from sqlkmeans.database.spark.dialect import backquote
 from sqlkmeans.report.facts import Facts
-from sqlkmeans.sqltext import Name, parse_name, parse_source, quote, quote_name
+from sqlkmeans.sqltext import Name, parse_name, parse_source, quote
+
+#: Quotes a name.
+Mark = Callable[[str], str]
 
 
 @dataclass(frozen=True)
@@ -22,7 +27,9 @@ def queries(facts: Facts) -> list[Query]:
     segmentation = facts.segmentation
     target = parse_name(segmentation.target)
     keys = segmentation.key
-    named, history = (quote_name(_beside(target, s)) for s in ("_named", "_history"))
+    # Labels in Spark's catalog are asked there; what is in schema sqlkmeans, in the database.
+    mark = backquote if segmentation.lake_target else quote
+    named, history = (_name(_beside(target, s), mark) for s in ("_named", "_history"))
     run_id, described = facts.run["run_id"], facts.described["run_id"]
     of_columns = [
         Query(
@@ -39,8 +46,8 @@ def queries(facts: Facts) -> list[Query]:
         Query(
             "Customers with their segment",
             f"SELECT customer.*, label.segment_id, label.segment_name\n"
-            f"FROM {_source(segmentation.source)} AS customer\n"
-            f"JOIN {named} AS label ON {_same(keys, 'label', 'customer')};",
+            f"FROM {_source(segmentation.source, mark)} AS customer\n"
+            f"JOIN {named} AS label ON {_same(keys, 'label', 'customer', mark)};",
         ),
         Query(
             "Customers of each segment",
@@ -49,9 +56,9 @@ def queries(facts: Facts) -> list[Query]:
         ),
         Query(
             f"Who moved in run {run_id}, from where to where",
-            f"SELECT {_listed(keys, 'label')}, earlier.segment_id AS from_segment_id, "
+            f"SELECT {_listed(keys, 'label', mark)}, earlier.segment_id AS from_segment_id, "
             f"label.segment_id AS to_segment_id\nFROM {history} AS label\n"
-            f"JOIN {history} AS earlier ON {_same(keys, 'earlier', 'label')}\n"
+            f"JOIN {history} AS earlier ON {_same(keys, 'earlier', 'label', mark)}\n"
             "    AND earlier.valid_to = label.valid_from\n"
             f"WHERE label.run_id = {run_id} AND earlier.segment_id <> label.segment_id;",
         ),
@@ -84,15 +91,19 @@ def _beside(name: Name, suffix: str) -> Name:
     return (*name[:-1], name[-1] + suffix)
 
 
-def _source(source: str) -> str:
+def _name(parts: Name, mark: Mark) -> str:
+    return ".".join(map(mark, parts))
+
+
+def _source(source: str, mark: Mark) -> str:
     parsed = parse_source(source)
     # The line break ends a comment that a query may end with.
-    return quote_name(parsed.name) if parsed.name is not None else f"(\n{parsed.query}\n)"
+    return _name(parsed.name, mark) if parsed.name is not None else f"(\n{parsed.query}\n)"
 
 
-def _same(keys: Sequence[str], left: str, right: str) -> str:
-    return " AND ".join(f"{left}.{quote(key)} = {right}.{quote(key)}" for key in keys)
+def _same(keys: Sequence[str], left: str, right: str, mark: Mark) -> str:
+    return " AND ".join(f"{left}.{mark(key)} = {right}.{mark(key)}" for key in keys)
 
 
-def _listed(keys: Sequence[str], alias: str) -> str:
-    return ", ".join(f"{alias}.{quote(key)}" for key in keys)
+def _listed(keys: Sequence[str], alias: str, mark: Mark) -> str:
+    return ", ".join(f"{alias}.{mark(key)}" for key in keys)

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 import duckdb
 
 from sqlkmeans.database.duckdb.memory import Limits, indexing, insert_in_any_order
+from sqlkmeans.database.label_sql import OutlierDistances, beyond, clusters_of, segments_of
 from sqlkmeans.database.labels import Counts, StagedCluster
 from sqlkmeans.errors import DataError
 from sqlkmeans.sqltext import Name, quote, quote_name
 
 # No key column has a name like this one.
 PREVIOUS, FLAGGED = '"sqlkmeans previous"', '"sqlkmeans flagged"'
-#: By segment id.
-OutlierDistances = Mapping[int, float]
 #: How they are stored. To look for what makes distances a little smaller takes a third of the time
 #: that labels take to be written; to look for what suits segment ids, a sixth.
 DISTANCE = "distance double NOT NULL USING COMPRESSION uncompressed"
@@ -236,7 +235,7 @@ class LabelTables:
 
         Returns the clusters of all that is then staged.
         """
-        staged, cases = staging_name(run_id), _cases("label.segment_id", segment_ids)
+        staged, cases = staging_name(run_id), clusters_of("label.segment_id", segment_ids)
         self._native.execute(
             f"CREATE OR REPLACE TEMP TABLE {UNCHANGED} AS "
             f"SELECT {self._prefixed('label')}, {cases} AS cluster, label.distance "
@@ -251,7 +250,7 @@ class LabelTables:
         )
         rows = self._native.execute(
             "SELECT cluster, COUNT(*), SUM(distance * distance), "
-            f"COUNT(*) FILTER ({_beyond('cluster', segment_ids, limits)}) "
+            f"COUNT(*) FILTER ({beyond('cluster', segment_ids, limits)}) "
             f"FROM {staged} GROUP BY ALL"
         ).fetchall()
         return [StagedCluster(*row) for row in rows]
@@ -265,13 +264,10 @@ class LabelTables:
         return self._apply(labels, run_id, now, tolerance, aside, limits)
 
     def _staged(self, run_id: int, segment_ids: Sequence[int], limits: OutlierDistances) -> str:
-        cases = " ".join(
-            f"WHEN {cluster} THEN {int(segment_id)}"
-            for cluster, segment_id in enumerate(segment_ids)
-        )
         return (
-            f"(SELECT {self._key_list}, CAST(CASE cluster {cases} END AS integer) AS segment_id, "
-            f"distance, {_beyond('cluster', segment_ids, limits)} AS is_outlier "
+            f"(SELECT {self._key_list}, "
+            f"CAST({segments_of('cluster', segment_ids)} AS integer) AS segment_id, "
+            f"distance, {beyond('cluster', segment_ids, limits)} AS is_outlier "
             f"FROM {staging_name(run_id)})"
         )
 
@@ -314,8 +310,8 @@ class LabelTables:
         same = self._same_key("old", "new")
         misplaced = ""
         if limits:
-            beyond = _beyond("new.segment_id", None, limits, "old.distance")
-            misplaced = f" OR new.is_outlier <> {beyond}"
+            far = beyond("new.segment_id", None, limits, "old.distance")
+            misplaced = f" OR new.is_outlier <> {far}"
         self._native.execute(
             "CREATE TEMP TABLE sqlkmeans_change AS SELECT "
             + ", ".join(
@@ -406,29 +402,3 @@ class LabelTables:
     def _write(self, statement: str, **values: object) -> int:
         row = self._native.execute(statement, values or None).fetchone()
         return int(row[0]) if row else 0
-
-
-def _cases(column: str, segment_ids: Sequence[int]) -> str:
-    """The cluster of each segment id."""
-    cases = " ".join(
-        f"WHEN {int(segment_id)} THEN {cluster}" for cluster, segment_id in enumerate(segment_ids)
-    )
-    return f"CASE {column} {cases} END"
-
-
-def _beyond(
-    column: str,
-    segment_ids: Sequence[int] | None,
-    limits: OutlierDistances,
-    distance: str = "distance",
-) -> str:
-    """Whether a distance is beyond the limit of a segment, known by its id or, where
-    ``segment_ids`` are given, by its cluster."""
-    if not limits:
-        return "false"
-    numbers = segment_ids if segment_ids is not None else list(limits)
-    cases = " ".join(
-        f"WHEN {cluster if segment_ids is not None else segment_id} THEN {limits[segment_id]:.16e}"
-        for cluster, segment_id in enumerate(numbers)
-    )
-    return f"COALESCE({distance} > CASE {column} {cases} END, false)"

@@ -26,7 +26,7 @@ from sqlkmeans.database.duckdb.reading import (
     relation,
     same_customer,
 )
-from sqlkmeans.database.duckdb.staged import Load, Staged, stream
+from sqlkmeans.database.duckdb.staged import Load, Staged
 from sqlkmeans.database.duckdb.statements import first_line, transaction, update
 from sqlkmeans.database.duckdb.store import DuckDBStore
 from sqlkmeans.database.labels import Counts, Empty, Labels, StagedCluster
@@ -138,17 +138,7 @@ class DuckDBLabels(Labels):
                 publication.distance_tolerance, aside,
             )  # fmt: skip
             self._require_rows(labels)
-            for name, rows in publication.tables.items():
-                if rows:
-                    self._insert_result(name, [{"run_id": run_id, **row} for row in rows])
-            run = {**publication.run, "model_run_id": publication.model_run_id}
-            self._store.publish(segmentation.name, run_id, run, counts, now)
-            defined = {
-                "definition": segmentation.to_json(),
-                "target": segmentation.target,
-                "last_segment_id": publication.last_segment_id,
-            }
-            update(self._native, tables.segmentation, defined, name=segmentation.name)
+            self._store.record(segmentation, publication, counts, now)
         self._staged.drop(run_id)
         self._expire_history(segmentation, run_id, now)
         return counts
@@ -192,17 +182,6 @@ class DuckDBLabels(Labels):
                 labels.drop_aside()
             raise
 
-    def _insert_result(self, name: str, rows: list[Row]) -> None:
-        """Insert rows, which have the same columns, as Arrow.
-
-        As parameters they would take longer: DuckDB looks for pandas at each of them.
-        """
-        columns = {column: pa.array([row[column] for row in rows]) for column in rows[0]}
-        self._native.register("sqlkmeans_rows", stream(pa.table(columns)))
-        table = quote_name((tables.SCHEMA, name))
-        self._native.execute(f"INSERT INTO {table} BY NAME SELECT * FROM sqlkmeans_rows")
-        self._native.unregister("sqlkmeans_rows")
-
     def _require_rows(self, labels: LabelTables) -> None:
         """Count what was written, before it is committed."""
         published = labels.count()
@@ -224,6 +203,9 @@ class DuckDBLabels(Labels):
             result = {"model_run_id": restored_run["model_run_id"]}
             self._store.publish(segmentation.name, run_id, result, counts, now)
         return counts
+
+    def describe_table(self, name: str) -> list[Column] | None:
+        return describe_table(self._native, name)
 
     def notes(self, segmentation: Segmentation, rows: int) -> list[str]:
         published = describe_table(self._native, segmentation.target)

@@ -8,18 +8,20 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 
 import duckdb
+import pyarrow as pa
 
 from sqlkmeans._version import __version__
 from sqlkmeans.database import tables
 from sqlkmeans.database.catalog import Catalog
 from sqlkmeans.database.duckdb.connection import DuckDBConnection
-from sqlkmeans.database.duckdb.staged import Staged
+from sqlkmeans.database.duckdb.staged import Staged, stream
 from sqlkmeans.database.duckdb.statements import first_line, insert, transaction, update
 from sqlkmeans.database.labels import Counts
 from sqlkmeans.database.store import Store
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DatabaseError, LockedError
-from sqlkmeans.publication import Row
+from sqlkmeans.publication import Publication, Row
+from sqlkmeans.sqltext import quote_name
 
 # Segmentations being run in this process; other processes are kept out by DuckDB's file lock.
 _running: set[tuple[str, str]] = set()
@@ -108,6 +110,40 @@ class DuckDBStore(Store):
         assert isinstance(started, datetime)
         return started
 
+    def record(
+        self, segmentation: Segmentation, publication: Publication, counts: Counts, now: datetime
+    ) -> None:
+        """Record a publication and what belongs to it, in the caller's transaction."""
+        for name, rows in publication.tables.items():
+            if rows:
+                found = [{"run_id": publication.run_id, **row} for row in rows]
+                self._insert_result(name, found)
+        run = {**publication.run, "model_run_id": publication.model_run_id}
+        self.publish(segmentation.name, publication.run_id, run, counts, now)
+        defined = {
+            "definition": segmentation.to_json(),
+            "target": segmentation.target,
+            "last_segment_id": publication.last_segment_id,
+        }
+        update(self._native, tables.segmentation, defined, name=segmentation.name)
+
+    def publish_elsewhere(
+        self, segmentation: Segmentation, publication: Publication, counts: Counts, now: datetime
+    ) -> None:
+        with transaction(self._native):
+            self.record(segmentation, publication, counts, now)
+
+    def _insert_result(self, name: str, rows: list[Row]) -> None:
+        """Insert rows, which have the same columns, as Arrow.
+
+        As parameters they would take longer: DuckDB looks for pandas at each of them.
+        """
+        columns = {column: pa.array([row[column] for row in rows]) for column in rows[0]}
+        self._native.register("sqlkmeans_rows", stream(pa.table(columns)))
+        table = quote_name((tables.SCHEMA, name))
+        self._native.execute(f"INSERT INTO {table} BY NAME SELECT * FROM sqlkmeans_rows")
+        self._native.unregister("sqlkmeans_rows")
+
     def publish(self, name: str, run_id: int, run: Row, counts: Counts, now: datetime) -> None:
         """Record a run as published, in the caller's transaction."""
         finished = max(utc_now(), now)
@@ -131,7 +167,6 @@ class DuckDBStore(Store):
         update(self._native, tables.segmentation, active, name=name)
 
     def publication_time(self, name: str) -> datetime:
-        """Now, but later than the last publication, so that "as of" tells the two apart."""
         query = "SELECT MAX(published_at) FROM sqlkmeans.run WHERE segmentation = ?"
         ((last,),) = self._catalog.select(query, [name])
         return later_than(last)

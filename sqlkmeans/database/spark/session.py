@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
+from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DatabaseError, DataError, DefinitionError, SqlKMeansError
 
 if TYPE_CHECKING:
@@ -89,6 +90,11 @@ def open_session(master: str | None, given: Any = None) -> SparkSession:
                 'python -m pip install "pyspark[connect]"'
             ) from None
     return session
+
+
+def session_of(segmentation: Segmentation) -> SparkSession:
+    """The same for a definition."""
+    return open_session(segmentation.spark.master)
 
 
 def _pyspark() -> Any:

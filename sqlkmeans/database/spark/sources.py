@@ -69,6 +69,10 @@ class SparkSources(Sources):
                     self._of_database[source] = self._database.describe(source)
         return self._of_database[source]
 
+    def reads(self, source: str) -> bool:
+        """Whether Spark has a source, and not the database."""
+        return self._known_there(source) is None
+
     def describe(self, source: str) -> list[Column]:
         known = self._known_there(source)
         if known is not None:

@@ -135,7 +135,11 @@ class SparkWorkspace(Workspace):
         """By way of this process, which holds a part of them at a time; others are in files.
 
         Where they are more than one part, from the executors, if the database takes them there.
+        Of a lake table, they stay in Spark.
         """
+        if segmentation.lake_target:
+            super().stage(labels, segmentation, run_id, query, rows)
+            return
         names = list(segmentation.key)
         listed = ", ".join(map(backquote, names))
         if rows > PART_ROWS:

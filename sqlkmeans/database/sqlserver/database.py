@@ -169,7 +169,7 @@ class SQLServerDatabase(Database):
         return [f"{schema}.{name}" for schema, name in rows]
 
     def describe_table(self, name: str) -> list[Column] | None:
-        return self.describe(name) if self._sessions.exists(name) else None
+        return self.labels.describe_table(name)
 
     @contextmanager
     def open_source(

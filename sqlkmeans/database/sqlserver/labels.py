@@ -15,6 +15,7 @@ from sqlkmeans._version import __version__
 from sqlkmeans.database.catalog import Catalog
 from sqlkmeans.database.label_changes import LabelChanges, all_to_stage
 from sqlkmeans.database.labels import Counts, Empty, Labels, StagedCluster
+from sqlkmeans.database.source import Column
 from sqlkmeans.database.sqlserver.changes import clusters_query, stage_departed
 from sqlkmeans.database.sqlserver.dialect import bracket, key_text
 from sqlkmeans.database.sqlserver.errors import read_problem, statement_error
@@ -41,6 +42,11 @@ class SQLServerLabels(Labels):
         self._catalog = catalog
         self._store = store
         self._staged = staged
+
+    def describe_table(self, name: str) -> list[Column] | None:
+        if not self._sessions.exists(name):
+            return None
+        return [column.to_column() for column in self._sessions.columns(name)]
 
     def stage(
         self,
