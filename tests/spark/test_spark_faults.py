@@ -135,7 +135,7 @@ def test_a_column_that_cannot_be_read_is_named_with_its_type(
 ) -> None:
     rows = pa.table({"id": [[1], [2]], "income": ["1", "2"], "orders": [b"1", b"2"]})
     parquet.write_table(rows, tmp_path / "odd.parquet")
-    file = (tmp_path / "odd.parquet").as_posix()
+    file = f"parquet.`{(tmp_path / 'odd.parquet').as_posix()}`"
     with pytest.raises(DataError) as raised:
         pipeline.run(definition(file, key="id"), database)
     assert [problem.split(";")[0] for problem in raised.value.problems] == [
@@ -145,7 +145,7 @@ def test_a_column_that_cannot_be_read_is_named_with_its_type(
     # One that Spark has no type for.
     at = pa.array([1, 2], pa.time64("ns"))
     parquet.write_table(pa.table({"id": [1, 2], "income": at}), tmp_path / "odd.parquet")
-    with pytest.raises(DataError, match=r"source .*odd\.parquet: .*TIME") as raised:
+    with pytest.raises(DataError, match=r"source .*odd\.parquet`: .*TIME") as raised:
         pipeline.run(definition(file, key="id"), database)
     assert raised.value.exit_code == 3
 
