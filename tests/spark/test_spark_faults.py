@@ -108,10 +108,15 @@ def test_what_a_task_met_is_told_in_words() -> None:
         "Job aborted due to stage failure: Task 0 in stage 3.0 failed 4 times, most recent "
         "failure: ExecutorLostFailure (executor 1 exited)\nDriver stacktrace:"
     )
+    waited = (
+        "org.apache.spark.SparkException: Exception thrown in awaitResult: \n\tat a.B.c(B.scala:1)\n"
+        f"Caused by: org.apache.spark.SparkException: {lost}\n\tat a.B.d(B.scala:2)\n"
+    )
     for text, words in (
         (memory, r"labels: Spark ran out of memory; give its executors more \(spark\.executor"),
         (task, "labels: RuntimeError: the server is full$"),
         (lost, r"labels: Job aborted .* ExecutorLostFailure \(executor 1 exited\)$"),
+        (waited, r"labels: Job aborted .* ExecutorLostFailure \(executor 1 exited\)$"),
     ):
         with pytest.raises(DatabaseError, match=words), told("labels"):
             raise errors.PySparkException(text)

@@ -34,6 +34,8 @@ LOGGERS = ("SQLQueryContextLogger", "DataFrameQueryContextLogger")
 STARTED_BY = ("PYSPARK_GATEWAY_PORT", "SPARK_REMOTE", "DATABRICKS_RUNTIME_VERSION")
 #: What stands before the stack of an error of Python.
 PYTHON = "Traceback (most recent call last):"
+#: What a thread says that waited for another.
+WAITED = "Exception thrown in awaitResult:"
 _OLDEST = 4
 
 
@@ -181,6 +183,11 @@ def first_line(text: str) -> str:
     # py4j begins with its own call, and the reason stands behind the class of the exception.
     if line.startswith("An error occurred while calling") and len(lines) > 1:
         line = lines[1].removeprefix(": ")
+    # Nor does a thread say anything that waited for another; what that one met stands below.
+    if line.endswith(WAITED):
+        met = (one.removeprefix("Caused by: ") for one in lines if one.startswith("Caused by: "))
+        line = next((one for one in met if not one.endswith(WAITED)), line)
+    line = line.removeprefix("org.apache.spark.SparkException: ")
     return line.split(" SQLSTATE:")[0]
 
 
