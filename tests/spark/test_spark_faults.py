@@ -109,8 +109,8 @@ def test_what_a_task_met_is_told_in_words() -> None:
         "failure: ExecutorLostFailure (executor 1 exited)\nDriver stacktrace:"
     )
     waited = (
-        "org.apache.spark.SparkException: Exception thrown in awaitResult: \n\tat a.B.c(B.scala:1)\n"
-        f"Caused by: org.apache.spark.SparkException: {lost}\n\tat a.B.d(B.scala:2)\n"
+        "org.apache.spark.SparkException: Exception thrown in awaitResult: \n\tat a.B.c(B.x:1)\n"
+        f"Caused by: org.apache.spark.SparkException: {lost}\n\tat a.B.d(B.x:2)\n"
     )
     for text, words in (
         (memory, r"labels: Spark ran out of memory; give its executors more \(spark\.executor"),
