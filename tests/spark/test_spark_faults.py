@@ -120,6 +120,9 @@ def test_what_a_task_met_is_told_in_words() -> None:
     ):
         with pytest.raises(DatabaseError, match=words), told("labels"):
             raise errors.PySparkException(text)
+    for text, kind in ((task, DataError), (waited, DatabaseError)):
+        with pytest.raises(kind), told("source lake.customer", of_source=True):
+            raise errors.PySparkException(text)
 
 
 @pytest.mark.spark

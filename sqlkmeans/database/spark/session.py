@@ -34,6 +34,8 @@ LOGGERS = ("SQLQueryContextLogger", "DataFrameQueryContextLogger")
 STARTED_BY = ("PYSPARK_GATEWAY_PORT", "SPARK_REMOTE", "DATABRICKS_RUNTIME_VERSION")
 #: What stands before the stack of an error of Python.
 PYTHON = "Traceback (most recent call last):"
+#: What is no fault of a source's.
+LOST = "ExecutorLostFailure"
 #: What a thread says that waited for another.
 WAITED = "Exception thrown in awaitResult:"
 _OLDEST = 4
@@ -168,7 +170,7 @@ def told(what: str, *, of_source: bool = False) -> Iterator[None]:
                 f"{what}: Spark ran out of memory; give its executors more "
                 "(spark.executor.memory, or with a local master spark.driver.memory)"
             ) from None
-        kind = DataError if of_source else DatabaseError
+        kind = DataError if of_source and LOST not in text else DatabaseError
         raise kind(f"{what}: {first_line(text)}") from None
 
 
