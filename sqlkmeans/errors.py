@@ -59,6 +59,10 @@ class DataError(SqlKMeansError):
     exit_code = 3
 
 
+class NoRows(DataError):
+    """The source has none."""
+
+
 class DatabaseError(SqlKMeansError):
     """The database cannot be reached, or refused what was asked."""
 

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
 from sqlkmeans.clustering.describing.profile import EVERYONE
-from sqlkmeans.database.base import Database, StagedCluster, TracksChanges
+from sqlkmeans.database.base import Database, Sources, StagedCluster
 from sqlkmeans.definition import Segmentation
-from sqlkmeans.engines import Engine, NoRows, Plan
+from sqlkmeans.engines import Engine, Plan
 from sqlkmeans.engines.base import ClusterLabels
 from sqlkmeans.engines.local.labels import ArrayLabels
-from sqlkmeans.errors import DatabaseError
+from sqlkmeans.errors import DatabaseError, NoRows
 from sqlkmeans.job import Job
+from sqlkmeans.model import SegmentModel
 from sqlkmeans.outcome import Before
+from sqlkmeans.progress import Progress
 from sqlkmeans.publication import Publication, Row
 
 # What has to be as it was, so that labels of the run before are still right for rows that stayed.
 _SAME = ("source", "key", "target", "changed_by")
+_ENGINES = ("local", "spark")
 
 
 @dataclass(frozen=True)
@@ -30,17 +34,20 @@ class ChangesSeen:
     ----------
     run_id : int
     high_water : str
-        As :meth:`Database.high_water` gave it.
+        As :meth:`Sources.high_water` gave it.
     """
 
     run_id: int
     high_water: str
 
 
-def last_seen(database: Database, segmentation: Segmentation) -> ChangesSeen | str:
+def last_seen(work: Job) -> ChangesSeen | str:
     """The run to go on from; else, why all rows have to be read."""
-    if segmentation.engine != "local":
+    database, segmentation = work.database, work.segmentation
+    if segmentation.engine not in _ENGINES:
         return f'engine = "{segmentation.engine}" looks at all of them'
+    if segmentation.smallest_group > 1:
+        return "sample_rows = 0 tells nothing of fewer customers than min_group"
     if segmentation.guard.action == "refuse":
         return "the guard compares all of them"
     if segmentation.sample_weight is not None:
@@ -61,15 +68,8 @@ def last_seen(database: Database, segmentation: Segmentation) -> ChangesSeen | s
     for name in _SAME:
         if getattr(then, name) != getattr(segmentation, name):
             return f"run {newest['run_id']} had another {name}"
-    unknown = _unknown_since(database, segmentation, newest["high_water"])
+    unknown = work.sources.changes_unknown_since(segmentation, newest["high_water"])
     return unknown or ChangesSeen(newest["run_id"], newest["high_water"])
-
-
-def _unknown_since(database: Database, segmentation: Segmentation, mark: str) -> str | None:
-    """Why not all changes since a mark are known any more; None where they are."""
-    if isinstance(database, TracksChanges):
-        return database.changes_unknown_since(segmentation, mark)
-    return None
 
 
 def assign_changes(work: Job, seen: ChangesSeen, engine: Engine, before: Before) -> None:
@@ -86,15 +86,12 @@ def assign_changes(work: Job, seen: ChangesSeen, engine: Engine, before: Before)
     model, model_run_id = before.model, before.model_run_id
     assert model is not None
     assert model_run_id is not None
-    source = database.changed_source(segmentation, seen.high_water)
-    changed = segmentation.model_copy(update={"source": source, "profile": ()})
-    with engine.open(work.sources, Plan.of(changed, progress, model.columns)) as rows:
-        try:
-            labelled: ClusterLabels = rows.label(model).labels
-        except NoRows:
-            labelled = _nobody(segmentation)
+    found = work.sources.changed_rows(segmentation, seen.high_water)
+    changed = segmentation.model_copy(update={"source": found.source, "profile": ()})
+    with ExitStack() as opened:
+        labelled, notes = _label(opened, engine, work.sources, changed, progress, model)
         # What a clean-up took away meanwhile would be missing now, and would never be read again.
-        unknown = _unknown_since(database, segmentation, seen.high_water)
+        unknown = work.sources.changes_unknown_since(segmentation, seen.high_water)
         if unknown:
             raise DatabaseError(
                 f"{unknown}; that came while the changes were read, and nothing was published: "
@@ -105,7 +102,7 @@ def assign_changes(work: Job, seen: ChangesSeen, engine: Engine, before: Before)
             read = len(labelled)
             del labelled
             clusters = database.labels.stage_unchanged(
-                segmentation, work.run_id, model.segment_ids, model.limits
+                segmentation, work.run_id, model.segment_ids, model.limits, found.departed
             )
             held = {model.segment_ids[one.cluster]: one for one in clusters}
             total = sum(one.size for one in clusters)
@@ -123,7 +120,7 @@ def assign_changes(work: Job, seen: ChangesSeen, engine: Engine, before: Before)
                     model_run_id=model_run_id,
                     run={
                         "k": len(model.segment_ids), "rows": total, "skipped": 0,
-                        "inertia": inertia, "warnings": [told, *rows.notes()],
+                        "inertia": inertia, "warnings": [told, *notes],
                         "outliers": outliers if model.limits else None,
                     },
                     tables=_carried_over(database, seen.run_id, held, bool(model.limits)),
@@ -132,6 +129,18 @@ def assign_changes(work: Job, seen: ChangesSeen, engine: Engine, before: Before)
                     outlier_distances=model.limits,
                 )
             )  # fmt: skip
+
+
+def _label(
+    opened: ExitStack, engine: Engine, sources: Sources, changed: Segmentation,
+    progress: Progress, model: SegmentModel,
+) -> tuple[ClusterLabels, list[str]]:  # fmt: skip
+    """Labels of the rows that changed, until ``opened`` is closed, and notes about the rows."""
+    try:
+        rows = opened.enter_context(engine.open(sources, Plan.of(changed, progress, model.columns)))
+        return rows.label(model).labels, rows.notes()
+    except NoRows:
+        return _nobody(changed), []
 
 
 def _nobody(segmentation: Segmentation) -> ClusterLabels:

@@ -100,7 +100,7 @@ def assign(
     ):
         # Again, now that the lock keeps another run from publishing a new one.
         before = read_model(database, segmentation)
-        seen = last_seen(database, segmentation) if work.seen else None
+        seen = last_seen(work) if work.seen else None
         if isinstance(seen, ChangesSeen):
             assign_changes(work, seen, engine, before)
         else:

@@ -23,7 +23,7 @@ from sqlkmeans.database.capabilities import (
 )
 from sqlkmeans.database.catalog import Catalog
 from sqlkmeans.database.labels import Counts, Labels, StagedCluster
-from sqlkmeans.database.source import Batch, Column, Source
+from sqlkmeans.database.source import Batch, ChangedRows, Column, Source
 from sqlkmeans.database.store import Store
 from sqlkmeans.database.workspace import Workspace
 from sqlkmeans.definition import Segmentation
@@ -31,6 +31,7 @@ from sqlkmeans.definition import Segmentation
 __all__ = [
     "CHANGE_TRACKING",
     "Batch",
+    "ChangedRows",
     "Column",
     "Counts",
     "Database",
@@ -164,8 +165,12 @@ class Sources(ABC):
         """
 
     @abstractmethod
-    def changed_source(self, segmentation: Segmentation, since: str) -> str:
-        """A SELECT of the source's rows that changed since a high-water mark or have no label."""
+    def changed_rows(self, segmentation: Segmentation, since: str) -> ChangedRows:
+        """The source's rows that changed since a high-water mark or have no label."""
+
+    def changes_unknown_since(self, segmentation: Segmentation, since: str) -> str | None:
+        """Why not all changes since a high-water mark are known any more; None where they are."""
+        return None
 
 
 class Database(Sources):

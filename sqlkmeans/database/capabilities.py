@@ -84,9 +84,6 @@ class TracksChanges(Protocol):
     def change_tracking_problems(self, source: str) -> list[str]:
         """Why the database keeps no record of a source's changes; empty where it does."""
 
-    def changes_unknown_since(self, segmentation: Segmentation, since: str) -> str | None:
-        """Why not all changes since a high-water mark are known any more; None where they are."""
-
 
 @runtime_checkable
 class Embedded(Protocol):

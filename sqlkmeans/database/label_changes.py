@@ -177,11 +177,7 @@ class LabelChanges:
             parts.append(
                 all_to_stage(keys, self._clusters[rows][which], self._distances[rows][which])
             )
-        gone = self._departed.num_rows
-        departed = _staged(
-            self._departed, np.zeros(gone, np.int32), np.zeros(gone), np.ones(gone, bool)
-        )
-        return pa.concat_tables([*parts, departed]), True
+        return pa.concat_tables([*parts, departed_to_stage(self._departed)]), True
 
 
 def all_to_stage(
@@ -189,6 +185,12 @@ def all_to_stage(
 ) -> pa.Table:
     """Every label as a row of the staging table."""
     return _staged(keys, clusters, distances, np.zeros(len(clusters), bool))
+
+
+def departed_to_stage(keys: pa.Table) -> pa.Table:
+    """Rows of the staging table for customers who are published and not in the source any more."""
+    gone = keys.num_rows
+    return _staged(keys, np.zeros(gone, np.int32), np.zeros(gone), np.ones(gone, bool))
 
 
 def _staged(

@@ -142,14 +142,22 @@ class Labels(ABC):
         raise NotImplementedError
 
     @abstractmethod
+    def published_keys(self, segmentation: Segmentation) -> pa.Table:
+        """The keys of the target, which is there."""
+
+    @abstractmethod
     def stage_unchanged(
         self,
         segmentation: Segmentation,
         run_id: int,
         segment_ids: Sequence[int],
         outlier_distances: Mapping[int, float],
+        departed: pa.Table | None = None,
     ) -> list[StagedCluster]:
-        """Let customers of the source who were not staged keep their labels; the rest departs."""
+        """Let customers of the source who were not staged keep their labels; the rest departs.
+
+        ``departed`` has the keys of the rest, where the database has no such source.
+        """
 
     @abstractmethod
     def overlap(self, segmentation: Segmentation, run_id: int) -> list[tuple[int, int, int]]:

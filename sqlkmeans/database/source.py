@@ -70,6 +70,23 @@ def split_batch(batch: pa.RecordBatch, n_keys: int, n_features: int) -> Batch:
     )
 
 
+@dataclass(frozen=True)
+class ChangedRows:
+    """What of a source has to be looked at after a run that has seen the rest.
+
+    Attributes
+    ----------
+    source : str
+        A source of the rows that changed or have no label.
+    departed : pyarrow.Table or None
+        Published keys that are not in the source any more, with the types that they were published
+        with. None where the database of the labels has the source too, and finds them itself.
+    """
+
+    source: str
+    departed: pa.Table | None = None
+
+
 @dataclass
 class Source:
     """An open source: all that is read from it is of one moment.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlkmeans.engines.base import Engine, Labelled, NoRows, Plan, Rows
+from sqlkmeans.engines.base import Engine, Labelled, Plan, Rows
 from sqlkmeans.names import ENGINES, find
 
 if TYPE_CHECKING:
@@ -26,4 +26,4 @@ def engine_of(name: str) -> Engine | ServerEngine:
     return engine
 
 
-__all__ = ["Engine", "Labelled", "NoRows", "Plan", "Rows", "engine_of"]
+__all__ = ["Engine", "Labelled", "Plan", "Rows", "engine_of"]

@@ -15,14 +15,9 @@ from sqlkmeans.clustering.describing.found import Found
 from sqlkmeans.clustering.describing.profile_columns import ProfileColumn
 from sqlkmeans.database.base import Database, Sources
 from sqlkmeans.definition import Segmentation
-from sqlkmeans.errors import DataError
 from sqlkmeans.model import SegmentModel
 from sqlkmeans.outcome import Fit
 from sqlkmeans.progress import Progress
-
-
-class NoRows(DataError):
-    """The source has none."""
 
 
 @dataclass(frozen=True)

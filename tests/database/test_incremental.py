@@ -7,9 +7,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute
 import pytest
 
-from sqlkmeans.database.base import Database, TracksChanges
+from sqlkmeans.database.base import ChangedRows, Database, TracksChanges
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DatabaseError, DataError
 from sqlkmeans.pipeline import assign, rollback, run
@@ -148,6 +149,27 @@ def test_where_it_cannot_tell_all_rows_are_read_and_the_run_says_why(
     result = assign(stamped, database)
     assert result.moved == 1
     assert [w for w in result.warnings if w.startswith("all rows were read: ") and why in w]
+
+
+def test_a_source_beside_the_database_says_itself_who_departed(
+    shop: Backend, database: Database, stamped: Segmentation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(stamped, database)
+    before = labels(shop)
+    keys = database.labels.published_keys(stamped)
+    assert sorted(keys["customer_id"].to_pylist()) == sorted(before)
+    gone = keys.filter(pa.compute.equal(keys["customer_id"], 3))
+    changed_rows = database.changed_rows
+    monkeypatch.setattr(
+        database, "changed_rows",
+        lambda *given: ChangedRows(changed_rows(*given).source, departed=gone),
+    )  # fmt: skip
+    shop.execute(f"UPDATE dbo.customer SET {FAR}, updated_at = {LATER} WHERE customer_id = 1")
+    result = assign(stamped, database)
+    assert (result.arrived, result.moved, result.departed) == (0, 1, 1)
+    expected = {**before, 1: before[120]}
+    del expected[3]
+    assert labels(shop) == expected
 
 
 def test_a_column_may_have_the_name_of_change_tracking(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -24,7 +25,7 @@ pytestmark = [
 
 
 @pytest.mark.timeout(900)
-def test_an_executor_killed_in_the_second_pass_changes_no_label(tmp_path: Path) -> None:
+def test_executors_that_are_killed_change_no_label(tmp_path: Path) -> None:
     rows = make_shop()
     folder = tmp_path / "customers.parquet"
     folder.mkdir()
@@ -35,6 +36,10 @@ def test_an_executor_killed_in_the_second_pass_changes_no_label(tmp_path: Path) 
         [sys.executable, killed_executor.__file__, str(tmp_path)],
         check=True, env={**os.environ, "PYTHONPATH": str(tests), "PYSPARK_PYTHON": sys.executable},
     )  # fmt: skip
+    # Lost for good: the first run ends in words, and publishes nothing.
+    lost = (tmp_path / "lost").read_text(encoding="utf-8")
+    assert re.fullmatch(r"training in Spark: .*executor.* None", lost, re.IGNORECASE), lost
+    # Lost once, in the second pass: the second run goes on.
     assert (tmp_path / "killed").exists()
     with open_database(tmp_path / "labels.duckdb") as database:
         database.create_table("dbo.shop", rows, "customer_id")

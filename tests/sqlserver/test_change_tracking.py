@@ -214,8 +214,8 @@ def opened(columns: list[str]) -> SQLServerDatabase:
 def test_a_column_of_that_name_is_meant_where_the_source_has_one() -> None:
     asked = segmentation("dbo.customer")
     database = opened(["email", "income", "SYS_CHANGE_VERSION"])
-    assert "CHANGETABLE" not in database.changed_source(asked, "9")
-    assert "source.[SYS_CHANGE_VERSION] >= " in database.changed_source(asked, "9")
+    assert "CHANGETABLE" not in database.changed_rows(asked, "9").source
+    assert "source.[SYS_CHANGE_VERSION] >= " in database.changed_rows(asked, "9").source
     assert database.changes_unknown_since(asked, "9") is None
     assert database._connector.asked == []  # type: ignore[attr-defined]
 
@@ -223,6 +223,6 @@ def test_a_column_of_that_name_is_meant_where_the_source_has_one() -> None:
 def test_otherwise_change_tracking_is() -> None:
     asked = segmentation("dbo.customer")
     database = opened(["email", "income"])
-    assert "CHANGETABLE(CHANGES [dbo].[customer], 9)" in database.changed_source(asked, "9")
+    assert "CHANGETABLE(CHANGES [dbo].[customer], 9)" in database.changed_rows(asked, "9").source
     assert "is at version 100 only" in str(database.changes_unknown_since(asked, "101"))
     assert database.change_tracking_problems("dbo.customer") == []

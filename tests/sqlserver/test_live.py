@@ -520,7 +520,7 @@ def test_a_rowversion_tells_what_changed_and_waits_for_open_transactions(
     seen = database.high_water(versioned)
     late.commit()
     late.close()
-    changed = database.changed_source(versioned, str(seen))
+    changed = database.changed_rows(versioned, str(seen)).source
     ids = {row[0] for row in shop.rows(f"SELECT c.customer_id FROM ({changed}) AS c")}
     assert {2, 3} <= ids
 
@@ -569,7 +569,7 @@ def test_change_tracking_tells_what_changed(
     seen = database.high_water(tracked)
     late.commit()
     late.close()
-    changed = database.changed_source(tracked, str(seen))
+    changed = database.changed_rows(tracked, str(seen)).source
     assert shop.rows(f"SELECT c.customer_id FROM ({changed}) AS c") == [(2,)]
 
 

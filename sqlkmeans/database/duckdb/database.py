@@ -8,7 +8,15 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 import duckdb
 import pyarrow as pa
 
-from sqlkmeans.database.base import Column, Database, Finding, Opening, Source, Workspace
+from sqlkmeans.database.base import (
+    ChangedRows,
+    Column,
+    Database,
+    Finding,
+    Opening,
+    Source,
+    Workspace,
+)
 from sqlkmeans.database.duckdb import changes, memory, reading
 from sqlkmeans.database.duckdb.catalog import DuckDBCatalog
 from sqlkmeans.database.duckdb.connection import DuckDBConnection
@@ -195,6 +203,7 @@ class DuckDBDatabase(Database):
         ).fetchone()
         return row[0] if row else None
 
-    def changed_source(self, segmentation: Segmentation, since: str) -> str:
+    def changed_rows(self, segmentation: Segmentation, since: str) -> ChangedRows:
         target = quote_name(parse_name(segmentation.target))
-        return changes.changed_rows(segmentation, since, relation(segmentation.source), target)
+        query = changes.changed_rows(segmentation, since, relation(segmentation.source), target)
+        return ChangedRows(query)

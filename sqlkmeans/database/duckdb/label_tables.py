@@ -227,21 +227,23 @@ class LabelTables:
     def stage_unchanged(
         self,
         run_id: int,
-        relation: str,
+        stays: str,
+        listed: str,
         segment_ids: Sequence[int],
         limits: OutlierDistances,
     ) -> list[StagedCluster]:
-        """Stage the published labels of customers of the source who have no staged one.
+        """Stage the published labels of customers who stay and have no staged one.
 
-        Returns the clusters of all that is then staged.
+        They stay who ``EXISTS`` in a relation, or who do ``NOT EXISTS`` in one of those who
+        departed. Returns the clusters of all that is then staged.
         """
         staged, cases = staging_name(run_id), clusters_of("label.segment_id", segment_ids)
         self._native.execute(
             f"CREATE OR REPLACE TEMP TABLE {UNCHANGED} AS "
             f"SELECT {self._prefixed('label')}, {cases} AS cluster, label.distance "
             f"FROM {self.target} AS label "
-            f"WHERE EXISTS (SELECT 1 FROM (SELECT * FROM {relation}) AS source "
-            f"WHERE {self._same_key('label', 'source')}) "
+            f"WHERE {stays} (SELECT 1 FROM (SELECT * FROM {listed}) AS listed "
+            f"WHERE {self._same_key('label', 'listed')}) "
             f"AND NOT EXISTS (SELECT 1 FROM {staged} WHERE {self._same_key('label', staged)})"
         )
         self._native.execute(

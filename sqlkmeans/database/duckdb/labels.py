@@ -26,7 +26,7 @@ from sqlkmeans.database.duckdb.reading import (
     relation,
     same_customer,
 )
-from sqlkmeans.database.duckdb.staged import Load, Staged
+from sqlkmeans.database.duckdb.staged import Load, Staged, stream
 from sqlkmeans.database.duckdb.statements import first_line, transaction, update
 from sqlkmeans.database.duckdb.store import DuckDBStore
 from sqlkmeans.database.labels import Counts, Empty, Labels, StagedCluster
@@ -114,16 +114,28 @@ class DuckDBLabels(Labels):
         self._native.execute(f"CREATE OR REPLACE TEMP VIEW {staging_name(run_id)} AS {query}")
         self._staged.rows = rows
 
+    def published_keys(self, segmentation: Segmentation) -> pa.Table:
+        keys = ", ".join(quote(key) for key in segmentation.key)
+        target = quote_name(parse_name(segmentation.target))
+        return self._native.execute(f"SELECT {keys} FROM {target}").to_arrow_table()
+
     def stage_unchanged(
         self,
         segmentation: Segmentation,
         run_id: int,
         segment_ids: Sequence[int],
         outlier_distances: Mapping[int, float],
+        departed: pa.Table | None = None,
     ) -> list[StagedCluster]:
+        if departed is None:
+            stays, listed = "EXISTS", relation(segmentation.source)
+        else:
+            stays, listed = "NOT EXISTS", "sqlkmeans_departed"
+            self._native.register(listed, stream(departed))
         clusters = self._tables(segmentation).stage_unchanged(
-            run_id, relation(segmentation.source), segment_ids, outlier_distances
+            run_id, stays, listed, segment_ids, outlier_distances
         )
+        self._native.unregister("sqlkmeans_departed")
         self._staged.rows = sum(cluster.size for cluster in clusters)
         return clusters
 

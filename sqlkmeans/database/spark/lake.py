@@ -287,24 +287,35 @@ class LakeLabels(Labels):
             self._staged = self._keep(self._session.sql(query))
         self._rows = rows
 
+    def published_keys(self, segmentation: Segmentation) -> pa.Table:
+        tables = self._tables(segmentation)
+        with told("looking for the published keys"):
+            return self._session.sql(
+                f"SELECT {tables.key_list} FROM {self._published(segmentation, tables)}"
+            ).toArrow()
+
     def stage_unchanged(
         self,
         segmentation: Segmentation,
         run_id: int,
         segment_ids: Sequence[int],
         outlier_distances: Mapping[int, float],
+        departed: pa.Table | None = None,
     ) -> list[StagedCluster]:
         tables = self._tables(segmentation)
         keys = ", ".join(f"label.{backquote(key)}" for key in segmentation.key)
+        stay = f"SEMI JOIN (SELECT * FROM {relation(segmentation.source)})"
         with told("staging who stayed"):
+            if departed is not None:
+                stay = f"ANTI JOIN {self._keep(self._session.createDataFrame(departed))}"
             self._staged = self._keep(
                 self._session.sql(
                     f"SELECT {tables.key_list}, cluster, distance FROM {self._staged} "
                     f"UNION ALL SELECT {keys}, "
                     f"{clusters_of('label.segment_id', segment_ids)}, label.distance "
                     f"FROM {self._published(segmentation, tables)} AS label "
-                    f"LEFT SEMI JOIN (SELECT * FROM {relation(segmentation.source)}) AS source "
-                    f"ON {tables.same_key('label', 'source')} LEFT ANTI JOIN {self._staged} "
+                    f"LEFT {stay} AS listed "
+                    f"ON {tables.same_key('label', 'listed')} LEFT ANTI JOIN {self._staged} "
                     f"AS staged ON {tables.same_key('label', 'staged')}"
                 )
             )

@@ -35,6 +35,10 @@ LOGGERS = ("SQLQueryContextLogger", "DataFrameQueryContextLogger")
 STARTED_BY = ("PYSPARK_GATEWAY_PORT", "SPARK_REMOTE", "DATABRICKS_RUNTIME_VERSION")
 #: What stands before the stack of an error of Python.
 PYTHON = "Traceback (most recent call last):"
+#: What is no fault of a source's.
+LOST = "ExecutorLostFailure"
+#: What a thread says that waited for another.
+WAITED = "Exception thrown in awaitResult:"
 _OLDEST = 4
 
 
@@ -172,7 +176,7 @@ def told(what: str, *, of_source: bool = False) -> Iterator[None]:
                 f"{what}: Spark ran out of memory; give its executors more "
                 "(spark.executor.memory, or with a local master spark.driver.memory)"
             ) from None
-        kind = DataError if of_source else DatabaseError
+        kind = DataError if of_source and LOST not in text else DatabaseError
         raise kind(f"{what}: {first_line(text)}") from None
 
 
@@ -187,6 +191,11 @@ def first_line(text: str) -> str:
     # py4j begins with its own call, and the reason stands behind the class of the exception.
     if line.startswith("An error occurred while calling") and len(lines) > 1:
         line = lines[1].removeprefix(": ")
+    # Nor does a thread say anything that waited for another; what that one met stands below.
+    if line.endswith(WAITED):
+        met = (one.removeprefix("Caused by: ") for one in lines if one.startswith("Caused by: "))
+        line = next((one for one in met if not one.endswith(WAITED)), line)
+    line = line.removeprefix("org.apache.spark.SparkException: ")
     return line.split(" SQLSTATE:")[0]
 
 

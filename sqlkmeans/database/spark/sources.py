@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from sqlkmeans.database.base import Column, Database, RunsInside, Source, Sources, Workspace
-from sqlkmeans.database.source import Batch, split_batch
+from sqlkmeans.database.source import Batch, ChangedRows, split_batch
 from sqlkmeans.database.spark import types as spark_types
+from sqlkmeans.database.spark.changes import SourceChanges
 from sqlkmeans.database.spark.dialect import SparkDialect, backquote
 from sqlkmeans.database.spark.session import SETTINGS, changed, open_session, told
 from sqlkmeans.database.spark.workspace import CarriedRows, SparkWorkspace
 from sqlkmeans.definition import Segmentation
-from sqlkmeans.errors import DataError
+from sqlkmeans.errors import DataError, NoRows
 from sqlkmeans.sqltext import is_file, parse_source
 
 if TYPE_CHECKING:
@@ -47,7 +48,11 @@ def open_sources(
     """
     session = open_session(segmentation.spark.master, given)
     with told("Spark"), changed(session, SETTINGS):
-        yield SparkSources(database, session, segmentation.spark.keep)
+        sources = SparkSources(database, session, segmentation.spark.keep)
+        try:
+            yield sources
+        finally:
+            sources.close()
 
 
 class SparkSources(Sources):
@@ -59,6 +64,11 @@ class SparkSources(Sources):
         self._keep = keep
         self._of_database: dict[str, list[Column] | None] = {}
         self._of_spark: set[str] = set()
+        self._changes = SourceChanges(session, keep)
+
+    def close(self) -> None:
+        """Let go of what the session keeps."""
+        self._changes.close()
 
     def _known_there(self, source: str) -> list[Column] | None:
         """The columns of a source of the database; None where Spark is to read it."""
@@ -189,18 +199,29 @@ class SparkSources(Sources):
         with self._database.open_source(segmentation, features, types=types) as source:
             batches = list(source.batches)
         if not batches:
-            raise DataError("the source has no rows; nothing was changed")
+            raise NoRows("the source has no rows; nothing was changed")
         rows, key_types = _carried(batches)
         return CarriedRows(self._session, segmentation, rows, key_types, self._keep)
 
     def high_water(self, segmentation: Segmentation) -> str | None:
+        source = segmentation.source
+        if self._known_there(source) is not None:
+            return self._database.high_water(segmentation)
+        columns = {column.name: column for column in self.describe(source)}
+        return self._changes.high_water(columns[str(segmentation.changed_by)], relation(source))
+
+    def changed_rows(self, segmentation: Segmentation, since: str) -> ChangedRows:
+        source = segmentation.source
+        if self._known_there(source) is not None:
+            return self._database.changed_rows(segmentation, since)
+        columns = {column.name: column for column in self.describe(source)}
+        published = self._database.labels.published_keys(segmentation)
+        return self._changes.find(segmentation, columns, since, relation(source), published)
+
+    def changes_unknown_since(self, segmentation: Segmentation, since: str) -> str | None:
         if self._known_there(segmentation.source) is None:
             return None
-        return self._database.high_water(segmentation)
-
-    def changed_source(self, segmentation: Segmentation, since: str) -> str:
-        # All rows are looked at: it never comes to this.
-        return segmentation.source
+        return self._database.changes_unknown_since(segmentation, since)
 
 
 def _carried(batches: Sequence[Batch]) -> tuple[pa.Table, list[pa.DataType]]:

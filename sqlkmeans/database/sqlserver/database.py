@@ -14,7 +14,16 @@ from typing import Any
 import pyarrow as pa
 from sqlalchemy.engine import URL, make_url
 
-from sqlkmeans.database.base import Batch, Column, Database, Finding, Opening, Source, Workspace
+from sqlkmeans.database.base import (
+    Batch,
+    ChangedRows,
+    Column,
+    Database,
+    Finding,
+    Opening,
+    Source,
+    Workspace,
+)
 from sqlkmeans.database.catalog import Catalog
 from sqlkmeans.database.sqlserver.change_tracking import TrackedChanges, tracking_problems
 from sqlkmeans.database.sqlserver.changes import Changes, ColumnChanges
@@ -309,8 +318,8 @@ class SQLServerDatabase(Database):
         value = self._connector.read("looking for changes", query)[0][0]
         return None if value is None else str(value)
 
-    def changed_source(self, segmentation: Segmentation, since: str) -> str:
-        return self._changes(segmentation).rows_since(since)
+    def changed_rows(self, segmentation: Segmentation, since: str) -> ChangedRows:
+        return ChangedRows(self._changes(segmentation).rows_since(since))
 
     def changes_unknown_since(self, segmentation: Segmentation, since: str) -> str | None:
         return self._changes(segmentation).unknown_since(since)

@@ -13,14 +13,14 @@ import pyarrow as pa
 
 from sqlkmeans._version import __version__
 from sqlkmeans.database.catalog import Catalog
-from sqlkmeans.database.label_changes import LabelChanges, all_to_stage
+from sqlkmeans.database.label_changes import LabelChanges, all_to_stage, departed_to_stage
 from sqlkmeans.database.labels import Counts, Empty, Labels, StagedCluster
 from sqlkmeans.database.source import Column
 from sqlkmeans.database.sqlserver.changes import clusters_query, stage_departed
 from sqlkmeans.database.sqlserver.dialect import bracket, key_text
 from sqlkmeans.database.sqlserver.errors import read_problem, statement_error
 from sqlkmeans.database.sqlserver.parts import ATTEMPT, Batches, part_writer, parts_name
-from sqlkmeans.database.sqlserver.reading import read_labels, same_customer
+from sqlkmeans.database.sqlserver.reading import read_keys, read_labels, same_customer
 from sqlkmeans.database.sqlserver.sessions import Sessions
 from sqlkmeans.database.sqlserver.staged import Staged, staging_name
 from sqlkmeans.database.sqlserver.store import SQLServerStore
@@ -79,20 +79,33 @@ class SQLServerLabels(Labels):
             staged.changes = changes
         return staged.changes
 
+    def published_keys(self, segmentation: Segmentation) -> pa.Table:
+        columns = {column.name: column for column in self._sessions.columns(segmentation.target)}
+        keys = [columns[name] for name in segmentation.key]
+        with self._sessions.to_read("reading the published keys") as session:
+            batches = list(read_keys(session, segmentation, keys))
+        if batches:
+            return pa.Table.from_batches(batches)
+        return pa.schema([(key.name, key.arrow) for key in keys]).empty_table()
+
     def stage_unchanged(
         self,
         segmentation: Segmentation,
         run_id: int,
         segment_ids: Sequence[int],
         outlier_distances: Mapping[int, float],
+        departed: pa.Table | None = None,
     ) -> list[StagedCluster]:
         staging = staging_name(run_id)
         if self._staged.labels is not None:
             labels = all_to_stage(*self._staged.labels)
             if labels.num_rows:
                 self._write_labels(segmentation, run_id, labels)
+        if departed is not None:
+            self._write_labels(segmentation, run_id, departed_to_stage(departed))
         with self._sessions.open("staging who departed") as session:
-            session.rows(stage_departed(segmentation, staging))
+            if departed is None:
+                session.rows(stage_departed(segmentation, staging))
             rows = session.rows(f"SELECT COUNT_BIG(*) FROM {staging};")
             clusters = session.rows(
                 clusters_query(segmentation, staging, segment_ids, outlier_distances)

@@ -88,6 +88,15 @@ def key_order(keys: Sequence[SqlColumn]) -> str:
     return ", ".join(f"source.{bracket(key.name)}" for key in keys)
 
 
+def read_keys(
+    session: Session, segmentation: Segmentation, keys: Sequence[SqlColumn]
+) -> Iterator[pa.RecordBatch]:
+    """Published keys, in no order."""
+    listed = ", ".join(key.read_expression for key in keys)
+    query = f"SELECT {listed} FROM {beside(segmentation.target, '')} AS source"
+    return (batch.keys for batch in read_batches(session, query, keys, []))
+
+
 def read_batches(
     session: Session,
     query: str,

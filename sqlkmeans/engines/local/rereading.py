@@ -37,13 +37,13 @@ from sqlkmeans.clustering.preparation.float32_rows import (
 from sqlkmeans.clustering.preparation.preparation import Preparation
 from sqlkmeans.database.base import Batch, Embedded, Sources, limited_memory
 from sqlkmeans.definition import Segmentation
-from sqlkmeans.engines.base import Labelled, NoRows, Plan, columns_to_describe
+from sqlkmeans.engines.base import Labelled, Plan, columns_to_describe
 from sqlkmeans.engines.key_texts import typical_customers
 from sqlkmeans.engines.local.keys import KeyCollector
 from sqlkmeans.engines.local.labels import ArrayLabels
 from sqlkmeans.engines.local.rows import LABEL_BYTES, DescribedRows, numbers_of, rows_ahead
 from sqlkmeans.engines.local.storage import Batches, PassingBatches, Storage
-from sqlkmeans.errors import DataError
+from sqlkmeans.errors import DataError, NoRows
 from sqlkmeans.memory import release_unused
 from sqlkmeans.outcome import Fit
 from sqlkmeans.progress import Advance

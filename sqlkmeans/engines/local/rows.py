@@ -20,10 +20,9 @@ from sqlkmeans.clustering.describing.found import PreparedRows
 from sqlkmeans.clustering.describing.profile_columns import ColumnValues, ProfileColumn
 from sqlkmeans.clustering.preparation.preparation import Preparation
 from sqlkmeans.database.base import Batch, Source
-from sqlkmeans.engines.base import NoRows
 from sqlkmeans.engines.local.keys import KeyCollector
 from sqlkmeans.engines.local.storage import Batches, Storage, kept_rows
-from sqlkmeans.errors import DataError
+from sqlkmeans.errors import DataError, NoRows
 from sqlkmeans.progress import Advance
 
 #: What label, distance and its square, a weight, and an order that sorts the rows take for each of

@@ -12,7 +12,7 @@ from sqlkmeans.database.base import Workspace
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.engines.pushdown.sql import starts, statistics, training
 from sqlkmeans.engines.pushdown.sql.training import Layout
-from sqlkmeans.errors import DataError
+from sqlkmeans.errors import DataError, NoRows
 from sqlkmeans.progress import Advance
 
 
@@ -111,7 +111,7 @@ class KeptRows:
                 "was changed"
             )
         if not found:
-            raise DataError("the source has no rows; nothing was changed")
+            raise NoRows("the source has no rows; nothing was changed")
         customers, nulls, repeats = found[0]
         if nulls:
             many = "a few" if nulls < 0 else f"{nulls:,}"
