@@ -168,6 +168,9 @@ def _target_problems(
             same = _lower(row["target"]) == _lower(target)
             if same and row["name"] != segmentation.name:
                 problems.append(f"target {target}: it belongs to segmentation {row['name']}")
+    problems += database.labels.problems(segmentation)
+    if problems:
+        return problems
     parts = parse_name(target)
     for suffix, columns in (("", LABEL_COLUMNS), *BESIDE.items()):
         name = quote_name((*parts[:-1], parts[-1] + suffix))
@@ -180,7 +183,6 @@ def _target_problems(
                 f"(it has {_listed([c.name for c in found])}; expected {', '.join(wanted)}); "
                 "name another target, or drop it"
             )
-    problems += database.labels.problems(segmentation)
     existing = database.labels.describe_table(target)
     if problems or existing is None:
         return problems

@@ -77,8 +77,8 @@ class Labels(ABC):
         """The columns of what has a segment table's name; None where nothing has it."""
 
     def problems(self, segmentation: Segmentation) -> list[str]:
-        """Why labels cannot be where the definition has them, beside the columns of what is there;
-        before anything is read."""
+        """Why labels cannot be where the definition has them, whatever the columns of what is
+        there; before anything is read."""
         return []
 
     def prepare(self, segmentation: Segmentation, run_id: int) -> None:

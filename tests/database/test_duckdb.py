@@ -102,6 +102,16 @@ def test_names_without_a_schema_are_those_of_main(path: Path, database: Database
     assert len(rows(path, "FROM main.segment")) == 6
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_target_of_another_catalog_is_refused_before_rows_are_read(
+    database: Database, engine: str
+) -> None:
+    with database:
+        with pytest.raises(DataError, match=r"has no catalog lake; allowed: schema\.table"):
+            run(segmentation(target="lake.sales.segment", engine=engine), database)
+        assert not database.catalog.runs()
+
+
 @pytest.mark.parametrize("name", ["self", "name", "database"])
 def test_a_name_that_a_variable_of_python_has_is_a_tables(
     name: str, path: Path, database: Database

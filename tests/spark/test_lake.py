@@ -256,6 +256,11 @@ def test_a_run_that_ends_anywhere_leaves_labels_whole_and_the_next_one_mends(
     held = lake.rows(f"SELECT * FROM {TARGET}_history WHERE valid_to IS NULL ORDER BY 1")
     assert [row[:2] for row in held] == [row[:2] for row in labels]
     assert lake.rows(f"SELECT DISTINCT run_id FROM {TARGET}__changes ORDER BY 1") == [(1,), (4,)]
+    # What is in Spark's catalog stays, and is no other database's.
+    pipeline.drop("shop", database, drop_target=True)
+    assert lake.labels() == labels
+    with pytest.raises(DataError, match="segment_history` exists, and no run of shop in"):
+        pipeline.run(segmentation, database)
 
 
 def test_a_target_that_cannot_be_is_told_before_rows_are_read(

@@ -53,6 +53,16 @@ class DuckDBLabels(Labels):
     def _native(self) -> duckdb.DuckDBPyConnection:
         return self._connection.native
 
+    def problems(self, segmentation: Segmentation) -> list[str]:
+        name = parse_name(segmentation.target)
+        rows = self._native.execute("SELECT database_name FROM duckdb_databases()").fetchall()
+        if len(name) < 3 or name[0].lower() in {known.lower() for (known,) in rows}:
+            return []
+        return [
+            f"target {segmentation.target}: this database has no catalog {name[0]}; allowed: "
+            'schema.table, or with engine = "spark" a table of Spark\'s catalog'
+        ]
+
     def stage(
         self,
         segmentation: Segmentation,
