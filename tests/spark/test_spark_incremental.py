@@ -11,6 +11,7 @@ import pytest
 
 from sqlkmeans import pipeline
 from sqlkmeans.database import Database, open_database
+from sqlkmeans.database.spark import changes
 from sqlkmeans.database.spark.changes import newest
 from sqlkmeans.database.spark.types import column
 from sqlkmeans.definition import Segmentation
@@ -65,7 +66,7 @@ def read(result: RunResult) -> int:
 
 @pytest.mark.spark
 def test_only_rows_that_changed_came_or_left_are_looked_at(
-    rows: list[Row], database: Database, spark_session: Any
+    rows: list[Row], database: Database, spark_session: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def show(rows: Sequence[Row]) -> None:
         table = pa.Table.from_pylist(list(rows))
@@ -95,6 +96,7 @@ def test_only_rows_that_changed_came_or_left_are_looked_at(
     # The newest has gone, and the one without a stamp has one again: nobody is above the mark.
     rows[2]["updated_at"] = EARLIER
     show([*rows[1:], new])
+    monkeypatch.setattr(changes, "PART_KEYS", 50)
     result = pipeline.assign(stamped, database)
     assert (read(result), result.departed, result.changed) == (0, 1, 1)
 
