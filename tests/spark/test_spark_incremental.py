@@ -127,6 +127,16 @@ def test_rows_of_the_database_travel_to_spark_only_if_they_changed(
     assert [w for w in told if w.startswith("all rows were read: sample_rows = 0")]
 
 
+def test_keys_that_changed_came_or_left_are_told_apart() -> None:
+    published = pa.table({"id": [1, 2, 3, 4], "country": ["no", "no", "se", "se"]})
+    seen = pa.table({"id": [3, 2, 1, None, 1], "country": ["se", "no", "se", "no", "no"]})
+    changed = pa.chunked_array([[False, True], [False, False, False]])
+    looked_at, departed = changes.compare(seen, changed, published)
+    # A key that is NULL is nobody's, and is told of where it is read.
+    assert sorted(looked_at.to_pylist()) == [1, 2, 3]
+    assert departed.to_pylist() == [3]
+
+
 @pytest.mark.parametrize("name", ["timestamp", "timestamp_ntz", "int", "bigint"])
 def test_a_column_that_grows_tells_what_changed(name: str) -> None:
     assert "MAX(`c`)" in newest(column("c", name))
