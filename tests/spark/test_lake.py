@@ -264,7 +264,7 @@ def test_a_run_that_ends_anywhere_leaves_labels_whole_and_the_next_one_mends(
 
 
 def test_a_target_that_cannot_be_is_told_before_rows_are_read(
-    lake: Lake, database: Database
+    lake: Lake, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def problems(target: str = TARGET, **changes: Any) -> str:
         with pytest.raises((DataError, DefinitionError)) as told:
@@ -280,6 +280,10 @@ def test_a_target_that_cannot_be_is_told_before_rows_are_read(
         source="dbo.shop"
     )
     assert "whose history is only ever appended to" in problems(history_days=30)
+    with monkeypatch.context() as patched:
+        for name in ("run_inside", "run_script", "self_test"):
+            patched.setattr(type(database), name, None, raising=False)
+        assert "duckdb:///:memory: publishes labels itself; allowed: a target of two" in problems()
     # Somebody else's table with just these columns, and a view beside the target.
     lake.session.sql(
         f"CREATE VIEW {TARGET} AS SELECT customer_id, 1 AS segment_id, 1e0 AS distance, "

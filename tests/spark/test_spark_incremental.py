@@ -11,6 +11,7 @@ import pytest
 
 from sqlkmeans import pipeline
 from sqlkmeans.database import Database, open_database
+from sqlkmeans.database.spark import changes
 from sqlkmeans.database.spark.changes import newest
 from sqlkmeans.database.spark.types import column
 from sqlkmeans.definition import Segmentation
@@ -65,7 +66,7 @@ def read(result: RunResult) -> int:
 
 @pytest.mark.spark
 def test_only_rows_that_changed_came_or_left_are_looked_at(
-    rows: list[Row], database: Database, spark_session: Any
+    rows: list[Row], database: Database, spark_session: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def show(rows: Sequence[Row]) -> None:
         table = pa.Table.from_pylist(list(rows))
@@ -95,6 +96,7 @@ def test_only_rows_that_changed_came_or_left_are_looked_at(
     # The newest has gone, and the one without a stamp has one again: nobody is above the mark.
     rows[2]["updated_at"] = EARLIER
     show([*rows[1:], new])
+    monkeypatch.setattr(changes, "PART_KEYS", 50)
     result = pipeline.assign(stamped, database)
     assert (read(result), result.departed, result.changed) == (0, 1, 1)
 
@@ -123,6 +125,16 @@ def test_rows_of_the_database_travel_to_spark_only_if_they_changed(
     hidden = definition("dbo.customer", changed_by="version", sample_rows=0)
     told = pipeline.assign(hidden, database).warnings
     assert [w for w in told if w.startswith("all rows were read: sample_rows = 0")]
+
+
+def test_keys_that_changed_came_or_left_are_told_apart() -> None:
+    published = pa.table({"id": [1, 2, 3, 4], "country": ["no", "no", "se", "se"]})
+    seen = pa.table({"id": [3, 2, 1, None, 1], "country": ["se", "no", "se", "no", "no"]})
+    changed = pa.chunked_array([[False, True], [False, False, False]])
+    looked_at, departed = changes.compare(seen, changed, published)
+    # A key that is NULL is nobody's, and is told of where it is read.
+    assert sorted(looked_at.to_pylist()) == [1, 2, 3]
+    assert departed.to_pylist() == [3]
 
 
 @pytest.mark.parametrize("name", ["timestamp", "timestamp_ntz", "int", "bigint"])

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+import duckdb
+import numpy as np
 import pyarrow as pa
 
 from sqlkmeans.database.source import ChangedRows, Column
@@ -21,6 +24,11 @@ if TYPE_CHECKING:
 #: A row can be stamped, and committed only later, so changes are looked for from so long before
 #: the newest stamp on.
 OVERLAP = "INTERVAL 1 HOUR"
+
+#: Keys that come to this process at a time, about so many.
+PART_KEYS = 20_000_000
+#: So many go to every executor, so that the rows stay where they are.
+FEW_KEYS = 1_000_000
 
 _TIMES = {"timestamp", "timestamp_ntz"}
 _NUMBERS = {"int", "bigint"}
@@ -45,39 +53,49 @@ def newest(column: Column) -> str:
     )
 
 
-def differences(
-    key: Sequence[Column], changed_by: Column, since: str, rows: str, published: str
-) -> str:
-    """A query for the keys that have to be looked at: ``k1, k2, …``, and whether they are in
-    the source: ``stays``.
-
-    The keys alone are shuffled, once, and all that is told of them is of one moment.
+def compare(
+    seen: pa.Table, is_changed: pa.ChunkedArray, published: pa.Table
+) -> tuple[pa.Array, pa.Array]:
+    """Where the keys stand that have to be looked at, and the published ones that departed.
 
     Parameters
     ----------
-    key : sequence of Column
-    changed_by : Column
-    since : str
-        The mark of the run before.
-    rows : str
-        The source, as it stands after FROM.
-    published : str
-        A view of the published keys, ``k1, k2, …``.
+    seen : pyarrow.Table
+        The source's keys, of the types of the published ones.
+    is_changed : pyarrow.ChunkedArray of bool
+        Whether their rows may have changed.
+    published : pyarrow.Table
+        The keys that have a label.
+
+    Returns
+    -------
+    pyarrow.Array, pyarrow.Array
+        Of ``seen``, and of ``published``.
     """
-    mark = f"CAST({SparkDialect().literal(since)} AS {changed_by.type})"
-    places = [f"k{n}" for n, _ in enumerate(key, start=1)]
-    theirs = ", ".join(f"{backquote(one.name)} AS {place}" for one, place in zip(key, places))
-    ours = ", ".join(f"CAST({place} AS {one.type})" for one, place in zip(key, places))
-    listed = ", ".join(places)
-    # A stamp that is NULL, or a mark that is none of this type, tells nothing.
-    is_old = f"COALESCE({backquote(changed_by.name)} < {mark}, FALSE)"
-    return (
-        f"SELECT {listed}, MAX(here) = 1 AS stays FROM (\n"
-        f"SELECT {theirs}, CASE WHEN {is_old} THEN 0 ELSE 1 END AS changed, 1 AS here, 0 AS known\n"
-        f"FROM {rows}\nUNION ALL\n"
-        f"SELECT {ours}, 0, 0, 1 FROM {published}) AS k\n"
-        f"GROUP BY {listed} HAVING MAX(changed) = 1 OR MAX(here) <> MAX(known)"
-    )
+    places = _places(published.columns)
+    same = " AND ".join(f"s.{place} = p.{place}" for place in places)
+    with (
+        TemporaryDirectory(prefix="sqlkmeans_keys_", ignore_cleanup_errors=True) as folder,
+        duckdb.connect(":memory:", config={"temp_directory": folder}) as connection,
+    ):
+        for name, keys in (("seen", seen), ("published", published)):
+            listed = pa.table([*keys.columns, np.arange(len(keys))], names=[*places, "row"])
+            if name == "seen":
+                listed = listed.append_column("is_changed", is_changed)
+            connection.register(name, listed)
+        looked_at = connection.execute(
+            "SELECT row FROM seen AS s WHERE is_changed "
+            f"OR NOT EXISTS (SELECT 1 FROM published AS p WHERE {same})"
+        ).to_arrow_table()
+        departed = connection.execute(
+            "SELECT row FROM published AS p "
+            f"WHERE NOT EXISTS (SELECT 1 FROM seen AS s WHERE {same})"
+        ).to_arrow_table()
+    return looked_at["row"], departed["row"]
+
+
+def _places(keys: Sequence[object]) -> list[str]:
+    return [f"k{n}" for n in range(1, len(keys) + 1)]
 
 
 class SourceChanges:
@@ -107,7 +125,8 @@ class SourceChanges:
         self, segmentation: Segmentation, columns: Mapping[str, Column], since: str, rows: str,
         published: pa.Table,
     ) -> ChangedRows:  # fmt: skip
-        """Compare the keys of a source with the published ones, which travel to Spark.
+        """Compare the keys of a source with the published ones: here, because a shuffle of both
+        takes longer than either takes to travel.
 
         Parameters
         ----------
@@ -120,34 +139,56 @@ class SourceChanges:
         published : pyarrow.Table
             The keys that have a label.
         """
-        places = [f"k{n}" for n, _ in enumerate(segmentation.key, start=1)]
-        key = [columns[name] for name in segmentation.key]
+        by = columns[str(segmentation.changed_by)]
         with told("comparing the keys with the published ones", of_source=True):
-            with changed(self._session, {"spark.sql.timestampType": "TIMESTAMP_NTZ"}):
-                given = self._session.createDataFrame(for_spark(published.columns, places))
-            known = self._view("published", given)
-            by = columns[str(segmentation.changed_by)]
-            query = differences(key, by, since, rows, known)
-            found = self._view("differences", self._keep_rows(self._session.sql(query)))
-            gone = self._session.sql(f"SELECT {', '.join(places)} FROM {found} WHERE NOT stays")
-            departed = gone.toArrow()
-            # With <=> a key that is NULL is found too, and told of as in any run.
-            same = " AND ".join(
-                f"s.{backquote(one.name)} <=> d.{place}" for one, place in zip(key, places)
-            )
-            names = dict.fromkeys([*segmentation.key, *segmentation.columns])
-            changes = self._session.sql(
-                f"SELECT {', '.join(f's.{backquote(name)}' for name in names)} "
-                f"FROM (SELECT * FROM {rows}) AS s "
-                f"LEFT SEMI JOIN (SELECT * FROM {found} WHERE stays) AS d ON {same}"
-            )
-            source = self._view("changed", self._keep_rows(changes))
-        types = published.schema.types
-        return ChangedRows(
-            source,
-            pa.table(
-                [as_before(values, kind) for values, kind in zip(departed.columns, types)],
-                names=published.column_names,
+            parts = max(1, -(-published.num_rows // PART_KEYS))
+            *keys, is_changed = self._seen(segmentation.key, by, since, rows, parts).columns
+            kinds = published.schema.types
+            same = pa.table([as_before(*one) for one in zip(keys, kinds)], published.column_names)
+            looked_at, departed = compare(same, is_changed, published)
+            wanted = for_spark([one.take(looked_at) for one in keys], _places(keys))
+            source = self._changed(segmentation, wanted, rows)
+        return ChangedRows(source, published.take(departed))
+
+    def _seen(
+        self, names: Sequence[str], by: Column, since: str, rows: str, parts: int
+    ) -> pa.Table:
+        """The source's keys, and behind them whether their rows may have changed."""
+        listed = ", ".join(map(backquote, names))
+        mark = f"CAST({SparkDialect().literal(since)} AS {by.type})"
+        # A stamp that is NULL, or a mark that is none of this type, tells nothing.
+        query = (
+            f"SELECT {listed}, NOT COALESCE({backquote(by.name)} < {mark}, FALSE) AS `is changed` "
+            f"FROM {rows}"
+        )
+        if parts == 1:
+            return self._session.sql(query).toArrow()
+        # Each key is in one part, so parts may be of different moments.
+        found = (
+            self._session.sql(f"{query} WHERE PMOD(XXHASH64({listed}), {parts}) = {part}")
+            for part in range(parts)
+        )
+        return pa.concat_tables([part.toArrow() for part in found])
+
+    def _changed(self, segmentation: Segmentation, keys: pa.Table, rows: str) -> str:
+        """A view of the rows with these keys."""
+        with changed(self._session, {"spark.sql.timestampType": "TIMESTAMP_NTZ"}):
+            given = self._session.createDataFrame(keys)
+        wanted = self._view("wanted", given)
+        # With <=> a key that is NULL is found too, and told of as in any run.
+        same = " AND ".join(
+            f"s.{backquote(name)} <=> w.{place}"
+            for name, place in zip(segmentation.key, keys.column_names)
+        )
+        names = dict.fromkeys([*segmentation.key, *segmentation.columns])
+        hint = "/*+ BROADCAST(w) */ " if keys.num_rows <= FEW_KEYS else ""
+        return self._view(
+            "changed",
+            self._keep_rows(
+                self._session.sql(
+                    f"SELECT {hint}{', '.join(f's.{backquote(name)}' for name in names)} "
+                    f"FROM (SELECT * FROM {rows}) AS s LEFT SEMI JOIN {wanted} AS w ON {same}"
+                )
             ),
         )
 

@@ -7,7 +7,6 @@ nobody sees, or views of the run before, and the next one puts that right.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -21,29 +20,19 @@ import pyarrow as pa
 from sqlkmeans.database.base import Database, RunsInside
 from sqlkmeans.database.label_sql import beyond, clusters_of, segments_of
 from sqlkmeans.database.labels import Counts, Empty, Labels, StagedCluster
-from sqlkmeans.database.source import Column
 from sqlkmeans.database.spark import types as spark_types
 from sqlkmeans.database.spark.dialect import SparkDialect, backquote
-from sqlkmeans.database.spark.lake_tables import (
-    CHANGED,
-    PREVIOUS,
-    RELABELLED,
-    LakeTables,
-    quoted,
-)
-from sqlkmeans.database.spark.session import SETTINGS, changed, first_line, told, told_nothing
-from sqlkmeans.database.spark.sources import SparkSources, relation
+from sqlkmeans.database.spark.lake_catalog import LakeCatalog
+from sqlkmeans.database.spark.lake_tables import CHANGED, PREVIOUS, RELABELLED
+from sqlkmeans.database.spark.session import SETTINGS, changed, told, told_nothing
+from sqlkmeans.database.spark.sources import relation
 from sqlkmeans.database.workspace import Workspace
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DatabaseError, DataError, DefinitionError
 from sqlkmeans.publication import Publication, Row
-from sqlkmeans.sqltext import parse_name
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
-
-#: Tables of labels that stay: a reader may still be in the one before.
-KEPT = 2
 
 
 @contextmanager
@@ -81,7 +70,7 @@ def open_labels(
             labels.close()
 
 
-class LakeLabels(Labels):
+class LakeLabels(LakeCatalog, Labels):
     """A table a run, and views of the newest.
 
     Parameters
@@ -92,23 +81,13 @@ class LakeLabels(Labels):
     """
 
     def __init__(self, database: Database, session: SparkSession | None) -> None:
-        self._catalog, self._store = database.catalog, database.store
-        self._database = database
-        self._given = session
+        super().__init__(database, session)
+        self._store = database.store
         self._view = f"sqlkmeans_{uuid4().hex[:8]}"
         self._kept: list[DataFrame] = []
         self._views: list[str] = []
         #: What stands after FROM, and how many rows it has.
         self._staged, self._rows = "", 0
-
-    @property
-    def _session(self) -> SparkSession:
-        if self._given is None:
-            raise DataError(
-                "the labels are in Spark's catalog, and no session is given: allowed: spark=…, "
-                "or on the command line the definition file instead of the name"
-            )
-        return self._given
 
     def close(self) -> None:
         """Let go of what the session keeps for this."""
@@ -126,134 +105,6 @@ class LakeLabels(Labels):
         self._kept.append(kept)
         self._views.append(name)
         return name
-
-    # What is there
-
-    def _tables(self, segmentation: Segmentation) -> LakeTables:
-        return LakeTables(
-            self._session, parse_name(segmentation.target), segmentation.key,
-            segmentation.spark.format,
-        )  # fmt: skip
-
-    def _sources(self, segmentation: Segmentation) -> SparkSources:
-        return SparkSources(self._database, self._session, segmentation.spark.keep)
-
-    def _published_runs(self, segmentation: Segmentation) -> list[Row]:
-        """Published runs that wrote this target, the newest first."""
-        target = parse_name(segmentation.target)
-
-        def same(row: Row) -> bool:
-            then = json.loads(row["definition"])
-            return then["engine"] == "spark" and parse_name(then["target"]) == target
-
-        return [row for row in self._catalog.published_runs(segmentation.name) if same(row)]
-
-    def _published(self, segmentation: Segmentation, tables: LakeTables) -> str:
-        """What stands after FROM for the labels that are published."""
-        runs = self._published_runs(segmentation)
-        written = next((row["run_id"] for row in runs if row["written"]), None)
-        if written is not None and tables.mark_of(tables.labels_of(written)) is not None:
-            return tables.labels_of(written)
-        # Nothing, before the first; or somebody dropped it, and the changes tell it too.
-        return tables.as_of(runs[0]["run_id"] if runs else 0)
-
-    def _mark(self, run_id: int) -> str:
-        # Another database has runs of the same numbers.
-        row = self._catalog.run(run_id)
-        assert row is not None
-        return f"{run_id} {row['started_at'].isoformat()}"
-
-    def _is_ours(self, segmentation: Segmentation, mark: str) -> bool:
-        run_id = mark.split(" ")[0]
-        known = run_id.isdecimal() and self._database.schema_version()
-        row = self._catalog.run(int(run_id)) if known else None
-        return (
-            row is not None
-            and row["segmentation"] == segmentation.name
-            and mark == self._mark(row["run_id"])
-        )
-
-    def describe_table(self, name: str) -> list[Column] | None:
-        from pyspark.errors import AnalysisException
-
-        lake_name = quoted(parse_name(name))
-        with told(f"target {name}", of_source=True):
-            try:
-                if not self._session.catalog.tableExists(lake_name):
-                    return None
-                schema = self._session.table(lake_name).schema
-            except AnalysisException:
-                return None  # `problems` says why, where that is one.
-        return [spark_types.column(field.name, field.dataType.simpleString()) for field in schema]
-
-    def problems(self, segmentation: Segmentation) -> list[str]:
-        target, tables = segmentation.target, self._tables(segmentation)
-        from pyspark.errors import PySparkException
-
-        try:
-            runs = tables.runs_there()
-        except PySparkException as error:
-            return [f"target {target}: Spark cannot look into its schema: {first_line(str(error))}"]
-        problems = []
-        if not self._sources(segmentation).reads(segmentation.source):
-            problems.append(
-                f"target {target}: its three parts name a table of Spark's catalog, and "
-                f"{self._database.safe_url} has the source; allowed: a source that Spark reads, or "
-                "a target of one or two parts"
-            )
-        with told(f"target {target}"):
-            for name in [*tables.fixed, *map(tables.labels_of, runs)]:
-                mark = tables.mark_of(name)
-                if mark is not None and not self._is_ours(segmentation, mark):
-                    problems.append(
-                        f"target {target}: {name} exists, and no run of {segmentation.name} in "
-                        f"{self._database.safe_url} made it; name another target, or drop it"
-                    )
-        return problems
-
-    def prepare(self, segmentation: Segmentation, run_id: int) -> None:
-        tables = self._tables(segmentation)
-        with told(f"target {segmentation.target}"):
-            tables.create_changes(self._key_types(segmentation, tables), self._mark(run_id))
-            published = self._published_runs(segmentation)
-            ids = {row["run_id"] for row in published}
-            for (changed_by,) in tables.rows(f"SELECT DISTINCT run_id FROM {tables.changes}"):
-                if changed_by not in ids:
-                    tables.drop_changes(changed_by)
-            if published:
-                self._show(segmentation)
-            self._drop_tables(segmentation, tables, ids)
-
-    def _key_types(self, segmentation: Segmentation, tables: LakeTables) -> list[str]:
-        columns = self.describe_table(tables.changes)
-        if columns is None:
-            columns = self._sources(segmentation).describe(segmentation.source)
-        types = {column.name: column.type for column in columns}
-        return [types[key] for key in segmentation.key]
-
-    def _drop_tables(
-        self, segmentation: Segmentation, tables: LakeTables, published: set[int]
-    ) -> None:
-        """Drop what killed runs left, and what was published long ago."""
-        there = tables.runs_there()
-        kept = [run_id for run_id in there if run_id in published][-KEPT:]
-        for run_id in there:
-            name = tables.labels_of(run_id)
-            if run_id not in kept and self._is_ours(segmentation, tables.mark_of(name) or ""):
-                tables.execute(f"DROP TABLE {name}")
-
-    def _show(self, segmentation: Segmentation) -> None:
-        """Let the views show what the database says is published."""
-        tables = self._tables(segmentation)
-        newest = self._published_runs(segmentation)[0]
-        registered = self._catalog.segmentation(segmentation.name) or {}
-        segments = self._catalog.result("segment", registered["active_run_id"])
-        tables.show(
-            self._published(segmentation, tables),
-            newest["run_id"],
-            {row["segment_id"]: row["name"] for row in segments if row["segment_id"]},
-            self._mark(newest["run_id"]),
-        )
 
     # On the way
 
