@@ -282,7 +282,7 @@ def test_a_target_that_cannot_be_is_told_before_rows_are_read(
     assert "whose history is only ever appended to" in problems(history_days=30)
     with monkeypatch.context() as patched:
         for name in ("run_inside", "run_script", "self_test"):
-            patched.setattr(type(database), name, None, raising=False)
+            patched.setattr(type(database), name, lambda *_: None, raising=False)
         assert "duckdb:///:memory: publishes labels itself; allowed: a target of two" in problems()
     # Somebody else's table with just these columns, and a view beside the target.
     lake.session.sql(
