@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -87,3 +87,34 @@ class Source:
     row_count: int
     batches: Iterator[Batch] = field(repr=False)
     in_key_order: bool
+
+
+#: Gives a text to all processes that read together, and gives back the texts of all, in their
+#: order, once each has given one.
+Share = Callable[[str], Sequence[str]]
+
+
+@dataclass(frozen=True)
+class TogetherReader:
+    """What several processes at once read a source with, of one moment.
+
+    Attributes
+    ----------
+    read : callable
+        Called in each process with its place, from 0, how many they are, and a :data:`Share`; gives
+        keys, features and the weight of its part of the rows. It travels by value: where it runs,
+        nothing of this package has to be. What it raises before the first row, because they could
+        not begin, begins with :data:`NOT_BEGUN`.
+    keys, features : list of pyarrow.DataType
+        Of what it gives.
+    weighted : bool
+        Whether a weight comes behind them.
+    """
+
+    read: Callable[[int, int, Share], Iterator[pa.RecordBatch]] = field(repr=False)
+    keys: list[pa.DataType]
+    features: list[pa.DataType]
+    weighted: bool
+
+
+NOT_BEGUN = "could not begin to read"
