@@ -102,13 +102,12 @@ class TogetherReader:
     ----------
     read : callable
         Called in each process with its place, from 0, how many they are, and a :data:`Share`; gives
-        keys, features and the weight of its part of the rows. It travels by value: where it runs,
-        nothing of this package has to be. What it raises before the first row, because they could
-        not begin, begins with :data:`NOT_BEGUN`.
+        its part of the rows: keys, features, the weight if there is one, and two numbers that are
+        the same in all rows of a moment: one by which to tell it from others, and how many rows
+        there are. It travels by value: where it runs, nothing of this package has to be. What it
+        raises because they could not begin has :data:`NOT_BEGUN` in its text.
     keys, features : list of pyarrow.DataType
-        Of what it gives.
     weighted : bool
-        Whether a weight comes behind them.
     """
 
     read: Callable[[int, int, Share], Iterator[pa.RecordBatch]] = field(repr=False)

@@ -15,6 +15,7 @@ from sqlkmeans import pipeline
 from sqlkmeans.database import Database, open_database
 from sqlkmeans.database.duckdb.database import DuckDBDatabase
 from sqlkmeans.database.source import NOT_BEGUN, TogetherReader
+from sqlkmeans.database.spark import carrying
 from sqlkmeans.database.spark.carrying import rows_of_database
 from sqlkmeans.database.spark.workspace import CarriedRows
 from sqlkmeans.database.sqlserver import ranges as sqlserver_ranges
@@ -70,17 +71,21 @@ def dying(read: Read, folder: str) -> Read:
     return attempt
 
 
-def from_file(file: str) -> Read:
+def from_file(file: str, counted: int = ROWS) -> Read:
     """Rows that lie in a file, in place of those of a server."""
 
     def read(
         place: int, places: int, share: Callable[[str], Sequence[str]]
     ) -> Iterator[pa.RecordBatch]:
+        import os
+
         import pyarrow as pa
 
         assert share(str(place)) == [str(other) for other in range(places)]
-        yield from pa.ipc.open_file(file).read_all().to_batches(50)[place::places]
-        share("")
+        rows = pa.ipc.open_file(file).read_all()
+        for name, number in (("moment", int(share(os.urandom(2).hex())[0], 16)), ("of", counted)):
+            rows = rows.append_column(name, pa.repeat(number, rows.num_rows))
+        yield from rows.to_batches(50)[place::places]
 
     return read
 
@@ -133,20 +138,6 @@ def written(folder: Path, *columns: str) -> tuple[str, pa.Table]:
     return str(folder / "rows"), rows
 
 
-def test_tasks_that_die_each_time_are_told_of(
-    database: Database, spark_session: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def read(place: int, places: int, share: Any) -> Iterator[pa.RecordBatch]:
-        import os
-
-        os._exit(9)
-        yield from ()
-
-    reads_together(monkeypatch, read, make_shop(1).select(["customer_id", "income", "age"]))
-    with pytest.raises(DatabaseError, match=r"reading stopped: in 3 attempts a task of Spark died"):
-        given(database, spark_session)
-
-
 def test_where_executors_cannot_begin_the_rows_go_by_way_of_this_process(
     database: Database, spark_session: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,6 +157,30 @@ def test_what_cannot_be_read_is_told_in_words(
     rows = make_shop(1).select(["customer_id", "income", "age"])
     reads_together(monkeypatch, refusing("Error converting data type nvarchar to float."), rows)
     with pytest.raises(DataError, match=r"^source dbo\.shop: reading stopped: .*nvarchar to float"):
+        given(database, spark_session)
+
+
+def test_rows_of_several_moments_are_refused(
+    database: Database, spark_session: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(place: int, places: int, share: Any) -> Iterator[pa.RecordBatch]:
+        import pyarrow as pa
+
+        numbers = {name: pa.array([place]) for name in ("customer_id", "income", "age", "moment")}
+        yield pa.record_batch({**numbers, "of": pa.array([2])})
+
+    monkeypatch.setattr(carrying, "ATTEMPTS", 1)
+    reads_together(monkeypatch, read, make_shop(1).select(["customer_id", "income", "age"]))
+    with pytest.raises(DatabaseError, match="rows came of several moments"):
+        given(database, spark_session)
+
+
+def test_rows_that_are_not_as_many_as_were_counted_are_refused(
+    database: Database, tmp_path: Path, spark_session: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, rows = written(tmp_path, "income", "age")
+    reads_together(monkeypatch, from_file(file, counted=601), rows)
+    with pytest.raises(DatabaseError, match="601 rows were counted and 600 came"):
         given(database, spark_session)
 
 

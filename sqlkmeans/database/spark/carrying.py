@@ -18,8 +18,10 @@ from sqlkmeans.errors import DatabaseError, DataError
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-#: How often executors begin to read a source before it is told that they die of it.
+#: How often executors begin to read a source, if what comes is of several moments.
 ATTEMPTS = 3
+#: What tells moments apart, and how many rows there were.
+MOMENT = ("moment", "counted")
 #: A time without a zone stays one.
 TIMES = {"spark.sql.timestampType": "TIMESTAMP_NTZ"}
 
@@ -91,9 +93,9 @@ def read_together(
 ) -> DataFrame:
     """Rows that executors read at once, and that nobody reads again.
 
-    Spark forgets where they came from: what is lost of them would be of another moment. So each
-    lies on the disks of two executors, or in files with ``keep = "checkpoint"``. A task that dies
-    ends all of them, and they begin again, at another moment.
+    If a task dies, Spark makes all of them again, at another moment. It does so too if later it
+    misses some of what they have read, and then there are rows of two moments: all are looked at.
+    Those that were good are kept, and Spark forgets where they came from.
     """
     from py4j.protocol import Py4JError
     from pyspark import StorageLevel
@@ -105,33 +107,40 @@ def read_together(
     tasks = min(segmentation.spark.connections, slots)
     kinds = [*reader.keys, *reader.features, *([pa.float64()] if reader.weighted else [])]
     names = _names(len(reader.keys), len(reader.features), len(kinds))
+    kinds, names = [*kinds, pa.int64(), pa.int64()], [*names, *MOMENT]
     empty = for_spark([pa.chunked_array([], kind) for kind in kinds], names)
     with told("handing the rows to Spark"), changed(session, TIMES):
         schema = session.createDataFrame(empty).schema
+    task = task_of(reader.read, tasks, empty.schema)
     what = f"source {segmentation.source}: reading stopped"
     for _ in range(ATTEMPTS):
-        asked = session.range(0, tasks, 1, tasks)
-        with told(what, of_source=True):
-            try:
-                task = task_of(reader.read, tasks, empty.schema)
-                rows = asked.mapInArrow(task, schema, barrier=True)
-                if segmentation.spark.keep == "checkpoint":
-                    rows = rows.checkpoint()
-                else:
-                    rows = rows.localCheckpoint(storageLevel=StorageLevel.DISK_ONLY_2)
-            except (PySparkException, Py4JError) as error:
-                text = str(error)
-                if NOT_BEGUN in text or "Barrier execution mode" in text:
-                    raise _NotBegun(first_line(text)) from None
-                if "failed barrier" not in text or PYTHON in text:
-                    raise
-                died = first_line(text)
-                continue
-        # More tasks than may read at once, for all that comes.
-        if slots > tasks:
-            rows = rows.repartition(slots, *names[: len(reader.keys)])
-        return rows
-    raise DatabaseError(f"{what}: in {ATTEMPTS} attempts a task of Spark died: {died}")
+        try:
+            rows = session.range(0, tasks, 1, tasks).mapInArrow(task, schema, barrier=True)
+            # Behind a shuffle: else all that comes would be in stages like this one, which ask for
+            # as many slots and do not outlive an executor. And it may be in more parts then.
+            rows = rows.repartition(*names[: len(reader.keys)])
+            if segmentation.spark.keep == "checkpoint":
+                rows = rows.checkpoint()
+            else:
+                rows = rows.localCheckpoint(storageLevel=StorageLevel.DISK_ONLY_2)
+            moments = rows.groupBy(*MOMENT).count().collect()
+        except (PySparkException, Py4JError) as error:
+            text = str(error)
+            if NOT_BEGUN in text or "Barrier execution mode" in text:
+                raise _NotBegun(first_line(text)) from None
+            with told(what, of_source=PYTHON in text):
+                raise
+        if not moments:
+            raise _NotBegun("no rows came")
+        if len(moments) == 1:
+            _, counted, found = moments[0]
+            if counted != found:
+                raise DatabaseError(f"{what}: {counted:,} rows were counted and {found:,} came")
+            return rows.drop(*MOMENT)
+    raise DatabaseError(
+        f"{what}: executors died, and rows came of several moments, in {ATTEMPTS} attempts; "
+        "nothing was published"
+    )
 
 
 def task_of(

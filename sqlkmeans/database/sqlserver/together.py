@@ -92,8 +92,12 @@ def part_reader(
     batch_rows, not_begun = BATCH_ROWS, NOT_BEGUN
 
     def read(place: int, places: int, share: Share) -> Iterator[pa.RecordBatch]:
+        import os
         from contextlib import suppress
 
+        import pyarrow as pa
+
+        moment = int.from_bytes(os.urandom(8), "big") >> 1
         opened: list[Any] = []
 
         def connect(before: str | None = None) -> Any:
@@ -142,23 +146,19 @@ def part_reader(
                 yield from reader
                 cursor.close()
 
-        rows = 0
         try:
             try:
                 session = begin()
             except Exception as error:
                 raise RuntimeError(f"{not_begun}: {type(error).__name__}: {error}") from None
+            told = f"{moment} {ask(session, count)[0][0]}" if place == 0 else ""
+            numbers = [pa.scalar(int(text), pa.int64()) for text in share(told)[0].split()]
             for batch in batches(session):
-                rows += batch.num_rows
-                yield batch
-            counted = ask(session, count)[0][0] if place == 0 else 0
+                columns = [*batch.columns, *(pa.repeat(n, batch.num_rows) for n in numbers)]
+                yield pa.record_batch(columns, [str(n) for n in range(len(columns))])
         finally:
             for each in opened:
                 with suppress(Exception):
                     each.close()
-        # Whoever is here has read all, and nobody ends before all are here.
-        found = sum(int(text) for text in share(str(rows)))
-        if place == 0 and found != counted:
-            raise RuntimeError(f"{counted:,} rows were counted and {found:,} were read")
 
     return read
