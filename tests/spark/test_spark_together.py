@@ -13,7 +13,6 @@ import pytest
 
 from sqlkmeans import pipeline
 from sqlkmeans.database import Database, open_database
-from sqlkmeans.database.duckdb.database import DuckDBDatabase
 from sqlkmeans.database.source import NOT_BEGUN, TogetherReader
 from sqlkmeans.database.spark import carrying
 from sqlkmeans.database.spark.carrying import rows_of_database
@@ -112,17 +111,17 @@ def database() -> Iterator[Database]:
         yield opened
 
 
-def reads_together(monkeypatch: pytest.MonkeyPatch, read: Read, rows: pa.Table) -> None:
+def reads_together(database: Database, read: Read, rows: pa.Table) -> None:
     """Let DuckDB be a database that executors reach."""
 
     def together_reader(
-        database: DuckDBDatabase, segmentation: Segmentation, features: Sequence[str],
-        types: Mapping[str, str],
-    ) -> TogetherReader:  # fmt: skip
+        segmentation: Segmentation, features: Sequence[str], types: Mapping[str, str]
+    ) -> TogetherReader:
         key, *columns = rows.schema.types[: 1 + len(features)]
         return TogetherReader(read, [key], columns, segmentation.sample_weight is not None)
 
-    monkeypatch.setattr(DuckDBDatabase, "together_reader", together_reader, raising=False)
+    # Of this one alone: a class that has it is remembered to have it.
+    database.together_reader = together_reader  # type: ignore[attr-defined]
 
 
 def given(database: Database, spark_session: Any, **changes: Any) -> CarriedRows:
@@ -139,10 +138,10 @@ def written(folder: Path, *columns: str) -> tuple[str, pa.Table]:
 
 
 def test_where_executors_cannot_begin_the_rows_go_by_way_of_this_process(
-    database: Database, spark_session: Any, monkeypatch: pytest.MonkeyPatch
+    database: Database, spark_session: Any
 ) -> None:
     rows = make_shop(1).select(["customer_id", "income", "age"])
-    reads_together(monkeypatch, refusing(f"{NOT_BEGUN}: TimeoutError: no such server"), rows)
+    reads_together(database, refusing(f"{NOT_BEGUN}: TimeoutError: no such server"), rows)
     workspace = given(database, spark_session)
     assert workspace.rows(f"SELECT COUNT(*) FROM {workspace.source}") == [(ROWS,)]
     (told,) = PushdownRows(None, SimpleNamespace(workspace=workspace), ROWS).notes()  # type: ignore[arg-type]
@@ -151,11 +150,9 @@ def test_where_executors_cannot_begin_the_rows_go_by_way_of_this_process(
     workspace.close()
 
 
-def test_what_cannot_be_read_is_told_in_words(
-    database: Database, spark_session: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_cannot_be_read_is_told_in_words(database: Database, spark_session: Any) -> None:
     rows = make_shop(1).select(["customer_id", "income", "age"])
-    reads_together(monkeypatch, refusing("Error converting data type nvarchar to float."), rows)
+    reads_together(database, refusing("Error converting data type nvarchar to float."), rows)
     with pytest.raises(DataError, match=r"^source dbo\.shop: reading stopped: .*nvarchar to float"):
         given(database, spark_session)
 
@@ -170,16 +167,16 @@ def test_rows_of_several_moments_are_refused(
         yield pa.record_batch({**numbers, "of": pa.array([2])})
 
     monkeypatch.setattr(carrying, "ATTEMPTS", 1)
-    reads_together(monkeypatch, read, make_shop(1).select(["customer_id", "income", "age"]))
+    reads_together(database, read, make_shop(1).select(["customer_id", "income", "age"]))
     with pytest.raises(DatabaseError, match="rows came of several moments"):
         given(database, spark_session)
 
 
 def test_rows_that_are_not_as_many_as_were_counted_are_refused(
-    database: Database, tmp_path: Path, spark_session: Any, monkeypatch: pytest.MonkeyPatch
+    database: Database, tmp_path: Path, spark_session: Any
 ) -> None:
     file, rows = written(tmp_path, "income", "age")
-    reads_together(monkeypatch, from_file(file, counted=601), rows)
+    reads_together(database, from_file(file, counted=601), rows)
     with pytest.raises(DatabaseError, match="601 rows were counted and 600 came"):
         given(database, spark_session)
 
@@ -197,10 +194,9 @@ def checkpoints(spark_session: Any, tmp_path: Path) -> Iterator[None]:
 @pytest.mark.parametrize("keep", ["cache", "checkpoint"])
 def test_rows_come_once_though_tasks_die_and_are_not_read_again_at_another_moment(
     keep: str, database: Database, tmp_path: Path, spark_session: Any,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     file, rows = written(tmp_path, "age", "city", "orders", "importance")
-    reads_together(monkeypatch, dying(from_file(file), str(tmp_path)), rows)
+    reads_together(database, dying(from_file(file), str(tmp_path)), rows)
     context = spark_session.sparkContext
     before = set(context._jsc.getPersistentRDDs())
     workspace = given(database, spark_session, spark={"keep": keep}, **WIDE)
