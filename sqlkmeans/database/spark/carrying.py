@@ -14,12 +14,15 @@ from sqlkmeans.database.spark.types import for_spark
 from sqlkmeans.database.spark.workspace import CarriedRows
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DatabaseError, DataError
+from sqlkmeans.words import without_passwords
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 #: How often executors begin to read a source, if what comes is of several moments.
 ATTEMPTS = 3
+#: What an error says where executors cannot begin: they lack packages, or Spark has no such stage.
+SIGNS = (NOT_BEGUN, "ModuleNotFoundError", "Barrier execution mode")
 #: What tells moments apart, and how many rows there were.
 MOMENT = ("moment", "counted")
 #: A time without a zone stays one.
@@ -126,8 +129,8 @@ def read_together(
             moments = rows.groupBy(*MOMENT).count().collect()
         except (PySparkException, Py4JError) as error:
             text = str(error)
-            if NOT_BEGUN in text or "Barrier execution mode" in text:
-                raise _NotBegun(first_line(text)) from None
+            if any(sign in text for sign in SIGNS):
+                raise _NotBegun(without_passwords(first_line(text))) from None
             with told(what, of_source=PYTHON in text):
                 raise
         if not moments:
