@@ -2,12 +2,14 @@ IF OBJECT_ID(N'sqlkmeans.check_definition', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.check_definition AS RETURN 0;');
 GO
 -- Checks a definition against the catalogue. Adds a line to @problems for each thing wrong, and
--- gives the key columns with their types, as CREATE TABLE writes them.
+-- gives the key columns with their types, as CREATE TABLE writes them. With @key_types, a list of
+-- names, the source is somewhere else, and whoever reads it there has checked it.
 ALTER PROCEDURE sqlkmeans.check_definition
     @segmentation nvarchar(128),
     @definition   nvarchar(max),
     @problems     nvarchar(max) OUTPUT,
-    @key_columns  nvarchar(max) OUTPUT
+    @key_columns  nvarchar(max) OUTPUT,
+    @key_types    nvarchar(max) = NULL
 AS
 BEGIN
     SET NOCOUNT ON;
@@ -61,8 +63,11 @@ BEGIN
         type nvarchar(400) COLLATE DATABASE_DEFAULT NULL
     );
 
-    EXECUTE sqlkmeans.describe_source @source = @source, @problem = @problem OUTPUT;
-    IF @problem IS NOT NULL
+    IF @key_types IS NOT NULL
+        SET @problem = N'';
+    ELSE
+        EXECUTE sqlkmeans.describe_source @source = @source, @problem = @problem OUTPUT;
+    IF @problem <> N''
         SET @problems = @problems + @problem + @line;
 
     -- Python takes the last of two keys of one name, and the server, now the first and now all.
@@ -113,6 +118,22 @@ BEGIN
             sqlkmeans.type_text(c.type, c.max_length, c.[precision], c.scale, c.collation), N'')
         FROM #sqlkmeans_source_column AS c
         WHERE c.name = @name;
+        IF @key_types IS NOT NULL
+        BEGIN
+            SELECT @type = j.[value]
+            FROM OPENJSON(@key_types) AS j
+            WHERE CAST(j.[key] AS int) = @position;
+            -- Nothing else of the caller's text comes into a statement.
+            SET @type = CASE @type
+                WHEN N'bigint' THEN N'bigint'
+                WHEN N'bit' THEN N'bit'
+                WHEN N'date' THEN N'date'
+                WHEN N'datetime2(6)' THEN N'datetime2(6)'
+                WHEN N'varbinary(400)' THEN N'varbinary(400)'
+                WHEN N'nvarchar(400)' THEN sqlkmeans.type_text(N'nvarchar', 800, 0, 0,
+                    CAST(DATABASEPROPERTYEX(DB_NAME(), N'Collation') AS nvarchar(128)))
+                ELSE N'' END;
+        END;
 
         IF LOWER(@name) IN (N'segment_id', N'segment_name', N'distance', N'run_id', N'assigned_at',
                             N'valid_from', N'valid_to', N'cluster', N'departed', N'is_outlier')

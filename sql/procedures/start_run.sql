@@ -10,6 +10,7 @@ ALTER PROCEDURE sqlkmeans.start_run
     @client_version   nvarchar(64)  = NULL,
     @library_versions nvarchar(max) = NULL,
     @client           nvarchar(400) = NULL,
+    @key_types        nvarchar(max) = NULL,
     @run_id           bigint        = NULL OUTPUT,
     @help             bit           = 0
 AS
@@ -32,8 +33,10 @@ BEGIN
             (6, N'@library_versions', N'nvarchar(max)', N'NULL', N'For the run''s row.'),
             (7, N'@client', N'nvarchar(400)', N'NULL',
                 N'For the run''s row, behind the login; NULL records the program.'),
-            (8, N'@run_id', N'bigint OUTPUT', N'NULL', N'The run; its staging table is sqlkmeans.staging_<run_id>.'),
-            (9, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+            (8, N'@key_types', N'nvarchar(max)', N'NULL',
+                N'A JSON list of the key''s types, where the client reads the source somewhere else.'),
+            (9, N'@run_id', N'bigint OUTPUT', N'NULL', N'The run; its staging table is sqlkmeans.staging_<run_id>.'),
+            (10, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
         ORDER BY h.position;
         RETURN 0;
@@ -72,7 +75,8 @@ BEGIN
         SET @key = JSON_QUERY(@definition, '$.key');
         EXECUTE sqlkmeans.check_definition
             @segmentation = @segmentation, @definition = @definition,
-            @problems = @problems OUTPUT, @key_columns = @key_columns OUTPUT;
+            @problems = @problems OUTPUT, @key_columns = @key_columns OUTPUT,
+            @key_types = @key_types;
 
         -- What is read and what is written is an admin's to say: a run of a stronger caller, and the
         -- owner who writes, follow what is recorded here.
@@ -141,7 +145,8 @@ BEGIN
         SELECT @source = j.source
         FROM OPENJSON(@definition) WITH (source nvarchar(max) '$.source') AS j;
         BEGIN TRY
-            EXECUTE sqlkmeans.warn_of_hidden_rows @run_id = @run_id, @source = @source;
+            IF @key_types IS NULL
+                EXECUTE sqlkmeans.warn_of_hidden_rows @run_id = @run_id, @source = @source;
         END TRY
         BEGIN CATCH
             SET @problems = N'row-level security was not looked at: ' + ERROR_MESSAGE();

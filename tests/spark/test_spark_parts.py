@@ -17,6 +17,7 @@ from sqlkmeans.database.sqlserver import writing
 from sqlkmeans.database.sqlserver.labels import SQLServerLabels
 from sqlkmeans.database.sqlserver.parts import parts_name
 from sqlkmeans.definition import Segmentation
+from sqlkmeans.errors import SqlKMeansError
 from support.backends import SQLServerBackend
 from support.shops import labels_of, make_shop
 
@@ -35,10 +36,11 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def definition(engine: str, **changes: Any) -> Segmentation:
-    return Segmentation.create(
-        name=engine, source="dbo.shop", key="customer_id", features=["income", "age"], k=4,
-        missing="mean", n_init=3, target=f"dbo.{engine}", engine=engine, **changes,
-    )  # fmt: skip
+    values: dict[str, Any] = {
+        "name": engine, "source": "dbo.shop", "key": "customer_id", "features": ["income", "age"],
+        "k": 4, "missing": "mean", "n_init": 3, "target": f"dbo.{engine}", **changes,
+    }  # fmt: skip
+    return Segmentation.create(engine=engine, **values)
 
 
 def dying(write: Write) -> Write:
@@ -153,4 +155,38 @@ def test_a_server_takes_labels_from_executors_exactly_once(
         )
     assert different == [(ROWS, ROWS)]
     assert not [name for name in server.tables("sqlkmeans") if name.startswith("staging")]
+    server.close()
+
+
+@pytest.mark.sqlserver
+def test_customers_of_a_lake_get_their_labels_on_a_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spark_session: Any
+) -> None:
+    server = SQLServerBackend("mssqlpython", tmp_path)
+    shop = make_shop(ROWS)
+    server.make_table("dbo.shop", shop, "customer_id")
+    cities = pa.array([f"{city} {n}" for n, city in enumerate(shop["city"].to_pylist())])
+    keyed = shop.append_column("code", cities)
+    spark_session.createDataFrame(keyed).createOrReplaceTempView("lake_shop")
+    with server.open() as database:
+        pipeline.run(definition("local"), database)
+        lake = definition("spark", source="lake_shop")
+        assert pipeline.run(lake, database).changed == ROWS
+        monkeypatch.setattr(workspace, "PART_ROWS", ROWS)
+        assert pipeline.run(lake, database).changed == 0
+        assert pipeline.assign(lake, database).changed == 0
+        different = server.rows(
+            "SELECT COUNT(*), SUM(CASE WHEN l.segment_id = s.segment_id THEN 1 ELSE 0 END) "
+            "FROM dbo.local AS l INNER JOIN dbo.spark AS s ON s.customer_id = l.customer_id"
+        )
+        text = definition("spark", source="lake_shop", key="code", target="dbo.other", name="text")
+        assert [pipeline.run(text, database).changed for _ in range(2)] == [ROWS, 0]
+        odd = definition(
+            "spark", name="odd", target="dbo.odd", key="income", features=["age", "orders"],
+            source="SELECT CAST(income AS decimal(12,4)) AS income, age, orders FROM lake_shop",
+        )  # fmt: skip
+        with pytest.raises(SqlKMeansError, match="income is of a type that cannot be a key"):
+            pipeline.run(odd, database)
+    spark_session.catalog.dropTempView("lake_shop")
+    assert different == [(ROWS, ROWS)]
     server.close()

@@ -17,7 +17,7 @@ from sqlkmeans.database.spark.dialect import SparkDialect, backquote
 from sqlkmeans.database.spark.label_files import LabelFiles
 from sqlkmeans.database.spark.passes import nearest_means, on_executors
 from sqlkmeans.database.spark.session import changed, told, told_nothing
-from sqlkmeans.database.spark.types import as_before
+from sqlkmeans.database.spark.types import as_before, widened
 from sqlkmeans.database.workspace import Workspace
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DatabaseError
@@ -174,7 +174,7 @@ class SparkWorkspace(Workspace):
 
     def key_of(self, name: str, values: pa.ChunkedArray) -> pa.ChunkedArray:
         """A key column as the database takes it."""
-        return values
+        return values.cast(widened(values.type))
 
     def close(self) -> None:
         """Let go of what was kept; the session lives on."""
