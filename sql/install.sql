@@ -2015,7 +2015,7 @@ IF OBJECT_ID(N'sqlkmeans.check_definition', N'P') IS NULL
 GO
 -- Checks a definition against the catalogue. Adds a line to @problems for each thing wrong, and
 -- gives the key columns with their types, as CREATE TABLE writes them. With @key_types, a list of
--- names, the source is somewhere else, and whoever reads it there has checked it.
+-- theirs, the source is somewhere else: of it nothing is looked at but these.
 ALTER PROCEDURE sqlkmeans.check_definition
     @segmentation nvarchar(128),
     @definition   nvarchar(max),
@@ -2035,6 +2035,8 @@ BEGIN
     DECLARE @problem nvarchar(max);
     DECLARE @name nvarchar(128);
     DECLARE @type nvarchar(400);
+    DECLARE @given nvarchar(400);
+    DECLARE @length int;
     DECLARE @kind nvarchar(16);
     DECLARE @sample_weight nvarchar(128);
     DECLARE @changed_by nvarchar(128);
@@ -2075,12 +2077,16 @@ BEGIN
         type nvarchar(400) COLLATE DATABASE_DEFAULT NULL
     );
 
-    IF @key_types IS NOT NULL
-        SET @problem = N'';
-    ELSE
+    -- A problem in no words: no column is known by name.
+    SET @problem = N'';
+    IF @key_types IS NULL
         EXECUTE sqlkmeans.describe_source @source = @source, @problem = @problem OUTPUT;
     IF @problem <> N''
-        SET @problems = @problems + @problem + @line;
+        SET @problems = @problems + @problem
+            + CASE JSON_VALUE(@definition, '$.engine')
+                  WHEN N'spark' THEN N' (engine = "spark": if Spark has it, the client runs it: sqlkmeans run, '
+                      + N'sqlkmeans assign)'
+                  ELSE N'' END + @line;
 
     -- Python takes the last of two keys of one name, and the server, now the first and now all.
     INSERT INTO #sqlkmeans_finding (finding)
@@ -2132,19 +2138,25 @@ BEGIN
         WHERE c.name = @name;
         IF @key_types IS NOT NULL
         BEGIN
-            SELECT @type = j.[value]
+            SET @given = NULL;
+            SELECT @given = LEFT(j.[value], 100)
             FROM OPENJSON(@key_types) AS j
-            WHERE CAST(j.[key] AS int) = @position;
-            -- Nothing else of the caller's text comes into a statement.
-            SET @type = CASE @type
-                WHEN N'bigint' THEN N'bigint'
-                WHEN N'bit' THEN N'bit'
-                WHEN N'date' THEN N'date'
-                WHEN N'datetime2(6)' THEN N'datetime2(6)'
-                WHEN N'varbinary(400)' THEN N'varbinary(400)'
-                WHEN N'nvarchar(400)' THEN sqlkmeans.type_text(N'nvarchar', 800, 0, 0,
-                    CAST(DATABASEPROPERTYEX(DB_NAME(), N'Collation') AS nvarchar(128)))
-                ELSE N'' END;
+            WHERE j.[key] = CAST(@position AS nvarchar(10));
+            SET @length = CASE WHEN @given LIKE N'nvarchar([1-9]%)'
+                               THEN 2 * TRY_CAST(SUBSTRING(@given, 10, LEN(@given) - 10) AS smallint)
+                               WHEN @given LIKE N'varbinary([1-9]%)'
+                               THEN TRY_CAST(SUBSTRING(@given, 11, LEN(@given) - 11) AS smallint) END;
+            -- Nothing of the caller's text comes into a statement, but for the number.
+            SET @type = CASE
+                WHEN @given = N'bigint' THEN N'bigint'
+                WHEN @given = N'bit' THEN N'bit'
+                WHEN @given = N'date' THEN N'date'
+                WHEN @given = N'datetime2(6)' THEN N'datetime2(6)'
+                WHEN @length NOT BETWEEN 1 AND 900 THEN NULL
+                WHEN @given LIKE N'varbinary%' THEN sqlkmeans.type_text(N'varbinary', @length, 0, 0, NULL)
+                ELSE sqlkmeans.type_text(N'nvarchar', @length, 0, 0,
+                    CAST(DATABASEPROPERTYEX(DB_NAME(), N'Collation') AS nvarchar(128))) END;
+            SET @bytes = @bytes + COALESCE(@length, 8);
         END;
 
         IF LOWER(@name) IN (N'segment_id', N'segment_name', N'distance', N'run_id', N'assigned_at',
@@ -2154,6 +2166,10 @@ BEGIN
         ELSE IF LOWER(@name) LIKE N'sqlkmeans %'
             SET @problems = @problems + N'key: ' + @name + N' begins as columns of sqlkmeans itself '
                 + N'do; give it another name in a view' + @line;
+        ELSE IF @type IS NULL AND @key_types IS NOT NULL
+            SET @problems = @problems + N'key: ' + @name + N' is ' + COALESCE(@given, N'of no type')
+                + N'; allowed where the source is not in this database: bigint, bit, date, datetime2(6), '
+                + N'nvarchar(n), varbinary(n); CAST it' + @line;
         ELSE IF @type IS NULL AND @problem IS NULL
             SET @problems = @problems + N'key: the source has no column ' + @name + @line;
         ELSE IF @type = N''
@@ -2540,18 +2556,61 @@ GO
 IF OBJECT_ID(N'sqlkmeans.drop_staging', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.drop_staging AS RETURN 0;');
 GO
--- Drops a run's staging table, and the parts beside it.
+-- Drops a run's staging table.
 ALTER PROCEDURE sqlkmeans.drop_staging
     @run_id bigint
 AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
 
-    DECLARE @staging nvarchar(100) = N'staging_' + CAST(@run_id AS nvarchar(20));
-    DECLARE @statement nvarchar(max) = N'DROP TABLE IF EXISTS sqlkmeans.' + QUOTENAME(@staging)
-        + N', sqlkmeans.' + QUOTENAME(@staging + N'_parts') + N';';
+    DECLARE @statement nvarchar(max) = N'DROP TABLE IF EXISTS sqlkmeans.'
+        + QUOTENAME(N'staging_' + CAST(@run_id AS nvarchar(20))) + N';';
 
     EXECUTE sqlkmeans.as_owner @statement = @statement;
+END;
+GO
+
+-- procedures/drop_parts.sql
+IF OBJECT_ID(N'sqlkmeans.drop_parts', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.drop_parts AS RETURN 0;');
+GO
+-- Drops the heaps that create_parts made for runs of a segmentation that have ended. Who copies into one
+-- holds its lock; a task that was given up may do so for long, and then the heap stays until the
+-- segmentation's next run. The caller holds the segmentation's lock.
+ALTER PROCEDURE sqlkmeans.drop_parts
+    @segmentation nvarchar(128)
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @run_id bigint = 0;
+    DECLARE @lock nvarchar(255);
+    DECLARE @result int;
+    DECLARE @statement nvarchar(max);
+
+    WHILE 1 = 1
+    BEGIN
+        SELECT @run_id = MIN(r.run_id)
+        FROM sqlkmeans.run AS r
+        WHERE r.segmentation = @segmentation AND r.status <> N'running' AND r.run_id > @run_id
+          AND OBJECT_ID(N'sqlkmeans.' + QUOTENAME(
+                  N'staging_' + CAST(r.run_id AS nvarchar(20)) + N'_parts'), N'U') IS NOT NULL;
+        IF @run_id IS NULL
+            BREAK;
+
+        SET @lock = N'sqlkmeans parts ' + CAST(@run_id AS nvarchar(20));
+        EXECUTE @result = sys.sp_getapplock
+            @Resource = @lock, @LockMode = N'Exclusive', @LockOwner = N'Session',
+            @LockTimeout = 5000, @DbPrincipal = N'sqlkmeans_operator';
+        IF @result >= 0
+        BEGIN
+            SET @statement = N'DROP TABLE IF EXISTS sqlkmeans.'
+                + QUOTENAME(N'staging_' + CAST(@run_id AS nvarchar(20)) + N'_parts') + N';';
+            EXECUTE sqlkmeans.as_owner @statement = @statement;
+            EXECUTE sys.sp_releaseapplock
+                @Resource = @lock, @LockOwner = N'Session', @DbPrincipal = N'sqlkmeans_operator';
+        END;
+    END;
 END;
 GO
 
@@ -5356,6 +5415,11 @@ BEGIN
     IF @kind NOT IN (N'fit', N'assign', N'choose_k') OR @kind IS NULL
         SET @problems = @problems + N'@kind: ' + COALESCE(@kind, N'NULL')
             + N' given; allowed: fit, assign, choose_k' + @line;
+    IF @key_types IS NOT NULL AND ISJSON(@key_types) = 0
+    BEGIN
+        SET @problems = @problems + N'@key_types: not JSON; allowed: a list, such as ["bigint"]' + @line;
+        SET @key_types = N'[]';
+    END;
     IF @definition IS NULL OR ISJSON(@definition) = 0
         SET @problems = @problems + N'@definition: '
             + CASE WHEN @definition IS NULL THEN N'missing, and none is recorded' ELSE N'not JSON' END
@@ -5370,6 +5434,11 @@ BEGIN
             @segmentation = @segmentation, @definition = @definition,
             @problems = @problems OUTPUT, @key_columns = @key_columns OUTPUT,
             @key_types = @key_types;
+        IF @key_types IS NOT NULL
+           AND COALESCE(JSON_VALUE(@definition, '$.engine'), N'local') <> N'spark'
+            SET @problems = @problems + N'@key_types: given, and the engine is '
+                + COALESCE(JSON_VALUE(@definition, '$.engine'), N'local')
+                + N'; allowed: with spark, which may have its rows somewhere else' + @line;
 
         -- What is read and what is written is an admin's to say: a run of a stronger caller, and the
         -- owner who writes, follow what is recorded here.
@@ -5389,8 +5458,10 @@ BEGIN
                     target nvarchar(max) '$.target', language nvarchar(max) '$.language') AS r
                 WHERE COALESCE(n.language, N'Python')
                       <> COALESCE(r.language, N'Python') COLLATE Latin1_General_100_BIN2
-                   OR COALESCE(sqlkmeans.relation(n.source), N'')
-                      <> COALESCE(sqlkmeans.relation(r.source), N'') COLLATE Latin1_General_100_BIN2
+                   -- Of what is no source here, and may be Spark's, each letter counts.
+                   OR COALESCE(sqlkmeans.relation(n.source), N'= ' + n.source, N'')
+                      <> COALESCE(sqlkmeans.relation(r.source), N'= ' + r.source, N'')
+                         COLLATE Latin1_General_100_BIN2
                    OR COALESCE(sqlkmeans.each_name(n.[key], N'{}', N', '), N'')
                       <> COALESCE(sqlkmeans.each_name(r.[key], N'{}', N', '), N'')
                          COLLATE Latin1_General_100_BIN2
@@ -5399,6 +5470,11 @@ BEGIN
                          COLLATE Latin1_General_100_BIN2)
                 SET @problems = @problems + N'@definition: its source, key, target or language is not '
                     + N'the one that is registered; to change them takes the role sqlkmeans_admin' + @line;
+            ELSE IF @key_types IS NOT NULL
+                    AND COALESCE(JSON_VALUE(@recorded, '$.engine'), N'local') <> N'spark'
+                SET @problems = @problems + N'@key_types: given, and ' + @segmentation
+                    + N' is not registered with engine spark; to change that takes the role '
+                    + N'sqlkmeans_admin' + @line;
         END;
     END;
 
@@ -5434,6 +5510,7 @@ BEGIN
 
         COMMIT TRANSACTION;
 
+        EXECUTE sqlkmeans.drop_parts @segmentation = @segmentation;
         -- Outside, because an error that the server turns into a row could doom the transaction.
         SELECT @source = j.source
         FROM OPENJSON(@definition) WITH (source nvarchar(max) '$.source') AS j;
@@ -5606,6 +5683,7 @@ BEGIN
             EXECUTE sqlkmeans.refresh_movement @run_id = @run_id;
         END;
         EXECUTE sqlkmeans.expire_history @run_id = @run_id;
+        EXECUTE sqlkmeans.drop_parts @segmentation = @segmentation;
         EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
     END TRY
     BEGIN CATCH
@@ -5822,6 +5900,7 @@ BEGIN
             SET status = N'failed', error = COALESCE(@error, N'failed'),
                 finished_at = SYSUTCDATETIME()
             WHERE run_id = @run_id;
+            EXECUTE sqlkmeans.drop_parts @segmentation = @segmentation;
         END;
         ELSE IF @status = N'published' AND @kind = N'fit'
         BEGIN
@@ -9076,6 +9155,7 @@ BEGIN
             BEGIN
                 EXECUTE sqlkmeans.take_lock @segmentation = @name;
                 EXECUTE sqlkmeans.reclaim_runs @segmentation = @name;
+                EXECUTE sqlkmeans.drop_parts @segmentation = @name;
             END;
 
             DELETE FROM #sqlkmeans_old;
@@ -9226,6 +9306,13 @@ BEGIN
         INSERT INTO #sqlkmeans_old (run_id)
         SELECT r.run_id FROM sqlkmeans.run AS r WHERE r.segmentation = @segmentation;
 
+        -- What a task that was given up still wrote into when its run ended.
+        INSERT INTO #sqlkmeans_drop (kind, name)
+        SELECT N'parts', t.name
+        FROM (SELECT N'staging_' + CAST(o.run_id AS nvarchar(20)) + N'_parts' AS name
+              FROM #sqlkmeans_old AS o) AS t
+        WHERE OBJECT_ID(N'sqlkmeans.' + QUOTENAME(t.name), N'U') IS NOT NULL;
+
         IF @execute = 1
         BEGIN
             -- First out of the view segment_movement, which reads the history.
@@ -9239,6 +9326,7 @@ BEGIN
             SELECT @kind = d.kind, @name = d.name FROM #sqlkmeans_drop AS d WHERE d.position = @position;
             SET @statement = CASE @kind
                 WHEN N'function' THEN N'DROP FUNCTION IF EXISTS sqlkmeans.' + QUOTENAME(@name)
+                WHEN N'parts' THEN N'DROP TABLE IF EXISTS sqlkmeans.' + QUOTENAME(@name)
                 WHEN N'view' THEN N'DROP VIEW IF EXISTS ' + sqlkmeans.quoted_name(@name, N'_named')
                 WHEN N'history' THEN N'DROP TABLE IF EXISTS ' + sqlkmeans.quoted_name(@name, N'_history')
                 WHEN N'target' THEN N'DROP TABLE IF EXISTS ' + sqlkmeans.quoted_name(@name, N'')
@@ -10347,6 +10435,12 @@ DECLARE @definition nvarchar(max);
 SELECT @definition = JSON_MODIFY(g.definition, ''$.target'', N''sqlkmeans_self_test.elsewhere'')
 FROM sqlkmeans.segmentation AS g WHERE g.name = N''sqlkmeans_self_test_tsql'';
 EXECUTE sqlkmeans.start_run @segmentation = N''sqlkmeans_self_test_tsql'', @definition = @definition;'),
+    (N'an operator takes no source away from the server', N',users,', N'operator', N'50002 %not registered with engine spark%', N'
+DECLARE @definition nvarchar(max);
+SELECT @definition = JSON_MODIFY(g.definition, ''$.engine'', N''spark'')
+FROM sqlkmeans.segmentation AS g WHERE g.name = N''sqlkmeans_self_test_tsql'';
+EXECUTE sqlkmeans.start_run
+    @segmentation = N''sqlkmeans_self_test_tsql'', @definition = @definition, @key_types = N''["bigint"]'';'),
     (N'an operator registers nothing', N',users,', N'operator', N'50002 %is not registered%', N'
 DECLARE @definition nvarchar(max);
 SELECT @definition = JSON_MODIFY(JSON_MODIFY(g.definition, ''$.target'', N''sqlkmeans_self_test.elsewhere''),

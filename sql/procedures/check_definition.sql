@@ -3,7 +3,7 @@ IF OBJECT_ID(N'sqlkmeans.check_definition', N'P') IS NULL
 GO
 -- Checks a definition against the catalogue. Adds a line to @problems for each thing wrong, and
 -- gives the key columns with their types, as CREATE TABLE writes them. With @key_types, a list of
--- names, the source is somewhere else, and whoever reads it there has checked it.
+-- theirs, the source is somewhere else: of it nothing is looked at but these.
 ALTER PROCEDURE sqlkmeans.check_definition
     @segmentation nvarchar(128),
     @definition   nvarchar(max),
@@ -23,6 +23,8 @@ BEGIN
     DECLARE @problem nvarchar(max);
     DECLARE @name nvarchar(128);
     DECLARE @type nvarchar(400);
+    DECLARE @given nvarchar(400);
+    DECLARE @length int;
     DECLARE @kind nvarchar(16);
     DECLARE @sample_weight nvarchar(128);
     DECLARE @changed_by nvarchar(128);
@@ -63,12 +65,16 @@ BEGIN
         type nvarchar(400) COLLATE DATABASE_DEFAULT NULL
     );
 
-    IF @key_types IS NOT NULL
-        SET @problem = N'';
-    ELSE
+    -- A problem in no words: no column is known by name.
+    SET @problem = N'';
+    IF @key_types IS NULL
         EXECUTE sqlkmeans.describe_source @source = @source, @problem = @problem OUTPUT;
     IF @problem <> N''
-        SET @problems = @problems + @problem + @line;
+        SET @problems = @problems + @problem
+            + CASE JSON_VALUE(@definition, '$.engine')
+                  WHEN N'spark' THEN N' (engine = "spark": if Spark has it, the client runs it: sqlkmeans run, '
+                      + N'sqlkmeans assign)'
+                  ELSE N'' END + @line;
 
     -- Python takes the last of two keys of one name, and the server, now the first and now all.
     INSERT INTO #sqlkmeans_finding (finding)
@@ -120,19 +126,25 @@ BEGIN
         WHERE c.name = @name;
         IF @key_types IS NOT NULL
         BEGIN
-            SELECT @type = j.[value]
+            SET @given = NULL;
+            SELECT @given = LEFT(j.[value], 100)
             FROM OPENJSON(@key_types) AS j
-            WHERE CAST(j.[key] AS int) = @position;
-            -- Nothing else of the caller's text comes into a statement.
-            SET @type = CASE @type
-                WHEN N'bigint' THEN N'bigint'
-                WHEN N'bit' THEN N'bit'
-                WHEN N'date' THEN N'date'
-                WHEN N'datetime2(6)' THEN N'datetime2(6)'
-                WHEN N'varbinary(400)' THEN N'varbinary(400)'
-                WHEN N'nvarchar(400)' THEN sqlkmeans.type_text(N'nvarchar', 800, 0, 0,
-                    CAST(DATABASEPROPERTYEX(DB_NAME(), N'Collation') AS nvarchar(128)))
-                ELSE N'' END;
+            WHERE j.[key] = CAST(@position AS nvarchar(10));
+            SET @length = CASE WHEN @given LIKE N'nvarchar([1-9]%)'
+                               THEN 2 * TRY_CAST(SUBSTRING(@given, 10, LEN(@given) - 10) AS smallint)
+                               WHEN @given LIKE N'varbinary([1-9]%)'
+                               THEN TRY_CAST(SUBSTRING(@given, 11, LEN(@given) - 11) AS smallint) END;
+            -- Nothing of the caller's text comes into a statement, but for the number.
+            SET @type = CASE
+                WHEN @given = N'bigint' THEN N'bigint'
+                WHEN @given = N'bit' THEN N'bit'
+                WHEN @given = N'date' THEN N'date'
+                WHEN @given = N'datetime2(6)' THEN N'datetime2(6)'
+                WHEN @length NOT BETWEEN 1 AND 900 THEN NULL
+                WHEN @given LIKE N'varbinary%' THEN sqlkmeans.type_text(N'varbinary', @length, 0, 0, NULL)
+                ELSE sqlkmeans.type_text(N'nvarchar', @length, 0, 0,
+                    CAST(DATABASEPROPERTYEX(DB_NAME(), N'Collation') AS nvarchar(128))) END;
+            SET @bytes = @bytes + COALESCE(@length, 8);
         END;
 
         IF LOWER(@name) IN (N'segment_id', N'segment_name', N'distance', N'run_id', N'assigned_at',
@@ -142,6 +154,10 @@ BEGIN
         ELSE IF LOWER(@name) LIKE N'sqlkmeans %'
             SET @problems = @problems + N'key: ' + @name + N' begins as columns of sqlkmeans itself '
                 + N'do; give it another name in a view' + @line;
+        ELSE IF @type IS NULL AND @key_types IS NOT NULL
+            SET @problems = @problems + N'key: ' + @name + N' is ' + COALESCE(@given, N'of no type')
+                + N'; allowed where the source is not in this database: bigint, bit, date, datetime2(6), '
+                + N'nvarchar(n), varbinary(n); CAST it' + @line;
         ELSE IF @type IS NULL AND @problem IS NULL
             SET @problems = @problems + N'key: the source has no column ' + @name + @line;
         ELSE IF @type = N''

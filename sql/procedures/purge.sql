@@ -77,6 +77,7 @@ BEGIN
             BEGIN
                 EXECUTE sqlkmeans.take_lock @segmentation = @name;
                 EXECUTE sqlkmeans.reclaim_runs @segmentation = @name;
+                EXECUTE sqlkmeans.drop_parts @segmentation = @name;
             END;
 
             DELETE FROM #sqlkmeans_old;

@@ -63,6 +63,11 @@ BEGIN
     IF @kind NOT IN (N'fit', N'assign', N'choose_k') OR @kind IS NULL
         SET @problems = @problems + N'@kind: ' + COALESCE(@kind, N'NULL')
             + N' given; allowed: fit, assign, choose_k' + @line;
+    IF @key_types IS NOT NULL AND ISJSON(@key_types) = 0
+    BEGIN
+        SET @problems = @problems + N'@key_types: not JSON; allowed: a list, such as ["bigint"]' + @line;
+        SET @key_types = N'[]';
+    END;
     IF @definition IS NULL OR ISJSON(@definition) = 0
         SET @problems = @problems + N'@definition: '
             + CASE WHEN @definition IS NULL THEN N'missing, and none is recorded' ELSE N'not JSON' END
@@ -77,6 +82,11 @@ BEGIN
             @segmentation = @segmentation, @definition = @definition,
             @problems = @problems OUTPUT, @key_columns = @key_columns OUTPUT,
             @key_types = @key_types;
+        IF @key_types IS NOT NULL
+           AND COALESCE(JSON_VALUE(@definition, '$.engine'), N'local') <> N'spark'
+            SET @problems = @problems + N'@key_types: given, and the engine is '
+                + COALESCE(JSON_VALUE(@definition, '$.engine'), N'local')
+                + N'; allowed: with spark, which may have its rows somewhere else' + @line;
 
         -- What is read and what is written is an admin's to say: a run of a stronger caller, and the
         -- owner who writes, follow what is recorded here.
@@ -96,8 +106,10 @@ BEGIN
                     target nvarchar(max) '$.target', language nvarchar(max) '$.language') AS r
                 WHERE COALESCE(n.language, N'Python')
                       <> COALESCE(r.language, N'Python') COLLATE Latin1_General_100_BIN2
-                   OR COALESCE(sqlkmeans.relation(n.source), N'')
-                      <> COALESCE(sqlkmeans.relation(r.source), N'') COLLATE Latin1_General_100_BIN2
+                   -- Of what is no source here, and may be Spark's, each letter counts.
+                   OR COALESCE(sqlkmeans.relation(n.source), N'= ' + n.source, N'')
+                      <> COALESCE(sqlkmeans.relation(r.source), N'= ' + r.source, N'')
+                         COLLATE Latin1_General_100_BIN2
                    OR COALESCE(sqlkmeans.each_name(n.[key], N'{}', N', '), N'')
                       <> COALESCE(sqlkmeans.each_name(r.[key], N'{}', N', '), N'')
                          COLLATE Latin1_General_100_BIN2
@@ -106,6 +118,11 @@ BEGIN
                          COLLATE Latin1_General_100_BIN2)
                 SET @problems = @problems + N'@definition: its source, key, target or language is not '
                     + N'the one that is registered; to change them takes the role sqlkmeans_admin' + @line;
+            ELSE IF @key_types IS NOT NULL
+                    AND COALESCE(JSON_VALUE(@recorded, '$.engine'), N'local') <> N'spark'
+                SET @problems = @problems + N'@key_types: given, and ' + @segmentation
+                    + N' is not registered with engine spark; to change that takes the role '
+                    + N'sqlkmeans_admin' + @line;
         END;
     END;
 
@@ -141,6 +158,7 @@ BEGIN
 
         COMMIT TRANSACTION;
 
+        EXECUTE sqlkmeans.drop_parts @segmentation = @segmentation;
         -- Outside, because an error that the server turns into a row could doom the transaction.
         SELECT @source = j.source
         FROM OPENJSON(@definition) WITH (source nvarchar(max) '$.source') AS j;

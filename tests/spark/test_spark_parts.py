@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,14 @@ from sqlkmeans import pipeline
 from sqlkmeans.database import open_database
 from sqlkmeans.database.duckdb.labels import DuckDBLabels
 from sqlkmeans.database.spark import workspace
+from sqlkmeans.database.sqlserver import labels as sqlserver_labels
 from sqlkmeans.database.sqlserver import writing
 from sqlkmeans.database.sqlserver.labels import SQLServerLabels
 from sqlkmeans.database.sqlserver.parts import parts_name
 from sqlkmeans.definition import Segmentation
-from sqlkmeans.errors import SqlKMeansError
+from sqlkmeans.errors import DatabaseError, SqlKMeansError
+from sqlkmeans.explanation import explain
+from sqlkmeans.report.page import write_report
 from support.backends import SQLServerBackend
 from support.shops import labels_of, make_shop
 
@@ -158,35 +163,124 @@ def test_a_server_takes_labels_from_executors_exactly_once(
     server.close()
 
 
+@pytest.fixture
+def lake(spark_session: Any) -> Iterator[pa.Table]:
+    """Customers whom Spark alone has, with keys of every type."""
+    shop = make_shop(ROWS)
+    ids = shop["customer_id"].to_pylist()
+    rows = shop.append_column("code", pa.array([f"Å {n % 7} {n}" for n in ids]))
+    rows = rows.append_column("part", pa.array([f"p{n % 2}" for n in ids]))
+    rows = rows.append_column("seen", pa.array([datetime(2026, 1, 1, 0, 0, 0, n % 9) for n in ids]))
+    rows = rows.append_column("raw", pa.array([n.to_bytes(5, "big") for n in ids]))
+    spark_session.createDataFrame(rows).createOrReplaceTempView("lake_shop")
+    yield rows
+    spark_session.catalog.dropTempView("lake_shop")
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[SQLServerBackend]:
+    """A server that knows nothing of the lake."""
+    opened = SQLServerBackend("mssqlpython", tmp_path)
+    yield opened
+    opened.close()
+
+
 @pytest.mark.sqlserver
 def test_customers_of_a_lake_get_their_labels_on_a_server(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spark_session: Any
-) -> None:
-    server = SQLServerBackend("mssqlpython", tmp_path)
-    shop = make_shop(ROWS)
-    server.make_table("dbo.shop", shop, "customer_id")
-    cities = pa.array([f"{city} {n}" for n, city in enumerate(shop["city"].to_pylist())])
-    keyed = shop.append_column("code", cities)
-    spark_session.createDataFrame(keyed).createOrReplaceTempView("lake_shop")
+    lake: pa.Table, server: SQLServerBackend, monkeypatch: pytest.MonkeyPatch, spark_session: Any,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    server.make_table("dbo.shop", make_shop(ROWS), "customer_id")
+    segmentation = definition("spark", source="lake_shop")
     with server.open() as database:
         pipeline.run(definition("local"), database)
-        lake = definition("spark", source="lake_shop")
-        assert pipeline.run(lake, database).changed == ROWS
-        monkeypatch.setattr(workspace, "PART_ROWS", ROWS)
-        assert pipeline.run(lake, database).changed == 0
-        assert pipeline.assign(lake, database).changed == 0
+        assert pipeline.run(segmentation, database).changed == ROWS
         different = server.rows(
             "SELECT COUNT(*), SUM(CASE WHEN l.segment_id = s.segment_id THEN 1 ELSE 0 END) "
             "FROM dbo.local AS l INNER JOIN dbo.spark AS s ON s.customer_id = l.customer_id"
         )
-        text = definition("spark", source="lake_shop", key="code", target="dbo.other", name="text")
-        assert [pipeline.run(text, database).changed for _ in range(2)] == [ROWS, 0]
-        odd = definition(
-            "spark", name="odd", target="dbo.odd", key="income", features=["age", "orders"],
-            source="SELECT CAST(income AS decimal(12,4)) AS income, age, orders FROM lake_shop",
-        )  # fmt: skip
-        with pytest.raises(SqlKMeansError, match="income is of a type that cannot be a key"):
-            pipeline.run(odd, database)
-    spark_session.catalog.dropTempView("lake_shop")
-    assert different == [(ROWS, ROWS)]
-    server.close()
+        assert different == [(ROWS, ROWS)]
+        # By way of this process, of which the database sees what changed alone.
+        monkeypatch.setattr(workspace, "PART_ROWS", ROWS)
+        assert pipeline.run(segmentation, database).written == 0
+        assert pipeline.assign(segmentation, database).written == 0
+        few = definition("spark", source="SELECT * FROM lake_shop WHERE age > 0")
+        gone = lake["age"].null_count
+        assert pipeline.assign(few, database).departed == gone
+        assert pipeline.rollback("spark", database).arrived == gone
+        customer = lake["customer_id"][0].as_py()
+        assert explain("spark", database, customer, spark=spark_session).segment
+        page = write_report("spark", database, tmp_path / "page.html").file
+    assert "Spark reads the source, so no customer is drawn" in page.read_text("utf-8")
+    for call in ("run_segmentation @engine = N'tsql',", "assign_segments"):
+        with pytest.raises(server.error, match=r"if Spark has it, the client runs it"):
+            server.execute(f"EXECUTE sqlkmeans.{call} @segmentation = N'spark';")
+    assert not [name for name in server.tables("sqlkmeans") if name.startswith("staging")]
+
+
+@pytest.mark.sqlserver
+@pytest.mark.parametrize(
+    "key",
+    [["code", "part"], ["joined", "customer_id"], ["raw"], ["seen", "code"]],
+    ids=lambda key: " ".join(key),
+)
+def test_keys_of_a_lake_are_those_of_the_labels_again(
+    key: list[str], lake: pa.Table, server: SQLServerBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    segmentation = definition("spark", source="lake_shop", key=key, k=2)
+    with server.open() as database:
+        first = pipeline.run(segmentation, database)
+        monkeypatch.setattr(workspace, "PART_ROWS", ROWS)
+        second = pipeline.run(segmentation, database)
+        typical = database.catalog.result("typical_customer", second.run_id)
+        found = database.labels.segment_of(segmentation, json.loads(typical[0]["customer"]))
+    assert (first.changed, second.written) == (ROWS, 0)
+    assert found == typical[0]["segment_id"]
+
+
+@pytest.mark.sqlserver
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("CAST(customer_id AS decimal(12, 0))", r"key id is decimal\(12, 0\); allowed where"),
+        ("CONCAT(REPEAT('🚲', 200), customer_id)", r"key id: 410 long; the segment table takes 400"),
+        ("CONCAT(IF(customer_id % 2 = 0, 'a', 'A'), customer_id DIV 2)", "the same one as its coll"),
+    ],
+    ids=["decimal", "long", "two cases of a letter"],
+)
+def test_a_key_of_a_lake_that_no_table_takes_is_refused(
+    key: str, said: str, lake: pa.Table, server: SQLServerBackend
+) -> None:
+    source = f"SELECT {key} AS id, income, orders FROM lake_shop"
+    segmentation = definition(
+        "spark", source=source, key="id", features=["income", "orders"], k=2, n_init=1
+    )
+    with server.open() as database:
+        with pytest.raises(SqlKMeansError, match=said):
+            pipeline.run(segmentation, database)
+    assert "spark" not in server.tables("dbo")
+
+
+@pytest.mark.sqlserver
+def test_labels_are_not_taken_while_a_task_holds_their_heap(
+    lake: pa.Table, server: SQLServerBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accept_parts = SQLServerLabels.accept_parts
+
+    def held(
+        labels: SQLServerLabels, segmentation: Segmentation, run_id: int,
+        attempts: Sequence[int], rows: int,
+    ) -> None:  # fmt: skip
+        server.execute(f"BEGIN TRANSACTION; TRUNCATE TABLE {parts_name(run_id)};")
+        accept_parts(labels, segmentation, run_id, attempts, rows)
+
+    monkeypatch.setattr(SQLServerLabels, "accept_parts", held)
+    monkeypatch.setattr(sqlserver_labels, "PARTS_SECONDS", 1)
+    segmentation = definition("spark", source="lake_shop", n_init=1)
+    with server.open() as database:
+        with pytest.raises(DatabaseError, match=r"parts\]: a task that Spark gave up still holds it"):
+            pipeline.run(segmentation, database)
+        server.execute("ROLLBACK TRANSACTION;")
+        monkeypatch.setattr(SQLServerLabels, "accept_parts", accept_parts)
+        assert pipeline.run(segmentation, database).changed == ROWS
+    assert not [name for name in server.tables("sqlkmeans") if name.startswith("staging")]

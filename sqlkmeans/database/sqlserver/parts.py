@@ -23,8 +23,16 @@ def parts_name(run_id: int) -> str:
     return f"[sqlkmeans].[staging_{int(run_id)}_parts]"
 
 
+def writing_parts(run_id: int) -> str:
+    """Holds the lock of the heap, until the session ends: who would drop it leaves it then."""
+    return (
+        f"EXECUTE sys.sp_getapplock @Resource = N'sqlkmeans parts {int(run_id)}', @LockMode = "
+        "N'Shared', @LockOwner = N'Session', @DbPrincipal = N'sqlkmeans_operator';"
+    )
+
+
 def part_writer(
-    connection: str, timeout: int, table: str, schema: pa.Schema
+    connection: str, timeout: int, run_id: int, schema: pa.Schema
 ) -> Callable[[Batches], Iterator[pa.RecordBatch]]:
     """What another process calls with its batches; it gives one row: its number, and its rows.
 
@@ -37,11 +45,11 @@ def part_writer(
     connection : str
     timeout : int
         Seconds for connecting.
-    table : str
-        The quoted name of the heap.
+    run_id : int
     schema : pyarrow.Schema
-        Its columns but the last.
+        The heap's columns but the last.
     """
+    table, writing_it = parts_name(run_id), writing_parts(run_id)
     batch_rows, seconds = writing.BULK_ROWS, writing.BULK_SECONDS
     names = [*schema.names, ATTEMPT]
 
@@ -64,6 +72,7 @@ def part_writer(
         session = mssql_python.connect(connection, autocommit=True, timeout=timeout)
         try:
             cursor = session.cursor()
+            cursor.execute(writing_it)
             cursor.bulkcopy_arrow(
                 table, map(numbered, batches), column_mappings=names, batch_size=batch_rows,
                 timeout=seconds, table_lock=True, keep_nulls=True,

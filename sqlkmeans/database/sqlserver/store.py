@@ -13,7 +13,7 @@ from sqlkmeans.database.sqlserver.errors import read_problem
 from sqlkmeans.database.sqlserver.session import Session
 from sqlkmeans.database.sqlserver.sessions import Sessions
 from sqlkmeans.database.sqlserver.staged import Staged
-from sqlkmeans.database.sqlserver.types import create_type
+from sqlkmeans.database.sqlserver.types import key_types
 from sqlkmeans.database.store import Store
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DatabaseError, LockedError
@@ -50,7 +50,6 @@ class SQLServerStore(Store):
     def start(
         self, segmentation: Segmentation, run: Row, key_schema: pa.Schema | None = None
     ) -> int:
-        types = None if key_schema is None else [create_type(kind) for kind in key_schema.types]
         with self._sessions.locking(segmentation.name) as session:
             return int(
                 session.call(
@@ -63,7 +62,7 @@ class SQLServerStore(Store):
                     client_version=__version__,
                     library_versions=json.dumps(run.get("library_versions") or {}),
                     client=run.get("client"),
-                    key_types=None if types is None else json.dumps(types),
+                    key_types=None if key_schema is None else json.dumps(key_types(key_schema)),
                 )[0]
             )
 

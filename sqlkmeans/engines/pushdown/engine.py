@@ -128,7 +128,8 @@ class PushdownRows(Rows):
             check_preparation(self.kept, model.preparation)
             self.kept.keep_prepared(model.preparation.features)
             labelled = LabelledTable.of(self, model.preparation, model.centroids)
-            if labelled.sizes.rows.sum() != self.kept.count:
+            told_of = labelled.sizes.rows.sum()
+            if self.kept.layout.at_least > 1 and told_of != self.kept.count:
                 raise too_small(self.kept, len(model.centroids))
         if model.outlier_distances is not None:
             labelled = replace(labelled, limits=np.array(model.outlier_distances))
@@ -142,6 +143,10 @@ class PushdownRows(Rows):
 
     def check(self) -> None:
         self._fit_preparation()
+
+    def notes(self) -> list[str]:
+        told = self.kept.workspace.changed_since(self.all_rows)
+        return [] if told is None else [told]
 
     @property
     def skipped(self) -> int:
