@@ -243,8 +243,8 @@ def test_keys_of_a_lake_are_those_of_the_labels_again(
     ("key", "said"),
     [
         ("CAST(customer_id AS decimal(12, 0))", r"key id is decimal\(12, 0\); allowed where"),
-        ("CONCAT(REPEAT('🚲', 200), customer_id)", r"key id: 410 long; the segment table takes 400"),
-        ("CONCAT(IF(customer_id % 2 = 0, 'a', 'A'), customer_id DIV 2)", "the same one as its coll"),
+        ("CONCAT(REPEAT('🚲', 200), customer_id)", r"id: 410 long; the segment table takes 400"),
+        ("CONCAT(IF(customer_id % 2 = 0, 'a', 'A'), customer_id DIV 2)", "the same one as its c"),
     ],
     ids=["decimal", "long", "two cases of a letter"],
 )
@@ -278,7 +278,7 @@ def test_labels_are_not_taken_while_a_task_holds_their_heap(
     monkeypatch.setattr(sqlserver_labels, "PARTS_SECONDS", 1)
     segmentation = definition("spark", source="lake_shop", n_init=1)
     with server.open() as database:
-        with pytest.raises(DatabaseError, match=r"parts\]: a task that Spark gave up still holds it"):
+        with pytest.raises(DatabaseError, match=r"parts\]: a task that Spark gave up still"):
             pipeline.run(segmentation, database)
         server.execute("ROLLBACK TRANSACTION;")
         monkeypatch.setattr(SQLServerLabels, "accept_parts", accept_parts)

@@ -110,6 +110,8 @@ def test_a_heap_that_somebody_still_fills_stays_until_the_next_run(server: Serve
     assert server.has(parts)
     assert not server.has(f"sqlkmeans.staging_{run_id}")
     sqlserver_server.rows(other, "ROLLBACK TRANSACTION;")
+    sqlserver_server.rows(other, writing_parts(run_id).replace("get", "release").replace(
+        "@LockMode = N'Shared', ", ""))  # fmt: skip
     other.close()
     start(server)
     assert not server.has(parts)

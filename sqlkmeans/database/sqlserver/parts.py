@@ -69,6 +69,8 @@ def part_writer(
             number = pa.repeat(pa.scalar(attempt, pa.int64()), batch.num_rows)
             return pa.record_batch([*columns, number], names)
 
+        # Closed, a session has to end, with its lock.
+        mssql_python.pooling(enabled=False)
         session = mssql_python.connect(connection, autocommit=True, timeout=timeout)
         try:
             cursor = session.cursor()
