@@ -2175,7 +2175,8 @@ BEGIN
         ELSE IF @type = N''
             SET @problems = @problems + N'key: ' + @name + N' is of a type that cannot be a key; '
                 + N'CAST it in a view, text to nvarchar(450) at most' + @line;
-        ELSE IF EXISTS (SELECT 1 FROM #sqlkmeans_target_column AS t)
+        -- Where the source cannot be looked at, there is nothing to compare.
+        ELSE IF @type IS NOT NULL AND EXISTS (SELECT 1 FROM #sqlkmeans_target_column AS t)
              AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_target_column AS t WHERE t.name = @name AND t.type = @type)
             SET @problems = @problems + N'target: ' + @target_name
                 + N' is there already, without a column ' + @name + N' ' + @type

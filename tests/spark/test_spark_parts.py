@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +17,7 @@ from sqlkmeans.database.spark import workspace
 from sqlkmeans.database.sqlserver import labels as sqlserver_labels
 from sqlkmeans.database.sqlserver import writing
 from sqlkmeans.database.sqlserver.labels import SQLServerLabels
-from sqlkmeans.database.sqlserver.parts import parts_name
+from sqlkmeans.database.sqlserver.parts import parts_name, writing_parts
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DatabaseError, SqlKMeansError
 from sqlkmeans.explanation import explain
@@ -73,6 +72,11 @@ def dying(write: Write) -> Write:
             os._exit(9)
 
     return attempt
+
+
+def staging(server: SQLServerBackend) -> list[str]:
+    """Staging tables, and heaps beside them."""
+    return [name for name in server.tables("sqlkmeans") if name.startswith("staging")]
 
 
 def into_files(folder: str) -> Write:
@@ -159,7 +163,7 @@ def test_a_server_takes_labels_from_executors_exactly_once(
             "FROM dbo.local AS l INNER JOIN dbo.spark AS s ON s.customer_id = l.customer_id"
         )
     assert different == [(ROWS, ROWS)]
-    assert not [name for name in server.tables("sqlkmeans") if name.startswith("staging")]
+    assert not staging(server)
     server.close()
 
 
@@ -210,18 +214,17 @@ def test_customers_of_a_lake_get_their_labels_on_a_server(
         assert pipeline.rollback("spark", database).arrived == gone
         customer = lake["customer_id"][0].as_py()
         assert explain("spark", database, customer, spark=spark_session).segment
-        page = write_report("spark", database, tmp_path / "page.html").file
-    assert "Spark reads the source, so no customer is drawn" in page.read_text("utf-8")
+        write_report("spark", database, tmp_path / "page.html", samples=False)
     for call in ("run_segmentation @engine = N'tsql',", "assign_segments"):
         with pytest.raises(server.error, match=r"if Spark has it, the client runs it"):
             server.execute(f"EXECUTE sqlkmeans.{call} @segmentation = N'spark';")
-    assert not [name for name in server.tables("sqlkmeans") if name.startswith("staging")]
+    assert not staging(server)
 
 
 @pytest.mark.sqlserver
 @pytest.mark.parametrize(
     "key",
-    [["code", "part"], ["joined", "customer_id"], ["raw"], ["seen", "code"]],
+    [["code", "part", "joined"], ["raw", "seen"]],
     ids=lambda key: " ".join(key),
 )
 def test_keys_of_a_lake_are_those_of_the_labels_again(
@@ -232,17 +235,14 @@ def test_keys_of_a_lake_are_those_of_the_labels_again(
         first = pipeline.run(segmentation, database)
         monkeypatch.setattr(workspace, "PART_ROWS", ROWS)
         second = pipeline.run(segmentation, database)
-        typical = database.catalog.result("typical_customer", second.run_id)
-        found = database.labels.segment_of(segmentation, json.loads(typical[0]["customer"]))
     assert (first.changed, second.written) == (ROWS, 0)
-    assert found == typical[0]["segment_id"]
 
 
 @pytest.mark.sqlserver
 @pytest.mark.parametrize(
     ("key", "said"),
     [
-        ("CAST(customer_id AS decimal(12, 0))", r"key id is decimal\(12, 0\); allowed where"),
+        ("CAST(customer_id AS decimal(12, 0))", r"key: id is decimal\(12, 0\); allowed where"),
         ("CONCAT(REPEAT('🚲', 200), customer_id)", r"id: 410 long; the segment table takes 400"),
         ("CONCAT(IF(customer_id % 2 = 0, 'a', 'A'), customer_id DIV 2)", "the same one as its c"),
     ],
@@ -271,6 +271,7 @@ def test_labels_are_not_taken_while_a_task_holds_their_heap(
         labels: SQLServerLabels, segmentation: Segmentation, run_id: int,
         attempts: Sequence[int], rows: int,
     ) -> None:  # fmt: skip
+        server.execute(writing_parts(run_id))
         server.execute(f"BEGIN TRANSACTION; TRUNCATE TABLE {parts_name(run_id)};")
         accept_parts(labels, segmentation, run_id, attempts, rows)
 
@@ -280,7 +281,12 @@ def test_labels_are_not_taken_while_a_task_holds_their_heap(
     with server.open() as database:
         with pytest.raises(DatabaseError, match=r"parts\]: a task that Spark gave up still"):
             pipeline.run(segmentation, database)
+        # It is left while its writer lives.
+        assert len(staging(server)) == 1
         server.execute("ROLLBACK TRANSACTION;")
+        server.execute("EXECUTE sys.sp_releaseapplock @Resource = N'sqlkmeans parts "
+                       f"{staging(server)[0].split('_')[1]}', @LockOwner = N'Session', "
+                       "@DbPrincipal = N'sqlkmeans_operator';")  # fmt: skip
         monkeypatch.setattr(SQLServerLabels, "accept_parts", accept_parts)
         assert pipeline.run(segmentation, database).changed == ROWS
-    assert not [name for name in server.tables("sqlkmeans") if name.startswith("staging")]
+    assert not staging(server)

@@ -21,6 +21,7 @@ from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DataError, DefinitionError
 from sqlkmeans.explanation import explain
 from sqlkmeans.progress import Advance, Progress
+from sqlkmeans.report.page import write_report
 from support.shops import labels_of, make_shop
 
 pytestmark = pytest.mark.spark
@@ -60,13 +61,17 @@ def same_labels(database: Database, target: str = "dbo.spark") -> None:
     assert found["segment_id"].equals(expected["segment_id"])
 
 
-def test_a_view_is_clustered_assigned_and_explained(view: str, database: Database) -> None:
+def test_a_view_is_clustered_assigned_and_told_of(
+    view: str, database: Database, tmp_path: Path
+) -> None:
     segmentation = definition(view)
     first = pipeline.run(segmentation, database)
     assert (first.rows, first.changed, first.engine) == (3_000, 3_000, "spark")
     assert pipeline.run(segmentation, database).changed == 0
     assert pipeline.assign(segmentation, database).changed == 0
     same_labels(database)
+    page = write_report("spark", database, tmp_path / "page.html").file.read_text("utf-8")
+    assert "Spark reads the source, so no customer is drawn" in page
     assert database.describe_table("dbo.spark")[0].type == "BIGINT"  # type: ignore[index]
 
 

@@ -83,6 +83,8 @@ def test_the_server_says_that_the_client_runs_what_spark_has(server: Server) -> 
     make = "INSERT INTO sqlkmeans.segmentation (name, definition, target, last_segment_id, "
     make += "created_at, updated_at) VALUES (N'lake', ?, N'dbo.lake_segment', 2, "
     server.rows(make + "SYSUTCDATETIME(), SYSUTCDATETIME());", json.dumps(LAKE))
+    # A target that is there already can be compared with nothing.
+    server.rows("CREATE TABLE dbo.lake_segment (id bigint NOT NULL);")
     for call in ("run_segmentation @engine = N'tsql',", "start_run"):
         message = server.error(f"EXECUTE sqlkmeans.{call} @segmentation = N'lake';")
         assert 'engine = "spark": if Spark has it, the client runs it: sqlkmeans run' in message
