@@ -25,7 +25,8 @@ from sqlkmeans.report.page import write_report
 from support.backends import SQLServerBackend
 from support.shops import labels_of, make_shop
 
-pytestmark = pytest.mark.spark
+# On a busy machine a few runs of Spark take minutes.
+pytestmark = [pytest.mark.spark, pytest.mark.timeout(900)]
 
 Batches = Iterable[pa.RecordBatch]
 Write = Callable[[Batches], Iterator[pa.RecordBatch]]
@@ -215,6 +216,10 @@ def test_customers_of_a_lake_get_their_labels_on_a_server(
         customer = lake["customer_id"][0].as_py()
         assert explain("spark", database, customer, spark=spark_session).segment
         write_report("spark", database, tmp_path / "page.html", samples=False)
+    for function in ("assign", "explain"):
+        told = server.rows(f"SELECT segment_id FROM sqlkmeans.{function}_spark(60000, 40);")
+        assert told[0][0] in {segment_id for (segment_id,) in server.rows(
+            "SELECT DISTINCT segment_id FROM dbo.spark_named;")}  # fmt: skip
     for call in ("run_segmentation @engine = N'tsql',", "assign_segments"):
         with pytest.raises(server.error, match=r"if Spark has it, the client runs it"):
             server.execute(f"EXECUTE sqlkmeans.{call} @segmentation = N'spark';")
