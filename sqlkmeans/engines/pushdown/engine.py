@@ -145,8 +145,9 @@ class PushdownRows(Rows):
         self._fit_preparation()
 
     def notes(self) -> list[str]:
-        told = self.kept.workspace.changed_since(self.all_rows)
-        return [] if told is None else [told]
+        workspace = self.kept.workspace
+        told = workspace.changed_since(self.all_rows)
+        return [*workspace.notes, *([] if told is None else [told])]
 
     @property
     def skipped(self) -> int:
