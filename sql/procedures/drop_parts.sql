@@ -31,9 +31,17 @@ BEGIN
             @LockTimeout = 5000, @DbPrincipal = N'sqlkmeans_operator';
         IF @result >= 0
         BEGIN
-            SET @statement = N'DROP TABLE IF EXISTS sqlkmeans.'
-                + QUOTENAME(N'staging_' + CAST(@run_id AS nvarchar(20)) + N'_parts') + N';';
-            EXECUTE sqlkmeans.as_owner @statement = @statement;
+            -- A copy has a session of its own, and may outlive the one that holds the lock: then the
+            -- heap stays, and no run fails for it.
+            BEGIN TRY
+                SET @statement = N'SET LOCK_TIMEOUT 5000; DROP TABLE IF EXISTS sqlkmeans.'
+                    + QUOTENAME(N'staging_' + CAST(@run_id AS nvarchar(20)) + N'_parts') + N';';
+                EXECUTE sqlkmeans.as_owner @statement = @statement;
+            END TRY
+            BEGIN CATCH
+                IF XACT_STATE() <> 0
+                    ROLLBACK TRANSACTION;
+            END CATCH;
             EXECUTE sys.sp_releaseapplock
                 @Resource = @lock, @LockOwner = N'Session', @DbPrincipal = N'sqlkmeans_operator';
         END;

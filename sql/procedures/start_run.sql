@@ -100,12 +100,17 @@ BEGIN
                 SELECT 1
                 FROM OPENJSON(@definition) WITH (
                     source nvarchar(max) '$.source', [key] nvarchar(max) '$.key' AS JSON,
-                    target nvarchar(max) '$.target', language nvarchar(max) '$.language') AS n
+                    target nvarchar(max) '$.target', language nvarchar(max) '$.language',
+                    engine nvarchar(32) '$.engine') AS n
                 CROSS JOIN OPENJSON(@recorded) WITH (
                     source nvarchar(max) '$.source', [key] nvarchar(max) '$.key' AS JSON,
-                    target nvarchar(max) '$.target', language nvarchar(max) '$.language') AS r
+                    target nvarchar(max) '$.target', language nvarchar(max) '$.language',
+                    engine nvarchar(32) '$.engine') AS r
                 WHERE COALESCE(n.language, N'Python')
                       <> COALESCE(r.language, N'Python') COLLATE Latin1_General_100_BIN2
+                   -- With Spark, the source may be somewhere else.
+                   OR CASE n.engine WHEN N'spark' THEN 1 ELSE 0 END
+                      <> CASE r.engine WHEN N'spark' THEN 1 ELSE 0 END
                    -- Of what is no source here, and may be Spark's, each letter counts.
                    OR COALESCE(sqlkmeans.relation(n.source), N'= ' + n.source, N'')
                       <> COALESCE(sqlkmeans.relation(r.source), N'= ' + r.source, N'')
@@ -116,13 +121,9 @@ BEGIN
                    OR COALESCE(sqlkmeans.quoted_name(n.target, N''), N'')
                       <> COALESCE(sqlkmeans.quoted_name(r.target, N''), N'')
                          COLLATE Latin1_General_100_BIN2)
-                SET @problems = @problems + N'@definition: its source, key, target or language is not '
-                    + N'the one that is registered; to change them takes the role sqlkmeans_admin' + @line;
-            ELSE IF @key_types IS NOT NULL
-                    AND COALESCE(JSON_VALUE(@recorded, '$.engine'), N'local') <> N'spark'
-                SET @problems = @problems + N'@key_types: given, and ' + @segmentation
-                    + N' is not registered with engine spark; to change that takes the role '
-                    + N'sqlkmeans_admin' + @line;
+                SET @problems = @problems + N'@definition: its source, key, target, language or engine '
+                    + N'(spark or another) is not the one that is registered; to change them takes the '
+                    + N'role sqlkmeans_admin' + @line;
         END;
     END;
 

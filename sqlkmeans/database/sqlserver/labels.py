@@ -166,9 +166,11 @@ class SQLServerLabels(Labels):
             try:
                 self._stage_query(segmentation, run_id, session.guarded, query, rows)
             except self._sessions.connector.errors as error:
-                told = read_problem(error).text
-                # Not every server gives a number to it.
-                if not re.search("lock (request )?time ?out", told, re.IGNORECASE):
+                problem = read_problem(error)
+                told = problem.text
+                # 1222, to which not every server gives its number.
+                named = re.search("lock (request )?time ?out", told, re.IGNORECASE)
+                if problem.number != 1222 and not named:
                     raise
                 raise DatabaseError(
                     f"{parts_name(run_id)}: a task that Spark gave up still holds it after "

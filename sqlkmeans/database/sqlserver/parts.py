@@ -26,8 +26,10 @@ def parts_name(run_id: int) -> str:
 def writing_parts(run_id: int) -> str:
     """Holds the lock of the heap, until the session ends: who would drop it leaves it then."""
     return (
-        f"EXECUTE sys.sp_getapplock @Resource = N'sqlkmeans parts {int(run_id)}', @LockMode = "
-        "N'Shared', @LockOwner = N'Session', @DbPrincipal = N'sqlkmeans_operator';"
+        "DECLARE @result int; EXECUTE @result = sys.sp_getapplock "
+        f"@Resource = N'sqlkmeans parts {int(run_id)}', @LockMode = N'Shared', "
+        "@LockOwner = N'Session', @DbPrincipal = N'sqlkmeans_operator'; "
+        "IF @result < 0 THROW 50004, N'the lock of the parts was refused', 1;"
     )
 
 
