@@ -55,7 +55,10 @@ class DuckDBStore(Store):
             with _running_guard:
                 _running.discard(held)
 
-    def start(self, segmentation: Segmentation, run: Row) -> int:
+    def start(
+        self, segmentation: Segmentation, run: Row, key_schema: pa.Schema | None = None
+    ) -> int:
+        # Segment tables have the types of what is staged for them.
         now, name = utc_now(), segmentation.name
         with transaction(self._native):
             self._reclaim(name, now)
