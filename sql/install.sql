@@ -1083,39 +1083,24 @@ GO
 
 -- functions/joined.sql
 IF OBJECT_ID(N'sqlkmeans.joined', N'FN') IS NULL
-    EXECUTE (N'CREATE FUNCTION sqlkmeans.joined (@rows nvarchar(max), @column nvarchar(128),
-        @separator nvarchar(40)) RETURNS nvarchar(max) AS BEGIN RETURN N''''; END;');
+    EXECUTE (N'CREATE FUNCTION sqlkmeans.joined (@list nvarchar(max), @separator nvarchar(40))
+        RETURNS nvarchar(max) AS BEGIN RETURN N''''; END;');
 GO
--- One column of a query FOR JSON PATH, its texts one after the other in the query's order; nothing for
--- no rows. An assignment that adds up over rows promises no order, STRING_AGG came with 2017, and FOR
--- XML refuses some letters.
+-- What a query of texts FOR XML PATH('') gives, each behind a separator, as it was before XML, and
+-- without the first separator; nothing for no rows. An assignment that adds up over rows promises no
+-- order, and STRING_AGG came with 2017.
 ALTER FUNCTION sqlkmeans.joined
 (
-    @rows      nvarchar(max),
-    @column    nvarchar(128),
+    @list      nvarchar(max),
     @separator nvarchar(40)
 )
 RETURNS nvarchar(max)
 AS
 BEGIN
-    DECLARE @result nvarchar(max) = N'';
-    DECLARE @row nvarchar(max);
-    DECLARE @position int = 0;
+    SET @list = REPLACE(REPLACE(@list, N'&lt;', N'<'), N'&gt;', N'>');
+    SET @list = REPLACE(REPLACE(@list, N'&#x0D;', NCHAR(13)), N'&amp;', N'&');
 
-    WHILE 1 = 1
-    BEGIN
-        SET @row = NULL;
-        SELECT @row = j.[value] FROM OPENJSON(@rows) AS j WHERE CAST(j.[key] AS int) = @position;
-        IF @row IS NULL
-            BREAK;
-
-        SELECT @result = @result + CASE @position WHEN 0 THEN N'' ELSE @separator END + c.[value]
-        FROM OPENJSON(@row) AS c
-        WHERE c.[key] = @column;
-        SET @position = @position + 1;
-    END;
-
-    RETURN @result;
+    RETURN COALESCE(STUFF(@list, 1, LEN(@separator + N'.') - 1, N''), N'');
 END;
 GO
 
@@ -6889,7 +6874,9 @@ BEGIN
     DECLARE @type nvarchar(16);
     DECLARE @value nvarchar(60);
     DECLARE @whole nvarchar(max) = N'';
-    DECLARE @lists nvarchar(max);
+    DECLARE @block int;
+    DECLARE @values nvarchar(max);
+    DECLARE @sums nvarchar(max);
     DECLARE @statement nvarchar(max);
     DECLARE @total bigint;
     DECLARE @weight float;
@@ -6924,24 +6911,24 @@ BEGIN
     -- aggregate has 8,060 bytes.
     WHILE @number < @columns
     BEGIN
-        SET @lists = (
-            SELECT REPLACE(REPLACE(N', COUNT_BIG(i.[sqlkmeans f{}]) AS a{}, COUNT_BIG(CASE t.fit WHEN 1 THEN ~ END) AS k{},
+        SET @block = CASE WHEN @columns - @number < 40 THEN @columns - @number ELSE 40 END;
+        SET @sums = sqlkmeans.joined((
+            SELECT REPLACE(REPLACE(N', COUNT_BIG(i.[sqlkmeans f' + c.x + N']) AS a{}, COUNT_BIG(CASE t.fit WHEN 1 THEN ~ END) AS k{},
     MIN(CASE t.fit WHEN 1 THEN ~ END) AS l{}, MAX(CASE t.fit WHEN 1 THEN ~ END) AS h{},
     COUNT_BIG(CASE WHEN t.fit = 1 AND ~ <> FLOOR(~) THEN 1 END) AS p{},
     COUNT_BIG(CASE WHEN t.whole = 1 AND ~ <= -1e0 THEN 1 END) AS u{},
     SUM(CASE WHEN t.fit = 1 AND ~ IS NOT NULL THEN t.w END) AS w{},
     SUM(CASE WHEN t.fit = 1 AND ~ IS NOT NULL THEN t.w * t.w END) AS v{},
-    SUM(CASE t.fit WHEN 1 THEN t.w * ~ END) AS m{}', N'~', c.value), N'{}', c.x) AS sums,
-                REPLACE(N'({}, s.a{}, s.k{}, s.l{}, s.h{}, s.p{}, s.u{}, s.w{}, s.v{}, s.m{})', N'{}', c.x) AS found
+    SUM(CASE t.fit WHEN 1 THEN t.w * ~ END) AS m{}', N'~', c.value), N'{}', CAST(c.number - @number AS nvarchar(10)))
             FROM #sqlkmeans_column AS c
-            WHERE c.number > @number AND c.number <= @number + 40
+            WHERE c.number > @number AND c.number <= @number + @block
             ORDER BY c.number
-            FOR JSON PATH);
+            FOR XML PATH('')), N'');
         SET @statement = N'SELECT COUNT_BIG(*) AS total, COUNT_BIG(t.fit) AS fitted, COUNT_BIG(t.whole) AS kept,
     SUM(CASE t.fit WHEN 1 THEN t.w END) AS weight, SUM(CASE t.fit WHEN 1 THEN t.w * t.w END) AS squares,
     COUNT_BIG(CASE WHEN t.w IS NULL OR t.w < 0e0 THEN 1 END) AS absent,
     COUNT_BIG(CASE WHEN ' + sqlkmeans.each_name(@key, N'i.{} IS NULL', N' OR ') + N' THEN 1 END)
-        + COUNT_BIG(*) - COALESCE(MAX(i.[sqlkmeans place]), 0) AS unkeyed' + sqlkmeans.joined(@lists, N'sums', N'') + N'
+        + COUNT_BIG(*) - COALESCE(MAX(i.[sqlkmeans place]), 0) AS unkeyed' + @sums + N'
 INTO #sqlkmeans_sums
 FROM #sqlkmeans_input AS i
 CROSS APPLY (SELECT i.[sqlkmeans weight] AS w, CASE WHEN 1 = 1' + @whole + N' THEN 1 END AS whole,
@@ -6952,7 +6939,8 @@ SET absent = s.total - v.held, known = v.known, least = v.least, greatest = v.gr
     mean = v.total / NULLIF(v.weights, 0e0)
 FROM #sqlkmeans_column AS c
 CROSS JOIN #sqlkmeans_sums AS s
-CROSS APPLY (VALUES ' + sqlkmeans.joined(@lists, N'found', N', ')
+CROSS APPLY (VALUES ' + sqlkmeans.each_number(@block,
+            N'(@number + {}, s.a{}, s.k{}, s.l{}, s.h{}, s.p{}, s.u{}, s.w{}, s.v{}, s.m{})', N', ')
             + N') AS v (number, held, known, least, greatest, fractions, floors, weights, squares, total)
 WHERE v.number = c.number;
 SELECT @total = s.total, @fitted = s.fitted, @kept = s.kept, @weight = s.weight, @squares = s.squares,
@@ -6960,13 +6948,13 @@ SELECT @total = s.total, @fitted = s.fitted, @kept = s.kept, @weight = s.weight,
 FROM #sqlkmeans_sums AS s;
 DROP TABLE #sqlkmeans_sums;';
         EXECUTE sys.sp_executesql
-            @statement, N'@total bigint OUTPUT, @fitted bigint OUTPUT, @kept bigint OUTPUT,
+            @statement, N'@number int, @total bigint OUTPUT, @fitted bigint OUTPUT, @kept bigint OUTPUT,
                 @weight float OUTPUT, @squares float OUTPUT, @absent bigint OUTPUT,
                 @unkeyed bigint OUTPUT',
-            @total = @total OUTPUT, @fitted = @fitted OUTPUT, @kept = @kept OUTPUT,
+            @number = @number, @total = @total OUTPUT, @fitted = @fitted OUTPUT, @kept = @kept OUTPUT,
             @weight = @weight OUTPUT, @squares = @squares OUTPUT,
             @absent = @absent OUTPUT, @unkeyed = @unkeyed OUTPUT;
-        SET @number = @number + 40;
+        SET @number = @number + @block;
     END;
 
     IF @unkeyed > 0
@@ -7043,34 +7031,37 @@ DROP TABLE #sqlkmeans_sums;';
 
     -- What K-Means will see is filled in, pulled in and transformed. About a value in the middle: the
     -- difference of two large squares would have no digits.
-    SET @number = CASE WHEN @scaling = N'standard' AND @fitted > 0 THEN 0 ELSE @columns END;
+    SET @number = CASE WHEN @scaling = N'standard' AND @fitted > 0
+                            AND EXISTS (SELECT 1 FROM #sqlkmeans_column AS c WHERE c.type <> N'category')
+                       THEN 0 ELSE @columns END;
     WHILE @number < @columns
     BEGIN
-        SET @lists = (
-            SELECT COALESCE(N', COALESCE(' + a.clipped + N', ' + sqlkmeans.float_literal(c.fill_value) + N')',
-                    N', ' + a.clipped) + N' AS x' + c.x AS prepared,
-                REPLACE(REPLACE(N'SUM(t.w * (~)) / SUM(t.w) AS m{}, SUM(t.w * (~) * (~)) / SUM(t.w) AS q{}', N'~',
-                    sqlkmeans.transformed(N't.x' + c.x, c.transform) + N' - (' + sqlkmeans.float_literal(c.origin)
-                    + N')'), N'{}', c.x) AS sums,
-                REPLACE(N'({}, s.m{}, s.q{})', N'{}', c.x) AS found
+        SET @block = CASE WHEN @columns - @number < 40 THEN @columns - @number ELSE 40 END;
+        SET @values = sqlkmeans.joined((
+            SELECT N', COALESCE(' + sqlkmeans.clipped(c.value, c.low, c.high) + N', '
+                + COALESCE(sqlkmeans.float_literal(c.fill_value), N'NULL') + N') AS x' + c.x
             FROM #sqlkmeans_column AS c
-            CROSS APPLY (SELECT sqlkmeans.clipped(c.value, c.low, c.high) AS clipped) AS a
-            WHERE c.number > @number AND c.number <= @number + 40 AND c.type <> N'category' AND c.usable = 1
-            ORDER BY c.number
-            FOR JSON PATH);
-        SET @number = @number + 40;
+            WHERE c.number > @number AND c.number <= @number + @block
+            FOR XML PATH('')), N', ');
+        SET @sums = sqlkmeans.joined((
+            SELECT REPLACE(REPLACE(N', SUM(t.w * (~)) / SUM(t.w) AS m{}, SUM(t.w * (~) * (~)) / SUM(t.w) AS q{}', N'~',
+                sqlkmeans.transformed(N't.x' + c.x, c.transform) + N' - ('
+                + COALESCE(sqlkmeans.float_literal(c.origin), N'0e0') + N')'), N'{}', CAST(c.number - @number AS nvarchar(10)))
+            FROM #sqlkmeans_column AS c
+            WHERE c.number > @number AND c.number <= @number + @block
+            FOR XML PATH('')), N', ');
         SET @statement = N'UPDATE c
 SET center = c.origin + v.rest, scale = CASE WHEN v.squares > v.rest * v.rest
     THEN SQRT(v.squares - v.rest * v.rest) ELSE 0e0 END
 FROM #sqlkmeans_column AS c
-CROSS JOIN (SELECT ' + sqlkmeans.joined(@lists, N'sums', N', ') + N'
+CROSS JOIN (SELECT ' + @sums + N'
             FROM #sqlkmeans_input AS i
-            CROSS APPLY (SELECT i.[sqlkmeans weight] AS w' + sqlkmeans.joined(@lists, N'prepared', N'') + N') AS t
+            CROSS APPLY (SELECT i.[sqlkmeans weight] AS w, ' + @values + N') AS t
             WHERE i.[sqlkmeans weight] > 0e0' + @whole + N') AS s
-CROSS APPLY (VALUES ' + sqlkmeans.joined(@lists, N'found', N', ') + N') AS v (number, rest, squares)
+CROSS APPLY (VALUES ' + sqlkmeans.each_number(@block, N'(@number + {}, s.m{}, s.q{})', N', ') + N') AS v (number, rest, squares)
 WHERE v.number = c.number;';
-        IF @lists IS NOT NULL
-            EXECUTE sys.sp_executesql @statement;
+        EXECUTE sys.sp_executesql @statement, N'@number int', @number = @number;
+        SET @number = @number + @block;
     END;
 
     UPDATE #sqlkmeans_column
@@ -7101,19 +7092,19 @@ WHERE v.number = c.number;';
     -- many leave room for a key of 900 and what else is in it.
     SELECT @features = COUNT(*) FROM sqlkmeans.model_feature AS f WHERE f.run_id = @run_id;
     SET @problems = @problems + sqlkmeans.joined((
-        SELECT c.problem AS text FROM #sqlkmeans_column AS c ORDER BY c.number FOR JSON PATH), N'text', N'');
+        SELECT c.problem FROM #sqlkmeans_column AS c ORDER BY c.number FOR XML PATH('')), N'');
     IF @features > 430
         SET @problems = @problems + N'features: ' + CAST(@features AS nvarchar(10))
             + N', each kept level of a category counted; allowed with @engine = N''tsql'': 430; '
             + N'name fewer columns, or lower max_categories' + @line;
     SET @problems = @problems + sqlkmeans.joined((
-        SELECT MIN(f.feature) + N': two features would have this name; rename the column or the level' + @line AS text
+        SELECT MIN(f.feature) + N': two features would have this name; rename the column or the level' + @line
         FROM sqlkmeans.model_feature AS f
         WHERE f.run_id = @run_id
         GROUP BY f.feature COLLATE Latin1_General_100_BIN2
         HAVING COUNT(*) > 1
         ORDER BY f.feature COLLATE Latin1_General_100_BIN2
-        FOR JSON PATH), N'text', N'');
+        FOR XML PATH('')), N'');
     EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @problems;
 END;
 GO
@@ -7692,35 +7683,35 @@ BEGIN
                       WHERE c.[column] = w.[column]);
     INSERT INTO #sqlkmeans_possible_name (name)
     SELECT LEFT(COALESCE(NULLIF(sqlkmeans.joined((
-        SELECT w.word AS text
+        SELECT N', ' + w.word
         FROM #sqlkmeans_chosen AS h
         INNER JOIN #sqlkmeans_word AS w ON w.segment_id = @segment_id AND w.position = h.position
         WHERE h.place <= n.place
         ORDER BY h.place
-        FOR JSON PATH), N'text', N', '), N''), N'average'), 390)
+        FOR XML PATH('')), N', '), N''), N'average'), 390)
     FROM (SELECT @count AS place UNION SELECT h.place FROM #sqlkmeans_chosen AS h WHERE h.place > @count) AS n
     ORDER BY n.place;
 
     -- What no other segment has as much or as little of.
     INSERT INTO #sqlkmeans_possible_name (name)
     SELECT LEFT(m.most + sqlkmeans.joined((
-        SELECT N', ' + w.word AS text
+        SELECT N', ' + w.word
         FROM #sqlkmeans_chosen AS h
         INNER JOIN #sqlkmeans_word AS w ON w.segment_id = @segment_id AND w.position = h.position
         WHERE h.place <= @count AND h.position <> m.position
         ORDER BY h.place
-        FOR JSON PATH), N'text', N''), 390)
+        FOR XML PATH('')), N''), 390)
     FROM #sqlkmeans_word AS m
     WHERE m.segment_id = @segment_id AND m.place IS NOT NULL AND m.most IS NOT NULL
     ORDER BY m.place;
 
     INSERT INTO #sqlkmeans_possible_name (name)
     SELECT LEFT(sqlkmeans.joined((
-        SELECT w.mean AS text
+        SELECT N', ' + w.mean
         FROM #sqlkmeans_word AS w
         WHERE w.segment_id = @segment_id AND w.place <= 2
         ORDER BY w.place
-        FOR JSON PATH), N'text', N', '), 390);
+        FOR XML PATH('')), N', '), 390);
 
     SELECT TOP (1) @name = c.name
     FROM #sqlkmeans_possible_name AS c
@@ -7901,11 +7892,11 @@ BEGIN
 
         SET @description = CASE @notable WHEN 0 THEN N'Near everyone''s average in every feature.'
             ELSE sqlkmeans.joined((
-                SELECT w.mean + N' against ' + w.of_all AS text
+                SELECT N'; ' + w.mean + N' against ' + w.of_all
                 FROM #sqlkmeans_word AS w
                 WHERE w.segment_id = @segment_id AND w.place <= 3 AND w.place <= @notable
                 ORDER BY w.place
-                FOR JSON PATH), N'text', N'; ')
+                FOR XML PATH('')), N'; ')
             + CASE WHEN EXISTS (SELECT 1 FROM #sqlkmeans_word AS w
                                 WHERE w.segment_id = @segment_id AND w.place <= 3 AND w.place <= @notable
                                   AND w.is_category = 0)
@@ -7916,11 +7907,11 @@ BEGIN
     INSERT INTO #sqlkmeans_named (segment_id, name, name_source, description)
     SELECT 0, N'everyone', N'generated', N'All ' + sqlkmeans.number_text(SUM(c.size))
         + N' customers; on average ' + sqlkmeans.joined((
-            SELECT w.mean AS text
+            SELECT N', ' + w.mean
             FROM #sqlkmeans_word AS w
             WHERE w.segment_id = 0 AND w.place IS NOT NULL
             ORDER BY w.place
-            FOR JSON PATH), N'text', N', ') + N'.'
+            FOR XML PATH('')), N', ') + N'.'
     FROM #sqlkmeans_cluster AS c;
 END;
 GO
@@ -8057,7 +8048,7 @@ BEGIN
                 COALESCE(CAST(JSON_VALUE(j.[value], '$.max_categories') AS int), @max_categories)
             HAVING COUNT(*) <> 2) THEN N' and features' ELSE N'' END
         + sqlkmeans.joined((
-            SELECT N' and ' + v.name AS text
+            SELECT N' and ' + v.name
             FROM (VALUES (@definition), (@then)) AS d (definition)
             CROSS APPLY (VALUES
                 (1, N'scaling', JSON_VALUE(d.definition, '$.scaling')),
@@ -8069,7 +8060,7 @@ BEGIN
             GROUP BY v.place, v.name
             HAVING COUNT(v.value) = 1 OR COUNT(DISTINCT v.value COLLATE Latin1_General_100_BIN2) = 2
             ORDER BY v.place
-            FOR JSON PATH), N'text', N'')
+            FOR XML PATH('')), N'')
         + CASE WHEN @k <> (SELECT COUNT(*) FROM #sqlkmeans_cluster AS c) THEN N' and k' ELSE N'' END;
     SELECT @warnings = N'', @differing = CASE @changed WHEN N'' THEN 0 ELSE 1 END;
     IF @differing = 0
@@ -8087,11 +8078,11 @@ BEGIN
         SET @warnings = @warnings + sqlkmeans.joined((
             SELECT N'segment ' + CAST(c.segment_id AS nvarchar(10)) + N': its centroid moved by '
                 + sqlkmeans.number_text(ROUND(c.centroid_shift, 2)) + N' since run ' + @run + N' (allowed '
-                + CAST(@allowed_shift AS nvarchar(40)) + N', in the scaled space)' + @line AS text
+                + CAST(@allowed_shift AS nvarchar(40)) + N', in the scaled space)' + @line
             FROM #sqlkmeans_cluster AS c
             WHERE c.centroid_shift > @allowed_shift
             ORDER BY c.segment_id
-            FOR JSON PATH), N'text', N'');
+            FOR XML PATH('')), N'');
     END;
 
     EXECUTE sqlkmeans.count_bins @run_id = @active, @scored_run_id = @run_id;
@@ -8134,7 +8125,6 @@ BEGIN
     DECLARE @k int;
     DECLARE @features int;
     DECLARE @weighing bigint;
-    DECLARE @lists nvarchar(max);
     DECLARE @relation nvarchar(max);
     DECLARE @given nvarchar(max);
     DECLARE @rows bigint;
@@ -8214,17 +8204,16 @@ BEGIN
     EXECUTE sqlkmeans.train_columns
         @run_id = @run_id, @definition = @definition, @reference_date = @begun,
         @features = @features OUTPUT, @weighing = @weighing OUTPUT;
-    SET @lists = (
-        SELECT REPLACE(CASE c.type
-                WHEN N'date' THEN N'DATEADD(day, CAST(i.[sqlkmeans f{}] AS int), CAST(''19700101'' AS date)) AS '
-                ELSE N'i.[sqlkmeans f{}] AS ' END, N'{}', c.x) + QUOTENAME(c.name) AS named,
-            REPLACE(N'i.[sqlkmeans f{}] IS NOT NULL', N'{}', c.x) AS known
-        FROM #sqlkmeans_column AS c
-        ORDER BY c.number
-        FOR JSON PATH);
     SELECT @relation = N'#sqlkmeans_input AS i
-CROSS APPLY (SELECT ' + sqlkmeans.joined(@lists, N'named', N', ') + CASE JSON_VALUE(@definition, '$.missing')
-            WHEN N'skip' THEN N' WHERE ' + sqlkmeans.joined(@lists, N'known', N' AND ') ELSE N'' END + N') AS s',
+CROSS APPLY (SELECT ' + sqlkmeans.joined((
+            SELECT N', ' + REPLACE(CASE c.type
+                    WHEN N'date' THEN N'DATEADD(day, CAST(i.[sqlkmeans f{}] AS int), CAST(''19700101'' AS date)) AS '
+                    ELSE N'i.[sqlkmeans f{}] AS ' END, N'{}', c.x) + QUOTENAME(c.name)
+            FROM #sqlkmeans_column AS c
+            ORDER BY c.number
+            FOR XML PATH('')), N', ') + CASE JSON_VALUE(@definition, '$.missing') WHEN N'skip' THEN N' WHERE '
+            + sqlkmeans.each_number((SELECT COUNT(*) FROM #sqlkmeans_column), N'i.[sqlkmeans f{}] IS NOT NULL', N' AND ')
+            ELSE N'' END + N') AS s',
         @given = sqlkmeans.each_name(@key, N'i.{}', N', ') + N', i.[sqlkmeans row], i.[sqlkmeans previous], '
             + N'i.[sqlkmeans before], i.[sqlkmeans flagged], i.[sqlkmeans weight]';
     EXECUTE sqlkmeans.prepare_rows
@@ -8263,11 +8252,11 @@ CROSS APPLY (SELECT ' + sqlkmeans.joined(@lists, N'named', N', ') + CASE JSON_VA
 
     SET @warnings = sqlkmeans.joined((
         SELECT N'segment ' + CAST(c.segment_id AS nvarchar(10)) + N' is one customer: look for wrong values, '
-            + N'or try transform = "log1p" or scaling = "robust"' + NCHAR(10) AS text
+            + N'or try transform = "log1p" or scaling = "robust"' + NCHAR(10)
         FROM #sqlkmeans_cluster AS c
         WHERE c.size = 1
         ORDER BY c.segment_id
-        FOR JSON PATH), N'text', N'');
+        FOR XML PATH('')), N'');
     IF @active IS NOT NULL
         EXECUTE sqlkmeans.train_compare
             @run_id = @run_id, @active = @active, @definition = @definition, @rows = @rows,

@@ -1,36 +1,21 @@
 IF OBJECT_ID(N'sqlkmeans.joined', N'FN') IS NULL
-    EXECUTE (N'CREATE FUNCTION sqlkmeans.joined (@rows nvarchar(max), @column nvarchar(128),
-        @separator nvarchar(40)) RETURNS nvarchar(max) AS BEGIN RETURN N''''; END;');
+    EXECUTE (N'CREATE FUNCTION sqlkmeans.joined (@list nvarchar(max), @separator nvarchar(40))
+        RETURNS nvarchar(max) AS BEGIN RETURN N''''; END;');
 GO
--- One column of a query FOR JSON PATH, its texts one after the other in the query's order; nothing for
--- no rows. An assignment that adds up over rows promises no order, STRING_AGG came with 2017, and FOR
--- XML refuses some letters.
+-- What a query of texts FOR XML PATH('') gives, each behind a separator, as it was before XML, and
+-- without the first separator; nothing for no rows. An assignment that adds up over rows promises no
+-- order, and STRING_AGG came with 2017.
 ALTER FUNCTION sqlkmeans.joined
 (
-    @rows      nvarchar(max),
-    @column    nvarchar(128),
+    @list      nvarchar(max),
     @separator nvarchar(40)
 )
 RETURNS nvarchar(max)
 AS
 BEGIN
-    DECLARE @result nvarchar(max) = N'';
-    DECLARE @row nvarchar(max);
-    DECLARE @position int = 0;
+    SET @list = REPLACE(REPLACE(@list, N'&lt;', N'<'), N'&gt;', N'>');
+    SET @list = REPLACE(REPLACE(@list, N'&#x0D;', NCHAR(13)), N'&amp;', N'&');
 
-    WHILE 1 = 1
-    BEGIN
-        SET @row = NULL;
-        SELECT @row = j.[value] FROM OPENJSON(@rows) AS j WHERE CAST(j.[key] AS int) = @position;
-        IF @row IS NULL
-            BREAK;
-
-        SELECT @result = @result + CASE @position WHEN 0 THEN N'' ELSE @separator END + c.[value]
-        FROM OPENJSON(@row) AS c
-        WHERE c.[key] = @column;
-        SET @position = @position + 1;
-    END;
-
-    RETURN @result;
+    RETURN COALESCE(STUFF(@list, 1, LEN(@separator + N'.') - 1, N''), N'');
 END;
 GO

@@ -28,7 +28,9 @@ BEGIN
     DECLARE @type nvarchar(16);
     DECLARE @value nvarchar(60);
     DECLARE @whole nvarchar(max) = N'';
-    DECLARE @lists nvarchar(max);
+    DECLARE @block int;
+    DECLARE @values nvarchar(max);
+    DECLARE @sums nvarchar(max);
     DECLARE @statement nvarchar(max);
     DECLARE @total bigint;
     DECLARE @weight float;
@@ -63,24 +65,24 @@ BEGIN
     -- aggregate has 8,060 bytes.
     WHILE @number < @columns
     BEGIN
-        SET @lists = (
-            SELECT REPLACE(REPLACE(N', COUNT_BIG(i.[sqlkmeans f{}]) AS a{}, COUNT_BIG(CASE t.fit WHEN 1 THEN ~ END) AS k{},
+        SET @block = CASE WHEN @columns - @number < 40 THEN @columns - @number ELSE 40 END;
+        SET @sums = sqlkmeans.joined((
+            SELECT REPLACE(REPLACE(N', COUNT_BIG(i.[sqlkmeans f' + c.x + N']) AS a{}, COUNT_BIG(CASE t.fit WHEN 1 THEN ~ END) AS k{},
     MIN(CASE t.fit WHEN 1 THEN ~ END) AS l{}, MAX(CASE t.fit WHEN 1 THEN ~ END) AS h{},
     COUNT_BIG(CASE WHEN t.fit = 1 AND ~ <> FLOOR(~) THEN 1 END) AS p{},
     COUNT_BIG(CASE WHEN t.whole = 1 AND ~ <= -1e0 THEN 1 END) AS u{},
     SUM(CASE WHEN t.fit = 1 AND ~ IS NOT NULL THEN t.w END) AS w{},
     SUM(CASE WHEN t.fit = 1 AND ~ IS NOT NULL THEN t.w * t.w END) AS v{},
-    SUM(CASE t.fit WHEN 1 THEN t.w * ~ END) AS m{}', N'~', c.value), N'{}', c.x) AS sums,
-                REPLACE(N'({}, s.a{}, s.k{}, s.l{}, s.h{}, s.p{}, s.u{}, s.w{}, s.v{}, s.m{})', N'{}', c.x) AS found
+    SUM(CASE t.fit WHEN 1 THEN t.w * ~ END) AS m{}', N'~', c.value), N'{}', CAST(c.number - @number AS nvarchar(10)))
             FROM #sqlkmeans_column AS c
-            WHERE c.number > @number AND c.number <= @number + 40
+            WHERE c.number > @number AND c.number <= @number + @block
             ORDER BY c.number
-            FOR JSON PATH);
+            FOR XML PATH('')), N'');
         SET @statement = N'SELECT COUNT_BIG(*) AS total, COUNT_BIG(t.fit) AS fitted, COUNT_BIG(t.whole) AS kept,
     SUM(CASE t.fit WHEN 1 THEN t.w END) AS weight, SUM(CASE t.fit WHEN 1 THEN t.w * t.w END) AS squares,
     COUNT_BIG(CASE WHEN t.w IS NULL OR t.w < 0e0 THEN 1 END) AS absent,
     COUNT_BIG(CASE WHEN ' + sqlkmeans.each_name(@key, N'i.{} IS NULL', N' OR ') + N' THEN 1 END)
-        + COUNT_BIG(*) - COALESCE(MAX(i.[sqlkmeans place]), 0) AS unkeyed' + sqlkmeans.joined(@lists, N'sums', N'') + N'
+        + COUNT_BIG(*) - COALESCE(MAX(i.[sqlkmeans place]), 0) AS unkeyed' + @sums + N'
 INTO #sqlkmeans_sums
 FROM #sqlkmeans_input AS i
 CROSS APPLY (SELECT i.[sqlkmeans weight] AS w, CASE WHEN 1 = 1' + @whole + N' THEN 1 END AS whole,
@@ -91,7 +93,8 @@ SET absent = s.total - v.held, known = v.known, least = v.least, greatest = v.gr
     mean = v.total / NULLIF(v.weights, 0e0)
 FROM #sqlkmeans_column AS c
 CROSS JOIN #sqlkmeans_sums AS s
-CROSS APPLY (VALUES ' + sqlkmeans.joined(@lists, N'found', N', ')
+CROSS APPLY (VALUES ' + sqlkmeans.each_number(@block,
+            N'(@number + {}, s.a{}, s.k{}, s.l{}, s.h{}, s.p{}, s.u{}, s.w{}, s.v{}, s.m{})', N', ')
             + N') AS v (number, held, known, least, greatest, fractions, floors, weights, squares, total)
 WHERE v.number = c.number;
 SELECT @total = s.total, @fitted = s.fitted, @kept = s.kept, @weight = s.weight, @squares = s.squares,
@@ -99,13 +102,13 @@ SELECT @total = s.total, @fitted = s.fitted, @kept = s.kept, @weight = s.weight,
 FROM #sqlkmeans_sums AS s;
 DROP TABLE #sqlkmeans_sums;';
         EXECUTE sys.sp_executesql
-            @statement, N'@total bigint OUTPUT, @fitted bigint OUTPUT, @kept bigint OUTPUT,
+            @statement, N'@number int, @total bigint OUTPUT, @fitted bigint OUTPUT, @kept bigint OUTPUT,
                 @weight float OUTPUT, @squares float OUTPUT, @absent bigint OUTPUT,
                 @unkeyed bigint OUTPUT',
-            @total = @total OUTPUT, @fitted = @fitted OUTPUT, @kept = @kept OUTPUT,
+            @number = @number, @total = @total OUTPUT, @fitted = @fitted OUTPUT, @kept = @kept OUTPUT,
             @weight = @weight OUTPUT, @squares = @squares OUTPUT,
             @absent = @absent OUTPUT, @unkeyed = @unkeyed OUTPUT;
-        SET @number = @number + 40;
+        SET @number = @number + @block;
     END;
 
     IF @unkeyed > 0
@@ -182,34 +185,37 @@ DROP TABLE #sqlkmeans_sums;';
 
     -- What K-Means will see is filled in, pulled in and transformed. About a value in the middle: the
     -- difference of two large squares would have no digits.
-    SET @number = CASE WHEN @scaling = N'standard' AND @fitted > 0 THEN 0 ELSE @columns END;
+    SET @number = CASE WHEN @scaling = N'standard' AND @fitted > 0
+                            AND EXISTS (SELECT 1 FROM #sqlkmeans_column AS c WHERE c.type <> N'category')
+                       THEN 0 ELSE @columns END;
     WHILE @number < @columns
     BEGIN
-        SET @lists = (
-            SELECT COALESCE(N', COALESCE(' + a.clipped + N', ' + sqlkmeans.float_literal(c.fill_value) + N')',
-                    N', ' + a.clipped) + N' AS x' + c.x AS prepared,
-                REPLACE(REPLACE(N'SUM(t.w * (~)) / SUM(t.w) AS m{}, SUM(t.w * (~) * (~)) / SUM(t.w) AS q{}', N'~',
-                    sqlkmeans.transformed(N't.x' + c.x, c.transform) + N' - (' + sqlkmeans.float_literal(c.origin)
-                    + N')'), N'{}', c.x) AS sums,
-                REPLACE(N'({}, s.m{}, s.q{})', N'{}', c.x) AS found
+        SET @block = CASE WHEN @columns - @number < 40 THEN @columns - @number ELSE 40 END;
+        SET @values = sqlkmeans.joined((
+            SELECT N', COALESCE(' + sqlkmeans.clipped(c.value, c.low, c.high) + N', '
+                + COALESCE(sqlkmeans.float_literal(c.fill_value), N'NULL') + N') AS x' + c.x
             FROM #sqlkmeans_column AS c
-            CROSS APPLY (SELECT sqlkmeans.clipped(c.value, c.low, c.high) AS clipped) AS a
-            WHERE c.number > @number AND c.number <= @number + 40 AND c.type <> N'category' AND c.usable = 1
-            ORDER BY c.number
-            FOR JSON PATH);
-        SET @number = @number + 40;
+            WHERE c.number > @number AND c.number <= @number + @block
+            FOR XML PATH('')), N', ');
+        SET @sums = sqlkmeans.joined((
+            SELECT REPLACE(REPLACE(N', SUM(t.w * (~)) / SUM(t.w) AS m{}, SUM(t.w * (~) * (~)) / SUM(t.w) AS q{}', N'~',
+                sqlkmeans.transformed(N't.x' + c.x, c.transform) + N' - ('
+                + COALESCE(sqlkmeans.float_literal(c.origin), N'0e0') + N')'), N'{}', CAST(c.number - @number AS nvarchar(10)))
+            FROM #sqlkmeans_column AS c
+            WHERE c.number > @number AND c.number <= @number + @block
+            FOR XML PATH('')), N', ');
         SET @statement = N'UPDATE c
 SET center = c.origin + v.rest, scale = CASE WHEN v.squares > v.rest * v.rest
     THEN SQRT(v.squares - v.rest * v.rest) ELSE 0e0 END
 FROM #sqlkmeans_column AS c
-CROSS JOIN (SELECT ' + sqlkmeans.joined(@lists, N'sums', N', ') + N'
+CROSS JOIN (SELECT ' + @sums + N'
             FROM #sqlkmeans_input AS i
-            CROSS APPLY (SELECT i.[sqlkmeans weight] AS w' + sqlkmeans.joined(@lists, N'prepared', N'') + N') AS t
+            CROSS APPLY (SELECT i.[sqlkmeans weight] AS w, ' + @values + N') AS t
             WHERE i.[sqlkmeans weight] > 0e0' + @whole + N') AS s
-CROSS APPLY (VALUES ' + sqlkmeans.joined(@lists, N'found', N', ') + N') AS v (number, rest, squares)
+CROSS APPLY (VALUES ' + sqlkmeans.each_number(@block, N'(@number + {}, s.m{}, s.q{})', N', ') + N') AS v (number, rest, squares)
 WHERE v.number = c.number;';
-        IF @lists IS NOT NULL
-            EXECUTE sys.sp_executesql @statement;
+        EXECUTE sys.sp_executesql @statement, N'@number int', @number = @number;
+        SET @number = @number + @block;
     END;
 
     UPDATE #sqlkmeans_column
@@ -240,19 +246,19 @@ WHERE v.number = c.number;';
     -- many leave room for a key of 900 and what else is in it.
     SELECT @features = COUNT(*) FROM sqlkmeans.model_feature AS f WHERE f.run_id = @run_id;
     SET @problems = @problems + sqlkmeans.joined((
-        SELECT c.problem AS text FROM #sqlkmeans_column AS c ORDER BY c.number FOR JSON PATH), N'text', N'');
+        SELECT c.problem FROM #sqlkmeans_column AS c ORDER BY c.number FOR XML PATH('')), N'');
     IF @features > 430
         SET @problems = @problems + N'features: ' + CAST(@features AS nvarchar(10))
             + N', each kept level of a category counted; allowed with @engine = N''tsql'': 430; '
             + N'name fewer columns, or lower max_categories' + @line;
     SET @problems = @problems + sqlkmeans.joined((
-        SELECT MIN(f.feature) + N': two features would have this name; rename the column or the level' + @line AS text
+        SELECT MIN(f.feature) + N': two features would have this name; rename the column or the level' + @line
         FROM sqlkmeans.model_feature AS f
         WHERE f.run_id = @run_id
         GROUP BY f.feature COLLATE Latin1_General_100_BIN2
         HAVING COUNT(*) > 1
         ORDER BY f.feature COLLATE Latin1_General_100_BIN2
-        FOR JSON PATH), N'text', N'');
+        FOR XML PATH('')), N'');
     EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @problems;
 END;
 GO

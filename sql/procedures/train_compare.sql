@@ -47,7 +47,7 @@ BEGIN
                 COALESCE(CAST(JSON_VALUE(j.[value], '$.max_categories') AS int), @max_categories)
             HAVING COUNT(*) <> 2) THEN N' and features' ELSE N'' END
         + sqlkmeans.joined((
-            SELECT N' and ' + v.name AS text
+            SELECT N' and ' + v.name
             FROM (VALUES (@definition), (@then)) AS d (definition)
             CROSS APPLY (VALUES
                 (1, N'scaling', JSON_VALUE(d.definition, '$.scaling')),
@@ -59,7 +59,7 @@ BEGIN
             GROUP BY v.place, v.name
             HAVING COUNT(v.value) = 1 OR COUNT(DISTINCT v.value COLLATE Latin1_General_100_BIN2) = 2
             ORDER BY v.place
-            FOR JSON PATH), N'text', N'')
+            FOR XML PATH('')), N'')
         + CASE WHEN @k <> (SELECT COUNT(*) FROM #sqlkmeans_cluster AS c) THEN N' and k' ELSE N'' END;
     SELECT @warnings = N'', @differing = CASE @changed WHEN N'' THEN 0 ELSE 1 END;
     IF @differing = 0
@@ -77,11 +77,11 @@ BEGIN
         SET @warnings = @warnings + sqlkmeans.joined((
             SELECT N'segment ' + CAST(c.segment_id AS nvarchar(10)) + N': its centroid moved by '
                 + sqlkmeans.number_text(ROUND(c.centroid_shift, 2)) + N' since run ' + @run + N' (allowed '
-                + CAST(@allowed_shift AS nvarchar(40)) + N', in the scaled space)' + @line AS text
+                + CAST(@allowed_shift AS nvarchar(40)) + N', in the scaled space)' + @line
             FROM #sqlkmeans_cluster AS c
             WHERE c.centroid_shift > @allowed_shift
             ORDER BY c.segment_id
-            FOR JSON PATH), N'text', N'');
+            FOR XML PATH('')), N'');
     END;
 
     EXECUTE sqlkmeans.count_bins @run_id = @active, @scored_run_id = @run_id;

@@ -98,35 +98,35 @@ BEGIN
                       WHERE c.[column] = w.[column]);
     INSERT INTO #sqlkmeans_possible_name (name)
     SELECT LEFT(COALESCE(NULLIF(sqlkmeans.joined((
-        SELECT w.word AS text
+        SELECT N', ' + w.word
         FROM #sqlkmeans_chosen AS h
         INNER JOIN #sqlkmeans_word AS w ON w.segment_id = @segment_id AND w.position = h.position
         WHERE h.place <= n.place
         ORDER BY h.place
-        FOR JSON PATH), N'text', N', '), N''), N'average'), 390)
+        FOR XML PATH('')), N', '), N''), N'average'), 390)
     FROM (SELECT @count AS place UNION SELECT h.place FROM #sqlkmeans_chosen AS h WHERE h.place > @count) AS n
     ORDER BY n.place;
 
     -- What no other segment has as much or as little of.
     INSERT INTO #sqlkmeans_possible_name (name)
     SELECT LEFT(m.most + sqlkmeans.joined((
-        SELECT N', ' + w.word AS text
+        SELECT N', ' + w.word
         FROM #sqlkmeans_chosen AS h
         INNER JOIN #sqlkmeans_word AS w ON w.segment_id = @segment_id AND w.position = h.position
         WHERE h.place <= @count AND h.position <> m.position
         ORDER BY h.place
-        FOR JSON PATH), N'text', N''), 390)
+        FOR XML PATH('')), N''), 390)
     FROM #sqlkmeans_word AS m
     WHERE m.segment_id = @segment_id AND m.place IS NOT NULL AND m.most IS NOT NULL
     ORDER BY m.place;
 
     INSERT INTO #sqlkmeans_possible_name (name)
     SELECT LEFT(sqlkmeans.joined((
-        SELECT w.mean AS text
+        SELECT N', ' + w.mean
         FROM #sqlkmeans_word AS w
         WHERE w.segment_id = @segment_id AND w.place <= 2
         ORDER BY w.place
-        FOR JSON PATH), N'text', N', '), 390);
+        FOR XML PATH('')), N', '), 390);
 
     SELECT TOP (1) @name = c.name
     FROM #sqlkmeans_possible_name AS c

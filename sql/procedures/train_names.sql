@@ -168,11 +168,11 @@ BEGIN
 
         SET @description = CASE @notable WHEN 0 THEN N'Near everyone''s average in every feature.'
             ELSE sqlkmeans.joined((
-                SELECT w.mean + N' against ' + w.of_all AS text
+                SELECT N'; ' + w.mean + N' against ' + w.of_all
                 FROM #sqlkmeans_word AS w
                 WHERE w.segment_id = @segment_id AND w.place <= 3 AND w.place <= @notable
                 ORDER BY w.place
-                FOR JSON PATH), N'text', N'; ')
+                FOR XML PATH('')), N'; ')
             + CASE WHEN EXISTS (SELECT 1 FROM #sqlkmeans_word AS w
                                 WHERE w.segment_id = @segment_id AND w.place <= 3 AND w.place <= @notable
                                   AND w.is_category = 0)
@@ -183,11 +183,11 @@ BEGIN
     INSERT INTO #sqlkmeans_named (segment_id, name, name_source, description)
     SELECT 0, N'everyone', N'generated', N'All ' + sqlkmeans.number_text(SUM(c.size))
         + N' customers; on average ' + sqlkmeans.joined((
-            SELECT w.mean AS text
+            SELECT N', ' + w.mean
             FROM #sqlkmeans_word AS w
             WHERE w.segment_id = 0 AND w.place IS NOT NULL
             ORDER BY w.place
-            FOR JSON PATH), N'text', N', ') + N'.'
+            FOR XML PATH('')), N', ') + N'.'
     FROM #sqlkmeans_cluster AS c;
 END;
 GO

@@ -20,7 +20,6 @@ BEGIN
     DECLARE @k int;
     DECLARE @features int;
     DECLARE @weighing bigint;
-    DECLARE @lists nvarchar(max);
     DECLARE @relation nvarchar(max);
     DECLARE @given nvarchar(max);
     DECLARE @rows bigint;
@@ -100,17 +99,16 @@ BEGIN
     EXECUTE sqlkmeans.train_columns
         @run_id = @run_id, @definition = @definition, @reference_date = @begun,
         @features = @features OUTPUT, @weighing = @weighing OUTPUT;
-    SET @lists = (
-        SELECT REPLACE(CASE c.type
-                WHEN N'date' THEN N'DATEADD(day, CAST(i.[sqlkmeans f{}] AS int), CAST(''19700101'' AS date)) AS '
-                ELSE N'i.[sqlkmeans f{}] AS ' END, N'{}', c.x) + QUOTENAME(c.name) AS named,
-            REPLACE(N'i.[sqlkmeans f{}] IS NOT NULL', N'{}', c.x) AS known
-        FROM #sqlkmeans_column AS c
-        ORDER BY c.number
-        FOR JSON PATH);
     SELECT @relation = N'#sqlkmeans_input AS i
-CROSS APPLY (SELECT ' + sqlkmeans.joined(@lists, N'named', N', ') + CASE JSON_VALUE(@definition, '$.missing')
-            WHEN N'skip' THEN N' WHERE ' + sqlkmeans.joined(@lists, N'known', N' AND ') ELSE N'' END + N') AS s',
+CROSS APPLY (SELECT ' + sqlkmeans.joined((
+            SELECT N', ' + REPLACE(CASE c.type
+                    WHEN N'date' THEN N'DATEADD(day, CAST(i.[sqlkmeans f{}] AS int), CAST(''19700101'' AS date)) AS '
+                    ELSE N'i.[sqlkmeans f{}] AS ' END, N'{}', c.x) + QUOTENAME(c.name)
+            FROM #sqlkmeans_column AS c
+            ORDER BY c.number
+            FOR XML PATH('')), N', ') + CASE JSON_VALUE(@definition, '$.missing') WHEN N'skip' THEN N' WHERE '
+            + sqlkmeans.each_number((SELECT COUNT(*) FROM #sqlkmeans_column), N'i.[sqlkmeans f{}] IS NOT NULL', N' AND ')
+            ELSE N'' END + N') AS s',
         @given = sqlkmeans.each_name(@key, N'i.{}', N', ') + N', i.[sqlkmeans row], i.[sqlkmeans previous], '
             + N'i.[sqlkmeans before], i.[sqlkmeans flagged], i.[sqlkmeans weight]';
     EXECUTE sqlkmeans.prepare_rows
@@ -149,11 +147,11 @@ CROSS APPLY (SELECT ' + sqlkmeans.joined(@lists, N'named', N', ') + CASE JSON_VA
 
     SET @warnings = sqlkmeans.joined((
         SELECT N'segment ' + CAST(c.segment_id AS nvarchar(10)) + N' is one customer: look for wrong values, '
-            + N'or try transform = "log1p" or scaling = "robust"' + NCHAR(10) AS text
+            + N'or try transform = "log1p" or scaling = "robust"' + NCHAR(10)
         FROM #sqlkmeans_cluster AS c
         WHERE c.size = 1
         ORDER BY c.segment_id
-        FOR JSON PATH), N'text', N'');
+        FOR XML PATH('')), N'');
     IF @active IS NOT NULL
         EXECUTE sqlkmeans.train_compare
             @run_id = @run_id, @active = @active, @definition = @definition, @rows = @rows,
