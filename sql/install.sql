@@ -1086,9 +1086,10 @@ IF OBJECT_ID(N'sqlkmeans.joined', N'FN') IS NULL
     EXECUTE (N'CREATE FUNCTION sqlkmeans.joined (@list nvarchar(max), @separator nvarchar(40))
         RETURNS nvarchar(max) AS BEGIN RETURN N''''; END;');
 GO
--- What a query of texts FOR XML PATH('') gives, each behind a separator, as it was before XML, and
--- without the first separator; nothing for no rows. An assignment that adds up over rows promises no
--- order, and STRING_AGG came with 2017.
+-- What a query FOR XML PATH('') of texts that have no name gives, each behind a separator, as it was
+-- before XML, and without the first separator; nothing for no rows. An assignment that adds up over
+-- rows promises no order, and STRING_AGG came with 2017. A text is a sum: of a function, some server
+-- makes a name.
 ALTER FUNCTION sqlkmeans.joined
 (
     @list      nvarchar(max),
@@ -1097,8 +1098,9 @@ ALTER FUNCTION sqlkmeans.joined
 RETURNS nvarchar(max)
 AS
 BEGIN
+    -- A file with the line ends of Windows has carriage returns in its texts.
     SET @list = REPLACE(REPLACE(@list, N'&lt;', N'<'), N'&gt;', N'>');
-    SET @list = REPLACE(REPLACE(@list, N'&#x0D;', NCHAR(13)), N'&amp;', N'&');
+    SET @list = REPLACE(REPLACE(@list, N'&#' + N'x0D;', NCHAR(13)), N'&amp;', N'&');
 
     RETURN COALESCE(STUFF(@list, 1, LEN(@separator + N'.') - 1, N''), N'');
 END;
@@ -1904,11 +1906,13 @@ BEGIN
     DECLARE @repeats bigint;
     DECLARE @example nvarchar(max);
 
+    -- Of a key that is as it should be nothing is added up but its one row.
     SET @statement = N'SELECT @nulls = COALESCE(SUM(g.nulls * g.customers), 0),
     @repeats = COALESCE(SUM(CASE g.nulls WHEN 0 THEN g.customers - 1 END), 0)
 FROM (SELECT COUNT_BIG(*) AS customers, '
-        + sqlkmeans.each_name(@key, N'MAX(CASE WHEN s.{} IS NULL THEN 1 ELSE 0 END)', N' + ')
-        + N' AS nulls FROM ' + @relation + N' GROUP BY ' + @columns + N') AS g;';
+        + sqlkmeans.each_name(@key, N'CASE WHEN s.{} IS NULL THEN 1 ELSE 0 END', N' + ')
+        + N' AS nulls FROM ' + @relation + N' GROUP BY ' + @columns + N'
+      HAVING COUNT_BIG(*) > 1 OR ' + sqlkmeans.each_name(@key, N's.{} IS NULL', N' OR ') + N') AS g;';
     EXECUTE sys.sp_executesql
         @statement, N'@nulls bigint OUTPUT, @repeats bigint OUTPUT',
         @nulls = @nulls OUTPUT, @repeats = @repeats OUTPUT;
@@ -6913,7 +6917,7 @@ BEGIN
     BEGIN
         SET @block = CASE WHEN @columns - @number < 40 THEN @columns - @number ELSE 40 END;
         SET @sums = sqlkmeans.joined((
-            SELECT REPLACE(REPLACE(N', COUNT_BIG(i.[sqlkmeans f' + c.x + N']) AS a{}, COUNT_BIG(CASE t.fit WHEN 1 THEN ~ END) AS k{},
+            SELECT N', ' + REPLACE(REPLACE(N'COUNT_BIG(i.[sqlkmeans f' + c.x + N']) AS a{}, COUNT_BIG(CASE t.fit WHEN 1 THEN ~ END) AS k{},
     MIN(CASE t.fit WHEN 1 THEN ~ END) AS l{}, MAX(CASE t.fit WHEN 1 THEN ~ END) AS h{},
     COUNT_BIG(CASE WHEN t.fit = 1 AND ~ <> FLOOR(~) THEN 1 END) AS p{},
     COUNT_BIG(CASE WHEN t.whole = 1 AND ~ <= -1e0 THEN 1 END) AS u{},
@@ -7030,7 +7034,8 @@ DROP TABLE #sqlkmeans_sums;';
     END;
 
     -- What K-Means will see is filled in, pulled in and transformed. About a value in the middle: the
-    -- difference of two large squares would have no digits.
+    -- difference of two large squares would have no digits. Where nothing is filled in, nothing is NULL;
+    -- what is found of a category counts for nothing.
     SET @number = CASE WHEN @scaling = N'standard' AND @fitted > 0
                             AND EXISTS (SELECT 1 FROM #sqlkmeans_column AS c WHERE c.type <> N'category')
                        THEN 0 ELSE @columns END;
@@ -7039,12 +7044,12 @@ DROP TABLE #sqlkmeans_sums;';
         SET @block = CASE WHEN @columns - @number < 40 THEN @columns - @number ELSE 40 END;
         SET @values = sqlkmeans.joined((
             SELECT N', COALESCE(' + sqlkmeans.clipped(c.value, c.low, c.high) + N', '
-                + COALESCE(sqlkmeans.float_literal(c.fill_value), N'NULL') + N') AS x' + c.x
+                + COALESCE(sqlkmeans.float_literal(c.fill_value), N'0e0') + N') AS x' + c.x
             FROM #sqlkmeans_column AS c
             WHERE c.number > @number AND c.number <= @number + @block
             FOR XML PATH('')), N', ');
         SET @sums = sqlkmeans.joined((
-            SELECT REPLACE(REPLACE(N', SUM(t.w * (~)) / SUM(t.w) AS m{}, SUM(t.w * (~) * (~)) / SUM(t.w) AS q{}', N'~',
+            SELECT N', ' + REPLACE(REPLACE(N'SUM(t.w * (~)) / SUM(t.w) AS m{}, SUM(t.w * (~) * (~)) / SUM(t.w) AS q{}', N'~',
                 sqlkmeans.transformed(N't.x' + c.x, c.transform) + N' - ('
                 + COALESCE(sqlkmeans.float_literal(c.origin), N'0e0') + N')'), N'{}', CAST(c.number - @number AS nvarchar(10)))
             FROM #sqlkmeans_column AS c
@@ -7092,7 +7097,7 @@ WHERE v.number = c.number;';
     -- many leave room for a key of 900 and what else is in it.
     SELECT @features = COUNT(*) FROM sqlkmeans.model_feature AS f WHERE f.run_id = @run_id;
     SET @problems = @problems + sqlkmeans.joined((
-        SELECT c.problem FROM #sqlkmeans_column AS c ORDER BY c.number FOR XML PATH('')), N'');
+        SELECT N'' + c.problem FROM #sqlkmeans_column AS c ORDER BY c.number FOR XML PATH('')), N'');
     IF @features > 430
         SET @problems = @problems + N'features: ' + CAST(@features AS nvarchar(10))
             + N', each kept level of a category counted; allowed with @engine = N''tsql'': 430; '
@@ -8203,7 +8208,7 @@ BEGIN
 
     EXECUTE sqlkmeans.train_columns
         @run_id = @run_id, @definition = @definition, @reference_date = @begun,
-        @features = @features OUTPUT, @weighing = @weighing OUTPUT;
+        @features = @features OUTPUT, @fitted = @weighing OUTPUT;
     SELECT @relation = N'#sqlkmeans_input AS i
 CROSS APPLY (SELECT ' + sqlkmeans.joined((
             SELECT N', ' + REPLACE(CASE c.type

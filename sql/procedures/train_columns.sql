@@ -67,7 +67,7 @@ BEGIN
     BEGIN
         SET @block = CASE WHEN @columns - @number < 40 THEN @columns - @number ELSE 40 END;
         SET @sums = sqlkmeans.joined((
-            SELECT REPLACE(REPLACE(N', COUNT_BIG(i.[sqlkmeans f' + c.x + N']) AS a{}, COUNT_BIG(CASE t.fit WHEN 1 THEN ~ END) AS k{},
+            SELECT N', ' + REPLACE(REPLACE(N'COUNT_BIG(i.[sqlkmeans f' + c.x + N']) AS a{}, COUNT_BIG(CASE t.fit WHEN 1 THEN ~ END) AS k{},
     MIN(CASE t.fit WHEN 1 THEN ~ END) AS l{}, MAX(CASE t.fit WHEN 1 THEN ~ END) AS h{},
     COUNT_BIG(CASE WHEN t.fit = 1 AND ~ <> FLOOR(~) THEN 1 END) AS p{},
     COUNT_BIG(CASE WHEN t.whole = 1 AND ~ <= -1e0 THEN 1 END) AS u{},
@@ -184,7 +184,8 @@ DROP TABLE #sqlkmeans_sums;';
     END;
 
     -- What K-Means will see is filled in, pulled in and transformed. About a value in the middle: the
-    -- difference of two large squares would have no digits.
+    -- difference of two large squares would have no digits. Where nothing is filled in, nothing is NULL;
+    -- what is found of a category counts for nothing.
     SET @number = CASE WHEN @scaling = N'standard' AND @fitted > 0
                             AND EXISTS (SELECT 1 FROM #sqlkmeans_column AS c WHERE c.type <> N'category')
                        THEN 0 ELSE @columns END;
@@ -193,12 +194,12 @@ DROP TABLE #sqlkmeans_sums;';
         SET @block = CASE WHEN @columns - @number < 40 THEN @columns - @number ELSE 40 END;
         SET @values = sqlkmeans.joined((
             SELECT N', COALESCE(' + sqlkmeans.clipped(c.value, c.low, c.high) + N', '
-                + COALESCE(sqlkmeans.float_literal(c.fill_value), N'NULL') + N') AS x' + c.x
+                + COALESCE(sqlkmeans.float_literal(c.fill_value), N'0e0') + N') AS x' + c.x
             FROM #sqlkmeans_column AS c
             WHERE c.number > @number AND c.number <= @number + @block
             FOR XML PATH('')), N', ');
         SET @sums = sqlkmeans.joined((
-            SELECT REPLACE(REPLACE(N', SUM(t.w * (~)) / SUM(t.w) AS m{}, SUM(t.w * (~) * (~)) / SUM(t.w) AS q{}', N'~',
+            SELECT N', ' + REPLACE(REPLACE(N'SUM(t.w * (~)) / SUM(t.w) AS m{}, SUM(t.w * (~) * (~)) / SUM(t.w) AS q{}', N'~',
                 sqlkmeans.transformed(N't.x' + c.x, c.transform) + N' - ('
                 + COALESCE(sqlkmeans.float_literal(c.origin), N'0e0') + N')'), N'{}', CAST(c.number - @number AS nvarchar(10)))
             FROM #sqlkmeans_column AS c
@@ -246,7 +247,7 @@ WHERE v.number = c.number;';
     -- many leave room for a key of 900 and what else is in it.
     SELECT @features = COUNT(*) FROM sqlkmeans.model_feature AS f WHERE f.run_id = @run_id;
     SET @problems = @problems + sqlkmeans.joined((
-        SELECT c.problem FROM #sqlkmeans_column AS c ORDER BY c.number FOR XML PATH('')), N'');
+        SELECT N'' + c.problem FROM #sqlkmeans_column AS c ORDER BY c.number FOR XML PATH('')), N'');
     IF @features > 430
         SET @problems = @problems + N'features: ' + CAST(@features AS nvarchar(10))
             + N', each kept level of a category counted; allowed with @engine = N''tsql'': 430; '

@@ -98,7 +98,7 @@ BEGIN
 
     EXECUTE sqlkmeans.train_columns
         @run_id = @run_id, @definition = @definition, @reference_date = @begun,
-        @features = @features OUTPUT, @weighing = @weighing OUTPUT;
+        @features = @features OUTPUT, @fitted = @weighing OUTPUT;
     SELECT @relation = N'#sqlkmeans_input AS i
 CROSS APPLY (SELECT ' + sqlkmeans.joined((
             SELECT N', ' + REPLACE(CASE c.type
