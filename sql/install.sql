@@ -6616,8 +6616,8 @@ BEGIN
     SET NOCOUNT ON;
 
     DECLARE @statement nvarchar(max);
-    DECLARE @min_frequency float;
-    DECLARE @max_categories int;
+    DECLARE @min_frequency float = sqlkmeans.shared_number(N'min_frequency');
+    DECLARE @max_categories int = sqlkmeans.shared_number(N'max_categories');
     DECLARE @levels bigint;
     DECLARE @rows bigint;
     DECLARE @total float;
@@ -6652,15 +6652,12 @@ FROM (SELECT x.level, COUNT_BIG(*) AS customers, ROUND(SUM(x.weight), 9) AS tota
     WHERE l.level IS NULL;
     DELETE FROM #sqlkmeans_level WHERE level IS NULL;
     SELECT @levels = COUNT_BIG(*), @rows = SUM(l.customers), @total = SUM(l.total) FROM #sqlkmeans_level AS l;
-    SELECT @min_frequency = COALESCE(CAST(JSON_VALUE(c.feature, '$.min_frequency') AS float),
-            sqlkmeans.shared_number(N'min_frequency')),
-        @max_categories = COALESCE(CAST(JSON_VALUE(c.feature, '$.max_categories') AS int),
-            sqlkmeans.shared_number(N'max_categories'))
-    FROM #sqlkmeans_column AS c
-    WHERE c.number = @number;
     SELECT @kept = COUNT(*)
     FROM #sqlkmeans_level AS l
-    WHERE l.apart = 0 AND l.total >= @min_frequency * @total AND l.place <= @max_categories;
+    INNER JOIN #sqlkmeans_column AS c ON c.number = @number
+    WHERE l.apart = 0
+      AND l.total >= COALESCE(CAST(JSON_VALUE(c.feature, '$.min_frequency') AS float), @min_frequency) * @total
+      AND l.place <= COALESCE(CAST(JSON_VALUE(c.feature, '$.max_categories') AS int), @max_categories);
 
     SET @problem = CASE
         WHEN @levels = 0 THEN N'every value is NULL, so there is nothing to cluster by'
@@ -7033,9 +7030,8 @@ DROP TABLE #sqlkmeans_sums;';
                 @weighted = @weighted, @weight = @weight, @squares = @squares;
     END;
 
-    -- What K-Means will see is filled in, pulled in and transformed. About a value in the middle: the
-    -- difference of two large squares would have no digits. Where nothing is filled in, nothing is NULL;
-    -- what is found of a category counts for nothing.
+    -- What K-Means will see, about a value in the middle: the difference of two large squares would have
+    -- no digits. Where nothing is filled in nothing is NULL; a category's sums are of no use.
     SET @number = CASE WHEN @scaling = N'standard' AND @fitted > 0
                             AND EXISTS (SELECT 1 FROM #sqlkmeans_column AS c WHERE c.type <> N'category')
                        THEN 0 ELSE @columns END;
@@ -7450,7 +7446,6 @@ FROM #sqlkmeans_sample AS r
 ' + sqlkmeans.nearest(@k, @features);
     DECLARE @relation nvarchar(max) = N'#sqlkmeans_moved';
     DECLARE @rows bigint;
-    DECLARE @changed int;
     DECLARE @statement nvarchar(max);
     DECLARE @problem nvarchar(max);
 
@@ -7486,8 +7481,7 @@ WHERE c.cluster > 0;';
     -- A cluster has the segment id of the earlier segment that it shares most customers with, as long as
     -- they are more than half of the smaller of the two, the largest pair first; then, among what is left,
     -- of that whose centroid and its own are each the other's nearest of all; what is left then is new.
-    SET @changed = 1;
-    WHILE @changed > 0
+    WHILE 1 = 1
     BEGIN
         UPDATE c
         SET segment_id = h.segment_id
@@ -7506,7 +7500,8 @@ WHERE c.cluster > 0;';
                                  OR (a.cluster = s.cluster AND a.segment_id IS NOT NULL))
             ORDER BY s.customers DESC, s.segment_id, s.cluster) AS h
             ON h.cluster = c.cluster;
-        SET @changed = @@ROWCOUNT;
+        IF @@ROWCOUNT = 0
+            BREAK;
     END;
 
     CREATE TABLE #sqlkmeans_apart (segment_id int NOT NULL, cluster int NOT NULL, squared float NOT NULL);
@@ -8255,18 +8250,17 @@ CROSS APPLY (SELECT ' + sqlkmeans.joined((
     EXECUTE sqlkmeans.train_names
         @run_id = @run_id, @active = @active, @segmentation = @segmentation;
 
+    IF @active IS NOT NULL
+        EXECUTE sqlkmeans.train_compare
+            @run_id = @run_id, @active = @active, @definition = @definition, @rows = @rows,
+            @warnings = @compared OUTPUT;
     SET @warnings = sqlkmeans.joined((
         SELECT N'segment ' + CAST(c.segment_id AS nvarchar(10)) + N' is one customer: look for wrong values, '
             + N'or try transform = "log1p" or scaling = "robust"' + NCHAR(10)
         FROM #sqlkmeans_cluster AS c
         WHERE c.size = 1
         ORDER BY c.segment_id
-        FOR XML PATH('')), N'');
-    IF @active IS NOT NULL
-        EXECUTE sqlkmeans.train_compare
-            @run_id = @run_id, @active = @active, @definition = @definition, @rows = @rows,
-            @warnings = @compared OUTPUT;
-    SET @warnings = @warnings + COALESCE(@compared, N'');
+        FOR XML PATH('')), N'') + COALESCE(@compared, N'');
     -- Davies and Bouldin (1979) from mean distances; none where two centroids are the same. Calinski
     -- and Harabasz (1974).
     SELECT @more = N',"n_iter":' + CAST(@n_iter AS nvarchar(10))

@@ -15,8 +15,8 @@ BEGIN
     SET NOCOUNT ON;
 
     DECLARE @statement nvarchar(max);
-    DECLARE @min_frequency float;
-    DECLARE @max_categories int;
+    DECLARE @min_frequency float = sqlkmeans.shared_number(N'min_frequency');
+    DECLARE @max_categories int = sqlkmeans.shared_number(N'max_categories');
     DECLARE @levels bigint;
     DECLARE @rows bigint;
     DECLARE @total float;
@@ -51,15 +51,12 @@ FROM (SELECT x.level, COUNT_BIG(*) AS customers, ROUND(SUM(x.weight), 9) AS tota
     WHERE l.level IS NULL;
     DELETE FROM #sqlkmeans_level WHERE level IS NULL;
     SELECT @levels = COUNT_BIG(*), @rows = SUM(l.customers), @total = SUM(l.total) FROM #sqlkmeans_level AS l;
-    SELECT @min_frequency = COALESCE(CAST(JSON_VALUE(c.feature, '$.min_frequency') AS float),
-            sqlkmeans.shared_number(N'min_frequency')),
-        @max_categories = COALESCE(CAST(JSON_VALUE(c.feature, '$.max_categories') AS int),
-            sqlkmeans.shared_number(N'max_categories'))
-    FROM #sqlkmeans_column AS c
-    WHERE c.number = @number;
     SELECT @kept = COUNT(*)
     FROM #sqlkmeans_level AS l
-    WHERE l.apart = 0 AND l.total >= @min_frequency * @total AND l.place <= @max_categories;
+    INNER JOIN #sqlkmeans_column AS c ON c.number = @number
+    WHERE l.apart = 0
+      AND l.total >= COALESCE(CAST(JSON_VALUE(c.feature, '$.min_frequency') AS float), @min_frequency) * @total
+      AND l.place <= COALESCE(CAST(JSON_VALUE(c.feature, '$.max_categories') AS int), @max_categories);
 
     SET @problem = CASE
         WHEN @levels = 0 THEN N'every value is NULL, so there is nothing to cluster by'

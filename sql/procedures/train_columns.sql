@@ -183,9 +183,8 @@ DROP TABLE #sqlkmeans_sums;';
                 @weighted = @weighted, @weight = @weight, @squares = @squares;
     END;
 
-    -- What K-Means will see is filled in, pulled in and transformed. About a value in the middle: the
-    -- difference of two large squares would have no digits. Where nothing is filled in, nothing is NULL;
-    -- what is found of a category counts for nothing.
+    -- What K-Means will see, about a value in the middle: the difference of two large squares would have
+    -- no digits. Where nothing is filled in nothing is NULL; a category's sums are of no use.
     SET @number = CASE WHEN @scaling = N'standard' AND @fitted > 0
                             AND EXISTS (SELECT 1 FROM #sqlkmeans_column AS c WHERE c.type <> N'category')
                        THEN 0 ELSE @columns END;

@@ -24,7 +24,6 @@ FROM #sqlkmeans_sample AS r
 ' + sqlkmeans.nearest(@k, @features);
     DECLARE @relation nvarchar(max) = N'#sqlkmeans_moved';
     DECLARE @rows bigint;
-    DECLARE @changed int;
     DECLARE @statement nvarchar(max);
     DECLARE @problem nvarchar(max);
 
@@ -60,8 +59,7 @@ WHERE c.cluster > 0;';
     -- A cluster has the segment id of the earlier segment that it shares most customers with, as long as
     -- they are more than half of the smaller of the two, the largest pair first; then, among what is left,
     -- of that whose centroid and its own are each the other's nearest of all; what is left then is new.
-    SET @changed = 1;
-    WHILE @changed > 0
+    WHILE 1 = 1
     BEGIN
         UPDATE c
         SET segment_id = h.segment_id
@@ -80,7 +78,8 @@ WHERE c.cluster > 0;';
                                  OR (a.cluster = s.cluster AND a.segment_id IS NOT NULL))
             ORDER BY s.customers DESC, s.segment_id, s.cluster) AS h
             ON h.cluster = c.cluster;
-        SET @changed = @@ROWCOUNT;
+        IF @@ROWCOUNT = 0
+            BREAK;
     END;
 
     CREATE TABLE #sqlkmeans_apart (segment_id int NOT NULL, cluster int NOT NULL, squared float NOT NULL);

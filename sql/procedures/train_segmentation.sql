@@ -145,18 +145,17 @@ CROSS APPLY (SELECT ' + sqlkmeans.joined((
     EXECUTE sqlkmeans.train_names
         @run_id = @run_id, @active = @active, @segmentation = @segmentation;
 
+    IF @active IS NOT NULL
+        EXECUTE sqlkmeans.train_compare
+            @run_id = @run_id, @active = @active, @definition = @definition, @rows = @rows,
+            @warnings = @compared OUTPUT;
     SET @warnings = sqlkmeans.joined((
         SELECT N'segment ' + CAST(c.segment_id AS nvarchar(10)) + N' is one customer: look for wrong values, '
             + N'or try transform = "log1p" or scaling = "robust"' + NCHAR(10)
         FROM #sqlkmeans_cluster AS c
         WHERE c.size = 1
         ORDER BY c.segment_id
-        FOR XML PATH('')), N'');
-    IF @active IS NOT NULL
-        EXECUTE sqlkmeans.train_compare
-            @run_id = @run_id, @active = @active, @definition = @definition, @rows = @rows,
-            @warnings = @compared OUTPUT;
-    SET @warnings = @warnings + COALESCE(@compared, N'');
+        FOR XML PATH('')), N'') + COALESCE(@compared, N'');
     -- Davies and Bouldin (1979) from mean distances; none where two centroids are the same. Calinski
     -- and Harabasz (1974).
     SELECT @more = N',"n_iter":' + CAST(@n_iter AS nvarchar(10))
