@@ -5,8 +5,8 @@ GO
 -- #sqlkmeans_prepared, and leaves in its #sqlkmeans_centroid, behind the mean as row 0, the best of
 -- n_init starts on up to 500 k rows of it, carried to its end there (Bradley and Fayyad, 1998). A start
 -- is greedy k-means++ (Arthur and Vassilvitskii, 2007), the best of a few candidates each time; a
--- candidate is drawn in proportion to its squared distance from the centroids so far. The caller's
--- tables of sums and of rows get a column a feature before.
+-- candidate is drawn in proportion to its squared distance from the centroids so far. @weighing rows
+-- have a weight above 0. #sqlkmeans_sample, #sqlkmeans_border and #sqlkmeans_moved get their columns here.
 ALTER PROCEDURE sqlkmeans.train_seed
     @run_id     bigint,
     @definition nvarchar(max),

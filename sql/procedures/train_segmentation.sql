@@ -28,7 +28,6 @@ BEGIN
     DECLARE @total_ss float;
     DECLARE @share float;
     DECLARE @warnings nvarchar(max);
-    DECLARE @compared nvarchar(max);
     DECLARE @more nvarchar(max);
     DECLARE @begun datetime2(6) = SYSUTCDATETIME();
     DECLARE @fitted datetime2(6);
@@ -107,7 +106,8 @@ CROSS APPLY (SELECT ' + sqlkmeans.joined((
             FROM #sqlkmeans_column AS c
             ORDER BY c.number
             FOR XML PATH('')), N', ') + CASE JSON_VALUE(@definition, '$.missing') WHEN N'skip' THEN N' WHERE '
-            + sqlkmeans.each_number((SELECT COUNT(*) FROM #sqlkmeans_column), N'i.[sqlkmeans f{}] IS NOT NULL', N' AND ')
+            + sqlkmeans.each_number(
+                (SELECT COUNT(*) FROM #sqlkmeans_column AS c), N'i.[sqlkmeans f{}] IS NOT NULL', N' AND ')
             ELSE N'' END + N') AS s',
         @given = sqlkmeans.each_name(@key, N'i.{}', N', ') + N', i.[sqlkmeans row], i.[sqlkmeans previous], '
             + N'i.[sqlkmeans before], i.[sqlkmeans flagged], i.[sqlkmeans weight]';
@@ -148,14 +148,14 @@ CROSS APPLY (SELECT ' + sqlkmeans.joined((
     IF @active IS NOT NULL
         EXECUTE sqlkmeans.train_compare
             @run_id = @run_id, @active = @active, @definition = @definition, @rows = @rows,
-            @warnings = @compared OUTPUT;
+            @warnings = @warnings OUTPUT;
     SET @warnings = sqlkmeans.joined((
         SELECT N'segment ' + CAST(c.segment_id AS nvarchar(10)) + N' is one customer: look for wrong values, '
             + N'or try transform = "log1p" or scaling = "robust"' + NCHAR(10)
         FROM #sqlkmeans_cluster AS c
         WHERE c.size = 1
         ORDER BY c.segment_id
-        FOR XML PATH('')), N'') + COALESCE(@compared, N'');
+        FOR XML PATH('')), N'') + COALESCE(@warnings, N'');
     -- Davies and Bouldin (1979) from mean distances; none where two centroids are the same. Calinski
     -- and Harabasz (1974).
     SELECT @more = N',"n_iter":' + CAST(@n_iter AS nvarchar(10))
