@@ -70,13 +70,14 @@ INNER JOIN (SELECT a.cluster{} FROM #sqlkmeans_point AS a
               ON f.run_id = @run_id AND f.source_column = b.feature AND f.type <> N'category'
           WHERE b.run_id IN (@run_id, @active) AND b.upper IS NOT NULL) AS e;
 
-    -- Beyond a width that is larger where rows are few, no median moves from night to night.
+    -- Beyond a width that is larger where rows are few, no median moves from night to night: where a
+    -- tenth of the rows are others, it moves by 0.6 deviations over the root of their number.
     INSERT INTO #sqlkmeans_bracket (cluster, position, low, high, below)
     SELECT COALESCE(c.cluster, 0), f.position, f.median - t.reach, f.median + t.reach, 0
     FROM sqlkmeans.segment_feature AS f
     INNER JOIN sqlkmeans.segment AS s ON s.run_id = f.run_id AND s.segment_id = f.segment_id
     LEFT JOIN #sqlkmeans_cluster AS c ON c.segment_id = f.segment_id
-    CROSS APPLY (SELECT f.deviation * (0.005e0 + 3e0 / SQRT(s.size + 1e0)) AS reach) AS t
+    CROSS APPLY (SELECT f.deviation * (0.005e0 + 2e0 / SQRT(s.size + 1e0)) AS reach) AS t
     WHERE f.run_id = @near AND @medians = 1 AND f.median IS NOT NULL
       AND (c.cluster IS NOT NULL OR f.segment_id = 0);
     IF @sample IS NOT NULL
