@@ -3670,8 +3670,9 @@ BEGIN
         SET @comma = N', ';
     END;
 
+    -- Who keeps what the steps find looks for the nearest centroid without @query.
     SET @comma = N'';
-    WHILE 1 = 1
+    WHILE @row = 0
     BEGIN
         SET @name = NULL;
         SELECT TOP (1) @segment_id = c.segment_id,
@@ -3685,20 +3686,12 @@ BEGIN
             BREAK;
 
         SET @centroid = N'(' + CAST(@segment_id AS nvarchar(20)) + N', '
-            + sqlkmeans.text_literal(@name) + N', ' + @limit;
-        SET @position = 0;
-        WHILE 1 = 1
-        BEGIN
-            SET @center = NULL;
-            SELECT TOP (1) @position = c.position,
-                @center = sqlkmeans.float_literal(c.scaled_value)
-            FROM sqlkmeans.centroid AS c
-            WHERE c.run_id = @run_id AND c.segment_id = @segment_id AND c.position > @position
-            ORDER BY c.position;
-            IF @center IS NULL
-                BREAK;
-            SET @centroid = @centroid + N', ' + @center;
-        END;
+            + sqlkmeans.text_literal(@name) + N', ' + @limit + sqlkmeans.joined((
+                SELECT N', ' + sqlkmeans.float_literal(c.scaled_value)
+                FROM sqlkmeans.centroid AS c
+                WHERE c.run_id = @run_id AND c.segment_id = @segment_id
+                ORDER BY c.position
+                FOR XML PATH('')), N'');
         SET @centroids = @centroids + @comma + @line + N'    ' + @centroid + N')';
         SET @comma = N', ';
     END;
@@ -4291,7 +4284,6 @@ BEGIN
     DECLARE @numbers int = 0;
     DECLARE @x nvarchar(10);
     DECLARE @o nvarchar(40);
-    DECLARE @upper float;
     DECLARE @group nvarchar(max) = N' FROM #sqlkmeans_scored AS s
 INNER JOIN (SELECT a.cluster{} FROM #sqlkmeans_point AS a
             LEFT JOIN #sqlkmeans_bracket AS b
@@ -4396,23 +4388,17 @@ GROUP BY g.cluster, v.position, v.value;';
         SET @moments = @moments + REPLACE(
             N', ({}, w.n{}, w.s{}, w.q{}, w.l{}, w.h{})', N'{}', @x);
         SET @numbers = @numbers + 5;
-        SET @number = 0;
-        WHILE 1 = 1
-        BEGIN
-            SET @upper = NULL;
-            SELECT TOP (1) @number = e.number, @upper = e.upper
+        SET @sums = @sums + sqlkmeans.joined((
+            SELECT N', COUNT_BIG(CASE WHEN ' + @o + N' <= ' + sqlkmeans.float_literal(e.upper)
+                + N' THEN 1 END) AS e' + @x + N'_' + CAST(e.number AS nvarchar(10))
             FROM #sqlkmeans_edge AS e
-            WHERE e.position = @position AND e.number > @number
-            ORDER BY e.number;
-            IF @upper IS NULL
-                BREAK;
-            SET @sums = @sums + N', COUNT_BIG(CASE WHEN ' + @o + N' <= '
-                + sqlkmeans.float_literal(@upper) + N' THEN 1 END) AS e' + @x + N'_'
-                + CAST(@number AS nvarchar(10));
-            SET @counts = @counts + N', (' + @x + N', ' + CAST(@number AS nvarchar(10)) + N', w.e'
-                + @x + N'_' + CAST(@number AS nvarchar(10)) + N')';
-            SET @numbers = @numbers + 1;
-        END;
+            WHERE e.position = @position
+            ORDER BY e.number
+            FOR XML PATH('')), N'');
+        SELECT @number = COUNT(*) FROM #sqlkmeans_edge AS e WHERE e.position = @position;
+        SET @counts = @counts + REPLACE(
+            sqlkmeans.each_number(@number, N', (~, {}, w.e~_{})', N''), N'~', @x);
+        SET @numbers = @numbers + @number;
         IF @medians = 1
         BEGIN
             SET @origins = @origins + REPLACE(
