@@ -2041,12 +2041,14 @@ IF OBJECT_ID(N'sqlkmeans.check_definition', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.check_definition AS RETURN 0;');
 GO
 -- Checks a definition against the catalogue. Adds a line to @problems for each thing wrong, and
--- gives the key columns with their types, as CREATE TABLE writes them.
+-- gives the key columns with their types, as CREATE TABLE writes them. With @key_types, a list of
+-- theirs, the source is somewhere else: of it nothing is looked at but these.
 ALTER PROCEDURE sqlkmeans.check_definition
     @segmentation nvarchar(128),
     @definition   nvarchar(max),
     @problems     nvarchar(max) OUTPUT,
-    @key_columns  nvarchar(max) OUTPUT
+    @key_columns  nvarchar(max) OUTPUT,
+    @key_types    nvarchar(max) = NULL
 AS
 BEGIN
     SET NOCOUNT ON;
@@ -2060,6 +2062,8 @@ BEGIN
     DECLARE @problem nvarchar(max);
     DECLARE @name nvarchar(128);
     DECLARE @type nvarchar(400);
+    DECLARE @given nvarchar(400);
+    DECLARE @length int;
     DECLARE @kind nvarchar(16);
     DECLARE @sample_weight nvarchar(128);
     DECLARE @changed_by nvarchar(128);
@@ -2100,9 +2104,16 @@ BEGIN
         type nvarchar(400) COLLATE DATABASE_DEFAULT NULL
     );
 
-    EXECUTE sqlkmeans.describe_source @source = @source, @problem = @problem OUTPUT;
-    IF @problem IS NOT NULL
-        SET @problems = @problems + @problem + @line;
+    -- A problem in no words: no column is known by name.
+    SET @problem = N'';
+    IF @key_types IS NULL
+        EXECUTE sqlkmeans.describe_source @source = @source, @problem = @problem OUTPUT;
+    IF @problem <> N''
+        SET @problems = @problems + @problem
+            + CASE JSON_VALUE(@definition, '$.engine')
+                  WHEN N'spark' THEN N' (engine = "spark": if Spark has it, the client runs it: sqlkmeans run, '
+                      + N'sqlkmeans assign)'
+                  ELSE N'' END + @line;
 
     -- Python takes the last of two keys of one name, and the server, now the first and now all.
     INSERT INTO #sqlkmeans_finding (finding)
@@ -2152,6 +2163,28 @@ BEGIN
             sqlkmeans.type_text(c.type, c.max_length, c.[precision], c.scale, c.collation), N'')
         FROM #sqlkmeans_source_column AS c
         WHERE c.name = @name;
+        IF @key_types IS NOT NULL
+        BEGIN
+            SET @given = NULL;
+            SELECT @given = LEFT(j.[value], 100)
+            FROM OPENJSON(@key_types) AS j
+            WHERE j.[key] = CAST(@position AS nvarchar(10));
+            SET @length = CASE WHEN @given LIKE N'nvarchar([1-9]%)'
+                               THEN 2 * TRY_CAST(SUBSTRING(@given, 10, LEN(@given) - 10) AS smallint)
+                               WHEN @given LIKE N'varbinary([1-9]%)'
+                               THEN TRY_CAST(SUBSTRING(@given, 11, LEN(@given) - 11) AS smallint) END;
+            -- Nothing of the caller's text comes into a statement, but for the number.
+            SET @type = CASE
+                WHEN @given = N'bigint' THEN N'bigint'
+                WHEN @given = N'bit' THEN N'bit'
+                WHEN @given = N'date' THEN N'date'
+                WHEN @given = N'datetime2(6)' THEN N'datetime2(6)'
+                WHEN @length NOT BETWEEN 1 AND 900 THEN NULL
+                WHEN @given LIKE N'varbinary%' THEN sqlkmeans.type_text(N'varbinary', @length, 0, 0, NULL)
+                ELSE sqlkmeans.type_text(N'nvarchar', @length, 0, 0,
+                    CAST(DATABASEPROPERTYEX(DB_NAME(), N'Collation') AS nvarchar(128))) END;
+            SET @bytes = @bytes + COALESCE(@length, 8);
+        END;
 
         IF LOWER(@name) IN (N'segment_id', N'segment_name', N'distance', N'run_id', N'assigned_at',
                             N'valid_from', N'valid_to', N'cluster', N'departed', N'is_outlier')
@@ -2160,12 +2193,17 @@ BEGIN
         ELSE IF LOWER(@name) LIKE N'sqlkmeans %'
             SET @problems = @problems + N'key: ' + @name + N' begins as columns of sqlkmeans itself '
                 + N'do; give it another name in a view' + @line;
+        ELSE IF @type IS NULL AND @key_types IS NOT NULL
+            SET @problems = @problems + N'key: ' + @name + N' is ' + COALESCE(@given, N'of no type')
+                + N'; allowed where the source is not in this database: bigint, bit, date, datetime2(6), '
+                + N'nvarchar(n), varbinary(n); CAST it' + @line;
         ELSE IF @type IS NULL AND @problem IS NULL
             SET @problems = @problems + N'key: the source has no column ' + @name + @line;
         ELSE IF @type = N''
             SET @problems = @problems + N'key: ' + @name + N' is of a type that cannot be a key; '
                 + N'CAST it in a view, text to nvarchar(450) at most' + @line;
-        ELSE IF EXISTS (SELECT 1 FROM #sqlkmeans_target_column AS t)
+        -- Where the source cannot be looked at, there is nothing to compare.
+        ELSE IF @type IS NOT NULL AND EXISTS (SELECT 1 FROM #sqlkmeans_target_column AS t)
              AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_target_column AS t WHERE t.name = @name AND t.type = @type)
             SET @problems = @problems + N'target: ' + @target_name
                 + N' is there already, without a column ' + @name + N' ' + @type
@@ -2546,18 +2584,69 @@ GO
 IF OBJECT_ID(N'sqlkmeans.drop_staging', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.drop_staging AS RETURN 0;');
 GO
--- Drops a run's staging table, and the parts beside it.
+-- Drops a run's staging table.
 ALTER PROCEDURE sqlkmeans.drop_staging
     @run_id bigint
 AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
 
-    DECLARE @staging nvarchar(100) = N'staging_' + CAST(@run_id AS nvarchar(20));
-    DECLARE @statement nvarchar(max) = N'DROP TABLE IF EXISTS sqlkmeans.' + QUOTENAME(@staging)
-        + N', sqlkmeans.' + QUOTENAME(@staging + N'_parts') + N';';
+    DECLARE @statement nvarchar(max) = N'DROP TABLE IF EXISTS sqlkmeans.'
+        + QUOTENAME(N'staging_' + CAST(@run_id AS nvarchar(20))) + N';';
 
     EXECUTE sqlkmeans.as_owner @statement = @statement;
+END;
+GO
+
+-- procedures/drop_parts.sql
+IF OBJECT_ID(N'sqlkmeans.drop_parts', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.drop_parts AS RETURN 0;');
+GO
+-- Drops the heaps that create_parts made for runs of a segmentation that have ended. Who copies into one
+-- holds its lock; a task that was given up may do so for long, and then the heap stays until the
+-- segmentation's next run. The caller holds the segmentation's lock.
+ALTER PROCEDURE sqlkmeans.drop_parts
+    @segmentation nvarchar(128)
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @run_id bigint = 0;
+    DECLARE @lock nvarchar(255);
+    DECLARE @result int;
+    DECLARE @statement nvarchar(max);
+
+    WHILE 1 = 1
+    BEGIN
+        SELECT @run_id = MIN(r.run_id)
+        FROM sqlkmeans.run AS r
+        WHERE r.segmentation = @segmentation AND r.status <> N'running' AND r.run_id > @run_id
+          AND OBJECT_ID(N'sqlkmeans.' + QUOTENAME(
+                  N'staging_' + CAST(r.run_id AS nvarchar(20)) + N'_parts'), N'U') IS NOT NULL;
+        IF @run_id IS NULL
+            BREAK;
+
+        SET @lock = N'sqlkmeans parts ' + CAST(@run_id AS nvarchar(20));
+        EXECUTE @result = sys.sp_getapplock
+            @Resource = @lock, @LockMode = N'Exclusive', @LockOwner = N'Session',
+            @LockTimeout = 5000, @DbPrincipal = N'sqlkmeans_operator';
+        IF @result >= 0
+        BEGIN
+            -- A copy has a session of its own, and may outlive the one that holds the lock: then the
+            -- heap stays, and no run fails for it.
+            BEGIN TRY
+                SET @statement = N'SET LOCK_TIMEOUT 5000; DROP TABLE IF EXISTS sqlkmeans.'
+                    + QUOTENAME(N'staging_' + CAST(@run_id AS nvarchar(20)) + N'_parts') + N';';
+                EXECUTE sqlkmeans.as_owner @statement = @statement;
+            END TRY
+            BEGIN CATCH
+                IF XACT_STATE() <> 0
+                    ROLLBACK TRANSACTION;
+            END CATCH;
+            EXECUTE sys.sp_releaseapplock
+                @Resource = @lock, @LockOwner = N'Session', @DbPrincipal = N'sqlkmeans_operator';
+        END;
+    END;
 END;
 GO
 
@@ -5384,6 +5473,7 @@ ALTER PROCEDURE sqlkmeans.start_run
     @client_version   nvarchar(64)  = NULL,
     @library_versions nvarchar(max) = NULL,
     @client           nvarchar(400) = NULL,
+    @key_types        nvarchar(max) = NULL,
     @run_id           bigint        = NULL OUTPUT,
     @help             bit           = 0
 AS
@@ -5406,8 +5496,10 @@ BEGIN
             (6, N'@library_versions', N'nvarchar(max)', N'NULL', N'For the run''s row.'),
             (7, N'@client', N'nvarchar(400)', N'NULL',
                 N'For the run''s row, behind the login; NULL records the program.'),
-            (8, N'@run_id', N'bigint OUTPUT', N'NULL', N'The run; its staging table is sqlkmeans.staging_<run_id>.'),
-            (9, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+            (8, N'@key_types', N'nvarchar(max)', N'NULL',
+                N'A JSON list of the key''s types, where the client reads the source somewhere else.'),
+            (9, N'@run_id', N'bigint OUTPUT', N'NULL', N'The run; its staging table is sqlkmeans.staging_<run_id>.'),
+            (10, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
         ORDER BY h.position;
         RETURN 0;
@@ -5434,6 +5526,11 @@ BEGIN
     IF @kind NOT IN (N'fit', N'assign', N'choose_k') OR @kind IS NULL
         SET @problems = @problems + N'@kind: ' + COALESCE(@kind, N'NULL')
             + N' given; allowed: fit, assign, choose_k' + @line;
+    IF @key_types IS NOT NULL AND ISJSON(@key_types) = 0
+    BEGIN
+        SET @problems = @problems + N'@key_types: not JSON; allowed: a list, such as ["bigint"]' + @line;
+        SET @key_types = N'[]';
+    END;
     IF @definition IS NULL OR ISJSON(@definition) = 0
         SET @problems = @problems + N'@definition: '
             + CASE WHEN @definition IS NULL THEN N'missing, and none is recorded' ELSE N'not JSON' END
@@ -5446,7 +5543,13 @@ BEGIN
         SET @key = JSON_QUERY(@definition, '$.key');
         EXECUTE sqlkmeans.check_definition
             @segmentation = @segmentation, @definition = @definition,
-            @problems = @problems OUTPUT, @key_columns = @key_columns OUTPUT;
+            @problems = @problems OUTPUT, @key_columns = @key_columns OUTPUT,
+            @key_types = @key_types;
+        IF @key_types IS NOT NULL
+           AND COALESCE(JSON_VALUE(@definition, '$.engine'), N'local') <> N'spark'
+            SET @problems = @problems + N'@key_types: given, and the engine is '
+                + COALESCE(JSON_VALUE(@definition, '$.engine'), N'local')
+                + N'; allowed: with spark, which may have its rows somewhere else' + @line;
 
         -- What is read and what is written is an admin's to say: a run of a stronger caller, and the
         -- owner who writes, follow what is recorded here.
@@ -5460,22 +5563,30 @@ BEGIN
                 SELECT 1
                 FROM OPENJSON(@definition) WITH (
                     source nvarchar(max) '$.source', [key] nvarchar(max) '$.key' AS JSON,
-                    target nvarchar(max) '$.target', language nvarchar(max) '$.language') AS n
+                    target nvarchar(max) '$.target', language nvarchar(max) '$.language',
+                    engine nvarchar(32) '$.engine') AS n
                 CROSS JOIN OPENJSON(@recorded) WITH (
                     source nvarchar(max) '$.source', [key] nvarchar(max) '$.key' AS JSON,
-                    target nvarchar(max) '$.target', language nvarchar(max) '$.language') AS r
+                    target nvarchar(max) '$.target', language nvarchar(max) '$.language',
+                    engine nvarchar(32) '$.engine') AS r
                 WHERE COALESCE(n.language, N'Python')
                       <> COALESCE(r.language, N'Python') COLLATE Latin1_General_100_BIN2
-                   OR COALESCE(sqlkmeans.relation(n.source), N'')
-                      <> COALESCE(sqlkmeans.relation(r.source), N'') COLLATE Latin1_General_100_BIN2
+                   -- With Spark, the source may be somewhere else.
+                   OR CASE n.engine WHEN N'spark' THEN 1 ELSE 0 END
+                      <> CASE r.engine WHEN N'spark' THEN 1 ELSE 0 END
+                   -- Of what is no source here, and may be Spark's, each letter counts.
+                   OR COALESCE(sqlkmeans.relation(n.source), N'= ' + n.source, N'')
+                      <> COALESCE(sqlkmeans.relation(r.source), N'= ' + r.source, N'')
+                         COLLATE Latin1_General_100_BIN2
                    OR COALESCE(sqlkmeans.each_name(n.[key], N'{}', N', '), N'')
                       <> COALESCE(sqlkmeans.each_name(r.[key], N'{}', N', '), N'')
                          COLLATE Latin1_General_100_BIN2
                    OR COALESCE(sqlkmeans.quoted_name(n.target, N''), N'')
                       <> COALESCE(sqlkmeans.quoted_name(r.target, N''), N'')
                          COLLATE Latin1_General_100_BIN2)
-                SET @problems = @problems + N'@definition: its source, key, target or language is not '
-                    + N'the one that is registered; to change them takes the role sqlkmeans_admin' + @line;
+                SET @problems = @problems + N'@definition: its source, key, target, language or engine '
+                    + N'(spark or another) is not the one that is registered; to change them takes the '
+                    + N'role sqlkmeans_admin' + @line;
         END;
     END;
 
@@ -5511,11 +5622,13 @@ BEGIN
 
         COMMIT TRANSACTION;
 
+        EXECUTE sqlkmeans.drop_parts @segmentation = @segmentation;
         -- Outside, because an error that the server turns into a row could doom the transaction.
         SELECT @source = j.source
         FROM OPENJSON(@definition) WITH (source nvarchar(max) '$.source') AS j;
         BEGIN TRY
-            EXECUTE sqlkmeans.warn_of_hidden_rows @run_id = @run_id, @source = @source;
+            IF @key_types IS NULL
+                EXECUTE sqlkmeans.warn_of_hidden_rows @run_id = @run_id, @source = @source;
         END TRY
         BEGIN CATCH
             SET @problems = N'row-level security was not looked at: ' + ERROR_MESSAGE();
@@ -5682,6 +5795,7 @@ BEGIN
             EXECUTE sqlkmeans.refresh_movement @run_id = @run_id;
         END;
         EXECUTE sqlkmeans.expire_history @run_id = @run_id;
+        EXECUTE sqlkmeans.drop_parts @segmentation = @segmentation;
         EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
     END TRY
     BEGIN CATCH
@@ -5898,6 +6012,7 @@ BEGIN
             SET status = N'failed', error = COALESCE(@error, N'failed'),
                 finished_at = SYSUTCDATETIME()
             WHERE run_id = @run_id;
+            EXECUTE sqlkmeans.drop_parts @segmentation = @segmentation;
         END;
         ELSE IF @status = N'published' AND @kind = N'fit'
         BEGIN
@@ -8817,6 +8932,7 @@ BEGIN
             BEGIN
                 EXECUTE sqlkmeans.take_lock @segmentation = @name;
                 EXECUTE sqlkmeans.reclaim_runs @segmentation = @name;
+                EXECUTE sqlkmeans.drop_parts @segmentation = @name;
             END;
 
             DELETE FROM #sqlkmeans_old;
@@ -8828,6 +8944,9 @@ BEGIN
               AND r.status <> N'running'
               AND r.finished_at < @before
               AND r.run_id <> COALESCE(g.active_run_id, 0)
+              -- A heap that somebody still writes into is found by its run.
+              AND OBJECT_ID(N'sqlkmeans.' + QUOTENAME(N'staging_' + CAST(r.run_id AS nvarchar(20)) + N'_parts'),
+                      N'U') IS NULL
               AND (r.published_at IS NULL OR r.published_at <
                    (SELECT MAX(l.published_at) FROM sqlkmeans.run AS l
                     WHERE l.segmentation = @name AND l.status = N'published'));
@@ -8967,6 +9086,13 @@ BEGIN
         INSERT INTO #sqlkmeans_old (run_id)
         SELECT r.run_id FROM sqlkmeans.run AS r WHERE r.segmentation = @segmentation;
 
+        -- What a task that was given up still wrote into when its run ended.
+        INSERT INTO #sqlkmeans_drop (kind, name)
+        SELECT N'parts', t.name
+        FROM (SELECT N'staging_' + CAST(o.run_id AS nvarchar(20)) + N'_parts' AS name
+              FROM #sqlkmeans_old AS o) AS t
+        WHERE OBJECT_ID(N'sqlkmeans.' + QUOTENAME(t.name), N'U') IS NOT NULL;
+
         IF @execute = 1
         BEGIN
             -- First out of the view segment_movement, which reads the history.
@@ -8980,6 +9106,7 @@ BEGIN
             SELECT @kind = d.kind, @name = d.name FROM #sqlkmeans_drop AS d WHERE d.position = @position;
             SET @statement = CASE @kind
                 WHEN N'function' THEN N'DROP FUNCTION IF EXISTS sqlkmeans.' + QUOTENAME(@name)
+                WHEN N'parts' THEN N'SET LOCK_TIMEOUT 60000; DROP TABLE IF EXISTS sqlkmeans.' + QUOTENAME(@name)
                 WHEN N'view' THEN N'DROP VIEW IF EXISTS ' + sqlkmeans.quoted_name(@name, N'_named')
                 WHEN N'history' THEN N'DROP TABLE IF EXISTS ' + sqlkmeans.quoted_name(@name, N'_history')
                 WHEN N'target' THEN N'DROP TABLE IF EXISTS ' + sqlkmeans.quoted_name(@name, N'')
@@ -10088,6 +10215,12 @@ DECLARE @definition nvarchar(max);
 SELECT @definition = JSON_MODIFY(g.definition, ''$.target'', N''sqlkmeans_self_test.elsewhere'')
 FROM sqlkmeans.segmentation AS g WHERE g.name = N''sqlkmeans_self_test_tsql'';
 EXECUTE sqlkmeans.start_run @segmentation = N''sqlkmeans_self_test_tsql'', @definition = @definition;'),
+    (N'an operator takes no source away from the server', N',users,', N'operator', N'50002 %engine (spark or another) is not the one that is registered%', N'
+DECLARE @definition nvarchar(max);
+SELECT @definition = JSON_MODIFY(g.definition, ''$.engine'', N''spark'')
+FROM sqlkmeans.segmentation AS g WHERE g.name = N''sqlkmeans_self_test_tsql'';
+EXECUTE sqlkmeans.start_run
+    @segmentation = N''sqlkmeans_self_test_tsql'', @definition = @definition, @key_types = N''["bigint"]'';'),
     (N'an operator registers nothing', N',users,', N'operator', N'50002 %is not registered%', N'
 DECLARE @definition nvarchar(max);
 SELECT @definition = JSON_MODIFY(JSON_MODIFY(g.definition, ''$.target'', N''sqlkmeans_self_test.elsewhere''),

@@ -107,7 +107,7 @@ SET @departed = 0;
 SET @written = @arrived;
 DROP TABLE #sqlkmeans_cluster_segment;
 GO
-DROP TABLE IF EXISTS sqlkmeans.[staging_1], sqlkmeans.[staging_1_parts];
+DROP TABLE IF EXISTS sqlkmeans.[staging_1];
 GO
 CREATE FUNCTION sqlkmeans.[assign_customers] (@income float, @age float)
 RETURNS TABLE
