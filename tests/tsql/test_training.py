@@ -126,7 +126,7 @@ def for_duckdb(text: str) -> str:
 @pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
 def test_sql_servers_way_gives_the_labels_and_sums_of_the_other(weighted: bool) -> None:
     """Kept values and centroids as rows, against values made anew and LEAST."""
-    found = []
+    found, k = [], len(CENTROIDS)
     for dialect in (DuckDBDialect(), ByOrder()):
         layout = replace(make_layout(dialect, weighted=weighted), key_types=("bigint", "varchar"))
         with duckdb.connect() as connection:
@@ -147,6 +147,7 @@ def test_sql_servers_way_gives_the_labels_and_sums_of_the_other(weighted: bool) 
                     f"SELECT k1, cluster, squared FROM {kept.labelled} ORDER BY k1",
                     training.pass_query(kept, FEATURES, CENTROIDS, CENTROIDS[0]) + "\nORDER BY 2",
                     training.far_query(kept, FEATURES, CENTROIDS, 10),
+                    training.moving_query(kept, FEATURES, CENTROIDS, np.arange(4.0, 4 + k), 50),
                     training_profile.silhouette_query(kept, FEATURES, CENTROIDS) + "\nORDER BY 2",
                 )
             ]
