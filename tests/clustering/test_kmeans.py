@@ -95,6 +95,31 @@ def test_few_rows_get_more_starts_until_the_best_was_found_again(
     assert len(drawn) == 3
 
 
+def test_ends_that_differ_much_are_worth_more_starts_of_one_k(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawn: list[Any] = []
+    seed = starts.seed_centroids
+
+    def seen(rows: Any, k: int, rng: Any, weight: Any, given: Any, *rest: Any) -> Any:
+        if given is None:
+            drawn.append(k)
+        return seed(rows, k, rng, weight, given, *rest)
+
+    monkeypatch.setattr(starts, "seed_centroids", seen)
+    monkeypatch.setattr(starts, "MOST_WORK", 1)
+    matrix = np.random.default_rng(0).gamma(0.3, size=(200, 8))
+    fit_kmeans(matrix, 7, n_init=2)
+    assert len(drawn) == 2 * starts.MOST_TIMES
+    drawn.clear()
+    list(fit_many(matrix, [6, 7], n_init=2))
+    assert len(drawn) == 4
+    drawn.clear()
+    monkeypatch.setattr(starts, "APART", 9)
+    fit_kmeans(matrix, 7, n_init=2)
+    assert len(drawn) == 2
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_all_of_a_hundred_clusters_are_found(seed: int) -> None:
     centres = np.array([[i, j] for i in range(10) for j in range(10)], dtype=float)

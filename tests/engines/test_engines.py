@@ -382,7 +382,7 @@ def test_single_rows_move_by_queries_until_no_move_pays(
     kind: str, weighted: bool, at_a_time: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pushdown_fit, "MOST_MOVING", at_a_time)
-    rng = np.random.default_rng(1)
+    rng = np.random.default_rng(10)
     values, weights = rng.normal(size=(150, 2)), rng.integers(0, 4, 150) / 2
     if kind == "lattice":
         values = np.round(values * 2)
