@@ -1,7 +1,7 @@
 """Spark's engine against MLlib's KMeans and the local engine, from one Parquet folder.
 
     python benchmarks/spark.py [--rows 1000000 5000000] [--turns 2] [--master "local[*]"]
-        [--write]
+        [--executors 1 2] [--write]
 
 Eight overlapping groups in eight columns, k = 8. In one process and one session, one after the
 other, a first time (Spark compiles what it runs) and, with two turns, a second:
@@ -14,13 +14,19 @@ other, a first time (Spark compiles what it runs) and, with two turns, a second:
 - ``local``: a whole run of the local engine over the same files.
 
 Inertia is that of all rows, computed here by NumPy from the centroids of each.
+
+The slope is what a million rows more take, between the smallest and the largest size. With
+``--executors``, the largest size is run once more on so many executors, each a process of one core
+on this machine (``local-cluster``), in sessions of their own, twice each.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
+import subprocess
 import sys
 import tempfile
 import time
@@ -102,8 +108,11 @@ def inertia(values: npt.NDArray[np.float64], centroids: npt.NDArray[np.float64])
     return total
 
 
-def compare(session: Any, rows: int, turns: int, work: Path) -> list[str]:
-    """The lines of one size."""
+Found = list[tuple[str, dict[str, Any]]]
+
+
+def compare(session: Any, rows: int, turns: int, work: Path) -> Found:
+    """What each made of one size."""
     from pyspark.ml.feature import VectorAssembler
 
     folder = work / f"customers{rows}.parquet"
@@ -119,7 +128,7 @@ def compare(session: Any, rows: int, turns: int, work: Path) -> list[str]:
         inputCols=[f"z{j}" for j in range(N_FEATURES)], outputCol="z"
     ).transform(session.read.parquet(str(folder)).selectExpr(*scaled)).select("z")  # fmt: skip
 
-    found: list[tuple[str, dict[str, Any]]] = []
+    found: Found = []
     for turn in ("first", "second")[:turns]:
         for engine in ("spark", "local"):
             database = str(work / f"{engine}{rows}{turn}.duckdb")
@@ -134,12 +143,65 @@ def compare(session: Any, rows: int, turns: int, work: Path) -> list[str]:
     for _, one in found:
         one["inertia"] = inertia(values, one["centroids"])
     best = min(one["inertia"] for _, one in found)
+    for _, one in found:
+        one["above"] = one["inertia"] / best - 1
+    return found
+
+
+def lines_of(rows: int, found: Found) -> list[str]:
+    """Of the table."""
     return [
         f"| {rows:,} | {name} | {one['fit']:.1f} | "
         f"{'' if one['total'] is None else format(one['total'], '.1f')} | {one['passes']} | "
-        f"{one['inertia'] / best - 1:.1e} |"
+        f"{one['above']:.1e} |"
         for name, one in found
     ]
+
+
+def slopes(small: int, few: Found, large: int, many: Found) -> list[str]:
+    """Seconds of a fit for a million rows more, in the last turn."""
+    millions = (large - small) / 1e6
+    lines = ["", f"Seconds that a million rows more take, from {small:,} to {large:,}:", ""]
+    for (name, first), (_, last) in list(zip(few, many))[-4:]:
+        lines.append(f"- {name}: {(last['fit'] - first['fit']) / millions:.1f}")
+    return lines
+
+
+def on_executors(number: int, folder: Path) -> list[dict[str, Any]]:
+    """Two whole runs of ours on executors of their own, in a process of its own."""
+    environment = {**os.environ, "PYSPARK_PYTHON": sys.executable}
+    done = subprocess.run(
+        [sys.executable, __file__, "--of-executors", str(number), str(folder)],
+        check=True, stdout=subprocess.PIPE, env=environment,
+    )  # fmt: skip
+    found: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def print_runs(number: int, folder: Path) -> None:
+    """In the process that has the executors."""
+    session = open_session(f"local-cluster[{number},1,4096]", **{"spark.executor.memory": "4g"})
+    runs = []
+    for turn in range(2):
+        database = str(folder.parent / f"executors{number}{turn}.duckdb")
+        one = run(session, folder, "spark", database)
+        runs.append({name: one[name] for name in ("fit", "total")})
+    session.stop()
+    print(json.dumps(runs))
+
+
+def open_session(master: str, **more: str) -> Any:
+    """A session that says nothing but errors."""
+    from pyspark.sql import SparkSession
+
+    settings = {
+        "spark.driver.memory": "6g", "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false", "spark.log.level": "ERROR", **more,
+    }  # fmt: skip
+    builder = SparkSession.builder.master(master)
+    for name, value in settings.items():
+        builder = builder.config(name, value)
+    return builder.getOrCreate()
 
 
 def load() -> str:
@@ -152,24 +214,40 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[1_000_000, 5_000_000])
     parser.add_argument("--turns", type=int, choices=(1, 2), default=2)
     parser.add_argument("--master", default="local[*]")
+    parser.add_argument("--executors", type=int, nargs="*", default=[])
+    parser.add_argument("--of-executors", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--write", action="store_true", help=f"write {RESULTS.name}")
     given = parser.parse_args()
-    from pyspark.sql import SparkSession
+    if given.of_executors:
+        print_runs(int(given.of_executors[0]), Path(given.of_executors[1]))
+        return
 
-    session = (
-        SparkSession.builder.master(given.master)
-        .config("spark.driver.memory", "6g")
-        .config("spark.ui.enabled", "false")
-        .config("spark.ui.showConsoleProgress", "false")
-        .config("spark.log.level", "ERROR")
-        .getOrCreate()
-    )
-    lines: list[str] = []
+    session = open_session(given.master)
+    sizes: list[tuple[int, Found]] = []
     loads = [load()]
+    cluster: list[str] = []
     with tempfile.TemporaryDirectory() as work:
-        for rows in given.rows:
-            lines += compare(session, rows, given.turns, Path(work))
+        for rows in sorted(given.rows):
+            sizes.append((rows, compare(session, rows, given.turns, Path(work))))
             loads.append(load())
+        session.stop()
+        for number in given.executors:
+            folder = Path(work) / f"customers{sizes[-1][0]}.parquet"
+            first, second = on_executors(number, folder)
+            cluster.append(
+                f"| {number} | {first['fit']:.1f} | {first['total']:.1f} | {second['fit']:.1f} | "
+                f"{second['total']:.1f} |"
+            )
+    lines = [line for rows, found in sizes for line in lines_of(rows, found)]
+    if len(sizes) > 1:
+        lines += slopes(*sizes[0], *sizes[-1])
+    if cluster:
+        lines += [
+            "", f"{sizes[-1][0]:,} rows, `spark`, on executors of one core each:", "",
+            "| executors | fit s, first | whole run s, first | fit s, second | "
+            "whole run s, second |",
+            "| --: | --: | --: | --: | --: |", *cluster,
+        ]  # fmt: skip
     libraries = ", ".join(f"{name} {version(name)}" for name in ("pyspark", "numpy", "duckdb"))
     text = "\n".join([
         "# Spark", "",
