@@ -70,9 +70,11 @@ def nearest_means(
         sums[cluster] += part["sums"]
     return [
         (
-            int(customers[cluster]), cluster, float(weights[cluster]),
+            int(customers[cluster]),
+            cluster,
+            float(weights[cluster]),
             *(sums[cluster] / weights[cluster]).tolist(),
-        )  # fmt: skip
+        )
         for cluster in range(k)
         if customers[cluster]
     ]

@@ -57,9 +57,7 @@ def nearest_rows(
     terms = inf if runner_up else least_terms(k, n_features, len(carry), value_terms, exact)
     if dialect.fits_least(terms):
         return _nearest_by_least(inner, centroids, carry, exact, runner_up, shares, constant)
-    return _nearest_by_order(
-        dialect, inner, centroids, carry, exact, runner_up, shares, constant
-    )
+    return _nearest_by_order(dialect, inner, centroids, carry, exact, runner_up, shares, constant)
 
 
 def least_terms(k: int, n_features: int, carried: int, value_terms: float, exact: bool) -> float:
