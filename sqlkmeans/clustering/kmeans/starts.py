@@ -65,9 +65,10 @@ SAME_SHARE = 0.01
 # Few rows: starts go on until so many times ``n_init`` have found the best end, or all of at least
 # so many; at most so many times ``n_init``, and while rows x features x k x starts are not more.
 FOUND_TIMES, UNANIMOUS, MOST_TIMES, MOST_WORK = 2, 8, 6, 8_000_000
-# Or not more than that, where half of the ends are worse than the best by more than this share: in
-# a cloud without structure they are not, and there is little to be found.
-MOST_WORK_APART, APART = 80_000_000, 5e-3
+# Or not more than that, where half of the ends are worse than the best by more than this share, and
+# fewer starts than these have found it: in a cloud without structure the ends are nearer to each
+# other, and there is little to be found.
+MOST_WORK_APART, APART, FOUND_APART = 80_000_000, 3e-3, 2
 # The best ends that others are bred from.
 PARENTS = 10
 # The same where several k are fitted, to be compared.
@@ -257,8 +258,9 @@ class _Search:
             best = min(self._carried.values(), key=_inertia)
             ends = [self._carried[turn] for turn in anew if turn in self._carried]
             same = sum(end.inertia <= best.inertia * (1 + SAME_END) for end in ends)
-            ends_apart = np.median([_inertia(end) for end in self._carried.values()])
-            if ends_apart > best.inertia * (1 + APART) and not self._options.compared:
+            median = np.median([_inertia(end) for end in self._carried.values()])
+            apart = same < FOUND_APART and median > best.inertia * (1 + APART)
+            if apart and not self._options.compared:
                 most = self._most(MOST_WORK_APART)
             agreed = self._k == 1 or same == len(anew) >= UNANIMOUS
             if agreed or same >= FOUND_TIMES * n_init or len(anew) >= most:
