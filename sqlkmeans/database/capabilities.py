@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol, runtime_checkable
 
+from sqlkmeans.database.source import TogetherReader
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.publication import Row
 
@@ -86,6 +88,24 @@ class TracksChanges(Protocol):
 
     def changes_unknown_since(self, segmentation: Segmentation, since: str) -> str | None:
         """Why not all changes since a high-water mark are known any more; None where they are."""
+
+
+@runtime_checkable
+class ReadTogether(Protocol):
+    """Is a server that several processes can read at once."""
+
+    def together_reader(
+        self, segmentation: Segmentation, features: Sequence[str], types: Mapping[str, str]
+    ) -> TogetherReader | None:
+        """What they read the source with; None where one had better read it.
+
+        Parameters
+        ----------
+        segmentation : Segmentation
+        features : sequence of str
+        types : mapping of str to str
+            As what columns are read that are no features of the definition.
+        """
 
 
 @runtime_checkable

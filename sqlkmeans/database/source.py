@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -87,3 +87,33 @@ class Source:
     row_count: int
     batches: Iterator[Batch] = field(repr=False)
     in_key_order: bool
+
+
+#: Gives a text to all processes that read together, and gives back the texts of all, in their
+#: order, once each has given one.
+Share = Callable[[str], Sequence[str]]
+
+
+@dataclass(frozen=True)
+class TogetherReader:
+    """What several processes at once read a source with, of one moment.
+
+    Attributes
+    ----------
+    read : callable
+        Called in each process with its place, from 0, how many they are, and a :data:`Share`; gives
+        its part of the rows: keys, features, the weight if there is one, and two numbers that are
+        the same in all rows of a moment: one by which to tell it from others, and how many rows
+        there are. It travels by value: where it runs, nothing of this package has to be. What it
+        raises because they could not begin has :data:`NOT_BEGUN` in its text.
+    keys, features : list of pyarrow.DataType
+    weighted : bool
+    """
+
+    read: Callable[[int, int, Share], Iterator[pa.RecordBatch]] = field(repr=False)
+    keys: list[pa.DataType]
+    features: list[pa.DataType]
+    weighted: bool
+
+
+NOT_BEGUN = "could not begin to read"

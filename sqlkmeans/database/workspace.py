@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,10 +24,13 @@ class Workspace(ABC):
     dialect : Dialect
     source : str
         What stands after FROM.
+    notes : list of str
+        What people should know of how the rows came there.
     """
 
     dialect: Dialect
     source: str
+    notes: Sequence[str] = ()
 
     @abstractmethod
     def key(self, name: str) -> tuple[str, str]:

@@ -104,7 +104,7 @@ class SparkSettings(Strict):
     keep : {"cache", "checkpoint"}, default="cache"
         How the rows are kept: ``checkpoint`` where the source can change meanwhile.
     connections : int, default=8
-        How many of the executors' tasks write to a database at once.
+        How many of the executors' tasks read from a database, or write to it, at once.
     """
 
     master: Annotated[str, AfterValidator(check_master)] | None = None

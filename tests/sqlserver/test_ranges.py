@@ -28,7 +28,9 @@ from sqlkmeans.database.sqlserver.ranges import (
     CommonSnapshot,
     KeyRange,
     begin_together,
+    count_query,
     cut,
+    ends_query,
     extent_query,
     first_read,
     in_order,
@@ -83,6 +85,7 @@ def test_a_condition_compares_in_the_type_of_the_column() -> None:
 def test_the_statements_are_sql(grammar: str) -> None:
     feature = (SqlColumn("x", "float", 8, 53, 0, None), "number")
     statements = [size_query(), lock_query("a.b"), first_read("a.b"), extent_query("a.b", ID)]
+    statements += [count_query("a.b"), ends_query("a.b", ID)]
     statements += [
         read_query("dbo.customer", [ID], [feature], condition=part.condition(ID))
         for part in cut(1, 9, 2)

@@ -159,6 +159,12 @@ def told(what: str, *, of_source: bool = False) -> Iterator[None]:
                 '[spark] keep = "checkpoint" given and the session has no folder for it; allowed: '
                 "spark.checkpoint.dir, on storage that all executors reach"
             ) from None
+        if "heckpoint block" in text:
+            raise DatabaseError(
+                f"{what}: executors died and with them rows of the source, which would be of "
+                "another moment if they were read again; run again, or with [spark] keep = "
+                '"checkpoint"'
+            ) from None
         if "stopped SparkContext" in text or "SparkContext was shut down" in text:
             raise DatabaseError(f"{what}: the Spark session was stopped") from None
         if "OutOfMemoryError" in text:

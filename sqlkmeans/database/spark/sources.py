@@ -6,14 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-
 from sqlkmeans.database.base import Column, Database, RunsInside, Source, Sources, Workspace
-from sqlkmeans.database.source import Batch, split_batch
+from sqlkmeans.database.source import split_batch
 from sqlkmeans.database.spark import types as spark_types
+from sqlkmeans.database.spark.carrying import rows_of_database
 from sqlkmeans.database.spark.dialect import SparkDialect, backquote
 from sqlkmeans.database.spark.session import SETTINGS, changed, open_session, told
-from sqlkmeans.database.spark.workspace import CarriedRows, SparkWorkspace
+from sqlkmeans.database.spark.workspace import SparkWorkspace
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DataError
 from sqlkmeans.sqltext import is_file, parse_source
@@ -176,18 +175,8 @@ class SparkSources(Sources):
         if self._known_there(source_text) is None:
             columns = {column.name: column for column in self.describe(segmentation.source)}
             return SparkWorkspace(self._session, relation(segmentation.source), columns, self._keep)
-        described = {column.name: column.profile_type for column in self.describe(source_text)}
-        types = {
-            name: "number" if described[name] == "boolean" else str(described[name])
-            for name in segmentation.profile
-        }
-        features = [*segmentation.columns, *segmentation.profile]
-        with self._database.open_source(segmentation, features, types=types) as source:
-            batches = list(source.batches)
-        if not batches:
-            raise DataError("the source has no rows; nothing was changed")
-        rows, key_types = _carried(batches)
-        return CarriedRows(self._session, segmentation, rows, key_types, self._keep)
+        described = {column.name: column for column in self.describe(source_text)}
+        return rows_of_database(self._session, self._database, segmentation, described)
 
     def high_water(self, segmentation: Segmentation) -> str | None:
         if self._known_there(segmentation.source) is None:
@@ -197,19 +186,6 @@ class SparkSources(Sources):
     def changed_source(self, segmentation: Segmentation, since: str) -> str:
         # All rows are looked at: it never comes to this.
         return segmentation.source
-
-
-def _carried(batches: Sequence[Batch]) -> tuple[pa.Table, list[pa.DataType]]:
-    """Rows as Spark takes them, and the types that the keys had."""
-    keys = pa.Table.from_batches([batch.keys for batch in batches])
-    features = pa.Table.from_batches([batch.features for batch in batches])
-    columns, names = [*keys.columns, *features.columns], []
-    names += [f"k{n}" for n in range(1, keys.num_columns + 1)]
-    names += [f"x{n}" for n in range(1, features.num_columns + 1)]
-    if batches[0].sample_weight is not None:
-        columns.append(pa.chunked_array([batch.sample_weight for batch in batches]))
-        names.append("w")
-    return spark_types.for_spark(columns, names), [field.type for field in keys.schema]
 
 
 def is_path(source: str) -> bool:

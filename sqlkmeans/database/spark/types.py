@@ -51,6 +51,8 @@ def _for_spark(values: pa.ChunkedArray) -> pa.ChunkedArray:
         return pa.chunked_array([[None if v is None else str(v) for v in values.to_pylist()]])
     if pa.types.is_dictionary(kind) or pa.types.is_large_string(kind):
         return values.cast(pa.string())
+    if pa.types.is_large_binary(kind):
+        return values.cast(pa.binary())
     if pa.types.is_unsigned_integer(kind):
         return values.cast(pa.decimal128(20) if kind.bit_width == 64 else pa.int64())
     if pa.types.is_timestamp(kind) and kind.unit != "us":

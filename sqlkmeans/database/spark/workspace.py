@@ -16,7 +16,7 @@ from sqlkmeans.database.source import Column
 from sqlkmeans.database.spark.dialect import SparkDialect, backquote
 from sqlkmeans.database.spark.label_files import LabelFiles
 from sqlkmeans.database.spark.passes import nearest_means, on_executors
-from sqlkmeans.database.spark.session import changed, told, told_nothing
+from sqlkmeans.database.spark.session import told, told_nothing
 from sqlkmeans.database.spark.types import as_before
 from sqlkmeans.database.workspace import Workspace
 from sqlkmeans.definition import Segmentation
@@ -186,21 +186,22 @@ class SparkWorkspace(Workspace):
 
 
 class CarriedRows(SparkWorkspace):
-    """Rows that came to Spark by way of this process: ``k1, k2, …``, ``x1, x2, …``, ``w``.
+    """Rows of a database: ``k1, k2, …``, ``x1, x2, …``, ``w``, as :func:`~.types.for_spark` has
+    them.
 
     Parameters
     ----------
     session : pyspark.sql.SparkSession
     segmentation : Segmentation
-    rows : pyarrow.Table
-        As Spark takes them; features as :class:`~sqlkmeans.database.source.Batch` has them.
+    given : pyspark.sql.DataFrame
+        Features as :class:`~sqlkmeans.database.source.Batch` has them.
     key_types : list of pyarrow.DataType
         As the database gave the keys, and takes them.
     keep : {"cache", "checkpoint"}
     """
 
     def __init__(
-        self, session: SparkSession, segmentation: Segmentation, rows: pa.Table,
+        self, session: SparkSession, segmentation: Segmentation, given: DataFrame,
         key_types: list[pa.DataType], keep: str,
     ) -> None:  # fmt: skip
         super().__init__(session, "", {}, keep)
@@ -211,11 +212,7 @@ class CarriedRows(SparkWorkspace):
         self._places |= {name: f"x{n}" for n, name in enumerate(features, start=1)}
         if segmentation.sample_weight is not None:
             self._places[segmentation.sample_weight] = "w"
-        with told("handing the rows to Spark"):
-            # A time without a zone stays one.
-            with changed(session, {"spark.sql.timestampType": "TIMESTAMP_NTZ"}):
-                given = session.createDataFrame(rows)
-            given.createOrReplaceTempView(self.source)
+        given.createOrReplaceTempView(self.source)
 
     def key(self, name: str) -> tuple[str, str]:
         return self._places[name], "string"

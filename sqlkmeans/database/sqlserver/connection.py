@@ -159,6 +159,11 @@ class Connector:
             return self._connection_string, self._timeout
         return self.copier.elsewhere()
 
+    def read_elsewhere(self) -> tuple[str, int] | None:
+        """The same for reading the source, which an option of the URL may leave to pyodbc."""
+        reads = self.driver == "mssqlpython" or self.copier.reads
+        return self.elsewhere() if reads else None
+
     def take(self) -> Session:
         """A session as :meth:`open` gives it; one that was kept, where there is one."""
         pooled = self._lasting.connect()

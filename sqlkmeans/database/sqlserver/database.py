@@ -16,6 +16,7 @@ from sqlalchemy.engine import URL, make_url
 
 from sqlkmeans.database.base import Batch, Column, Database, Finding, Opening, Source, Workspace
 from sqlkmeans.database.catalog import Catalog
+from sqlkmeans.database.source import TogetherReader
 from sqlkmeans.database.sqlserver.change_tracking import TrackedChanges, tracking_problems
 from sqlkmeans.database.sqlserver.changes import Changes, ColumnChanges
 from sqlkmeans.database.sqlserver.connection import Connector
@@ -30,6 +31,7 @@ from sqlkmeans.database.sqlserver.session import Session
 from sqlkmeans.database.sqlserver.sessions import Sessions, source_error
 from sqlkmeans.database.sqlserver.staged import Staged
 from sqlkmeans.database.sqlserver.store import SQLServerStore
+from sqlkmeans.database.sqlserver.together import together_reader
 from sqlkmeans.database.sqlserver.types import (
     SqlColumn,
     bracket_name,
@@ -181,11 +183,7 @@ class SQLServerDatabase(Database):
         in_order: bool = False,
         types: Mapping[str, str] | None = None,
     ) -> Iterator[Source]:
-        columns = {column.name: column for column in self._sessions.columns(segmentation.source)}
-        keys = [columns[name] for name in segmentation.key]
-        types = {**segmentation.feature_types, **(types or {})}
-        values = [(columns[name], types.get(name, "number")) for name in features]
-        weight = columns[segmentation.sample_weight] if segmentation.sample_weight else None
+        keys, values, weight = self._read_columns(segmentation, features, types or {})
 
         def read(
             session: Session, condition: str | None, parameters: Sequence[str | int]
@@ -211,6 +209,26 @@ class SQLServerDatabase(Database):
                 yield Source(1, read(session, same, customer), in_key_order=True)
         finally:
             session.close()
+
+    def _read_columns(
+        self, segmentation: Segmentation, features: Sequence[str], types: Mapping[str, str]
+    ) -> tuple[list[SqlColumn], list[tuple[SqlColumn, str]], SqlColumn | None]:
+        """The keys, the features and as what each is read, and the weight if there is one."""
+        columns = {column.name: column for column in self._sessions.columns(segmentation.source)}
+        types = {**segmentation.feature_types, **types}
+        return (
+            [columns[name] for name in segmentation.key],
+            [(columns[name], types.get(name, "number")) for name in features],
+            columns[segmentation.sample_weight] if segmentation.sample_weight else None,
+        )
+
+    def together_reader(
+        self, segmentation: Segmentation, features: Sequence[str], types: Mapping[str, str]
+    ) -> TogetherReader | None:
+        if not self._snapshot_allowed():
+            return None
+        columns = self._read_columns(segmentation, features, types)
+        return together_reader(self._connector, segmentation.source, *columns)
 
     def _snapshot_allowed(self) -> bool:
         """Whether the database keeps row versions, so that a transaction can see one moment.

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Generic, TypeVar
 
@@ -48,7 +48,13 @@ LOCK_TIMEOUT = 1000
 #: be looked for in the whole table.
 CLUSTERED = 1
 
-_INTEGERS = frozenset({"tinyint", "smallint", "int", "bigint"})
+#: The least and the greatest number of the types that ranges are made of.
+_LIMITS = {
+    "tinyint": (0, 2**8 - 1),
+    "smallint": (-(2**15), 2**15 - 1),
+    "int": (-(2**31), 2**31 - 1),
+    "bigint": (-(2**63), 2**63 - 1),
+}
 
 S = TypeVar("S")
 R = TypeVar("R")
@@ -85,6 +91,13 @@ def cut(low: int, high: int, count: int) -> list[KeyRange]:
     count = max(1, min(count, span))
     starts = [low + span * place // count for place in range(count + 1)]
     return [KeyRange(start, end - 1, with_nulls=start == low) for start, end in pairwise(starts)]
+
+
+def open_ended(ranges: Sequence[KeyRange], key: SqlColumn) -> list[KeyRange]:
+    """The same, but the first and the last have also what the column could have beyond them."""
+    least, most = _LIMITS[key.base]
+    wider = [replace(ranges[0], low=least), *ranges[1:]]
+    return [*wider[:-1], replace(wider[-1], high=most)]
 
 
 @dataclass
@@ -153,7 +166,7 @@ def begin_together(connector: Connector, source: str, key: SqlColumn) -> CommonS
     key : SqlColumn
         The first key column.
     """
-    if connector.read_connections == 1 or not _is_large(connector, source, key):
+    if connector.read_connections == 1 or size_about(connector, source, key) < LEAST_ROWS:
         return None
     failures: tuple[type[Exception], ...] = (DatabaseError, *connector.errors)
     sessions: list[Session] = []
@@ -179,15 +192,16 @@ def begin_together(connector: Connector, source: str, key: SqlColumn) -> CommonS
     return CommonSnapshot(sessions, key, int(rows), cut(int(low or 0), int(high or 0), count))
 
 
-def _is_large(connector: Connector, source: str, key: SqlColumn) -> bool:
-    """Whether a source is a large table of this database that lies in the order of the key."""
+def size_about(connector: Connector, source: str, key: SqlColumn) -> int:
+    """About how many rows a source has; 0 where it is no table of this database that lies in the
+    order of the key."""
     name = parse_source(source).name
-    if key.base not in _INTEGERS or name is None or len(name) > 2:
-        return False
+    if key.base not in _LIMITS or name is None or len(name) > 2:
+        return 0
     rows = connector.read(
         f"looking for the size of {source}", size_query(), [bracket_name(name), key.name]
     )
-    return bool(rows) and rows[0][0] is not None and int(rows[0][0]) >= LEAST_ROWS
+    return int(rows[0][0] or 0) if rows else 0
 
 
 def size_query() -> str:
@@ -234,6 +248,17 @@ def first_read(source: str) -> str:
         f"SET LOCK_TIMEOUT {LOCK_TIMEOUT}; SELECT TOP (1) 1 FROM {relation(source)}; "
         "SET LOCK_TIMEOUT -1;"
     )
+
+
+def count_query(source: str) -> str:
+    """How many rows there are."""
+    return f"SELECT COUNT_BIG(*) FROM {relation(source)};"
+
+
+def ends_query(source: str, key: SqlColumn) -> str:
+    """Their least and greatest key, which an index on it knows without reading them."""
+    name = f"source.{bracket(key.name)}"
+    return f"SELECT MIN({name}), MAX({name}) FROM {relation(source)};"
 
 
 def extent_query(source: str, key: SqlColumn) -> str:

@@ -143,6 +143,9 @@ class PushdownRows(Rows):
     def check(self) -> None:
         self._fit_preparation()
 
+    def notes(self) -> list[str]:
+        return list(self.kept.workspace.notes)
+
     @property
     def skipped(self) -> int:
         """Rows that were left out because a feature is missing."""
