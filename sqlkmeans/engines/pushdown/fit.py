@@ -128,7 +128,7 @@ def carry_on(
         centroids, weights, more = lloyd(rows, features, centroids, threshold)
         passes += more
         better = None
-        if points.are_rows and more < MAX_ITER:
+        if points.are_rows and passes < MAX_ITER:
             better = single_moves(rows, features, centroids, weights)
         if better is None:
             return centroids, passes
@@ -150,7 +150,6 @@ def single_moves(
     moving = np.ascontiguousarray(found[:, 2:])
     if not move_single_rows(moving, found[:, 0], found[:, 1].astype(np.int32), sums, counts):
         return None
-    rows.passed(1)
     means: Matrix = sums / counts[:, None]
     return means
 
