@@ -211,7 +211,7 @@ def test_50_features_and_50_segments_run_on_duckdb_and_agree_with_numpy() -> Non
             training.pass_query(layout, features, centroids, centroids[0])
         ).fetchall()
         assert sum(row[0] for row in passed) == 2_000
-        for customers, cluster, *means in passed:
-            assert customers == expected.sizes(50)[cluster]
+        for customers, cluster, weight, *means in passed:
+            assert customers == weight == expected.sizes(50)[cluster]
             mean = ((rows - 0.5) / 2.0)[expected.labels == cluster].mean(axis=0)
             np.testing.assert_allclose(centroids[0] + means, mean, atol=1e-12)
