@@ -1098,7 +1098,7 @@ ALTER FUNCTION sqlkmeans.joined
 RETURNS nvarchar(max)
 AS
 BEGIN
-    DECLARE @code int = 0;
+    DECLARE @code int = 1;
     DECLARE @digits nchar(16) = N'0123456789ABCDEF';
 
     -- By code: what REPLACE takes for equal depends on the collation.

@@ -49,6 +49,15 @@ def test_every_object_of_the_build_order_is_there(server: Server) -> None:
     assert named <= server.objects()
 
 
+def test_a_list_has_its_texts_as_they_were_before_xml(server: Server) -> None:
+    # Where a server writes a control character in XML, it writes its number.
+    written = ", a&#x01;b, c&#x0D;d&#x1F;, &lt;&amp;&gt;, &amp;#x02;, &amp;lt;, ｆ＆lt;"
+    texts = ["a\x01b", "c\rd\x1f", "<&>", "&#x02;", "&lt;", "ｆ＆lt;"]
+    assert server.value(f"SELECT sqlkmeans.joined(N'{written}', N', ');") == ", ".join(texts)
+    assert server.value("SELECT sqlkmeans.joined(NULL, N', ');") == ""
+    assert server.value("SELECT sqlkmeans.joined(N' a; b', N' ');") == "a; b"
+
+
 @pytest.mark.parametrize("name", tsql_files.public_procedures())
 def test_help_shows_the_signature_and_does_nothing(server: Server, name: str) -> None:
     made = tsql_files.object_name(name)
