@@ -1081,6 +1081,31 @@ BEGIN
 END;
 GO
 
+-- functions/joined.sql
+IF OBJECT_ID(N'sqlkmeans.joined', N'FN') IS NULL
+    EXECUTE (N'CREATE FUNCTION sqlkmeans.joined (@list nvarchar(max), @separator nvarchar(40))
+        RETURNS nvarchar(max) AS BEGIN RETURN N''''; END;');
+GO
+-- What a query FOR XML PATH('') of texts that have no name gives, each behind a separator, as it was
+-- before XML, and without the first separator; nothing for no rows. An assignment that adds up over
+-- rows promises no order, and STRING_AGG came with 2017. A text is a sum: of a function, some server
+-- makes a name.
+ALTER FUNCTION sqlkmeans.joined
+(
+    @list      nvarchar(max),
+    @separator nvarchar(40)
+)
+RETURNS nvarchar(max)
+AS
+BEGIN
+    -- A file with the line ends of Windows has carriage returns in its texts.
+    SET @list = REPLACE(REPLACE(@list, N'&lt;', N'<'), N'&gt;', N'>');
+    SET @list = REPLACE(REPLACE(@list, N'&#' + N'x0D;', NCHAR(13)), N'&amp;', N'&');
+
+    RETURN COALESCE(STUFF(@list, 1, LEN(@separator + N'.') - 1, N''), N'');
+END;
+GO
+
 -- functions/labels_text.sql
 IF OBJECT_ID(N'sqlkmeans.labels_text', N'FN') IS NULL
     EXECUTE (N'CREATE FUNCTION sqlkmeans.labels_text (@key nvarchar(max))
@@ -1881,11 +1906,13 @@ BEGIN
     DECLARE @repeats bigint;
     DECLARE @example nvarchar(max);
 
+    -- Of a key that is as it should be nothing is added up but its one row.
     SET @statement = N'SELECT @nulls = COALESCE(SUM(g.nulls * g.customers), 0),
     @repeats = COALESCE(SUM(CASE g.nulls WHEN 0 THEN g.customers - 1 END), 0)
 FROM (SELECT COUNT_BIG(*) AS customers, '
-        + sqlkmeans.each_name(@key, N'MAX(CASE WHEN s.{} IS NULL THEN 1 ELSE 0 END)', N' + ')
-        + N' AS nulls FROM ' + @relation + N' GROUP BY ' + @columns + N') AS g;';
+        + sqlkmeans.each_name(@key, N'CASE WHEN s.{} IS NULL THEN 1 ELSE 0 END', N' + ')
+        + N' AS nulls FROM ' + @relation + N' GROUP BY ' + @columns + N'
+      HAVING COUNT_BIG(*) > 1 OR ' + sqlkmeans.each_name(@key, N's.{} IS NULL', N' OR ') + N') AS g;';
     EXECUTE sys.sp_executesql
         @statement, N'@nulls bigint OUTPUT, @repeats bigint OUTPUT',
         @nulls = @nulls OUTPUT, @repeats = @repeats OUTPUT;
@@ -2014,12 +2041,14 @@ IF OBJECT_ID(N'sqlkmeans.check_definition', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.check_definition AS RETURN 0;');
 GO
 -- Checks a definition against the catalogue. Adds a line to @problems for each thing wrong, and
--- gives the key columns with their types, as CREATE TABLE writes them.
+-- gives the key columns with their types, as CREATE TABLE writes them. With @key_types, a list of
+-- theirs, the source is somewhere else: of it nothing is looked at but these.
 ALTER PROCEDURE sqlkmeans.check_definition
     @segmentation nvarchar(128),
     @definition   nvarchar(max),
     @problems     nvarchar(max) OUTPUT,
-    @key_columns  nvarchar(max) OUTPUT
+    @key_columns  nvarchar(max) OUTPUT,
+    @key_types    nvarchar(max) = NULL
 AS
 BEGIN
     SET NOCOUNT ON;
@@ -2033,6 +2062,8 @@ BEGIN
     DECLARE @problem nvarchar(max);
     DECLARE @name nvarchar(128);
     DECLARE @type nvarchar(400);
+    DECLARE @given nvarchar(400);
+    DECLARE @length int;
     DECLARE @kind nvarchar(16);
     DECLARE @sample_weight nvarchar(128);
     DECLARE @changed_by nvarchar(128);
@@ -2073,9 +2104,16 @@ BEGIN
         type nvarchar(400) COLLATE DATABASE_DEFAULT NULL
     );
 
-    EXECUTE sqlkmeans.describe_source @source = @source, @problem = @problem OUTPUT;
-    IF @problem IS NOT NULL
-        SET @problems = @problems + @problem + @line;
+    -- A problem in no words: no column is known by name.
+    SET @problem = N'';
+    IF @key_types IS NULL
+        EXECUTE sqlkmeans.describe_source @source = @source, @problem = @problem OUTPUT;
+    IF @problem <> N''
+        SET @problems = @problems + @problem
+            + CASE JSON_VALUE(@definition, '$.engine')
+                  WHEN N'spark' THEN N' (engine = "spark": if Spark has it, the client runs it: sqlkmeans run, '
+                      + N'sqlkmeans assign)'
+                  ELSE N'' END + @line;
 
     -- Python takes the last of two keys of one name, and the server, now the first and now all.
     INSERT INTO #sqlkmeans_finding (finding)
@@ -2125,6 +2163,28 @@ BEGIN
             sqlkmeans.type_text(c.type, c.max_length, c.[precision], c.scale, c.collation), N'')
         FROM #sqlkmeans_source_column AS c
         WHERE c.name = @name;
+        IF @key_types IS NOT NULL
+        BEGIN
+            SET @given = NULL;
+            SELECT @given = LEFT(j.[value], 100)
+            FROM OPENJSON(@key_types) AS j
+            WHERE j.[key] = CAST(@position AS nvarchar(10));
+            SET @length = CASE WHEN @given LIKE N'nvarchar([1-9]%)'
+                               THEN 2 * TRY_CAST(SUBSTRING(@given, 10, LEN(@given) - 10) AS smallint)
+                               WHEN @given LIKE N'varbinary([1-9]%)'
+                               THEN TRY_CAST(SUBSTRING(@given, 11, LEN(@given) - 11) AS smallint) END;
+            -- Nothing of the caller's text comes into a statement, but for the number.
+            SET @type = CASE
+                WHEN @given = N'bigint' THEN N'bigint'
+                WHEN @given = N'bit' THEN N'bit'
+                WHEN @given = N'date' THEN N'date'
+                WHEN @given = N'datetime2(6)' THEN N'datetime2(6)'
+                WHEN @length NOT BETWEEN 1 AND 900 THEN NULL
+                WHEN @given LIKE N'varbinary%' THEN sqlkmeans.type_text(N'varbinary', @length, 0, 0, NULL)
+                ELSE sqlkmeans.type_text(N'nvarchar', @length, 0, 0,
+                    CAST(DATABASEPROPERTYEX(DB_NAME(), N'Collation') AS nvarchar(128))) END;
+            SET @bytes = @bytes + COALESCE(@length, 8);
+        END;
 
         IF LOWER(@name) IN (N'segment_id', N'segment_name', N'distance', N'run_id', N'assigned_at',
                             N'valid_from', N'valid_to', N'cluster', N'departed', N'is_outlier')
@@ -2133,12 +2193,17 @@ BEGIN
         ELSE IF LOWER(@name) LIKE N'sqlkmeans %'
             SET @problems = @problems + N'key: ' + @name + N' begins as columns of sqlkmeans itself '
                 + N'do; give it another name in a view' + @line;
+        ELSE IF @type IS NULL AND @key_types IS NOT NULL
+            SET @problems = @problems + N'key: ' + @name + N' is ' + COALESCE(@given, N'of no type')
+                + N'; allowed where the source is not in this database: bigint, bit, date, datetime2(6), '
+                + N'nvarchar(n), varbinary(n); CAST it' + @line;
         ELSE IF @type IS NULL AND @problem IS NULL
             SET @problems = @problems + N'key: the source has no column ' + @name + @line;
         ELSE IF @type = N''
             SET @problems = @problems + N'key: ' + @name + N' is of a type that cannot be a key; '
                 + N'CAST it in a view, text to nvarchar(450) at most' + @line;
-        ELSE IF EXISTS (SELECT 1 FROM #sqlkmeans_target_column AS t)
+        -- Where the source cannot be looked at, there is nothing to compare.
+        ELSE IF @type IS NOT NULL AND EXISTS (SELECT 1 FROM #sqlkmeans_target_column AS t)
              AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_target_column AS t WHERE t.name = @name AND t.type = @type)
             SET @problems = @problems + N'target: ' + @target_name
                 + N' is there already, without a column ' + @name + N' ' + @type
@@ -2519,18 +2584,69 @@ GO
 IF OBJECT_ID(N'sqlkmeans.drop_staging', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.drop_staging AS RETURN 0;');
 GO
--- Drops a run's staging table, and the parts beside it.
+-- Drops a run's staging table.
 ALTER PROCEDURE sqlkmeans.drop_staging
     @run_id bigint
 AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
 
-    DECLARE @staging nvarchar(100) = N'staging_' + CAST(@run_id AS nvarchar(20));
-    DECLARE @statement nvarchar(max) = N'DROP TABLE IF EXISTS sqlkmeans.' + QUOTENAME(@staging)
-        + N', sqlkmeans.' + QUOTENAME(@staging + N'_parts') + N';';
+    DECLARE @statement nvarchar(max) = N'DROP TABLE IF EXISTS sqlkmeans.'
+        + QUOTENAME(N'staging_' + CAST(@run_id AS nvarchar(20))) + N';';
 
     EXECUTE sqlkmeans.as_owner @statement = @statement;
+END;
+GO
+
+-- procedures/drop_parts.sql
+IF OBJECT_ID(N'sqlkmeans.drop_parts', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.drop_parts AS RETURN 0;');
+GO
+-- Drops the heaps that create_parts made for runs of a segmentation that have ended. Who copies into one
+-- holds its lock; a task that was given up may do so for long, and then the heap stays until the
+-- segmentation's next run. The caller holds the segmentation's lock.
+ALTER PROCEDURE sqlkmeans.drop_parts
+    @segmentation nvarchar(128)
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @run_id bigint = 0;
+    DECLARE @lock nvarchar(255);
+    DECLARE @result int;
+    DECLARE @statement nvarchar(max);
+
+    WHILE 1 = 1
+    BEGIN
+        SELECT @run_id = MIN(r.run_id)
+        FROM sqlkmeans.run AS r
+        WHERE r.segmentation = @segmentation AND r.status <> N'running' AND r.run_id > @run_id
+          AND OBJECT_ID(N'sqlkmeans.' + QUOTENAME(
+                  N'staging_' + CAST(r.run_id AS nvarchar(20)) + N'_parts'), N'U') IS NOT NULL;
+        IF @run_id IS NULL
+            BREAK;
+
+        SET @lock = N'sqlkmeans parts ' + CAST(@run_id AS nvarchar(20));
+        EXECUTE @result = sys.sp_getapplock
+            @Resource = @lock, @LockMode = N'Exclusive', @LockOwner = N'Session',
+            @LockTimeout = 5000, @DbPrincipal = N'sqlkmeans_operator';
+        IF @result >= 0
+        BEGIN
+            -- A copy has a session of its own, and may outlive the one that holds the lock: then the
+            -- heap stays, and no run fails for it.
+            BEGIN TRY
+                SET @statement = N'SET LOCK_TIMEOUT 5000; DROP TABLE IF EXISTS sqlkmeans.'
+                    + QUOTENAME(N'staging_' + CAST(@run_id AS nvarchar(20)) + N'_parts') + N';';
+                EXECUTE sqlkmeans.as_owner @statement = @statement;
+            END TRY
+            BEGIN CATCH
+                IF XACT_STATE() <> 0
+                    ROLLBACK TRANSACTION;
+            END CATCH;
+            EXECUTE sys.sp_releaseapplock
+                @Resource = @lock, @LockOwner = N'Session', @DbPrincipal = N'sqlkmeans_operator';
+        END;
+    END;
 END;
 GO
 
@@ -3643,8 +3759,9 @@ BEGIN
         SET @comma = N', ';
     END;
 
+    -- Who keeps what the steps find looks for the nearest centroid without @query.
     SET @comma = N'';
-    WHILE 1 = 1
+    WHILE @row = 0
     BEGIN
         SET @name = NULL;
         SELECT TOP (1) @segment_id = c.segment_id,
@@ -3658,20 +3775,12 @@ BEGIN
             BREAK;
 
         SET @centroid = N'(' + CAST(@segment_id AS nvarchar(20)) + N', '
-            + sqlkmeans.text_literal(@name) + N', ' + @limit;
-        SET @position = 0;
-        WHILE 1 = 1
-        BEGIN
-            SET @center = NULL;
-            SELECT TOP (1) @position = c.position,
-                @center = sqlkmeans.float_literal(c.scaled_value)
-            FROM sqlkmeans.centroid AS c
-            WHERE c.run_id = @run_id AND c.segment_id = @segment_id AND c.position > @position
-            ORDER BY c.position;
-            IF @center IS NULL
-                BREAK;
-            SET @centroid = @centroid + N', ' + @center;
-        END;
+            + sqlkmeans.text_literal(@name) + N', ' + @limit + sqlkmeans.joined((
+                SELECT N', ' + sqlkmeans.float_literal(c.scaled_value)
+                FROM sqlkmeans.centroid AS c
+                WHERE c.run_id = @run_id AND c.segment_id = @segment_id
+                ORDER BY c.position
+                FOR XML PATH('')), N'');
         SET @centroids = @centroids + @comma + @line + N'    ' + @centroid + N')';
         SET @comma = N', ';
     END;
@@ -3864,16 +3973,18 @@ GO
 IF OBJECT_ID(N'sqlkmeans.watch_labels', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.watch_labels AS RETURN 0;');
 GO
--- Compares labels that a stored model gave with the run that fitted it, from the caller's tables
--- #sqlkmeans_bin, #sqlkmeans_cluster and #sqlkmeans_profile (of the features of @scored_run_id, by default the model's own): fills its table #sqlkmeans_drift, and says in @warnings, a line each, what is beyond a
--- threshold of the guard. Raises these where the guard refuses.
+-- Compares labels with the run that fitted a model, from the caller's tables #sqlkmeans_bin,
+-- #sqlkmeans_cluster and #sqlkmeans_profile (of the features of @scored_run_id, by default the model's
+-- own): fills its table #sqlkmeans_drift, and says in @warnings, a line each, what is beyond a threshold of
+-- the guard. Raises these where the guard refuses. Distances are not compared where @differing = 1: the
+-- definition changed what they are.
 ALTER PROCEDURE sqlkmeans.watch_labels
     @model_run_id  bigint,
     @definition    nvarchar(max),
     @rows          bigint,
-    @mean_distance float,
     @warnings      nvarchar(max) OUTPUT,
-    @scored_run_id bigint = NULL
+    @scored_run_id bigint = NULL,
+    @differing     bit    = 0
 AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
@@ -3892,6 +4003,7 @@ BEGIN
     DECLARE @allowed_outliers float =
         COALESCE(TRY_CAST(JSON_VALUE(@definition, '$.guard.outliers') AS float),
             sqlkmeans.shared_number(N'guard.outliers'));
+    DECLARE @mean_distance float;
     DECLARE @outliers float;
     DECLARE @outliers_then float;
     DECLARE @least float = sqlkmeans.shared_number(N'least_share');
@@ -3902,7 +4014,9 @@ BEGIN
 
     -- The caller may have found some already.
     SET @warnings = COALESCE(@warnings, N'');
-    SELECT @outliers = SUM(c.outliers) / CAST(@rows AS float) FROM #sqlkmeans_cluster AS c;
+    IF @differing = 0
+        SELECT @outliers = SUM(c.outliers) / CAST(@rows AS float), @mean_distance = SUM(c.size * c.distance) / @rows
+        FROM #sqlkmeans_cluster AS c;
     -- Another share is another limit.
     SELECT @rows_then = r.[rows], @distance_then = r.mean_distance,
         @outliers_then = CASE
@@ -3993,8 +4107,7 @@ BEGIN
             + N' in run ' + @run + N' (allowed growth ' + CAST(@allowed_distance AS nvarchar(40))
             + N')' + @line;
 
-    -- Nothing about distances is compared where the definition changed what they are.
-    IF @mean_distance IS NOT NULL AND @outliers - @outliers_then > @allowed_outliers
+    IF @outliers - @outliers_then > @allowed_outliers
         SET @warnings = @warnings + N'outliers: ' + sqlkmeans.number_text(ROUND(100 * @outliers, 1))
             + N'% of the customers, and ' + sqlkmeans.number_text(ROUND(100 * @outliers_then, 1))
             + N'% in run ' + @run + N' (allowed rise '
@@ -4009,34 +4122,98 @@ BEGIN
 END;
 GO
 
--- procedures/profile_json.sql
-IF OBJECT_ID(N'sqlkmeans.profile_json', N'P') IS NULL
-    EXECUTE (N'CREATE PROCEDURE sqlkmeans.profile_json AS RETURN 0;');
+-- procedures/publication_json.sql
+IF OBJECT_ID(N'sqlkmeans.publication_json', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.publication_json AS RETURN 0;');
 GO
--- The caller's #sqlkmeans_profile of the features of a model, and its #sqlkmeans_drift, as a publication
--- has them: members segment_feature and feature_drift of its tables.
-ALTER PROCEDURE sqlkmeans.profile_json
+-- What a run publishes that labels @rows of @total rows with the model of @model_run_id, from the
+-- caller's tables: #sqlkmeans_cluster, #sqlkmeans_named, #sqlkmeans_profile, #sqlkmeans_drift, and
+-- #sqlkmeans_bin where the model is an earlier run's. Labels were looked for @since then. @more are the
+-- further members of the run, a comma before each.
+ALTER PROCEDURE sqlkmeans.publication_json
+    @run_id       bigint,
     @model_run_id bigint,
     @rows         bigint,
-    @members      nvarchar(max) OUTPUT
+    @total        bigint,
+    @since        datetime2(6),
+    @more         nvarchar(max),
+    @warnings     nvarchar(max),
+    @publication  nvarchar(max) OUTPUT
 AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
 
-    SET @members = N'"segment_feature":' + (
-        SELECT COALESCE(c.segment_id, 0) AS segment_id, p.position, f.feature, p.mean, p.deviation,
-            p.lowest AS [min], p.median, p.highest AS [max], COALESCE(c.size, @rows) - p.known AS missing,
-            p.importance
-        FROM #sqlkmeans_profile AS p
-        LEFT JOIN #sqlkmeans_cluster AS c ON c.cluster = p.cluster
-        INNER JOIN sqlkmeans.model_feature AS f ON f.run_id = @model_run_id AND f.position = p.position
-        FOR JSON PATH
-    ) + COALESCE(N',"feature_drift":' + (
-        SELECT d.position, d.feature, d.psi, d.mean, d.previous_mean, d.missing_share,
-            d.previous_missing_share
-        FROM #sqlkmeans_drift AS d
-        FOR JSON PATH
-    ), N'');
+    DECLARE @active bigint;
+    DECLARE @last_segment_id int;
+    DECLARE @k int;
+    DECLARE @within_ss float;
+    DECLARE @inertia float;
+    DECLARE @tolerance float;
+    DECLARE @mean_distance float;
+    DECLARE @outliers bigint;
+    DECLARE @numbers nvarchar(max);
+
+    SELECT @active = g.active_run_id, @last_segment_id = g.last_segment_id
+    FROM sqlkmeans.run AS r
+    INNER JOIN sqlkmeans.segmentation AS g ON g.name = r.segmentation
+    WHERE r.run_id = @run_id;
+    -- With the same model, whatever changed is written.
+    SELECT @k = COUNT(*), @within_ss = SUM(c.within_ss), @inertia = SUM(c.inertia),
+        @mean_distance = SUM(c.size * c.distance) / @rows, @outliers = SUM(c.outliers),
+        @last_segment_id = CASE WHEN MAX(c.segment_id) > @last_segment_id THEN MAX(c.segment_id)
+                                ELSE @last_segment_id END,
+        @tolerance = CASE WHEN @model_run_id = @run_id THEN SQRT(SUM(c.inertia) / SUM(c.weight)) ELSE 0e0 END
+            * sqlkmeans.shared_number(N'distance_tolerance'),
+        @numbers = COALESCE(N',"outliers":' + CAST(SUM(c.outliers) AS nvarchar(20)), N'')
+            + COALESCE(N',"centroid_shift":' + sqlkmeans.float_literal(MAX(c.centroid_shift)), N'')
+    FROM #sqlkmeans_cluster AS c;
+    SELECT @numbers = @numbers + COALESCE(N',"psi":' + sqlkmeans.float_literal(MAX(d.psi)), N'')
+    FROM #sqlkmeans_drift AS d;
+    SET @warnings = CASE WHEN @total > @rows THEN CAST(@total - @rows AS nvarchar(20))
+        + N' rows were skipped because a feature is missing' + NCHAR(10) ELSE N'' END + @warnings;
+
+    SET @publication = N'{"model_run_id":' + CAST(@model_run_id AS nvarchar(20))
+        + N',"last_segment_id":' + CAST(@last_segment_id AS nvarchar(10))
+        + N',"distance_tolerance":' + sqlkmeans.float_literal(@tolerance)
+        + N',"run":{"k":' + CAST(@k AS nvarchar(10))
+        + N',"rows":' + CAST(@rows AS nvarchar(20))
+        + N',"skipped":' + CAST(@total - @rows AS nvarchar(20))
+        + N',"inertia":' + sqlkmeans.float_literal(@inertia)
+        + N',"mean_distance":' + sqlkmeans.float_literal(@mean_distance)
+        + COALESCE(N',"compared_run_id":' + CAST(@active AS nvarchar(20)), N'') + @numbers
+        + N',"seconds_assign":'
+        + CAST(DATEDIFF(millisecond, @since, SYSUTCDATETIME()) / 1000.0 AS nvarchar(40)) + @more
+        + N',"warnings":' + sqlkmeans.json_lines(@warnings) + N'},"tables":{"segment":' + (
+            SELECT n.segment_id, n.name, n.name_source, n.description,
+                COALESCE(c.size, @rows) AS size,
+                COALESCE(c.size, @rows) / CAST(@rows AS float) AS share,
+                COALESCE(c.within_ss, @within_ss) AS within_ss, c.centroid_shift,
+                CASE n.segment_id WHEN 0 THEN @outliers ELSE c.outliers END AS outliers
+            FROM #sqlkmeans_named AS n
+            LEFT JOIN #sqlkmeans_cluster AS c ON c.segment_id = n.segment_id
+            ORDER BY n.segment_id
+            FOR JSON PATH
+        ) + N',"segment_feature":' + (
+            SELECT COALESCE(c.segment_id, 0) AS segment_id, p.position, f.feature, p.mean, p.deviation,
+                p.lowest AS [min], p.median, p.highest AS [max], COALESCE(c.size, @rows) - p.known AS missing,
+                p.importance
+            FROM #sqlkmeans_profile AS p
+            LEFT JOIN #sqlkmeans_cluster AS c ON c.cluster = p.cluster
+            INNER JOIN sqlkmeans.model_feature AS f ON f.run_id = @model_run_id AND f.position = p.position
+            FOR JSON PATH
+        ) + COALESCE(N',"feature_drift":' + (
+            SELECT d.position, d.feature, d.psi, d.mean, d.previous_mean, d.missing_share,
+                d.previous_missing_share
+            FROM #sqlkmeans_drift AS d
+            FOR JSON PATH
+        ), N'') + COALESCE(N',"feature_bin":' + (
+            SELECT b.position, b.bin, b.feature, b.label, b.upper,
+                COALESCE(n.customers, 0) AS customers
+            FROM sqlkmeans.feature_bin AS b
+            LEFT JOIN #sqlkmeans_bin AS n ON n.position = b.position AND n.bin = b.bin
+            WHERE b.run_id = @model_run_id AND @model_run_id <> @run_id
+            FOR JSON PATH
+        ), N'') + N'}}';
 END;
 GO
 
@@ -4071,17 +4248,23 @@ BEGIN
 END;
 GO
 
--- procedures/widen_tables.sql
-IF OBJECT_ID(N'sqlkmeans.widen_tables', N'P') IS NULL
-    EXECUTE (N'CREATE PROCEDURE sqlkmeans.widen_tables AS RETURN 0;');
+-- procedures/prepare_rows.sql
+IF OBJECT_ID(N'sqlkmeans.prepare_rows', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.prepare_rows AS RETURN 0;');
 GO
 -- Gives the caller's #sqlkmeans_prepared, #sqlkmeans_scored and #sqlkmeans_centroid the columns of a run:
 -- the key, each feature in its own units, [sqlkmeans o1] …, and as K-Means sees it, [sqlkmeans z1] …;
--- and the tables of rows an index that is read in batches.
-ALTER PROCEDURE sqlkmeans.widen_tables
-    @run_id   bigint,
-    @key      nvarchar(max),
-    @features int
+-- and the tables of rows an index that is read in batches. Then fills #sqlkmeans_prepared, so that a
+-- logarithm is taken once a row, with the model of @model_run_id: @relation stands behind FROM and makes
+-- rows s of the features' columns; @given are the key and the five columns before the features.
+ALTER PROCEDURE sqlkmeans.prepare_rows
+    @run_id       bigint,
+    @model_run_id bigint,
+    @key          nvarchar(max),
+    @features     int,
+    @relation     nvarchar(max),
+    @given        nvarchar(max),
+    @rows         bigint OUTPUT
 AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
@@ -4089,6 +4272,8 @@ BEGIN
     DECLARE @staging nvarchar(200) =
         N'sqlkmeans.' + QUOTENAME(N'staging_' + CAST(@run_id AS nvarchar(20)));
     DECLARE @key_columns nvarchar(max);
+    DECLARE @values nvarchar(max);
+    DECLARE @scaled nvarchar(max);
     DECLARE @statement nvarchar(max);
 
     -- Columns that are added to a temporary table by a nested batch stay in it. A key may be NULL
@@ -4107,6 +4292,18 @@ BEGIN
     EXECUTE sys.sp_executesql @statement;
     EXECUTE sqlkmeans.store_in_columns @table = N'#sqlkmeans_prepared';
     EXECUTE sqlkmeans.store_in_columns @table = N'#sqlkmeans_scored';
+
+    EXECUTE sqlkmeans.scoring_text
+        @run_id = @model_run_id, @row = 1, @values = @values OUTPUT, @scaled = @scaled OUTPUT;
+    SET @statement = N'INSERT INTO #sqlkmeans_prepared WITH (TABLOCK) (' + sqlkmeans.each_name(@key, N'{}', N', ')
+        + N', [sqlkmeans row], [sqlkmeans previous], [sqlkmeans before], [sqlkmeans flagged], [sqlkmeans weight]'
+        + sqlkmeans.each_number(@features, N', [sqlkmeans o{}], [sqlkmeans z{}]', N'') + N')
+SELECT ' + @given + sqlkmeans.each_number(@features, N', o.o{}, z.z{}', N'') + N'
+FROM ' + @relation + N'
+CROSS APPLY (SELECT ' + @values + N') AS o
+' + @scaled + N';
+SET @rows = ROWCOUNT_BIG();';
+    EXECUTE sys.sp_executesql @statement, N'@rows bigint OUTPUT', @rows = @rows OUTPUT;
 END;
 GO
 
@@ -4176,7 +4373,6 @@ BEGIN
     DECLARE @numbers int = 0;
     DECLARE @x nvarchar(10);
     DECLARE @o nvarchar(40);
-    DECLARE @upper float;
     DECLARE @group nvarchar(max) = N' FROM #sqlkmeans_scored AS s
 INNER JOIN (SELECT a.cluster{} FROM #sqlkmeans_point AS a
             LEFT JOIN #sqlkmeans_bracket AS b
@@ -4220,13 +4416,14 @@ INNER JOIN (SELECT a.cluster{} FROM #sqlkmeans_point AS a
               ON f.run_id = @run_id AND f.source_column = b.feature AND f.type <> N'category'
           WHERE b.run_id IN (@run_id, @active) AND b.upper IS NOT NULL) AS e;
 
-    -- Beyond a width that is larger where rows are few, no median moves from night to night.
+    -- Beyond a width that is larger where rows are few, no median moves from night to night: where a
+    -- tenth of the rows are others, it moves by 0.6 deviations over the root of their number.
     INSERT INTO #sqlkmeans_bracket (cluster, position, low, high, below)
     SELECT COALESCE(c.cluster, 0), f.position, f.median - t.reach, f.median + t.reach, 0
     FROM sqlkmeans.segment_feature AS f
     INNER JOIN sqlkmeans.segment AS s ON s.run_id = f.run_id AND s.segment_id = f.segment_id
     LEFT JOIN #sqlkmeans_cluster AS c ON c.segment_id = f.segment_id
-    CROSS APPLY (SELECT f.deviation * (0.005e0 + 3e0 / SQRT(s.size + 1e0)) AS reach) AS t
+    CROSS APPLY (SELECT f.deviation * (0.005e0 + 2e0 / SQRT(s.size + 1e0)) AS reach) AS t
     WHERE f.run_id = @near AND @medians = 1 AND f.median IS NOT NULL
       AND (c.cluster IS NOT NULL OR f.segment_id = 0);
     IF @sample IS NOT NULL
@@ -4280,23 +4477,17 @@ GROUP BY g.cluster, v.position, v.value;';
         SET @moments = @moments + REPLACE(
             N', ({}, w.n{}, w.s{}, w.q{}, w.l{}, w.h{})', N'{}', @x);
         SET @numbers = @numbers + 5;
-        SET @number = 0;
-        WHILE 1 = 1
-        BEGIN
-            SET @upper = NULL;
-            SELECT TOP (1) @number = e.number, @upper = e.upper
+        SET @sums = @sums + sqlkmeans.joined((
+            SELECT N', COUNT_BIG(CASE WHEN ' + @o + N' <= ' + sqlkmeans.float_literal(e.upper)
+                + N' THEN 1 END) AS e' + @x + N'_' + CAST(e.number AS nvarchar(10))
             FROM #sqlkmeans_edge AS e
-            WHERE e.position = @position AND e.number > @number
-            ORDER BY e.number;
-            IF @upper IS NULL
-                BREAK;
-            SET @sums = @sums + N', COUNT_BIG(CASE WHEN ' + @o + N' <= '
-                + sqlkmeans.float_literal(@upper) + N' THEN 1 END) AS e' + @x + N'_'
-                + CAST(@number AS nvarchar(10));
-            SET @counts = @counts + N', (' + @x + N', ' + CAST(@number AS nvarchar(10)) + N', w.e'
-                + @x + N'_' + CAST(@number AS nvarchar(10)) + N')';
-            SET @numbers = @numbers + 1;
-        END;
+            WHERE e.position = @position
+            ORDER BY e.number
+            FOR XML PATH('')), N'');
+        SELECT @number = COUNT(*) FROM #sqlkmeans_edge AS e WHERE e.position = @position;
+        SET @counts = @counts + REPLACE(
+            sqlkmeans.each_number(@number, N', (~, {}, w.e~_{})', N''), N'~', @x);
+        SET @numbers = @numbers + @number;
         IF @medians = 1
         BEGIN
             SET @origins = @origins + REPLACE(
@@ -5282,6 +5473,7 @@ ALTER PROCEDURE sqlkmeans.start_run
     @client_version   nvarchar(64)  = NULL,
     @library_versions nvarchar(max) = NULL,
     @client           nvarchar(400) = NULL,
+    @key_types        nvarchar(max) = NULL,
     @run_id           bigint        = NULL OUTPUT,
     @help             bit           = 0
 AS
@@ -5304,8 +5496,10 @@ BEGIN
             (6, N'@library_versions', N'nvarchar(max)', N'NULL', N'For the run''s row.'),
             (7, N'@client', N'nvarchar(400)', N'NULL',
                 N'For the run''s row, behind the login; NULL records the program.'),
-            (8, N'@run_id', N'bigint OUTPUT', N'NULL', N'The run; its staging table is sqlkmeans.staging_<run_id>.'),
-            (9, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+            (8, N'@key_types', N'nvarchar(max)', N'NULL',
+                N'A JSON list of the key''s types, where the client reads the source somewhere else.'),
+            (9, N'@run_id', N'bigint OUTPUT', N'NULL', N'The run; its staging table is sqlkmeans.staging_<run_id>.'),
+            (10, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
         ORDER BY h.position;
         RETURN 0;
@@ -5332,6 +5526,11 @@ BEGIN
     IF @kind NOT IN (N'fit', N'assign', N'choose_k') OR @kind IS NULL
         SET @problems = @problems + N'@kind: ' + COALESCE(@kind, N'NULL')
             + N' given; allowed: fit, assign, choose_k' + @line;
+    IF @key_types IS NOT NULL AND ISJSON(@key_types) = 0
+    BEGIN
+        SET @problems = @problems + N'@key_types: not JSON; allowed: a list, such as ["bigint"]' + @line;
+        SET @key_types = N'[]';
+    END;
     IF @definition IS NULL OR ISJSON(@definition) = 0
         SET @problems = @problems + N'@definition: '
             + CASE WHEN @definition IS NULL THEN N'missing, and none is recorded' ELSE N'not JSON' END
@@ -5344,7 +5543,13 @@ BEGIN
         SET @key = JSON_QUERY(@definition, '$.key');
         EXECUTE sqlkmeans.check_definition
             @segmentation = @segmentation, @definition = @definition,
-            @problems = @problems OUTPUT, @key_columns = @key_columns OUTPUT;
+            @problems = @problems OUTPUT, @key_columns = @key_columns OUTPUT,
+            @key_types = @key_types;
+        IF @key_types IS NOT NULL
+           AND COALESCE(JSON_VALUE(@definition, '$.engine'), N'local') <> N'spark'
+            SET @problems = @problems + N'@key_types: given, and the engine is '
+                + COALESCE(JSON_VALUE(@definition, '$.engine'), N'local')
+                + N'; allowed: with spark, which may have its rows somewhere else' + @line;
 
         -- What is read and what is written is an admin's to say: a run of a stronger caller, and the
         -- owner who writes, follow what is recorded here.
@@ -5358,22 +5563,30 @@ BEGIN
                 SELECT 1
                 FROM OPENJSON(@definition) WITH (
                     source nvarchar(max) '$.source', [key] nvarchar(max) '$.key' AS JSON,
-                    target nvarchar(max) '$.target', language nvarchar(max) '$.language') AS n
+                    target nvarchar(max) '$.target', language nvarchar(max) '$.language',
+                    engine nvarchar(32) '$.engine') AS n
                 CROSS JOIN OPENJSON(@recorded) WITH (
                     source nvarchar(max) '$.source', [key] nvarchar(max) '$.key' AS JSON,
-                    target nvarchar(max) '$.target', language nvarchar(max) '$.language') AS r
+                    target nvarchar(max) '$.target', language nvarchar(max) '$.language',
+                    engine nvarchar(32) '$.engine') AS r
                 WHERE COALESCE(n.language, N'Python')
                       <> COALESCE(r.language, N'Python') COLLATE Latin1_General_100_BIN2
-                   OR COALESCE(sqlkmeans.relation(n.source), N'')
-                      <> COALESCE(sqlkmeans.relation(r.source), N'') COLLATE Latin1_General_100_BIN2
+                   -- With Spark, the source may be somewhere else.
+                   OR CASE n.engine WHEN N'spark' THEN 1 ELSE 0 END
+                      <> CASE r.engine WHEN N'spark' THEN 1 ELSE 0 END
+                   -- Of what is no source here, and may be Spark's, each letter counts.
+                   OR COALESCE(sqlkmeans.relation(n.source), N'= ' + n.source, N'')
+                      <> COALESCE(sqlkmeans.relation(r.source), N'= ' + r.source, N'')
+                         COLLATE Latin1_General_100_BIN2
                    OR COALESCE(sqlkmeans.each_name(n.[key], N'{}', N', '), N'')
                       <> COALESCE(sqlkmeans.each_name(r.[key], N'{}', N', '), N'')
                          COLLATE Latin1_General_100_BIN2
                    OR COALESCE(sqlkmeans.quoted_name(n.target, N''), N'')
                       <> COALESCE(sqlkmeans.quoted_name(r.target, N''), N'')
                          COLLATE Latin1_General_100_BIN2)
-                SET @problems = @problems + N'@definition: its source, key, target or language is not '
-                    + N'the one that is registered; to change them takes the role sqlkmeans_admin' + @line;
+                SET @problems = @problems + N'@definition: its source, key, target, language or engine '
+                    + N'(spark or another) is not the one that is registered; to change them takes the '
+                    + N'role sqlkmeans_admin' + @line;
         END;
     END;
 
@@ -5409,11 +5622,13 @@ BEGIN
 
         COMMIT TRANSACTION;
 
+        EXECUTE sqlkmeans.drop_parts @segmentation = @segmentation;
         -- Outside, because an error that the server turns into a row could doom the transaction.
         SELECT @source = j.source
         FROM OPENJSON(@definition) WITH (source nvarchar(max) '$.source') AS j;
         BEGIN TRY
-            EXECUTE sqlkmeans.warn_of_hidden_rows @run_id = @run_id, @source = @source;
+            IF @key_types IS NULL
+                EXECUTE sqlkmeans.warn_of_hidden_rows @run_id = @run_id, @source = @source;
         END TRY
         BEGIN CATCH
             SET @problems = N'row-level security was not looked at: ' + ERROR_MESSAGE();
@@ -5580,6 +5795,7 @@ BEGIN
             EXECUTE sqlkmeans.refresh_movement @run_id = @run_id;
         END;
         EXECUTE sqlkmeans.expire_history @run_id = @run_id;
+        EXECUTE sqlkmeans.drop_parts @segmentation = @segmentation;
         EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
     END TRY
     BEGIN CATCH
@@ -5796,6 +6012,7 @@ BEGIN
             SET status = N'failed', error = COALESCE(@error, N'failed'),
                 finished_at = SYSUTCDATETIME()
             WHERE run_id = @run_id;
+            EXECUTE sqlkmeans.drop_parts @segmentation = @segmentation;
         END;
         ELSE IF @status = N'published' AND @kind = N'fit'
         BEGIN
@@ -6136,8 +6353,7 @@ GO
 -- before: in the middle between the nearest of so large a share of a cluster's rows that are
 -- farthest, and the next one before them; the distance of the farthest where the share is no row.
 ALTER PROCEDURE sqlkmeans.mark_outliers
-    @share    float,
-    @outliers bigint OUTPUT
+    @share float = NULL
 AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
@@ -6159,9 +6375,7 @@ BEGIN
                     GROUP BY p.cluster) AS n
             ON n.cluster = c.cluster;
 
-    SET @outliers = NULL;
     IF EXISTS (SELECT 1 FROM #sqlkmeans_cluster AS c WHERE c.outlier_distance IS NOT NULL)
-    BEGIN
         UPDATE c
         SET outliers = COALESCE(n.outliers, 0)
         FROM #sqlkmeans_cluster AS c
@@ -6171,351 +6385,129 @@ BEGIN
                    WHERE s.[sqlkmeans distance] > g.outlier_distance
                    GROUP BY g.cluster) AS n
             ON n.cluster = c.cluster;
-        SELECT @outliers = SUM(c.outliers) FROM #sqlkmeans_cluster AS c;
-    END;
 END;
 GO
 
--- procedures/assign_segments.sql
-IF OBJECT_ID(N'sqlkmeans.assign_segments', N'P') IS NULL
-    EXECUTE (N'CREATE PROCEDURE sqlkmeans.assign_segments AS RETURN 0;');
+-- procedures/assign_rows.sql
+IF OBJECT_ID(N'sqlkmeans.assign_rows', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.assign_rows AS RETURN 0;');
 GO
--- Labels new, changed and departed customers with the stored model, in SQL alone, and publishes.
-ALTER PROCEDURE sqlkmeans.assign_segments
-    @segmentation nvarchar(128) = NULL,
-    @run_id       bigint        = NULL OUTPUT,
-    @medians      bit           = 1,
-    @quiet        bit           = 0,
-    @help         bit           = 0
+-- Reads the rows of a run's source, gives each the nearest segment of the published model, and describes
+-- them, in the tables of label_rows; gives the publication.
+ALTER PROCEDURE sqlkmeans.assign_rows
+    @run_id      bigint,
+    @medians     bit,
+    @total       bigint        OUTPUT,
+    @publication nvarchar(max) OUTPUT
 AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
 
-    IF @help = 1
-    BEGIN
-        SELECT h.parameter, h.type, h.[default], h.meaning
-        FROM (VALUES
-            (1, N'@segmentation', N'nvarchar(128)', N'NULL',
-                N'A segmentation that has a model; the caller must be able to read its source.'),
-            (2, N'@run_id', N'bigint OUTPUT', N'NULL', N'The run that records the assignment.'),
-            (3, N'@medians', N'bit', N'1',
-                N'0 leaves out the medians of the profile, the only figures that take a second look at the rows.'),
-            (4, N'@quiet', N'bit', N'0', N'1 gives no row back, for a procedure that calls this one.'),
-            (5, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
-        ) AS h (position, parameter, type, [default], meaning)
-        ORDER BY h.position;
-        RETURN 0;
-    END;
-
-    EXECUTE sqlkmeans.refuse_transaction;
-    SET IMPLICIT_TRANSACTIONS OFF;
-    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
-
-    DECLARE @problems nvarchar(max);
+    DECLARE @segmentation nvarchar(128);
     DECLARE @definition nvarchar(max);
-    DECLARE @source nvarchar(max);
     DECLARE @relation nvarchar(max);
     DECLARE @key nvarchar(max);
     DECLARE @missing nvarchar(16);
     DECLARE @active bigint;
-    DECLARE @last_segment_id int;
-    DECLARE @values nvarchar(max);
-    DECLARE @scaled nvarchar(max);
+    DECLARE @k int;
     DECLARE @features int;
-    DECLARE @near bigint;
+    DECLARE @given nvarchar(max);
     DECLARE @target nvarchar(1000);
     DECLARE @target_id bigint;
-    DECLARE @warnings nvarchar(max);
-    DECLARE @psi float;
-    DECLARE @mean_distance float;
-    DECLARE @statement nvarchar(max);
-    DECLARE @staging nvarchar(200);
-    DECLARE @publication nvarchar(max);
-    DECLARE @tables nvarchar(max);
-    DECLARE @labels nvarchar(max);
-    DECLARE @members nvarchar(max);
     DECLARE @rows bigint;
-    DECLARE @total bigint;
-    DECLARE @inertia float;
-    DECLARE @k int;
-    DECLARE @outliers bigint;
-    DECLARE @arrived bigint;
-    DECLARE @moved bigint;
-    DECLARE @departed bigint;
-    DECLARE @written bigint;
-    DECLARE @error nvarchar(max);
+    DECLARE @near bigint;
+    DECLARE @warnings nvarchar(max);
+    DECLARE @problems nvarchar(max);
     DECLARE @begun datetime2(6) = SYSUTCDATETIME();
 
-    SELECT @definition = g.definition, @active = g.active_run_id, @last_segment_id = g.last_segment_id
-    FROM sqlkmeans.segmentation AS g
-    WHERE g.name = @segmentation;
-    SELECT @missing = JSON_VALUE(r.definition, '$.missing') FROM sqlkmeans.run AS r WHERE r.run_id = @active;
-    SELECT @k = COUNT(DISTINCT c.segment_id) FROM sqlkmeans.centroid AS c WHERE c.run_id = @active;
-
-    IF @definition IS NULL
-        SET @problems = N'@segmentation: ' + COALESCE(@segmentation, N'NULL')
-            + N' given; allowed: the name of a segmentation in sqlkmeans.segmentation';
-    ELSE IF @active IS NULL
-        SET @problems = @segmentation + N': no model yet; the first run makes it';
-    EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
-
-    -- A category has several features, one after the other.
-    IF EXISTS (
-        SELECT 1
-        FROM OPENJSON(@definition, '$.features') AS j
-        FULL JOIN (SELECT ROW_NUMBER() OVER (ORDER BY MIN(m.position)) AS position, m.source_column,
-                       m.type, m.transform, m.weight
-                   FROM sqlkmeans.model_feature AS m
-                   WHERE m.run_id = @active
-                   GROUP BY m.source_column, m.type, m.transform, m.weight) AS f
-            ON f.position = CAST(j.[key] AS int) + 1
-           AND f.source_column = JSON_VALUE(j.[value], '$.column')
-           AND f.type = COALESCE(JSON_VALUE(j.[value], '$.type'), N'number')
-           AND f.transform = COALESCE(JSON_VALUE(j.[value], '$.transform'), N'none')
-           AND f.weight = COALESCE(CAST(JSON_VALUE(j.[value], '$.weight') AS float), 1)
-        WHERE f.position IS NULL OR j.[key] IS NULL)
+    SELECT @segmentation = r.segmentation, @definition = r.definition, @active = g.active_run_id,
+        @key = JSON_QUERY(r.definition, '$.key'), @missing = JSON_VALUE(m.definition, '$.missing')
+    FROM sqlkmeans.run AS r
+    INNER JOIN sqlkmeans.segmentation AS g ON g.name = r.segmentation
+    INNER JOIN sqlkmeans.run AS m ON m.run_id = g.active_run_id
+    WHERE r.run_id = @run_id;
+    SELECT @relation = sqlkmeans.relation(j.source)
+    FROM OPENJSON(@definition) WITH (source nvarchar(max) '$.source') AS j;
+    SELECT @features = MAX(f.position) FROM sqlkmeans.model_feature AS f WHERE f.run_id = @active;
+    -- Two numbers a feature beside a key of 900 bytes fill the 8,060 of a row.
+    IF @features > 430
     BEGIN
-        SET @problems = @segmentation
-            + N': the features are not those of the stored model; a run fits a new one';
+        SET @problems = N'the model has ' + CAST(@features AS nvarchar(10)) + N' features (levels '
+            + N'of categories count); allowed in T-SQL: 430; assign with the client: sqlkmeans assign';
         EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
     END;
 
-    SELECT @source = j.source FROM OPENJSON(@definition) WITH (source nvarchar(max) '$.source') AS j;
-    SET @relation = sqlkmeans.relation(@source);
-    SET @key = JSON_QUERY(@definition, '$.key');
+    -- In the order of their segment ids, because a tie goes to the lowest.
+    INSERT INTO #sqlkmeans_point (cluster, position, scaled_value, value)
+    SELECT DENSE_RANK() OVER (ORDER BY c.segment_id), c.position, c.scaled_value, c.value
+    FROM sqlkmeans.centroid AS c
+    WHERE c.run_id = @active;
+    INSERT INTO #sqlkmeans_cluster
+        (cluster, segment_id, size, within_ss, inertia, weight, distance, outlier_distance)
+    SELECT ROW_NUMBER() OVER (ORDER BY c.segment_id), c.segment_id, 0, 0e0, 0e0, 0e0, 0e0,
+        c.outlier_distance
+    FROM sqlkmeans.centroid AS c
+    WHERE c.run_id = @active AND c.position = 1;
+    SET @k = ROWCOUNT_BIG();
+    INSERT INTO #sqlkmeans_named (segment_id, name, name_source, description)
+    SELECT s.segment_id, s.name, s.name_source, s.description
+    FROM sqlkmeans.segment AS s
+    WHERE s.run_id = @active;
 
-    CREATE TABLE #sqlkmeans_prepared
-    (
-        [sqlkmeans row]      int   NULL,
-        [sqlkmeans previous] int   NULL,
-        [sqlkmeans before]   float NULL,
-        [sqlkmeans flagged]  bit   NULL,
-        [sqlkmeans weight]   float NOT NULL
-    );
-    CREATE TABLE #sqlkmeans_scored
-    (
-        [sqlkmeans previous] int   NULL,
-        [sqlkmeans before]   float NULL,
-        [sqlkmeans flagged]  bit   NULL,
-        [sqlkmeans weight]   float NOT NULL,
-        [sqlkmeans cluster]  int   NOT NULL,
-        [sqlkmeans distance] float NOT NULL
-    );
-    CREATE TABLE #sqlkmeans_centroid (cluster int NOT NULL PRIMARY KEY);
-    CREATE TABLE #sqlkmeans_point
-    (
-        cluster      int   NOT NULL,
-        position     int   NOT NULL,
-        scaled_value float NOT NULL,
-        value        float NOT NULL
-    );
-    CREATE TABLE #sqlkmeans_cluster
-    (
-        cluster          int    NOT NULL,
-        segment_id       int    NULL,
-        size             bigint NOT NULL,
-        within_ss        float  NOT NULL,
-        inertia          float  NOT NULL,
-        weight           float  NOT NULL,
-        distance         float  NOT NULL,
-        centroid_shift   float  NULL,
-        outlier_distance float  NULL,
-        outliers         bigint NULL
-    );
-    CREATE TABLE #sqlkmeans_overlap
-    (
-        cluster   int    NOT NULL,
-        previous  int    NULL,
-        customers bigint NOT NULL,
-        distance  float  NOT NULL,
-        within_ss float  NOT NULL,
-        inertia   float  NOT NULL,
-        weight    float  NOT NULL
-    );
-    CREATE TABLE #sqlkmeans_edge
-    (
-        position  int    NOT NULL,
-        number    int    NOT NULL,
-        upper     float  NOT NULL,
-        customers bigint NULL
-    );
-    CREATE TABLE #sqlkmeans_profile
-    (
-        cluster    int    NOT NULL,
-        position   int    NOT NULL,
-        known      bigint NOT NULL,
-        mean       float  NULL,
-        deviation  float  NULL,
-        lowest     float  NULL,
-        median     float  NULL,
-        highest    float  NULL,
-        importance float  NULL
-    );
-    CREATE TABLE #sqlkmeans_bin (position int NOT NULL, bin int NOT NULL, customers bigint NOT NULL);
-    CREATE TABLE #sqlkmeans_drift
-    (
-        position               int           NOT NULL,
-        feature                nvarchar(400) COLLATE DATABASE_DEFAULT NOT NULL,
-        psi                    float         NOT NULL,
-        mean                   float         NULL,
-        previous_mean          float         NULL,
-        missing_share          float         NOT NULL,
-        previous_missing_share float         NOT NULL
-    );
+    -- Reads the source once, as the caller, so that labels and profile are of the same moment.
+    SET @target = sqlkmeans.quoted_name(JSON_VALUE(@definition, '$.target'), N'');
+    EXECUTE sqlkmeans.as_owner
+        @statement = N'SET @arrived = OBJECT_ID(@text);', @text = @target,
+        @arrived = @target_id OUTPUT;
+    SET @given = sqlkmeans.each_name(@key, N's.{}', N', ') + CASE WHEN @target_id IS NULL
+        THEN N', NULL, NULL, NULL, NULL, 1e0' ELSE N', NULL, p.segment_id, p.distance, p.is_outlier, 1e0' END;
+    IF @target_id IS NOT NULL
+        SET @relation = @relation + N'
+LEFT JOIN ' + @target + N' AS p ON ' + sqlkmeans.each_name(@key, N'p.{} = s.{}', N' AND ');
+    EXECUTE sqlkmeans.prepare_rows
+        @run_id = @run_id, @model_run_id = @active, @key = @key, @features = @features,
+        @relation = @relation, @given = @given, @rows = @total OUTPUT;
+    -- Also where an index of the source has each key once: at READ COMMITTED a row that an update
+    -- moves ahead of the scan is read again.
+    EXECUTE sqlkmeans.check_keys @relation = N'#sqlkmeans_prepared AS s', @key = @key;
+    EXECUTE sqlkmeans.score_rows @key = @key, @k = @k, @features = @features, @rows = @rows OUTPUT;
 
-    EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @keep = 1;
+    IF @rows = 0
+        EXECUTE sqlkmeans.raise_problems @number = 50003,
+            @problems = N'source: no row that can be labelled; nothing was changed';
+    IF @rows < @total AND @missing = N'error'
+    BEGIN
+        SET @problems = N'source: ' + CAST(@total - @rows AS nvarchar(20))
+            + N' rows have a NULL, or a value that log1p does not take, in a feature, and '
+            + N'missing = "error"; correct the rows, or set missing to "skip", "mean" or "median"';
+        EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @problems;
+    END;
 
-    BEGIN TRY
-        EXECUTE sqlkmeans.start_run
-            @segmentation = @segmentation, @kind = N'assign', @engine = N'tsql',
-            @run_id = @run_id OUTPUT;
-        SET @staging = N'sqlkmeans.' + QUOTENAME(N'staging_' + CAST(@run_id AS nvarchar(20)));
+    -- Medians lie near those that were published last.
+    SELECT @near = MAX(r.run_id)
+    FROM sqlkmeans.run AS r
+    WHERE r.segmentation = @segmentation AND r.status = N'published' AND r.model_run_id = @active
+      AND EXISTS (SELECT 1 FROM sqlkmeans.segment_feature AS f
+                  WHERE f.run_id = r.run_id AND f.median IS NOT NULL);
+    EXECUTE sqlkmeans.describe_scored
+        @run_id = @active, @active = @active, @features = @features, @medians = @medians,
+        @near = @near;
+    EXECUTE sqlkmeans.mark_outliers;
+    EXECUTE sqlkmeans.count_bins @run_id = @active, @scored_run_id = @active;
 
-        EXECUTE sqlkmeans.scoring_text
-            @run_id = @active, @row = 1, @values = @values OUTPUT, @scaled = @scaled OUTPUT;
-        SELECT @features = MAX(f.position) FROM sqlkmeans.model_feature AS f WHERE f.run_id = @active;
-        -- Two numbers a feature beside a key of 900 bytes fill the 8,060 of a row.
-        IF @features > 430
-        BEGIN
-            SET @problems = N'the model has ' + CAST(@features AS nvarchar(10)) + N' features (levels '
-                + N'of categories count); allowed in T-SQL: 430; assign with the client: sqlkmeans assign';
-            EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
-        END;
-
-        -- In the order of their segment ids, because a tie goes to the lowest.
-        INSERT INTO #sqlkmeans_point (cluster, position, scaled_value, value)
-        SELECT DENSE_RANK() OVER (ORDER BY c.segment_id), c.position, c.scaled_value, c.value
-        FROM sqlkmeans.centroid AS c
-        WHERE c.run_id = @active;
-        INSERT INTO #sqlkmeans_cluster
-            (cluster, segment_id, size, within_ss, inertia, weight, distance, outlier_distance)
-        SELECT ROW_NUMBER() OVER (ORDER BY c.segment_id), c.segment_id, 0, 0e0, 0e0, 0e0, 0e0,
-            c.outlier_distance
-        FROM sqlkmeans.centroid AS c
-        WHERE c.run_id = @active AND c.position = 1;
-
-        EXECUTE sqlkmeans.widen_tables @run_id = @run_id, @key = @key, @features = @features;
-
-        -- Reads the source once, as the caller, so that labels and profile are of the same moment.
-        -- Scaled values are kept, so that a logarithm is taken once a row.
-        SET @target = sqlkmeans.quoted_name(JSON_VALUE(@definition, '$.target'), N'');
-        EXECUTE sqlkmeans.as_owner
-            @statement = N'SET @arrived = OBJECT_ID(@text);', @text = @target,
-            @arrived = @target_id OUTPUT;
-        SET @statement = N'INSERT INTO #sqlkmeans_prepared WITH (TABLOCK) ([sqlkmeans weight], [sqlkmeans previous], [sqlkmeans before], [sqlkmeans flagged], '
-            + sqlkmeans.each_name(@key, N'{}', N', ')
-            + sqlkmeans.each_number(@features, N', [sqlkmeans o{}], [sqlkmeans z{}]', N'') + N')
-SELECT 1e0, ' + CASE WHEN @target_id IS NULL THEN N'NULL, NULL, NULL, '
-                                  ELSE N'p.segment_id, p.distance, p.is_outlier, ' END
-            + sqlkmeans.each_name(@key, N's.{}', N', ')
-            + sqlkmeans.each_number(@features, N', o.o{}, z.z{}', N'') + N'
-FROM ' + @relation + CASE WHEN @target_id IS NULL THEN N'' ELSE N'
-LEFT JOIN ' + @target + N' AS p ON ' + sqlkmeans.each_name(@key, N'p.{} = s.{}', N' AND ') END + N'
-CROSS APPLY (SELECT ' + @values + N') AS o
-' + @scaled + N';
-SET @total = ROWCOUNT_BIG();';
-        EXECUTE sys.sp_executesql @statement, N'@total bigint OUTPUT', @total = @total OUTPUT;
-        -- Also where an index of the source has each key once: at READ COMMITTED a row that an update
-        -- moves ahead of the scan is read again.
-        EXECUTE sqlkmeans.check_keys @relation = N'#sqlkmeans_prepared AS s', @key = @key;
-        EXECUTE sqlkmeans.score_rows @key = @key, @k = @k, @features = @features, @rows = @rows OUTPUT;
-
-        IF @rows = 0
-            EXECUTE sqlkmeans.raise_problems @number = 50003,
-                @problems = N'source: no row that can be labelled; nothing was changed';
-        IF @rows < @total AND @missing = N'error'
-        BEGIN
-            SET @problems = N'source: ' + CAST(@total - @rows AS nvarchar(20))
-                + N' rows have a NULL, or a value that log1p does not take, in a feature, and '
-                + N'missing = "error"; correct the rows, or set missing to "skip", "mean" or "median"';
-            EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @problems;
-        END;
-
-        -- Medians lie near those that were published last.
-        SELECT @near = MAX(r.run_id)
-        FROM sqlkmeans.run AS r
-        WHERE r.segmentation = @segmentation AND r.status = N'published' AND r.model_run_id = @active
-          AND EXISTS (SELECT 1 FROM sqlkmeans.segment_feature AS f
-                      WHERE f.run_id = r.run_id AND f.median IS NOT NULL);
-        EXECUTE sqlkmeans.describe_scored
-            @run_id = @active, @active = @active, @features = @features, @medians = @medians,
-            @near = @near;
-        EXECUTE sqlkmeans.mark_outliers @share = NULL, @outliers = @outliers OUTPUT;
-        EXECUTE sqlkmeans.count_bins @run_id = @active, @scored_run_id = @active;
-        SELECT @inertia = SUM(c.within_ss), @mean_distance = SUM(c.distance * c.size) / @rows
-        FROM #sqlkmeans_cluster AS c;
-
-        EXECUTE sqlkmeans.watch_labels
-            @model_run_id = @active, @definition = @definition, @rows = @rows,
-            @mean_distance = @mean_distance, @warnings = @warnings OUTPUT;
-        SELECT @psi = MAX(d.psi) FROM #sqlkmeans_drift AS d;
-        IF @warnings <> N''
-            SET @warnings = N'a refit is due: ' + REPLACE(LEFT(@warnings, LEN(@warnings) - 1), NCHAR(10),
-                NCHAR(10) + N'a refit is due: ') + NCHAR(10);
-        IF @outliers IS NULL AND TRY_CAST(JSON_VALUE(@definition, '$.outlier') AS float) IS NOT NULL
-            SET @warnings = N'the model of run ' + CAST(@active AS nvarchar(20))
-                + N' has no limits, so nobody is an outlier until the next run finds them' + NCHAR(10)
-                + @warnings;
-        IF @total > @rows
-            SET @warnings = CAST(@total - @rows AS nvarchar(20))
-                + N' rows were skipped because a feature is missing' + NCHAR(10) + @warnings;
-        EXECUTE sqlkmeans.profile_json
-            @model_run_id = @active, @rows = @rows, @members = @members OUTPUT;
-        SET @tables = N'{"segment":' + (
-            SELECT s.segment_id, s.name, s.name_source, s.description, COALESCE(c.size, @rows) AS size,
-                COALESCE(c.size, @rows) / CAST(@rows AS float) AS share,
-                COALESCE(c.within_ss, @inertia) AS within_ss,
-                CASE s.segment_id WHEN 0 THEN @outliers ELSE c.outliers END AS outliers
-            FROM sqlkmeans.segment AS s
-            LEFT JOIN #sqlkmeans_cluster AS c ON c.segment_id = s.segment_id
-            WHERE s.run_id = @active
-            FOR JSON PATH
-        ) + N',' + @members + COALESCE(N',"feature_bin":' + (
-            SELECT b.position, b.bin, b.feature, b.label, b.upper,
-                COALESCE(n.customers, 0) AS customers
-            FROM sqlkmeans.feature_bin AS b
-            LEFT JOIN #sqlkmeans_bin AS n ON n.position = b.position AND n.bin = b.bin
-            WHERE b.run_id = @active
-            FOR JSON PATH
-        ), N'') + N'}';
-        SET @publication = N'{"model_run_id":' + CAST(@active AS nvarchar(20))
-            + N',"last_segment_id":' + CAST(@last_segment_id AS nvarchar(10))
-            + N',"distance_tolerance":0,"run":{"rows":' + CAST(@rows AS nvarchar(20))
-            + N',"skipped":' + CAST(@total - @rows AS nvarchar(20))
-            + N',"k":' + CAST(@k AS nvarchar(10))
-            + N',"inertia":' + LTRIM(RTRIM(CONVERT(nvarchar(40), @inertia, 3)))
-            + N',"seconds_assign":'
-            + CAST(DATEDIFF(millisecond, @begun, SYSUTCDATETIME()) / 1000.0 AS nvarchar(40))
-            + N',"compared_run_id":' + CAST(@active AS nvarchar(20))
-            + N',"mean_distance":' + LTRIM(RTRIM(CONVERT(nvarchar(40), @mean_distance, 3)))
-            + COALESCE(N',"outliers":' + CAST(@outliers AS nvarchar(20)), N'')
-            + COALESCE(N',"psi":' + LTRIM(RTRIM(CONVERT(nvarchar(40), @psi, 3))), N'')
-            + N',"warnings":' + sqlkmeans.json_lines(@warnings) + N'},"tables":' + @tables + N'}';
-        SET @labels = sqlkmeans.labels_text(@key);
-        EXECUTE sqlkmeans.profile_columns
-            @definition = @definition, @labels = @labels, @medians = @medians,
-            @publication = @publication OUTPUT;
-        EXECUTE sqlkmeans.stage_changes
-            @run_id = @run_id, @definition = @definition, @publication = @publication OUTPUT;
-
-        EXECUTE sqlkmeans.publish_staged
-            @run_id = @run_id, @publication = @publication, @arrived = @arrived OUTPUT,
-            @moved = @moved OUTPUT, @departed = @departed OUTPUT, @written = @written OUTPUT;
-        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1, @keep = 1;
-    END TRY
-    BEGIN CATCH
-        SET @error = ERROR_MESSAGE();
-        IF XACT_STATE() <> 0
-            ROLLBACK TRANSACTION;
-        IF EXISTS (SELECT 1 FROM sqlkmeans.run AS r WHERE r.run_id = @run_id)
-            EXECUTE sqlkmeans.fail_run @run_id = @run_id, @error = @error;
-        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1, @keep = 1;
-        THROW;
-    END CATCH;
-
-    IF @quiet = 0
-        SELECT @run_id AS run_id, @rows AS [rows], @total - @rows AS skipped, @arrived AS arrived,
-            @moved AS moved, @departed AS departed, @written AS written;
+    EXECUTE sqlkmeans.watch_labels
+        @model_run_id = @active, @definition = @definition, @rows = @rows, @warnings = @warnings OUTPUT;
+    IF @warnings <> N''
+        SET @warnings = N'a refit is due: ' + REPLACE(LEFT(@warnings, LEN(@warnings) - 1), NCHAR(10),
+            NCHAR(10) + N'a refit is due: ') + NCHAR(10);
+    IF TRY_CAST(JSON_VALUE(@definition, '$.outlier') AS float) IS NOT NULL
+       AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_cluster AS c WHERE c.outliers IS NOT NULL)
+        SET @warnings = N'the model of run ' + CAST(@active AS nvarchar(20))
+            + N' has no limits, so nobody is an outlier until the next run finds them' + NCHAR(10)
+            + @warnings;
+    EXECUTE sqlkmeans.publication_json
+        @run_id = @run_id, @model_run_id = @active, @rows = @rows, @total = @total, @since = @begun,
+        @more = N'', @warnings = @warnings, @publication = @publication OUTPUT;
 END;
 GO
 
@@ -6712,25 +6704,20 @@ GO
 IF OBJECT_ID(N'sqlkmeans.train_category', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_category AS RETURN 0;');
 GO
--- Learns the levels of a category from column @number of the caller's #sqlkmeans_input: a row of model_feature for
--- each that is frequent enough, most frequent first, and one for the rest. They share a scale, so
--- that a category weighs as much as one number.
+-- Learns the levels of a category, column @number of the caller's #sqlkmeans_input: a row of
+-- model_feature for each that is frequent enough, most frequent first, and one for the rest. They share
+-- a scale, so that a category weighs as much as one number. Or says in #sqlkmeans_column why not.
 ALTER PROCEDURE sqlkmeans.train_category
-    @run_id   bigint,
-    @number   int,
-    @whole    nvarchar(max),
-    @feature  nvarchar(max),
-    @scaling  nvarchar(16),
-    @missing  nvarchar(16),
-    @problems nvarchar(max) OUTPUT
+    @run_id  bigint,
+    @number  int,
+    @whole   nvarchar(max),
+    @scaling nvarchar(16),
+    @missing nvarchar(16)
 AS
 BEGIN
     SET NOCOUNT ON;
 
-    DECLARE @line nchar(1) = NCHAR(10);
-    DECLARE @name nvarchar(128) = JSON_VALUE(@feature, '$.column');
     DECLARE @statement nvarchar(max);
-    DECLARE @position int;
     DECLARE @min_frequency float = sqlkmeans.shared_number(N'min_frequency');
     DECLARE @max_categories int = sqlkmeans.shared_number(N'max_categories');
     DECLARE @levels bigint;
@@ -6762,15 +6749,17 @@ FROM (SELECT x.level, COUNT_BIG(*) AS customers, ROUND(SUM(x.weight), 9) AS tota
             WHERE i.[sqlkmeans weight] > 0e0' + @whole + N') AS x
       GROUP BY x.level) AS g;';
     EXECUTE sys.sp_executesql @statement;
-    SELECT @lacking = COALESCE(SUM(l.total), 0e0) FROM #sqlkmeans_level AS l WHERE l.level IS NULL;
+    SELECT @lacking = CASE WHEN @missing IN (N'mean', N'median') THEN COALESCE(SUM(l.total), 0e0) ELSE 0e0 END
+    FROM #sqlkmeans_level AS l
+    WHERE l.level IS NULL;
     DELETE FROM #sqlkmeans_level WHERE level IS NULL;
-
     SELECT @levels = COUNT_BIG(*), @rows = SUM(l.customers), @total = SUM(l.total) FROM #sqlkmeans_level AS l;
     SELECT @kept = COUNT(*)
     FROM #sqlkmeans_level AS l
+    INNER JOIN #sqlkmeans_column AS c ON c.number = @number
     WHERE l.apart = 0
-      AND l.total >= COALESCE(CAST(JSON_VALUE(@feature, '$.min_frequency') AS float), @min_frequency) * @total
-      AND l.place <= COALESCE(CAST(JSON_VALUE(@feature, '$.max_categories') AS int), @max_categories);
+      AND l.total >= COALESCE(CAST(JSON_VALUE(c.feature, '$.min_frequency') AS float), @min_frequency) * @total
+      AND l.place <= COALESCE(CAST(JSON_VALUE(c.feature, '$.max_categories') AS int), @max_categories);
 
     SET @problem = CASE
         WHEN @levels = 0 THEN N'every value is NULL, so there is nothing to cluster by'
@@ -6786,34 +6775,34 @@ FROM (SELECT x.level, COUNT_BIG(*) AS customers, ROUND(SUM(x.weight), 9) AS tota
     END;
     IF @problem IS NOT NULL
     BEGIN
-        SET @problems = @problems + @name + N': ' + @problem + @line;
+        UPDATE #sqlkmeans_column
+        SET problem = problem + name + N': ' + @problem + NCHAR(10)
+        WHERE number = @number;
         RETURN 0;
     END;
 
-    SELECT @position = COALESCE(MAX(f.position), 0)
-    FROM sqlkmeans.model_feature AS f
-    WHERE f.run_id = @run_id;
-
     -- What is too rare, or has no name, are the others, as one more level. A missing value is filled in
     -- with the most frequent level.
-    SET @total = @total + CASE WHEN @missing IN (N'mean', N'median') THEN @lacking ELSE 0e0 END;
+    SET @total = @total + @lacking;
     INSERT INTO sqlkmeans.model_feature
         (run_id, position, feature, transform, weight, center, scale, fill, source_column, type,
          level)
-    SELECT @run_id, @position + s.place, @name + N' = ' + COALESCE(s.level, N'(other)'), N'none',
-        COALESCE(CAST(JSON_VALUE(@feature, '$.weight') AS float), 1),
+    SELECT @run_id,
+        s.place + (SELECT COALESCE(MAX(f.position), 0) FROM sqlkmeans.model_feature AS f WHERE f.run_id = @run_id),
+        c.name + N' = ' + COALESCE(s.level, N'(other)'), N'none', c.weight,
         CASE WHEN @scaling IN (N'standard', N'robust') THEN s.share ELSE 0e0 END,
         CASE @scaling WHEN N'minmax' THEN SQRT(2e0) WHEN N'none' THEN 1e0
                       ELSE SQRT(SUM(s.share * (1e0 - s.share)) OVER ()) END,
         CASE WHEN @missing IN (N'mean', N'median') THEN CASE s.place WHEN 1 THEN 1e0 ELSE 0e0 END END,
-        @name, N'category', s.level
-    FROM (SELECT k.place, MAX(k.level) AS level, SUM(k.total) / @total AS share
-          FROM (SELECT CASE WHEN l.place <= @kept THEN l.place ELSE @kept + 1 END AS place,
-                    CASE WHEN l.place <= @kept THEN LEFT(l.level, LEN(l.level) - 1) END AS level,
-                    l.total + CASE WHEN l.place = 1 AND @missing IN (N'mean', N'median')
-                                   THEN @lacking ELSE 0e0 END AS total
-                FROM #sqlkmeans_level AS l) AS k
-          GROUP BY k.place) AS s;
+        c.name, N'category', s.level
+    FROM #sqlkmeans_column AS c
+    CROSS JOIN (SELECT k.place, MAX(k.level) AS level, SUM(k.total) / @total AS share
+                FROM (SELECT CASE WHEN l.place <= @kept THEN l.place ELSE @kept + 1 END AS place,
+                          CASE WHEN l.place <= @kept THEN LEFT(l.level, LEN(l.level) - 1) END AS level,
+                          l.total + CASE l.place WHEN 1 THEN @lacking ELSE 0e0 END AS total
+                      FROM #sqlkmeans_level AS l) AS k
+                GROUP BY k.place) AS s
+    WHERE c.number = @number;
 END;
 GO
 
@@ -6890,9 +6879,7 @@ WHERE EXISTS (SELECT 1 FROM #sqlkmeans_quantile AS q
                      CASE a.whole WHEN 1 THEN @squares / @weight ELSE c.squares / c.weights END AS width) AS t
     WHERE c.number = @number AND q.share IS NOT NULL;
     IF EXISTS (SELECT 1 FROM #sqlkmeans_quantile AS q)
-    BEGIN
         EXECUTE sys.sp_executesql @statement;
-    END;
     -- Before the first and behind the last of them is none.
     INSERT INTO #sqlkmeans_ranked (value, first, last) VALUES (NULL, -1e300, 0e0), (NULL, @known, 1e300);
 
@@ -6965,11 +6952,13 @@ IF OBJECT_ID(N'sqlkmeans.train_columns', N'P') IS NULL
 GO
 -- Learns from the caller's #sqlkmeans_input how each column of its #sqlkmeans_column is prepared, as the
 -- run's rows of model_feature: all columns in one look and, for "standard", a second. Raises every
--- problem of all columns at once.
+-- problem of all columns at once. @fitted rows count in the fit.
 ALTER PROCEDURE sqlkmeans.train_columns
     @run_id         bigint,
     @definition     nvarchar(max),
-    @reference_date date
+    @reference_date date,
+    @features       int    OUTPUT,
+    @fitted         bigint OUTPUT
 AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
@@ -6985,41 +6974,39 @@ BEGIN
         CAST(DATEDIFF(day, '19700101', @reference_date) AS nvarchar(10)) + N'e0';
     DECLARE @number int = 0;
     DECLARE @columns int;
-    DECLARE @x nvarchar(30);
     DECLARE @type nvarchar(16);
-    DECLARE @feature nvarchar(max);
+    DECLARE @value nvarchar(60);
     DECLARE @whole nvarchar(max) = N'';
-    DECLARE @sums nvarchar(max) = N'';
-    DECLARE @values nvarchar(max) = N'';
+    DECLARE @block int;
+    DECLARE @values nvarchar(max);
+    DECLARE @sums nvarchar(max);
     DECLARE @statement nvarchar(max);
     DECLARE @total bigint;
-    DECLARE @fitted bigint;
-    DECLARE @fitted_weight float;
-    DECLARE @fitted_squares float;
+    DECLARE @weight float;
+    DECLARE @squares float;
     DECLARE @kept bigint;
     DECLARE @absent bigint;
     DECLARE @unkeyed bigint;
     DECLARE @differing bigint;
-    DECLARE @origin nvarchar(40);
-    DECLARE @features int;
 
     SELECT @weighted = CASE WHEN j.sample_weight IS NULL THEN 0 ELSE 1 END
     FROM OPENJSON(@definition) WITH (sample_weight nvarchar(max) '$.sample_weight') AS j;
     INSERT INTO #sqlkmeans_column
-        (number, name, type, transform, weight, value, low_share, high_share, absent, known, skipped, usable)
-    SELECT f.number, f.name, f.type, COALESCE(JSON_VALUE(f.feature, '$.transform'), N'none'),
+        (number, x, name, type, feature, transform, weight, value, low_share, high_share, absent, known,
+         skipped, usable)
+    SELECT f.number, f.x, f.name, f.type, f.feature, COALESCE(JSON_VALUE(f.feature, '$.transform'), N'none'),
         COALESCE(CAST(JSON_VALUE(f.feature, '$.weight') AS float), 1),
-        CASE f.type WHEN N'date' THEN N'(' + @days + N' - i.[sqlkmeans f' ELSE N'i.[sqlkmeans f' END
-            + CAST(f.number AS nvarchar(10)) + CASE f.type WHEN N'date' THEN N'])' ELSE N']' END,
-        CASE WHEN f.type <> N'category' THEN CAST(JSON_VALUE(f.winsorize, '$[0]') AS float) END,
-        CASE WHEN f.type <> N'category' THEN CAST(JSON_VALUE(f.winsorize, '$[1]') AS float) END,
-        0, 0, 0, 1
-    FROM (SELECT CAST(j.[key] AS int) + 1 AS number, JSON_VALUE(j.[value], '$.column') AS name,
+        REPLACE(CASE f.type WHEN N'date' THEN N'(' + @days + N' - i.[sqlkmeans f{}])'
+                            WHEN N'category' THEN N'CAST(NULL AS float)'
+                            ELSE N'i.[sqlkmeans f{}]' END, N'{}', f.x),
+        CAST(JSON_VALUE(f.winsorize, '$[0]') AS float), CAST(JSON_VALUE(f.winsorize, '$[1]') AS float), 0, 0, 0, 1
+    FROM (SELECT CAST(j.[key] AS int) + 1 AS number, CAST(CAST(j.[key] AS int) + 1 AS nvarchar(10)) AS x,
+              JSON_VALUE(j.[value], '$.column') AS name,
               COALESCE(JSON_VALUE(j.[value], '$.type'), N'number') AS type, j.[value] AS feature,
               COALESCE(sqlkmeans.quantiles(JSON_QUERY(j.[value], '$.winsorize')), @winsorize)
                   AS winsorize
           FROM OPENJSON(@definition, '$.features') AS j) AS f;
-    SELECT @columns = COUNT(*) FROM #sqlkmeans_column AS c;
+    SET @columns = ROWCOUNT_BIG();
     IF @missing = N'skip'
         SET @whole = sqlkmeans.each_number(@columns, N' AND i.[sqlkmeans f{}] IS NOT NULL', N'');
 
@@ -7027,25 +7014,19 @@ BEGIN
     -- aggregate has 8,060 bytes.
     WHILE @number < @columns
     BEGIN
-        SET @number = @number + 1;
-        SET @x = CAST(@number AS nvarchar(10));
-        SELECT @type = c.type,
-            @sums = @sums + REPLACE(N', COUNT_BIG(i.[sqlkmeans f{}]) AS a{}', N'{}', @x)
-                + CASE c.type WHEN N'category' THEN N'' ELSE REPLACE(REPLACE(
-                    N', COUNT_BIG(CASE t.fit WHEN 1 THEN ~ END) AS k{},
+        SET @block = CASE WHEN @columns - @number < 40 THEN @columns - @number ELSE 40 END;
+        SET @sums = sqlkmeans.joined((
+            SELECT N', ' + REPLACE(REPLACE(N'COUNT_BIG(i.[sqlkmeans f' + c.x + N']) AS a{}, COUNT_BIG(CASE t.fit WHEN 1 THEN ~ END) AS k{},
     MIN(CASE t.fit WHEN 1 THEN ~ END) AS l{}, MAX(CASE t.fit WHEN 1 THEN ~ END) AS h{},
     COUNT_BIG(CASE WHEN t.fit = 1 AND ~ <> FLOOR(~) THEN 1 END) AS p{},
     COUNT_BIG(CASE WHEN t.whole = 1 AND ~ <= -1e0 THEN 1 END) AS u{},
     SUM(CASE WHEN t.fit = 1 AND ~ IS NOT NULL THEN t.w END) AS w{},
     SUM(CASE WHEN t.fit = 1 AND ~ IS NOT NULL THEN t.w * t.w END) AS v{},
-    SUM(CASE t.fit WHEN 1 THEN t.w * ~ END) AS m{}', N'~', c.value), N'{}', @x) END,
-            @values = @values + REPLACE(CASE c.type
-                WHEN N'category' THEN N', ({}, s.a{}, 0, NULL, NULL, 0, 0, NULL, NULL, NULL)'
-                ELSE N', ({}, s.a{}, s.k{}, s.l{}, s.h{}, s.p{}, s.u{}, s.w{}, s.v{}, s.m{})' END, N'{}', @x)
-        FROM #sqlkmeans_column AS c
-        WHERE c.number = @number;
-        IF @number % 40 > 0 AND @number < @columns
-            CONTINUE;
+    SUM(CASE t.fit WHEN 1 THEN t.w * ~ END) AS m{}', N'~', c.value), N'{}', CAST(c.number - @number AS nvarchar(10)))
+            FROM #sqlkmeans_column AS c
+            WHERE c.number > @number AND c.number <= @number + @block
+            ORDER BY c.number
+            FOR XML PATH('')), N'');
         SET @statement = N'SELECT COUNT_BIG(*) AS total, COUNT_BIG(t.fit) AS fitted, COUNT_BIG(t.whole) AS kept,
     SUM(CASE t.fit WHEN 1 THEN t.w END) AS weight, SUM(CASE t.fit WHEN 1 THEN t.w * t.w END) AS squares,
     COUNT_BIG(CASE WHEN t.w IS NULL OR t.w < 0e0 THEN 1 END) AS absent,
@@ -7061,7 +7042,8 @@ SET absent = s.total - v.held, known = v.known, least = v.least, greatest = v.gr
     mean = v.total / NULLIF(v.weights, 0e0)
 FROM #sqlkmeans_column AS c
 CROSS JOIN #sqlkmeans_sums AS s
-CROSS APPLY (VALUES ' + STUFF(@values, 1, 2, N'')
+CROSS APPLY (VALUES ' + sqlkmeans.each_number(@block,
+            N'(@number + {}, s.a{}, s.k{}, s.l{}, s.h{}, s.p{}, s.u{}, s.w{}, s.v{}, s.m{})', N', ')
             + N') AS v (number, held, known, least, greatest, fractions, floors, weights, squares, total)
 WHERE v.number = c.number;
 SELECT @total = s.total, @fitted = s.fitted, @kept = s.kept, @weight = s.weight, @squares = s.squares,
@@ -7069,13 +7051,13 @@ SELECT @total = s.total, @fitted = s.fitted, @kept = s.kept, @weight = s.weight,
 FROM #sqlkmeans_sums AS s;
 DROP TABLE #sqlkmeans_sums;';
         EXECUTE sys.sp_executesql
-            @statement, N'@total bigint OUTPUT, @fitted bigint OUTPUT, @kept bigint OUTPUT,
+            @statement, N'@number int, @total bigint OUTPUT, @fitted bigint OUTPUT, @kept bigint OUTPUT,
                 @weight float OUTPUT, @squares float OUTPUT, @absent bigint OUTPUT,
                 @unkeyed bigint OUTPUT',
-            @total = @total OUTPUT, @fitted = @fitted OUTPUT, @kept = @kept OUTPUT,
-            @weight = @fitted_weight OUTPUT, @squares = @fitted_squares OUTPUT,
+            @number = @number, @total = @total OUTPUT, @fitted = @fitted OUTPUT, @kept = @kept OUTPUT,
+            @weight = @weight OUTPUT, @squares = @squares OUTPUT,
             @absent = @absent OUTPUT, @unkeyed = @unkeyed OUTPUT;
-        SELECT @sums = N'', @values = N'';
+        SET @number = @number + @block;
     END;
 
     IF @unkeyed > 0
@@ -7123,7 +7105,7 @@ DROP TABLE #sqlkmeans_sums;';
     WHILE @number < @columns
     BEGIN
         SET @number = @number + 1;
-        SELECT @type = CASE c.usable WHEN 1 THEN c.type ELSE N'' END, @feature = c.value
+        SELECT @type = CASE c.usable WHEN 1 THEN c.type ELSE N'' END, @value = c.value
         FROM #sqlkmeans_column AS c
         WHERE c.number = @number;
         -- A column with so few numbers cannot hold as many different ones.
@@ -7132,7 +7114,7 @@ DROP TABLE #sqlkmeans_sums;';
             WHERE c.number = @number AND c.known >= 100 AND c.fractions = 0
               AND c.greatest - c.least >= c.known - 1 AND c.greatest - c.least < 2 * c.known)
         BEGIN
-            SET @statement = N'SELECT @differing = COUNT_BIG(DISTINCT ' + @feature
+            SET @statement = N'SELECT @differing = COUNT_BIG(DISTINCT ' + @value
                 + N') FROM #sqlkmeans_input AS i WHERE i.[sqlkmeans weight] > 0e0' + @whole + N';';
             EXECUTE sys.sp_executesql
                 @statement, N'@differing bigint OUTPUT', @differing = @differing OUTPUT;
@@ -7147,43 +7129,42 @@ DROP TABLE #sqlkmeans_sums;';
         IF @type IN (N'number', N'date')
             EXECUTE sqlkmeans.train_quantiles
                 @number = @number, @whole = @whole, @scaling = @scaling, @missing = @missing,
-                @weighted = @weighted, @weight = @fitted_weight, @squares = @fitted_squares;
+                @weighted = @weighted, @weight = @weight, @squares = @squares;
     END;
 
-    -- What K-Means will see is filled in, pulled in and transformed. About a value in the middle: the
-    -- difference of two large squares would have no digits.
-    SELECT @sums = N'', @values = N'', @feature = N'', @number = 0;
-    WHILE @scaling = N'standard' AND @fitted > 0 AND @number < @columns
+    -- What K-Means will see, about a value in the middle: the difference of two large squares would have
+    -- no digits. Where nothing is filled in nothing is NULL; a category's sums are of no use.
+    SET @number = CASE WHEN @scaling = N'standard' AND @fitted > 0
+                            AND EXISTS (SELECT 1 FROM #sqlkmeans_column AS c WHERE c.type <> N'category')
+                       THEN 0 ELSE @columns END;
+    WHILE @number < @columns
     BEGIN
-        SET @number = @number + 1;
-        SET @x = CAST(@number AS nvarchar(10));
-        SELECT @feature = @feature + COALESCE(N', COALESCE(' + c.clipped + N', '
-                + sqlkmeans.float_literal(c.fill_value) + N')', N', ' + c.clipped) + N' AS x' + @x,
-            @origin = N'(' + sqlkmeans.float_literal(c.origin) + N')',
-            @sums = @sums + REPLACE(REPLACE(N', SUM(t.w * (~ - o)) / SUM(t.w) AS m{}, '
-                + N'SUM(t.w * (~ - o) * (~ - o)) / SUM(t.w) AS q{}', N'~',
-                sqlkmeans.transformed(N't.x' + @x, c.transform)), N'{}', @x),
-            @values = @values + REPLACE(N', ({}, s.m{}, s.q{})', N'{}', @x)
-        FROM (SELECT a.number, a.transform, a.fill_value, a.origin,
-                  sqlkmeans.clipped(a.value, a.low, a.high) AS clipped
-              FROM #sqlkmeans_column AS a
-              WHERE a.type <> N'category' AND a.usable = 1) AS c
-        WHERE c.number = @number;
-        SET @sums = REPLACE(@sums, N' - o)', N' - ' + @origin + N')');
-        IF @values = N'' OR (@number % 40 > 0 AND @number < @columns)
-            CONTINUE;
+        SET @block = CASE WHEN @columns - @number < 40 THEN @columns - @number ELSE 40 END;
+        SET @values = sqlkmeans.joined((
+            SELECT N', COALESCE(' + sqlkmeans.clipped(c.value, c.low, c.high) + N', '
+                + COALESCE(sqlkmeans.float_literal(c.fill_value), N'0e0') + N') AS x' + c.x
+            FROM #sqlkmeans_column AS c
+            WHERE c.number > @number AND c.number <= @number + @block
+            FOR XML PATH('')), N', ');
+        SET @sums = sqlkmeans.joined((
+            SELECT N', ' + REPLACE(REPLACE(N'SUM(t.w * (~)) / SUM(t.w) AS m{}, SUM(t.w * (~) * (~)) / SUM(t.w) AS q{}', N'~',
+                sqlkmeans.transformed(N't.x' + c.x, c.transform) + N' - ('
+                + COALESCE(sqlkmeans.float_literal(c.origin), N'0e0') + N')'), N'{}', CAST(c.number - @number AS nvarchar(10)))
+            FROM #sqlkmeans_column AS c
+            WHERE c.number > @number AND c.number <= @number + @block
+            FOR XML PATH('')), N', ');
         SET @statement = N'UPDATE c
 SET center = c.origin + v.rest, scale = CASE WHEN v.squares > v.rest * v.rest
     THEN SQRT(v.squares - v.rest * v.rest) ELSE 0e0 END
 FROM #sqlkmeans_column AS c
-CROSS JOIN (SELECT ' + STUFF(@sums, 1, 2, N'') + N'
+CROSS JOIN (SELECT ' + @sums + N'
             FROM #sqlkmeans_input AS i
-            CROSS APPLY (SELECT i.[sqlkmeans weight] AS w' + @feature + N') AS t
+            CROSS APPLY (SELECT i.[sqlkmeans weight] AS w, ' + @values + N') AS t
             WHERE i.[sqlkmeans weight] > 0e0' + @whole + N') AS s
-CROSS APPLY (VALUES ' + STUFF(@values, 1, 2, N'') + N') AS v (number, rest, squares)
+CROSS APPLY (VALUES ' + sqlkmeans.each_number(@block, N'(@number + {}, s.m{}, s.q{})', N', ') + N') AS v (number, rest, squares)
 WHERE v.number = c.number;';
-        EXECUTE sys.sp_executesql @statement;
-        SELECT @sums = N'', @values = N'', @feature = N'';
+        EXECUTE sys.sp_executesql @statement, N'@number int', @number = @number;
+        SET @number = @number + @block;
     END;
 
     UPDATE #sqlkmeans_column
@@ -7191,119 +7172,43 @@ WHERE v.number = c.number;';
         + N'because its ' + CASE @scaling WHEN N'robust' THEN N'interquartile range' ELSE N'deviation' END
         + N' is 0; use another scaling' + @line
     WHERE type <> N'category' AND usable = 1 AND @fitted > 0 AND COALESCE(scale, 0) <= 0;
-    SET @number = 0;
+    SET @number = CASE @fitted WHEN 0 THEN @columns ELSE 0 END;
     WHILE @number < @columns
     BEGIN
         SET @number = @number + 1;
-        SELECT @type = CASE WHEN c.usable = 1 AND @fitted > 0 THEN c.type ELSE N'' END, @feature = j.[value],
-            @problems = @problems + c.problem
-        FROM #sqlkmeans_column AS c
-        INNER JOIN OPENJSON(@definition, '$.features') AS j ON CAST(j.[key] AS int) = c.number - 1
-        WHERE c.number = @number;
-        IF @type = N'category'
+        IF EXISTS (SELECT 1 FROM #sqlkmeans_column AS c
+                   WHERE c.number = @number AND c.usable = 1 AND c.type = N'category')
             EXECUTE sqlkmeans.train_category
-                @run_id = @run_id, @number = @number, @whole = @whole, @feature = @feature, @scaling = @scaling,
-                @missing = @missing, @problems = @problems OUTPUT;
-        IF @type IN (N'number', N'date')
-            INSERT INTO sqlkmeans.model_feature
-                (run_id, position, feature, transform, weight, center, scale, fill, source_column, type,
-                 low, high, reference_date)
-            SELECT @run_id, 1 + (SELECT COALESCE(MAX(f.position), 0) FROM sqlkmeans.model_feature AS f
-                                 WHERE f.run_id = @run_id),
-                c.name, c.transform, c.weight, c.center, c.scale, c.fill, c.name, c.type, c.low, c.high,
-                CASE c.type WHEN N'date' THEN @reference_date END
-            FROM #sqlkmeans_column AS c
-            WHERE c.number = @number;
+                @run_id = @run_id, @number = @number, @whole = @whole, @scaling = @scaling, @missing = @missing;
+        INSERT INTO sqlkmeans.model_feature
+            (run_id, position, feature, transform, weight, center, scale, fill, source_column, type,
+             low, high, reference_date)
+        SELECT @run_id, 1 + (SELECT COALESCE(MAX(f.position), 0) FROM sqlkmeans.model_feature AS f
+                             WHERE f.run_id = @run_id),
+            c.name, c.transform, c.weight, c.center, c.scale, c.fill, c.name, c.type, c.low, c.high,
+            CASE c.type WHEN N'date' THEN @reference_date END
+        FROM #sqlkmeans_column AS c
+        WHERE c.number = @number AND c.usable = 1 AND c.type <> N'category';
     END;
 
     -- Each feature takes two numbers of a row of #sqlkmeans_prepared, and a row has 8,060 bytes: as
     -- many leave room for a key of 900 and what else is in it.
     SELECT @features = COUNT(*) FROM sqlkmeans.model_feature AS f WHERE f.run_id = @run_id;
+    SET @problems = @problems + sqlkmeans.joined((
+        SELECT N'' + c.problem FROM #sqlkmeans_column AS c ORDER BY c.number FOR XML PATH('')), N'');
     IF @features > 430
         SET @problems = @problems + N'features: ' + CAST(@features AS nvarchar(10))
             + N', each kept level of a category counted; allowed with @engine = N''tsql'': 430; '
             + N'name fewer columns, or lower max_categories' + @line;
-
-    SET @feature = N'';
-    WHILE @feature IS NOT NULL
-    BEGIN
-        SELECT @feature = MIN(d.feature COLLATE Latin1_General_100_BIN2)
-        FROM (SELECT MIN(f.feature) AS feature
-              FROM sqlkmeans.model_feature AS f
-              WHERE f.run_id = @run_id
-              GROUP BY f.feature COLLATE Latin1_General_100_BIN2
-              HAVING COUNT(*) > 1) AS d
-        WHERE d.feature COLLATE Latin1_General_100_BIN2 > @feature;
-        SET @problems = @problems + COALESCE(
-            @feature + N': two features would have this name; rename the column or the level' + @line, N'');
-    END;
+    SET @problems = @problems + sqlkmeans.joined((
+        SELECT MIN(f.feature) + N': two features would have this name; rename the column or the level' + @line
+        FROM sqlkmeans.model_feature AS f
+        WHERE f.run_id = @run_id
+        GROUP BY f.feature COLLATE Latin1_General_100_BIN2
+        HAVING COUNT(*) > 1
+        ORDER BY f.feature COLLATE Latin1_General_100_BIN2
+        FOR XML PATH('')), N'');
     EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @problems;
-END;
-GO
-
--- procedures/train_rows.sql
-IF OBJECT_ID(N'sqlkmeans.train_rows', N'P') IS NULL
-    EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_rows AS RETURN 0;');
-GO
--- Gives the tables of rows and centroids of train_segmentation their columns, and fills its
--- #sqlkmeans_prepared from its #sqlkmeans_input by what the run has in model_feature, with the text that
--- scores. #sqlkmeans_input, which nobody has to read again, ends empty.
-ALTER PROCEDURE sqlkmeans.train_rows
-    @run_id     bigint,
-    @definition nvarchar(max),
-    @features   int    OUTPUT,
-    @rows       bigint OUTPUT
-AS
-BEGIN
-    SET NOCOUNT, XACT_ABORT ON;
-
-    DECLARE @key nvarchar(max) = JSON_QUERY(@definition, '$.key');
-    DECLARE @number int = 0;
-    DECLARE @columns int;
-    DECLARE @source nvarchar(max) = N'';
-    DECLARE @values nvarchar(max);
-    DECLARE @scaled nvarchar(max);
-    DECLARE @statement nvarchar(max);
-
-    SELECT @features = MAX(f.position) FROM sqlkmeans.model_feature AS f WHERE f.run_id = @run_id;
-    EXECUTE sqlkmeans.widen_tables @run_id = @run_id, @key = @key, @features = @features;
-    SET @statement = sqlkmeans.each_number(@features,
-            N'ALTER TABLE #sqlkmeans_sample ADD [sqlkmeans o{}] float NULL; '
-            + N'ALTER TABLE #sqlkmeans_sample ADD [sqlkmeans z{}] float NULL; '
-            + N'ALTER TABLE #sqlkmeans_border ADD [sqlkmeans z{}] float NULL; '
-            + N'ALTER TABLE #sqlkmeans_moved ADD z{} float NULL;', N' ');
-    EXECUTE sys.sp_executesql @statement;
-    EXECUTE sqlkmeans.store_in_columns @table = N'#sqlkmeans_border';
-
-    SELECT @columns = COUNT(*) FROM #sqlkmeans_column AS c;
-    WHILE @number < @columns
-    BEGIN
-        SET @number = @number + 1;
-        SELECT @source = @source + CASE @number WHEN 1 THEN N'' ELSE N', ' END + REPLACE(CASE c.type
-                WHEN N'date' THEN N'DATEADD(day, CAST(i.[sqlkmeans f{}] AS int), CAST(''19700101'' AS date))'
-                ELSE N'i.[sqlkmeans f{}]' END, N'{}', CAST(@number AS nvarchar(10)))
-            + N' AS ' + QUOTENAME(c.name)
-        FROM #sqlkmeans_column AS c
-        WHERE c.number = @number;
-    END;
-    EXECUTE sqlkmeans.scoring_text
-        @run_id = @run_id, @row = 1, @values = @values OUTPUT, @scaled = @scaled OUTPUT;
-    SET @statement = N'INSERT INTO #sqlkmeans_prepared WITH (TABLOCK) (' + sqlkmeans.each_name(@key, N'{}', N', ')
-        + N', [sqlkmeans row], [sqlkmeans previous], [sqlkmeans before], [sqlkmeans flagged], [sqlkmeans weight]'
-        + sqlkmeans.each_number(@features, N', [sqlkmeans o{}], [sqlkmeans z{}]', N'') + N')
-SELECT ' + sqlkmeans.each_name(@key, N'i.{}', N', ')
-        + N', i.[sqlkmeans row], i.[sqlkmeans previous], i.[sqlkmeans before], i.[sqlkmeans flagged], i.[sqlkmeans weight]'
-        + sqlkmeans.each_number(@features, N', o.o{}, z.z{}', N'') + N'
-FROM #sqlkmeans_input AS i
-CROSS APPLY (SELECT ' + @source + N') AS s
-CROSS APPLY (SELECT ' + @values + N') AS o
-' + @scaled + N'
-WHERE 1 = 1' + CASE JSON_VALUE(@definition, '$.missing') WHEN N'skip'
-            THEN sqlkmeans.each_number(@columns, N' AND i.[sqlkmeans f{}] IS NOT NULL', N'')
-            ELSE N'' END + N';
-SET @rows = ROWCOUNT_BIG();';
-    EXECUTE sys.sp_executesql @statement, N'@rows bigint OUTPUT', @rows = @rows OUTPUT;
-    TRUNCATE TABLE #sqlkmeans_input;
 END;
 GO
 
@@ -7315,16 +7220,16 @@ GO
 -- #sqlkmeans_prepared, and leaves in its #sqlkmeans_centroid, behind the mean as row 0, the best of
 -- n_init starts on up to 500 k rows of it, carried to its end there (Bradley and Fayyad, 1998). A start
 -- is greedy k-means++ (Arthur and Vassilvitskii, 2007), the best of a few candidates each time; a
--- candidate is drawn in proportion to its squared distance from the centroids so far.
+-- candidate is drawn in proportion to its squared distance from the centroids so far. @weighing rows
+-- have a weight above 0. #sqlkmeans_sample, #sqlkmeans_border and #sqlkmeans_moved get their columns here.
 ALTER PROCEDURE sqlkmeans.train_seed
-    @run_id    bigint,
-    @k         int,
-    @features  int,
-    @rows      bigint,
-    @n_init    int,
-    @seed      bigint,
-    @threshold float OUTPUT,
-    @n_iter    int   OUTPUT
+    @run_id     bigint,
+    @definition nvarchar(max),
+    @k          int,
+    @features   int,
+    @weighing   bigint,
+    @threshold  float OUTPUT,
+    @n_iter     int   OUTPUT
 AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
@@ -7333,14 +7238,14 @@ BEGIN
     DECLARE @kept_z nvarchar(max) = sqlkmeans.each_number(@features, N'[sqlkmeans z{}]', N', ');
     DECLARE @kept nvarchar(max) = @kept_z
         + sqlkmeans.each_number(@features, N', [sqlkmeans o{}]', N'');
-    DECLARE @of_seed nvarchar(max) = sqlkmeans.each_number(@features, N's.[sqlkmeans z{}]', N', ');
     DECLARE @squared nvarchar(max) = sqlkmeans.each_number(
         @features, N'(s.[sqlkmeans z{}] - c.z{}) * (s.[sqlkmeans z{}] - c.z{})', N' + ');
+    DECLARE @n_init int = CAST(JSON_VALUE(@definition, '$.n_init') AS int);
+    DECLARE @seed bigint = CAST(JSON_VALUE(@definition, '$.seed') AS bigint);
     DECLARE @seed_rows int = CASE WHEN @k > 4 THEN 500 * @k ELSE 2000 END;
-    DECLARE @sample_rows float;
+    DECLARE @sample_rows float = sqlkmeans.shared_number(N'bin_rows');
     DECLARE @share float;
     DECLARE @most int = sqlkmeans.shared_number(N'max_iter');
-    DECLARE @fitted bigint;
     DECLARE @differing int;
     DECLARE @statement nvarchar(max);
     DECLARE @problem nvarchar(max);
@@ -7353,21 +7258,24 @@ BEGIN
         closest              float NULL
     );
     CREATE TABLE #sqlkmeans_draw (number float NOT NULL);
-    SET @statement = sqlkmeans.each_number(
-        @features, N'ALTER TABLE #sqlkmeans_seed ADD [sqlkmeans z{}] float NULL;', N' ');
+    SET @statement = sqlkmeans.each_number(@features,
+        N'ALTER TABLE #sqlkmeans_seed ADD [sqlkmeans z{}] float NULL; '
+        + N'ALTER TABLE #sqlkmeans_sample ADD [sqlkmeans o{}] float NULL; '
+        + N'ALTER TABLE #sqlkmeans_sample ADD [sqlkmeans z{}] float NULL; '
+        + N'ALTER TABLE #sqlkmeans_border ADD [sqlkmeans z{}] float NULL; '
+        + N'ALTER TABLE #sqlkmeans_moved ADD z{} float NULL;', N' ');
     EXECUTE sys.sp_executesql @statement;
     EXECUTE sqlkmeans.store_in_columns @table = N'#sqlkmeans_seed';
+    EXECUTE sqlkmeans.store_in_columns @table = N'#sqlkmeans_border';
 
     -- Which rows are drawn depends on their order by key and on the seed alone. The fifth power modulo
     -- a prime for which it takes no value twice puts the numbers of rows in another order; only what is
-    -- below a share of it is sorted. Enough for the seeds, and for the ends of bins; weights of 0
-    -- are few, or make another look worth while.
-    SET @sample_rows = sqlkmeans.shared_number(N'bin_rows');
+    -- below a share of it is sorted. Enough that weigh something for the seeds, and for the ends of
+    -- bins. Rows that repeat often can crowd out the rare ones: k that differ are always in.
     IF @sample_rows < @seed_rows
         SET @sample_rows = @seed_rows;
-    SET @share = (@sample_rows + 6e0 * SQRT(@sample_rows) + 10e0) / @rows;
-    SET @statement = N'DELETE FROM #sqlkmeans_sample;
-INSERT INTO #sqlkmeans_sample ([sqlkmeans row], [sqlkmeans weight], place, ' + @kept + N')
+    SET @share = (@sample_rows + 6e0 * SQRT(@sample_rows) + 10e0) / @weighing;
+    SET @statement = N'INSERT INTO #sqlkmeans_sample ([sqlkmeans row], [sqlkmeans weight], place, ' + @kept + N')
 SELECT h.[sqlkmeans row], h.[sqlkmeans weight], ROW_NUMBER() OVER (ORDER BY
     CASE WHEN h.[sqlkmeans weight] > 0e0 THEN 0 ELSE 1 END, h.[sqlkmeans hash]), ' + @kept + N'
 FROM (SELECT r.*, f.fourth * n.number % 2147483647 AS [sqlkmeans hash]
@@ -7376,35 +7284,23 @@ FROM (SELECT r.*, f.fourth * n.number % 2147483647 AS [sqlkmeans hash]
       CROSS APPLY (SELECT n.number * n.number % 2147483647 AS square) AS s
       CROSS APPLY (SELECT s.square * s.square % 2147483647 AS fourth) AS f) AS h
 WHERE @share >= 1e0 OR h.[sqlkmeans hash] < @share * 2147483647e0;
-SELECT @fitted = COUNT_BIG(*) FROM #sqlkmeans_sample AS s WHERE s.[sqlkmeans weight] > 0e0;';
-    EXECUTE sys.sp_executesql @statement, N'@seed bigint, @share float, @fitted bigint OUTPUT',
-        @seed = @seed, @share = @share, @fitted = @fitted OUTPUT;
-    IF @fitted < @seed_rows AND @share < 1e0
-    BEGIN
-        SELECT @fitted = COUNT_BIG(*) FROM #sqlkmeans_prepared AS r WHERE r.[sqlkmeans weight] > 0e0;
-        SET @share = @share * @rows / @fitted;
-        EXECUTE sys.sp_executesql @statement, N'@seed bigint, @share float, @fitted bigint OUTPUT',
-            @seed = @seed, @share = @share, @fitted = @fitted OUTPUT;
-    END;
-
-    -- Rows that repeat often can crowd out the rare ones: k that differ are always in.
-    SET @statement = N'INSERT INTO #sqlkmeans_seed ([sqlkmeans row], [sqlkmeans weight], ' + @kept_z + N')
-SELECT s.[sqlkmeans row], s.[sqlkmeans weight], ' + @of_seed + N'
-FROM #sqlkmeans_sample AS s
-WHERE s.[sqlkmeans weight] > 0e0 AND s.place <= @seed_rows;
+INSERT INTO #sqlkmeans_seed ([sqlkmeans row], [sqlkmeans weight], ' + @kept_z + N')
+SELECT [sqlkmeans row], [sqlkmeans weight], ' + @kept_z + N'
+FROM #sqlkmeans_sample
+WHERE [sqlkmeans weight] > 0e0 AND place <= @seed_rows;
 SELECT @differing = COUNT(*) FROM (SELECT DISTINCT TOP (@k) ' + @kept_z + N' FROM #sqlkmeans_seed) AS d;
 IF @differing < @k
 BEGIN
     INSERT INTO #sqlkmeans_seed ([sqlkmeans row], [sqlkmeans weight], ' + @kept_z + N')
-    SELECT TOP (@k) -ROW_NUMBER() OVER (ORDER BY MIN(s.[sqlkmeans row])), 1e0, ' + @of_seed + N'
-    FROM #sqlkmeans_prepared AS s
-    WHERE s.[sqlkmeans weight] > 0e0
-    GROUP BY ' + @of_seed + N'
-    ORDER BY MIN(s.[sqlkmeans row]);
+    SELECT TOP (@k) -ROW_NUMBER() OVER (ORDER BY MIN([sqlkmeans row])), 1e0, ' + @kept_z + N'
+    FROM #sqlkmeans_prepared
+    WHERE [sqlkmeans weight] > 0e0
+    GROUP BY ' + @kept_z + N'
+    ORDER BY MIN([sqlkmeans row]);
     SET @differing = ROWCOUNT_BIG();
 END;
 INSERT INTO #sqlkmeans_centroid (cluster, ' + @z + N')
-SELECT 0, ' + sqlkmeans.each_number(@features, N'AVG(s.[sqlkmeans z{}])', N', ') + N' FROM #sqlkmeans_seed AS s OPTION (MAXDOP 1);
+SELECT 0, ' + sqlkmeans.each_number(@features, N'AVG([sqlkmeans z{}])', N', ') + N' FROM #sqlkmeans_seed OPTION (MAXDOP 1);
 ' -- About the means: a difference of sums has no digits left where a feature lies far from 0.
         + N'SELECT @threshold = '
         + sqlkmeans.float_literal(sqlkmeans.shared_number(N'tolerance')) + N' * ('
@@ -7413,15 +7309,14 @@ SELECT 0, ' + sqlkmeans.each_number(@features, N'AVG(s.[sqlkmeans z{}])', N', ')
         + N') / ' + CAST(@features AS nvarchar(10)) + N'
 FROM #sqlkmeans_seed AS s CROSS JOIN #sqlkmeans_centroid AS c OPTION (MAXDOP 1);';
     EXECUTE sys.sp_executesql
-        @statement, N'@k int, @seed_rows int, @differing int OUTPUT, @threshold float OUTPUT',
-        @k = @k, @seed_rows = @seed_rows, @differing = @differing OUTPUT,
-        @threshold = @threshold OUTPUT;
+        @statement, N'@k int, @seed bigint, @share float, @seed_rows int, @differing int OUTPUT, @threshold float OUTPUT',
+        @k = @k, @seed = @seed, @share = @share, @seed_rows = @seed_rows,
+        @differing = @differing OUTPUT, @threshold = @threshold OUTPUT;
     IF @differing < @k
     BEGIN
-        SELECT @fitted = COUNT_BIG(*) FROM #sqlkmeans_prepared AS r WHERE r.[sqlkmeans weight] > 0e0;
         SET @problem = N'k = ' + CAST(@k AS nvarchar(10)) + N' needs at least '
             + CAST(@k AS nvarchar(10)) + N' customers that differ in their features, and there are '
-            + CAST(@differing AS nvarchar(10)) + N' among ' + CAST(@fitted AS nvarchar(20))
+            + CAST(@differing AS nvarchar(10)) + N' among ' + CAST(@weighing AS nvarchar(20))
             + N' rows; lower k or add features';
         EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @problem;
     END;
@@ -7653,8 +7548,6 @@ FROM #sqlkmeans_sample AS r
 ' + sqlkmeans.nearest(@k, @features);
     DECLARE @relation nvarchar(max) = N'#sqlkmeans_moved';
     DECLARE @rows bigint;
-    DECLARE @segment_id int;
-    DECLARE @cluster int;
     DECLARE @statement nvarchar(max);
     DECLARE @problem nvarchar(max);
 
@@ -7690,44 +7583,30 @@ WHERE c.cluster > 0;';
     -- A cluster has the segment id of the earlier segment that it shares most customers with, as long as
     -- they are more than half of the smaller of the two, the largest pair first; then, among what is left,
     -- of that whose centroid and its own are each the other's nearest of all; what is left then is new.
-    CREATE TABLE #sqlkmeans_shared
-    (
-        segment_id int    NOT NULL,
-        cluster    int    NOT NULL,
-        customers  bigint NOT NULL
-    );
-    CREATE TABLE #sqlkmeans_apart (segment_id int NOT NULL, cluster int NOT NULL, squared float NOT NULL);
-
-    INSERT INTO #sqlkmeans_shared (segment_id, cluster, customers)
-    SELECT o.previous, o.cluster, SUM(o.customers)
-    FROM #sqlkmeans_moved AS o
-    INNER JOIN (SELECT DISTINCT c.segment_id FROM sqlkmeans.centroid AS c WHERE c.run_id = @active)
-        AS p ON p.segment_id = o.previous
-    GROUP BY o.previous, o.cluster
-    HAVING SUM(o.customers) > 0;
-
     WHILE 1 = 1
     BEGIN
-        SET @segment_id = NULL;
-        SELECT TOP (1) @segment_id = h.segment_id, @cluster = h.cluster
-        FROM #sqlkmeans_shared AS h
-        INNER JOIN (SELECT a.segment_id, SUM(a.customers) AS customers
-                    FROM #sqlkmeans_shared AS a GROUP BY a.segment_id) AS o
-            ON o.segment_id = h.segment_id
-        INNER JOIN (SELECT b.cluster, SUM(b.customers) AS customers
-                    FROM #sqlkmeans_shared AS b GROUP BY b.cluster) AS n
-            ON n.cluster = h.cluster
-        WHERE 2 * h.customers > CASE WHEN o.customers < n.customers THEN o.customers
-                                     ELSE n.customers END
-          AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_cluster AS c
-                          WHERE c.segment_id = h.segment_id
-                             OR (c.cluster = h.cluster AND c.segment_id IS NOT NULL))
-        ORDER BY h.customers DESC, h.segment_id, h.cluster;
-        IF @segment_id IS NULL
+        UPDATE c
+        SET segment_id = h.segment_id
+        FROM #sqlkmeans_cluster AS c
+        INNER JOIN (
+            SELECT TOP (1) s.segment_id, s.cluster
+            FROM (SELECT o.previous AS segment_id, o.cluster, SUM(o.customers) AS customers,
+                      SUM(SUM(o.customers)) OVER (PARTITION BY o.previous) AS earlier,
+                      SUM(SUM(o.customers)) OVER (PARTITION BY o.cluster) AS present
+                  FROM #sqlkmeans_moved AS o
+                  WHERE o.previous IN (SELECT e.segment_id FROM sqlkmeans.centroid AS e WHERE e.run_id = @active)
+                  GROUP BY o.previous, o.cluster) AS s
+            WHERE (2 * s.customers > s.earlier OR 2 * s.customers > s.present)
+              AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_cluster AS a
+                              WHERE a.segment_id = s.segment_id
+                                 OR (a.cluster = s.cluster AND a.segment_id IS NOT NULL))
+            ORDER BY s.customers DESC, s.segment_id, s.cluster) AS h
+            ON h.cluster = c.cluster;
+        IF @@ROWCOUNT = 0
             BREAK;
-        UPDATE #sqlkmeans_cluster SET segment_id = @segment_id WHERE cluster = @cluster;
     END;
 
+    CREATE TABLE #sqlkmeans_apart (segment_id int NOT NULL, cluster int NOT NULL, squared float NOT NULL);
     -- The earlier centroids in the new scaled space, where the columns are the same. A level that
     -- had no feature has the share 0.
     IF NOT EXISTS (
@@ -7759,17 +7638,13 @@ WHERE c.cluster > 0;';
         UPDATE c
         SET segment_id = a.segment_id
         FROM #sqlkmeans_cluster AS c
-        INNER JOIN #sqlkmeans_apart AS a ON a.cluster = c.cluster
+        INNER JOIN (SELECT d.cluster, d.segment_id,
+                        ROW_NUMBER() OVER (PARTITION BY d.cluster ORDER BY d.squared, d.segment_id) AS of_cluster,
+                        ROW_NUMBER() OVER (PARTITION BY d.segment_id ORDER BY d.squared, d.cluster) AS of_segment
+                    FROM #sqlkmeans_apart AS d) AS a
+            ON a.cluster = c.cluster AND a.of_cluster = 1 AND a.of_segment = 1
         WHERE c.segment_id IS NULL
-          AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_cluster AS t WHERE t.segment_id = a.segment_id)
-          AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_apart AS b
-                          WHERE b.cluster = a.cluster
-                            AND (b.squared < a.squared
-                                 OR (b.squared = a.squared AND b.segment_id < a.segment_id)))
-          AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_apart AS b
-                          WHERE b.segment_id = a.segment_id
-                            AND (b.squared < a.squared
-                                 OR (b.squared = a.squared AND b.cluster < a.cluster)));
+          AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_cluster AS t WHERE t.segment_id = a.segment_id);
     END;
 
     -- Largest first.
@@ -7800,8 +7675,7 @@ WHERE c.cluster > 0;';
     EXECUTE sqlkmeans.describe_scored
         @run_id = @run_id, @active = @active, @features = @features, @medians = 1,
         @sample = @sample;
-    IF EXISTS (SELECT 1 FROM #sqlkmeans_cluster AS c WHERE c.size = 0)
-       OR @k > (SELECT COUNT(*) FROM #sqlkmeans_cluster AS c)
+    IF @k > (SELECT COUNT(*) FROM #sqlkmeans_cluster AS c WHERE c.size > 0)
     BEGIN
         SET @problem = N'k = ' + CAST(@k AS nvarchar(10))
             + N': a segment stays empty; lower k or add features';
@@ -7814,11 +7688,12 @@ GO
 IF OBJECT_ID(N'sqlkmeans.train_name_words', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_name_words AS RETURN 0;');
 GO
--- Fills the caller's #sqlkmeans_possible_name with the names that a segment could have, short ones first,
--- by #sqlkmeans_word, with #sqlkmeans_alike and #sqlkmeans_chosen to work in.
+-- Gives a segment a name, by the caller's #sqlkmeans_word: the first of those it could have, short ones
+-- first, that no row of #sqlkmeans_named has; else the last.
 ALTER PROCEDURE sqlkmeans.train_name_words
     @segment_id int,
-    @notable    int
+    @notable    int,
+    @name       nvarchar(400) OUTPUT
 AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
@@ -7827,15 +7702,14 @@ BEGIN
     DECLARE @other int;
     DECLARE @count int;
     DECLARE @place int = 0;
-    DECLARE @next int = 1;
-    DECLARE @part nvarchar(1000);
-    DECLARE @most nvarchar(400);
-    DECLARE @position int;
-    DECLARE @name nvarchar(max) = N'';
 
-    DELETE FROM #sqlkmeans_alike;
-    DELETE FROM #sqlkmeans_chosen;
-    DELETE FROM #sqlkmeans_possible_name;
+    CREATE TABLE #sqlkmeans_alike (place int NOT NULL PRIMARY KEY, segment_id int NOT NULL);
+    CREATE TABLE #sqlkmeans_chosen (place int NOT NULL PRIMARY KEY, position int NOT NULL);
+    CREATE TABLE #sqlkmeans_possible_name
+    (
+        place int           IDENTITY (1, 1) NOT NULL PRIMARY KEY,
+        name  nvarchar(400) COLLATE DATABASE_DEFAULT NOT NULL
+    );
     INSERT INTO #sqlkmeans_alike (place, segment_id)
     SELECT ROW_NUMBER() OVER (ORDER BY d.apart, c.size DESC, c.segment_id), c.segment_id
     FROM #sqlkmeans_cluster AS c
@@ -7899,71 +7773,53 @@ BEGIN
         SELECT @count = COUNT(*) FROM #sqlkmeans_chosen AS h;
     END;
 
-    SET @place = 0;
-    WHILE @place < @count
-    BEGIN
-        SET @place = @place + 1;
-        SELECT @name = @name + CASE WHEN @name = N'' THEN N'' ELSE N', ' END + w.word
+    -- These words, and whatever else is notable, one after the other.
+    INSERT INTO #sqlkmeans_chosen (place, position)
+    SELECT @count + ROW_NUMBER() OVER (ORDER BY w.place), w.position
+    FROM #sqlkmeans_word AS w
+    WHERE w.segment_id = @segment_id AND w.place <= @notable
+      AND NOT EXISTS (SELECT 1
+                      FROM #sqlkmeans_chosen AS h
+                      INNER JOIN #sqlkmeans_word AS c
+                          ON c.segment_id = @segment_id AND c.position = h.position
+                      WHERE c.[column] = w.[column]);
+    INSERT INTO #sqlkmeans_possible_name (name)
+    SELECT LEFT(COALESCE(NULLIF(sqlkmeans.joined((
+        SELECT N', ' + w.word
         FROM #sqlkmeans_chosen AS h
         INNER JOIN #sqlkmeans_word AS w ON w.segment_id = @segment_id AND w.position = h.position
-        WHERE h.place = @place;
-    END;
-    INSERT INTO #sqlkmeans_possible_name (place, name)
-    VALUES (1, CASE WHEN @name = N'' THEN N'average' ELSE LEFT(@name, 390) END);
-
-    -- Whatever else is notable.
-    SET @place = 0;
-    WHILE @place < @notable
-    BEGIN
-        SELECT @place = @place + 1, @part = NULL;
-        SELECT @part = w.word
-        FROM #sqlkmeans_word AS w
-        WHERE w.segment_id = @segment_id AND w.place = @place
-          AND NOT EXISTS (SELECT 1
-                          FROM #sqlkmeans_chosen AS h
-                          INNER JOIN #sqlkmeans_word AS c
-                              ON c.segment_id = @segment_id AND c.position = h.position
-                          WHERE c.[column] = w.[column]);
-        IF @part IS NULL
-            CONTINUE;
-        SET @name = @name + CASE WHEN @name = N'' THEN N'' ELSE N', ' END + @part;
-        SET @next = @next + 1;
-        INSERT INTO #sqlkmeans_possible_name (place, name) VALUES (@next, LEFT(@name, 390));
-    END;
+        WHERE h.place <= n.place
+        ORDER BY h.place
+        FOR XML PATH('')), N', '), N''), N'average'), 390)
+    FROM (SELECT @count AS place UNION SELECT h.place FROM #sqlkmeans_chosen AS h WHERE h.place > @count) AS n
+    ORDER BY n.place;
 
     -- What no other segment has as much or as little of.
-    SET @place = 0;
-    WHILE EXISTS (SELECT 1 FROM #sqlkmeans_word AS w
-                  WHERE w.segment_id = @segment_id AND w.place > @place)
-    BEGIN
-        SELECT @place = @place + 1, @most = NULL;
-        SELECT @most = w.most, @position = w.position
-        FROM #sqlkmeans_word AS w
-        WHERE w.segment_id = @segment_id AND w.place = @place;
-        IF @most IS NULL
-            CONTINUE;
-        SELECT @name = @most, @count = 0;
-        WHILE EXISTS (SELECT 1 FROM #sqlkmeans_chosen AS h WHERE h.place > @count)
-        BEGIN
-            SET @count = @count + 1;
-            SELECT @name = @name + N', ' + w.word
-            FROM #sqlkmeans_chosen AS h
-            INNER JOIN #sqlkmeans_word AS w ON w.segment_id = @segment_id AND w.position = h.position
-            WHERE h.place = @count AND h.position <> @position;
-        END;
-        SET @next = @next + 1;
-        INSERT INTO #sqlkmeans_possible_name (place, name) VALUES (@next, LEFT(@name, 390));
-    END;
+    INSERT INTO #sqlkmeans_possible_name (name)
+    SELECT LEFT(m.most + sqlkmeans.joined((
+        SELECT N', ' + w.word
+        FROM #sqlkmeans_chosen AS h
+        INNER JOIN #sqlkmeans_word AS w ON w.segment_id = @segment_id AND w.position = h.position
+        WHERE h.place <= @count AND h.position <> m.position
+        ORDER BY h.place
+        FOR XML PATH('')), N''), 390)
+    FROM #sqlkmeans_word AS m
+    WHERE m.segment_id = @segment_id AND m.place IS NOT NULL AND m.most IS NOT NULL
+    ORDER BY m.place;
 
-    SELECT @name = N'', @place = 0;
-    WHILE @place < 2
-    BEGIN
-        SET @place = @place + 1;
-        SELECT @name = @name + CASE WHEN @name = N'' THEN N'' ELSE N', ' END + w.mean
+    INSERT INTO #sqlkmeans_possible_name (name)
+    SELECT LEFT(sqlkmeans.joined((
+        SELECT N', ' + w.mean
         FROM #sqlkmeans_word AS w
-        WHERE w.segment_id = @segment_id AND w.place = @place;
-    END;
-    INSERT INTO #sqlkmeans_possible_name (place, name) VALUES (@next + 1, LEFT(@name, 390));
+        WHERE w.segment_id = @segment_id AND w.place <= 2
+        ORDER BY w.place
+        FOR XML PATH('')), N', '), 390);
+
+    SELECT TOP (1) @name = c.name
+    FROM #sqlkmeans_possible_name AS c
+    CROSS APPLY (SELECT CASE WHEN EXISTS (SELECT 1 FROM #sqlkmeans_named AS n WHERE n.name = c.name)
+                             THEN 1 ELSE 0 END AS taken) AS t
+    ORDER BY t.taken, CASE t.taken WHEN 1 THEN -c.place ELSE c.place END;
 END;
 GO
 
@@ -7984,13 +7840,11 @@ AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
 
-    DECLARE @segment_id int = -1;
+    DECLARE @segment_id int;
     DECLARE @name nvarchar(400);
-    DECLARE @source nvarchar(16);
     DECLARE @description nvarchar(max);
     DECLARE @definition nvarchar(max);
     DECLARE @part nvarchar(1000);
-    DECLARE @place int;
     DECLARE @notable int;
     DECLARE @number int;
     DECLARE @least float = sqlkmeans.shared_number(N'notable');
@@ -8015,25 +7869,7 @@ BEGIN
         of_all      nvarchar(100)  COLLATE DATABASE_DEFAULT NOT NULL,
         PRIMARY KEY (segment_id, position)
     );
-    CREATE TABLE #sqlkmeans_alike (place int NOT NULL PRIMARY KEY, segment_id int NOT NULL);
-    CREATE TABLE #sqlkmeans_chosen (place int NOT NULL PRIMARY KEY, position int NOT NULL);
-    -- The names that a segment could have, short ones first.
-    CREATE TABLE #sqlkmeans_possible_name
-    (
-        place int           NOT NULL PRIMARY KEY,
-        name  nvarchar(400) COLLATE DATABASE_DEFAULT NOT NULL
-    );
-    CREATE TABLE #sqlkmeans_unit
-    (
-        [column] nvarchar(128) COLLATE DATABASE_DEFAULT NOT NULL,
-        unit     nvarchar(20)  COLLATE DATABASE_DEFAULT NOT NULL
-    );
     SELECT @definition = r.definition FROM sqlkmeans.run AS r WHERE r.run_id = @run_id;
-    INSERT INTO #sqlkmeans_unit ([column], unit)
-    SELECT j.[column], j.unit
-    FROM OPENJSON(@definition, '$.features') WITH (
-        [column] nvarchar(128) '$.column', unit nvarchar(20) '$.unit') AS j
-    WHERE j.unit IS NOT NULL;
     INSERT INTO #sqlkmeans_word
         (segment_id, position, [column], place, importance, is_low, grade, is_category, is_level, word,
          mean, of_all)
@@ -8105,21 +7941,20 @@ BEGIN
                 INNER JOIN #sqlkmeans_profile AS e ON e.cluster = 0 AND e.position = p.position
                 INNER JOIN sqlkmeans.model_feature AS f
                     ON f.run_id = @run_id AND f.position = p.position
-                LEFT JOIN #sqlkmeans_unit AS u ON u.[column] = f.source_column
+                LEFT JOIN OPENJSON(@definition, '$.features') WITH (
+                    [column] nvarchar(128) '$.column', unit nvarchar(20) '$.unit') AS u
+                    ON u.[column] = f.source_column
                 CROSS APPLY (SELECT CASE WHEN p.cluster = 0 OR e.deviation = 0 THEN 0e0
                         ELSE COALESCE((p.mean - e.mean) / e.deviation, 0e0) END AS importance) AS d
                ) AS a) AS b;
     UPDATE w
-    SET most = CASE WHEN NOT EXISTS (SELECT 1 FROM #sqlkmeans_word AS o
-                                     WHERE o.position = w.position AND o.segment_id > 0
-                                       AND o.segment_id <> w.segment_id AND o.importance >= w.importance)
-                    THEN N'highest '
-                    WHEN NOT EXISTS (SELECT 1 FROM #sqlkmeans_word AS o
-                                     WHERE o.position = w.position AND o.segment_id > 0
-                                       AND o.segment_id <> w.segment_id AND o.importance <= w.importance)
-                    THEN N'lowest ' END + REPLACE(w.[column], N'_', N' ')
+    SET most = CASE WHEN w.importance > o.highest THEN N'highest ' WHEN w.importance < o.lowest THEN N'lowest ' END
+        + REPLACE(w.[column], N'_', N' ')
     FROM #sqlkmeans_word AS w
     INNER JOIN sqlkmeans.model_feature AS f ON f.run_id = @run_id AND f.position = w.position
+    CROSS APPLY (SELECT MAX(a.importance) AS highest, MIN(a.importance) AS lowest
+                 FROM #sqlkmeans_word AS a
+                 WHERE a.position = w.position AND a.segment_id > 0 AND a.segment_id <> w.segment_id) AS o
     WHERE w.segment_id > 0 AND w.is_level = 0 AND f.type = N'number';
     INSERT INTO #sqlkmeans_named (segment_id, name, name_source, description)
     SELECT c.segment_id, COALESCE(MAX(g.name), MAX(k.name), N''),
@@ -8134,32 +7969,21 @@ BEGIN
     LEFT JOIN sqlkmeans.segment AS k ON k.run_id = @active AND k.segment_id = c.segment_id
     GROUP BY c.segment_id;
 
-    WHILE 1 = 1
+    WHILE EXISTS (SELECT 1 FROM #sqlkmeans_named AS n WHERE n.description = N'')
     BEGIN
         -- Largest first, as the ids of a first run.
-        SET @segment_id = NULL;
         SELECT TOP (1) @segment_id = n.segment_id, @name = n.name
         FROM #sqlkmeans_named AS n
         INNER JOIN #sqlkmeans_cluster AS c ON c.segment_id = n.segment_id
         WHERE n.description = N''
         ORDER BY c.size DESC, c.segment_id;
-        IF @segment_id IS NULL
-            BREAK;
         SELECT @notable = COUNT(*)
         FROM #sqlkmeans_word AS w
         WHERE w.segment_id = @segment_id AND w.place IS NOT NULL AND ABS(w.importance) >= @least;
 
         IF @name = N''
-        BEGIN
-            EXECUTE sqlkmeans.train_name_words @segment_id = @segment_id, @notable = @notable;
-            -- The first that nobody has; else the last, and a number behind it.
-            SELECT TOP (1) @name = c.name
-            FROM #sqlkmeans_possible_name AS c
-            ORDER BY CASE WHEN EXISTS (SELECT 1 FROM #sqlkmeans_named AS n WHERE n.name = c.name)
-                          THEN 1 ELSE 0 END,
-                CASE WHEN EXISTS (SELECT 1 FROM #sqlkmeans_named AS n WHERE n.name = c.name)
-                     THEN -c.place ELSE c.place END;
-        END;
+            EXECUTE sqlkmeans.train_name_words
+                @segment_id = @segment_id, @notable = @notable, @name = @name OUTPUT;
         SELECT @part = @name, @number = 1;
         WHILE EXISTS (SELECT 1 FROM #sqlkmeans_named AS n
                       WHERE n.name = @name AND n.segment_id <> @segment_id)
@@ -8168,36 +7992,29 @@ BEGIN
             SET @name = @part + N' (' + CAST(@number AS nvarchar(10)) + N')';
         END;
 
-        SELECT @description = N'', @place = 0;
-        WHILE @place < CASE WHEN @notable < 3 THEN @notable ELSE 3 END
-        BEGIN
-            SET @place = @place + 1;
-            SELECT @description = @description + CASE @place WHEN 1 THEN N'' ELSE N'; ' END
-                + w.mean + N' against ' + w.of_all
-            FROM #sqlkmeans_word AS w
-            WHERE w.segment_id = @segment_id AND w.place = @place;
-        END;
-        SET @description = CASE
-            WHEN @notable = 0 THEN N'Near everyone''s average in every feature.'
-            WHEN EXISTS (SELECT 1 FROM #sqlkmeans_word AS w WHERE w.segment_id = @segment_id
-                         AND w.place <= @place AND w.is_category = 0)
-                THEN @description + N' on average.'
-            ELSE @description + N'.' END;
+        SET @description = CASE @notable WHEN 0 THEN N'Near everyone''s average in every feature.'
+            ELSE sqlkmeans.joined((
+                SELECT N'; ' + w.mean + N' against ' + w.of_all
+                FROM #sqlkmeans_word AS w
+                WHERE w.segment_id = @segment_id AND w.place <= 3 AND w.place <= @notable
+                ORDER BY w.place
+                FOR XML PATH('')), N'; ')
+            + CASE WHEN EXISTS (SELECT 1 FROM #sqlkmeans_word AS w
+                                WHERE w.segment_id = @segment_id AND w.place <= 3 AND w.place <= @notable
+                                  AND w.is_category = 0)
+                   THEN N' on average.' ELSE N'.' END END;
         UPDATE #sqlkmeans_named SET name = @name, description = @description WHERE segment_id = @segment_id;
     END;
 
-    SELECT @description = N'All ' + sqlkmeans.number_text(SUM(c.size)) + N' customers; on average '
-    FROM #sqlkmeans_cluster AS c;
-    SET @place = 0;
-    WHILE EXISTS (SELECT 1 FROM #sqlkmeans_word AS w WHERE w.segment_id = 0 AND w.place > @place)
-    BEGIN
-        SET @place = @place + 1;
-        SELECT @description = @description + CASE @place WHEN 1 THEN N'' ELSE N', ' END + w.mean
-        FROM #sqlkmeans_word AS w
-        WHERE w.segment_id = 0 AND w.place = @place;
-    END;
     INSERT INTO #sqlkmeans_named (segment_id, name, name_source, description)
-    VALUES (0, N'everyone', N'generated', @description + N'.');
+    SELECT 0, N'everyone', N'generated', N'All ' + sqlkmeans.number_text(SUM(c.size))
+        + N' customers; on average ' + sqlkmeans.joined((
+            SELECT N', ' + w.mean
+            FROM #sqlkmeans_word AS w
+            WHERE w.segment_id = 0 AND w.place IS NOT NULL
+            ORDER BY w.place
+            FOR XML PATH('')), N', ') + N'.'
+    FROM #sqlkmeans_cluster AS c;
 END;
 GO
 
@@ -8290,12 +8107,11 @@ GO
 -- Compares a run with the model that is published: fills the caller's #sqlkmeans_drift, and says in @warnings,
 -- a line each, what is beyond a threshold of the guard. Raises these where the guard refuses.
 ALTER PROCEDURE sqlkmeans.train_compare
-    @run_id        bigint,
-    @active        bigint,
-    @definition    nvarchar(max),
-    @rows          bigint,
-    @mean_distance float,
-    @warnings      nvarchar(max) OUTPUT
+    @run_id     bigint,
+    @active     bigint,
+    @definition nvarchar(max),
+    @rows       bigint,
+    @warnings   nvarchar(max) OUTPUT
 AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
@@ -8308,22 +8124,19 @@ BEGIN
     DECLARE @allowed_shift float =
         COALESCE(TRY_CAST(JSON_VALUE(@definition, '$.guard.centroid_shift') AS float),
             sqlkmeans.shared_number(N'guard.centroid_shift'));
-    DECLARE @notes nvarchar(max) = N'';
-    DECLARE @then nvarchar(max);
     DECLARE @min_frequency float = sqlkmeans.shared_number(N'min_frequency');
     DECLARE @max_categories int = sqlkmeans.shared_number(N'max_categories');
-    DECLARE @differing nvarchar(200);
+    DECLARE @then nvarchar(max);
     DECLARE @k int;
-    DECLARE @segment_id int = 0;
-    DECLARE @shift float;
+    DECLARE @changed nvarchar(max);
+    DECLARE @differing bit;
     DECLARE @stayed float;
     DECLARE @moved float;
 
-    SET @warnings = N'';
     -- With other features or another k, customers have to move. What a definition says counts, not
     -- the levels that a category has, nor their order.
     SELECT @then = r.definition, @k = r.k FROM sqlkmeans.run AS r WHERE r.run_id = @active;
-    SET @differing = CASE WHEN EXISTS (
+    SET @changed = CASE WHEN EXISTS (
             SELECT 1
             FROM (VALUES (@definition), (@then)) AS d (definition)
             CROSS APPLY OPENJSON(d.definition, '$.features') AS j
@@ -8336,27 +8149,23 @@ BEGIN
                 COALESCE(CAST(JSON_VALUE(j.[value], '$.min_frequency') AS float), @min_frequency),
                 COALESCE(CAST(JSON_VALUE(j.[value], '$.max_categories') AS int), @max_categories)
             HAVING COUNT(*) <> 2) THEN N' and features' ELSE N'' END
-        + CASE WHEN JSON_VALUE(@then, '$.scaling') <> JSON_VALUE(@definition, '$.scaling')
-               THEN N' and scaling' ELSE N'' END
-        + CASE WHEN JSON_VALUE(@then, '$.missing') <> JSON_VALUE(@definition, '$.missing')
-               THEN N' and missing' ELSE N'' END
-        + CASE WHEN COALESCE(CAST(JSON_VALUE(@then, '$.winsorize[0]') AS float), -1)
-                    <> COALESCE(CAST(JSON_VALUE(@definition, '$.winsorize[0]') AS float), -1)
-                 OR COALESCE(CAST(JSON_VALUE(@then, '$.winsorize[1]') AS float), -1)
-                    <> COALESCE(CAST(JSON_VALUE(@definition, '$.winsorize[1]') AS float), -1)
-               THEN N' and winsorize' ELSE N'' END
-        + CASE WHEN COALESCE(JSON_VALUE(@then, '$.sample_weight') + N'.', N'')
-                        COLLATE Latin1_General_100_BIN2
-                    <> COALESCE(JSON_VALUE(@definition, '$.sample_weight') + N'.', N'')
-               THEN N' and sample_weight' ELSE N'' END
+        + sqlkmeans.joined((
+            SELECT N' and ' + v.name
+            FROM (VALUES (@definition), (@then)) AS d (definition)
+            CROSS APPLY (VALUES
+                (1, N'scaling', JSON_VALUE(d.definition, '$.scaling')),
+                (2, N'missing', JSON_VALUE(d.definition, '$.missing')),
+                (3, N'winsorize', sqlkmeans.float_literal(CAST(JSON_VALUE(d.definition, '$.winsorize[0]') AS float))
+                    + sqlkmeans.float_literal(CAST(JSON_VALUE(d.definition, '$.winsorize[1]') AS float))),
+                (4, N'sample_weight', JSON_VALUE(d.definition, '$.sample_weight') + N'.')
+            ) AS v (place, name, value)
+            GROUP BY v.place, v.name
+            HAVING COUNT(v.value) = 1 OR COUNT(DISTINCT v.value COLLATE Latin1_General_100_BIN2) = 2
+            ORDER BY v.place
+            FOR XML PATH('')), N'')
         + CASE WHEN @k <> (SELECT COUNT(*) FROM #sqlkmeans_cluster AS c) THEN N' and k' ELSE N'' END;
-    IF @differing <> N''
-    BEGIN
-        SET @mean_distance = NULL;
-        SET @notes = STUFF(@differing, 1, 5, N'') + N' changed since run ' + @run
-            + N': moved customers, centroids and distances are not compared with it' + @line;
-    END;
-    ELSE
+    SELECT @warnings = N'', @differing = CASE @changed WHEN N'' THEN 0 ELSE 1 END;
+    IF @differing = 0
     BEGIN
         SELECT @stayed = SUM(CASE WHEN o.previous = c.segment_id THEN o.customers ELSE 0 END),
             @moved = SUM(CASE WHEN o.previous <> c.segment_id THEN o.customers ELSE 0 END)
@@ -8368,20 +8177,14 @@ BEGIN
                 + CAST(CAST(@moved + @stayed AS bigint) AS nvarchar(20))
                 + N' customers changed segment (allowed ' + CAST(@allowed_moved AS nvarchar(40))
                 + N')' + @line;
-        WHILE 1 = 1
-        BEGIN
-            SET @shift = NULL;
-            SELECT TOP (1) @segment_id = c.segment_id, @shift = c.centroid_shift
+        SET @warnings = @warnings + sqlkmeans.joined((
+            SELECT N'segment ' + CAST(c.segment_id AS nvarchar(10)) + N': its centroid moved by '
+                + sqlkmeans.number_text(ROUND(c.centroid_shift, 2)) + N' since run ' + @run + N' (allowed '
+                + CAST(@allowed_shift AS nvarchar(40)) + N', in the scaled space)' + @line
             FROM #sqlkmeans_cluster AS c
-            WHERE c.segment_id > @segment_id AND c.centroid_shift > @allowed_shift
-            ORDER BY c.segment_id;
-            IF @shift IS NULL
-                BREAK;
-            SET @warnings = @warnings + N'segment ' + CAST(@segment_id AS nvarchar(10))
-                + N': its centroid moved by ' + sqlkmeans.number_text(ROUND(@shift, 2))
-                + N' since run ' + @run + N' (allowed ' + CAST(@allowed_shift AS nvarchar(40))
-                + N', in the scaled space)' + @line;
-        END;
+            WHERE c.centroid_shift > @allowed_shift
+            ORDER BY c.segment_id
+            FOR XML PATH('')), N'');
     END;
 
     EXECUTE sqlkmeans.count_bins @run_id = @active, @scored_run_id = @run_id;
@@ -8394,127 +8197,10 @@ BEGIN
     WHERE b.bin = 0;
     EXECUTE sqlkmeans.watch_labels
         @model_run_id = @active, @definition = @definition, @rows = @rows,
-        @mean_distance = @mean_distance, @warnings = @warnings OUTPUT, @scored_run_id = @run_id;
-    SET @warnings = @warnings + @notes;
-END;
-GO
-
--- procedures/train_publication.sql
-IF OBJECT_ID(N'sqlkmeans.train_publication', N'P') IS NULL
-    EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_publication AS RETURN 0;');
-GO
--- What a run that trained in T-SQL publishes, from the tables of train_segmentation: scores,
--- warnings, segments and profiles as JSON; the centroids go to their table.
-ALTER PROCEDURE sqlkmeans.train_publication
-    @run_id          bigint,
-    @definition      nvarchar(max),
-    @active          bigint,
-    @last_segment_id int,
-    @rows            bigint,
-    @total           bigint,
-    @total_ss        float,
-    @n_iter          int,
-    @begun           datetime2(6),
-    @fitted          datetime2(6),
-    @publication     nvarchar(max) OUTPUT
-AS
-BEGIN
-    SET NOCOUNT, XACT_ABORT ON;
-
-    DECLARE @k int;
-    DECLARE @within_ss float;
-    DECLARE @inertia float;
-    DECLARE @weight float;
-    DECLARE @mean_distance float;
-    DECLARE @davies_bouldin float;
-    DECLARE @warnings nvarchar(max) = N'';
-    DECLARE @members nvarchar(max);
-    DECLARE @compared nvarchar(max);
-    DECLARE @segment_id int = 0;
-
-    SELECT @k = COUNT(*), @within_ss = SUM(c.within_ss), @inertia = SUM(c.inertia),
-        @weight = SUM(c.weight), @mean_distance = SUM(c.size * c.distance) / @rows,
-        @last_segment_id = CASE WHEN MAX(c.segment_id) > @last_segment_id THEN MAX(c.segment_id)
-                                ELSE @last_segment_id END
-    FROM #sqlkmeans_cluster AS c;
-
-    INSERT INTO sqlkmeans.centroid
-        (run_id, segment_id, position, feature, value, scaled_value, outlier_distance)
-    SELECT @run_id, c.segment_id, f.position, f.feature, p.value, p.scaled_value, c.outlier_distance
-    FROM #sqlkmeans_cluster AS c
-    INNER JOIN #sqlkmeans_point AS p ON p.cluster = c.cluster
-    INNER JOIN sqlkmeans.model_feature AS f ON f.run_id = @run_id AND f.position = p.position;
-
-    -- Davies and Bouldin (1979) from mean distances; none where two centroids are the same.
-    SELECT @davies_bouldin = CASE WHEN MIN(g.apart) > 0 THEN SUM(g.worst) / @k END
-    FROM (SELECT a.cluster, MIN(d.squared) AS apart,
-              MAX((a.distance + b.distance) / NULLIF(SQRT(d.squared), 0)) AS worst
-          FROM (SELECT x.cluster AS one, y.cluster AS other,
-                    SUM((x.scaled_value - y.scaled_value) * (x.scaled_value - y.scaled_value))
-                        AS squared
-                FROM #sqlkmeans_point AS x
-                INNER JOIN #sqlkmeans_point AS y ON y.position = x.position AND y.cluster <> x.cluster
-                GROUP BY x.cluster, y.cluster) AS d
-          INNER JOIN #sqlkmeans_cluster AS a ON a.cluster = d.one
-          INNER JOIN #sqlkmeans_cluster AS b ON b.cluster = d.other
-          GROUP BY a.cluster) AS g;
-
-    IF @total > @rows
-        SET @warnings = CAST(@total - @rows AS nvarchar(20)) + N' rows were skipped because a feature is missing' + NCHAR(10);
-    WHILE @segment_id IS NOT NULL
-    BEGIN
-        SELECT @segment_id = MIN(c.segment_id)
-        FROM #sqlkmeans_cluster AS c
-        WHERE c.segment_id > @segment_id AND c.size = 1;
-        SET @warnings = @warnings + COALESCE(N'segment ' + CAST(@segment_id AS nvarchar(10))
-            + N' is one customer: look for wrong values, or try transform = "log1p" or '
-            + N'scaling = "robust"' + NCHAR(10), N'');
-    END;
-    IF @active IS NOT NULL
-        EXECUTE sqlkmeans.train_compare
-            @run_id = @run_id, @active = @active, @definition = @definition, @rows = @rows,
-            @mean_distance = @mean_distance, @warnings = @compared OUTPUT;
-    SET @warnings = @warnings + COALESCE(@compared, N'');
-    EXECUTE sqlkmeans.profile_json @model_run_id = @run_id, @rows = @rows, @members = @members OUTPUT;
-
-    SET @publication = N'{"model_run_id":'
-        + CAST(@run_id AS nvarchar(20))
-        + N',"last_segment_id":' + CAST(@last_segment_id AS nvarchar(10))
-        + N',"distance_tolerance":' + sqlkmeans.float_literal(
-            sqlkmeans.shared_number(N'distance_tolerance') * SQRT(@inertia / @weight))
-        + N',"run":{"k":' + CAST(@k AS nvarchar(10))
-        + N',"rows":' + CAST(@rows AS nvarchar(20))
-        + N',"skipped":' + CAST(@total - @rows AS nvarchar(20))
-        + N',"inertia":' + sqlkmeans.float_literal(@inertia)
-        + N',"n_iter":' + CAST(@n_iter AS nvarchar(10))
-        + N',"mean_distance":' + sqlkmeans.float_literal(@mean_distance)
-        + COALESCE(N',"davies_bouldin":' + sqlkmeans.float_literal(@davies_bouldin), N'')
-        + COALESCE(N',"calinski_harabasz":' + sqlkmeans.float_literal(
-            CASE WHEN @rows > @k THEN (@total_ss - @within_ss) / (@k - 1)
-                / NULLIF(@within_ss / (@rows - @k), 0) END), N'')
-        + COALESCE(N',"compared_run_id":' + CAST(@active AS nvarchar(20)), N'')
-        + COALESCE(N',"psi":' + (SELECT sqlkmeans.float_literal(MAX(d.psi)) FROM #sqlkmeans_drift AS d), N'')
-        + COALESCE(N',"centroid_shift":' + (
-            SELECT sqlkmeans.float_literal(MAX(c.centroid_shift)) FROM #sqlkmeans_cluster AS c), N'')
-        + COALESCE(N',"outliers":' + (
-            SELECT CAST(SUM(c.outliers) AS nvarchar(20)) FROM #sqlkmeans_cluster AS c), N'')
-        + N',"seconds_fit":'
-        + CAST(DATEDIFF(millisecond, @begun, @fitted) / 1000.0 AS nvarchar(40))
-        + N',"seconds_assign":'
-        + CAST(DATEDIFF(millisecond, @fitted, SYSUTCDATETIME()) / 1000.0 AS nvarchar(40))
-        + N',"warnings":' + sqlkmeans.json_lines(@warnings) + N'},"tables":{"segment":' + (
-            SELECT n.segment_id, n.name, n.name_source, n.description,
-                COALESCE(c.size, @rows) AS size,
-                COALESCE(c.size, @rows) / CAST(@rows AS float) AS share,
-                COALESCE(c.within_ss, @within_ss) AS within_ss, c.centroid_shift,
-                COALESCE(c.outliers, o.outliers) AS outliers
-            FROM #sqlkmeans_named AS n
-            LEFT JOIN #sqlkmeans_cluster AS c ON c.segment_id = n.segment_id
-            LEFT JOIN (SELECT SUM(a.outliers) AS outliers FROM #sqlkmeans_cluster AS a) AS o
-                ON n.segment_id = 0
-            ORDER BY n.segment_id
-            FOR JSON PATH
-        ) + N',' + @members + N'}}';
+        @warnings = @warnings OUTPUT, @scored_run_id = @run_id, @differing = @differing;
+    IF @differing = 1
+        SET @warnings = @warnings + STUFF(@changed, 1, 5, N'') + N' changed since run ' + @run
+            + N': moved customers, centroids and distances are not compared with it' + @line;
 END;
 GO
 
@@ -8522,9 +8208,9 @@ GO
 IF OBJECT_ID(N'sqlkmeans.train_segmentation', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_segmentation AS RETURN 0;');
 GO
--- Trains on the rows of the caller's #sqlkmeans_input in T-SQL alone, stages the labels that change and
--- gives the publication. What the run has learnt stands in model_feature, centroid and feature_bin
--- before it is published; a run that fails forgets it.
+-- Trains on the rows of the caller's #sqlkmeans_input in T-SQL alone, labels and describes them in the
+-- tables of label_rows, and gives the publication. What the run has learnt stands in model_feature,
+-- centroid and feature_bin before it is published; a run that fails forgets it.
 ALTER PROCEDURE sqlkmeans.train_segmentation
     @run_id      bigint,
     @total       bigint,
@@ -8537,25 +8223,26 @@ BEGIN
     DECLARE @definition nvarchar(max);
     DECLARE @active bigint;
     DECLARE @last_segment_id int;
+    DECLARE @key nvarchar(max);
     DECLARE @k int;
-    DECLARE @n_init int;
-    DECLARE @seed bigint;
     DECLARE @features int;
+    DECLARE @weighing bigint;
+    DECLARE @relation nvarchar(max);
+    DECLARE @given nvarchar(max);
+    DECLARE @rows bigint;
     DECLARE @threshold float;
     DECLARE @n_iter int;
-    DECLARE @rows bigint;
     DECLARE @total_ss float;
+    DECLARE @share float;
+    DECLARE @warnings nvarchar(max);
+    DECLARE @more nvarchar(max);
     DECLARE @begun datetime2(6) = SYSUTCDATETIME();
     DECLARE @fitted datetime2(6);
-    DECLARE @share float;
-    DECLARE @labels nvarchar(max);
-    DECLARE @outliers bigint;
 
     SELECT @segmentation = r.segmentation, @definition = r.definition, @active = g.active_run_id,
         @last_segment_id = g.last_segment_id,
-        @k = TRY_CAST(JSON_VALUE(r.definition, '$.k') AS int),
-        @n_init = CAST(JSON_VALUE(r.definition, '$.n_init') AS int),
-        @seed = CAST(JSON_VALUE(r.definition, '$.seed') AS bigint)
+        @key = JSON_QUERY(r.definition, '$.key'), @k = CAST(JSON_VALUE(r.definition, '$.k') AS int),
+        @share = TRY_CAST(JSON_VALUE(r.definition, '$.outlier') AS float)
     FROM sqlkmeans.run AS r
     INNER JOIN sqlkmeans.segmentation AS g ON g.name = r.segmentation
     WHERE r.run_id = @run_id;
@@ -8563,8 +8250,10 @@ BEGIN
     CREATE TABLE #sqlkmeans_column
     (
         number     int            NOT NULL PRIMARY KEY,
+        x          nvarchar(10)   COLLATE DATABASE_DEFAULT NOT NULL,
         name       nvarchar(128)  COLLATE DATABASE_DEFAULT NOT NULL,
         type       nvarchar(16)   COLLATE DATABASE_DEFAULT NOT NULL,
+        feature    nvarchar(max)  COLLATE DATABASE_DEFAULT NOT NULL,
         transform  nvarchar(16)   COLLATE DATABASE_DEFAULT NOT NULL,
         weight     float          NOT NULL,
         value      nvarchar(60)   COLLATE DATABASE_DEFAULT NOT NULL,
@@ -8612,6 +8301,114 @@ BEGIN
         weight    float  NOT NULL,
         squares   float  NOT NULL
     );
+
+    EXECUTE sqlkmeans.train_columns
+        @run_id = @run_id, @definition = @definition, @reference_date = @begun,
+        @features = @features OUTPUT, @fitted = @weighing OUTPUT;
+    SELECT @relation = N'#sqlkmeans_input AS i
+CROSS APPLY (SELECT ' + sqlkmeans.joined((
+            SELECT N', ' + REPLACE(CASE c.type
+                    WHEN N'date' THEN N'DATEADD(day, CAST(i.[sqlkmeans f{}] AS int), CAST(''19700101'' AS date)) AS '
+                    ELSE N'i.[sqlkmeans f{}] AS ' END, N'{}', c.x) + QUOTENAME(c.name)
+            FROM #sqlkmeans_column AS c
+            ORDER BY c.number
+            FOR XML PATH('')), N', ') + CASE JSON_VALUE(@definition, '$.missing') WHEN N'skip' THEN N' WHERE '
+            + sqlkmeans.each_number(
+                (SELECT COUNT(*) FROM #sqlkmeans_column AS c), N'i.[sqlkmeans f{}] IS NOT NULL', N' AND ')
+            ELSE N'' END + N') AS s',
+        @given = sqlkmeans.each_name(@key, N'i.{}', N', ') + N', i.[sqlkmeans row], i.[sqlkmeans previous], '
+            + N'i.[sqlkmeans before], i.[sqlkmeans flagged], i.[sqlkmeans weight]';
+    EXECUTE sqlkmeans.prepare_rows
+        @run_id = @run_id, @model_run_id = @run_id, @key = @key, @features = @features,
+        @relation = @relation, @given = @given, @rows = @rows OUTPUT;
+    -- Nobody has to read them again.
+    TRUNCATE TABLE #sqlkmeans_input;
+    EXECUTE sqlkmeans.train_seed
+        @run_id = @run_id, @definition = @definition, @k = @k, @features = @features,
+        @weighing = @weighing, @threshold = @threshold OUTPUT, @n_iter = @n_iter OUTPUT;
+    EXECUTE sqlkmeans.train_passes
+        @run_id = @run_id, @k = @k, @features = @features, @threshold = @threshold,
+        @n_iter = @n_iter OUTPUT;
+    SET @fitted = SYSUTCDATETIME();
+    EXECUTE sqlkmeans.train_bins @run_id = @run_id;
+    EXECUTE sqlkmeans.train_labels
+        @run_id = @run_id, @active = @active, @last_segment_id = @last_segment_id,
+        @definition = @definition, @k = @k, @features = @features, @total_ss = @total_ss OUTPUT;
+    EXECUTE sqlkmeans.mark_outliers @share = @share;
+    INSERT INTO sqlkmeans.centroid
+        (run_id, segment_id, position, feature, value, scaled_value, outlier_distance)
+    SELECT @run_id, c.segment_id, f.position, f.feature, p.value, p.scaled_value, c.outlier_distance
+    FROM #sqlkmeans_cluster AS c
+    INNER JOIN #sqlkmeans_point AS p ON p.cluster = c.cluster
+    INNER JOIN sqlkmeans.model_feature AS f ON f.run_id = @run_id AND f.position = p.position;
+    EXECUTE sqlkmeans.count_bins @run_id = @run_id, @scored_run_id = @run_id;
+    -- Skipped rows count in the bins of what is missing: a broken load has most.
+    UPDATE b
+    SET customers = n.customers + CASE b.bin WHEN 0 THEN c.skipped ELSE 0 END
+    FROM sqlkmeans.feature_bin AS b
+    INNER JOIN #sqlkmeans_bin AS n ON n.position = b.position AND n.bin = b.bin
+    INNER JOIN #sqlkmeans_column AS c ON c.name = b.feature
+    WHERE b.run_id = @run_id;
+    EXECUTE sqlkmeans.train_names
+        @run_id = @run_id, @active = @active, @segmentation = @segmentation;
+
+    IF @active IS NOT NULL
+        EXECUTE sqlkmeans.train_compare
+            @run_id = @run_id, @active = @active, @definition = @definition, @rows = @rows,
+            @warnings = @warnings OUTPUT;
+    SET @warnings = sqlkmeans.joined((
+        SELECT N'segment ' + CAST(c.segment_id AS nvarchar(10)) + N' is one customer: look for wrong values, '
+            + N'or try transform = "log1p" or scaling = "robust"' + NCHAR(10)
+        FROM #sqlkmeans_cluster AS c
+        WHERE c.size = 1
+        ORDER BY c.segment_id
+        FOR XML PATH('')), N'') + COALESCE(@warnings, N'');
+    -- Davies and Bouldin (1979) from mean distances; none where two centroids are the same. Calinski
+    -- and Harabasz (1974).
+    SELECT @more = N',"n_iter":' + CAST(@n_iter AS nvarchar(10))
+        + COALESCE(N',"davies_bouldin":' + sqlkmeans.float_literal(
+            CASE WHEN MIN(g.apart) > 0 THEN SUM(g.worst) / @k END), N'')
+        + COALESCE(N',"calinski_harabasz":' + sqlkmeans.float_literal(
+            CASE WHEN @rows > @k THEN (@total_ss - SUM(g.within_ss)) / (@k - 1)
+                / NULLIF(SUM(g.within_ss) / (@rows - @k), 0) END), N'')
+        + N',"seconds_fit":' + CAST(DATEDIFF(millisecond, @begun, @fitted) / 1000.0 AS nvarchar(40))
+    FROM (SELECT MAX(a.within_ss) AS within_ss, MIN(d.squared) AS apart,
+              MAX((a.distance + b.distance) / NULLIF(SQRT(d.squared), 0)) AS worst
+          FROM (SELECT x.cluster AS one, y.cluster AS other,
+                    SUM((x.scaled_value - y.scaled_value) * (x.scaled_value - y.scaled_value))
+                        AS squared
+                FROM #sqlkmeans_point AS x
+                INNER JOIN #sqlkmeans_point AS y ON y.position = x.position AND y.cluster <> x.cluster
+                GROUP BY x.cluster, y.cluster) AS d
+          INNER JOIN #sqlkmeans_cluster AS a ON a.cluster = d.one
+          INNER JOIN #sqlkmeans_cluster AS b ON b.cluster = d.other
+          GROUP BY a.cluster) AS g;
+    EXECUTE sqlkmeans.publication_json
+        @run_id = @run_id, @model_run_id = @run_id, @rows = @rows, @total = @total, @since = @fitted,
+        @more = @more, @warnings = @warnings, @publication = @publication OUTPUT;
+END;
+GO
+
+-- procedures/label_rows.sql
+IF OBJECT_ID(N'sqlkmeans.label_rows', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.label_rows AS RETURN 0;');
+GO
+-- Makes the tables that labels in T-SQL alone are found in and described from, has a run of the kind
+-- 'assign' fill them with the published model (assign_rows) and any other with one that it trains on
+-- the caller's #sqlkmeans_input (train_segmentation), and stages the labels that change.
+ALTER PROCEDURE sqlkmeans.label_rows
+    @run_id      bigint,
+    @medians     bit,
+    @total       bigint        OUTPUT,
+    @publication nvarchar(max) OUTPUT
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    DECLARE @kind nvarchar(16);
+    DECLARE @definition nvarchar(max);
+    DECLARE @labels nvarchar(max);
+
     CREATE TABLE #sqlkmeans_prepared
     (
         [sqlkmeans row]      int   NULL,
@@ -8698,45 +8495,130 @@ BEGIN
         previous_missing_share float         NOT NULL
     );
 
-    EXECUTE sqlkmeans.train_columns
-        @run_id = @run_id, @definition = @definition, @reference_date = @begun;
-    EXECUTE sqlkmeans.train_rows
-        @run_id = @run_id, @definition = @definition, @features = @features OUTPUT,
-        @rows = @rows OUTPUT;
-    EXECUTE sqlkmeans.train_seed
-        @run_id = @run_id, @k = @k, @features = @features, @rows = @rows, @n_init = @n_init,
-        @seed = @seed, @threshold = @threshold OUTPUT, @n_iter = @n_iter OUTPUT;
-    EXECUTE sqlkmeans.train_passes
-        @run_id = @run_id, @k = @k, @features = @features, @threshold = @threshold,
-        @n_iter = @n_iter OUTPUT;
-    SET @fitted = SYSUTCDATETIME();
-    EXECUTE sqlkmeans.train_bins @run_id = @run_id;
-    EXECUTE sqlkmeans.train_labels
-        @run_id = @run_id, @active = @active, @last_segment_id = @last_segment_id,
-        @definition = @definition, @k = @k, @features = @features, @total_ss = @total_ss OUTPUT;
-    SET @share = TRY_CAST(JSON_VALUE(@definition, '$.outlier') AS float);
-    EXECUTE sqlkmeans.mark_outliers @share = @share, @outliers = @outliers OUTPUT;
-    EXECUTE sqlkmeans.count_bins @run_id = @run_id, @scored_run_id = @run_id;
-    -- Skipped rows count in the bins of what is missing: a broken load has most.
-    UPDATE b
-    SET customers = n.customers + CASE b.bin WHEN 0 THEN c.skipped ELSE 0 END
-    FROM sqlkmeans.feature_bin AS b
-    INNER JOIN #sqlkmeans_bin AS n ON n.position = b.position AND n.bin = b.bin
-    INNER JOIN #sqlkmeans_column AS c ON c.name = b.feature
-    WHERE b.run_id = @run_id;
-    EXECUTE sqlkmeans.train_names
-        @run_id = @run_id, @active = @active, @segmentation = @segmentation;
-    EXECUTE sqlkmeans.train_publication
-        @run_id = @run_id, @definition = @definition, @active = @active,
-        @last_segment_id = @last_segment_id, @rows = @rows, @total = @total,
-        @total_ss = @total_ss, @n_iter = @n_iter, @begun = @begun, @fitted = @fitted,
-        @publication = @publication OUTPUT;
+    SELECT @kind = r.kind, @definition = r.definition FROM sqlkmeans.run AS r WHERE r.run_id = @run_id;
+    IF @kind = N'assign'
+        EXECUTE sqlkmeans.assign_rows
+            @run_id = @run_id, @medians = @medians, @total = @total OUTPUT, @publication = @publication OUTPUT;
+    ELSE
+        EXECUTE sqlkmeans.train_segmentation
+            @run_id = @run_id, @total = @total, @publication = @publication OUTPUT;
     SET @labels = sqlkmeans.labels_text(JSON_QUERY(@definition, '$.key'));
     EXECUTE sqlkmeans.profile_columns
-        @definition = @definition, @labels = @labels, @medians = 1,
+        @definition = @definition, @labels = @labels, @medians = @medians,
         @publication = @publication OUTPUT;
     EXECUTE sqlkmeans.stage_changes
         @run_id = @run_id, @definition = @definition, @publication = @publication OUTPUT;
+END;
+GO
+
+-- procedures/assign_segments.sql
+IF OBJECT_ID(N'sqlkmeans.assign_segments', N'P') IS NULL
+    EXECUTE (N'CREATE PROCEDURE sqlkmeans.assign_segments AS RETURN 0;');
+GO
+-- Labels new, changed and departed customers with the stored model, in SQL alone, and publishes.
+ALTER PROCEDURE sqlkmeans.assign_segments
+    @segmentation nvarchar(128) = NULL,
+    @run_id       bigint        = NULL OUTPUT,
+    @medians      bit           = 1,
+    @quiet        bit           = 0,
+    @help         bit           = 0
+AS
+BEGIN
+    SET NOCOUNT, XACT_ABORT ON;
+
+    IF @help = 1
+    BEGIN
+        SELECT h.parameter, h.type, h.[default], h.meaning
+        FROM (VALUES
+            (1, N'@segmentation', N'nvarchar(128)', N'NULL',
+                N'A segmentation that has a model; the caller must be able to read its source.'),
+            (2, N'@run_id', N'bigint OUTPUT', N'NULL', N'The run that records the assignment.'),
+            (3, N'@medians', N'bit', N'1',
+                N'0 leaves out the medians of the profile, the only figures that take a second look at the rows.'),
+            (4, N'@quiet', N'bit', N'0', N'1 gives no row back, for a procedure that calls this one.'),
+            (5, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+        ) AS h (position, parameter, type, [default], meaning)
+        ORDER BY h.position;
+        RETURN 0;
+    END;
+
+    EXECUTE sqlkmeans.refuse_transaction;
+    SET IMPLICIT_TRANSACTIONS OFF;
+    SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
+
+    DECLARE @problems nvarchar(max);
+    DECLARE @definition nvarchar(max);
+    DECLARE @active bigint;
+    DECLARE @publication nvarchar(max);
+    DECLARE @rows bigint;
+    DECLARE @total bigint;
+    DECLARE @arrived bigint;
+    DECLARE @moved bigint;
+    DECLARE @departed bigint;
+    DECLARE @written bigint;
+    DECLARE @error nvarchar(max);
+
+    SELECT @definition = g.definition, @active = g.active_run_id
+    FROM sqlkmeans.segmentation AS g
+    WHERE g.name = @segmentation;
+
+    IF @definition IS NULL
+        SET @problems = N'@segmentation: ' + COALESCE(@segmentation, N'NULL')
+            + N' given; allowed: the name of a segmentation in sqlkmeans.segmentation';
+    ELSE IF @active IS NULL
+        SET @problems = @segmentation + N': no model yet; the first run makes it';
+    EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
+
+    -- A category has several features, one after the other.
+    IF EXISTS (
+        SELECT 1
+        FROM OPENJSON(@definition, '$.features') AS j
+        FULL JOIN (SELECT ROW_NUMBER() OVER (ORDER BY MIN(m.position)) AS position, m.source_column,
+                       m.type, m.transform, m.weight
+                   FROM sqlkmeans.model_feature AS m
+                   WHERE m.run_id = @active
+                   GROUP BY m.source_column, m.type, m.transform, m.weight) AS f
+            ON f.position = CAST(j.[key] AS int) + 1
+           AND f.source_column = JSON_VALUE(j.[value], '$.column')
+           AND f.type = COALESCE(JSON_VALUE(j.[value], '$.type'), N'number')
+           AND f.transform = COALESCE(JSON_VALUE(j.[value], '$.transform'), N'none')
+           AND f.weight = COALESCE(CAST(JSON_VALUE(j.[value], '$.weight') AS float), 1)
+        WHERE f.position IS NULL OR j.[key] IS NULL)
+    BEGIN
+        SET @problems = @segmentation
+            + N': the features are not those of the stored model; a run fits a new one';
+        EXECUTE sqlkmeans.raise_problems @number = 50002, @problems = @problems;
+    END;
+
+    EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @keep = 1;
+
+    BEGIN TRY
+        EXECUTE sqlkmeans.start_run
+            @segmentation = @segmentation, @kind = N'assign', @engine = N'tsql',
+            @run_id = @run_id OUTPUT;
+        EXECUTE sqlkmeans.label_rows
+            @run_id = @run_id, @medians = @medians, @total = @total OUTPUT,
+            @publication = @publication OUTPUT;
+        SET @rows = CAST(JSON_VALUE(@publication, '$.run.rows') AS bigint);
+
+        EXECUTE sqlkmeans.publish_staged
+            @run_id = @run_id, @publication = @publication, @arrived = @arrived OUTPUT,
+            @moved = @moved OUTPUT, @departed = @departed OUTPUT, @written = @written OUTPUT;
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1, @keep = 1;
+    END TRY
+    BEGIN CATCH
+        SET @error = ERROR_MESSAGE();
+        IF XACT_STATE() <> 0
+            ROLLBACK TRANSACTION;
+        IF EXISTS (SELECT 1 FROM sqlkmeans.run AS r WHERE r.run_id = @run_id)
+            EXECUTE sqlkmeans.fail_run @run_id = @run_id, @error = @error;
+        EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1, @keep = 1;
+        THROW;
+    END CATCH;
+
+    IF @quiet = 0
+        SELECT @run_id AS run_id, @rows AS [rows], @total - @rows AS skipped, @arrived AS arrived,
+            @moved AS moved, @departed AS departed, @written AS written;
 END;
 GO
 
@@ -8869,8 +8751,8 @@ BEGIN
             CAST(DATEDIFF(millisecond, @begun, SYSUTCDATETIME()) / 1000.0 AS nvarchar(40));
 
         IF @engine = N'tsql'
-            EXECUTE sqlkmeans.train_segmentation
-                @run_id = @run_id, @total = @total, @publication = @publication OUTPUT;
+            EXECUTE sqlkmeans.label_rows
+                @run_id = @run_id, @medians = 1, @total = @total OUTPUT, @publication = @publication OUTPUT;
         ELSE
         BEGIN
             EXECUTE sqlkmeans.check_keys @relation = N'#sqlkmeans_input AS s', @key = @key;
@@ -9050,6 +8932,7 @@ BEGIN
             BEGIN
                 EXECUTE sqlkmeans.take_lock @segmentation = @name;
                 EXECUTE sqlkmeans.reclaim_runs @segmentation = @name;
+                EXECUTE sqlkmeans.drop_parts @segmentation = @name;
             END;
 
             DELETE FROM #sqlkmeans_old;
@@ -9061,6 +8944,9 @@ BEGIN
               AND r.status <> N'running'
               AND r.finished_at < @before
               AND r.run_id <> COALESCE(g.active_run_id, 0)
+              -- A heap that somebody still writes into is found by its run.
+              AND OBJECT_ID(N'sqlkmeans.' + QUOTENAME(N'staging_' + CAST(r.run_id AS nvarchar(20)) + N'_parts'),
+                      N'U') IS NULL
               AND (r.published_at IS NULL OR r.published_at <
                    (SELECT MAX(l.published_at) FROM sqlkmeans.run AS l
                     WHERE l.segmentation = @name AND l.status = N'published'));
@@ -9200,6 +9086,13 @@ BEGIN
         INSERT INTO #sqlkmeans_old (run_id)
         SELECT r.run_id FROM sqlkmeans.run AS r WHERE r.segmentation = @segmentation;
 
+        -- What a task that was given up still wrote into when its run ended.
+        INSERT INTO #sqlkmeans_drop (kind, name)
+        SELECT N'parts', t.name
+        FROM (SELECT N'staging_' + CAST(o.run_id AS nvarchar(20)) + N'_parts' AS name
+              FROM #sqlkmeans_old AS o) AS t
+        WHERE OBJECT_ID(N'sqlkmeans.' + QUOTENAME(t.name), N'U') IS NOT NULL;
+
         IF @execute = 1
         BEGIN
             -- First out of the view segment_movement, which reads the history.
@@ -9213,6 +9106,7 @@ BEGIN
             SELECT @kind = d.kind, @name = d.name FROM #sqlkmeans_drop AS d WHERE d.position = @position;
             SET @statement = CASE @kind
                 WHEN N'function' THEN N'DROP FUNCTION IF EXISTS sqlkmeans.' + QUOTENAME(@name)
+                WHEN N'parts' THEN N'SET LOCK_TIMEOUT 60000; DROP TABLE IF EXISTS sqlkmeans.' + QUOTENAME(@name)
                 WHEN N'view' THEN N'DROP VIEW IF EXISTS ' + sqlkmeans.quoted_name(@name, N'_named')
                 WHEN N'history' THEN N'DROP TABLE IF EXISTS ' + sqlkmeans.quoted_name(@name, N'_history')
                 WHEN N'target' THEN N'DROP TABLE IF EXISTS ' + sqlkmeans.quoted_name(@name, N'')
@@ -10321,6 +10215,12 @@ DECLARE @definition nvarchar(max);
 SELECT @definition = JSON_MODIFY(g.definition, ''$.target'', N''sqlkmeans_self_test.elsewhere'')
 FROM sqlkmeans.segmentation AS g WHERE g.name = N''sqlkmeans_self_test_tsql'';
 EXECUTE sqlkmeans.start_run @segmentation = N''sqlkmeans_self_test_tsql'', @definition = @definition;'),
+    (N'an operator takes no source away from the server', N',users,', N'operator', N'50002 %engine (spark or another) is not the one that is registered%', N'
+DECLARE @definition nvarchar(max);
+SELECT @definition = JSON_MODIFY(g.definition, ''$.engine'', N''spark'')
+FROM sqlkmeans.segmentation AS g WHERE g.name = N''sqlkmeans_self_test_tsql'';
+EXECUTE sqlkmeans.start_run
+    @segmentation = N''sqlkmeans_self_test_tsql'', @definition = @definition, @key_types = N''["bigint"]'';'),
     (N'an operator registers nothing', N',users,', N'operator', N'50002 %is not registered%', N'
 DECLARE @definition nvarchar(max);
 SELECT @definition = JSON_MODIFY(JSON_MODIFY(g.definition, ''$.target'', N''sqlkmeans_self_test.elsewhere''),

@@ -96,7 +96,7 @@ def job(
     with database.store.lock(segmentation.name):
         check_segmentation(database, segmentation, sources)
         row = {"kind": kind, "engine": segmentation.engine, **row, **client_row()}
-        run_id = database.store.start(segmentation, row)
+        run_id = database.store.start(segmentation, row, sources.key_schema(segmentation))
         try:
             seen: Row = {}
             if segmentation.changed_by is not None and kind != "choose_k":

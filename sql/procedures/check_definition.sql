@@ -2,12 +2,14 @@ IF OBJECT_ID(N'sqlkmeans.check_definition', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.check_definition AS RETURN 0;');
 GO
 -- Checks a definition against the catalogue. Adds a line to @problems for each thing wrong, and
--- gives the key columns with their types, as CREATE TABLE writes them.
+-- gives the key columns with their types, as CREATE TABLE writes them. With @key_types, a list of
+-- theirs, the source is somewhere else: of it nothing is looked at but these.
 ALTER PROCEDURE sqlkmeans.check_definition
     @segmentation nvarchar(128),
     @definition   nvarchar(max),
     @problems     nvarchar(max) OUTPUT,
-    @key_columns  nvarchar(max) OUTPUT
+    @key_columns  nvarchar(max) OUTPUT,
+    @key_types    nvarchar(max) = NULL
 AS
 BEGIN
     SET NOCOUNT ON;
@@ -21,6 +23,8 @@ BEGIN
     DECLARE @problem nvarchar(max);
     DECLARE @name nvarchar(128);
     DECLARE @type nvarchar(400);
+    DECLARE @given nvarchar(400);
+    DECLARE @length int;
     DECLARE @kind nvarchar(16);
     DECLARE @sample_weight nvarchar(128);
     DECLARE @changed_by nvarchar(128);
@@ -61,9 +65,16 @@ BEGIN
         type nvarchar(400) COLLATE DATABASE_DEFAULT NULL
     );
 
-    EXECUTE sqlkmeans.describe_source @source = @source, @problem = @problem OUTPUT;
-    IF @problem IS NOT NULL
-        SET @problems = @problems + @problem + @line;
+    -- A problem in no words: no column is known by name.
+    SET @problem = N'';
+    IF @key_types IS NULL
+        EXECUTE sqlkmeans.describe_source @source = @source, @problem = @problem OUTPUT;
+    IF @problem <> N''
+        SET @problems = @problems + @problem
+            + CASE JSON_VALUE(@definition, '$.engine')
+                  WHEN N'spark' THEN N' (engine = "spark": if Spark has it, the client runs it: sqlkmeans run, '
+                      + N'sqlkmeans assign)'
+                  ELSE N'' END + @line;
 
     -- Python takes the last of two keys of one name, and the server, now the first and now all.
     INSERT INTO #sqlkmeans_finding (finding)
@@ -113,6 +124,28 @@ BEGIN
             sqlkmeans.type_text(c.type, c.max_length, c.[precision], c.scale, c.collation), N'')
         FROM #sqlkmeans_source_column AS c
         WHERE c.name = @name;
+        IF @key_types IS NOT NULL
+        BEGIN
+            SET @given = NULL;
+            SELECT @given = LEFT(j.[value], 100)
+            FROM OPENJSON(@key_types) AS j
+            WHERE j.[key] = CAST(@position AS nvarchar(10));
+            SET @length = CASE WHEN @given LIKE N'nvarchar([1-9]%)'
+                               THEN 2 * TRY_CAST(SUBSTRING(@given, 10, LEN(@given) - 10) AS smallint)
+                               WHEN @given LIKE N'varbinary([1-9]%)'
+                               THEN TRY_CAST(SUBSTRING(@given, 11, LEN(@given) - 11) AS smallint) END;
+            -- Nothing of the caller's text comes into a statement, but for the number.
+            SET @type = CASE
+                WHEN @given = N'bigint' THEN N'bigint'
+                WHEN @given = N'bit' THEN N'bit'
+                WHEN @given = N'date' THEN N'date'
+                WHEN @given = N'datetime2(6)' THEN N'datetime2(6)'
+                WHEN @length NOT BETWEEN 1 AND 900 THEN NULL
+                WHEN @given LIKE N'varbinary%' THEN sqlkmeans.type_text(N'varbinary', @length, 0, 0, NULL)
+                ELSE sqlkmeans.type_text(N'nvarchar', @length, 0, 0,
+                    CAST(DATABASEPROPERTYEX(DB_NAME(), N'Collation') AS nvarchar(128))) END;
+            SET @bytes = @bytes + COALESCE(@length, 8);
+        END;
 
         IF LOWER(@name) IN (N'segment_id', N'segment_name', N'distance', N'run_id', N'assigned_at',
                             N'valid_from', N'valid_to', N'cluster', N'departed', N'is_outlier')
@@ -121,12 +154,17 @@ BEGIN
         ELSE IF LOWER(@name) LIKE N'sqlkmeans %'
             SET @problems = @problems + N'key: ' + @name + N' begins as columns of sqlkmeans itself '
                 + N'do; give it another name in a view' + @line;
+        ELSE IF @type IS NULL AND @key_types IS NOT NULL
+            SET @problems = @problems + N'key: ' + @name + N' is ' + COALESCE(@given, N'of no type')
+                + N'; allowed where the source is not in this database: bigint, bit, date, datetime2(6), '
+                + N'nvarchar(n), varbinary(n); CAST it' + @line;
         ELSE IF @type IS NULL AND @problem IS NULL
             SET @problems = @problems + N'key: the source has no column ' + @name + @line;
         ELSE IF @type = N''
             SET @problems = @problems + N'key: ' + @name + N' is of a type that cannot be a key; '
                 + N'CAST it in a view, text to nvarchar(450) at most' + @line;
-        ELSE IF EXISTS (SELECT 1 FROM #sqlkmeans_target_column AS t)
+        -- Where the source cannot be looked at, there is nothing to compare.
+        ELSE IF @type IS NOT NULL AND EXISTS (SELECT 1 FROM #sqlkmeans_target_column AS t)
              AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_target_column AS t WHERE t.name = @name AND t.type = @type)
             SET @problems = @problems + N'target: ' + @target_name
                 + N' is there already, without a column ' + @name + N' ' + @type

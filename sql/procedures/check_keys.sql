@@ -21,11 +21,13 @@ BEGIN
     DECLARE @repeats bigint;
     DECLARE @example nvarchar(max);
 
+    -- Of a key that is as it should be nothing is added up but its one row.
     SET @statement = N'SELECT @nulls = COALESCE(SUM(g.nulls * g.customers), 0),
     @repeats = COALESCE(SUM(CASE g.nulls WHEN 0 THEN g.customers - 1 END), 0)
 FROM (SELECT COUNT_BIG(*) AS customers, '
-        + sqlkmeans.each_name(@key, N'MAX(CASE WHEN s.{} IS NULL THEN 1 ELSE 0 END)', N' + ')
-        + N' AS nulls FROM ' + @relation + N' GROUP BY ' + @columns + N') AS g;';
+        + sqlkmeans.each_name(@key, N'CASE WHEN s.{} IS NULL THEN 1 ELSE 0 END', N' + ')
+        + N' AS nulls FROM ' + @relation + N' GROUP BY ' + @columns + N'
+      HAVING COUNT_BIG(*) > 1 OR ' + sqlkmeans.each_name(@key, N's.{} IS NULL', N' OR ') + N') AS g;';
     EXECUTE sys.sp_executesql
         @statement, N'@nulls bigint OUTPUT, @repeats bigint OUTPUT',
         @nulls = @nulls OUTPUT, @repeats = @repeats OUTPUT;

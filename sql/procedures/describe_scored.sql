@@ -26,7 +26,6 @@ BEGIN
     DECLARE @numbers int = 0;
     DECLARE @x nvarchar(10);
     DECLARE @o nvarchar(40);
-    DECLARE @upper float;
     DECLARE @group nvarchar(max) = N' FROM #sqlkmeans_scored AS s
 INNER JOIN (SELECT a.cluster{} FROM #sqlkmeans_point AS a
             LEFT JOIN #sqlkmeans_bracket AS b
@@ -70,13 +69,14 @@ INNER JOIN (SELECT a.cluster{} FROM #sqlkmeans_point AS a
               ON f.run_id = @run_id AND f.source_column = b.feature AND f.type <> N'category'
           WHERE b.run_id IN (@run_id, @active) AND b.upper IS NOT NULL) AS e;
 
-    -- Beyond a width that is larger where rows are few, no median moves from night to night.
+    -- Beyond a width that is larger where rows are few, no median moves from night to night: where a
+    -- tenth of the rows are others, it moves by 0.6 deviations over the root of their number.
     INSERT INTO #sqlkmeans_bracket (cluster, position, low, high, below)
     SELECT COALESCE(c.cluster, 0), f.position, f.median - t.reach, f.median + t.reach, 0
     FROM sqlkmeans.segment_feature AS f
     INNER JOIN sqlkmeans.segment AS s ON s.run_id = f.run_id AND s.segment_id = f.segment_id
     LEFT JOIN #sqlkmeans_cluster AS c ON c.segment_id = f.segment_id
-    CROSS APPLY (SELECT f.deviation * (0.005e0 + 3e0 / SQRT(s.size + 1e0)) AS reach) AS t
+    CROSS APPLY (SELECT f.deviation * (0.005e0 + 2e0 / SQRT(s.size + 1e0)) AS reach) AS t
     WHERE f.run_id = @near AND @medians = 1 AND f.median IS NOT NULL
       AND (c.cluster IS NOT NULL OR f.segment_id = 0);
     IF @sample IS NOT NULL
@@ -130,23 +130,17 @@ GROUP BY g.cluster, v.position, v.value;';
         SET @moments = @moments + REPLACE(
             N', ({}, w.n{}, w.s{}, w.q{}, w.l{}, w.h{})', N'{}', @x);
         SET @numbers = @numbers + 5;
-        SET @number = 0;
-        WHILE 1 = 1
-        BEGIN
-            SET @upper = NULL;
-            SELECT TOP (1) @number = e.number, @upper = e.upper
+        SET @sums = @sums + sqlkmeans.joined((
+            SELECT N', COUNT_BIG(CASE WHEN ' + @o + N' <= ' + sqlkmeans.float_literal(e.upper)
+                + N' THEN 1 END) AS e' + @x + N'_' + CAST(e.number AS nvarchar(10))
             FROM #sqlkmeans_edge AS e
-            WHERE e.position = @position AND e.number > @number
-            ORDER BY e.number;
-            IF @upper IS NULL
-                BREAK;
-            SET @sums = @sums + N', COUNT_BIG(CASE WHEN ' + @o + N' <= '
-                + sqlkmeans.float_literal(@upper) + N' THEN 1 END) AS e' + @x + N'_'
-                + CAST(@number AS nvarchar(10));
-            SET @counts = @counts + N', (' + @x + N', ' + CAST(@number AS nvarchar(10)) + N', w.e'
-                + @x + N'_' + CAST(@number AS nvarchar(10)) + N')';
-            SET @numbers = @numbers + 1;
-        END;
+            WHERE e.position = @position
+            ORDER BY e.number
+            FOR XML PATH('')), N'');
+        SELECT @number = COUNT(*) FROM #sqlkmeans_edge AS e WHERE e.position = @position;
+        SET @counts = @counts + REPLACE(
+            sqlkmeans.each_number(@number, N', (~, {}, w.e~_{})', N''), N'~', @x);
+        SET @numbers = @numbers + @number;
         IF @medians = 1
         BEGIN
             SET @origins = @origins + REPLACE(

@@ -89,6 +89,13 @@ BEGIN
         INSERT INTO #sqlkmeans_old (run_id)
         SELECT r.run_id FROM sqlkmeans.run AS r WHERE r.segmentation = @segmentation;
 
+        -- What a task that was given up still wrote into when its run ended.
+        INSERT INTO #sqlkmeans_drop (kind, name)
+        SELECT N'parts', t.name
+        FROM (SELECT N'staging_' + CAST(o.run_id AS nvarchar(20)) + N'_parts' AS name
+              FROM #sqlkmeans_old AS o) AS t
+        WHERE OBJECT_ID(N'sqlkmeans.' + QUOTENAME(t.name), N'U') IS NOT NULL;
+
         IF @execute = 1
         BEGIN
             -- First out of the view segment_movement, which reads the history.
@@ -102,6 +109,7 @@ BEGIN
             SELECT @kind = d.kind, @name = d.name FROM #sqlkmeans_drop AS d WHERE d.position = @position;
             SET @statement = CASE @kind
                 WHEN N'function' THEN N'DROP FUNCTION IF EXISTS sqlkmeans.' + QUOTENAME(@name)
+                WHEN N'parts' THEN N'SET LOCK_TIMEOUT 60000; DROP TABLE IF EXISTS sqlkmeans.' + QUOTENAME(@name)
                 WHEN N'view' THEN N'DROP VIEW IF EXISTS ' + sqlkmeans.quoted_name(@name, N'_named')
                 WHEN N'history' THEN N'DROP TABLE IF EXISTS ' + sqlkmeans.quoted_name(@name, N'_history')
                 WHEN N'target' THEN N'DROP TABLE IF EXISTS ' + sqlkmeans.quoted_name(@name, N'')

@@ -67,6 +67,7 @@ BEGIN
             SET status = N'failed', error = COALESCE(@error, N'failed'),
                 finished_at = SYSUTCDATETIME()
             WHERE run_id = @run_id;
+            EXECUTE sqlkmeans.drop_parts @segmentation = @segmentation;
         END;
         ELSE IF @status = N'published' AND @kind = N'fit'
         BEGIN

@@ -6,8 +6,7 @@ GO
 -- before: in the middle between the nearest of so large a share of a cluster's rows that are
 -- farthest, and the next one before them; the distance of the farthest where the share is no row.
 ALTER PROCEDURE sqlkmeans.mark_outliers
-    @share    float,
-    @outliers bigint OUTPUT
+    @share float = NULL
 AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
@@ -29,9 +28,7 @@ BEGIN
                     GROUP BY p.cluster) AS n
             ON n.cluster = c.cluster;
 
-    SET @outliers = NULL;
     IF EXISTS (SELECT 1 FROM #sqlkmeans_cluster AS c WHERE c.outlier_distance IS NOT NULL)
-    BEGIN
         UPDATE c
         SET outliers = COALESCE(n.outliers, 0)
         FROM #sqlkmeans_cluster AS c
@@ -41,7 +38,5 @@ BEGIN
                    WHERE s.[sqlkmeans distance] > g.outlier_distance
                    GROUP BY g.cluster) AS n
             ON n.cluster = c.cluster;
-        SELECT @outliers = SUM(c.outliers) FROM #sqlkmeans_cluster AS c;
-    END;
 END;
 GO

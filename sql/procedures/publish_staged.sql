@@ -147,6 +147,7 @@ BEGIN
             EXECUTE sqlkmeans.refresh_movement @run_id = @run_id;
         END;
         EXECUTE sqlkmeans.expire_history @run_id = @run_id;
+        EXECUTE sqlkmeans.drop_parts @segmentation = @segmentation;
         EXECUTE sqlkmeans.take_lock @segmentation = @segmentation, @release = 1;
     END TRY
     BEGIN CATCH

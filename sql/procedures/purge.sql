@@ -77,6 +77,7 @@ BEGIN
             BEGIN
                 EXECUTE sqlkmeans.take_lock @segmentation = @name;
                 EXECUTE sqlkmeans.reclaim_runs @segmentation = @name;
+                EXECUTE sqlkmeans.drop_parts @segmentation = @name;
             END;
 
             DELETE FROM #sqlkmeans_old;
@@ -88,6 +89,9 @@ BEGIN
               AND r.status <> N'running'
               AND r.finished_at < @before
               AND r.run_id <> COALESCE(g.active_run_id, 0)
+              -- A heap that somebody still writes into is found by its run.
+              AND OBJECT_ID(N'sqlkmeans.' + QUOTENAME(N'staging_' + CAST(r.run_id AS nvarchar(20)) + N'_parts'),
+                      N'U') IS NULL
               AND (r.published_at IS NULL OR r.published_at <
                    (SELECT MAX(l.published_at) FROM sqlkmeans.run AS l
                     WHERE l.segmentation = @name AND l.status = N'published'));

@@ -126,8 +126,8 @@ BEGIN
             CAST(DATEDIFF(millisecond, @begun, SYSUTCDATETIME()) / 1000.0 AS nvarchar(40));
 
         IF @engine = N'tsql'
-            EXECUTE sqlkmeans.train_segmentation
-                @run_id = @run_id, @total = @total, @publication = @publication OUTPUT;
+            EXECUTE sqlkmeans.label_rows
+                @run_id = @run_id, @medians = 1, @total = @total OUTPUT, @publication = @publication OUTPUT;
         ELSE
         BEGIN
             EXECUTE sqlkmeans.check_keys @relation = N'#sqlkmeans_input AS s', @key = @key;

@@ -127,8 +127,9 @@ BEGIN
         SET @comma = N', ';
     END;
 
+    -- Who keeps what the steps find looks for the nearest centroid without @query.
     SET @comma = N'';
-    WHILE 1 = 1
+    WHILE @row = 0
     BEGIN
         SET @name = NULL;
         SELECT TOP (1) @segment_id = c.segment_id,
@@ -142,20 +143,12 @@ BEGIN
             BREAK;
 
         SET @centroid = N'(' + CAST(@segment_id AS nvarchar(20)) + N', '
-            + sqlkmeans.text_literal(@name) + N', ' + @limit;
-        SET @position = 0;
-        WHILE 1 = 1
-        BEGIN
-            SET @center = NULL;
-            SELECT TOP (1) @position = c.position,
-                @center = sqlkmeans.float_literal(c.scaled_value)
-            FROM sqlkmeans.centroid AS c
-            WHERE c.run_id = @run_id AND c.segment_id = @segment_id AND c.position > @position
-            ORDER BY c.position;
-            IF @center IS NULL
-                BREAK;
-            SET @centroid = @centroid + N', ' + @center;
-        END;
+            + sqlkmeans.text_literal(@name) + N', ' + @limit + sqlkmeans.joined((
+                SELECT N', ' + sqlkmeans.float_literal(c.scaled_value)
+                FROM sqlkmeans.centroid AS c
+                WHERE c.run_id = @run_id AND c.segment_id = @segment_id
+                ORDER BY c.position
+                FOR XML PATH('')), N'');
         SET @centroids = @centroids + @comma + @line + N'    ' + @centroid + N')';
         SET @comma = N', ';
     END;

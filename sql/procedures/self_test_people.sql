@@ -104,6 +104,12 @@ DECLARE @definition nvarchar(max);
 SELECT @definition = JSON_MODIFY(g.definition, ''$.target'', N''sqlkmeans_self_test.elsewhere'')
 FROM sqlkmeans.segmentation AS g WHERE g.name = N''sqlkmeans_self_test_tsql'';
 EXECUTE sqlkmeans.start_run @segmentation = N''sqlkmeans_self_test_tsql'', @definition = @definition;'),
+    (N'an operator takes no source away from the server', N',users,', N'operator', N'50002 %engine (spark or another) is not the one that is registered%', N'
+DECLARE @definition nvarchar(max);
+SELECT @definition = JSON_MODIFY(g.definition, ''$.engine'', N''spark'')
+FROM sqlkmeans.segmentation AS g WHERE g.name = N''sqlkmeans_self_test_tsql'';
+EXECUTE sqlkmeans.start_run
+    @segmentation = N''sqlkmeans_self_test_tsql'', @definition = @definition, @key_types = N''["bigint"]'';'),
     (N'an operator registers nothing', N',users,', N'operator', N'50002 %is not registered%', N'
 DECLARE @definition nvarchar(max);
 SELECT @definition = JSON_MODIFY(JSON_MODIFY(g.definition, ''$.target'', N''sqlkmeans_self_test.elsewhere''),

@@ -10,6 +10,7 @@ ALTER PROCEDURE sqlkmeans.start_run
     @client_version   nvarchar(64)  = NULL,
     @library_versions nvarchar(max) = NULL,
     @client           nvarchar(400) = NULL,
+    @key_types        nvarchar(max) = NULL,
     @run_id           bigint        = NULL OUTPUT,
     @help             bit           = 0
 AS
@@ -32,8 +33,10 @@ BEGIN
             (6, N'@library_versions', N'nvarchar(max)', N'NULL', N'For the run''s row.'),
             (7, N'@client', N'nvarchar(400)', N'NULL',
                 N'For the run''s row, behind the login; NULL records the program.'),
-            (8, N'@run_id', N'bigint OUTPUT', N'NULL', N'The run; its staging table is sqlkmeans.staging_<run_id>.'),
-            (9, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
+            (8, N'@key_types', N'nvarchar(max)', N'NULL',
+                N'A JSON list of the key''s types, where the client reads the source somewhere else.'),
+            (9, N'@run_id', N'bigint OUTPUT', N'NULL', N'The run; its staging table is sqlkmeans.staging_<run_id>.'),
+            (10, N'@help', N'bit', N'0', N'1 shows this list and does nothing else.')
         ) AS h (position, parameter, type, [default], meaning)
         ORDER BY h.position;
         RETURN 0;
@@ -60,6 +63,11 @@ BEGIN
     IF @kind NOT IN (N'fit', N'assign', N'choose_k') OR @kind IS NULL
         SET @problems = @problems + N'@kind: ' + COALESCE(@kind, N'NULL')
             + N' given; allowed: fit, assign, choose_k' + @line;
+    IF @key_types IS NOT NULL AND ISJSON(@key_types) = 0
+    BEGIN
+        SET @problems = @problems + N'@key_types: not JSON; allowed: a list, such as ["bigint"]' + @line;
+        SET @key_types = N'[]';
+    END;
     IF @definition IS NULL OR ISJSON(@definition) = 0
         SET @problems = @problems + N'@definition: '
             + CASE WHEN @definition IS NULL THEN N'missing, and none is recorded' ELSE N'not JSON' END
@@ -72,7 +80,13 @@ BEGIN
         SET @key = JSON_QUERY(@definition, '$.key');
         EXECUTE sqlkmeans.check_definition
             @segmentation = @segmentation, @definition = @definition,
-            @problems = @problems OUTPUT, @key_columns = @key_columns OUTPUT;
+            @problems = @problems OUTPUT, @key_columns = @key_columns OUTPUT,
+            @key_types = @key_types;
+        IF @key_types IS NOT NULL
+           AND COALESCE(JSON_VALUE(@definition, '$.engine'), N'local') <> N'spark'
+            SET @problems = @problems + N'@key_types: given, and the engine is '
+                + COALESCE(JSON_VALUE(@definition, '$.engine'), N'local')
+                + N'; allowed: with spark, which may have its rows somewhere else' + @line;
 
         -- What is read and what is written is an admin's to say: a run of a stronger caller, and the
         -- owner who writes, follow what is recorded here.
@@ -86,22 +100,30 @@ BEGIN
                 SELECT 1
                 FROM OPENJSON(@definition) WITH (
                     source nvarchar(max) '$.source', [key] nvarchar(max) '$.key' AS JSON,
-                    target nvarchar(max) '$.target', language nvarchar(max) '$.language') AS n
+                    target nvarchar(max) '$.target', language nvarchar(max) '$.language',
+                    engine nvarchar(32) '$.engine') AS n
                 CROSS JOIN OPENJSON(@recorded) WITH (
                     source nvarchar(max) '$.source', [key] nvarchar(max) '$.key' AS JSON,
-                    target nvarchar(max) '$.target', language nvarchar(max) '$.language') AS r
+                    target nvarchar(max) '$.target', language nvarchar(max) '$.language',
+                    engine nvarchar(32) '$.engine') AS r
                 WHERE COALESCE(n.language, N'Python')
                       <> COALESCE(r.language, N'Python') COLLATE Latin1_General_100_BIN2
-                   OR COALESCE(sqlkmeans.relation(n.source), N'')
-                      <> COALESCE(sqlkmeans.relation(r.source), N'') COLLATE Latin1_General_100_BIN2
+                   -- With Spark, the source may be somewhere else.
+                   OR CASE n.engine WHEN N'spark' THEN 1 ELSE 0 END
+                      <> CASE r.engine WHEN N'spark' THEN 1 ELSE 0 END
+                   -- Of what is no source here, and may be Spark's, each letter counts.
+                   OR COALESCE(sqlkmeans.relation(n.source), N'= ' + n.source, N'')
+                      <> COALESCE(sqlkmeans.relation(r.source), N'= ' + r.source, N'')
+                         COLLATE Latin1_General_100_BIN2
                    OR COALESCE(sqlkmeans.each_name(n.[key], N'{}', N', '), N'')
                       <> COALESCE(sqlkmeans.each_name(r.[key], N'{}', N', '), N'')
                          COLLATE Latin1_General_100_BIN2
                    OR COALESCE(sqlkmeans.quoted_name(n.target, N''), N'')
                       <> COALESCE(sqlkmeans.quoted_name(r.target, N''), N'')
                          COLLATE Latin1_General_100_BIN2)
-                SET @problems = @problems + N'@definition: its source, key, target or language is not '
-                    + N'the one that is registered; to change them takes the role sqlkmeans_admin' + @line;
+                SET @problems = @problems + N'@definition: its source, key, target, language or engine '
+                    + N'(spark or another) is not the one that is registered; to change them takes the '
+                    + N'role sqlkmeans_admin' + @line;
         END;
     END;
 
@@ -137,11 +159,13 @@ BEGIN
 
         COMMIT TRANSACTION;
 
+        EXECUTE sqlkmeans.drop_parts @segmentation = @segmentation;
         -- Outside, because an error that the server turns into a row could doom the transaction.
         SELECT @source = j.source
         FROM OPENJSON(@definition) WITH (source nvarchar(max) '$.source') AS j;
         BEGIN TRY
-            EXECUTE sqlkmeans.warn_of_hidden_rows @run_id = @run_id, @source = @source;
+            IF @key_types IS NULL
+                EXECUTE sqlkmeans.warn_of_hidden_rows @run_id = @run_id, @source = @source;
         END TRY
         BEGIN CATCH
             SET @problems = N'row-level security was not looked at: ' + ERROR_MESSAGE();

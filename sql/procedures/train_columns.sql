@@ -3,11 +3,13 @@ IF OBJECT_ID(N'sqlkmeans.train_columns', N'P') IS NULL
 GO
 -- Learns from the caller's #sqlkmeans_input how each column of its #sqlkmeans_column is prepared, as the
 -- run's rows of model_feature: all columns in one look and, for "standard", a second. Raises every
--- problem of all columns at once.
+-- problem of all columns at once. @fitted rows count in the fit.
 ALTER PROCEDURE sqlkmeans.train_columns
     @run_id         bigint,
     @definition     nvarchar(max),
-    @reference_date date
+    @reference_date date,
+    @features       int    OUTPUT,
+    @fitted         bigint OUTPUT
 AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
@@ -23,41 +25,39 @@ BEGIN
         CAST(DATEDIFF(day, '19700101', @reference_date) AS nvarchar(10)) + N'e0';
     DECLARE @number int = 0;
     DECLARE @columns int;
-    DECLARE @x nvarchar(30);
     DECLARE @type nvarchar(16);
-    DECLARE @feature nvarchar(max);
+    DECLARE @value nvarchar(60);
     DECLARE @whole nvarchar(max) = N'';
-    DECLARE @sums nvarchar(max) = N'';
-    DECLARE @values nvarchar(max) = N'';
+    DECLARE @block int;
+    DECLARE @values nvarchar(max);
+    DECLARE @sums nvarchar(max);
     DECLARE @statement nvarchar(max);
     DECLARE @total bigint;
-    DECLARE @fitted bigint;
-    DECLARE @fitted_weight float;
-    DECLARE @fitted_squares float;
+    DECLARE @weight float;
+    DECLARE @squares float;
     DECLARE @kept bigint;
     DECLARE @absent bigint;
     DECLARE @unkeyed bigint;
     DECLARE @differing bigint;
-    DECLARE @origin nvarchar(40);
-    DECLARE @features int;
 
     SELECT @weighted = CASE WHEN j.sample_weight IS NULL THEN 0 ELSE 1 END
     FROM OPENJSON(@definition) WITH (sample_weight nvarchar(max) '$.sample_weight') AS j;
     INSERT INTO #sqlkmeans_column
-        (number, name, type, transform, weight, value, low_share, high_share, absent, known, skipped, usable)
-    SELECT f.number, f.name, f.type, COALESCE(JSON_VALUE(f.feature, '$.transform'), N'none'),
+        (number, x, name, type, feature, transform, weight, value, low_share, high_share, absent, known,
+         skipped, usable)
+    SELECT f.number, f.x, f.name, f.type, f.feature, COALESCE(JSON_VALUE(f.feature, '$.transform'), N'none'),
         COALESCE(CAST(JSON_VALUE(f.feature, '$.weight') AS float), 1),
-        CASE f.type WHEN N'date' THEN N'(' + @days + N' - i.[sqlkmeans f' ELSE N'i.[sqlkmeans f' END
-            + CAST(f.number AS nvarchar(10)) + CASE f.type WHEN N'date' THEN N'])' ELSE N']' END,
-        CASE WHEN f.type <> N'category' THEN CAST(JSON_VALUE(f.winsorize, '$[0]') AS float) END,
-        CASE WHEN f.type <> N'category' THEN CAST(JSON_VALUE(f.winsorize, '$[1]') AS float) END,
-        0, 0, 0, 1
-    FROM (SELECT CAST(j.[key] AS int) + 1 AS number, JSON_VALUE(j.[value], '$.column') AS name,
+        REPLACE(CASE f.type WHEN N'date' THEN N'(' + @days + N' - i.[sqlkmeans f{}])'
+                            WHEN N'category' THEN N'CAST(NULL AS float)'
+                            ELSE N'i.[sqlkmeans f{}]' END, N'{}', f.x),
+        CAST(JSON_VALUE(f.winsorize, '$[0]') AS float), CAST(JSON_VALUE(f.winsorize, '$[1]') AS float), 0, 0, 0, 1
+    FROM (SELECT CAST(j.[key] AS int) + 1 AS number, CAST(CAST(j.[key] AS int) + 1 AS nvarchar(10)) AS x,
+              JSON_VALUE(j.[value], '$.column') AS name,
               COALESCE(JSON_VALUE(j.[value], '$.type'), N'number') AS type, j.[value] AS feature,
               COALESCE(sqlkmeans.quantiles(JSON_QUERY(j.[value], '$.winsorize')), @winsorize)
                   AS winsorize
           FROM OPENJSON(@definition, '$.features') AS j) AS f;
-    SELECT @columns = COUNT(*) FROM #sqlkmeans_column AS c;
+    SET @columns = ROWCOUNT_BIG();
     IF @missing = N'skip'
         SET @whole = sqlkmeans.each_number(@columns, N' AND i.[sqlkmeans f{}] IS NOT NULL', N'');
 
@@ -65,25 +65,19 @@ BEGIN
     -- aggregate has 8,060 bytes.
     WHILE @number < @columns
     BEGIN
-        SET @number = @number + 1;
-        SET @x = CAST(@number AS nvarchar(10));
-        SELECT @type = c.type,
-            @sums = @sums + REPLACE(N', COUNT_BIG(i.[sqlkmeans f{}]) AS a{}', N'{}', @x)
-                + CASE c.type WHEN N'category' THEN N'' ELSE REPLACE(REPLACE(
-                    N', COUNT_BIG(CASE t.fit WHEN 1 THEN ~ END) AS k{},
+        SET @block = CASE WHEN @columns - @number < 40 THEN @columns - @number ELSE 40 END;
+        SET @sums = sqlkmeans.joined((
+            SELECT N', ' + REPLACE(REPLACE(N'COUNT_BIG(i.[sqlkmeans f' + c.x + N']) AS a{}, COUNT_BIG(CASE t.fit WHEN 1 THEN ~ END) AS k{},
     MIN(CASE t.fit WHEN 1 THEN ~ END) AS l{}, MAX(CASE t.fit WHEN 1 THEN ~ END) AS h{},
     COUNT_BIG(CASE WHEN t.fit = 1 AND ~ <> FLOOR(~) THEN 1 END) AS p{},
     COUNT_BIG(CASE WHEN t.whole = 1 AND ~ <= -1e0 THEN 1 END) AS u{},
     SUM(CASE WHEN t.fit = 1 AND ~ IS NOT NULL THEN t.w END) AS w{},
     SUM(CASE WHEN t.fit = 1 AND ~ IS NOT NULL THEN t.w * t.w END) AS v{},
-    SUM(CASE t.fit WHEN 1 THEN t.w * ~ END) AS m{}', N'~', c.value), N'{}', @x) END,
-            @values = @values + REPLACE(CASE c.type
-                WHEN N'category' THEN N', ({}, s.a{}, 0, NULL, NULL, 0, 0, NULL, NULL, NULL)'
-                ELSE N', ({}, s.a{}, s.k{}, s.l{}, s.h{}, s.p{}, s.u{}, s.w{}, s.v{}, s.m{})' END, N'{}', @x)
-        FROM #sqlkmeans_column AS c
-        WHERE c.number = @number;
-        IF @number % 40 > 0 AND @number < @columns
-            CONTINUE;
+    SUM(CASE t.fit WHEN 1 THEN t.w * ~ END) AS m{}', N'~', c.value), N'{}', CAST(c.number - @number AS nvarchar(10)))
+            FROM #sqlkmeans_column AS c
+            WHERE c.number > @number AND c.number <= @number + @block
+            ORDER BY c.number
+            FOR XML PATH('')), N'');
         SET @statement = N'SELECT COUNT_BIG(*) AS total, COUNT_BIG(t.fit) AS fitted, COUNT_BIG(t.whole) AS kept,
     SUM(CASE t.fit WHEN 1 THEN t.w END) AS weight, SUM(CASE t.fit WHEN 1 THEN t.w * t.w END) AS squares,
     COUNT_BIG(CASE WHEN t.w IS NULL OR t.w < 0e0 THEN 1 END) AS absent,
@@ -99,7 +93,8 @@ SET absent = s.total - v.held, known = v.known, least = v.least, greatest = v.gr
     mean = v.total / NULLIF(v.weights, 0e0)
 FROM #sqlkmeans_column AS c
 CROSS JOIN #sqlkmeans_sums AS s
-CROSS APPLY (VALUES ' + STUFF(@values, 1, 2, N'')
+CROSS APPLY (VALUES ' + sqlkmeans.each_number(@block,
+            N'(@number + {}, s.a{}, s.k{}, s.l{}, s.h{}, s.p{}, s.u{}, s.w{}, s.v{}, s.m{})', N', ')
             + N') AS v (number, held, known, least, greatest, fractions, floors, weights, squares, total)
 WHERE v.number = c.number;
 SELECT @total = s.total, @fitted = s.fitted, @kept = s.kept, @weight = s.weight, @squares = s.squares,
@@ -107,13 +102,13 @@ SELECT @total = s.total, @fitted = s.fitted, @kept = s.kept, @weight = s.weight,
 FROM #sqlkmeans_sums AS s;
 DROP TABLE #sqlkmeans_sums;';
         EXECUTE sys.sp_executesql
-            @statement, N'@total bigint OUTPUT, @fitted bigint OUTPUT, @kept bigint OUTPUT,
+            @statement, N'@number int, @total bigint OUTPUT, @fitted bigint OUTPUT, @kept bigint OUTPUT,
                 @weight float OUTPUT, @squares float OUTPUT, @absent bigint OUTPUT,
                 @unkeyed bigint OUTPUT',
-            @total = @total OUTPUT, @fitted = @fitted OUTPUT, @kept = @kept OUTPUT,
-            @weight = @fitted_weight OUTPUT, @squares = @fitted_squares OUTPUT,
+            @number = @number, @total = @total OUTPUT, @fitted = @fitted OUTPUT, @kept = @kept OUTPUT,
+            @weight = @weight OUTPUT, @squares = @squares OUTPUT,
             @absent = @absent OUTPUT, @unkeyed = @unkeyed OUTPUT;
-        SELECT @sums = N'', @values = N'';
+        SET @number = @number + @block;
     END;
 
     IF @unkeyed > 0
@@ -161,7 +156,7 @@ DROP TABLE #sqlkmeans_sums;';
     WHILE @number < @columns
     BEGIN
         SET @number = @number + 1;
-        SELECT @type = CASE c.usable WHEN 1 THEN c.type ELSE N'' END, @feature = c.value
+        SELECT @type = CASE c.usable WHEN 1 THEN c.type ELSE N'' END, @value = c.value
         FROM #sqlkmeans_column AS c
         WHERE c.number = @number;
         -- A column with so few numbers cannot hold as many different ones.
@@ -170,7 +165,7 @@ DROP TABLE #sqlkmeans_sums;';
             WHERE c.number = @number AND c.known >= 100 AND c.fractions = 0
               AND c.greatest - c.least >= c.known - 1 AND c.greatest - c.least < 2 * c.known)
         BEGIN
-            SET @statement = N'SELECT @differing = COUNT_BIG(DISTINCT ' + @feature
+            SET @statement = N'SELECT @differing = COUNT_BIG(DISTINCT ' + @value
                 + N') FROM #sqlkmeans_input AS i WHERE i.[sqlkmeans weight] > 0e0' + @whole + N';';
             EXECUTE sys.sp_executesql
                 @statement, N'@differing bigint OUTPUT', @differing = @differing OUTPUT;
@@ -185,43 +180,42 @@ DROP TABLE #sqlkmeans_sums;';
         IF @type IN (N'number', N'date')
             EXECUTE sqlkmeans.train_quantiles
                 @number = @number, @whole = @whole, @scaling = @scaling, @missing = @missing,
-                @weighted = @weighted, @weight = @fitted_weight, @squares = @fitted_squares;
+                @weighted = @weighted, @weight = @weight, @squares = @squares;
     END;
 
-    -- What K-Means will see is filled in, pulled in and transformed. About a value in the middle: the
-    -- difference of two large squares would have no digits.
-    SELECT @sums = N'', @values = N'', @feature = N'', @number = 0;
-    WHILE @scaling = N'standard' AND @fitted > 0 AND @number < @columns
+    -- What K-Means will see, about a value in the middle: the difference of two large squares would have
+    -- no digits. Where nothing is filled in nothing is NULL; a category's sums are of no use.
+    SET @number = CASE WHEN @scaling = N'standard' AND @fitted > 0
+                            AND EXISTS (SELECT 1 FROM #sqlkmeans_column AS c WHERE c.type <> N'category')
+                       THEN 0 ELSE @columns END;
+    WHILE @number < @columns
     BEGIN
-        SET @number = @number + 1;
-        SET @x = CAST(@number AS nvarchar(10));
-        SELECT @feature = @feature + COALESCE(N', COALESCE(' + c.clipped + N', '
-                + sqlkmeans.float_literal(c.fill_value) + N')', N', ' + c.clipped) + N' AS x' + @x,
-            @origin = N'(' + sqlkmeans.float_literal(c.origin) + N')',
-            @sums = @sums + REPLACE(REPLACE(N', SUM(t.w * (~ - o)) / SUM(t.w) AS m{}, '
-                + N'SUM(t.w * (~ - o) * (~ - o)) / SUM(t.w) AS q{}', N'~',
-                sqlkmeans.transformed(N't.x' + @x, c.transform)), N'{}', @x),
-            @values = @values + REPLACE(N', ({}, s.m{}, s.q{})', N'{}', @x)
-        FROM (SELECT a.number, a.transform, a.fill_value, a.origin,
-                  sqlkmeans.clipped(a.value, a.low, a.high) AS clipped
-              FROM #sqlkmeans_column AS a
-              WHERE a.type <> N'category' AND a.usable = 1) AS c
-        WHERE c.number = @number;
-        SET @sums = REPLACE(@sums, N' - o)', N' - ' + @origin + N')');
-        IF @values = N'' OR (@number % 40 > 0 AND @number < @columns)
-            CONTINUE;
+        SET @block = CASE WHEN @columns - @number < 40 THEN @columns - @number ELSE 40 END;
+        SET @values = sqlkmeans.joined((
+            SELECT N', COALESCE(' + sqlkmeans.clipped(c.value, c.low, c.high) + N', '
+                + COALESCE(sqlkmeans.float_literal(c.fill_value), N'0e0') + N') AS x' + c.x
+            FROM #sqlkmeans_column AS c
+            WHERE c.number > @number AND c.number <= @number + @block
+            FOR XML PATH('')), N', ');
+        SET @sums = sqlkmeans.joined((
+            SELECT N', ' + REPLACE(REPLACE(N'SUM(t.w * (~)) / SUM(t.w) AS m{}, SUM(t.w * (~) * (~)) / SUM(t.w) AS q{}', N'~',
+                sqlkmeans.transformed(N't.x' + c.x, c.transform) + N' - ('
+                + COALESCE(sqlkmeans.float_literal(c.origin), N'0e0') + N')'), N'{}', CAST(c.number - @number AS nvarchar(10)))
+            FROM #sqlkmeans_column AS c
+            WHERE c.number > @number AND c.number <= @number + @block
+            FOR XML PATH('')), N', ');
         SET @statement = N'UPDATE c
 SET center = c.origin + v.rest, scale = CASE WHEN v.squares > v.rest * v.rest
     THEN SQRT(v.squares - v.rest * v.rest) ELSE 0e0 END
 FROM #sqlkmeans_column AS c
-CROSS JOIN (SELECT ' + STUFF(@sums, 1, 2, N'') + N'
+CROSS JOIN (SELECT ' + @sums + N'
             FROM #sqlkmeans_input AS i
-            CROSS APPLY (SELECT i.[sqlkmeans weight] AS w' + @feature + N') AS t
+            CROSS APPLY (SELECT i.[sqlkmeans weight] AS w, ' + @values + N') AS t
             WHERE i.[sqlkmeans weight] > 0e0' + @whole + N') AS s
-CROSS APPLY (VALUES ' + STUFF(@values, 1, 2, N'') + N') AS v (number, rest, squares)
+CROSS APPLY (VALUES ' + sqlkmeans.each_number(@block, N'(@number + {}, s.m{}, s.q{})', N', ') + N') AS v (number, rest, squares)
 WHERE v.number = c.number;';
-        EXECUTE sys.sp_executesql @statement;
-        SELECT @sums = N'', @values = N'', @feature = N'';
+        EXECUTE sys.sp_executesql @statement, N'@number int', @number = @number;
+        SET @number = @number + @block;
     END;
 
     UPDATE #sqlkmeans_column
@@ -229,52 +223,42 @@ WHERE v.number = c.number;';
         + N'because its ' + CASE @scaling WHEN N'robust' THEN N'interquartile range' ELSE N'deviation' END
         + N' is 0; use another scaling' + @line
     WHERE type <> N'category' AND usable = 1 AND @fitted > 0 AND COALESCE(scale, 0) <= 0;
-    SET @number = 0;
+    SET @number = CASE @fitted WHEN 0 THEN @columns ELSE 0 END;
     WHILE @number < @columns
     BEGIN
         SET @number = @number + 1;
-        SELECT @type = CASE WHEN c.usable = 1 AND @fitted > 0 THEN c.type ELSE N'' END, @feature = j.[value],
-            @problems = @problems + c.problem
-        FROM #sqlkmeans_column AS c
-        INNER JOIN OPENJSON(@definition, '$.features') AS j ON CAST(j.[key] AS int) = c.number - 1
-        WHERE c.number = @number;
-        IF @type = N'category'
+        IF EXISTS (SELECT 1 FROM #sqlkmeans_column AS c
+                   WHERE c.number = @number AND c.usable = 1 AND c.type = N'category')
             EXECUTE sqlkmeans.train_category
-                @run_id = @run_id, @number = @number, @whole = @whole, @feature = @feature, @scaling = @scaling,
-                @missing = @missing, @problems = @problems OUTPUT;
-        IF @type IN (N'number', N'date')
-            INSERT INTO sqlkmeans.model_feature
-                (run_id, position, feature, transform, weight, center, scale, fill, source_column, type,
-                 low, high, reference_date)
-            SELECT @run_id, 1 + (SELECT COALESCE(MAX(f.position), 0) FROM sqlkmeans.model_feature AS f
-                                 WHERE f.run_id = @run_id),
-                c.name, c.transform, c.weight, c.center, c.scale, c.fill, c.name, c.type, c.low, c.high,
-                CASE c.type WHEN N'date' THEN @reference_date END
-            FROM #sqlkmeans_column AS c
-            WHERE c.number = @number;
+                @run_id = @run_id, @number = @number, @whole = @whole, @scaling = @scaling, @missing = @missing;
+        INSERT INTO sqlkmeans.model_feature
+            (run_id, position, feature, transform, weight, center, scale, fill, source_column, type,
+             low, high, reference_date)
+        SELECT @run_id, 1 + (SELECT COALESCE(MAX(f.position), 0) FROM sqlkmeans.model_feature AS f
+                             WHERE f.run_id = @run_id),
+            c.name, c.transform, c.weight, c.center, c.scale, c.fill, c.name, c.type, c.low, c.high,
+            CASE c.type WHEN N'date' THEN @reference_date END
+        FROM #sqlkmeans_column AS c
+        WHERE c.number = @number AND c.usable = 1 AND c.type <> N'category';
     END;
 
     -- Each feature takes two numbers of a row of #sqlkmeans_prepared, and a row has 8,060 bytes: as
     -- many leave room for a key of 900 and what else is in it.
     SELECT @features = COUNT(*) FROM sqlkmeans.model_feature AS f WHERE f.run_id = @run_id;
+    SET @problems = @problems + sqlkmeans.joined((
+        SELECT N'' + c.problem FROM #sqlkmeans_column AS c ORDER BY c.number FOR XML PATH('')), N'');
     IF @features > 430
         SET @problems = @problems + N'features: ' + CAST(@features AS nvarchar(10))
             + N', each kept level of a category counted; allowed with @engine = N''tsql'': 430; '
             + N'name fewer columns, or lower max_categories' + @line;
-
-    SET @feature = N'';
-    WHILE @feature IS NOT NULL
-    BEGIN
-        SELECT @feature = MIN(d.feature COLLATE Latin1_General_100_BIN2)
-        FROM (SELECT MIN(f.feature) AS feature
-              FROM sqlkmeans.model_feature AS f
-              WHERE f.run_id = @run_id
-              GROUP BY f.feature COLLATE Latin1_General_100_BIN2
-              HAVING COUNT(*) > 1) AS d
-        WHERE d.feature COLLATE Latin1_General_100_BIN2 > @feature;
-        SET @problems = @problems + COALESCE(
-            @feature + N': two features would have this name; rename the column or the level' + @line, N'');
-    END;
+    SET @problems = @problems + sqlkmeans.joined((
+        SELECT MIN(f.feature) + N': two features would have this name; rename the column or the level' + @line
+        FROM sqlkmeans.model_feature AS f
+        WHERE f.run_id = @run_id
+        GROUP BY f.feature COLLATE Latin1_General_100_BIN2
+        HAVING COUNT(*) > 1
+        ORDER BY f.feature COLLATE Latin1_General_100_BIN2
+        FOR XML PATH('')), N'');
     EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @problems;
 END;
 GO

@@ -4,12 +4,11 @@ GO
 -- Compares a run with the model that is published: fills the caller's #sqlkmeans_drift, and says in @warnings,
 -- a line each, what is beyond a threshold of the guard. Raises these where the guard refuses.
 ALTER PROCEDURE sqlkmeans.train_compare
-    @run_id        bigint,
-    @active        bigint,
-    @definition    nvarchar(max),
-    @rows          bigint,
-    @mean_distance float,
-    @warnings      nvarchar(max) OUTPUT
+    @run_id     bigint,
+    @active     bigint,
+    @definition nvarchar(max),
+    @rows       bigint,
+    @warnings   nvarchar(max) OUTPUT
 AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
@@ -22,22 +21,19 @@ BEGIN
     DECLARE @allowed_shift float =
         COALESCE(TRY_CAST(JSON_VALUE(@definition, '$.guard.centroid_shift') AS float),
             sqlkmeans.shared_number(N'guard.centroid_shift'));
-    DECLARE @notes nvarchar(max) = N'';
-    DECLARE @then nvarchar(max);
     DECLARE @min_frequency float = sqlkmeans.shared_number(N'min_frequency');
     DECLARE @max_categories int = sqlkmeans.shared_number(N'max_categories');
-    DECLARE @differing nvarchar(200);
+    DECLARE @then nvarchar(max);
     DECLARE @k int;
-    DECLARE @segment_id int = 0;
-    DECLARE @shift float;
+    DECLARE @changed nvarchar(max);
+    DECLARE @differing bit;
     DECLARE @stayed float;
     DECLARE @moved float;
 
-    SET @warnings = N'';
     -- With other features or another k, customers have to move. What a definition says counts, not
     -- the levels that a category has, nor their order.
     SELECT @then = r.definition, @k = r.k FROM sqlkmeans.run AS r WHERE r.run_id = @active;
-    SET @differing = CASE WHEN EXISTS (
+    SET @changed = CASE WHEN EXISTS (
             SELECT 1
             FROM (VALUES (@definition), (@then)) AS d (definition)
             CROSS APPLY OPENJSON(d.definition, '$.features') AS j
@@ -50,27 +46,23 @@ BEGIN
                 COALESCE(CAST(JSON_VALUE(j.[value], '$.min_frequency') AS float), @min_frequency),
                 COALESCE(CAST(JSON_VALUE(j.[value], '$.max_categories') AS int), @max_categories)
             HAVING COUNT(*) <> 2) THEN N' and features' ELSE N'' END
-        + CASE WHEN JSON_VALUE(@then, '$.scaling') <> JSON_VALUE(@definition, '$.scaling')
-               THEN N' and scaling' ELSE N'' END
-        + CASE WHEN JSON_VALUE(@then, '$.missing') <> JSON_VALUE(@definition, '$.missing')
-               THEN N' and missing' ELSE N'' END
-        + CASE WHEN COALESCE(CAST(JSON_VALUE(@then, '$.winsorize[0]') AS float), -1)
-                    <> COALESCE(CAST(JSON_VALUE(@definition, '$.winsorize[0]') AS float), -1)
-                 OR COALESCE(CAST(JSON_VALUE(@then, '$.winsorize[1]') AS float), -1)
-                    <> COALESCE(CAST(JSON_VALUE(@definition, '$.winsorize[1]') AS float), -1)
-               THEN N' and winsorize' ELSE N'' END
-        + CASE WHEN COALESCE(JSON_VALUE(@then, '$.sample_weight') + N'.', N'')
-                        COLLATE Latin1_General_100_BIN2
-                    <> COALESCE(JSON_VALUE(@definition, '$.sample_weight') + N'.', N'')
-               THEN N' and sample_weight' ELSE N'' END
+        + sqlkmeans.joined((
+            SELECT N' and ' + v.name
+            FROM (VALUES (@definition), (@then)) AS d (definition)
+            CROSS APPLY (VALUES
+                (1, N'scaling', JSON_VALUE(d.definition, '$.scaling')),
+                (2, N'missing', JSON_VALUE(d.definition, '$.missing')),
+                (3, N'winsorize', sqlkmeans.float_literal(CAST(JSON_VALUE(d.definition, '$.winsorize[0]') AS float))
+                    + sqlkmeans.float_literal(CAST(JSON_VALUE(d.definition, '$.winsorize[1]') AS float))),
+                (4, N'sample_weight', JSON_VALUE(d.definition, '$.sample_weight') + N'.')
+            ) AS v (place, name, value)
+            GROUP BY v.place, v.name
+            HAVING COUNT(v.value) = 1 OR COUNT(DISTINCT v.value COLLATE Latin1_General_100_BIN2) = 2
+            ORDER BY v.place
+            FOR XML PATH('')), N'')
         + CASE WHEN @k <> (SELECT COUNT(*) FROM #sqlkmeans_cluster AS c) THEN N' and k' ELSE N'' END;
-    IF @differing <> N''
-    BEGIN
-        SET @mean_distance = NULL;
-        SET @notes = STUFF(@differing, 1, 5, N'') + N' changed since run ' + @run
-            + N': moved customers, centroids and distances are not compared with it' + @line;
-    END;
-    ELSE
+    SELECT @warnings = N'', @differing = CASE @changed WHEN N'' THEN 0 ELSE 1 END;
+    IF @differing = 0
     BEGIN
         SELECT @stayed = SUM(CASE WHEN o.previous = c.segment_id THEN o.customers ELSE 0 END),
             @moved = SUM(CASE WHEN o.previous <> c.segment_id THEN o.customers ELSE 0 END)
@@ -82,20 +74,14 @@ BEGIN
                 + CAST(CAST(@moved + @stayed AS bigint) AS nvarchar(20))
                 + N' customers changed segment (allowed ' + CAST(@allowed_moved AS nvarchar(40))
                 + N')' + @line;
-        WHILE 1 = 1
-        BEGIN
-            SET @shift = NULL;
-            SELECT TOP (1) @segment_id = c.segment_id, @shift = c.centroid_shift
+        SET @warnings = @warnings + sqlkmeans.joined((
+            SELECT N'segment ' + CAST(c.segment_id AS nvarchar(10)) + N': its centroid moved by '
+                + sqlkmeans.number_text(ROUND(c.centroid_shift, 2)) + N' since run ' + @run + N' (allowed '
+                + CAST(@allowed_shift AS nvarchar(40)) + N', in the scaled space)' + @line
             FROM #sqlkmeans_cluster AS c
-            WHERE c.segment_id > @segment_id AND c.centroid_shift > @allowed_shift
-            ORDER BY c.segment_id;
-            IF @shift IS NULL
-                BREAK;
-            SET @warnings = @warnings + N'segment ' + CAST(@segment_id AS nvarchar(10))
-                + N': its centroid moved by ' + sqlkmeans.number_text(ROUND(@shift, 2))
-                + N' since run ' + @run + N' (allowed ' + CAST(@allowed_shift AS nvarchar(40))
-                + N', in the scaled space)' + @line;
-        END;
+            WHERE c.centroid_shift > @allowed_shift
+            ORDER BY c.segment_id
+            FOR XML PATH('')), N'');
     END;
 
     EXECUTE sqlkmeans.count_bins @run_id = @active, @scored_run_id = @run_id;
@@ -108,7 +94,9 @@ BEGIN
     WHERE b.bin = 0;
     EXECUTE sqlkmeans.watch_labels
         @model_run_id = @active, @definition = @definition, @rows = @rows,
-        @mean_distance = @mean_distance, @warnings = @warnings OUTPUT, @scored_run_id = @run_id;
-    SET @warnings = @warnings + @notes;
+        @warnings = @warnings OUTPUT, @scored_run_id = @run_id, @differing = @differing;
+    IF @differing = 1
+        SET @warnings = @warnings + STUFF(@changed, 1, 5, N'') + N' changed since run ' + @run
+            + N': moved customers, centroids and distances are not compared with it' + @line;
 END;
 GO

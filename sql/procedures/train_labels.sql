@@ -24,8 +24,6 @@ FROM #sqlkmeans_sample AS r
 ' + sqlkmeans.nearest(@k, @features);
     DECLARE @relation nvarchar(max) = N'#sqlkmeans_moved';
     DECLARE @rows bigint;
-    DECLARE @segment_id int;
-    DECLARE @cluster int;
     DECLARE @statement nvarchar(max);
     DECLARE @problem nvarchar(max);
 
@@ -61,44 +59,30 @@ WHERE c.cluster > 0;';
     -- A cluster has the segment id of the earlier segment that it shares most customers with, as long as
     -- they are more than half of the smaller of the two, the largest pair first; then, among what is left,
     -- of that whose centroid and its own are each the other's nearest of all; what is left then is new.
-    CREATE TABLE #sqlkmeans_shared
-    (
-        segment_id int    NOT NULL,
-        cluster    int    NOT NULL,
-        customers  bigint NOT NULL
-    );
-    CREATE TABLE #sqlkmeans_apart (segment_id int NOT NULL, cluster int NOT NULL, squared float NOT NULL);
-
-    INSERT INTO #sqlkmeans_shared (segment_id, cluster, customers)
-    SELECT o.previous, o.cluster, SUM(o.customers)
-    FROM #sqlkmeans_moved AS o
-    INNER JOIN (SELECT DISTINCT c.segment_id FROM sqlkmeans.centroid AS c WHERE c.run_id = @active)
-        AS p ON p.segment_id = o.previous
-    GROUP BY o.previous, o.cluster
-    HAVING SUM(o.customers) > 0;
-
     WHILE 1 = 1
     BEGIN
-        SET @segment_id = NULL;
-        SELECT TOP (1) @segment_id = h.segment_id, @cluster = h.cluster
-        FROM #sqlkmeans_shared AS h
-        INNER JOIN (SELECT a.segment_id, SUM(a.customers) AS customers
-                    FROM #sqlkmeans_shared AS a GROUP BY a.segment_id) AS o
-            ON o.segment_id = h.segment_id
-        INNER JOIN (SELECT b.cluster, SUM(b.customers) AS customers
-                    FROM #sqlkmeans_shared AS b GROUP BY b.cluster) AS n
-            ON n.cluster = h.cluster
-        WHERE 2 * h.customers > CASE WHEN o.customers < n.customers THEN o.customers
-                                     ELSE n.customers END
-          AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_cluster AS c
-                          WHERE c.segment_id = h.segment_id
-                             OR (c.cluster = h.cluster AND c.segment_id IS NOT NULL))
-        ORDER BY h.customers DESC, h.segment_id, h.cluster;
-        IF @segment_id IS NULL
+        UPDATE c
+        SET segment_id = h.segment_id
+        FROM #sqlkmeans_cluster AS c
+        INNER JOIN (
+            SELECT TOP (1) s.segment_id, s.cluster
+            FROM (SELECT o.previous AS segment_id, o.cluster, SUM(o.customers) AS customers,
+                      SUM(SUM(o.customers)) OVER (PARTITION BY o.previous) AS earlier,
+                      SUM(SUM(o.customers)) OVER (PARTITION BY o.cluster) AS present
+                  FROM #sqlkmeans_moved AS o
+                  WHERE o.previous IN (SELECT e.segment_id FROM sqlkmeans.centroid AS e WHERE e.run_id = @active)
+                  GROUP BY o.previous, o.cluster) AS s
+            WHERE (2 * s.customers > s.earlier OR 2 * s.customers > s.present)
+              AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_cluster AS a
+                              WHERE a.segment_id = s.segment_id
+                                 OR (a.cluster = s.cluster AND a.segment_id IS NOT NULL))
+            ORDER BY s.customers DESC, s.segment_id, s.cluster) AS h
+            ON h.cluster = c.cluster;
+        IF @@ROWCOUNT = 0
             BREAK;
-        UPDATE #sqlkmeans_cluster SET segment_id = @segment_id WHERE cluster = @cluster;
     END;
 
+    CREATE TABLE #sqlkmeans_apart (segment_id int NOT NULL, cluster int NOT NULL, squared float NOT NULL);
     -- The earlier centroids in the new scaled space, where the columns are the same. A level that
     -- had no feature has the share 0.
     IF NOT EXISTS (
@@ -130,17 +114,13 @@ WHERE c.cluster > 0;';
         UPDATE c
         SET segment_id = a.segment_id
         FROM #sqlkmeans_cluster AS c
-        INNER JOIN #sqlkmeans_apart AS a ON a.cluster = c.cluster
+        INNER JOIN (SELECT d.cluster, d.segment_id,
+                        ROW_NUMBER() OVER (PARTITION BY d.cluster ORDER BY d.squared, d.segment_id) AS of_cluster,
+                        ROW_NUMBER() OVER (PARTITION BY d.segment_id ORDER BY d.squared, d.cluster) AS of_segment
+                    FROM #sqlkmeans_apart AS d) AS a
+            ON a.cluster = c.cluster AND a.of_cluster = 1 AND a.of_segment = 1
         WHERE c.segment_id IS NULL
-          AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_cluster AS t WHERE t.segment_id = a.segment_id)
-          AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_apart AS b
-                          WHERE b.cluster = a.cluster
-                            AND (b.squared < a.squared
-                                 OR (b.squared = a.squared AND b.segment_id < a.segment_id)))
-          AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_apart AS b
-                          WHERE b.segment_id = a.segment_id
-                            AND (b.squared < a.squared
-                                 OR (b.squared = a.squared AND b.cluster < a.cluster)));
+          AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_cluster AS t WHERE t.segment_id = a.segment_id);
     END;
 
     -- Largest first.
@@ -171,8 +151,7 @@ WHERE c.cluster > 0;';
     EXECUTE sqlkmeans.describe_scored
         @run_id = @run_id, @active = @active, @features = @features, @medians = 1,
         @sample = @sample;
-    IF EXISTS (SELECT 1 FROM #sqlkmeans_cluster AS c WHERE c.size = 0)
-       OR @k > (SELECT COUNT(*) FROM #sqlkmeans_cluster AS c)
+    IF @k > (SELECT COUNT(*) FROM #sqlkmeans_cluster AS c WHERE c.size > 0)
     BEGIN
         SET @problem = N'k = ' + CAST(@k AS nvarchar(10))
             + N': a segment stays empty; lower k or add features';

@@ -1,11 +1,12 @@
 IF OBJECT_ID(N'sqlkmeans.train_name_words', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.train_name_words AS RETURN 0;');
 GO
--- Fills the caller's #sqlkmeans_possible_name with the names that a segment could have, short ones first,
--- by #sqlkmeans_word, with #sqlkmeans_alike and #sqlkmeans_chosen to work in.
+-- Gives a segment a name, by the caller's #sqlkmeans_word: the first of those it could have, short ones
+-- first, that no row of #sqlkmeans_named has; else the last.
 ALTER PROCEDURE sqlkmeans.train_name_words
     @segment_id int,
-    @notable    int
+    @notable    int,
+    @name       nvarchar(400) OUTPUT
 AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
@@ -14,15 +15,14 @@ BEGIN
     DECLARE @other int;
     DECLARE @count int;
     DECLARE @place int = 0;
-    DECLARE @next int = 1;
-    DECLARE @part nvarchar(1000);
-    DECLARE @most nvarchar(400);
-    DECLARE @position int;
-    DECLARE @name nvarchar(max) = N'';
 
-    DELETE FROM #sqlkmeans_alike;
-    DELETE FROM #sqlkmeans_chosen;
-    DELETE FROM #sqlkmeans_possible_name;
+    CREATE TABLE #sqlkmeans_alike (place int NOT NULL PRIMARY KEY, segment_id int NOT NULL);
+    CREATE TABLE #sqlkmeans_chosen (place int NOT NULL PRIMARY KEY, position int NOT NULL);
+    CREATE TABLE #sqlkmeans_possible_name
+    (
+        place int           IDENTITY (1, 1) NOT NULL PRIMARY KEY,
+        name  nvarchar(400) COLLATE DATABASE_DEFAULT NOT NULL
+    );
     INSERT INTO #sqlkmeans_alike (place, segment_id)
     SELECT ROW_NUMBER() OVER (ORDER BY d.apart, c.size DESC, c.segment_id), c.segment_id
     FROM #sqlkmeans_cluster AS c
@@ -86,70 +86,52 @@ BEGIN
         SELECT @count = COUNT(*) FROM #sqlkmeans_chosen AS h;
     END;
 
-    SET @place = 0;
-    WHILE @place < @count
-    BEGIN
-        SET @place = @place + 1;
-        SELECT @name = @name + CASE WHEN @name = N'' THEN N'' ELSE N', ' END + w.word
+    -- These words, and whatever else is notable, one after the other.
+    INSERT INTO #sqlkmeans_chosen (place, position)
+    SELECT @count + ROW_NUMBER() OVER (ORDER BY w.place), w.position
+    FROM #sqlkmeans_word AS w
+    WHERE w.segment_id = @segment_id AND w.place <= @notable
+      AND NOT EXISTS (SELECT 1
+                      FROM #sqlkmeans_chosen AS h
+                      INNER JOIN #sqlkmeans_word AS c
+                          ON c.segment_id = @segment_id AND c.position = h.position
+                      WHERE c.[column] = w.[column]);
+    INSERT INTO #sqlkmeans_possible_name (name)
+    SELECT LEFT(COALESCE(NULLIF(sqlkmeans.joined((
+        SELECT N', ' + w.word
         FROM #sqlkmeans_chosen AS h
         INNER JOIN #sqlkmeans_word AS w ON w.segment_id = @segment_id AND w.position = h.position
-        WHERE h.place = @place;
-    END;
-    INSERT INTO #sqlkmeans_possible_name (place, name)
-    VALUES (1, CASE WHEN @name = N'' THEN N'average' ELSE LEFT(@name, 390) END);
-
-    -- Whatever else is notable.
-    SET @place = 0;
-    WHILE @place < @notable
-    BEGIN
-        SELECT @place = @place + 1, @part = NULL;
-        SELECT @part = w.word
-        FROM #sqlkmeans_word AS w
-        WHERE w.segment_id = @segment_id AND w.place = @place
-          AND NOT EXISTS (SELECT 1
-                          FROM #sqlkmeans_chosen AS h
-                          INNER JOIN #sqlkmeans_word AS c
-                              ON c.segment_id = @segment_id AND c.position = h.position
-                          WHERE c.[column] = w.[column]);
-        IF @part IS NULL
-            CONTINUE;
-        SET @name = @name + CASE WHEN @name = N'' THEN N'' ELSE N', ' END + @part;
-        SET @next = @next + 1;
-        INSERT INTO #sqlkmeans_possible_name (place, name) VALUES (@next, LEFT(@name, 390));
-    END;
+        WHERE h.place <= n.place
+        ORDER BY h.place
+        FOR XML PATH('')), N', '), N''), N'average'), 390)
+    FROM (SELECT @count AS place UNION SELECT h.place FROM #sqlkmeans_chosen AS h WHERE h.place > @count) AS n
+    ORDER BY n.place;
 
     -- What no other segment has as much or as little of.
-    SET @place = 0;
-    WHILE EXISTS (SELECT 1 FROM #sqlkmeans_word AS w
-                  WHERE w.segment_id = @segment_id AND w.place > @place)
-    BEGIN
-        SELECT @place = @place + 1, @most = NULL;
-        SELECT @most = w.most, @position = w.position
-        FROM #sqlkmeans_word AS w
-        WHERE w.segment_id = @segment_id AND w.place = @place;
-        IF @most IS NULL
-            CONTINUE;
-        SELECT @name = @most, @count = 0;
-        WHILE EXISTS (SELECT 1 FROM #sqlkmeans_chosen AS h WHERE h.place > @count)
-        BEGIN
-            SET @count = @count + 1;
-            SELECT @name = @name + N', ' + w.word
-            FROM #sqlkmeans_chosen AS h
-            INNER JOIN #sqlkmeans_word AS w ON w.segment_id = @segment_id AND w.position = h.position
-            WHERE h.place = @count AND h.position <> @position;
-        END;
-        SET @next = @next + 1;
-        INSERT INTO #sqlkmeans_possible_name (place, name) VALUES (@next, LEFT(@name, 390));
-    END;
+    INSERT INTO #sqlkmeans_possible_name (name)
+    SELECT LEFT(m.most + sqlkmeans.joined((
+        SELECT N', ' + w.word
+        FROM #sqlkmeans_chosen AS h
+        INNER JOIN #sqlkmeans_word AS w ON w.segment_id = @segment_id AND w.position = h.position
+        WHERE h.place <= @count AND h.position <> m.position
+        ORDER BY h.place
+        FOR XML PATH('')), N''), 390)
+    FROM #sqlkmeans_word AS m
+    WHERE m.segment_id = @segment_id AND m.place IS NOT NULL AND m.most IS NOT NULL
+    ORDER BY m.place;
 
-    SELECT @name = N'', @place = 0;
-    WHILE @place < 2
-    BEGIN
-        SET @place = @place + 1;
-        SELECT @name = @name + CASE WHEN @name = N'' THEN N'' ELSE N', ' END + w.mean
+    INSERT INTO #sqlkmeans_possible_name (name)
+    SELECT LEFT(sqlkmeans.joined((
+        SELECT N', ' + w.mean
         FROM #sqlkmeans_word AS w
-        WHERE w.segment_id = @segment_id AND w.place = @place;
-    END;
-    INSERT INTO #sqlkmeans_possible_name (place, name) VALUES (@next + 1, LEFT(@name, 390));
+        WHERE w.segment_id = @segment_id AND w.place <= 2
+        ORDER BY w.place
+        FOR XML PATH('')), N', '), 390);
+
+    SELECT TOP (1) @name = c.name
+    FROM #sqlkmeans_possible_name AS c
+    CROSS APPLY (SELECT CASE WHEN EXISTS (SELECT 1 FROM #sqlkmeans_named AS n WHERE n.name = c.name)
+                             THEN 1 ELSE 0 END AS taken) AS t
+    ORDER BY t.taken, CASE t.taken WHEN 1 THEN -c.place ELSE c.place END;
 END;
 GO

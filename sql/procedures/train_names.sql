@@ -14,13 +14,11 @@ AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
 
-    DECLARE @segment_id int = -1;
+    DECLARE @segment_id int;
     DECLARE @name nvarchar(400);
-    DECLARE @source nvarchar(16);
     DECLARE @description nvarchar(max);
     DECLARE @definition nvarchar(max);
     DECLARE @part nvarchar(1000);
-    DECLARE @place int;
     DECLARE @notable int;
     DECLARE @number int;
     DECLARE @least float = sqlkmeans.shared_number(N'notable');
@@ -45,25 +43,7 @@ BEGIN
         of_all      nvarchar(100)  COLLATE DATABASE_DEFAULT NOT NULL,
         PRIMARY KEY (segment_id, position)
     );
-    CREATE TABLE #sqlkmeans_alike (place int NOT NULL PRIMARY KEY, segment_id int NOT NULL);
-    CREATE TABLE #sqlkmeans_chosen (place int NOT NULL PRIMARY KEY, position int NOT NULL);
-    -- The names that a segment could have, short ones first.
-    CREATE TABLE #sqlkmeans_possible_name
-    (
-        place int           NOT NULL PRIMARY KEY,
-        name  nvarchar(400) COLLATE DATABASE_DEFAULT NOT NULL
-    );
-    CREATE TABLE #sqlkmeans_unit
-    (
-        [column] nvarchar(128) COLLATE DATABASE_DEFAULT NOT NULL,
-        unit     nvarchar(20)  COLLATE DATABASE_DEFAULT NOT NULL
-    );
     SELECT @definition = r.definition FROM sqlkmeans.run AS r WHERE r.run_id = @run_id;
-    INSERT INTO #sqlkmeans_unit ([column], unit)
-    SELECT j.[column], j.unit
-    FROM OPENJSON(@definition, '$.features') WITH (
-        [column] nvarchar(128) '$.column', unit nvarchar(20) '$.unit') AS j
-    WHERE j.unit IS NOT NULL;
     INSERT INTO #sqlkmeans_word
         (segment_id, position, [column], place, importance, is_low, grade, is_category, is_level, word,
          mean, of_all)
@@ -135,21 +115,20 @@ BEGIN
                 INNER JOIN #sqlkmeans_profile AS e ON e.cluster = 0 AND e.position = p.position
                 INNER JOIN sqlkmeans.model_feature AS f
                     ON f.run_id = @run_id AND f.position = p.position
-                LEFT JOIN #sqlkmeans_unit AS u ON u.[column] = f.source_column
+                LEFT JOIN OPENJSON(@definition, '$.features') WITH (
+                    [column] nvarchar(128) '$.column', unit nvarchar(20) '$.unit') AS u
+                    ON u.[column] = f.source_column
                 CROSS APPLY (SELECT CASE WHEN p.cluster = 0 OR e.deviation = 0 THEN 0e0
                         ELSE COALESCE((p.mean - e.mean) / e.deviation, 0e0) END AS importance) AS d
                ) AS a) AS b;
     UPDATE w
-    SET most = CASE WHEN NOT EXISTS (SELECT 1 FROM #sqlkmeans_word AS o
-                                     WHERE o.position = w.position AND o.segment_id > 0
-                                       AND o.segment_id <> w.segment_id AND o.importance >= w.importance)
-                    THEN N'highest '
-                    WHEN NOT EXISTS (SELECT 1 FROM #sqlkmeans_word AS o
-                                     WHERE o.position = w.position AND o.segment_id > 0
-                                       AND o.segment_id <> w.segment_id AND o.importance <= w.importance)
-                    THEN N'lowest ' END + REPLACE(w.[column], N'_', N' ')
+    SET most = CASE WHEN w.importance > o.highest THEN N'highest ' WHEN w.importance < o.lowest THEN N'lowest ' END
+        + REPLACE(w.[column], N'_', N' ')
     FROM #sqlkmeans_word AS w
     INNER JOIN sqlkmeans.model_feature AS f ON f.run_id = @run_id AND f.position = w.position
+    CROSS APPLY (SELECT MAX(a.importance) AS highest, MIN(a.importance) AS lowest
+                 FROM #sqlkmeans_word AS a
+                 WHERE a.position = w.position AND a.segment_id > 0 AND a.segment_id <> w.segment_id) AS o
     WHERE w.segment_id > 0 AND w.is_level = 0 AND f.type = N'number';
     INSERT INTO #sqlkmeans_named (segment_id, name, name_source, description)
     SELECT c.segment_id, COALESCE(MAX(g.name), MAX(k.name), N''),
@@ -164,32 +143,21 @@ BEGIN
     LEFT JOIN sqlkmeans.segment AS k ON k.run_id = @active AND k.segment_id = c.segment_id
     GROUP BY c.segment_id;
 
-    WHILE 1 = 1
+    WHILE EXISTS (SELECT 1 FROM #sqlkmeans_named AS n WHERE n.description = N'')
     BEGIN
         -- Largest first, as the ids of a first run.
-        SET @segment_id = NULL;
         SELECT TOP (1) @segment_id = n.segment_id, @name = n.name
         FROM #sqlkmeans_named AS n
         INNER JOIN #sqlkmeans_cluster AS c ON c.segment_id = n.segment_id
         WHERE n.description = N''
         ORDER BY c.size DESC, c.segment_id;
-        IF @segment_id IS NULL
-            BREAK;
         SELECT @notable = COUNT(*)
         FROM #sqlkmeans_word AS w
         WHERE w.segment_id = @segment_id AND w.place IS NOT NULL AND ABS(w.importance) >= @least;
 
         IF @name = N''
-        BEGIN
-            EXECUTE sqlkmeans.train_name_words @segment_id = @segment_id, @notable = @notable;
-            -- The first that nobody has; else the last, and a number behind it.
-            SELECT TOP (1) @name = c.name
-            FROM #sqlkmeans_possible_name AS c
-            ORDER BY CASE WHEN EXISTS (SELECT 1 FROM #sqlkmeans_named AS n WHERE n.name = c.name)
-                          THEN 1 ELSE 0 END,
-                CASE WHEN EXISTS (SELECT 1 FROM #sqlkmeans_named AS n WHERE n.name = c.name)
-                     THEN -c.place ELSE c.place END;
-        END;
+            EXECUTE sqlkmeans.train_name_words
+                @segment_id = @segment_id, @notable = @notable, @name = @name OUTPUT;
         SELECT @part = @name, @number = 1;
         WHILE EXISTS (SELECT 1 FROM #sqlkmeans_named AS n
                       WHERE n.name = @name AND n.segment_id <> @segment_id)
@@ -198,35 +166,28 @@ BEGIN
             SET @name = @part + N' (' + CAST(@number AS nvarchar(10)) + N')';
         END;
 
-        SELECT @description = N'', @place = 0;
-        WHILE @place < CASE WHEN @notable < 3 THEN @notable ELSE 3 END
-        BEGIN
-            SET @place = @place + 1;
-            SELECT @description = @description + CASE @place WHEN 1 THEN N'' ELSE N'; ' END
-                + w.mean + N' against ' + w.of_all
-            FROM #sqlkmeans_word AS w
-            WHERE w.segment_id = @segment_id AND w.place = @place;
-        END;
-        SET @description = CASE
-            WHEN @notable = 0 THEN N'Near everyone''s average in every feature.'
-            WHEN EXISTS (SELECT 1 FROM #sqlkmeans_word AS w WHERE w.segment_id = @segment_id
-                         AND w.place <= @place AND w.is_category = 0)
-                THEN @description + N' on average.'
-            ELSE @description + N'.' END;
+        SET @description = CASE @notable WHEN 0 THEN N'Near everyone''s average in every feature.'
+            ELSE sqlkmeans.joined((
+                SELECT N'; ' + w.mean + N' against ' + w.of_all
+                FROM #sqlkmeans_word AS w
+                WHERE w.segment_id = @segment_id AND w.place <= 3 AND w.place <= @notable
+                ORDER BY w.place
+                FOR XML PATH('')), N'; ')
+            + CASE WHEN EXISTS (SELECT 1 FROM #sqlkmeans_word AS w
+                                WHERE w.segment_id = @segment_id AND w.place <= 3 AND w.place <= @notable
+                                  AND w.is_category = 0)
+                   THEN N' on average.' ELSE N'.' END END;
         UPDATE #sqlkmeans_named SET name = @name, description = @description WHERE segment_id = @segment_id;
     END;
 
-    SELECT @description = N'All ' + sqlkmeans.number_text(SUM(c.size)) + N' customers; on average '
-    FROM #sqlkmeans_cluster AS c;
-    SET @place = 0;
-    WHILE EXISTS (SELECT 1 FROM #sqlkmeans_word AS w WHERE w.segment_id = 0 AND w.place > @place)
-    BEGIN
-        SET @place = @place + 1;
-        SELECT @description = @description + CASE @place WHEN 1 THEN N'' ELSE N', ' END + w.mean
-        FROM #sqlkmeans_word AS w
-        WHERE w.segment_id = 0 AND w.place = @place;
-    END;
     INSERT INTO #sqlkmeans_named (segment_id, name, name_source, description)
-    VALUES (0, N'everyone', N'generated', @description + N'.');
+    SELECT 0, N'everyone', N'generated', N'All ' + sqlkmeans.number_text(SUM(c.size))
+        + N' customers; on average ' + sqlkmeans.joined((
+            SELECT N', ' + w.mean
+            FROM #sqlkmeans_word AS w
+            WHERE w.segment_id = 0 AND w.place IS NOT NULL
+            ORDER BY w.place
+            FOR XML PATH('')), N', ') + N'.'
+    FROM #sqlkmeans_cluster AS c;
 END;
 GO

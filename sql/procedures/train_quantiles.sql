@@ -70,9 +70,7 @@ WHERE EXISTS (SELECT 1 FROM #sqlkmeans_quantile AS q
                      CASE a.whole WHEN 1 THEN @squares / @weight ELSE c.squares / c.weights END AS width) AS t
     WHERE c.number = @number AND q.share IS NOT NULL;
     IF EXISTS (SELECT 1 FROM #sqlkmeans_quantile AS q)
-    BEGIN
         EXECUTE sys.sp_executesql @statement;
-    END;
     -- Before the first and behind the last of them is none.
     INSERT INTO #sqlkmeans_ranked (value, first, last) VALUES (NULL, -1e300, 0e0), (NULL, @known, 1e300);
 

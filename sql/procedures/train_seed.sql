@@ -5,16 +5,16 @@ GO
 -- #sqlkmeans_prepared, and leaves in its #sqlkmeans_centroid, behind the mean as row 0, the best of
 -- n_init starts on up to 500 k rows of it, carried to its end there (Bradley and Fayyad, 1998). A start
 -- is greedy k-means++ (Arthur and Vassilvitskii, 2007), the best of a few candidates each time; a
--- candidate is drawn in proportion to its squared distance from the centroids so far.
+-- candidate is drawn in proportion to its squared distance from the centroids so far. @weighing rows
+-- have a weight above 0. #sqlkmeans_sample, #sqlkmeans_border and #sqlkmeans_moved get their columns here.
 ALTER PROCEDURE sqlkmeans.train_seed
-    @run_id    bigint,
-    @k         int,
-    @features  int,
-    @rows      bigint,
-    @n_init    int,
-    @seed      bigint,
-    @threshold float OUTPUT,
-    @n_iter    int   OUTPUT
+    @run_id     bigint,
+    @definition nvarchar(max),
+    @k          int,
+    @features   int,
+    @weighing   bigint,
+    @threshold  float OUTPUT,
+    @n_iter     int   OUTPUT
 AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
@@ -23,14 +23,14 @@ BEGIN
     DECLARE @kept_z nvarchar(max) = sqlkmeans.each_number(@features, N'[sqlkmeans z{}]', N', ');
     DECLARE @kept nvarchar(max) = @kept_z
         + sqlkmeans.each_number(@features, N', [sqlkmeans o{}]', N'');
-    DECLARE @of_seed nvarchar(max) = sqlkmeans.each_number(@features, N's.[sqlkmeans z{}]', N', ');
     DECLARE @squared nvarchar(max) = sqlkmeans.each_number(
         @features, N'(s.[sqlkmeans z{}] - c.z{}) * (s.[sqlkmeans z{}] - c.z{})', N' + ');
+    DECLARE @n_init int = CAST(JSON_VALUE(@definition, '$.n_init') AS int);
+    DECLARE @seed bigint = CAST(JSON_VALUE(@definition, '$.seed') AS bigint);
     DECLARE @seed_rows int = CASE WHEN @k > 4 THEN 500 * @k ELSE 2000 END;
-    DECLARE @sample_rows float;
+    DECLARE @sample_rows float = sqlkmeans.shared_number(N'bin_rows');
     DECLARE @share float;
     DECLARE @most int = sqlkmeans.shared_number(N'max_iter');
-    DECLARE @fitted bigint;
     DECLARE @differing int;
     DECLARE @statement nvarchar(max);
     DECLARE @problem nvarchar(max);
@@ -43,21 +43,24 @@ BEGIN
         closest              float NULL
     );
     CREATE TABLE #sqlkmeans_draw (number float NOT NULL);
-    SET @statement = sqlkmeans.each_number(
-        @features, N'ALTER TABLE #sqlkmeans_seed ADD [sqlkmeans z{}] float NULL;', N' ');
+    SET @statement = sqlkmeans.each_number(@features,
+        N'ALTER TABLE #sqlkmeans_seed ADD [sqlkmeans z{}] float NULL; '
+        + N'ALTER TABLE #sqlkmeans_sample ADD [sqlkmeans o{}] float NULL; '
+        + N'ALTER TABLE #sqlkmeans_sample ADD [sqlkmeans z{}] float NULL; '
+        + N'ALTER TABLE #sqlkmeans_border ADD [sqlkmeans z{}] float NULL; '
+        + N'ALTER TABLE #sqlkmeans_moved ADD z{} float NULL;', N' ');
     EXECUTE sys.sp_executesql @statement;
     EXECUTE sqlkmeans.store_in_columns @table = N'#sqlkmeans_seed';
+    EXECUTE sqlkmeans.store_in_columns @table = N'#sqlkmeans_border';
 
     -- Which rows are drawn depends on their order by key and on the seed alone. The fifth power modulo
     -- a prime for which it takes no value twice puts the numbers of rows in another order; only what is
-    -- below a share of it is sorted. Enough for the seeds, and for the ends of bins; weights of 0
-    -- are few, or make another look worth while.
-    SET @sample_rows = sqlkmeans.shared_number(N'bin_rows');
+    -- below a share of it is sorted. Enough that weigh something for the seeds, and for the ends of
+    -- bins. Rows that repeat often can crowd out the rare ones: k that differ are always in.
     IF @sample_rows < @seed_rows
         SET @sample_rows = @seed_rows;
-    SET @share = (@sample_rows + 6e0 * SQRT(@sample_rows) + 10e0) / @rows;
-    SET @statement = N'DELETE FROM #sqlkmeans_sample;
-INSERT INTO #sqlkmeans_sample ([sqlkmeans row], [sqlkmeans weight], place, ' + @kept + N')
+    SET @share = (@sample_rows + 6e0 * SQRT(@sample_rows) + 10e0) / @weighing;
+    SET @statement = N'INSERT INTO #sqlkmeans_sample ([sqlkmeans row], [sqlkmeans weight], place, ' + @kept + N')
 SELECT h.[sqlkmeans row], h.[sqlkmeans weight], ROW_NUMBER() OVER (ORDER BY
     CASE WHEN h.[sqlkmeans weight] > 0e0 THEN 0 ELSE 1 END, h.[sqlkmeans hash]), ' + @kept + N'
 FROM (SELECT r.*, f.fourth * n.number % 2147483647 AS [sqlkmeans hash]
@@ -66,35 +69,23 @@ FROM (SELECT r.*, f.fourth * n.number % 2147483647 AS [sqlkmeans hash]
       CROSS APPLY (SELECT n.number * n.number % 2147483647 AS square) AS s
       CROSS APPLY (SELECT s.square * s.square % 2147483647 AS fourth) AS f) AS h
 WHERE @share >= 1e0 OR h.[sqlkmeans hash] < @share * 2147483647e0;
-SELECT @fitted = COUNT_BIG(*) FROM #sqlkmeans_sample AS s WHERE s.[sqlkmeans weight] > 0e0;';
-    EXECUTE sys.sp_executesql @statement, N'@seed bigint, @share float, @fitted bigint OUTPUT',
-        @seed = @seed, @share = @share, @fitted = @fitted OUTPUT;
-    IF @fitted < @seed_rows AND @share < 1e0
-    BEGIN
-        SELECT @fitted = COUNT_BIG(*) FROM #sqlkmeans_prepared AS r WHERE r.[sqlkmeans weight] > 0e0;
-        SET @share = @share * @rows / @fitted;
-        EXECUTE sys.sp_executesql @statement, N'@seed bigint, @share float, @fitted bigint OUTPUT',
-            @seed = @seed, @share = @share, @fitted = @fitted OUTPUT;
-    END;
-
-    -- Rows that repeat often can crowd out the rare ones: k that differ are always in.
-    SET @statement = N'INSERT INTO #sqlkmeans_seed ([sqlkmeans row], [sqlkmeans weight], ' + @kept_z + N')
-SELECT s.[sqlkmeans row], s.[sqlkmeans weight], ' + @of_seed + N'
-FROM #sqlkmeans_sample AS s
-WHERE s.[sqlkmeans weight] > 0e0 AND s.place <= @seed_rows;
+INSERT INTO #sqlkmeans_seed ([sqlkmeans row], [sqlkmeans weight], ' + @kept_z + N')
+SELECT [sqlkmeans row], [sqlkmeans weight], ' + @kept_z + N'
+FROM #sqlkmeans_sample
+WHERE [sqlkmeans weight] > 0e0 AND place <= @seed_rows;
 SELECT @differing = COUNT(*) FROM (SELECT DISTINCT TOP (@k) ' + @kept_z + N' FROM #sqlkmeans_seed) AS d;
 IF @differing < @k
 BEGIN
     INSERT INTO #sqlkmeans_seed ([sqlkmeans row], [sqlkmeans weight], ' + @kept_z + N')
-    SELECT TOP (@k) -ROW_NUMBER() OVER (ORDER BY MIN(s.[sqlkmeans row])), 1e0, ' + @of_seed + N'
-    FROM #sqlkmeans_prepared AS s
-    WHERE s.[sqlkmeans weight] > 0e0
-    GROUP BY ' + @of_seed + N'
-    ORDER BY MIN(s.[sqlkmeans row]);
+    SELECT TOP (@k) -ROW_NUMBER() OVER (ORDER BY MIN([sqlkmeans row])), 1e0, ' + @kept_z + N'
+    FROM #sqlkmeans_prepared
+    WHERE [sqlkmeans weight] > 0e0
+    GROUP BY ' + @kept_z + N'
+    ORDER BY MIN([sqlkmeans row]);
     SET @differing = ROWCOUNT_BIG();
 END;
 INSERT INTO #sqlkmeans_centroid (cluster, ' + @z + N')
-SELECT 0, ' + sqlkmeans.each_number(@features, N'AVG(s.[sqlkmeans z{}])', N', ') + N' FROM #sqlkmeans_seed AS s OPTION (MAXDOP 1);
+SELECT 0, ' + sqlkmeans.each_number(@features, N'AVG([sqlkmeans z{}])', N', ') + N' FROM #sqlkmeans_seed OPTION (MAXDOP 1);
 ' -- About the means: a difference of sums has no digits left where a feature lies far from 0.
         + N'SELECT @threshold = '
         + sqlkmeans.float_literal(sqlkmeans.shared_number(N'tolerance')) + N' * ('
@@ -103,15 +94,14 @@ SELECT 0, ' + sqlkmeans.each_number(@features, N'AVG(s.[sqlkmeans z{}])', N', ')
         + N') / ' + CAST(@features AS nvarchar(10)) + N'
 FROM #sqlkmeans_seed AS s CROSS JOIN #sqlkmeans_centroid AS c OPTION (MAXDOP 1);';
     EXECUTE sys.sp_executesql
-        @statement, N'@k int, @seed_rows int, @differing int OUTPUT, @threshold float OUTPUT',
-        @k = @k, @seed_rows = @seed_rows, @differing = @differing OUTPUT,
-        @threshold = @threshold OUTPUT;
+        @statement, N'@k int, @seed bigint, @share float, @seed_rows int, @differing int OUTPUT, @threshold float OUTPUT',
+        @k = @k, @seed = @seed, @share = @share, @seed_rows = @seed_rows,
+        @differing = @differing OUTPUT, @threshold = @threshold OUTPUT;
     IF @differing < @k
     BEGIN
-        SELECT @fitted = COUNT_BIG(*) FROM #sqlkmeans_prepared AS r WHERE r.[sqlkmeans weight] > 0e0;
         SET @problem = N'k = ' + CAST(@k AS nvarchar(10)) + N' needs at least '
             + CAST(@k AS nvarchar(10)) + N' customers that differ in their features, and there are '
-            + CAST(@differing AS nvarchar(10)) + N' among ' + CAST(@fitted AS nvarchar(20))
+            + CAST(@differing AS nvarchar(10)) + N' among ' + CAST(@weighing AS nvarchar(20))
             + N' rows; lower k or add features';
         EXECUTE sqlkmeans.raise_problems @number = 50003, @problems = @problem;
     END;

@@ -1,16 +1,18 @@
 IF OBJECT_ID(N'sqlkmeans.watch_labels', N'P') IS NULL
     EXECUTE (N'CREATE PROCEDURE sqlkmeans.watch_labels AS RETURN 0;');
 GO
--- Compares labels that a stored model gave with the run that fitted it, from the caller's tables
--- #sqlkmeans_bin, #sqlkmeans_cluster and #sqlkmeans_profile (of the features of @scored_run_id, by default the model's own): fills its table #sqlkmeans_drift, and says in @warnings, a line each, what is beyond a
--- threshold of the guard. Raises these where the guard refuses.
+-- Compares labels with the run that fitted a model, from the caller's tables #sqlkmeans_bin,
+-- #sqlkmeans_cluster and #sqlkmeans_profile (of the features of @scored_run_id, by default the model's
+-- own): fills its table #sqlkmeans_drift, and says in @warnings, a line each, what is beyond a threshold of
+-- the guard. Raises these where the guard refuses. Distances are not compared where @differing = 1: the
+-- definition changed what they are.
 ALTER PROCEDURE sqlkmeans.watch_labels
     @model_run_id  bigint,
     @definition    nvarchar(max),
     @rows          bigint,
-    @mean_distance float,
     @warnings      nvarchar(max) OUTPUT,
-    @scored_run_id bigint = NULL
+    @scored_run_id bigint = NULL,
+    @differing     bit    = 0
 AS
 BEGIN
     SET NOCOUNT, XACT_ABORT ON;
@@ -29,6 +31,7 @@ BEGIN
     DECLARE @allowed_outliers float =
         COALESCE(TRY_CAST(JSON_VALUE(@definition, '$.guard.outliers') AS float),
             sqlkmeans.shared_number(N'guard.outliers'));
+    DECLARE @mean_distance float;
     DECLARE @outliers float;
     DECLARE @outliers_then float;
     DECLARE @least float = sqlkmeans.shared_number(N'least_share');
@@ -39,7 +42,9 @@ BEGIN
 
     -- The caller may have found some already.
     SET @warnings = COALESCE(@warnings, N'');
-    SELECT @outliers = SUM(c.outliers) / CAST(@rows AS float) FROM #sqlkmeans_cluster AS c;
+    IF @differing = 0
+        SELECT @outliers = SUM(c.outliers) / CAST(@rows AS float), @mean_distance = SUM(c.size * c.distance) / @rows
+        FROM #sqlkmeans_cluster AS c;
     -- Another share is another limit.
     SELECT @rows_then = r.[rows], @distance_then = r.mean_distance,
         @outliers_then = CASE
@@ -130,8 +135,7 @@ BEGIN
             + N' in run ' + @run + N' (allowed growth ' + CAST(@allowed_distance AS nvarchar(40))
             + N')' + @line;
 
-    -- Nothing about distances is compared where the definition changed what they are.
-    IF @mean_distance IS NOT NULL AND @outliers - @outliers_then > @allowed_outliers
+    IF @outliers - @outliers_then > @allowed_outliers
         SET @warnings = @warnings + N'outliers: ' + sqlkmeans.number_text(ROUND(100 * @outliers, 1))
             + N'% of the customers, and ' + sqlkmeans.number_text(ROUND(100 * @outliers_then, 1))
             + N'% in run ' + @run + N' (allowed rise '

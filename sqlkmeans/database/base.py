@@ -147,6 +147,13 @@ class Sources(ABC):
     def open_workspace(self, segmentation: Segmentation) -> AbstractContextManager[Workspace]:
         """Open a connection for work on the source where it is."""
 
+    def key_schema(self, segmentation: Segmentation) -> pa.Schema | None:
+        """The key columns as Arrow has them, where the rows are beside the database of the labels.
+
+        None where that looks at the source itself.
+        """
+        return None
+
     def same_type(self, now: Column, published: Column) -> bool:
         """Whether a key column of a source can still be that of a segment table."""
         return now.type == published.type

@@ -110,6 +110,13 @@ class Labels(ABC):
             How many there are.
         """
 
+    def key_lengths(self, segmentation: Segmentation, run_id: int) -> dict[str, int]:
+        """How long the texts and bytes of key columns can be, in characters or bytes, by column.
+
+        Only where the database sets a bound.
+        """
+        return {}
+
     def part_writer(
         self, segmentation: Segmentation, run_id: int
     ) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]] | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
 
+import pyarrow as pa
+
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.publication import Row
 
@@ -23,11 +25,13 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def start(self, segmentation: Segmentation, run: Row) -> int:
+    def start(
+        self, segmentation: Segmentation, run: Row, key_schema: pa.Schema | None = None
+    ) -> int:
         """Record a run as running, close what a killed one left, and return the run's id.
 
         ``run`` holds columns of the run row; here and elsewhere, lists and dicts become JSON where
-        they are stored.
+        they are stored. ``key_schema`` is :meth:`.Sources.key_schema`.
         """
 
     @abstractmethod

@@ -78,6 +78,13 @@ class Workspace(ABC):
         """
         return None
 
+    def changed_since(self, rows: int) -> str | None:
+        """What people should know where the source has changed since so many rows were taken.
+
+        Only where what was taken may have been read again.
+        """
+        return None
+
     def stage(
         self, labels: Labels, segmentation: Segmentation, run_id: int, query: str, rows: int
     ) -> None:

@@ -291,6 +291,8 @@ def _sample(
             return Sample(None, "No feature is a number, so no customer can be drawn.")
         rows = database.labels.sample(segmentation, list(numbers), SAMPLE_ROWS)
     except DataError as error:
+        if segmentation.engine == "spark":
+            return Sample(None, "Spark reads the source, so no customer is drawn.")
         return Sample(None, f"The source cannot be read now, so no customer is drawn: {error}.")
     # Another run may be published while this one is read.
     rows = rows.filter(pc.is_in(rows.column("segment_id"), pa.array(segment_ids, pa.int32())))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -19,6 +20,8 @@ from sqlkmeans.database.spark import workspace
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DataError, DefinitionError
 from sqlkmeans.explanation import explain
+from sqlkmeans.progress import Advance, Progress
+from sqlkmeans.report.page import write_report
 from support.shops import labels_of, make_shop
 
 pytestmark = pytest.mark.spark
@@ -58,13 +61,17 @@ def same_labels(database: Database, target: str = "dbo.spark") -> None:
     assert found["segment_id"].equals(expected["segment_id"])
 
 
-def test_a_view_is_clustered_assigned_and_explained(view: str, database: Database) -> None:
+def test_a_view_is_clustered_assigned_and_told_of(
+    view: str, database: Database, tmp_path: Path
+) -> None:
     segmentation = definition(view)
     first = pipeline.run(segmentation, database)
     assert (first.rows, first.changed, first.engine) == (3_000, 3_000, "spark")
     assert pipeline.run(segmentation, database).changed == 0
     assert pipeline.assign(segmentation, database).changed == 0
     same_labels(database)
+    page = write_report("spark", database, tmp_path / "page.html").file.read_text("utf-8")
+    assert "Spark reads the source, so no customer is drawn" in page
     assert database.describe_table("dbo.spark")[0].type == "BIGINT"  # type: ignore[index]
 
 
@@ -106,6 +113,53 @@ def test_parquet_is_read_by_its_path(tmp_path: Path, spark_session: Any) -> None
     with open_database(f"duckdb:///{tmp_path / 'labels.duckdb'}", create=True) as database:
         pipeline.run(definition(folder.as_posix()), database)
         same_labels(database)
+
+
+class WhenLabelled(Progress):
+    """Does something once rows have been taken, and before their labels are looked at."""
+
+    def __init__(self, do: Callable[[], object]) -> None:
+        super().__init__()
+        self._do = [do]
+
+    @contextmanager
+    def shown(self, name: str, total: int | None) -> Iterator[Advance]:
+        if name == "assign" and self._do:
+            self._do.pop()()
+        yield lambda done: None
+
+
+@pytest.mark.parametrize("keep", ["cache", "checkpoint"])
+def test_a_source_that_has_other_rows_after_the_run_is_told_of(
+    keep: str, database: Database, spark_session: Any, tmp_path: Path
+) -> None:
+    spark_session.sparkContext.setCheckpointDir(str(tmp_path / "kept"))
+    folder = tmp_path / "customers.parquet"
+    folder.mkdir()
+    parquet.write_table(make_shop(500), folder / "1.parquet")
+    more = WhenLabelled(lambda: parquet.write_table(make_shop(20), folder / "2.parquet"))
+    segmentation = definition(folder.as_posix(), features=["income"], spark={"keep": keep})
+    run = pipeline.run(segmentation, database, more)
+    told = [one for one in run.warnings if one.startswith("the source had 500 rows when they were")]
+    assert len(told) == (keep == "cache")
+    assert run.rows == 500
+
+
+def test_a_part_that_is_read_again_from_a_changed_source_is_not_published(
+    database: Database, spark_session: Any, tmp_path: Path
+) -> None:
+    file = tmp_path / "customers.csv"
+    lines = [f"{n},{n % 3 * 100 + n % 7}\n" for n in range(300)]
+    file.write_text("".join(lines))
+
+    def lose() -> None:
+        file.write_text("".join(lines[:299]))
+        spark_session.catalog.clearCache()
+
+    source = f"SELECT CAST(_c0 AS bigint) AS id, CAST(_c1 AS double) AS x FROM csv.`{file}`"
+    segmentation = definition(source, key="id", features=["x"], k=3)
+    with pytest.raises(DataError, match=r"300 rows were kept and 299 have a label, because a part"):
+        pipeline.run(segmentation, database, WhenLabelled(lose))
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from sqlkmeans.database.sqlserver.types import (
     SqlColumn,
     beside,
     bracket_name,
+    key_types,
     relation,
 )
 
@@ -194,3 +195,15 @@ def test_a_feature_is_cast_to_float_and_a_bit_by_way_of_a_number() -> None:
         column("bit").as_feature(prefix="s.")
         == "CAST(CAST(s.[a]]b] AS tinyint) AS float) AS [a]]b]"
     )
+
+
+def test_texts_and_bytes_of_a_key_from_elsewhere_share_the_width_of_an_index() -> None:
+    def made(*kinds: pa.DataType) -> list[str]:
+        return key_types(pa.schema([(f"k{n}", kind) for n, kind in enumerate(kinds)]))
+
+    moment, day = pa.timestamp("us"), pa.date32()
+    assert made(pa.int64(), pa.bool_(), day, moment) == ["bigint", "bit", "date", "datetime2(6)"]
+    assert made(pa.large_string()) == ["nvarchar(400)"]
+    assert made(pa.large_binary(), pa.int64()) == ["varbinary(400)", "bigint"]
+    assert made(pa.string(), pa.string()) == ["nvarchar(222)", "nvarchar(222)"]
+    assert made(pa.string(), pa.binary(), day) == ["nvarchar(220)", "varbinary(400)", "date"]

@@ -13,8 +13,8 @@ from support.tsql_files import PROCEDURES, read
 BUILDERS = [
     name
     for name in PROCEDURES
-    if re.search(r"/(as_owner|assign_segments|read_source|run_segmentation|check_keys|stage_changes"
-                 r"|describe_scored|score_rows|widen_tables|train_\w+)\.sql", name)
+    if re.search(r"/(as_owner|read_source|run_segmentation|check_keys|stage_changes"
+                 r"|describe_scored|score_rows|prepare_rows|train_\w+)\.sql", name)
 ]  # fmt: skip
 _LOG = "INSERT INTO dbo.statement_log (statement) VALUES ({}); "
 

@@ -67,7 +67,7 @@ def random_profiles(seed: int) -> list[SegmentProfile]:
 
 
 def named_on_server(server: Server, profiles: list[SegmentProfile]) -> list[tuple[str, str]]:
-    procedure = read("procedures/train_segmentation.sql")
+    procedure = read("procedures/label_rows.sql")
     columns = {(f"{c} = {lv or '(other)'}" if t == "category" else c): (c, t, lv)
                for c, t, lv in FEATURES}  # fmt: skip
     rows, features = [], []

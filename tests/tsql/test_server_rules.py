@@ -470,12 +470,15 @@ def row_bytes(columns: list[str]) -> int:
 
 def test_as_many_features_as_train_columns_allows_fit_in_a_row_and_ten_more_do_not() -> None:
     allowed = int(re.findall(r"IF @features > (\d+)", read("procedures/train_columns.sql"))[0])
-    assert f"IF @features > {allowed}\n" in read("procedures/assign_segments.sql")
-    made = created(read("procedures/train_segmentation.sql"))
-    made |= created(read("procedures/train_seed.sql"))
+    assert f"IF @features > {allowed}\n" in read("procedures/assign_rows.sql")
+    made = {
+        table: columns
+        for name in ("label_rows", "train_segmentation", "train_seed")
+        for table, columns in created(read(f"procedures/{name}.sql")).items()
+    }
     added = [
         column
-        for name in ("widen_tables", "train_rows", "train_seed")
+        for name in ("prepare_rows", "train_seed")
         for column in re.findall(r"ALTER TABLE (#\w+) ADD (\[?[\w ]+)\{\}\]? float NULL;",
                                  read(f"procedures/{name}.sql"))
     ]  # fmt: skip

@@ -700,7 +700,7 @@ def test_training_holds_no_transaction_and_tells_how_far_it_is() -> None:
     passes = read("procedures/train_passes.sql")
     assert "WITH NOWAIT" in passes
     assert "SET n_iter = @n_iter" in passes
-    for name in ("segmentation", "columns", "quantiles", "rows", "seed", "passes", "labels"):
+    for name in ("segmentation", "columns", "quantiles", "seed", "passes", "labels"):
         assert "BEGIN TRANSACTION" not in read(f"procedures/train_{name}.sql")
 
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 
 import duckdb
+import pyarrow as pa
 
 from sqlkmeans._version import __version__
 from sqlkmeans.database import tables
@@ -53,7 +54,10 @@ class DuckDBStore(Store):
             with _running_guard:
                 _running.discard(held)
 
-    def start(self, segmentation: Segmentation, run: Row) -> int:
+    def start(
+        self, segmentation: Segmentation, run: Row, key_schema: pa.Schema | None = None
+    ) -> int:
+        # Segment tables have the types of what is staged for them.
         now, name = utc_now(), segmentation.name
         with transaction(self._native):
             self._reclaim(name, now)

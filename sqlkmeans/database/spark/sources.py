@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from sqlkmeans.database.base import Column, Database, RunsInside, Source, Sources, Workspace
+import pyarrow as pa
+
+from sqlkmeans.database.base import Column, Database, Source, Sources, Workspace
 from sqlkmeans.database.source import ChangedRows, split_batch
 from sqlkmeans.database.spark import types as spark_types
 from sqlkmeans.database.spark.carrying import rows_of_database
@@ -85,12 +87,6 @@ class SparkSources(Sources):
         with told(f"source {source}", of_source=True):
             schema = self._session.sql(f"SELECT * FROM {relation(source)}").schema
         self._of_spark.add(source)
-        if isinstance(self._database, RunsInside):
-            raise DataError(
-                f"source {source}: Spark has it, and a server that publishes labels itself has to "
-                "know their source; allowed: a table, a view or a SELECT of "
-                f"{self._database.safe_url}, or a DuckDB database for the labels"
-            )
         return [spark_types.column(field.name, field.dataType.simpleString()) for field in schema]
 
     def table_names(self) -> list[str]:
@@ -108,6 +104,15 @@ class SparkSources(Sources):
         # are.
         known = is_path(name) or name in self._of_spark
         return [] if known else self._database.describe_table(name)
+
+    def key_schema(self, segmentation: Segmentation) -> pa.Schema | None:
+        if self._known_there(segmentation.source) is not None:
+            return None
+        names = ", ".join(map(backquote, segmentation.key))
+        query = f"SELECT {names} FROM {relation(segmentation.source)} LIMIT 0"
+        with told(f"source {segmentation.source}", of_source=True):
+            found = self._session.sql(query).toArrow().schema
+        return pa.schema([(field.name, spark_types.widened(field.type)) for field in found])
 
     def same_type(self, now: Column, published: Column) -> bool:
         # Spark's types have names of their own.

@@ -65,3 +65,15 @@ def as_before(values: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
     if values.type == kind or isinstance(kind, pa.BaseExtensionType):
         return values
     return values.cast(kind)
+
+
+def widened(kind: pa.DataType) -> pa.DataType:
+    """The type in which a key of Spark's comes to a database."""
+    if pa.types.is_integer(kind):
+        return pa.int64()
+    if pa.types.is_string(kind):
+        return pa.large_string()
+    if pa.types.is_binary(kind):
+        return pa.large_binary()
+    # A moment in UTC.
+    return pa.timestamp("us") if pa.types.is_timestamp(kind) else kind

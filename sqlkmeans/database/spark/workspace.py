@@ -17,10 +17,10 @@ from sqlkmeans.database.spark.dialect import SparkDialect, backquote
 from sqlkmeans.database.spark.label_files import LabelFiles
 from sqlkmeans.database.spark.passes import nearest_means, on_executors
 from sqlkmeans.database.spark.session import told, told_nothing
-from sqlkmeans.database.spark.types import as_before
+from sqlkmeans.database.spark.types import as_before, widened
 from sqlkmeans.database.workspace import Workspace
 from sqlkmeans.definition import Segmentation
-from sqlkmeans.errors import DatabaseError
+from sqlkmeans.errors import DataError
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -138,6 +138,7 @@ class SparkWorkspace(Workspace):
         """
         names = list(segmentation.key)
         listed = ", ".join(map(backquote, names))
+        self._require_room(labels.key_lengths(segmentation, run_id), query)
         if rows > PART_ROWS:
             selected = f"SELECT {listed}, cluster, distance FROM ({query}) AS l"
             if self._stage_parts(labels, segmentation, run_id, selected, rows):
@@ -152,6 +153,26 @@ class SparkWorkspace(Workspace):
             files.add(keys, clusters, found["distance"].to_numpy())
         _require_all(rows, files.rows)
         labels.stage(segmentation, run_id, *files.read(), files.empty)
+
+    def _require_room(self, lengths: Mapping[str, int], query: str) -> None:
+        """Refuse keys that are longer than what the database makes for them."""
+        bounds = {name: most for name, most in lengths.items() if name in self._columns}
+        if not bounds:
+            return
+        found = self.rows(f"SELECT {', '.join(map(self._longest, bounds))} FROM ({query}) AS l")[0]
+        problems = [
+            f"key {name}: {longest:,} long; the segment table takes {most:,}; "
+            "give a shorter one in a SELECT, a hash of it for example"
+            for (name, most), longest in zip(bounds.items(), found)
+            if longest > most
+        ]
+        if problems:
+            raise DataError(problems)
+
+    def _longest(self, name: str) -> str:
+        key = backquote(name)
+        is_text = self._columns[name].kind == "text"
+        return f"MAX({self.dialect.length(key) if is_text else f'OCTET_LENGTH({key})'})"
 
     def _stage_parts(
         self, labels: Labels, segmentation: Segmentation, run_id: int, query: str, rows: int
@@ -174,7 +195,23 @@ class SparkWorkspace(Workspace):
 
     def key_of(self, name: str, values: pa.ChunkedArray) -> pa.ChunkedArray:
         """A key column as the database takes it."""
-        return values
+        return values.cast(widened(values.type))
+
+    def changed_since(self, rows: int) -> str | None:
+        if self._keep == "checkpoint":
+            return None
+        try:
+            with told("the source could not be counted again", of_source=True):
+                now = self._session.sql(f"SELECT 1 FROM {self.source}").count()
+        except DataError as error:
+            return str(error)
+        if now == rows:
+            return None
+        return (
+            f"the source had {rows:,} rows when they were read and has {now:,} now; the labels are "
+            "of the rows as they were read, but for a part that was lost and read again: "
+            '[spark] keep = "checkpoint" reads none again'
+        )
 
     def close(self) -> None:
         """Let go of what was kept; the session lives on."""
@@ -228,6 +265,9 @@ class CarriedRows(SparkWorkspace):
     def key_of(self, name: str, values: pa.ChunkedArray) -> pa.ChunkedArray:
         return as_before(values, self._key_types[name])
 
+    def changed_since(self, rows: int) -> str | None:
+        return None  # Its rows are of one moment, whatever is lost.
+
     def close(self) -> None:
         super().close()
         with told_nothing():
@@ -239,8 +279,10 @@ def number(value: str) -> str:
     return f"CASE WHEN NOT ISNAN({value}) THEN {value} END"
 
 
-def _require_all(sent: int, arrived: int) -> None:
-    if sent != arrived:
-        raise DatabaseError(
-            f"{sent:,} rows have a label and {arrived:,} came from Spark; nothing was published"
+def _require_all(kept: int, arrived: int) -> None:
+    if kept != arrived:
+        raise DataError(
+            f"source: changed while it was read; {kept:,} rows were kept and {arrived:,} have a "
+            "label, because a part of them was lost and read again; nothing was published, run it "
+            'again, with [spark] keep = "checkpoint"'
         )

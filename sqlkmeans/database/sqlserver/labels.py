@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -23,12 +24,15 @@ from sqlkmeans.database.sqlserver.reading import read_keys, read_labels, same_cu
 from sqlkmeans.database.sqlserver.sessions import Sessions
 from sqlkmeans.database.sqlserver.staged import Staged, staging_name
 from sqlkmeans.database.sqlserver.store import SQLServerStore
-from sqlkmeans.database.sqlserver.types import beside, feature_arrow, relation
+from sqlkmeans.database.sqlserver.types import SqlColumn, beside, feature_arrow, relation
 from sqlkmeans.database.sqlserver.writing import write_rows
 from sqlkmeans.database.workspace import Workspace
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DatabaseError, DataError, SqlKMeansError
 from sqlkmeans.publication import Publication, Row
+
+#: How long whoever takes the parts of labels waits for those who still write.
+PARTS_SECONDS = 300
 
 
 class SQLServerLabels(Labels):
@@ -137,11 +141,22 @@ class SQLServerLabels(Labels):
     ) -> None:
         self._stage_query(segmentation, run_id, workspace.rows, query, rows)
 
+    def _staged_keys(self, segmentation: Segmentation, run_id: int) -> list[SqlColumn]:
+        columns = {column.name: column for column in self._sessions.columns(staging_name(run_id))}
+        return [columns[name] for name in segmentation.key]
+
+    def key_lengths(self, segmentation: Segmentation, run_id: int) -> dict[str, int]:
+        sizes = {"nvarchar": 2, "nchar": 2, "varchar": 1, "char": 1, "varbinary": 1, "binary": 1}
+        return {
+            key.name: key.max_length // sizes[key.base]
+            for key in self._staged_keys(segmentation, run_id)
+            if key.base in sizes
+        }
+
     def part_writer(
         self, segmentation: Segmentation, run_id: int
     ) -> Callable[[Batches], Iterator[pa.RecordBatch]] | None:
-        columns = {column.name: column for column in self._sessions.columns(staging_name(run_id))}
-        keys = [columns[name] for name in segmentation.key]
+        keys = self._staged_keys(segmentation, run_id)
         place = self._sessions.connector.elsewhere()
         if place is None or any(key.as_text for key in keys):
             return None
@@ -149,7 +164,7 @@ class SQLServerLabels(Labels):
             session.call("create_parts", run_id=run_id)
         types = [(key.name, key.arrow) for key in keys]
         schema = pa.schema([*types, ("cluster", pa.int32()), ("distance", pa.float64())])
-        return part_writer(*place, parts_name(run_id), schema)
+        return part_writer(*place, run_id, schema)
 
     def accept_parts(
         self, segmentation: Segmentation, run_id: int, attempts: Sequence[int], rows: int
@@ -159,7 +174,21 @@ class SQLServerLabels(Labels):
             f"WHERE {bracket(ATTEMPT)} IN ({', '.join(str(int(attempt)) for attempt in attempts)})"
         )
         with self._sessions.open("staging labels") as session:
-            self._stage_query(segmentation, run_id, session.rows, query, rows)
+            # A task that Spark gave up may still write, and holds the heap for a batch at a time.
+            session.rows(f"SET LOCK_TIMEOUT {PARTS_SECONDS * 1000};")
+            try:
+                self._stage_query(segmentation, run_id, session.guarded, query, rows)
+            except self._sessions.connector.errors as error:
+                problem = read_problem(error)
+                told = problem.text
+                # 1222, to which not every server gives its number.
+                named = re.search("lock (request )?time ?out", told, re.IGNORECASE)
+                if problem.number != 1222 and not named:
+                    raise
+                raise DatabaseError(
+                    f"{parts_name(run_id)}: a task that Spark gave up still holds it after "
+                    f"{PARTS_SECONDS} s ({told}); nothing was published, run it again"
+                ) from None
 
     def _stage_query(
         self,

@@ -23,8 +23,18 @@ def parts_name(run_id: int) -> str:
     return f"[sqlkmeans].[staging_{int(run_id)}_parts]"
 
 
+def writing_parts(run_id: int) -> str:
+    """Holds the lock of the heap, until the session ends: who would drop it leaves it then."""
+    return (
+        "DECLARE @result int; EXECUTE @result = sys.sp_getapplock "
+        f"@Resource = N'sqlkmeans parts {int(run_id)}', @LockMode = N'Shared', "
+        "@LockOwner = N'Session', @DbPrincipal = N'sqlkmeans_operator'; "
+        "IF @result < 0 THROW 50004, N'the lock of the parts was refused', 1;"
+    )
+
+
 def part_writer(
-    connection: str, timeout: int, table: str, schema: pa.Schema
+    connection: str, timeout: int, run_id: int, schema: pa.Schema
 ) -> Callable[[Batches], Iterator[pa.RecordBatch]]:
     """What another process calls with its batches; it gives one row: its number, and its rows.
 
@@ -37,11 +47,11 @@ def part_writer(
     connection : str
     timeout : int
         Seconds for connecting.
-    table : str
-        The quoted name of the heap.
+    run_id : int
     schema : pyarrow.Schema
-        Its columns but the last.
+        The heap's columns but the last.
     """
+    table, writing_it = parts_name(run_id), writing_parts(run_id)
     batch_rows, seconds = writing.BULK_ROWS, writing.BULK_SECONDS
     names = [*schema.names, ATTEMPT]
 
@@ -61,9 +71,12 @@ def part_writer(
             number = pa.repeat(pa.scalar(attempt, pa.int64()), batch.num_rows)
             return pa.record_batch([*columns, number], names)
 
+        # Closed, a session has to end, with its lock.
+        mssql_python.pooling(enabled=False)
         session = mssql_python.connect(connection, autocommit=True, timeout=timeout)
         try:
             cursor = session.cursor()
+            cursor.execute(writing_it)
             cursor.bulkcopy_arrow(
                 table, map(numbered, batches), column_mappings=names, batch_size=batch_rows,
                 timeout=seconds, table_lock=True, keep_nulls=True,

@@ -6,11 +6,14 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+import pyarrow as pa
+
 from sqlkmeans._version import __version__
 from sqlkmeans.database.sqlserver.errors import read_problem
 from sqlkmeans.database.sqlserver.session import Session
 from sqlkmeans.database.sqlserver.sessions import Sessions
 from sqlkmeans.database.sqlserver.staged import Staged
+from sqlkmeans.database.sqlserver.types import key_types
 from sqlkmeans.database.store import Store
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DatabaseError, LockedError
@@ -44,7 +47,9 @@ class SQLServerStore(Store):
         except self._sessions.connector.errors:
             session.spoiled = True
 
-    def start(self, segmentation: Segmentation, run: Row) -> int:
+    def start(
+        self, segmentation: Segmentation, run: Row, key_schema: pa.Schema | None = None
+    ) -> int:
         with self._sessions.locking(segmentation.name) as session:
             return int(
                 session.call(
@@ -57,6 +62,7 @@ class SQLServerStore(Store):
                     client_version=__version__,
                     library_versions=json.dumps(run.get("library_versions") or {}),
                     client=run.get("client"),
+                    key_types=None if key_schema is None else json.dumps(key_types(key_schema)),
                 )[0]
             )
 

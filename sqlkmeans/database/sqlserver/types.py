@@ -217,6 +217,22 @@ def feature_arrow(feature_type: str) -> pa.DataType:
     return pa.large_string() if feature_type == "category" else pa.float64()
 
 
+def key_types(schema: pa.Schema) -> list[str]:
+    """The SQL types of key columns whose source is somewhere else.
+
+    Texts and bytes have no length there: what is left of the widest key is shared by them.
+    """
+    types = [create_type(kind) for kind in schema.types]
+    sizes = {"nvarchar(400)": 2, "varbinary(400)": 1}
+    several = sum(kind in sizes for kind in types)
+    # 8 bytes a column beside them, and 9 of the staging table's and the history's own.
+    share = (MAX_KEY_BYTES - 9 - 8 * (len(types) - several)) // max(1, several)
+    return [
+        f"{kind.partition('(')[0]}({min(400, share // sizes[kind])})" if kind in sizes else kind
+        for kind in types
+    ]
+
+
 def create_type(arrow: pa.DataType) -> str:
     """The SQL type of a new table's column."""
     if pa.types.is_integer(arrow):

@@ -128,7 +128,8 @@ class PushdownRows(Rows):
             check_preparation(self.kept, model.preparation)
             self.kept.keep_prepared(model.preparation.features)
             labelled = LabelledTable.of(self, model.preparation, model.centroids)
-            if labelled.sizes.rows.sum() != self.kept.count:
+            told_of = labelled.sizes.rows.sum()
+            if self.kept.layout.at_least > 1 and told_of != self.kept.count:
                 raise too_small(self.kept, len(model.centroids))
         if model.outlier_distances is not None:
             labelled = replace(labelled, limits=np.array(model.outlier_distances))
@@ -144,7 +145,9 @@ class PushdownRows(Rows):
         self._fit_preparation()
 
     def notes(self) -> list[str]:
-        return list(self.kept.workspace.notes)
+        workspace = self.kept.workspace
+        told = workspace.changed_since(self.all_rows)
+        return [*workspace.notes, *([] if told is None else [told])]
 
     @property
     def skipped(self) -> int:

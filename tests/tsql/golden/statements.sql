@@ -107,7 +107,7 @@ SET @departed = 0;
 SET @written = @arrived;
 DROP TABLE #sqlkmeans_cluster_segment;
 GO
-DROP TABLE IF EXISTS sqlkmeans.[staging_1], sqlkmeans.[staging_1_parts];
+DROP TABLE IF EXISTS sqlkmeans.[staging_1];
 GO
 CREATE FUNCTION sqlkmeans.[assign_customers] (@income float, @age float)
 RETURNS TABLE
@@ -407,19 +407,20 @@ INSERT INTO #sqlkmeans_held (segment_id, size) SELECT t.segment_id, COUNT_BIG(*)
 GO
 ALTER TABLE #sqlkmeans_prepared ADD [customer_id] bigint NULL; ALTER TABLE #sqlkmeans_scored ADD [customer_id] bigint NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans o1] float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans z1] float NULL; ALTER TABLE #sqlkmeans_scored ADD [sqlkmeans o1] float NULL; ALTER TABLE #sqlkmeans_centroid ADD z1 float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans o2] float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans z2] float NULL; ALTER TABLE #sqlkmeans_scored ADD [sqlkmeans o2] float NULL; ALTER TABLE #sqlkmeans_centroid ADD z2 float NULL;
 GO
-INSERT INTO #sqlkmeans_prepared WITH (TABLOCK) ([sqlkmeans weight], [sqlkmeans previous], [sqlkmeans before], [sqlkmeans flagged], [customer_id], [sqlkmeans o1], [sqlkmeans z1], [sqlkmeans o2], [sqlkmeans z2])
-SELECT 1e0, p.segment_id, p.distance, p.is_outlier, s.[customer_id], o.o1, z.z1, o.o2, z.z2
+INSERT INTO #sqlkmeans_prepared WITH (TABLOCK) ([customer_id], [sqlkmeans row], [sqlkmeans previous], [sqlkmeans before], [sqlkmeans flagged], [sqlkmeans weight], [sqlkmeans o1], [sqlkmeans z1], [sqlkmeans o2], [sqlkmeans z2])
+SELECT s.[customer_id], NULL, p.segment_id, p.distance, p.is_outlier, 1e0, o.o1, z.z1, o.o2, z.z2
 FROM [dbo].[customer] AS s
 LEFT JOIN [dbo].[customer_segment] AS p ON p.[customer_id] = s.[customer_id]
 CROSS APPLY (SELECT CAST(s.[income] AS float) AS o1, CAST(s.[age] AS float) AS o2) AS o
 CROSS APPLY (SELECT COALESCE(o.o1, 0.5e0) AS x1, COALESCE(o.o2, 0.5e0) AS x2) AS x
 CROSS APPLY (SELECT x.x1 AS t1, CASE WHEN 1e0 + x.x2 = 1e0 THEN x.x2 WHEN x.x2 > -1e0 THEN LOG(1e0 + x.x2) * (x.x2 / ((1e0 + x.x2) - 1e0)) END AS t2) AS t
 CROSS APPLY (SELECT (t.t1 - (0.5e0)) / 0.5e0 AS z1, (t.t2 - (0.5e0)) / 0.5e0 AS z2) AS z;
-SET @total = ROWCOUNT_BIG();
+SET @rows = ROWCOUNT_BIG();
 GO
 SELECT @nulls = COALESCE(SUM(g.nulls * g.customers), 0),
     @repeats = COALESCE(SUM(CASE g.nulls WHEN 0 THEN g.customers - 1 END), 0)
-FROM (SELECT COUNT_BIG(*) AS customers, MAX(CASE WHEN s.[customer_id] IS NULL THEN 1 ELSE 0 END) AS nulls FROM #sqlkmeans_prepared AS s GROUP BY s.[customer_id]) AS g;
+FROM (SELECT COUNT_BIG(*) AS customers, CASE WHEN s.[customer_id] IS NULL THEN 1 ELSE 0 END AS nulls FROM #sqlkmeans_prepared AS s GROUP BY s.[customer_id]
+      HAVING COUNT_BIG(*) > 1 OR s.[customer_id] IS NULL) AS g;
 GO
 DELETE FROM #sqlkmeans_centroid;
 INSERT INTO #sqlkmeans_centroid (cluster, z1, z2)
@@ -528,7 +529,8 @@ INSERT INTO #sqlkmeans_input WITH (TABLOCK) ([sqlkmeans row], [sqlkmeans place],
 GO
 SELECT @nulls = COALESCE(SUM(g.nulls * g.customers), 0),
     @repeats = COALESCE(SUM(CASE g.nulls WHEN 0 THEN g.customers - 1 END), 0)
-FROM (SELECT COUNT_BIG(*) AS customers, MAX(CASE WHEN s.[customer_id] IS NULL THEN 1 ELSE 0 END) AS nulls FROM #sqlkmeans_input AS s GROUP BY s.[customer_id]) AS g;
+FROM (SELECT COUNT_BIG(*) AS customers, CASE WHEN s.[customer_id] IS NULL THEN 1 ELSE 0 END AS nulls FROM #sqlkmeans_input AS s GROUP BY s.[customer_id]
+      HAVING COUNT_BIG(*) > 1 OR s.[customer_id] IS NULL) AS g;
 GO
 DECLARE @publication nvarchar(max);
 DECLARE @language nvarchar(128) = COALESCE(JSON_VALUE(@text, '$.definition.language'), N'Python');
@@ -572,7 +574,7 @@ SET absent = s.total - v.held, known = v.known, least = v.least, greatest = v.gr
     mean = v.total / NULLIF(v.weights, 0e0)
 FROM #sqlkmeans_column AS c
 CROSS JOIN #sqlkmeans_sums AS s
-CROSS APPLY (VALUES (1, s.a1, s.k1, s.l1, s.h1, s.p1, s.u1, s.w1, s.v1, s.m1), (2, s.a2, s.k2, s.l2, s.h2, s.p2, s.u2, s.w2, s.v2, s.m2)) AS v (number, held, known, least, greatest, fractions, floors, weights, squares, total)
+CROSS APPLY (VALUES (@number + 1, s.a1, s.k1, s.l1, s.h1, s.p1, s.u1, s.w1, s.v1, s.m1), (@number + 2, s.a2, s.k2, s.l2, s.h2, s.p2, s.u2, s.w2, s.v2, s.m2)) AS v (number, held, known, least, greatest, fractions, floors, weights, squares, total)
 WHERE v.number = c.number;
 SELECT @total = s.total, @fitted = s.fitted, @kept = s.kept, @weight = s.weight, @squares = s.squares,
     @absent = s.absent, @unkeyed = s.unkeyed
@@ -587,10 +589,8 @@ CROSS JOIN (SELECT SUM(t.w * (t.x1 - (0.5e0))) / SUM(t.w) AS m1, SUM(t.w * (t.x1
             FROM #sqlkmeans_input AS i
             CROSS APPLY (SELECT i.[sqlkmeans weight] AS w, COALESCE(i.[sqlkmeans f1], 0.5e0) AS x1, COALESCE(i.[sqlkmeans f2], 0.5e0) AS x2) AS t
             WHERE i.[sqlkmeans weight] > 0e0) AS s
-CROSS APPLY (VALUES (1, s.m1, s.q1), (2, s.m2, s.q2)) AS v (number, rest, squares)
+CROSS APPLY (VALUES (@number + 1, s.m1, s.q1), (@number + 2, s.m2, s.q2)) AS v (number, rest, squares)
 WHERE v.number = c.number;
-GO
-ALTER TABLE #sqlkmeans_sample ADD [sqlkmeans o1] float NULL; ALTER TABLE #sqlkmeans_sample ADD [sqlkmeans z1] float NULL; ALTER TABLE #sqlkmeans_border ADD [sqlkmeans z1] float NULL; ALTER TABLE #sqlkmeans_moved ADD z1 float NULL; ALTER TABLE #sqlkmeans_sample ADD [sqlkmeans o2] float NULL; ALTER TABLE #sqlkmeans_sample ADD [sqlkmeans z2] float NULL; ALTER TABLE #sqlkmeans_border ADD [sqlkmeans z2] float NULL; ALTER TABLE #sqlkmeans_moved ADD z2 float NULL;
 GO
 INSERT INTO #sqlkmeans_prepared WITH (TABLOCK) ([customer_id], [sqlkmeans row], [sqlkmeans previous], [sqlkmeans before], [sqlkmeans flagged], [sqlkmeans weight], [sqlkmeans o1], [sqlkmeans z1], [sqlkmeans o2], [sqlkmeans z2])
 SELECT i.[customer_id], i.[sqlkmeans row], i.[sqlkmeans previous], i.[sqlkmeans before], i.[sqlkmeans flagged], i.[sqlkmeans weight], o.o1, z.z1, o.o2, z.z2
@@ -599,13 +599,11 @@ CROSS APPLY (SELECT i.[sqlkmeans f1] AS [income], i.[sqlkmeans f2] AS [age]) AS 
 CROSS APPLY (SELECT CAST(s.[income] AS float) AS o1, CAST(s.[age] AS float) AS o2) AS o
 CROSS APPLY (SELECT COALESCE(o.o1, 0.5e0) AS x1, COALESCE(o.o2, 0.5e0) AS x2) AS x
 CROSS APPLY (SELECT x.x1 AS t1, CASE WHEN 1e0 + x.x2 = 1e0 THEN x.x2 WHEN x.x2 > -1e0 THEN LOG(1e0 + x.x2) * (x.x2 / ((1e0 + x.x2) - 1e0)) END AS t2) AS t
-CROSS APPLY (SELECT (t.t1 - (0.5e0)) / 0.5e0 AS z1, (t.t2 - (0.5e0)) / 0.5e0 AS z2) AS z
-WHERE 1 = 1;
+CROSS APPLY (SELECT (t.t1 - (0.5e0)) / 0.5e0 AS z1, (t.t2 - (0.5e0)) / 0.5e0 AS z2) AS z;
 SET @rows = ROWCOUNT_BIG();
 GO
-ALTER TABLE #sqlkmeans_seed ADD [sqlkmeans z1] float NULL; ALTER TABLE #sqlkmeans_seed ADD [sqlkmeans z2] float NULL;
+ALTER TABLE #sqlkmeans_seed ADD [sqlkmeans z1] float NULL; ALTER TABLE #sqlkmeans_sample ADD [sqlkmeans o1] float NULL; ALTER TABLE #sqlkmeans_sample ADD [sqlkmeans z1] float NULL; ALTER TABLE #sqlkmeans_border ADD [sqlkmeans z1] float NULL; ALTER TABLE #sqlkmeans_moved ADD z1 float NULL; ALTER TABLE #sqlkmeans_seed ADD [sqlkmeans z2] float NULL; ALTER TABLE #sqlkmeans_sample ADD [sqlkmeans o2] float NULL; ALTER TABLE #sqlkmeans_sample ADD [sqlkmeans z2] float NULL; ALTER TABLE #sqlkmeans_border ADD [sqlkmeans z2] float NULL; ALTER TABLE #sqlkmeans_moved ADD z2 float NULL;
 GO
-DELETE FROM #sqlkmeans_sample;
 INSERT INTO #sqlkmeans_sample ([sqlkmeans row], [sqlkmeans weight], place, [sqlkmeans z1], [sqlkmeans z2], [sqlkmeans o1], [sqlkmeans o2])
 SELECT h.[sqlkmeans row], h.[sqlkmeans weight], ROW_NUMBER() OVER (ORDER BY
     CASE WHEN h.[sqlkmeans weight] > 0e0 THEN 0 ELSE 1 END, h.[sqlkmeans hash]), [sqlkmeans z1], [sqlkmeans z2], [sqlkmeans o1], [sqlkmeans o2]
@@ -615,25 +613,23 @@ FROM (SELECT r.*, f.fourth * n.number % 2147483647 AS [sqlkmeans hash]
       CROSS APPLY (SELECT n.number * n.number % 2147483647 AS square) AS s
       CROSS APPLY (SELECT s.square * s.square % 2147483647 AS fourth) AS f) AS h
 WHERE @share >= 1e0 OR h.[sqlkmeans hash] < @share * 2147483647e0;
-SELECT @fitted = COUNT_BIG(*) FROM #sqlkmeans_sample AS s WHERE s.[sqlkmeans weight] > 0e0;
-GO
 INSERT INTO #sqlkmeans_seed ([sqlkmeans row], [sqlkmeans weight], [sqlkmeans z1], [sqlkmeans z2])
-SELECT s.[sqlkmeans row], s.[sqlkmeans weight], s.[sqlkmeans z1], s.[sqlkmeans z2]
-FROM #sqlkmeans_sample AS s
-WHERE s.[sqlkmeans weight] > 0e0 AND s.place <= @seed_rows;
+SELECT [sqlkmeans row], [sqlkmeans weight], [sqlkmeans z1], [sqlkmeans z2]
+FROM #sqlkmeans_sample
+WHERE [sqlkmeans weight] > 0e0 AND place <= @seed_rows;
 SELECT @differing = COUNT(*) FROM (SELECT DISTINCT TOP (@k) [sqlkmeans z1], [sqlkmeans z2] FROM #sqlkmeans_seed) AS d;
 IF @differing < @k
 BEGIN
     INSERT INTO #sqlkmeans_seed ([sqlkmeans row], [sqlkmeans weight], [sqlkmeans z1], [sqlkmeans z2])
-    SELECT TOP (@k) -ROW_NUMBER() OVER (ORDER BY MIN(s.[sqlkmeans row])), 1e0, s.[sqlkmeans z1], s.[sqlkmeans z2]
-    FROM #sqlkmeans_prepared AS s
-    WHERE s.[sqlkmeans weight] > 0e0
-    GROUP BY s.[sqlkmeans z1], s.[sqlkmeans z2]
-    ORDER BY MIN(s.[sqlkmeans row]);
+    SELECT TOP (@k) -ROW_NUMBER() OVER (ORDER BY MIN([sqlkmeans row])), 1e0, [sqlkmeans z1], [sqlkmeans z2]
+    FROM #sqlkmeans_prepared
+    WHERE [sqlkmeans weight] > 0e0
+    GROUP BY [sqlkmeans z1], [sqlkmeans z2]
+    ORDER BY MIN([sqlkmeans row]);
     SET @differing = ROWCOUNT_BIG();
 END;
 INSERT INTO #sqlkmeans_centroid (cluster, z1, z2)
-SELECT 0, AVG(s.[sqlkmeans z1]), AVG(s.[sqlkmeans z2]) FROM #sqlkmeans_seed AS s OPTION (MAXDOP 1);
+SELECT 0, AVG([sqlkmeans z1]), AVG([sqlkmeans z2]) FROM #sqlkmeans_seed OPTION (MAXDOP 1);
 SELECT @threshold = 0.5e0 * (AVG((s.[sqlkmeans z1] - c.z1) * (s.[sqlkmeans z1] - c.z1)) + AVG((s.[sqlkmeans z2] - c.z2) * (s.[sqlkmeans z2] - c.z2))) / 2
 FROM #sqlkmeans_seed AS s CROSS JOIN #sqlkmeans_centroid AS c OPTION (MAXDOP 1);
 GO
@@ -1183,7 +1179,7 @@ SET absent = s.total - v.held, known = v.known, least = v.least, greatest = v.gr
     mean = v.total / NULLIF(v.weights, 0e0)
 FROM #sqlkmeans_column AS c
 CROSS JOIN #sqlkmeans_sums AS s
-CROSS APPLY (VALUES (1, s.a1, s.k1, s.l1, s.h1, s.p1, s.u1, s.w1, s.v1, s.m1), (2, s.a2, s.k2, s.l2, s.h2, s.p2, s.u2, s.w2, s.v2, s.m2)) AS v (number, held, known, least, greatest, fractions, floors, weights, squares, total)
+CROSS APPLY (VALUES (@number + 1, s.a1, s.k1, s.l1, s.h1, s.p1, s.u1, s.w1, s.v1, s.m1), (@number + 2, s.a2, s.k2, s.l2, s.h2, s.p2, s.u2, s.w2, s.v2, s.m2)) AS v (number, held, known, least, greatest, fractions, floors, weights, squares, total)
 WHERE v.number = c.number;
 SELECT @total = s.total, @fitted = s.fitted, @kept = s.kept, @weight = s.weight, @squares = s.squares,
     @absent = s.absent, @unkeyed = s.unkeyed
@@ -1196,9 +1192,9 @@ SET center = c.origin + v.rest, scale = CASE WHEN v.squares > v.rest * v.rest
 FROM #sqlkmeans_column AS c
 CROSS JOIN (SELECT SUM(t.w * (t.x1 - (0.5e0))) / SUM(t.w) AS m1, SUM(t.w * (t.x1 - (0.5e0)) * (t.x1 - (0.5e0))) / SUM(t.w) AS q1, SUM(t.w * (t.x2 - (0.5e0))) / SUM(t.w) AS m2, SUM(t.w * (t.x2 - (0.5e0)) * (t.x2 - (0.5e0))) / SUM(t.w) AS q2
             FROM #sqlkmeans_input AS i
-            CROSS APPLY (SELECT i.[sqlkmeans weight] AS w, i.[sqlkmeans f1] AS x1, i.[sqlkmeans f2] AS x2) AS t
+            CROSS APPLY (SELECT i.[sqlkmeans weight] AS w, COALESCE(i.[sqlkmeans f1], 0e0) AS x1, COALESCE(i.[sqlkmeans f2], 0e0) AS x2) AS t
             WHERE i.[sqlkmeans weight] > 0e0) AS s
-CROSS APPLY (VALUES (1, s.m1, s.q1), (2, s.m2, s.q2)) AS v (number, rest, squares)
+CROSS APPLY (VALUES (@number + 1, s.m1, s.q1), (@number + 2, s.m2, s.q2)) AS v (number, rest, squares)
 WHERE v.number = c.number;
 GO
 ALTER TABLE #sqlkmeans_prepared ADD [id] int NULL; ALTER TABLE #sqlkmeans_scored ADD [id] int NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans o1] float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans z1] float NULL; ALTER TABLE #sqlkmeans_scored ADD [sqlkmeans o1] float NULL; ALTER TABLE #sqlkmeans_centroid ADD z1 float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans o2] float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans z2] float NULL; ALTER TABLE #sqlkmeans_scored ADD [sqlkmeans o2] float NULL; ALTER TABLE #sqlkmeans_centroid ADD z2 float NULL;
@@ -1210,8 +1206,7 @@ CROSS APPLY (SELECT i.[sqlkmeans f1] AS [x], i.[sqlkmeans f2] AS [y]) AS s
 CROSS APPLY (SELECT CAST(s.[x] AS float) AS o1, CAST(s.[y] AS float) AS o2) AS o
 CROSS APPLY (SELECT o.o1 AS x1, o.o2 AS x2) AS x
 CROSS APPLY (SELECT x.x1 AS t1, x.x2 AS t2) AS t
-CROSS APPLY (SELECT (t.t1 - (0.5e0)) / 0.5e0 AS z1, (t.t2 - (0.5e0)) / 0.5e0 AS z2) AS z
-WHERE 1 = 1;
+CROSS APPLY (SELECT (t.t1 - (0.5e0)) / 0.5e0 AS z1, (t.t2 - (0.5e0)) / 0.5e0 AS z2) AS z;
 SET @rows = ROWCOUNT_BIG();
 GO
 DECLARE @c0_1 float, @c0_2 float, @c1_1 float, @c1_2 float, @c2_1 float, @c2_2 float, @c3_1 float, @c3_2 float;
@@ -2001,19 +1996,20 @@ WHERE a.segmentation = N'square' AND a.status = N'published' AND b.status = N'pu
 GO
 ALTER TABLE #sqlkmeans_prepared ADD [person_id] bigint NULL; ALTER TABLE #sqlkmeans_scored ADD [person_id] bigint NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans o1] float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans z1] float NULL; ALTER TABLE #sqlkmeans_scored ADD [sqlkmeans o1] float NULL; ALTER TABLE #sqlkmeans_centroid ADD z1 float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans o2] float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans z2] float NULL; ALTER TABLE #sqlkmeans_scored ADD [sqlkmeans o2] float NULL; ALTER TABLE #sqlkmeans_centroid ADD z2 float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans o3] float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans z3] float NULL; ALTER TABLE #sqlkmeans_scored ADD [sqlkmeans o3] float NULL; ALTER TABLE #sqlkmeans_centroid ADD z3 float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans o4] float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans z4] float NULL; ALTER TABLE #sqlkmeans_scored ADD [sqlkmeans o4] float NULL; ALTER TABLE #sqlkmeans_centroid ADD z4 float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans o5] float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans z5] float NULL; ALTER TABLE #sqlkmeans_scored ADD [sqlkmeans o5] float NULL; ALTER TABLE #sqlkmeans_centroid ADD z5 float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans o6] float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans z6] float NULL; ALTER TABLE #sqlkmeans_scored ADD [sqlkmeans o6] float NULL; ALTER TABLE #sqlkmeans_centroid ADD z6 float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans o7] float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans z7] float NULL; ALTER TABLE #sqlkmeans_scored ADD [sqlkmeans o7] float NULL; ALTER TABLE #sqlkmeans_centroid ADD z7 float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans o8] float NULL; ALTER TABLE #sqlkmeans_prepared ADD [sqlkmeans z8] float NULL; ALTER TABLE #sqlkmeans_scored ADD [sqlkmeans o8] float NULL; ALTER TABLE #sqlkmeans_centroid ADD z8 float NULL;
 GO
-INSERT INTO #sqlkmeans_prepared WITH (TABLOCK) ([sqlkmeans weight], [sqlkmeans previous], [sqlkmeans before], [sqlkmeans flagged], [person_id], [sqlkmeans o1], [sqlkmeans z1], [sqlkmeans o2], [sqlkmeans z2], [sqlkmeans o3], [sqlkmeans z3], [sqlkmeans o4], [sqlkmeans z4], [sqlkmeans o5], [sqlkmeans z5], [sqlkmeans o6], [sqlkmeans z6], [sqlkmeans o7], [sqlkmeans z7], [sqlkmeans o8], [sqlkmeans z8])
-SELECT 1e0, p.segment_id, p.distance, p.is_outlier, s.[person_id], o.o1, z.z1, o.o2, z.z2, o.o3, z.z3, o.o4, z.z4, o.o5, z.z5, o.o6, z.z6, o.o7, z.z7, o.o8, z.z8
+INSERT INTO #sqlkmeans_prepared WITH (TABLOCK) ([person_id], [sqlkmeans row], [sqlkmeans previous], [sqlkmeans before], [sqlkmeans flagged], [sqlkmeans weight], [sqlkmeans o1], [sqlkmeans z1], [sqlkmeans o2], [sqlkmeans z2], [sqlkmeans o3], [sqlkmeans z3], [sqlkmeans o4], [sqlkmeans z4], [sqlkmeans o5], [sqlkmeans z5], [sqlkmeans o6], [sqlkmeans z6], [sqlkmeans o7], [sqlkmeans z7], [sqlkmeans o8], [sqlkmeans z8])
+SELECT s.[person_id], NULL, p.segment_id, p.distance, p.is_outlier, 1e0, o.o1, z.z1, o.o2, z.z2, o.o3, z.z3, o.o4, z.z4, o.o5, z.z5, o.o6, z.z6, o.o7, z.z7, o.o8, z.z8
 FROM [dbo].[person] AS s
 LEFT JOIN [dbo].[person_segment] AS p ON p.[person_id] = s.[person_id]
 CROSS APPLY (SELECT CASE WHEN CAST(s.[income] AS float) < 0.5e0 THEN 0.5e0 WHEN CAST(s.[income] AS float) > 0.5e0 THEN 0.5e0 ELSE CAST(s.[income] AS float) END AS o1, CASE WHEN CAST(s.[home city] AS nvarchar(4000)) IS NULL THEN NULL WHEN (CAST(s.[home city] AS nvarchar(4000)) + N'.') COLLATE Latin1_General_100_BIN2 IN (N'Oslo.') THEN 1e0 ELSE 0e0 END AS o2, CASE WHEN CAST(s.[home city] AS nvarchar(4000)) IS NULL THEN NULL WHEN (CAST(s.[home city] AS nvarchar(4000)) + N'.') COLLATE Latin1_General_100_BIN2 IN (N'São Paulo.') THEN 1e0 ELSE 0e0 END AS o3, CASE WHEN CAST(s.[home city] AS nvarchar(4000)) IS NULL THEN NULL WHEN (CAST(s.[home city] AS nvarchar(4000)) + N'.') COLLATE Latin1_General_100_BIN2 IN (N'it''s.') THEN 1e0 ELSE 0e0 END AS o4, CASE WHEN CAST(s.[home city] AS nvarchar(4000)) IS NULL THEN NULL WHEN (CAST(s.[home city] AS nvarchar(4000)) + N'.') COLLATE Latin1_General_100_BIN2 IN (N'Oslo.', N'São Paulo.', N'it''s.') THEN 0e0 ELSE 1e0 END AS o5, CASE WHEN CAST(DATEDIFF(day, CAST(s.[joined] AS date), '20260101') AS float) < 0.5e0 THEN 0.5e0 WHEN CAST(DATEDIFF(day, CAST(s.[joined] AS date), '20260101') AS float) > 0.5e0 THEN 0.5e0 ELSE CAST(DATEDIFF(day, CAST(s.[joined] AS date), '20260101') AS float) END AS o6, CASE WHEN CAST(s.[plan_code] AS nvarchar(4000)) IS NULL THEN NULL WHEN (CAST(s.[plan_code] AS nvarchar(4000)) + N'.') COLLATE Latin1_General_100_BIN2 IN (N'1.') THEN 1e0 ELSE 0e0 END AS o7, CASE WHEN CAST(s.[plan_code] AS nvarchar(4000)) IS NULL THEN NULL WHEN (CAST(s.[plan_code] AS nvarchar(4000)) + N'.') COLLATE Latin1_General_100_BIN2 IN (N'1.') THEN 0e0 ELSE 1e0 END AS o8) AS o
 CROSS APPLY (SELECT COALESCE(o.o1, 0.5e0) AS x1, COALESCE(o.o2, 0.5e0) AS x2, COALESCE(o.o3, 0.5e0) AS x3, COALESCE(o.o4, 0.5e0) AS x4, COALESCE(o.o5, 0.5e0) AS x5, COALESCE(o.o6, 0.5e0) AS x6, COALESCE(o.o7, 0.5e0) AS x7, COALESCE(o.o8, 0.5e0) AS x8) AS x
 CROSS APPLY (SELECT CASE WHEN 1e0 + x.x1 = 1e0 THEN x.x1 WHEN x.x1 > -1e0 THEN LOG(1e0 + x.x1) * (x.x1 / ((1e0 + x.x1) - 1e0)) END AS t1, x.x2 AS t2, x.x3 AS t3, x.x4 AS t4, x.x5 AS t5, CASE WHEN 1e0 + x.x6 = 1e0 THEN x.x6 WHEN x.x6 > -1e0 THEN LOG(1e0 + x.x6) * (x.x6 / ((1e0 + x.x6) - 1e0)) END AS t6, x.x7 AS t7, x.x8 AS t8) AS t
 CROSS APPLY (SELECT (t.t1 - (0.5e0)) / 0.5e0 AS z1, (t.t2 - (0.5e0)) / 0.5e0 AS z2, (t.t3 - (0.5e0)) / 0.5e0 AS z3, (t.t4 - (0.5e0)) / 0.5e0 AS z4, (t.t5 - (0.5e0)) / 0.5e0 AS z5, (t.t6 - (0.5e0)) / 0.5e0 AS z6, (t.t7 - (0.5e0)) / 0.5e0 AS z7, (t.t8 - (0.5e0)) / 0.5e0 AS z8) AS z;
-SET @total = ROWCOUNT_BIG();
+SET @rows = ROWCOUNT_BIG();
 GO
 SELECT @nulls = COALESCE(SUM(g.nulls * g.customers), 0),
     @repeats = COALESCE(SUM(CASE g.nulls WHEN 0 THEN g.customers - 1 END), 0)
-FROM (SELECT COUNT_BIG(*) AS customers, MAX(CASE WHEN s.[person_id] IS NULL THEN 1 ELSE 0 END) AS nulls FROM #sqlkmeans_prepared AS s GROUP BY s.[person_id]) AS g;
+FROM (SELECT COUNT_BIG(*) AS customers, CASE WHEN s.[person_id] IS NULL THEN 1 ELSE 0 END AS nulls FROM #sqlkmeans_prepared AS s GROUP BY s.[person_id]
+      HAVING COUNT_BIG(*) > 1 OR s.[person_id] IS NULL) AS g;
 GO
 DELETE FROM #sqlkmeans_centroid;
 INSERT INTO #sqlkmeans_centroid (cluster, z1, z2, z3, z4, z5, z6, z7, z8)
@@ -2213,7 +2209,8 @@ INSERT INTO #sqlkmeans_input WITH (TABLOCK) ([sqlkmeans row], [sqlkmeans place],
 GO
 SELECT @nulls = COALESCE(SUM(g.nulls * g.customers), 0),
     @repeats = COALESCE(SUM(CASE g.nulls WHEN 0 THEN g.customers - 1 END), 0)
-FROM (SELECT COUNT_BIG(*) AS customers, MAX(CASE WHEN s.[person_id] IS NULL THEN 1 ELSE 0 END) AS nulls FROM #sqlkmeans_input AS s GROUP BY s.[person_id]) AS g;
+FROM (SELECT COUNT_BIG(*) AS customers, CASE WHEN s.[person_id] IS NULL THEN 1 ELSE 0 END AS nulls FROM #sqlkmeans_input AS s GROUP BY s.[person_id]
+      HAVING COUNT_BIG(*) > 1 OR s.[person_id] IS NULL) AS g;
 GO
 DECLARE @publication nvarchar(max);
 DECLARE @language nvarchar(128) = COALESCE(JSON_VALUE(@text, '$.definition.language'), N'Python');
