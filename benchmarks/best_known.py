@@ -3,8 +3,9 @@
     python benchmarks/best_known.py [--before 7ccae37] [--seeds 10] [--sets 30] [--all-sets]
         [--kept-sets] [--without "scikit-learn 100"] [--parts found real speed]
         [--results benchmarks/results/best_known.md]
+    python benchmarks/best_known.py --parts wide --fits fits.jsonl [--minutes 60]
 
-Three tables:
+Four tables:
 
 found
     Clusters that are known: a 10 x 10 grid, 100 on a sine, 50 and 31 at random places that do not
@@ -16,6 +17,9 @@ real
     the best of 1,000 starts of scikit-learn, or lower. These take longest, and are kept beside the
     results in ``best_of_1000.json``. ``--sets`` draws some data sets, ``--all-sets`` takes all, and
     ``--kept-sets`` those that are kept.
+wide
+    As "real", with every data set, the smallest first, and no other contender. Each fit is a line
+    of the file ``--fits``, where a later run goes on; it ends after so many minutes, or with all.
 speed
     100,000 x 4 and 1,000,000 x 4, k = 5; user CPU seconds, and their ratio to those of before.
 
@@ -26,6 +30,7 @@ on one BLAS thread.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import resource
@@ -241,6 +246,48 @@ def real_table(
     return [*lines, ""]
 
 
+def wide_table(fit: Fit, file: Path, minutes: float) -> list[str]:
+    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    done = {one["fit"]: one for one in map(json.loads, lines)}
+    many, end = scikit_learn(STARTS), time.monotonic() + 60 * minutes
+    # Many packages have the same data.
+    sets: dict[bytes, tuple[str, Any]] = {}
+    for name, given in real_sets() if minutes else ():
+        rows = None if given is None else standardised(given)
+        if rows is not None:
+            sets.setdefault(hashlib.sha256(rows.tobytes()).digest(), (name, rows))
+    for name, rows in sorted(sets.values(), key=lambda one: one[1].size):
+        differ = len(np.unique(rows, axis=0))
+        for k in KS:
+            if differ <= k or f"{name}, k = {k}" in done or time.monotonic() > end:
+                continue
+            best = inertia(rows, many(rows, k, 0)[0])
+            found, seconds = fit(rows, k, 0)
+            one = {
+                "fit": f"{name}, k = {k}", "set": name, "shape": rows.shape, "best": best,
+                "found": inertia(rows, found), "seconds": seconds,
+            }  # fmt: skip
+            done[one["fit"]] = one
+            with file.open("a", encoding="utf-8") as opened:
+                print(json.dumps(one), file=opened)
+    above = {name: one["found"] / one["best"] - 1 for name, one in done.items()}
+    missed = {name: share for name, share in above.items() if share > SAME}
+    largest = max(done.values(), key=lambda one: np.prod(one["shape"]))["shape"]
+    lines = [
+        "## As many data sets as time allowed", "",
+        f"{len({one['set'] for one in done.values()})} data sets that differ, the smallest first, "
+        f"up to {largest[0]:,} x {largest[1]}; {len(done)} fits, beside the best of {STARTS:,} "
+        "starts of scikit-learn.", "",
+        *head(["within 1e-9, or lower", "lower", "above", "user CPU s a fit"]),
+        f"| {len(done) - len(missed)} | {sum(share < -SAME for share in above.values())} | "
+        f"{len(missed)} | {statistics.mean(one['seconds'] for one in done.values()):.3f} |",
+    ]  # fmt: skip
+    if missed:
+        told = [f"{name}: {share:.1e}" for name, share in missed.items()]
+        lines += ["", f"Above, and by which share: {'; '.join(told)}."]
+    return [*lines, ""]
+
+
 def speed_table(contenders: dict[str, Fit], seeds: int) -> list[str]:
     from kmeans import make
 
@@ -277,11 +324,16 @@ def main() -> None:
     parser.add_argument("--kept-sets", action="store_true", help="those whose best is known")
     parser.add_argument("--without", nargs="+", default=[], help="contenders to leave out")
     parser.add_argument("--parts", nargs="+", default=["found", "real", "speed"])
+    parser.add_argument("--fits", type=Path, help="the file that part wide goes on with")
+    parser.add_argument("--minutes", type=float, default=60, help="of part wide; 0 only tells")
     parser.add_argument("--results", type=Path, default=RESULTS, help="the file to write")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
         return work()
+    if options.parts == ["wide"]:
+        lines = wide_table(Checkout(ROOT), options.fits, options.minutes)
+        return print("\n".join(lines))
     with tempfile.TemporaryDirectory() as folder:
         earlier = Path(folder) / "before"
         git = ["git", "-C", str(ROOT), "worktree"]
@@ -304,6 +356,9 @@ def main() -> None:
                 "real": lambda: real_table(
                     contenders, None if options.all_sets else options.sets,
                     RESULTS.with_name("best_of_1000.json"), options.kept_sets,
+                ),
+                "wide": lambda: wide_table(
+                    contenders["sqlkmeans"], options.fits, options.minutes
                 ),
                 "speed": lambda: speed_table(contenders, options.seeds),
             }  # fmt: skip

@@ -1098,9 +1098,19 @@ ALTER FUNCTION sqlkmeans.joined
 RETURNS nvarchar(max)
 AS
 BEGIN
-    -- A file with the line ends of Windows has carriage returns in its texts.
-    SET @list = REPLACE(REPLACE(@list, N'&lt;', N'<'), N'&gt;', N'>');
-    SET @list = REPLACE(REPLACE(@list, N'&#' + N'x0D;', NCHAR(13)), N'&amp;', N'&');
+    DECLARE @code int = 0;
+    DECLARE @digits nchar(16) = N'0123456789ABCDEF';
+
+    -- By code: what REPLACE takes for equal depends on the collation.
+    SET @list = REPLACE(REPLACE(@list COLLATE Latin1_General_100_BIN2, N'&lt;', N'<'), N'&gt;', N'>');
+    -- Carriage returns, as a file with the line ends of Windows has them, and what XML does not allow.
+    WHILE @code < 32 AND CHARINDEX(N'&#' + N'x', @list) > 0
+    BEGIN
+        SET @list = REPLACE(@list COLLATE Latin1_General_100_BIN2, N'&#' + N'x'
+            + SUBSTRING(@digits, @code / 16 + 1, 1) + SUBSTRING(@digits, @code % 16 + 1, 1) + N';', NCHAR(@code));
+        SET @code = @code + 1;
+    END;
+    SET @list = REPLACE(@list COLLATE Latin1_General_100_BIN2, N'&amp;', N'&');
 
     RETURN COALESCE(STUFF(@list, 1, LEN(@separator + N'.') - 1, N''), N'');
 END;
@@ -6789,7 +6799,7 @@ FROM (SELECT x.level, COUNT_BIG(*) AS customers, ROUND(SUM(x.weight), 9) AS tota
          level)
     SELECT @run_id,
         s.place + (SELECT COALESCE(MAX(f.position), 0) FROM sqlkmeans.model_feature AS f WHERE f.run_id = @run_id),
-        c.name + N' = ' + COALESCE(s.level, N'(other)'), N'none', c.weight,
+        c.name + N' = ' + COALESCE(s.level, N'(other)') COLLATE DATABASE_DEFAULT, N'none', c.weight,
         CASE WHEN @scaling IN (N'standard', N'robust') THEN s.share ELSE 0e0 END,
         CASE @scaling WHEN N'minmax' THEN SQRT(2e0) WHEN N'none' THEN 1e0
                       ELSE SQRT(SUM(s.share * (1e0 - s.share)) OVER ()) END,
@@ -7141,8 +7151,8 @@ DROP TABLE #sqlkmeans_sums;';
     BEGIN
         SET @block = CASE WHEN @columns - @number < 40 THEN @columns - @number ELSE 40 END;
         SET @values = sqlkmeans.joined((
-            SELECT N', COALESCE(' + sqlkmeans.clipped(c.value, c.low, c.high) + N', '
-                + COALESCE(sqlkmeans.float_literal(c.fill_value), N'0e0') + N') AS x' + c.x
+            SELECT N', COALESCE(' + CASE c.usable WHEN 1 THEN sqlkmeans.clipped(c.value, c.low, c.high) ELSE N'NULL' END
+                + N', ' + COALESCE(sqlkmeans.float_literal(c.fill_value), N'0e0') + N') AS x' + c.x
             FROM #sqlkmeans_column AS c
             WHERE c.number > @number AND c.number <= @number + @block
             FOR XML PATH('')), N', ');
@@ -7922,7 +7932,7 @@ BEGIN
                    ELSE N' ' + sqlkmeans.number_text(a.mean) + N' days ago' END AS ago
           FROM (SELECT COALESCE(c.segment_id, 0) AS segment_id, p.position, f.source_column, f.type,
                     REPLACE(f.source_column, N'_', N' ') AS plain,
-                    COALESCE(f.level, N'other') AS level, u.unit, p.mean, e.mean AS of_all, d.importance,
+                    COALESCE(f.level, N'other') AS level, u.unit COLLATE DATABASE_DEFAULT AS unit, p.mean, e.mean AS of_all, d.importance,
                     -- Of everyone, a category's most frequent level.
                     CASE WHEN p.cluster > 0 THEN ROUND(ABS(d.importance), 9)
                          WHEN f.type = N'category' THEN p.mean ELSE 0e0 END AS strength,
@@ -7943,7 +7953,7 @@ BEGIN
                     ON f.run_id = @run_id AND f.position = p.position
                 LEFT JOIN OPENJSON(@definition, '$.features') WITH (
                     [column] nvarchar(128) '$.column', unit nvarchar(20) '$.unit') AS u
-                    ON u.[column] = f.source_column
+                    ON u.[column] COLLATE DATABASE_DEFAULT = f.source_column
                 CROSS APPLY (SELECT CASE WHEN p.cluster = 0 OR e.deviation = 0 THEN 0e0
                         ELSE COALESCE((p.mean - e.mean) / e.deviation, 0e0) END AS importance) AS d
                ) AS a) AS b;

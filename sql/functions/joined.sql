@@ -14,9 +14,19 @@ ALTER FUNCTION sqlkmeans.joined
 RETURNS nvarchar(max)
 AS
 BEGIN
-    -- A file with the line ends of Windows has carriage returns in its texts.
-    SET @list = REPLACE(REPLACE(@list, N'&lt;', N'<'), N'&gt;', N'>');
-    SET @list = REPLACE(REPLACE(@list, N'&#' + N'x0D;', NCHAR(13)), N'&amp;', N'&');
+    DECLARE @code int = 0;
+    DECLARE @digits nchar(16) = N'0123456789ABCDEF';
+
+    -- By code: what REPLACE takes for equal depends on the collation.
+    SET @list = REPLACE(REPLACE(@list COLLATE Latin1_General_100_BIN2, N'&lt;', N'<'), N'&gt;', N'>');
+    -- Carriage returns, as a file with the line ends of Windows has them, and what XML does not allow.
+    WHILE @code < 32 AND CHARINDEX(N'&#' + N'x', @list) > 0
+    BEGIN
+        SET @list = REPLACE(@list COLLATE Latin1_General_100_BIN2, N'&#' + N'x'
+            + SUBSTRING(@digits, @code / 16 + 1, 1) + SUBSTRING(@digits, @code % 16 + 1, 1) + N';', NCHAR(@code));
+        SET @code = @code + 1;
+    END;
+    SET @list = REPLACE(@list COLLATE Latin1_General_100_BIN2, N'&amp;', N'&');
 
     RETURN COALESCE(STUFF(@list, 1, LEN(@separator + N'.') - 1, N''), N'');
 END;

@@ -86,7 +86,7 @@ FROM (SELECT x.level, COUNT_BIG(*) AS customers, ROUND(SUM(x.weight), 9) AS tota
          level)
     SELECT @run_id,
         s.place + (SELECT COALESCE(MAX(f.position), 0) FROM sqlkmeans.model_feature AS f WHERE f.run_id = @run_id),
-        c.name + N' = ' + COALESCE(s.level, N'(other)'), N'none', c.weight,
+        c.name + N' = ' + COALESCE(s.level, N'(other)') COLLATE DATABASE_DEFAULT, N'none', c.weight,
         CASE WHEN @scaling IN (N'standard', N'robust') THEN s.share ELSE 0e0 END,
         CASE @scaling WHEN N'minmax' THEN SQRT(2e0) WHEN N'none' THEN 1e0
                       ELSE SQRT(SUM(s.share * (1e0 - s.share)) OVER ()) END,

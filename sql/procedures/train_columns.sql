@@ -192,8 +192,8 @@ DROP TABLE #sqlkmeans_sums;';
     BEGIN
         SET @block = CASE WHEN @columns - @number < 40 THEN @columns - @number ELSE 40 END;
         SET @values = sqlkmeans.joined((
-            SELECT N', COALESCE(' + sqlkmeans.clipped(c.value, c.low, c.high) + N', '
-                + COALESCE(sqlkmeans.float_literal(c.fill_value), N'0e0') + N') AS x' + c.x
+            SELECT N', COALESCE(' + CASE c.usable WHEN 1 THEN sqlkmeans.clipped(c.value, c.low, c.high) ELSE N'NULL' END
+                + N', ' + COALESCE(sqlkmeans.float_literal(c.fill_value), N'0e0') + N') AS x' + c.x
             FROM #sqlkmeans_column AS c
             WHERE c.number > @number AND c.number <= @number + @block
             FOR XML PATH('')), N', ');

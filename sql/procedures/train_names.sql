@@ -96,7 +96,7 @@ BEGIN
                    ELSE N' ' + sqlkmeans.number_text(a.mean) + N' days ago' END AS ago
           FROM (SELECT COALESCE(c.segment_id, 0) AS segment_id, p.position, f.source_column, f.type,
                     REPLACE(f.source_column, N'_', N' ') AS plain,
-                    COALESCE(f.level, N'other') AS level, u.unit, p.mean, e.mean AS of_all, d.importance,
+                    COALESCE(f.level, N'other') AS level, u.unit COLLATE DATABASE_DEFAULT AS unit, p.mean, e.mean AS of_all, d.importance,
                     -- Of everyone, a category's most frequent level.
                     CASE WHEN p.cluster > 0 THEN ROUND(ABS(d.importance), 9)
                          WHEN f.type = N'category' THEN p.mean ELSE 0e0 END AS strength,
@@ -117,7 +117,7 @@ BEGIN
                     ON f.run_id = @run_id AND f.position = p.position
                 LEFT JOIN OPENJSON(@definition, '$.features') WITH (
                     [column] nvarchar(128) '$.column', unit nvarchar(20) '$.unit') AS u
-                    ON u.[column] = f.source_column
+                    ON u.[column] COLLATE DATABASE_DEFAULT = f.source_column
                 CROSS APPLY (SELECT CASE WHEN p.cluster = 0 OR e.deviation = 0 THEN 0e0
                         ELSE COALESCE((p.mean - e.mean) / e.deviation, 0e0) END AS importance) AS d
                ) AS a) AS b;

@@ -74,7 +74,7 @@ class Workspace(ABC):
         Returns
         -------
         list of tuple or None
-            Customers, cluster, and a mean a feature; None where a query is to be asked.
+            Customers, cluster, its weight, and a mean a feature; None where a query is to be asked.
         """
         return None
 

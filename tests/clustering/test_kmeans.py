@@ -71,18 +71,24 @@ def test_few_rows_have_the_same_segments_in_any_order() -> None:
     assert len(found) == 1
 
 
-def test_few_rows_get_more_starts_until_the_best_was_found_again(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    drawn: list[Any] = []
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The k of each start that is drawn anew."""
+    found: list[int] = []
     seed = starts.seed_centroids
 
     def seen(rows: Any, k: int, rng: Any, weight: Any, given: Any, *rest: Any) -> Any:
         if given is None:
-            drawn.append(k)
+            found.append(k)
         return seed(rows, k, rng, weight, given, *rest)
 
     monkeypatch.setattr(starts, "seed_centroids", seen)
+    return found
+
+
+def test_few_rows_get_more_starts_until_the_best_was_found_again(
+    drawn: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     apart, _ = make_blobs([30] * 3, random_state=2, cluster_std=0.1)
     fit_kmeans(apart, 3, n_init=2)
     assert len(drawn) == 2 * starts.FOUND_TIMES
@@ -93,6 +99,22 @@ def test_few_rows_get_more_starts_until_the_best_was_found_again(
     monkeypatch.setattr(starts, "MOST_WORK", 1)
     fit_kmeans(apart, 3, n_init=3)
     assert len(drawn) == 3
+
+
+def test_ends_that_differ_much_are_worth_more_starts_of_one_k(
+    drawn: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(starts, "MOST_WORK", 1)
+    matrix = np.random.default_rng(0).gamma(0.3, size=(200, 8))
+    fit_kmeans(matrix, 7, n_init=2)
+    assert len(drawn) == 2 * starts.MOST_TIMES
+    drawn.clear()
+    list(fit_many(matrix, [6, 7], n_init=2))
+    assert len(drawn) == 4
+    drawn.clear()
+    monkeypatch.setattr(starts, "APART", 9)
+    fit_kmeans(matrix, 7, n_init=2)
+    assert len(drawn) == 2
 
 
 @pytest.mark.parametrize("seed", range(3))

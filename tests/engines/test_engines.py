@@ -16,16 +16,19 @@ from sklearn.metrics import (
 )
 
 from sqlkmeans import pipeline
-from sqlkmeans.clustering.kmeans.assignment import squared_distances
+from sqlkmeans.clustering.kmeans.assignment import assign, squared_distances
 from sqlkmeans.clustering.kmeans.kmeans import fit_kmeans
+from sqlkmeans.clustering.kmeans.lloyd import lloyd as rested_at
+from sqlkmeans.clustering.kmeans.lloyd import settle
 from sqlkmeans.clustering.preparation.preparation import PreparedFeature
 from sqlkmeans.database import Database, open_database
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.engines import Plan
+from sqlkmeans.engines.pushdown import fit as pushdown_fit
 from sqlkmeans.engines.pushdown import preparation as pushdown_preparation
 from sqlkmeans.engines.pushdown import profile as pushdown_profile
 from sqlkmeans.engines.pushdown.engine import PushdownEngine
-from sqlkmeans.engines.pushdown.fit import lloyd
+from sqlkmeans.engines.pushdown.fit import Points, carry_on, lloyd
 from sqlkmeans.engines.pushdown.profile import score_partition, total_ss
 from sqlkmeans.engines.pushdown.rows import KeptRows
 from sqlkmeans.engines.pushdown.sql.training import ROWS
@@ -368,8 +371,44 @@ def test_an_empty_cluster_moves_to_the_farthest_rows() -> None:
         start = np.array([[0.5], [20.0], [1e6]])
         kept = KeptRows(workspace, segmentation, ["x"])
         kept.take()
-        centroids, _ = lloyd(kept, [feature], start, 1e-12)
+        centroids, *_ = lloyd(kept, [feature], start, 1e-12)
     np.testing.assert_allclose(np.sort(centroids[:, 0]), [0.5, 10.5, 40.5])
+
+
+@pytest.mark.parametrize("at_a_time", [3, 1_000])
+@pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
+@pytest.mark.parametrize("kind", ["cloud", "lattice", "outliers"])
+def test_single_rows_move_by_queries_until_no_move_pays(
+    kind: str, weighted: bool, at_a_time: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pushdown_fit, "MOST_MOVING", at_a_time)
+    rng = np.random.default_rng(10)
+    values, weights = rng.normal(size=(150, 2)), rng.integers(0, 4, 150) / 2
+    if kind == "lattice":
+        values = np.round(values * 2)
+    elif kind == "outliers":
+        values[:3] = rng.normal(30, 10, (3, 2))
+        weights[:3] = 1.0
+    of_rows = weights if weighted else None
+    start = np.unique(values[weights > 0], axis=0)[[0, 10, 20, -10, -1]]
+    definition = {"sample_weight": "w"} if weighted else {}
+    segmentation = Segmentation.create(
+        name="t", source="dbo.points", key="id", features=["x", "y"], k=5, target="dbo.t",
+        engine="pushdown", **definition,
+    )  # fmt: skip
+    features = [PreparedFeature(name, "none", 1.0, 0.0, 1.0, None) for name in ("x", "y")]
+    table = pa.table({"id": np.arange(150), "x": values[:, 0], "y": values[:, 1], "w": weights})
+    with shop_with(table) as database, database.open_workspace(segmentation) as workspace:
+        kept = KeptRows(workspace, segmentation, ["x", "y"])
+        kept.take()
+        points = Points(values, of_rows, are_rows=True, everyone=False)
+        found, passes = carry_on(kept, features, points, start)
+    rested = rested_at(values, start, of_rows, max_iter=300, threshold=0.0)
+    assert passes > rested.n_iter
+    moved = settle(values, found, of_rows, max_iter=300)
+    np.testing.assert_allclose(moved.centroids, found, rtol=0, atol=1e-9)
+    total = assign(values, found, of_rows).inertia
+    assert total < rested.assignment().inertia * (1 - 1e-6)
 
 
 def test_scores_of_several_k_are_those_of_scikit_learn() -> None:

@@ -82,6 +82,9 @@ def statements(
     yield training.pass_query(layout, features, centroids, origin)
     yield training.pass_statement(layout, features, centroids, origin)
     yield training.far_query(layout, features, centroids, 10)
+    if layout.at_least == 1:
+        weights = np.arange(1.0, len(centroids) + 1)
+        yield training.moving_query(layout, features, centroids, weights, 1_000)
     yield from training.label_rows(layout, features, centroids)
     yield training.staged_query(layout, ["customer ]id", "shop"], range(len(centroids))[::-1])
     yield training_profile.size_query(layout)

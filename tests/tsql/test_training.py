@@ -126,7 +126,7 @@ def for_duckdb(text: str) -> str:
 @pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
 def test_sql_servers_way_gives_the_labels_and_sums_of_the_other(weighted: bool) -> None:
     """Kept values and centroids as rows, against values made anew and LEAST."""
-    found = []
+    found, k = [], len(CENTROIDS)
     for dialect in (DuckDBDialect(), ByOrder()):
         layout = replace(make_layout(dialect, weighted=weighted), key_types=("bigint", "varchar"))
         with duckdb.connect() as connection:
@@ -147,6 +147,7 @@ def test_sql_servers_way_gives_the_labels_and_sums_of_the_other(weighted: bool) 
                     f"SELECT k1, cluster, squared FROM {kept.labelled} ORDER BY k1",
                     training.pass_query(kept, FEATURES, CENTROIDS, CENTROIDS[0]) + "\nORDER BY 2",
                     training.far_query(kept, FEATURES, CENTROIDS, 10),
+                    training.moving_query(kept, FEATURES, CENTROIDS, np.arange(4.0, 4 + k), 50),
                     training_profile.silhouette_query(kept, FEATURES, CENTROIDS) + "\nORDER BY 2",
                 )
             ]
@@ -210,7 +211,7 @@ def test_50_features_and_50_segments_run_on_duckdb_and_agree_with_numpy() -> Non
             training.pass_query(layout, features, centroids, centroids[0])
         ).fetchall()
         assert sum(row[0] for row in passed) == 2_000
-        for customers, cluster, *means in passed:
-            assert customers == expected.sizes(50)[cluster]
+        for customers, cluster, weight, *means in passed:
+            assert customers == weight == expected.sizes(50)[cluster]
             mean = ((rows - 0.5) / 2.0)[expected.labels == cluster].mean(axis=0)
             np.testing.assert_allclose(centroids[0] + means, mean, atol=1e-12)

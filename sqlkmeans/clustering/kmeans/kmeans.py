@@ -20,13 +20,7 @@ from sqlkmeans.clustering.arrays.types import Matrix, RowNumbers, Vector
 from sqlkmeans.clustering.kmeans.assignment import Assignment
 from sqlkmeans.clustering.kmeans.kernels.kernel import kernel
 from sqlkmeans.clustering.kmeans.lloyd import MAX_PASSES, Passed, settle, uncounted
-from sqlkmeans.clustering.kmeans.starts import (
-    MOST_TIMES,
-    MOST_TIMES_OF_MANY,
-    Options,
-    Samples,
-    best_start,
-)
+from sqlkmeans.clustering.kmeans.starts import Options, Samples, best_start
 from sqlkmeans.errors import DataError
 
 SAMPLE_ROWS = 100_000
@@ -143,8 +137,7 @@ def fit_many(
     (int, KMeansFit)
         One at a time: the labels of all of them could be more than the rows.
     """
-    most_times = MOST_TIMES if len(ks) == 1 else MOST_TIMES_OF_MANY
-    options = Options(n_init, seed, max_iter, tol, most_times)
+    options = Options(n_init, seed, max_iter, tol, compared=len(ks) > 1)
     distinct = _distinct_rows(matrix, max(ks), sample_weight)
     kernel(*matrix.shape)  # if these rows take compiled loops, so do the starts
     samples = Samples.draw(matrix, sample_weight, distinct, seed, sample_rows)

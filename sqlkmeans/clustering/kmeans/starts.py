@@ -65,6 +65,10 @@ SAME_SHARE = 0.01
 # Few rows: starts go on until so many times ``n_init`` have found the best end, or all of at least
 # so many; at most so many times ``n_init``, and while rows x features x k x starts are not more.
 FOUND_TIMES, UNANIMOUS, MOST_TIMES, MOST_WORK = 2, 8, 6, 8_000_000
+# Or not more than that, where half of the ends are worse than the best by more than this share, and
+# fewer starts than these have found it: in a cloud without structure the ends are nearer to each
+# other, and there is little to be found.
+MOST_WORK_APART, APART, FOUND_APART = 80_000_000, 3e-3, 2
 # The best ends that others are bred from.
 PARENTS = 10
 # The same where several k are fitted, to be compared.
@@ -75,13 +79,20 @@ SAME_END = 1e-9
 
 @dataclass(frozen=True)
 class Options:
-    """What of a fit does not depend on k."""
+    """What of a fit does not depend on k.
+
+    ``compared`` says whether several k are fitted, to be compared.
+    """
 
     n_init: int
     seed: int
     max_iter: int
     tol: float
-    most_times: int = MOST_TIMES
+    compared: bool = False
+
+    @property
+    def most_times(self) -> int:
+        return MOST_TIMES_OF_MANY if self.compared else MOST_TIMES
 
 
 @dataclass(frozen=True)
@@ -235,9 +246,7 @@ class _Search:
         Vidal, 2019, "HG-means: A scalable hybrid genetic algorithm for minimum sum-of-squares
         clustering").
         """
-        n_init, values = self._options.n_init, self._samples.rows.size
-        most = min(self._options.most_times * n_init, MOST_WORK // (values * self._k))
-        most = max(n_init, most)
+        n_init, most = self._options.n_init, self._most(MOST_WORK)
         anew: list[int] = []
         bred: list[Matrix | None] = [before] * (0 if before is None else STARTS_FROM_BEFORE)
         while True:
@@ -249,10 +258,19 @@ class _Search:
             best = min(self._carried.values(), key=_inertia)
             ends = [self._carried[turn] for turn in anew if turn in self._carried]
             same = sum(end.inertia <= best.inertia * (1 + SAME_END) for end in ends)
+            median = np.median([_inertia(end) for end in self._carried.values()])
+            apart = same < FOUND_APART and median > best.inertia * (1 + APART)
+            if apart and not self._options.compared:
+                most = self._most(MOST_WORK_APART)
             agreed = self._k == 1 or same == len(anew) >= UNANIMOUS
             if agreed or same >= FOUND_TIMES * n_init or len(anew) >= most:
                 return best
             bred = self._bred(n_init)
+
+    def _most(self, work: float) -> int:
+        """How many starts there are at most."""
+        n_init, of_one = self._options.n_init, self._samples.rows.size * self._k
+        return max(n_init, min(self._options.most_times * n_init, int(work // of_one)))
 
     def _bred(self, count: int) -> list[Matrix | None]:
         """Centroids to start from: those of the best end, or some of it and some of another good

@@ -44,7 +44,8 @@ def on_executors(
 def nearest_means(
     rows: DataFrame, centroids: npt.NDArray[np.float64], *, weighted: bool
 ) -> list[tuple[Any, ...]] | None:
-    """Customers, cluster, and the mean of each column over the rows nearest to a centroid.
+    """Customers, cluster, its weight, and the mean of each column over the rows nearest to a
+    centroid.
 
     None where the executors have no NumPy.
 
@@ -68,7 +69,12 @@ def nearest_means(
         weights[cluster] += part["weight"]
         sums[cluster] += part["sums"]
     return [
-        (int(customers[cluster]), cluster, *(sums[cluster] / weights[cluster]).tolist())
+        (
+            int(customers[cluster]),
+            cluster,
+            float(weights[cluster]),
+            *(sums[cluster] / weights[cluster]).tolist(),
+        )
         for cluster in range(k)
         if customers[cluster]
     ]

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sqlkmeans.clustering.arrays.types import Matrix
+from sqlkmeans.clustering.arrays.types import Matrix, Vector
 from sqlkmeans.clustering.kmeans.kmeans import (
     MAX_ITER,
     fit_kmeans,
     too_few_distinct,
 )
+from sqlkmeans.clustering.kmeans.single_moves import move_single_rows
 from sqlkmeans.clustering.preparation.preparation import PreparedFeature
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.engines.pushdown.rows import KeptRows, too_small
@@ -31,6 +32,8 @@ CELLS_TOLD = 0.9
 #: Passes end when the centroids move by less than this, in the features' mean deviation: less than
 #: one customer who changes segment moves them, and more than the rounding of the database's sums.
 REST = 1e-11
+#: Rows that are looked at in one go for moves of single ones.
+MOST_MOVING = 1_000
 
 
 @dataclass(frozen=True)
@@ -120,15 +123,44 @@ def carry_on(
     if points.everyone:
         return centroids, 0
     threshold = REST**2 * float(points.values.var(axis=0).mean())
-    return lloyd(rows, features, centroids, threshold)
+    passes = 0
+    while True:
+        centroids, weights, more = lloyd(rows, features, centroids, threshold)
+        passes += more
+        better = None
+        if points.are_rows and passes < MAX_ITER:
+            better = single_moves(rows, features, centroids, weights)
+        if better is None:
+            return centroids, passes
+        centroids = better
+
+
+def single_moves(
+    rows: KeptRows, features: Sequence[PreparedFeature], centroids: Matrix, weights: Vector
+) -> Matrix | None:
+    """Move single rows while that lowers the inertia; the means then, or None where none moved.
+
+    Only rows that are all but half-way between two clusters of many come here.
+    """
+    if len(centroids) == 1:
+        return None
+    query = training.moving_query(rows.layout, features, centroids, weights, MOST_MOVING)
+    found = rows.workspace.matrix(query)
+    sums, counts = centroids * weights[:, None], weights.copy()
+    moving = np.ascontiguousarray(found[:, 2:])
+    if not move_single_rows(moving, found[:, 0], found[:, 1].astype(np.int32), sums, counts):
+        return None
+    means: Matrix = sums / counts[:, None]
+    return means
 
 
 def lloyd(
     rows: KeptRows, features: Sequence[PreparedFeature], centroids: Matrix, threshold: float
-) -> tuple[Matrix, int]:
+) -> tuple[Matrix, Vector, int]:
     """Passes over all rows until the centroids rest; as `clustering.lloyd.lloyd`.
 
-    Each is then the mean of the rows that are nearest to it.
+    Each is then the mean of the rows that are nearest to it. Their weights come second, and the
+    number of passes.
 
     A centroid that no row is nearest to (or too few are for anything about them to leave) moves
     to the mean of the farthest rows: of one, or of the smallest group.
@@ -136,10 +168,12 @@ def lloyd(
     layout = rows.layout
     # The same in all passes, so that centroids at rest come out to the last bit.
     origin = np.sort(centroids, axis=0)[(len(centroids) - 1) // 2]
+    weights = np.zeros(len(centroids))
     passes = moves = 0
     while passes < MAX_ITER:
         moved = np.full_like(centroids, np.nan)
-        for _, cluster, *means in _pass(rows, features, centroids, origin):
+        for _, cluster, weight, *means in _pass(rows, features, centroids, origin):
+            weights[cluster] = weight
             moved[cluster] = origin + np.array(means, dtype=np.float64)
         for cluster in np.flatnonzero(np.isnan(moved[:, 0])):
             moves += 1
@@ -155,13 +189,13 @@ def lloyd(
         rows.passed(1)
         if shift <= threshold:
             break
-    return centroids, passes
+    return centroids, weights, passes
 
 
 def _pass(
     rows: KeptRows, features: Sequence[PreparedFeature], centroids: Matrix, origin: Matrix
 ) -> list[tuple[Any, ...]]:
-    """Customers, cluster, and the mean of each feature relative to an origin."""
+    """Customers, cluster, its weight, and the mean of each feature relative to an origin."""
     layout = rows.layout
     if layout.at_least == 1:
         prepared = training.prepared_rows(layout, features, layout.weights, origin.tolist())

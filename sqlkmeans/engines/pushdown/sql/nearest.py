@@ -26,6 +26,7 @@ def nearest_rows(
     value_terms: float = inf,
     exact: bool = True,
     runner_up: bool = False,
+    shares: Sequence[str] | None = None,
     constant: Constant = number,
 ) -> str:
     """The query of rows with their nearest centroid: ``carry``, ``cluster`` from 0, ``squared``.
@@ -45,6 +46,9 @@ def nearest_rows(
         which centroid is nearer.
     runner_up : bool, default=False
         Add the squared distance to the second nearest.
+    shares : sequence of str of length k, optional
+        Over ``carry``: what of a squared distance counts where each is the second; ``runner_up``
+        is the least that does.
     constant : callable
         How a number of a centroid is written.
     """
@@ -52,8 +56,8 @@ def nearest_rows(
     # Without an end where LEAST would stand inside LEAST.
     terms = inf if runner_up else least_terms(k, n_features, len(carry), value_terms, exact)
     if dialect.fits_least(terms):
-        return _nearest_by_least(inner, centroids, carry, exact, runner_up, constant)
-    return _nearest_by_order(dialect, inner, centroids, carry, exact, runner_up, constant)
+        return _nearest_by_least(inner, centroids, carry, exact, runner_up, shares, constant)
+    return _nearest_by_order(dialect, inner, centroids, carry, exact, runner_up, shares, constant)
 
 
 def least_terms(k: int, n_features: int, carried: int, value_terms: float, exact: bool) -> float:
@@ -74,6 +78,7 @@ def _nearest_by_least(
     carry: Sequence[str],
     exact: bool,
     runner_up: bool,
+    shares: Sequence[str] | None,
     constant: Constant,
 ) -> str:
     names = [f"d{i}" for i in range(len(centroids))]
@@ -89,6 +94,8 @@ def _nearest_by_least(
     if not runner_up:
         return f"SELECT {listed(carry, [cluster])}, squared\nFROM ({text}) AS m"
     text = f"SELECT {listed(carry, names)}, squared, {cluster}\nFROM ({text}) AS m"
+    if shares is not None:
+        names = [f"{name} * ({share})" for name, share in zip(names, shares)]
     others = ", ".join(f"CASE WHEN cluster <> {i} THEN {n} END" for i, n in enumerate(names))
     return (
         f"SELECT {listed(carry, ['cluster'])}, squared, LEAST({others}) AS runner_up\n"
@@ -115,6 +122,7 @@ def _nearest_by_order(
     carry: Sequence[str],
     exact: bool,
     runner_up: bool,
+    shares: Sequence[str] | None,
     constant: Constant,
 ) -> str:
     """Centroids are rows of constants, and the distance to one of them is written once."""
@@ -135,14 +143,18 @@ def _nearest_by_order(
     )
     found = ["n.cluster", "n.squared"]
     if runner_up:
+        second = "d.squared"
+        if shares is not None:
+            cases = " ".join(f"WHEN {i} THEN {share}" for i, share in enumerate(shares))
+            second = f"d.squared * CASE c.cluster {cases} END"
         places = (
-            "SELECT c.cluster, d.squared, "
+            f"SELECT c.cluster, d.squared, {second} AS second, "
             f"ROW_NUMBER() OVER (ORDER BY d.squared, c.cluster) AS place {all_distances}"
         )
         first = "MIN(CASE WHEN p.place = 1 THEN p."
         nearest = (
             f"SELECT {first}cluster END) AS cluster, {first}squared END) AS squared, "
-            f"MIN(CASE WHEN p.place = 2 THEN p.squared END) AS runner_up FROM ({places}) AS p"
+            f"MIN(CASE WHEN p.place > 1 THEN p.second END) AS runner_up FROM ({places}) AS p"
         )
         found.append("n.runner_up")
     else:

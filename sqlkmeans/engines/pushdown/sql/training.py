@@ -20,7 +20,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import inf
 
-from sqlkmeans.clustering.arrays.types import Matrix
+from sqlkmeans.clustering.arrays.types import Matrix, Vector
+from sqlkmeans.clustering.kmeans.single_moves import ALL, NEARLY
 from sqlkmeans.clustering.preparation.preparation import PreparedFeature
 from sqlkmeans.database.dialect import Dialect
 from sqlkmeans.engines.pushdown.sql.nearest import Constant, listed, nearest_rows
@@ -294,7 +295,8 @@ def pass_query(
     origin: Matrix,
     constant: Constant = number,
 ) -> str:
-    """One Lloyd pass: customers, cluster, and the mean of each feature relative to an origin."""
+    """One Lloyd pass: customers, cluster, its weight, and the mean of each feature relative to an
+    origin."""
     names = names_of(features)
     inner = prepared_rows(layout, features, layout.weights, origin=origin.tolist())
     carry = [*layout.weights, *names]
@@ -302,10 +304,50 @@ def pass_query(
         layout.dialect, inner, centroids - origin, carry, exact=False,
         value_terms=layout.value_terms(features), constant=constant,
     )  # fmt: skip
+    weight = "SUM(w)" if layout.weighted else layout.dialect.count
     means = ", ".join(layout.mean(z) for z in names)
     return (
-        f"SELECT {layout.dialect.count} AS customers, cluster, {means}\n"
+        f"SELECT {layout.dialect.count} AS customers, cluster, {weight} AS weight, {means}\n"
         f"FROM ({nearest}) AS n\nGROUP BY cluster{layout.weighed_having}"
+    )
+
+
+def moving_query(
+    layout: Layout, features: Sequence[PreparedFeature], centroids: Matrix, weights: Vector,
+    rows: int,
+) -> str:  # fmt: skip
+    """Weight, cluster and prepared features of the rows that would lower the inertia most by going
+    to a second cluster, or would all but do so; as
+    :func:`sqlkmeans.clustering.kmeans.single_moves.may_pay`.
+
+    Parameters
+    ----------
+    weights : ndarray of shape (k,)
+        Of the clusters.
+    rows : int
+        So many at most.
+    """
+    weight = layout.weights[0] if layout.weighted else "1e0"
+    names = names_of(features)
+    carry = [*layout.keys, *layout.weights, *names]
+    nearest = nearest_rows(
+        layout.dialect, prepared_rows(layout, features, [*layout.keys, *layout.weights]), centroids,
+        carry, value_terms=layout.value_terms(features), runner_up=True,
+        shares=[f"{number(of)} / ({number(of)} + {weight})" for of in weights.tolist()],
+    )  # fmt: skip
+    # A row that has all of its cluster's weight is that cluster, and stays.
+    shares = " ".join(
+        f"WHEN cluster = {i} AND {weight} < {number((1 - ALL) * of)} "
+        f"THEN {number(of)} / ({number(of)} - {weight})"
+        for i, of in enumerate(weights.tolist())
+    )
+    gains = f"SELECT {listed(carry, ['cluster', 'runner_up'])}, squared * CASE {shares} END AS gain"
+    order = ", ".join([f"{weight} * (runner_up - gain)", *layout.keys])
+    return layout.dialect.first(
+        rows,
+        ", ".join([f"{weight} AS w", "cluster", *names]),
+        f"FROM ({gains}\nFROM ({nearest}) AS n) AS g\n"
+        f"WHERE runner_up < {number(NEARLY)} * gain\nORDER BY {order}",
     )
 
 
