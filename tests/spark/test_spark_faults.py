@@ -288,16 +288,15 @@ def test_a_run_that_is_killed_while_it_publishes_leaves_the_old_labels(shop: Sho
 @pytest.mark.slow
 @pytest.mark.spark
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("number", [INTERRUPT, KILL], ids=["interrupted", "killed"])
-def test_a_run_that_is_stopped_at_any_moment_leaves_the_old_or_the_new_labels(
-    shop: Shop, number: int
+def test_a_run_that_is_interrupted_at_any_moment_leaves_the_old_or_the_new_labels(
+    shop: Shop,
 ) -> None:
     shop.reset()
     shop.stop("training", KILL)
     new = shop.run()
     for moment in stopped_run.MOMENTS:
         shop.reset()
-        shop.stop(moment, number)
+        shop.stop(moment, INTERRUPT)
         left = shop.labels()
         assert left.equals(new if moment == "published" else shop.old), moment
         if moment != "published":
