@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sqlkmeans.database.spark.dialect import backquote
+from sqlkmeans.database.spark.sources import relation
+from sqlkmeans.definition import Segmentation
 from sqlkmeans.report.facts import Facts
-from sqlkmeans.sqltext import Name, parse_name, parse_source, quote
+from sqlkmeans.sqltext import Name, is_file, parse_name, parse_source, quote
 
 #: Quotes a name.
 Mark = Callable[[str], str]
@@ -46,7 +48,7 @@ def queries(facts: Facts) -> list[Query]:
         Query(
             "Customers with their segment",
             f"SELECT customer.*, label.segment_id, label.segment_name\n"
-            f"FROM {_source(segmentation.source, mark)} AS customer\n"
+            f"FROM {_source(segmentation, mark)} AS customer\n"
             f"JOIN {named} AS label ON {_same(keys, 'label', 'customer', mark)};",
         ),
         Query(
@@ -95,7 +97,10 @@ def _name(parts: Name, mark: Mark) -> str:
     return ".".join(map(mark, parts))
 
 
-def _source(source: str, mark: Mark) -> str:
+def _source(segmentation: Segmentation, mark: Mark) -> str:
+    source = segmentation.source
+    if segmentation.lake_target and is_file(source):
+        return relation(source)
     parsed = parse_source(source)
     # The line break ends a comment that a query may end with.
     return _name(parsed.name, mark) if parsed.name is not None else f"(\n{parsed.query}\n)"

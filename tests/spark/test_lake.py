@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from sqlkmeans import explain, export_labels, pipeline, write_report
@@ -263,8 +264,47 @@ def test_a_run_that_ends_anywhere_leaves_labels_whole_and_the_next_one_mends(
         pipeline.run(segmentation, database)
 
 
+def test_what_is_published_stays_whatever_the_definition_says_next(
+    lake: Lake, database: Database, tmp_path: Path
+) -> None:
+    path = tmp_path / "customers.parquet"
+    customers = lake.customers.set_column(2, "distance", lake.customers["orders"])
+    unnamed = pa.array([None, *range(1, 600)], pa.int64())
+    pq.write_table(customers.append_column("unnamed", unnamed), path)
+    changes: dict[str, Any] = {"source": path.as_posix(), "features": ["income", "distance"]}
+    # A run that failed by other keys leaves nothing that the next one cannot use.
+    with pytest.raises(DataError, match="unnamed"):
+        pipeline.run(definition(TARGET, key="unnamed", **changes), database)
+    segmentation = definition(TARGET, **changes)
+    pipeline.run(segmentation, database)
+    labels = lake.labels()
+    # Spark takes names that differ in case for one.
+    pipeline.run(definition(TARGET.replace("segment", "Segment"), **changes), database)
+    assert [row[2:] for row in counted(database)] == [(600, 0, 0, 600), (0, 0, 0, 0)]
+    assert lake.labels() == labels
+    assert lake.rows(f"SELECT DISTINCT run_id FROM {TARGET}__changes") == [(2,)]
+
+    with open_places(segmentation, database, lake.session) as (in_lake, sources):
+        drawn = read_facts(in_lake, "shop", sources, samples=True, failed=False).sample.rows
+    assert drawn is not None
+    assert drawn.column_names == ["income", "distance", "segment_id"]
+    page = write_report("shop", database, tmp_path / "page.html").file.read_text(encoding="utf-8")
+    assert f"FROM parquet.`{path.as_posix()}` AS customer" in page
+
+    # Nor is a key cut to the type that it had.
+    exact = pa.decimal128(20, 1)
+    pq.write_table(
+        customers.set_column(0, "customer_id", customers["customer_id"].cast(exact)), path
+    )
+    with pytest.raises(
+        DataError, match=r"key customer_id bigint, and now it is .* decimal\(20,1\)"
+    ):
+        pipeline.run(segmentation, database)
+    assert lake.labels() == labels
+
+
 def test_a_target_that_cannot_be_is_told_before_rows_are_read(
-    lake: Lake, database: Database, monkeypatch: pytest.MonkeyPatch
+    lake: Lake, database: Database, duckdb_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def problems(target: str = TARGET, **changes: Any) -> str:
         with pytest.raises((DataError, DefinitionError)) as told:
@@ -280,6 +320,12 @@ def test_a_target_that_cannot_be_is_told_before_rows_are_read(
         source="dbo.shop"
     )
     assert "whose history is only ever appended to" in problems(history_days=30)
+    # What the database knew, no process after this one would find.
+    with (
+        open_database(duckdb_url, create=True) as stays,
+        pytest.raises(DataError, match=r"own catalog is in memory here .* enableHiveSupport\(\)"),
+    ):
+        pipeline.run(definition(TARGET), stays)
     with monkeypatch.context() as patched:
         for name in ("run_inside", "run_script", "self_test"):
             patched.setattr(type(database), name, lambda *_: None, raising=False)
@@ -302,3 +348,11 @@ def test_a_target_that_cannot_be_is_told_before_rows_are_read(
     # What this catalog takes no table of is told before rows are read, but in a run.
     with pytest.raises(DatabaseError, match=r"target .*a segment\]: .* not a valid name"):
         pipeline.run(definition(f"{SCHEMA}.[a segment]"), database)
+
+    # Nor is a table ours that somebody made after it was looked for.
+    def overtaken(self: LakeTables, *_: object) -> None:
+        self.execute(f"CREATE TABLE {self.changes} (run_id bigint) USING parquet")
+
+    monkeypatch.setattr(LakeTables, "create_changes", overtaken)
+    with pytest.raises(DataError, match="`late__changes` exists, and no run of shop"):
+        pipeline.run(definition(f"{SCHEMA}.late"), database)

@@ -155,18 +155,17 @@ class LakeLabels(LakeCatalog, Labels):
     ) -> list[StagedCluster]:
         tables = self._tables(segmentation)
         keys = ", ".join(f"label.{backquote(key)}" for key in segmentation.key)
-        stay = f"SEMI JOIN (SELECT * FROM {relation(segmentation.source)})"
+        assert departed is not None, "Spark reads the source of labels in its catalog"
         with told("staging who stayed"):
-            if departed is not None:
-                stay = f"ANTI JOIN {self._keep(self._session.createDataFrame(departed))}"
+            gone = self._keep(self._session.createDataFrame(departed))
             self._staged = self._keep(
                 self._session.sql(
                     f"SELECT {tables.key_list}, cluster, distance FROM {self._staged} "
                     f"UNION ALL SELECT {keys}, "
                     f"{clusters_of('label.segment_id', segment_ids)}, label.distance "
                     f"FROM {self._published(segmentation, tables)} AS label "
-                    f"LEFT {stay} AS listed "
-                    f"ON {tables.same_key('label', 'listed')} LEFT ANTI JOIN {self._staged} "
+                    f"LEFT ANTI JOIN {gone} AS gone ON {tables.same_key('label', 'gone')} "
+                    f"LEFT ANTI JOIN {self._staged} "
                     f"AS staged ON {tables.same_key('label', 'staged')}"
                 )
             )
@@ -252,8 +251,7 @@ class LakeLabels(LakeCatalog, Labels):
         try:
             with told(f"target {segmentation.target}"):
                 self._show(segmentation)
-                ids = {row["run_id"] for row in self._published_runs(segmentation)}
-                self._drop_tables(segmentation, tables, ids)
+                self._drop_tables(segmentation, tables, self._published_ids(segmentation))
         except (DataError, DatabaseError) as error:
             raise DatabaseError(
                 f"run {run_id} is published, and its views were not all replaced: {error}; the "
@@ -262,7 +260,8 @@ class LakeLabels(LakeCatalog, Labels):
 
     def rollback(self, segmentation: Segmentation, run: Row, restored_run: Row) -> Counts:
         tables, restored = self._tables(segmentation), restored_run["run_id"]
-        if problems := self.problems(segmentation):
+        # The source may be gone, and is not asked for its keys.
+        if problems := self._target_problems(segmentation):
             raise DataError(problems)
         run_id = self._store.start(segmentation, {**run, "restored_run_id": restored})
         try:
@@ -324,14 +323,18 @@ class LakeLabels(LakeCatalog, Labels):
         types = {column.name: column for column in described}
         kinds = segmentation.feature_types
         values = ", ".join(
-            f"{dialect.feature(types[name], kinds.get(name, 'number'), backquote(name))} "
-            f"AS {backquote(name)}"
+            dialect.feature(types[name], kinds.get(name, "number"), f"source.{backquote(name)}")
+            + f" AS {backquote(name)}"
             for name in columns
         )
-        with told("drawing customers"):
+        # A feature may have the name of a label's column.
+        with told("drawing customers", of_source=True):
             return self._session.sql(
-                f"SELECT {values}, label.segment_id FROM {relation(segmentation.source)} "
-                f"JOIN {self._published(segmentation, tables)} AS label USING ({tables.key_list}) "
+                f"SELECT {values}, label.sqlkmeans_segment AS segment_id "
+                f"FROM (SELECT * FROM {relation(segmentation.source)}) AS source JOIN "
+                f"(SELECT {tables.key_list}, segment_id AS sqlkmeans_segment "
+                f"FROM {self._published(segmentation, tables)}) AS label "
+                f"USING ({tables.key_list}) "
                 f"ORDER BY XXHASH64({tables.key_list}), {tables.key_list} LIMIT {int(at_most)}"
             ).toArrow()
 

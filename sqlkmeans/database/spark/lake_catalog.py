@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sqlkmeans.database.base import Column, Database
 from sqlkmeans.database.spark import types as spark_types
 from sqlkmeans.database.spark.lake_tables import LakeTables, quoted
-from sqlkmeans.database.spark.session import first_line, told
+from sqlkmeans.database.spark.session import first_line, told, told_nothing
 from sqlkmeans.database.spark.sources import SparkSources
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DataError
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 #: Tables of labels that stay: a reader may still be in the one before.
 KEPT = 2
+#: What ``spark_catalog`` is where it has what the session's own catalog has.
+OWN_CATALOGS = ("builtin", "org.apache.spark.sql.delta.catalog.DeltaCatalog")
+#: Each takes the values of those before it.
+_WHOLE = ("tinyint", "smallint", "int", "bigint")
 
 
 class LakeCatalog:
@@ -58,13 +62,17 @@ class LakeCatalog:
 
     def _published_runs(self, segmentation: Segmentation) -> list[Row]:
         """Published runs that wrote this target, the newest first."""
-        target = parse_name(segmentation.target)
+        target = _folded(segmentation.target)
 
         def same(row: Row) -> bool:
             then = json.loads(row["definition"])
-            return then["engine"] == "spark" and parse_name(then["target"]) == target
+            return then["engine"] == "spark" and _folded(then["target"]) == target
 
         return [row for row in self._catalog.published_runs(segmentation.name) if same(row)]
+
+    def _published_ids(self, segmentation: Segmentation) -> set[int]:
+        """Every published run, of which nothing is taken away, whatever it wrote."""
+        return {row["run_id"] for row in self._catalog.published_runs(segmentation.name)}
 
     def _published(self, segmentation: Segmentation, tables: LakeTables) -> str:
         """What stands after FROM for the labels that are published."""
@@ -105,9 +113,17 @@ class LakeCatalog:
         return [spark_types.column(field.name, field.dataType.simpleString()) for field in schema]
 
     def problems(self, segmentation: Segmentation) -> list[str]:
+        return self._target_problems(segmentation) or self._key_problems(segmentation)
+
+    def _target_problems(self, segmentation: Segmentation) -> list[str]:
         target, tables = segmentation.target, self._tables(segmentation)
         from pyspark.errors import PySparkException
 
+        if self._database.stays and self._ends_with_the_process(tables):
+            return [
+                f"target {target}: Spark's own catalog is in memory here and ends with the "
+                "process; allowed: a session with enableHiveSupport(), or a catalog that stays"
+            ]
         try:
             runs = tables.runs_there()
         except PySparkException as error:
@@ -123,30 +139,92 @@ class LakeCatalog:
             for name in [*tables.fixed, *map(tables.labels_of, runs)]:
                 mark = tables.mark_of(name)
                 if mark is not None and not self._is_ours(segmentation, mark):
-                    problems.append(
-                        f"target {target}: {name} exists, and no run of {segmentation.name} in "
-                        f"{self._database.safe_url} made it; name another target, or drop it"
-                    )
+                    problems.append(self._not_ours(segmentation, name))
         return problems
+
+    def _not_ours(self, segmentation: Segmentation, name: str) -> str:
+        return (
+            f"target {segmentation.target}: {name} exists, and no run of {segmentation.name} in "
+            f"{self._database.safe_url} made it; name another target, or drop it"
+        )
+
+    def _ends_with_the_process(self, tables: LakeTables) -> bool:
+        if tables.target[0].lower() != "spark_catalog":
+            return False
+        conf, kept, catalog = self._session.conf, "", ""
+        # A platform may not tell; its catalogs stay.
+        with told_nothing():
+            kept = conf.get("spark.sql.catalogImplementation", "") or ""
+            catalog = conf.get("spark.sql.catalog.spark_catalog", "builtin") or ""
+        return kept == "in-memory" and catalog in OWN_CATALOGS
+
+    def _key_problems(self, segmentation: Segmentation) -> list[str]:
+        """Whether the changes, which stay, take the source's keys as they are."""
+        tables = self._tables(segmentation)
+        before = self._keys_of_changes(tables)
+        # Where nothing was published, `prepare` makes the table anew.
+        if before is None or not self._published_runs(segmentation):
+            return []
+        now = self._keys_of_source(segmentation)
+        if _takes(before, now):
+            return []
+        return [
+            f"target {segmentation.target}: {tables.changes} has the key {_listed(before)}, and "
+            f"now it is {_listed(now)}; name another target, or drop its views and tables"
+        ]
+
+    def _keys_of_changes(self, tables: LakeTables) -> dict[str, str] | None:
+        columns = self.describe_table(tables.changes)
+        if columns is None:
+            return None
+        names = [column.name for column in columns]
+        end = names.index("segment_id") if "segment_id" in names else len(names)
+        return {column.name: column.type for column in columns[:end]}
+
+    def _keys_of_source(self, segmentation: Segmentation) -> dict[str, str]:
+        columns = self._sources(segmentation).describe(segmentation.source)
+        types = {column.name: column.type for column in columns}
+        return {key: types[key] for key in segmentation.key}
 
     def prepare(self, segmentation: Segmentation, run_id: int) -> None:
         tables = self._tables(segmentation)
         with told(f"target {segmentation.target}"):
-            tables.create_changes(self._key_types(segmentation, tables), self._mark(run_id))
             published = self._published_runs(segmentation)
-            ids = {row["run_id"] for row in published}
-            for (changed_by,) in tables.rows(f"SELECT DISTINCT run_id FROM {tables.changes}"):
+            ids = self._published_ids(segmentation)
+            if not published:
+                # Later, labels would be published that no view shows.
+                tables.try_view(self._mark(run_id))
+                self._drop_other_keys(segmentation, tables, ids)
+            tables.create_changes(self._key_types(segmentation, tables), self._mark(run_id))
+            # Somebody may have made it since it was looked for.
+            if not self._is_ours(segmentation, tables.mark_of(tables.changes) or ""):
+                raise DataError(self._not_ours(segmentation, tables.changes))
+            # Another process may have written since this session listed its files.
+            tables.execute(f"REFRESH TABLE {tables.changes}")
+            for changed_by in tables.runs_of_changes():
                 if changed_by not in ids:
                     tables.drop_changes(changed_by)
             if published:
                 self._show(segmentation)
             self._drop_tables(segmentation, tables, ids)
 
+    def _drop_other_keys(
+        self, segmentation: Segmentation, tables: LakeTables, published: set[int]
+    ) -> None:
+        """Drop changes by other keys, which a run left that was not published."""
+        before = self._keys_of_changes(tables)
+        if (
+            before is not None
+            and not _takes(before, self._keys_of_source(segmentation))
+            and published.isdisjoint(tables.runs_of_changes())
+            and self._is_ours(segmentation, tables.mark_of(tables.changes) or "")
+        ):
+            tables.execute(f"DROP TABLE {tables.changes}")
+
     def _key_types(self, segmentation: Segmentation, tables: LakeTables) -> list[str]:
-        columns = self.describe_table(tables.changes)
-        if columns is None:
-            columns = self._sources(segmentation).describe(segmentation.source)
-        types = {column.name: column.type for column in columns}
+        types = self._keys_of_changes(tables)
+        if types is None:
+            types = self._keys_of_source(segmentation)
         return [types[key] for key in segmentation.key]
 
     def _drop_tables(
@@ -172,3 +250,20 @@ class LakeCatalog:
             {row["segment_id"]: row["name"] for row in segments if row["segment_id"]},
             self._mark(newest["run_id"]),
         )
+
+
+def _folded(target: str) -> tuple[str, ...]:
+    """A name as Spark compares it: those that differ in case alone are one table."""
+    return tuple(part.lower() for part in parse_name(target))
+
+
+def _takes(before: dict[str, str], now: dict[str, str]) -> bool:
+    """Whether a table of keys takes others without another value coming of it."""
+    return list(before) == list(now) and all(
+        kind == now[key] or (kind in _WHOLE and now[key] in _WHOLE[: _WHOLE.index(kind)])
+        for key, kind in before.items()
+    )
+
+
+def _listed(keys: dict[str, str]) -> str:
+    return ", ".join(f"{key} {kind}" for key, kind in keys.items())

@@ -70,7 +70,8 @@ class LakeTables:
     @property
     def fixed(self) -> list[str]:
         """The names that every run has."""
-        return [self.beside(suffix) for suffix in ("", "_named", "_history", "__changes")]
+        suffixes = ("", "_named", "_history", "__changes", "__probe")
+        return [self.beside(suffix) for suffix in suffixes]
 
     def runs_there(self) -> list[int]:
         """The runs that have a table, whoever made it."""
@@ -102,6 +103,12 @@ class LakeTables:
         """The few rows of a query."""
         return [tuple(row) for row in self.session.sql(query).collect()]
 
+    def try_view(self, mark: str) -> None:
+        """Make a view and drop it: not every catalog has views, nor may everybody make one."""
+        name = self.beside("__probe")
+        self.execute(f"CREATE OR REPLACE VIEW {name} {_marked(mark)} AS SELECT 1 AS one")
+        self.execute(f"DROP VIEW {name}")
+
     def create_changes(self, types: Sequence[str], mark: str) -> None:
         """Make the table of changes where it is missing."""
         self.execute(
@@ -122,10 +129,17 @@ class LakeTables:
 
     def drop_changes(self, run_id: int) -> None:
         """Take a run's rows from the table of changes."""
-        if self.format == "delta":
-            self.execute(f"DELETE FROM {self.changes} WHERE run_id = {int(run_id)}")
-        else:
+        # The definition may have another format since the table was made. What is told of the
+        # table stands behind its columns, one of which may have such a name.
+        described = {row[0]: row[1] for row in self.rows(f"DESCRIBE EXTENDED {self.changes}")}
+        if described.get("Provider", "").lower() == "parquet":
             self.execute(f"ALTER TABLE {self.changes} DROP PARTITION (run_id = {int(run_id)})")
+        else:
+            self.execute(f"DELETE FROM {self.changes} WHERE run_id = {int(run_id)}")
+
+    def runs_of_changes(self) -> list[int]:
+        """The runs that have rows in the table of changes."""
+        return [run_id for (run_id,) in self.rows(f"SELECT DISTINCT run_id FROM {self.changes}")]
 
     def fill(self, run_id: int, joined: str, now: datetime) -> None:
         """Write a run's labels, whose table is there, and what changed by them."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DatabaseError, DataError, DefinitionError, SqlKMeansError
+from sqlkmeans.sqltext import parse_name
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -26,6 +27,10 @@ SETTINGS = {
     # Texts of a source's rows stand in statements.
     "spark.sql.parser.escapedStringLiterals": "false",
     "spark.sql.variable.substitute": "false",
+    # A value that a column of labels cannot have is an error, and no other value.
+    "spark.sql.storeAssignmentPolicy": "ANSI",
+    # Tables of labels are made with types by their names.
+    "spark.sql.timestampType": "TIMESTAMP_LTZ",
 }
 #: A session that is made here writes nothing of its own to the terminal, but for errors.
 QUIET = {"spark.ui.showConsoleProgress": "false", "spark.log.level": "ERROR"}
@@ -42,7 +47,7 @@ WAITED = "Exception thrown in awaitResult:"
 _OLDEST = 4
 
 
-def open_session(master: str | None, given: Any = None) -> SparkSession:
+def open_session(master: str | None, given: Any = None, *, hive: bool = False) -> SparkSession:
     """The session to work in; one that is made here stays until the process ends.
 
     Parameters
@@ -51,6 +56,9 @@ def open_session(master: str | None, given: Any = None) -> SparkSession:
         As the definition has it.
     given : pyspark.sql.SparkSession, optional
         The caller's own.
+    hive : bool, default=False
+        Whether one that is made here keeps tables of Spark's own catalog in Hive's metastore:
+        without, they end with the process.
 
     Raises
     ------
@@ -81,6 +89,8 @@ def open_session(master: str | None, given: Any = None) -> SparkSession:
         builder = builder.config(name, value)
     if master is not None:
         builder = builder.remote(master) if remote else builder.master(master)
+    if hive and not remote:
+        builder = builder.enableHiveSupport()
     with told(f"Spark at {master or 'the place that the environment names'}"):
         try:
             from pyspark.logger import PySparkLogger
@@ -98,7 +108,9 @@ def open_session(master: str | None, given: Any = None) -> SparkSession:
 
 def session_of(segmentation: Segmentation) -> SparkSession:
     """The same for a definition."""
-    return open_session(segmentation.spark.master)
+    target = parse_name(segmentation.target)
+    hive = segmentation.lake_target and target[0].lower() == "spark_catalog"
+    return open_session(segmentation.spark.master, hive=hive)
 
 
 def _pyspark() -> Any:

@@ -14,7 +14,7 @@ from sqlkmeans.database.spark import types as spark_types
 from sqlkmeans.database.spark.carrying import rows_of_database
 from sqlkmeans.database.spark.changes import SourceChanges
 from sqlkmeans.database.spark.dialect import SparkDialect, backquote
-from sqlkmeans.database.spark.session import SETTINGS, changed, open_session, told
+from sqlkmeans.database.spark.session import SETTINGS, changed, open_session, told, told_nothing
 from sqlkmeans.database.spark.workspace import SparkWorkspace
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DataError
@@ -51,6 +51,7 @@ def open_sources(
     with told("Spark"), changed(session, SETTINGS):
         sources = SparkSources(database, session, segmentation.spark.keep)
         try:
+            sources.refresh(segmentation.source)
             yield sources
         finally:
             sources.close()
@@ -83,6 +84,20 @@ class SparkSources(Sources):
     def reads(self, source: str) -> bool:
         """Whether Spark has a source, and not the database."""
         return self._known_there(source) is None
+
+    def refresh(self, source: str) -> None:
+        """See the files of a table that others wrote since the session listed them.
+
+        Only before rows are read: Spark forgets all that it keeps of the table.
+        """
+        if parse_source(source).name is None or is_path(source) or not self.reads(source):
+            return
+        catalog = self._session.catalog
+        # If there is no such table, `describe` says so.
+        with told_nothing():
+            # What somebody keeps on purpose stays as it is.
+            if not catalog.isCached(relation(source)):
+                catalog.refreshTable(relation(source))
 
     def describe(self, source: str) -> list[Column]:
         known = self._known_there(source)
