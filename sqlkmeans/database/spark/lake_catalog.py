@@ -154,7 +154,7 @@ class LakeCatalog:
         conf, kept, catalog = self._session.conf, "", ""
         # A platform may not tell; its catalogs stay.
         with told_nothing():
-            kept = conf.get("spark.sql.catalogImplementation", "") or ""
+            kept = conf.get("spark.sql.catalogImplementation") or ""
             catalog = conf.get("spark.sql.catalog.spark_catalog", "builtin") or ""
         return kept == "in-memory" and catalog in OWN_CATALOGS
 
