@@ -78,7 +78,7 @@ def assign_changes(work: Job, seen: ChangesSeen, engine: Engine, before: Before)
     Raises
     ------
     DataError
-        As a run over all rows does, for the rows that changed.
+        As a run over all rows does, for the rows that changed; and if the source has none at all.
     DatabaseError
         If changes were forgotten while they were read.
     """
@@ -106,6 +106,8 @@ def assign_changes(work: Job, seen: ChangesSeen, engine: Engine, before: Before)
             )
             held = {model.segment_ids[one.cluster]: one for one in clusters}
             total = sum(one.size for one in clusters)
+            if not total:
+                raise NoRows("the source has no rows; nothing was changed")
             inertia = float(sum(one.within_ss for one in clusters))
             outliers = sum(one.outliers for one in clusters)
             held[EVERYONE] = StagedCluster(-1, total, inertia, outliers)
@@ -161,5 +163,5 @@ def _carried_over(
         of_segment = held.get(row["segment_id"], nobody)
         row["size"], row["within_ss"] = of_segment.size, of_segment.within_ss
         row["outliers"] = of_segment.outliers if limited else None
-        row["share"] = row["size"] / total if total else 0.0
+        row["share"] = row["size"] / total
     return tables
