@@ -68,6 +68,9 @@ def last_seen(work: Job) -> ChangesSeen | str:
     for name in _SAME:
         if getattr(then, name) != getattr(segmentation, name):
             return f"run {newest['run_id']} had another {name}"
+    # Each writes marks of its own.
+    if "spark" in {then.engine, segmentation.engine} and then.engine != segmentation.engine:
+        return f"run {newest['run_id']} had another engine"
     unknown = work.sources.changes_unknown_since(segmentation, newest["high_water"])
     return unknown or ChangesSeen(newest["run_id"], newest["high_water"])
 
