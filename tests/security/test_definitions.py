@@ -126,8 +126,8 @@ def test_a_target_in_a_database_that_is_not_there_is_refused_in_words(
 ) -> None:
     text = Path("shop.toml").read_text()
     Path("shop.toml").write_text(text.replace('"segment"', f'"{attack}"'))
-    assert command("run", "shop.toml") == 4
-    assert capsys.readouterr().err.startswith("Error: shop.duckdb: ")
+    assert command("run", "shop.toml") == 3
+    assert capsys.readouterr().err.startswith(f"Error: target {attack}: this database has no ")
 
 
 SOURCES = [

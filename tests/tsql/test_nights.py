@@ -24,7 +24,8 @@ def test_application_locks_are_for_those_who_run_segmentations() -> None:
     # The self-test asks who may, and the installer holds all the others.
     names = [name for name in FILES if "self_test" not in name and name != "install.sql"]
     found = {name: principals(read(name)) for name in names if principals(read(name))}
-    assert set(found) == {"procedures/take_lock.sql", "schema/may_install.sql"}
+    takers = {"procedures/take_lock.sql", "procedures/drop_parts.sql", "schema/may_install.sql"}
+    assert set(found) == takers
     assert {role for roles in found.values() for role in roles} == {ROLE}
     assert len(found["procedures/take_lock.sql"]) == 9
 

@@ -127,7 +127,7 @@ GROUP BY cell
 HAVING COUNT(*) >= 1
 ORDER BY cell;
 
-SELECT COUNT(*) AS customers, cluster, AVG(z1), AVG(z2), AVG(z3), AVG(z4), AVG(z5)
+SELECT COUNT(*) AS customers, cluster, COUNT(*) AS weight, AVG(z1), AVG(z2), AVG(z3), AVG(z4), AVG(z5)
 FROM (SELECT z1, z2, z3, z4, z5, CASE squared WHEN d0 THEN 0 WHEN d1 THEN 1 WHEN d2 THEN 2 WHEN d3 THEN 3 END AS cluster, squared
 FROM (SELECT z1, z2, z3, z4, z5, d0, d1, d2, d3, LEAST(d0, d1, d2, d3) AS squared
 FROM (SELECT z1, z2, z3, z4, z5, 0.0e0 + z1 * (-0.0e0) + z2 * (-0.0e0) + z3 * (-0.0e0) + z4 * (-0.0e0) + z5 * (-0.0e0) AS d0, 3.3984981069869122e0 + z1 * (-0.4717296676321829e0) + z2 * (-2.8722098168428785e0) + z3 * (-0.6133166253719202e0) + z4 * (1.6172707059200646e0) + z5 * (1.459504195769883e0) AS d1, 9.994219752321339e0 + z1 * (1.498009367261491e0) + z2 * (-0.346861685277091e0) + z3 * (5.930906850164233e0) + z4 * (0.6473835621711709e0) + z5 * (1.4204831481839084e0) AS d2, 4.406093706551524e0 + z1 * (1.7159951515936898e0) + z2 * (0.824308239132016e0) + z3 * (1.9134456136248732e0) + z4 * (-0.6134608384421862e0) + z5 * (-3.1563654852075773e0) AS d3
@@ -135,7 +135,7 @@ FROM (SELECT z1 - (0.1257302210933933e0) AS z1, z2 - (-0.1321048632913019e0) AS 
 GROUP BY cluster
 HAVING COUNT(*) >= 1;
 
-SELECT COUNT(*) AS customers, cluster, AVG(z1), AVG(z2), AVG(z3), AVG(z4), AVG(z5)
+SELECT COUNT(*) AS customers, cluster, COUNT(*) AS weight, AVG(z1), AVG(z2), AVG(z3), AVG(z4), AVG(z5)
 FROM (SELECT z1, z2, z3, z4, z5, CASE squared WHEN d0 THEN 0 WHEN d1 THEN 1 WHEN d2 THEN 2 WHEN d3 THEN 3 END AS cluster, squared
 FROM (SELECT z1, z2, z3, z4, z5, d0, d1, d2, d3, LEAST(d0, d1, d2, d3) AS squared
 FROM (SELECT z1, z2, z3, z4, z5, 0.0e0 + z1 * (-0.0e0) + z2 * (-0.0e0) + z3 * (-0.0e0) + z4 * (-0.0e0) + z5 * (-0.0e0) AS d0, 3.3984981069869122e0 + z1 * (-0.4717296676321829e0) + z2 * (-2.8722098168428785e0) + z3 * (-0.6133166253719202e0) + z4 * (1.6172707059200646e0) + z5 * (1.459504195769883e0) AS d1, 9.994219752321339e0 + z1 * (1.498009367261491e0) + z2 * (-0.346861685277091e0) + z3 * (5.930906850164233e0) + z4 * (0.6473835621711709e0) + z5 * (1.4204831481839084e0) AS d2, 4.406093706551524e0 + z1 * (1.7159951515936898e0) + z2 * (0.824308239132016e0) + z3 * (1.9134456136248732e0) + z4 * (-0.6134608384421862e0) + z5 * (-3.1563654852075773e0) AS d3
@@ -152,6 +152,17 @@ FROM (SELECT k1, k2, z1, z2, z3, z4, z5 FROM sqlkmeans_prepared) AS z) AS d) AS 
 ORDER BY squared DESC, k1, k2
 LIMIT 10) AS f
 HAVING COUNT(*) >= 1;
+
+SELECT 1e0 AS w, cluster, z1, z2, z3, z4, z5
+FROM (SELECT k1, k2, z1, z2, z3, z4, z5, cluster, runner_up, squared * CASE WHEN cluster = 0 AND 1e0 < 0.999999999e0 THEN 1.0e0 / (1.0e0 - 1e0) WHEN cluster = 1 AND 1e0 < 1.999999998e0 THEN 2.0e0 / (2.0e0 - 1e0) WHEN cluster = 2 AND 1e0 < 2.999999997e0 THEN 3.0e0 / (3.0e0 - 1e0) WHEN cluster = 3 AND 1e0 < 3.999999996e0 THEN 4.0e0 / (4.0e0 - 1e0) END AS gain
+FROM (SELECT k1, k2, z1, z2, z3, z4, z5, cluster, squared, LEAST(CASE WHEN cluster <> 0 THEN d0 * (1.0e0 / (1.0e0 + 1e0)) END, CASE WHEN cluster <> 1 THEN d1 * (2.0e0 / (2.0e0 + 1e0)) END, CASE WHEN cluster <> 2 THEN d2 * (3.0e0 / (3.0e0 + 1e0)) END, CASE WHEN cluster <> 3 THEN d3 * (4.0e0 / (4.0e0 + 1e0)) END) AS runner_up
+FROM (SELECT k1, k2, z1, z2, z3, z4, z5, d0, d1, d2, d3, squared, CASE squared WHEN d0 THEN 0 WHEN d1 THEN 1 WHEN d2 THEN 2 WHEN d3 THEN 3 END AS cluster
+FROM (SELECT k1, k2, z1, z2, z3, z4, z5, d0, d1, d2, d3, LEAST(d0, d1, d2, d3) AS squared
+FROM (SELECT k1, k2, z1, z2, z3, z4, z5, (z1 - (0.1257302210933933e0)) * (z1 - (0.1257302210933933e0)) + (z2 - (-0.1321048632913019e0)) * (z2 - (-0.1321048632913019e0)) + (z3 - (0.6404226504432821e0)) * (z3 - (0.6404226504432821e0)) + (z4 - (0.10490011715303971e0)) * (z4 - (0.10490011715303971e0)) + (z5 - (-0.535669373161111e0)) * (z5 - (-0.535669373161111e0)) AS d0, (z1 - (0.36159505490948474e0)) * (z1 - (0.36159505490948474e0)) + (z2 - (1.3040000451301372e0)) * (z2 - (1.3040000451301372e0)) + (z3 - (0.9470809631292422e0)) * (z3 - (0.9470809631292422e0)) + (z4 - (-0.7037352358069926e0)) * (z4 - (-0.7037352358069926e0)) + (z5 - (-1.2654214710460525e0)) * (z5 - (-1.2654214710460525e0)) AS d1, (z1 - (-0.6232744625373522e0)) * (z1 - (-0.6232744625373522e0)) + (z2 - (0.0413259793472436e0)) * (z2 - (0.0413259793472436e0)) + (z3 - (-2.3250307746388343e0)) * (z3 - (-2.3250307746388343e0)) + (z4 - (-0.21879166393254573e0)) * (z4 - (-0.21879166393254573e0)) + (z5 - (-1.2459109472530652e0)) * (z5 - (-1.2459109472530652e0)) AS d2, (z1 - (-0.7322673547034516e0)) * (z1 - (-0.7322673547034516e0)) + (z2 - (-0.5442589828573099e0)) * (z2 - (-0.5442589828573099e0)) + (z3 - (-0.31630015636915454e0)) * (z3 - (-0.31630015636915454e0)) + (z4 - (0.4116305363741328e0)) * (z4 - (0.4116305363741328e0)) + (z5 - (1.0425133694426776e0)) * (z5 - (1.0425133694426776e0)) AS d3
+FROM (SELECT k1, k2, z1, z2, z3, z4, z5 FROM sqlkmeans_prepared) AS z) AS d) AS m) AS b) AS n) AS g
+WHERE runner_up < 1.01e0 * gain
+ORDER BY 1e0 * (runner_up - gain), k1, k2
+LIMIT 1000;
 
 CACHE TABLE sqlkmeans_labelled AS
 SELECT k1, k2, x1, x2, x3, x4, cluster, squared
