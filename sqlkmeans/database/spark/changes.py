@@ -40,7 +40,8 @@ _NUMBERS = {"int", "bigint"}
 
 
 def keys_of(session: SparkSession, query: str, keys: Sequence[str], rows: int) -> pa.Table:
-    """Rows of a query, here; they come in parts, which may be of different moments.
+    """Rows of a query, here. Where they come in parts, each key is in one of them, so that these
+    may be of different moments.
 
     Parameters
     ----------
@@ -48,7 +49,6 @@ def keys_of(session: SparkSession, query: str, keys: Sequence[str], rows: int) -
     query : str
         It has no WHERE.
     keys : sequence of str
-        Columns of which each value is in one part.
     rows : int
         How many there are, about.
     """
