@@ -68,6 +68,9 @@ def last_seen(work: Job) -> ChangesSeen | str:
     for name in _SAME:
         if getattr(then, name) != getattr(segmentation, name):
             return f"run {newest['run_id']} had another {name}"
+    # Each writes marks of its own.
+    if "spark" in {then.engine, segmentation.engine} and then.engine != segmentation.engine:
+        return f"run {newest['run_id']} had another engine"
     unknown = work.sources.changes_unknown_since(segmentation, newest["high_water"])
     return unknown or ChangesSeen(newest["run_id"], newest["high_water"])
 
@@ -78,7 +81,7 @@ def assign_changes(work: Job, seen: ChangesSeen, engine: Engine, before: Before)
     Raises
     ------
     DataError
-        As a run over all rows does, for the rows that changed.
+        As a run over all rows does, for the rows that changed; and if the source has none at all.
     DatabaseError
         If changes were forgotten while they were read.
     """
@@ -106,6 +109,8 @@ def assign_changes(work: Job, seen: ChangesSeen, engine: Engine, before: Before)
             )
             held = {model.segment_ids[one.cluster]: one for one in clusters}
             total = sum(one.size for one in clusters)
+            if not total:
+                raise NoRows("the source has no rows; nothing was changed")
             inertia = float(sum(one.within_ss for one in clusters))
             outliers = sum(one.outliers for one in clusters)
             held[EVERYONE] = StagedCluster(-1, total, inertia, outliers)
@@ -161,5 +166,5 @@ def _carried_over(
         of_segment = held.get(row["segment_id"], nobody)
         row["size"], row["within_ss"] = of_segment.size, of_segment.within_ss
         row["outliers"] = of_segment.outliers if limited else None
-        row["share"] = row["size"] / total if total else 0.0
+        row["share"] = row["size"] / total
     return tables

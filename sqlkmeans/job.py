@@ -103,7 +103,9 @@ def job(
                 database.labels.prepare(segmentation, run_id)
             if segmentation.changed_by is not None and kind != "choose_k":
                 # Before anything is read: what changes meanwhile is seen by the next run.
-                seen = {"high_water": sources.high_water(segmentation)}
+                mark = sources.high_water(segmentation)
+                # It is the value of one customer, and of so few nothing is told.
+                seen = {"high_water": mark if segmentation.smallest_group == 1 else None}
             yield Job(database, sources, segmentation, run_id, progress, seen)
         except BaseException as error:
             told = _without_rows(error) if segmentation.smallest_group > 1 else error

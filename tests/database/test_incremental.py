@@ -97,6 +97,27 @@ def test_what_it_publishes_is_what_a_look_at_every_row_publishes(
     assert everything.written == 0
 
 
+def test_an_empty_source_is_refused_and_everybody_keeps_the_label(
+    shop: Backend, database: Database, stamped: Segmentation
+) -> None:
+    run(stamped, database)
+    before = labels(shop)
+    shop.execute("DELETE FROM dbo.customer")
+    with pytest.raises(DataError, match="the source has no rows; nothing was changed"):
+        assign(stamped, database)
+    assert labels(shop) == before
+
+
+def test_of_few_customers_no_mark_is_recorded(
+    shop: Backend, database: Database, stamped: Segmentation
+) -> None:
+    """It would be the value of one of them."""
+    for few in (changed(stamped, engine="pushdown", sample_rows=0), stamped):
+        run(few, database)
+    marks = [row["high_water"] for row in database.catalog.runs("customers", 2)]
+    assert [mark is None for mark in marks] == [False, True]
+
+
 def test_nothing_changed_writes_nothing_again_and_again(
     shop: Backend, database: Database, stamped: Segmentation
 ) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -12,11 +14,12 @@ import pytest
 from sqlkmeans import pipeline
 from sqlkmeans.database import Database, open_database
 from sqlkmeans.database.spark import changes
-from sqlkmeans.database.spark.changes import newest
+from sqlkmeans.database.spark.changes import as_published, newest, unknown_since
 from sqlkmeans.database.spark.types import column
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DataError
 from sqlkmeans.result import RunResult
+from support.backends import SQLServerBackend
 from support.shops import MakeCustomers, native
 
 Row = dict[str, Any]
@@ -109,6 +112,33 @@ def test_only_rows_that_changed_came_or_left_are_looked_at(
 
 
 @pytest.mark.spark
+@pytest.mark.sqlserver
+def test_labels_in_sql_server_follow_what_changed_too(
+    rows: list[Row], tmp_path: Path, spark_session: Any
+) -> None:
+    def show(rows: Sequence[Row]) -> None:
+        table = pa.Table.from_pylist(list(rows))
+        spark_session.createDataFrame(table).createOrReplaceTempView("lake_customer")
+
+    server = SQLServerBackend("mssqlpython", tmp_path)
+    query, stamped = "SELECT customer_id, segment_id FROM dbo.labels", definition("lake_customer")
+    with server.open() as database:
+        show(rows)
+        pipeline.run(stamped, database)
+        expected = dict(server.rows(query))
+        rows[0] |= {**FAR, "updated_at": LATER}
+        gone, new = rows.pop(2), {**rows[5], **FAR, "customer_id": 500, "updated_at": EARLIER}
+        show([*rows, new])
+        result = pipeline.assign(stamped, database)
+    assert (result.arrived, result.moved, result.departed, read(result)) == (1, 1, 1, 3)
+    expected |= {1: expected[120], 500: expected[120]}
+    del expected[gone["customer_id"]]
+    assert dict(server.rows(query)) == expected
+    server.close()
+    spark_session.catalog.dropTempView("lake_customer")
+
+
+@pytest.mark.spark
 def test_rows_of_the_database_travel_to_spark_only_if_they_changed(
     rows: list[Row], database: Database
 ) -> None:
@@ -125,6 +155,12 @@ def test_rows_of_the_database_travel_to_spark_only_if_they_changed(
     hidden = definition("dbo.customer", changed_by="version", sample_rows=0)
     told = pipeline.assign(hidden, database).warnings
     assert [w for w in told if w.startswith("all rows were read: sample_rows = 0")]
+    local = definition("dbo.customer", changed_by="version", engine="local")
+    told = pipeline.assign(local, database).warnings
+    assert [w for w in told if w.startswith("all rows were read: run 3 did not record")]
+    pipeline.assign(local, database)
+    told = pipeline.assign(counted, database).warnings
+    assert [w for w in told if w.startswith("all rows were read: run 5 had another engine")]
 
 
 def test_keys_that_changed_came_or_left_are_told_apart() -> None:
@@ -135,6 +171,23 @@ def test_keys_that_changed_came_or_left_are_told_apart() -> None:
     # A key that is NULL is nobody's, and is told of where it is read.
     assert sorted(looked_at.to_pylist()) == [1, 2, 3]
     assert departed.to_pylist() == [3]
+
+
+def test_keys_are_compared_as_they_were_published() -> None:
+    whole, parts = pa.chunked_array([[Decimal("1.00")]]), pa.chunked_array([[Decimal("1.50")]])
+    assert as_published("id", whole, pa.int64()).to_pylist() == [1]
+    with pytest.raises(DataError, match=r"key id: it is decimal.* published as int64: .*; name an"):
+        as_published("id", parts, pa.int64())
+    for kinds in ((pa.timestamp("us"), pa.date32()), (pa.date32(), pa.timestamp("us"))):
+        with pytest.raises(DataError, match=r"key since: .*: a day is no moment; name"):
+            as_published("since", pa.chunked_array([], kinds[0]), kinds[1])
+
+
+def test_a_mark_says_nothing_of_a_column_of_another_type() -> None:
+    mark = "2024-05-01 11:00:00 timestamp"
+    assert unknown_since(column("at", "timestamp"), mark) is None
+    for kind in ("timestamp_ntz", "bigint"):
+        assert f"changed_by at is {kind}, " in str(unknown_since(column("at", kind), mark))
 
 
 @pytest.mark.parametrize("name", ["timestamp", "timestamp_ntz", "int", "bigint"])

@@ -170,6 +170,7 @@ def test_rows_of_several_moments_are_refused(
     reads_together(database, read, make_shop(1).select(["customer_id", "income", "age"]))
     with pytest.raises(DatabaseError, match="rows came of several moments"):
         given(database, spark_session)
+    assert spark_session.sparkContext._jsc.getPersistentRDDs().size() == 0
 
 
 def test_rows_that_are_not_as_many_as_were_counted_are_refused(
@@ -179,6 +180,18 @@ def test_rows_that_are_not_as_many_as_were_counted_are_refused(
     reads_together(database, from_file(file, counted=601), rows)
     with pytest.raises(DatabaseError, match="601 rows were counted and 600 came"):
         given(database, spark_session)
+
+
+def test_what_was_read_is_kept_until_the_run_ends(
+    database: Database, tmp_path: Path, spark_session: Any
+) -> None:
+    file, rows = written(tmp_path, "income", "age")
+    reads_together(database, from_file(file), rows)
+    kept = spark_session.sparkContext._jsc.getPersistentRDDs
+    workspace = given(database, spark_session)
+    assert kept().size() == 1
+    workspace.close()
+    assert kept().size() == 0
 
 
 @pytest.fixture

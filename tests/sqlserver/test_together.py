@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sqlkmeans.database.source import NOT_BEGUN
-from sqlkmeans.database.sqlserver import ranges
+from sqlkmeans.database.sqlserver import ranges, together
 from sqlkmeans.database.sqlserver.ranges import (
     count_query,
     cut,
@@ -55,9 +55,15 @@ class FakeServer:
         self.refuse, self.counted = refuse, counted
         self.told: list[tuple[str, str]] = []
         self.open = 0
+        self.pools = True
+        self.__version__ = "1.16.0"
+
+    def pooling(self, *, enabled: bool) -> None:
+        self.pools = enabled
 
     def connect(self, connection: str, *, autocommit: bool, timeout: int) -> FakeSession:
         assert (connection, autocommit, timeout) == ("server and password", True, 15)
+        assert not self.pools
         self.open += 1
         return FakeSession(self)
 
@@ -181,6 +187,32 @@ def test_where_they_cannot_begin_that_is_said_and_no_session_is_left(
     with pytest.raises(RuntimeError, match=NOT_BEGUN):
         Together(3).read(reader())
     assert "part" not in {statement for _, statement in server.told}
+
+
+def test_the_lock_is_given_up_though_one_of_them_never_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(together, "LOCK_SECONDS", 0.1)
+    server = with_server(monkeypatch, FakeServer())
+    closed = threading.Event()
+    monkeypatch.setattr(FakeSession, "close", lambda self: closed.set())
+
+    def share(text: str) -> list[str]:
+        # Told when the lock has been given up.
+        assert text != "begun" or closed.wait(60)
+        return [text]
+
+    with pytest.raises(RuntimeError, match=f"{NOT_BEGUN}: TimeoutError: not all had begun"):
+        list(reader()(0, 1, share))
+    assert server.told == [("MainThread", step) for step in (SNAPSHOT, LOCK, FIRST)]
+
+
+def test_with_an_older_mssql_python_they_do_not_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = with_server(monkeypatch, FakeServer())
+    server.__version__ = "1.9.0"
+    with pytest.raises(RuntimeError, match=rf"{NOT_BEGUN}: .* 1\.9\.0 given; allowed: 1\.14 or"):
+        Together(1).read(reader())
+    assert server.told == []
 
 
 def test_without_mssql_python_they_cannot_begin(monkeypatch: pytest.MonkeyPatch) -> None:

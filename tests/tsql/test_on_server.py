@@ -275,6 +275,15 @@ def test_assigning_again_changes_nothing(trained: Server) -> None:
     assert run[3:] == (0, 0, 0, 0)
 
 
+def test_assigning_an_empty_source_is_refused_and_everybody_keeps_the_label(
+    trained: Server,
+) -> None:
+    trained.rows("DELETE FROM dbo.customer;")
+    message = trained.error("EXECUTE sqlkmeans.assign_segments @segmentation = N'customers';")
+    assert "source: no row that can be labelled; nothing was changed" in message
+    assert trained.value("SELECT COUNT(*) FROM dbo.customer_segment;") == 120
+
+
 def test_rolling_back_brings_back_labels_and_is_a_run_of_its_own(trained: Server) -> None:
     before = trained.rows("SELECT customer_id, segment_id FROM dbo.customer_segment ORDER BY 1;")
     trained.rows("UPDATE dbo.customer SET income = 160000, age = 62 WHERE income < 60000;")

@@ -11,7 +11,7 @@ from sqlkmeans.database.base import Column, Database, ReadTogether
 from sqlkmeans.database.source import NOT_BEGUN, TogetherReader
 from sqlkmeans.database.spark.session import PYTHON, changed, first_line, told
 from sqlkmeans.database.spark.types import for_spark
-from sqlkmeans.database.spark.workspace import CarriedRows
+from sqlkmeans.database.spark.workspace import CarriedRows, forget
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DatabaseError, NoRows
 from sqlkmeans.words import without_passwords
@@ -63,7 +63,8 @@ def rows_of_database(
         if reader is not None:
             try:
                 given = read_together(session, reader, segmentation)
-                return CarriedRows(session, segmentation, given, reader.keys, "cache")
+                rows = given.drop(*MOMENT)
+                return CarriedRows(session, segmentation, rows, reader.keys, "cache", given)
             except _NotBegun as error:
                 notes = [
                     f"source {segmentation.source}: Spark's executors could not read it, so its "
@@ -99,6 +100,11 @@ def read_together(
     If a task dies, Spark makes all of them again, at another moment. It does so too if later it
     misses some of what they have read, and then there are rows of two moments: all are looked at.
     Those that were good are kept, and Spark forgets where they came from.
+
+    Returns
+    -------
+    pyspark.sql.DataFrame
+        A checkpoint, with ``MOMENT`` behind the other columns.
     """
     from py4j.protocol import Py4JError
     from pyspark import StorageLevel
@@ -126,20 +132,21 @@ def read_together(
                 rows = rows.checkpoint()
             else:
                 rows = rows.localCheckpoint(storageLevel=StorageLevel.DISK_ONLY_2)
-            moments = rows.groupBy(*MOMENT).count().collect()
+            moments = rows.groupBy(*MOMENT).count().withColumnRenamed("count", "came").collect()
         except (PySparkException, Py4JError) as error:
             text = str(error)
             if any(sign in text for sign in SIGNS):
                 raise _NotBegun(without_passwords(first_line(text))) from None
             with told(what, of_source=PYTHON in text):
                 raise
+        if len(moments) == 1 and moments[0].counted == moments[0].came:
+            return rows
+        forget(rows)
         if not moments:
             raise _NotBegun("no rows came")
         if len(moments) == 1:
-            _, counted, found = moments[0]
-            if counted != found:
-                raise DatabaseError(f"{what}: {counted:,} rows were counted and {found:,} came")
-            return rows.drop(*MOMENT)
+            _, counted, came = moments[0]
+            raise DatabaseError(f"{what}: {counted:,} rows were counted and {came:,} came")
     raise DatabaseError(
         f"{what}: executors died, and rows came of several moments, in {ATTEMPTS} attempts; "
         "nothing was published"

@@ -17,6 +17,7 @@ from sqlkmeans.database.spark.session import changed, told, told_nothing
 from sqlkmeans.database.spark.types import as_before, for_spark
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DataError
+from sqlkmeans.memory import free_memory
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -25,13 +26,70 @@ if TYPE_CHECKING:
 #: the newest stamp on.
 OVERLAP = "INTERVAL 1 HOUR"
 
-#: Keys that come to this process at a time, about so many.
-PART_KEYS = 20_000_000
+#: Keys that come to this process at a time, about so many: Spark gives no more at once than
+#: ``spark.driver.maxResultSize``, 1 GB.
+PART_KEYS = 10_000_000
 #: So many go to every executor, so that the rows stay where they are.
 FEW_KEYS = 1_000_000
 
+#: What comparing takes of memory at least; as a rule half of what is free.
+LEAST_BYTES = 2**28
+
 _TIMES = {"timestamp", "timestamp_ntz"}
 _NUMBERS = {"int", "bigint"}
+
+
+def keys_of(session: SparkSession, query: str, keys: Sequence[str], rows: int) -> pa.Table:
+    """Rows of a query, here. Where they come in parts, each key is in one of them, so that these
+    may be of different moments.
+
+    Parameters
+    ----------
+    session : pyspark.sql.SparkSession
+    query : str
+        It has no WHERE.
+    keys : sequence of str
+    rows : int
+        How many there are, about.
+    """
+    parts = max(1, -(-rows // PART_KEYS))
+    if parts == 1:
+        return session.sql(query).toArrow()
+    listed = ", ".join(map(backquote, keys))
+    found = (
+        session.sql(f"{query} WHERE PMOD(XXHASH64({listed}), {parts}) = {part}").toArrow()
+        for part in range(parts)
+    )
+    return pa.concat_tables(found)
+
+
+def unknown_since(column: Column, since: str) -> str | None:
+    """Why a mark says nothing of a column; None where it does.
+
+    Moments with a zone and without one are other moments, though they look the same.
+    """
+    if since.rpartition(" ")[2] == column.type:
+        return None
+    return f"changed_by {column.name} is {column.type}, and the mark of the run before is {since}"
+
+
+def as_published(name: str, values: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    """A key column of the source in the type of the published one.
+
+    Raises
+    ------
+    DataError
+        If that has other values.
+    """
+    try:
+        if pa.types.is_date(values.type) != pa.types.is_date(kind):
+            raise pa.ArrowInvalid("a day is no moment")
+        return as_before(values, kind)
+    except pa.ArrowException as error:
+        raise DataError(
+            f"key {name}: it is {values.type} and was published as {kind}: {error}; name another "
+            "target"
+        ) from None
 
 
 def newest(column: Column) -> str:
@@ -76,7 +134,13 @@ def compare(
     same = " AND ".join(f"s.{place} = p.{place}" for place in places)
     with (
         TemporaryDirectory(prefix="sqlkmeans_keys_", ignore_cleanup_errors=True) as folder,
-        duckdb.connect(":memory:", config={"temp_directory": folder}) as connection,
+        duckdb.connect(
+            ":memory:",
+            config={
+                "temp_directory": folder,
+                "memory_limit": f"{max(LEAST_BYTES, free_memory() // 2)}B",
+            },
+        ) as connection,
     ):
         for name, keys in (("seen", seen), ("published", published)):
             listed = pa.table([*keys.columns, np.arange(len(keys))], names=[*places, "row"])
@@ -111,15 +175,18 @@ class SourceChanges:
     def __init__(self, session: SparkSession, keep: str) -> None:
         self._session = session
         self._keep = keep
+        self._rows = 0
         self._prefix = f"sqlkmeans_{uuid4().hex[:8]}"
         self._kept: list[DataFrame] = []
         self._views: list[str] = []
 
     def high_water(self, column: Column, rows: str) -> str | None:
-        """The mark of a source as it is now; None where the column has no value."""
+        """The mark of a source as it is now, with the column's type behind it; None where the
+        column has no value."""
+        query = f"SELECT {newest(column)} AS mark, COUNT(*) AS counted FROM {rows}"
         with told("looking for changes", of_source=True):
-            found = self._session.sql(f"SELECT {newest(column)} AS mark FROM {rows}").collect()
-        return None if found[0][0] is None else str(found[0][0])
+            ((mark, self._rows),) = self._session.sql(query).collect()
+        return None if mark is None else f"{mark} {column.type}"
 
     def find(
         self, segmentation: Segmentation, columns: Mapping[str, Column], since: str, rows: str,
@@ -134,6 +201,7 @@ class SourceChanges:
         columns : mapping of str to Column
             Of the source.
         since : str
+            As :meth:`high_water` gave it.
         rows : str
             The source, as it stands after FROM.
         published : pyarrow.Table
@@ -141,34 +209,27 @@ class SourceChanges:
         """
         by = columns[str(segmentation.changed_by)]
         with told("comparing the keys with the published ones", of_source=True):
-            parts = max(1, -(-published.num_rows // PART_KEYS))
-            *keys, is_changed = self._seen(segmentation.key, by, since, rows, parts).columns
-            kinds = published.schema.types
-            same = pa.table([as_before(*one) for one in zip(keys, kinds)], published.column_names)
+            about = max(published.num_rows, self._rows)
+            *keys, is_changed = self._seen(segmentation.key, by, since, rows, about).columns
+            typed = zip(segmentation.key, keys, published.schema.types)
+            same = pa.table([as_published(*one) for one in typed], published.column_names)
             looked_at, departed = compare(same, is_changed, published)
             wanted = for_spark([one.take(looked_at) for one in keys], _places(keys))
             source = self._changed(segmentation, wanted, rows)
         return ChangedRows(source, published.take(departed))
 
     def _seen(
-        self, names: Sequence[str], by: Column, since: str, rows: str, parts: int
+        self, names: Sequence[str], by: Column, since: str, rows: str, about: int
     ) -> pa.Table:
         """The source's keys, and behind them whether their rows may have changed."""
         listed = ", ".join(map(backquote, names))
-        mark = f"CAST({SparkDialect().literal(since)} AS {by.type})"
+        mark = f"CAST({SparkDialect().literal(since.rpartition(' ')[0])} AS {by.type})"
         # A stamp that is NULL, or a mark that is none of this type, tells nothing.
         query = (
             f"SELECT {listed}, NOT COALESCE({backquote(by.name)} < {mark}, FALSE) AS `is changed` "
             f"FROM {rows}"
         )
-        if parts == 1:
-            return self._session.sql(query).toArrow()
-        # Each key is in one part, so parts may be of different moments.
-        found = (
-            self._session.sql(f"{query} WHERE PMOD(XXHASH64({listed}), {parts}) = {part}")
-            for part in range(parts)
-        )
-        return pa.concat_tables([part.toArrow() for part in found])
+        return keys_of(self._session, query, names, about)
 
     def _changed(self, segmentation: Segmentation, keys: pa.Table, rows: str) -> str:
         """A view of the rows with these keys."""

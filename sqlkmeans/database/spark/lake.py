@@ -21,6 +21,7 @@ from sqlkmeans.database.base import Database, RunsInside
 from sqlkmeans.database.label_sql import beyond, clusters_of, segments_of
 from sqlkmeans.database.labels import Counts, Empty, Labels, StagedCluster
 from sqlkmeans.database.spark import types as spark_types
+from sqlkmeans.database.spark.changes import keys_of
 from sqlkmeans.database.spark.dialect import SparkDialect, backquote
 from sqlkmeans.database.spark.lake_catalog import LakeCatalog
 from sqlkmeans.database.spark.lake_tables import CHANGED, PREVIOUS, RELABELLED
@@ -141,9 +142,9 @@ class LakeLabels(LakeCatalog, Labels):
     def published_keys(self, segmentation: Segmentation) -> pa.Table:
         tables = self._tables(segmentation)
         with told("looking for the published keys"):
-            return self._session.sql(
-                f"SELECT {tables.key_list} FROM {self._published(segmentation, tables)}"
-            ).toArrow()
+            query = f"SELECT {tables.key_list} FROM {self._published(segmentation, tables)}"
+            rows = self._catalog.published_runs(segmentation.name)[0]["rows"]
+            return keys_of(self._session, query, segmentation.key, rows)
 
     def stage_unchanged(
         self,

@@ -12,7 +12,7 @@ from sqlkmeans.database.base import Column, Database, Source, Sources, Workspace
 from sqlkmeans.database.source import ChangedRows, split_batch
 from sqlkmeans.database.spark import types as spark_types
 from sqlkmeans.database.spark.carrying import rows_of_database
-from sqlkmeans.database.spark.changes import SourceChanges
+from sqlkmeans.database.spark.changes import SourceChanges, unknown_since
 from sqlkmeans.database.spark.dialect import SparkDialect, backquote
 from sqlkmeans.database.spark.session import SETTINGS, changed, open_session, told, told_nothing
 from sqlkmeans.database.spark.workspace import SparkWorkspace
@@ -228,8 +228,10 @@ class SparkSources(Sources):
         return self._changes.find(segmentation, columns, since, relation(source), published)
 
     def changes_unknown_since(self, segmentation: Segmentation, since: str) -> str | None:
-        if self._known_there(segmentation.source) is None:
-            return None
+        source = segmentation.source
+        if self._known_there(source) is None:
+            columns = {column.name: column for column in self.describe(source)}
+            return unknown_since(columns[str(segmentation.changed_by)], since)
         return self._database.changes_unknown_since(segmentation, since)
 
 

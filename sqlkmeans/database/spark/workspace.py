@@ -239,12 +239,15 @@ class CarriedRows(SparkWorkspace):
     key_types : list of pyarrow.DataType
         As the database gave the keys, and takes them.
     keep : {"cache", "checkpoint"}
+    checkpointed : pyspark.sql.DataFrame, optional
+        What a checkpoint keeps of them, until they are closed.
     """
 
     def __init__(
         self, session: SparkSession, segmentation: Segmentation, given: DataFrame,
-        key_types: list[pa.DataType], keep: str,
+        key_types: list[pa.DataType], keep: str, checkpointed: DataFrame | None = None,
     ) -> None:  # fmt: skip
+        self._checkpointed = checkpointed
         super().__init__(session, "", {}, keep)
         self.source = self.dialect.temporary("given")
         self._key_types = dict(zip(segmentation.key, key_types))
@@ -276,6 +279,14 @@ class CarriedRows(SparkWorkspace):
         super().close()
         with told_nothing():
             self._session.catalog.dropTempView(self.source)
+        if self._checkpointed is not None:
+            forget(self._checkpointed)
+
+
+def forget(checkpointed: DataFrame) -> None:
+    """Let go of what a checkpoint keeps; Spark itself waits until Java collects garbage."""
+    with told_nothing():
+        checkpointed._jdf.queryExecution().logical().rdd().unpersist(False)
 
 
 def number(value: str) -> str:

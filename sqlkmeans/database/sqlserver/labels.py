@@ -105,7 +105,7 @@ class SQLServerLabels(Labels):
             labels = all_to_stage(*self._staged.labels)
             if labels.num_rows:
                 self._write_labels(segmentation, run_id, labels)
-        if departed is not None:
+        if departed is not None and departed.num_rows:
             self._write_labels(segmentation, run_id, departed_to_stage(departed))
         with self._sessions.open("staging who departed") as session:
             if departed is None:

@@ -17,6 +17,10 @@ from sqlkmeans.database.sqlserver.connection import Connector
 from sqlkmeans.database.sqlserver.reading import BATCH_ROWS, read_query
 from sqlkmeans.database.sqlserver.types import SqlColumn, feature_arrow
 
+#: So many seconds the lock is held at most: writers wait as long.
+LOCK_SECONDS = 10.0
+#: Older ones end each statement after the seconds that are for connecting.
+OLDEST = (1, 14)
 #: A query and its parameters.
 Part = tuple[str, tuple[int, int]]
 
@@ -90,10 +94,12 @@ def part_reader(
         far away as there are processes: where most rows are in some parts, many have some of them.
     """
     batch_rows, not_begun = BATCH_ROWS, NOT_BEGUN
+    lock_seconds, oldest = LOCK_SECONDS, OLDEST
 
     def read(place: int, places: int, share: Share) -> Iterator[pa.RecordBatch]:
         import os
-        from contextlib import suppress
+        import threading
+        from contextlib import contextmanager, nullcontext, suppress
 
         import pyarrow as pa
 
@@ -103,6 +109,12 @@ def part_reader(
         def connect(before: str | None = None) -> Any:
             import mssql_python
 
+            version = mssql_python.__version__
+            if tuple(map(int, version.split(".")[:2])) < oldest:
+                wanted = ".".join(map(str, oldest))
+                raise RuntimeError(f"mssql-python {version} given; allowed: {wanted} or newer")
+            # Closed, a session has to end, with its lock and its snapshot.
+            mssql_python.pooling(enabled=False)
             session = mssql_python.connect(connection, autocommit=True, timeout=timeout)
             opened.append(session)
             if before is not None:
@@ -124,18 +136,39 @@ def part_reader(
             finally:
                 cursor.close()
 
+        @contextmanager
+        def locked(session: Any) -> Iterator[None]:
+            """Under the lock, which is given up too if another process answers no more."""
+            ask(session, lock)
+            late = threading.Event()
+
+            def give_up() -> None:
+                late.set()
+                session.close()
+
+            guard = threading.Timer(lock_seconds, give_up)
+            guard.daemon = True
+            guard.start()
+            try:
+                yield
+            finally:
+                guard.cancel()
+                guard.join()
+            if late.is_set():
+                raise TimeoutError(
+                    f"not all had begun when the lock had been held for {lock_seconds:g} seconds"
+                )
+            session.rollback()
+            session.close()
+
         def begin() -> Any:
             session = connect("SET TRANSACTION ISOLATION LEVEL SNAPSHOT")
             locking = connect() if place == 0 else None
             share("connected")  # Before the lock, for connecting takes time.
-            if locking is not None:
-                ask(locking, lock)
-            share("locked")
-            ask(session, first)
-            share("begun")
-            if locking is not None:
-                locking.rollback()
-                locking.close()
+            with nullcontext() if locking is None else locked(locking):
+                share("locked")
+                ask(session, first)
+                share("begun")
             return session
 
         def batches(session: Any) -> Iterator[pa.RecordBatch]:

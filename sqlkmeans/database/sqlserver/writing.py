@@ -32,7 +32,7 @@ FEW_ROWS = 5_000
 def write_rows(
     session: Session, copier: Copier, table: str, columns: Sequence[SqlColumn], rows: pa.Table
 ) -> None:
-    """Write rows and count them on the server.
+    """Write rows into a table, which may have some, and count them on the server.
 
     mssql-python writes wherever it may log in: many rows by a bulk copy, few as an array of
     parameters. Both go on connections of their own; so the table must be committed. Where it may
@@ -55,9 +55,10 @@ def write_rows(
         If another number of rows arrived than was sent.
     """
     as_text = any(column.as_text for column in columns)
+    before = _count(session, table)
     if as_text or not _written_beside(session, copier, table, columns, rows):
         _send_arrays(session, table, columns, rows)
-    arrived = _count(session, table)
+    arrived = _count(session, table) - before
     if arrived != rows.num_rows:
         raise DatabaseError(
             f"{rows.num_rows:,} rows were sent to {table} and {arrived:,} arrived; "
