@@ -5439,7 +5439,7 @@ BEGIN
         + N',"history_days":' + COALESCE(CAST(@history_days AS nvarchar(20)), N'null')
         + N',"profile":' + COALESCE(@profile, N'[]')
         -- The client's own: a definition file has them.
-        + N',"memory_limit":null,"spark":{"master":null,"keep":"cache","connections":8}}';
+        + N',"memory_limit":null,"spark":{"master":null,"keep":"cache","connections":8,"format":"parquet"}}';
 
     EXECUTE sqlkmeans.check_definition
         @segmentation = @segmentation, @definition = @definition,

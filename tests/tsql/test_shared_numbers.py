@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 from sqlkmeans import outcome
 from sqlkmeans.clustering.describing import bins, naming, outliers, profile_columns
 from sqlkmeans.clustering.kmeans import kmeans
 from sqlkmeans.clustering.preparation import problems
-from sqlkmeans.definition.segmentation import FeatureDefinition, Guard
+from sqlkmeans.definition.segmentation import FeatureDefinition, Guard, SparkSettings
 from support.tsql_files import PROCEDURES, read
 
 GUARD = Guard()
@@ -34,6 +35,11 @@ PYTHON = {
     "notable": naming.NOTABLE,
     "strong": naming.STRONG,
 }
+
+
+def test_a_definition_made_in_sql_has_sparks_settings_as_python_writes_them() -> None:
+    [written] = re.findall(r'"spark":(\{[^}]*\})', read("procedures/define_segmentation.sql"))
+    assert json.loads(written) == SparkSettings().model_dump()
 
 
 def test_the_procedures_have_pythons_numbers() -> None:
