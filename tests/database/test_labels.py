@@ -121,6 +121,19 @@ def test_a_labelled_sample_is_of_labelled_customers_and_the_same_each_time(
     assert all(by_label[row["income"], row["age"]] == row["segment_id"] for row in found)
 
 
+def test_a_feature_may_be_called_as_a_column_of_labels(
+    backend: Backend, database: Database, customers: Segmentation
+) -> None:
+    values = np.repeat([0.0, 5.0, 9.0], 40) + np.linspace(0, 1, 120)
+    rows = pa.table({"customer_id": range(120), "distance": values, "run_id": -values})
+    backend.make_table("dbo.customer", rows, "customer_id")
+    segmentation = changed(customers, features=["distance", "run_id"])
+    run(segmentation, database)
+    sample = database.labels.sample(segmentation, ["distance", "run_id"], 50)
+    assert sample.column_names == ["distance", "run_id", "segment_id"]
+    assert set(sample["distance"].to_pylist()) <= set(values.tolist())
+
+
 @pytest.mark.parametrize("sample_rows", [100_000, 0])
 def test_training_in_the_database_publishes_what_training_here_does(
     shop: Backend, database: Database, customers: Segmentation, sample_rows: int

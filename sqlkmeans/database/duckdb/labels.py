@@ -265,9 +265,12 @@ class DuckDBLabels(Labels):
     def sample(self, segmentation: Segmentation, columns: Sequence[str], at_most: int) -> pa.Table:
         values = ", ".join(feature_values(self._native, segmentation, columns))
         keys = ", ".join(quote(key) for key in segmentation.key)
+        # A feature may have the name of a label's column.
         return self._native.execute(
-            f"SELECT {values}, segment_id FROM {relation(segmentation.source)} "
-            f"JOIN {quote_name(parse_name(segmentation.target))} USING ({keys}) "
+            f"SELECT {values}, label.sqlkmeans_segment AS segment_id "
+            f"FROM {relation(segmentation.source)} "
+            f"JOIN (SELECT {keys}, segment_id AS sqlkmeans_segment "
+            f"FROM {quote_name(parse_name(segmentation.target))}) AS label USING ({keys}) "
             f"ORDER BY hash({keys}), {keys} LIMIT {int(at_most)}"
         ).to_arrow_table()
 
