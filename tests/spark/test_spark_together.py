@@ -157,6 +157,11 @@ def test_what_cannot_be_read_is_told_in_words(database: Database, spark_session:
         given(database, spark_session)
 
 
+def kept_by(session: Any) -> set[int]:
+    """The numbers of what a session keeps; other tests share it."""
+    return set(session.sparkContext._jsc.getPersistentRDDs())
+
+
 def test_rows_of_several_moments_are_refused(
     database: Database, spark_session: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,9 +173,10 @@ def test_rows_of_several_moments_are_refused(
 
     monkeypatch.setattr(carrying, "ATTEMPTS", 1)
     reads_together(database, read, make_shop(1).select(["customer_id", "income", "age"]))
+    before = kept_by(spark_session)
     with pytest.raises(DatabaseError, match="rows came of several moments"):
         given(database, spark_session)
-    assert spark_session.sparkContext._jsc.getPersistentRDDs().size() == 0
+    assert kept_by(spark_session) == before
 
 
 def test_rows_that_are_not_as_many_as_were_counted_are_refused(
@@ -187,11 +193,11 @@ def test_what_was_read_is_kept_until_the_run_ends(
 ) -> None:
     file, rows = written(tmp_path, "income", "age")
     reads_together(database, from_file(file), rows)
-    kept = spark_session.sparkContext._jsc.getPersistentRDDs
+    before = kept_by(spark_session)
     workspace = given(database, spark_session)
-    assert kept().size() == 1
+    assert len(kept_by(spark_session) - before) == 1
     workspace.close()
-    assert kept().size() == 0
+    assert kept_by(spark_session) == before
 
 
 @pytest.fixture

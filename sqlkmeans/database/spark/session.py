@@ -173,6 +173,8 @@ def told(what: str, *, of_source: bool = False) -> Iterator[None]:
     except SqlKMeansError:
         raise
     except (PySparkException, Py4JError, ConnectionError) as error:
+        if _interrupted(error):
+            raise KeyboardInterrupt from None
         text = str(error)
         if "cancel" in text.lower():
             raise DatabaseError(f"{what}: the Spark job was cancelled") from None
@@ -196,6 +198,13 @@ def told(what: str, *, of_source: bool = False) -> Iterator[None]:
             ) from None
         kind = DataError if of_source and LOST not in text else DatabaseError
         raise kind(f"{what}: {first_line(text)}") from None
+
+
+def _interrupted(error: BaseException | None) -> bool:
+    """Whether an error is what Spark said when it was asked to end after Ctrl-C."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
 
 
 def first_line(text: str) -> str:
