@@ -146,6 +146,8 @@ def single_moves(
         return None
     query = training.moving_query(rows.layout, features, centroids, weights, MOST_MOVING)
     found = rows.workspace.matrix(query)
+    if not len(found):
+        return None
     sums, counts = centroids * weights[:, None], weights.copy()
     moving = np.ascontiguousarray(found[:, 2:])
     if not move_single_rows(moving, found[:, 0], found[:, 1].astype(np.int32), sums, counts):
