@@ -263,6 +263,41 @@ def what_may_be_absent_is_asked_for_a_level_below(text: str) -> list[str]:
     return re.findall(r"guarded\(\s*f?\"SELECT [^\"]*\bOPENJSON\([^\"]*\"", text)
 
 
+def lists_from_xml_are_read_back(text: str) -> list[str]:
+    """FOR XML writes <, & and control characters as entities, and without TYPE says nothing of it:
+    sqlkmeans.joined reads them."""
+    return [
+        found[0] for found in re.finditer(r"\bFOR XML\b.{0,16}", code(text), re.DOTALL)
+        if not found[0].startswith("FOR XML PATH('')), N")
+    ]  # fmt: skip
+
+
+def texts_of_two_collations_say_which_counts(text: str) -> list[str]:
+    """A sum of columns of two collations has none: errors 451, 457."""
+    own = {
+        column.partition(" ")[0]
+        for table in created(text).values() for column in table
+        if " COLLATE " in column and "COLLATE DATABASE_DEFAULT" not in column
+    }  # fmt: skip
+    return [
+        found[0]
+        for name in sorted(own)
+        for found in re.finditer(
+            rf"\w+\.\w+ (?:\+ N'[^']*' )?\+ (?:COALESCE\(\w+\.{name}, N'[^']*'\)|\w+\.{name}\b)(?! COLLATE)",
+            code(text),
+        )
+    ]
+
+
+def what_others_write_into_is_dropped_in_seconds(text: str) -> list[str]:
+    """A bulk copy holds its table as long as it lives, and LOCK_TIMEOUT is endless by itself."""
+    return [
+        found for found in re.findall(r"N'[^']*DROP TABLE[^;]*?parts'|WHEN N'parts' THEN N'[^']*'",
+                                      code(text))
+        if "SET LOCK_TIMEOUT" not in found
+    ]  # fmt: skip
+
+
 RULES: dict[str, Rule] = {
     rule.__name__: rule
     for rule in (
@@ -288,6 +323,9 @@ RULES: dict[str, Rule] = {
         texts_that_are_hashed_have_one_collation,
         a_time_since_a_run_began_has_no_end,
         what_may_be_absent_is_asked_for_a_level_below,
+        lists_from_xml_are_read_back,
+        texts_of_two_collations_say_which_counts,
+        what_others_write_into_is_dropped_in_seconds,
     )
 }
 
@@ -342,6 +380,15 @@ CONTROLS = [
      "SET seconds_total = DATEDIFF(millisecond, started_at, SYSUTCDATETIME()) / 1e3"),
     ("what_may_be_absent_is_asked_for_a_level_below",
      "session.guarded(\"SELECT j.[value] FROM OPENJSON(N'[1]') AS j;\")"),
+    ("lists_from_xml_are_read_back",
+     "SET @list = (SELECT N', ' + c.name FROM #sqlkmeans_column AS c FOR XML PATH(''));"),
+    ("texts_of_two_collations_say_which_counts",
+     "CREATE TABLE #sqlkmeans_level (level nvarchar(102) COLLATE Latin1_General_100_BIN2 NULL); "
+     "SELECT c.name + N' = ' + COALESCE(s.level, N'(other)'), N'none' FROM #sqlkmeans_level AS s;"),
+    ("what_others_write_into_is_dropped_in_seconds",
+     "SET @statement = N'DROP TABLE IF EXISTS sqlkmeans.' + QUOTENAME(N'staging_7_parts');"),
+    ("what_others_write_into_is_dropped_in_seconds",
+     "SET @s = CASE @kind WHEN N'parts' THEN N'DROP TABLE IF EXISTS sqlkmeans.' + @name END;"),
     ("what_a_text_calls_is_granted", "SET @s = N'EXECUTE sqlkmeans.as_owner @statement = @s;';"),
 ]  # fmt: skip
 
