@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,13 +23,14 @@ from sqlkmeans.clustering.kmeans.lloyd import lloyd as rested_at
 from sqlkmeans.clustering.kmeans.lloyd import settle
 from sqlkmeans.clustering.preparation.preparation import PreparedFeature
 from sqlkmeans.database import Database, open_database
+from sqlkmeans.database.duckdb.dialect import DuckDBDialect
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.engines import Plan
 from sqlkmeans.engines.pushdown import fit as pushdown_fit
 from sqlkmeans.engines.pushdown import preparation as pushdown_preparation
 from sqlkmeans.engines.pushdown import profile as pushdown_profile
 from sqlkmeans.engines.pushdown.engine import PushdownEngine
-from sqlkmeans.engines.pushdown.fit import Points, carry_on, lloyd
+from sqlkmeans.engines.pushdown.fit import Points, carry_on, lloyd, single_moves
 from sqlkmeans.engines.pushdown.profile import score_partition, total_ss
 from sqlkmeans.engines.pushdown.rows import KeptRows
 from sqlkmeans.engines.pushdown.sql.training import ROWS
@@ -36,6 +38,7 @@ from sqlkmeans.errors import DataError
 from sqlkmeans.progress import Advance, Progress
 from support.engines import ENGINES, EVERY_ENGINE, FIRST, OTHERS
 from support.shops import labels_of, make_shop, native
+from support.training_statements import make_layout
 
 #: Engine and sample: where all rows are the sample, where few are, and where none leaves.
 WAYS: dict[str, dict[str, Any]] = {
@@ -409,6 +412,16 @@ def test_single_rows_move_by_queries_until_no_move_pays(
     np.testing.assert_allclose(moved.centroids, found, rtol=0, atol=1e-9)
     total = assign(values, found, of_rows).inertia
     assert total < rested.assignment().inertia * (1 - 1e-6)
+
+
+def test_where_no_row_may_move_the_centroids_stay() -> None:
+    # SQL Server's answer without rows has no columns either.
+    workspace = SimpleNamespace(matrix=lambda query: np.array([]))
+    layout = make_layout(DuckDBDialect())
+    rows = SimpleNamespace(layout=layout, workspace=workspace)
+    features = [PreparedFeature(name, "none", 1.0, 0.0, 1.0, None) for name in ("income", "age")]
+    centroids = np.array([[0.0, 0.0], [9.0, 9.0]])
+    assert single_moves(rows, features, centroids, np.array([5.0, 5.0])) is None  # type: ignore[arg-type]
 
 
 def test_scores_of_several_k_are_those_of_scikit_learn() -> None:

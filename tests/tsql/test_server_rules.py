@@ -283,7 +283,8 @@ def texts_of_two_collations_say_which_counts(text: str) -> list[str]:
         found[0]
         for name in sorted(own)
         for found in re.finditer(
-            rf"\w+\.\w+ (?:\+ N'[^']*' )?\+ (?:COALESCE\(\w+\.{name}, N'[^']*'\)|\w+\.{name}\b)(?! COLLATE)",
+            rf"\w+\.\w+ (?:\+ N'[^']*' )?\+ "
+            rf"(?:COALESCE\(\w+\.{name}, N'[^']*'\)|\w+\.{name}\b)(?! COLLATE)",
             code(text),
         )
     ]
