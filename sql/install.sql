@@ -825,6 +825,54 @@ BEGIN
 END;
 GO
 
+-- functions/has_unique_key.sql
+IF OBJECT_ID(N'sqlkmeans.has_unique_key', N'FN') IS NULL
+    EXECUTE (N'CREATE FUNCTION sqlkmeans.has_unique_key (@source nvarchar(max), @key nvarchar(max))
+        RETURNS bit AS BEGIN RETURN 0; END;');
+GO
+-- Whether the server itself sees to it that one statement reads each key of a source once, and none
+-- that is NULL: a table of this database with a unique index on columns of the key, which are never
+-- NULL, where readers get row versions. With locks alone a row that an update moves ahead of the scan
+-- is read twice, whatever its index.
+ALTER FUNCTION sqlkmeans.has_unique_key
+(
+    @source nvarchar(max),
+    @key    nvarchar(max)
+)
+RETURNS bit
+AS
+BEGIN
+    DECLARE @relation nvarchar(max) = sqlkmeans.relation(@source);
+    DECLARE @table_id int;
+    DECLARE @result bit = 0;
+
+    -- A query stands in parentheses.
+    IF LEFT(@relation, 1) = N'['
+    BEGIN
+        SET @relation = LEFT(@relation, LEN(@relation) - LEN(N' AS s'));
+        IF PARSENAME(@relation, 3) IS NULL
+            SET @table_id = OBJECT_ID(@relation, N'U');
+    END;
+
+    IF NOT EXISTS (SELECT 1 FROM OPENJSON(@key) AS j
+                   WHERE COALESCE(COLUMNPROPERTY(@table_id, j.[value], N'AllowsNull'), 1) = 1)
+        SELECT @result = 1
+        FROM sys.databases AS d
+        WHERE d.name = DB_NAME() AND d.is_read_committed_snapshot_on = 1 AND EXISTS (
+            SELECT 1
+            FROM sys.indexes AS i
+            WHERE i.object_id = @table_id AND i.is_unique = 1 AND i.is_disabled = 0 AND i.has_filter = 0
+              AND NOT EXISTS (
+                  SELECT 1
+                  FROM sys.index_columns AS x
+                  WHERE x.object_id = i.object_id AND x.index_id = i.index_id AND x.key_ordinal > 0
+                    AND COL_NAME(x.object_id, x.column_id) COLLATE DATABASE_DEFAULT
+                        NOT IN (SELECT j.[value] FROM OPENJSON(@key) AS j)));
+
+    RETURN @result;
+END;
+GO
+
 -- functions/type_text.sql
 IF OBJECT_ID(N'sqlkmeans.type_text', N'FN') IS NULL
     EXECUTE (N'CREATE FUNCTION sqlkmeans.type_text (@type nvarchar(128), @max_length int,
@@ -1770,27 +1818,30 @@ BEGIN
     SET NOCOUNT ON;
 
     DECLARE @query nvarchar(max) = N'SELECT * FROM ' + sqlkmeans.relation(@source) + N';';
+    DECLARE @browse int = 1;
 
     SET @problem = sqlkmeans.source_problem(@source);
-    IF @problem IS NULL
-        SELECT @problem = MIN(d.error_message)
-        FROM sys.dm_exec_describe_first_result_set(@query, NULL, 0) AS d
-        WHERE d.error_number IS NOT NULL;
-    IF @problem IS NULL
+    -- As if for browsing, the server names the table behind a column; what cannot be browsed it
+    -- describes without. Hidden are keys of such tables, which the source does not have.
+    WHILE @problem IS NULL AND @browse >= 0 AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_source_column AS c)
+    BEGIN
         INSERT INTO #sqlkmeans_source_column
             (position, name, type, max_length, [precision], scale, collation, base_table, base_column,
              masked)
         SELECT d.column_ordinal, d.name, COALESCE(t.name, d.user_type_name, N'unknown'),
             d.max_length, d.[precision], d.scale, d.collation_name,
-            QUOTENAME(b.source_schema) + N'.' + QUOTENAME(b.source_table), b.source_column, 0
-        FROM sys.dm_exec_describe_first_result_set(@query, NULL, 0) AS d
+            CASE d.source_database WHEN DB_NAME()
+                THEN QUOTENAME(d.source_schema) + N'.' + QUOTENAME(d.source_table) END,
+            CASE d.source_database WHEN DB_NAME() THEN d.source_column END, 0
+        FROM sys.dm_exec_describe_first_result_set(@query, NULL, @browse) AS d
         LEFT JOIN sys.types AS t ON t.user_type_id = d.system_type_id
-        -- The same once more as if for browsing: then it names the table behind a column.
-        LEFT JOIN sys.dm_exec_describe_first_result_set(@query, NULL, 1) AS b
-            ON b.column_ordinal = d.column_ordinal AND b.source_database = DB_NAME()
-        WHERE d.error_number IS NULL;
-    IF @problem IS NULL AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_source_column AS c)
-        SET @problem = N'it has no columns, or you may not read it';
+        WHERE d.error_number IS NULL AND d.is_hidden = 0;
+        SET @browse = @browse - 1;
+    END;
+    IF @problem IS NULL AND @browse < 0 AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_source_column AS c)
+        SELECT @problem = COALESCE(MIN(d.error_message), N'it has no columns, or you may not read it')
+        FROM sys.dm_exec_describe_first_result_set(@query, NULL, 0) AS d
+        WHERE d.error_number IS NOT NULL;
 
     SET @problem = N'source: ' + @problem;
 END;
@@ -1873,9 +1924,8 @@ BEGIN
     DECLARE @statement nvarchar(max) = N'
         INSERT INTO #sqlkmeans_table_column (name, type)
         SELECT c.name,
-            sqlkmeans.type_text(t.name, c.max_length, c.[precision], c.scale, c.collation_name)
+            sqlkmeans.type_text(TYPE_NAME(c.system_type_id), c.max_length, c.[precision], c.scale, c.collation_name)
         FROM sys.columns AS c
-        INNER JOIN sys.types AS t ON t.user_type_id = c.system_type_id
         WHERE c.object_id = OBJECT_ID(@text);';
     EXECUTE sqlkmeans.as_owner @statement = @statement, @text = @table;
 
@@ -2006,8 +2056,8 @@ BEGIN
     -- As the owner: what the caller cannot see must not be taken for a free name.
     EXECUTE sqlkmeans.as_owner @text = @target, @statement = N'
 INSERT INTO #sqlkmeans_target_object (position, name, kind, wanted, owner, fires, marked)
-SELECT n.position, sqlkmeans.quoted_name(@text, n.suffix) COLLATE DATABASE_DEFAULT, RTRIM(o.type), n.wanted,
-    USER_NAME(COALESCE(o.principal_id, s.principal_id)),
+SELECT n.position, sqlkmeans.quoted_name(@text, n.suffix) COLLATE DATABASE_DEFAULT, COALESCE(o.kind, N''''),
+    n.wanted, USER_NAME(COALESCE(o.principal_id, s.principal_id)),
     (SELECT MIN(g.name) FROM sys.triggers AS g
      WHERE g.parent_id = o.object_id AND g.is_disabled = 0),
     CASE WHEN EXISTS (SELECT 1 FROM sys.extended_properties AS e
@@ -2015,8 +2065,12 @@ SELECT n.position, sqlkmeans.quoted_name(@text, n.suffix) COLLATE DATABASE_DEFAU
                         AND e.name = N''sqlkmeans'') THEN 1 ELSE 0 END
 FROM (VALUES (1, N'''', N''U''), (2, N''_history'', N''U''), (3, N''_named'', N''V''))
     AS n (position, suffix, wanted)
-INNER JOIN sys.objects AS o ON o.object_id = OBJECT_ID(sqlkmeans.quoted_name(@text, n.suffix))
-INNER JOIN sys.schemas AS s ON s.schema_id = o.schema_id
+INNER JOIN sys.schemas AS s ON s.schema_id = SCHEMA_ID(COALESCE(PARSENAME(@text, 2), N''dbo''))
+LEFT JOIN (SELECT t.object_id, t.principal_id, N''U'' AS kind FROM sys.tables AS t
+           UNION ALL
+           SELECT v.object_id, v.principal_id, N''V'' FROM sys.views AS v) AS o
+    ON o.object_id = OBJECT_ID(sqlkmeans.quoted_name(@text, n.suffix))
+WHERE OBJECT_ID(sqlkmeans.quoted_name(@text, n.suffix)) IS NOT NULL
 UNION ALL
 SELECT 4, QUOTENAME(s.name) COLLATE DATABASE_DEFAULT, N''schema'', N''schema'', USER_NAME(s.principal_id), NULL, 1
 FROM sys.schemas AS s
@@ -2154,9 +2208,8 @@ BEGIN
     DECLARE @statement nvarchar(max) = N'
         INSERT INTO #sqlkmeans_target_column (name, type)
         SELECT c.name,
-            sqlkmeans.type_text(t.name, c.max_length, c.[precision], c.scale, c.collation_name)
+            sqlkmeans.type_text(TYPE_NAME(c.system_type_id), c.max_length, c.[precision], c.scale, c.collation_name)
         FROM sys.columns AS c
-        INNER JOIN sys.types AS t ON t.user_type_id = c.system_type_id
         WHERE c.object_id = OBJECT_ID(@text);';
     IF @target_name IS NOT NULL
         EXECUTE sqlkmeans.as_owner @statement = @statement, @text = @target_name;
@@ -6417,6 +6470,7 @@ BEGIN
     DECLARE @definition nvarchar(max);
     DECLARE @relation nvarchar(max);
     DECLARE @key nvarchar(max);
+    DECLARE @unique bit;
     DECLARE @missing nvarchar(16);
     DECLARE @active bigint;
     DECLARE @k int;
@@ -6436,7 +6490,7 @@ BEGIN
     INNER JOIN sqlkmeans.segmentation AS g ON g.name = r.segmentation
     INNER JOIN sqlkmeans.run AS m ON m.run_id = g.active_run_id
     WHERE r.run_id = @run_id;
-    SELECT @relation = sqlkmeans.relation(j.source)
+    SELECT @relation = sqlkmeans.relation(j.source), @unique = sqlkmeans.has_unique_key(j.source, @key)
     FROM OPENJSON(@definition) WITH (source nvarchar(max) '$.source') AS j;
     SELECT @features = MAX(f.position) FROM sqlkmeans.model_feature AS f WHERE f.run_id = @active;
     -- Two numbers a feature beside a key of 900 bytes fill the 8,060 of a row.
@@ -6477,9 +6531,8 @@ LEFT JOIN ' + @target + N' AS p ON ' + sqlkmeans.each_name(@key, N'p.{} = s.{}',
     EXECUTE sqlkmeans.prepare_rows
         @run_id = @run_id, @model_run_id = @active, @key = @key, @features = @features,
         @relation = @relation, @given = @given, @rows = @total OUTPUT;
-    -- Also where an index of the source has each key once: at READ COMMITTED a row that an update
-    -- moves ahead of the scan is read again.
-    EXECUTE sqlkmeans.check_keys @relation = N'#sqlkmeans_prepared AS s', @key = @key;
+    IF @unique = 0
+        EXECUTE sqlkmeans.check_keys @relation = N'#sqlkmeans_prepared AS s', @key = @key;
     EXECUTE sqlkmeans.score_rows @key = @key, @k = @k, @features = @features, @rows = @rows OUTPUT;
 
     IF @rows = 0

@@ -16,6 +16,7 @@ BEGIN
     DECLARE @definition nvarchar(max);
     DECLARE @relation nvarchar(max);
     DECLARE @key nvarchar(max);
+    DECLARE @unique bit;
     DECLARE @missing nvarchar(16);
     DECLARE @active bigint;
     DECLARE @k int;
@@ -35,7 +36,7 @@ BEGIN
     INNER JOIN sqlkmeans.segmentation AS g ON g.name = r.segmentation
     INNER JOIN sqlkmeans.run AS m ON m.run_id = g.active_run_id
     WHERE r.run_id = @run_id;
-    SELECT @relation = sqlkmeans.relation(j.source)
+    SELECT @relation = sqlkmeans.relation(j.source), @unique = sqlkmeans.has_unique_key(j.source, @key)
     FROM OPENJSON(@definition) WITH (source nvarchar(max) '$.source') AS j;
     SELECT @features = MAX(f.position) FROM sqlkmeans.model_feature AS f WHERE f.run_id = @active;
     -- Two numbers a feature beside a key of 900 bytes fill the 8,060 of a row.
@@ -76,9 +77,8 @@ LEFT JOIN ' + @target + N' AS p ON ' + sqlkmeans.each_name(@key, N'p.{} = s.{}',
     EXECUTE sqlkmeans.prepare_rows
         @run_id = @run_id, @model_run_id = @active, @key = @key, @features = @features,
         @relation = @relation, @given = @given, @rows = @total OUTPUT;
-    -- Also where an index of the source has each key once: at READ COMMITTED a row that an update
-    -- moves ahead of the scan is read again.
-    EXECUTE sqlkmeans.check_keys @relation = N'#sqlkmeans_prepared AS s', @key = @key;
+    IF @unique = 0
+        EXECUTE sqlkmeans.check_keys @relation = N'#sqlkmeans_prepared AS s', @key = @key;
     EXECUTE sqlkmeans.score_rows @key = @key, @k = @k, @features = @features, @rows = @rows OUTPUT;
 
     IF @rows = 0

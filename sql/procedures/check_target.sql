@@ -48,8 +48,8 @@ BEGIN
     -- As the owner: what the caller cannot see must not be taken for a free name.
     EXECUTE sqlkmeans.as_owner @text = @target, @statement = N'
 INSERT INTO #sqlkmeans_target_object (position, name, kind, wanted, owner, fires, marked)
-SELECT n.position, sqlkmeans.quoted_name(@text, n.suffix) COLLATE DATABASE_DEFAULT, RTRIM(o.type), n.wanted,
-    USER_NAME(COALESCE(o.principal_id, s.principal_id)),
+SELECT n.position, sqlkmeans.quoted_name(@text, n.suffix) COLLATE DATABASE_DEFAULT, COALESCE(o.kind, N''''),
+    n.wanted, USER_NAME(COALESCE(o.principal_id, s.principal_id)),
     (SELECT MIN(g.name) FROM sys.triggers AS g
      WHERE g.parent_id = o.object_id AND g.is_disabled = 0),
     CASE WHEN EXISTS (SELECT 1 FROM sys.extended_properties AS e
@@ -57,8 +57,12 @@ SELECT n.position, sqlkmeans.quoted_name(@text, n.suffix) COLLATE DATABASE_DEFAU
                         AND e.name = N''sqlkmeans'') THEN 1 ELSE 0 END
 FROM (VALUES (1, N'''', N''U''), (2, N''_history'', N''U''), (3, N''_named'', N''V''))
     AS n (position, suffix, wanted)
-INNER JOIN sys.objects AS o ON o.object_id = OBJECT_ID(sqlkmeans.quoted_name(@text, n.suffix))
-INNER JOIN sys.schemas AS s ON s.schema_id = o.schema_id
+INNER JOIN sys.schemas AS s ON s.schema_id = SCHEMA_ID(COALESCE(PARSENAME(@text, 2), N''dbo''))
+LEFT JOIN (SELECT t.object_id, t.principal_id, N''U'' AS kind FROM sys.tables AS t
+           UNION ALL
+           SELECT v.object_id, v.principal_id, N''V'' FROM sys.views AS v) AS o
+    ON o.object_id = OBJECT_ID(sqlkmeans.quoted_name(@text, n.suffix))
+WHERE OBJECT_ID(sqlkmeans.quoted_name(@text, n.suffix)) IS NOT NULL
 UNION ALL
 SELECT 4, QUOTENAME(s.name) COLLATE DATABASE_DEFAULT, N''schema'', N''schema'', USER_NAME(s.principal_id), NULL, 1
 FROM sys.schemas AS s

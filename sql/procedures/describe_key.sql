@@ -24,9 +24,8 @@ BEGIN
     DECLARE @statement nvarchar(max) = N'
         INSERT INTO #sqlkmeans_table_column (name, type)
         SELECT c.name,
-            sqlkmeans.type_text(t.name, c.max_length, c.[precision], c.scale, c.collation_name)
+            sqlkmeans.type_text(TYPE_NAME(c.system_type_id), c.max_length, c.[precision], c.scale, c.collation_name)
         FROM sys.columns AS c
-        INNER JOIN sys.types AS t ON t.user_type_id = c.system_type_id
         WHERE c.object_id = OBJECT_ID(@text);';
     EXECUTE sqlkmeans.as_owner @statement = @statement, @text = @table;
 

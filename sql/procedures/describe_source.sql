@@ -12,27 +12,30 @@ BEGIN
     SET NOCOUNT ON;
 
     DECLARE @query nvarchar(max) = N'SELECT * FROM ' + sqlkmeans.relation(@source) + N';';
+    DECLARE @browse int = 1;
 
     SET @problem = sqlkmeans.source_problem(@source);
-    IF @problem IS NULL
-        SELECT @problem = MIN(d.error_message)
-        FROM sys.dm_exec_describe_first_result_set(@query, NULL, 0) AS d
-        WHERE d.error_number IS NOT NULL;
-    IF @problem IS NULL
+    -- As if for browsing, the server names the table behind a column; what cannot be browsed it
+    -- describes without. Hidden are keys of such tables, which the source does not have.
+    WHILE @problem IS NULL AND @browse >= 0 AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_source_column AS c)
+    BEGIN
         INSERT INTO #sqlkmeans_source_column
             (position, name, type, max_length, [precision], scale, collation, base_table, base_column,
              masked)
         SELECT d.column_ordinal, d.name, COALESCE(t.name, d.user_type_name, N'unknown'),
             d.max_length, d.[precision], d.scale, d.collation_name,
-            QUOTENAME(b.source_schema) + N'.' + QUOTENAME(b.source_table), b.source_column, 0
-        FROM sys.dm_exec_describe_first_result_set(@query, NULL, 0) AS d
+            CASE d.source_database WHEN DB_NAME()
+                THEN QUOTENAME(d.source_schema) + N'.' + QUOTENAME(d.source_table) END,
+            CASE d.source_database WHEN DB_NAME() THEN d.source_column END, 0
+        FROM sys.dm_exec_describe_first_result_set(@query, NULL, @browse) AS d
         LEFT JOIN sys.types AS t ON t.user_type_id = d.system_type_id
-        -- The same once more as if for browsing: then it names the table behind a column.
-        LEFT JOIN sys.dm_exec_describe_first_result_set(@query, NULL, 1) AS b
-            ON b.column_ordinal = d.column_ordinal AND b.source_database = DB_NAME()
-        WHERE d.error_number IS NULL;
-    IF @problem IS NULL AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_source_column AS c)
-        SET @problem = N'it has no columns, or you may not read it';
+        WHERE d.error_number IS NULL AND d.is_hidden = 0;
+        SET @browse = @browse - 1;
+    END;
+    IF @problem IS NULL AND @browse < 0 AND NOT EXISTS (SELECT 1 FROM #sqlkmeans_source_column AS c)
+        SELECT @problem = COALESCE(MIN(d.error_message), N'it has no columns, or you may not read it')
+        FROM sys.dm_exec_describe_first_result_set(@query, NULL, 0) AS d
+        WHERE d.error_number IS NOT NULL;
 
     SET @problem = N'source: ' + @problem;
 END;

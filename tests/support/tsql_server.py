@@ -117,6 +117,12 @@ def make_job(server: Server, name: str, run_id: int, last: int) -> dict[str, Any
     }  # fmt: skip
 
 
+def versions_are_read(server: Server) -> bool:
+    """Whether readers get row versions, without which an index says less (has_unique_key)."""
+    return bool(server.value("SELECT d.is_read_committed_snapshot_on FROM sys.databases AS d "
+                             "WHERE d.name = DB_NAME();"))  # fmt: skip
+
+
 def make_customers(server: Server, rows: int = 120) -> None:
     """Three groups that nobody could confuse, and a NULL."""
     server.rows("CREATE TABLE dbo.customer (customer_id bigint NOT NULL PRIMARY KEY, "

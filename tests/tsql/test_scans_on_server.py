@@ -11,7 +11,7 @@ import pytest
 
 from support.statement_log import statement_log
 from support.tsql_files import GRAMMARS, PROCEDURES, check, read
-from support.tsql_server import Server
+from support.tsql_server import Server, versions_are_read
 
 #: The tables of a run that have a row a customer, and its source.
 BIG = r"(?:#sqlkmeans_(?:input|prepared|scored|label)\b|\[dbo\]\.\[wide\])"
@@ -110,7 +110,8 @@ def test_a_run_reads_its_rows_a_few_times_and_sorts_each_column_once(
         *_, others = looks(assigned)
         sorts = sorts_of(assigned)
         print(f"assigned, medians {medians}: {len(others)} scans, {len(sorts)} sorts")
-        assert len(others) == most + 1, others  # the source too
+        # The source too; and whether keys repeat, where the source's index does not say so.
+        assert len(others) == most + 1 - versions_are_read(server), others
         assert sorts == ["the staging table's key"], "of what changed"
 
 

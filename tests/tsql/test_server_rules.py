@@ -299,6 +299,17 @@ def what_others_write_into_is_dropped_in_seconds(text: str) -> list[str]:
     ]  # fmt: skip
 
 
+def an_outer_apply_reads_a_table(text: str) -> list[str]:
+    """Of an expression alone it stays a loop over the rows; CROSS APPLY is a Compute Scalar."""
+    return [
+        f"OUTER APPLY of {found[:60]!r}"
+        for found in re.findall(
+            r"OUTER APPLY \((SELECT (?!TOP)[^()]*(?:\([^()]*\)[^()]*)*)\)", code(text)
+        )
+        if " FROM " not in f"{found} " and "\nFROM " not in found
+    ]
+
+
 RULES: dict[str, Rule] = {
     rule.__name__: rule
     for rule in (
@@ -327,6 +338,7 @@ RULES: dict[str, Rule] = {
         lists_from_xml_are_read_back,
         texts_of_two_collations_say_which_counts,
         what_others_write_into_is_dropped_in_seconds,
+        an_outer_apply_reads_a_table,
     )
 }
 
@@ -390,6 +402,8 @@ CONTROLS = [
      "SET @statement = N'DROP TABLE IF EXISTS sqlkmeans.' + QUOTENAME(N'staging_7_parts');"),
     ("what_others_write_into_is_dropped_in_seconds",
      "SET @s = CASE @kind WHEN N'parts' THEN N'DROP TABLE IF EXISTS sqlkmeans.' + @name END;"),
+    ("an_outer_apply_reads_a_table",
+     "SELECT n.c FROM t AS r OUTER APPLY (SELECT CASE WHEN (r.a) <= (r.b) THEN 1 END AS c) AS n;"),
     ("what_a_text_calls_is_granted", "SET @s = N'EXECUTE sqlkmeans.as_owner @statement = @s;';"),
 ]  # fmt: skip
 

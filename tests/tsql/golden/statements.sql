@@ -1,8 +1,8 @@
 SET @arrived = 1;
 GO
 INSERT INTO #sqlkmeans_target_object (position, name, kind, wanted, owner, fires, marked)
-SELECT n.position, sqlkmeans.quoted_name(@text, n.suffix) COLLATE DATABASE_DEFAULT, RTRIM(o.type), n.wanted,
-    USER_NAME(COALESCE(o.principal_id, s.principal_id)),
+SELECT n.position, sqlkmeans.quoted_name(@text, n.suffix) COLLATE DATABASE_DEFAULT, COALESCE(o.kind, N''),
+    n.wanted, USER_NAME(COALESCE(o.principal_id, s.principal_id)),
     (SELECT MIN(g.name) FROM sys.triggers AS g
      WHERE g.parent_id = o.object_id AND g.is_disabled = 0),
     CASE WHEN EXISTS (SELECT 1 FROM sys.extended_properties AS e
@@ -10,8 +10,12 @@ SELECT n.position, sqlkmeans.quoted_name(@text, n.suffix) COLLATE DATABASE_DEFAU
                         AND e.name = N'sqlkmeans') THEN 1 ELSE 0 END
 FROM (VALUES (1, N'', N'U'), (2, N'_history', N'U'), (3, N'_named', N'V'))
     AS n (position, suffix, wanted)
-INNER JOIN sys.objects AS o ON o.object_id = OBJECT_ID(sqlkmeans.quoted_name(@text, n.suffix))
-INNER JOIN sys.schemas AS s ON s.schema_id = o.schema_id
+INNER JOIN sys.schemas AS s ON s.schema_id = SCHEMA_ID(COALESCE(PARSENAME(@text, 2), N'dbo'))
+LEFT JOIN (SELECT t.object_id, t.principal_id, N'U' AS kind FROM sys.tables AS t
+           UNION ALL
+           SELECT v.object_id, v.principal_id, N'V' FROM sys.views AS v) AS o
+    ON o.object_id = OBJECT_ID(sqlkmeans.quoted_name(@text, n.suffix))
+WHERE OBJECT_ID(sqlkmeans.quoted_name(@text, n.suffix)) IS NOT NULL
 UNION ALL
 SELECT 4, QUOTENAME(s.name) COLLATE DATABASE_DEFAULT, N'schema', N'schema', USER_NAME(s.principal_id), NULL, 1
 FROM sys.schemas AS s
@@ -19,9 +23,8 @@ WHERE s.schema_id = SCHEMA_ID(COALESCE(PARSENAME(@text, 2), N'dbo'));
 GO
 INSERT INTO #sqlkmeans_target_column (name, type)
         SELECT c.name,
-            sqlkmeans.type_text(t.name, c.max_length, c.[precision], c.scale, c.collation_name)
+            sqlkmeans.type_text(TYPE_NAME(c.system_type_id), c.max_length, c.[precision], c.scale, c.collation_name)
         FROM sys.columns AS c
-        INNER JOIN sys.types AS t ON t.user_type_id = c.system_type_id
         WHERE c.object_id = OBJECT_ID(@text);
 GO
 UPDATE c
@@ -41,9 +44,8 @@ SELECT @arrived = OBJECT_ID(N'[dbo].[customer_segment]'), @moved = OBJECT_ID(N'[
 GO
 INSERT INTO #sqlkmeans_table_column (name, type)
         SELECT c.name,
-            sqlkmeans.type_text(t.name, c.max_length, c.[precision], c.scale, c.collation_name)
+            sqlkmeans.type_text(TYPE_NAME(c.system_type_id), c.max_length, c.[precision], c.scale, c.collation_name)
         FROM sys.columns AS c
-        INNER JOIN sys.types AS t ON t.user_type_id = c.system_type_id
         WHERE c.object_id = OBJECT_ID(@text);
 GO
 CREATE TABLE [dbo].[customer_segment_history] ([customer_id] bigint NOT NULL, segment_id int NOT NULL, distance float NOT NULL, is_outlier bit NOT NULL, valid_from datetime2(6) NOT NULL, valid_to datetime2(6) NULL, run_id bigint NOT NULL, PRIMARY KEY CLUSTERED ([customer_id], valid_from));
