@@ -843,7 +843,7 @@ RETURNS bit
 AS
 BEGIN
     DECLARE @relation nvarchar(max) = sqlkmeans.relation(@source);
-    DECLARE @table_id int;
+    DECLARE @table_id int = NULL;
     DECLARE @result bit = 0;
 
     -- A query stands in parentheses.
@@ -855,19 +855,22 @@ BEGIN
     END;
 
     IF NOT EXISTS (SELECT 1 FROM OPENJSON(@key) AS j
-                   WHERE COALESCE(COLUMNPROPERTY(@table_id, j.[value], N'AllowsNull'), 1) = 1)
+                   WHERE COALESCE(COLUMNPROPERTY(@table_id, CAST(j.[value] AS nvarchar(128)), N'AllowsNull'), 1) = 1)
         SELECT @result = 1
         FROM sys.databases AS d
         WHERE d.name = DB_NAME() AND d.is_read_committed_snapshot_on = 1 AND EXISTS (
             SELECT 1
             FROM sys.indexes AS i
-            WHERE i.object_id = @table_id AND i.is_unique = 1 AND i.is_disabled = 0 AND i.has_filter = 0
+            WHERE i.object_id = @table_id AND i.is_unique = 1 AND i.is_disabled = 0
+              AND i.has_filter = 0 AND i.is_hypothetical = 0 AND i.type IN (1, 2, 7)
               AND NOT EXISTS (
                   SELECT 1
                   FROM sys.index_columns AS x
                   WHERE x.object_id = i.object_id AND x.index_id = i.index_id AND x.key_ordinal > 0
-                    AND COL_NAME(x.object_id, x.column_id) COLLATE DATABASE_DEFAULT
-                        NOT IN (SELECT j.[value] FROM OPENJSON(@key) AS j)));
+                    AND NOT EXISTS (
+                        SELECT 1 FROM OPENJSON(@key) AS j
+                        WHERE COLUMNPROPERTY(@table_id, CAST(j.[value] AS nvarchar(128)), N'ColumnId')
+                            = x.column_id)));
 
     RETURN @result;
 END;
@@ -1830,9 +1833,10 @@ BEGIN
              masked)
         SELECT d.column_ordinal, d.name, COALESCE(t.name, d.user_type_name, N'unknown'),
             d.max_length, d.[precision], d.scale, d.collation_name,
-            CASE d.source_database WHEN DB_NAME()
-                THEN QUOTENAME(d.source_schema) + N'.' + QUOTENAME(d.source_table) END,
-            CASE d.source_database WHEN DB_NAME() THEN d.source_column END, 0
+            CASE WHEN d.source_server IS NULL AND d.source_database = DB_NAME()
+                 THEN QUOTENAME(d.source_schema) + N'.' + QUOTENAME(d.source_table) END,
+            CASE WHEN d.source_server IS NULL AND d.source_database = DB_NAME()
+                 THEN d.source_column END, 0
         FROM sys.dm_exec_describe_first_result_set(@query, NULL, @browse) AS d
         LEFT JOIN sys.types AS t ON t.user_type_id = d.system_type_id
         WHERE d.error_number IS NULL AND d.is_hidden = 0;
@@ -1875,7 +1879,7 @@ BEGIN
         SELECT @table = MIN(b.name)
         FROM (SELECT QUOTENAME(d.source_schema) + N'.' + QUOTENAME(d.source_table) AS name
               FROM sys.dm_exec_describe_first_result_set(@query, NULL, 1) AS d
-              WHERE d.source_database = DB_NAME()) AS b
+              WHERE d.source_server IS NULL AND d.source_database = DB_NAME()) AS b
         WHERE b.name > @table;
         IF @table IS NULL
             BREAK;
@@ -2067,6 +2071,7 @@ FROM (VALUES (1, N'''', N''U''), (2, N''_history'', N''U''), (3, N''_named'', N'
     AS n (position, suffix, wanted)
 INNER JOIN sys.schemas AS s ON s.schema_id = SCHEMA_ID(COALESCE(PARSENAME(@text, 2), N''dbo''))
 LEFT JOIN (SELECT t.object_id, t.principal_id, N''U'' AS kind FROM sys.tables AS t
+           WHERE t.is_external = 0
            UNION ALL
            SELECT v.object_id, v.principal_id, N''V'' FROM sys.views AS v) AS o
     ON o.object_id = OBJECT_ID(sqlkmeans.quoted_name(@text, n.suffix))
@@ -6531,7 +6536,7 @@ LEFT JOIN ' + @target + N' AS p ON ' + sqlkmeans.each_name(@key, N'p.{} = s.{}',
     EXECUTE sqlkmeans.prepare_rows
         @run_id = @run_id, @model_run_id = @active, @key = @key, @features = @features,
         @relation = @relation, @given = @given, @rows = @total OUTPUT;
-    IF @unique = 0
+    IF COALESCE(@unique, 0) = 0
         EXECUTE sqlkmeans.check_keys @relation = N'#sqlkmeans_prepared AS s', @key = @key;
     EXECUTE sqlkmeans.score_rows @key = @key, @k = @k, @features = @features, @rows = @rows OUTPUT;
 

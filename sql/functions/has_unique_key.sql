@@ -15,7 +15,7 @@ RETURNS bit
 AS
 BEGIN
     DECLARE @relation nvarchar(max) = sqlkmeans.relation(@source);
-    DECLARE @table_id int;
+    DECLARE @table_id int = NULL;
     DECLARE @result bit = 0;
 
     -- A query stands in parentheses.
@@ -27,19 +27,22 @@ BEGIN
     END;
 
     IF NOT EXISTS (SELECT 1 FROM OPENJSON(@key) AS j
-                   WHERE COALESCE(COLUMNPROPERTY(@table_id, j.[value], N'AllowsNull'), 1) = 1)
+                   WHERE COALESCE(COLUMNPROPERTY(@table_id, CAST(j.[value] AS nvarchar(128)), N'AllowsNull'), 1) = 1)
         SELECT @result = 1
         FROM sys.databases AS d
         WHERE d.name = DB_NAME() AND d.is_read_committed_snapshot_on = 1 AND EXISTS (
             SELECT 1
             FROM sys.indexes AS i
-            WHERE i.object_id = @table_id AND i.is_unique = 1 AND i.is_disabled = 0 AND i.has_filter = 0
+            WHERE i.object_id = @table_id AND i.is_unique = 1 AND i.is_disabled = 0
+              AND i.has_filter = 0 AND i.is_hypothetical = 0 AND i.type IN (1, 2, 7)
               AND NOT EXISTS (
                   SELECT 1
                   FROM sys.index_columns AS x
                   WHERE x.object_id = i.object_id AND x.index_id = i.index_id AND x.key_ordinal > 0
-                    AND COL_NAME(x.object_id, x.column_id) COLLATE DATABASE_DEFAULT
-                        NOT IN (SELECT j.[value] FROM OPENJSON(@key) AS j)));
+                    AND NOT EXISTS (
+                        SELECT 1 FROM OPENJSON(@key) AS j
+                        WHERE COLUMNPROPERTY(@table_id, CAST(j.[value] AS nvarchar(128)), N'ColumnId')
+                            = x.column_id)));
 
     RETURN @result;
 END;

@@ -77,7 +77,7 @@ LEFT JOIN ' + @target + N' AS p ON ' + sqlkmeans.each_name(@key, N'p.{} = s.{}',
     EXECUTE sqlkmeans.prepare_rows
         @run_id = @run_id, @model_run_id = @active, @key = @key, @features = @features,
         @relation = @relation, @given = @given, @rows = @total OUTPUT;
-    IF @unique = 0
+    IF COALESCE(@unique, 0) = 0
         EXECUTE sqlkmeans.check_keys @relation = N'#sqlkmeans_prepared AS s', @key = @key;
     EXECUTE sqlkmeans.score_rows @key = @key, @k = @k, @features = @features, @rows = @rows OUTPUT;
 

@@ -24,9 +24,10 @@ BEGIN
              masked)
         SELECT d.column_ordinal, d.name, COALESCE(t.name, d.user_type_name, N'unknown'),
             d.max_length, d.[precision], d.scale, d.collation_name,
-            CASE d.source_database WHEN DB_NAME()
-                THEN QUOTENAME(d.source_schema) + N'.' + QUOTENAME(d.source_table) END,
-            CASE d.source_database WHEN DB_NAME() THEN d.source_column END, 0
+            CASE WHEN d.source_server IS NULL AND d.source_database = DB_NAME()
+                 THEN QUOTENAME(d.source_schema) + N'.' + QUOTENAME(d.source_table) END,
+            CASE WHEN d.source_server IS NULL AND d.source_database = DB_NAME()
+                 THEN d.source_column END, 0
         FROM sys.dm_exec_describe_first_result_set(@query, NULL, @browse) AS d
         LEFT JOIN sys.types AS t ON t.user_type_id = d.system_type_id
         WHERE d.error_number IS NULL AND d.is_hidden = 0;

@@ -25,7 +25,7 @@ BEGIN
         SELECT @table = MIN(b.name)
         FROM (SELECT QUOTENAME(d.source_schema) + N'.' + QUOTENAME(d.source_table) AS name
               FROM sys.dm_exec_describe_first_result_set(@query, NULL, 1) AS d
-              WHERE d.source_database = DB_NAME()) AS b
+              WHERE d.source_server IS NULL AND d.source_database = DB_NAME()) AS b
         WHERE b.name > @table;
         IF @table IS NULL
             BREAK;

@@ -190,7 +190,8 @@ def _empty_schema(connection: Any) -> None:
         "SELECT o.name, RTRIM(o.type) FROM sys.objects AS o "
         "WHERE o.schema_id = SCHEMA_ID('sqlkmeans') AND (RTRIM(o.type) = 'U' "
         # Servers differ in the kind of function that they list an inline one as.
-        "OR (RTRIM(o.type) IN ('IF', 'FN', 'TF') AND o.name LIKE 'assign[_]%'));",
+        "OR (RTRIM(o.type) IN ('IF', 'FN', 'TF') "
+        "AND (o.name LIKE 'assign[_]%' OR o.name LIKE 'explain[_]%')));",
     )
     for name, kind in left:
         if kind != "U":

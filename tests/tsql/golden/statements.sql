@@ -12,6 +12,7 @@ FROM (VALUES (1, N'', N'U'), (2, N'_history', N'U'), (3, N'_named', N'V'))
     AS n (position, suffix, wanted)
 INNER JOIN sys.schemas AS s ON s.schema_id = SCHEMA_ID(COALESCE(PARSENAME(@text, 2), N'dbo'))
 LEFT JOIN (SELECT t.object_id, t.principal_id, N'U' AS kind FROM sys.tables AS t
+           WHERE t.is_external = 0
            UNION ALL
            SELECT v.object_id, v.principal_id, N'V' FROM sys.views AS v) AS o
     ON o.object_id = OBJECT_ID(sqlkmeans.quoted_name(@text, n.suffix))
