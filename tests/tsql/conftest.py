@@ -33,7 +33,7 @@ def trained(server: Server) -> Server:
     """The same with a segmentation that has been trained once."""
     make_customers(server)
     server.rows(DEFINE)
-    # The server may take a moment to see that the session of the test before, and its lock, is gone.
+    # A moment passes until the server sees that the session before, with its lock, is gone.
     held = retry_if_exception_message(match=r"(?s).*is being run already")
     Retrying(retry=held, stop=stop_after_delay(20), wait=wait_fixed(0.2), reraise=True)(
         train, server, "customers"
