@@ -48,14 +48,15 @@ def _keep_out(library: str) -> None:
     """Let a library not be found in this process.
 
     DuckDB and Arrow look whether a value that they are handed is of pandas, and load it for that:
-    a third of a second in each command, none of which has such values.
+    a third of a second in each command, none of which has such values. Spark Connect cannot do
+    without.
     """
 
     class Absent:
         # A finder of Python's, whose base class would take a while to load.
         @staticmethod
         def find_spec(fullname: str, *_: object) -> None:
-            if fullname == library:
+            if fullname == library and "pyspark.sql.connect" not in sys.modules:
                 raise ModuleNotFoundError(f"commands do without {library}", name=library)
 
     sys.meta_path.insert(0, Absent)

@@ -250,7 +250,15 @@ def test_a_fit_tells_of_its_passes_over_all_rows(engine: str) -> None:
     assert 0 < heard.done["fit"] < (result.n_iter or 0)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        # Hundreds of statements, each of which takes Spark a while to plan.
+        pytest.param("spark without rows", marks=[pytest.mark.spark, pytest.mark.slow])
+        if getattr(name, "values", ("",))[0] == "spark without rows" else name
+        for name in NAMES
+    ],
+)  # fmt: skip
 def test_the_result_does_not_depend_on_the_order_of_the_rows(name: str) -> None:
     rows = points("overlapping", 3_000, 1)
     found = []

@@ -22,6 +22,7 @@ from sqlkmeans.definition import Segmentation, parse_definition
 from sqlkmeans.errors import DatabaseError, DataError, DefinitionError, LockedError
 from support import stopped_run
 from support.shops import labels_of, make_shop, native
+from support.spark import OPTIONS
 
 
 def definition(source: str = "dbo.shop", **changes: Any) -> Segmentation:
@@ -245,7 +246,8 @@ class Shop:
         return subprocess.run(
             [sys.executable, stopped_run.__file__, moment, str(number), str(self.definition)],
             capture_output=True, text=True, start_new_session=True, check=False, timeout=180,
-            env={**os.environ, "PYTHONPATH": str(tests), "PYSPARK_PYTHON": sys.executable},
+            env={**os.environ, "PYTHONPATH": str(tests), "PYSPARK_PYTHON": sys.executable,
+                 "PYSPARK_SUBMIT_ARGS": " ".join([*OPTIONS, "pyspark-shell"])},
         )  # fmt: skip
 
     def run(self) -> pa.Table:

@@ -17,6 +17,8 @@ SETTINGS = {
     "spark.ui.enabled": "false",
     "spark.log.level": "ERROR",
 }
+#: The same for a process that Spark is started by.
+OPTIONS = [part for name, value in SETTINGS.items() for part in ("--conf", f"{name}={value}")]
 
 
 def trouble() -> str | None:

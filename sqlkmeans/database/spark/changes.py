@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 import duckdb
 import numpy as np
@@ -13,14 +12,15 @@ import pyarrow as pa
 
 from sqlkmeans.database.source import ChangedRows, Column
 from sqlkmeans.database.spark.dialect import SparkDialect, backquote
-from sqlkmeans.database.spark.session import changed, told, told_nothing
+from sqlkmeans.database.spark.session import changed, told
 from sqlkmeans.database.spark.types import as_before, for_spark
+from sqlkmeans.database.spark.views import Views
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DataError
 from sqlkmeans.memory import free_memory
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import SparkSession
 
 #: A row can be stamped, and committed only later, so changes are looked for from so long before
 #: the newest stamp on.
@@ -176,9 +176,7 @@ class SourceChanges:
         self._session = session
         self._keep = keep
         self._rows = 0
-        self._prefix = f"sqlkmeans_{uuid4().hex[:8]}"
-        self._kept: list[DataFrame] = []
-        self._views: list[str] = []
+        self._views = Views()
 
     def high_water(self, column: Column, rows: str) -> str | None:
         """The mark of a source as it is now, with the column's type behind it; None where the
@@ -235,7 +233,7 @@ class SourceChanges:
         """A view of the rows with these keys."""
         with changed(self._session, {"spark.sql.timestampType": "TIMESTAMP_NTZ"}):
             given = self._session.createDataFrame(keys)
-        wanted = self._view("wanted", given)
+        wanted = self._views.name(given)
         # With <=> a key that is NULL is found too, and told of as in any run.
         same = " AND ".join(
             f"s.{backquote(name)} <=> w.{place}"
@@ -243,34 +241,17 @@ class SourceChanges:
         )
         names = dict.fromkeys([*segmentation.key, *segmentation.columns])
         hint = "/*+ BROADCAST(w) */ " if keys.num_rows <= FEW_KEYS else ""
-        return self._view(
-            "changed",
-            self._keep_rows(
-                self._session.sql(
-                    f"SELECT {hint}{', '.join(f's.{backquote(name)}' for name in names)} "
-                    f"FROM (SELECT * FROM {rows}) AS s LEFT SEMI JOIN {wanted} AS w ON {same}"
-                )
-            ),
+        found = self._session.sql(
+            f"SELECT {hint}{', '.join(f's.{backquote(name)}' for name in names)} "
+            f"FROM (SELECT * FROM {rows}) AS s LEFT SEMI JOIN {wanted} AS w ON {same}"
         )
-
-    def _keep_rows(self, rows: DataFrame) -> DataFrame:
-        """What is read of the source again is of another moment."""
+        # What is read of the source again is of another moment.
         if self._keep == "checkpoint":
-            return rows.checkpoint()
-        self._kept.append(rows.persist())
-        rows.count()
-        return rows
-
-    def _view(self, name: str, rows: DataFrame) -> str:
-        view = f"{self._prefix}_{name}"
-        rows.createOrReplaceTempView(view)
-        self._views.append(view)
-        return view
+            found = found.checkpoint()
+        else:
+            self._views.keep(found).count()
+        return self._views.name(found)
 
     def close(self) -> None:
         """Let go of what was kept; the session lives on."""
-        with told_nothing():
-            for rows in self._kept:
-                rows.unpersist()
-            for view in self._views:
-                self._session.catalog.dropTempView(view)
+        self._views.close()

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +24,9 @@ from sqlkmeans.database.spark.changes import keys_of
 from sqlkmeans.database.spark.dialect import SparkDialect, backquote
 from sqlkmeans.database.spark.lake_catalog import LakeCatalog
 from sqlkmeans.database.spark.lake_tables import CHANGED, PREVIOUS, RELABELLED
-from sqlkmeans.database.spark.session import SETTINGS, changed, told, told_nothing
+from sqlkmeans.database.spark.session import SETTINGS, changed, told
 from sqlkmeans.database.spark.sources import relation
+from sqlkmeans.database.spark.views import Views
 from sqlkmeans.database.workspace import Workspace
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DatabaseError, DataError, DefinitionError
@@ -84,28 +84,17 @@ class LakeLabels(LakeCatalog, Labels):
     def __init__(self, database: Database, session: SparkSession | None) -> None:
         super().__init__(database, session)
         self._store = database.store
-        self._view = f"sqlkmeans_{uuid4().hex[:8]}"
-        self._kept: list[DataFrame] = []
-        self._views: list[str] = []
+        self._views = Views()
         #: What stands after FROM, and how many rows it has.
         self._staged, self._rows = "", 0
 
     def close(self) -> None:
         """Let go of what the session keeps for this."""
-        with told_nothing():
-            for rows in self._kept:
-                rows.unpersist()
-            for view in self._views:
-                self._session.catalog.dropTempView(view)
+        self._views.close()
 
     def _keep(self, rows: DataFrame) -> str:
         """The name of a temporary view of rows, which are computed once."""
-        name = f"{self._view}_{len(self._views)}"
-        kept = rows.persist()
-        kept.createOrReplaceTempView(name)
-        self._kept.append(kept)
-        self._views.append(name)
-        return name
+        return self._views.name(self._views.keep(rows))
 
     # On the way
 

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
+from warnings import catch_warnings, filterwarnings
 
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DatabaseError, DataError, DefinitionError, SqlKMeansError
@@ -85,13 +86,13 @@ def open_session(master: str | None, given: Any = None, *, hive: bool = False) -
     if not remote:
         _require_java()
     builder = spark.SparkSession.builder.appName("sqlkmeans")
-    for name, value in QUIET.items():
+    for name, value in () if remote else QUIET.items():
         builder = builder.config(name, value)
     if master is not None:
         builder = builder.remote(master) if remote else builder.master(master)
     if hive and not remote:
         builder = builder.enableHiveSupport()
-    with told(f"Spark at {master or 'the place that the environment names'}"):
+    with told(f"Spark at {master or 'the place that the environment names'}"), _unwarned():
         try:
             from pyspark.logger import PySparkLogger
 
@@ -229,18 +230,27 @@ def first_line(text: str) -> str:
 @contextmanager
 def changed(session: SparkSession, values: Mapping[str, str]) -> Iterator[None]:
     """Let a session have other settings as long as this is open."""
-    before = {name: session.conf.get(name, None) for name in values}
-    for name, value in values.items():
-        session.conf.set(name, value)
+    with _unwarned():
+        before = {name: session.conf.get(name, None) for name in values}
+        for name, value in values.items():
+            session.conf.set(name, value)
     try:
         yield
     finally:
-        with told_nothing():
+        with told_nothing(), _unwarned():
             for name, old in before.items():
                 if old is None:
                     session.conf.unset(name)
                 else:
                     session.conf.set(name, old)
+
+
+@contextmanager
+def _unwarned() -> Iterator[None]:
+    """Spark Connect warns of pandas that is newer than it, and of settings that it takes."""
+    with catch_warnings():
+        filterwarnings("ignore", module=r"pyspark\.")
+        yield
 
 
 @contextmanager

@@ -57,6 +57,9 @@ class SparkWorkspace(Workspace):
         self._columns = columns
         self._keep = keep
         self._kept: dict[str, DataFrame] = {}
+        #: Over Spark Connect a query's names are looked up whenever it is used, also to let go of
+        #: what is kept of it. So they stay until the end.
+        self._names: list[str] = []
         self._files: LabelFiles | None = None
         #: Not known to be missing on the executors.
         self._with_numpy = True
@@ -78,7 +81,9 @@ class SparkWorkspace(Workspace):
             self._make(name, query, first=not self._kept)
         elif found := _DELETE.fullmatch(statement):
             name, condition = found.groups()
-            self._make(name, f"SELECT * FROM {name} WHERE NOT ({condition})")
+            before = f"{name}_before{len(self._names)}"
+            self._name(before, self._kept[name])
+            self._make(name, f"SELECT * FROM {before} WHERE NOT ({condition})")
         elif found := _DROP.fullmatch(statement):
             self._drop(found[1])
         else:
@@ -95,16 +100,19 @@ class SparkWorkspace(Workspace):
                 rows = rows.persist()
                 rows.count()
             before = self._kept.get(name)
-            rows.createOrReplaceTempView(name)
+            self._name(name, rows)
             self._kept[name] = rows
             if before is not None:
                 before.unpersist()
+
+    def _name(self, name: str, rows: DataFrame) -> None:
+        rows.createOrReplaceTempView(name)
+        self._names.append(name)
 
     def _drop(self, name: str) -> None:
         rows = self._kept.pop(name, None)
         if rows is not None:
             rows.unpersist()
-            self._session.catalog.dropTempView(name)
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         found = self.table(query)
@@ -222,6 +230,8 @@ class SparkWorkspace(Workspace):
         with told_nothing():
             for name in list(self._kept):
                 self._drop(name)
+            for name in self._names:
+                self._session.catalog.dropTempView(name)
         if self._files is not None:
             self._files.close()
 

@@ -166,7 +166,7 @@ def begin_together(connector: Connector, source: str, key: SqlColumn) -> CommonS
     key : SqlColumn
         The first key column.
     """
-    if connector.read_connections == 1 or size_about(connector, source, key) < LEAST_ROWS:
+    if connector.read_connections == 1 or size_if_large(connector, source, key) is None:
         return None
     failures: tuple[type[Exception], ...] = (DatabaseError, *connector.errors)
     sessions: list[Session] = []
@@ -192,16 +192,17 @@ def begin_together(connector: Connector, source: str, key: SqlColumn) -> CommonS
     return CommonSnapshot(sessions, key, int(rows), cut(int(low or 0), int(high or 0), count))
 
 
-def size_about(connector: Connector, source: str, key: SqlColumn) -> int:
-    """About how many rows a source has; 0 where it is no table of this database that lies in the
-    order of the key."""
+def size_if_large(connector: Connector, source: str, key: SqlColumn) -> int | None:
+    """About how many rows a source has; None where they are few, or it is no table of this
+    database that lies in the order of the key."""
     name = parse_source(source).name
     if key.base not in _LIMITS or name is None or len(name) > 2:
-        return 0
+        return None
     rows = connector.read(
         f"looking for the size of {source}", size_query(), [bracket_name(name), key.name]
     )
-    return int(rows[0][0] or 0) if rows else 0
+    size: int | None = rows[0][0] if rows else None
+    return None if size is None or size < LEAST_ROWS else int(size)
 
 
 def size_query() -> str:

@@ -45,9 +45,9 @@ def together_reader(
     weight : SqlColumn, optional
     """
     key = keys[0]
-    rows = ranges.size_about(connector, source, key)
-    place = connector.read_elsewhere() if rows >= ranges.LEAST_ROWS else None
-    if place is None:
+    rows = ranges.size_if_large(connector, source, key)
+    place = None if rows is None else connector.read_elsewhere()
+    if rows is None or place is None:
         return None
     low, high = connector.read(f"source {source}", ranges.ends_query(source, key))[0]
     # Rows may come and go until they begin. So the ends of all ranges are those of the type.
