@@ -68,7 +68,7 @@ class HamerlyLabels:
         self._margins = empty((len(matrix),), np.float64)
         self._centroids: Matrix | None = None
         self._aside: _Aside | None = None
-        self._all_from: tuple[Vector, float] | None = None
+        self._ends: Matrix | None = None
 
     def means(self, centroids: Matrix) -> Matrix:
         """The mean of the rows nearest to each centroid; an empty cluster moves to a far row.
@@ -223,17 +223,18 @@ class HamerlyLabels:
         )  # fmt: skip
 
     def _farthest_can_be(self, centroids: Matrix) -> float:
-        """No row is farther than this from its nearest centroid: all together are not from one."""
-        if self._all_from is None:
-            place = centroids[0]
+        """No row is farther than this from its nearest centroid."""
+        if self._ends is None:
 
-            def add(start: int, stop: int) -> float:
-                apart = self._matrix[start:stop] - place
-                return float(np.einsum("ij,ij->", apart, apart))
+            def find(start: int, stop: int) -> Matrix:
+                # A column at a time, because NumPy is slow along rows of few values.
+                columns = self._matrix[start:stop].T
+                return np.array([[c.min(), c.max()] for c in columns], dtype=np.float64)
 
-            self._all_from = place, sum(map_chunks(len(self._labels), add)) ** 0.5
-        place, together = self._all_from
-        return together + float(np.sqrt(((centroids[0] - place) ** 2).sum()))
+            ends = np.array(map_chunks(len(self._labels), find))
+            self._ends = np.array([ends[..., 0].min(axis=0), ends[..., 1].max(axis=0)])
+        corners = np.abs(self._ends[:, None] - centroids).max(axis=0)
+        return float(np.sqrt((corners**2).sum(axis=1)).min())
 
     def _put_back(self) -> None:
         if self._aside is not None:
