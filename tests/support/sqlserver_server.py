@@ -79,6 +79,8 @@ def server_url(driver: str) -> URL:
 
 def connect(url: URL) -> Any:
     """A connection of the tests' own, which commits each statement."""
+    # Closed, it ends, with its locks.
+    mssql_python.pooling(enabled=False)
     options = {key: str(value) for key, value in url.query.items()}
     text = f"Server={url.host},{url.port or 1433};Database={url.database};Encrypt=yes"
     if url.username:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from tenacity import Retrying, retry_if_exception_message, stop_after_delay, wait_fixed
 
 from sqlkmeans.database.sqlserver.script import install_script, uninstall_script
 from support import sqlserver_server
@@ -33,9 +32,5 @@ def trained(server: Server) -> Server:
     """The same with a segmentation that has been trained once."""
     make_customers(server)
     server.rows(DEFINE)
-    # A moment passes until the server sees that the session before, with its lock, is gone.
-    held = retry_if_exception_message(match=r"(?s).*is being run already")
-    Retrying(retry=held, stop=stop_after_delay(20), wait=wait_fixed(0.2), reraise=True)(
-        train, server, "customers"
-    )
+    train(server, "customers")
     return server
