@@ -67,7 +67,7 @@ def test_a_run_over_spark_connect_finds_what_local_finds(tmp_path: Path, master:
         f'[spark]\nmaster = "{master}"\n'
         '[segmentation.connect]\nengine = "spark"\n'
         f"source = '{tmp_path / 'customers.parquet'}'\n"
-        'key = "customer_id"\nfeatures = ["income", "age"]\nk = 4\nn_init = 3\nmissing = "mean"\n'
+        'key = "customer_id"\nfeatures = ["income", "age"]\nk = 4\nn_init = 1\nmissing = "mean"\n'
         'target = "dbo.segment"\n'
     )
     (tmp_path / "sqlkmeans.toml").write_text(definition, encoding="utf-8")
@@ -92,7 +92,7 @@ def test_a_run_over_spark_connect_finds_what_local_finds(tmp_path: Path, master:
                 key="customer_id",
                 features=["income", "age"],
                 k=4,
-                n_init=3,
+                n_init=1,
                 missing="mean",
             ),
             database,
