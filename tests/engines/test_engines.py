@@ -55,6 +55,13 @@ NAMES = [
     pytest.param(name, marks=pytest.mark.spark) if way["engine"] == "spark" else name
     for name, way in WAYS.items()
 ]
+#: The same for tests of several fits: without rows, each has hundreds of statements, each of which
+#: takes Spark a while to plan.
+MANY_STATEMENTS = [
+    pytest.param(name, marks=[pytest.mark.spark, pytest.mark.slow])
+    if name == "spark without rows" else given
+    for name, given in zip(WAYS, NAMES)
+]  # fmt: skip
 
 #: What a run says of its segments.
 TABLES = (
@@ -250,15 +257,7 @@ def test_a_fit_tells_of_its_passes_over_all_rows(engine: str) -> None:
     assert 0 < heard.done["fit"] < (result.n_iter or 0)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        # Hundreds of statements, each of which takes Spark a while to plan.
-        pytest.param("spark without rows", marks=[pytest.mark.spark, pytest.mark.slow])
-        if getattr(name, "values", ("",))[0] == "spark without rows" else name
-        for name in NAMES
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize("name", MANY_STATEMENTS)
 def test_the_result_does_not_depend_on_the_order_of_the_rows(name: str) -> None:
     rows = points("overlapping", 3_000, 1)
     found = []
@@ -347,7 +346,7 @@ def test_nothing_stays_behind_in_the_database(
     assert temporary == []
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", MANY_STATEMENTS)
 def test_a_second_run_and_assign_keep_the_segments(
     name: str, run_engine: Callable[..., dict[str, Any]], database: Database
 ) -> None:
