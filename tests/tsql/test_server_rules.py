@@ -310,6 +310,26 @@ def an_outer_apply_reads_a_table(text: str) -> list[str]:
     ]
 
 
+def a_unique_index_is_one_that_holds(text: str) -> list[str]:
+    """A disabled, filtered or hypothetical one is listed as unique, and keeps nothing apart."""
+    return [
+        f"{found[:60]!r} without {condition}"
+        for found in re.findall(r"\w+\.is_unique = 1.*?(?=NOT EXISTS|;|$)", code(text), re.DOTALL)
+        for condition in ("is_disabled = 0", "has_filter = 0", "is_hypothetical = 0")
+        if condition not in found
+    ]
+
+
+def a_described_column_is_of_this_server(text: str) -> list[str]:
+    """A linked server may have a database of the same name."""
+    return [
+        found for found in re.findall(r"\S+ \S+ \S+ AND \w+\.source_database = DB_NAME\(\)|"
+                                      r"(?:WHERE|WHEN) \w+\.source_database = DB_NAME\(\)",
+                                      code(text))
+        if "source_server IS NULL" not in found
+    ]  # fmt: skip
+
+
 RULES: dict[str, Rule] = {
     rule.__name__: rule
     for rule in (
@@ -339,6 +359,8 @@ RULES: dict[str, Rule] = {
         texts_of_two_collations_say_which_counts,
         what_others_write_into_is_dropped_in_seconds,
         an_outer_apply_reads_a_table,
+        a_unique_index_is_one_that_holds,
+        a_described_column_is_of_this_server,
     )
 }
 
@@ -404,6 +426,11 @@ CONTROLS = [
      "SET @s = CASE @kind WHEN N'parts' THEN N'DROP TABLE IF EXISTS sqlkmeans.' + @name END;"),
     ("an_outer_apply_reads_a_table",
      "SELECT n.c FROM t AS r OUTER APPLY (SELECT CASE WHEN (r.a) <= (r.b) THEN 1 END AS c) AS n;"),
+    ("a_unique_index_is_one_that_holds",
+     "SELECT 1 FROM sys.indexes AS i WHERE i.is_unique = 1 AND i.is_disabled = 0 "
+     "AND i.has_filter = 0;"),
+    ("a_described_column_is_of_this_server",
+     "SELECT CASE WHEN d.source_database = DB_NAME() THEN d.source_column END FROM d;"),
     ("what_a_text_calls_is_granted", "SET @s = N'EXECUTE sqlkmeans.as_owner @statement = @s;';"),
 ]  # fmt: skip
 
