@@ -1,4 +1,8 @@
-"""Temporary views of a Spark session, and rows that it keeps for a while."""
+"""Temporary views of a Spark session, and rows that it keeps for a while.
+
+Over Spark Connect a query's names are looked up whenever it is used, also to let go of what is kept
+of it. So names stay until all is let go.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +28,9 @@ class Views:
         self._kept.append(rows.persist())
         return rows
 
-    def name(self, rows: DataFrame) -> str:
-        """A temporary view of rows."""
-        name = f"{self._prefix}_{len(self._named)}"
+    def name(self, rows: DataFrame, name: str = "") -> str:
+        """A temporary view of rows, by default under a name that no other has."""
+        name = name or f"{self._prefix}_{len(self._named)}"
         rows.createOrReplaceTempView(name)
         self._named[name] = rows
         return name

@@ -18,6 +18,7 @@ from sqlkmeans.database.spark.label_files import LabelFiles
 from sqlkmeans.database.spark.passes import nearest_means, on_executors
 from sqlkmeans.database.spark.session import told, told_nothing
 from sqlkmeans.database.spark.types import as_before, widened
+from sqlkmeans.database.spark.views import Views
 from sqlkmeans.database.workspace import Workspace
 from sqlkmeans.definition import Segmentation
 from sqlkmeans.errors import DataError
@@ -57,9 +58,7 @@ class SparkWorkspace(Workspace):
         self._columns = columns
         self._keep = keep
         self._kept: dict[str, DataFrame] = {}
-        #: Over Spark Connect a query's names are looked up whenever it is used, also to let go of
-        #: what is kept of it. So they stay until the end.
-        self._names: list[str] = []
+        self._views = Views()
         self._files: LabelFiles | None = None
         #: Not known to be missing on the executors.
         self._with_numpy = True
@@ -81,8 +80,7 @@ class SparkWorkspace(Workspace):
             self._make(name, query, first=not self._kept)
         elif found := _DELETE.fullmatch(statement):
             name, condition = found.groups()
-            before = f"{name}_before{len(self._names)}"
-            self._name(before, self._kept[name])
+            before = self._views.name(self._kept[name])
             self._make(name, f"SELECT * FROM {before} WHERE NOT ({condition})")
         elif found := _DROP.fullmatch(statement):
             self._drop(found[1])
@@ -100,14 +98,10 @@ class SparkWorkspace(Workspace):
                 rows = rows.persist()
                 rows.count()
             before = self._kept.get(name)
-            self._name(name, rows)
+            self._views.name(rows, name)
             self._kept[name] = rows
             if before is not None:
                 before.unpersist()
-
-    def _name(self, name: str, rows: DataFrame) -> None:
-        rows.createOrReplaceTempView(name)
-        self._names.append(name)
 
     def _drop(self, name: str) -> None:
         rows = self._kept.pop(name, None)
@@ -230,8 +224,7 @@ class SparkWorkspace(Workspace):
         with told_nothing():
             for name in list(self._kept):
                 self._drop(name)
-            for name in self._names:
-                self._session.catalog.dropTempView(name)
+        self._views.close()
         if self._files is not None:
             self._files.close()
 
