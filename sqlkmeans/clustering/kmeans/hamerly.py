@@ -125,11 +125,12 @@ class HamerlyLabels:
         numbers = np.concatenate(map_chunks(len(self._labels), find))
         weight = None if self._weight is None else self._weight[numbers]
         labels, sums, counts = self._labels[numbers], self._sums.copy(), self._counts.copy()
-        if not move_single_rows(self._matrix[numbers], weight, labels, sums, counts):
+        move_single_rows(self._matrix[numbers], weight, labels, sums, counts)
+        means: Matrix = sums / counts[:, None]
+        if np.array_equal(means, centroids):
             return None
         self._labels[numbers], self._sums, self._counts = labels, sums, counts
         self._margins[numbers] = 0  # they were those of another cluster
-        means: Matrix = sums / counts[:, None]
         return means
 
     def assignment(self, centroids: Matrix) -> Assignment:
@@ -152,7 +153,7 @@ class HamerlyLabels:
         """Label the rows by these centroids, and keep sums and counts up to date."""
         if self._centroids is None:
             self._label_all(centroids)
-        else:
+        elif not np.array_equal(centroids, self._centroids):
             moves = np.sqrt(((centroids - self._centroids) ** 2).sum(axis=1))
             # As if the own centroid had gone away by that much, and all others come nearer. All of
             # it has slack: a small step after a long way has the rounding of the long way.
@@ -217,7 +218,7 @@ class HamerlyLabels:
         if len(numbers) > min(FEW_SHARE * n_rows, FEW_VALUES / n_features):
             return
         self._aside = _Aside(
-            numbers, np.ascontiguousarray(self._matrix.T[:, numbers]).T,
+            numbers, np.array([column[numbers] for column in self._matrix.T]).T,
             None if self._weight is None else self._weight[numbers],
             self._labels[numbers], self._margins[numbers], reach,
         )  # fmt: skip

@@ -200,8 +200,8 @@ def _distinct_rows(matrix: Matrix, k: int, sample_weight: Vector | None) -> RowN
         for number, row in enumerate(matrix[block] + 0.0, start):
             if sample_weight is None or sample_weight[number] > 0:
                 found.setdefault(row.tobytes(), number)
-        if len(found) >= k:
-            return np.array(list(found.values())[:k])
+            if len(found) == k:
+                return np.array(list(found.values()))
     raise too_few_distinct(k, len(found), len(matrix))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from sqlkmeans.clustering.arrays.chunks import Empty
 from sqlkmeans.clustering.arrays.types import Matrix, RowNumbers, Vector
-from sqlkmeans.clustering.kmeans.assignment import Assignment, assign
+from sqlkmeans.clustering.kmeans.assignment import Assignment
 from sqlkmeans.clustering.kmeans.hamerly import HamerlyLabels
 from sqlkmeans.clustering.kmeans.kernels.numpy_kernel import squared_differences
 
@@ -157,26 +157,29 @@ def seed_centroids(
         )
         return drawn
 
+    def choose(centroid: Vector) -> None:
+        chosen.append(centroid)
+        # By differences: a row that equals a centroid must not be drawn again.
+        np.minimum(closest, squared_differences(columns, centroid[None, :])[0], out=closest)
+
     weight = np.ones(len(matrix)) if sample_weight is None else sample_weight
-    if given is None:
-        given = matrix[draw(weight, 1)]
-    chosen = list(given)
-    trials = more_trials * (2 + int(log(k)))
     columns = np.ascontiguousarray(matrix.T, dtype=np.float64)
+    chosen: list[Vector] = []
+    closest = np.full(len(matrix), np.inf)
+    for centroid in matrix[draw(weight, 1)] if given is None else given:
+        choose(centroid)
     # Products of what is far from the origin would drown the distances.
     relative = columns - columns.mean(axis=1, keepdims=True)
     norms = np.einsum("ij,ij->j", relative, relative)
-    closest = assign(matrix, given).squared_distances
+    trials = more_trials * (2 + int(log(k)))
+    distances = np.empty((trials, len(matrix)))
     while len(chosen) < k:
         candidates = draw(closest * weight, trials)
         # Rounding can lead one past the end.
         np.minimum(candidates, len(matrix) - 1, out=candidates)
-        distances = (-2 * relative[:, candidates].T) @ relative
+        np.matmul(-2 * relative[:, candidates].T, relative, out=distances)
         distances += norms
         distances += norms[candidates, None]
         np.minimum(distances, closest, out=distances)
-        best = matrix[candidates[int((distances @ weight).argmin())]]
-        chosen.append(best)
-        # By differences: a row that equals a centroid must not be drawn again.
-        np.minimum(closest, squared_differences(columns, best[None, :])[0], out=closest)
+        choose(matrix[candidates[int((distances @ weight).argmin())]])
     return np.array(chosen)

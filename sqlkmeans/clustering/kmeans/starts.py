@@ -13,11 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
-from sqlkmeans.clustering.arrays.chunks import empty_columns
+from sqlkmeans.clustering.arrays.chunks import CHUNK, empty_columns
 from sqlkmeans.clustering.arrays.sampling import rows_that_count
 from sqlkmeans.clustering.arrays.threads import in_threads
 from sqlkmeans.clustering.arrays.types import Matrix, RowNumbers, Vector
@@ -122,8 +122,8 @@ class Samples:
         # Rows that repeat often could crowd out the rare ones: k rows that differ are always in.
         others = drawn[~np.isin(drawn, distinct)][: n_rows - len(distinct)]
         rows = np.concatenate([distinct, others])
-        # Read in the order in which they lie: out of it, a file is read many times over.
-        order = np.argsort(rows)
+        # Read one chunk after the other: out of order, a file is read many times over.
+        order = np.argsort((rows // CHUNK).astype(np.uint16), kind="stable")
         points, of_rows = empty_columns(np.empty, len(rows), matrix.shape[1]), None
         for drawn_values, values in zip(points.T, matrix.T):
             drawn_values[order] = values[rows[order]]
@@ -142,9 +142,14 @@ class Samples:
         others = len(self.rows) - self.n_distinct
         size = min(self._part_rows(k) - self.n_distinct, others)
         first = self.n_distinct + turn % max(1, others // max(1, size)) * size
-        rows = np.r_[: self.n_distinct, first : first + size]
-        weight = None if self.weight is None else self.weight[rows]
-        return Samples(self.rows.T[:, rows].T, weight, self.n_distinct)
+
+        def of(values: Any) -> Any:
+            return np.concatenate(
+                [values[..., : self.n_distinct], values[..., first : first + size]], axis=-1
+            )
+
+        weight = None if self.weight is None else of(self.weight)
+        return Samples(of(self.rows.T).T, weight, self.n_distinct)
 
     def are_few(self, k: int) -> bool:
         """Whether a part is all of them."""
