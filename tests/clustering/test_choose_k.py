@@ -17,7 +17,7 @@ from sklearn.metrics import adjusted_rand_score, silhouette_score
 
 from sqlkmeans.clustering.choosing.choose_k import choose_k, require_share
 from sqlkmeans.clustering.choosing.crowds import crowds
-from sqlkmeans.clustering.choosing.gap import GapStatistic
+from sqlkmeans.clustering.choosing.gap import Gap, GapStatistic
 from sqlkmeans.clustering.choosing.judged_columns import judged_columns, spread
 from sqlkmeans.clustering.choosing.k_scores import KScore
 from sqlkmeans.clustering.choosing.recommend import (
@@ -376,7 +376,7 @@ def test_a_bend_in_the_inertia_is_no_evidence() -> None:
 
 def test_crowds_that_no_k_finds_are_structure_but_not_of_k_means_shape() -> None:
     full = scores(separation=[0.3, 0.2], davies_bouldin=[0.4, 0.9])
-    missed = Beside(n_crowds=2, as_crowds={2: 0.4, 3: 0.5})
+    missed = Beside(n_crowds=2, as_crowds={2: 0.4, 3: 0.5}, whole_crowds={2: 0.9, 3: 0.98})
     found = recommend(full, None, 0.0, missed)
     assert (found.structure, found.shape) == (True, "connected")
     assert (found.recommended_k, found.runner_up_k, found.best_k) == (None, None, 2)
@@ -384,9 +384,25 @@ def test_crowds_that_no_k_finds_are_structure_but_not_of_k_means_shape() -> None
     # Where some k finds them, or its borders are empty, K-Means tells what there is.
     for scored, beside in [
         (full, replace(missed, as_crowds={2: 0.4, 3: 0.9})),
+        (full, replace(missed, whole_crowds={2: 0.9, 3: 0.995})),
         (scores(separation=[0.9, 0.2]), missed),
     ]:
         assert recommend(scored, None, 0.0, beside).shape != "connected"
+
+
+def test_segments_of_which_a_border_cuts_a_crowd_do_not_make_it_up() -> None:
+    cut = scores(separation=[0.3, 0.0], davies_bouldin=[0.4, 0.9])
+    beside = Beside(n_crowds=2, as_crowds={2: 0.4, 3: 0.5}, whole_crowds={2: 0.9, 3: 1.0})
+    assert recommend(cut, None, 0.0, beside).shape == "connected"
+
+
+def test_segments_of_fewer_than_five_rows_tell_nothing() -> None:
+    rising = scores(gap=[0.1, 0.9], separation=[0.3, 0.3], davies_bouldin=[0.9, 0.4])
+    of_one = Gap(0.1, 0.1)
+    assert recommend(rising, of_one, 0.0, Beside(n_rows=15)).recommended_k == 3
+    assert recommend(rising, of_one, 0.0, Beside(n_rows=14)).structure is False
+    both = scores(gap=[0.9, 0.9], separation=[0.3, 0.3], davies_bouldin=[0.9, 0.4])
+    assert recommend(both, of_one, 0.0, Beside(n_rows=14)).recommended_k == 2
 
 
 def test_columns_that_were_left_out_are_named_and_what_they_do_to_a_run() -> None:

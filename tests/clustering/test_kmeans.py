@@ -86,35 +86,31 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return found
 
 
-def test_few_rows_get_more_starts_until_the_best_was_found_again(
+def test_few_rows_get_more_starts_while_they_end_where_none_has_before(
     drawn: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (least, most, _), (_, most_of_many, _) = starts.BUDGET, starts.BUDGET_OF_MANY
     apart, _ = make_blobs([30] * 3, random_state=2, cluster_std=0.1)
     fit_kmeans(apart, 3, n_init=2)
-    assert len(drawn) == 2 * starts.FOUND_TIMES
+    assert len(drawn) == 2 * least
     drawn.clear()
-    fit_kmeans(np.random.default_rng(0).normal(size=(300, 8)), 7, n_init=2)
-    assert 2 * starts.FOUND_TIMES < len(drawn) <= 2 * starts.MOST_TIMES
+    noise = np.random.default_rng(0).normal(size=(300, 8))
+    fit_kmeans(noise, 7, n_init=2)
+    assert 2 * least < len(drawn) <= 2 * most
     drawn.clear()
-    monkeypatch.setattr(starts, "MOST_WORK", 1)
+    list(fit_many(noise, [6, 7], n_init=2))
+    assert len(drawn) == 2 * 2 * most_of_many
+    drawn.clear()
+    monkeypatch.setattr(starts, "BUDGET", (least, most, 1))
     fit_kmeans(apart, 3, n_init=3)
     assert len(drawn) == 3
 
 
-def test_ends_that_differ_much_are_worth_more_starts_of_one_k(
-    drawn: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(starts, "MOST_WORK", 1)
-    matrix = np.random.default_rng(0).gamma(0.3, size=(200, 8))
-    fit_kmeans(matrix, 7, n_init=2)
-    assert len(drawn) == 2 * starts.MOST_TIMES
-    drawn.clear()
-    list(fit_many(matrix, [6, 7], n_init=2))
-    assert len(drawn) == 4
-    drawn.clear()
-    monkeypatch.setattr(starts, "APART", 9)
-    fit_kmeans(matrix, 7, n_init=2)
-    assert len(drawn) == 2
+def test_the_chance_of_another_end_is_told_by_how_many_differ() -> None:
+    assert starts._unseen([3.0]) == 1
+    assert starts._unseen([3.0] * 10) == 2 / 90
+    assert starts._unseen([3.0 + 1e-12, 5.0, 3.0, 5.0, 4.0]) == 12 / 20
+    assert starts._unseen([1.0, 2.0, 3.0]) > 1
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -163,7 +163,7 @@ def choose_k(
     ks = range(k_min, max(k_min, distinct(matrix, k_max, sample_weight)) + 1)
     own = _Own(matrix, by, sample_weight, ks, n_init, seed) if by.left_out else None
     scores, centroids, n_iter = [], {}, {}
-    as_own, as_crowds = {}, {}
+    as_own, as_crowds, whole_crowds = {}, {}, {}
     for k, fit in fit_many(
         matrix,
         ks,
@@ -186,11 +186,14 @@ def choose_k(
                 fit.assignment.labels[own.numbers], judged.assignment.labels, k
             )
         if apart is not None and apart.max() > 0:
-            as_crowds[k] = _as_crowds(apart, assign(sample, judged.centroids).labels)
+            labels = assign(sample, judged.centroids).labels
+            as_crowds[k], whole_crowds[k] = _beside_crowds(apart, labels)
     gap_of_one = reference.of(1)
     n_crowds = 1 if apart is None else int(apart.max()) + 1
-    rows_a_feature = len(matrix) / int(by.judged.sum())
-    beside = Beside(rows_a_feature, by.few_valued, by.left_out, as_own, n_crowds, as_crowds)
+    beside = Beside(
+        len(matrix), len(matrix) / int(by.judged.sum()), by.few_valued, by.left_out, as_own,
+        n_crowds, as_crowds, whole_crowds,
+    )  # fmt: skip
     recommendation = recommend(scores, gap_of_one, min_share, beside)
     return KChoice(recommendation, tuple(scores), gap_of_one, centroids, n_iter, beside)
 
@@ -218,11 +221,16 @@ class _Own:
         return next(self._fits)[1]
 
 
-def _as_crowds(apart: npt.NDArray[np.int32], labels: npt.NDArray[np.int32]) -> float:
-    """How alike segments and crowds are, of the rows that are in a crowd."""
+def _beside_crowds(
+    apart: npt.NDArray[np.int32], labels: npt.NDArray[np.int32]
+) -> tuple[float, float]:
+    """How alike segments and crowds are, of the rows that are in a crowd; and the share of these
+    that are in the crowd that most of their segment are in."""
     inside = apart >= 0
+    apart, labels = apart[inside], labels[inside]
     number = int(max(apart.max(), labels.max())) + 1
-    return adjusted_rand_index(apart[inside], labels[inside], number)
+    both = np.bincount(labels * number + apart, minlength=number**2).reshape(number, number)
+    return adjusted_rand_index(apart, labels, number), float(both.max(axis=1).sum() / len(apart))
 
 
 def _smallest_share(fit: KMeansFit) -> float:

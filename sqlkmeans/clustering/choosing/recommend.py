@@ -19,12 +19,16 @@ GAP_RISE = 0.05
 CLEAR_SEPARATION = 0.7
 #: But not of fewer rows a feature: some line through many features parts any few rows.
 ROWS_A_FEATURE = 20
+#: Of fewer rows a segment nothing can be told.
+ROWS_A_SEGMENT = 5
 #: A k counts whose separation is above such a part of what some k reaches, its error allowed for.
 SEPARATION_SHARE = 0.5
 #: Two k whose merits differ by no more are about equal.
 ABOUT_EQUAL = 0.02
 #: Two partitions say the same if their adjusted Rand index is no less.
 ALIKE = 0.75
+#: Segments leave crowds whole if each has so much of its rows in one of them.
+WHOLE = 0.99
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,8 @@ class Beside:
 
     Attributes
     ----------
+    n_rows : float, default=inf
+        Rows.
     rows_a_feature : float, default=inf
         Rows for each feature that is judged.
     few_valued : bool, default=False
@@ -46,14 +52,19 @@ class Beside:
         Crowds of any shape, see :func:`sqlkmeans.clustering.choosing.crowds.crowds`.
     as_crowds : dict of int to float
         For each k, how alike its segments and the crowds are (adjusted Rand index).
+    whole_crowds : dict of int to float
+        For each k, the share of the rows of crowds that are in the crowd that most of their
+        segment are in.
     """
 
+    n_rows: float = inf
     rows_a_feature: float = inf
     few_valued: bool = False
     left_out: tuple[str, ...] = ()
     as_own: Mapping[int, float] = field(default_factory=dict)
     n_crowds: int = 1
     as_crowds: Mapping[int, float] = field(default_factory=dict)
+    whole_crowds: Mapping[int, float] = field(default_factory=dict)
 
 
 def recommend(
@@ -67,13 +78,13 @@ def recommend(
     There is structure if no border of some k cuts through a crowd (its separation is above 0) and
     some partition is tighter than one of rows without structure (the gap statistic rises from
     k = 1), errors allowed for; of enough rows, borders that are nearly empty show it by
-    themselves. Of the k that ``min_share`` allows, those count whose separation is at least half
-    of the best (all, if every k cuts through a crowd), and the best of them has the highest
-    :func:`merit`.
+    themselves. Of the k that ``min_share`` allows, those count that have five rows a segment and
+    whose separation is at least half of the best (all, if every k cuts through a crowd), and the
+    best of them has the highest :func:`merit`.
 
-    Where the rows form crowds that no k finds, and its borders are not nearly empty, the structure
-    is not of K-Means' shape and no k is recommended. Where all columns have few values, the gap
-    statistic decides alone, by its own rule.
+    Where the rows form crowds that no k finds, or makes up of whole segments, and its borders are
+    not nearly empty, the structure is not of K-Means' shape and no k is recommended. Where all
+    columns have few values, the gap statistic decides alone, by its own rule.
 
     Parameters
     ----------
@@ -92,7 +103,11 @@ def recommend(
         return Recommendation(structure, None, _all_refused(scores, min_share), None, shape=shape)
     merits = merit(allowed)
     enough = SEPARATION_SHARE * _surest_separation(allowed)
-    whole = [score for score in allowed if (score.separation or 0) > max(enough, 0)] or allowed
+    whole = [
+        score
+        for score in allowed
+        if (score.separation or 0) > max(enough, 0) and _has_rows(score, beside)
+    ] or allowed
     if beside.few_valued:
         whole = [_first_by_gap(allowed, gap_of_one) or allowed[0]]
     # Those that do not count come after those that do.
@@ -167,14 +182,28 @@ def _shape(
     scores: Sequence[KScore], gap_of_one: Gap | None, beside: Beside
 ) -> Literal["compact", "connected"] | None:
     """None where there is no structure."""
-    missed = max(beside.as_crowds.values(), default=1.0) < ALIKE
-    if beside.n_crowds > 1 and missed and _surest_separation(scores) <= CLEAR_SEPARATION:
+    found = any(_finds_crowds(score, beside) for score in scores)
+    if not found and _surest_separation(scores) <= CLEAR_SEPARATION:
         return "connected"
     return "compact" if _has_structure(scores, gap_of_one, beside) else None
 
 
+def _finds_crowds(score: KScore, beside: Beside) -> bool:
+    """Whether the segments are the crowds, or parts of them that are crowds to K-Means."""
+    alike = beside.as_crowds.get(score.k, 1.0) >= ALIKE
+    return alike or (_sure(score) > 0 and beside.whole_crowds.get(score.k, 1.0) >= WHOLE)
+
+
+def _has_rows(score: KScore, beside: Beside) -> bool:
+    return beside.n_rows >= ROWS_A_SEGMENT * score.k
+
+
 def _has_structure(scores: Sequence[KScore], gap_of_one: Gap | None, beside: Beside) -> bool:
-    gaps = [s.gap - s.gap_error for s in scores if s.gap is not None and s.gap_error is not None]
+    gaps = [
+        score.gap - score.gap_error
+        for score in scores
+        if score.gap is not None and score.gap_error is not None and _has_rows(score, beside)
+    ]
     rises = bool(gaps) and gap_of_one is not None and max(gaps) - gap_of_one.value > GAP_RISE
     if beside.few_valued:
         return rises and _first_by_gap(scores, gap_of_one) is not None
@@ -201,7 +230,11 @@ def _first_by_gap(scores: Sequence[KScore], gap_of_one: Gap | None) -> KScore | 
 
 
 def _surest_separation(scores: Sequence[KScore]) -> float:
-    return max((score.separation or 0) - (score.separation_error or 0) for score in scores)
+    return max(_sure(score) for score in scores)
+
+
+def _sure(score: KScore) -> float:
+    return (score.separation or 0) - (score.separation_error or 0)
 
 
 def _span(scores: Sequence[KScore]) -> str:

@@ -6,7 +6,7 @@ differently there are more starts, and all rows tell the best of those that the 
 apart.
 
 Where rows are so few that a part would be all of them, every promising start goes to its very end,
-and starts go on until the best of these ends was found several times or enough was tried.
+and starts go on until another would hardly end where none has ended yet, or enough was tried.
 """
 
 from __future__ import annotations
@@ -55,24 +55,20 @@ STARTS_FROM_BEFORE = 5
 # Starts of one basin can look as if they differed there, and must not take all places.
 CARRIED_SHARE, MOST_CARRIED = 0.02, 8
 # Few rows: moves of single rows lead far, and an end costs little.
-CARRIED_SHARE_OF_FEW = 0.1
+CARRIED_SHARE_OF_FEW = 0.2
 # Ends that are as good as each other to this share need no more starts, wherever they are.
 SPREAD = 5e-4
 # The inertia on a sample is off by its heaviest tails: starts this close are compared on all rows.
 RIVAL_SHARE, MOST_RIVALS = 0.005, 3
 # Starts whose centroids are so near, in the features' mean variance, have found the same basin.
 SAME_SHARE = 0.01
-# Few rows: starts go on until so many times ``n_init`` have found the best end, or all of at least
-# so many; at most so many times ``n_init``, and while rows x features x k x starts are not more.
-FOUND_TIMES, UNANIMOUS, MOST_TIMES, MOST_WORK = 2, 8, 6, 8_000_000
-# Or not more than that, where half of the ends are worse than the best by more than this share, and
-# fewer starts than these have found it: in a cloud without structure the ends are nearer to each
-# other, and there is little to be found.
-MOST_WORK_APART, APART, FOUND_APART = 80_000_000, 3e-3, 2
+# Few rows: starts go on until the next ends elsewhere with no more than this chance.
+UNSEEN = 0.05
+# At least and at most so many times ``n_init``, and while rows x features x k x starts are not
+# more; and where several k are fitted, to be compared.
+BUDGET, BUDGET_OF_MANY = (4, 24, 40_000_000), (1, 2, 8_000_000)
 # The best ends that others are bred from.
 PARENTS = 10
-# The same where several k are fitted, to be compared.
-MOST_TIMES_OF_MANY = 2
 # Ends whose inertia is the same to this share are the same.
 SAME_END = 1e-9
 
@@ -90,9 +86,11 @@ class Options:
     tol: float
     compared: bool = False
 
-    @property
-    def most_times(self) -> int:
-        return MOST_TIMES_OF_MANY if self.compared else MOST_TIMES
+    def budget(self, work: int) -> tuple[int, int]:
+        """How many starts of few rows there are at least and at most, if one is so much work."""
+        least, most, affordable = BUDGET_OF_MANY if self.compared else BUDGET
+        most = max(self.n_init, min(most * self.n_init, affordable // work))
+        return min(least * self.n_init, most), most
 
 
 @dataclass(frozen=True)
@@ -245,13 +243,14 @@ class _Search:
                 return
 
     def until_found_again(self, before: Matrix | None) -> Start:
-        """The best end of starts on all rows, which go on until several have found it.
+        """The best end of starts on all rows, which go on while they end where none has before.
 
         From the second round on, as many starts come from ends that were found (after Gribel &
         Vidal, 2019, "HG-means: A scalable hybrid genetic algorithm for minimum sum-of-squares
         clustering").
         """
-        n_init, most = self._options.n_init, self._most(MOST_WORK)
+        n_init = self._options.n_init
+        least, most = self._options.budget(self._samples.rows.size * self._k)
         anew: list[int] = []
         bred: list[Matrix | None] = [before] * (0 if before is None else STARTS_FROM_BEFORE)
         while True:
@@ -260,22 +259,11 @@ class _Search:
             anew += range(first, first + more)
             self.swap()
             self._to_the_end()
-            best = min(self._carried.values(), key=_inertia)
-            ends = [self._carried[turn] for turn in anew if turn in self._carried]
-            same = sum(end.inertia <= best.inertia * (1 + SAME_END) for end in ends)
-            median = np.median([_inertia(end) for end in self._carried.values()])
-            apart = same < FOUND_APART and median > best.inertia * (1 + APART)
-            if apart and not self._options.compared:
-                most = self._most(MOST_WORK_APART)
-            agreed = self._k == 1 or same == len(anew) >= UNANIMOUS
-            if agreed or same >= FOUND_TIMES * n_init or len(anew) >= most:
-                return best
+            ends = [self._carried[turn].inertia for turn in anew if turn in self._carried]
+            seen = self._k == 1 or (len(anew) >= least and _unseen(ends) <= UNSEEN)
+            if seen or len(anew) == most:
+                return min(self._carried.values(), key=_inertia)
             bred = self._bred(n_init)
-
-    def _most(self, work: float) -> int:
-        """How many starts there are at most."""
-        n_init, of_one = self._options.n_init, self._samples.rows.size * self._k
-        return max(n_init, min(self._options.most_times * n_init, int(work // of_one)))
 
     def _bred(self, count: int) -> list[Matrix | None]:
         """Centroids to start from: those of the best end, or some of it and some of another good
@@ -319,7 +307,9 @@ class _Search:
         samples, rng = self._samples, np.random.default_rng(seeds)
         part = samples.part(self._k, turn)
         # With more candidates starts get better, and more alike: many starts want both.
-        trials = 1 if turn % 2 and samples.everyone and samples.are_few(self._k) else MORE_TRIALS
+        many = samples.everyone and samples.are_few(self._k)
+        alike = turn % 2 == 0 and turn < 2 * self._options.n_init
+        trials = MORE_TRIALS if alike or not many else 1
         centroids = seed_centroids(part.rows, self._k, rng, part.weight, given, trials)
         found = lloyd(
             part.rows, centroids, part.weight, max_iter=self._options.max_iter,
@@ -355,6 +345,16 @@ class _Search:
 
 def _inertia(start: Start) -> float:
     return start.inertia
+
+
+def _unseen(ends: Sequence[float]) -> float:
+    """The chance that one more start ends at none of these inertias (Boender & Rinnooy Kan, 1987,
+    "Bayesian stopping rules for multistart global optimization methods")."""
+    n = len(ends)
+    if n < 2:
+        return 1.0
+    differ = 1 + np.count_nonzero(np.diff(np.sort(ends)) > SAME_END * min(ends))
+    return differ * (differ + 1) / (n * (n - 1))
 
 
 def _all_but_one(samples: Samples, centroids: Matrix) -> list[Matrix]:

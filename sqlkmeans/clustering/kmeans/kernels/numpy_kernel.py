@@ -11,6 +11,9 @@ from sqlkmeans.clustering.arrays.types import Labels, Matrix, Vector
 
 Indices = npt.NDArray[np.int64]
 
+#: So many distances are few to one step of NumPy's.
+TOGETHER = 16_000
+
 
 def label_rows(
     matrix: Matrix,
@@ -178,14 +181,18 @@ def _nearest_in_block(
 
 def squared_differences(columns: Matrix, centroids: Matrix) -> Matrix:
     """Squared distances of shape (k, n_rows), the squares added in feature order."""
-    result = np.empty((len(centroids), columns.shape[1]))
-    difference = np.empty(columns.shape[1])
-    for total, centroid in zip(result, centroids):
-        total[:] = 0
-        for column, value in zip(columns, centroid):
-            np.subtract(column, value, out=difference)
-            np.multiply(difference, difference, out=difference)
-            total += difference
+    result = np.zeros((len(centroids), columns.shape[1]))
+    # Of few rows, those to many centroids at once: a step of NumPy's costs more than they do.
+    step = 1 + TOGETHER // max(1, columns.shape[1])
+    difference = np.empty_like(result[:step])
+    for start in range(0, len(centroids), step):
+        some = slice(start, start + step)
+        total = result[some]
+        squares = difference[: len(total)]
+        for column, values in zip(columns, centroids[some].T):
+            np.subtract(column, values[:, None], out=squares)
+            np.multiply(squares, squares, out=squares)
+            total += squares
     return result
 
 
