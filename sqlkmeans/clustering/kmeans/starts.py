@@ -195,7 +195,7 @@ def best_start(
     search = _Search(samples, k, options)
     anew: list[Matrix | None] = [None] * options.n_init
     if samples.everyone and samples.are_few(k):
-        return search.until_found_again(before)
+        return search.until_ends_repeat(before)
     search.start(anew + [before] * (0 if before is None else STARTS_FROM_BEFORE))
     search.swap()
     search.carry()
@@ -242,7 +242,7 @@ class _Search:
             if self.best.inertia >= before.inertia * (1 - SWAP_GAIN):
                 return
 
-    def until_found_again(self, before: Matrix | None) -> Start:
+    def until_ends_repeat(self, before: Matrix | None) -> Start:
         """The best end of starts on all rows, which go on while they end where none has before.
 
         From the second round on, as many starts come from ends that were found (after Gribel &
