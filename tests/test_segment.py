@@ -173,6 +173,18 @@ def test_outliers_are_flagged_on_the_frames_index() -> None:
     assert "outliers" not in without.segments
 
 
+def test_who_is_extremely_far_away_is_warned_of_or_flagged_where_the_fit_leaves_out_some() -> None:
+    frame = people()[["age", "revenue"]].fillna(40.0)
+    frame.index = pd.Index([f"row {i}" for i in range(N)])
+    frame.loc["row 7", "revenue"] = 3_000_000.0
+    alone = segment(frame, features=["age", "revenue"], k=2, outlier=0.01)
+    assert not alone.outliers["row 7"]
+    assert any("segment 2 is one customer" in warning for warning in alone.run.warnings)
+    trimmed = segment(frame, features=["age", "revenue"], k=2, outlier=0.01, trim=0.01)
+    assert trimmed.outliers["row 7"]
+    assert trimmed.segments["size"].min() > 100
+
+
 def test_a_label_that_is_there_twice_explains_nobody() -> None:
     frame = pd.DataFrame({"x": [1.0, 2.0, 8.0, 9.0]}, index=["a", "a", "b", "c"])
     found = segment(frame, features=["x"], k=2)

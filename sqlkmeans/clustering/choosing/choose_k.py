@@ -21,7 +21,7 @@ from sqlkmeans.clustering.choosing.k_scores import KScore, Recommendation
 from sqlkmeans.clustering.choosing.quick_fit import distinct
 from sqlkmeans.clustering.choosing.recommend import Beside, recommend
 from sqlkmeans.clustering.choosing.separation import separation
-from sqlkmeans.clustering.choosing.stability import adjusted_rand_index
+from sqlkmeans.clustering.choosing.stability import adjusted_rand_index, crossed
 from sqlkmeans.clustering.describing.scores import score
 from sqlkmeans.clustering.kmeans.assignment import Assignment, assign, squared_distances
 from sqlkmeans.clustering.kmeans.kmeans import KMeansFit, fit_many
@@ -229,8 +229,8 @@ def _beside_crowds(
     inside = apart >= 0
     apart, labels = apart[inside], labels[inside]
     number = int(max(apart.max(), labels.max())) + 1
-    both = np.bincount(labels * number + apart, minlength=number**2).reshape(number, number)
-    return adjusted_rand_index(apart, labels, number), float(both.max(axis=1).sum() / len(apart))
+    whole = crossed(labels, apart, number).max(axis=1).sum() / len(apart)
+    return adjusted_rand_index(apart, labels, number), float(whole)
 
 
 def _smallest_share(fit: KMeansFit) -> float:

@@ -49,12 +49,17 @@ def adjusted_rand_index(a: npt.NDArray[np.int32], b: npt.NDArray[np.int32], k: i
 
     scikit-learn's ``adjusted_rand_score``, without the second that it takes to load it.
     """
-    table = np.bincount(a.astype(np.int64) * k + b, minlength=k * k).reshape(k, k)
+    table = crossed(a, b, k)
     together = _pairs(table).sum()
     in_a, in_b = _pairs(table.sum(axis=1)).sum(), _pairs(table.sum(axis=0)).sum()
     expected = in_a * in_b / _pairs(np.array(len(a)))
     most = (in_a + in_b) / 2
     return 1.0 if most == expected else float((together - expected) / (most - expected))
+
+
+def crossed(a: npt.NDArray[np.int32], b: npt.NDArray[np.int32], k: int) -> npt.NDArray[np.int64]:
+    """How many rows have each pair of labels, of shape (k, k); labels 0 to k - 1."""
+    return np.bincount(a.astype(np.int64) * k + b, minlength=k * k).reshape(k, k)
 
 
 def _pairs(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
