@@ -71,48 +71,6 @@ def test_few_rows_have_the_same_segments_in_any_order() -> None:
     assert len(found) == 1
 
 
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The k of each start that is drawn anew."""
-    found: list[int] = []
-    seed = starts.seed_centroids
-
-    def seen(rows: Any, k: int, rng: Any, weight: Any, given: Any, *rest: Any) -> Any:
-        if given is None:
-            found.append(k)
-        return seed(rows, k, rng, weight, given, *rest)
-
-    monkeypatch.setattr(starts, "seed_centroids", seen)
-    return found
-
-
-def test_few_rows_get_more_starts_while_they_end_where_none_has_before(
-    drawn: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (least, most, _), (_, most_of_many, _) = starts.BUDGET, starts.BUDGET_OF_MANY
-    apart, _ = make_blobs([30] * 3, random_state=2, cluster_std=0.1)
-    fit_kmeans(apart, 3, n_init=2)
-    assert len(drawn) == 2 * least
-    drawn.clear()
-    noise = np.random.default_rng(0).normal(size=(300, 8))
-    fit_kmeans(noise, 7, n_init=2)
-    assert 2 * least < len(drawn) <= 2 * most
-    drawn.clear()
-    list(fit_many(noise, [6, 7], n_init=2))
-    assert len(drawn) == 2 * 2 * most_of_many
-    drawn.clear()
-    monkeypatch.setattr(starts, "BUDGET", (least, most, 1))
-    fit_kmeans(apart, 3, n_init=3)
-    assert len(drawn) == 3
-
-
-def test_the_chance_of_another_end_is_told_by_how_many_differ() -> None:
-    assert starts._unseen([3.0]) == 1
-    assert starts._unseen([3.0] * 10) == 2 / 90
-    assert starts._unseen([3.0 + 1e-12, 5.0, 3.0, 5.0, 4.0]) == 12 / 20
-    assert starts._unseen([1.0, 2.0, 3.0]) > 1
-
-
 @pytest.mark.parametrize("seed", range(3))
 def test_all_of_a_hundred_clusters_are_found(seed: int) -> None:
     centres = np.array([[i, j] for i in range(10) for j in range(10)], dtype=float)

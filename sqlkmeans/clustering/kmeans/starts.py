@@ -5,8 +5,7 @@ sample tells which of them are promising, and carries these to their ends. Where
 differently there are more starts, and all rows tell the best of those that the sample cannot tell
 apart.
 
-Where rows are so few that a part would be all of them, every promising start goes to its very end,
-and starts go on until another would hardly end where none has ended yet, or enough was tried.
+Where rows are few, :mod:`sqlkmeans.clustering.kmeans.few_rows` has many more starts.
 """
 
 from __future__ import annotations
@@ -22,15 +21,18 @@ from sqlkmeans.clustering.arrays.sampling import rows_that_count
 from sqlkmeans.clustering.arrays.threads import in_threads
 from sqlkmeans.clustering.arrays.types import Matrix, RowNumbers, Vector
 from sqlkmeans.clustering.kmeans.assignment import assign, inertia_of, squared_distances
+from sqlkmeans.clustering.kmeans.few_rows import (
+    ALONE,
+    COMPARED,
+    FEW,
+    STARTS_FROM_BEFORE,
+    FewRows,
+    best_end,
+    work_of_a_pass,
+)
 from sqlkmeans.clustering.kmeans.kernels import numpy_kernel
 from sqlkmeans.clustering.kmeans.kernels.kernel import kernel
-from sqlkmeans.clustering.kmeans.lloyd import (
-    MAX_PASSES,
-    Clusters,
-    lloyd,
-    seed_centroids,
-    settle,
-)
+from sqlkmeans.clustering.kmeans.lloyd import Clusters, lloyd, seed_centroids
 
 Item = TypeVar("Item")
 
@@ -49,28 +51,15 @@ START_TOLERANCE_SHARE = 10
 SWAPS = 4
 # Swaps that lower the inertia by this share are followed by others, at most so many times.
 SWAP_GAIN, SWAP_ROUNDS = 2e-3, 20
-# Starts from the centroids of the k before: most of them are right, and one is to be added.
-STARTS_FROM_BEFORE = 5
 # A start on a part may be this much above the best where its basin is the better one.
 # Starts of one basin can look as if they differed there, and must not take all places.
 CARRIED_SHARE, MOST_CARRIED = 0.02, 8
-# Few rows: moves of single rows lead far, and an end costs little.
-CARRIED_SHARE_OF_FEW = 0.2
 # Ends that are as good as each other to this share need no more starts, wherever they are.
 SPREAD = 5e-4
 # The inertia on a sample is off by its heaviest tails: starts this close are compared on all rows.
 RIVAL_SHARE, MOST_RIVALS = 0.005, 3
 # Starts whose centroids are so near, in the features' mean variance, have found the same basin.
 SAME_SHARE = 0.01
-# Few rows: starts go on until the next ends elsewhere with no more than this chance.
-UNSEEN = 0.05
-# At least and at most so many times ``n_init``, and while rows x features x k x starts are not
-# more; and where several k are fitted, to be compared.
-BUDGET, BUDGET_OF_MANY = (4, 24, 40_000_000), (1, 2, 8_000_000)
-# The best ends that others are bred from.
-PARENTS = 10
-# Ends whose inertia is the same to this share are the same.
-SAME_END = 1e-9
 
 
 @dataclass(frozen=True)
@@ -85,12 +74,6 @@ class Options:
     max_iter: int
     tol: float
     compared: bool = False
-
-    def budget(self, work: int) -> tuple[int, int]:
-        """How many starts of few rows there are at least and at most, if one is so much work."""
-        least, most, affordable = BUDGET_OF_MANY if self.compared else BUDGET
-        most = max(self.n_init, min(most * self.n_init, affordable // work))
-        return min(least * self.n_init, most), most
 
 
 @dataclass(frozen=True)
@@ -135,7 +118,7 @@ class Samples:
 
         Starts that all saw the same few rows would all miss what these do not show.
         """
-        if self.are_few(k):
+        if len(self.rows) <= self._part_rows(k):
             return self
         others = len(self.rows) - self.n_distinct
         size = min(self._part_rows(k) - self.n_distinct, others)
@@ -150,8 +133,9 @@ class Samples:
         return Samples(of(self.rows.T).T, weight, self.n_distinct)
 
     def are_few(self, k: int) -> bool:
-        """Whether a part is all of them."""
-        return len(self.rows) <= self._part_rows(k)
+        """Whether a part is all rows, and a pass over them is little work."""
+        few = work_of_a_pass(self.rows, k) <= FEW
+        return self.everyone and few and len(self.rows) <= self._part_rows(k)
 
     def _part_rows(self, k: int) -> int:
         return max(START_ROWS, START_ROWS_PER_CLUSTER * k, self.n_distinct)
@@ -192,10 +176,14 @@ def best_start(
         Centroids found for a smaller k.
     options : Options
     """
+    if samples.are_few(k):
+        end = best_end(
+            FewRows(samples.rows, samples.weight), k, before, options.n_init,
+            COMPARED if options.compared else ALONE, options.seed,
+        )  # fmt: skip
+        return Start(end.inertia, end.centroids, end.n_iter)
     search = _Search(samples, k, options)
     anew: list[Matrix | None] = [None] * options.n_init
-    if samples.everyone and samples.are_few(k):
-        return search.until_ends_repeat(before)
     search.start(anew + [before] * (0 if before is None else STARTS_FROM_BEFORE))
     search.swap()
     search.carry()
@@ -242,60 +230,6 @@ class _Search:
             if self.best.inertia >= before.inertia * (1 - SWAP_GAIN):
                 return
 
-    def until_ends_repeat(self, before: Matrix | None) -> Start:
-        """The best end of starts on all rows, which go on while they end where none has before.
-
-        From the second round on, as many starts come from ends that were found (after Gribel &
-        Vidal, 2019, "HG-means: A scalable hybrid genetic algorithm for minimum sum-of-squares
-        clustering").
-        """
-        n_init = self._options.n_init
-        least, most = self._options.budget(self._samples.rows.size * self._k)
-        anew: list[int] = []
-        bred: list[Matrix | None] = [before] * (0 if before is None else STARTS_FROM_BEFORE)
-        while True:
-            first, more = len(self._starts), min(n_init, most - len(anew))
-            self.start([None] * more + bred)
-            anew += range(first, first + more)
-            self.swap()
-            self._to_the_end()
-            ends = [self._carried[turn].inertia for turn in anew if turn in self._carried]
-            seen = self._k == 1 or (len(anew) >= least and _unseen(ends) <= UNSEEN)
-            if seen or len(anew) == most:
-                return min(self._carried.values(), key=_inertia)
-            bred = self._bred(n_init)
-
-    def _bred(self, count: int) -> list[Matrix | None]:
-        """Centroids to start from: those of the best end, or some of it and some of another good
-        one, without one of them."""
-        from scipy.optimize import linear_sum_assignment
-
-        rng = np.random.default_rng(self._seeds.spawn(1)[0])
-        parents: list[Matrix] = []
-        inertia = -1.0
-        for end in sorted(self._carried.values(), key=_inertia):
-            if end.inertia > inertia * (1 + SAME_END) and len(parents) < PARENTS:
-                parents.append(end.centroids)
-                inertia = end.inertia
-        children: list[Matrix | None] = []
-        for turn in range(count):
-            child, other = parents[0], parents[int(rng.integers(len(parents)))]
-            if turn % 2:
-                mine, its = linear_sum_assignment(squared_distances(child, other))
-                child = np.where(rng.random(self._k)[:, None] < 0.5, child[mine], other[its])
-            children.append(np.delete(child, rng.integers(self._k), axis=0))
-        return children
-
-    def _to_the_end(self) -> None:
-        """Carry what may become the best to its very end."""
-        least = self.best.inertia * (1 + CARRIED_SHARE_OF_FEW)
-        new = [s for s in self._starts if s.inertia <= least and s.turn not in self._carried]
-        self._carried |= {end.turn: end for end in self._each(self._settled, new)}
-
-    def _settled(self, start: Start) -> Start:
-        rows, weight = self._samples.rows, self._samples.weight
-        return start.then(settle(rows, start.centroids, weight, max_iter=MAX_PASSES))
-
     def _each(self, function: Callable[[Item], Start], items: Sequence[Item]) -> list[Start]:
         # NumPy's steps on few rows are shorter than handing the interpreter to another thread.
         in_numpy = kernel(*self._samples.rows.shape) is numpy_kernel
@@ -306,11 +240,7 @@ class _Search:
     def _on_part(self, turn: int, given: Matrix | None, seeds: np.random.SeedSequence) -> Start:
         samples, rng = self._samples, np.random.default_rng(seeds)
         part = samples.part(self._k, turn)
-        # With more candidates starts get better, and more alike: many starts want both.
-        many = samples.everyone and samples.are_few(self._k)
-        alike = turn % 2 == 0 and turn < 2 * self._options.n_init
-        trials = MORE_TRIALS if alike or not many else 1
-        centroids = seed_centroids(part.rows, self._k, rng, part.weight, given, trials)
+        centroids = seed_centroids(part.rows, self._k, rng, part.weight, given, MORE_TRIALS)
         found = lloyd(
             part.rows, centroids, part.weight, max_iter=self._options.max_iter,
             threshold=START_TOLERANCE_SHARE * self._threshold,
@@ -345,16 +275,6 @@ class _Search:
 
 def _inertia(start: Start) -> float:
     return start.inertia
-
-
-def _unseen(ends: Sequence[float]) -> float:
-    """The chance that one more start ends at none of these inertias (Boender & Rinnooy Kan, 1987,
-    "Bayesian stopping rules for multistart global optimization methods")."""
-    n = len(ends)
-    if n < 2:
-        return 1.0
-    differ = 1 + np.count_nonzero(np.diff(np.sort(ends)) > SAME_END * min(ends))
-    return differ * (differ + 1) / (n * (n - 1))
 
 
 def _all_but_one(samples: Samples, centroids: Matrix) -> list[Matrix]:
