@@ -126,16 +126,15 @@ def test_more_searches_follow_until_enough_have_found_the_best_end(
 
     monkeypatch.setattr(few_rows._Search, "end", end)
 
-    def made(found: list[float], effort: Effort, k: int = 2) -> tuple[float, int]:
+    def made(found: list[float], effort: Effort) -> tuple[float, int]:
         inertias[:] = found
-        best = best_end(rows, k, None, 10, effort, 0)
+        best = best_end(rows, 2, None, 10, effort, 0)
         return best.inertia, len(found) - len(inertias)
 
     assert made([5, 5, 5, 5], Effort(3, 9, 1e9)) == (5, 3)
     assert made([5, 4, 5, 4 + 1e-12, 4, 4], Effort(3, 9, 1e9)) == (4, 5)
     assert made([5, 4, 3, 2, 1], Effort(3, 4, 1e9)) == (2, 4)
     assert made([5, 4, 3, 2, 1], Effort(3, 9, 20)) == (4, 2)
-    assert made([5, 5, 5], Effort(3, 9, 1e9), k=1) == (5, 1)
 
 
 def test_a_search_ends_with_its_work(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,6 +171,34 @@ def test_a_child_has_centroids_of_both_parents_but_one(monkeypatch: pytest.Monke
         assert sorted(np.floor(child[:, 0]) // 2) in [[0, 1, 2], [0, 1, 3], [0, 2, 3], [1, 2, 3]]
     fractions = {tuple(sorted(set((child % 1).ravel()))) for child in children}
     assert fractions == {(0.0,), (0.25,), (0.0, 0.25)}
+
+
+def test_one_segment_and_a_segment_a_row_need_no_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(few_rows, "_Search", None)
+    rows, weight = np.random.default_rng(0).normal(size=(2, 7, 3))
+    few = FewRows(np.repeat(rows, 2, axis=0), np.abs(weight[:, :2]).ravel())
+    one = best_end(few, 1, None, 10, ALONE, 0)
+    means = np.average(np.repeat(rows, 2, axis=0), axis=0, weights=np.abs(weight[:, :2]).ravel())
+    np.testing.assert_allclose(one.centroids, [means], rtol=1e-12)
+    each = best_end(few, 7, None, 10, ALONE, 0)
+    assert each.inertia == pytest.approx(0, abs=1e-30)
+    assert few.are_told_apart(each)
+    np.testing.assert_allclose(each.centroids, np.unique(rows, axis=0), rtol=1e-12)
+
+
+@pytest.mark.parametrize(("away", "few"), [(1e3, True), (1e9, False)])
+def test_crowds_so_far_apart_that_products_drown_distances_are_left_to_other_starts(
+    away: float, few: bool
+) -> None:
+    rng = np.random.default_rng(0)
+    places = [0, 6, -6, 12, away, away + 8, away + 16]
+    rows = np.concatenate([rng.normal(size=(40, 3)) + place for place in places])
+    end = best_end(FewRows(rows), 6, None, 10, ALONE, 0)
+    assert FewRows(rows).are_told_apart(end) is few
+    ten = KMeans(6, n_init=10, random_state=0).fit(rows - rows.mean(axis=0))
+    fit = fit_kmeans(rows, 6)
+    assert fit.assignment.inertia <= inertia_of(rows, ten.cluster_centers_ + rows.mean(axis=0))
+    assert fit.n_iter < 300
 
 
 @pytest.mark.parametrize("cores", [1, 3])
@@ -211,8 +238,9 @@ def test_rows_are_few_up_to_ten_thousand_and_while_a_pass_is_little_work() -> No
         rows = np.broadcast_to(0.0, (n_rows, n_features))
         return starts.Samples(rows, None, k, everyone).are_few(k)
 
-    assert few(10_000, 40, 8)
-    assert few(10_000, 4, 20)
-    assert not few(10_001, 4, 5)
+    assert few(10_000, 200, 8)
+    assert few(10_000, 4, 60)
     assert not few(10_000, 4, 100)
+    assert not few(10_001, 4, 5)
+    assert few(10_001, 4, 30)
     assert not few(10_000, 4, 5, everyone=False)

@@ -8,7 +8,7 @@ sum-of-squares clustering"). Searches that know nothing of each other follow unt
 have ended at the best end, or enough was tried.
 
 A pass is made for many starts in one product of matrices, and rows that are equal are one row, with
-their weight: so a start costs a tenth of one by itself, or less.
+their weight: so a start of a few hundred rows costs a tenth of one by itself, or less.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ BLOCK = 100_000
 # multiplications.
 OF_A_DISTANCE, OF_A_PASS = 24, 20_000
 # Rows are few while a start's pass is no more work than this.
-FEW = 6_000_000
+FEW = 25_000_000
 # A start that is this much above the best end, and whose pass lowers its inertia by less than
 # this share, goes no further.
 HOPELESS, SLOW = 0.02, 1e-3
@@ -47,6 +47,9 @@ ANEW, CHILDREN, SHARE_ANEW = 4, 2, 0.25
 IDLE = 4
 # Ends whose inertia is the same to this share are the same.
 SAME_END = 1e-9
+# Products round by so much of what is far from the rows' midst. Where that is more than this share
+# of the mean squared distance of an end, for one row in ten, they cannot tell ends apart.
+EPSILON, DROWNED, MANY = float(np.finfo(float).eps), 1e-6, 0.9
 # Starts from the centroids of the k before: most of them are right, and one is to be added.
 STARTS_FROM_BEFORE = 5
 
@@ -123,6 +126,11 @@ class FewRows:
         inertia = found.assignment().inertia
         return End(inertia, found.centroids, end.n_iter + found.n_iter, settled=True)
 
+    def are_told_apart(self, end: End) -> bool:
+        """Whether what rounding does to distances is little beside those of an end."""
+        error = EPSILON * float(np.quantile(self._norms, MANY)) * float(self._weight.sum())
+        return len(end.centroids) == len(self.rows) or error <= DROWNED * end.inertia
+
     def _seeds(self, given: ManyCentroids, k: int, drawn: ManyCentroids) -> ManyCentroids:
         """Greedy k-means++ for many starts, as :func:`seed_centroids` has it for one.
 
@@ -138,6 +146,8 @@ class FewRows:
             known = 1
         closest = self._squared(seeds[:, :known].reshape(-1, features))
         closest = closest.reshape(starts, known, -1).min(axis=1)
+        # Not what rounding leaves of a row that is a seed: it must not be drawn again.
+        closest[closest <= 64 * EPSILON * self._norms] = 0
         for centroid in range(known, k):
             candidates = self._numbers(closest * self._weight, drawn[:, centroid])
             distances = self._squared(self.rows[candidates.ravel()])
@@ -145,7 +155,6 @@ class FewRows:
             np.minimum(distances, closest[:, None], out=distances)
             chosen = (distances @ self._weight).argmin(axis=1)
             closest, rows = distances[everyone, chosen], candidates[everyone, chosen]
-            # Not what rounding leaves of it: it must not be drawn again.
             closest[everyone, rows] = 0
             seeds[:, centroid] = self.rows[rows]
         return seeds
@@ -167,6 +176,8 @@ class FewRows:
             slow = inertias[moving] - now < SLOW * now
             ended = (means == centroids[moving]).all(axis=(1, 2))
             ended |= slow & (now > (1 + HOPELESS) * best)
+            # Rounding can keep them moving for ever.
+            ended |= now >= inertias[moving]
             centroids[moving], inertias[moving] = means, now
             passes[moving] += 1
             moving = moving[~ended]
@@ -212,12 +223,16 @@ def best_end(
     ----------
     rows : FewRows
     k : int
+        At most as many as there are rows.
     before : ndarray of shape (at most k, n_features) or None
         Centroids found for a smaller k.
     n_init : int
     effort : Effort
     seed : int
     """
+    if k in (1, len(rows.rows)):
+        only = rows.settled(End(float("inf"), rows.rows[:k], 0))
+        return End(only.inertia, only.centroids + rows.origin, only.n_iter)
     seeds = np.random.SeedSequence(seed)
     ends: list[End] = []
     work = 0.0
@@ -227,7 +242,7 @@ def best_end(
         work += search.work
         best = min(ends, key=_inertia)
         again = sum(end.inertia <= best.inertia * (1 + SAME_END) for end in ends)
-        if k == 1 or again >= effort.again or len(ends) >= effort.searches or work >= effort.work:
+        if again >= effort.again or len(ends) >= effort.searches or work >= effort.work:
             return End(best.inertia, best.centroids + rows.origin, best.n_iter)
 
 
@@ -258,7 +273,7 @@ class _Search:
 
     def _breed(self) -> None:
         idle = 0
-        while idle < IDLE and self._k > 1 and self.work < self._most:
+        while idle < IDLE and self.work < self._most:
             better = self._start([self._child() for _ in range(CHILDREN * self._n_init)])
             idle = 0 if better else idle + 1
 

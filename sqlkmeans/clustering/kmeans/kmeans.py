@@ -80,10 +80,11 @@ def fit_kmeans(
     sample_rows : int, default=100_000
         Up to this many rows scikit-learn's KMeans carries on the best start.
     max_iter : int, default=300
-        Iterations of a start, and of scikit-learn, at most.
+        Iterations of a start, where rows are not few, and of scikit-learn, at most.
     tol : float, default=1e-4
-        A start ends when its centroids move by less than this share of the features' mean
-        variance (scikit-learn's ``tol``); the passes over all rows end when no label changes.
+        A start ends, where rows are not few, when its centroids move by less than this share of
+        the features' mean variance (scikit-learn's ``tol``); the passes over all rows end when no
+        label changes.
     empty : callable, default=numpy.empty
         Makes the arrays of labels and distances.
     passed : callable, optional

@@ -177,11 +177,13 @@ def best_start(
     options : Options
     """
     if samples.are_few(k):
-        end = best_end(
-            FewRows(samples.rows, samples.weight), k, before, options.n_init,
-            COMPARED if options.compared else ALONE, options.seed,
-        )  # fmt: skip
-        return Start(end.inertia, end.centroids, end.n_iter)
+        rows, effort = (
+            FewRows(samples.rows, samples.weight),
+            COMPARED if options.compared else ALONE,
+        )
+        end = best_end(rows, k, before, options.n_init, effort, options.seed)
+        if rows.are_told_apart(end):
+            return Start(end.inertia, end.centroids, end.n_iter)
     search = _Search(samples, k, options)
     anew: list[Matrix | None] = [None] * options.n_init
     search.start(anew + [before] * (0 if before is None else STARTS_FROM_BEFORE))
