@@ -225,9 +225,17 @@ def test_several_k_that_are_compared_take_less_and_go_on_from_the_k_before(
         given.append(0 if before is None else len(before))
         return best_end(rows, k, before, n_init, effort, seed)
 
+    made: list[FewRows] = []
+
+    def few(*of: Any) -> FewRows:
+        made.append(FewRows(*of))
+        return made[-1]
+
     monkeypatch.setattr(starts, "best_end", seen)
+    monkeypatch.setattr(starts, "FewRows", few)
     rows = np.random.default_rng(0).normal(size=(90, 3))
     list(fit_many(rows, [3, 4], n_init=1))
+    assert len(made) == 1
     fit_kmeans(rows, 4, n_init=1)
     assert efforts == [(3, COMPARED), (4, COMPARED), (4, ALONE)]
     assert given == [0, 3, 0]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
@@ -137,6 +138,11 @@ class Samples:
         few = work_of_a_pass(self.rows, k) <= FEW
         return self.everyone and few and len(self.rows) <= self._part_rows(k)
 
+    @cached_property
+    def differing(self) -> FewRows:
+        """The rows for starts of few; the same for every k."""
+        return FewRows(self.rows, self.weight)
+
     def _part_rows(self, k: int) -> int:
         return max(START_ROWS, START_ROWS_PER_CLUSTER * k, self.n_distinct)
 
@@ -177,12 +183,9 @@ def best_start(
     options : Options
     """
     if samples.are_few(k):
-        rows, effort = (
-            FewRows(samples.rows, samples.weight),
-            COMPARED if options.compared else ALONE,
-        )
-        end = best_end(rows, k, before, options.n_init, effort, options.seed)
-        if rows.are_told_apart(end):
+        effort = COMPARED if options.compared else ALONE
+        end = best_end(samples.differing, k, before, options.n_init, effort, options.seed)
+        if samples.differing.are_told_apart(end):
             return Start(end.inertia, end.centroids, end.n_iter)
     search = _Search(samples, k, options)
     anew: list[Matrix | None] = [None] * options.n_init
