@@ -119,9 +119,10 @@ def test_more_searches_follow_until_enough_have_found_the_best_end(
 ) -> None:
     rows = FewRows(np.random.default_rng(0).normal(size=(30, 2)))
     inertias: list[float] = []
+    taken = 10
 
     def end(self: Any, before: None) -> End:
-        self.work = 10
+        self.work = taken
         return End(inertias.pop(0), np.zeros((2, 2)), 1)
 
     monkeypatch.setattr(few_rows._Search, "end", end)
@@ -131,10 +132,14 @@ def test_more_searches_follow_until_enough_have_found_the_best_end(
         best = best_end(rows, 2, None, 10, effort, 0)
         return best.inertia, len(found) - len(inertias)
 
-    assert made([5, 5, 5, 5], Effort(3, 9, 1e9)) == (5, 3)
-    assert made([5, 4, 5, 4 + 1e-12, 4, 4], Effort(3, 9, 1e9)) == (4, 5)
-    assert made([5, 4, 3, 2, 1], Effort(3, 4, 1e9)) == (2, 4)
-    assert made([5, 4, 3, 2, 1], Effort(3, 9, 20)) == (4, 2)
+    assert made([5, 5, 5, 5], Effort(3, 9, 1e9, 0)) == (5, 3)
+    assert made([5, 4, 5, 4 + 1e-12, 4, 4], Effort(3, 9, 1e9, 0)) == (4, 5)
+    assert made([5, 4, 3, 2, 1], Effort(3, 4, 1e9, 0)) == (2, 4)
+    assert made([5, 4, 3, 2, 1], Effort(3, 9, 20, 0)) == (4, 2)
+    # However much work a distance of wide rows is, there are so many.
+    taken = 100 * (2 + few_rows.OF_A_DISTANCE)
+    assert made([5, 4, 3, 2, 1], Effort(3, 9, 20, 0)) == (5, 1)
+    assert made([5, 4, 3, 2, 1], Effort(3, 9, 20, 300)) == (3, 3)
 
 
 def test_a_search_ends_with_its_work(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,14 +246,14 @@ def test_several_k_that_are_compared_take_less_and_go_on_from_the_k_before(
     assert given == [0, 3, 0]
 
 
-def test_rows_are_few_up_to_ten_thousand_and_while_a_pass_is_little_work() -> None:
+def test_rows_are_few_up_to_ten_thousand_and_half_a_million_distances() -> None:
     def few(n_rows: int, n_features: int, k: int, everyone: bool = True) -> bool:
         rows = np.broadcast_to(0.0, (n_rows, n_features))
         return starts.Samples(rows, None, k, everyone).are_few(k)
 
-    assert few(10_000, 200, 8)
-    assert few(10_000, 4, 60)
-    assert not few(10_000, 4, 100)
+    assert few(10_000, 1500, 8)
+    assert few(10_000, 4, 50)
+    assert not few(10_000, 4, 51)
     assert not few(10_001, 4, 5)
     assert few(10_001, 4, 30)
     assert not few(10_000, 4, 5, everyone=False)

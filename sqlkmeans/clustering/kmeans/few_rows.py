@@ -33,8 +33,8 @@ BLOCK = 100_000
 # Work of a distance beside its features, and of a start's pass beside its distances, in
 # multiplications.
 OF_A_DISTANCE, OF_A_PASS = 24, 20_000
-# Rows are few while a start's pass is no more work than this.
-FEW = 25_000_000
+# Rows are few while their distances to all centroids are no more than this.
+FEW = 500_000
 # A start that is this much above the best end, and whose pass lowers its inertia by less than
 # this share, goes no further.
 HOPELESS, SLOW = 0.02, 1e-3
@@ -57,15 +57,16 @@ STARTS_FROM_BEFORE = 5
 @dataclass(frozen=True)
 class Effort:
     """It is enough when ``again`` searches have found the best end, or there were ``searches``,
-    or ``work`` multiplications."""
+    or ``work`` multiplications and ``distances``."""
 
     again: int
     searches: int
     work: float
+    distances: float
 
 
 #: Of a fit, and of several whose k are compared.
-ALONE, COMPARED = Effort(5, 12, 2.4e10), Effort(2, 3, 1.5e9)
+ALONE, COMPARED = Effort(5, 12, 2.4e10, 8e7), Effort(2, 3, 1.5e9, 1e7)
 
 
 def work_of_a_pass(rows: Matrix, k: int) -> int:
@@ -235,14 +236,16 @@ def best_end(
         return End(only.inertia, only.centroids + rows.origin, only.n_iter)
     seeds = np.random.SeedSequence(seed)
     ends: list[End] = []
+    # Wide rows need as many passes as others do.
+    most = max(effort.work, effort.distances * (rows.origin.size + OF_A_DISTANCE))
     work = 0.0
     while True:
-        search = _Search(rows, k, n_init, effort.work - work, seeds.spawn(1)[0])
+        search = _Search(rows, k, n_init, most - work, seeds.spawn(1)[0])
         ends.append(search.end(None if before is None else before - rows.origin))
         work += search.work
         best = min(ends, key=_inertia)
         again = sum(end.inertia <= best.inertia * (1 + SAME_END) for end in ends)
-        if again >= effort.again or len(ends) >= effort.searches or work >= effort.work:
+        if again >= effort.again or len(ends) >= effort.searches or work >= most:
             return End(best.inertia, best.centroids + rows.origin, best.n_iter)
 
 

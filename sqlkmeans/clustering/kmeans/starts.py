@@ -29,7 +29,6 @@ from sqlkmeans.clustering.kmeans.few_rows import (
     STARTS_FROM_BEFORE,
     FewRows,
     best_end,
-    work_of_a_pass,
 )
 from sqlkmeans.clustering.kmeans.kernels import numpy_kernel
 from sqlkmeans.clustering.kmeans.kernels.kernel import kernel
@@ -134,8 +133,8 @@ class Samples:
         return Samples(of(self.rows.T).T, weight, self.n_distinct)
 
     def are_few(self, k: int) -> bool:
-        """Whether a part is all rows, and a pass over them is little work."""
-        few = work_of_a_pass(self.rows, k) <= FEW
+        """Whether a part is all rows, and these have few distances."""
+        few = len(self.rows) * k <= FEW
         return self.everyone and few and len(self.rows) <= self._part_rows(k)
 
     @cached_property
