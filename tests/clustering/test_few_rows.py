@@ -119,7 +119,7 @@ def test_more_searches_follow_until_enough_have_found_the_best_end(
 ) -> None:
     rows = FewRows(np.random.default_rng(0).normal(size=(30, 2)))
     inertias: list[float] = []
-    taken = 10
+    taken = 50_000.0
 
     def end(self: Any, before: None) -> End:
         self.work = taken
@@ -135,11 +135,11 @@ def test_more_searches_follow_until_enough_have_found_the_best_end(
     assert made([5, 5, 5, 5], Effort(3, 9, 1e9, 0)) == (5, 3)
     assert made([5, 4, 5, 4 + 1e-12, 4, 4], Effort(3, 9, 1e9, 0)) == (4, 5)
     assert made([5, 4, 3, 2, 1], Effort(3, 4, 1e9, 0)) == (2, 4)
-    assert made([5, 4, 3, 2, 1], Effort(3, 9, 20, 0)) == (4, 2)
-    # However much work a distance of wide rows is, there are so many.
-    taken = 100 * (2 + few_rows.OF_A_DISTANCE)
-    assert made([5, 4, 3, 2, 1], Effort(3, 9, 20, 0)) == (5, 1)
-    assert made([5, 4, 3, 2, 1], Effort(3, 9, 20, 300)) == (3, 3)
+    assert made([5, 4, 3, 2, 1], Effort(3, 9, 100_000, 0)) == (4, 2)
+    # However much work wide rows are, each is compared with so many centroids.
+    taken = few_rows.work_of_a_pass(rows.rows, 100)
+    assert made([5, 4, 3, 2, 1], Effort(3, 9, 50_000, 0)) == (5, 1)
+    assert made([5, 4, 3, 2, 1], Effort(3, 9, 50_000, 300)) == (3, 3)
 
 
 def test_a_search_ends_with_its_work(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,16 +57,16 @@ STARTS_FROM_BEFORE = 5
 @dataclass(frozen=True)
 class Effort:
     """It is enough when ``again`` searches have found the best end, or there were ``searches``,
-    or ``work`` multiplications and ``distances``."""
+    or ``work`` multiplications, and each row was compared with ``centroids``."""
 
     again: int
     searches: int
     work: float
-    distances: float
+    centroids: int
 
 
 #: Of a fit, and of several whose k are compared.
-ALONE, COMPARED = Effort(5, 12, 2.4e10, 8e7), Effort(2, 3, 1.5e9, 1e7)
+ALONE, COMPARED = Effort(5, 12, 2.4e10, 8000), Effort(2, 3, 1.5e9, 1000)
 
 
 def work_of_a_pass(rows: Matrix, k: int) -> int:
@@ -237,8 +237,7 @@ def best_end(
     seeds = np.random.SeedSequence(seed)
     ends: list[End] = []
     # Wide rows need as many passes as others do.
-    most = max(effort.work, effort.distances * (rows.origin.size + OF_A_DISTANCE))
-    work = 0.0
+    most, work = max(effort.work, work_of_a_pass(rows.rows, effort.centroids)), 0.0
     while True:
         search = _Search(rows, k, n_init, most - work, seeds.spawn(1)[0])
         ends.append(search.end(None if before is None else before - rows.origin))
